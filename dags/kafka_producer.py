@@ -1,0 +1,56 @@
+"""The Airflow DAG `user_automation`: once a day, users from the API to the topic `users_created`."""
+
+from datetime import timedelta
+from typing import Any
+
+import pendulum
+from airflow.sdk import Asset, Param, dag, task
+from airflow.sdk.exceptions import AirflowFailException
+
+USERS_CREATED = Asset("users_created")
+"""The topic; updated by every run that produced all it was asked for. Schedule a DAG on it to follow this one."""
+
+PARAMETERS = {
+    "records": Param(500, type=["null", "integer"], minimum=1, description="How many records; or seconds and rate."),
+    "seconds": Param(None, type=["null", "number"], exclusiveMinimum=0, description="For how long; needs rate."),
+    "rate": Param(None, type=["null", "number"], exclusiveMinimum=0, description="At most so many records a second."),
+    "source_url": Param(None, type=["null", "string"], description="Another API than PENSTOCK_SOURCE_URL."),
+}
+
+
+@task(
+    outlets=[USERS_CREATED],
+    retries=3,
+    retry_delay=timedelta(seconds=10),
+    retry_exponential_backoff=True,
+    max_retry_delay=timedelta(minutes=5),
+    execution_timeout=timedelta(hours=1),
+)
+def stream_data(params: dict[str, Any] | None = None, run_id: str | None = None) -> dict[str, Any]:
+    """Fetch, format, produce. Gives asked, fetched, produced, bytes, seconds and offsets; fails on any loss."""
+    from penstock import config, pipelines
+    from penstock.errors import WrongUse
+    from penstock.pipeline import ingest
+
+    try:
+        settings = config.load()
+        order = ingest.Order(run_id=str(run_id), **(params or {}))
+        return ingest.run(settings, pipelines.of(settings), order).as_dict()
+    except WrongUse as error:
+        raise AirflowFailException(str(error)) from error  # another try would not mend it
+
+
+@dag(
+    schedule="@daily",
+    start_date=pendulum.datetime(2025, 1, 1, tz="UTC"),
+    catchup=False,
+    params=PARAMETERS,
+    tags=["penstock"],
+    doc_md=__doc__,
+)
+def user_automation() -> None:
+    """One task: the API's users into the topic."""
+    stream_data()
+
+
+user_automation()

@@ -1,0 +1,65 @@
+"""The Spark job: Kafka topic users_created -> Cassandra table spark_streams.created_users.
+
+Run it with `./penstock up spark-job`, with `python spark_stream.py`, or with `spark-submit spark_stream.py`.
+"""
+
+import sys
+
+from cassandra.cluster import Session
+from pyspark.sql import DataFrame, SparkSession
+
+from penstock import log, pipelines
+from penstock.config import load as settings
+from penstock.errors import PenstockError
+from penstock.pipeline import job, stream
+from penstock.process import session as spark_session
+from penstock.sink import cassandra
+
+
+def create_spark_connection() -> SparkSession:
+    """A Spark session on the master in force, with the Kafka source."""
+    return spark_session.spark_session(settings(), f"penstock {pipelines.of(settings()).topic}")
+
+
+def connect_to_kafka(spark: SparkSession) -> DataFrame:
+    """The topic as a stream of Kafka's columns, from its beginning."""
+    return spark_session.kafka_stream(spark, settings(), pipelines.of(settings()).topic)
+
+
+def create_cassandra_connection() -> Session:
+    """A session on Cassandra. Raises `CassandraUnreachable`."""
+    return cassandra.connect(settings())
+
+
+def create_keyspace(session: Session) -> None:
+    """Make the keyspace when it is not there."""
+    cassandra.create_keyspace(session, settings(), pipelines.of(settings()))
+
+
+def create_table(session: Session) -> None:
+    """Make the pipeline's table and the ledger when they are not there."""
+    job.create_tables(session, settings())
+
+
+def create_selection_df_from_kafka(kafka: DataFrame) -> DataFrame:
+    """Kafka's records decoded into the pipeline's columns; `_rejected` is set where a record breaks the contract."""
+    return stream.decode(spark_session.raw_records(kafka), stream.plan(settings(), epoch_us=0))
+
+
+def main() -> None:
+    """Stream until stopped: SIGTERM lets the batch in hand finish."""
+    log.configure(settings().log_level, json=settings().log_json)
+    job.wait_for_services(settings())
+    session = create_cassandra_connection()
+    create_keyspace(session)
+    create_table(session)
+    with create_spark_connection() as spark:
+        job.run(connect_to_kafka(spark), session, settings())
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except PenstockError as error:
+        print(f"spark_stream: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(error.exit_code)

@@ -1,0 +1,86 @@
+"""Kafka clients made from settings, and Kafka's errors as ours."""
+
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka.admin import AdminClient
+
+from penstock.config import Settings
+from penstock.errors import KafkaUnreachable, PenstockError
+from penstock.log import get_logger
+
+log = get_logger(__name__)
+
+_AWAY = {
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._TRANSPORT,
+    KafkaError._TIMED_OUT,
+    KafkaError._RESOLVE,
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError.BROKER_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+}
+
+
+def connection(settings: Settings) -> dict[str, Any]:
+    """What every client needs to connect: librdkafka configuration. Holds the password: never log it."""
+    conf: dict[str, Any] = {
+        "bootstrap.servers": settings.kafka_bootstrap,
+        "security.protocol": settings.kafka_security_protocol,
+        "error_cb": lambda error: log.debug("kafka_client", error=str(error)),
+        "log_level": 3,
+    }
+    if settings.kafka_security_protocol.startswith("SASL"):
+        conf |= {
+            "sasl.mechanism": settings.kafka_sasl_mechanism,
+            "sasl.username": settings.kafka_username,
+            "sasl.password": settings.kafka_password.get_secret_value(),
+        }
+    if settings.kafka_ca_file:
+        conf["ssl.ca.location"] = str(settings.kafka_ca_file)
+    return conf
+
+
+def admin(settings: Settings) -> AdminClient:
+    """An admin client; it connects at its first call."""
+    return AdminClient(connection(settings))
+
+
+def producer(settings: Settings) -> Producer:
+    """An idempotent producer: acks=all, no second copies and no reordering by its own retries, lz4.
+
+    A record that is not acknowledged within `kafka_timeout_s` gets a delivery report with an error.
+    """
+    return Producer(
+        connection(settings)
+        | {
+            "enable.idempotence": True,
+            "acks": "all",
+            "compression.type": "lz4",
+            "linger.ms": 5,
+            "delivery.timeout.ms": int(settings.kafka_timeout_s * 1000),
+            "request.timeout.ms": int(settings.kafka_timeout_s * 500),
+        }
+    )
+
+
+def reader(settings: Settings) -> Consumer:
+    """A consumer that is assigned partitions by hand and never commits."""
+    return Consumer(
+        connection(settings)
+        | {
+            "group.id": "penstock-reader",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "error",
+            "enable.partition.eof": True,
+        }
+    )
+
+
+def failure(error: KafkaException, doing: str, settings: Settings) -> PenstockError:
+    """The penstock error that tells of `error`: unreachable, or failed."""
+    reason = error.args[0]
+    text = f"{doing} on Kafka at {settings.kafka_bootstrap}: {reason.str()}"
+    if reason.code() in _AWAY:
+        return KafkaUnreachable(text, hint="./penstock status, or set PENSTOCK_KAFKA_BOOTSTRAP")
+    return PenstockError(text)

@@ -1,0 +1,165 @@
+"""Topics: created with explicit settings, their watermarks, and their records by offset."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from penstock.broker.kafka import admin, failure, reader
+from penstock.config import Settings
+from penstock.errors import KafkaUnreachable
+from penstock.log import get_logger
+from penstock.retry import bounded
+
+log = get_logger(__name__)
+
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+_SETTLING = {
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+}
+_FETCH_RECORDS = 1000
+_FETCH_S = 1.0
+
+
+@dataclass(frozen=True)
+class Span:
+    """Offsets of one partition: from `first` up to, not including, `end`."""
+
+    partition: int
+    first: int
+    end: int
+
+    @property
+    def records(self) -> int:
+        """How many offsets it covers."""
+        return self.end - self.first
+
+
+def topic_settings(settings: Settings) -> dict[str, str]:
+    """The settings of every topic that penstock creates."""
+    return {
+        "cleanup.policy": "delete",
+        "compression.type": "producer",
+        "max.message.bytes": str(MAX_MESSAGE_BYTES),
+        "message.timestamp.type": "CreateTime",
+        "min.insync.replicas": str(max(1, settings.kafka_replication - 1)),
+        "retention.ms": str(settings.kafka_retention_hours * 3_600_000),
+    }
+
+
+def ensure(settings: Settings, *topics: str) -> None:
+    """Create those of `topics` that are not there. Raises `KafkaUnreachable`.
+
+    A topic that is there is left as it is: its partitions and settings are its owner's.
+    """
+    try:
+        client = admin(settings)
+        present = client.list_topics(timeout=settings.kafka_timeout_s).topics
+        for topic in topics:
+            if topic not in present:
+                _create(client, topic, settings)
+    except KafkaException as error:
+        raise failure(error, f"creating {', '.join(topics)}", settings) from error
+
+
+def _create(client: AdminClient, topic: str, settings: Settings) -> None:
+    new = NewTopic(topic, settings.kafka_partitions, settings.kafka_replication, config=topic_settings(settings))
+    try:
+        client.create_topics([new], operation_timeout=settings.kafka_timeout_s)[topic].result()
+        log.info("topic_created", topic=topic, partitions=settings.kafka_partitions)
+    except KafkaException as error:
+        if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+            raise
+
+
+def _settling(error: Exception) -> bool:
+    """Whether Kafka is still telling its brokers of a new topic or a new leader."""
+    return isinstance(error, KafkaException) and error.args[0].code() in _SETTLING
+
+
+def topic_id(settings: Settings, topic: str) -> str:
+    """Kafka's id of the topic: another one when the topic was deleted and made anew (KIP-516)."""
+    client = admin(settings)
+    try:
+        for attempt in bounded(_settling, attempts=10, timeout_s=settings.kafka_timeout_s):
+            with attempt:
+                found = client.describe_topics(TopicCollection([topic]), request_timeout=settings.kafka_timeout_s)
+                described = found[topic].result()
+        return str(described.topic_id)
+    except KafkaException as error:
+        raise failure(error, f"describing {topic}", settings) from error
+
+
+def spans(settings: Settings, topic: str) -> list[Span]:
+    """What the topic holds now, per partition; empty when there is no such topic. Raises `KafkaUnreachable`."""
+    consumer = reader(settings)
+    try:
+        partitions = _partitions(consumer, topic, settings)
+        return [_watermarks(consumer, topic, partition, settings) for partition in partitions]
+    except KafkaException as error:
+        raise failure(error, f"reading the offsets of {topic}", settings) from error
+    finally:
+        consumer.close()
+
+
+def _partitions(consumer: Consumer, topic: str, settings: Settings) -> list[int]:
+    """The topic's partitions; none when there is no such topic. Raises `KafkaException`, a refusal too."""
+    found = consumer.list_topics(topic, timeout=settings.kafka_timeout_s).topics[topic]
+    if found.error is None:
+        return sorted(found.partitions)
+    if found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+        return []
+    raise KafkaException(found.error)
+
+
+def _watermarks(consumer: Consumer, topic: str, partition: int, settings: Settings) -> Span:
+    for attempt in bounded(_settling, attempts=10, timeout_s=settings.kafka_timeout_s):
+        with attempt:
+            marks = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=settings.kafka_timeout_s)
+    if marks is None:
+        raise KafkaUnreachable(f"no offsets of {topic}[{partition}] within {settings.kafka_timeout_s:g} s")
+    return Span(partition, *marks)
+
+
+def records(settings: Settings, topic: str, wanted: list[Span]) -> Iterator[Message]:
+    """The topic's records in `wanted`, partition by partition, in offset order; control records are passed over.
+
+    Raises `KafkaUnreachable` when nothing comes for `kafka_timeout_s`.
+    """
+    consumer = reader(settings)
+    try:
+        for span in wanted:
+            if span.records:
+                yield from _span_records(consumer, topic, span, settings)
+    except KafkaException as error:
+        raise failure(error, f"reading {topic}", settings) from error
+    finally:
+        consumer.close()
+
+
+def _span_records(consumer: Consumer, topic: str, span: Span, settings: Settings) -> Iterator[Message]:
+    consumer.assign([TopicPartition(topic, span.partition, span.first)])
+    at, heard_s = span.first, time.monotonic()
+    while at < span.end:
+        batch = consumer.consume(min(_FETCH_RECORDS, span.end - at), timeout=_FETCH_S)
+        heard_s = time.monotonic() if batch else heard_s
+        if time.monotonic() - heard_s > settings.kafka_timeout_s:
+            raise KafkaUnreachable(f"nothing read from {topic}[{span.partition}] in {settings.kafka_timeout_s:g} s")
+        for message in batch:
+            if _is_end(message) or message.offset() >= span.end:
+                return
+            at = message.offset() + 1
+            yield message
+
+
+def _is_end(message: Message) -> bool:
+    """Whether it tells of the partition's end instead of a record. Raises `KafkaException` for any other event."""
+    if message.error() is None:
+        return False
+    if message.error().code() == KafkaError._PARTITION_EOF:
+        return True
+    raise KafkaException(message.error())

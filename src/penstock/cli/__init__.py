@@ -1,0 +1,65 @@
+"""The command line: one file per group of commands.
+
+Results go to stdout, talk to stderr. Exit codes: 0 done, 1 failed, 2 wrong use, 3 a service is not reachable.
+"""
+
+import sys
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import typer
+
+from penstock.cli import checks, data, runs, schema, source, stack
+from penstock.errors import PenstockError
+
+app = typer.Typer(
+    name="penstock",
+    help="Carries records from an HTTP API to Cassandra through Airflow, Kafka and Spark, and proves none was lost.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    rich_markup_mode=None,
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"penstock {version('penstock')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Options of every command."""
+    _debug["on"] = debug
+
+
+_debug: dict[str, Any] = {"on": False}
+
+for group in (runs, stack, data, schema, source, checks):
+    group.register(app)
+
+
+def main() -> None:
+    """Run the command; every error of penstock's own becomes one message and an exit code."""
+    try:
+        _configure_log()
+        app()
+    except PenstockError as error:
+        if _debug["on"]:
+            raise
+        typer.echo(f"penstock: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+def _configure_log() -> None:
+    from penstock import config, log
+
+    settings = config.load()
+    log.configure(settings.log_level, json=settings.log_json)

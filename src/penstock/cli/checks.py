@@ -1,0 +1,84 @@
+"""check, test, config, docs: what keeps the project true."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ROOT = Path(__file__).resolve().parents[3]
+BIN = Path(sys.executable).parent
+
+CHECKS = {
+    "format": [str(BIN / "ruff"), "format", "--check"],
+    "lint": [str(BIN / "ruff"), "check"],
+    "types": [str(BIN / "mypy")],
+    "layers": [str(BIN / "lint-imports")],
+    "schemas": [sys.executable, "-m", "penstock.cli", "schema", "render", "--check"],
+    "docs": [sys.executable, "-m", "penstock.cli", "docs", "--check"],
+    "unit tests": [sys.executable, "-m", "pytest", "-q", "tests/unit"],
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(check)
+    app.command()(test)
+    app.command()(config)
+    app.command()(docs)
+
+
+def check() -> None:
+    """Format, lint, types, import layers, rendered files, unit tests; no network. Exit 1 when one fails."""
+    raise typer.Exit(0 if run_checks() else 1)
+
+
+def test(
+    arguments: Annotated[list[str] | None, typer.Argument(help="Arguments for pytest instead of all tests.")] = None,  # noqa: PT028
+) -> None:
+    """Every check, then every test against the real services, which it starts on ports of their own and stops."""
+    if arguments:
+        raise typer.Exit(_run([sys.executable, "-m", "pytest", *arguments]))
+    checked = run_checks()
+    tested = _run([sys.executable, "-m", "pytest", "tests/integration", "tests/e2e"]) == 0
+    raise typer.Exit(0 if checked and tested else 1)
+
+
+def run_checks() -> bool:
+    """Whether every check passed; each one's outcome is told."""
+    passed = True
+    for name, command in CHECKS.items():
+        typer.echo(f"== {name}", err=True)
+        if _run(command):
+            typer.echo(f"== {name}: FAILED", err=True)
+            passed = False
+    return passed
+
+
+def _run(command: list[str]) -> int:
+    return subprocess.run(command, cwd=ROOT, check=False).returncode
+
+
+def config() -> None:
+    """Show the settings in force, as environment variables; secrets are hidden."""
+    from penstock.config import PREFIX, load
+
+    for name, value in load():
+        typer.echo(f"{PREFIX}{name.upper()}={'' if value is None else value}")
+
+
+def docs(
+    check_only: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 when a file is stale.")] = False,
+) -> None:
+    """Write docs/config.md and docs/cli.md from the code."""
+    from penstock.cli.reference import pages
+    from penstock.errors import PenstockError
+
+    stale = [path for path, text in pages().items() if not path.exists() or path.read_text() != text]
+    if check_only and stale:
+        names = ", ".join(path.name for path in stale)
+        raise PenstockError(f"stale in docs/: {names}", hint="./penstock docs")
+    for path in stale:
+        path.write_text(pages()[path])
+        typer.echo(f"wrote {path.relative_to(ROOT)}")

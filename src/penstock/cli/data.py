@@ -1,0 +1,99 @@
+"""cql, rows, row: look into the table."""
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from penstock.cli.text import print_json, table
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_SHOWN = ("id", "first_name", "last_name", "post_code", "nationality", "kafka_partition", "kafka_offset")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(cql)
+    app.command()(rows)
+    app.command()(row)
+
+
+def cql(context: typer.Context) -> None:
+    """Open cqlsh on the pipeline's keyspace; further arguments are cqlsh's own, such as -e 'SELECT ...'."""
+    from penstock import config, pipelines
+    from penstock.sink.cassandra import keyspace_of
+
+    settings = config.load()
+    host = settings.cassandra_hosts.split(",")[0]
+    keyspace = keyspace_of(settings, pipelines.of(settings))
+    command = [sys.executable, "-m", "cqlshlib", host, str(settings.cassandra_port), "-k", keyspace, *context.args]
+    os.execv(sys.executable, command)  # noqa: S606
+
+
+def rows(
+    limit: Annotated[int, typer.Option(min=1, help="How many rows.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Show rows of the table."""
+    from penstock import config
+
+    settings = config.load()
+    if as_json:
+        print_json(_select(settings, "", (), limit))
+    else:
+        print_rows(settings, limit)
+
+
+def row(
+    record_id: Annotated[str, typer.Argument(metavar="ID", help="The record's id.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show the row of one id. Exit 1 when there is none."""
+    from penstock import config, pipelines
+    from penstock.contract.fields import key_of
+    from penstock.errors import PenstockError
+
+    settings = config.load()
+    key = key_of(pipelines.of(settings).stored)
+    found = _select(settings, f"WHERE {key.name} = %s", (_key_value(key, record_id),), 1)
+    if not found:
+        raise PenstockError(f"there is no row with id {record_id}", hint="./penstock rows, ./penstock verify")
+    if as_json:
+        print_json(found[0])
+    else:
+        typer.echo(table(("column", "value"), list(found[0].items())))
+
+
+def print_rows(settings: Any, limit: int) -> None:
+    """Print some columns of `limit` rows."""
+    found = _select(settings, "", (), limit)
+    if not found:
+        typer.echo("the table is empty: ./penstock run", err=True)
+        return
+    heads = [name for name in _SHOWN if name in found[0]] or list(found[0])
+    typer.echo(table(heads, [[one[head] for head in heads] for one in found]))
+
+
+def _key_value(key: Any, text: str) -> Any:
+    from uuid import UUID
+
+    from penstock.contract import fields
+    from penstock.errors import WrongUse
+
+    if key.kind is not fields.UUID:
+        return text
+    try:
+        return UUID(text)
+    except ValueError:
+        raise WrongUse(f"{text!r} is not a UUID", hint="./penstock rows") from None
+
+
+def _select(settings: Any, where: str, values: tuple[Any, ...], limit: int) -> list[dict[str, Any]]:
+    from penstock import pipelines
+    from penstock.sink import cassandra
+
+    pipeline = pipelines.of(settings)
+    query = f"SELECT * FROM {cassandra.keyspace_of(settings, pipeline)}.{pipeline.table} {where} LIMIT {limit}"
+    with cassandra.connected(settings) as session:
+        return list(session.execute(query, values or None))

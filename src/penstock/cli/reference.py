@@ -1,0 +1,59 @@
+"""docs/cli.md and docs/config.md, written from the code."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.testing import CliRunner
+
+from penstock.cli import app
+from penstock.cli.checks import ROOT
+from penstock.config import PREFIX, Settings
+
+_MADE = "<!-- Written by `./penstock docs`; do not edit. -->"
+
+
+def pages() -> dict[Path, str]:
+    """The text of each page."""
+    return {ROOT / "docs" / "cli.md": cli_page(), ROOT / "docs" / "config.md": config_page()}
+
+
+def config_page() -> str:
+    """Every setting: variable, default, meaning."""
+    lines = [
+        _MADE,
+        "",
+        "# Settings",
+        "",
+        "Environment variables; `./penstock config` shows those in force.",
+        "",
+        "| variable | default | meaning |",
+        "|---|---|---|",
+    ]
+    for name, field in Settings.model_fields.items():
+        lines.append(f"| `{PREFIX}{name.upper()}` | {_default(field)} | {field.description} |")
+    return "\n".join(lines) + "\n"
+
+
+def _default(field: Any) -> str:
+    if field.default_factory is not None:
+        return "the local stack's"
+    text = str(field.default.get_secret_value() if hasattr(field.default, "get_secret_value") else field.default)
+    return f"`{text}`" if text not in {"", "None"} else ""
+
+
+def cli_page() -> str:
+    """The help text of every command."""
+    parts = [_MADE, "", "# Commands"]
+    for words in _commands(typer.main.get_command(app), []):
+        result = CliRunner().invoke(app, [*words, "--help"], prog_name="./penstock", env={"COLUMNS": "110"})
+        title = " ".join(["penstock", *words])
+        parts += ["", f"## {title}", "", "```", result.output.strip(), "```"]
+    return "\n".join(parts) + "\n"
+
+
+def _commands(command: Any, words: list[str]) -> Iterator[list[str]]:
+    yield words
+    for name, child in getattr(command, "commands", {}).items():
+        yield from _commands(child, [*words, name])

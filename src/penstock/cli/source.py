@@ -1,0 +1,51 @@
+"""`penstock source`: the API's records, and the stand-in for the random user API."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+group = typer.Typer(no_args_is_help=True, help="The HTTP API that records come from, and its stand-in.")
+
+Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Port on 127.0.0.1 (PENSTOCK_SOURCE_PORT).")]
+Rate = Annotated[float, typer.Option(min=0, max=1, metavar="RATE", help="Share of bad answers, and of damaged users.")]
+HostileSeed = Annotated[str, typer.Option(help="The same trouble in the same order; random when not given.")]
+Answer = Annotated[
+    Path | None, typer.Option(exists=True, dir_okay=False, metavar="FILE", help="Serve a captured answer's users.")
+]
+Records = Annotated[int, typer.Option(min=1, metavar="N", help="How many users.")]
+UserSeed = Annotated[str, typer.Option(help="The same seed gives the same users.")]
+Url = Annotated[str, typer.Option(help="The API (PENSTOCK_SOURCE_URL).")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group `source` to `app`."""
+    app.add_typer(group, name="source")
+
+
+@group.command()
+def serve(port: Port = None, hostile: Rate = 0.0, seed: HostileSeed = "", answer: Answer = None) -> None:
+    """Answer like the random user API, until stopped."""
+    import secrets
+
+    from penstock import config
+    from penstock.source import people, standin
+    from penstock.source import serve as server
+    from penstock.source.hostile import Hostility
+
+    users = standin.captured_users(answer) if answer else standin.made_users
+    people.fill_pools()
+    hostility = Hostility(rate=hostile, seed=seed or secrets.token_hex(8))
+    server.serve(standin.make_app(users, hostility), port or config.load().source_port)
+
+
+@group.command()
+def fetch(records: Records = 10, seed: UserSeed = "penstock", url: Url = "") -> None:
+    """Print users of the API as it gives them, one JSON object a line."""
+    import msgspec
+
+    from penstock import config
+    from penstock.source import HttpSource
+
+    for users in HttpSource.configured(config.load(), url).fetch(records, seed):
+        typer.echo(b"\n".join(map(msgspec.json.encode, users)))

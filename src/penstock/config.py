@@ -1,0 +1,192 @@
+"""Settings: the only place that reads the environment.
+
+Each setting is an environment variable, `PENSTOCK_` and the name in capitals. A cluster of your own is a set of
+addresses: set them, and nothing else changes. Addresses that are not set point at the local stack's ports.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from penstock.errors import WrongSettings
+
+PREFIX = "PENSTOCK_"
+REAL_API_URL = "https://randomuser.me/api/"
+LOOPBACK = "127.0.0.1"
+
+
+def _local(template: str) -> Callable[[dict[str, Any]], str]:
+    """A default address made from the ports that are in force."""
+    return lambda data: template.format(host=LOOPBACK, **data)
+
+
+class Settings(BaseSettings):
+    """What can be set; frozen, checked as a whole when it is read."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="ignore", validate_default=True
+    )
+
+    home: Path = Field(Path(".penstock"), description="Folder of everything that is generated: data, logs, jars.")
+    cache: Path | None = Field(None, description="Folder of downloads, to share between homes; empty: in home.")
+    pipeline: str = Field("penstock.pipelines.users", description="Module, or .py file, that holds PIPELINE.")
+    wire_format: Literal["json", "avro"] = Field("json", description="Encoding of the values in Kafka.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
+    log_json: bool = Field(False, description="Log JSON lines instead of text.")
+
+    # ports of the local stack, all on 127.0.0.1
+    kafka_port: int = Field(9092, ge=1, le=65535, description="Kafka of the local stack.")
+    kafka_controller_port: int = Field(9093, ge=1, le=65535, description="Kafka's KRaft controller.")
+    zookeeper_port: int = Field(2181, ge=1, le=65535, description="ZooKeeper, with coordination=zookeeper.")
+    registry_port: int = Field(8081, ge=1, le=65535, description="Schema registry.")
+    registry_management_port: int = Field(8082, ge=1, le=65535, description="Schema registry's health endpoint.")
+    cassandra_port: int = Field(9042, ge=1, le=65535, description="Cassandra's CQL port, of the local stack or not.")
+    cassandra_storage_port: int = Field(7000, ge=1, le=65535, description="Cassandra's node-to-node port.")
+    spark_port: int = Field(7077, ge=1, le=65535, description="Spark master.")
+    spark_ui_port: int = Field(9090, ge=1, le=65535, description="Spark master's page.")
+    spark_worker_ui_port: int = Field(9091, ge=1, le=65535, description="Spark worker's page.")
+    spark_job_ui_port: int = Field(4040, ge=1, le=65535, description="Page of the running Spark job.")
+    airflow_port: int = Field(8080, ge=1, le=65535, description="Airflow's page and API.")
+    source_port: int = Field(8000, ge=1, le=65535, description="Stand-in for the random user API.")
+
+    # the local stack
+    coordination: Literal["kraft", "zookeeper"] = Field("kraft", description="Who coordinates Kafka.")
+    ready_timeout_s: float = Field(240, gt=0, description="Longest wait for a service of the local stack, in seconds.")
+    kafka_heap_mib: int = Field(512, ge=256, description="Kafka's heap.")
+    zookeeper_heap_mib: int = Field(128, ge=64, description="ZooKeeper's heap.")
+    registry_heap_mib: int = Field(256, ge=128, description="Schema registry's heap.")
+    cassandra_heap_mib: int = Field(1024, ge=512, description="Cassandra's heap.")
+    spark_daemon_heap_mib: int = Field(192, ge=128, description="Heap of Spark's master and of its worker.")
+
+    # source
+    source_url: str = Field(REAL_API_URL, description="The HTTP API; the local stack points it at its stand-in.")
+    source_batch_records: int = Field(500, ge=1, le=5000, description="Records asked for in one request.")
+    source_timeout_s: float = Field(20, gt=0, description="Longest wait for one answer, in seconds.")
+    source_attempts: int = Field(8, ge=1, description="Requests made for one answer before giving up.")
+
+    # Kafka
+    kafka_bootstrap: str = Field(default_factory=_local("{host}:{kafka_port}"), description="host:port[,host:port].")
+    kafka_partitions: int = Field(4, ge=1, description="Partitions of a topic that penstock creates.")
+    kafka_replication: int = Field(1, ge=1, description="Replicas of a topic that penstock creates.")
+    kafka_retention_hours: int = Field(168, ge=1, description="Retention of a topic that penstock creates, in hours.")
+    kafka_timeout_s: float = Field(30, gt=0, description="Longest wait for an answer or acknowledgement, in seconds.")
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="As Kafka's security.protocol."
+    )
+    kafka_sasl_mechanism: str = Field("SCRAM-SHA-512", description="As Kafka's sasl.mechanism.")
+    kafka_username: str = Field("", description="SASL user.")
+    kafka_password: SecretStr = Field(SecretStr(""), description="SASL password.")
+    kafka_ca_file: Path | None = Field(None, description="PEM file of the authority that signed the brokers.")
+
+    # schema registry
+    registry_url: str = Field(
+        default_factory=_local("http://{host}:{registry_port}/apis/ccompat/v7"),
+        description="Confluent-compatible API of the schema registry.",
+    )
+    registry_timeout_s: float = Field(10, gt=0, description="Longest wait for an answer, in seconds.")
+    registry_username: str = Field("", description="Basic-auth user.")
+    registry_password: SecretStr = Field(SecretStr(""), description="Basic-auth password.")
+
+    # Cassandra
+    cassandra_hosts: str = Field(LOOPBACK, description="Contact points: host[,host].")
+    cassandra_datacenter: str = Field("", description="Local data centre; empty: that of the first contact point.")
+    cassandra_keyspace: str = Field("", description="Keyspace; empty: the pipeline's.")
+    cassandra_replication: str = Field(
+        "{'class': 'SimpleStrategy', 'replication_factor': 1}", description="Replication of a keyspace it creates."
+    )
+    cassandra_consistency: Literal["ONE", "QUORUM", "LOCAL_ONE", "LOCAL_QUORUM", "EACH_QUORUM", "ALL"] = Field(
+        "LOCAL_QUORUM", description="Consistency level of writes and reads."
+    )
+    cassandra_timeout_s: float = Field(15, gt=0, description="Longest wait for an answer, in seconds.")
+    cassandra_concurrency: int = Field(32, ge=1, description="Batches in flight per Spark task.")
+    cassandra_username: str = Field("", description="User.")
+    cassandra_password: SecretStr = Field(SecretStr(""), description="Password.")
+    cassandra_ca_file: Path | None = Field(None, description="PEM file of the authority; set: TLS is used.")
+
+    # Spark
+    spark_master: str = Field(default_factory=_local("spark://{host}:{spark_port}"), description="Master to submit to.")
+    spark_checkpoint: str = Field("", description="Checkpoint folder or URL; empty: in home.")
+    spark_trigger_ms: int = Field(200, ge=0, description="Shortest time from one micro-batch to the next, in ms.")
+    spark_batch_records: int = Field(100_000, ge=1, le=1_000_000, description="Most records of one micro-batch.")
+    spark_cores: int = Field(2, ge=1, description="Cores of the job.")
+    spark_driver_memory_mib: int = Field(512, ge=384, description="Heap of the job's driver.")
+    spark_executor_memory_mib: int = Field(640, ge=384, description="Heap of the job's executor.")
+    spark_wait_s: float = Field(120, gt=0, description="Longest wait for Kafka and Cassandra at start, in seconds.")
+
+    # Airflow
+    airflow_url: str = Field(default_factory=_local("http://{host}:{airflow_port}"), description="Airflow's API.")
+    airflow_username: str = Field("airflow", description="User.")
+    airflow_password: SecretStr = Field(SecretStr("airflow"), description="Password.")
+    airflow_timeout_s: float = Field(60, gt=0, description="Longest wait for an answer, in seconds.")
+
+    @field_validator("home", "cache", "kafka_ca_file", "cassandra_ca_file")
+    @classmethod
+    def _absolute(cls, path: Path | None) -> Path | None:
+        return path and path.expanduser().absolute()
+
+    @field_validator("pipeline")
+    @classmethod
+    def _absolute_file(cls, pipeline: str) -> str:
+        return str(Path(pipeline).expanduser().absolute()) if pipeline.endswith(".py") else pipeline
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        self._each_port_once()
+        if self.kafka_security_protocol.startswith("SASL") and not self.kafka_username:
+            raise ValueError("kafka_username is needed with a SASL kafka_security_protocol")
+        return self
+
+    def _each_port_once(self) -> None:
+        taken: dict[int, str] = {}
+        for name, port in self.ports().items():
+            if port in taken:
+                raise ValueError(f"{name} and {taken[port]} are both {port}")
+            taken[port] = name
+
+    def ports(self) -> dict[str, int]:
+        """Port by setting name."""
+        return {name: getattr(self, name) for name in type(self).model_fields if name.endswith("_port")}
+
+    @property
+    def checkpoint(self) -> str:
+        """Where the Spark job keeps its place."""
+        return self.spark_checkpoint or str(self.home / "data" / "checkpoint")
+
+    def plain(self) -> dict[str, str]:
+        """These settings as text by name, to build them again elsewhere. Holds secrets: never log it."""
+        return {name: _plain(value) for name, value in self if value is not None}
+
+    def environment(self) -> dict[str, str]:
+        """These settings as environment variables, for a child process. Holds secrets: never log it."""
+        return {PREFIX + name.upper(): value for name, value in self.plain().items()}
+
+
+def _plain(value: Any) -> str:
+    return str(value.get_secret_value() if isinstance(value, SecretStr) else value)
+
+
+@cache
+def load() -> Settings:
+    """The settings in force. Raises `WrongSettings` that names each wrong variable."""
+    return read()
+
+
+def read(**overrides: Any) -> Settings:
+    """Settings from the environment, with `overrides` on top. Raises `WrongSettings`."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        lines = [
+            f"{_variable(item['loc'])}: {item['msg']}"
+            for item in error.errors(include_input=False)
+            if item["type"] != "default_factory_not_called"
+        ]
+        raise WrongSettings("; ".join(lines), hint="./penstock config") from None
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    return PREFIX + str(location[0]).upper() if location else "settings"

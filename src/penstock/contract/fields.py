@@ -1,0 +1,136 @@
+"""The fields of a record, and what each type is called in Avro, in Spark and in CQL: written here once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from struct import Struct as Layout
+from typing import Any
+
+import msgspec
+from msgspec import inspect
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_INT32 = Layout(">i").pack
+_INT64 = Layout(">q").pack
+_KEY_CHARACTERS = 65_535 // 4
+_DOUBLE = Layout(">d").pack
+
+
+def epoch_ms(moment: datetime) -> int:
+    """Whole milliseconds from 1970-01-01T00:00Z to `moment` (with a time zone), rounded down."""
+    since = moment - _EPOCH
+    return since.days * 86_400_000 + since.seconds * 1_000 + since.microseconds // 1_000
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A field type: its names elsewhere, and its CQL bytes (native protocol v5, section 6)."""
+
+    avro: Any
+    spark: str
+    cql: str
+    encode: Callable[[Any], bytes]
+
+
+TEXT = Kind("string", "STRING", "text", str.encode)
+UUID = Kind({"type": "string", "logicalType": "uuid"}, "STRING", "uuid", lambda value: value.bytes)
+TIMESTAMP = Kind(
+    {"type": "long", "logicalType": "timestamp-millis"},
+    "TIMESTAMP",
+    "timestamp",
+    lambda value: _INT64(epoch_ms(value)),
+)
+INT = Kind("int", "INT", "int", _INT32)
+BIGINT = Kind("long", "BIGINT", "bigint", _INT64)
+DOUBLE = Kind("double", "DOUBLE", "double", _DOUBLE)
+BOOLEAN = Kind("boolean", "BOOLEAN", "boolean", lambda value: b"\x01" if value else b"\x00")
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of a record."""
+
+    name: str
+    kind: Kind
+    nullable: bool
+    key: bool
+    personal: bool
+    description: str
+
+
+@cache
+def fields(struct: type[msgspec.Struct]) -> tuple[Field, ...]:
+    """The fields of `struct`, in order. Raises `TypeError` for a type that has no name in CQL."""
+    described = inspect.type_info(struct)
+    assert isinstance(described, inspect.StructType)
+    return tuple(_field(one) for one in described.fields)
+
+
+def key_of(struct: type[msgspec.Struct]) -> Field:
+    """The one field marked as key. Raises `TypeError` when there is none, more than one, or one that may be None."""
+    keys = [field for field in fields(struct) if field.key]
+    if len(keys) != 1:
+        raise TypeError(f"{struct.__name__} needs exactly one field marked KEY, it has {len(keys)}")
+    if keys[0].nullable:
+        raise TypeError(f"{struct.__name__}: the key {keys[0].name} must not be None")
+    if keys[0].kind is TEXT and not _fits_a_key(struct, keys[0].name):
+        raise TypeError(f"{struct.__name__}: a text key needs min_length >= 1 and max_length <= {_KEY_CHARACTERS}")
+    return keys[0]
+
+
+def _fits_a_key(struct: type[msgspec.Struct], name: str) -> bool:
+    """Whether each text that the rules allow can be a partition key: 1 to 65,535 bytes of UTF-8."""
+    described = inspect.type_info(struct)
+    assert isinstance(described, inspect.StructType)
+    text, _, _ = next(_unwrap(one.type) for one in described.fields if one.name == name)
+    assert isinstance(text, inspect.StrType)
+    return bool(text.min_length) and text.max_length is not None and text.max_length <= _KEY_CHARACTERS
+
+
+def _field(one: inspect.Field) -> Field:
+    kind_info, marks, description = _unwrap(one.type)
+    nullable = isinstance(kind_info, inspect.UnionType)
+    if isinstance(kind_info, inspect.UnionType):
+        inner = [member for member in kind_info.types if not isinstance(member, inspect.NoneType)]
+        if len(inner) != 1:
+            raise TypeError(f"field {one.name}: one type, or one type and None, not {kind_info}")
+        kind_info, inner_marks, inner_description = _unwrap(inner[0])
+        marks, description = {**inner_marks, **marks}, description or inner_description
+    if not (one.required or nullable):
+        raise TypeError(
+            f"field {one.name}: one that may be absent is `T | None = None`, or old and new schemas part ways"
+        )
+    return Field(
+        name=one.name,
+        kind=_kind(one.name, kind_info),
+        nullable=nullable,
+        key=marks.get("key", False),
+        personal=marks.get("personal", False),
+        description=description,
+    )
+
+
+def _unwrap(kind_info: inspect.Type) -> tuple[inspect.Type, dict[str, Any], str]:
+    if isinstance(kind_info, inspect.Metadata):
+        return kind_info.type, kind_info.extra or {}, (kind_info.extra_json_schema or {}).get("description", "")
+    return kind_info, {}, ""
+
+
+def _kind(name: str, kind_info: inspect.Type) -> Kind:
+    if isinstance(kind_info, inspect.IntType):
+        if kind_info.ge is None or kind_info.le is None:
+            raise TypeError(f"field {name}: an int needs ge and le within 64 bits; contract.record.Int64 has them")
+        return INT if kind_info.ge >= -(2**31) and kind_info.le < 2**31 else BIGINT
+    simple: dict[type[inspect.Type], Kind] = {
+        inspect.StrType: TEXT,
+        inspect.UUIDType: UUID,
+        inspect.DateTimeType: TIMESTAMP,
+        inspect.FloatType: DOUBLE,
+        inspect.BoolType: BOOLEAN,
+    }
+    if type(kind_info) not in simple:
+        raise TypeError(
+            f"field {name}: {type(kind_info).__name__} has no column type; use str, UUID, datetime, int, float or bool"
+        )
+    return simple[type(kind_info)]

@@ -1,0 +1,45 @@
+"""A record as JSON Schema, as Avro schema and as Spark DDL."""
+
+from typing import Any
+
+import msgspec
+
+from penstock.contract.fields import Field, fields
+from penstock.contract.record import Record
+
+
+def json_schema(record: type[Record]) -> dict[str, Any]:
+    """The JSON Schema (draft-07, self-contained) of a JSON message; unknown fields are allowed.
+
+    Key and personal-data marks stand as `x-key` and `x-personal`.
+    """
+    _, components = msgspec.json.schema_components([record])
+    schema = components[record.__name__]
+    for field in fields(record):
+        marks = {"x-key": field.key, "x-personal": field.personal}
+        schema["properties"][field.name] |= {name: True for name, is_set in marks.items() if is_set}
+    return {"$schema": "http://json-schema.org/draft-07/schema#", **schema}
+
+
+def avro_schema(record: type[Record]) -> dict[str, Any]:
+    """The Avro schema of an Avro message: times are milliseconds, a UUID is its 36 characters."""
+    return {
+        "type": "record",
+        "name": record.__name__,
+        "namespace": "penstock",
+        "doc": (record.__doc__ or "").strip(),
+        "fields": [_avro_field(field) for field in fields(record)],
+    }
+
+
+def _avro_field(field: Field) -> dict[str, Any]:
+    if not field.nullable:
+        return {"name": field.name, "type": field.kind.avro, "doc": field.description}
+    return {"name": field.name, "type": ["null", field.kind.avro], "default": None, "doc": field.description}
+
+
+def spark_ddl(struct: type[msgspec.Struct]) -> str:
+    """The Spark schema, as a DDL string: `id STRING NOT NULL, ...`."""
+    return ", ".join(
+        f"{field.name} {field.kind.spark}{'' if field.nullable else ' NOT NULL'}" for field in fields(struct)
+    )

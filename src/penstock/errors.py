@@ -1,0 +1,136 @@
+"""Every error penstock raises on purpose.
+
+    PenstockError                 exit 1  something failed
+    ├── WrongUse                  exit 2  the call or a setting is wrong: nothing was done
+    │   └── WrongSettings
+    ├── Unreachable               exit 3  a service did not answer in time
+    │   ├── SourceUnreachable
+    │   ├── KafkaUnreachable
+    │   ├── RegistryUnreachable
+    │   ├── CassandraUnreachable
+    │   └── AirflowUnreachable
+    ├── SourceRefused             the API answered with something that is not data
+    ├── DeliveryFailed            Kafka did not acknowledge every record
+    ├── SchemaRefused             the registry does not accept the schema
+    ├── SchemaUnknown             no schema has the id that a record names
+    ├── StoreFailed               Cassandra did not acknowledge every row
+    ├── RunFailed                 a DAG run ended otherwise than in success
+    ├── NotBalanced               records are missing
+    └── StackError                the local stack
+        ├── InstallFailed
+        ├── PortTaken
+        └── ServiceDied
+
+A caller asks three questions: is the call wrong (2), is a service away (3), did the work fail (1).
+"""
+
+from typing import Any, ClassVar
+
+
+class PenstockError(Exception):
+    """Something failed."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str = "", *, hint: str = "", **facts: Any) -> None:
+        """`message` says what happened and where, `hint` what to type next, `facts` become attributes."""
+        self.message = message or (type(self).__doc__ or "").strip()
+        self.hint = hint
+        self.facts = facts
+        super().__init__(self.message)
+
+    def __getattr__(self, name: str) -> Any:
+        facts = self.__dict__.get("facts", {})
+        if name in facts:
+            return facts[name]
+        raise AttributeError(name)
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  try: {self.hint}" if self.hint else self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.message, self.hint, self.facts)
+
+
+def _rebuild(kind: type[PenstockError], message: str, hint: str, facts: dict[str, Any]) -> PenstockError:
+    return kind(message, hint=hint, **facts)
+
+
+class WrongUse(PenstockError):
+    """The call is wrong: nothing was done."""
+
+    exit_code = 2
+
+
+class WrongSettings(WrongUse):
+    """A setting is wrong: nothing was done."""
+
+
+class Unreachable(PenstockError):
+    """A service did not answer in time."""
+
+    exit_code = 3
+
+
+class SourceUnreachable(Unreachable):
+    """The API did not answer in time."""
+
+
+class KafkaUnreachable(Unreachable):
+    """Kafka did not answer in time."""
+
+
+class RegistryUnreachable(Unreachable):
+    """The schema registry did not answer in time."""
+
+
+class CassandraUnreachable(Unreachable):
+    """Cassandra did not answer in time."""
+
+
+class AirflowUnreachable(Unreachable):
+    """Airflow did not answer in time."""
+
+
+class SourceRefused(PenstockError):
+    """The API answered with something that is not data."""
+
+
+class DeliveryFailed(PenstockError):
+    """Kafka did not acknowledge every record."""
+
+
+class SchemaRefused(PenstockError):
+    """The schema registry does not accept the schema."""
+
+
+class SchemaUnknown(PenstockError):
+    """The schema registry has no schema of that id."""
+
+
+class StoreFailed(PenstockError):
+    """Cassandra did not acknowledge every row."""
+
+
+class RunFailed(PenstockError):
+    """The DAG run did not end in success."""
+
+
+class NotBalanced(PenstockError):
+    """Records are missing."""
+
+
+class StackError(PenstockError):
+    """The local stack failed."""
+
+
+class InstallFailed(StackError):
+    """A part of the local stack could not be installed."""
+
+
+class PortTaken(StackError):
+    """Another process listens on a port of the local stack."""
+
+
+class ServiceDied(StackError):
+    """A service of the local stack ended before it was ready."""

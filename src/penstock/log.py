@@ -1,0 +1,29 @@
+"""Logging: an event name and fields. Only a process's edge calls `configure`; libraries just log."""
+
+import logging
+import sys
+
+import structlog
+
+get_logger = structlog.stdlib.get_logger
+
+
+def configure(level: str = "INFO", json: bool = False) -> None:
+    """Send penstock's events of at least `level` to stderr, one line each: for people, or as JSON for machines."""
+    renderer = (
+        structlog.processors.JSONRenderer()
+        if json
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=24)
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info if json else structlog.processors.StackInfoRenderer(),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=False,
+    )

@@ -1,0 +1,206 @@
+"""Receipts: one of a run, from the order to the rows; one of the whole topic, from Kafka, ledger and table alone."""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from cassandra.cluster import Session
+
+from penstock import pipelines
+from penstock.broker import topics
+from penstock.broker.topics import Span
+from penstock.config import Settings
+from penstock.observe.airflow import Airflow
+from penstock.observe.audit import Audit, Auditor, uncovered
+
+_POLL_S = 0.3
+_STALLED_S = 120.0
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class RunReceipt:
+    """What became of one DAG run.
+
+    `produced` counts records in Kafka that carry the run's id, `rejected` those set aside, by the task or by Spark;
+    missing = asked for and not produced, or produced and neither stored nor rejected nor filtered in time.
+    """
+
+    run_id: str
+    dag_run_state: str
+    asked: int
+    fetched: int
+    produced: int
+    stored: int
+    rejected: int
+    filtered: int
+    missing: int
+    latency_ms: dict[str, int | None]
+    stages: dict[str, str | None]
+    seconds: float
+    missing_records: list[dict[str, Any]]
+
+
+def run(settings: Settings, session: Session, parameters: dict[str, Any], report: Report) -> RunReceipt:
+    """Trigger a run, wait until each of its records is stored or rejected, and give the receipt.
+
+    Raises an `Unreachable` when a service is away. A run that fails, or records that do not arrive, are in the receipt.
+    """
+    began = time.monotonic()
+    topic = pipelines.of(settings).topic
+    before = {span.partition: span.end for span in topics.spans(settings, topic)}
+    with Airflow(settings) as airflow:
+        airflow.unpause()
+        run_id = airflow.trigger(parameters)
+        report(f"run {run_id} triggered")
+        dag_run = _follow(airflow, run_id, report)
+        summary = airflow.summary(run_id)
+    since = [Span(now.partition, before.get(now.partition, 0), now.end) for now in topics.spans(settings, topic)]
+    auditor = Auditor(settings, session)
+    _wait_covered(auditor, since, report)
+    sent = auditor.sent(since, run_id)
+    found = auditor.audit(sent, auditor.rows_of({one.id for one in sent if one.id is not None}))
+    refused = auditor.refused(run_id)
+    asked = int(summary.get("asked") or parameters.get("records") or 0)
+    return RunReceipt(
+        run_id=run_id,
+        dag_run_state=str(dag_run["state"]),
+        asked=asked,
+        fetched=int(summary.get("fetched", 0)),
+        produced=found.produced,
+        stored=found.stored,
+        rejected=found.rejected + refused,
+        filtered=found.filtered,
+        missing=max(0, asked - found.produced - refused) + found.missing + found.waiting,
+        latency_ms=percentiles(found.latencies_ms),
+        stages=_stages(dag_run, summary, found),
+        seconds=round(time.monotonic() - began, 1),
+        missing_records=found.missing_records,
+    )
+
+
+def _follow(airflow: Airflow, run_id: str, report: Report) -> dict[str, Any]:
+    """The run once it has ended; the tail of the task's log is reported when it failed."""
+    state = ""
+    while True:
+        dag_run = airflow.run(run_id)
+        if dag_run["state"] != state:
+            state = dag_run["state"]
+            report(f"run {run_id}: {state}")
+        if airflow.has_ended(dag_run):
+            if state != "success":
+                report(airflow.log_tail(run_id))
+            return dag_run
+        time.sleep(_POLL_S)
+
+
+def _wait_covered(auditor: Auditor, spans: list[Span], report: Report) -> None:
+    """Return once the ledger covers `spans`, or has not moved for two minutes."""
+    waiting, moved = -1, time.monotonic()
+    while (left := auditor.waiting(spans)) and time.monotonic() - moved < _STALLED_S:
+        if left != waiting:
+            report(f"{left} records on their way to Cassandra")
+            waiting, moved = left, time.monotonic()
+        time.sleep(_POLL_S)
+
+
+def percentiles(latencies_ms: list[int]) -> dict[str, int | None]:
+    """Median and 99th percentile, in ms; None when there is nothing to tell."""
+    if not latencies_ms:
+        return {"p50": None, "p99": None}
+    cuts = statistics.quantiles(latencies_ms, n=100, method="inclusive") if len(latencies_ms) > 1 else latencies_ms * 99
+    return {"p50": round(cuts[49]), "p99": round(cuts[98])}
+
+
+def _stages(dag_run: dict[str, Any], summary: dict[str, Any], found: Audit) -> dict[str, str | None]:
+    """When the run was triggered, began, fetched and produced, and when its last row was stored: ISO times, UTC."""
+    return {
+        "triggered": dag_run.get("queued_at") or dag_run.get("run_after"),
+        "started": summary.get("started_at"),
+        "first_produced": _iso(found.first_produced_ms),
+        "produced": summary.get("finished_at"),
+        "stored": _iso(found.last_stored_ms),
+    }
+
+
+def _iso(moment_ms: int) -> str | None:
+    if not moment_ms:
+        return None
+    return datetime.fromtimestamp(moment_ms / 1000, tz=UTC).isoformat(timespec="milliseconds")
+
+
+@dataclass(frozen=True)
+class PartitionBalance:
+    """One partition: what Kafka holds of it, and what the ledger says of that."""
+
+    partition: int
+    first: int
+    end: int
+    recorded: int
+    stored: int
+    rejected: int
+    filtered: int
+    waiting: int
+
+
+@dataclass(frozen=True)
+class TopicReceipt:
+    """What became of everything the topic holds: from its offsets, the ledger, the table and the rejected records.
+
+    balanced: nothing is missing, and every offset that the ledger counts as stored or rejected was found so.
+    """
+
+    topic: str
+    balanced: bool
+    produced: int
+    stored: int
+    rejected: int
+    filtered: int
+    waiting: int
+    missing: int
+    rows: int
+    distinct_ids: int
+    partitions: list[PartitionBalance]
+    missing_records: list[dict[str, Any]]
+
+
+def verify(settings: Settings, session: Session) -> TopicReceipt:
+    """The balance of the whole topic as it is now. Raises an `Unreachable` when a service is away."""
+    auditor = Auditor(settings, session)
+    topic = pipelines.of(settings).topic
+    spans = topics.spans(settings, topic)
+    sent = auditor.sent(spans)
+    rows = auditor.rows()
+    found = auditor.audit(sent, rows)
+    return TopicReceipt(
+        topic=topic,
+        balanced=found.missing == 0,
+        produced=found.produced,
+        stored=found.stored,
+        rejected=found.rejected,
+        filtered=found.filtered,
+        waiting=found.waiting,
+        missing=found.missing,
+        rows=len(rows),
+        distinct_ids=found.distinct_ids,
+        partitions=[_balance(auditor, span) for span in spans],
+        missing_records=found.missing_records,
+    )
+
+
+def _balance(auditor: Auditor, span: Span) -> PartitionBalance:
+    lines = auditor.lines(span)
+    return PartitionBalance(
+        partition=span.partition,
+        first=span.first,
+        end=span.end,
+        recorded=sum(line.tally.records for line in lines),
+        stored=sum(line.tally.stored for line in lines),
+        rejected=sum(line.tally.rejected for line in lines),
+        filtered=sum(line.tally.filtered for line in lines),
+        waiting=uncovered(span, lines),
+    )

@@ -1,0 +1,211 @@
+"""Stages 1-3: the API's answers become acknowledged records in the topic. What the Airflow task runs.
+
+Delivery: at least once. A run is known by its id, which also seeds the API, so that a run that is tried again fetches
+and sends the same records, and they end as the same rows.
+"""
+
+import hashlib
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from penstock.broker import dlq, topics
+from penstock.broker.kafka import producer
+from penstock.broker.registry import Registry
+from penstock.config import Settings
+from penstock.contract.fields import key_of
+from penstock.contract.record import Record, check
+from penstock.contract.reject import Fault, Reason, Reject, Stage
+from penstock.errors import DeliveryFailed, WrongUse
+from penstock.log import get_logger
+from penstock.pipelines import Pipeline
+from penstock.produce.send import Delivered, Sender
+from penstock.produce.serialize import serializer
+from penstock.source.client import HttpSource
+
+log = get_logger(__name__)
+
+RUN_HEADER = "penstock.run"
+"""The Kafka header that holds the id of the run that produced a record."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a run is asked for: `records`, or as many as `seconds` at `rate` a second make.
+
+    With `rate` (records a second) they are sent no faster than that.
+    """
+
+    run_id: str
+    records: int | None = None
+    seconds: float | None = None
+    rate: float | None = None
+    source_url: str | None = None
+
+    @property
+    def asked(self) -> int:
+        """How many records the run is asked for. Raises `WrongUse` when that cannot be told."""
+        if self.records is not None and self.seconds is None:
+            asked = self.records
+        elif self.records is None and self.seconds is not None and self.rate:
+            asked = round(self.seconds * self.rate)
+        else:
+            raise WrongUse("a run is asked for either `records`, or `seconds` and `rate`")
+        if asked < 1:
+            raise WrongUse(f"a run is asked for at least 1 record, not {asked}")
+        return asked
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did. produced: acknowledged by the topic; refused: set aside before it, acknowledged by the queue."""
+
+    run_id: str
+    asked: int
+    fetched: int
+    produced: int
+    refused: int
+    bytes: int
+    seconds: float
+    fetch_seconds: float
+    started_at: str
+    finished_at: str
+    topic: str
+    schema_id: int
+    offsets: dict[str, tuple[int, int]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For Airflow's XCom: JSON values only."""
+        return asdict(self)
+
+
+def run(settings: Settings, pipeline: Pipeline, order: Order) -> Summary:
+    """Fetch what `order` asks for, send it, and wait for every acknowledgement.
+
+    Raises `DeliveryFailed` when less was acknowledged than asked for; `SourceRefused`, `SchemaRefused` or an
+    `Unreachable` when it could not be fetched or sent.
+    """
+    return _Run(settings, pipeline, order).carry_out()
+
+
+class _Run:
+    """One run: its clients and its counts."""
+
+    def __init__(self, settings: Settings, pipeline: Pipeline, order: Order) -> None:
+        self._settings = settings
+        self._pipeline = pipeline
+        self._order = order
+        self._asked = order.asked
+        self._key = key_of(pipeline.record).name
+        self._headers = [(RUN_HEADER, order.run_id.encode())]
+        self._rejects: list[Reject] = []
+        self._fetched = 0
+        self._fetch_s = 0.0
+
+    def carry_out(self) -> Summary:
+        started, started_at = time.monotonic(), datetime.now(UTC)
+        settings, pipeline = self._settings, self._pipeline
+        topics.ensure(settings, pipeline.topic, pipeline.dead_letter_topic)
+        schema_id = Registry(settings).register(pipeline.subject, pipeline.record, settings.wire_format)
+        serialize = serializer(pipeline.record, settings.wire_format, schema_id)
+        client = producer(settings)
+        with Sender(client, pipeline.topic, settings.kafka_timeout_s) as sender:
+            for record in self._records():
+                sender.send(str(getattr(record, self._key)).encode(), serialize(record), self._headers)
+        refused = dlq.set_aside(client, pipeline.dead_letter_topic, self._rejects)
+        summary = self._summary(sender.delivered, refused, schema_id, started, started_at)
+        return self._complete(summary)
+
+    def _complete(self, summary: Summary) -> Summary:
+        log.info("run_finished", **{name: value for name, value in summary.as_dict().items() if name != "offsets"})
+        acknowledged = summary.produced + summary.refused
+        if acknowledged < summary.asked:
+            raise DeliveryFailed(f"{acknowledged} records were acknowledged, {summary.asked} were asked for")
+        return summary
+
+    def _records(self) -> Iterator[Record]:
+        """The records that keep the contract, at the rate asked for; the others go to `_rejects`."""
+        pace = _Pace(self._order.rate)
+        for entry in self._entries():
+            pace.wait()
+            try:
+                yield check(self._pipeline.from_source(entry), self._pipeline.record)
+            except msgspec.ValidationError as error:
+                self._rejects.append(self._reject(entry, str(error)))
+
+    def _entries(self) -> Iterator[Any]:
+        source = HttpSource.configured(self._settings, self._order.source_url or "")
+        answers = source.fetch(self._asked, seed=seed_of(self._order.run_id))
+        while True:
+            began = time.monotonic()
+            answer = next(answers, None)
+            self._fetch_s += time.monotonic() - began
+            if answer is None:
+                return
+            self._fetched += len(answer)
+            log.info("answer_fetched", records=len(answer), fetched=self._fetched, asked=self._asked)
+            yield from answer
+
+    def _reject(self, entry: Any, message: str) -> Reject:
+        log.warning("record_refused", message=message)
+        return Reject(
+            fault=Fault(Reason.CONTRACT_BROKEN, message, Stage.PRODUCE),
+            topic=self._pipeline.topic,
+            partition=-1,
+            offset=-1,
+            key=None,
+            value=msgspec.json.encode(without(self._pipeline.secret, entry)),
+            headers=[(name, value) for name, value in self._headers],
+        )
+
+    def _summary(
+        self, delivered: Delivered, refused: int, schema_id: int, started: float, started_at: datetime
+    ) -> Summary:
+        return Summary(
+            run_id=self._order.run_id,
+            asked=self._asked,
+            fetched=self._fetched,
+            produced=delivered.records,
+            refused=refused,
+            bytes=delivered.value_bytes,
+            seconds=round(time.monotonic() - started, 3),
+            fetch_seconds=round(self._fetch_s, 3),
+            started_at=started_at.isoformat(timespec="milliseconds"),
+            finished_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            topic=self._pipeline.topic,
+            schema_id=schema_id,
+            offsets={str(partition): span for partition, span in sorted(delivered.offsets.items())},
+        )
+
+
+def without(names: frozenset[str], entry: Any) -> Any:
+    """`entry` with the fields of these names left out, at whatever depth."""
+    if isinstance(entry, dict):
+        return {name: without(names, value) for name, value in entry.items() if name not in names}
+    return [without(names, one) for one in entry] if isinstance(entry, list) else entry
+
+
+def seed_of(run_id: str) -> str:
+    """The API seed of a run: the same for the same run, 25 characters, ending in a letter.
+
+    The random user API joins seed and page number, so that seeds that end in digits give each other's pages.
+    """
+    return hashlib.sha256(run_id.encode()).hexdigest()[:24] + "s"
+
+
+class _Pace:
+    """Spaces records evenly at `rate` a second; None: as fast as they come."""
+
+    def __init__(self, rate: float | None) -> None:
+        self._gap_s = 1 / rate if rate else 0.0
+        self._next_s = time.monotonic()
+
+    def wait(self) -> None:
+        """Return when the next record is due."""
+        if self._gap_s:
+            time.sleep(max(0.0, self._next_s - time.monotonic()))
+            self._next_s += self._gap_s

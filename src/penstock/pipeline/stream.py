@@ -1,0 +1,229 @@
+"""Stages 3-5: the topic's records become rows, or rejects. What the Spark job runs.
+
+Delivery: every offset is stored or set aside before Spark commits the batch, or the batch fails and is done again.
+Doing it again ends in the same rows, whose write timestamps are their places in Kafka; rejects may be sent twice,
+with the same origin in their headers.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property
+
+import pyarrow as pa
+from confluent_kafka import Producer
+from pyspark.sql import DataFrame, SparkSession, functions
+from pyspark.sql.pandas.types import to_arrow_schema
+from pyspark.sql.types import StructType
+
+from penstock import pipelines
+from penstock.broker import dlq, topics
+from penstock.broker.kafka import producer
+from penstock.broker.registry import Registry
+from penstock.config import Settings
+from penstock.contract.batch import TALLY_DDL, Decoded, Tally, merge, tally
+from penstock.contract.reject import Reject, Stage
+from penstock.pipelines import Pipeline
+from penstock.process.batches import decode_batches, decoded_ddl, from_columns, to_columns
+from penstock.process.decode import Decoder
+from penstock.sink import cassandra
+from penstock.sink.rows import RowWriter
+
+ArrowBatches = Iterator[pa.RecordBatch]
+_TALLY_SCHEMA = pa.schema(
+    [("partition", pa.int32())] + [(name, pa.int64()) for name in Tally._fields if name != "partition"]
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a Spark task needs to know; sent to the executors."""
+
+    settings: Settings
+    epoch_us: int
+    decoded_schema: pa.Schema
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """The pipeline, imported where it is needed."""
+        return pipelines.of(self.settings)
+
+
+def plan(settings: Settings, epoch_us: int) -> Plan:
+    """The plan of a stream on this settings' pipeline. Needs a Spark session."""
+    ddl = decoded_ddl(pipelines.of(settings).record)
+    return Plan(settings, epoch_us, to_arrow_schema(StructType.fromDDL(ddl)))
+
+
+class Worker:
+    """What a Python worker keeps between tasks: its connections, each made when first needed."""
+
+    def __init__(self, settings: Settings, epoch_us: int) -> None:
+        self._settings = settings
+        self._epoch_us = epoch_us
+        self._pipeline = pipelines.of(settings)
+        self.topic = self._pipeline.topic
+
+    def connect(self) -> None:
+        """Make every connection now."""
+        _ = self.decoder, self.rows, self._producer
+
+    @cached_property
+    def decoder(self) -> Decoder:
+        """The decoder of the topic's values."""
+        return Decoder(self._pipeline.record, Registry(self._settings))
+
+    @cached_property
+    def rows(self) -> RowWriter:
+        """The writer of the table's rows."""
+        return RowWriter(
+            cassandra.connect(self._settings),
+            cassandra.keyspace_of(self._settings, self._pipeline),
+            self._pipeline.table,
+            self._pipeline.stored,
+            epoch_us=self._epoch_us,
+            concurrency=self._settings.cassandra_concurrency,
+        )
+
+    @cached_property
+    def _producer(self) -> Producer:
+        return producer(self._settings)
+
+    def set_aside(self, rejects: list[Reject]) -> None:
+        """Send `rejects` to the dead-letter topic and wait for every acknowledgement."""
+        if not rejects:
+            return
+        whole = [self._with_bytes(reject) if reject.fault.stage == Stage.TRANSFORM else reject for reject in rejects]
+        dlq.set_aside(self._producer, self._pipeline.dead_letter_topic, whole)
+
+    def _with_bytes(self, reject: Reject) -> Reject:
+        """The reject with its key, value and headers as they lie in Kafka."""
+        span = topics.Span(reject.partition, reject.offset, reject.offset + 1)
+        message = next(topics.records(self._settings, reject.topic, [span]))
+        headers = list(message.headers() or [])
+        return Reject(
+            reject.fault, reject.topic, reject.partition, reject.offset, message.key(), message.value(), headers
+        )
+
+
+@cache
+def _worker(settings: Settings, epoch_us: int) -> Worker:
+    return Worker(settings, epoch_us)
+
+
+def _this_worker(plan: Plan) -> Worker:
+    return _worker(plan.settings, plan.epoch_us)
+
+
+def warm_up(spark: SparkSession, plan: Plan) -> None:
+    """Start the Python workers and make their connections, so that the first records do not wait for that."""
+
+    def task(batches: ArrowBatches) -> ArrowBatches:
+        worker = _this_worker(plan)
+        worker.connect()
+        yield from batches
+
+    cores = plan.settings.spark_cores
+    spark.range(0, cores, 1, cores).mapInArrow(task, "id BIGINT").collect()
+
+
+def write(decoded: Iterable[Decoded], worker: Worker) -> Iterator[Tally]:
+    """Store and set aside each batch; gives its tallies once all of it is acknowledged."""
+    for batch in decoded:
+        worker.rows.write(batch.rows)
+        worker.set_aside(batch.rejects)
+        yield from tally(batch, time.time_ns() // 1_000_000)
+
+
+def store(raw: DataFrame, plan: Plan) -> list[Tally]:
+    """Carry out one micro-batch of raw records: a tally per partition. Any error fails it as a whole."""
+    carry_out = _store_transformed if plan.pipeline.transform else _store_as_is
+    return carry_out(raw, plan)
+
+
+def _store_as_is(raw: DataFrame, plan: Plan) -> list[Tally]:
+    """Decode and write in one pass over the raw bytes."""
+
+    def task(batches: ArrowBatches) -> ArrowBatches:
+        worker = _this_worker(plan)
+        yield _arrow(write(decode_batches(batches, worker.decoder, worker.topic), worker))
+
+    return _collect(raw, task)
+
+
+def decode(raw: DataFrame, plan: Plan) -> DataFrame:
+    """Raw records as a DataFrame of decoded records; a reject has `_rejected` set and its other columns null."""
+
+    def task(batches: ArrowBatches) -> ArrowBatches:
+        worker = _this_worker(plan)
+        decoded = decode_batches(batches, worker.decoder, worker.topic)
+        return to_columns(decoded, plan.decoded_schema)
+
+    return raw.mapInArrow(task, decoded_ddl(plan.pipeline.record))
+
+
+def _store_transformed(raw: DataFrame, plan: Plan) -> list[Tally]:
+    """Decode, transform, write. Records that the transform drops are counted as filtered."""
+    transform = plan.pipeline.transform
+    assert transform is not None
+    decoded = decode(raw, plan).persist()
+    try:
+        read = _read(decoded)
+        good = decoded.where("_rejected IS NULL").drop("_rejected")
+        rejected = decoded.where("_rejected IS NOT NULL")
+        written = _collect(transform(good).unionByName(rejected, allowMissingColumns=True), _write_task(plan))
+    finally:
+        decoded.unpersist()
+    return _with_filtered(read, written)
+
+
+def _write_task(plan: Plan) -> Callable[[ArrowBatches], ArrowBatches]:
+    def task(batches: ArrowBatches) -> ArrowBatches:
+        worker = _this_worker(plan)
+        yield _arrow(write(from_columns(batches, plan.pipeline.stored, worker.topic), worker))
+
+    return task
+
+
+def _read(decoded: DataFrame) -> list[Tally]:
+    """What was read, before the transform: records and offsets per partition, all of them filtered so far."""
+    offset = "kafka_offset"
+    counted = decoded.groupBy("kafka_partition").agg(functions.min(offset), functions.max(offset), functions.count("*"))
+    now_ms = time.time_ns() // 1_000_000
+    return [
+        Tally(partition, first, last, records, stored=0, rejected=0, filtered=records, stored_at_ms=now_ms)
+        for partition, first, last, records in counted.collect()
+    ]
+
+
+def _with_filtered(read: list[Tally], written: list[Tally]) -> list[Tally]:
+    """What was read, with what became of it; the rest was filtered. Raises `ValueError` when more was written."""
+    by_partition = {one.partition: one for one in written}
+    strange = by_partition.keys() - {one.partition for one in read}
+    if strange:
+        raise ValueError(f"transform gave rows of partitions {sorted(strange)}, of which nothing was read")
+    tallies = []
+    for one in read:
+        done = by_partition.get(one.partition)
+        if done is None:
+            tallies.append(one)
+            continue
+        if done.records > one.records:
+            raise ValueError(f"transform gave {done.records} rows for {one.records} records: at most one a record")
+        tallies.append(
+            one._replace(
+                stored=done.stored,
+                rejected=done.rejected,
+                filtered=one.records - done.records,
+                stored_at_ms=done.stored_at_ms,
+            )
+        )
+    return tallies
+
+
+def _arrow(tallies: Iterable[Tally]) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pylist([one._asdict() for one in merge(list(tallies))], schema=_TALLY_SCHEMA)
+
+
+def _collect(frame: DataFrame, task: Callable[[ArrowBatches], ArrowBatches]) -> list[Tally]:
+    return merge([Tally(*row) for row in frame.mapInArrow(task, TALLY_DDL).collect()])

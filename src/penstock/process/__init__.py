@@ -1,0 +1,6 @@
+"""Stage 4: Kafka's bytes become records, or rejects. pyspark lives here.
+
+session  the Spark session, and the stream of raw Kafka records
+decode   bytes -> record | fault, by the schema the bytes were written with
+batches  Arrow batches of raw records -> decoded rows and rejects, and back to a DataFrame for a transform
+"""

@@ -1,0 +1,88 @@
+"""The Spark session, and the stream of raw Kafka records."""
+
+import os
+import sys
+
+from pyspark.sql import DataFrame, SparkSession
+
+from penstock.config import LOOPBACK, Settings
+
+RAW_COLUMNS = (
+    "key",
+    "value",
+    "partition",
+    "offset",
+    "unix_millis(timestamp) AS timestamp_ms",
+    "headers",
+)
+"""A raw record as `decode_batches` reads it."""
+
+
+def spark_session(settings: Settings, name: str) -> SparkSession:
+    """A session on `settings.spark_master`. The Kafka source's jars are on the class path of its configuration."""
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    builder = SparkSession.builder.appName(name).master(settings.spark_master)
+    for key, value in session_settings(settings).items():
+        builder = builder.config(key, value)
+    return builder.getOrCreate()
+
+
+def session_settings(settings: Settings) -> dict[str, str]:
+    """The Spark settings of the job."""
+    shared = {
+        "spark.cores.max": str(settings.spark_cores),
+        "spark.driver.memory": f"{settings.spark_driver_memory_mib}m",
+        "spark.executor.memory": f"{settings.spark_executor_memory_mib}m",
+        "spark.ui.port": str(settings.spark_job_ui_port),
+        "spark.ui.showConsoleProgress": "false",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.shuffle.partitions": str(settings.spark_cores),
+        "spark.sql.streaming.minBatchesToRetain": "100",
+        "spark.sql.adaptive.enabled": "false",
+        "spark.python.worker.reuse": "true",
+    }
+    local = {"spark.driver.host": LOOPBACK, "spark.driver.bindAddress": LOOPBACK}
+    return shared | (local if f"//{LOOPBACK}" in settings.spark_master else {})
+
+
+def kafka_stream(spark: SparkSession, settings: Settings, topic: str) -> DataFrame:
+    """The topic from its beginning as a stream of Kafka's columns; at most `spark_batch_records` a micro-batch.
+
+    A checkpoint that Kafka no longer has the records for fails the stream: nothing is skipped in silence.
+    """
+    reader = spark.readStream.format("kafka").option("subscribe", topic)
+    for key, value in kafka_options(settings).items():
+        reader = reader.option(key, value)
+    return reader.load()
+
+
+def kafka_options(settings: Settings) -> dict[str, str]:
+    """The options of Spark's Kafka source. Holds the password: never log it."""
+    options = {
+        "kafka.bootstrap.servers": settings.kafka_bootstrap,
+        "kafka.security.protocol": settings.kafka_security_protocol,
+        "startingOffsets": "earliest",
+        "failOnDataLoss": "true",
+        "includeHeaders": "true",
+        "maxOffsetsPerTrigger": str(settings.spark_batch_records),
+    }
+    if settings.kafka_security_protocol.startswith("SASL"):
+        options |= {"kafka.sasl.mechanism": settings.kafka_sasl_mechanism, "kafka.sasl.jaas.config": _jaas(settings)}
+    if settings.kafka_ca_file:
+        options |= {"kafka.ssl.truststore.type": "PEM", "kafka.ssl.truststore.location": str(settings.kafka_ca_file)}
+    return options
+
+
+def _jaas(settings: Settings) -> str:
+    scram = settings.kafka_sasl_mechanism.startswith("SCRAM")
+    module = "scram.ScramLoginModule" if scram else "plain.PlainLoginModule"
+    password = settings.kafka_password.get_secret_value().replace("\\", "\\\\").replace('"', '\\"')
+    return (
+        f"org.apache.kafka.common.security.{module} required "
+        f'username="{settings.kafka_username}" password="{password}";'
+    )
+
+
+def raw_records(stream: DataFrame) -> DataFrame:
+    """The columns of Kafka's records that decode needs, bytes untouched."""
+    return stream.selectExpr(*RAW_COLUMNS)

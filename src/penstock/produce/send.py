@@ -1,0 +1,86 @@
+"""Bytes to a topic, every delivery report counted.
+
+Delivery: at least once and in order per key. The producer is idempotent, so its own retries make no second copies; a
+run that is started again sends its records again, and they end as the same rows.
+"""
+
+from dataclasses import dataclass, field
+from typing import Self
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from penstock.errors import DeliveryFailed
+
+Headers = list[tuple[str, bytes]]
+
+
+@dataclass
+class Delivered:
+    """What Kafka has acknowledged so far."""
+
+    records: int = 0
+    value_bytes: int = 0
+    offsets: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """First and last offset by partition; records of other producers may lie between them."""
+    failures: list[str] = field(default_factory=list)
+
+    def note(self, error: KafkaError | None, message: Message) -> None:
+        """Count one delivery report."""
+        if error is not None:
+            self.failures.append(f"{error.name()}: {error.str()}")
+            return
+        partition, offset = message.partition(), message.offset()
+        first, last = self.offsets.get(partition, (offset, offset))
+        self.offsets[partition] = (min(first, offset), max(last, offset))
+        self.records += 1
+        self.value_bytes += len(message)
+
+
+class Sender:
+    """Sends to one topic; leaving its `with` block waits for every acknowledgement.
+
+    Raises `DeliveryFailed` there when a record was not acknowledged within the producer's delivery timeout.
+    """
+
+    def __init__(self, producer: Producer, topic: str, flush_s: float) -> None:
+        self._producer = producer
+        self._topic = topic
+        self._flush_s = flush_s
+        self.delivered = Delivered()
+
+    def send(self, key: bytes, value: bytes, headers: Headers) -> None:
+        """Hand one record to the producer; blocks while its queue is full."""
+        while True:
+            try:
+                self._producer.produce(
+                    self._topic, value=value, key=key, headers=headers, on_delivery=self.delivered.note
+                )
+            except BufferError:
+                self._producer.poll(0.5)
+            except KafkaException as error:
+                raise DeliveryFailed(f"{self._topic}: {error}") from error
+            else:
+                self._producer.poll(0)
+                return
+
+    def finish(self) -> Delivered:
+        """Everything delivered. Raises `DeliveryFailed` when something was not."""
+        waiting = self._producer.flush(self._flush_s)
+        failures = self.delivered.failures
+        if failures or waiting:
+            first = f"; first: {failures[0]}" if failures else ""
+            raise DeliveryFailed(
+                f"{self._topic}: {len(failures)} records failed and {waiting} were not acknowledged "
+                f"after {self._flush_s:g} s; {self.delivered.records} were{first}",
+                hint="./penstock status kafka",
+            )
+        return self.delivered
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.finish()
+        else:
+            self._producer.flush(self._flush_s)

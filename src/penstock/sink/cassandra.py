@@ -1,0 +1,104 @@
+"""The connection to Cassandra, made from settings; keyspace and table."""
+
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from cassandra import ConsistencyLevel, DriverException, OperationTimedOut, Timeout, Unavailable
+from cassandra.auth import PlainTextAuthProvider
+from cassandra.cluster import (
+    EXEC_PROFILE_DEFAULT,
+    Cluster,
+    ExecutionProfile,
+    NoHostAvailable,
+    Session,
+)
+from cassandra.policies import DCAwareRoundRobinPolicy, TokenAwarePolicy
+from cassandra.query import dict_factory
+
+from penstock.config import Settings
+from penstock.contract import cql
+from penstock.errors import CassandraUnreachable, PenstockError
+from penstock.pipelines import Pipeline
+
+
+def connect(settings: Settings) -> Session:
+    """A session that routes each statement to a replica and gives rows as dicts. Raises `CassandraUnreachable`.
+
+    Close it with `close`.
+    """
+    cluster = Cluster(**_cluster(settings))
+    try:
+        session = cluster.connect()
+    except (NoHostAvailable, OSError) as error:
+        cluster.shutdown()
+        raise unreachable(settings, error) from error
+    return session
+
+
+def unreachable(settings: Settings, error: Exception) -> CassandraUnreachable:
+    """The error that tells of Cassandra being away."""
+    return CassandraUnreachable(
+        f"no answer from Cassandra at {settings.cassandra_hosts}:{settings.cassandra_port}: {error}",
+        hint="./penstock status cassandra, or set PENSTOCK_CASSANDRA_HOSTS",
+    )
+
+
+def _cluster(settings: Settings) -> dict[str, Any]:
+    profile = ExecutionProfile(
+        load_balancing_policy=TokenAwarePolicy(DCAwareRoundRobinPolicy(settings.cassandra_datacenter)),
+        consistency_level=ConsistencyLevel.name_to_value[settings.cassandra_consistency],
+        request_timeout=settings.cassandra_timeout_s,
+        row_factory=dict_factory,
+    )
+    arguments: dict[str, Any] = {
+        "contact_points": settings.cassandra_hosts.split(","),
+        "port": settings.cassandra_port,
+        "execution_profiles": {EXEC_PROFILE_DEFAULT: profile},
+        "connect_timeout": settings.cassandra_timeout_s,
+        "control_connection_timeout": settings.cassandra_timeout_s,
+        "protocol_version": 5,
+    }
+    if settings.cassandra_username:
+        password = settings.cassandra_password.get_secret_value()
+        arguments["auth_provider"] = PlainTextAuthProvider(settings.cassandra_username, password)
+    if settings.cassandra_ca_file:
+        arguments["ssl_context"] = ssl.create_default_context(cafile=str(settings.cassandra_ca_file))
+    return arguments
+
+
+def close(session: Session) -> None:
+    """End the session and its cluster's connections."""
+    session.cluster.shutdown()
+
+
+@contextmanager
+def connected(settings: Settings) -> Iterator[Session]:
+    """A session for the length of a `with` block; Cassandra's errors in it are raised as penstock's."""
+    session = connect(settings)
+    try:
+        yield session
+    except (NoHostAvailable, OperationTimedOut, Timeout, Unavailable) as error:
+        raise unreachable(settings, error) from error
+    except DriverException as error:
+        raise PenstockError(
+            f"Cassandra refused: {error}", hint="./penstock verify, ./penstock logs cassandra"
+        ) from error
+    finally:
+        close(session)
+
+
+def keyspace_of(settings: Settings, pipeline: Pipeline) -> str:
+    """The keyspace in force."""
+    return settings.cassandra_keyspace or pipeline.keyspace
+
+
+def create_keyspace(session: Session, settings: Settings, pipeline: Pipeline) -> None:
+    """Make the pipeline's keyspace when it is not there."""
+    session.execute(cql.create_keyspace(keyspace_of(settings, pipeline), settings.cassandra_replication))
+
+
+def create_table(session: Session, settings: Settings, pipeline: Pipeline) -> None:
+    """Make the pipeline's table when it is not there."""
+    session.execute(cql.create_table(keyspace_of(settings, pipeline), pipeline.table, pipeline.stored))

@@ -1,0 +1,148 @@
+"""The ledger: for each stretch of offsets what became of it, written once all of it is acknowledged.
+
+A stretch that is written again gets the same line again. Lines of one partition lie in buckets of a million offsets,
+so that no Cassandra partition grows without bound.
+
+The ledger also holds each topic's generations: a topic that is deleted and made anew starts at offset 0 again, so
+write timestamps count from the epoch of its generation, which is later than any timestamp of the one before.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from cassandra.cluster import Session
+
+from penstock.broker.topics import Span
+from penstock.contract.batch import Tally
+
+BUCKET_OFFSETS = 1_000_000
+_LEAST_GENERATION_US = 60_000_000
+"""Epochs lie at least so far apart, though the clock were set back in between."""
+
+_LEDGER = """
+CREATE TABLE IF NOT EXISTS {keyspace}.ledger (
+  topic text,
+  generation_us bigint,
+  kafka_partition int,
+  bucket bigint,
+  first_offset bigint,
+  job text,
+  last_offset bigint,
+  batch_id bigint,
+  records bigint,
+  stored bigint,
+  rejected bigint,
+  filtered bigint,
+  stored_at timestamp,
+  PRIMARY KEY ((topic, generation_us, kafka_partition, bucket), first_offset, job)
+)
+"""
+_GENERATIONS = """
+CREATE TABLE IF NOT EXISTS {keyspace}.generations (
+  topic text,
+  epoch_us bigint,
+  topic_id text,
+  PRIMARY KEY (topic, epoch_us)
+)
+"""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the ledger."""
+
+    tally: Tally
+    batch_id: int
+    job: str
+
+
+class Ledger:
+    """The ledger of one topic generation in one keyspace."""
+
+    def __init__(self, session: Session, keyspace: str, topic: str, epoch_us: int) -> None:
+        self._session = session
+        self._topic = topic
+        self.epoch_us = epoch_us
+        self._insert = session.prepare(
+            f"INSERT INTO {keyspace}.ledger (topic, generation_us, kafka_partition, bucket, first_offset, job, "
+            "last_offset, batch_id, records, stored, rejected, filtered, stored_at) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        )
+        self._select = session.prepare(
+            f"SELECT * FROM {keyspace}.ledger "
+            "WHERE topic = ? AND generation_us = ? AND kafka_partition = ? AND bucket = ?"
+        )
+
+    def write(self, job: str, batch_id: int, tallies: Iterable[Tally]) -> None:
+        """Add a line per tally; returns once they are acknowledged."""
+        for one in tallies:
+            values = (
+                self._topic,
+                self.epoch_us,
+                one.partition,
+                one.first_offset // BUCKET_OFFSETS,
+                one.first_offset,
+                job,
+                one.last_offset,
+                batch_id,
+                one.records,
+                one.stored,
+                one.rejected,
+                one.filtered,
+                datetime.fromtimestamp(one.stored_at_ms / 1000, tz=UTC),
+            )
+            self._session.execute(self._insert, values)
+
+    def lines(self, span: Span) -> Iterator[Line]:
+        """The lines that touch `span`, in offset order. A line may begin in the bucket before."""
+        first_bucket = max(0, span.first // BUCKET_OFFSETS - 1)
+        for bucket in range(first_bucket, max(span.end - 1, 0) // BUCKET_OFFSETS + 1):
+            for row in self._session.execute(self._select, (self._topic, self.epoch_us, span.partition, bucket)):
+                line = _line(row)
+                if line.tally.first_offset < span.end and line.tally.last_offset >= span.first:
+                    yield line
+
+
+def _line(row: dict[str, Any]) -> Line:
+    tally = Tally(
+        partition=row["kafka_partition"],
+        first_offset=row["first_offset"],
+        last_offset=row["last_offset"],
+        records=row["records"],
+        stored=row["stored"],
+        rejected=row["rejected"],
+        filtered=row["filtered"],
+        stored_at_ms=round(row["stored_at"].replace(tzinfo=UTC).timestamp() * 1000),
+    )
+    return Line(tally, row["batch_id"], row["job"])
+
+
+def create_tables(session: Session, keyspace: str) -> None:
+    """Make the ledger's tables when they are not there."""
+    session.execute(_LEDGER.format(keyspace=keyspace))
+    session.execute(_GENERATIONS.format(keyspace=keyspace))
+
+
+def epoch_us(session: Session, keyspace: str, topic: str, topic_id: str) -> int | None:
+    """The epoch of the topic's present generation; None when no job has read it yet."""
+    return _generations(session, keyspace, topic).get(topic_id)
+
+
+def begin_generation(session: Session, keyspace: str, topic: str, topic_id: str) -> int:
+    """The epoch of the topic's present generation, which begins now when no job has read it yet."""
+    known = _generations(session, keyspace, topic)
+    if topic_id not in known:
+        known[topic_id] = max([time.time_ns() // 1000, *(epoch + _LEAST_GENERATION_US for epoch in known.values())])
+        session.execute(
+            f"INSERT INTO {keyspace}.generations (topic, epoch_us, topic_id) VALUES (%s, %s, %s)",
+            (topic, known[topic_id], topic_id),
+        )
+    return known[topic_id]
+
+
+def _generations(session: Session, keyspace: str, topic: str) -> dict[str, int]:
+    query = f"SELECT epoch_us, topic_id FROM {keyspace}.generations WHERE topic = %s"
+    return {row["topic_id"]: row["epoch_us"] for row in session.execute(query, (topic,))}

@@ -1,0 +1,159 @@
+"""The client for an HTTP API that gives records page by page, as https://randomuser.me/documentation describes."""
+
+import random
+import time
+from collections.abc import Iterator
+from importlib.metadata import version
+from typing import Any, Self
+
+import httpx2
+
+from penstock.config import Settings
+from penstock.errors import SourceRefused, SourceUnreachable, WrongSettings, WrongUse
+from penstock.log import get_logger
+from penstock.retry import bounded
+from penstock.source.answer import RETRY_AFTER_MAX_S, check_status, users_of
+
+ANSWER_MAX_BYTES = 64 * 1024 * 1024
+PAGES_MAX = 10_000  # the API answers page 1 again for any page beyond
+CONNECT_TIMEOUT_MAX_S = 10.0
+RETRY_AFTER_JITTER_S = 0.5
+BROKEN_OFF = (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.DecodingError)
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "[::1]")
+
+log = get_logger(__name__)
+
+
+class HttpSource:
+    """Records of an HTTP API. Holds no connection: each `fetch` opens its own and closes it at its end."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_s: float,
+        attempts: int,
+        batch_records: int,
+        transport: httpx2.BaseTransport | None = None,
+    ) -> None:
+        """`timeout_s` bounds one answer, `attempts` the requests made for it. Raises `WrongSettings` for a bad URL."""
+        self._url = _checked(url)
+        self._timeout_s = timeout_s
+        self._attempts = attempts
+        self._batch_records = batch_records
+        self._transport = transport
+
+    @classmethod
+    def configured(cls, settings: Settings, url: str = "") -> Self:
+        """The source of `settings`, at `url` when one is given."""
+        return cls(
+            url or settings.source_url,
+            timeout_s=settings.source_timeout_s,
+            attempts=settings.source_attempts,
+            batch_records=settings.source_batch_records,
+        )
+
+    def fetch(self, asked: int, seed: str) -> Iterator[list[Any]]:
+        """Answers of at most `batch_records` entries, `asked` entries in all; an entry may be anything.
+
+        The same seed, `asked` and `batch_records` give the same entries again. `results` is the same on every page
+        and the last page is cut here, because pages of different sizes overlap. Raises `WrongUse` at the call,
+        `SourceUnreachable` and `SourceRefused` while the answers are read.
+        """
+        if asked < 1 or not seed:
+            raise WrongUse(f"fetch needs at least one record and a seed, not {asked} and {seed!r}")
+        results = min(self._batch_records, asked)
+        if asked > results * PAGES_MAX:
+            raise WrongUse(
+                f"{asked} records are more than {PAGES_MAX} pages of {results}",
+                hint="set PENSTOCK_SOURCE_BATCH_RECORDS higher",
+            )
+        return self._pages(asked, results, seed)
+
+    def _pages(self, asked: int, results: int, seed: str) -> Iterator[list[Any]]:
+        with self._client() as client:
+            for page, given in enumerate(range(0, asked, results), start=1):
+                url = self._url.copy_merge_params({"results": results, "page": page, "seed": seed})
+                yield self._page(client, url, results)[: asked - given]
+
+    def _page(self, client: httpx2.Client, url: httpx2.URL, results: int) -> list[Any]:
+        longest_s = self._attempts * (self._timeout_s + RETRY_AFTER_MAX_S)
+        try:
+            for attempt in bounded(_worth_another, attempts=self._attempts, timeout_s=longest_s):
+                with attempt:
+                    users = self._ask(client, url, results)
+        except SourceRefused as error:
+            raise self._refused(error) from error
+        except httpx2.TransportError as error:
+            raise self._unreachable(error) from error
+        except httpx2.RequestError as error:  # too many redirects
+            raise self._refused(SourceRefused(str(error))) from error
+        return users
+
+    def _ask(self, client: httpx2.Client, url: httpx2.URL, results: int) -> list[Any]:
+        started_s = time.monotonic()
+        with client.stream("GET", url) as answer:
+            body = _read(answer, deadline_s=started_s + self._timeout_s)
+        check_status(answer.status_code, answer.reason_phrase, answer.headers.get("Retry-After", ""), body)
+        users = users_of(body, results)
+        log.debug("source_answered", users=len(users), bytes=len(body), seconds=round(time.monotonic() - started_s, 3))
+        return users
+
+    def _client(self) -> httpx2.Client:
+        return httpx2.Client(
+            headers={"User-Agent": f"penstock/{version('penstock')}", "Accept": "application/json"},
+            timeout=httpx2.Timeout(self._timeout_s, connect=min(self._timeout_s, CONNECT_TIMEOUT_MAX_S)),
+            transport=self._transport,
+            mounts={f"all://{host}": None for host in LOOPBACK_HOSTS},  # never through a proxy
+            follow_redirects=True,
+        )
+
+    @property
+    def _place(self) -> str:
+        return str(self._url.copy_with(userinfo=b"", query=None))
+
+    def _refused(self, error: SourceRefused) -> SourceRefused:
+        hint = error.hint or "check PENSTOCK_SOURCE_URL"
+        return SourceRefused(f"{self._place} {error.message}", hint=hint, **error.facts)
+
+    def _unreachable(self, error: httpx2.TransportError) -> SourceUnreachable:
+        return SourceUnreachable(
+            f"{self._place} did not answer: {error or type(error).__name__} ({self._attempts} attempts)",
+            hint="set PENSTOCK_SOURCE_URL to an API that answers; ./penstock source serve is a stand-in for it",
+        )
+
+
+def _checked(text: str) -> httpx2.URL:
+    shown = text.rpartition("@")[2]  # a password stays out of messages
+    try:
+        url = httpx2.URL(text)
+    except httpx2.InvalidURL as error:
+        raise WrongSettings(f"PENSTOCK_SOURCE_URL={shown}: {error}", hint="./penstock config") from error
+    if url.scheme not in ("http", "https") or not url.host:
+        raise WrongSettings(f"PENSTOCK_SOURCE_URL={shown}: not an http address", hint="./penstock config")
+    return url
+
+
+def _worth_another(error: Exception) -> bool | float:
+    """Whether to ask again, or the seconds to wait before: what the API asked for, and a little so as not to crowd."""
+    if isinstance(error, SourceRefused) and error.facts.get("again"):
+        wait_s: float = error.facts["wait_s"]
+        return wait_s + random.uniform(0, RETRY_AFTER_JITTER_S) if wait_s else True  # noqa: S311 - not a secret
+    return isinstance(error, httpx2.TransportError)
+
+
+def _read(answer: httpx2.Response, deadline_s: float) -> bytes:
+    """The body. Raises `SourceRefused` when it is cut or too large, `ReadTimeout` when it lasts past the deadline."""
+    body = bytearray()
+    try:
+        for chunk in answer.iter_bytes():
+            body += chunk
+            if len(body) > ANSWER_MAX_BYTES:
+                raise SourceRefused(
+                    f"answered more than {ANSWER_MAX_BYTES} bytes", hint="set PENSTOCK_SOURCE_BATCH_RECORDS lower"
+                )
+            if time.monotonic() > deadline_s:
+                raise httpx2.ReadTimeout("the answer was not complete in time", request=answer.request)
+    except BROKEN_OFF as error:
+        raise SourceRefused(f"broke off its answer after {len(body)} bytes: {error}", again=True, wait_s=0.0) from error
+    return bytes(body)

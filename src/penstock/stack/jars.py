@@ -1,0 +1,171 @@
+"""The jars of the local stack: fetched as jars.lock.toml says, checked against it, linked into home/jars."""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import tarfile
+import tomllib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Self
+
+from penstock.errors import InstallFailed
+from penstock.stack.layout import Layout, write
+
+LOCK = Path(__file__).with_name("jars.lock.toml")
+STAMP = ".lock"
+_CONNECTIONS = 8
+_TIMEOUT_S = 60
+Fetch = Callable[[Path, "Artifact"], Path]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file in a Maven repository; written as group:name:version[:classifier][@packaging]."""
+
+    group: str
+    name: str
+    version: str
+    classifier: str = ""
+    packaging: str = "jar"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The artifact of a coordinate."""
+        coordinate, _, packaging = text.partition("@")
+        group, name, version, *classifier = coordinate.split(":")
+        return cls(group, name, version, "".join(classifier), packaging or "jar")
+
+    def __str__(self) -> str:
+        classifier = f":{self.classifier}" if self.classifier else ""
+        packaging = "" if self.packaging == "jar" else f"@{self.packaging}"
+        return f"{self.group}:{self.name}:{self.version}{classifier}{packaging}"
+
+    @property
+    def file_name(self) -> str:
+        """The name of the file, as Maven gives it."""
+        classifier = f"-{self.classifier}" if self.classifier else ""
+        return f"{self.name}-{self.version}{classifier}.{self.packaging}"
+
+
+@cache
+def locked(lock: Path = LOCK) -> dict[str, dict[Artifact, str]]:
+    """SHA-256 by artifact, by group."""
+    with lock.open("rb") as file:
+        groups = tomllib.load(file)
+    return {group: {Artifact.parse(text): digest for text, digest in table.items()} for group, table in groups.items()}
+
+
+def group_digest(group: str) -> str:
+    """A digest of what the lock says about a group: the stamp of an installed one."""
+    lines = "\n".join(f"{artifact} {digest}" for artifact, digest in locked()[group].items())
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def fetch(folder: Path, artifact: Artifact) -> Path:
+    """The artifact's file, from the folder of downloads or the network; a file cut short leaves nothing behind."""
+    from jgo.maven import MavenContext
+
+    project = MavenContext(repo_cache=folder, timeout=_TIMEOUT_S).project(artifact.group, artifact.name)
+    wanted = project.at_version(artifact.version).artifact(artifact.classifier, artifact.packaging)
+    present = wanted.cached_path.exists()
+    try:
+        return Path(wanted.resolve())
+    except BaseException:
+        if not present:
+            wanted.cached_path.unlink(missing_ok=True)
+        raise
+
+
+def is_installed(layout: Layout, group: str) -> bool:
+    """Whether the installed group is the locked one."""
+    stamp = layout.jars / group / STAMP
+    return stamp.exists() and stamp.read_text(encoding="utf-8") == group_digest(group)
+
+
+def install(layout: Layout, group: str, *, fetch: Fetch = fetch, check: Callable[[], object] = bool) -> None:
+    """Put a group's jars into home/jars/<group>; nothing to do when they are there. Raises `InstallFailed`.
+
+    Stops before the next file once `check` raises.
+    """
+    if is_installed(layout, group):
+        return
+    cache_folder = repository(layout)
+    with _alone(cache_folder):
+        files = _fetch_all(cache_folder, locked()[group], fetch, check)
+        unfinished = layout.jars / f".{group}.{os.getpid()}"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        for file in files:
+            _place(file, unfinished)
+        write(unfinished / STAMP, group_digest(group))
+        shutil.rmtree(layout.jars / group, ignore_errors=True)
+        unfinished.rename(layout.jars / group)
+
+
+def repository(layout: Layout) -> Path:
+    """The folder of downloads, laid out as Maven's."""
+    return layout.cache / "maven"
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One installer at a time per folder of downloads, whichever home it installs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".installing").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _fetch_all(folder: Path, wanted: dict[Artifact, str], fetch: Fetch, check: Callable[[], object]) -> list[Path]:
+    def one(artifact: Artifact, expected: str) -> Path:
+        check()
+        return fetch_checked(folder, artifact, expected, fetch)
+
+    with ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="fetch") as pool:
+        tasks = [pool.submit(one, artifact, expected) for artifact, expected in wanted.items()]
+        try:
+            return [task.result() for task in tasks]
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def fetch_checked(folder: Path, artifact: Artifact, expected: str, fetch: Fetch) -> Path:
+    """The artifact's file with the expected SHA-256; a wrong one is fetched once more. Raises `InstallFailed`."""
+    reason = ""
+    for _ in range(2):
+        try:
+            path = fetch(folder, artifact)
+        except (OSError, RuntimeError, ValueError) as error:
+            reason = str(error) or type(error).__name__
+            continue
+        found = digest(path)
+        if found == expected:
+            return path
+        path.unlink()
+        reason = f"its SHA-256 is {found}, the lock says {expected}"
+    raise InstallFailed(f"{artifact}: {reason}", hint="check the network and the free space, then type it again")
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _place(file: Path, folder: Path) -> None:
+    """Link a jar into the folder, or copy it from another file system; unpack an archive."""
+    if file.name.endswith(".tar.gz"):
+        with tarfile.open(file) as archive:
+            archive.extractall(folder, filter="data")
+        return
+    try:
+        (folder / file.name).hardlink_to(file)
+    except OSError:
+        shutil.copyfile(file, folder / file.name)

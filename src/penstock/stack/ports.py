@@ -1,0 +1,54 @@
+"""Which process holds a port that a service wants."""
+
+import socket
+from collections.abc import Iterable
+
+import psutil
+
+from penstock.config import LOOPBACK, PREFIX, Settings
+from penstock.errors import PortTaken
+from penstock.stack.service import Service
+
+
+def check(settings: Settings, services: Iterable[Service]) -> None:
+    """Nothing when each port of the services is free. Raises `PortTaken` naming each holder and each setting."""
+    taken = [
+        (service.name, setting, port)
+        for service in services
+        for setting, port in ((name, getattr(settings, name)) for name in service.ports)
+        if not is_free(port)
+    ]
+    if taken:
+        raise PortTaken(
+            "\n".join(f"port {port}, which {name} wants, is held by {holder(port)}" for name, _, port in taken),
+            hint=f"end that process, or set {PREFIX}{taken[0][1].upper()} to another port",
+            ports={setting: port for _, setting, port in taken},
+        )
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on the port of the loopback address."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
+
+
+def holder(port: int) -> str:
+    """The process that listens on a port, as far as this user may see it."""
+    for connection in psutil.net_connections(kind="inet"):
+        if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port:
+            return _describe(connection.pid)
+    return "a process of another user"
+
+
+def _describe(pid: int | None) -> str:
+    if pid is None:
+        return "a process of another user"
+    try:
+        return f"{psutil.Process(pid).name()} (process {pid})"
+    except psutil.Error:
+        return f"process {pid}"

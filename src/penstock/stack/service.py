@@ -1,0 +1,82 @@
+"""What a service of the local stack is, as plain data."""
+
+import hashlib
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from string import Template
+
+from penstock.config import Settings
+
+Probe = Callable[[Settings, float], None]
+"""Returns when the service is ready, else raises `Unreachable`; told the epoch second at which its process started."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command that runs once before the first start, until `done` exists."""
+
+    name: str
+    command: tuple[str, ...]
+    done: Path
+
+
+@dataclass(frozen=True)
+class ConfigFile:
+    """A file that is written before each start."""
+
+    path: Path
+    text: str
+    mode: int = 0o600
+
+
+@dataclass(frozen=True)
+class Service:
+    """One process that the supervisor keeps, and all there is to know about it."""
+
+    name: str
+    title: str
+    version: str
+    command: tuple[str, ...]
+    probe: Probe
+    ports: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    jars: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    folders: tuple[Path, ...] = ()
+    files: tuple[ConfigFile, ...] = ()
+    prepare: tuple[Step, ...] = ()
+    after: Callable[[Settings], None] | None = None
+    directory: Path = Path("/")
+    stop_wait_s: int = 20
+    memory_mib: int = 0
+    page: str = ""
+    hint: str = ""
+
+    def script(self, command: tuple[str, ...] | None = None) -> str:
+        """A shell script that becomes the service, so that neither secrets nor quoting pass through a command line."""
+        exports = [f"export {name}={shlex.quote(value)}" for name, value in sorted(self.env.items())]
+        return "\n".join(
+            [
+                "#!/bin/sh",
+                f"# Starts {self.name} as the supervisor does. Written by `penstock up`; may hold secrets.",
+                *exports,
+                f"cd {shlex.quote(str(self.directory))} || exit 1",
+                f"exec {shlex.join(command or self.command)}",
+                "",
+            ]
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest that changes when a restart would bring another command, environment or configuration."""
+        parts = [self.version, self.script(), *(f"{file.path}\n{file.text}" for file in self.files)]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def render(name: str, /, **values: object) -> str:
+    """The text of a file in stack/files with each $name replaced. Raises `KeyError` for a name without a value."""
+    template = resources.files("penstock.stack").joinpath("files", name).read_text(encoding="utf-8")
+    return Template(template).substitute({key: str(value) for key, value in values.items()})

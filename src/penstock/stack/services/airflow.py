@@ -1,0 +1,93 @@
+"""Airflow: API server, scheduler, DAG processor and triggerer, each a process of its own."""
+
+import json
+from importlib.metadata import version
+
+from penstock.stack import probes
+from penstock.stack.service import ConfigFile, Probe, Service, Step
+from penstock.stack.site import Site
+
+VERSION = version("apache-airflow")
+_PARALLELISM = 4
+
+
+# The API server leads, because it takes longest. Airflow's log servers bind to every address, so there are none: the
+# API server reads the same folder. Last comes the memory that each takes, in MiB.
+_PROCESSES: tuple[tuple[str, str, tuple[str, ...], Probe, int], ...] = (
+    ("airflow-api", "Airflow", ("api-server",), probes.airflow_api, 300),
+    ("airflow-scheduler", "Airflow scheduler", ("scheduler", "--skip-serve-logs"), probes.airflow_scheduler, 350),
+    ("airflow-dags", "Airflow DAG processor", ("dag-processor",), probes.airflow_dags, 250),
+    ("airflow-triggerer", "Airflow triggerer", ("triggerer", "--skip-serve-logs"), probes.airflow_triggerer, 250),
+)
+
+
+def services(site: Site) -> list[Service]:
+    """The four processes."""
+    return [_process(site, *process) for process in _PROCESSES]
+
+
+def _process(site: Site, name: str, title: str, arguments: tuple[str, ...], probe: Probe, memory_mib: int) -> Service:
+    airflow, home = (site.python, "-m", "airflow"), site.layout.data / "airflow"
+    migrate = Step("db migrate", (*airflow, "db", "migrate"), done=home / f".migrated-{VERSION}")
+    serves = name == "airflow-api"
+    return Service(
+        name=name,
+        title=title,
+        version=VERSION,
+        ports=("airflow_port",) if serves else (),
+        files=(_passwords(site),) if serves else (),
+        folders=(home, site.layout.logs / "airflow"),
+        prepare=(migrate,),
+        command=(*airflow, *arguments),
+        env={**site.child_environment(), **environment(site)},
+        directory=home,
+        probe=probe,
+        stop_wait_s=30,
+        memory_mib=memory_mib,
+        page=f"http://127.0.0.1:{site.settings.airflow_port}" if serves else "",
+        hint=f"./penstock logs {name}",
+    )
+
+
+def _passwords(site: Site) -> ConfigFile:
+    settings = site.settings
+    passwords = {settings.airflow_username: settings.airflow_password.get_secret_value()}
+    return ConfigFile(site.layout.run / "airflow-passwords.json", json.dumps(passwords))
+
+
+def environment(site: Site) -> dict[str, str]:
+    """Airflow's configuration. Holds secrets."""
+    settings, home = site.settings, site.layout.data / "airflow"
+    address = f"http://127.0.0.1:{settings.airflow_port}"
+    return {
+        "AIRFLOW_HOME": str(home),
+        **_core(site),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
+        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__API__PORT": str(settings.airflow_port),
+        "AIRFLOW__API__BASE_URL": address,
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__API__WORKER_TIMEOUT": "20",  # also how long a stop waits for open connections
+        "AIRFLOW__API__SECRET_KEY": site.secrets["airflow_api_secret"],
+        "AIRFLOW__API_AUTH__JWT_SECRET": site.secrets["airflow_jwt_secret"],
+        "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
+        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(site.layout.logs / "airflow"),
+        "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK": "False",
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        "MALLOC_ARENA_MAX": "2",
+        "SPT_NOENV": "1",  # else a changed process title overwrites the environment that marks the process as ours
+    }
+
+
+def _core(site: Site) -> dict[str, str]:
+    settings = site.settings
+    return {
+        "AIRFLOW__CORE__DAGS_FOLDER": str(site.repository / "dags"),
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{settings.airflow_port}/execution/",
+        "AIRFLOW__CORE__FERNET_KEY": site.secrets["airflow_fernet_key"],
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__PARALLELISM": str(_PARALLELISM),
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(site.layout.run / "airflow-passwords.json"),
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{settings.airflow_username}:admin",
+    }

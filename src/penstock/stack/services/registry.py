@@ -1,0 +1,64 @@
+"""The schema registry: Apicurio, which keeps the schemas in Kafka and answers as Confluent's does."""
+
+from penstock.stack import probes
+from penstock.stack.service import Service
+from penstock.stack.site import Site
+
+VERSION = "3.3.3"
+ARCHIVE = "registry"
+JARS = {ARCHIVE: (f"io.apicurio:apicurio-registry-app:{VERSION}:all@tar.gz",)}
+
+
+def services(site: Site) -> list[Service]:
+    """The registry."""
+    settings, data = site.settings, site.layout.data / "registry"
+    return [
+        Service(
+            name="registry",
+            title="Schema registry",
+            version=VERSION,
+            ports=("registry_port", "registry_management_port"),
+            needs=("kafka",),
+            jars=(ARCHIVE,),
+            folders=(data,),
+            command=_command(site),
+            env=_environment(site),
+            directory=data,
+            probe=probes.registry,
+            after=probes.set_backward_compatibility,
+            memory_mib=settings.registry_heap_mib + 150,
+            page=f"http://127.0.0.1:{settings.registry_port}/ui/",
+            hint="./penstock logs registry",
+        )
+    ]
+
+
+def _command(site: Site) -> tuple[str, ...]:
+    return (
+        site.java21.command,
+        f"-Xmx{site.settings.registry_heap_mib}m",
+        "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",
+        "-XX:+ExitOnOutOfMemoryError",
+        "-Djava.util.logging.manager=org.jboss.logmanager.LogManager",
+        "-jar",
+        str(site.layout.jars / ARCHIVE / "quarkus-run.jar"),
+    )
+
+
+def _environment(site: Site) -> dict[str, str]:
+    settings, data = site.settings, site.layout.data / "registry"
+    return {
+        "QUARKUS_HTTP_HOST": "127.0.0.1",
+        "QUARKUS_HTTP_PORT": str(settings.registry_port),
+        "QUARKUS_HTTP_ACCESS_LOG_ENABLED": "false",
+        "QUARKUS_LOG_CATEGORY__ORG_APACHE_KAFKA__LEVEL": "WARN",
+        "QUARKUS_MANAGEMENT_HOST": "127.0.0.1",
+        "QUARKUS_MANAGEMENT_PORT": str(settings.registry_management_port),
+        "APICURIO_STORAGE_KIND": "kafkasql",
+        "APICURIO_STORAGE_SNAPSHOT_LOCATION": str(data),
+        "APICURIO_IMPORT_WORK_DIR": str(data),
+        "APICURIO_KAFKASQL_BOOTSTRAP_SERVERS": f"127.0.0.1:{settings.kafka_port}",
+        "APICURIO_KAFKASQL_CONSUMER_POLL_TIMEOUT": "500",  # the default makes the start take 47 s
+        "MALLOC_ARENA_MAX": "2",
+    }

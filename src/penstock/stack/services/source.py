@@ -1,0 +1,26 @@
+"""The stand-in for the API that the records come from."""
+
+from penstock import __name__ as package
+from penstock.stack import probes
+from penstock.stack.service import Service
+from penstock.stack.site import Site
+
+
+def services(site: Site) -> list[Service]:
+    """The stand-in API."""
+    port = site.settings.source_port
+    return [
+        Service(
+            name="source",
+            title="Stand-in API",
+            version="-",
+            ports=("source_port",),
+            command=(site.python, "-m", f"{package}.cli", "source", "serve", "--port", str(port)),
+            env=site.child_environment(),
+            directory=site.repository,
+            probe=probes.source,
+            memory_mib=120,
+            page=f"http://127.0.0.1:{port}/api/?results=1",
+            hint="./penstock logs source",
+        )
+    ]

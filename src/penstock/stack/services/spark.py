@@ -1,0 +1,154 @@
+"""Spark: a standalone master and worker from the pyspark wheel, and the job that they run."""
+
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+from penstock.stack import java, probes
+from penstock.stack.service import ConfigFile, Service, render
+from penstock.stack.site import Site
+
+VERSION = version("pyspark")
+GROUP = "spark"
+JARS = {GROUP: (f"org.apache.spark:spark-sql-kafka-0-10_2.13:{VERSION}",)}
+WORKER_CORES = 2
+_OVERHEAD_MIB = 384
+
+
+def home() -> Path:
+    """The folder of the pyspark package, which is Spark's home."""
+    spec = find_spec("pyspark")
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError("pyspark")
+    return Path(spec.origin).parent
+
+
+def services(site: Site) -> list[Service]:
+    """The master, the worker, and the job."""
+    return [_master(site), _worker(site), _job(site)]
+
+
+def environment(site: Site) -> dict[str, str]:
+    """What each of Spark's processes needs to know; the job's Python included."""
+    return {
+        "JAVA_HOME": str(java.spark_home(site.layout)),
+        "MALLOC_ARENA_MAX": "2",
+        "PYSPARK_PYTHON": site.python,
+        "PYSPARK_DRIVER_PYTHON": site.python,
+        "SPARK_CONF_DIR": str(_conf(site)),
+        "SPARK_HOME": str(home()),
+        "SPARK_LOCAL_DIRS": str(site.layout.data / "spark-local"),
+        "SPARK_LOCAL_IP": "127.0.0.1",
+        "SPARK_SCALA_VERSION": "2.13",  # else a worker looks for Spark's source tree to find it out
+    }
+
+
+def _conf(site: Site) -> Path:
+    return site.layout.run / "spark-conf"
+
+
+def files(site: Site) -> tuple[ConfigFile, ...]:
+    """The configuration that the environment points at."""
+    settings, conf = site.settings, _conf(site)
+    text = render(
+        "spark-defaults.conf",
+        secret=site.secrets["spark_rpc_secret"],
+        jars=site.layout.jars / GROUP,
+        recovery=site.layout.data / "spark-recovery",
+        job_ui_port=settings.spark_job_ui_port,
+        cores=settings.spark_cores,
+        driver_mib=settings.spark_driver_memory_mib,
+        executor_mib=settings.spark_executor_memory_mib,
+    )
+    return (
+        ConfigFile(conf / "spark-defaults.conf", text),
+        ConfigFile(conf / "daemon.options", render("spark-daemon.options")),
+        ConfigFile(conf / "log4j2.properties", render("spark-log4j2.properties")),
+        ConfigFile(java.spark_home(site.layout) / "bin" / "java", java.spark_wrapper(site.java), 0o700),
+    )
+
+
+def _daemon(site: Site, main: str, *arguments: str) -> tuple[str, ...]:
+    """A daemon without the shell script and the second Java that usually find out these options."""
+    return (
+        site.java.command,
+        f"-Xmx{site.settings.spark_daemon_heap_mib}m",
+        "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",
+        f"@{_conf(site) / 'daemon.options'}",
+        "-cp",
+        f"{_conf(site)}:{home() / 'jars'}/*",
+        f"org.apache.spark.deploy.{main}",
+        "--host",
+        "127.0.0.1",
+        *arguments,
+    )
+
+
+def _master(site: Site) -> Service:
+    settings = site.settings
+    ports = ("--port", str(settings.spark_port), "--webui-port", str(settings.spark_ui_port))
+    return Service(
+        name="spark-master",
+        title="Spark master",
+        version=VERSION,
+        ports=("spark_port", "spark_ui_port"),
+        files=files(site),
+        folders=(site.layout.data / "spark-local", site.layout.data / "spark-recovery"),
+        command=_daemon(site, "master.Master", *ports),
+        env=environment(site),
+        directory=site.layout.run,
+        probe=probes.spark_master,
+        memory_mib=settings.spark_daemon_heap_mib + 80,
+        page=f"http://127.0.0.1:{settings.spark_ui_port}",
+        hint="./penstock logs spark-master",
+    )
+
+
+def _worker(site: Site) -> Service:
+    settings, work = site.settings, site.layout.data / "spark-work"
+    memory_mib = settings.spark_executor_memory_mib + _OVERHEAD_MIB
+    return Service(
+        name="spark-worker",
+        title="Spark worker",
+        version=VERSION,
+        ports=("spark_worker_ui_port",),
+        needs=("spark-master",),
+        files=files(site),
+        folders=(work, site.layout.data / "spark-local"),
+        command=_daemon(
+            site,
+            "worker.Worker",
+            *("--webui-port", str(settings.spark_worker_ui_port)),
+            *("--cores", str(WORKER_CORES), "--memory", f"{memory_mib}m", "--work-dir", str(work)),
+            f"spark://127.0.0.1:{settings.spark_port}",
+        ),
+        env=environment(site),
+        directory=site.layout.run,
+        probe=probes.spark_worker,
+        memory_mib=settings.spark_daemon_heap_mib + 80 + memory_mib,
+        page=f"http://127.0.0.1:{settings.spark_worker_ui_port}",
+        hint="./penstock logs spark-worker",
+    )
+
+
+def _job(site: Site) -> Service:
+    settings = site.settings
+    return Service(
+        name="spark-job",
+        title="Spark job",
+        version=VERSION,
+        ports=("spark_job_ui_port",),
+        needs=("kafka", "registry", "cassandra", "spark-worker"),
+        jars=(GROUP,),
+        files=files(site),
+        folders=(site.layout.data / "spark-local",),
+        command=(site.python, str(site.repository / "spark_stream.py")),
+        env={**site.child_environment(), **environment(site)},
+        directory=site.repository,
+        probe=probes.spark_job,
+        stop_wait_s=60,
+        memory_mib=settings.spark_driver_memory_mib + 250,
+        page=f"http://127.0.0.1:{settings.spark_job_ui_port}",
+        hint="./penstock logs spark-job",
+    )

@@ -1,0 +1,157 @@
+"""Starting one service: install, prepare, start, wait until it is ready."""
+
+import os
+import subprocess
+import threading
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from penstock.errors import ServiceDied, Unreachable
+from penstock.retry import wait_until
+from penstock.stack import jars, logs
+from penstock.stack.layout import write
+from penstock.stack.report import Report
+from penstock.stack.service import Service, Step
+from penstock.stack.site import Site
+from penstock.stack.supervise import MARKER, Process, Supervisor, SupervisorGone, inherited, script_path
+
+PROBE_EVERY_S = 0.3
+PREPARE_TIMEOUT_S = 300
+TAIL_LINES = 20
+
+
+class Cancelled(Exception):
+    """Another service failed, so this one need not come up."""
+
+
+@dataclass
+class Starter:
+    """Brings services up one by one; one instance serves the threads of one `up`."""
+
+    site: Site
+    supervisor: Supervisor
+    report: Report
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    _processes: dict[str, Process] = field(default_factory=dict)
+    _asked_s: float = 0.0
+    _log_starts: dict[str, int] = field(default_factory=dict)
+    _locks: dict[object, threading.Lock] = field(default_factory=lambda: defaultdict(threading.Lock))
+
+    def bring_up(self, service: Service) -> None:
+        """Return when the service is ready; one that runs already is only asked whether it is.
+
+        Raises `ServiceDied` as soon as its process has ended, `Unreachable` when it takes too long.
+        """
+        running = self.supervisor.processes().get(service.name)
+        if running and running.alive:
+            fresh = self._is_current(service)
+            self._wait(service, running)
+            outdated = f"its settings changed: ./penstock restart {service.name}"
+            self.report(service.name, "unchanged" if fresh else "outdated", "" if fresh else outdated)
+            return
+        began = time.monotonic()
+        self._render(service)
+        self._prepare(service)
+        self._start(service)
+        self.report(service.name, "ready", f"{time.monotonic() - began:.1f} s")
+
+    def install(self, service: Service) -> None:
+        """Put the service's jars in place; this needs no other service, so it can happen before those are ready."""
+        for group in service.jars:
+            with self._locks[group]:
+                if not jars.is_installed(self.site.layout, group):
+                    self.report(service.name, "installing", group)
+                    jars.install(self.site.layout, group, check=self.check_cancelled)
+
+    def _render(self, service: Service) -> None:
+        for folder in service.folders:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self._locks["files"]:
+            for file in service.files:
+                write(file.path, file.text, file.mode)
+        write(script_path(self.site.layout, service.name), service.script(), 0o700)
+
+    def _prepare(self, service: Service) -> None:
+        for step in service.prepare:
+            with self._locks[str(step.done)]:
+                if not step.done.exists():
+                    self.check_cancelled()
+                    self.report(service.name, "preparing", step.name)
+                    self._run(service, step)
+
+    def _run(self, service: Service, step: Step) -> None:
+        script = script_path(self.site.layout, f"{service.name}-{step.name.replace(' ', '-')}")
+        write(script, service.script(step.command), 0o700)
+        log = self.site.layout.log(script.name)
+        env = {**inherited(os.environ), MARKER: self.site.layout.marker}
+        with log.open("ab") as out:
+            try:
+                code = subprocess.run(
+                    [str(script)], env=env, stdout=out, stderr=out, timeout=PREPARE_TIMEOUT_S, check=False
+                ).returncode
+            except subprocess.TimeoutExpired:
+                code = -1
+        if code:
+            text = "\n".join(logs.tail(log, TAIL_LINES))
+            raise ServiceDied(f"{service.name}: {step.name} failed ({code})\n{text}", hint=f"read {log}")
+        step.done.touch()
+
+    def _start(self, service: Service) -> None:
+        self.check_cancelled()
+        self.report(service.name, "starting")
+        write(self._stamp(service), service.fingerprint)
+        self._log_starts[service.name] = logs.size_bytes(self.site.layout.log(service.name))
+        self.supervisor.start(service.name)
+        self._wait(service, self._process(service))
+
+    def _wait(self, service: Service, process: Process) -> None:
+        settings = self.site.settings
+
+        def ready() -> None:
+            self.check_cancelled()
+            self._check_alive(service, process)
+            service.probe(settings, process.started_s)
+
+        try:
+            wait_until(ready, timeout_s=settings.ready_timeout_s, every_s=PROBE_EVERY_S, what=service.title)
+            if service.after:
+                service.after(settings)
+        except Unreachable as error:
+            raise type(error)(f"{error.message}\n{self._last(service)}", hint=service.hint) from error
+
+    def _check_alive(self, service: Service, first: Process) -> None:
+        now = self._process(service, at_most_s=PROBE_EVERY_S)
+        if not now.alive or (first.pid and now.pid not in {0, first.pid}):
+            raise ServiceDied(f"{service.name} ended before it was ready\n{self._last(service)}", hint=service.hint)
+
+    def _process(self, service: Service, *, at_most_s: float = 0.0) -> Process:
+        """What the supervisor says of the service, now or at most so long ago: one question serves all threads."""
+        with self._locks["processes"]:
+            if time.monotonic() - self._asked_s > at_most_s:
+                self._processes, self._asked_s = self.supervisor.processes(), time.monotonic()
+            process = self._processes.get(service.name)
+        if process is None:
+            raise SupervisorGone(hint="./penstock up")
+        return process
+
+    def _last(self, service: Service) -> str:
+        """State and the log's tail, for an error message."""
+        process = self.supervisor.processes().get(service.name)
+        state = f"state {process.state} {process.detail}".strip() if process else "no supervisor"
+        log = self.site.layout.log(service.name)
+        lines = [f"  | {line}" for line in logs.tail(log, TAIL_LINES, self._log_starts.get(service.name, 0))]
+        return "\n".join([f"  {state}, last lines of {log}:", *lines])
+
+    def check_cancelled(self) -> None:
+        """Raises `Cancelled` once another service failed."""
+        if self.cancelled.is_set():
+            raise Cancelled
+
+    def _stamp(self, service: Service) -> Path:
+        return self.site.layout.run / "fingerprints" / service.name
+
+    def _is_current(self, service: Service) -> bool:
+        stamp = self._stamp(service)
+        return stamp.exists() and stamp.read_text(encoding="utf-8") == service.fingerprint

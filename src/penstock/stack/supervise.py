@@ -1,0 +1,239 @@
+"""The supervisor of one home: supervisord, which keeps the services running after the command has ended."""
+
+import contextlib
+import fcntl
+import getpass
+import hashlib
+import http.client
+import os
+import resource
+import shlex
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import xmlrpc.client
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from penstock.errors import StackError
+from penstock.stack.layout import Layout, write
+from penstock.stack.service import Service, render
+
+MARKER = "PENSTOCK_STACK"
+SOCKET_PATH_BYTES = 104  # sun_path holds 108 with its end; supervisord adds a few while it binds
+ANSWER_TIMEOUT_S = 20
+START_TIMEOUT_S = 20
+STEADY_S = 20  # a process that ends sooner is started again with growing pauses, at most RETRIES times
+RETRIES = 10
+OPEN_FILES = 65536
+_OURS = ("AIRFLOW", "APICURIO", "CLASSPATH", "HADOOP", "JAVA", "JDK_", "KAFKA", "PENSTOCK_", "PYSPARK", "PYTHON")
+_FOREIGN = (*_OURS, "QUARKUS", "SPARK", "SUPERVISOR", "VIRTUAL_ENV", "_JAVA")
+_ALIVE = {"STARTING", "RUNNING"}
+
+
+class SupervisorGone(StackError):
+    """There is no supervisor, or it ended."""
+
+
+class SupervisorRefused(StackError):
+    """The supervisor did not do it."""
+
+
+@dataclass(frozen=True)
+class Process:
+    """What the supervisor knows about one service."""
+
+    name: str
+    state: str
+    pid: int
+    started_s: float
+    detail: str
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is a process, or will be at once."""
+        return self.state in _ALIVE
+
+    @property
+    def occupied(self) -> bool:
+        """Whether the supervisor still does something with it: runs, stops, or starts it again."""
+        return self.state in {*_ALIVE, "BACKOFF", "STOPPING"}
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket, with a timeout, which supervisor's own transport lacks."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=ANSWER_TIMEOUT_S)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+class _UnixTransport(xmlrpc.client.Transport):
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    def make_connection(self, host: Any) -> http.client.HTTPConnection:
+        connection = _UnixConnection(self._path)
+        self._connection = host, connection  # where `close` looks for it
+        return connection
+
+
+class Supervisor:
+    """Speaks with the supervisord of a home, which may not be there."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._config = layout.run / "supervisord.conf"
+        self.socket = socket_path(layout.run)
+
+    def pid(self) -> int:
+        """The process id of the supervisord that answers; 0 without one."""
+        try:
+            return int(self._ask("getPID"))
+        except SupervisorGone:
+            return 0
+
+    def processes(self) -> dict[str, Process]:
+        """What each service that the supervisor knows is doing; empty without a supervisor."""
+        try:
+            answers = self._ask("getAllProcessInfo")
+        except SupervisorGone:
+            return {}
+        return {each["name"]: _process(each) for each in answers}
+
+    def launch(self, environment: Mapping[str, str]) -> None:
+        """Start supervisord unless it answers. Raises `StackError` when it does not come up."""
+        if self.pid():
+            return
+        for folder in (self.socket.parent, self._layout.logs):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if folder.stat().st_uid != os.getuid():
+                raise StackError(
+                    f"{folder} belongs to another user", hint="PENSTOCK_HOME=/another/folder ./penstock up"
+                )
+        command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(self._config)]
+        env = {**inherited(environment), MARKER: self._layout.marker}
+        result = subprocess.run(command, env=env, capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False)
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not self.pid():
+            if result.returncode or time.monotonic() > deadline:
+                said = (result.stderr or result.stdout).strip()
+                raise StackError(f"the supervisor does not start: {said}", hint=f"read {self._layout.logs}")
+            time.sleep(0.05)
+
+    def configure(self, services: Mapping[str, Service]) -> None:
+        """Write the configuration, as it is to be for services that are started from now on."""
+        programs = [_program(self._layout, service) for service in services.values()]
+        write(self._config, _head(self._layout, self.socket) + "\n".join(programs))
+
+    def start(self, name: str) -> None:
+        """Start a service that does not run, with its configuration as it was last written."""
+        self._reload(name)
+        self._ask("startProcess", name, False)
+
+    def stop(self, name: str) -> None:
+        """Ask a service to stop; `processes` tells when it has."""
+        with contextlib.suppress(SupervisorRefused):  # it has stopped by itself
+            self._ask("stopProcess", name, False)
+
+    def shutdown(self) -> None:
+        """Ask supervisord to end."""
+        with contextlib.suppress(SupervisorGone):
+            self._ask("shutdown")
+
+    def _reload(self, name: str) -> None:
+        added, changed, _ = self._ask("reloadConfig")[0]
+        if name in changed:
+            self._ask("removeProcessGroup", name)
+        if name in added or name in changed:
+            self._ask("addProcessGroup", name)
+
+    def _ask(self, method: str, *arguments: Any) -> Any:
+        """The supervisor's answer. A slow one is not taken for a missing one, whose services would be orphans."""
+        try:
+            with xmlrpc.client.ServerProxy("http://localhost", transport=_UnixTransport(self.socket)) as proxy:
+                return getattr(proxy.supervisor, method)(*arguments)
+        except (ConnectionError, FileNotFoundError):
+            raise SupervisorGone from None
+        except xmlrpc.client.Fault as fault:
+            raise SupervisorRefused(f"{method} {' '.join(map(str, arguments))}: {fault.faultString}") from None
+        except TimeoutError:
+            raise StackError(f"the supervisor gave no answer in {ANSWER_TIMEOUT_S} s", hint="./penstock up") from None
+
+
+def _process(answer: dict[str, Any]) -> Process:
+    return Process(answer["name"], answer["statename"], answer["pid"], float(answer["start"]), answer["spawnerr"])
+
+
+def socket_path(folder: Path) -> Path:
+    """The supervisor's socket: in the folder, or, where its path would be too long, in a short one of its own."""
+    path = folder / "supervisor.sock"
+    if len(os.fsencode(path)) <= SOCKET_PATH_BYTES - len(".2147483647"):
+        return path
+    key = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
+    base = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
+    if len(os.fsencode(base)) > 40:
+        base = Path("/tmp")  # noqa: S108 - the folder below it is ours alone
+    return base / f"penstock-{os.getuid()}-{key}" / "supervisor.sock"
+
+
+def inherited(environment: Mapping[str, str]) -> dict[str, str]:
+    """What services inherit: all but variables that would configure them behind the settings' back."""
+    return {name: value for name, value in environment.items() if not name.startswith(_FOREIGN)}
+
+
+def _head(layout: Layout, socket_file: Path) -> str:
+    return render(
+        "supervisord.conf",
+        socket=escape(socket_file),
+        log=escape(layout.log("supervisor")),
+        pid_file=escape(layout.run / "supervisord.pid"),
+        folder=escape(layout.run),
+        open_files=min(OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1]),
+        user=f"user={getpass.getuser()}" if os.getuid() == 0 else "",
+    )
+
+
+def _program(layout: Layout, service: Service) -> str:
+    return render(
+        "supervisord-program.conf",
+        name=service.name,
+        command=escape(shlex.quote(str(script_path(layout, service.name)))),
+        log=escape(layout.log(service.name)),
+        stop_wait_s=service.stop_wait_s,
+        steady_s=STEADY_S,
+        retries=RETRIES,
+    )
+
+
+def script_path(layout: Layout, name: str) -> Path:
+    """The script that becomes the service."""
+    return layout.run / "services" / name
+
+
+def escape(value: object) -> str:
+    """The value as supervisord's configuration wants it, where % starts an expansion."""
+    return str(value).replace("%", "%%")
+
+
+@contextlib.contextmanager
+def alone(layout: Layout, waiting: Any) -> Iterator[None]:
+    """One `up`, `down` or `restart` at a time per home; calls `waiting` when another one has to end first."""
+    layout.run.mkdir(parents=True, exist_ok=True)
+    with (layout.run / ".changing").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

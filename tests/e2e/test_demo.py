@@ -1,0 +1,204 @@
+"""The whole way, as a user goes it: API, Airflow, Kafka, Spark, Cassandra."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from datetime import datetime
+from typing import Any
+
+import psutil
+
+from penstock.broker import topics
+from penstock.broker.kafka import producer
+from penstock.observe import receipt
+from penstock.pipelines import users
+from penstock.retry import wait_until
+from penstock.sink import cassandra
+from tests.conftest import ROOT, Stack
+
+RECEIPT_KEYS = {
+    "asked",
+    "fetched",
+    "produced",
+    "stored",
+    "rejected",
+    "missing",
+    "latency_ms",
+    "dag_run_state",
+    "seconds",
+}
+
+
+def check_rows_against_api(rows: dict[str, dict[str, Any]], captured: list[dict[str, Any]]) -> None:
+    """Every column of every row is the API's value."""
+    assert len(captured) == 30
+    for entry in captured:
+        row, place = rows[entry["login"]["uuid"]], entry["location"]
+        street = f"{place['street']['number']} {place['street']['name']}"
+        expected = {
+            "first_name": entry["name"]["first"],
+            "last_name": entry["name"]["last"],
+            "gender": entry["gender"],
+            "address": f"{street}, {place['city']}, {place['state']}, {place['country']}",
+            "post_code": str(place["postcode"]),
+            "email": entry["email"],
+            "username": entry["login"]["username"],
+            "dob": _cql_time(entry["dob"]["date"]),
+            "registered_date": _cql_time(entry["registered"]["date"]),
+            "phone": entry["phone"],
+            "picture": entry["picture"]["large"],
+            "nationality": entry["nat"],
+        }
+        assert {name: row[name] for name in expected} == expected
+        assert set(row) == {"id", *expected, "ingested_at", "kafka_partition", "kafka_offset"}
+        secrets = {entry["login"][name] for name in ("password", "salt", "md5", "sha1", "sha256")}
+        assert not secrets & {str(value) for value in row.values()}
+
+
+def _cql_time(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=None)
+
+
+def read_rows(stack: Stack, keyspace: str, table: str) -> dict[str, dict[str, Any]]:
+    with cassandra.connected(stack.settings) as session:
+        return {str(row["id"]): row for row in session.execute(f"SELECT * FROM {keyspace}.{table}")}
+
+
+def test_a_run_stores_every_record_and_says_so(stack: Stack) -> None:
+    """`run --json` gives the receipt of a run in which nothing is missing, with the times of each stage in order."""
+    found = stack.json("run", "--records", "300")
+    assert set(found) >= RECEIPT_KEYS
+    assert {name: found[name] for name in ("asked", "fetched", "produced", "stored")} == dict.fromkeys(
+        ("asked", "fetched", "produced", "stored"), 300
+    )
+    assert (found["rejected"], found["missing"], found["dag_run_state"]) == (0, 0, "success")
+    assert 0 < found["latency_ms"]["p50"] <= found["latency_ms"]["p99"]
+    moments = [datetime.fromisoformat(found["stages"][name]) for name in ("triggered", "started", "produced", "stored")]
+    assert moments == sorted(moments)
+
+
+def test_every_captured_user_arrives_with_every_field(
+    stack: Stack, captured: list[dict[str, Any]], captured_api: str
+) -> None:
+    """The real API's answer goes through Airflow's DAG, Kafka and Spark into Cassandra unharmed, as JSON."""
+    found = stack.json("run", "--records", "30", "--source", captured_api)
+    assert (found["produced"], found["stored"], found["missing"]) == (30, 30, 0)
+    check_rows_against_api(read_rows(stack, "spark_streams", "created_users"), captured)
+    shown = stack.json("row", captured[0]["login"]["uuid"])
+    assert shown["post_code"] == str(captured[0]["location"]["postcode"])
+
+
+def test_a_foreign_plain_json_record_is_stored_and_a_bad_one_set_aside(
+    stack: Stack, captured: list[dict[str, Any]]
+) -> None:
+    """What another producer sent without a frame is read; what breaks the contract is counted as rejected."""
+    before = stack.json("verify")
+    fields = users.from_source(captured[0]) | {"id": "00000000-0000-4000-8000-000000000001", "first_name": "Foreign"}
+    client = producer(stack.settings)
+    client.produce("users_created", value=json.dumps(fields).encode(), key=fields["id"].encode())
+    client.produce("users_created", value=b'{"id": "no uuid"}', key=b"bad")
+    assert client.flush(30) == 0
+    after = balanced(stack)
+    assert after["stored"] == before["stored"] + 1
+    assert after["rejected"] == before["rejected"] + 1
+    assert stack.json("row", fields["id"])["first_name"] == "Foreign"
+
+
+def balanced(stack: Stack) -> dict[str, Any]:
+    """The whole topic's receipt, once nothing is on its way any more."""
+    from penstock.errors import Unreachable
+
+    def probe() -> dict[str, Any]:
+        found: dict[str, Any] = stack.json("verify")
+        if found["waiting"]:
+            raise Unreachable(f"{found['waiting']} waiting")
+        return found
+
+    found = wait_until(probe, timeout_s=120, what="every record to be stored")
+    assert found["balanced"]
+    assert found["produced"] == found["stored"] + found["rejected"]
+    assert found["rows"] == found["distinct_ids"]
+    for partition in found["partitions"]:
+        assert partition["recorded"] == partition["end"] - partition["first"]
+    return found
+
+
+def test_the_job_goes_on_after_it_was_stopped_in_the_middle(stack: Stack) -> None:
+    """Records sent while the job stops and starts again are all stored, once, and the job stopped in peace."""
+    before = balanced(stack)
+    run = subprocess.Popen(
+        [sys.executable, "-m", "penstock.cli", "run", "--records", "3000", "--json"],
+        env=os.environ | stack.environment,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    stop = stack.cli("restart", "spark-job")
+    assert stop.returncode == 0, stop.stderr
+    output, _ = run.communicate(timeout=300)
+    assert run.returncode == 0, output
+    assert json.loads(output)["stored"] == 3000
+    after = balanced(stack)
+    assert after["produced"] - before["produced"] == 3000
+    assert after["rows"] - before["rows"] == 3000
+    assert "stopped" in stack.cli("logs", "spark-job", "-n", "400").stdout
+
+
+def test_the_job_goes_on_after_it_was_killed_in_the_middle(stack: Stack) -> None:
+    """kill -9 of the driver: the supervisor starts it again, and nothing is missing or twice."""
+    before = balanced(stack)
+    (job,) = [one for one in stack.json("status") if one["name"] == "spark-job"]
+    run = subprocess.Popen(
+        [sys.executable, "-m", "penstock.cli", "run", "--records", "3000", "--json"],
+        env=os.environ | stack.environment,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    wait_until(lambda: _sent_some(stack, before["produced"]), timeout_s=120, what="the first record of the run")
+    psutil.Process(job["pid"]).send_signal(signal.SIGKILL)
+    output, _ = run.communicate(timeout=300)
+    assert run.returncode == 0, output
+    after = balanced(stack)
+    assert after["rows"] - before["rows"] == 3000
+
+
+def _sent_some(stack: Stack, before: int) -> None:
+    from penstock.errors import Unreachable
+
+    if sum(span.end for span in topics.spans(stack.settings, "users_created")) <= before:
+        raise Unreachable("nothing was sent yet")
+
+
+def test_a_missing_row_is_named_and_not_balanced(stack: Stack) -> None:
+    """A row that vanished from the table is found by verify, which exits with 1 and says where it should be from."""
+    balanced(stack)
+    with cassandra.connected(stack.settings) as session:
+        row = session.execute("SELECT * FROM spark_streams.created_users LIMIT 1").one()
+        session.execute("DELETE FROM spark_streams.created_users WHERE id = %s", (row["id"],))
+        try:
+            done = stack.cli("verify", "--json")
+            found = json.loads(done.stdout)
+            assert (done.returncode, found["balanced"]) == (1, False)
+            assert found["missing"] >= 1
+            named = {"partition": row["kafka_partition"], "offset": row["kafka_offset"], "id": str(row["id"])}
+            assert named in found["missing_records"]
+        finally:
+            names = ", ".join(row)
+            marks = ", ".join("%s" for _ in row)
+            session.execute(f"INSERT INTO spark_streams.created_users ({names}) VALUES ({marks})", tuple(row.values()))
+
+
+def test_demo_on_a_stack_that_is_up_shows_rows_pages_and_receipt(stack: Stack) -> None:
+    """The command of the README, as it is."""
+    done = stack.cli("demo", "--records", "20")
+    assert done.returncode == 0, done.stderr
+    for text in ("receipt", "missing", "first_name", "where to look", "Airflow", "./penstock down"):
+        assert text in done.stdout + done.stderr
+
+
+def test_latencies_need_a_value() -> None:
+    """No stored record, no percentiles."""
+    assert receipt.percentiles([]) == {"p50": None, "p99": None}

@@ -1,0 +1,39 @@
+"""The same on Kafka 3.9 with ZooKeeper, in a stack of its own."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Stack, fresh_stack
+from tests.e2e.carrying import carry
+from tests.e2e.test_demo import check_rows_against_api
+
+
+@pytest.fixture(scope="module")
+def zookeeper_stack() -> Iterator[Stack]:
+    """Kafka with ZooKeeper, and what the pipeline needs beside it."""
+    services = ("kafka", "registry", "cassandra", "spark-worker")
+    yield from fresh_stack("test-zookeeper", 20_000, "--coordination", "zookeeper", *services)
+
+
+def test_zookeeper_coordinates_kafka(zookeeper_stack: Stack) -> None:
+    """ZooKeeper 3.8.4 and Kafka 3.9.2 run, and no controller of KRaft."""
+    versions = {one["name"]: one["version"] for one in zookeeper_stack.json("status", "zookeeper", "kafka")}
+    assert versions == {"zookeeper": "3.8.4", "kafka": "3.9.2"}
+
+
+@pytest.mark.parametrize("wire_format", ["json", "avro"])
+def test_every_captured_user_arrives_with_every_field(
+    zookeeper_stack: Stack,
+    wire_format: str,
+    pipeline_file: Callable[..., Path],
+    captured: list[dict[str, Any]],
+    captured_api: str,
+    tmp_path: Path,
+    free_port: int,
+) -> None:
+    """In ZooKeeper mode too, as JSON and as Avro."""
+    rows = carry(zookeeper_stack, pipeline_file(), wire_format, captured_api, tmp_path, free_port)
+    check_rows_against_api(rows, captured)

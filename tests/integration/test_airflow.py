@@ -1,0 +1,48 @@
+"""The DAG in the real Airflow."""
+
+from penstock.config import Settings
+from penstock.observe.airflow import Airflow
+from tests.conftest import Stack
+
+
+def test_the_dag_is_there_with_its_parameters_and_its_asset(settings: Settings) -> None:
+    """Airflow parsed the file without an error: daily, no catch-up, one task, an asset for the topic."""
+    with Airflow(settings) as airflow:
+        assert airflow._call("GET", "/api/v2/importErrors")["import_errors"] == []
+        dag = airflow._call("GET", "/api/v2/dags/user_automation/details")
+        tasks = airflow._call("GET", "/api/v2/dags/user_automation/tasks")["tasks"]
+        assets = airflow._call("GET", "/api/v2/assets")["assets"]
+    assert (dag["timetable_summary"], dag["catchup"]) == ("0 0 * * *", False)
+    assert set(dag["params"]) == {"records", "seconds", "rate", "source_url"}
+    assert [task["task_id"] for task in tasks] == ["stream_data"]
+    assert "users_created" in [asset["name"] for asset in assets]
+
+
+def test_a_run_for_some_seconds_at_a_rate_sends_that_many(stack: Stack, settings: Settings) -> None:
+    """Three seconds at 20 a second are 60 records, and take that long."""
+    with Airflow(settings) as airflow:
+        airflow.unpause()
+        run_id = airflow.trigger({"records": None, "seconds": 3, "rate": 20})
+        run = _ended(airflow, run_id)
+        summary = airflow.summary(run_id)
+    assert run["state"] == "success"
+    assert (summary["asked"], summary["fetched"], summary["produced"]) == (60, 60, 60)
+    assert summary["seconds"] >= 2.9
+    assert summary["bytes"] > 60 * 200
+
+
+def test_a_run_that_cannot_fetch_fails_and_says_why(settings: Settings, free_port: int) -> None:
+    """A source that is away is in the task's log, and nothing was produced. The order is wrong at once, not retried."""
+    with Airflow(settings) as airflow:
+        airflow.unpause()
+        run_id = airflow.trigger({"records": 5, "seconds": 5})
+        run = _ended(airflow, run_id)
+        log = airflow.log_tail(run_id, lines=40)
+    assert run["state"] == "failed"
+    assert "either `records`, or `seconds` and `rate`" in log
+
+
+def _ended(airflow: Airflow, run_id: str) -> dict[str, object]:
+    from penstock.observe.receipt import _follow
+
+    return _follow(airflow, run_id, lambda _line: None)

@@ -1,0 +1,136 @@
+"""Tables, rows and ledger against the real Cassandra."""
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+from cassandra.cluster import Session
+
+from penstock import config
+from penstock.broker.topics import Span
+from penstock.config import Settings
+from penstock.contract.batch import Row, Tally
+from penstock.contract.record import Record, check
+from penstock.errors import CassandraUnreachable, StoreFailed
+from penstock.pipelines import Pipeline, users
+from penstock.sink import cassandra, ledger
+from penstock.sink.rows import RowWriter, batch_limit_bytes
+
+EPOCH_US = 1_700_000_000_000_000
+
+
+@pytest.fixture
+def pipeline(unique: str) -> Pipeline:
+    """The users, with a keyspace of their own."""
+    return replace(users.PIPELINE, keyspace=unique, table="users")
+
+
+@pytest.fixture
+def session(settings: Settings, pipeline: Pipeline) -> Iterator[Session]:
+    """A session with the pipeline's keyspace and tables made."""
+    with cassandra.connected(settings) as connected:
+        cassandra.create_keyspace(connected, settings, pipeline)
+        cassandra.create_table(connected, settings, pipeline)
+        ledger.create_tables(connected, pipeline.keyspace)
+        yield connected
+
+
+@pytest.fixture
+def records(captured: list[dict[str, Any]]) -> list[Record]:
+    """The captured users as records."""
+    return [check(users.from_source(entry), users.User) for entry in captured]
+
+
+def writer(session: Session, pipeline: Pipeline) -> RowWriter:
+    return RowWriter(session, pipeline.keyspace, "users", users.User, epoch_us=EPOCH_US, concurrency=8)
+
+
+def stored(session: Session, pipeline: Pipeline) -> dict[Any, dict[str, Any]]:
+    return {row["id"]: row for row in session.execute(f"SELECT * FROM {pipeline.keyspace}.users")}
+
+
+def test_the_driver_reads_what_our_codec_wrote(session: Session, pipeline: Pipeline, records: list[Record]) -> None:
+    """Each captured user comes back field by field, with its place in Kafka."""
+    writer(session, pipeline).write((one, 1_700_000_000_123, 2, at) for at, one in enumerate(records))
+    rows = stored(session, pipeline)
+    assert len(rows) == len(records)
+    for at, record in enumerate(records):
+        row = rows[record.id]  # type: ignore[attr-defined]
+        for name in record.__struct_fields__:
+            value = getattr(record, name)
+            expected = value.astimezone(UTC).replace(tzinfo=None) if isinstance(value, datetime) else value
+            assert row[name] == expected
+        assert (row["kafka_partition"], row["kafka_offset"]) == (2, at)
+        assert row["ingested_at"] == datetime(2023, 11, 14, 22, 13, 20, 123000)
+
+
+def test_the_newest_by_offset_wins_in_whatever_order_it_is_written(
+    session: Session, pipeline: Pipeline, records: list[Record]
+) -> None:
+    """Two updates of one id in one batch and one millisecond, and a replay of the older: the later offset stays."""
+    old = records[0]
+    new = msgspec.structs.replace(old, first_name="Newer")
+    rows: list[Row] = [(new, 1, 0, 8), (old, 1, 0, 7)]
+    writer(session, pipeline).write(rows)
+    writer(session, pipeline).write(rows[1:])
+    row = stored(session, pipeline)[old.id]  # type: ignore[attr-defined]
+    assert (row["first_name"], row["kafka_offset"]) == ("Newer", 8)
+
+
+def test_many_rows_are_all_stored(session: Session, pipeline: Pipeline, records: list[Record]) -> None:
+    """Thousands of rows go in batches that the server neither refuses nor warns of."""
+    many = [msgspec.structs.replace(records[at % 30], id=uuid.uuid4()) for at in range(5000)]
+    writer(session, pipeline).write((one, 1, 0, at) for at, one in enumerate(many))
+    count = session.execute(f"SELECT count(*) AS rows FROM {pipeline.keyspace}.users").one()["rows"]
+    assert count == 5000
+
+
+def test_the_batch_limit_is_the_servers_own_warning_threshold(session: Session) -> None:
+    """The local stack's server warns at 64 KiB."""
+    assert batch_limit_bytes(session) == 64 * 1024
+
+
+def test_a_write_that_fails_is_said_to_have_failed(session: Session, pipeline: Pipeline, records: list[Record]) -> None:
+    """A table that was dropped under the writer is an error, not a silent loss."""
+    rows = writer(session, pipeline)
+    session.execute(f"DROP TABLE {pipeline.keyspace}.users")
+    with pytest.raises(StoreFailed, match="users"):
+        rows.write([(records[0], 1, 0, 0)])
+
+
+def test_the_ledger_gives_back_what_touches_a_span(session: Session, pipeline: Pipeline) -> None:
+    """Lines come in offset order, over the border of a bucket; writing one again changes nothing."""
+    book = ledger.Ledger(session, pipeline.keyspace, "topic", EPOCH_US)
+    lines = [
+        Tally(0, 0, 999_997, 999_998, 999_998, 0, 0, 1_000),
+        Tally(0, 999_998, 1_000_004, 7, 5, 2, 0, 2_000),
+        Tally(0, 1_000_005, 1_000_005, 1, 1, 0, 0, 3_000),
+        Tally(1, 0, 9, 10, 10, 0, 0, 4_000),
+    ]
+    book.write("job", 1, lines)
+    book.write("job", 1, lines)
+    assert [line.tally for line in book.lines(Span(0, 0, 2_000_000))] == lines[:3]
+    assert [line.tally for line in book.lines(Span(0, 1_000_003, 1_000_005))] == lines[1:2]
+    assert [line.tally for line in book.lines(Span(1, 0, 10))] == lines[3:]
+
+
+def test_a_topic_made_anew_gets_a_later_epoch(session: Session, pipeline: Pipeline) -> None:
+    """The epoch of a generation stays; the next one's is later, even at once."""
+    assert ledger.epoch_us(session, pipeline.keyspace, "topic", "first") is None
+    first = ledger.begin_generation(session, pipeline.keyspace, "topic", "first")
+    second = ledger.begin_generation(session, pipeline.keyspace, "topic", "second")
+    assert second > first
+    assert ledger.begin_generation(session, pipeline.keyspace, "topic", "first") == first
+    assert ledger.epoch_us(session, pipeline.keyspace, "topic", "second") == second
+
+
+def test_a_cassandra_that_is_away_is_said_to_be_unreachable(free_port: int) -> None:
+    """The error names the address and the setting."""
+    away = config.read(cassandra_port=free_port, cassandra_timeout_s=2)
+    with pytest.raises(CassandraUnreachable, match=str(free_port)) as caught:
+        cassandra.connect(away)
+    assert "PENSTOCK_CASSANDRA_HOSTS" in caught.value.hint

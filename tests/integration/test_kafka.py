@@ -1,0 +1,83 @@
+"""Topics and producer against the real Kafka."""
+
+import pytest
+from confluent_kafka.admin import ConfigResource, ResourceType
+
+from penstock import config
+from penstock.broker import topics
+from penstock.broker.kafka import admin, producer
+from penstock.config import Settings
+from penstock.errors import DeliveryFailed, KafkaUnreachable
+from penstock.produce.send import Sender
+
+
+def test_a_topic_is_made_with_the_partitions_and_settings_that_are_set(settings: Settings, unique: str) -> None:
+    """Nothing about a topic is left to the broker's defaults."""
+    topics.ensure(settings, unique)
+    topics.ensure(settings, unique)
+    assert len(topics.spans(settings, unique)) == settings.kafka_partitions
+    client, resource = admin(settings), ConfigResource(ResourceType.TOPIC, unique)
+    found = client.describe_configs([resource])[resource].result()
+    assert {name: found[name].value for name in topics.topic_settings(settings)} == topics.topic_settings(settings)
+
+
+def test_a_topic_is_not_made_by_accident(settings: Settings, unique: str) -> None:
+    """Asking for a topic that is not there does not make it."""
+    assert topics.spans(settings, unique) == []
+    assert topics.spans(settings, unique) == []
+
+
+def test_a_topic_made_anew_has_another_id(settings: Settings, unique: str) -> None:
+    """Generations of a topic can be told apart."""
+    topics.ensure(settings, unique)
+    first = topics.topic_id(settings, unique)
+    client = admin(settings)
+    client.delete_topics([unique])[unique].result()
+    topics.ensure(settings, unique)
+    assert topics.topic_id(settings, unique) != first
+
+
+def test_what_was_sent_is_acknowledged_and_read_back_in_order(settings: Settings, unique: str) -> None:
+    """The sender's counts and offsets are those of the topic, and key, value and headers come back."""
+    topics.ensure(settings, unique)
+    with Sender(producer(settings), unique, 30) as sender:
+        for number in range(5000):
+            sender.send(b"key-%d" % (number % 50), b"value-%d" % number, [("h", b"x")])
+    delivered = sender.delivered
+    spans = topics.spans(settings, unique)
+    assert delivered.records == 5000 == sum(span.records for span in spans)
+    assert delivered.offsets == {span.partition: (0, span.end - 1) for span in spans if span.records}
+    read = list(topics.records(settings, unique, spans))
+    assert len(read) == 5000
+    assert read[0].headers() == [("h", b"x")]
+    by_key: dict[bytes, list[int]] = {}
+    for message in read:
+        by_key.setdefault(message.key(), []).append(int(message.value()[6:]))
+    assert all(numbers == sorted(numbers) for numbers in by_key.values())
+
+
+def test_records_are_read_from_the_middle(settings: Settings, unique: str) -> None:
+    """A span gives its own records and no others."""
+    topics.ensure(settings, unique)
+    with Sender(producer(settings), unique, 30) as sender:
+        for number in range(100):
+            sender.send(b"one-key", b"%d" % number, [])
+    partition = next(iter(sender.delivered.offsets))
+    read = list(topics.records(settings, unique, [topics.Span(partition, 10, 20)]))
+    assert [message.offset() for message in read] == list(range(10, 20))
+
+
+def test_a_record_that_is_too_large_is_a_delivery_that_failed(settings: Settings, unique: str) -> None:
+    """What Kafka does not take is never counted as sent."""
+    topics.ensure(settings, unique)
+    sender = Sender(producer(settings), unique, 30)
+    with pytest.raises(DeliveryFailed, match=unique):
+        sender.send(b"key", b"x" * (topics.MAX_MESSAGE_BYTES + 1), [])
+
+
+def test_a_kafka_that_is_away_is_said_to_be_unreachable(free_port: int) -> None:
+    """The error names the address and the setting."""
+    away = config.read(kafka_bootstrap=f"127.0.0.1:{free_port}", kafka_timeout_s=2)
+    with pytest.raises(KafkaUnreachable, match=str(free_port)) as caught:
+        topics.ensure(away, "users_created")
+    assert "PENSTOCK_KAFKA_BOOTSTRAP" in caught.value.hint

@@ -1,0 +1,171 @@
+from concurrent.futures import Future
+from types import SimpleNamespace
+
+import pytest
+from confluent_kafka import KafkaError
+
+from penstock.broker import topics
+from penstock.broker.topics import Span
+from penstock.config import read
+from penstock.errors import KafkaUnreachable, PenstockError
+from tests.unit.fakes import FakeConsumer, event, kafka_error, message
+
+
+class FakeAdmin:
+    """An admin client that knows some topics; creating one fails with `error`."""
+
+    def __init__(self, present=(), error=None) -> None:
+        self.present, self.error, self.created = dict.fromkeys(present), error, []
+
+    def list_topics(self, timeout):
+        if self.error and self.error.args[0].code() == KafkaError._TRANSPORT:
+            raise self.error
+        return SimpleNamespace(topics=self.present)
+
+    def create_topics(self, new, operation_timeout):
+        self.created += new
+        return {one.topic: self._done() for one in new}
+
+    def describe_topics(self, wanted, request_timeout):
+        return {"t": self._done(SimpleNamespace(topic_id="id-1"))}
+
+    def _done(self, result=None):
+        future = Future()
+        if self.error:
+            future.set_exception(self.error)
+        else:
+            future.set_result(result)
+        return future
+
+
+@pytest.fixture
+def admin(monkeypatch):
+    """Makes the admin client that `topics` gets."""
+
+    def make(*present, error=None):
+        client = FakeAdmin(present, error)
+        monkeypatch.setattr(topics, "admin", lambda _: client)
+        return client
+
+    return make
+
+
+@pytest.fixture
+def consumer(monkeypatch):
+    """Makes the consumer that `topics` gets."""
+
+    def make(*arguments, **named):
+        client = FakeConsumer(*arguments, **named)
+        monkeypatch.setattr(topics, "reader", lambda _: client)
+        return client
+
+    return make
+
+
+def test_missing_topics_are_created_as_the_settings_say(admin):
+    """A topic that is not there is made with the partitions, replicas and retention of the settings."""
+    client = admin("there")
+    topics.ensure(read(kafka_partitions=3, kafka_replication=3, kafka_retention_hours=2), "there", "new")
+    assert [(one.topic, one.num_partitions, one.replication_factor) for one in client.created] == [("new", 3, 3)]
+    assert client.created[0].config == {
+        "cleanup.policy": "delete",
+        "compression.type": "producer",
+        "max.message.bytes": "4194304",
+        "message.timestamp.type": "CreateTime",
+        "min.insync.replicas": "2",
+        "retention.ms": "7200000",
+    }
+
+
+def test_one_replica_needs_one_in_sync(settings):
+    """With a single broker a record is acknowledged by that broker."""
+    assert topics.topic_settings(settings)["min.insync.replicas"] == "1"
+
+
+def test_a_topic_made_by_another_meanwhile_is_fine(admin, settings):
+    """Two that start at once do not fail each other."""
+    admin(error=kafka_error(KafkaError.TOPIC_ALREADY_EXISTS))
+    topics.ensure(settings, "new")
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [(KafkaError._TRANSPORT, KafkaUnreachable), (KafkaError.POLICY_VIOLATION, PenstockError)],
+)
+def test_a_topic_that_cannot_be_made_is_an_error(admin, settings, code, kind):
+    """The error says which topics, and whether Kafka is away."""
+    admin(error=kafka_error(code))
+    with pytest.raises(PenstockError, match="creating a, b") as failed:
+        topics.ensure(settings, "a", "b")
+    assert type(failed.value) is kind
+
+
+def test_topic_id(admin, settings):
+    """Kafka's own id of a topic, or the error of not being told."""
+    admin("t")
+    assert topics.topic_id(settings, "t") == "id-1"
+    admin(error=kafka_error(KafkaError._TIMED_OUT))
+    with pytest.raises(KafkaUnreachable, match="describing t"):
+        topics.topic_id(settings, "t")
+
+
+def test_spans_are_the_watermarks_in_partition_order(consumer, settings):
+    """What a topic holds is told per partition, from its first offset to its end."""
+    client = consumer(partitions={1: (0, 5), 0: (3, 3)})
+    assert topics.spans(settings, "t") == [Span(0, 3, 3), Span(1, 0, 5)]
+    assert [span.records for span in topics.spans(settings, "t")] == [0, 5]
+    assert client.closed
+
+
+def test_a_topic_that_is_not_there_has_no_spans(consumer, settings):
+    """No topic, nothing in it."""
+    client = consumer(error=KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART))
+    assert topics.spans(settings, "t") == []
+    assert client.closed
+
+
+def test_a_topic_that_may_not_be_read_is_not_empty(consumer, settings):
+    """A refusal is an error: taken for an empty topic, it would look as if nothing were missing."""
+    client = consumer(error=KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED, "not yours"))
+    with pytest.raises(PenstockError, match="not yours"):
+        topics.spans(settings, "t")
+    assert client.closed
+
+
+def test_watermarks_that_do_not_come_are_unreachable(consumer, settings):
+    """Offsets that are not told in time are not guessed."""
+    client = consumer(partitions={0: None})
+    with pytest.raises(KafkaUnreachable, match=r"no offsets of t\[0\]"):
+        topics.spans(settings, "t")
+    assert client.closed
+
+
+def test_records_of_several_spans(consumer, settings):
+    """Records come span by span, and not beyond a span's end."""
+    client = consumer([[message(0), message(1)], [message(2), message(3)], [message(7, partition=1)]])
+    found = topics.records(settings, "t", [Span(0, 0, 3), Span(2, 4, 4), Span(1, 7, 8)])
+    assert [(one.partition(), one.offset()) for one in found] == [(0, 0), (0, 1), (0, 2), (1, 7)]
+    assert client.assigned == [("t", 0, 0), ("t", 1, 7)]
+    assert client.closed
+
+
+def test_records_end_where_the_partition_does(consumer, settings):
+    """Control records at the end have offsets but are never given: the end of the partition ends the span."""
+    consumer([[message(0)], [event(KafkaError._PARTITION_EOF, 3)]])
+    assert [one.offset() for one in topics.records(settings, "t", [Span(0, 0, 3)])] == [0]
+
+
+def test_records_that_do_not_come_are_unreachable(consumer, settings, clock):
+    """Silence is an error, not an end; but a pause shorter than the timeout is neither."""
+    client = consumer([[message(0)], [], []], clock=clock)
+    with pytest.raises(KafkaUnreachable, match=r"nothing read from t\[0\] in 30 s"):
+        list(topics.records(settings, "t", [Span(0, 0, 2)]))
+    assert client.closed
+
+
+def test_records_that_are_gone_are_an_error(consumer, settings):
+    """An offset that Kafka no longer has is not passed over."""
+    client = consumer([[message(0), event(KafkaError._AUTO_OFFSET_RESET)]])
+    with pytest.raises(PenstockError, match="reading t on Kafka"):
+        list(topics.records(settings, "t", [Span(0, 0, 2)]))
+    assert client.closed

@@ -1,0 +1,81 @@
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+from typer.testing import CliRunner
+
+from penstock.cli import app, checks, reference
+from penstock.config import Settings
+
+
+@pytest.fixture
+def commands(monkeypatch):
+    """Keeps the commands that are run; those with a word in `fails` fail."""
+    world = SimpleNamespace(run=[], fails="nothing")
+
+    def run(command, cwd, check):
+        world.run.append(command)
+        return SimpleNamespace(returncode=int(any(world.fails in word for word in command)))
+
+    monkeypatch.setattr(subprocess, "run", run)
+    return world
+
+
+def run(*words):
+    return CliRunner().invoke(app, list(words))
+
+
+def test_check_runs_every_check(commands):
+    """`check` runs all checks."""
+    assert run("check").exit_code == 0
+    assert commands.run == list(checks.CHECKS.values())
+
+
+def test_a_check_that_fails_does_not_hide_the_others(commands):
+    """One failure is told and makes exit 1; the other checks are run all the same."""
+    commands.fails = "mypy"
+    result = run("check")
+    assert result.exit_code == 1
+    assert "== types: FAILED" in result.stderr
+    assert len(commands.run) == len(checks.CHECKS)
+
+
+def test_test_runs_checks_and_then_tests(commands):
+    """`test` runs every check and every test, tests too when a check failed."""
+    commands.fails = "mypy"
+    assert run("test").exit_code == 1
+    assert len(commands.run) == len(checks.CHECKS) + 1
+    assert "tests/e2e" in commands.run[-1]
+
+
+def test_test_with_arguments_is_pytest(commands):
+    """`test ARGUMENTS` runs pytest with those alone."""
+    assert run("test", "tests/unit").exit_code == 0
+    assert commands.run == [[sys.executable, "-m", "pytest", "tests/unit"]]
+
+
+def test_config_shows_what_is_in_force(monkeypatch):
+    """`config` prints each setting as its variable; secrets are hidden."""
+    monkeypatch.setenv("PENSTOCK_KAFKA_PASSWORD", "hunter2")
+    monkeypatch.setenv("PENSTOCK_KAFKA_PARTITIONS", "7")
+    lines = run("config").stdout.splitlines()
+    assert len(lines) == len(Settings.model_fields)
+    assert "PENSTOCK_KAFKA_PARTITIONS=7" in lines
+    assert "PENSTOCK_CACHE=" in lines
+    assert "hunter2" not in "".join(lines)
+
+
+def test_the_page_of_settings_has_each_one():
+    """docs/config.md has a line for each variable, with its default and meaning."""
+    page = reference.config_page()
+    assert page.count("\n| `PENSTOCK_") == len(Settings.model_fields)
+    assert "| `PENSTOCK_WIRE_FORMAT` | `json` | Encoding of the values in Kafka. |" in page
+
+
+def test_the_page_of_commands_has_each_one():
+    """docs/cli.md has the help of every command and of those in groups."""
+    page = reference.cli_page()
+    for title in ("penstock demo", "penstock verify", "penstock schema render", "penstock source serve", "penstock up"):
+        assert f"\n## {title}\n" in page
+    assert "Usage: ./penstock" in page

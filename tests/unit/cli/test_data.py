@@ -1,0 +1,103 @@
+import os
+import sys
+from uuid import UUID
+
+import msgspec
+import pytest
+from cassandra import InvalidRequest
+from typer.testing import CliRunner
+
+from penstock.cli import app
+from penstock.errors import PenstockError
+from penstock.sink import cassandra
+from tests.unit.fakes import FakeSession
+
+ID = "91c38129-e067-4af8-8705-7d8376747cef"
+ROW = {"id": UUID(ID), "first_name": "Åse", "post_code": "0150", "nationality": "NO", "phone": None, "kafka_offset": 3}
+
+
+@pytest.fixture
+def table(monkeypatch):
+    """Makes the table's rows, or the error of asking for them; gives the session."""
+
+    def make(*rows, error=None):
+        session = FakeSession(lambda *_: list(rows), error)
+        monkeypatch.setattr(cassandra, "connect", lambda _settings: session)
+        return session
+
+    return make
+
+
+def run(*words):
+    return CliRunner().invoke(app, list(words))
+
+
+def test_rows_are_shown_by_some_columns(table):
+    """`rows` shows the columns that fit, and asks for no more rows than wanted."""
+    session = table(ROW)
+    result = run("rows", "--limit", "5")
+    assert result.exit_code == 0
+    heads, line = result.stdout.splitlines()
+    assert heads.split() == ["id", "first_name", "post_code", "nationality", "kafka_offset"]
+    assert line.split() == [ID, "Åse", "0150", "NO", "3"]
+    assert session.executed == [("SELECT * FROM spark_streams.created_users  LIMIT 5", ())]
+    assert session.cluster.is_shutdown
+
+
+def test_rows_as_json_are_whole(table):
+    """`rows --json` prints every column of every row."""
+    table(ROW, ROW)
+    assert msgspec.json.decode(run("rows", "--json").stdout) == [ROW | {"id": ID}] * 2
+
+
+def test_rows_of_another_table_show_all_columns(table):
+    """A pipeline whose columns are others shows those."""
+    table({"sensor": 1, "celsius": 2.5})
+    assert run("rows").stdout.splitlines()[0].split() == ["sensor", "celsius"]
+
+
+def test_no_rows_say_what_to_do(table):
+    """An empty table is told on stderr, with the command that fills it."""
+    table()
+    result = run("rows")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == "the table is empty: ./penstock run\n"
+    assert run("rows", "--json").stdout == "[]\n"
+
+
+def test_one_row_is_shown_by_column(table):
+    """`row ID` shows each column on a line of its own; the id is bound, not written into the query."""
+    session = table(ROW)
+    lines = run("row", ID).stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["column", *ROW]
+    assert session.executed[0] == ("SELECT * FROM spark_streams.created_users WHERE id = %s LIMIT 1", (UUID(ID),))
+    assert msgspec.json.decode(run("row", ID, "--json").stdout)["first_name"] == "Åse"
+
+
+def test_a_row_that_is_not_there_is_an_error(table):
+    """An id without a row fails, and names the id."""
+    table()
+    with pytest.raises(PenstockError, match=f"no row with id {ID}"):
+        raise run("row", ID).exception
+
+
+def test_a_table_that_is_not_there_is_an_error(table):
+    """Before the job has made its table, the error says so, without a traceback of the driver's."""
+    table(error=InvalidRequest("keyspace spark_streams does not exist"))
+    failed = run("rows").exception
+    assert type(failed) is PenstockError
+    assert "keyspace spark_streams does not exist" in failed.message
+
+
+def test_cql_becomes_cqlsh(monkeypatch):
+    """`cql` opens cqlsh on the pipeline's keyspace; further arguments are cqlsh's."""
+    monkeypatch.setenv("PENSTOCK_CASSANDRA_HOSTS", "c1,c2")
+    became = []
+    monkeypatch.setattr(os, "execv", lambda path, command: became.append((path, command)))
+    run("cql", "-e", "SELECT 1")
+    assert became == [
+        (
+            sys.executable,
+            [sys.executable, "-m", "cqlshlib", "c1", "9042", "-k", "spark_streams", "-e", "SELECT 1"],
+        )
+    ]

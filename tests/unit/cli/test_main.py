@@ -1,0 +1,113 @@
+import sys
+
+import pytest
+
+from penstock import cli
+from penstock.errors import CassandraUnreachable, NotBalanced, WrongUse
+from penstock.sink import cassandra
+
+
+@pytest.fixture
+def penstock(monkeypatch, capsys):
+    """Runs the command line as the front door does; gives exit code, stdout and stderr."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["penstock", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return ended.value.code or 0, *capsys.readouterr()
+
+    yield run
+    cli._debug["on"] = False
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """Makes every command that needs Cassandra raise an error."""
+
+    def make(error):
+        def connect(_settings):
+            raise error
+
+        monkeypatch.setattr(cassandra, "connect", connect)
+
+    return make
+
+
+def test_help_names_the_commands(penstock):
+    """Help goes to stdout and names what can be done."""
+    code, out, err = penstock("--help")
+    assert (code, err) == (0, "")
+    for command in ("demo", "run", "verify", "up", "down", "status", "rows", "row", "schema", "source", "check"):
+        assert f"\n  {command} " in out
+
+
+def test_without_a_command_there_is_help(penstock):
+    """`./penstock` alone prints help."""
+    _, out, err = penstock()
+    assert "Usage: " in out + err
+
+
+def test_the_version(penstock):
+    """--version prints the version and does nothing else."""
+    code, out, _ = penstock("--version")
+    assert (code, out.split()[0]) == (0, "penstock")
+
+
+@pytest.mark.parametrize(
+    "words", [("no-such-command",), ("rows", "--no-such"), ("rows", "--limit", "0"), ("row",)], ids=str
+)
+def test_a_wrong_call_is_2(penstock, words):
+    """An unknown command or option, a value out of range, a missing argument: exit 2, and how to call it."""
+    code, out, err = penstock(*words)
+    assert (code, out) == (2, "")
+    assert "Usage: " in err
+    assert "Traceback" not in err
+
+
+def test_a_wrong_id_is_2(penstock):
+    """An id that cannot be one is wrong use: nothing is asked."""
+    code, _, err = penstock("row", "no-uuid")
+    assert code == 2
+    assert err == "penstock: 'no-uuid' is not a UUID\n  try: ./penstock rows\n"
+
+
+def test_a_wrong_setting_is_2(penstock, monkeypatch):
+    """A wrong variable is named, whatever the command."""
+    monkeypatch.setenv("PENSTOCK_KAFKA_PORT", "x")
+    code, out, err = penstock("rows")
+    assert (code, out) == (2, "")
+    assert err.startswith("penstock: PENSTOCK_KAFKA_PORT: ")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (CassandraUnreachable("away", hint="start it"), 3),
+        (WrongUse("no", hint="start it"), 2),
+        (NotBalanced("lost", hint="start it"), 1),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("words", [("rows",), ("rows", "--json"), ("verify",), ("run",), ("row", f"{0:032x}")], ids=str)
+def test_an_error_is_a_message_and_an_exit_code(penstock, failing, words, error, code):
+    """An error of penstock's is one message that ends with what mends it, on stderr, without a traceback."""
+    failing(error)
+    assert penstock(*words) == (code, "", f"penstock: {error.message}\n  try: start it\n")
+
+
+def test_debug_shows_the_traceback(monkeypatch, failing):
+    """With --debug the error comes out as it was raised."""
+    failing(CassandraUnreachable("away"))
+    monkeypatch.setattr(sys, "argv", ["penstock", "--debug", "rows"])
+    with pytest.raises(CassandraUnreachable):
+        cli.main()
+    cli._debug["on"] = False
+
+
+def test_a_fault_of_our_own_keeps_its_traceback(monkeypatch, failing):
+    """What penstock did not raise on purpose is not dressed up as a message."""
+    failing(ZeroDivisionError())
+    monkeypatch.setattr(sys, "argv", ["penstock", "rows"])
+    with pytest.raises(ZeroDivisionError):
+        cli.main()

@@ -1,0 +1,51 @@
+from datetime import UTC, datetime
+from uuid import UUID
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.cli.text import print_json, table, talk
+from penstock.observe.audit import Audit
+
+
+def test_columns_are_aligned():
+    """Each column is as wide as its widest cell, two spaces apart, without spaces at the end of a line."""
+    assert table(("name", "n"), [("a", 1), ("longer", 22)]).splitlines() == ["name    n", "a       1", "longer  22"]
+
+
+def test_none_is_a_dash():
+    """What is not known shows as a dash; zero and empty text are known."""
+    assert table(("a", "b", "c"), [(None, 0, "")]) == "a  b  c\n-  0"
+
+
+def test_a_table_of_nothing_is_its_heads():
+    """Without lines there are only the heads."""
+    assert table(("a", "b"), []) == "a  b"
+
+
+@given(st.lists(st.tuples(st.integers(), st.text("abc xyz", max_size=9)), max_size=9))
+def test_every_line_is_there(lines):
+    """A table has a line for its heads and one for each line."""
+    assert len(table(("number", "words"), lines).split("\n")) == len(lines) + 1
+
+
+def test_json_goes_to_stdout(capsys):
+    """Results are JSON on stdout: moments as ISO 8601, ids as text, scripts as they are; dataclasses as objects."""
+    print_json({"at": datetime(2025, 1, 2, tzinfo=UTC), "id": UUID(int=1), "name": "Ünal"})
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    assert msgspec.json.decode(shown.out) == {
+        "at": "2025-01-02T00:00:00Z",
+        "id": "00000000-0000-0000-0000-000000000001",
+        "name": "Ünal",
+    }
+    assert "Ünal" in shown.out
+    print_json(Audit(produced=3))
+    assert msgspec.json.decode(capsys.readouterr().out)["produced"] == 3
+
+
+def test_talk_goes_to_stderr(capsys):
+    """How it goes is told on stderr, out of the way of results."""
+    talk("on its way")
+    assert capsys.readouterr() == ("", "on its way\n")

@@ -1,0 +1,144 @@
+from datetime import UTC, date, datetime, timedelta
+from typing import Annotated, Literal
+from uuid import UUID
+
+import msgspec
+import pytest
+from hypothesis import given
+from msgspec import Meta
+
+from penstock.contract import fields
+from penstock.contract.fields import epoch_ms, key_of
+from penstock.contract.record import KEY, PERSONAL, Arrival, Int64, Record
+from penstock.pipelines.users import User
+from tests.unit.records import Everything, Reading
+from tests.unit.strategies import moments
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def field_of(kind) -> fields.Field:
+    record = msgspec.defstruct("One", [("it", kind)], bases=(Record,), frozen=True, kw_only=True)
+    return fields.fields(record)[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (str, fields.TEXT),
+        (UUID, fields.UUID),
+        (datetime, fields.TIMESTAMP),
+        (Int64, fields.BIGINT),
+        (float, fields.DOUBLE),
+        (bool, fields.BOOLEAN),
+    ],
+)
+def test_each_type_has_its_kind_with_none_or_without(kind, expected):
+    """A field's kind follows from its type; None beside it makes the field nullable and changes nothing else."""
+    assert (field_of(kind).kind, field_of(kind).nullable) == (expected, False)
+    assert (field_of(kind | None).kind, field_of(kind | None).nullable) == (expected, True)
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "expected"),
+    [
+        (0, 2**31 - 1, fields.INT),
+        (-(2**31), 2**31 - 1, fields.INT),
+        (-5, 5, fields.INT),
+        (0, 2**31, fields.BIGINT),
+        (-(2**31) - 1, 0, fields.BIGINT),
+    ],
+)
+def test_an_int_is_an_int_column_only_when_its_rules_keep_it_in_32_bits(least, most, expected):
+    """An int field becomes `int` when both bounds fit 32 bits, and `bigint` otherwise."""
+    assert field_of(Annotated[int, Meta(ge=least, le=most)]).kind is expected
+
+
+@pytest.mark.parametrize(("least", "most"), [(None, 5), (0, None), (None, None)])
+def test_an_int_that_may_outgrow_64_bits_is_refused(least, most):
+    """No column could hold it, so that the record would fail its batch for ever."""
+    with pytest.raises(TypeError, match="field it: an int needs ge and le"):
+        field_of(Annotated[int, Meta(ge=least, le=most)])
+
+
+def test_a_field_that_may_be_absent_must_be_nullable():
+    """A default other than None is refused: Avro and old readers would not know it."""
+    record = msgspec.defstruct("One", [("it", str, "x")], bases=(Record,), frozen=True, kw_only=True)
+    with pytest.raises(TypeError, match="field it: one that may be absent"):
+        fields.fields(record)
+
+
+@pytest.mark.parametrize("rules", [Meta(), Meta(min_length=1), Meta(min_length=1, max_length=65_535)])
+def test_a_text_key_that_cassandra_may_refuse_is_refused(rules):
+    """A partition key has 1 to 65,535 bytes; a character of UTF-8 has up to four."""
+    record = msgspec.defstruct(
+        "One", [("it", Annotated[str, rules, Meta(extra=KEY)])], bases=(Record,), frozen=True, kw_only=True
+    )
+    with pytest.raises(TypeError, match="a text key needs min_length"):
+        key_of(record)
+
+
+@pytest.mark.parametrize(
+    "kind", [list[str], dict[str, int], bytes, date, timedelta, Literal["a"], str | int, str | int | None, Record]
+)
+def test_a_type_without_a_column_type_is_refused_by_name(kind):
+    """A field that no column can hold is refused, and the error names the field."""
+    with pytest.raises(TypeError, match="field it: "):
+        field_of(kind)
+
+
+def test_marks_and_description_are_found_inside_and_outside_of_a_union():
+    """Key, personal data and description of a field are read wherever its Meta stands."""
+    inside = field_of(Annotated[str, Meta(description="in", extra=PERSONAL)] | None)
+    outside = field_of(Annotated[str | None, Meta(description="out", extra=PERSONAL)])
+    assert (inside.personal, inside.key, inside.description) == (True, False, "in")
+    assert (outside.personal, outside.key, outside.description) == (True, False, "out")
+
+
+def test_fields_come_in_the_order_of_the_record():
+    """Fields are in the order they are written in, and know whether they may be None."""
+    found = fields.fields(Everything)
+    assert [one.name for one in found] == list(Everything.__struct_fields__)
+    assert [one.name for one in found if not one.nullable] == list(Everything.__struct_fields__)[:8]
+
+
+def test_every_field_of_a_user_is_described_and_personal_data_are_marked():
+    """Nobody has to guess what a field of a user is, or whether it tells something about a person."""
+    assert all(one.description for one in fields.fields(User))
+    assert {one.name for one in fields.fields(User) if not one.personal} == {
+        "id",
+        "gender",
+        "registered_date",
+        "nationality",
+    }
+
+
+def test_the_key_is_the_one_field_marked_so():
+    """`key_of` gives the field that carries KEY."""
+    assert (key_of(User).name, key_of(Reading).name) == ("id", "sensor")
+
+
+def test_no_key_and_two_keys_are_refused():
+    """A record has exactly one key; the error says how many there are."""
+    key = Annotated[str, Meta(extra=KEY)]
+    two = msgspec.defstruct("Two", [("a", key), ("b", key)], bases=(Record,), frozen=True, kw_only=True)
+    with pytest.raises(TypeError, match="Two needs exactly one field marked KEY, it has 2"):
+        key_of(two)
+    with pytest.raises(TypeError, match="Arrival needs exactly one field marked KEY, it has 0"):
+        key_of(Arrival)
+
+
+def test_a_key_that_may_be_none_is_refused():
+    """A row without a key cannot be stored, so the key of a record is never None."""
+    maybe = msgspec.defstruct(
+        "Maybe", [("a", Annotated[str | None, Meta(extra=KEY)])], bases=(Record,), frozen=True, kw_only=True
+    )
+    with pytest.raises(TypeError, match="Maybe: the key a must not be None"):
+        key_of(maybe)
+
+
+@given(moments)
+def test_epoch_ms_counts_whole_milliseconds_rounded_down(moment):
+    """`epoch_ms` is the moment in ms, never later than it and less than 1 ms earlier, before 1970 too."""
+    left = moment - EPOCH - timedelta(milliseconds=epoch_ms(moment))
+    assert timedelta(0) <= left < timedelta(milliseconds=1)

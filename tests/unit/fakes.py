@@ -1,0 +1,263 @@
+"""Stand-ins for what is on the other end of a connection; `test_fakes.py` holds them to the real ones' calls."""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+from cassandra.cluster import ResultSet
+from cassandra.cqltypes import BytesType
+from cassandra.protocol import ColumnMetadata
+from cassandra.query import BatchStatement, PreparedStatement
+from confluent_kafka import KafkaError, KafkaException, Message
+
+from penstock.broker.registry import WireFormat, WriterSchema
+from penstock.contract.record import Record
+from penstock.contract.schemas import avro_schema, json_schema
+from penstock.errors import PenstockError, SchemaUnknown
+
+JSON_ID, AVRO_ID = 1, 2
+
+
+class Clock:
+    """A clock that sleeping moves."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+        self.slept_s: list[float] = []
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        self.slept_s.append(seconds)
+        self.now_s += seconds
+
+
+def kafka_error(code: int, reason: str = "no reason") -> KafkaException:
+    """What confluent-kafka raises."""
+    return KafkaException(KafkaError(code, reason))
+
+
+class FakeSchemas:
+    """A schema registry that knows some schemas; `penstock.broker.registry.Schemas`."""
+
+    def __init__(self, writers: dict[int, WriterSchema] | None = None, error: PenstockError | None = None) -> None:
+        self._writers = writers or {}
+        self._error = error
+        self.asked: list[int] = []
+
+    @classmethod
+    def of(cls, record: type[Record]) -> "FakeSchemas":
+        return cls(
+            {JSON_ID: WriterSchema("json", json_schema(record)), AVRO_ID: WriterSchema("avro", avro_schema(record))}
+        )
+
+    def writer(self, schema_id: int) -> WriterSchema:
+        self.asked.append(schema_id)
+        if self._error:
+            raise self._error
+        if schema_id not in self._writers:
+            raise SchemaUnknown(f"no schema {schema_id}")
+        return self._writers[schema_id]
+
+
+class FakeRegistry(FakeSchemas):
+    """A schema registry that also takes schemas."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.registered: list[tuple[str, type[Record], WireFormat]] = []
+
+    def register(self, subject: str, record: type[Record], wire_format: WireFormat) -> int:
+        self.registered.append((subject, record, wire_format))
+        return JSON_ID
+
+
+class FakeProducer:
+    """A producer whose records are acknowledged at the next `poll` or `flush`, in one partition.
+
+    `queue` records wait at most; those that `fails` accepts are reported as failed; `held` are never reported.
+    """
+
+    def __init__(
+        self,
+        *,
+        queue: int = 1000,
+        fails: Callable[[Message], bool] = lambda _: False,
+        held: int = 0,
+        refuses: KafkaException | None = None,
+    ) -> None:
+        self._queue, self._fails, self._held, self._refuses = queue, fails, held, refuses
+        self._waiting: list[tuple[Message, Any]] = []
+        self.full = 0
+        self.flushed_s: list[float] = []
+        self.sent: list[Message] = []
+
+    def produce(self, topic: str, value: Any, key: Any, headers: Any, on_delivery: Any) -> None:
+        if self._refuses:
+            raise self._refuses
+        if len(self._waiting) >= self._queue:
+            self.full += 1
+            raise BufferError
+        message = Message(topic=topic, partition=0, offset=len(self.sent), key=key, value=value, headers=headers)
+        self.sent.append(message)
+        self._waiting.append((message, on_delivery))
+
+    def poll(self, timeout: float) -> int:
+        return self._report(len(self._waiting)) if timeout else 0
+
+    def flush(self, timeout: float) -> int:
+        self.flushed_s.append(timeout)
+        self._report(max(0, len(self._waiting) - self._held))
+        return len(self._waiting)
+
+    def _report(self, count: int) -> int:
+        reported, self._waiting = self._waiting[:count], self._waiting[count:]
+        for message, on_delivery in reported:
+            error = KafkaError(KafkaError._MSG_TIMED_OUT, "timed out") if self._fails(message) else None
+            on_delivery(error, message)
+        return count
+
+
+class FakeConsumer:
+    """A consumer that gives each of `batches` once, then waits in vain; of `partitions` it knows the watermarks."""
+
+    def __init__(
+        self,
+        batches: Iterable[list[Message]] = (),
+        partitions: dict[int, tuple[int, int] | None] | None = None,
+        error: KafkaError | None = None,
+        raises: KafkaException | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._clock = clock or Clock()
+        self._batches = list(batches)
+        self._partitions = partitions or {}
+        self._error, self._raises = error, raises
+        self.assigned: list[tuple[str, int, int]] = []
+        self.closed = False
+
+    def list_topics(self, topic: str, timeout: float) -> Any:
+        if self._raises:
+            raise self._raises
+        return SimpleNamespace(topics={topic: SimpleNamespace(error=self._error, partitions=self._partitions)})
+
+    def get_watermark_offsets(self, partition: Any, timeout: float) -> tuple[int, int] | None:
+        return self._partitions[partition.partition]
+
+    def assign(self, partitions: list[Any]) -> None:
+        self.assigned += [(one.topic, one.partition, one.offset) for one in partitions]
+
+    def consume(self, num_messages: int, timeout: float) -> list[Message]:
+        if self._raises:
+            raise self._raises
+        if self._batches:
+            return self._batches.pop(0)
+        self._clock.sleep(timeout)
+        return []
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def message(
+    offset: int,
+    value: bytes | None = b"{}",
+    *,
+    partition: int = 0,
+    topic: str = "t",
+    key: bytes | None = None,
+    headers: list[tuple[str, bytes | None]] | None = None,
+    timestamp_ms: int = 0,
+) -> Message:
+    """A record as it is read from Kafka."""
+    return Message(
+        topic=topic,
+        partition=partition,
+        offset=offset,
+        key=key,
+        value=value,
+        headers=headers,
+        timestamp=(1, timestamp_ms),
+    )
+
+
+def event(code: int, offset: int = 0) -> Message:
+    """An event among the records."""
+    return Message(topic="t", partition=0, offset=offset, error=KafkaError(code, "event"))
+
+
+class FakeFuture:
+    """An answer of Cassandra that is there already."""
+
+    has_more_pages = False
+    _col_names: Sequence[str] = ()
+    _col_types: Sequence[Any] = ()
+
+    def __init__(self, rows: list[dict[str, Any]], error: Exception | None) -> None:
+        self._rows, self._error = rows, error
+
+    def add_callbacks(self, callback: Any, errback: Any, callback_args: Any, errback_args: Any) -> None:
+        if self._error:
+            errback(self._error, *errback_args)
+        else:
+            callback(self._rows, *callback_args)
+
+    def clear_callbacks(self) -> None:
+        pass
+
+    def result(self) -> ResultSet:
+        if self._error:
+            raise self._error
+        return ResultSet(self, self._rows)
+
+
+Answer = Callable[[str, tuple[Any, ...]], list[dict[str, Any]]]
+
+
+class FakeSession:
+    """A session whose rows are what `answer` gives for a query and its values; it keeps what it was asked."""
+
+    def __init__(self, answer: Answer = lambda *_: [], error: Exception | None = None) -> None:
+        self._answer, self._error = answer, error
+        self.executed: list[tuple[str, tuple[Any, ...]]] = []
+        self.batches: list[BatchStatement] = []
+        self.cluster = FakeCluster()
+
+    def prepare(self, query: str) -> PreparedStatement:
+        columns = re.findall(r"\w+", query.partition("(")[2].partition(")")[0])
+        metadata = [ColumnMetadata("ks", "t", name, BytesType) for name in columns]
+        return PreparedStatement(metadata, b"id", [0], query, "ks", 5, None, None)
+
+    def execute(self, query: Any, parameters: Any = None) -> ResultSet:
+        return self.execute_async(query, parameters).result()
+
+    def execute_async(self, query: Any, parameters: Any = None, execution_profile: Any = None) -> FakeFuture:
+        if isinstance(query, BatchStatement):
+            self.batches.append(query)
+            return FakeFuture([], self._error)
+        text = getattr(query, "query_string", query)
+        self.executed.append((text, tuple(parameters or ())))
+        return FakeFuture(self._answer(text, tuple(parameters or ())), self._error)
+
+
+class FakeCluster:
+    """A cluster of three nodes: a key's replicas are told by its last byte."""
+
+    def __init__(self) -> None:
+        self.metadata = FakeMetadata()
+        self.is_shutdown = False
+
+    def shutdown(self) -> None:
+        self.is_shutdown = True
+
+
+class FakeMetadata:
+    """What a cluster knows of itself."""
+
+    def __init__(self) -> None:
+        self.keyspaces: dict[str, Any] = {}
+
+    def get_replicas(self, keyspace: str, key: bytes) -> list[str]:
+        return [f"host-{key[-1] % 3}"]

@@ -1,0 +1,122 @@
+import json
+
+import httpx2
+import pytest
+
+from penstock.config import read
+from penstock.errors import AirflowUnreachable, PenstockError, RunFailed
+from penstock.observe import airflow
+from penstock.observe.airflow import Airflow
+
+DAG = "/api/v2/dags/user_automation"
+TASK = f"{DAG}/dagRuns/r1/taskInstances/stream_data"
+
+
+class FakeServer:
+    """Airflow's API: answers by method and path."""
+
+    def __init__(self) -> None:
+        self.answers = {("POST", "/auth/token"): {"access_token": "t0ken"}}
+        self.requests: list[httpx2.Request] = []
+
+    def __call__(self, request: httpx2.Request) -> httpx2.Response:
+        self.requests.append(request)
+        answer = self.answers.get((request.method, request.url.path), 404)
+        if isinstance(answer, Exception):
+            raise answer
+        if isinstance(answer, int):
+            return httpx2.Response(answer, text="what went wrong")
+        return httpx2.Response(200, json=answer)
+
+
+@pytest.fixture
+def server(monkeypatch):
+    server = FakeServer()
+    real = httpx2.Client
+
+    def client(**arguments):
+        return real(transport=httpx2.MockTransport(server), **arguments)
+
+    monkeypatch.setattr(airflow.httpx2, "Client", client)
+    return server
+
+
+def test_signing_in(server):
+    """The user of the settings gets a token, and every call carries it."""
+    server.answers["GET", f"{DAG}/dagRuns/r1"] = {"state": "running"}
+    with Airflow(read(airflow_username="me", airflow_password="secret", airflow_url="http://af:1")) as client:
+        client.run("r1")
+    sign_in, call = server.requests
+    assert json.loads(sign_in.content) == {"username": "me", "password": "secret"}
+    assert str(call.url) == f"http://af:1{DAG}/dagRuns/r1"
+    assert call.headers["Authorization"] == "Bearer t0ken"
+
+
+def test_a_run_is_triggered_with_its_parameters(server):
+    """Unpause, then a run now, with the parameters as its conf."""
+    server.answers |= {("PATCH", DAG): {}, ("POST", f"{DAG}/dagRuns"): {"dag_run_id": "manual__1"}}
+    with Airflow(read()) as client:
+        client.unpause()
+        assert client.trigger({"records": 5}) == "manual__1"
+    _, unpause, trigger = server.requests
+    assert json.loads(unpause.content) == {"is_paused": False}
+    assert json.loads(trigger.content) == {"logical_date": None, "conf": {"records": 5}}
+
+
+@pytest.mark.parametrize(
+    ("state", "ended"), [("queued", False), ("running", False), ("success", True), ("failed", True)]
+)
+def test_a_run_has_ended_when_it_will_not_change(server, state, ended):
+    """Success and failure are the ends of a run."""
+    with Airflow(read()) as client:
+        assert client.has_ended({"state": state}) is ended
+
+
+def test_what_the_task_returned(server):
+    """The task's return value is read as it was given; a task that did not get so far has none."""
+    with Airflow(read()) as client:
+        assert client.summary("r1") == {}
+        server.answers["GET", f"{TASK}/xcomEntries/return_value"] = {"value": {"asked": 5}}
+        assert client.summary("r1") == {"asked": 5}
+    assert server.requests[-1].url.params["deserialize"] == "true"
+
+
+def test_the_tail_of_the_tasks_log(server):
+    """The last lines of the newest attempt: moment, event, and facts; lines that are no events as they are."""
+    content = ["first", {"timestamp": "12:00", "event": "run_finished", "produced": 5, "logger": "x"}]
+    server.answers |= {("GET", TASK): {"try_number": 2}, ("GET", f"{TASK}/logs/2"): {"content": content}}
+    with Airflow(read()) as client:
+        assert client.log_tail("r1", lines=2) == "first\n12:00 run_finished {'produced': 5}"
+        assert client.log_tail("r1", lines=1) == "12:00 run_finished {'produced': 5}"
+
+
+def test_a_task_that_was_never_tried_has_the_log_of_its_first_attempt(server):
+    """Attempts count from 1."""
+    server.answers |= {("GET", TASK): {"try_number": 0}, ("GET", f"{TASK}/logs/1"): {"content": []}}
+    with Airflow(read()) as client:
+        assert client.log_tail("r1") == ""
+
+
+@pytest.mark.parametrize("error", [httpx2.ConnectError("refused"), httpx2.ReadTimeout("late")], ids=repr)
+def test_an_airflow_that_is_away_is_unreachable(server, error):
+    """The error says where it was looked for, and why."""
+    server.answers["POST", "/auth/token"] = error
+    with pytest.raises(AirflowUnreachable, match=rf"http://127.0.0.1:8080: {error}"), Airflow(read()):
+        pass
+
+
+def test_what_airflow_does_not_know(server):
+    """A run or DAG that is not there is named."""
+    with Airflow(read()) as client, pytest.raises(RunFailed, match=r"does not know .*/dagRuns/r9"):
+        client.run("r9")
+
+
+@pytest.mark.parametrize("status", [401, 422, 500])
+def test_what_airflow_refuses(server, status):
+    """Any other answer is told with its status and text, and never with the password."""
+    server.answers["POST", "/auth/token"] = status
+    told = f"answered {status} to POST /auth/token: what went wrong"
+    with pytest.raises(PenstockError, match=told) as failed, Airflow(read(airflow_password="secret")):
+        pass
+    assert type(failed.value) is PenstockError
+    assert "secret" not in str(failed.value)

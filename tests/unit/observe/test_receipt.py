@@ -1,0 +1,215 @@
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.broker.topics import Span
+from penstock.config import read
+from penstock.contract.batch import Tally
+from penstock.observe import receipt
+from penstock.observe.audit import Audit
+from penstock.observe.receipt import _stages, percentiles
+from penstock.sink.ledger import Line
+
+
+@pytest.mark.parametrize(
+    ("latencies_ms", "p50", "p99"),
+    [([], None, None), ([7], 7, 7), ([1, 3], 2, 3), (list(range(101)), 50, 99), ([5] * 10, 5, 5)],
+    ids=lambda value: str(value)[:20],
+)
+def test_percentiles(latencies_ms, p50, p99):
+    """Median and 99th percentile of what was measured; None when nothing was."""
+    assert percentiles(latencies_ms) == {"p50": p50, "p99": p99}
+
+
+@given(st.lists(st.integers(-1000, 10**7), min_size=1))
+def test_percentiles_lie_within_what_was_measured(latencies_ms):
+    """However few or many were measured, the percentiles are in order and in range."""
+    found = percentiles(latencies_ms)
+    assert min(latencies_ms) <= found["p50"] <= found["p99"] <= max(latencies_ms)
+
+
+def test_stages_are_moments_in_utc():
+    """Each stage has its moment: what Airflow says of the run, the task of itself, and the audit of the records."""
+    found = Audit(first_produced_ms=1_700_000_000_123, last_stored_ms=1_700_000_001_456)
+    summary = {"started_at": "s", "finished_at": "f"}
+    assert _stages({"queued_at": "q", "run_after": "r"}, summary, found) == {
+        "triggered": "q",
+        "started": "s",
+        "first_produced": "2023-11-14T22:13:20.123+00:00",
+        "produced": "f",
+        "stored": "2023-11-14T22:13:21.456+00:00",
+    }
+
+
+def test_stages_that_were_not_reached_are_none():
+    """A run that failed early has the stages it got to."""
+    assert _stages({"queued_at": None, "run_after": "r"}, {}, Audit()) == {
+        "triggered": "r",
+        "started": None,
+        "first_produced": None,
+        "produced": None,
+        "stored": None,
+    }
+
+
+class World:
+    """What a receipt asks: Airflow, the topic and the auditor."""
+
+    def __init__(self) -> None:
+        self.states = ["queued", "running", "running", "success"]
+        self.told = {"asked": 10, "fetched": 10}
+        self.waiting = [4, 4, 0]
+        self.found = Audit(produced=9, stored=8, rejected=1, latencies_ms=[5])
+        self.refused = 1
+        self.spans = [[Span(0, 0, 3)], [Span(0, 0, 9), Span(1, 0, 3)]]
+        self.since: list[Span] = []
+        self.triggered: list = []
+        self.lines: list[Line] = []
+        self.rows = {"a": (0, 0)}
+        self.reports: list[str] = []
+
+    def run(self):
+        return receipt.run(read(), None, {"records": 10, "source_url": None}, self.reports.append)
+
+
+class FakeAirflow:
+    """Stands for `observe.airflow.Airflow`."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def unpause(self):
+        self._world.triggered.append("unpaused")
+
+    def trigger(self, parameters):
+        self._world.triggered.append(parameters)
+        return "r1"
+
+    def run(self, run_id):
+        states = self._world.states
+        return {"state": states.pop(0) if len(states) > 1 else states[0], "queued_at": "q"}
+
+    def has_ended(self, run):
+        return run["state"] in {"success", "failed"}
+
+    def summary(self, run_id):
+        return self._world.told
+
+    def log_tail(self, run_id):
+        return "the log's tail"
+
+
+class FakeAuditor:
+    """Stands for `observe.audit.Auditor`."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def waiting(self, spans):
+        left = self._world.waiting
+        return left.pop(0) if len(left) > 1 else left[0]
+
+    def sent(self, spans, run_id=None):
+        self._world.since = spans
+        return [SimpleNamespace(id="a"), SimpleNamespace(id=None)]
+
+    def rows(self):
+        return self._world.rows
+
+    def rows_of(self, ids):
+        assert ids == {"a"}
+        return self._world.rows
+
+    def audit(self, sent, rows):
+        return self._world.found
+
+    def refused(self, run_id):
+        return self._world.refused
+
+    def lines(self, span):
+        return [one for one in self._world.lines if one.tally.partition == span.partition]
+
+
+@pytest.fixture
+def world(monkeypatch, clock):
+    world = World()
+    monkeypatch.setattr(receipt, "Airflow", lambda _settings: FakeAirflow(world))
+    monkeypatch.setattr(receipt, "Auditor", lambda _settings, _session: FakeAuditor(world))
+    monkeypatch.setattr(
+        receipt.topics, "spans", lambda *_: world.spans.pop(0) if len(world.spans) > 1 else world.spans[0]
+    )
+    return world
+
+
+def test_the_receipt_of_a_run(world):
+    """A run is triggered, followed, waited for and balanced: asked = stored + rejected, the refused among those."""
+    found = world.run()
+    assert world.triggered == ["unpaused", {"records": 10, "source_url": None}]
+    assert (found.run_id, found.dag_run_state) == ("r1", "success")
+    assert (found.asked, found.fetched, found.produced) == (10, 10, 9)
+    assert (found.stored, found.rejected, found.missing) == (8, 2, 0)
+    assert found.latency_ms == {"p50": 5, "p99": 5}
+    assert world.since == [Span(0, 3, 9), Span(1, 0, 3)]
+
+
+def test_a_receipt_says_how_it_goes(world):
+    """Each change of the run's state, and how much is on its way, is reported once."""
+    world.run()
+    assert world.reports == [
+        "run r1 triggered",
+        "run r1: queued",
+        "run r1: running",
+        "run r1: success",
+        "4 records on their way to Cassandra",
+    ]
+
+
+def test_a_run_that_failed_is_in_the_receipt(world):
+    """Of a failed run the log's tail is shown, and what it did not produce is missing."""
+    world.states, world.told, world.refused = ["failed"], {}, 0
+    world.found = Audit(produced=3, stored=3)
+    found = world.run()
+    assert "the log's tail" in world.reports
+    assert (found.dag_run_state, found.asked, found.fetched, found.missing) == ("failed", 10, 0, 7)
+
+
+def test_what_does_not_arrive_is_missing(world):
+    """What is lost, and what is still on its way after two minutes of standstill, is missing."""
+    world.waiting = [5]
+    world.found = Audit(produced=9, stored=6, waiting=2, missing=1)
+    found = world.run()
+    assert found.missing == 3
+    assert 120 <= found.seconds < 125
+
+
+def lines_of(partition: int) -> Line:
+    return Line(Tally(partition, 0, 4, 5, 3, 1, 1, 9), 1, "j")
+
+
+def test_the_receipt_of_a_topic(world):
+    """The whole topic balances when nothing is missing; each partition says what Kafka and the ledger hold."""
+    world.spans, world.lines = [[Span(0, 0, 5), Span(1, 0, 7)]], [lines_of(0), lines_of(1)]
+    world.found = Audit(produced=12, stored=8, rejected=2, waiting=2, distinct_ids=7)
+    found = receipt.verify(read(), None)
+    assert found.balanced
+    assert (found.topic, found.produced, found.rows, found.distinct_ids) == ("users_created", 12, 1, 7)
+    assert [(one.partition, one.end, one.recorded, one.stored, one.waiting) for one in found.partitions] == [
+        (0, 5, 5, 3, 0),
+        (1, 7, 5, 3, 2),
+    ]
+
+
+def test_a_topic_with_a_missing_record_is_not_balanced(world):
+    """One missing record is enough, and it is named."""
+    world.found = Audit(produced=1, missing=1, missing_records=[{"partition": 0, "offset": 1, "id": None}])
+    found = receipt.verify(read(), None)
+    assert not found.balanced
+    assert found.missing_records == [{"partition": 0, "offset": 1, "id": None}]

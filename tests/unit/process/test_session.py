@@ -1,0 +1,75 @@
+import pyarrow as pa
+from pyspark.sql import types
+from pyspark.sql.pandas.types import to_arrow_schema
+
+from penstock.config import read
+from penstock.process import session
+from tests.unit.ddl import arrow_schema
+
+
+def test_the_job_gets_what_the_settings_say():
+    """Cores, memory and the page's port are those of the settings; times are UTC."""
+    conf = session.session_settings(read(spark_cores=3, spark_driver_memory_mib=700, spark_job_ui_port=4100))
+    assert (conf["spark.cores.max"], conf["spark.driver.memory"], conf["spark.ui.port"]) == ("3", "700m", "4100")
+    assert conf["spark.sql.session.timeZone"] == "UTC"
+
+
+def test_the_driver_is_bound_to_loopback_on_the_local_stack_only(settings):
+    """On the local stack nothing listens elsewhere; on a cluster the executors must reach the driver."""
+    assert session.session_settings(settings)["spark.driver.bindAddress"] == "127.0.0.1"
+    assert "spark.driver.host" not in session.session_settings(read(spark_master="spark://cluster:7077"))
+
+
+def test_nothing_in_kafka_is_skipped(settings):
+    """The stream starts at the beginning, and fails rather than pass over what Kafka no longer has."""
+    options = session.kafka_options(settings)
+    assert options["kafka.bootstrap.servers"] == "127.0.0.1:9092"
+    assert (options["startingOffsets"], options["failOnDataLoss"], options["includeHeaders"]) == (
+        "earliest",
+        "true",
+        "true",
+    )
+    assert options["maxOffsetsPerTrigger"] == "100000"
+    assert not any("sasl" in name or "ssl" in name for name in options)
+
+
+def test_a_secured_kafka():
+    """User and password are quoted as JAAS needs it, and the authority is a PEM file."""
+    options = session.kafka_options(
+        read(
+            kafka_security_protocol="SASL_SSL",
+            kafka_username="me",
+            kafka_password='a"b\\c',
+            kafka_ca_file="/etc/ca.pem",
+        )
+    )
+    assert options["kafka.sasl.mechanism"] == "SCRAM-SHA-512"
+    assert options["kafka.sasl.jaas.config"] == (
+        'org.apache.kafka.common.security.scram.ScramLoginModule required username="me" password="a\\"b\\\\c";'
+    )
+    assert options["kafka.ssl.truststore.location"] == "/etc/ca.pem"
+
+
+def test_a_plain_login():
+    """SASL PLAIN has a login module of its own."""
+    options = session.kafka_options(
+        read(kafka_security_protocol="SASL_PLAINTEXT", kafka_sasl_mechanism="PLAIN", kafka_username="me")
+    )
+    assert "plain.PlainLoginModule" in options["kafka.sasl.jaas.config"]
+
+
+def test_the_arrow_schemas_of_these_tests_are_sparks():
+    """What the tests take for Spark's Arrow form of a DDL string is what Spark makes of it."""
+    structure = types.StructType(
+        [
+            types.StructField("a", types.StringType()),
+            types.StructField("b", types.TimestampType()),
+            types.StructField("c", types.IntegerType()),
+            types.StructField("d", types.LongType()),
+            types.StructField("e", types.DoubleType()),
+            types.StructField("f", types.BooleanType()),
+            types.StructField("g", types.ArrayType(types.StructType([types.StructField("h", types.BinaryType())]))),
+        ]
+    )
+    ddl = "a STRING, b TIMESTAMP, c INT, d BIGINT, e DOUBLE, f BOOLEAN, g ARRAY<STRUCT<h: BINARY>>"
+    assert pa.schema([(one.name, one.type) for one in to_arrow_schema(structure)]) == arrow_schema(ddl)

@@ -1,0 +1,50 @@
+"""Small records for tests: one with every type, one with a key of each other kind."""
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+
+from penstock.contract.record import KEY, PERSONAL, Record
+from penstock.pipelines import Pipeline
+
+Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
+Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Moment = Annotated[datetime, Meta(tz=True)]
+
+
+class Everything(Record, frozen=True, kw_only=True):
+    """Each type once, and once more with None."""
+
+    id: Annotated[UUID, Meta(description="Who it is.", extra=KEY)]
+    text: Annotated[str, Meta(description="Words.", extra=PERSONAL)]
+    other_id: UUID
+    moment: Moment
+    small: Int32
+    big: Int64
+    ratio: float
+    flag: bool
+    maybe_text: Annotated[str | None, Meta(description="Words, or none.", extra=PERSONAL)] = None
+    maybe_id: UUID | None = None
+    maybe_moment: Moment | None = None
+    maybe_small: Int32 | None = None
+    maybe_big: Int64 | None = None
+    maybe_ratio: float | None = None
+    maybe_flag: bool | None = None
+
+
+class Reading(Record, frozen=True, kw_only=True):
+    """A number's key."""
+
+    sensor: Annotated[int, Meta(ge=0, le=1_000_000, extra=KEY)]
+    celsius: float
+
+
+def reading_of(entry: dict) -> dict:
+    """The fields of a `Reading`: the entry itself, when it is one."""
+    return msgspec.convert(entry, dict)
+
+
+READINGS = Pipeline(topic="readings", keyspace="lab", table="readings", record=Reading, from_source=reading_of)

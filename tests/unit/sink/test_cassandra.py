@@ -1,0 +1,119 @@
+import pytest
+from cassandra import ConsistencyLevel, InvalidRequest, OperationTimedOut, Unavailable
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, NoHostAvailable
+from cassandra.query import dict_factory
+
+from penstock.config import read
+from penstock.errors import CassandraUnreachable, PenstockError, StoreFailed
+from penstock.pipelines.users import PIPELINE
+from penstock.sink import cassandra
+from tests.unit.fakes import FakeSession
+
+
+class FakeDriver:
+    """Stands for the driver's Cluster: keeps its arguments, and gives a session or an error."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error, self.arguments, self.shutdowns = error, {}, 0
+        self.session = FakeSession()
+
+    def __call__(self, **arguments):
+        self.arguments = arguments
+        return self
+
+    def connect(self):
+        if self.error:
+            raise self.error
+        return self.session
+
+    def shutdown(self):
+        self.shutdowns += 1
+
+
+@pytest.fixture
+def driver(monkeypatch):
+    """Makes the driver that connections are made with."""
+
+    def make(error=None):
+        driver = FakeDriver(error)
+        monkeypatch.setattr(cassandra, "Cluster", driver)
+        return driver
+
+    return make
+
+
+def test_a_session_is_made_as_the_settings_say(driver):
+    """Hosts, port, consistency and timeouts are those of the settings; rows come as dicts."""
+    made = driver()
+    settings = read(cassandra_hosts="a,b", cassandra_port=9142, cassandra_consistency="QUORUM", cassandra_timeout_s=7)
+    assert cassandra.connect(settings) is made.session
+    assert (made.arguments["contact_points"], made.arguments["port"]) == (["a", "b"], 9142)
+    profile = made.arguments["execution_profiles"][EXEC_PROFILE_DEFAULT]
+    assert (profile.consistency_level, profile.request_timeout) == (ConsistencyLevel.QUORUM, 7)
+    assert profile.row_factory is dict_factory
+    assert not {"auth_provider", "ssl_context"} & set(made.arguments)
+
+
+def test_a_user_is_signed_in(driver):
+    """With a user, the connection is that user's."""
+    made = driver()
+    cassandra.connect(read(cassandra_username="me", cassandra_password="secret"))
+    provider = made.arguments["auth_provider"]
+    assert (provider.username, provider.password) == ("me", "secret")
+
+
+@pytest.mark.parametrize("error", [NoHostAvailable("none", {}), OSError("no route")], ids=repr)
+def test_a_cassandra_that_is_away_is_unreachable(driver, error):
+    """The error says where it was looked for, and the half-made cluster is shut down."""
+    made = driver(error)
+    with pytest.raises(CassandraUnreachable, match=r"127.0.0.1:9042") as failed:
+        cassandra.connect(read())
+    assert "PENSTOCK_CASSANDRA_HOSTS" in failed.value.hint
+    assert made.shutdowns == 1
+
+
+def test_a_session_ends_with_its_block(driver):
+    """Leaving the block closes every connection, after an error too."""
+    session = driver().session
+    with cassandra.connected(read()) as given:
+        assert given is session
+        assert not session.cluster.is_shutdown
+    assert session.cluster.is_shutdown
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind"),
+    [
+        (NoHostAvailable("gone", {}), CassandraUnreachable),
+        (OperationTimedOut("late"), CassandraUnreachable),
+        (Unavailable("too few"), CassandraUnreachable),
+        (InvalidRequest("table created_users does not exist"), PenstockError),
+        (StoreFailed("ours"), StoreFailed),
+        (KeyError("not Cassandra's"), KeyError),
+    ],
+    ids=repr,
+)
+def test_an_error_in_the_block_is_ours(driver, raised, kind):
+    """What the driver raises comes out as an error of penstock's, with what it said; others stay as they are."""
+    session = driver().session
+    with pytest.raises(kind) as failed, cassandra.connected(read()):
+        raise raised
+    assert type(failed.value) is kind
+    assert str(raised) in str(failed.value)
+    assert session.cluster.is_shutdown
+
+
+def test_keyspace_and_table_are_the_pipelines():
+    """Keyspace and table are made as rendered, when they are not there."""
+    session, settings = FakeSession(), read(cassandra_replication="{'class': 'X'}")
+    cassandra.create_keyspace(session, settings, PIPELINE)
+    cassandra.create_table(session, settings, PIPELINE)
+    keyspace, table = [query for query, _ in session.executed]
+    assert keyspace == "CREATE KEYSPACE IF NOT EXISTS spark_streams WITH replication = {'class': 'X'}"
+    assert table.startswith("CREATE TABLE IF NOT EXISTS spark_streams.created_users (")
+
+
+def test_another_keyspace_may_be_set():
+    """A setting puts the pipeline's tables in another keyspace."""
+    assert cassandra.keyspace_of(read(), PIPELINE) == "spark_streams"
+    assert cassandra.keyspace_of(read(cassandra_keyspace="mine"), PIPELINE) == "mine"

@@ -1,0 +1,148 @@
+import re
+from datetime import UTC, datetime
+
+import pytest
+
+from penstock.broker.topics import Span
+from penstock.contract.batch import Tally
+from penstock.sink import ledger
+from penstock.sink.ledger import BUCKET_OFFSETS, Ledger, Line
+from tests.unit.fakes import FakeSession
+
+EPOCH_US = 5
+
+
+class FakeTable:
+    """Remembers what is inserted and finds it again by partition key, as Cassandra does with ledger and generations."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple, dict] = {}
+
+    def __call__(self, query: str, values: tuple) -> list[dict]:
+        if query.startswith("INSERT"):
+            names = re.findall(r"\w+", query.partition("(")[2].partition(")")[0])
+            row = dict(zip(names, values, strict=True))
+            if "stored_at" in row:
+                row["stored_at"] = row["stored_at"].astimezone(UTC).replace(tzinfo=None)  # as the driver reads it
+            self.rows[tuple(row.get(name) for name in _KEY)] = row
+            return []
+        names = re.findall(r"(\w+) = (?:\?|%s)", query)
+        wanted = dict(zip(names, values, strict=True))
+        found = [row for row in self.rows.values() if wanted.items() <= row.items()]
+        return sorted(found, key=lambda row: (row.get("first_offset", 0), row.get("job", "")))
+
+
+_KEY = ("topic", "generation_us", "kafka_partition", "bucket", "first_offset", "job", "epoch_us")
+
+
+@pytest.fixture
+def table() -> FakeTable:
+    return FakeTable()
+
+
+@pytest.fixture
+def session(table) -> FakeSession:
+    return FakeSession(table)
+
+
+@pytest.fixture
+def book(session) -> Ledger:
+    return Ledger(session, "ks", "t", EPOCH_US)
+
+
+def tally(first: int, last: int, partition: int = 0, **changes) -> Tally:
+    count = last - first + 1
+    plain = {"records": count, "stored": count, "rejected": 0, "filtered": 0, "stored_at_ms": 1_700_000_000_123}
+    return Tally(partition, first, last, **plain | changes)
+
+
+def firsts(book: Ledger, span: Span) -> list[int]:
+    return [line.tally.first_offset for line in book.lines(span)]
+
+
+def test_a_line_is_read_as_it_was_written(book):
+    """What became of a stretch of offsets is read back, counts, time and job."""
+    one = tally(10, 19, partition=3, stored=7, rejected=2, filtered=1)
+    book.write("job-1", 42, [one])
+    assert list(book.lines(Span(3, 0, 100))) == [Line(one, 42, "job-1")]
+
+
+def test_a_stretch_written_again_is_one_line(book):
+    """A batch that is done again leaves the ledger as it was; another job's line is its own."""
+    book.write("job-1", 1, [tally(0, 9)])
+    book.write("job-1", 1, [tally(0, 9)])
+    book.write("job-2", 0, [tally(0, 9)])
+    assert [line.job for line in book.lines(Span(0, 0, 10))] == ["job-1", "job-2"]
+
+
+def test_only_lines_that_touch_the_span_are_given(book):
+    """A line counts when one of its offsets lies in the span, of that partition."""
+    book.write("j", 1, [tally(0, 9), tally(10, 19), tally(20, 29), tally(12, 13, partition=1)])
+    assert firsts(book, Span(0, 9, 10)) == [0]
+    assert firsts(book, Span(0, 10, 20)) == [10]
+    assert firsts(book, Span(0, 9, 21)) == [0, 10, 20]
+    assert firsts(book, Span(0, 30, 40)) == []
+    assert firsts(book, Span(0, 0, 0)) == []
+
+
+def test_lines_of_many_offsets_lie_in_buckets(book, table):
+    """No Cassandra partition grows without bound: a line lies in the bucket of its first offset."""
+    book.write(
+        "j",
+        1,
+        [tally(0, 5), tally(BUCKET_OFFSETS - 1, BUCKET_OFFSETS + 5), tally(3 * BUCKET_OFFSETS, 3 * BUCKET_OFFSETS)],
+    )
+    assert [row["bucket"] for row in table.rows.values()] == [0, 0, 3]
+
+
+def test_a_line_that_begins_in_the_bucket_before_is_found(book):
+    """A stretch across the border of two buckets is found from either side, and lines stay in offset order."""
+    edge = BUCKET_OFFSETS
+    book.write("j", 1, [tally(edge + 6, edge + 9), tally(edge - 5, edge + 5), tally(2 * edge, 2 * edge)])
+    assert firsts(book, Span(0, edge, edge + 1)) == [edge - 5]
+    assert firsts(book, Span(0, edge - 1, 2 * edge + 1)) == [edge - 5, edge + 6, 2 * edge]
+
+
+def test_generations_do_not_mix(session, book):
+    """Offsets of a topic made anew are not those of the one before."""
+    book.write("j", 1, [tally(0, 9)])
+    assert list(Ledger(session, "ks", "t", EPOCH_US + 1).lines(Span(0, 0, 10))) == []
+    assert list(Ledger(session, "ks", "other", EPOCH_US).lines(Span(0, 0, 10))) == []
+
+
+def test_a_generation_begins_once(session, monkeypatch):
+    """The first job that reads a topic begins its generation; every later one finds the same."""
+    monkeypatch.setattr("time.time_ns", lambda: 9_000_000_000_000_000_000)
+    assert ledger.epoch_us(session, "ks", "t", "id-1") is None
+    assert ledger.begin_generation(session, "ks", "t", "id-1") == 9_000_000_000_000_000
+    monkeypatch.setattr("time.time_ns", lambda: 9_000_000_001_000_000_000)
+    assert ledger.begin_generation(session, "ks", "t", "id-1") == 9_000_000_000_000_000
+    assert ledger.epoch_us(session, "ks", "t", "id-1") == 9_000_000_000_000_000
+    assert ledger.epoch_us(session, "ks", "other", "id-1") is None
+
+
+def test_a_topic_made_anew_has_a_later_epoch_whatever_the_clock_says(session, monkeypatch):
+    """Rows of a new generation win over those before, even when the clock was set back."""
+    monkeypatch.setattr("time.time_ns", lambda: 2_000_000_000_000_000)
+    first = ledger.begin_generation(session, "ks", "t", "id-1")
+    monkeypatch.setattr("time.time_ns", lambda: 1_000_000_000_000_000)
+    second = ledger.begin_generation(session, "ks", "t", "id-2")
+    assert second - first >= 60_000_000
+
+
+def test_tables_are_made_in_the_keyspace():
+    """Ledger and generations are made when they are not there, with the columns that lines need."""
+    session = FakeSession()
+    ledger.create_tables(session, "ks")
+    lines, generations = [query for query, _ in session.executed]
+    assert "CREATE TABLE IF NOT EXISTS ks.ledger" in lines
+    assert all(f"  {name} bigint" in lines for name in ("records", "stored", "rejected", "filtered"))
+    assert "CREATE TABLE IF NOT EXISTS ks.generations" in generations
+
+
+def test_times_are_utc(book, table):
+    """The moment of a line is bound with its zone and read back as UTC."""
+    book.write("j", 1, [tally(0, 0, stored_at_ms=1)])
+    (row,) = table.rows.values()
+    assert row["stored_at"] == datetime(1970, 1, 1, 0, 0, 0, 1000)
+    assert next(book.lines(Span(0, 0, 1))).tally.stored_at_ms == 1

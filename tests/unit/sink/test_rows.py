@@ -1,0 +1,141 @@
+from struct import pack, unpack
+
+import pytest
+from cassandra import InvalidRequest, OperationTimedOut, WriteTimeout, WriteType
+from cassandra.cluster import NoHostAvailable
+from cassandra.query import BatchStatement, BatchType
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.contract.cql import encoder
+from penstock.errors import StoreFailed
+from penstock.sink import rows
+from penstock.sink.rows import RowWriter
+from tests.unit.fakes import FakeSession
+from tests.unit.records import Everything, Reading
+from tests.unit.strategies import everything
+
+EPOCH_US = 1_700_000_000_000_000
+ROW_BYTES = 6 * 16 + 4 + 8 + 8 + 4 + 8 + 8
+"""What a reading weighs: six cells and their values."""
+
+
+def writer_of(session: FakeSession, record=Reading, limit: str = "5KiB") -> RowWriter:
+    session._answer = lambda *_: [{"value": limit}]
+    return RowWriter(session, "lab", "readings", record, epoch_us=EPOCH_US, concurrency=4)
+
+
+def reading(sensor: int, offset: int = 0):
+    return Reading(sensor=sensor, celsius=1.5), 1000, 2, offset
+
+
+def weight(batch: BatchStatement) -> int:
+    return sum(16 + len(value or b"") for _, _, values in batch._statements_and_parameters for value in values)
+
+
+def keys(batch: BatchStatement) -> list[bytes]:
+    return [values[0] for _, _, values in batch._statements_and_parameters]
+
+
+def test_a_row_is_bound_as_encoded():
+    """A row's cells are those of the contract's encoder; its write timestamp is the epoch plus its offset."""
+    session = FakeSession()
+    writer_of(session, limit="1MiB").write([reading(7, offset=5)])
+    (batch,) = session.batches
+    ((is_prepared, query_id, values),) = batch._statements_and_parameters
+    assert (is_prepared, query_id) == (True, b"id")
+    assert values == encoder(Reading)(Reading(sensor=7, celsius=1.5), 1000, 2, 5, EPOCH_US + 5)
+    assert unpack(">q", values[-1])[0] == EPOCH_US + 5
+
+
+def test_a_batch_holds_one_replica_set():
+    """Rows are put together with those that live on the same nodes, in unlogged batches."""
+    session = FakeSession()
+    writer_of(session, limit="1MiB").write([reading(number) for number in range(30)])
+    assert len(session.batches) == 3
+    for batch in session.batches:
+        assert batch.batch_type == BatchType.UNLOGGED
+        assert len({session.cluster.metadata.get_replicas("lab", key)[0] for key in keys(batch)}) == 1
+        assert batch.routing_key in keys(batch)
+        assert batch.keyspace == "ks"
+
+
+def test_a_batch_stays_below_the_limit():
+    """A batch is closed before it weighs more than the server warns at."""
+    session = FakeSession()
+    writer_of(session, limit=f"{3 * ROW_BYTES}B").write([reading(3 * number) for number in range(7)])
+    assert [len(batch) for batch in session.batches] == [3, 3, 1]
+    assert [weight(batch) for batch in session.batches] == [3 * ROW_BYTES, 3 * ROW_BYTES, ROW_BYTES]
+
+
+@given(st.lists(everything(), max_size=12), st.integers(0, 3000))
+def test_every_row_is_in_one_batch(records, limit):
+    """Whatever the rows and the limit: each is sent once, and a batch of more than one row is below the limit."""
+    session = FakeSession()
+    writer_of(session, Everything, str(limit)).write([(one, 0, 0, at) for at, one in enumerate(records)])
+    sent = [
+        unpack(">q", values[-1])[0] for batch in session.batches for _, _, values in batch._statements_and_parameters
+    ]
+    assert sorted(sent) == [EPOCH_US + at for at in range(len(records))]
+    assert all(len(batch) == 1 or weight(batch) <= limit for batch in session.batches)
+
+
+def test_a_row_above_the_limit_goes_alone():
+    """A single row larger than the limit is sent by itself, not dropped."""
+    session = FakeSession()
+    writer_of(session, limit=f"{ROW_BYTES - 1}B").write([reading(3), reading(6)])
+    assert [len(batch) for batch in session.batches] == [1, 1]
+
+
+def test_no_rows_no_batches():
+    """Nothing to store is fine."""
+    session = FakeSession()
+    writer_of(session).write([])
+    assert session.batches == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        WriteTimeout("late", write_type=WriteType.BATCH),
+        OperationTimedOut("late"),
+        NoHostAvailable("none", {}),
+        InvalidRequest("no such table"),
+    ],
+    ids=repr,
+)
+def test_a_row_that_is_not_acknowledged_fails(error):
+    """Any error of Cassandra's fails the write, with the table and what it said."""
+    session = FakeSession()
+    writer = writer_of(session)
+    session._error = error
+    with pytest.raises(StoreFailed, match=rf"lab.readings: {type(error).__name__}"):
+        writer.write([reading(1)])
+
+
+def test_another_error_is_not_hidden():
+    """A fault of our own is not taken for Cassandra's."""
+    with pytest.raises(ZeroDivisionError):
+        writer_of(FakeSession()).write(reading(1 // zero) for zero in [0])
+
+
+def test_the_limit_is_the_servers_own():
+    """The server is asked at what size it warns."""
+    session = FakeSession(lambda *_: [{"value": "5KiB"}])
+    assert rows.batch_limit_bytes(session) == 5120
+    assert "batch_size_warn_threshold" in session.executed[0][0]
+
+
+@pytest.mark.parametrize(
+    ("size", "bytes_"), [("5KiB", 5120), ("1MiB", 2**20), ("2GiB", 2**31), ("300B", 300), ("5120", 5120)]
+)
+def test_sizes(size, bytes_):
+    """Cassandra writes sizes with a unit."""
+    assert rows._bytes(size) == bytes_
+
+
+def test_keys_are_bytes():
+    """A routing key is the key's CQL bytes: the driver finds its replicas by them."""
+    session = FakeSession()
+    writer_of(session).write([reading(7)])
+    assert keys(session.batches[0]) == [pack(">i", 7)]

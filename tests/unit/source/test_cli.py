@@ -1,0 +1,72 @@
+import msgspec
+import pytest
+import typer
+from structlog.testing import capture_logs
+from typer.testing import CliRunner
+
+from penstock.cli.source import register
+from penstock.config import load
+from penstock.errors import WrongUse
+from penstock.source.hostile import Trouble
+from penstock.source.standin import captured_users, make_app
+
+
+def run(*arguments: str):
+    app = typer.Typer(pretty_exceptions_enable=False)
+    register(app)
+    with capture_logs():
+        return CliRunner().invoke(app, arguments)
+
+
+def test_fetch_prints_json_lines(served, captured_file):
+    """`source fetch` prints each user as the API gives it, one a line, in UTF-8."""
+    url = served(make_app(captured_users(captured_file)))
+    result = run("source", "fetch", "--records", "30", "--seed", "s", "--url", url)
+    assert result.exit_code == 0
+    lines = result.stdout_bytes.splitlines()
+    assert [msgspec.json.decode(line) for line in lines] == msgspec.json.decode(captured_file.read_bytes())["results"]
+
+
+@pytest.fixture
+def started(monkeypatch) -> list:
+    """The apps and ports that `source serve` would have served."""
+    calls: list = []
+    monkeypatch.setattr("penstock.source.serve.serve", lambda app, port: calls.append((app, port)))
+    return calls
+
+
+def test_serve_on_the_port_of_the_settings(started):
+    """`source serve` answers on the port of the settings unless told another, and is calm."""
+    assert run("source", "serve").exit_code == 0
+    assert run("source", "serve", "--port", "8123").exit_code == 0
+    assert [port for _, port in started] == [load().source_port, 8123]
+    assert endpoint(started[0][0])._hostility.rate == 0
+
+
+def test_serve_hostile(started):
+    """`--hostile` and `--seed` decide the trouble."""
+    assert run("source", "serve", "--hostile", "1", "--seed", "x").exit_code == 0
+    hostility = endpoint(started[0][0])._hostility
+    assert (hostility.rate, hostility.seed) == (1, "x")
+    assert hostility.trouble(0) is not Trouble.NONE
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--hostile", "2"], ["--port", "0"], ["--answer", "/no/such/file"], ["--answer", "/"]]
+)
+def test_wrong_options(started, arguments):
+    """A wrong option is wrong use: exit 2, nothing served."""
+    assert run("source", "serve", *arguments).exit_code == 2
+    assert started == []
+
+
+def test_serve_refuses_what_is_no_answer(started, tmp_path):
+    """A file that is not a captured answer is wrong use."""
+    (file := tmp_path / "x.json").write_text("{}")
+    result = run("source", "serve", "--answer", str(file))
+    assert isinstance(result.exception, WrongUse)
+    assert started == []
+
+
+def endpoint(app):
+    return app.routes[0].endpoint.__self__

@@ -1,0 +1,348 @@
+import pickle
+import time
+from collections.abc import Iterator
+
+import httpx2
+import msgspec
+import pytest
+import stamina
+
+from penstock.config import read
+from penstock.errors import SourceRefused, SourceUnreachable, WrongSettings, WrongUse
+from penstock.source import client as client_module
+from penstock.source.answer import RETRY_AFTER_MAX_S
+from penstock.source.client import HttpSource
+from penstock.source.hostile import Hostility
+from penstock.source.serve import listen
+from penstock.source.standin import captured_users, made_users, make_app, read_query
+
+GOOD = {"results": [{"n": n} for n in range(10)]}
+
+
+def listed(batches) -> list:
+    return [user for batch in batches for user in batch]
+
+
+def pages(request: httpx2.Request) -> httpx2.Response:
+    """An API of numbers."""
+    page, results = int(request.url.params["page"]), int(request.url.params["results"])
+    return httpx2.Response(200, json={"results": list(range((page - 1) * results, page * results))})
+
+
+class Script:
+    """An API that answers as the script says, its last line again and again."""
+
+    def __init__(self, *lines) -> None:
+        self.lines = list(lines)
+        self.requests: list[httpx2.Request] = []
+
+    def __call__(self, request: httpx2.Request) -> httpx2.Response:
+        line = self.lines[min(len(self.requests), len(self.lines) - 1)]
+        self.requests.append(request)
+        if isinstance(line, Exception):
+            raise line
+        return line() if callable(line) else httpx2.Response(200, json=line)
+
+
+class Stream(httpx2.SyncByteStream):
+    """A body made of chunks; an exception among them is raised."""
+
+    def __init__(self, *chunks) -> None:
+        self.chunks = chunks
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self.chunks:
+            if isinstance(chunk, Exception):
+                raise chunk
+            yield chunk
+
+
+def streamed(*chunks, **headers):
+    return lambda: httpx2.Response(200, stream=Stream(*chunks), headers=headers)
+
+
+def status(code: int, **kwargs):
+    return lambda: httpx2.Response(code, **kwargs)
+
+
+# pages
+
+
+@pytest.mark.parametrize(
+    ("asked", "sizes"), [(1, [1]), (9, [9]), (10, [10]), (11, [10, 1]), (20, [10, 10]), (25, [10, 10, 5])]
+)
+def test_exactly_what_was_asked(source_of, asked, sizes):
+    """Answers of at most a batch, together exactly what was asked, nothing twice."""
+    batches = list(source_of(pages).fetch(asked, "s"))
+    assert [len(batch) for batch in batches] == sizes
+    assert listed(batches) == list(range(asked))
+
+
+def test_same_page_size_on_every_page(source_of):
+    """`results` and `seed` are the same on every page, and pages count from 1."""
+    script = Script(GOOD)
+    list(source_of(script).fetch(25, "a seed/&"))
+    sent = [dict(request.url.params) for request in script.requests]
+    assert sent == [{"results": "10", "page": page, "seed": "a seed/&"} for page in ("1", "2", "3")]
+
+
+def test_small_request_asks_for_no_more(source_of):
+    """Fewer records than a batch are asked for as such."""
+    script = Script(GOOD)
+    list(source_of(script).fetch(4, "s"))
+    assert script.requests[0].url.params["results"] == "4"
+
+
+def test_parameters_of_the_url_stay():
+    """Parameters written in the URL are sent along."""
+    script = Script(GOOD)
+    source = HttpSource(
+        "http://api.test/?nat=gb", timeout_s=5, attempts=1, batch_records=10, transport=httpx2.MockTransport(script)
+    )
+    list(source.fetch(1, "s"))
+    assert dict(script.requests[0].url.params) == {"nat": "gb", "results": "1", "page": "1", "seed": "s"}
+
+
+def test_user_agent(source_of):
+    """The client says who it is."""
+    script = Script(GOOD)
+    list(source_of(script).fetch(1, "s"))
+    assert script.requests[0].headers["User-Agent"].startswith("penstock/")
+
+
+def test_answers_are_fetched_as_they_are_read(source_of):
+    """A page is asked for when it is read, not before."""
+    script = Script(GOOD)
+    batches = source_of(script).fetch(30, "s")
+    next(batches)
+    assert len(script.requests) == 1
+
+
+@pytest.mark.parametrize(("asked", "seed"), [(0, "s"), (-1, "s"), (5, ""), (100_001, "s")])
+def test_wrong_use(source_of, asked, seed):
+    """No records, no seed, or more pages than the API has: refused at the call, before any request."""
+    script = Script(GOOD)
+    with pytest.raises(WrongUse):
+        source_of(script).fetch(asked, seed)
+    assert script.requests == []
+
+
+@pytest.mark.parametrize(
+    "url", ["", "randomuser.me/api", "ftp://randomuser.me", "http://", "http://[::1", "http://x:y/"]
+)
+def test_wrong_url(url):
+    """An address that is not one of http is a wrong setting."""
+    with pytest.raises(WrongSettings, match="PENSTOCK_SOURCE_URL"):
+        HttpSource(url, timeout_s=1, attempts=1, batch_records=1)
+
+
+def test_configured():
+    """A source can be made from settings, at another address if need be."""
+    settings = read(source_url="http://a.test/api/", source_batch_records=7)
+    assert HttpSource.configured(settings)._place == "http://a.test/api/"
+    assert HttpSource.configured(settings, "http://b.test/")._place == "http://b.test/"
+
+
+# retries
+
+AGAIN = {
+    "429": status(429, json={"error": "ease up"}),
+    "500": status(500),
+    "502": status(502, text="<html>"),
+    "503": status(503),
+    "504": status(504),
+    "no connection": httpx2.ConnectError("refused"),
+    "no answer": httpx2.ReadTimeout("too late"),
+    "connection closed": httpx2.RemoteProtocolError("closed"),
+    "cut body": streamed(b'{"results": [', httpx2.RemoteProtocolError("peer closed connection")),
+    "connection lost": streamed(b'{"results": [', httpx2.ReadError("reset")),
+    "broken encoding": streamed(b"not gzip", **{"Content-Encoding": "gzip"}),
+    "truncated JSON": streamed(b'{"results": [{"n": 1}'),
+    "not an object": [1, 2],
+    "no results": {"info": {}},
+    "results not a list": {"results": {"n": 1}},
+    "fewer than asked": {"results": GOOD["results"][:9]},
+    "error with status 200": {"error": "Uh oh"},
+}
+
+
+@pytest.mark.parametrize("trouble", AGAIN.values(), ids=AGAIN)
+def test_asked_again(source_of, trouble):
+    """Trouble that may pass is asked for again, with the same parameters, until the answer is good."""
+    script = Script(trouble, trouble, GOOD)
+    assert listed(source_of(script).fetch(10, "s")) == GOOD["results"]
+    assert len(script.requests) == 3
+    assert len({str(request.url) for request in script.requests}) == 1
+
+
+UNREACHABLE = {"no connection", "no answer", "connection closed"}
+
+
+@pytest.mark.parametrize("name", [name for name in AGAIN if name not in UNREACHABLE])
+def test_refused_after_the_last_attempt(source_of, name):
+    """An API that answers, but never well, is refused after the last attempt: exit 1."""
+    script = Script(AGAIN[name])
+    with pytest.raises(SourceRefused) as caught:
+        list(source_of(script).fetch(10, "s"))
+    assert len(script.requests) == 3
+    assert caught.value.exit_code == 1
+    assert caught.value.message.startswith("http://api.test/api/ ")
+
+
+@pytest.mark.parametrize("name", sorted(UNREACHABLE))
+def test_unreachable_after_the_last_attempt(source_of, name):
+    """An API that does not answer is unreachable: exit 3, and the hint names the setting."""
+    script = Script(AGAIN[name])
+    with pytest.raises(SourceUnreachable, match="PENSTOCK_SOURCE_URL") as caught:
+        list(source_of(script).fetch(10, "s"))
+    assert len(script.requests) == 3
+    assert caught.value.exit_code == 3
+
+
+def test_nobody_listens(unused_port):
+    """A port that nobody listens on is unreachable."""
+    source = HttpSource(f"http://127.0.0.1:{unused_port}/", timeout_s=5, attempts=2, batch_records=1)
+    with pytest.raises(SourceUnreachable):
+        list(source.fetch(1, "s"))
+
+
+@pytest.fixture
+def unused_port():
+    with listen(0) as listener:
+        port = listener.getsockname()[1]
+    return port
+
+
+@pytest.mark.parametrize("code", [400, 401, 403, 404, 410])
+def test_refused_at_once(source_of, code):
+    """Another status of the 400s is not asked for again; the message holds the API's own words."""
+    script = Script(status(code, json={"error": "no such thing"}))
+    with pytest.raises(SourceRefused, match="no such thing") as caught:
+        list(source_of(script).fetch(10, "s"))
+    assert len(script.requests) == 1
+    assert caught.value.status == code
+
+
+def test_own_words_after_the_last_attempt(source_of):
+    """The error of an answer with status 200 is what the caller reads at last."""
+    with pytest.raises(SourceRefused, match="Uh oh, something has gone wrong"):
+        list(source_of(Script({"error": "Uh oh, something has gone wrong."})).fetch(10, "s"))
+
+
+def test_endless_redirects(source_of):
+    """An API that redirects for ever is refused."""
+    script = Script(status(302, headers={"Location": "/api/"}))
+    with pytest.raises(SourceRefused, match="redirect"):
+        list(source_of(script).fetch(1, "s"))
+
+
+def test_redirect_is_followed(source_of):
+    """A redirect is followed."""
+    script = Script(status(301, headers={"Location": "http://new.test/api/"}), GOOD)
+    assert len(listed(source_of(script).fetch(10, "s"))) == 10
+
+
+def test_too_large_an_answer(source_of, monkeypatch):
+    """An answer beyond the limit is refused while it is read, at once, naming the setting that makes it smaller."""
+    monkeypatch.setattr(client_module, "ANSWER_MAX_BYTES", 1000)
+    unread = AssertionError("read on")
+    script = Script(streamed(b"x" * 600, b"x" * 600, unread))
+    with pytest.raises(SourceRefused, match="PENSTOCK_SOURCE_BATCH_RECORDS"):
+        list(source_of(script).fetch(10, "s"))
+    assert len(script.requests) == 1
+
+
+def test_trickling_answer(source_of, monkeypatch):
+    """An answer that goes on arriving past the timeout counts as none."""
+    clock_s = iter(range(0, 10_000, 3))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock_s))
+    with pytest.raises(SourceUnreachable, match="not complete in time"):
+        list(source_of(Script(streamed(b"{", b" ", b" ", b" ")), attempts=1).fetch(10, "s"))
+
+
+@pytest.fixture
+def waits(monkeypatch) -> list[float]:
+    """The waits between attempts, recorded instead of waited for."""
+    recorded: list[float] = []
+    monkeypatch.setattr(time, "sleep", recorded.append)
+    with stamina.set_testing(False):
+        yield recorded
+
+
+def test_back_off_grows(source_of, waits):
+    """Without Retry-After the waits grow and are never the same twice: back-off and jitter."""
+    with pytest.raises(SourceRefused):
+        list(source_of(Script(status(503)), attempts=6).fetch(10, "s"))
+    assert len(waits) == 5
+    assert all(0.2 * 2**n <= wait_s <= 0.2 * 2**n + 0.5 for n, wait_s in enumerate(waits))
+    assert len(set(waits)) == 5
+
+
+@pytest.mark.parametrize("code", [429, 503])
+def test_retry_after_is_waited_for(source_of, waits, code):
+    """The API's Retry-After is waited for, and a little more."""
+    script = Script(status(code, headers={"Retry-After": "5"}), GOOD)
+    list(source_of(script).fetch(10, "s"))
+    assert 5 <= waits[0] <= 5.5
+
+
+def test_retry_after_is_bounded(source_of, waits):
+    """An API that asks for an hour is asked again after a minute."""
+    script = Script(status(429, headers={"Retry-After": "3600"}), GOOD)
+    list(source_of(script).fetch(10, "s"))
+    assert RETRY_AFTER_MAX_S <= waits[0] <= RETRY_AFTER_MAX_S + 0.5
+
+
+def test_errors_pickle(source_of):
+    """An error of the source survives the way between processes, facts and all."""
+    with pytest.raises(SourceRefused) as caught:
+        list(source_of(Script(status(503, headers={"Retry-After": "5"}))).fetch(10, "s"))
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert (str(copy), copy.wait_s) == (str(caught.value), 5)
+
+
+def test_password_stays_out_of_messages():
+    """A password in the URL is in no message."""
+    script = httpx2.MockTransport(Script(status(503)))
+    source = HttpSource("http://me:secret@api.test/", timeout_s=5, attempts=1, batch_records=1, transport=script)
+    with pytest.raises(SourceRefused) as caught:
+        list(source.fetch(1, "s"))
+    assert "secret" not in str(caught.value)
+
+
+def test_loopback_is_never_proxied(monkeypatch, served, captured_file):
+    """A proxy in the environment is not used for the loopback interface, where the stand-in is."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
+    url = served(make_app(captured_users(captured_file)))
+    assert len(listed(HttpSource(url, timeout_s=5, attempts=1, batch_records=10).fetch(10, "s"))) == 10
+
+
+# with the stand-in
+
+
+def test_same_seed_same_users(served):
+    """The same seed gives the same users again, another seed others, and no user comes twice."""
+    source = HttpSource(served(make_app()), timeout_s=20, attempts=1, batch_records=20)
+    users = listed(source.fetch(50, "one"))
+    assert listed(source.fetch(50, "one")) == users
+    assert len({user["login"]["uuid"] for user in [*users, *listed(source.fetch(50, "two"))]}) == 100
+
+
+def test_captured_answer(served, captured_file):
+    """The captured answer comes through unchanged, in pages of any size."""
+    captured = msgspec.json.decode(captured_file.read_bytes())["results"]
+    url = served(make_app(captured_users(captured_file)))
+    for batch_records in (7, 30, 500):
+        source = HttpSource(url, timeout_s=20, attempts=1, batch_records=batch_records)
+        assert listed(source.fetch(30, "s")) == captured
+
+
+def test_hostile_stand_in(served):
+    """From an API of which half of all answers are bad, exactly what was asked is fetched, damaged users included."""
+    hostility = Hostility(rate=0.5, seed="t", slow_s=0.001)
+    source = HttpSource(served(make_app(hostility=hostility)), timeout_s=20, attempts=50, batch_records=10)
+    calm = made_users(read_query({"results": "200", "seed": "s"}))
+    expected = [hostility.touched(user, f"s:{place}") for place, user in enumerate(calm)]
+    assert listed(source.fetch(200, "s")) == expected
+    assert expected != calm

@@ -1,0 +1,147 @@
+import hashlib
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from penstock.pipelines.users import from_source
+from penstock.source.nationalities import NATIONALITIES
+from penstock.source.people import GENDERS, make_user, pool_of
+
+ALL = tuple(NATIONALITIES)
+USERS = [make_user("seed", place, ALL, GENDERS) for place in range(3000)]
+
+
+def types_by_path(value: Any, path: str = "") -> dict[str, set[str]]:
+    """The names of the types found at each path of nested objects, in the objects' order."""
+    if not isinstance(value, dict):
+        return {path: {type(value).__name__}}
+    return {
+        place: kinds for key, part in value.items() for place, kinds in types_by_path(part, f"{path}.{key}").items()
+    }
+
+
+def merged(users: list[Any]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for user in users:
+        for path, kinds in types_by_path(user).items():
+            found.setdefault(path, set()).update(kinds)
+    return found
+
+
+def test_shape_of_the_captured_answer(captured_file):
+    """Made users have the captured users' fields in the same order, with values of the same types."""
+    captured = msgspec.json.decode(captured_file.read_bytes())["results"]
+    assert merged(USERS) == merged(captured)
+    assert {tuple(types_by_path(user)) for user in USERS} == {tuple(types_by_path(user)) for user in captured}
+
+
+def test_same_place_same_user():
+    """A user depends on seed, place, nationalities and genders alone."""
+    assert make_user("seed", 7, ALL, GENDERS) == USERS[7]
+    assert make_user("other", 7, ALL, GENDERS) != USERS[7]
+
+
+def test_same_user_in_another_process():
+    """Another process, with other hashes, makes the same users."""
+    code = (
+        "import json; from penstock.source.people import *; from penstock.source.nationalities import *;"
+        "print(json.dumps([make_user('seed', n, tuple(NATIONALITIES), GENDERS) for n in range(60)]))"
+    )
+    environment = os.environ | {"PYTHONHASHSEED": "7"}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True)
+    assert msgspec.json.decode(result.stdout) == USERS[:60]
+
+
+def test_unique_ids():
+    """Each place of each seed has a UUID of its own, of the version that the API gives."""
+    ids = [UUID(user["login"]["uuid"]) for user in USERS]
+    ids += [UUID(make_user("other", place, ALL, GENDERS)["login"]["uuid"]) for place in range(1000)]
+    assert len(set(ids)) == 4000
+    assert {id_.version for id_ in ids} == {4}
+
+
+def test_every_nationality_and_gender():
+    """Users come from all nationalities and genders."""
+    counts = Counter((user["nat"], user["gender"]) for user in USERS)
+    assert counts.keys() == {(nat, gender) for nat in ALL for gender in GENDERS}
+
+
+def test_chosen_nationality_and_gender():
+    """Only nationalities and genders asked for are given, with the country's name."""
+    users = [make_user("s", place, ["NO", "GB"], ["female"]) for place in range(100)]
+    assert {(user["nat"], user["gender"]) for user in users} == {("NO", "female"), ("GB", "female")}
+    assert {user["location"]["country"] for user in users} == {"Norway", "United Kingdom"}
+    assert {user["picture"]["large"].split("/")[-2] for user in users} == {"women"}
+
+
+@pytest.mark.parametrize(
+    ("nat", "pattern"),
+    [
+        ("GB", r"[A-Z]{2}\d \d[A-Z]{2}"),
+        ("CA", r"[A-Z]\d[A-Z] \d[A-Z]\d"),
+        ("NL", r"[1-9]\d{3} [A-Z]{2}"),
+        ("NO", r"\d{4}"),
+    ],
+)
+def test_post_codes_of_letters(nat, pattern):
+    """These countries' post codes are text."""
+    codes = [make_user("s", place, [nat], GENDERS)["location"]["postcode"] for place in range(50)]
+    assert all(re.fullmatch(pattern, code) for code in codes)
+
+
+def test_post_codes_of_digits():
+    """The other countries' post codes are numbers."""
+    kinds = {(user["nat"], type(user["location"]["postcode"])) for user in USERS}
+    assert {nat for nat, kind in kinds if kind is int} == set(ALL) - {"GB", "CA", "NL", "NO"}
+
+
+def test_id_may_be_null():
+    """Some countries have no identity number: its value is null and its name empty."""
+    assert {user["nat"] for user in USERS if user["id"] == {"name": "", "value": None}} == {"IR", "NZ", "TR", "UA"}
+
+
+@pytest.mark.parametrize(("nat", "script"), [("IR", "[\u0600-\u06ff]"), ("UA", "[\u0400-\u04ff]"), ("TR", "[çğıöşüİ]")])
+def test_own_scripts(nat, script):
+    """Names are written in their own script, e-mail addresses in ASCII."""
+    users = [make_user("s", place, [nat], GENDERS) for place in range(30)]
+    assert any(re.search(script, user["name"]["last"]) for user in users)
+    assert all(re.fullmatch(r"[a-z0-9-]+\.[a-z0-9-]+@example\.com", user["email"]) for user in users)
+
+
+def test_login_hashes():
+    """The hashes are those of password and salt."""
+    login = USERS[0]["login"]
+    secret = (login["password"] + login["salt"]).encode()
+    assert login["sha256"] == hashlib.sha256(secret).hexdigest()
+    assert login["sha1"] == hashlib.sha1(secret).hexdigest()
+    assert login["md5"] == hashlib.md5(secret).hexdigest()
+
+
+def test_dates():
+    """Dates are written as the API writes them, and born comes before registered."""
+    for user in USERS[:500]:
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", user["dob"]["date"])
+        assert user["dob"]["date"] < user["registered"]["date"]
+        assert 24 <= user["dob"]["age"] <= 81
+
+
+def test_every_user_is_a_record():
+    """Every made user can be made a record of the users' pipeline."""
+    for user in USERS:
+        assert from_source(user)["id"] == user["login"]["uuid"]
+
+
+@pytest.mark.parametrize("nat", ALL)
+def test_pools_are_varied(nat):
+    """Each nationality has enough names for users to differ, and none is empty."""
+    pool = pool_of(nat)
+    assert min(len(pool.first["male"]), len(pool.first["female"]), len(pool.last)) > 40
+    values = [*pool.first["male"], *pool.first["female"], *pool.last, *pool.streets, *pool.cities, *pool.regions]
+    assert all(value.strip() for value in values)

@@ -1,0 +1,58 @@
+import signal
+import subprocess
+import sys
+import threading
+
+import httpx2
+import pytest
+
+from penstock.errors import PortTaken
+from penstock.source.serve import listen
+
+PROGRAM = """
+from penstock.source.serve import serve
+from penstock.source.standin import make_app
+serve(make_app(), {port})
+print("stopped cleanly")
+"""
+
+
+def test_taken_port():
+    """A port that another process listens on is named, with the setting that chooses another."""
+    with listen(0) as listener:
+        port = listener.getsockname()[1]
+        with pytest.raises(PortTaken, match=f"port {port} is taken") as caught:
+            listen(port)
+    assert "PENSTOCK_SOURCE_PORT" in caught.value.hint
+
+
+def test_loopback_only():
+    """Only the loopback interface is listened on."""
+    with listen(0) as listener:
+        assert listener.getsockname()[0] == "127.0.0.1"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_clean_stop(number):
+    """SIGTERM and SIGINT stop it cleanly: exit 0, nothing in the log."""
+    with listen(0) as listener:
+        port = listener.getsockname()[1]
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM.format(port=port)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        answer = wait_for_answer(f"http://127.0.0.1:{port}/health", process)
+        assert answer.status_code == 200
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=20)
+    assert (process.returncode, output) == (0, "stopped cleanly\n")
+
+
+def wait_for_answer(url: str, process: subprocess.Popen) -> httpx2.Response:
+    pause = threading.Event()
+    with httpx2.Client(trust_env=False) as client:
+        while process.poll() is None:
+            try:
+                return client.get(url)
+            except httpx2.ConnectError:
+                pause.wait(0.02)
+    raise AssertionError(process.stdout.read())

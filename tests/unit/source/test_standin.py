@@ -1,0 +1,241 @@
+import asyncio
+import json
+
+import httpx2
+import msgspec
+import pytest
+
+from penstock.errors import WrongUse
+from penstock.source.hostile import Hostility, Trouble
+from penstock.source.nationalities import NATIONALITIES
+from penstock.source.standin import FIELDS, captured_users, make_app
+
+
+def get(app, url: str) -> httpx2.Response:
+    async def ask() -> httpx2.Response:
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://standin.test") as client:
+            return await client.get(url)
+
+    return asyncio.run(ask())
+
+
+def users(query: str) -> list:
+    return get(make_app(), f"/api/?{query}").json()["results"]
+
+
+@pytest.mark.parametrize("path", ["/api", "/api/", "/api/1.4", "/api/1.4/"])
+def test_addresses(path):
+    """The API answers at each of its addresses, one user unless more are asked for."""
+    answer = get(make_app(), path)
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"] == "application/json"
+    assert answer.json().keys() == {"results", "info"}
+    assert len(answer.json()["results"]) == 1
+
+
+def test_other_version():
+    """Another version of the API is not found."""
+    assert get(make_app(), "/api/1.3/").status_code == 404
+
+
+def test_health():
+    """The stand-in says that it is up, however hostile it is."""
+    assert get(make_app(hostility=Hostility(rate=1)), "/health").status_code == 200
+
+
+def test_info(captured_file):
+    """`info` repeats seed, results and page, in the captured answer's form."""
+    info = get(make_app(), "/api/?seed=s&results=3&page=2").json()["info"]
+    assert info == {"seed": "s", "results": 3, "page": 2, "version": "1.4"}
+    assert list(info) == list(msgspec.json.decode(captured_file.read_bytes())["info"])
+
+
+def test_no_seed():
+    """Without a seed the users are others each time, and the seed that was used is told."""
+    app = make_app()
+    first, second = get(app, "/api/?results=5").json(), get(app, "/api/?results=5").json()
+    assert first["info"]["seed"] != second["info"]["seed"]
+    assert get(app, f"/api/?results=5&seed={first['info']['seed']}").json() == first
+
+
+@pytest.mark.parametrize(
+    ("given", "count"),
+    [
+        ("", 1),
+        ("0", 1),
+        ("-5", 1),
+        ("x", 1),
+        ("1.5", 1),
+        ("5001", 1),
+        ("9" * 5000, 1),
+        ("\u0663", 1),
+        ("2", 2),
+        ("5000", 5000),
+    ],
+)
+def test_results(given, count):
+    """`results` is from 1 to 5000; anything else counts as 1."""
+    assert len(users(f"seed=s&inc=nat&results={given}")) == count
+
+
+@pytest.mark.parametrize("page", ["", "0", "-1", "x", "10001"])
+def test_page_out_of_range(page):
+    """A page out of range is page 1."""
+    assert users(f"seed=s&page={page}") == users("seed=s&page=1")
+
+
+def test_pages_are_windows():
+    """Pages of a size follow one another without a gap or an overlap."""
+    assert users("seed=s&results=10&page=1") + users("seed=s&results=10&page=2") == users("seed=s&results=20")
+
+
+def test_same_query_same_users():
+    """The same seed gives the same users in another process's app as well."""
+    query = "seed=s&results=20&nat=ir,ua&gender=female"
+    assert users(query) == users(query)
+
+
+@pytest.mark.parametrize(
+    ("nat", "given"),
+    [("gb", {"GB"}), ("GB,no", {"GB", "NO"}), (" tr , ", {"TR"}), ("xx", None), ("gb,xx", None), ("", None)],
+)
+def test_nat(nat, given):
+    """`nat` is a list of nationalities; with one that is unknown it counts as not given."""
+    assert {user["nat"] for user in users(f"seed=s&results=400&nat={nat}")} == (given or set(NATIONALITIES))
+
+
+@pytest.mark.parametrize(
+    ("gender", "given"),
+    [("female", {"female"}), ("male", {"male"}), ("x", {"male", "female"}), ("", {"male", "female"})],
+)
+def test_gender(gender, given):
+    """`gender` is female or male; anything else counts as not given."""
+    assert {user["gender"] for user in users(f"seed=s&results=50&gender={gender}")} == given
+
+
+@pytest.mark.parametrize(
+    ("query", "fields"),
+    [
+        ("inc=name,NAT", ["name", "nat"]),
+        ("inc=nat, name", ["name", "nat"]),
+        ("exc=login,id", [field for field in FIELDS if field not in ("login", "id")]),
+        ("inc=name,login&exc=login", ["name"]),
+        ("inc=nothing", []),
+        ("inc=&exc=", list(FIELDS)),
+    ],
+)
+def test_inc_and_exc(query, fields):
+    """`inc` and `exc` choose the top-level fields, and change nothing in those that are given."""
+    whole, chosen = users("seed=s")[0], users(f"seed=s&{query}")[0]
+    assert list(chosen) == fields
+    assert chosen == {field: whole[field] for field in fields}
+
+
+def test_format():
+    """`format=json` is the only one; another is answered with an error."""
+    assert get(make_app(), "/api/?format=JSON").status_code == 200
+    answer = get(make_app(), "/api/?format=csv")
+    assert answer.status_code == 400
+    assert answer.json().keys() == {"error"}
+
+
+# a captured answer
+
+
+def test_captured_answer(captured_file):
+    """A captured answer's users are served as they are, as many as there are."""
+    captured = msgspec.json.decode(captured_file.read_bytes())["results"]
+    answer = get(make_app(captured_users(captured_file)), "/api/?results=500&seed=s").json()
+    assert answer["results"] == captured
+    assert answer["info"]["results"] == 30
+
+
+def test_captured_answer_in_pages(captured_file):
+    """Pages walk through the captured users and begin again after the last."""
+    captured = msgspec.json.decode(captured_file.read_bytes())["results"]
+    app = make_app(captured_users(captured_file))
+    assert get(app, "/api/?results=20&page=1").json()["results"] == captured[:20]
+    assert get(app, "/api/?results=20&page=2").json()["results"] == captured[20:] + captured[:10]
+
+
+def test_captured_answer_filtered(captured_file):
+    """`nat` and `gender` choose among the captured users, though none may be left."""
+    app = make_app(captured_users(captured_file))
+    found = get(app, "/api/?results=30&nat=au&gender=female").json()["results"]
+    assert [(user["nat"], user["gender"]) for user in found] == [("AU", "female")] * 2
+    assert get(app, "/api/?results=30&nat=ca").json()["results"] == []
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"results": 1}', '{"results": [1]}'])
+def test_not_an_answer(tmp_path, content):
+    """A file that is not an answer is refused when the stand-in is made."""
+    file = tmp_path / "answer.json"
+    file.write_text(content)
+    with pytest.raises(WrongUse, match=r"answer\.json"):
+        captured_users(file)
+
+
+# hostility
+
+
+class Always(Hostility):
+    """The same trouble with every answer."""
+
+    def __init__(self, trouble: Trouble, **kwargs) -> None:
+        super().__init__(**kwargs)
+        object.__setattr__(self, "always", trouble)
+
+    def trouble(self, request: int) -> Trouble:
+        return self.always
+
+
+@pytest.mark.parametrize(
+    ("trouble", "status", "retry_after"),
+    [(Trouble.THROTTLED, 429, "1"), (Trouble.OVERLOADED, 503, None), (Trouble.ERROR, 200, None)],
+)
+def test_trouble_instead(trouble, status, retry_after):
+    """Throttled, overloaded and error answers hold no users."""
+    answer = get(make_app(hostility=Always(trouble)), "/api/")
+    assert answer.status_code == status
+    assert answer.headers.get("Retry-After") == retry_after
+    assert "results" not in answer.text
+
+
+def test_truncated():
+    """A truncated answer has a true length and broken JSON."""
+    answer = get(make_app(hostility=Always(Trouble.TRUNCATED)), "/api/")
+    assert int(answer.headers["Content-Length"]) == len(answer.content)
+    with pytest.raises(json.JSONDecodeError):
+        answer.json()
+
+
+def test_slow(monkeypatch):
+    """A slow answer is a good one, later."""
+    delays = []
+
+    async def sleep(delay_s):
+        delays.append(delay_s)
+
+    monkeypatch.setattr("penstock.source.standin.asyncio.sleep", sleep)
+    answer = get(make_app(hostility=Always(Trouble.SLOW, slow_s=3)), "/api/?seed=s")
+    assert answer.json() == get(make_app(), "/api/?seed=s").json()
+    assert delays == [3]
+
+
+def test_cut(served):
+    """A cut answer ends before the length that it announced, which a client notices."""
+    url = served(make_app(hostility=Always(Trouble.CUT)))
+    with (
+        httpx2.Client(trust_env=False) as client,
+        pytest.raises(httpx2.RemoteProtocolError, match="without sending complete"),
+    ):
+        client.get(url)
+
+
+def test_damaged_users_come_again():
+    """Damaged users are the same at every request, in pages of any size: a retry meets no others."""
+    app = make_app(hostility=Always(Trouble.NONE, rate=0.5))
+    whole = get(app, "/api/?seed=s&results=20").json()["results"]
+    pages = [get(app, f"/api/?seed=s&results=10&page={page}").json()["results"] for page in (1, 2)]
+    assert whole == pages[0] + pages[1]
+    assert whole != users("seed=s&results=20")

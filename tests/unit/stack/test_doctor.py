@@ -1,0 +1,110 @@
+"""What the doctor finds, and that each failure comes with something to type."""
+
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from penstock import config
+from penstock.errors import WrongSettings
+from penstock.stack import catalog, credentials, doctor, layout, logs
+from penstock.stack.site import Site
+
+
+def test_memory_is_that_of_what_does_not_run(here: Site) -> None:
+    """The need is the sum over the services that are still to be started."""
+    services = list(catalog.services(here).values())
+    need_mib = sum(service.memory_mib for service in services)
+    assert doctor.memory(services, need_mib).ok
+    short = doctor.memory(services, need_mib - 1)
+    assert not short.ok
+    assert "PENSTOCK_" in short.hint
+
+
+def test_stack_is_meant_to_fit_in_6_gib(here: Site) -> None:
+    """What the services are expected to take, with the settings as they come."""
+    assert sum(service.memory_mib for service in catalog.services(here).values()) < 6 * 1024
+    assert all(service.memory_mib for service in catalog.services(here).values())
+
+
+@pytest.mark.parametrize(("kind", "ok"), [("ext4", True), ("nfs4", False), ("tmpfs", False), ("overlay", True)])
+def test_file_system_keeps_data(kind: str, ok: bool) -> None:
+    """A home on a network or memory file system is a trap."""
+    found = doctor.file_system(Path("/mnt/home/.penstock"), {"/": "xfs", "/mnt": kind})
+    assert found.ok is ok
+    assert kind in found.detail
+
+
+def test_open_files_and_clock_have_limits() -> None:
+    """Few open files, and a clock behind the project's own files, are named."""
+    assert doctor.open_files(65536).ok
+    assert not doctor.open_files(1024).ok
+    assert doctor.clock(2.0, 1.0).ok
+    assert not doctor.clock(1.0, 2.0).ok
+
+
+def test_requirements_are_compared_with_the_stamp(tmp_path: Path) -> None:
+    """The stamp of ./penstock is `cksum` of the two files; without one nothing is claimed."""
+    for name in ("requirements.txt", "pyproject.toml"):
+        (tmp_path / name).write_text(name)
+    assert doctor.requirements(tmp_path, tmp_path).ok
+    stamp = subprocess.run(
+        "cat requirements.txt pyproject.toml | cksum >.penstock-lock", shell=True, cwd=tmp_path, check=True
+    )
+    assert stamp.returncode == 0
+    assert doctor.requirements(tmp_path, tmp_path).ok
+    (tmp_path / "requirements.txt").write_text("changed")
+    assert not doctor.requirements(tmp_path, tmp_path).ok
+
+
+def test_jars_that_are_not_as_locked_are_named(here: Site) -> None:
+    """After the lock changed, the groups to be installed again are listed; before the first start it is no failure."""
+    services = [catalog.services(here)["kafka"]]
+    assert doctor._jars(here, services).ok
+    here.layout.jars.mkdir()
+    found = doctor._jars(here, services)
+    assert (found.ok, found.detail, found.hint) == (False, "not as locked: kafka", "./penstock up")
+
+
+@pytest.mark.parametrize("name", ["a:b", "a,b", "a%b"])
+def test_a_home_that_class_paths_cannot_hold_is_refused(name: str) -> None:
+    """Java splits class paths at colons: such a home is wrong use, not a riddle later."""
+    with pytest.raises(WrongSettings, match="PENSTOCK_HOME"):
+        layout.of(config.read(home=Path("/tmp") / name))
+
+
+def test_secrets_are_made_once_and_private(here: Site) -> None:
+    """Every start sees the same secrets, and no other user sees them."""
+    assert credentials.load(here.layout) == here.secrets
+    assert here.layout.credentials.stat().st_mode & 0o777 == 0o600
+    assert set(here.secrets) == set(credentials.MAKERS)
+
+
+def test_two_homes_have_other_secrets(here: Site, tmp_path: Path) -> None:
+    """A secret is random, not derived."""
+    other = credentials.load(replace(here.layout, home=tmp_path / "other"))
+    assert not set(other.values()) & set(here.secrets.values())
+
+
+def test_tail_is_the_end_of_this_run(tmp_path: Path) -> None:
+    """The last lines, of what was written since a size; after a rotation, of the whole file."""
+    log = tmp_path / "log"
+    assert logs.tail(log) == []
+    log.write_text("old\n")
+    size = logs.size_bytes(log)
+    log.write_text("old\n1\n2\n3\n")
+    assert logs.tail(log, 2, size) == ["2", "3"]
+    assert logs.tail(log, 9, size) == ["1", "2", "3"]
+    log.write_text("x\n")
+    assert logs.tail(log, 9, size) == ["x"]
+
+
+def test_follow_survives_a_rotation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines come as they are written, also after the log was begun anew."""
+    log = tmp_path / "log"
+    log.write_text("first\n")
+    changes = iter(["first\nsecond\n", "new\n"])
+    monkeypatch.setattr(logs.time, "sleep", lambda _s: log.write_text(next(changes)))
+    lines = logs.follow(log)
+    assert [next(lines) for _ in range(3)] == ["first", "second", "new"]

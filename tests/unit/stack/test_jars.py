@@ -1,0 +1,162 @@
+"""The lock, and how what it names is installed."""
+
+import hashlib
+import io
+import re
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from penstock.errors import InstallFailed
+from penstock.stack import catalog, jars, lock
+from penstock.stack.jars import Artifact
+from penstock.stack.site import Site
+
+GOOD, BAD = b"good", b"cut"
+SHA = hashlib.sha256(GOOD).hexdigest()
+ONE = Artifact("org.example", "one", "1.0")
+
+
+class Repository:
+    """Hands out the given bodies one after the other, and counts."""
+
+    def __init__(self, *bodies: bytes | Exception) -> None:
+        self.bodies, self.asked = list(bodies), 0
+
+    def __call__(self, folder: Path, artifact: Artifact) -> Path:
+        path = folder / artifact.file_name
+        if path.exists():
+            return path
+        body = self.bodies[self.asked]
+        self.asked += 1
+        if isinstance(body, Exception):
+            raise body
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(body)
+        return path
+
+
+@pytest.fixture
+def locked(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[Artifact, str]]:
+    groups = {"group": {ONE: SHA}}
+    monkeypatch.setattr(jars, "locked", lambda: groups)
+    return groups
+
+
+def test_lock_holds_no_address() -> None:
+    """The lock can be read by anyone, whatever mirror they use."""
+    assert not re.search(r"https?:|://|www\.", jars.LOCK.read_text(encoding="utf-8"))
+
+
+def test_each_entry_has_a_digest() -> None:
+    """Nothing is installed unchecked."""
+    digests = [digest for group in jars.locked().values() for digest in group.values()]
+    assert digests
+    assert all(re.fullmatch(r"[0-9a-f]{64}", digest) for digest in digests)
+
+
+def test_lock_is_that_of_the_catalog() -> None:
+    """Each version that the catalog names is the one in the lock: after a change the lock was made anew."""
+    for group, roots in catalog.JARS.items():
+        named = {str(artifact) for artifact in jars.locked()[group]}
+        assert set(roots) <= named, f"{lock.__doc__}"
+    assert set(jars.locked()) == set(catalog.JARS)
+
+
+def test_spark_group_leaves_out_what_pyspark_carries() -> None:
+    """Only what is missing is added, so that no jar is there in two versions."""
+    assert lock.is_carried(Artifact("g", "lz4-java", "1.0"), ["lz4-java-1.8.0.jar"])
+    assert not lock.is_carried(Artifact("g", "kafka", "1"), ["kafka-clients-3.9.1.jar"])
+    assert {artifact.name for artifact in jars.locked()["spark"]} == {
+        "commons-pool2",
+        "kafka-clients",
+        "spark-sql-kafka-0-10_2.13",
+        "spark-token-provider-kafka-0-10_2.13",
+    }
+
+
+@pytest.mark.parametrize("text", ["g:n:1", "g:n:1:linux-x86_64", "g:n:1:all@tar.gz"])
+def test_coordinates_read_as_written(text: str) -> None:
+    """Writing a coordinate and reading it again changes nothing."""
+    assert str(Artifact.parse(text)) == text
+
+
+def test_rendered_lock_reads_as_resolved(tmp_path: Path) -> None:
+    """What the lock's maker writes, the installer reads."""
+    file = tmp_path / "lock.toml"
+    file.write_text(lock.render({"a": {"g:n:1:all@tar.gz": SHA}}), encoding="utf-8")
+    assert jars.locked(file) == {"a": {Artifact("g", "n", "1", "all", "tar.gz"): SHA}}
+
+
+def test_a_wrong_file_is_fetched_once_more(tmp_path: Path) -> None:
+    """A download that was cut short is deleted and done again."""
+    repository = Repository(BAD, GOOD)
+    assert jars.fetch_checked(tmp_path, ONE, SHA, repository).read_bytes() == GOOD
+    assert repository.asked == 2
+
+
+def test_a_file_that_stays_wrong_is_refused_by_name(tmp_path: Path) -> None:
+    """Twice another digest: the error names the artifact and both digests, and the file is gone."""
+    with pytest.raises(InstallFailed, match=rf"org\.example:one:1\.0: its SHA-256 is .* the lock says {SHA}"):
+        jars.fetch_checked(tmp_path, ONE, SHA, Repository(BAD, BAD))
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_network_says_so(tmp_path: Path) -> None:
+    """What the network says is in the message."""
+    with pytest.raises(InstallFailed, match=r"one:1\.0: no route"):
+        jars.fetch_checked(tmp_path, ONE, SHA, Repository(OSError("no route"), OSError("no route")))
+
+
+def test_installing_twice_fetches_once(here: Site, locked: dict[str, dict[Artifact, str]]) -> None:
+    """A group that is there as locked is left alone."""
+    repository = Repository(GOOD)
+    for _ in range(2):
+        jars.install(here.layout, "group", fetch=repository)
+    assert repository.asked == 1
+    assert (here.layout.jars / "group" / ONE.file_name).read_bytes() == GOOD
+
+
+def test_a_new_lock_replaces_the_group(here: Site, locked: dict[str, dict[Artifact, str]]) -> None:
+    """After the lock changed, nothing of the old group is left on the class path."""
+    jars.install(here.layout, "group", fetch=Repository(GOOD))
+    two = Artifact("org.example", "two", "2.0")
+    locked["group"] = {two: SHA}
+    assert not jars.is_installed(here.layout, "group")
+    jars.install(here.layout, "group", fetch=Repository(GOOD))
+    assert [path.name for path in (here.layout.jars / "group").glob("*.jar")] == [two.file_name]
+
+
+def test_an_interrupted_install_is_not_taken_for_one(here: Site, locked: dict[str, dict[Artifact, str]]) -> None:
+    """Stopped before the end, the group does not count as installed."""
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        jars.install(here.layout, "group", fetch=Repository(GOOD), check=stop)
+    assert not jars.is_installed(here.layout, "group")
+
+
+def test_homes_share_downloads(tmp_path: Path, here: Site, locked: dict[str, dict[Artifact, str]]) -> None:
+    """Two homes with one cache download once."""
+    from penstock.stack.layout import Layout
+
+    repository = Repository(GOOD)
+    for name in ("a", "b"):
+        jars.install(Layout(tmp_path / name, tmp_path / "cache"), "group", fetch=repository)
+    assert repository.asked == 1
+
+
+def test_an_archive_is_unpacked(here: Site, locked: dict[str, dict[Artifact, str]]) -> None:
+    """A tar.gz becomes the group's folder."""
+    body = io.BytesIO()
+    with tarfile.open(fileobj=body, mode="w:gz") as archive:
+        entry = tarfile.TarInfo("lib/x.jar")
+        entry.size = len(GOOD)
+        archive.addfile(entry, io.BytesIO(GOOD))
+    packed = Artifact("org.example", "app", "1", "all", "tar.gz")
+    locked["group"] = {packed: hashlib.sha256(body.getvalue()).hexdigest()}
+    jars.install(here.layout, "group", fetch=Repository(body.getvalue()))
+    assert (here.layout.jars / "group" / "lib" / "x.jar").read_bytes() == GOOD

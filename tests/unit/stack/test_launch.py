@@ -1,0 +1,251 @@
+"""Order, failure and repetition of `up` and `down`, on a supervisor that starts nothing."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from penstock import config
+from penstock.errors import ServiceDied, Unreachable, WrongUse
+from penstock.stack import coordination, launch, start, supervise
+from penstock.stack.report import Stage
+from penstock.stack.service import Service, Step
+from penstock.stack.site import Site
+from penstock.stack.start import Starter
+from penstock.stack.supervise import Process
+
+
+class FakeSupervisor:
+    """As `Supervisor`, with processes that are only names; those in `dying` end as soon as they are started."""
+
+    def __init__(self, *running: str) -> None:
+        self.states = dict.fromkeys(running, "RUNNING")
+        self.dying: set[str] = set()
+        self.started: list[str] = []
+        self.stopped: list[str] = []
+
+    def pid(self) -> int:
+        return 0
+
+    def processes(self) -> dict[str, Process]:
+        return {name: Process(name, state, 7, time.time(), "") for name, state in list(self.states.items())}
+
+    def launch(self, environment: object) -> None:
+        """Nothing to do."""
+
+    def configure(self, services: object) -> None:
+        """Nothing to do."""
+
+    def start(self, name: str) -> None:
+        self.started.append(name)
+        self.states[name] = "BACKOFF" if name in self.dying else "RUNNING"
+
+    def stop(self, name: str) -> None:
+        self.stopped.append(name)
+        self.states[name] = "STOPPED"
+
+    def shutdown(self) -> None:
+        """Nothing to do."""
+
+
+class Story(list[tuple[str, str, str]]):
+    """A report that remembers."""
+
+    def __call__(self, service: str, stage: Stage, detail: str = "") -> None:
+        self.append((service, stage, detail))
+
+    def stage_of(self, service: str) -> list[str]:
+        return [stage for name, stage, _ in self if name == service]
+
+
+def never_ready(_settings: config.Settings, _started_s: float) -> None:
+    raise Unreachable("not yet")
+
+
+def _service(name: str, *needs: str, **more: object) -> Service:
+    service = Service(name, name.title(), "1", ("true",), lambda *_: None, needs=needs, hint=f"./penstock logs {name}")
+    return replace(service, **more)  # type: ignore[arg-type]
+
+
+BringUp = Callable[..., tuple[FakeSupervisor, Story]]
+
+
+@pytest.fixture
+def run(here: Site) -> BringUp:
+    """Brings up services on a fake supervisor; gives back what both were told."""
+
+    def bring_up(*services: Service, supervisor: FakeSupervisor | None = None) -> tuple[FakeSupervisor, Story]:
+        fake, story = supervisor or FakeSupervisor(), Story()
+        here.layout.logs.mkdir(exist_ok=True)
+        launch._start_all(Starter(here, fake, story), list(services))  # type: ignore[arg-type]
+        return fake, story
+
+    return bring_up
+
+
+def test_a_service_waits_for_those_it_needs(run: BringUp) -> None:
+    """Whatever the order of the list, needs are ready before what needs them is started."""
+    fake, story = run(_service("c", "b"), _service("b", "a"), _service("a"))
+    assert fake.started == ["a", "b", "c"]
+    told = [(name, stage) for name, stage, _ in story]
+    assert told.index(("a", "ready")) < told.index(("b", "starting")) < told.index(("b", "ready"))
+
+
+def test_independent_services_start_side_by_side(run: BringUp) -> None:
+    """Each of two services becomes ready only once the other was asked: neither waits for its turn."""
+    both = threading.Barrier(2, timeout=5)
+    fake, _ = run(*(_service(name, probe=lambda *_: both.wait() and None) for name in ("a", "b")))
+    assert sorted(fake.started) == ["a", "b"]
+
+
+def test_a_death_ends_the_wait_at_once(run: BringUp, here: Site) -> None:
+    """A service that dies stops the whole `up`, with its log's tail and a hint, long before any time-out."""
+    fake = FakeSupervisor()
+    fake.dying = {"a"}
+
+    here.layout.logs.mkdir(exist_ok=True)
+    here.layout.log("a").write_text("of an earlier start\n")
+
+    def start_and_log(name: str) -> None:
+        FakeSupervisor.start(fake, name)
+        if name == "a":
+            with here.layout.log(name).open("a") as log:
+                log.write("the reason\n")
+
+    fake.start = start_and_log  # type: ignore[method-assign]
+    with pytest.raises(ServiceDied) as caught:
+        run(_service("a"), _service("b", probe=never_ready), supervisor=fake)
+    assert "the reason" in str(caught.value)
+    assert "earlier" not in str(caught.value)
+    assert caught.value.hint == "./penstock logs a"
+    assert fake.stopped == ["a"]
+
+
+def test_a_timeout_shows_state_and_log(here: Site) -> None:
+    """What never becomes ready ends in an error that says what was last answered, the state, and the log."""
+    settings = here.settings.model_copy(update={"ready_timeout_s": 0.01})
+    starter = Starter(replace(here, settings=settings), FakeSupervisor(), Story())  # type: ignore[arg-type]
+    here.layout.logs.mkdir(exist_ok=True)
+    with pytest.raises(Unreachable, match=r"not yet(.|\n)*state RUNNING(.|\n)*a\.log"):
+        starter.bring_up(_service("a", probe=never_ready))
+
+
+def test_a_restart_by_the_supervisor_counts_as_death(here: Site) -> None:
+    """A service that died and was started again between two looks has died all the same."""
+    fake = FakeSupervisor()
+    ids = iter(range(100, 200))
+    fake.processes = lambda: {"a": Process("a", "RUNNING", next(ids), 0.0, "")}  # type: ignore[method-assign]
+    starter = Starter(here, fake, Story())  # type: ignore[arg-type]
+    starter._check_alive(_service("a"), Process("a", "RUNNING", 100, 0.0, ""))
+    starter._asked_s = 0.0
+    with pytest.raises(ServiceDied):
+        starter._check_alive(_service("a"), Process("a", "RUNNING", 100, 0.0, ""))
+
+
+def test_up_twice_starts_nothing_again(run: BringUp) -> None:
+    """What runs is only asked whether it is ready."""
+    fake, _ = run(_service("a"))
+    again, story = run(_service("a"), supervisor=fake)
+    assert again.started == ["a"]
+    assert story == [("a", "unchanged", "")]
+
+
+def test_changed_settings_are_reported_not_applied(run: BringUp) -> None:
+    """A running service whose command would differ now is left alone, and the report says how to restart it."""
+    fake, _ = run(_service("a"))
+    _, story = run(_service("a", command=("false",)), supervisor=fake)
+    assert story == [("a", "outdated", "its settings changed: ./penstock restart a")]
+
+
+def test_a_step_runs_once(run: BringUp, here: Site) -> None:
+    """Preparation happens before the first start only, even when two services share it."""
+    done = here.layout.home / "done"
+    step = Step("count", ("/bin/sh", "-c", f"echo x >>{here.layout.home / 'count'}"), done)
+    for _ in range(2):
+        run(_service("a", prepare=(step,)), _service("b", prepare=(step,)))
+    assert (here.layout.home / "count").read_text() == "x\n"
+    assert done.exists()
+
+
+def test_a_failed_step_is_told_with_its_output(run: BringUp, here: Site) -> None:
+    """A preparation that fails starts nothing, and is tried again next time."""
+    step = Step("format", ("/bin/sh", "-c", "echo no room; exit 3"), here.layout.home / "done")
+    fake = FakeSupervisor()
+    with pytest.raises(ServiceDied, match=r"a: format failed \(3\)\nno room"):
+        run(_service("a", prepare=(step,)), supervisor=fake)
+    assert fake.started == []
+    assert not step.done.exists()
+
+
+def test_steps_carry_the_mark(run: BringUp, here: Site) -> None:
+    """A preparation left behind by a killed launcher can be found."""
+    out = here.layout.home / "mark"
+    step = Step("mark", ("/bin/sh", "-c", f"echo ${supervise.MARKER} >{out}"), here.layout.home / "done")
+    run(_service("a", prepare=(step,)))
+    assert out.read_text().strip() == here.layout.marker
+
+
+def test_down_stops_dependents_first() -> None:
+    """No service loses one that it needs while it still runs."""
+    fake = FakeSupervisor("a", "b", "c")
+    services = {service.name: service for service in (_service("a"), _service("b", "a"), _service("c", "b"))}
+    launch._stop_all(fake, services, list(services), Story())  # type: ignore[arg-type]
+    assert fake.stopped == ["c", "b", "a"]
+
+
+def test_down_leaves_others_alone() -> None:
+    """Only what was named, and runs, is stopped."""
+    fake = FakeSupervisor("a", "b")
+    services = {service.name: service for service in (_service("a"), _service("b"), _service("c"))}
+    launch._stop_all(fake, services, ["b", "c"], Story())  # type: ignore[arg-type]
+    assert fake.stopped == ["b"]
+
+
+def test_destroy_refuses_a_folder_that_is_no_home(tmp_path: Path) -> None:
+    """A mistyped PENSTOCK_HOME loses nothing."""
+    (tmp_path / "data").mkdir()
+    with pytest.raises(WrongUse, match="holds no local stack"):
+        launch.destroy(config.read(home=tmp_path))
+    assert (tmp_path / "data").exists()
+
+
+def test_destroy_keeps_downloads_and_strangers(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Data, logs, jars and secrets go; downloads and files that are not the stack's stay."""
+    monkeypatch.setattr(launch, "down", lambda *_: None)
+    for name in ("data", "logs", "run", "jars", "cache", "mine"):
+        (here.layout.home / name).mkdir()
+    launch.destroy(here.settings)
+    assert sorted(path.name for path in here.layout.home.iterdir()) == ["cache", "mine"]
+
+
+@pytest.fixture
+def zookeeper_runs(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    supervise.write(here.layout.run / "coordination", "zookeeper")
+    monkeypatch.setattr(coordination, "Supervisor", lambda _layout: FakeSupervisor("kafka"))
+
+
+@pytest.mark.usefixtures("zookeeper_runs")
+def test_the_running_coordination_is_adopted(here: Site) -> None:
+    """Once Kafka runs with ZooKeeper, later commands need not say so again."""
+    assert coordination.settle(here).settings.coordination == "zookeeper"
+
+
+@pytest.mark.usefixtures("zookeeper_runs")
+def test_another_coordination_is_refused_while_kafka_runs(here: Site) -> None:
+    """The data are apart: Kafka is not swapped under what runs on it, but `down` still finds its way."""
+    asked = replace(here, settings=config.read(home=here.settings.home, coordination="kraft"))
+    with pytest.raises(WrongUse, match="Kafka runs with zookeeper, not with kraft"):
+        coordination.settle(asked)
+    assert coordination.adopt(asked).settings.coordination == "zookeeper"
+
+
+def test_probing_stops_when_another_fails(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cancelled start ends its wait at once."""
+    monkeypatch.setattr(start, "PROBE_EVERY_S", 0.01)
+    starter = Starter(here, FakeSupervisor(), Story())  # type: ignore[arg-type]
+    starter.cancelled.set()
+    with pytest.raises(start.Cancelled):
+        starter.bring_up(_service("a", probe=never_ready))

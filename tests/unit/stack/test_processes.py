@@ -1,0 +1,173 @@
+"""Ports, processes left behind, memory: what is read from the machine."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from penstock.errors import PortTaken, Unreachable
+from penstock.stack import orphans, ports, probes, status
+from penstock.stack.service import Service
+from penstock.stack.site import Site
+from penstock.stack.supervise import MARKER, Process
+
+SLEEP = [sys.executable, "-c", "import sys, time; print(flush=True); time.sleep(60)"]
+
+
+@pytest.fixture
+def marker(tmp_path: Path) -> str:
+    return str(tmp_path)
+
+
+@pytest.fixture
+def spawn() -> Iterator[object]:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def one(mark: str | None) -> subprocess.Popen[bytes]:
+        env = {name: value for name, value in os.environ.items() if name != MARKER}
+        process = subprocess.Popen(SLEEP, env=env | ({MARKER: mark} if mark else {}), stdout=subprocess.PIPE)
+        started.append(process)
+        assert process.stdout
+        process.stdout.readline()
+        return process
+
+    yield one
+    for process in started:
+        process.kill()
+        process.wait()
+        assert process.stdout
+        process.stdout.close()
+
+
+def test_sweep_ends_the_marked_and_no_other(spawn: object, marker: str) -> None:
+    """Exactly those that carry this home's mark end; one of another home and one without a mark live on."""
+    ours, other, plain = spawn(marker), spawn(marker + "2"), spawn(None)  # type: ignore[operator]
+    assert orphans.sweep(marker) == [ours.pid]
+    assert not psutil.pid_exists(ours.pid)
+    assert (other.poll(), plain.poll()) == (None, None)
+
+
+def test_the_live_supervisors_tree_is_spared(spawn: object, marker: str) -> None:
+    """What descends from the supervisor is in its care."""
+    child = spawn(marker)  # type: ignore[operator]
+    assert orphans.find(marker, supervisor_pid=os.getpid()) == []
+    assert [process.pid for process in orphans.find(marker)] == [child.pid]
+
+
+def test_a_command_inside_the_stack_does_not_end_itself(marker: str) -> None:
+    """A task of the stack that runs `penstock down` carries the mark, and so does its parent."""
+    code = f"from penstock.stack import orphans; import sys; sys.exit(len(orphans.find({marker!r})))"
+    env = os.environ | {MARKER: marker}
+    assert subprocess.run([sys.executable, "-c", code], env=env, check=False, timeout=30).returncode == 0
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        yield server.getsockname()[1]
+
+
+def _service(*names: str) -> Service:
+    return Service("registry", "Registry", "1", ("true",), lambda *_: None, ports=names)
+
+
+def test_a_taken_port_names_holder_and_setting(here: Site, taken: int) -> None:
+    """Who holds it, who wants it, and which variable moves it."""
+    settings = here.settings.model_copy(update={"registry_port": taken})
+    with pytest.raises(PortTaken) as caught:
+        ports.check(settings, [_service("registry_port")])
+    assert f"port {taken}, which registry wants, is held by {psutil.Process().name()} (process {os.getpid()})" in str(
+        caught.value
+    )
+    assert "PENSTOCK_REGISTRY_PORT" in caught.value.hint
+
+
+def test_a_free_port_passes(here: Site, taken: int) -> None:
+    """Only listening counts: a port that nobody holds is free."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        free = server.getsockname()[1]
+    ports.check(here.settings.model_copy(update={"registry_port": free}), [_service("registry_port")])
+
+
+def test_memory_counts_children(spawn: object) -> None:
+    """A process's memory includes its children's."""
+    alone = status.memory_mib(spawn(None).pid)  # type: ignore[operator]
+    spawn(None)  # type: ignore[operator]
+    assert 0 < alone < status.memory_mib(os.getpid())
+    assert status.memory_mib(0) == 0
+
+
+def _never(*_: object) -> None:
+    raise Unreachable("no answer")
+
+
+@pytest.mark.parametrize(
+    ("process", "ready", "state"),
+    [
+        (None, True, "stopped"),
+        (Process("x", "STOPPED", 0, 0, ""), True, "stopped"),
+        (Process("x", "EXITED", 0, 0, ""), True, "stopped"),
+        (Process("x", "FATAL", 0, 0, "spawn error"), True, "dead"),
+        (Process("x", "BACKOFF", 0, 0, ""), True, "restarting"),
+        (Process("x", "STOPPING", 1, 0, ""), True, "stopping"),
+        (Process("x", "STARTING", 1, 0, ""), True, "ready"),
+        (Process("x", "RUNNING", 1, 4e9, ""), False, "starting"),
+        (Process("x", "RUNNING", 1, 0, ""), False, "failing"),
+    ],
+)
+def test_state_is_what_the_probe_says(here: Site, process: Process | None, ready: bool, state: str) -> None:
+    """A process that runs is ready only when its probe agrees, and failing when it has not for too long."""
+    service = Service("x", "X", "1", ("true",), (lambda *_: None) if ready else _never)
+    assert status._state(here.settings, service, process)[0] == state
+
+
+@pytest.mark.parametrize(
+    ("beat", "fine"), [("2026-11-23T01:00:10+00:00", True), ("2026-11-23T00:59:50+00:00", False), (None, False)]
+)
+def test_a_heartbeat_of_an_earlier_process_does_not_count(
+    here: Site, monkeypatch: pytest.MonkeyPatch, beat: str | None, fine: bool
+) -> None:
+    """Airflow calls a scheduler healthy for 30 s after it died: only a beat since the start is one."""
+    answer = {"scheduler": {"status": "healthy", "latest_scheduler_heartbeat": beat}}
+    monkeypatch.setattr(probes, "_json", lambda *_: answer)
+    started_s = 1795395600.0  # 2026-11-23T01:00:00Z
+    if fine:
+        probes.airflow_scheduler(here.settings, started_s)
+    else:
+        with pytest.raises(Unreachable, match="has not beaten"):
+            probes.airflow_scheduler(here.settings, started_s)
+
+
+@pytest.mark.parametrize(
+    ("master", "executors", "fine"),
+    [
+        ("spark://127.0.0.1:7077", ["driver", "0"], True),
+        ("spark://127.0.0.1:7077", ["driver"], False),
+        ("local[2]", ["driver"], True),
+    ],
+)
+def test_a_job_without_executor_is_not_ready(
+    here: Site, monkeypatch: pytest.MonkeyPatch, master: str, executors: list[str], fine: bool
+) -> None:
+    """A driver alone moves no record; only in local mode does it do the work itself."""
+
+    def answer(address: str, _kind: type[Unreachable]) -> list[dict[str, object]]:
+        if address.endswith("/executors"):
+            return [{"id": name, "isActive": True} for name in executors]
+        return [{"id": "app-1"}]
+
+    monkeypatch.setattr(probes, "_json", answer)
+    settings = here.settings.model_copy(update={"spark_master": master})
+    if fine:
+        probes.spark_job(settings, 0.0)
+    else:
+        with pytest.raises(Unreachable, match="no executor"):
+            probes.spark_job(settings, 0.0)

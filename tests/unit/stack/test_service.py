@@ -1,0 +1,42 @@
+"""A service as plain data: its script, its fingerprint, its files."""
+
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from penstock.stack.service import ConfigFile, Service, render
+
+
+def _service(**changes: object) -> Service:
+    plain = Service("echo", "Echo", "1", ("/bin/sh", "-c", 'printf "%s|" "$ODD" "$@"', "-", "a b"), lambda *_: None)
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("odd", ["100%", "it's", 'a "b"', "$HOME `id`", "two\nlines", "ü"])
+def test_script_keeps_every_character(tmp_path: Path, odd: str) -> None:
+    """Whatever a value holds, the process gets exactly that."""
+    script = tmp_path / "script"
+    script.write_text(_service(env={"ODD": odd}).script(), encoding="utf-8")
+    result = subprocess.run(["/bin/sh", script], capture_output=True, text=True, check=True, encoding="utf-8")
+    assert result.stdout == f"{odd}|a b|"
+
+
+def test_fingerprint_follows_what_a_restart_would_change() -> None:
+    """Command, environment and files count; the hint does not."""
+    before = _service().fingerprint
+    assert _service(hint="other").fingerprint == before
+    changed = [
+        _service(command=("true",)),
+        _service(env={"A": "1"}),
+        _service(files=(ConfigFile(Path("/x"), "text"),)),
+        _service(version="2"),
+    ]
+    assert len({before, *(service.fingerprint for service in changed)}) == 5
+
+
+def test_a_template_without_its_value_is_an_error() -> None:
+    """A forgotten value is not rendered as nothing."""
+    with pytest.raises(KeyError):
+        render("zookeeper.properties", data="/d")

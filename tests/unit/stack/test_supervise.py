@@ -1,0 +1,114 @@
+"""What supervisord is told, and how it is spoken with."""
+
+import configparser
+import socket
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from penstock.errors import StackError
+from penstock.stack import catalog, supervise
+from penstock.stack.layout import Layout
+from penstock.stack.site import Site
+from penstock.stack.supervise import Supervisor
+
+
+def _written(layout: Layout, here: Site) -> configparser.RawConfigParser:
+    Supervisor(layout).configure(catalog.services(here))
+    parser = configparser.RawConfigParser()
+    parser.read_string((layout.run / "supervisord.conf").read_text(encoding="utf-8"))
+    return parser
+
+
+def test_each_service_is_a_program_that_waits(here: Site) -> None:
+    """Every service is known to the supervisor, started only on demand, and started again when it dies."""
+    found = _written(here.layout, here)
+    programs = {name.removeprefix("program:"): found[name] for name in found if name.startswith("program:")}
+    assert set(programs) == set(catalog.services(here))
+    assert {program["autostart"] for program in programs.values()} == {"false"}
+    assert {program["autorestart"] for program in programs.values()} == {"true"}
+
+
+def test_configuration_is_private_and_holds_no_secret(here: Site) -> None:
+    """The configuration names scripts; secrets stay in those."""
+    _written(here.layout, here)
+    file = here.layout.run / "supervisord.conf"
+    assert file.stat().st_mode & 0o077 == 0
+    assert not [secret for secret in here.secrets.values() if secret in file.read_text(encoding="utf-8")]
+
+
+def test_a_percent_sign_is_escaped(here: Site, tmp_path: Path) -> None:
+    """In supervisord's configuration % starts an expansion; in a path it is a character."""
+    layout = Layout(tmp_path / "50% off", tmp_path)
+    found = _written(layout, replace(here, layout=layout))
+    assert "50%% off" in found["program:kafka"]["command"]
+    assert "50%% off" in found["supervisord"]["logfile"]
+
+
+def test_a_path_with_a_space_stays_one_word(here: Site, tmp_path: Path) -> None:
+    """A home with a space in its name is not split into two arguments."""
+    import shlex
+
+    layout = Layout(tmp_path / "my home", tmp_path)
+    command = _written(layout, replace(here, layout=layout))["program:kafka"]["command"]
+    assert shlex.split(command) == [str(supervise.script_path(layout, "kafka"))]
+
+
+def test_a_long_home_gets_a_short_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel takes 107 characters for a socket's path, whatever the home's is."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/1000")
+    long = Path("/") / ("x" * 120) / "run"
+    assert len(str(supervise.socket_path(long))) < 80
+    assert supervise.socket_path(long) != supervise.socket_path(long.parent / "y")
+    assert supervise.socket_path(Path("/short/run")) == Path("/short/run/supervisor.sock")
+
+
+def test_services_inherit_no_configuration_of_their_own() -> None:
+    """What the user's shell sets for Airflow, Spark, Java or Python does not reach the services; a proxy does."""
+    shell = {
+        "AIRFLOW_HOME": "x",
+        "JAVA_TOOL_OPTIONS": "x",
+        "PENSTOCK_HOME": "x",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "SPARK_HOME": "x",
+        "HTTPS_PROXY": "http://proxy",
+        "PATH": "/bin",
+    }
+    assert supervise.inherited(shell) == {"HTTPS_PROXY": "http://proxy", "PATH": "/bin"}
+
+
+def test_no_supervisor_is_no_error(here: Site) -> None:
+    """Before the first start nothing runs, and asking is harmless."""
+    supervisor = Supervisor(here.layout)
+    assert (supervisor.pid(), supervisor.processes()) == (0, {})
+
+
+def test_a_slow_supervisor_is_not_a_missing_one(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Were it taken for missing, its services would be ended as orphans."""
+    monkeypatch.setattr(supervise, "ANSWER_TIMEOUT_S", 0.1)
+    supervisor = Supervisor(here.layout)
+    supervisor.socket.parent.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.bind(str(supervisor.socket))
+        deaf.listen()
+        with pytest.raises(StackError, match="gave no answer"):
+            supervisor.pid()
+
+
+def test_one_change_at_a_time(here: Site) -> None:
+    """A second command waits for the first, and says so."""
+    said, order = threading.Event(), []
+
+    def second() -> None:
+        with supervise.alone(here.layout, said.set):
+            order.append("second")
+
+    with supervise.alone(here.layout, lambda: None):
+        thread = threading.Thread(target=second)
+        thread.start()
+        assert said.wait(5)
+        order.append("first")
+    thread.join(5)
+    assert order == ["first", "second"]

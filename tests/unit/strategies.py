@@ -1,0 +1,83 @@
+"""Records, made by hypothesis."""
+
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+from hypothesis import strategies as st
+
+from penstock.pipelines.users import User
+from tests.unit.records import Everything
+
+_DAY = timedelta(days=1)
+
+zones = st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+"""Offsets of whole minutes: RFC 3339 has no others."""
+
+
+def _in_zone(moment: datetime, zone: timezone) -> datetime:
+    return moment.replace(tzinfo=UTC).astimezone(zone)
+
+
+moments = st.one_of(
+    st.datetimes(timezones=st.just(UTC)),
+    st.builds(_in_zone, st.datetimes(datetime.min + _DAY, datetime.max - _DAY), zones),
+)
+"""Moments of the years 1 to 9999 by UTC, in UTC or in another zone."""
+
+
+def _words(max_size: int, min_size: int = 1) -> st.SearchStrategy[str]:
+    return st.text(min_size=min_size, max_size=max_size)
+
+
+_solid = st.text(st.characters(codec="utf-8", exclude_categories=["Z", "C"], exclude_characters="@"), min_size=1)
+
+
+def users(when: st.SearchStrategy[datetime] = moments) -> st.SearchStrategy[User]:
+    """Users that keep the contract."""
+    return st.builds(
+        User,
+        id=st.uuids(),
+        first_name=_words(500),
+        last_name=_words(500),
+        gender=st.sampled_from(["female", "male"]),
+        address=_words(2000),
+        post_code=_words(20),
+        email=st.builds("{}@{}".format, _solid, _solid),
+        username=_words(500),
+        dob=when,
+        registered_date=when,
+        phone=_words(50),
+        picture=st.builds("https://{}".format, _solid),
+        nationality=st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ", min_size=2, max_size=2),
+    )
+
+
+def everything(when: st.SearchStrategy[datetime] = moments) -> st.SearchStrategy[Everything]:
+    """Records with every type."""
+    numbers: dict[str, Any] = {
+        "text": _words(50, 0),
+        "id": st.uuids(),
+        "moment": when,
+        "small": st.integers(-(2**31), 2**31 - 1),
+        "big": st.integers(-(2**63), 2**63 - 1),
+        "ratio": st.floats(allow_nan=False, allow_infinity=False),
+        "flag": st.booleans(),
+    }
+    return st.builds(
+        Everything,
+        **numbers,
+        other_id=st.uuids(),
+        **{f"maybe_{name}": st.none() | strategy for name, strategy in numbers.items()},
+    )
+
+
+def to_ms(moment: datetime) -> datetime:
+    """The moment without what is less than a millisecond."""
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)

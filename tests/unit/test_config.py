@@ -1,0 +1,185 @@
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from penstock import config
+from penstock.config import PREFIX, Settings, read
+from penstock.errors import WrongSettings
+
+
+def test_a_setting_is_read_from_its_variable(monkeypatch):
+    """PENSTOCK_ and the name in capitals sets a setting; other variables do not."""
+    monkeypatch.setenv("PENSTOCK_WIRE_FORMAT", "avro")
+    monkeypatch.setenv("PENSTOCK_KAFKA_PARTITIONS", "12")
+    monkeypatch.setenv("PENSTOCK_NO_SUCH_SETTING", "x")
+    monkeypatch.setenv("KAFKA_PARTITIONS", "7")
+    settings = config.load()
+    assert (settings.wire_format, settings.kafka_partitions) == ("avro", 12)
+
+
+def test_settings_are_read_once(monkeypatch):
+    """`load` gives the same settings all through a process."""
+    before = config.load()
+    monkeypatch.setenv("PENSTOCK_WIRE_FORMAT", "avro")
+    assert config.load() is before
+
+
+def test_an_override_is_stronger_than_a_variable(monkeypatch):
+    """What is given in code counts more than the environment."""
+    monkeypatch.setenv("PENSTOCK_WIRE_FORMAT", "avro")
+    assert read(wire_format="json").wire_format == "json"
+
+
+def test_addresses_follow_the_ports():
+    """Addresses that are not set point at the local stack's ports that are in force."""
+    settings = read(kafka_port=19092, registry_port=18081, spark_port=17077, airflow_port=18080)
+    assert settings.kafka_bootstrap == "127.0.0.1:19092"
+    assert settings.registry_url == "http://127.0.0.1:18081/apis/ccompat/v7"
+    assert settings.spark_master == "spark://127.0.0.1:17077"
+    assert settings.airflow_url == "http://127.0.0.1:18080"
+
+
+def test_an_address_that_is_set_stands():
+    """A cluster of one's own is a set of addresses."""
+    settings = read(kafka_bootstrap="k1:9093,k2:9093", kafka_port=19092)
+    assert settings.kafka_bootstrap == "k1:9093,k2:9093"
+
+
+def test_the_local_stack_has_the_usual_ports():
+    """The ports that users know do not change by accident, and no two are the same."""
+    ports = read().ports()
+    assert {name: ports[name] for name in ("kafka_port", "zookeeper_port", "registry_port", "cassandra_port")} == {
+        "kafka_port": 9092,
+        "zookeeper_port": 2181,
+        "registry_port": 8081,
+        "cassandra_port": 9042,
+    }
+    assert (ports["spark_port"], ports["spark_ui_port"], ports["airflow_port"]) == (7077, 9090, 8080)
+    assert len(set(ports.values())) == len(ports)
+
+
+def test_every_wrong_variable_is_named(monkeypatch):
+    """All that is wrong is told at once, by variable, with what would be right."""
+    monkeypatch.setenv("PENSTOCK_KAFKA_PARTITIONS", "none")
+    monkeypatch.setenv("PENSTOCK_WIRE_FORMAT", "xml")
+    monkeypatch.setenv("PENSTOCK_CASSANDRA_TIMEOUT_S", "0")
+    with pytest.raises(WrongSettings) as wrong:
+        config.load()
+    message = wrong.value.message
+    for part in (
+        "PENSTOCK_KAFKA_PARTITIONS: ",
+        "PENSTOCK_WIRE_FORMAT: ",
+        "'json' or 'avro'",
+        "PENSTOCK_CASSANDRA_TIMEOUT_S",
+    ):
+        assert part in message
+    assert wrong.value.exit_code == 2
+
+
+def test_a_wrong_port_is_named_alone(monkeypatch):
+    """A wrong port makes no second error of the address that follows from it."""
+    monkeypatch.setenv("PENSTOCK_KAFKA_PORT", "70000")
+    with pytest.raises(WrongSettings) as wrong:
+        read()
+    assert wrong.value.message.startswith("PENSTOCK_KAFKA_PORT: ")
+    assert ";" not in wrong.value.message
+
+
+def test_a_wrong_secret_is_not_shown(monkeypatch):
+    """What is wrong is named without any value that was set."""
+    monkeypatch.setenv("PENSTOCK_KAFKA_PASSWORD", "hunter2")
+    monkeypatch.setenv("PENSTOCK_KAFKA_SECURITY_PROTOCOL", "SASL_SSL")
+    with pytest.raises(WrongSettings, match="kafka_username is needed") as wrong:
+        read()
+    assert "hunter2" not in str(wrong.value)
+    assert wrong.value.__cause__ is None
+
+
+def test_a_port_that_is_set_twice_names_both():
+    """Two services cannot have one port; the error names both settings."""
+    with pytest.raises(WrongSettings, match="registry_port and kafka_port are both 9092"):
+        read(registry_port=9092)
+
+
+@pytest.mark.parametrize("name", ["CACHE", "KAFKA_CA_FILE", "CASSANDRA_CA_FILE", "KAFKA_PARTITIONS", "PIPELINE"])
+def test_an_empty_variable_is_one_that_is_not_set(monkeypatch, name):
+    """`PENSTOCK_X=`, as in an env file, leaves X at its default."""
+    default = getattr(read(), name.lower())
+    monkeypatch.setenv(PREFIX + name, "")
+    assert getattr(read(), name.lower()) == default
+
+
+def test_paths_are_absolute(monkeypatch, tmp_path):
+    """A path means the same in every process, whatever folder that works in."""
+    monkeypatch.chdir(tmp_path)
+    settings = read(
+        home="here", cache="~/jars", kafka_ca_file="ca.pem", cassandra_ca_file="/etc/ca.pem", pipeline="mine.py"
+    )
+    assert settings.home == tmp_path / "here"
+    assert settings.cache == Path.home() / "jars"
+    assert settings.kafka_ca_file == tmp_path / "ca.pem"
+    assert settings.cassandra_ca_file == Path("/etc/ca.pem")
+    assert settings.pipeline == str(tmp_path / "mine.py")
+
+
+def test_the_checkpoint_lies_in_home_unless_set(tmp_path):
+    """The job's place is kept with the other data."""
+    assert read(home=tmp_path).checkpoint == str(tmp_path / "data" / "checkpoint")
+    assert read(spark_checkpoint="s3://b/c").checkpoint == "s3://b/c"
+
+
+def test_secrets_are_hidden():
+    """No password shows in what is printed or logged of settings."""
+    settings = read(kafka_password="one-secret", cassandra_password="two-secret", airflow_password="three-secret")
+    assert "secret'" not in repr(settings)
+    assert "-secret" not in f"{settings}{settings!r}{dict(settings)}"
+    assert settings.kafka_password.get_secret_value() == "one-secret"
+
+
+def test_secrets_are_secret():
+    """Every setting that is called a password is kept as one."""
+    names = [name for name in Settings.model_fields if "password" in name]
+    assert names
+    assert all("SecretStr" in str(Settings.model_fields[name].annotation) for name in names)
+
+
+def test_settings_cannot_be_changed():
+    """What was checked at start stays so, and can be the key of a cache."""
+    settings = read()
+    with pytest.raises(ValidationError):
+        settings.kafka_port = 1
+    assert hash(settings) == hash(read())
+
+
+def test_every_setting_is_described():
+    """docs/config.md has a meaning for each."""
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "kafka_password": st.text(st.characters(codec="ascii", exclude_characters="\0"), min_size=1),
+            "source_url": st.sampled_from(["http://a/?x=1&y=2", "https://ü.example/"]),
+            "log_json": st.booleans(),
+            "cassandra_keyspace": st.sampled_from(["", "mine"]),
+            "cache": st.sampled_from([None, "/var/cache"]),
+            "spark_wait_s": st.floats(0.001, 1e6),
+            "kafka_port": st.integers(10_000, 65_535),
+        },
+    )
+)
+def test_a_child_process_reads_the_same_settings(overrides):
+    """Settings given to a child as environment variables, or as text, are the same settings there, secrets too."""
+    settings = read(**overrides)
+    assert read(**settings.plain()) == settings
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.environment().items():
+            patch.setenv(name, value)
+        assert read() == settings
+        assert set(settings.environment()) <= set(os.environ)

@@ -1,0 +1,127 @@
+"""The DAG's file with stand-ins for Airflow: importing the real one takes seconds, and integration tests do."""
+
+import ast
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+from penstock import config
+from penstock.errors import KafkaUnreachable
+from penstock.pipeline import ingest
+from penstock.pipelines.users import PIPELINE
+
+FILE = Path(__file__).parents[2] / "dags" / "kafka_producer.py"
+
+
+def keep(name: str, made: dict):
+    """A stand-in for one of Airflow's decorators: keeps its arguments, and gives the function."""
+
+    def decorator(**arguments):
+        made[name] = arguments
+        return lambda function: function
+
+    return decorator
+
+
+@pytest.fixture
+def dag(monkeypatch):
+    """The DAG's module, and what it told Airflow."""
+    made: dict = {}
+    sdk = ModuleType("airflow.sdk")
+    sdk.Asset = lambda name: SimpleNamespace(name=name)
+    sdk.Param = lambda default, **schema: SimpleNamespace(default=default, **schema)
+    sdk.dag, sdk.task = keep("dag", made), keep("task", made)
+    sdk.exceptions = ModuleType("airflow.sdk.exceptions")
+    sdk.exceptions.AirflowFailException = GiveUp
+    for module in (ModuleType("airflow"), sdk, sdk.exceptions):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(ingest, "run", lambda *arguments: made["runs"].append(arguments) or Told())
+    spec = spec_from_file_location("kafka_producer", FILE)
+    module = module_from_spec(spec)
+    made["runs"] = []
+    spec.loader.exec_module(module)
+    made["runs"].clear()  # where Airflow would note the task, the stand-in runs it
+    return module, made
+
+
+class GiveUp(Exception):
+    """Stands for Airflow's AirflowFailException: no more attempts."""
+
+
+class Told:
+    """Stands for a run's summary."""
+
+    def as_dict(self):
+        return {"asked": 5}
+
+
+def test_the_file_is_short_and_imports_nothing_heavy():
+    """At most 60 lines, and at import nothing of penstock's: the DAG is parsed again and again."""
+    text = FILE.read_text()
+    assert len([line for line in text.splitlines() if line.strip()]) <= 60
+    imported = {
+        alias.name if isinstance(node, ast.Import) else node.module
+        for node in ast.parse(text).body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    assert imported == {"datetime", "typing", "pendulum", "airflow.sdk", "airflow.sdk.exceptions"}
+
+
+def test_the_dag_runs_daily_without_catching_up(dag):
+    """The names and the schedule are the user's."""
+    module, made = dag
+    assert module.user_automation.__name__ == "user_automation"
+    assert module.stream_data.__name__ == "stream_data"
+    assert (made["dag"]["schedule"], made["dag"]["catchup"]) == ("@daily", False)
+
+
+def test_the_task_is_tried_again_later_and_later(dag):
+    """Retries with back-off; its outlet is the topic."""
+    _, made = dag
+    assert made["task"]["retries"] > 0
+    assert made["task"]["retry_exponential_backoff"] is True
+    assert [asset.name for asset in made["task"]["outlets"]] == ["users_created"]
+
+
+def test_every_parameter_is_one_of_an_order(dag):
+    """What can be given to the DAG is what a run can be asked for; as they stand, they ask for 500 records."""
+    module, _ = dag
+    parameters = {name: one.default for name, one in module.PARAMETERS.items()}
+    assert ingest.Order(run_id="r", **parameters).asked == 500
+
+
+def test_the_task_runs_what_it_is_asked_for(dag):
+    """The task's run id and parameters are the order's; what the run says is the task's return value."""
+    module, made = dag
+    assert module.stream_data(params={"records": 5, "source_url": None}, run_id="manual__1") == {"asked": 5}
+    ((_, pipeline, order),) = made["runs"]
+    assert pipeline is PIPELINE
+    assert order == ingest.Order(run_id="manual__1", records=5)
+
+
+def test_a_call_that_is_wrong_is_not_tried_again(dag, monkeypatch):
+    """What another attempt would not mend fails the task at once, with what is wrong."""
+    module, _ = dag
+    monkeypatch.setattr(ingest, "run", lambda _settings, _pipeline, order: order.asked)
+    with pytest.raises(GiveUp, match="either `records`, or `seconds` and `rate`"):
+        module.stream_data(params={"records": None}, run_id="r")
+    monkeypatch.setenv("PENSTOCK_KAFKA_PORT", "x")
+    config.load.cache_clear()
+    with pytest.raises(GiveUp, match="PENSTOCK_KAFKA_PORT"):
+        module.stream_data(params={"records": 1}, run_id="r")
+
+
+def test_any_other_error_is_tried_again(dag, monkeypatch):
+    """A service that is away may be back at the next attempt: the error stays as it is."""
+    module, _ = dag
+
+    def run(*_):
+        raise KafkaUnreachable("away")
+
+    monkeypatch.setattr(ingest, "run", run)
+    with pytest.raises(KafkaUnreachable):
+        module.stream_data(params={"records": 1}, run_id="r")

@@ -1,0 +1,52 @@
+import inspect
+import pickle
+
+import pytest
+
+from penstock import errors
+from penstock.errors import KafkaUnreachable, PenstockError, PortTaken, Unreachable, WrongUse
+
+KINDS = [one for _, one in inspect.getmembers(errors, inspect.isclass) if issubclass(one, PenstockError)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_error_pickles(kind):
+    """An error can come from a Spark worker or an Airflow task as it was raised: kind, message, hint and facts."""
+    error = pickle.loads(pickle.dumps(kind("it broke", hint="mend it", port=9092)))
+    assert (type(error), error.message, error.hint, error.port) == (kind, "it broke", "mend it", 9092)
+    assert str(error) == "it broke\n  try: mend it"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_error_without_a_message_says_what_its_class_says(kind):
+    """The docstring of its class is an error's default message."""
+    assert str(kind()) == inspect.getdoc(kind)
+    assert kind().hint == ""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_exit_code_follows_from_the_branch(kind):
+    """Wrong use is 2, a service that is away 3, all else 1."""
+    expected = 2 if issubclass(kind, WrongUse) else 3 if issubclass(kind, Unreachable) else 1
+    assert kind.exit_code == expected
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_tree_in_the_docstring_is_whole(kind):
+    """Every error is drawn in the module's tree."""
+    assert kind.__name__ in inspect.getdoc(errors)
+
+
+def test_facts_are_attributes():
+    """What an error knows is read as attributes; what it does not know is no attribute."""
+    error = PortTaken(port=9092)
+    assert error.port == 9092
+    with pytest.raises(AttributeError):
+        _ = error.pid
+
+
+def test_an_error_keeps_its_cause():
+    """An error raised from another still tells of it."""
+    with pytest.raises(KafkaUnreachable) as raised:
+        raise KafkaUnreachable("away") from TimeoutError("late")
+    assert isinstance(raised.value.__cause__, TimeoutError)

@@ -1,0 +1,35 @@
+import inspect
+
+import pytest
+from cassandra.cluster import Cluster, ResponseFuture, Session
+from cassandra.metadata import Metadata
+from confluent_kafka import Consumer, Producer
+
+from penstock.broker.registry import Registry
+from tests.unit import fakes
+
+
+@pytest.mark.parametrize(
+    ("fake", "real"),
+    [
+        (fakes.FakeProducer, Producer),
+        (fakes.FakeConsumer, Consumer),
+        (fakes.FakeSession, Session),
+        (fakes.FakeFuture, ResponseFuture),
+        (fakes.FakeCluster, Cluster),
+        (fakes.FakeMetadata, Metadata),
+        (fakes.FakeRegistry, Registry),
+    ],
+)
+def test_calls_of_a_fake_are_calls_of_the_real_one(fake, real):
+    """A fake has no public call that the real one does not have, and takes no arguments that it does not take."""
+    for name, call in inspect.getmembers(fake, inspect.isfunction):
+        if name.startswith("_"):
+            continue
+        assert hasattr(real, name), f"{real.__name__} has no {name}"
+        try:
+            known = inspect.signature(getattr(real, name)).parameters
+        except ValueError:  # written in C
+            continue
+        if not any(one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD) for one in known.values()):
+            assert set(inspect.signature(call).parameters) <= set(known), name

@@ -1,0 +1,41 @@
+import json
+
+import pytest
+
+from penstock import log
+
+
+def test_events_go_to_stderr_as_lines_for_people(capsys):
+    """An event is one line with its name and fields, on stderr; stdout is for results."""
+    log.configure("INFO")
+    log.get_logger("x").info("run_finished", produced=5)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert len(shown.err.splitlines()) == 1
+    assert "run_finished" in shown.err
+    assert "produced=5" in shown.err
+
+
+def test_events_go_to_stderr_as_json_for_machines(capsys):
+    """With `json` an event is an object: name, level, time, fields; an exception is in it too."""
+    log.configure("INFO", json=True)
+    try:
+        int("no good")
+    except ValueError:
+        log.get_logger("x").exception("query_failed", batch=5)
+    (line,) = capsys.readouterr().err.splitlines()
+    event = json.loads(line)
+    assert (event["event"], event["level"], event["batch"]) == ("query_failed", "error", 5)
+    assert event["timestamp"].endswith("Z")
+    assert "ValueError: invalid literal" in event["exception"]
+
+
+@pytest.mark.parametrize(("level", "shown"), [("DEBUG", 3), ("INFO", 2), ("WARNING", 1), ("ERROR", 0)])
+def test_what_is_below_the_level_is_not_told(capsys, level, shown):
+    """Only events of at least the level are shown."""
+    log.configure(level)
+    logger = log.get_logger("x")
+    logger.debug("one")
+    logger.info("two")
+    logger.warning("three")
+    assert len(capsys.readouterr().err.splitlines()) == shown

@@ -1,0 +1,77 @@
+import pytest
+import stamina
+
+from penstock.errors import CassandraUnreachable, KafkaUnreachable, WrongUse
+from penstock.retry import bounded, wait_until
+
+
+class Probe:
+    """Raises each of `errors` once, then answers."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+
+    def __call__(self) -> str:
+        if self.errors:
+            raise self.errors.pop(0)
+        return "ready"
+
+
+def test_a_wait_ends_with_the_answer(clock):
+    """`wait_until` asks again at its pace until there is an answer, and gives that."""
+    assert wait_until(Probe(KafkaUnreachable(), KafkaUnreachable()), timeout_s=10, every_s=2, what="Kafka") == "ready"
+    assert clock.slept_s == [2, 2]
+
+
+def test_an_answer_at_once_is_not_waited_for(clock):
+    """What is there is given at once."""
+    assert wait_until(Probe(), timeout_s=10, what="Kafka") == "ready"
+    assert clock.slept_s == []
+
+
+def test_a_wait_that_fails_says_what_was_waited_for(clock):
+    """At its end a wait raises the probe's own kind of error, with the name, the time and the last answer."""
+    probe = Probe(*[KafkaUnreachable("refused", hint="start it")] * 9, CassandraUnreachable("no"))
+    with pytest.raises(KafkaUnreachable, match="Kafka: not ready after 3 s; last answer: refused") as failed:
+        wait_until(probe, timeout_s=3, every_s=1, what="Kafka")
+    assert failed.value.hint == "start it"
+    assert sum(clock.slept_s) == 3
+
+
+def test_a_hint_of_the_caller_is_the_better_one(clock):
+    """A hint that is given replaces the probe's."""
+    with pytest.raises(KafkaUnreachable) as failed:
+        wait_until(Probe(KafkaUnreachable(hint="a")), timeout_s=0, what="Kafka", hint="b")
+    assert failed.value.hint == "b"
+
+
+def test_another_error_is_not_waited_out(clock):
+    """Only what is unreachable may become reachable."""
+    with pytest.raises(WrongUse):
+        wait_until(Probe(WrongUse()), timeout_s=10, what="Kafka")
+    assert clock.slept_s == []
+
+
+def attempts_of(attempts: int, error: Exception, on=KafkaUnreachable) -> int:
+    made = []
+
+    def call() -> None:
+        for attempt in bounded(on, attempts=attempts, timeout_s=10):
+            with attempt:
+                made.append(attempt)
+                raise error
+
+    with stamina.set_testing(True, attempts=100, cap=True), pytest.raises(type(error)):
+        call()
+    return len(made)
+
+
+def test_attempts_are_bounded():
+    """A block is tried so many times and no more; then its own error is raised."""
+    assert attempts_of(3, KafkaUnreachable("still")) == 3
+
+
+def test_only_what_is_named_is_tried_again():
+    """An error that is not worth another attempt is raised at once."""
+    assert attempts_of(3, WrongUse()) == 1
+    assert attempts_of(3, WrongUse(), on=lambda error: isinstance(error, WrongUse)) == 3
