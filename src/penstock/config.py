@@ -154,7 +154,7 @@ class Settings(BaseSettings):
     @property
     def checkpoint(self) -> str:
         """Where the Spark job keeps its place."""
-        return self.spark_checkpoint or str(self.home / "data" / "checkpoint")
+        return self.spark_checkpoint or str(self.home / "data" / f"checkpoint-{self.coordination}")
 
     def plain(self) -> dict[str, str]:
         """These settings as text by name, to build them again elsewhere. Holds secrets: never log it."""

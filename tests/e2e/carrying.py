@@ -34,9 +34,9 @@ def carry(
     settings = config.read(
         **{name.removeprefix("PENSTOCK_").lower(): value for name, value in (stack.environment | environment).items()}
     )
-    with spark_job(stack, settings, environment, work):
+    with spark_job(stack, environment, work) as job:
         run_dag(stack, environment, work, api)
-        wait_until(lambda: _all_covered(settings), timeout_s=120, what="every user to be stored")
+        wait_until(lambda: _all_covered(settings, job), timeout_s=120, what="every user to be stored")
     found = pipelines.of(settings)
     with cassandra.connected(settings) as session:
         rows = session.execute(f"SELECT * FROM {found.keyspace}.{found.table}")
@@ -44,7 +44,7 @@ def carry(
 
 
 @contextmanager
-def spark_job(stack: Stack, settings: Settings, environment: dict[str, str], work: Path) -> Iterator[None]:
+def spark_job(stack: Stack, environment: dict[str, str], work: Path) -> Iterator["subprocess.Popen[bytes]"]:
     """spark_stream.py on the stack's standalone master; SIGTERM at the end must stop it in peace."""
     service = catalog.services(site.read(stack.settings))["spark-job"]
     log = work / "spark-job.log"
@@ -57,7 +57,7 @@ def spark_job(stack: Stack, settings: Settings, environment: dict[str, str], wor
             stderr=subprocess.STDOUT,
         )
     try:
-        yield
+        yield job
     finally:
         job.send_signal(signal.SIGTERM)
         code = job.wait(90)
@@ -93,7 +93,8 @@ def run_dag(stack: Stack, environment: dict[str, str], work: Path, api: str) -> 
         assert done.returncode == 0, f"{command}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
 
 
-def _all_covered(settings: Settings) -> None:
+def _all_covered(settings: Settings, job: "subprocess.Popen[bytes]") -> None:
+    assert job.poll() is None, "the Spark job ended"
     topic = pipelines.of(settings).topic
     spans = topics.spans(settings, topic)
     with cassandra.connected(settings) as session:

@@ -13,9 +13,10 @@ from tests.e2e.test_demo import check_rows_against_api
 
 @pytest.fixture(scope="module")
 def zookeeper_stack() -> Iterator[Stack]:
-    """Kafka with ZooKeeper, and what the pipeline needs beside it."""
-    services = ("kafka", "registry", "cassandra", "spark-worker")
-    yield from fresh_stack("test-zookeeper", 20_000, "--coordination", "zookeeper", *services)
+    """Kafka with ZooKeeper, and what the pipeline needs beside it; its own Spark job ran, and gave its cores back."""
+    for stack in fresh_stack("test-zookeeper", 20_000, "--coordination", "zookeeper", "spark-job"):
+        assert stack.cli("down", "spark-job").returncode == 0
+        yield stack
 
 
 def test_zookeeper_coordinates_kafka(zookeeper_stack: Stack) -> None:

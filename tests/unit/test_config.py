@@ -128,7 +128,7 @@ def test_paths_are_absolute(monkeypatch, tmp_path):
 
 def test_the_checkpoint_lies_in_home_unless_set(tmp_path):
     """The job's place is kept with the other data."""
-    assert read(home=tmp_path).checkpoint == str(tmp_path / "data" / "checkpoint")
+    assert read(home=tmp_path).checkpoint == str(tmp_path / "data" / "checkpoint-kraft")
     assert read(spark_checkpoint="s3://b/c").checkpoint == "s3://b/c"
 
 

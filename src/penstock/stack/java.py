@@ -20,7 +20,7 @@ for argument do
   shift
   [ "$argument" = "--add-modules=jdk.incubator.vector" ] || set -- "$@" "$argument"
 done
-exec '{java}' "$@"
+exec '{java}' '{temporary}' "$@"
 """
 
 
@@ -86,6 +86,11 @@ def spark_home(layout: Layout) -> Path:
     return layout.run / "spark-java"
 
 
-def spark_wrapper(java: Java) -> str:
+def spark_wrapper(layout: Layout, java: Java) -> str:
     """A script that runs `java` without the incubator module that Spark names and not each runtime has."""
-    return _WITHOUT_INCUBATOR.format(java=java.command)
+    return _WITHOUT_INCUBATOR.format(java=java.command, temporary=temporary(layout))
+
+
+def temporary(layout: Layout) -> str:
+    """The option that keeps a Java's temporary files in the home."""
+    return f"-Djava.io.tmpdir={layout.temporary}"

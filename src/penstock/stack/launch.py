@@ -39,6 +39,8 @@ def up(settings: Settings, names: Iterable[str] = (), report: Report = silent) -
         _settle(supervisor, everything, wanted, report)
         running = {name for name, process in supervisor.processes().items() if process.alive}
         ports.check(here.settings, [service for service in wanted if service.name not in running])
+        if not supervisor.pid():
+            shutil.rmtree(here.layout.temporary, ignore_errors=True)
         supervisor.configure(everything)
         supervisor.launch(os.environ)
         _start_all(Starter(here, supervisor, report), wanted)

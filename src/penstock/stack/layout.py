@@ -34,6 +34,11 @@ class Layout:
         return self.home / "run"
 
     @property
+    def temporary(self) -> Path:
+        """Where Java unpacks its native libraries, which a killed one leaves behind."""
+        return self.run / "tmp"
+
+    @property
     def jars(self) -> Path:
         """Installed jars, one folder per group."""
         return self.home / "jars"

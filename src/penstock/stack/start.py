@@ -66,7 +66,7 @@ class Starter:
                     jars.install(self.site.layout, group, check=self.check_cancelled)
 
     def _render(self, service: Service) -> None:
-        for folder in service.folders:
+        for folder in (*service.folders, self.site.layout.temporary):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._locks["files"]:
             for file in service.files:

@@ -6,6 +6,7 @@ import pytest
 
 from penstock.errors import InstallFailed
 from penstock.stack import java
+from penstock.stack.site import Site
 
 
 def _fake(folder: Path, version: str) -> Path:
@@ -57,7 +58,7 @@ def test_a_broken_java_is_no_java(tmp_path: Path) -> None:
     assert java.inspect(tmp_path / "absent", "PATH") is None
 
 
-def test_spark_wrapper_drops_only_the_incubator(tmp_path: Path) -> None:
+def test_spark_wrapper_drops_only_the_incubator(tmp_path: Path, here: Site) -> None:
     """Spark's own extra module is left out, every other argument arrives as it was."""
     import subprocess
 
@@ -66,7 +67,7 @@ def test_spark_wrapper_drops_only_the_incubator(tmp_path: Path) -> None:
     real.write_text('#!/bin/sh\nprintf "%s|" "$@"\n')
     real.chmod(0o755)
     wrapper = tmp_path / "wrapper"
-    wrapper.write_text(java.spark_wrapper(java.Java(tmp_path / "real", 17, "PATH")))
+    wrapper.write_text(java.spark_wrapper(here.layout, java.Java(tmp_path / "real", 17, "PATH")))
     words = ["-cp", "a b", "--add-modules=jdk.incubator.vector", "Main", "$x"]
     said = subprocess.run(["/bin/sh", wrapper, *words], capture_output=True, text=True, check=True).stdout
-    assert said == "-cp|a b|Main|$x|"
+    assert said == f"-Djava.io.tmpdir={here.layout.temporary}|-cp|a b|Main|$x|"

@@ -2,7 +2,7 @@
 
 import json
 
-from penstock.stack import probes
+from penstock.stack import java, probes
 from penstock.stack.service import ConfigFile, Service, render
 from penstock.stack.site import Site
 
@@ -53,6 +53,7 @@ def _command(site: Site) -> tuple[str, ...]:
     run, jars, heap_mib = site.layout.run, site.layout.jars / "cassandra", site.settings.cassandra_heap_mib
     return (
         site.java.command,
+        java.temporary(site.layout),
         f"-javaagent:{jars / f'jamm-{_JAMM}.jar'}",
         f"-Xms{heap_mib // 2}m",
         f"-Xmx{heap_mib}m",

@@ -1,6 +1,6 @@
 """Kafka: one node that coordinates itself (KRaft), or an older one beside ZooKeeper."""
 
-from penstock.stack import probes
+from penstock.stack import java, probes
 from penstock.stack.service import ConfigFile, Service, Step, render
 from penstock.stack.site import Site
 
@@ -24,6 +24,7 @@ def services(site: Site) -> list[Service]:
 def _java(site: Site, group: str, heap_mib: int, *options: str) -> tuple[str, ...]:
     return (
         site.java.command,
+        java.temporary(site.layout),
         f"-Xms{min(heap_mib, 128)}m",
         f"-Xmx{heap_mib}m",
         "-XX:+UseG1GC",
@@ -43,9 +44,9 @@ def _log4j2(site: Site) -> ConfigFile:
 
 def _kafka(site: Site) -> Service:
     settings, data, config = site.settings, site.layout.data / "kafka", site.layout.run / "kafka.properties"
-    java = _java(site, "kafka", settings.kafka_heap_mib)
+    jvm = _java(site, "kafka", settings.kafka_heap_mib)
     cluster_id = site.secrets["kafka_cluster_id"]
-    format_ = (*java, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(config))
+    format_ = (*jvm, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(config))
     text = render("kafka.properties", data=data, port=settings.kafka_port, controller=settings.kafka_controller_port)
     return Service(
         name="kafka",
@@ -56,7 +57,7 @@ def _kafka(site: Site) -> Service:
         files=(ConfigFile(config, text + render("kafka-common.properties")), _log4j2(site)),
         folders=(data,),
         prepare=(Step("format", format_, done=data / "meta.properties"),),
-        command=(*java, "kafka.Kafka", str(config)),
+        command=(*jvm, "kafka.Kafka", str(config)),
         env={"MALLOC_ARENA_MAX": "2"},
         directory=site.layout.run,
         probe=probes.kafka,

@@ -1,6 +1,6 @@
 """The schema registry: Apicurio, which keeps the schemas in Kafka and answers as Confluent's does."""
 
-from penstock.stack import probes
+from penstock.stack import java, probes
 from penstock.stack.service import Service
 from penstock.stack.site import Site
 
@@ -36,6 +36,7 @@ def services(site: Site) -> list[Service]:
 def _command(site: Site) -> tuple[str, ...]:
     return (
         site.java21.command,
+        java.temporary(site.layout),
         f"-Xmx{site.settings.registry_heap_mib}m",
         "-XX:+UseSerialGC",
         "-XX:TieredStopAtLevel=1",

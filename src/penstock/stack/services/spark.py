@@ -64,7 +64,7 @@ def files(site: Site) -> tuple[ConfigFile, ...]:
         ConfigFile(conf / "spark-defaults.conf", text),
         ConfigFile(conf / "daemon.options", render("spark-daemon.options")),
         ConfigFile(conf / "log4j2.properties", render("spark-log4j2.properties")),
-        ConfigFile(java.spark_home(site.layout) / "bin" / "java", java.spark_wrapper(site.java), 0o700),
+        ConfigFile(java.spark_home(site.layout) / "bin" / "java", java.spark_wrapper(site.layout, site.java), 0o700),
     )
 
 
@@ -73,6 +73,7 @@ def _daemon(site: Site, main: str, *arguments: str) -> tuple[str, ...]:
     return (
         site.java.command,
         f"-Xmx{site.settings.spark_daemon_heap_mib}m",
+        java.temporary(site.layout),
         "-XX:+UseSerialGC",
         "-XX:TieredStopAtLevel=1",
         f"@{_conf(site) / 'daemon.options'}",
