@@ -56,6 +56,13 @@ def main() -> None:
             raise
         typer.echo(f"penstock: {error}", err=True)
         sys.exit(error.exit_code)
+    except Exception as error:
+        if _debug["on"]:
+            raise
+        typer.echo(
+            f"penstock: {type(error).__name__}: {error}\n  try: the same with --debug before the command", err=True
+        )
+        sys.exit(1)
 
 
 def _configure_log() -> None:
