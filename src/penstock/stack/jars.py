@@ -166,7 +166,7 @@ def _place(file: Path, folder: Path) -> None:
             archive.extraction_filter = getattr(
                 tarfile, "data_filter", lambda member, _path: member
             )  # 3.11.4 has it first
-        archive.extractall(folder)  # noqa: S202  its sha256 is the lock's
+            archive.extractall(folder)  # noqa: S202  its sha256 is the lock's
         return
     try:
         (folder / file.name).hardlink_to(file)

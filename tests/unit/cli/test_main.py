@@ -105,9 +105,14 @@ def test_debug_shows_the_traceback(monkeypatch, failing):
     cli._debug["on"] = False
 
 
-def test_a_fault_of_our_own_keeps_its_traceback(monkeypatch, failing):
-    """What penstock did not raise on purpose is not dressed up as a message."""
-    failing(ZeroDivisionError())
+def test_a_fault_of_our_own_is_one_message_that_says_how_to_see_more(monkeypatch, failing, capsys):
+    """What penstock did not raise on purpose shows no traceback either, and names the option that does."""
+    failing(ZeroDivisionError("by nothing"))
     monkeypatch.setattr(sys, "argv", ["penstock", "rows"])
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(SystemExit) as ended:
         cli.main()
+    said = capsys.readouterr().err
+    assert ended.value.code == 1
+    assert "ZeroDivisionError: by nothing" in said
+    assert "--debug" in said
+    assert "Traceback" not in said
