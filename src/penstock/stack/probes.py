@@ -138,8 +138,11 @@ def spark_worker(settings: Settings, _started_s: float) -> None:
 
 
 def spark_job(settings: Settings, _started_s: float) -> None:
-    """The job's own API lists an executor that works for it."""
-    address = f"http://{LOOPBACK}:{settings.spark_job_ui_port}/api/v1/applications"
+    """The job's own page lists a query that streams, and an executor that works for it."""
+    page = f"http://{LOOPBACK}:{settings.spark_job_ui_port}"
+    if "Active Streaming Queries" not in _get(f"{page}/StreamingQuery/", Unreachable).text:
+        raise Unreachable("the Spark job does not stream yet")
+    address = f"{page}/api/v1/applications"
     for application in _json(address, Unreachable):
         executors = _json(f"{address}/{application['id']}/executors", Unreachable)
         local = settings.spark_master.startswith("local")

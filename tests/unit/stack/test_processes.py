@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import psutil
 import pytest
 
@@ -165,9 +166,17 @@ def test_a_job_without_executor_is_not_ready(
         return [{"id": "app-1"}]
 
     monkeypatch.setattr(probes, "_json", answer)
+    monkeypatch.setattr(probes, "_get", lambda *_: httpx2.Response(200, text="<a>Active Streaming Queries (1)</a>"))
     settings = here.settings.model_copy(update={"spark_master": master})
     if fine:
         probes.spark_job(settings, 0.0)
     else:
         with pytest.raises(Unreachable, match="no executor"):
             probes.spark_job(settings, 0.0)
+
+
+def test_a_job_that_does_not_stream_yet_is_not_ready(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its page answers as soon as Spark is up, and long before the first record could be read."""
+    monkeypatch.setattr(probes, "_get", lambda *_: httpx2.Response(200, text="<h3>Streaming Query Statistics</h3>"))
+    with pytest.raises(Unreachable, match="does not stream yet"):
+        probes.spark_job(here.settings, 0.0)
