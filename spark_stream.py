@@ -1,16 +1,11 @@
-"""The Spark job: Kafka topic users_created -> Cassandra table spark_streams.created_users.
-
-Run it with `./penstock up spark-job`, with `python spark_stream.py`, or with `spark-submit spark_stream.py`.
-"""
-
-import sys
+"""The Spark job, topic users_created to table created_users: `python spark_stream.py`, or by spark-submit."""
 
 from cassandra.cluster import Session
 from pyspark.sql import DataFrame, SparkSession
 
 from penstock import log, pipelines
 from penstock.config import load as settings
-from penstock.errors import PenstockError
+from penstock.errors import exits_by_kind
 from penstock.pipeline import job, stream
 from penstock.process import session as spark_session
 from penstock.sink import cassandra
@@ -58,8 +53,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with exits_by_kind("spark_stream"):
         main()
-    except PenstockError as error:
-        print(f"spark_stream: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(error.exit_code)

@@ -24,6 +24,9 @@
 A caller asks three questions: is the call wrong (2), is a service away (3), did the work fail (1).
 """
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 
@@ -134,3 +137,13 @@ class PortTaken(StackError):
 
 class ServiceDied(StackError):
     """A service of the local stack ended before it was ready."""
+
+
+@contextmanager
+def exits_by_kind(program: str) -> Iterator[None]:
+    """The edge of a process: an error of penstock's becomes one message on stderr and its exit code."""
+    try:
+        yield
+    except PenstockError as error:
+        sys.stderr.write(f"{program}: {error}\n")
+        sys.exit(error.exit_code)

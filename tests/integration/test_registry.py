@@ -10,7 +10,7 @@ from msgspec import Meta
 from penstock import config
 from penstock.broker.registry import Registry, WireFormat
 from penstock.config import Settings
-from penstock.contract.record import KEY, Record
+from penstock.contract.record import KEY, Int64, Record
 from penstock.contract.schemas import avro_schema, json_schema
 from penstock.errors import RegistryUnreachable, SchemaRefused, SchemaUnknown
 from penstock.pipelines.users import User
@@ -27,7 +27,7 @@ class Retyped(Record, frozen=True, kw_only=True):
     """The record with a field of another type."""
 
     id: Annotated[UUID, Meta(extra=KEY)]
-    name: int
+    name: Int64
 
 
 Retyped.__name__ = "Before"

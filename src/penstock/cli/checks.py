@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-ROOT = Path(__file__).resolve().parents[3]
+from penstock.stack.layout import REPOSITORY
+
 BIN = Path(sys.executable).parent
 
 CHECKS = {
@@ -57,7 +58,7 @@ def run_checks() -> bool:
 
 
 def _run(command: list[str]) -> int:
-    return subprocess.run(command, cwd=ROOT, check=False).returncode
+    return subprocess.run(command, cwd=REPOSITORY, check=False).returncode
 
 
 def config() -> None:
@@ -81,4 +82,4 @@ def docs(
         raise PenstockError(f"stale in docs/: {names}", hint="./penstock docs")
     for path in stale:
         path.write_text(pages()[path])
-        typer.echo(f"wrote {path.relative_to(ROOT)}")
+        typer.echo(f"wrote {path.relative_to(REPOSITORY)}")

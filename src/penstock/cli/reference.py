@@ -8,15 +8,15 @@ import typer
 from typer.testing import CliRunner
 
 from penstock.cli import app
-from penstock.cli.checks import ROOT
 from penstock.config import PREFIX, Settings
+from penstock.stack.layout import REPOSITORY
 
 _MADE = "<!-- Written by `./penstock docs`; do not edit. -->"
 
 
 def pages() -> dict[Path, str]:
     """The text of each page."""
-    return {ROOT / "docs" / "cli.md": cli_page(), ROOT / "docs" / "config.md": config_page()}
+    return {REPOSITORY / "docs" / "cli.md": cli_page(), REPOSITORY / "docs" / "config.md": config_page()}
 
 
 def config_page() -> str:

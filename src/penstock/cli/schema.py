@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-ROOT = Path(__file__).resolve().parents[3]
+from penstock.stack.layout import REPOSITORY
 
 
 def register(app: typer.Typer) -> None:
@@ -29,7 +29,7 @@ def render(
     for path in stale:
         path.parent.mkdir(exist_ok=True)
         path.write_text(renderings()[path])
-        typer.echo(f"wrote {path.relative_to(ROOT)}")
+        typer.echo(f"wrote {path.relative_to(REPOSITORY)}")
 
 
 def _differs(path: Path, text: str) -> bool:
@@ -54,4 +54,4 @@ def renderings() -> dict[Path, str]:
         "ddl": schemas.spark_ddl(pipeline.record).replace(", ", ",\n"),
         "cql": ";\n\n".join(statements) + ";",
     }
-    return {ROOT / "schemas" / f"{pipeline.topic}.{suffix}": text + "\n" for suffix, text in texts.items()}
+    return {REPOSITORY / "schemas" / f"{pipeline.topic}.{suffix}": text + "\n" for suffix, text in texts.items()}

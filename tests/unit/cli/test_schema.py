@@ -14,7 +14,7 @@ NAMES = [f"users_created.{suffix}" for suffix in ("json", "avsc", "ddl", "cql")]
 @pytest.fixture
 def root(monkeypatch, tmp_path):
     """A project of its own, without schemas yet."""
-    monkeypatch.setattr(schema, "ROOT", tmp_path)
+    monkeypatch.setattr(schema, "REPOSITORY", tmp_path)
     return tmp_path
 
 
