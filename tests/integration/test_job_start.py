@@ -1,0 +1,46 @@
+"""The Spark job when a service it needs is away, and cqlsh on the table it fills."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT, Stack
+
+
+@pytest.mark.parametrize(
+    ("setting", "service"), [("PENSTOCK_KAFKA_BOOTSTRAP", "Kafka"), ("PENSTOCK_CASSANDRA_PORT", "Cassandra")]
+)
+def test_a_service_that_stays_away_ends_the_job_with_its_name(
+    stack: Stack, free_port: int, setting: str, service: str
+) -> None:
+    """After the bounded wait: one message with the address, exit code 3, no traceback."""
+    away = {setting: f"127.0.0.1:{free_port}" if service == "Kafka" else str(free_port), "PENSTOCK_SPARK_WAIT_S": "2"}
+    done = subprocess.run(
+        [sys.executable, "spark_stream.py"],
+        env=os.environ | stack.environment | away,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 3, done.stderr
+    message = done.stderr[done.stderr.index("spark_stream: ") :]
+    assert f"{service}: not ready after 2 s" in message
+    assert str(free_port) in message
+    assert "Traceback" not in done.stderr
+
+
+def test_cqlsh_opens_on_the_keyspace(stack: Stack) -> None:
+    """Arguments go to cqlsh; the table and the ledger are there."""
+    done = stack.cli("cql", "-e", "DESCRIBE TABLES")
+    assert done.returncode == 0, done.stderr
+    assert {"created_users", "ledger", "generations"} <= set(done.stdout.split())
+
+
+def test_a_row_that_is_not_there_is_said(stack: Stack) -> None:
+    """Exit 1 for an id without a row, exit 2 for what is no id."""
+    assert stack.cli("row", "00000000-0000-4000-8000-00000000dead").returncode == 1
+    assert stack.cli("row", "nobody").returncode == 2
