@@ -137,14 +137,14 @@ class Settings(BaseSettings):
     def _consistent(self) -> Self:
         self._each_port_once()
         if self.kafka_security_protocol.startswith("SASL") and not self.kafka_username:
-            raise ValueError("kafka_username is needed with a SASL kafka_security_protocol")
+            raise ValueError("PENSTOCK_KAFKA_USERNAME is needed with a SASL PENSTOCK_KAFKA_SECURITY_PROTOCOL")
         return self
 
     def _each_port_once(self) -> None:
         taken: dict[int, str] = {}
         for name, port in self.ports().items():
             if port in taken:
-                raise ValueError(f"{name} and {taken[port]} are both {port}")
+                raise ValueError(f"{_variable(name)} and {_variable(taken[port])} are both {port}")
             taken[port] = name
 
     def ports(self) -> dict[str, int]:
@@ -181,12 +181,12 @@ def read(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except ValidationError as error:
         lines = [
-            f"{_variable(item['loc'])}: {item['msg']}"
+            ": ".join([*map(_variable, item["loc"]), item["msg"].removeprefix("Value error, ")])
             for item in error.errors(include_input=False)
             if item["type"] != "default_factory_not_called"
         ]
         raise WrongSettings("; ".join(lines), hint="./penstock config") from None
 
 
-def _variable(location: tuple[int | str, ...]) -> str:
-    return PREFIX + str(location[0]).upper() if location else "settings"
+def _variable(name: int | str) -> str:
+    return PREFIX + str(name).upper()

@@ -93,7 +93,7 @@ def test_a_wrong_secret_is_not_shown(monkeypatch):
     """What is wrong is named without any value that was set."""
     monkeypatch.setenv("PENSTOCK_KAFKA_PASSWORD", "hunter2")
     monkeypatch.setenv("PENSTOCK_KAFKA_SECURITY_PROTOCOL", "SASL_SSL")
-    with pytest.raises(WrongSettings, match="kafka_username is needed") as wrong:
+    with pytest.raises(WrongSettings, match="PENSTOCK_KAFKA_USERNAME is needed") as wrong:
         read()
     assert "hunter2" not in str(wrong.value)
     assert wrong.value.__cause__ is None
@@ -101,7 +101,7 @@ def test_a_wrong_secret_is_not_shown(monkeypatch):
 
 def test_a_port_that_is_set_twice_names_both():
     """Two services cannot have one port; the error names both settings."""
-    with pytest.raises(WrongSettings, match="registry_port and kafka_port are both 9092"):
+    with pytest.raises(WrongSettings, match="PENSTOCK_REGISTRY_PORT and PENSTOCK_KAFKA_PORT are both 9092"):
         read(registry_port=9092)
 
 

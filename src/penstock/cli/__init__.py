@@ -15,7 +15,6 @@ from penstock.errors import PenstockError
 app = typer.Typer(
     name="penstock",
     help="Carries records from an HTTP API to Cassandra through Airflow, Kafka and Spark, and proves none was lost.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
@@ -50,7 +49,7 @@ def main() -> None:
     """Run the command; every error of penstock's own becomes one message and an exit code."""
     try:
         _configure_log()
-        app()
+        app(args=sys.argv[1:] or ["--help"], prog_name="./penstock")
     except PenstockError as error:
         if _debug["on"]:
             raise

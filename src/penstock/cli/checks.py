@@ -31,14 +31,20 @@ def register(app: typer.Typer) -> None:
 
 
 def check() -> None:
-    """Format, lint, types, import layers, rendered files, unit tests; no network. Exit 1 when one fails."""
+    """Run every check and the unit tests; no network.
+
+    Format, lint, types, import layers, rendered files, unit tests. Exit 1 when one fails.
+    """
     raise typer.Exit(0 if run_checks() else 1)
 
 
 def test(
     arguments: Annotated[list[str] | None, typer.Argument(help="Arguments for pytest instead of all tests.")] = None,  # noqa: PT028
 ) -> None:
-    """Every check, then every test against the real services, which it starts on ports of their own and stops."""
+    """Run every check and every test.
+
+    The tests start real services, on ports of their own, and stop them.
+    """
     if arguments:
         raise typer.Exit(_run([sys.executable, "-m", "pytest", *arguments]))
     checked = run_checks()
@@ -62,7 +68,7 @@ def _run(command: list[str]) -> int:
 
 
 def config() -> None:
-    """Show the settings in force, as environment variables; secrets are hidden."""
+    """Show the settings in force; secrets are hidden."""
     from penstock.config import PREFIX, load
 
     for name, value in load():

@@ -20,7 +20,10 @@ def register(app: typer.Typer) -> None:
 
 
 def cql(context: typer.Context) -> None:
-    """Open cqlsh on the pipeline's keyspace; further arguments are cqlsh's own, such as -e 'SELECT ...'."""
+    """Open cqlsh on the pipeline's keyspace.
+
+    Further arguments are cqlsh's own, such as -e 'SELECT ...'.
+    """
     from penstock import config, pipelines
     from penstock.sink.cassandra import keyspace_of
 
@@ -49,7 +52,7 @@ def row(
     record_id: Annotated[str, typer.Argument(metavar="ID", help="The record's id.")],
     as_json: AsJson = False,
 ) -> None:
-    """Show the row of one id. Exit 1 when there is none."""
+    """Show the row of one id; exit 1 when there is none."""
     from penstock import config, pipelines
     from penstock.contract.fields import key_of
     from penstock.errors import PenstockError

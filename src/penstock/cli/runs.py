@@ -24,7 +24,7 @@ def demo(
     as_json: AsJson = False,
     stop: Annotated[bool, typer.Option("--stop", help="Stop the stack afterwards.")] = False,
 ) -> None:
-    """Start what is not running, carry records from the API to Cassandra once, show rows and a receipt."""
+    """Start everything, carry records once, show rows and receipt."""
     from penstock import config
     from penstock.cli import stack
 
@@ -43,7 +43,7 @@ def demo(
 
 
 def run(records: Records = 500, source: Source = None, as_json: AsJson = False) -> None:
-    """Carry records from the API to Cassandra once, on services that are up, and give a receipt."""
+    """Carry records once, on services that are up; give a receipt."""
     from penstock import config
 
     complete = _carry(config.load(), records, source, as_json)
@@ -51,7 +51,10 @@ def run(records: Records = 500, source: Source = None, as_json: AsJson = False) 
 
 
 def verify(as_json: AsJson = False) -> None:
-    """Balance the whole topic: Kafka's offsets, the ledger, the table and the rejected records. Exit 1: missing."""
+    """Balance everything in the topic. Exit 1: something is missing.
+
+    Compared are Kafka's offsets and records, the ledger, the table and the rejected records.
+    """
     from penstock import config
     from penstock.observe import receipt
     from penstock.sink.cassandra import connected
@@ -82,12 +85,13 @@ def _carry(settings: Any, records: int, source: str | None, as_json: bool) -> bo
 
 
 def _print_receipt(found: Any) -> None:
-    latency = found.latency_ms
+    p50, p99 = found.latency_ms["p50"], found.latency_ms["p99"]
+    latency = f"p50 {p50} ms, p99 {p99} ms, from Kafka's timestamp to the stored row" if p50 is not None else None
     lines = [
         ("run", f"{found.run_id} ({found.dag_run_state})"),
         *((name, getattr(found, name)) for name in ("asked", "fetched", "produced", "stored", "rejected", "missing")),
         *((f"{name} at", moment) for name, moment in found.stages.items()),
-        ("latency", f"p50 {latency['p50']} ms, p99 {latency['p99']} ms, from Kafka's timestamp to the stored row"),
+        ("latency", latency),
         ("took", f"{found.seconds} s"),
     ]
     typer.echo("\n" + table(("receipt", ""), lines))

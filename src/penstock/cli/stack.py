@@ -31,7 +31,7 @@ def up(
         Literal["kraft", "zookeeper"] | None, typer.Option(help="Who coordinates Kafka.", show_default=False)
     ] = None,
 ) -> None:
-    """Start services and what they need, and return when all are ready."""
+    """Start services and what they need; return when all are ready."""
     settings = _settings(coordination)
     up_for(settings, services)
     if not services:
@@ -68,7 +68,10 @@ def restart(services: Services = None) -> None:
 
 
 def status(services: Services = None, as_json: AsJson = False) -> None:
-    """Show what each service is doing; exit 1 unless each one that is named, or that runs, is ready."""
+    """Show what each service is doing.
+
+    Exit 1 unless each one that is named, or that runs, is ready.
+    """
     from penstock.stack import status as stack_status
 
     found = stack_status.read(_settings(), services or ())
@@ -112,7 +115,10 @@ def logs(
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Check this machine and the local stack; say for each failure what to type; exit 1 if there is one."""
+    """Check this machine and the local stack; say what to type.
+
+    Exit 1 when a check fails.
+    """
     from penstock.stack import doctor as stack_doctor
 
     checks = stack_doctor.examine(_settings())
@@ -132,7 +138,10 @@ def destroy(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     downloads: Annotated[bool, typer.Option("--downloads", help="Delete the downloaded jars as well.")] = False,
 ) -> None:
-    """Stop everything and delete its data, logs and jars; downloads are kept."""
+    """Stop everything and delete its data; asks first.
+
+    Data, logs and jars are deleted; downloads are kept unless asked for.
+    """
     from penstock.stack import launch
 
     settings = _settings()

@@ -62,12 +62,19 @@ class Airflow:
         except RunFailed:
             return {}
 
-    def log_tail(self, run_id: str, lines: int = 15) -> str:
-        """The last lines of the newest attempt of the run's task."""
+    def task(self, run_id: str) -> tuple[str, int]:
+        """State and number of the newest attempt of the run's task."""
+        found = self._call("GET", f"/api/v2/dags/{DAG_ID}/dagRuns/{run_id}/taskInstances/{TASK_ID}")
+        return str(found["state"] or "waiting"), int(found["try_number"])
+
+    def error(self, run_id: str, attempt: int) -> str:
+        """The error that ended an attempt of the run's task, as its log tells it; empty when there was none."""
         task = f"/api/v2/dags/{DAG_ID}/dagRuns/{run_id}/taskInstances/{TASK_ID}"
-        attempt = max(1, self._call("GET", task)["try_number"])
-        content = self._call("GET", f"{task}/logs/{attempt}")["content"]
-        return "\n".join(_log_line(entry) for entry in content[-lines:])
+        entries = self._call("GET", f"{task}/logs/{attempt}")["content"]
+        errors = [
+            entry["error_detail"][0] for entry in entries if isinstance(entry, dict) and entry.get("error_detail")
+        ]
+        return f"{errors[-1]['exc_type']}: {errors[-1]['exc_value']}" if errors else ""
 
     def _call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
         try:
@@ -81,10 +88,3 @@ class Airflow:
         if answer.is_error:
             raise PenstockError(f"Airflow answered {answer.status_code} to {method} {path}: {answer.text[:300]}")
         return dict(answer.json())
-
-
-def _log_line(entry: Any) -> str:
-    if not isinstance(entry, dict):
-        return str(entry)
-    facts = {name: value for name, value in entry.items() if name not in {"timestamp", "event", "logger", "filename"}}
-    return f"{entry.get('timestamp', '')} {entry.get('event', '')} {facts}"

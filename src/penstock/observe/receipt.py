@@ -84,16 +84,15 @@ def run(settings: Settings, session: Session, parameters: dict[str, Any], report
 
 
 def _follow(airflow: Airflow, run_id: str, report: Report) -> dict[str, Any]:
-    """The run once it has ended; the tail of the task's log is reported when it failed."""
-    state = ""
+    """The run once it has ended; each attempt of its task, and why it failed, is reported."""
+    seen = ("", 0)
     while True:
-        dag_run = airflow.run(run_id)
-        if dag_run["state"] != state:
-            state = dag_run["state"]
-            report(f"run {run_id}: {state}")
+        dag_run, task = airflow.run(run_id), airflow.task(run_id)
+        if task != seen:
+            seen, (state, attempt) = task, task
+            error = airflow.error(run_id, attempt) if state in {"up_for_retry", "failed"} else ""
+            report(f"attempt {attempt}: {state}{': ' if error else ''}{error}")
         if airflow.has_ended(dag_run):
-            if state != "success":
-                report(airflow.log_tail(run_id))
             return dag_run
         time.sleep(_POLL_S)
 

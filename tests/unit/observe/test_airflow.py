@@ -81,20 +81,23 @@ def test_what_the_task_returned(server):
     assert server.requests[-1].url.params["deserialize"] == "true"
 
 
-def test_the_tail_of_the_tasks_log(server):
-    """The last lines of the newest attempt: moment, event, and facts; lines that are no events as they are."""
-    content = ["first", {"timestamp": "12:00", "event": "run_finished", "produced": 5, "logger": "x"}]
-    server.answers |= {("GET", TASK): {"try_number": 2}, ("GET", f"{TASK}/logs/2"): {"content": content}}
+def test_the_state_and_number_of_the_newest_attempt(server):
+    """A task that no worker has taken yet has no state: it waits."""
+    server.answers["GET", TASK] = {"state": "running", "try_number": 2}
     with Airflow(read()) as client:
-        assert client.log_tail("r1", lines=2) == "first\n12:00 run_finished {'produced': 5}"
-        assert client.log_tail("r1", lines=1) == "12:00 run_finished {'produced': 5}"
+        assert client.task("r1") == ("running", 2)
+        server.answers["GET", TASK] = {"state": None, "try_number": 0}
+        assert client.task("r1") == ("waiting", 0)
 
 
-def test_a_task_that_was_never_tried_has_the_log_of_its_first_attempt(server):
-    """Attempts count from 1."""
-    server.answers |= {("GET", TASK): {"try_number": 0}, ("GET", f"{TASK}/logs/1"): {"content": []}}
+def test_the_error_that_ended_an_attempt(server):
+    """The last error of the attempt's log, its kind and its words; none when the log has none."""
+    detail = [{"exc_type": "SourceUnreachable", "exc_value": "did not answer"}, {"exc_type": "OSError"}]
+    content = ["first", {"event": "x"}, {"event": "failed", "error_detail": detail}, {"event": "::endgroup::"}]
+    server.answers |= {("GET", f"{TASK}/logs/2"): {"content": content}, ("GET", f"{TASK}/logs/1"): {"content": []}}
     with Airflow(read()) as client:
-        assert client.log_tail("r1") == ""
+        assert client.error("r1", 2) == "SourceUnreachable: did not answer"
+        assert client.error("r1", 1) == ""
 
 
 @pytest.mark.parametrize("error", [httpx2.ConnectError("refused"), httpx2.ReadTimeout("late")], ids=repr)

@@ -69,6 +69,7 @@ class World:
         self.lines: list[Line] = []
         self.rows = {"a": (0, 0)}
         self.reports: list[str] = []
+        self.tasks = [("waiting", 0), ("running", 1), ("success", 1)]
 
     def run(self):
         return receipt.run(read(), None, {"records": 10, "source_url": None}, self.reports.append)
@@ -103,8 +104,12 @@ class FakeAirflow:
     def summary(self, run_id):
         return self._world.told
 
-    def log_tail(self, run_id):
-        return "the log's tail"
+    def task(self, run_id):
+        tasks = self._world.tasks
+        return tasks.pop(0) if len(tasks) > 1 else tasks[0]
+
+    def error(self, run_id, attempt):
+        return f"error of attempt {attempt}"
 
 
 class FakeAuditor:
@@ -161,23 +166,28 @@ def test_the_receipt_of_a_run(world):
 
 
 def test_a_receipt_says_how_it_goes(world):
-    """Each change of the run's state, and how much is on its way, is reported once."""
+    """Each change of the task's state, and how much is on its way, is reported once."""
     world.run()
     assert world.reports == [
         "run r1 triggered",
-        "run r1: queued",
-        "run r1: running",
-        "run r1: success",
+        "attempt 0: waiting",
+        "attempt 1: running",
+        "attempt 1: success",
         "4 records on their way to Cassandra",
     ]
 
 
 def test_a_run_that_failed_is_in_the_receipt(world):
-    """Of a failed run the log's tail is shown, and what it did not produce is missing."""
-    world.states, world.told, world.refused = ["failed"], {}, 0
+    """Of each attempt that failed the error is shown, and what the run did not produce is missing."""
+    world.states, world.told, world.refused = ["running", "running", "failed"], {}, 0
+    world.tasks = [("up_for_retry", 1), ("running", 2), ("failed", 2)]
     world.found = Audit(produced=3, stored=3)
     found = world.run()
-    assert "the log's tail" in world.reports
+    assert world.reports[1:4] == [
+        "attempt 1: up_for_retry: error of attempt 1",
+        "attempt 2: running",
+        "attempt 2: failed: error of attempt 2",
+    ]
     assert (found.dag_run_state, found.asked, found.fetched, found.missing) == ("failed", 10, 0, 7)
 
 
