@@ -14,7 +14,7 @@ from penstock import config
 from penstock.broker.topics import Span
 from penstock.config import Settings
 from penstock.contract.batch import Row, Tally
-from penstock.contract.record import Record, check
+from penstock.contract.record import Record
 from penstock.errors import CassandraUnreachable, StoreFailed
 from penstock.pipelines import Pipeline, users
 from penstock.sink import cassandra, ledger
@@ -42,7 +42,7 @@ def session(settings: Settings, pipeline: Pipeline) -> Iterator[Session]:
 @pytest.fixture
 def records(captured: list[dict[str, Any]]) -> list[Record]:
     """The captured users as records."""
-    return [check(users.from_source(entry), users.User) for entry in captured]
+    return [msgspec.convert(users.from_source(entry), users.User) for entry in captured]
 
 
 def writer(session: Session, pipeline: Pipeline) -> RowWriter:

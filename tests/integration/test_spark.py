@@ -16,7 +16,6 @@ from penstock.broker.kafka import producer
 from penstock.broker.registry import Registry
 from penstock.config import Settings
 from penstock.contract.batch import Tally, merge
-from penstock.contract.record import check
 from penstock.pipeline import job, stream
 from penstock.pipelines import users
 from penstock.process.session import kafka_options, raw_records, spark_session
@@ -83,13 +82,13 @@ def topic(settings: Settings, spark: SparkSession, pipeline_file: Callable[..., 
 
 
 def encoded(captured: list[dict[str, Any]]) -> list[bytes]:
-    return [msgspec.json.encode(check(users.from_source(entry), users.User)) for entry in captured]
+    return [msgspec.json.encode(msgspec.convert(users.from_source(entry), users.User)) for entry in captured]
 
 
 def test_every_encoding_is_stored(topic: Callable[..., Topic], captured: list[dict[str, Any]]) -> None:
     """Plain JSON, framed JSON and framed Avro in one topic and one batch end as rows."""
     one = topic()
-    records = [check(users.from_source(entry), users.User) for entry in captured]
+    records = [msgspec.convert(users.from_source(entry), users.User) for entry in captured]
     registry, name = Registry(one.settings), one.pipeline.topic
     as_json = serializer(users.User, "json", registry.register(f"{name}-json", users.User, "json"))
     as_avro = serializer(users.User, "avro", registry.register(f"{name}-avro", users.User, "avro"))
@@ -116,20 +115,23 @@ def test_bad_records_are_set_aside_and_their_neighbours_stored(
         b"\xff\xfe": "json_malformed",
         b'{"x":' * 100_000: "json_malformed",
         b'{"id": 1}': "contract_broken",
+        b'{"x": "' + b"y" * 1_000_000 + b'"}': "value_too_large",
     }
     good = encoded(captured)
     one.send(*good[:15], *bad, *good[15:])
     tally = one.store()
-    assert (tally.records, tally.stored, tally.rejected) == (39, 30, 9)
+    assert (tally.records, tally.stored, tally.rejected) == (40, 30, 10)
     letters = one.dead_letters()
-    assert len(letters) == 9
+    assert len(letters) == 10
     for letter in letters:
         facts = dlq.facts(letter)
         assert facts["reason"] == bad[letter.value()]
         assert (facts["topic"], facts["stage"]) == (one.pipeline.topic, "decode")
         assert letter.key() == b"key"
         assert ("origin", b"test") in letter.headers()
-        assert int(facts["offset"]) in range(15, 24)
+        if facts["reason"] == "contract_broken":
+            assert facts["rules"].startswith("id:type,first_name:required,last_name:required")
+        assert int(facts["offset"]) in range(15, 25)
     assert len(one.rows()) == 30
 
 

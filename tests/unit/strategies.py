@@ -18,11 +18,17 @@ def _in_zone(moment: datetime, zone: timezone) -> datetime:
     return moment.replace(tzinfo=UTC).astimezone(zone)
 
 
-moments = st.one_of(
-    st.datetimes(timezones=st.just(UTC)),
-    st.builds(_in_zone, st.datetimes(datetime.min + _DAY, datetime.max - _DAY), zones),
-)
+def _moments(until: datetime) -> st.SearchStrategy[datetime]:
+    return st.one_of(
+        st.datetimes(max_value=until, timezones=st.just(UTC)),
+        st.builds(_in_zone, st.datetimes(datetime.min + _DAY, until - _DAY), zones),
+    )
+
+
+moments = _moments(datetime.max)
 """Moments of the years 1 to 9999 by UTC, in UTC or in another zone."""
+past_moments = _moments(datetime(2026, 1, 1))
+"""Moments that nobody's clock puts into the future."""
 
 
 def _words(max_size: int, min_size: int = 1) -> st.SearchStrategy[str]:
@@ -32,7 +38,7 @@ def _words(max_size: int, min_size: int = 1) -> st.SearchStrategy[str]:
 _solid = st.text(st.characters(codec="utf-8", exclude_categories=["Z", "C"], exclude_characters="@"), min_size=1)
 
 
-def users(when: st.SearchStrategy[datetime] = moments) -> st.SearchStrategy[User]:
+def users(when: st.SearchStrategy[datetime] = past_moments) -> st.SearchStrategy[User]:
     """Users that keep the contract."""
     return st.builds(
         User,

@@ -26,6 +26,7 @@ def error_headers(reject: Reject) -> Headers:
         "stage": reject.fault.stage,
         "reason": reject.fault.reason,
         "message": reject.fault.message,
+        "rules": ",".join(reject.fault.rules),
         "schema.id": "" if reject.fault.schema_id is None else reject.fault.schema_id,
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "version": version("penstock"),

@@ -2,6 +2,7 @@
 
     record   the base class, and the marks a field can carry
     fields   the fields of a record, and each type's name in Avro, Spark and CQL
+    rules    which rules a record breaks, each by field and name
     schemas  a record as JSON Schema, Avro schema and Spark DDL
     cql      a record as keyspace, table, INSERT, and bound values
     batch    what passes between decode and write, and the tally of a stretch of a partition

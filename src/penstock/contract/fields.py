@@ -56,6 +56,7 @@ class Field:
     nullable: bool
     key: bool
     personal: bool
+    past: bool
     description: str
 
 
@@ -107,6 +108,7 @@ def _field(one: inspect.Field) -> Field:
         nullable=nullable,
         key=marks.get("key", False),
         personal=marks.get("personal", False),
+        past=marks.get("past", False),
         description=description,
     )
 

@@ -5,7 +5,7 @@ A field is `name: Annotated[type, Meta(rules..., extra=MARK)]`; `msgspec.Meta` n
 """
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
@@ -15,6 +15,9 @@ KEY = {"key": True}
 PERSONAL = {"personal": True}
 """Tells something about a person: masked wherever people look."""
 
+
+PAST = {"past": True}
+"""A date that cannot lie in the future. Marks are joined as in `extra=PERSONAL | PAST`."""
 
 Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 """A whole number of 64 bits, Cassandra's `bigint`."""
@@ -30,8 +33,3 @@ class Arrival(msgspec.Struct, frozen=True):
     ingested_at: Annotated[datetime, Meta(tz=True, description="When the record was produced: Kafka's timestamp.")]
     kafka_partition: Annotated[int, Meta(ge=0, le=2**31 - 1, description="Partition it was read from.")]
     kafka_offset: Annotated[int, Meta(ge=0, le=2**63 - 1, description="Offset it was read from.")]
-
-
-def check(fields: dict[str, Any], record: type[Record]) -> Record:
-    """The record made of `fields`, every rule checked. Raises `msgspec.ValidationError` naming field and rule."""
-    return msgspec.convert(fields, record)

@@ -1,7 +1,11 @@
 """A record that was set aside: data with a reason, not an exception."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
+
+from penstock.contract.rules import MAX_VALUE_BYTES, Broken, Rule
 
 Headers = list[tuple[str, bytes | None]]
 
@@ -15,6 +19,7 @@ class Reason(StrEnum):
     JSON_MALFORMED = "json_malformed"
     AVRO_MALFORMED = "avro_malformed"
     CONTRACT_BROKEN = "contract_broken"
+    VALUE_TOO_LARGE = "value_too_large"
 
 
 class Stage(StrEnum):
@@ -33,6 +38,20 @@ class Fault:
     message: str
     stage: Stage = Stage.DECODE
     schema_id: int | None = None
+    rules: tuple[str, ...] = ()
+    """Field and rule of each broken rule: `email:pattern`."""
+
+    @classmethod
+    def of(cls, broken: Sequence[Broken], stage: Stage = Stage.DECODE, schema_id: int | None = None) -> Self:
+        """The fault of a record that breaks rules of the contract, each of them named."""
+        message = "; ".join(map(str, broken))
+        return cls(Reason.CONTRACT_BROKEN, message, stage, schema_id, tuple(one.code for one in broken))
+
+    @classmethod
+    def too_large(cls, value_bytes: int, stage: Stage = Stage.DECODE) -> Self:
+        """The fault of a value that is larger than a record may be."""
+        message = f"the value has {value_bytes} bytes, a record at most {MAX_VALUE_BYTES}"
+        return cls(Reason.VALUE_TOO_LARGE, message, stage, None, (f":{Rule.SIZE}",))
 
 
 @dataclass(frozen=True, slots=True)

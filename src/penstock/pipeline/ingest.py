@@ -18,8 +18,9 @@ from penstock.broker.kafka import producer
 from penstock.broker.registry import Registry
 from penstock.config import Settings
 from penstock.contract.fields import key_of
-from penstock.contract.record import Record, check
-from penstock.contract.reject import Fault, Reason, Reject, Stage
+from penstock.contract.record import Record
+from penstock.contract.reject import Fault, Reject, Stage
+from penstock.contract.rules import MAX_VALUE_BYTES, Broken, Rule, judge, latest_past
 from penstock.errors import DeliveryFailed, WrongUse
 from penstock.log import get_logger
 from penstock.pipelines import Pipeline
@@ -114,8 +115,12 @@ class _Run:
         serialize = serializer(pipeline.record, settings.wire_format, schema_id)
         client = producer(settings)
         with Sender(client, pipeline.topic, settings.kafka_timeout_s) as sender:
-            for record in self._records():
-                sender.send(str(getattr(record, self._key)).encode(), serialize(record), self._headers)
+            for entry, record in self._records():
+                value = serialize(record)
+                if len(value) > MAX_VALUE_BYTES:
+                    self._refuse(entry, Fault.too_large(len(value), Stage.PRODUCE))
+                else:
+                    sender.send(str(getattr(record, self._key)).encode(), value, self._headers)
         refused = dlq.set_aside(client, pipeline.dead_letter_topic, self._rejects)
         summary = self._summary(sender.delivered, refused, schema_id, started, started_at)
         return self._complete(summary)
@@ -127,15 +132,23 @@ class _Run:
             raise DeliveryFailed(f"{acknowledged} records were acknowledged, {summary.asked} were asked for")
         return summary
 
-    def _records(self) -> Iterator[Record]:
-        """The records that keep the contract, at the rate asked for; the others go to `_rejects`."""
+    def _records(self) -> Iterator[tuple[Any, Record]]:
+        """Each entry that keeps the contract, and its record, at the rate asked for; the others are refused."""
         pace = _Pace(self._order.rate)
         for entry in self._entries():
             pace.wait()
-            try:
-                yield check(self._pipeline.from_source(entry), self._pipeline.record)
-            except msgspec.ValidationError as error:
-                self._rejects.append(self._reject(entry, str(error)))
+            judged = self._judge(entry)
+            if isinstance(judged, list):
+                self._refuse(entry, Fault.of(judged, Stage.PRODUCE))
+            else:
+                yield entry, judged
+
+    def _judge(self, entry: Any) -> Record | list[Broken]:
+        try:
+            found = self._pipeline.from_source(entry)
+        except msgspec.ValidationError as error:
+            return [Broken("", Rule.TYPE, str(error))]
+        return judge(found, self._pipeline.record, latest_past())
 
     def _entries(self) -> Iterator[Any]:
         source = HttpSource.configured(self._settings, self._order.source_url or "")
@@ -150,10 +163,10 @@ class _Run:
             log.info("answer_fetched", records=len(answer), fetched=self._fetched, asked=self._asked)
             yield from answer
 
-    def _reject(self, entry: Any, message: str) -> Reject:
-        log.warning("record_refused", message=message)
-        return Reject(
-            fault=Fault(Reason.CONTRACT_BROKEN, message, Stage.PRODUCE),
+    def _refuse(self, entry: Any, fault: Fault) -> None:
+        log.warning("record_refused", reason=str(fault.reason), rules=fault.rules)
+        reject = Reject(
+            fault=fault,
             topic=self._pipeline.topic,
             partition=-1,
             offset=-1,
@@ -161,6 +174,7 @@ class _Run:
             value=msgspec.json.encode(without(self._pipeline.secret, entry)),
             headers=[(name, value) for name, value in self._headers],
         )
+        self._rejects.append(reject)
 
     def _summary(
         self, delivered: Delivered, refused: int, schema_id: int, started: float, started_at: datetime

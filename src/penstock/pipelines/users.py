@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from penstock.contract.record import KEY, PERSONAL, Record
+from penstock.contract.record import KEY, PAST, PERSONAL, Record
 from penstock.pipelines.definition import Pipeline
 
 # 1. The record: field, type, rules, marks.
@@ -39,8 +39,8 @@ class User(Record, frozen=True, kw_only=True):
         str, Meta(max_length=320, pattern=r"^[^@\s]+@[^@\s]+$", description="E-mail address.", extra=PERSONAL)
     ]
     username: Annotated[Text, Meta(description="Login name.", extra=PERSONAL)]
-    dob: Annotated[Moment, Meta(description="Date of birth.", extra=PERSONAL)]
-    registered_date: Annotated[Moment, Meta(description="When the user registered.")]
+    dob: Annotated[Moment, Meta(description="Date of birth.", extra=PERSONAL | PAST)]
+    registered_date: Annotated[Moment, Meta(description="When the user registered.", extra=PAST)]
     phone: Annotated[str, Meta(min_length=1, max_length=50, description="Telephone number as given.", extra=PERSONAL)]
     picture: Annotated[
         str, Meta(max_length=2000, pattern=r"^https?://\S+$", description="URL of a portrait.", extra=PERSONAL)

@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-import msgspec
 import pyarrow as pa
 from msgspec.structs import asdict
 
@@ -13,12 +12,13 @@ from penstock.contract.batch import Decoded, Row
 from penstock.contract.fields import fields
 from penstock.contract.record import Arrival, Record
 from penstock.contract.reject import Fault, Reason, Reject, Stage
+from penstock.contract.rules import judge, latest_past
 from penstock.contract.schemas import spark_ddl
 from penstock.process.decode import Decoder
 
 REJECT_DDL = (
-    "_rejected STRUCT<reason: STRING, message: STRING, schema_id: BIGINT, key: BINARY, value: BINARY, "
-    "headers: ARRAY<STRUCT<key: STRING, value: BINARY>>>"
+    "_rejected STRUCT<reason: STRING, message: STRING, rules: ARRAY<STRING>, schema_id: BIGINT, "
+    "key: BINARY, value: BINARY, headers: ARRAY<STRUCT<key: STRING, value: BINARY>>>"
 )
 """The column that tells a reject from a row in a DataFrame of decoded records; null in a row."""
 
@@ -82,6 +82,7 @@ def _reject_as_columns(reject: Reject) -> dict[str, Any]:
     rejected = {
         "reason": str(reject.fault.reason),
         "message": reject.fault.message,
+        "rules": list(reject.fault.rules),
         "schema_id": reject.fault.schema_id,
         "key": reject.key,
         "value": reject.value,
@@ -111,15 +112,15 @@ def _sort_in(columns: dict[str, Any], names: list[str], row: type[Record], topic
     partition, offset = columns["kafka_partition"], columns["kafka_offset"]
     rejected = columns["_rejected"]
     if rejected is not None:
-        fault = Fault(Reason(rejected["reason"]), rejected["message"], Stage.DECODE, rejected["schema_id"])
+        reason, rules = Reason(rejected["reason"]), tuple(rejected["rules"])
+        fault = Fault(reason, rejected["message"], Stage.DECODE, rejected["schema_id"], rules)
         headers = [(header["key"], header["value"]) for header in rejected["headers"]]
         decoded.rejects.append(Reject(fault, topic, partition, offset, rejected["key"], rejected["value"], headers))
         return
-    try:
-        record = msgspec.convert({name: columns[name] for name in names}, row)
-    except msgspec.ValidationError as error:
-        fault = Fault(Reason.CONTRACT_BROKEN, str(error), Stage.TRANSFORM)
+    judged = judge({name: columns[name] for name in names}, row, latest_past())
+    if isinstance(judged, list):
+        fault = Fault.of(judged, Stage.TRANSFORM)
         decoded.rejects.append(Reject(fault, topic, partition, offset, None, None, []))
     else:
         timestamp_ms = round(columns["ingested_at"].timestamp() * 1000)
-        decoded.rows.append((record, timestamp_ms, partition, offset))
+        decoded.rows.append((judged, timestamp_ms, partition, offset))

@@ -14,6 +14,7 @@ from penstock.broker.frame import FRAME_BYTES, is_framed, unpack
 from penstock.broker.registry import Schemas
 from penstock.contract.record import Record
 from penstock.contract.reject import Fault, Reason
+from penstock.contract.rules import MAX_VALUE_BYTES, Broken, Rule, broken_rules, date_check, judge, latest_past
 from penstock.contract.schemas import avro_schema
 from penstock.errors import SchemaUnknown
 
@@ -26,6 +27,7 @@ class Decoder:
     def __init__(self, record: type[Record], schemas: Schemas) -> None:
         self._record = record
         self._schemas = schemas
+        self._check_dates = date_check(record)
         self._from_json = msgspec.json.Decoder(record).decode
         self._reader = fastavro.parse_schema(avro_schema(record))
         self._writers: dict[int, Any] = {}
@@ -37,6 +39,8 @@ class Decoder:
         """
         if not value:
             return Fault(Reason.VALUE_MISSING, "the value is null" if value is None else "the value is empty")
+        if len(value) > MAX_VALUE_BYTES:
+            return Fault.too_large(len(value))
         if not is_framed(value):
             return self._json(value, None)
         try:
@@ -58,11 +62,21 @@ class Decoder:
 
     def _json(self, body: bytes | memoryview, schema_id: int | None) -> Record | Fault:
         try:
-            return self._from_json(body)
+            record = self._from_json(body)
         except msgspec.ValidationError as error:
-            return Fault(Reason.CONTRACT_BROKEN, str(error), schema_id=schema_id)
+            return self._fault_of_json(body, error, schema_id)
         except _MALFORMED_JSON as error:
             return Fault(Reason.JSON_MALFORMED, str(error), schema_id=schema_id)
+        broken = self._check_dates(record, latest_past())
+        return Fault.of(broken, schema_id=schema_id) if broken else record
+
+    def _fault_of_json(self, body: bytes | memoryview, error: Exception, schema_id: int | None) -> Fault:
+        """What is wrong with JSON that was refused: it may be malformed too, further on."""
+        try:
+            broken = broken_rules(msgspec.json.decode(body), self._record)
+        except _MALFORMED_JSON as malformed:
+            return Fault(Reason.JSON_MALFORMED, str(malformed), schema_id=schema_id)
+        return Fault.of(broken or [Broken("", Rule.TYPE, str(error))], schema_id=schema_id)
 
     def _avro(self, body: bytes, writer: Any, schema_id: int) -> Record | Fault:
         stream = BytesIO(body)
@@ -72,10 +86,8 @@ class Decoder:
             return Fault(Reason.AVRO_MALFORMED, f"{type(error).__name__}: {error}", schema_id=schema_id)
         if stream.read(1):
             return Fault(Reason.AVRO_MALFORMED, "bytes are left after the record", schema_id=schema_id)
-        try:
-            return msgspec.convert(fields, self._record)
-        except msgspec.ValidationError as error:
-            return Fault(Reason.CONTRACT_BROKEN, str(error), schema_id=schema_id)
+        judged = judge(fields, self._record, latest_past())
+        return Fault.of(judged, schema_id=schema_id) if isinstance(judged, list) else judged
 
 
 def _parsed(schema: Any, schema_id: int) -> Any:

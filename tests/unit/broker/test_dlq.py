@@ -10,7 +10,9 @@ from tests.unit.fakes import FakeProducer, kafka_error, message
 
 
 def reject(offset: int = 5, **changes) -> Reject:
-    fault = changes.pop("fault", Fault(Reason.CONTRACT_BROKEN, "Expected `å`", schema_id=7))
+    fault = changes.pop(
+        "fault", Fault(Reason.CONTRACT_BROKEN, "Expected `å`", schema_id=7, rules=("a:type", "b:length"))
+    )
     plain = {
         "topic": "t",
         "partition": 2,
@@ -40,6 +42,7 @@ def test_a_dead_letter_is_the_record_byte_for_byte():
         "stage": "decode",
         "reason": "contract_broken",
         "message": "Expected `å`",
+        "rules": "a:type,b:length",
         "schema.id": "7",
     }
 

@@ -12,6 +12,7 @@ def test_reason_codes_are_stable():
         "json_malformed",
         "avro_malformed",
         "contract_broken",
+        "value_too_large",
     ]
     assert [str(stage) for stage in Stage] == ["produce", "decode", "transform"]
 

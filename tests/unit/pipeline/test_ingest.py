@@ -158,7 +158,7 @@ def test_an_entry_that_breaks_the_contract_is_set_aside(world, changed):
         "-1",
         "-1",
     )
-    assert "`$.email`" in facts["message"]
+    assert facts["rules"] == "email:pattern"
     assert email.headers()[0] == (RUN_HEADER, b"run-1")
     assert msgspec.json.decode(email.value())["email"] == "nobody"
     assert no_user.value() == b'"no user at all"'

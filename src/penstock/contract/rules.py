@@ -1,0 +1,158 @@
+"""The rules that a record keeps, and which of them a refused one breaks.
+
+msgspec checks types, lengths, patterns and ranges while it decodes, and stops at the first fault. What it refuses is
+looked at again here, slowly, field by field, so that every broken rule is named. Rules that msgspec does not have, on
+dates, are checked here alone.
+"""
+
+import re
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from functools import cache
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+from msgspec import inspect
+
+from penstock.contract.fields import TIMESTAMP, epoch_ms, fields
+from penstock.contract.record import Record
+
+MAX_VALUE_BYTES = 1_000_000
+"""The largest value that is stored: a record of a table, not a file."""
+FUTURE_SLACK = timedelta(minutes=1)
+"""So much may the clock of who wrote a date be ahead of ours."""
+
+_FIRST_MS = -62_135_596_800_000  # 0001-01-01T00:00Z
+_LAST_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z
+
+
+class Rule(StrEnum):
+    """The kinds of rules. The names are stable: queues and dashboards hold them."""
+
+    REQUIRED = "required"
+    TYPE = "type"
+    LENGTH = "length"
+    PATTERN = "pattern"
+    RANGE = "range"
+    FORMAT = "format"
+    DATE = "date"
+    SIZE = "size"
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A rule that a field breaks; the field is empty when it is the record as a whole."""
+
+    field: str
+    rule: Rule
+    message: str
+
+    @property
+    def code(self) -> str:
+        """Field and rule: `email:pattern`."""
+        return f"{self.field}:{self.rule}"
+
+    def __str__(self) -> str:
+        return f"{self.field or 'record'}: {self.message}"
+
+
+def latest_past() -> datetime:
+    """The latest date that counts as past now."""
+    return datetime.now(UTC) + FUTURE_SLACK
+
+
+def judge(found: Any, record: type[Record], latest: datetime) -> Record | list[Broken]:
+    """The record made of the decoded JSON or Avro value `found`, or every rule that it breaks.
+
+    `latest` is `latest_past()`.
+    """
+    try:
+        one = msgspec.convert(found, record)
+    except msgspec.ValidationError as error:
+        return broken_rules(found, record) or [Broken("", Rule.TYPE, str(error))]
+    return date_check(record)(one, latest) or one
+
+
+def broken_rules(found: Any, record: type[Record]) -> list[Broken]:
+    """Every rule of `record` that the decoded JSON value `found` breaks, in the order of the fields."""
+    if not isinstance(found, dict):
+        return [Broken("", Rule.TYPE, f"Expected `object`, got `{type(found).__name__}`")]
+    described = inspect.type_info(record)
+    assert isinstance(described, inspect.StructType)
+    hints = typing.get_type_hints(record, include_extras=True)
+    return [broken for one in described.fields for broken in _of_field(one, hints[one.name], found)]
+
+
+def _of_field(one: inspect.Field, hint: Any, found: dict[str, Any]) -> list[Broken]:
+    if found.get(one.name) is None and one.required:
+        return [Broken(one.name, Rule.REQUIRED, "is null" if one.name in found else "is missing")]
+    if one.name not in found:
+        return []
+    value = found[one.name]
+    try:
+        msgspec.convert(value, hint)
+    except msgspec.ValidationError as error:
+        return [Broken(one.name, rule, str(error)) for rule in _rules(value, _plain(one.type))]
+    return []
+
+
+def _plain(kind: inspect.Type) -> inspect.Type:
+    """The type itself, without description, marks, or None beside it."""
+    if isinstance(kind, inspect.Metadata):
+        return _plain(kind.type)
+    if isinstance(kind, inspect.UnionType):
+        return next(_plain(one) for one in kind.types if not isinstance(one, inspect.NoneType))
+    return kind
+
+
+def _rules(value: Any, kind: inspect.Type) -> list[Rule]:
+    """The rules that a value which was refused breaks."""
+    if isinstance(kind, inspect.StrType):
+        return _text_rules(value, kind) if isinstance(value, str) else [Rule.TYPE]
+    if isinstance(kind, inspect.UUIDType | inspect.DateTimeType):
+        return [Rule.FORMAT if isinstance(value, str) else Rule.TYPE]
+    if isinstance(kind, inspect.IntType | inspect.FloatType):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return [Rule.RANGE if is_number and _is_whole(value, kind) else Rule.TYPE]
+    return [Rule.TYPE]
+
+
+def _is_whole(value: float, kind: inspect.Type) -> bool:
+    return isinstance(kind, inspect.FloatType) or float(value).is_integer()
+
+
+def _text_rules(value: str, kind: inspect.StrType) -> list[Rule]:
+    too_short = kind.min_length is not None and len(value) < kind.min_length
+    too_long = kind.max_length is not None and len(value) > kind.max_length
+    unlike = kind.pattern is not None and re.search(kind.pattern, value) is None
+    return [rule for rule, is_broken in ((Rule.LENGTH, too_short or too_long), (Rule.PATTERN, unlike)) if is_broken]
+
+
+DateCheck = Callable[[Record, datetime], list[Broken]]
+
+
+@cache
+def date_check(record: type[Record]) -> DateCheck:
+    """The function that gives the broken rules of a decoded record's dates, told `latest_past()`.
+
+    A date lies in the years 1 to 9999 of UTC, since no client can read others; one marked PAST is not in the future.
+    """
+    dates = [(field.name, attrgetter(field.name), field.past) for field in fields(record) if field.kind is TIMESTAMP]
+
+    def check(one: Record, latest: datetime) -> list[Broken]:
+        broken: list[Broken] = []
+        for name, get, past in dates:
+            moment = get(one)
+            if moment is None:
+                continue
+            if past and moment > latest:
+                broken.append(Broken(name, Rule.DATE, "is in the future"))
+            elif not 1 < moment.year < 9999 and not _FIRST_MS <= epoch_ms(moment) <= _LAST_MS:
+                broken.append(Broken(name, Rule.DATE, "is outside of the years 1 to 9999 of UTC"))
+        return broken
+
+    return check

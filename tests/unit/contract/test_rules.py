@@ -1,0 +1,159 @@
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Annotated
+
+import pytest
+from msgspec import Meta
+
+from penstock.contract.record import PAST, Record
+from penstock.contract.reject import Fault
+from penstock.contract.rules import Broken, Rule, broken_rules, date_check, judge, latest_past
+from penstock.pipelines import users
+from penstock.pipelines.users import User
+from tests.unit.records import Everything
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def fields(captured_users):
+    """The fields of a good user."""
+    return users.from_source(captured_users[0])
+
+
+def codes(found):
+    return [one.code for one in found]
+
+
+def test_rule_names_are_stable():
+    """Queues and dashboards hold these names: a change here breaks them."""
+    assert [str(rule) for rule in Rule] == [
+        "required",
+        "type",
+        "length",
+        "pattern",
+        "range",
+        "format",
+        "date",
+        "size",
+    ]
+
+
+def test_a_good_record_breaks_nothing(captured_users):
+    """Every user of a real answer keeps every rule."""
+    for entry in captured_users:
+        assert isinstance(judge(users.from_source(entry), User, NOW), User)
+        assert broken_rules(users.from_source(entry), User) == []
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "rules"),
+    [
+        ("id", "no uuid", ["id:format"]),
+        ("id", 5, ["id:type"]),
+        ("id", None, ["id:required"]),
+        ("first_name", "", ["first_name:length"]),
+        ("first_name", "x" * 501, ["first_name:length"]),
+        ("first_name", 5, ["first_name:type"]),
+        ("gender", "other", ["gender:pattern"]),
+        ("post_code", 12345, ["post_code:type"]),
+        ("email", "nobody", ["email:pattern"]),
+        ("email", "a@b@c", ["email:pattern"]),
+        ("email", "x" * 321, ["email:length", "email:pattern"]),
+        ("dob", "yesterday", ["dob:format"]),
+        ("dob", "2000-01-01T00:00:00", ["dob:format"]),
+        ("dob", 946684800, ["dob:type"]),
+        ("dob", "2999-01-01T00:00:00Z", ["dob:date"]),
+        ("dob", "0001-01-01T00:00:00+05:00", ["dob:date"]),
+        ("registered_date", "2999-01-01T00:00:00Z", ["registered_date:date"]),
+        ("picture", "ftp://x/y", ["picture:pattern"]),
+        ("nationality", "Norway", ["nationality:pattern"]),
+    ],
+)
+def test_each_rule_has_its_name(fields, field, value, rules):
+    """A field that breaks a rule is named with the rule, and a text that breaks two with both."""
+    assert codes(judge(fields | {field: value}, User, NOW)) == rules
+
+
+def test_every_broken_rule_is_named(fields):
+    """Several broken rules give several reasons, in the order of the fields, and so does the fault."""
+    del fields["phone"]
+    found = judge(fields | {"email": "nobody", "post_code": 1, "last_name": None}, User, NOW)
+    assert codes(found) == ["last_name:required", "post_code:type", "email:pattern", "phone:required"]
+    fault = Fault.of(found)
+    assert fault.rules == tuple(codes(found))
+    assert fault.message.count(";") == 3
+    assert "phone: is missing" in fault.message
+
+
+@pytest.mark.parametrize("found", [None, 5, "text", [], True])
+def test_what_is_no_object_breaks_the_record_as_a_whole(found):
+    """Any JSON value can be judged."""
+    assert codes(judge(found, User, NOW)) == [":type"]
+
+
+def test_a_field_that_may_be_absent_may_be_null_or_absent():
+    """Rules hold for a value, not for its absence."""
+
+    class Maybe(Record, frozen=True, kw_only=True):
+        size: Annotated[int, Meta(ge=0, le=9)] | None = None
+
+    assert broken_rules({}, Maybe) == broken_rules({"size": None}, Maybe) == []
+    assert codes(broken_rules({"size": 10}, Maybe)) == ["size:range"]
+    assert codes(broken_rules({"size": "10"}, Maybe)) == ["size:type"]
+    assert codes(broken_rules({"size": True}, Maybe)) == ["size:type"]
+    assert codes(broken_rules({"size": 1.5}, Maybe)) == ["size:type"]
+
+
+def test_every_type_can_be_refused():
+    """Whatever the type of a field, a value of another is named, never raised."""
+    names = list(Everything.__struct_fields__)
+    found = broken_rules({name: [] for name in names}, Everything)
+    assert codes(found) == [f"{name}:type" for name in names]
+
+
+class Event(Record, frozen=True, kw_only=True):
+    """A record with a date that must lie in the past, and one that need not."""
+
+    began: Annotated[datetime, Meta(tz=True, extra=PAST)]
+    ends: Annotated[datetime, Meta(tz=True)] | None = None
+
+
+@pytest.mark.parametrize(
+    ("began", "fine"),
+    [
+        (NOW, True),
+        (NOW + timedelta(milliseconds=1), False),
+        (NOW.astimezone(timezone(timedelta(hours=14))), True),
+        (datetime.min.replace(tzinfo=UTC), True),
+        (datetime.min.replace(tzinfo=timezone(timedelta(hours=1))), False),
+    ],
+)
+def test_a_past_date_is_not_after_the_latest_one(began, fine):
+    """A zone does not make a date later."""
+    assert bool(date_check(Event)(Event(began=began), NOW)) is not fine
+
+
+def test_clocks_may_differ_by_a_little():
+    """The latest past date is a minute ahead of our clock, since the producer's may be."""
+    ahead = latest_past() - datetime.now(UTC)
+    assert timedelta(seconds=59) < ahead <= timedelta(seconds=60)
+
+
+def test_only_a_date_that_is_marked_must_lie_in_the_past():
+    """Others need only be dates that every client can read."""
+    last = datetime.max.replace(tzinfo=UTC)
+    assert date_check(Event)(Event(began=NOW, ends=last), NOW) == []
+    beyond = datetime.max.replace(tzinfo=timezone(timedelta(hours=-1)))
+    assert codes(date_check(Event)(Event(began=NOW, ends=beyond), NOW)) == ["ends:date"]
+
+
+def test_what_msgspec_alone_knows_is_still_told():
+    """A record that is refused for what no field shows keeps msgspec's own words."""
+
+    class Odd(Record, frozen=True, kw_only=True):
+        it: str
+
+        def __post_init__(self):
+            raise ValueError("it is odd")
+
+    assert judge({"it": "x"}, Odd, NOW) == [Broken("", Rule.TYPE, "it is odd")]
