@@ -1,11 +1,13 @@
 """Topics and producer against the real Kafka."""
 
+import os
+
 import pytest
 from confluent_kafka.admin import ConfigResource, ResourceType
 
 from penstock import config
 from penstock.broker import topics
-from penstock.broker.kafka import admin, producer
+from penstock.broker.kafka import MAX_MESSAGE_BYTES, admin, producer
 from penstock.config import Settings
 from penstock.errors import DeliveryFailed, KafkaUnreachable
 from penstock.produce.send import Sender
@@ -70,9 +72,9 @@ def test_records_are_read_from_the_middle(settings: Settings, unique: str) -> No
 def test_a_record_that_is_too_large_is_a_delivery_that_failed(settings: Settings, unique: str) -> None:
     """What Kafka does not take is never counted as sent."""
     topics.ensure(settings, unique)
-    sender = Sender(producer(settings), unique, 30)
-    with pytest.raises(DeliveryFailed, match=unique):
-        sender.send(b"key", b"x" * (topics.MAX_MESSAGE_BYTES + 1), [])
+    with pytest.raises(DeliveryFailed, match=unique), Sender(producer(settings), unique, 30) as sender:
+        sender.send(b"key", os.urandom(MAX_MESSAGE_BYTES + 1), [])
+    assert sender.delivered.records == 0
 
 
 def test_a_kafka_that_is_away_is_said_to_be_unreachable(free_port: int) -> None:

@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from penstock import pipelines
 from penstock.broker import dlq, topics
-from penstock.broker.kafka import producer
+from penstock.broker.kafka import MAX_MESSAGE_BYTES, producer
 from penstock.broker.registry import Registry
 from penstock.config import Settings
 from penstock.contract.batch import Tally, merge
@@ -42,7 +42,7 @@ class Topic:
         self.settings = settings.model_copy(update={"pipeline": str(file)})
         self.pipeline = pipelines.of(self.settings)
         self.spark = spark
-        topics.ensure(self.settings, self.pipeline.topic, self.pipeline.dead_letter_topic)
+        topics.ensure_pipeline(self.settings, self.pipeline)
         with cassandra.connected(self.settings) as session:
             cassandra.create_keyspace(session, self.settings, self.pipeline)
             job.create_tables(session, self.settings)
@@ -115,7 +115,7 @@ def test_bad_records_are_set_aside_and_their_neighbours_stored(
         b"\xff\xfe": "json_malformed",
         b'{"x":' * 100_000: "json_malformed",
         b'{"id": 1}': "contract_broken",
-        b'{"x": "' + b"y" * 1_000_000 + b'"}': "value_too_large",
+        b'{"x": "' + b"y" * (3 * MAX_MESSAGE_BYTES) + b'"}': "value_too_large",
     }
     good = encoded(captured)
     one.send(*good[:15], *bad, *good[15:])

@@ -15,6 +15,7 @@ from penstock.errors import DeliveryFailed
 
 PREFIX = "__penstock.errors."
 _FLUSH_S = 60.0
+_TEXT_CHARACTERS = 4000
 
 
 def error_headers(reject: Reject) -> Headers:
@@ -25,8 +26,8 @@ def error_headers(reject: Reject) -> Headers:
         "offset": reject.offset,
         "stage": reject.fault.stage,
         "reason": reject.fault.reason,
-        "message": reject.fault.message,
-        "rules": ",".join(reject.fault.rules),
+        "message": reject.fault.message[:_TEXT_CHARACTERS],
+        "rules": ",".join(reject.fault.rules)[:_TEXT_CHARACTERS],
         "schema.id": "" if reject.fault.schema_id is None else reject.fault.schema_id,
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "version": version("penstock"),

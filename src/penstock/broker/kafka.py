@@ -11,6 +11,12 @@ from penstock.log import get_logger
 
 log = get_logger(__name__)
 
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+"""The largest message that a topic takes, whoever sends it; a record has at most `rules.MAX_VALUE_BYTES`."""
+MAX_DEAD_LETTER_BYTES = 64 * 1024 * 1024
+"""The largest dead letter. Kafka measures compressed messages: what one codec made small may be large in lz4."""
+_NO_LIMIT_BYTES = 1_000_000_000
+
 _AWAY = {
     KafkaError._ALL_BROKERS_DOWN,
     KafkaError._TRANSPORT,
@@ -58,6 +64,7 @@ def producer(settings: Settings) -> Producer:
             "acks": "all",
             "compression.type": "lz4",
             "linger.ms": 5,
+            "message.max.bytes": _NO_LIMIT_BYTES,  # the topics have one
             "delivery.timeout.ms": int(settings.kafka_timeout_s * 1000),
             "request.timeout.ms": int(settings.kafka_timeout_s * 500),
         }

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from penstock.broker.kafka import admin, failure, reader
+from penstock.broker.kafka import MAX_DEAD_LETTER_BYTES, MAX_MESSAGE_BYTES, admin, failure, reader
 from penstock.config import Settings
 from penstock.errors import KafkaUnreachable
 from penstock.log import get_logger
+from penstock.pipelines import Pipeline
 from penstock.retry import bounded
 
 log = get_logger(__name__)
 
-MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 _SETTLING = {
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.NOT_LEADER_FOR_PARTITION,
@@ -39,35 +39,40 @@ class Span:
         return self.end - self.first
 
 
-def topic_settings(settings: Settings) -> dict[str, str]:
-    """The settings of every topic that penstock creates."""
+def topic_settings(settings: Settings, max_bytes: int = MAX_MESSAGE_BYTES) -> dict[str, str]:
+    """The settings of a topic that penstock creates, for messages of at most `max_bytes`."""
     return {
         "cleanup.policy": "delete",
         "compression.type": "producer",
-        "max.message.bytes": str(MAX_MESSAGE_BYTES),
+        "max.message.bytes": str(max_bytes),
         "message.timestamp.type": "CreateTime",
         "min.insync.replicas": str(max(1, settings.kafka_replication - 1)),
         "retention.ms": str(settings.kafka_retention_hours * 3_600_000),
     }
 
 
-def ensure(settings: Settings, *topics: str) -> None:
-    """Create those of `topics` that are not there. Raises `KafkaUnreachable`.
+def ensure_pipeline(settings: Settings, pipeline: Pipeline) -> None:
+    """Create the pipeline's topic, and its dead-letter topic, which takes all that the topic takes. As `ensure`."""
+    ensure(settings, pipeline.topic)
+    ensure(settings, pipeline.dead_letter_topic, MAX_DEAD_LETTER_BYTES)
+
+
+def ensure(settings: Settings, topic: str, max_bytes: int = MAX_MESSAGE_BYTES) -> None:
+    """Create `topic` unless it is there. Raises `KafkaUnreachable`.
 
     A topic that is there is left as it is: its partitions and settings are its owner's.
     """
     try:
         client = admin(settings)
-        present = client.list_topics(timeout=settings.kafka_timeout_s).topics
-        for topic in topics:
-            if topic not in present:
-                _create(client, topic, settings)
+        if topic not in client.list_topics(timeout=settings.kafka_timeout_s).topics:
+            _create(client, topic, settings, max_bytes)
     except KafkaException as error:
-        raise failure(error, f"creating {', '.join(topics)}", settings) from error
+        raise failure(error, f"creating {topic}", settings) from error
 
 
-def _create(client: AdminClient, topic: str, settings: Settings) -> None:
-    new = NewTopic(topic, settings.kafka_partitions, settings.kafka_replication, config=topic_settings(settings))
+def _create(client: AdminClient, topic: str, settings: Settings, max_bytes: int) -> None:
+    config = topic_settings(settings, max_bytes)
+    new = NewTopic(topic, settings.kafka_partitions, settings.kafka_replication, config=config)
     try:
         client.create_topics([new], operation_timeout=settings.kafka_timeout_s)[topic].result()
         log.info("topic_created", topic=topic, partitions=settings.kafka_partitions)

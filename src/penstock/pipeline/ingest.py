@@ -110,7 +110,7 @@ class _Run:
     def carry_out(self) -> Summary:
         started, started_at = time.monotonic(), datetime.now(UTC)
         settings, pipeline = self._settings, self._pipeline
-        topics.ensure(settings, pipeline.topic, pipeline.dead_letter_topic)
+        topics.ensure_pipeline(settings, pipeline)
         schema_id = Registry(settings).register(pipeline.subject, pipeline.record, settings.wire_format)
         serialize = serializer(pipeline.record, settings.wire_format, schema_id)
         client = producer(settings)

@@ -35,7 +35,7 @@ def wait_for_services(settings: Settings) -> None:
     pipeline = pipelines.of(settings)
     short = settings.model_copy(update={"kafka_timeout_s": 5.0, "cassandra_timeout_s": 5.0})
     for what, probe in (
-        ("Kafka", lambda: topics.ensure(short, pipeline.topic, pipeline.dead_letter_topic)),
+        ("Kafka", lambda: topics.ensure_pipeline(short, pipeline)),
         ("Cassandra", lambda: cassandra.close(cassandra.connect(short))),
     ):
         log.info("waiting_for", service=what, timeout_s=settings.spark_wait_s)

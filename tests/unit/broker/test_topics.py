@@ -8,6 +8,7 @@ from penstock.broker import topics
 from penstock.broker.topics import Span
 from penstock.config import read
 from penstock.errors import KafkaUnreachable, PenstockError
+from penstock.pipelines import users
 from tests.unit.fakes import FakeConsumer, event, kafka_error, message
 
 
@@ -65,7 +66,9 @@ def consumer(monkeypatch):
 def test_missing_topics_are_created_as_the_settings_say(admin):
     """A topic that is not there is made with the partitions, replicas and retention of the settings."""
     client = admin("there")
-    topics.ensure(read(kafka_partitions=3, kafka_replication=3, kafka_retention_hours=2), "there", "new")
+    settings = read(kafka_partitions=3, kafka_replication=3, kafka_retention_hours=2)
+    topics.ensure(settings, "there")
+    topics.ensure(settings, "new")
     assert [(one.topic, one.num_partitions, one.replication_factor) for one in client.created] == [("new", 3, 3)]
     assert client.created[0].config == {
         "cleanup.policy": "delete",
@@ -75,6 +78,14 @@ def test_missing_topics_are_created_as_the_settings_say(admin):
         "min.insync.replicas": "2",
         "retention.ms": "7200000",
     }
+
+
+def test_a_dead_letter_topic_takes_all_that_its_topic_takes(admin, settings):
+    """There is room for the headers that say what is wrong."""
+    client = admin()
+    topics.ensure_pipeline(settings, users.PIPELINE)
+    sizes = {one.topic: int(one.config["max.message.bytes"]) for one in client.created}
+    assert sizes["users_created.dlq"] >= sizes["users_created"] + 16 * 1024
 
 
 def test_one_replica_needs_one_in_sync(settings):
@@ -93,10 +104,10 @@ def test_a_topic_made_by_another_meanwhile_is_fine(admin, settings):
     [(KafkaError._TRANSPORT, KafkaUnreachable), (KafkaError.POLICY_VIOLATION, PenstockError)],
 )
 def test_a_topic_that_cannot_be_made_is_an_error(admin, settings, code, kind):
-    """The error says which topics, and whether Kafka is away."""
+    """The error says which topic, and whether Kafka is away."""
     admin(error=kafka_error(code))
-    with pytest.raises(PenstockError, match="creating a, b") as failed:
-        topics.ensure(settings, "a", "b")
+    with pytest.raises(PenstockError, match="creating a") as failed:
+        topics.ensure(settings, "a")
     assert type(failed.value) is kind
 
 

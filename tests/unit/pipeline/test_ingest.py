@@ -48,7 +48,11 @@ def world(monkeypatch):
         world.urls.append(url)
         return world.source
 
-    monkeypatch.setattr(ingest.topics, "ensure", lambda _settings, *topics: world.topics.extend(topics))
+    monkeypatch.setattr(
+        ingest.topics,
+        "ensure_pipeline",
+        lambda _settings, made: world.topics.extend([made.topic, made.dead_letter_topic]),
+    )
     monkeypatch.setattr(ingest, "Registry", lambda _settings: world.registry)
     monkeypatch.setattr(ingest, "producer", lambda _settings: world.producer)
     monkeypatch.setattr(ingest.HttpSource, "configured", source)

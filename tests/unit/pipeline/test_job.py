@@ -238,22 +238,22 @@ def test_services_are_waited_for(monkeypatch, clock):
     """The job waits for Kafka and then for Cassandra."""
     asked = []
 
-    def ensure(settings, *topics):
-        asked.append(topics)
+    def ensure(settings, pipeline):
+        asked.append(pipeline.topic)
         if len(asked) < 3:
             raise KafkaUnreachable("away")
 
-    monkeypatch.setattr(job.topics, "ensure", ensure)
+    monkeypatch.setattr(job.topics, "ensure_pipeline", ensure)
     monkeypatch.setattr(job.cassandra, "connect", lambda settings: settings)
     monkeypatch.setattr(job.cassandra, "close", lambda session: asked.append("closed"))
     job.wait_for_services(read())
-    assert asked == [("users_created", "users_created.dlq")] * 3 + ["closed"]
+    assert asked == ["users_created"] * 3 + ["closed"]
     assert clock.slept_s == [1, 1]
 
 
 def test_a_service_that_stays_away_ends_the_wait(monkeypatch, clock):
     """After the bound of the settings, the error names the service and the time."""
-    monkeypatch.setattr(job.topics, "ensure", lambda *_: None)
+    monkeypatch.setattr(job.topics, "ensure_pipeline", lambda *_: None)
 
     def connect(settings):
         raise CassandraUnreachable("away")
