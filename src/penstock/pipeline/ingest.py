@@ -1,7 +1,8 @@
 """Stages 1-3: the API's answers become acknowledged records in the topic. What the Airflow task runs.
 
-Delivery: at least once. A run is known by its id, which also seeds the API, so that a run that is tried again fetches
-and sends the same records, and they end as the same rows.
+Delivery: at least once. A run is known by its id. Each answer is on disk before it is sent, and until the run succeeds,
+so that a run that is tried again sends the same records and no others, and they end as the same rows. The id also
+seeds the API, for what was not fetched yet.
 """
 
 import hashlib
@@ -27,6 +28,7 @@ from penstock.pipelines import Pipeline
 from penstock.produce.send import Delivered, Sender
 from penstock.produce.serialize import serializer
 from penstock.source.client import HttpSource
+from penstock.source.landing import Landing
 
 log = get_logger(__name__)
 
@@ -103,6 +105,7 @@ class _Run:
         self._asked = order.asked
         self._key = key_of(pipeline.record).name
         self._headers = [(RUN_HEADER, order.run_id.encode())]
+        self._landing = Landing(settings.home / "data" / "landing", order.run_id)
         self._rejects: list[Reject] = []
         self._fetched = 0
         self._fetch_s = 0.0
@@ -130,6 +133,7 @@ class _Run:
         acknowledged = summary.produced + summary.refused
         if acknowledged < summary.asked:
             raise DeliveryFailed(f"{acknowledged} records were acknowledged, {summary.asked} were asked for")
+        self._landing.clear()
         return summary
 
     def _records(self) -> Iterator[tuple[Any, Record]]:
@@ -151,17 +155,29 @@ class _Run:
         return judge(found, self._pipeline.record, latest_past())
 
     def _entries(self) -> Iterator[Any]:
+        """The entries of every answer, each of which is on disk before it is given."""
+        for answer in self._landing.answers():
+            self._fetched += len(answer)
+            log.info("answer_landed_before", records=len(answer), fetched=self._fetched, asked=self._asked)
+            yield from answer
+        for answer in self._answers(given=self._fetched):
+            kept = [without(self._pipeline.secret, entry) for entry in answer]
+            self._landing.keep(kept)
+            self._fetched += len(kept)
+            log.info("answer_fetched", records=len(kept), fetched=self._fetched, asked=self._asked)
+            yield from kept
+
+    def _answers(self, given: int) -> Iterator[list[Any]]:
+        """What the API still has to give, its time taken."""
         source = HttpSource.configured(self._settings, self._order.source_url or "")
-        answers = source.fetch(self._asked, seed=seed_of(self._order.run_id))
+        answers = source.fetch(self._asked, seed_of(self._order.run_id), given)
         while True:
             began = time.monotonic()
             answer = next(answers, None)
             self._fetch_s += time.monotonic() - began
             if answer is None:
                 return
-            self._fetched += len(answer)
-            log.info("answer_fetched", records=len(answer), fetched=self._fetched, asked=self._asked)
-            yield from answer
+            yield answer
 
     def _refuse(self, entry: Any, fault: Fault) -> None:
         log.warning("record_refused", reason=str(fault.reason), rules=fault.rules)
@@ -171,7 +187,7 @@ class _Run:
             partition=-1,
             offset=-1,
             key=None,
-            value=msgspec.json.encode(without(self._pipeline.secret, entry)),
+            value=msgspec.json.encode(entry),
             headers=[(name, value) for name, value in self._headers],
         )
         self._rejects.append(reject)

@@ -53,8 +53,10 @@ class HttpSource:
             batch_records=settings.source_batch_records,
         )
 
-    def fetch(self, asked: int, seed: str) -> Iterator[list[Any]]:
+    def fetch(self, asked: int, seed: str, given: int = 0) -> Iterator[list[Any]]:
         """Answers of at most `batch_records` entries, `asked` entries in all; an entry may be anything.
+
+        The first `given` of them are passed over: an earlier call gave them.
 
         The same seed, `asked` and `batch_records` give the same entries again. `results` is the same on every page
         and the last page is cut here, because pages of different sizes overlap. Raises `WrongUse` at the call,
@@ -68,13 +70,14 @@ class HttpSource:
                 f"{asked} records are more than {PAGES_MAX} pages of {results}",
                 hint="set PENSTOCK_SOURCE_BATCH_RECORDS higher",
             )
-        return self._pages(asked, results, seed)
+        return self._pages(asked, results, seed, given)
 
-    def _pages(self, asked: int, results: int, seed: str) -> Iterator[list[Any]]:
+    def _pages(self, asked: int, results: int, seed: str, given: int) -> Iterator[list[Any]]:
         with self._client() as client:
-            for page, given in enumerate(range(0, asked, results), start=1):
-                url = self._url.copy_merge_params({"results": results, "page": page, "seed": seed})
-                yield self._page(client, url, results)[: asked - given]
+            for page, first in enumerate(range(0, asked, results), start=1):
+                if first + results > given and given < asked:
+                    url = self._url.copy_merge_params({"results": results, "page": page, "seed": seed})
+                    yield self._page(client, url, results)[max(0, given - first) : asked - first]
 
     def _page(self, client: httpx2.Client, url: httpx2.URL, results: int) -> list[Any]:
         longest_s = self._attempts * (self._timeout_s + RETRY_AFTER_MAX_S)

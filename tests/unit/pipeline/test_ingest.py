@@ -19,8 +19,9 @@ class FakeSource:
         self.answers, self.error = answers, error
         self.asked = []
 
-    def fetch(self, asked, seed):
+    def fetch(self, asked, seed, given=0):
         self.asked.append((asked, seed))
+        self.given = given
         yield from self.answers
         if self.error:
             raise self.error
@@ -41,7 +42,8 @@ class World:
 
 
 @pytest.fixture
-def world(monkeypatch):
+def world(monkeypatch, tmp_path):
+    monkeypatch.setenv("PENSTOCK_HOME", str(tmp_path))
     world = World()
 
     def source(_settings, url=""):
@@ -220,3 +222,35 @@ def test_without_a_rate_nothing_waits(world, captured_users, clock):
     world.source = FakeSource([captured_users])
     run(Order("r", records=30))
     assert clock.slept_s == []
+
+
+def test_a_run_that_is_tried_again_sends_the_same_records_and_no_others(world, captured_users, tmp_path):
+    """What was fetched before a failure is sent again from disk, though the API would now answer otherwise."""
+    world.source = FakeSource([captured_users[:10]], SourceRefused("answered 503"))
+    with pytest.raises(SourceRefused):
+        run(Order("run-1", records=20))
+    world.producer.sent.clear()
+    world.source = FakeSource([captured_users[20:30]])
+    summary = run(Order("run-1", records=20))
+    assert (summary.fetched, summary.produced) == (20, 20)
+    assert world.source.given == 10
+    wanted = [entry["login"]["uuid"] for entry in captured_users[:10] + captured_users[20:30]]
+    assert [one.key().decode() for one in world.sent("users_created")] == wanted
+
+
+def test_landed_answers_are_forgotten_once_all_is_acknowledged(world, captured_users, tmp_path):
+    """A run that succeeded leaves nothing behind; another run never sees its answers."""
+    world.source = FakeSource([captured_users])
+    run(Order("run-1", records=30))
+    assert not list((tmp_path / "data" / "landing").rglob("*.json"))
+
+
+def test_what_was_landed_holds_nothing_secret(world, captured_users, tmp_path):
+    """The API's password, salt and hashes do not get to the disk."""
+    world.source = FakeSource([captured_users], SourceRefused("answered 503"))
+    with pytest.raises(SourceRefused):
+        run(Order("run-1", records=31))
+    (landed,) = (tmp_path / "data" / "landing").rglob("*.json")
+    assert captured_users[0]["login"]["sha256"].encode() not in landed.read_bytes()
+    assert captured_users[0]["login"]["uuid"].encode() in landed.read_bytes()
+    assert landed.stat().st_mode & 0o077 == 0

@@ -86,6 +86,17 @@ def test_same_page_size_on_every_page(source_of):
     assert sent == [{"results": "10", "page": page, "seed": "a seed/&"} for page in ("1", "2", "3")]
 
 
+@pytest.mark.parametrize(
+    ("given", "pages", "counts"), [(10, ["2", "3"], [10, 5]), (13, ["2", "3"], [7, 5]), (25, [], [])]
+)
+def test_what_was_given_before_is_not_asked_for_again(source_of, given, pages, counts):
+    """A fetch can go on where an earlier one ended: at a page, within one, or not at all."""
+    script = Script(GOOD)
+    answers = list(source_of(script).fetch(25, "s", given))
+    assert [request.url.params["page"] for request in script.requests] == pages
+    assert [len(answer) for answer in answers] == counts
+
+
 def test_small_request_asks_for_no_more(source_of):
     """Fewer records than a batch are asked for as such."""
     script = Script(GOOD)

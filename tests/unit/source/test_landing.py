@@ -1,0 +1,38 @@
+from pathlib import Path
+
+from penstock.source.landing import Landing
+
+
+def test_answers_come_back_in_their_order(tmp_path: Path) -> None:
+    """Whatever an entry is, it comes back as it was, also to a later process."""
+    first, second = [{"a": 1}, None, "x"], [{"ü": [1.5, True]}]
+    Landing(tmp_path, "run").keep(first)
+    Landing(tmp_path, "run").keep(second)
+    assert list(Landing(tmp_path, "run").answers()) == [first, second]
+
+
+def test_runs_do_not_see_each_other(tmp_path: Path) -> None:
+    """A run id may hold whatever Airflow puts there; each has a folder of its own."""
+    Landing(tmp_path, "scheduled__2026-11-23T00:00:00+00:00").keep([1])
+    assert list(Landing(tmp_path, "../scheduled").answers()) == []
+    assert [path.parent for path in tmp_path.iterdir()] == [tmp_path]
+
+
+def test_an_answer_that_was_cut_by_a_crash_is_not_read(tmp_path: Path) -> None:
+    """Only whole answers count; the next one takes its place."""
+    landing = Landing(tmp_path, "run")
+    landing.keep([1])
+    (folder,) = tmp_path.iterdir()
+    (folder / "000001.unfinished").write_bytes(b'[{"a"')
+    assert list(landing.answers()) == [[1]]
+    landing.keep([2])
+    assert list(landing.answers()) == [[1], [2]]
+
+
+def test_clear_forgets_all_and_can_be_repeated(tmp_path: Path) -> None:
+    """A run that is over leaves nothing behind."""
+    landing = Landing(tmp_path, "run")
+    landing.keep([1])
+    landing.clear()
+    landing.clear()
+    assert list(tmp_path.iterdir()) == []
