@@ -18,12 +18,16 @@ _FLUSH_S = 60.0
 _TEXT_CHARACTERS = 4000
 
 
-def error_headers(reject: Reject) -> Headers:
-    """The headers that say what is wrong; all values are UTF-8 text."""
+def error_headers(reject: Reject, generation_us: int | None) -> Headers:
+    """The headers that say what is wrong; all values are UTF-8 text.
+
+    `generation_us` is the epoch of the topic's generation, since a topic made anew has the same offsets again.
+    """
     facts = {
         "topic": reject.topic,
         "partition": reject.partition,
         "offset": reject.offset,
+        "generation": "" if generation_us is None else generation_us,
         "stage": reject.fault.stage,
         "reason": reject.fault.reason,
         "message": reject.fault.message[:_TEXT_CHARACTERS],
@@ -35,10 +39,11 @@ def error_headers(reject: Reject) -> Headers:
     return [(PREFIX + name, str(value).encode()) for name, value in facts.items()]
 
 
-def set_aside(producer: Producer, topic: str, rejects: Iterable[Reject]) -> int:
+def set_aside(producer: Producer, topic: str, rejects: Iterable[Reject], generation_us: int | None = None) -> int:
     """How many `rejects` were sent to `topic` and acknowledged: all of them.
 
-    Delivery: at least once; the headers topic, partition and offset tell copies apart. Raises `DeliveryFailed`.
+    Delivery: at least once; the headers topic, generation, partition and offset tell copies apart. Raises
+    `DeliveryFailed`.
     """
     failures: list[str] = []
 
@@ -48,7 +53,7 @@ def set_aside(producer: Producer, topic: str, rejects: Iterable[Reject]) -> int:
 
     sent = 0
     for reject in rejects:
-        headers = [*reject.headers, *error_headers(reject)]
+        headers = [*reject.headers, *error_headers(reject, generation_us)]
         _send(producer, topic, reject, headers, report)
         sent += 1
     left = producer.flush(_FLUSH_S)

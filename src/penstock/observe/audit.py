@@ -88,8 +88,12 @@ class Auditor:
 
     def lines(self, span: Span) -> list[Line]:
         """The ledger's lines that touch `span`, in offset order; none before a job has read the topic."""
+        book = self._book()
+        return [] if book is None else list(book.lines(span))
+
+    def _book(self) -> Ledger | None:
         self._ledger = self._ledger or self._open_ledger()
-        return [] if self._ledger is None else list(self._ledger.lines(span))
+        return self._ledger
 
     def waiting(self, spans: list[Span]) -> int:
         """How many offsets of `spans` the ledger does not cover yet."""
@@ -120,11 +124,15 @@ class Auditor:
         return {row[self._key]: _place(row) for _, found in answers for row in found}
 
     def rejected_places(self) -> set[tuple[int, int]]:
-        """Partition and offset of every record of the topic that lies in the dead-letter topic."""
+        """Partition and offset of every record of the topic's present generation that lies in the dead-letter topic."""
+        book = self._book()
+        if book is None:
+            return set()
+        ours = (self._pipeline.topic, str(book.epoch_us))
         return {
             (int(facts["partition"]), int(facts["offset"]))
             for facts, _ in self._dead_letters()
-            if facts.get("topic") == self._pipeline.topic and facts["partition"] != "-1"
+            if (facts.get("topic"), facts.get("generation")) == ours and facts["partition"] != "-1"
         }
 
     def refused(self, run_id: str) -> int:

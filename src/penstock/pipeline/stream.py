@@ -94,7 +94,7 @@ class Worker:
         if not rejects:
             return
         whole = [self._with_bytes(reject) if reject.fault.stage == Stage.TRANSFORM else reject for reject in rejects]
-        dlq.set_aside(self._producer, self._pipeline.dead_letter_topic, whole)
+        dlq.set_aside(self._producer, self._pipeline.dead_letter_topic, whole, self._epoch_us)
 
     def _with_bytes(self, reject: Reject) -> Reject:
         """The reject with its key, value and headers as they lie in Kafka."""

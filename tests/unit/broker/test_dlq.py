@@ -27,7 +27,7 @@ def reject(offset: int = 5, **changes) -> Reject:
 def test_a_dead_letter_is_the_record_byte_for_byte():
     """Key, value and headers stand unchanged; what is wrong follows in headers of its own."""
     producer = FakeProducer()
-    assert dlq.set_aside(producer, "t.dlq", [reject(headers=[("h", b"v"), ("h", None)])]) == 1
+    assert dlq.set_aside(producer, "t.dlq", [reject(headers=[("h", b"v"), ("h", None)])], generation_us=9) == 1
     sent = producer.sent[0]
     assert (sent.topic(), sent.key(), sent.value()) == ("t.dlq", b"k", b"\x00\xff")
     assert sent.headers()[:2] == [("h", b"v"), ("h", None)]
@@ -39,6 +39,7 @@ def test_a_dead_letter_is_the_record_byte_for_byte():
         "topic": "t",
         "partition": "2",
         "offset": "5",
+        "generation": "9",
         "stage": "decode",
         "reason": "contract_broken",
         "message": "Expected `å`",

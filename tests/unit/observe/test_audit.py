@@ -24,13 +24,18 @@ def line(first: int, last: int, filtered: int = 0, at_ms: int = 1000, partition:
     return Line(Tally(partition, first, last, count, count - filtered, 0, filtered, at_ms), 1, job)
 
 
-def dead_letter(offset: int, partition: int = 0, topic: str = "readings", run_id: str = ""):
+EPOCH_US = 5
+
+
+def dead_letter(
+    offset: int, partition: int = 0, topic: str = "readings", run_id: str = "", generation_us: int = EPOCH_US
+):
     """A message of the dead-letter topic, as `dlq` writes it."""
     producer = FakeProducer()
     headers = [(RUN_HEADER, run_id.encode())] if run_id else []
     stage = Stage.PRODUCE if partition == -1 else Stage.DECODE
     reject = Reject(Fault(Reason.JSON_MALFORMED, "no", stage), topic, partition, offset, None, b"x", headers)
-    dlq.set_aside(producer, "readings.dlq", [reject])
+    dlq.set_aside(producer, "readings.dlq", [reject], generation_us)
     return producer.sent[0]
 
 
@@ -63,7 +68,7 @@ class World:
                 and one.tally.last_offset >= span.first
             ]
 
-        return SimpleNamespace(lines=lines)
+        return SimpleNamespace(lines=lines, epoch_us=EPOCH_US)
 
     def audit(self, *sent: Sent, **rows: tuple[int, int]) -> Audit:
         return self.auditor.audit(list(sent), {int(name[1:]): place for name, place in rows.items()})
@@ -214,6 +219,14 @@ def test_refused_entries_of_a_run_are_counted(world):
     world.letters = [dead_letter(-1, -1, run_id="r1"), dead_letter(-1, -1, run_id="r2"), dead_letter(3, run_id="r1")]
     assert world.auditor.refused("r1") == 1
     assert world.auditor.rejected_places() == {(0, 3)}
+
+
+def test_a_dead_letter_of_an_earlier_generation_hides_no_loss(world):
+    """A topic made anew has the same offsets again: what was set aside before says nothing of the records there now."""
+    world.lines = [line(0, 9)]
+    world.letters = [dead_letter(3, generation_us=EPOCH_US - 1)]
+    assert world.auditor.rejected_places() == set()
+    assert states(world.audit(sent(3))) == {"missing": 1}
 
 
 def test_waiting_counts_uncovered_offsets_of_all_spans(world):
