@@ -9,6 +9,7 @@ import httpx2
 
 from penstock.config import Settings
 from penstock.errors import AirflowUnreachable, PenstockError, RunFailed
+from penstock.retry import bounded
 
 DAG_ID = "user_automation"
 TASK_ID = "stream_data"
@@ -38,8 +39,10 @@ class Airflow:
         self._client.headers["Authorization"] = f"Bearer {token}"
 
     def unpause(self) -> None:
-        """Let the DAG run. Airflow then starts the scheduled run of the day too, once."""
-        self._call("PATCH", f"/api/v2/dags/{DAG_ID}", json={"is_paused": False})
+        """Let the DAG run, once Airflow has read its file. At first it starts the day's scheduled run too."""
+        for attempt in bounded(RunFailed, attempts=20, timeout_s=self._settings.airflow_timeout_s):
+            with attempt:
+                self._call("PATCH", f"/api/v2/dags/{DAG_ID}", json={"is_paused": False})
 
     def trigger(self, parameters: dict[str, Any]) -> str:
         """The id of a new run with `parameters`."""

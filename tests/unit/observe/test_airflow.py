@@ -2,6 +2,7 @@ import json
 
 import httpx2
 import pytest
+import stamina
 
 from penstock.config import read
 from penstock.errors import AirflowUnreachable, PenstockError, RunFailed
@@ -13,7 +14,7 @@ TASK = f"{DAG}/dagRuns/r1/taskInstances/stream_data"
 
 
 class FakeServer:
-    """Airflow's API: answers by method and path."""
+    """Airflow's API: answers by method and path; of a list one after the other."""
 
     def __init__(self) -> None:
         self.answers = {("POST", "/auth/token"): {"access_token": "t0ken"}}
@@ -22,6 +23,8 @@ class FakeServer:
     def __call__(self, request: httpx2.Request) -> httpx2.Response:
         self.requests.append(request)
         answer = self.answers.get((request.method, request.url.path), 404)
+        if isinstance(answer, list):
+            answer = answer.pop(0)
         if isinstance(answer, Exception):
             raise answer
         if isinstance(answer, int):
@@ -61,6 +64,14 @@ def test_a_run_is_triggered_with_its_parameters(server):
     _, unpause, trigger = server.requests
     assert json.loads(unpause.content) == {"is_paused": False}
     assert json.loads(trigger.content) == {"logical_date": None, "conf": {"records": 5}}
+
+
+def test_a_dag_that_airflow_has_not_read_yet_is_waited_for(server):
+    """Airflow answers some seconds before it has read its first DAG file."""
+    server.answers["PATCH", DAG] = [404, 404, {}]
+    with stamina.set_testing(True, attempts=5, cap=True), Airflow(read()) as client:
+        client.unpause()
+    assert [request.method for request in server.requests].count("PATCH") == 3
 
 
 @pytest.mark.parametrize(
