@@ -122,7 +122,8 @@ def _rules(value: Any, kind: inspect.Type) -> list[Rule]:
 
 
 def _is_whole(value: float, kind: inspect.Type) -> bool:
-    return isinstance(kind, inspect.FloatType) or float(value).is_integer()
+    """Whether a number is one that the type could hold, were its range larger; an int may be beyond any float."""
+    return isinstance(kind, inspect.FloatType) or isinstance(value, int) or value.is_integer()
 
 
 def _text_rules(value: str, kind: inspect.StrType) -> list[Rule]:

@@ -57,6 +57,8 @@ def test_fields_that_the_record_has_no_use_for_are_passed_over(decoder):
         (GOOD_AVRO + b"\x00", Reason.AVRO_MALFORMED, "bytes are left", AVRO_ID),
         (b"{}", Reason.CONTRACT_BROKEN, "sensor: is missing; celsius: is missing", None),
         (b'{"sensor":-1,"celsius":1}', Reason.CONTRACT_BROKEN, "sensor: Expected `int` >= 0", None),
+        (b'{"sensor":' + b"1" * 400 + b',"celsius":1}', Reason.CONTRACT_BROKEN, "sensor: Expected `int` <=", None),
+        (b'{"sensor":' + b"1" * 5000 + b',"celsius":1}', Reason.JSON_MALFORMED, "out of range", None),
         (b'{"sensor":1,"celsius":"x"}', Reason.CONTRACT_BROKEN, "celsius: Expected `float`, got `str`", None),
         (pack(JSON_ID) + b"[]", Reason.CONTRACT_BROKEN, "Expected `object`", JSON_ID),
         (pack(AVRO_ID) + b"\x01" + b"\x00" * 8, Reason.CONTRACT_BROKEN, "sensor: Expected", AVRO_ID),
