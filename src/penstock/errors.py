@@ -25,7 +25,7 @@ A caller asks three questions: is the call wrong (2), is a service away (3), did
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -140,10 +140,15 @@ class ServiceDied(StackError):
 
 
 @contextmanager
-def exits_by_kind(program: str) -> Iterator[None]:
-    """The edge of a process: an error of penstock's becomes one message on stderr and its exit code."""
+def exits_by_kind(program: str, *, debug: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """The edge of a process: an error of penstock's becomes one message on stderr and its exit code.
+
+    With `debug` it is raised as it is.
+    """
     try:
         yield
     except PenstockError as error:
+        if debug():
+            raise
         sys.stderr.write(f"{program}: {error}\n")
         sys.exit(error.exit_code)

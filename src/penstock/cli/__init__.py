@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from penstock.cli import checks, data, runs, schema, source, stack
-from penstock.errors import PenstockError
+from penstock.errors import exits_by_kind
 
 app = typer.Typer(
     name="penstock",
@@ -46,21 +46,16 @@ for group in (runs, stack, data, schema, source, checks):
 
 
 def main() -> None:
-    """Run the command; every error of penstock's own becomes one message and an exit code."""
+    """Run the command; every error becomes one message and an exit code."""
     try:
-        _configure_log()
-        app(args=sys.argv[1:] or ["--help"], prog_name="./penstock")
-    except PenstockError as error:
-        if _debug["on"]:
-            raise
-        typer.echo(f"penstock: {error}", err=True)
-        sys.exit(error.exit_code)
+        with exits_by_kind("penstock", debug=lambda: bool(_debug["on"])):
+            _configure_log()
+            app(args=sys.argv[1:] or ["--help"], prog_name="./penstock")
     except Exception as error:
         if _debug["on"]:
             raise
-        typer.echo(
-            f"penstock: {type(error).__name__}: {error}\n  try: the same with --debug before the command", err=True
-        )
+        message = f"{type(error).__name__}: {error}"
+        typer.echo(f"penstock: {message}\n  try: the same with --debug before the command", err=True)
         sys.exit(1)
 
 

@@ -73,8 +73,13 @@ def judge(found: Any, record: type[Record], latest: datetime) -> Record | list[B
     try:
         one = msgspec.convert(found, record)
     except msgspec.ValidationError as error:
-        return broken_rules(found, record) or [Broken("", Rule.TYPE, str(error))]
+        return refused(found, record, error)
     return date_check(record)(one, latest) or one
+
+
+def refused(found: Any, record: type[Record], error: msgspec.ValidationError) -> list[Broken]:
+    """The broken rules of what msgspec refused with `error`: at least that one, though no field should show it."""
+    return broken_rules(found, record) or [Broken("", Rule.TYPE, str(error))]
 
 
 def broken_rules(found: Any, record: type[Record]) -> list[Broken]:

@@ -14,7 +14,7 @@ from penstock.broker.frame import FRAME_BYTES, is_framed, unpack
 from penstock.broker.registry import Schemas
 from penstock.contract.record import Record
 from penstock.contract.reject import Fault, Reason
-from penstock.contract.rules import MAX_VALUE_BYTES, Broken, Rule, broken_rules, date_check, judge, latest_past
+from penstock.contract.rules import MAX_VALUE_BYTES, date_check, judge, latest_past, refused
 from penstock.contract.schemas import avro_schema
 from penstock.errors import SchemaUnknown
 
@@ -70,13 +70,13 @@ class Decoder:
         broken = self._check_dates(record, latest_past())
         return Fault.of(broken, schema_id=schema_id) if broken else record
 
-    def _fault_of_json(self, body: bytes | memoryview, error: Exception, schema_id: int | None) -> Fault:
+    def _fault_of_json(self, body: bytes | memoryview, error: msgspec.ValidationError, schema_id: int | None) -> Fault:
         """What is wrong with JSON that was refused: it may be malformed too, further on."""
         try:
-            broken = broken_rules(msgspec.json.decode(body), self._record)
+            found = msgspec.json.decode(body)
         except _MALFORMED_JSON as malformed:
             return Fault(Reason.JSON_MALFORMED, str(malformed), schema_id=schema_id)
-        return Fault.of(broken or [Broken("", Rule.TYPE, str(error))], schema_id=schema_id)
+        return Fault.of(refused(found, self._record, error), schema_id=schema_id)
 
     def _avro(self, body: bytes, writer: Any, schema_id: int) -> Record | Fault:
         stream = BytesIO(body)

@@ -75,7 +75,7 @@ class HttpSource:
     def _pages(self, asked: int, results: int, seed: str, given: int) -> Iterator[list[Any]]:
         with self._client() as client:
             for page, first in enumerate(range(0, asked, results), start=1):
-                if first + results > given and given < asked:
+                if given < min(first + results, asked):
                     url = self._url.copy_merge_params({"results": results, "page": page, "seed": seed})
                     yield self._page(client, url, results)[max(0, given - first) : asked - first]
 

@@ -163,9 +163,8 @@ def _place(file: Path, folder: Path) -> None:
     """Link a jar into the folder, or copy it from another file system; unpack an archive."""
     if file.name.endswith(".tar.gz"):
         with tarfile.open(file) as archive:
-            archive.extraction_filter = getattr(
-                tarfile, "data_filter", lambda member, _path: member
-            )  # 3.11.4 has it first
+            # Python 3.11.4 has the filter first.
+            archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, _path: member)
             archive.extractall(folder)  # noqa: S202  its sha256 is the lock's
         return
     try:
