@@ -13,7 +13,7 @@ from cassandra.cluster import Session
 from penstock import config
 from penstock.broker.topics import Span
 from penstock.config import Settings
-from penstock.contract.batch import Row, Tally
+from penstock.contract.batch import Deletion, Row, Tally
 from penstock.contract.record import Record
 from penstock.errors import CassandraUnreachable, StoreFailed
 from penstock.pipelines import Pipeline, users
@@ -81,6 +81,88 @@ def test_the_newest_by_offset_wins_in_whatever_order_it_is_written(
     assert (row["first_name"], row["kafka_offset"]) == ("Newer", 8)
 
 
+def deletion(record: Record, offset: int, timestamp_ms: int = 1) -> Deletion:
+    return Deletion(record.id, timestamp_ms, 0, offset)  # type: ignore[attr-defined]
+
+
+def test_a_deletion_takes_the_row_away(session: Session, pipeline: Pipeline, records: list[Record]) -> None:
+    """Of the rows that are there only the one that is named goes; deleting what is not there is fine."""
+    rows = writer(session, pipeline)
+    rows.write((one, 1, 0, at) for at, one in enumerate(records[:3]))
+    rows.write([], [deletion(records[1], 3), deletion(records[9], 4)])
+    left = {records[0].id, records[2].id}  # type: ignore[attr-defined]
+    assert stored(session, pipeline).keys() == left
+
+
+@pytest.mark.parametrize("is_apart", [False, True], ids=["in one batch", "one after the other"])
+@pytest.mark.parametrize(("row_offset", "is_left"), [(7, False), (9, True)], ids=["row, deletion", "deletion, row"])
+@pytest.mark.parametrize("is_row_first", [False, True], ids=["deletion written first", "row written first"])
+def test_row_and_deletion_of_one_id_end_as_kafkas_order_says(
+    session: Session,
+    pipeline: Pipeline,
+    records: list[Record],
+    is_apart: bool,
+    row_offset: int,
+    is_left: bool,
+    is_row_first: bool,
+) -> None:
+    """The later offset wins in the same millisecond, in one batch or two, in either order, replayed or not."""
+    write, one = writer(session, pipeline).write, records[0]
+    rows, deletions = [(one, 1, 0, row_offset)], [deletion(one, 8)]
+    for _ in range(2):
+        if not is_apart:
+            write(rows, deletions)
+        elif is_row_first:
+            write(rows)
+            write([], deletions)
+        else:
+            write([], deletions)
+            write(rows)
+        assert bool(stored(session, pipeline)) is is_left
+
+
+def test_a_replay_of_what_came_before_a_deletion_brings_nothing_back(
+    session: Session, pipeline: Pipeline, records: list[Record]
+) -> None:
+    """Two rows of one id and its deletion, then both rows once more: the row stays away, and a newer one comes."""
+    write, one = writer(session, pipeline).write, records[0]
+    older: list[Row] = [(one, 5, 0, 1), (msgspec.structs.replace(one, first_name="Newer"), 5, 0, 2)]
+    write(older, [deletion(one, 3, timestamp_ms=5)])
+    write(older)
+    write(older[::-1])
+    assert stored(session, pipeline) == {}
+    write([(one, 5, 0, 4)], [deletion(one, 3, timestamp_ms=5)])
+    assert [row["kafka_offset"] for row in stored(session, pipeline).values()] == [4]
+
+
+def test_many_deletions_are_all_made(session: Session, pipeline: Pipeline, records: list[Record]) -> None:
+    """Thousands of deletions go in batches that the server neither refuses nor warns of, beside rows."""
+    many = [msgspec.structs.replace(records[at % 30], id=uuid.uuid4()) for at in range(3000)]
+    rows = writer(session, pipeline)
+    rows.write((one, 1, 0, at) for at, one in enumerate(many))
+    more = [msgspec.structs.replace(one, id=uuid.uuid4()) for one in records]
+    rows.write(
+        ((one, 1, 0, 3000 + at) for at, one in enumerate(more)),
+        (deletion(one, 4000 + at) for at, one in enumerate(many[:2990])),
+    )
+    assert len(stored(session, pipeline)) == 10 + len(more)
+
+
+def test_the_ledger_knows_how_far_it_reaches(session: Session, pipeline: Pipeline) -> None:
+    """The newest line tells, in whichever bucket it begins; a span without one reaches nowhere."""
+    book = ledger.Ledger(session, pipeline.keyspace, "topic", EPOCH_US)
+    assert book.reached(Span(0, 17, 5_000_000)) == 17
+    first = Tally(0, 0, 999_990, 999_991, 999_991, 0, 0, 0, 1_000, {})
+    across = Tally(0, 999_991, 1_000_004, 14, 14, 0, 0, 0, 2_000, {})
+    book.write("job", 1, [first, across])
+    assert book.reached(Span(0, 0, 1_000_005)) == 1_000_005
+    assert book.reached(Span(0, 0, 4_000_000)) == 1_000_005
+    assert book.reached(Span(0, 2_000_000, 4_000_000)) == 2_000_000
+    assert book.reached(Span(1, 0, 10)) == 0
+    book.write("job", 2, [across._replace(first_offset=1_000_005, last_offset=1_000_009)])
+    assert book.reached(Span(0, 0, 4_000_000)) == 1_000_010
+
+
 def test_many_rows_are_all_stored(session: Session, pipeline: Pipeline, records: list[Record]) -> None:
     """Thousands of rows go in batches that the server neither refuses nor warns of."""
     many = [msgspec.structs.replace(records[at % 30], id=uuid.uuid4()) for at in range(5000)]
@@ -106,10 +188,10 @@ def test_the_ledger_gives_back_what_touches_a_span(session: Session, pipeline: P
     """Lines come in offset order, over the border of a bucket; writing one again changes nothing."""
     book = ledger.Ledger(session, pipeline.keyspace, "topic", EPOCH_US)
     lines = [
-        Tally(0, 0, 999_997, 999_998, 999_998, 0, 0, 1_000),
-        Tally(0, 999_998, 1_000_004, 7, 5, 2, 0, 2_000),
-        Tally(0, 1_000_005, 1_000_005, 1, 1, 0, 0, 3_000),
-        Tally(1, 0, 9, 10, 10, 0, 0, 4_000),
+        Tally(0, 0, 999_997, 999_998, 999_998, 0, 0, 0, 1_000, {}),
+        Tally(0, 999_998, 1_000_004, 7, 4, 1, 2, 0, 2_000, {"title": 3, "age": 1}),
+        Tally(0, 1_000_005, 1_000_005, 1, 1, 0, 0, 0, 3_000, {}),
+        Tally(1, 0, 9, 10, 10, 0, 0, 0, 4_000, {}),
     ]
     book.write("job", 1, lines)
     book.write("job", 1, lines)

@@ -1,84 +1,20 @@
 """Decode and write in a real Spark, from the real Kafka into the real Cassandra."""
 
-import os
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pytest
-from confluent_kafka import Producer
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
-from penstock import pipelines
-from penstock.broker import dlq, topics
-from penstock.broker.kafka import MAX_MESSAGE_BYTES, producer
+from penstock.broker import dlq
+from penstock.broker.kafka import MAX_MESSAGE_BYTES
 from penstock.broker.registry import Registry
-from penstock.config import Settings
-from penstock.contract.batch import Tally, merge
-from penstock.pipeline import job, stream
 from penstock.pipelines import users
-from penstock.process.session import kafka_options, raw_records, spark_session
 from penstock.produce.serialize import serializer
 from penstock.sink import cassandra
 from tests.conftest import Stack
-
-
-@pytest.fixture(scope="module")
-def spark(stack: Stack) -> Iterator[SparkSession]:
-    """A Spark of two threads, with the stack's configuration and jars."""
-    os.environ["SPARK_CONF_DIR"] = str(stack.settings.home / "run" / "spark-conf")
-    os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
-    local = stack.settings.model_copy(update={"spark_master": "local[2]", "spark_job_ui_port": 0})
-    with spark_session(local, "tests") as session:
-        yield session
-    del os.environ["SPARK_CONF_DIR"], os.environ["SPARK_LOCAL_IP"]
-
-
-class Topic:
-    """A pipeline of its own, its topic filled by a test, its table made."""
-
-    def __init__(self, settings: Settings, file: Path, spark: SparkSession) -> None:
-        self.settings = settings.model_copy(update={"pipeline": str(file)})
-        self.pipeline = pipelines.of(self.settings)
-        self.spark = spark
-        topics.ensure_pipeline(self.settings, self.pipeline)
-        with cassandra.connected(self.settings) as session:
-            cassandra.create_keyspace(session, self.settings, self.pipeline)
-            job.create_tables(session, self.settings)
-
-    def send(self, *values: bytes | None, key: bytes = b"key") -> None:
-        client: Producer = producer(self.settings)
-        for value in values:
-            client.produce(self.pipeline.topic, value=value, key=key, headers=[("origin", b"test")])
-        assert client.flush(30) == 0
-
-    def raw(self) -> DataFrame:
-        reader = self.spark.read.format("kafka").option("subscribe", self.pipeline.topic)
-        for name, value in kafka_options(self.settings).items():
-            if name != "maxOffsetsPerTrigger":
-                reader = reader.option(name, value)
-        return raw_records(reader.load())
-
-    def store(self) -> Tally:
-        """The tally of one batch over all that the topic holds."""
-        tallies = stream.store(self.raw(), stream.plan(self.settings, epoch_us=1_000))
-        return merge([one._replace(partition=0) for one in tallies])[0]
-
-    def rows(self) -> dict[str, dict[str, Any]]:
-        with cassandra.connected(self.settings) as session:
-            query = f"SELECT * FROM {self.pipeline.keyspace}.{self.pipeline.table}"
-            return {str(row["id"]): row for row in session.execute(query)}
-
-    def dead_letters(self) -> list[Any]:
-        topic = self.pipeline.dead_letter_topic
-        return list(topics.records(self.settings, topic, topics.spans(self.settings, topic)))
-
-
-@pytest.fixture
-def topic(settings: Settings, spark: SparkSession, pipeline_file: Callable[..., Path]) -> Callable[..., Topic]:
-    """Makes a topic with a pipeline of its own; arguments go into the pipeline's file."""
-    return lambda before="", more="": Topic(settings, pipeline_file(before, more), spark)
+from tests.integration.streaming import Topic
 
 
 def encoded(captured: list[dict[str, Any]]) -> list[bytes]:
@@ -143,6 +79,71 @@ def test_a_batch_done_again_changes_nothing(topic: Callable[..., Topic], capture
     before = one.rows()
     one.store()
     assert one.rows() == before
+
+
+IDENTITY = """
+def transform(df):
+    return df
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "more"), [("", ""), (IDENTITY, "transform=transform")], ids=["as it is", "transformed"]
+)
+def test_a_null_value_deletes_the_row_that_its_key_names(
+    topic: Callable[..., Topic], captured: list[dict[str, Any]], before: str, more: str
+) -> None:
+    """Rows and deletions of one id in one batch end as Kafka's order says, at a replay too."""
+    one = topic(before, more)
+    values = encoded(captured)
+    gone, back, kept, never = (entry["login"]["uuid"] for entry in captured[:4])
+    sent = [
+        (gone, values[0]),
+        (gone, None),
+        (back, None),
+        (back, values[1]),
+        (kept, values[2]),
+        (never, None),
+        (kept, None),
+        (kept, values[2]),
+        (gone, values[0]),
+        (gone, None),
+    ]
+    one.send_all((key.encode(), value, []) for key, value in sent)
+    for _ in range(2):
+        tally = one.store()
+        assert (tally.records, tally.stored, tally.deleted, tally.rejected, tally.filtered) == (10, 5, 5, 0, 0)
+        assert one.rows().keys() == {back, kept}
+    assert one.dead_letters() == []
+
+
+OPTIONAL = """
+from typing import Annotated
+from msgspec import Meta
+from penstock.pipelines import Pipeline
+
+class Maybe(users.User, frozen=True, kw_only=True):
+    title: Annotated[str, Meta(max_length=9)] | None = None
+    age: Annotated[int, Meta(ge=0, le=200)] | None = None
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "more"),
+    [(OPTIONAL, "record=Maybe"), (OPTIONAL + IDENTITY, "record=Maybe, transform=transform")],
+    ids=["as it is", "transformed"],
+)
+def test_nulls_are_counted_by_field(
+    topic: Callable[..., Topic], captured: list[dict[str, Any]], before: str, more: str
+) -> None:
+    """The tally says how many of the stored rows have null in a field that may be null."""
+    one = topic(before, more)
+    good = [users.from_source(entry) for entry in captured]
+    titled = [msgspec.json.encode(fields | {"title": "Dr", "age": 5}) for fields in good[:4]]
+    old = [msgspec.json.encode(fields | {"age": 5}) for fields in good[4:10]]
+    one.send(*titled, *old, msgspec.json.encode(good[10] | {"title": "x" * 10}))
+    tally = one.store()
+    assert (tally.stored, tally.rejected, tally.nulls) == (10, 1, {"title": 6})
 
 
 ADDS_A_COLUMN = """
@@ -225,7 +226,7 @@ def test_the_functions_that_users_know_do_what_they_say(
         assert {"key", "value", "partition", "offset"} <= set(kafka.columns)
         selected = spark_stream.create_selection_df_from_kafka(kafka)
         assert selected.columns[:2] == ["id", "first_name"]
-        assert selected.columns[-1] == "_rejected"
+        assert selected.columns[-2:] == ["_rejected", "_deleted"]
         session = spark_stream.create_cassandra_connection()
         spark_stream.create_keyspace(session)
         spark_stream.create_table(session)

@@ -24,6 +24,8 @@ def arrow_schema(ddl: str) -> pa.Schema:
 def _type(kind: str) -> pa.DataType:
     if inner := re.fullmatch("ARRAY<(.*)>", kind):
         return pa.list_(_type(inner[1]))
+    if inner := re.fullmatch("MAP<(.*), (.*)>", kind):
+        return pa.map_(_type(inner[1]), _type(inner[2]))
     if inner := re.fullmatch("STRUCT<(.*)>", kind):
         return pa.struct([(name, _type(one)) for name, one in _columns(inner[1], ": ")])
     return _SIMPLE[kind.removesuffix(" NOT NULL")]

@@ -31,8 +31,11 @@ past_moments = _moments(datetime(2026, 1, 1))
 """Moments that nobody's clock puts into the future."""
 
 
+_characters = st.characters(codec="utf-8", exclude_characters="\0")
+
+
 def _words(max_size: int, min_size: int = 1) -> st.SearchStrategy[str]:
-    return st.text(min_size=min_size, max_size=max_size)
+    return st.text(_characters, min_size=min_size, max_size=max_size)
 
 
 _solid = st.text(st.characters(codec="utf-8", exclude_categories=["Z", "C"], exclude_characters="@"), min_size=1)
@@ -87,3 +90,29 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
     max_leaves=4,
 )
+
+
+def _json_texts(depth: int) -> st.SearchStrategy[str]:
+    """JSON texts in which a name may stand twice in an object, spelt in different ways."""
+    names = st.sampled_from(['"a"', '"b"', '"id"', r'"\u0061"', r'"\u0069d"', r'"\""', r'"\u0022"', '""', '"text"'])
+    simple = st.sampled_from(["1", "null", "true", '"a"', r'"\"a\": 1, \"a\": 2"', "1e999", "9" * 40, "[]", "{}"])
+    inner = simple if depth == 0 else simple | _json_texts(depth - 1)
+    spaces = st.sampled_from(["", " ", "\n\t"])
+    members = st.lists(st.builds("{0}{1}:{1}{2}".format, names, spaces, inner), max_size=3)
+    return st.builds("{{{}}}".format, members.map(",".join)) | st.lists(inner, max_size=2).map(
+        lambda items: f"[{','.join(items)}]"
+    )
+
+
+json_texts = _json_texts(2)
+"""JSON texts, nested, in which a name may stand twice."""
+
+
+@st.composite
+def changed_bytes(draw: st.DrawFn, values: st.SearchStrategy[bytes]) -> bytes:
+    """A value with bytes changed, put in and taken out, and perhaps its end cut."""
+    value = bytearray(draw(values))
+    for _ in range(draw(st.integers(0, 3))):
+        at = draw(st.integers(0, len(value)))
+        value[at : at + draw(st.integers(0, 3))] = draw(st.binary(max_size=3))
+    return bytes(value[: draw(st.none() | st.integers(0, len(value)))])

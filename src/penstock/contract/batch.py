@@ -1,8 +1,11 @@
-"""What passes from decode to write: rows and rejects; and what write gives back: a tally per partition."""
+"""What passes from decode to write: rows, deletions and rejects; and what write gives back: a tally per partition."""
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
+from penstock.contract.fields import fields
 from penstock.contract.record import Record
 from penstock.contract.reject import Reject
 
@@ -10,18 +13,29 @@ Row = tuple[Record, int, int, int]
 """A record, its Kafka timestamp in ms, its partition, its offset."""
 
 
+class Deletion(NamedTuple):
+    """A null value, Kafka's tombstone: the row of `key`, a record's id, is to go."""
+
+    key: Any
+    timestamp_ms: int
+    partition: int
+    offset: int
+
+
 @dataclass(slots=True)
 class Decoded:
     """A batch of decoded records."""
 
-    rows: list[Row]
-    rejects: list[Reject]
+    rows: list[Row] = field(default_factory=list)
+    deletions: list[Deletion] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
 
 
 class Tally(NamedTuple):
     """What became of a stretch of one partition. `first_offset` and `last_offset` are both part of it.
 
-    records = stored + rejected + filtered; `stored_at_ms` is when the last of them was acknowledged.
+    records = stored + deleted + rejected + filtered; `stored_at_ms` is when the last of them was acknowledged; `nulls`
+    counts the stored rows in which a field is null, by field, for those fields in which that happened.
     """
 
     partition: int
@@ -29,19 +43,21 @@ class Tally(NamedTuple):
     last_offset: int
     records: int
     stored: int
+    deleted: int
     rejected: int
     filtered: int
     stored_at_ms: int
+    nulls: dict[str, int]
 
 
 TALLY_DDL = (
-    "partition INT, first_offset BIGINT, last_offset BIGINT, records BIGINT, stored BIGINT, rejected BIGINT, "
-    "filtered BIGINT, stored_at_ms BIGINT"
+    "partition INT, first_offset BIGINT, last_offset BIGINT, records BIGINT, stored BIGINT, deleted BIGINT, "
+    "rejected BIGINT, filtered BIGINT, stored_at_ms BIGINT, nulls MAP<STRING, BIGINT>"
 )
 """A `Tally` as Spark schema."""
 
 
-def merge(tallies: list[Tally]) -> list[Tally]:
+def merge(tallies: Iterable[Tally]) -> list[Tally]:
     """One tally per partition, in partition order."""
     merged: dict[int, Tally] = {}
     for one in tallies:
@@ -57,34 +73,52 @@ def _add(one: Tally, other: Tally) -> Tally:
         last_offset=max(one.last_offset, other.last_offset),
         records=one.records + other.records,
         stored=one.stored + other.stored,
+        deleted=one.deleted + other.deleted,
         rejected=one.rejected + other.rejected,
         filtered=one.filtered + other.filtered,
         stored_at_ms=max(one.stored_at_ms, other.stored_at_ms),
+        nulls=dict(Counter(one.nulls) + Counter(other.nulls)),
     )
 
 
 def tally(decoded: Decoded, stored_at_ms: int) -> list[Tally]:
-    """The tallies of one batch whose rows were stored and whose rejects were set aside."""
-    places = [(partition, offset) for _, _, partition, offset in decoded.rows]
-    stored = _count(places, stored_at_ms, is_stored=True)
-    rejected = _count([(one.partition, one.offset) for one in decoded.rejects], stored_at_ms, is_stored=False)
-    return merge(stored + rejected)
-
-
-def _count(places: list[tuple[int, int]], stored_at_ms: int, *, is_stored: bool) -> list[Tally]:
-    offsets: dict[int, list[int]] = {}
-    for partition, offset in places:
-        offsets.setdefault(partition, []).append(offset)
-    return [
-        Tally(
+    """The tallies of one batch that was carried out: rows stored, deletions made, rejects set aside."""
+    stored = _by_partition((partition, offset) for _, _, partition, offset in decoded.rows)
+    deleted = _by_partition((one.partition, one.offset) for one in decoded.deletions)
+    rejected = _by_partition((one.partition, one.offset) for one in decoded.rejects)
+    nulls = _nulls(decoded.rows)
+    tallies = []
+    for partition in sorted({*stored, *deleted, *rejected}):
+        offsets = stored[partition] + deleted[partition] + rejected[partition]
+        one = Tally(
             partition=partition,
-            first_offset=min(found),
-            last_offset=max(found),
-            records=len(found),
-            stored=len(found) if is_stored else 0,
-            rejected=0 if is_stored else len(found),
+            first_offset=min(offsets),
+            last_offset=max(offsets),
+            records=len(offsets),
+            stored=len(stored[partition]),
+            deleted=len(deleted[partition]),
+            rejected=len(rejected[partition]),
             filtered=0,
             stored_at_ms=stored_at_ms,
+            nulls=dict(nulls[partition]),
         )
-        for partition, found in offsets.items()
-    ]
+        tallies.append(one)
+    return tallies
+
+
+def _by_partition(places: Iterable[tuple[int, int]]) -> dict[int, list[int]]:
+    offsets: dict[int, list[int]] = defaultdict(list)
+    for partition, offset in places:
+        offsets[partition].append(offset)
+    return offsets
+
+
+def _nulls(rows: list[Row]) -> dict[int, Counter[str]]:
+    """How often each field is null, by partition."""
+    counts: dict[int, Counter[str]] = defaultdict(Counter)
+    nullable = [one.name for one in fields(type(rows[0][0])) if one.nullable] if rows else []
+    for name in nullable:
+        for record, _, partition, _ in rows:
+            if getattr(record, name) is None:
+                counts[partition][name] += 1
+    return counts

@@ -7,6 +7,7 @@ are written, and a replay changes nothing.
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 from msgspec.structs import astuple
 
@@ -32,9 +33,19 @@ def create_keyspace(keyspace: str, replication: str) -> str:
 
 def create_table(keyspace: str, table: str, row: type[Record]) -> str:
     """The statement that makes the table when it is not there."""
-    columns = [f"  {name(field.name)} {field.kind.cql}," for field in (*fields(row), *fields(Arrival))]
+    lines = [f"  {column} {kind}," for column, kind in columns(row).items()]
     key = f"  PRIMARY KEY ({key_of(row).name})"
-    return "\n".join([f"CREATE TABLE IF NOT EXISTS {name(keyspace)}.{name(table)} (", *columns, key, ")"])
+    return "\n".join([f"CREATE TABLE IF NOT EXISTS {name(keyspace)}.{name(table)} (", *lines, key, ")"])
+
+
+def columns(row: type[Record]) -> dict[str, str]:
+    """The type of each column by its name, in order: the row's fields, then its arrival."""
+    return {name(field.name): field.kind.cql for field in (*fields(row), *fields(Arrival))}
+
+
+def add_column(keyspace: str, table: str, column: str, kind: str) -> str:
+    """The statement that gives a table one more column; rows that are there have null in it."""
+    return f"ALTER TABLE {name(keyspace)}.{name(table)} ADD {name(column)} {kind}"
 
 
 def insert(keyspace: str, table: str, row: type[Record]) -> str:
@@ -42,6 +53,17 @@ def insert(keyspace: str, table: str, row: type[Record]) -> str:
     names = [field.name for field in (*fields(row), *fields(Arrival))]
     values = ", ".join("?" for _ in names)
     return f"INSERT INTO {keyspace}.{table} ({', '.join(names)}) VALUES ({values}) USING TIMESTAMP ?"
+
+
+def delete(keyspace: str, table: str, row: type[Record]) -> str:
+    """The deletion of one row; its values are the write timestamp in microseconds and the key."""
+    return f"DELETE FROM {keyspace}.{table} USING TIMESTAMP ? WHERE {key_of(row).name} = ?"
+
+
+def delete_encoder(row: type[Record]) -> Callable[[Any, int], list[bytes]]:
+    """The function that gives a deletion's bound values as CQL bytes, from the key and the write timestamp in us."""
+    to_bytes = key_of(row).kind.encode
+    return lambda key, write_us: [BIGINT.encode(write_us), to_bytes(key)]
 
 
 def encoder(row: type[Record]) -> Encode:

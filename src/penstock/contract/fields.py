@@ -1,5 +1,6 @@
 """The fields of a record, and what each type is called in Avro, in Spark and in CQL: written here once."""
 
+import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -78,6 +79,13 @@ def key_of(struct: type[msgspec.Struct]) -> Field:
     if keys[0].kind is TEXT and not _fits_a_key(struct, keys[0].name):
         raise TypeError(f"{struct.__name__}: a text key needs min_length >= 1 and max_length <= {_KEY_CHARACTERS}")
     return keys[0]
+
+
+def key_reader(struct: type[msgspec.Struct]) -> Callable[[bytes], Any]:
+    """The function that gives the id that a Kafka key stands for. It raises `ValueError` when the key is none."""
+    name = key_of(struct).name
+    kind = typing.get_type_hints(struct, include_extras=True)[name]
+    return lambda key: msgspec.convert(key.decode(), kind, strict=False)
 
 
 def _fits_a_key(struct: type[msgspec.Struct], name: str) -> bool:

@@ -2,12 +2,12 @@
 
 msgspec checks types, lengths, patterns and ranges while it decodes, and stops at the first fault. What it refuses is
 looked at again here, slowly, field by field, so that every broken rule is named. Rules that msgspec does not have, on
-dates, are checked here alone.
+dates, on characters and on the number of fields, are checked here alone.
 """
 
 import re
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -25,7 +25,10 @@ MAX_VALUE_BYTES = 1_000_000
 """The largest value that is stored: a record of a table, not a file."""
 FUTURE_SLACK = timedelta(minutes=1)
 """So much may the clock of who wrote a date be ahead of ours."""
+MAX_FIELDS = 1000
+"""The most fields that a JSON object may have, known or not."""
 
+_LAST_DOLLAR = re.compile(r"(?<!\\)((?:\\\\)*)\$\Z")
 _FIRST_MS = -62_135_596_800_000  # 0001-01-01T00:00Z
 _LAST_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z
 
@@ -37,6 +40,7 @@ class Rule(StrEnum):
     TYPE = "type"
     LENGTH = "length"
     PATTERN = "pattern"
+    CHARACTER = "character"
     RANGE = "range"
     FORMAT = "format"
     DATE = "date"
@@ -74,7 +78,7 @@ def judge(found: Any, record: type[Record], latest: datetime) -> Record | list[B
         one = msgspec.convert(found, record)
     except msgspec.ValidationError as error:
         return refused(found, record, error)
-    return date_check(record)(one, latest) or one
+    return date_check(record)(one, latest) + text_check(record)(one) or one
 
 
 def refused(found: Any, record: type[Record], error: msgspec.ValidationError) -> list[Broken]:
@@ -122,13 +126,16 @@ def _rules(value: Any, kind: inspect.Type) -> list[Rule]:
         return [Rule.FORMAT if isinstance(value, str) else Rule.TYPE]
     if isinstance(kind, inspect.IntType | inspect.FloatType):
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        return [Rule.RANGE if is_number and _is_whole(value, kind) else Rule.TYPE]
+        return [Rule.RANGE if is_number and _is_out_of_range(value, kind) else Rule.TYPE]
     return [Rule.TYPE]
 
 
-def _is_whole(value: float, kind: inspect.Type) -> bool:
+def _is_out_of_range(value: float, kind: inspect.IntType | inspect.FloatType) -> bool:
     """Whether a number is one that the type could hold, were its range larger; an int may be beyond any float."""
-    return isinstance(kind, inspect.FloatType) or isinstance(value, int) or value.is_integer()
+    if isinstance(kind, inspect.FloatType) or isinstance(value, int):
+        return True
+    low, high = kind.ge, kind.le
+    return value.is_integer() and low is not None and high is not None and not low <= value <= high
 
 
 def _text_rules(value: str, kind: inspect.StrType) -> list[Rule]:
@@ -162,3 +169,46 @@ def date_check(record: type[Record]) -> DateCheck:
         return broken
 
     return check
+
+
+TextCheck = Callable[[Record], list[Broken]]
+
+
+@cache
+def text_check(record: type[Record]) -> TextCheck:
+    """The function that gives the broken rules of a decoded record's texts which msgspec does not have.
+
+    No text holds the NUL character, at which many a client ends it; and `$` in a pattern is the end of the text, where
+    Python's own matches before a last newline too.
+    """
+    described = inspect.type_info(record)
+    assert isinstance(described, inspect.StructType)
+    texts = [(one.name, attrgetter(one.name), _strict(kind)) for one, kind in _texts(described)]
+
+    def check(one: Record) -> list[Broken]:
+        broken: list[Broken] = []
+        for name, get, pattern in texts:
+            text = get(one)
+            if text is None:
+                continue
+            if "\0" in text:
+                broken.append(Broken(name, Rule.CHARACTER, "holds the NUL character"))
+            if text[-1:] == "\n" and pattern is not None and pattern.search(text) is None:
+                broken.append(Broken(name, Rule.PATTERN, "ends with a newline"))
+        return broken
+
+    return check
+
+
+def _texts(described: inspect.StructType) -> Iterator[tuple[inspect.Field, inspect.StrType]]:
+    for one in described.fields:
+        kind = _plain(one.type)
+        if isinstance(kind, inspect.StrType):
+            yield one, kind
+
+
+def _strict(kind: inspect.StrType) -> re.Pattern[str] | None:
+    """The pattern of a text, its last `$` being the end of the text alone."""
+    if kind.pattern is None:
+        return None
+    return re.compile(_LAST_DOLLAR.sub(r"\1\\Z", kind.pattern))

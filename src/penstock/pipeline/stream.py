@@ -30,9 +30,6 @@ from penstock.sink import cassandra
 from penstock.sink.rows import RowWriter
 
 ArrowBatches = Iterator[pa.RecordBatch]
-_TALLY_SCHEMA = pa.schema(
-    [("partition", pa.int32())] + [(name, pa.int64()) for name in Tally._fields if name != "partition"]
-)
 
 
 @dataclass(frozen=True)
@@ -42,6 +39,7 @@ class Plan:
     settings: Settings
     epoch_us: int
     decoded_schema: pa.Schema
+    tally_schema: pa.Schema
 
     @property
     def pipeline(self) -> Pipeline:
@@ -52,7 +50,11 @@ class Plan:
 def plan(settings: Settings, epoch_us: int) -> Plan:
     """The plan of a stream on this settings' pipeline. Needs a Spark session."""
     ddl = decoded_ddl(pipelines.of(settings).record)
-    return Plan(settings, epoch_us, to_arrow_schema(StructType.fromDDL(ddl)))
+    return Plan(settings, epoch_us, _arrow_schema(ddl), _arrow_schema(TALLY_DDL))
+
+
+def _arrow_schema(ddl: str) -> pa.Schema:
+    return to_arrow_schema(StructType.fromDDL(ddl))
 
 
 class Worker:
@@ -130,7 +132,7 @@ def warm_up(spark: SparkSession, plan: Plan) -> None:
 def write(decoded: Iterable[Decoded], worker: Worker) -> Iterator[Tally]:
     """Store and set aside each batch; gives its tallies once all of it is acknowledged."""
     for batch in decoded:
-        worker.rows.write(batch.rows)
+        worker.rows.write(batch.rows, batch.deletions)
         worker.set_aside(batch.rejects)
         yield from tally(batch, time.time_ns() // 1_000_000)
 
@@ -146,18 +148,18 @@ def _store_as_is(raw: DataFrame, plan: Plan) -> list[Tally]:
 
     def task(batches: ArrowBatches) -> ArrowBatches:
         worker = _this_worker(plan)
-        yield _arrow(write(decode_batches(batches, worker.decoder, worker.topic), worker))
+        yield _arrow(write(decode_batches(batches, worker.decoder, worker.topic), worker), plan)
 
     return _collect(raw, task)
 
 
 def decode(raw: DataFrame, plan: Plan) -> DataFrame:
-    """Raw records as a DataFrame of decoded records; a reject has `_rejected` set and its other columns null."""
+    """Raw records as a DataFrame of decoded records; rejects have `_rejected` set, deletions `_deleted`."""
 
     def task(batches: ArrowBatches) -> ArrowBatches:
         worker = _this_worker(plan)
         decoded = decode_batches(batches, worker.decoder, worker.topic)
-        return to_columns(decoded, plan.decoded_schema)
+        return to_columns(decoded, plan.pipeline.record, plan.decoded_schema)
 
     return raw.mapInArrow(task, decoded_ddl(plan.pipeline.record))
 
@@ -169,9 +171,10 @@ def _store_transformed(raw: DataFrame, plan: Plan) -> list[Tally]:
     decoded = decode(raw, plan).persist()
     try:
         read = _read(decoded)
-        good = decoded.where("_rejected IS NULL").drop("_rejected")
-        rejected = decoded.where("_rejected IS NOT NULL")
-        written = _collect(transform(good).unionByName(rejected, allowMissingColumns=True), _write_task(plan))
+        to_transform = "_rejected IS NULL AND _deleted IS NULL"
+        good = decoded.where(to_transform).drop("_rejected", "_deleted")
+        others = decoded.where(f"NOT ({to_transform})")
+        written = _collect(transform(good).unionByName(others, allowMissingColumns=True), _write_task(plan))
     finally:
         decoded.unpersist()
     return _with_filtered(read, written)
@@ -180,7 +183,7 @@ def _store_transformed(raw: DataFrame, plan: Plan) -> list[Tally]:
 def _write_task(plan: Plan) -> Callable[[ArrowBatches], ArrowBatches]:
     def task(batches: ArrowBatches) -> ArrowBatches:
         worker = _this_worker(plan)
-        yield _arrow(write(from_columns(batches, plan.pipeline.stored, worker.topic), worker))
+        yield _arrow(write(from_columns(batches, plan.pipeline.stored, worker.topic), worker), plan)
 
     return task
 
@@ -191,7 +194,7 @@ def _read(decoded: DataFrame) -> list[Tally]:
     counted = decoded.groupBy("kafka_partition").agg(functions.min(offset), functions.max(offset), functions.count("*"))
     now_ms = time.time_ns() // 1_000_000
     return [
-        Tally(partition, first, last, records, stored=0, rejected=0, filtered=records, stored_at_ms=now_ms)
+        Tally(partition, first, last, records, 0, 0, 0, filtered=records, stored_at_ms=now_ms, nulls={})
         for partition, first, last, records in counted.collect()
     ]
 
@@ -211,18 +214,19 @@ def _with_filtered(read: list[Tally], written: list[Tally]) -> list[Tally]:
         if done.records > one.records:
             raise ValueError(f"transform gave {done.records} rows for {one.records} records: at most one a record")
         tallies.append(
-            one._replace(
-                stored=done.stored,
-                rejected=done.rejected,
+            done._replace(
+                first_offset=one.first_offset,
+                last_offset=one.last_offset,
+                records=one.records,
                 filtered=one.records - done.records,
-                stored_at_ms=done.stored_at_ms,
             )
         )
     return tallies
 
 
-def _arrow(tallies: Iterable[Tally]) -> pa.RecordBatch:
-    return pa.RecordBatch.from_pylist([one._asdict() for one in merge(list(tallies))], schema=_TALLY_SCHEMA)
+def _arrow(tallies: Iterable[Tally], plan: Plan) -> pa.RecordBatch:
+    rows = [one._asdict() | {"nulls": list(one.nulls.items())} for one in merge(tallies)]
+    return pa.RecordBatch.from_pylist(rows, schema=plan.tally_schema)
 
 
 def _collect(frame: DataFrame, task: Callable[[ArrowBatches], ArrowBatches]) -> list[Tally]:

@@ -1,4 +1,4 @@
-"""Arrow batches of raw Kafka records become rows and rejects; for a transform, these become columns and back."""
+"""Arrow batches of raw Kafka records become rows, deletions and rejects; for a transform, columns and back again."""
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -8,8 +8,9 @@ from uuid import UUID
 import pyarrow as pa
 from msgspec.structs import asdict
 
-from penstock.contract.batch import Decoded, Row
-from penstock.contract.fields import fields
+from penstock.contract.batch import Decoded, Deletion, Row
+from penstock.contract.fields import UUID as UUID_KIND
+from penstock.contract.fields import fields, key_of
 from penstock.contract.record import Arrival, Record
 from penstock.contract.reject import Fault, Reason, Reject, Stage
 from penstock.contract.rules import judge, latest_past
@@ -21,6 +22,8 @@ REJECT_DDL = (
     "key: BINARY, value: BINARY, headers: ARRAY<STRUCT<key: STRING, value: BINARY>>>"
 )
 """The column that tells a reject from a row in a DataFrame of decoded records; null in a row."""
+DELETION_DDL = "_deleted BOOLEAN"
+"""The column that tells a deletion, which has an id and an arrival, from a row."""
 
 
 def decode_batches(batches: Iterable[pa.RecordBatch], decoder: Decoder, topic: str) -> Iterator[Decoded]:
@@ -30,17 +33,18 @@ def decode_batches(batches: Iterable[pa.RecordBatch], decoder: Decoder, topic: s
 
 
 def _decode_batch(batch: pa.RecordBatch, decoder: Decoder, topic: str) -> Decoded:
-    rows: list[Row] = []
-    rejects: list[Reject] = []
-    decode = decoder.decode
+    result = Decoded()
+    rows, decode = result.rows, decoder.decode
     columns = (batch.column(name).to_pylist() for name in ("value", "timestamp_ms", "partition", "offset"))
     for at, (value, timestamp_ms, partition, offset) in enumerate(zip(*columns, strict=True)):
-        decoded = decode(value)
+        decoded = decoder.deleted(batch.column("key")[at].as_py()) if value is None else decode(value)
         if isinstance(decoded, Fault):
-            rejects.append(_reject(decoded, batch, at, topic, partition, offset, value))
+            result.rejects.append(_reject(decoded, batch, at, topic, partition, offset, value))
+        elif value is None:
+            result.deletions.append(Deletion(decoded, timestamp_ms, partition, offset))
         else:
             rows.append((decoded, timestamp_ms, partition, offset))
-    return Decoded(rows, rejects)
+    return result
 
 
 def _reject(
@@ -59,23 +63,37 @@ def _reject(
 
 
 def decoded_ddl(record: type[Record]) -> str:
-    """The Spark schema of decoded records: the record's columns and its arrival, and the reject when it is one."""
+    """The Spark schema of decoded records: the record's columns and its arrival, and what tells the others."""
     columns = f"{spark_ddl(record)}, {spark_ddl(Arrival)}".replace(" NOT NULL", "")
-    return f"{columns}, {REJECT_DDL}"
+    return f"{columns}, {REJECT_DDL}, {DELETION_DDL}"
 
 
-def to_columns(decoded: Iterable[Decoded], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+def to_columns(decoded: Iterable[Decoded], record: type[Record], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """Decoded records as Arrow batches of `schema`, the Arrow form of `decoded_ddl`."""
+    key = key_of(record).name
     for batch in decoded:
         rows = [_as_columns(row) for row in batch.rows]
         rejects = [_reject_as_columns(reject) for reject in batch.rejects]
-        yield pa.RecordBatch.from_pylist(rows + rejects, schema=schema)
+        deletions = [_deletion_as_columns(one, key) for one in batch.deletions]
+        yield pa.RecordBatch.from_pylist(rows + rejects + deletions, schema=schema)
 
 
 def _as_columns(row: Row) -> dict[str, Any]:
     record, timestamp_ms, partition, offset = row
-    columns = {name: str(value) if isinstance(value, UUID) else value for name, value in asdict(record).items()}
-    return {**columns, "ingested_at": _utc(timestamp_ms), "kafka_partition": partition, "kafka_offset": offset}
+    columns = {name: _as_column(value) for name, value in asdict(record).items()}
+    return columns | _arrival(timestamp_ms, partition, offset)
+
+
+def _as_column(value: Any) -> Any:
+    return str(value) if isinstance(value, UUID) else value
+
+
+def _arrival(timestamp_ms: int, partition: int, offset: int) -> dict[str, Any]:
+    return {"ingested_at": _utc(timestamp_ms), "kafka_partition": partition, "kafka_offset": offset}
+
+
+def _deletion_as_columns(one: Deletion, key: str) -> dict[str, Any]:
+    return {key: _as_column(one.key), "_deleted": True} | _arrival(one.timestamp_ms, one.partition, one.offset)
 
 
 def _reject_as_columns(reject: Reject) -> dict[str, Any]:
@@ -96,31 +114,61 @@ def _utc(timestamp_ms: int) -> datetime:
 
 
 def from_columns(batches: Iterable[pa.RecordBatch], row: type[Record], topic: str) -> Iterator[Decoded]:
-    """Rows that a transform gave, and the rejects that went past it, as decoded batches again.
+    """Rows that a transform gave, and the rejects and deletions that went past it, as decoded batches again.
 
     A row that breaks the rules of `row` becomes a reject of stage `transform`, without its bytes: they are in Kafka.
     """
-    names = [field.name for field in fields(row)]
+    sort_in = _Sorter(row, topic).sort_in
     for batch in batches:
-        decoded = Decoded([], [])
+        decoded = Decoded()
         for columns in batch.to_pylist():
-            _sort_in(columns, names, row, topic, decoded)
+            sort_in(columns, decoded)
         yield decoded
 
 
-def _sort_in(columns: dict[str, Any], names: list[str], row: type[Record], topic: str, decoded: Decoded) -> None:
-    partition, offset = columns["kafka_partition"], columns["kafka_offset"]
-    rejected = columns["_rejected"]
-    if rejected is not None:
+class _Sorter:
+    """Tells rows, rejects and deletions of one topic apart."""
+
+    def __init__(self, row: type[Record], topic: str) -> None:
+        self._row = row
+        self._topic = topic
+        self._names = [field.name for field in fields(row)]
+        self._key = key_of(row)
+
+    def sort_in(self, columns: dict[str, Any], decoded: Decoded) -> None:
+        """Add what `columns` tell of to `decoded`."""
+        if columns["_rejected"] is not None:
+            decoded.rejects.append(self._reject(columns))
+        elif columns["_deleted"]:
+            decoded.deletions.append(self._deletion(columns))
+        else:
+            self._sort_in_row(columns, decoded)
+
+    def _reject(self, columns: dict[str, Any]) -> Reject:
+        rejected = columns["_rejected"]
         reason, rules = Reason(rejected["reason"]), tuple(rejected["rules"])
         fault = Fault(reason, rejected["message"], Stage.DECODE, rejected["schema_id"], rules)
         headers = [(header["key"], header["value"]) for header in rejected["headers"]]
-        decoded.rejects.append(Reject(fault, topic, partition, offset, rejected["key"], rejected["value"], headers))
-        return
-    judged = judge({name: columns[name] for name in names}, row, latest_past())
-    if isinstance(judged, list):
-        fault = Fault.of(judged, Stage.TRANSFORM)
-        decoded.rejects.append(Reject(fault, topic, partition, offset, None, None, []))
-    else:
-        timestamp_ms = round(columns["ingested_at"].timestamp() * 1000)
-        decoded.rows.append((judged, timestamp_ms, partition, offset))
+        return Reject(fault, self._topic, *_place(columns), rejected["key"], rejected["value"], headers)
+
+    def _deletion(self, columns: dict[str, Any]) -> Deletion:
+        text = columns[self._key.name]
+        key = UUID(text) if self._key.kind is UUID_KIND else text
+        return Deletion(key, _timestamp_ms(columns), *_place(columns))
+
+    def _sort_in_row(self, columns: dict[str, Any], decoded: Decoded) -> None:
+        judged = judge({name: columns[name] for name in self._names}, self._row, latest_past())
+        if isinstance(judged, list):
+            fault = Fault.of(judged, Stage.TRANSFORM)
+            decoded.rejects.append(Reject(fault, self._topic, *_place(columns), None, None, []))
+        else:
+            decoded.rows.append((judged, _timestamp_ms(columns), *_place(columns)))
+
+
+def _place(columns: dict[str, Any]) -> tuple[int, int]:
+    return columns["kafka_partition"], columns["kafka_offset"]
+
+
+def _timestamp_ms(columns: dict[str, Any]) -> int:
+    moment: datetime = columns["ingested_at"]
+    return round(moment.timestamp() * 1000)

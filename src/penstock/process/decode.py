@@ -1,9 +1,10 @@
-"""A Kafka value becomes a record, or a fault that says what is wrong with it.
+"""A Kafka value becomes a record, or a fault that says what is wrong with it; a null value becomes a deletion.
 
 A framed value is decoded by its own writer schema; a value without a frame is read as plain JSON. Pure but for the
 look-up of a schema id that was not seen before.
 """
 
+import json
 from io import BytesIO
 from typing import Any
 
@@ -12,13 +13,28 @@ import msgspec
 
 from penstock.broker.frame import FRAME_BYTES, is_framed, unpack
 from penstock.broker.registry import Schemas
+from penstock.contract.fields import TEXT, TIMESTAMP, UUID, fields, key_reader
 from penstock.contract.record import Record
 from penstock.contract.reject import Fault, Reason
-from penstock.contract.rules import MAX_VALUE_BYTES, date_check, judge, latest_past, refused
+from penstock.contract.rules import (
+    MAX_FIELDS,
+    MAX_VALUE_BYTES,
+    Broken,
+    Rule,
+    date_check,
+    judge,
+    latest_past,
+    refused,
+    text_check,
+)
 from penstock.contract.schemas import avro_schema
 from penstock.errors import SchemaUnknown
+from penstock.process import writer
 
-_MALFORMED_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+MALFORMED_JSON = (ValueError, RecursionError)
+"""What every reader of JSON raises: msgspec's, Python's, and UTF-8's errors are kinds of ValueError."""
+_QUOTED = (TEXT, TIMESTAMP, UUID)
+"""The kinds whose JSON values stand in quotes."""
 
 
 class Decoder:
@@ -28,9 +44,19 @@ class Decoder:
         self._record = record
         self._schemas = schemas
         self._check_dates = date_check(record)
+        self._check_texts = text_check(record)
+        self._least_quotes = _least_quotes(record)
+        self._read_key = key_reader(record)
         self._from_json = msgspec.json.Decoder(record).decode
         self._reader = fastavro.parse_schema(avro_schema(record))
         self._writers: dict[int, Any] = {}
+
+    def deleted(self, key: bytes | None) -> Any | Fault:
+        """The id whose row a null value deletes, or what is wrong with its key."""
+        try:
+            return self._read_key(key or b"")
+        except ValueError as error:
+            return Fault(Reason.VALUE_MISSING, f"the value is null, and the key is no id whose row to delete: {error}")
 
     def decode(self, value: bytes | None) -> Record | Fault:
         """The record in `value`, every rule checked, or what is wrong with it.
@@ -41,8 +67,9 @@ class Decoder:
             return Fault(Reason.VALUE_MISSING, "the value is null" if value is None else "the value is empty")
         if len(value) > MAX_VALUE_BYTES:
             return Fault.too_large(len(value))
-        if not is_framed(value):
-            return self._json(value, None)
+        return self._framed(value) if is_framed(value) else self._json(value, value, None)
+
+    def _framed(self, value: bytes) -> Record | Fault:
         try:
             schema_id = unpack(value)
             writer = self._writer(schema_id)
@@ -50,33 +77,43 @@ class Decoder:
             return Fault(Reason.FRAME_BROKEN, str(error))
         except SchemaUnknown as error:
             return Fault(Reason.SCHEMA_UNKNOWN, error.message, schema_id=schema_id)
-        body = memoryview(value)[FRAME_BYTES:]
-        return self._json(body, schema_id) if writer is None else self._avro(bytes(body), writer, schema_id)
+        if writer is None:
+            return self._json(memoryview(value)[FRAME_BYTES:], value, schema_id)
+        return self._avro(value[FRAME_BYTES:], writer, schema_id)
 
     def _writer(self, schema_id: int) -> Any:
         """The parsed Avro schema with that id; None for a JSON schema."""
         if schema_id not in self._writers:
             found = self._schemas.writer(schema_id)
-            self._writers[schema_id] = _parsed(found.schema, schema_id) if found.wire_format == "avro" else None
+            self._writers[schema_id] = writer.parsed(found.schema, schema_id) if found.wire_format == "avro" else None
         return self._writers[schema_id]
 
-    def _json(self, body: bytes | memoryview, schema_id: int | None) -> Record | Fault:
+    def _json(self, body: bytes | memoryview, value: bytes, schema_id: int | None) -> Record | Fault:
+        """The record in the JSON text `body`, which is `value` or the end of it."""
         try:
             record = self._from_json(body)
         except msgspec.ValidationError as error:
             return self._fault_of_json(body, error, schema_id)
-        except _MALFORMED_JSON as error:
+        except MALFORMED_JSON as error:
             return Fault(Reason.JSON_MALFORMED, str(error), schema_id=schema_id)
         broken = self._check_dates(record, latest_past())
+        if b"\\" in value:  # an escape: a character that is not allowed can only stand there
+            broken += self._check_texts(record)
+        if value.count(b'"') > self._least_quotes:
+            try:
+                broken += names_in(body)
+            except MALFORMED_JSON as error:
+                return Fault(Reason.JSON_MALFORMED, str(error), schema_id=schema_id)
         return Fault.of(broken, schema_id=schema_id) if broken else record
 
     def _fault_of_json(self, body: bytes | memoryview, error: msgspec.ValidationError, schema_id: int | None) -> Fault:
         """What is wrong with JSON that was refused: it may be malformed too, further on."""
         try:
             found = msgspec.json.decode(body)
-        except _MALFORMED_JSON as malformed:
+            too_many = names_in(body)
+        except MALFORMED_JSON as malformed:
             return Fault(Reason.JSON_MALFORMED, str(malformed), schema_id=schema_id)
-        return Fault.of(refused(found, self._record, error), schema_id=schema_id)
+        return Fault.of(refused(found, self._record, error) + too_many, schema_id=schema_id)
 
     def _avro(self, body: bytes, writer: Any, schema_id: int) -> Record | Fault:
         stream = BytesIO(body)
@@ -90,9 +127,30 @@ class Decoder:
         return Fault.of(judged, schema_id=schema_id) if isinstance(judged, list) else judged
 
 
-def _parsed(schema: Any, schema_id: int) -> Any:
-    """The Avro schema, parsed. Raises `SchemaUnknown` when it is wrong, or names types that it does not define."""
-    try:
-        return fastavro.parse_schema(schema)
-    except (fastavro.schema.SchemaParseException, fastavro.schema.UnknownType) as error:
-        raise SchemaUnknown(f"schema {schema_id} cannot be read: {type(error).__name__}: {error}") from error
+def _least_quotes(record: type[Record]) -> int:
+    """How many quotes the JSON of a record has at least. A text that has no more has no name twice, and no other."""
+    required = [field for field in fields(record) if not field.nullable]
+    return sum(4 if field.kind in _QUOTED else 2 for field in required)
+
+
+def names_in(body: bytes | memoryview) -> list[Broken]:
+    """The broken rules on the names in a JSON object.
+
+    Raises `msgspec.DecodeError` when one stands twice in an object, since readers part ways on which of the two counts
+    (RFC 8259, section 4); msgspec itself takes the last.
+    """
+    names = 0
+
+    def note(pairs: list[tuple[str, Any]]) -> None:
+        nonlocal names
+        names += len(pairs)
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise msgspec.DecodeError(f"the name {name[:100]!r} stands twice in an object")
+            seen.add(name)
+
+    json.loads(bytes(body), object_pairs_hook=note, parse_int=str, parse_float=str)
+    if names <= MAX_FIELDS:
+        return []
+    return [Broken("", Rule.SIZE, f"the value has {names} fields, a record at most {MAX_FIELDS}")]

@@ -19,6 +19,8 @@ from penstock.broker.topics import Span
 from penstock.contract.batch import Tally
 
 BUCKET_OFFSETS = 1_000_000
+REPLAY = "replay-"
+"""What the job of a line begins with when it is not the stream's."""
 _LEAST_GENERATION_US = 60_000_000
 """Epochs lie at least so far apart, though the clock were set back in between."""
 
@@ -34,9 +36,11 @@ CREATE TABLE IF NOT EXISTS {keyspace}.ledger (
   batch_id bigint,
   records bigint,
   stored bigint,
+  deleted bigint,
   rejected bigint,
   filtered bigint,
   stored_at timestamp,
+  nulls map<text, bigint>,
   PRIMARY KEY ((topic, generation_us, kafka_partition, bucket), first_offset, job)
 )
 """
@@ -68,13 +72,19 @@ class Ledger:
         self.epoch_us = epoch_us
         self._insert = session.prepare(
             f"INSERT INTO {keyspace}.ledger (topic, generation_us, kafka_partition, bucket, first_offset, job, "
-            "last_offset, batch_id, records, stored, rejected, filtered, stored_at) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            "last_offset, batch_id, records, stored, deleted, rejected, filtered, stored_at, nulls) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         )
         self._select = session.prepare(
             f"SELECT * FROM {keyspace}.ledger "
             "WHERE topic = ? AND generation_us = ? AND kafka_partition = ? AND bucket = ?"
         )
+        self._newest = session.prepare(
+            f"SELECT job, last_offset FROM {keyspace}.ledger "
+            "WHERE topic = ? AND generation_us = ? AND kafka_partition = ? AND bucket = ? "
+            "ORDER BY first_offset DESC"
+        )
+        self._newest.fetch_size = 10
 
     def write(self, job: str, batch_id: int, tallies: Iterable[Tally]) -> None:
         """Add a line per tally; returns once they are acknowledged."""
@@ -90,9 +100,11 @@ class Ledger:
                 batch_id,
                 one.records,
                 one.stored,
+                one.deleted,
                 one.rejected,
                 one.filtered,
                 datetime.fromtimestamp(one.stored_at_ms / 1000, tz=UTC),
+                one.nulls,
             )
             self._session.execute(self._insert, values)
 
@@ -105,6 +117,15 @@ class Ledger:
                 if line.tally.first_offset < span.end and line.tally.last_offset >= span.first:
                     yield line
 
+    def reached(self, span: Span) -> int:
+        """The offset up to which, not including it, the stream's newest line in `span` reaches; or `span.first`."""
+        query, first_bucket = self._newest, max(0, span.first // BUCKET_OFFSETS - 1)
+        for bucket in range(max(span.end - 1, 0) // BUCKET_OFFSETS, first_bucket - 1, -1):
+            for row in self._session.execute(query, (self._topic, self.epoch_us, span.partition, bucket)):
+                if not row["job"].startswith(REPLAY):
+                    return max(span.first, int(row["last_offset"]) + 1)
+        return span.first
+
 
 def _line(row: dict[str, Any]) -> Line:
     tally = Tally(
@@ -113,9 +134,11 @@ def _line(row: dict[str, Any]) -> Line:
         last_offset=row["last_offset"],
         records=row["records"],
         stored=row["stored"],
+        deleted=row["deleted"],
         rejected=row["rejected"],
         filtered=row["filtered"],
         stored_at_ms=round(row["stored_at"].replace(tzinfo=UTC).timestamp() * 1000),
+        nulls=dict(row["nulls"] or {}),
     )
     return Line(tally, row["batch_id"], row["job"])
 

@@ -1,11 +1,12 @@
-"""Rows to Cassandra: prepared upserts in unlogged batches, each of one replica set and below the server's warning.
+"""Rows to Cassandra: upserts and deletions in unlogged batches, each of one replica set and below the server's warning.
 
-Delivery: when `write` returns, every row is acknowledged at the session's consistency. Writing rows again, in any
-order, ends in the same table: a row's write timestamp is its place in Kafka.
+Delivery: when `write` returns, everything is acknowledged at the session's consistency. Writing it again, in any
+order, ends in the same table: the write timestamp of a row or a deletion is its place in Kafka.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from cassandra import DriverException, RequestExecutionException
 from cassandra.cluster import NoHostAvailable, Session
@@ -14,7 +15,7 @@ from cassandra.pool import Host
 from cassandra.query import BatchStatement, BatchType, BoundStatement, PreparedStatement
 
 from penstock.contract import cql
-from penstock.contract.batch import Row
+from penstock.contract.batch import Deletion, Row
 from penstock.contract.record import Record
 from penstock.errors import StoreFailed
 
@@ -35,19 +36,25 @@ class RowWriter:
         self._epoch_us = epoch_us
         self._concurrency = concurrency
         self._encode = cql.encoder(row)
+        self._encode_deletion = cql.delete_encoder(row)
         self._insert: PreparedStatement = session.prepare(cql.insert(keyspace, table, row))
+        self._delete: PreparedStatement = session.prepare(cql.delete(keyspace, table, row))
         self._limit_bytes = batch_limit_bytes(session)
 
-    def write(self, rows: Iterable[Row]) -> None:
-        """Store `rows`; returns once all are acknowledged. Raises `StoreFailed` at the first that is not."""
-        batches = ((batch, None) for batch in self._batches(rows))
+    def write(self, rows: Iterable[Row], deletions: Iterable[Deletion] = ()) -> None:
+        """Store `rows` and make `deletions`; returns once all are acknowledged.
+
+        Raises `StoreFailed` at the first that is not.
+        """
+        bound = chain(map(self._bind, rows), map(self._bind_deletion, deletions))
+        batches = ((batch, None) for batch in self._batches(bound))
         try:
             execute_concurrent(self._session, batches, concurrency=self._concurrency, raise_on_first_error=True)
         except (DriverException, RequestExecutionException, NoHostAvailable) as error:
             raise StoreFailed(f"{self._keyspace}.{self._table}: {type(error).__name__}: {error}") from error
 
-    def _batches(self, rows: Iterable[Row]) -> Iterator[BatchStatement]:
-        for statements in self._by_replicas(rows):
+    def _batches(self, bound: Iterable[BoundStatement]) -> Iterator[BatchStatement]:
+        for statements in self._by_replicas(bound):
             batch = BatchStatement(BatchType.UNLOGGED)
             room = self._limit_bytes
             for statement in statements:
@@ -60,12 +67,11 @@ class RowWriter:
             if len(batch):
                 yield batch
 
-    def _by_replicas(self, rows: Iterable[Row]) -> Iterable[list[BoundStatement]]:
-        """The rows' statements, those of one replica set together."""
+    def _by_replicas(self, bound: Iterable[BoundStatement]) -> Iterable[list[BoundStatement]]:
+        """The statements, those of one replica set together."""
         groups: dict[tuple[Host, ...], list[BoundStatement]] = defaultdict(list)
         replicas_of = self._session.cluster.metadata.get_replicas
-        for row in rows:
-            statement = self._bind(row)
+        for statement in bound:
             groups[tuple(replicas_of(self._keyspace, statement.routing_key))].append(statement)
         return groups.values()
 
@@ -73,6 +79,11 @@ class RowWriter:
         record, timestamp_ms, partition, offset = row
         statement = BoundStatement(self._insert)
         statement.values = self._encode(record, timestamp_ms, partition, offset, self._epoch_us + offset)
+        return statement
+
+    def _bind_deletion(self, one: Deletion) -> BoundStatement:
+        statement = BoundStatement(self._delete)
+        statement.values = self._encode_deletion(one.key, self._epoch_us + one.offset)
         return statement
 
 

@@ -1,69 +1,110 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.contract.batch import TALLY_DDL, Decoded, Tally, merge, tally
+from penstock.contract.batch import TALLY_DDL, Decoded, Deletion, Tally, merge, tally
 from penstock.contract.reject import Fault, Reason, Reject
-from tests.unit.records import Reading
+from tests.unit.records import Everything, Reading
+from tests.unit.strategies import everything
 
 READING = Reading(sensor=1, celsius=1.0)
+NULLABLE = [name for name in Everything.__struct_fields__ if name.startswith("maybe_")]
 
 
 def reject(partition: int, offset: int) -> Reject:
     return Reject(Fault(Reason.JSON_MALFORMED, "no"), "t", partition, offset, None, b"x", [])
 
 
-def decoded(stored, rejected) -> Decoded:
-    return Decoded([(READING, 0, *place) for place in stored], [reject(*place) for place in rejected])
+def decoded(stored, rejected=(), deleted=()) -> Decoded:
+    return Decoded(
+        [(READING, 0, *place) for place in stored],
+        [Deletion(1, 0, *place) for place in deleted],
+        [reject(*place) for place in rejected],
+    )
+
+
+def one_tally(partition, first, last, stored=0, deleted=0, rejected=0, at_ms=99, nulls=None) -> Tally:
+    records = stored + deleted + rejected
+    return Tally(partition, first, last, records, stored, deleted, rejected, 0, at_ms, nulls or {})
 
 
 places = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 50)), unique=True, max_size=30)
 
 
-def test_a_tally_spans_stored_and_rejected_records_of_a_partition():
-    """A tally counts what was stored and what was set aside, from the first to the last offset of both."""
-    found = tally(decoded([(0, 5), (0, 7), (2, 1)], [(0, 4), (1, 9)]), stored_at_ms=99)
+def test_a_tally_spans_all_that_became_of_a_partition():
+    """A tally counts what was stored, deleted and set aside, from the first to the last offset of all three."""
+    found = tally(decoded([(0, 5), (0, 7), (2, 1)], [(0, 4), (1, 9)], [(0, 8), (3, 2)]), stored_at_ms=99)
     assert found == [
-        Tally(0, 4, 7, records=3, stored=2, rejected=1, filtered=0, stored_at_ms=99),
-        Tally(1, 9, 9, records=1, stored=0, rejected=1, filtered=0, stored_at_ms=99),
-        Tally(2, 1, 1, records=1, stored=1, rejected=0, filtered=0, stored_at_ms=99),
+        one_tally(0, 4, 8, stored=2, deleted=1, rejected=1),
+        one_tally(1, 9, 9, rejected=1),
+        one_tally(2, 1, 1, stored=1),
+        one_tally(3, 2, 2, deleted=1),
     ]
 
 
 def test_a_batch_of_nothing_has_no_tally():
     """Where nothing was read there is nothing to tell."""
-    assert tally(decoded([], []), 1) == []
+    assert tally(Decoded(), 1) == []
     assert merge([]) == []
 
 
-@given(places)
-def test_tallies_count_every_record_once(found):
+def test_two_batches_share_nothing():
+    """What is added to one batch is not in the next."""
+    Decoded().rows.append((READING, 0, 0, 0))
+    assert Decoded() == Decoded([], [], [])
+
+
+@given(places, st.integers(0, 30), st.integers(0, 30))
+def test_tallies_count_every_record_once(found, one, other):
     """However records fall on partitions, each is counted once and lies within its tally."""
-    half = len(found) // 2
-    tallies = tally(decoded(found[:half], found[half:]), 5)
+    first, second = sorted((min(one, len(found)), min(other, len(found))))
+    tallies = tally(decoded(found[:first], found[first:second], found[second:]), 5)
     assert [one.partition for one in tallies] == sorted({partition for partition, _ in found})
     for one in tallies:
         mine = [offset for partition, offset in found if partition == one.partition]
         assert (one.first_offset, one.last_offset, one.records) == (min(mine), max(mine), len(mine))
-        assert one.records == one.stored + one.rejected + one.filtered
-    assert sum(one.stored for one in tallies) == half
+        assert one.records == one.stored + one.deleted + one.rejected + one.filtered
+    assert sum(one.stored for one in tallies) == first
+    assert sum(one.rejected for one in tallies) == second - first
+    assert sum(one.deleted for one in tallies) == len(found) - second
+
+
+@given(st.lists(st.tuples(everything(), st.integers(0, 2)), max_size=8))
+def test_nulls_are_counted_by_partition_and_field(rows):
+    """Each field that may be null is counted where it is, and a field that never was is not named."""
+    batch = Decoded([(record, 0, partition, at) for at, (record, partition) in enumerate(rows)])
+    for one in tally(batch, 5):
+        mine = [record for record, partition in rows if partition == one.partition]
+        counts = {name: sum(getattr(record, name) is None for record in mine) for name in NULLABLE}
+        assert one.nulls == {name: count for name, count in counts.items() if count}
+
+
+def test_rejects_and_deletions_have_no_nulls():
+    """Only a stored row has fields."""
+    assert [one.nulls for one in tally(decoded([], [(0, 1)], [(1, 1)]), 5)] == [{}, {}]
 
 
 @given(st.lists(places, max_size=4), st.randoms())
 def test_merge_gives_the_same_in_any_order(parts, random):
     """Tasks may answer in any order."""
-    tallies = [one for number, part in enumerate(parts) for one in tally(decoded(part, []), number)]
+    tallies = [one for number, part in enumerate(parts) for one in tally(decoded(part), number)]
     shuffled = list(tallies)
     random.shuffle(shuffled)
     assert merge(tallies) == merge(shuffled)
     assert sum(one.records for one in merge(tallies)) == sum(map(len, parts))
 
 
-def test_merge_keeps_the_last_acknowledgement():
-    """A partition is done when the last of its parts is."""
-    parts = [Tally(0, 0, 4, 5, 5, 0, 0, 30), Tally(0, 5, 9, 5, 3, 1, 1, 20)]
-    assert merge(parts) == [Tally(0, 0, 9, 10, 8, 1, 1, 30)]
+def test_merge_adds_up_and_keeps_the_last_acknowledgement():
+    """A partition is done when the last of its parts is; counts and nulls are added, field by field."""
+    parts = [
+        Tally(0, 0, 4, 5, 5, 0, 0, 0, 30, {"a": 2, "b": 1}),
+        Tally(0, 5, 9, 5, 2, 1, 1, 1, 20, {"a": 1, "c": 4}),
+    ]
+    assert merge(parts) == [Tally(0, 0, 9, 10, 7, 1, 1, 1, 30, {"a": 3, "b": 1, "c": 4})]
+    assert merge(iter(parts)) == merge(parts)
+    assert parts[0].nulls == {"a": 2, "b": 1}
 
 
 def test_tally_ddl_names_the_fields_in_order():
     """Spark's columns are the tally's fields, in order."""
-    assert [column.split()[0] for column in TALLY_DDL.split(", ")] == list(Tally._fields)
+    columns = TALLY_DDL.replace("MAP<STRING, BIGINT>", "MAP").split(", ")
+    assert [column.split()[0] for column in columns] == list(Tally._fields)

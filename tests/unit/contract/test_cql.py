@@ -141,3 +141,20 @@ def test_a_plain_name_is_taken():
     """Lower-case letters, digits and _, at most 48."""
     assert cql.name("a" * 48) == "a" * 48
     assert cql.name("a_1") == "a_1"
+
+
+def test_columns_are_those_of_the_table():
+    """The columns, in order, are those that the table is made with."""
+    lines = cql.create_table("ks", "t", Everything).splitlines()[1:-2]
+    assert [f"  {name} {kind}," for name, kind in cql.columns(Everything).items()] == lines
+
+
+def test_a_column_is_added():
+    """The statement names table, column and type."""
+    assert cql.add_column("ks", "t", "age", "int") == "ALTER TABLE ks.t ADD age int"
+
+
+def test_a_column_that_needs_quotes_is_not_added():
+    """Nothing can be slipped into the statement."""
+    with pytest.raises(ValueError, match="not a CQL name"):
+        cql.add_column("ks", "t", "age int, x", "int")

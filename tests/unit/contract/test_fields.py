@@ -8,11 +8,11 @@ from hypothesis import given
 from msgspec import Meta
 
 from penstock.contract import fields
-from penstock.contract.fields import epoch_ms, key_of
+from penstock.contract.fields import epoch_ms, key_of, key_reader
 from penstock.contract.record import KEY, PERSONAL, Arrival, Int64, Record
 from penstock.pipelines.users import User
 from tests.unit.records import Everything, Reading
-from tests.unit.strategies import moments
+from tests.unit.strategies import everything, moments
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -142,3 +142,65 @@ def test_epoch_ms_counts_whole_milliseconds_rounded_down(moment):
     """`epoch_ms` is the moment in ms, never later than it and less than 1 ms earlier, before 1970 too."""
     left = moment - EPOCH - timedelta(milliseconds=epoch_ms(moment))
     assert timedelta(0) <= left < timedelta(milliseconds=1)
+
+
+class Named(Record, frozen=True, kw_only=True):
+    """A text's key."""
+
+    name: Annotated[str, Meta(min_length=2, max_length=5, pattern="^[a-z]+$", extra=KEY)]
+
+
+ID = UUID("0a1b2c3d-0000-4000-8000-00000000abcd")
+
+
+@pytest.mark.parametrize(
+    ("record", "key", "expected"),
+    [
+        (User, b"0a1b2c3d-0000-4000-8000-00000000abcd", ID),
+        (User, b"0A1B2C3D-0000-4000-8000-00000000ABCD", ID),
+        (User, b"0a1b2c3d00004000800000000000abcd", ID),
+        (Named, b"ada", "ada"),
+        (Reading, b"7", 7),
+        (Reading, b"0", 0),
+    ],
+)
+def test_a_key_is_read_as_the_id_that_it_stands_for(record, key, expected):
+    """A Kafka key is the text of an id, whatever the kind of the id."""
+    assert key_reader(record)(key) == expected
+
+
+@pytest.mark.parametrize(
+    ("record", "key"),
+    [
+        (User, b""),
+        (User, b"ada"),
+        (User, ID.bytes),
+        (User, b"{0a1b2c3d-0000-4000-8000-00000000abcd}"),
+        (User, b"0a1b2c3d-0000-4000-8000-00000000abcd\n"),
+        (User, b"null"),
+        (Named, b""),
+        (Named, b"a"),
+        (Named, b"abcdef"),
+        (Named, b"ADA"),
+        (Named, b"\xff\xfe"),
+        (Reading, b""),
+        (Reading, b"-1"),
+        (Reading, b"1000001"),
+        (Reading, b"9" * 5000),
+        (Reading, b"7.5"),
+        (Reading, b"007"),
+        (Reading, b" 7"),
+        (Reading, b"true"),
+        (Reading, b"7\0"),
+    ],
+)
+def test_a_key_that_is_no_id_is_refused(record, key):
+    """What breaks the rules of the id's field is no id."""
+    with pytest.raises(ValueError):  # noqa: PT011  msgspec's and the codec's are both told by what they say
+        key_reader(record)(key)
+
+
+@given(everything())
+def test_the_key_that_a_producer_gives_is_read_back(record):
+    """The text of an id, which is the Kafka key, stands for it."""
+    assert key_reader(Everything)(str(record.id).encode()) == record.id

@@ -1,12 +1,15 @@
+import re
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Annotated
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec import Meta
 
 from penstock.contract.record import PAST, Record
 from penstock.contract.reject import Fault
-from penstock.contract.rules import Broken, Rule, broken_rules, date_check, judge, latest_past
+from penstock.contract.rules import Broken, Rule, broken_rules, date_check, judge, latest_past, text_check
 from penstock.pipelines import users
 from penstock.pipelines.users import User
 from tests.unit.records import Everything
@@ -31,6 +34,7 @@ def test_rule_names_are_stable():
         "type",
         "length",
         "pattern",
+        "character",
         "range",
         "format",
         "date",
@@ -67,6 +71,10 @@ def test_a_good_record_breaks_nothing(captured_users):
         ("registered_date", "2999-01-01T00:00:00Z", ["registered_date:date"]),
         ("picture", "ftp://x/y", ["picture:pattern"]),
         ("nationality", "Norway", ["nationality:pattern"]),
+        ("nationality", "NO\n", ["nationality:pattern"]),
+        ("gender", "female\n", ["gender:pattern"]),
+        ("first_name", "A\0da", ["first_name:character"]),
+        ("email", "a\0@b\n", ["email:character", "email:pattern"]),
     ],
 )
 def test_each_rule_has_its_name(fields, field, value, rules):
@@ -158,3 +166,57 @@ def test_what_msgspec_alone_knows_is_still_told():
             raise ValueError("it is odd")
 
     assert judge({"it": "x"}, Odd, NOW) == [Broken("", Rule.TYPE, "it is odd")]
+
+
+class Note(Record, frozen=True, kw_only=True):
+    """Texts with and without a pattern."""
+
+    words: str
+    code: Annotated[str, Meta(pattern="^[a-z\\s]+$")]
+    start: Annotated[str, Meta(pattern="^x")] | None = None
+    maybe: Annotated[str, Meta(pattern="^[a-z]*$")] | None = None
+    other: Annotated[str | None, Meta(description="Words, or none.")] = None
+
+
+def note(**changes) -> Note:
+    return Note(**{"words": "w", "code": "c"} | changes)
+
+
+@pytest.mark.parametrize(
+    "fine",
+    [
+        {},
+        {"words": ""},
+        {"words": "ends\n", "start": "x\n", "other": "\n"},
+        {"words": "\x01\x7f\u2028\ufeff"},
+        {"code": "a\nb\n"},
+        {"maybe": ""},
+    ],
+    ids=repr,
+)
+def test_texts_that_are_fine(fine):
+    """Only NUL is no character; a newline at the end is wrong only where the pattern says that the text ends before."""
+    assert text_check(Note)(note(**fine)) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "rules"),
+    [
+        ({"words": "\0"}, ["words:character"]),
+        ({"words": "a\0", "other": "\0b"}, ["words:character", "other:character"]),
+        ({"maybe": "a\n"}, ["maybe:pattern"]),
+        ({"maybe": "\n"}, ["maybe:pattern"]),
+        ({"maybe": "\0\n"}, ["maybe:character", "maybe:pattern"]),
+    ],
+    ids=repr,
+)
+def test_texts_that_are_not(wrong, rules):
+    """Each text that holds NUL, or goes on after what its pattern calls the end, is named."""
+    assert codes(text_check(Note)(note(**wrong))) == rules
+
+
+@given(st.text(st.sampled_from("aZ\n\0 "), max_size=4))
+def test_a_dollar_is_the_end_of_the_text(text):
+    """A text keeps `^[a-z]*$` when all of it is letters, as it does in every other language."""
+    judged = judge({"words": "w", "code": "c", "maybe": text}, Note, NOW)
+    assert isinstance(judged, Note) is (re.fullmatch("[a-z]*", text) is not None)

@@ -1,5 +1,6 @@
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
@@ -7,9 +8,10 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec import structs
+from msgspec import Meta, structs
 
-from penstock.contract.batch import Decoded
+from penstock.contract.batch import Decoded, Deletion
+from penstock.contract.record import KEY, Record
 from penstock.contract.reject import Fault, Reason, Reject, Stage
 from penstock.process.batches import decode_batches, decoded_ddl, from_columns, to_columns
 from penstock.process.decode import Decoder
@@ -44,7 +46,7 @@ def reject(offset: int = 5, schema_id: int | None = 7, **changes) -> Reject:
 
 
 def there_and_back(decoded: Decoded, schema: pa.Schema, record) -> Decoded:
-    (back,) = from_columns(to_columns([decoded], schema), record, "t")
+    (back,) = from_columns(to_columns([decoded], record, schema), record, "t")
     return back
 
 
@@ -71,24 +73,59 @@ def test_each_batch_is_decoded_by_itself():
     assert [len(one.rows) for one in decode_batches(batches, DECODER, "t")] == [0, 1, 2]
 
 
-@given(st.lists(st.binary(max_size=30) | st.just(msgspec.json.encode(GOOD)), max_size=20))
-def test_no_record_is_lost_or_doubled(values):
-    """Each record of a batch is either a row or a reject, whatever its bytes."""
-    (found,) = decode(*[raw(offset, value) for offset, value in enumerate(values)])
-    places = [row[3] for row in found.rows] + [one.offset for one in found.rejects]
-    assert sorted(places) == list(range(len(values)))
-    assert all(one.value == values[one.offset] for one in found.rejects)
+def test_a_null_value_is_a_deletion_of_its_key_or_a_reject():
+    """With an id as key it deletes, with time and place; with any other key, or none, it is set aside as it came."""
+    (found,) = decode(
+        raw(5, None, key=b"7"),
+        raw(6, None, key=b"seven"),
+        raw(7, None, key=None),
+        raw(8, b"", key=b"7"),
+        raw(9, None, key=b"", headers=[{"key": "a", "value": None}]),
+    )
+    assert found.deletions == [Deletion(7, 1005, 1, 5)]
+    assert found.rows == []
+    assert [(one.offset, one.key, one.value) for one in found.rejects] == [
+        (6, b"seven", None),
+        (7, None, None),
+        (8, b"7", b""),
+        (9, b"", None),
+    ]
+    assert {one.fault.reason for one in found.rejects} == {Reason.VALUE_MISSING}
+    assert found.rejects[-1].headers == [("a", None)]
+
+
+keys = st.none() | st.binary(max_size=5) | st.integers(-5, 2_000_000).map(lambda one: str(one).encode())
+values = st.none() | st.binary(max_size=30) | st.just(msgspec.json.encode(GOOD))
+
+
+@given(st.lists(st.tuples(keys, values), max_size=20))
+def test_no_record_is_lost_or_doubled(records):
+    """Each record of a batch is a row, a deletion or a reject, whatever its bytes."""
+    (found,) = decode(*[raw(offset, value, key=key) for offset, (key, value) in enumerate(records)])
+    deleted = [one.offset for one in found.deletions]
+    places = [row[3] for row in found.rows] + deleted + [one.offset for one in found.rejects]
+    assert sorted(places) == list(range(len(records)))
+    assert all((one.key, one.value) == records[one.offset] for one in found.rejects)
+    assert all(records[at][1] is None and records[at][0].isascii() for at in deleted)
 
 
 def test_decoded_columns():
-    """A DataFrame of decoded records has the record's columns, its arrival, and the reject; all may be null."""
-    assert READINGS.names == ["sensor", "celsius", "ingested_at", "kafka_partition", "kafka_offset", "_rejected"]
+    """A DataFrame of decoded records has the record's columns, its arrival, and marks; all may be null."""
+    assert READINGS.names == [
+        "sensor",
+        "celsius",
+        "ingested_at",
+        "kafka_partition",
+        "kafka_offset",
+        "_rejected",
+        "_deleted",
+    ]
     assert "NOT NULL" not in decoded_ddl(Reading)
 
 
 def test_rows_become_columns():
-    """A transform sees a record's fields, its time and its place, and no reject."""
-    (batch,) = to_columns([Decoded([(GOOD, 1234, 1, 5)], [])], READINGS)
+    """A transform sees a record's fields, its time and its place, and neither reject nor deletion."""
+    (batch,) = to_columns([Decoded([(GOOD, 1234, 1, 5)])], Reading, READINGS)
     assert batch.to_pylist() == [
         {
             "sensor": 3,
@@ -97,13 +134,14 @@ def test_rows_become_columns():
             "kafka_partition": 1,
             "kafka_offset": 5,
             "_rejected": None,
+            "_deleted": None,
         }
     ]
 
 
 def test_rejects_become_columns():
     """A reject goes past the transform: only its place and itself are set."""
-    (batch,) = to_columns([Decoded([], [reject()])], READINGS)
+    (batch,) = to_columns([Decoded(rejects=[reject()])], Reading, READINGS)
     (row,) = batch.to_pylist()
     rejected = row.pop("_rejected")
     assert {name for name, value in row.items() if value is not None} == {"kafka_partition", "kafka_offset"}
@@ -113,15 +151,52 @@ def test_rejects_become_columns():
 @given(st.lists(everything(), max_size=4), st.integers(0, 2**41), st.integers(0, 2**62))
 def test_rows_go_through_columns_unchanged(records, timestamp_ms, offset):
     """What no transform changes is stored as it was decoded, each type and None, whichever field is the key."""
-    decoded = Decoded([(one, timestamp_ms, 1, offset + at) for at, one in enumerate(records)], [])
+    decoded = Decoded([(one, timestamp_ms, 1, offset + at) for at, one in enumerate(records)])
     assert there_and_back(decoded, EVERYTHING, Everything) == decoded
+
+
+def test_deletions_become_columns():
+    """A deletion goes past the transform: its id, its time and its place are set, and that it is one."""
+    (batch,) = to_columns([Decoded(deletions=[Deletion(7, 1234, 1, 5)])], Reading, READINGS)
+    (row,) = batch.to_pylist()
+    assert {name: value for name, value in row.items() if value is not None} == {
+        "sensor": 7,
+        "ingested_at": datetime(1970, 1, 1, 0, 0, 1, 234_000, tzinfo=UTC),
+        "kafka_partition": 1,
+        "kafka_offset": 5,
+        "_deleted": True,
+    }
+
+
+class Named(Record, frozen=True, kw_only=True):
+    """A text's key."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=50, extra=KEY)]
+    size: float | None = None
+
+
+@pytest.mark.parametrize(
+    ("record", "key"),
+    [(Everything, UUID(int=5)), (Reading, 0), (Reading, 7), (Named, "Zoë"), (Named, str(UUID(int=5)))],
+    ids=repr,
+)
+def test_deletions_go_through_columns_unchanged(record, key):
+    """A deletion has the id that it had, whatever the kind of the id."""
+    decoded = Decoded(deletions=[Deletion(key, 1234, 1, 5), Deletion(key, 1235, 2, 6)])
+    assert there_and_back(decoded, arrow_schema(decoded_ddl(record)), record) == decoded
+
+
+def test_rows_deletions_and_rejects_of_one_batch_are_told_apart_again():
+    """What a batch holds comes out of its columns as what it was, each with its place."""
+    decoded = Decoded([(GOOD, 1, 1, 5)], [Deletion(3, 2, 1, 6)], [reject(7)])
+    assert there_and_back(decoded, READINGS, Reading) == decoded
 
 
 @pytest.mark.parametrize("schema_id", [None, 0, 2**31, 2**32 - 1])
 def test_rejects_go_through_columns_unchanged(schema_id):
     """A reject is set aside with the bytes it came with, whatever id its frame holds."""
     bare = replace(reject(6, schema_id), key=None, value=None, headers=[])
-    decoded = Decoded([], [reject(5, schema_id), bare])
+    decoded = Decoded(rejects=[reject(5, schema_id), bare])
     assert there_and_back(decoded, READINGS, Reading) == decoded
 
 
@@ -135,7 +210,7 @@ def test_garbage_goes_through_columns(values):
 
 def test_a_row_that_a_transform_broke_is_set_aside():
     """A row that breaks the row's rules becomes a reject of stage transform, named by field, with its place."""
-    (batch,) = to_columns([Decoded([(GOOD, 1, 1, 5), (GOOD, 1, 1, 6)], [])], READINGS)
+    (batch,) = to_columns([Decoded([(GOOD, 1, 1, 5), (GOOD, 1, 1, 6)])], Reading, READINGS)
     columns = batch.to_pylist()
     columns[1]["sensor"] = -3
     changed = pa.RecordBatch.from_pylist(columns, schema=READINGS)
@@ -153,7 +228,7 @@ def test_a_row_may_have_other_fields_than_the_record():
     class Warm(Reading, frozen=True, kw_only=True):
         fahrenheit: float
 
-    (batch,) = to_columns([Decoded([(GOOD, 1, 1, 5)], [])], READINGS)
+    (batch,) = to_columns([Decoded([(GOOD, 1, 1, 5)])], Reading, READINGS)
     columns = {**batch.to_pylist()[0], "fahrenheit": 70.7, "note": "warm"}
     (found,) = from_columns([pa.RecordBatch.from_pylist([columns])], Warm, "t")
     assert found.rows == [(Warm(**structs.asdict(GOOD), fahrenheit=70.7), 1, 1, 5)]
@@ -174,6 +249,6 @@ def test_an_id_is_text_for_a_transform():
         ratio=1.0,
         flag=True,
     )
-    (batch,) = to_columns([Decoded([(record, 1, 1, 5)], [])], EVERYTHING)
+    (batch,) = to_columns([Decoded([(record, 1, 1, 5)])], Everything, EVERYTHING)
     row = batch.to_pylist()[0]
     assert (row["id"], row["other_id"], row["maybe_id"]) == (str(one), str(one), None)

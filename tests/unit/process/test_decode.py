@@ -1,18 +1,28 @@
+import json
+from typing import Annotated
+from unittest.mock import patch
+from uuid import UUID
+
 import msgspec
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec import Meta, structs
 
 from penstock.broker.frame import pack
 from penstock.broker.registry import WriterSchema
+from penstock.contract.record import KEY, Record
 from penstock.contract.reject import Fault, Reason, Stage
+from penstock.contract.rules import MAX_FIELDS
 from penstock.contract.schemas import avro_schema
 from penstock.errors import RegistryUnreachable
 from penstock.pipelines.users import User
+from penstock.process import decode
 from penstock.process.decode import Decoder
 from penstock.produce.serialize import serializer
 from tests.unit.fakes import AVRO_ID, JSON_ID, FakeSchemas
-from tests.unit.records import Reading
+from tests.unit.records import Everything, Reading
+from tests.unit.strategies import everything, json_texts, users
 
 GOOD = Reading(sensor=3, celsius=21.5)
 GOOD_JSON = msgspec.json.encode(GOOD)
@@ -142,25 +152,164 @@ def test_a_registry_that_is_away_is_no_fault_of_the_record():
     assert decoder.decode(GOOD_JSON) == GOOD
 
 
-frames = st.sampled_from([b"", pack(JSON_ID), pack(AVRO_ID), pack(9), b"\x00"])
+class Named(Record, frozen=True, kw_only=True):
+    """A text's key, and a text that may be absent."""
+
+    name: Annotated[str, Meta(min_length=2, max_length=9, pattern="^[a-z]+$", extra=KEY)]
+    note: str | None = None
 
 
-@given(frames, st.binary(max_size=200))
-@example(pack(AVRO_ID), b"\x02" + b"\xff" * 9 + b"\x7f")
-@example(b"", b"\xff\xfe{\x00")
-def test_garbage_never_raises(frame, body):
-    """Whatever the bytes are, framed or not, there is a record or a fault, and a fault has a message."""
-    found = Decoder(User, FakeSchemas.of(User)).decode(frame + body)
-    assert isinstance(found, User) or found.message
+ID = UUID("0a1b2c3d-0000-4000-8000-00000000abcd")
 
 
-@given(st.data())
-def test_a_cut_or_changed_value_never_raises(data):
-    """A good value with a byte changed, or the end gone, gives a record or a fault."""
-    value = bytearray(data.draw(st.sampled_from([GOOD_JSON, GOOD_AVRO, pack(JSON_ID) + GOOD_JSON])))
-    at = data.draw(st.integers(0, len(value) - 1))
-    value[at] = data.draw(st.integers(0, 255))
-    cut = data.draw(st.integers(0, len(value)))
-    decoder = Decoder(Reading, FakeSchemas.of(Reading))
-    for changed in (bytes(value), bytes(value[:cut])):
-        assert isinstance(decoder.decode(changed), Reading | Fault)
+@pytest.mark.parametrize(
+    ("record", "key", "expected"),
+    [
+        (User, str(ID).encode(), ID),
+        (User, str(ID).upper().encode(), ID),
+        (User, ID.hex.encode(), ID),
+        (Reading, b"7", 7),
+        (Named, b"ada", "ada"),
+    ],
+)
+def test_a_null_value_deletes_what_its_key_names(record, key, expected):
+    """The key of a tombstone is the text of an id, of whatever kind the id is."""
+    assert Decoder(record, FakeSchemas()).deleted(key) == expected
+
+
+@pytest.mark.parametrize(
+    ("record", "key"),
+    [
+        (User, None),
+        (User, b""),
+        (User, b"key"),
+        (User, ID.bytes),
+        (User, b"{" + str(ID).encode() + b"}"),
+        (User, b"\xff\xfe"),
+        (Reading, None),
+        (Reading, b"-1"),
+        (Reading, b"1000001"),
+        (Reading, b"seven"),
+        (Named, None),
+        (Named, b""),
+        (Named, b"a"),
+        (Named, b"Ada"),
+        (Named, b"\xff"),
+    ],
+)
+def test_a_null_value_whose_key_is_no_id_is_set_aside(record, key):
+    """There is no row that it could mean; the message says that both value and key are to blame."""
+    fault = Decoder(record, FakeSchemas()).deleted(key)
+    assert (fault.reason, fault.stage, fault.schema_id) == (Reason.VALUE_MISSING, Stage.DECODE, None)
+    assert fault.message.startswith("the value is null, and the key is no id")
+
+
+@pytest.mark.parametrize(
+    ("value", "reason", "rules"),
+    [
+        (rb'{"name":"ada","note":"a\u0000"}', Reason.CONTRACT_BROKEN, ("note:character",)),
+        (rb'{"name":"ada\n"}', Reason.CONTRACT_BROKEN, ("name:pattern",)),
+        (rb'{"name":"ada","note":"\u0000","note":""}', Reason.JSON_MALFORMED, ()),
+        (rb'{"name":"ada","nam\u0065":"ada"}', Reason.JSON_MALFORMED, ()),
+        (rb'{"name":5,"name":"ada"}', Reason.JSON_MALFORMED, ()),
+        (rb'{"name":"ada","x":{"y":[{"z":1,"z":2}]}}', Reason.JSON_MALFORMED, ()),
+    ],
+)
+def test_what_msgspec_lets_pass_is_found(value, reason, rules):
+    """NUL, a newline after the end, and names that stand twice are no record's, with a frame or without."""
+    decoder = Decoder(Named, FakeSchemas.of(Named))
+    for frame in (b"", pack(JSON_ID)):
+        fault = decoder.decode(frame + value)
+        assert (fault.reason, fault.rules) == (reason, rules)
+
+
+def test_avro_is_looked_at_for_characters_too():
+    """NUL and a newline after the end are found in Avro as they are in JSON."""
+    decoder = Decoder(Named, FakeSchemas.of(Named))
+    assert decoder.decode(pack(AVRO_ID) + b"\x08ada\n" + b"\x02\x02\0").rules == ("name:pattern", "note:character")
+
+
+@pytest.mark.parametrize(("count", "is_fine"), [(MAX_FIELDS - 2, True), (MAX_FIELDS - 1, False), (10_000, False)])
+def test_a_record_has_at_most_so_many_fields(decoder, count, is_fine):
+    """Unknown fields are passed over, but not any number of them; nested ones count too."""
+    more = ",".join(f'"x{number}":0' for number in range(count))
+    nested = ",".join(f'"x{number}":0' for number in range(count - 1))
+    for text in (f'{{"sensor":3,"celsius":21.5,{more}}}', f'{{"sensor":3,"celsius":21.5,"y":[{{{nested}}}]}}'):
+        found = decoder.decode(text.encode())
+        assert (found == GOOD) if is_fine else (found.rules == (":size",))
+
+
+def test_too_many_fields_are_told_beside_other_broken_rules(decoder):
+    """A record that breaks a rule and has too many fields has two reasons."""
+    more = ",".join(f'"x{number}":0' for number in range(2000))
+    assert decoder.decode(f'{{"sensor":-3,"celsius":1,{more}}}'.encode()).rules == ("sensor:range", ":size")
+
+
+def spelt(name: str) -> st.SearchStrategy[str]:
+    """A name as a JSON text may write it."""
+    ways = st.lists(st.booleans(), min_size=len(name), max_size=len(name))
+    return ways.map(
+        lambda way: "".join(
+            f"\\u{ord(letter):04x}" if escaped else letter for letter, escaped in zip(name, way, strict=True)
+        )
+    )
+
+
+@st.composite
+def readings(draw) -> str:
+    """A `Reading` as JSON text, with names that stand twice, or not."""
+    values = {"sensor": "3", "celsius": "21.5"}
+    more = draw(st.lists(st.sampled_from(["sensor", "celsius", "x", "y", ""]), max_size=2))
+    members = []
+    for name in draw(st.permutations(["sensor", "celsius", *more])):
+        space, value = draw(st.sampled_from(["", " ", "\r\n\t"])), values.get(name) or draw(json_texts)
+        members.append(f'{space}"{draw(spelt(name))}"{space}:{space}{value}{space}')
+    return "{" + ",".join(members) + "}"
+
+
+def has_a_name_twice(text: str) -> bool:
+    """The slow way to find out."""
+    twice = []
+    json.loads(
+        text, object_pairs_hook=lambda pairs: twice.append(len({name for name, _ in pairs}) < len(pairs)), parse_int=str
+    )
+    return any(twice)
+
+
+QUOTED_ID = 0x22222222
+FRAMES = [b"", pack(JSON_ID), pack(QUOTED_ID), pack(0x22)]
+
+
+@settings(max_examples=300)
+@given(readings(), st.sampled_from(FRAMES))
+@example('{"sensor":3,"celsius":21.5,"sensor":3}', b"")
+@example('{"sensor":3,"celsius":21.5,"x":"\\"a\\":1,\\"a\\":1"}', pack(QUOTED_ID))
+def test_a_name_that_stands_twice_is_found_wherever_it_stands(text, frame):
+    """A JSON value is refused exactly when a name stands twice in one of its objects, however it is written."""
+    schemas = {number: WriterSchema("json", {}) for number in (JSON_ID, QUOTED_ID, 0x22)}
+    found = Decoder(Reading, FakeSchemas(schemas)).decode(frame + text.encode())
+    if has_a_name_twice(text):
+        assert found.reason == Reason.JSON_MALFORMED
+        assert "stands twice" in found.message
+    else:
+        assert found == GOOD
+
+
+@given(users(), st.sampled_from([1, 7, 2**30]))
+def test_what_our_producer_writes_is_not_read_twice(user, schema_id):
+    """Names are looked at only in a value that has more quotes than a record needs: here, in a text."""
+    value = serializer(User, "json", schema_id)(user)
+    decoder = Decoder(User, FakeSchemas({schema_id: WriterSchema("json", {})}))
+    with patch.object(decode, "names_in", return_value=[]) as looked:
+        assert decoder.decode(value) == user
+    assert looked.called is any('"' in text for text in structs.astuple(user) if isinstance(text, str))
+
+
+@given(everything())
+def test_the_least_number_of_quotes_is_the_least(record):
+    """No record is written with fewer quotes, and one without optional fields with as many."""
+    found = structs.asdict(record)
+    required = {name: value for name, value in found.items() if not name.startswith("maybe_")}
+    least = decode._least_quotes(Everything)
+    assert msgspec.json.encode(record).count(b'"') > least
+    assert msgspec.json.encode(required | {"text": "words"}).count(b'"') == least

@@ -24,12 +24,14 @@ class FakeTable:
             row = dict(zip(names, values, strict=True))
             if "stored_at" in row:
                 row["stored_at"] = row["stored_at"].astimezone(UTC).replace(tzinfo=None)  # as the driver reads it
+                row["nulls"] = row["nulls"] or None  # an empty map is no map
             self.rows[tuple(row.get(name) for name in _KEY)] = row
             return []
         names = re.findall(r"(\w+) = (?:\?|%s)", query)
         wanted = dict(zip(names, values, strict=True))
         found = [row for row in self.rows.values() if wanted.items() <= row.items()]
-        return sorted(found, key=lambda row: (row.get("first_offset", 0), row.get("job", "")))
+        found.sort(key=lambda row: (row.get("first_offset", 0), row.get("job", "")))
+        return found[::-1] if query.endswith("DESC") else found
 
 
 _KEY = ("topic", "generation_us", "kafka_partition", "bucket", "first_offset", "job", "epoch_us")
@@ -52,8 +54,8 @@ def book(session) -> Ledger:
 
 def tally(first: int, last: int, partition: int = 0, **changes) -> Tally:
     count = last - first + 1
-    plain = {"records": count, "stored": count, "rejected": 0, "filtered": 0, "stored_at_ms": 1_700_000_000_123}
-    return Tally(partition, first, last, **plain | changes)
+    plain = {"records": count, "stored": count, "deleted": 0, "rejected": 0, "filtered": 0, "nulls": {}}
+    return Tally(partition, first, last, **plain | {"stored_at_ms": 1_700_000_000_123} | changes)
 
 
 def firsts(book: Ledger, span: Span) -> list[int]:
@@ -61,8 +63,8 @@ def firsts(book: Ledger, span: Span) -> list[int]:
 
 
 def test_a_line_is_read_as_it_was_written(book):
-    """What became of a stretch of offsets is read back, counts, time and job."""
-    one = tally(10, 19, partition=3, stored=7, rejected=2, filtered=1)
+    """What became of a stretch of offsets is read back, counts, nulls, time and job."""
+    one = tally(10, 19, partition=3, stored=5, deleted=2, rejected=2, filtered=1, nulls={"a": 3, "b": 1})
     book.write("job-1", 42, [one])
     assert list(book.lines(Span(3, 0, 100))) == [Line(one, 42, "job-1")]
 
@@ -103,6 +105,48 @@ def test_a_line_that_begins_in_the_bucket_before_is_found(book):
     assert firsts(book, Span(0, edge - 1, 2 * edge + 1)) == [edge - 5, edge + 6, 2 * edge]
 
 
+@pytest.mark.parametrize(
+    ("span", "expected"),
+    [
+        (Span(0, 0, 30), 20),
+        (Span(0, 5, 30), 20),
+        (Span(0, 25, 30), 25),
+        (Span(1, 0, 30), 0),
+        (Span(1, 7, 7), 7),
+        (Span(0, 0, 5 * BUCKET_OFFSETS), 20),
+    ],
+)
+def test_the_newest_line_tells_how_far_the_ledger_reaches(book, span, expected):
+    """It reaches to the end of the newest line, or no further than the span's start."""
+    book.write("j", 1, [tally(0, 9), tally(10, 19)])
+    assert book.reached(span) == expected
+
+
+def test_how_far_the_ledger_reaches_over_the_border_of_two_buckets(book):
+    """The newest line may begin in the bucket before the one in which the span begins."""
+    edge = BUCKET_OFFSETS
+    book.write("j", 1, [tally(edge - 5, edge + 5)])
+    assert book.reached(Span(0, 0, 2 * edge)) == edge + 6
+    assert book.reached(Span(0, edge, 2 * edge)) == edge + 6
+    assert book.reached(Span(0, edge + 10, 2 * edge)) == edge + 10
+    book.write("j", 2, [tally(edge + 6, edge + 6)])
+    assert book.reached(Span(0, edge, 2 * edge)) == edge + 7
+
+
+def test_a_replay_does_not_tell_how_far_the_stream_is(book):
+    """Lines of a replay are passed over, though they are newer and many."""
+    book.write("stream", 1, [tally(0, 9)])
+    book.write(f"{ledger.REPLAY}x", 1, [tally(at, at) for at in range(10, 40)])
+    assert book.reached(Span(0, 0, 100)) == 10
+    assert book.reached(Span(0, 20, 100)) == 20
+
+
+def test_an_empty_ledger_reaches_nowhere(book):
+    """Nothing was written: the span's start, in whatever bucket it lies."""
+    assert book.reached(Span(0, 0, 0)) == 0
+    assert book.reached(Span(0, 3 * BUCKET_OFFSETS, 9 * BUCKET_OFFSETS)) == 3 * BUCKET_OFFSETS
+
+
 def test_generations_do_not_mix(session, book):
     """Offsets of a topic made anew are not those of the one before."""
     book.write("j", 1, [tally(0, 9)])
@@ -136,7 +180,8 @@ def test_tables_are_made_in_the_keyspace():
     ledger.create_tables(session, "ks")
     lines, generations = [query for query, _ in session.executed]
     assert "CREATE TABLE IF NOT EXISTS ks.ledger" in lines
-    assert all(f"  {name} bigint" in lines for name in ("records", "stored", "rejected", "filtered"))
+    assert all(f"  {name} bigint" in lines for name in ("records", "stored", "deleted", "rejected", "filtered"))
+    assert "  nulls map<text, bigint>" in lines
     assert "CREATE TABLE IF NOT EXISTS ks.generations" in generations
 
 

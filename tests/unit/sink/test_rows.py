@@ -3,11 +3,14 @@ from struct import pack, unpack
 import pytest
 from cassandra import InvalidRequest, OperationTimedOut, WriteTimeout, WriteType
 from cassandra.cluster import NoHostAvailable
-from cassandra.query import BatchStatement, BatchType
+from cassandra.cqltypes import BytesType
+from cassandra.protocol import ColumnMetadata
+from cassandra.query import BatchStatement, BatchType, PreparedStatement
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.contract.cql import encoder
+from penstock.contract.batch import Deletion
+from penstock.contract.cql import delete_encoder, encoder
 from penstock.errors import StoreFailed
 from penstock.sink import rows
 from penstock.sink.rows import RowWriter
@@ -18,6 +21,16 @@ from tests.unit.strategies import everything
 EPOCH_US = 1_700_000_000_000_000
 ROW_BYTES = 6 * 16 + 4 + 8 + 8 + 4 + 8 + 8
 """What a reading weighs: six cells and their values."""
+
+
+class Rows(FakeSession):
+    """A session that knows where the key of a DELETE stands: after the write timestamp."""
+
+    def prepare(self, query: str) -> PreparedStatement:
+        if not query.startswith("DELETE"):
+            return super().prepare(query)
+        metadata = [ColumnMetadata("ks", "t", name, BytesType) for name in ("[timestamp]", "key")]
+        return PreparedStatement(metadata, b"delete", [1], query, "ks", 5, None, None)
 
 
 def writer_of(session: FakeSession, record=Reading, limit: str = "5KiB") -> RowWriter:
@@ -33,6 +46,10 @@ def weight(batch: BatchStatement) -> int:
     return sum(16 + len(value or b"") for _, _, values in batch._statements_and_parameters for value in values)
 
 
+def deletion(sensor: int, offset: int = 0) -> Deletion:
+    return Deletion(sensor, 1000, 2, offset)
+
+
 def keys(batch: BatchStatement) -> list[bytes]:
     return [values[0] for _, _, values in batch._statements_and_parameters]
 
@@ -46,6 +63,52 @@ def test_a_row_is_bound_as_encoded():
     assert (is_prepared, query_id) == (True, b"id")
     assert values == encoder(Reading)(Reading(sensor=7, celsius=1.5), 1000, 2, 5, EPOCH_US + 5)
     assert unpack(">q", values[-1])[0] == EPOCH_US + 5
+
+
+def test_a_deletion_is_bound_as_encoded():
+    """Its key is encoded as a row's is, and its write timestamp is its place in Kafka as a row's is."""
+    session = Rows()
+    writer_of(session, limit="1MiB").write([], [deletion(7, offset=5)])
+    (batch,) = session.batches
+    ((is_prepared, query_id, values),) = batch._statements_and_parameters
+    assert (is_prepared, query_id) == (True, b"delete")
+    assert batch.routing_key == pack(">i", 7)
+    assert values == delete_encoder(Reading)(7, EPOCH_US + 5) == [pack(">q", EPOCH_US + 5), pack(">i", 7)]
+
+
+def test_rows_and_deletions_of_one_replica_set_share_a_batch():
+    """What lives on the same nodes goes there together; each statement keeps its own write timestamp."""
+    session = Rows()
+    writer_of(session, limit="1MiB").write([reading(3, 1), reading(6, 2)], [deletion(3, 3), deletion(9, 4)])
+    (batch,) = session.batches
+    assert sorted(write_times(batch)) == [EPOCH_US + offset for offset in (1, 2, 3, 4)]
+
+
+def write_times(batch: BatchStatement) -> list[int]:
+    """The write timestamps: the last value of a row, the first of a deletion."""
+    every = [values for _, _, values in batch._statements_and_parameters]
+    return [unpack(">q", values[0] if len(values) == 2 else values[-1])[0] for values in every]
+
+
+@given(st.lists(st.integers(0, 99), max_size=12), st.lists(st.integers(0, 99), max_size=12), st.integers(0, 400))
+def test_every_row_and_deletion_is_in_one_batch(stored, deleted, limit):
+    """Whatever there is and whatever the limit: each is sent once, and no batch of more than one is above the limit."""
+    session = Rows()
+    rows_ = [reading(sensor, at) for at, sensor in enumerate(stored)]
+    deletions = [deletion(sensor, 100 + at) for at, sensor in enumerate(deleted)]
+    writer_of(session, limit=str(limit)).write(rows_, deletions)
+    sent = sorted(time - EPOCH_US for batch in session.batches for time in write_times(batch))
+    assert sent == [*range(len(stored)), *range(100, 100 + len(deleted))]
+    assert all(len(batch) == 1 or weight(batch) <= limit for batch in session.batches)
+
+
+def test_a_deletion_that_is_not_acknowledged_fails():
+    """A deletion is not lost in silence either."""
+    session = Rows()
+    writer = writer_of(session)
+    session._error = OperationTimedOut("late")
+    with pytest.raises(StoreFailed, match=r"lab.readings: OperationTimedOut"):
+        writer.write([], [deletion(1)])
 
 
 def test_a_batch_holds_one_replica_set():

@@ -1,0 +1,121 @@
+"""Avro: cut, too long, of other schemas, and values that no schema forbids."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from penstock.contract.reject import Reason
+from tests.corpus.case import Case, Rejected, Sender, Stored, Value, broken
+
+_YEAR_300000_MS = 9_404_942_400_000_000
+_NOON = datetime(2000, 1, 1, 12, tzinfo=UTC)
+
+
+def number(value: int) -> bytes:
+    """A number as Avro writes it: zigzag, seven bits a byte."""
+    left, out = (value << 1) ^ (value >> 63), bytearray()
+    while left > 0x7F:
+        out.append(left & 0x7F | 0x80)
+        left >>= 7
+    return bytes([*out, left])
+
+
+def _malformed(name: str, value: Value, message: str = "") -> Case:
+    return Case(f"Avro: {name}", value, Rejected(Reason.AVRO_MALFORMED, message))
+
+
+def _cut(name: str, length: int) -> Case:
+    return _malformed(name, lambda one: one.avro()[:length])
+
+
+def _id_length(length: int) -> Value:
+    """A user whose id says that it has `length` bytes."""
+    return lambda one: one.framed("avro", number(length) + one.avro_body()[1:])
+
+
+def _broken(name: str, *rules: str, **changes: Any) -> Case:
+    return Case(f"Avro: {name}", lambda one: one.avro(**changes), broken(*rules))
+
+
+def _dated(milliseconds: int) -> Value:
+    """A user born so many milliseconds from 1970, which may be a year that Python does not have."""
+    return lambda one: one.framed("avro", one.avro_body("plain-long", dob=milliseconds))
+
+
+def _in_union(one: Sender, index: bytes) -> bytes:
+    """A user whose e-mail address stands at `index` of a union of two."""
+    body, text = one.avro_body("nullable"), one.user.email.encode()
+    at = body.index(number(len(text)) + text)
+    return one.framed("nullable", body[: at - 1] + index + body[at:])
+
+
+def _unsafe(name: str, schema: str, rest: bytes) -> Case:
+    """A user by a schema with a field more, one that a reader could not come to the end of."""
+    return Case(
+        f"Avro: {name}",
+        lambda one: one.framed(schema, one.avro_body() + rest),
+        Rejected(Reason.SCHEMA_UNKNOWN, "cannot be read"),
+    )
+
+
+CASES = [
+    _unsafe("an array of 2^62 nulls", "endless", number(2**62) + b"\0"),
+    _unsafe("a record in itself, 900,000 deep", "recursive", b"\x02" * 900_000 + b"\0"),
+    _cut("a frame alone", 5),
+    _cut("cut in the first text", 20),
+    _cut("cut in the middle", 150),
+    _malformed("without its last byte", lambda one: one.avro()[:-1], "EOFError"),
+    _malformed("a byte too many", lambda one: one.avro() + b"\0", "bytes are left"),
+    _malformed("two records", lambda one: one.avro() + one.avro_body(), "bytes are left"),
+    _malformed("a negative length", _id_length(-1), "EOFError"),
+    _malformed("a very negative length", _id_length(-(2**63)), "EOFError"),
+    _malformed("a length of 2 GiB", _id_length(2**31), "EOFError"),
+    _malformed("a length of 2^62", _id_length(2**62), "EOFError"),
+    _malformed("a number without end", lambda one: one.framed("avro", b"\xff" * 5000)),
+    _malformed("bad UTF-8", lambda one: one.avro().replace(b"Lovelace", b"Love\xfface"), "UnicodeDecodeError"),
+    _malformed("a surrogate in UTF-8", lambda one: one.avro().replace(b"lace", b"\xed\xa0\x80e"), "UnicodeDecodeError"),
+    _malformed("an id that is no UUID", lambda one: one.framed("avro", one.avro_body("plain-id", id="5")), "UUID"),
+    _malformed("JSON under its schema", lambda one: one.framed("avro", one.json())),
+    _malformed("nothing but NULs", lambda one: one.framed("avro", b"\0" * 500)),
+    _malformed("the year 300000", _dated(_YEAR_300000_MS), "OverflowError"),
+    _malformed("the first millisecond of 64 bits", _dated(-(2**63)), "OverflowError"),
+    _malformed("the last millisecond of 64 bits", _dated(2**63 - 1), "OverflowError"),
+    _malformed("another record's", lambda one: one.framed("other-record", number(7)), "SchemaResolutionError"),
+    _malformed("a text's", lambda one: one.framed("text", number(3) + b"Ada"), "SchemaResolutionError"),
+    _malformed("an array's", lambda one: one.framed("array", number(1) + number(7) + b"\0"), "SchemaResolutionError"),
+    _malformed("a map's", lambda one: one.framed("map", b"\0"), "SchemaResolutionError"),
+    _malformed("an enum's", lambda one: one.framed("enum", number(1)), "SchemaResolutionError"),
+    _malformed("a schema without a field", lambda one: one.avro("less"), "SchemaResolutionError"),
+    _malformed(
+        "a number where a text belongs", lambda one: one.avro("int-post-code", post_code=5), "SchemaResolutionError"
+    ),
+    _malformed("a float where a date belongs", lambda one: one.avro("float-date", dob=1.5), "SchemaResolutionError"),
+    _malformed("an index beyond the union", lambda one: _in_union(one, number(2)), "IndexError"),
+    _malformed("the null of a union", lambda one: one.avro("nullable", email=None), "SchemaResolutionError"),
+    _malformed("an index before the union", lambda one: _in_union(one, number(-3))),
+    Case("Avro: a date without its logical type", lambda one: one.avro("plain-long", dob=0), broken("dob:type")),
+    Case(
+        "Avro: a date of 32 bits without its logical type", lambda one: one.avro("int-date", dob=0), broken("dob:type")
+    ),
+    _broken(
+        "rules broken", "gender:pattern", "email:pattern", "nationality:pattern", gender="x", email="x", nationality="x"
+    ),
+    _broken("empty texts", "first_name:length", "gender:pattern", first_name="", gender=""),
+    _broken("a NUL", "first_name:character", first_name="A\0da"),
+    _broken("a newline at the end", "gender:pattern", gender="female\n"),
+    _broken("a date in the future", "dob:date", dob=datetime(2999, 1, 1, tzinfo=UTC)),
+    _broken("too long a text", "phone:length", phone="5" * 51),
+    Case("Avro: as the producer writes it", lambda one: one.avro(), Stored()),
+    Case("Avro: a user with a field more", lambda one: one.avro("more", shoe_size=38, tags=["a", "b"]), Stored()),
+    Case("Avro: fields in another order", lambda one: one.avro("other-order"), Stored()),
+    Case("Avro: the text of a union", lambda one: one.avro("nullable"), Stored()),
+    Case("Avro: bytes for a text", lambda one: one.avro("bytes", username=b"ada"), Stored()),
+    Case("Avro: an id without its logical type", lambda one: one.avro("plain-id"), Stored()),
+    Case("Avro: microseconds", lambda one: one.avro("micros", dob=_NOON), Stored({"dob": "2000-01-01T12:00:00Z"})),
+    Case("Avro: the first moment", _dated(-62_135_596_800_000), Stored({"dob": "0001-01-01T00:00:00Z"})),
+    Case(
+        "Avro: an id in capitals",
+        lambda one: one.framed("avro", one.avro_body("plain-id", id=one.id.upper())),
+        Stored(),
+    ),
+    Case("Avro: emoji", lambda one: one.avro(first_name="👩‍🚀"), Stored({"first_name": "👩‍🚀"})),
+]

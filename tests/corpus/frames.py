@@ -1,0 +1,44 @@
+"""The schema registry's frame, broken or of nobody's schema."""
+
+from penstock.broker.frame import pack
+from penstock.contract.reject import Reason
+from tests.corpus.case import Case, Rejected, Sender, Stored
+from tests.corpus.schemas import UNKNOWN_ID
+
+
+def _cut(length: int) -> Case:
+    return Case(
+        f"a frame of {length} bytes",
+        lambda one: one.framed("json", one.json())[:length],
+        Rejected(Reason.FRAME_BROKEN, f"{length} of 5 bytes"),
+    )
+
+
+def _unknown(name: str, schema_id: int) -> Case:
+    return Case(
+        f"a schema id that nobody gave: {name}",
+        lambda one: pack(schema_id) + one.json(),
+        Rejected(Reason.SCHEMA_UNKNOWN, f"schema {schema_id}"),
+    )
+
+
+def _twice_framed(one: Sender) -> bytes:
+    return one.framed("json", one.framed("json", one.json()))
+
+
+CASES = [
+    *(_cut(length) for length in range(1, 5)),
+    _unknown("some", UNKNOWN_ID),
+    _unknown("0", 0),
+    _unknown("the last of 31 bits", 2**31 - 1),
+    _unknown("2^31", 2**31),
+    _unknown("all ones", 2**32 - 1),
+    _unknown("with a quote in it", 0x22222222),
+    Case("a frame alone, of no schema", lambda _: pack(UNKNOWN_ID), Rejected(Reason.SCHEMA_UNKNOWN)),
+    Case("a frame in a frame", _twice_framed, Rejected(Reason.JSON_MALFORMED)),
+    Case("nothing but NULs", lambda _: b"\0" * 100, Rejected(Reason.SCHEMA_UNKNOWN, "schema 0")),
+    Case(
+        "another magic byte", lambda one: b"\x01" + one.framed("json", one.json())[1:], Rejected(Reason.JSON_MALFORMED)
+    ),
+    Case("framed JSON", lambda one: one.framed("json", one.json()), Stored()),
+]

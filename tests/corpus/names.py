@@ -1,0 +1,91 @@
+"""Names that stand twice, too many names, and nesting."""
+
+import json
+
+from penstock.contract.reject import Reason
+from penstock.contract.rules import MAX_FIELDS
+from tests.corpus.case import Case, Rejected, Sender, Stored, broken
+
+_TWICE = Rejected(Reason.JSON_MALFORMED, "stands twice")
+_DEEP = Rejected(Reason.JSON_MALFORMED, "recursion")
+_OWN_FIELDS = 13
+
+
+def _more(one: Sender, count: int) -> bytes:
+    return one.json(**{f"x{number}": number for number in range(count)})
+
+
+def _twice(name: str, addition: bytes) -> Case:
+    """A good user with `addition`, in which or with which a name stands twice."""
+    return Case(f"a name twice: {name}", lambda one: one.json()[:-1] + b", " + addition + b"}", _TWICE)
+
+
+def _nested(one: Sender, opening: bytes, closing: bytes, depth: int) -> bytes:
+    return one.with_raw("x", opening * depth + b"1" + closing * depth)
+
+
+CASES = [
+    _twice("of ours, the same value", b'"gender": "female"'),
+    _twice("of ours, another value", b'"first_name": "Augusta"'),
+    _twice("the id", b'"id": "5f1d9a4e-7d2f-4f0c-9a55-0c0ffee0c0de"'),
+    _twice("of ours, one escaped", rb'"\u0066irst_name": "Augusta"'),
+    _twice("the id, escaped", rb'"\u0069d": "5f1d9a4e-7d2f-4f0c-9a55-0c0ffee0c0de"'),
+    _twice("of ours, space before the colon", b'"first_name" \n\t : "Augusta"'),
+    _twice("an unknown one", b'"x": 1, "x": 1'),
+    _twice("an unknown one, escaped", rb'"x": 1, "\u0078": 2'),
+    _twice("an empty one", b'"": 1, "": 2'),
+    _twice("nested", b'"x": {"a": 1, "a": 2}'),
+    _twice("nested in an array", b'"x": [[{"a": 1, "b": {"c": 1, "c": null}}]]'),
+    _twice("with a quote in it", rb'"a\"": 1, "a\u0022": 2'),
+    _twice("beyond the first plane", rb'"\ud83d\ude00": 1, "' + "😀".encode() + b'": 2'),
+    Case(
+        "a name twice: framed",
+        lambda one: one.framed("json", one.json()[:-1] + b', "gender": "female"}'),
+        _TWICE,
+    ),
+    Case(
+        "a name twice, without any space",
+        lambda one: json.dumps(one.fields, separators=(",", ":")).encode()[:-1] + b',"gender":"male"}',
+        _TWICE,
+    ),
+    Case(
+        "a name in two objects", lambda one: one.json(x={"id": 1, "y": {"id": 2}}, y=[{"id": 1}, {"id": 2}]), Stored()
+    ),
+    Case("a name in two cases", lambda one: one.json(ID="x", Id="y"), Stored()),
+    Case(
+        "a name twice as text",
+        lambda one: one.json(first_name='"id": 1, "id": 2'),
+        Stored({"first_name": '"id": 1, "id": 2'}),
+    ),
+    Case("900 unknown fields", lambda one: _more(one, 900), Stored()),
+    Case("as many fields as may be", lambda one: _more(one, MAX_FIELDS - _OWN_FIELDS), Stored()),
+    Case(
+        "a field too many", lambda one: _more(one, MAX_FIELDS - _OWN_FIELDS + 1), broken(":size", message="1001 fields")
+    ),
+    Case("10,000 unknown fields", lambda one: _more(one, 10_000), broken(":size", message="10013 fields")),
+    Case(
+        "10,000 unknown fields, framed",
+        lambda one: one.framed("json", _more(one, 10_000)),
+        broken(":size", message="10013 fields"),
+    ),
+    Case(
+        "10,000 fields of an unknown one",
+        lambda one: one.json(x={str(number): 0 for number in range(10_000)}),
+        broken(":size"),
+    ),
+    Case("10,000 objects of one field", lambda one: one.json(x=[{"a": 0}] * 10_000), broken(":size")),
+    Case("a hundred thousand items", lambda one: one.json(x=[0] * 100_000), Stored()),
+    Case("an unknown name of 100,000 letters", lambda one: one.json(**{"x" * 100_000: 0}), Stored()),
+    Case(
+        "a name that is no identifier",
+        lambda one: one.json(**{"": 0, "a b": 0, "ä": 0, "\0": 0, "__class__": 0}),
+        Stored(),
+    ),
+    Case("nested 400 deep", lambda one: _nested(one, b"[", b"]", 400), Stored()),
+    Case("arrays nested 100,000 deep", lambda one: _nested(one, b"[", b"]", 100_000), _DEEP),
+    Case("objects nested 100,000 deep", lambda one: _nested(one, b'{"a":', b"}", 100_000), _DEEP),
+    Case("a field of ours nested 100,000 deep", lambda one: one.with_raw("phone", b"[" * 100_000), _DEEP),
+    Case("nested 100,000 deep as the value", lambda _: b"[" * 100_000, _DEEP),
+    Case("nested 100,000 deep as the value, to its end", lambda _: b"[" * 100_000 + b"]" * 100_000, _DEEP),
+    Case("objects nested 100,000 deep as the value", lambda _: b'{"x":' * 100_000, _DEEP),
+]

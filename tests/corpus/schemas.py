@@ -1,0 +1,46 @@
+"""The schemas that values of the corpus are written with; a registry gives each an id."""
+
+from typing import Any
+
+from penstock.broker.registry import WriterSchema
+from penstock.contract.schemas import avro_schema, json_schema
+from penstock.pipelines.users import User
+
+UNKNOWN_ID = 1_234_567_890
+"""An id that no registry of ours has given."""
+
+_USER = avro_schema(User)
+
+
+def _changed(**types: Any) -> dict[str, Any]:
+    """The user's Avro schema, fields of another type or added; None leaves one out."""
+    fields = {one["name"]: one["type"] for one in _USER["fields"]} | types
+    return _USER | {"fields": [{"name": name, "type": kind} for name, kind in fields.items() if kind is not None]}
+
+
+_NODE = {"type": "record", "name": "Node", "namespace": "deep", "fields": [{"name": "next", "type": ["null", "Node"]}]}
+_ROOM = {"type": "record", "name": "Room", "namespace": "hotel", "fields": [{"name": "number", "type": "int"}]}
+
+SCHEMAS: dict[str, WriterSchema] = {
+    "json": WriterSchema("json", json_schema(User)),
+    "avro": WriterSchema("avro", _USER),
+    "other-json": WriterSchema("json", {"type": "object", "properties": {"room": {"type": "integer"}}}),
+    "other-record": WriterSchema("avro", _ROOM),
+    "text": WriterSchema("avro", {"type": "string"}),
+    "array": WriterSchema("avro", {"type": "array", "items": "int"}),
+    "map": WriterSchema("avro", {"type": "map", "values": "string"}),
+    "enum": WriterSchema("avro", {"type": "enum", "name": "Colour", "symbols": ["RED", "GREEN"]}),
+    "more": WriterSchema("avro", _changed(shoe_size="int", tags={"type": "array", "items": "string"})),
+    "endless": WriterSchema("avro", _changed(x={"type": "array", "items": "null"})),
+    "recursive": WriterSchema("avro", _changed(x=_NODE)),
+    "less": WriterSchema("avro", _changed(email=None)),
+    "other-order": WriterSchema("avro", _USER | {"fields": _USER["fields"][::-1]}),
+    "nullable": WriterSchema("avro", _changed(email=["null", "string"])),
+    "bytes": WriterSchema("avro", _changed(username="bytes")),
+    "plain-id": WriterSchema("avro", _changed(id="string")),
+    "plain-long": WriterSchema("avro", _changed(dob="long")),
+    "int-date": WriterSchema("avro", _changed(dob="int")),
+    "float-date": WriterSchema("avro", _changed(dob="float")),
+    "micros": WriterSchema("avro", _changed(dob={"type": "long", "logicalType": "timestamp-micros"})),
+    "int-post-code": WriterSchema("avro", _changed(post_code="int")),
+}

@@ -1,0 +1,171 @@
+"""The corpus of bad and strange records, all at once, through the real Kafka and Spark."""
+
+import json
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+from confluent_kafka import Message
+from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
+
+from penstock.broker import dlq
+from penstock.broker.topics import Span
+from penstock.contract.batch import Tally
+from penstock.contract.reject import Stage
+from penstock.pipelines.users import User
+from penstock.sink import cassandra
+from penstock.sink.ledger import Ledger
+from tests.corpus.all import CASES
+from tests.corpus.case import Case, Deleted, Rejected, Sender, Stored
+from tests.corpus.schemas import SCHEMAS
+from tests.integration.streaming import EPOCH_US, Place, Sent, Topic
+
+_TYPES = {"json": "JSON", "avro": "AVRO"}
+_SEED = 20_260_101
+_HALF_MS = timedelta(microseconds=500)
+_IDENTITY = "def transform(df):\n    return df\n"
+
+
+def _neighbours() -> Iterator[Case]:
+    """Good users, written in each way in turn."""
+    ways = [lambda one: one.json(), lambda one: one.framed("json", one.json()), lambda one: one.avro()]
+    for at in range(len(CASES)):
+        yield Case(f"neighbour {at}", ways[at % len(ways)], Stored())
+
+
+def _shuffled() -> list[Case]:
+    """The corpus in an order that nobody thought of, a good neighbour beside each case."""
+    order = random.Random(_SEED).sample(CASES, len(CASES))
+    return [case for pair in zip(order, _neighbours(), strict=True) for case in pair]
+
+
+def _schema_ids(topic: Topic) -> dict[str, int]:
+    """The registry's id of each schema of the corpus."""
+    client = SchemaRegistryClient({"url": topic.settings.registry_url})
+    ids = {}
+    for name, (wire_format, schema) in SCHEMAS.items():
+        registered = Schema(json.dumps(schema), schema_type=_TYPES[wire_format])
+        ids[name] = int(client.register_schema(f"{topic.pipeline.topic}-{name}", registered))
+    return ids
+
+
+class Pass:
+    """The corpus in a topic: each case with its sender and its place, what is to be deleted sent before it."""
+
+    def __init__(self, topic: Topic) -> None:
+        self.topic = topic
+        ids = _schema_ids(topic)
+        self.cases = [(case, case.sender(ids)) for case in _shuffled()]
+        before = [(case.key(one), one.json(), []) for case, one in self.cases if case.becomes == Deleted()]
+        self.before = len(before)
+        self.sent: list[Sent] = [(case.key(one), case.value(one), case.headers) for case, one in self.cases]
+        self.places: list[Place] = topic.send_all([*before, *self.sent])[self.before :]
+
+    def wanted(self, kind: type) -> list[tuple[Case, Sender, Sent, Place]]:
+        """The cases that become such a thing."""
+        every = zip(self.cases, self.sent, self.places, strict=True)
+        return [(case, one, sent, place) for (case, one), sent, place in every if isinstance(case.becomes, kind)]
+
+
+def _cell(value: Any) -> Any:
+    """A value as the driver reads it, to the millisecond: it counts them in floating point."""
+    if not isinstance(value, datetime):
+        return value
+    plain = (
+        value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else min(value, datetime.max - _HALF_MS) + _HALF_MS
+    )
+    return plain.replace(microsecond=plain.microsecond // 1000 * 1000)
+
+
+def _fields(record: User) -> dict[str, Any]:
+    return {name: _cell(value) for name, value in msgspec.structs.asdict(record).items()}
+
+
+def assert_rows_are_as_the_cases_say(corpus: Pass) -> None:
+    """There is a row, cell for cell, of each record that is good, at its place, and no other."""
+    rows = corpus.topic.rows()
+    wanted = corpus.wanted(Stored)
+    wrong = {}
+    for case, one, _, (partition, offset) in wanted:
+        expected = _fields(case.becomes.record(one)) | {"kafka_partition": partition, "kafka_offset": offset}
+        found = rows.pop(one.id, {})
+        differ = {name: (found.get(name), value) for name, value in expected.items() if _cell(found.get(name)) != value}
+        if differ:
+            wrong[case.name] = differ
+    assert wrong == {}
+    assert rows == {}
+
+
+def _what_is_wrong(case: Case, sent: Sent, letter: Message, stage: Stage) -> dict[str, Any]:
+    becomes, facts = case.becomes, dlq.facts(letter)
+    assert isinstance(becomes, Rejected)
+    own = [header for header in letter.headers() if not header[0].startswith(dlq.PREFIX)]
+    checks = {
+        "reason": facts["reason"] == becomes.reason,
+        "stage": facts["stage"] == stage,
+        "rules": facts["rules"] == ",".join(becomes.rules),
+        "message": becomes.message in facts["message"],
+        "key": letter.key() == sent[0],
+        "value": letter.value() == sent[1],
+        "headers": own == sent[2],
+    }
+    return {name: facts.get(name) for name, is_right in checks.items() if not is_right}
+
+
+def assert_dead_letters_are_as_the_cases_say(corpus: Pass) -> None:
+    """There is a dead letter, byte for byte, of each record that is bad, and no other."""
+    letters: dict[Place, Message] = {}
+    for letter in corpus.topic.dead_letters():
+        facts = dlq.facts(letter)
+        letters[int(facts["partition"]), int(facts["offset"])] = letter
+    wanted = corpus.wanted(Rejected)
+    assert {place for _, _, _, place in wanted} == letters.keys()
+    wrong = {case.name: _what_is_wrong(case, sent, letters[place], Stage.DECODE) for case, _, sent, place in wanted}
+    assert {name: facts for name, facts in wrong.items() if facts} == {}
+
+
+def assert_tallies_add_up(corpus: Pass, tallies: list[Tally]) -> None:
+    """Every record is counted once, as what it became."""
+    became = Counter(type(case.becomes) for case, _ in corpus.cases)
+    total = {name: sum(getattr(one, name) for one in tallies) for name in ("records", "stored", "deleted", "rejected")}
+    assert total == {
+        "records": len(corpus.cases) + corpus.before,
+        "stored": became[Stored] + corpus.before,
+        "deleted": became[Deleted],
+        "rejected": became[Rejected],
+    }
+    assert all(one.filtered == 0 and one.nulls == {} for one in tallies)
+    assert all(one.last_offset - one.first_offset + 1 == one.records for one in tallies)
+
+
+def assert_ledger_keeps(topic: Topic, tallies: list[Tally]) -> None:
+    """What was written to the ledger is read back, and it is known how far it reaches."""
+    with cassandra.connected(topic.settings) as session:
+        book = Ledger(session, topic.pipeline.keyspace, topic.pipeline.topic, EPOCH_US)
+        book.write("job", 0, tallies)
+        for one in tallies:
+            span = Span(one.partition, one.first_offset, one.last_offset + 1)
+            assert [line.tally for line in book.lines(span)] == [one]
+            assert book.reached(span) == span.end
+
+
+@pytest.mark.parametrize(
+    ("before", "more"), [("", ""), (_IDENTITY, "transform=transform")], ids=["as it is", "transformed"]
+)
+def test_every_case_ends_as_it_says(topic: Callable[..., Topic], before: str, more: str) -> None:
+    """Of a topic full of bad records each is set aside as it came, its neighbours are stored, and a replay is idle."""
+    corpus = Pass(topic(before, more))
+    tallies = corpus.topic.tallies()
+    assert_tallies_add_up(corpus, tallies)
+    assert_ledger_keeps(corpus.topic, tallies)
+    assert_rows_are_as_the_cases_say(corpus)
+    assert_dead_letters_are_as_the_cases_say(corpus)
+    rows = corpus.topic.rows()
+    again = corpus.topic.tallies()
+    assert [one._replace(stored_at_ms=0) for one in again] == [one._replace(stored_at_ms=0) for one in tallies]
+    assert corpus.topic.rows() == rows
+    assert_dead_letters_are_as_the_cases_say(corpus)

@@ -1,0 +1,35 @@
+from struct import unpack
+from typing import Annotated
+from uuid import UUID
+
+import pytest
+from cassandra import cqltypes
+from msgspec import Meta
+
+from penstock.contract import cql
+from penstock.contract.record import KEY, Record
+from penstock.pipelines.users import User
+from tests.unit.records import Reading
+
+
+class Named(Record, frozen=True, kw_only=True):
+    """A text's key."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=5, extra=KEY)]
+
+
+def test_a_deletion_names_the_key_and_the_write_time():
+    """The statement deletes one row, as of its place in Kafka."""
+    assert cql.delete("ks", "t", User) == "DELETE FROM ks.t USING TIMESTAMP ? WHERE id = ?"
+    assert cql.delete("ks", "t", Reading) == "DELETE FROM ks.t USING TIMESTAMP ? WHERE sensor = ?"
+
+
+@pytest.mark.parametrize(
+    ("row", "key", "kind"),
+    [(User, UUID(int=5), cqltypes.UUIDType), (Reading, 7, cqltypes.Int32Type), (Named, "Zoë", cqltypes.UTF8Type)],
+)
+def test_a_deletion_is_bound_as_the_driver_would(row, key, kind):
+    """Its values are the write timestamp and the key, in the statement's order, for a key of each kind."""
+    write_us, cell = cql.delete_encoder(row)(key, 1_700_000_000_000_005)
+    assert unpack(">q", write_us)[0] == 1_700_000_000_000_005
+    assert kind.deserialize(cell, 5) == key
