@@ -1,5 +1,6 @@
 """The schema registry's client against the real registry."""
 
+import time
 from typing import Annotated
 from uuid import UUID
 
@@ -8,10 +9,9 @@ import pytest
 from msgspec import Meta
 
 from penstock import config
-from penstock.broker.registry import Registry, WireFormat
+from penstock.broker.registry import Registry, WireFormat, schema_of
 from penstock.config import Settings
 from penstock.contract.record import KEY, Int64, Record
-from penstock.contract.schemas import avro_schema, json_schema
 from penstock.errors import RegistryUnreachable, SchemaRefused, SchemaUnknown
 from penstock.pipelines.users import User
 
@@ -41,8 +41,7 @@ def test_a_schema_is_registered_once_and_found_by_its_id(
     registry = Registry(settings)
     schema_id = registry.register(f"{unique}-value", User, wire_format)
     assert Registry(settings).register(f"{unique}-value", User, wire_format) == schema_id
-    rendered = json_schema(User) if wire_format == "json" else avro_schema(User)
-    assert registry.writer(schema_id) == (wire_format, rendered)
+    assert registry.writer(schema_id) == (wire_format, schema_of(User, wire_format))
 
 
 def test_compatibility_is_backward_for_every_subject(settings: Settings) -> None:
@@ -54,23 +53,46 @@ def test_compatibility_is_backward_for_every_subject(settings: Settings) -> None
 def test_a_schema_that_cannot_read_the_one_before_is_refused(
     settings: Settings, unique: str, wire_format: WireFormat
 ) -> None:
-    """A changed type is refused, with a hint."""
+    """A changed type is refused: the error names field and rule."""
     registry = Registry(settings)
     registry.register(f"{unique}-value", Before, wire_format)
     with pytest.raises(SchemaRefused, match=unique) as caught:
         registry.register(f"{unique}-value", Retyped, wire_format)
-    assert "schema" in caught.value.hint
+    assert "type_changed: `name` is bigint and was text" in caught.value.message
+    assert caught.value.hint == "./penstock schema plan"
 
 
-def test_an_id_that_nobody_registered_is_unknown(settings: Settings) -> None:
-    """Unknown is told apart from unreachable."""
-    with pytest.raises(SchemaUnknown):
-        Registry(settings).writer(2_000_000_000)
+def test_a_subject_of_another_encoding_is_refused(settings: Settings, unique: str) -> None:
+    """A subject keeps its encoding, both ways."""
+    registry = Registry(settings)
+    registry.register(f"{unique}-json", Before, "json")
+    registry.register(f"{unique}-avro", Before, "avro")
+    with pytest.raises(SchemaRefused, match="encoding_changed"):
+        registry.register(f"{unique}-json", Before, "avro")
+    with pytest.raises(SchemaRefused, match="encoding_changed"):
+        registry.register(f"{unique}-avro", Before, "json")
 
 
 def test_a_registry_that_is_away_is_said_to_be_unreachable(free_port: int) -> None:
     """The error names the address and the setting."""
-    away = config.read(registry_url=f"http://127.0.0.1:{free_port}", registry_timeout_s=1)
+    away = config.read(registry_url=f"http://127.0.0.1:{free_port}")
+    began = time.monotonic()
     with pytest.raises(RegistryUnreachable, match=str(free_port)) as caught:
         Registry(away).writer(1)
     assert "PENSTOCK_REGISTRY_URL" in caught.value.hint
+    assert time.monotonic() - began < 2 * away.registry_timeout_s
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/ui/", "/apis/registry/v3"])
+def test_what_answers_in_its_place_is_not_the_registry(settings: Settings, path: str) -> None:
+    """A wrong address on the right host: a page, or a 404 that is not the registry's, is no word on a schema."""
+    elsewhere = settings.model_copy(update={"registry_url": f"http://127.0.0.1:{settings.registry_port}{path}"})
+    with pytest.raises(RegistryUnreachable):
+        Registry(elsewhere).writer(2_000_000_000)
+
+
+@pytest.mark.parametrize("schema_id", [2_000_000_000, 2**31, 2**32 - 1])
+def test_every_id_that_fits_a_frame_can_be_unknown(settings: Settings, schema_id: int) -> None:
+    """Four bytes hold more than the registry's ids."""
+    with pytest.raises(SchemaUnknown):
+        Registry(settings).writer(schema_id)

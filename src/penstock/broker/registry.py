@@ -1,24 +1,37 @@
 """The schema registry: a subject's schema is registered once, a record's writer schema is found by its id.
 
-A schema id never changes its meaning, so what was found is kept for the life of the process.
+A schema id never changes its meaning, so what was found is kept for the life of the process. Only the registry's own
+words count: whatever else answers in its place, the registry is away, and no record is to blame for that.
 """
 
 import json
-from typing import Any, Literal, NamedTuple, Protocol
+import time
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
-from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
+from confluent_kafka.schema_registry import RegisteredSchema, Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from penstock.config import Settings
+from penstock.contract.evolution import Change, compare, encoding_changed, refused
 from penstock.contract.record import Record
 from penstock.contract.schemas import avro_schema, json_schema
 from penstock.errors import PenstockError, RegistryUnreachable, SchemaRefused, SchemaUnknown
+from penstock.retry import bounded
 
 WireFormat = Literal["json", "avro"]
+T = TypeVar("T")
 
 _TYPES: dict[WireFormat, str] = {"json": "JSON", "avro": "AVRO"}
-_NOT_FOUND = 404
-_CONFLICT = {409, 422}
+_NO_SCHEMA = 40403
+_ABSENT = (40401, 40402, _NO_SCHEMA, 40408)
+"""The registry's own codes: no such subject, version, schema, compatibility of a subject's own."""
+_REFUSES = {409, 422}
+_DENIES = {401, 403}
+_LAST_ID = 2**31 - 1
+_ATTEMPTS = 5
+_UNKNOWN_S = 1.0
+"""So long is an id known to be unknown: many records may name it."""
 
 
 class WriterSchema(NamedTuple):
@@ -36,31 +49,78 @@ class Schemas(Protocol):
         ...
 
 
+class Standing(NamedTuple):
+    """How a record's schema stands to its subject, whose latest version is `version`; None: there is no subject.
+
+    `schema_id` is None as long as there is something to register.
+    """
+
+    schema_id: int | None
+    version: int | None
+    changes: list[Change]
+
+
+def schema_of(record: type[Record], wire_format: WireFormat) -> dict[str, Any]:
+    """The schema that is registered for a record."""
+    return json_schema(record) if wire_format == "json" else avro_schema(record)
+
+
 class Registry:
-    """The schema registry at `settings.registry_url`."""
+    """The schema registry at `settings.registry_url`. A call takes about twice `registry_timeout_s` at the most."""
 
     def __init__(self, settings: Settings) -> None:
         self._url = settings.registry_url
-        conf: dict[str, Any] = {"url": self._url, "timeout": settings.registry_timeout_s, "max.retries": 2}
+        self._timeout_s = settings.registry_timeout_s
+        conf: dict[str, Any] = {"url": self._url, "timeout": self._timeout_s, "max.retries": 0}
+        conf["cache.latest.ttl.sec"] = 0
         if settings.registry_username:
             password = settings.registry_password.get_secret_value()
             conf["basic.auth.user.info"] = f"{settings.registry_username}:{password}"
         self._client = SchemaRegistryClient(conf)
         self._writers: dict[int, WriterSchema] = {}
+        self._unknown: dict[int, str] = {}
+        self._unknown_until_s = 0.0
 
     def register(self, subject: str, record: type[Record], wire_format: WireFormat) -> int:
         """The id of the record's schema under `subject`, registered when it is new.
 
-        Raises `SchemaRefused` when it is not compatible with the subject's schema, `RegistryUnreachable`.
+        Raises `SchemaRefused`, which names each field and rule, when older records could not bear the change, or the
+        registry does not accept it; `RegistryUnreachable`.
         """
-        rendered = json_schema(record) if wire_format == "json" else avro_schema(record)
-        schema = Schema(json.dumps(rendered), schema_type=_TYPES[wire_format])
+        standing = self.standing(subject, record, wire_format)
+        if standing.schema_id is not None:
+            return standing.schema_id
+        doing = f"registering {_TYPES[wire_format]} schema {record.__name__} as {subject}"
+        if found := refused(standing.changes):
+            raise _refusal(f"{doing} at {self._url}: not done", found)
+        schema = _schema(record, wire_format)
         try:
-            return int(self._client.register_schema(subject, schema))
-        except Exception as error:
-            raise self._failure(
-                error, f"registering {_TYPES[wire_format]} schema {record.__name__} as {subject}"
-            ) from error
+            return self._ask(doing, lambda: int(self._client.register_schema(subject, schema)))
+        except SchemaRefused as error:
+            raise _refusal(error.message, standing.changes) from error
+
+    def standing(self, subject: str, record: type[Record], wire_format: WireFormat) -> Standing:
+        """How the record's schema stands to the subject's latest. Raises `RegistryUnreachable`."""
+        latest = self._found(f"looking up {subject}", lambda: _whole(self._client.get_latest_version(subject)))
+        if latest is None:
+            return Standing(None, None, [])
+        if latest.schema.schema_type != _TYPES[wire_format]:
+            change = encoding_changed(subject, str(latest.schema.schema_type), _TYPES[wire_format])
+            return Standing(None, latest.version, [change])
+        held = json.loads(str(latest.schema.schema_str))
+        changes = compare(held, schema_of(record, wire_format))
+        if held == schema_of(record, wire_format) or (wire_format == "json" and not changes):
+            return Standing(latest.schema_id, latest.version, [])  # Avro's bytes are those of the very same schema
+        schema = _schema(record, wire_format)
+        known = self._found(f"looking in {subject}", lambda: _whole(self._client.lookup_schema(subject, schema)))
+        return Standing(known.schema_id, latest.version, []) if known else Standing(None, latest.version, changes)
+
+    def versions(self, schema_id: int) -> list[str]:
+        """The subjects and versions that have the schema: `users_created-value version 1`."""
+        found = self._found(
+            f"versions of schema {schema_id}", lambda: list(self._client.get_schema_versions(schema_id))
+        )
+        return [f"{one.subject} version {one.version}" for one in found or ()]
 
     def writer(self, schema_id: int) -> WriterSchema:
         """The schema with that id, from the registry the first time. Raises `SchemaUnknown`, `RegistryUnreachable`."""
@@ -69,23 +129,85 @@ class Registry:
         return self._writers[schema_id]
 
     def _fetch(self, schema_id: int) -> WriterSchema:
+        if schema_id > _LAST_ID:  # a registry may call a number that it cannot read a wrong address
+            raise SchemaUnknown(f"schema {schema_id}: no id is larger than {_LAST_ID}")
+        if time.monotonic() > self._unknown_until_s:
+            self._unknown.clear()
+            self._unknown_until_s = time.monotonic() + _UNKNOWN_S
+        if schema_id in self._unknown:
+            raise SchemaUnknown(self._unknown[schema_id])
         try:
-            found = self._client.get_schema(schema_id)
-        except Exception as error:
-            raise self._failure(error, f"looking up schema {schema_id}") from error
-        formats: dict[str, WireFormat] = {name: wire_format for wire_format, name in _TYPES.items()}
-        if found.schema_type not in formats:
-            raise SchemaUnknown(f"schema {schema_id} is {found.schema_type}, neither JSON nor AVRO")
-        return WriterSchema(formats[found.schema_type], json.loads(found.schema_str))
+            return self._ask(f"looking up schema {schema_id}", lambda: _writer(schema_id, self._client), _NO_SCHEMA)
+        except SchemaUnknown as error:
+            self._unknown[schema_id] = error.message
+            raise
 
-    def _failure(self, error: Exception, doing: str) -> PenstockError:
+    def _found(self, doing: str, call: Callable[[], T]) -> T | None:
+        """What `call` finds; None when the registry says that there is no such thing."""
+        try:
+            return self._ask(doing, call, *_ABSENT)
+        except SchemaUnknown:
+            return None
+
+    def _ask(self, doing: str, call: Callable[[], T], *absent: int) -> T:
+        """The registry's answer, asked for more than once while it is away; `absent` are its codes for `unknown`."""
+        for attempt in bounded(RegistryUnreachable, attempts=_ATTEMPTS, timeout_s=self._timeout_s):
+            with attempt:
+                answer = self._once(doing, call, absent)
+        return answer
+
+    def _once(self, doing: str, call: Callable[[], T], absent: tuple[int, ...]) -> T:
+        try:
+            return call()
+        except PenstockError:
+            raise
+        except SchemaRegistryError as error:
+            raise self._failure(error, doing, absent) from error
+        except Exception as error:  # the client raises whatever it meets in an answer that is not the registry's
+            self._client.clear_caches()  # it may have kept that
+            raise self._away(f"{doing} at {self._url}: {type(error).__name__}: {error}") from error
+
+    def _failure(self, error: SchemaRegistryError, doing: str, absent: tuple[int, ...]) -> PenstockError:
         text = f"{doing} at {self._url}: {error}"
-        if isinstance(error, SchemaRegistryError):
-            if error.http_status_code == _NOT_FOUND:
-                return SchemaUnknown(text)
-            if error.http_status_code in _CONFLICT:
-                return SchemaRefused(
-                    text,
-                    hint="comparing schemas/ with the subject; another encoding needs another topic",
-                )
+        if error.http_status_code == 404 and error.error_code in absent:
+            return SchemaUnknown(text)
+        if error.http_status_code in _REFUSES:
+            return SchemaRefused(text, hint="./penstock schema plan")
+        if error.http_status_code in _DENIES:
+            return RegistryUnreachable(text, hint="set PENSTOCK_REGISTRY_USERNAME and PENSTOCK_REGISTRY_PASSWORD")
+        return self._away(text)
+
+    @staticmethod
+    def _away(text: str) -> RegistryUnreachable:
         return RegistryUnreachable(text, hint="./penstock status registry, or set PENSTOCK_REGISTRY_URL")
+
+
+def _schema(record: type[Record], wire_format: WireFormat) -> Schema:
+    return Schema(json.dumps(schema_of(record, wire_format)), schema_type=_TYPES[wire_format])
+
+
+def _refusal(text: str, changes: list[Change]) -> SchemaRefused:
+    """The error that tells why: each change on a line of its own, and as the attribute `changes`."""
+    lines = [text, *(f"  {change}" for change in changes)]
+    return SchemaRefused("\n".join(lines), hint="./penstock schema plan", changes=changes)
+
+
+def _whole(found: RegisteredSchema) -> RegisteredSchema:
+    """`found`, if it is what a registry answers. Raises `TypeError`."""
+    if not (isinstance(found.schema_id, int) and isinstance(found.schema.schema_str, str)):
+        raise TypeError("the answer holds no schema")
+    return found
+
+
+def _writer(schema_id: int, client: SchemaRegistryClient) -> WriterSchema:
+    """The schema with that id, asked for once. Raises `SchemaUnknown` when it is of no kind that can be read."""
+    found = client.get_schema(schema_id)
+    formats: dict[str | None, WireFormat] = {name: wire_format for wire_format, name in _TYPES.items()}
+    if not isinstance(found.schema_str, str):
+        raise TypeError("the answer holds no schema")
+    if found.schema_type not in formats:
+        raise SchemaUnknown(f"schema {schema_id} is {found.schema_type}, neither JSON nor AVRO")
+    try:
+        return WriterSchema(formats[found.schema_type], json.loads(found.schema_str))
+    except ValueError as error:
+        raise SchemaUnknown(f"schema {schema_id} cannot be read: {error}") from error

@@ -19,8 +19,11 @@ from cassandra.query import dict_factory
 
 from penstock.config import Settings
 from penstock.contract import cql
+from penstock.contract.evolution import Table
 from penstock.errors import CassandraUnreachable, PenstockError
 from penstock.pipelines import Pipeline
+
+_TRUNCATE_S = 120.0
 
 
 def connect(settings: Settings) -> Session:
@@ -102,3 +105,25 @@ def create_keyspace(session: Session, settings: Settings, pipeline: Pipeline) ->
 def create_table(session: Session, settings: Settings, pipeline: Pipeline) -> None:
     """Make the pipeline's table when it is not there."""
     session.execute(cql.create_table(keyspace_of(settings, pipeline), pipeline.table, pipeline.stored))
+
+
+def table_of(session: Session, settings: Settings, pipeline: Pipeline) -> Table:
+    """The pipeline's table as it is; without columns when there is none."""
+    query = "SELECT column_name, type, kind FROM system_schema.columns WHERE keyspace_name = %s AND table_name = %s"
+    found = list(session.execute(query, (keyspace_of(settings, pipeline), pipeline.table)))
+    key = tuple(row["column_name"] for row in found if row["kind"] in ("partition_key", "clustering"))
+    return Table({row["column_name"]: row["type"] for row in found}, key)
+
+
+def lacking(session: Session, settings: Settings, pipeline: Pipeline) -> list[str]:
+    """The columns, as `name type`, that a row needs and the table lacks, or has with another type.
+
+    All of them when there is no table. Empty: rows can be stored.
+    """
+    found = table_of(session, settings, pipeline).columns
+    return [f"{name} {kind}" for name, kind in cql.columns(pipeline.stored).items() if found.get(name) != kind]
+
+
+def truncate(session: Session, settings: Settings, pipeline: Pipeline) -> None:
+    """Delete every row of the pipeline's table."""
+    session.execute(f"TRUNCATE {keyspace_of(settings, pipeline)}.{pipeline.table}", timeout=_TRUNCATE_S)

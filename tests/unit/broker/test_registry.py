@@ -1,127 +1,360 @@
 import json
+import time
+from typing import Annotated
 
+import httpx2
 import msgspec
 import pytest
-from confluent_kafka.schema_registry import Schema
-from confluent_kafka.schema_registry.error import SchemaRegistryError
+import stamina
+from msgspec import Meta
 
 from penstock.broker import registry
-from penstock.broker.registry import Registry, WriterSchema
+from penstock.broker.registry import Registry, Standing, WriterSchema, schema_of
 from penstock.config import read
+from penstock.contract.evolution import Kind
+from penstock.contract.record import KEY, Record
 from penstock.contract.schemas import avro_schema, json_schema
 from penstock.errors import RegistryUnreachable, SchemaRefused, SchemaUnknown
 from tests.unit.records import Reading
 
+SUBJECT = "readings-value"
+FORMATS = ["json", "avro"]
+Sensor = Annotated[int, Meta(ge=0, le=1_000_000, extra=KEY)]
 
-class FakeClient:
-    """The registry's client: answers what it is given, or raises it."""
 
-    def __init__(self, conf) -> None:
-        self.conf = conf
+class Wider(Record, frozen=True, kw_only=True):
+    """A number's key."""
+
+    sensor: Sensor
+    celsius: float
+    place: str | None = None
+
+
+class Stricter(Record, frozen=True, kw_only=True):
+    """A number's key."""
+
+    sensor: Sensor
+    celsius: float
+    place: str
+
+
+class Reordered(Record, frozen=True, kw_only=True):
+    """A number's key."""
+
+    celsius: float
+    sensor: Sensor
+
+
+for one in (Wider, Stricter, Reordered):
+    one.__name__ = "Reading"
+
+
+def says(status, code, message="no"):
+    return httpx2.Response(status, json={"error_code": code, "message": message})
+
+
+class FakeServer:
+    """A registry behind the real client: keeps schemas, checks nothing. `answer` goes before, or is raised."""
+
+    def __init__(self) -> None:
+        self.subjects: dict[str, list[int]] = {}
+        self.schemas: list[dict] = []
+        self.levels: dict[str, str] = {"": "BACKWARD"}
+        self.asked: list[str] = []
+        self.authorization = None
+        self.refuses_new = False
         self.answer = None
-        self.calls = []
 
-    def register_schema(self, subject, schema):
-        return self._give(subject, schema)
-
-    def get_schema(self, schema_id):
-        return self._give(schema_id)
-
-    def _give(self, *call):
-        self.calls.append(call)
+    def __call__(self, request):
+        path = request.url.path.removeprefix("/apis/ccompat/v7/")
+        self.asked.append(f"{request.method} {path}")
+        self.authorization = request.headers.get("Authorization")
         if isinstance(self.answer, Exception):
             raise self.answer
-        return self.answer
+        return self.answer or self._answer(request.method, path.split("/"), json.loads(request.content or b"{}"))
+
+    def _answer(self, method, words, body):
+        match method, words:
+            case "GET", ["schemas", "ids", number]:
+                known = int(number) <= len(self.schemas)
+                return self._given(int(number)) if known else says(404, 40403, f"Schema {number} not found.")
+            case "POST", ["subjects", subject, "versions"]:
+                return self._register(subject, body)
+            case _, ["subjects", subject, *_] if subject not in self.subjects:
+                return says(404, 40401)
+            case "GET", ["subjects", subject, "versions", "latest"]:
+                return self._given(self.subjects[subject][-1], version=len(self.subjects[subject]))
+            case "POST", ["subjects", subject]:
+                found = [number for number in self.subjects[subject] if self.schemas[number - 1] == self._kept(body)]
+                return self._given(found[0], version=1) if found else says(404, 40403)
+            case "GET", ["config", *subject]:
+                level = self.levels.get("".join(subject))
+                return httpx2.Response(200, json={"compatibilityLevel": level}) if level else says(404, 40408)
+            case "PUT", ["config", *subject]:
+                self.levels["".join(subject)] = body["compatibility"]
+                return httpx2.Response(200, json=body)
+        raise AssertionError((method, words))
+
+    def _register(self, subject, body):
+        if self.refuses_new and self.levels.get(subject) != "NONE":
+            return says(409, 409, "incompatible")
+        if self._kept(body) not in self.schemas:
+            self.schemas.append(self._kept(body))
+        self.subjects.setdefault(subject, []).append(self.schemas.index(self._kept(body)) + 1)
+        return httpx2.Response(200, json={"id": self.subjects[subject][-1]})
+
+    @staticmethod
+    def _kept(body):
+        return {"schema": body["schema"], "schemaType": body["schemaType"]}
+
+    def _given(self, number, **more):
+        return httpx2.Response(200, json={"subject": "s", "id": number, "guid": "g"} | self.schemas[number - 1] | more)
+
+    def holds(self, subject, schema, kind):
+        """Put a schema there as somebody else did."""
+        self._register(subject, {"schema": json.dumps(schema), "schemaType": kind})
+        return self.subjects[subject][-1]
 
 
 @pytest.fixture
-def made(monkeypatch):
-    """Makes a registry and the client behind it."""
-
-    def make(**overrides):
-        clients = []
-        monkeypatch.setattr(
-            registry, "SchemaRegistryClient", lambda conf: clients.append(FakeClient(conf)) or clients[0]
-        )
-        return Registry(read(**overrides)), clients[0]
-
-    return make
+def server():
+    return FakeServer()
 
 
-def test_where_the_registry_is_asked(made):
+@pytest.fixture
+def made(monkeypatch, server):
+    """Makes a registry whose real client asks the fake server."""
+    real = httpx2.Client
+
+    def client(**conf):
+        server.timeout = conf["timeout"]
+        return real(transport=httpx2.MockTransport(server), auth=conf["auth"])
+
+    monkeypatch.setattr("confluent_kafka.schema_registry._sync.schema_registry_client.httpx.Client", client)
+    return lambda **overrides: Registry(read(**overrides))
+
+
+def test_where_the_registry_is_asked(made, server):
     """Address and timeout come from the settings; there is no password unless a user is set."""
-    _, client = made()
-    assert client.conf["url"] == "http://127.0.0.1:8081/apis/ccompat/v7"
-    assert client.conf["timeout"] == 10
-    assert "basic.auth.user.info" not in client.conf
+    server.holds(SUBJECT, {}, "JSON")
+    made(registry_timeout_s=7).writer(1)
+    assert server.asked == ["GET schemas/ids/1"]
+    assert (server.timeout, server.authorization) == (7, None)
 
 
-def test_a_user_and_password_are_given(made):
+def test_a_user_and_password_are_given(made, server):
     """With a user, the registry is asked as that user."""
-    _, client = made(registry_username="me", registry_password="secret")
-    assert client.conf["basic.auth.user.info"] == "me:secret"
+    server.holds(SUBJECT, {}, "JSON")
+    made(registry_username="me", registry_password="secret").writer(1)
+    assert server.authorization == "Basic bWU6c2VjcmV0"
 
 
-@pytest.mark.parametrize(
-    ("wire_format", "kind", "schema"), [("json", "JSON", json_schema(Reading)), ("avro", "AVRO", avro_schema(Reading))]
-)
-def test_a_records_schema_is_registered(made, wire_format, kind, schema):
-    """The record's rendering for the wire format is registered under the subject; the id is given back."""
-    schemas, client = made()
-    client.answer = 7
-    assert schemas.register("readings-value", Reading, wire_format) == 7
-    subject, sent = client.calls[0]
-    assert (subject, sent.schema_type, json.loads(sent.schema_str)) == ("readings-value", kind, schema)
+@pytest.mark.parametrize(("wire_format", "kind"), [("json", "JSON"), ("avro", "AVRO")])
+def test_a_records_schema_is_registered_once(made, server, wire_format, kind):
+    """A new subject gets the record's schema; the next time its id is looked up."""
+    assert made().register(SUBJECT, Reading, wire_format) == 1
+    assert server.schemas == [{"schema": json.dumps(schema_of(Reading, wire_format)), "schemaType": kind}]
+    server.asked.clear()
+    assert made().register(SUBJECT, Reading, wire_format) == 1
+    assert server.asked == [f"GET subjects/{SUBJECT}/versions/latest"]
+
+
+@pytest.mark.parametrize("wire_format", FORMATS)
+def test_an_optional_field_more_is_a_new_version(made, server, wire_format):
+    """It is told as a change, and registered."""
+    made().register(SUBJECT, Reading, wire_format)
+    standing = made().standing(SUBJECT, Wider, wire_format)
+    assert (standing.schema_id, standing.version) == (None, 1)
+    assert [(change.field, change.kind) for change in standing.changes] == [("place", Kind.ADDED_OPTIONAL)]
+    assert made().register(SUBJECT, Wider, wire_format) == 2
+    assert made().standing(SUBJECT, Wider, wire_format) == Standing(2, 2, [])
+
+
+@pytest.mark.parametrize("wire_format", FORMATS)
+def test_an_older_version_is_still_registered(made, wire_format):
+    """A producer of the record as it was goes on under its own id: the change back is none."""
+    made().register(SUBJECT, Reading, wire_format)
+    made().register(SUBJECT, Wider, wire_format)
+    assert made().register(SUBJECT, Reading, wire_format) == 1
+    assert made().standing(SUBJECT, Reading, wire_format) == Standing(1, 2, [])
+
+
+@pytest.mark.parametrize("wire_format", FORMATS)
+def test_what_older_records_cannot_bear_is_refused_before_the_registry_is_asked(made, server, wire_format):
+    """The error names field, rule and way out, on a line, and carries the changes; nothing is registered."""
+    made().register(SUBJECT, Reading, wire_format)
+    with pytest.raises(SchemaRefused) as failed:
+        made().register(SUBJECT, Stricter, wire_format)
+    first, second = failed.value.message.splitlines()
+    for part in (f"schema Reading as {SUBJECT}", "http://127.0.0.1:8081"):
+        assert part in first
+    assert second == f"  {failed.value.changes[0]}"
+    assert "added_required: `place`" in second
+    assert failed.value.hint == "./penstock schema plan"
+    assert len(server.schemas) == 1
+
+
+@pytest.mark.parametrize("wire_format", FORMATS)
+def test_what_the_registry_refuses_is_told_with_the_changes(made, server, wire_format):
+    """A registry that asks for more than we do has the last word, and the changes stand beside it."""
+    made().register(SUBJECT, Reading, wire_format)
+    server.refuses_new = True
+    with pytest.raises(SchemaRefused, match="incompatible") as failed:
+        made().register(SUBJECT, Wider, wire_format)
+    assert "added_optional: `place`" in failed.value.message
+    assert failed.value.hint == "./penstock schema plan"
+
+
+def test_a_subject_of_another_encoding_is_refused(made, server):
+    """The subject's own kind of schema is named."""
+    made().register(SUBJECT, Reading, "json")
+    server.holds("other", "x", "PROTOBUF")
+    with pytest.raises(SchemaRefused, match="holds JSON schemas and this one is AVRO"):
+        made().register(SUBJECT, Reading, "avro")
+    with pytest.raises(SchemaRefused, match="holds PROTOBUF schemas"):
+        made().register("other", Reading, "json")
+
+
+def test_avro_is_sent_under_the_very_same_schema(made):
+    """Fields in another order are other bytes, and another id; JSON's are the same."""
+    made().register(SUBJECT, Reading, "avro")
+    assert made().register(SUBJECT, Reordered, "avro") == 2
+    made().register("json", Reading, "json")
+    before = made().standing("json", Reading, "json")
+    assert made().standing("json", Reordered, "json") == before
+
+
+def test_an_open_schema_serves_a_record_that_is_the_same(made, server):
+    """A subject of somebody else's is not touched while the record's fields are the same."""
+    schema_id = server.holds(SUBJECT, json_schema(Reading) | {"additionalProperties": True}, "JSON")
+    server.refuses_new = True
+    assert made().register(SUBJECT, Reading, "json") == schema_id
+    assert made().standing(SUBJECT, Reading, "json") == Standing(schema_id, 1, [])
 
 
 @pytest.mark.parametrize(("kind", "wire_format"), [("JSON", "json"), ("AVRO", "avro")])
-def test_a_writer_schema_is_asked_for_once(made, kind, wire_format):
-    """An id never changes its meaning, so it is looked up once."""
-    schemas, client = made()
-    client.answer = Schema('{"type": "object"}', schema_type=kind)
-    assert schemas.writer(3) == schemas.writer(3) == WriterSchema(wire_format, {"type": "object"})
-    assert client.calls == [(3,)]
+def test_a_writer_schema_is_asked_for_once(made, server, kind, wire_format):
+    """An id never changes its meaning, so it is looked up once, and known while the registry is away."""
+    server.holds(SUBJECT, {"type": "object"}, kind)
+    schemas = made()
+    assert schemas.writer(1) == WriterSchema(wire_format, {"type": "object"})
+    server.answer = httpx2.ConnectError("refused")
+    assert schemas.writer(1) == WriterSchema(wire_format, {"type": "object"})
+    assert server.asked == ["GET schemas/ids/1"]
 
 
-def test_a_schema_of_another_kind_is_unknown(made):
-    """Protobuf cannot be read: the record is set aside, not the job stopped."""
-    schemas, client = made()
-    client.answer = Schema('syntax = "proto3";', schema_type="PROTOBUF")
-    with pytest.raises(SchemaUnknown, match="schema 3 is PROTOBUF"):
-        schemas.writer(3)
+def test_a_schema_that_came_later_is_found(made, server):
+    """A running job asks for the newer schema that a record names."""
+    schemas = made()
+    server.holds(SUBJECT, avro_schema(Reading), "AVRO")
+    schemas.writer(1)
+    server.holds(SUBJECT, avro_schema(Wider), "AVRO")
+    assert schemas.writer(2).schema == avro_schema(Wider)
 
 
 @pytest.mark.parametrize(
-    ("error", "kind"),
-    [
-        (SchemaRegistryError(404, 40403, "Schema not found"), SchemaUnknown),
-        (SchemaRegistryError(409, 409, "incompatible"), SchemaRefused),
-        (SchemaRegistryError(422, 42201, "invalid"), SchemaRefused),
-        (SchemaRegistryError(500, 50001, "broken"), RegistryUnreachable),
-        (SchemaRegistryError(503, 503, "starting"), RegistryUnreachable),
-        (ConnectionError("refused"), RegistryUnreachable),
-        (TimeoutError("late"), RegistryUnreachable),
-    ],
-    ids=lambda value: getattr(value, "__name__", str(value)),
+    ("kind", "text", "message"),
+    [("PROTOBUF", 'syntax = "proto3";', "PROTOBUF, neither"), ("AVRO", "no json", "cannot be read")],
 )
-def test_the_registrys_errors_are_ours(made, error, kind):
-    """Unknown, refused and away are told apart; the message says what was asked, where, and what came back."""
-    schemas, client = made()
-    client.answer = error
-    with pytest.raises(kind) as failed:
-        schemas.register("readings-value", Reading, "avro")
-    assert type(failed.value) is kind
-    for part in ("AVRO schema Reading as readings-value", "http://127.0.0.1:8081", str(error)):
-        assert part in failed.value.message
-    with pytest.raises(kind, match="looking up schema 3"):
-        schemas.writer(3)
+def test_a_schema_that_cannot_be_read_is_as_good_as_none(made, server, kind, text, message):
+    """The record is set aside, not the job stopped."""
+    server.schemas.append({"schema": text, "schemaType": kind})
+    with pytest.raises(SchemaUnknown, match=f"schema 1.*{message}"):
+        made().writer(1)
 
 
-def test_a_failed_look_up_is_not_remembered(made):
-    """Once the registry is back, it is asked again."""
-    schemas, client = made()
-    client.answer = TimeoutError()
+def test_an_id_that_no_registry_gives_is_not_asked_for(made, server):
+    """A frame holds larger numbers than a registry reads."""
+    with pytest.raises(SchemaUnknown, match="4294967295"):
+        made().writer(2**32 - 1)
+    assert server.asked == []
+
+
+def test_an_unknown_id_is_asked_for_again_after_a_second(made, server, clock):
+    """Many records of one unknown id do not each ask; and it is not unknown for ever."""
+    schemas = made()
+    for _ in range(100):
+        with pytest.raises(SchemaUnknown, match=r"looking up schema 1 at http.*not found"):
+            schemas.writer(1)
+    assert len(server.asked) == 1
+    server.holds(SUBJECT, avro_schema(Reading), "AVRO")
+    clock.sleep(1.1)
+    assert schemas.writer(1).wire_format == "avro"
+
+
+HTML = "<html>Welcome</html>"
+NOT_THE_REGISTRYS = {
+    "refused": httpx2.ConnectError("refused"),
+    "late": httpx2.ReadTimeout("late"),
+    "cut": httpx2.RemoteProtocolError("cut"),
+    "500": says(500, 50001),
+    "503": says(503, 503),
+    "502 page": httpx2.Response(502, text=HTML),
+    "429": says(429, 429),
+    "401": says(401, 401),
+    "403": says(403, 403),
+    "403 page": httpx2.Response(403, text=HTML),
+    "404 page": httpx2.Response(404, text=HTML),
+    "404 of a proxy": httpx2.Response(404, json={"message": "no route", "status": 404}),
+    "404 of another kind": says(404, 404, "HTTP 404 Not Found"),
+    "404 of a subject": says(404, 40401),
+    "404 of text": says(404, "40403"),
+    "404 list": httpx2.Response(404, json=[]),
+    "400": says(400, 40403),
+    "200 page": httpx2.Response(200, text=HTML),
+    "200 nothing": httpx2.Response(200),
+    "200 list": httpx2.Response(200, json=[1]),
+    "200 other": httpx2.Response(200, json={"status": "ok"}),
+    "200 number": httpx2.Response(200, json={"schema": 3, "schemaType": "AVRO"}),
+    "301": httpx2.Response(301, headers={"Location": "http://elsewhere/"}),
+}
+
+
+@pytest.mark.parametrize("case", NOT_THE_REGISTRYS)
+def test_whatever_else_answers_the_registry_is_away(made, server, case, clock):
+    """Only the registry's own 40403 makes a record's schema unknown; and once it is back, it is asked again."""
+    server.holds(SUBJECT, avro_schema(Reading), "AVRO")
+    schemas = made()
+    server.answer = NOT_THE_REGISTRYS[case]
+    with pytest.raises(RegistryUnreachable, match=r"looking up schema 1 at http://127\.0\.0\.1:8081") as failed:
+        schemas.writer(1)
+    assert "PENSTOCK_REGISTRY" in failed.value.hint
+    server.answer = None
+    assert schemas.writer(1).wire_format == "avro"
+
+
+@pytest.mark.parametrize("case", sorted(set(NOT_THE_REGISTRYS) - {"404 of a subject"}))
+def test_nothing_is_registered_past_what_is_not_the_registry(made, server, case, clock):
+    """A subject is new when the registry says so itself; otherwise the run fails before anything is sent."""
+    made_registry = made()
+    server.answer = NOT_THE_REGISTRYS[case]
+    with pytest.raises(RegistryUnreachable, match=f"looking up {SUBJECT}"):
+        made_registry.register(SUBJECT, Reading, "avro")
+    assert not any(asked.startswith("POST") for asked in server.asked)
+
+
+def test_a_registry_that_is_away_is_asked_a_few_times(made, server, clock, monkeypatch):
+    """With back-off, within the time that is set; the error of the last time is raised."""
+    monkeypatch.setattr(stamina, "is_testing", lambda: False)
+    server.answer = says(503, 503)
+    began = time.monotonic()
     with pytest.raises(RegistryUnreachable):
-        schemas.writer(3)
-    client.answer = Schema(msgspec.json.encode(avro_schema(Reading)).decode(), schema_type="AVRO")
-    assert schemas.writer(3).wire_format == "avro"
+        made().writer(1)
+    assert 2 <= len(server.asked) <= registry._ATTEMPTS
+    assert len(clock.slept_s) == len(server.asked) - 1
+    assert time.monotonic() - began <= read().registry_timeout_s
+
+
+def test_a_registry_that_comes_back_is_not_noticed(made, server):
+    """An answer that fails once is asked for again."""
+    server.holds(SUBJECT, avro_schema(Reading), "AVRO")
+    answers = iter([httpx2.ConnectError("refused"), None])
+    real = server._answer
+    server._answer = lambda *words: _raised(next(answers)) or real(*words)
+    assert made().writer(1).schema == msgspec.json.decode(server.schemas[0]["schema"])
+    assert len(server.asked) == 2
+
+
+def _raised(error):
+    if error:
+        raise error

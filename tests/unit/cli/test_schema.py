@@ -3,10 +3,16 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from penstock.broker import registry
+from penstock.broker.registry import Standing
 from penstock.cli import app, schema
+from penstock.contract import cql
+from penstock.contract.evolution import Change, Kind
 from penstock.contract.fields import fields
-from penstock.errors import PenstockError
+from penstock.errors import CassandraUnreachable, PenstockError, RegistryUnreachable, SchemaRefused
 from penstock.pipelines.users import User
+from penstock.sink import cassandra
+from tests.unit.fakes import FakeSession
 
 NAMES = [f"users_created.{suffix}" for suffix in ("json", "avsc", "ddl", "cql")]
 
@@ -56,3 +62,204 @@ def test_renderings_hold_every_field(root):
     assert [line.split()[0] for line in texts[".ddl"].splitlines()] == names
     assert texts[".cql"].count(";") == 2
     assert all(f"  {name} " in texts[".cql"] for name in names)
+
+
+OPTIONAL = Change.of("age", Kind.ADDED_OPTIONAL, "`age` (int) is new; older records have none")
+REQUIRED = Change.of("age", Kind.ADDED_REQUIRED, "`age` is required")
+COLUMNS = cql.columns(User)
+TABLE = "spark_streams.created_users"
+ADDS_PHONE = f"ALTER TABLE {TABLE} ADD phone text"
+
+
+class World:
+    """Registry and table as they are; what is done to them, in order."""
+
+    def __init__(self) -> None:
+        self.standing, self.done = Standing(7, 1, []), []
+        self.columns, self.key = dict(COLUMNS), "id"
+        self.away = None
+
+    def session(self, _settings):
+        session = FakeSession(self._answer)
+        return session
+
+    def _answer(self, query, values):
+        if "system_schema" not in query:
+            self.done.append(query)
+            return []
+        assert values == ("spark_streams", "created_users")
+        kinds = {self.key: "partition_key"}
+        return [
+            {"column_name": name, "type": kind, "kind": kinds.get(name, "regular")}
+            for name, kind in self.columns.items()
+        ]
+
+
+class FakeRegistry:
+    """The registry's side of the world."""
+
+    def __init__(self, world) -> None:
+        self._world = world
+
+    def standing(self, subject, record, wire_format):
+        assert (subject, record, wire_format) == ("users_created-value", User, "json")
+        if self._world.away:
+            raise self._world.away
+        return self._world.standing
+
+    def register(self, subject, record, wire_format):
+        self._world.done.append(f"register {subject}")
+        return 8
+
+
+@pytest.fixture
+def world(monkeypatch):
+    """Stands for both services."""
+    world = World()
+    monkeypatch.setattr(cassandra, "connect", world.session)
+    monkeypatch.setattr(registry, "Registry", lambda _settings: FakeRegistry(world))
+    return world
+
+
+def call(*words, **more):
+    return CliRunner().invoke(app, ["schema", *words], **more)
+
+
+def planned():
+    return json.loads(call("plan", "--json").stdout)
+
+
+def test_the_fake_registry_has_the_calls_of_the_real_one():
+    """A call that was renamed is found here."""
+    assert all(hasattr(registry.Registry, name) for name in vars(FakeRegistry) if not name.startswith("_"))
+
+
+def test_nothing_to_do_is_said(world):
+    """Where registry and table fit, the plan says so, and applying it touches nothing."""
+    result = call("plan")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == [
+        "subject users_created-value: the schema is registered",
+        f"table {TABLE}",
+        "nothing to do",
+    ]
+    assert planned()["nothing_to_do"] is True
+    assert call("apply").stdout == "nothing to do\n"
+    assert world.done == []
+
+
+def test_a_plan_names_every_change(world):
+    """The registration, its changes, each statement, and what is left alone."""
+    world.standing = Standing(None, 1, [OPTIONAL])
+    del world.columns["phone"]
+    world.columns["fax"] = "text"
+    result = call("plan")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == [
+        "subject users_created-value: the latest version is 1; the next will be registered",
+        "  added_optional: `age` (int) is new; older records have none",
+        f"table {TABLE}",
+        f"  {ADDS_PHONE}",
+        "  left alone: fax text, which the record has not",
+    ]
+    assert world.done == []
+
+
+def test_a_plan_as_json_is_whole(world):
+    """A script is given the same, with a verdict on each change."""
+    world.standing = Standing(None, 1, [OPTIONAL])
+    del world.columns["phone"]
+    found = planned()
+    assert found["schema"] == [
+        {
+            "field": "age",
+            "kind": "added_optional",
+            "allowed": True,
+            "why": "`age` (int) is new; older records have none",
+        }
+    ]
+    assert (found["subject"], found["version"], found["is_registered"]) == ("users_created-value", 1, False)
+    assert (found["table"], found["statements"], found["left_alone"]) == (TABLE, [ADDS_PHONE], [])
+    assert [one["field"] for one in found["columns"]] == ["phone"]
+    assert (found["refused"], found["nothing_to_do"]) == (0, False)
+
+
+def test_what_is_not_there_yet_will_be_made(world):
+    """A first plan makes keyspace, table and subject."""
+    world.standing, world.columns = Standing(None, None, []), {}
+    lines = call("plan").stdout.splitlines()
+    assert lines[0] == "subject users_created-value: is not there yet; version 1 will be registered"
+    assert lines[2].startswith("  CREATE KEYSPACE IF NOT EXISTS spark_streams")
+    assert call("apply", "--yes").exit_code == 0
+    assert [one.split("(")[0].split(" WITH")[0] for one in world.done] == [
+        "CREATE KEYSPACE IF NOT EXISTS spark_streams",
+        f"CREATE TABLE IF NOT EXISTS {TABLE} ",
+        "register users_created-value",
+    ]
+
+
+def test_columns_come_before_the_registration(world):
+    """Whoever sends the first new record, its column is there. What was done is printed."""
+    world.standing = Standing(None, 1, [OPTIONAL])
+    del world.columns["phone"]
+    result = call("apply", "--yes")
+    assert world.done == [ADDS_PHONE, "register users_created-value"]
+    assert result.stdout.splitlines() == [ADDS_PHONE, "registered users_created-value: schema 8"]
+    assert "./penstock restart spark-job" in result.stderr
+
+
+def test_only_what_is_lacking_is_done(world):
+    """A schema that is registered is not registered again for a column's sake."""
+    del world.columns["phone"]
+    assert call("apply", "--yes").exit_code == 0
+    assert world.done == [ADDS_PHONE]
+
+
+def test_apply_asks_first(world):
+    """Without --yes the plan is shown and nothing is done before the answer; a no ends in exit code 1."""
+    world.standing = Standing(None, 1, [OPTIONAL])
+    refused = call("apply", input="n\n")
+    assert refused.exit_code == 1
+    assert "added_optional: `age`" in refused.stderr
+    assert world.done == []
+    assert call("apply", input="y\n").exit_code == 0
+    assert world.done == ["register users_created-value"]
+
+
+def test_one_refused_change_refuses_all(world):
+    """The plan exits with 1, apply fails with the reason, and no column is added."""
+    world.standing = Standing(None, 1, [OPTIONAL, REQUIRED])
+    del world.columns["phone"]
+    result = call("plan")
+    assert result.exit_code == 1
+    assert "  refused, added_required: `age` is required" in result.stdout.splitlines()
+    assert planned()["refused"] == 1
+    failed = call("apply", "--yes").exception
+    assert isinstance(failed, SchemaRefused)
+    assert str(REQUIRED) in failed.message
+    assert str(OPTIONAL) not in failed.message
+    assert (failed.changes, failed.exit_code, world.done) == ([REQUIRED], 1, [])
+
+
+@pytest.mark.parametrize(
+    ("columns", "key", "message"),
+    [({"phone": "int"}, "id", "`phone` is text and was int"), ({}, "phone", "the key is `id`")],
+)
+def test_a_table_that_cannot_be_mended_refuses_all(world, columns, key, message):
+    """A column of another type, or another key: nothing is registered."""
+    world.standing = Standing(None, 1, [OPTIONAL])
+    world.columns |= columns
+    world.key = key
+    assert message in call("plan").stdout
+    assert isinstance(call("apply", "--yes").exception, SchemaRefused)
+    assert world.done == []
+
+
+@pytest.mark.parametrize("command", ["plan", "apply"])
+@pytest.mark.parametrize("away", [RegistryUnreachable("away"), CassandraUnreachable("away")], ids=repr)
+def test_a_service_that_is_away_is_not_a_plan(world, command, away):
+    """No plan is made of half of what is there."""
+    world.away = away
+    result = call(command)
+    assert result.exception is away
+    assert (result.stdout, world.done) == ("", [])

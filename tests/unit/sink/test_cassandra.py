@@ -1,11 +1,15 @@
+from dataclasses import replace
+
 import pytest
 from cassandra import ConsistencyLevel, InvalidRequest, OperationTimedOut, Unavailable
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, NoHostAvailable
 from cassandra.query import dict_factory
 
 from penstock.config import read
+from penstock.contract import cql
+from penstock.contract.evolution import Table
 from penstock.errors import CassandraUnreachable, PenstockError, StoreFailed
-from penstock.pipelines.users import PIPELINE
+from penstock.pipelines.users import PIPELINE, User
 from penstock.sink import cassandra
 from tests.unit.fakes import FakeSession
 
@@ -117,3 +121,54 @@ def test_another_keyspace_may_be_set():
     """A setting puts the pipeline's tables in another keyspace."""
     assert cassandra.keyspace_of(read(), PIPELINE) == "spark_streams"
     assert cassandra.keyspace_of(read(cassandra_keyspace="mine"), PIPELINE) == "mine"
+
+
+def session_with(columns, keys=("id",), clustering=()):
+    """A session on a table with these columns."""
+    kinds = dict.fromkeys(keys, "partition_key") | dict.fromkeys(clustering, "clustering")
+    rows = [{"column_name": name, "type": kind, "kind": kinds.get(name, "regular")} for name, kind in columns.items()]
+    return FakeSession(lambda *_: rows)
+
+
+def test_a_table_is_read_as_it_is():
+    """Its columns, their types, and the whole of its key are Cassandra's own; it is looked for by its name."""
+    session = session_with({"a": "text", "b": "int", "c": "map<text, int>"}, keys=("b",), clustering=("a",))
+    found = cassandra.table_of(session, read(cassandra_keyspace="mine"), PIPELINE)
+    assert found.columns == {"a": "text", "b": "int", "c": "map<text, int>"}
+    assert set(found.key) == {"a", "b"}
+    ((query, values),) = session.executed
+    assert "system_schema.columns" in query
+    assert values == ("mine", "created_users")
+    assert cassandra.table_of(FakeSession(), read(), PIPELINE) == Table({}, ())
+
+
+def test_a_table_that_fits_lacks_nothing():
+    """Columns that the record has not do no harm."""
+    assert cassandra.lacking(session_with(cql.columns(User) | {"old": "text"}), read(), PIPELINE) == []
+
+
+def test_lacking_columns_are_named_with_their_type():
+    """One that is not there, and one of another type, in the order of a row."""
+    columns = cql.columns(User) | {"phone": "int"}
+    del columns["kafka_offset"], columns["email"]
+    assert cassandra.lacking(session_with(columns), read(), PIPELINE) == [
+        "email text",
+        "phone text",
+        "kafka_offset bigint",
+    ]
+
+
+def test_a_table_that_is_not_there_lacks_everything():
+    """Every column is named."""
+    needed = [f"{name} {kind}" for name, kind in cql.columns(User).items()]
+    assert cassandra.lacking(FakeSession(), read(), PIPELINE) == needed
+
+
+def test_a_row_that_a_transform_widened_is_what_counts():
+    """What is stored decides, not what is sent."""
+
+    class Row(User, frozen=True, kw_only=True):
+        full_name: str
+
+    wider = replace(PIPELINE, row=Row)
+    assert cassandra.lacking(session_with(cql.columns(User)), read(), wider) == ["full_name text"]

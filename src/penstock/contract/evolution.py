@@ -1,0 +1,288 @@
+"""What changes from one schema of a record to the next, and whether records that are there can bear it.
+
+A change is allowed when every older record can still be read and its column still holds it: an optional field more, a
+looser rule, another description. Everything else is refused with its reason. Pure: schemas and columns in, changes out.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from math import inf
+from typing import Any
+
+from penstock.contract import cql, fields
+from penstock.contract.fields import key_of
+from penstock.contract.record import Record
+
+Schema = Mapping[str, Any]
+"""A JSON Schema or an Avro schema, as `contract.schemas` renders them."""
+
+
+class Kind(StrEnum):
+    """The kinds of changes. The names are stable: scripts read them."""
+
+    ADDED_OPTIONAL = "added_optional"
+    ADDED_REQUIRED = "added_required"
+    REMOVED = "removed"
+    TYPE_CHANGED = "type_changed"
+    RULE_TIGHTENED = "rule_tightened"
+    RULE_LOOSENED = "rule_loosened"
+    NOW_REQUIRED = "now_required"
+    NOW_OPTIONAL = "now_optional"
+    KEY_CHANGED = "key_changed"
+    RENAMED = "renamed"
+    DESCRIBED = "described"
+    ENCODING_CHANGED = "encoding_changed"
+
+
+ALLOWED = frozenset({Kind.ADDED_OPTIONAL, Kind.RULE_LOOSENED, Kind.DESCRIBED})
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change; the field is empty when it is the record as a whole."""
+
+    field: str
+    kind: Kind
+    allowed: bool
+    why: str
+
+    @classmethod
+    def of(cls, name: str, kind: Kind, why: str) -> "Change":
+        """A change, allowed or not as its kind is."""
+        return cls(name, kind, kind in ALLOWED, why)
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.why}"
+
+
+def refused(changes: Iterable[Change]) -> list[Change]:
+    """Those of the changes that are not allowed."""
+    return [change for change in changes if not change.allowed]
+
+
+def encoding_changed(subject: str, older: str, newer: str) -> Change:
+    """The change of a subject from one kind of schema to another."""
+    why = f"{subject} holds {older} schemas and this one is {newer}: another encoding needs another topic"
+    return Change.of("", Kind.ENCODING_CHANGED, why)
+
+
+# Two schemas
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """What a schema says of a field."""
+
+    type: str
+    optional: bool
+    is_key: bool = False
+    rules: dict[str, Any] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+def compare(older: Schema, newer: Schema) -> list[Change]:
+    """What changes from `older` to `newer`, both JSON Schema or both Avro, in the order of the newer's fields.
+
+    `older` may be anybody's, `newer` is ours.
+    """
+    older = _mapping(older)
+    before, after = _shapes(older), _shapes(newer)
+    changes = list(_of_record(older, newer))
+    for name, shape in after.items():
+        changes += _of_field(name, before[name], shape) if name in before else [_added(name, shape)]
+    return changes + [_removed(name, shape) for name, shape in before.items() if name not in after]
+
+
+def _mapping(schema: Any) -> Schema:
+    """The schema, when it says something of fields: one may also be a word alone, or true."""
+    return schema if isinstance(schema, Mapping) else {}
+
+
+def _is_avro(schema: Schema) -> bool:
+    return schema.get("type") == "record"
+
+
+def _shapes(schema: Schema) -> dict[str, _Shape]:
+    if _is_avro(schema):
+        return {one["name"]: _avro_shape(one) for one in schema["fields"]}
+    required = schema.get("required", ())
+    return {name: _json_shape(_mapping(one), name in required) for name, one in schema.get("properties", {}).items()}
+
+
+_KINDS = (fields.TEXT, fields.UUID, fields.TIMESTAMP, fields.INT, fields.BIGINT, fields.DOUBLE, fields.BOOLEAN)
+_PYTHON = {
+    "text": "str",
+    "uuid": "UUID",
+    "timestamp": "datetime",
+    "int": "int",
+    "bigint": "Int64",
+    "double": "float",
+    "boolean": "bool",
+}
+
+
+def _avro_shape(one: Schema) -> _Shape:
+    kind, is_union = one["type"], isinstance(one["type"], list)
+    inner = [member for member in kind if member != "null"] if is_union else [kind]
+    names = [next((known.cql for known in _KINDS if known.avro == member), str(member)) for member in inner]
+    return _Shape(" or ".join(names), optional=is_union and "default" in one, notes={"doc": one.get("doc") or ""})
+
+
+_JSON_TYPES = {
+    ("string", None): "text",
+    ("string", "uuid"): "uuid",
+    ("string", "date-time"): "timestamp",
+    ("number", None): "double",
+    ("boolean", None): "boolean",
+}
+_NOTES = {"description", "x-personal"}
+_NO_RULES = _NOTES | {"type", "format", "anyOf", "default", "title", "x-key"}
+
+
+def _json_shape(one: Schema, is_required: bool) -> _Shape:
+    members = map(_mapping, one.get("anyOf", ()))
+    inner = [member for member in members if member.get("type") != "null"]
+    whole = {**one, **inner[0]} if len(inner) == 1 else dict(one)
+    return _Shape(
+        _json_type(whole),
+        optional=not is_required,
+        is_key=bool(whole.get("x-key")),
+        rules={name: value for name, value in whole.items() if name not in _NO_RULES},
+        notes={name: whole[name] for name in _NOTES if name in whole},
+    )
+
+
+def _json_type(whole: Schema) -> str:
+    kind, form = whole.get("type"), whole.get("format")
+    if kind == "integer":
+        is_small = whole.get("minimum", -inf) >= -(2**31) and whole.get("maximum", inf) < 2**31
+        return "int" if is_small else "bigint"
+    return _JSON_TYPES.get((str(kind), form), f"{kind} {form}" if form else str(kind or "anything"))
+
+
+def _of_record(older: Schema, newer: Schema) -> Iterator[Change]:
+    if _is_avro(newer):
+        names = [f"{one.get('namespace', '')}.{one.get('name', '')}" for one in (older, newer)]
+        if names[0] != names[1]:
+            why = f"the record is {names[1]} and was {names[0]}: Avro reads a record under its own name alone"
+            yield Change.of("", Kind.RENAMED, why)
+    notes = [[one.get(name) for name in ("description", "doc", "title")] for one in (older, newer)]
+    if notes[0] != notes[1]:
+        yield Change.of("", Kind.DESCRIBED, "the record is described otherwise")
+
+
+def _added(name: str, shape: _Shape) -> Change:
+    if shape.optional:
+        return Change.of(name, Kind.ADDED_OPTIONAL, f"`{name}` ({shape.type}) is new; older records have none")
+    python = _PYTHON.get(shape.type, shape.type)
+    why = f"`{name}` is required and older records do not have it: make it `{python} | None = None`"
+    return Change.of(name, Kind.ADDED_REQUIRED, why)
+
+
+def _removed(name: str, shape: _Shape) -> Change:
+    mend = "leave it in, and unfilled" if shape.optional else "leave it in"
+    why = f"`{name}` is gone: its column stays, and a job that still knows it would miss it; {mend}"
+    return Change.of(name, Kind.REMOVED, why)
+
+
+def _of_field(name: str, before: _Shape, after: _Shape) -> Iterator[Change]:
+    if before.is_key != after.is_key:
+        why = f"`{name}` {'is' if after.is_key else 'is no longer'} the key: another key needs another topic and table"
+        yield Change.of(name, Kind.KEY_CHANGED, why)
+    if before.optional and not after.optional:
+        yield Change.of(name, Kind.NOW_REQUIRED, f"`{name}` is required and was optional: older records may lack it")
+    if after.optional and not before.optional:
+        yield Change.of(name, Kind.NOW_OPTIONAL, f"`{name}` is optional and was required: {_MISSED}")
+    if before.type != after.type:
+        yield _retyped(name, before.type, after.type)
+    else:
+        yield from _of_rules(name, before.rules, after.rules)
+    if before.notes != after.notes:
+        yield Change.of(name, Kind.DESCRIBED, f"`{name}` is described or marked otherwise")
+
+
+def _retyped(name: str, before: str, after: str) -> Change:
+    why = f"`{name}` is {after} and was {before}: a column keeps its type, so give the field another name"
+    return Change.of(name, Kind.TYPE_CHANGED, why)
+
+
+_LOWER = {"minLength", "minimum", "exclusiveMinimum"}
+_UPPER = {"maxLength", "maximum", "exclusiveMaximum"}
+_WRITTEN = {
+    "minLength": "min_length",
+    "maxLength": "max_length",
+    "minimum": "ge",
+    "maximum": "le",
+    "exclusiveMinimum": "gt",
+    "exclusiveMaximum": "lt",
+    "multipleOf": "multiple_of",
+}
+"""How a record's file writes a rule of JSON Schema."""
+_MISSED = "every reader so far relies on it; add another field instead"
+_UNTIL_RESTART = ": a running job sets aside what only the new rule admits, until it is restarted"
+_ON_REPLAY = ": a record that the topic holds may break it, and would be set aside when it is read again"
+
+
+def _of_rules(name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Change]:
+    for rule in {**after, **before}:
+        old, new = before.get(rule), after.get(rule)
+        if old == new:
+            continue
+        is_tighter = _is_tighter(rule, old, new)
+        kind = Kind.RULE_TIGHTENED if is_tighter else Kind.RULE_LOOSENED
+        told = f"`{name}`: {_WRITTEN.get(rule, rule)} is {_value(new)} and was {_value(old)}"
+        yield Change.of(name, kind, told + (_ON_REPLAY if is_tighter else _UNTIL_RESTART))
+
+
+def _is_tighter(rule: str, old: Any, new: Any) -> bool:
+    """Whether a value that kept the old rule may break the new one. Of two patterns it cannot be told: it may."""
+    if new is None:
+        return False
+    if old is None or rule not in _LOWER | _UPPER:
+        return True
+    return bool(new > old if rule in _LOWER else new < old)
+
+
+def _value(value: Any) -> str:
+    return "not set" if value is None else str(value)
+
+
+# A table and its rows
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as it is: the type of each column by its name, and the primary key. No columns: there is no table."""
+
+    columns: dict[str, str]
+    key: tuple[str, ...]
+
+
+def missing_columns(table: Table, row: type[Record]) -> dict[str, str]:
+    """The type of each column, by its name, that a row has and the table has not."""
+    return {name: kind for name, kind in cql.columns(row).items() if name not in table.columns}
+
+
+def left_alone(table: Table, row: type[Record]) -> list[str]:
+    """The columns, as `name type`, that the table has and a row has not."""
+    needed = cql.columns(row)
+    return [f"{name} {kind}" for name, kind in sorted(table.columns.items()) if name not in needed]
+
+
+def compare_table(table: Table, row: type[Record]) -> list[Change]:
+    """What would change in a table that is there, so that it can hold `row`: columns more; other types, another key."""
+    if not table.columns:
+        return []
+    changes = [
+        Change.of(name, Kind.ADDED_OPTIONAL, f"column `{name}` {kind} is new; null in the rows that are there")
+        for name, kind in missing_columns(table, row).items()
+    ]
+    for name, kind in cql.columns(row).items():
+        if name in table.columns and table.columns[name] != kind:
+            changes.append(_retyped(name, table.columns[name], kind))
+    key = key_of(row).name
+    if table.key != (key,):
+        why = f"the key is `{key}` and the table's is `{', '.join(table.key)}`: another key needs another table"
+        changes.append(Change.of(key, Kind.KEY_CHANGED, why))
+    return changes

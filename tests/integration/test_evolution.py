@@ -1,0 +1,287 @@
+"""A record that gains a field, in the real registry, topic and table."""
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+import pytest
+from msgspec import Meta
+
+from penstock import pipelines
+from penstock.broker import registry, topics
+from penstock.broker.kafka import producer
+from penstock.broker.registry import Registry, WireFormat, schema_of
+from penstock.config import Settings
+from penstock.contract.evolution import Kind, compare, refused
+from penstock.contract.record import KEY, Int64, Record
+from penstock.errors import SchemaRefused
+from penstock.pipeline import ingest
+from penstock.pipelines import Pipeline, users
+from penstock.process.decode import Decoder
+from penstock.produce.send import Sender
+from penstock.produce.serialize import serializer
+from penstock.sink import cassandra
+from penstock.sink.rows import RowWriter
+from tests.conftest import Stack
+
+GAINS_A_FIELD = """
+from typing import Annotated
+from msgspec import Meta
+
+class User(users.User, frozen=True, kw_only=True):
+    __doc__ = users.User.__doc__
+    age: Annotated[int, Meta(ge=0, le=150)] | None = None
+"""
+MUST_HAVE_IT = GAINS_A_FIELD.replace(" | None = None", "")
+FORMATS: list[WireFormat] = ["json", "avro"]
+
+
+class World:
+    """The users, with topic, subject and table of their own, in a version of their record."""
+
+    def __init__(self, stack: Stack, wire_format: WireFormat, file: Path) -> None:
+        self._stack = stack
+        self._environment = {"PENSTOCK_PIPELINE": str(file), "PENSTOCK_WIRE_FORMAT": wire_format}
+        self.settings = stack.settings.model_copy(update={"pipeline": str(file), "wire_format": wire_format})
+
+    @property
+    def pipeline(self) -> Pipeline:
+        return pipelines.of(self.settings)
+
+    def plan(self) -> dict[str, Any]:
+        done = self._stack.cli("schema", "plan", "--json", **self._environment)
+        found: dict[str, Any] = msgspec.json.decode(done.stdout)
+        assert done.returncode == (1 if found["refused"] else 0), done.stderr
+        return found
+
+    def schema(self, *words: str) -> Any:
+        return self._stack.cli("schema", *words, **self._environment)
+
+    def apply(self) -> list[str]:
+        done = self.schema("apply", "--yes")
+        assert done.returncode == 0, done.stderr
+        return list(done.stdout.splitlines())
+
+    def columns(self) -> dict[str, str]:
+        with cassandra.connected(self.settings) as session:
+            return cassandra.table_of(session, self.settings, self.pipeline).columns
+
+    def register(self) -> int:
+        return Registry(self.settings).register(self.pipeline.subject, self.pipeline.record, self.settings.wire_format)
+
+
+@pytest.fixture
+def world(stack: Stack, tmp_path: Path, unique: str) -> Callable[..., World]:
+    """Makes a version of the world; `before` is what its pipeline file holds first, with `User` for the record."""
+    versions: Iterator[int] = iter(range(100))
+
+    def make(wire_format: WireFormat, before: str = "User = users.User") -> World:
+        path = tmp_path / f"{unique}_{next(versions)}.py"
+        path.write_text(
+            "from dataclasses import replace\n"
+            "from penstock.pipelines import users\n"
+            f"{before}\n"
+            f"PIPELINE = replace(users.PIPELINE, topic={unique!r}, keyspace={unique!r}, table='users', record=User)\n"
+        )
+        return World(stack, wire_format, path)
+
+    return make
+
+
+@pytest.mark.parametrize("wire_format", FORMATS)
+def test_a_plan_is_carried_out_once(world: Callable[..., World], wire_format: WireFormat) -> None:
+    """First nothing is there and is made; a field more is a version and a column more; then nothing is left to do."""
+    old = world(wire_format)
+    plan = old.plan()
+    assert (plan["version"], plan["is_registered"]) == (None, False)
+    assert [line.split()[0] for line in old.apply() if line[:1].isalpha()] == ["CREATE", "CREATE", "registered"]
+
+    new = world(wire_format, GAINS_A_FIELD)
+    plan = new.plan()
+    assert [(one["field"], one["kind"]) for one in plan["schema"]] == [("age", "added_optional")]
+    assert plan["statements"] == [f"ALTER TABLE {plan['table']} ADD age int"]
+    assert new.apply()[0] == plan["statements"][0]
+    assert new.columns()["age"] == "int"
+    assert new.apply() == ["nothing to do"]
+    plan = old.plan()
+    assert (plan["nothing_to_do"], plan["left_alone"]) == (True, ["age int"])
+
+
+@pytest.mark.parametrize("wire_format", FORMATS)
+def test_what_is_refused_is_not_begun(world: Callable[..., World], wire_format: WireFormat) -> None:
+    """A required field is refused with the way out; no column is added; and no run sends anything."""
+    world(wire_format).apply()
+    wrong = world(wire_format, MUST_HAVE_IT)
+    before = wrong.columns()
+    plan = wrong.plan()
+    assert plan["refused"] == 1
+    assert plan["schema"][0]["why"].endswith("make it `int | None = None`")
+    done = wrong.schema("apply", "--yes")
+    assert done.returncode == 1
+    assert "added_required: `age`" in done.stderr
+    assert wrong.columns() == before
+    with pytest.raises(SchemaRefused, match="added_required: `age`"):
+        ingest.run(wrong.settings, wrong.pipeline, ingest.Order("run", 10))
+    assert [span.records for span in topics.spans(wrong.settings, wrong.pipeline.topic)] == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("wire_format", FORMATS)
+def test_a_column_of_another_type_is_refused(world: Callable[..., World], wire_format: WireFormat) -> None:
+    """A table that somebody else made is compared with what a row needs, and not touched."""
+    one = world(wire_format)
+    with cassandra.connected(one.settings) as session:
+        cassandra.create_keyspace(session, one.settings, one.pipeline)
+        session.execute(f"CREATE TABLE {one.pipeline.keyspace}.users (phone int PRIMARY KEY, id uuid)")
+        lacking = cassandra.lacking(session, one.settings, one.pipeline)
+    assert "phone text" in lacking
+    assert "first_name text" in lacking
+    assert "id uuid" not in lacking
+    kinds = {(found["field"], found["kind"]) for found in one.plan()["columns"] if not found["allowed"]}
+    assert kinds == {("phone", "type_changed"), ("id", "key_changed")}
+    assert one.schema("apply", "--yes").returncode == 1
+    assert one.columns() == {"phone": "int", "id": "uuid"}
+
+
+def test_records_old_and_new_are_read_by_decoders_old_and_new(
+    world: Callable[..., World], captured: list[dict[str, Any]]
+) -> None:
+    """JSON and Avro, with the field and without, in one topic: all are decoded by both, and stored after `apply`."""
+    old, new = world("json"), world("json", GAINS_A_FIELD)
+    old.apply()
+    old_decoder = Decoder(old.pipeline.record, Registry(old.settings))
+    ids = {("old", "json"): old.register(), ("old", "avro"): _avro_id(old)}
+    new.apply()
+    ids |= {("new", "json"): new.register(), ("new", "avro"): _avro_id(new)}
+    assert len(set(ids.values())) == 4
+    topics.ensure_pipeline(old.settings, old.pipeline)
+    aged = _send(new, old, ids, captured)
+
+    values = [
+        bytes(one.value())
+        for one in topics.records(new.settings, new.pipeline.topic, topics.spans(new.settings, new.pipeline.topic))
+    ]
+    read = [Decoder(new.pipeline.record, Registry(new.settings)).decode(value) for value in values]
+    assert {str(one.id): one.age for one in read} == aged  # type: ignore[union-attr]
+    passed_over = [old_decoder.decode(value) for value in values]
+    assert all(type(one) is old.pipeline.record for one in passed_over)
+    assert {str(one.id) for one in passed_over} == aged.keys()  # type: ignore[union-attr]
+
+    with cassandra.connected(new.settings) as session:
+        writer = RowWriter(session, new.pipeline.keyspace, "users", new.pipeline.stored, epoch_us=1, concurrency=8)
+        writer.write((one, 1, 0, at) for at, one in enumerate(read))  # type: ignore[misc]
+        rows = {
+            str(row["id"]): row["age"] for row in session.execute(f"SELECT id, age FROM {new.pipeline.keyspace}.users")
+        }
+        assert rows == aged
+        writer = RowWriter(session, old.pipeline.keyspace, "users", old.pipeline.stored, epoch_us=9, concurrency=8)
+        writer.write((one, 1, 0, at) for at, one in enumerate(passed_over))  # type: ignore[misc]
+        rows = {
+            str(row["id"]): row["age"] for row in session.execute(f"SELECT id, age FROM {new.pipeline.keyspace}.users")
+        }
+        assert rows == aged
+
+
+def _avro_id(world: World) -> int:
+    return Registry(world.settings).register(f"{world.pipeline.topic}-avro", world.pipeline.record, "avro")
+
+
+def _send(
+    new: World, old: World, ids: dict[tuple[str, str], int], captured: list[dict[str, Any]]
+) -> dict[str, int | None]:
+    """Each captured user sent in one of four ways; the age that each id was sent with."""
+    aged: dict[str, int | None] = {}
+    with Sender(producer(new.settings), new.pipeline.topic, 30) as sender:
+        for number, entry in enumerate(captured):
+            version, wire_format = list(ids)[number % 4]
+            found = users.from_source(entry) | ({"age": number} if version == "new" else {})
+            record = (new if version == "new" else old).pipeline.record
+            serialize = serializer(record, wire_format, ids[version, wire_format])  # type: ignore[arg-type]
+            sender.send(found["id"].encode(), serialize(msgspec.convert(found, record)), [])
+            aged[found["id"]] = number if version == "new" else None
+    return aged
+
+
+class Base(Record, frozen=True, kw_only=True):
+    """A record."""
+
+    id: Annotated[UUID, Meta(extra=KEY)]
+    name: Annotated[str, Meta(min_length=1, max_length=50, pattern="^a")]
+    number: Annotated[int, Meta(ge=0, le=100)]
+    maybe: str | None = None
+
+
+def changed(name: str, hint: Any, **default: Any) -> type[Record]:
+    """The record with a field of another type, or one more; `hint` None: without it."""
+    hints = {**Base.__annotations__, name: hint}
+    fields = [
+        (field, kind, None) if field == "maybe" and field != name else (field, kind) for field, kind in hints.items()
+    ]
+    given = [
+        (field, hints[field], default["default"]) if field == name and default else one
+        for one, field in zip(fields, hints, strict=True)
+        if hints[field] is not None
+    ]
+    return msgspec.defstruct(
+        "Base", given, bases=(Record,), frozen=True, kw_only=True, namespace={"__doc__": Base.__doc__}
+    )
+
+
+CASES: dict[str, tuple[Kind, type[Record]]] = {
+    "optional more": (Kind.ADDED_OPTIONAL, changed("more", datetime | None, default=None)),
+    "required more": (Kind.ADDED_REQUIRED, changed("more", str)),
+    "optional gone": (Kind.REMOVED, changed("maybe", None)),
+    "required gone": (Kind.REMOVED, changed("number", None)),
+    "int to text": (Kind.TYPE_CHANGED, changed("number", str)),
+    "int to bigint": (Kind.TYPE_CHANGED, changed("number", Int64)),
+    "text to uuid": (Kind.TYPE_CHANGED, changed("name", UUID)),
+    "shorter": (Kind.RULE_TIGHTENED, changed("name", Annotated[str, Meta(min_length=1, max_length=40, pattern="^a")])),
+    "longer": (Kind.RULE_LOOSENED, changed("name", Annotated[str, Meta(min_length=1, max_length=60, pattern="^a")])),
+    "another pattern": (
+        Kind.RULE_TIGHTENED,
+        changed("name", Annotated[str, Meta(min_length=1, max_length=50, pattern="^b")]),
+    ),
+    "no pattern": (Kind.RULE_LOOSENED, changed("name", Annotated[str, Meta(min_length=1, max_length=50)])),
+    "smaller range": (Kind.RULE_TIGHTENED, changed("number", Annotated[int, Meta(ge=1, le=100)])),
+    "larger range": (Kind.RULE_LOOSENED, changed("number", Annotated[int, Meta(ge=0, le=1000)])),
+    "no longer required": (
+        Kind.NOW_OPTIONAL,
+        changed("number", Annotated[int, Meta(ge=0, le=100)] | None, default=None),
+    ),
+    "no longer optional": (Kind.NOW_REQUIRED, changed("maybe", str)),
+    "described": (
+        Kind.DESCRIBED,
+        changed("number", Annotated[int, Meta(ge=0, le=100, description="How many.")]),
+    ),
+}
+TAKEN_ALL_THE_SAME = {
+    ("json", Kind.TYPE_CHANGED),
+    ("avro", Kind.TYPE_CHANGED),
+    ("avro", Kind.REMOVED),
+    ("avro", Kind.NOW_OPTIONAL),
+}
+"""What the registry takes, some of it at least, and we refuse: a column keeps its type, a job its fields."""
+
+
+@pytest.mark.parametrize("wire_format", FORMATS)
+@pytest.mark.parametrize("case", CASES)
+def test_the_registry_takes_what_we_allow(
+    settings: Settings, unique: str, wire_format: WireFormat, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each kind of change is found; what we allow the registry takes, and what we refuse it does not, but for some."""
+    kind, record = CASES[case]
+    changes = compare(schema_of(Base, wire_format), schema_of(record, wire_format))
+    has_rules = wire_format == "json" or kind not in (Kind.RULE_TIGHTENED, Kind.RULE_LOOSENED)
+    assert [change.kind for change in changes] == ([kind] if has_rules else [])
+    client = Registry(settings)
+    client.register(f"{unique}-value", Base, wire_format)
+    is_refused = bool(refused(changes))
+    monkeypatch.setattr(registry, "refused", lambda _: [])
+    try:
+        client.register(f"{unique}-value", record, wire_format)
+    except SchemaRefused:
+        assert is_refused
+    else:
+        assert not is_refused or (wire_format, kind) in TAKEN_ALL_THE_SAME

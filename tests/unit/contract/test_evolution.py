@@ -1,0 +1,274 @@
+import copy
+import pickle
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.contract.cql import columns
+from penstock.contract.evolution import (
+    ALLOWED,
+    Change,
+    Kind,
+    Table,
+    compare,
+    compare_table,
+    encoding_changed,
+    left_alone,
+    missing_columns,
+    refused,
+)
+from penstock.contract.fields import fields
+from penstock.contract.schemas import avro_schema, json_schema
+from penstock.errors import SchemaRefused
+from penstock.pipelines.users import User
+from tests.unit.records import Everything, Reading
+
+TEXT = {"type": "string"}
+MAYBE_TEXT = {"anyOf": [TEXT, {"type": "null"}], "default": None}
+
+
+def of_json(required=("a",), **properties):
+    return {"type": "object", "properties": properties, "required": list(required)}
+
+
+def of_avro(*fields_, name="R"):
+    return {"type": "record", "name": name, "namespace": "penstock", "fields": list(fields_)}
+
+
+def told(changes):
+    return [(change.field, change.kind) for change in changes]
+
+
+@pytest.mark.parametrize("record", [User, Everything, Reading])
+@pytest.mark.parametrize("render", [json_schema, avro_schema])
+def test_a_schema_does_not_differ_from_itself(record, render):
+    """The same record, rendered twice, changes nothing."""
+    assert compare(render(record), render(record)) == []
+
+
+JSON_CASES = {
+    "optional more": (of_json(a=TEXT), of_json(a=TEXT, b=MAYBE_TEXT), Kind.ADDED_OPTIONAL, "b"),
+    "required more": (of_json(a=TEXT), of_json("ab", a=TEXT, b=TEXT), Kind.ADDED_REQUIRED, "b"),
+    "required gone": (of_json("ab", a=TEXT, b=TEXT), of_json(a=TEXT), Kind.REMOVED, "b"),
+    "optional gone": (of_json(a=TEXT, b=MAYBE_TEXT), of_json(a=TEXT), Kind.REMOVED, "b"),
+    "now required": (of_json(a=TEXT, b=MAYBE_TEXT), of_json("ab", a=TEXT, b=TEXT), Kind.NOW_REQUIRED, "b"),
+    "now optional": (of_json(a=TEXT), of_json((), a=MAYBE_TEXT), Kind.NOW_OPTIONAL, "a"),
+    "text to int": (
+        of_json(a=TEXT),
+        of_json(a={"type": "integer", "minimum": 0, "maximum": 9}),
+        Kind.TYPE_CHANGED,
+        "a",
+    ),
+    "text to uuid": (of_json(a=TEXT), of_json(a=TEXT | {"format": "uuid"}), Kind.TYPE_CHANGED, "a"),
+    "int to bigint": (
+        of_json(a={"type": "integer", "minimum": 0, "maximum": 9}),
+        of_json(a={"type": "integer", "minimum": 0, "maximum": 2**31}),
+        Kind.TYPE_CHANGED,
+        "a",
+    ),
+    "shorter": (of_json(a=TEXT | {"maxLength": 5}), of_json(a=TEXT | {"maxLength": 4}), Kind.RULE_TIGHTENED, "a"),
+    "longer": (of_json(a=TEXT | {"maxLength": 5}), of_json(a=TEXT | {"maxLength": 6}), Kind.RULE_LOOSENED, "a"),
+    "limited": (of_json(a=TEXT), of_json(a=TEXT | {"maxLength": 5}), Kind.RULE_TIGHTENED, "a"),
+    "unlimited": (of_json(a=TEXT | {"maxLength": 5}), of_json(a=TEXT), Kind.RULE_LOOSENED, "a"),
+    "higher least": (of_json(a=TEXT | {"minLength": 1}), of_json(a=TEXT | {"minLength": 2}), Kind.RULE_TIGHTENED, "a"),
+    "lower least": (of_json(a=TEXT | {"minLength": 1}), of_json(a=TEXT | {"minLength": 0}), Kind.RULE_LOOSENED, "a"),
+    "pattern": (of_json(a=TEXT | {"pattern": "a"}), of_json(a=TEXT | {"pattern": "b"}), Kind.RULE_TIGHTENED, "a"),
+    "no pattern": (of_json(a=TEXT | {"pattern": "a"}), of_json(a=TEXT), Kind.RULE_LOOSENED, "a"),
+    "rule of none": (
+        of_json((), a={"anyOf": [TEXT | {"maxLength": 5}, {"type": "null"}]}),
+        of_json((), a={"anyOf": [TEXT | {"maxLength": 4}, {"type": "null"}]}),
+        Kind.RULE_TIGHTENED,
+        "a",
+    ),
+    "unheard-of rule": (of_json(a=TEXT), of_json(a=TEXT | {"enum": ["x"]}), Kind.RULE_TIGHTENED, "a"),
+    "key": (of_json(a=TEXT), of_json(a=TEXT | {"x-key": True}), Kind.KEY_CHANGED, "a"),
+    "described": (of_json(a=TEXT), of_json(a=TEXT | {"description": "A."}), Kind.DESCRIBED, "a"),
+    "marked": (of_json(a=TEXT), of_json(a=TEXT | {"x-personal": True}), Kind.DESCRIBED, "a"),
+    "record described": (of_json(a=TEXT), of_json(a=TEXT) | {"description": "R."}, Kind.DESCRIBED, ""),
+}
+
+
+@pytest.mark.parametrize("case", JSON_CASES)
+def test_each_kind_of_change_of_a_json_schema(case):
+    """One change gives one line, with field and kind, and a reason that names the field."""
+    older, newer, kind, name = JSON_CASES[case]
+    (change,) = compare(older, newer)
+    assert (change.field, change.kind, change.allowed) == (name, kind, kind in ALLOWED)
+    assert f"`{name}`" in change.why or not name
+
+
+TEXT_A = {"name": "a", "type": "string"}
+MAYBE_B = {"name": "b", "type": ["null", "string"], "default": None}
+AVRO_CASES = {
+    "optional more": (of_avro(TEXT_A), of_avro(TEXT_A, MAYBE_B), Kind.ADDED_OPTIONAL, "b"),
+    "required more": (of_avro(TEXT_A), of_avro(TEXT_A, {"name": "b", "type": "int"}), Kind.ADDED_REQUIRED, "b"),
+    "null but no default": (
+        of_avro(TEXT_A),
+        of_avro(TEXT_A, {"name": "b", "type": ["null", "int"]}),
+        Kind.ADDED_REQUIRED,
+        "b",
+    ),
+    "gone": (of_avro(TEXT_A, MAYBE_B), of_avro(TEXT_A), Kind.REMOVED, "b"),
+    "now required": (of_avro(MAYBE_B), of_avro({"name": "b", "type": "string"}), Kind.NOW_REQUIRED, "b"),
+    "int to long": (
+        of_avro({"name": "a", "type": "int"}),
+        of_avro({"name": "a", "type": "long"}),
+        Kind.TYPE_CHANGED,
+        "a",
+    ),
+    "long to time": (
+        of_avro({"name": "a", "type": "long"}),
+        of_avro({"name": "a", "type": {"type": "long", "logicalType": "timestamp-millis"}}),
+        Kind.TYPE_CHANGED,
+        "a",
+    ),
+    "renamed": (of_avro(TEXT_A), of_avro(TEXT_A, name="S"), Kind.RENAMED, ""),
+    "described": (of_avro(TEXT_A), of_avro(TEXT_A | {"doc": "A."}), Kind.DESCRIBED, "a"),
+}
+
+
+@pytest.mark.parametrize("case", AVRO_CASES)
+def test_each_kind_of_change_of_an_avro_schema(case):
+    """One change gives one line, with field and kind."""
+    older, newer, kind, name = AVRO_CASES[case]
+    (change,) = compare(older, newer)
+    assert (change.field, change.kind, change.allowed) == (name, kind, kind in ALLOWED)
+
+
+def test_every_kind_is_found_by_the_tests_above():
+    """No kind is without an example."""
+    found = {case[2] for case in (*JSON_CASES.values(), *AVRO_CASES.values())}
+    assert found | {encoding_changed("s", "AVRO", "JSON").kind} == set(Kind)
+
+
+def test_a_required_field_is_refused_with_the_way_out():
+    """The reason names the field, the rule, and what to write instead, as the record's file writes it."""
+    (change,) = compare(of_json(a=TEXT), of_json("ab", a=TEXT, b=TEXT | {"format": "date-time"}))
+    assert change.why == "`b` is required and older records do not have it: make it `datetime | None = None`"
+    assert str(change) == f"added_required: {change.why}"
+
+
+def test_a_rule_is_named_as_it_is_written():
+    """The reason says max_length and le, not what JSON Schema calls them, and both values."""
+    (change,) = compare(of_json(a=TEXT | {"maxLength": 5}), of_json(a=TEXT | {"maxLength": 4}))
+    assert change.why.startswith("`a`: max_length is 4 and was 5: ")
+
+
+def test_several_changes_come_in_the_order_of_the_fields():
+    """Fields of the newer schema first, then those that are gone."""
+    older, newer = of_json("abz", a=TEXT, b=TEXT, z=TEXT), of_json("ab", c=MAYBE_TEXT, b=TEXT, a={"type": "boolean"})
+    changes = compare(older, newer)
+    assert told(changes) == [("c", Kind.ADDED_OPTIONAL), ("a", Kind.TYPE_CHANGED), ("z", Kind.REMOVED)]
+    assert told(refused(changes)) == [("a", Kind.TYPE_CHANGED), ("z", Kind.REMOVED)]
+
+
+def test_changes_go_with_an_error_to_another_process():
+    """Spark and Airflow send errors about: the changes of one arrive with it."""
+    error = SchemaRefused("no", changes=[Change.of("a", Kind.REMOVED, "why")])
+    assert pickle.loads(pickle.dumps(error)).changes == error.changes
+
+
+@given(st.data())
+@pytest.mark.parametrize("render", [json_schema, avro_schema])
+def test_taking_optional_fields_away_is_the_only_way_back(render, data):
+    """From a record with fewer optional fields all changes are allowed; back again, each of them is refused."""
+    optional = [field.name for field in fields(Everything) if field.nullable]
+    gone = data.draw(st.sets(st.sampled_from(optional)))
+    newer = render(Everything)
+    older = copy.deepcopy(newer)
+    if "fields" in older:
+        older["fields"] = [one for one in older["fields"] if one["name"] not in gone]
+    else:
+        older["properties"] = {name: one for name, one in older["properties"].items() if name not in gone}
+    assert {change.field for change in compare(older, newer) if change.allowed} == gone
+    assert not refused(compare(older, newer))
+    assert {change.field for change in refused(compare(newer, older))} == gone
+
+
+somebodys_field = st.booleans() | st.fixed_dictionaries(
+    {},
+    optional={
+        "type": st.sampled_from(["string", "integer", "array", ["string", "null"]]),
+        "format": st.sampled_from(["uuid", "ipv4"]),
+        "maxLength": st.integers(0, 9),
+        "enum": st.lists(st.integers(), max_size=2),
+        "anyOf": st.lists(st.booleans() | st.just({"type": "null"}) | st.just({"type": "string"}), max_size=3),
+    },
+)
+
+
+@given(st.booleans() | st.dictionaries(st.sampled_from("abc"), somebodys_field).map(lambda found: of_json((), **found)))
+def test_schemas_of_others_are_compared_too(older):
+    """A subject may hold what somebody else wrote: it is compared, whatever it says of its fields."""
+    changes = compare(older, of_json("ab", a=TEXT, b=TEXT))
+    assert {change.field for change in refused(changes)} >= {"a", "b"}
+
+
+@pytest.mark.parametrize("older", ["string", {"type": "array", "items": "int"}, ["null", "string"]], ids=repr)
+def test_avro_that_is_no_record_is_refused(older):
+    """A subject of something else is not taken over."""
+    assert refused(compare(older, of_avro(TEXT_A)))
+
+
+TABLE = Table(columns(Reading), ("sensor",))
+
+
+def with_columns(**more):
+    return Table(TABLE.columns | more, TABLE.key)
+
+
+def test_a_table_that_fits_needs_nothing():
+    """Every column is there with its type."""
+    assert compare_table(TABLE, Reading) == []
+    assert missing_columns(TABLE, Reading) == {}
+    assert left_alone(TABLE, Reading) == []
+
+
+def test_a_column_that_is_missing_is_added():
+    """Also one of the arrival's: whatever a row needs."""
+    table = Table({"sensor": "int", "kafka_partition": "int", "kafka_offset": "bigint"}, ("sensor",))
+    assert missing_columns(table, Reading) == {"celsius": "double", "ingested_at": "timestamp"}
+    assert told(compare_table(table, Reading)) == [
+        ("celsius", Kind.ADDED_OPTIONAL),
+        ("ingested_at", Kind.ADDED_OPTIONAL),
+    ]
+
+
+def test_a_column_of_another_type_is_refused():
+    """Cassandra does not change a column's type."""
+    (change,) = compare_table(with_columns(celsius="float"), Reading)
+    assert (change.field, change.kind, change.allowed) == ("celsius", Kind.TYPE_CHANGED, False)
+    assert "double and was float" in change.why
+
+
+def test_another_key_is_refused():
+    """A table keeps its primary key."""
+    (change,) = compare_table(Table(TABLE.columns, ("celsius", "sensor")), Reading)
+    assert (change.field, change.kind, change.allowed) == ("sensor", Kind.KEY_CHANGED, False)
+    assert "`celsius, sensor`" in change.why
+
+
+def test_columns_that_the_record_has_not_are_left_alone():
+    """They are named, and nothing is said against them."""
+    table = with_columns(old="text", older="int")
+    assert compare_table(table, Reading) == []
+    assert left_alone(table, Reading) == ["old text", "older int"]
+
+
+def test_a_table_that_is_not_there_is_not_compared():
+    """It is made as a whole."""
+    assert compare_table(Table({}, ()), Reading) == []
+    assert missing_columns(Table({}, ()), Reading) == columns(Reading)
+
+
+def test_a_change_reads_the_same_in_json():
+    """Scripts are given field, kind, verdict and reason."""
+    change = Change.of("a", Kind.REMOVED, "why")
+    assert msgspec.json.decode(msgspec.json.encode(change)) == {
+        "field": "a",
+        "kind": "removed",
+        "allowed": False,
+        "why": "why",
+    }
