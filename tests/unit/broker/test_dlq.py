@@ -1,11 +1,19 @@
+import re
 from datetime import UTC, datetime
 
 import pytest
 from confluent_kafka import KafkaError
+from hypothesis import given
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from penstock.broker import dlq
+from penstock.broker.dlq import Letter, Origin
+from penstock.broker.headers import RUN
+from penstock.broker.topics import Span
 from penstock.contract.reject import Fault, Reason, Reject, Stage
-from penstock.errors import DeliveryFailed
+from penstock.errors import DeliveryFailed, WrongUse
+from penstock.pipelines.users import PIPELINE
 from tests.unit.fakes import FakeProducer, kafka_error, message
 
 
@@ -108,3 +116,127 @@ def test_a_producer_that_refuses_fails():
     producer = FakeProducer(refuses=kafka_error(KafkaError.MSG_SIZE_TOO_LARGE, "too large"))
     with pytest.raises(DeliveryFailed, match=r"t.dlq: .*too large"):
         dlq.set_aside(producer, "t.dlq", [reject()])
+
+
+letters = st.builds(
+    Letter,
+    partition=st.integers(0, 9),
+    offset=st.integers(0, 99),
+    origin=st.builds(
+        Origin,
+        topic=st.just("t"),
+        generation_us=st.none() | st.integers(1, 2),
+        partition=st.integers(-1, 1),
+        offset=st.integers(-1, 2),
+    ),
+    stage=st.just("decode"),
+    reason=st.just("contract_broken"),
+    rules=st.just(()),
+    message=st.text(max_size=3),
+    schema_id=st.none(),
+    time=st.just(datetime(2026, 1, 1, tzinfo=UTC)),
+    version=st.just("1"),
+    key=st.none(),
+    value=st.none() | st.binary(max_size=1),
+    headers=st.lists(st.tuples(st.sampled_from([RUN, "h"]), st.none() | st.binary(max_size=1)), max_size=1),
+)
+
+
+@given(letters, letters)
+def test_copies_share_their_identity_and_others_do_not(one, other):
+    """Records of the topic are told apart by where they lay; refused ones by run and value."""
+
+    def origin(letter):
+        if letter.origin.partition >= 0:
+            return letter.origin
+        return letter.run, letter.value or b""
+
+    assert (one.identity == other.identity) == (origin(one) == origin(other))
+    assert one.identity.startswith("t/")
+
+
+@given(st.lists(letters, max_size=20))
+def test_the_first_copy_of_each_record_counts(found):
+    """Each identity once, in the order of the queue."""
+    copies = dlq.unique(found)
+    assert list(copies) == list(dict.fromkeys(one.identity for one in found))
+    assert all(copies[one.identity] == one for one in reversed(list(copies.values())))
+    assert [next(one for one in found if one.identity == name) for name in copies] == list(copies.values())
+
+
+@given(
+    key=st.none() | st.binary(max_size=9),
+    value=st.none() | st.binary(max_size=9),
+    headers=st.lists(st.tuples(st.sampled_from(["h", "penstock.run"]), st.none() | st.binary(max_size=3)), max_size=3),
+)
+def test_a_letter_is_the_record_that_was_set_aside(key, value, headers):
+    """Key, value and headers come back as they were; the error headers become facts."""
+    producer = FakeProducer()
+    dlq.set_aside(producer, "t.dlq", [reject(key=key, value=value, headers=headers)], generation_us=9)
+    letter = dlq.letter_of(producer.sent[0])
+    assert (letter.key, letter.value, letter.headers) == (key, value, headers)
+    assert letter.origin == Origin("t", 9, 2, 5)
+    assert (letter.stage, letter.reason, letter.message) == ("decode", "contract_broken", "Expected `å`")
+    assert (letter.rules, letter.schema_id, letter.place) == (("a:type", "b:length"), 7, "0:0")
+    assert letter.identity == "t/9/2/5"
+
+
+def test_a_letter_of_a_refused_record_has_no_place_in_the_topic():
+    """Its identity is made of the run and the value; absent facts are None or empty."""
+    producer = FakeProducer()
+    fault = Fault(Reason.CONTRACT_BROKEN, "no", Stage.PRODUCE)
+    one = reject(-1, partition=-1, fault=fault, headers=[(RUN, b"r1")])
+    dlq.set_aside(producer, "t.dlq", [one, one])
+    first, copy = map(dlq.letter_of, producer.sent)
+    assert first.identity == copy.identity
+    assert re.fullmatch("t/run/[0-9a-f]{24}", first.identity)
+    assert (first.run, first.schema_id, first.rules, first.origin.generation_us) == ("r1", None, (), None)
+
+
+@pytest.mark.parametrize("name", ["topic", "partition", "offset", "reason", "stage", "time"])
+@pytest.mark.parametrize("value", [None, b"\xff"])
+def test_a_message_that_is_no_dead_letter_is_passed_over(monkeypatch, name, value):
+    """Somebody else's message, or one with broken headers, is no letter; it is logged, and the others are given."""
+    producer = FakeProducer()
+    dlq.set_aside(producer, "t.dlq", [reject(1), reject(2)])
+    good, stranger = producer.sent
+    headers = [(said, held) for said, held in stranger.headers() if said != dlq.PREFIX + name]
+    if value is not None and name in ("partition", "offset", "time"):
+        headers.append((dlq.PREFIX + name, value))
+    strange = message(7, headers=headers)
+    monkeypatch.setattr(dlq.topics, "spans", lambda *_: [Span(0, 0, 3)])
+    monkeypatch.setattr(dlq.topics, "records", lambda _settings, topic, spans: [strange, good, message(8)])
+    with capture_logs() as logs:
+        found = list(dlq.letters(None, PIPELINE))
+    assert [one.origin.offset for one in found] == [1]
+    assert [(one["event"], one.get("offset")) for one in logs] == [("no_dead_letter", 7), ("no_dead_letters", None)]
+    assert logs[1]["records"] == 2
+
+
+def test_letters_are_found_by_their_places(monkeypatch):
+    """Only the stretch that holds them is read; what lies beside them is left out, and so is what is not there."""
+    producer, asked = FakeProducer(), []
+    dlq.set_aside(producer, "t.dlq", [reject(offset) for offset in range(6)])
+
+    def records(_settings, _topic, spans):
+        asked.extend(spans)
+        return [one for one in producer.sent for span in spans if span.first <= one.offset() < span.end]
+
+    monkeypatch.setattr(dlq.topics, "spans", lambda *_: [Span(0, 1, 6), Span(1, 0, 0)])
+    monkeypatch.setattr(dlq.topics, "records", records)
+    found = dlq.letters_at(None, PIPELINE, ["0:0", "0:2", "0:4", "0:99", "1:0", "7:1"])
+    assert list(found) == ["0:2", "0:4"]
+    assert asked == [Span(0, 1, 6)]
+
+
+@pytest.mark.parametrize("place", ["", "1", "1:", ":1", "a:1", "1:-1", "1:1:1", "1:1\n", "9" * 10 + ":1"])
+def test_a_place_is_a_partition_and_an_offset(place):
+    """Anything else is wrong use, before Kafka is asked."""
+    with pytest.raises(WrongUse, match="PARTITION:OFFSET"):
+        dlq.letters_at(None, PIPELINE, [place])
+
+
+def test_a_place_without_a_letter_says_where_there_are_some(monkeypatch):
+    """The error names the stretches that the queue holds."""
+    monkeypatch.setattr(dlq.topics, "spans", lambda *_: [Span(0, 1, 6), Span(1, 4, 4), Span(2, 0, 1)])
+    assert "at 5:5; users_created.dlq holds 0:1 to 5, 2:0 to 0" in dlq.nowhere(None, PIPELINE, "5:5").message

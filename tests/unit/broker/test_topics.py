@@ -1,4 +1,5 @@
 from concurrent.futures import Future
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
@@ -75,6 +76,7 @@ def test_missing_topics_are_created_as_the_settings_say(admin):
         "compression.type": "producer",
         "max.message.bytes": "4194304",
         "message.timestamp.type": "CreateTime",
+        "message.timestamp.after.max.ms": "3600000",
         "min.insync.replicas": "2",
         "retention.ms": "7200000",
     }
@@ -179,4 +181,53 @@ def test_records_that_are_gone_are_an_error(consumer, settings):
     client = consumer([[message(0), event(KafkaError._AUTO_OFFSET_RESET)]])
     with pytest.raises(PenstockError, match="reading t on Kafka"):
         list(topics.records(settings, "t", [Span(0, 0, 2)]))
+    assert client.closed
+
+
+MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def test_since_begins_at_the_first_record_of_a_time(consumer, settings):
+    """In each partition; where none is so young the span is empty, at its end."""
+    client = consumer(times={0: 7, 1: -1, 2: 3})
+    whole = [Span(0, 2, 9), Span(1, 0, 5), Span(2, 3, 3)]
+    assert topics.since(settings, "t", whole, MOMENT) == [Span(0, 7, 9), Span(1, 5, 5), Span(2, 3, 3)]
+    assert client.asked_ms == [1_767_225_600_000] * 3
+    assert client.closed
+
+
+def test_since_never_goes_behind_the_ends_that_were_read(consumer, settings):
+    """Records that came in between are younger, and not asked for."""
+    consumer(times={0: 12})
+    assert topics.since(settings, "t", [Span(0, 2, 9)], MOMENT) == [Span(0, 9, 9)]
+
+
+def test_since_before_any_clock_is_the_beginning(consumer, settings):
+    """To Kafka a time of less than 0 has a meaning of its own: -1 is the end."""
+    client = consumer(times={0: 2})
+    old = datetime(1969, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
+    assert topics.since(settings, "t", [Span(0, 2, 9)], old) == [Span(0, 2, 9)]
+    assert client.asked_ms == [0]
+
+
+def test_since_asks_nothing_of_no_partitions(consumer, settings):
+    """No topic, nothing in it."""
+    client = consumer()
+    assert topics.since(settings, "t", [], MOMENT) == []
+    assert client.closed
+
+
+@pytest.mark.parametrize(
+    ("made", "kind"),
+    [
+        ({"raises": kafka_error(KafkaError._TRANSPORT)}, KafkaUnreachable),
+        ({"times": {0: 7, 1: KafkaError(KafkaError.LEADER_NOT_AVAILABLE, "no leader")}}, PenstockError),
+    ],
+    ids=["all", "one partition"],
+)
+def test_since_that_is_not_told_is_an_error(consumer, settings, made, kind):
+    """Of one partition too: taken for empty, it would look as if nothing were missing there."""
+    client = consumer(**made)
+    with pytest.raises(kind, match="reading the offsets of t at 2026-01-01T00:00:00"):
+        topics.since(settings, "t", [Span(0, 2, 9), Span(1, 0, 5)], MOMENT)
     assert client.closed

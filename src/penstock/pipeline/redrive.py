@@ -1,0 +1,207 @@
+"""Rejected records are sent again, mended, or discarded.
+
+Delivery: exactly once for each record, over crashes and commands side by side. A record is claimed before it is sent,
+and marked redriven when it is acknowledged; a claim that was left behind is looked for in the topic first.
+"""
+
+import getpass
+import time
+import uuid
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+from cassandra.cluster import Session
+from confluent_kafka import KafkaError, Message, Producer
+
+from penstock.broker import dlq, topics
+from penstock.broker.dlq import Letter
+from penstock.broker.headers import REDRIVEN
+from penstock.broker.kafka import producer
+from penstock.broker.registry import Registry
+from penstock.config import Settings
+from penstock.contract.fields import key_of
+from penstock.contract.record import Record
+from penstock.contract.reject import Headers
+from penstock.errors import DeliveryFailed, WrongUse
+from penstock.log import get_logger
+from penstock.pipeline.mend import Mender, Mending, Outgoing, StillBroken
+from penstock.pipeline.waiting import CHUNK_LETTERS, Free, Outcomes, Queue, Selection
+from penstock.produce.serialize import Serialize, serializer
+from penstock.sink.settled import Place
+
+log = get_logger(__name__)
+
+
+@dataclass
+class Redriven(Outcomes):
+    """What a redrive did, or would do."""
+
+    sent: int = 0
+    still_broken: int = 0
+    """It would be set aside again, so it was not sent, and waits on."""
+
+
+@dataclass
+class Discarded(Outcomes):
+    """What a discard did, or would do."""
+
+    discarded: int = 0
+
+
+def redrive(
+    settings: Settings, session: Session, selection: Selection, mending: Mending, *, dry_run: bool = False
+) -> Redriven:
+    """Send the selected records that wait to the pipeline's topic, mended; a dry run changes nothing.
+
+    Raises `WrongUse` for a place, or a line of the edit file, that does not fit; `DeliveryFailed` when a record was not
+    acknowledged: it stays claimed, and the next redrive finds out whether it was sent.
+    """
+    return _Redrive(settings, session, selection, mending, Redriven(dry_run)).carry_out()
+
+
+def discard(
+    settings: Settings, session: Session, selection: Selection, note: str = "", *, dry_run: bool = False
+) -> Discarded:
+    """Give up the selected records that wait, for good: who, when and `note` are kept. A dry run changes nothing."""
+    done = Discarded(dry_run)
+    queue = Queue(settings, session, selection, done)
+    claim, who = uuid.uuid4(), whoami()
+    while letters := queue.next(CHUNK_LETTERS):
+        free = queue.free(letters)
+        ours = set(free.letters) if dry_run else queue.book.discard(free.claims, claim, who, note)
+        for identity, letter in _kept(free.letters, ours, done).items():
+            done.note("discarded", letter)
+            if not dry_run:
+                log.info("record_discarded", place=letter.place, identity=identity, who=who, note=note)
+    return done
+
+
+def _kept(letters: dict[str, Letter], ours: Collection[str], done: Outcomes) -> dict[str, Letter]:
+    """Those of `letters` that are `ours`; another command was quicker with the rest, which is noted."""
+    for identity in letters.keys() - set(ours):
+        done.note("in_hand", letters[identity], "another command took it just now")
+    return {identity: letter for identity, letter in letters.items() if identity in ours}
+
+
+def whoami() -> str:
+    """The user's name; `unknown` when the system has none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return "unknown"
+
+
+class _Redrive:
+    """One redrive: its clients and its outcomes."""
+
+    def __init__(
+        self, settings: Settings, session: Session, selection: Selection, mending: Mending, done: Redriven
+    ) -> None:
+        self._settings = settings
+        self._limit = selection.limit
+        self._done = done
+        self._queue = Queue(settings, session, selection, done, mending.edits)
+        self._pipeline = self._queue.pipeline
+        self._key_is_set = key_of(self._pipeline.record).name in mending.fields
+        self._registry = Registry(settings)
+        self._mender = Mender(self._pipeline, self._registry, mending, self._serialize)
+        self._claim = uuid.uuid4()
+
+    def _serialize(self, record: Record) -> bytes:
+        return self._serializer(record)
+
+    @cached_property
+    def _serializer(self) -> Serialize:
+        """As the producer does; a dry run registers no schema."""
+        record, wire_format = self._pipeline.record, self._settings.wire_format
+        schema_id = 0 if self._done.dry_run else self._registry.register(self._pipeline.subject, record, wire_format)
+        return serializer(record, wire_format, schema_id)
+
+    @cached_property
+    def _producer(self) -> Producer:
+        topics.ensure_pipeline(self._settings, self._pipeline)
+        return producer(self._settings)
+
+    def carry_out(self) -> Redriven:
+        while letters := self._queue.next(self._room()):
+            self._check_key(letters)
+            free = self._queue.free(letters)
+            ready = self._ready(free)
+            if self._done.dry_run:
+                self._note_sent(free, dict.fromkeys(ready))
+            elif ready:
+                self._send(free, ready)
+        return self._done
+
+    def _note_sent(self, free: Free, places: Mapping[str, Place | None]) -> None:
+        for identity, place in places.items():
+            self._done.note("sent", free.letters[identity], f"to {place or self._pipeline.topic}")
+
+    def _check_key(self, letters: list[Letter]) -> None:
+        """Raises `WrongUse` when several records would get one id: they would end as one row."""
+        if self._key_is_set and len(letters) + self._done.sent > 1:
+            raise WrongUse("the id tells records apart: it is set for one at a time", hint="the same with one --place")
+
+    def _room(self) -> int:
+        """How many letters the next chunk may have."""
+        return CHUNK_LETTERS if self._limit is None else min(CHUNK_LETTERS, self._limit - self._done.sent)
+
+    def _ready(self, free: Free) -> dict[str, Outgoing]:
+        """What is to be sent, by identity; what is still broken is noted."""
+        ready: dict[str, Outgoing] = {}
+        for identity, letter in free.letters.items():
+            outgoing = self._mender.outgoing(letter)
+            if isinstance(outgoing, StillBroken):
+                self._done.note("still_broken", letter, outgoing.message, outgoing.rules)
+            else:
+                ready[identity] = outgoing
+        return ready
+
+    def _send(self, free: Free, ready: dict[str, Outgoing]) -> None:
+        """Claim, send, and mark as redriven what was acknowledged. Raises `DeliveryFailed` when something was not."""
+        client, began_s = self._producer, time.monotonic()
+        claims = {identity: free.claims[identity] for identity in ready}
+        ours = self._queue.book.claim(claims, self._claim, whoami(), free.ends)
+        letters = _kept({identity: free.letters[identity] for identity in ready}, ours, self._done)
+        if time.monotonic() - began_s > self._settings.kafka_timeout_s:
+            raise self._failed(len(letters), "claiming them took too long")
+        delivery = _Delivery()
+        for identity, letter in letters.items():
+            headers = _headers(letter)
+            report = partial(delivery.note, identity)
+            dlq.send(client, self._pipeline.topic, *ready[identity], headers, report)
+        client.flush(self._settings.kafka_timeout_s)
+        self._queue.book.finish(delivery.places, self._claim)
+        self._note_sent(free, delivery.places)
+        log.info("records_redriven", topic=self._pipeline.topic, records=len(delivery.places))
+        if len(delivery.places) < len(letters):
+            raise self._failed(len(letters) - len(delivery.places), delivery.failure)
+
+    def _failed(self, records: int, why: str) -> DeliveryFailed:
+        wait_s = 2 * self._settings.kafka_timeout_s
+        return DeliveryFailed(
+            f"{self._pipeline.topic}: {records} records were claimed and not acknowledged: {why}",
+            hint=f"./penstock status kafka, and in {wait_s:.0f} s ./penstock dlq redrive again: none is sent twice",
+        )
+
+
+class _Delivery:
+    """What Kafka acknowledged: the new place of each record, by identity; and the first failure."""
+
+    def __init__(self) -> None:
+        self.places: dict[str, Place] = {}
+        self.failure = "no answer"
+
+    def note(self, identity: str, error: KafkaError | None, message: Message) -> None:
+        """Keep one delivery report."""
+        if error is None:
+            self.places[identity] = Place(message.partition(), message.offset())
+        else:
+            self.failure = f"{error.name()}: {error.str()}"
+
+
+def _headers(letter: Letter) -> Headers:
+    """The record's own headers, and the one that links it to its original."""
+    own = [(name, value) for name, value in letter.headers if name != REDRIVEN]
+    return [*own, (REDRIVEN, letter.identity.encode())]

@@ -1,0 +1,260 @@
+"""Rejected records that wait: selected, free of other commands, and each counted by what becomes of it.
+
+A claim that an interrupted command left behind is told by its age: no producer sends on for twice `kafka_timeout_s`.
+What it had sent lies in the topic, at the end offsets of its claim or later, with the letter's identity in the header
+`penstock.redriven`. Only when the topic no longer holds that stretch, by retention or because it was made anew, is
+there no telling, and the record counts as not sent.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from typing import NamedTuple
+
+from cassandra.cluster import Session
+
+from penstock import pipelines
+from penstock.broker import dlq, headers, topics
+from penstock.broker.dlq import Letter
+from penstock.broker.topics import Span
+from penstock.config import Settings
+from penstock.contract.reject import Reason
+from penstock.errors import WrongUse
+from penstock.pipeline.mend import Edit
+from penstock.pipelines import Pipeline
+from penstock.sink import cassandra, settled
+from penstock.sink.settled import Book, Claims, Place, Settled
+
+WAITING = "waiting"
+CHUNK_LETTERS = 500
+_CHUNK_BYTES = 64 * 1024 * 1024
+_NAMED_AT_MOST = 100
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which rejected records: those of which all that is given is true. Places are of the dead-letter topic."""
+
+    reasons: frozenset[str] = frozenset()
+    rule: str = ""
+    """The start of the code of a broken rule: `email:` or `email:pattern`."""
+    places: frozenset[str] = frozenset()
+    run: str = ""
+    limit: int | None = None
+    """So many are sent at most."""
+
+    def __post_init__(self) -> None:
+        strange = self.reasons - set(Reason)
+        if strange:
+            raise WrongUse(f"no reason is called {', '.join(sorted(strange))}; reasons: {', '.join(Reason)}")
+
+    def takes(self, letter: Letter) -> bool:
+        """Whether the letter is one of them, wherever it lies."""
+        return (
+            (not self.reasons or letter.reason in self.reasons)
+            and any(one.startswith(self.rule) for one in letter.rules or ("",))
+            and self.run in ("", letter.run)
+        )
+
+
+@dataclass(frozen=True)
+class Named:
+    """A record, and what became of it."""
+
+    place: str
+    identity: str
+    reason: str
+    outcome: str
+    message: str
+    rules: tuple[str, ...]
+
+
+@dataclass
+class Outcomes:
+    """What became of the selected records: each is counted once, and the first hundred of each outcome are named."""
+
+    dry_run: bool = False
+    selected: int = 0
+    in_hand: int = 0
+    """Another command is sending it, or was interrupted a moment ago."""
+    already: int = 0
+    """It was redriven or discarded before."""
+    records: list[Named] = field(default_factory=list)
+
+    def note(self, outcome: str, letter: Letter, message: str = "", rules: tuple[str, ...] = ()) -> None:
+        """Count a record as `outcome`, which is the name of a count."""
+        count = getattr(self, outcome) + 1
+        setattr(self, outcome, count)
+        self.selected += 1
+        if count <= _NAMED_AT_MOST:
+            self.records.append(Named(letter.place, letter.identity, letter.reason, outcome, message, rules))
+
+
+class Free(NamedTuple):
+    """Letters that nobody else is sending, by identity, with their present claims and the topic's end offsets."""
+
+    letters: dict[str, Letter]
+    claims: Claims
+    ends: dict[int, int]
+
+
+class Queue:
+    """The selected records, a chunk at a time; those that do not wait are noted in `done` and passed over."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        session: Session,
+        selection: Selection,
+        done: Outcomes,
+        edits: dict[str, Edit] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._session = session
+        self.pipeline = pipelines.of(settings)
+        self._keyspace = cassandra.keyspace_of(settings, self.pipeline)
+        self._done = done
+        self._lines = settled.states(session, self._keyspace, self.pipeline.topic)
+        self._letters = filter(self._waits, selected(settings, self.pipeline, selection, edits))
+
+    @cached_property
+    def book(self) -> Book:
+        """The book of what became of the records; its table is made when it is not there."""
+        cassandra.create_keyspace(self._session, self._settings, self.pipeline)
+        settled.create_table(self._session, self._keyspace)
+        return Book(self._session, self._keyspace, self.pipeline.topic)
+
+    def next(self, most: int) -> list[Letter]:
+        """The next letters that wait: at most so many, and not many more bytes than a chunk's; none at the end."""
+        chunk: list[Letter] = []
+        held_bytes = 0
+        while len(chunk) < most and held_bytes < _CHUNK_BYTES:
+            letter = next(self._letters, None)
+            if letter is None:
+                break
+            chunk.append(letter)
+            held_bytes += len(letter.value or b"")
+        return chunk
+
+    def _waits(self, letter: Letter) -> bool:
+        line = self._lines.get(letter.identity)
+        if line is None or line.is_waiting:
+            return True
+        self._done.note("already", letter, told(line))
+        return False
+
+    def free(self, letters: list[Letter]) -> Free:
+        """Those of `letters` that nobody else is sending; what an interrupted command had sent is marked redriven."""
+        by_identity = {letter.identity: letter for letter in letters}
+        lines = {identity: self._lines[identity] for identity in by_identity if identity in self._lines}
+        spans = topics.spans(self._settings, self.pipeline.topic)
+        for identity, line in list(lines.items()):
+            if line.age_s < 2 * self._settings.kafka_timeout_s:
+                self._done.note("in_hand", by_identity.pop(identity), told(line))
+                del lines[identity]
+        for identity, place in self._sent_before(lines, spans).items():
+            self._had_sent(by_identity.pop(identity), lines.pop(identity), place)
+        claims = {identity: lines[identity].claim if identity in lines else None for identity in by_identity}
+        return Free(by_identity, claims, {span.partition: span.end for span in spans})
+
+    def _had_sent(self, letter: Letter, line: Settled, place: Place) -> None:
+        if not self._done.dry_run:
+            self.book.finish({letter.identity: place}, line.claim)
+        self._done.note("already", letter, f"sent to {place} by a command of {line.who} that was interrupted")
+
+    def _sent_before(self, lines: dict[str, Settled], spans: list[Span]) -> dict[str, Place]:
+        """Which records of these claims lie in the topic, and where."""
+        if not lines:
+            return {}
+        found: dict[str, Place] = {}
+        wanted = [_since(span, min(line.ends.get(span.partition, 0) for line in lines.values())) for span in spans]
+        for message in topics.records(self._settings, self.pipeline.topic, wanted):
+            identity = headers.text(message, headers.REDRIVEN)
+            if identity is not None and identity in lines:
+                found.setdefault(identity, Place(message.partition(), message.offset()))
+        return found
+
+
+def selected(
+    settings: Settings, pipeline: Pipeline, selection: Selection, edits: dict[str, Edit] | None = None
+) -> Iterator[Letter]:
+    """The first copy of each selected record, waiting or not; with `edits` of those at their places.
+
+    Raises `WrongUse` for a place where none lies, and for an edit of another record than the one at its place.
+    """
+    if edits is not None:
+        copies = iter(_edited(settings, pipeline, edits))
+    elif selection.places:
+        copies = iter(_placed(settings, pipeline, selection.places))
+    else:
+        copies = dlq.letters(settings, pipeline)
+    return filter(selection.takes, dlq.first_copies(copies))
+
+
+def _placed(settings: Settings, pipeline: Pipeline, places: frozenset[str]) -> list[Letter]:
+    found = dlq.letters_at(settings, pipeline, places)
+    strange = sorted(places - found.keys())
+    if strange:
+        raise dlq.nowhere(settings, pipeline, ", ".join(strange))
+    return list(found.values())
+
+
+def _edited(settings: Settings, pipeline: Pipeline, edits: dict[str, Edit]) -> list[Letter]:
+    found = dlq.letters_at(settings, pipeline, edits)
+    for place, edit in edits.items():
+        if place not in found:
+            raise dlq.nowhere(settings, pipeline, f"{place} (line {edit.line} of the edit file)")
+        identity = found[place].identity
+        if identity != edit.identity:
+            raise WrongUse(
+                f"line {edit.line} of the edit file: the record at {place} is {identity}, not {edit.identity}",
+                hint="./penstock dlq export FILE",
+            )
+    return list(found.values())
+
+
+def _since(span: Span, first: int) -> Span:
+    """The part of `span` from `first` on; all of it when it does not reach so far: the topic was made anew."""
+    return Span(span.partition, max(first, span.first), span.end) if first <= span.end else span
+
+
+def state_of(letter: Letter, lines: dict[str, Settled]) -> str:
+    """`waiting`, `redriven` or `discarded`."""
+    line = lines.get(letter.identity)
+    return WAITING if line is None or line.is_waiting else str(line.state)
+
+
+@dataclass
+class Group:
+    """Records that were rejected for the same reason, by the same rules; `place` is where the one of them lies."""
+
+    reason: str
+    rules: tuple[str, ...]
+    waiting: int
+    redriven: int
+    discarded: int
+    first: datetime
+    last: datetime
+    place: str
+
+
+def grouped(found: Iterable[Letter], lines: dict[str, Settled]) -> list[Group]:
+    """The records by reason and rules: those of which most wait come first. `place` is of a waiting one if any."""
+    groups: dict[tuple[str, tuple[str, ...]], Group] = {}
+    for letter in found:
+        key = letter.reason, letter.rules
+        group = groups.setdefault(key, Group(*key, 0, 0, 0, letter.time, letter.time, letter.place))
+        state = state_of(letter, lines)
+        if state == WAITING or not group.waiting:
+            group.place = letter.place
+        setattr(group, state, getattr(group, state) + 1)
+        group.first, group.last = min(group.first, letter.time), max(group.last, letter.time)
+    return sorted(groups.values(), key=lambda one: (-one.waiting, one.reason, one.rules))
+
+
+def told(line: Settled) -> str:
+    """What became of a record, as text."""
+    where = f" to {line.place}" if line.place else ""
+    note = f": {line.note}" if line.note else ""
+    return f"{line.state}{where} by {line.who} at {line.at:%Y-%m-%dT%H:%M:%SZ}{note}"

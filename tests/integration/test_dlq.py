@@ -1,0 +1,336 @@
+"""Rejected records against the real Kafka, Cassandra and registry: listed, exported, mended, redriven, discarded."""
+
+import base64
+import json
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from cassandra.cluster import Session
+
+from penstock import pipelines
+from penstock.broker import dlq, topics
+from penstock.broker.frame import pack
+from penstock.broker.headers import REDRIVEN, RUN
+from penstock.broker.kafka import producer
+from penstock.broker.registry import Registry
+from penstock.contract.reject import Fault, Headers, Reason, Reject, Stage
+from penstock.errors import WrongUse
+from penstock.pipeline import redrive
+from penstock.pipeline.mend import Mending
+from penstock.pipeline.redrive import Redriven
+from penstock.pipeline.waiting import Queue, Selection
+from penstock.pipelines import users
+from penstock.process.decode import Decoder
+from penstock.produce.serialize import serializer
+from penstock.sink import cassandra, settled
+from tests.conftest import Stack
+
+GENERATION_US = 1_700_000_000_000_000
+
+
+class Lab:
+    """A pipeline of its own, with topics, keyspace and a session."""
+
+    def __init__(self, stack: Stack, file: Path, session: Session) -> None:
+        self.stack = stack
+        self.file = file
+        self.settings = stack.settings.model_copy(update={"pipeline": str(file)})
+        self.pipeline = pipelines.of(self.settings)
+        self.session = session
+        topics.ensure_pipeline(self.settings, self.pipeline)
+        self.registry = Registry(self.settings)
+        self.schema_id = self.registry.register(self.pipeline.subject, users.User, "json")
+        self.decoder = Decoder(users.User, self.registry)
+
+    def set_aside(self, *rejects: Reject) -> None:
+        """Set each aside twice, as a batch that is done again does."""
+        for _ in range(2):
+            dlq.set_aside(producer(self.settings), self.pipeline.dead_letter_topic, rejects, GENERATION_US)
+
+    def rejected(self, offset: int, value: bytes | None, key: bytes = b"k") -> Reject:
+        """The reject that the stream makes of a value."""
+        fault = self.decoder.decode(value)
+        assert isinstance(fault, Fault)
+        return Reject(fault, self.pipeline.topic, 0, offset, key, value, [("h", b"\xff"), ("h", None)])
+
+    def lines(self) -> dict[str, settled.Settled]:
+        return settled.states(self.session, self.pipeline.keyspace, self.pipeline.topic)
+
+    def letters(self) -> list[dlq.Letter]:
+        return list(dlq.unique(dlq.letters(self.settings, self.pipeline)).values())
+
+    def sent(self) -> list[Any]:
+        spans = topics.spans(self.settings, self.pipeline.topic)
+        return list(topics.records(self.settings, self.pipeline.topic, spans))
+
+    def redrive(self, mending: Mending | None = None, *, dry_run: bool = False, **selection: Any) -> Redriven:
+        with cassandra.connected(self.settings) as session:
+            wanted = Selection(**selection)
+            return redrive.redrive(self.settings, session, wanted, mending or Mending(), dry_run=dry_run)
+
+    def cli(self, *words: str) -> Any:
+        return self.stack.cli("dlq", *words, PENSTOCK_PIPELINE=str(self.file))
+
+    def age_claims(self) -> None:
+        """Make every claim as old as if its command had died an hour ago."""
+        table = f"{self.pipeline.keyspace}.settled"
+        for row in list(self.session.execute(f"SELECT topic, bucket, identity FROM {table}")):
+            place = (row["topic"], row["bucket"], row["identity"])
+            where = "topic = %s AND bucket = %s AND identity = %s"
+            aged = f"UPDATE {table} SET at = '2024-01-01T00:00:00Z' WHERE {where} IF state = 'claimed'"
+            assert self.session.execute(aged, place).one()["[applied]"]
+
+
+@pytest.fixture
+def lab(stack: Stack, pipeline_file: Callable[..., Path]) -> Iterator[Lab]:
+    """A lab with an empty queue."""
+    with cassandra.connected(stack.settings) as session:
+        yield Lab(stack, pipeline_file(), session)
+
+
+@pytest.fixture
+def entry(captured: list[dict[str, Any]]) -> dict[str, Any]:
+    return captured[0]
+
+
+def user(entry: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """A record of an API's entry, as JSON values, with a new id."""
+    return users.from_source(entry) | {"id": str(uuid.uuid4())} | changes
+
+
+@pytest.fixture
+def kinds(lab: Lab, entry: dict[str, Any], unique: str) -> None:
+    """One reject of each reason, and one that the producer refused."""
+    avro_id = lab.registry.register(f"{unique}-avro-value", users.User, "avro")
+    frame = pack(lab.schema_id)
+    values = [
+        frame + msgspec.json.encode(user(entry, email="nobody", phone="")),
+        b'{"id": ',
+        pack(2_000_000_000) + msgspec.json.encode(user(entry)),
+        b"\x00\x00",
+        b"",
+        pack(avro_id) + b"\xff\xff",
+        frame + msgspec.json.encode(user(entry, more="x" * 1_100_000)),
+    ]
+    rejects = [lab.rejected(offset, value) for offset, value in enumerate(values)]
+    fault = Fault(Reason.CONTRACT_BROKEN, "email: no", Stage.PRODUCE, rules=("email:pattern",))
+    value = msgspec.json.encode(entry | {"email": "nobody"})
+    refused = Reject(fault, lab.pipeline.topic, -1, -1, None, value, [(RUN, b"run-7")])
+    lab.set_aside(*rejects, refused)
+    assert {one.fault.reason for one in rejects} == set(Reason)
+
+
+def test_an_empty_queue_is_empty(lab: Lab) -> None:
+    """Nothing was rejected, no table is there: each command says so and ends with 0."""
+    for words in (("list",), ("export", "-"), ("redrive",), ("discard", "--all", "--yes")):
+        done = lab.cli(*words)
+        assert (done.returncode, done.stdout) == (0, ""), words
+        assert "no rejected record" in done.stderr or "0 rejected records" in done.stderr
+    assert json.loads(lab.cli("list", "--json").stdout) == []
+
+
+def test_a_topic_that_is_not_there_is_an_empty_queue(stack: Stack, pipeline_file: Callable[..., Path]) -> None:
+    """Before the first record, too."""
+    done = stack.cli("dlq", "list", "--json", PENSTOCK_PIPELINE=str(pipeline_file()))
+    assert (done.returncode, done.stdout) == (0, "[]\n")
+
+
+def test_each_record_is_listed_once_under_its_reason(lab: Lab, kinds: None) -> None:
+    """Copies do not count, and no value is shown."""
+    done = lab.cli("list", "--json")
+    groups = json.loads(done.stdout)
+    assert {one["reason"] for one in groups} == set(Reason)
+    assert sum(one["waiting"] for one in groups) == 8
+    assert {tuple(one["rules"]) for one in groups if one["reason"] == "contract_broken"} == {
+        ("email:pattern", "phone:length"),
+        ("email:pattern",),
+    }
+    assert "nobody" not in done.stdout
+    assert "contract_broken" in lab.cli("list", "--reason", "contract_broken").stdout
+
+
+def test_one_record_is_shown_with_all_that_is_known(lab: Lab, kinds: None) -> None:
+    """Facts, headers and value; what to type next goes to stderr."""
+    (broken,) = [one for one in lab.letters() if one.rules == ("email:pattern", "phone:length")]
+    done = lab.cli("show", broken.place)
+    assert done.returncode == 0, done.stderr
+    assert f"{lab.pipeline.topic}/{GENERATION_US}/0/0" in done.stdout
+    assert '"email": "nobody"' in done.stdout
+    assert f"redrive --place {broken.place}" in done.stderr
+    found = json.loads(lab.cli("show", broken.place, "--json").stdout)
+    assert base64.b64decode(found["value_base64"]) == broken.value
+    assert found["headers"][0] == {"name": "h", "value": None, "base64": "/w=="}
+    assert lab.cli("show", "0:999").returncode == 2
+
+
+def test_records_are_mended_by_setting_a_field_and_sent_once(lab: Lab, kinds: None) -> None:
+    """What the contract then takes is sent, linked to its original; the rest waits on; a second one sends nothing."""
+    mending = Mending({"email": "mended@example.org", "phone": "1"})
+    tried = lab.redrive(mending, dry_run=True)
+    assert (tried.sent, tried.still_broken, lab.sent(), lab.lines()) == (4, 4, [], {})
+    done = lab.redrive(mending)
+    assert (done.selected, done.sent, done.still_broken, done.already) == (8, 4, 4, 0)
+    broken = {one.reason for one in done.records if one.outcome == "still_broken"}
+    assert broken == {"json_malformed", "frame_broken", "value_missing", "avro_malformed"}
+    sent = lab.sent()
+    identities = {one.identity: one for one in lab.letters()}
+    for message in sent:
+        record = lab.decoder.decode(message.value())
+        assert isinstance(record, users.User)
+        assert (record.email, message.key()) == ("mended@example.org", str(record.id).encode())
+        *own, (name, identity) = message.headers()
+        assert name == REDRIVEN
+        assert own == identities[identity.decode()].headers
+    assert len({dict(message.headers())[REDRIVEN] for message in sent}) == 4
+    places = {line.place for line in lab.lines().values()}
+    assert places == {(message.partition(), message.offset()) for message in sent}
+    again = lab.redrive(mending)
+    assert (again.sent, again.already, again.still_broken, len(lab.sent())) == (0, 4, 4, 4)
+
+
+def test_records_are_mended_in_an_exported_file(lab: Lab, kinds: None, entry: dict[str, Any], tmp_path: Path) -> None:
+    """Export, change the values, redrive: exactly the lines that were changed for the better are sent."""
+    file = tmp_path / "rejected.jsonl"
+    done = lab.cli("export", str(file))
+    assert done.returncode == 0, done.stderr
+    assert file.stat().st_mode & 0o777 == 0o600
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert len(lines) == 8
+    for line in lines:
+        if line["rules"] == ["email:pattern", "phone:length"]:
+            line["value"] |= {"email": "a@b.se", "phone": "1"}
+        elif line["stage"] == "produce":
+            line["value"]["email"] = "a@b.se"
+        elif line["reason"] == "json_malformed":
+            line["value"] = user(entry, email="a@b.se")
+    edited = tmp_path / "edited.jsonl"
+    edited.write_text("\n".join(map(json.dumps, lines)))
+    done = lab.cli("redrive", "--edit", str(edited), "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    sent = {one["reason"] for one in found["records"] if one["outcome"] == "sent"}
+    assert sent >= {"contract_broken", "json_malformed"}
+    assert found["sent"] == 5  # the two others lack nothing but what a mended record leaves out
+    emails = sorted(lab.decoder.decode(message.value()).email for message in lab.sent())  # type: ignore[union-attr]
+    assert emails.count("a@b.se") == 3
+    assert json.loads(lab.cli("redrive", "--edit", str(edited), "--json").stdout)["sent"] == 0
+    lines[1]["identity"] = "another"
+    edited.write_text("\n".join(map(json.dumps, lines)))
+    refused = lab.cli("redrive", "--edit", str(edited))
+    assert refused.returncode == 2
+    assert "line 2" in refused.stderr
+
+
+def good_letters(lab: Lab, entry: dict[str, Any], count: int, headers: Headers | None = None) -> list[dlq.Letter]:
+    """Letters whose records the contract takes now, as if a schema had become known since."""
+    serialize = serializer(users.User, "json", lab.schema_id)
+    fault = Fault(Reason.SCHEMA_UNKNOWN, "was not known then")
+    records = [msgspec.convert(user(entry), users.User) for _ in range(count)]
+    rejects = [
+        Reject(fault, lab.pipeline.topic, 1, at, str(one.id).encode(), serialize(one), headers or [])
+        for at, one in enumerate(records)
+    ]
+    lab.set_aside(*rejects)
+    return lab.letters()
+
+
+def test_a_record_that_would_be_taken_now_is_sent_as_it_was(lab: Lab, entry: dict[str, Any]) -> None:
+    """Without mending bytes, key and headers stay; a header of an earlier redrive is replaced."""
+    (letter,) = good_letters(lab, entry, 1, [("h", b"1"), (REDRIVEN, b"before")])
+    assert lab.redrive().sent == 1
+    (message,) = lab.sent()
+    assert (message.key(), message.value()) == (letter.key, letter.value)
+    assert message.headers() == [("h", b"1"), (REDRIVEN, letter.identity.encode())]
+
+
+def test_what_an_interrupted_command_had_sent_is_not_sent_again(lab: Lab, entry: dict[str, Any]) -> None:
+    """Killed between send and note: the record is found in the topic. Killed before the send: it is sent."""
+    sent, unsent, young = good_letters(lab, entry, 3)
+    queue = Queue(lab.settings, lab.session, Selection(), Redriven())
+    free = queue.free([sent, unsent])
+    assert queue.book.claim(free.claims, uuid.uuid4(), "me", free.ends) == {sent.identity, unsent.identity}
+    client = producer(lab.settings)
+    headers: Headers = [(REDRIVEN, sent.identity.encode())]
+    dlq.send(client, lab.pipeline.topic, sent.key, sent.value, headers, lambda *_: None)
+    assert client.flush(30) == 0
+    early = lab.redrive(places=frozenset({sent.place, unsent.place}))
+    assert (early.sent, early.in_hand) == (0, 2)
+    lab.age_claims()
+    queue.book.claim({young.identity: None}, uuid.uuid4(), "another", {})
+    done = lab.redrive()
+    assert (done.sent, done.already, done.in_hand) == (1, 1, 1)
+    identities = [dict(message.headers())[REDRIVEN].decode() for message in lab.sent()]
+    assert sorted(identities) == sorted([sent.identity, unsent.identity])
+    assert all(lab.lines()[one.identity].state is settled.State.REDRIVEN for one in (sent, unsent))
+
+
+def test_two_commands_at_once_send_each_record_once(lab: Lab, entry: dict[str, Any]) -> None:
+    """What one claims the other leaves alone."""
+    good_letters(lab, entry, 700)
+    done: list[Redriven] = []
+    start = threading.Barrier(3)
+
+    def work() -> None:
+        start.wait()
+        done.append(lab.redrive())
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    start.wait()
+    for thread in threads:
+        thread.join(120)
+    assert len(done) == 2
+    assert sum(one.sent for one in done) == 700
+    sent = [dict(message.headers())[REDRIVEN] for message in lab.sent()]
+    assert len(sent) == len(set(sent)) == 700
+
+
+def test_a_limit_is_how_many_are_sent(lab: Lab, entry: dict[str, Any]) -> None:
+    """Of many that wait, so many; the next command goes on behind them."""
+    good_letters(lab, entry, 5)
+    assert [lab.redrive(limit=2).sent for _ in range(4)] == [2, 2, 1, 0]
+
+
+def test_a_discarded_record_is_never_sent_and_a_redriven_one_never_discarded(lab: Lab, entry: dict[str, Any]) -> None:
+    """The one and the other are said, with who, when and why."""
+    gone, kept = good_letters(lab, entry, 2)
+    assert lab.cli("discard").returncode == 2
+    done = lab.cli("discard", "--place", gone.place, "--note", "a test", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "record_discarded" in done.stderr
+    assert (lab.redrive().sent, len(lab.sent())) == (1, 1)
+    found = json.loads(lab.cli("discard", "--all", "--yes", "--json").stdout)
+    assert (found["discarded"], found["already"]) == (0, 2)
+    assert any("a test" in one["message"] for one in found["records"])
+    lines = lab.lines()
+    assert (lines[gone.identity].state, lines[gone.identity].note) == (settled.State.DISCARDED, "a test")
+    assert lines[kept.identity].state is settled.State.REDRIVEN
+    (group,) = json.loads(lab.cli("list", "--all", "--json").stdout)
+    assert (group["waiting"], group["redriven"], group["discarded"]) == (0, 1, 1)
+
+
+def test_a_place_without_a_record_is_wrong_use(lab: Lab, entry: dict[str, Any]) -> None:
+    """The error says what the queue holds; nothing is sent."""
+    good_letters(lab, entry, 1)
+    with pytest.raises(WrongUse, match=f"9:9; {lab.pipeline.dead_letter_topic} holds "):
+        lab.redrive(places=frozenset({"9:9"}))
+    assert lab.sent() == []
+
+
+def test_the_consistency_of_plain_writes_does_not_matter(lab: Lab) -> None:
+    """Each change is made once, by whoever comes first, with the consistency ONE too."""
+    one = lab.settings.model_copy(update={"cassandra_consistency": "ONE"})
+    with cassandra.connected(one) as session:
+        book = Queue(one, session, Selection(), Redriven()).book
+        claim = uuid.uuid4()
+        assert book.claim({"a": None, "b": None}, claim, "me", {0: 5}) == {"a", "b"}
+        assert book.claim({"a": None}, uuid.uuid4(), "you", {}) == set()
+        assert book.finish({"a": settled.Place(1, 2)}, claim) == {"a"}
+        assert book.discard({"a": claim, "b": claim}, uuid.uuid4(), "me", "") == {"b"}
+    assert lab.lines()["a"].place == (1, 2)

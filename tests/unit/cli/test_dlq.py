@@ -1,0 +1,290 @@
+import base64
+import stat
+
+import msgspec
+import pytest
+from typer.testing import CliRunner
+
+from penstock import log, pipelines
+from penstock.broker import registry
+from penstock.broker.frame import pack
+from penstock.cli import app
+from penstock.contract.reject import Reason
+from penstock.errors import RegistryUnreachable, WrongUse
+from penstock.pipeline import redrive
+from penstock.sink import cassandra
+from tests.unit.fakes import AVRO_ID, FakeRegistry, FakeSession
+from tests.unit.letters import FakeKafka, FakeSettled, reject
+from tests.unit.records import READINGS
+
+BAD = b'{"sensor":"secret-name","celsius":2.5}'
+GOOD = b'{"sensor":1,"celsius":2.5}'
+
+
+class World:
+    """The queue, and what became of what lies in it."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.kafka = FakeKafka().use(monkeypatch)
+        self.table = FakeSettled()
+        self.session = FakeSession(self.table)
+        self.registry = FakeRegistry()
+
+    @property
+    def sent(self):
+        return self.kafka.lying("readings")
+
+
+@pytest.fixture
+def world(monkeypatch):
+    world = World(monkeypatch)
+    log.configure("ERROR")
+    monkeypatch.setattr(cassandra, "connect", lambda _settings: world.session)
+    monkeypatch.setattr(pipelines, "of", lambda _settings: READINGS)
+    monkeypatch.setattr(registry, "Registry", lambda _settings: world.registry)
+    monkeypatch.setattr(redrive, "Registry", lambda _settings: world.registry)
+    monkeypatch.setattr(redrive, "producer", lambda _settings: world.kafka.producer)
+    return world
+
+
+def run(*words, said=None):
+    return CliRunner().invoke(app, ["dlq", *map(str, words)], input=said)
+
+
+@pytest.mark.parametrize(
+    "words", [("list",), ("redrive",), ("redrive", "--dry-run"), ("discard", "--all"), ("export", "-")], ids=str
+)
+def test_an_empty_queue_is_no_error(world, words):
+    """It is said so on stderr; nothing is asked, sent or made."""
+    result = run(*words)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "no rejected record" in result.stderr or "0 rejected records" in result.stderr
+    assert not world.table.is_there
+
+
+def test_list_counts_by_reason_and_shows_no_value(world):
+    """Copies count once; the next command is told."""
+    one = reject(1, BAD, rules=("sensor:type",))
+    world.kafka.set_aside(
+        one, one, reject(2, BAD, rules=("sensor:type",)), reject(3, b"{", reason=Reason.JSON_MALFORMED)
+    )
+    result = run("list")
+    heads, *lines = result.stdout.splitlines()
+    assert heads.split() == ["reason", "rules", "waiting", "redriven", "discarded", "first", "last", "example"]
+    assert [line.split()[:3] for line in lines] == [
+        ["contract_broken", "sensor:type", "2"],
+        ["json_malformed", "a:type", "1"],
+    ]
+    assert "Next: ./penstock dlq show 0:" in result.stderr
+    assert "secret-name" not in result.output + run("list", "--json").output
+    assert len(run("list", "--reason", "json_malformed").stdout.splitlines()) == 2
+
+
+def test_list_cuts_what_is_too_long_for_a_table(world):
+    """In JSON the rules are whole."""
+    rules = tuple(f"field{at}:type" for at in range(100))
+    world.kafka.set_aside(reject(1, BAD, rules=rules))
+    assert max(map(len, run("list").stdout.splitlines())) < 200
+    assert msgspec.json.decode(run("list", "--json").stdout)[0]["rules"] == list(rules)
+
+
+def test_list_shows_settled_records_when_asked(world):
+    """By default only those of which some wait."""
+    world.kafka.set_aside(reject(1, GOOD))
+    assert run("redrive").exit_code == 0
+    result = run("list")
+    assert (result.stdout, result.stderr) == (
+        "",
+        "no rejected record waits; of those that did: ./penstock dlq list --all\n",
+    )
+    (group,) = msgspec.json.decode(run("list", "--all", "--json").stdout)
+    assert (group["waiting"], group["redriven"]) == (0, 1)
+    assert run("list", "--json").stdout == "[]\n"
+
+
+def test_show_tells_everything_of_one_record(world):
+    """Facts, key, headers, and the value as JSON that people can read."""
+    world.kafka.set_aside(reject(1, BAD, rules=("sensor:type",), headers=[("h", b"\x1b[2J"), ("n", None)]))
+    result = run("show", "0:0")
+    assert result.exit_code == 0
+    assert '"sensor": "secret-name"' in result.stdout
+    assert "readings/7/0/1" in result.stdout
+    assert "\\x1b[2J" in result.stdout
+    assert "\x1b" not in result.stdout
+    assert "(null)" in result.stdout
+    assert "./penstock dlq redrive --place 0:0 --set FIELD=VALUE" in result.stderr
+    found = msgspec.json.decode(run("show", "0:0", "--json").stdout)
+    assert (found["state"], found["rules"], found["key"]) == ("waiting", ["sensor:type"], "k")
+    assert base64.b64decode(found["value_base64"]) == BAD
+    assert found["headers"][1] == {"name": "n", "value": None, "base64": None}
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (None, "value, 0 bytes:\n(null)"),
+        (b"plain \x07text", "value, 11 bytes:\nplain \\x07text"),
+        (b"\x01\xff", "value, 2 bytes:\n01 ff"),
+        (b"x" * 30_000, "\n... all of it: ./penstock dlq export"),
+        (b'{"a":"\xc2\x9b"}', '{\n  "a": "\\x9b"\n}'),
+    ],
+)
+def test_show_shows_any_value(world, value, shown):
+    """As text, or in hex when it is none; what could steer a terminal is escaped; a long one is cut."""
+    world.kafka.set_aside(reject(1, value, key=b"\xff"))
+    result = run("show", "0:0")
+    assert shown in result.stdout
+    assert "ff" in result.stdout.partition("key")[2]
+
+
+def test_show_needs_no_registry(world):
+    """The bytes of an Avro value are shown when its schema cannot be had."""
+    world.kafka.set_aside(reject(1, pack(AVRO_ID) + b"\x02"))
+    world.registry._error = RegistryUnreachable("away")
+    assert "value, 6 bytes, frame 00 00 00 00 02:\n\\x02\n" in run("show", "0:0").stdout
+
+
+@pytest.mark.parametrize("words", [("show", "0:9"), ("show", "x"), ("redrive", "--place", "0:9")], ids=str)
+def test_a_place_that_does_not_exist_is_wrong_use(world, words):
+    """What exists is told."""
+    world.kafka.set_aside(reject(1, BAD))
+    with pytest.raises(WrongUse):
+        raise run(*words).exception
+
+
+def test_an_export_is_read_by_its_owner_alone(world, tmp_path):
+    """One JSON object a line, with the value as object and as bytes; how many is said."""
+    world.kafka.set_aside(reject(1, BAD), reject(2, b"[1]"), reject(3, None), reject(1, BAD))
+    file = tmp_path / "out.jsonl"
+    file.write_text("before")
+    result = run("export", file)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == f"3 rejected records written to {file}\n"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    lines = [msgspec.json.decode(line) for line in file.read_bytes().splitlines()]
+    assert [line["value"] for line in lines] == [{"sensor": "secret-name", "celsius": 2.5}, None, None]
+    assert [line["value_base64"] for line in lines][1:] == [base64.b64encode(b"[1]").decode(), None]
+    assert {"place", "identity", "reason", "rules", "stage", "message", "time", "state", "key", "headers"} <= lines[
+        0
+    ].keys()
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_an_export_that_fails_leaves_the_file_as_it_was(world, tmp_path):
+    """Half an export is none, and no rest of it stays."""
+    world.kafka.set_aside(reject(1, BAD), reject(2, pack(AVRO_ID) + b"\x02"))
+    world.registry._error = RegistryUnreachable("away")
+    file = tmp_path / "out.jsonl"
+    file.write_text("before")
+    assert isinstance(run("export", file).exception, RegistryUnreachable)
+    assert [one.read_text() for one in tmp_path.iterdir()] == ["before"]
+
+
+def test_an_export_to_stdout_is_lines_alone(world):
+    """What is said goes to stderr. --all has those too that do not wait."""
+    world.kafka.set_aside(reject(1, BAD), reject(2, GOOD))
+    run("redrive")
+    result = run("export", "-")
+    assert [msgspec.json.decode(line)["state"] for line in result.stdout.splitlines()] == ["waiting"]
+    result = run("export", "-", "--all")
+    states = [msgspec.json.decode(line)["state"] for line in result.stdout.splitlines()]
+    assert states == ["waiting", "redriven"]
+
+
+@pytest.mark.parametrize("name", ["", "no/such/file"])
+def test_an_export_needs_a_folder(world, tmp_path, name):
+    """A folder that is not there, or a folder in place of the file, is wrong use."""
+    assert isinstance(run("export", tmp_path / name).exception, WrongUse)
+
+
+def test_redrive_sets_fields(world):
+    """What was sent is counted, what is still broken is told."""
+    world.kafka.set_aside(reject(1, BAD), reject(2, b"{"))
+    result = run("redrive", "--set", "celsius=1.5", "--place", "0:0")
+    assert result.exit_code == 0
+    assert "0:0 still broken: sensor: Expected `int`, got `str`" in result.stdout
+    result = run("redrive", "--set", "celsius=1.5", "--set", "sensor=7", "--place", "0:0", "--json")
+    found = msgspec.json.decode(result.stdout)
+    assert (found["selected"], found["sent"], found["still_broken"], found["in_hand"], found["already"]) == (
+        1,
+        1,
+        0,
+        0,
+        0,
+    )
+    assert world.sent[0].value()[5:] == b'{"sensor":7,"celsius":1.5}'
+
+
+def test_a_dry_run_names_what_would_be_sent(world):
+    """And says that it is one."""
+    world.kafka.set_aside(reject(1, GOOD))
+    result = run("redrive", "--dry-run")
+    assert result.stdout.splitlines()[0].split() == ["records", "dry", "run"]
+    assert "0:0 sent: to readings" in result.stdout
+    assert world.sent == []
+
+
+def test_redrive_takes_an_edited_export(world, tmp_path):
+    """The way round: export, edit, redrive."""
+    world.kafka.set_aside(reject(1, BAD), reject(2, b"{"))
+    file = tmp_path / "out.jsonl"
+    run("export", file)
+    first, second = [msgspec.json.decode(line) for line in file.read_bytes().splitlines()]
+    first["value"]["sensor"] = 3
+    second["value"] = {"sensor": 4, "celsius": 0.5}
+    file.write_bytes(b"\n".join(map(msgspec.json.encode, (first, second))))
+    result = run("redrive", "--edit", file, "--json")
+    assert msgspec.json.decode(result.stdout)["sent"] == 2
+    assert [one.key() for one in world.sent] == [b"3", b"4"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("redrive", "--set", "nope=1"), "sensor, celsius"),
+        (("redrive", "--reason", "nope"), "value_missing"),
+        (("list", "--reason", "nope"), "value_missing"),
+        (("redrive", "--set", "celsius=1", "--edit", __file__), "line 1 of the edit file"),
+        (("discard",), "--all"),
+        (("discard", "--all", "--reason", "json_malformed"), "either"),
+        (("discard", "--all", "--place", "0:0"), "either"),
+    ],
+    ids=str,
+)
+def test_wrong_use_names_what_there_is(world, words, says):
+    """Nothing is done, and the message helps."""
+    world.kafka.set_aside(reject(1, GOOD))
+    failed = run(*words).exception
+    assert isinstance(failed, WrongUse)
+    assert says in f"{failed.message} {failed.hint}"
+    assert world.sent == []
+
+
+def test_fields_and_a_file_together_are_wrong_use(world, tmp_path):
+    """Whatever the file holds."""
+    file = tmp_path / "edit.jsonl"
+    file.touch()
+    with pytest.raises(WrongUse, match="either fields are set, or"):
+        raise run("redrive", "--set", "celsius=1", "--edit", file).exception
+
+
+def test_discard_asks(world):
+    """How many is told; a no leaves everything as it is."""
+    world.kafka.set_aside(reject(1, GOOD), reject(2, BAD))
+    result = run("discard", "--all", said="n\n")
+    assert result.exit_code == 1
+    assert "Discard 2 rejected records of readings" in result.stderr
+    assert not world.table.is_there
+    result = run("discard", "--place", "0:1", "--note", "junk", said="y\n")
+    assert result.exit_code == 0
+    assert [row["note"] for row in world.table.rows.values()] == ["junk"]
+
+
+def test_discard_does_not_ask_when_told(world):
+    """--yes is for scripts; what was redriven before stays so, and is told."""
+    world.kafka.set_aside(reject(1, GOOD), reject(2, BAD))
+    run("redrive")
+    result = run("discard", "--all", "--yes", "--json")
+    found = msgspec.json.decode(result.stdout)
+    assert (found["dry_run"], found["discarded"], found["already"]) == (False, 1, 1)
+    assert "0:0 already: redriven to 0:2" in run("discard", "--all", "--yes").stdout

@@ -1,0 +1,104 @@
+"""A queue of rejected records for tests: Kafka with what was sent to it, and the table of what became of them."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from confluent_kafka import Message
+
+from penstock.broker import dlq, topics
+from penstock.broker.topics import Span
+from penstock.contract.reject import Fault, Reason, Reject
+from tests.unit.fakes import FakeProducer
+
+GENERATION_US = 7
+
+
+def reject(offset: int = 5, value: bytes | None = b"{}", **changes: Any) -> Reject:
+    """A record that was rejected at `offset`."""
+    fault = Fault(changes.pop("reason", Reason.CONTRACT_BROKEN), "is wrong", rules=changes.pop("rules", ("a:type",)))
+    plain = {"fault": fault, "topic": "readings", "partition": 0, "key": b"k", "headers": []}
+    return Reject(**plain | {"offset": offset, "value": value} | changes)
+
+
+class FakeKafka:
+    """Topics of one partition; what the producer was given lies in them. Offsets count over all topics."""
+
+    def __init__(self, producer: FakeProducer | None = None) -> None:
+        self.producer = producer or FakeProducer()
+
+    def use(self, monkeypatch: Any) -> "FakeKafka":
+        """Stand for the broker."""
+        monkeypatch.setattr(topics, "spans", self.spans)
+        monkeypatch.setattr(topics, "records", self.records)
+        monkeypatch.setattr(topics, "ensure_pipeline", lambda *_: None)
+        return self
+
+    def lying(self, topic: str) -> list[Message]:
+        return [one for one in self.producer.sent if one.topic() == topic]
+
+    def spans(self, settings: Any, topic: str) -> list[Span]:
+        return [Span(0, 0, len(self.producer.sent))] if self.lying(topic) else []
+
+    def records(self, settings: Any, topic: str, wanted: list[Span]) -> Iterator[Message]:
+        for span in wanted:
+            yield from (one for one in self.lying(topic) if span.first <= one.offset() < span.end)
+
+    def set_aside(self, *rejects: Reject, topic: str = "readings.dlq") -> list[dlq.Letter]:
+        """The letters of `rejects`, now in the queue."""
+        dlq.set_aside(self.producer, topic, rejects, GENERATION_US)
+        found = [dlq.letter_of(one) for one in self.lying(topic)[-len(rejects) :]]
+        return [one for one in found if one is not None]
+
+
+class FakeSettled:
+    """The table `settled`, its transactions and its clock; what a `FakeSession` answers."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[str, int, str], dict[str, Any]] = {}
+        self.now = datetime(2026, 1, 1)
+        self.is_there = False
+        self.asked: list[str] = []
+
+    def __call__(self, query: str, values: tuple[Any, ...]) -> list[dict[str, Any]]:
+        self.asked.append(query)
+        if "system_schema" in query:
+            return [{"table_name": "settled"}] if self.is_there else []
+        if query.lstrip().startswith("CREATE"):
+            self.is_there = self.is_there or ".settled" in query
+            return []
+        assert self.is_there, "unconfigured table settled"
+        if query.startswith("SELECT"):
+            return [row | {"read_at": self.now} for key, row in self.rows.items() if key[:2] == values]
+        if query.startswith("INSERT"):
+            return self._insert(*values)
+        return self._replace(*values) if "SET state = ?" in query else self._finish(*values)
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    def _insert(self, topic: str, bucket: int, identity: str, *rest: Any) -> list[dict[str, Any]]:
+        key = topic, bucket, identity
+        if key in self.rows:
+            return [{"[applied]": False} | self.rows[key]]
+        names = ("state", "claim", "who", "note", "ends")
+        plain = {"identity": identity, "at": self.now, "new_partition": None, "new_offset": None}
+        self.rows[key] = plain | dict(zip(names, rest, strict=True))
+        return [{"[applied]": True}]
+
+    def _replace(self, state: str, claim: UUID, who: str, note: str, ends: Any, *where: Any) -> list[dict[str, Any]]:
+        changes = {"state": state, "claim": claim, "who": who, "note": note, "ends": ends or None}
+        return self._update(where, changes)
+
+    def _finish(self, partition: int, offset: int, *where: Any) -> list[dict[str, Any]]:
+        return self._update(where, {"state": "redriven", "new_partition": partition, "new_offset": offset})
+
+    def _update(self, where: tuple[Any, ...], changes: dict[str, Any]) -> list[dict[str, Any]]:
+        row = self.rows.get(where[:3])
+        if row is None:
+            return [{"[applied]": False}]
+        if (row["state"], row["claim"]) != ("claimed", where[3]):
+            return [{"[applied]": False, "state": row["state"], "claim": row["claim"]}]
+        row |= changes | {"at": self.now}
+        return [{"[applied]": True}]

@@ -1,0 +1,218 @@
+from dataclasses import replace
+from datetime import UTC, datetime
+from uuid import UUID
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.broker.frame import pack
+from penstock.broker.registry import WriterSchema
+from penstock.contract.reject import Stage
+from penstock.errors import RegistryUnreachable, WrongUse
+from penstock.pipeline import mend
+from penstock.pipeline.mend import Edit, Mender, Mending, Outgoing, StillBroken
+from penstock.pipelines.users import PIPELINE, User
+from penstock.produce.serialize import serializer
+from tests.unit.fakes import AVRO_ID, JSON_ID, FakeSchemas
+from tests.unit.letters import FakeKafka, reject
+from tests.unit.records import READINGS, Everything, Reading
+from tests.unit.strategies import everything
+
+GOOD = b'{"sensor":1,"celsius":2.5}'
+BAD = b'{"sensor":"one","celsius":2.5}'
+
+
+def letter(value, **changes):
+    (one,) = FakeKafka().set_aside(reject(value=value, **changes))
+    return one
+
+
+def entry_letter(value, **changes):
+    """The letter of an entry that the producer refused."""
+    return replace(letter(value, **changes), stage=str(Stage.PRODUCE))
+
+
+def outgoing(one, fields=None, edits=None, pipeline=READINGS):
+    schemas = FakeSchemas.of(pipeline.record)
+    mender = Mender(pipeline, schemas, Mending(fields or {}, edits), serializer(pipeline.record, "json", JSON_ID))
+    return mender.outgoing(one)
+
+
+def test_a_record_that_is_not_changed_is_sent_as_it_is():
+    """Its own bytes and key, when the contract takes them now."""
+    assert outgoing(letter(GOOD, key=None)) == Outgoing(None, GOOD)
+    assert outgoing(letter(pack(JSON_ID) + GOOD)) == Outgoing(b"k", pack(JSON_ID) + GOOD)
+
+
+@pytest.mark.parametrize("value", [BAD, b"", b"{", pack(9) + GOOD, b"\x00"])
+def test_a_record_that_is_not_changed_and_still_broken_is_told_so(value):
+    """It is looked at again, as the stream would: the message is today's."""
+    found = outgoing(letter(value))
+    assert isinstance(found, StillBroken)
+    assert found.message != "is wrong"
+
+
+def test_a_null_value_is_sent_when_its_key_is_an_id():
+    """A tombstone that the stream would take now is one."""
+    assert outgoing(letter(None, key=b"7")) == Outgoing(b"7", None)
+    assert isinstance(outgoing(letter(None, key=b"seven")), StillBroken)
+
+
+def test_a_field_is_set_and_the_record_written_anew():
+    """Key and bytes are the producer's; fields that the record does not have are left out."""
+    found = outgoing(letter(b'{"sensor":"one","celsius":2.5,"more":1}'), {"sensor": 5})
+    assert found == Outgoing(b"5", pack(JSON_ID) + b'{"sensor":5,"celsius":2.5}')
+
+
+def test_setting_a_field_does_not_mend_another():
+    """What is still wrong is told with its rules."""
+    found = outgoing(letter(b'{"sensor":"one"}'), {"sensor": 5})
+    assert found == StillBroken("celsius: is missing", ("celsius:required",))
+
+
+@pytest.mark.parametrize(
+    "value", [None, b"", b"[]", b"{", b'{"sensor":1,"sensor":2}', pack(9) + b"x", b"\x00", b"\xff"]
+)
+def test_a_value_without_fields_cannot_be_set(value):
+    """No object, or one whose names stand twice: the letter's own message says why."""
+    found = outgoing(letter(value), {"sensor": 1, "celsius": 1.0})
+    assert isinstance(found, StillBroken)
+    assert found.rules == ("a:type",)
+    assert "is wrong" in found.message
+
+
+def test_a_frame_that_names_no_known_schema_hides_no_json():
+    """The fields are read although the registry does not know the schema."""
+    assert outgoing(letter(pack(9) + GOOD), {"celsius": 3.0}) == Outgoing(
+        b"1", pack(JSON_ID) + b'{"sensor":1,"celsius":3.0}'
+    )
+
+
+@given(everything())
+def test_an_avro_value_has_fields_too(record):
+    """Read by its own writer's schema, whatever rules it breaks."""
+    schemas = FakeSchemas.of(Everything)
+    value = serializer(Everything, "avro", AVRO_ID)(record)
+    found = mend.value_of(value, schemas)
+    assert found.keys() == set(Everything.__struct_fields__)
+    assert found["text"] == record.text
+    assert mend.value_of(value[:7], schemas) is None
+    assert mend.value_of(value + b"\x00", schemas) is None
+
+
+@pytest.mark.parametrize("schema", ["nonsense", {"type": "record"}, {"type": "no-such"}])
+def test_an_avro_schema_that_cannot_be_read_gives_no_fields(schema):
+    """Nor is it an error of the command."""
+    assert mend.value_of(pack(3) + b"x", FakeSchemas({3: WriterSchema("avro", schema)})) is None
+
+
+def test_a_registry_that_is_away_is_no_broken_record():
+    """It is raised: nothing can be said of the record."""
+    with pytest.raises(RegistryUnreachable):
+        mend.value_of(pack(3) + b"x", FakeSchemas(error=RegistryUnreachable("away")))
+
+
+@given(st.binary(max_size=40))
+def test_no_bytes_are_an_error(value):
+    """Whatever a value is, it has fields or none."""
+    assert isinstance(mend.value_of(value, FakeSchemas.of(Reading)), dict | None)
+
+
+def test_an_entry_that_the_producer_refused_becomes_a_record_first(entry):
+    """Then the fields are set; without any it is judged as it is."""
+    one = entry_letter(msgspec.json.encode(entry | {"email": "nobody"}))
+    found = outgoing(one, {"email": "a@b.se"}, pipeline=PIPELINE)
+    assert isinstance(found, Outgoing)
+    assert found.key == entry["login"]["uuid"].encode()
+    assert msgspec.json.decode(found.value[5:], type=User).email == "a@b.se"
+    assert outgoing(one, pipeline=PIPELINE).rules == ("email:pattern",)
+    whole = outgoing(entry_letter(msgspec.json.encode(entry)), pipeline=PIPELINE)
+    assert isinstance(whole, Outgoing)
+
+
+def test_an_entry_that_makes_no_record_says_what_it_lacks(changed):
+    """The API's own field is named."""
+    found = outgoing(entry_letter(msgspec.json.encode(changed("login"))), {"email": "a@b.se"}, pipeline=PIPELINE)
+    assert "login" in found.message
+
+
+def test_a_record_that_became_too_large_is_not_sent(entry):
+    """The size is that of the bytes that would be sent."""
+    one = letter(BAD)
+    mender = Mender(READINGS, FakeSchemas.of(Reading), Mending({"sensor": 1}), lambda _: b"x" * 1_000_001)
+    assert mender.outgoing(one).rules == (":size",)
+
+
+def test_an_edited_value_takes_the_place_of_the_value():
+    """Also where the value could not be read at all."""
+    edits = {"0:0": Edit(3, "0:0", "x", {"sensor": 4, "celsius": 1.0})}
+    assert outgoing(letter(b"{"), edits=edits) == Outgoing(b"4", pack(JSON_ID) + b'{"sensor":4,"celsius":1.0}')
+    edits = {"0:0": Edit(3, "0:0", "x", None)}
+    assert outgoing(letter(GOOD), edits=edits) == StillBroken("line 3 holds no object as value", ("a:type",))
+
+
+def test_fields_and_edits_are_not_mixed():
+    """Which of the two should count is not for us to say."""
+    with pytest.raises(WrongUse, match="either"):
+        Mending({"sensor": 1}, {})
+
+
+def test_values_get_the_types_of_their_fields():
+    """As the command line has them: text."""
+    texts = ["small=-5", "ratio=2.5", "flag=true", "moment=2020-01-02T03:04:05Z", "text=a=b", "maybe_small=null"]
+    texts.append("id=91c38129-e067-4af8-8705-7d8376747cef")
+    assert mend.assignments(Everything, texts) == {
+        "small": -5,
+        "ratio": 2.5,
+        "flag": True,
+        "moment": datetime(2020, 1, 2, 3, 4, 5, tzinfo=UTC),
+        "text": "a=b",
+        "maybe_small": None,
+        "id": UUID("91c38129-e067-4af8-8705-7d8376747cef"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("nope=1", "fields: sensor, celsius"), ("sensor", "to nothing"), ("sensor=x", "sensor: "), ("sensor=-1", ">= 0")],
+)
+def test_what_cannot_be_set_is_wrong_use(text, says):
+    """An unknown field with those there are; no value; a value that no record could have."""
+    with pytest.raises(WrongUse, match=says):
+        mend.assignments(Reading, [text])
+
+
+def test_an_edit_file_is_read_by_place():
+    """Empty lines do not count; what else a line holds is left alone."""
+    lines = [
+        b'{"place":"0:1","identity":"a","value":{"x":1},"more":2}\n',
+        b"\n",
+        b'{"place":"0:2","identity":"b","value":null}',
+    ]
+    assert mend.edits(lines) == {"0:1": Edit(1, "0:1", "a", {"x": 1}), "0:2": Edit(3, "0:2", "b", None)}
+    assert mend.edits([]) == {}
+
+
+GOOD_LINE = b'{"place":"0:1","identity":"a","value":1}'
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"{",
+        b"[]",
+        b'{"place":"0:1","value":1}',
+        b'{"place":"0:1","identity":"a"}',
+        b'{"place":"nowhere","identity":"a","value":1}',
+        b"\xff",
+        GOOD_LINE,
+        b'{"place":"0:2","identity":"a","value":' + b"[" * 100_000,
+    ],
+    ids=range(8),
+)
+def test_a_line_that_cannot_be_used_is_named(line):
+    """Malformed, incomplete, or of a place that had a line before."""
+    with pytest.raises(WrongUse, match="line 2 of the edit file"):
+        mend.edits([GOOD_LINE, line])

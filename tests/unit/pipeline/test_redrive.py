@@ -1,0 +1,421 @@
+import getpass
+from dataclasses import replace
+from uuid import uuid4
+
+import pytest
+from confluent_kafka import KafkaError
+from structlog.testing import capture_logs
+
+from penstock import pipelines
+from penstock.broker.frame import pack
+from penstock.broker.headers import REDRIVEN
+from penstock.config import read
+from penstock.contract.reject import Reason
+from penstock.errors import DeliveryFailed, RegistryUnreachable, WrongUse
+from penstock.pipeline import redrive as module
+from penstock.pipeline import waiting
+from penstock.pipeline.mend import Edit, Mending
+from penstock.pipeline.redrive import discard, redrive
+from penstock.pipeline.waiting import Selection, grouped
+from penstock.sink import settled
+from penstock.sink.settled import Book, Place, State
+from tests.unit.fakes import JSON_ID, Clock, FakeProducer, FakeRegistry, FakeSession, kafka_error
+from tests.unit.letters import FakeKafka, FakeSettled, reject
+from tests.unit.records import READINGS, Reading
+
+GOOD = b'{"sensor":1,"celsius":2.5}'
+BAD = b'{"sensor":"one","celsius":2.5}'
+TIMEOUT_S = 30
+
+
+class World:
+    """A broker, a registry, and the table of what became of each record."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.kafka = FakeKafka().use(monkeypatch)
+        self.table = FakeSettled()
+        self.session = FakeSession(self.table)
+        self.registry = FakeRegistry()
+        self.monkeypatch = monkeypatch
+
+    def redrive(self, mending=None, *, dry_run=False, **selection):
+        return redrive(read(), self.session, Selection(**selection), mending or Mending(), dry_run=dry_run)
+
+    def discard(self, note="", *, dry_run=False, **selection):
+        return discard(read(), self.session, Selection(**selection), note, dry_run=dry_run)
+
+    def produce_with(self, producer):
+        """The next redrives send with another producer, into the same topics."""
+        producer.sent = self.kafka.producer.sent
+        self.monkeypatch.setattr(module, "producer", lambda _settings: producer)
+
+    @property
+    def sent(self):
+        return self.kafka.lying("readings")
+
+    @property
+    def lines(self):
+        return settled.states(self.session, "lab", "readings")
+
+    def claim(self, letter, ends):
+        """What a command that was interrupted leaves behind."""
+        settled.create_table(self.session, "lab")
+        claim = uuid4()
+        assert Book(self.session, "lab", "readings").claim({letter.identity: None}, claim, "they", ends)
+        return claim
+
+    def send(self, letter):
+        headers = [(REDRIVEN, letter.identity.encode())]
+        self.kafka.producer.produce("readings", letter.value, letter.key, headers, lambda *_: None)
+        return self.sent[-1]
+
+
+@pytest.fixture
+def world(monkeypatch):
+    world = World(monkeypatch)
+    monkeypatch.setattr(pipelines, "of", lambda _settings: READINGS)
+    monkeypatch.setattr(module, "Registry", lambda _settings: world.registry)
+    monkeypatch.setattr(module, "producer", lambda _settings: world.kafka.producer)
+    return world
+
+
+def outcomes(done):
+    return [(one.place, one.outcome) for one in done.records]
+
+
+def test_an_empty_queue_leaves_no_trace(world):
+    """Nothing is sent, no schema is registered, no table is made."""
+    assert world.redrive().selected == world.discard().selected == 0
+    assert (world.kafka.producer.sent, world.registry.registered, world.table.is_there) == ([], [], False)
+
+
+def test_a_record_is_sent_once_however_often_it_lies_in_the_queue(world):
+    """Copies of one record are one; the second redrive knows of the first."""
+    one = reject(value=GOOD, headers=[("h", b"1"), (REDRIVEN, b"before"), ("h", None)])
+    letter, *_ = world.kafka.set_aside(one, one)
+    world.kafka.set_aside(one)
+    first, second = world.redrive(), world.redrive()
+    assert (first.selected, first.sent, first.already) == (1, 1, 0)
+    assert (second.selected, second.sent, second.already) == (1, 0, 1)
+    (message,) = world.sent
+    assert (message.key(), message.value()) == (b"k", GOOD)
+    assert message.headers() == [("h", b"1"), ("h", None), (REDRIVEN, letter.identity.encode())]
+    line = world.lines[letter.identity]
+    assert (line.state, line.place) == (State.REDRIVEN, Place(0, message.offset()))
+    assert f"redriven to {line.place} by {line.who} at 2026-01-01T00:00:00Z" in second.records[0].message
+
+
+def test_a_mended_record_is_what_the_producer_would_send(world):
+    """Its schema is registered under the topic's subject, and its key is its id."""
+    world.kafka.set_aside(reject(value=BAD))
+    assert world.redrive(Mending({"sensor": 4})).sent == 1
+    (message,) = world.sent
+    assert (message.key(), message.value()) == (b"4", pack(JSON_ID) + b'{"sensor":4,"celsius":2.5}')
+    assert world.registry.registered == [("readings-value", Reading, "json")]
+
+
+def test_what_is_still_broken_waits_on(world):
+    """It is told with its rules, and neither sent nor claimed."""
+    world.kafka.set_aside(reject(1, BAD), reject(2, b"{"), reject(3, GOOD))
+    done = world.redrive()
+    assert (done.sent, done.still_broken) == (1, 2)
+    assert [one.rules for one in done.records[:2]] == [("sensor:type",), ()]
+    assert len(world.lines) == len(world.sent) == 1
+
+
+def test_a_dry_run_tells_and_changes_nothing(world):
+    """What would be sent, and what is still broken: no send, no claim, no table, no schema."""
+    letters = world.kafka.set_aside(reject(1, b'{"sensor":4}'), reject(2, b"{"))
+    done = world.redrive(Mending({"celsius": 4.0}), dry_run=True)
+    assert (done.dry_run, done.sent, done.still_broken) == (True, 1, 1)
+    assert outcomes(done) == [(letters[1].place, "still_broken"), (letters[0].place, "sent")]
+    assert (world.sent, world.registry.registered, world.table.is_there) == ([], [], False)
+
+
+def test_a_claim_of_a_moment_ago_is_left_alone(world):
+    """Another command is sending it, or was killed: who and when are told."""
+    (letter,) = world.kafka.set_aside(reject(value=GOOD))
+    world.claim(letter, {0: 1})
+    world.table.pass_time(2 * TIMEOUT_S - 1)
+    done, given_up = world.redrive(), world.discard()
+    assert (done.in_hand, done.sent, given_up.in_hand, given_up.discarded) == (1, 0, 1, 0)
+    assert "by they" in done.records[0].message
+    assert world.sent == []
+
+
+def test_what_a_killed_command_had_sent_is_found_and_not_sent_again(world):
+    """The header says so; the line gets the place that was found."""
+    (letter,) = world.kafka.set_aside(reject(value=GOOD))
+    world.claim(letter, {0: 1})
+    message = world.send(letter)
+    world.table.pass_time(2 * TIMEOUT_S)
+    dry = world.redrive(dry_run=True)
+    assert (dry.already, world.lines[letter.identity].state) == (1, State.CLAIMED)
+    done = world.redrive()
+    assert (done.already, done.sent, len(world.sent)) == (1, 0, 1)
+    assert world.lines[letter.identity].place == Place(0, message.offset())
+
+
+def test_what_a_killed_command_had_not_sent_is_sent(world):
+    """The claim is taken over; a record with the same header before the claim's ends is not its own."""
+    (letter,) = world.kafka.set_aside(reject(value=GOOD))
+    world.send(letter)
+    world.claim(letter, {0: 2})
+    world.table.pass_time(2 * TIMEOUT_S)
+    assert world.redrive().sent == 1
+    assert len(world.sent) == 2
+    assert world.lines[letter.identity].place == Place(0, world.sent[-1].offset())
+
+
+@pytest.mark.parametrize("ends", [{}, {0: 99}])
+def test_all_of_the_topic_is_looked_through_when_the_claim_cannot_say_from_where(world, ends):
+    """A partition that is newer than the claim, or a topic that was made anew."""
+    (letter,) = world.kafka.set_aside(reject(value=GOOD))
+    world.claim(letter, ends)
+    world.send(letter)
+    world.table.pass_time(2 * TIMEOUT_S)
+    assert (world.redrive().already, len(world.sent)) == (1, 1)
+
+
+def test_what_a_killed_command_had_sent_cannot_be_discarded(world):
+    """It is redriven; one that was not sent is discarded."""
+    sent, unsent = world.kafka.set_aside(reject(1, GOOD), reject(2, GOOD))
+    world.claim(sent, {0: 0})
+    world.claim(unsent, {0: 0})
+    world.send(sent)
+    world.table.pass_time(2 * TIMEOUT_S)
+    done = world.discard("no use")
+    assert (done.already, done.discarded) == (1, 1)
+    assert {name: line.state for name, line in world.lines.items()} == {
+        sent.identity: State.REDRIVEN,
+        unsent.identity: State.DISCARDED,
+    }
+
+
+@pytest.mark.parametrize("command", ["redrive", "discard"])
+def test_of_two_commands_at_once_one_has_its_way(world, monkeypatch, command):
+    """What the other one claimed after this one looked is left to it."""
+    (letter,) = world.kafka.set_aside(reject(value=GOOD))
+    settled.create_table(world.session, "lab")
+    before = settled.states(world.session, "lab", "readings")
+    world.claim(letter, {})
+    monkeypatch.setattr(settled, "states", lambda *_: before)
+    done = getattr(world, command)()
+    assert (done.in_hand, world.sent) == (1, [])
+
+
+def test_a_record_that_is_not_acknowledged_stays_claimed(world):
+    """The others are marked; the error says how many, and when to try again; then it is sent, if it was not."""
+    letters = world.kafka.set_aside(*(reject(offset, GOOD) for offset in range(3)))
+    world.produce_with(FakeProducer(fails=lambda one: one.offset() == 4))
+    with pytest.raises(
+        DeliveryFailed, match=r"readings: 1 records were claimed and not acknowledged: .*timed out"
+    ) as e:
+        world.redrive()
+    assert "in 60 s ./penstock dlq redrive" in e.value.hint
+    states = [world.lines[one.identity].state for one in letters]
+    assert sorted(states) == [State.CLAIMED, State.REDRIVEN, State.REDRIVEN]
+
+
+def test_a_record_without_any_report_stays_claimed(world):
+    """No answer within the time is no acknowledgement."""
+    world.kafka.set_aside(reject(value=GOOD))
+    world.produce_with(FakeProducer(held=1))
+    with pytest.raises(DeliveryFailed, match="no answer"):
+        world.redrive()
+    assert [line.state for line in world.lines.values()] == [State.CLAIMED]
+
+
+def test_a_producer_that_refuses_leaves_the_claim(world):
+    """An error at the call is a failed delivery."""
+    world.kafka.set_aside(reject(value=GOOD))
+    world.produce_with(FakeProducer(refuses=kafka_error(KafkaError.MSG_SIZE_TOO_LARGE)))
+    with pytest.raises(DeliveryFailed):
+        world.redrive()
+    assert [line.state for line in world.lines.values()] == [State.CLAIMED]
+
+
+def test_a_command_that_slept_after_its_claim_sends_nothing(world, monkeypatch):
+    """Its claim may have been taken over by then."""
+    clock = Clock()
+    monkeypatch.setattr("time.monotonic", clock.monotonic)
+    world.kafka.set_aside(reject(value=GOOD))
+    claim = Book.claim
+
+    def slow(*arguments):
+        clock.sleep(TIMEOUT_S + 1)
+        return claim(*arguments)
+
+    monkeypatch.setattr(Book, "claim", slow)
+    with pytest.raises(DeliveryFailed, match="took too long"):
+        world.redrive()
+    assert world.sent == []
+
+
+def test_a_registry_that_is_away_sends_and_claims_nothing(world):
+    """That a schema cannot be looked up does not make a record broken."""
+    world.registry = FakeRegistry()
+    world.registry._error = RegistryUnreachable("away")
+    world.kafka.set_aside(reject(value=pack(9) + GOOD))
+    with pytest.raises(RegistryUnreachable):
+        world.redrive()
+    assert (world.sent, world.lines) == ([], {})
+
+
+def test_records_are_worked_off_in_chunks(world, monkeypatch):
+    """More than a chunk holds, in letters or in bytes: all are sent, those of a chunk in one go."""
+    monkeypatch.setattr(waiting, "_CHUNK_BYTES", 5 * len(GOOD))
+    world.kafka.set_aside(*(reject(offset, GOOD) for offset in range(12)))
+    with capture_logs() as logs:
+        assert world.redrive().sent == 12
+    assert [one["records"] for one in logs if one["event"] == "records_redriven"] == [5, 5, 2]
+
+
+def test_a_limit_counts_what_is_sent(world):
+    """What is still broken or settled does not use it up, and the next redrive goes on behind it."""
+    world.kafka.set_aside(*(reject(offset, BAD if offset % 2 else GOOD) for offset in range(9)))
+    first = world.redrive(limit=2)
+    assert (first.sent, len(world.sent)) == (2, 2)
+    assert [world.redrive(limit=2).sent for _ in range(3)] == [2, 1, 0]
+
+
+def test_only_the_first_hundred_of_an_outcome_are_named(world):
+    """All are counted."""
+    world.kafka.set_aside(*(reject(offset, GOOD) for offset in range(120)), reject(200, BAD))
+    done = world.redrive(dry_run=True)
+    assert (done.sent, done.still_broken, len(done.records)) == (120, 1, 101)
+
+
+def test_records_are_selected_by_what_is_wrong_with_them(world):
+    """Reason, rule, run, place: all that is given has to be true."""
+    world.kafka.set_aside(
+        reject(1, GOOD, rules=("email:pattern", "a:type")),
+        reject(2, GOOD, rules=("email:type",), headers=[("penstock.run", b"r1")]),
+        reject(3, GOOD, rules=(), reason=Reason.JSON_MALFORMED),
+    )
+
+    def selects(**selection):
+        return [int(one.place.partition(":")[2]) for one in world.redrive(dry_run=True, **selection).records]
+
+    assert selects() == [0, 1, 2]
+    assert selects(reasons=frozenset({"json_malformed"})) == [2]
+    assert selects(reasons=frozenset({"json_malformed", "contract_broken"})) == [0, 1, 2]
+    assert selects(rule="email:") == [0, 1]
+    assert selects(rule="email:pattern") == [0]
+    assert selects(run="r1") == [1]
+    assert selects(rule="a:", run="r1") == []
+    assert selects(places=frozenset({"0:2", "0:0"})) == [0, 2]
+
+
+def test_a_reason_that_does_not_exist_is_wrong_use():
+    """The error names those that do."""
+    with pytest.raises(WrongUse, match=r"no reason is called nope; reasons: value_missing, .*value_too_large"):
+        Selection(frozenset({"nope"}))
+
+
+def test_a_place_where_nothing_lies_is_wrong_use(world):
+    """Nothing is sent, not even what lies at the other places."""
+    world.kafka.set_aside(reject(value=GOOD))
+    with pytest.raises(WrongUse, match=r"at 0:7; readings.dlq holds 0:0 to 0"):
+        world.redrive(places=frozenset({"0:0", "0:7"}))
+    assert world.sent == []
+
+
+def test_a_copy_may_be_named_by_its_own_place(world):
+    """It is the same record: sent once, however it is called."""
+    one = reject(value=GOOD)
+    world.kafka.set_aside(one, one)
+    assert world.redrive(places=frozenset({"0:1"})).sent == 1
+    assert world.redrive(places=frozenset({"0:0", "0:1"})).already == 1
+
+
+def test_an_edit_file_selects_its_own_places(world):
+    """Others are left alone; an empty one selects nothing."""
+    letters = world.kafka.set_aside(reject(1, BAD), reject(2, GOOD))
+    assert world.redrive(Mending(edits={})).selected == 0
+    edit = Edit(1, letters[0].place, letters[0].identity, {"sensor": 3, "celsius": 1.0})
+    done = world.redrive(Mending(edits={edit.place: edit}))
+    assert (done.selected, done.sent) == (1, 1)
+    assert world.sent[0].key() == b"3"
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"identity": "another"}, r"line 4 of the edit file: the record at 0:0 is readings/"),
+        ({"place": "0:9"}, "line 4"),
+    ],
+)
+def test_an_edit_of_another_record_is_wrong_use(world, changes, says):
+    """Place and identity must both fit, or nothing is sent."""
+    (letter,) = world.kafka.set_aside(reject(value=BAD))
+    edit = Edit(4, letter.place, letter.identity, {"sensor": 3, "celsius": 1.0})._replace(**changes)
+    with pytest.raises(WrongUse, match=says):
+        world.redrive(Mending(edits={edit.place: edit}))
+    assert world.sent == []
+
+
+def test_the_key_is_set_for_one_record_at_a_time(world):
+    """Many records with one id would end as one row."""
+    world.kafka.set_aside(reject(1, BAD), reject(2, BAD))
+    with pytest.raises(WrongUse, match="one at a time"):
+        world.redrive(Mending({"sensor": 1}))
+    assert world.redrive(Mending({"sensor": 1}), places=frozenset({"0:1"})).sent == 1
+
+
+def test_a_discard_keeps_who_when_and_why_and_writes_a_line(world, monkeypatch):
+    """The line and the log say the same; the record is never sent, and not discarded twice."""
+    monkeypatch.setattr(getpass, "getuser", lambda: "ada")
+    (letter,) = world.kafka.set_aside(reject(value=GOOD))
+    with capture_logs() as logs:
+        assert world.discard("a test", dry_run=True).discarded == 1
+        assert (logs, world.table.is_there) == ([], False)
+        assert world.discard("a test").discarded == 1
+    (line,) = logs
+    assert (line["event"], line["identity"], line["who"], line["note"]) == (
+        "record_discarded",
+        letter.identity,
+        "ada",
+        "a test",
+    )
+    done = world.redrive()
+    assert (done.already, done.sent) == (1, 0)
+    assert done.records[0].message == "discarded by ada at 2026-01-01T00:00:00Z: a test"
+    assert (world.discard().already, world.sent) == (1, [])
+
+
+def test_a_redriven_record_is_not_discarded(world):
+    """It is in the topic."""
+    world.kafka.set_aside(reject(value=GOOD))
+    world.redrive()
+    done = world.discard()
+    assert (done.already, done.discarded) == (1, 0)
+    assert [line.state for line in world.lines.values()] == [State.REDRIVEN]
+
+
+@pytest.mark.parametrize("error", [KeyError("uid"), OSError("no user")])
+def test_a_user_without_a_name_is_unknown(monkeypatch, error):
+    """A container may have none."""
+
+    def nobody():
+        raise error
+
+    monkeypatch.setattr(getpass, "getuser", nobody)
+    assert module.whoami() == "unknown"
+
+
+def test_groups_are_of_one_reason_and_its_rules(world):
+    """Those of which most wait come first; times and an example that waits, if one does."""
+    letters = world.kafka.set_aside(
+        reject(1, reason=Reason.JSON_MALFORMED, rules=()), reject(2), reject(3), reject(4, rules=("b:type",))
+    )
+    world.discard(places=frozenset({letters[1].place}))
+    world.discard(places=frozenset({letters[3].place}))
+    dated = [replace(one, time=one.time.replace(year=2020 + at)) for at, one in enumerate(letters)]
+    groups = grouped(dated, world.lines)
+    assert [(one.reason, one.rules, one.waiting, one.redriven, one.discarded, one.place) for one in groups] == [
+        ("contract_broken", ("a:type",), 1, 0, 1, letters[2].place),
+        ("json_malformed", (), 1, 0, 0, letters[0].place),
+        ("contract_broken", ("b:type",), 0, 0, 1, letters[3].place),
+    ]
+    assert (groups[0].first.year, groups[0].last.year) == (2021, 2022)
