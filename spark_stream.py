@@ -49,7 +49,7 @@ def main() -> None:
     create_keyspace(session)
     create_table(session)
     with create_spark_connection() as spark:
-        job.run(connect_to_kafka(spark), session, settings())
+        job.run(spark, connect_to_kafka, session, settings())
 
 
 if __name__ == "__main__":

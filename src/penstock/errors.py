@@ -16,6 +16,8 @@
     ├── StoreFailed               Cassandra did not acknowledge every row
     ├── RunFailed                 a DAG run ended otherwise than in success
     ├── NotBalanced               records are missing
+    ├── CheckpointRefused         the Spark job would skip records if it went on from its checkpoint
+    ├── JobRunning                another job owns the checkpoint
     └── StackError                the local stack
         ├── InstallFailed
         ├── PortTaken
@@ -121,6 +123,14 @@ class RunFailed(PenstockError):
 
 class NotBalanced(PenstockError):
     """Records are missing."""
+
+
+class CheckpointRefused(PenstockError):
+    """The Spark job would skip records if it went on from its checkpoint."""
+
+
+class JobRunning(PenstockError):
+    """Another job owns the checkpoint."""
 
 
 class StackError(PenstockError):

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from penstock.stack import catalog, site
 from tests.conftest import ROOT, Stack
 
 
@@ -31,6 +32,38 @@ def test_a_service_that_stays_away_ends_the_job_with_its_name(
     assert f"{service}: not ready after 2 s" in message
     assert str(free_port) in message
     assert "Traceback" not in done.stderr
+
+
+def test_a_second_job_on_the_checkpoint_is_refused(stack: Stack, free_port: int) -> None:
+    """It waits for the lease to end, names the process that has it, exits with 1, and the first one goes on."""
+    first = stack.json("status", "spark-job")[0]["pid"]
+    service = catalog.services(site.read(stack.settings))["spark-job"]
+    done = subprocess.run(
+        [sys.executable, "spark_stream.py"],
+        env=os.environ | dict(service.env) | {"PENSTOCK_SPARK_JOB_UI_PORT": str(free_port)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    message = done.stderr[done.stderr.index("spark_stream: ") :]
+    assert f"another job owns the checkpoint {stack.settings.checkpoint}" in message
+    assert f"process {first} on " in message
+    assert "./penstock status spark-job" in message
+    assert "Traceback" not in done.stderr
+    assert stack.json("status", "spark-job")[0]["pid"] == first
+
+
+def test_a_checkpoint_is_not_reset_under_a_running_job(stack: Stack) -> None:
+    """Exit 1, and the checkpoint is where it was."""
+    before = stack.json("checkpoint", "show")
+    refused = stack.cli("checkpoint", "reset", "--to", "latest", "--yes")
+    assert refused.returncode == 1
+    assert "another job owns the checkpoint" in refused.stderr
+    after = stack.json("checkpoint", "show")
+    assert (after["folder"], after["begun"], after["misfits"]) == (before["folder"], True, [])
 
 
 def test_cqlsh_opens_on_the_keyspace(stack: Stack) -> None:

@@ -43,7 +43,8 @@ def test_keyspace_and_tables_are_made():
     made = [query.split("(")[0].strip() for query, _ in session.executed]
     assert made[0].startswith("CREATE KEYSPACE IF NOT EXISTS spark_streams ")
     assert made[1:] == [
-        f"CREATE TABLE IF NOT EXISTS spark_streams.{name}" for name in ("created_users", "ledger", "generations")
+        f"CREATE TABLE IF NOT EXISTS spark_streams.{name}"
+        for name in ("created_users", "ledger", "generations", "leases")
     ]
 
 
@@ -77,10 +78,10 @@ def test_the_job_waits_then_makes_then_streams(monkeypatch):
     monkeypatch.setattr(spark_stream, "create_spark_connection", lambda: nullcontext("spark"))
     monkeypatch.setattr(spark_stream, "create_cassandra_connection", lambda: done.append("connect") or "session")
     monkeypatch.setattr(spark_stream.job, "wait_for_services", lambda _settings: done.append("wait"))
-    monkeypatch.setattr(spark_stream.job, "run", lambda records, session, _settings: done.append(("run", session)))
+    monkeypatch.setattr(spark_stream.job, "run", lambda spark, _read, session, _settings: done.append((spark, session)))
     spark_stream.main()
     assert done[:4] == ["wait", "connect", "create_keyspace", "create_table"]
-    assert done[-1] == ("run", "session")
+    assert done[-1] == ("spark", "session")
 
 
 def test_services_that_stay_away_end_the_job(monkeypatch):

@@ -7,21 +7,25 @@ start, from the checkpoint.
 import signal
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 
 from cassandra.cluster import Session
 from pyspark.errors import StreamingQueryException
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming import StreamingQuery
 
 from penstock import pipelines
 from penstock.broker import topics
 from penstock.config import Settings
+from penstock.errors import JobRunning, PenstockError, Unreachable
 from penstock.log import get_logger
 from penstock.pipeline.stream import Plan, plan, store, warm_up
+from penstock.pipelines import Pipeline
+from penstock.process.checkpoint import Checkpoint, check_fits, checkpoint_of
 from penstock.process.session import raw_records
 from penstock.retry import wait_until
-from penstock.sink import cassandra, ledger
+from penstock.sink import cassandra, lease, ledger
 
 log = get_logger(__name__)
 
@@ -43,13 +47,21 @@ def wait_for_services(settings: Settings) -> None:
 
 
 class Keeper:
-    """Carries out each micro-batch and writes its ledger lines; lets a batch in hand finish before a stop."""
+    """Carries out each micro-batch and writes its ledger lines; lets a batch in hand finish before a stop.
 
-    def __init__(self, plan: Plan, book: ledger.Ledger) -> None:
+    `confirm` is asked before each batch, and raises when this job may not begin another one.
+    """
+
+    def __init__(
+        self, plan: Plan, book: ledger.Ledger, stopping: threading.Event, confirm: Callable[[], None] = lambda: None
+    ) -> None:
         self._plan = plan
         self._book = book
+        self._confirm = confirm
         self._working = threading.Lock()
-        self.stopping = threading.Event()
+        self.stopping = stopping
+        self.mends = 0
+        """How often the checkpoint was mended: a batch that is planned anew may lie across lines of the ledger."""
         self.batches = 0
 
     def keep(self, raw: DataFrame, batch_id: int) -> None:
@@ -57,11 +69,17 @@ class Keeper:
         with self._working:
             if self.stopping.is_set():
                 raise InterruptedError(f"batch {batch_id} was not begun: the job is stopping")
+            self._confirm()
             tallies = store(raw, self._plan)
-            self._book.write(_query_id(raw), batch_id, tallies)
+            self._book.write(self._job(raw), batch_id, tallies)
             self.batches += 1
         for one in tallies:
             log.info("batch_stored", batch=batch_id, **one._asdict())
+
+    def _job(self, raw: DataFrame) -> str:
+        """The id of the streaming query, which stays the same as long as the checkpoint does, and its mends."""
+        query_id = raw.sparkSession.sparkContext.getLocalProperty("sql.streaming.queryId") or "unknown"
+        return f"{query_id}+{self.mends}" if self.mends else query_id
 
     def wait_idle(self) -> None:
         """Return once no batch is in hand."""
@@ -69,50 +87,88 @@ class Keeper:
             return
 
 
-def _query_id(raw: DataFrame) -> str:
-    """The id of the streaming query: it stays the same as long as the checkpoint does."""
-    return raw.sparkSession.sparkContext.getLocalProperty("sql.streaming.queryId") or "unknown"
-
-
 def create_tables(session: Session, settings: Settings) -> None:
-    """Make the pipeline's table and the ledger when they are not there."""
+    """Make the pipeline's table, the ledger and the leases when they are not there."""
     pipeline = pipelines.of(settings)
+    keyspace = cassandra.keyspace_of(settings, pipeline)
     cassandra.create_table(session, settings, pipeline)
-    ledger.create_tables(session, cassandra.keyspace_of(settings, pipeline))
+    ledger.create_tables(session, keyspace)
+    lease.create_table(session, keyspace)
 
 
-def run(records: DataFrame, session: Session, settings: Settings) -> None:
-    """Stream Kafka's `records` into the table until SIGTERM or SIGINT, then let the batch in hand finish and stop.
+def check_table(session: Session, settings: Settings, pipeline: Pipeline) -> None:
+    """Return when the pipeline's table has every column that a row needs. Raises `PenstockError` that names them."""
+    lacking = cassandra.lacking(session, settings, pipeline)
+    if lacking:
+        raise PenstockError(
+            f"the table {cassandra.keyspace_of(settings, pipeline)}.{pipeline.table} lacks, or has with another type: "
+            + ", ".join(lacking),
+            hint="./penstock schema plan, ./penstock schema apply",
+        )
+
+
+def run(spark: SparkSession, read: Callable[[SparkSession], DataFrame], session: Session, settings: Settings) -> None:
+    """Stream Kafka's records into the table until SIGTERM or SIGINT, then let the batch in hand finish and stop.
+
+    `read` gives the stream; it is called once the checkpoint, which may say where it begins, belongs to this job.
 
     A batch that fails is done again, with back-off. Raises Spark's `StreamingQueryException` when that did not help
-    `_FAILURES` times in a row; the next start of the job does the batch again.
+    `_FAILURES` times in a row; the next start of the job does the batch again. Raises `JobRunning` when another job
+    owns the checkpoint, and `CheckpointRefused` when going on from it would skip records.
     """
     pipeline = pipelines.of(settings)
     keyspace = cassandra.keyspace_of(settings, pipeline)
-    epoch_us = ledger.begin_generation(session, keyspace, pipeline.topic, topics.topic_id(settings, pipeline.topic))
-    how = plan(settings, epoch_us)
-    keeper = Keeper(how, ledger.Ledger(session, keyspace, pipeline.topic, epoch_us))
-    _stop_on_signal(keeper.stopping)
-    warm_up(records.sparkSession, how)
+    check_table(session, settings, pipeline)
+    checkpoint = checkpoint_of(settings, pipeline.topic, spark)
+    stopping = threading.Event()
+    ours = lease.Lease(session, keyspace, checkpoint.folder, on_lost=stopping.set)
+    with lease.held(ours):
+        topic_id = make_fit(checkpoint, settings)
+        epoch_us = ledger.begin_generation(session, keyspace, pipeline.topic, topic_id)
+        how = plan(settings, epoch_us)
+        book = ledger.Ledger(session, keyspace, pipeline.topic, epoch_us)
+        keeper = Keeper(how, book, stopping, ours.confirm)
+        _stop_on_signal(stopping)
+        warm_up(spark, how)
+        _stream(read(spark), settings, checkpoint, keeper)
+    ours.check_kept()
+    log.info("stopped", batches=keeper.batches)
+
+
+def make_fit(checkpoint: Checkpoint, settings: Settings) -> str:
+    """The id of the topic, once the checkpoint's torn end is mended and nothing would be skipped in going on from it.
+
+    Raises `CheckpointRefused`.
+    """
+    checkpoint.mend()
+    topic_id = topics.topic_id(settings, checkpoint.topic)
+    check_fits(checkpoint, topics.spans(settings, checkpoint.topic), topic_id)
+    checkpoint.remember(topic_id)
+    return topic_id
+
+
+def _stream(records: DataFrame, settings: Settings, checkpoint: Checkpoint, keeper: Keeper) -> None:
+    """Run the query, and again with back-off when it fails, until the job is stopping."""
     failures = 0
     while not keeper.stopping.is_set():
-        kept = keeper.batches
+        kept, keeper.mends = keeper.batches, checkpoint.mends()
         try:
-            _follow(_start(raw_records(records), settings, pipeline.topic, keeper), keeper)
-        except StreamingQueryException as error:
+            if failures:
+                make_fit(checkpoint, settings)
+            _follow(_start(raw_records(records), settings, checkpoint, keeper), keeper)
+        except (StreamingQueryException, Unreachable) as error:
             failures = 1 if keeper.batches > kept else failures + 1
             if failures == _FAILURES:
                 raise
             log.exception("query_failed", failures=failures, error=str(error).partition("\n")[0])
             keeper.stopping.wait(min(2.0**failures, 30.0))
-    log.info("stopped", batches=keeper.batches)
 
 
-def _start(records: DataFrame, settings: Settings, topic: str, keeper: Keeper) -> StreamingQuery:
-    log.info("streaming", topic=topic, checkpoint=settings.checkpoint)
+def _start(records: DataFrame, settings: Settings, checkpoint: Checkpoint, keeper: Keeper) -> StreamingQuery:
+    log.info("streaming", topic=checkpoint.topic, checkpoint=checkpoint.folder)
     return (
-        records.writeStream.queryName(topic)
-        .option("checkpointLocation", f"{settings.checkpoint}/{topic}")
+        records.writeStream.queryName(checkpoint.topic)
+        .option("checkpointLocation", checkpoint.url)
         .trigger(processingTime=f"{settings.spark_trigger_ms} milliseconds")
         .foreachBatch(keeper.keep)
         .start()
@@ -138,8 +194,8 @@ def _follow(query: StreamingQuery, keeper: Keeper) -> None:
         query.stop()
         query.awaitTermination()
     except StreamingQueryException as error:
-        refused_to_begin = keeper.stopping.is_set() and InterruptedError.__name__ in str(error)
-        if not refused_to_begin:
+        refused = any(kind.__name__ in str(error) for kind in (InterruptedError, JobRunning))
+        if not (keeper.stopping.is_set() and refused):
             raise
 
 

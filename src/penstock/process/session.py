@@ -1,11 +1,15 @@
 """The Spark session, and the stream of raw Kafka records."""
 
+import json
 import os
 import sys
 
 from pyspark.sql import DataFrame, SparkSession
 
+from penstock.broker import topics
+from penstock.broker.topics import Span
 from penstock.config import LOOPBACK, Settings
+from penstock.process.checkpoint import Offsets, checkpoint_of
 
 RAW_COLUMNS = (
     "key",
@@ -16,6 +20,9 @@ RAW_COLUMNS = (
     "headers",
 )
 """A raw record as `decode_batches` reads it."""
+
+_BEGINNING = -2
+"""What Spark's Kafka source takes for the first offset that a partition holds."""
 
 
 def spark_session(settings: Settings, name: str) -> SparkSession:
@@ -46,14 +53,37 @@ def session_settings(settings: Settings) -> dict[str, str]:
 
 
 def kafka_stream(spark: SparkSession, settings: Settings, topic: str) -> DataFrame:
-    """The topic from its beginning as a stream of Kafka's columns; at most `spark_batch_records` a micro-batch.
+    """The topic as a stream of Kafka's columns; at most `spark_batch_records` a micro-batch.
 
-    A checkpoint that Kafka no longer has the records for fails the stream: nothing is skipped in silence.
+    Without a checkpoint it starts where `penstock checkpoint reset` said, else at the topic's beginning. A checkpoint
+    that Kafka no longer has the records for fails the stream: nothing is skipped in silence.
     """
+    options = kafka_options(settings)
+    start = checkpoint_of(settings, topic, spark).origin().start
+    if start is not None:
+        partitions = [span.partition for span in topics.spans(settings, topic)]
+        options["startingOffsets"] = starting_offsets(topic, start, partitions)
     reader = spark.readStream.format("kafka").option("subscribe", topic)
-    for key, value in kafka_options(settings).items():
+    for key, value in options.items():
         reader = reader.option(key, value)
     return reader.load()
+
+
+def kafka_stretch(spark: SparkSession, settings: Settings, topic: str, spans: list[Span]) -> DataFrame:
+    """The topic's records in `spans` as a DataFrame of Kafka's columns, to be read once."""
+    options = {name: value for name, value in kafka_options(settings).items() if name != "maxOffsetsPerTrigger"}
+    options["assign"] = json.dumps({topic: [span.partition for span in spans]})
+    options["startingOffsets"] = json.dumps({topic: {str(span.partition): span.first for span in spans}})
+    options["endingOffsets"] = json.dumps({topic: {str(span.partition): span.end for span in spans}})
+    reader = spark.read.format("kafka")
+    for key, value in options.items():
+        reader = reader.option(key, value)
+    return reader.load()
+
+
+def starting_offsets(topic: str, start: Offsets, partitions: list[int]) -> str:
+    """Spark's `startingOffsets`, which names every partition; one that was added later is read from its beginning."""
+    return json.dumps({topic: {str(one): start.get(one, _BEGINNING) for one in partitions}})
 
 
 def kafka_options(settings: Settings) -> dict[str, str]:

@@ -1,18 +1,41 @@
 import os
+import re
 import signal
 import threading
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
 from pyspark.errors import StreamingQueryException
 
+from penstock.broker.topics import Span
 from penstock.config import read
 from penstock.contract.batch import Tally
-from penstock.errors import CassandraUnreachable, KafkaUnreachable, StoreFailed
+from penstock.errors import (
+    CassandraUnreachable,
+    CheckpointRefused,
+    JobRunning,
+    KafkaUnreachable,
+    PenstockError,
+    StoreFailed,
+)
 from penstock.pipeline import job
 from penstock.pipeline.job import Keeper
+from penstock.process.checkpoint import checkpoint_of
+from tests.unit.fakes import FakeSession
 
-ONE = Tally(0, 0, 4, 5, 5, 0, 0, 1)
+ONE = Tally(
+    partition=0,
+    first_offset=0,
+    last_offset=4,
+    records=5,
+    stored=5,
+    deleted=0,
+    rejected=0,
+    filtered=0,
+    stored_at_ms=1,
+    nulls={},
+)
 
 
 class FakeBook:
@@ -72,7 +95,7 @@ def stored(monkeypatch):
 def test_a_batch_is_in_the_ledger_once_it_is_stored(stored):
     """After a batch its lines are written, under the id of the query, which outlives the process."""
     book = FakeBook()
-    keeper = Keeper(None, book)
+    keeper = Keeper(None, book, threading.Event())
     keeper.keep(raw_of("query-1"), 7)
     keeper.keep(raw_of(None), 8)
     assert book.written == [("query-1", 7, [ONE]), ("unknown", 8, [ONE])]
@@ -82,7 +105,7 @@ def test_a_batch_is_in_the_ledger_once_it_is_stored(stored):
 def test_a_batch_that_fails_is_not_in_the_ledger(stored):
     """An error comes out, nothing is written, and the next batch can be kept."""
     book = FakeBook()
-    keeper = Keeper(None, book)
+    keeper = Keeper(None, book, threading.Event())
 
     def fail():
         raise StoreFailed("no")
@@ -97,10 +120,21 @@ def test_a_batch_that_fails_is_not_in_the_ledger(stored):
 
 def test_no_batch_begins_once_the_job_is_stopping(stored):
     """A batch that comes after the stop is refused before anything of it is done."""
-    keeper = Keeper(None, FakeBook())
+    keeper = Keeper(None, FakeBook(), threading.Event())
     keeper.stopping.set()
     with pytest.raises(InterruptedError, match="batch 7 was not begun"):
         keeper.keep(raw_of("q"), 7)
+    assert stored.calls == 0
+
+
+def test_no_batch_begins_without_the_lease(stored):
+    """Another job's checkpoint is left alone: the error comes out before anything of the batch is done."""
+
+    def confirm():
+        raise JobRunning("another job")
+
+    with pytest.raises(JobRunning):
+        Keeper(None, FakeBook(), threading.Event(), confirm).keep(raw_of("q"), 7)
     assert stored.calls == 0
 
 
@@ -109,7 +143,7 @@ def test_the_batch_in_hand_is_finished_before_a_stop(stored):
     happened = []
     begun, may_end = threading.Event(), threading.Event()
     book = SimpleNamespace(write=lambda *_: happened.append("written"))
-    keeper = Keeper(None, book)
+    keeper = Keeper(None, book, threading.Event())
 
     def slow():
         begun.set()
@@ -135,7 +169,7 @@ def test_the_batch_in_hand_is_finished_before_a_stop(stored):
 
 def test_a_stop_waits_for_the_commit(clock):
     """Once stopping is set, the query is stopped after the trigger in hand has committed."""
-    keeper = Keeper(None, FakeBook())
+    keeper = Keeper(None, FakeBook(), threading.Event())
     query = FakeQuery(None, keeper.stopping.set, busy=3)
     job._follow(query, keeper)
     assert query.stopped
@@ -144,7 +178,7 @@ def test_a_stop_waits_for_the_commit(clock):
 
 def test_a_commit_is_not_waited_for_without_end(clock):
     """A trigger that never ends does not keep the job from stopping."""
-    keeper = Keeper(None, FakeBook())
+    keeper = Keeper(None, FakeBook(), threading.Event())
     keeper.stopping.set()
     query = FakeQuery(busy=10**9)
     job._follow(query, keeper)
@@ -156,14 +190,15 @@ def test_a_query_that_fails_is_an_error():
     """Spark's error comes out while the job is not stopping."""
     query = FakeQuery(None, StreamingQueryException("StoreFailed"))
     with pytest.raises(StreamingQueryException):
-        job._follow(query, Keeper(None, FakeBook()))
+        job._follow(query, Keeper(None, FakeBook(), threading.Event()))
 
 
 def test_a_batch_refused_by_the_stop_is_no_error(clock):
     """That the next batch was not begun is what a stop is for; any other error of a stopping query is one."""
-    keeper = Keeper(None, FakeBook())
+    keeper = Keeper(None, FakeBook(), threading.Event())
     keeper.stopping.set()
-    job._follow(FakeQuery(StreamingQueryException("InterruptedError: batch 7 was not begun")), keeper)
+    for refusal in ("InterruptedError: batch 7 was not begun", "JobRunning: another job owns the checkpoint"):
+        job._follow(FakeQuery(StreamingQueryException(refusal)), keeper)
     with pytest.raises(StreamingQueryException):
         job._follow(FakeQuery(StreamingQueryException("StoreFailed")), keeper)
 
@@ -186,13 +221,35 @@ def test_a_signal_stops_the_job(signals, number):
     assert stopping.wait(10)
 
 
-@pytest.fixture
-def around(monkeypatch, signals, stored, clock):
-    """A job whose queries are those of `queries`, one after the other."""
-    around = SimpleNamespace(queries=[], keeper=None, waited_s=[], starts=0)
+class FakeLease:
+    """Stands for the lease; `lost_to` makes it another job's."""
 
-    def start(_records, _settings, _topic, keeper):
+    def __init__(self, on_lost) -> None:
+        self.on_lost, self.lost_to, self.happened = on_lost, "", []
+
+    def lose(self) -> None:
+        self.lost_to = "process 7 on elsewhere"
+        self.on_lost()
+
+    def confirm(self) -> None:
+        self.check_kept()
+
+    def check_kept(self) -> None:
+        if self.lost_to:
+            raise JobRunning(self.lost_to)
+
+
+@pytest.fixture
+def around(monkeypatch, signals, stored, clock, tmp_path):
+    """A job whose queries are those of `queries`, one after the other, in the order of `happened`."""
+    around = SimpleNamespace(
+        queries=[], keeper=None, waited_s=[], starts=0, happened=[], fits=lambda: "id-1", lease=None
+    )
+    around.settings = read(spark_checkpoint=str(tmp_path / "c"))
+
+    def start(_records, _settings, checkpoint, keeper):
         around.starts += 1
+        around.happened.append("start")
         around.keeper = keeper
         if not around.queries:
             keeper.stopping.set()
@@ -203,14 +260,36 @@ def around(monkeypatch, signals, stored, clock):
         around.waited_s.append(seconds)
         return self.is_set()
 
-    monkeypatch.setattr(job.ledger, "begin_generation", lambda *_: 5)
-    monkeypatch.setattr(job.topics, "topic_id", lambda *_: "id-1")
+    def make_fit(checkpoint, _settings):
+        around.happened.append("fit")
+        around.folder = checkpoint.folder
+        return around.fits()
+
+    def new_lease(_session, _keyspace, name, on_lost):
+        around.lease = FakeLease(on_lost)
+        around.lease.name = name
+        return around.lease
+
+    @contextmanager
+    def held(_lease):
+        around.happened.append("take")
+        yield
+        around.happened.append("give back")
+
+    monkeypatch.setattr(job.cassandra, "lacking", lambda *_: [])
+    monkeypatch.setattr(job.lease, "Lease", new_lease)
+    monkeypatch.setattr(job.lease, "held", held)
+    monkeypatch.setattr(job, "make_fit", make_fit)
+    monkeypatch.setattr(
+        job.ledger, "begin_generation", lambda *asked: around.happened.append(("begin", *asked[2:])) or 5
+    )
     monkeypatch.setattr(job.ledger, "Ledger", lambda *_: FakeBook())
     monkeypatch.setattr(job, "plan", lambda *_: None)
     monkeypatch.setattr(job, "warm_up", lambda *_: None)
     monkeypatch.setattr(job, "raw_records", lambda records: records)
     monkeypatch.setattr(job, "_start", start)
     monkeypatch.setattr(threading.Event, "wait", wait)
+    around.run = lambda: job.run(None, lambda _spark: None, None, around.settings)
     return around
 
 
@@ -221,7 +300,7 @@ def failed() -> StreamingQueryException:
 def test_a_failed_query_is_started_again(around):
     """A batch that failed is done again, later each time."""
     around.queries = [failed(), failed(), failed()]
-    job.run(SimpleNamespace(sparkSession=None), None, read())
+    around.run()
     assert around.starts == 4
     assert around.waited_s == [2, 4, 8]
 
@@ -230,8 +309,122 @@ def test_a_query_that_always_fails_fails_the_job(around):
     """Five failures in a row without a batch in between end the job with Spark's error."""
     around.queries = [failed() for _ in range(9)]
     with pytest.raises(StreamingQueryException):
-        job.run(SimpleNamespace(sparkSession=None), None, read())
+        around.run()
     assert around.starts == 5
+
+
+def test_the_checkpoint_is_owned_and_fits_before_anything_else(around):
+    """First the lease of the folder, then the checkpoint is looked at, then the generation begins, then the query."""
+    around.run()
+    begin = ("begin", "users_created", "id-1")
+    assert around.happened == ["take", "fit", begin, "start", "give back"]
+    assert around.lease.name == around.folder == str(around.settings.checkpoint) + "/users_created"
+
+
+def test_each_start_of_the_query_looks_at_the_checkpoint(around):
+    """What was torn, or deleted from Kafka, while the job ran is found before the query goes on."""
+    around.queries = [failed()]
+    around.run()
+    assert [one for one in around.happened if one in {"fit", "start"}] == ["fit", "start", "fit", "start"]
+
+
+def test_a_checkpoint_that_does_not_fit_stops_the_job(around):
+    """No query starts, no generation begins."""
+
+    def refuse():
+        raise CheckpointRefused("no")
+
+    around.fits = refuse
+    with pytest.raises(CheckpointRefused):
+        around.run()
+    assert around.happened == ["take", "fit"]
+
+
+def test_a_kafka_that_is_away_between_two_starts_is_waited_for(around):
+    """It counts as a failure of the query, with the same back-off."""
+    answers = iter(["id-1", KafkaUnreachable("away"), "id-1"])
+
+    def fits():
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    around.queries, around.fits = [failed()], fits
+    around.run()
+    assert (around.starts, around.waited_s) == (2, [2, 4])
+
+
+def test_a_job_that_lost_its_lease_ends_with_an_error(around):
+    """It stops as for a signal, and then says who has it."""
+    around.queries = [lambda: around.lease.lose()]  # noqa: PLW0108 - the lease is made later
+    with pytest.raises(JobRunning, match="process 7 on elsewhere"):
+        around.run()
+    assert around.happened[-2:] == ["start", "give back"]
+
+
+def test_a_table_that_lacks_a_column_stops_the_job(around, monkeypatch):
+    """The error names the columns and the commands that add them; the lease is not taken."""
+    monkeypatch.setattr(job.cassandra, "lacking", lambda *_: ["email text", "dob timestamp"])
+    with pytest.raises(PenstockError, match=r"created_users lacks.*: email text, dob timestamp") as caught:
+        around.run()
+    assert caught.value.hint == "./penstock schema plan, ./penstock schema apply"
+    assert around.happened == []
+
+
+def test_a_checkpoint_is_made_to_fit(monkeypatch, tmp_path):
+    """Its torn end is mended first, then it is compared with Kafka, and then the topic's id is kept in it."""
+    one = checkpoint_of(read(spark_checkpoint=str(tmp_path)), "t")
+    (tmp_path / "t" / "offsets").mkdir(parents=True)
+    (tmp_path / "t" / "offsets" / "0").write_text('v1\n{}\n{"t":{"0":7}}')
+    (tmp_path / "t" / "offsets" / "1").write_text("")
+    held = {"span": Span(0, 0, 7)}
+    monkeypatch.setattr(job.topics, "topic_id", lambda *_: "id-1")
+    monkeypatch.setattr(job.topics, "spans", lambda *_: [held["span"]])
+    assert job.make_fit(one, read()) == "id-1"
+    assert one.origin().topic_id == "id-1"
+    assert not (tmp_path / "t" / "offsets" / "1").exists()
+    held["span"] = Span(0, 0, 6)
+    with pytest.raises(CheckpointRefused):
+        job.make_fit(one, read())
+
+
+def test_spark_is_told_the_folder_that_was_looked_at(tmp_path):
+    """The query's checkpoint is ours, as a URL that does not depend on Hadoop's default file system."""
+    asked = {}
+
+    class Writer:
+        def queryName(self, name):  # noqa: N802
+            asked["name"] = name
+            return self
+
+        def option(self, key, value):
+            asked[key] = value
+            return self
+
+        def trigger(self, processingTime):  # noqa: N803
+            asked["trigger"] = processingTime
+            return self
+
+        def foreachBatch(self, keep):  # noqa: N802
+            return self
+
+        def start(self):
+            return "query"
+
+    one = checkpoint_of(read(spark_checkpoint=str(tmp_path)), "t")
+    keeper = Keeper(None, FakeBook(), threading.Event())
+    assert job._start(SimpleNamespace(writeStream=Writer()), read(), one, keeper) == "query"
+    assert asked == {"name": "t", "checkpointLocation": f"file://{tmp_path}/t", "trigger": "200 milliseconds"}
+
+
+def test_every_table_is_made(settings):
+    """The pipeline's, the ledger's and the leases."""
+    session = FakeSession()
+    job.create_tables(session, settings)
+    made = [re.search(r"spark_streams\.(\w+)", query)[1] for query, _ in session.executed]
+    assert made[0] == "created_users"
+    assert {"ledger", "generations", "leases"} <= set(made)
 
 
 def test_services_are_waited_for(monkeypatch, clock):
@@ -261,3 +454,13 @@ def test_a_service_that_stays_away_ends_the_wait(monkeypatch, clock):
     monkeypatch.setattr(job.cassandra, "connect", connect)
     with pytest.raises(CassandraUnreachable, match="Cassandra: not ready after 7 s; last answer: away"):
         job.wait_for_services(read(spark_wait_s=7))
+
+
+def test_a_mended_checkpoint_writes_lines_of_its_own(stored):
+    """A batch that is planned anew may lie across older lines: it must not be taken for the same job's."""
+    book = FakeBook()
+    keeper = Keeper(None, book, threading.Event())
+    keeper.keep(raw_of("q"), 7)
+    keeper.mends = 2
+    keeper.keep(raw_of("q"), 7)
+    assert [job_id for job_id, _, _ in book.written] == ["q", "q+2"]

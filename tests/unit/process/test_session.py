@@ -1,9 +1,13 @@
+import json
+
 import pyarrow as pa
 from pyspark.sql import types
 from pyspark.sql.pandas.types import to_arrow_schema
 
+from penstock.broker.topics import Span
 from penstock.config import read
 from penstock.process import session
+from penstock.process.checkpoint import Origin, checkpoint_of
 from tests.unit.ddl import arrow_schema
 
 
@@ -31,6 +35,35 @@ def test_nothing_in_kafka_is_skipped(settings):
     )
     assert options["maxOffsetsPerTrigger"] == "100000"
     assert not any("sasl" in name or "ssl" in name for name in options)
+
+
+class Reader:
+    """Stands for Spark and its reader; `load` gives the options."""
+
+    def __init__(self) -> None:
+        self.options: dict[str, str] = {}
+        self.readStream = self
+
+    def format(self, _name):
+        return self
+
+    def option(self, key, value):
+        self.options[key] = value
+        return self
+
+    def load(self):
+        return self.options
+
+
+def test_the_stream_starts_where_the_reset_said(tmp_path, monkeypatch):
+    """Each partition by name, as Spark wants it; one that was added since from its beginning."""
+    settings = read(spark_checkpoint=str(tmp_path))
+    monkeypatch.setattr(session.topics, "spans", lambda *_: [Span(0, 0, 9), Span(1, 2, 3), Span(2, 1, 4)])
+    assert session.kafka_stream(Reader(), settings, "t")["startingOffsets"] == "earliest"
+    checkpoint_of(settings, "t").begin_at(Origin(topic_id="i", start={0: 7, 1: 2}))
+    options = session.kafka_stream(Reader(), settings, "t")
+    assert json.loads(options["startingOffsets"]) == {"t": {"0": 7, "1": 2, "2": -2}}
+    assert (options["subscribe"], options["failOnDataLoss"]) == ("t", "true")
 
 
 def test_a_secured_kafka():
@@ -69,7 +102,10 @@ def test_the_arrow_schemas_of_these_tests_are_sparks():
             types.StructField("e", types.DoubleType()),
             types.StructField("f", types.BooleanType()),
             types.StructField("g", types.ArrayType(types.StructType([types.StructField("h", types.BinaryType())]))),
+            types.StructField("i", types.MapType(types.StringType(), types.LongType())),
         ]
     )
-    ddl = "a STRING, b TIMESTAMP, c INT, d BIGINT, e DOUBLE, f BOOLEAN, g ARRAY<STRUCT<h: BINARY>>"
+    ddl = (
+        "a STRING, b TIMESTAMP, c INT, d BIGINT, e DOUBLE, f BOOLEAN, g ARRAY<STRUCT<h: BINARY>>, i MAP<STRING, BIGINT>"
+    )
     assert pa.schema([(one.name, one.type) for one in to_arrow_schema(structure)]) == arrow_schema(ddl)

@@ -1,0 +1,330 @@
+"""A streaming query's checkpoint: where the query goes on from, what of it is torn, and what no longer fits Kafka.
+
+Spark writes `offsets/N` when it plans batch N, with where that batch ends, and `commits/N` when the batch is done;
+`sources/0/0` says where batch 0 begins, `metadata` which query it is. `penstock.json` is ours.
+
+A place without a scheme, or with `file://`, is a folder of the driver's machine, whatever Hadoop's default is.
+"""
+
+import json
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import takewhile
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from penstock.broker.topics import Span
+from penstock.config import Settings
+from penstock.errors import CheckpointRefused, PenstockError, WrongUse
+from penstock.log import get_logger
+from penstock.process.files import Files, HadoopFiles, LocalFiles, Torn
+
+log = get_logger(__name__)
+
+T = TypeVar("T")
+Offsets = dict[int, int]
+"""An offset by partition."""
+
+ORIGIN = "penstock.json"
+_FIRST = "sources/0/0"
+_METADATA = "metadata"
+CHOICES = """\
+Nothing was read. Choose:
+  1. read again all that Kafka holds (rows stay the same):
+       ./penstock checkpoint reset --to earliest
+  2. go on with what comes from now on (what lies before is skipped, and `verify` will name it):
+       ./penstock checkpoint reset --to latest
+  3. bring the topic's data back, or set the right PENSTOCK_SPARK_CHECKPOINT, then
+       ./penstock restart spark-job"""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a query goes on: its next batch begins at `first`, and was planned up to `end` when that is another.
+
+    `begun` is false when Spark has written nothing yet; then these are the start that was asked for.
+    """
+
+    first: Offsets
+    end: Offsets
+    begun: bool
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """What our file holds: the topic that the checkpoint is for, where its query is to start, the query's id.
+
+    `start` is None for all that Kafka holds.
+    """
+
+    topic_id: str
+    start: Offsets | None = None
+    query_id: str = ""
+
+
+def folder_of(settings: Settings, topic: str) -> str:
+    """The checkpoint folder of the topic's query: an absolute path, or a URL that only Spark reaches."""
+    place = f"{settings.checkpoint}/{topic}"
+    if place.startswith("file://") or "://" not in place:
+        return str(Path(place.removeprefix("file://")).absolute())
+    return place
+
+
+def checkpoint_of(settings: Settings, topic: str, spark: Any = None) -> "Checkpoint":
+    """The checkpoint of the topic's query. Raises `WrongUse` for a URL, unless there is a `spark` to reach it."""
+    folder = folder_of(settings, topic)
+    if "://" not in folder:
+        return Checkpoint(LocalFiles(), folder, topic)
+    if spark is None:
+        raise WrongUse(
+            f"the checkpoint {folder} is not a folder of this machine: only the Spark job reaches it",
+            hint="./penstock checkpoint reset: it says what to move and what to write",
+        )
+    return Checkpoint(HadoopFiles(spark), folder, topic)
+
+
+class Checkpoint:
+    """The checkpoint of one query on one topic. Only who holds its lease may change it."""
+
+    def __init__(self, files: Files, folder: str, topic: str) -> None:
+        self._files = files
+        self.folder = folder
+        self.topic = topic
+
+    @property
+    def url(self) -> str:
+        """The folder as Spark is told it."""
+        return self.folder if "://" in self.folder else f"file://{self.folder}"
+
+    def place(self) -> Place | None:
+        """Where the query goes on; None when it starts with all that Kafka holds. Torn ends count for nothing.
+
+        Raises `CheckpointRefused` when the batch before the newest is missing or torn.
+        """
+        with self._said():
+            planned = self._newest("offsets", self._planned)
+            if planned is None:
+                start = self.origin().start
+                return None if start is None else Place(start, start, begun=False)
+            end = self._read(f"offsets/{planned}", self._planned)
+            done = self._newest("commits", _done)
+            before = self._before(planned)
+            return Place(end if done is not None and done >= planned else before, end, begun=True)
+
+    def _before(self, batch: int) -> Offsets:
+        """Where a batch begins; empty when that cannot be told for the first."""
+        name, parse = (f"offsets/{batch - 1}", self._planned) if batch else (_FIRST, self._beginning)
+        try:
+            return self._read(name, parse)
+        except (FileNotFoundError, Torn) as error:
+            if not batch:
+                return self.origin().start or {}
+            raise CheckpointRefused(
+                f"the checkpoint {self.folder} cannot be read: {name}, which is not the newest, is missing or torn"
+                f" ({error})\n{CHOICES}",
+                hint="./penstock checkpoint reset --to earliest",
+            ) from error
+
+    def origin(self) -> Origin:
+        """What our file holds; nothing of it when it is missing or torn."""
+        with self._said():
+            try:
+                return self._read(ORIGIN, _origin)
+            except (FileNotFoundError, Torn):
+                return Origin(topic_id="")
+
+    def remember(self, topic_id: str) -> None:
+        """Keep the topic's id in our file, and the query's id once there is one."""
+        with self._said():
+            known = self.origin()
+            try:
+                query_id = self._read(_METADATA, _query_id)
+            except (FileNotFoundError, Torn):
+                query_id = known.query_id
+            now = Origin(topic_id=topic_id, start=known.start, query_id=query_id)
+            if now != known:
+                self._files.write(self._at(ORIGIN), msgspec.json.encode(now))
+
+    def begin_at(self, origin: Origin) -> str | None:
+        """The name under which what was there is kept, None for nothing; the next query starts as `origin` says.
+
+        Killed in between, it leaves no checkpoint, and the next query starts with all that Kafka holds.
+        """
+        with self._said():
+            kept = self._set_aside()
+            self._files.write(self._at(ORIGIN), msgspec.json.encode(origin))
+            return kept
+
+    def _set_aside(self) -> str | None:
+        if not self._files.names(self.folder):
+            return None
+        kept = f"{self.folder}.before-{_now()}"
+        self._files.move(self.folder, kept)
+        return kept
+
+    def mend(self) -> list[str]:
+        """Move torn files at the end of the logs into `torn/`; gives the names of what was moved.
+
+        This loses nothing: a batch that was only planned is planned again, and one that is not noted as done is done
+        again and ends in the same rows.
+        """
+        with self._said():
+            torn = [name for name, parse in self._single().items() if self._is_torn(name, parse)]
+            torn += [f"offsets/{batch}" for batch in self._torn_end("offsets", self._planned)]
+            planned = self._newest("offsets", self._planned)
+            torn += [f"commits/{batch}" for batch in self._torn_end("commits", _done)]
+            unplanned = [batch for batch in self._batches("commits") if planned is None or batch > planned]
+            torn += [name for name in (f"commits/{batch}" for batch in unplanned) if name not in torn]
+            if torn:
+                self._keep_aside(torn)
+            self._renew_metadata()
+            return torn
+
+    def mends(self) -> int:
+        """How many files were ever moved aside as torn."""
+        with self._said():
+            return sum(not name.endswith(".crc") for name in self._files.names(self._at("torn")))
+
+    def _single(self) -> dict[str, Callable[[bytes], Any]]:
+        return {_METADATA: _query_id, _FIRST: self._beginning, ORIGIN: _origin}
+
+    def _keep_aside(self, torn: list[str]) -> None:
+        for name in torn:
+            self._files.move(self._at(name), self._at(f"torn/{name.replace('/', '-')}.{_now()}"))
+        log.warning("checkpoint_mended", folder=self.folder, torn=torn, kept_in=self._at("torn"))
+
+    def _renew_metadata(self) -> None:
+        """Write `metadata` when it is gone: Spark takes offsets without it for those of another query, and refuses."""
+        if self._batches("offsets") and _METADATA not in self._files.names(self.folder):
+            query_id = self.origin().query_id or str(uuid.uuid4())
+            self._files.write(self._at(_METADATA), json.dumps({"id": query_id}).encode())
+            log.warning("checkpoint_metadata_renewed", folder=self.folder, query_id=query_id)
+
+    def _newest(self, kind: str, parse: Callable[[bytes], Any]) -> int | None:
+        torn = self._torn_end(kind, parse)
+        return max((batch for batch in self._batches(kind) if batch not in torn), default=None)
+
+    def _torn_end(self, kind: str, parse: Callable[[bytes], Any]) -> list[int]:
+        """The torn batches that no whole one comes after."""
+        newest_first = sorted(self._batches(kind), reverse=True)
+        return list(takewhile(lambda batch: self._is_torn(f"{kind}/{batch}", parse), newest_first))
+
+    def _batches(self, kind: str) -> list[int]:
+        return [int(name) for name in self._files.names(self._at(kind)) if name.isdecimal()]
+
+    def _is_torn(self, name: str, parse: Callable[[bytes], Any]) -> bool:
+        try:
+            self._read(name, parse)
+        except FileNotFoundError:
+            return False
+        except Torn:
+            return True
+        return False
+
+    def _read(self, name: str, parse: Callable[[bytes], T]) -> T:
+        """What a file says. Raises `FileNotFoundError`, and `Torn` when it is not as it was written."""
+        try:
+            return parse(self._files.read(self._at(name)))
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise Torn(str(error)) from error
+
+    def _at(self, name: str) -> str:
+        return f"{self.folder}/{name}"
+
+    @contextmanager
+    def _said(self) -> Iterator[None]:
+        """A file system that fails, as an error of ours."""
+        try:
+            yield
+        except OSError as error:
+            raise PenstockError(
+                f"the checkpoint {self.folder} cannot be read or changed: {error}",
+                hint=f"look at {self.folder}, or set PENSTOCK_SPARK_CHECKPOINT",
+            ) from error
+
+    def _planned(self, data: bytes) -> Offsets:
+        """Where a planned batch ends: the third line; the second is Spark's own."""
+        return self._offsets(data, 2)
+
+    def _beginning(self, data: bytes) -> Offsets:
+        """Where the source's first batch begins. Spark puts a zero byte before it."""
+        return self._offsets(data.removeprefix(b"\0"), 1)
+
+    def _offsets(self, data: bytes, at: int) -> Offsets:
+        lines = data.decode().splitlines()
+        _check_version(lines[0], "v1")
+        topics = json.loads(lines[at])
+        if not topics or not isinstance(topics, dict):
+            raise Torn("no topic")
+        if self.topic not in topics:
+            raise CheckpointRefused(f"the checkpoint {self.folder} is of {', '.join(topics)}, not of {self.topic}")
+        return {int(partition): int(offset) for partition, offset in topics[self.topic].items()}
+
+
+def _done(data: bytes) -> None:
+    lines = data.decode().splitlines()
+    _check_version(lines[0], "v1", "v2")
+    json.loads(lines[1] if len(lines) > 1 else "{}")
+
+
+def _check_version(line: str, *known: str) -> None:
+    if line in known:
+        return
+    if line[:1] == "v" and line[1:].isdecimal():
+        raise PenstockError(f"the checkpoint is in a format of another Spark: {line}, not {known[-1]}")
+    raise Torn(f"no version in {line!r}")
+
+
+def _query_id(data: bytes) -> str:
+    return str(json.loads(data)["id"])
+
+
+def _origin(data: bytes) -> Origin:
+    return msgspec.json.decode(data, type=Origin)
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
+
+
+def misfits(place: Place | None, origin: Origin, spans: list[Span], topic_id: str) -> list[str]:
+    """Why the query must not go on, a line per partition or for the topic as a whole; empty when all fits.
+
+    `spans` is what Kafka holds of the topic, `topic_id` its id.
+    """
+    if place is None:
+        return []
+    if origin.topic_id not in {"", topic_id}:
+        return [f"it was made for another topic of this name: id {origin.topic_id}, Kafka has {topic_id} (made anew?)"]
+    held = {span.partition: span for span in spans}
+    gone = [f"partition {one}: Kafka has no such partition any more" for one in sorted(place.end.keys() - held.keys())]
+    return gone + [line for span in spans if (line := _misfit(place, span))]
+
+
+def _misfit(place: Place, span: Span) -> str:
+    """Why a partition does not fit; empty when it does. A partition that was added is read from offset 0."""
+    unseen = 0 if place.begun and place.first else span.first
+    first = place.first.get(span.partition, unseen)
+    end = place.end.get(span.partition, first)
+    where = f"partition {span.partition}: the checkpoint is at {first}, Kafka holds {span.first} to {span.end}"
+    if first < span.first:
+        return f"{where}: {span.first - first} records were deleted unread"
+    if end > span.end:
+        return f"{where}: {end - span.end} records that the checkpoint knows are not there"
+    return ""
+
+
+def check_fits(checkpoint: Checkpoint, spans: list[Span], topic_id: str) -> None:
+    """Return when the query can go on without skipping anything. Raises `CheckpointRefused` with the three choices."""
+    found = misfits(checkpoint.place(), checkpoint.origin(), spans, topic_id)
+    if found:
+        lines = "\n  ".join(found)
+        raise CheckpointRefused(
+            f"the checkpoint {checkpoint.folder} does not fit Kafka's topic {checkpoint.topic}:\n  {lines}\n{CHOICES}",
+            hint="./penstock checkpoint show",
+            misfits=found,
+        )

@@ -1,0 +1,146 @@
+"""The file systems that a checkpoint may lie on: a folder of this machine, or whatever Spark's JVM reaches."""
+
+import os
+import uuid
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
+
+_CHUNK_BYTES = 512
+
+
+class Torn(ValueError):
+    """A file is not as it was written: empty, cut, or its checksum is wrong."""
+
+
+class Files(Protocol):
+    """The few calls on a file system that a checkpoint needs. Each may raise `OSError`."""
+
+    def names(self, folder: str) -> list[str]:
+        """The names in a folder; none when there is no such folder."""
+        ...
+
+    def read(self, path: str) -> bytes:
+        """What a file holds. Raises `FileNotFoundError`, and `Torn` when its checksum is wrong."""
+        ...
+
+    def write(self, path: str, data: bytes) -> None:
+        """Put a file in place, whole or not at all."""
+        ...
+
+    def move(self, source: str, target: str) -> None:
+        """Rename a file, with its checksum, or a folder; makes the target's folder."""
+        ...
+
+
+class LocalFiles:
+    """A folder of this machine, as Hadoop's local file system keeps it: `.NAME.crc` beside each file."""
+
+    def names(self, folder: str) -> list[str]:
+        """The names in a folder; none when there is no such folder."""
+        return [one.name for one in Path(folder).iterdir()] if Path(folder).is_dir() else []
+
+    def read(self, path: str) -> bytes:
+        """What a file holds. Raises `FileNotFoundError`, and `Torn` when its checksum is wrong."""
+        data, sums = Path(path).read_bytes(), _beside(Path(path))
+        if sums.exists() and not _sums_fit(data, sums.read_bytes()):
+            raise Torn("its checksum is wrong")
+        return data
+
+    def write(self, path: str, data: bytes) -> None:
+        """Put a file in place, whole or not at all, also when the power fails."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = target.with_name(f".{target.name}.{os.getpid()}")
+        with unfinished.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        _beside(target).unlink(missing_ok=True)
+        unfinished.replace(target)
+
+    def move(self, source: str, target: str) -> None:
+        """Rename a file, with its checksum, or a folder; makes the target's folder."""
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
+        Path(source).rename(target)
+        if _beside(Path(source)).exists():
+            _beside(Path(source)).rename(_beside(Path(target)))
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.crc")
+
+
+def _sums_fit(data: bytes, sums: bytes) -> bool:
+    """Whether the data have the sums of Hadoop's checksum file, which passes over one whose head is broken."""
+    if sums[:4] != b"crc\0" or len(sums) < 8:
+        return True
+    chunk_bytes = int.from_bytes(sums[4:8], "big") or _CHUNK_BYTES
+    chunks = [data[at : at + chunk_bytes] for at in range(0, len(data), chunk_bytes)]
+    return sums[8:] == b"".join(zlib.crc32(chunk).to_bytes(4, "big") for chunk in chunks)
+
+
+class HadoopFiles:
+    """Whatever Spark's JVM can reach: hdfs://, s3a:// and the like."""
+
+    def __init__(self, spark: Any) -> None:
+        self._jvm = spark._jvm
+        self._conf = spark._jsc.hadoopConfiguration()
+
+    def names(self, folder: str) -> list[str]:
+        """The names in a folder; none when there is no such folder."""
+        try:
+            return [str(one.getPath().getName()) for one in self._call("listStatus", folder)]
+        except FileNotFoundError:
+            return []
+
+    def read(self, path: str) -> bytes:
+        """What a file holds. Raises `FileNotFoundError`, and `Torn` when its checksum is wrong."""
+        with _errors_as_ours(path):
+            stream = self._call("open", path)
+            try:
+                return bytes(self._jvm.org.apache.commons.io.IOUtils.toByteArray(stream))
+            finally:
+                stream.close()
+
+    def write(self, path: str, data: bytes) -> None:
+        """Put a file in place, whole or not at all."""
+        unfinished = f"{path}.{uuid.uuid4().hex}"
+        with _errors_as_ours(path):
+            stream = self._call("create", unfinished)
+            stream.write(data)
+            stream.close()
+            self._call("delete", path, False)
+        self.move(unfinished, path)
+
+    def move(self, source: str, target: str) -> None:
+        """Rename a file, with its checksum, or a folder; makes the target's folder."""
+        self._call("mkdirs", target.rpartition("/")[0])
+        if not self._call("rename", source, self._path(target)):
+            raise OSError(f"{source} cannot be renamed to {target}")
+
+    def _path(self, path: str) -> Any:
+        return self._jvm.org.apache.hadoop.fs.Path(path)
+
+    def _call(self, method: str, path: str, *more: Any) -> Any:
+        with _errors_as_ours(path):
+            place = self._path(path)
+            return getattr(place.getFileSystem(self._conf), method)(place, *more)
+
+
+@contextmanager
+def _errors_as_ours(path: str) -> Iterator[None]:
+    """The JVM's errors within a `with` block as Python's."""
+    try:
+        yield
+    except Py4JJavaError as error:
+        name, said = error.java_exception.getClass().getSimpleName(), error.java_exception.getMessage()
+        if name == "FileNotFoundException":
+            raise FileNotFoundError(path) from error
+        if name in {"ChecksumException", "EOFException"}:
+            raise Torn(said) from error
+        raise OSError(f"{path}: {name}: {said}") from error

@@ -1,0 +1,267 @@
+"""A real checkpoint of a real Spark: torn, out of step with the real Kafka, owned through the real Cassandra."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from cassandra.cluster import Session
+from confluent_kafka import TopicPartition
+from pyspark.sql import DataFrame, SparkSession
+
+from penstock import pipelines
+from penstock.broker import topics
+from penstock.broker.kafka import admin, producer
+from penstock.config import Settings
+from penstock.errors import CheckpointRefused, JobRunning, Unreachable
+from penstock.pipeline import job
+from penstock.pipelines import Pipeline
+from penstock.process.checkpoint import Origin, checkpoint_of
+from penstock.process.files import HadoopFiles, LocalFiles, Torn
+from penstock.process.session import kafka_stream, spark_session
+from penstock.retry import wait_until
+from penstock.sink import cassandra, lease
+from tests.conftest import Stack
+
+
+@pytest.fixture(scope="module")
+def spark(stack: Stack) -> Iterator[SparkSession]:
+    """A Spark of two threads, with the stack's configuration and jars."""
+    os.environ["SPARK_CONF_DIR"] = str(stack.settings.home / "run" / "spark-conf")
+    os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
+    local = stack.settings.model_copy(update={"spark_master": "local[2]", "spark_job_ui_port": 0})
+    with spark_session(local, "tests") as session:
+        yield session
+    del os.environ["SPARK_CONF_DIR"], os.environ["SPARK_LOCAL_IP"]
+
+
+class Counted(job.Keeper):
+    """A keeper that notes which offsets it was given, and stops the job once it has `wanted` of them."""
+
+    def __init__(self, wanted: int) -> None:
+        super().__init__(None, None, threading.Event())  # type: ignore[arg-type]
+        self._wanted = wanted
+        self.seen: list[int] = []
+
+    def keep(self, raw: DataFrame, batch_id: int) -> None:
+        with self._working:
+            if self.stopping.is_set():
+                raise InterruptedError(f"batch {batch_id} was not begun")
+            self.seen += [row["offset"] for row in raw.select("offset").collect()]
+            self.batches += 1
+            if len(set(self.seen)) >= self._wanted:
+                self.stopping.set()
+
+
+class Query:
+    """A topic of one partition, and a query on it with a checkpoint of its own."""
+
+    def __init__(self, settings: Settings, spark: SparkSession, pipeline: Pipeline, folder: Path) -> None:
+        self.settings = settings.model_copy(
+            update={"spark_checkpoint": str(folder), "spark_trigger_ms": 0, "kafka_partitions": 1}
+        )
+        self._spark = spark
+        self.topic = pipeline.topic
+        topics.ensure(self.settings, self.topic)
+        self.checkpoint = checkpoint_of(self.settings, self.topic)
+        self.folder = Path(self.checkpoint.folder)
+
+    def send(self, count: int) -> None:
+        client = producer(self.settings)
+        for _ in range(count):
+            client.produce(self.topic, value=b"{}", key=b"key")
+        assert client.flush(30) == 0
+
+    def read(self, wanted: int) -> list[int]:
+        """The offsets that the query gave, sorted, once there are `wanted` of them; as the job runs it."""
+        keeper = Counted(wanted)
+        job.make_fit(self.checkpoint, self.settings)
+        job._stream(kafka_stream(self._spark, self.settings, self.topic), self.settings, self.checkpoint, keeper)
+        return sorted(set(keeper.seen))
+
+    def delete_until(self, offset: int) -> None:
+        """What retention does."""
+        place = TopicPartition(self.topic, 0, offset)
+        client = admin(self.settings)
+        client.delete_records([place])[place].result(30)
+
+    def make_anew(self) -> None:
+        client = admin(self.settings)
+        client.delete_topics([self.topic])[self.topic].result(30)
+
+        def gone() -> None:
+            if topics.spans(self.settings, self.topic):
+                raise Unreachable("still there")
+
+        wait_until(gone, timeout_s=30, what="the topic to be deleted")
+        topics.ensure(self.settings, self.topic)
+
+    def newest(self, kind: str) -> Path:
+        return max(
+            (path for path in (self.folder / kind).iterdir() if path.name.isdecimal()), key=lambda p: int(p.name)
+        )
+
+
+@pytest.fixture
+def query(settings: Settings, spark: SparkSession, pipeline_file: Callable[..., Path], tmp_path: Path) -> Query:
+    """A query that has read five records, and then five more."""
+    pipeline = pipelines.of(settings.model_copy(update={"pipeline": str(pipeline_file())}))
+    one = Query(settings, spark, pipeline, tmp_path / "check points")
+    one.send(5)
+    assert one.read(5) == [0, 1, 2, 3, 4]
+    one.send(5)
+    assert one.read(5) == [5, 6, 7, 8, 9]
+    return one
+
+
+def emptied(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-10])
+
+
+def spoilt(file: Path) -> None:
+    file.write_bytes(file.read_bytes().translate(bytes.maketrans(b"0123456789", b"1234567890")))
+
+
+@pytest.mark.parametrize(
+    "torn",
+    [
+        {"offsets": emptied, "metadata": cut},
+        {"offsets": spoilt, "sources/0/0": emptied, "penstock.json": cut},
+        {"commits": cut},
+        {"offsets": emptied, "commits": emptied},
+    ],
+    ids=["plan and metadata", "checksum, start and ours", "commit", "plan and commit"],
+)
+def test_a_torn_end_is_mended(query: Query, torn: dict[str, Callable[[Path], None]]) -> None:
+    """As power cuts leave them: the query goes on, skips nothing, and the torn files are kept."""
+    known = query.checkpoint.origin()
+    for name, tear in torn.items():
+        tear(query.newest(name) if name in {"offsets", "commits"} else query.folder / name)
+    query.send(1)
+    assert query.read(6) == [5, 6, 7, 8, 9, 10]
+    assert len(torn) <= len([kept for kept in (query.folder / "torn").iterdir() if not kept.name.startswith(".")])
+    assert query.checkpoint.origin().query_id == known.query_id
+    assert query.checkpoint.mend() == []
+
+
+def test_a_torn_file_that_is_not_the_newest_is_an_error(query: Query) -> None:
+    """Nothing is guessed: the file is named, with the three choices."""
+    newest = query.newest("offsets")
+    before = newest.with_name(str(int(newest.name) - 1))
+    emptied(before)
+    with pytest.raises(CheckpointRefused, match=f"offsets/{before.name}, which is not the newest") as caught:
+        query.read(1)
+    assert "checkpoint reset --to earliest" in caught.value.message
+
+
+def test_records_that_were_deleted_unread_stop_the_job(query: Query) -> None:
+    """How many, in which partition; both resets then go on as they say."""
+    query.send(5)
+    query.delete_until(12)
+    with pytest.raises(CheckpointRefused, match="at 10, Kafka holds 12 to 15: 2 records were deleted unread"):
+        query.read(1)
+    topic_id = topics.topic_id(query.settings, query.topic)
+    kept = query.checkpoint.begin_at(Origin(topic_id=topic_id))
+    assert kept is not None
+    assert (Path(kept) / "offsets").is_dir()
+    assert query.read(3) == [12, 13, 14]
+    query.send(2)
+    query.checkpoint.begin_at(Origin(topic_id=topic_id, start={0: 16}))
+    assert query.read(1) == [16]
+
+
+def test_a_topic_made_anew_stops_the_job(query: Query) -> None:
+    """Also when it has as many records as the one before."""
+    query.make_anew()
+    query.send(10)
+    with pytest.raises(CheckpointRefused, match="made for another topic of this name"):
+        query.read(1)
+    query.checkpoint.begin_at(Origin(topic_id=topics.topic_id(query.settings, query.topic)))
+    assert query.read(10) == list(range(10))
+
+
+def test_hadoops_files_are_the_local_ones(query: Query, spark: SparkSession) -> None:
+    """Through the JVM the same names, bytes, checksums and moves as by the local folder."""
+    ours, sparks, url = LocalFiles(), HadoopFiles(spark), query.checkpoint.url
+    shown = {name for name in ours.names(query.checkpoint.folder) if not name.startswith(".")}
+    assert {name for name in sparks.names(url) if not name.startswith(".")} == shown
+    assert sparks.names(f"{url}/nothing") == []
+    assert sparks.read(f"{url}/metadata") == ours.read(f"{query.folder}/metadata")
+    with pytest.raises(FileNotFoundError):
+        sparks.read(f"{url}/nothing")
+    for _ in range(2):
+        sparks.write(f"{url}/new/file", b"some bytes")
+    assert ours.read(f"{query.folder}/new/file") == b"some bytes"
+    sparks.move(f"{url}/new/file", f"{url}/newer/file")
+    assert sorted(ours.names(f"{query.folder}/newer")) == [".file.crc", "file"]
+    spoilt(query.folder / "metadata")
+    for files, folder in ((ours, query.checkpoint.folder), (sparks, url)):
+        with pytest.raises(Torn):
+            files.read(f"{folder}/metadata")
+
+
+@pytest.fixture
+def session(settings: Settings, pipeline_file: Callable[..., Path]) -> Iterator[tuple[Session, str]]:
+    """A session, and a keyspace of its own with the table of leases."""
+    own = settings.model_copy(update={"pipeline": str(pipeline_file())})
+    keyspace = pipelines.of(own).keyspace
+    with cassandra.connected(own) as connected:
+        cassandra.create_keyspace(connected, own, pipelines.of(own))
+        lease.create_table(connected, keyspace)
+        yield connected, keyspace
+
+
+def owner_of(session: tuple[Session, str]) -> Any:
+    row = session[0].execute(f"SELECT owner, ttl(owner) AS ttl_s FROM {session[1]}.leases WHERE name = 'c'").one()
+    return row and (msgspec.json.decode(row["owner"], type=lease.Owner), row["ttl_s"])
+
+
+def test_a_lease_has_one_owner(session: tuple[Session, str]) -> None:
+    """Another one is refused, the owner renews it, and gives it back."""
+    mine = lease.Lease(*session, "c")
+    other = lease.Lease(*session, "c")
+    other.me = msgspec.structs.replace(mine.me, host="elsewhere")
+    with lease.held(mine):
+        with pytest.raises(JobRunning, match=f"process {os.getpid()} on"):
+            other.take(wait_s=0)
+        mine.renew()
+        mine.confirm()
+        owner, ttl_s = owner_of(session)
+        assert owner == mine.me
+        assert 0 < ttl_s <= lease.TTL_S
+    assert owner_of(session) is None
+    other.take(wait_s=0)
+    mine.renew()
+    with pytest.raises(JobRunning, match="elsewhere"):
+        mine.confirm()
+
+
+def test_the_lease_of_a_dead_process_is_taken_at_once(session: tuple[Session, str]) -> None:
+    """A job that is started again after a kill -9 does not wait for the lease to end."""
+    mine = lease.Lease(*session, "c")
+    dead = lease.Lease(*session, "c")
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    dead.me = msgspec.structs.replace(mine.me, pid=process.pid, started="1")
+    dead.take(wait_s=0)
+    mine.take(wait_s=0)
+    assert owner_of(session)[0] == mine.me
+
+
+def test_a_lease_that_ended_is_taken_again(session: tuple[Session, str]) -> None:
+    """When nobody took it meanwhile, as after Cassandra was away, the job keeps it."""
+    mine = lease.Lease(*session, "c")
+    mine.take(wait_s=0)
+    session[0].execute(f"DELETE FROM {session[1]}.leases WHERE name = 'c' IF EXISTS")
+    mine.renew()
+    mine.confirm()
+    assert owner_of(session)[0] == mine.me

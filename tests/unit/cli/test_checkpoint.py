@@ -1,0 +1,140 @@
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from penstock.broker import topics
+from penstock.broker.topics import Span
+from penstock.cli import app
+from penstock.config import read
+from penstock.errors import JobRunning, PenstockError, WrongUse
+from penstock.process.checkpoint import Origin, checkpoint_of
+from penstock.sink import cassandra, lease
+from tests.unit.fakes import FakeSession
+
+TOPIC = "users_created"
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """The folder of the checkpoints in force, and a Kafka that holds offsets 5 to 20 of one partition."""
+    monkeypatch.setenv("PENSTOCK_SPARK_CHECKPOINT", str(tmp_path / "c"))
+    monkeypatch.setattr(topics, "spans", lambda *_: [Span(0, 5, 20)])
+    monkeypatch.setattr(topics, "topic_id", lambda *_: "id-1")
+    return tmp_path / "c" / TOPIC
+
+
+@pytest.fixture
+def session(monkeypatch):
+    """A Cassandra in which the lease is free."""
+    session = FakeSession(lambda query, _values: [{"[applied]": True}])
+    monkeypatch.setattr(cassandra, "connect", lambda _settings: session)
+    return session
+
+
+def begun(place, offset: int):
+    (place / "offsets").mkdir(parents=True)
+    (place / "commits").mkdir()
+    (place / "offsets" / "0").write_text(f'v1\n{{}}\n{{"{TOPIC}":{{"0":{offset}}}}}')
+    (place / "commits" / "0").write_text("v1\n{}")
+
+
+def run(*words, answer=""):
+    return CliRunner().invoke(app, ["checkpoint", *words], input=answer)
+
+
+def test_show_compares_the_checkpoint_with_kafka(place):
+    """Where the job goes on, beside what Kafka holds."""
+    begun(place, 12)
+    result = run("show")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[0] == str(place)
+    assert result.stdout.splitlines()[-1].split() == ["0", "12", "12", "5", "20"]
+    assert json.loads(run("show", "--json").stdout) == {
+        "folder": str(place),
+        "topic": TOPIC,
+        "begun": True,
+        "partitions": [{"partition": 0, "checkpoint": 12, "planned": 12, "first": 5, "end": 20}],
+        "misfits": [],
+    }
+
+
+def test_show_says_what_does_not_fit(place):
+    """Exit 1, the partition, and what to type."""
+    begun(place, 3)
+    result = run("show")
+    assert result.exit_code == 1
+    assert "2 records were deleted unread" in result.stderr
+    assert "./penstock checkpoint reset --to earliest" in result.stderr
+
+
+def test_show_without_a_checkpoint(place):
+    """Nothing is there yet, or only where the next query begins."""
+    assert "starts with all that Kafka holds" in run("show").stderr
+    checkpoint_of(read(), TOPIC).begin_at(Origin(topic_id="id-1", start={0: 20}))
+    result = run("show")
+    assert "has not started from here yet" in result.stderr
+    assert result.stdout.splitlines()[-1].split() == ["0", "20", "20", "5", "20"]
+
+
+@pytest.mark.parametrize(("to", "start"), [("earliest", None), ("latest", {0: 20})])
+def test_reset_keeps_what_was_and_begins_elsewhere(place, session, to, start):
+    """The old folder stays under another name; the next query begins as asked, on this topic."""
+    begun(place, 12)
+    result = run("reset", "--to", to, "--yes")
+    assert result.exit_code == 0, result.output
+    (kept,) = place.parent.glob(f"{TOPIC}.before-*")
+    assert (kept / "offsets" / "0").exists()
+    assert str(kept) in result.stderr
+    assert "./penstock restart spark-job" in result.stderr
+    assert checkpoint_of(read(), TOPIC).origin() == Origin(topic_id="id-1", start=start)
+
+
+def test_reset_asks(place, session):
+    """Without a yes nothing is changed."""
+    begun(place, 12)
+    result = run("reset", "--to", "latest", answer="n\n")
+    assert result.exit_code == 1
+    assert f"Set the checkpoint {place} aside" in result.stderr
+    assert checkpoint_of(read(), TOPIC).place().first == {0: 12}
+    assert run("reset", "--to", "latest", answer="y\n").exit_code == 0
+
+
+def test_reset_is_refused_while_a_job_runs(place, session, monkeypatch):
+    """Nothing is changed, and the owner is named; it is not waited for."""
+    begun(place, 12)
+
+    def take(self, wait_s):
+        assert (self.name, wait_s) == (str(place), 0)
+        raise JobRunning("process 7 on elsewhere")
+
+    monkeypatch.setattr(lease.Lease, "take", take)
+    failed = run("reset", "--to", "latest", "--yes").exception
+    assert isinstance(failed, JobRunning)
+    assert failed.hint == "./penstock down spark-job, then the same again"
+    assert checkpoint_of(read(), TOPIC).place().first == {0: 12}
+
+
+def test_reset_works_before_any_job_ran(place, session):
+    """Keyspace and leases are made, and there is nothing to keep."""
+    result = run("reset", "--to", "latest", "--yes")
+    assert "there was no checkpoint before" in result.stderr
+    assert any("CREATE TABLE IF NOT EXISTS spark_streams.leases" in query for query, _ in session.executed)
+
+
+def test_a_url_is_left_to_spark(place, session, monkeypatch):
+    """The folder to move and the file to write are named, and nothing is done."""
+    monkeypatch.setenv("PENSTOCK_SPARK_CHECKPOINT", "hdfs://name/c")
+    assert isinstance(run("show").exception, WrongUse)
+    failed = run("reset", "--to", "latest", "--yes").exception
+    assert type(failed) is PenstockError
+    assert f"hdfs://name/c/{TOPIC}" in failed.message
+    assert f"write hdfs://name/c/{TOPIC}/penstock.json: " in failed.hint
+    text = failed.hint.partition("penstock.json: ")[2]
+    assert json.loads(text) == {"topic_id": "id-1", "start": {"0": 20}, "query_id": ""}
+
+
+def test_a_place_must_be_named(place):
+    """`reset` without `--to`, or with another word, is wrong use."""
+    assert run("reset").exit_code == 2
+    assert run("reset", "--to", "yesterday").exit_code == 2

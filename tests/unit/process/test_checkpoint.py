@@ -1,0 +1,365 @@
+import json
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from penstock.broker.topics import Span
+from penstock.config import read
+from penstock.errors import CheckpointRefused, PenstockError, WrongUse
+from penstock.process import checkpoint
+from penstock.process.checkpoint import Checkpoint, Origin, Place, check_fits, checkpoint_of, folder_of, misfits
+from penstock.process.files import HadoopFiles, LocalFiles, Torn
+
+TOPIC = "t"
+FOLDER = "/c/t"
+
+
+class FakeFiles:
+    """A file system in memory; `fails` is raised by every call."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, bytes] = {}
+        self.spoilt: set[str] = set()
+        self.fails: OSError | None = None
+
+    def names(self, folder: str) -> list[str]:
+        if self.fails:
+            raise self.fails
+        below = [path.removeprefix(f"{folder}/") for path in self.held if path.startswith(f"{folder}/")]
+        return sorted({path.split("/")[0] for path in below})
+
+    def read(self, path: str) -> bytes:
+        if path in self.spoilt:
+            raise Torn("its checksum is wrong")
+        if path not in self.held:
+            raise FileNotFoundError(path)
+        return self.held[path]
+
+    def write(self, path: str, data: bytes) -> None:
+        self.held[path] = data
+
+    def move(self, source: str, target: str) -> None:
+        for path in [path for path in self.held if path == source or path.startswith(f"{source}/")]:
+            self.held[target + path.removeprefix(source)] = self.held.pop(path)
+            self.spoilt.discard(path)
+
+
+def planned(*offsets: int) -> bytes:
+    by_partition = {str(partition): offset for partition, offset in enumerate(offsets)}
+    return b'v1\n{"batchWatermarkMs":0,"conf":{}}\n' + json.dumps({TOPIC: by_partition}).encode()
+
+
+def beginning(*offsets: int) -> bytes:
+    return b"\0v1\n" + planned(*offsets).splitlines()[2]
+
+
+DONE = b'v1\n{"nextBatchWatermarkMs":0}'
+
+
+@pytest.fixture
+def files() -> FakeFiles:
+    """A checkpoint after batches 0 to 2, of which the last is not done yet."""
+    files = FakeFiles()
+    put(files, "metadata", b'{"id":"q-1"}')
+    put(files, "sources/0/0", beginning(0, 5))
+    for batch, ends in enumerate([(10, 15), (20, 25), (30, 35)]):
+        put(files, f"offsets/{batch}", planned(*ends))
+    put(files, "commits/0", DONE)
+    put(files, "commits/1", DONE)
+    return files
+
+
+def put(files: FakeFiles, name: str, data: bytes) -> None:
+    files.held[f"{FOLDER}/{name}"] = data
+
+
+@pytest.fixture
+def found(files) -> Checkpoint:
+    return Checkpoint(files, FOLDER, TOPIC)
+
+
+def test_a_planned_batch_is_done_again(found):
+    """It begins where the batch before ended, and was planned up to its own end."""
+    assert found.place() == Place({0: 20, 1: 25}, {0: 30, 1: 35}, begun=True)
+
+
+def test_after_a_batch_that_is_done_the_query_goes_on_at_its_end(found, files):
+    """Nothing is planned then."""
+    put(files, "commits/2", DONE)
+    assert found.place() == Place({0: 30, 1: 35}, {0: 30, 1: 35}, begun=True)
+
+
+def test_the_first_batch_begins_where_the_source_did(found, files):
+    """A first batch that is not done begins at `sources/0/0`, or where the start was asked for."""
+    for name in ("offsets/1", "offsets/2", "commits/0", "commits/1"):
+        del files.held[f"{FOLDER}/{name}"]
+    assert found.place() == Place({0: 0, 1: 5}, {0: 10, 1: 15}, begun=True)
+    del files.held[f"{FOLDER}/sources/0/0"]
+    assert found.place() == Place({}, {0: 10, 1: 15}, begun=True)
+
+
+def test_batches_are_numbers_not_words(found, files):
+    """Batch 10 comes after batch 9, and unfinished files of Spark's are none."""
+    for batch in range(3, 11):
+        put(files, f"offsets/{batch}", planned(batch * 10, 0))
+        put(files, f"commits/{batch}", DONE)
+    put(files, "offsets/.11.0a-b.tmp", b"")
+    assert found.place() == Place({0: 100, 1: 0}, {0: 100, 1: 0}, begun=True)
+
+
+def test_without_a_checkpoint_there_is_no_place(found, files):
+    """Nothing yet: the query starts with all that Kafka holds, or where it was told to."""
+    files.held.clear()
+    assert found.place() is None
+    found.begin_at(Origin(topic_id="id-1"))
+    assert found.place() is None
+    found.begin_at(Origin(topic_id="id-1", start={0: 3}))
+    assert found.place() == Place({0: 3}, {0: 3}, begun=False)
+
+
+TEARS = [b"", b"v", b"v1\n", planned(1, 2)[:-1], planned(1, 2)[:-15], b"\xff\xfe", b"v1\n{}\n[]", planned(1, 2)[:37]]
+
+
+@pytest.mark.parametrize("torn", TEARS)
+def test_a_torn_plan_is_moved_aside(found, files, torn):
+    """The batch is planned again, the file is kept, and one line of the log names it."""
+    put(files, "offsets/2", torn)
+    assert found.place() == Place({0: 20, 1: 25}, {0: 20, 1: 25}, begun=True)
+    with capture_logs() as logs:
+        assert found.mend() == ["offsets/2"]
+    assert [(line["event"], line["log_level"], line["torn"]) for line in logs] == [
+        ("checkpoint_mended", "warning", ["offsets/2"])
+    ]
+    (kept,) = files.names(f"{FOLDER}/torn")
+    assert re.fullmatch(r"offsets-2\.\d{8}T\d{12}Z", kept)
+    assert files.held[f"{FOLDER}/torn/{kept}"] == torn
+    assert files.names(f"{FOLDER}/offsets") == ["0", "1"]
+    assert found.mend() == []
+
+
+@given(at=st.integers(min_value=0, max_value=len(planned(123, 456)) - 1))
+def test_a_plan_that_is_cut_anywhere_is_torn(at):
+    """No cut gives other offsets than those that were written."""
+    files = FakeFiles()
+    put(files, "offsets/0", planned(1, 2))
+    put(files, "offsets/1", planned(123, 456)[:at])
+    found = Checkpoint(files, FOLDER, TOPIC)
+    assert found.place().end == {0: 1, 1: 2}
+    assert found.mend() == ["offsets/1"]
+
+
+def test_a_batch_that_is_not_noted_as_done_is_done_again(found, files):
+    """A torn commit is moved aside; so is one whose checksum is wrong."""
+    put(files, "commits/1", b"")
+    put(files, "commits/2", DONE)
+    files.spoilt.add(f"{FOLDER}/commits/2")
+    assert found.mend() == ["commits/2", "commits/1"]
+    assert files.names(f"{FOLDER}/commits") == ["0"]
+    assert found.place().end == {0: 30, 1: 35}
+
+
+def test_a_commit_without_its_plan_goes_with_it(found, files):
+    """Else Spark would take the batch that it plans anew for done."""
+    put(files, "offsets/2", b"")
+    put(files, "commits/2", DONE)
+    assert found.mend() == ["offsets/2", "commits/2"]
+    assert found.place() == Place({0: 20, 1: 25}, {0: 20, 1: 25}, begun=True)
+
+
+def test_a_power_cut_may_tear_several_at_the_end(found, files):
+    """All that is torn with nothing whole behind it is moved aside."""
+    for name in ("offsets/2", "offsets/1", "commits/1"):
+        put(files, name, b"")
+    assert found.mend() == ["offsets/2", "offsets/1", "commits/1"]
+    assert found.place() == Place({0: 10, 1: 15}, {0: 10, 1: 15}, begun=True)
+
+
+def test_nothing_whole_is_no_checkpoint(found, files):
+    """When every plan is torn the query starts anew; its commits are not taken for the new one's."""
+    for batch in range(3):
+        put(files, f"offsets/{batch}", b"")
+    assert set(found.mend()) == {f"offsets/{n}" for n in range(3)} | {"commits/0", "commits/1"}
+    assert found.place() is None
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_torn_file_that_is_not_the_newest_is_an_error(found, files, gone):
+    """The file is named, with the three choices; it is the same with one that is missing."""
+    put(files, "offsets/1", b"")
+    if gone:
+        del files.held[f"{FOLDER}/offsets/1"]
+    assert found.mend() == []
+    with pytest.raises(CheckpointRefused, match="offsets/1, which is not the newest") as caught:
+        found.place()
+    for words in ("reset --to earliest", "reset --to latest", "restart spark-job"):
+        assert words in caught.value.message
+
+
+def test_torn_metadata_is_written_again(found, files):
+    """Spark refuses offsets without it; the query keeps its id, which the ledger's lines bear."""
+    found.remember("id-1")
+    put(files, "metadata", b'{"id":"q')
+    assert found.mend() == ["metadata"]
+    assert json.loads(files.held[f"{FOLDER}/metadata"]) == {"id": "q-1"}
+    del files.held[f"{FOLDER}/metadata"]
+    assert found.mend() == []
+    assert json.loads(files.held[f"{FOLDER}/metadata"]) == {"id": "q-1"}
+    put(files, "metadata", b"")
+    put(files, "penstock.json", b"")
+    found.mend()
+    assert len(json.loads(files.held[f"{FOLDER}/metadata"])["id"]) == 36
+
+
+def test_another_topics_checkpoint_is_not_taken_for_torn(found, files):
+    """It is refused, and nothing is moved."""
+    put(files, "offsets/2", planned(1).replace(b'"t"', b'"other"'))
+    for call in (found.place, found.mend):
+        with pytest.raises(CheckpointRefused, match="is of other, not of t"):
+            call()
+
+
+def test_a_format_of_a_later_spark_is_not_taken_for_torn(found, files):
+    """It is an error that names the format."""
+    put(files, "offsets/2", planned(1).replace(b"v1", b"v7"))
+    with pytest.raises(PenstockError, match="v7, not v1"):
+        found.mend()
+
+
+def test_what_is_remembered(found, files):
+    """The topic's and the query's id; a torn file of ours counts for nothing and is moved aside."""
+    found.remember("id-1")
+    assert found.origin() == Origin(topic_id="id-1", query_id="q-1")
+    put(files, "penstock.json", b"{")
+    assert found.origin() == Origin(topic_id="")
+    assert found.mend() == ["penstock.json"]
+    del files.held[f"{FOLDER}/metadata"]
+    found.remember("id-2")
+    assert found.origin() == Origin(topic_id="id-2")
+
+
+def test_a_checkpoint_is_set_aside_whole(found, files):
+    """What was there is kept under another name, and the next query starts where it was told to."""
+    before = dict(files.held)
+    kept = found.begin_at(Origin(topic_id="id-1", start={0: 7, 1: 8}))
+    assert re.fullmatch(r"/c/t\.before-\d{8}T\d{12}Z", kept)
+    assert {path.replace(kept, FOLDER) for path in files.held if path.startswith(kept)} == set(before)
+    assert files.names(FOLDER) == ["penstock.json"]
+    found.remember("id-1")
+    assert found.origin().start == {0: 7, 1: 8}
+
+
+def test_nothing_is_set_aside_when_there_is_nothing(files, found):
+    """A checkpoint that is not there can be begun all the same."""
+    files.held.clear()
+    assert found.begin_at(Origin(topic_id="id-1")) is None
+
+
+def test_a_file_system_that_fails_is_said(found, files):
+    """The error names the folder and the reason."""
+    files.fails = PermissionError("not yours")
+    for call in (found.place, found.mend):
+        with pytest.raises(PenstockError, match="/c/t cannot be read or changed: not yours"):
+            call()
+
+
+FITS = Place({0: 10, 1: 0}, {0: 15, 1: 0}, begun=True)
+
+
+@pytest.mark.parametrize(
+    ("spans", "expected"),
+    [
+        ([Span(0, 0, 15), Span(1, 0, 0)], []),
+        ([Span(0, 10, 15), Span(1, 0, 9)], []),
+        (
+            [Span(0, 12, 15), Span(1, 1, 9)],
+            [
+                "partition 0: the checkpoint is at 10, Kafka holds 12 to 15: 2 records were deleted unread",
+                "partition 1: the checkpoint is at 0, Kafka holds 1 to 9: 1 records were deleted unread",
+            ],
+        ),
+        (
+            [Span(0, 0, 14), Span(1, 0, 0)],
+            [
+                "partition 0: the checkpoint is at 10, Kafka holds 0 to 14: "
+                "1 records that the checkpoint knows are not there"
+            ],
+        ),
+        ([Span(0, 0, 15)], ["partition 1: Kafka has no such partition any more"]),
+        ([Span(0, 0, 15), Span(1, 0, 0), Span(2, 0, 9)], []),
+        (
+            [Span(0, 0, 15), Span(1, 0, 0), Span(2, 4, 9)],
+            ["partition 2: the checkpoint is at 0, Kafka holds 4 to 9: 4 records were deleted unread"],
+        ),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_told_per_partition(spans, expected):
+    """Behind what Kafka still holds, ahead of it, or of partitions that are not there; a new partition begins at 0."""
+    assert misfits(FITS, Origin(topic_id="id-1"), spans, "id-1") == expected
+
+
+def test_a_topic_made_anew_does_not_fit():
+    """Though all offsets would; a checkpoint from before our file is taken for this topic's."""
+    spans = [Span(0, 0, 15), Span(1, 0, 0)]
+    (line,) = misfits(FITS, Origin(topic_id="id-1"), spans, "id-2")
+    assert "another topic of this name" in line
+    assert misfits(FITS, Origin(topic_id=""), spans, "id-2") == []
+    assert misfits(None, Origin(topic_id="id-1"), spans, "id-2") == []
+
+
+def test_a_start_need_not_name_every_partition():
+    """One that was added since is read from its beginning, wherever that is."""
+    start = Place({0: 3}, {0: 3}, begun=False)
+    assert misfits(start, Origin(topic_id="i"), [Span(0, 0, 3), Span(1, 7, 9)], "i") == []
+    assert len(misfits(start, Origin(topic_id="i"), [Span(0, 4, 9)], "i")) == 1
+
+
+@given(
+    first=st.integers(0, 50), records=st.integers(0, 50), at=st.integers(0, 120), ahead=st.integers(0, 20)
+)  # fmt: skip
+def test_a_place_fits_exactly_when_kafka_holds_all_of_it(first, records, at, ahead):
+    """Each offset from where the query goes on is there, or is still to come."""
+    place = Place({0: at}, {0: at + ahead}, begun=True)
+    fits = misfits(place, Origin(topic_id="i"), [Span(0, first, first + records)], "i") == []
+    assert fits == (first <= at and at + ahead <= first + records)
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused(found):
+    """One message: every partition, and the three choices with what to type."""
+    with pytest.raises(CheckpointRefused) as caught:
+        check_fits(found, [Span(0, 22, 40), Span(1, 0, 5)], "id-1")
+    assert len(caught.value.misfits) == 2
+    assert all(line in caught.value.message for line in caught.value.misfits)
+    assert checkpoint.CHOICES in caught.value.message
+    assert check_fits(found, [Span(0, 0, 40), Span(1, 0, 40)], "id-1") is None
+
+
+def test_a_place_without_a_scheme_is_a_folder_of_this_machine(tmp_path, monkeypatch):
+    """For job and command alike, whatever Hadoop's default is; Spark is told so."""
+    monkeypatch.chdir(tmp_path)
+    for place in (f"{tmp_path}/a b", f"file://{tmp_path}/a b", "a b"):
+        one = checkpoint_of(read(spark_checkpoint=place), TOPIC)
+        assert isinstance(one._files, LocalFiles)
+        assert Path(one.folder) == tmp_path / "a b" / TOPIC
+        assert one.url == f"file://{tmp_path}/a b/t"
+
+
+def test_a_url_is_reached_through_spark_alone():
+    """Without a Spark the error says what to do."""
+    settings = read(spark_checkpoint="hdfs://name/c")
+    assert folder_of(settings, TOPIC) == "hdfs://name/c/t"
+    with pytest.raises(WrongUse, match="hdfs://name/c/t"):
+        checkpoint_of(settings, TOPIC)
+
+    class Spark:
+        _jvm = None
+
+        class _jsc:  # noqa: N801
+            hadoopConfiguration = staticmethod(lambda: None)  # noqa: N815
+
+    one = checkpoint_of(settings, TOPIC, Spark())
+    assert isinstance(one._files, HadoopFiles)
+    assert one.url == "hdfs://name/c/t"
