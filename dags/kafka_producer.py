@@ -15,6 +15,7 @@ PARAMETERS = {
     "seconds": Param(None, type=["null", "number"], exclusiveMinimum=0, description="For how long; needs rate."),
     "rate": Param(None, type=["null", "number"], exclusiveMinimum=0, description="At most so many records a second."),
     "source_url": Param(None, type=["null", "string"], description="Another API than PENSTOCK_SOURCE_URL."),
+    "clock_offset_s": Param(None, type=["null", "number"], description="Seconds added to Kafka's timestamps."),
 }
 
 

@@ -13,7 +13,7 @@ def test_the_dag_is_there_with_its_parameters_and_its_asset(settings: Settings) 
         tasks = airflow._call("GET", "/api/v2/dags/user_automation/tasks")["tasks"]
         assets = airflow._call("GET", "/api/v2/assets")["assets"]
     assert (dag["timetable_summary"], dag["catchup"]) == ("0 0 * * *", False)
-    assert set(dag["params"]) == {"records", "seconds", "rate", "source_url"}
+    assert set(dag["params"]) == {"records", "seconds", "rate", "source_url", "clock_offset_s"}
     assert [task["task_id"] for task in tasks] == ["stream_data"]
     assert "users_created" in [asset["name"] for asset in assets]
 

@@ -11,6 +11,7 @@ from penstock.broker.kafka import MAX_MESSAGE_BYTES, admin, producer
 from penstock.config import Settings
 from penstock.errors import DeliveryFailed, KafkaUnreachable
 from penstock.produce.send import Sender
+from penstock.retry import wait_until
 
 
 def test_a_topic_is_made_with_the_partitions_and_settings_that_are_set(settings: Settings, unique: str) -> None:
@@ -35,8 +36,14 @@ def test_a_topic_made_anew_has_another_id(settings: Settings, unique: str) -> No
     first = topics.topic_id(settings, unique)
     client = admin(settings)
     client.delete_topics([unique])[unique].result()
+    wait_until(lambda: _is_gone(settings, unique), timeout_s=30, what="the topic to be gone")
     topics.ensure(settings, unique)
     assert topics.topic_id(settings, unique) != first
+
+
+def _is_gone(settings: Settings, topic: str) -> None:
+    if topics.spans(settings, topic):
+        raise KafkaUnreachable(f"{topic} is still there")
 
 
 def test_what_was_sent_is_acknowledged_and_read_back_in_order(settings: Settings, unique: str) -> None:

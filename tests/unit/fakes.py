@@ -9,7 +9,7 @@ from cassandra.cluster import ResultSet
 from cassandra.cqltypes import BytesType
 from cassandra.protocol import ColumnMetadata
 from cassandra.query import BatchStatement, PreparedStatement
-from confluent_kafka import KafkaError, KafkaException, Message
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from penstock.broker.registry import WireFormat, WriterSchema
 from penstock.contract.record import Record
@@ -94,13 +94,14 @@ class FakeProducer:
         self.flushed_s: list[float] = []
         self.sent: list[Message] = []
 
-    def produce(self, topic: str, value: Any, key: Any, headers: Any, on_delivery: Any) -> None:
+    def produce(self, topic: str, value: Any, key: Any, headers: Any, on_delivery: Any, timestamp: int = 0) -> None:
         if self._refuses:
             raise self._refuses
         if len(self._waiting) >= self._queue:
             self.full += 1
             raise BufferError
-        message = Message(topic=topic, partition=0, offset=len(self.sent), key=key, value=value, headers=headers)
+        where = {"topic": topic, "partition": 0, "offset": len(self.sent), "timestamp": (1, timestamp)}
+        message = Message(**where, key=key, value=value, headers=headers)
         self.sent.append(message)
         self._waiting.append((message, on_delivery))
 
@@ -121,7 +122,10 @@ class FakeProducer:
 
 
 class FakeConsumer:
-    """A consumer that gives each of `batches` once, then waits in vain; of `partitions` it knows the watermarks."""
+    """A consumer that gives each of `batches` once, then waits in vain; of `partitions` it knows the watermarks.
+
+    `times` has the offset that it finds for any time, by partition; -1: no record is so young.
+    """
 
     def __init__(
         self,
@@ -130,8 +134,11 @@ class FakeConsumer:
         error: KafkaError | None = None,
         raises: KafkaException | None = None,
         clock: Clock | None = None,
+        times: dict[int, int | KafkaError] | None = None,
     ) -> None:
         self._clock = clock or Clock()
+        self._times = times or {}
+        self.asked_ms: list[int] = []
         self._batches = list(batches)
         self._partitions = partitions or {}
         self._error, self._raises = error, raises
@@ -145,6 +152,16 @@ class FakeConsumer:
 
     def get_watermark_offsets(self, partition: Any, timeout: float) -> tuple[int, int] | None:
         return self._partitions[partition.partition]
+
+    def offsets_for_times(self, partitions: list[TopicPartition], timeout: float) -> list[Any]:
+        if self._raises:
+            raise self._raises
+        self.asked_ms += [one.offset for one in partitions]
+        return [self._at(one.partition, self._times[one.partition]) for one in partitions]
+
+    def _at(self, partition: int, found: int | KafkaError) -> Any:
+        is_error = isinstance(found, KafkaError)
+        return SimpleNamespace(partition=partition, offset=-1 if is_error else found, error=found if is_error else None)
 
     def assign(self, partitions: list[Any]) -> None:
         self.assigned += [(one.topic, one.partition, one.offset) for one in partitions]

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -46,6 +47,7 @@ def topic_settings(settings: Settings, max_bytes: int = MAX_MESSAGE_BYTES) -> di
         "compression.type": "producer",
         "max.message.bytes": str(max_bytes),
         "message.timestamp.type": "CreateTime",
+        "message.timestamp.after.max.ms": "3600000",  # a time that Spark cannot hold would stop the stream
         "min.insync.replicas": str(max(1, settings.kafka_replication - 1)),
         "retention.ms": str(settings.kafka_retention_hours * 3_600_000),
     }
@@ -109,6 +111,31 @@ def spans(settings: Settings, topic: str) -> list[Span]:
         raise failure(error, f"reading the offsets of {topic}", settings) from error
     finally:
         consumer.close()
+
+
+def since(settings: Settings, topic: str, whole: list[Span], moment: datetime) -> list[Span]:
+    """The end of each span in `whole` from the first record with a timestamp at or after `moment`.
+
+    Kafka's timestamps are the producers' clocks. Raises `KafkaUnreachable`.
+    """
+    moment_ms = max(0, round(moment.timestamp() * 1000))  # less than 0 has a meaning of its own
+    consumer = reader(settings)
+    try:
+        asked = [TopicPartition(topic, span.partition, moment_ms) for span in whole]
+        found = consumer.offsets_for_times(asked, timeout=settings.kafka_timeout_s) if asked else []
+        firsts = {one.partition: one.offset for one in found if _is_found(one)}
+    except KafkaException as error:
+        raise failure(error, f"reading the offsets of {topic} at {moment.isoformat()}", settings) from error
+    finally:
+        consumer.close()
+    return [Span(one.partition, min(one.end, firsts.get(one.partition, one.end)), one.end) for one in whole]
+
+
+def _is_found(one: TopicPartition) -> bool:
+    """Whether it has the offset that was asked for. Raises `KafkaException` when Kafka could not tell."""
+    if one.error is not None:
+        raise KafkaException(one.error)
+    return bool(one.offset >= 0)
 
 
 def _partitions(consumer: Consumer, topic: str, settings: Settings) -> list[int]:

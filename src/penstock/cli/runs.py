@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
+from penstock.cli.moment import HELP, moment
 from penstock.cli.text import print_json, table, talk
 
 Records = Annotated[int, typer.Option(min=1, help="How many records to ask the API for.")]
@@ -16,6 +17,7 @@ def register(app: typer.Typer) -> None:
     app.command()(demo)
     app.command()(run)
     app.command()(verify)
+    app.command()(trace)
 
 
 def demo(
@@ -50,23 +52,56 @@ def run(records: Records = 500, source: Source = None, as_json: AsJson = False) 
     raise typer.Exit(0 if complete else 1)
 
 
-def verify(as_json: AsJson = False) -> None:
-    """Balance everything in the topic. Exit 1: something is missing.
+def verify(
+    since: Annotated[str | None, typer.Option(metavar="TIME", help=f"Only what was produced since. {HELP}")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Balance everything in the topic. Exit 1: something is missing, or two sources differ.
 
-    Compared are Kafka's offsets and records, the ledger, the table and the rejected records.
+    Held against each other are Airflow's runs, the producer's journal, Kafka's records, the ledger, the table and the
+    rejected records. Each difference is named.
     """
     from penstock import config
-    from penstock.observe import receipt
+    from penstock.observe import verify as verification
     from penstock.sink.cassandra import connected
 
     settings = config.load()
     with connected(settings) as session:
-        found = receipt.verify(settings, session)
+        found = verification.verify(settings, session, moment(since) if since else None)
     if as_json:
         print_json(found)
     else:
-        _print_balance(found)
+        print_balance(found)
     raise typer.Exit(0 if found.balanced else 1)
+
+
+def trace(
+    record_id: Annotated[str, typer.Argument(metavar="ID", help="The record's id.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show the way of one record, hop by hop. Exit 1: no record has the id, or one is missing."""
+    from penstock import config
+    from penstock.observe import trace as tracing
+    from penstock.sink.cassandra import connected
+
+    settings = config.load()
+    with connected(settings) as session:
+        passages = tracing.trace(settings, session, record_id)
+    if as_json:
+        print_json(passages)
+    elif passages:
+        _print_passages(passages)
+    else:
+        talk(f"neither the topic nor the rejected records have the id {record_id}")
+    raise typer.Exit(0 if passages and all(one.outcome != "missing" for one in passages) else 1)
+
+
+def _print_passages(passages: list[Any]) -> None:
+    lines = []
+    for one in passages:
+        lines += [(hop.name, hop.at, hop.detail) for hop in one.hops]
+        lines.append(("outcome", None, one.outcome))
+    typer.echo(table(("hop", "at", "what"), lines))
 
 
 def _carry(settings: Any, records: int, source: str | None, as_json: bool) -> bool:
@@ -96,17 +131,36 @@ def _print_receipt(found: Any) -> None:
     ]
     typer.echo("\n" + table(("receipt", ""), lines))
     for one in found.missing_records:
-        typer.echo(f"missing: partition {one['partition']} offset {one['offset']} id {one['id']}")
+        typer.echo(f"missing: partition {one['partition']} offset {one['offset']} id {one['id']}: {one['why']}")
 
 
-def _print_balance(found: Any) -> None:
-    heads = ("partition", "first", "end", "recorded", "stored", "rejected", "filtered", "waiting")
+_BALANCE = ("produced", "stored", "deleted", "rejected", "filtered", "waiting", "missing")
+_COUNTS = (*_BALANCE, "refused", "doubled", "reread", "rows", "distinct_ids", "older_rows")
+
+
+def print_balance(found: Any) -> None:
+    """Print the receipt of a topic."""
+    heads = ("partition", "first", "end", *_BALANCE)
     typer.echo(table(heads, [[getattr(one, head) for head in heads] for one in found.partitions]))
-    names = ("produced", "stored", "rejected", "filtered", "waiting", "missing", "rows", "distinct_ids")
-    typer.echo("\n" + table((found.topic, ""), [(name, getattr(found, name)) for name in names]))
-    typer.echo("balanced: nothing is missing" if found.balanced else f"NOT balanced: {found.missing} missing")
-    for one in found.missing_records:
-        typer.echo(f"missing: partition {one['partition']} offset {one['offset']} id {one['id']}")
+    queue = ", ".join(f"{count} {state}" for state, count in found.queue.items())
+    told = found.acknowledged
+    runs = "Airflow is away" if told.runs is None else f"{told.runs} runs"
+    lines = [(name, getattr(found, name)) for name in _COUNTS]
+    lines += [("queue", queue), ("acknowledged", f"{told.records} records of {told.attempts} attempts, {runs}")]
+    lines += [(f"null: {name}", _share(one)) for name, one in found.nulls.items() if one.share]
+    typer.echo("\n" + table((found.topic, ""), lines))
+    for warning in found.warnings:
+        typer.echo(f"warning: {warning}")
+    for one in found.differences:
+        typer.echo(f"{one.kind}: partition {one.partition} offset {one.offset} id {one.id}: {one.why}")
+    typer.echo(
+        "balanced: nothing is missing" if found.balanced else f"NOT balanced: {found.differences_found} differences"
+    )
+
+
+def _share(nulls: Any) -> str:
+    moved = "" if nulls.moved is None else f", {nulls.moved:+.2%} since the last receipt"
+    return f"{nulls.share:.2%}{moved}"
 
 
 def _show_rows(settings: Any, limit: int) -> None:

@@ -3,6 +3,7 @@
 https://airflow.apache.org/docs/apache-airflow/stable/stable-rest-api-ref.html
 """
 
+from collections.abc import Iterator
 from typing import Any, Self
 
 import httpx2
@@ -64,6 +65,13 @@ class Airflow:
             return dict(self._call("GET", path, params={"deserialize": "true"})["value"])
         except RunFailed:
             return {}
+
+    def summaries(self, newest: int) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Id and summary of each successful run among the `newest` ones."""
+        query = {"limit": str(newest), "order_by": "-run_after", "state": "success"}
+        for run in self._call("GET", f"/api/v2/dags/{DAG_ID}/dagRuns", params=query)["dag_runs"]:
+            if summary := self.summary(run["dag_run_id"]):
+                yield str(run["dag_run_id"]), summary
 
     def task(self, run_id: str) -> tuple[str, int]:
         """State and number of the newest attempt of the run's task."""

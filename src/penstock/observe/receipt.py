@@ -1,4 +1,4 @@
-"""Receipts: one of a run, from the order to the rows; one of the whole topic, from Kafka, ledger and table alone."""
+"""The receipt of a run, from the order to the rows."""
 
 import statistics
 import time
@@ -14,7 +14,8 @@ from penstock.broker import topics
 from penstock.broker.topics import Span
 from penstock.config import Settings
 from penstock.observe.airflow import Airflow
-from penstock.observe.audit import Audit, Auditor, uncovered
+from penstock.observe.audit import Audit
+from penstock.observe.auditor import Auditor
 
 _POLL_S = 0.3
 _STALLED_S = 120.0
@@ -62,20 +63,19 @@ def run(settings: Settings, session: Session, parameters: dict[str, Any], report
     since = [Span(now.partition, before.get(now.partition, 0), now.end) for now in topics.spans(settings, topic)]
     auditor = Auditor(settings, session)
     _wait_covered(auditor, since, report)
-    sent = auditor.sent(since, run_id)
-    found = auditor.audit(sent, auditor.rows_of({one.id for one in sent if one.id is not None}))
-    refused = auditor.refused(run_id)
+    found = auditor.audit_run(since, run_id)
     asked = int(summary.get("asked") or parameters.get("records") or 0)
+    produced = found.total("produced")
     return RunReceipt(
         run_id=run_id,
         dag_run_state=str(dag_run["state"]),
         asked=asked,
         fetched=int(summary.get("fetched", 0)),
-        produced=found.produced,
-        stored=found.stored,
-        rejected=found.rejected + refused,
-        filtered=found.filtered,
-        missing=max(0, asked - found.produced - refused) + found.missing + found.waiting,
+        produced=produced,
+        stored=found.total("stored"),
+        rejected=found.total("rejected") + found.refused,
+        filtered=found.total("filtered"),
+        missing=max(0, asked - produced - found.refused) + found.total("missing") + found.total("waiting"),
         latency_ms=percentiles(found.latencies_ms),
         stages=_stages(dag_run, summary, found),
         seconds=round(time.monotonic() - began, 1),
@@ -130,76 +130,3 @@ def _iso(moment_ms: int) -> str | None:
     if not moment_ms:
         return None
     return datetime.fromtimestamp(moment_ms / 1000, tz=UTC).isoformat(timespec="milliseconds")
-
-
-@dataclass(frozen=True)
-class PartitionBalance:
-    """One partition: what Kafka holds of it, and what the ledger says of that."""
-
-    partition: int
-    first: int
-    end: int
-    recorded: int
-    stored: int
-    rejected: int
-    filtered: int
-    waiting: int
-
-
-@dataclass(frozen=True)
-class TopicReceipt:
-    """What became of everything the topic holds: from its offsets, the ledger, the table and the rejected records.
-
-    balanced: nothing is missing, and every offset that the ledger counts as stored or rejected was found so.
-    """
-
-    topic: str
-    balanced: bool
-    produced: int
-    stored: int
-    rejected: int
-    filtered: int
-    waiting: int
-    missing: int
-    rows: int
-    distinct_ids: int
-    partitions: list[PartitionBalance]
-    missing_records: list[dict[str, Any]]
-
-
-def verify(settings: Settings, session: Session) -> TopicReceipt:
-    """The balance of the whole topic as it is now. Raises an `Unreachable` when a service is away."""
-    auditor = Auditor(settings, session)
-    topic = pipelines.of(settings).topic
-    spans = topics.spans(settings, topic)
-    sent = auditor.sent(spans)
-    rows = auditor.rows()
-    found = auditor.audit(sent, rows)
-    return TopicReceipt(
-        topic=topic,
-        balanced=found.missing == 0,
-        produced=found.produced,
-        stored=found.stored,
-        rejected=found.rejected,
-        filtered=found.filtered,
-        waiting=found.waiting,
-        missing=found.missing,
-        rows=len(rows),
-        distinct_ids=found.distinct_ids,
-        partitions=[_balance(auditor, span) for span in spans],
-        missing_records=found.missing_records,
-    )
-
-
-def _balance(auditor: Auditor, span: Span) -> PartitionBalance:
-    lines = auditor.lines(span)
-    return PartitionBalance(
-        partition=span.partition,
-        first=span.first,
-        end=span.end,
-        recorded=sum(line.tally.records for line in lines),
-        stored=sum(line.tally.stored for line in lines),
-        rejected=sum(line.tally.rejected for line in lines),
-        filtered=sum(line.tally.filtered for line in lines),
-        waiting=uncovered(span, lines),
-    )

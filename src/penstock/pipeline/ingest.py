@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from penstock.broker import dlq, topics
+from penstock.broker import dlq, headers, topics
 from penstock.broker.kafka import producer
 from penstock.broker.registry import Registry
 from penstock.config import Settings
@@ -25,22 +25,22 @@ from penstock.contract.rules import MAX_VALUE_BYTES, Broken, Rule, judge, latest
 from penstock.errors import DeliveryFailed, WrongUse
 from penstock.log import get_logger
 from penstock.pipelines import Pipeline
-from penstock.produce.send import Delivered, Sender
-from penstock.produce.serialize import serializer
+from penstock.produce import journal
+from penstock.produce.journal import Journal
+from penstock.produce.send import Delivered, Headers, Sender
+from penstock.produce.serialize import Serialize, serializer
 from penstock.source.client import HttpSource
 from penstock.source.landing import Landing
 
 log = get_logger(__name__)
-
-RUN_HEADER = "penstock.run"
-"""The Kafka header that holds the id of the run that produced a record."""
 
 
 @dataclass(frozen=True)
 class Order:
     """What a run is asked for: `records`, or as many as `seconds` at `rate` a second make.
 
-    With `rate` (records a second) they are sent no faster than that.
+    With `rate` (records a second) they are sent no faster than that. `clock_offset_s` is added to Kafka's timestamps:
+    what a wrong clock would do.
     """
 
     run_id: str
@@ -48,6 +48,7 @@ class Order:
     seconds: float | None = None
     rate: float | None = None
     source_url: str | None = None
+    clock_offset_s: float | None = None
 
     @property
     def asked(self) -> int:
@@ -78,11 +79,13 @@ class Summary:
     started_at: str
     finished_at: str
     topic: str
+    topic_id: str
     schema_id: int
-    offsets: dict[str, tuple[int, int]]
+    offsets: dict[str, list[int]]
+    """First and last offset by partition."""
 
     def as_dict(self) -> dict[str, Any]:
-        """For Airflow's XCom: JSON values only."""
+        """For Airflow's XCom: JSON values only, for it wraps all others."""
         return asdict(self)
 
 
@@ -104,7 +107,6 @@ class _Run:
         self._order = order
         self._asked = order.asked
         self._key = key_of(pipeline.record).name
-        self._headers = [(RUN_HEADER, order.run_id.encode())]
         self._landing = Landing(settings.home / "data" / "landing", order.run_id)
         self._rejects: list[Reject] = []
         self._fetched = 0
@@ -115,18 +117,53 @@ class _Run:
         settings, pipeline = self._settings, self._pipeline
         topics.ensure_pipeline(settings, pipeline)
         schema_id = Registry(settings).register(pipeline.subject, pipeline.record, settings.wire_format)
-        serialize = serializer(pipeline.record, settings.wire_format, schema_id)
+        topic_id = topics.topic_id(settings, pipeline.topic)
         client = producer(settings)
-        with Sender(client, pipeline.topic, settings.kafka_timeout_s) as sender:
-            for entry, record in self._records():
-                value = serialize(record)
-                if len(value) > MAX_VALUE_BYTES:
-                    self._refuse(entry, Fault.too_large(len(value), Stage.PRODUCE))
-                else:
-                    sender.send(str(getattr(record, self._key)).encode(), value, self._headers)
+        with (
+            self._journal(topic_id) as written,
+            Sender(client, pipeline.topic, settings.kafka_timeout_s, written) as sender,
+        ):
+            self._send(sender, serializer(pipeline.record, settings.wire_format, schema_id), written)
         refused = dlq.set_aside(client, pipeline.dead_letter_topic, self._rejects)
-        summary = self._summary(sender.delivered, refused, schema_id, started, started_at)
+        summary = self._summary(sender.delivered, refused, schema_id, topic_id, started, started_at)
         return self._complete(summary)
+
+    def _journal(self, topic_id: str) -> Journal:
+        """A journal for this attempt; those of records that Kafka has deleted by now are forgotten."""
+        folder = journal.folder_of(self._settings)
+        journal.forget(folder, older_than_s=self._settings.kafka_retention_hours * 3600)
+        return Journal(folder, self._order.run_id, self._pipeline.topic, topic_id)
+
+    def _send(self, sender: Sender, serialize: Serialize, written: Journal) -> None:
+        """Send every record, those of an answer with the time at which it was fetched."""
+        pace = _Pace(self._order.rate)
+        for answer, fetched_ms in self._fetch():
+            marks = self._marks(fetched_ms)
+            for entry in answer:
+                pace.wait()
+                self._send_one(sender, serialize, entry, marks)
+            written.flush()
+
+    def _marks(self, fetched_ms: int) -> Headers:
+        """The headers of a record of an answer that was fetched at that time."""
+        return [(headers.RUN, self._order.run_id.encode()), (headers.FETCHED, b"%d" % fetched_ms)]
+
+    def _send_one(self, sender: Sender, serialize: Serialize, entry: Any, marks: Headers) -> None:
+        """Send the record of an entry that keeps the contract; refuse the others."""
+        judged = self._judge(entry)
+        if isinstance(judged, list):
+            self._refuse(entry, Fault.of(judged, Stage.PRODUCE))
+            return
+        value = serialize(judged)
+        if len(value) > MAX_VALUE_BYTES:
+            self._refuse(entry, Fault.too_large(len(value), Stage.PRODUCE))
+        else:
+            sender.send(str(getattr(judged, self._key)).encode(), value, marks, self._timestamp_ms())
+
+    def _timestamp_ms(self) -> int:
+        """The timestamp of a record that is sent now; 0 leaves it to the producer."""
+        offset_s = self._order.clock_offset_s
+        return round((time.time() + offset_s) * 1000) if offset_s else 0
 
     def _complete(self, summary: Summary) -> Summary:
         log.info("run_finished", **{name: value for name, value in summary.as_dict().items() if name != "offsets"})
@@ -136,17 +173,6 @@ class _Run:
         self._landing.clear()
         return summary
 
-    def _records(self) -> Iterator[tuple[Any, Record]]:
-        """Each entry that keeps the contract, and its record, at the rate asked for; the others are refused."""
-        pace = _Pace(self._order.rate)
-        for entry in self._entries():
-            pace.wait()
-            judged = self._judge(entry)
-            if isinstance(judged, list):
-                self._refuse(entry, Fault.of(judged, Stage.PRODUCE))
-            else:
-                yield entry, judged
-
     def _judge(self, entry: Any) -> Record | list[Broken]:
         try:
             found = self._pipeline.from_source(entry)
@@ -154,18 +180,18 @@ class _Run:
             return [Broken("", Rule.TYPE, str(error))]
         return judge(found, self._pipeline.record, latest_past())
 
-    def _entries(self) -> Iterator[Any]:
-        """The entries of every answer, each of which is on disk before it is given."""
-        for answer in self._landing.answers():
+    def _fetch(self) -> Iterator[tuple[list[Any], int]]:
+        """Every answer, on disk before it is given, and when it was fetched in ms since the epoch."""
+        for answer, fetched_ms in self._landing.answers():
             self._fetched += len(answer)
             log.info("answer_landed_before", records=len(answer), fetched=self._fetched, asked=self._asked)
-            yield from answer
+            yield answer, fetched_ms
         for answer in self._answers(given=self._fetched):
             kept = [without(self._pipeline.secret, entry) for entry in answer]
             self._landing.keep(kept)
             self._fetched += len(kept)
             log.info("answer_fetched", records=len(kept), fetched=self._fetched, asked=self._asked)
-            yield from kept
+            yield kept, time.time_ns() // 1_000_000
 
     def _answers(self, given: int) -> Iterator[list[Any]]:
         """What the API still has to give, its time taken."""
@@ -188,12 +214,12 @@ class _Run:
             offset=-1,
             key=None,
             value=msgspec.json.encode(entry),
-            headers=[(name, value) for name, value in self._headers],
+            headers=[(headers.RUN, self._order.run_id.encode())],
         )
         self._rejects.append(reject)
 
     def _summary(
-        self, delivered: Delivered, refused: int, schema_id: int, started: float, started_at: datetime
+        self, delivered: Delivered, refused: int, schema_id: int, topic_id: str, started: float, started_at: datetime
     ) -> Summary:
         return Summary(
             run_id=self._order.run_id,
@@ -207,8 +233,9 @@ class _Run:
             started_at=started_at.isoformat(timespec="milliseconds"),
             finished_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
             topic=self._pipeline.topic,
+            topic_id=topic_id,
             schema_id=schema_id,
-            offsets={str(partition): span for partition, span in sorted(delivered.offsets.items())},
+            offsets={str(partition): list(span) for partition, span in sorted(delivered.offsets.items())},
         )
 
 

@@ -2,4 +2,5 @@
 
 serialize  record -> framed bytes, JSON or Avro
 send       bytes -> topic, every delivery report counted
+journal    which offsets were acknowledged, on disk
 """

@@ -10,6 +10,7 @@ from typing import Self
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from penstock.errors import DeliveryFailed
+from penstock.produce.journal import Journal
 
 Headers = list[tuple[str, bytes]]
 
@@ -23,6 +24,8 @@ class Delivered:
     offsets: dict[int, tuple[int, int]] = field(default_factory=dict)
     """First and last offset by partition; records of other producers may lie between them."""
     failures: list[str] = field(default_factory=list)
+    journal: Journal | None = None
+    """Where each acknowledgement is written down."""
 
     def note(self, error: KafkaError | None, message: Message) -> None:
         """Count one delivery report."""
@@ -30,6 +33,8 @@ class Delivered:
             self.failures.append(f"{error.name()}: {error.str()}")
             return
         partition, offset = message.partition(), message.offset()
+        if self.journal is not None:
+            self.journal.note(partition, offset, message.key())
         first, last = self.offsets.get(partition, (offset, offset))
         self.offsets[partition] = (min(first, offset), max(last, offset))
         self.records += 1
@@ -42,18 +47,23 @@ class Sender:
     Raises `DeliveryFailed` there when a record was not acknowledged within the producer's delivery timeout.
     """
 
-    def __init__(self, producer: Producer, topic: str, flush_s: float) -> None:
+    def __init__(self, producer: Producer, topic: str, flush_s: float, journal: Journal | None = None) -> None:
         self._producer = producer
         self._topic = topic
         self._flush_s = flush_s
-        self.delivered = Delivered()
+        self.delivered = Delivered(journal=journal)
 
-    def send(self, key: bytes, value: bytes, headers: Headers) -> None:
-        """Hand one record to the producer; blocks while its queue is full."""
+    def send(self, key: bytes, value: bytes, headers: Headers, timestamp_ms: int = 0) -> None:
+        """Hand one record to the producer; blocks while its queue is full. 0: its timestamp is now."""
         while True:
             try:
                 self._producer.produce(
-                    self._topic, value=value, key=key, headers=headers, on_delivery=self.delivered.note
+                    self._topic,
+                    value=value,
+                    key=key,
+                    headers=headers,
+                    timestamp=timestamp_ms,
+                    on_delivery=self.delivered.note,
                 )
             except BufferError:
                 self._producer.poll(0.5)

@@ -1,6 +1,9 @@
 """Stage 5: rows to Cassandra, rejects to the dead-letter topic, and the ledger that says what became of each offset.
 
 cassandra   the connection, keyspace and table
-rows        rows -> acknowledged upserts
+rows        rows and deletions -> acknowledged writes
 ledger      which offsets were stored or set aside, and when
+settled     which rejected records were redriven or discarded
+receipts    the receipts that were given
+lease       which job owns a checkpoint
 """

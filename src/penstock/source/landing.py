@@ -20,10 +20,11 @@ class Landing:
     def __init__(self, folder: Path, run_id: str) -> None:
         self._folder = folder / hashlib.sha256(run_id.encode()).hexdigest()[:24]
 
-    def answers(self) -> Iterator[list[Any]]:
-        """The answers that were kept, in the order they were kept in."""
+    def answers(self) -> Iterator[tuple[list[Any], int]]:
+        """The answers that were kept and when, in ms since the epoch, in the order they were kept in."""
         for file in self._files():
-            yield msgspec.json.decode(file.read_bytes(), type=list[Any])
+            kept_ms = file.stat().st_mtime_ns // 1_000_000
+            yield msgspec.json.decode(file.read_bytes(), type=list[Any]), kept_ms
 
     def keep(self, answer: list[Any]) -> None:
         """Put an answer on disk: whole and synced when this returns, or not at all. Only its owner can read it."""

@@ -1,6 +1,7 @@
 import re
 from contextlib import nullcontext
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import msgspec
 import pytest
@@ -8,12 +9,15 @@ from typer.testing import CliRunner
 
 from penstock.cli import app
 from penstock.cli import stack as stack_commands
-from penstock.errors import KafkaUnreachable
-from penstock.observe import receipt
-from penstock.observe.receipt import PartitionBalance, RunReceipt, TopicReceipt
+from penstock.errors import KafkaUnreachable, WrongUse
+from penstock.observe import receipt, trace, verify
+from penstock.observe.audit import Balance
+from penstock.observe.receipt import RunReceipt
+from penstock.observe.trace import Hop, Passage
+from penstock.observe.verify import Acknowledged, Difference, Nulls, TopicReceipt
 from penstock.sink import cassandra
 
-LOST = {"partition": 2, "offset": 7, "id": "abc"}
+LOST = {"partition": 2, "offset": 7, "id": "abc", "why": "the ledger went past it"}
 RUN = RunReceipt(
     run_id="r1",
     dag_run_state="success",
@@ -29,20 +33,37 @@ RUN = RunReceipt(
     seconds=12.3,
     missing_records=[],
 )
+DIFFERENCE = Difference("missing", 2, 7, "abc", "the ledger went past it")
 TOPIC = TopicReceipt(
     topic="users_created",
+    at="2026-01-01T00:00:00.000+00:00",
+    since=None,
     balanced=True,
     produced=9,
-    stored=8,
+    stored=6,
+    deleted=1,
     rejected=1,
     filtered=0,
-    waiting=0,
+    waiting=1,
     missing=0,
-    rows=8,
-    distinct_ids=8,
-    partitions=[PartitionBalance(0, 0, 9, 9, 8, 1, 0, 0)],
-    missing_records=[],
+    doubled=0,
+    reread=0,
+    refused=2,
+    queue={"waiting": 1, "redriven": 2, "discarded": 0},
+    rows=6,
+    distinct_ids=6,
+    older_rows=0,
+    acknowledged=Acknowledged(3, 9, 2),
+    nulls={"id": Nulls(0.0, None, None), "title": Nulls(0.5, 0.75, 0.25), "age": Nulls(0.125, None, None)},
+    counts={"": 6},
+    warnings=[],
+    partitions=[Balance(0, 0, 9, produced=9, stored=6, deleted=1, rejected=1, waiting=1)],
+    differences=[],
+    differences_found=0,
+    seconds=0.1,
 )
+UNBALANCED = replace(TOPIC, balanced=False, missing=1, differences=[DIFFERENCE], differences_found=130)
+STORED = Passage(0, 5, "stored", [Hop("fetched", None, "run r1"), Hop("produced", "2026-01-01T00:00", "p 0")])
 
 
 class World:
@@ -51,6 +72,7 @@ class World:
     def __init__(self) -> None:
         self.done: list = []
         self.run, self.topic = RUN, TOPIC
+        self.passages = [STORED]
 
     def give(self, settings, session, parameters, report):
         self.done.append(parameters)
@@ -59,13 +81,22 @@ class World:
             raise self.run
         return self.run
 
+    def verify(self, settings, session, since=None):
+        self.done.append(since)
+        return self.topic
+
+    def trace(self, settings, session, text):
+        self.done.append(text)
+        return self.passages
+
 
 @pytest.fixture
 def world(monkeypatch):
     world = World()
     monkeypatch.setattr(cassandra, "connected", lambda _settings: nullcontext())
     monkeypatch.setattr(receipt, "run", world.give)
-    monkeypatch.setattr(receipt, "verify", lambda *_: world.topic)
+    monkeypatch.setattr(verify, "verify", world.verify)
+    monkeypatch.setattr(trace, "trace", world.trace)
     monkeypatch.setattr(stack_commands, "up_for", lambda _settings: world.done.append("up"))
     monkeypatch.setattr(stack_commands, "down_all", lambda _settings: world.done.append("down"))
     monkeypatch.setattr("penstock.cli.data.print_rows", lambda _settings, limit: world.done.append(f"{limit} rows"))
@@ -81,10 +112,10 @@ def test_run_prints_the_receipt(world):
     result = run("run")
     assert (result.exit_code, result.stderr) == (0, "on its way\n")
     assert world.done == [{"records": 500, "source_url": None}]
-    shown = dict(re.split(r"\s{2,}", line, maxsplit=1) for line in result.stdout.splitlines()[2:])
-    assert (shown["asked"], shown["stored"], shown["rejected"], shown["missing"]) == ("500", "498", "2", "0")
-    assert shown["run"] == "r1 (success)"
-    assert "p50 300 ms" in shown["latency"]
+    found = shown(result.stdout)
+    assert (found["asked"], found["stored"], found["rejected"], found["missing"]) == ("500", "498", "2", "0")
+    assert found["run"] == "r1 (success)"
+    assert "p50 300 ms" in found["latency"]
 
 
 @pytest.mark.parametrize("command", ["run", "demo"])
@@ -127,7 +158,7 @@ def test_a_run_that_is_not_whole_is_1(world, command, found):
 def test_what_is_missing_is_named(world):
     """A missing record is shown with its place and id."""
     world.run = replace(RUN, missing=1, missing_records=[LOST])
-    assert "missing: partition 2 offset 7 id abc" in run("run").stdout
+    assert "missing: partition 2 offset 7 id abc: the ledger went past it" in run("run").stdout
 
 
 def test_demo_starts_the_stack_and_leaves_it_up(world):
@@ -148,20 +179,97 @@ def test_demo_stops_the_stack_when_told(world):
     assert world.done[-1] == "down"
 
 
+def shown(text: str) -> dict[str, str]:
+    """The lines of a table of two columns."""
+    lines = [re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in text.splitlines()]
+    return {one[0]: one[1] for one in lines if len(one) == 2}
+
+
 def test_verify_prints_the_balance(world):
-    """`verify` shows each partition and the sums, and says whether anything is missing."""
+    """`verify` shows each partition and the sums, what was compared, and says whether anything is missing."""
     result = run("verify")
     assert result.exit_code == 0
-    assert "balanced: nothing is missing" in result.stdout
-    assert result.stdout.splitlines()[1].split() == ["0", "0", "9", "9", "8", "1", "0", "0"]
+    assert result.stdout.splitlines()[-1] == "balanced: nothing is missing"
+    assert result.stdout.splitlines()[1].split() == ["0", "0", "9", "9", "6", "1", "1", "0", "1", "0"]
+    found = shown(result.stdout)
+    assert (found["refused"], found["rows"], found["distinct_ids"]) == ("2", "6", "6")
+    assert found["queue"] == "1 waiting, 2 redriven, 0 discarded"
+    assert found["acknowledged"] == "9 records of 3 attempts, 2 runs"
 
 
-def test_verify_that_finds_a_loss_is_1(world):
-    """A missing record is named, and the exit code is 1, with JSON too."""
-    world.topic = replace(TOPIC, balanced=False, missing=1, missing_records=[LOST])
+def test_verify_shows_the_fields_that_are_null(world):
+    """The share, and how far it moved; fields that are never null are not named."""
+    found = shown(run("verify").stdout)
+    assert found["null: title"] == "50.00%, +25.00% since the last receipt"
+    assert found["null: age"] == "12.50%"
+    assert "null: id" not in found
+
+
+def test_verify_warns(world):
+    """A warning is shown, and is no difference."""
+    world.topic = replace(TOPIC, warnings=["title was never null before"])
+    result = run("verify")
+    assert (result.exit_code, "warning: title was never null before" in result.stdout) == (0, True)
+
+
+def test_verify_says_that_airflow_is_away(world):
+    """Its runs were not compared."""
+    world.topic = replace(TOPIC, acknowledged=Acknowledged(3, 9, None))
+    assert shown(run("verify").stdout)["acknowledged"] == "9 records of 3 attempts, Airflow is away"
+
+
+def test_verify_that_finds_a_difference_is_1(world):
+    """It is named, and the exit code is 1, with JSON too."""
+    world.topic = UNBALANCED
     result = run("verify")
     assert result.exit_code == 1
-    assert "NOT balanced: 1 missing" in result.stdout
-    assert "partition 2 offset 7 id abc" in result.stdout
+    assert "missing: partition 2 offset 7 id abc: the ledger went past it" in result.stdout
+    assert result.stdout.splitlines()[-1] == "NOT balanced: 130 differences"
     result = run("verify", "--json")
-    assert (result.exit_code, msgspec.json.decode(result.stdout)["balanced"]) == (1, False)
+    told = msgspec.json.decode(result.stdout)
+    assert (result.exit_code, told["balanced"], told["differences_found"]) == (1, False, 130)
+
+
+def test_verify_in_json_has_the_promised_keys(world):
+    """One object; scripts read these keys."""
+    told = msgspec.json.decode(run("verify", "--json").stdout)
+    assert {"produced", "stored", "rejected", "missing", "queue", "differences", "partitions", "nulls"} <= told.keys()
+    assert told["partitions"][0]["produced"] == 9
+    assert told["queue"] == {"waiting": 1, "redriven": 2, "discarded": 0}
+
+
+def test_verify_since_a_time(world):
+    """The time as it was typed; without one, everything; no time is wrong use."""
+    run("verify", "--since", "2026-01-02T03:04:05Z")
+    run("verify")
+    assert world.done == [datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), None]
+    assert isinstance(run("verify", "--since", "soon").exception, WrongUse)
+    assert len(world.done) == 2
+
+
+def test_trace_shows_each_hop_and_the_outcome(world):
+    """Hop by hop; the outcome is the last line of each passage."""
+    result = run("trace", "abc")
+    assert (result.exit_code, world.done) == (0, ["abc"])
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["hop", "fetched", "produced", "outcome"]
+    assert result.stdout.splitlines()[-1].split() == ["outcome", "-", "stored"]
+
+
+def test_trace_in_json_is_a_list(world):
+    """Of passages with their hops."""
+    (told,) = msgspec.json.decode(run("trace", "abc", "--json").stdout)
+    assert (told["offset"], told["outcome"], told["hops"][0]["name"]) == (5, "stored", "fetched")
+
+
+@pytest.mark.parametrize(
+    ("found", "code"),
+    [([], 1), ([STORED, replace(STORED, outcome="missing")], 1), ([STORED, replace(STORED, outcome="waiting")], 0)],
+    ids=["nobody sent it", "missing", "waiting"],
+)
+def test_trace_that_finds_a_loss_or_nothing_is_1(world, found, code):
+    """With JSON too; that nothing was found is said on stderr."""
+    world.passages = found
+    result = run("trace", "abc")
+    assert (result.exit_code, run("trace", "abc", "--json").exit_code) == (code, code)
+    assert ("have the id abc" in result.stderr) == (found == [])
+    assert (result.stdout == "") == (found == [])

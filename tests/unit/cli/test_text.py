@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.cli.text import print_json, table, talk
-from penstock.observe.audit import Audit
+from penstock.observe.audit import Balance
 
 
 def test_columns_are_aligned():
@@ -41,7 +41,7 @@ def test_json_goes_to_stdout(capsys):
         "name": "Ünal",
     }
     assert "Ünal" in shown.out
-    print_json(Audit(produced=3))
+    print_json(Balance(partition=0, first=0, end=3, produced=3))
     assert msgspec.json.decode(capsys.readouterr().out)["produced"] == 3
 
 

@@ -92,6 +92,20 @@ def test_what_the_task_returned(server):
     assert server.requests[-1].url.params["deserialize"] == "true"
 
 
+def test_summaries_of_the_newest_successful_runs(server):
+    """Each with its id, in Airflow's order; one whose task returned nothing is passed over."""
+    given = f"{DAG}/dagRuns/{{}}/taskInstances/stream_data/xcomEntries/return_value"
+    server.answers |= {
+        ("GET", f"{DAG}/dagRuns"): {"dag_runs": [{"dag_run_id": run} for run in ("r3", "r2", "r1")]},
+        ("GET", given.format("r3")): {"value": {"produced": 3}},
+        ("GET", given.format("r1")): {"value": {"produced": 1}},
+    }
+    with Airflow(read()) as client:
+        assert list(client.summaries(7)) == [("r3", {"produced": 3}), ("r1", {"produced": 1})]
+    asked = next(one for one in server.requests if one.url.path == f"{DAG}/dagRuns")
+    assert dict(asked.url.params) == {"limit": "7", "order_by": "-run_after", "state": "success"}
+
+
 def test_the_state_and_number_of_the_newest_attempt(server):
     """A task that no worker has taken yet has no state: it waits."""
     server.answers["GET", TASK] = {"state": "running", "try_number": 2}

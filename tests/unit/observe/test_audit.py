@@ -1,283 +1,342 @@
-from itertools import pairwise
-from types import SimpleNamespace
+"""Each outcome that a record can have, by what a stream in memory made of it."""
 
-import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from penstock.broker import dlq
 from penstock.broker.topics import Span
-from penstock.config import read
-from penstock.contract.batch import Tally
-from penstock.contract.reject import Fault, Reason, Reject, Stage
-from penstock.observe import audit
-from penstock.observe.audit import Audit, Auditor, Sent, spans_of, uncovered
-from penstock.pipeline.ingest import RUN_HEADER
-from penstock.sink.ledger import Line
-from tests.unit.fakes import FakeProducer, FakeSchemas, FakeSession, message
-from tests.unit.records import READINGS, Reading
+from penstock.observe.audit import Audit
+from penstock.sink.ledger import REPLAY
+from tests.unit.carried import EPOCH_US, STORED_MS, Carried, value
 
-
-def line(first: int, last: int, filtered: int = 0, at_ms: int = 1000, partition: int = 0, job: str = "j") -> Line:
-    count = last - first + 1
-    return Line(Tally(partition, first, last, count, count - filtered, 0, filtered, at_ms), 1, job)
-
-
-EPOCH_US = 5
-
-
-def dead_letter(
-    offset: int, partition: int = 0, topic: str = "readings", run_id: str = "", generation_us: int = EPOCH_US
-):
-    """A message of the dead-letter topic, as `dlq` writes it."""
-    producer = FakeProducer()
-    headers = [(RUN_HEADER, run_id.encode())] if run_id else []
-    stage = Stage.PRODUCE if partition == -1 else Stage.DECODE
-    reject = Reject(Fault(Reason.JSON_MALFORMED, "no", stage), topic, partition, offset, None, b"x", headers)
-    dlq.set_aside(producer, "readings.dlq", [reject], generation_us)
-    return producer.sent[0]
-
-
-class World:
-    """What an auditor sees: the ledger's lines, the topic, the dead-letter topic, the table."""
-
-    def __init__(self) -> None:
-        self.lines: list[Line] = []
-        self.letters: list = []
-        self.messages: list = []
-        self.rows: list[dict] = []
-        self.session = FakeSession(self.answer)
-        self.auditor: Auditor
-
-    def answer(self, query, values):
-        if "WHERE" in query:
-            return [row for row in self.rows if row["sensor"] in values]
-        return self.rows
-
-    def records(self, _settings, topic, spans):
-        return iter(self.letters if topic.endswith(".dlq") else self.messages)
-
-    def ledger(self):
-        def lines(span: Span):
-            return [
-                one
-                for one in self.lines
-                if one.tally.partition == span.partition
-                and one.tally.first_offset < span.end
-                and one.tally.last_offset >= span.first
-            ]
-
-        return SimpleNamespace(lines=lines, epoch_us=EPOCH_US)
-
-    def audit(self, *sent: Sent, **rows: tuple[int, int]) -> Audit:
-        return self.auditor.audit(list(sent), {int(name[1:]): place for name, place in rows.items()})
+OUTCOMES = ("stored", "deleted", "rejected", "filtered", "waiting", "missing")
 
 
 @pytest.fixture
-def world(monkeypatch):
-    world = World()
-    monkeypatch.setattr(audit.pipelines, "of", lambda _settings: READINGS)
-    monkeypatch.setattr(audit, "Registry", lambda _settings: FakeSchemas.of(Reading))
-    monkeypatch.setattr(audit.topics, "records", world.records)
-    monkeypatch.setattr(audit.topics, "spans", lambda _settings, _topic: [Span(0, 0, 100)])
-    world.auditor = Auditor(read(), world.session)
-    monkeypatch.setattr(world.auditor, "_open_ledger", world.ledger)
-    return world
+def topic(tmp_path):
+    return Carried(tmp_path)
 
 
-def sent(offset: int, key: int | None = None, partition: int = 0, timestamp_ms: int = 100) -> Sent:
-    return Sent(partition, offset, timestamp_ms, offset if key is None else key)
+def outcomes(found: Audit) -> dict[str, int]:
+    """What there is of each outcome; together they are what was produced."""
+    counts = {name: found.total(name) for name in OUTCOMES if found.total(name)}
+    assert sum(counts.values()) == found.total("produced")
+    return counts
 
 
-def states(found: Audit) -> dict[str, int]:
-    return {
-        name: getattr(found, name)
-        for name in ("stored", "rejected", "filtered", "waiting", "missing")
-        if getattr(found, name)
+def named(found: Audit) -> list[tuple[int, str | None, str]]:
+    return [(one["offset"], one["id"], one["why"]) for one in found.missing_records]
+
+
+def test_a_record_with_its_row_is_stored(topic):
+    """A row of the record's id from its own offset says so, and the ledger how long that took."""
+    topic.send(1)
+    topic.send(2)
+    topic.carry_out()
+    found = topic.audit()
+    assert outcomes(found) == {"stored": 2}
+    assert found.latencies_ms == [1000, 999]
+    assert (found.first_produced_ms, found.last_stored_ms) == (STORED_MS - 1000, STORED_MS)
+    assert found.ids == {1: True, 2: True}
+
+
+def test_a_superseded_record_is_stored(topic):
+    """A later record of the same id took its place, in the same batch or in another."""
+    for sensor in (1, 1, 1):
+        topic.send(sensor)
+    topic.carry_out(Span(0, 0, 2))
+    topic.carry_out(Span(0, 2, 3))
+    found = topic.audit()
+    assert outcomes(found) == {"stored": 3}
+    assert found.ids == {1: True}
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_record_that_was_deleted_is_stored_and_its_tombstone_deleted(topic, again):
+    """A tombstone before a record takes nothing of it; one behind it takes the row; then a new row may come."""
+    topic.send(1, tombstone=True)
+    topic.send(1)
+    topic.send(1, tombstone=True)
+    if again:
+        topic.send(1)
+    topic.carry_out()
+    found = topic.audit()
+    assert outcomes(found) == {"stored": 1 + again, "deleted": 2}
+    assert found.ids == {1: again}
+
+
+def test_a_record_that_was_deleted_after_the_stretch_is_stored(topic):
+    """The tombstone that took the row away lies behind what is audited."""
+    topic.send(1)
+    topic.send(1, tombstone=True)
+    topic.carry_out()
+    assert outcomes(topic.audit(Span(0, 0, 1))) == {"stored": 1}
+
+
+def test_a_row_that_a_tombstone_did_not_delete_is_missing(topic):
+    """The row is older than its tombstone: that was not carried out."""
+    topic.send(1)
+    topic.send(1, tombstone=True)
+    topic.carry_out()
+    topic.tables.put(1, 0, 0, EPOCH_US)
+    found = topic.audit()
+    assert outcomes(found) == {"stored": 1, "missing": 1}
+    assert named(found) == [(1, "1", "the row that it deletes is there")]
+
+
+def test_a_rejected_record_has_one_letter_however_many_copies(topic):
+    """A batch that is done again sets its rejects aside again: the same ones."""
+    topic.send(1, b"junk")
+    topic.send(2, b"")
+    topic.written(*topic.spans())
+    topic.carry_out()
+    found = topic.audit()
+    assert len(topic.queue.sent) == 4
+    assert outcomes(found) == {"rejected": 2}
+    assert len(found.rejected) == len(set(found.rejected)) == 2
+    assert found.miscounted == []
+
+
+def test_a_refused_record_is_rejected_and_not_produced(topic):
+    """It never got to the topic, and its letter is counted by itself."""
+    topic.send(1)
+    topic.refuse("r1")
+    topic.carry_out()
+    found = topic.audit()
+    assert outcomes(found) == {"stored": 1}
+    assert (found.refused, len(found.rejected)) == (1, 1)
+
+
+def test_a_letter_of_an_earlier_topic_hides_no_loss(topic):
+    """A topic made anew has the same offsets again."""
+    topic.send(1, b"junk")
+    topic.carry_out()
+    topic.tables.generations = {"id-1": EPOCH_US + 60_000_000}
+    found = topic.audit()
+    assert (outcomes(found), found.rejected) == ({"waiting": 1}, [])
+
+
+def test_a_record_that_a_replay_stored_after_all_stays_rejected_and_its_row_is_known(topic):
+    """A contract that was eased, and a replay: its letter is still in the queue, and its row came from there."""
+    topic.send(1, b"junk")
+    topic.carry_out()
+    topic.kafka[0].clear()
+    topic.send(1)
+    topic.carry_out(job=f"{REPLAY}1")
+    found = topic.audit()
+    assert (outcomes(found), found.ids, found.miscounted) == ({"rejected": 1}, {1: True}, [])
+
+
+def test_what_the_transform_dropped_is_filtered(topic):
+    """As many as the line says, and no more."""
+    topic.filters = True
+    for celsius in (-1, 1, -1, 1):
+        topic.send(len(topic.kafka[0]), value(len(topic.kafka[0]), celsius))
+    topic.carry_out()
+    assert outcomes(topic.audit()) == {"stored": 2, "filtered": 2}
+    del topic.tables.rows[3]
+    found = topic.audit()
+    assert outcomes(found) == {"stored": 1, "filtered": 2, "missing": 1}
+    assert named(found) == [(3, "3", "the ledger counts it, and it is nowhere")]
+
+
+def test_no_reject_and_no_tombstone_is_taken_for_filtered(topic):
+    """The transform is not shown these: the one that is lost is named, and not its filtered neighbour."""
+    topic.filters = True
+    topic.send(1, value(1, -1))
+    topic.send(2, b"junk")
+    topic.send(3)
+    topic.send(3, tombstone=True)
+    topic.send(4, value(4, -1))
+    topic.carry_out()
+    topic.queue.sent.clear()
+    topic.tables.put(3, 0, 2, EPOCH_US + 2)
+    found = topic.audit()
+    assert outcomes(found) == {"stored": 1, "filtered": 2, "missing": 2}
+    assert [one[0] for one in named(found)] == [1, 3]
+
+
+def test_what_the_ledger_has_not_come_to_is_waiting(topic):
+    """Rows may be there before their line is: whether they are, is not asked, but their ids are known."""
+    for sensor in range(4):
+        topic.send(sensor)
+    topic.carry_out(Span(0, 0, 2))
+    topic.written(Span(0, 2, 3))
+    found = topic.audit()
+    assert outcomes(found) == {"stored": 2, "waiting": 2}
+    assert (found.ids, found.waiting_ids) == ({0: True, 1: True}, {2, 3})
+
+
+def test_what_the_ledger_went_past_is_missing(topic):
+    """A gap, and a job that began behind the topic's first record, are losses; they do not wait for ever."""
+    for sensor in range(6):
+        topic.send(sensor)
+    topic.carry_out(Span(0, 1, 3))
+    topic.carry_out(Span(0, 4, 6))
+    found = topic.audit()
+    assert outcomes(found) == {"stored": 4, "missing": 2}
+    assert named(found) == [(0, "0", "the ledger went past it"), (3, "3", "the ledger went past it")]
+    assert found.miscounted == []
+
+
+def test_a_record_that_is_nowhere_is_missing(topic):
+    """What the ledger covers and nobody has is named with its place, and its id if that can be read."""
+    for what in (value(0), b"junk", value(2)):
+        topic.send(len(topic.kafka[0]), what)
+    topic.carry_out()
+    del topic.tables.rows[0]
+    topic.queue.sent.clear()
+    found = topic.audit()
+    why = "the ledger counts it, and it is nowhere"
+    assert (outcomes(found), named(found)) == ({"stored": 1, "missing": 2}, [(0, "0", why), (1, None, why)])
+
+
+def test_a_row_that_is_older_than_the_record_is_none_of_it(topic):
+    """The row was written by an earlier record: the later one is missing."""
+    topic.send(1)
+    topic.send(1)
+    topic.carry_out()
+    topic.tables.put(1, 0, 0, EPOCH_US)
+    found = topic.audit()
+    assert [one[:2] for one in named(found)] == [(1, "1")]
+    assert outcomes(found) == {"stored": 1, "missing": 1}
+
+
+def test_a_row_that_fell_back_is_not_excused_by_a_tombstone_to_come(topic):
+    """It is there, so no tombstone took it away."""
+    topic.send(1)
+    topic.send(1)
+    topic.send(1, tombstone=True)
+    topic.carry_out(Span(0, 0, 2))
+    topic.tables.put(1, 0, 0, EPOCH_US)
+    found = topic.audit()
+    assert (outcomes(found), [one[0] for one in named(found)]) == ({"stored": 1, "waiting": 1, "missing": 1}, [1])
+
+
+def test_records_in_a_gap_are_named_though_they_are_where_they_should_be(topic):
+    """Stored, rejected, deleted, or stored and deleted since: no line says so, and the ledger went past them."""
+    topic.send(1)
+    topic.send(2, b"junk")
+    topic.send(3)
+    topic.send(3, tombstone=True)
+    topic.send(4)
+    topic.written(Span(0, 0, 4))
+    topic.carry_out(Span(0, 4, 5))
+    found = topic.audit()
+    assert outcomes(found) == {"stored": 3, "rejected": 1, "deleted": 1}
+    assert found.total("gaps") == 4
+    assert {(one["offset"], one["why"].partition(",")[0]) for one in found.gaps} == {
+        (0, "it is stored"),
+        (1, "it is rejected"),
+        (2, "it is deleted since"),
+        (3, "it is deleted"),
     }
 
 
-def test_a_record_with_its_row_is_stored(world):
-    """A row of the record's id from its own offset says that it is stored, and how long that took."""
-    world.lines = [line(0, 9, at_ms=1000)]
-    found = world.audit(sent(5, timestamp_ms=400), _5=(0, 5))
-    assert states(found) == {"stored": 1}
-    assert (found.latencies_ms, found.first_produced_ms, found.last_stored_ms) == ([600], 400, 1000)
+def test_a_gap_that_a_replay_filled_is_none(topic):
+    """Its lines say what became of the records."""
+    for sensor in range(4):
+        topic.send(sensor)
+    topic.carry_out(Span(0, 2, 4))
+    topic.carry_out(Span(0, 0, 3), job=f"{REPLAY}1")
+    found = topic.audit()
+    assert (outcomes(found), found.total("gaps"), found.gaps) == ({"stored": 4}, 0, [])
 
 
-def test_a_record_with_a_later_row_is_stored(world):
-    """A later record of the same id has taken its place: nothing is lost."""
-    world.lines = [line(0, 9)]
-    found = world.audit(sent(5, key=1), sent(8, key=1), _1=(0, 8))
-    assert states(found) == {"stored": 2}
-    assert (found.produced, found.distinct_ids) == (2, 1)
-
-
-def test_a_record_whose_row_is_older_is_missing(world):
-    """A row from an earlier offset was not written by this record."""
-    world.lines = [line(0, 9)]
-    found = world.audit(sent(8, key=1), _1=(0, 5))
-    assert states(found) == {"missing": 1}
-    assert found.missing_records == [{"partition": 0, "offset": 8, "id": "1"}]
-
-
-def test_a_record_stored_before_its_line_has_no_latency(world):
-    """A row may be there before the ledger says so: it is stored, and nobody knows when."""
-    found = world.audit(sent(5), _5=(0, 5))
-    assert (states(found), found.latencies_ms, found.last_stored_ms) == ({"stored": 1}, [], 0)
-
-
-def test_a_record_in_the_dead_letter_topic_is_rejected(world):
-    """A dead letter from the record's place says that it is rejected; from another place or topic it says nothing."""
-    world.lines = [line(0, 9), line(0, 9, partition=1)]
-    world.letters = [dead_letter(5), dead_letter(6, topic="other"), dead_letter(-1, -1), message(1)]
-    assert states(world.audit(Sent(0, 5, 1, None))) == {"rejected": 1}
-    assert states(world.audit(Sent(0, 6, 1, None))) == {"missing": 1}
-    assert states(world.audit(Sent(1, 5, 1, None))) == {"missing": 1}
-
-
-def test_a_record_that_the_ledger_does_not_cover_is_waiting(world):
-    """What no line covers yet has still to be stored: behind the lines, before them, and between."""
-    world.lines = [line(2, 3), line(6, 7)]
-    assert states(world.audit(sent(0), sent(4), sent(5), sent(8))) == {"waiting": 4}
-
-
-def test_a_record_that_is_nowhere_is_missing(world):
-    """What the ledger covers and nobody has is missing, with its place, and its id if that can be read."""
-    world.lines = [line(0, 9)]
-    found = world.audit(sent(4), Sent(0, 5, 1, None), sent(6), _6=(0, 6))
-    assert states(found) == {"stored": 1, "missing": 2}
-    assert found.missing_records == [
-        {"partition": 0, "offset": 4, "id": "4"},
-        {"partition": 0, "offset": 5, "id": None},
-    ]
-
-
-def test_only_the_first_hundred_missing_are_named(world):
+def test_only_the_first_hundred_are_named(topic):
     """A receipt stays readable when much is missing; the count is whole."""
-    world.lines = [line(0, 999)]
-    found = world.audit(*map(sent, range(150)))
-    assert (found.missing, len(found.missing_records)) == (150, 100)
+    for sensor in range(150):
+        topic.send(sensor)
+    topic.carry_out()
+    topic.tables.rows.clear()
+    found = topic.audit()
+    assert (found.total("missing"), len(found.missing_records)) == (150, 100)
 
 
-def test_as_many_absent_records_are_filtered_as_the_line_says(world):
-    """A line's count of filtered records is believed for so many absent ones, and no more; line by line."""
-    world.lines = [line(0, 4, filtered=2), line(5, 9)]
-    found = world.audit(*map(sent, range(4)), sent(7), _0=(0, 0))
-    assert states(found) == {"stored": 1, "filtered": 2, "missing": 2}
-    assert [one["offset"] for one in found.missing_records] == [3, 7]
+@pytest.mark.parametrize("change", [{"records": 4}, {"rejected": 1}, {"last_offset": 1}, {"last_offset": 9}], ids=str)
+def test_a_line_that_counts_something_else_is_named(topic, change):
+    """What a line counts is held against what lies in Kafka and in the dead-letter topic."""
+    for sensor in range(3):
+        topic.send(sensor)
+    topic.carry_out()
+    (line,) = topic.tables.kept["ledger"].values()
+    line |= change
+    for sensor in range(3, 10):
+        topic.send(sensor)
+    (found,) = topic.audit().miscounted
+    assert (found["partition"], found["offset"]) == (0, 0)
+    assert found["why"].startswith(f"the ledger counts {line['records']} records to {line['last_offset']}, ")
 
 
-def test_every_state_at_once(world):
-    """Each record has one state: their counts make up what was produced."""
-    world.lines = [line(0, 4, filtered=1), line(0, 1, partition=1)]
-    world.letters = [dead_letter(1)]
-    records = [sent(0), sent(1), sent(2), sent(3), sent(9), sent(0, key=50, partition=1)]
-    found = world.audit(*records, _0=(0, 0), _50=(1, 0))
-    assert states(found) == {"stored": 2, "rejected": 1, "filtered": 1, "missing": 1, "waiting": 1}
-    assert found.produced == sum(states(found).values()) == 6
+def test_a_line_that_is_not_audited_as_a_whole_is_not_held_against_kafka(topic):
+    """A stretch may begin and end within a line; retention too takes the beginning of one."""
+    for sensor in range(5):
+        topic.send(sensor)
+    topic.carry_out()
+    for span in (Span(0, 1, 5), Span(0, 0, 4), Span(0, 2, 3)):
+        found = topic.audit(span)
+        assert (found.miscounted, outcomes(found)) == ([], {"stored": span.records})
 
 
-def test_lines_that_overlap_hide_nothing(world):
-    """When a second job wrote shorter lines over the first one's, what those cover is not waiting but missing."""
-    world.lines = [line(0, 99, job="a"), line(0, 49, job="b"), line(20, 30, job="b")]
-    assert states(world.audit(sent(25), sent(70))) == {"missing": 2}
-    assert states(world.audit(sent(100))) == {"waiting": 1}
+def test_a_batch_that_is_done_again_doubles_nothing(topic):
+    """It writes its line again."""
+    topic.send(1)
+    topic.send(2)
+    for _ in range(2):
+        topic.carry_out(number=1)
+    found = topic.audit()
+    assert (found.total("doubled"), found.total("reread"), outcomes(found)) == (0, 0, {"stored": 2})
 
 
-def test_nothing_sent_is_nothing_to_tell(world):
-    """An empty topic has an empty audit."""
-    assert world.audit() == Audit()
+def test_lines_of_one_job_that_overlap_are_doubled(topic):
+    """One checkpoint never does that; and what lies on both is not counted wrong besides."""
+    for sensor in range(5):
+        topic.send(sensor)
+    topic.carry_out(Span(0, 0, 4))
+    topic.carry_out(Span(0, 2, 5))
+    found = topic.audit()
+    assert (found.total("doubled"), found.total("reread"), found.miscounted) == (2, 0, [])
 
 
-def test_records_of_a_run_are_found_by_their_header(world):
-    """With a run's id only records of that run count; ids that cannot be read are None."""
-    good = msgspec.json.encode(Reading(sensor=7, celsius=1.0))
-    mine, other = [(RUN_HEADER, b"r1")], [("x", b"r1"), (RUN_HEADER, None), (RUN_HEADER, b"r2")]
-    world.messages = [
-        message(0, good, headers=mine, timestamp_ms=11),
-        message(1, b"junk", headers=mine),
-        message(2, good, headers=other),
-        message(3, good),
+def test_what_another_job_read_again_is_reread(topic):
+    """A checkpoint was lost: the topic is read again, and the rows stay the same."""
+    for sensor in range(5):
+        topic.send(sensor)
+    topic.carry_out(Span(0, 0, 4))
+    topic.carry_out(Span(0, 0, 5), job="job-b")
+    found = topic.audit()
+    assert (found.total("doubled"), found.total("reread"), found.miscounted) == (0, 4, [])
+    assert outcomes(found) == {"stored": 5}
+
+
+def test_lines_of_a_replay_are_not_the_streams(topic):
+    """They double nothing and let nothing pass as read; but what they cover, and is nowhere, is missing."""
+    for sensor in range(6):
+        topic.send(sensor)
+    topic.carry_out(Span(0, 0, 3))
+    topic.carry_out(Span(0, 0, 5), job=f"{REPLAY}1")
+    found = topic.audit()
+    assert (found.total("doubled"), found.total("reread"), found.miscounted) == (0, 0, [])
+    assert outcomes(found) == {"stored": 5, "waiting": 1}
+    del topic.tables.rows[4]
+    assert [one[0] for one in named(topic.audit())] == [4]
+
+
+def test_counts_are_kept_by_partition(tmp_path):
+    """Each partition has a balance of its own; ids and names are those of all."""
+    topic = Carried(tmp_path, partitions=3)
+    for sensor in range(7):
+        topic.send(sensor, partition=sensor % 2)
+    topic.carry_out()
+    del topic.tables.rows[3]
+    found = topic.audit()
+    assert [(one.produced, one.stored, one.missing) for one in found.balances.values()] == [
+        (4, 4, 0),
+        (3, 2, 1),
+        (0, 0, 0),
     ]
-    assert world.auditor.sent([Span(0, 0, 4)], "r1") == [Sent(0, 0, 11, 7), Sent(0, 1, 0, None)]
-    assert [one.offset for one in world.auditor.sent([Span(0, 0, 4)])] == [0, 1, 2, 3]
+    assert [(one["partition"], one["offset"]) for one in found.missing_records] == [(1, 1)]
 
 
-def test_rows_are_found_by_scan_and_by_id(world):
-    """Where rows came from is known of the whole table, or of some ids."""
-    world.rows = [{"sensor": key, "kafka_partition": 1, "kafka_offset": key * 10} for key in range(5)]
-    assert world.auditor.rows() == {key: (1, key * 10) for key in range(5)}
-    assert world.auditor.rows_of({1, 3, 9}) == {1: (1, 10), 3: (1, 30)}
-    assert world.auditor.rows_of(set()) == {}
-    assert all("FROM lab.readings" in query for query, _ in world.session.executed)
-
-
-def test_refused_entries_of_a_run_are_counted(world):
-    """What a run set aside before the topic counts for that run alone, and not as a record of the topic."""
-    world.letters = [dead_letter(-1, -1, run_id="r1"), dead_letter(-1, -1, run_id="r2"), dead_letter(3, run_id="r1")]
-    assert world.auditor.refused("r1") == 1
-    assert world.auditor.rejected_places() == {(0, 3)}
-
-
-def test_a_dead_letter_of_an_earlier_generation_hides_no_loss(world):
-    """A topic made anew has the same offsets again: what was set aside before says nothing of the records there now."""
-    world.lines = [line(0, 9)]
-    world.letters = [dead_letter(3, generation_us=EPOCH_US - 1)]
-    assert world.auditor.rejected_places() == set()
-    assert states(world.audit(sent(3))) == {"missing": 1}
-
-
-def test_waiting_counts_uncovered_offsets_of_all_spans(world):
-    """How much is still to be stored is the sum over partitions."""
-    world.lines = [line(0, 4), line(5, 9, partition=1)]
-    assert world.auditor.waiting([Span(0, 0, 10), Span(1, 5, 10), Span(2, 3, 4)]) == 6
-
-
-@pytest.mark.parametrize("known", ["nothing", "keyspace", "ledger"])
-def test_without_a_ledger_all_is_waiting(monkeypatch, known):
-    """Before any job has read the topic there are no lines, whether the keyspace, the table or the topic lacks."""
-    session = FakeSession()
-    if known != "nothing":
-        tables = {"ledger"} if known == "ledger" else set()
-        session.cluster.metadata.keyspaces = {"spark_streams": SimpleNamespace(tables=tables)}
-    monkeypatch.setattr(audit, "Registry", lambda _settings: FakeSchemas())
-    monkeypatch.setattr(audit.topics, "topic_id", lambda *_: "id-1")
-    auditor = Auditor(read(), session)
-    assert auditor.lines(Span(0, 0, 5)) == []
-    assert auditor.waiting([Span(0, 0, 5)]) == 5
-
-
-def test_the_ledger_of_the_present_generation_is_opened(monkeypatch):
-    """Lines are those of the generation that the topic's id names."""
-    session = FakeSession(lambda *_: [{"topic_id": "id-1", "epoch_us": 5}])
-    session.cluster.metadata.keyspaces = {"spark_streams": SimpleNamespace(tables={"ledger"})}
-    monkeypatch.setattr(audit, "Registry", lambda _settings: FakeSchemas())
-    monkeypatch.setattr(audit.topics, "topic_id", lambda *_: "id-1")
-    opened = Auditor(read(), session)._open_ledger()
-    assert opened.epoch_us == 5
-
-
-@given(
-    st.lists(st.tuples(st.integers(0, 40), st.integers(0, 15)), max_size=8),
-    st.integers(0, 40),
-    st.integers(0, 40),
-)
-def test_uncovered_counts_offsets_that_no_line_holds(stretches, first, more):
-    """However lines lie and overlap, the uncovered offsets are those in the span and in no line."""
-    lines = [line(start, start + length) for start, length in sorted(stretches)]
-    span = Span(0, first, first + more)
-    covered = {offset for start, length in stretches for offset in range(start, start + length + 1)}
-    assert uncovered(span, lines) == len(set(range(span.first, span.end)) - covered)
-
-
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 50)), max_size=20))
-def test_spans_hold_what_was_sent(places):
-    """The spans of some records are one per partition, from the first to behind the last."""
-    spans = spans_of([Sent(partition, offset, 0, None) for partition, offset in places])
-    assert {span.partition for span in spans} == {partition for partition, _ in places}
-    assert all(one.partition != other.partition for one, other in pairwise(spans))
-    for span in spans:
-        mine = [offset for partition, offset in places if partition == span.partition]
-        assert (span.first, span.end) == (min(mine), max(mine) + 1)
+def test_nothing_sent_is_nothing_to_tell(topic):
+    """An empty topic has an empty audit."""
+    found = topic.audit()
+    assert (outcomes(found), found.ids, found.latencies_ms, found.first_produced_ms) == ({}, {}, [], 0)

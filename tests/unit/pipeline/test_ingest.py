@@ -1,14 +1,19 @@
+import os
+import time
+
 import msgspec
 import pytest
 
-from penstock.broker import dlq
+from penstock.broker import dlq, headers
+from penstock.broker.headers import FETCHED, RUN
 from penstock.config import read
 from penstock.contract.reject import Reason
 from penstock.errors import DeliveryFailed, SourceRefused, WrongUse
 from penstock.pipeline import ingest
-from penstock.pipeline.ingest import RUN_HEADER, Order
+from penstock.pipeline.ingest import Order
 from penstock.pipelines.users import PIPELINE, User
 from penstock.process.decode import Decoder
+from penstock.produce import journal
 from tests.unit.fakes import JSON_ID, FakeProducer, FakeRegistry, FakeSchemas
 
 
@@ -55,6 +60,7 @@ def world(monkeypatch, tmp_path):
         "ensure_pipeline",
         lambda _settings, made: world.topics.extend([made.topic, made.dead_letter_topic]),
     )
+    monkeypatch.setattr(ingest.topics, "topic_id", lambda _settings, topic: f"id of {topic}")
     monkeypatch.setattr(ingest, "Registry", lambda _settings: world.registry)
     monkeypatch.setattr(ingest, "producer", lambda _settings: world.producer)
     monkeypatch.setattr(ingest.HttpSource, "configured", source)
@@ -115,14 +121,14 @@ def test_a_run_sends_what_it_fetches(world, captured_users):
     assert (summary.asked, summary.fetched, summary.produced, summary.refused) == (30, 30, 30, 0)
     assert (summary.run_id, summary.topic, summary.schema_id) == ("run-1", "users_created", JSON_ID)
     assert summary.bytes == sum(len(one) for one in world.producer.sent)
-    assert summary.offsets == {"0": (0, 29)}
+    assert summary.offsets == {"0": [0, 29]}
     assert world.topics == ["users_created", "users_created.dlq"]
     assert world.registry.registered == [("users_created-value", User, "json")]
     decoder = Decoder(User, FakeSchemas.of(User))
     for entry, message in zip(captured_users, world.producer.sent, strict=True):
         user = decoder.decode(message.value())
         assert message.key().decode() == str(user.id) == entry["login"]["uuid"]
-        assert message.headers() == [(RUN_HEADER, b"run-1")]
+        assert message.headers()[0] == (RUN, b"run-1")
 
 
 def test_what_a_run_says_is_json(world, captured_users):
@@ -165,7 +171,7 @@ def test_an_entry_that_breaks_the_contract_is_set_aside(world, changed):
         "-1",
     )
     assert facts["rules"] == "email:pattern"
-    assert email.headers()[0] == (RUN_HEADER, b"run-1")
+    assert email.headers()[0] == (RUN, b"run-1")
     assert msgspec.json.decode(email.value())["email"] == "nobody"
     assert no_user.value() == b'"no user at all"'
 
@@ -254,3 +260,145 @@ def test_what_was_landed_holds_nothing_secret(world, captured_users, tmp_path):
     assert captured_users[0]["login"]["sha256"].encode() not in landed.read_bytes()
     assert captured_users[0]["login"]["uuid"].encode() in landed.read_bytes()
     assert landed.stat().st_mode & 0o077 == 0
+
+
+def attempts(home):
+    return list(journal.attempts(home / "data" / "journal"))
+
+
+def test_a_run_writes_down_what_was_acknowledged(world, captured_users, tmp_path):
+    """Place and key of each record, under the run and the topic's generation; finished."""
+    world.source = FakeSource([captured_users[:20], captured_users[20:]])
+    summary = run(Order("run-1", records=30))
+    (attempt,) = attempts(tmp_path)
+    assert (attempt.run_id, attempt.topic, attempt.topic_id) == ("run-1", summary.topic, summary.topic_id)
+    assert summary.topic_id == "id of users_created"
+    told = [(entry.partition, entry.offset, entry.key) for entry in attempt.entries]
+    assert told == [(0, at, entry["login"]["uuid"]) for at, entry in enumerate(captured_users)]
+    assert attempt.finished
+
+
+def test_a_refused_record_is_not_in_the_journal(world, changed, tmp_path):
+    """It never got to the topic."""
+    world.source = FakeSource([[changed("email", "nobody")]])
+    assert run(Order("run-1", records=1)).refused == 1
+    (attempt,) = attempts(tmp_path)
+    assert (attempt.entries, attempt.finished) == ([], True)
+
+
+def test_a_delivery_that_failed_leaves_the_journal_unfinished(world, captured_users, tmp_path):
+    """With all that was acknowledged, and without what was not."""
+    world.source = FakeSource([captured_users])
+    world.producer = FakeProducer(fails=lambda one: one.offset() == 3)
+    with pytest.raises(DeliveryFailed):
+        run(Order("r", records=30))
+    (attempt,) = attempts(tmp_path)
+    assert not attempt.finished
+    assert [entry.offset for entry in attempt.entries] == [0, 1, 2, *range(4, 30)]
+
+
+def test_a_source_that_failed_leaves_the_journal_unfinished(world, captured_users, tmp_path):
+    """What was sent until then is in it."""
+    world.source = FakeSource([captured_users[:10]], SourceRefused("answered 503"))
+    with pytest.raises(SourceRefused):
+        run(Order("r", records=20))
+    (attempt,) = attempts(tmp_path)
+    assert (len(attempt.entries), attempt.finished) == (10, False)
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing catches it, and nothing of the producer's queue is sent any more."""
+
+
+class KilledSource(FakeSource):
+    """An API during whose second answer the task is killed, with records still in the producer's queue."""
+
+    def __init__(self, answers, world) -> None:
+        super().__init__(answers)
+        self._world = world
+
+    def fetch(self, asked, seed, given=0):
+        yield from super().fetch(asked, seed, given)
+        self._world.producer.flush = lambda _timeout: 0
+        raise Killed
+
+
+def test_an_attempt_that_was_killed_is_done_again_with_the_same_records(world, captured_users, tmp_path):
+    """The next one sends what was landed, though nothing of it was acknowledged, and asks for the rest alone."""
+    world.source = KilledSource([captured_users[:10]], world)
+    with pytest.raises(Killed):
+        run(Order("run-1", records=20))
+    killed = world.producer
+    world.producer, world.source = FakeProducer(), FakeSource([captured_users[10:20]])
+    summary = run(Order("run-1", records=20))
+    assert world.source.given == 10
+    wanted = [entry["login"]["uuid"].encode() for entry in captured_users[:20]]
+    assert [one.key() for one in world.sent("users_created")] == wanted
+    assert [one.value() for one in world.sent("users_created")][:10] == [one.value() for one in killed.sent]
+    assert (summary.fetched, summary.produced) == (20, 20)
+    first, second = attempts(tmp_path)
+    assert (first.finished, first.entries) == (False, [])
+    assert (second.run_id, second.finished, len(second.entries)) == ("run-1", True, 20)
+
+
+def test_each_record_says_which_run_sent_it_and_when_it_was_fetched(world, captured_users):
+    """In ms since the epoch; all records of one answer alike, and nothing else."""
+    before_ms = time.time_ns() // 1_000_000
+    world.source = FakeSource([captured_users[:20], captured_users[20:]])
+    run(Order("run-1", records=30))
+    after_ms = time.time_ns() // 1_000_000
+    marks = [one.headers() for one in world.sent("users_created")]
+    assert [[name for name, _ in one] for one in marks] == [[RUN, FETCHED]] * 30
+    fetched = [int(one[1][1]) for one in marks]
+    assert before_ms <= fetched[0] <= fetched[-1] <= after_ms
+    assert (len(set(fetched[:20])), len(set(fetched[20:]))) == (1, 1)
+
+
+def test_landed_answers_keep_the_time_at_which_they_were_fetched(world, captured_users, tmp_path):
+    """A run that is tried again an hour later fetched them an hour ago."""
+    world.source = FakeSource([captured_users[:10]], SourceRefused("answered 503"))
+    with pytest.raises(SourceRefused):
+        run(Order("run-1", records=20))
+    (landed,) = (tmp_path / "data" / "landing").rglob("*.json")
+    os.utime(landed, ns=(0, 1_700_000_000_123_000_000))
+    world.producer = FakeProducer()
+    world.source = FakeSource([captured_users[10:20]])
+    run(Order("run-1", records=20))
+    fetched = [headers.text(one, FETCHED) for one in world.sent("users_created")]
+    assert set(fetched[:10]) == {"1700000000123"}
+    assert all(int(one) > 1_700_000_000_123 for one in fetched[10:])
+
+
+@pytest.mark.parametrize("offset_s", [-3600.0, 90.5])
+def test_a_clock_that_is_wrong_moves_kafkas_timestamps(world, captured_users, offset_s):
+    """By so many seconds; the time of the fetch is another clock's."""
+    world.source = FakeSource([captured_users])
+    before_ms = time.time() * 1000
+    run(Order("r", records=30, clock_offset_s=offset_s))
+    after_ms = time.time() * 1000
+    stamps = [one.timestamp()[1] for one in world.sent("users_created")]
+    assert all(before_ms - 1 <= stamp - offset_s * 1000 <= after_ms + 1 for stamp in stamps)
+    assert int(headers.text(world.producer.sent[0], FETCHED)) >= int(before_ms)
+
+
+@pytest.mark.parametrize("offset_s", [None, 0.0])
+def test_without_an_offset_the_timestamps_are_the_producers(world, captured_users, offset_s):
+    """0 stands for that."""
+    world.source = FakeSource([captured_users])
+    run(Order("r", records=30, clock_offset_s=offset_s))
+    assert {one.timestamp()[1] for one in world.producer.sent} == {0}
+
+
+def test_journals_of_records_that_kafka_has_deleted_are_forgotten(world, captured_users, tmp_path, monkeypatch):
+    """As old as the topic's retention."""
+    monkeypatch.setenv("PENSTOCK_KAFKA_RETENTION_HOURS", "2")
+    world.source = FakeSource([captured_users])
+    run(Order("old", records=30))
+    (old,) = (tmp_path / "data" / "journal").iterdir()
+    for hours, left in ((1.9, 2), (2.1, 2)):
+        moment_s = time.time() - hours * 3600
+        os.utime(old, (moment_s, moment_s))
+        world.source, world.producer = FakeSource([captured_users]), FakeProducer()
+        run(Order(f"young {hours}", records=30))
+        assert len(attempts(tmp_path)) == left
+    assert "old" not in [one.run_id for one in attempts(tmp_path)]

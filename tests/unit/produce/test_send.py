@@ -2,6 +2,7 @@ import pytest
 from confluent_kafka import KafkaError
 
 from penstock.errors import DeliveryFailed
+from penstock.produce.journal import Entry, Journal, attempts
 from penstock.produce.send import Delivered, Sender
 from tests.unit.fakes import FakeProducer, kafka_error, message
 
@@ -89,3 +90,25 @@ def test_a_failed_report_counts_nothing():
     delivered = Delivered()
     delivered.note(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE, "big"), message(0))
     assert delivered == Delivered(0, 0, {}, ["MSG_SIZE_TOO_LARGE: big"])
+
+
+def test_a_record_may_have_a_time_of_its_own():
+    """What a wrong clock would give it; without one it is the producer's."""
+    producer = FakeProducer()
+    with Sender(producer, "t", 30) as sender:
+        sender.send(b"k", b"v", [])
+        sender.send(b"k", b"v", [], 1_700_000_000_123)
+    assert [one.timestamp()[1] for one in producer.sent] == [0, 1_700_000_000_123]
+
+
+def test_each_acknowledgement_is_written_down(tmp_path):
+    """Where the record lies, with its key; what failed is not."""
+    producer = FakeProducer(fails=lambda one: one.offset() == 1)
+    with Journal(tmp_path, "r1", "t", "id-1") as written:
+        sender = Sender(producer, "t", 30, written)
+        for number in range(3):
+            sender.send(b"k%d" % number, b"v", [])
+        with pytest.raises(DeliveryFailed):
+            sender.finish()
+    (attempt,) = attempts(tmp_path)
+    assert attempt.entries == [Entry(0, 0, "k0"), Entry(0, 2, "k2")]

@@ -1,6 +1,13 @@
+import os
+import time
 from pathlib import Path
+from typing import Any
 
 from penstock.source.landing import Landing
+
+
+def given(landing: Landing) -> list[list[Any]]:
+    return [answer for answer, _ in landing.answers()]
 
 
 def test_answers_come_back_in_their_order(tmp_path: Path) -> None:
@@ -8,7 +15,7 @@ def test_answers_come_back_in_their_order(tmp_path: Path) -> None:
     first, second = [{"a": 1}, None, "x"], [{"ü": [1.5, True]}]
     Landing(tmp_path, "run").keep(first)
     Landing(tmp_path, "run").keep(second)
-    assert list(Landing(tmp_path, "run").answers()) == [first, second]
+    assert given(Landing(tmp_path, "run")) == [first, second]
 
 
 def test_runs_do_not_see_each_other(tmp_path: Path) -> None:
@@ -24,9 +31,9 @@ def test_an_answer_that_was_cut_by_a_crash_is_not_read(tmp_path: Path) -> None:
     landing.keep([1])
     (folder,) = tmp_path.iterdir()
     (folder / "000001.unfinished").write_bytes(b'[{"a"')
-    assert list(landing.answers()) == [[1]]
+    assert given(landing) == [[1]]
     landing.keep([2])
-    assert list(landing.answers()) == [[1], [2]]
+    assert given(landing) == [[1], [2]]
 
 
 def test_clear_forgets_all_and_can_be_repeated(tmp_path: Path) -> None:
@@ -36,3 +43,14 @@ def test_clear_forgets_all_and_can_be_repeated(tmp_path: Path) -> None:
     landing.clear()
     landing.clear()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_answer_comes_back_with_the_time_it_was_kept_at(tmp_path: Path) -> None:
+    """In ms since the epoch, whenever it is read."""
+    before_ms = time.time_ns() // 1_000_000
+    Landing(tmp_path, "run").keep([1])
+    (_, kept_ms), *_ = Landing(tmp_path, "run").answers()
+    assert before_ms - 20 <= kept_ms <= time.time_ns() // 1_000_000  # a file system's clock may be a tick behind
+    (file,) = tmp_path.rglob("*.json")
+    os.utime(file, ns=(0, 1_700_000_000_123_999_999))
+    assert list(Landing(tmp_path, "run").answers()) == [([1], 1_700_000_000_123)]

@@ -1,0 +1,163 @@
+"""replay, rebuild: read the topic again."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from penstock.cli.moment import HELP, moment
+from penstock.cli.text import print_json, table, talk
+
+if TYPE_CHECKING:
+    from cassandra.cluster import Session
+    from pyspark.sql import SparkSession
+
+    from penstock.broker.topics import Span
+    from penstock.config import Settings
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+_OFFSETS = re.compile(r"\d+:\d+(,\d+:\d+)*")
+_PLACE = f"partition:offset[,partition:offset], or a time: {HELP}"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(replay)
+    app.command()(rebuild)
+
+
+def replay(
+    start: Annotated[str | None, typer.Option("--from", metavar="PLACE", help=f"First offsets: {_PLACE}")] = None,
+    to: Annotated[str | None, typer.Option("--to", metavar="PLACE", help="Up to, not including; as --from.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be read, and do nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Read a stretch of the topic again, beside the running stream.
+
+    Offsets name the partitions to read; a time, or nothing, means all of them. Newer rows stay as they are. It may be
+    broken off and done again. Exit 1: something of the stretch is missing.
+    """
+    from penstock import config
+
+    settings = config.load()
+    spans = stretch(settings, start, to)
+    talk(_described(spans))
+    if dry_run:
+        if as_json:
+            print_json(spans)
+        return
+    from penstock.sink.cassandra import connected
+
+    with connected(settings) as session:
+        balanced = _carry_out(settings, session, spans, as_json)
+    raise typer.Exit(0 if balanced else 1)
+
+
+def rebuild(
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Empty the table and fill it again from the topic; asks first.
+
+    Refused when the table has rows whose records the topic no longer holds. The stream goes on beside it.
+    """
+    from penstock import config, pipelines
+    from penstock.broker import topics
+    from penstock.observe import verify as verification
+    from penstock.sink import cassandra
+
+    settings = config.load()
+    pipeline = pipelines.of(settings)
+    with _spark(settings) as spark, cassandra.connected(settings) as session:
+        rows = verification.rows_to_rebuild(settings, session)
+        name = f"{cassandra.keyspace_of(settings, pipeline)}.{pipeline.table}"
+        if not yes:
+            typer.confirm(f"Delete the {rows} rows of {name} and fill it again?", abort=True, err=True)
+        cassandra.truncate(session, settings, pipeline)
+        talk(f"{name} is empty; it had {rows} rows")
+        balanced = _carry_out(settings, session, topics.spans(settings, pipeline.topic), as_json, spark)
+    raise typer.Exit(0 if balanced else 1)
+
+
+def stretch(settings: "Settings", start: str | None, to: str | None) -> list["Span"]:
+    """The offsets from `start` up to, not including, `to`. Raises `WrongUse`."""
+    from penstock import pipelines
+    from penstock.broker import topics
+    from penstock.broker.topics import Span
+
+    topic = pipelines.of(settings).topic
+    whole = topics.spans(settings, topic)
+    firsts = _offsets(settings, topic, whole, start) if start else {span.partition: span.first for span in whole}
+    ends = _offsets(settings, topic, whole, to) if to else {span.partition: span.end for span in whole}
+    found = []
+    for span in whole:
+        if span.partition in firsts and span.partition in ends:
+            first = min(max(firsts[span.partition], span.first), span.end)
+            found.append(Span(span.partition, first, min(max(ends[span.partition], first), span.end)))
+    return found
+
+
+def _offsets(settings: "Settings", topic: str, whole: list["Span"], text: str) -> dict[int, int]:
+    from penstock.broker import topics
+    from penstock.errors import WrongUse
+
+    if not _OFFSETS.fullmatch(text):
+        return {span.partition: span.first for span in topics.since(settings, topic, whole, moment(text))}
+    found = {int(partition): int(offset) for partition, offset in (one.split(":") for one in text.split(","))}
+    unknown = sorted(found.keys() - {span.partition for span in whole})
+    if unknown:
+        raise WrongUse(f"{topic} has no partition {unknown[0]}", hint="./penstock verify")
+    return found
+
+
+def _described(spans: list["Span"]) -> str:
+    lines = [(span.partition, span.first, span.end, span.records) for span in spans]
+    total = ("", "", "", sum(span.records for span in spans))
+    return table(("partition", "first", "end", "offsets"), [*lines, total])
+
+
+def _carry_out(
+    settings: "Settings", session: "Session", spans: list["Span"], as_json: bool, spark: "SparkSession | None" = None
+) -> bool:
+    """Whether the stretch balances once it was replayed; its receipt is printed."""
+    if spark is None:
+        with _spark(settings) as made:
+            return _carry_out(settings, session, spans, as_json, made)
+    from penstock.cli.runs import print_balance
+    from penstock.observe import verify as verification
+    from penstock.pipeline import replay as replaying
+
+    done = replaying.replay(spark, session, settings, spans, lambda n, of: talk(f"{n} of {of} offsets"))
+    receipt = verification.verify(settings, session, spans=spans)
+    if as_json:
+        print_json({"replay": _as_dict(done), "receipt": receipt})
+    else:
+        typer.echo(f"{done.job}: {done.records} records in {done.seconds} s\n")
+        print_balance(receipt)
+    return receipt.balanced
+
+
+def _as_dict(done: Any) -> dict[str, Any]:
+    return {
+        "job": done.job,
+        "records": done.records,
+        "seconds": done.seconds,
+        "partitions": [one._asdict() for one in done.partitions],
+    }
+
+
+@contextmanager
+def _spark(settings: "Settings") -> Iterator["SparkSession"]:
+    """A Spark of its own, in this process: the one of the stream has no core to spare."""
+    from penstock.stack.services.spark import environment_of
+
+    if "SPARK_CONF_DIR" not in os.environ:
+        os.environ.update(environment_of(settings))
+    from penstock.process.session import spark_session
+
+    own = settings.model_copy(update={"spark_master": "local[1]", "spark_job_ui_port": 0})
+    with spark_session(own, "penstock replay") as spark:
+        yield spark

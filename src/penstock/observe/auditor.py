@@ -1,0 +1,160 @@
+"""What an audit compares, asked of Kafka, the ledger, the table and the dead-letter topic, in an order that is safe.
+
+The ledger is read before the table and the dead-letter topic: what it covers is there by then.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from cassandra.cluster import Session
+from cassandra.concurrent import execute_concurrent_with_args
+from confluent_kafka import Message
+
+from penstock import pipelines
+from penstock.broker import dlq, headers, topics
+from penstock.broker.dlq import Letter
+from penstock.broker.registry import Registry
+from penstock.broker.topics import Span
+from penstock.config import Settings
+from penstock.contract.fields import key_of
+from penstock.contract.reject import Fault
+from penstock.observe.audit import Audit, Place, Rows, Sent, Work
+from penstock.observe.coverage import Coverage
+from penstock.process.decode import Decoder
+from penstock.sink import cassandra, ledger
+from penstock.sink.ledger import Ledger
+
+
+class Auditor:
+    """Audits the topic of the pipeline in force."""
+
+    def __init__(self, settings: Settings, session: Session) -> None:
+        self._settings = settings
+        self._session = session
+        self._pipeline = pipelines.of(settings)
+        self._keyspace = cassandra.keyspace_of(settings, self._pipeline)
+        self._decoder = Decoder(self._pipeline.record, Registry(settings))
+        self._key = key_of(self._pipeline.record).name
+        self._book: Ledger | None = None
+
+    @property
+    def book(self) -> Ledger | None:
+        """The ledger of the topic's present generation; None before a job has read it."""
+        self._book = self._book or self._open_ledger()
+        return self._book
+
+    def _open_ledger(self) -> Ledger | None:
+        topic = self._pipeline.topic
+        keyspaces = self._session.cluster.metadata.keyspaces
+        if self._keyspace not in keyspaces or "ledger" not in keyspaces[self._keyspace].tables:
+            return None
+        topic_id = topics.topic_id(self._settings, topic)
+        epoch_us = ledger.epoch_us(self._session, self._keyspace, topic, topic_id)
+        return None if epoch_us is None else Ledger(self._session, self._keyspace, topic, epoch_us)
+
+    def coverage(self, span: Span) -> Coverage:
+        """What the ledger says of `span`."""
+        return Coverage([] if self.book is None else list(self.book.lines(span)))
+
+    def waiting(self, spans: list[Span]) -> int:
+        """How many offsets of `spans` the ledger has not come to yet."""
+        return sum(span.end - max(span.first, self._reached(span)) for span in spans)
+
+    def _reached(self, span: Span) -> int:
+        return span.first if self.book is None else min(span.end, self.book.reached(span))
+
+    def sent(self, spans: list[Span]) -> Iterator[Sent]:
+        """The records in `spans`."""
+        return map(self.sent_of, topics.records(self._settings, self._pipeline.topic, spans))
+
+    def sent_of(self, message: Message) -> Sent:
+        """The record in a message of the topic."""
+        is_deletion = message.value() is None
+        found = self._decoder.deleted(message.key()) if is_deletion else self._decoder.decode(message.value())
+        record_id = None if isinstance(found, Fault) else found if is_deletion else getattr(found, self._key)
+        return Sent(
+            partition=message.partition(),
+            offset=message.offset(),
+            timestamp_ms=message.timestamp()[1],
+            key=message.key(),
+            id=record_id,
+            is_deletion=is_deletion and record_id is not None,
+            run=headers.text(message, headers.RUN),
+        )
+
+    def rows(self) -> Rows:
+        """The whole table, by a paged scan."""
+        return self._sorted_in(self._session.execute(self._select()))
+
+    def rows_of(self, ids: Iterable[Any]) -> Rows:
+        """The rows of `ids`, by look-ups."""
+        select = self._session.prepare(f"{self._select()} WHERE {self._key} = ?")
+        answers = execute_concurrent_with_args(self._session, select, [(one,) for one in ids], concurrency=50)
+        return self._sorted_in(row for _, found in answers for row in found)
+
+    def _select(self) -> str:
+        table = f"{self._keyspace}.{self._pipeline.table}"
+        return f"SELECT {self._key}, kafka_partition, kafka_offset, WRITETIME(kafka_offset) AS written_us FROM {table}"
+
+    def _sorted_in(self, found: Iterable[dict[str, Any]]) -> Rows:
+        """The rows by who wrote them: a write timestamp is the generation's epoch and the offset."""
+        epoch_us = 0 if self.book is None else self.book.epoch_us
+        rows = Rows()
+        for row in found:
+            offset, written_us = row["kafka_offset"], row["written_us"]
+            if offset is not None and written_us == epoch_us + offset:
+                rows.places[row[self._key]] = Place(row["kafka_partition"], offset)
+            elif written_us is None or written_us >= epoch_us:
+                rows.foreign.append(row[self._key])
+            else:
+                rows.older += 1
+        return rows
+
+    def letters(self) -> dict[str, Letter]:
+        """The dead letters of the topic's present generation, and of records that never got to it, by identity."""
+        epoch_us = None if self.book is None else self.book.epoch_us
+        found = dlq.unique(dlq.letters(self._settings, self._pipeline))
+        return {
+            identity: letter
+            for identity, letter in found.items()
+            if letter.origin.topic == self._pipeline.topic
+            and (letter.origin.partition < 0 or letter.origin.generation_us == epoch_us)
+        }
+
+    def audit_run(self, spans: list[Span], run_id: str) -> Audit:
+        """What became of the records of one run, which lie in `spans`."""
+        covered = {span.partition: self.coverage(span) for span in spans}
+        sent = list(self.sent(spans))
+        letters = {
+            key: letter
+            for key, letter in self.letters().items()
+            if letter.origin.partition >= 0 or letter.run == run_id
+        }
+        rows = self.rows_of({one.id for one in sent if one.run == run_id and one.id is not None})
+        work = Work(spans, covered, letters, rows, self._later_deletions)
+        for one in sent:
+            work.take(one, counts=one.run == run_id)
+        return work.finish()
+
+    def audit(
+        self, spans: list[Span], note: Callable[[Sent], None], rows: Callable[[], Rows] | None = None
+    ) -> tuple[Audit, Rows]:
+        """What became of every record in `spans`, and the rows it was compared with; `note` is shown each record.
+
+        Without `rows` the whole table is scanned.
+        """
+        covered = {span.partition: self.coverage(span) for span in spans}
+        letters = self.letters()
+        found = (rows or self.rows)()
+        work = Work(spans, covered, letters, found, self._later_deletions)
+        for one in self.sent(spans):
+            note(one)
+            work.take(one)
+        return work.finish(), found
+
+    def _later_deletions(self, spans: list[Span]) -> Iterator[Sent]:
+        """The tombstones that came after `spans`."""
+        ends = {span.partition: span.end for span in spans}
+        now = topics.spans(self._settings, self._pipeline.topic)
+        later = [Span(span.partition, max(span.first, ends.get(span.partition, 0)), span.end) for span in now]
+        return (one for one in self.sent(later) if one.is_deletion)

@@ -1,0 +1,72 @@
+"""A stretch of the topic read again, beside the stream that goes on: the same decode and the same write, in Spark.
+
+Delivery: every offset of the stretch is stored or set aside again. Nothing newer is overwritten, since a row's write
+timestamp is its place in Kafka, so a replay may be broken off, and done again, at any time. Its lines in the ledger
+bear a job of its own.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from cassandra.cluster import Session
+from pyspark.sql import SparkSession
+
+from penstock import pipelines
+from penstock.broker import topics
+from penstock.broker.topics import Span
+from penstock.config import Settings
+from penstock.contract.batch import Tally, merge
+from penstock.errors import PenstockError
+from penstock.pipeline.stream import plan, store, warm_up
+from penstock.process.session import kafka_stretch, raw_records
+from penstock.sink import cassandra, ledger
+
+Report = Callable[[int, int], None]
+"""Told how many offsets are done, of how many."""
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What a replay did."""
+
+    job: str
+    records: int
+    seconds: float
+    partitions: list[Tally]
+
+
+def replay(spark: SparkSession, session: Session, settings: Settings, spans: list[Span], report: Report) -> Replay:
+    """Carry out the records in `spans` again, at most `spark_batch_records` at once.
+
+    Raises `PenstockError` when no job has read the topic yet.
+    """
+    pipeline = pipelines.of(settings)
+    keyspace = cassandra.keyspace_of(settings, pipeline)
+    topic_id = topics.topic_id(settings, pipeline.topic)
+    epoch_us = ledger.epoch_us(session, keyspace, pipeline.topic, topic_id)
+    if epoch_us is None:
+        raise PenstockError(f"no job has read {pipeline.topic} yet: there is nothing to replay", hint="./penstock up")
+    began = time.monotonic()
+    how, book = plan(settings, epoch_us), ledger.Ledger(session, keyspace, pipeline.topic, epoch_us)
+    job = f"{ledger.REPLAY}{datetime.now(UTC):%Y%m%dT%H%M%S.%f}Z"
+    warm_up(spark, how)
+    tallies: list[Tally] = []
+    done, total = 0, sum(span.records for span in spans)
+    for number, some in enumerate(rounds(spans, settings.spark_batch_records)):
+        stored = store(raw_records(kafka_stretch(spark, settings, pipeline.topic, some)), how)
+        book.write(job, number, stored)
+        tallies = merge([*tallies, *stored])
+        done += sum(span.records for span in some)
+        report(done, total)
+    return Replay(job, sum(one.records for one in tallies), round(time.monotonic() - began, 1), tallies)
+
+
+def rounds(spans: list[Span], records: int) -> Iterator[list[Span]]:
+    """`spans` in rounds of about as many offsets as `records`, each partition in its order."""
+    share = max(1, records // max(1, len(spans)))
+    left = [span for span in spans if span.records]
+    while left:
+        yield [Span(span.partition, span.first, min(span.end, span.first + share)) for span in left]
+        left = [Span(span.partition, span.first + share, span.end) for span in left if span.first + share < span.end]

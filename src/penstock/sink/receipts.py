@@ -1,0 +1,37 @@
+"""The receipts that were given of a topic, kept for 90 days: what the next one is compared with."""
+
+import json
+from datetime import datetime
+from typing import Any
+
+from cassandra.cluster import Session
+
+_KEPT_S = 90 * 24 * 3600
+_RECEIPTS = """
+CREATE TABLE IF NOT EXISTS {keyspace}.receipts (
+  topic text,
+  at timestamp,
+  receipt text,
+  PRIMARY KEY (topic, at)
+) WITH CLUSTERING ORDER BY (at DESC) AND default_time_to_live = {kept_s}
+"""
+
+
+def create_table(session: Session, keyspace: str) -> None:
+    """Make the table when it is not there."""
+    session.execute(_RECEIPTS.format(keyspace=keyspace, kept_s=_KEPT_S))
+
+
+def keep(session: Session, keyspace: str, topic: str, at: datetime, receipt: bytes) -> None:
+    """Keep a receipt, a JSON object."""
+    insert = f"INSERT INTO {keyspace}.receipts (topic, at, receipt) VALUES (%s, %s, %s)"
+    session.execute(insert, (topic, at, receipt.decode()))
+
+
+def latest(session: Session, keyspace: str, topic: str) -> dict[str, Any] | None:
+    """The newest receipt of the topic; None when none was given yet."""
+    found = session.cluster.metadata.keyspaces.get(keyspace)
+    if found is None or "receipts" not in found.tables:
+        return None
+    row = session.execute(f"SELECT receipt FROM {keyspace}.receipts WHERE topic = %s LIMIT 1", (topic,)).one()
+    return None if row is None else dict(json.loads(row["receipt"]))

@@ -1,0 +1,316 @@
+"""Receipts, traces, replays and a rebuild against the real Kafka, Cassandra, registry and Spark."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from cassandra.cluster import Session
+from confluent_kafka import TopicPartition
+from pyspark.sql import SparkSession
+from typer.testing import CliRunner, Result
+
+from penstock import config
+from penstock.broker import dlq, topics
+from penstock.broker.headers import RUN
+from penstock.broker.kafka import admin, producer
+from penstock.broker.topics import Span
+from penstock.cli import app
+from penstock.cli import replay as commands
+from penstock.cli.replay import stretch
+from penstock.contract.reject import Fault, Reason, Reject, Stage
+from penstock.errors import PenstockError, WrongUse
+from penstock.observe import trace, verify
+from penstock.observe.verify import TopicReceipt
+from penstock.pipeline import ingest, replay, stream
+from penstock.pipeline.ingest import Order
+from penstock.pipelines import users
+from penstock.process.session import kafka_stretch, raw_records
+from penstock.produce import journal
+from penstock.produce.journal import Journal
+from penstock.sink import cassandra, ledger
+from tests.conftest import ROOT, Stack
+from tests.integration.streaming import Place, Topic
+
+Difference = tuple[str, int | None, int | None, str | None]
+
+
+class Lab(Topic):
+    """A topic that an ingest filled, carried out batch by batch with lines in the ledger."""
+
+    def __init__(self, stack: Stack, file: Path, spark: SparkSession, session: Session) -> None:
+        super().__init__(stack.settings.model_copy(update={"kafka_partitions": 2}), file, spark)
+        self.stack = stack
+        self.file = file
+        self.session = session
+        self.name = f"{self.pipeline.keyspace}.{self.pipeline.table}"
+        self.topic_id = topics.topic_id(self.settings, self.pipeline.topic)
+        self.epoch_us = ledger.begin_generation(session, self.pipeline.keyspace, self.pipeline.topic, self.topic_id)
+        self.book = ledger.Ledger(session, self.pipeline.keyspace, self.pipeline.topic, self.epoch_us)
+        self.ends: dict[int, int] = {}
+
+    def produce(self, api: str, captured: list[dict[str, Any]]) -> dict[str, Place]:
+        """Where each of the captured users lies."""
+        order = Order("run-1", records=len(captured), source_url=api)
+        assert ingest.run(self.settings, self.pipeline, order).produced == len(captured)
+        return {str(one.key(), "utf-8"): (one.partition(), one.offset()) for one in self.messages()}
+
+    def messages(self) -> list[Any]:
+        return list(topics.records(self.settings, self.pipeline.topic, self.spans()))
+
+    def spans(self) -> list[Span]:
+        return topics.spans(self.settings, self.pipeline.topic)
+
+    def carry_out(self) -> None:
+        """What came since the last batch."""
+        new = [Span(one.partition, self.ends.get(one.partition, 0), one.end) for one in self.spans()]
+        frame = raw_records(kafka_stretch(self.spark, self.settings, self.pipeline.topic, new))
+        self.book.write("job", len(self.ends), stream.store(frame, stream.plan(self.settings, self.epoch_us)))
+        self.ends = {one.partition: one.end for one in new}
+
+    def verify(self) -> TopicReceipt:
+        return verify.verify(self.settings, self.session)
+
+    def cli(self, *words: str) -> Result:
+        """A command in this process, and in this Spark."""
+        config.load.cache_clear()
+        environment = self.stack.environment | {"PENSTOCK_PIPELINE": str(self.file)}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(commands, "_spark", lambda _settings: nullcontext(self.spark))
+            done = CliRunner().invoke(app, list(words), env=environment)
+        config.load.cache_clear()
+        return done
+
+    def table(self) -> dict[str, tuple[Any, ...]]:
+        """Every row, with the write times of what a record gives and of its place."""
+        query = f"SELECT id, email, kafka_offset, WRITETIME(email) AS a, WRITETIME(kafka_offset) AS b FROM {self.name}"
+        times = {str(row["id"]): (row["a"], row["b"]) for row in self.session.execute(query)}
+        return {key: (tuple(row.items()), times[key]) for key, row in self.rows().items()}
+
+    def trace(self, key: str) -> list[trace.Passage]:
+        return trace.trace(self.settings, self.session, key)
+
+
+@pytest.fixture
+def lab(
+    stack: Stack,
+    spark: SparkSession,
+    pipeline_file: Callable[..., Path],
+) -> Iterator[Lab]:
+    with cassandra.connected(stack.settings) as session:
+        yield Lab(stack, pipeline_file(), spark, session)
+
+
+@pytest.fixture
+def places(lab: Lab, captured_api: str, captured: list[dict[str, Any]]) -> dict[str, Place]:
+    """Where the captured users lie, once they are stored."""
+    found = lab.produce(captured_api, captured)
+    lab.carry_out()
+    return found
+
+
+def told(found: TopicReceipt) -> set[Difference]:
+    assert found.balanced == (not found.differences)
+    return {(one.kind, one.partition, one.offset, one.id) for one in found.differences}
+
+
+def value_of(entry: dict[str, Any], **changes: Any) -> bytes:
+    return msgspec.json.encode(users.from_source(entry) | changes)
+
+
+def test_each_difference_is_named(lab: Lab, places: dict[str, Place], captured: list[dict[str, Any]]) -> None:
+    """Balanced as it is; then rows, lines and the journal are changed by hand, one after the other."""
+    found = lab.verify()
+    assert told(found) == set()
+    assert (found.produced, found.stored, found.rows, found.distinct_ids) == (30, 30, 30, 30)
+    assert (found.acknowledged.attempts, found.acknowledged.records, found.older_rows) == (1, 30, 0)
+    assert lab.cli("verify").exit_code == 0
+
+    gone, changed, *_ = sorted(key for key, place in places.items() if place[0] == 0)
+    lab.session.execute(f"DELETE FROM {lab.name} WHERE id = %s", (uuid.UUID(gone),))
+    expected: set[Difference] = {("missing", *places[gone], gone)}
+    assert told(lab.verify()) == expected
+
+    stranger = uuid.uuid4()
+    lab.session.execute(f"INSERT INTO {lab.name} (id, email) VALUES (%s, 'a@b.se')", (stranger,))
+    expected |= {("foreign", None, None, str(stranger))}
+    assert told(lab.verify()) == expected
+
+    lab.session.execute(f"UPDATE {lab.name} SET kafka_offset = 0 WHERE id = %s", (uuid.UUID(changed),))
+    expected |= {("foreign", None, None, changed), ("missing", *places[changed], changed)}
+    assert told(lab.verify()) == expected
+
+    lines = f"{lab.pipeline.keyspace}.ledger"
+    where = "topic = %s AND generation_us = %s AND kafka_partition = %s AND bucket = 0 AND first_offset = 0"
+    line = (lab.pipeline.topic, lab.epoch_us, 1)
+    lab.session.execute(f"UPDATE {lines} SET records = 99 WHERE {where} AND job = 'job'", line)
+    expected |= {("miscounted", 1, 0, None)}
+    assert told(lab.verify()) == expected
+
+    folder = journal.folder_of(lab.settings)
+    with Journal(folder, "run-2", lab.pipeline.topic, lab.topic_id) as written:
+        written.note(0, 10_000, b"lost")
+        written.note(*places[gone], b"another")
+    expected |= {("lost", 0, 10_000, "lost"), ("lost", *places[gone], "another")}
+    assert told(lab.verify()) == expected
+
+    done = lab.cli("verify", "--json")
+    assert done.exit_code == 1, done.stderr
+    receipt = json.loads(done.stdout)
+    assert {tuple(one[:4]) for one in receipt["differences"]} == expected
+    assert (receipt["balanced"], receipt["missing"]) == (False, 2)
+
+
+def test_what_the_ledger_went_past_is_a_gap_and_what_it_has_not_come_to_waits(
+    lab: Lab, places: dict[str, Place], captured: list[dict[str, Any]]
+) -> None:
+    """A line that is gone is told by each of its records; one of them that has no row either is missing."""
+    (partition, _), gone = min((place, key) for key, place in places.items())
+    entry = next(one for one in captured if one["login"]["uuid"] == gone)
+    lab.send_all([(gone.encode(), value_of(entry), [])])
+    assert lab.verify().waiting == 1
+    lab.carry_out()
+    assert told(lab.verify()) == set()
+    table = f"{lab.pipeline.keyspace}.ledger"
+    where = "topic = %s AND generation_us = %s AND kafka_partition = %s AND bucket = 0 AND first_offset = 0"
+    lab.session.execute(f"DELETE FROM {table} WHERE {where}", (lab.pipeline.topic, lab.epoch_us, partition))
+    passed = {key: place for key, place in places.items() if place[0] == partition}
+    found = lab.verify()
+    assert (told(found), found.stored) == ({("gap", *place, key) for key, place in passed.items()}, 31)
+    other = next(key for key in passed if key != gone)
+    lab.session.execute(f"DELETE FROM {lab.name} WHERE id = %s", (uuid.UUID(other),))
+    found = lab.verify()
+    assert [one for one in found.differences if one.kind == "missing"] == [
+        ("missing", *places[other], other, "the ledger went past it")
+    ]
+    assert len(told(found)) == len(passed)
+    assert [one.outcome for one in lab.trace(other)] == ["missing"]
+
+
+def test_the_way_of_each_record(lab: Lab, places: dict[str, Place], captured: list[dict[str, Any]]) -> None:
+    """Stored, superseded, deleted, rejected, refused, waiting: hop by hop, with the time of each."""
+    stored, superseded, deleted, rejected, refused = (entry["login"]["uuid"] for entry in captured[:5])
+    newer = lab.send_all(
+        [
+            (superseded.encode(), value_of(captured[1], email="new@example.org"), []),
+            (deleted.encode(), None, []),
+            (rejected.encode(), value_of(captured[3], email="nobody"), []),
+        ]
+    )
+    fault = Fault(Reason.CONTRACT_BROKEN, "email: no", Stage.PRODUCE, rules=("email:pattern",))
+    entry = msgspec.json.encode(captured[4] | {"email": "nobody"})
+    reject = Reject(fault, lab.pipeline.topic, -1, -1, None, entry, [(RUN, b"run-1")])
+    dlq.set_aside(producer(lab.settings), lab.pipeline.dead_letter_topic, [reject])
+    assert [one.outcome for one in lab.trace(superseded)] == ["stored", "waiting"]
+    lab.carry_out()
+
+    (way,) = lab.trace(stored)
+    assert (way.partition, way.offset, way.outcome) == (*places[stored], "stored")
+    assert [hop.name for hop in way.hops] == ["fetched", "produced", "recorded"]
+    times = [hop.at or "" for hop in way.hops]
+    assert "" not in times
+    assert times == sorted(times)
+    assert f"{lab.pipeline.subject} version 1" in way.hops[1].detail
+    partition, offset = newer[0]
+    by = f"stored, superseded by partition {partition} offset {offset}"
+    assert [one.outcome for one in lab.trace(superseded)] == [by, "stored"]
+    assert [one.outcome for one in lab.trace(deleted)] == [f"stored, deleted by offset {newer[1][1]}", "deleted"]
+    old, new = lab.trace(rejected)
+    assert (old.outcome, new.outcome, new.hops[-1].name) == ("stored", "rejected", "rejected")
+    assert "contract_broken email:pattern at decode" in new.hops[-1].detail
+    assert [one.outcome for one in lab.trace(refused)] == ["refused", "stored"]
+    receipt = lab.verify()
+    assert told(receipt) == set()
+    assert (receipt.stored, receipt.deleted, receipt.rejected, receipt.refused) == (31, 1, 1, 1)
+    assert receipt.queue == {"waiting": 2, "redriven": 0, "discarded": 0}
+
+    done = lab.cli("trace", deleted, "--json")
+    assert done.exit_code == 0, done.output
+    assert [one["outcome"] for one in json.loads(done.stdout)][1] == "deleted"
+    assert lab.cli("trace", str(uuid.uuid4())).exit_code == 1
+    assert isinstance(lab.cli("trace", "nobody").exception, WrongUse)
+
+
+def killed_in_the_middle(lab: Lab, *words: str) -> None:
+    """Run a command and kill it once it says how far it is."""
+    environment = os.environ | lab.stack.environment
+    environment |= {"PENSTOCK_PIPELINE": str(lab.file), "PENSTOCK_SPARK_BATCH_RECORDS": "4"}
+    command = [sys.executable, "-m", "penstock.cli", *words]
+    with subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = []
+        for line in process.stderr:
+            said.append(line)
+            if " of 35 offsets" in line:
+                break
+        process.kill()
+        assert "4 of 35 offsets\n" in said, said
+
+
+def test_the_topic_is_read_again(lab: Lab, places: dict[str, Place], captured: list[dict[str, Any]]) -> None:
+    """By offsets and by time, broken off and done again, and into an empty table: the same rows, written at the same
+    times. Newer ones stay, and what was deleted stays deleted."""
+    ids = [entry["login"]["uuid"] for entry in captured]
+    between_ms = time.time_ns() // 1_000_000 + 1
+    newer = lab.send_all(
+        [(ids[0].encode(), value_of(captured[0], email="new@example.org"), [])]
+        + [(one.encode(), None, []) for one in ids[1:4]]
+        + [(ids[1].encode(), value_of(captured[1]), [])]
+    )
+    lab.carry_out()
+    before = lab.table()
+    assert before.keys() == set(ids) - set(ids[2:4])
+
+    partition, offset = places[ids[2]]
+    spans = stretch(lab.settings, f"{partition}:{offset}", f"{partition}:{offset + 1}")
+    assert spans == [Span(partition, offset, offset + 1)]
+    assert replayed(lab, spans) == 1
+    assert lab.table() == before
+
+    moment = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(between_ms / 1000))}.{between_ms % 1000:03}Z"
+    later, earlier = stretch(lab.settings, moment, None), stretch(lab.settings, None, moment)
+    assert [sum(one.records for one in some) for some in (earlier, later)] == [30, 5]
+    assert {(span.partition, at) for span in later for at in range(span.first, span.end)} == set(newer)
+    assert replayed(lab, earlier) == 30
+    assert lab.table() == before
+
+    killed_in_the_middle(lab, "replay")
+    assert lab.table() == before
+    assert told(lab.verify()) == set()
+    assert replayed(lab, lab.spans()) == 35
+    assert lab.table() == before
+
+    done = lab.cli("rebuild", "--yes", "--json")
+    assert done.exit_code == 0, done.output
+    receipt = json.loads(done.stdout)["receipt"]
+    assert (receipt["balanced"], receipt["produced"], receipt["deleted"]) == (True, 35, 3)
+    assert lab.table() == before
+    found = lab.verify()
+    assert (told(found), found.reread, found.doubled) == (set(), 0, 0)
+
+    assert verify.rows_to_rebuild(lab.settings, lab.session) == 28
+    kept = next(place for key, place in places.items() if key in ids[4:])
+    pruned = TopicPartition(lab.pipeline.topic, kept[0], kept[1] + 1)
+    client = admin(lab.settings)  # its answers end with it
+    client.delete_records([pruned])[pruned].result(60)
+    with pytest.raises(PenstockError, match=r"rows of .* came from no record that .* still holds"):
+        verify.rows_to_rebuild(lab.settings, lab.session)
+    assert lab.table() == before
+    assert told(lab.verify()) == set()
+
+
+def replayed(lab: Lab, spans: list[Span]) -> int:
+    """How many records a replay carried out; its stretch balances."""
+    done = replay.replay(lab.spark, lab.session, lab.settings, spans, lambda *_: None)
+    receipt = verify.verify(lab.settings, lab.session, spans=spans)
+    assert told(receipt) == set()
+    assert receipt.produced == sum(span.records for span in spans)
+    return done.records

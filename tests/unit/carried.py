@@ -1,0 +1,273 @@
+"""A topic of readings for tests, carried out batch by batch as the stream does it, the services in memory."""
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+from confluent_kafka import Message
+
+from penstock import pipelines
+from penstock.broker import dlq, headers, topics
+from penstock.broker.topics import Span
+from penstock.config import Settings, read
+from penstock.contract.batch import Decoded, Deletion, Tally, merge, tally
+from penstock.contract.reject import Fault, Reason, Reject, Stage
+from penstock.errors import AirflowUnreachable
+from penstock.observe import auditor, verify
+from penstock.observe.audit import Audit
+from penstock.observe.auditor import Auditor
+from penstock.observe.verify import TopicReceipt
+from penstock.pipeline.stream import _with_filtered
+from penstock.process.decode import Decoder
+from penstock.produce import journal
+from penstock.produce.journal import Journal
+from penstock.sink.ledger import Ledger
+from tests.unit.fakes import FakeProducer, FakeSchemas, FakeSession, message
+from tests.unit.records import READINGS, Reading
+
+EPOCH_US = 1_700_000_000_000_000
+TOPIC_ID = "id-1"
+HOUR_MS = 3_600_000
+STORED_MS = EPOCH_US // 1000 + HOUR_MS
+
+_KEYS = {
+    "ledger": ("topic", "generation_us", "kafka_partition", "bucket", "first_offset", "job"),
+    "receipts": ("topic", "at"),
+}
+
+
+def value(sensor: int, celsius: float = 1.0) -> bytes:
+    """A good reading's value; one below zero is dropped by the filter."""
+    return msgspec.json.encode(Reading(sensor=sensor, celsius=celsius))
+
+
+def key(sensor: int) -> bytes:
+    """Its key."""
+    return str(sensor).encode()
+
+
+class Tables:
+    """Cassandra: lines and receipts by their keys, and the readings' rows with their write times."""
+
+    def __init__(self) -> None:
+        self.generations = {TOPIC_ID: EPOCH_US}
+        self.kept: dict[str, dict[tuple[Any, ...], dict[str, Any]]] = {"ledger": {}, "receipts": {}}
+        self.rows: dict[int, dict[str, Any]] = {}
+        self.deleted_us: dict[int, int] = {}
+        self.session = FakeSession(self._answer)
+        self.session.cluster.metadata.keyspaces = {"lab": SimpleNamespace(tables=self.kept)}
+
+    def store(self, sensor: int, partition: int, offset: int) -> None:
+        """Write a row with its place for a write time."""
+        written_us = EPOCH_US + offset
+        if written_us > self.deleted_us.get(sensor, 0) and written_us >= self.written_us(sensor):
+            self.put(sensor, partition, offset, written_us)
+
+    def put(self, sensor: int, partition: int | None, offset: int | None, written_us: int | None) -> None:
+        """Make a row as it is to be, whatever was there."""
+        self.rows[sensor] = {
+            "sensor": sensor,
+            "kafka_partition": partition,
+            "kafka_offset": offset,
+            "written_us": written_us,
+        }
+
+    def delete(self, sensor: int, offset: int) -> None:
+        """Delete a row as a tombstone at that offset does."""
+        self.deleted_us[sensor] = max(self.deleted_us.get(sensor, 0), EPOCH_US + offset)
+        if self.written_us(sensor) <= self.deleted_us[sensor]:
+            self.rows.pop(sensor, None)
+
+    def written_us(self, sensor: int) -> int:
+        return (self.rows.get(sensor) or {}).get("written_us") or 0
+
+    def _answer(self, query: str, values: tuple[Any, ...]) -> list[dict[str, Any]]:
+        table = re.search(r"(?:INTO|FROM|EXISTS) \w+\.(\w+)", query)
+        name = table[1] if table else ""
+        if query.lstrip().startswith("CREATE") or name in ("tables", "settled"):
+            return []
+        if name == "generations":
+            return [{"topic_id": one, "epoch_us": epoch_us} for one, epoch_us in self.generations.items()]
+        if name == "readings":
+            rows = list(self.rows.values())
+            return [row for row in rows if row["sensor"] in values] if "WHERE" in query else rows
+        if query.startswith("INSERT"):
+            return self._insert(name, query, values)
+        return self._select(name, query, values)
+
+    def _insert(self, name: str, query: str, values: tuple[Any, ...]) -> list[dict[str, Any]]:
+        columns = re.findall(r"\w+", query.partition("(")[2].partition(")")[0])
+        row = dict(zip(columns, values, strict=True))
+        if "stored_at" in row:
+            row["stored_at"] = row["stored_at"].astimezone(UTC).replace(tzinfo=None)  # as the driver reads it
+        self.kept[name][tuple(row[one] for one in _KEYS[name])] = row
+        return []
+
+    def _select(self, name: str, query: str, values: tuple[Any, ...]) -> list[dict[str, Any]]:
+        wanted = dict(zip(re.findall(r"(\w+) = (?:\?|%s)", query), values, strict=True))
+        found = [row for _, row in sorted(self.kept[name].items()) if wanted.items() <= row.items()]
+        return found[::-1] if "DESC" in query or name == "receipts" else found
+
+
+class FakeAirflow:
+    """Airflow with the summaries of some runs; away when there are none."""
+
+    def __init__(self, runs: dict[str, dict[str, Any]] | None) -> None:
+        self._runs = runs
+
+    def __enter__(self) -> "FakeAirflow":
+        if self._runs is None:
+            raise AirflowUnreachable("away")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def summaries(self, newest: int) -> Iterator[tuple[str, dict[str, Any]]]:
+        return iter((self._runs or {}).items())
+
+
+class Carried:
+    """A topic, and what a stream made of it: sends, batches, replays, receipts."""
+
+    def __init__(self, home: Path, partitions: int = 1) -> None:
+        self.settings: Settings = read(home=home)
+        self.kafka: dict[int, list[Message]] = {partition: [] for partition in range(partitions)}
+        self.firsts = dict.fromkeys(range(partitions), 0)
+        self.queue = FakeProducer()
+        self.tables = Tables()
+        self.book = Ledger(self.tables.session, "lab", "readings", EPOCH_US)
+        self.runs: dict[str, dict[str, Any]] | None = None
+        self.filters = False
+        self.decoder = Decoder(Reading, FakeSchemas.of(Reading))
+        self._batches = 0
+
+    def send(
+        self,
+        sensor: int,
+        what: bytes | None = None,
+        *,
+        partition: int = 0,
+        run: str | None = None,
+        tombstone: bool = False,
+        named: bytes | None = None,
+    ) -> int:
+        """The offset of a reading, of another value, or of a tombstone, that now lies in the topic."""
+        body = None if tombstone else value(sensor) if what is None else what
+        marks = [(headers.RUN, run.encode())] if run else []
+        offset = len(self.kafka[partition])
+        at_ms = STORED_MS - 1000 + offset
+        named = key(sensor) if named is None else named
+        one = message(offset, body, partition=partition, topic="readings", key=named, headers=marks, timestamp_ms=at_ms)
+        self.kafka[partition].append(one)
+        return offset
+
+    def acknowledge(self, run: str, places: Iterable[tuple[int, int]] | None = None, topic_id: str = TOPIC_ID) -> None:
+        """Write the journal of an attempt that was told of the records at `places`, or of all."""
+        everywhere = [(one.partition(), one.offset()) for kept in self.kafka.values() for one in kept]
+        with Journal(journal.folder_of(self.settings), run, "readings", topic_id) as written:
+            for partition, offset in everywhere if places is None else places:
+                known = offset < len(self.kafka.get(partition, []))
+                written.note(partition, offset, self.kafka[partition][offset].key() if known else b"7")
+
+    def carry_out(self, *spans: Span, job: str = "job-a", number: int | None = None) -> None:
+        """A batch: store, delete, set aside, then the ledger's lines."""
+        self._batches += 1
+        lines = self.written(*(spans or self.spans()))
+        self.book.write(job, self._batches if number is None else number, lines)
+
+    def written(self, *spans: Span) -> list[Tally]:
+        """A batch that is broken off before its lines: what they would be."""
+        tallies = []
+        for span in spans:
+            messages = self.kafka[span.partition][span.first : span.end]
+            decoded = self._decode(messages)
+            kept = Decoded(self._kept(decoded.rows), decoded.deletions, decoded.rejects)
+            for record, _, partition, offset in kept.rows:
+                self.tables.store(record.sensor, partition, offset)
+            for one in kept.deletions:
+                self.tables.delete(one.key, one.offset)
+            dlq.set_aside(self.queue, READINGS.dead_letter_topic, kept.rejects, EPOCH_US)
+            read = [_read(span.partition, messages)] if messages else []
+            tallies += _with_filtered(read, tally(kept, STORED_MS))
+        return merge(tallies)
+
+    def _kept(self, rows: list[Any]) -> list[Any]:
+        return [row for row in rows if not self.filters or row[0].celsius >= 0]
+
+    def _decode(self, messages: list[Message]) -> Decoded:
+        decoded = Decoded()
+        for one in messages:
+            place = (one.timestamp()[1], one.partition(), one.offset())
+            found = self.decoder.deleted(one.key()) if one.value() is None else self.decoder.decode(one.value())
+            if isinstance(found, Fault):
+                where = ("readings", one.partition(), one.offset())
+                decoded.rejects.append(Reject(found, *where, one.key(), one.value(), one.headers() or []))
+            elif one.value() is None:
+                decoded.deletions.append(Deletion(found, *place))
+            else:
+                decoded.rows.append((found, *place))
+        return decoded
+
+    def refuse(self, run: str, what: bytes = b"refused") -> None:
+        """Set a record aside before it gets to the topic."""
+        fault = Fault(Reason.CONTRACT_BROKEN, "no", Stage.PRODUCE)
+        reject = Reject(fault, "readings", -1, -1, None, what, [(headers.RUN, run.encode())])
+        dlq.set_aside(self.queue, READINGS.dead_letter_topic, [reject])
+
+    def spans(self) -> list[Span]:
+        """What the topic holds."""
+        return [Span(partition, self.firsts[partition], len(kept)) for partition, kept in self.kafka.items()]
+
+    def _spans(self, _settings: Any, topic: str) -> list[Span]:
+        return self.spans() if topic == "readings" else [Span(0, 0, len(self.queue.sent))]
+
+    def _records(self, _settings: Any, topic: str, wanted: Iterable[Span]) -> Iterator[Message]:
+        for span in wanted:
+            kept = self.kafka[span.partition] if topic == "readings" else self.queue.sent
+            yield from kept[span.first : span.end]
+
+    def _since(self, _settings: Any, _topic: str, whole: list[Span], moment: datetime) -> list[Span]:
+        moment_ms = round(moment.timestamp() * 1000)
+        ages = {span.partition: [one.timestamp()[1] for one in self.kafka[span.partition]] for span in whole}
+        return [Span(one.partition, sum(age < moment_ms for age in ages[one.partition]), one.end) for one in whole]
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Stand for the services within the block."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pipelines, "of", lambda _settings: READINGS)
+            patch.setattr(topics, "spans", self._spans)
+            patch.setattr(topics, "records", self._records)
+            patch.setattr(topics, "since", self._since)
+            patch.setattr(topics, "topic_id", lambda *_: TOPIC_ID)
+            patch.setattr(auditor, "Registry", lambda _settings: FakeSchemas.of(Reading))
+            patch.setattr(verify, "Airflow", lambda _settings: FakeAirflow(self.runs))
+            yield
+
+    def auditor(self) -> Auditor:
+        """An auditor, for use while `in_place`."""
+        return Auditor(self.settings, self.tables.session)
+
+    def audit(self, *spans: Span) -> Audit:
+        """The audit of `spans`, or of all."""
+        with self.in_place():
+            return self.auditor().audit(list(spans) or self.spans(), lambda _one: None)[0]
+
+    def verify(self, **what: Any) -> TopicReceipt:
+        """The receipt."""
+        with self.in_place():
+            return verify.verify(self.settings, self.tables.session, **what)
+
+
+def _read(partition: int, messages: list[Message]) -> Tally:
+    """What a batch read of a partition, all of it filtered so far."""
+    first, last = messages[0].offset(), messages[-1].offset()
+    count = len(messages)
+    return Tally(partition, first, last, count, 0, 0, 0, count, STORED_MS, {})

@@ -1,0 +1,39 @@
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from penstock.cli.moment import moment
+from penstock.errors import WrongUse
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("2026-01-02", datetime(2026, 1, 2, tzinfo=UTC)),
+        ("2026-01-02T03:04:05", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)),
+        ("2026-01-02 03:04:05.5Z", datetime(2026, 1, 2, 3, 4, 5, 500_000, tzinfo=UTC)),
+        ("2026-01-02T03:04+01:00", datetime(2026, 1, 2, 3, 4, tzinfo=timezone(timedelta(hours=1)))),
+    ],
+)
+def test_a_time_in_iso_8601(text, found):
+    """UTC unless it says otherwise."""
+    assert moment(text) == found
+    assert moment(text).tzinfo
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("0s", 0), ("90s", 90), ("30m", 1800), ("24h", 86_400), ("7d", 604_800)])
+def test_how_long_ago(text, seconds):
+    """Before now."""
+    before = datetime.now(UTC)
+    found = moment(text) + timedelta(seconds=seconds)
+    assert before <= found <= datetime.now(UTC)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "now", "-5m", "5", "5 m", "1.5h", "5w", "2026-13-01", "0:5", "99999999999d", "9999999d", "٣m\n"]
+)
+def test_anything_else_is_wrong_use(text):
+    """It is named, with what a time is; never a traceback."""
+    with pytest.raises(WrongUse, match="is no time") as failed:
+        moment(text)
+    assert "ISO 8601" in failed.value.hint

@@ -1,0 +1,179 @@
+"""replay and rebuild with their work as stand-ins: which offsets, what is asked, what is said, how it ends."""
+
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+
+import msgspec
+import pytest
+from typer.testing import CliRunner
+
+from penstock.broker import topics
+from penstock.broker.topics import Span
+from penstock.cli import app
+from penstock.cli import replay as commands
+from penstock.contract.batch import Tally
+from penstock.errors import PenstockError, StackError, WrongUse
+from penstock.observe import verify
+from penstock.pipeline import replay as replaying
+from penstock.pipeline.replay import Replay
+from penstock.sink import cassandra
+from tests.unit.cli.test_runs import TOPIC
+
+WHOLE = [Span(0, 2, 10), Span(1, 0, 0), Span(2, 5, 9)]
+DONE = Replay("replay-1", 8, 1.5, [Tally(0, 2, 9, 8, 8, 0, 0, 0, 9, {})])
+
+
+class World:
+    """What the commands do, in order."""
+
+    def __init__(self) -> None:
+        self.done: list = []
+        self.receipt = replace(TOPIC, balanced=True)
+        self.rows: int | PenstockError = 6
+
+    def replay(self, spark, session, settings, spans, report):
+        self.done.append(("replay", spans))
+        report(4, 8)
+        return DONE
+
+    def verify(self, settings, session, since=None, spans=None):
+        self.done.append(("verify", spans))
+        return self.receipt
+
+    def rows_to_rebuild(self, settings, session):
+        if isinstance(self.rows, PenstockError):
+            raise self.rows
+        return self.rows
+
+    @contextmanager
+    def spark(self, settings):
+        self.done.append("spark")
+        yield "spark"
+        self.done.append("spark ends")
+
+
+@pytest.fixture
+def world(monkeypatch):
+    world = World()
+    monkeypatch.setattr(topics, "spans", lambda *_: WHOLE)
+    monkeypatch.setattr(
+        topics,
+        "since",
+        lambda _settings, _topic, whole, at: [replace(one, first=min(one.end, at.year)) for one in whole],
+    )
+    monkeypatch.setattr(cassandra, "connected", lambda _settings: nullcontext())
+    monkeypatch.setattr(cassandra, "truncate", lambda *_: world.done.append("truncate"))
+    monkeypatch.setattr(replaying, "replay", world.replay)
+    monkeypatch.setattr(verify, "verify", world.verify)
+    monkeypatch.setattr(verify, "rows_to_rebuild", world.rows_to_rebuild)
+    monkeypatch.setattr(commands, "_spark", world.spark)
+    return world
+
+
+def run(*words, **more):
+    return CliRunner().invoke(app, list(words), **more)
+
+
+@pytest.mark.parametrize(
+    ("start", "to", "found"),
+    [
+        (None, None, WHOLE),
+        ("0:4", None, [Span(0, 4, 10)]),
+        ("0:4,2:0", None, [Span(0, 4, 10), Span(2, 5, 9)]),
+        (None, "0:4", [Span(0, 2, 4)]),
+        ("0:4,2:6", "0:6,2:7", [Span(0, 4, 6), Span(2, 6, 7)]),
+        ("0:4", "2:7", []),
+        ("0:99", "0:100", [Span(0, 10, 10)]),
+        ("0:6", "0:4", [Span(0, 6, 6)]),
+        ("0:0", "0:99", [Span(0, 2, 10)]),
+        ("0007-01-01", None, [Span(0, 7, 10), Span(1, 0, 0), Span(2, 7, 9)]),
+        ("0:3", "0007-01-01", [Span(0, 3, 7)]),
+    ],
+    ids=str,
+)
+def test_a_stretch_lies_within_what_the_topic_holds(world, settings, start, to, found):
+    """Offsets name the partitions; a time, or nothing, means all of them. It never ends before it begins."""
+    assert commands.stretch(settings, start, to) == found
+
+
+@pytest.mark.parametrize("place", ["7:0", "0:1,7:0"])
+def test_a_partition_that_is_not_there_is_wrong_use(world, settings, place):
+    """It is named."""
+    with pytest.raises(WrongUse, match="no partition 7"):
+        commands.stretch(settings, place, None)
+
+
+@pytest.mark.parametrize("place", ["0", "0:", ":0", "0:1,", "0:-1", "a:b", "soon"])
+def test_a_place_that_is_none_is_wrong_use(world, settings, place):
+    """Neither offsets nor a time."""
+    with pytest.raises(WrongUse, match="is no time"):
+        commands.stretch(settings, None, place)
+
+
+def test_a_replay_carries_out_its_stretch_and_gives_the_receipt_of_it(world):
+    """What it will read and how far it is goes to stderr, the receipt to stdout; Spark is ended."""
+    result = run("replay", "--from", "0:4")
+    assert result.exit_code == 0
+    assert world.done == ["spark", ("replay", [Span(0, 4, 10)]), ("verify", [Span(0, 4, 10)]), "spark ends"]
+    assert "4 of 8 offsets" in result.stderr
+    assert result.stdout.startswith("replay-1: 8 records in 1.5 s\n")
+    assert result.stdout.splitlines()[-1] == "balanced: nothing is missing"
+
+
+def test_a_replay_in_json_is_one_object(world):
+    """What was replayed, and the receipt."""
+    told = msgspec.json.decode(run("replay", "--json").stdout)
+    assert told.keys() == {"replay", "receipt"}
+    assert (told["replay"]["records"], told["receipt"]["balanced"]) == (8, True)
+    assert told["replay"]["partitions"][0]["last_offset"] == 9
+
+
+@pytest.mark.parametrize("command", [["replay"], ["rebuild", "--yes"]], ids=lambda words: words[0])
+def test_a_stretch_that_does_not_balance_is_1(world, command):
+    """With JSON too."""
+    world.receipt = replace(TOPIC, balanced=False)
+    assert [run(*command).exit_code, run(*command, "--json").exit_code] == [1, 1]
+
+
+def test_a_dry_run_does_nothing(world):
+    """It says what would be read, in a table or in JSON, and starts no Spark."""
+    result = run("replay", "--from", "0:4", "--dry-run")
+    assert (result.exit_code, result.stdout, world.done) == (0, "", [])
+    assert result.stderr.splitlines()[1].split() == ["0", "4", "10", "6"]
+    result = run("replay", "--from", "0:4", "--dry-run", "--json")
+    assert msgspec.json.decode(result.stdout) == [{"partition": 0, "first": 4, "end": 10}]
+
+
+def test_rebuild_asks_and_does_nothing_unless_told(world):
+    """How many rows of which table it would delete; no answer is a no."""
+    for answer in ("n\n", ""):
+        result = run("rebuild", input=answer)
+        assert result.exit_code == 1
+        assert "Delete the 6 rows of spark_streams.created_users" in result.stderr
+    assert "truncate" not in world.done
+
+
+@pytest.mark.parametrize("words", [["--yes"], []])
+def test_rebuild_empties_the_table_and_replays_all(world, words):
+    """In that order, with a Spark that was there before the table was emptied."""
+    result = run("rebuild", *words, input="y\n")
+    assert result.exit_code == 0
+    assert world.done == ["spark", "truncate", ("replay", WHOLE), ("verify", WHOLE), "spark ends"]
+    assert "spark_streams.created_users is empty; it had 6 rows" in result.stderr
+
+
+def test_a_table_that_the_topic_no_longer_holds_is_not_emptied(world):
+    """The refusal comes before the question."""
+    world.rows = PenstockError("2 rows came from no record")
+    result = run("rebuild", "--yes")
+    assert isinstance(result.exception, PenstockError)
+    assert "truncate" not in world.done
+
+
+def test_a_replay_without_the_stacks_spark_says_what_to_start(tmp_path, monkeypatch, settings):
+    """Its configuration and jars are made by `up`."""
+    monkeypatch.delenv("SPARK_CONF_DIR", raising=False)
+    own = settings.model_copy(update={"home": tmp_path})
+    with pytest.raises(StackError, match="never started") as failed, commands._spark(own):
+        pass
+    assert "up spark-job" in failed.value.hint

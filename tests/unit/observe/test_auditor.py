@@ -1,0 +1,165 @@
+"""What an auditor asks, and how it reads the answers."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from penstock.broker.topics import Span
+from penstock.config import read
+from penstock.observe import auditor
+from penstock.observe.audit import Place, Sent
+from penstock.observe.auditor import Auditor
+from penstock.sink.ledger import REPLAY
+from tests.unit.carried import EPOCH_US, STORED_MS, Carried, value
+from tests.unit.fakes import FakeSchemas, FakeSession
+
+
+@pytest.fixture
+def topic(tmp_path):
+    topic = Carried(tmp_path)
+    with topic.in_place():
+        yield topic
+
+
+def test_records_are_read_with_what_a_balance_needs(topic):
+    """Place, time, key, id, run; the id is None when the value cannot be decoded, or a null value's key is no id."""
+    topic.send(7, run="r1")
+    topic.send(7, b"junk")
+    topic.send(7, tombstone=True)
+    topic.send(7, tombstone=True, named=b"no id")
+    sent = list(topic.auditor().sent(topic.spans()))
+    at = [STORED_MS - 1000 + offset for offset in range(4)]
+    assert sent == [
+        Sent(0, 0, at[0], b"7", 7, False, "r1"),
+        Sent(0, 1, at[1], b"7", None, False, None),
+        Sent(0, 2, at[2], b"7", 7, True, None),
+        Sent(0, 3, at[3], b"no id", None, False, None),
+    ]
+
+
+@pytest.mark.parametrize("how", ["scan", "look-up"])
+def test_rows_are_told_apart_by_their_write_time(topic, how):
+    """Epoch and offset: ours. Before the epoch: of an earlier topic. Anything else is by other hands."""
+    tables, now_us = topic.tables, EPOCH_US + 9_000_000_000
+    tables.put(1, 2, 30, EPOCH_US + 30)
+    tables.put(2, 0, 30, EPOCH_US - 60_000_000 + 30)
+    tables.put(3, 0, 30, now_us)
+    tables.put(4, None, None, None)
+    tables.put(5, 0, 30, EPOCH_US + 29)
+    tables.put(6, None, None, now_us)
+    rows = topic.auditor().rows() if how == "scan" else topic.auditor().rows_of({1, 2, 3, 4, 5, 6, 7})
+    assert (rows.places, rows.older, sorted(rows.foreign)) == ({1: Place(2, 30)}, 1, [3, 4, 5, 6])
+
+
+def test_no_ids_are_no_look_ups(topic):
+    """Nothing is asked for nothing."""
+    auditor = topic.auditor()
+    asked = len(topic.tables.session.executed)
+    assert (auditor.rows_of(set()).places, len(topic.tables.session.executed) - asked) == ({}, 1)  # the epoch
+
+
+def test_letters_are_those_of_this_topic(topic):
+    """Not of an earlier one of its name; and the refused ones, which never had a place in it."""
+    topic.send(1, b"junk")
+    topic.carry_out()
+    topic.refuse("r1")
+    found = topic.auditor().letters()
+    assert sorted(letter.origin.partition for letter in found.values()) == [-1, 0]
+    topic.tables.generations = {"id-1": EPOCH_US + 60_000_000}
+    assert [letter.origin.partition for letter in topic.auditor().letters().values()] == [-1]
+
+
+def test_waiting_is_what_the_stream_has_not_come_to(topic):
+    """The sum over partitions; a replay that went farther is not the stream, and a gap does not wait."""
+    topic.kafka[1] = []
+    for partition in (0, 1):
+        for sensor in range(5):
+            topic.send(sensor, partition=partition)
+    topic.carry_out(Span(0, 0, 1))
+    topic.carry_out(Span(0, 2, 3))
+    topic.carry_out(Span(0, 0, 5), Span(1, 0, 5), job=f"{REPLAY}1")
+    auditor = topic.auditor()
+    assert auditor.waiting([Span(0, 0, 5)]) == 2
+    assert auditor.waiting([Span(0, 0, 2)]) == 0
+    assert auditor.waiting([Span(0, 0, 5), Span(1, 3, 5)]) == 4
+
+
+def test_the_audit_of_a_run_counts_its_records_alone(topic):
+    """Others lie between them and are no part of it; a line is held against all that lies there."""
+    for sensor in range(6):
+        topic.send(sensor, b"junk" if sensor > 3 else None, run=("r1", "r2")[sensor % 2])
+    topic.carry_out()
+    topic.refuse("r1", b"1")
+    topic.refuse("r2", b"2")
+    found = topic.auditor().audit_run(topic.spans(), "r1")
+    assert [found.total(one) for one in ("produced", "stored", "rejected", "missing")] == [3, 2, 1, 0]
+    assert (found.refused, found.ids, found.miscounted) == (1, {0: True, 2: True}, [])
+
+
+def test_a_record_of_a_run_that_anothers_tombstone_deleted_is_stored(topic):
+    """Within what is read for the run, and behind it."""
+    topic.send(1, run="r1")
+    topic.send(2, run="r1")
+    topic.send(1, tombstone=True)
+    topic.send(2, tombstone=True)
+    topic.carry_out()
+    found = topic.auditor().audit_run([Span(0, 0, 3)], "r1")
+    assert (found.total("produced"), found.total("stored")) == (2, 2)
+
+
+def test_each_record_is_shown_once(topic):
+    """`note` sees what is counted, in order."""
+    for sensor in (5, 6, 7):
+        topic.send(sensor)
+    seen = []
+    topic.auditor().audit([Span(0, 1, 3)], seen.append)
+    assert [one.id for one in seen] == [6, 7]
+
+
+def test_the_ledger_is_read_before_table_and_queue(topic, monkeypatch):
+    """What a line covers is there by then, so that a stream that goes on makes no losses."""
+    topic.send(1)
+    topic.send(2, b"junk")
+    auditor = topic.auditor()
+    order = []
+    for name in ("coverage", "letters", "rows", "sent"):
+        real = getattr(auditor, name)
+
+        def told(*arguments, name=name, real=real):
+            order.append(name)
+            return real(*arguments)
+
+        monkeypatch.setattr(auditor, name, told)
+    auditor.audit(topic.spans(), lambda _one: None)
+    assert order[0] == "coverage"
+    assert order.index("sent") > max(order.index("rows"), order.index("letters"))
+
+
+@pytest.mark.parametrize("known", ["nothing", "keyspace", "ledger"])
+def test_without_a_ledger_all_is_waiting(monkeypatch, known):
+    """Before any job has read the topic there are no lines, whether the keyspace, the table or the topic lacks."""
+    session = FakeSession()
+    if known != "nothing":
+        tables = {"ledger"} if known == "ledger" else set()
+        session.cluster.metadata.keyspaces = {"spark_streams": SimpleNamespace(tables=tables)}
+    monkeypatch.setattr(auditor, "Registry", lambda _settings: FakeSchemas())
+    monkeypatch.setattr(auditor.topics, "topic_id", lambda *_: "id-1")
+    one = Auditor(read(), session)
+    assert one.book is None
+    assert one.coverage(Span(0, 0, 5)).reached == 0
+    assert one.waiting([Span(0, 2, 5)]) == 3
+
+
+def test_the_ledger_is_that_of_the_topics_generation(topic):
+    """An auditor that looked before the first job looks again."""
+    topic.tables.generations = {"another": 5}
+    auditor = topic.auditor()
+    assert auditor.book is None
+    topic.tables.generations["id-1"] = 9
+    assert (auditor.book.epoch_us, auditor.book) == (9, auditor.book)
+
+
+def test_a_good_value_under_another_key_has_the_values_id(topic):
+    """The row's id is what the value says, whatever its key."""
+    topic.send(1, value(2))
+    assert [one.id for one in topic.auditor().sent(topic.spans())] == [2]

@@ -1,0 +1,121 @@
+"""A replay with Spark's part as a stand-in: what it reads, what it writes down, what it says."""
+
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.broker.topics import Span
+from penstock.config import read
+from penstock.contract.batch import Tally
+from penstock.errors import PenstockError
+from penstock.pipeline import replay
+from penstock.pipeline.replay import rounds
+from penstock.sink.ledger import REPLAY
+from tests.unit.carried import EPOCH_US, Carried
+
+spans = st.dictionaries(st.integers(0, 5), st.tuples(st.integers(0, 99), st.integers(0, 60)), max_size=4).map(
+    lambda found: [Span(partition, first, first + more) for partition, (first, more) in found.items()]
+)
+
+
+@given(spans, st.integers(1, 50))
+def test_rounds_hold_each_offset_once_and_in_order(wanted, records):
+    """At most `records` offsets a round, one for each partition at least; no partition twice, no empty span."""
+    seen = {span.partition: [] for span in wanted}
+    for some in rounds(wanted, records):
+        assert some
+        assert all(span.records > 0 for span in some)
+        assert len({span.partition for span in some}) == len(some)
+        assert sum(span.records for span in some) <= max(records, len(wanted))
+        for span in some:
+            seen[span.partition] += range(span.first, span.end)
+    assert seen == {span.partition: list(range(span.first, span.end)) for span in wanted}
+
+
+class World:
+    """What a replay is given, and what it did."""
+
+    def __init__(self, topic: Carried) -> None:
+        self.topic = topic
+        self.done: list = []
+        self.fails_at = 99
+
+    def store(self, some, how):
+        self.done.append(("store", some))
+        if len(self.stored()) > self.fails_at:
+            raise PenstockError("killed")
+        return [Tally(one.partition, one.first, one.end - 1, one.records, one.records, 0, 0, 0, 9, {}) for one in some]
+
+    def stored(self) -> list:
+        return [what for name, what in self.done if name == "store"]
+
+    def replay(self, *wanted: Span, batch: int = 4):
+        settings = read(home=self.topic.settings.home, spark_batch_records=batch)
+        report = lambda *told: self.done.append(("report", told))  # noqa: E731
+        return replay.replay("spark", self.topic.tables.session, settings, list(wanted), report)
+
+    def lines(self) -> list[tuple[str, int, int, int]]:
+        found = self.topic.tables.kept["ledger"].values()
+        return [(one["job"], one["batch_id"], one["first_offset"], one["last_offset"]) for one in found]
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    world = World(Carried(tmp_path, partitions=2))
+    monkeypatch.setattr(replay, "plan", lambda _settings, epoch_us: SimpleNamespace(epoch_us=epoch_us))
+    monkeypatch.setattr(replay, "warm_up", lambda spark, how: world.done.append(("warm up", how.epoch_us)))
+    monkeypatch.setattr(replay, "kafka_stretch", lambda _spark, _settings, topic, some: some)
+    monkeypatch.setattr(replay, "raw_records", lambda frame: frame)
+    monkeypatch.setattr(replay, "store", world.store)
+    with world.topic.in_place():
+        yield world
+
+
+def test_a_replay_goes_round_by_round(world):
+    """Each is stored, written to the ledger under a job of the replay's own, and reported."""
+    done = world.replay(Span(0, 2, 7), Span(1, 0, 3))
+    assert world.done == [
+        ("warm up", EPOCH_US),
+        ("store", [Span(0, 2, 4), Span(1, 0, 2)]),
+        ("report", (4, 8)),
+        ("store", [Span(0, 4, 6), Span(1, 2, 3)]),
+        ("report", (7, 8)),
+        ("store", [Span(0, 6, 7)]),
+        ("report", (8, 8)),
+    ]
+    assert (done.records, [(one.partition, one.first_offset, one.last_offset) for one in done.partitions]) == (
+        8,
+        [(0, 2, 6), (1, 0, 2)],
+    )
+    assert done.job.startswith(REPLAY)
+    assert sorted(one[1:] for one in world.lines()) == [(0, 0, 1), (0, 2, 3), (1, 2, 2), (1, 4, 5), (2, 6, 6)]
+    assert {one[0] for one in world.lines()} == {done.job}
+
+
+def test_a_line_is_written_once_its_round_is_stored(world):
+    """What fails has none; done again, it is another job, with all of its lines."""
+    world.fails_at = 1
+    with pytest.raises(PenstockError, match="killed"):
+        world.replay(Span(0, 0, 9))
+    assert [one[1:] for one in world.lines()] == [(0, 0, 3)]
+    world.fails_at = 99
+    again = world.replay(Span(0, 0, 9))
+    assert again.records == 9
+    assert len([one for one in world.lines() if one[0] == again.job]) == 3
+    assert len({one[0] for one in world.lines()}) == 2
+
+
+def test_nothing_to_replay_is_done_at_once(world):
+    """No offsets, no rounds."""
+    done = world.replay(Span(0, 3, 3))
+    assert (done.records, done.partitions, world.stored()) == (0, [], [])
+
+
+def test_a_topic_that_no_job_has_read_is_not_replayed(world):
+    """Its rows would have no epoch to count from."""
+    world.topic.tables.generations = {}
+    with pytest.raises(PenstockError, match="no job has read readings yet"):
+        world.replay(Span(0, 0, 3))
+    assert world.done == []

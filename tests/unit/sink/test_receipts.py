@@ -1,0 +1,55 @@
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+from penstock.sink import receipts
+from tests.unit.fakes import FakeSession
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class FakeTable:
+    """The table `receipts`; what a `FakeSession` answers."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[str, datetime], str] = {}
+
+    def __call__(self, query, values):
+        if query.startswith("INSERT"):
+            self.rows[values[:2]] = values[2]
+        if not query.startswith("SELECT"):
+            return []
+        newest = sorted((name for name in self.rows if name[0] == values[0]), reverse=True)
+        return [{"receipt": self.rows[name]} for name in newest][:1]
+
+
+def session_of(*tables: str) -> FakeSession:
+    session = FakeSession(FakeTable())
+    session.cluster.metadata.keyspaces = {"lab": SimpleNamespace(tables=set(tables))}
+    return session
+
+
+def test_the_newest_receipt_of_the_topic_is_found():
+    """Of each topic its own, as it was kept."""
+    session = session_of("receipts")
+    for hours, topic in ((0, "t"), (2, "t"), (1, "t"), (5, "other")):
+        receipts.keep(session, "lab", topic, AT + timedelta(hours=hours), b'{"produced": %d}' % hours)
+    assert receipts.latest(session, "lab", "t") == {"produced": 2}
+    assert receipts.latest(session, "lab", "none") is None
+    assert "lab.receipts" in session.executed[0][0]
+
+
+def test_without_the_table_there_is_none():
+    """Nothing is asked of a table or a keyspace that is not there."""
+    for session, keyspace in ((session_of("ledger"), "lab"), (session_of("receipts"), "other")):
+        assert receipts.latest(session, keyspace, "t") is None
+        assert session.executed == []
+
+
+def test_receipts_are_kept_newest_first_for_90_days():
+    """The server forgets older ones by itself; making the table again changes nothing."""
+    session = session_of()
+    receipts.create_table(session, "lab")
+    ((query, _),) = session.executed
+    assert "CREATE TABLE IF NOT EXISTS lab.receipts" in query
+    assert "CLUSTERING ORDER BY (at DESC)" in query
+    assert f"default_time_to_live = {90 * 24 * 3600}" in query
