@@ -123,6 +123,21 @@ class Settings(BaseSettings):
     airflow_password: SecretStr = Field(SecretStr("airflow"), description="Password.")
     airflow_timeout_s: float = Field(60, gt=0, description="Longest wait for an answer, in seconds.")
 
+    # alerts
+    watch_s: float = Field(10, ge=1, description="Time from one look for alerts to the next, in seconds.")
+    alert_lag_records: int = Field(
+        10_000, ge=0, description="Alert when more records than this wait to be stored for too long."
+    )
+    alert_lag_s: float = Field(300, ge=0, description="How long so many may wait before that, in seconds.")
+    alert_rejected_share: float = Field(
+        0.05, ge=0, le=1, description="Alert when more than this share of five minutes' records is rejected."
+    )
+    alert_no_data_hours: float = Field(26, gt=0, description="Alert when the newest record is older, in hours.")
+    alert_down_s: float = Field(120, ge=0, description="Alert when a service is away for this long, in seconds.")
+    alert_webhook_url: SecretStr = Field(
+        SecretStr(""), description="Where each change of an alert is posted as JSON; empty: nowhere."
+    )
+
     @field_validator("home", "cache", "kafka_ca_file", "cassandra_ca_file")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
@@ -132,6 +147,13 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute_file(cls, pipeline: str) -> str:
         return str(Path(pipeline).expanduser().absolute()) if pipeline.endswith(".py") else pipeline
+
+    @field_validator("alert_webhook_url")
+    @classmethod
+    def _web_address(cls, url: SecretStr) -> SecretStr:
+        if url.get_secret_value() and not url.get_secret_value().startswith(("http://", "https://")):
+            raise ValueError("must begin with http:// or https://")
+        return url
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -155,6 +177,16 @@ class Settings(BaseSettings):
     def checkpoint(self) -> str:
         """Where the Spark job keeps its place."""
         return self.spark_checkpoint or str(self.home / "data" / f"checkpoint-{self.coordination}")
+
+    @property
+    def watch_beat(self) -> Path:
+        """The file that `watch` touches after each look."""
+        return self.home / "run" / "watch.beat"
+
+    @property
+    def watch_beat_s(self) -> float:
+        """The age at which that file tells that nobody watches: three rounds, and time for services that are away."""
+        return max(3 * self.watch_s, 30.0)
 
     def plain(self) -> dict[str, str]:
         """These settings as text by name, to build them again elsewhere. Holds secrets: never log it."""

@@ -78,12 +78,21 @@ def status(services: Services = None, as_json: AsJson = False) -> None:
     if as_json:
         print_json(found)
     else:
-        heads = ("service", "state", "pid", "uptime", "MiB", "version", "ports")
+        heads = ("service", "state", "pid", "uptime", "restarts", "MiB", "version", "ports")
         lines = [
-            (s.name, s.state, s.pid or "", _clock(s.uptime_s), s.rss_mib or "", s.version, _ports(s.ports))
+            (
+                s.name,
+                s.state,
+                s.pid or "",
+                _clock(s.uptime_s),
+                s.restarts or "",
+                s.rss_mib or "",
+                s.version,
+                _ports(s.ports),
+            )
             for s in found
         ]
-        typer.echo(table(heads, [*lines, ("", "", "", "", sum(s.rss_mib for s in found), "", "")]))
+        typer.echo(table(heads, [*lines, ("", "", "", "", "", sum(s.rss_mib for s in found), "", "")]))
         for s in found:
             if s.detail:
                 talk(f"{s.name}: {s.detail}")

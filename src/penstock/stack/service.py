@@ -48,6 +48,8 @@ class Service:
     folders: tuple[Path, ...] = ()
     files: tuple[ConfigFile, ...] = ()
     prepare: tuple[Step, ...] = ()
+    before: tuple[str, ...] = ()
+    """A command that runs before each start, those by the supervisor too."""
     after: Callable[[Settings], None] | None = None
     directory: Path = Path("/")
     stop_wait_s: int = 20
@@ -64,6 +66,7 @@ class Service:
                 f"# Starts {self.name} as the supervisor does. Written by `penstock up`; may hold secrets.",
                 *exports,
                 f"cd {shlex.quote(str(self.directory))} || exit 1",
+                *([f"{shlex.join(self.before)} || exit 1"] if self.before else []),
                 f"exec {shlex.join(command or self.command)}",
                 "",
             ]

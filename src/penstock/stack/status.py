@@ -10,17 +10,28 @@ import psutil
 
 from penstock.config import Settings
 from penstock.errors import Unreachable
-from penstock.stack import catalog, coordination, site
+from penstock.stack import catalog, coordination, orphans, site
 from penstock.stack.service import Service
-from penstock.stack.supervise import Process, Supervisor
+from penstock.stack.site import Site
+from penstock.stack.supervise import Process, Restarts, Supervisor
 
-State = Literal["ready", "starting", "failing", "restarting", "dead", "stopping", "stopped"]
-_STATES: dict[str, State] = {"BACKOFF": "restarting", "FATAL": "dead", "STOPPING": "stopping"}
+State = Literal["ready", "starting", "failing", "restarting", "dead", "stopping", "stopped", "unsupervised"]
+_STATES: dict[str, State] = {
+    "BACKOFF": "restarting",
+    "FATAL": "dead",
+    "STOPPING": "stopping",
+    "UNSUPERVISED": "unsupervised",
+}
+_SERVICE = "SUPERVISOR_PROCESS_NAME"  # where supervisord tells a process which service it is
+_UNSUPERVISED = "runs without its supervisor, which is gone: ./penstock up"
 
 
 @dataclass(frozen=True)
 class Status:
-    """One service: `state` is what a probe says, `rss_mib` counts its children and shared pages once."""
+    """One service: `state` is what a probe says, `rss_mib` counts its children and shared pages once.
+
+    `restarts` counts how often it was started again, since the supervisor came up, because it had ended by itself.
+    """
 
     name: str
     title: str
@@ -32,44 +43,73 @@ class Status:
     uptime_s: float
     rss_mib: int
     page: str
+    restarts: int = 0
 
 
 def read(settings: Settings, names: Iterable[str] = ()) -> list[Status]:
     """The state of the named services, or of all; asks each that runs whether it is ready."""
     here = coordination.adopt(site.read(settings))
-    processes = Supervisor(here.layout).processes()
+    supervisor = Supervisor(here.layout)
+    processes = supervisor.processes() or _unsupervised(here)
+    restarts = supervisor.restarts() if processes else {}
     everything = catalog.services(here)
     chosen = [everything[name] for name in catalog.known(everything, names) or everything]
 
     def one(service: Service) -> Status:
-        return _status(here.settings, service, processes.get(service.name))
+        ends = restarts.get(service.name, Restarts())
+        return _status(here.settings, service, processes.get(service.name), ends)
 
     with ThreadPoolExecutor(len(chosen), thread_name_prefix="probe") as pool:
         return list(pool.map(one, chosen))
 
 
-def _status(settings: Settings, service: Service, process: Process | None) -> Status:
+def _unsupervised(here: Site) -> dict[str, Process]:
+    """The services that go on after their supervisor was killed, each by its first process."""
+    found: dict[str, Process] = {}
+    left = orphans.find(here.layout.marker)
+    ids = {process.pid for process in left}
+    for process in left:
+        try:
+            name = process.environ().get(_SERVICE)
+            if name and process.ppid() not in ids:
+                found[name] = Process(name, "UNSUPERVISED", process.pid, process.create_time(), _UNSUPERVISED)
+        except psutil.Error:
+            continue
+    return found
+
+
+def _status(settings: Settings, service: Service, process: Process | None, ends: Restarts) -> Status:
     state, detail = _state(settings, service, process)
-    pid = process.pid if process and process.alive else 0
+    pid = process.pid if process and (process.alive or state == "unsupervised") else 0
+    last = f"{ends.how}, {_ago(time.time() - ends.at_s)} ago" if ends.how and state != "stopped" else ""
     return Status(
         name=service.name,
         title=service.title,
         version=service.version,
         state=state,
-        detail=detail,
+        detail="; ".join(filter(None, [detail, last])),
         pid=pid,
         ports={name: getattr(settings, name) for name in service.ports},
         uptime_s=round(time.time() - process.started_s, 1) if process and pid else 0.0,
         rss_mib=memory_mib(pid),
         page=service.page,
+        restarts=ends.count,
     )
 
 
+def _ago(seconds: float) -> str:
+    """A time span in its largest unit."""
+    for unit, unit_s in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * unit_s:
+            return f"{seconds / unit_s:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
+
+
 def _state(settings: Settings, service: Service, process: Process | None) -> tuple[State, str]:
-    if process is None or not (process.occupied or process.state == "FATAL"):
-        return "stopped", ""
-    if process.state in _STATES:
+    if process and process.state in _STATES:
         return _STATES[process.state], process.detail
+    if process is None or not process.alive:
+        return "stopped", ""
     try:
         service.probe(settings, process.started_s)
     except Unreachable as error:

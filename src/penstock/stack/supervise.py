@@ -6,16 +6,18 @@ import getpass
 import hashlib
 import http.client
 import os
+import re
 import resource
 import shlex
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 import xmlrpc.client
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ ANSWER_TIMEOUT_S = 20
 START_TIMEOUT_S = 20
 STEADY_S = 20  # a process that ends sooner is started again with growing pauses, at most RETRIES times
 RETRIES = 10
+START_SLACK_S = 5  # a pause is at most RETRIES seconds, and the supervisor looks once a second
 OPEN_FILES = 65536
 _OURS = ("AIRFLOW", "APICURIO", "CLASSPATH", "HADOOP", "JAVA", "JDK_", "KAFKA", "PENSTOCK_", "PYSPARK", "PYTHON")
 _FOREIGN = (*_OURS, "QUARKUS", "SPARK", "SUPERVISOR", "VIRTUAL_ENV", "_JAVA")
@@ -62,6 +65,15 @@ class Process:
     def occupied(self) -> bool:
         """Whether the supervisor still does something with it: runs, stops, or starts it again."""
         return self.state in {*_ALIVE, "BACKOFF", "STOPPING"}
+
+
+@dataclass(frozen=True)
+class Restarts:
+    """How often a service was started again because it ended by itself, and how and when it last did."""
+
+    count: int = 0
+    how: str = ""
+    at_s: float = 0.0
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -110,6 +122,11 @@ class Supervisor:
         except SupervisorGone:
             return {}
         return {each["name"]: _process(each) for each in answers}
+
+    def restarts(self) -> dict[str, Restarts]:
+        """What its log tells of services that ended by themselves, since it came up or as far back as the log goes."""
+        log = self._layout.log("supervisor")
+        return restarts_in(line for path in (log.with_name(f"{log.name}.1"), log) for line in _lines(path))
 
     def launch(self, environment: Mapping[str, str]) -> None:
         """Start supervisord unless it answers. Raises `StackError` when it does not come up."""
@@ -173,6 +190,44 @@ class Supervisor:
 
 def _process(answer: dict[str, Any]) -> Process:
     return Process(answer["name"], answer["statename"], answer["pid"], float(answer["start"]), answer["spawnerr"])
+
+
+_EVENT = re.compile(
+    r"(?P<time>\S+ \S+),\d+ \w+ "
+    r"(?:(?P<up>supervisord started with pid)|spawned: '(?P<spawned>[^']+)'|stopped: (?P<stopped>\S+)"
+    r"|exited: (?P<exited>\S+) \((?P<how>.+); (?:not )?expected\)$)"
+)
+
+
+def restarts_in(lines: Iterable[str]) -> dict[str, Restarts]:
+    """Restarts by service, from lines of supervisord's log.
+
+    A start is one of the supervisor's own when it follows an end within the longest pause that it makes.
+    """
+    found: dict[str, Restarts] = {}
+    ended_s: dict[str, float] = {}
+    for event in filter(None, map(_EVENT.match, lines)):
+        at_s = time.mktime(time.strptime(event["time"], "%Y-%m-%d %H:%M:%S"))
+        if event["up"]:
+            found, ended_s = {}, {}
+        elif name := event["exited"]:
+            found[name] = Restarts(found.get(name, Restarts()).count, _how(event["how"]), at_s)
+            ended_s[name] = at_s
+        elif name := event["stopped"]:
+            ended_s.pop(name, None)
+        elif at_s - ended_s.pop(event["spawned"], 0.0) <= RETRIES + START_SLACK_S:
+            found[event["spawned"]] = replace(found[event["spawned"]], count=found[event["spawned"]].count + 1)
+    return found
+
+
+def _how(text: str) -> str:
+    """How a process ended, from supervisord's words: `terminated by SIGKILL`, `exit status 1`."""
+    number = getattr(signal, text.removeprefix("terminated by ").split(" ")[0], None)
+    return f"killed by signal {number:d}" if number else f"ended with {text}"
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
 
 
 def socket_path(folder: Path) -> Path:

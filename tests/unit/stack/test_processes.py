@@ -4,7 +4,8 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx2
@@ -14,8 +15,9 @@ import pytest
 from penstock.errors import PortTaken, Unreachable
 from penstock.stack import orphans, ports, probes, status
 from penstock.stack.service import Service
+from penstock.stack.services import watch
 from penstock.stack.site import Site
-from penstock.stack.supervise import MARKER, Process
+from penstock.stack.supervise import MARKER, Process, Restarts
 
 SLEEP = [sys.executable, "-c", "import sys, time; print(flush=True); time.sleep(60)"]
 
@@ -122,6 +124,7 @@ def _never(*_: object) -> None:
         (Process("x", "STARTING", 1, 0, ""), True, "ready"),
         (Process("x", "RUNNING", 1, 4e9, ""), False, "starting"),
         (Process("x", "RUNNING", 1, 0, ""), False, "failing"),
+        (Process("x", "UNSUPERVISED", 1, 0, "gone"), True, "unsupervised"),
     ],
 )
 def test_state_is_what_the_probe_says(here: Site, process: Process | None, ready: bool, state: str) -> None:
@@ -180,3 +183,72 @@ def test_a_job_that_does_not_stream_yet_is_not_ready(here: Site, monkeypatch: py
     monkeypatch.setattr(probes, "_get", lambda *_: httpx2.Response(200, text="<h3>Streaming Query Statistics</h3>"))
     with pytest.raises(Unreachable, match="does not stream yet"):
         probes.spark_job(here.settings, 0.0)
+
+
+def test_services_that_outlive_their_supervisor_are_unsupervised(
+    here: Site, monkeypatch: pytest.MonkeyPatch, spawn_service: Callable[[str], int]
+) -> None:
+    """Each is found by its first process, with the command that mends it; those that do not run are stopped."""
+    pid = spawn_service("source")
+    monkeypatch.setattr(status.site, "read", lambda _: here)
+    found = {one.name: one for one in status.read(here.settings)}
+    assert (found["source"].state, found["source"].pid) == ("unsupervised", pid)
+    assert "./penstock up" in found["source"].detail
+    assert {one.state for name, one in found.items() if name != "source"} == {"stopped"}
+
+
+@pytest.fixture
+def spawn_service(here: Site) -> Iterator[Callable[[str], int]]:
+    """Starts a process, and a child of it, with what supervisord puts into a service's environment."""
+    started: list[subprocess.Popen[bytes]] = []
+    code = f"import subprocess, sys; subprocess.run([sys.executable, *{SLEEP[1:]!r}], check=False)"
+
+    def start(name: str) -> int:
+        env = os.environ | {MARKER: here.layout.marker, "SUPERVISOR_PROCESS_NAME": name}
+        process = subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE)
+        started.append(process)
+        assert process.stdout
+        process.stdout.readline()
+        return process.pid
+
+    yield start
+    for process in started:
+        for child in psutil.Process(process.pid).children():
+            child.kill()
+        process.wait(20)
+        assert process.stdout
+        process.stdout.close()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0 s"), (-5, "0 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (400_000, "5 d")]
+)
+def test_a_time_span_is_told_in_its_largest_unit(seconds: float, text: str) -> None:
+    """Seconds while they say something."""
+    assert status._ago(seconds) == text
+
+
+def test_how_a_service_last_ended_is_told(here: Site) -> None:
+    """It stands beside what the probe says, with how often it was started again."""
+    service = Service("x", "X", "1", ("true",), _never)
+    ends = Restarts(2, "killed by signal 9", time.time() - 12)
+    found = status._status(here.settings, service, Process("x", "RUNNING", 0, 4e9, ""), ends)
+    assert (found.restarts, found.detail) == (2, "no answer; killed by signal 9, 12 s ago")
+    assert status._status(here.settings, service, None, ends).detail == ""
+
+
+@pytest.mark.parametrize(
+    ("beat_s", "started_s", "fine"), [(None, 0, False), (-5, -60, True), (-31, -60, False), (-60, -30, False)]
+)
+def test_a_watch_that_looks_is_ready(here: Site, beat_s: float | None, started_s: float, fine: bool) -> None:
+    """Its sign is younger than three rounds and than its process."""
+    now_s, beat = time.time(), here.settings.watch_beat
+    if beat_s is not None:
+        beat.parent.mkdir(parents=True, exist_ok=True)
+        beat.touch()
+        os.utime(beat, (now_s + beat_s, now_s + beat_s))
+    if fine:
+        watch.looks(here.settings, now_s + started_s)
+    else:
+        with pytest.raises(Unreachable, match="has not looked"):
+            watch.looks(here.settings, now_s + started_s)

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from penstock.errors import StackError
 from penstock.stack import catalog, supervise
@@ -112,3 +114,51 @@ def test_one_change_at_a_time(here: Site) -> None:
         order.append("first")
     thread.join(5)
     assert order == ["first", "second"]
+
+
+LOG = """\
+2026-11-23 03:00:00,000 INFO supervisord started with pid 10
+2026-11-23 03:00:01,000 WARN exited: kafka (terminated by SIGKILL; not expected)
+2026-11-23 03:00:01,100 INFO spawned: 'kafka' with pid 11
+2026-11-23 03:22:24,943 INFO Set uid to user 0 succeeded
+2026-11-23 03:22:24,947 INFO supervisord started with pid 7143
+2026-11-23 03:22:24,956 INFO spawned: 'source' with pid 7145
+2026-11-23 03:22:24,956 INFO spawned: 'spark-job' with pid 7146
+2026-11-23 03:22:27,028 WARN exited: source (terminated by SIGKILL; not expected)
+2026-11-23 03:22:28,362 INFO spawned: 'source' with pid 7228
+2026-11-23 03:22:30,000 INFO success: source entered RUNNING state, process has stayed up
+2026-11-23 03:22:31,227 INFO stopped: spark-job (exit status 0)
+2026-11-23 03:22:40,227 INFO spawned: 'spark-job' with pid 7250
+2026-11-23 03:22:41,227 WARN exited: source (terminated by SIGSEGV (core dumped); not expected)
+2026-11-23 03:22:42,227 INFO spawned: 'source' with pid 7251
+2026-11-23 03:23:41,227 WARN exited: cassandra (exit status 1; not expected)
+2026-11-23 03:33:41,227 INFO spawned: 'cassandra' with pid 7252
+2026-11-23 03:34:41,227 INFO exited: airflow-api (exit status 0; expected)
+"""
+
+
+def test_restarts_are_counted_since_the_supervisor_came_up() -> None:
+    """Counted is what ended by itself and was started again; not a stop, not a start by hand long after, not before."""
+    found = supervise.restarts_in(LOG.splitlines())
+    assert {name: (one.count, one.how) for name, one in found.items()} == {
+        "source": (2, "killed by signal 11"),
+        "cassandra": (0, "ended with exit status 1"),
+        "airflow-api": (0, "ended with exit status 0"),
+    }
+    assert found["cassandra"].at_s - found["source"].at_s == 60
+
+
+@given(st.lists(st.sampled_from(LOG.splitlines()) | st.text(), max_size=30))
+def test_no_log_is_too_odd_to_be_read(lines: list[str]) -> None:
+    """Lines in any order, and lines that are none, give counts and no error."""
+    assert all(one.count >= 0 and one.how for one in supervise.restarts_in(lines).values())
+
+
+def test_the_log_is_read_across_its_rotation(here: Site) -> None:
+    """supervisord keeps one log before the present one."""
+    lines, log = LOG.splitlines(keepends=True), here.layout.log("supervisor")
+    assert Supervisor(here.layout).restarts() == {}
+    log.parent.mkdir(parents=True)
+    log.with_name("supervisor.log.1").write_text("".join(lines[:9]), encoding="utf-8")
+    log.write_text("".join(lines[9:]), encoding="utf-8")
+    assert Supervisor(here.layout).restarts() == supervise.restarts_in(LOG.splitlines())

@@ -14,6 +14,7 @@ JARS = {"cassandra": (f"org.apache.cassandra:cassandra-all:{VERSION}",)}
 def services(site: Site) -> list[Service]:
     """Cassandra."""
     settings, run, data = site.settings, site.layout.run, site.layout.data / "cassandra"
+    commit_log = data / "commitlog"
     return [
         Service(
             name="cassandra",
@@ -26,7 +27,9 @@ def services(site: Site) -> list[Service]:
                 ConfigFile(run / "cassandra.options", render("cassandra.options")),
                 ConfigFile(run / "cassandra-logback.xml", render("cassandra-logback.xml")),
             ),
-            folders=(data,),
+            folders=(data, commit_log),
+            # A full disk leaves empty segments, over which Cassandra does not start. Nothing in them was acknowledged.
+            before=("find", str(commit_log), "-name", "CommitLog-*.log", "-size", "0", "-delete"),
             command=_command(site),
             env={"MALLOC_ARENA_MAX": "4"},
             directory=data,

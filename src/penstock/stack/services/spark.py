@@ -4,9 +4,11 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
+from penstock.config import Settings
+from penstock.errors import StackError
 from penstock.stack import java, probes
 from penstock.stack.service import ConfigFile, Service, render
-from penstock.stack.site import Site
+from penstock.stack.site import Site, read
 
 VERSION = version("pyspark")
 GROUP = "spark"
@@ -41,6 +43,16 @@ def environment(site: Site) -> dict[str, str]:
         "SPARK_LOCAL_IP": "127.0.0.1",
         "SPARK_SCALA_VERSION": "2.13",  # else a worker looks for Spark's source tree to find it out
     }
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """What a process that starts a Spark of its own needs to know. Raises `StackError` when Spark was never set up."""
+    here = read(settings)
+    if not (_conf(here) / "spark-defaults.conf").exists():
+        raise StackError(
+            "the local stack's Spark was never started", hint="./penstock up spark-job, or set SPARK_CONF_DIR"
+        )
+    return environment(here)
 
 
 def _conf(site: Site) -> Path:

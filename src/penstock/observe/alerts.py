@@ -1,0 +1,234 @@
+"""What is worth an alert: rules over a snapshot of the pipeline, and which alerts fire. No input, no output.
+
+A rule gives what it finds wrong, or None when it cannot tell now, because the service to ask is away: then its alerts
+stay as they are. What is wrong becomes an alert once it has been so for as long as the rule waits.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal, NamedTuple
+
+from penstock.config import Settings
+
+REJECTED_WINDOW_S = 300.0
+REJECTED_LEAST_RECORDS = 10
+
+Severity = Literal["warning", "critical"]
+Key = tuple[str, str]
+"""Name and subject: what makes an alert the same one."""
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What the last `verify` found."""
+
+    balanced: bool
+    missing: int
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The pipeline at one moment; None: not known, because a service is away.
+
+    `services` gives for each what is wrong, or nothing. `produced` and `rejected` count the last `window_s` seconds, at
+    most `REJECTED_WINDOW_S`; `produced` are the records that came or that were worked off, whichever are more.
+    """
+
+    at_s: float
+    topic: str
+    services: Mapping[str, str] = field(default_factory=dict)
+    lag_records: int | None = None
+    produced: int | None = None
+    rejected: int | None = None
+    window_s: float = 0.0
+    topic_records: int | None = None
+    newest_record_s: float | None = None
+    receipt: Receipt | None = None
+
+
+@dataclass(frozen=True)
+class Alert:
+    """Something is wrong: what, with what, and the command that shows more."""
+
+    name: str
+    severity: Severity
+    subject: str
+    message: str
+    command: str
+
+    @property
+    def key(self) -> Key:
+        """What makes it the same alert."""
+        return self.name, self.subject
+
+
+class Finding(NamedTuple):
+    """What is wrong with `subject`; an alert once that has been so for `after_s`."""
+
+    subject: str
+    message: str
+    command: str
+    after_s: float = 0.0
+
+
+Find = Callable[[Snapshot, Settings], list[Finding] | None]
+
+
+class Rule(NamedTuple):
+    """How bad it is, and what finds it."""
+
+    severity: Severity
+    find: Find
+
+
+def _lag(now: Snapshot, settings: Settings) -> list[Finding] | None:
+    if now.lag_records is None:
+        return None
+    if now.lag_records <= settings.alert_lag_records:
+        return []
+    message = (
+        f"more than {settings.alert_lag_records} records wait to be stored, "
+        f"for {settings.alert_lag_s:g} s or more; now {now.lag_records}"
+    )
+    return [Finding(now.topic, message, "./penstock status spark-job", settings.alert_lag_s)]
+
+
+def _rejected(now: Snapshot, settings: Settings) -> list[Finding] | None:
+    if now.produced is None or now.rejected is None:
+        return None
+    records = max(now.produced, now.rejected)  # the producer's rejects never come to the topic
+    if records < REJECTED_LEAST_RECORDS:
+        return [] if now.window_s >= REJECTED_WINDOW_S else None
+    if now.rejected <= settings.alert_rejected_share * records:
+        return []
+    message = (
+        f"{now.rejected} of {records} records were rejected in {now.window_s / 60:.1f} minutes, "
+        f"more than {settings.alert_rejected_share:.1%}"
+    )
+    return [Finding(now.topic, message, "./penstock dlq list")]
+
+
+def _no_data(now: Snapshot, settings: Settings) -> list[Finding] | None:
+    if now.topic_records is None or (now.topic_records and now.newest_record_s is None):
+        return None
+    hours, command = settings.alert_no_data_hours, "./penstock logs airflow-scheduler"
+    if now.newest_record_s is None:
+        return [Finding(now.topic, f"no record for {hours:g} hours: the topic is empty", command, hours * 3600)]
+    age_hours = (now.at_s - now.newest_record_s) / 3600
+    if age_hours <= hours:
+        return []
+    return [Finding(now.topic, f"no record for {age_hours:.1f} hours, more than {hours:g}", command)]
+
+
+def _service_down(now: Snapshot, settings: Settings) -> list[Finding]:
+    return [
+        Finding(name, f"{name} is away: {error}", f"./penstock status{_of_stack(name)}", settings.alert_down_s)
+        for name, error in now.services.items()
+        if error
+    ]
+
+
+def _of_stack(service: str) -> str:
+    """The service as the local stack's commands call it; Airflow is several there."""
+    return "" if service == "airflow" else f" {service}"
+
+
+def _not_balanced(now: Snapshot, _settings: Settings) -> list[Finding] | None:
+    if now.receipt is None:
+        return None
+    message = f"the last receipt does not balance: {now.receipt.missing} records are missing"
+    return [] if now.receipt.balanced else [Finding(now.topic, message, "./penstock verify")]
+
+
+def _field_nulls(now: Snapshot, _settings: Settings) -> list[Finding] | None:
+    if now.receipt is None:
+        return None
+    message = "; ".join(now.receipt.warnings)
+    return [Finding(now.topic, message, "./penstock verify")] if message else []
+
+
+RULES: Mapping[str, Rule] = {
+    "lag": Rule("warning", _lag),
+    "rejected": Rule("warning", _rejected),
+    "no_data": Rule("warning", _no_data),
+    "service_down": Rule("critical", _service_down),
+    "not_balanced": Rule("critical", _not_balanced),
+    "field_nulls": Rule("warning", _field_nulls),
+}
+"""By the alert's name; names are stable."""
+
+
+What = Literal["firing", "resolved"]
+
+
+@dataclass(frozen=True)
+class Change(Alert):
+    """An alert began to fire, or was resolved. `number` counts changes; times are ISO 8601, UTC."""
+
+    number: int
+    at: str
+    change: What
+    since: str
+
+
+class Board:
+    """Which alerts fire, from one snapshot to the next."""
+
+    def __init__(self, fired: Iterable[Change] = (), number: int = 0) -> None:
+        """Go on with the alerts that `fired` before a restart, and with the number of the last change."""
+        self._open = {change.key: change for change in fired}
+        self._since_s: dict[Key, float] = {}
+        self._number = number
+
+    @property
+    def open(self) -> list[Change]:
+        """The alerts that fire, as they began to."""
+        return list(self._open.values())
+
+    def take(self, now: Snapshot, settings: Settings, *, patient: bool = True) -> list[Change]:
+        """What changed with this snapshot; without patience what is wrong fires at once."""
+        changes: list[Change] = []
+        for name, rule in RULES.items():
+            found = rule.find(now, settings)
+            if found is not None:
+                changes += self._resolve(name, {one.subject for one in found}, now)
+                changes += self._fire(name, rule.severity, found, now, patient)
+        return changes
+
+    def _fire(
+        self, name: str, severity: Severity, found: Iterable[Finding], now: Snapshot, patient: bool
+    ) -> Iterator[Change]:
+        for one in found:
+            alert = Alert(name, severity, one.subject, one.message, one.command)
+            since_s = self._since_s.setdefault(alert.key, now.at_s)
+            if alert.key not in self._open and (not patient or now.at_s - since_s >= one.after_s):
+                self._open[alert.key] = self._change("firing", _iso(since_s), alert, now)
+                yield self._open[alert.key]
+
+    def _resolve(self, name: str, wrong: set[str], now: Snapshot) -> Iterator[Change]:
+        """Forget the subjects that are not wrong any more."""
+        for key in [key for key in {**self._since_s, **self._open} if key[0] == name and key[1] not in wrong]:
+            self._since_s.pop(key, None)
+            if key in self._open:
+                ended = self._open.pop(key)
+                yield self._change("resolved", ended.since, ended, now)
+
+    def _change(self, change: What, since: str, alert: Alert, now: Snapshot) -> Change:
+        self._number += 1
+        return Change(
+            alert.name,
+            alert.severity,
+            alert.subject,
+            alert.message,
+            alert.command,
+            number=self._number,
+            at=_iso(now.at_s),
+            change=change,
+            since=since,
+        )
+
+
+def _iso(moment_s: float) -> str:
+    return datetime.fromtimestamp(moment_s, tz=UTC).isoformat(timespec="milliseconds")

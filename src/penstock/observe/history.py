@@ -1,0 +1,70 @@
+"""The history of alerts: a file with one JSON line per change, which also says what fires after a restart."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from penstock.config import Settings
+from penstock.observe.alerts import Change
+
+MAX_BYTES = 5 * 1024 * 1024
+
+
+class History:
+    """The file, and the one before it. Lines that are torn or not ours are passed over."""
+
+    def __init__(self, settings: Settings, max_bytes: int = MAX_BYTES) -> None:
+        self.path = settings.home / "data" / "alerts.jsonl"
+        self._before = self.path.with_name("alerts.1.jsonl")
+        self._max_bytes = max_bytes
+
+    def read(self) -> list[Change]:
+        """Every change that is still kept, the oldest first."""
+        found = {change.number: change for path in (self._before, self.path) for change in _changes(path)}
+        return [found[number] for number in sorted(found)]
+
+    def open(self) -> list[Change]:
+        """The alerts that fire: those whose last change was that they began to."""
+        last = {change.key: change for change in self.read()}
+        return [change for change in last.values() if change.change == "firing"]
+
+    def append(self, changes: Iterable[Change]) -> None:
+        """Write the changes. Raises `OSError`."""
+        lines = b"".join(msgspec.json.encode(change) + b"\n" for change in changes)
+        if not lines:
+            return
+        if _size_bytes(self.path) + len(lines) > self._max_bytes:
+            self._rotate()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("ab") as file:
+            file.write((b"\n" if _is_torn(self.path) else b"") + lines)
+
+    def _rotate(self) -> None:
+        """Begin a new file with what fires now, so that no alert is forgotten while it fires."""
+        fires = b"".join(msgspec.json.encode(change) + b"\n" for change in self.open())
+        self.path.replace(self._before)
+        self.path.write_bytes(fires)
+
+
+def _changes(path: Path) -> Iterable[Change]:
+    if not path.exists():
+        return
+    for line in path.read_bytes().splitlines():
+        try:
+            yield msgspec.json.decode(line, type=Change)
+        except msgspec.DecodeError:
+            continue
+
+
+def _size_bytes(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _is_torn(path: Path) -> bool:
+    """Whether the last line was not written to its end."""
+    if not _size_bytes(path):
+        return False
+    with path.open("rb") as file:
+        file.seek(-1, 2)
+        return file.read() != b"\n"

@@ -1,0 +1,162 @@
+"""Is each service that the settings name there? Asked with short timeouts, side by side, over connections that last."""
+
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
+
+import httpx2
+from cassandra import DriverException
+from cassandra.cluster import NoHostAvailable, Session
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from penstock.broker import kafka
+from penstock.config import LOOPBACK, Settings
+from penstock.errors import (
+    AirflowUnreachable,
+    KafkaUnreachable,
+    RegistryUnreachable,
+    Unreachable,
+)
+from penstock.sink import cassandra
+
+TIMEOUT_S = 3.0
+LONGEST_S = 5.0
+"""How long all answers together are waited for."""
+
+
+class Connections:
+    """Clients that are made when first asked for, and kept."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings.model_copy(
+            update={"kafka_timeout_s": TIMEOUT_S, "cassandra_timeout_s": TIMEOUT_S, "registry_timeout_s": TIMEOUT_S}
+        )
+        self.kafka = AdminClient(kafka.connection(self.settings) | {"log_level": 0})
+        # a proxy is for the webhook and for services elsewhere
+        self.http = httpx2.Client(timeout=TIMEOUT_S, mounts={f"all://{LOOPBACK}": None, "all://localhost": None})
+        self._session: Session | None = None
+
+    def session(self) -> Session:
+        """The session with Cassandra. Raises `CassandraUnreachable`."""
+        if self._session is None:
+            self._session = cassandra.connect(self.settings)
+        return self._session
+
+    def drop_session(self) -> None:
+        """Make a new session the next time: an old one would wait longer and longer before it tries again."""
+        session, self._session = self._session, None
+        if session is not None:
+            cassandra.close(session)
+
+    def close(self) -> None:
+        """End every connection."""
+        self.drop_session()
+        self.http.close()
+
+
+Check = Callable[[Connections], None]
+"""Returns when the service is there, else raises a kind of `Unreachable`."""
+
+
+def _kafka(connections: Connections) -> None:
+    """Kafka has brokers."""
+    connections.kafka.poll(0)  # else its events pile up
+    try:
+        brokers = connections.kafka.list_topics(timeout=TIMEOUT_S).brokers
+    except KafkaException as error:
+        address = connections.settings.kafka_bootstrap
+        raise KafkaUnreachable(f"no answer from {address}: {error.args[0].str()}") from None
+    if not brokers:
+        raise KafkaUnreachable("no broker is registered")
+
+
+def _registry(connections: Connections) -> None:
+    """The registry tells its configuration."""
+    settings, auth = connections.settings, None
+    if settings.registry_username:
+        auth = (settings.registry_username, settings.registry_password.get_secret_value())
+    _get(connections, f"{settings.registry_url}/config", RegistryUnreachable, auth=auth)
+
+
+def _cassandra(connections: Connections) -> None:
+    """Cassandra answers a query."""
+    try:
+        connections.session().execute("SELECT release_version FROM system.local")
+    except (DriverException, NoHostAvailable, OSError) as error:
+        connections.drop_session()
+        raise cassandra.unreachable(connections.settings, error) from None
+
+
+def _airflow(connections: Connections) -> None:
+    """No part of Airflow calls itself unhealthy."""
+    address = f"{connections.settings.airflow_url}/api/v2/monitor/health"
+    try:
+        parts = _get(connections, address, AirflowUnreachable).json()
+    except ValueError:
+        raise AirflowUnreachable(f"{address}: the answer is not JSON") from None
+    ill = [name for name, part in parts.items() if part and part.get("status") == "unhealthy"]
+    if ill:
+        raise AirflowUnreachable(f"unhealthy: {', '.join(ill)}")
+
+
+def _spark_job(connections: Connections) -> None:
+    """The job's own page answers."""
+    _get(connections, f"http://{LOOPBACK}:{connections.settings.spark_job_ui_port}/api/v1/version", Unreachable)
+
+
+def _get(connections: Connections, address: str, kind: type[Unreachable], **more: Any) -> httpx2.Response:
+    shown = httpx2.URL(address).copy_with(userinfo=b"")
+    try:
+        answer = connections.http.get(address, **more)
+    except httpx2.HTTPError as error:
+        raise kind(f"no answer from {shown}: {str(error) or type(error).__name__}") from None
+    if not answer.is_success:
+        raise kind(f"{shown} answers {answer.status_code}")
+    return answer
+
+
+def checks(settings: Settings) -> dict[str, Check]:
+    """A check for each service; the job's page can be known where it is for the local stack alone."""
+    found: dict[str, Check] = {"kafka": _kafka, "registry": _registry, "cassandra": _cassandra, "airflow": _airflow}
+    if settings.spark_master == f"spark://{LOOPBACK}:{settings.spark_port}":
+        found["spark-job"] = _spark_job
+    return found
+
+
+class Services:
+    """Asks every service at once; one that does not answer in time holds up no other, and is not asked twice."""
+
+    def __init__(self, connections: Connections, asked: Mapping[str, Check]) -> None:
+        self._connections = connections
+        self._checks = asked
+        self._pool = ThreadPoolExecutor(len(asked), thread_name_prefix="check")
+        self._asked: dict[str, Future[str]] = {}
+        self._asked_s: dict[str, float] = {}
+
+    def read(self, longest_s: float = LONGEST_S) -> dict[str, str]:
+        """For each service what is wrong with it, or nothing; after `longest_s` at most."""
+        for name in self._checks.keys() - self._asked.keys():
+            self._asked[name] = self._pool.submit(self._ask, name)
+            self._asked_s[name] = time.monotonic()
+        wait(self._asked.values(), timeout=longest_s)
+        return {name: self._answer(name) for name in self._checks}
+
+    def _ask(self, name: str) -> str:
+        try:
+            self._checks[name](self._connections)
+        except Unreachable as error:
+            return error.message
+        return ""
+
+    def _answer(self, name: str) -> str:
+        if not self._asked[name].done():
+            return f"no answer for {time.monotonic() - self._asked_s[name]:.0f} s"
+        answer = self._asked.pop(name)
+        error = answer.exception()
+        return f"{type(error).__name__}: {error}" if error else answer.result()
+
+    def close(self) -> None:
+        """Ask no more."""
+        self._pool.shutdown(wait=False, cancel_futures=True)

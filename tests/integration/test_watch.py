@@ -1,0 +1,205 @@
+"""The watch against real services, and what `status` tells of services that end by themselves."""
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from penstock import config
+from penstock.broker import topics
+from penstock.broker.kafka import producer
+from penstock.config import Settings
+from penstock.contract.batch import Tally
+from penstock.errors import Unreachable
+from penstock.observe.alerts import Receipt
+from penstock.observe.gauges import Gauges
+from penstock.produce.send import Sender
+from penstock.retry import wait_until
+from penstock.sink import cassandra, ledger, receipts
+from tests.conftest import Stack, environment_of
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Stack]:
+    """A stack of its own of which only the smallest services are started."""
+    hasty = {"PENSTOCK_WATCH_S": "1", "PENSTOCK_ALERT_DOWN_S": "3"}
+    stack = Stack(environment_of(tmp_path / "home", 20_000) | hasty)
+    yield stack
+    assert stack.cli("down").returncode == 0
+
+
+@pytest.fixture
+def hook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """The address of a webhook, and what it took."""
+    taken: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            taken.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/very-secret", taken
+    server.shutdown()
+    server.server_close()
+
+
+def of(stack: Stack, service: str) -> dict[str, Any]:
+    """What `status` says of the service."""
+    (found,) = json.loads(stack.cli("status", service, "--json").stdout)
+    return dict(found)
+
+
+def once(condition: Callable[[], bool], what: str) -> None:
+    """Return when the condition holds."""
+
+    def holds() -> None:
+        if not condition():
+            raise Unreachable(what)
+
+    wait_until(holds, timeout_s=90, what=what)
+
+
+def test_a_service_that_goes_and_comes_back_is_told_once_each(small: Stack, hook: Any) -> None:
+    """Kafka is stopped, the watch is killed and started again, Kafka comes back: one alert, and its end."""
+    url, taken = hook
+    small.environment["PENSTOCK_ALERT_WEBHOOK_URL"] = url
+
+    def told() -> list[str]:
+        return [one["change"] for one in taken if one["subject"] == "kafka"]
+
+    assert small.cli("up", "kafka").returncode == 0
+    assert small.cli("up", "watch").returncode == 0
+    assert small.cli("down", "kafka").returncode == 0
+    once(lambda: told() == ["firing"], "the alert")
+    (fires,) = [one for one in small.json("alerts") if one["subject"] == "kafka"]
+    assert (fires["name"], fires["command"]) == ("service_down", "./penstock status kafka")
+    assert small.cli("watch", "--once").returncode == 1
+    assert "watched already" in small.cli("watch").stderr
+    before = of(small, "watch")
+    os.kill(before["pid"], signal.SIGKILL)
+    once(lambda: of(small, "watch")["pid"] not in {0, before["pid"]}, "the watch")
+    assert small.cli("up", "kafka", "watch").returncode == 0
+    once(lambda: told() == ["firing", "resolved"], "the end of the alert")
+    history = [one["change"] for one in small.json("alerts", "--all") if one["subject"] == "kafka"]
+    assert history == ["firing", "resolved"]
+    assert "very-secret" not in (small.settings.home / "logs" / "watch.log").read_text()
+
+
+def test_status_tells_how_often_a_service_was_started_again(small: Stack) -> None:
+    """kill -9 is counted and told; a restart that was asked for is not."""
+    small.cli("up", "watch")
+    first = of(small, "watch")
+    assert (first["restarts"], first["detail"]) == (0, "")
+    os.kill(first["pid"], signal.SIGKILL)
+    once(lambda: of(small, "watch")["restarts"] == 1, "the restart")
+    once(lambda: small.cli("status", "watch").returncode == 0, "the watch")
+    found = of(small, "watch")
+    assert found["detail"].startswith("killed by signal 9, ")
+    assert small.cli("restart", "watch").returncode == 0
+    assert of(small, "watch")["restarts"] == 1
+
+
+def test_a_killed_supervisor_leaves_services_unsupervised(small: Stack) -> None:
+    """What runs on is not called stopped, and `up` puts it right."""
+    small.cli("up", "watch")
+    pid = of(small, "watch")["pid"]
+    psutil.Process(pid).parent().kill()  # type: ignore[union-attr]
+    once(lambda: of(small, "watch")["state"] == "unsupervised", "the supervisor's end")
+    done = small.cli("status", "watch")
+    assert done.returncode == 1
+    assert "./penstock up" in done.stderr
+    assert of(small, "watch")["pid"] == pid
+    assert small.cli("up", "watch").returncode == 0
+    assert of(small, "watch")["state"] == "ready"
+
+
+def test_a_stack_that_is_up_has_no_service_down(stack: Stack) -> None:
+    """Every service is found where the settings say."""
+    found = json.loads(stack.cli("watch", "--once", "--json").stdout)
+    assert [one["message"] for one in found if one["name"] == "service_down"] == []
+
+
+def test_the_watch_is_small(stack: Stack) -> None:
+    """It is always on: below 90 MiB, and below 2 % of a core while nothing happens."""
+    found = of(stack, "watch")
+    assert 0 < found["rss_mib"] < 90
+    process = psutil.Process(found["pid"])
+    before, began = process.cpu_times(), time.monotonic()
+    threading.Event().wait(30)
+    after = process.cpu_times()
+    used_s = after.user + after.system - before.user - before.system
+    assert used_s / (time.monotonic() - began) < 0.02
+
+
+def test_the_gauges_are_those_of_the_services(settings: Settings, unique: str, pipeline_file: Any) -> None:
+    """What waits, what came, what was set aside, and the last receipt: as Kafka and Cassandra have them."""
+    here = config.read(**{**settings.plain(), "pipeline": str(pipeline_file()), "cassandra_keyspace": unique})
+    gauges = Gauges(here)
+    try:
+        assert (gauges.read().lag_records, gauges.read().topic_records) == (0, 0)
+        topics.ensure(here, unique)
+        topics.ensure(here, f"{unique}.dlq")
+        assert (gauges.read().topic_records, gauges.read().newest_record_s) == (0, None)
+        send(here, unique, 100)
+        send(here, f"{unique}.dlq", 7)
+        found = gauges.read()
+        assert (found.lag_records, found.topic_records, found.produced, found.rejected) == (100, 100, 100, 7)
+        assert found.newest_record_s is not None
+        assert abs(time.time() - found.newest_record_s) < 60
+        write_ledger_and_receipt(here, unique)
+        found = gauges.read()
+        assert (found.lag_records, found.receipt) == (0, Receipt(False, 3, ("email: null",)))
+    finally:
+        gauges.close()
+
+
+def send(settings: Settings, topic: str, records: int) -> None:
+    with Sender(producer(settings), topic, 30) as sender:
+        for number in range(records):
+            sender.send(b"%d" % number, b"{}", [])
+
+
+def write_ledger_and_receipt(settings: Settings, topic: str) -> None:
+    """A job has stored everything, and a receipt says that something is missing all the same."""
+    with cassandra.connected(settings) as session:
+        session.execute(
+            f"CREATE KEYSPACE {topic} WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': 1}}"
+        )
+        ledger.create_tables(session, topic)
+        receipts.create_table(session, topic)
+        epoch_us = ledger.begin_generation(session, topic, topic, topics.topic_id(settings, topic))
+        book = ledger.Ledger(session, topic, topic, epoch_us)
+        spans = [span for span in topics.spans(settings, topic) if span.records]
+        book.write("job", 1, [tally(span) for span in spans])
+        receipt = b'{"balanced": false, "missing": 3, "warnings": ["email: null"]}'
+        receipts.keep(session, topic, topic, datetime.now(UTC), receipt)
+
+
+def tally(span: topics.Span) -> Tally:
+    return Tally(
+        partition=span.partition,
+        first_offset=span.first,
+        last_offset=span.end - 1,
+        records=span.records,
+        stored=span.records,
+        deleted=0,
+        rejected=0,
+        filtered=0,
+        stored_at_ms=1_000,
+        nulls={},
+    )

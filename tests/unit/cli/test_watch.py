@@ -1,0 +1,78 @@
+import re
+
+import msgspec
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from penstock import config
+from penstock.cli import app
+from penstock.observe import alerts, watch
+from penstock.observe.history import History
+from tests.unit.observe.test_alerts import WRONG
+from tests.unit.observe.test_history import change
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """A home of its own."""
+    monkeypatch.setenv("PENSTOCK_HOME", str(tmp_path / "home"))
+    return config.read(home=tmp_path / "home")
+
+
+def run(*words):
+    return CliRunner().invoke(app, list(words))
+
+
+@pytest.mark.parametrize(("found", "code"), [([], 0), ([change(1)], 1)])
+def test_one_look_tells_what_is_wrong(monkeypatch, found, code):
+    """`watch --once` prints what is wrong and where to look, and exits with 1 when something is."""
+    monkeypatch.setattr(watch, "once", lambda _settings: found)
+    result = run("watch", "--once")
+    assert result.exit_code == code
+    assert ("./penstock status" in result.stdout) == bool(found)
+    result = run("watch", "--once", "--json")
+    assert (result.exit_code, len(msgspec.json.decode(result.stdout))) == (code, len(found))
+
+
+def test_the_loop_prints_changes_only_as_json(monkeypatch):
+    """A line a change for programs; for people the log tells it already."""
+    monkeypatch.setattr(watch, "run", lambda _settings, _stop, tell: tell(change(1)))
+    assert run("watch").stdout == ""
+    (line,) = run("watch", "--json").stdout.splitlines()
+    assert msgspec.json.decode(line)["name"] == "service_down"
+
+
+def test_alerts_are_those_of_the_file(home):
+    """`alerts` prints what fires, --all every change; both as JSON too."""
+    History(home).append([change(1), change(2, "resolved"), change(3, subject="cassandra")])
+    shown = run("alerts").stdout
+    assert "service_down" in shown
+    assert [one["subject"] for one in msgspec.json.decode(run("alerts", "--json").stdout)] == ["cassandra"]
+    assert [one["number"] for one in msgspec.json.decode(run("alerts", "--all", "--json").stdout)] == [1, 2, 3]
+    assert len(run("alerts", "--all").stdout.splitlines()) == 4
+
+
+def test_no_alert_is_said(home):
+    """Nothing on stdout, and exit 0."""
+    result = run("alerts")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "no alert fires" in result.stderr
+
+
+def test_alerts_that_nobody_watches_are_said_to_be_old(home):
+    """An empty list of a watch that is down is no good news."""
+    assert "./penstock up watch" in run("alerts").stderr
+    home.watch_beat.parent.mkdir(parents=True)
+    home.watch_beat.touch()
+    assert "nobody watches" not in run("alerts").stderr
+
+
+@pytest.mark.parametrize("name", alerts.RULES)
+def test_each_alert_names_a_command_that_exists(home, name):
+    """What an alert tells an operator to type is there."""
+    (found,) = alerts.Board().take(WRONG[name], home, patient=False)
+    words = re.findall(r"[\w-]+", found.command.removeprefix("./penstock "))
+    command = typer.main.get_command(app).commands[words[0]]
+    if hasattr(command, "commands"):
+        assert words[1] in command.commands
