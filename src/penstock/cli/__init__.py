@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from penstock.cli import checks, data, runs, schema, source, stack
+from penstock.cli import checkpoint, checks, data, dlq, drill, replay, runs, schema, source, stack, watch
 from penstock.errors import exits_by_kind
 
 app = typer.Typer(
@@ -41,7 +41,7 @@ def options(
 
 _debug: dict[str, Any] = {"on": False}
 
-for group in (runs, stack, data, schema, source, checks):
+for group in (runs, replay, stack, data, dlq, checkpoint, schema, source, drill, checks, watch):
     group.register(app)
 
 

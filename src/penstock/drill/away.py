@@ -1,0 +1,110 @@
+"""A service that is not there for a while, or that does not answer; and the whole stack gone at once."""
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+
+from penstock.drill.ground import Ground, kill
+from penstock.drill.plan import Drill, Evidence, Fault
+from penstock.stack import orphans
+
+AWAY_S, FROZEN_S = 60.0, 30.0
+_CUT_S = 15.0
+
+
+def away(service: str) -> Fault:
+    """The fault of a service that was stopped; it is started again at the end."""
+
+    @contextmanager
+    def fault(ground: Ground) -> Iterator[None]:
+        try:
+            ground.stop(service)
+            yield
+        finally:
+            ground.start(service)
+
+    return fault
+
+
+def frozen(service: str) -> Fault:
+    """The fault of a service whose processes stand still: it accepts connections and answers nothing."""
+
+    @contextmanager
+    def fault(ground: Ground) -> Iterator[None]:
+        processes = ground.tree(service)
+        try:
+            _send(processes, signal.SIGSTOP)
+            yield
+        finally:
+            _send(processes, signal.SIGCONT)
+
+    return fault
+
+
+def _send(processes: list[psutil.Process], number: signal.Signals) -> None:
+    for process in processes:
+        try:
+            process.send_signal(number)
+        except psutil.NoSuchProcess:
+            continue
+
+
+@contextmanager
+def power_cut(ground: Ground) -> Iterator[None]:
+    """The fault of every process of the stack killed at once, the supervisor first; `up` ends it."""
+    supervisor = ground.supervisor.pid()
+    try:
+        kill([psutil.Process(supervisor)] if supervisor else [])
+        _kill_all(ground)
+        yield
+    finally:
+        ground.up()
+
+
+def _kill_all(ground: Ground) -> None:
+    """Again and again, as a process may be born while the others are counted."""
+    deadline = time.monotonic() + _CUT_S
+    while (left := orphans.find(ground.layout.marker)) and time.monotonic() < deadline:
+        ground.say(f"SIGKILL of {len(left)} processes")
+        kill(left)
+        psutil.wait_procs(left, timeout=1.0)
+
+
+DRILLS = (
+    Drill(
+        "kafka-away",
+        "Kafka is stopped for 60 s",
+        away("kafka"),
+        hold_s=AWAY_S,
+        evidence=(
+            Evidence("supervisor.log", r"stopped: kafka"),
+            Evidence("airflow/**/*.log", r"DeliveryFailed|KafkaUnreachable|kafka"),
+        ),
+    ),
+    Drill(
+        "cassandra-away",
+        "Cassandra is stopped for 60 s",
+        away("cassandra"),
+        hold_s=AWAY_S,
+        evidence=(Evidence("spark-job.log", r"(?i)cassandra.*(unreachable|refused|no answer|NoHostAvailable)"),),
+    ),
+    Drill(
+        "cassandra-frozen",
+        "Cassandra gets SIGSTOP for 30 s: timeouts, not errors",
+        frozen("cassandra"),
+        hold_s=FROZEN_S,
+        evidence=(Evidence("spark-job.log", r"(?i)time(d )?-?out|no answer"),),
+    ),
+    Drill(
+        "power-cut",
+        "every process of the stack is killed at once; `up` starts it again",
+        power_cut,
+        evidence=(
+            Evidence("supervisor.log", r"supervisord started"),
+            Evidence("spark-master.log", r"Trying to recover app"),
+        ),
+    ),
+)

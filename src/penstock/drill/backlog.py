@@ -1,0 +1,133 @@
+"""A long queue: the job is down while records come in, and has to work them off within bounds."""
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+from penstock.broker.topics import Span
+from penstock.drill import load, proof
+from penstock.drill.frame import PATIENCE_S, READY_AGAIN_S
+from penstock.drill.ground import Ground
+from penstock.drill.growth import unbounded
+from penstock.drill.verdict import PASSED, Facts, Result
+from penstock.errors import PenstockError
+from penstock.observe.auditor import Auditor
+from penstock.retry import wait_until
+from penstock.sink import cassandra
+from penstock.sink.ledger import Line
+from penstock.stack import catalog, site, status
+
+NAME = "backlog"
+WHAT = "records wait while the job is down: worked off in bounded batches within bounded memory"
+JOB, WORKER = "spark-job", "spark-worker"
+_SLOWEST_PER_S = 500
+_SAMPLE_S = 2.0
+
+
+@dataclass(frozen=True)
+class BacklogResult(Result):
+    """As `Result`; `memory_mib` is the most that the driver's and the executor's side took, shared pages in parts."""
+
+    batches: int
+    largest_batch: int
+    worked_off_s: float
+    memory_mib: dict[str, int]
+
+
+class Backlog:
+    """The drill while it is held."""
+
+    def __init__(self, ground: Ground, records: int) -> None:
+        self._ground = ground
+        self.facts = Facts(NAME, asked=records, run_state="success")
+        self.memory_mib: dict[str, list[int]] = defaultdict(list)
+        self.batches: Counter[int] = Counter()
+        self.worked_off_s = 0.0
+        self.step = ""
+
+    def go(self) -> None:
+        """Every step. Raises the `PenstockError` of the one that fails; the job is started again before."""
+        self._begin("stack")
+        self._ground.up()
+        before = {span.partition: span.end for span in self._ground.spans()}
+        try:
+            self._begin("fault", "the job is stopped")
+            self._ground.stop(JOB)
+            self._begin("load", f"{self.facts.asked} records")
+            self.facts.ids = load.Direct(self._ground, NAME).send(self.facts.asked).records
+        finally:
+            self._begin("repair", "the job is started")
+            self._ground.start(JOB)
+        spans = [Span(now.partition, before.get(now.partition, 0), now.end) for now in self._ground.spans()]
+        self._work_off(spans)
+        self._begin("proof")
+        self._prove(spans)
+
+    def _begin(self, step: str, detail: str = "") -> None:
+        self.step = step
+        self._ground.say(f"{NAME}: {step} {detail}".rstrip())
+
+    def _work_off(self, spans: list[Span]) -> None:
+        self._begin("recovery")
+        began, settings = time.monotonic(), self._ground.settings
+
+        def done() -> None:
+            self._sample()
+            proof.check_stored(settings, spans)
+
+        wait_until(lambda: proof.check_moving(settings, spans), timeout_s=PATIENCE_S, what="the backlog's first rows")
+        self.facts.recovered_s = round(time.monotonic() - began, 1)
+        timeout_s = PATIENCE_S + self.facts.asked / _SLOWEST_PER_S
+        wait_until(done, timeout_s=timeout_s, every_s=_SAMPLE_S, what="the backlog to be worked off")
+        self.worked_off_s = round(time.monotonic() - began, 1)
+        self._ground.say(f"{NAME}: worked off in {self.worked_off_s} s")
+
+    def _sample(self) -> None:
+        """How much the job's two sides take; a process that is not there yet counts for nothing."""
+        for service in (JOB, WORKER):
+            tree = self._ground.tree(service)
+            self.memory_mib[service].append(status.memory_mib(tree[0].pid) if tree else 0)
+
+    def _prove(self, spans: list[Span]) -> None:
+        with cassandra.connected(self._ground.settings) as session:
+            auditor = Auditor(self._ground.settings, session)
+            found, _ = auditor.audit(spans, lambda _: None)
+            self.batches = records_by_batch(line for span in spans for line in auditor.coverage(span).lines)
+        proof.note_audit(self.facts, found)
+        wait_until(self._ground.check_ready, timeout_s=READY_AGAIN_S, what="the stack as it was before")
+
+    def limits_mib(self) -> dict[str, int]:
+        """What the catalog means for each side: heaps and what lies beside them."""
+        known = catalog.services(site.read(self._ground.settings))
+        return {service: known[service].memory_mib for service in (JOB, WORKER)}
+
+
+def records_by_batch(lines: Iterable[Line]) -> "Counter[int]":
+    """How many records each micro-batch had."""
+    found: Counter[int] = Counter()
+    for line in lines:
+        found[line.batch_id] += line.tally.records
+    return found
+
+
+def hold(ground: Ground, records: int) -> BacklogResult:
+    """The result of the drill with so many records."""
+    backlog = Backlog(ground, records)
+    try:
+        backlog.go()
+    except PenstockError as error:
+        backlog.facts.failure = f"{backlog.step}: {error.message}"
+    result, largest = backlog.facts.result(), max(backlog.batches.values(), default=0)
+    wrong = [] if result.passed else [result.verdict]
+    if largest > ground.settings.spark_batch_records:
+        wrong.append(f"a batch had {largest} records, {ground.settings.spark_batch_records} are the most")
+    for service, limit_mib in backlog.limits_mib().items():
+        wrong += unbounded(service, backlog.memory_mib[service], limit_mib)
+    return BacklogResult(
+        **{**asdict(result), "verdict": "; ".join(wrong) or PASSED},
+        batches=len(backlog.batches),
+        largest_batch=largest,
+        worked_off_s=backlog.worked_off_s,
+        memory_mib={service: max(samples, default=0) for service, samples in backlog.memory_mib.items()},
+    )

@@ -1,0 +1,109 @@
+"""How a drill is held: load, fault, recovery, proof; the same for all."""
+
+import time
+from typing import Any
+
+from penstock.broker.topics import Span
+from penstock.drill import load, proof
+from penstock.drill.ground import Ground
+from penstock.drill.plan import Drill
+from penstock.drill.verdict import RECOVER_S, Facts, Result
+from penstock.errors import PenstockError
+from penstock.retry import wait_until
+
+LOAD_S = 20.0
+"""So long the load lasts beside the fault."""
+PATIENCE_S = 2 * RECOVER_S
+RUN_TIMEOUT_S = 900.0
+READY_AGAIN_S = 30.0
+"""A probe of a busy machine may fail once."""
+
+
+def hold(ground: Ground, drill: Drill, records: int) -> Result:
+    """The result of the drill under a load of so many records. A step that fails is the verdict."""
+    facts = Facts(drill.name, drill.rejects, asked=records)
+    course = Course(ground, drill, facts)
+    try:
+        course.go()
+    except PenstockError as error:
+        facts.failure = f"{course.step}: {error.message}".strip()
+    return facts.result()
+
+
+class Course:
+    """One drill while it is held; `step` says how far it got."""
+
+    def __init__(self, ground: Ground, drill: Drill, facts: Facts) -> None:
+        self._ground, self._drill, self._facts = ground, drill, facts
+        self._before: dict[int, int] = {}
+        self._ended_s = 0.0
+        self.step = ""
+
+    def go(self) -> None:
+        """Every step. Raises the `PenstockError` of the one that fails; the fault is taken away before."""
+        self._begin("stack")
+        self._ground.up()
+        wait_until(self._ground.check_ready, timeout_s=PATIENCE_S, every_s=0.5, what="the stack")
+        self._before = {span.partition: span.end for span in self._ground.spans()}
+        marks = proof.marks(self._ground.layout.logs)
+        with self._drill.parameters(self._ground) as parameters:
+            run = self._load(parameters)
+            self._strike()
+            self._recover()
+            self._settle(run)
+        self._prove(run, marks)
+
+    def _begin(self, step: str, detail: str = "") -> None:
+        self.step = step
+        self._ground.say(f"{self._drill.name}: {step} {detail}".rstrip())
+
+    def _load(self, parameters: dict[str, Any]) -> load.Run:
+        self._begin("load")
+        records = self._facts.asked
+        rate = records / (LOAD_S + self._drill.hold_s)
+        run = load.Run(self._ground.settings, {"records": records, "rate": rate, **parameters})
+        wait_until(self._check_moving, timeout_s=PATIENCE_S, every_s=0.5, what="the load's first rows")
+        return run
+
+    def _check_moving(self) -> None:
+        proof.check_moving(self._ground.settings, self._stretch())
+
+    def _strike(self) -> None:
+        self._begin("fault", self._drill.what)
+        with self._drill.fault(self._ground):
+            time.sleep(self._drill.hold_s)
+            self._ended_s = time.monotonic()
+            self._begin("repair")
+
+    def _recover(self) -> None:
+        """Until every service is ready and a record that was sent after the fault is stored."""
+        self._begin("recovery")
+        wait_until(self._ground.check_ready, timeout_s=PATIENCE_S, every_s=0.5, what="the stack")
+        sent = load.Direct(self._ground, self._drill.name).send(8)
+        wait_until(
+            lambda: proof.check_stored(self._ground.settings, load.spans_of(sent)),
+            timeout_s=PATIENCE_S,
+            what="a record sent after the fault",
+        )
+        self._facts.recovered_s = round(time.monotonic() - self._ended_s, 1)
+
+    def _settle(self, run: load.Run) -> None:
+        self._begin("rest", f"recovered after {self._facts.recovered_s} s")
+        self._facts.run_state = wait_until(run.state, timeout_s=RUN_TIMEOUT_S, every_s=1.0, what="the run")
+        spans = self._stretch()
+        wait_until(
+            lambda: proof.check_stored(self._ground.settings, spans),
+            timeout_s=PATIENCE_S,
+            every_s=0.5,
+            what="all of the load",
+        )
+
+    def _stretch(self) -> list[Span]:
+        """What came to the topic since the drill began."""
+        return [Span(now.partition, self._before.get(now.partition, 0), now.end) for now in self._ground.spans()]
+
+    def _prove(self, run: load.Run, marks: proof.Marks) -> None:
+        self._begin("proof")
+        proof.prove(self._ground.settings, self._stretch(), run.id, self._facts)
+        self._facts.hidden = proof.hidden(self._ground.layout.logs, marks, self._drill.evidence)
+        wait_until(self._ground.check_ready, timeout_s=READY_AGAIN_S, what="the stack as it was before")

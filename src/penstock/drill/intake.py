@@ -1,0 +1,82 @@
+"""What may be wrong with what comes in: the producer's clock, the API."""
+
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+import msgspec
+
+from penstock import __name__ as package
+from penstock.config import LOOPBACK
+from penstock.drill import load
+from penstock.drill.ground import Ground, free_port
+from penstock.drill.plan import Drill, Evidence
+from penstock.retry import wait_until
+from penstock.stack import probes
+
+DAY_S = 86_400
+UPDATES = 200
+HOSTILE = 0.3
+_START_S = 60.0
+
+
+@contextmanager
+def clock_back(_ground: Ground) -> Iterator[dict[str, Any]]:
+    """The run's clock is a day back."""
+    yield {"clock_offset_s": -DAY_S}
+
+
+@contextmanager
+def older_updates(ground: Ground) -> Iterator[None]:
+    """The fault of users that are sent, and then sent again, changed, with a time a day before.
+
+    The second is the newer by Kafka's order: a row that the first had won would make the second a missing record.
+    """
+    direct, now_ms = load.Direct(ground, "clock-back"), load.now_ms()
+    users = list(islice(direct.users, UPDATES))
+    changed = [msgspec.structs.replace(one, nationality="XX") for one in users]
+    direct.send_at([(one, now_ms) for one in users])
+    direct.send_at([(one, now_ms - DAY_S * 1000) for one in changed])
+    yield
+
+
+@contextmanager
+def hostile_source(ground: Ground) -> Iterator[dict[str, Any]]:
+    """A stand-in of the drill's own of which nearly every third answer and user is bad."""
+    port = free_port()
+    seed = str(random.randrange(10**6))  # noqa: S311 - told, so that the same trouble can be had again
+    command = [sys.executable, "-m", f"{package}.cli", "source", "serve", "--port", str(port)]
+    ground.say(f"a hostile source, seed {seed}")
+    with ground.layout.log("drill-source").open("ab") as output:
+        source = subprocess.Popen(
+            [*command, "--hostile", str(HOSTILE), "--seed", seed], env=os.environ, stdout=output, stderr=output
+        )
+    try:
+        address = f"http://{LOOPBACK}:{port}/api/"
+        wait_until(lambda: probes.answers(address), timeout_s=_START_S, what="the hostile source")
+        yield {"source_url": address}
+    finally:
+        source.terminate()
+        source.wait(_START_S)
+
+
+DRILLS = (
+    Drill(
+        "clock-back",
+        "the producer's clock is one day back; updates with older times still win by Kafka's order",
+        older_updates,
+        parameters=clock_back,
+    ),
+    Drill(
+        "hostile-source",
+        "30 % of the API's answers and users are bad",
+        parameters=hostile_source,
+        evidence=(Evidence("airflow/**/*.log", r"record_refused"),),
+        rejects=True,
+    ),
+)

@@ -1,0 +1,56 @@
+"""Every drill, in the order in which `--all` holds them."""
+
+from dataclasses import dataclass
+
+from penstock.drill import away, backlog, checkpoint, disk, frame, intake, kill, soak
+from penstock.drill.ground import Ground
+from penstock.drill.plan import Drill
+from penstock.drill.verdict import Result
+from penstock.errors import WrongUse
+
+DRILLS: tuple[Drill, ...] = (
+    *kill.DRILLS,
+    *away.DRILLS,
+    *disk.DRILLS,
+    *checkpoint.DRILLS,
+    *intake.DRILLS,
+)
+BACKLOG_ALONE, BACKLOG_OF_ALL = 2_000_000, 300_000
+_FAULTS = {drill.name: drill for drill in DRILLS}
+WHAT = {
+    **{drill.name: drill.what for drill in DRILLS},
+    backlog.NAME: backlog.WHAT,
+    soak.NAME: soak.WHAT,
+}
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What the caller asks for: records of each load, records of the backlog, minutes and rate of the soak."""
+
+    records: int
+    backlog: int
+    minutes: float
+    rate: float
+
+
+def of_all() -> list[str]:
+    """The drills of `--all`: every one but the soak."""
+    return [name for name in WHAT if name != soak.NAME]
+
+
+def known(wanted: list[str]) -> list[str]:
+    """The names, all of drills. Raises `WrongUse` naming the first that is none."""
+    for name in wanted:
+        if name not in WHAT:
+            raise WrongUse(f"there is no drill {name!r}; there are {', '.join(WHAT)}", hint="./penstock drill")
+    return wanted
+
+
+def hold(ground: Ground, name: str, ask: Ask) -> Result:
+    """The result of one drill."""
+    if name == backlog.NAME:
+        return backlog.hold(ground, ask.backlog)
+    if name == soak.NAME:
+        return soak.hold(ground, ask.minutes, ask.rate)
+    return frame.hold(ground, _FAULTS[name], ask.records)

@@ -1,0 +1,100 @@
+"""The verdict on a drill: passed, or what failed. No I/O."""
+
+from dataclasses import dataclass, field
+
+RECOVER_S = 120.0
+"""Longest time from the end of a fault until the stream goes on."""
+
+PASSED = "passed"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What is told of a drill. sent: records in Kafka; doubled: offsets that the ledger counts twice."""
+
+    name: str
+    sent: int
+    stored: int
+    rejected: int
+    missing: int
+    doubled: int
+    recovered_s: float | None
+    verdict: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing failed."""
+        return self.verdict == PASSED
+
+
+@dataclass
+class Facts:
+    """What was found out so far while a drill was held.
+
+    asked: records that the load's run was asked for; ids: distinct ids of those that it sent; refused: those that it
+    set aside itself; differences: what `verify` names; failure: the step that did not work out.
+    """
+
+    name: str
+    rejects: bool = False
+    asked: int = 0
+    ids: int = 0
+    refused: int = 0
+    sent: int = 0
+    stored: int = 0
+    rejected: int = 0
+    missing: int = 0
+    doubled: int = 0
+    differences: list[str] = field(default_factory=list)
+    recovered_s: float | None = None
+    run_state: str = ""
+    hidden: list[str] = field(default_factory=list)
+    failure: str = ""
+
+    def result(self) -> Result:
+        """The facts with their verdict."""
+        return Result(
+            self.name,
+            self.sent,
+            self.stored,
+            self.rejected,
+            self.missing,
+            self.doubled,
+            self.recovered_s,
+            judge(self),
+        )
+
+
+def judge(facts: Facts) -> str:
+    """`PASSED`, or everything that failed."""
+    if facts.failure:
+        return facts.failure
+    return "; ".join([*_of_records(facts), *_of_recovery(facts)]) or PASSED
+
+
+def _of_records(facts: Facts) -> list[str]:
+    wrong = []
+    if facts.missing:
+        wrong.append(f"{facts.missing} records are missing")
+    if facts.doubled:
+        wrong.append(f"{facts.doubled} offsets are counted twice")
+    if facts.differences:
+        wrong.append(f"verify names {len(facts.differences)} differences, first {facts.differences[0]}")
+    if facts.ids + facts.refused < facts.asked:
+        wrong.append(f"the run sent {facts.ids} distinct records and refused {facts.refused} of {facts.asked}")
+    if facts.ids > facts.asked:
+        wrong.append(f"the run sent {facts.ids} distinct records, {facts.asked} were asked for: a retry sent others")
+    if facts.rejects != bool(facts.rejected):
+        wrong.append("nothing was rejected" if facts.rejects else f"{facts.rejected} records were rejected")
+    return wrong
+
+
+def _of_recovery(facts: Facts) -> list[str]:
+    wrong = []
+    if facts.run_state != "success":
+        wrong.append(f"the run ended in {facts.run_state or 'nothing'}")
+    if facts.recovered_s is None or facts.recovered_s > RECOVER_S:
+        took = "never" if facts.recovered_s is None else f"after {facts.recovered_s:g} s"
+        wrong.append(f"the stream went on {took}, not within {RECOVER_S:g} s")
+    wrong += [f"no log names the fault: {pattern}" for pattern in facts.hidden]
+    return wrong

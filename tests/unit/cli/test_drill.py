@@ -1,0 +1,97 @@
+"""`penstock drill`."""
+
+import json
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from penstock.cli import app
+from penstock.drill import ground, table
+from penstock.drill.backlog import BacklogResult
+from penstock.drill.growth import Growth, Usage
+from penstock.drill.soak import SoakResult
+from penstock.drill.verdict import PASSED, Result
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, table.Ask]]:
+    """What was held; kill-cassandra does not pass."""
+    asked: list[tuple[str, table.Ask]] = []
+
+    def hold(_: Any, name: str, ask: table.Ask) -> Result:
+        asked.append((name, ask))
+        verdict = "1 records are missing" if name == "kill-cassandra" else PASSED
+        return Result(name, 10, 10, 0, 0, 0, 1.5, verdict)
+
+    monkeypatch.setattr(table, "hold", hold)
+    monkeypatch.setattr(ground, "of", lambda *_: None)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    return asked
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(app, ["drill", *arguments])
+
+
+def test_without_names_the_drills_are_listed(held: list[Any]) -> None:
+    """Each with what it does; nothing is broken."""
+    done = run()
+    assert done.exit_code == 0
+    assert all(name in done.stdout and what in done.stdout for name, what in table.WHAT.items())
+    assert {one["name"] for one in json.loads(run("--json").stdout)} == set(table.WHAT)
+    assert held == []
+
+
+def test_json_is_a_list_with_every_key(held: list[Any]) -> None:
+    """One object for each drill, in the order given; exit 0 when all passed."""
+    done = run("kill-kafka", "kill-driver", "--json", "--records", "50")
+    assert done.exit_code == 0
+    found = json.loads(done.stdout)
+    assert [one["name"] for one in found] == ["kill-kafka", "kill-driver"]
+    keys = {"name", "sent", "stored", "rejected", "missing", "doubled", "recovered_s", "verdict"}
+    assert all(set(one) == keys and one["verdict"] == PASSED for one in found)
+    assert {ask.records for _, ask in held} == {50}
+
+
+def test_one_that_does_not_pass_fails_the_command(held: list[Any]) -> None:
+    """The others are held all the same; the table names the verdict."""
+    done = run("kill-cassandra", "kill-kafka")
+    assert done.exit_code == 1
+    assert "1 records are missing" in done.stdout
+    assert [name for name, _ in held] == ["kill-cassandra", "kill-kafka"]
+
+
+def test_all_holds_every_drill_with_a_smaller_backlog(held: list[Any]) -> None:
+    """Alone, the backlog is 2,000,000 records; `--backlog` sets it."""
+    run("--all")
+    assert [name for name, _ in held] == table.of_all()
+    assert held[0][1].backlog == table.BACKLOG_OF_ALL
+    run("backlog")
+    assert held[-1][1].backlog == 2_000_000
+    run("backlog", "--backlog", "5000")
+    assert held[-1][1].backlog == 5000
+
+
+def test_an_unknown_name_is_wrong_use(held: list[Any]) -> None:
+    """Nothing is broken then."""
+    assert run("kill-everything").exit_code != 0
+    assert held == []
+
+
+def test_a_soak_and_a_backlog_tell_more(monkeypatch: pytest.MonkeyPatch, held: list[Any]) -> None:
+    """Each service at the start and the end; the batches and the memory."""
+    common = (10, 10, 0, 0, 0, 1.5, PASSED)
+    usage = Usage(321, 45, 6)
+    results = {
+        "soak": SoakResult("soak", *common, processes=[Growth("kafka", usage, usage, "steady")]),
+        "backlog": BacklogResult("backlog", *common, 7, 4321, 12.5, {"spark-job": 567}),
+    }
+    monkeypatch.setattr(table, "hold", lambda _ground, name, _ask: results[name])
+    said = run("soak", "backlog").stdout
+    assert "memory_mib at start" in said
+    assert "spark-job, most MiB  567" in said
+    assert "4321" in said
+    (soak, backlog) = json.loads(run("soak", "backlog", "--json").stdout)
+    assert soak["processes"][0]["end"] == {"memory_mib": 321, "handles": 45, "disk_mib": 6}
+    assert (backlog["batches"], backlog["memory_mib"]) == (7, {"spark-job": 567})

@@ -1,0 +1,73 @@
+"""A backlog's batches, and what its verdict adds."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from penstock.contract.batch import Tally
+from penstock.drill import backlog
+from penstock.drill.verdict import PASSED
+from penstock.errors import Unreachable
+from penstock.sink.ledger import Line
+
+
+def line(batch_id: int, records: int) -> Line:
+    empty: Any = [0] * len(Tally._fields)
+    return Line(Tally(*empty)._replace(records=records), batch_id, "job")
+
+
+def test_a_batch_is_all_its_partitions() -> None:
+    """The bound on a micro-batch is one on its lines together."""
+    assert backlog.records_by_batch([line(1, 30), line(1, 20), line(2, 7)]) == {1: 50, 2: 7}
+
+
+@pytest.fixture
+def ground(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(backlog.Backlog, "limits_mib", lambda _: {"spark-job": 700})
+    return SimpleNamespace(settings=SimpleNamespace(spark_batch_records=100))
+
+
+def went(batches: dict[int, int], memory_mib: list[int]) -> Any:
+    """What a drill did in which all records arrived."""
+
+    def go(self: backlog.Backlog) -> None:
+        facts = self.facts
+        facts.ids = facts.sent = facts.stored = facts.asked
+        facts.recovered_s = 3.0
+        self.batches.update(batches)
+        self.memory_mib["spark-job"] = memory_mib
+
+    return go
+
+
+@pytest.mark.parametrize(
+    ("batches", "memory_mib", "verdict"),
+    [
+        ({1: 100, 2: 50}, [300, 400, 500, 580], PASSED),
+        ({1: 101}, [300, 400], "a batch had 101 records, 100 are the most"),
+        ({1: 100}, [300, 400, 500, 581], "spark-job grew from 400 to 581 MiB"),
+        ({1: 100}, [600, 650, 690, 701], "spark-job took 701 MiB, 700 are meant for it"),
+    ],
+)
+def test_batches_and_memory_must_be_bounded(
+    ground: Any, monkeypatch: pytest.MonkeyPatch, batches: dict[int, int], memory_mib: list[int], verdict: str
+) -> None:
+    """One record more than a batch may have, or one MiB more than the rule allows, is the verdict."""
+    monkeypatch.setattr(backlog.Backlog, "go", went(batches, memory_mib))
+    result = backlog.hold(ground, 150)
+    assert result.verdict == verdict
+    assert (result.batches, result.largest_batch) == (len(batches), max(batches.values()))
+    assert result.memory_mib == {"spark-job": max(memory_mib)}
+
+
+def test_a_step_that_fails_is_the_verdict(ground: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was found out before is told all the same."""
+
+    def go(self: backlog.Backlog) -> None:
+        self.step = "recovery"
+        raise Unreachable("nothing moves")
+
+    monkeypatch.setattr(backlog.Backlog, "go", go)
+    result = backlog.hold(ground, 150)
+    assert (result.verdict, result.batches, result.memory_mib) == ("recovery: nothing moves", 0, {"spark-job": 0})

@@ -1,0 +1,48 @@
+"""The rules on growth."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.drill.growth import Usage, grown, unbounded
+
+START = Usage(memory_mib=400, handles=100, disk_mib=50)
+
+
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        (Usage(564, 100, 50), "steady"),
+        (Usage(565, 100, 50), "memory MiB 565, at most 564 expected"),
+        (Usage(400, 170, 50), "steady"),
+        (Usage(400, 171, 50), "open files 171, at most 170 expected"),
+        (Usage(400, 100, 358), "steady"),
+        (Usage(400, 100, 359), "disk MiB 359, at most 358 expected"),
+    ],
+)
+def test_growth_beyond_the_rule_is_named(end: Usage, said: str) -> None:
+    """What is within factor and slack is steady; one more is not. A thousand records may take 8 MiB of disk."""
+    assert grown("kafka", [START] * 3 + [end] * 3, records=1024).verdict == said
+
+
+def test_a_peak_in_between_or_a_single_sample_is_no_growth() -> None:
+    """Start and end are medians of three."""
+    peak = Usage(4000, 9000, 5000)
+    found = grown("kafka", [START, peak, START, peak, START, START, peak], records=0)
+    assert (found.verdict, found.start, found.end) == ("steady", START, START)
+
+
+@given(st.lists(st.integers(0, 500), min_size=2))
+def test_memory_within_the_slack_is_bounded(samples: list[int]) -> None:
+    """The second half may take a fifth and 100 MiB more than the first, and neither more than is meant."""
+    half = len(samples) // 2
+    wrong = unbounded("spark-job", samples, limit_mib=400)
+    grows = max(samples[half:]) > 1.2 * max(samples[:half]) + 100
+    assert len(wrong) == grows + (max(samples) > 400)
+
+
+def test_unbounded_memory_says_from_what_to_what() -> None:
+    """The verdict on a backlog names the service and its memory."""
+    (grew,) = unbounded("spark-job", [100, 110, 300, 240], limit_mib=400)
+    assert grew == "spark-job grew from 110 to 300 MiB"
+    assert unbounded("spark-job", [], limit_mib=1) == []

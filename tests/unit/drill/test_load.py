@@ -1,0 +1,31 @@
+"""The users that drills make up."""
+
+from itertools import islice
+
+import msgspec
+
+from penstock.contract.rules import judge, latest_past
+from penstock.drill import load
+from penstock.pipelines import users
+from penstock.produce.send import Delivered
+
+
+def test_made_up_users_keep_the_contract_and_are_all_different() -> None:
+    """More than are made differ by their ids alone, and each passes the producer's own check."""
+    made = list(islice(load.made_up(users.PIPELINE.record, users.PIPELINE), 2500))
+    assert len({one.id for one in made}) == 2500
+    assert made[0] != msgspec.structs.replace(made[1], id=made[0].id)
+    for one in made[:1000]:
+        assert judge(msgspec.structs.asdict(one), users.User, latest_past()) == one
+
+
+def test_two_drills_make_up_different_users() -> None:
+    """A record of an earlier drill cannot stand in for one of this."""
+    one, other = (next(load.made_up(users.PIPELINE.record, users.PIPELINE)) for _ in range(2))
+    assert one.id != other.id
+
+
+def test_the_spans_of_what_was_delivered_end_after_its_last_offset() -> None:
+    """First and last are both part of what was acknowledged."""
+    (span,) = load.spans_of(Delivered(offsets={2: (5, 7)}))
+    assert (span.partition, span.first, span.end, span.records) == (2, 5, 8, 3)

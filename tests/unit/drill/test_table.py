@@ -1,0 +1,60 @@
+"""The list of drills."""
+
+import re
+
+import pytest
+
+from penstock.drill import table
+from penstock.drill.away import AWAY_S
+from penstock.errors import WrongUse
+
+FAULTS = [
+    "kill-driver",
+    "kill-executor",
+    "kill-worker",
+    "kill-kafka",
+    "kill-cassandra",
+    "kill-registry",
+    "kill-scheduler",
+    "kill-task",
+    "kafka-away",
+    "cassandra-away",
+    "cassandra-frozen",
+    "power-cut",
+    "disk-full-cassandra",
+    "disk-full-checkpoint",
+    "torn-checkpoint",
+    "second-job",
+    "clock-back",
+    "hostile-source",
+    "backlog",
+    "soak",
+]
+
+
+def test_every_fault_that_was_asked_for_is_a_drill() -> None:
+    """Each by its name, once; `--all` holds every one but the soak."""
+    assert list(table.WHAT) == FAULTS
+    assert table.of_all() == FAULTS[:-1]
+
+
+def test_every_drill_says_what_it_does_and_what_a_log_must_name() -> None:
+    """A fault without evidence could be hidden; a wrong clock is none that a log could tell."""
+    for drill in table.DRILLS:
+        assert drill.what
+        assert drill.evidence or drill.name == "clock-back"
+        for one in drill.evidence:
+            re.compile(one.pattern)
+
+
+def test_away_is_a_minute() -> None:
+    """Kafka and Cassandra are away for 60 s."""
+    away = {drill.name: drill.hold_s for drill in table.DRILLS if drill.name.endswith("-away")}
+    assert away == {"kafka-away": AWAY_S, "cassandra-away": AWAY_S}
+    assert AWAY_S == 60
+
+
+def test_an_unknown_drill_is_named_with_those_that_there_are() -> None:
+    """Wrong use, before anything is started."""
+    with pytest.raises(WrongUse, match=r"'kill-all'.*kill-kafka"):
+        table.known(["kill-kafka", "kill-all"])
