@@ -60,6 +60,7 @@ class Journal:
         head = {"run": run_id, "topic": topic, "topic_id": topic_id, "started_at": now.isoformat()}
         self._file = os.fdopen(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
         self._file.write(msgspec.json.encode(head) + b"\n")
+        self._file.flush()
         self._encode = msgspec.json.Encoder().encode
 
     def note(self, partition: int, offset: int, key: bytes) -> None:
