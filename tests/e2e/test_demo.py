@@ -121,7 +121,7 @@ def balanced(stack: Stack) -> dict[str, Any]:
     assert found["produced"] == found["stored"] + found["rejected"]
     assert found["rows"] == found["distinct_ids"]
     for partition in found["partitions"]:
-        assert partition["recorded"] == partition["end"] - partition["first"]
+        assert partition["produced"] == partition["end"] - partition["first"]
     return found
 
 
@@ -183,8 +183,8 @@ def test_a_missing_row_is_named_and_not_balanced(stack: Stack) -> None:
             found = json.loads(done.stdout)
             assert (done.returncode, found["balanced"]) == (1, False)
             assert found["missing"] >= 1
-            named = {"partition": row["kafka_partition"], "offset": row["kafka_offset"], "id": str(row["id"])}
-            assert named in found["missing_records"]
+            place = ("missing", row["kafka_partition"], row["kafka_offset"], str(row["id"]))
+            assert place in {(one["kind"], one["partition"], one["offset"], one["id"]) for one in found["differences"]}
         finally:
             names = ", ".join(row)
             marks = ", ".join("%s" for _ in row)

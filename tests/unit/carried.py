@@ -61,7 +61,7 @@ class Tables:
         self.rows: dict[int, dict[str, Any]] = {}
         self.deleted_us: dict[int, int] = {}
         self.session = FakeSession(self._answer)
-        self.session.cluster.metadata.keyspaces = {"lab": SimpleNamespace(tables=self.kept)}
+        self.session.cluster.metadata.keyspaces = {"lab": SimpleNamespace(tables={*self.kept, "generations"})}
 
     def store(self, sensor: int, partition: int, offset: int) -> None:
         """Write a row with its place for a write time."""

@@ -255,8 +255,16 @@ class FakeSession:
             self.batches.append(query)
             return FakeFuture([], self._error)
         text = getattr(query, "query_string", query)
-        self.executed.append((text, tuple(parameters or ())))
-        return FakeFuture(self._answer(text, tuple(parameters or ())), self._error)
+        values = tuple(parameters or ())
+        self.executed.append((text, values))
+        if "system_schema.tables" in text and self.cluster.metadata.keyspaces:
+            return FakeFuture(self._tables(values), self._error)
+        return FakeFuture(self._answer(text, values), self._error)
+
+    def _tables(self, values: tuple[Any, ...]) -> list[dict[str, Any]]:
+        """What the schema says of a table."""
+        keyspace = self.cluster.metadata.keyspaces.get(values[0])
+        return [{"table_name": values[1]}] if keyspace and values[1] in keyspace.tables else []
 
 
 class FakeCluster:

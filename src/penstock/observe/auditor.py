@@ -45,8 +45,7 @@ class Auditor:
 
     def _open_ledger(self) -> Ledger | None:
         topic = self._pipeline.topic
-        keyspaces = self._session.cluster.metadata.keyspaces
-        if self._keyspace not in keyspaces or "ledger" not in keyspaces[self._keyspace].tables:
+        if not cassandra.has_table(self._session, self._keyspace, "generations"):
             return None
         topic_id = topics.topic_id(self._settings, topic)
         epoch_us = ledger.epoch_us(self._session, self._keyspace, topic, topic_id)

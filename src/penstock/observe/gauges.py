@@ -178,8 +178,7 @@ class Gauges:
         """The ledger of the topic's present generation; None when no job has read it yet."""
         if self._ledger and self._ledger[:2] == (session, topic_id):
             return self._ledger[2]
-        keyspace = session.cluster.metadata.keyspaces.get(self._keyspace)
-        if keyspace is None or "ledger" not in keyspace.tables:
+        if not cassandra.has_table(session, self._keyspace, "generations"):
             return None
         epoch_us = ledger.epoch_us(session, self._keyspace, self._pipeline.topic, topic_id)
         if epoch_us is None:

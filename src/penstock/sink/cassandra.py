@@ -97,6 +97,12 @@ def keyspace_of(settings: Settings, pipeline: Pipeline) -> str:
     return settings.cassandra_keyspace or pipeline.keyspace
 
 
+def has_table(session: Session, keyspace: str, table: str) -> bool:
+    """Whether the table is there now; the session's own picture of the schema may be seconds old."""
+    query = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = %s AND table_name = %s"
+    return session.execute(query, (keyspace, table)).one() is not None
+
+
 def create_keyspace(session: Session, settings: Settings, pipeline: Pipeline) -> None:
     """Make the pipeline's keyspace when it is not there."""
     session.execute(cql.create_keyspace(keyspace_of(settings, pipeline), settings.cassandra_replication))

@@ -6,6 +6,8 @@ from typing import Any
 
 from cassandra.cluster import Session
 
+from penstock.sink.cassandra import has_table
+
 _KEPT_S = 90 * 24 * 3600
 _RECEIPTS = """
 CREATE TABLE IF NOT EXISTS {keyspace}.receipts (
@@ -30,8 +32,7 @@ def keep(session: Session, keyspace: str, topic: str, at: datetime, receipt: byt
 
 def latest(session: Session, keyspace: str, topic: str) -> dict[str, Any] | None:
     """The newest receipt of the topic; None when none was given yet."""
-    found = session.cluster.metadata.keyspaces.get(keyspace)
-    if found is None or "receipts" not in found.tables:
+    if not has_table(session, keyspace, "receipts"):
         return None
     row = session.execute(f"SELECT receipt FROM {keyspace}.receipts WHERE topic = %s LIMIT 1", (topic,)).one()
     return None if row is None else dict(json.loads(row["receipt"]))

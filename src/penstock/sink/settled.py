@@ -20,6 +20,7 @@ from cassandra.cluster import Session
 from cassandra.concurrent import execute_concurrent_with_args
 
 from penstock.retry import bounded
+from penstock.sink.cassandra import has_table
 
 BUCKETS = 16
 _TABLE = """
@@ -38,7 +39,6 @@ CREATE TABLE IF NOT EXISTS {keyspace}.settled (
   PRIMARY KEY ((topic, bucket), identity)
 )
 """
-_IS_THERE = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = %s AND table_name = 'settled'"
 _READ = "identity, state, claim, at, who, note, new_partition, new_offset, ends, toTimestamp(now()) AS read_at"
 _KEY = "topic = ? AND bucket = ? AND identity = ?"
 _ATTEMPTS = 5
@@ -92,7 +92,7 @@ def create_table(session: Session, keyspace: str) -> None:
 
 def states(session: Session, keyspace: str, topic: str) -> dict[str, Settled]:
     """The line of each record of `topic` that has one, by identity; none when there is no table yet."""
-    if not list(session.execute(_IS_THERE, (keyspace,))):
+    if not has_table(session, keyspace, "settled"):
         return {}
     query = f"SELECT {_READ} FROM {keyspace}.settled WHERE topic = %s AND bucket = %s"
     found: dict[str, Settled] = {}

@@ -55,7 +55,7 @@ def test_no_ids_are_no_look_ups(topic):
     """Nothing is asked for nothing."""
     auditor = topic.auditor()
     asked = len(topic.tables.session.executed)
-    assert (auditor.rows_of(set()).places, len(topic.tables.session.executed) - asked) == ({}, 1)  # the epoch
+    assert (auditor.rows_of(set()).places, len(topic.tables.session.executed) - asked) == ({}, 2)  # table, epoch
 
 
 def test_letters_are_those_of_this_topic(topic):
@@ -135,12 +135,12 @@ def test_the_ledger_is_read_before_table_and_queue(topic, monkeypatch):
     assert order.index("sent") > max(order.index("rows"), order.index("letters"))
 
 
-@pytest.mark.parametrize("known", ["nothing", "keyspace", "ledger"])
+@pytest.mark.parametrize("known", ["nothing", "keyspace", "generations"])
 def test_without_a_ledger_all_is_waiting(monkeypatch, known):
     """Before any job has read the topic there are no lines, whether the keyspace, the table or the topic lacks."""
     session = FakeSession()
     if known != "nothing":
-        tables = {"ledger"} if known == "ledger" else set()
+        tables = {"generations"} if known == "generations" else set()
         session.cluster.metadata.keyspaces = {"spark_streams": SimpleNamespace(tables=tables)}
     monkeypatch.setattr(auditor, "Registry", lambda _settings: FakeSchemas())
     monkeypatch.setattr(auditor.topics, "topic_id", lambda *_: "id-1")

@@ -42,7 +42,7 @@ def test_without_the_table_there_is_none():
     """Nothing is asked of a table or a keyspace that is not there."""
     for session, keyspace in ((session_of("ledger"), "lab"), (session_of("receipts"), "other")):
         assert receipts.latest(session, keyspace, "t") is None
-        assert session.executed == []
+        assert not any(f"{keyspace}.receipts" in query for query, _ in session.executed)
 
 
 def test_receipts_are_kept_newest_first_for_90_days():
