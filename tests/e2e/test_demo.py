@@ -5,17 +5,19 @@ import os
 import signal
 import subprocess
 import sys
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psutil
 
 from penstock.broker import topics
 from penstock.broker.kafka import producer
+from penstock.errors import Unreachable
 from penstock.observe import receipt
 from penstock.pipelines import users
 from penstock.retry import wait_until
 from penstock.sink import cassandra
+from penstock.sink.progress import Batch, Progress
 from tests.conftest import ROOT, Stack
 
 RECEIPT_KEYS = {
@@ -64,6 +66,32 @@ def _cql_time(text: str) -> datetime:
 def read_rows(stack: Stack, keyspace: str, table: str) -> dict[str, dict[str, Any]]:
     with cassandra.connected(stack.settings) as session:
         return {str(row["id"]): row for row in session.execute(f"SELECT * FROM {keyspace}.{table}")}
+
+
+def batches(stack: Stack) -> list[Batch]:
+    """The stream's newest batches, once one was kept in the last minute."""
+
+    def kept() -> None:
+        with cassandra.connected(stack.settings) as session:
+            found[:] = Progress(session, "spark_streams", "users_created").batches(20)
+        if not found or datetime.now(UTC) - found[0].began_at > timedelta(minutes=1):
+            raise Unreachable("no batch was kept lately")
+
+    found: list[Batch] = []
+    wait_until(kept, timeout_s=20, every_s=0.5, what="batches")
+    return found
+
+
+def test_a_batch_is_told_of_with_its_phases(stack: Stack) -> None:
+    """Of each micro-batch rows, phases and where it ends are kept; the ledger has the latency of each stored row."""
+    stack.json("run", "--records", "20")
+    newest = batches(stack)[0]
+    assert newest.rows > 0
+    assert newest.durations_ms["addBatch"] <= newest.durations_ms["triggerExecution"]
+    assert sum(newest.positions.values()) >= 20
+    with cassandra.connected(stack.settings) as session:
+        lines = list(session.execute("SELECT stored, latencies FROM spark_streams.ledger"))
+    assert all(sum((line["latencies"] or {}).values()) == line["stored"] for line in lines)
 
 
 def test_a_run_stores_every_record_and_says_so(stack: Stack) -> None:

@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -17,7 +17,7 @@ from penstock.contract.batch import Deletion, Row, Tally
 from penstock.contract.record import Record
 from penstock.errors import CassandraUnreachable, StoreFailed
 from penstock.pipelines import Pipeline, users
-from penstock.sink import cassandra, ledger
+from penstock.sink import cassandra, ledger, progress
 from penstock.sink.rows import RowWriter, batch_limit_bytes
 
 EPOCH_US = 1_700_000_000_000_000
@@ -152,8 +152,8 @@ def test_the_ledger_knows_how_far_it_reaches(session: Session, pipeline: Pipelin
     """The newest line tells, in whichever bucket it begins; a span without one reaches nowhere."""
     book = ledger.Ledger(session, pipeline.keyspace, "topic", EPOCH_US)
     assert book.reached(Span(0, 17, 5_000_000)) == 17
-    first = Tally(0, 0, 999_990, 999_991, 999_991, 0, 0, 0, 1_000, {})
-    across = Tally(0, 999_991, 1_000_004, 14, 14, 0, 0, 0, 2_000, {})
+    first = Tally(0, 0, 999_990, 999_991, 999_991, 0, 0, 0, 1_000, {}, {})
+    across = Tally(0, 999_991, 1_000_004, 14, 14, 0, 0, 0, 2_000, {}, {})
     book.write("job", 1, [first, across])
     assert book.reached(Span(0, 0, 1_000_005)) == 1_000_005
     assert book.reached(Span(0, 0, 4_000_000)) == 1_000_005
@@ -188,10 +188,10 @@ def test_the_ledger_gives_back_what_touches_a_span(session: Session, pipeline: P
     """Lines come in offset order, over the border of a bucket; writing one again changes nothing."""
     book = ledger.Ledger(session, pipeline.keyspace, "topic", EPOCH_US)
     lines = [
-        Tally(0, 0, 999_997, 999_998, 999_998, 0, 0, 0, 1_000, {}),
-        Tally(0, 999_998, 1_000_004, 7, 4, 1, 2, 0, 2_000, {"title": 3, "age": 1}),
-        Tally(0, 1_000_005, 1_000_005, 1, 1, 0, 0, 0, 3_000, {}),
-        Tally(1, 0, 9, 10, 10, 0, 0, 0, 4_000, {}),
+        Tally(0, 0, 999_997, 999_998, 999_998, 0, 0, 0, 1_000, {}, {}),
+        Tally(0, 999_998, 1_000_004, 7, 4, 1, 2, 0, 2_000, {"title": 3, "age": 1}, {25: 3, 2_147_483_647: 1}),
+        Tally(0, 1_000_005, 1_000_005, 1, 1, 0, 0, 0, 3_000, {}, {}),
+        Tally(1, 0, 9, 10, 10, 0, 0, 0, 4_000, {}, {}),
     ]
     book.write("job", 1, lines)
     book.write("job", 1, lines)
@@ -216,3 +216,24 @@ def test_a_cassandra_that_is_away_is_said_to_be_unreachable(free_port: int) -> N
     with pytest.raises(CassandraUnreachable, match=str(free_port)) as caught:
         cassandra.connect(away)
     assert "PENSTOCK_CASSANDRA_HOSTS" in caught.value.hint
+
+
+def test_batches_and_failures_are_kept(session: Session, pipeline: Pipeline) -> None:
+    """The newest come first, over the hours of a day, at most as many as asked for; what was never kept is nothing."""
+    kept = progress.Progress(session, pipeline.keyspace, "t")
+    assert (kept.batches(5), kept.failures()) == ([], [])
+    progress.create_tables(session, pipeline.keyspace)
+    now = datetime(2026, 3, 1, 12, 30, 0, 250_000, tzinfo=UTC)
+    batches = [
+        progress.Batch(7 - hours, now - timedelta(hours=hours), 5, 50.0, 80.5, {"addBatch": 9}, {0: 17, 1: 4})
+        for hours in (0, 1, 1, 23, 24)
+    ]
+    kept.keep(batches)
+    assert kept.batches(9, now) == [batches[0], batches[1], batches[3]]
+    assert kept.batches(2, now) == batches[:2]
+    kept.failed("no", "x" * 30_000 + "end")
+    [failure] = kept.failures()
+    assert failure.error == "no"
+    assert failure.trace.endswith("end")
+    assert len(failure.trace) == 20_000
+    assert abs(datetime.now(UTC) - failure.at) < timedelta(minutes=1)

@@ -18,6 +18,7 @@ from penstock.broker.frame import pack
 from penstock.broker.headers import REDRIVEN, RUN
 from penstock.broker.kafka import producer
 from penstock.broker.registry import Registry
+from penstock.broker.topics import Place
 from penstock.contract.reject import Fault, Headers, Reason, Reject, Stage
 from penstock.errors import WrongUse
 from penstock.pipeline import redrive
@@ -331,6 +332,6 @@ def test_the_consistency_of_plain_writes_does_not_matter(lab: Lab) -> None:
         claim = uuid.uuid4()
         assert book.claim({"a": None, "b": None}, claim, "me", {0: 5}) == {"a", "b"}
         assert book.claim({"a": None}, uuid.uuid4(), "you", {}) == set()
-        assert book.finish({"a": settled.Place(1, 2)}, claim) == {"a"}
+        assert book.finish({"a": Place(1, 2)}, claim) == {"a"}
         assert book.discard({"a": claim, "b": claim}, uuid.uuid4(), "me", "") == {"b"}
     assert lab.lines()["a"].place == (1, 2)

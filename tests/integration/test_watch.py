@@ -213,4 +213,5 @@ def tally(span: topics.Span) -> Tally:
         filtered=0,
         stored_at_ms=1_000,
         nulls={},
+        latencies={},
     )

@@ -270,4 +270,4 @@ def _read(partition: int, messages: list[Message]) -> Tally:
     """What a batch read of a partition, all of it filtered so far."""
     first, last = messages[0].offset(), messages[-1].offset()
     count = len(messages)
-    return Tally(partition, first, last, count, 0, 0, 0, count, STORED_MS, {})
+    return Tally(partition, first, last, count, 0, 0, 0, count, STORED_MS, {}, {})

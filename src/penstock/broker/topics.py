@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -24,6 +25,16 @@ _SETTLING = {
 }
 _FETCH_RECORDS = 1000
 _FETCH_S = 1.0
+
+
+class Place(NamedTuple):
+    """A partition and an offset in it."""
+
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.partition}:{self.offset}"
 
 
 @dataclass(frozen=True)
@@ -136,6 +147,12 @@ def _is_found(one: TopicPartition) -> bool:
     if one.error is not None:
         raise KafkaException(one.error)
     return bool(one.offset >= 0)
+
+
+def beyond(before: list[Span], now: list[Span]) -> list[Span]:
+    """The part of each span in `now` behind the end that its partition had in `before`; all of a new partition's."""
+    ends = {span.partition: span.end for span in before}
+    return [Span(one.partition, max(one.first, ends.get(one.partition, 0)), one.end) for one in now]
 
 
 def _partitions(consumer: Consumer, topic: str, settings: Settings) -> list[int]:

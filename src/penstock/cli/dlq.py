@@ -77,7 +77,7 @@ def show(
 
     with _opened() as queue:
         letter = queue.letter(place)
-        facts = _facts(letter, queue.lines.get(letter.identity))
+        facts = _facts(letter, queue.lines)
         value = None
         with suppress(RegistryUnreachable):  # the bytes are shown without it
             value = queue.value(letter)
@@ -104,13 +104,13 @@ def export(
     """
     import msgspec
 
-    from penstock.pipeline.waiting import WAITING, state_of
+    from penstock.sink.settled import WAITING, state_of
 
     written = 0
     with _opened() as queue, _written(file) as out:
         for letter in queue.letters(_selection(reason)):
-            if everything or state_of(letter, queue.lines) == WAITING:
-                facts = _facts(letter, queue.lines.get(letter.identity))
+            if everything or state_of(letter.identity, queue.lines) == WAITING:
+                facts = _facts(letter, queue.lines)
                 out.write(msgspec.json.encode(facts | _content(letter, queue.value(letter))) + b"\n")
                 written += 1
     talk(f"{written} rejected records written to {'stdout' if file == '-' else file}")
@@ -237,16 +237,16 @@ def _mending(pipeline: "Pipeline", texts: list[str], edit: Path | None) -> "Mend
         return Mending(fields, edits(lines))
 
 
-def _facts(letter: "Letter", line: "Settled | None") -> dict[str, Any]:
+def _facts(letter: "Letter", lines: "dict[str, Settled]") -> dict[str, Any]:
     """What is known of a record, but its content."""
-    from penstock.pipeline.waiting import WAITING, told
+    from penstock.pipeline.waiting import told
+    from penstock.sink.settled import state_of
 
-    is_waiting = line is None or line.is_waiting
-    origin = letter.origin
+    origin, line = letter.origin, lines.get(letter.identity)
     return {
         "place": letter.place,
         "identity": letter.identity,
-        "state": WAITING if line is None or is_waiting else str(line.state),
+        "state": state_of(letter.identity, lines),
         "settled": None if line is None else told(line),
         "reason": letter.reason,
         "rules": letter.rules,

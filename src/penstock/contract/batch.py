@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from penstock.contract.fields import fields
+from penstock.contract.latency import Histogram, histogram, joined
 from penstock.contract.record import Record
 from penstock.contract.reject import Reject
 
@@ -35,7 +36,8 @@ class Tally(NamedTuple):
     """What became of a stretch of one partition. `first_offset` and `last_offset` are both part of it.
 
     records = stored + deleted + rejected + filtered; `stored_at_ms` is when the last of them was acknowledged; `nulls`
-    counts the stored rows in which a field is null, by field, for those fields in which that happened.
+    counts the stored rows in which a field is null, by field, for those fields in which that happened; `latencies`
+    counts the stored rows by how long they took from Kafka's timestamp on.
     """
 
     partition: int
@@ -48,11 +50,12 @@ class Tally(NamedTuple):
     filtered: int
     stored_at_ms: int
     nulls: dict[str, int]
+    latencies: Histogram
 
 
 TALLY_DDL = (
     "partition INT, first_offset BIGINT, last_offset BIGINT, records BIGINT, stored BIGINT, deleted BIGINT, "
-    "rejected BIGINT, filtered BIGINT, stored_at_ms BIGINT, nulls MAP<STRING, BIGINT>"
+    "rejected BIGINT, filtered BIGINT, stored_at_ms BIGINT, nulls MAP<STRING, BIGINT>, latencies MAP<INT, BIGINT>"
 )
 """A `Tally` as Spark schema."""
 
@@ -78,12 +81,14 @@ def _add(one: Tally, other: Tally) -> Tally:
         filtered=one.filtered + other.filtered,
         stored_at_ms=max(one.stored_at_ms, other.stored_at_ms),
         nulls=dict(Counter(one.nulls) + Counter(other.nulls)),
+        latencies=joined([one.latencies, other.latencies]),
     )
 
 
 def tally(decoded: Decoded, stored_at_ms: int) -> list[Tally]:
     """The tallies of one batch that was carried out: rows stored, deletions made, rejects set aside."""
     stored = _by_partition((partition, offset) for _, _, partition, offset in decoded.rows)
+    latencies = _by_partition((partition, stored_at_ms - sent_ms) for _, sent_ms, partition, _ in decoded.rows)
     deleted = _by_partition((one.partition, one.offset) for one in decoded.deletions)
     rejected = _by_partition((one.partition, one.offset) for one in decoded.rejects)
     nulls = _nulls(decoded.rows)
@@ -101,16 +106,18 @@ def tally(decoded: Decoded, stored_at_ms: int) -> list[Tally]:
             filtered=0,
             stored_at_ms=stored_at_ms,
             nulls=dict(nulls[partition]),
+            latencies=histogram(latencies[partition]),
         )
         tallies.append(one)
     return tallies
 
 
-def _by_partition(places: Iterable[tuple[int, int]]) -> dict[int, list[int]]:
-    offsets: dict[int, list[int]] = defaultdict(list)
-    for partition, offset in places:
-        offsets[partition].append(offset)
-    return offsets
+def _by_partition(pairs: Iterable[tuple[int, int]]) -> dict[int, list[int]]:
+    """What is paired with each partition."""
+    sorted_in: dict[int, list[int]] = defaultdict(list)
+    for partition, number in pairs:
+        sorted_in[partition].append(number)
+    return sorted_in
 
 
 def _nulls(rows: list[Row]) -> dict[int, Counter[str]]:

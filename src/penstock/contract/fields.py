@@ -3,7 +3,7 @@
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from struct import Struct as Layout
 from typing import Any
@@ -22,6 +22,11 @@ def epoch_ms(moment: datetime) -> int:
     """Whole milliseconds from 1970-01-01T00:00Z to `moment` (with a time zone), rounded down."""
     since = moment - _EPOCH
     return since.days * 86_400_000 + since.seconds * 1_000 + since.microseconds // 1_000
+
+
+def from_epoch_ms(ms: int) -> datetime:
+    """The moment `ms` milliseconds after 1970-01-01T00:00Z, in UTC. Raises `OverflowError` outside of years 1-9999."""
+    return _EPOCH + timedelta(milliseconds=ms)
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,12 @@ def key_reader(struct: type[msgspec.Struct]) -> Callable[[bytes], Any]:
     name = key_of(struct).name
     kind = typing.get_type_hints(struct, include_extras=True)[name]
     return lambda key: msgspec.convert(key.decode(), kind, strict=False)
+
+
+def key_writer(struct: type[msgspec.Struct]) -> Callable[[msgspec.Struct], bytes]:
+    """The function that gives the Kafka key of a record: its id as text, which `key_reader` reads."""
+    name = key_of(struct).name
+    return lambda record: str(getattr(record, name)).encode()
 
 
 def _fits_a_key(struct: type[msgspec.Struct], name: str) -> bool:

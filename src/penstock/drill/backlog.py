@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
-from penstock.broker.topics import Span
+from penstock.broker.topics import Span, beyond
 from penstock.drill import load, proof
 from penstock.drill.frame import PATIENCE_S, READY_AGAIN_S
 from penstock.drill.ground import Ground
@@ -50,7 +50,7 @@ class Backlog:
         """Every step. Raises the `PenstockError` of the one that fails; the job is started again before."""
         self._begin("stack")
         self._ground.up()
-        before = {span.partition: span.end for span in self._ground.spans()}
+        before = self._ground.spans()
         try:
             self._begin("fault", "the job is stopped")
             self._ground.stop(JOB)
@@ -59,7 +59,7 @@ class Backlog:
         finally:
             self._begin("repair", "the job is started")
             self._ground.start(JOB)
-        spans = [Span(now.partition, before.get(now.partition, 0), now.end) for now in self._ground.spans()]
+        spans = beyond(before, self._ground.spans())
         self._work_off(spans)
         self._begin("proof")
         self._prove(spans)
@@ -91,9 +91,8 @@ class Backlog:
 
     def _prove(self, spans: list[Span]) -> None:
         with cassandra.connected(self._ground.settings) as session:
-            auditor = Auditor(self._ground.settings, session)
-            found, _ = auditor.audit(spans, lambda _: None)
-            self.batches = records_by_batch(line for span in spans for line in auditor.coverage(span).lines)
+            found, _ = Auditor(self._ground.settings, session).audit(spans, lambda _: None)
+        self.batches = records_by_batch(line for covered in found.covered.values() for line in covered.lines)
         proof.note_audit(self.facts, found)
         wait_until(self._ground.check_ready, timeout_s=READY_AGAIN_S, what="the stack as it was before")
 

@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from penstock.broker.topics import Span
+from penstock.broker.topics import Span, beyond
 from penstock.drill import load, proof
 from penstock.drill.ground import Ground
 from penstock.drill.plan import Drill
@@ -35,7 +35,7 @@ class Course:
 
     def __init__(self, ground: Ground, drill: Drill, facts: Facts) -> None:
         self._ground, self._drill, self._facts = ground, drill, facts
-        self._before: dict[int, int] = {}
+        self._before: list[Span] = []
         self._ended_s = 0.0
         self.step = ""
 
@@ -44,7 +44,7 @@ class Course:
         self._begin("stack")
         self._ground.up()
         wait_until(self._ground.check_ready, timeout_s=PATIENCE_S, every_s=0.5, what="the stack")
-        self._before = {span.partition: span.end for span in self._ground.spans()}
+        self._before = self._ground.spans()
         marks = proof.marks(self._ground.layout.logs)
         with self._drill.parameters(self._ground) as parameters:
             run = self._load(parameters)
@@ -100,7 +100,7 @@ class Course:
 
     def _stretch(self) -> list[Span]:
         """What came to the topic since the drill began."""
-        return [Span(now.partition, self._before.get(now.partition, 0), now.end) for now in self._ground.spans()]
+        return beyond(self._before, self._ground.spans())
 
     def _prove(self, run: load.Run, marks: proof.Marks) -> None:
         self._begin("proof")

@@ -13,7 +13,7 @@ from penstock.broker.kafka import producer
 from penstock.broker.registry import Registry
 from penstock.broker.topics import Span
 from penstock.config import Settings
-from penstock.contract.fields import key_of
+from penstock.contract.fields import key_of, key_writer
 from penstock.contract.record import Record
 from penstock.drill.ground import Ground
 from penstock.errors import Unreachable
@@ -63,7 +63,7 @@ class Direct:
 
     def __init__(self, ground: Ground, name: str) -> None:
         settings, pipeline = ground.settings, ground.pipeline
-        self._settings, self._topic, self._key = settings, pipeline.topic, key_of(pipeline.record).name
+        self._settings, self._topic, self._key = settings, pipeline.topic, key_writer(pipeline.record)
         self._headers = [(headers.RUN, f"drill-{name}".encode())]
         schema_id = Registry(settings).register(pipeline.subject, pipeline.record, settings.wire_format)
         self._serialize: Serialize = serializer(pipeline.record, settings.wire_format, schema_id)
@@ -71,24 +71,13 @@ class Direct:
 
     def send(self, records: int) -> Delivered:
         """Send so many; everything is acknowledged. Raises `DeliveryFailed`."""
-        with Sender(producer(self._settings), self._topic, self._settings.kafka_timeout_s) as sender:
-            for one in islice(self.users, records):
-                sender.send(str(getattr(one, self._key)).encode(), self._serialize(one), self._headers)
-        return sender.delivered
+        return self.send_at((one, 0) for one in islice(self.users, records))
 
     def send_at(self, users: Iterable[tuple[Record, int]]) -> Delivered:
-        """Send users with the Kafka timestamps given, in ms. Raises `DeliveryFailed`."""
-        client = producer(self._settings)
-        with Sender(client, self._topic, self._settings.kafka_timeout_s) as sender:
+        """Send users with the Kafka timestamps given, in ms; 0: now. Raises `DeliveryFailed`."""
+        with Sender(producer(self._settings), self._topic, self._settings.kafka_timeout_s) as sender:
             for one, timestamp_ms in users:
-                client.produce(
-                    self._topic,
-                    key=str(getattr(one, self._key)).encode(),
-                    value=self._serialize(one),
-                    headers=self._headers,
-                    timestamp=timestamp_ms,
-                    on_delivery=sender.delivered.note,
-                )
+                sender.send(self._key(one), self._serialize(one), self._headers, timestamp_ms)
         return sender.delivered
 
 

@@ -5,7 +5,7 @@ import time
 from collections import defaultdict
 from dataclasses import asdict, dataclass
 
-from penstock.broker.topics import Span
+from penstock.broker.topics import Span, beyond
 from penstock.drill import load, proof, usage
 from penstock.drill.frame import PATIENCE_S
 from penstock.drill.ground import Ground
@@ -43,7 +43,7 @@ class Soak:
     def go(self) -> None:
         """All of it. Raises a `PenstockError` when something does not work out."""
         self._ground.up()
-        before = {span.partition: span.end for span in self._ground.spans()}
+        before = self._ground.spans()
         began = time.monotonic()
         for number in range(self._runs):
             self._ground.say(f"{NAME}: run {number + 1} of {self._runs}, {self._run_s:.0f} s at {self._rate:g}/s")
@@ -64,9 +64,9 @@ class Soak:
                 time.sleep(_SAMPLE_S)
         return run.state()
 
-    def _prove(self, run: load.Run, before: dict[int, int]) -> None:
+    def _prove(self, run: load.Run, before: list[Span]) -> None:
         settings = self._ground.settings
-        spans = [Span(now.partition, before.get(now.partition, 0), now.end) for now in self._ground.spans()]
+        spans = beyond(before, self._ground.spans())
         wait_until(lambda: proof.check_stored(settings, spans), timeout_s=PATIENCE_S, what="all of the soak")
         ids, refused = self.facts.ids, self.facts.refused
         proof.prove(settings, spans, run.id, self.facts)

@@ -14,19 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from penstock.broker.dlq import Letter
-from penstock.broker.topics import Span
+from penstock.broker.topics import Place, Span
 from penstock.observe.coverage import Coverage
 from penstock.sink.ledger import Line
 
 NAMED_AT_MOST = 100
 """So many of each kind are named one by one."""
-
-
-class Place(NamedTuple):
-    """Where a row came from."""
-
-    partition: int
-    offset: int
 
 
 class Sent(NamedTuple):
@@ -79,6 +72,8 @@ class Audit:
     """What became of the records of some spans."""
 
     balances: dict[int, Balance]
+    covered: dict[int, Coverage] = field(default_factory=dict)
+    """What the ledger said, by partition."""
     rejected: list[str] = field(default_factory=list)
     """The identity of each letter, those of records which never got to the topic too."""
     refused: int = 0
@@ -127,7 +122,8 @@ class Work:
         self._absent: list[Sent] = []
         self._seen: dict[_Name, list[int]] = defaultdict(lambda: [0, 0])
         """Records and rejects by the ledger's line."""
-        self._result = Audit({span.partition: Balance(span.partition, span.first, span.end) for span in spans})
+        balances = {span.partition: Balance(span.partition, span.first, span.end) for span in spans}
+        self._result = Audit(balances, covered)
         refused = [key for key, letter in letters.items() if letter.origin.partition < 0]
         self._result.rejected += refused
         self._result.refused = len(refused)

@@ -14,11 +14,11 @@ from penstock import pipelines
 from penstock.broker import dlq, headers, topics
 from penstock.broker.dlq import Letter
 from penstock.broker.registry import Registry
-from penstock.broker.topics import Span
+from penstock.broker.topics import Place, Span
 from penstock.config import Settings
 from penstock.contract.fields import key_of
 from penstock.contract.reject import Fault
-from penstock.observe.audit import Audit, Place, Rows, Sent, Work
+from penstock.observe.audit import Audit, Rows, Sent, Work
 from penstock.observe.coverage import Coverage
 from penstock.process.decode import Decoder
 from penstock.sink import cassandra, ledger
@@ -135,25 +135,26 @@ class Auditor:
             work.take(one, counts=one.run == run_id)
         return work.finish()
 
-    def audit(
-        self, spans: list[Span], note: Callable[[Sent], None], rows: Callable[[], Rows] | None = None
-    ) -> tuple[Audit, Rows]:
+    def audit(self, spans: list[Span], note: Callable[[Sent], None], *, scan: bool = True) -> tuple[Audit, Rows]:
         """What became of every record in `spans`, and the rows it was compared with; `note` is shown each record.
 
-        Without `rows` the whole table is scanned.
+        The rows are those of the whole table, or without `scan` those of the records' ids alone.
         """
         covered = {span.partition: self.coverage(span) for span in spans}
         letters = self.letters()
-        found = (rows or self.rows)()
-        work = Work(spans, covered, letters, found, self._later_deletions)
-        for one in self.sent(spans):
+        sent: Iterable[Sent]
+        if scan:
+            rows, sent = self.rows(), self.sent(spans)
+        else:
+            sent = list(self.sent(spans))
+            rows = self.rows_of({one.id for one in sent if one.id is not None})
+        work = Work(spans, covered, letters, rows, self._later_deletions)
+        for one in sent:
             note(one)
             work.take(one)
-        return work.finish(), found
+        return work.finish(), rows
 
     def _later_deletions(self, spans: list[Span]) -> Iterator[Sent]:
         """The tombstones that came after `spans`."""
-        ends = {span.partition: span.end for span in spans}
-        now = topics.spans(self._settings, self._pipeline.topic)
-        later = [Span(span.partition, max(span.first, ends.get(span.partition, 0)), span.end) for span in now]
+        later = topics.beyond(spans, topics.spans(self._settings, self._pipeline.topic))
         return (one for one in self.sent(later) if one.is_deletion)

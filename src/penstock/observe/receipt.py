@@ -4,7 +4,6 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from cassandra.cluster import Session
@@ -13,6 +12,7 @@ from penstock import pipelines
 from penstock.broker import topics
 from penstock.broker.topics import Span
 from penstock.config import Settings
+from penstock.contract.fields import from_epoch_ms
 from penstock.observe.airflow import Airflow
 from penstock.observe.audit import Audit
 from penstock.observe.auditor import Auditor
@@ -53,14 +53,14 @@ def run(settings: Settings, session: Session, parameters: dict[str, Any], report
     """
     began = time.monotonic()
     topic = pipelines.of(settings).topic
-    before = {span.partition: span.end for span in topics.spans(settings, topic)}
+    before = topics.spans(settings, topic)
     with Airflow(settings) as airflow:
         airflow.unpause()
         run_id = airflow.trigger(parameters)
         report(f"run {run_id} triggered")
         dag_run = _follow(airflow, run_id, report)
         summary = airflow.summary(run_id)
-    since = [Span(now.partition, before.get(now.partition, 0), now.end) for now in topics.spans(settings, topic)]
+    since = topics.beyond(before, topics.spans(settings, topic))
     auditor = Auditor(settings, session)
     _wait_covered(auditor, since, report)
     found = auditor.audit_run(since, run_id)
@@ -127,6 +127,4 @@ def _stages(dag_run: dict[str, Any], summary: dict[str, Any], found: Audit) -> d
 
 
 def _iso(moment_ms: int) -> str | None:
-    if not moment_ms:
-        return None
-    return datetime.fromtimestamp(moment_ms / 1000, tz=UTC).isoformat(timespec="milliseconds")
+    return from_epoch_ms(moment_ms).isoformat(timespec="milliseconds") if moment_ms else None

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from cassandra.cluster import Session
@@ -12,10 +11,11 @@ from penstock import pipelines
 from penstock.broker import frame, headers, topics
 from penstock.broker.dlq import Letter
 from penstock.broker.registry import Registry
+from penstock.broker.topics import Place
 from penstock.config import Settings
-from penstock.contract.fields import key_reader
+from penstock.contract.fields import from_epoch_ms, key_reader
 from penstock.errors import PenstockError, WrongUse
-from penstock.observe.audit import Place, Sent
+from penstock.observe.audit import Sent
 from penstock.observe.auditor import Auditor
 from penstock.sink import cassandra, settled
 from penstock.sink.ledger import Line
@@ -127,9 +127,8 @@ class _Tracer:
         return [one for one in found if one.startswith(f"{self._pipeline.subject} ")] or found
 
     def _rejection(self, letter: Letter) -> Hop:
-        state = self._states.get(letter.identity)
-        now = "waiting" if state is None or state.is_waiting else str(state.state)
-        detail = f"{letter.reason} {','.join(letter.rules)} at {letter.stage}, dead letter {letter.place}, {now}"
+        state = settled.state_of(letter.identity, self._states)
+        detail = f"{letter.reason} {','.join(letter.rules)} at {letter.stage}, dead letter {letter.place}, {state}"
         return Hop("rejected", letter.time.isoformat(timespec="milliseconds"), detail)
 
     def _outcome(self, sent: Sent, line: Line | None, deletions: list[Sent]) -> str:
@@ -163,4 +162,4 @@ def _recorded(line: Line) -> Hop:
 
 
 def _iso(moment_ms: int) -> str:
-    return datetime.fromtimestamp(moment_ms / 1000, tz=UTC).isoformat(timespec="milliseconds")
+    return from_epoch_ms(moment_ms).isoformat(timespec="milliseconds")

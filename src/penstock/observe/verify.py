@@ -8,7 +8,7 @@ became of that. Each is held against the next, and a difference is named to the 
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -139,7 +139,7 @@ class _Verification:
             one for one in self._attempts if (one.topic, one.topic_id) == (self._pipeline.topic, self._topic_id)
         ]
         seen = _Seen(attempts, self._spans, to_the_end=not self._is_given)
-        audit, rows = self._auditor.audit(self._spans, seen.note, None if self._is_whole else self._rows_of_spans)
+        audit, rows = self._auditor.audit(self._spans, seen.note, scan=self._is_whole)
         self._differ("missing", audit.missing_records, audit.total("missing"))
         self._differ("gap", audit.gaps, audit.total("gaps"))
         self._differ("miscounted", audit.miscounted)
@@ -156,10 +156,6 @@ class _Verification:
         named = [Difference(kind, one["partition"], one["offset"], one["id"], one["why"]) for one in found]
         self._differences += named[:NAMED_AT_MOST]
         self._found += len(named) if count is None else count
-
-    def _rows_of_spans(self) -> Rows:
-        """The rows of the ids in the spans."""
-        return self._auditor.rows_of({one.id for one in self._auditor.sent(self._spans) if one.id is not None})
 
     def _compare_runs(self, of_run: Counter[str]) -> int | None:
         """Hold what each successful run says it produced against Kafka: how many runs; None when Airflow is away."""
@@ -202,7 +198,7 @@ class _Verification:
     def _receipt(self, audit: Audit, rows: Rows, acknowledged: Acknowledged, began: float) -> TopicReceipt:
         wanted = {record_id for record_id, has_row in audit.ids.items() if has_row}
         queue = self._queue(audit.rejected)
-        counts = self._counts()
+        counts = self._counts(audit)
         nulls, warnings = self._nulls(counts)
         totals = {name: audit.total(name) for name in _TOTALS}
         return TopicReceipt(
@@ -229,17 +225,14 @@ class _Verification:
     def _queue(self, rejected: list[str]) -> dict[str, int]:
         """What became of the rejected records."""
         lines = settled.states(self._session, self._keyspace, self._pipeline.topic)
-        states = Counter(
-            "waiting" if identity not in lines or lines[identity].is_waiting else str(lines[identity].state)
-            for identity in rejected
-        )
-        return {state: states[state] for state in ("waiting", "redriven", "discarded")}
+        states = Counter(settled.state_of(identity, lines) for identity in rejected)
+        return {state: states[state] for state in (settled.WAITING, "redriven", "discarded")}
 
-    def _counts(self) -> dict[str, int]:
+    def _counts(self, audit: Audit) -> dict[str, int]:
         """Rows stored, under the empty name, and how many of them had null in each field that may be null."""
         counts: Counter[str] = Counter()
-        for span in self._spans:
-            for line in self._auditor.coverage(span).lines:
+        for covered in audit.covered.values():
+            for line in covered.lines:
                 counts.update({"": line.tally.stored, **line.tally.nulls})
         nullable = [field.name for field in fields(self._pipeline.stored) if field.nullable]
         return {name: counts[name] for name in ("", *nullable)}
@@ -252,7 +245,7 @@ class _Verification:
     def _keep(self, receipt: TopicReceipt) -> None:
         receipts.create_table(self._session, self._keyspace)
         at = datetime.fromisoformat(receipt.at)
-        receipts.keep(self._session, self._keyspace, receipt.topic, at, msgspec.json.encode(asdict(receipt)))
+        receipts.keep(self._session, self._keyspace, receipt.topic, at, msgspec.json.encode(receipt))
 
 
 _TOTALS = ("produced", "stored", "deleted", "rejected", "filtered", "waiting", "missing", "doubled", "reread")

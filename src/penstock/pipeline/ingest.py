@@ -18,7 +18,7 @@ from penstock.broker import dlq, headers, topics
 from penstock.broker.kafka import producer
 from penstock.broker.registry import Registry
 from penstock.config import Settings
-from penstock.contract.fields import key_of
+from penstock.contract.fields import key_writer
 from penstock.contract.record import Record
 from penstock.contract.reject import Fault, Reject, Stage
 from penstock.contract.rules import MAX_VALUE_BYTES, Broken, Rule, judge, latest_past
@@ -106,7 +106,7 @@ class _Run:
         self._pipeline = pipeline
         self._order = order
         self._asked = order.asked
-        self._key = key_of(pipeline.record).name
+        self._key = key_writer(pipeline.record)
         self._landing = Landing(settings.home / "data" / "landing", order.run_id)
         self._rejects: list[Reject] = []
         self._fetched = 0
@@ -158,7 +158,7 @@ class _Run:
         if len(value) > MAX_VALUE_BYTES:
             self._refuse(entry, Fault.too_large(len(value), Stage.PRODUCE))
         else:
-            sender.send(str(getattr(judged, self._key)).encode(), value, marks, self._timestamp_ms())
+            sender.send(self._key(judged), value, marks, self._timestamp_ms())
 
     def _timestamp_ms(self) -> int:
         """The timestamp of a record that is sent now; 0 leaves it to the producer."""

@@ -20,12 +20,13 @@ from penstock.broker import topics
 from penstock.config import Settings
 from penstock.errors import JobRunning, PenstockError, Unreachable
 from penstock.log import get_logger
+from penstock.pipeline.progress import Noter
 from penstock.pipeline.stream import Plan, plan, store, warm_up
 from penstock.pipelines import Pipeline
 from penstock.process.checkpoint import Checkpoint, check_fits, checkpoint_of
 from penstock.process.session import raw_records
 from penstock.retry import wait_until
-from penstock.sink import cassandra, lease, ledger
+from penstock.sink import cassandra, lease, ledger, progress
 
 log = get_logger(__name__)
 
@@ -88,11 +89,12 @@ class Keeper:
 
 
 def create_tables(session: Session, settings: Settings) -> None:
-    """Make the pipeline's table, the ledger and the leases when they are not there."""
+    """Make the pipeline's table, the ledger, the progress and the leases when they are not there."""
     pipeline = pipelines.of(settings)
     keyspace = cassandra.keyspace_of(settings, pipeline)
     cassandra.create_table(session, settings, pipeline)
     ledger.create_tables(session, keyspace)
+    progress.create_tables(session, keyspace)
     lease.create_table(session, keyspace)
 
 
@@ -128,9 +130,10 @@ def run(spark: SparkSession, read: Callable[[SparkSession], DataFrame], session:
         how = plan(settings, epoch_us)
         book = ledger.Ledger(session, keyspace, pipeline.topic, epoch_us)
         keeper = Keeper(how, book, stopping, ours.confirm)
+        noter = Noter(progress.Progress(session, keyspace, pipeline.topic))
         _stop_on_signal(stopping)
         warm_up(spark, how)
-        _stream(read(spark), settings, checkpoint, keeper)
+        _stream(read(spark), settings, checkpoint, keeper, noter)
     ours.check_kept()
     log.info("stopped", batches=keeper.batches)
 
@@ -147,7 +150,7 @@ def make_fit(checkpoint: Checkpoint, settings: Settings) -> str:
     return topic_id
 
 
-def _stream(records: DataFrame, settings: Settings, checkpoint: Checkpoint, keeper: Keeper) -> None:
+def _stream(records: DataFrame, settings: Settings, checkpoint: Checkpoint, keeper: Keeper, noter: Noter) -> None:
     """Run the query, and again with back-off when it fails, until the job is stopping."""
     failures = 0
     while not keeper.stopping.is_set():
@@ -155,9 +158,10 @@ def _stream(records: DataFrame, settings: Settings, checkpoint: Checkpoint, keep
         try:
             if failures:
                 make_fit(checkpoint, settings)
-            _follow(_start(raw_records(records), settings, checkpoint, keeper), keeper)
+            _follow(_start(raw_records(records), settings, checkpoint, keeper), keeper, noter)
         except (StreamingQueryException, Unreachable) as error:
             failures = 1 if keeper.batches > kept else failures + 1
+            noter.note_failure(error)
             if failures == _FAILURES:
                 raise
             log.exception("query_failed", failures=failures, error=str(error).partition("\n")[0])
@@ -184,11 +188,12 @@ def _stop_on_signal(stopping: threading.Event) -> None:
     signal.signal(signal.SIGINT, stop)
 
 
-def _follow(query: StreamingQuery, keeper: Keeper) -> None:
+def _follow(query: StreamingQuery, keeper: Keeper, noter: Noter) -> None:
     """Return once stopping is set and the batch in hand is stored. Raises `StreamingQueryException`."""
     try:
         while not keeper.stopping.is_set():
             query.awaitTermination(_POLL_S)
+            noter.note(query)
         keeper.wait_idle()
         _wait_for_commit(query)
         query.stop()

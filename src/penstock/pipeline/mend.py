@@ -16,7 +16,7 @@ from msgspec import Meta
 from penstock.broker.dlq import PLACE, Letter
 from penstock.broker.frame import FRAME_BYTES, is_framed, unpack
 from penstock.broker.registry import Schemas
-from penstock.contract.fields import fields, key_of
+from penstock.contract.fields import fields, key_writer
 from penstock.contract.record import Record
 from penstock.contract.reject import Fault, Stage
 from penstock.contract.rules import MAX_VALUE_BYTES, judge, latest_past
@@ -111,7 +111,7 @@ class Mender:
         self._mending = mending
         self._serialize = serialize
         self._decoder = Decoder(pipeline.record, schemas)
-        self._key = key_of(pipeline.record).name
+        self._key = key_writer(pipeline.record)
 
     def outgoing(self, letter: Letter) -> Outgoing | StillBroken:
         """What is sent for `letter`: its own bytes when nothing is changed, or the bytes of the mended record.
@@ -127,7 +127,7 @@ class Mender:
         value = self._serialize(record)
         if len(value) > MAX_VALUE_BYTES:
             return _still(Fault.too_large(len(value)))
-        return Outgoing(str(getattr(record, self._key)).encode(), value)
+        return Outgoing(self._key(record), value)
 
     def _unchanged(self, letter: Letter) -> Outgoing | StillBroken:
         is_tombstone = letter.value is None

@@ -19,6 +19,7 @@ from penstock.broker.dlq import Letter
 from penstock.broker.headers import REDRIVEN
 from penstock.broker.kafka import producer
 from penstock.broker.registry import Registry
+from penstock.broker.topics import Place
 from penstock.config import Settings
 from penstock.contract.fields import key_of
 from penstock.contract.record import Record
@@ -28,7 +29,6 @@ from penstock.log import get_logger
 from penstock.pipeline.mend import Mender, Mending, Outgoing, StillBroken
 from penstock.pipeline.waiting import CHUNK_LETTERS, Free, Outcomes, Queue, Selection
 from penstock.produce.serialize import Serialize, serializer
-from penstock.sink.settled import Place
 
 log = get_logger(__name__)
 

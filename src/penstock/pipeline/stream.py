@@ -194,7 +194,7 @@ def _read(decoded: DataFrame) -> list[Tally]:
     counted = decoded.groupBy("kafka_partition").agg(functions.min(offset), functions.max(offset), functions.count("*"))
     now_ms = time.time_ns() // 1_000_000
     return [
-        Tally(partition, first, last, records, 0, 0, 0, filtered=records, stored_at_ms=now_ms, nulls={})
+        Tally(partition, first, last, records, 0, 0, 0, filtered=records, stored_at_ms=now_ms, nulls={}, latencies={})
         for partition, first, last, records in counted.collect()
     ]
 
@@ -225,7 +225,10 @@ def _with_filtered(read: list[Tally], written: list[Tally]) -> list[Tally]:
 
 
 def _arrow(tallies: Iterable[Tally], plan: Plan) -> pa.RecordBatch:
-    rows = [one._asdict() | {"nulls": list(one.nulls.items())} for one in merge(tallies)]
+    rows = [
+        one._asdict() | {"nulls": list(one.nulls.items()), "latencies": list(one.latencies.items())}
+        for one in merge(tallies)
+    ]
     return pa.RecordBatch.from_pylist(rows, schema=plan.tally_schema)
 
 

@@ -17,16 +17,15 @@ from cassandra.cluster import Session
 from penstock import pipelines
 from penstock.broker import dlq, headers, topics
 from penstock.broker.dlq import Letter
-from penstock.broker.topics import Span
+from penstock.broker.topics import Place, Span
 from penstock.config import Settings
 from penstock.contract.reject import Reason
 from penstock.errors import WrongUse
 from penstock.pipeline.mend import Edit
 from penstock.pipelines import Pipeline
 from penstock.sink import cassandra, settled
-from penstock.sink.settled import Book, Claims, Place, Settled
+from penstock.sink.settled import WAITING, Book, Claims, Settled, state_of
 
-WAITING = "waiting"
 CHUNK_LETTERS = 500
 _CHUNK_BYTES = 64 * 1024 * 1024
 _NAMED_AT_MOST = 100
@@ -138,10 +137,9 @@ class Queue:
         return chunk
 
     def _waits(self, letter: Letter) -> bool:
-        line = self._lines.get(letter.identity)
-        if line is None or line.is_waiting:
+        if state_of(letter.identity, self._lines) == WAITING:
             return True
-        self._done.note("already", letter, told(line))
+        self._done.note("already", letter, told(self._lines[letter.identity]))
         return False
 
     def free(self, letters: list[Letter]) -> Free:
@@ -219,12 +217,6 @@ def _since(span: Span, first: int) -> Span:
     return Span(span.partition, max(first, span.first), span.end) if first <= span.end else span
 
 
-def state_of(letter: Letter, lines: dict[str, Settled]) -> str:
-    """`waiting`, `redriven` or `discarded`."""
-    line = lines.get(letter.identity)
-    return WAITING if line is None or line.is_waiting else str(line.state)
-
-
 @dataclass
 class Group:
     """Records that were rejected for the same reason, by the same rules; `place` is where the one of them lies."""
@@ -245,7 +237,7 @@ def grouped(found: Iterable[Letter], lines: dict[str, Settled]) -> list[Group]:
     for letter in found:
         key = letter.reason, letter.rules
         group = groups.setdefault(key, Group(*key, 0, 0, 0, letter.time, letter.time, letter.place))
-        state = state_of(letter, lines)
+        state = state_of(letter.identity, lines)
         if state == WAITING or not group.waiting:
             group.place = letter.place
         setattr(group, state, getattr(group, state) + 1)

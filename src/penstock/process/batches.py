@@ -1,7 +1,7 @@
 """Arrow batches of raw Kafka records become rows, deletions and rejects; for a transform, columns and back again."""
 
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -10,7 +10,7 @@ from msgspec.structs import asdict
 
 from penstock.contract.batch import Decoded, Deletion, Row
 from penstock.contract.fields import UUID as UUID_KIND
-from penstock.contract.fields import fields, key_of
+from penstock.contract.fields import fields, from_epoch_ms, key_of
 from penstock.contract.record import Arrival, Record
 from penstock.contract.reject import Fault, Reason, Reject, Stage
 from penstock.contract.rules import judge, latest_past
@@ -89,7 +89,7 @@ def _as_column(value: Any) -> Any:
 
 
 def _arrival(timestamp_ms: int, partition: int, offset: int) -> dict[str, Any]:
-    return {"ingested_at": _utc(timestamp_ms), "kafka_partition": partition, "kafka_offset": offset}
+    return {"ingested_at": from_epoch_ms(timestamp_ms), "kafka_partition": partition, "kafka_offset": offset}
 
 
 def _deletion_as_columns(one: Deletion, key: str) -> dict[str, Any]:
@@ -107,10 +107,6 @@ def _reject_as_columns(reject: Reject) -> dict[str, Any]:
         "headers": [{"key": name, "value": value} for name, value in reject.headers],
     }
     return {"kafka_partition": reject.partition, "kafka_offset": reject.offset, "_rejected": rejected}
-
-
-def _utc(timestamp_ms: int) -> datetime:
-    return datetime.fromtimestamp(timestamp_ms / 1000, tz=UTC)
 
 
 def from_columns(batches: Iterable[pa.RecordBatch], row: type[Record], topic: str) -> Iterator[Decoded]:

@@ -97,9 +97,10 @@ class Decoder:
         except MALFORMED_JSON as error:
             return Fault(Reason.JSON_MALFORMED, str(error), schema_id=schema_id)
         broken = self._check_dates(record, latest_past())
-        if b"\\" in value:  # an escape: a character that is not allowed can only stand there
+        start = len(value) - len(body)
+        if value.find(b"\\", start) >= 0:  # an escape: a character that is not allowed can only stand there
             broken += self._check_texts(record)
-        if value.count(b'"') > self._least_quotes:
+        if value.count(b'"', start) > self._least_quotes:
             try:
                 broken += names_in(body)
             except MALFORMED_JSON as error:

@@ -4,7 +4,8 @@ import json
 import os
 import sys
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, DataFrameReader, SparkSession
+from pyspark.sql.streaming import DataStreamReader
 
 from penstock.broker import topics
 from penstock.broker.topics import Span
@@ -45,6 +46,7 @@ def session_settings(settings: Settings) -> dict[str, str]:
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.shuffle.partitions": str(settings.spark_cores),
         "spark.sql.streaming.minBatchesToRetain": "100",
+        "spark.sql.streaming.numRecentProgressUpdates": "20",
         "spark.sql.adaptive.enabled": "false",
         "spark.python.worker.reuse": "true",
     }
@@ -58,15 +60,12 @@ def kafka_stream(spark: SparkSession, settings: Settings, topic: str) -> DataFra
     Without a checkpoint it starts where `penstock checkpoint reset` said, else at the topic's beginning. A checkpoint
     that Kafka no longer has the records for fails the stream: nothing is skipped in silence.
     """
-    options = kafka_options(settings)
+    options = kafka_options(settings) | {"subscribe": topic}
     start = checkpoint_of(settings, topic, spark).origin().start
     if start is not None:
         partitions = [span.partition for span in topics.spans(settings, topic)]
         options["startingOffsets"] = starting_offsets(topic, start, partitions)
-    reader = spark.readStream.format("kafka").option("subscribe", topic)
-    for key, value in options.items():
-        reader = reader.option(key, value)
-    return reader.load()
+    return _load(spark.readStream, options)
 
 
 def kafka_stretch(spark: SparkSession, settings: Settings, topic: str, spans: list[Span]) -> DataFrame:
@@ -75,7 +74,11 @@ def kafka_stretch(spark: SparkSession, settings: Settings, topic: str, spans: li
     options["assign"] = json.dumps({topic: [span.partition for span in spans]})
     options["startingOffsets"] = json.dumps({topic: {str(span.partition): span.first for span in spans}})
     options["endingOffsets"] = json.dumps({topic: {str(span.partition): span.end for span in spans}})
-    reader = spark.read.format("kafka")
+    return _load(spark.read, options)
+
+
+def _load(reader: DataFrameReader | DataStreamReader, options: dict[str, str]) -> DataFrame:
+    reader = reader.format("kafka")
     for key, value in options.items():
         reader = reader.option(key, value)
     return reader.load()

@@ -10,13 +10,14 @@ write timestamps count from the epoch of its generation, which is later than any
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any
 
 from cassandra.cluster import Session
 
 from penstock.broker.topics import Span
 from penstock.contract.batch import Tally
+from penstock.contract.fields import epoch_ms, from_epoch_ms
 
 BUCKET_OFFSETS = 1_000_000
 REPLAY = "replay-"
@@ -41,6 +42,7 @@ CREATE TABLE IF NOT EXISTS {keyspace}.ledger (
   filtered bigint,
   stored_at timestamp,
   nulls map<text, bigint>,
+  latencies map<int, bigint>,
   PRIMARY KEY ((topic, generation_us, kafka_partition, bucket), first_offset, job)
 )
 """
@@ -72,8 +74,8 @@ class Ledger:
         self.epoch_us = epoch_us
         self._insert = session.prepare(
             f"INSERT INTO {keyspace}.ledger (topic, generation_us, kafka_partition, bucket, first_offset, job, "
-            "last_offset, batch_id, records, stored, deleted, rejected, filtered, stored_at, nulls) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            "last_offset, batch_id, records, stored, deleted, rejected, filtered, stored_at, nulls, latencies) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         )
         self._select = session.prepare(
             f"SELECT * FROM {keyspace}.ledger "
@@ -85,6 +87,12 @@ class Ledger:
             "ORDER BY first_offset DESC"
         )
         self._newest.fetch_size = 10
+        within = (
+            f"FROM {keyspace}.ledger WHERE topic = ? AND generation_us = ? AND kafka_partition = ? AND bucket = ? "
+            "AND first_offset >= ? AND first_offset < ?"
+        )
+        self._select_begun = session.prepare(f"SELECT * {within}")
+        self._sum_begun = session.prepare(f"SELECT SUM(stored) AS stored {within}")
 
     def write(self, job: str, batch_id: int, tallies: Iterable[Tally]) -> None:
         """Add a line per tally; returns once they are acknowledged."""
@@ -103,8 +111,9 @@ class Ledger:
                 one.deleted,
                 one.rejected,
                 one.filtered,
-                datetime.fromtimestamp(one.stored_at_ms / 1000, tz=UTC),
+                from_epoch_ms(one.stored_at_ms),
                 one.nulls,
+                one.latencies,
             )
             self._session.execute(self._insert, values)
 
@@ -116,6 +125,20 @@ class Ledger:
                 line = _line(row)
                 if line.tally.first_offset < span.end and line.tally.last_offset >= span.first:
                     yield line
+
+    def begun_in(self, span: Span) -> Iterator[Line]:
+        """The lines that begin in `span`, in offset order."""
+        for row in self._rows_within(self._select_begun, span):
+            yield _line(row)
+
+    def stored_in(self, span: Span) -> int:
+        """How many rows the lines that begin in `span` count as stored; those of a replay too."""
+        return sum(row["stored"] or 0 for row in self._rows_within(self._sum_begun, span))
+
+    def _rows_within(self, query: Any, span: Span) -> Iterator[dict[str, Any]]:
+        for bucket in range(span.first // BUCKET_OFFSETS, max(span.end - 1, 0) // BUCKET_OFFSETS + 1):
+            place = self._topic, self.epoch_us, span.partition, bucket
+            yield from self._session.execute(query, (*place, span.first, span.end))
 
     def reached(self, span: Span) -> int:
         """The offset up to which, not including it, the stream's newest line in `span` reaches; or `span.first`."""
@@ -137,8 +160,9 @@ def _line(row: dict[str, Any]) -> Line:
         deleted=row["deleted"],
         rejected=row["rejected"],
         filtered=row["filtered"],
-        stored_at_ms=round(row["stored_at"].replace(tzinfo=UTC).timestamp() * 1000),
+        stored_at_ms=epoch_ms(row["stored_at"].replace(tzinfo=UTC)),
         nulls=dict(row["nulls"] or {}),
+        latencies=dict(row["latencies"] or {}),
     )
     return Line(tally, row["batch_id"], row["job"])
 

@@ -12,16 +12,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import zip_longest
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 from cassandra import WriteTimeout
 from cassandra.cluster import Session
 from cassandra.concurrent import execute_concurrent_with_args
 
+from penstock.broker.topics import Place
 from penstock.retry import bounded
 from penstock.sink.cassandra import has_table
 
+WAITING = "waiting"
 BUCKETS = 16
 _TABLE = """
 CREATE TABLE IF NOT EXISTS {keyspace}.settled (
@@ -53,16 +55,6 @@ class State(StrEnum):
     DISCARDED = "discarded"
 
 
-class Place(NamedTuple):
-    """A partition and an offset in it."""
-
-    partition: int
-    offset: int
-
-    def __str__(self) -> str:
-        return f"{self.partition}:{self.offset}"
-
-
 @dataclass(frozen=True)
 class Settled:
     """A line: the record's state, since when and by whom."""
@@ -79,11 +71,6 @@ class Settled:
     ends: dict[int, int]
     """The topic's end offsets before the claim: what was sent for it lies there or later."""
 
-    @property
-    def is_waiting(self) -> bool:
-        """Whether the record is neither redriven nor discarded."""
-        return self.state is State.CLAIMED
-
 
 def create_table(session: Session, keyspace: str) -> None:
     """Make the table when it is not there."""
@@ -99,6 +86,12 @@ def states(session: Session, keyspace: str, topic: str) -> dict[str, Settled]:
     for bucket in range(BUCKETS):
         found |= {row["identity"]: _settled(row) for row in session.execute(query, (topic, bucket))}
     return found
+
+
+def state_of(identity: str, lines: dict[str, Settled]) -> str:
+    """`waiting`, `redriven` or `discarded`."""
+    line = lines.get(identity)
+    return WAITING if line is None or line.state is State.CLAIMED else str(line.state)
 
 
 def _settled(row: dict[str, Any]) -> Settled:

@@ -130,6 +130,13 @@ def test_spans_are_the_watermarks_in_partition_order(consumer, settings):
     assert client.closed
 
 
+def test_what_lies_beyond_known_ends():
+    """From the end that was known, or from where the partition begins by now; all of a partition that was not there."""
+    before = [Span(0, 0, 3), Span(1, 0, 3)]
+    now = [Span(0, 0, 9), Span(1, 5, 9), Span(2, 4, 9)]
+    assert topics.beyond(before, now) == [Span(0, 3, 9), Span(1, 5, 9), Span(2, 4, 9)]
+
+
 def test_a_topic_that_is_not_there_has_no_spans(consumer, settings):
     """No topic, nothing in it."""
     client = consumer(error=KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART))

@@ -20,7 +20,7 @@ from penstock.sink import cassandra
 from tests.unit.cli.test_runs import TOPIC
 
 WHOLE = [Span(0, 2, 10), Span(1, 0, 0), Span(2, 5, 9)]
-DONE = Replay("replay-1", 8, 1.5, [Tally(0, 2, 9, 8, 8, 0, 0, 0, 9, {})])
+DONE = Replay("replay-1", 8, 1.5, [Tally(0, 2, 9, 8, 8, 0, 0, 0, 9, {}, {})])
 
 
 class World:

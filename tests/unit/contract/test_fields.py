@@ -8,7 +8,7 @@ from hypothesis import given
 from msgspec import Meta
 
 from penstock.contract import fields
-from penstock.contract.fields import epoch_ms, key_of, key_reader
+from penstock.contract.fields import epoch_ms, from_epoch_ms, key_of, key_reader, key_writer
 from penstock.contract.record import KEY, PERSONAL, Arrival, Int64, Record
 from penstock.pipelines.users import User
 from tests.unit.records import Everything, Reading
@@ -144,6 +144,21 @@ def test_epoch_ms_counts_whole_milliseconds_rounded_down(moment):
     assert timedelta(0) <= left < timedelta(milliseconds=1)
 
 
+@given(moments)
+def test_a_moment_comes_back_from_its_milliseconds(moment):
+    """`from_epoch_ms` undoes `epoch_ms` to the millisecond, in every year, and its moments are in UTC."""
+    found = from_epoch_ms(epoch_ms(moment))
+    assert found == moment - timedelta(microseconds=moment.microsecond % 1000)
+    assert found.tzinfo is UTC
+
+
+@pytest.mark.parametrize("ms", [-62_135_596_800_001, 253_402_300_800_000, 2**63 - 1])
+def test_no_moment_lies_outside_of_the_years(ms):
+    """A number of ms that no `datetime` can hold is refused."""
+    with pytest.raises(OverflowError):
+        from_epoch_ms(ms)
+
+
 class Named(Record, frozen=True, kw_only=True):
     """A text's key."""
 
@@ -203,4 +218,4 @@ def test_a_key_that_is_no_id_is_refused(record, key):
 @given(everything())
 def test_the_key_that_a_producer_gives_is_read_back(record):
     """The text of an id, which is the Kafka key, stands for it."""
-    assert key_reader(Everything)(str(record.id).encode()) == record.id
+    assert key_reader(Everything)(key_writer(Everything)(record)) == record.id

@@ -1,6 +1,7 @@
 """The users that drills make up."""
 
 from itertools import islice
+from types import SimpleNamespace
 
 import msgspec
 
@@ -8,6 +9,7 @@ from penstock.contract.rules import judge, latest_past
 from penstock.drill import load
 from penstock.pipelines import users
 from penstock.produce.send import Delivered
+from tests.unit.fakes import FakeProducer, FakeRegistry
 
 
 def test_made_up_users_keep_the_contract_and_are_all_different() -> None:
@@ -23,6 +25,20 @@ def test_two_drills_make_up_different_users() -> None:
     """A record of an earlier drill cannot stand in for one of this."""
     one, other = (next(load.made_up(users.PIPELINE.record, users.PIPELINE)) for _ in range(2))
     assert one.id != other.id
+
+
+def test_users_are_sent_now_or_with_the_time_that_is_given(settings, monkeypatch) -> None:
+    """Either way more than fit the producer's queue are sent, under their ids, and all are acknowledged."""
+    client = FakeProducer(queue=2)
+    monkeypatch.setattr(load, "producer", lambda _: client)
+    monkeypatch.setattr(load, "Registry", lambda _: FakeRegistry())
+    direct = load.Direct(SimpleNamespace(settings=settings, pipeline=users.PIPELINE), "some")
+    assert direct.send(3).offsets == {0: (0, 2)}
+    made = list(islice(direct.users, 3))
+    assert direct.send_at([(one, 7) for one in made]).offsets == {0: (3, 5)}
+    assert [one.timestamp()[1] for one in client.sent] == [0, 0, 0, 7, 7, 7]
+    assert [one.key().decode() for one in client.sent[3:]] == [str(one.id) for one in made]
+    assert {tuple(one.headers()) for one in client.sent} == {(("penstock.run", b"drill-some"),)}
 
 
 def test_the_spans_of_what_was_delivered_end_after_its_last_offset() -> None:

@@ -4,10 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from penstock.broker.topics import Span
+from penstock.broker.topics import Place, Span
 from penstock.config import read
 from penstock.observe import auditor
-from penstock.observe.audit import Place, Sent
+from penstock.observe.audit import Sent
 from penstock.observe.auditor import Auditor
 from penstock.sink.ledger import REPLAY
 from tests.unit.carried import EPOCH_US, STORED_MS, Carried, value
@@ -133,6 +133,28 @@ def test_the_ledger_is_read_before_table_and_queue(topic, monkeypatch):
     auditor.audit(topic.spans(), lambda _one: None)
     assert order[0] == "coverage"
     assert order.index("sent") > max(order.index("rows"), order.index("letters"))
+
+
+@pytest.mark.parametrize("scan", [True, False])
+def test_topic_and_ledger_are_read_once(topic, monkeypatch, scan):
+    """Whether the rows are scanned or looked up; and the audit says what the ledger said."""
+    for sensor in (5, 6, 7):
+        topic.send(sensor)
+    topic.carry_out()
+    auditor = topic.auditor()
+    asked = []
+    for name in ("coverage", "sent"):
+        real = getattr(auditor, name)
+
+        def told(of, real=real):
+            asked.append(of)
+            return real(of)
+
+        monkeypatch.setattr(auditor, name, told)
+    found, rows = auditor.audit([Span(0, 1, 3)], lambda _one: None, scan=scan)
+    assert asked == [Span(0, 1, 3), [Span(0, 1, 3)]]
+    assert sorted(rows.places) == ([5, 6, 7] if scan else [6, 7])
+    assert [line.tally.stored for line in found.covered[0].lines] == [3]
 
 
 @pytest.mark.parametrize("known", ["nothing", "keyspace", "generations"])

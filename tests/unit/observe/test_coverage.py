@@ -8,7 +8,7 @@ from penstock.sink.ledger import REPLAY, Line
 
 def line(first: int, last: int, job: str = "a") -> Line:
     count = last - first + 1
-    return Line(Tally(0, first, last, count, count, 0, 0, 0, 9, {}), 1, job)
+    return Line(Tally(0, first, last, count, count, 0, 0, 0, 9, {}, {}), 1, job)
 
 
 stretches = st.lists(

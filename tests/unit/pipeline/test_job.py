@@ -35,6 +35,7 @@ ONE = Tally(
     filtered=0,
     stored_at_ms=1,
     nulls={},
+    latencies={},
 )
 
 
@@ -52,6 +53,19 @@ def raw_of(query_id: str | None):
     """What foreachBatch is given: a DataFrame that knows its query."""
     context = SimpleNamespace(getLocalProperty={"sql.streaming.queryId": query_id}.get)
     return SimpleNamespace(sparkSession=SimpleNamespace(sparkContext=context))
+
+
+class FakeNoter:
+    """Stands for the noter of a stream's progress."""
+
+    def __init__(self, progress=None) -> None:
+        self.looks, self.failures = 0, []
+
+    def note(self, query) -> None:
+        self.looks += 1
+
+    def note_failure(self, error) -> None:
+        self.failures.append(error)
 
 
 class FakeQuery:
@@ -170,9 +184,10 @@ def test_the_batch_in_hand_is_finished_before_a_stop(stored):
 def test_a_stop_waits_for_the_commit(clock):
     """Once stopping is set, the query is stopped after the trigger in hand has committed."""
     keeper = Keeper(None, FakeBook(), threading.Event())
-    query = FakeQuery(None, keeper.stopping.set, busy=3)
-    job._follow(query, keeper)
+    query, noter = FakeQuery(None, keeper.stopping.set, busy=3), FakeNoter()
+    job._follow(query, keeper, noter)
     assert query.stopped
+    assert noter.looks == 2
     assert clock.slept_s == [0.05] * 3
 
 
@@ -181,7 +196,7 @@ def test_a_commit_is_not_waited_for_without_end(clock):
     keeper = Keeper(None, FakeBook(), threading.Event())
     keeper.stopping.set()
     query = FakeQuery(busy=10**9)
-    job._follow(query, keeper)
+    job._follow(query, keeper, FakeNoter())
     assert query.stopped
     assert sum(clock.slept_s) == pytest.approx(10, abs=0.1)
 
@@ -190,7 +205,7 @@ def test_a_query_that_fails_is_an_error():
     """Spark's error comes out while the job is not stopping."""
     query = FakeQuery(None, StreamingQueryException("StoreFailed"))
     with pytest.raises(StreamingQueryException):
-        job._follow(query, Keeper(None, FakeBook(), threading.Event()))
+        job._follow(query, Keeper(None, FakeBook(), threading.Event()), FakeNoter())
 
 
 def test_a_batch_refused_by_the_stop_is_no_error(clock):
@@ -198,9 +213,9 @@ def test_a_batch_refused_by_the_stop_is_no_error(clock):
     keeper = Keeper(None, FakeBook(), threading.Event())
     keeper.stopping.set()
     for refusal in ("InterruptedError: batch 7 was not begun", "JobRunning: another job owns the checkpoint"):
-        job._follow(FakeQuery(StreamingQueryException(refusal)), keeper)
+        job._follow(FakeQuery(StreamingQueryException(refusal)), keeper, FakeNoter())
     with pytest.raises(StreamingQueryException):
-        job._follow(FakeQuery(StreamingQueryException("StoreFailed")), keeper)
+        job._follow(FakeQuery(StreamingQueryException("StoreFailed")), keeper, FakeNoter())
 
 
 @pytest.fixture
@@ -285,6 +300,8 @@ def around(monkeypatch, signals, stored, clock, tmp_path):
     )
     monkeypatch.setattr(job.ledger, "Ledger", lambda *_: FakeBook())
     monkeypatch.setattr(job, "plan", lambda *_: None)
+    around.noter = FakeNoter()
+    monkeypatch.setattr(job, "Noter", lambda progress: around.noter)
     monkeypatch.setattr(job, "warm_up", lambda *_: None)
     monkeypatch.setattr(job, "raw_records", lambda records: records)
     monkeypatch.setattr(job, "_start", start)
@@ -298,9 +315,10 @@ def failed() -> StreamingQueryException:
 
 
 def test_a_failed_query_is_started_again(around):
-    """A batch that failed is done again, later each time."""
+    """A batch that failed is done again, later each time; each failure is noted."""
     around.queries = [failed(), failed(), failed()]
     around.run()
+    assert [str(one).partition(":")[0] for one in around.noter.failures] == ["StoreFailed"] * 3
     assert around.starts == 4
     assert around.waited_s == [2, 4, 8]
 

@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 from penstock import pipelines
 from penstock.broker.frame import pack
 from penstock.broker.headers import REDRIVEN
+from penstock.broker.topics import Place
 from penstock.config import read
 from penstock.contract.reject import Reason
 from penstock.errors import DeliveryFailed, RegistryUnreachable, WrongUse
@@ -18,7 +19,7 @@ from penstock.pipeline.mend import Edit, Mending
 from penstock.pipeline.redrive import discard, redrive
 from penstock.pipeline.waiting import Selection, grouped
 from penstock.sink import settled
-from penstock.sink.settled import Book, Place, State
+from penstock.sink.settled import Book, State
 from tests.unit.fakes import JSON_ID, Clock, FakeProducer, FakeRegistry, FakeSession, kafka_error
 from tests.unit.letters import FakeKafka, FakeSettled, reject
 from tests.unit.records import READINGS, Reading

@@ -46,7 +46,9 @@ class World:
         self.done.append(("store", some))
         if len(self.stored()) > self.fails_at:
             raise PenstockError("killed")
-        return [Tally(one.partition, one.first, one.end - 1, one.records, one.records, 0, 0, 0, 9, {}) for one in some]
+        return [
+            Tally(one.partition, one.first, one.end - 1, one.records, one.records, 0, 0, 0, 9, {}, {}) for one in some
+        ]
 
     def stored(self) -> list:
         return [what for name, what in self.done if name == "store"]

@@ -24,7 +24,9 @@ TALLIES = arrow_schema(TALLY_DDL)
 
 def tally(partition: int, first: int, last: int, at_ms: int = 9, nulls: dict[str, int] | None = None, **counts: int):
     became = {"stored": 0, "deleted": 0, "rejected": 0, "filtered": 0} | counts
-    return Tally(partition, first, last, sum(became.values()), **became, stored_at_ms=at_ms, nulls=nulls or {})
+    return Tally(
+        partition, first, last, sum(became.values()), **became, stored_at_ms=at_ms, nulls=nulls or {}, latencies={}
+    )
 
 
 def plan_of(settings) -> Plan:
@@ -96,11 +98,12 @@ def test_a_batch_is_stored_then_set_aside_then_counted(worker):
         Decoded([(READING, 0, 1, 7)]),
     ]
     tallies = list(write(batches, worker))
-    assert [one._replace(stored_at_ms=0) for one in tallies] == [
+    assert [one._replace(stored_at_ms=0, latencies={}) for one in tallies] == [
         tally(0, 1, 4, stored=2, deleted=1, rejected=1, at_ms=0),
         tally(1, 7, 7, stored=1, at_ms=0),
     ]
     assert all(one.stored_at_ms > 1_600_000_000_000 for one in tallies)
+    assert [list(one.latencies.values()) for one in tallies] == [[2], [1]]
     assert [row[3] for row in worker.rows.rows] == [1, 2, 7]
     assert worker.rows.deletions == [gone]
     (letter,) = worker._producer.sent
@@ -151,7 +154,7 @@ def test_a_task_gives_one_tally_per_partition():
         tally(1, 2, 3, stored=1, rejected=1, nulls={"a": 1, "b": 1}),
     ]
     batch = _arrow(parts, plan_of(read()))
-    assert [Tally(**row | {"nulls": dict(row["nulls"])}) for row in batch.to_pylist()] == [
+    assert [Tally(**row | {name: dict(row[name]) for name in ("nulls", "latencies")}) for row in batch.to_pylist()] == [
         tally(0, 5, 5, deleted=1),
         tally(1, 0, 3, stored=3, rejected=1, nulls={"a": 2, "b": 1}),
     ]

@@ -1,6 +1,6 @@
 import json
 from typing import Annotated
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 from uuid import UUID
 
 import msgspec
@@ -303,6 +303,19 @@ def test_what_our_producer_writes_is_not_read_twice(user, schema_id):
     with patch.object(decode, "names_in", return_value=[]) as looked:
         assert decoder.decode(value) == user
     assert looked.called is any('"' in text for text in structs.astuple(user) if isinstance(text, str))
+
+
+@pytest.mark.parametrize("schema_id", [JSON_ID, 0x22, QUOTED_ID, 0x5C, 0x5C5C5C5C])
+def test_the_frame_is_no_part_of_the_text(schema_id):
+    """A schema id that holds the byte of a quote or a backslash does not make every value be looked at again."""
+    schemas, check_texts = FakeSchemas({schema_id: WriterSchema("json", {})}), Mock(return_value=[])
+    with (
+        patch.object(decode, "text_check", return_value=check_texts),
+        patch.object(decode, "names_in", return_value=[]) as names_in,
+    ):
+        assert Decoder(Reading, schemas).decode(pack(schema_id) + GOOD_JSON) == GOOD
+    check_texts.assert_not_called()
+    names_in.assert_not_called()
 
 
 @given(everything())

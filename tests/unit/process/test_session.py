@@ -42,7 +42,7 @@ class Reader:
 
     def __init__(self) -> None:
         self.options: dict[str, str] = {}
-        self.readStream = self
+        self.read = self.readStream = self
 
     def format(self, _name):
         return self
@@ -64,6 +64,19 @@ def test_the_stream_starts_where_the_reset_said(tmp_path, monkeypatch):
     options = session.kafka_stream(Reader(), settings, "t")
     assert json.loads(options["startingOffsets"]) == {"t": {"0": 7, "1": 2, "2": -2}}
     assert (options["subscribe"], options["failOnDataLoss"]) == ("t", "true")
+
+
+def test_a_stretch_is_read_from_its_first_offset_to_its_end(settings):
+    """Only the partitions that are asked for are read, and no limit for a micro-batch stands in the way."""
+    options = session.kafka_stretch(Reader(), settings, "t", [Span(0, 3, 9), Span(2, 1, 4)])
+    asked = {name: json.loads(options[name]) for name in ("assign", "startingOffsets", "endingOffsets")}
+    assert asked == {
+        "assign": {"t": [0, 2]},
+        "startingOffsets": {"t": {"0": 3, "2": 1}},
+        "endingOffsets": {"t": {"0": 9, "2": 4}},
+    }
+    assert not {"subscribe", "maxOffsetsPerTrigger"} & options.keys()
+    assert options["failOnDataLoss"] == "true"
 
 
 def test_a_secured_kafka():

@@ -54,7 +54,15 @@ def book(session) -> Ledger:
 
 def tally(first: int, last: int, partition: int = 0, **changes) -> Tally:
     count = last - first + 1
-    plain = {"records": count, "stored": count, "deleted": 0, "rejected": 0, "filtered": 0, "nulls": {}}
+    plain = {
+        "records": count,
+        "stored": count,
+        "deleted": 0,
+        "rejected": 0,
+        "filtered": 0,
+        "nulls": {},
+        "latencies": {},
+    }
     return Tally(partition, first, last, **plain | {"stored_at_ms": 1_700_000_000_123} | changes)
 
 

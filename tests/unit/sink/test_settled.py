@@ -6,8 +6,9 @@ from cassandra import WriteTimeout, WriteType
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.broker.topics import Place
 from penstock.sink import settled
-from penstock.sink.settled import BUCKETS, Book, Place, State
+from penstock.sink.settled import BUCKETS, Book, State, state_of
 from tests.unit.fakes import Clock, FakeSession
 from tests.unit.letters import FakeSettled
 
@@ -47,7 +48,7 @@ def test_a_claim_is_read_as_it_was_made(session, book, table):
     one = states(session)["a"]
     assert (one.state, one.claim, one.who, one.ends) == (State.CLAIMED, MINE, "me", {0: 5, 1: 0})
     assert (one.at, one.age_s, one.place) == (datetime(2026, 1, 1, tzinfo=UTC), 90, None)
-    assert one.is_waiting
+    assert state_of("a", states(session)) == "waiting" == state_of("c", states(session))
 
 
 def test_of_two_claims_one_is_made(session, book):
@@ -71,7 +72,7 @@ def test_a_redriven_record_has_its_new_place(session, book):
     assert book.finish({"a": Place(2, 9)}, YOURS) == set()
     assert book.finish({"a": Place(2, 9)}, MINE) == {"a"}
     one = states(session)["a"]
-    assert (one.state, one.place, one.is_waiting) == (State.REDRIVEN, Place(2, 9), False)
+    assert (one.state, one.place, state_of("a", {"a": one})) == (State.REDRIVEN, Place(2, 9), "redriven")
     assert str(one.place) == "2:9"
 
 
@@ -82,7 +83,8 @@ def test_a_discarded_record_stays_so(session, book):
     assert book.claim({"a": MINE}, YOURS, "you", {}) == set()
     assert book.discard({"a": None}, YOURS, "you", "") == set()
     one = states(session)["a"]
-    assert (one.state, one.who, one.note, one.is_waiting) == (State.DISCARDED, "me", "broken toy", False)
+    assert (one.state, one.who, one.note) == (State.DISCARDED, "me", "broken toy")
+    assert state_of("a", {"a": one}) == "discarded"
 
 
 def test_a_redriven_record_cannot_be_discarded(session, book):

@@ -1,0 +1,45 @@
+"""Latencies as a histogram: so many records in each bucket, a bucket named by its upper bound in ms.
+
+A record's latency is the time from Kafka's timestamp to the acknowledgement of its row.
+"""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable
+
+BOUNDS_MS = (
+    *(10, 25, 50, 75, 100, 150, 200, 250, 300, 400, 500, 750),
+    *(1_000, 1_500, 2_000, 3_000, 5_000, 7_500, 10_000, 15_000, 30_000, 60_000),
+    *(120_000, 300_000, 900_000, 3_600_000, 21_600_000, 86_400_000),
+    2**31 - 1,
+)
+"""Upper bounds, each part of its bucket; the last bucket takes all that is longer."""
+
+Histogram = dict[int, int]
+"""Records by the upper bound of their bucket; buckets without any are left out."""
+
+
+def histogram(latencies_ms: Iterable[int]) -> Histogram:
+    """How many of the latencies fall into each bucket."""
+    last = len(BOUNDS_MS) - 1
+    return dict(Counter(BOUNDS_MS[min(bisect_left(BOUNDS_MS, one), last)] for one in latencies_ms))
+
+
+def joined(histograms: Iterable[Histogram]) -> Histogram:
+    """The sum of the histograms."""
+    sums: Counter[int] = Counter()
+    for one in histograms:
+        sums.update(one)
+    return dict(sums)
+
+
+def quantile_ms(found: Histogram, share: float) -> int | None:
+    """The latency that `share` of the records do not exceed, linear within its bucket; None without records."""
+    rank, seen = share * sum(found.values()), 0
+    for at, bound in enumerate(BOUNDS_MS):
+        records = found.get(bound, 0)
+        if records and seen + records >= rank:
+            below = BOUNDS_MS[at - 1] if at else 0
+            return round(below + (bound - below) * max(0.0, rank - seen) / records)
+        seen += records
+    return None

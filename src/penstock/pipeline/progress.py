@@ -1,0 +1,73 @@
+"""What Spark tells of a query's micro-batches, noted as they end."""
+
+import ast
+import math
+import traceback
+from datetime import datetime
+from typing import Any
+
+from cassandra import DriverException
+from cassandra.cluster import NoHostAvailable
+from pyspark.sql.streaming import StreamingQuery
+
+from penstock.log import get_logger
+from penstock.sink.progress import Batch, Progress
+
+log = get_logger(__name__)
+
+_AWAY = (DriverException, NoHostAvailable)
+_STRANGE = (ValueError, SyntaxError, LookupError, TypeError, AttributeError)
+"""What reading a progress of another Spark may raise."""
+
+
+class Noter:
+    """Notes the batches and failures of a stream. What cannot be noted is logged: the stream goes on."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._last: datetime | None = None
+
+    def note(self, query: StreamingQuery) -> None:
+        """Keep the batches that ended since the last look."""
+        newest = query.lastProgress
+        if newest is None or _began_at(newest) == self._last:
+            return
+        fresh = [one for one in query.recentProgress if self._last is None or _began_at(one) > self._last]
+        self._last = _began_at(newest)
+        try:
+            self._progress.keep([_batch(one) for one in fresh if one.numInputRows])
+        except (*_AWAY, *_STRANGE) as error:
+            log.warning("progress_not_kept", batches=len(fresh), error=str(error))
+
+    def note_failure(self, error: Exception) -> None:
+        """Keep what ended the query."""
+        try:
+            self._progress.failed(str(error).partition("\n")[0], "".join(traceback.format_exception(error)))
+        except _AWAY as away:
+            log.warning("failure_not_kept", error=str(away))
+
+
+def _began_at(progress: Any) -> datetime:
+    return datetime.fromisoformat(progress.timestamp)
+
+
+def _batch(progress: Any) -> Batch:
+    return Batch(
+        batch_id=progress.batchId,
+        began_at=_began_at(progress),
+        rows=progress.numInputRows,
+        input_rows_s=_finite(progress.inputRowsPerSecond),
+        processed_rows_s=_finite(progress.processedRowsPerSecond),
+        durations_ms=dict(progress.durationMs),
+        positions=_positions(progress.sources[0].endOffset),
+    )
+
+
+def _finite(rate: float) -> float:
+    return rate if math.isfinite(rate) else 0.0
+
+
+def _positions(end: str) -> dict[int, int]:
+    """Where the batch ended, from Spark's `{"topic": {"0": 17}}`, which pyspark 4.1 gives as Python's own text."""
+    topics = ast.literal_eval(end) or {}
+    return {int(partition): int(offset) for topic in topics.values() for partition, offset in topic.items()}

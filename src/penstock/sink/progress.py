@@ -1,0 +1,131 @@
+"""How the stream goes: its micro-batches as Spark reports them, kept for a week, and its failures, kept for 90 days.
+
+What is kept here is looked at by people. What became of each offset stands in the ledger.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from cassandra.cluster import Session
+
+from penstock.sink.cassandra import has_table
+
+_BATCHES = """
+CREATE TABLE IF NOT EXISTS {keyspace}.batches (
+  topic text,
+  hour timestamp,
+  began_at timestamp,
+  batch_id bigint,
+  rows bigint,
+  input_rows_s double,
+  processed_rows_s double,
+  durations_ms map<text, bigint>,
+  positions map<int, bigint>,
+  PRIMARY KEY ((topic, hour), began_at, batch_id)
+) WITH CLUSTERING ORDER BY (began_at DESC, batch_id DESC) AND default_time_to_live = 604800
+"""
+_FAILURES = """
+CREATE TABLE IF NOT EXISTS {keyspace}.failures (
+  topic text,
+  at timestamp,
+  error text,
+  trace text,
+  PRIMARY KEY (topic, at)
+) WITH CLUSTERING ORDER BY (at DESC) AND default_time_to_live = 7776000
+"""
+_TRACE_CHARACTERS = 20_000
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A micro-batch: `durations_ms` by phase as Spark names them, `positions` the offset it ends at per partition."""
+
+    batch_id: int
+    began_at: datetime
+    rows: int
+    input_rows_s: float
+    processed_rows_s: float
+    durations_ms: dict[str, int]
+    positions: dict[int, int]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The stream failed, and what it told."""
+
+    at: datetime
+    error: str
+    trace: str
+
+
+def create_tables(session: Session, keyspace: str) -> None:
+    """Make the tables when they are not there."""
+    session.execute(_BATCHES.format(keyspace=keyspace))
+    session.execute(_FAILURES.format(keyspace=keyspace))
+
+
+class Progress:
+    """What is kept of one topic's stream."""
+
+    def __init__(self, session: Session, keyspace: str, topic: str) -> None:
+        self._session = session
+        self._keyspace = keyspace
+        self._topic = topic
+
+    def keep(self, batches: Iterable[Batch]) -> None:
+        """Keep these batches."""
+        insert = (
+            f"INSERT INTO {self._keyspace}.batches (topic, hour, began_at, batch_id, rows, input_rows_s, "
+            "processed_rows_s, durations_ms, positions) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)"
+        )
+        for one in batches:
+            values = (one.began_at, one.batch_id, one.rows, one.input_rows_s, one.processed_rows_s)
+            place = self._topic, _hour(one.began_at)
+            self._session.execute(insert, (*place, *values, one.durations_ms, one.positions))
+
+    def batches(self, most: int, now: datetime | None = None) -> list[Batch]:
+        """The newest batches of the last day, at most so many, the newest first."""
+        if not has_table(self._session, self._keyspace, "batches"):
+            return []
+        found: list[Batch] = []
+        hour = _hour(now or datetime.now(UTC))
+        for back in range(24):
+            found += self._of_hour(hour - timedelta(hours=back), most - len(found))
+            if len(found) >= most:
+                break
+        return found
+
+    def _of_hour(self, hour: datetime, most: int) -> Iterator[Batch]:
+        query = f"SELECT * FROM {self._keyspace}.batches WHERE topic = %s AND hour = %s LIMIT %s"
+        return map(_batch, self._session.execute(query, (self._topic, hour, most)))
+
+    def failed(self, error: str, trace: str) -> None:
+        """Keep a failure of now."""
+        insert = f"INSERT INTO {self._keyspace}.failures (topic, at, error, trace) VALUES (%s, %s, %s, %s)"
+        self._session.execute(insert, (self._topic, datetime.now(UTC), error, trace[-_TRACE_CHARACTERS:]))
+
+    def failures(self, most: int = 10) -> list[Failure]:
+        """The newest failures, the newest first."""
+        if not has_table(self._session, self._keyspace, "failures"):
+            return []
+        query = f"SELECT at, error, trace FROM {self._keyspace}.failures WHERE topic = %s LIMIT %s"
+        found = self._session.execute(query, (self._topic, most))
+        return [Failure(row["at"].replace(tzinfo=UTC), row["error"], row["trace"]) for row in found]
+
+
+def _hour(moment: datetime) -> datetime:
+    return moment.replace(minute=0, second=0, microsecond=0)
+
+
+def _batch(row: dict[str, Any]) -> Batch:
+    return Batch(
+        batch_id=row["batch_id"],
+        began_at=row["began_at"].replace(tzinfo=UTC),
+        rows=row["rows"],
+        input_rows_s=row["input_rows_s"],
+        processed_rows_s=row["processed_rows_s"],
+        durations_ms=dict(row["durations_ms"] or {}),
+        positions=dict(row["positions"] or {}),
+    )
