@@ -17,6 +17,7 @@ from penstock.errors import WrongSettings
 PREFIX = "PENSTOCK_"
 REAL_API_URL = "https://randomuser.me/api/"
 LOOPBACK = "127.0.0.1"
+LOOPBACKS = frozenset({LOOPBACK, "localhost", "::1"})
 
 
 def _local(template: str) -> Callable[[dict[str, Any]], str]:
@@ -52,6 +53,7 @@ class Settings(BaseSettings):
     spark_job_ui_port: int = Field(4040, ge=1, le=65535, description="Page of the running Spark job.")
     airflow_port: int = Field(8080, ge=1, le=65535, description="Airflow's page and API.")
     source_port: int = Field(8000, ge=1, le=65535, description="Stand-in for the random user API.")
+    control_port: int = Field(9021, ge=1, le=65535, description="Control center.")
 
     # the local stack
     coordination: Literal["kraft", "zookeeper"] = Field("kraft", description="Who coordinates Kafka.")
@@ -138,6 +140,13 @@ class Settings(BaseSettings):
         SecretStr(""), description="Where each change of an alert is posted as JSON; empty: nowhere."
     )
 
+    # control center
+    control_host: str = Field(
+        LOOPBACK, description="Address that it listens on; another than loopback needs a password."
+    )
+    control_password: SecretStr = Field(SecretStr(""), description="Password to sign in with; empty: nobody has to.")
+    control_names: str = Field("", description="Host names under which browsers reach it, besides its address: a[,b].")
+
     @field_validator("home", "cache", "kafka_ca_file", "cassandra_ca_file")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
@@ -158,6 +167,8 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         self._each_port_once()
+        if self.control_host not in LOOPBACKS and not self.control_password.get_secret_value():
+            raise ValueError(f"PENSTOCK_CONTROL_PASSWORD is needed with PENSTOCK_CONTROL_HOST={self.control_host}")
         if self.kafka_security_protocol.startswith("SASL") and not self.kafka_username:
             raise ValueError("PENSTOCK_KAFKA_USERNAME is needed with a SASL PENSTOCK_KAFKA_SECURITY_PROTOCOL")
         return self

@@ -2,7 +2,8 @@
 
     PenstockError                 exit 1  something failed
     ├── WrongUse                  exit 2  the call or a setting is wrong: nothing was done
-    │   └── WrongSettings
+    │   ├── WrongSettings
+    │   └── NotThere              nothing has the name or the id
     ├── Unreachable               exit 3  a service did not answer in time
     │   ├── SourceUnreachable
     │   ├── KafkaUnreachable
@@ -69,6 +70,10 @@ class WrongUse(PenstockError):
 
 class WrongSettings(WrongUse):
     """A setting is wrong: nothing was done."""
+
+
+class NotThere(WrongUse):
+    """Nothing has that name or id."""
 
 
 class Unreachable(PenstockError):

@@ -1,7 +1,13 @@
 """The DAG in the real Airflow."""
 
+import pytest
+
 from penstock.config import Settings
+from penstock.errors import NotThere
 from penstock.observe.airflow import Airflow
+from penstock.observe.dag import Dag, fetched_of
+from penstock.produce import journal
+from penstock.sink.cassandra import connected
 from tests.conftest import Stack
 
 
@@ -40,6 +46,42 @@ def test_an_order_that_is_wrong_fails_at_once_and_says_why(settings: Settings) -
         log = airflow.error(run_id, 1)
     assert run["state"] == "failed"
     assert "either `records`, or `seconds` and `rate`" in log
+
+
+def test_pausing_and_unpausing(settings: Settings) -> None:
+    """Airflow tells each at once; the DAG is left as it was."""
+    dag = Dag(settings)
+    was = dag.schedule().paused
+    try:
+        dag.set_paused(True)
+        assert dag.schedule().paused
+        dag.set_paused(False)
+        assert not dag.schedule().paused
+    finally:
+        dag.set_paused(was)
+        dag.close()
+
+
+def test_a_run_that_is_over_is_read_again(stack: Stack, settings: Settings) -> None:
+    """Its counts, offsets, attempts and log are there, and its receipt balances."""
+    with Airflow(settings) as airflow:
+        airflow.unpause()
+    run_id = stack.json("run", "--records", "20")["run_id"]
+    dag = Dag(settings)
+    found = dag.detail(run_id)
+    assert (found.run.state, found.run.asked, found.run.produced) == ("success", 20, 20)
+    assert sum(span.records for span in found.spans) >= 20
+    assert [(one.number, one.state) for one in found.attempts] == [(1, "success")]
+    log = dag.log(run_id, 1)
+    assert fetched_of(log, "fetched") == 20
+    assert "run_finished" in [line.event for line in log]
+    assert journal.acknowledged(journal.folder_of(settings), run_id) == 20
+    with connected(settings) as session:
+        receipt = dag.receipt(run_id, session)
+    assert (receipt.asked, receipt.produced, receipt.stored, receipt.missing) == (20, 20, 20, 0)
+    with pytest.raises(NotThere):
+        dag.detail("manual__nothing")
+    dag.close()
 
 
 def _ended(airflow: Airflow, run_id: str) -> dict[str, object]:

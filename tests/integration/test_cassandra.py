@@ -237,3 +237,19 @@ def test_batches_and_failures_are_kept(session: Session, pipeline: Pipeline) -> 
     assert failure.trace.endswith("end")
     assert len(failure.trace) == 20_000
     assert abs(datetime.now(UTC) - failure.at) < timedelta(minutes=1)
+
+
+def test_lines_are_summed_and_followed_from_an_offset(session: Session, pipeline: Pipeline) -> None:
+    """Over the border of a bucket, those that begin in a stretch count, and no others."""
+    book = ledger.Ledger(session, pipeline.keyspace, "t", EPOCH_US)
+    tallies = [
+        Tally(0, 0, 999_989, 999_990, 999_980, 0, 10, 0, 1_000, {}, {100: 999_980}),
+        Tally(0, 999_990, 1_000_009, 20, 20, 0, 0, 0, 2_000, {}, {250: 20}),
+        Tally(0, 1_000_010, 1_000_014, 5, 5, 0, 0, 0, 3_000, {}, {}),
+    ]
+    book.write("stream", 1, tallies)
+    assert book.stored_in(Span(0, 0, 1_000_015)) == 1_000_005
+    assert book.stored_in(Span(0, 999_990, 1_000_010)) == 20
+    assert (book.stored_in(Span(0, 5, 5)), book.stored_in(Span(1, 0, 9))) == (0, 0)
+    assert [one.tally for one in book.begun_in(Span(0, 999_990, 1_000_015))] == tallies[1:]
+    assert list(book.begun_in(Span(0, 1, 999_990))) == []

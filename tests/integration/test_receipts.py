@@ -214,7 +214,7 @@ def test_the_way_of_each_record(lab: Lab, places: dict[str, Place], captured: li
 
     (way,) = lab.trace(stored)
     assert (way.partition, way.offset, way.outcome) == (*places[stored], "stored")
-    assert [hop.name for hop in way.hops] == ["fetched", "produced", "recorded"]
+    assert [hop.name for hop in way.hops] == ["fetched", "produced", "recorded", "stored"]
     times = [hop.at or "" for hop in way.hops]
     assert "" not in times
     assert times == sorted(times)

@@ -70,7 +70,9 @@ class FakeSettled:
             return []
         assert self.is_there, "unconfigured table settled"
         if query.startswith("SELECT"):
-            return [row | {"read_at": self.now} for key, row in self.rows.items() if key[:2] == values]
+            wanted = values[2] if len(values) > 2 else None
+            found = {key: row for key, row in self.rows.items() if key[:2] == values[:2]}
+            return [row | {"read_at": self.now} for key, row in found.items() if wanted is None or key[2] in wanted]
         if query.startswith("INSERT"):
             return self._insert(*values)
         return self._replace(*values) if "SET state = ?" in query else self._finish(*values)

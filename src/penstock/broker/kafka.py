@@ -71,8 +71,8 @@ def producer(settings: Settings) -> Producer:
     )
 
 
-def reader(settings: Settings) -> Consumer:
-    """A consumer that is assigned partitions by hand and never commits."""
+def reader(settings: Settings, **more: Any) -> Consumer:
+    """A consumer that is assigned partitions by hand and never commits; `more` is librdkafka's."""
     return Consumer(
         connection(settings)
         | {
@@ -82,6 +82,7 @@ def reader(settings: Settings) -> Consumer:
             "enable.partition.eof": True,
             "fetch.wait.max.ms": 50,  # at the end of one partition a fetch holds up the next one so long
         }
+        | more
     )
 
 

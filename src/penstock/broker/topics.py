@@ -1,7 +1,7 @@
 """Topics: created with explicit settings, their watermarks, and their records by offset."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -94,7 +94,7 @@ def _create(client: AdminClient, topic: str, settings: Settings, max_bytes: int)
             raise
 
 
-def _settling(error: Exception) -> bool:
+def settling(error: Exception) -> bool:
     """Whether Kafka is still telling its brokers of a new topic or a new leader."""
     return isinstance(error, KafkaException) and error.args[0].code() in _SETTLING
 
@@ -103,7 +103,7 @@ def topic_id(settings: Settings, topic: str) -> str:
     """Kafka's id of the topic: another one when the topic was deleted and made anew (KIP-516)."""
     client = admin(settings)
     try:
-        for attempt in bounded(_settling, attempts=10, timeout_s=settings.kafka_timeout_s):
+        for attempt in bounded(settling, attempts=10, timeout_s=settings.kafka_timeout_s):
             with attempt:
                 found = client.describe_topics(TopicCollection([topic]), request_timeout=settings.kafka_timeout_s)
                 described = found[topic].result()
@@ -166,7 +166,7 @@ def _partitions(consumer: Consumer, topic: str, settings: Settings) -> list[int]
 
 
 def _watermarks(consumer: Consumer, topic: str, partition: int, settings: Settings) -> Span:
-    for attempt in bounded(_settling, attempts=10, timeout_s=settings.kafka_timeout_s):
+    for attempt in bounded(settling, attempts=10, timeout_s=settings.kafka_timeout_s):
         with attempt:
             marks = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=settings.kafka_timeout_s)
     if marks is None:
@@ -174,7 +174,7 @@ def _watermarks(consumer: Consumer, topic: str, partition: int, settings: Settin
     return Span(partition, *marks)
 
 
-def records(settings: Settings, topic: str, wanted: list[Span]) -> Iterator[Message]:
+def records(settings: Settings, topic: str, wanted: list[Span]) -> Generator[Message, None, None]:
     """The topic's records in `wanted`, partition by partition, in offset order; control records are passed over.
 
     Raises `KafkaUnreachable` when nothing comes for `kafka_timeout_s`.
@@ -183,14 +183,15 @@ def records(settings: Settings, topic: str, wanted: list[Span]) -> Iterator[Mess
     try:
         for span in wanted:
             if span.records:
-                yield from _span_records(consumer, topic, span, settings)
+                yield from span_records(consumer, topic, span, settings)
     except KafkaException as error:
         raise failure(error, f"reading {topic}", settings) from error
     finally:
         consumer.close()
 
 
-def _span_records(consumer: Consumer, topic: str, span: Span, settings: Settings) -> Iterator[Message]:
+def span_records(consumer: Consumer, topic: str, span: Span, settings: Settings) -> Iterator[Message]:
+    """The records of one span, read with a `reader`. Raises `KafkaException`, `KafkaUnreachable`."""
     consumer.assign([TopicPartition(topic, span.partition, span.first)])
     at, heard_s = span.first, time.monotonic()
     while at < span.end:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from penstock.cli import checkpoint, checks, data, dlq, drill, replay, runs, schema, source, stack, watch
+from penstock.cli import checkpoint, checks, control, data, dlq, drill, replay, runs, schema, source, stack, watch
 from penstock.errors import exits_by_kind
 
 app = typer.Typer(
@@ -41,7 +41,7 @@ def options(
 
 _debug: dict[str, Any] = {"on": False}
 
-for group in (runs, replay, stack, data, dlq, checkpoint, schema, source, drill, checks, watch):
+for group in (runs, replay, stack, data, dlq, checkpoint, schema, source, drill, checks, watch, control):
     group.register(app)
 
 

@@ -48,7 +48,9 @@ def test(
     if arguments:
         raise typer.Exit(_run([sys.executable, "-m", "pytest", *arguments]))
     checked = run_checks()
-    tested = _run([sys.executable, "-m", "pytest", "tests/integration", "tests/e2e", "tests/drills"]) == 0
+    tested = (
+        _run([sys.executable, "-m", "pytest", "tests/integration", "tests/e2e", "tests/browser", "tests/drills"]) == 0
+    )
     raise typer.Exit(0 if checked and tested else 1)
 
 

@@ -1,6 +1,5 @@
 """`penstock dlq`: the records that were rejected. Look at them, send them again, or give them up."""
 
-import base64
 import os
 import sys
 import tempfile
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from penstock.pipeline.mend import Mending
     from penstock.pipeline.waiting import Group, Outcomes, Selection
     from penstock.pipelines import Pipeline
-    from penstock.sink.settled import Settled
 
 group = typer.Typer(no_args_is_help=True, help="Records that were rejected: look at them, mend them, send them again.")
 
@@ -74,15 +72,16 @@ def show(
 ) -> None:
     """Show one record: what is wrong with it, its headers, its value."""
     from penstock.errors import RegistryUnreachable
+    from penstock.pipeline import export
 
     with _opened() as queue:
         letter = queue.letter(place)
-        facts = _facts(letter, queue.lines)
+        facts = export.facts(letter, queue.lines)
         value = None
         with suppress(RegistryUnreachable):  # the bytes are shown without it
             value = queue.value(letter)
     if as_json:
-        print_json(facts | _content(letter, value))
+        print_json(facts | export.content(letter, value))
         return
     cells = [(name, _printable(_joined(said))) for name, said in facts.items() if said not in (None, "", [])]
     typer.echo(table(("record", ""), [*cells, ("key", _text(letter.key))]))
@@ -102,16 +101,14 @@ def export(
 
     To mend them change `value`, and give the file to redrive --edit. Only you can read the file.
     """
-    import msgspec
-
+    from penstock.pipeline.export import line
     from penstock.sink.settled import WAITING, state_of
 
     written = 0
     with _opened() as queue, _written(file) as out:
         for letter in queue.letters(_selection(reason)):
             if everything or state_of(letter.identity, queue.lines) == WAITING:
-                facts = _facts(letter, queue.lines)
-                out.write(msgspec.json.encode(facts | _content(letter, queue.value(letter))) + b"\n")
+                out.write(line(letter, queue.lines, queue.value(letter)))
                 written += 1
     talk(f"{written} rejected records written to {'stdout' if file == '-' else file}")
 
@@ -237,54 +234,6 @@ def _mending(pipeline: "Pipeline", texts: list[str], edit: Path | None) -> "Mend
         return Mending(fields, edits(lines))
 
 
-def _facts(letter: "Letter", lines: "dict[str, Settled]") -> dict[str, Any]:
-    """What is known of a record, but its content."""
-    from penstock.pipeline.waiting import told
-    from penstock.sink.settled import state_of
-
-    origin, line = letter.origin, lines.get(letter.identity)
-    return {
-        "place": letter.place,
-        "identity": letter.identity,
-        "state": state_of(letter.identity, lines),
-        "settled": None if line is None else told(line),
-        "reason": letter.reason,
-        "rules": letter.rules,
-        "stage": letter.stage,
-        "message": letter.message,
-        "time": letter.time,
-        "topic": origin.topic,
-        "partition": origin.partition,
-        "offset": origin.offset,
-        "schema_id": letter.schema_id,
-        "run": letter.run,
-        "version": letter.version,
-    }
-
-
-def _content(letter: "Letter", value: dict[str, Any] | None) -> dict[str, Any]:
-    """Key, headers and value for machines: as text where they are text, and as bytes always."""
-    headers = [{"name": name, "value": _utf8(said), "base64": _base64(said)} for name, said in letter.headers]
-    return {
-        "key": _utf8(letter.key),
-        "key_base64": _base64(letter.key),
-        "headers": headers,
-        "value": value,
-        "value_base64": _base64(letter.value),
-    }
-
-
-def _utf8(held: bytes | None) -> str | None:
-    try:
-        return None if held is None else held.decode()
-    except UnicodeDecodeError:
-        return None
-
-
-def _base64(held: bytes | None) -> str | None:
-    return None if held is None else base64.b64encode(held).decode()
-
-
 def _joined(said: Any) -> str:
     return ", ".join(said) if isinstance(said, tuple) else str(said)
 
@@ -296,9 +245,11 @@ def _printable(text: str) -> str:
 
 def _text(held: bytes | None) -> str:
     """Bytes as text for people: in hex when they are no UTF-8."""
+    from penstock.pipeline.export import utf8
+
     if held is None:
         return "(null)"
-    text = _utf8(held)
+    text = utf8(held)
     return _cut(held.hex(" ") if text is None else _printable(text))
 
 

@@ -1,4 +1,4 @@
-"""docs/cli.md and docs/config.md, written from the code."""
+"""docs/cli.md, docs/config.md and docs/metrics.md, written from the code."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,15 @@ _MADE = "<!-- Written by `./penstock docs`; do not edit. -->"
 
 def pages() -> dict[Path, str]:
     """The text of each page."""
-    return {REPOSITORY / "docs" / "cli.md": cli_page(), REPOSITORY / "docs" / "config.md": config_page()}
+    docs = REPOSITORY / "docs"
+    return {docs / "cli.md": cli_page(), docs / "config.md": config_page(), docs / "metrics.md": metrics_page()}
+
+
+def metrics_page() -> str:
+    """Every metric: name, kind, labels, meaning."""
+    from penstock.control import metrics
+
+    return f"{_MADE}\n\n{metrics.page()}"
 
 
 def config_page() -> str:

@@ -5,6 +5,7 @@ https://airflow.apache.org/docs/apache-airflow/stable/stable-rest-api-ref.html
 
 from collections.abc import Iterator
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx2
 
@@ -15,6 +16,8 @@ from penstock.retry import bounded
 DAG_ID = "user_automation"
 TASK_ID = "stream_data"
 _ENDED = {"success", "failed"}
+_DAG = f"/api/v2/dags/{DAG_ID}"
+_SIGN_IN = "/auth/token"
 
 
 class Airflow:
@@ -36,23 +39,31 @@ class Airflow:
             "username": self._settings.airflow_username,
             "password": self._settings.airflow_password.get_secret_value(),
         }
-        token = self._call("POST", "/auth/token", json=login)["access_token"]
+        token = self._call("POST", _SIGN_IN, json=login)["access_token"]
         self._client.headers["Authorization"] = f"Bearer {token}"
 
     def unpause(self) -> None:
         """Let the DAG run, once Airflow has read its file. At first it starts the day's scheduled run too."""
         for attempt in bounded(RunFailed, attempts=20, timeout_s=self._settings.airflow_timeout_s):
             with attempt:
-                self._call("PATCH", f"/api/v2/dags/{DAG_ID}", json={"is_paused": False})
+                self.set_paused(False)
+
+    def set_paused(self, paused: bool) -> None:
+        """Pause the DAG: no run begins, those that are made wait. Or let it run again."""
+        self._call("PATCH", _DAG, json={"is_paused": paused})
+
+    def dag(self) -> dict[str, Any]:
+        """The DAG as Airflow knows it: is_paused, timetable_description, next_dagrun_run_after, ..."""
+        return self._call("GET", _DAG)
 
     def trigger(self, parameters: dict[str, Any]) -> str:
         """The id of a new run with `parameters`."""
         body = {"logical_date": None, "conf": parameters}
-        return str(self._call("POST", f"/api/v2/dags/{DAG_ID}/dagRuns", json=body)["dag_run_id"])
+        return str(self._call("POST", f"{_DAG}/dagRuns", json=body)["dag_run_id"])
 
     def run(self, run_id: str) -> dict[str, Any]:
         """The run as Airflow knows it: state, queued_at, start_date, end_date, ..."""
-        return self._call("GET", f"/api/v2/dags/{DAG_ID}/dagRuns/{run_id}")
+        return self._call("GET", _run_path(run_id))
 
     def has_ended(self, run: dict[str, Any]) -> bool:
         """Whether the run will not change any more."""
@@ -60,42 +71,65 @@ class Airflow:
 
     def summary(self, run_id: str) -> dict[str, Any]:
         """What the run's task returned; empty when it did not get so far."""
-        path = f"/api/v2/dags/{DAG_ID}/dagRuns/{run_id}/taskInstances/{TASK_ID}/xcomEntries/return_value"
+        path = f"{_task_path(run_id)}/xcomEntries/return_value"
         try:
             return dict(self._call("GET", path, params={"deserialize": "true"})["value"])
         except RunFailed:
             return {}
 
+    def runs(self, newest: int, **which: str) -> list[dict[str, Any]]:
+        """The `newest` runs, the newest first, as Airflow knows them; `which` are filters of its API."""
+        query = {"limit": str(newest), "order_by": "-run_after", **which}
+        return list(self._call("GET", f"{_DAG}/dagRuns", params=query)["dag_runs"])
+
     def summaries(self, newest: int) -> Iterator[tuple[str, dict[str, Any]]]:
         """Id and summary of each successful run among the `newest` ones."""
-        query = {"limit": str(newest), "order_by": "-run_after", "state": "success"}
-        for run in self._call("GET", f"/api/v2/dags/{DAG_ID}/dagRuns", params=query)["dag_runs"]:
+        for run in self.runs(newest, state="success"):
             if summary := self.summary(run["dag_run_id"]):
                 yield str(run["dag_run_id"]), summary
 
     def task(self, run_id: str) -> tuple[str, int]:
         """State and number of the newest attempt of the run's task."""
-        found = self._call("GET", f"/api/v2/dags/{DAG_ID}/dagRuns/{run_id}/taskInstances/{TASK_ID}")
+        found = self._call("GET", _task_path(run_id))
         return str(found["state"] or "waiting"), int(found["try_number"])
+
+    def attempts(self, run_id: str) -> list[dict[str, Any]]:
+        """The attempts of the run's task, as Airflow knows them: try_number, state, start_date, end_date, ..."""
+        return list(self._call("GET", f"{_task_path(run_id)}/tries")["task_instances"])
+
+    def log(self, run_id: str, attempt: int) -> list[dict[str, Any]]:
+        """The entries of an attempt's log, the oldest first: timestamp, level, event, and facts."""
+        content = self._call("GET", f"{_task_path(run_id)}/logs/{attempt}")["content"]
+        return [entry if isinstance(entry, dict) else {"event": str(entry)} for entry in content]
 
     def error(self, run_id: str, attempt: int) -> str:
         """The error that ended an attempt of the run's task, as its log tells it; empty when there was none."""
-        task = f"/api/v2/dags/{DAG_ID}/dagRuns/{run_id}/taskInstances/{TASK_ID}"
-        entries = self._call("GET", f"{task}/logs/{attempt}")["content"]
-        errors = [
-            entry["error_detail"][0] for entry in entries if isinstance(entry, dict) and entry.get("error_detail")
-        ]
+        errors = [entry["error_detail"][0] for entry in self.log(run_id, attempt) if entry.get("error_detail")]
         return f"{errors[-1]['exc_type']}: {errors[-1]['exc_value']}" if errors else ""
 
-    def _call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
+    def _call(self, method: str, path: str, *, again: bool = False, **arguments: Any) -> dict[str, Any]:
         try:
             answer = self._client.request(method, path, **arguments)
         except httpx2.TransportError as error:
             raise AirflowUnreachable(
                 f"no answer from Airflow at {self._settings.airflow_url}: {error}", hint="./penstock status"
             ) from error
+        if answer.status_code == httpx2.codes.UNAUTHORIZED and path != _SIGN_IN and not again:
+            self._sign_in()  # a token lasts for a day
+            return self._call(method, path, again=True, **arguments)
         if answer.status_code == httpx2.codes.NOT_FOUND:
             raise RunFailed(f"Airflow does not know {path}", hint="./penstock logs airflow-dags")
         if answer.is_error:
             raise PenstockError(f"Airflow answered {answer.status_code} to {method} {path}: {answer.text[:300]}")
         return dict(answer.json())
+
+
+def _run_path(run_id: str) -> str:
+    """Where a run is; the id may come from a link, and names nothing but a run."""
+    if not run_id.strip("."):
+        raise RunFailed(f"no run has the id {run_id!r}")
+    return f"{_DAG}/dagRuns/{quote(run_id, safe='')}"
+
+
+def _task_path(run_id: str) -> str:
+    return f"{_run_path(run_id)}/taskInstances/{TASK_ID}"

@@ -109,10 +109,13 @@ class Auditor:
                 rows.older += 1
         return rows
 
-    def letters(self) -> dict[str, Letter]:
-        """The dead letters of the topic's present generation, and of records that never got to it, by identity."""
+    def letters(self, within: Callable[[Iterator[Letter]], Iterator[Letter]] = iter) -> dict[str, Letter]:
+        """The dead letters of the topic's present generation, and of records that never got to it, by identity.
+
+        `within` may end the reading of the dead-letter topic.
+        """
         epoch_us = None if self.book is None else self.book.epoch_us
-        found = dlq.unique(dlq.letters(self._settings, self._pipeline))
+        found = dlq.unique(within(dlq.letters(self._settings, self._pipeline)))
         return {
             identity: letter
             for identity, letter in found.items()

@@ -114,10 +114,19 @@ class Held(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """What Cassandra tells: the offset that the ledger reaches per partition, and the last receipt."""
+    """What Cassandra tells: the offset that the ledger reaches per partition, the ledger, and the last receipt."""
 
     reached: dict[int, int] | None = None
     receipt: Receipt | None = None
+    book: Ledger | None = None
+
+
+class Look(NamedTuple):
+    """What the services answered: for each what is wrong or nothing; None: Kafka could not be asked."""
+
+    services: dict[str, str]
+    held: Held | None
+    stored: Stored
 
 
 class Gauges:
@@ -134,10 +143,19 @@ class Gauges:
 
     def read(self) -> Snapshot:
         """The pipeline now; what cannot be told, because a service is away, is None."""
+        services, held, stored = self.look()
+        return snapshot(self._pipeline.topic, services, held, stored, self._window)
+
+    def look(self) -> Look:
+        """What the services answer now."""
         services = self._services.read()
         held = None if services["kafka"] else self._from_kafka()
         stored = Stored() if services["cassandra"] else self._from_cassandra(held and held.topic)
-        return snapshot(self._pipeline.topic, services, held, stored, self._window)
+        return Look(services, held, stored)
+
+    def session(self) -> Session:
+        """The session with Cassandra. Raises `CassandraUnreachable`."""
+        return self._connections.session()
 
     def close(self) -> None:
         """End every connection."""
@@ -163,7 +181,8 @@ class Gauges:
         try:
             session = self._connections.session()
             found = receipts.latest(session, self._keyspace, self._pipeline.topic)
-            return Stored(topic and self._reached(session, topic), as_receipt(found) if found else None)
+            reached = topic and self._reached(session, topic)
+            return Stored(reached, as_receipt(found) if found else None, topic and self._book(session, topic.id))
         except (DriverException, NoHostAvailable, CassandraUnreachable) as error:
             log.debug("not_measured", service="cassandra", error=str(error))
             self._connections.drop_session()

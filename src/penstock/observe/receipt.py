@@ -13,12 +13,15 @@ from penstock.broker import topics
 from penstock.broker.topics import Span
 from penstock.config import Settings
 from penstock.contract.fields import from_epoch_ms
+from penstock.errors import WrongUse
 from penstock.observe.airflow import Airflow
 from penstock.observe.audit import Audit
 from penstock.observe.auditor import Auditor
 
 _POLL_S = 0.3
 _STALLED_S = 120.0
+MOST_RECORDS = 100_000
+"""More than these are not looked at one by one for a run that is long over."""
 
 Report = Callable[[str], None]
 
@@ -63,11 +66,31 @@ def run(settings: Settings, session: Session, parameters: dict[str, Any], report
     since = topics.beyond(before, topics.spans(settings, topic))
     auditor = Auditor(settings, session)
     _wait_covered(auditor, since, report)
-    found = auditor.audit_run(since, run_id)
     asked = int(summary.get("asked") or parameters.get("records") or 0)
+    return _receipt(auditor.audit_run(since, run_id), dag_run, asked, summary, time.monotonic() - began)
+
+
+def of_run(settings: Settings, session: Session, dag_run: dict[str, Any], summary: dict[str, Any]) -> RunReceipt:
+    """The receipt of a run that has ended, from what Airflow says of it and what its task returned; waits for nothing.
+
+    Raises `WrongUse` when its records can no longer be told from others'.
+    """
+    began = time.monotonic()
+    if not summary.get("offsets"):
+        raise WrongUse("the run's task returned no offsets: there is nothing to look for", hint="./penstock verify")
+    if summary["topic_id"] != topics.topic_id(settings, summary["topic"]):
+        raise WrongUse(f"the topic {summary['topic']} was deleted and made anew since this run")
+    spans = [Span(int(partition), first, last + 1) for partition, (first, last) in summary["offsets"].items()]
+    if (count := sum(span.records for span in spans)) > MOST_RECORDS:
+        raise WrongUse(f"the run lies among {count:,} records: too many to look at here", hint="./penstock verify")
+    found = Auditor(settings, session).audit_run(spans, str(dag_run["dag_run_id"]))
+    return _receipt(found, dag_run, int(summary["asked"]), summary, time.monotonic() - began)
+
+
+def _receipt(found: Audit, dag_run: dict[str, Any], asked: int, summary: dict[str, Any], seconds: float) -> RunReceipt:
     produced = found.total("produced")
     return RunReceipt(
-        run_id=run_id,
+        run_id=str(dag_run["dag_run_id"]),
         dag_run_state=str(dag_run["state"]),
         asked=asked,
         fetched=int(summary.get("fetched", 0)),
@@ -78,7 +101,7 @@ def run(settings: Settings, session: Session, parameters: dict[str, Any], report
         missing=max(0, asked - produced - found.refused) + found.total("missing") + found.total("waiting"),
         latency_ms=percentiles(found.latencies_ms),
         stages=_stages(dag_run, summary, found),
-        seconds=round(time.monotonic() - began, 1),
+        seconds=round(seconds, 1),
         missing_records=found.missing_records,
     )
 

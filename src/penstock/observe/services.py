@@ -26,13 +26,18 @@ LONGEST_S = 5.0
 """How long all answers together are waited for."""
 
 
+def quick(settings: Settings) -> Settings:
+    """The settings for somebody who waits for the answer: services that are away say so soon."""
+    return settings.model_copy(
+        update={"kafka_timeout_s": TIMEOUT_S, "cassandra_timeout_s": TIMEOUT_S, "registry_timeout_s": TIMEOUT_S}
+    )
+
+
 class Connections:
     """Clients that are made when first asked for, and kept."""
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings.model_copy(
-            update={"kafka_timeout_s": TIMEOUT_S, "cassandra_timeout_s": TIMEOUT_S, "registry_timeout_s": TIMEOUT_S}
-        )
+        self.settings = quick(settings)
         self.kafka = AdminClient(kafka.connection(self.settings) | {"log_level": 0})
         # a proxy is for the webhook and for services elsewhere
         self.http = httpx2.Client(timeout=TIMEOUT_S, mounts={f"all://{LOOPBACK}": None, "all://localhost": None})

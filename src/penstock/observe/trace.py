@@ -1,8 +1,12 @@
 """The way of one record, hop by hop with the time of each: fetched, produced, recorded, and what became of it."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from math import inf
+from typing import Any, TypeVar
 
 from cassandra.cluster import Session
 from confluent_kafka import Message
@@ -17,8 +21,11 @@ from penstock.contract.fields import from_epoch_ms, key_reader
 from penstock.errors import PenstockError, WrongUse
 from penstock.observe.audit import Sent
 from penstock.observe.auditor import Auditor
+from penstock.pipelines import Pipeline
 from penstock.sink import cassandra, settled
 from penstock.sink.ledger import Line
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -45,38 +52,135 @@ def trace(settings: Settings, session: Session, text: str) -> list[Passage]:
 
     Raises `WrongUse` when the text is no id.
     """
-    pipeline = pipelines.of(settings)
+    return Search(settings, session, text).carry_out()
+
+
+def trace_row(settings: Settings, session: Session, text: str) -> Passage | None:
+    """The passage of the record that made the row of the id `text`: a few look-ups, however much the topic holds.
+
+    None when there is no such row, or it is of an earlier topic of this name. Raises `WrongUse` when the text is no id.
+    """
+    return _Tracer(settings, session, id_of(pipelines.of(settings), text)).of_row()
+
+
+def id_of(pipeline: Pipeline, text: str) -> Any:
+    """The id that `text` stands for. Raises `WrongUse` when it is none."""
     try:
-        record_id = key_reader(pipeline.record)(text.encode())
+        return key_reader(pipeline.record)(text.encode())
     except ValueError as error:
         raise WrongUse(f"{text!r} is no id: {error}", hint="./penstock rows") from None
-    return _Tracer(settings, session, record_id).passages()
+
+
+class Search:
+    """A search of the whole topic for one id; it ends when all is read, after `longest_s`, or by `stop`."""
+
+    def __init__(self, settings: Settings, session: Session, text: str, longest_s: float = inf) -> None:
+        self._settings, self._session = settings, session
+        self._id = id_of(pipelines.of(settings), text)
+        self._longest_s = longest_s
+        self._end_s = inf
+        self._is_stopped = self._is_cut = False
+        self.read = 0
+        """How many records were looked at so far."""
+        self.held = 0
+        """How many there are."""
+        self.is_whole = False
+        """Whether all were looked at."""
+
+    def carry_out(self) -> list[Passage]:
+        """The passages that were found, in the order they were sent."""
+        self._end_s = time.monotonic() + self._longest_s
+        found = _Tracer(self._settings, self._session, self._id, self.in_time).passages(self)
+        self.is_whole = not self._is_cut
+        return found
+
+    def stop(self) -> None:
+        """Look no further."""
+        self._is_stopped = True
+
+    def records(self, topic: str) -> Iterator[Message]:
+        """The topic's records, counted."""
+        spans = topics.spans(self._settings, topic)
+        self.held = sum(span.records for span in spans)
+        with closing(topics.records(self._settings, topic, spans)) as found:
+            for message in self.in_time(found):
+                self.read += 1
+                yield message
+
+    def in_time(self, found: Iterator[T]) -> Iterator[T]:
+        """What is found, as long as the search goes on."""
+        for one in found:
+            if self._is_stopped or time.monotonic() > self._end_s:
+                self._is_cut = True
+                return
+            yield one
 
 
 class _Tracer:
-    """Looks for one id."""
+    """Follows one id."""
 
-    def __init__(self, settings: Settings, session: Session, record_id: Any) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        session: Session,
+        record_id: Any,
+        in_time: Callable[[Iterator[Letter]], Iterator[Letter]] = iter,
+    ) -> None:
         self._settings = settings
+        self._session = session
+        self._in_time = in_time
         self._pipeline = pipelines.of(settings)
         self._id = record_id
         self._auditor = Auditor(settings, session)
         self._registry = Registry(settings)
         self._row: Place | None = self._auditor.rows_of([record_id]).places.get(record_id)
-        keyspace = cassandra.keyspace_of(settings, self._pipeline)
-        self._letters = self._auditor.letters()
-        self._states = settled.states(session, keyspace, self._pipeline.topic)
+        self._keyspace = cassandra.keyspace_of(settings, self._pipeline)
 
-    def passages(self) -> list[Passage]:
+    @cached_property
+    def _letters(self) -> dict[str, Letter]:
+        return self._auditor.letters(self._in_time)
+
+    @cached_property
+    def _states(self) -> dict[str, settled.Settled]:
+        return settled.states(self._session, self._keyspace, self._pipeline.topic)
+
+    def of_row(self) -> Passage | None:
+        """The passage that ended in the row."""
+        if self._row is None:
+            return None
+        span = topics.Span(*self._row, self._row.offset + 1)
+        line = self._auditor.coverage(span).at(self._row.offset)
+        message = self._message_at(span)
+        if message is None:
+            gone = Hop("produced", None, f"{_named(self._row)}, which Kafka no longer holds: its retention has passed")
+            return Passage(*self._row, "stored", [gone, *self._after(line)])
+        hops = [*self._before(message), self._produced(self._auditor.sent_of(message), message), *self._after(line)]
+        return Passage(*self._row, "stored", hops)
+
+    def _message_at(self, wanted: topics.Span) -> Message | None:
+        """The record at a place; None when Kafka no longer holds it."""
+        held = topics.spans(self._settings, self._pipeline.topic)
+        if not any(one.partition == wanted.partition and one.first <= wanted.first < one.end for one in held):
+            return None
+        return next(topics.records(self._settings, self._pipeline.topic, [wanted]), None)
+
+    def _after(self, line: Line | None) -> Iterator[Hop]:
+        """What the ledger says of a record that has the row, and the row."""
+        if line is not None:
+            yield _recorded(line)
+        table = f"{self._keyspace}.{self._pipeline.table}"
+        yield Hop("stored", _iso(line.tally.stored_at_ms) if line else None, f"{table} has the row")
+
+    def passages(self, search: Search) -> list[Passage]:
+        """All that the search finds."""
         refused = [self._of_refused(letter) for letter in self._letters.values() if self._is_refused(letter)]
-        found = list(self._found())
+        found = list(self._found(search))
         deletions = [sent for sent, _ in found if sent.is_deletion]
         return refused + [self._of_sent(sent, message, deletions) for sent, message in found]
 
-    def _found(self) -> Iterator[tuple[Sent, Message]]:
-        topic = self._pipeline.topic
+    def _found(self, search: Search) -> Iterator[tuple[Sent, Message]]:
         wanted = str(self._id).encode()
-        for message in topics.records(self._settings, topic, topics.spans(self._settings, topic)):
+        for message in search.records(self._pipeline.topic):
             if message.key() == wanted or wanted in (message.value() or b""):
                 sent = self._auditor.sent_of(message)
                 if sent.id == self._id or message.key() == wanted:
@@ -90,13 +194,15 @@ class _Tracer:
 
     def _of_sent(self, sent: Sent, message: Message, deletions: list[Sent]) -> Passage:
         line = self._auditor.coverage(_span(sent)).at(sent.offset)
-        hops = [*self._before(message), self._produced(sent, message)]
+        place, hops = Place(sent.partition, sent.offset), [*self._before(message), self._produced(sent, message)]
+        letter = next((one for one in self._letters.values() if _lay_at(one, sent)), None)
+        if letter is None and self._row == place:
+            return Passage(*place, "stored", [*hops, *self._after(line)])
         if line is not None:
             hops.append(_recorded(line))
-        letter = next((one for one in self._letters.values() if _lay_at(one, sent)), None)
         if letter is not None:
-            return Passage(sent.partition, sent.offset, "rejected", [*hops, self._rejection(letter)])
-        return Passage(sent.partition, sent.offset, self._outcome(sent, line, deletions), hops)
+            return Passage(*place, "rejected", [*hops, self._rejection(letter)])
+        return Passage(*place, self._outcome(sent, line, deletions), hops)
 
     def _before(self, message: Message) -> Iterator[Hop]:
         fetched_ms, run = headers.text(message, headers.FETCHED), headers.text(message, headers.RUN)
@@ -110,7 +216,8 @@ class _Tracer:
     def _produced(self, sent: Sent, message: Message) -> Hop:
         value = message.value()
         what = "a null value" if value is None else f"{len(value)} bytes, {self._schema(value)}"
-        return Hop("produced", _iso(sent.timestamp_ms), f"partition {sent.partition} offset {sent.offset}, {what}")
+        place = Place(sent.partition, sent.offset)
+        return Hop("produced", _iso(sent.timestamp_ms), f"{_named(place)}, {what}")
 
     def _schema(self, value: bytes) -> str:
         if not frame.is_framed(value):
@@ -132,8 +239,6 @@ class _Tracer:
         return Hop("rejected", letter.time.isoformat(timespec="milliseconds"), detail)
 
     def _outcome(self, sent: Sent, line: Line | None, deletions: list[Sent]) -> str:
-        if self._row == Place(sent.partition, sent.offset):
-            return "stored"
         if line is None and self._auditor.waiting([_span(sent)]):
             return "waiting"
         if sent.is_deletion:
@@ -144,6 +249,10 @@ class _Tracer:
         if deleted_by and self._row is None:
             return f"stored, deleted by offset {deleted_by[0]}"
         return "filtered" if line is not None and line.tally.filtered else "missing"
+
+
+def _named(place: Place) -> str:
+    return f"partition {place.partition} offset {place.offset}"
 
 
 def _span(sent: Sent) -> topics.Span:

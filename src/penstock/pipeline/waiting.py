@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from cassandra.cluster import Session
 
@@ -231,7 +231,31 @@ class Group:
     place: str
 
 
-def grouped(found: Iterable[Letter], lines: dict[str, Settled]) -> list[Group]:
+class Rejected(Protocol):
+    """What has to be known of a rejected record to count it: a letter has it, and so has a summary of one."""
+
+    @property
+    def reason(self) -> str:
+        """Why it was rejected."""
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """The rules that it breaks."""
+
+    @property
+    def time(self) -> datetime:
+        """When it was rejected."""
+
+    @property
+    def place(self) -> str:
+        """Where it lies in the dead-letter topic."""
+
+    @property
+    def identity(self) -> str:
+        """Which record it is."""
+
+
+def grouped(found: Iterable[Rejected], lines: dict[str, Settled]) -> list[Group]:
     """The records by reason and rules: those of which most wait come first. `place` is of a waiting one if any."""
     groups: dict[tuple[str, tuple[str, ...]], Group] = {}
     for letter in found:

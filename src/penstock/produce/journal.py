@@ -20,6 +20,8 @@ from penstock.log import get_logger
 
 log = get_logger(__name__)
 
+_PART_BYTES = 1024 * 1024
+
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
     """One acknowledgement."""
@@ -56,7 +58,7 @@ class Journal:
     def __init__(self, folder: Path, run_id: str, topic: str, topic_id: str) -> None:
         now = datetime.now(UTC)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        name = f"{now:%Y%m%dT%H%M%S.%f}Z-{hashlib.sha256(run_id.encode()).hexdigest()[:12]}.journal"
+        name = f"{now:%Y%m%dT%H%M%S.%f}Z{_suffix(run_id)}"
         head = {"run": run_id, "topic": topic, "topic_id": topic_id, "started_at": now.isoformat()}
         self._file = os.fdopen(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
         self._file.write(msgspec.json.encode(head) + b"\n")
@@ -80,6 +82,23 @@ class Journal:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
+
+
+def _suffix(run_id: str) -> str:
+    return f"-{hashlib.sha256(run_id.encode()).hexdigest()[:12]}.journal"
+
+
+def acknowledged(folder: Path, run_id: str) -> int | None:
+    """How many records the newest attempt of a run was told of so far; None when it left no journal here."""
+    files = sorted(folder.glob(f"*{_suffix(run_id)}"))
+    if not files:
+        return None
+    count, before = 0, b""
+    with files[-1].open("rb") as file:
+        while part := file.read(_PART_BYTES):
+            count += (before + part).count(b"\n[")
+            before = part[-1:]
+    return count
 
 
 def attempts(folder: Path) -> Iterator[Attempt]:

@@ -81,15 +81,23 @@ def connected(settings: Settings) -> Iterator[Session]:
     """A session for the length of a `with` block; Cassandra's errors in it are raised as penstock's."""
     session = connect(settings)
     try:
-        yield session
+        with asking(settings):
+            yield session
+    finally:
+        close(session)
+
+
+@contextmanager
+def asking(settings: Settings) -> Iterator[None]:
+    """Cassandra's errors within a `with` block are raised as penstock's: `CassandraUnreachable`, or `PenstockError`."""
+    try:
+        yield
     except (NoHostAvailable, OperationTimedOut, Timeout, Unavailable) as error:
         raise unreachable(settings, error) from error
     except DriverException as error:
         raise PenstockError(
             f"Cassandra refused: {error}", hint="./penstock verify, ./penstock logs cassandra"
         ) from error
-    finally:
-        close(session)
 
 
 def keyspace_of(settings: Settings, pipeline: Pipeline) -> str:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from cassandra.cluster import NoHostAvailable, Session
 from penstock.errors import JobRunning
 from penstock.log import get_logger
 from penstock.retry import bounded
+from penstock.sink.cassandra import has_table
 
 log = get_logger(__name__)
 
@@ -82,6 +84,26 @@ def _is_dead(owner: Owner, me: Owner) -> bool:
 def create_table(session: Session, keyspace: str) -> None:
     """Make the table of leases when it is not there."""
     session.execute(_TABLE.format(keyspace=keyspace))
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who has a lease, and since when; `is_dead` when it is known to run no more."""
+
+    owner: Owner
+    since: datetime
+    is_dead: bool
+
+
+def holder(session: Session, keyspace: str, name: str) -> Holder | None:
+    """Who has the lease of `name`; None when nobody has it. Changes nothing."""
+    if not has_table(session, keyspace, "leases"):
+        return None
+    row = session.execute(f"SELECT owner, since FROM {keyspace}.leases WHERE name = %s", (name,)).one()
+    if row is None or row["owner"] is None:
+        return None
+    owner = _owner(row)
+    return Holder(owner, row["since"].replace(tzinfo=UTC), _is_dead(owner, this_process()))
 
 
 class Lease:

@@ -7,7 +7,7 @@ so of two commands at once one alone has its way, whatever their clocks say.
 
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -18,6 +18,7 @@ from uuid import UUID
 from cassandra import WriteTimeout
 from cassandra.cluster import Session
 from cassandra.concurrent import execute_concurrent_with_args
+from cassandra.query import ValueSequence
 
 from penstock.broker.topics import Place
 from penstock.retry import bounded
@@ -43,6 +44,7 @@ CREATE TABLE IF NOT EXISTS {keyspace}.settled (
 """
 _READ = "identity, state, claim, at, who, note, new_partition, new_offset, ends, toTimestamp(now()) AS read_at"
 _KEY = "topic = ? AND bucket = ? AND identity = ?"
+_ASKED_AT_ONCE = 100
 _ATTEMPTS = 5
 _RETRY_S = 30.0
 
@@ -86,6 +88,22 @@ def states(session: Session, keyspace: str, topic: str) -> dict[str, Settled]:
     for bucket in range(BUCKETS):
         found |= {row["identity"]: _settled(row) for row in session.execute(query, (topic, bucket))}
     return found
+
+
+def states_of(session: Session, keyspace: str, topic: str, identities: Iterable[str]) -> dict[str, Settled]:
+    """The line of each of these records of `topic` that has one, by identity; the others are not read."""
+    if not has_table(session, keyspace, "settled"):
+        return {}
+    query = f"SELECT {_READ} FROM {keyspace}.settled WHERE topic = %s AND bucket = %s AND identity IN %s"
+    by_bucket: dict[int, list[str]] = defaultdict(list)
+    for identity in identities:
+        by_bucket[bucket_of(identity)].append(identity)
+    asked = [
+        (topic, bucket, ValueSequence(some[at : at + _ASKED_AT_ONCE]))
+        for bucket, some in by_bucket.items()
+        for at in range(0, len(some), _ASKED_AT_ONCE)
+    ]
+    return {row["identity"]: _settled(row) for values in asked for row in session.execute(query, values)}
 
 
 def state_of(identity: str, lines: dict[str, Settled]) -> str:

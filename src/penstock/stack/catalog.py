@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from penstock.errors import WrongUse
 from penstock.stack.service import Service
-from penstock.stack.services import airflow, cassandra, kafka, registry, source, spark, watch
+from penstock.stack.services import airflow, cassandra, control, kafka, registry, source, spark, watch
 from penstock.stack.site import Site
 
 JARS: Mapping[str, tuple[str, ...]] = {**kafka.JARS, **registry.JARS, **cassandra.JARS, **spark.JARS}
@@ -13,7 +13,7 @@ JARS: Mapping[str, tuple[str, ...]] = {**kafka.JARS, **registry.JARS, **cassandr
 
 def services(site: Site) -> dict[str, Service]:
     """Every service by name. Airflow leads, because it takes longest."""
-    groups = [airflow, kafka, cassandra, spark, registry, source, watch]
+    groups = [airflow, kafka, cassandra, spark, registry, source, watch, control]
     return {service.name: service for group in groups for service in group.services(site)}
 
 

@@ -192,6 +192,11 @@ def source(settings: Settings, _started_s: float) -> None:
     _get(f"http://{LOOPBACK}:{settings.source_port}/api/?results=1", SourceUnreachable)
 
 
+def control(settings: Settings, _started_s: float) -> None:
+    """The control center answers, and has looked at the pipeline."""
+    _get(f"http://{LOOPBACK}:{settings.control_port}/health/ready", Unreachable)
+
+
 def answers(address: str) -> None:
     """Something answers at an address, whatever it says."""
     try:

@@ -125,6 +125,49 @@ def test_the_error_that_ended_an_attempt(server):
         assert client.error("r1", 1) == ""
 
 
+def test_pausing(server):
+    """The DAG is told to pause or to go on, and tells which it is."""
+    server.answers |= {("PATCH", DAG): {}, ("GET", DAG): {"is_paused": True}}
+    with Airflow(read()) as client:
+        client.set_paused(True)
+        assert client.dag() == {"is_paused": True}
+    assert json.loads(server.requests[1].content) == {"is_paused": True}
+
+
+def test_the_attempts_of_a_run(server):
+    """As Airflow lists them."""
+    server.answers["GET", f"{TASK}/tries"] = {"task_instances": [{"try_number": 1}, {"try_number": 2}]}
+    with Airflow(read()) as client:
+        assert [one["try_number"] for one in client.attempts("r1")] == [1, 2]
+
+
+def test_a_log_is_entries(server):
+    """A line that is plain text becomes an entry too."""
+    server.answers["GET", f"{TASK}/logs/2"] = {"content": ["first", {"event": "x", "level": "info"}]}
+    with Airflow(read()) as client:
+        assert client.log("r1", 2) == [{"event": "first"}, {"event": "x", "level": "info"}]
+
+
+def test_a_token_that_has_expired_is_made_anew(server):
+    """Once: an Airflow that refuses the new one too is told as such."""
+    server.answers["GET", f"{DAG}/dagRuns/r1"] = [401, {"state": "running"}, 401, 401]
+    with Airflow(read()) as client:
+        assert client.run("r1") == {"state": "running"}
+        with pytest.raises(PenstockError, match="answered 401"):
+            client.run("r1")
+    assert [request.url.path for request in server.requests].count("/auth/token") == 3
+
+
+def test_a_run_id_names_nothing_but_a_run(server):
+    """It may come from a link: what it holds is quoted, and dots lead nowhere."""
+    with Airflow(read()) as client:
+        with pytest.raises(RunFailed):
+            client.run("../../pools?x=1")
+        assert server.requests[-1].url.raw_path.endswith(b"/dagRuns/..%2F..%2Fpools%3Fx%3D1")
+        with pytest.raises(RunFailed, match="no run has the id"):
+            client.run("..")
+
+
 @pytest.mark.parametrize("error", [httpx2.ConnectError("refused"), httpx2.ReadTimeout("late")], ids=repr)
 def test_an_airflow_that_is_away_is_unreachable(server, error):
     """The error says where it was looked for, and why."""

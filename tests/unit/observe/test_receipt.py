@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from penstock.broker.topics import Span
 from penstock.config import read
+from penstock.errors import WrongUse
 from penstock.observe import receipt
 from penstock.observe.audit import Audit, Balance
 from penstock.observe.receipt import _stages, percentiles
@@ -96,7 +97,8 @@ class FakeAirflow:
 
     def run(self, run_id):
         states = self._world.states
-        return {"state": states.pop(0) if len(states) > 1 else states[0], "queued_at": "q"}
+        state = states.pop(0) if len(states) > 1 else states[0]
+        return {"dag_run_id": run_id, "state": state, "queued_at": "q"}
 
     def has_ended(self, run):
         return run["state"] in {"success", "failed"}
@@ -194,3 +196,33 @@ def test_what_is_missing_is_in_the_receipt_by_name(world):
     """The audit's own words."""
     world.found.missing_records.append({"partition": 0, "offset": 1, "id": "a", "why": "w"})
     assert world.run().missing_records == [{"partition": 0, "offset": 1, "id": "a", "why": "w"}]
+
+
+TOLD = {"asked": 10, "fetched": 10, "topic": "t", "topic_id": "id-1", "offsets": {"0": [3, 8], "1": [0, 2]}}
+ENDED = {"dag_run_id": "r1", "state": "success", "queued_at": "q"}
+
+
+def test_the_receipt_of_a_run_that_is_over(world, monkeypatch):
+    """It is made from what the task returned: nothing is triggered, nothing waited for."""
+    monkeypatch.setattr(receipt.topics, "topic_id", lambda *_: "id-1")
+    found = receipt.of_run(read(), None, ENDED, TOLD)
+    assert (found.asked, found.produced, found.stored, found.rejected, found.missing) == (10, 9, 8, 2, 0)
+    assert world.audited == [([Span(0, 3, 9), Span(1, 0, 3)], "r1")]
+    assert world.triggered == []
+
+
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        ({}, "no offsets"),
+        (TOLD | {"topic_id": "id-0"}, "made anew"),
+        (TOLD | {"offsets": {"0": [0, 100_000]}}, "too many"),
+    ],
+    ids=["failed", "another-topic", "large"],
+)
+def test_a_receipt_that_can_no_longer_be_made(world, monkeypatch, told, why):
+    """It is said why, and no record is read."""
+    monkeypatch.setattr(receipt.topics, "topic_id", lambda *_: "id-1")
+    with pytest.raises(WrongUse, match=why):
+        receipt.of_run(read(), None, ENDED, told)
+    assert world.audited == []

@@ -2,7 +2,7 @@
 
 import pytest
 
-from penstock.broker import headers
+from penstock.broker import headers, topics
 from penstock.broker.frame import pack
 from penstock.broker.topics import Span
 from penstock.errors import RegistryUnreachable, WrongUse
@@ -38,7 +38,7 @@ def outcomes(topic: Carried) -> list[str]:
 
 
 def test_a_stored_record_hop_by_hop(topic):
-    """Fetched, produced, recorded, each with its time, in UTC; other records are passed over."""
+    """Fetched, produced, recorded, stored, each with its time, in UTC; other records are passed over."""
     topic.send(6)
     topic.kafka[0].append(
         message(
@@ -57,6 +57,7 @@ def test_a_stored_record_hop_by_hop(topic):
         ("fetched", "2023-11-14T22:13:20.123+00:00"),
         ("produced", "2023-11-14T22:13:21.456+00:00"),
         ("recorded", "2023-11-14T23:13:20.000+00:00"),
+        ("stored", "2023-11-14T23:13:20.000+00:00"),
     ]
     assert found.hops[0].detail == "run r1"
     assert found.hops[1].detail == f"partition 0 offset 1, {len(value(7))} bytes, plain JSON"
@@ -129,7 +130,7 @@ def test_a_record_that_a_replay_alone_recorded(topic):
     topic.send(7)
     topic.carry_out(job=f"{REPLAY}1")
     (found,) = passages(topic)
-    assert (found.outcome, [hop.name for hop in found.hops]) == ("stored", ["produced", "recorded"])
+    assert (found.outcome, [hop.name for hop in found.hops]) == ("stored", ["produced", "recorded", "stored"])
 
 
 @pytest.mark.parametrize(("state", "word"), [(None, "waiting"), ("claimed", "waiting"), ("redriven", "redriven")])
@@ -214,3 +215,78 @@ def test_a_text_that_is_no_id_is_wrong_use(topic, text):
     """It says what an id is, before anything is read."""
     with pytest.raises(WrongUse, match="is no id"):
         passages(topic, text)
+
+
+def test_a_row_leads_to_its_record(topic):
+    """One record is read of the topic, and nothing of the dead-letter topic."""
+    for sensor in (6, 7, 7, 8):
+        topic.send(sensor)
+    topic.carry_out()
+    whole = passages(topic)[-1]
+    read = []
+    records = topics.records
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(topics, "records", lambda _settings, name, spans: _noted(read, name, spans, records))
+        assert trace.trace_row(topic.settings, topic.tables.session, "7") == whole
+    assert read == [("readings", [Span(0, 2, 3)])]
+
+
+def _noted(read, name, spans, records):
+    read.append((name, spans))
+    return records(None, name, spans)
+
+
+def test_a_row_whose_record_kafka_no_longer_holds(topic):
+    """The ledger and the row still tell."""
+    for sensor in (7, 8):
+        topic.send(sensor)
+    topic.carry_out()
+    topic.firsts[0] = 1
+    found = trace.trace_row(topic.settings, topic.tables.session, "7")
+    assert (found.offset, found.outcome) == (0, "stored")
+    assert [(hop.name, hop.at is None) for hop in found.hops] == [
+        ("produced", True),
+        ("recorded", False),
+        ("stored", False),
+    ]
+    assert "no longer holds" in found.hops[0].detail
+
+
+def test_a_row_before_its_line_is_stored(topic):
+    """The time is not known yet."""
+    topic.send(7)
+    topic.tables.store(7, 0, 0)
+    found = trace.trace_row(topic.settings, topic.tables.session, "7")
+    assert [(hop.name, hop.at is None) for hop in found.hops] == [("produced", False), ("stored", True)]
+
+
+def test_no_row_or_one_of_an_earlier_topic_leads_nowhere(topic):
+    """What the offset holds now is another record."""
+    topic.send(7)
+    topic.carry_out()
+    assert trace.trace_row(topic.settings, topic.tables.session, "8") is None
+    topic.tables.put(7, 0, 0, EPOCH_US - 1)
+    assert trace.trace_row(topic.settings, topic.tables.session, "7") is None
+    with pytest.raises(WrongUse, match="is no id"):
+        trace.trace_row(topic.settings, topic.tables.session, "x")
+
+
+def test_a_search_of_the_whole_topic_says_how_far_it_came(topic):
+    """All of it, when nothing stops it."""
+    for _ in range(5):
+        topic.send(7)
+    search = trace.Search(topic.settings, topic.tables.session, "7")
+    assert len(search.carry_out()) == 5
+    assert (search.read, search.held, search.is_whole) == (5, 5, True)
+
+
+def test_a_search_ends_in_time_or_when_it_is_stopped(topic):
+    """What it found so far counts, and it says that it is not all."""
+    for _ in range(5):
+        topic.send(7)
+    late = trace.Search(topic.settings, topic.tables.session, "7", longest_s=-1.0)
+    assert late.carry_out() == []
+    stopped = trace.Search(topic.settings, topic.tables.session, "7")
+    stopped.stop()
+    assert stopped.carry_out() == []
+    assert (late.is_whole, stopped.is_whole, stopped.held) == (False, False, 5)

@@ -127,3 +127,17 @@ def test_old_journals_are_forgotten(tmp_path):
 def test_the_journal_lies_at_home(tmp_path):
     """Where `verify` looks for what the task wrote."""
     assert journal.folder_of(read(home=tmp_path)) == tmp_path / "data" / "journal"
+
+
+def test_how_many_were_acknowledged_so_far(tmp_path, monkeypatch):
+    """Of the newest attempt of a run, while it is written; a run without a journal here is not known."""
+    monkeypatch.setattr(journal, "_PART_BYTES", 7)
+    assert journal.acknowledged(tmp_path, "r1") is None
+    for records in (3, 5):
+        with Journal(tmp_path, "r1", "t", "id") as one:
+            for offset in range(records):
+                one.note(0, offset, b"k")
+            one.flush()
+            assert journal.acknowledged(tmp_path, "r1") == records
+    assert journal.acknowledged(tmp_path, "r1") == 5
+    assert journal.acknowledged(tmp_path, "r2") is None

@@ -3,7 +3,7 @@ import os
 import subprocess
 import sys
 import threading
-from datetime import datetime
+from datetime import UTC, datetime
 
 import msgspec
 import pytest
@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from penstock.errors import JobRunning
 from penstock.sink import lease
-from penstock.sink.lease import TTL_S, Lease, held, this_process
+from penstock.sink.lease import TTL_S, Lease, Owner, held, this_process
 from tests.unit.fakes import Clock, FakeSession
 
 NAME = "/checkpoint/t"
@@ -280,3 +280,32 @@ def test_every_change_is_conditional_and_every_hold_ends(mine):
     assert mine._update.endswith("IF owner = %s")
     assert mine._delete.endswith("IF owner = %s")
     assert inspect.signature(Lease.take).parameters["wait_s"].default == 20
+
+
+def of(owner: Owner | None) -> FakeSession:
+    """A session whose leases hold this owner's row."""
+    text = owner and msgspec.json.encode(owner).decode()
+    answer = [{"owner": text, "since": datetime(2026, 1, 2)}] if owner else []
+    session = FakeSession(lambda query, _values: [{"table_name": "leases"}] if "system_schema" in query else answer)
+    return session
+
+
+def test_who_has_a_lease_is_told():
+    """And since when; nothing is changed by asking."""
+    session = of(this_process())
+    found = lease.holder(session, "ks", NAME)
+    assert found == lease.Holder(this_process(), datetime(2026, 1, 2, tzinfo=UTC), is_dead=False)
+    assert all(query.startswith("SELECT") for query, _ in session.executed)
+
+
+def test_a_lease_of_a_dead_process_is_told_as_such():
+    """Of this machine it is known at once; of another nothing is."""
+    me = this_process()
+    assert lease.holder(of(Owner(me.host, me.pid, "0", me.space)), "ks", NAME).is_dead
+    assert not lease.holder(of(Owner("elsewhere", me.pid, "0", me.space)), "ks", NAME).is_dead
+
+
+def test_nobody_has_the_lease():
+    """Neither when there is no row, nor when no job has made the table yet."""
+    assert lease.holder(of(None), "ks", NAME) is None
+    assert lease.holder(FakeSession(), "ks", NAME) is None

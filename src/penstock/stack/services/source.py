@@ -19,7 +19,7 @@ def services(site: Site) -> list[Service]:
             env=site.child_environment(),
             directory=site.repository,
             probe=probes.source,
-            memory_mib=120,
+            memory_mib=70,
             page=f"http://127.0.0.1:{port}/api/?results=1",
             hint="./penstock logs source",
         )

@@ -22,7 +22,7 @@ def services(site: Site) -> list[Service]:
             env={**site.child_environment(), "MALLOC_ARENA_MAX": "2"},
             directory=site.repository,
             probe=looks,
-            memory_mib=90,
+            memory_mib=65,
             hint="./penstock logs watch",
         )
     ]

@@ -1,0 +1,175 @@
+"""What the control center costs: time to first paint of each page, processor time and memory with open pages.
+
+Needs Chromium and the extras `dev` and `stack`. With `--bootstrap`, the time to open the page of a topic with a million
+messages is measured, too; the topic is made for that and deleted afterwards.
+"""
+
+import argparse
+import json
+import shutil
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import psutil
+from playwright.sync_api import Browser, Page, Request, sync_playwright
+
+PAGES = ("/", "/topics", "/schemas", "/stream", "/table", "/runs", "/rejected", "/health")
+LARGE_RECORDS, LARGE_BYTES = 1_000_000, 100
+_LARGE = "penstock.bench.large"
+_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+_PAINT = "performance.getEntriesByType('paint').find(e => e.name == 'first-contentful-paint')?.startTime"
+
+
+class Opened(NamedTuple):
+    """One opening of a page, in ms; `shown` is when its heading stood there and its parts were built."""
+
+    first_paint_ms: float
+    shown_ms: float
+    foreign: list[str]
+
+
+class Load(NamedTuple):
+    """A process over a while: share of one core, resident memory."""
+
+    cpu_percent: float
+    memory_mib: float
+
+
+def open_page(browser: Browser, address: str, path: str, wait_for: str = "main h1") -> Opened:
+    """Open a page in a browser that was never here."""
+    context = browser.new_context(viewport={"width": 1360, "height": 900})
+    page, foreign = context.new_page(), list[str]()
+    page.on("request", lambda request: _note(request, address, foreign))
+    began_s = time.monotonic()
+    page.goto(address + path, wait_until="load")
+    page.wait_for_selector(wait_for, timeout=30_000)
+    shown_ms = (time.monotonic() - began_s) * 1000
+    page.wait_for_function(f"{_PAINT} !== undefined", timeout=30_000)
+    painted_ms = float(page.evaluate(_PAINT))
+    context.close()
+    return Opened(painted_ms, shown_ms, foreign)
+
+
+def _note(request: Request, address: str, foreign: list[str]) -> None:
+    scheme, host = urlsplit(request.url).scheme, urlsplit(request.url).netloc
+    if scheme not in {"data", "blob"} and host != urlsplit(address).netloc:
+        foreign.append(request.url)
+
+
+def load(process: psutil.Process, seconds: float) -> Load:
+    """What the process uses in so many seconds from now on."""
+    process.cpu_percent()
+    time.sleep(seconds)
+    return Load(process.cpu_percent(), process.memory_info().rss / 2**20)
+
+
+@contextmanager
+def idle_pages(browser: Browser, address: str, count: int, path: str = "/") -> Iterator[list[Page]]:
+    """So many pages, open and left alone, each in a profile of its own."""
+    contexts = [browser.new_context() for _ in range(count)]
+    pages = []
+    for context in contexts:
+        page = context.new_page()
+        page.goto(address + path, wait_until="load")
+        page.wait_for_selector("main h1", timeout=60_000)
+        pages.append(page)
+    yield pages
+    for context in contexts:
+        context.close()
+
+
+@contextmanager
+def large_topic(bootstrap: str) -> Iterator[str]:
+    """A topic with a million messages of 100 bytes."""
+    from confluent_kafka import Producer
+    from confluent_kafka.admin import AdminClient, NewTopic
+
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin.create_topics([NewTopic(_LARGE, 4, 1)])[_LARGE].result(30)
+    try:
+        producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 50, "compression.type": "lz4"})
+        for number in range(LARGE_RECORDS):
+            while True:
+                try:
+                    producer.produce(_LARGE, key=b"%d" % number, value=b"%0*d" % (LARGE_BYTES, number))
+                    break
+                except BufferError:
+                    producer.poll(0.5)
+            if number % 1000 == 0:
+                producer.poll(0)
+        if producer.flush(120):
+            raise SystemExit("not all messages were acknowledged")
+        yield _LARGE
+    finally:
+        admin.delete_topics([_LARGE])[_LARGE].result(30)
+
+
+def median_of(browser: Browser, address: str, path: str, rounds: int) -> dict[str, object]:
+    """The median of some openings."""
+    found = [open_page(browser, address, path) for _ in range(rounds)]
+    return {
+        "page": path,
+        "first_paint_ms": round(statistics.median(one.first_paint_ms for one in found)),
+        "shown_ms": round(statistics.median(one.shown_ms for one in found)),
+        "requests_to_other_hosts": sum(len(one.foreign) for one in found),
+    }
+
+
+def show(title: str, rows: Sequence[Mapping[str, object]]) -> None:
+    """Print a table, Markdown."""
+    if rows:
+        sys.stdout.write(f"\n{title}\n\n| {' | '.join(rows[0])} |\n|{'---|' * len(rows[0])}\n")
+        sys.stdout.writelines(f"| {' | '.join(map(str, row.values()))} |\n" for row in rows)
+        sys.stdout.flush()
+
+
+def measure(browser: Browser, options: argparse.Namespace) -> None:
+    """All of it, each table when it is known."""
+    process = psutil.Process(options.pid)
+    show("Pages", [median_of(browser, options.address, path, options.rounds) for path in options.pages])
+    loads = []
+    for count in (0, 1, 20):
+        with idle_pages(browser, options.address, count):
+            time.sleep(5)  # what opening them cost is past
+            found = load(process, options.seconds)
+        loads.append(
+            {"open_pages": count, "cpu_percent": round(found.cpu_percent, 1), "memory_mib": round(found.memory_mib)}
+        )
+    show(f"Control center, {options.seconds:g} s each", loads)
+    if options.bootstrap:
+        with large_topic(options.bootstrap) as topic:
+            before_mib = process.memory_info().rss / 2**20
+            paths = [f"/topics/{topic}", f"/topics/{topic}/messages/0/100000"]
+            show(
+                "A topic of 1,000,000 messages",
+                [median_of(browser, options.address, one, options.rounds) for one in paths],
+            )
+            grown = {"grown_mib": round(process.memory_info().rss / 2**20 - before_mib)}
+            show("Its memory", [grown])
+
+
+def main() -> None:
+    """Measure, and print tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--address", default="http://127.0.0.1:9021")
+    parser.add_argument("--pid", type=int, required=True, help="process id of the control center")
+    parser.add_argument("--bootstrap", default="", help="Kafka, to measure a large topic")
+    parser.add_argument("--seconds", type=float, default=30.0, help="how long each load is measured")
+    parser.add_argument("--rounds", type=int, default=3, help="openings of each page")
+    parser.add_argument("--pages", nargs="*", default=PAGES)
+    options = parser.parse_args()
+    with sync_playwright() as playwright:
+        path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+        browser = playwright.chromium.launch(executable_path=path, args=_ARGUMENTS)
+        sys.stdout.write(f"{json.dumps({'cores': psutil.cpu_count(), 'load': psutil.getloadavg()})}\n")
+        measure(browser, options)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()

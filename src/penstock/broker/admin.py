@@ -1,0 +1,145 @@
+"""Topics changed on purpose: made, set otherwise, emptied, deleted; never those that services keep for themselves."""
+
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ConfigSource,
+    NewTopic,
+)
+
+from penstock.broker.kafka import failure
+from penstock.broker.topics import Place, topic_settings
+from penstock.config import Settings
+from penstock.errors import PenstockError, WrongUse
+
+T = TypeVar("T")
+
+REGISTRY_TOPICS = frozenset({"kafkasql-journal", "kafkasql-snapshots", "registry-events"})
+"""What Apicurio keeps its schemas in."""
+TIMEOUT_S = 10.0
+_MISUSED = {
+    KafkaError.INVALID_CONFIG,
+    KafkaError.INVALID_PARTITIONS,
+    KafkaError.INVALID_REPLICATION_FACTOR,
+    KafkaError.INVALID_REQUEST,
+    KafkaError.OFFSET_OUT_OF_RANGE,
+    KafkaError.POLICY_VIOLATION,
+    KafkaError.TOPIC_ALREADY_EXISTS,
+    KafkaError.TOPIC_EXCEPTION,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of a topic; `value` is None when Kafka does not tell it."""
+
+    name: str
+    value: str | None
+    is_own: bool
+    """Whether it was set for this topic."""
+    is_fixed: bool
+
+
+def is_internal(topic: str) -> bool:
+    """Whether a service keeps the topic for itself: nobody else may write to it or change it."""
+    return topic.startswith("__") or topic in REGISTRY_TOPICS
+
+
+def check_ours(topic: str) -> None:
+    """Return when the topic may be changed. Raises `WrongUse` for one that a service keeps for itself."""
+    if is_internal(topic):
+        owner = "the schema registry" if topic in REGISTRY_TOPICS else "Kafka"
+        raise WrongUse(f"{topic} is kept by {owner} for itself: it is shown here, and changed by nobody else")
+
+
+def create(
+    client: AdminClient, settings: Settings, topic: str, partitions: int, changes: Mapping[str, str] | None = None
+) -> None:
+    """Make a topic, with the settings that every topic of penstock gets and `changes` on top. Raises `WrongUse`."""
+    check_ours(topic)
+    new = NewTopic(topic, partitions, settings.kafka_replication, config=topic_settings(settings) | dict(changes or {}))
+    _asked(
+        settings, f"creating {topic}", lambda: client.create_topics([new], operation_timeout=TIMEOUT_S, **_WAIT)[topic]
+    )
+
+
+def settings_of(client: AdminClient, settings: Settings, topic: str) -> list[Setting]:
+    """Every setting of the topic, by name. Raises `WrongUse` when there is none of that name."""
+    resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
+    found = _asked(
+        settings, f"reading the settings of {topic}", lambda: client.describe_configs([resource], **_WAIT)[resource]
+    )
+    return sorted(map(_setting, found.values()), key=lambda one: one.name)
+
+
+def _setting(entry: ConfigEntry) -> Setting:
+    is_own = entry.source == ConfigSource.DYNAMIC_TOPIC_CONFIG.value
+    return Setting(entry.name, None if entry.is_sensitive else entry.value, is_own, bool(entry.is_read_only))
+
+
+def alter(client: AdminClient, settings: Settings, topic: str, name: str, value: str | None) -> None:
+    """Change one setting of the topic; None sets it back to the broker's. Raises `WrongUse`."""
+    check_ours(topic)
+    operation = AlterConfigOpType.DELETE if value is None else AlterConfigOpType.SET
+    entry = ConfigEntry(name, value, incremental_operation=operation)
+    resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
+    doing = f"setting {name} of {topic}"
+    _asked(settings, doing, lambda: client.incremental_alter_configs([resource], **_WAIT)[resource])
+
+
+def delete_records(client: AdminClient, settings: Settings, topic: str, before: Iterable[Place]) -> dict[int, int]:
+    """The first offset of each partition named, once what lies before each place is deleted. Raises `WrongUse`."""
+    check_ours(topic)
+    asked = [TopicPartition(topic, one.partition, one.offset) for one in before]
+    doing = f"deleting records of {topic}"
+    try:
+        found = client.delete_records(asked, **_WAIT, operation_timeout=TIMEOUT_S) if asked else {}
+    except (KafkaException, ValueError) as error:
+        raise _told(error, doing, settings) from error
+    return {part.partition: _done(settings, doing, future).low_watermark for part, future in found.items()}
+
+
+def delete_topic(client: AdminClient, settings: Settings, topic: str) -> None:
+    """Delete the topic with all that it holds. Raises `WrongUse`."""
+    check_ours(topic)
+    _asked(
+        settings,
+        f"deleting {topic}",
+        lambda: client.delete_topics([topic], operation_timeout=TIMEOUT_S, **_WAIT)[topic],
+    )
+
+
+_WAIT: dict[str, Any] = {"request_timeout": TIMEOUT_S}
+
+
+def _asked(settings: Settings, doing: str, ask: Callable[[], "Future[T]"]) -> T:
+    try:
+        future = ask()
+    except (KafkaException, ValueError) as error:
+        raise _told(error, doing, settings) from error
+    return _done(settings, doing, future)
+
+
+def _done(settings: Settings, doing: str, future: "Future[T]") -> T:
+    try:
+        return future.result(2 * TIMEOUT_S)
+    except (KafkaException, ValueError, TimeoutError) as error:
+        raise _told(error, doing, settings) from error
+
+
+def _told(error: Exception, doing: str, settings: Settings) -> PenstockError:
+    if not isinstance(error, KafkaException):
+        return WrongUse(f"{doing}: {error}")
+    reason = error.args[0]
+    if reason.code() in _MISUSED:
+        return WrongUse(f"{doing}: {reason.str()}")
+    return failure(error, doing, settings)

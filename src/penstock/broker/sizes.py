@@ -1,0 +1,99 @@
+"""How many bytes topics take on the brokers' disks: Kafka's DescribeLogDirs, which the client library does not have.
+
+The request and its answer are those of version 1 of the protocol (https://kafka.apache.org/protocol, API key 35).
+"""
+
+import socket
+import ssl
+import struct
+from collections import defaultdict
+from collections.abc import Iterable
+from contextlib import closing
+
+from penstock.config import Settings
+
+_API_KEY, _VERSION = 35, 1
+_MOST_BYTES = 64 * 1024 * 1024
+
+
+def sizes(settings: Settings, brokers: Iterable[tuple[str, int]], timeout_s: float = 3.0) -> dict[str, int] | None:
+    """Bytes per topic, every replica counted, on these brokers; None when they do not tell, or want SASL."""
+    if settings.kafka_security_protocol.startswith("SASL"):
+        return None
+    total: dict[str, int] = defaultdict(int)
+    try:
+        for host, port in brokers:
+            for topic, held_bytes in _parsed(_asked(settings, host, port, timeout_s)):
+                total[topic] += held_bytes
+    except (OSError, ValueError, struct.error):
+        return None
+    return dict(total)
+
+
+def _asked(settings: Settings, host: str, port: int, timeout_s: float) -> bytes:
+    client = b"penstock"
+    body = struct.pack(">hhih", _API_KEY, _VERSION, 1, len(client)) + client + struct.pack(">i", -1)
+    with closing(_connected(settings, host, port, timeout_s)) as connection:
+        connection.sendall(struct.pack(">i", len(body)) + body)
+        (length,) = struct.unpack(">i", _read(connection, 4))
+        if not 0 <= length <= _MOST_BYTES:
+            raise ValueError(f"an answer of {length} bytes")
+        return _read(connection, length)
+
+
+def _connected(settings: Settings, host: str, port: int, timeout_s: float) -> socket.socket:
+    connection = socket.create_connection((host, port), timeout=timeout_s)
+    if settings.kafka_security_protocol != "SSL":
+        return connection
+    authority = settings.kafka_ca_file and str(settings.kafka_ca_file)
+    try:
+        return ssl.create_default_context(cafile=authority).wrap_socket(connection, server_hostname=host)
+    except OSError:
+        connection.close()
+        raise
+
+
+def _read(connection: socket.socket, length: int) -> bytes:
+    parts: list[bytes] = []
+    while length:
+        part = connection.recv(min(length, 65_536))
+        if not part:
+            raise ValueError("the answer is cut")
+        parts.append(part)
+        length -= len(part)
+    return b"".join(parts)
+
+
+class _Answer:
+    """The bytes of an answer, read from the front."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+
+    def take(self, form: str) -> tuple[int, ...]:
+        found = struct.unpack_from(">" + form, self._data, self._at)
+        self._at += struct.calcsize(">" + form)
+        return found
+
+    def text(self) -> str:
+        (length,) = self.take("h")
+        found = self._data[self._at : self._at + max(0, length)]
+        self._at += max(0, length)
+        return found.decode()
+
+
+def _parsed(data: bytes) -> Iterable[tuple[str, int]]:
+    """Topic and bytes of each partition in an answer: correlation id, throttle time, then folders of topics."""
+    answer = _Answer(data)
+    _, _, folders = answer.take("iii")
+    for _ in range(folders):
+        (error,) = answer.take("h")
+        if error:
+            raise ValueError(f"Kafka's error {error}")
+        answer.text()
+        for _ in range(answer.take("i")[0]):
+            topic = answer.text()
+            for _ in range(answer.take("i")[0]):
+                _, held_bytes, _, _ = answer.take("iqqb")
+                yield topic, held_bytes

@@ -1,0 +1,37 @@
+"""Personal data hidden: what people look at shows which fields there are, not what they say of a person.
+
+Only fields that the contract knows and does not mark as personal are shown; whatever is not known is hidden too.
+"""
+
+from functools import cache
+from typing import Any
+
+from penstock.contract.fields import fields
+from penstock.contract.record import Arrival, Record
+
+MASK = "•••"
+
+
+@cache
+def shown_names(record: type[Record]) -> frozenset[str]:
+    """The names of the fields that tell nothing about a person, and of those that say where a record came from."""
+    return frozenset(field.name for field in (*fields(record), *fields(Arrival)) if not field.personal)
+
+
+def masked(value: Any, record: type[Record]) -> Any:
+    """`value`, decoded from JSON, Avro or a row, with what may be personal hidden; None stays None."""
+    if not isinstance(value, dict):
+        return _hidden(value)
+    shown = shown_names(record)
+    return {
+        name: one if name in shown and not isinstance(one, dict | list) else _hidden(one) for name, one in value.items()
+    }
+
+
+def _hidden(value: Any) -> Any:
+    """The same shape, every leaf hidden."""
+    if isinstance(value, dict):
+        return {name: _hidden(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_hidden(one) for one in value]
+    return None if value is None else MASK

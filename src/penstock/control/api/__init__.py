@@ -1,0 +1,60 @@
+"""The read-only JSON API under /api/v1, described at /api/v1/openapi.json. The pages show nothing that it does not.
+
+Errors are `{"error": ..., "hint": ...}`: 400 for a wrong question, 404 for what is not there, 503 when a service is
+away, 502 when one fails.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import Annotated
+
+from fastapi import Depends, FastAPI, Query
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from penstock.control.desk import Desk
+from penstock.control.guard import SESSION
+from penstock.errors import NotThere, PenstockError, Unreachable, WrongUse
+
+PARTS = ("pipeline", "topics", "schemas", "stream", "table", "runs", "rejected", "health")
+
+
+def register(app: FastAPI, desk: Desk) -> None:
+    """Serve the API."""
+    api = FastAPI(
+        title="penstock",
+        version=version("penstock"),
+        description="The pipeline as the control center sees it. Read-only.",
+        docs_url=None,
+        redoc_url=None,
+    )
+    api.state.desk = desk
+    for name in PARTS:
+        import_module(f"penstock.control.api.{name}").register(api, desk)
+    api.add_exception_handler(PenstockError, told)
+    app.mount("/api/v1", api)
+
+
+def told(_request: Request, error: Exception) -> JSONResponse:
+    """The answer that an error is."""
+    assert isinstance(error, PenstockError)
+    status = next((status for kind, status in _STATUS if isinstance(error, kind)), 502)
+    return JSONResponse({"error": error.message, "hint": error.hint}, status_code=status)
+
+
+_STATUS: tuple[tuple[type[PenstockError], int], ...] = ((NotThere, 404), (WrongUse, 400), (Unreachable, 503))
+
+
+def _shows_personal(
+    request: Request,
+    personal: Annotated[bool, Query(description="Show personal data as they are; written to the audit log.")] = False,
+) -> bool:
+    if personal:
+        session = request.scope.get(SESSION)
+        who = session.name if session else f"api@{request.client.host if request.client else 'unknown'}"
+        request.app.state.desk.trail.note(who, "personal_data", request.url.path, "shown")
+    return personal
+
+
+ShowsPersonal = Annotated[bool, Depends(_shows_personal)]
+"""Whether the caller asked for personal data; asking is written to the audit log."""

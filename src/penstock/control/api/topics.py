@@ -1,0 +1,98 @@
+"""Topics, their messages, consumer groups, and how far the Spark query is."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import FastAPI, Path, Query
+
+from penstock.broker.topics import Span
+from penstock.control.api import ShowsPersonal
+from penstock.control.desk import Desk, inventory_of
+from penstock.errors import NotThere, WrongUse
+from penstock.observe import groups as observe_groups
+from penstock.observe.browse import MOST, Browser, Found, Question
+from penstock.observe.content import Looker, Reader, Seen
+from penstock.observe.groups import Group, Positions
+from penstock.observe.inventory import Inventory, Topic, spans_of
+
+Name = Annotated[str, Path(description="The topic.", max_length=249)]
+_MISSING: dict[int | str, dict[str, Any]] = {404: {"description": "There is none."}}
+
+
+def register(api: FastAPI, desk: Desk) -> None:
+    """Serve it."""
+    inventory = desk.one(inventory_of)
+    _topics(api, desk, inventory)
+    _messages(api, desk)
+    _readers(api, desk)
+
+
+def _topics(api: FastAPI, desk: Desk, inventory: Inventory) -> None:
+    @api.get("/topics", tags=["topics"])
+    def topics() -> list[Topic]:
+        """Every topic: records, bytes, retention, records a second."""
+        return inventory.topics()
+
+    @api.get("/topics/{name}", tags=["topics"], response_model=Topic, responses=_MISSING)
+    def topic(name: Name) -> Any:
+        """One topic."""
+        return inventory.topic(name)
+
+    @api.get("/topics/{name}/partitions", tags=["topics"], response_model=list[Span], responses=_MISSING)
+    def partitions(name: Name) -> Any:
+        """The offsets that each partition holds: from `first` up to, not including, `end`."""
+        return spans_of(desk.kafka, desk.settings, name)
+
+
+def _messages(api: FastAPI, desk: Desk) -> None:
+    @api.get("/topics/{name}/messages", tags=["topics"], response_model=Found, responses=_MISSING)
+    def messages(
+        name: Name,
+        start: Annotated[Literal["newest", "offset", "time"], Query(alias="from")] = "newest",
+        partition: Annotated[int | None, Query(ge=0, lt=2**31, description="Only this partition.")] = None,
+        offset: Annotated[int | None, Query(ge=0, lt=2**63, description="With from=offset.")] = None,
+        time: Annotated[datetime | None, Query(description="With from=time, and with a time zone.")] = None,
+        key: Annotated[str, Query(description="The whole key.")] = "",
+        text: Annotated[str, Query(description="Stands somewhere in key or value; capitals do not matter.")] = "",
+        field: Annotated[str, Query(description="The value has this field, as in address.city.")] = "",
+        value: Annotated[str, Query(description="The field's value.")] = "",
+        most: Annotated[int, Query(ge=1, le=MOST)] = 50,
+        go_on: Annotated[str, Query(description="As the answer before told.", max_length=10_000)] = "",
+        personal: ShowsPersonal = False,
+    ) -> Any:
+        """Messages, newest first, or from an offset or a time on. Looks through 50,000 messages at most, for 5 s."""
+        if time is not None and time.tzinfo is None:
+            raise WrongUse(f"time={time.isoformat()}: it needs a time zone, as in 2026-01-31T09:00:00Z")
+        question = Question(start, partition, offset, time, key, text, field, value, most, go_on)
+        reader = Reader(desk.registry)
+        looker = Looker(reader, desk.pipeline.record, not personal)
+        return Browser(desk.kafka, desk.settings, name).find(question, looker, reader)
+
+    @api.get("/topics/{name}/messages/{partition}/{offset}", tags=["topics"], response_model=Seen, responses=_MISSING)
+    def message(
+        name: Name,
+        partition: Annotated[int, Path(ge=0, lt=2**31)],
+        offset: Annotated[int, Path(ge=0, lt=2**63)],
+        personal: ShowsPersonal = False,
+    ) -> Any:
+        """One message."""
+        looker = Looker(Reader(desk.registry), desk.pipeline.record, not personal)
+        browser = Browser(desk.kafka, desk.settings, name)
+        found = browser.at(partition, offset, looker)
+        if found is None:
+            raise NotThere(f"{name} holds no message at {partition}:{offset}")
+        return found
+
+
+def _readers(api: FastAPI, desk: Desk) -> None:
+    @api.get("/groups", tags=["topics"])
+    def groups() -> list[Group]:
+        """Kafka's consumer groups, and their lag."""
+        return observe_groups.groups(desk.kafka, desk.settings)
+
+    @api.get("/positions", tags=["topics"], response_model=Positions, responses=_MISSING)
+    def positions() -> Any:
+        """How far the Spark query is, by its checkpoint, by the newest batch it told of, and by the ledger."""
+        now = desk.view.now
+        recorded = {one.partition: one.reached for one in now.partitions} if now else {}
+        return observe_groups.positions(desk.kafka, desk.settings, desk.cassandra, recorded)

@@ -1,0 +1,1 @@
+"""The pages, a module each; `register(desk)` serves it."""

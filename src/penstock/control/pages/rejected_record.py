@@ -1,0 +1,144 @@
+"""One rejected record: what it holds, what is wrong with it, where it lay, and an editor to mend it."""
+
+from functools import partial
+from html import escape
+
+from nicegui import ui
+
+from penstock.broker.dlq import Letter
+from penstock.contract.reject import Stage
+from penstock.control import elements
+from penstock.control.desk import Desk
+from penstock.control.frame import Visit, page
+from penstock.control.letters import Letters
+from penstock.control.pages.rejected_acts import Acts
+from penstock.control.pages.rejected_parts import account_cards, where_facts
+from penstock.errors import NotThere, PenstockError
+from penstock.observe.rejected import UNKNOWN, Account, Entry, account, entry_of
+from penstock.pipeline.mend import Mending, StillBroken
+from penstock.sink.settled import WAITING
+
+_EDITED_CHARACTERS = 100_000
+
+
+def register(desk: Desk, letters: Letters) -> None:
+    """Serve the page."""
+
+    @page(desk, "/rejected/{partition}/{offset}", "Rejected record")
+    async def record(visit: Visit) -> None:
+        partition, offset = visit.path["partition"], visit.path["offset"]
+        elements.link("All groups", "/rejected")
+        if not (partition.isdecimal() and offset.isdecimal()):
+            raise NotThere(f"{partition}:{offset} is no place of a rejected record", hint="./penstock dlq list --all")
+        letter = await visit.ask(letters.queue.letter, int(partition), int(offset))
+        await _Record(visit, letters, letter).build()
+
+
+def told_of(desk: Desk, letters: Letters, letter: Letter, *, personal: bool) -> tuple[Account, PenstockError | None]:
+    """All that is known of a letter; and what is wrong with Cassandra, which knows what became of it."""
+    line, error = None, None
+    try:
+        line = letters.queue.line(desk.cassandra(), letter)
+    except PenstockError as raised:
+        error = raised
+    state = UNKNOWN if error else ""
+    return account(letter, line, desk.pipeline.record, desk.registry, personal=personal, state=state), error
+
+
+class _Record:
+    """The page of one record."""
+
+    def __init__(self, visit: Visit, letters: Letters, letter: Letter) -> None:
+        self._visit, self._letters, self._letter = visit, letters, letter
+
+    async def build(self) -> None:
+        """Show it."""
+        with ui.element("div").classes("row-bar"):
+            elements.copyable(f"./penstock dlq show {self._letter.place}", "the command that shows this record")
+        self._trouble = ui.element("div")
+        self._cards = elements.markup("", tag="div")
+        elements.heading("Where it was, and what became of it")
+        self._facts = elements.markup("", tag="dl").classes("facts card")
+        told = await self._show()
+        self._acts = Acts(self._visit, self._letters, self._waiting, self._letter.place, self._after, self._chosen)
+        if told.state == WAITING:
+            await self._editor()
+            self._acts.build()
+
+    async def _show(self) -> Account:
+        told, error = await self._visit.ask(
+            told_of, self._visit.desk, self._letters, self._letter, personal=not self._visit.masks
+        )
+        self._trouble.clear()
+        if error is not None:
+            with self._trouble:
+                elements.trouble(error)
+        self._cards.content = account_cards(told)
+        self._facts.content = "".join(f"<dt>{escape(name)}</dt><dd>{value}</dd>" for name, value in where_facts(told))
+        return told
+
+    async def _after(self) -> None:
+        await self._show()
+
+    async def _waiting(self) -> list[Entry]:
+        """The record, if it waits still."""
+        told, _ = await self._visit.ask(told_of, self._visit.desk, self._letters, self._letter, personal=False)
+        return [entry_of(self._letter)] if told.state == WAITING else []
+
+    async def _chosen(self) -> list[Entry]:
+        return [entry_of(self._letter)]
+
+    async def _editor(self) -> None:
+        elements.heading("Edit")
+        if self._visit.masks:
+            text = (
+                "To edit the record you have to see it, and personal data are hidden. Showing them is written to the "
+                "audit log. A field can be set below without seeing the others."
+            )
+            elements.markup(text, tag="p")
+            ui.button("Show personal data and edit", icon="visibility", on_click=self._reveal).props("no-caps outline")
+            return
+        text = await self._visit.ask(self._letters.text, self._letter)
+        if len(text) > _EDITED_CHARACTERS:
+            elements.markup("The record is too large to be edited here. In a file:", tag="p")
+            elements.copyable("./penstock dlq export FILE")
+            return
+        kind = "the API's entry, as it came" if self._letter.stage == Stage.PRODUCE else "the record"
+        elements.markup(
+            f"This is {kind}, as JSON. Fields that the contract does not have are left out when sent.", tag="p"
+        )
+        self._text = ui.textarea("Record as JSON", value=text, on_change=self._check)
+        self._text.props("outlined autogrow debounce=300 spellcheck=false").classes("editor")
+        self._checked = elements.markup("", tag="div").props("role=status aria-live=polite")
+        ui.button("Send the edited record", on_click=lambda: self._acts.send(self._edited, "mend and redrive")).props(
+            "no-caps"
+        )
+        await self._check()
+
+    def _reveal(self) -> None:
+        session = self._visit.session
+        session.shows_personal = True
+        self._visit.desk.trail.note(session.name, "personal_data", self._letter.place, "shown")
+        ui.navigate.reload()
+
+    def _edited(self) -> Mending:
+        return self._letters.edited(self._letter, self._text.value or "")
+
+    async def _check(self) -> None:
+        """Tell what is still wrong with the text as it is typed."""
+        typed = self._text.value or ""
+        try:
+            mending = self._letters.edited(self._letter, typed)
+            found = await self._visit.ask(partial(self._letters.broken, self._letter, mending))
+            told = _verdict(found)
+        except PenstockError as error:
+            told = f"<p>{elements.state_html('down', error.message)}</p>"
+        if typed == (self._text.value or ""):
+            self._checked.content = told
+
+
+def _verdict(found: StillBroken | None) -> str:
+    if found is None:
+        return f"<p>{elements.state_html('ok', 'No rule is broken: it can be sent')}</p>"
+    rules = "".join(f"<li>{escape(one)}</li>" for one in found.message.split("; "))
+    return f"<p>{elements.state_html('down', 'Still broken')}</p><ul>{rules}</ul>"

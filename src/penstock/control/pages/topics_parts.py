@@ -1,0 +1,169 @@
+"""Parts that the pages of topics share: one that is refreshed, and a message in a list and on its own."""
+
+import json
+from collections.abc import Callable
+from html import escape
+from typing import Any
+from urllib.parse import urlencode
+
+from nicegui import ui
+
+from penstock.control import elements
+from penstock.control.elements import UNKNOWN, moment_html, number, size
+from penstock.control.frame import Visit
+from penstock.errors import PenstockError
+from penstock.observe.content import SHOWN_BYTES, Seen
+from penstock.observe.inventory import Topic
+
+_PREVIEW_CHARACTERS = 160
+_BODY_CHARACTERS = 4000
+_HEX_ROW_BYTES = 16
+ROLES = {
+    "pipeline": "the pipeline's",
+    "rejected": "rejected records",
+    "registry": "the schema registry's own",
+    "Kafka": "Kafka's own",
+    "": "",
+}
+
+
+class Part:
+    """HTML that is asked for again and again; while it cannot be had, why not stands in its place."""
+
+    def __init__(self, visit: Visit, classes: str = "", label: str = "") -> None:
+        self._visit = visit
+        self._trouble = ui.element("div")
+        self._html = elements.markup("", tag="div").classes(classes)
+        if label:
+            self._html.props(f'tabindex=0 role=region aria-label="{escape(label)}"')
+        self._told = ""
+
+    async def refresh(self, ask: Callable[[], Any], show: Callable[[Any], str]) -> Any:
+        """What was asked for, once it is shown; None when it could not be had."""
+        try:
+            found = await self._visit.ask(ask)
+        except PenstockError as error:
+            self._tell(error)
+            return None
+        self._tell(None)
+        content = show(found)
+        if self._html.content != content:
+            self._html.content = content
+        return found
+
+    def _tell(self, error: PenstockError | None) -> None:
+        text = "" if error is None else str(error)
+        if text == self._told:
+            return
+        self._told = text
+        self._trouble.clear()
+        self._html.set_visibility(error is None)
+        if error is not None:
+            with self._trouble:
+                elements.trouble(error)
+
+
+def retention(topic: Topic) -> str:
+    """How long the topic keeps what it holds, in words."""
+    if "delete" not in topic.cleanup:
+        return "newest per key" if topic.cleanup else UNKNOWN
+    lasts = "without end" if topic.retention_ms == -1 else elements.duration(topic.retention_ms)
+    most = topic.retention_bytes
+    return lasts if most is None or most < 0 else f"{lasts}, {size(most)} per partition"
+
+
+def address(topic: str, **query: Any) -> str:
+    """The address of a topic's messages that are asked for so."""
+    named = {name.rstrip("_"): one for name, one in query.items() if one not in ("", None)}
+    return f"/topics/{topic}" + (f"?{urlencode(named)}" if named else "")
+
+
+def place_address(seen: Seen) -> str:
+    """The address of a message."""
+    return f"/topics/{seen.topic}/messages/{seen.partition}/{seen.offset}"
+
+
+def row_html(seen: Seen) -> str:
+    """A message in a list: one line, which opens."""
+    place = f"{seen.partition}:{seen.offset}"
+    return (
+        f'<li class="message" id="m-{seen.partition}-{seen.offset}">'
+        f'<a class="mono" href="{place_address(seen)}" title="partition:offset">{place}</a>'
+        f"<details><summary>{moment_html(seen.at)} <code>{_key_html(seen)}</code> "
+        f'<span class="preview">{_preview_html(seen)}</span></summary>'
+        f"{_facts_html(seen)}{_body_html(seen, _BODY_CHARACTERS)}{headers_html(seen)}</details></li>"
+    )
+
+
+def _key_html(seen: Seen) -> str:
+    if seen.key_is_hidden:
+        return "key hidden"
+    return "no key" if seen.key is None else escape(seen.key[:80])
+
+
+def _preview_html(seen: Seen) -> str:
+    if not seen.value_bytes:
+        return "null" if seen.kind == "null" else "empty"
+    text = seen.hidden or (seen.text if seen.text is not None else json.dumps(seen.value, ensure_ascii=False))
+    return escape(text[:_PREVIEW_CHARACTERS]) + ("…" if len(text) > _PREVIEW_CHARACTERS else "")
+
+
+def kind_of(seen: Seen) -> str:
+    """How the value is written, in words."""
+    words = {"null": "null", "json": "JSON", "avro": "Avro", "text": "text", "bytes": "bytes"}[seen.kind]
+    if seen.schema_id is None:
+        return words if seen.kind in {"null", "text", "bytes"} else f"{words}, without a frame"
+    return f"{words}, schema {seen.schema_id}"
+
+
+def _facts_html(seen: Seen) -> str:
+    problem = f' <span class="warn">{escape(seen.problem)}</span>' if seen.problem else ""
+    return f'<p class="quiet">{escape(kind_of(seen))}, {number(seen.value_bytes)} bytes{problem}</p>'
+
+
+def _body_html(seen: Seen, most: int) -> str:
+    text = body_of(seen)
+    cut = len(text) > most or seen.is_cut
+    more = f'<p class="quiet">Cut here: <a href="{place_address(seen)}">the whole message</a></p>' if cut else ""
+    return f"<pre>{escape(text[:most])}</pre>{more}"
+
+
+def body_of(seen: Seen) -> str:
+    """The value as text to read."""
+    if seen.hidden:
+        return seen.hidden
+    if seen.text is not None:
+        return seen.text
+    return json.dumps(seen.value, indent=2, ensure_ascii=False)
+
+
+def headers_html(seen: Seen) -> str:
+    """The message's headers; empty when it has none."""
+    if not seen.headers:
+        return ""
+    rows = [
+        (
+            f"<code>{escape(one.name)}</code>",
+            '<span class="quiet">hidden</span>'
+            if one.is_hidden
+            else escape("null" if one.value is None else one.value),
+        )
+        for one in seen.headers
+    ]
+    return f'<div class="table">{elements.table_html("Headers, as they were sent", ("name", "value"), rows)}</div>'
+
+
+def hex_of(seen: Seen) -> str:
+    """The value's bytes, sixteen a line: place, hex, and the characters that are ASCII."""
+    if seen.hex is None:
+        return "" if seen.kind == "null" else f"hidden: {seen.value_bytes:,} bytes; personal data are hidden"
+    raw = bytes.fromhex(seen.hex)
+    lines = [_hex_line(at, raw[at : at + _HEX_ROW_BYTES]) for at in range(0, len(raw), _HEX_ROW_BYTES)]
+    if seen.value_bytes > SHOWN_BYTES:
+        lines.append(f"... the first {SHOWN_BYTES:,} of {seen.value_bytes:,} bytes")
+    return "\n".join(lines)
+
+
+def _hex_line(at: int, part: bytes) -> str:
+    ascii_ = "".join(chr(one) if 32 <= one < 127 else "." for one in part)
+    return f"{at:06x}  {part.hex(' '):<{_HEX_ROW_BYTES * 3 - 1}}  {ascii_}"

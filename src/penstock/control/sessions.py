@@ -1,0 +1,61 @@
+"""The viewers' sessions: kept in memory, known to a browser by a random cookie."""
+
+import secrets
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+COOKIE = "penstock_session"
+AGE_S = 12 * 3600.0
+_MOST = 10_000
+
+
+@dataclass(eq=False)
+class Session:
+    """One viewer's browser."""
+
+    token: str = field(repr=False)
+    address: str
+    began_s: float
+    signed_in: bool = False
+    shows_personal: bool = False
+    """Whether personal data are shown as they are."""
+    dark: bool | None = None
+    """None: as the browser likes it."""
+    ended: bool = False
+
+    @property
+    def name(self) -> str:
+        """What the audit log calls it: enough to tell sessions apart, too little to use one."""
+        return f"{self.token[:6]}@{self.address}"
+
+
+class Sessions:
+    """All sessions; those that were not seen for longest are forgotten."""
+
+    def __init__(self) -> None:
+        self._by_token: OrderedDict[str, Session] = OrderedDict()
+
+    def find(self, token: str | None) -> Session | None:
+        """The session of a cookie, while it lasts."""
+        session = self._by_token.get(token or "")
+        if session is not None and time.monotonic() - session.began_s > AGE_S:
+            self.end(session)
+            return None
+        if session is not None:
+            self._by_token.move_to_end(session.token)
+        return session
+
+    def begin(self, address: str, *, signed_in: bool = False) -> Session:
+        """A new session of a viewer at `address`."""
+        session = Session(secrets.token_urlsafe(32), address, time.monotonic(), signed_in)
+        self._by_token[session.token] = session
+        while len(self._by_token) > _MOST:
+            _, oldest = self._by_token.popitem(last=False)
+            oldest.ended = True
+        return session
+
+    def end(self, session: Session) -> None:
+        """Forget a session; pages that it still has open can do nothing more."""
+        session.ended = True
+        self._by_token.pop(session.token, None)

@@ -1,0 +1,40 @@
+"""The sign-in form: plain HTML, so that it needs nothing that only a signed-in viewer gets."""
+
+from html import escape
+from string import Template
+from urllib.parse import quote, urlsplit
+
+_FORM = Template("""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Sign in · penstock</title>
+<link rel="stylesheet" href="/assets/penstock.css">
+</head>
+<body class="sign-in">
+<main>
+<h1>penstock</h1>
+<form method="post" action="/sign-in?to=$to">
+<label for="password">Password</label>
+<input id="password" name="password" type="password" autocomplete="current-password" autofocus required
+ aria-describedby="told">
+<button type="submit">Sign in</button>
+<p id="told" role="alert">$told</p>
+<p>It is what <code>PENSTOCK_CONTROL_PASSWORD</code> says.</p>
+</form>
+</main>
+</body>
+</html>
+""")
+
+
+def form(to: str, told: str = "") -> str:
+    """The form that leads to the page `to`; `told` says what went wrong."""
+    return _FORM.substitute(to=quote(to), told=escape(told))
+
+
+def safe_path(to: str) -> str:
+    """`to` if it is a path of this site, else the first page."""
+    parts = urlsplit(to)
+    is_ours = to.startswith("/") and not to.startswith(("//", "/\\")) and not parts.scheme and not parts.netloc
+    return to if is_ours and to.isprintable() else "/"

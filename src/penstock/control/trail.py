@@ -1,0 +1,72 @@
+"""The trail: what was done on the page, by whom, and how it ended. The audit log, a JSON object a line."""
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from penstock.config import Settings
+from penstock.log import get_logger
+
+log = get_logger(__name__)
+
+MAX_BYTES = 5 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Deed:
+    """Something that somebody did; `at` is ISO 8601, UTC."""
+
+    at: str
+    who: str
+    action: str
+    subject: str
+    outcome: str
+
+
+class Trail:
+    """The file, and the one before it. What a full disk refuses is in the log."""
+
+    def __init__(self, settings: Settings, max_bytes: int = MAX_BYTES) -> None:
+        self.path = settings.home / "data" / "audit.jsonl"
+        self._before = self.path.with_name("audit.1.jsonl")
+        self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+
+    def note(self, who: str, action: str, subject: str, outcome: str) -> None:
+        """Write down a deed."""
+        deed = Deed(datetime.now(UTC).isoformat(timespec="milliseconds"), who, action, subject, outcome)
+        log.info("acted", who=who, action=action, subject=subject, outcome=outcome)
+        try:
+            with self._lock:
+                self._append(msgspec.json.encode(deed) + b"\n")
+        except OSError as error:
+            log.warning("deed_not_written", path=str(self.path), error=str(error))
+
+    def _append(self, line: bytes) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.path.exists() and self.path.stat().st_size + len(line) > self._max_bytes:
+            self.path.replace(self._before)
+        with self.path.open("ab") as file:
+            file.write(line)
+
+    def newest(self, most: int = 100) -> list[Deed]:
+        """The newest deeds, the newest first."""
+        lines = deque[bytes](maxlen=most)
+        for path in (self._before, self.path):
+            lines.extend(_lines(path))
+        return [deed for line in reversed(lines) if (deed := _deed(line)) is not None]
+
+
+def _lines(path: Path) -> list[bytes]:
+    return path.read_bytes().splitlines() if path.exists() else []
+
+
+def _deed(line: bytes) -> Deed | None:
+    try:
+        return msgspec.json.decode(line, type=Deed)
+    except msgspec.DecodeError:
+        return None

@@ -1,0 +1,140 @@
+"""The Spark application that runs the stream, as Spark itself tells it: the job's page and the master's page.
+
+https://spark.apache.org/docs/latest/monitoring.html#rest-api
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+
+from penstock.config import LOOPBACK, Settings
+from penstock.errors import Unreachable
+
+
+@dataclass(frozen=True)
+class Executor:
+    """A process that works for the application; the `driver` plans. Memory is the JVM's heap: at its peak, and how
+    much of it there may be for Spark's own storage."""
+
+    id: str
+    address: str
+    is_active: bool
+    cores: int
+    active_tasks: int
+    failed_tasks: int
+    completed_tasks: int
+    peak_heap_bytes: int | None
+    storage_bytes: int
+    busy_ms: int
+    gc_ms: int
+
+
+@dataclass(frozen=True)
+class Application:
+    """What runs now. `started_at` is ISO 8601, UTC."""
+
+    id: str
+    name: str
+    spark_version: str
+    started_at: str
+    executors: list[Executor]
+
+
+@dataclass(frozen=True)
+class Master:
+    """The cluster that the application runs on; `waiting` applications have no cores yet."""
+
+    url: str
+    status: str
+    workers: int
+    cores: int
+    cores_used: int
+    memory_mib: int
+    memory_used_mib: int
+    running: int
+    waiting: int
+
+
+@dataclass(frozen=True)
+class Pages:
+    """The addresses of Spark's own pages."""
+
+    job: str
+    master: str
+    worker: str
+
+
+def pages(settings: Settings) -> Pages | None:
+    """Spark's own pages; None when its master is not the local stack's, for then only others know them."""
+    if settings.spark_master != f"spark://{LOOPBACK}:{settings.spark_port}":
+        return None
+    return Pages(
+        job=f"http://{LOOPBACK}:{settings.spark_job_ui_port}",
+        master=f"http://{LOOPBACK}:{settings.spark_ui_port}",
+        worker=f"http://{LOOPBACK}:{settings.spark_worker_ui_port}",
+    )
+
+
+def application(http: httpx2.Client, page: str) -> Application:
+    """The application whose page this is. Raises `Unreachable`: it is not running, or only just starting."""
+    api = f"{page}/api/v1/applications"
+    found = _get(http, api, "./penstock status spark-job")
+    if not found:
+        raise Unreachable(f"{api} names no application", hint="./penstock status spark-job")
+    newest = found[0]
+    executors = _get(http, f"{api}/{newest['id']}/executors", "./penstock status spark-job")
+    began = newest["attempts"][-1]
+    return Application(
+        id=str(newest["id"]),
+        name=str(newest["name"]),
+        spark_version=str(began.get("appSparkVersion", "")),
+        started_at=str(began["startTime"]).replace("GMT", "+00:00"),
+        executors=[_executor(one) for one in executors],
+    )
+
+
+def master(http: httpx2.Client, page: str) -> Master:
+    """The master whose page this is. Raises `Unreachable`."""
+    found = _get(http, f"{page}/json/", "./penstock status spark-master")
+    active = list(found.get("activeapps") or [])
+    return Master(
+        url=str(found["url"]),
+        status=str(found["status"]).lower(),
+        workers=int(found["aliveworkers"]),
+        cores=int(found["cores"]),
+        cores_used=int(found["coresused"]),
+        memory_mib=int(found["memory"]),
+        memory_used_mib=int(found["memoryused"]),
+        running=sum(1 for one in active if one.get("state") == "RUNNING"),
+        waiting=sum(1 for one in active if one.get("state") == "WAITING"),
+    )
+
+
+def _executor(found: dict[str, Any]) -> Executor:
+    return Executor(
+        id=str(found["id"]),
+        address=str(found["hostPort"]),
+        is_active=bool(found["isActive"]),
+        cores=int(found["totalCores"]),
+        active_tasks=int(found["activeTasks"]),
+        failed_tasks=int(found["failedTasks"]),
+        completed_tasks=int(found["completedTasks"]),
+        peak_heap_bytes=(found.get("peakMemoryMetrics") or {}).get("JVMHeapMemory"),
+        storage_bytes=int(found["maxMemory"]),
+        busy_ms=int(found["totalDuration"]),
+        gc_ms=int(found["totalGCTime"]),
+    )
+
+
+def _get(http: httpx2.Client, address: str, hint: str) -> Any:
+    try:
+        answer = http.get(address)
+    except httpx2.HTTPError as error:
+        raise Unreachable(f"no answer from {address}: {str(error) or type(error).__name__}", hint=hint) from None
+    if not answer.is_success:
+        raise Unreachable(f"{address} answers {answer.status_code}", hint=hint)
+    try:
+        return answer.json()
+    except ValueError:
+        raise Unreachable(f"{address}: the answer is not JSON", hint=hint) from None

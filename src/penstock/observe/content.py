@@ -1,0 +1,242 @@
+"""What a message of any topic holds: JSON, Avro, text or bytes, framed or not; and how much of it is shown."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import Any
+
+import fastavro
+import msgspec
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
+
+from penstock.broker.frame import FRAME_BYTES, is_framed, unpack
+from penstock.broker.registry import Schemas
+from penstock.contract.fields import from_epoch_ms, key_of, key_reader
+from penstock.contract.masking import masked
+from penstock.contract.record import Record
+from penstock.contract.rules import MAX_VALUE_BYTES
+from penstock.errors import RegistryUnreachable, SchemaUnknown
+from penstock.process import writer
+from penstock.process.decode import MALFORMED_JSON
+
+SHOWN_BYTES = 20_000
+"""So much of a value is shown, and so much of it as hex."""
+HARMLESS = ("penstock.", "__penstock.")
+"""How the names of the headers begin that penstock writes: they tell nothing about a person."""
+_HEADER_CHARACTERS = 4000
+
+
+@dataclass(frozen=True)
+class Content:
+    """A value, decoded: `kind` is null, json, avro, text or bytes.
+
+    `value` is the decoded JSON or Avro, as JSON has it; `problem` says why a value that claims to be such is not.
+    """
+
+    kind: str
+    value: Any = None
+    schema_id: int | None = None
+    is_framed: bool = False
+    problem: str = ""
+
+
+class Reader:
+    """Decodes values, those of hostile producers too. The registry is not asked again once it was away."""
+
+    def __init__(self, schemas: Schemas) -> None:
+        self._schemas = schemas
+        self._writers: dict[int, Any] = {}
+        self._problems: dict[int, str] = {}
+        self._away = ""
+
+    def read(self, value: bytes | None) -> Content:
+        """What the value holds; never an error."""
+        if value is None:
+            return Content("null")
+        if len(value) > MAX_VALUE_BYTES:
+            return _plain(value, problem=f"not decoded: a record has at most {MAX_VALUE_BYTES:,} bytes")
+        return self._framed(value) if is_framed(value) else _json(value, None)
+
+    def _framed(self, value: bytes) -> Content:
+        try:
+            schema_id = unpack(value)
+        except ValueError as error:
+            return _plain(value, problem=str(error))
+        problem = self._look_up(schema_id)
+        if problem:
+            return _plain(value, schema_id, problem)
+        schema = self._writers[schema_id]
+        return _json(value, schema_id) if schema is None else _avro(value, schema, schema_id)
+
+    def _look_up(self, schema_id: int) -> str:
+        """Why the schema is not known; empty when it is."""
+        if schema_id in self._writers:
+            return ""
+        if self._away or schema_id in self._problems:
+            return self._away or self._problems[schema_id]
+        try:
+            found = self._schemas.writer(schema_id)
+            self._writers[schema_id] = writer.parsed(found.schema, schema_id) if found.wire_format == "avro" else None
+        except SchemaUnknown as error:
+            self._problems[schema_id] = error.message
+        except RegistryUnreachable as error:
+            self._away = f"not decoded: {error.message}"
+        return self._away or self._problems.get(schema_id, "")
+
+
+def _json(value: bytes, schema_id: int | None) -> Content:
+    framed = schema_id is not None
+    try:
+        found = msgspec.json.decode(memoryview(value)[FRAME_BYTES:] if framed else value)
+    except MALFORMED_JSON as error:
+        return _plain(value, schema_id, f"no JSON: {error}")
+    return Content("json", found, schema_id, framed)
+
+
+def _avro(value: bytes, schema: Any, schema_id: int) -> Content:
+    stream = BytesIO(value[FRAME_BYTES:])
+    try:
+        found = fastavro.schemaless_reader(stream, schema, None)
+        plain = msgspec.json.decode(msgspec.json.encode(found, enc_hook=str))
+    except Exception as error:  # noqa: BLE001  bytes that are no Avro raise whatever they meet: EOFError, IndexError, ...
+        return _plain(value, schema_id, f"no Avro of schema {schema_id}: {type(error).__name__}")
+    left = "bytes are left after the record" if stream.read(1) else ""
+    return Content("avro", plain, schema_id, True, left)
+
+
+def _plain(value: bytes, schema_id: int | None = None, problem: str = "") -> Content:
+    kind = "bytes" if text_of(value) is None else "text"
+    return Content(kind, None, schema_id, is_framed(value), problem)
+
+
+def text_of(value: bytes) -> str | None:
+    """The value as text; None when it is none."""
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        return None
+    return text if all(one.isprintable() or one in "\t\r\n" for one in text[:1000]) else None
+
+
+@dataclass(frozen=True)
+class Header:
+    """A header of a message; `value` is None when it is null, or hidden."""
+
+    name: str
+    value: str | None
+    is_hidden: bool = False
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A message as it is shown. `value` is the decoded value, `text` the value as text when not decoded, or cut.
+
+    `hidden` says what is not shown, and why.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    at: str
+    """ISO 8601, UTC; empty when the message has no time."""
+    key: str | None
+    key_is_hidden: bool
+    kind: str
+    schema_id: int | None
+    is_framed: bool
+    value: Any
+    text: str | None
+    hex: str | None
+    value_bytes: int
+    is_cut: bool
+    problem: str
+    hidden: str = ""
+    headers: list[Header] = field(default_factory=list)
+
+
+class Looker:
+    """Makes what is shown of messages: personal data are hidden unless they are asked for."""
+
+    def __init__(self, reader: Reader, record: type[Record], masks: bool) -> None:
+        self._reader = reader
+        self._record = record
+        self._masks = masks
+        self._reads_key: Callable[[bytes], Any] = key_reader(record)
+        self._key_is_personal = key_of(record).personal
+
+    def see(self, message: Message) -> Seen:
+        """The message as it is shown."""
+        raw: bytes | None = message.value()
+        content = self._reader.read(raw)
+        value, text, is_cut, hidden = self._body(raw or b"", content)
+        key, key_is_hidden = self._key(message.key())
+        return Seen(
+            topic=message.topic(),
+            partition=message.partition(),
+            offset=message.offset(),
+            at=at(message),
+            key=key,
+            key_is_hidden=key_is_hidden,
+            kind=content.kind,
+            schema_id=content.schema_id,
+            is_framed=content.is_framed,
+            value=value,
+            text=text,
+            hex=None if raw is None or self._masks else raw[:SHOWN_BYTES].hex(),
+            value_bytes=len(raw or b""),
+            is_cut=is_cut,
+            problem=content.problem,
+            hidden=hidden,
+            headers=[self._header(name, one) for name, one in message.headers() or []],
+        )
+
+    def _body(self, raw: bytes, content: Content) -> tuple[Any, str | None, bool, str]:
+        """Decoded value, text, whether it is cut, and what is hidden."""
+        if content.kind in {"json", "avro"}:
+            value = masked(content.value, self._record) if self._masks else content.value
+            shown = json.dumps(value, ensure_ascii=False)
+            is_cut = len(shown) > SHOWN_BYTES
+            return (None, shown[:SHOWN_BYTES], True, "") if is_cut else (value, None, False, "")
+        if content.kind == "null":
+            return None, None, False, ""
+        if self._masks:
+            return None, None, False, f"hidden: {len(raw):,} bytes; personal data are hidden"
+        return None, raw[:SHOWN_BYTES].decode(errors="replace"), len(raw) > SHOWN_BYTES, ""
+
+    def _key(self, key: bytes | None) -> tuple[str | None, bool]:
+        if key is None:
+            return None, False
+        if self._masks and (self._key_is_personal or not self._is_id(key)):
+            return None, True
+        return key_text(key), False
+
+    def _is_id(self, key: bytes) -> bool:
+        try:
+            self._reads_key(key)
+        except ValueError:
+            return False
+        return True
+
+    def _header(self, name: str, value: Any) -> Header:
+        if self._masks and not name.startswith(HARMLESS):
+            return Header(name, None, value is not None)
+        text = value if isinstance(value, str) or value is None else key_text(value)
+        return Header(name, None if text is None else text[:_HEADER_CHARACTERS])
+
+
+def at(message: Message) -> str:
+    """When the message was sent, as ISO 8601 in UTC; empty when it does not tell."""
+    kind, moment_ms = message.timestamp()
+    if kind == TIMESTAMP_NOT_AVAILABLE:
+        return ""
+    try:
+        return from_epoch_ms(moment_ms).isoformat(timespec="milliseconds")
+    except OverflowError:
+        return ""
+
+
+def key_text(key: bytes) -> str:
+    """A key as text, or in hex when it is none."""
+    text = text_of(key[:_HEADER_CHARACTERS])
+    return f"0x{key[:_HEADER_CHARACTERS].hex()}" if text is None else text

@@ -1,0 +1,56 @@
+"""The difference of two texts, line by line. No input, no output."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from typing import Literal
+
+_AROUND = 3
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of either text, with its numbers there from 1 on.
+
+    `sign` is `-` for one that the older text alone has, `+` for one that the newer has, a space for one of both, and
+    `@` where lines of both are left out.
+    """
+
+    sign: Literal["-", "+", " ", "@"]
+    older: int | None
+    newer: int | None
+    text: str
+
+
+def difference(older: str, newer: str, around: int = _AROUND) -> list[Line]:
+    """The lines that differ, each with so many lines of both around it; none when the texts are the same."""
+    before, after = older.splitlines(), newer.splitlines()
+    matcher = SequenceMatcher(a=before, b=after, autojunk=False)
+    groups = [list(group) for group in matcher.get_grouped_opcodes(around)]
+    if before == after:
+        return []
+    found: list[Line] = []
+    for group in groups:
+        if group[0][1] or group[0][3]:
+            found.append(Line("@", None, None, ""))
+        for tag, first, end, other, other_end in group:
+            found += (
+                _same(before, first, end, other)
+                if tag == "equal"
+                else _changed(before, after, first, end, other, other_end)
+            )
+    if groups and groups[-1][-1][2] < len(before):
+        found.append(Line("@", None, None, ""))
+    return found
+
+
+def _same(before: list[str], first: int, end: int, other: int) -> Iterator[Line]:
+    for at in range(first, end):
+        yield Line(" ", at + 1, other + at - first + 1, before[at])
+
+
+def _changed(before: list[str], after: list[str], first: int, end: int, other: int, other_end: int) -> Iterator[Line]:
+    for at in range(first, end):
+        yield Line("-", at + 1, None, before[at])
+    for at in range(other, other_end):
+        yield Line("+", None, at + 1, after[at])

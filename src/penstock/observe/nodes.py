@@ -1,0 +1,150 @@
+"""What each Cassandra node says of itself and of one table, from its virtual tables; and the table's files on disk.
+
+https://cassandra.apache.org/doc/5.0/cassandra/managing/operating/virtualtables.html
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cassandra import DriverException
+from cassandra.cluster import NoHostAvailable, Session
+from cassandra.pool import Host
+
+from penstock.config import Settings
+from penstock.sink import cassandra
+
+_COMPACTION = "CompactionExecutor"
+
+
+@dataclass(frozen=True)
+class Task:
+    """A compaction, or another work on files, that is under way."""
+
+    kind: str
+    done: int
+    total: int
+    unit: str
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node; what it does not tell is None, and `error` says why.
+
+    `writes` and `reads` are those of the table that this node carried out since it was started, a replica's each.
+    """
+
+    address: str
+    datacenter: str
+    rack: str
+    version: str
+    error: str = ""
+    writes: int | None = None
+    reads: int | None = None
+    table_mib: int | None = None
+    """The table's files, rounded; less than half is 0."""
+    node_bytes: float | None = None
+    """The files of all tables, as the node last told the others."""
+    compactions_pending: int | None = None
+    compactions_active: int | None = None
+    compactions_done: int | None = None
+    tasks: list[Task] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Files:
+    """The table's SSTables on this machine, and what all of their files take."""
+
+    sstables: int
+    bytes: int
+
+
+def read(settings: Settings, session: Session, keyspace: str, table: str) -> list[Node]:
+    """Each node that the cluster knows; one that is away says so. Raises `CassandraUnreachable` when none is there."""
+    with cassandra.asking(settings):
+        session.execute("SELECT key FROM system.local")
+    hosts = sorted(session.cluster.metadata.all_hosts(), key=lambda host: str(host.address))
+    return [_node(session, host, keyspace, table) for host in hosts]
+
+
+def _node(session: Session, host: Host, keyspace: str, table: str) -> Node:
+    name: dict[str, Any] = {
+        "address": str(host.endpoint),
+        "datacenter": str(host.datacenter or ""),
+        "rack": str(host.rack or ""),
+        "version": str(host.release_version or ""),
+    }
+    try:
+        return Node(**name, **_facts(_Asked(session, host), keyspace, table))
+    except (DriverException, NoHostAvailable) as error:
+        return Node(**name, error=f"{type(error).__name__}: {error}")
+
+
+class _Asked:
+    """One node, asked directly."""
+
+    def __init__(self, session: Session, host: Host) -> None:
+        self._session, self._host = session, host
+
+    def rows(self, query: str, *values: str) -> list[dict[str, Any]]:
+        """What it answers."""
+        return list(self._session.execute(query, values or None, host=self._host))
+
+    def one(self, column: str, query: str, *values: str) -> Any:
+        """A column of the first row; None when there is none."""
+        return next((row[column] for row in self.rows(query, *values)), None)
+
+
+def _facts(node: _Asked, keyspace: str, table: str) -> dict[str, Any]:
+    of_table = "WHERE keyspace_name = %s AND table_name = %s"
+    names = keyspace, table
+    pools = node.rows("SELECT * FROM system_views.thread_pools WHERE name = %s", _COMPACTION)
+    pool = pools[0] if pools else {}
+    tasks = node.rows("SELECT * FROM system_views.sstable_tasks")
+    return {
+        "writes": node.one("count", f"SELECT count FROM system_views.local_write_latency {of_table}", *names),
+        "reads": node.one("count", f"SELECT count FROM system_views.local_read_latency {of_table}", *names),
+        "table_mib": node.one("mebibytes", f"SELECT mebibytes FROM system_views.disk_usage {of_table}", *names),
+        "node_bytes": _load(node),
+        "compactions_pending": pool.get("pending_tasks"),
+        "compactions_active": pool.get("active_tasks"),
+        "compactions_done": pool.get("completed_tasks"),
+        "tasks": [_task(row) for row in tasks if (row["keyspace_name"], row["table_name"]) == names],
+    }
+
+
+def _load(node: _Asked) -> float | None:
+    """The node's own load, as gossip has it."""
+    own = node.rows("SELECT broadcast_address FROM system.local")
+    told = node.rows("SELECT address, load FROM system_views.gossip_info")
+    addresses = {str(row["broadcast_address"]) for row in own}
+    return next((float(row["load"]) for row in told if str(row["address"]) in addresses and row["load"]), None)
+
+
+def _task(row: dict[str, Any]) -> Task:
+    return Task(str(row["kind"]), int(row["progress"]), int(row["total"]), str(row["unit"]))
+
+
+def files(settings: Settings, session: Session, data: Path, keyspace: str, table: str) -> Files | None:
+    """The table's files within `data`, the node's own folder of tables; None when they are not there.
+
+    Raises `CassandraUnreachable`.
+    """
+    query = "SELECT id FROM system_schema.tables WHERE keyspace_name = %s AND table_name = %s"
+    with cassandra.asking(settings):
+        found = session.execute(query, (keyspace, table)).one()
+    folder = data / keyspace / f"{table}-{found['id'].hex}" if found else data
+    return _files(folder.iterdir()) if found and folder.is_dir() else None
+
+
+def _files(paths: Iterable[Path]) -> Files:
+    """Of paths within one folder; a compaction may take one away at any time."""
+    sstables, total_bytes = 0, 0
+    for path in paths:
+        try:
+            total_bytes += path.stat().st_size if path.is_file() else 0
+        except FileNotFoundError:
+            continue
+        sstables += path.name.endswith("-Data.db")
+    return Files(sstables, total_bytes)

@@ -1,0 +1,117 @@
+"""The streaming query: whether it runs, its newest micro-batches, and its failures, as Cassandra has them."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from cassandra import DriverException
+from cassandra.cluster import NoHostAvailable, Session
+
+from penstock.config import Settings
+from penstock.process.checkpoint import folder_of
+from penstock.sink import cassandra, lease
+from penstock.sink.lease import Holder
+from penstock.sink.progress import Batch, Failure, Progress
+
+State = Literal["running", "waiting", "starting", "stopped", "unknown"]
+_BACK_OFF_S = 35.0
+"""The job tries again after half a minute at most."""
+TOTAL = "triggerExecution"
+PHASES = {
+    "latestOffset": "asks Kafka how far the topic reaches",
+    "walCommit": "writes down, in the checkpoint, which offsets the batch will cover",
+    "getBatch": "names these offsets to Spark",
+    "queryPlanning": "plans the work",
+    "addBatch": "does the work: reads, checks and writes the records, then the ledger",
+    "commitOffsets": "writes down, in the checkpoint, that the batch is done",
+}
+"""What a micro-batch spends its time on, in order, by Spark's names."""
+OTHER = "other"
+
+
+@dataclass(frozen=True)
+class Query:
+    """How the query does. `owner` is the process that owns the checkpoint, `since` when it began."""
+
+    state: State
+    told: str
+    checkpoint: str
+    owner: str | None = None
+    since: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """All that Cassandra says of the stream: who owns it, the newest batches and failures, the newest first."""
+
+    holder: Holder | None
+    batches: list[Batch]
+    failures: list[Failure]
+
+
+def read(settings: Settings, keyspace: str, topic: str, session: Callable[[], Session], batches: int) -> Found:
+    """What Cassandra says now. Raises `CassandraUnreachable`."""
+    with asking(settings):
+        connected = session()
+        progress = Progress(connected, keyspace, topic)
+        return Found(
+            holder=lease.holder(connected, keyspace, folder_of(settings, topic)),
+            batches=progress.batches(batches),
+            failures=progress.failures(),
+        )
+
+
+@contextmanager
+def asking(settings: Settings) -> Iterator[None]:
+    """Turns the driver's errors into `CassandraUnreachable`."""
+    try:
+        yield
+    except (DriverException, NoHostAvailable) as error:
+        raise cassandra.unreachable(settings, error) from None
+
+
+def tell(found: Found, checkpoint: str, process: str = "", now: datetime | None = None) -> Query:
+    """How the query does; `process` is the state of the job's process, where it is known."""
+    owner = found.holder
+    if owner is None or owner.is_dead:
+        return _without_owner(checkpoint, process, died=owner is not None)
+    failure = found.failures[0] if found.failures else None
+    newest = found.batches[0].began_at if found.batches else None
+    ago_s = ((now or datetime.now(UTC)) - failure.at).total_seconds() if failure else 0.0
+    fails = failure is not None and ago_s < _BACK_OFF_S and (newest is None or failure.at > newest)
+    if process == "stopping":
+        return Query("running", "finishes the batch in hand, then stops", checkpoint, str(owner.owner), owner.since)
+    if fails:
+        told = f"failed {ago_s:.0f} s ago; tries again by itself"
+        return Query("waiting", told, checkpoint, str(owner.owner), owner.since)
+    told = "reads the topic as records come"
+    return Query("running", told, checkpoint, str(owner.owner), owner.since)
+
+
+def _without_owner(checkpoint: str, process: str, *, died: bool) -> Query:
+    if process in {"starting", "ready", "failing"}:
+        return Query("starting", "the job's process is there; its query is not yet", checkpoint)
+    if process == "restarting":
+        return Query("waiting", "the job ended by itself and is started again", checkpoint)
+    if process == "dead":
+        return Query("stopped", "the job ended too often: it is not started again by itself", checkpoint)
+    told = "its process was killed" if died else "no job owns the checkpoint"
+    return Query("stopped", f"{told}; records wait in Kafka, none is lost", checkpoint)
+
+
+def phases_ms(batch: Batch) -> dict[str, int]:
+    """What the batch spent its time on, by phase; what Spark does not name is `other`."""
+    known = {name: batch.durations_ms.get(name, 0) for name in PHASES}
+    return known | {OTHER: max(0, batch.durations_ms.get(TOTAL, 0) - sum(known.values()))}
+
+
+def shares(batches: Iterable[Batch]) -> Mapping[str, float]:
+    """Which part of all these batches' time each phase took; empty when they took none."""
+    took = dict.fromkeys([*PHASES, OTHER], 0)
+    for batch in batches:
+        for name, ms in phases_ms(batch).items():
+            took[name] += ms
+    total = sum(took.values())
+    return {name: ms / total for name, ms in took.items()} if total else {}

@@ -1,0 +1,75 @@
+"""Disk and memory: what the home's disk has left, and what each of its folders takes."""
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+LOW_BYTES = 2 * 1024**3
+"""Less free than this is told as a warning."""
+LONGEST_S = 5.0
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder and what its files take; `is_whole` is false when counting took too long."""
+
+    name: str
+    size_bytes: int
+    is_whole: bool
+
+
+@dataclass(frozen=True)
+class Space:
+    """The disk that holds the home, and the machine's memory."""
+
+    path: str
+    disk_bytes: int
+    free_bytes: int
+    memory_bytes: int
+    memory_available_bytes: int
+    folders: list[Folder]
+
+    @property
+    def is_low(self) -> bool:
+        """Whether the disk is nearly full."""
+        return self.free_bytes < LOW_BYTES
+
+
+def read(home: Path, longest_s: float = LONGEST_S) -> Space:
+    """What is left and what is taken; counts files for `longest_s` at most."""
+    there = next(one for one in (home, *home.parents) if one.exists())
+    disk, memory = psutil.disk_usage(str(there)), psutil.virtual_memory()
+    deadline_s = time.monotonic() + longest_s
+    folders = [_folder(home, path, deadline_s) for path in _inside(home)]
+    folders.sort(key=lambda one: -one.size_bytes)
+    return Space(str(home), disk.total, disk.free, memory.total, memory.available, folders)
+
+
+def _inside(home: Path) -> Iterator[Path]:
+    """The folders of the home, and those of its data one by one."""
+    for path in sorted(home.iterdir()) if home.is_dir() else ():
+        if path.is_dir() and not path.is_symlink():
+            yield from sorted(one for one in path.iterdir() if one.is_dir()) if path.name == "data" else [path]
+
+
+def _folder(home: Path, path: Path, deadline_s: float) -> Folder:
+    size_bytes = 0
+    for one in _files(path):
+        size_bytes += one
+        if time.monotonic() > deadline_s:
+            return Folder(str(path.relative_to(home)), size_bytes, False)
+    return Folder(str(path.relative_to(home)), size_bytes, True)
+
+
+def _files(path: Path) -> Iterator[int]:
+    """What each file takes on the disk."""
+    for folder, _, names in os.walk(path):
+        for name in names:
+            try:
+                yield (Path(folder) / name).lstat().st_blocks * 512
+            except OSError:
+                continue  # gone meanwhile

@@ -1,0 +1,130 @@
+"""Which schemas the records of a topic were written with: counted in a sample, never in the whole of a large topic.
+
+The sample is the oldest and the newest messages: a version that neither holds may still lie between them.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Literal
+
+from confluent_kafka import Message
+
+from penstock.broker import frame, topics
+from penstock.broker.topics import Span
+from penstock.config import Settings
+
+NEWEST, OLDEST, LONGEST_S = 2000, 500, 5.0
+Part = Literal["key", "value"]
+
+
+@dataclass
+class Use:
+    """A schema in one partition: how many messages of the sample have it, the first and the last of them.
+
+    `schema_id` is None for what has no frame; `what` says what that is. Times are Kafka's, in ms since the epoch.
+    """
+
+    schema_id: int | None
+    what: str
+    partition: int
+    messages: int
+    first_offset: int
+    last_offset: int
+    first_ms: int
+    last_ms: int
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a sample of `looked` of the `held` messages showed; `is_cut` when the time was over before its end."""
+
+    topic: str
+    part: Part
+    held: int
+    looked: int
+    is_cut: bool
+    seconds: float
+    uses: list[Use] = field(default_factory=list)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every message was looked at."""
+        return not self.is_cut and self.looked >= self.held
+
+
+def place_of(subject: str) -> tuple[str, Part]:
+    """The topic, and the part of its messages, that a subject is for (TopicNameStrategy)."""
+    if subject.endswith("-key"):
+        return subject.removesuffix("-key"), "key"
+    return subject.removesuffix("-value"), "value"
+
+
+def usage(settings: Settings, subject: str, longest_s: float = LONGEST_S) -> Usage:
+    """The schemas in the subject's topic, by partition; nothing when there is no such topic.
+
+    Raises `KafkaUnreachable`.
+    """
+    topic, part = place_of(subject)
+    began_s = time.monotonic()
+    spans = topics.spans(settings, topic)
+    sample = _Sample(began_s + longest_s)
+    with closing(topics.records(settings, topic, stretches(spans))) as found:
+        uses = count(sample.within(found), part)
+    held, seconds = sum(span.records for span in spans), round(time.monotonic() - began_s, 3)
+    return Usage(topic, part, held, sample.looked, sample.is_cut, seconds, uses)
+
+
+class _Sample:
+    """Counts what is looked at, and ends it in time."""
+
+    def __init__(self, end_s: float) -> None:
+        self._end_s = end_s
+        self.looked = 0
+        self.is_cut = False
+
+    def within(self, messages: Iterable[Message]) -> Iterator[Message]:
+        """The messages, as long as there is time."""
+        for self.looked, message in enumerate(messages, 1):
+            yield message
+            if time.monotonic() > self._end_s:
+                self.is_cut = True
+                return
+
+
+def stretches(spans: list[Span], newest: int = NEWEST, oldest: int = OLDEST) -> list[Span]:
+    """The newest and the oldest offsets of each partition, an equal share for each; the newest of all come first."""
+    shares = max(1, len(spans))
+    last = [Span(one.partition, max(one.first, one.end - newest // shares), one.end) for one in spans]
+    before = {one.partition: one.first for one in last}
+    first = [Span(one.partition, one.first, min(before[one.partition], one.first + oldest // shares)) for one in spans]
+    return [span for span in (*last, *first) if span.records > 0]
+
+
+def count(messages: Iterable[Message], part: Part = "value") -> list[Use]:
+    """The schemas of some messages, by id and partition."""
+    found: dict[tuple[int | None, str, int], Use] = {}
+    for message in messages:
+        schema_id, what = _schema(message.value() if part == "value" else message.key())
+        partition, offset, at_ms = message.partition(), message.offset(), message.timestamp()[1]
+        use = found.get((schema_id, what, partition))
+        if use is None:
+            found[schema_id, what, partition] = Use(schema_id, what, partition, 1, offset, offset, at_ms, at_ms)
+            continue
+        use.messages += 1
+        use.first_offset, use.last_offset = min(use.first_offset, offset), max(use.last_offset, offset)
+        use.first_ms, use.last_ms = min(use.first_ms, at_ms), max(use.last_ms, at_ms)
+    return [found[name] for name in sorted(found, key=lambda name: (name[0] is None, name[0] or 0, name[1:]))]
+
+
+def _schema(body: bytes | None) -> tuple[int | None, str]:
+    """The schema's id, and what it is when there is none."""
+    if body is None:
+        return None, "null"
+    if not frame.is_framed(body):
+        return None, "no frame"
+    try:
+        return frame.unpack(body), "schema"
+    except ValueError:
+        return None, "a frame that is cut"

@@ -1,0 +1,101 @@
+"""A message written by hand: begun from a template of the contract, checked as the stream checks it, delivered."""
+
+import json
+import re
+import typing
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+from confluent_kafka import KafkaError, Message
+
+from penstock.broker.admin import check_ours
+from penstock.broker.dlq import send
+from penstock.broker.frame import is_framed
+from penstock.broker.kafka import producer
+from penstock.broker.registry import Registry, Schemas
+from penstock.broker.topics import Place
+from penstock.config import Settings
+from penstock.contract.fields import BOOLEAN, INT, TEXT, TIMESTAMP, UUID, Field, fields, key_writer
+from penstock.contract.record import Record
+from penstock.contract.reject import Fault, Reason
+from penstock.contract.schemas import json_schema
+from penstock.errors import DeliveryFailed
+from penstock.pipelines import Pipeline
+from penstock.process.decode import Decoder
+from penstock.produce.serialize import serializer
+
+TIMEOUT_S = 10.0
+_FIRST_WORD = re.compile(r"\^\((\w+)\|")
+_TEXTS = ("example", "Example Street 1", "someone@example.org", "https://example.org/1", "DE", "A", "1", "00000")
+
+
+def template(record: type[Record]) -> str:
+    """JSON text of a made-up record that keeps the contract's rules; empty where no example could be made."""
+    hints = typing.get_type_hints(record, include_extras=True)
+    rules = json_schema(record)["properties"]
+    made = {one.name: _example(one, hints[one.name], rules[one.name]) for one in fields(record)}
+    return json.dumps(made, indent=2, ensure_ascii=False)
+
+
+def _example(one: Field, hint: Any, rules: dict[str, Any]) -> Any:
+    if one.nullable:
+        return None
+    for candidate in _candidates(one, rules):
+        try:
+            msgspec.convert(candidate, hint)
+        except msgspec.ValidationError:
+            continue
+        return candidate
+    return ""
+
+
+def _candidates(one: Field, rules: dict[str, Any]) -> Iterator[Any]:
+    if one.kind is UUID:
+        yield str(uuid.uuid4())
+    elif one.kind is TIMESTAMP:
+        yield (datetime.now(UTC) - timedelta(days=1)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    elif one.kind is BOOLEAN:
+        yield False
+    elif one.kind is TEXT:
+        if word := _FIRST_WORD.match(rules.get("pattern", "")):
+            yield word[1]
+        yield from _TEXTS
+        yield "x" * rules.get("minLength", 1)
+    else:
+        numbers = (1, 0, rules.get("minimum", 0), rules.get("maximum", 0))
+        yield from numbers if one.kind is INT else (number for number in numbers if number is not None)
+
+
+def checked(pipeline: Pipeline, schemas: Schemas, text: str) -> Record | Fault:
+    """The record that the text is, or what the stream would set it aside for."""
+    value = text.encode()
+    if is_framed(value):
+        return Fault(Reason.JSON_MALFORMED, "a text that begins with a zero character is no JSON")
+    return Decoder(pipeline.record, schemas).decode(value)
+
+
+def packed(settings: Settings, pipeline: Pipeline, registry: Registry, one: Record) -> tuple[bytes, bytes]:
+    """Key and value of a record, as the producer writes them. Raises `SchemaRefused`, `RegistryUnreachable`."""
+    schema_id = registry.register(pipeline.subject, pipeline.record, settings.wire_format)
+    return key_writer(pipeline.record)(one), serializer(pipeline.record, settings.wire_format, schema_id)(one)
+
+
+def deliver(settings: Settings, topic: str, key: bytes | None, value: bytes | None) -> Place:
+    """Where the message lies, once Kafka has acknowledged it.
+
+    Raises `WrongUse` for a topic that a service keeps for itself, `DeliveryFailed`.
+    """
+    check_ours(topic)
+    reports: list[tuple[KafkaError | None, Message]] = []
+    client = producer(settings.model_copy(update={"kafka_timeout_s": TIMEOUT_S}))
+    send(client, topic, key, value, [], lambda error, message: reports.append((error, message)))
+    client.flush(2 * TIMEOUT_S)
+    if not reports:
+        raise DeliveryFailed(f"{topic}: no acknowledgement within {2 * TIMEOUT_S:g} s", hint="./penstock status kafka")
+    error, message = reports[0]
+    if error is not None:
+        raise DeliveryFailed(f"{topic}: {error.name()}: {error.str()}", hint="./penstock status kafka")
+    return Place(message.partition(), message.offset())

@@ -1,0 +1,61 @@
+"""What is known of a rejected record, as plain data; and the line that an export has for it."""
+
+import base64
+from typing import Any
+
+import msgspec
+
+from penstock.broker.dlq import Letter
+from penstock.pipeline.waiting import told
+from penstock.sink.settled import Settled, state_of
+
+
+def facts(letter: Letter, lines: dict[str, Settled]) -> dict[str, Any]:
+    """What is known of a record, but its content."""
+    origin, line = letter.origin, lines.get(letter.identity)
+    return {
+        "place": letter.place,
+        "identity": letter.identity,
+        "state": state_of(letter.identity, lines),
+        "settled": None if line is None else told(line),
+        "reason": letter.reason,
+        "rules": letter.rules,
+        "stage": letter.stage,
+        "message": letter.message,
+        "time": letter.time,
+        "topic": origin.topic,
+        "partition": origin.partition,
+        "offset": origin.offset,
+        "schema_id": letter.schema_id,
+        "run": letter.run,
+        "version": letter.version,
+    }
+
+
+def content(letter: Letter, value: dict[str, Any] | None) -> dict[str, Any]:
+    """Key, headers and value for machines: as text where they are text, and as bytes always."""
+    headers = [{"name": name, "value": utf8(said), "base64": _base64(said)} for name, said in letter.headers]
+    return {
+        "key": utf8(letter.key),
+        "key_base64": _base64(letter.key),
+        "headers": headers,
+        "value": value,
+        "value_base64": _base64(letter.value),
+    }
+
+
+def line(letter: Letter, lines: dict[str, Settled], value: dict[str, Any] | None) -> bytes:
+    """A record as a line of JSON, personal data and all; `pipeline.mend.edits` reads it."""
+    return msgspec.json.encode(facts(letter, lines) | content(letter, value)) + b"\n"
+
+
+def utf8(held: bytes | None) -> str | None:
+    """The text that the bytes are; None when they are none."""
+    try:
+        return None if held is None else held.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _base64(held: bytes | None) -> str | None:
+    return None if held is None else base64.b64encode(held).decode()

@@ -1,0 +1,115 @@
+"""What holds of every page: accessible, whole on a phone, in both schemes of colour, by keyboard."""
+
+from collections.abc import Callable
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+from tests.conftest import Stack
+
+PATHS = (
+    "/",
+    "/topics",
+    "/topics/users_created",
+    "/topics/users_created/settings",
+    "/schemas",
+    "/schemas/users_created-value",
+    "/stream",
+    "/table",
+    "/runs",
+    "/rejected",
+    "/health",
+    "/health/logs/spark-job",
+)
+_RULES = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}}
+
+
+@pytest.fixture(scope="session")
+def carried(stack: Stack) -> None:
+    """Some records on every page."""
+    assert stack.json("run", "--records", "100")["stored"] == 100
+
+
+def opened(page: Page, path: str) -> None:
+    """The page, once it is whole."""
+    page.goto(path)
+    expect(page.locator("h1")).to_be_visible()
+    page.wait_for_load_state("networkidle")
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_page_is_accessible(page: Page, carried: None, path: str, scheme: str) -> None:
+    """axe-core finds nothing that WCAG 2.1 AA forbids, contrast included."""
+    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    opened(page, path)
+    found = Axe().run(page, options=_RULES).response["violations"]
+    told = [f"{one['id']}: {one['help']}: {[node['target'] for node in one['nodes']][:5]}" for one in found]
+    assert told == []
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_page_fits_a_phone(page: Page, carried: None, path: str) -> None:
+    """Nothing has to be scrolled sideways but tables and the row of pages."""
+    page.set_viewport_size({"width": 390, "height": 844})
+    opened(page, path)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_page_is_pictured(page: Page, carried: None, path: str, shot: Callable[[str], None]) -> None:
+    """A screenshot, to be looked at."""
+    opened(page, path)
+    shot((path.strip("/") or "pipeline-idle").replace("/", "-"))
+
+
+def test_the_first_key_leads_to_the_content(page: Page) -> None:
+    """Tab shows the way past the pages' names, Enter takes it; the next ones are the pages."""
+    opened(page, "/")
+    page.keyboard.press("Tab")
+    skip = page.get_by_role("link", name="Skip to the content")
+    expect(skip).to_be_focused()
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+
+
+def test_the_pages_are_reached_by_keyboard(page: Page) -> None:
+    """The names of the pages follow, and Enter opens one."""
+    opened(page, "/")
+    for _ in range(4):
+        page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Topics")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Topics")
+
+
+def test_colours_stay_as_chosen(page: Page) -> None:
+    """Dark, light or as the browser likes it, from page to page."""
+    opened(page, "/")
+    page.get_by_role("button", name="Colours: as the browser").click()
+    expect(page.locator("body.body--dark")).to_be_visible()
+    opened(page, "/runs")
+    expect(page.locator("body.body--dark")).to_be_visible()
+
+
+def test_showing_personal_data_is_written_down(page: Page, stack: Stack) -> None:
+    """They are hidden first; the viewer may show them, which the audit log tells."""
+    opened(page, "/table")
+    expect(page.locator("td", has_text="•••").first).to_be_visible()
+    page.get_by_role("button", name="Personal data: hidden").click()
+    expect(page.get_by_role("button", name="Personal data: shown")).to_be_visible()
+    expect(page.locator("td", has_text="@").first).to_be_visible()
+    trail = (stack.settings.home / "data" / "audit.jsonl").read_text()
+    assert '"action":"personal_data"' in trail
+
+
+def test_twenty_pages_are_open_at_once(browser: Browser, address: str) -> None:
+    """Each goes on refreshing."""
+    context = browser.new_context(base_url=address)
+    pages = [context.new_page() for _ in range(20)]
+    for page in pages:
+        page.goto("/", wait_until="commit")
+    for page in pages:
+        expect(page.locator("#hop-kafka .rate")).to_be_visible(timeout=60_000)
+    context.close()

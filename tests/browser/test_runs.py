@@ -1,0 +1,89 @@
+"""The runs: one is ordered, followed and read."""
+
+import re
+from collections.abc import Callable, Iterator
+from urllib.parse import unquote
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from penstock.observe.airflow import Airflow
+from tests.conftest import Stack
+
+
+@pytest.fixture
+def unpaused(stack: Stack) -> Iterator[None]:
+    """The DAG is not paused, before and after."""
+    with Airflow(stack.settings) as airflow:
+        airflow.unpause()
+        yield
+        airflow.unpause()
+
+
+@pytest.mark.usefixtures("unpaused")
+def test_a_run_is_triggered_followed_and_its_log_read(page: Page, shot: Callable[[str], None]) -> None:
+    """From the form to the rows: its own page counts its records, shows its log and makes its receipt."""
+    page.goto("/runs")
+    page.get_by_label("Records", exact=True).fill("50")
+    page.get_by_role("button", name="Trigger").click()
+    page.wait_for_url("**/runs/manual__*")
+    expect(page.locator("#way-asked strong")).to_have_text("50")
+    expect(page.locator("#way-produced strong")).to_have_text("50", timeout=120_000)
+    expect(page.locator("#way-handled strong")).to_have_text("50", timeout=120_000)
+    expect(page.get_by_role("log")).to_contain_text("run_finished", timeout=30_000)
+    page.get_by_label("Search").fill("answer_fetched")
+    expect(page.get_by_role("log")).not_to_contain_text("run_finished")
+    expect(page.get_by_role("log")).to_contain_text("fetched=50")
+    page.get_by_role("button", name="Make the receipt").click()
+    expect(page.get_by_text("nothing is missing")).to_be_visible(timeout=60_000)
+    shot("run")
+    page.reload()
+    expect(page.get_by_label("Search")).to_have_value("answer_fetched")
+    run_id = unquote(page.url.partition("/runs/")[2].partition("?")[0])
+    page.get_by_role("link", name="All runs").click()
+    row = page.get_by_role("row").filter(has_text=run_id)
+    expect(row).to_contain_text("success", timeout=30_000)
+    expect(row).to_contain_text("records=50")
+    shot("runs")
+
+
+def test_a_wrong_order_is_refused_and_nothing_is_sent(page: Page, stack: Stack) -> None:
+    """It says why; no run comes of it."""
+    with Airflow(stack.settings) as airflow:
+        before = len(airflow.runs(100))
+    page.goto("/runs?records=5")
+    for value, why in (("-1", "more than 0"), ("2.5", "whole number"), ("2000000", "at most 1,000,000")):
+        page.get_by_label("Records", exact=True).fill(value)
+        page.get_by_role("button", name="Trigger").click()
+        expect(page.get_by_role("alert").filter(has_text=why)).to_be_visible()
+    page.get_by_label("Records", exact=True).fill("20000")
+    page.get_by_role("button", name="Trigger").click()
+    expect(page.get_by_label("Type 20000 to confirm")).to_be_visible()
+    page.get_by_role("button", name="Cancel").click()
+    with Airflow(stack.settings) as airflow:
+        assert len(airflow.runs(100)) == before
+
+
+@pytest.mark.usefixtures("unpaused")
+def test_the_dag_is_paused_and_unpaused(page: Page, stack: Stack) -> None:
+    """Both are confirmed first; an order meanwhile says that it would wait."""
+    page.goto("/runs")
+    page.get_by_role("button", name="Pause", exact=True).click()
+    page.get_by_role("dialog").get_by_role("button", name="Pause").click()
+    expect(page.get_by_role("button", name="Unpause", exact=True)).to_be_enabled(timeout=30_000)
+    page.get_by_role("button", name="Trigger").click()
+    expect(page.get_by_role("dialog")).to_contain_text("A run would stay queued", timeout=30_000)
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    page.get_by_role("button", name="Unpause", exact=True).click()
+    page.get_by_role("dialog").get_by_role("button", name="Unpause").click()
+    expect(page.get_by_role("button", name="Pause", exact=True)).to_be_enabled(timeout=30_000)
+    with Airflow(stack.settings) as airflow:
+        assert airflow.dag()["is_paused"] is False
+
+
+def test_a_run_that_is_not_there(page: Page) -> None:
+    """The page says so, and stays whole."""
+    page.goto("/runs/manual__nothing")
+    expect(page.get_by_role("alert")).to_contain_text("no run manual__nothing")
+    expect(page.get_by_role("link", name=re.compile("Runs"))).to_be_visible()

@@ -1,0 +1,198 @@
+"""Topics in a browser: listed, looked into, tailed, written to, made and deleted."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import httpx2
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from penstock import pipelines
+from penstock.broker import admin, kafka
+from penstock.config import Settings
+from penstock.errors import KafkaUnreachable, WrongUse
+from penstock.pipeline import compose
+from penstock.retry import wait_until
+
+
+@pytest.fixture
+def topic(settings: Settings, unique: str) -> Iterator[str]:
+    """A topic of two partitions with one message."""
+    client = kafka.admin(settings)
+    admin.create(client, settings, unique, 2)
+    compose.deliver(settings, unique, b"first", b'{"colour": "green", "inner": {"size": 3}}')
+    yield unique
+    with suppress(WrongUse):  # the test deleted it
+        admin.delete_topic(client, settings, unique)
+
+
+def visit(page: Page, path: str) -> None:
+    """Open a page, and wait until it can be typed into."""
+    page.goto(path)
+    page.wait_for_function("() => window.did_handshake")
+
+
+def rows(page: Page, key: str) -> Locator:
+    """The messages in the list whose key is shown so."""
+    return page.locator("li.message", has_text=key)
+
+
+@pytest.fixture
+def shown(page: Page) -> Page:
+    """A page whose viewer sees personal data."""
+    visit(page, "/topics")
+    page.get_by_role("button", name="Personal data: hidden").click()
+    expect(page.get_by_role("button", name="Personal data: shown")).to_be_visible()
+    return page
+
+
+def test_topics_are_listed_with_what_they_hold(page: Page, settings: Settings, topic: str, shot: Callable[[str], None]):
+    """Each topic with its records, bytes and retention; the Spark query's positions; the registry's groups apart."""
+    visit(page, "/topics")
+    line = page.get_by_role("row", name=topic)
+    expect(line).to_contain_text("7.0 d")
+    expect(line.get_by_role("cell").nth(1)).to_have_text("1")
+    expect(line.get_by_role("cell").nth(3)).to_have_text(re.compile(r"^[0-9.]+ (B|KiB)$"))
+    expect(page.get_by_text("Where the query is, by offset")).to_be_visible()
+    expect(page.get_by_role("heading", name="Consumer groups")).to_be_visible()
+    shot("topics")
+    page.get_by_role("link", name=topic).click()
+    expect(page).to_have_url(re.compile(f"/topics/{topic}$"))
+    expect(page.locator("li.message")).to_have_count(1)
+
+
+def test_a_message_is_found_by_key_text_and_field(shown: Page, settings: Settings, topic: str):
+    """Each search narrows the list, and stands in the address; what is not there is said to be so."""
+    compose.deliver(settings, topic, b"second", b'{"colour": "blue"}')
+    visit(shown, f"/topics/{topic}?key=second")
+    expect(shown.locator("li.message")).to_have_count(1)
+    expect(rows(shown, "second")).to_be_visible()
+    visit(shown, f"/topics/{topic}")
+    expect(shown.locator("li.message")).to_have_count(2)
+    shown.get_by_label("Text in key or value").fill("GREEN")
+    shown.get_by_label("Text in key or value").press("Enter")
+    expect(shown).to_have_url(re.compile("text=GREEN"))
+    expect(rows(shown, "first")).to_be_visible()
+    expect(shown.get_by_role("status").filter(has_text="2 looked through")).to_be_visible()
+    visit(shown, f"/topics/{topic}?field=inner.size&value=3")
+    expect(rows(shown, "first")).to_be_visible()
+    expect(shown.locator("li.message")).to_have_count(1)
+    visit(shown, f"/topics/{topic}?field=inner.size&value=4")
+    expect(shown.get_by_text("No message is like that.")).to_be_visible()
+
+
+def test_a_live_tail_shows_what_comes_and_can_be_paused(shown: Page, settings: Settings, topic: str):
+    """A new message appears by itself; while paused none does; going on shows what came meanwhile."""
+    visit(shown, f"/topics/{topic}")
+    shown.get_by_role("button", name="Live tail").click()
+    expect(shown.get_by_role("button", name="Pause")).to_be_visible()
+    compose.deliver(settings, topic, b"while-on", b"{}")
+    expect(rows(shown, "while-on")).to_be_visible()
+    shown.get_by_role("button", name="Pause").click()
+    expect(shown.get_by_text("Paused.")).to_be_visible()
+    place = compose.deliver(settings, topic, b"while-off", b"{}")
+    assert place.offset >= 0
+    expect(rows(shown, "while-off")).to_have_count(0)
+    shown.get_by_role("button", name="Go on").click()
+    expect(rows(shown, "while-off")).to_be_visible()
+    expect(rows(shown, "while-on")).to_have_count(1)
+
+
+def test_personal_data_are_hidden_until_they_are_asked_for(page: Page, settings: Settings, topic: str):
+    """Text, hex and a key that is no id of the pipeline are hidden; then they are shown."""
+    place = compose.deliver(settings, topic, b"somebody", b"Ada Lovelace")
+    visit(page, f"/topics/{topic}/messages/{place.partition}/{place.offset}")
+    expect(page.get_by_role("heading", name="Bytes")).to_be_visible()
+    assert "Ada" not in page.content()
+    assert "somebody" not in page.content()
+    assert "41 64 61" not in page.content()
+    page.get_by_role("button", name="Personal data: hidden").click()
+    expect(page.get_by_label("Value", exact=True)).to_have_text("Ada Lovelace")
+    expect(page.get_by_label("Bytes")).to_contain_text("41 64 61 20")
+    expect(page.locator("dl.facts")).to_contain_text("somebody")
+
+
+def test_a_valid_message_is_produced_and_opened(page: Page, settings: Settings, shot: Callable[[str], None]):
+    """The template keeps the contract; Kafka acknowledges it, and the link leads to it."""
+    name = pipelines.of(settings).topic
+    visit(page, f"/topics/{name}/produce")
+    typed = json.loads(page.get_by_label("Value").input_value())
+    page.get_by_role("button", name="Send", exact=True).click()
+    expect(page.get_by_text("Kafka acknowledged it")).to_be_visible()
+    shot("topics-produce")
+    page.get_by_role("link", name=f"{name} ").click()
+    expect(page.locator("dl.facts")).to_contain_text(typed["id"])
+    expect(page.locator("dl.facts")).to_contain_text("schema")
+
+
+def test_an_invalid_message_is_refused_then_sent_as_typed_and_rejected(page: Page, settings: Settings, address: str):
+    """Every broken rule is named, nothing is sent; sent anyway, the stream sets it aside."""
+    pipeline = pipelines.of(settings)
+    visit(page, f"/topics/{pipeline.topic}/produce")
+    typed = json.loads(page.get_by_label("Value").input_value())
+    page.get_by_label("Value").fill(json.dumps(typed | {"email": "nobody", "nationality": "x"}))
+    page.get_by_role("button", name="Send", exact=True).click()
+    expect(page.get_by_role("listitem").filter(has_text="email:")).to_be_visible()
+    expect(page.get_by_role("listitem").filter(has_text="nationality:")).to_be_visible()
+    page.get_by_role("button", name="Send anyway, as typed").click()
+    expect(page.get_by_text("Kafka acknowledged it")).to_be_visible()
+    asked = f"{address}/api/v1/topics/{pipeline.dead_letter_topic}/messages?text={typed['id']}"
+
+    def is_rejected() -> None:
+        if not httpx2.get(asked, trust_env=False).json()["messages"]:
+            raise KafkaUnreachable("not yet")
+
+    wait_until(is_rejected, timeout_s=60, what="the dead letter")
+    visit(page, f"/topics/{pipeline.dead_letter_topic}?text={typed['id']}")
+    expect(page.locator("li.message")).to_have_count(1)
+    page.locator("li.message summary").click()
+    expect(page.locator("li.message")).to_contain_text("contract_broken")
+
+
+def test_a_topic_is_created_changed_and_deleted_by_its_name(page: Page, unique: str):
+    """Made with the settings that were typed; deleted only once its name is typed."""
+    visit(page, "/topics")
+    page.get_by_role("button", name="Create a topic").click()
+    page.get_by_label("Name").fill(unique)
+    page.get_by_label("Partitions").fill("3")
+    page.get_by_role("button", name="Create", exact=True).click()
+    expect(page).to_have_url(re.compile(f"/topics/{unique}$"))
+    expect(page.get_by_text("The topic holds no message.")).to_be_visible()
+    visit(page, f"/topics/{unique}/settings")
+    page.get_by_label("Value").fill("60000")
+    page.get_by_role("button", name="Change", exact=True).click()
+    page.get_by_role("dialog").get_by_role("button", name="Change").click()
+    expect(page.get_by_role("row", name="retention.ms").first).to_contain_text("60000")
+    page.get_by_role("button", name="Delete the topic").click()
+    delete = page.get_by_role("dialog").get_by_role("button", name="Delete")
+    expect(delete).to_be_disabled()
+    page.get_by_label(f"Type {unique} to confirm").fill(unique)
+    delete.click()
+    expect(page).to_have_url(re.compile("/topics$"))
+    expect(page.get_by_role("row", name=unique)).to_have_count(0)
+
+
+def test_records_are_deleted_up_to_an_offset(page: Page, settings: Settings, topic: str):
+    """Once the topic's name is typed, nothing of it is left."""
+    visit(page, f"/topics/{topic}/settings")
+    page.get_by_role("button", name="Delete records").click()
+    page.get_by_label(f"Type {topic} to confirm").fill(topic)
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(page.get_by_text("The topic holds no message.")).to_be_visible()
+
+
+def test_a_topic_that_a_service_keeps_is_shown_and_not_touched(page: Page):
+    """No producing, no deleting; the settings are shown."""
+    visit(page, "/topics/kafkasql-journal/settings")
+    expect(page.get_by_text("A service keeps this topic for itself")).to_be_visible()
+    expect(page.get_by_role("button", name="Delete the topic")).to_have_count(0)
+    visit(page, "/topics/kafkasql-journal/produce")
+    expect(page.get_by_role("alert")).to_contain_text("the schema registry")
+
+
+def test_a_topic_that_is_not_there_is_said_so(page: Page):
+    """An old link breaks nothing."""
+    visit(page, "/topics/nowhere")
+    expect(page.get_by_role("alert")).to_contain_text("there is no topic 'nowhere'")

@@ -1,0 +1,130 @@
+"""Topics looked into and changed, against the real Kafka."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from penstock import pipelines
+from penstock.broker import admin, kafka
+from penstock.broker.registry import Registry
+from penstock.broker.topics import Place
+from penstock.config import Settings
+from penstock.errors import KafkaUnreachable, WrongUse
+from penstock.observe import groups as observe_groups
+from penstock.observe.browse import Browser, Found, Question
+from penstock.observe.content import Looker, Reader
+from penstock.observe.inventory import Inventory, spans_of
+from penstock.pipeline import compose
+from penstock.retry import wait_until
+
+Look = Callable[..., Found]
+
+
+@pytest.fixture
+def client(settings: Settings) -> Any:
+    """An admin client."""
+    return kafka.admin(settings)
+
+
+@pytest.fixture
+def look(settings: Settings, client: Any, unique: str) -> Look:
+    """Looks into a topic of three partitions and thirty messages, ten each, in turn and a second apart."""
+    admin.create(client, settings, unique, 3)
+    producer = kafka.producer(settings)
+    began_ms = round(time.time() * 1000) - 60_000
+    for at in range(30):
+        value = b'{"n": %d}' % at
+        producer.produce(unique, value, b"k%d" % at, partition=at % 3, timestamp=began_ms + at * 1000)
+    assert producer.flush(30) == 0
+    reader = Reader(Registry(settings))
+    looker = Looker(reader, pipelines.of(settings).record, False)
+    browser = Browser(client, settings, unique)
+
+    def find(question: Question) -> Found:
+        return browser.find(question, looker, reader)
+
+    return find
+
+
+def numbers(found: Found) -> list[int]:
+    return [one.value["n"] for one in found.messages]
+
+
+def test_messages_are_found_newest_first_and_from_a_place_on(look: Look) -> None:
+    """Across partitions by time, page after page; from an offset, from a time, and by search."""
+    first = look(Question(most=20))
+    assert numbers(first) == list(range(29, 9, -1))
+    rest = look(Question(most=20, go_on=first.go_on))
+    assert (numbers(rest), rest.go_on) == (list(range(9, -1, -1)), "")
+    assert numbers(look(Question("offset", partition=1, offset=8))) == [25, 28]
+    moment = datetime.fromisoformat(first.messages[4].at)
+    assert numbers(look(Question("time", time=moment))) == [25, 26, 27, 28, 29]
+    assert numbers(look(Question("time", time=datetime.now(UTC)))) == []
+    assert numbers(look(Question(key="k7"))) == [7]
+    assert numbers(look(Question(field="n", value="12"))) == [12]
+    nothing = look(Question(text="nowhere"))
+    assert (nothing.messages, nothing.looked_through, nothing.go_on) == ([], 30, "")
+
+
+def test_a_framed_record_is_decoded_by_its_schema(settings: Settings, client: Any) -> None:
+    """What is composed by hand is read back with the schema's id, and hidden where it is personal."""
+    pipeline, registry = pipelines.of(settings), Registry(settings)
+    one = compose.checked(pipeline, registry, compose.template(pipeline.record))
+    key, value = compose.packed(settings, pipeline, registry, one)  # type: ignore[arg-type]
+    place = compose.deliver(settings, pipeline.topic, key, value)
+    looker = Looker(Reader(registry), pipeline.record, True)
+    seen = Browser(client, settings, pipeline.topic).at(place.partition, place.offset, looker)
+    assert seen is not None
+    assert seen.schema_id is not None
+    assert (seen.kind, seen.key, seen.value["email"]) == ("json", key.decode(), "•••")
+    assert Browser(client, settings, pipeline.topic).at(place.partition, place.offset + 10**6, looker) is None
+
+
+def test_a_topic_is_made_changed_emptied_and_deleted(settings: Settings, client: Any, unique: str) -> None:
+    """Each step is seen in the inventory: settings, records, bytes, and that it is gone."""
+    admin.create(client, settings, unique, 2, {"retention.ms": "60000"})
+    for _ in range(5):
+        compose.deliver(settings, unique, b"same", b"x" * 1000)
+    held = Inventory(client, settings).topic(unique)
+    assert (held.partitions, held.records, held.retention_ms, held.is_internal) == (2, 5, 60_000, False)
+    assert held.disk_bytes is not None
+    assert held.disk_bytes > 0
+    admin.alter(client, settings, unique, "retention.ms", "70000")
+    assert Inventory(client, settings).topic(unique).retention_ms == 70_000
+    (part,) = [one for one in spans_of(client, settings, unique) if one.records]
+    assert admin.delete_records(client, settings, unique, [Place(part.partition, 3)]) == {part.partition: 3}
+    assert Inventory(client, settings).topic(unique).records == 2
+    admin.delete_topic(client, settings, unique)
+
+    def is_gone() -> None:
+        try:
+            spans_of(client, settings, unique)
+        except WrongUse:
+            return
+        raise KafkaUnreachable("it is still there")
+
+    wait_until(is_gone, timeout_s=30, what="the topic to be gone")
+
+
+def test_what_kafka_refuses_is_a_wrong_use(settings: Settings, client: Any, unique: str) -> None:
+    """The message says what was asked and what Kafka holds against it."""
+    admin.create(client, settings, unique, 1)
+    for told, ask in {
+        "already exists": lambda: admin.create(client, settings, unique, 1),
+        "invalid": lambda: admin.create(client, settings, "a b", 1),
+        "Not a number": lambda: admin.alter(client, settings, unique, "retention.ms", "x"),
+        "Offset out of range": lambda: admin.delete_records(client, settings, unique, [Place(0, 5)]),
+        "for itself": lambda: admin.delete_topic(client, settings, "__consumer_offsets"),
+    }.items():
+        with pytest.raises(WrongUse, match=told):
+            ask()
+
+
+def test_the_registrys_group_is_told_from_others(settings: Settings, client: Any) -> None:
+    """Its journal is read by a group of its own."""
+    found = observe_groups.groups(client, settings)
+    assert [one for one in found if one.is_registry and one.members]
+    assert all(one.lag is None for one in found if one.is_stale)

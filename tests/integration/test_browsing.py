@@ -1,0 +1,116 @@
+"""Rows, nodes, subjects and traces as people look at them, against the real Cassandra, Kafka and registry."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import httpx2
+import pytest
+from cassandra.cluster import Session
+
+from penstock import pipelines
+from penstock.config import Settings
+from penstock.errors import NotThere
+from penstock.observe import nodes, trace, usage
+from penstock.observe.subjects import Catalogue
+from penstock.observe.table import Table
+from penstock.sink import cassandra
+from tests.conftest import Stack
+
+RECORDS = 60
+
+
+@pytest.fixture(scope="module")
+def session(stack: Stack) -> Iterator[Session]:
+    """A session; the table holds at least so many rows."""
+    stack.json("run", "--records", str(RECORDS))
+    with cassandra.connected(stack.settings) as session:
+        yield session
+
+
+@pytest.fixture
+def table(settings: Settings, session: Session) -> Table:
+    """The users' table."""
+    return Table(settings, session, pipelines.of(settings))
+
+
+def test_pages_hold_every_row_once(settings: Settings, session: Session, table: Table) -> None:
+    """As many as a scan finds, in the order of their tokens."""
+    page = table.page(rows=25)
+    ids = [row["id"] for row in page.rows]
+    while page.next is not None:
+        before, page = page.passed, table.page(page.next, rows=25)
+        assert page.passed > before
+        ids += [row["id"] for row in page.rows]
+    scanned = [row["id"] for row in session.execute(f"SELECT id FROM {table.name}")]
+    assert len(scanned) >= RECORDS
+    assert ids == scanned
+
+
+def test_a_row_leads_to_the_passage_that_a_search_finds(settings: Settings, session: Session, table: Table) -> None:
+    """The row's own record, hop by hop, without reading the topic."""
+    first = table.page(rows=1).rows[0]
+    record_id = str(first["id"])
+    row = table.row(record_id)
+    assert row.columns == first
+    assert row.written_us is not None
+    found = trace.trace_row(settings, session, record_id)
+    assert found is not None
+    assert (found.partition, found.offset) == (first["kafka_partition"], first["kafka_offset"])
+    assert [hop.name for hop in found.hops] == ["fetched", "produced", "recorded", "stored"]
+    assert found in trace.trace(settings, session, record_id)
+
+
+def test_an_id_that_nobody_has(settings: Settings, session: Session, table: Table) -> None:
+    """No row, and no passage."""
+    record_id = str(uuid4())
+    with pytest.raises(NotThere):
+        table.row(record_id)
+    assert trace.trace_row(settings, session, record_id) is None
+
+
+def test_the_definition_and_the_node(settings: Settings, session: Session, table: Table) -> None:
+    """Cassandra's own words; its files appear when it flushes."""
+    assert table.definition().startswith(f"CREATE TABLE {table.name} (")
+    keyspace, _, name = table.name.partition(".")
+    (node,) = nodes.read(settings, session, keyspace, name)
+    assert node.error == ""
+    assert (node.writes or 0) >= RECORDS
+    assert (node.node_bytes or 0) > 0
+    assert node.compactions_pending is not None
+    found = nodes.files(settings, session, settings.home / "data" / "cassandra" / "data", keyspace, name)
+    assert found is not None
+    assert (found.sstables > 0) == (found.bytes > 0)
+
+
+def test_the_schema_of_the_topic_is_in_use(settings: Settings, session: Session) -> None:
+    """The subject's version is found in the sample, under its name."""
+    catalogue = Catalogue(settings, httpx2.Client(trust_env=False))
+    subject = catalogue.subject(pipelines.of(settings).subject)
+    found = usage.usage(settings, subject.name)
+    assert found.looked >= RECORDS
+    names = {name for use in found.uses if use.schema_id for name in catalogue.named(use.schema_id)}
+    assert f"{subject.name} version {subject.versions[-1]}" in names
+
+
+@pytest.fixture
+def draft(settings: Settings, unique: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A subject of one version, and that."""
+    name, first = f"{unique}-value", {"type": "object", "properties": {"a": {"type": "string"}}}
+    address = f"{settings.registry_url}/subjects/{name}"
+    body = {"schema": json.dumps(first), "schemaType": "JSON"}
+    httpx2.post(f"{address}/versions", json=body).raise_for_status()
+    yield name, first
+    httpx2.delete(address).raise_for_status()
+    httpx2.delete(address, params={"permanent": "true"})
+
+
+def test_a_draft_is_checked_by_the_registry(settings: Settings, draft: tuple[str, dict[str, Any]]) -> None:
+    """Held against the level that is in force, and not registered."""
+    name, first = draft
+    catalogue = Catalogue(settings, httpx2.Client(trust_env=False))
+    assert catalogue.subject(name).compatibility == "BACKWARD"
+    assert catalogue.check(name, json.dumps(first | {"title": "T"})).is_compatible
+    assert not catalogue.check(name, json.dumps(first | {"properties": {"a": {"type": "integer"}}})).is_compatible
+    assert catalogue.subject(name).versions == [1]

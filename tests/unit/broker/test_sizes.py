@@ -1,0 +1,73 @@
+"""Bytes per topic, as a broker in memory tells them."""
+
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from penstock.broker.sizes import sizes
+from penstock.config import read
+
+
+def text(value: str) -> bytes:
+    return struct.pack(">h", len(value)) + value.encode()
+
+
+def part(partition: int, held_bytes: int) -> bytes:
+    return struct.pack(">iqqb", partition, held_bytes, 0, 0)
+
+
+FOLDER = struct.pack(">h", 0) + text("/data") + struct.pack(">i", 2)
+TOPICS = text("a") + struct.pack(">i", 2) + part(0, 10) + part(1, 5) + text("b") + struct.pack(">i", 1) + part(0, 7)
+WHOLE = struct.pack(">iii", 1, 0, 1) + FOLDER + TOPICS
+REFUSED = struct.pack(">iii", 1, 0, 1) + struct.pack(">h", 31) + text("") + struct.pack(">i", 0)
+
+
+@pytest.fixture
+def broker() -> Iterator:
+    """Starts a broker that gives each answer once."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    threads: list[threading.Thread] = []
+
+    def start(*answers: bytes) -> tuple[str, int]:
+        def serve() -> None:
+            for answer in answers:
+                connection, _ = listener.accept()
+                with connection:
+                    (length,) = struct.unpack(">i", connection.recv(4))
+                    assert struct.unpack(">hh", connection.recv(length)[:4]) == (35, 1)
+                    connection.sendall(answer)
+
+        threads.append(threading.Thread(target=serve))
+        threads[-1].start()
+        return listener.getsockname()[:2]
+
+    yield start
+    for thread in threads:
+        thread.join(10)
+    listener.close()
+
+
+def framed(answer: bytes) -> bytes:
+    return struct.pack(">i", len(answer)) + answer
+
+
+def test_partitions_and_brokers_are_added_up(broker):
+    """Every replica counts."""
+    place = broker(framed(WHOLE), framed(WHOLE))
+    assert sizes(read(home="unused"), [place, place]) == {"a": 30, "b": 14}
+
+
+@pytest.mark.parametrize("answer", [b"", framed(WHOLE)[:-3], framed(WHOLE[:-3]), framed(REFUSED), b"\x7f\xff\xff\xff"])
+def test_an_answer_that_is_none_leaves_it_unknown(broker, answer):
+    """Cut, refused, or longer than any answer is."""
+    assert sizes(read(home="unused"), [broker(answer)]) is None
+
+
+def test_a_broker_that_cannot_be_asked_leaves_it_unknown(free_port):
+    """One that is away, and one that wants SASL."""
+    assert sizes(read(home="unused"), [("127.0.0.1", free_port)]) is None
+    sasl = read(home="unused", kafka_security_protocol="SASL_PLAINTEXT", kafka_username="u", kafka_password="p")
+    assert sizes(sasl, [("127.0.0.1", free_port)]) is None

@@ -1,0 +1,45 @@
+"""The audit log."""
+
+import json
+
+from penstock.config import read
+from penstock.control.trail import Trail
+
+
+def test_a_deed_is_a_line(tmp_path):
+    """Who did what, to what, and how it ended; the newest is told first."""
+    trail = Trail(read(home=tmp_path))
+    assert trail.newest() == []
+    trail.note("ab@127.0.0.1", "delete topic", "t", "done")
+    trail.note("ab@127.0.0.1", "trigger run", "r", "failed: no")
+    assert [(one.action, one.outcome) for one in trail.newest()] == [
+        ("trigger run", "failed: no"),
+        ("delete topic", "done"),
+    ]
+    line = json.loads(trail.path.read_text().splitlines()[0])
+    assert set(line) == {"at", "who", "action", "subject", "outcome"}
+
+
+def test_the_file_is_rotated(tmp_path):
+    """It does not grow without end; what was before is still told."""
+    trail = Trail(read(home=tmp_path), max_bytes=400)
+    for number in range(6):
+        trail.note("who", "act", str(number), "done")
+    assert trail.path.stat().st_size <= 400
+    assert [one.subject for one in trail.newest(4)] == ["5", "4", "3", "2"]
+
+
+def test_a_torn_line_is_passed_over(tmp_path):
+    """So is one that is not ours."""
+    trail = Trail(read(home=tmp_path))
+    trail.note("who", "act", "1", "done")
+    with trail.path.open("ab") as file:
+        file.write(b'{"at": "x"}\n{"at"')
+    assert [one.subject for one in trail.newest()] == ["1"]
+
+
+def test_a_full_disk_is_logged(tmp_path):
+    """The deed was done; that it was not written down is an error in the log, not one of the deed."""
+    home = tmp_path / "home"
+    home.write_text("a file where a folder should be")
+    Trail(read(home=home)).note("who", "act", "1", "done")

@@ -1,0 +1,91 @@
+"""A message written by hand."""
+
+import json
+
+import pytest
+
+from penstock.broker.frame import pack
+from penstock.config import read
+from penstock.contract.reject import Fault, Reason
+from penstock.errors import DeliveryFailed, WrongUse
+from penstock.pipeline import compose
+from penstock.pipelines import users
+from tests.unit.fakes import JSON_ID, FakeProducer, FakeRegistry, FakeSchemas
+from tests.unit.records import READINGS, Everything
+
+SETTINGS = read(home="unused")
+
+
+def test_the_template_of_the_users_keeps_their_contract():
+    """It can be sent as it is."""
+    found = compose.checked(users.PIPELINE, FakeSchemas(), compose.template(users.User))
+    assert isinstance(found, users.User)
+
+
+def test_a_template_has_every_field():
+    """Of each type an example; null where a field may be absent."""
+    made = json.loads(compose.template(Everything))
+    assert set(made) == set(Everything.__struct_fields__)
+    assert made["maybe_text"] is None
+    assert made["flag"] is False
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", Reason.VALUE_MISSING),
+        ("{", Reason.JSON_MALFORMED),
+        ('{"sensor": 1, "sensor": 2, "celsius": 1}', Reason.JSON_MALFORMED),
+        ('{"sensor": -1}', Reason.CONTRACT_BROKEN),
+        ("\0\0\0\0\1{}", Reason.JSON_MALFORMED),
+    ],
+)
+def test_it_is_checked_as_the_stream_checks_it(text, reason):
+    """What the stream would set aside is told before."""
+    found = compose.checked(READINGS, FakeSchemas(), text)
+    assert isinstance(found, Fault)
+    assert found.reason == reason
+
+
+def test_it_is_packed_as_the_producer_packs_it():
+    """Keyed by its id, framed with the id of the registered schema."""
+    one = compose.checked(READINGS, FakeSchemas(), '{"sensor": 7, "celsius": 1.5}')
+    key, value = compose.packed(SETTINGS, READINGS, FakeRegistry(), one)
+    assert (key, value) == (b"7", pack(JSON_ID) + b'{"sensor":7,"celsius":1.5}')
+
+
+@pytest.fixture
+def sends(monkeypatch):
+    """Puts a producer in place."""
+
+    def put(**named):
+        client = FakeProducer(**named)
+        monkeypatch.setattr(compose, "producer", lambda _: client)
+        return client
+
+    return put
+
+
+def test_the_place_is_the_one_that_kafka_acknowledged(sends):
+    """Key and value are sent as they are given."""
+    client = sends()
+    assert str(compose.deliver(SETTINGS, "t", None, b"x")) == "0:0"
+    assert client.sent[0].value() == b"x"
+    assert client.sent[0].key() is None
+
+
+@pytest.mark.parametrize("named", [{"held": 1}, {"fails": lambda _: True}])
+def test_what_is_not_acknowledged_is_not_called_delivered(sends, named):
+    """Neither without a report nor with a bad one."""
+    sends(**named)
+    with pytest.raises(DeliveryFailed):
+        compose.deliver(SETTINGS, "t", None, b"x")
+
+
+@pytest.mark.parametrize("topic", ["kafkasql-journal", "__consumer_offsets"])
+def test_nothing_is_sent_to_a_topic_that_a_service_keeps(sends, topic):
+    """A message there could break the registry, or Kafka."""
+    client = sends()
+    with pytest.raises(WrongUse):
+        compose.deliver(SETTINGS, topic, None, b"x")
+    assert client.sent == []
