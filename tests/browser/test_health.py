@@ -61,6 +61,7 @@ def test_settings_are_searched(page: Page) -> None:
     row = page.get_by_role("row").filter(has_text="PENSTOCK_AIRFLOW_PASSWORD")
     expect(row).to_contain_text("******")
     expect(page.get_by_role("row")).to_have_count(2)
+    expect(page).to_have_url(re.compile("search=airflow_password"))
     page.reload()
     expect(page.get_by_role("row")).to_have_count(2)
 

@@ -150,6 +150,7 @@ def test_an_export_needs_personal_data_to_be_shown(page: Page, aside: Callable[.
     expect(page.get_by_role("button", name="Export")).to_be_disabled()
     assert SECRET not in page.content()
     show_personal(page)
+    expect(page.get_by_role("link", name=one.letter.place, exact=True).first).to_be_visible()
     with page.expect_download() as download:
         page.get_by_role("button", name="Export").click()
     file = tmp_path / "rejected.jsonl"

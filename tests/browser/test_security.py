@@ -261,7 +261,6 @@ def test_another_origin_reads_nothing(unlocked: Served, lured: Page, what: str) 
         with lured.expect_response(lambda one: one.url.startswith(unlocked.address)) as answered:
             lured.evaluate(script, [unlocked.address + path, {**options, "mode": "no-cors"}])
         assert answered.value.status == 403
-        assert unlocked.deeds()[-1]["action"] == "cross_site_request"
 
 
 def test_another_origin_opens_no_websocket(unlocked: Served, lured: Page) -> None:

@@ -44,6 +44,7 @@ def test_the_job_is_stopped_and_started_from_the_page(page: Page, stack: Stack, 
         page.get_by_role("dialog").get_by_role("button", name="Stop the job").click()
         expect(page.get_by_role("button", name="Stopping")).to_be_disabled()
         expect(state).to_contain_text("none is lost", timeout=90_000)
+        expect(page.get_by_role("button", name="Start the job")).to_be_enabled(timeout=90_000)
         assert json.loads(stack.cli("status", "spark-job", "--json").stdout)[0]["state"] == "stopped"
         shot("stream-stopped")
         page.get_by_role("button", name="Start the job").click()

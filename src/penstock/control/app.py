@@ -47,6 +47,7 @@ def build(settings: Settings) -> tuple[ASGIApp, Desk]:
     ui.run_with(
         app,
         title="penstock",
+        language="en-US",
         favicon=_STATIC / "favicon.svg",
         dark=None,
         tailwind=False,

@@ -13,7 +13,7 @@ from penstock.control.desk import Desk
 from penstock.errors import PenstockError
 from penstock.log import get_logger
 from penstock.observe.flow import Point
-from penstock.observe.rejects import Rejects
+from penstock.observe.reasons import Rejects
 from penstock.observe.services import TIMEOUT_S
 from penstock.sink.progress import Batch, Progress
 

@@ -1,11 +1,22 @@
 """Stage 6: what can be known from outside, by asking the services alone.
 
-airflow   Airflow's REST API: trigger a run, follow it, read what its task says
-receipt   a run from the order to the rows: asked, fetched, produced, stored, rejected, missing
-auditor   what an audit compares, asked of Kafka, ledger, table and dead-letter topic
-audit     what became of each record; coverage: what the ledger's lines say of a partition
-verify    the balance of the topic, from sources that know nothing of each other
-trace     the way of one record
-services  which service answers; gauges: a snapshot of the pipeline
-alerts    the rules over a snapshot; watch: the loop that tells them to history and webhook
+What was lost?
+    auditor   what an audit compares, asked of Kafka, ledger, table and dead-letter topic
+    audit     what became of each record; coverage: what the ledger's lines say of a partition
+    receipt   a run from the order to the rows; verify: the whole topic, from sources that know nothing of each other
+    trace     the way of one record
+
+How is it now?
+    services  which service answers; gauges: a snapshot of the pipeline
+    flow      counts, rates and latencies of each hop, look by look; hops: the same in words
+    alerts    the rules over a snapshot; watch: the loop that tells them to history and webhook
+    reasons   rejected records by reason, as they come
+
+What is there?
+    inventory, browse, content, groups    topics, their messages, what those hold, who reads them
+    subjects, difference, usage           schemas, what differs between two, where they are in use
+    application, query                    Spark's application and the streaming query
+    table, nodes                          rows, and Cassandra's nodes
+    airflow, runs, dag                    Airflow's REST API; the DAG's runs, and what can be done with them
+    rejected, space                       the rejected records; disk and memory
 """

@@ -100,7 +100,7 @@ class View:
     receipt: dict[str, Any] | None = None
     failures: list[Failure] = field(default_factory=list)
     problems: dict[str, Problem] = field(default_factory=dict)
-    """The last error of each service, also when it is over."""
+    """The last error of each service that was up before, also when it is over."""
     latencies: Histogram = field(default_factory=dict)
     """Of every row that was stored since the flow was first looked at."""
 
@@ -181,12 +181,14 @@ class Flow:
         self._tail = _Tail()
         self._points: deque[Point] = deque()
         self._asked_s = -_SLOW_S
+        self._been_up: set[str] = set()
         self.view = View()
 
     def look(self) -> None:
         """Look once, and make a new `view`."""
         found = self._gauges.look()
         now = self._point(found)
+        self._been_up |= {name for name, error in now.services.items() if not error}
         self._points.append(now)
         while now.at_s - self._points[0].at_s > KEPT_S:
             self._points.popleft()
@@ -197,7 +199,7 @@ class Flow:
             alerts=self._history.open(),
             receipt=self.view.receipt,
             failures=self.view.failures,
-            problems=_problems(self.view.problems, now),
+            problems=self.view.problems | _problems(now, self._been_up),
             latencies=self._tail.latencies,
         )
         if time.monotonic() - self._asked_s >= _SLOW_S:
@@ -269,5 +271,6 @@ def _partitions(topic: Topic, reached: dict[int, int] | None) -> list[Partition]
     return [Partition(one.partition, one.first, one.end, known.get(one.partition)) for one in topic.spans]
 
 
-def _problems(before: dict[str, Problem], now: Point) -> dict[str, Problem]:
-    return before | {name: Problem(now.at_s, error) for name, error in now.services.items() if error}
+def _problems(now: Point, been_up: set[str]) -> dict[str, Problem]:
+    """What is wrong with services that went away; one that has not come up yet has no problem, it starts."""
+    return {name: Problem(now.at_s, error) for name, error in now.services.items() if error and name in been_up}

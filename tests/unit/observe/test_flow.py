@@ -1,7 +1,6 @@
 """The flow: counts, rates and latencies, look by look."""
 
 import time
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from penstock.config import read
 from penstock.contract.batch import Tally
 from penstock.errors import AirflowUnreachable
 from penstock.observe import flow
-from penstock.observe.flow import Counts, Flow, Partition, Point, Problem, rate
+from penstock.observe.flow import Counts, Flow, Partition, Point, rate
 from penstock.observe.gauges import Held, Look, Stored, Topic
 from penstock.observe.runs import Run
 from penstock.sink.ledger import Line
@@ -186,7 +185,13 @@ def test_a_topic_made_anew_is_counted_anew(watched: Flow, gauges: FakeGauges) ->
 def test_what_is_away_is_not_known_and_its_error_is_kept(watched: Flow, gauges: FakeGauges) -> None:
     """Counts are None while a service is away; its last error stays to be seen when it is back."""
     book = FakeBook()
-    gauges.looks = [look(book, 5, None, cassandra="refused"), look(None, 0, None, kafka="gone"), look(book, 5, 5)]
+    gauges.looks = [
+        look(book, 5, 5),
+        look(book, 5, None, cassandra="refused"),
+        look(None, 0, None, kafka="gone"),
+        look(book, 5, 5),
+    ]
+    watched.look()
     watched.look()
     now = watched.view.now
     assert now is not None
@@ -226,8 +231,12 @@ def test_points_are_kept_for_fifteen_minutes(
     assert [one.at_s for one in watched.view.points] == [1500.0, 1950.0]
 
 
-def test_problems_name_the_last_error() -> None:
-    """A newer error takes the place of an older one."""
-    before = {"kafka": Problem(1, "old"), "airflow": Problem(1, "gone")}
-    now = replace(point(9), services={"kafka": "new", "airflow": ""})
-    assert flow._problems(before, now) == {"kafka": Problem(9, "new"), "airflow": Problem(1, "gone")}
+def test_a_service_that_starts_has_no_problem(watched: Flow, gauges: FakeGauges) -> None:
+    """What it answered before it was up for the first time is no error to remember; what came later is."""
+    book = FakeBook()
+    gauges.looks = [look(book, 0, 0, airflow="starts"), look(book, 0, 0), look(book, 0, 0, airflow="gone")]
+    watched.look()
+    watched.look()
+    assert watched.view.problems == {}
+    watched.look()
+    assert {name: one.error for name, one in watched.view.problems.items()} == {"airflow": "gone"}

@@ -171,7 +171,8 @@ def _hop(hop: Hop, view: View) -> str:
 def _wrong(hop: Hop) -> str:
     """What is wrong, and what to type; or what was wrong last, and when."""
     if hop.state == "down":
-        return f'<div class="wrong" role="alert">{escape(hop.error)}<br><code>{escape(hop.command)}</code></div>'
+        error = f'<div class="wrong" role="alert">{escape(hop.error)}</div>'
+        return f"{error}<code>{escape(hop.command)}</code>"
     when = "" if hop.error_at_s is None else f" {moment_html(hop.error_at_s * 1000)}"
     return f'<div class="wrong over">last error{when}: {escape(hop.error[:200])}</div>'
 

@@ -10,9 +10,9 @@ from penstock.broker import topics
 from penstock.broker.topics import Span
 from penstock.config import Settings
 from penstock.errors import KafkaUnreachable
-from penstock.observe import rejects
+from penstock.observe import reasons
 from penstock.observe.gauges import Topic
-from penstock.observe.rejects import OTHER, Rejects
+from penstock.observe.reasons import OTHER, Rejects
 from tests.unit.fakes import message
 
 
@@ -22,7 +22,7 @@ class Queue:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.id, self.first, self.letters, self.read = "a", 0, [], []
         self.is_away = False
-        monkeypatch.setattr(rejects, "read_topic", lambda *_: Topic(self.id, [Span(0, self.first, len(self.letters))]))
+        monkeypatch.setattr(reasons, "read_topic", lambda *_: Topic(self.id, [Span(0, self.first, len(self.letters))]))
         monkeypatch.setattr(topics, "records", self._records)
 
     def put(self, reason: str, value: bytes = b"12345") -> None:
@@ -86,7 +86,7 @@ def test_what_could_not_be_read_is_counted_once_it_can(queue: Queue, followed: R
 
 def test_many_letters_are_read_in_parts(queue: Queue, followed: Rejects, monkeypatch: pytest.MonkeyPatch) -> None:
     """One look reads at most so many, and says that it is not done."""
-    monkeypatch.setattr(rejects, "MOST", 2)
+    monkeypatch.setattr(reasons, "MOST", 2)
     followed.follow(CLIENT)
     for _ in range(3):
         queue.put("frame_broken")
