@@ -1,11 +1,12 @@
 """The machine that the services run on: the local stack of this home, or none when the cluster is elsewhere."""
 
+from pathlib import Path
 from typing import Protocol
 
 from penstock.config import LOOPBACK, Settings
 from penstock.errors import WrongUse
-from penstock.stack import launch, layout, logs, status
-from penstock.stack.status import Status
+from penstock.stack import layout
+from penstock.stack.service import Status
 
 
 class Host(Protocol):
@@ -16,8 +17,8 @@ class Host(Protocol):
     def services(self) -> list[Status]:
         """Every service, as it is now; none when they run elsewhere."""
 
-    def log(self, service: str, lines: int) -> list[str]:
-        """The last lines of a service's log."""
+    def log_of(self, service: str) -> Path:
+        """Where a service's log is. Raises `WrongUse` for a service that there is none of."""
 
     def stop(self, service: str) -> None:
         """Stop a service, and leave the others alone."""
@@ -29,35 +30,6 @@ class Host(Protocol):
         """Stop and start a service; those that need it stay up meanwhile."""
 
 
-class LocalStack:
-    """The local stack of this home."""
-
-    is_local = True
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-
-    def services(self) -> list[Status]:
-        """As `./penstock status`."""
-        return status.read(self._settings)
-
-    def log(self, service: str, lines: int) -> list[str]:
-        """As `./penstock logs`."""
-        return logs.tail(launch.log_of(self._settings, service), lines)
-
-    def stop(self, service: str) -> None:
-        """As `./penstock down`."""
-        launch.down(self._settings, [service])
-
-    def start(self, service: str) -> None:
-        """As `./penstock up`."""
-        launch.up(self._settings, [service])
-
-    def restart(self, service: str) -> None:
-        """As `./penstock restart`."""
-        launch.restart(self._settings, [service])
-
-
 class Elsewhere:
     """Services that others look after: nothing is known of their processes. Raises `WrongUse`."""
 
@@ -67,9 +39,9 @@ class Elsewhere:
         """None is known."""
         return []
 
-    def log(self, service: str, lines: int) -> list[str]:
+    def log_of(self, service: str) -> Path:
         """There is none here."""
-        raise _elsewhere(f"the last {lines} lines of {service}")
+        raise _elsewhere(f"the log of {service}")
 
     def stop(self, service: str) -> None:
         """Cannot be done from here."""
@@ -91,4 +63,8 @@ def _elsewhere(what: str) -> WrongUse:
 def host_of(settings: Settings) -> Host:
     """The local stack, if the settings name its Kafka and this home holds one."""
     is_ours = settings.kafka_bootstrap == f"{LOOPBACK}:{settings.kafka_port}"
-    return LocalStack(settings) if is_ours and layout.of(settings).credentials.exists() else Elsewhere()
+    if not (is_ours and layout.of(settings).credentials.exists()):
+        return Elsewhere()
+    from penstock.control.local_stack import LocalStack  # all that the stack is made of, which is not everywhere
+
+    return LocalStack(settings)

@@ -2,13 +2,11 @@
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-from penstock.config import Settings
+from penstock.control.host import Host
 from penstock.control.in_force import Secrets
 from penstock.errors import NotThere, WrongUse
-from penstock.stack import launch
 from penstock.stack.logs import size_bytes
 
 SEARCHED_BYTES = 2 * 1024 * 1024
@@ -41,11 +39,11 @@ class Read:
 class Logbook:
     """The log of one service of the local stack. Raises `NotThere` for a service that there is none of."""
 
-    def __init__(self, settings: Settings, service: str, secrets: Secrets) -> None:
+    def __init__(self, host: Host, service: str, secrets: Secrets) -> None:
         if not _NAME.fullmatch(service):
             raise NotThere(f"no service is called {service!r}", hint="./penstock status")
         try:
-            self.path: Path = launch.log_of(settings, service)
+            self.path = host.log_of(service)
         except WrongUse as error:
             raise NotThere(error.message, hint=error.hint) from None
         self._secrets = secrets

@@ -9,7 +9,7 @@ from penstock.control.shared import Shared
 from penstock.errors import WrongUse
 from penstock.observe import space
 from penstock.observe.space import Space
-from penstock.stack.status import Status
+from penstock.stack.service import Status
 
 OURSELVES = "control-center"
 SERVICES_S = 5.0
@@ -41,7 +41,7 @@ class Upkeep:
         """The log of a service of the local stack. Raises `NotThere`, and `WrongUse` for a cluster elsewhere."""
         if not self._desk.host.is_local:
             raise WrongUse(f"the log of {service} lies where the service runs, not here", hint="./penstock config")
-        return Logbook(self._desk.settings, service, self.secrets)
+        return Logbook(self._desk.host, service, self.secrets)
 
     def restart(self, service: str) -> None:
         """Stop and start a service as `./penstock restart` does; those that need it stay up meanwhile."""

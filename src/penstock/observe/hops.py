@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from penstock.config import Settings
-from penstock.observe.flow import Point, View
+from penstock.observe.flow import RATE_S, Point, View
 
 State = Literal["ok", "busy", "idle", "late", "down", "unknown"]
 _LOOK_S = 15.0
@@ -102,8 +102,8 @@ def _kafka(view: View, now: Point, _settings: Settings) -> Hop:
 
 def _spark(view: View, now: Point, settings: Settings) -> Hop:
     rate_s, lag = view.rate("read"), now.lag
-    state = "late" if lag is not None and lag > settings.alert_lag_records else _moving(rate_s)
-    if lag and state == "idle":
+    state = _moving(rate_s)
+    if lag is not None and (lag > settings.alert_lag_records or (state == "idle" and _is_stuck(view))):
         state = "late"
     told = "" if lag is None else "nothing waits" if lag == 0 else f"{lag:,} records wait"
     failure = view.failures[0] if view.failures else None
@@ -121,6 +121,12 @@ def _spark(view: View, now: Point, settings: Settings) -> Hop:
         "./penstock status spark-job",
     )
     return _of_service(view, now, hop, "spark-job")
+
+
+def _is_stuck(view: View) -> bool:
+    """Whether records waited all the time in which none was read."""
+    last_s = view.points[-1].at_s
+    return all(one.lag for one in view.points if last_s - one.at_s <= RATE_S)
 
 
 def _cassandra(view: View, now: Point, _settings: Settings) -> Hop:
@@ -188,7 +194,7 @@ def _on_flow(view: View, now: Point, waits: str) -> Verdict:
         return Verdict(
             "good", f"Records flow: {rate_in or 0:,.0f}/s come, {rate_out or 0:,.0f}/s are stored{late}.{waits}"
         )
-    if now.lag:
+    if now.lag and _is_stuck(view):
         return Verdict("warn", f"Records wait and none is read:{waits}", "./penstock status spark-job")
     if not now.counts.kafka:
         return Verdict("quiet", "No record came yet. Everything is ready.", "./penstock run --records 500")

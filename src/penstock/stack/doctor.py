@@ -15,7 +15,7 @@ from penstock.config import PREFIX, REAL_API_URL, Settings
 from penstock.errors import InstallFailed, PenstockError, PortTaken
 from penstock.stack import catalog, coordination, jars, orphans, ports, probes, site, status
 from penstock.stack.layout import REPOSITORY
-from penstock.stack.service import Service
+from penstock.stack.service import Service, Status
 from penstock.stack.site import Site
 from penstock.stack.supervise import Supervisor
 
@@ -154,7 +154,7 @@ def _source(settings: Settings) -> Check:
     return Check("source", True, settings.source_url)
 
 
-def _service(found: status.Status) -> Check:
+def _service(found: Status) -> Check:
     detail = f"{found.state}: {found.detail}" if found.detail else found.state
     return Check(found.name, found.state in {"ready", "starting", "stopped"}, detail, f"./penstock logs {found.name}")
 

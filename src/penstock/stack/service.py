@@ -1,4 +1,4 @@
-"""What a service of the local stack is, as plain data."""
+"""What a service of the local stack is, and how it does, as plain data."""
 
 import hashlib
 import shlex
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from string import Template
+from typing import Literal
 
 from penstock.config import Settings
 
@@ -77,6 +78,29 @@ class Service:
         """A digest that changes when a restart would bring another command, environment or configuration."""
         parts = [self.version, self.script(), *(f"{file.path}\n{file.text}" for file in self.files)]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+State = Literal["ready", "starting", "failing", "restarting", "dead", "stopping", "stopped", "unsupervised"]
+
+
+@dataclass(frozen=True)
+class Status:
+    """One service: `state` is what a probe says, `rss_mib` counts its children and shared pages once.
+
+    `restarts` counts how often it was started again, since the supervisor came up, because it had ended by itself.
+    """
+
+    name: str
+    title: str
+    version: str
+    state: State
+    detail: str
+    pid: int
+    ports: dict[str, int]
+    uptime_s: float
+    rss_mib: int
+    page: str
+    restarts: int = 0
 
 
 def render(name: str, /, **values: object) -> str:

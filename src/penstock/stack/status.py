@@ -3,19 +3,16 @@
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Literal
 
 import psutil
 
 from penstock.config import Settings
 from penstock.errors import Unreachable
 from penstock.stack import catalog, coordination, orphans, site
-from penstock.stack.service import Service
+from penstock.stack.service import Service, State, Status
 from penstock.stack.site import Site
 from penstock.stack.supervise import Process, Restarts, Supervisor
 
-State = Literal["ready", "starting", "failing", "restarting", "dead", "stopping", "stopped", "unsupervised"]
 _STATES: dict[str, State] = {
     "BACKOFF": "restarting",
     "FATAL": "dead",
@@ -24,26 +21,6 @@ _STATES: dict[str, State] = {
 }
 _SERVICE = "SUPERVISOR_PROCESS_NAME"  # where supervisord tells a process which service it is
 _UNSUPERVISED = "runs without its supervisor, which is gone: ./penstock up"
-
-
-@dataclass(frozen=True)
-class Status:
-    """One service: `state` is what a probe says, `rss_mib` counts its children and shared pages once.
-
-    `restarts` counts how often it was started again, since the supervisor came up, because it had ended by itself.
-    """
-
-    name: str
-    title: str
-    version: str
-    state: State
-    detail: str
-    pid: int
-    ports: dict[str, int]
-    uptime_s: float
-    rss_mib: int
-    page: str
-    restarts: int = 0
 
 
 def read(settings: Settings, names: Iterable[str] = ()) -> list[Status]:

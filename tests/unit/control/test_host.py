@@ -3,7 +3,8 @@
 import pytest
 
 from penstock.config import read
-from penstock.control.host import Elsewhere, LocalStack, host_of
+from penstock.control.host import Elsewhere, host_of
+from penstock.control.local_stack import LocalStack
 from penstock.errors import WrongUse
 
 
@@ -12,7 +13,7 @@ def test_a_cluster_elsewhere_is_left_alone(tmp_path):
     host = host_of(read(home=tmp_path, kafka_bootstrap="kafka.example:9092"))
     assert isinstance(host, Elsewhere)
     assert host.services() == []
-    for act in (lambda: host.log("kafka", 5), lambda: host.stop("kafka"), lambda: host.start("kafka")):
+    for act in (lambda: host.log_of("kafka"), lambda: host.stop("kafka"), lambda: host.start("kafka")):
         with pytest.raises(WrongUse, match="the local stack of this home is not what the settings name"):
             act()
 

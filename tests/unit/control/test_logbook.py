@@ -3,6 +3,7 @@ import pytest
 from penstock.config import read
 from penstock.control import logbook as module
 from penstock.control.in_force import Secrets
+from penstock.control.local_stack import LocalStack
 from penstock.control.logbook import Logbook, level_of
 from penstock.errors import NotThere
 
@@ -17,7 +18,7 @@ def log(tmp_path):
 
 @pytest.fixture
 def book(log, tmp_path):
-    return Logbook(read(home=tmp_path), "kafka", Secrets(["hush"]))
+    return Logbook(LocalStack(read(home=tmp_path)), "kafka", Secrets(["hush"]))
 
 
 def texts(found):
@@ -73,7 +74,7 @@ def test_a_log_that_is_not_there_yet_is_empty(book, log):
 def test_a_name_that_is_no_service_is_not_there(name, tmp_path):
     """No other file can be read."""
     with pytest.raises(NotThere):
-        Logbook(read(home=tmp_path), name, Secrets([]))
+        Logbook(LocalStack(read(home=tmp_path)), name, Secrets([]))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from penstock.control.upkeep import Upkeep
 from penstock.observe.alerts import Change
 from penstock.observe.history import History
 from penstock.observe.space import Space
-from penstock.stack.status import Status
+from penstock.stack.service import Status
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from penstock.control.frame import Visit, page
 from penstock.control.pages import health_logs, health_parts
 from penstock.control.upkeep import OURSELVES, SERVICES_S, Upkeep
 from penstock.observe.space import LOW_BYTES, Space
-from penstock.stack.status import Status
+from penstock.stack.service import Status
 
 _STATES = {
     "ready": "ok",
