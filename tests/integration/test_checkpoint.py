@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,14 @@ from penstock.broker.kafka import admin, producer
 from penstock.config import Settings
 from penstock.errors import CheckpointRefused, JobRunning, Unreachable
 from penstock.pipeline import job
+from penstock.pipeline.progress import Noter
 from penstock.pipelines import Pipeline
 from penstock.process.checkpoint import Origin, checkpoint_of
 from penstock.process.files import HadoopFiles, LocalFiles, Torn
 from penstock.process.session import kafka_stream, spark_session
 from penstock.retry import wait_until
 from penstock.sink import cassandra, lease
+from penstock.sink.progress import Batch, Progress
 from tests.conftest import Stack
 
 
@@ -58,6 +60,16 @@ class Counted(job.Keeper):
                 self.stopping.set()
 
 
+class Forgetful(Progress):
+    """Keeps nothing of how a stream goes."""
+
+    def __init__(self) -> None:
+        pass
+
+    def keep(self, batches: Iterable[Batch]) -> None:
+        pass
+
+
 class Query:
     """A topic of one partition, and a query on it with a checkpoint of its own."""
 
@@ -81,7 +93,8 @@ class Query:
         """The offsets that the query gave, sorted, once there are `wanted` of them; as the job runs it."""
         keeper = Counted(wanted)
         job.make_fit(self.checkpoint, self.settings)
-        job._stream(kafka_stream(self._spark, self.settings, self.topic), self.settings, self.checkpoint, keeper)
+        stream = kafka_stream(self._spark, self.settings, self.topic)
+        job._stream(stream, self.settings, self.checkpoint, keeper, Noter(Forgetful()))
         return sorted(set(keeper.seen))
 
     def delete_until(self, offset: int) -> None:

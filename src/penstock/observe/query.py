@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -49,17 +49,20 @@ class Found:
     holder: Holder | None
     batches: list[Batch]
     failures: list[Failure]
+    elsewhere: list[str] = field(default_factory=list)
+    """Other checkpoints of a query on this topic that a job owns."""
 
 
 def read(settings: Settings, keyspace: str, topic: str, session: Callable[[], Session], batches: int) -> Found:
     """What Cassandra says now. Raises `CassandraUnreachable`."""
     with asking(settings):
         connected = session()
-        progress = Progress(connected, keyspace, topic)
+        progress, ours = Progress(connected, keyspace, topic), folder_of(settings, topic)
         return Found(
-            holder=lease.holder(connected, keyspace, folder_of(settings, topic)),
+            holder=lease.holder(connected, keyspace, ours),
             batches=progress.batches(batches),
             failures=progress.failures(),
+            elsewhere=[one for one in lease.names(connected, keyspace) if one.endswith(f"/{topic}") and one != ours],
         )
 
 
@@ -75,6 +78,9 @@ def asking(settings: Settings) -> Iterator[None]:
 def tell(found: Found, checkpoint: str, process: str = "", now: datetime | None = None) -> Query:
     """How the query does; `process` is the state of the job's process, where it is known."""
     owner = found.holder
+    if owner is None and found.elsewhere:
+        told = f"a job runs with another checkpoint: {found.elsewhere[0]}; PENSTOCK_SPARK_CHECKPOINT names another here"
+        return Query("unknown", told, checkpoint)
     if owner is None or owner.is_dead:
         return _without_owner(checkpoint, process, died=owner is not None)
     failure = found.failures[0] if found.failures else None

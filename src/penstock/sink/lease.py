@@ -106,6 +106,14 @@ def holder(session: Session, keyspace: str, name: str) -> Holder | None:
     return Holder(owner, row["since"].replace(tzinfo=UTC), _is_dead(owner, this_process()))
 
 
+def names(session: Session, keyspace: str) -> list[str]:
+    """The names that somebody has the lease of."""
+    if not has_table(session, keyspace, "leases"):
+        return []
+    rows = session.execute(f"SELECT name, owner FROM {keyspace}.leases")
+    return sorted(row["name"] for row in rows if row["owner"] is not None)
+
+
 class Lease:
     """The lease of one name. `on_lost` is called once, from another thread, when somebody else has taken it."""
 

@@ -41,6 +41,8 @@ def failure(ago_s):
         (Found(None, [], []), "starting", "starting"),
         (Found(DEAD, [], []), "restarting", "waiting"),
         (Found(None, [], []), "dead", "stopped"),
+        (Found(None, [], [], ["/other/t"]), "", "unknown"),
+        (Found(DEAD, [], [], ["/other/t"]), "", "stopped"),
     ],
 )
 def test_how_the_query_does(found, process, state):
@@ -61,6 +63,13 @@ def test_a_stop_loses_nothing_and_says_so():
     """So does a killed process."""
     assert "none is lost" in tell(Found(None, [], []), "c").told
     assert "killed" in tell(Found(DEAD, [], []), "c").told
+
+
+def test_a_job_on_another_checkpoint_is_named():
+    """Who looks with other settings than the job's is not told that it stopped."""
+    told = tell(Found(None, [], [], ["/other/t"]), "/here/t").told
+    assert "/other/t" in told
+    assert "PENSTOCK_SPARK_CHECKPOINT" in told
 
 
 def test_the_phases_add_up_to_the_whole():

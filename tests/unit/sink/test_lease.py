@@ -309,3 +309,11 @@ def test_nobody_has_the_lease():
     """Neither when there is no row, nor when no job has made the table yet."""
     assert lease.holder(of(None), "ks", NAME) is None
     assert lease.holder(FakeSession(), "ks", NAME) is None
+
+
+def test_the_names_that_somebody_has_are_told():
+    """A row whose owner has expired is nobody's."""
+    rows = [{"name": "b", "owner": "x"}, {"name": "a", "owner": "y"}, {"name": "c", "owner": None}]
+    session = FakeSession(lambda query, _: rows if "leases" in query and "system_schema" not in query else [{}])
+    assert lease.names(session, "ks") == ["a", "b"]
+    assert lease.names(FakeSession(), "ks") == []
