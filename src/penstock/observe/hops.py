@@ -65,6 +65,7 @@ def _api(view: View, now: Point, _settings: Settings) -> Hop:
         error = f"run {ended.run_id} failed"
         state = state if newest.is_active else "down"
     told = f"run {newest.run_id} is {newest.state}" if newest.is_active else f"last run: {_did(newest.fetched)} fetched"
+    rate_s = None if newest.is_active else rate_s  # what a run did is told when it has ended
     return Hop("api", title, state, told, rate_s, now.counts.fetched, counts, error=error, command=command)
 
 
@@ -84,7 +85,7 @@ def _airflow(view: View, now: Point, _settings: Settings) -> Hop:
             "Airflow",
             "busy" if active else "idle",
             told if active else "no run under way",
-            view.rate("produced"),
+            None if active else view.rate("produced"),
             now.counts.produced,
             "produced",
             len(queued),

@@ -90,6 +90,7 @@ def test_a_failed_run_is_the_apis_error() -> None:
     shown.runs.insert(0, replace(RUN, run_id="r3", state="running", fetched=None))
     assert by_name(shown)["api"].state == "busy"
     assert by_name(shown)["airflow"].told == "1 run under way"
+    assert (by_name(shown)["api"].rate_s, by_name(shown)["airflow"].rate_s) == (None, None)
 
 
 def test_without_airflow_nothing_is_known_of_the_api() -> None:

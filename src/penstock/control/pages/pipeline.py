@@ -201,7 +201,7 @@ def _receipt(view: View) -> str:
     receipt = view.receipt
     if receipt is None:
         return "<h2>Last receipt</h2><p>None yet. It proves that nothing was lost: <code>./penstock verify</code></p>"
-    words = ("busy", "balanced") if receipt["balanced"] else ("down", "not balanced")
+    words = ("ok", "balanced") if receipt["balanced"] else ("down", "not balanced")
     counts = [
         (name, number(receipt[name])) for name in ("produced", "stored", "rejected", "waiting", "missing", "rows")
     ]
