@@ -1,7 +1,9 @@
 """Fixtures of every test: the local stack on ports and in a home of its own."""
 
+import contextlib
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -126,10 +128,12 @@ def free_port() -> int:
 
 
 def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """Outside the ports of the test stacks, and of those that systems give to whoever connects somewhere."""
+    while True:
+        port = random.randint(30_100, 32_700)
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 @pytest.fixture

@@ -69,6 +69,9 @@ class Forgetful(Progress):
     def keep(self, batches: Iterable[Batch]) -> None:
         pass
 
+    def failed(self, error: str, trace: str) -> None:
+        pass
+
 
 class Query:
     """A topic of one partition, and a query on it with a checkpoint of its own."""
