@@ -9,6 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from playwright.sync_api import Page, expect
 
+from penstock.broker import topics
+from penstock.errors import Unreachable
+from penstock.retry import wait_until
 from tests.conftest import Stack
 
 
@@ -17,6 +20,19 @@ def count(page: Page, hop: str) -> int:
     told = page.locator(f"#hop-{hop} .told").first.inner_text()
     found = re.match(r"[\d,]+", told)
     return int(found[0].replace(",", "")) if found else -1
+
+
+def counted_up(page: Page, hop: str, stack: Stack) -> int:
+    """What a hop tells of its total, once it is what Kafka has: the day's own run may come between."""
+
+    def whole() -> int:
+        held = sum(span.end for span in topics.spans(stack.settings, "users_created"))
+        found = count(page, hop)
+        if found != held:
+            raise Unreachable(f"{hop} tells {found}, Kafka has {held}")
+        return found
+
+    return wait_until(whole, timeout_s=60, what=hop)
 
 
 def test_the_counters_move_while_a_run_goes_on(page: Page, stack: Stack, shot: Callable[[str], None]) -> None:
@@ -30,7 +46,7 @@ def test_the_counters_move_while_a_run_goes_on(page: Page, stack: Stack, shot: C
         shot("pipeline")
         assert run.result()["stored"] == 400
     for hop, counted in before.items():
-        expect(page.locator(f"#hop-{hop} .told").first).to_have_text(re.compile(f"^{counted + 400:,} "))
+        assert counted_up(page, hop, stack) >= counted + 400
     expect(page.locator(".chart svg")).to_have_count(2)
 
 

@@ -116,7 +116,7 @@ def test_status_tells_how_often_a_service_was_started_again(small: Stack) -> Non
 
 def test_a_killed_supervisor_leaves_services_unsupervised(small: Stack) -> None:
     """What runs on is not called stopped, and `up` puts it right."""
-    small.cli("up", "watch")
+    small.cli("restart", "watch")  # one that has nothing to tell yet: without its supervisor it could not
     pid = of(small, "watch")["pid"]
     psutil.Process(pid).parent().kill()  # type: ignore[union-attr]
     once(lambda: of(small, "watch")["state"] == "unsupervised", "the supervisor's end")
