@@ -9,6 +9,9 @@ FETCHED = "penstock.fetched"
 REDRIVEN = "penstock.redriven"
 """The identity of the dead letter that it was made of."""
 
+OURS = ("penstock.", "__penstock.")
+"""How the names of all headers begin that penstock writes, those of dead letters too: they tell nothing of a person."""
+
 
 def text(message: Message, name: str) -> str | None:
     """The value of the header of that name; None when there is none."""

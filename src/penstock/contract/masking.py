@@ -6,7 +6,7 @@ Only fields that the contract knows and does not mark as personal are shown; wha
 from functools import cache
 from typing import Any
 
-from penstock.contract.fields import fields
+from penstock.contract.fields import fields, key_of, key_reader
 from penstock.contract.record import Arrival, Record
 
 MASK = "•••"
@@ -26,6 +26,20 @@ def masked(value: Any, record: type[Record]) -> Any:
     return {
         name: one if name in shown and not isinstance(one, dict | list) else _hidden(one) for name, one in value.items()
     }
+
+
+def shows_key(key: bytes, record: type[Record]) -> bool:
+    """Whether a Kafka key tells nothing about a person: it is a record's key, and that is not personal."""
+    try:
+        key_reader(record)(key)
+    except ValueError:
+        return False
+    return not key_of(record).personal
+
+
+def hidden_bytes(count: int) -> str:
+    """What stands in the place of bytes that may be personal."""
+    return f"hidden: {count:,} bytes; personal data are hidden"
 
 
 def _hidden(value: Any) -> Any:

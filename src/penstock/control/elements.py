@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from html import escape
 from typing import Any
+from urllib.parse import quote
 
 from nicegui import ui
 
@@ -125,6 +126,16 @@ def link(text: str, to: str) -> ui.link:
     return ui.link(text, to)
 
 
+def message_address(topic: str, partition: int | str, offset: int | str) -> str:
+    """The address of the page of a message."""
+    return f"/topics/{quote(topic, safe='')}/messages/{partition}/{offset}"
+
+
+def message_link(topic: str, partition: int, offset: int, text: str = "") -> str:
+    """A link to a message; without `text` its offset is shown."""
+    return f'<a href="{message_address(topic, partition, offset)}">{escape(text) or f"{offset:,}"}</a>'
+
+
 def facts(pairs: Iterable[tuple[str, str]]) -> ui.html:
     """Names and values; values are HTML of our own making."""
     lines = "".join(f"<dt>{escape(name)}</dt><dd>{value}</dd>" for name, value in pairs)
@@ -136,6 +147,11 @@ def table_html(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]]
     head = "".join(f'<th scope="col">{escape(one)}</th>' for one in heads)
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def region_html(label: str, table: str) -> str:
+    """A table, made by `table_html`, that can be scrolled sideways, by keyboard too."""
+    return f'<div class="table" tabindex="0" role="region" aria-label="{escape(label)}">{table}</div>'
 
 
 def table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> ui.html:
@@ -212,7 +228,12 @@ async def confirmed(title: str, text: str, *, name: str = "", verb: str = "Do it
             act = ui.button(verb, on_click=go).props("no-caps color=negative" if name else "no-caps")
             if typed is not None:
                 act.bind_enabled_from(typed, "value", lambda value: value == name)
+    return bool(await answered(dialog))
+
+
+async def answered(dialog: ui.dialog) -> Any:
+    """What the viewer answers; the dialog is gone then."""
     answer = await dialog
     if not dialog.is_deleted:  # with its page
         dialog.delete()
-    return bool(answer)
+    return answer

@@ -8,8 +8,8 @@ import msgspec
 
 from penstock.broker.dlq import Letter
 from penstock.control.desk import Desk
-from penstock.errors import WrongUse
-from penstock.observe.rejected import Entry, Rejected
+from penstock.errors import PenstockError, WrongUse
+from penstock.observe.rejected import UNKNOWN, Account, Entry, Rejected, account, pretty
 from penstock.pipeline import redrive as redriving
 from penstock.pipeline.export import line, utf8
 from penstock.pipeline.mend import Edit, Mender, Mending, StillBroken, assignments, value_of
@@ -51,6 +51,16 @@ class Letters:
         """The letter at a place. Raises `WrongUse` when there is none."""
         partition, _, offset = place.partition(":")
         return self.queue.letter(int(partition), int(offset))
+
+    def account(self, letter: Letter, *, personal: bool) -> tuple[Account, PenstockError | None]:
+        """All that is known of a letter; and what is wrong with Cassandra, which knows what became of it."""
+        desk, line, error = self._desk, None, None
+        try:
+            line = self.queue.line(desk.cassandra(), letter)
+        except PenstockError as raised:
+            error = raised
+        state = UNKNOWN if error else ""
+        return account(letter, line, desk.pipeline.record, desk.registry, personal=personal, state=state), error
 
     def set_fields(self, texts: Iterable[str]) -> Mending:
         """The mending that gives fields these values, as `--set` does. Raises `WrongUse` for a wrong one."""
@@ -105,4 +115,4 @@ class Letters:
         found = value_of(letter.value, self._desk.registry)
         if found is None:
             return utf8(letter.value) or ""
-        return msgspec.json.format(msgspec.json.encode(found), indent=2).decode()
+        return pretty(found)

@@ -1,7 +1,6 @@
 """What a message of any topic holds: JSON, Avro, text or bytes, framed or not; and how much of it is shown."""
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
@@ -10,10 +9,11 @@ import fastavro
 import msgspec
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 
+from penstock.broker import headers
 from penstock.broker.frame import FRAME_BYTES, is_framed, unpack
 from penstock.broker.registry import Schemas
-from penstock.contract.fields import from_epoch_ms, key_of, key_reader
-from penstock.contract.masking import masked
+from penstock.contract.fields import from_epoch_ms
+from penstock.contract.masking import hidden_bytes, masked, shows_key
 from penstock.contract.record import Record
 from penstock.contract.rules import MAX_VALUE_BYTES
 from penstock.errors import RegistryUnreachable, SchemaUnknown
@@ -22,8 +22,6 @@ from penstock.process.decode import MALFORMED_JSON
 
 SHOWN_BYTES = 20_000
 """So much of a value is shown, and so much of it as hex."""
-HARMLESS = ("penstock.", "__penstock.")
-"""How the names of the headers begin that penstock writes: they tell nothing about a person."""
 _HEADER_CHARACTERS = 4000
 
 
@@ -162,8 +160,6 @@ class Looker:
         self._reader = reader
         self._record = record
         self._masks = masks
-        self._reads_key: Callable[[bytes], Any] = key_reader(record)
-        self._key_is_personal = key_of(record).personal
 
     def see(self, message: Message) -> Seen:
         """The message as it is shown."""
@@ -201,25 +197,18 @@ class Looker:
         if content.kind == "null":
             return None, None, False, ""
         if self._masks:
-            return None, None, False, f"hidden: {len(raw):,} bytes; personal data are hidden"
+            return None, None, False, hidden_bytes(len(raw))
         return None, raw[:SHOWN_BYTES].decode(errors="replace"), len(raw) > SHOWN_BYTES, ""
 
     def _key(self, key: bytes | None) -> tuple[str | None, bool]:
         if key is None:
             return None, False
-        if self._masks and (self._key_is_personal or not self._is_id(key)):
+        if self._masks and not shows_key(key, self._record):
             return None, True
         return key_text(key), False
 
-    def _is_id(self, key: bytes) -> bool:
-        try:
-            self._reads_key(key)
-        except ValueError:
-            return False
-        return True
-
     def _header(self, name: str, value: Any) -> Header:
-        if self._masks and not name.startswith(HARMLESS):
+        if self._masks and not name.startswith(headers.OURS):
             return Header(name, None, value is not None)
         text = value if isinstance(value, str) or value is None else key_text(value)
         return Header(name, None if text is None else text[:_HEADER_CHARACTERS])

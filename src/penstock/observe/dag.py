@@ -14,10 +14,10 @@ from penstock.errors import NotThere, RunFailed, WrongUse
 from penstock.observe import receipt
 from penstock.observe.airflow import Airflow
 from penstock.observe.flow import Partition
-from penstock.observe.query import asking
 from penstock.observe.receipt import RunReceipt
 from penstock.observe.runs import Run, run_of
 from penstock.pipeline.ingest import Order
+from penstock.sink import cassandra
 
 TIMEOUT_S = 15.0
 MOST_RECORDS = 1_000_000
@@ -163,7 +163,7 @@ class Dag:
     def receipt(self, run_id: str, session: Session) -> RunReceipt:
         """What became of each record of a run that has ended. Raises `WrongUse` when that cannot be told any more."""
         airflow = self._airflow()
-        with asking(self._settings):
+        with cassandra.asking(self._settings):
             return receipt.of_run(self._settings, session, airflow.run(run_id), airflow.summary(run_id))
 
     def close(self) -> None:

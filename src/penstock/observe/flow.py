@@ -23,7 +23,7 @@ from penstock.observe.alerts import Change
 from penstock.observe.gauges import Gauges, Look, Topic
 from penstock.observe.history import History
 from penstock.observe.runs import Run, Runs
-from penstock.sink import cassandra, receipts
+from penstock.sink import cassandra
 from penstock.sink.ledger import REPLAY, Ledger
 from penstock.sink.progress import Failure, Progress
 
@@ -34,7 +34,7 @@ RATE_S = 10.0
 """A rate is the mean of so many seconds."""
 LATENCY_S = 300.0
 _SLOW_S = 5.0
-"""Airflow, failures and receipts are asked for no more often."""
+"""Airflow and failures are asked for no more often."""
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ class Flow:
             runs=self.view.runs,
             ran=self.view.ran,
             alerts=self._history.open(),
-            receipt=self.view.receipt,
+            receipt=found.stored.receipt or self.view.receipt,
             failures=self.view.failures,
             problems=self.view.problems | _problems(now, self._been_up),
             latencies=self._tail.latencies,
@@ -217,7 +217,6 @@ class Flow:
         if not found.services["cassandra"]:
             try:
                 session = self._gauges.session()
-                view.receipt = receipts.latest(session, self._keyspace, self._pipeline.topic)
                 view.failures = Progress(session, self._keyspace, self._pipeline.topic).failures(3)
             except (DriverException, NoHostAvailable, PenstockError) as error:
                 log.debug("not_measured", service="cassandra", error=str(error))

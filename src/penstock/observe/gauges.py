@@ -117,7 +117,8 @@ class Stored(NamedTuple):
     """What Cassandra tells: the offset that the ledger reaches per partition, the ledger, and the last receipt."""
 
     reached: dict[int, int] | None = None
-    receipt: Receipt | None = None
+    receipt: dict[str, Any] | None = None
+    """As it was kept."""
     book: Ledger | None = None
 
 
@@ -182,7 +183,7 @@ class Gauges:
             session = self._connections.session()
             found = receipts.latest(session, self._keyspace, self._pipeline.topic)
             reached = topic and self._reached(session, topic)
-            return Stored(reached, as_receipt(found) if found else None, topic and self._book(session, topic.id))
+            return Stored(reached, found, topic and self._book(session, topic.id))
         except (DriverException, NoHostAvailable, CassandraUnreachable) as error:
             log.debug("not_measured", service="cassandra", error=str(error))
             self._connections.drop_session()
@@ -213,7 +214,8 @@ def as_receipt(found: dict[str, Any]) -> Receipt:
 
 def snapshot(topic: str, services: dict[str, str], held: Held | None, stored: Stored, window: Window) -> Snapshot:
     """The snapshot that these answers make; the window is moved on."""
-    now = Snapshot(at_s=time.time(), topic=topic, services=services, receipt=stored.receipt)
+    receipt = as_receipt(stored.receipt) if stored.receipt else None
+    now = Snapshot(at_s=time.time(), topic=topic, services=services, receipt=receipt)
     if held is None:
         return now
     reached = stored.reached

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from cassandra import DriverException
-from cassandra.cluster import NoHostAvailable, Session
+from cassandra.cluster import Session
 from confluent_kafka import ConsumerGroupState, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
@@ -171,7 +170,7 @@ def positions(
 ) -> Positions:
     """How far the Spark query is; `recorded` is how far the ledger reaches, per partition.
 
-    A checkpoint or a table that cannot be read is one of the `problems`. Raises `KafkaUnreachable`, or `WrongUse` when
+    A checkpoint or a table that cannot be read is one of the `problems`. Raises `KafkaUnreachable`, or `NotThere` when
     there is no topic yet.
     """
     pipeline = pipelines.of(settings)
@@ -210,10 +209,9 @@ def _planned(settings: Settings, topic: str, problems: list[str]) -> dict[int, i
 def _reported(settings: Settings, session: Callable[[], Session], problems: list[str]) -> Any:
     pipeline = pipelines.of(settings)
     try:
-        book = Progress(session(), cassandra.keyspace_of(settings, pipeline), pipeline.topic)
-        return next(iter(book.batches(1)), None)
+        with cassandra.asking(settings):
+            book = Progress(session(), cassandra.keyspace_of(settings, pipeline), pipeline.topic)
+            return next(iter(book.batches(1)), None)
     except PenstockError as error:
         problems.append(f"the newest batch was not read: {error.message}")
-    except (DriverException, NoHostAvailable) as error:
-        problems.append(f"the newest batch was not read: {cassandra.unreachable(settings, error).message}")
     return None

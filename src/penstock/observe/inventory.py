@@ -57,7 +57,7 @@ def role_of(name: str, pipeline: Pipeline) -> str:
 
 
 def spans_of(client: AdminClient, settings: Settings, name: str) -> list[Span]:
-    """What the topic holds now, per partition. Raises `WrongUse`, with the fact `missing`, when there is none."""
+    """What the topic holds now, per partition. Raises `NotThere` when there is none."""
     try:
         for attempt in bounded(settling, attempts=5, timeout_s=TIMEOUT_S):
             with attempt:
@@ -103,7 +103,7 @@ class Inventory:
             return self._found
 
     def topic(self, name: str) -> Topic:
-        """The topic. Raises `WrongUse`, with the fact `missing`, when there is none."""
+        """The topic. Raises `NotThere` when there is none."""
         found = next((one for one in self.topics() if one.name == name), None)
         if found is None:  # it may have been made since the last look
             with self._lock:

@@ -1,13 +1,11 @@
 """The streaming query: whether it runs, its newest micro-batches, and its failures, as Cassandra has them."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
-from cassandra import DriverException
-from cassandra.cluster import NoHostAvailable, Session
+from cassandra.cluster import Session
 
 from penstock.config import Settings
 from penstock.process.checkpoint import folder_of
@@ -55,7 +53,7 @@ class Found:
 
 def read(settings: Settings, keyspace: str, topic: str, session: Callable[[], Session], batches: int) -> Found:
     """What Cassandra says now. Raises `CassandraUnreachable`."""
-    with asking(settings):
+    with cassandra.asking(settings):
         connected = session()
         progress, ours = Progress(connected, keyspace, topic), folder_of(settings, topic)
         return Found(
@@ -64,15 +62,6 @@ def read(settings: Settings, keyspace: str, topic: str, session: Callable[[], Se
             failures=progress.failures(),
             elsewhere=[one for one in lease.names(connected, keyspace) if one.endswith(f"/{topic}") and one != ours],
         )
-
-
-@contextmanager
-def asking(settings: Settings) -> Iterator[None]:
-    """Turns the driver's errors into `CassandraUnreachable`."""
-    try:
-        yield
-    except (DriverException, NoHostAvailable) as error:
-        raise cassandra.unreachable(settings, error) from None
 
 
 def tell(found: Found, checkpoint: str, process: str = "", now: datetime | None = None) -> Query:

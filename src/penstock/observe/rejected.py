@@ -12,15 +12,14 @@ from typing import Any, Literal
 import msgspec
 from cassandra.cluster import Session
 
-from penstock.broker import dlq, topics
+from penstock.broker import dlq, headers, topics
 from penstock.broker.dlq import Letter
 from penstock.broker.frame import FRAME_BYTES, is_framed
 from penstock.broker.registry import Schemas
 from penstock.broker.topics import Span
 from penstock.config import Settings
 from penstock.contract import wording
-from penstock.contract.fields import fields, key_of, key_reader
-from penstock.contract.masking import MASK, masked
+from penstock.contract.masking import MASK, hidden_bytes, masked, shows_key
 from penstock.contract.record import Record
 from penstock.contract.reject import Reason, Stage
 from penstock.errors import NotThere, PenstockError, RegistryUnreachable
@@ -38,7 +37,6 @@ LONGEST_S = 5.0
 FRESH_S = 5.0
 _FIRST_LETTERS = 500
 _SHOWN_CHARACTERS = 20_000
-_OURS = ("penstock.", "__penstock.")
 _QUOTED = re.compile(r"'.*'|\".*\"", re.DOTALL)
 UNKNOWN = "unknown"
 """The state of a record while Cassandra is away."""
@@ -140,7 +138,7 @@ class Rejected:
     def _forget(self) -> None:
         self._entries: dict[str, Entry] = {}
         self._settled: dict[str, Settled] = {}
-        self._ends: dict[int, int] = {}
+        self._spans: list[Span] = []
         self._is_whole = True
         self._listing: Listing | None = None
         self._read_s = 0.0
@@ -159,18 +157,18 @@ class Rejected:
     def _read_letters(self) -> int:
         """How many messages the topic holds; what is new in it was read."""
         spans = topics.spans(self._settings, self._pipeline.dead_letter_topic)
-        if any(span.end < self._ends.get(span.partition, 0) for span in spans) or not spans:
+        ends = {span.partition: span.end for span in self._spans}
+        if any(span.end < ends.get(span.partition, 0) for span in spans) or not spans:
             self._forget()  # made anew
         firsts = {span.partition: span.first for span in spans}
         self._entries = {
             identity: one for identity, one in self._entries.items() if one.offset >= firsts.get(one.partition, 0)
         }
-        new = [Span(one.partition, max(one.first, self._ends.get(one.partition, 0)), one.end) for one in spans]
-        for entry in self._new([span for span in new if span.records > 0]):
+        for entry in self._new([span for span in topics.beyond(self._spans, spans) if span.records > 0]):
             earlier = self._entries.get(entry.identity)
             if earlier is None or entry.time < earlier.time:
                 self._entries[entry.identity] = entry
-        self._ends = {span.partition: span.end for span in spans}
+        self._spans = spans
         self._trim()
         return sum(span.records for span in spans)
 
@@ -332,20 +330,15 @@ def shown_key(key: bytes | None, record: type[Record], *, personal: bool) -> str
     """A Kafka key as text; unless `personal`, only one that is a record's key, which is not personal."""
     if key is None:
         return "none"
-    if not personal:
-        try:
-            key_reader(record)(key)
-        except ValueError:
-            return _hidden(key)
-        if key_of(record) in [one for one in fields(record) if one.personal]:
-            return _hidden(key)
+    if not (personal or shows_key(key, record)):
+        return hidden_bytes(len(key))
     return _cut(_text(key))
 
 
 def _header(name: str, value: bytes | None, *, personal: bool) -> str:
     if value is None:
         return "none"
-    return _cut(_text(value)) if personal or name.startswith(_OURS) else _hidden(value)
+    return _cut(_text(value)) if personal or name.startswith(headers.OURS) else hidden_bytes(len(value))
 
 
 def content(value: bytes | None, record: type[Record], schemas: Schemas, *, personal: bool) -> Content:
@@ -360,7 +353,7 @@ def content(value: bytes | None, record: type[Record], schemas: Schemas, *, pers
         shown = found if personal else masked(found, record)
         return Content("fields", _cut(pretty(shown)), len(value), frame, shown)
     if not personal:
-        return Content("hidden", _hidden(value), len(value), frame)
+        return Content("hidden", hidden_bytes(len(value)), len(value), frame)
     body = value[FRAME_BYTES:] if frame else value
     text = utf8(body)
     return Content("hex" if text is None else "text", _cut(_text(body)), len(value), frame)
@@ -369,10 +362,6 @@ def content(value: bytes | None, record: type[Record], schemas: Schemas, *, pers
 def pretty(value: Any) -> str:
     """JSON on many lines."""
     return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
-
-
-def _hidden(held: bytes) -> str:
-    return f"hidden: {len(held):,} bytes; personal data are hidden"
 
 
 def _text(held: bytes) -> str:

@@ -93,7 +93,9 @@ class FakeRuns:
 def look(book: FakeBook | None, end: int, reached: int | None, rejected: int = 0, **away: str) -> Look:
     held = Held(Topic("a", [Span(0, 0, end)]), Topic("b", [Span(0, 0, rejected)]), None)
     services = {"kafka": "", "cassandra": "", "airflow": ""} | away
-    stored = Stored(None if reached is None else {0: reached}, None, book)
+    stored = Stored(
+        None if reached is None else {0: reached}, {"balanced": True} if reached is not None else None, book
+    )
     return Look(services, None if services["kafka"] else held, stored)
 
 
@@ -101,7 +103,6 @@ def look(book: FakeBook | None, end: int, reached: int | None, rejected: int = 0
 def gauges(monkeypatch: pytest.MonkeyPatch) -> FakeGauges:
     gauges = FakeGauges()
     monkeypatch.setattr(flow, "Gauges", lambda settings: gauges)
-    monkeypatch.setattr(flow.receipts, "latest", lambda *_: {"balanced": True})
     return gauges
 
 
@@ -201,6 +202,7 @@ def test_what_is_away_is_not_known_and_its_error_is_kept(watched: Flow, gauges: 
     assert now is not None
     assert (now.counts.kafka, now.rejected_held, now.partitions) == (None, None, [])
     watched.look()
+    assert watched.view.receipt == {"balanced": True}
     problems = watched.view.problems
     assert {name: one.error for name, one in problems.items()} == {"cassandra": "refused", "kafka": "gone"}
     assert watched.view.now is not None

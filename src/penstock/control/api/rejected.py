@@ -9,7 +9,6 @@ from fastapi import FastAPI, Path, Query
 from penstock.control.api import ShowsPersonal
 from penstock.control.desk import Desk
 from penstock.control.letters import Letters
-from penstock.control.pages.rejected_record import told_of
 from penstock.observe.rejected import Account, Entry, Listing, Wanted
 
 
@@ -85,7 +84,7 @@ def register(api: FastAPI, desk: Desk) -> None:
         partition: Annotated[int, Path(ge=0)], offset: Annotated[int, Path(ge=0)], personal: ShowsPersonal = False
     ) -> Account:
         """All that is known of the record at this place of the dead-letter topic."""
-        told, _ = told_of(desk, letters, letters.queue.letter(partition, offset), personal=personal)
+        told, _ = letters.account(letters.queue.letter(partition, offset), personal=personal)
         return told
 
 

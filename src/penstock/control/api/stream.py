@@ -11,7 +11,7 @@ from penstock.sink.progress import Batch, Failure
 
 def register(api: FastAPI, desk: Desk) -> None:
     """Serve it."""
-    streaming = Streaming(desk)
+    streaming = desk.one(Streaming)
 
     @api.get("/stream", tags=["stream"])
     def stream() -> State:

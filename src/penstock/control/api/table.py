@@ -1,5 +1,6 @@
 """The table's rows and nodes, and the way of one record."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -112,9 +113,10 @@ def way_of_row(desk: Desk, record_id: str) -> Way:
     return Way(record_id, [] if found is None else [found], is_whole=False)
 
 
-def search(desk: Desk, record_id: str) -> Way:
-    """The ways of all records of an id, as far as they are found in time."""
+def search(desk: Desk, record_id: str, begun: Callable[[trace.Search], None] = lambda _: None) -> Way:
+    """The ways of all records of an id, as far as they are found in time; `begun` is given the search as it begins."""
     with cassandra.asking(desk.settings):
         search = trace.Search(quick(desk.settings), desk.cassandra(), record_id, SEARCH_S)
+        begun(search)
         found = search.carry_out()
     return Way(record_id, found, search.is_whole, search.read, search.held)

@@ -1,6 +1,8 @@
 """Parts of health: the settings in force, what was done on the page, and the alerts that were."""
 
+from collections.abc import Callable
 from html import escape
+from pathlib import Path
 from urllib.parse import urlencode
 
 from nicegui import ui
@@ -72,6 +74,11 @@ def audit(visit: Visit) -> None:
     hide = secrets_of(visit.desk.settings).hide
     path = visit.desk.trail.path
     elements.markup(f"Kept in <code>{escape(str(path))}</code>, a JSON object a line.", tag="p")
+    _follow(visit, path, lambda: hide(_audit_html(visit.desk.trail.newest(NEWEST_DEEDS))))
+
+
+def _follow(visit: Visit, path: Path, told: Callable[[], str]) -> None:
+    """Show what is told of a file, again when it has changed."""
     shown = elements.markup("", tag="div")
     seen: list[tuple[int, int]] = []
 
@@ -80,7 +87,7 @@ def audit(visit: Visit) -> None:
         now = (stat.st_mtime_ns, stat.st_size) if stat else (0, 0)
         if seen != [now]:
             seen[:] = [now]
-            shown.content = hide(_audit_html(await visit.ask(visit.desk.trail.newest, NEWEST_DEEDS)))
+            shown.content = await visit.ask(told)
 
     visit.every(_EVERY_S, refresh)
 
@@ -101,19 +108,8 @@ def _audit_html(deeds: list[Deed]) -> str:
 def alerts(visit: Visit) -> None:
     """The newest changes of alerts."""
     hide = secrets_of(visit.desk.settings).hide
-    shown = elements.markup("", tag="div")
     history = History(visit.desk.settings)
-    seen: list[tuple[int, int]] = []
-
-    async def refresh() -> None:
-        stat = history.path.stat() if history.path.exists() else None
-        now = (stat.st_mtime_ns, stat.st_size) if stat else (0, 0)
-        if seen != [now]:
-            seen[:] = [now]
-            found = await visit.ask(history.read)
-            shown.content = hide(_alerts_html(found[-NEWEST_ALERTS:][::-1]))
-
-    visit.every(_EVERY_S, refresh)
+    _follow(visit, history.path, lambda: hide(_alerts_html(history.read()[-NEWEST_ALERTS:][::-1])))
 
 
 def _alerts_html(changes: list[Change]) -> str:
@@ -138,5 +134,4 @@ def _alerts_html(changes: list[Change]) -> str:
 
 
 def _table(caption: str, heads: tuple[str, ...], rows: list[list[str]]) -> str:
-    inner = elements.table_html(caption, heads, rows)
-    return f'<div class="table" tabindex="0" role="region" aria-label="{escape(caption)}">{inner}</div>'
+    return elements.region_html(caption, elements.table_html(caption, heads, rows))

@@ -176,7 +176,7 @@ def _nothing_fits() -> str:
 def _groups(listing: Listing) -> str:
     heads = ("Reason", "Broken rules", "Waiting", "Redriven", "Discarded", "First", "Last")
     table = elements.table_html("by reason and rules", heads, [_group(one, listing) for one in listing.groups()])
-    return f'<div class="table" tabindex="0" role="region" aria-label="Rejected records by reason">{table}</div>'
+    return elements.region_html("Rejected records by reason", table)
 
 
 def _group(one: Group, listing: Listing) -> list[str]:
@@ -206,8 +206,7 @@ def _rows(chosen: list[Entry], listing: Listing) -> str:
         for one in shown
     ]
     table = elements.table_html(caption, heads, rows)
-    label = 'tabindex="0" role="region" aria-label="The records"'
-    return f'<h2>Records</h2><div class="table" {label}>{table}</div>'
+    return f"<h2>Records</h2>{elements.region_html('The records', table)}"
 
 
 def _filters(wanted: Wanted) -> str:

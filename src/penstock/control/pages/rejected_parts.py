@@ -80,7 +80,7 @@ def where_facts(told: Account) -> list[tuple[str, str]]:
     """Names and values of all that is known beside content and rules; values are HTML."""
     lay = "the producer refused it: it never lay in the topic"
     if told.topic_partition >= 0:
-        address = f"/topics/{told.topic}/messages/{told.topic_partition}/{told.topic_offset}"
+        address = elements.message_address(told.topic, told.topic_partition, told.topic_offset)
         text = f"{told.topic} {told.topic_partition}:{told.topic_offset}"
         lay = f'<a href="{escape(address)}">{escape(text)}</a>'
     found = [("State", state_html(told.state))]
@@ -88,7 +88,7 @@ def where_facts(told: Account) -> list[tuple[str, str]]:
         found.append(("What became of it", escape(told.settled)))
     if told.new_place:
         partition, _, offset = told.new_place.partition(":")
-        address = f"/topics/{told.topic}/messages/{partition}/{offset}"
+        address = elements.message_address(told.topic, partition, offset)
         found.append(("Sent to", f'<a href="{escape(address)}">{escape(f"{told.topic} {told.new_place}")}</a>'))
     found += [("Rejected", moment_html(told.time)), ("Stage", escape(told.stage)), ("It lay in", lay)]
     schema = elements.UNKNOWN if told.schema_id is None else number(told.schema_id)

@@ -14,7 +14,7 @@ from penstock.control.letters import Letters
 from penstock.control.pages.rejected_acts import Acts
 from penstock.control.pages.rejected_parts import account_cards, where_facts
 from penstock.errors import NotThere, PenstockError
-from penstock.observe.rejected import UNKNOWN, Account, Entry, account, entry_of
+from penstock.observe.rejected import Account, Entry, entry_of
 from penstock.pipeline.mend import Mending, StillBroken
 from penstock.sink.settled import WAITING
 
@@ -32,17 +32,6 @@ def register(desk: Desk, letters: Letters) -> None:
             raise NotThere(f"{partition}:{offset} is no place of a rejected record", hint="./penstock dlq list --all")
         letter = await visit.ask(letters.queue.letter, int(partition), int(offset))
         await _Record(visit, letters, letter).build()
-
-
-def told_of(desk: Desk, letters: Letters, letter: Letter, *, personal: bool) -> tuple[Account, PenstockError | None]:
-    """All that is known of a letter; and what is wrong with Cassandra, which knows what became of it."""
-    line, error = None, None
-    try:
-        line = letters.queue.line(desk.cassandra(), letter)
-    except PenstockError as raised:
-        error = raised
-    state = UNKNOWN if error else ""
-    return account(letter, line, desk.pipeline.record, desk.registry, personal=personal, state=state), error
 
 
 class _Record:
@@ -66,9 +55,7 @@ class _Record:
             self._acts.build()
 
     async def _show(self) -> Account:
-        told, error = await self._visit.ask(
-            told_of, self._visit.desk, self._letters, self._letter, personal=not self._visit.masks
-        )
+        told, error = await self._visit.ask(self._letters.account, self._letter, personal=not self._visit.masks)
         self._trouble.clear()
         if error is not None:
             with self._trouble:
@@ -82,7 +69,7 @@ class _Record:
 
     async def _waiting(self) -> list[Entry]:
         """The record, if it waits still."""
-        told, _ = await self._visit.ask(told_of, self._visit.desk, self._letters, self._letter, personal=False)
+        told, _ = await self._visit.ask(self._letters.account, self._letter, personal=False)
         return [entry_of(self._letter)] if told.state == WAITING else []
 
     async def _chosen(self) -> list[Entry]:

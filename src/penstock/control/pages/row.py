@@ -1,26 +1,22 @@
 """One row, and the way of its record from the API to the table, hop by hop."""
 
-import asyncio
 import threading
 from datetime import datetime
 from html import escape
 from typing import Any
-from urllib.parse import quote
 
 from nicegui import ui
 
 from penstock.contract.masking import MASK, masked
 from penstock.control import elements
-from penstock.control.api.table import SEARCH_S, Way, table, way_of_row
+from penstock.control.api.table import SEARCH_S, Way, search, table, way_of_row
 from penstock.control.desk import Desk
 from penstock.control.elements import duration, moment_html, number, state_html
 from penstock.control.frame import Visit, page
 from penstock.control.parts import Draw, fill, soon
 from penstock.errors import NotThere
-from penstock.observe.services import quick
 from penstock.observe.table import Row
 from penstock.observe.trace import Hop, Passage, Search
-from penstock.sink import cassandra
 
 _SEARCHES = threading.BoundedSemaphore(2)
 """So many searches of the whole topic go on at a time."""
@@ -82,8 +78,7 @@ def message_link(topic: str, columns: dict[str, Any]) -> str:
     partition, offset = columns.get("kafka_partition"), columns.get("kafka_offset")
     if partition is None or offset is None:
         return "<span class=quiet>not known</span>"
-    to = f"/topics/{quote(topic, safe='')}/messages/{partition}/{offset}"
-    return f'<a href="{to}">partition {partition} offset {offset:,}</a>'
+    return elements.message_link(topic, partition, offset, f"partition {partition} offset {offset:,}")
 
 
 async def _way(visit: Visit, record_id: str) -> Draw:
@@ -175,7 +170,7 @@ class _Searching:
             self._progress.content = f"{number(self._search.read)} of {number(self._search.held)} records read"
 
     async def _searched(self) -> Draw:
-        way = await asyncio.to_thread(self._carry_out)
+        way = await self._visit.ask(search, self._visit.desk, self._id, self._begun)
         told = f"{number(way.read)} of {number(way.held)} records read"
         told += "." if way.is_whole else ", then the time was over: what follows was not looked at."
 
@@ -185,9 +180,5 @@ class _Searching:
 
         return draw
 
-    def _carry_out(self) -> Way:
-        desk = self._visit.desk
-        with cassandra.asking(desk.settings):
-            self._search = Search(quick(desk.settings), desk.cassandra(), self._id, SEARCH_S)
-            found = self._search.carry_out()
-        return Way(self._id, found, self._search.is_whole, self._search.read, self._search.held)
+    def _begun(self, search: Search) -> None:
+        self._search = search

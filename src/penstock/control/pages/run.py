@@ -11,7 +11,7 @@ from nicegui import ui
 
 from penstock.control import elements
 from penstock.control.desk import Desk
-from penstock.control.elements import duration, moment_html, number, put, state_html
+from penstock.control.elements import duration, message_link, moment_html, number, put, state_html
 from penstock.control.frame import REFRESH_S, Visit, page
 from penstock.control.shared import Shared
 from penstock.errors import PenstockError
@@ -316,15 +316,11 @@ def _offsets_html(found: Detail, topic: str) -> str:
     if not found.spans:
         return "<h2>Offsets</h2><p>Known once the task has ended well: where in the topic its records lie.</p>"
     rows = [
-        [str(one.partition), _message(topic, one.partition, one.first), _message(topic, one.partition, one.end - 1)]
+        [str(one.partition), *(message_link(topic, one.partition, offset) for offset in (one.first, one.end - 1))]
         for one in found.spans
     ]
     table = elements.table_html(f"Its records lie between these, in {topic}", ("Partition", "First", "Last"), rows)
     return f'<h2>Offsets</h2><div class="table tight">{table}</div>'
-
-
-def _message(topic: str, partition: int, offset: int) -> str:
-    return f'<a href="/topics/{quote(topic, safe="")}/messages/{partition}/{offset}">{offset:,}</a>'
 
 
 def address(run_id: str) -> str:

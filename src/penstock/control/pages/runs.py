@@ -179,9 +179,7 @@ async def _unpause_first() -> str | None:
             ui.button("Cancel", on_click=lambda: dialog.submit(None)).props("flat no-caps")
             ui.button("Let it wait", on_click=lambda: dialog.submit("as it is")).props("outline no-caps")
             ui.button("Unpause and trigger", on_click=lambda: dialog.submit("unpause")).props("no-caps")
-    answer = await dialog
-    if not dialog.is_deleted:  # the page may have been left meanwhile
-        dialog.delete()
+    answer = await elements.answered(dialog)
     return answer if isinstance(answer, str) else None
 
 

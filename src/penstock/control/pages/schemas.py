@@ -9,7 +9,7 @@ from penstock.contract.evolution import Change
 from penstock.control import elements
 from penstock.control.api.schemas import Difference, InUse, catalogue, differing, in_use
 from penstock.control.desk import Desk
-from penstock.control.elements import moment_html, number, state_html
+from penstock.control.elements import message_link, moment_html, number, state_html
 from penstock.control.frame import Visit, page
 from penstock.control.parts import Draw, copy_button, fill, soon
 from penstock.errors import WrongUse
@@ -268,7 +268,7 @@ def _sampled(found: InUse, subject: Subject) -> str:
 
 def _used(use: Use, found: InUse, subject: str) -> list[str]:
     first, last = (
-        f"{_message(found.topic, use.partition, offset)} <small class=quiet>{moment_html(at_ms)}</small>"
+        f"{message_link(found.topic, use.partition, offset)} <small class=quiet>{moment_html(at_ms)}</small>"
         for offset, at_ms in ((use.first_offset, use.first_ms), (use.last_offset, use.last_ms))
     )
     return [_schema(use, found, subject), str(use.partition), number(use.messages), first, last]
@@ -284,10 +284,6 @@ def _schema(use: Use, found: InUse, subject: str) -> str:
         return f"<strong>{escape(', '.join(own))}</strong> <small class=quiet>id {use.schema_id}</small>"
     elsewhere = escape(", ".join(names[:3])) or "not in the registry"
     return f'<span class="warn">id {use.schema_id}: {elsewhere}</span>'
-
-
-def _message(topic: str, partition: int, offset: int) -> str:
-    return f'<a href="/topics/{quote(topic, safe="")}/messages/{partition}/{offset}">{offset:,}</a>'
 
 
 def _verdict(found: Verdict) -> None:

@@ -1,17 +1,16 @@
 """The stream: whether it runs, what its micro-batches cost, where it stands, why it failed last."""
 
-import json
 from functools import partial
 from html import escape
 from typing import Any
-from urllib.parse import quote
 
 from nicegui import ui
 
 from penstock.control import elements
 from penstock.control.desk import Desk
-from penstock.control.elements import duration, moment_html, number, put, size, state_html
+from penstock.control.elements import duration, message_link, moment_html, number, put, size, state_html
 from penstock.control.frame import REFRESH_S, Visit, page
+from penstock.control.parts import copy_button
 from penstock.control.streaming import JOB, MOST_BATCHES, Spark, State, Streaming
 from penstock.errors import PenstockError
 from penstock.observe.query import OTHER, PHASES, TOTAL, Found, Query, phases_ms, shares
@@ -28,7 +27,7 @@ _ROWS = 25
 
 def register(desk: Desk) -> None:
     """Serve the page."""
-    streaming = Streaming(desk)
+    streaming = desk.one(Streaming)
     job = _Job()
 
     @page(desk, "/stream", "Stream")
@@ -325,7 +324,7 @@ def _longest(batch: Batch) -> str:
 
 def _ends(batch: Batch, topic: str) -> str:
     links = [
-        f'<a href="/topics/{quote(topic, safe="")}/messages/{partition}/{end - 1}">{partition}:{end - 1:,}</a>'
+        message_link(topic, partition, end - 1, f"{partition}:{end - 1:,}")
         for partition, end in sorted(batch.positions.items())
         if end > 0
     ]
@@ -365,8 +364,7 @@ def _failure(failure: Failure, *, newest: bool) -> None:
         def fill() -> None:
             if trace.value and not trace.default_slot.children:
                 with trace:
-                    copy = ui.button("Copy", icon="content_copy").props("flat dense no-caps")
-                    copy.on("click", js_handler=f"() => copyText({json.dumps(failure.trace)})")
+                    copy_button(failure.trace, "the trace")
                     elements.markup(escape(failure.trace), tag="pre")
 
         trace.on_value_change(fill)

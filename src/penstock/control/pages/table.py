@@ -92,8 +92,7 @@ def _nodes(found: Nodes) -> str:
         told = "<p class=quiet>No SSTable yet: the rows are in memory and in the commit log until they are flushed.</p>"
     heads = ["Node", "State", "Place", "Writes", "Reads", "Compactions", "All its files"]
     rows = elements.table_html("Cassandra's nodes; reads and writes are of this table", heads, map(_node, found.nodes))
-    region = 'class="table" tabindex="0" role="region" aria-label="Nodes"'
-    return f'<div class="big">{big}</div>{told}<div {region}>{rows}</div>'
+    return f'<div class="big">{big}</div>{told}{elements.region_html("Nodes", rows)}'
 
 
 def _disk(found: Nodes, there: list[Node]) -> str:
@@ -187,7 +186,7 @@ def _ordered(visit: Visit, columns: list[str]) -> list[str]:
 
 def _row(visit: Visit, one: dict[str, Any], names: list[str], *, with_place: bool) -> list[str]:
     key = one[names[0]]
-    linked = "•••" if key == MASK else f'<a href="/table/rows/{quote(str(key), safe="")}">{escape(str(key))}</a>'
+    linked = MASK if key == MASK else f'<a href="/table/rows/{quote(str(key), safe="")}">{escape(str(key))}</a>'
     place = [row.message_link(visit.desk.pipeline.topic, one)] if with_place else []
     return [linked, *place, *(row.value_html(one[name]) for name in names[1:])]
 

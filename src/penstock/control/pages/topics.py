@@ -79,9 +79,8 @@ async def _asked_topic(partitions: int, hours: int) -> tuple[str, int, dict[str,
             ui.button("Cancel", on_click=lambda: dialog.submit(False)).props("flat no-caps")
             make = ui.button("Create", on_click=lambda: dialog.submit(True)).props("no-caps")
             make.bind_enabled_from(name, "value", lambda value: bool((value or "").strip()))
-    done = await dialog
+    done = await elements.answered(dialog)
     asked = (name.value or "").strip(), int(count.value or partitions), _changes(kept.value or hours, compact.value)
-    dialog.delete()
     return asked if done else None
 
 
@@ -156,11 +155,10 @@ def _lags(spark: Positions | None, groups: list[Group]) -> Lags:
 
 def _bars(lags: Lags) -> dict[str, Any]:
     places = sorted({place for _, found in lags for place in found})
-    axis = {"color": "#808890", "hideOverlap": True}
     return {
-        "legend": {"type": "scroll", "top": 0, "textStyle": {"color": "#808890"}},
-        "xAxis": {"type": "category", "data": places, "axisLabel": axis},
-        "yAxis": {"type": "value", "minInterval": 1, "axisLabel": {"color": "#808890"}},
+        "legend": {"type": "scroll", "top": 0},
+        "xAxis": {"type": "category", "data": places, "axisLabel": {"hideOverlap": True}},
+        "yAxis": {"type": "value", "minInterval": 1},
         "series": [
             {"name": name, "type": "bar", "data": [found.get(place) for place in places]} for name, found in lags
         ],

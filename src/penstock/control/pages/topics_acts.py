@@ -138,7 +138,7 @@ class _Compose:
     def _sent(self, place: Place | None) -> None:
         if place is None:
             return
-        to = f"/topics/{self._topic}/messages/{place.partition}/{place.offset}"
+        to = elements.message_address(self._topic, *place)
         self._told.content = (
             f'<div class="verdict">Kafka acknowledged it: <a href="{to}">{escape(self._topic)} {place}</a></div>'
         )

@@ -330,8 +330,8 @@ def _message(seen: Seen) -> None:
     with ui.element("div").classes("row-bar"):
         elements.copyable(place, "the place")
         if seen.offset > 0:
-            elements.link("Before", f"/topics/{seen.topic}/messages/{seen.partition}/{seen.offset - 1}")
-        elements.link("Next", f"/topics/{seen.topic}/messages/{seen.partition}/{seen.offset + 1}")
+            elements.link("Before", elements.message_address(seen.topic, seen.partition, seen.offset - 1))
+        elements.link("Next", elements.message_address(seen.topic, seen.partition, seen.offset + 1))
         asked = {"from": "offset", "partition": seen.partition, "offset": seen.offset}
         elements.link("From here on", address(seen.topic, **asked))
         if seen.key and not seen.key_is_hidden:

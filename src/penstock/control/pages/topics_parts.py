@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 from nicegui import ui
 
+from penstock.contract.masking import hidden_bytes
 from penstock.control import elements
 from penstock.control.elements import UNKNOWN, moment_html, number, size
 from penstock.control.frame import Visit
@@ -74,13 +75,13 @@ def retention(topic: Topic) -> str:
 
 def address(topic: str, **query: Any) -> str:
     """The address of a topic's messages that are asked for so."""
-    named = {name.rstrip("_"): one for name, one in query.items() if one not in ("", None)}
+    named = {name: one for name, one in query.items() if one not in ("", None)}
     return f"/topics/{topic}" + (f"?{urlencode(named)}" if named else "")
 
 
 def place_address(seen: Seen) -> str:
     """The address of a message."""
-    return f"/topics/{seen.topic}/messages/{seen.partition}/{seen.offset}"
+    return elements.message_address(seen.topic, seen.partition, seen.offset)
 
 
 def row_html(seen: Seen) -> str:
@@ -156,7 +157,7 @@ def headers_html(seen: Seen) -> str:
 def hex_of(seen: Seen) -> str:
     """The value's bytes, sixteen a line: place, hex, and the characters that are ASCII."""
     if seen.hex is None:
-        return "" if seen.kind == "null" else f"hidden: {seen.value_bytes:,} bytes; personal data are hidden"
+        return "" if seen.kind == "null" else hidden_bytes(seen.value_bytes)
     raw = bytes.fromhex(seen.hex)
     lines = [_hex_line(at, raw[at : at + _HEX_ROW_BYTES]) for at in range(0, len(raw), _HEX_ROW_BYTES)]
     if seen.value_bytes > SHOWN_BYTES:
