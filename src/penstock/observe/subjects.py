@@ -11,9 +11,11 @@ from urllib.parse import quote
 
 import httpx2
 
+from penstock import pipelines
 from penstock.config import Settings
 from penstock.contract.evolution import Change, compare
 from penstock.errors import NotThere, PenstockError, RegistryUnreachable, WrongUse
+from penstock.observe.usage import place_of
 
 T = TypeVar("T")
 LISTED = 100
@@ -75,16 +77,20 @@ class Catalogue:
 
     def __init__(self, settings: Settings, http: httpx2.Client) -> None:
         self._url = settings.registry_url
+        self._topic = pipelines.of(settings).topic
         self._http = http
         self._auth: tuple[str, str] | None = None
         if settings.registry_username:
             self._auth = settings.registry_username, settings.registry_password.get_secret_value()
 
     def subjects(self, holding: str = "", most: int = LISTED) -> Subjects:
-        """The subjects whose names hold `holding`, in the order of their names."""
-        names = self._ask("GET", "subjects", lambda found: sorted(map(str, found)))
+        """The subjects whose names hold `holding`, in the order of their names; the pipeline's own come first."""
+        names = self._ask("GET", "subjects", lambda found: sorted(map(str, found), key=self._rank))
         names = [name for name in names if holding.lower() in name.lower()]
         return Subjects([self.subject(name) for name in names[:most]], len(names), self._level())
+
+    def _rank(self, name: str) -> tuple[bool, str]:
+        return place_of(name)[0] != self._topic, name
 
     def subject(self, name: str) -> Subject:
         """One subject."""

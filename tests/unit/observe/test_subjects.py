@@ -20,6 +20,7 @@ class Server:
     def __init__(self) -> None:
         self.answer: httpx2.Response | Exception | None = None
         self.asked: list[httpx2.Request] = []
+        self.names = ["t-value", "Another"]
 
     def __call__(self, request: httpx2.Request) -> httpx2.Response:
         self.asked.append(request)
@@ -33,14 +34,17 @@ class Server:
             good = "good" in json.loads(request.content)["schema"]
             return httpx2.Response(200, json={"is_compatible": good, "messages": [] if good else ["too narrow"]})
         found = {
-            "/subjects": ["t-value", "Another"],
+            "/subjects": self.names,
             "/subjects/t-value/versions": [2, 1],
             "/subjects/t-value/versions/1": version(1, 11, FIRST),
             "/subjects/t-value/versions/2": version(2, 12, SECOND),
             "/subjects/t-value/versions/latest": version(2, 12, SECOND),
             "/subjects/Another/versions": [1],
             "/subjects/Another/versions/latest": {"version": 1, "id": 5, "schema": '"string"'},
+            "/subjects/users_created-value/versions": [1],
+            "/subjects/users_created-value/versions/latest": version(1, 11, FIRST),
             "/config": {"compatibilityLevel": "BACKWARD"},
+            "/config/users_created-value": {"compatibilityLevel": "BACKWARD"},
             "/config/t-value": {"compatibilityLevel": "FULL"},
             "/config/Another": {"compatibilityLevel": "BACKWARD"},
             "/schemas/ids/11/versions": [{"subject": "t-value", "version": 1}],
@@ -73,6 +77,12 @@ def test_subjects_with_their_versions_and_levels(held):
         ("t-value", "JSON", [1, 2], 12, "FULL"),
     ]
     assert (found.found, found.compatibility) == (2, "BACKWARD")
+
+
+def test_the_pipelines_own_subject_comes_first(server, held):
+    """It is listed, however many others there are before it in the alphabet."""
+    server.names += ["users_created-value"]
+    assert [one.name for one in held.subjects(most=2).subjects] == ["users_created-value", "Another"]
 
 
 def test_some_subjects_by_a_part_of_their_names(held):
