@@ -27,10 +27,20 @@
 A caller asks three questions: is the call wrong (2), is a service away (3), did the work fail (1).
 """
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
+
+HIDDEN = "******"
+"""What stands in the place of a secret."""
+_USERINFO = re.compile(r"(?<=://)[^/@\s\"'<>]+(?=@)")
+
+
+def without_userinfo(text: str) -> str:
+    """The text, with user and password hidden in each URL."""
+    return _USERINFO.sub(HIDDEN, text)
 
 
 class PenstockError(Exception):
@@ -39,9 +49,12 @@ class PenstockError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str = "", *, hint: str = "", **facts: Any) -> None:
-        """`message` says what happened and where, `hint` what to type next, `facts` become attributes."""
-        self.message = message or (type(self).__doc__ or "").strip()
-        self.hint = hint
+        """`message` says what happened and where, `hint` what to type next, `facts` become attributes.
+
+        Neither shows user or password of a URL.
+        """
+        self.message = without_userinfo(message or (type(self).__doc__ or "").strip())
+        self.hint = without_userinfo(hint)
         self.facts = facts
         super().__init__(self.message)
 

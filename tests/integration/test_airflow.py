@@ -7,6 +7,7 @@ from penstock.errors import NotThere
 from penstock.observe.airflow import Airflow
 from penstock.observe.dag import Dag, fetched_of
 from penstock.produce import journal
+from penstock.produce.journal import SoFar
 from penstock.sink.cassandra import connected
 from tests.conftest import Stack
 
@@ -75,7 +76,7 @@ def test_a_run_that_is_over_is_read_again(stack: Stack, settings: Settings) -> N
     log = dag.log(run_id, 1)
     assert fetched_of(log, "fetched") == 20
     assert "run_finished" in [line.event for line in log]
-    assert journal.acknowledged(journal.folder_of(settings), run_id) == 20
+    assert journal.progress(journal.folder_of(settings), run_id) == SoFar(20, 20)
     with connected(settings) as session:
         receipt = dag.receipt(run_id, session)
     assert (receipt.asked, receipt.produced, receipt.stored, receipt.missing) == (20, 20, 20, 0)

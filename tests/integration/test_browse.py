@@ -44,7 +44,7 @@ def look(settings: Settings, client: Any, unique: str) -> Look:
     browser = Browser(client, settings, unique)
 
     def find(question: Question) -> Found:
-        return browser.find(question, looker, reader)
+        return browser.find(question, looker)
 
     return find
 

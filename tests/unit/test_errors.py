@@ -45,6 +45,12 @@ def test_facts_are_attributes():
         _ = error.pid
 
 
+def test_no_error_tells_the_password_in_a_url():
+    """Neither message nor hint, wherever the URL came from."""
+    error = WrongUse("no answer from http://me:secret@host/a", hint="curl https://me:secret@host")
+    assert str(error) == "no answer from http://******@host/a\n  try: curl https://******@host"
+
+
 def test_an_error_keeps_its_cause():
     """An error raised from another still tells of it."""
     with pytest.raises(KafkaUnreachable) as raised:

@@ -16,7 +16,7 @@ from importlib.metadata import version
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from penstock.broker import topics
+from penstock.broker import headers, topics
 from penstock.broker.headers import RUN
 from penstock.broker.topics import Span
 from penstock.config import Settings
@@ -28,6 +28,9 @@ from penstock.pipelines import Pipeline
 log = get_logger(__name__)
 
 PREFIX = "__penstock.errors."
+_SAID = ("topic", "partition", "offset", "generation", "stage", "reason", "rules", "schema.id", "time", "version")
+HARMLESS = headers.HARMLESS | {PREFIX + name for name in _SAID}
+"""The names of the headers that tell nothing of a person; `message` may quote what was in the record."""
 _FLUSH_S = 60.0
 _TEXT_CHARACTERS = 4000
 _IDENTITY_DIGITS = 24

@@ -9,8 +9,8 @@ FETCHED = "penstock.fetched"
 REDRIVEN = "penstock.redriven"
 """The identity of the dead letter that it was made of."""
 
-OURS = ("penstock.", "__penstock.")
-"""How the names of all headers begin that penstock writes, those of dead letters too: they tell nothing of a person."""
+HARMLESS = frozenset({RUN, FETCHED, REDRIVEN})
+"""The names of those that tell nothing of a person."""
 
 
 def text(message: Message, name: str) -> str | None:

@@ -99,8 +99,7 @@ def _print_changes(found: Sequence[Any], as_json: bool) -> None:
 
 
 def _say_unless_watched(settings: Any) -> None:
-    import time
+    from penstock.observe.history import is_watched
 
-    beat = settings.watch_beat
-    if not beat.exists() or time.time() - beat.stat().st_mtime > settings.watch_beat_s:
+    if not is_watched(settings):
         talk("nobody watches this home: ./penstock up watch")

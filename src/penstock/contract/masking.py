@@ -10,6 +10,7 @@ from penstock.contract.fields import fields, key_of, key_reader
 from penstock.contract.record import Arrival, Record
 
 MASK = "•••"
+_DEEPEST = 100
 
 
 @cache
@@ -42,10 +43,12 @@ def hidden_bytes(count: int) -> str:
     return f"hidden: {count:,} bytes; personal data are hidden"
 
 
-def _hidden(value: Any) -> Any:
-    """The same shape, every leaf hidden."""
+def _hidden(value: Any, depth: int = 0) -> Any:
+    """The same shape, every leaf hidden; what is nested deeper than anybody writes is hidden as a whole."""
+    if isinstance(value, dict | list) and depth == _DEEPEST:
+        return MASK
     if isinstance(value, dict):
-        return {name: _hidden(one) for name, one in value.items()}
+        return {name: _hidden(one, depth + 1) for name, one in value.items()}
     if isinstance(value, list):
-        return [_hidden(one) for one in value]
+        return [_hidden(one, depth + 1) for one in value]
     return None if value is None else MASK

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from importlib import import_module
 from pathlib import Path
@@ -13,7 +14,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from penstock.config import Settings
-from penstock.control.desk import Desk
+from penstock.control.desk import ASKING_THREADS, Desk
 from penstock.control.guard import Guard
 from penstock.log import get_logger
 
@@ -33,6 +34,8 @@ def build(settings: Settings) -> tuple[ASGIApp, Desk]:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        asking = ThreadPoolExecutor(ASKING_THREADS, thread_name_prefix="ask")
+        asyncio.get_running_loop().set_default_executor(asking)
         desk.start()
         yield
         await asyncio.to_thread(desk.close)

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, cast
 
 from cassandra.cluster import Session as Cassandra
@@ -24,10 +25,15 @@ log = get_logger(__name__)
 
 T = TypeVar("T")
 LOOK_EVERY_S = 2.0
+ACTING_THREADS, ASKING_THREADS = 8, 64
+"""Most of those that ask wait for a service. Without a number of ours there are as few as the machine has cores."""
 
 
 class Desk:
-    """Settings, clients that are kept, the flow, and who did what. Its methods may be called from any thread."""
+    """Settings, clients that are kept, the flow, and who did what. Its methods may be called from any thread.
+
+    `acting` has the threads of deeds, which may take minutes: nobody who only looks waits for one of them.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -37,9 +43,10 @@ class Desk:
         self.trail = Trail(settings)
         self.host: Host = host_of(settings)
         self._connections = Connections(settings)
+        self.registry = Registry(self._connections.settings)
+        self.acting = ThreadPoolExecutor(ACTING_THREADS, thread_name_prefix="act")
         self._lock = threading.Lock()
         self._ones: dict[Any, Any] = {}
-        self._registry: Registry | None = None
         self._flow = Flow(settings)
         self._stop = threading.Event()
         self._looking = threading.Thread(target=self._look, name="flow", daemon=True)
@@ -64,14 +71,6 @@ class Desk:
     def http(self) -> Any:
         """An HTTP client with short timeouts, which asks loopback without a proxy."""
         return self._connections.http
-
-    @property
-    def registry(self) -> Registry:
-        """The schema registry."""
-        with self._lock:
-            if self._registry is None:
-                self._registry = Registry(self._connections.settings)
-            return self._registry
 
     def cassandra(self) -> Cassandra:
         """The session with Cassandra, made again after it went away. Raises `CassandraUnreachable`."""
@@ -99,6 +98,7 @@ class Desk:
         self._stop.set()
         if self._looking.is_alive():
             self._looking.join(10)
+        self.acting.shutdown(wait=False)
         self._flow.close()
         self._connections.close()
 

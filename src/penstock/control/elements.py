@@ -99,6 +99,16 @@ def copyable(text: str, what: str = "") -> ui.element:
     return shown
 
 
+def command_html(text: str) -> str:
+    """A command with a button that copies it, for HTML that is made as text; empty for none."""
+    if not text:
+        return ""
+    shown = escape(text)
+    icon = '<i class="material-icons" aria-hidden="true">content_copy</i>'
+    button = f'<button type="button" class="copy" data-copy="{shown}" aria-label="Copy {shown}">{icon}</button>'
+    return f'<span class="copyable"><code>{shown}</code>{button}</span>'
+
+
 def heading(text: str, level: int = 2) -> ui.html:
     """A heading."""
     return markup(escape(text), tag=f"h{level}")

@@ -13,6 +13,7 @@ from penstock.control import elements
 from penstock.control.desk import Desk
 from penstock.control.guard import SESSION
 from penstock.control.sessions import Session
+from penstock.control.trail import Trail
 from penstock.errors import PenstockError
 from penstock.log import get_logger
 
@@ -53,18 +54,22 @@ class Visit:
     async def act(self, action: str, subject: str, deed: Callable[[], T]) -> T | None:
         """What `deed` gives, carried out in a thread and written to the audit log; None when it failed.
 
-        The viewer is told how it ended.
+        The viewer is told how it ended. The deed goes on, and is written down, also when the page is closed meanwhile.
         """
         if self.session.ended or not self.session.signed_in:
             ui.notify("This session has ended: load the page again.", type="negative")
             return None
+        carried_out = partial(noted, self.desk.trail, self.session.name, action, subject, deed)
         try:
-            done = await asyncio.to_thread(deed)
+            done = await asyncio.get_running_loop().run_in_executor(self.desk.acting, carried_out)
         except PenstockError as error:
-            self.desk.trail.note(self.session.name, action, subject, f"failed: {error.message}")
             ui.notify(str(error), type="negative", multi_line=True, timeout=15_000, close_button="Close")
             return None
-        self.desk.trail.note(self.session.name, action, subject, "done")
+        except Exception:
+            log.exception("deed_failed", action=action, subject=subject)  # the page's edge
+            text = f"{action} failed, and nobody foresaw how: ./penstock logs control-center"
+            ui.notify(text, type="negative", timeout=15_000, close_button="Close")
+            return None
         ui.notify(f"{action}: done", type="positive")
         return done
 
@@ -80,6 +85,18 @@ class Visit:
                 log.debug("not_refreshed", error=error.message)
 
         return ui.timer(seconds, again, immediate=True)
+
+
+def noted(trail: Trail, who: str, action: str, subject: str, deed: Callable[[], T]) -> T:
+    """What `deed` gives, once the trail says how it ended. Raises what it raises."""
+    try:
+        done = deed()
+    except BaseException as error:
+        why = error.message if isinstance(error, PenstockError) else f"{type(error).__name__}: {error}"
+        trail.note(who, action, subject, f"failed: {why}")
+        raise
+    trail.note(who, action, subject, "done")
+    return done
 
 
 Build = Callable[[Visit], Any]

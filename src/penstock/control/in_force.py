@@ -12,10 +12,8 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from penstock.config import PREFIX, Settings
+from penstock.errors import HIDDEN, without_userinfo
 from penstock.stack import layout
-
-HIDDEN = "******"
-_USERINFO = re.compile(r"(?<=://)[^/@\s\"'<>]+(?=@)")
 
 
 @dataclass(frozen=True)
@@ -51,11 +49,6 @@ def _shown(value: Any) -> str:
     if isinstance(value, SecretStr):
         return HIDDEN if value.get_secret_value() else ""
     return "" if value is None else without_userinfo(str(value))
-
-
-def without_userinfo(text: str) -> str:
-    """The text, with user and password hidden in each URL."""
-    return _USERINFO.sub(HIDDEN, text)
 
 
 class Secrets:

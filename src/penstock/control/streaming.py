@@ -6,7 +6,7 @@ from penstock.control.desk import Desk
 from penstock.control.shared import Shared
 from penstock.errors import PenstockError
 from penstock.observe import application, query
-from penstock.observe.application import Application, Master
+from penstock.observe.application import Application, Master, Pages
 from penstock.observe.flow import Partition
 from penstock.observe.query import Found, Query
 from penstock.process.checkpoint import folder_of
@@ -26,12 +26,16 @@ class Spark:
 
 @dataclass(frozen=True)
 class State:
-    """How the stream does: `partitions` tells up to which offset its records are stored, `lag` how many wait."""
+    """How the stream does: `partitions` tells up to which offset its records are stored, `lag` how many wait.
+
+    `pages` are the addresses of Spark's own pages; None when they are not the local stack's.
+    """
 
     query: Query
     spark: Spark
     partitions: list[Partition]
     lag: int | None
+    pages: Pages | None
 
 
 class Streaming:
@@ -58,6 +62,7 @@ class Streaming:
             spark=self._spark(),
             partitions=now.partitions if now else [],
             lag=now.lag if now else None,
+            pages=self.pages,
         )
 
     def _query(self) -> Query:

@@ -7,9 +7,10 @@ import heapq
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import islice
 from typing import Any, Literal
 
 from confluent_kafka import Consumer, KafkaException, Message
@@ -20,7 +21,7 @@ from penstock.broker.kafka import failure, reader
 from penstock.broker.topics import Span
 from penstock.config import Settings
 from penstock.errors import WrongUse
-from penstock.observe.content import Looker, Reader, Seen
+from penstock.observe.content import Looker, Seen
 from penstock.observe.inventory import spans_of
 from penstock.observe.services import TIMEOUT_S
 
@@ -28,9 +29,11 @@ MOST = 500
 """A page has no more messages."""
 LOOK_S = 5.0
 LOOKED_RECORDS = 50_000
+_FIRST_RECORDS = 20
 _CHUNK_RECORDS = 2000
-_SEARCHED_RECORDS = 500
 _CHUNK_BYTES = 8 * 1024 * 1024
+_SPARSE_OFFSETS = 50_000
+_FOUND_BYTES = 32 * 1024 * 1024
 _MISSING = object()
 _FETCHES = {
     "queued.min.messages": 1000,
@@ -81,16 +84,20 @@ class Found:
 class Walk:
     """One partition's messages, backwards from its end or forwards from its first, read in pieces."""
 
-    def __init__(self, span: Span, read: Callable[[Span], Iterable[Message]], *, backwards: bool, first: int) -> None:
+    def __init__(
+        self, span: Span, read: Callable[[Span], Iterable[Message]], *, backwards: bool, first: int, until_s: float
+    ) -> None:
+        """`first` is the size of the first piece; nothing is read after `until_s`, a time of the monotonic clock."""
         self._left = span
         self._read = read
         self._backwards = backwards
+        self._until_s = until_s
         self._size = max(1, first)
         self._pending: deque[Message] = deque()
 
     def head(self) -> Message | None:
-        """The next message, left where it is; None when there are no more."""
-        while not self._pending and self._left.records > 0:
+        """The next message, left where it is; None when there are no more, or none that can be had in time."""
+        while not self._pending and self._left.records > 0 and time.monotonic() < self._until_s:
             self._fill()
         return self._pending[0] if self._pending else None
 
@@ -109,25 +116,38 @@ class Walk:
         return replace(self._left, first=at)
 
     def _fill(self) -> None:
+        """Read a piece, of which no more than `_CHUNK_RECORDS` are kept: where offsets are sparse it is a long one."""
         left, size = self._left, min(self._size, self._left.records)
         if self._backwards:
             piece = replace(left, first=left.end - size)
-            self._left = replace(left, end=piece.first)
+            found = deque(self._read(piece), maxlen=_CHUNK_RECORDS)
+            is_cut = len(found) == _CHUNK_RECORDS
+            self._left = replace(left, end=found[0].offset() if is_cut else piece.first)
+            self._pending.extend(reversed(found))
         else:
             piece = replace(left, end=left.first + size)
-            self._left = replace(left, first=piece.end)
-        found = list(self._read(piece))
-        self._pending.extend(reversed(found) if self._backwards else found)
-        mean_bytes = sum(len(one.value() or b"") for one in found) // max(1, len(found))
-        self._size = max(1, min(2 * self._size, _CHUNK_RECORDS, _CHUNK_BYTES // max(1, mean_bytes)))
+            found = deque(islice(self._read(piece), _CHUNK_RECORDS))
+            is_cut = len(found) == _CHUNK_RECORDS
+            self._left = replace(left, first=found[-1].offset() + 1 if is_cut else piece.end)
+            self._pending.extend(found)
+        self._size = self._next_size(found)
+
+    def _next_size(self, found: Sized) -> int:
+        if not found:
+            return min(2 * self._size, _SPARSE_OFFSETS)
+        mean_bytes = sum(map(_size_bytes, self._pending)) // len(self._pending)
+        return max(1, min(2 * self._size, _CHUNK_RECORDS, _CHUNK_BYTES // max(1, mean_bytes)))
 
 
 class Search:
-    """Whether a message is one that is asked for: it looks at the values as they are, whatever is shown."""
+    """Whether a message is one that is asked for. While personal data are hidden it looks at what is shown alone.
 
-    def __init__(self, question: Question, decode: Reader) -> None:
+    Else whoever is shown none could find out what they are, by asking for one letter after the other.
+    """
+
+    def __init__(self, question: Question, looker: Looker) -> None:
         self._question = question
-        self._decode = decode
+        self._looker = looker
         self._text = question.text.casefold()
         self._path = question.field.split(".")
 
@@ -136,11 +156,18 @@ class Search:
         return self._has_key(message) and self._has_text(message) and self._has_field(message)
 
     def _has_key(self, message: Message) -> bool:
-        return not self._question.key or (message.key() or b"") == self._question.key.encode()
+        if not self._question.key:
+            return True
+        if self._looker.masks:
+            return self._looker.words(message)[0] == self._question.key
+        return (message.key() or b"") == self._question.key.encode()
 
     def _has_text(self, message: Message) -> bool:
         if not self._text:
             return True
+        if self._looker.masks:
+            key, value = self._looker.words(message)
+            return self._text in f"{key} {json.dumps(value, ensure_ascii=False)}".casefold()
         raw = message.value() or b""
         if self._text in raw.decode(errors="ignore").casefold():
             return True
@@ -148,13 +175,13 @@ class Search:
             return True
         if b"\\" not in raw:
             return False
-        value = self._decode.read(raw).value  # an escape: the text may be written otherwise
+        _, value = self._looker.words(message)  # an escape: the text may be written otherwise
         return self._text in json.dumps(value, ensure_ascii=False).casefold()
 
     def _has_field(self, message: Message) -> bool:
         if not self._question.field:
             return True
-        found: Any = self._decode.read(message.value()).value
+        _, found = self._looker.words(message)
         for name in self._path:
             found = found.get(name, _MISSING) if isinstance(found, dict) else _MISSING
         return found is not _MISSING and (not self._question.value or _word(found) == self._question.value.casefold())
@@ -172,7 +199,7 @@ class Browser:
         self._settings = settings.model_copy(update={"kafka_timeout_s": TIMEOUT_S})
         self._topic = topic
 
-    def find(self, question: Question, looker: Looker, decode: Reader) -> Found:
+    def find(self, question: Question, looker: Looker) -> Found:
         """A page of what is asked for. Across partitions the order is that of the messages' times."""
         began_s = time.monotonic()
         spans = self._spans(question)
@@ -181,9 +208,10 @@ class Browser:
         consumer = reader(self._settings, **_FETCHES)
         try:
             read = self._reads(consumer)
-            first = _SEARCHED_RECORDS if question.searches else most // max(1, len(spans)) + 5
-            walks = [Walk(span, read, backwards=backwards, first=first) for span in spans]
-            hits, looked = _merge(walks, Search(question, decode), most, began_s + LOOK_S, backwards=backwards)
+            first = min(_FIRST_RECORDS, most // max(1, len(spans)) + 5)
+            until_s = began_s + LOOK_S
+            walks = [Walk(span, read, backwards=backwards, first=first, until_s=until_s) for span in spans]
+            hits, looked = _merge(walks, Search(question, looker), most, backwards=backwards)
         except KafkaException as error:
             raise failure(error, f"reading {self._topic}", self._settings) from error
         finally:
@@ -243,23 +271,31 @@ class Browser:
 
 
 def _merge(
-    walks: list[Walk], wanted: Callable[[Message], bool], most: int, until_s: float, *, backwards: bool
+    walks: list[Walk], wanted: Callable[[Message], bool], most: int, *, backwards: bool
 ) -> tuple[list[Message], int]:
-    """The messages that are wanted, in the order of their times, and how many were looked at."""
+    """The messages that are wanted, in the order of their times, and how many were looked at.
+
+    It ends with what could be read in time. A page is not full when its messages would be too large for one answer.
+    """
     sign = -1 if backwards else 1
     heads = [(sign * _time_ms(head), at) for at, walk in enumerate(walks) if (head := walk.head()) is not None]
     heapq.heapify(heads)
     hits: list[Message] = []
-    looked = 0
-    while heads and len(hits) < most and looked < LOOKED_RECORDS and time.monotonic() < until_s:
+    looked = hits_bytes = 0
+    while heads and len(hits) < most and looked < LOOKED_RECORDS and hits_bytes < _FOUND_BYTES:
         _, at = heapq.heappop(heads)
         message = walks[at].take()
         looked += 1
         if wanted(message):
             hits.append(message)
+            hits_bytes += _size_bytes(message)
         if (head := walks[at].head()) is not None:
             heapq.heappush(heads, (sign * _time_ms(head), at))
     return hits, looked
+
+
+def _size_bytes(message: Message) -> int:
+    return len(message.value() or b"")
 
 
 def _time_ms(message: Message) -> int:

@@ -1,6 +1,7 @@
 """What a message of any topic holds: JSON, Avro, text or bytes, framed or not; and how much of it is shown."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
@@ -9,7 +10,7 @@ import fastavro
 import msgspec
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 
-from penstock.broker import headers
+from penstock.broker import dlq
 from penstock.broker.frame import FRAME_BYTES, is_framed, unpack
 from penstock.broker.registry import Schemas
 from penstock.contract.fields import from_epoch_ms
@@ -23,6 +24,8 @@ from penstock.process.decode import MALFORMED_JSON
 SHOWN_BYTES = 20_000
 """So much of a value is shown, and so much of it as hex."""
 _HEADER_CHARACTERS = 4000
+_HEADERS = 100
+_DEEPEST = 100
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,23 @@ def _json(value: bytes, schema_id: int | None) -> Content:
         found = msgspec.json.decode(memoryview(value)[FRAME_BYTES:] if framed else value)
     except MALFORMED_JSON as error:
         return _plain(value, schema_id, f"no JSON: {error}")
+    if is_deep(found):
+        return _plain(value, schema_id, f"not decoded: it is nested more than {_DEEPEST} levels deep")
     return Content("json", found, schema_id, framed)
+
+
+def is_deep(value: Any) -> bool:
+    """Whether a decoded value is nested deeper than what shows it can follow."""
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [one for held in level if isinstance(held, dict | list) for one in _inside(held)]
+        if not level:
+            return False
+    return True
+
+
+def _inside(held: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return held.values() if isinstance(held, dict) else held
 
 
 def _avro(value: bytes, schema: Any, schema_id: int) -> Content:
@@ -99,6 +118,8 @@ def _avro(value: bytes, schema: Any, schema_id: int) -> Content:
         plain = msgspec.json.decode(msgspec.json.encode(found, enc_hook=str))
     except Exception as error:  # noqa: BLE001  bytes that are no Avro raise whatever they meet: EOFError, IndexError, ...
         return _plain(value, schema_id, f"no Avro of schema {schema_id}: {type(error).__name__}")
+    if is_deep(plain):
+        return _plain(value, schema_id, f"not decoded: it is nested more than {_DEEPEST} levels deep")
     left = "bytes are left after the record" if stream.read(1) else ""
     return Content("avro", plain, schema_id, True, left)
 
@@ -184,13 +205,26 @@ class Looker:
             is_cut=is_cut,
             problem=content.problem,
             hidden=hidden,
-            headers=[self._header(name, one) for name, one in message.headers() or []],
+            headers=[self._header(name, one) for name, one in (message.headers() or [])[:_HEADERS]],
         )
+
+    @property
+    def masks(self) -> bool:
+        """Whether personal data are hidden."""
+        return self._masks
+
+    def words(self, message: Message) -> tuple[str, Any]:
+        """What is shown of a message, to be searched: its key, empty when hidden, and its decoded value."""
+        key, _ = self._key(message.key())
+        return key or "", self._shown(self._reader.read(message.value()).value)
+
+    def _shown(self, value: Any) -> Any:
+        return masked(value, self._record) if self._masks else value
 
     def _body(self, raw: bytes, content: Content) -> tuple[Any, str | None, bool, str]:
         """Decoded value, text, whether it is cut, and what is hidden."""
         if content.kind in {"json", "avro"}:
-            value = masked(content.value, self._record) if self._masks else content.value
+            value = self._shown(content.value)
             shown = json.dumps(value, ensure_ascii=False)
             is_cut = len(shown) > SHOWN_BYTES
             return (None, shown[:SHOWN_BYTES], True, "") if is_cut else (value, None, False, "")
@@ -208,7 +242,7 @@ class Looker:
         return key_text(key), False
 
     def _header(self, name: str, value: Any) -> Header:
-        if self._masks and not name.startswith(headers.OURS):
+        if self._masks and name not in dlq.HARMLESS:
             return Header(name, None, value is not None)
         text = value if isinstance(value, str) or value is None else key_text(value)
         return Header(name, None if text is None else text[:_HEADER_CHARACTERS])

@@ -17,6 +17,7 @@ from penstock.observe.flow import Partition
 from penstock.observe.receipt import RunReceipt
 from penstock.observe.runs import Run, run_of
 from penstock.pipeline.ingest import Order
+from penstock.produce.journal import SoFar
 from penstock.sink import cassandra
 
 TIMEOUT_S = 15.0
@@ -199,9 +200,10 @@ def spans_of(summary: dict[str, Any]) -> list[Span]:
     return [Span(int(partition), first, last + 1) for partition, (first, last) in sorted(offsets.items())]
 
 
-def way(detail: Detail, log: list[Line], acknowledged: int | None, partitions: Iterable[Partition]) -> Way:
+def way(detail: Detail, log: list[Line], progress: SoFar | None, partitions: Iterable[Partition]) -> Way:
     """How far the records have come: by what the task returned, else by its log and its journal so far."""
     run = detail.run
+    acknowledged = None if progress is None else progress.acknowledged
     waiting = _waiting(detail.spans, {one.partition: one.reached for one in partitions})
     lie_alone = sum(span.records for span in detail.spans) == run.produced
     handled = None

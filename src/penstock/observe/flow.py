@@ -21,8 +21,10 @@ from penstock.errors import PenstockError
 from penstock.log import get_logger
 from penstock.observe.alerts import Change
 from penstock.observe.gauges import Gauges, Look, Topic
-from penstock.observe.history import History
+from penstock.observe.history import History, is_watched
 from penstock.observe.runs import Run, Runs
+from penstock.produce import journal
+from penstock.produce.journal import SoFar
 from penstock.sink import cassandra
 from penstock.sink.ledger import REPLAY, Ledger
 from penstock.sink.progress import Failure, Progress
@@ -42,9 +44,9 @@ class Counts:
     """How many records came to each hop; they only grow while topic and ledger stay the same."""
 
     fetched: int | None = None
-    """By the runs, as `View.ran`."""
+    """By the runs, as `View.ran`, and by those under way; None while it is not known how far one of them is."""
     produced: int | None = None
-    """By the runs, as `View.ran`."""
+    """Likewise."""
     kafka: int | None = None
     """The sum of the topic's end offsets."""
     read: int | None = None
@@ -96,7 +98,11 @@ class View:
     runs: list[Run] = field(default_factory=list)
     ran: dict[str, int] = field(default_factory=dict)
     """What the newest hundred runs at the first look, and all since, did together; empty: not known."""
+    under_way: SoFar | None = field(default_factory=lambda: SoFar(0, 0))
+    """How far the runs under way are, by their journals; None when one of them keeps its journal elsewhere."""
     alerts: list[Change] = field(default_factory=list)
+    is_watched: bool = True
+    """Whether somebody looks for alerts."""
     receipt: dict[str, Any] | None = None
     failures: list[Failure] = field(default_factory=list)
     problems: dict[str, Problem] = field(default_factory=dict)
@@ -177,6 +183,8 @@ class Flow:
         self._keyspace = cassandra.keyspace_of(settings, self._pipeline)
         self._gauges = Gauges(settings)
         self._history = History(settings)
+        self._read_of: tuple[int, int] | None = None
+        self._alerts: list[Change] = []
         self._runs = Runs(settings)
         self._tail = _Tail()
         self._points: deque[Point] = deque()
@@ -196,7 +204,9 @@ class Flow:
             points=list(self._points),
             runs=self.view.runs,
             ran=self.view.ran,
-            alerts=self._history.open(),
+            under_way=self.view.under_way,
+            alerts=self._open_alerts(),
+            is_watched=is_watched(self._settings),
             receipt=found.stored.receipt or self.view.receipt,
             failures=self.view.failures,
             problems=self.view.problems | _problems(now, self._been_up),
@@ -207,11 +217,20 @@ class Flow:
             self._ask_slowly(view, found)
         self.view = view
 
+    def _open_alerts(self) -> list[Change]:
+        """The alerts that fire, read when their history has changed."""
+        stat = self._history.path.stat() if self._history.path.exists() else None
+        now = (stat.st_mtime_ns, stat.st_size) if stat else None
+        if now != self._read_of:
+            self._read_of, self._alerts = now, self._history.open()
+        return self._alerts
+
     def _ask_slowly(self, view: View, found: Look) -> None:
         if not found.services["airflow"]:
             try:
                 view.runs = self._runs.read()
                 view.ran = self._runs.totals()
+                view.under_way = self._progress(view.runs)
             except PenstockError as error:
                 log.debug("not_measured", service="airflow", error=str(error))
         if not found.services["cassandra"]:
@@ -221,18 +240,35 @@ class Flow:
             except (DriverException, NoHostAvailable, PenstockError) as error:
                 log.debug("not_measured", service="cassandra", error=str(error))
 
+    def _progress(self, runs: list[Run]) -> SoFar | None:
+        """How far those that are running are together."""
+        folder = journal.folder_of(self._settings)
+        found = [journal.progress(folder, run.run_id) for run in runs if run.state == "running"]
+        known = [one for one in found if one is not None]
+        if len(known) < len(found):
+            return None
+        return SoFar(sum(one.fetched for one in known), sum(one.acknowledged for one in known))
+
+    def _counted(self) -> tuple[int | None, int | None]:
+        """Fetched and produced so far, by the runs that have ended and those under way."""
+        ran, now = self.view.ran, self.view.under_way
+        if not ran or now is None:
+            return None, None
+        return ran["fetched"] + now.fetched, ran["produced"] + now.acknowledged
+
     def _point(self, found: Look) -> Point:
         held, stored = found.held, found.stored
         now_s = time.time()
         self._follow_ledger(found)
         recent = self._tail.recent(now_s)
         known = held is not None and stored.reached is not None
+        fetched, produced = self._counted()
         return Point(
             at_s=now_s,
             services=found.services,
             counts=Counts(
-                fetched=self.view.ran.get("fetched"),
-                produced=self.view.ran.get("produced"),
+                fetched=fetched,
+                produced=produced,
                 kafka=held and held.topic.end,
                 read=sum(stored.reached.values()) if stored.reached is not None else None,
                 stored=self._tail.stored if known else None,

@@ -1,5 +1,6 @@
 """The history of alerts: a file with one JSON line per change, which also says what fires after a restart."""
 
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,6 +10,12 @@ from penstock.config import Settings
 from penstock.observe.alerts import Change
 
 MAX_BYTES = 5 * 1024 * 1024
+
+
+def is_watched(settings: Settings) -> bool:
+    """Whether somebody writes the history: a watch looked at this home's pipeline lately."""
+    beat = settings.watch_beat
+    return beat.exists() and time.time() - beat.stat().st_mtime <= settings.watch_beat_s
 
 
 class History:

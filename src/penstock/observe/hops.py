@@ -51,7 +51,7 @@ def hops(view: View, settings: Settings) -> list[Hop]:
 
 
 def _api(view: View, now: Point, _settings: Settings) -> Hop:
-    title, counts, rate_s = "API", "fetched", view.rate("fetched")
+    title, counts, rate_s, total = "API", "fetched", view.rate("fetched"), _total(view, now.counts.fetched, "fetched")
     command = "./penstock run"
     if not view.runs:
         away = "airflow" in now.services and now.services["airflow"]
@@ -65,8 +65,12 @@ def _api(view: View, now: Point, _settings: Settings) -> Hop:
         error = f"run {ended.run_id} failed"
         state = state if newest.is_active else "down"
     told = f"run {newest.run_id} is {newest.state}" if newest.is_active else f"last run: {_did(newest.fetched)} fetched"
-    rate_s = None if newest.is_active else rate_s  # what a run did is told when it has ended
-    return Hop("api", title, state, told, rate_s, now.counts.fetched, counts, error=error, command=command)
+    return Hop("api", title, state, told, rate_s, total, counts, error=error, command=command)
+
+
+def _total(view: View, count: int | None, name: str) -> int | None:
+    """What the runs did so far; without those under way when it is not known how far they are."""
+    return view.ran.get(name) if count is None else count
 
 
 def _did(count: int | None) -> str:
@@ -77,6 +81,7 @@ def _airflow(view: View, now: Point, _settings: Settings) -> Hop:
     active = [run for run in view.runs if run.is_active]
     queued = [run for run in active if run.state == "queued"]
     told = f"{len(active)} runs under way" if len(active) != 1 else "1 run under way"
+    told += f", {len(queued)} of them queued" if queued else ""
     return _of_service(
         view,
         now,
@@ -85,10 +90,9 @@ def _airflow(view: View, now: Point, _settings: Settings) -> Hop:
             "Airflow",
             "busy" if active else "idle",
             told if active else "no run under way",
-            None if active else view.rate("produced"),
-            now.counts.produced,
+            view.rate("produced"),
+            _total(view, now.counts.produced, "produced"),
             "produced",
-            len(queued),
             command="./penstock status",
         ),
     )
@@ -189,12 +193,10 @@ def verdict(view: View, now_s: float) -> Verdict:
 
 
 def _on_flow(view: View, now: Point, waits: str) -> Verdict:
-    rate_in, rate_out = view.rate("kafka"), view.rate("read")
-    late = "" if now.p99_ms is None else f", 99 % within {now.p99_ms:,} ms"
-    if rate_in or rate_out:
-        return Verdict(
-            "good", f"Records flow: {rate_in or 0:,.0f}/s come, {rate_out or 0:,.0f}/s are stored{late}.{waits}"
-        )
+    if now.counts.kafka is None or now.lag is None:
+        return Verdict("quiet", "How many records came, or wait, is not known now.", "./penstock status")
+    if view.rate("kafka") or view.rate("read"):
+        return _of_rates(view, now, waits)
     if now.lag and _is_stuck(view):
         return Verdict("warn", f"Records wait and none is read:{waits}", "./penstock status spark-job")
     if not now.counts.kafka:
@@ -202,3 +204,13 @@ def _on_flow(view: View, now: Point, waits: str) -> Verdict:
     return Verdict(
         "quiet", "Nothing comes now, and nothing waits: all that came is stored or set aside.", "./penstock run"
     )
+
+
+def _of_rates(view: View, now: Point, waits: str) -> Verdict:
+    come, stored, rejected = (view.rate(count) or 0.0 for count in ("kafka", "stored", "rejected"))
+    late = "" if now.p99_ms is None else f", 99 % within {now.p99_ms:,} ms"
+    if rejected > stored:
+        text = f"More records are set aside, {rejected:,.0f}/s, than are stored, {stored:,.0f}/s.{waits}"
+        return Verdict("warn", text, "./penstock dlq list")
+    aside = f", {rejected:,.0f}/s are set aside" if rejected else ""
+    return Verdict("good", f"Records flow: {come:,.0f}/s come, {stored:,.0f}/s are stored{aside}{late}.{waits}")

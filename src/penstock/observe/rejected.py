@@ -23,6 +23,7 @@ from penstock.contract.masking import MASK, hidden_bytes, masked, shows_key
 from penstock.contract.record import Record
 from penstock.contract.reject import Reason, Stage
 from penstock.errors import NotThere, PenstockError, RegistryUnreachable
+from penstock.observe.content import is_deep
 from penstock.observe.services import TIMEOUT_S
 from penstock.pipeline.export import utf8
 from penstock.pipeline.mend import value_of
@@ -338,7 +339,7 @@ def shown_key(key: bytes | None, record: type[Record], *, personal: bool) -> str
 def _header(name: str, value: bytes | None, *, personal: bool) -> str:
     if value is None:
         return "none"
-    return _cut(_text(value)) if personal or name.startswith(headers.OURS) else hidden_bytes(len(value))
+    return _cut(_text(value)) if personal or name in headers.HARMLESS else hidden_bytes(len(value))
 
 
 def content(value: bytes | None, record: type[Record], schemas: Schemas, *, personal: bool) -> Content:
@@ -349,7 +350,7 @@ def content(value: bytes | None, record: type[Record], schemas: Schemas, *, pers
     found: dict[str, Any] | None = None
     with suppress(RegistryUnreachable):  # the bytes are shown without it
         found = value_of(value, schemas)
-    if found is not None:
+    if found is not None and not is_deep(found):
         shown = found if personal else masked(found, record)
         return Content("fields", _cut(pretty(shown)), len(value), frame, shown)
     if not personal:

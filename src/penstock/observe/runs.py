@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from penstock.config import Settings
+from penstock.errors import without_userinfo
 from penstock.observe.airflow import Airflow
 
 NEWEST = 100
@@ -79,9 +80,14 @@ class Runs:
             self._client = None
 
 
+def _harmless(value: Any) -> Any:
+    return without_userinfo(value) if isinstance(value, str) else value
+
+
 def run_of(found: dict[str, Any], did: dict[str, Any]) -> Run:
     """A run from what Airflow says of it, and what its task returned, if it did."""
-    parameters = dict(found.get("conf") or {})
+    given = dict(found.get("conf") or {})
+    parameters = {name: _harmless(one) for name, one in given.items()}
     return Run(
         run_id=str(found["dag_run_id"]),
         state=str(found["state"]),

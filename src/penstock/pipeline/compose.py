@@ -6,14 +6,17 @@ import typing
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from typing import Any
 
+import fastavro
+import jsonschema
 import msgspec
 from confluent_kafka import KafkaError, Message
 
 from penstock.broker.admin import check_ours
 from penstock.broker.dlq import send
-from penstock.broker.frame import is_framed
+from penstock.broker.frame import is_framed, pack
 from penstock.broker.kafka import producer
 from penstock.broker.registry import Registry, Schemas
 from penstock.broker.topics import Place
@@ -22,13 +25,15 @@ from penstock.contract.fields import BOOLEAN, INT, TEXT, TIMESTAMP, UUID, Field,
 from penstock.contract.record import Record
 from penstock.contract.reject import Fault, Reason
 from penstock.contract.schemas import json_schema
-from penstock.errors import DeliveryFailed
+from penstock.errors import DeliveryFailed, SchemaUnknown, WrongUse
 from penstock.pipelines import Pipeline
+from penstock.process import writer
 from penstock.process.decode import Decoder
 from penstock.produce.serialize import serializer
 
 TIMEOUT_S = 10.0
 _FIRST_WORD = re.compile(r"\^\((\w+)\|")
+_MESSAGES, _MESSAGE_CHARACTERS = 20, 300
 _TEXTS = ("example", "Example Street 1", "someone@example.org", "https://example.org/1", "DE", "A", "1", "00000")
 
 
@@ -75,6 +80,30 @@ def checked(pipeline: Pipeline, schemas: Schemas, text: str) -> Record | Fault:
     if is_framed(value):
         return Fault(Reason.JSON_MALFORMED, "a text that begins with a zero character is no JSON")
     return Decoder(pipeline.record, schemas).decode(value)
+
+
+def framed(schema_id: int, kind: str, schema: str, text: str) -> bytes:
+    """The JSON text as a value of a registered schema of that id: framed, and in Avro's bytes when it is of that kind.
+
+    Raises `WrongUse` that names each rule of the schema that it breaks, one a line.
+    """
+    try:
+        value, known = msgspec.json.decode(text), json.loads(schema)
+    except (ValueError, RecursionError) as error:
+        raise WrongUse(f"it is no JSON: {error}") from None
+    if kind == "JSON":
+        found = jsonschema.validators.validator_for(known)(known).iter_errors(value)
+        if broken := [f"{one.json_path}: {one.message[:_MESSAGE_CHARACTERS]}" for one in found]:
+            raise WrongUse("\n".join(broken[:_MESSAGES]))
+        return pack(schema_id) + text.encode()
+    if kind != "AVRO":
+        raise WrongUse(f"a schema of kind {kind} cannot be checked here: send it as typed")
+    out = BytesIO()
+    try:
+        fastavro.schemaless_writer(out, writer.parsed(known, schema_id), value, strict=True)
+    except (SchemaUnknown, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+        raise WrongUse(f"it is no record of Avro schema {schema_id}: {error}") from None
+    return pack(schema_id) + out.getvalue()
 
 
 def packed(settings: Settings, pipeline: Pipeline, registry: Registry, one: Record) -> tuple[bytes, bytes]:

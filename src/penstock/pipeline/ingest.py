@@ -138,6 +138,7 @@ class _Run:
         """Send every record, those of an answer with the time at which it was fetched."""
         pace = _Pace(self._order.rate)
         for answer, fetched_ms in self._fetch():
+            written.fetched(self._fetched)
             marks = self._marks(fetched_ms)
             for entry in answer:
                 pace.wait()

@@ -1,7 +1,8 @@
 """The producer's own journal: which offsets Kafka acknowledged to each attempt of a run, on the disk of who sent them.
 
 It is what a receipt holds against Kafka. One file per attempt: a line of JSON that names it, a line of partition,
-offset and key for each acknowledgement, and a last line of JSON once the attempt has sent everything.
+offset and key for each acknowledgement, a line of JSON for each answer of the API that tells how many records came so
+far, and a last line of JSON once the attempt has sent everything.
 """
 
 import hashlib
@@ -19,8 +20,6 @@ from penstock.config import Settings
 from penstock.log import get_logger
 
 log = get_logger(__name__)
-
-_PART_BYTES = 1024 * 1024
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
@@ -69,6 +68,11 @@ class Journal:
         """Write down one acknowledgement."""
         self._file.write(self._encode((partition, offset, key.decode())) + b"\n")
 
+    def fetched(self, records: int) -> None:
+        """Write down how many records the API gave so far."""
+        self._file.write(msgspec.json.encode({"fetched": records}) + b"\n")
+        self._file.flush()
+
     def flush(self) -> None:
         """Hand what was written to the system."""
         self._file.flush()
@@ -88,17 +92,27 @@ def _suffix(run_id: str) -> str:
     return f"-{hashlib.sha256(run_id.encode()).hexdigest()[:12]}.journal"
 
 
-def acknowledged(folder: Path, run_id: str) -> int | None:
-    """How many records the newest attempt of a run was told of so far; None when it left no journal here."""
+@dataclass(frozen=True)
+class SoFar:
+    """How far the newest attempt of a run is: records that the API gave, and that Kafka acknowledged."""
+
+    fetched: int
+    acknowledged: int
+
+
+def progress(folder: Path, run_id: str) -> SoFar | None:
+    """How far a run is; None when it left no journal here."""
     files = sorted(folder.glob(f"*{_suffix(run_id)}"))
     if not files:
         return None
-    count, before = 0, b""
+    fetched = acknowledged = 0
     with files[-1].open("rb") as file:
-        while part := file.read(_PART_BYTES):
-            count += (before + part).count(b"\n[")
-            before = part[-1:]
-    return count
+        for line in file:
+            if line.startswith(b"["):
+                acknowledged += 1
+            elif line.startswith(b'{"fetched":') and line.endswith(b"}\n"):
+                fetched = int(line[len(b'{"fetched":') : -2])
+    return SoFar(fetched, acknowledged)
 
 
 def attempts(folder: Path) -> Iterator[Attempt]:

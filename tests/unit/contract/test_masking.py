@@ -20,6 +20,14 @@ def test_what_is_not_known_is_hidden():
     assert (masked("Ada", User), masked([1, None], User), masked(None, User)) == (MASK, [MASK, None], None)
 
 
+def test_what_is_nested_without_end_is_hidden_as_a_whole():
+    """As deep as JSON is read: nothing of it is an error."""
+    deep = "Ada"
+    for _ in range(900):
+        deep = [deep]
+    assert "Ada" not in repr(masked({"more": deep}, User))
+
+
 def test_where_a_record_came_from_is_shown():
     """Partition, offset and time are nobody's personal data."""
     assert {"kafka_offset", "kafka_partition", "ingested_at", "id"} <= shown_names(User)

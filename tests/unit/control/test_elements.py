@@ -6,6 +6,7 @@ import pytest
 
 from penstock.control.elements import (
     UNKNOWN,
+    command_html,
     duration,
     iso,
     moment_html,
@@ -74,3 +75,11 @@ def test_a_sparkline_has_gaps_where_nothing_is_known():
     assert sparkline_html([1.0, None, 2.0, 3.0], "x").count("<polyline") == 2
     assert sparkline_html([], "x").count("<polyline") == 0
     assert "0.0,26.0" in sparkline_html([0.0, 0.0], "x")
+
+
+def test_a_command_can_be_copied():
+    """Its button holds the text, escaped; no command, no button."""
+    shown = command_html('./penstock trace "<b>"')
+    assert 'data-copy="./penstock trace &quot;&lt;b&gt;&quot;"' in shown
+    assert "<b>" not in shown
+    assert command_html("") == ""

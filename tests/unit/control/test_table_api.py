@@ -96,3 +96,23 @@ def test_the_document_tells_the_shape_of_each_answer(client):
         assert asked.keys() == {"get"}, path
         assert asked["get"]["description"], path
         assert "$ref" in asked["get"]["responses"]["200"]["content"]["application/json"]["schema"], path
+
+
+def test_no_more_than_two_searches_go_on_at_once(client, monkeypatch):
+    """Each reads the whole topic: the next one is told to come again, and may."""
+    asked = []
+
+    class Counting:
+        def __init__(self, *_):
+            asked.append(len(asked))
+            self.is_whole, self.read, self.held = True, 0, 0
+
+        def carry_out(self):
+            return []
+
+    monkeypatch.setattr(table.trace, "Search", Counting)
+    url = f"/trace/{UUID(int=1)}?whole=true"
+    with table._SEARCHES, table._SEARCHES:
+        assert client.get(url).status_code == 503
+    assert client.get(url).status_code == 200
+    assert asked == [0]

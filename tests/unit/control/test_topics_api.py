@@ -12,7 +12,7 @@ from penstock.control import api
 from penstock.control.api import topics
 from penstock.errors import KafkaUnreachable, NotThere
 from penstock.observe.browse import Found, Question
-from penstock.observe.content import Looker, Reader, Seen
+from penstock.observe.content import Looker, Seen
 from tests.unit.control import desks
 from tests.unit.fakes import FakeSchemas, message
 
@@ -28,7 +28,7 @@ class FakeBrowser:
         if topic != "t":
             raise NotThere(f"there is no topic {topic!r}")
 
-    def find(self, question: Question, looker: Looker, _reader: Reader) -> Found:
+    def find(self, question: Question, looker: Looker) -> Found:
         self.asked.append(question)
         return Found([looker.see(message(0, b"Ada"))], 1, 2, "")
 

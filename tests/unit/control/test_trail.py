@@ -2,8 +2,12 @@
 
 import json
 
+import pytest
+
 from penstock.config import read
+from penstock.control.frame import noted
 from penstock.control.trail import Trail
+from penstock.errors import WrongUse
 
 
 def test_a_deed_is_a_line(tmp_path):
@@ -43,3 +47,19 @@ def test_a_full_disk_is_logged(tmp_path):
     home = tmp_path / "home"
     home.write_text("a file where a folder should be")
     Trail(read(home=home)).note("who", "act", "1", "done")
+
+
+@pytest.mark.parametrize("error", [WrongUse("no", hint="x"), OSError("disk"), KeyboardInterrupt()])
+def test_a_deed_that_fails_is_written_down(tmp_path, error):
+    """Foreseen or not, and it fails all the same."""
+
+    def deed():
+        raise error
+
+    trail = Trail(read(home=tmp_path))
+    assert noted(trail, "ab", "count", "t", lambda: 7) == 7
+    with pytest.raises(type(error)):
+        noted(trail, "ab", "delete topic", "t", deed)
+    failed, done = trail.newest()
+    assert (done.action, done.outcome) == ("count", "done")
+    assert (failed.action, failed.outcome.partition(":")[0]) == ("delete topic", "failed")

@@ -1,5 +1,7 @@
 """Pages of messages: their order, their bounds, and where they go on."""
 
+import math
+
 import pytest
 
 from penstock.broker.topics import Span
@@ -45,7 +47,7 @@ def topic(monkeypatch):
 
 def look(question: Question):
     reader = Reader(FakeSchemas.of(Reading))
-    return Browser(None, read(home="unused"), "t").find(question, Looker(reader, Reading, False), reader)
+    return Browser(None, read(home="unused"), "t").find(question, Looker(reader, Reading, False))
 
 
 def places(found) -> list[tuple[int, int]]:
@@ -118,14 +120,27 @@ def test_large_messages_are_read_a_few_at_a_time(topic):
     for _ in range(2000):
         topic.add(0, b"x" * 100_000)
     look(Question(text="none", most=500))
-    assert max(span.records for span in topic.read[1:]) <= 8 * 1024 * 1024 // 100_000
+    assert max(span.records for span in topic.read) <= 8 * 1024 * 1024 // 100_000
+
+
+def test_a_page_of_large_messages_is_bounded(topic):
+    """It has fewer than were asked for, and tells where to go on."""
+    for _ in range(100):
+        topic.add(0, b"x" * 4_000_000)
+    found = look(Question(most=500))
+    assert 0 < len(found.messages) < 20
+    assert found.go_on == f"0:{100 - len(found.messages)}"
 
 
 def test_a_walk_passes_over_gaps():
     """Compacted records leave none in their place."""
     left = {3: message(3), 90: message(90)}
     walk = Walk(
-        Span(0, 0, 100), lambda s: [one for at, one in left.items() if s.first <= at < s.end], backwards=True, first=5
+        Span(0, 0, 100),
+        lambda s: [one for at, one in left.items() if s.first <= at < s.end],
+        backwards=True,
+        first=5,
+        until_s=math.inf,
     )
     assert walk.head().offset() == 90
     assert walk.take().offset() == 90
@@ -136,8 +151,37 @@ def test_a_walk_passes_over_gaps():
     assert walk.place.records == 0
 
 
-def hits(question: Question, value: bytes, key: bytes | None = None) -> bool:
-    return Search(question, Reader(FakeSchemas.of(Reading)))(message(1, value, key=key))
+@pytest.mark.parametrize("backwards", [True, False])
+def test_a_walk_over_a_desert_takes_long_steps(backwards):
+    """A hundred million offsets without a record are few reads; what lies thick behind them is kept in pieces."""
+    end = 100_000_000
+    thick = range(30_000) if backwards else range(end - 30_000, end)
+    read = []
+
+    def records(span):
+        read.append(span)
+        return (message(at) for at in range(max(span.first, thick.start), min(span.end, thick.stop)))
+
+    walk = Walk(Span(0, 0, end), records, backwards=backwards, first=20, until_s=math.inf)
+    assert walk.head().offset() == (thick[-1] if backwards else thick[0])
+    assert len(read) < 2100
+    held = [walk.take().offset()]
+    while walk.head() is not None:
+        held.append(walk.take().offset())
+    assert held == (list(reversed(thick)) if backwards else list(thick))
+
+
+def test_a_walk_ends_when_its_time_is_over():
+    """What was read is given; the rest is left for the next look."""
+    walk = Walk(
+        Span(0, 0, 100), lambda s: [message(at) for at in range(s.first, s.end)], backwards=True, first=5, until_s=0
+    )
+    assert walk.head() is None
+    assert walk.place == Span(0, 0, 100)
+
+
+def hits(question: Question, value: bytes, key: bytes | None = None, *, masks: bool = False) -> bool:
+    return Search(question, Looker(Reader(FakeSchemas.of(Reading)), Reading, masks))(message(1, value, key=key))
 
 
 def test_a_search_looks_at_key_text_and_field():
@@ -155,6 +199,23 @@ def test_a_search_looks_at_key_text_and_field():
     for field, wanted in (("a.b", "4"), ("b", ""), ("a.b.c", ""), ("a.x", "null")):
         assert not hits(Question(field=field, value=wanted), value), field
     assert not hits(Question(field="a"), b"[1]")
+
+
+def test_a_search_finds_out_nothing_that_is_hidden():
+    """While personal data are hidden it looks at what is shown: else one could ask for them letter by letter."""
+    value = b'{"sensor": 7, "celsius": 2.5, "name": "Ada", "inner": {"mail": "ada@x"}}'
+    for question in (
+        Question(text="ada"),
+        Question(field="name", value="Ada"),
+        Question(field="inner.mail", value="ada@x"),
+    ):
+        assert hits(question, value)
+        assert not hits(question, value, masks=True)
+    assert not hits(Question(text="ada"), b"ada, as text", masks=True)
+    assert not hits(Question(key="Ada"), value, b"Ada", masks=True)
+    assert hits(Question(key="7", text="2.5"), value, b"7", masks=True)
+    assert hits(Question(field="sensor", value="7"), value, masks=True)
+    assert hits(Question(field="name"), value, masks=True)
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ def seen(one, *, masks=False, schemas=None, record=Reading):
         (pack(9) + b"{}", "bytes", None, 9),
         (b"\x00\x00", "bytes", None, None),
         (b"[" * 100_000, "text", None, None),
+        (b"[" * 200 + b"]" * 200, "text", None, None),
     ],
 )
 def test_each_shape_is_told_from_the_others(reader, value, kind, decoded, schema_id):
@@ -110,12 +111,18 @@ def test_personal_data_are_hidden():
         5,
         b'{"sensor": 7, "celsius": 2.5, "name": "Ada", "inner": {"mail": "ada@x"}}',
         key=b"Ada",
-        headers=[("who", b"Ada"), ("penstock.run", b"r1"), ("__penstock.errors.reason", b"why")],
+        headers=[
+            ("who", b"Ada"),
+            ("penstock.run", b"r1"),
+            ("penstock.who", b"Ada"),
+            ("__penstock.errors.reason", b"why"),
+            ("__penstock.errors.message", b"'Ada' stands twice"),
+        ],
     )
     found = seen(one, masks=True)
     assert found.value == {"sensor": 7, "celsius": 2.5, "name": MASK, "inner": {"mail": MASK}}
     assert (found.key, found.key_is_hidden, found.hex) == (None, True, None)
-    assert [one.value for one in found.headers] == [None, "r1", "why"]
+    assert [one.value for one in found.headers] == [None, "r1", None, "why", None]
     assert "Ada" not in repr(found)
     text = seen(message(6, b"Ada", key=b"7"), masks=True)
     assert (text.text, text.hidden) == (None, "hidden: 3 bytes; personal data are hidden")

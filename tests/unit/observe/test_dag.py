@@ -9,6 +9,7 @@ from penstock.observe import dag as dags
 from penstock.observe.dag import Dag, Detail, Line, Way, lines, parameters_of, seconds_between, spans_of, way
 from penstock.observe.flow import Partition
 from penstock.observe.runs import run_of
+from penstock.produce.journal import SoFar
 
 SUMMARY = {"asked": 9, "fetched": 9, "produced": 8, "refused": 1, "offsets": {"0": [3, 7], "1": [0, 2]}}
 FOUND = {"dag_run_id": "r1", "state": "success", "run_type": "manual", "conf": {"records": 9}}
@@ -132,7 +133,7 @@ def test_the_way_of_a_run_that_goes_on():
         Line(None, "info", "answer_fetched", "", {"fetched": "4", "asked": "9"}),
         Line(None, "info", "x", "", {"fetched": "none"}),
     ]
-    assert way(detail({}, "running"), log, 3, reached(0, 0)) == Way(9, 4, 3, None, handled=None, waiting=None)
+    assert way(detail({}, "running"), log, SoFar(4, 3), reached(0, 0)) == Way(9, 4, 3, None, handled=None, waiting=None)
 
 
 def test_the_lines_of_a_log():

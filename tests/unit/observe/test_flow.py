@@ -1,6 +1,7 @@
 """The flow: counts, rates and latencies, look by look."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from penstock.observe import flow
 from penstock.observe.flow import Counts, Flow, Partition, Point, rate
 from penstock.observe.gauges import Held, Look, Stored, Topic
 from penstock.observe.runs import Run
+from penstock.produce import journal
+from penstock.produce.journal import Journal
 from penstock.sink.ledger import Line
 from tests.unit.fakes import FakeSession
 
@@ -220,6 +223,29 @@ def test_airflow_is_asked_every_few_seconds(watched: Flow, gauges: FakeGauges, r
     clock.now_s += 6
     watched.look()
     assert (runs.asked, watched.view.runs) == (2, [RUN])
+
+
+def test_runs_under_way_count_as_far_as_their_journals_tell(
+    watched: Flow, gauges: FakeGauges, runs: FakeRuns, clock: Any, tmp_path: Any
+) -> None:
+    """So that API and Airflow have a rate while a run goes on; one whose journal lies elsewhere makes them unknown."""
+    gauges.looks = [look(FakeBook(), 0, 0)]
+    runs.found = [replace(RUN, run_id="r2", state="running"), RUN]
+
+    def counted() -> tuple[int | None, int | None]:
+        clock.now_s += 6
+        watched.look()
+        watched.look()  # what was asked for is counted at the next look
+        counts = watched.view.points[-1].counts
+        return counts.fetched, counts.produced
+
+    assert counted() == (None, None)
+    with Journal(journal.folder_of(read(home=tmp_path)), "r2", "t", "id") as written:
+        written.note(0, 0, b"k")
+        written.fetched(5)
+        assert counted() == (15, 10)
+    runs.found = [RUN]
+    assert counted() == (10, 9)
 
 
 def test_points_are_kept_for_fifteen_minutes(

@@ -90,7 +90,20 @@ def test_a_failed_run_is_the_apis_error() -> None:
     shown.runs.insert(0, replace(RUN, run_id="r3", state="running", fetched=None))
     assert by_name(shown)["api"].state == "busy"
     assert by_name(shown)["airflow"].told == "1 run under way"
-    assert (by_name(shown)["api"].rate_s, by_name(shown)["airflow"].rate_s) == (None, None)
+    shown.runs.insert(0, replace(RUN, run_id="r4", state="queued", fetched=None))
+    assert by_name(shown)["airflow"].told == "2 runs under way, 1 of them queued"
+
+
+def test_api_and_airflow_tell_how_fast_a_run_goes() -> None:
+    """Without the run's journal there is no rate, and the total is that of the runs that have ended."""
+    shown = view()
+    shown.points[1] = replace(shown.points[1], counts=replace(shown.points[1].counts, fetched=60, produced=40))
+    found = by_name(shown)
+    assert [(found[name].rate_s, found[name].total) for name in ("api", "airflow")] == [(5.0, 60), (3.0, 40)]
+    shown.points[1] = replace(shown.points[1], counts=replace(shown.points[1].counts, fetched=None, produced=None))
+    shown.ran = {"fetched": 10, "produced": 9}
+    found = by_name(shown)
+    assert [(found[name].rate_s, found[name].total) for name in ("api", "airflow")] == [(None, 10), (None, 9)]
 
 
 def test_without_airflow_nothing_is_known_of_the_api() -> None:
@@ -122,6 +135,10 @@ def alert(severity: str, message: str) -> Change:
             "kafka and cassandra are away. 3 rec",
         ),
         (view(services=SERVICES | {"registry": "x"}), "bad", "registry is away."),
+        (view(100, 600, stored=100, lag=500), "good", "50/s come, 0/s are stored"),
+        (view(100, 600, counts=Counts(10, 10, 600, 600, 100, 500)), "warn", "More records are set aside, 50/s, than"),
+        (view(100, 600, counts=Counts(10, 10, 600, 600, 500, 100)), "good", "40/s are stored, 10/s are set aside"),
+        (view(counts=Counts()), "quiet", "is not known now"),
     ],
 )
 def test_the_verdict_tells_the_worst_first(shown: View, tone: str, text: str) -> None:

@@ -54,6 +54,34 @@ def test_it_is_packed_as_the_producer_packs_it():
     assert (key, value) == (b"7", pack(JSON_ID) + b'{"sensor":7,"celsius":1.5}')
 
 
+OPEN = '{"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}'
+ROW = '{"type": "record", "name": "R", "fields": [{"name": "n", "type": "int"}]}'
+
+
+def test_a_value_of_a_registered_schema_is_framed():
+    """JSON as it was typed, Avro in its bytes."""
+    assert compose.framed(7, "JSON", OPEN, '{"n": 3}') == pack(7) + b'{"n": 3}'
+    assert compose.framed(8, "AVRO", ROW, '{"n": 3}') == pack(8) + b"\x06"
+
+
+@pytest.mark.parametrize(
+    ("kind", "schema", "text", "told"),
+    [
+        ("JSON", OPEN, '{"n": "x"}', r"\$\.n: 'x' is not of type 'integer'"),
+        ("JSON", OPEN, "{}", "'n' is a required property"),
+        ("JSON", OPEN, "{", "no JSON"),
+        ("AVRO", ROW, '{"n": "x"}', "no record of Avro schema 7"),
+        ("AVRO", ROW, '{"m": 1}', "no record of Avro schema 7"),
+        ("AVRO", ROW, "[1]", "no record of Avro schema 7"),
+        ("PROTOBUF", "{}", "{}", "send it as typed"),
+    ],
+)
+def test_a_value_that_breaks_its_schema_is_not_framed(kind, schema, text, told):
+    """Each broken rule is named."""
+    with pytest.raises(WrongUse, match=told):
+        compose.framed(7, kind, schema, text)
+
+
 @pytest.fixture
 def sends(monkeypatch):
     """Puts a producer in place."""

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from penstock.config import read
 from penstock.produce import journal
-from penstock.produce.journal import Entry, Journal
+from penstock.produce.journal import Entry, Journal, SoFar
 
 
 def written(folder: Path, run_id: str = "r1", count: int = 3) -> Path:
@@ -129,15 +129,19 @@ def test_the_journal_lies_at_home(tmp_path):
     assert journal.folder_of(read(home=tmp_path)) == tmp_path / "data" / "journal"
 
 
-def test_how_many_were_acknowledged_so_far(tmp_path, monkeypatch):
-    """Of the newest attempt of a run, while it is written; a run without a journal here is not known."""
-    monkeypatch.setattr(journal, "_PART_BYTES", 7)
-    assert journal.acknowledged(tmp_path, "r1") is None
+def test_how_far_a_run_is(tmp_path):
+    """Its newest attempt, while it is written; a torn line counts for nothing; without a journal nothing is known."""
+    assert journal.progress(tmp_path, "r1") is None
     for records in (3, 5):
         with Journal(tmp_path, "r1", "t", "id") as one:
+            one.fetched(2)
+            one.fetched(records + 1)
             for offset in range(records):
                 one.note(0, offset, b"k")
             one.flush()
-            assert journal.acknowledged(tmp_path, "r1") == records
-    assert journal.acknowledged(tmp_path, "r1") == 5
-    assert journal.acknowledged(tmp_path, "r2") is None
+            assert journal.progress(tmp_path, "r1") == SoFar(records + 1, records)
+    assert journal.progress(tmp_path, "r1") == SoFar(6, 5)
+    assert journal.progress(tmp_path, "r2") is None
+    newest = max(tmp_path.iterdir())
+    newest.write_bytes(newest.read_bytes() + b'{"fetched":12')
+    assert journal.progress(tmp_path, "r1") == SoFar(6, 5)

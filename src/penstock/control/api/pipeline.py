@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse
 
 from penstock.control.desk import Desk
 from penstock.observe import hops
+from penstock.observe.alerts import Change
 from penstock.observe.flow import Counts, Point, Problem
 from penstock.observe.hops import Hop, Verdict
 
@@ -19,6 +20,7 @@ class Now:
 
     `rates_s` are records a second over the last ten seconds, by the names of `now.counts`; null is not known, or no
     longer the same topic. `problems` has the last error of each service, also when it is over; times are epoch seconds.
+    `alerts` are those that fire, as a watch wrote them; `is_watched` tells whether there is one.
     """
 
     topic: str
@@ -30,6 +32,8 @@ class Now:
     now: Point | None
     rates_s: dict[str, float | None]
     problems: dict[str, Problem]
+    alerts: list[Change]
+    is_watched: bool
 
 
 @dataclass(frozen=True)
@@ -92,4 +96,6 @@ def now(desk: Desk, now_s: float) -> Now:
         now=view.now,
         rates_s={count.name: view.rate(count.name) for count in fields(Counts)},
         problems=view.problems,
+        alerts=view.alerts,
+        is_watched=view.is_watched,
     )

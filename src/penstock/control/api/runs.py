@@ -8,6 +8,7 @@ from fastapi import FastAPI, Query
 from penstock.control.desk import Desk, dag_of
 from penstock.errors import NotThere
 from penstock.observe.dag import Attempt, Detail, Line, Schedule, Way, way
+from penstock.observe.receipt import RunReceipt
 from penstock.observe.runs import NEWEST, Run
 from penstock.produce import journal
 
@@ -49,7 +50,14 @@ def register(api: FastAPI, desk: Desk) -> None:
     @api.get("/runs/{run_id}", tags=["runs"])
     def run(run_id: str) -> Told:
         """One run as it is now."""
-        return _told(desk, dag.detail(run_id))
+        found = dag.detail(run_id)
+        is_under_way = found.run.is_active and bool(found.attempts)
+        return _told(desk, found, dag.log(run_id, found.attempts[-1].number) if is_under_way else [])
+
+    @api.get("/runs/{run_id}/receipt", tags=["runs"])
+    def receipt(run_id: str) -> RunReceipt:
+        """What became of each record of a run that has ended: it reads all of them."""
+        return dag.receipt(run_id, desk.cassandra())
 
     @api.get("/runs/{run_id}/log", tags=["runs"])
     def log(run_id: str, attempt: Annotated[int | None, Query(ge=1)] = None) -> list[Line]:
@@ -61,14 +69,14 @@ def register(api: FastAPI, desk: Desk) -> None:
         return dag.log(run_id, chosen) if chosen else []
 
 
-def _told(desk: Desk, found: Detail) -> Told:
+def _told(desk: Desk, found: Detail, log: list[Line]) -> Told:
     now, run = desk.view.now, found.run
     written = None
     if run.produced is None:
-        written = journal.acknowledged(journal.folder_of(desk.settings), run.run_id)
+        written = journal.progress(journal.folder_of(desk.settings), run.run_id)
     return Told(
         run=run,
-        way=way(found, [], written, now.partitions if now else []),
+        way=way(found, log, written, now.partitions if now else []),
         attempts=found.attempts,
         offsets=[Offsets(one.partition, one.first, one.end - 1) for one in found.spans],
         summary=found.summary,

@@ -1,5 +1,6 @@
 """The table's rows and nodes, and the way of one record."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Annotated
@@ -9,6 +10,7 @@ from fastapi import FastAPI, Query
 from penstock.contract.masking import masked
 from penstock.control.api import ShowsPersonal
 from penstock.control.desk import Desk
+from penstock.errors import Unreachable
 from penstock.observe import nodes, trace
 from penstock.observe.nodes import Files, Node
 from penstock.observe.services import quick
@@ -17,6 +19,7 @@ from penstock.observe.trace import Passage
 from penstock.sink import cassandra
 
 SEARCH_S = 20.0
+_SEARCHES = threading.BoundedSemaphore(2)
 
 
 @dataclass(frozen=True)
@@ -114,9 +117,17 @@ def way_of_row(desk: Desk, record_id: str) -> Way:
 
 
 def search(desk: Desk, record_id: str, begun: Callable[[trace.Search], None] = lambda _: None) -> Way:
-    """The ways of all records of an id, as far as they are found in time; `begun` is given the search as it begins."""
-    with cassandra.asking(desk.settings):
-        search = trace.Search(quick(desk.settings), desk.cassandra(), record_id, SEARCH_S)
-        begun(search)
-        found = search.carry_out()
+    """The ways of all records of an id, as far as they are found in time; `begun` is given the search as it begins.
+
+    Raises `Unreachable` while two other searches are under way.
+    """
+    if not _SEARCHES.acquire(blocking=False):
+        raise Unreachable("two searches of the whole topic are under way: try again when one has ended")
+    try:
+        with cassandra.asking(desk.settings):
+            search = trace.Search(quick(desk.settings), desk.cassandra(), record_id, SEARCH_S)
+            begun(search)
+            found = search.carry_out()
+    finally:
+        _SEARCHES.release()
     return Way(record_id, found, search.is_whole, search.read, search.held)

@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Path, Query
 
+from penstock.broker import admin
+from penstock.broker.admin import Setting
 from penstock.broker.topics import Span
 from penstock.control.api import ShowsPersonal
 from penstock.control.desk import Desk, inventory_of
@@ -43,6 +45,11 @@ def _topics(api: FastAPI, desk: Desk, inventory: Inventory) -> None:
         """The offsets that each partition holds: from `first` up to, not including, `end`."""
         return spans_of(desk.kafka, desk.settings, name)
 
+    @api.get("/topics/{name}/settings", tags=["topics"], response_model=list[Setting], responses=_MISSING)
+    def settings(name: Name) -> Any:
+        """The topic's settings: its own, and those that are Kafka's for every topic."""
+        return admin.settings_of(desk.kafka, desk.settings, inventory.topic(name).name)
+
 
 def _messages(api: FastAPI, desk: Desk) -> None:
     @api.get("/topics/{name}/messages", tags=["topics"], response_model=Found, responses=_MISSING)
@@ -53,7 +60,7 @@ def _messages(api: FastAPI, desk: Desk) -> None:
         offset: Annotated[int | None, Query(ge=0, lt=2**63, description="With from=offset.")] = None,
         time: Annotated[datetime | None, Query(description="With from=time, and with a time zone.")] = None,
         key: Annotated[str, Query(description="The whole key.")] = "",
-        text: Annotated[str, Query(description="Stands somewhere in key or value; capitals do not matter.")] = "",
+        text: Annotated[str, Query(description="Stands somewhere in what is shown; capitals do not matter.")] = "",
         field: Annotated[str, Query(description="The value has this field, as in address.city.")] = "",
         value: Annotated[str, Query(description="The field's value.")] = "",
         most: Annotated[int, Query(ge=1, le=MOST)] = 50,
@@ -64,9 +71,8 @@ def _messages(api: FastAPI, desk: Desk) -> None:
         if time is not None and time.tzinfo is None:
             raise WrongUse(f"time={time.isoformat()}: it needs a time zone, as in 2026-01-31T09:00:00Z")
         question = Question(start, partition, offset, time, key, text, field, value, most, go_on)
-        reader = Reader(desk.registry)
-        looker = Looker(reader, desk.pipeline.record, not personal)
-        return Browser(desk.kafka, desk.settings, name).find(question, looker, reader)
+        looker = Looker(Reader(desk.registry), desk.pipeline.record, not personal)
+        return Browser(desk.kafka, desk.settings, name).find(question, looker)
 
     @api.get("/topics/{name}/messages/{partition}/{offset}", tags=["topics"], response_model=Seen, responses=_MISSING)
     def message(

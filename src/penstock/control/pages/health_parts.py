@@ -116,7 +116,7 @@ def _alerts_html(changes: list[Change]) -> str:
     if not changes:
         return (
             '<div class="empty"><strong>No alert has fired yet</strong><p>The service <code>watch</code> looks for '
-            "them every few seconds; try one: <code>./penstock down registry</code></p></div>"
+            f"them every few seconds; try one: {elements.command_html('./penstock down registry')}</p></div>"
         )
     rows = [
         [
@@ -125,7 +125,7 @@ def _alerts_html(changes: list[Change]) -> str:
             escape(one.severity),
             escape(one.name),
             escape(one.message),
-            f"<code>{escape(one.command)}</code>",
+            elements.command_html(one.command),
         ]
         for one in changes
     ]

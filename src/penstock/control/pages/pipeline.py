@@ -8,7 +8,7 @@ from nicegui import ui
 
 from penstock.control import elements
 from penstock.control.desk import Desk
-from penstock.control.elements import duration, moment_html, number, put, sparkline_html, state_html
+from penstock.control.elements import command_html, duration, moment_html, number, put, sparkline_html, state_html
 from penstock.control.frame import REFRESH_S, Visit, page
 from penstock.observe import hops as observe_hops
 from penstock.observe.flow import Point, View, rate
@@ -87,8 +87,7 @@ class _Shared:
 
 def _verdict(view: View) -> str:
     told = observe_hops.verdict(view, time.time())
-    command = f" <code>{escape(told.command)}</code>" if told.command else ""
-    return f'<div class="verdict {told.tone}"><strong>{escape(told.text)}</strong>{command}</div>'
+    return f'<div class="verdict {told.tone}"><strong>{escape(told.text)}</strong> {command_html(told.command)}</div>'
 
 
 class _Pipeline:
@@ -130,7 +129,7 @@ def _drawn(view: View) -> list[Point]:
 
 def _rates(view: View) -> list[dict[str, Any]]:
     points = _drawn(view)
-    names = {"kafka": "come", "read": "stored", "rejected": "rejected"}
+    names = {"kafka": "come", "stored": "stored", "rejected": "rejected"}
     return [
         elements.series(name, [(points[at].at_s, rate(points[: at + 1], count)) for at in range(1, len(points))])
         for count, name in names.items()
@@ -172,7 +171,7 @@ def _wrong(hop: Hop) -> str:
     """What is wrong, and what to type; or what was wrong last, and when."""
     if hop.state == "down":
         error = f'<div class="wrong" role="alert">{escape(hop.error)}</div>'
-        return f"{error}<code>{escape(hop.command)}</code>"
+        return error + command_html(hop.command)
     when = "" if hop.error_at_s is None else f" {moment_html(hop.error_at_s * 1000)}"
     return f'<div class="wrong over">last error{when}: {escape(hop.error[:200])}</div>'
 
@@ -200,7 +199,8 @@ def _totals(view: View) -> str:
 def _receipt(view: View) -> str:
     receipt = view.receipt
     if receipt is None:
-        return "<h2>Last receipt</h2><p>None yet. It proves that nothing was lost: <code>./penstock verify</code></p>"
+        how = command_html("./penstock verify")
+        return f"<h2>Last receipt</h2><p>None yet. It proves that nothing was lost: {how}</p>"
     words = ("ok", "balanced") if receipt["balanced"] else ("down", "not balanced")
     counts = [
         (name, number(receipt[name])) for name in ("produced", "stored", "rejected", "waiting", "missing", "rows")
@@ -214,11 +214,12 @@ def _receipt(view: View) -> str:
 
 
 def _alerts(view: View) -> str:
+    nobody = "" if view.is_watched else f"<p>Nobody looks for alerts: {command_html('./penstock up watch')}</p>"
     if not view.alerts:
-        return "<h2>Alerts</h2><p>None fires.</p>"
+        return f"<h2>Alerts</h2>{nobody or '<p>None fires.</p>'}"
     lines = "".join(
         f'<li><strong class="{"bad" if one.severity == "critical" else "warn"}">{escape(one.name)}</strong> '
-        f"{escape(one.message)}, since {moment_html(one.since)}<br><code>{escape(one.command)}</code></li>"
+        f"{escape(one.message)}, since {moment_html(one.since)}<br>{command_html(one.command)}</li>"
         for one in view.alerts
     )
-    return f"<h2>Alerts</h2><ul>{lines}</ul>"
+    return f"<h2>Alerts</h2>{nobody}<ul>{lines}</ul>"

@@ -138,7 +138,7 @@ def _trouble(listing: Listing) -> str:
     """What is wrong with Cassandra, if anything."""
     if listing.error is None:
         return ""
-    hint = f"<code>{escape(listing.error.hint)}</code>" if listing.error.hint else ""
+    hint = elements.command_html(listing.error.hint)
     return (
         '<div class="trouble" role="alert"><p>What became of the records is not known: '
         f"{escape(listing.error.message)}</p>{hint}</div>"
@@ -151,7 +151,7 @@ def _overall(listing: Listing) -> str:
         ""
         if listing.is_whole
         else f" These are the newest {number(len(listing.entries))}, at most {number(NEWEST)}; "
-        "all of them: <code>./penstock dlq list --all</code>"
+        f"all of them: {elements.command_html('./penstock dlq list --all')}"
     )
     return (
         f"{_trouble(listing)}<p><strong>{number(len(listing.entries))}</strong> rejected records, "

@@ -107,7 +107,7 @@ class Acts:
         try:
             return await self._visit.ask(question)
         except PenstockError as error:
-            hint = f"<br><code>{escape(error.hint)}</code>" if error.hint else ""
+            hint = f"<br>{elements.command_html(error.hint)}" if error.hint else ""
             self._told.content = f'<div class="trouble" role="alert"><p>{escape(error.message)}</p>{hint}</div>'
             return None
 

@@ -1,6 +1,5 @@
 """One row, and the way of its record from the API to the table, hop by hop."""
 
-import threading
 from datetime import datetime
 from html import escape
 from typing import Any
@@ -18,7 +17,6 @@ from penstock.errors import NotThere
 from penstock.observe.table import Row
 from penstock.observe.trace import Hop, Passage, Search
 
-_SEARCHES = threading.BoundedSemaphore(2)
 """So many searches of the whole topic go on at a time."""
 _LOOK_S = 0.5
 _STATES = {"stored": "ok", "deleted": "ok", "waiting": "late", "missing": "down", "rejected": "down", "refused": "down"}
@@ -152,15 +150,11 @@ class _Searching:
             self._search.stop()
 
     async def _go(self) -> None:
-        if not _SEARCHES.acquire(blocking=False):
-            ui.notify("Two searches are under way: try again when one has ended.", type="warning")
-            return
         self._button.disable()
         looking = ui.timer(_LOOK_S, self._show_progress)
         try:
             await fill(self._found, self._searched())
         finally:
-            _SEARCHES.release()
             looking.cancel()
             if not self._button.is_deleted:
                 self._button.enable()

@@ -1,5 +1,6 @@
 """One run: how far its records have come, its task's attempts, their logs, and its receipt."""
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -18,6 +19,7 @@ from penstock.errors import PenstockError
 from penstock.observe.dag import Dag, Detail, Line, Way, seconds_between, way
 from penstock.observe.receipt import RunReceipt
 from penstock.produce import journal
+from penstock.produce.journal import SoFar
 
 _STATES = {"success": "ok", "running": "busy", "queued": "late", "failed": "down", "up_for_retry": "late"}
 _SHARED = 50
@@ -54,17 +56,17 @@ class Watched:
         """The log of an attempt."""
         return self._share(("log", run_id, attempt), partial(self.dag.log, run_id, attempt))
 
-    def acknowledged(self, run_id: str) -> Shared[int | None]:
-        """How many records Kafka acknowledged so far, by the journal; None when that is kept elsewhere."""
+    def progress(self, run_id: str) -> Shared[SoFar | None]:
+        """How far it is, by the journal; None when that is kept elsewhere."""
         folder = journal.folder_of(self.desk.settings)
-        return self._share(("journal", run_id), partial(journal.acknowledged, folder, run_id))
+        return self._share(("journal", run_id), partial(journal.progress, folder, run_id))
 
     def way(self, run_id: str) -> Way:
         """How far a run's records have come."""
         found, now = self.detail(run_id)(), self.desk.view.now
         active = found.run.is_active and bool(found.attempts)
         log = self.log(run_id, found.attempts[-1].number)() if active else []
-        written = self.acknowledged(run_id)() if found.run.produced is None else None
+        written = self.progress(run_id)() if found.run.produced is None else None
         return way(found, log, written, now.partitions if now else [])
 
     def _share(self, key: tuple[Any, ...], question: Callable[[], Any]) -> Shared[Any]:
@@ -109,7 +111,7 @@ class _Run:
         put(self._attempts, _attempts_html(found))
         put(self._offsets, _offsets_html(found, self._visit.desk.pipeline.topic))
         self._log.offer(found)
-        self._complete = not found.run.is_active and how_far.waiting in {0, None}
+        self._complete = not found.run.is_active and (how_far.waiting == 0 or not found.spans)
 
 
 class _Receipt:
@@ -129,8 +131,7 @@ class _Receipt:
             found = await self._visit.ask(lambda: self._dag.receipt(self._id, self._visit.desk.cassandra()))
             put(self._told, _receipt_html(found))
         except PenstockError as error:
-            hint = f"<p><code>{escape(error.hint)}</code></p>" if error.hint else ""
-            put(self._told, f'<p class="bad">{escape(error.message)}</p>{hint}')
+            put(self._told, f'<p class="bad">{escape(error.message)}</p>{elements.command_html(error.hint)}')
         finally:
             self._button.enable()
 
@@ -164,7 +165,7 @@ class _Log:
     def __init__(self, visit: Visit, watched: Watched, found: Detail) -> None:
         self._visit, self._watched, self._id = visit, watched, found.run.run_id
         wanted = visit.query.get("attempt", "")
-        self._chosen = int(wanted) if wanted.isdigit() else None
+        self._chosen = int(wanted) if re.fullmatch("[0-9]{1,6}", wanted) else None
         self._lines: list[Line] = []
         self._states: dict[int, str] = {}
         self._read: int | None = None

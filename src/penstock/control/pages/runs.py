@@ -5,6 +5,7 @@ from functools import partial
 from html import escape
 from typing import Any
 
+import httpx2
 from nicegui import ui
 
 from penstock.control import elements
@@ -51,9 +52,10 @@ class _Schedule:
             with ui.element("div").classes("row-bar"):
                 self._switch = ui.button("Pause", on_click=self._act).props("outline no-caps")
                 self._switch.disable()
+                address = httpx2.URL(visit.desk.settings.airflow_url).copy_with(userinfo=b"")
                 elements.markup(
-                    f'<a href="{escape(visit.desk.settings.airflow_url)}/dags/{DAG_ID}" target="_blank" '
-                    'rel="noopener">Airflow&rsquo;s own page</a>'
+                    f'<a href="{escape(str(address).rstrip("/"))}/dags/{DAG_ID}" target="_blank" rel="noopener">'
+                    "Airflow&rsquo;s own page</a>"
                 )
         visit.every(REFRESH_S * 2, self.refresh)
 
@@ -63,6 +65,7 @@ class _Schedule:
         except PenstockError as error:
             put(self._told, f"<p>{state_html('down', 'Airflow is away')}</p><p>{escape(error.message)}</p>")
             self._switch.disable()
+            self._paused = None
             return
         if self._paused is not found.paused:
             self._paused = found.paused
@@ -225,7 +228,7 @@ class _List:
 def _away(wrong: str) -> str:
     return (
         f'<div class="trouble"><p>Airflow is away: what it told last is shown.</p><p>{escape(wrong)}</p>'
-        "<code>./penstock status airflow</code></div>"
+        f"{elements.command_html('./penstock status')}</div>"
     )
 
 
@@ -238,9 +241,8 @@ def _nothing(*, loaded: bool, only: str) -> str:
         return '<div class="empty"><strong>Asking Airflow …</strong></div>'
     if only:
         return f'<div class="empty"><strong>No run is {escape(_FILTERS[only])}.</strong></div>'
-    return (
-        '<div class="empty"><strong>No run yet.</strong><p>Trigger one above, or: <code>./penstock run</code></p></div>'
-    )
+    how = f"<p>Trigger one above, or: {elements.command_html('./penstock run')}</p>"
+    return f'<div class="empty"><strong>No run yet.</strong>{how}</div>'
 
 
 def _table(runs: list[Run]) -> str:

@@ -1,5 +1,6 @@
 """The stream: whether it runs, what its micro-batches cost, where it stands, why it failed last."""
 
+import re
 from functools import partial
 from html import escape
 from typing import Any
@@ -210,7 +211,7 @@ class _Batches:
     def __init__(self, visit: Visit) -> None:
         self._topic = visit.desk.pipeline.topic
         wanted = visit.query.get("last", "")
-        self._last = min(int(wanted), MOST_BATCHES) if wanted.isdigit() and int(wanted) else _LASTS[1]
+        self._last = min(int(wanted), MOST_BATCHES) if re.fullmatch("[1-9][0-9]{0,5}", wanted) else _LASTS[1]
         elements.heading("Micro-batches")
         links = " ".join(
             f'<a href="/stream?last={one}"{" aria-current=true" if one == self._last else ""}>last {one}</a>'
@@ -263,7 +264,7 @@ class _Batches:
 
 _NO_BATCH = (
     '<div class="empty"><strong>No micro-batch carried records in the last day.</strong>'
-    "<p>Trigger a run on the page Runs, or: <code>./penstock run</code></p></div>"
+    f"<p>Trigger a run on the page Runs, or: {elements.command_html('./penstock run')}</p></div>"
 )
 
 

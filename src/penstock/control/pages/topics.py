@@ -12,6 +12,7 @@ from penstock.control.elements import UNKNOWN, moment_html, number, size, state_
 from penstock.control.frame import REFRESH_S, Visit, page
 from penstock.control.pages import topics_acts, topics_messages
 from penstock.control.pages.topics_parts import ROLES, Part, retention
+from penstock.control.shared import Shared
 from penstock.observe import groups as observe_groups
 from penstock.observe.groups import Group, Positions
 from penstock.observe.inventory import Inventory, Topic
@@ -22,16 +23,18 @@ _READERS_S = 5.0
 def register(desk: Desk) -> None:
     """Serve the pages."""
     inventory = desk.one(inventory_of)
+    positions = Shared(lambda: _positions(desk), for_s=_READERS_S / 2)
+    groups = Shared(lambda: observe_groups.groups(desk.kafka, desk.settings), for_s=_READERS_S / 2)
 
     @page(desk, "/topics", "Topics")
     def topics(visit: Visit) -> None:
         _Topics(visit, inventory)
         elements.heading("Who reads how far")
-        _Readers(visit)
+        _Readers(visit, positions, groups)
 
     @page(desk, "/groups", "Who reads how far")
-    def groups(visit: Visit) -> None:
-        _Readers(visit)
+    def readers(visit: Visit) -> None:
+        _Readers(visit, positions, groups)
 
     topics_messages.register(desk, inventory)
     topics_acts.register(desk, inventory)
@@ -108,8 +111,8 @@ def _table(topics: list[Topic]) -> str:
 class _Readers:
     """The Spark query's positions, the consumer groups, and the lag of each in a chart."""
 
-    def __init__(self, visit: Visit) -> None:
-        self._desk = visit.desk
+    def __init__(self, visit: Visit, positions: Shared[Positions], groups: Shared[list[Group]]) -> None:
+        self._ask_positions, self._ask_groups = positions, groups
         with ui.element("div").classes("grid readers"):
             with ui.element("section").classes("card"):
                 elements.heading("The Spark query", 3)
@@ -123,20 +126,19 @@ class _Readers:
         visit.every(_READERS_S, self._refresh)
 
     async def _refresh(self) -> None:
-        spark = await self._spark.refresh(self._positions, _positions_html)
-        groups = await self._groups.refresh(
-            lambda: observe_groups.groups(self._desk.kafka, self._desk.settings), _groups_html
-        )
+        spark = await self._spark.refresh(self._ask_positions, _positions_html)
+        groups = await self._groups.refresh(self._ask_groups, _groups_html)
         lags = _lags(spark, groups or [])
         if lags != self._drawn:
             self._drawn = lags
             self._chart.options.update(_bars(lags))
             self._chart.update()
 
-    def _positions(self) -> Positions:
-        now = self._desk.view.now
-        recorded = {one.partition: one.reached for one in now.partitions} if now else {}
-        return observe_groups.positions(self._desk.kafka, self._desk.settings, self._desk.cassandra, recorded)
+
+def _positions(desk: Desk) -> Positions:
+    now = desk.view.now
+    recorded = {one.partition: one.reached for one in now.partitions} if now else {}
+    return observe_groups.positions(desk.kafka, desk.settings, desk.cassandra, recorded)
 
 
 Lags = list[tuple[str, dict[str, int]]]

@@ -1,5 +1,6 @@
 """What can be done with a topic: a message produced, settings changed, records or the topic deleted."""
 
+from functools import partial
 from html import escape
 
 from nicegui import ui
@@ -9,11 +10,13 @@ from penstock.broker.admin import Setting
 from penstock.broker.topics import Place
 from penstock.contract.reject import Fault
 from penstock.control import elements
+from penstock.control.api.schemas import catalogue
 from penstock.control.desk import Desk
 from penstock.control.frame import Visit, page
 from penstock.control.pages.topics_messages import bar
-from penstock.errors import PenstockError, WrongUse
+from penstock.errors import NotThere, PenstockError, RegistryUnreachable, WrongUse
 from penstock.observe.inventory import Inventory, Topic, spans_of
+from penstock.observe.subjects import Version
 from penstock.pipeline import compose
 
 _DANGER = "outline no-caps"
@@ -32,7 +35,8 @@ def register(desk: Desk, inventory: Inventory) -> None:
         topic = await visit.ask(inventory.topic, visit.path["name"])
         admin.check_ours(topic.name)
         bar(topic, "produce")
-        _Compose(visit, topic)
+        is_pipeline = topic.role == "pipeline"
+        _Compose(visit, topic, None if is_pipeline else await visit.ask(_schema_of, desk, topic.name))
 
     @page(desk, "/topics/{name}/settings", "Settings")
     async def settings(visit: Visit) -> None:
@@ -44,16 +48,34 @@ def register(desk: Desk, inventory: Inventory) -> None:
             _Deletion(visit, inventory, topic)
 
 
-class _Compose:
-    """A message to write; of the pipeline's topic the value is checked first, and written as the producer does."""
+def _schema_of(desk: Desk, topic: str) -> Version | None:
+    """The newest schema of the topic's values; None when there is none, or no registry to tell of it."""
+    try:
+        return catalogue(desk).version(f"{topic}-value", "latest")
+    except (NotThere, RegistryUnreachable):
+        return None
 
-    def __init__(self, visit: Visit, topic: Topic) -> None:
+
+class _Compose:
+    """A message to write.
+
+    Of the pipeline's topic the value is checked first, and written as the producer does; of another topic whose values
+    have a schema it is checked against that, and framed.
+    """
+
+    def __init__(self, visit: Visit, topic: Topic, schema: Version | None) -> None:
         self._visit = visit
         self._topic = topic.name
+        self._schema = schema
         self._is_pipeline = topic.role == "pipeline"
-        told = "The value is checked against the contract, and sent as the producer sends it: framed, keyed by its id."
-        if not self._is_pipeline:
-            told = "Key and value are sent as they are typed, as UTF-8."
+        checks = self._is_pipeline or schema is not None
+        told = "Key and value are sent as they are typed, as UTF-8."
+        if self._is_pipeline:
+            told = (
+                "The value is checked against the contract, and sent as the producer sends it: framed, keyed by its id."
+            )
+        elif schema is not None:
+            told = f"The value is checked against {schema.subject} version {schema.version}, and sent framed."
         elements.markup(told, tag="p").classes("quiet")
         with ui.element("div").classes("card compose"):
             self._key = ui.input("Key, empty: the record's id" if self._is_pipeline else "Key, empty: none")
@@ -67,9 +89,10 @@ class _Compose:
             with ui.row():
                 if self._is_pipeline:
                     ui.button("Template", on_click=self._fill).props("flat no-caps")
+                if checks:
                     ui.button("Check", on_click=self._check).props("outline no-caps")
                 ui.button("Send", icon="send", on_click=self._send).props("no-caps")
-                if self._is_pipeline:
+                if checks:
                     ui.button("Send anyway, as typed", on_click=self._send_as_typed, color=None).props(_DANGER).classes(
                         "danger"
                     )
@@ -95,13 +118,34 @@ class _Compose:
         self._tell(*fault.message.split("; "))
 
     async def _check(self) -> None:
+        if self._schema is not None:
+            if self._framed(self._schema) is not None:
+                self._told.content = "<p>It keeps every rule of the schema.</p>"
+            return
         found = await self._checked()
         if isinstance(found, Fault):
             self._tell_fault(found)
         elif found is not None:
             self._told.content = "<p>It keeps every rule of the contract.</p>"
 
+    def _framed(self, schema: Version) -> bytes | None:
+        """The value, as the schema has it; None when it breaks it, which is told."""
+        try:
+            return compose.framed(schema.id, schema.type, schema.text, self._value.value or "")
+        except WrongUse as error:
+            self._tell(*error.message.splitlines())
+            return None
+
+    async def _send_by_schema(self, schema: Version) -> None:
+        key, value, settings = (self._key.value or "").encode() or None, self._framed(schema), self._visit.desk.settings
+        if value is not None:
+            deed = partial(compose.deliver, settings, self._topic, key, value)
+            self._sent(await self._visit.act("produce", self._topic, deed))
+
     async def _send(self) -> None:
+        if self._schema is not None and not self._is_null.value:
+            await self._send_by_schema(self._schema)
+            return
         if not self._is_pipeline or self._is_null.value:
             await self._send_as_typed()
             return

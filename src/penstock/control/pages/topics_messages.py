@@ -45,16 +45,16 @@ def register(desk: Desk, inventory: Inventory) -> None:
         bar(topic, "messages")
         _Held(visit, inventory, name)
         question = question_of(visit.query)
-        looker, reader = _looker(visit)
+        looker = _looker(visit)
         _Form(name, question, [field.name for field in fields(desk.pipeline.record)])
-        _Tail(visit, name, question, looker, reader)
-        await _listed(visit, name, question, looker, reader)
+        _Tail(visit, name, question, looker)
+        await _listed(visit, name, question, looker)
 
     @page(desk, "/topics/{name}/messages/{partition}/{offset}", "Message")
     async def message(visit: Visit) -> None:
         name, partition, offset = visit.path["name"], _whole(visit.path, "partition"), _whole(visit.path, "offset")
         bar(await visit.ask(inventory.topic, name), "message")
-        browser, (looker, _) = Browser(desk.kafka, desk.settings, name), _looker(visit)
+        browser, looker = Browser(desk.kafka, desk.settings, name), _looker(visit)
         found = await visit.ask(browser.at, partition or 0, offset or 0, looker)
         if found is None:
             spans = await visit.ask(browser.spans)
@@ -80,9 +80,8 @@ def bar(topic: Topic, here: str) -> None:
         elements.markup(links, tag="nav").props('aria-label="Of this topic"')
 
 
-def _looker(visit: Visit) -> tuple[Looker, Reader]:
-    reader = Reader(visit.desk.registry)
-    return Looker(reader, visit.desk.pipeline.record, visit.masks), reader
+def _looker(visit: Visit) -> Looker:
+    return Looker(Reader(visit.desk.registry), visit.desk.pipeline.record, visit.masks)
 
 
 def _whole(query: dict[str, str], name: str) -> int | None:
@@ -223,11 +222,11 @@ def _shown(value: int | None) -> str:
 class _Tail:
     """What comes from now on, the newest above; it can be paused."""
 
-    def __init__(self, visit: Visit, name: str, question: Question, looker: Looker, reader: Reader) -> None:
+    def __init__(self, visit: Visit, name: str, question: Question, looker: Looker) -> None:
         self._visit = visit
         self._browser = Browser(visit.desk.kafka, visit.desk.settings, name)
         self._looker = looker
-        self._wanted = Search(question, reader)
+        self._wanted = Search(question, looker)
         self._partition = question.partition
         self._before: list[Span] = []
         self._kept: list[tuple[ui.html, int]] = []
@@ -242,7 +241,11 @@ class _Tail:
 
     async def _switch(self) -> None:
         if self._timer is None:
-            self._before = await self._visit.ask(self._browser.spans)
+            try:
+                self._before = await self._visit.ask(self._browser.spans)
+            except PenstockError as error:
+                self._told.content = escape(error.message)
+                return
             self._timer = self._visit.every(_TAIL_S, self._look)
         else:
             self._timer.active = not self._timer.active
@@ -283,15 +286,15 @@ class _Tail:
             self._kept.pop(0)[0].delete()
 
 
-async def _listed(visit: Visit, name: str, question: Question, looker: Looker, reader: Reader) -> None:
+async def _listed(visit: Visit, name: str, question: Question, looker: Looker) -> None:
     """The page of messages that the address asks for."""
     browser = Browser(visit.desk.kafka, visit.desk.settings, name)
     try:
-        found = await visit.ask(browser.find, question, looker, reader)
+        found = await visit.ask(browser.find, question, looker)
     except PenstockError as error:
         elements.trouble(error)
         return
-    elements.markup(_told_html(found, question), tag="p").props("role=status")
+    elements.markup(_told_html(found, question, masks=visit.masks), tag="p").props("role=status")
     if found.messages:
         elements.markup("".join(map(row_html, found.messages)), tag="ul").classes("messages")
     elif not found.go_on:
@@ -302,14 +305,15 @@ async def _listed(visit: Visit, name: str, question: Question, looker: Looker, r
         link.classes("go-on")
 
 
-def _told_html(found: Found, question: Question) -> str:
+def _told_html(found: Found, question: Question, *, masks: bool) -> str:
     order = "the newest first" if question.start == "newest" else "the oldest first"
     since = f" from {moment_html(question.time)} on" if question.start == "time" and question.time else ""
     count = len(found.messages)
     told = f"<strong>{count:,}</strong> {'message' if count == 1 else 'messages'}{since}, {order}"
     if question.searches:
         told += f"; {found.looked_through:,} looked through in {found.took_ms / 1000:.1f} s"
-    return told + (", more lie beyond." if found.go_on else ", no more.")
+    told += ", more lie beyond." if found.go_on else ", no more."
+    return f"{told} Personal data are hidden, and not searched." if question.searches and masks else told
 
 
 def _nothing(name: str, question: Question) -> None:

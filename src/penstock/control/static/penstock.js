@@ -30,6 +30,11 @@ async function copyText(text) {
   Quasar.Notify.create({ message: done ? "Copied" : "The browser does not let a page copy", timeout: 1200 });
 }
 
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("button[data-copy]");
+  if (button) copyText(button.dataset.copy);
+});
+
 // After a restart the server knows no session of this page any more: a new page gets one, or leads to the sign-in.
 function watchSocket() {
   if (!window.socket) return setTimeout(watchSocket, 200);
