@@ -1,5 +1,6 @@
 """What holds of every page: accessible, whole on a phone, in both schemes of colour, by keyboard."""
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -13,6 +14,8 @@ PATHS = (
     "/topics",
     "/topics/users_created",
     "/topics/users_created/settings",
+    "/topics/users_created/produce",
+    "/groups",
     "/schemas",
     "/schemas/users_created-value",
     "/stream",
@@ -20,6 +23,9 @@ PATHS = (
     "/runs",
     "/rejected",
     "/health",
+    "/health?part=settings",
+    "/health?part=audit",
+    "/health?part=alerts",
     "/health/logs/spark-job",
 )
 _RULES = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}}
@@ -61,7 +67,7 @@ def test_a_page_fits_a_phone(page: Page, carried: None, path: str) -> None:
 def test_a_page_is_pictured(page: Page, carried: None, path: str, shot: Callable[[str], None]) -> None:
     """A screenshot, to be looked at."""
     opened(page, path)
-    shot((path.strip("/") or "pipeline-idle").replace("/", "-"))
+    shot(re.sub(r"\W+", "-", path.strip("/")) or "pipeline-idle")
 
 
 def test_the_first_key_leads_to_the_content(page: Page) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import psutil
 from playwright.sync_api import Page, expect
 
 from penstock.broker import topics
@@ -67,6 +68,26 @@ def test_a_killed_cassandra_is_shown_and_its_return_too(page: Page, stack: Stack
     page.goto("/")
     expect(page.locator("#hop-cassandra")).not_to_have_class(re.compile("down"), timeout=120_000)
     expect(page.locator("#hop-cassandra")).to_contain_text("last error")
+
+
+def test_a_service_that_hangs_holds_up_no_other_page(page: Page, stack: Stack) -> None:
+    """Cassandra stands still, and answers nothing: it is shown as away, and what the others tell is shown as ever."""
+    process = psutil.Process(stack.json("status", "cassandra")[0]["pid"])
+    page.goto("/")
+    process.suspend()
+    try:
+        expect(page.locator("#hop-cassandra")).to_have_class(re.compile("down"), timeout=30_000)
+        expect(page.locator(".verdict")).to_contain_text("cassandra")
+        page.goto("/topics")
+        expect(page.get_by_role("link", name="users_created", exact=True)).to_be_visible()
+        page.goto("/runs")
+        expect(page.get_by_role("region", name="Runs").get_by_role("row").nth(1)).to_be_visible()
+        page.goto("/schemas")
+        expect(page.get_by_role("link", name="users_created-value")).to_be_visible()
+    finally:
+        process.resume()
+    page.goto("/")
+    expect(page.locator("#hop-cassandra")).not_to_have_class(re.compile("down"), timeout=60_000)
 
 
 def test_the_last_receipt_is_shown_with_the_viewers_times(page: Page, stack: Stack) -> None:

@@ -149,6 +149,29 @@ def test_an_invalid_message_is_refused_then_sent_as_typed_and_rejected(page: Pag
     expect(page.locator("li.message")).to_have_count(1)
     page.locator("li.message summary").click()
     expect(page.locator("li.message")).to_contain_text("contract_broken")
+    visit(page, "/rejected")
+    page.get_by_role("row").filter(has_text="email:pattern nationality:").get_by_role("link").first.click()
+    expect(page.get_by_text(typed["id"]).first).to_be_visible()
+
+
+def test_a_value_is_checked_against_the_schema_of_its_topic(page: Page, settings: Settings, topic: str):
+    """What breaks it is named and not sent; what keeps it is sent framed."""
+    address = f"{settings.registry_url}/subjects/{topic}-value"
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    body = {"schema": json.dumps(schema), "schemaType": "JSON"}
+    made = httpx2.post(f"{address}/versions", json=body, trust_env=False).raise_for_status().json()
+    try:
+        visit(page, f"/topics/{topic}/produce")
+        page.get_by_label("Value").fill('{"n": "three"}')
+        page.get_by_role("button", name="Send", exact=True).click()
+        expect(page.get_by_role("listitem").filter(has_text="is not of type 'integer'")).to_be_visible()
+        page.get_by_label("Value").fill('{"n": 3}')
+        page.get_by_role("button", name="Send", exact=True).click()
+        page.get_by_role("link", name=f"{topic} ").click()
+        expect(page.locator("dl.facts")).to_contain_text(f"JSON, schema {made['id']}")
+    finally:
+        httpx2.delete(address, trust_env=False).raise_for_status()
+        httpx2.delete(address, params={"permanent": "true"}, trust_env=False)
 
 
 def test_a_topic_is_created_changed_and_deleted_by_its_name(page: Page, unique: str):
