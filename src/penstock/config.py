@@ -127,6 +127,9 @@ class Settings(BaseSettings):
 
     # alerts
     watch_s: float = Field(10, ge=1, description="Time from one look for alerts to the next, in seconds.")
+    watch_verify_hours: float = Field(
+        6, ge=0, description="Time from one `verify` that the watch has carried out to the next, in hours; 0: none."
+    )
     alert_lag_records: int = Field(
         10_000, ge=0, description="Alert when more records than this wait to be stored for too long."
     )

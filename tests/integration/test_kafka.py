@@ -3,11 +3,12 @@
 import os
 
 import pytest
+from confluent_kafka import KafkaError, Producer
 from confluent_kafka.admin import ConfigResource, ResourceType
 
 from penstock import config
 from penstock.broker import topics
-from penstock.broker.kafka import MAX_MESSAGE_BYTES, admin, producer
+from penstock.broker.kafka import MAX_MESSAGE_BYTES, admin, connection, producer
 from penstock.config import Settings
 from penstock.errors import DeliveryFailed, KafkaUnreachable
 from penstock.produce.send import Sender
@@ -82,6 +83,34 @@ def test_a_record_that_is_too_large_is_a_delivery_that_failed(settings: Settings
     with pytest.raises(DeliveryFailed, match=unique), Sender(producer(settings), unique, 30) as sender:
         sender.send(b"key", os.urandom(MAX_MESSAGE_BYTES + 1), [])
     assert sender.delivered.records == 0
+
+
+@pytest.mark.parametrize("codec", ["lz4", "zstd", "gzip"])
+def test_a_message_counts_as_large_as_it_is_read(settings: Settings, unique: str, codec: str) -> None:
+    """One that is small because it was compressed could be larger than the memory of whoever reads it."""
+    topics.ensure(settings, unique)
+    client = Producer(connection(settings) | {"compression.type": codec, "message.max.bytes": 1_000_000_000})
+    told: list[KafkaError | None] = []
+    client.produce(unique, value=bytes(10 * MAX_MESSAGE_BYTES), on_delivery=lambda error, _: told.append(error))
+    assert client.flush(60) == 0
+    (error,) = told
+    assert error is not None
+    assert error.code() == KafkaError.MSG_SIZE_TOO_LARGE
+    assert sum(span.records for span in topics.spans(settings, unique)) == 0
+
+
+def test_an_id_lies_where_javas_clients_put_it(settings: Settings, unique: str) -> None:
+    """Murmur2 of the key, as Kafka's own producer; the hashes are those of Kafka's `UtilsTest.testMurmur2`."""
+    topics.ensure(settings, unique)
+    client, places = producer(settings), {}
+    for key in (b"21", b"foobar", b"a-little-bit-long-string", b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8"):
+        client.produce(
+            unique, value=b"x", key=key, on_delivery=lambda _, one: places.update({one.key(): one.partition()})
+        )
+    assert client.flush(30) == 0
+    hashes = {b"21": -973932308, b"foobar": -790332482, b"a-little-bit-long-string": -985981536}
+    hashes[b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8"] = -58897971
+    assert places == {key: (found & 0x7FFFFFFF) % settings.kafka_partitions for key, found in hashes.items()}
 
 
 def test_a_kafka_that_is_away_is_said_to_be_unreachable(free_port: int) -> None:

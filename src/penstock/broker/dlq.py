@@ -41,7 +41,10 @@ Report = Callable[[KafkaError | None, Message], None]
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a record lay when it was set aside; partition and offset are -1 when the producer refused it."""
+    """Where a record lay when it was set aside.
+
+    Of one that the producer refused the partition is -1, and the offset its number in the run; -1 where none was kept.
+    """
 
     topic: str
     generation_us: int | None
@@ -83,7 +86,8 @@ class Letter:
         origin = self.origin
         if origin.partition >= 0:
             return f"{origin.topic}/{origin.generation_us or ''}/{origin.partition}/{origin.offset}"
-        digest = hashlib.sha256(self.run.encode() + b"\0" + (self.value or b"")).hexdigest()
+        number = b"" if origin.offset < 0 else b"%d\0" % origin.offset
+        digest = hashlib.sha256(self.run.encode() + b"\0" + number + (self.value or b"")).hexdigest()
         return f"{origin.topic}/run/{digest[:_IDENTITY_DIGITS]}"
 
 

@@ -13,8 +13,8 @@ log = get_logger(__name__)
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 """The largest message that a topic takes, whoever sends it; a record has at most `rules.MAX_VALUE_BYTES`."""
-MAX_DEAD_LETTER_BYTES = 64 * 1024 * 1024
-"""The largest dead letter. Kafka measures compressed messages: what one codec made small may be large in lz4."""
+MAX_DEAD_LETTER_BYTES = 2 * MAX_MESSAGE_BYTES
+"""The largest dead letter: a message, and the headers that say what is wrong with it."""
 _NO_LIMIT_BYTES = 1_000_000_000
 
 _AWAY = {
@@ -63,6 +63,7 @@ def producer(settings: Settings) -> Producer:
             "enable.idempotence": True,
             "acks": "all",
             "compression.type": "lz4",
+            "partitioner": "murmur2_random",  # as Java's clients: an id lies in one partition, whoever sends it
             "linger.ms": 5,
             "message.max.bytes": _NO_LIMIT_BYTES,  # the topics have one
             "delivery.timeout.ms": int(settings.kafka_timeout_s * 1000),

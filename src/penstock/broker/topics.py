@@ -51,26 +51,33 @@ class Span:
         return self.end - self.first
 
 
-def topic_settings(settings: Settings, max_bytes: int = MAX_MESSAGE_BYTES) -> dict[str, str]:
-    """The settings of a topic that penstock creates, for messages of at most `max_bytes`."""
+def topic_settings(settings: Settings, max_bytes: int = MAX_MESSAGE_BYTES, *, keeps: bool = False) -> dict[str, str]:
+    """The settings of a topic that penstock creates, for messages of at most `max_bytes`; if it `keeps`, for ever.
+
+    Stored uncompressed: Kafka measures messages as it stores them, and a small one could else be larger than Spark's
+    memory when it is read.
+    """
     return {
         "cleanup.policy": "delete",
-        "compression.type": "producer",
+        "compression.type": "uncompressed",
         "max.message.bytes": str(max_bytes),
         "message.timestamp.type": "CreateTime",
         "message.timestamp.after.max.ms": "3600000",  # a time that Spark cannot hold would stop the stream
         "min.insync.replicas": str(max(1, settings.kafka_replication - 1)),
-        "retention.ms": str(settings.kafka_retention_hours * 3_600_000),
+        "retention.ms": "-1" if keeps else str(settings.kafka_retention_hours * 3_600_000),
     }
 
 
 def ensure_pipeline(settings: Settings, pipeline: Pipeline) -> None:
-    """Create the pipeline's topic, and its dead-letter topic, which takes all that the topic takes. As `ensure`."""
+    """Create the pipeline's topic, and its dead-letter topic, which takes all that the topic takes. As `ensure`.
+
+    Rejected records wait for somebody however long that takes: their topic has no retention.
+    """
     ensure(settings, pipeline.topic)
-    ensure(settings, pipeline.dead_letter_topic, MAX_DEAD_LETTER_BYTES)
+    ensure(settings, pipeline.dead_letter_topic, MAX_DEAD_LETTER_BYTES, keeps=True)
 
 
-def ensure(settings: Settings, topic: str, max_bytes: int = MAX_MESSAGE_BYTES) -> None:
+def ensure(settings: Settings, topic: str, max_bytes: int = MAX_MESSAGE_BYTES, *, keeps: bool = False) -> None:
     """Create `topic` unless it is there. Raises `KafkaUnreachable`.
 
     A topic that is there is left as it is: its partitions and settings are its owner's.
@@ -78,13 +85,12 @@ def ensure(settings: Settings, topic: str, max_bytes: int = MAX_MESSAGE_BYTES) -
     try:
         client = admin(settings)
         if topic not in client.list_topics(timeout=settings.kafka_timeout_s).topics:
-            _create(client, topic, settings, max_bytes)
+            _create(client, topic, settings, topic_settings(settings, max_bytes, keeps=keeps))
     except KafkaException as error:
         raise failure(error, f"creating {topic}", settings) from error
 
 
-def _create(client: AdminClient, topic: str, settings: Settings, max_bytes: int) -> None:
-    config = topic_settings(settings, max_bytes)
+def _create(client: AdminClient, topic: str, settings: Settings, config: dict[str, str]) -> None:
     new = NewTopic(topic, settings.kafka_partitions, settings.kafka_replication, config=config)
     try:
         client.create_topics([new], operation_timeout=settings.kafka_timeout_s)[topic].result()

@@ -61,9 +61,16 @@ def drill(
 
 
 def _hold(ground: "Ground", name: str, ask: "Ask") -> "Result":
-    from penstock.drill import table
+    import traceback
 
-    result = table.hold(ground, name, ask)
+    from penstock.drill import table
+    from penstock.drill.verdict import Facts
+
+    try:
+        result = table.hold(ground, name, ask)
+    except Exception as error:  # noqa: BLE001  the edge: one drill that breaks does not take the others' results along
+        talk("".join(traceback.format_exception(error)))
+        result = Facts(name, failure=f"the drill itself failed: {type(error).__name__}: {error}").result()
     talk(f"{name}: {result.verdict}")
     return result
 

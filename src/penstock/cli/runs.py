@@ -87,6 +87,8 @@ def trace(
     settings = config.load()
     with connected(settings) as session:
         passages = tracing.trace(settings, session, record_id)
+        if not passages and (of_row := tracing.trace_row(settings, session, record_id)):
+            passages = [of_row]  # the topic may have forgotten the record of a row
     if as_json:
         print_json(passages)
     elif passages:
@@ -144,7 +146,7 @@ def print_balance(found: Any) -> None:
     typer.echo(table(heads, [[getattr(one, head) for head in heads] for one in found.partitions]))
     queue = ", ".join(f"{count} {state}" for state, count in found.queue.items())
     told = found.acknowledged
-    runs = "Airflow is away" if told.runs is None else f"{told.runs} runs"
+    runs = f"no run compared: {told.why}" if told.runs is None else f"{told.runs} runs"
     lines = [(name, getattr(found, name)) for name in _COUNTS]
     lines += [("queue", queue), ("acknowledged", f"{told.records} records of {told.attempts} attempts, {runs}")]
     lines += [(f"null: {name}", _share(one)) for name, one in found.nulls.items() if one.share]

@@ -81,7 +81,7 @@ DRILLS = (
         hold_s=AWAY_S,
         evidence=(
             Evidence("supervisor.log", r"stopped: kafka"),
-            Evidence("airflow/**/*.log", r"DeliveryFailed|KafkaUnreachable|kafka"),
+            Evidence("airflow/**/*.log", r"DeliveryFailed|KafkaUnreachable"),
         ),
     ),
     Drill(
@@ -96,7 +96,7 @@ DRILLS = (
         "Cassandra gets SIGSTOP for 30 s: timeouts, not errors",
         frozen("cassandra"),
         hold_s=FROZEN_S,
-        evidence=(Evidence("spark-job.log", r"(?i)time(d )?-?out|no answer"),),
+        evidence=(Evidence("spark-job.log", r"(?i)OperationTimedOut|timed out|no answer"),),
     ),
     Drill(
         "power-cut",

@@ -36,6 +36,7 @@ class Course:
     def __init__(self, ground: Ground, drill: Drill, facts: Facts) -> None:
         self._ground, self._drill, self._facts = ground, drill, facts
         self._before: list[Span] = []
+        self._marks: proof.Marks = {}
         self._ended_s = 0.0
         self.step = ""
 
@@ -45,13 +46,12 @@ class Course:
         self._ground.up()
         wait_until(self._ground.check_ready, timeout_s=PATIENCE_S, every_s=0.5, what="the stack")
         self._before = self._ground.spans()
-        marks = proof.marks(self._ground.layout.logs)
         with self._drill.parameters(self._ground) as parameters:
             run = self._load(parameters)
             self._strike()
             self._recover()
             self._settle(run)
-        self._prove(run, marks)
+        self._prove(run)
 
     def _begin(self, step: str, detail: str = "") -> None:
         self.step = step
@@ -70,6 +70,7 @@ class Course:
 
     def _strike(self) -> None:
         self._begin("fault", self._drill.what)
+        self._marks = proof.marks(self._ground.layout.logs)
         with self._drill.fault(self._ground):
             time.sleep(self._drill.hold_s)
             self._ended_s = time.monotonic()
@@ -102,8 +103,8 @@ class Course:
         """What came to the topic since the drill began."""
         return beyond(self._before, self._ground.spans())
 
-    def _prove(self, run: load.Run, marks: proof.Marks) -> None:
+    def _prove(self, run: load.Run) -> None:
         self._begin("proof")
         proof.prove(self._ground.settings, self._stretch(), run.id, self._facts)
-        self._facts.hidden = proof.hidden(self._ground.layout.logs, marks, self._drill.evidence)
+        self._facts.hidden = proof.hidden(self._ground.layout.logs, self._marks, self._drill.evidence)
         wait_until(self._ground.check_ready, timeout_s=READY_AGAIN_S, what="the stack as it was before")

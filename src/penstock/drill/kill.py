@@ -29,19 +29,24 @@ def _executor(ground: Ground) -> psutil.Process:
 
 
 def _java_below(ground: Ground, service: str) -> psutil.Process:
-    found = [process for process in ground.tree(service)[1:] if "java" in process.name()]
-    if not found:
-        raise Unreachable(f"{service} has no JVM below it")
-    return max(found, key=psutil.Process.create_time)
+    return _newest(ground.tree(service)[1:], lambda one: "java" in one.name(), f"{service} has no JVM below it")
 
 
 def _task(ground: Ground) -> psutil.Process:
     """The process in which Airflow carries out the DAG's task: a grandchild of the scheduler."""
-    scheduler, *others = ground.tree("airflow-scheduler")
-    found = [process for process in others if process.ppid() != scheduler.pid]
+    tree = ground.tree("airflow-scheduler")
+    return _newest(tree[1:], lambda one: one.ppid() != tree[0].pid, "Airflow carries out no task")
+
+
+def _newest(among: list[psutil.Process], is_meant: Callable[[psutil.Process], bool], otherwise: str) -> psutil.Process:
+    """The newest process that is meant. Raises `Unreachable` when there is none, or one ends while it is looked at."""
+    try:
+        found = sorted(filter(is_meant, among), key=psutil.Process.create_time)
+    except psutil.NoSuchProcess:
+        found = []
     if not found:
-        raise Unreachable("Airflow carries out no task")
-    return max(found, key=psutil.Process.create_time)
+        raise Unreachable(otherwise)
+    return found[-1]
 
 
 def killed(find: Find) -> Fault:

@@ -1,5 +1,6 @@
 """What became of every record of a stretch, and whether the logs name the fault."""
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,8 +15,8 @@ from penstock.observe.audit import Audit
 from penstock.observe.auditor import Auditor
 from penstock.sink import cassandra
 
-Marks = dict[Path, int]
-"""How many bytes each log had."""
+Marks = dict[int, int]
+"""How many bytes each log had, by its inode: a log that is rotated is the same file under another name."""
 
 
 _COUNTS = ("produced", "stored", "rejected", "missing", "waiting", "filtered", "doubled")
@@ -70,7 +71,7 @@ def waiting(settings: Settings, spans: list[Span]) -> int:
 
 def marks(logs: Path) -> Marks:
     """How far each log below the folder is written."""
-    return {path: path.stat().st_size for path in logs.rglob("*") if path.is_file()}
+    return {path.stat().st_ino: path.stat().st_size for path in logs.rglob("*") if path.is_file()}
 
 
 def hidden(logs: Path, since: Marks, wanted: Iterable[Evidence]) -> list[str]:
@@ -79,12 +80,14 @@ def hidden(logs: Path, since: Marks, wanted: Iterable[Evidence]) -> list[str]:
 
 
 def _is_said(logs: Path, since: Marks, wanted: Evidence) -> bool:
-    paths = [*logs.glob(wanted.log), *logs.glob(f"{wanted.log}.1")]
-    return any(re.search(wanted.pattern, written_since(path, since.get(path, 0))) for path in paths if path.is_file())
+    paths = [*logs.glob(wanted.log), *logs.glob(f"{wanted.log}.*")]
+    return any(re.search(wanted.pattern, written_since(path, since)) for path in paths if path.is_file())
 
 
-def written_since(path: Path, size_bytes: int) -> str:
-    """What a log says beyond its first bytes; all of it when it has fewer, as it was rotated."""
+def written_since(path: Path, since: Marks) -> str:
+    """What a log says beyond its mark; all of a file that had none, or that was emptied."""
     with path.open(encoding="utf-8", errors="replace") as file:
-        file.seek(size_bytes if path.stat().st_size >= size_bytes else 0)
+        held = os.fstat(file.fileno())
+        mark = since.get(held.st_ino, 0)
+        file.seek(mark if held.st_size >= mark else 0)
         return file.read()

@@ -84,5 +84,6 @@ def hold(ground: Ground, minutes: float, rate: float) -> SoakResult:
     result = soak.facts.result()
     processes = [grown(service, samples, result.sent) for service, samples in soak.samples.items()]
     wrong = [] if result.passed else [result.verdict]
+    wrong += [] if processes else ["no service was measured"]
     wrong += [f"{one.service}: {one.verdict}" for one in processes if one.verdict != "steady"]
     return SoakResult(**{**asdict(result), "verdict": "; ".join(wrong) or PASSED}, processes=processes)

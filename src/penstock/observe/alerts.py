@@ -138,7 +138,8 @@ def _of_stack(service: str) -> str:
 def _not_balanced(now: Snapshot, _settings: Settings) -> list[Finding] | None:
     if now.receipt is None:
         return None
-    message = f"the last receipt does not balance: {now.receipt.missing} records are missing"
+    missing = f"{now.receipt.missing} records are missing" if now.receipt.missing else "its sources differ"
+    message = f"the last receipt does not balance: {missing}"
     return [] if now.receipt.balanced else [Finding(now.topic, message, "./penstock verify")]
 
 

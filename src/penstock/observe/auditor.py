@@ -138,13 +138,21 @@ class Auditor:
             work.take(one, counts=one.run == run_id)
         return work.finish()
 
-    def audit(self, spans: list[Span], note: Callable[[Sent], None], *, scan: bool = True) -> tuple[Audit, Rows]:
+    def audit(
+        self,
+        spans: list[Span],
+        note: Callable[[Sent], None],
+        *,
+        scan: bool = True,
+        refused: Callable[[Letter], bool] = lambda _: True,
+    ) -> tuple[Audit, Rows]:
         """What became of every record in `spans`, and the rows it was compared with; `note` is shown each record.
 
-        The rows are those of the whole table, or without `scan` those of the records' ids alone.
+        The rows are those of the whole table, or without `scan` those of the records' ids alone. Of the records that
+        never got to the topic those count that `refused` takes.
         """
         covered = {span.partition: self.coverage(span) for span in spans}
-        letters = self.letters()
+        letters = {key: one for key, one in self.letters().items() if one.origin.partition >= 0 or refused(one)}
         sent: Iterable[Sent]
         if scan:
             rows, sent = self.rows(), self.sent(spans)

@@ -181,9 +181,8 @@ def verdict(view: View, now_s: float) -> Verdict:
             "bad", f"{names} {'is' if len(away) == 1 else 'are'} away.{waits}", f"./penstock status {away[0]}"
         )
     if view.receipt and not view.receipt["balanced"]:
-        return Verdict(
-            "bad", f"The last receipt does not balance: {view.receipt['missing']} missing.", "./penstock verify"
-        )
+        what = f"{view.receipt['missing']} missing" if view.receipt["missing"] else "its sources differ"
+        return Verdict("bad", f"The last receipt does not balance: {what}.", "./penstock verify")
     critical = next((one for one in view.alerts if one.severity == "critical"), None) or next(iter(view.alerts), None)
     if critical:
         return Verdict(

@@ -190,7 +190,10 @@ class _Tracer:
         return letter.origin.partition < 0 and str(self._id).encode() in (letter.value or b"")
 
     def _of_refused(self, letter: Letter) -> Passage:
-        return Passage(None, None, "refused", [self._rejection(letter)])
+        held = {name: (value or b"").decode(errors="replace") for name, value in letter.headers}
+        return Passage(
+            None, None, "refused", [*_fetched(held.get(headers.FETCHED), letter.run), self._rejection(letter)]
+        )
 
     def _of_sent(self, sent: Sent, message: Message, deletions: list[Sent]) -> Passage:
         line = self._auditor.coverage(_span(sent)).at(sent.offset)
@@ -205,11 +208,8 @@ class _Tracer:
         return Passage(*place, self._outcome(sent, line, deletions), hops)
 
     def _before(self, message: Message) -> Iterator[Hop]:
-        fetched_ms, run = headers.text(message, headers.FETCHED), headers.text(message, headers.RUN)
         redriven = headers.text(message, headers.REDRIVEN)
-        if fetched_ms is not None or run is not None:
-            at = _iso(int(fetched_ms)) if fetched_ms and fetched_ms.isdigit() else None
-            yield Hop("fetched", at, f"run {run}")
+        yield from _fetched(headers.text(message, headers.FETCHED), headers.text(message, headers.RUN))
         if redriven is not None:
             yield Hop("redriven", None, f"made of the dead letter {redriven}")
 
@@ -249,6 +249,11 @@ class _Tracer:
         if deleted_by and self._row is None:
             return f"stored, deleted by offset {deleted_by[0]}"
         return "filtered" if line is not None and line.tally.filtered else "missing"
+
+
+def _fetched(at_ms: str | None, run: str | None) -> Iterator[Hop]:
+    if at_ms or run:
+        yield Hop("fetched", _iso(int(at_ms)) if at_ms and at_ms.isdecimal() else None, f"run {run}")
 
 
 def _named(place: Place) -> str:

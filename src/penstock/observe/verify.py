@@ -17,10 +17,11 @@ from cassandra.cluster import Session
 
 from penstock import pipelines
 from penstock.broker import topics
+from penstock.broker.dlq import Letter
 from penstock.broker.topics import Span
 from penstock.config import Settings
 from penstock.contract.fields import fields
-from penstock.errors import AirflowUnreachable, PenstockError
+from penstock.errors import PenstockError
 from penstock.observe.airflow import Airflow
 from penstock.observe.audit import NAMED_AT_MOST, Audit, Balance, Rows, Sent
 from penstock.observe.auditor import Auditor
@@ -58,7 +59,9 @@ class Acknowledged:
     attempts: int = 0
     records: int = 0
     runs: int | None = None
-    """Successful runs that Airflow knows of and whose records are all in the stretch; None: Airflow was away."""
+    """Successful runs that Airflow knows of and whose records are all in the stretch; None: Airflow did not tell."""
+    why: str = ""
+    """Why it did not."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,9 @@ class TopicReceipt:
     nulls: dict[str, Nulls]
     counts: dict[str, int]
     """Rows stored so far, and in how many of them each field was null: what the next receipt is compared with."""
+    counted: dict[int, int]
+    """Up to which offset of each partition `counts` goes, in the topic's `generation_us`."""
+    generation_us: int | None
     warnings: list[str]
     partitions: list[Balance]
     differences: list[Difference]
@@ -121,7 +127,9 @@ class _Verification:
         self._is_whole = since is None and spans is None
         self._pipeline = pipelines.of(settings)
         self._attempts = list(journal.attempts(journal.folder_of(settings)))
-        self._spans = spans or self._stretch()  # after the journal: what was acknowledged lies before their ends
+        self._spans = (
+            self._stretch() if spans is None else spans
+        )  # after the journal: what was acknowledged lies before their ends
         self._topic_id = topics.topic_id(settings, self._pipeline.topic) if self._spans else ""
         self._keyspace = cassandra.keyspace_of(settings, self._pipeline)
         self._auditor = Auditor(settings, session)
@@ -139,26 +147,31 @@ class _Verification:
             one for one in self._attempts if (one.topic, one.topic_id) == (self._pipeline.topic, self._topic_id)
         ]
         seen = _Seen(attempts, self._spans, to_the_end=not self._is_given)
-        audit, rows = self._auditor.audit(self._spans, seen.note, scan=self._is_whole)
+        audit, rows = self._auditor.audit(self._spans, seen.note, scan=self._is_whole, refused=self._is_meant)
         self._differ("missing", audit.missing_records, audit.total("missing"))
         self._differ("gap", audit.gaps, audit.total("gaps"))
         self._differ("miscounted", audit.miscounted)
         self._differ("doubled", _doubled(audit))
         self._differ("lost", seen.lost())
-        acknowledged = Acknowledged(seen.attempts, seen.records, self._compare_runs(seen.of_run))
+        acknowledged = Acknowledged(seen.attempts, seen.records, *self._compare_runs(seen.of_run))
         self._compare_rows(audit, rows)
         receipt = self._receipt(audit, rows, acknowledged, began)
         if self._is_whole and self._auditor.book is not None:
             self._keep(receipt)
         return receipt
 
+    def _is_meant(self, letter: Letter) -> bool:
+        """Whether a record that never got to the topic belongs to what is verified; to given offsets none does."""
+        return self._is_whole or (self._since is not None and letter.time >= self._since)
+
     def _differ(self, kind: str, found: Iterable[dict[str, Any]], count: int | None = None) -> None:
         named = [Difference(kind, one["partition"], one["offset"], one["id"], one["why"]) for one in found]
         self._differences += named[:NAMED_AT_MOST]
         self._found += len(named) if count is None else count
 
-    def _compare_runs(self, of_run: Counter[str]) -> int | None:
-        """Hold what each successful run says it produced against Kafka: how many runs; None when Airflow is away."""
+    def _compare_runs(self, of_run: Counter[str]) -> tuple[int | None, str]:
+        """Hold what each successful run says it produced against Kafka: how many runs; or None, and why Airflow does
+        not tell."""
         compared = 0
         try:
             with Airflow(self._settings) as airflow:
@@ -169,9 +182,9 @@ class _Verification:
                     if of_run[run_id] < summary["produced"]:
                         why = f"run {run_id} says it produced {summary['produced']}, Kafka has {of_run[run_id]}"
                         self._differ("run", [{"partition": None, "offset": None, "id": None, "why": why}])
-        except AirflowUnreachable:
-            return None
-        return compared
+        except PenstockError as error:
+            return None, error.message
+        return compared, ""
 
     def _holds_all_of(self, summary: dict[str, Any]) -> bool:
         """Whether all that a run produced lies in the spans, and not in an earlier topic of this name."""
@@ -198,8 +211,11 @@ class _Verification:
     def _receipt(self, audit: Audit, rows: Rows, acknowledged: Acknowledged, began: float) -> TopicReceipt:
         wanted = {record_id for record_id, has_row in audit.ids.items() if has_row}
         queue = self._queue(audit.rejected)
-        counts = self._counts(audit)
-        nulls, warnings = self._nulls(counts)
+        last = self._last()
+        counts, counted = self._counts(audit, last)
+        nulls, warnings = null_shares(
+            [field.name for field in fields(self._pipeline.stored)], counts, last.get("counts")
+        )
         totals = {name: audit.total(name) for name in _TOTALS}
         return TopicReceipt(
             topic=self._pipeline.topic,
@@ -215,6 +231,8 @@ class _Verification:
             acknowledged=acknowledged,
             nulls=nulls,
             counts=counts,
+            counted=counted,
+            generation_us=self._generation_us,
             warnings=warnings,
             partitions=list(audit.balances.values()),
             differences=self._differences,
@@ -228,19 +246,30 @@ class _Verification:
         states = Counter(settled.state_of(identity, lines) for identity in rejected)
         return {state: states[state] for state in (settled.WAITING, "redriven", "discarded")}
 
-    def _counts(self, audit: Audit) -> dict[str, int]:
-        """Rows stored, under the empty name, and how many of them had null in each field that may be null."""
-        counts: Counter[str] = Counter()
-        for covered in audit.covered.values():
-            for line in covered.lines:
-                counts.update({"": line.tally.stored, **line.tally.nulls})
-        nullable = [field.name for field in fields(self._pipeline.stored) if field.nullable]
-        return {name: counts[name] for name in ("", *nullable)}
+    @property
+    def _generation_us(self) -> int | None:
+        return None if self._auditor.book is None else self._auditor.book.epoch_us
 
-    def _nulls(self, counts: dict[str, int]) -> tuple[dict[str, Nulls], list[str]]:
-        """The share of nulls of each field, and a warning for each that was never null before."""
+    def _last(self) -> dict[str, Any]:
+        """The last receipt of the whole topic in its present generation; empty when there is none to compare with."""
         last = receipts.latest(self._session, self._keyspace, self._pipeline.topic) if self._is_whole else None
-        return null_shares([field.name for field in fields(self._pipeline.stored)], counts, (last or {}).get("counts"))
+        return last if last is not None and last.get("generation_us") == self._generation_us else {}
+
+    def _counts(self, audit: Audit, last: dict[str, Any]) -> tuple[dict[str, int], dict[int, int]]:
+        """Rows stored, under the empty name, and how many of them had null in each field that may be null.
+
+        Those of the last receipt, and of the lines since, each stretch once: lines of records that Kafka has deleted
+        since stay counted. Also up to which offset of each partition.
+        """
+        counts = Counter({name: int(count) for name, count in (last.get("counts") or {}).items()})
+        counted = {int(partition): int(end) for partition, end in (last.get("counted") or {}).items()}
+        for partition, covered in audit.covered.items():
+            for line in sorted(covered.lines, key=lambda one: one.tally.first_offset):
+                if line.tally.first_offset >= counted.get(partition, 0):
+                    counts.update({"": line.tally.stored, **line.tally.nulls})
+                    counted[partition] = line.tally.last_offset + 1
+        nullable = [field.name for field in fields(self._pipeline.stored) if field.nullable]
+        return {name: counts[name] for name in ("", *nullable)}, counted
 
     def _keep(self, receipt: TopicReceipt) -> None:
         receipts.create_table(self._session, self._keyspace)

@@ -17,6 +17,7 @@ from penstock.observe import webhook
 from penstock.observe.alerts import Board, Change, Snapshot
 from penstock.observe.gauges import Gauges
 from penstock.observe.history import History
+from penstock.observe.regular import Regular
 from penstock.observe.webhook import Webhook
 
 log = get_logger(__name__)
@@ -28,8 +29,10 @@ Tell = Callable[[Change], None]
 class Watch:
     """One home's watch: what fires, and who is told."""
 
-    def __init__(self, settings: Settings, look: Look, tell: Tell = lambda _: None) -> None:
-        self._settings, self._look, self._tell = settings, look, tell
+    def __init__(
+        self, settings: Settings, look: Look, tell: Tell = lambda _: None, regular: Regular | None = None
+    ) -> None:
+        self._settings, self._look, self._tell, self._regular = settings, look, tell, regular
         self._history = History(settings)
         known = self._history.read()
         self._board = Board(self._history.open(), known[-1].number if known else 0)
@@ -38,13 +41,16 @@ class Watch:
 
     def round(self) -> list[Change]:
         """What changed since the last round; it is told to all."""
-        changes = self._board.take(self._look(), self._settings)
+        now = self._look()
+        changes = self._board.take(now, self._settings)
         self._write(changes)
         for change in changes:
             _log(change)
             self._tell(change)
         if self._webhook:
             self._webhook.send(changes)
+        if self._regular:
+            self._regular.round(now)
         _beat(self._settings.watch_beat)
         return changes
 
@@ -65,9 +71,11 @@ class Watch:
             stop.wait(max(0.0, began_s + self._settings.watch_s - time.monotonic()))
 
     def close(self) -> None:
-        """Let a delivery to the webhook end."""
+        """Let a delivery to the webhook end, and no verification go on."""
         if self._webhook:
             self._webhook.close()
+        if self._regular:
+            self._regular.close()
 
 
 def _webhook(settings: Settings, history: History) -> Webhook | None:
@@ -98,7 +106,7 @@ def run(settings: Settings, stop: threading.Event, tell: Tell = lambda _: None) 
     """Watch until told to stop. Raises `PenstockError` when this home is watched already."""
     with alone(settings):
         gauges = Gauges(settings)
-        watch = Watch(settings, gauges.read, tell)
+        watch = Watch(settings, gauges.read, tell, Regular(settings))
         try:
             watch.run(stop)
         finally:

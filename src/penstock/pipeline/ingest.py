@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -33,6 +33,9 @@ from penstock.source.client import HttpSource
 from penstock.source.landing import Landing
 
 log = get_logger(__name__)
+
+LANDED_S = 24 * 3600.0
+"""So long answers are kept: a task may be tried again after all was acknowledged."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,14 @@ class Summary:
         return asdict(self)
 
 
+class _Entry(NamedTuple):
+    """An entry of the API's answers: its number in the run, what it holds, and the headers of its record."""
+
+    number: int
+    value: Any
+    marks: Headers
+
+
 def run(settings: Settings, pipeline: Pipeline, order: Order) -> Summary:
     """Fetch what `order` asks for, send it, and wait for every acknowledgement.
 
@@ -108,6 +119,7 @@ class _Run:
         self._asked = order.asked
         self._key = key_writer(pipeline.record)
         self._landing = Landing(settings.home / "data" / "landing", order.run_id)
+        self._landing.forget_others(LANDED_S)
         self._rejects: list[Reject] = []
         self._fetched = 0
         self._fetch_s = 0.0
@@ -137,29 +149,31 @@ class _Run:
     def _send(self, sender: Sender, serialize: Serialize, written: Journal) -> None:
         """Send every record, those of an answer with the time at which it was fetched."""
         pace = _Pace(self._order.rate)
+        number = 0
         for answer, fetched_ms in self._fetch():
             written.fetched(self._fetched)
             marks = self._marks(fetched_ms)
             for entry in answer:
                 pace.wait()
-                self._send_one(sender, serialize, entry, marks)
+                self._send_one(sender, serialize, _Entry(number, entry, marks))
+                number += 1
             written.flush()
 
     def _marks(self, fetched_ms: int) -> Headers:
         """The headers of a record of an answer that was fetched at that time."""
         return [(headers.RUN, self._order.run_id.encode()), (headers.FETCHED, b"%d" % fetched_ms)]
 
-    def _send_one(self, sender: Sender, serialize: Serialize, entry: Any, marks: Headers) -> None:
+    def _send_one(self, sender: Sender, serialize: Serialize, one: "_Entry") -> None:
         """Send the record of an entry that keeps the contract; refuse the others."""
-        judged = self._judge(entry)
+        judged = self._judge(one.value)
         if isinstance(judged, list):
-            self._refuse(entry, Fault.of(judged, Stage.PRODUCE))
+            self._refuse(one, Fault.of(judged, Stage.PRODUCE))
             return
         value = serialize(judged)
         if len(value) > MAX_VALUE_BYTES:
-            self._refuse(entry, Fault.too_large(len(value), Stage.PRODUCE))
+            self._refuse(one, Fault.too_large(len(value), Stage.PRODUCE))
         else:
-            sender.send(self._key(judged), value, marks, self._timestamp_ms())
+            sender.send(self._key(judged), value, one.marks, self._timestamp_ms())
 
     def _timestamp_ms(self) -> int:
         """The timestamp of a record that is sent now; 0 leaves it to the producer."""
@@ -171,7 +185,6 @@ class _Run:
         acknowledged = summary.produced + summary.refused
         if acknowledged < summary.asked:
             raise DeliveryFailed(f"{acknowledged} records were acknowledged, {summary.asked} were asked for")
-        self._landing.clear()
         return summary
 
     def _judge(self, entry: Any) -> Record | list[Broken]:
@@ -188,11 +201,11 @@ class _Run:
             log.info("answer_landed_before", records=len(answer), fetched=self._fetched, asked=self._asked)
             yield answer, fetched_ms
         for answer in self._answers(given=self._fetched):
-            kept = [without(self._pipeline.secret, entry) for entry in answer]
-            self._landing.keep(kept)
-            self._fetched += len(kept)
-            log.info("answer_fetched", records=len(kept), fetched=self._fetched, asked=self._asked)
-            yield kept, time.time_ns() // 1_000_000
+            drop(self._pipeline.secret, answer)
+            self._landing.keep(answer)
+            self._fetched += len(answer)
+            log.info("answer_fetched", records=len(answer), fetched=self._fetched, asked=self._asked)
+            yield answer, time.time_ns() // 1_000_000
 
     def _answers(self, given: int) -> Iterator[list[Any]]:
         """What the API still has to give, its time taken."""
@@ -206,16 +219,17 @@ class _Run:
                 return
             yield answer
 
-    def _refuse(self, entry: Any, fault: Fault) -> None:
+    def _refuse(self, one: "_Entry", fault: Fault) -> None:
+        """Set the entry aside: its offset is its number in the run, so that two alike are two."""
         log.warning("record_refused", reason=str(fault.reason), rules=fault.rules)
         reject = Reject(
             fault=fault,
             topic=self._pipeline.topic,
             partition=-1,
-            offset=-1,
+            offset=one.number,
             key=None,
-            value=msgspec.json.encode(entry),
-            headers=[(headers.RUN, self._order.run_id.encode())],
+            value=msgspec.json.encode(one.value),
+            headers=[*one.marks],
         )
         self._rejects.append(reject)
 
@@ -240,11 +254,17 @@ class _Run:
         )
 
 
-def without(names: frozenset[str], entry: Any) -> Any:
-    """`entry` with the fields of these names left out, at whatever depth."""
-    if isinstance(entry, dict):
-        return {name: without(names, value) for name, value in entry.items() if name not in names}
-    return [without(names, one) for one in entry] if isinstance(entry, list) else entry
+def drop(names: frozenset[str], entry: Any) -> None:
+    """Take the fields of these names out of a decoded entry, at whatever depth."""
+    left = [entry]
+    while left:
+        held = left.pop()
+        if isinstance(held, dict):
+            for name in names & held.keys():
+                del held[name]
+            left.extend(held.values())
+        elif isinstance(held, list):
+            left.extend(held)
 
 
 def seed_of(run_id: str) -> str:

@@ -192,7 +192,8 @@ def _follow(query: StreamingQuery, keeper: Keeper, noter: Noter) -> None:
     """Return once stopping is set and the batch in hand is stored. Raises `StreamingQueryException`."""
     try:
         while not keeper.stopping.is_set():
-            query.awaitTermination(_POLL_S)
+            if query.awaitTermination(_POLL_S):
+                raise Unreachable("the query ended by itself, and without an error")
             noter.note(query)
         keeper.wait_idle()
         _wait_for_commit(query)

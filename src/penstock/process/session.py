@@ -97,6 +97,7 @@ def kafka_options(settings: Settings) -> dict[str, str]:
         "startingOffsets": "earliest",
         "failOnDataLoss": "true",
         "includeHeaders": "true",
+        "kafka.isolation.level": "read_committed",  # as librdkafka, by which receipts read: what was aborted never was
         "maxOffsetsPerTrigger": str(settings.spark_batch_records),
     }
     if settings.kafka_security_protocol.startswith("SASL"):

@@ -23,7 +23,8 @@ BUCKET_OFFSETS = 1_000_000
 REPLAY = "replay-"
 """What the job of a line begins with when it is not the stream's."""
 _LEAST_GENERATION_US = 60_000_000
-"""Epochs lie at least so far apart, though the clock were set back in between."""
+"""Epochs lie at least so far apart, though the clock were set back in between; and farther than offsets went, so that
+what is written for a topic made anew is newer than all before."""
 
 _LEDGER = """
 CREATE TABLE IF NOT EXISTS {keyspace}.ledger (
@@ -182,12 +183,24 @@ def begin_generation(session: Session, keyspace: str, topic: str, topic_id: str)
     """The epoch of the topic's present generation, which begins now when no job has read it yet."""
     known = _generations(session, keyspace, topic)
     if topic_id not in known:
-        known[topic_id] = max([time.time_ns() // 1000, *(epoch + _LEAST_GENERATION_US for epoch in known.values())])
+        ends = _ends(session, keyspace, topic) if known else {}
+        after = (epoch + max(_LEAST_GENERATION_US, ends.get(epoch, 0)) for epoch in known.values())
+        known[topic_id] = max([time.time_ns() // 1000, *after])
         session.execute(
             f"INSERT INTO {keyspace}.generations (topic, epoch_us, topic_id) VALUES (%s, %s, %s)",
             (topic, known[topic_id], topic_id),
         )
     return known[topic_id]
+
+
+def _ends(session: Session, keyspace: str, topic: str) -> dict[int, int]:
+    """An offset that no record of a generation has, nor any after it, by the generation's epoch."""
+    ends: dict[int, int] = {}
+    for row in session.execute(f"SELECT DISTINCT topic, generation_us, kafka_partition, bucket FROM {keyspace}.ledger"):
+        if row["topic"] == topic:  # a line begins in its bucket and ends in the next one at the latest
+            end = (row["bucket"] + 2) * BUCKET_OFFSETS
+            ends[row["generation_us"]] = max(end, ends.get(row["generation_us"], 0))
+    return ends
 
 
 def _generations(session: Session, keyspace: str, topic: str) -> dict[str, int]:

@@ -144,12 +144,12 @@ letters = st.builds(
 
 @given(letters, letters)
 def test_copies_share_their_identity_and_others_do_not(one, other):
-    """Records of the topic are told apart by where they lay; refused ones by run and value."""
+    """Records of the topic are told apart by where they lay; refused ones by run, number in the run, and value."""
 
     def origin(letter):
         if letter.origin.partition >= 0:
             return letter.origin
-        return letter.run, letter.value or b""
+        return letter.run, letter.origin.offset, letter.value or b""
 
     assert (one.identity == other.identity) == (origin(one) == origin(other))
     assert one.identity.startswith("t/")

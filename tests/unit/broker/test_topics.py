@@ -73,7 +73,7 @@ def test_missing_topics_are_created_as_the_settings_say(admin):
     assert [(one.topic, one.num_partitions, one.replication_factor) for one in client.created] == [("new", 3, 3)]
     assert client.created[0].config == {
         "cleanup.policy": "delete",
-        "compression.type": "producer",
+        "compression.type": "uncompressed",
         "max.message.bytes": "4194304",
         "message.timestamp.type": "CreateTime",
         "message.timestamp.after.max.ms": "3600000",
@@ -88,6 +88,14 @@ def test_a_dead_letter_topic_takes_all_that_its_topic_takes(admin, settings):
     topics.ensure_pipeline(settings, users.PIPELINE)
     sizes = {one.topic: int(one.config["max.message.bytes"]) for one in client.created}
     assert sizes["users_created.dlq"] >= sizes["users_created"] + 16 * 1024
+
+
+def test_rejected_records_wait_without_end(admin, settings):
+    """However long the topic itself keeps its records."""
+    client = admin()
+    topics.ensure_pipeline(settings, users.PIPELINE)
+    kept = {one.topic: one.config["retention.ms"] for one in client.created}
+    assert kept == {"users_created": str(168 * 3_600_000), "users_created.dlq": "-1"}
 
 
 def test_one_replica_needs_one_in_sync(settings):

@@ -56,6 +56,8 @@ TOPIC = TopicReceipt(
     acknowledged=Acknowledged(3, 9, 2),
     nulls={"id": Nulls(0.0, None, None), "title": Nulls(0.5, 0.75, 0.25), "age": Nulls(0.125, None, None)},
     counts={"": 6},
+    counted={0: 9},
+    generation_us=1,
     warnings=[],
     partitions=[Balance(0, 0, 9, produced=9, stored=6, deleted=1, rejected=1, waiting=1)],
     differences=[],
@@ -73,6 +75,7 @@ class World:
         self.done: list = []
         self.run, self.topic = RUN, TOPIC
         self.passages = [STORED]
+        self.of_row = None
 
     def give(self, settings, session, parameters, report):
         self.done.append(parameters)
@@ -97,6 +100,7 @@ def world(monkeypatch):
     monkeypatch.setattr(receipt, "run", world.give)
     monkeypatch.setattr(verify, "verify", world.verify)
     monkeypatch.setattr(trace, "trace", world.trace)
+    monkeypatch.setattr(trace, "trace_row", lambda *_: world.of_row)
     monkeypatch.setattr(stack_commands, "up_for", lambda _settings: world.done.append("up"))
     monkeypatch.setattr(stack_commands, "down_all", lambda _settings: world.done.append("down"))
     monkeypatch.setattr("penstock.cli.data.print_rows", lambda _settings, limit: world.done.append(f"{limit} rows"))
@@ -214,8 +218,8 @@ def test_verify_warns(world):
 
 def test_verify_says_that_airflow_is_away(world):
     """Its runs were not compared."""
-    world.topic = replace(TOPIC, acknowledged=Acknowledged(3, 9, None))
-    assert shown(run("verify").stdout)["acknowledged"] == "9 records of 3 attempts, Airflow is away"
+    world.topic = replace(TOPIC, acknowledged=Acknowledged(3, 9, None, "no answer"))
+    assert shown(run("verify").stdout)["acknowledged"] == "9 records of 3 attempts, no run compared: no answer"
 
 
 def test_verify_that_finds_a_difference_is_1(world):
@@ -273,3 +277,10 @@ def test_trace_that_finds_a_loss_or_nothing_is_1(world, found, code):
     assert (result.exit_code, run("trace", "abc", "--json").exit_code) == (code, code)
     assert ("have the id abc" in result.stderr) == (found == [])
     assert (result.stdout == "") == (found == [])
+
+
+def test_trace_tells_of_a_row_whose_record_the_topic_forgot(world):
+    """What the row says of it is shown."""
+    world.passages, world.of_row = [], STORED
+    result = run("trace", "abc")
+    assert (result.exit_code, "stored" in result.stdout) == (0, True)

@@ -84,8 +84,8 @@ def interrupted(fault: AbstractContextManager[None]) -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-def ground_of(supervisor: FakeSupervisor) -> Ground:
-    nothing: Any = SimpleNamespace()
+def ground_of(supervisor: FakeSupervisor, logs: Path = Path("none")) -> Ground:
+    nothing: Any = SimpleNamespace(logs=logs)
     anyone: Any = supervisor
     return Ground(nothing, nothing, anyone, lambda _: None)
 

@@ -43,6 +43,21 @@ def test_a_log_that_was_rotated_is_read_with_the_one_before(tmp_path: Path) -> N
     assert proof.hidden(tmp_path, since, [KILLED]) == []
 
 
+def test_what_was_rotated_away_before_its_mark_is_no_evidence(tmp_path: Path) -> None:
+    """An old line does not become new by the name of its file, nor by there having been another rotated one."""
+    log, rotated = tmp_path / "supervisor.log", tmp_path / "supervisor.log.1"
+    rotated.write_text(LINE * 3)
+    log.write_text(LINE)
+    since = proof.marks(tmp_path)
+    rotated.rename(tmp_path / "supervisor.log.2")
+    log.rename(rotated)
+    log.write_text("new\n")
+    assert proof.hidden(tmp_path, since, [KILLED]) == [KILLED.pattern]
+    with rotated.open("a") as file:
+        file.write(LINE)
+    assert proof.hidden(tmp_path, since, [KILLED]) == []
+
+
 def test_evidence_in_no_log_is_hidden(tmp_path: Path) -> None:
     """A log that was never written names nothing."""
     assert proof.hidden(tmp_path, {}, [KILLED]) == [KILLED.pattern]

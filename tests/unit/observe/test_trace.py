@@ -152,8 +152,9 @@ def test_a_refused_record_has_no_place(topic):
     topic.refuse("r1", value(8))
     (found,) = passages(topic)
     assert (found.partition, found.offset, found.outcome) == (None, None, "refused")
-    assert [hop.name for hop in found.hops] == ["rejected"]
-    assert "at produce" in found.hops[0].detail
+    assert [hop.name for hop in found.hops] == ["fetched", "rejected"]
+    assert found.hops[0].detail == "run r1"
+    assert "at produce" in found.hops[1].detail
 
 
 @pytest.mark.parametrize(

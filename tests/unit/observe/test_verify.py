@@ -1,7 +1,7 @@
 """Each kind of difference, and what is none."""
 
 import inspect
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
@@ -149,6 +149,37 @@ def test_airflow_may_be_away(topic):
     topic.runs = None
     found = topic.verify()
     assert (told(found), found.acknowledged.runs) == ([], None)
+    assert found.acknowledged.why
+
+
+def test_refused_records_belong_to_the_time_they_were_refused_in(topic):
+    """A receipt since a time has those since; one of given offsets has none, as they never got to the topic."""
+    topic.refuse("r1")
+    assert topic.verify().refused == 1
+    assert topic.verify(since=datetime(2020, 1, 1, tzinfo=UTC)).refused == 1
+    late = topic.verify(since=datetime.now(UTC) + timedelta(hours=1))
+    assert (late.refused, late.queue["waiting"]) == (0, 0)
+    assert topic.verify(spans=[Span(0, 0, 5)]).refused == 0
+
+
+def test_no_spans_are_not_all_of_them(topic):
+    """A stretch without a partition balances as such."""
+    assert topic.verify(spans=[]).produced == 0
+
+
+def test_nulls_stay_counted_when_retention_takes_their_records(topic, monkeypatch):
+    """Else the counts would fall, and a field that becomes null go unnoticed; what is read again counts once."""
+    monkeypatch.setattr(verify, "fields", lambda _record: [type("F", (), {"name": "celsius", "nullable": True})])
+    assert topic.verify().counts == {"": 5, "celsius": 0}
+    topic.firsts[0] = 5
+    topic.carry_out(Span(0, 0, 5), job="job-b")
+    topic.send(5)
+    topic.carry_out(Span(0, 5, 6), job="job-b")
+    *_, line = topic.tables.kept["ledger"].values()
+    line["nulls"] = {"celsius": 1}
+    found = topic.verify()
+    assert (found.counts, found.counted) == ({"": 6, "celsius": 1}, {0: 6})
+    assert found.warnings == ["celsius was never null before; it is null in 1 of the 1 rows stored since"]
 
 
 @pytest.mark.parametrize(

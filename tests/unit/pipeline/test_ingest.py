@@ -27,7 +27,8 @@ class FakeSource:
     def fetch(self, asked, seed, given=0):
         self.asked.append((asked, seed))
         self.given = given
-        yield from self.answers
+        for answer in self.answers:
+            yield msgspec.json.decode(msgspec.json.encode(answer))
         if self.error:
             raise self.error
 
@@ -168,7 +169,7 @@ def test_an_entry_that_breaks_the_contract_is_set_aside(world, changed):
         "produce",
         Reason.CONTRACT_BROKEN,
         "-1",
-        "-1",
+        "1",
     )
     assert facts["rules"] == "email:pattern"
     assert email.headers()[0] == (RUN, b"run-1")
@@ -244,20 +245,58 @@ def test_a_run_that_is_tried_again_sends_the_same_records_and_no_others(world, c
     assert [one.key().decode() for one in world.sent("users_created")] == wanted
 
 
-def test_landed_answers_are_forgotten_once_all_is_acknowledged(world, captured_users, tmp_path):
-    """A run that succeeded leaves nothing behind; another run never sees its answers."""
+def test_a_run_that_is_tried_again_after_all_was_acknowledged_sends_the_same(world, captured_users, tmp_path):
+    """Its scheduler may have died before it wrote down the success; another run never sees its answers."""
     world.source = FakeSource([captured_users])
     run(Order("run-1", records=30))
-    assert not list((tmp_path / "data" / "landing").rglob("*.json"))
+    first = [one.key() for one in world.sent("users_created")]
+    world.producer.sent.clear()
+    world.source = FakeSource([])
+    assert run(Order("run-1", records=30)).produced == 30
+    assert [one.key() for one in world.sent("users_created")] == first
+    world.source = FakeSource([captured_users[:1]])
+    assert run(Order("run-2", records=1)).fetched == 1
+
+
+def test_landed_answers_are_forgotten_after_a_day(world, captured_users, tmp_path):
+    """At the next run."""
+    world.source = FakeSource([captured_users])
+    run(Order("run-1", records=30))
+    (folder,) = (tmp_path / "data" / "landing").iterdir()
+    os.utime(folder, (0, 0))
+    world.source = FakeSource([captured_users[:1]])
+    run(Order("run-2", records=1))
+    assert not folder.exists()
+
+
+def test_two_entries_alike_are_refused_twice(world):
+    """They are two dead letters: each has its number in the run."""
+    world.source = FakeSource([[None, None]])
+    assert run(Order("run-1", records=2)).refused == 2
+    letters = [dlq.letter_of(one) for one in world.sent("users_created.dlq")]
+    assert [one.origin.offset for one in letters] == [0, 1]
+    assert len({one.identity for one in letters}) == 2
+    assert all(one.run == "run-1" for one in letters)
+
+
+def test_an_entry_without_end_spoils_no_other(world, captured_users):
+    """However deep it is nested, it is refused, and its neighbours are sent."""
+    deep = None
+    for _ in range(600):
+        deep = [deep]
+    world.source = FakeSource([[deep, captured_users[0]]])
+    summary = run(Order("run-1", records=2))
+    assert (summary.produced, summary.refused) == (1, 1)
 
 
 def test_what_was_landed_holds_nothing_secret(world, captured_users, tmp_path):
     """The API's password, salt and hashes do not get to the disk."""
+    secret = captured_users[0]["login"]["sha256"].encode()
     world.source = FakeSource([captured_users], SourceRefused("answered 503"))
     with pytest.raises(SourceRefused):
         run(Order("run-1", records=31))
     (landed,) = (tmp_path / "data" / "landing").rglob("*.json")
-    assert captured_users[0]["login"]["sha256"].encode() not in landed.read_bytes()
+    assert secret not in landed.read_bytes()
     assert captured_users[0]["login"]["uuid"].encode() in landed.read_bytes()
     assert landed.stat().st_mode & 0o077 == 0
 

@@ -27,9 +27,12 @@ class FakeTable:
                 row["nulls"] = row["nulls"] or None  # an empty map is no map
             self.rows[tuple(row.get(name) for name in _KEY)] = row
             return []
+        if "DISTINCT" in query:
+            return [row for row in self.rows.values() if "bucket" in row]
         names = re.findall(r"(\w+) = (?:\?|%s)", query)
         wanted = dict(zip(names, values, strict=True))
-        found = [row for row in self.rows.values() if wanted.items() <= row.items()]
+        of_table = "epoch_us" if "generations" in query else "bucket"
+        found = [row for row in self.rows.values() if of_table in row and wanted.items() <= row.items()]
         found.sort(key=lambda row: (row.get("first_offset", 0), row.get("job", "")))
         return found[::-1] if query.endswith("DESC") else found
 
@@ -180,6 +183,15 @@ def test_a_topic_made_anew_has_a_later_epoch_whatever_the_clock_says(session, mo
     monkeypatch.setattr("time.time_ns", lambda: 1_000_000_000_000_000)
     second = ledger.begin_generation(session, "ks", "t", "id-2")
     assert second - first >= 60_000_000
+
+
+def test_a_topic_made_anew_begins_after_every_offset_of_the_one_before(session, monkeypatch):
+    """A timestamp is epoch and offset: with a hundred million records the next epoch has to lie farther away."""
+    monkeypatch.setattr("time.time_ns", lambda: 2_000_000_000_000_000)
+    first = ledger.begin_generation(session, "ks", "t", "id-1")
+    Ledger(session, "ks", "t", first).write("j", 1, [tally(100_000_000, 100_900_000)])
+    assert ledger.begin_generation(session, "ks", "t", "id-2") > first + 100_900_000
+    assert ledger.begin_generation(session, "ks", "other", "id-3") == 2_000_000_000_000
 
 
 def test_tables_are_made_in_the_keyspace():

@@ -36,13 +36,14 @@ def test_an_answer_that_was_cut_by_a_crash_is_not_read(tmp_path: Path) -> None:
     assert given(landing) == [[1], [2]]
 
 
-def test_clear_forgets_all_and_can_be_repeated(tmp_path: Path) -> None:
-    """A run that is over leaves nothing behind."""
-    landing = Landing(tmp_path, "run")
-    landing.keep([1])
-    landing.clear()
-    landing.clear()
-    assert list(tmp_path.iterdir()) == []
+def test_what_other_runs_kept_is_forgotten_in_time(tmp_path: Path) -> None:
+    """Only what is old, and never what the run itself kept."""
+    for run in ("old", "young", "ours"):
+        Landing(tmp_path, run).keep([run])
+    for run in ("old", "ours"):
+        os.utime(Landing(tmp_path, run).folder, (0, 0))
+    Landing(tmp_path, "ours").forget_others(older_than_s=3600)
+    assert [given(Landing(tmp_path, run)) for run in ("old", "young", "ours")] == [[], [["young"]], [["ours"]]]
 
 
 def test_an_answer_comes_back_with_the_time_it_was_kept_at(tmp_path: Path) -> None:
