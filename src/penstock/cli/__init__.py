@@ -9,7 +9,21 @@ from typing import Annotated, Any
 
 import typer
 
-from penstock.cli import checkpoint, checks, control, data, dlq, drill, replay, runs, schema, source, stack, watch
+from penstock.cli import (
+    checkpoint,
+    checks,
+    compose,
+    control,
+    data,
+    dlq,
+    drill,
+    replay,
+    runs,
+    schema,
+    source,
+    stack,
+    watch,
+)
 from penstock.errors import exits_by_kind
 
 app = typer.Typer(
@@ -41,7 +55,7 @@ def options(
 
 _debug: dict[str, Any] = {"on": False}
 
-for group in (runs, replay, stack, data, dlq, checkpoint, schema, source, drill, checks, watch, control):
+for group in (runs, replay, stack, data, dlq, checkpoint, schema, source, drill, checks, watch, control, compose):
     group.register(app)
 
 

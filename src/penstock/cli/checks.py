@@ -40,11 +40,17 @@ def check() -> None:
 
 def test(
     arguments: Annotated[list[str] | None, typer.Argument(help="Arguments for pytest instead of all tests.")] = None,  # noqa: PT028
+    compose: Annotated[
+        bool,
+        typer.Option("--compose", help="Only the test of Docker Compose, on a Docker engine of its own; needs root."),
+    ] = False,  # noqa: PT028
 ) -> None:
-    """Run every check and every test.
+    """Run every check and every test but that of Docker Compose.
 
     The tests start real services, on ports of their own, and stop them.
     """
+    if compose:
+        raise typer.Exit(_run([sys.executable, "-m", "pytest", "-s", "tests/compose", *(arguments or ())]))
     if arguments:
         raise typer.Exit(_run([sys.executable, "-m", "pytest", *arguments]))
     checked = run_checks()
@@ -80,14 +86,14 @@ def config() -> None:
 def docs(
     check_only: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 when a file is stale.")] = False,
 ) -> None:
-    """Write docs/config.md and docs/cli.md from the code."""
+    """Write docs/config.md, docs/cli.md, docs/metrics.md and .env.example from the code."""
     from penstock.cli.reference import pages
     from penstock.errors import PenstockError
 
     stale = [path for path, text in pages().items() if not path.exists() or path.read_text() != text]
     if check_only and stale:
         names = ", ".join(path.name for path in stale)
-        raise PenstockError(f"stale in docs/: {names}", hint="./penstock docs")
+        raise PenstockError(f"stale: {names}", hint="./penstock docs")
     for path in stale:
         path.write_text(pages()[path])
         typer.echo(f"wrote {path.relative_to(REPOSITORY)}")

@@ -1,4 +1,4 @@
-"""docs/cli.md, docs/config.md and docs/metrics.md, written from the code."""
+"""docs/cli.md, docs/config.md, docs/metrics.md and .env.example, written from the code."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +16,15 @@ _MADE = "<!-- Written by `./penstock docs`; do not edit. -->"
 
 def pages() -> dict[Path, str]:
     """The text of each page."""
+    from penstock.compose import environment
+
     docs = REPOSITORY / "docs"
-    return {docs / "cli.md": cli_page(), docs / "config.md": config_page(), docs / "metrics.md": metrics_page()}
+    return {
+        docs / "cli.md": cli_page(),
+        docs / "config.md": config_page(),
+        docs / "metrics.md": metrics_page(),
+        REPOSITORY / ".env.example": environment.example(),
+    }
 
 
 def metrics_page() -> str:

@@ -7,6 +7,7 @@ import typer
 
 group = typer.Typer(no_args_is_help=True, help="The HTTP API that records come from, and its stand-in.")
 
+Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Port on 127.0.0.1 (PENSTOCK_SOURCE_PORT).")]
 Rate = Annotated[float, typer.Option(min=0, max=1, metavar="RATE", help="Share of bad answers, and of damaged users.")]
 HostileSeed = Annotated[str, typer.Option(help="The same trouble in the same order; random when not given.")]
@@ -24,7 +25,9 @@ def register(app: typer.Typer) -> None:
 
 
 @group.command()
-def serve(port: Port = None, hostile: Rate = 0.0, seed: HostileSeed = "", answer: Answer = None) -> None:
+def serve(
+    port: Port = None, hostile: Rate = 0.0, seed: HostileSeed = "", answer: Answer = None, host: Host = "127.0.0.1"
+) -> None:
     """Answer like the random user API, until stopped."""
     import secrets
 
@@ -36,7 +39,7 @@ def serve(port: Port = None, hostile: Rate = 0.0, seed: HostileSeed = "", answer
     users = standin.captured_users(answer) if answer else standin.made_users
     people.fill_pools()
     hostility = Hostility(rate=hostile, seed=seed or secrets.token_hex(8))
-    server.serve(standin.make_app(users, hostility), port or config.load().source_port)
+    server.serve(standin.make_app(users, hostility), port or config.load().source_port, host)
 
 
 @group.command()

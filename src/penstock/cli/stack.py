@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from penstock.config import Settings
+    from penstock.stack.doctor import Check
     from penstock.stack.report import Report, Stage
 
 Services = Annotated[list[str] | None, typer.Argument(metavar="[SERVICE]...", help="Services; all when none is named.")]
@@ -123,14 +124,15 @@ def logs(
             typer.echo(line)
 
 
-def doctor(as_json: AsJson = False) -> None:
+def doctor(
+    as_json: AsJson = False,
+    compose: Annotated[bool, typer.Option("--compose", help="What Docker Compose needs, instead.")] = False,
+) -> None:
     """Check this machine and the local stack; say what to type.
 
     Exit 1 when a check fails.
     """
-    from penstock.stack import doctor as stack_doctor
-
-    checks = stack_doctor.examine(_settings())
+    checks = _compose_checks() if compose else _stack_checks()
     if as_json:
         print_json(checks)
     else:
@@ -141,6 +143,19 @@ def doctor(as_json: AsJson = False) -> None:
                 typer.echo(f"\n{check.name}: {check.detail}\n  try: {check.hint}")
     if not all(check.ok for check in checks):
         raise typer.Exit(1)
+
+
+def _stack_checks() -> "list[Check]":
+    from penstock.stack import doctor
+
+    return doctor.examine(_settings())
+
+
+def _compose_checks() -> "list[Check]":
+    from penstock.compose import checkup
+    from penstock.stack.layout import REPOSITORY
+
+    return checkup.examine(REPOSITORY)
 
 
 def destroy(

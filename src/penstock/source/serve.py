@@ -1,4 +1,4 @@
-"""Running the stand-in: a process on the loopback interface that stops cleanly."""
+"""Running the stand-in: a process, on the loopback interface unless told otherwise, that stops cleanly."""
 
 import errno
 import signal
@@ -13,9 +13,9 @@ HOST = "127.0.0.1"
 STOP_MAX_S = 5
 
 
-def serve(app: Starlette, port: int) -> None:
-    """Answer on 127.0.0.1 until SIGTERM or SIGINT, finishing what is being answered. Raises `PortTaken`."""
-    listener = listen(port)
+def serve(app: Starlette, port: int, host: str = HOST) -> None:
+    """Answer on `host` until SIGTERM or SIGINT, finishing what is being answered. Raises `PortTaken`."""
+    listener = listen(port, host)
     server = uvicorn.Server(
         uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=STOP_MAX_S)
     )
@@ -25,10 +25,10 @@ def serve(app: Starlette, port: int) -> None:
     server.run(sockets=[listener])
 
 
-def listen(port: int) -> socket.socket:
-    """A socket that listens on 127.0.0.1. Raises `PortTaken` when another process does."""
+def listen(port: int, host: str = HOST) -> socket.socket:
+    """A socket that listens on `host`. Raises `PortTaken` when another process does."""
     try:
-        return socket.create_server((HOST, port), backlog=128)
+        return socket.create_server((host, port), backlog=128)
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise

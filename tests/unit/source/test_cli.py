@@ -29,17 +29,19 @@ def test_fetch_prints_json_lines(served, captured_file):
 
 @pytest.fixture
 def started(monkeypatch) -> list:
-    """The apps and ports that `source serve` would have served."""
+    """The apps, ports and hosts that `source serve` would have served."""
     calls: list = []
-    monkeypatch.setattr("penstock.source.serve.serve", lambda app, port: calls.append((app, port)))
+    monkeypatch.setattr("penstock.source.serve.serve", lambda *served: calls.append(served))
     return calls
 
 
 def test_serve_on_the_port_of_the_settings(started):
-    """`source serve` answers on the port of the settings unless told another, and is calm."""
+    """`source serve` answers on the port of the settings, and on loopback, unless told another; and is calm."""
     assert run("source", "serve").exit_code == 0
     assert run("source", "serve", "--port", "8123").exit_code == 0
-    assert [port for _, port in started] == [load().source_port, 8123]
+    assert run("source", "serve", "--host", "0.0.0.0").exit_code == 0
+    here = load().source_port
+    assert [where for _, *where in started] == [[here, "127.0.0.1"], [8123, "127.0.0.1"], [here, "0.0.0.0"]]
     assert endpoint(started[0][0])._hostility.rate == 0
 
 

@@ -1,0 +1,37 @@
+"""compose: what Docker Compose needs."""
+
+from typing import Annotated
+
+import typer
+
+from penstock.cli.text import talk
+
+group = typer.Typer(help="Docker Compose: secrets of your own.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group `compose` to `app`."""
+    app.add_typer(group, name="compose")
+
+
+@group.callback()
+def _options() -> None:
+    """Docker Compose: secrets of your own."""
+
+
+@group.command()
+def init(
+    simple_login: Annotated[
+        bool, typer.Option("--simple-login", help="Airflow's password is `airflow`; on loopback alone.")
+    ] = False,
+) -> None:
+    """Write .env with random secrets; what it holds already stays."""
+    from penstock.compose import environment
+    from penstock.stack.layout import REPOSITORY
+
+    path = REPOSITORY / ".env"
+    written = environment.init(path, simple_login=simple_login)
+    if written:
+        talk(f"wrote to {path}: {', '.join(written)}\n  next: docker compose up -d --build")
+    else:
+        talk(f"{path} is whole: nothing was written")

@@ -1,0 +1,100 @@
+"""What the pipeline needs once in new containers: its role in Cassandra, and a registry that refuses what breaks.
+
+Cassandra begins with the role `cassandra` and the password `cassandra`. The pipeline's own role may make keyspaces, and
+owns those that it makes; the first one is given a password of yours. Done again it changes nothing.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx2
+from cassandra import AuthenticationFailed, Unauthorized
+from cassandra.cluster import NoHostAvailable, Session
+from pydantic import SecretStr
+
+from penstock import config
+from penstock.config import Settings
+from penstock.errors import CassandraUnreachable, RegistryUnreachable, Unreachable, WrongUse, exits_by_kind
+from penstock.log import configure, get_logger
+from penstock.retry import wait_until
+from penstock.sink import cassandra
+
+log = get_logger(__name__)
+
+ADMIN = "cassandra"
+ADMIN_PASSWORD = "CASSANDRA_ADMIN_PASSWORD"  # noqa: S105  the name of the variable
+_WAIT_S = 120.0
+
+
+def prepare(settings: Settings, admin_password: str) -> None:
+    """Return when role and compatibility are as they should be. Raises an `Unreachable`, or `WrongUse`."""
+    wait_until(lambda: settle_roles(settings, admin_password), timeout_s=_WAIT_S, every_s=2.0, what="Cassandra's roles")
+    wait_until(lambda: refuse_what_breaks(settings), timeout_s=_WAIT_S, every_s=2.0, what="the schema registry")
+
+
+def settle_roles(settings: Settings, admin_password: str) -> None:
+    """Make the pipeline's role, and give the first role `admin_password`."""
+    if not settings.cassandra_username or not admin_password:
+        raise WrongUse("PENSTOCK_CASSANDRA_USERNAME and CASSANDRA_ADMIN_PASSWORD are needed")
+    with _as_admin(settings, admin_password) as session:
+        role, password = settings.cassandra_username, settings.cassandra_password.get_secret_value()
+        session.execute(f"CREATE ROLE IF NOT EXISTS {role} WITH LOGIN = true AND PASSWORD = %s", (password,))
+        session.execute(f"ALTER ROLE {role} WITH PASSWORD = %s", (password,))
+        session.execute(f"GRANT CREATE ON ALL KEYSPACES TO {role}")
+        session.execute(f"GRANT SELECT ON KEYSPACE system_views TO {role}")
+        session.execute(f"ALTER ROLE {ADMIN} WITH PASSWORD = %s", (admin_password,))
+    log.info("roles_settled", role=role)
+
+
+@contextmanager
+def _as_admin(settings: Settings, password: str) -> Iterator[Session]:
+    """A session of the first role, whose password is ours by now, or still the one it began with."""
+    for one in (password, ADMIN):
+        login = {"cassandra_username": ADMIN, "cassandra_password": SecretStr(one)}
+        try:
+            session = cassandra.connect(settings.model_copy(update=login))
+        except CassandraUnreachable as error:
+            if one != ADMIN and _is_refused(error):
+                continue
+            raise
+        try:
+            yield session
+        except Unauthorized as error:  # roles are not all there in the first seconds
+            raise CassandraUnreachable(str(error)) from error
+        finally:
+            cassandra.close(session)
+        return
+
+
+def _is_refused(error: CassandraUnreachable) -> bool:
+    """Whether Cassandra answered, and did not take the password."""
+    cause = error.__cause__
+    found = cause.errors.values() if isinstance(cause, NoHostAvailable) else ()
+    return any(isinstance(one, AuthenticationFailed) for one in found)
+
+
+def refuse_what_breaks(settings: Settings) -> None:
+    """Have the registry refuse a schema that cannot read what the one before it wrote; its own default is NONE."""
+    address = f"{settings.registry_url}/config"
+    try:
+        answer = httpx2.put(address, json={"compatibility": "BACKWARD"}, timeout=settings.registry_timeout_s)
+        answer.raise_for_status()
+    except httpx2.HTTPError as error:
+        raise RegistryUnreachable(f"{address}: {error}") from None
+    log.info("compatibility_set", level="BACKWARD")
+
+
+def main() -> None:
+    """As the container `pipeline-init` does it."""
+    settings = config.load()
+    configure(settings.log_level, json=settings.log_json)
+    try:
+        prepare(settings, os.environ.get(ADMIN_PASSWORD, ""))
+    except TimeoutError as error:
+        raise Unreachable(str(error)) from error
+
+
+if __name__ == "__main__":
+    with exits_by_kind("penstock.compose.prepare"):
+        main()

@@ -1,0 +1,172 @@
+"""A Docker engine of the tests' own: in a folder, without another's images, with the Compose plugin."""
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from penstock.errors import Unreachable
+from penstock.retry import wait_until
+
+COMPOSE_MODULE = "github.com/docker/compose/v5@v5.6.0"
+PACKAGES = ("docker.io", "debootstrap", "iptables")
+
+
+class Missing(Exception):
+    """What this machine lacks, and cannot be given."""
+
+
+def install() -> None:
+    """Install the engine's packages when they are not there. Raises `Missing`."""
+    if os.getuid() != 0:
+        raise Missing("a Docker engine of one's own needs root")
+    if all(map(shutil.which, ("dockerd", "debootstrap", "iptables"))):
+        return
+    if shutil.which("apt-get") is None:
+        raise Missing("no dockerd, and no apt-get to install one")
+    quiet = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    subprocess.run(["apt-get", "update", "-q"], check=True, capture_output=True, timeout=300)
+    command = ["apt-get", "install", "-qy", "--no-install-recommends", *PACKAGES]
+    subprocess.run(command, check=True, capture_output=True, env=quiet, timeout=600)
+
+
+class Engine:
+    """One engine; everything of it lies in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.socket = folder / "docker.sock"
+        self.log = folder / "dockerd.log"
+        self.environment = os.environ | {
+            "DOCKER_HOST": f"unix://{self.socket}",
+            "DOCKER_CONFIG": str(folder / "config"),
+            "COMPOSE_ANSI": "never",
+            "COMPOSE_PROGRESS": "plain",
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Return when it answers."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        command = [
+            "dockerd",
+            *("--data-root", str(self.folder / "data")),
+            *("--exec-root", str(self.folder / "exec")),
+            *("--pidfile", str(self.folder / "dockerd.pid")),
+            *("--host", f"unix://{self.socket}"),
+        ]
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        wait_until(self._answers, timeout_s=60, what="the Docker engine")
+        self._install_compose()
+
+    def _answers(self) -> None:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            raise AssertionError(f"dockerd ended: {self.log.read_text()[-2000:]}")
+        if self.run("docker", "version").returncode:
+            raise Unreachable("it does not answer")
+
+    def stop(self) -> None:
+        """End it; its data stay."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(60)
+
+    def _install_compose(self) -> None:
+        """Build the plugin from the module proxy; the build is kept in the folder."""
+        plugin = self.folder / "config" / "cli-plugins" / "docker-compose"
+        if plugin.exists():
+            return
+        if shutil.which("go") is None:
+            raise Missing("no go to build the Compose plugin with")
+        found = self.run("go", "mod", "download", "-json", COMPOSE_MODULE, timeout_s=300)
+        plugin.parent.mkdir(parents=True, exist_ok=True)
+        build = ["go", "build", "-o", str(plugin), "./cmd"]
+        source, environment = json.loads(found.stdout)["Dir"], self.environment | {"CGO_ENABLED": "0"}
+        subprocess.run(build, cwd=source, env=environment, check=True, capture_output=True, timeout=1200)
+
+    def run(
+        self, *command: str, cwd: Path | None = None, timeout_s: float = 120, **more: str
+    ) -> subprocess.CompletedProcess[str]:
+        """What a command gave, asked of this engine."""
+        return subprocess.run(
+            command,
+            cwd=cwd,
+            env=self.environment | more,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+
+    def docker(self, *arguments: str, timeout_s: float = 1800, cwd: Path | None = None) -> str:
+        """What `docker` printed; it must have ended well."""
+        done = self.run("docker", *arguments, timeout_s=timeout_s, cwd=cwd)
+        assert done.returncode == 0, f"docker {' '.join(arguments)}: {done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+        return done.stdout
+
+    def has_image(self, name: str) -> bool:
+        """Whether there is an image of that name."""
+        return bool(self.docker("images", "--quiet", name).strip())
+
+
+class Project:
+    """The Compose files of a checkout, on an engine; it keeps what was asked and how long it took."""
+
+    def __init__(self, engine: Engine, root: Path, *files: str) -> None:
+        self.engine, self.root = engine, root
+        self._files = [word for file in files for word in ("-f", file)]
+        self.transcript: list[str] = []
+
+    def compose(self, *arguments: str, timeout_s: float = 1800) -> str:
+        """What `docker compose` printed; it must have ended well."""
+        began = time.monotonic()
+        done = self.try_compose(*arguments, timeout_s=timeout_s)
+        told = f"docker compose {' '.join(arguments)}: exit {done.returncode}, {time.monotonic() - began:.0f} s"
+        self.transcript.append(told)
+        assert done.returncode == 0, f"{told}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}\n{self.troubles()}"
+        return done.stdout
+
+    def try_compose(self, *arguments: str, timeout_s: float = 1800) -> subprocess.CompletedProcess[str]:
+        """What `docker compose` gave."""
+        return self.engine.run("docker", "compose", *self._files, *arguments, cwd=self.root, timeout_s=timeout_s)
+
+    def exec(self, service: str, *command: str, timeout_s: float = 300) -> str:
+        """What a command printed in the container of a service."""
+        return self.compose("exec", "-T", service, *command, timeout_s=timeout_s)
+
+    def containers(self) -> list[dict[str, Any]]:
+        """Each container, as Compose knows it."""
+        return [json.loads(line) for line in self.compose("ps", "--all", "--format", "json").splitlines()]
+
+    def troubles(self) -> str:
+        """The last words of each container that is not well."""
+        listed = self.try_compose("ps", "--all", "--format", "json").stdout.splitlines()
+        found = [json.loads(line) for line in listed]
+        ill = [
+            one for one in found if one["Health"] not in ("healthy", "") or one["State"] not in ("running", "exited")
+        ]
+        ill += [one for one in found if one["State"] == "exited" and one["ExitCode"]]
+        return "\n".join(
+            f"== {one['Service']} {one['State']} {one['Health']}\n{self._last_words(one['Service'])}" for one in ill
+        )
+
+    def _last_words(self, service: str) -> str:
+        done = self.try_compose("logs", "--no-color", "--tail", "40", service)
+        return (done.stdout + done.stderr)[-5000:]
+
+    def memory_mib(self) -> dict[str, int]:
+        """What each container takes, by service."""
+        lines = self.engine.docker("stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}").splitlines()
+        found = {}
+        for line in lines:
+            name, used = line.split()[:2]
+            number, unit = float(used[:-3]), used[-3:]
+            found[name.removeprefix("penstock-").rpartition("-")[0]] = round(
+                number * {"MiB": 1, "GiB": 1024}.get(unit, 0)
+            )
+        return found

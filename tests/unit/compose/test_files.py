@@ -1,0 +1,163 @@
+"""The Compose files: the catalog's versions, no service without bounds, every variable known, no door open."""
+
+import re
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from penstock.compose import environment
+from penstock.stack.services import cassandra, kafka, registry
+from tests.conftest import ROOT
+
+FILES = ("docker-compose.yml", "docker-compose.zookeeper.yml", "docker-compose.offline.yml")
+ONCE = {"pipeline-init", "airflow-init"}
+WANTED = {
+    "broker",
+    "schema-registry",
+    "control-center",
+    "spark-master",
+    "spark-worker",
+    "spark-submitter",
+    "cassandra_db",
+    "postgres",
+    "airflow-init",
+    "airflow-webserver",
+    "airflow-scheduler",
+    "airflow-dag-processor",
+    "airflow-triggerer",
+}
+_VARIABLE = re.compile(r"\$\{([A-Z_]+)(?:(:?[-?+])([^}]*))?\}")
+
+
+class _Loader(yaml.SafeLoader):
+    """As YAML is, with Compose's own tag, which takes a value's place."""
+
+
+_Loader.add_constructor("!override", lambda loader, node: loader.construct_sequence(node, deep=True))
+
+
+def load(name: str) -> Any:
+    return yaml.load((ROOT / name).read_text(), _Loader)
+
+
+MAIN = load("docker-compose.yml")["services"]
+SERVICES = [(name, one, service) for name in FILES for one, service in load(name)["services"].items()]
+OWN = [(file, name, service) for file, name, service in SERVICES if "image" in service and "logging" in service]
+
+
+def test_the_services_are_those_that_users_know() -> None:
+    """By the names that they type."""
+    assert set(MAIN) >= WANTED
+
+
+def test_versions_are_those_of_the_catalog() -> None:
+    """The images hold what the local stack runs."""
+    assert MAIN["broker"]["image"] == f"apache/kafka:{kafka.VERSION}"
+    assert MAIN["schema-registry"]["image"] == f"apicurio/apicurio-registry:{registry.VERSION}"
+    assert MAIN["cassandra_db"]["image"] == f"cassandra:{cassandra.VERSION}"
+    beside = load("docker-compose.zookeeper.yml")["services"]
+    assert beside["broker"]["image"] == f"apache/kafka:{kafka.VERSION_WITH_ZOOKEEPER}"
+    assert beside["zookeeper"]["image"] == f"zookeeper:{kafka.ZOOKEEPER_VERSION}"
+    assert f"FROM apache/airflow:{version('apache-airflow')}-python3.11\n" in (ROOT / "Dockerfile.airflow").read_text()
+    assert f"pyspark=={version('pyspark')}" in (ROOT / "requirements" / "spark.txt").read_text()
+
+
+@pytest.mark.parametrize(("file", "name", "service"), OWN, ids=[name for _, name, _ in OWN])
+def test_each_service_is_bounded_watched_and_without_privileges(file: str, name: str, service: dict[str, Any]) -> None:
+    """Memory, logs, restarts, health; no capability, and no way to gain one."""
+    assert service["mem_limit"]
+    assert service["logging"]["options"] == {"max-size": "10m", "max-file": "3"}
+    assert service["restart"] == ("no" if name in ONCE else "unless-stopped")
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["networks"] == ["penstock"]
+    assert "privileged" not in service
+    if name not in ONCE:
+        assert "healthcheck" in service or service["image"].startswith("penstock-"), "its image has one"
+
+
+def test_memory_is_at_most_eight_gib() -> None:
+    """Of all that stay up together."""
+    limits = {name: int(one["mem_limit"].removesuffix("m")) for name, one in MAIN.items() if name not in ONCE}
+    assert sum(limits.values()) <= 8192
+
+
+def test_ports_listen_where_bind_says() -> None:
+    """On loopback, unless told otherwise."""
+    ports = [port for _, _, service in SERVICES for port in service.get("ports", ())]
+    assert ports
+    assert all(port.startswith("${BIND:-127.0.0.1}:${") for port in ports)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_variable_is_in_the_example(file: str) -> None:
+    """A secret has no default: without it Compose does not start, and says what to type."""
+    known = {one.name: one for one in environment.VARIABLES}
+    for name, operator, text in _VARIABLE.findall((ROOT / file).read_text()):
+        if name == "CONTROL_NAMES":
+            continue
+        if known[name].make is not None:
+            assert (operator, text) == (":?", "run ./penstock compose init"), name
+        else:
+            assert (operator, text) == (":-", known[name].default), name
+
+
+def test_every_variable_of_the_example_is_read() -> None:
+    """By one of the files."""
+    text = "".join((ROOT / file).read_text() for file in FILES)
+    assert [one.name for one in environment.VARIABLES if f"${{{one.name}" not in text] == []
+
+
+def test_what_must_last_lies_in_a_named_volume() -> None:
+    """Kafka's log, Cassandra, the checkpoint, Airflow's database and logs, the journal; nothing of it in /tmp."""
+    volumes = load("docker-compose.yml")["volumes"]
+    assert set(volumes) >= {
+        "kafka_data",
+        "cassandra_data",
+        "checkpoint",
+        "postgres_data",
+        "airflow_logs",
+        "penstock_data",
+    }
+    for _, name, service in SERVICES:
+        for one in service.get("volumes", ()):
+            source, target, *_ = one.split(":")
+            assert source == "./dags" or source in load("docker-compose.yml")["volumes"] | load(FILES[1])["volumes"], (
+                name
+            )
+            assert not target.startswith("/tmp"), name
+
+
+@pytest.mark.parametrize("name", ["airflow", "spark", "control", "build"])
+def test_requirements_of_an_image_are_those_of_the_lock(name: str) -> None:
+    """The same versions as everywhere else, each with its hashes, and from no named index."""
+    text = (ROOT / "requirements" / f"{name}.txt").read_text()
+    assert not re.search(r"^(-|--)\S|://", text, re.MULTILINE)
+    pins = re.findall(r"^([a-z0-9-]+==\S+)", text, re.MULTILINE)
+    lock = set(re.findall(r"^([a-z0-9-]+==\S+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
+    assert pins
+    assert set(pins) - lock == set()
+    assert text.count("--hash=sha256:") >= len(pins)
+
+
+@pytest.mark.parametrize("name", ["Dockerfile.airflow", "Dockerfile.spark", "Dockerfile.control"])
+def test_images_run_without_root_and_can_be_asked_for_their_health(name: str) -> None:
+    """And tell what they are."""
+    last = (ROOT / name).read_text().rpartition("\nFROM ")[2]
+    users = re.findall(r"^USER (\S+)", last, re.MULTILINE)
+    assert users
+    assert users[-1] != "root"
+    assert "HEALTHCHECK" in last
+    assert "org.opencontainers.image.licenses" in last
+    assert "gcc" not in last
+
+
+def test_the_build_sees_nothing_that_is_secret() -> None:
+    """`.env`, data and the environment stay out of the context."""
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    assert "*" in lines
+    assert not any(line.startswith(("!.env", "!.penstock", "!.venv")) for line in lines)
+    assert Path(ROOT / ".gitignore").read_text().splitlines().count(".env") == 1

@@ -1,0 +1,59 @@
+"""What health checks tell."""
+
+import json
+import os
+import time
+
+import pytest
+
+from penstock.compose import healthy
+from penstock.compose.healthy import NotHealthy
+
+HEALTH = json.dumps({"scheduler": {"status": "healthy"}, "triggerer": {"status": None}})
+
+
+@pytest.mark.parametrize(
+    ("address", "wanted", "text"),
+    [
+        ("http://x/health/ready", "", "{}"),
+        ("http://x/json/", "ALIVE", '{"status": "ALIVE"}'),
+        ("http://x/api/v2/monitor/health", "scheduler", HEALTH),
+    ],
+)
+def test_what_answers_as_it_should_is_well(monkeypatch, address, wanted, text):
+    """An answer, a word in it, or a part of Airflow."""
+    monkeypatch.setattr(healthy, "_answer", lambda _: text)
+    assert healthy.main([address, wanted]) == 0
+
+
+@pytest.mark.parametrize(
+    ("address", "wanted", "told"),
+    [
+        ("http://x/json/", "ALIVE", "does not say ALIVE"),
+        ("http://x/api/v2/monitor/health", "triggerer", "triggerer is None"),
+        ("http://x/api/v2/monitor/health", "dag_processor", "dag_processor is None"),
+    ],
+)
+def test_what_answers_otherwise_is_not(monkeypatch, capsys, address, wanted, told):
+    """Why not stands on stderr, which `docker inspect` shows."""
+    monkeypatch.setattr(healthy, "_answer", lambda _: HEALTH)
+    assert healthy.main([address, wanted]) == 1
+    assert told in capsys.readouterr().err
+
+
+def test_what_does_not_answer_is_not_well(free_port):
+    """The address is named."""
+    with pytest.raises(NotHealthy, match=f"127.0.0.1:{free_port}"):
+        healthy.check(f"http://127.0.0.1:{free_port}/")
+
+
+def test_a_file_that_is_touched_tells_of_life(tmp_path):
+    """Until it is old, and not before it is there."""
+    beat = tmp_path / "beat"
+    with pytest.raises(NotHealthy, match="not there yet"):
+        healthy.check(str(beat), "60")
+    beat.touch()
+    healthy.check(str(beat), "60")
+    os.utime(beat, (time.time() - 100,) * 2)
+    with pytest.raises(NotHealthy, match="100 s ago"):
+        healthy.check(str(beat), "60")
