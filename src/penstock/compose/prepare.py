@@ -5,17 +5,15 @@ owns those that it makes; the first one is given a password of yours. Done again
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import httpx2
-from cassandra import AuthenticationFailed, Unauthorized
+from cassandra import AuthenticationFailed
 from cassandra.cluster import NoHostAvailable, Session
 from pydantic import SecretStr
 
 from penstock import config
 from penstock.config import Settings
-from penstock.errors import CassandraUnreachable, RegistryUnreachable, Unreachable, WrongUse, exits_by_kind
+from penstock.errors import CassandraUnreachable, RegistryUnreachable, WrongUse, exits_by_kind
 from penstock.log import configure, get_logger
 from penstock.retry import wait_until
 from penstock.sink import cassandra
@@ -34,37 +32,49 @@ def prepare(settings: Settings, admin_password: str) -> None:
 
 
 def settle_roles(settings: Settings, admin_password: str) -> None:
-    """Make the pipeline's role, and give the first role `admin_password`."""
+    """Make the pipeline's role, and give the first role `admin_password`.
+
+    A password is changed only when it is another one: Cassandra lets it be changed every five seconds at most.
+    """
     if not settings.cassandra_username or not admin_password:
         raise WrongUse("PENSTOCK_CASSANDRA_USERNAME and CASSANDRA_ADMIN_PASSWORD are needed")
-    with _as_admin(settings, admin_password) as session:
-        role, password = settings.cassandra_username, settings.cassandra_password.get_secret_value()
-        session.execute(f"CREATE ROLE IF NOT EXISTS {role} WITH LOGIN = true AND PASSWORD = %s", (password,))
-        session.execute(f"ALTER ROLE {role} WITH PASSWORD = %s", (password,))
-        session.execute(f"GRANT CREATE ON ALL KEYSPACES TO {role}")
-        session.execute(f"GRANT SELECT ON KEYSPACE system_views TO {role}")
-        session.execute(f"ALTER ROLE {ADMIN} WITH PASSWORD = %s", (admin_password,))
+    role, password = settings.cassandra_username, settings.cassandra_password.get_secret_value()
+    session, is_first_time = _as_admin(settings, admin_password)
+    try:
+        with cassandra.asking(settings):
+            session.execute(f"CREATE ROLE IF NOT EXISTS {role} WITH LOGIN = true AND PASSWORD = %s", (password,))
+            session.execute(f"GRANT CREATE ON ALL KEYSPACES TO {role}")
+            session.execute(f"GRANT SELECT ON KEYSPACE system_views TO {role}")
+            if _login(settings) is None:
+                session.execute(f"ALTER ROLE {role} WITH PASSWORD = %s", (password,))
+            if is_first_time:
+                session.execute(f"ALTER ROLE {ADMIN} WITH PASSWORD = %s", (admin_password,))
+    finally:
+        cassandra.close(session)
     log.info("roles_settled", role=role)
 
 
-@contextmanager
-def _as_admin(settings: Settings, password: str) -> Iterator[Session]:
-    """A session of the first role, whose password is ours by now, or still the one it began with."""
+def _as_admin(settings: Settings, password: str) -> tuple[Session, bool]:
+    """A session of the first role; and whether its password is still the one that it began with."""
     for one in (password, ADMIN):
         login = {"cassandra_username": ADMIN, "cassandra_password": SecretStr(one)}
-        try:
-            session = cassandra.connect(settings.model_copy(update=login))
-        except CassandraUnreachable as error:
-            if one != ADMIN and _is_refused(error):
-                continue
-            raise
-        try:
-            yield session
-        except Unauthorized as error:  # roles are not all there in the first seconds
-            raise CassandraUnreachable(str(error)) from error
-        finally:
-            cassandra.close(session)
-        return
+        session = _login(settings.model_copy(update=login), keep=True)
+        if session is not None:
+            return session, one == ADMIN
+    raise WrongUse(f"Cassandra's role {ADMIN} has another password than {ADMIN_PASSWORD}", hint="see .env")
+
+
+def _login(settings: Settings, *, keep: bool = False) -> Session | None:
+    """A session, closed unless it is to be kept; None when Cassandra does not take the password."""
+    try:
+        session = cassandra.connect(settings)
+    except CassandraUnreachable as error:
+        if _is_refused(error):
+            return None
+        raise
+    if not keep:
+        cassandra.close(session)
+    return session
 
 
 def _is_refused(error: CassandraUnreachable) -> bool:
@@ -89,10 +99,7 @@ def main() -> None:
     """As the container `pipeline-init` does it."""
     settings = config.load()
     configure(settings.log_level, json=settings.log_json)
-    try:
-        prepare(settings, os.environ.get(ADMIN_PASSWORD, ""))
-    except TimeoutError as error:
-        raise Unreachable(str(error)) from error
+    prepare(settings, os.environ.get(ADMIN_PASSWORD, ""))
 
 
 if __name__ == "__main__":

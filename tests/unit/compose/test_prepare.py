@@ -16,26 +16,31 @@ SETTINGS = config.read(cassandra_username="penstock", cassandra_password="ours")
 
 
 class Doors:
-    """A Cassandra whose first role has this password; it keeps who tried which one."""
+    """A Cassandra whose roles have these passwords; it keeps who tried which one."""
 
-    def __init__(self, password, error=None) -> None:
-        self.password, self.error = password, error or AuthenticationFailed("no")
+    def __init__(self, error=None, **passwords) -> None:
+        self.passwords, self.error = passwords, error or AuthenticationFailed("no")
         self.tried, self.session = [], FakeSession()
 
     def connect(self, settings):
-        password = settings.cassandra_password.get_secret_value()
-        self.tried.append((settings.cassandra_username, password))
-        if password == self.password:
+        login = settings.cassandra_username, settings.cassandra_password.get_secret_value()
+        self.tried.append(login)
+        if self.passwords.get(login[0]) == login[1]:
             return self.session
         error = CassandraUnreachable("no answer")
         error.__cause__ = NoHostAvailable("none", {"host": self.error})
         raise error
 
+    @property
+    def changed(self):
+        """The roles that were given another password."""
+        return [query.split()[2] for query, _ in self.session.executed if query.startswith("ALTER ROLE")]
+
 
 @pytest.fixture
 def doors(monkeypatch):
-    def put(*arguments):
-        found = Doors(*arguments)
+    def put(**named):
+        found = Doors(**named)
         monkeypatch.setattr(prepare.cassandra, "connect", found.connect)
         monkeypatch.setattr(prepare.cassandra, "close", lambda _: None)
         return found
@@ -43,22 +48,35 @@ def doors(monkeypatch):
     return put
 
 
-@pytest.mark.parametrize(("password", "tries"), [("cassandra", 2), ("admins", 1)])
-def test_the_first_role_gets_a_password_of_ours(doors, password, tries):
-    """At the first time by the one that everybody knows, later by ours: the same statements both times."""
-    found = doors(password)
+@pytest.mark.parametrize(
+    ("passwords", "changed"),
+    [
+        ({"cassandra": "cassandra", "penstock": "ours"}, ["cassandra"]),
+        ({"cassandra": "admins", "penstock": "ours"}, []),
+        ({"cassandra": "admins", "penstock": "old"}, ["penstock"]),
+    ],
+    ids=["new containers", "again", "another password in .env"],
+)
+def test_only_passwords_that_are_others_are_changed(doors, passwords, changed):
+    """Cassandra refuses a second change within five seconds; statements hold no password, they are bound."""
+    found = doors(**passwords)
     prepare.settle_roles(SETTINGS, "admins")
-    assert [user for user, _ in found.tried] == ["cassandra"] * tries
+    assert found.changed == changed
     said = [query for query, _ in found.session.executed]
     assert said[0].startswith("CREATE ROLE IF NOT EXISTS penstock")
-    assert said[-1].startswith("ALTER ROLE cassandra WITH PASSWORD")
-    assert not any("ours" in query or "admins" in query for query in said), "passwords are bound, not written"
-    assert found.session.executed[-1][1] == ("admins",)
+    assert not any("ours" in query or "admins" in query for query in said)
+
+
+def test_a_first_role_with_a_password_of_others_is_told(doors):
+    """Neither ours nor the one that everybody knows is taken."""
+    doors(cassandra="somebody's")
+    with pytest.raises(WrongUse, match="CASSANDRA_ADMIN_PASSWORD"):
+        prepare.settle_roles(SETTINGS, "admins")
 
 
 def test_a_cassandra_that_is_away_is_not_tried_with_another_password(doors):
     """It has not refused the first one."""
-    found = doors("cassandra", OSError("refused"))
+    found = doors(error=OSError("refused"))
     with pytest.raises(CassandraUnreachable):
         prepare.settle_roles(SETTINGS, "admins")
     assert len(found.tried) == 1
