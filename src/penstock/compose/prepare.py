@@ -92,7 +92,7 @@ def refuse_what_breaks(settings: Settings) -> None:
         answer.raise_for_status()
     except httpx2.HTTPError as error:
         raise RegistryUnreachable(f"{address}: {error}") from None
-    log.info("compatibility_set", level="BACKWARD")
+    log.info("compatibility_set", compatibility="BACKWARD")
 
 
 def main() -> None:

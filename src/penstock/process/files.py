@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
-
 _CHUNK_BYTES = 512
 
 
@@ -135,6 +133,8 @@ class HadoopFiles:
 @contextmanager
 def _errors_as_ours(path: str) -> Iterator[None]:
     """The JVM's errors within a `with` block as Python's."""
+    from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]  # which only Spark's machines have
+
     try:
         yield
     except Py4JJavaError as error:
