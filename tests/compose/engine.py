@@ -12,6 +12,7 @@ from penstock.errors import Unreachable
 from penstock.retry import wait_until
 
 COMPOSE_MODULE = "github.com/docker/compose/v5@v5.6.0"
+LABEL = "penstock.made-of"
 PACKAGES = ("docker.io", "debootstrap", "iptables")
 
 
@@ -66,7 +67,7 @@ class Engine:
     def _answers(self) -> None:
         assert self._process is not None
         if self._process.poll() is not None:
-            raise AssertionError(f"dockerd ended: {self.log.read_text()[-2000:]}")
+            raise Missing(f"no Docker engine starts here: {self.log.read_text()[-2000:]}")
         if self.run("docker", "version").returncode:
             raise Unreachable("it does not answer")
 
@@ -109,9 +110,10 @@ class Engine:
         assert done.returncode == 0, f"docker {' '.join(arguments)}: {done.stdout[-2000:]}\n{done.stderr[-4000:]}"
         return done.stdout
 
-    def has_image(self, name: str) -> bool:
-        """Whether there is an image of that name."""
-        return bool(self.docker("images", "--quiet", name).strip())
+    def label_of(self, image: str) -> str | None:
+        """What the image was made of; empty when it does not say, None when there is none of that name."""
+        done = self.run("docker", "image", "inspect", "--format", f'{{{{index .Config.Labels "{LABEL}"}}}}', image)
+        return done.stdout.strip() if done.returncode == 0 else None
 
 
 class Project:
@@ -126,7 +128,8 @@ class Project:
         """What `docker compose` printed; it must have ended well."""
         began = time.monotonic()
         done = self.try_compose(*arguments, timeout_s=timeout_s)
-        told = f"docker compose {' '.join(arguments)}: exit {done.returncode}, {time.monotonic() - began:.0f} s"
+        words = " ".join(arguments[:4] if arguments[0] == "exec" else arguments)  # further ones may be secret
+        told = f"docker compose {words}: exit {done.returncode}, {time.monotonic() - began:.0f} s"
         self.transcript.append(told)
         assert done.returncode == 0, f"{told}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}\n{self.troubles()}"
         return done.stdout

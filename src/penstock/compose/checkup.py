@@ -14,7 +14,7 @@ from penstock.compose import environment
 from penstock.stack.doctor import Check
 
 LEAST_COMPOSE = (2, 24)
-"""The first that knows `!override` and `service_completed_successfully` as the files use them."""
+"""Older ones do not wait for conditions as the files name them, or were not tried."""
 LEAST_MEMORY_MIB = 8192
 """What the containers may take together, by their limits."""
 _TIMEOUT_S = 20

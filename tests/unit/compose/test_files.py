@@ -1,6 +1,8 @@
 """The Compose files: the catalog's versions, no service without bounds, every variable known, no door open."""
 
 import re
+import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,15 +34,8 @@ WANTED = {
 _VARIABLE = re.compile(r"\$\{([A-Z_]+)(?:(:?[-?+])([^}]*))?\}")
 
 
-class _Loader(yaml.SafeLoader):
-    """As YAML is, with Compose's own tag, which takes a value's place."""
-
-
-_Loader.add_constructor("!override", lambda loader, node: loader.construct_sequence(node, deep=True))
-
-
 def load(name: str) -> Any:
-    return yaml.load((ROOT / name).read_text(), _Loader)
+    return yaml.safe_load((ROOT / name).read_text())
 
 
 MAIN = load("docker-compose.yml")["services"]
@@ -161,3 +156,43 @@ def test_the_build_sees_nothing_that_is_secret() -> None:
     assert "*" in lines
     assert not any(line.startswith(("!.env", "!.penstock", "!.venv")) for line in lines)
     assert Path(ROOT / ".gitignore").read_text().splitlines().count(".env") == 1
+
+
+def lint(*command: str) -> None:
+    """The linter finds nothing."""
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / command[0]), *command[1:]],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", ["Dockerfile.airflow", "Dockerfile.spark", "Dockerfile.control"])
+def test_hadolint_warns_of_nothing(name: str) -> None:
+    """Of what is known to go wrong in images."""
+    lint("hadolint", "--no-color", "--failure-threshold", "warning", name)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_the_files_are_what_the_specification_says(file: str) -> None:
+    """The Compose specification, as a JSON Schema."""
+    lint("check-jsonschema", "--builtin-schema", "vendor.compose-spec", file)
+
+
+def test_the_documents_name_what_there_is() -> None:
+    """Services, variables and ports in docs/compose.md and in the README."""
+    text = (ROOT / "docs" / "compose.md").read_text()
+    services = {name for file in FILES for name in load(file)["services"]}
+    named = re.findall(r"docker compose exec (\S+)", text) + [
+        one for line in re.findall(r"^\| (`[^|]*)\|", text, re.MULTILINE) for one in re.findall(r"`([a-z_-]+)`", line)
+    ]
+    whole = {f"airflow-webserver{one}" if one.startswith("-") else one for one in named}
+    assert {one for one in whole if one.replace("airflow-webserver-", "airflow-") not in services} == set()
+    known = {one.name for one in environment.VARIABLES}
+    assert set(re.findall(r"`([A-Z]+_[A-Z_]+)[`=]", text)) <= known
+    ports = {one.default for one in environment.VARIABLES if one.name.endswith("_PORT")}
+    both = text + (ROOT / "README.md").read_text()
+    assert set(re.findall(r"127\.0\.0\.1:(\d+)", both)) <= ports
