@@ -86,7 +86,8 @@ class Engine:
             raise Missing("no go to build the Compose plugin with")
         found = self.run("go", "mod", "download", "-json", COMPOSE_MODULE, timeout_s=300)
         plugin.parent.mkdir(parents=True, exist_ok=True)
-        build = ["go", "build", "-o", str(plugin), "./cmd"]
+        named = f"-X github.com/docker/compose/v5/internal.Version={COMPOSE_MODULE.rpartition('@')[2]}"
+        build = ["go", "build", "-ldflags", named, "-o", str(plugin), "./cmd"]
         source, environment = json.loads(found.stdout)["Dir"], self.environment | {"CGO_ENABLED": "0"}
         subprocess.run(build, cwd=source, env=environment, check=True, capture_output=True, timeout=1200)
 

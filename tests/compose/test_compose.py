@@ -28,8 +28,8 @@ from tests.conftest import ROOT
 
 pytestmark = pytest.mark.timeout(3600)  # the first one makes every image
 FOLDER = Path(os.environ.get("PENSTOCK_COMPOSE_FOLDER", ROOT / ".penstock" / "compose"))
-SHIFT = 30_000
-"""The ports lie so far above the usual ones."""
+SHIFT = 15_000
+"""The ports lie so far above the usual ones: below those that systems give to whoever connects somewhere."""
 OFFLINE = ("docker-compose.yml", "docker-compose.offline.yml")
 ZOOKEEPER = ("docker-compose.yml", "docker-compose.zookeeper.yml", "docker-compose.offline.yml")
 UP = ("up", "--detach", "--build", "--wait", "--wait-timeout", "900", "--pull", "never")
