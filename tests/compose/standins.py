@@ -71,16 +71,16 @@ class Standins:
         shutil.rmtree(folder, ignore_errors=True)
         command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(folder)]
         subprocess.run(command, check=True, capture_output=True, timeout=900)
-        packed = subprocess.Popen(["tar", "-C", str(folder), "-c", "."], stdout=subprocess.PIPE)
-        subprocess.run(
-            ["docker", "import", "-", ROOTFS],
-            stdin=packed.stdout,
-            env=self._engine.environment,
-            check=True,
-            capture_output=True,
-            timeout=600,
-        )
-        assert packed.wait(60) == 0
+        with subprocess.Popen(["tar", "-C", str(folder), "-c", "."], stdout=subprocess.PIPE) as packed:
+            subprocess.run(
+                ["docker", "import", "-", ROOTFS],
+                stdin=packed.stdout,
+                env=self._engine.environment,
+                check=True,
+                capture_output=True,
+                timeout=600,
+            )
+        assert packed.returncode == 0
         shutil.rmtree(folder)
 
     def _build(self, name: str, lay: Callable[[Path], None]) -> None:
