@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import socket
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock.compose import environment
+from penstock.stack import ports
 from penstock.stack.doctor import Check
 
 LEAST_COMPOSE = (2, 24)
@@ -98,12 +98,11 @@ def _ports(known: dict[str, str], run: Run) -> Check:
     if listed.code == 0 and any(_published(line) for line in listed.text.splitlines()):
         return Check("ports", True, "not checked: containers of the project are up")
     bind = known.get("BIND") or "127.0.0.1"
-    taken = []
-    for name, default in _DEFAULTS.items():
-        port = int(known.get(name) or default)
-        if _is_taken(bind, port):
-            taken.append(f"{name}={port}")
-    detail = f"taken by other programs: {', '.join(taken)}" if taken else "free"
+    wanted = {name: int(known.get(name) or default) for name, default in _DEFAULTS.items()}
+    taken = [
+        f"{name}={port}, by {ports.holder(port)}" for name, port in wanted.items() if not ports.is_free(port, bind)
+    ]
+    detail = f"taken: {'; '.join(taken)}" if taken else "free"
     hint = "end what listens there (./penstock down), or give another port in .env"
     return Check("ports", not taken, detail, hint)
 
@@ -114,16 +113,6 @@ def _published(line: str) -> bool:
     except ValueError:
         return False
     return bool(found)
-
-
-def _is_taken(host: str, port: int) -> bool:
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host, port))
-        except OSError:
-            return True
-    return False
 
 
 def _files(root: Path, run: Run) -> Check:

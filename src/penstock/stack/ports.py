@@ -26,12 +26,12 @@ def check(settings: Settings, services: Iterable[Service]) -> None:
         )
 
 
-def is_free(port: int) -> bool:
-    """Whether a server could listen on the port of the loopback address."""
+def is_free(port: int, host: str = LOOPBACK) -> bool:
+    """Whether a server could listen on the port of that address."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((LOOPBACK, port))
+            probe.bind((host, port))
         except OSError:
             return False
     return True

@@ -18,7 +18,7 @@ FINE = {
 def root(tmp_path, monkeypatch):
     """A checkout with a whole `.env`, whose ports are free."""
     monkeypatch.setattr(checkup.shutil, "which", lambda _: "/usr/bin/docker")
-    monkeypatch.setattr(checkup, "_is_taken", lambda host, port: False)
+    monkeypatch.setattr(checkup.ports, "is_free", lambda port, host: True)
     environment.init(tmp_path / ".env")
     return tmp_path
 
@@ -90,7 +90,7 @@ def test_a_missing_env_and_a_missing_secret(root):
 
 def test_a_taken_port_is_named_by_its_variable(root, monkeypatch):
     """Unless it is taken by the project's own containers."""
-    monkeypatch.setattr(checkup, "_is_taken", lambda host, port: port == 9021)
+    monkeypatch.setattr(checkup.ports, "is_free", lambda port, host: port != 9021)
     assert "CONTROL_PORT=9021" in checks(root)["ports"].detail
     assert checks(root, {"compose ps": Answer(0, '{"Name": "penstock-broker-1"}')})["ports"].ok
 
