@@ -45,12 +45,11 @@ def run(*command: str) -> Answer:
 
 def examine(root: Path, run: Run = run) -> list[Check]:
     """Every check, for the Compose files in `root`."""
-    engine = _engine(run)
-    found = [engine, _compose(run)]
-    if engine.ok:
-        found.append(_memory(run))
+    engine, compose = _engine(run), _compose(run)
     known = environment.read(root / ".env")
-    return [*found, _environment(root / ".env", known), _ports(known, run), _files(root, run)]
+    variables = _environment(root / ".env", known)
+    found = [engine, compose, *([_memory(run)] if engine.ok else []), variables, _ports(known, run)]
+    return [*found, _files(root, run)] if compose.ok and variables.ok else found  # else it could not tell more
 
 
 def _engine(run: Run) -> Check:
@@ -65,7 +64,8 @@ def _compose(run: Run) -> Check:
     hint = "install the Compose plugin: https://docs.docker.com/compose/install/linux/"
     answer = run("docker", "compose", "version", "--short")
     if answer.code:
-        return Check("compose", False, f"`docker compose` does not answer: {answer.text.strip()[:200]}", hint)
+        said = answer.text.strip().partition("\n")[0]
+        return Check("compose", False, f"there is no `docker compose`: {said}", hint)
     numbers = re.match(r"v?(\d+)\.(\d+)", answer.text.strip())
     if numbers is None:
         return Check("compose", True, f"{answer.text.strip()[:40]!r}, which is no release: not checked")

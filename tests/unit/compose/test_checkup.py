@@ -52,9 +52,11 @@ def test_an_old_compose_is_named(root, version):
 
 def test_a_compose_that_is_not_there_is_told(root):
     """As `docker` says it."""
-    answer = Answer(1, "docker: 'compose' is not a docker command.")
-    found = checks(root, {"compose version": answer})["compose"]
-    assert (found.ok, "is not a docker command" in found.detail) == (False, True)
+    answer = Answer(1, "docker: 'compose' is not a docker command.\n\nUsage: docker")
+    found = checks(root, {"compose version": answer})
+    assert not found["compose"].ok
+    assert found["compose"].detail == "there is no `docker compose`: docker: 'compose' is not a docker command."
+    assert "files" not in found, "it has nobody to ask"
 
 
 @pytest.mark.parametrize("version", ["2.24.0", "v2.40.0", "5.6.0", "dev"])
