@@ -32,6 +32,10 @@ SHIFT = 15_000
 """The ports lie so far above the usual ones: below those that systems give to whoever connects somewhere."""
 OFFLINE = ("docker-compose.yml", "docker-compose.offline.yml")
 ZOOKEEPER = ("docker-compose.yml", "docker-compose.zookeeper.yml", "docker-compose.offline.yml")
+STAND_INS = (
+    "The images under the official names were stand-ins: the same jars and packages on Debian, with Postgres 15. "
+    "Not proven is what the official images do beside what they document."
+)
 UP = ("up", "--detach", "--build", "--wait", "--wait-timeout", "900", "--pull", "never")
 
 
@@ -85,7 +89,7 @@ def started(engine: Engine, checkout: Path, *files: str) -> Iterator[Project]:
         project.compose(*UP)
         yield project
     finally:
-        print("\n" + "\n".join(project.transcript))  # noqa: T201  what the report shows with -s
+        print("\n" + "\n".join([STAND_INS, *project.transcript]))  # noqa: T201  what the report shows with -s
         project.compose("down", "--volumes", "--remove-orphans")
 
 
@@ -216,6 +220,12 @@ def test_a_container_that_dies_comes_back(project: Project, known: dict[str, str
     project.try_compose("exec", "-T", "spark-submitter", "bash", "-c", "kill -9 -1")
     project.compose("up", "--detach", "--wait", "--wait-timeout", "300", "--no-recreate", "spark-submitter")
     carried(project, known, 50)
+
+
+@pytest.mark.parametrize("files", [OFFLINE[:1], OFFLINE, ZOOKEEPER], ids="+".join)
+def test_compose_accepts_the_files(engine: Engine, checkout: Path, files: tuple[str, ...]) -> None:
+    """Each set that the documents name."""
+    Project(engine, checkout, *files).compose("config", "--quiet")
 
 
 def test_a_missing_secret_is_named(engine: Engine, checkout: Path, tmp_path: Path) -> None:
