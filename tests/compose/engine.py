@@ -72,10 +72,12 @@ class Engine:
             raise Unreachable("it does not answer")
 
     def stop(self) -> None:
-        """End it; its data stay."""
+        """End it; its data stay. It leaves the mount of a network namespace, over which no folder can be deleted."""
         if self._process is not None:
             self._process.terminate()
             self._process.wait(60)
+        for left in (self.folder / "exec" / "netns").glob("*"):
+            subprocess.run(["umount", str(left)], capture_output=True, timeout=30, check=False)
 
     def _install_compose(self) -> None:
         """Build the plugin from the module proxy; the build is kept in the folder."""
