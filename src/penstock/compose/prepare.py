@@ -6,17 +6,17 @@ owns those that it makes; the first one is given a password of yours. Done again
 
 import os
 
-import httpx2
 from cassandra import AuthenticationFailed
 from cassandra.cluster import NoHostAvailable, Session
 from pydantic import SecretStr
 
 from penstock import config
 from penstock.config import Settings
-from penstock.errors import CassandraUnreachable, RegistryUnreachable, WrongUse, exits_by_kind
+from penstock.errors import CassandraUnreachable, WrongUse, exits_by_kind
 from penstock.log import configure, get_logger
 from penstock.retry import wait_until
 from penstock.sink import cassandra
+from penstock.stack import probes
 
 log = get_logger(__name__)
 
@@ -28,7 +28,11 @@ _WAIT_S = 120.0
 def prepare(settings: Settings, admin_password: str) -> None:
     """Return when role and compatibility are as they should be. Raises an `Unreachable`, or `WrongUse`."""
     wait_until(lambda: settle_roles(settings, admin_password), timeout_s=_WAIT_S, every_s=2.0, what="Cassandra's roles")
-    wait_until(lambda: refuse_what_breaks(settings), timeout_s=_WAIT_S, every_s=2.0, what="the schema registry")
+    wait_until(lambda: _settle_registry(settings), timeout_s=_WAIT_S, every_s=2.0, what="the schema registry")
+
+
+def _settle_registry(settings: Settings) -> None:
+    probes.refuse_what_breaks(settings.registry_url, settings.registry_timeout_s)
 
 
 def settle_roles(settings: Settings, admin_password: str) -> None:
@@ -82,17 +86,6 @@ def _is_refused(error: CassandraUnreachable) -> bool:
     cause = error.__cause__
     found = cause.errors.values() if isinstance(cause, NoHostAvailable) else ()
     return any(isinstance(one, AuthenticationFailed) for one in found)
-
-
-def refuse_what_breaks(settings: Settings) -> None:
-    """Have the registry refuse a schema that cannot read what the one before it wrote; its own default is NONE."""
-    address = f"{settings.registry_url}/config"
-    try:
-        answer = httpx2.put(address, json={"compatibility": "BACKWARD"}, timeout=settings.registry_timeout_s)
-        answer.raise_for_status()
-    except httpx2.HTTPError as error:
-        raise RegistryUnreachable(f"{address}: {error}") from None
-    log.info("compatibility_set", compatibility="BACKWARD")
 
 
 def main() -> None:

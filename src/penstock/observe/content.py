@@ -180,7 +180,7 @@ class Looker:
     def __init__(self, reader: Reader, record: type[Record], masks: bool) -> None:
         self._reader = reader
         self._record = record
-        self._masks = masks
+        self.masks = masks
 
     def see(self, message: Message) -> Seen:
         """The message as it is shown."""
@@ -200,7 +200,7 @@ class Looker:
             is_framed=content.is_framed,
             value=value,
             text=text,
-            hex=None if raw is None or self._masks else raw[:SHOWN_BYTES].hex(),
+            hex=None if raw is None or self.masks else raw[:SHOWN_BYTES].hex(),
             value_bytes=len(raw or b""),
             is_cut=is_cut,
             problem=content.problem,
@@ -208,18 +208,13 @@ class Looker:
             headers=[self._header(name, one) for name, one in (message.headers() or [])[:_HEADERS]],
         )
 
-    @property
-    def masks(self) -> bool:
-        """Whether personal data are hidden."""
-        return self._masks
-
     def words(self, message: Message) -> tuple[str, Any]:
         """What is shown of a message, to be searched: its key, empty when hidden, and its decoded value."""
         key, _ = self._key(message.key())
         return key or "", self._shown(self._reader.read(message.value()).value)
 
     def _shown(self, value: Any) -> Any:
-        return masked(value, self._record) if self._masks else value
+        return masked(value, self._record) if self.masks else value
 
     def _body(self, raw: bytes, content: Content) -> tuple[Any, str | None, bool, str]:
         """Decoded value, text, whether it is cut, and what is hidden."""
@@ -230,19 +225,19 @@ class Looker:
             return (None, shown[:SHOWN_BYTES], True, "") if is_cut else (value, None, False, "")
         if content.kind == "null":
             return None, None, False, ""
-        if self._masks:
+        if self.masks:
             return None, None, False, hidden_bytes(len(raw))
         return None, raw[:SHOWN_BYTES].decode(errors="replace"), len(raw) > SHOWN_BYTES, ""
 
     def _key(self, key: bytes | None) -> tuple[str | None, bool]:
         if key is None:
             return None, False
-        if self._masks and not shows_key(key, self._record):
+        if self.masks and not shows_key(key, self._record):
             return None, True
         return key_text(key), False
 
     def _header(self, name: str, value: Any) -> Header:
-        if self._masks and name not in dlq.HARMLESS:
+        if self.masks and name not in dlq.HARMLESS:
             return Header(name, None, value is not None)
         text = value if isinstance(value, str) or value is None else key_text(value)
         return Header(name, None if text is None else text[:_HEADER_CHARACTERS])

@@ -66,12 +66,17 @@ def registry(settings: Settings, _started_s: float) -> None:
 
 
 def set_backward_compatibility(settings: Settings) -> None:
+    """As `refuse_what_breaks`, in the registry of the local stack."""
+    refuse_what_breaks(_ccompat(settings), settings.registry_timeout_s)
+
+
+def refuse_what_breaks(registry: str, timeout_s: float) -> None:
     """Make the registry refuse a schema that cannot read what the one before it wrote; its own default is NONE."""
-    address = f"{_ccompat(settings)}/config"
+    address = f"{registry}/config"
     if _json(address, RegistryUnreachable).get("compatibilityLevel") == "BACKWARD":
         return
     try:
-        response = httpx2.put(address, json={"compatibility": "BACKWARD"}, timeout=settings.registry_timeout_s)
+        response = httpx2.put(address, json={"compatibility": "BACKWARD"}, timeout=timeout_s)
         response.raise_for_status()
     except httpx2.HTTPError as error:
         raise RegistryUnreachable(f"{address}: {error}") from None
