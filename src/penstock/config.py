@@ -104,7 +104,7 @@ class Settings(BaseSettings):
         "LOCAL_QUORUM", description="Consistency level of writes and reads."
     )
     cassandra_timeout_s: float = Field(15, gt=0, description="Longest wait for an answer, in seconds.")
-    cassandra_concurrency: int = Field(32, ge=1, description="Batches in flight per Spark task.")
+    cassandra_concurrency: int = Field(8, ge=1, description="Batches in flight per Spark task.")
     cassandra_username: str = Field("", description="User.")
     cassandra_password: SecretStr = Field(SecretStr(""), description="Password.")
     cassandra_ca_file: Path | None = Field(None, description="PEM file of the authority; set: TLS is used.")

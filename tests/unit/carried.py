@@ -60,6 +60,7 @@ class Tables:
         self.kept: dict[str, dict[tuple[Any, ...], dict[str, Any]]] = {"ledger": {}, "receipts": {}}
         self.rows: dict[int, dict[str, Any]] = {}
         self.deleted_us: dict[int, int] = {}
+        self.node: dict[str, str] = {"commitlog_sync": "batch"}
         self.session = FakeSession(self._answer)
         self.session.cluster.metadata.keyspaces = {"lab": SimpleNamespace(tables={*self.kept, "generations"})}
 
@@ -92,6 +93,8 @@ class Tables:
         name = table[1] if table else ""
         if query.lstrip().startswith("CREATE") or name in ("tables", "settled"):
             return []
+        if name == "settings":
+            return [{"name": one, "value": self.node[one]} for one in self.node]
         if name == "generations":
             return [{"topic_id": one, "epoch_us": epoch_us} for one, epoch_us in self.generations.items()]
         if name == "readings":

@@ -144,6 +144,7 @@ class FakeConsumer:
         self._error, self._raises = error, raises
         self.assigned: list[tuple[str, int, int]] = []
         self.closed = False
+        self.is_assigned = False
 
     def list_topics(self, topic: str, timeout: float) -> Any:
         if self._raises:
@@ -151,7 +152,7 @@ class FakeConsumer:
         return SimpleNamespace(topics={topic: SimpleNamespace(error=self._error, partitions=self._partitions)})
 
     def get_watermark_offsets(self, partition: Any, timeout: float) -> tuple[int, int] | None:
-        return self._partitions[partition.partition]
+        return self._partitions[partition.partition] if self._partitions else (0, 1_000_000)
 
     def offsets_for_times(self, partitions: list[TopicPartition], timeout: float) -> list[Any]:
         if self._raises:
@@ -165,6 +166,10 @@ class FakeConsumer:
 
     def assign(self, partitions: list[Any]) -> None:
         self.assigned += [(one.topic, one.partition, one.offset) for one in partitions]
+        self.is_assigned = True
+
+    def unassign(self) -> None:
+        self.is_assigned = False
 
     def consume(self, num_messages: int, timeout: float) -> list[Message]:
         if self._raises:
@@ -283,6 +288,10 @@ class FakeMetadata:
 
     def __init__(self) -> None:
         self.keyspaces: dict[str, Any] = {}
+        self.hosts = ["host-0", "host-1", "host-2"]
+
+    def all_hosts(self) -> list[str]:
+        return self.hosts
 
     def get_replicas(self, keyspace: str, key: bytes) -> list[str]:
         return [f"host-{key[-1] % 3}"]

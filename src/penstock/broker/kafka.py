@@ -81,6 +81,7 @@ def reader(settings: Settings, **more: Any) -> Consumer:
             "enable.auto.commit": False,
             "auto.offset.reset": "error",
             "enable.partition.eof": True,
+            "fetch.queue.backoff.ms": 10,  # of a second, a reader that is faster than Kafka would spend most waiting
             "fetch.wait.max.ms": 50,  # at the end of one partition a fetch holds up the next one so long
         }
         | more

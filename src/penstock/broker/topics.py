@@ -1,7 +1,8 @@
 """Topics: created with explicit settings, their watermarks, and their records by offset."""
 
 import time
-from collections.abc import Generator, Iterator
+from collections import defaultdict
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -210,6 +211,28 @@ def span_records(consumer: Consumer, topic: str, span: Span, settings: Settings)
                 return
             at = message.offset() + 1
             yield message
+
+
+def records_at(consumer: Consumer, topic: str, places: Iterable[Place], settings: Settings) -> dict[Place, Message]:
+    """The records at `places`, read with a `reader`; one that Kafka no longer has is left out.
+
+    What lies between two places of a partition is read too. Raises `KafkaUnreachable`.
+    """
+    wanted: dict[int, set[int]] = defaultdict(set)
+    for place in places:
+        wanted[place.partition].add(place.offset)
+    found = {}
+    try:
+        for partition, offsets in wanted.items():
+            first = max(min(offsets), _watermarks(consumer, topic, partition, settings).first)
+            for message in span_records(consumer, topic, Span(partition, first, max(offsets) + 1), settings):
+                if message.offset() in offsets:
+                    found[Place(partition, message.offset())] = message
+    except KafkaException as error:
+        raise failure(error, f"reading {topic}", settings) from error
+    finally:
+        consumer.unassign()  # else it would read on
+    return found
 
 
 def _is_end(message: Message) -> bool:

@@ -6,17 +6,18 @@ are written, and a replay changes nothing.
 """
 
 import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
+from operator import attrgetter
+from typing import Any, cast
 
-from msgspec.structs import astuple
-
+from penstock.contract.batch import Row
 from penstock.contract.fields import BIGINT, INT, fields, key_of
 from penstock.contract.record import Arrival, Record
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
 
-Encode = Callable[[Record, int, int, int, int], list[bytes | None]]
+Encode = Callable[[Sequence[Row], int], Iterator[bytes]]
 
 
 def name(identifier: str) -> str:
@@ -60,24 +61,68 @@ def delete(keyspace: str, table: str, row: type[Record]) -> str:
     return f"DELETE FROM {keyspace}.{table} USING TIMESTAMP ? WHERE {key_of(row).name} = ?"
 
 
-def delete_encoder(row: type[Record]) -> Callable[[Any, int], list[bytes]]:
-    """The function that gives a deletion's bound values as CQL bytes, from the key and the write timestamp in us."""
+def delete_encoder(row: type[Record]) -> Callable[[Any, int], bytes]:
+    """The function that gives a deletion's bound values in a message, from the key and the write timestamp in us."""
     to_bytes = key_of(row).kind.encode
-    return lambda key, write_us: [BIGINT.encode(write_us), to_bytes(key)]
+
+    def encode(key: Any, write_us: int) -> bytes:
+        value = to_bytes(key)
+        return _LENGTHS[8] + BIGINT.encode(write_us) + _LENGTHS[len(value)] + value
+
+    return encode
+
+
+def key_encoder(row: type[Record]) -> Callable[[Record], bytes]:
+    """The function that gives a record's key as CQL bytes, by which its replicas are found."""
+    get, to_bytes = attrgetter(key_of(row).name), key_of(row).kind.encode
+    return lambda record: to_bytes(get(record))
 
 
 def encoder(row: type[Record]) -> Encode:
-    """The function that gives a row's bound values as CQL bytes, in the INSERT's order.
+    """The function that gives the bound values of rows, in the INSERT's order, as they stand in a message.
 
-    It takes the record, its Kafka timestamp in ms, partition, offset, and the write timestamp in us.
+    That is: each value after its length, a null as the length -1 (native protocol v5, section 3). It takes the rows
+    and the epoch in us that offsets are added to, and goes column by column, which is what is fast.
     """
-    encodes = tuple(field.kind.encode for field in fields(row))
+    columns = [(attrgetter(field.name), field.kind.encode, field.nullable) for field in fields(row)]
 
-    def encode(record: Record, timestamp_ms: int, partition: int, offset: int, write_us: int) -> list[bytes | None]:
-        values = [
-            None if value is None else to_bytes(value) for to_bytes, value in zip(encodes, astuple(record), strict=True)
+    def encode(rows: Sequence[Row], epoch_us: int) -> Iterator[bytes]:
+        if not rows:
+            return iter(())
+        records, timestamps_ms, partitions, offsets = zip(*rows, strict=True)
+        values = [_values(map(get, records), to_bytes, nullable) for get, to_bytes, nullable in columns]
+        values += [
+            list(map(BIGINT.encode, timestamps_ms)),
+            list(map(INT.encode, partitions)),
+            list(map(BIGINT.encode, offsets)),
+            [BIGINT.encode(epoch_us + offset) for offset in offsets],
         ]
-        values += BIGINT.encode(timestamp_ms), INT.encode(partition), BIGINT.encode(offset), BIGINT.encode(write_us)
-        return values
+        return map(b"".join, zip(*chain.from_iterable(map(_framed, values)), strict=True))
 
     return encode
+
+
+def _values(values: Iterable[Any], to_bytes: Callable[[Any], bytes], nullable: bool) -> list[bytes | None]:
+    if nullable:
+        return [None if value is None else to_bytes(value) for value in values]
+    return list(map(to_bytes, values))
+
+
+def _framed(column: list[bytes | None]) -> tuple[Iterable[bytes], Iterable[bytes]]:
+    """What stands before each value of a column, and the value."""
+    if None in column:
+        lengths = (_NULL if value is None else _LENGTHS[len(value)] for value in column)
+        return lengths, (value or b"" for value in column)
+    filled = cast(list[bytes], column)
+    return map(_LENGTHS.__getitem__, map(len, filled)), filled
+
+
+class _Lengths(dict[int, bytes]):
+    """The four bytes that tell a length; those of most values are made beforehand."""
+
+    def __missing__(self, length: int) -> bytes:
+        return length.to_bytes(4, "big")
+
+
+_LENGTHS = _Lengths((length, length.to_bytes(4, "big")) for length in range(1024))
+_NULL = b"\xff\xff\xff\xff"

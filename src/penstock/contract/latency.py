@@ -3,7 +3,7 @@
 A record's latency is the time from Kafka's timestamp to the acknowledgement of its row.
 """
 
-from bisect import bisect_left
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable
 
@@ -21,8 +21,13 @@ Histogram = dict[int, int]
 
 def histogram(latencies_ms: Iterable[int]) -> Histogram:
     """How many of the latencies fall into each bucket."""
-    last = len(BOUNDS_MS) - 1
-    return dict(Counter(BOUNDS_MS[min(bisect_left(BOUNDS_MS, one), last)] for one in latencies_ms))
+    ascending, found, below = sorted(latencies_ms), {}, 0
+    for bound in BOUNDS_MS:
+        up_to = len(ascending) if bound == BOUNDS_MS[-1] else bisect_right(ascending, bound, lo=below)
+        if up_to > below:
+            found[bound] = up_to - below
+        below = up_to
+    return found
 
 
 def joined(histograms: Iterable[Histogram]) -> Histogram:

@@ -54,11 +54,17 @@ class Keeper:
     """
 
     def __init__(
-        self, plan: Plan, book: ledger.Ledger, stopping: threading.Event, confirm: Callable[[], None] = lambda: None
+        self,
+        plan: Plan,
+        book: ledger.Ledger,
+        stopping: threading.Event,
+        confirm: Callable[[], None] = lambda: None,
+        sync_lag_s: float = 0.0,
     ) -> None:
         self._plan = plan
         self._book = book
         self._confirm = confirm
+        self._sync_lag_s = sync_lag_s
         self._working = threading.Lock()
         self.stopping = stopping
         self.mends = 0
@@ -72,7 +78,7 @@ class Keeper:
                 raise InterruptedError(f"batch {batch_id} was not begun: the job is stopping")
             self._confirm()
             tallies = store(raw, self._plan)
-            self._book.write(self._job(raw), batch_id, tallies)
+            self._book.write(self._job(raw), batch_id, tallies, self._sync_lag_s)
             self.batches += 1
         for one in tallies:
             log.info("batch_stored", batch=batch_id, **one._asdict())
@@ -129,7 +135,7 @@ def run(spark: SparkSession, read: Callable[[SparkSession], DataFrame], session:
         epoch_us = ledger.begin_generation(session, keyspace, pipeline.topic, topic_id)
         how = plan(settings, epoch_us)
         book = ledger.Ledger(session, keyspace, pipeline.topic, epoch_us)
-        keeper = Keeper(how, book, stopping, ours.confirm)
+        keeper = Keeper(how, book, stopping, ours.confirm, cassandra.sync_lag_s(session))
         noter = Noter(progress.Progress(session, keyspace, pipeline.topic))
         _stop_on_signal(stopping)
         warm_up(spark, how)

@@ -50,13 +50,14 @@ def replay(spark: SparkSession, session: Session, settings: Settings, spans: lis
         raise PenstockError(f"no job has read {pipeline.topic} yet: there is nothing to replay", hint="./penstock up")
     began = time.monotonic()
     how, book = plan(settings, epoch_us), ledger.Ledger(session, keyspace, pipeline.topic, epoch_us)
+    sync_lag_s = cassandra.sync_lag_s(session)
     job = f"{ledger.REPLAY}{datetime.now(UTC):%Y%m%dT%H%M%S.%f}Z"
     warm_up(spark, how)
     tallies: list[Tally] = []
     done, total = 0, sum(span.records for span in spans)
     for number, some in enumerate(rounds(spans, settings.spark_batch_records)):
         stored = store(raw_records(kafka_stretch(spark, settings, pipeline.topic, some)), how)
-        book.write(job, number, stored)
+        book.write(job, number, stored, sync_lag_s)
         tallies = merge([*tallies, *stored])
         done += sum(span.records for span in some)
         report(done, total)

@@ -5,24 +5,29 @@ Doing it again ends in the same rows, whose write timestamps are their places in
 with the same origin in their headers.
 """
 
+import gc
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from zipimport import zipimporter
 
 import pyarrow as pa
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer
 from pyspark.sql import DataFrame, SparkSession, functions
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
 from penstock import pipelines
 from penstock.broker import dlq, topics
-from penstock.broker.kafka import producer
+from penstock.broker.kafka import producer, reader
 from penstock.broker.registry import Registry
+from penstock.broker.topics import Place
 from penstock.config import Settings
 from penstock.contract.batch import TALLY_DDL, Decoded, Tally, merge, tally
 from penstock.contract.reject import Reject, Stage
+from penstock.errors import KafkaUnreachable
 from penstock.pipelines import Pipeline
 from penstock.process.batches import decode_batches, decoded_ddl, from_columns, to_columns
 from penstock.process.decode import Decoder
@@ -30,6 +35,8 @@ from penstock.sink import cassandra
 from penstock.sink.rows import RowWriter
 
 ArrowBatches = Iterator[pa.RecordBatch]
+
+_COLLECT_EVERY = 200_000
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,7 @@ class Worker:
     def connect(self) -> None:
         """Make every connection now."""
         _ = self.decoder, self.rows, self._producer
+        _collect_seldom()
 
     @cached_property
     def decoder(self) -> Decoder:
@@ -91,21 +99,48 @@ class Worker:
     def _producer(self) -> Producer:
         return producer(self._settings)
 
+    @cached_property
+    def _reader(self) -> Consumer:
+        return reader(self._settings)
+
     def set_aside(self, rejects: list[Reject]) -> None:
         """Send `rejects` to the dead-letter topic and wait for every acknowledgement."""
-        if not rejects:
-            return
-        whole = [self._with_bytes(reject) if reject.fault.stage == Stage.TRANSFORM else reject for reject in rejects]
-        dlq.set_aside(self._producer, self._pipeline.dead_letter_topic, whole, self._epoch_us)
+        if rejects:
+            dlq.set_aside(self._producer, self._pipeline.dead_letter_topic, self._as_they_lie(rejects), self._epoch_us)
 
-    def _with_bytes(self, reject: Reject) -> Reject:
-        """The reject with its key, value and headers as they lie in Kafka."""
-        span = topics.Span(reject.partition, reject.offset, reject.offset + 1)
-        message = next(topics.records(self._settings, reject.topic, [span]))
-        headers = list(message.headers() or [])
-        return Reject(
-            reject.fault, reject.topic, reject.partition, reject.offset, message.key(), message.value(), headers
-        )
+    def _as_they_lie(self, rejects: list[Reject]) -> Iterator[Reject]:
+        """The rejects with key, value and headers as they lie in Kafka.
+
+        One that Kafka has deleted since it was read keeps what it has, which is all but its headers.
+        """
+        places = [Place(one.partition, one.offset) for one in rejects]
+        found = topics.records_at(self._reader, self.topic, places, self._settings)
+        for reject, place in zip(rejects, places, strict=True):
+            message = found.get(place)
+            if message is not None:  # one without a value is false
+                headers = list(message.headers() or [])
+                yield replace(reject, key=message.key(), value=message.value(), headers=headers)
+            elif reject.fault.stage == Stage.TRANSFORM:
+                raise KafkaUnreachable(f"{self.topic} no longer has {place}, a row of which the transform broke")
+            else:
+                yield reject
+
+
+def _collect_seldom() -> None:
+    """Let Python's collector look for cycles less often: records are in none."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_COLLECT_EVERY)
+
+
+def _forget_zips() -> None:
+    """Let Python forget that it imported from zip files, as Spark's own packages are given to it.
+
+    Each task of Spark's makes it read the directories of all that it remembers again, which took up to 90 ms.
+    """
+    for entry, finder in list(sys.path_importer_cache.items()):
+        if isinstance(finder, zipimporter):
+            del sys.path_importer_cache[entry]
 
 
 @cache
@@ -114,6 +149,7 @@ def _worker(settings: Settings, epoch_us: int) -> Worker:
 
 
 def _this_worker(plan: Plan) -> Worker:
+    _forget_zips()
     return _worker(plan.settings, plan.epoch_us)
 
 
@@ -140,7 +176,7 @@ def write(decoded: Iterable[Decoded], worker: Worker) -> Iterator[Tally]:
 def store(raw: DataFrame, plan: Plan) -> list[Tally]:
     """Carry out one micro-batch of raw records: a tally per partition. Any error fails it as a whole."""
     carry_out = _store_transformed if plan.pipeline.transform else _store_as_is
-    return carry_out(raw, plan)
+    return carry_out(raw.coalesce(plan.settings.spark_cores), plan)
 
 
 def _store_as_is(raw: DataFrame, plan: Plan) -> list[Tally]:

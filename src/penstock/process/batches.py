@@ -19,7 +19,7 @@ from penstock.process.decode import Decoder
 
 REJECT_DDL = (
     "_rejected STRUCT<reason: STRING, message: STRING, rules: ARRAY<STRING>, schema_id: BIGINT, "
-    "key: BINARY, value: BINARY, headers: ARRAY<STRUCT<key: STRING, value: BINARY>>>"
+    "key: BINARY, value: BINARY>"
 )
 """The column that tells a reject from a row in a DataFrame of decoded records; null in a row."""
 DELETION_DDL = "_deleted BOOLEAN"
@@ -27,7 +27,7 @@ DELETION_DDL = "_deleted BOOLEAN"
 
 
 def decode_batches(batches: Iterable[pa.RecordBatch], decoder: Decoder, topic: str) -> Iterator[Decoded]:
-    """Each batch of raw records (`process.session.RAW_COLUMNS`), decoded."""
+    """Each batch of raw records (`process.session.RAW_COLUMNS`), decoded. Rejects have no headers yet."""
     for batch in batches:
         yield _decode_batch(batch, decoder, topic)
 
@@ -50,7 +50,6 @@ def _decode_batch(batch: pa.RecordBatch, decoder: Decoder, topic: str) -> Decode
 def _reject(
     fault: Fault, batch: pa.RecordBatch, at: int, topic: str, partition: int, offset: int, value: bytes | None
 ) -> Reject:
-    headers = batch.column("headers")[at].as_py() or []
     return Reject(
         fault=fault,
         topic=topic,
@@ -58,7 +57,7 @@ def _reject(
         offset=offset,
         key=batch.column("key")[at].as_py(),
         value=value,
-        headers=[(header["key"], header["value"]) for header in headers],
+        headers=[],
     )
 
 
@@ -104,7 +103,6 @@ def _reject_as_columns(reject: Reject) -> dict[str, Any]:
         "schema_id": reject.fault.schema_id,
         "key": reject.key,
         "value": reject.value,
-        "headers": [{"key": name, "value": value} for name, value in reject.headers],
     }
     return {"kafka_partition": reject.partition, "kafka_offset": reject.offset, "_rejected": rejected}
 
@@ -144,8 +142,7 @@ class _Sorter:
         rejected = columns["_rejected"]
         reason, rules = Reason(rejected["reason"]), tuple(rejected["rules"])
         fault = Fault(reason, rejected["message"], Stage.DECODE, rejected["schema_id"], rules)
-        headers = [(header["key"], header["value"]) for header in rejected["headers"]]
-        return Reject(fault, self._topic, *_place(columns), rejected["key"], rejected["value"], headers)
+        return Reject(fault, self._topic, *_place(columns), rejected["key"], rejected["value"], [])
 
     def _deletion(self, columns: dict[str, Any]) -> Deletion:
         text = columns[self._key.name]

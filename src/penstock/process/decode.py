@@ -44,6 +44,7 @@ class Decoder:
         self._record = record
         self._schemas = schemas
         self._check_dates = date_check(record)
+        self._latest = latest_past()
         self._check_texts = text_check(record)
         self._least_quotes = _least_quotes(record)
         self._read_key = key_reader(record)
@@ -78,7 +79,7 @@ class Decoder:
         except SchemaUnknown as error:
             return Fault(Reason.SCHEMA_UNKNOWN, error.message, schema_id=schema_id)
         if writer is None:
-            return self._json(memoryview(value)[FRAME_BYTES:], value, schema_id)
+            return self._json(value[FRAME_BYTES:], value, schema_id)
         return self._avro(value[FRAME_BYTES:], writer, schema_id)
 
     def _writer(self, schema_id: int) -> Any:
@@ -88,7 +89,7 @@ class Decoder:
             self._writers[schema_id] = writer.parsed(found.schema, schema_id) if found.wire_format == "avro" else None
         return self._writers[schema_id]
 
-    def _json(self, body: bytes | memoryview, value: bytes, schema_id: int | None) -> Record | Fault:
+    def _json(self, body: bytes, value: bytes, schema_id: int | None) -> Record | Fault:
         """The record in the JSON text `body`, which is `value` or the end of it."""
         try:
             record = self._from_json(body)
@@ -96,7 +97,10 @@ class Decoder:
             return self._fault_of_json(body, error, schema_id)
         except MALFORMED_JSON as error:
             return Fault(Reason.JSON_MALFORMED, str(error), schema_id=schema_id)
-        broken = self._check_dates(record, latest_past())
+        broken = self._check_dates(record, self._latest)
+        if broken:  # what was past a while ago is past now; only what was not is held against the clock
+            self._latest = latest_past()
+            broken = self._check_dates(record, self._latest)
         start = len(value) - len(body)
         if value.find(b"\\", start) >= 0:  # an escape: a character that is not allowed can only stand there
             broken += self._check_texts(record)
@@ -107,7 +111,7 @@ class Decoder:
                 return Fault(Reason.JSON_MALFORMED, str(error), schema_id=schema_id)
         return Fault.of(broken, schema_id=schema_id) if broken else record
 
-    def _fault_of_json(self, body: bytes | memoryview, error: msgspec.ValidationError, schema_id: int | None) -> Fault:
+    def _fault_of_json(self, body: bytes, error: msgspec.ValidationError, schema_id: int | None) -> Fault:
         """What is wrong with JSON that was refused: it may be malformed too, further on."""
         try:
             found = msgspec.json.decode(body)
@@ -134,7 +138,7 @@ def _least_quotes(record: type[Record]) -> int:
     return sum(4 if field.kind in _QUOTED else 2 for field in required)
 
 
-def names_in(body: bytes | memoryview) -> list[Broken]:
+def names_in(body: bytes) -> list[Broken]:
     """The broken rules on the names in a JSON object.
 
     Raises `msgspec.DecodeError` when one stands twice in an object, since readers part ways on which of the two counts

@@ -18,10 +18,18 @@ RAW_COLUMNS = (
     "partition",
     "offset",
     "unix_millis(timestamp) AS timestamp_ms",
-    "headers",
 )
-"""A raw record as `decode_batches` reads it."""
+"""A raw record as `decode_batches` reads it.
 
+Headers are not among them: Spark measures the size of such a list anew for each row, which took half of the JVM's time.
+"""
+
+_LOCAL_CHECKPOINT = "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
+"""Writes a file of a checkpoint by renaming it, as the usual one does, which on a local folder starts a process to look
+at links: four times as long."""
+_POLL_RECORDS = 10_000
+"""As many as a fetch brings: after each poll, of 500 by default, Spark asks Kafka where the partition begins and
+ends."""
 _BEGINNING = -2
 """What Spark's Kafka source takes for the first offset that a partition holds."""
 
@@ -50,8 +58,11 @@ def session_settings(settings: Settings) -> dict[str, str]:
         "spark.sql.adaptive.enabled": "false",
         "spark.python.worker.reuse": "true",
     }
-    local = {"spark.driver.host": LOOPBACK, "spark.driver.bindAddress": LOOPBACK}
-    return shared | (local if f"//{LOOPBACK}" in settings.spark_master else {})
+    if "://" not in settings.checkpoint:
+        shared["spark.sql.streaming.checkpointFileManagerClass"] = _LOCAL_CHECKPOINT
+    if f"//{LOOPBACK}" in settings.spark_master:
+        shared |= {"spark.driver.host": LOOPBACK, "spark.driver.bindAddress": LOOPBACK}
+    return shared
 
 
 def kafka_stream(spark: SparkSession, settings: Settings, topic: str) -> DataFrame:
@@ -96,8 +107,9 @@ def kafka_options(settings: Settings) -> dict[str, str]:
         "kafka.security.protocol": settings.kafka_security_protocol,
         "startingOffsets": "earliest",
         "failOnDataLoss": "true",
-        "includeHeaders": "true",
         "kafka.isolation.level": "read_committed",  # as librdkafka, by which receipts read: what was aborted never was
+        "kafka.fetch.max.wait.ms": "5",  # a batch waits for a fetch that is under way: half a second else
+        "kafka.max.poll.records": str(_POLL_RECORDS),
         "maxOffsetsPerTrigger": str(settings.spark_batch_records),
     }
     if settings.kafka_security_protocol.startswith("SASL"):

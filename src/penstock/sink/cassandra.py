@@ -1,5 +1,6 @@
 """The connection to Cassandra, made from settings; keyspace and table."""
 
+import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ from penstock.errors import CassandraUnreachable, PenstockError
 from penstock.pipelines import Pipeline
 
 _TRUNCATE_S = 120.0
+_SYNC_LAG = "periodic_commitlog_sync_lag_block"
+_LONGEST_LAG_S = 0.1
 
 
 def connect(settings: Settings) -> Session:
@@ -62,6 +65,8 @@ def _cluster(settings: Settings) -> dict[str, Any]:
         "connect_timeout": settings.cassandra_timeout_s,
         "control_connection_timeout": settings.cassandra_timeout_s,
         "protocol_version": 5,
+        # the driver sends 4 KiB at a time: 40 ms apart without
+        "sockopts": [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
     }
     if settings.cassandra_username:
         password = settings.cassandra_password.get_secret_value()
@@ -103,6 +108,21 @@ def asking(settings: Settings) -> Iterator[None]:
 def keyspace_of(settings: Settings, pipeline: Pipeline) -> str:
     """The keyspace in force."""
     return settings.cassandra_keyspace or pipeline.keyspace
+
+
+def sync_lag_s(session: Session) -> float:
+    """How long a node may have acknowledged a write before it is in its commit log; 0: there is nothing to wait for.
+
+    That is so when the log is synced before each acknowledgement, and when a lag of more than `_LONGEST_LAG_S` tells
+    that replicas are what is relied on when a node is killed.
+    """
+    query = "SELECT name, value FROM system_views.settings WHERE name IN ('commitlog_sync', %s)"
+    found = {row["name"]: row["value"] for row in session.execute(query, (_SYNC_LAG,))}
+    lag = found.get(_SYNC_LAG) or ""
+    if found.get("commitlog_sync") != "periodic" or not lag.endswith("ms"):
+        return 0.0
+    lag_s = int(lag.removesuffix("ms")) / 1000
+    return lag_s if lag_s <= _LONGEST_LAG_S else 0.0
 
 
 def has_table(session: Session, keyspace: str, table: str) -> bool:

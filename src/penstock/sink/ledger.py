@@ -8,7 +8,7 @@ write timestamps count from the epoch of its generation, which is later than any
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from typing import Any
@@ -95,28 +95,42 @@ class Ledger:
         self._select_begun = session.prepare(f"SELECT * {within}")
         self._sum_begun = session.prepare(f"SELECT SUM(stored) AS stored {within}")
 
-    def write(self, job: str, batch_id: int, tallies: Iterable[Tally]) -> None:
-        """Add a line per tally; returns once they are acknowledged."""
-        for one in tallies:
-            values = (
-                self._topic,
-                self.epoch_us,
-                one.partition,
-                one.first_offset // BUCKET_OFFSETS,
-                one.first_offset,
-                job,
-                one.last_offset,
-                batch_id,
-                one.records,
-                one.stored,
-                one.deleted,
-                one.rejected,
-                one.filtered,
-                from_epoch_ms(one.stored_at_ms),
-                one.nulls,
-                one.latencies,
-            )
-            self._session.execute(self._insert, values)
+    def write(self, job: str, batch_id: int, tallies: Sequence[Tally], sync_lag_s: float = 0.0) -> None:
+        """Add a line per tally; returns once they are acknowledged.
+
+        With `cassandra.sync_lag_s`, all that was acknowledged before the call, and the lines, are then in the commit
+        log of the one node that there may be: the lines are written again after that time, and Cassandra acknowledges
+        a write only when everything that is older by the lag is in its log.
+        """
+        self._write(job, batch_id, tallies)
+        if sync_lag_s:
+            time.sleep(sync_lag_s)
+            self._write(job, batch_id, tallies)
+
+    def _write(self, job: str, batch_id: int, tallies: Sequence[Tally]) -> None:
+        lines = [self._values(job, batch_id, one) for one in tallies]
+        for written in [self._session.execute_async(self._insert, line) for line in lines]:
+            written.result()
+
+    def _values(self, job: str, batch_id: int, one: Tally) -> tuple[Any, ...]:
+        return (
+            self._topic,
+            self.epoch_us,
+            one.partition,
+            one.first_offset // BUCKET_OFFSETS,
+            one.first_offset,
+            job,
+            one.last_offset,
+            batch_id,
+            one.records,
+            one.stored,
+            one.deleted,
+            one.rejected,
+            one.filtered,
+            from_epoch_ms(one.stored_at_ms),
+            one.nulls,
+            one.latencies,
+        )
 
     def lines(self, span: Span) -> Iterator[Line]:
         """The lines that touch `span`, in offset order. A line may begin in the bucket before."""

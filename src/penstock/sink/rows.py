@@ -5,90 +5,100 @@ order, ends in the same table: the write timestamp of a row or a deletion is its
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from itertools import chain
+from collections.abc import Iterable, Iterator, Sequence
 
 from cassandra import DriverException, RequestExecutionException
 from cassandra.cluster import NoHostAvailable, Session
 from cassandra.concurrent import execute_concurrent
 from cassandra.pool import Host
-from cassandra.query import BatchStatement, BatchType, BoundStatement, PreparedStatement
 
 from penstock.contract import cql
 from penstock.contract.batch import Deletion, Row
-from penstock.contract.record import Record
+from penstock.contract.fields import fields, key_of
+from penstock.contract.record import Arrival, Record
 from penstock.errors import StoreFailed
+from penstock.sink.encoded import EncodedBatch, EncodedBatches, head_of
 
 _CELL_BYTES = 16
 """What a cell weighs beside its value where the server adds up a batch: timestamp, expiry, deletion time."""
 _UNITS = {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "B": 1}
 
+Keyed = tuple[bytes, bytes]
+"""A statement as it stands in a batch, after the key of its row as CQL bytes."""
+
 
 class RowWriter:
-    """Writes rows of one table through a session."""
+    """Writes rows of one table through a session, which can then send nothing but batches of it."""
 
     def __init__(
         self, session: Session, keyspace: str, table: str, row: type[Record], *, epoch_us: int, concurrency: int
     ) -> None:
+        self._limit_bytes = batch_limit_bytes(session)
         self._session = session
         self._keyspace = keyspace
         self._table = table
         self._epoch_us = epoch_us
         self._concurrency = concurrency
+        cells = len(fields(row)) + len(fields(Arrival))
+        insert = session.prepare(cql.insert(keyspace, table, row))
+        delete = session.prepare(cql.delete(keyspace, table, row))
+        self._prepared = (
+            insert,
+            delete,
+        )  # the driver forgets one that nobody holds, and a node that restarted asks for it
+        self._insert = head_of(insert.query_id, cells + 1)
+        self._delete = head_of(delete.query_id, 2)
+        self._cells_bytes = cells * _CELL_BYTES
+        self._key = cql.key_encoder(row)
+        self._key_bytes = key_of(row).kind.encode
         self._encode = cql.encoder(row)
         self._encode_deletion = cql.delete_encoder(row)
-        self._insert: PreparedStatement = session.prepare(cql.insert(keyspace, table, row))
-        self._delete: PreparedStatement = session.prepare(cql.delete(keyspace, table, row))
-        self._limit_bytes = batch_limit_bytes(session)
+        session.client_protocol_handler = EncodedBatches
 
     def write(self, rows: Iterable[Row], deletions: Iterable[Deletion] = ()) -> None:
         """Store `rows` and make `deletions`; returns once all are acknowledged.
 
         Raises `StoreFailed` at the first that is not.
         """
-        bound = chain(map(self._bind, rows), map(self._bind_deletion, deletions))
-        batches = ((batch, None) for batch in self._batches(bound))
+        batches = ((batch, None) for batch in self._batches([*self._inserts(list(rows)), *self._deletes(deletions)]))
         try:
             execute_concurrent(self._session, batches, concurrency=self._concurrency, raise_on_first_error=True)
         except (DriverException, RequestExecutionException, NoHostAvailable) as error:
             raise StoreFailed(f"{self._keyspace}.{self._table}: {type(error).__name__}: {error}") from error
 
-    def _batches(self, bound: Iterable[BoundStatement]) -> Iterator[BatchStatement]:
-        for statements in self._by_replicas(bound):
-            batch = BatchStatement(BatchType.UNLOGGED)
-            room = self._limit_bytes
-            for statement in statements:
-                weight = sum(map(_weight, statement.values))
-                if weight > room and len(batch):
-                    yield batch
-                    batch, room = BatchStatement(BatchType.UNLOGGED), self._limit_bytes
-                batch.add(statement)
+    def _inserts(self, rows: Sequence[Row]) -> Iterator[Keyed]:
+        keys = (self._key(row[0]) for row in rows)
+        return zip(keys, map(self._insert.__add__, self._encode(rows, self._epoch_us)), strict=True)
+
+    def _deletes(self, deletions: Iterable[Deletion]) -> Iterator[Keyed]:
+        for one in deletions:
+            values = self._encode_deletion(one.key, self._epoch_us + one.offset)
+            yield self._key_bytes(one.key), self._delete + values
+
+    def _batches(self, keyed: list[Keyed]) -> Iterator[EncodedBatch]:
+        for some in self._by_replicas(keyed):
+            begun, room = 0, self._limit_bytes
+            for at, (_, statement) in enumerate(some):
+                weight = self._cells_bytes + len(statement)
+                if weight > room and at > begun:
+                    yield self._batch(some[begun:at])
+                    begun, room = at, self._limit_bytes
                 room -= weight
-            if len(batch):
-                yield batch
+            if some:
+                yield self._batch(some[begun:])
 
-    def _by_replicas(self, bound: Iterable[BoundStatement]) -> Iterable[list[BoundStatement]]:
-        """The statements, those of one replica set together."""
-        groups: dict[tuple[Host, ...], list[BoundStatement]] = defaultdict(list)
-        replicas_of = self._session.cluster.metadata.get_replicas
-        for statement in bound:
-            groups[tuple(replicas_of(self._keyspace, statement.routing_key))].append(statement)
+    def _batch(self, keyed: list[Keyed]) -> EncodedBatch:
+        return EncodedBatch((statement for _, statement in keyed), self._keyspace, keyed[0][0])
+
+    def _by_replicas(self, keyed: list[Keyed]) -> Iterable[list[Keyed]]:
+        """The statements, those of one replica set together; one node has them all."""
+        metadata = self._session.cluster.metadata
+        if len(metadata.all_hosts()) == 1:
+            return [keyed]
+        groups: dict[tuple[Host, ...], list[Keyed]] = defaultdict(list)
+        for one in keyed:
+            groups[tuple(metadata.get_replicas(self._keyspace, one[0]))].append(one)
         return groups.values()
-
-    def _bind(self, row: Row) -> BoundStatement:
-        record, timestamp_ms, partition, offset = row
-        statement = BoundStatement(self._insert)
-        statement.values = self._encode(record, timestamp_ms, partition, offset, self._epoch_us + offset)
-        return statement
-
-    def _bind_deletion(self, one: Deletion) -> BoundStatement:
-        statement = BoundStatement(self._delete)
-        statement.values = self._encode_deletion(one.key, self._epoch_us + one.offset)
-        return statement
-
-
-def _weight(value: bytes | None) -> int:
-    return _CELL_BYTES + (len(value) if value else 0)
 
 
 def batch_limit_bytes(session: Session) -> int:

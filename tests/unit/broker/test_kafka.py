@@ -58,6 +58,12 @@ def test_the_reader_never_commits_and_never_skips(given_conf, settings):
     assert (given_conf[0]["enable.auto.commit"], given_conf[0]["auto.offset.reset"]) == (False, "error")
 
 
+def test_a_fast_reader_hardly_waits(given_conf, settings):
+    """It asks for more soon after it has taken what was fetched: librdkafka's own pause is a second."""
+    kafka.reader(settings)
+    assert given_conf[0]["fetch.queue.backoff.ms"] == 10
+
+
 def test_the_admin_client_connects_as_all_do(given_conf, settings):
     """An admin client has the connection and nothing else."""
     kafka.admin(settings)

@@ -3,10 +3,10 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, Message
 
 from penstock.broker import topics
-from penstock.broker.topics import Span
+from penstock.broker.topics import Place, Span
 from penstock.config import read
 from penstock.errors import KafkaUnreachable, PenstockError
 from penstock.pipelines import users
@@ -197,6 +197,86 @@ def test_records_that_are_gone_are_an_error(consumer, settings):
     with pytest.raises(PenstockError, match="reading t on Kafka"):
         list(topics.records(settings, "t", [Span(0, 0, 2)]))
     assert client.closed
+
+
+def places(found) -> list[tuple[Place, bytes]]:
+    return [(place, one.value()) for place, one in found.items()]
+
+
+def test_records_at_some_places(settings):
+    """The wanted ones and no others, from the first of a partition to its last; then the client reads no further."""
+    client = FakeConsumer(
+        [
+            [message(4, b"a"), message(5, b"b"), message(6, b"c")],
+            [message(7, b"d"), message(8, b"e")],
+            [message(4, b"f", partition=1)],
+        ]
+    )
+    wanted = [Place(0, 7), Place(1, 4), Place(0, 4), Place(0, 7)]
+    found = topics.records_at(client, "t", wanted, settings)
+    assert places(found) == [(Place(0, 4), b"a"), (Place(0, 7), b"d"), (Place(1, 4), b"f")]
+    assert client.assigned == [("t", 0, 4), ("t", 1, 4)]
+    assert (client.is_assigned, client.closed) == (False, False)
+
+
+def test_records_at_no_places(settings):
+    """Nothing is read."""
+    client = FakeConsumer(raises=kafka_error(KafkaError._TRANSPORT))
+    assert topics.records_at(client, "t", [], settings) == {}
+    assert client.assigned == []
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        [message(4, b"a"), message(6, b"c"), event(KafkaError._PARTITION_EOF, 7)],
+        [message(4, b"a"), message(9, b"z")],
+        [message(4, b"a"), event(KafkaError._PARTITION_EOF, 5)],
+    ],
+    ids=["between others", "before a later one", "at the end"],
+)
+def test_a_record_that_kafka_does_not_have_is_left_out(settings, batch):
+    """One in whose place there is nothing any more is not waited for, and no other is taken for it."""
+    found = topics.records_at(FakeConsumer([batch]), "t", [Place(0, 4), Place(0, 5)], settings)
+    assert places(found) == [(Place(0, 4), b"a")]
+
+
+class Shortened(FakeConsumer):
+    """A consumer of a partition of which Kafka has offsets 5 to 8 left."""
+
+    def consume(self, num_messages: int, timeout: float) -> list[Message]:
+        _, _, first = self.assigned[-1]
+        if first < 5:
+            return [event(KafkaError._AUTO_OFFSET_RESET, first)]
+        return [message(offset, b"x") for offset in range(first, 9)]
+
+
+def test_a_record_that_was_deleted_at_the_beginning_is_left_out(settings):
+    """Kafka deletes the oldest: with the first of the wanted ones gone, the others are found."""
+    found = topics.records_at(Shortened(partitions={0: (5, 9)}), "t", [Place(0, 4), Place(0, 5)], settings)
+    assert places(found) == [(Place(0, 5), b"x")]
+
+
+@pytest.mark.parametrize(
+    ("made", "kind"),
+    [
+        ({"raises": kafka_error(KafkaError._TRANSPORT)}, KafkaUnreachable),
+        ({"batches": [[event(KafkaError._ALL_BROKERS_DOWN)]]}, KafkaUnreachable),
+        ({"batches": [[message(4), event(KafkaError.TOPIC_AUTHORIZATION_FAILED)]]}, PenstockError),
+    ],
+    ids=["away", "away meanwhile", "refused"],
+)
+def test_places_that_cannot_be_read_are_an_error(settings, made, kind):
+    """Kafka's error comes out as one of penstock's: a record that was not read is not taken for one that is gone."""
+    with pytest.raises(kind, match="reading t on Kafka") as failed:
+        topics.records_at(FakeConsumer(**made), "t", [Place(0, 4), Place(0, 5)], settings)
+    assert type(failed.value) is kind
+
+
+def test_places_of_which_nothing_comes_are_unreachable(settings, clock):
+    """Silence is an error here too."""
+    with pytest.raises(KafkaUnreachable, match=r"nothing read from t\[0\] in 30 s"):
+        topics.records_at(FakeConsumer(clock=clock), "t", [Place(0, 4)], settings)
 
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)

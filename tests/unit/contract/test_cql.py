@@ -1,15 +1,18 @@
 from datetime import UTC, datetime, timedelta
 from struct import unpack
+from uuid import UUID
 
 import pytest
 from cassandra import cqltypes
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from penstock.contract import cql
 from penstock.contract.fields import epoch_ms, fields
 from penstock.contract.record import Arrival
 from penstock.pipelines.users import User
+from tests.unit.framed import values_in
 from tests.unit.records import Everything, Reading
 from tests.unit.strategies import everything, users
 
@@ -39,9 +42,21 @@ def expected(value):
     return epoch_ms(value) if isinstance(value, datetime) else value
 
 
+def encoded(record, timestamp_ms: int = 1, partition: int = 2, offset: int = 3, epoch_us: int = 4):
+    """The bound values of one row."""
+    (framed,) = cql.encoder(type(record))([(record, timestamp_ms, partition, offset)], epoch_us)
+    return values_in(framed)
+
+
+def cells_of(record) -> dict[str, bytes | None]:
+    """The cells of a record by its fields' names."""
+    return dict(zip((field.name for field in fields(type(record))), encoded(record), strict=False))
+
+
 def assert_driver_reads(record):
-    encoded = cql.encoder(type(record))(record, 1, 2, 3, 4)
-    for field, cell in zip(fields(type(record)), encoded, strict=False):
+    cells = cells_of(record)
+    for field in fields(type(record)):
+        cell = cells[field.name]
         assert driver_reads(field.kind.cql, cell) == expected(getattr(record, field.name)), field.name
 
 
@@ -60,18 +75,58 @@ def test_the_driver_reads_every_type_as_it_was(record):
 @given(everything())
 def test_moments_are_bound_to_the_millisecond(record):
     """A timestamp cell holds the whole milliseconds of the moment in its own zone, exactly."""
-    cells = dict(
-        zip((field.name for field in fields(Everything)), cql.encoder(Everything)(record, 0, 0, 0, 0), strict=False)
-    )
-    assert unpack(">q", cells["moment"])[0] == epoch_ms(record.moment)
+    assert unpack(">q", cells_of(record)["moment"])[0] == epoch_ms(record.moment)
 
 
-@given(st.integers(0, 2**41), st.integers(0, 2**31 - 1), st.integers(0, 2**62), st.integers(0, 2**62))
-def test_arrival_and_write_time_stand_after_the_record(timestamp_ms, partition, offset, write_us):
-    """The record's cells are followed by arrival time, partition, offset and write timestamp."""
-    encoded = cql.encoder(Reading)(Reading(sensor=7, celsius=1.5), timestamp_ms, partition, offset, write_us)
-    values = [unpack(kind, cell)[0] for kind, cell in zip((">i", ">d", ">q", ">i", ">q", ">q"), encoded, strict=True)]
-    assert values == [7, 1.5, timestamp_ms, partition, offset, write_us]
+@given(st.integers(0, 2**41), st.integers(0, 2**31 - 1), st.integers(0, 2**62), st.integers(0, 2**61))
+def test_arrival_and_write_time_stand_after_the_record(timestamp_ms, partition, offset, epoch_us):
+    """The record's cells are followed by arrival time, partition, offset, and the epoch plus the offset."""
+    cells = encoded(Reading(sensor=7, celsius=1.5), timestamp_ms, partition, offset, epoch_us)
+    values = [unpack(kind, cell)[0] for kind, cell in zip((">i", ">d", ">q", ">i", ">q", ">q"), cells, strict=True)]
+    assert values == [7, 1.5, timestamp_ms, partition, offset, epoch_us + offset]
+
+
+@given(st.lists(everything(), max_size=6))
+def test_rows_are_encoded_together_as_each_by_itself(records):
+    """Nothing of one row gets into another, whichever of them have None where; of no rows there is nothing."""
+    rows = [(one, at, at % 3, 10 * at) for at, one in enumerate(records)]
+    encode = cql.encoder(Everything)
+    together = list(encode(rows, 5))
+    assert together == [framed for row in rows for framed in encode([row], 5)]
+    assert len(together) == len(records)
+
+
+ONE = Everything(
+    id=UUID(int=5),
+    text="",
+    other_id=UUID(int=6),
+    moment=datetime(2020, 1, 1, tzinfo=UTC),
+    small=1,
+    big=2,
+    ratio=3.0,
+    flag=True,
+)
+
+
+@pytest.mark.parametrize("length", [0, 1, 255, 256, 1023, 1024, 1025, 65_536, 100_000])
+def test_a_text_of_any_length_stands_after_its_length(length):
+    """Long texts too, in a column that may be null and in one that may not."""
+    cells = cells_of(structs.replace(ONE, text="x" * length, maybe_text="y" * length))
+    assert (cells["text"], cells["maybe_text"]) == (b"x" * length, b"y" * length)
+
+
+def test_an_empty_text_is_no_null():
+    """The two are told apart, in one column too."""
+    rows = [(structs.replace(ONE, maybe_text=text), 0, 0, at) for at, text in enumerate(("", None, "a"))]
+    at = [field.name for field in fields(Everything)].index("maybe_text")
+    assert [values_in(framed)[at] for framed in cql.encoder(Everything)(rows, 0)] == [b"", None, b"a"]
+
+
+@given(everything(), users(), st.integers(0, 1_000_000))
+def test_the_key_of_a_record_is_its_cell(record, user, sensor):
+    """The bytes by which a row's replicas are found are those that are stored, for a key of each kind."""
+    for one, name in ((record, "id"), (user, "id"), (Reading(sensor=sensor, celsius=1.0), "sensor")):
+        assert cql.key_encoder(type(one))(one) == cells_of(one)[name]
 
 
 def test_table_of_each_type():
@@ -117,7 +172,7 @@ def test_insert_names_the_columns_that_the_encoder_fills():
         "INSERT INTO ks.t (sensor, celsius, ingested_at, kafka_partition, kafka_offset) "
         "VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?"
     )
-    assert text.count("?") == len(cql.encoder(Reading)(Reading(sensor=1, celsius=1.0), 0, 0, 0, 0))
+    assert text.count("?") == len(encoded(Reading(sensor=1, celsius=1.0)))
 
 
 def test_every_column_of_a_user_is_in_table_and_insert():

@@ -9,6 +9,7 @@ from msgspec import Meta
 from penstock.contract import cql
 from penstock.contract.record import KEY, Record
 from penstock.pipelines.users import User
+from tests.unit.framed import values_in
 from tests.unit.records import Reading
 
 
@@ -30,6 +31,6 @@ def test_a_deletion_names_the_key_and_the_write_time():
 )
 def test_a_deletion_is_bound_as_the_driver_would(row, key, kind):
     """Its values are the write timestamp and the key, in the statement's order, for a key of each kind."""
-    write_us, cell = cql.delete_encoder(row)(key, 1_700_000_000_000_005)
+    write_us, cell = values_in(cql.delete_encoder(row)(key, 1_700_000_000_000_005))
     assert unpack(">q", write_us)[0] == 1_700_000_000_000_005
     assert kind.deserialize(cell, 5) == key

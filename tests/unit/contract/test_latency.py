@@ -1,5 +1,8 @@
 """The histogram of latencies."""
 
+from bisect import bisect_left
+from collections import Counter
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,6 +14,13 @@ latencies = st.lists(st.integers(-5, 2**40), max_size=60)
 def test_a_bound_is_part_of_its_bucket():
     """A latency counts in the first bucket whose bound it does not exceed; the last takes what is longer."""
     assert histogram([-3, 0, 10, 11, 25, 2**31 - 1, 2**40]) == {10: 3, 25: 2, 2**31 - 1: 2}
+
+
+@given(st.lists(st.integers(-(2**40), 2**40) | st.sampled_from(BOUNDS_MS), max_size=200))
+def test_each_latency_is_in_the_bucket_that_it_has_alone(found):
+    """Counting by sorting is counting one by one, on the bounds, below zero and above the last bound too."""
+    last = len(BOUNDS_MS) - 1
+    assert histogram(found) == dict(Counter(BOUNDS_MS[min(bisect_left(BOUNDS_MS, one), last)] for one in found))
 
 
 @given(latencies, latencies)

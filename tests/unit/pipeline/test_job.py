@@ -43,10 +43,11 @@ class FakeBook:
     """Stands for the ledger."""
 
     def __init__(self) -> None:
-        self.written = []
+        self.written, self.lags_s = [], []
 
-    def write(self, job_id, batch_id, tallies) -> None:
+    def write(self, job_id, batch_id, tallies, sync_lag_s) -> None:
         self.written.append((job_id, batch_id, list(tallies)))
+        self.lags_s.append(sync_lag_s)
 
 
 def raw_of(query_id: str | None):
@@ -114,6 +115,7 @@ def test_a_batch_is_in_the_ledger_once_it_is_stored(stored):
     keeper.keep(raw_of(None), 8)
     assert book.written == [("query-1", 7, [ONE]), ("unknown", 8, [ONE])]
     assert keeper.batches == 2
+    assert book.lags_s == [0, 0]
 
 
 def test_a_batch_that_fails_is_not_in_the_ledger(stored):
@@ -261,6 +263,7 @@ def around(monkeypatch, signals, stored, clock, tmp_path):
         queries=[], keeper=None, waited_s=[], starts=0, happened=[], fits=lambda: "id-1", lease=None
     )
     around.settings = read(spark_checkpoint=str(tmp_path / "c"))
+    around.book = FakeBook()
 
     def start(_records, _settings, checkpoint, keeper):
         around.starts += 1
@@ -292,13 +295,14 @@ def around(monkeypatch, signals, stored, clock, tmp_path):
         around.happened.append("give back")
 
     monkeypatch.setattr(job.cassandra, "lacking", lambda *_: [])
+    monkeypatch.setattr(job.cassandra, "sync_lag_s", lambda _session: 0.01)
     monkeypatch.setattr(job.lease, "Lease", new_lease)
     monkeypatch.setattr(job.lease, "held", held)
     monkeypatch.setattr(job, "make_fit", make_fit)
     monkeypatch.setattr(
         job.ledger, "begin_generation", lambda *asked: around.happened.append(("begin", *asked[2:])) or 5
     )
-    monkeypatch.setattr(job.ledger, "Ledger", lambda *_: FakeBook())
+    monkeypatch.setattr(job.ledger, "Ledger", lambda *_: around.book)
     monkeypatch.setattr(job, "plan", lambda *_: None)
     around.noter = FakeNoter()
     monkeypatch.setattr(job, "Noter", lambda progress: around.noter)
@@ -321,6 +325,18 @@ def test_a_failed_query_is_started_again(around):
     assert [str(one).partition(":")[0] for one in around.noter.failures] == ["StoreFailed"] * 3
     assert around.starts == 4
     assert around.waited_s == [2, 4, 8]
+
+
+def test_a_batch_is_kept_with_the_lag_of_the_commit_log(around):
+    """The ledger is told how long Cassandra may take to have in its log what it acknowledged."""
+
+    def batch():
+        around.keeper.keep(raw_of("q"), 7)
+        around.keeper.stopping.set()
+
+    around.queries = [batch]
+    around.run()
+    assert (around.book.written, around.book.lags_s) == ([("q", 7, [ONE])], [0.01])
 
 
 def test_a_query_that_always_fails_fails_the_job(around):
@@ -432,8 +448,8 @@ def test_spark_is_told_the_folder_that_was_looked_at(tmp_path):
 
     one = checkpoint_of(read(spark_checkpoint=str(tmp_path)), "t")
     keeper = Keeper(None, FakeBook(), threading.Event())
-    assert job._start(SimpleNamespace(writeStream=Writer()), read(), one, keeper) == "query"
-    assert asked == {"name": "t", "checkpointLocation": f"file://{tmp_path}/t", "trigger": "200 milliseconds"}
+    assert job._start(SimpleNamespace(writeStream=Writer()), read(spark_trigger_ms=70), one, keeper) == "query"
+    assert asked == {"name": "t", "checkpointLocation": f"file://{tmp_path}/t", "trigger": "70 milliseconds"}
 
 
 def test_every_table_is_made(settings):

@@ -109,6 +109,16 @@ def test_a_line_is_written_once_its_round_is_stored(world):
     assert len({one[0] for one in world.lines()}) == 2
 
 
+def test_a_round_is_in_the_commit_log_once_it_is_done(world, clock):
+    """Where Cassandra acknowledges before it syncs, each round waits for that as a batch of the stream does."""
+    world.topic.tables.node = {"commitlog_sync": "periodic", "periodic_commitlog_sync_lag_block": "10ms"}
+    world.replay(Span(0, 0, 9))
+    assert clock.slept_s == [0.01] * 3
+    world.topic.tables.node = {"commitlog_sync": "batch", "periodic_commitlog_sync_lag_block": "10ms"}
+    world.replay(Span(0, 0, 9))
+    assert len(clock.slept_s) == 3
+
+
 def test_nothing_to_replay_is_done_at_once(world):
     """No offsets, no rounds."""
     done = world.replay(Span(0, 3, 3))

@@ -1,19 +1,26 @@
 import pickle
+import sys
 from dataclasses import replace
+from importlib.machinery import FileFinder
+from types import SimpleNamespace
+from unittest.mock import Mock, call
+from zipfile import ZipFile
+from zipimport import zipimporter
 
 import pyarrow as pa
 import pytest
+from confluent_kafka import KafkaError, Message
 
 from penstock import pipelines
 from penstock.broker import dlq
 from penstock.config import read
 from penstock.contract.batch import TALLY_DDL, Decoded, Deletion, Tally
 from penstock.contract.reject import Fault, Reason, Reject, Stage
-from penstock.errors import DeliveryFailed, StoreFailed
+from penstock.errors import DeliveryFailed, KafkaUnreachable, StoreFailed
 from penstock.pipeline import stream
 from penstock.pipeline.stream import Plan, Worker, _arrow, _with_filtered, write
 from tests.unit.ddl import arrow_schema
-from tests.unit.fakes import FakeProducer, message
+from tests.unit.fakes import FakeConsumer, FakeProducer, event, kafka_error, message
 from tests.unit.records import Reading
 
 READING = Reading(sensor=1, celsius=1.0)
@@ -60,6 +67,18 @@ def worker(monkeypatch) -> Worker:
     return worker
 
 
+@pytest.fixture
+def kafka(monkeypatch):
+    """Makes the one reader that a worker gets, of these messages."""
+
+    def make(*messages: Message, **named) -> FakeConsumer:
+        made = [FakeConsumer([list(messages)], **named)]
+        monkeypatch.setattr(stream, "reader", lambda _settings: made.pop())
+        return made[0]
+
+    return make
+
+
 def test_what_a_transform_dropped_is_filtered():
     """What was read and came to nothing else was filtered; a partition of which nothing is left, wholly."""
     read_ = [tally(0, 5, 14, filtered=10, at_ms=1), tally(1, 0, 1, filtered=2, at_ms=1)]
@@ -89,8 +108,9 @@ def test_a_transform_that_makes_rows_of_nothing_is_refused():
         _with_filtered([tally(0, 0, 1, filtered=2)], [tally(3, 0, 0, stored=1)])
 
 
-def test_a_batch_is_stored_then_set_aside_then_counted(worker):
+def test_a_batch_is_stored_then_set_aside_then_counted(worker, kafka):
     """Rows, deletions and rejects of each batch are acknowledged before its tally is given."""
+    kafka(message(3, b"x"))
     gone = Deletion(4, 0, 0, 4)
     batches = [
         Decoded([(READING, 0, 0, 1), (READING, 0, 0, 2)], [gone], [reject(3)]),
@@ -117,8 +137,9 @@ def test_a_batch_that_is_not_stored_has_no_tally(worker):
         list(write([Decoded([(READING, 0, 0, 1)], rejects=[reject(2)])], worker))
 
 
-def test_a_reject_that_is_not_set_aside_fails_the_batch(worker, monkeypatch):
+def test_a_reject_that_is_not_set_aside_fails_the_batch(worker, kafka, monkeypatch):
     """A dead letter that Kafka did not acknowledge fails the batch."""
+    kafka(message(2, b"x"))
     monkeypatch.setattr(stream, "producer", lambda _settings: FakeProducer(fails=lambda _: True))
     with pytest.raises(DeliveryFailed):
         list(write([Decoded(rejects=[reject(2)])], worker))
@@ -127,23 +148,131 @@ def test_a_reject_that_is_not_set_aside_fails_the_batch(worker, monkeypatch):
 def test_nothing_to_set_aside_makes_no_producer(worker, monkeypatch):
     """A batch without rejects does not connect to Kafka."""
     monkeypatch.setattr(stream, "producer", lambda _settings: pytest.fail("a producer was made"))
+    monkeypatch.setattr(stream, "reader", lambda _settings: pytest.fail("a reader was made"))
     worker.set_aside([])
 
 
-def test_a_reject_of_the_transform_gets_its_bytes_from_kafka(worker, monkeypatch):
-    """What a transform broke is set aside as it lies in Kafka, byte for byte."""
-    asked = []
+def own_headers(letter: Message) -> list[tuple[str, bytes | None]]:
+    return [header for header in letter.headers() if not header[0].startswith(dlq.PREFIX)]
 
-    def records(_settings, topic, spans):
-        asked.append((topic, spans))
-        return iter([message(4, b"\x00whole", key=b"k", headers=[("h", b"v")])])
 
-    monkeypatch.setattr(stream.topics, "records", records)
-    worker.set_aside([reject(4, Stage.TRANSFORM, value=None)])
+@pytest.mark.parametrize("stage", [Stage.DECODE, Stage.TRANSFORM])
+def test_a_reject_gets_its_bytes_and_headers_from_kafka(worker, kafka, stage):
+    """What could not be decoded, or what a transform broke, is set aside as it lies in Kafka, byte for byte."""
+    headers = [("h", b"v"), ("h", None)]
+    reader = kafka(message(4, b"\x00whole", key=b"k", headers=headers))
+    worker.set_aside([reject(4, stage, value=None)])
     (letter,) = worker._producer.sent
-    assert asked == [("users_created", [stream.topics.Span(0, 4, 5)])]
-    assert (letter.key(), letter.value(), letter.headers()[0]) == (b"k", b"\x00whole", ("h", b"v"))
-    assert dlq.facts(letter)["stage"] == "transform"
+    assert reader.assigned == [("users_created", 0, 4)]
+    assert (letter.key(), letter.value(), own_headers(letter)) == (b"k", b"\x00whole", headers)
+    assert dlq.facts(letter)["stage"] == stage
+
+
+def test_rejects_of_several_partitions_get_each_its_own(worker, kafka):
+    """No record is taken for another that has the same offset elsewhere, and those between are left alone."""
+    reader = kafka(
+        message(4, b"a", headers=[("at", b"0:4")]),
+        message(5, b"good"),
+        message(6, b"b", headers=[("at", b"0:6")]),
+    )
+    reader._batches.append([message(4, b"c", partition=1, headers=[("at", b"1:4")])])
+    worker.set_aside([reject(6), replace(reject(4), partition=1), reject(4, Stage.TRANSFORM)])
+    assert [(one.value(), own_headers(one)) for one in worker._producer.sent] == [
+        (b"b", [("at", b"0:6")]),
+        (b"c", [("at", b"1:4")]),
+        (b"a", [("at", b"0:4")]),
+    ]
+    facts = [dlq.facts(one) for one in worker._producer.sent]
+    assert [(one["partition"], one["offset"]) for one in facts] == [("0", "6"), ("1", "4"), ("0", "4")]
+
+
+@pytest.mark.parametrize("value", [None, b""], ids=["null", "empty"])
+def test_a_reject_without_a_value_gets_its_headers_from_kafka(worker, kafka, value):
+    """A record of which there is only key and headers is there as any other."""
+    kafka(message(4, value, key=b"seven", headers=[("h", b"v")]))
+    worker.set_aside([replace(reject(4, value=value), key=b"seven")])
+    (letter,) = worker._producer.sent
+    assert (letter.key(), letter.value(), own_headers(letter)) == (b"seven", value, [("h", b"v")])
+
+
+def test_a_reject_that_kafka_has_no_more_keeps_its_own_bytes(worker, kafka):
+    """It was read before it was deleted: key and value are set aside, and what is wrong with them."""
+    kafka(message(5, b"\x00whole", headers=[("h", b"v")]))
+    worker.set_aside([replace(reject(4, value=b"mine"), key=b"k"), reject(5)])
+    gone, there = worker._producer.sent
+    assert (gone.key(), gone.value(), own_headers(gone)) == (b"k", b"mine", [])
+    assert dlq.facts(gone)["offset"] == "4"
+    assert (there.value(), own_headers(there)) == (b"\x00whole", [("h", b"v")])
+
+
+def test_a_reject_of_the_transform_that_kafka_has_no_more_fails_the_batch(worker, kafka):
+    """There are no bytes that could be set aside: an empty letter would say that the record was empty."""
+    kafka(event(KafkaError._PARTITION_EOF, 5))
+    with pytest.raises(KafkaUnreachable, match="users_created no longer has 0:4"):
+        worker.set_aside([reject(4, Stage.TRANSFORM, value=None)])
+    assert worker._producer.sent == []
+
+
+def test_rejects_that_cannot_be_read_again_fail_the_batch(worker, kafka):
+    """That Kafka is away is no reason to set a record aside without its headers."""
+    kafka(raises=kafka_error(KafkaError._TRANSPORT))
+    with pytest.raises(KafkaUnreachable, match="reading users_created"):
+        worker.set_aside([reject(4)])
+    assert worker._producer.sent == []
+
+
+def test_a_worker_keeps_its_reader(worker, kafka):
+    """One connection serves every batch with rejects."""
+    reader = kafka(message(4, b"a"))
+    worker.set_aside([reject(4)])
+    reader._batches.append([message(9, b"b")])
+    worker.set_aside([reject(9)])
+    assert [letter.value() for letter in worker._producer.sent] == [b"a", b"b"]
+    assert reader.assigned == [("users_created", 0, 4), ("users_created", 0, 9)]
+    assert not reader.closed
+
+
+def test_a_worker_that_is_connected_is_seldom_held_up_by_the_collector(worker, monkeypatch):
+    """Its connections are made, and what is there then is not looked through for cycles again."""
+    collector = Mock()
+    monkeypatch.setattr(stream, "gc", collector)
+    worker.decoder = "a decoder"
+    worker.connect()
+    assert "_producer" in worker.__dict__
+    assert collector.mock_calls == [call.collect(), call.freeze(), call.set_threshold(200_000)]
+
+
+@pytest.fixture
+def importers(monkeypatch, tmp_path) -> dict[str, object]:
+    """What Python remembers of the places that it imports from: a zip file, a folder, and one that is neither."""
+    with ZipFile(tmp_path / "packages.zip", "w") as packages:
+        packages.writestr("a.py", "")
+    remembered = {
+        str(tmp_path / "packages.zip"): zipimporter(str(tmp_path / "packages.zip")),
+        str(tmp_path): FileFinder(str(tmp_path)),
+        "nowhere": None,
+    }
+    monkeypatch.setattr(sys, "path_importer_cache", remembered)
+    return remembered
+
+
+def test_zip_files_alone_are_forgotten(importers, tmp_path):
+    """What Python knows of folders stays, and nothing to forget is fine."""
+    stream._forget_zips()
+    assert set(importers) == {str(tmp_path), "nowhere"}
+    stream._forget_zips()
+    assert set(importers) == {str(tmp_path), "nowhere"}
+
+
+def test_each_task_forgets_zip_files(importers, tmp_path):
+    """Spark puts its own packages on the path again with every task."""
+    plan = plan_of(read())
+    stream._this_worker(plan)
+    assert str(tmp_path / "packages.zip") not in importers
+    importers[str(tmp_path / "packages.zip")] = zipimporter(str(tmp_path / "packages.zip"))
+    stream._this_worker(plan)
+    assert str(tmp_path / "packages.zip") not in importers
+    stream._worker.cache_clear()
 
 
 def test_a_task_gives_one_tally_per_partition():
@@ -181,11 +310,12 @@ def test_a_worker_is_kept_between_tasks():
 
 
 def test_a_pipeline_with_a_transform_takes_the_longer_way(monkeypatch):
-    """Records of a pipeline with a transform pass through a DataFrame; of one without they do not."""
-    monkeypatch.setattr(stream, "_store_as_is", lambda raw, plan: "as it is")
-    monkeypatch.setattr(stream, "_store_transformed", lambda raw, plan: "transformed")
-    plan = plan_of(read())
-    assert stream.store(None, plan) == "as it is"
+    """Records of a pipeline with a transform pass through a DataFrame; either way a core has one task of them."""
+    monkeypatch.setattr(stream, "_store_as_is", lambda raw, plan: ("as it is", raw))
+    monkeypatch.setattr(stream, "_store_transformed", lambda raw, plan: ("transformed", raw))
+    raw = SimpleNamespace(coalesce=lambda tasks: f"in {tasks} tasks")
+    plan = plan_of(read(spark_cores=3))
+    assert stream.store(raw, plan) == ("as it is", "in 3 tasks")
     changed = replace(plan.pipeline, transform=lambda frame: frame)
     monkeypatch.setattr(stream.pipelines, "of", lambda _settings: changed)
-    assert stream.store(None, plan) == "transformed"
+    assert stream.store(raw, plan) == ("transformed", "in 3 tasks")

@@ -15,15 +15,13 @@ from penstock.contract.record import KEY, Record
 from penstock.contract.reject import Fault, Reason, Reject, Stage
 from penstock.process.batches import decode_batches, decoded_ddl, from_columns, to_columns
 from penstock.process.decode import Decoder
+from penstock.process.session import RAW_COLUMNS
 from tests.unit.ddl import arrow_schema
 from tests.unit.fakes import FakeSchemas
 from tests.unit.records import Everything, Reading
 from tests.unit.strategies import everything
 
-RAW = arrow_schema(
-    "key BINARY, value BINARY, partition INT, offset BIGINT, timestamp_ms BIGINT, "
-    "headers ARRAY<STRUCT<key: STRING, value: BINARY>>"
-)
+RAW = arrow_schema("key BINARY, value BINARY, partition INT, offset BIGINT, timestamp_ms BIGINT")
 READINGS = arrow_schema(decoded_ddl(Reading))
 EVERYTHING = arrow_schema(decoded_ddl(Everything))
 GOOD = Reading(sensor=3, celsius=21.5)
@@ -31,7 +29,7 @@ DECODER = Decoder(Reading, FakeSchemas.of(Reading))
 
 
 def raw(offset: int, value: bytes | None, **more) -> dict:
-    plain = {"key": b"k", "partition": 1, "timestamp_ms": 1000 + offset, "headers": None}
+    plain = {"key": b"k", "partition": 1, "timestamp_ms": 1000 + offset}
     return plain | {"offset": offset, "value": value} | more
 
 
@@ -41,8 +39,8 @@ def decode(*rows: dict) -> list[Decoded]:
 
 def reject(offset: int = 5, schema_id: int | None = 7, **changes) -> Reject:
     fault = Fault(Reason.CONTRACT_BROKEN, "no", schema_id=schema_id)
-    plain = {"key": b"k", "value": b"\x00", "headers": [("h", b"v"), ("h", None)]}
-    return Reject(fault=fault, topic="t", partition=1, offset=offset, **plain | changes)
+    plain = {"key": b"k", "value": b"\x00"}
+    return Reject(fault=fault, topic="t", partition=1, offset=offset, headers=[], **plain | changes)
 
 
 def there_and_back(decoded: Decoded, schema: pa.Schema, record) -> Decoded:
@@ -50,18 +48,23 @@ def there_and_back(decoded: Decoded, schema: pa.Schema, record) -> Decoded:
     return back
 
 
+def test_the_columns_that_are_read_are_those_that_are_selected():
+    """Spark gives what is decoded, and no headers."""
+    assert [column.split()[-1] for column in RAW_COLUMNS] == RAW.names
+
+
 def test_good_and_bad_records_are_told_apart():
-    """Of a mixed batch the good become rows with time and place, the bad rejects as they came."""
+    """Of a mixed batch the good become rows with time and place, the bad rejects with key and value as they came."""
     good = msgspec.json.encode(GOOD)
     (found,) = decode(
         raw(5, good),
-        raw(6, b"oops", key=None, headers=[{"key": "a", "value": b"1"}, {"key": "a", "value": None}]),
+        raw(6, b"oops", key=None),
         raw(7, None),
         raw(8, good, partition=2),
     )
     assert found.rows == [(GOOD, 1005, 1, 5), (GOOD, 1008, 2, 8)]
     oops, missing = found.rejects
-    assert (oops.key, oops.value, oops.headers) == (None, b"oops", [("a", b"1"), ("a", None)])
+    assert (oops.key, oops.value, oops.headers) == (None, b"oops", [])
     assert (oops.topic, oops.partition, oops.offset, oops.fault.reason) == ("t", 1, 6, Reason.JSON_MALFORMED)
     assert (missing.key, missing.value, missing.headers) == (b"k", None, [])
     assert missing.fault.reason == Reason.VALUE_MISSING
@@ -80,7 +83,7 @@ def test_a_null_value_is_a_deletion_of_its_key_or_a_reject():
         raw(6, None, key=b"seven"),
         raw(7, None, key=None),
         raw(8, b"", key=b"7"),
-        raw(9, None, key=b"", headers=[{"key": "a", "value": None}]),
+        raw(9, None, key=b""),
     )
     assert found.deletions == [Deletion(7, 1005, 1, 5)]
     assert found.rows == []
@@ -91,7 +94,6 @@ def test_a_null_value_is_a_deletion_of_its_key_or_a_reject():
         (9, b"", None),
     ]
     assert {one.fault.reason for one in found.rejects} == {Reason.VALUE_MISSING}
-    assert found.rejects[-1].headers == [("a", None)]
 
 
 keys = st.none() | st.binary(max_size=5) | st.integers(-5, 2_000_000).map(lambda one: str(one).encode())
@@ -194,8 +196,8 @@ def test_rows_deletions_and_rejects_of_one_batch_are_told_apart_again():
 
 @pytest.mark.parametrize("schema_id", [None, 0, 2**31, 2**32 - 1])
 def test_rejects_go_through_columns_unchanged(schema_id):
-    """A reject is set aside with the bytes it came with, whatever id its frame holds."""
-    bare = replace(reject(6, schema_id), key=None, value=None, headers=[])
+    """A reject has the key and the value it came with, whatever id its frame holds."""
+    bare = replace(reject(6, schema_id), key=None, value=None)
     decoded = Decoded(rejects=[reject(5, schema_id), bare])
     assert there_and_back(decoded, READINGS, Reading) == decoded
 

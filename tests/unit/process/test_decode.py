@@ -1,4 +1,5 @@
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 from unittest.mock import Mock, patch
 from uuid import UUID
@@ -11,7 +12,7 @@ from msgspec import Meta, structs
 
 from penstock.broker.frame import pack
 from penstock.broker.registry import WriterSchema
-from penstock.contract.record import KEY, Record
+from penstock.contract.record import KEY, PAST, Record
 from penstock.contract.reject import Fault, Reason, Stage
 from penstock.contract.rules import MAX_FIELDS
 from penstock.contract.schemas import avro_schema
@@ -131,6 +132,35 @@ def test_a_schema_that_cannot_be_read_is_as_good_as_none(schema):
     fault = Decoder(Reading, FakeSchemas({5: WriterSchema("avro", schema)})).decode(pack(5) + b"\x00")
     assert (fault.reason, fault.schema_id) == (Reason.SCHEMA_UNKNOWN, 5)
     assert "schema 5 cannot be read" in fault.message
+
+
+class Dated(Record, frozen=True, kw_only=True):
+    """A moment that must be past."""
+
+    id: Annotated[int, Meta(ge=0, le=9, extra=KEY)]
+    at: Annotated[datetime, Meta(tz=True, extra=PAST)]
+
+
+def test_a_date_that_has_passed_since_is_no_future_one(monkeypatch):
+    """A decoder that lives long does not hold dates against a clock of before, nor takes one for past too soon."""
+    began = datetime(2026, 1, 1, tzinfo=UTC)
+    clock = {"latest": began, "asked": 0}
+
+    def latest_past() -> datetime:
+        clock["asked"] += 1
+        return clock["latest"]
+
+    monkeypatch.setattr(decode, "latest_past", latest_past)
+    decoder = Decoder(Dated, FakeSchemas())
+    value = msgspec.json.encode({"id": 1, "at": began + timedelta(minutes=5)})
+    assert decoder.decode(value).rules == ("at:date",)
+    clock["latest"] += timedelta(minutes=4)
+    assert decoder.decode(value).rules == ("at:date",)
+    clock["latest"] += timedelta(minutes=1)
+    assert decoder.decode(value) == Dated(id=1, at=began + timedelta(minutes=5))
+    asked = clock["asked"]
+    assert isinstance(decoder.decode(value), Dated)
+    assert clock["asked"] == asked
 
 
 def test_a_schema_is_asked_for_once():

@@ -15,6 +15,7 @@ from msgspec import Meta
 from penstock.broker.frame import pack
 from penstock.contract import cql
 from penstock.contract.batch import Decoded
+from penstock.contract.fields import fields
 from penstock.contract.record import KEY, Record
 from penstock.contract.reject import Fault, Reason, Stage
 from penstock.contract.rules import broken_rules, date_check, latest_past, text_check
@@ -24,13 +25,11 @@ from penstock.process.decode import Decoder
 from penstock.produce.serialize import serializer
 from tests.unit.ddl import arrow_schema
 from tests.unit.fakes import AVRO_ID, JSON_ID, FakeSchemas
+from tests.unit.framed import values_in
 from tests.unit.records import Everything, Reading
 from tests.unit.strategies import changed_bytes, everything, json_texts, json_values, users
 
-RAW = arrow_schema(
-    "key BINARY, value BINARY, partition INT, offset BIGINT, timestamp_ms BIGINT, "
-    "headers ARRAY<STRUCT<key: STRING, value: BINARY>>"
-)
+RAW = arrow_schema("key BINARY, value BINARY, partition INT, offset BIGINT, timestamp_ms BIGINT")
 DECODERS = {record: Decoder(record, FakeSchemas.of(record)) for record in (User, Everything)}
 REASONS = set(Reason)
 _CODE = re.compile(r"\w*:[a-z]+")
@@ -72,8 +71,8 @@ def assert_can_be_stored(record: Record) -> None:
     assert msgspec.convert(found, type(record)) is not None
     assert broken_rules(found, type(record)) == []
     assert date_check(type(record))(record, latest_past()) == text_check(type(record))(record) == []
-    cells = cql.encoder(type(record))(record, 1, 2, 3, 4)
-    assert all(cell is None or isinstance(cell, bytes) for cell in cells)
+    (framed,) = cql.encoder(type(record))([(record, 1, 2, 3)], 4)
+    assert len(values_in(framed)) == len(fields(type(record))) + 4
 
 
 def assert_can_be_set_aside(fault: Fault) -> None:
@@ -158,19 +157,17 @@ def test_deleted_never_raises(record, key):
         assert found.reason == Reason.VALUE_MISSING
         assert_can_be_set_aside(found)
     else:
-        assert all(isinstance(cell, bytes) for cell in cql.delete_encoder(record)(found, 5))
+        write_us, cell = values_in(cql.delete_encoder(record)(found, 5))
+        assert None not in (write_us, cell)
 
 
 def raw(at: int, key: bytes | None, value: bytes | None) -> dict[str, Any]:
-    headers = [{"key": "h", "value": key}]
-    return {"key": key, "value": value, "partition": at % 3, "offset": at, "timestamp_ms": at, "headers": headers}
+    return {"key": key, "value": value, "partition": at % 3, "offset": at, "timestamp_ms": at}
 
 
 def facts(decoded: Decoded, record: type[Record]) -> tuple[Any, ...]:
     """What can be compared of a batch: a float that is no number equals nothing, its cell equals itself."""
-    encode = cql.encoder(record)
-    cells = [encode(one, timestamp_ms, partition, offset, 0) for one, timestamp_ms, partition, offset in decoded.rows]
-    return cells, decoded.deletions, decoded.rejects
+    return list(cql.encoder(record)(decoded.rows, 0)), decoded.deletions, decoded.rejects
 
 
 @pytest.mark.parametrize("record", [User, Everything])

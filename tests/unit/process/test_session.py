@@ -1,6 +1,10 @@
 import json
+from pathlib import Path
+from zipfile import ZipFile
 
 import pyarrow as pa
+import pyspark
+import pytest
 from pyspark.sql import types
 from pyspark.sql.pandas.types import to_arrow_schema
 
@@ -28,13 +32,38 @@ def test_nothing_in_kafka_is_skipped(settings):
     """The stream starts at the beginning, and fails rather than pass over what Kafka no longer has."""
     options = session.kafka_options(settings)
     assert options["kafka.bootstrap.servers"] == "127.0.0.1:9092"
-    assert (options["startingOffsets"], options["failOnDataLoss"], options["includeHeaders"]) == (
-        "earliest",
-        "true",
-        "true",
-    )
+    assert (options["startingOffsets"], options["failOnDataLoss"]) == ("earliest", "true")
+    assert options["kafka.isolation.level"] == "read_committed"
     assert options["maxOffsetsPerTrigger"] == "100000"
     assert not any("sasl" in name or "ssl" in name for name in options)
+
+
+def test_records_are_asked_of_kafka_without_headers_and_waits(settings):
+    """Headers are not read, a fetch waits shortly at the end of a partition, and a poll brings many records."""
+    options = session.kafka_options(settings)
+    assert "includeHeaders" not in options
+    assert "headers" not in session.RAW_COLUMNS
+    assert int(options["kafka.fetch.max.wait.ms"]) < settings.spark_trigger_ms
+    assert options["kafka.max.poll.records"] == "10000"
+
+
+_MANAGER = "spark.sql.streaming.checkpointFileManagerClass"
+
+
+@pytest.mark.parametrize("folder", ["s3a://bucket/checkpoints", "hdfs://there/checkpoints", "file:///there"])
+def test_a_checkpoint_elsewhere_is_written_as_spark_writes_it(folder):
+    """What writes the files of a local folder is not for one that has an address."""
+    assert _MANAGER not in session.session_settings(read(spark_checkpoint=folder))
+
+
+def test_what_writes_a_local_checkpoint_is_there(tmp_path):
+    """The class is one of this Spark's, for a folder of the settings and for the one in home."""
+    name = session.session_settings(read(spark_checkpoint=str(tmp_path)))[_MANAGER]
+    assert session.session_settings(read(home=tmp_path))[_MANAGER] == name
+    assert name.rpartition(".")[2] == "FileSystemBasedCheckpointFileManager"
+    (jar,) = (Path(pyspark.__file__).parent / "jars").glob("spark-sql_2*.jar")
+    with ZipFile(jar) as classes:
+        assert f"{name.replace('.', '/')}.class" in classes.namelist()
 
 
 class Reader:

@@ -1,3 +1,4 @@
+import socket
 from dataclasses import replace
 
 import pytest
@@ -58,6 +59,13 @@ def test_a_session_is_made_as_the_settings_say(driver):
     assert not {"auth_provider", "ssl_context"} & set(made.arguments)
 
 
+def test_what_is_sent_goes_out_at_once(driver):
+    """The kernel does not hold back the end of a message until the node has answered to its beginning."""
+    made = driver()
+    cassandra.connect(read())
+    assert (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1) in made.arguments["sockopts"]
+
+
 def test_a_user_is_signed_in(driver):
     """With a user, the connection is that user's."""
     made = driver()
@@ -105,6 +113,35 @@ def test_an_error_in_the_block_is_ours(driver, raised, kind):
     assert type(failed.value) is kind
     assert str(raised) in str(failed.value)
     assert session.cluster.is_shutdown
+
+
+@pytest.mark.parametrize(
+    ("sync", "lag", "expected_s"),
+    [
+        ("periodic", "10ms", 0.01),
+        ("periodic", "100ms", 0.1),
+        ("periodic", "101ms", 0),
+        ("periodic", "15000ms", 0),
+        ("periodic", None, 0),
+        ("batch", "10ms", 0),
+        ("batch", None, 0),
+        ("group", "10ms", 0),
+    ],
+)
+def test_the_lag_of_the_commit_log_is_the_nodes_own(sync, lag, expected_s):
+    """What is acknowledged before it is synced is waited for, unless that takes so long that nobody relies on it."""
+    name = "periodic_commitlog_sync_lag_block"
+    session = FakeSession(lambda *_: [{"name": "commitlog_sync", "value": sync}, {"name": name, "value": lag}])
+    assert cassandra.sync_lag_s(session) == expected_s
+    ((query, values),) = session.executed
+    assert "system_views.settings" in query
+    assert values == (name,)
+
+
+def test_a_node_that_does_not_tell_has_no_lag():
+    """One that has no such settings is waited for no time."""
+    assert cassandra.sync_lag_s(FakeSession()) == 0
+    assert cassandra.sync_lag_s(FakeSession(lambda *_: [{"name": "commitlog_sync", "value": "periodic"}])) == 0
 
 
 def test_keyspace_and_table_are_the_pipelines():

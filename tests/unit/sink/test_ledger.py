@@ -1,7 +1,9 @@
 import re
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
+from cassandra import OperationTimedOut
 
 from penstock.broker.topics import Span
 from penstock.contract.batch import Tally
@@ -86,6 +88,62 @@ def test_a_stretch_written_again_is_one_line(book):
     book.write("job-1", 1, [tally(0, 9)])
     book.write("job-2", 0, [tally(0, 9)])
     assert [line.job for line in book.lines(Span(0, 0, 10))] == ["job-1", "job-2"]
+
+
+@pytest.fixture
+def slept(session, monkeypatch) -> list[tuple[float, int]]:
+    """Each sleep of the ledger, and how many statements were executed before it."""
+    slept: list[tuple[float, int]] = []
+    monkeypatch.setattr(ledger.time, "sleep", lambda seconds: slept.append((seconds, len(session.executed))))
+    return slept
+
+
+def test_lines_are_written_again_once_the_log_must_have_them(session, book, slept):
+    """With a lag the same lines are written, the lag is waited for, and they are written anew: they are still one."""
+    lines = [tally(0, 9), tally(10, 19)]
+    book.write("j", 1, lines, 0.01)
+    assert slept == [(0.01, 2)]
+    written = [values for query, values in session.executed if query.startswith("INSERT")]
+    assert len(written) == 4
+    assert written[:2] == written[2:]
+    assert [line.tally for line in book.lines(Span(0, 0, 20))] == lines
+
+
+def test_without_a_lag_lines_are_written_once(session, book, slept):
+    """What is in the log when it is acknowledged needs no second time."""
+    book.write("j", 1, [tally(0, 9), tally(10, 19)])
+    book.write("j", 2, [tally(20, 29)], 0.0)
+    assert slept == []
+    assert len(session.executed) == 3
+
+
+def test_lines_are_on_their_way_together(session, book, monkeypatch):
+    """All are sent before the first answer is waited for, and each answer is."""
+    happened = []
+    answered = SimpleNamespace(result=lambda: happened.append("answered"))
+    monkeypatch.setattr(session, "execute_async", lambda *_: happened.append("sent") or answered)
+    book.write("j", 1, [tally(at, at) for at in range(3)])
+    assert happened == ["sent"] * 3 + ["answered"] * 3
+
+
+@pytest.mark.parametrize("sync_lag_s", [0.0, 0.01])
+def test_a_line_that_is_not_acknowledged_is_an_error(session, book, slept, sync_lag_s):
+    """The batch is not taken for written, and nothing is waited for."""
+    session._error = OperationTimedOut("late")
+    with pytest.raises(OperationTimedOut):
+        book.write("j", 1, [tally(0, 9)], sync_lag_s)
+    assert slept == []
+
+
+def test_a_line_that_is_not_acknowledged_the_second_time_is_an_error(session, book, monkeypatch):
+    """Only then all that was acknowledged before is in the log."""
+
+    def sleep(_seconds):
+        session._error = OperationTimedOut("late")
+
+    monkeypatch.setattr(ledger.time, "sleep", sleep)
+    with pytest.raises(OperationTimedOut):
+        book.write("j", 1, [tally(0, 9)], 0.01)
 
 
 def test_only_lines_that_touch_the_span_are_given(book):

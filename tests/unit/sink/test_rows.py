@@ -1,4 +1,6 @@
+import struct
 from struct import pack, unpack
+from weakref import WeakValueDictionary
 
 import pytest
 from cassandra import InvalidRequest, OperationTimedOut, WriteTimeout, WriteType
@@ -13,14 +15,16 @@ from penstock.contract.batch import Deletion
 from penstock.contract.cql import delete_encoder, encoder
 from penstock.errors import StoreFailed
 from penstock.sink import rows
+from penstock.sink.encoded import EncodedBatches, head_of
 from penstock.sink.rows import RowWriter
 from tests.unit.fakes import FakeSession
+from tests.unit.framed import statements_in, values_in
 from tests.unit.records import Everything, Reading
 from tests.unit.strategies import everything
 
 EPOCH_US = 1_700_000_000_000_000
-ROW_BYTES = 6 * 16 + 4 + 8 + 8 + 4 + 8 + 8
-"""What a reading weighs: six cells and their values."""
+ROW_BYTES = 5 * 16 + len(head_of(b"id", 6)) + 6 * 4 + 4 + 8 + 8 + 4 + 8 + 8
+"""What a reading weighs: five cells, and the statement, whose six values have each a length before them."""
 
 
 class Rows(FakeSession):
@@ -43,7 +47,8 @@ def reading(sensor: int, offset: int = 0):
 
 
 def weight(batch: BatchStatement) -> int:
-    return sum(16 + len(value or b"") for _, _, values in batch._statements_and_parameters for value in values)
+    """What the server adds up, at most: the values, and what each cell weighs beside."""
+    return sum(16 + len(value or b"") for sent in statements_in(batch) for value in sent.values)
 
 
 def deletion(sensor: int, offset: int = 0) -> Deletion:
@@ -51,7 +56,7 @@ def deletion(sensor: int, offset: int = 0) -> Deletion:
 
 
 def keys(batch: BatchStatement) -> list[bytes]:
-    return [values[0] for _, _, values in batch._statements_and_parameters]
+    return [sent.values[0] for sent in statements_in(batch)]
 
 
 def test_a_row_is_bound_as_encoded():
@@ -59,9 +64,10 @@ def test_a_row_is_bound_as_encoded():
     session = FakeSession()
     writer_of(session, limit="1MiB").write([reading(7, offset=5)])
     (batch,) = session.batches
-    ((is_prepared, query_id, values),) = batch._statements_and_parameters
-    assert (is_prepared, query_id) == (True, b"id")
-    assert values == encoder(Reading)(Reading(sensor=7, celsius=1.5), 1000, 2, 5, EPOCH_US + 5)
+    ((query_id, values),) = statements_in(batch)
+    (framed,) = encoder(Reading)([reading(7, offset=5)], EPOCH_US)
+    assert query_id == b"id"
+    assert values == values_in(framed)
     assert unpack(">q", values[-1])[0] == EPOCH_US + 5
 
 
@@ -70,10 +76,10 @@ def test_a_deletion_is_bound_as_encoded():
     session = Rows()
     writer_of(session, limit="1MiB").write([], [deletion(7, offset=5)])
     (batch,) = session.batches
-    ((is_prepared, query_id, values),) = batch._statements_and_parameters
-    assert (is_prepared, query_id) == (True, b"delete")
+    ((query_id, values),) = statements_in(batch)
+    assert query_id == b"delete"
     assert batch.routing_key == pack(">i", 7)
-    assert values == delete_encoder(Reading)(7, EPOCH_US + 5) == [pack(">q", EPOCH_US + 5), pack(">i", 7)]
+    assert values == values_in(delete_encoder(Reading)(7, EPOCH_US + 5)) == [pack(">q", EPOCH_US + 5), pack(">i", 7)]
 
 
 def test_rows_and_deletions_of_one_replica_set_share_a_batch():
@@ -86,7 +92,7 @@ def test_rows_and_deletions_of_one_replica_set_share_a_batch():
 
 def write_times(batch: BatchStatement) -> list[int]:
     """The write timestamps: the last value of a row, the first of a deletion."""
-    every = [values for _, _, values in batch._statements_and_parameters]
+    every = [values for _, values in statements_in(batch)]
     return [unpack(">q", values[0] if len(values) == 2 else values[-1])[0] for values in every]
 
 
@@ -120,15 +126,62 @@ def test_a_batch_holds_one_replica_set():
         assert batch.batch_type == BatchType.UNLOGGED
         assert len({session.cluster.metadata.get_replicas("lab", key)[0] for key in keys(batch)}) == 1
         assert batch.routing_key in keys(batch)
-        assert batch.keyspace == "ks"
+        assert batch.keyspace == "lab"
+
+
+def test_one_node_is_one_group():
+    """Where one node has every row nobody asks which has one: the rows lie together, in the order they came in."""
+    session = FakeSession()
+    session.cluster.metadata.hosts = ["host-0"]
+    session.cluster.metadata.get_replicas = lambda *_: pytest.fail("replicas were looked for")
+    writer_of(session, limit="1MiB").write([reading(number) for number in range(30)])
+    (batch,) = session.batches
+    assert keys(batch) == [pack(">i", number) for number in range(30)]
+    assert (batch.batch_type, batch.keyspace) == (BatchType.UNLOGGED, "lab")
+    assert batch.routing_key in keys(batch)
+
+
+def test_one_nodes_batches_stay_below_the_limit():
+    """One group is sent in as many batches as it needs, and no rows are no batch."""
+    session = FakeSession()
+    session.cluster.metadata.hosts = ["host-0"]
+    writer = writer_of(session, limit=f"{3 * ROW_BYTES}B")
+    writer.write([reading(number) for number in range(7)])
+    assert [len(batch) for batch in session.batches] == [3, 3, 1]
+    writer.write([])
+    assert len(session.batches) == 3
+
+
+def test_the_sessions_messages_are_written_by_the_one_that_knows_such_batches():
+    """The statements are bytes already: the driver's own handler would take them for the ids of statements."""
+    session = FakeSession()
+    writer_of(session)
+    assert session.client_protocol_handler is EncodedBatches
+
+
+def test_the_prepared_statements_are_held():
+    """The driver knows them as long as somebody has them, and gives them to a node that restarted."""
+    known: WeakValueDictionary[bytes, PreparedStatement] = WeakValueDictionary()
+
+    class Weak(Rows):
+        def prepare(self, query: str) -> PreparedStatement:
+            prepared = super().prepare(query)
+            known[prepared.query_id] = prepared
+            return prepared
+
+    writer = writer_of(Weak())
+    assert set(known) == {b"id", b"delete"}
+    del writer
+    assert not known
 
 
 def test_a_batch_stays_below_the_limit():
     """A batch is closed before it weighs more than the server warns at."""
-    session = FakeSession()
-    writer_of(session, limit=f"{3 * ROW_BYTES}B").write([reading(3 * number) for number in range(7)])
-    assert [len(batch) for batch in session.batches] == [3, 3, 1]
-    assert [weight(batch) for batch in session.batches] == [3 * ROW_BYTES, 3 * ROW_BYTES, ROW_BYTES]
+    for limit, lengths in ((3 * ROW_BYTES, [3, 3, 1]), (3 * ROW_BYTES - 1, [2, 2, 2, 1])):
+        session = FakeSession()
+        writer_of(session, limit=f"{limit}B").write([reading(3 * number) for number in range(7)])
+        assert [len(batch) for batch in session.batches] == lengths
+        assert all(weight(batch) <= limit for batch in session.batches)
 
 
 @given(st.lists(everything(), max_size=12), st.integers(0, 3000))
@@ -136,9 +189,7 @@ def test_every_row_is_in_one_batch(records, limit):
     """Whatever the rows and the limit: each is sent once, and a batch of more than one row is below the limit."""
     session = FakeSession()
     writer_of(session, Everything, str(limit)).write([(one, 0, 0, at) for at, one in enumerate(records)])
-    sent = [
-        unpack(">q", values[-1])[0] for batch in session.batches for _, _, values in batch._statements_and_parameters
-    ]
+    sent = [unpack(">q", values[-1])[0] for batch in session.batches for _, values in statements_in(batch)]
     assert sorted(sent) == [EPOCH_US + at for at in range(len(records))]
     assert all(len(batch) == 1 or weight(batch) <= limit for batch in session.batches)
 
@@ -178,8 +229,8 @@ def test_a_row_that_is_not_acknowledged_fails(error):
 
 def test_another_error_is_not_hidden():
     """A fault of our own is not taken for Cassandra's."""
-    with pytest.raises(ZeroDivisionError):
-        writer_of(FakeSession()).write(reading(1 // zero) for zero in [0])
+    with pytest.raises(struct.error):
+        writer_of(FakeSession()).write([reading(2**40)])
 
 
 def test_the_limit_is_the_servers_own():

@@ -1,0 +1,41 @@
+"""What stands in a message to Cassandra, taken apart again (native protocol v5, sections 3 and 4.1.7)."""
+
+from struct import unpack_from
+from typing import NamedTuple
+
+from cassandra.query import BatchStatement
+
+
+class Sent(NamedTuple):
+    """A prepared statement of a batch."""
+
+    query_id: bytes
+    values: list[bytes | None]
+
+
+def values_in(framed: bytes) -> list[bytes | None]:
+    """The values: each stands after its length, and a null is the length -1 alone."""
+    values: list[bytes | None] = []
+    at = 0
+    while at < len(framed):
+        (length,) = unpack_from(">i", framed, at)
+        begin, at = at + 4, at + 4 + max(length, 0)
+        assert length >= -1
+        assert at <= len(framed), "the last value is cut"
+        values.append(None if length < 0 else framed[begin:at])
+    return values
+
+
+def statements_in(batch: BatchStatement) -> list[Sent]:
+    """The statements of an `EncodedBatch`."""
+    return [_statement(statement) for _, statement, _ in batch._statements_and_parameters]
+
+
+def _statement(framed: bytes) -> Sent:
+    kind, id_bytes = unpack_from(">BH", framed)
+    assert kind == 1, "a statement that is not prepared"
+    end = 3 + id_bytes
+    (count,) = unpack_from(">H", framed, end)
+    values = values_in(framed[end + 2 :])
+    assert len(values) == count
+    return Sent(framed[3:end], values)

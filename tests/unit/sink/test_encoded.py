@@ -1,0 +1,200 @@
+"""The messages of encoded batches, held against those that cassandra-driver writes itself."""
+
+from datetime import UTC, datetime
+from operator import attrgetter
+from struct import pack
+from uuid import UUID
+
+import pytest
+from cassandra import ConsistencyLevel, cqltypes
+from cassandra.protocol import (
+    BatchMessage,
+    ColumnMetadata,
+    ExecuteMessage,
+    PrepareMessage,
+    ProtocolHandler,
+    QueryMessage,
+)
+from cassandra.query import BatchStatement, BatchType, BoundStatement, PreparedStatement
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.contract import cql
+from penstock.contract.batch import Deletion
+from penstock.contract.fields import fields, from_epoch_ms, key_of
+from penstock.sink.encoded import EncodedBatch, EncodedBatches, head_of
+from penstock.sink.rows import RowWriter
+from tests.unit.fakes import FakeSession
+from tests.unit.framed import statements_in
+from tests.unit.records import Everything, Reading
+from tests.unit.strategies import everything, moments, to_ms
+
+EPOCH_US = 1_700_000_000_000_000
+VERSIONS = [4, 5]
+INSERT_ID, DELETE_ID = b"\x00\x01" * 8, b"\xff\xfe" * 8
+TYPES = {
+    "text": cqltypes.UTF8Type,
+    "uuid": cqltypes.UUIDType,
+    "timestamp": cqltypes.DateType,
+    "int": cqltypes.Int32Type,
+    "bigint": cqltypes.LongType,
+    "double": cqltypes.DoubleType,
+    "boolean": cqltypes.BooleanType,
+}
+
+
+def prepared(query_id: bytes, columns: dict[str, type]) -> PreparedStatement:
+    metadata = [ColumnMetadata("ks", "t", name, kind) for name, kind in columns.items()]
+    return PreparedStatement(metadata, query_id, [0], "", "ks", 5, None, None)
+
+
+def message_of(batch: BatchStatement, version: int, **more) -> BatchMessage:
+    """The message that the driver's session makes of a batch."""
+    keyspace = batch.keyspace if version == 5 else None
+    level = batch.consistency_level or ConsistencyLevel.LOCAL_QUORUM
+    return BatchMessage(batch.batch_type, batch._statements_and_parameters, level, keyspace=keyspace, **more)
+
+
+def by_the_driver(message, version: int, compressor=None) -> bytes:
+    return ProtocolHandler.encode_message(message, 7, version, compressor, False)
+
+
+def by_us(message, version: int, compressor=None) -> bytes:
+    return EncodedBatches.encode_message(message, 7, version, compressor, allow_beta_protocol_version=False)
+
+
+def framed(values: list[bytes | None]) -> bytes:
+    return b"".join(pack(">i", -1) if value is None else pack(">i", len(value)) + value for value in values)
+
+
+statements = st.lists(
+    st.tuples(st.binary(min_size=1, max_size=20), st.lists(st.none() | st.binary(max_size=300), max_size=8)),
+    max_size=6,
+)
+extras = st.fixed_dictionaries(
+    {},
+    optional={
+        "serial_consistency_level": st.sampled_from([ConsistencyLevel.SERIAL, ConsistencyLevel.LOCAL_SERIAL]),
+        "timestamp": st.integers(0, 2**63 - 1),
+    },
+)
+
+
+def both(found: list[tuple[bytes, list[bytes | None]]]) -> tuple[BatchStatement, EncodedBatch]:
+    """A batch of bound statements, and the same one encoded."""
+    theirs = BatchStatement(BatchType.UNLOGGED)
+    for query_id, values in found:
+        statement = BoundStatement(prepared(query_id, {f"c{at}": cqltypes.BytesType for at in range(len(values))}))
+        statement.values = values
+        theirs.add(statement)
+    theirs.keyspace = "ks"
+    return theirs, EncodedBatch((head_of(one, len(values)) + framed(values) for one, values in found), "ks", b"key")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@given(found=statements, more=extras, level=st.sampled_from(sorted(ConsistencyLevel.value_to_name)))
+def test_the_message_is_the_drivers_own(version, found, more, level):
+    """Whatever ids and values, nulls among them, and whatever stands after: byte for byte what the driver writes."""
+    theirs, ours = both(found)
+    theirs.consistency_level = ours.consistency_level = level
+    assert by_us(message_of(ours, version, **more), version) == by_the_driver(
+        message_of(theirs, version, **more), version
+    )
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_frame_is_the_drivers_own(version):
+    """Tracing, a payload and compression are told in the header as they are of any other message."""
+    theirs, ours = (message_of(one, version) for one in both([(INSERT_ID, [b"a" * 200, None])] * 3))
+    for one in (theirs, ours):
+        one.tracing = True
+        one.update_custom_payload({"a": b"b"})
+    for compressor in (None, lambda body: b"compressed %d" % len(body)):
+        assert by_us(ours, version, compressor) == by_the_driver(theirs, version, compressor)
+
+
+def test_a_message_can_be_written_again():
+    """A batch is sent to the next node, or once more, as it was the first time."""
+    _, ours = both([(INSERT_ID, [b"a"]), (DELETE_ID, [None])])
+    message = message_of(ours, 5)
+    assert by_us(message, 5) == by_us(message, 5)
+    assert len(statements_in(ours)) == len(message.queries) == 2
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    "message",
+    [
+        QueryMessage("SELECT * FROM t WHERE a = 1", ConsistencyLevel.QUORUM, fetch_size=10),
+        ExecuteMessage(INSERT_ID, [b"a", None], ConsistencyLevel.ONE, result_metadata_id=b"r"),
+        PrepareMessage("SELECT * FROM t WHERE a = ?"),
+    ],
+    ids=attrgetter("name"),
+)
+def test_another_message_is_left_as_it_is(version, message):
+    """The session still asks, and prepares anew what a node has forgotten."""
+    assert by_us(message, version) == by_the_driver(message, version)
+
+
+class Typed(FakeSession):
+    """A session that prepares the statements of a record as Cassandra does, with the types of their columns."""
+
+    def __init__(self, record) -> None:
+        super().__init__(lambda *_: [{"value": "1MiB"}])
+        self.cluster.metadata.hosts = ["host-0"]
+        columns = {name: TYPES[kind] for name, kind in cql.columns(record).items()}
+        key = key_of(record).name
+        self.insert = prepared(INSERT_ID, columns | {"[timestamp]": cqltypes.LongType})
+        self.delete = prepared(DELETE_ID, {"[timestamp]": cqltypes.LongType, key: columns[key]})
+
+    def prepare(self, query: str) -> PreparedStatement:
+        return self.insert if query.startswith("INSERT") else self.delete
+
+
+def assert_written_as_bound(version: int, record, rows, deletions) -> None:
+    """What a writer sends is what the driver sends when it is given the values."""
+    session = Typed(record)
+    writer = RowWriter(session, "ks", "t", record, epoch_us=EPOCH_US, concurrency=4)
+    writer.write(rows, deletions)
+    (ours,) = session.batches
+    theirs = BatchStatement(BatchType.UNLOGGED)
+    for one, timestamp_ms, partition, offset in rows:
+        values = [getattr(one, field.name) for field in fields(record)]
+        theirs.add(session.insert, [*values, from_epoch_ms(timestamp_ms), partition, offset, EPOCH_US + offset])
+    for one in deletions:
+        theirs.add(session.delete, [EPOCH_US + one.offset, one.key])
+    assert theirs.keyspace == ours.keyspace == "ks"
+    assert by_us(message_of(ours, version), version) == by_the_driver(message_of(theirs, version), version)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@given(
+    records=st.lists(everything(moments.map(to_ms)), min_size=1, max_size=4), deleted=st.lists(st.uuids(), max_size=3)
+)
+def test_rows_and_deletions_are_written_as_the_driver_binds_them(version, records, deleted):
+    """Of values of every type, and None, inserts and deletions mixed, the whole message is the driver's."""
+    rows = [(one, 1_700_000_000_123 + at, at, 10 * at) for at, one in enumerate(records)]
+    deletions = [Deletion(key, 0, 0, 100 + at) for at, key in enumerate(deleted)]
+    assert_written_as_bound(version, Everything, rows, deletions)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_one_batch_as_the_driver_binds_it(version):
+    """The same of rows that can be read here: nulls, an empty text, a text that is long, and another record."""
+    plain = {"other_id": UUID(int=6), "moment": datetime(2020, 1, 1, tzinfo=UTC), "small": -1, "big": 2**40}
+    one = Everything(id=UUID(int=5), text="", ratio=0.5, flag=True, **plain)
+    other = Everything(
+        id=UUID(int=7), text="ë" * 2000, ratio=-0.0, flag=False, maybe_text="", maybe_flag=False, **plain
+    )
+    rows = [(one, 1, 2, 3), (other, 4, 5, 6)]
+    assert_written_as_bound(version, Everything, rows, [Deletion(UUID(int=5), 0, 0, 9)])
+    assert_written_as_bound(
+        version, Reading, [(Reading(sensor=7, celsius=1.5), 1, 2, 3)], [Deletion(8, 0, 0, 1), Deletion(7, 0, 0, 2)]
+    )
+
+
+def test_a_batch_goes_where_its_first_row_lives():
+    """Keyspace and routing key are those it is given, and it is unlogged."""
+    batch = EncodedBatch([b"a", b"b"], "ks", b"key")
+    assert (batch.batch_type, batch.keyspace, batch.routing_key) == (BatchType.UNLOGGED, "ks", b"key")
+    assert len(batch) == 2
