@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from penstock.cli import (
+    bench,
     checkpoint,
     checks,
     compose,
@@ -55,7 +56,22 @@ def options(
 
 _debug: dict[str, Any] = {"on": False}
 
-for group in (runs, replay, stack, data, dlq, checkpoint, schema, source, drill, checks, watch, control, compose):
+for group in (
+    runs,
+    replay,
+    stack,
+    data,
+    dlq,
+    checkpoint,
+    schema,
+    source,
+    drill,
+    checks,
+    watch,
+    control,
+    compose,
+    bench,
+):
     group.register(app)
 
 

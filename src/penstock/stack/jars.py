@@ -61,9 +61,9 @@ def locked(lock: Path = LOCK) -> dict[str, dict[Artifact, str]]:
     return {group: {Artifact.parse(text): digest for text, digest in table.items()} for group, table in groups.items()}
 
 
-def group_digest(group: str) -> str:
+def group_digest(group: str, lock: Path = LOCK) -> str:
     """A digest of what the lock says about a group: the stamp of an installed one."""
-    lines = "\n".join(f"{artifact} {digest}" for artifact, digest in locked()[group].items())
+    lines = "\n".join(f"{artifact} {digest}" for artifact, digest in locked(lock)[group].items())
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
@@ -82,28 +82,30 @@ def fetch(folder: Path, artifact: Artifact) -> Path:
         raise
 
 
-def is_installed(layout: Layout, group: str) -> bool:
+def is_installed(layout: Layout, group: str, lock: Path = LOCK) -> bool:
     """Whether the installed group is the locked one."""
     stamp = layout.jars / group / STAMP
-    return stamp.exists() and stamp.read_text(encoding="utf-8") == group_digest(group)
+    return stamp.exists() and stamp.read_text(encoding="utf-8") == group_digest(group, lock)
 
 
-def install(layout: Layout, group: str, *, fetch: Fetch = fetch, check: Callable[[], object] = bool) -> None:
+def install(
+    layout: Layout, group: str, *, lock: Path = LOCK, fetch: Fetch = fetch, check: Callable[[], object] = bool
+) -> None:
     """Put a group's jars into home/jars/<group>; nothing to do when they are there. Raises `InstallFailed`.
 
     Stops before the next file once `check` raises.
     """
-    if is_installed(layout, group):
+    if is_installed(layout, group, lock):
         return
     cache_folder = repository(layout)
     with _alone(cache_folder):
-        files = _fetch_all(cache_folder, locked()[group], fetch, check)
+        files = _fetch_all(cache_folder, locked(lock)[group], fetch, check)
         unfinished = layout.jars / f".{group}.{os.getpid()}"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         for file in files:
             _place(file, unfinished)
-        write(unfinished / STAMP, group_digest(group))
+        write(unfinished / STAMP, group_digest(group, lock))
         shutil.rmtree(layout.jars / group, ignore_errors=True)
         unfinished.rename(layout.jars / group)
 

@@ -40,7 +40,7 @@ class Repository:
 @pytest.fixture
 def locked(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[Artifact, str]]:
     groups = {"group": {ONE: SHA}}
-    monkeypatch.setattr(jars, "locked", lambda: groups)
+    monkeypatch.setattr(jars, "locked", lambda _lock=jars.LOCK: groups)
     return groups
 
 
@@ -126,6 +126,20 @@ def test_a_new_lock_replaces_the_group(here: Site, locked: dict[str, dict[Artifa
     assert not jars.is_installed(here.layout, "group")
     jars.install(here.layout, "group", fetch=Repository(GOOD))
     assert [path.name for path in (here.layout.jars / "group").glob("*.jar")] == [two.file_name]
+
+
+def test_a_group_of_another_lock_is_installed_as_that_one_says(here: Site, tmp_path: Path) -> None:
+    """Jars and stamp are those of the lock that is given, not of penstock's own, which has no such group."""
+    one, other = tmp_path / "one.toml", tmp_path / "other.toml"
+    one.write_text(lock.render({"group": {str(ONE): SHA}}), encoding="utf-8")
+    other.write_text(lock.render({"group": {"org.example:two:2.0": SHA}}), encoding="utf-8")
+    jars.install(here.layout, "group", lock=one, fetch=Repository(GOOD))
+    assert [path.name for path in (here.layout.jars / "group").glob("*.jar")] == [ONE.file_name]
+    assert jars.is_installed(here.layout, "group", one)
+    assert not jars.is_installed(here.layout, "group", other)
+    assert jars.group_digest("group", one) != jars.group_digest("group", other)
+    with pytest.raises(KeyError):
+        jars.install(here.layout, "group", fetch=Repository(GOOD))
 
 
 def test_an_interrupted_install_is_not_taken_for_one(here: Site, locked: dict[str, dict[Artifact, str]]) -> None:

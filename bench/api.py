@@ -1,0 +1,39 @@
+"""An API that answers as the random user API does and costs next to nothing: `python -m bench.api PORT USERS`.
+
+Its users are made at the start; each request is given the next of them, and the first again after the last.
+"""
+
+import sys
+from itertools import cycle, islice
+
+import msgspec
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from penstock.config import LOOPBACK
+from penstock.source.nationalities import NATIONALITIES
+from penstock.source.people import GENDERS, make_user
+
+
+def make_app(users: int) -> Starlette:
+    """The API, with so many users."""
+    nats = tuple(NATIONALITIES)
+    made = [msgspec.json.encode(make_user("bench", number, nats, GENDERS)) for number in range(users)]
+    endless = cycle(made)
+
+    async def answer(request: Request) -> Response:
+        some = islice(endless, int(request.query_params.get("results", "1")))
+        return Response(b'{"results":[' + b",".join(some) + b"]}", media_type="application/json")
+
+    async def health(_: Request) -> Response:
+        return Response(b"{}", media_type="application/json")
+
+    return Starlette(routes=[Route("/api/", answer), Route("/health", health)])
+
+
+if __name__ == "__main__":
+    port, users = map(int, sys.argv[1:])
+    uvicorn.run(make_app(users), host=LOOPBACK, port=port, log_level="warning")

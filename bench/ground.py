@@ -1,0 +1,223 @@
+"""A local stack of the benchmarks' own: its topics of made-up records, and tables that were never written to."""
+
+import itertools
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import psutil
+from cassandra.cluster import Session
+from cassandra.concurrent import execute_concurrent_with_args
+
+from bench import meter
+from penstock import pipelines
+from penstock.broker import topics
+from penstock.broker.kafka import admin, producer
+from penstock.broker.registry import Registry, WireFormat
+from penstock.config import LOOPBACK, Settings, read
+from penstock.contract.fields import key_writer
+from penstock.drill.load import made_up
+from penstock.pipelines import Pipeline
+from penstock.produce.send import Sender
+from penstock.produce.serialize import serializer
+from penstock.sink import cassandra
+from penstock.stack import jars, launch, layout
+from penstock.stack.report import Report
+from penstock.stack.services import spark
+from penstock.stack.supervise import Supervisor
+
+PORT_SHIFT = 15_000
+SERVICES = ("kafka", "registry", "cassandra", "spark-worker")
+_KINDS = 1000
+_RANGES = 256
+
+_PIPELINE = """\
+from dataclasses import replace
+
+from penstock.pipelines import users
+
+PIPELINE = replace(users.PIPELINE, topic="{topic}")
+"""
+_PIPELINE_OF_NOTES = """\
+from dataclasses import replace
+from typing import Annotated
+
+from msgspec import Meta
+
+from penstock.pipelines import users
+
+
+class Noted(users.User, frozen=True, kw_only=True):
+    note: Annotated[str, Meta(max_length=500_000)]
+
+
+def from_source(entry):
+    return users.from_source(entry) | {{"note": "x" * {note_bytes}}}
+
+
+PIPELINE = replace(users.PIPELINE, topic="{topic}", record=Noted, from_source=from_source)
+"""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a topic holds: users, or with `note_bytes` users who carry a note of that length.
+
+    `rejected` is the share whose e-mail address is none.
+    """
+
+    records: int
+    partitions: int = 4
+    note_bytes: int = 0
+    rejected: float = 0.0
+    wire_format: WireFormat = "json"
+    name: str = ""
+    """Sets its topic apart from others that hold the same."""
+
+    @property
+    def topic(self) -> str:
+        """A name that tells all of it, so that a topic that is there need not be made again."""
+        parts = (
+            self.wire_format,
+            self.records,
+            self.partitions,
+            self.note_bytes,
+            round(self.rejected * 100),
+            self.name,
+        )
+        return "bench_" + "_".join(str(part) for part in parts if part != "")
+
+
+class Ground:
+    """The stack while it is used."""
+
+    def __init__(self, settings: Settings, report: Report) -> None:
+        self.settings = settings
+        self.layout = layout.of(settings)
+        self._report = report
+        self._supervisor = Supervisor(self.layout)
+        self._session: Session | None = None
+
+    def up(self) -> None:
+        """Return when the services are ready. Raises as `launch.up`."""
+        jars.install(self.layout, spark.GROUP)
+        launch.up(self.settings, SERVICES, self._report)
+
+    def down(self) -> None:
+        """Stop all of it; topics stay."""
+        if self._session:
+            cassandra.close(self._session)
+            self._session = None
+        launch.down(self.settings, (), self._report)
+
+    def tree(self, service: str) -> list[psutil.Process]:
+        """The processes of a service; empty while it does not run."""
+        known = self._supervisor.processes().get(service)
+        return meter.tree(known.pid) if known and known.pid else []
+
+    def find(self, service: str) -> Callable[[], list[psutil.Process]]:
+        """What gives the processes of a service that runs, without asking the supervisor each time."""
+        known = self._supervisor.processes()[service]
+        return lambda: meter.tree(known.pid)
+
+    @property
+    def session(self) -> Session:
+        """A session on Cassandra."""
+        self._session = self._session or cassandra.connect(self.settings)
+        return self._session
+
+    def using(self, load: Load, keyspace: str, **more: object) -> Settings:
+        """The settings of a pipeline on the load's topic that stores into a keyspace of its own, with `more` on top."""
+        file = self.layout.home / "pipelines" / f"{load.topic}.py"
+        text = _PIPELINE_OF_NOTES if load.note_bytes else _PIPELINE
+        layout.write(file, text.format(topic=load.topic, note_bytes=load.note_bytes))
+        own = {
+            "pipeline": str(file),
+            "cassandra_keyspace": keyspace,
+            "kafka_partitions": load.partitions,
+            "wire_format": load.wire_format,
+            "spark_checkpoint": str(self.layout.data / "checkpoints" / keyspace),
+        }
+        return self.settings.model_copy(update=own | more)
+
+    def fill(self, load: Load) -> None:
+        """Return once the load's topic holds it; one that does already is left alone."""
+        settings = self.using(load, "unused")
+        if sum(span.records for span in topics.spans(settings, load.topic)) == load.records:
+            return
+        pipeline = pipelines.of(settings)
+        topics.ensure_pipeline(settings, pipeline)
+        with Sender(producer(settings), load.topic, 600) as sender:
+            for key, value in islice(messages(load, settings, pipeline), load.records):
+                sender.send(key, value, [])
+
+    def forget(self, load: Load) -> None:
+        """Delete the load's topic and its dead letters."""
+        client, names = admin(self.settings), [load.topic, f"{load.topic}.dlq"]
+        for deleted in client.delete_topics(names, operation_timeout=30).values():
+            deleted.result()
+
+    def fresh_table(self, load: Load, **more: object) -> Settings:
+        """The settings of a pipeline whose table is there, and empty."""
+        settings = self.using(load, f"bench_{uuid.uuid4().hex[:12]}", **more)
+        pipeline = pipelines.of(settings)
+        cassandra.create_keyspace(self.session, settings, pipeline)
+        cassandra.create_table(self.session, settings, pipeline)
+        return settings
+
+    def rows(self, settings: Settings) -> int:
+        """How many rows the table has, every one of them looked at."""
+        name = f"{settings.cassandra_keyspace}.{pipelines.of(settings).table}"
+        query = self.session.prepare(f"SELECT COUNT(*) AS rows FROM {name} WHERE token(id) > ? AND token(id) <= ?")
+        step = 2**64 // _RANGES
+        ranges = [(-(2**63) + at * step, -(2**63) + (at + 1) * step - (at + 1 == _RANGES)) for at in range(_RANGES)]
+        found = execute_concurrent_with_args(self.session, query, ranges, concurrency=4)
+        return sum(one.result_or_exc.one()["rows"] for one in found)
+
+    def disk_mib(self, settings: Settings) -> float:
+        """What the keyspace takes on disk; its newest rows are in memory yet."""
+        return meter.disk_mib(self.layout.data / "cassandra" / "data" / settings.cassandra_keyspace)
+
+    def drop(self, settings: Settings) -> None:
+        """Delete the keyspace and the checkpoint."""
+        self.session.execute(f"DROP KEYSPACE IF EXISTS {settings.cassandra_keyspace}", timeout=120)
+        shutil.rmtree(settings.checkpoint, ignore_errors=True)
+
+
+def of(settings: Settings, report: Report) -> Ground:
+    """The ground beside the home in force: folders and ports of its own, downloads shared."""
+    ports = {name: port + PORT_SHIFT for name, port in settings.ports().items()}
+    own: dict[str, Any] = {"home": settings.home / "bench", "cache": settings.cache or settings.home / "cache"}
+    addresses = {
+        "kafka_bootstrap": f"{LOOPBACK}:{ports['kafka_port']}",
+        "kafka_security_protocol": "PLAINTEXT",
+        "registry_url": f"http://{LOOPBACK}:{ports['registry_port']}/apis/ccompat/v7",
+        "cassandra_hosts": LOOPBACK,
+        "cassandra_username": "",
+        "cassandra_ca_file": None,
+        "spark_master": f"spark://{LOOPBACK}:{ports['spark_port']}",
+    }
+    return Ground(read(**own, **ports, **addresses), report)
+
+
+def messages(load: Load, settings: Settings, pipeline: Pipeline) -> Iterator[tuple[bytes, bytes]]:
+    """Endless keys and values of made-up records, each with an id that none had before."""
+    schema_id = Registry(settings).register(pipeline.subject, pipeline.record, settings.wire_format)
+    serialize = serializer(pipeline.record, settings.wire_format, schema_id)
+    made = islice(made_up(pipeline.record, pipeline), _KINDS)
+    write_key = key_writer(pipeline.record)
+    kinds = [_around_id(serialize(one), write_key(one)) for one in made]
+    broken = [(head, tail.replace(b"@", b" ")) for head, tail in kinds]
+    for count in itertools.count():
+        record_id = str(uuid.uuid4()).encode()
+        is_broken = int((count + 1) * load.rejected) > int(count * load.rejected)
+        head, tail = (broken if is_broken else kinds)[count % _KINDS]
+        yield record_id, head + record_id + tail
+
+
+def _around_id(value: bytes, record_id: bytes) -> tuple[bytes, bytes]:
+    head, _, tail = value.partition(record_id)
+    return head, tail

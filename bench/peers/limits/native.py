@@ -1,0 +1,94 @@
+"""The least of a CQL client: one connection to one node, many requests under way, native protocol version 4.
+
+It knows no routing, retries, compression or passwords. The protocol is described in
+https://github.com/apache/cassandra/blob/trunk/doc/native_protocol_v4.spec.
+"""
+
+import socket
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from struct import Struct, pack
+from typing import NamedTuple
+
+TIMEOUT_S = 30.0
+_HEADER = Struct(">BBhBi")
+"""Version, flags, stream, opcode, length of the body."""
+_VERSION = 4
+_ERROR, _STARTUP, _RESULT, _READY, _PREPARE, _BATCH = 0x00, 0x01, 0x08, 0x02, 0x09, 0x0D
+_UNLOGGED, _IS_PREPARED, _LOCAL_ONE = 1, 1, 0x0A
+
+
+class Refused(Exception):
+    """The server answered with an error, or with something else than was asked for."""
+
+
+class Answer(NamedTuple):
+    """A frame from the server."""
+
+    stream: int
+    opcode: int
+    body: bytes
+
+
+class Connection:
+    """Frames to the server and from it. `stream` is the number of a request, by which its answer is known."""
+
+    def __init__(self, link: socket.socket) -> None:
+        self._link = link
+        self._answers = link.makefile("rb", 64 * 1024)
+
+    def prepare(self, query: str) -> bytes:
+        """The id of a prepared statement."""
+        text = query.encode()
+        self.send(0, _PREPARE, pack(">i", len(text)) + text)
+        body = self.receive(_RESULT).body
+        length = int.from_bytes(body[4:6], "big")
+        return body[6 : 6 + length]
+
+    def send(self, stream: int, opcode: int, body: bytes) -> None:
+        """Send a request."""
+        self._link.sendall(_HEADER.pack(_VERSION, 0, stream, opcode, len(body)) + body)
+
+    def send_batch(self, stream: int, rows: Iterable[bytes], count: int) -> None:
+        """Send an unlogged batch of so many rows, each as `head_of` and `values_of` made it."""
+        start, end = pack(">BH", _UNLOGGED, count), pack(">HB", _LOCAL_ONE, 0)
+        self.send(stream, _BATCH, b"".join((start, *rows, end)))
+
+    def receive(self, opcode: int = _RESULT) -> Answer:
+        """The next answer. Raises `Refused` when it is not of this kind."""
+        _, _, stream, found, length = _HEADER.unpack(self._read(_HEADER.size))
+        body = self._read(length)
+        if found != opcode:
+            raise Refused(f"opcode {found}: {body!r}")
+        return Answer(stream, found, body)
+
+    def _read(self, size: int) -> bytes:
+        data = self._answers.read(size)
+        if len(data) < size:
+            raise ConnectionError("the server closed the connection")
+        return data
+
+
+@contextmanager
+def connect(host: str, port: int) -> Iterator[Connection]:
+    """A connection that is ready for requests, while the `with` block lasts."""
+    with socket.create_connection((host, port), TIMEOUT_S) as link:
+        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = Connection(link)
+        connection.send(0, _STARTUP, pack(">H", 1) + _string("CQL_VERSION") + _string("3.0.0"))
+        connection.receive(_READY)
+        yield connection
+
+
+def head_of(statement: bytes, count: int) -> bytes:
+    """What stands before the values of each row in a batch; `count` is how many values follow."""
+    return pack(">BH", _IS_PREPARED, len(statement)) + statement + pack(">H", count)
+
+
+def values_of(values: Iterable[bytes]) -> bytes:
+    """Values, none of them null, as they stand in a batch."""
+    return b"".join(pack(">i", len(value)) + value for value in values)
+
+
+def _string(text: str) -> bytes:
+    return pack(">H", len(text)) + text.encode()

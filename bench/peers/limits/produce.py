@@ -1,0 +1,97 @@
+"""The fastest producer: prepared keys and values from memory, with the settings of the project's own.
+
+Its argument is a JSON object: bootstrap, topic, records (0: until SIGTERM), and values, a file of one base64 value a
+line; they are sent in turn, again and again.
+"""
+
+import base64
+import json
+import signal
+import sys
+import threading
+import uuid
+from collections.abc import Iterator
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import KafkaException, Producer
+
+CALL_RECORDS = 1000
+QUEUED_RECORDS, QUEUED_KBYTES = 500_000, 256 * 1024
+KEYS = 50_000
+"""So many keys are made before the start."""
+FLUSH_S = 60.0
+
+
+def connect(bootstrap: str) -> Producer:
+    """The project's settings, a longer queue, and delivery reports of failures only."""
+    return Producer(
+        {
+            "bootstrap.servers": bootstrap,
+            "enable.idempotence": True,
+            "acks": "all",
+            "compression.type": "lz4",
+            "partitioner": "murmur2_random",
+            "linger.ms": 5,
+            "queue.buffering.max.messages": QUEUED_RECORDS,
+            "queue.buffering.max.kbytes": QUEUED_KBYTES,
+            "delivery.report.only.error": True,
+            "on_delivery": fail,
+        }
+    )
+
+
+def fail(error: Any, _: Any) -> None:
+    """Raise for a record that was not delivered."""
+    if error is not None:
+        raise KafkaException(error)
+
+
+def calls(values: Path, records: int) -> Iterator[list[dict[str, bytes]]]:
+    """The messages of one call after another, `records` in all; endless for 0."""
+    bodies = [base64.b64decode(line) for line in values.read_bytes().splitlines()]
+    keys = [str(uuid.uuid4()).encode() for _ in range(KEYS)]
+    pairs = zip(cycle(keys), cycle(bodies))
+    messages = [{"key": key, "value": value} for key, value in islice(pairs, KEYS)]
+    endless = cycle(messages)
+    left = records
+    while not records or left > 0:
+        call = list(islice(endless, min(left, CALL_RECORDS) if records else CALL_RECORDS))
+        left -= len(call)
+        yield call
+
+
+def send(producer: Producer, topic: str, call: list[dict[str, bytes]]) -> None:
+    """Hand one call's messages over; blocks while the queue has no room."""
+    while len(producer) + len(call) > QUEUED_RECORDS:
+        producer.poll(0.01)
+    if producer.produce_batch(topic, call) != len(call):
+        raise BufferError("the queue is full: raise QUEUED_KBYTES")
+
+
+def main() -> None:
+    """Send them, and tell how many are acknowledged."""
+    asked, stop, sent = json.loads(sys.argv[1]), threading.Event(), 0
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    producer = connect(asked["bootstrap"])
+    for call in calls(Path(asked["values"]), asked["records"]):
+        send(producer, asked["topic"], call)
+        sent += len(call)
+        producer.poll(0)
+        tell(sent - len(producer))
+        if stop.is_set():
+            break
+    if producer.flush(FLUSH_S):
+        raise SystemExit("not all were acknowledged")
+    tell(sent)
+
+
+def tell(done: int) -> None:
+    """Write how many are acknowledged."""
+    sys.stdout.write(f"{json.dumps({'done': done})}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""A plain consumer: from a Kafka topic to a Cassandra table, offsets committed when the rows are acknowledged.
+
+Its argument is a JSON object: bootstrap, topic, records (0: until SIGTERM), cassandra_host, cassandra_port, keyspace,
+table, and style: "concurrent" (one insert a row, many at a time) or "batched" (orjson, unlogged batches). Optional are
+batch_records, the most that one poll takes (5000), and group (without one, the topic is read from its start).
+
+At least once: a row that is written again is the same row.
+"""
+
+import json
+import signal
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+import orjson
+from cassandra.cluster import Cluster, Session
+from cassandra.concurrent import execute_concurrent, execute_concurrent_with_args
+from cassandra.query import BatchStatement, BatchType, PreparedStatement
+from confluent_kafka import Consumer, KafkaException, Message
+
+FRAME_BYTES = 5
+"""The schema registry's, before the JSON."""
+COLUMNS = (
+    "id, first_name, last_name, gender, address, post_code, email, username, dob, registered_date, phone, picture, "
+    "nationality, ingested_at, kafka_partition, kafka_offset"
+)
+INSERTS_AT_ONCE = 100
+BATCH_ROWS, BATCHES_AT_ONCE = 50, 16
+POLL_S = 0.1
+
+Row = tuple[Any, ...]
+
+
+def row_of(message: Message, decode: Callable[[bytes], dict[str, str]]) -> Row:
+    """The values of a message's row, in the order of `COLUMNS`."""
+    user = decode(message.value()[FRAME_BYTES:])
+    return (
+        uuid.UUID(user["id"]),
+        user["first_name"],
+        user["last_name"],
+        user["gender"],
+        user["address"],
+        user["post_code"],
+        user["email"],
+        user["username"],
+        datetime.fromisoformat(user["dob"]),
+        datetime.fromisoformat(user["registered_date"]),
+        user["phone"],
+        user["picture"],
+        user["nationality"],
+        datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC),
+        message.partition(),
+        message.offset(),
+    )
+
+
+def write_concurrent(session: Session, insert: PreparedStatement, rows: Iterator[Row]) -> None:
+    """One insert a row. Raises the driver's error at the first that fails."""
+    execute_concurrent_with_args(session, insert, rows, concurrency=INSERTS_AT_ONCE)
+
+
+def write_batched(session: Session, insert: PreparedStatement, rows: Iterator[Row]) -> None:
+    """Unlogged batches. Raises the driver's error at the first that fails."""
+    batches = ((batch, None) for batch in batches_of(insert, rows))
+    execute_concurrent(session, batches, concurrency=BATCHES_AT_ONCE)
+
+
+def batches_of(insert: PreparedStatement, rows: Iterator[Row]) -> Iterator[BatchStatement]:
+    """The rows in batches; the one node holds every partition, so any rows may share a batch."""
+    while some := list(islice(rows, BATCH_ROWS)):
+        batch = BatchStatement(BatchType.UNLOGGED)
+        for row in some:
+            batch.add(insert, row)
+        yield batch
+
+
+STYLES = {"concurrent": (json.loads, write_concurrent), "batched": (orjson.loads, write_batched)}
+
+
+def polls(asked: dict[str, Any], stop: threading.Event) -> Iterator[list[Message]]:
+    """What each poll gave; what was yielded is committed when the next is asked for."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": asked["bootstrap"],
+            "group.id": asked.get("group") or f"plain-{uuid.uuid4()}",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+        }
+    )
+    consumer.subscribe([asked["topic"]])
+    while not stop.is_set():
+        messages = consumer.consume(asked.get("batch_records", 5000), POLL_S)
+        for error in filter(None, (message.error() for message in messages)):
+            raise KafkaException(error)
+        if messages:
+            yield messages
+            consumer.commit(asynchronous=False)
+    consumer.close()
+
+
+def main() -> None:
+    """Store the topic's users."""
+    asked, stop, done = json.loads(sys.argv[1]), threading.Event(), 0
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    decode, write = STYLES[asked["style"]]
+    with Cluster([asked["cassandra_host"]], port=asked["cassandra_port"]) as cluster, cluster.connect() as session:
+        marks = ", ".join("?" for _ in COLUMNS.split(","))
+        insert = session.prepare(f"INSERT INTO {asked['keyspace']}.{asked['table']} ({COLUMNS}) VALUES ({marks})")
+        for messages in polls(asked, stop):
+            write(session, insert, (row_of(message, decode) for message in messages))
+            done += len(messages)
+            sys.stdout.write(f"{json.dumps({'done': done})}\n")
+            sys.stdout.flush()
+            if asked["records"] and done >= asked["records"]:
+                stop.set()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""A Kafka topic of users into a Cassandra table by Spark's Structured Streaming and spark-cassandra-connector.
+
+The same program runs on Spark 3.5 and on Spark 4.1. It is started as `python stream.py SETTINGS`, one JSON object, and
+says {"done": records} on stdout after each micro-batch that is committed. It ends after `records`, or at SIGTERM.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.streaming import StreamingQuery
+
+Settings = dict[str, Any]
+
+USER = (
+    "id STRING, first_name STRING, last_name STRING, gender STRING, address STRING, post_code STRING, email STRING, "
+    "username STRING, dob TIMESTAMP, registered_date TIMESTAMP, phone STRING, picture STRING, nationality STRING"
+)
+ARRIVAL = ("timestamp AS ingested_at", "partition AS kafka_partition", "offset AS kafka_offset")
+_POLL_S = 0.1
+
+
+def main() -> None:
+    """Stream until enough is stored, or until SIGTERM."""
+    settings: Settings = json.loads(sys.argv[1])
+    stopped = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    with session(settings) as spark:
+        query = store(users(spark, settings), settings)
+        follow(query, settings["records"], stopped)
+        query.stop()
+
+
+def session(settings: Settings) -> SparkSession:
+    """A Spark in this process's care alone: `local[cores]`, on the loopback address, without a page."""
+    os.environ |= {"JAVA_HOME": settings["java_home"], "SPARK_LOCAL_IP": "127.0.0.1"}
+    options = {
+        "spark.cassandra.connection.host": settings["cassandra_host"],
+        "spark.cassandra.connection.port": settings["cassandra_port"],
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.extraClassPath": f"{settings['jars']}/*",
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.memory": f"{settings['memory_mib']}m",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.streaming.numRecentProgressUpdates": 10,
+        "spark.ui.enabled": False,
+        "spark.ui.showConsoleProgress": False,
+    }
+    builder = SparkSession.builder.appName(settings["topic"]).master(f"local[{settings['cores']}]")
+    for name, value in (options | settings["options"]).items():
+        builder = builder.config(name, value)
+    spark = builder.getOrCreate()
+    spark.sparkContext.setLogLevel("WARN")
+    return spark
+
+
+def users(spark: SparkSession, settings: Settings) -> DataFrame:
+    """The topic's records as the table's columns. A value is JSON behind the 5 bytes of a schema registry's frame."""
+    records = (
+        spark.readStream.format("kafka")
+        .option("kafka.bootstrap.servers", settings["bootstrap"])
+        .option("subscribe", settings["topic"])
+        .option("startingOffsets", "earliest")
+        .option("maxOffsetsPerTrigger", settings["batch_records"])
+        .load()
+    )
+    user = f"from_json(CAST(substring(value, 6) AS STRING), '{USER}') AS user"
+    return records.selectExpr(user, *ARRIVAL).select("user.*", "ingested_at", "kafka_partition", "kafka_offset")
+
+
+def store(rows: DataFrame, settings: Settings) -> StreamingQuery:
+    """The query that appends the rows to the table."""
+    return (
+        rows.writeStream.format("org.apache.spark.sql.cassandra")
+        .option("keyspace", settings["keyspace"])
+        .option("table", settings["table"])
+        .option("checkpointLocation", settings["checkpoint"])
+        .trigger(processingTime=f"{settings['trigger_ms']} milliseconds")
+        .start()
+    )
+
+
+def follow(query: StreamingQuery, records: int, stopped: threading.Event) -> None:
+    """Say how many records are stored whenever it is more. Raises what fails the query."""
+    done, last_batch = 0, -1
+    while not stopped.is_set() and (done < records or not records):
+        query.awaitTermination(_POLL_S)
+        fresh = [one for one in query.recentProgress if one["batchId"] > last_batch and one["numInputRows"]]
+        if fresh:
+            done += sum(one["numInputRows"] for one in fresh)
+            last_batch = fresh[-1]["batchId"]
+            sys.stdout.write(json.dumps({"done": done}) + "\n")
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

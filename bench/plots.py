@@ -1,0 +1,63 @@
+"""The plots of a report, as SVG."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+Found = dict[str, Any]
+_KINDS = {"kafka": "#8a8a8a", "cassandra": "#4c78a8", "registry": "#bab0ac", "Java": "#f58518", "Python": "#54a24b"}
+_SHARES = ("p50", "p95", "p99")
+
+
+def draw(name: str, benchmark: Found, folder: Path) -> Path | None:
+    """The file of a benchmark's plot; None for one that has none."""
+    paint = _PAINTERS.get(name)
+    if paint is None:
+        return None
+    mpl.rcParams.update({"svg.hashsalt": "penstock", "svg.fonttype": "none", "font.size": 9})
+    figure = paint(benchmark["contestants"])
+    file = folder / f"bench-{name}.svg"
+    figure.savefig(file, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
+    return file
+
+
+def _cost(contestants: Found) -> Figure:
+    """Bars of CPU time per record, by process."""
+    figure = Figure(figsize=(8, 0.5 * len(contestants) + 1))
+    axes = figure.subplots()
+    titles = [one["title"] for one in contestants.values()]
+    left = [0.0] * len(titles)
+    for kind, color in _KINDS.items():
+        widths = [one["median"]["cpu_us_per_row"][kind] for one in contestants.values()]
+        axes.barh(titles, widths, left=left, color=color, label=kind)
+        left = [start + width for start, width in zip(left, widths, strict=True)]
+    for at, one in enumerate(contestants.values()):
+        axes.text(left[at], at, f"  {one['median']['rows_per_s']:,.0f} records/s", va="center")
+    axes.invert_yaxis()
+    axes.set_xlim(0, max(left) * 1.25)
+    axes.set_xlabel("CPU µs per record; less is better")
+    axes.legend(frameon=False, loc="lower right")
+    return figure
+
+
+def _latency(contestants: Found) -> Figure:
+    """Bars of p50, p95 and p99, a group of bars for each rate."""
+    rates = list(next(iter(contestants.values()))["median"]["by_rate"])
+    figure = Figure(figsize=(8, 2.8))
+    for axes, share in zip(figure.subplots(1, len(_SHARES), sharey=True), _SHARES, strict=True):
+        width = 0.8 / len(contestants)
+        for at, one in enumerate(contestants.values()):
+            heights = [one["median"]["by_rate"][rate][share] for rate in rates]
+            axes.bar([place + at * width for place in range(len(rates))], heights, width, label=one["title"])
+        axes.set_xticks([place + 0.4 - width / 2 for place in range(len(rates))], [f"{rate}/s" for rate in rates])
+        axes.set_title(share)
+    figure.axes[0].set_ylabel("ms; less is better")
+    figure.legend(
+        *figure.axes[0].get_legend_handles_labels(), frameon=False, loc="lower center", bbox_to_anchor=(0.5, -0.25)
+    )
+    return figure
+
+
+_PAINTERS = {"store": _cost, "ingest": _cost, "endtoend": _cost, "growth": _cost, "latency": _latency}

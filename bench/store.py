@@ -1,0 +1,171 @@
+"""Kafka to Cassandra: a topic that is full, read from its earliest offset into an empty table."""
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from bench import environment
+from bench.environment import PEERS
+from bench.ground import Ground, Load
+from bench.race import BenchFailed, Contestant, Lap, Program, Progress, lap, own_lines
+from penstock import pipelines
+from penstock.config import Settings
+from penstock.stack import catalog, site
+
+NAME = "store"
+WHAT = "Kafka to Cassandra, beside Spark with its connector, plain Python, and the limits of the machine"
+RECORDS = 1_000_000
+_TIMEOUT_S = 900.0
+_MEMORY_MIB = 1024
+"""What each Spark peer's one Java may use; ours has 512 MiB for its driver and 640 MiB for its executor."""
+
+TUNED = {
+    "spark.cassandra.output.batch.grouping.key": "replica_set",
+    "spark.cassandra.output.batch.size.rows": "50",
+    "spark.cassandra.output.concurrent.writes": "32",
+}
+TUNED_41 = TUNED | {
+    "spark.cassandra.output.batch.size.rows": "10",
+    "spark.cassandra.output.concurrent.writes": "50",
+}
+
+Make = Callable[[Ground, Settings, int], Program]
+"""A program that stores so many records of the settings' pipeline."""
+
+
+def stored() -> Progress:
+    """The progress that the job's own log tells."""
+
+    def more(line: str) -> int:
+        return int(json.loads(line)["records"]) if '"event": "batch_stored"' in line else 0
+
+    return more
+
+
+def ours(_ground: Ground, settings: Settings, _records: int = 0) -> Program:
+    """The Spark job as the stack runs it."""
+    job = catalog.services(site.read(settings.model_copy(update={"log_json": True})))["spark-job"]
+    return Program(job.command, stored, env=job.env, directory=job.directory, services=("spark-worker",))
+
+
+def spark35(options: Mapping[str, str]) -> Make:
+    """The tutorial's job, with these options of the connector."""
+
+    def make(ground: Ground, settings: Settings, records: int) -> Program:
+        python = environment.python_of(ground, "spark")
+        home = environment.java_of(ground, python)
+        return _spark(ground, settings, records, python, {"java_home": str(home), "options": dict(options)}, "spark35")
+
+    return make
+
+
+def spark41(options: Mapping[str, str]) -> Make:
+    """The same program on the Spark that penstock runs on."""
+
+    def make(ground: Ground, settings: Settings, records: int) -> Program:
+        home = environment.stack_java(ground)
+        more = {"java_home": str(home), "options": dict(options)}
+        return _spark(ground, settings, records, sys.executable, more, "spark41")
+
+    return make
+
+
+def _spark(ground: Ground, settings: Settings, records: int, python: str, more: dict[str, Any], group: str) -> Program:
+    asked = _asked(settings, records) | {
+        "checkpoint": f"{settings.checkpoint}/peer",
+        "jars": str(environment.jars_of(ground, group)),
+        "batch_records": settings.spark_batch_records,
+        "trigger_ms": 0,
+        "cores": settings.spark_cores,
+        "memory_mib": _MEMORY_MIB,
+    }
+    return _peer(python, "spark/stream.py", asked | more)
+
+
+def plain(style: str) -> Make:
+    """A consumer in plain Python."""
+
+    def make(ground: Ground, settings: Settings, records: int) -> Program:
+        python = environment.python_of(ground, "plain")
+        return _peer(python, "plain/consume.py", _asked(settings, records) | {"style": style})
+
+    return make
+
+
+def reading(_ground: Ground, settings: Settings, records: int) -> Program:
+    """The limit: the topic is read, and that is all."""
+    return _peer(sys.executable, "limits/read.py", _asked(settings, records))
+
+
+def writing(client: str) -> Make:
+    """The limit: rows that were encoded before are written."""
+
+    def make(_ground: Ground, settings: Settings, records: int) -> Program:
+        more = {"client": client, "batch_rows": 50, "concurrency": 16}
+        return _peer(sys.executable, "limits/write.py", _asked(settings, records) | more)
+
+    return make
+
+
+def _peer(python: str, file: str, asked: dict[str, Any]) -> Program:
+    return Program((python, str(PEERS / file), json.dumps(asked)), own_lines)
+
+
+def _asked(settings: Settings, records: int) -> dict[str, Any]:
+    pipeline = pipelines.of(settings)
+    return {
+        "bootstrap": settings.kafka_bootstrap,
+        "topic": pipeline.topic,
+        "records": records,
+        "cassandra_host": settings.cassandra_hosts,
+        "cassandra_port": settings.cassandra_port,
+        "keyspace": settings.cassandra_keyspace,
+        "table": pipeline.table,
+    }
+
+
+CONTESTANTS: dict[str, tuple[str, Make, float]] = {
+    "ours": ("penstock", ours, 1.0),
+    "spark35-defaults": ("Spark 3.5, connector 3.5.1, defaults", spark35({}), 1.0),
+    "spark35-tuned": ("Spark 3.5, connector 3.5.1, tuned", spark35(TUNED), 1.0),
+    "spark41-tuned": ("Spark 4.1, connector 3.5.1, tuned", spark41(TUNED_41), 1.0),
+    "plain-concurrent": ("Python, one insert a row, 100 at once", plain("concurrent"), 0.25),
+    "plain-batched": ("Python, batches of 50 rows", plain("batched"), 1.0),
+    "limit-read": ("limit: reading alone", reading, 1.0),
+    "limit-write": ("limit: writing alone, a bare socket", writing("socket"), 1.0),
+    "limit-write-driver": ("writing alone, cassandra-driver", writing("cassandra-driver"), 1.0),
+}
+"""Title, program and share of the records by name: one that is slow gets fewer."""
+
+
+def contestants(ground: Ground, records: int = RECORDS) -> list[Contestant]:
+    """Everybody, on topics of four partitions."""
+    found = []
+    for name, (title, make, share) in CONTESTANTS.items():
+        load = Load(round(records * share))
+        ground.fill(load)
+        found.append(Contestant(name, title, partial(_run, ground, load, make)))
+    return found
+
+
+def _run(ground: Ground, load: Load, make: Make) -> dict[str, Any]:
+    return store(ground, load, make).numbers()
+
+
+def store(ground: Ground, load: Load, make: Make, skip: int = 0, **more: object) -> Lap:
+    """One run into an empty table; its rows are counted afterwards. Raises `BenchFailed` when some are missing.
+
+    What is done before `skip` records are is not counted.
+    """
+    settings = ground.fresh_table(load, **more)
+    try:
+        found = lap(make(ground, settings, load.records), ground.find, load.records, skip=skip, timeout_s=_TIMEOUT_S)
+        wanted = 0 if make is reading else load.records - int(load.records * load.rejected)
+        if (rows := ground.rows(settings)) != wanted:
+            raise BenchFailed(f"{wanted} rows should be in the table, {rows} are")
+        return replace(found, disk_mib=ground.disk_mib(settings))
+    finally:
+        ground.drop(settings)

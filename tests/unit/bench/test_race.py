@@ -1,0 +1,102 @@
+import os
+import sys
+import time
+
+import psutil
+import pytest
+
+from bench.race import BenchFailed, Program, Running, lap, own_lines
+
+
+def program(code: str) -> Program:
+    return Program((sys.executable, "-u", "-c", code), own_lines)
+
+
+def this_process(_service: str):
+    return lambda: [psutil.Process()]
+
+
+def test_progress_is_what_is_more_than_before():
+    """Each line tells how many are done in all; other lines tell of nothing."""
+    more = own_lines()
+    assert [more(line) for line in ('{"done": 3}\n', "a warning\n", '{"done": 10}\n')] == [3, 0, 7]
+
+
+def test_lines_at_one_time_are_one_step():
+    """A micro-batch of four partitions is told in four lines, and is one step."""
+    code = (
+        "import time\nfor n in (1, 2, 3, 4): print('{\"done\": %d}' % n)\n"
+        "time.sleep(0.5)\nprint('{\"done\": 9}')\ntime.sleep(9)"
+    )
+    with Running(program(code)) as running:
+        steps = running.steps(20)
+        assert [next(steps), next(steps)] == [4, 5]
+
+
+def test_a_program_that_ends_too_early_is_told_with_its_last_lines():
+    """What it printed last stands in the error."""
+    with (
+        Running(program("print('oh dear')")) as running,
+        pytest.raises(BenchFailed, match=r"ended before(.|\n)*oh dear"),
+    ):
+        next(running.steps(20))
+
+
+def test_a_program_that_takes_too_long_is_told():
+    """A wait has an end."""
+    with Running(program("import time; time.sleep(60)")) as running, pytest.raises(BenchFailed, match="too long"):
+        next(running.steps(0.1))
+
+
+def test_a_program_is_ended_with_all_that_it_started():
+    """Nothing is left behind, however the block ends."""
+    code = (
+        "import subprocess, sys, time\n"
+        "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        "print('{\"done\": 1}')\ntime.sleep(60)"
+    )
+    with Running(program(code)) as running:
+        next(running.steps(20))
+        processes = running.processes()
+        assert len(processes) == 2
+    assert psutil.wait_procs(processes, timeout=10)[1] == []
+
+
+def test_a_lap_is_measured_from_its_first_step_to_its_last():
+    """What came before is not counted, neither records nor CPU time; the time from the start is kept apart."""
+    code = (
+        "import time\n"
+        "def burn(s):\n"
+        "    end = time.process_time() + s\n"
+        "    while time.process_time() < end: pass\n"
+        "burn(0.4)\nprint('{\"done\": 100}')\ntime.sleep(0.1)\nburn(0.2)\nprint('{\"done\": 300}')\ntime.sleep(9)"
+    )
+    found = lap(program(code), this_process, 300, timeout_s=60)
+    assert found.records == 200
+    assert 0.19 * 1e6 / 200 < found.cpu_us_per_row["Python"] < 0.4 * 1e6 / 200
+    assert found.cpu_us_per_row["Java"] == 0.0
+    assert found.cold_s > found.seconds + 0.4
+    assert found.rows_per_s == 200 / found.seconds
+    assert found.numbers()["cpu_us"] == pytest.approx(sum(found.cpu_us_per_row.values()))
+
+
+def test_what_warms_up_is_passed_over():
+    """With `skip`, the first step that reaches it is where the lap begins."""
+    code = "import time\nfor n in (100, 200, 300):\n    print('{\"done\": %d}' % n); time.sleep(0.2)\ntime.sleep(9)"
+    assert lap(program(code), this_process, 300, skip=150, timeout_s=60).records == 100
+
+
+def test_one_step_has_no_rate():
+    """A program that told of everything at once was not measured."""
+    found = lap(program("print('{\"done\": 5}'); import time; time.sleep(9)"), this_process, 5, timeout_s=60)
+    assert (found.records, found.rows_per_s) == (0, 0.0)
+
+
+def test_the_environment_of_a_program_is_its_own_on_top():
+    """It sees what it was given, and what everybody sees."""
+    before = {**os.environ}
+    one = program("import os; print('{\"done\": %d}' % (os.environ['N'] == '7')); import time; time.sleep(9)")
+    with Running(Program(one.command, own_lines, env={"N": "7"})) as running:
+        assert next(running.steps(20)) == 1
+    assert dict(os.environ) == before
+    assert time.monotonic() > running.began_s

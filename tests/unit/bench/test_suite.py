@@ -1,0 +1,127 @@
+import json
+import statistics
+
+import pytest
+
+from bench import report, suite
+from bench.ground import Load, of
+from penstock.config import read
+from penstock.errors import WrongUse
+from penstock.stack.report import silent
+
+
+def run(rows_per_s: float, cpu_us: float) -> dict:
+    return {
+        "rows_per_s": rows_per_s,
+        "cpu_us": cpu_us,
+        "records": 1000,
+        "seconds": 1.0,
+        "cold_s": 2.0,
+        "cpu_us_per_row": {"kafka": 1.0, "cassandra": cpu_us - 6, "registry": 0.0, "Java": 2.0, "Python": 3.0},
+        "rss_mib": {"kafka": 300, "cassandra": 1000, "registry": 100, "Java": 500, "Python": 200},
+        "disk_mib": 5.0,
+    }
+
+
+COMPARED = suite.compared(
+    {"ours": [run(300, 50), run(100, 60), run(200, 40)], "other": [run(100, 100), run(90, 110), run(110, 90)]},
+    {"ours": "penstock", "other": "the other"},
+)
+
+
+def test_numbers_are_merged_by_name_however_deep():
+    """The median of each number, those in dicts too."""
+    assert suite.merged(
+        statistics.median, [{"a": 1, "b": {"c": 5}}, {"a": 3, "b": {"c": 1}}, {"a": 2, "b": {"c": 3}}]
+    ) == {
+        "a": 2,
+        "b": {"c": 3},
+    }
+
+
+def test_every_contestant_has_runs_median_spread_and_ratio():
+    """Ours is divided by the other's, median by median; more records a second and less CPU time are better."""
+    other = COMPARED["other"]
+    assert len(other["runs"]) == 3
+    assert (other["median"]["rows_per_s"], other["least"]["rows_per_s"], other["most"]["rows_per_s"]) == (100, 90, 110)
+    assert other["ours_to_it"]["rows_per_s"] == 2.0
+    assert other["ours_to_it"]["cpu_us"] == 0.5
+    assert COMPARED["ours"]["ours_to_it"]["cpu_us_per_row"]["Python"] == 1.0
+
+
+def test_what_took_nothing_has_no_ratio():
+    """Nothing is divided by zero."""
+    assert "registry" not in COMPARED["other"]["ours_to_it"]["cpu_us_per_row"]
+
+
+def test_all_benchmarks_are_meant_by_no_name():
+    """Their order is the report's; an unknown name is told with those that are known."""
+    assert [one.name for one in suite.known([])] == list(suite.BENCHMARKS)
+    assert [one.name for one in suite.known(["start", "store"])] == ["start", "store"]
+    with pytest.raises(WrongUse, match="ingest, store"):
+        suite.known(["sore"])
+
+
+def test_a_topics_name_tells_its_load():
+    """Loads that differ in anything have topics of their own, so that one is never taken for another."""
+    loads = [
+        Load(1000),
+        Load(1001),
+        Load(1000, partitions=1),
+        Load(1000, note_bytes=5),
+        Load(1000, rejected=0.5),
+        Load(1000, wire_format="avro"),
+        Load(1000, name="x"),
+    ]
+    assert len({load.topic for load in loads}) == len(loads)
+
+
+def test_the_bench_stays_on_this_machine(monkeypatch, tmp_path):
+    """Whatever cluster the settings name, its own stack is what is measured, in a folder and on ports of its own."""
+    monkeypatch.setenv("PENSTOCK_KAFKA_BOOTSTRAP", "kafka:9092")
+    monkeypatch.setenv("PENSTOCK_CASSANDRA_HOSTS", "cassandra")
+    monkeypatch.setenv("PENSTOCK_REGISTRY_URL", "https://registry")
+    usual = read(home=tmp_path)
+    own = of(usual, silent).settings
+    assert (own.kafka_bootstrap, own.cassandra_hosts) == (f"127.0.0.1:{own.kafka_port}", "127.0.0.1")
+    assert own.registry_url == f"http://127.0.0.1:{own.registry_port}/apis/ccompat/v7"
+    assert own.home == tmp_path / "bench"
+    assert own.cache == tmp_path / "cache"
+    assert not set(own.ports().values()) & set(usual.ports().values())
+
+
+LATENCIES = {
+    rate: {"records": 500, "p50": 100.0, "p95": 200.0, "p99": 300.0, "max": 400.0} for rate in ("10", "100", "1000")
+}
+START = {"first_demo_s": 90.0, "installed_mib": 3000.0, "up_s": 40.0, "demo_s": 60.0, "rss_mib": 4000}
+
+
+def test_a_report_has_the_tables_and_the_plots(tmp_path):
+    """Each benchmark has a section; figures come with their spread, the plots lie beside."""
+    paced = {
+        "ours": [{"idle_cores": 0.04, "by_rate": LATENCIES}],
+        "tutorial": [{"idle_cores": 0.5, "by_rate": LATENCIES}],
+    }
+    found = {
+        "command": "./penstock bench",
+        "machine": suite.machine(),
+        "benchmarks": {
+            "store": {"what": "stores", "contestants": COMPARED},
+            "growth": {"what": "grows", "contestants": {"records-1": COMPARED["ours"]}},
+            "latency": {"what": "waits", "contestants": suite.compared(paced, {"ours": "penstock", "tutorial": "t"})},
+            "start": {
+                "what": "starts",
+                "contestants": suite.compared({"ours": [START | {"services_s": {"kafka": 5.0}}]}, {"ours": "penstock"}),
+            },
+        },
+    }
+    report.write(json.loads(json.dumps(found)), tmp_path / "benchmarks.md")
+    text = (tmp_path / "benchmarks.md").read_text()
+    assert "| the other | 100 (90.0 to 110) | 100 (90.0 to 110) | 2.00 | 0.50 |" in text
+    assert "| penstock | 1000 | 100 (100 to 100) |" in text
+    assert "| penstock | 4.0% |" in text
+    assert "| `up` of everything, warm | 40.0 (40.0 to 40.0) s |" in text
+    assert "| kafka | 5.0 (5.0 to 5.0) |" in text
+    for name in ("store", "growth", "latency"):
+        assert f"images/bench-{name}.svg" in text
+        assert (tmp_path / "images" / f"bench-{name}.svg").read_text().startswith("<?xml")
