@@ -146,7 +146,8 @@ class Ground:
     def fill(self, load: Load) -> None:
         """Return once the load's topic holds it; one that does already is left alone."""
         settings = self.using(load, "unused")
-        if sum(span.records for span in topics.spans(settings, load.topic)) == load.records:
+        held = topics.spans(settings, load.topic)
+        if held and sum(span.records for span in held) == load.records:
             return
         pipeline = pipelines.of(settings)
         topics.ensure_pipeline(settings, pipeline)
