@@ -25,7 +25,7 @@ CHECKS = {
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(check)
-    app.command()(test)
+    app.command(context_settings={"ignore_unknown_options": True})(test)  # they are pytest's
     app.command()(config)
     app.command()(docs)
 

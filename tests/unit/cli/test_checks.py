@@ -50,9 +50,9 @@ def test_test_runs_checks_and_then_tests(commands):
 
 
 def test_test_with_arguments_is_pytest(commands):
-    """`test ARGUMENTS` runs pytest with those alone."""
-    assert run("test", "tests/unit").exit_code == 0
-    assert commands.run == [[sys.executable, "-m", "pytest", "tests/unit"]]
+    """`test ARGUMENTS` runs pytest with those alone, options of pytest's among them."""
+    assert run("test", "tests/unit", "-k", "cql", "-x").exit_code == 0
+    assert commands.run == [[sys.executable, "-m", "pytest", "tests/unit", "-k", "cql", "-x"]]
 
 
 def test_config_shows_what_is_in_force(monkeypatch):
