@@ -19,7 +19,7 @@ _TIMEOUT_S = 600.0
 
 CONTESTANTS: dict[str, tuple[str, ingest.Make, store.Make, float]] = {
     "ours": ("penstock", ingest.ours, store.ours, 1.0),
-    "tutorial": ("the tutorial", ingest.plain("ingest_tutorial.py"), store.spark35({}), _TUTORIAL_SHARE),
+    "tutorial": ("the tutorial", ingest.plain("ingest_tutorial.py"), store.spark35({}, store.EITHER), _TUTORIAL_SHARE),
 }
 """Title, the two programs, and the share of the records by name."""
 

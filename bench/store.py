@@ -22,6 +22,9 @@ _TIMEOUT_S = 900.0
 _MEMORY_MIB = 1024
 """What each Spark peer's one Java may use; ours has 512 MiB for its driver and 640 MiB for its executor."""
 
+FRAMED = "substring(value, 6)"
+EITHER = f"IF(substring(value, 1, 1) = X'00', {FRAMED}, value)"
+"""Where the JSON stands in a value behind a schema registry's frame of 5 bytes, and in one that may have none."""
 TUNED = {
     "spark.cassandra.output.batch.grouping.key": "replica_set",
     "spark.cassandra.output.batch.size.rows": "50",
@@ -51,13 +54,13 @@ def ours(_ground: Ground, settings: Settings, _records: int = 0) -> Program:
     return Program(job.command, stored, env=job.env, directory=job.directory, services=("spark-worker",))
 
 
-def spark35(options: Mapping[str, str]) -> Make:
+def spark35(options: Mapping[str, str], value: str = FRAMED) -> Make:
     """The tutorial's job, with these options of the connector."""
 
     def make(ground: Ground, settings: Settings, records: int) -> Program:
         python = environment.python_of(ground, "spark")
-        home = environment.java_of(ground, python)
-        return _spark(ground, settings, records, python, {"java_home": str(home), "options": dict(options)}, "spark35")
+        more = {"java_home": str(environment.java_of(ground, python)), "options": dict(options), "json": value}
+        return _spark(ground, settings, records, python, more, "spark35")
 
     return make
 
@@ -67,7 +70,7 @@ def spark41(options: Mapping[str, str]) -> Make:
 
     def make(ground: Ground, settings: Settings, records: int) -> Program:
         home = environment.stack_java(ground)
-        more = {"java_home": str(home), "options": dict(options)}
+        more = {"java_home": str(home), "options": dict(options), "json": FRAMED}
         return _spark(ground, settings, records, sys.executable, more, "spark41")
 
     return make

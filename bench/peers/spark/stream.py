@@ -59,7 +59,7 @@ def session(settings: Settings) -> SparkSession:
 
 
 def users(spark: SparkSession, settings: Settings) -> DataFrame:
-    """The topic's records as the table's columns. A value is JSON behind the 5 bytes of a schema registry's frame."""
+    """The topic's records as the table's columns; `json` tells where the JSON stands in a value."""
     records = (
         spark.readStream.format("kafka")
         .option("kafka.bootstrap.servers", settings["bootstrap"])
@@ -68,7 +68,7 @@ def users(spark: SparkSession, settings: Settings) -> DataFrame:
         .option("maxOffsetsPerTrigger", settings["batch_records"])
         .load()
     )
-    user = f"from_json(CAST(substring(value, 6) AS STRING), '{USER}') AS user"
+    user = f"from_json(CAST({settings['json']} AS STRING), '{USER}') AS user"
     return records.selectExpr(user, *ARRIVAL).select("user.*", "ingested_at", "kafka_partition", "kafka_offset")
 
 
