@@ -157,7 +157,7 @@ def machine() -> dict[str, Any]:
         "cores": psutil.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
         "processor": _processor(),
-        "system": f"{platform.system()} {platform.release()}",
+        "system": platform.system(),
         "versions": {"Python": platform.python_version(), **services, **versions},
     }
 
