@@ -4,7 +4,7 @@ Every figure is one of a run in which the contestants took turns on the same dat
 CPU time per record, which is steadier than wall time.
 
 ground      a local stack of their own, with topics of made-up records and tables that were never written to
-meter       processor time, memory and files of processes
+meter       processor time and memory of processes
 race        contestants that take turns; a lap is one contestant's run
 ingest store latency growth start       the benchmarks
 suite       which of them run, and how often; report and plots show what came of it

@@ -19,6 +19,7 @@ from penstock.broker.kafka import admin, producer
 from penstock.broker.registry import Registry, WireFormat
 from penstock.config import LOOPBACK, Settings, read
 from penstock.contract.fields import key_writer
+from penstock.drill import usage
 from penstock.drill.load import made_up
 from penstock.pipelines import Pipeline
 from penstock.produce.send import Sender
@@ -180,7 +181,7 @@ class Ground:
 
     def disk_mib(self, settings: Settings) -> float:
         """What the keyspace takes on disk; its newest rows are in memory yet."""
-        return meter.disk_mib(self.layout.data / "cassandra" / "data" / settings.cassandra_keyspace)
+        return usage.disk_mib([self.layout.data / "cassandra" / "data" / settings.cassandra_keyspace])
 
     def drop(self, settings: Settings) -> None:
         """Delete the keyspace and the checkpoint."""

@@ -40,25 +40,18 @@ def variations(scale: float = 1.0) -> list[Variation]:
     base = Load(warm_up + more)
     sizes = ((3_600, 4, 20_000), (40_000, 40, 2_000))
     return [
-        *(
-            _variation(f"records-{number}", f"{number:,} records", Load(warm_up + number), warm_up)
-            for number in numbers
-        ),
-        _variation("partitions-1", "1 partition", Load(base.records, partitions=1), warm_up),
-        _variation("partitions-4", "4 partitions, 0.4 KB, none rejected, JSON", base, warm_up),
-        _variation("partitions-16", "16 partitions", Load(base.records, partitions=16), warm_up),
+        *(Variation(f"records-{number}", f"{number:,} records", Load(warm_up + number), warm_up) for number in numbers),
+        Variation("partitions-1", "1 partition", Load(base.records, partitions=1), warm_up),
+        Variation("partitions-4", "4 partitions, 0.4 KB, none rejected, JSON", base, warm_up),
+        Variation("partitions-16", "16 partitions", Load(base.records, partitions=16), warm_up),
         *(
             Variation(f"size-{kb}kb", f"{kb} KB", Load(6 * batch, note_bytes=size), 2 * batch, batch)
             for size, kb, batch in ((note, kb, round(batch * scale)) for note, kb, batch in sizes)
         ),
-        _variation("rejected-1", "1 % rejected", Load(base.records, rejected=0.01), warm_up),
-        _variation("rejected-50", "50 % rejected", Load(base.records, rejected=0.5), warm_up),
-        _variation("avro", "Avro", Load(base.records, wire_format="avro"), warm_up),
+        Variation("rejected-1", "1 % rejected", Load(base.records, rejected=0.01), warm_up),
+        Variation("rejected-50", "50 % rejected", Load(base.records, rejected=0.5), warm_up),
+        Variation("avro", "Avro", Load(base.records, wire_format="avro"), warm_up),
     ]
-
-
-def _variation(name: str, title: str, load: Load, warm_up: int) -> Variation:
-    return Variation(name, title, load, warm_up)
 
 
 def contestants(ground: Ground, scale: float = 1.0) -> list[Contestant]:

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Self
 
 import psutil
@@ -37,18 +36,6 @@ def _name(process: psutil.Process) -> str:
         return str(process.name())
     except psutil.Error:
         return ""
-
-
-def disk_mib(folder: Path) -> float:
-    """What the files below a folder take on disk, in MiB: holes in files take nothing."""
-    return sum(_blocks_bytes(path) for path in folder.rglob("*")) / 2**20
-
-
-def _blocks_bytes(path: Path) -> int:
-    try:
-        return path.lstat().st_blocks * 512
-    except FileNotFoundError:
-        return 0
 
 
 class Meter:

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.meter import disk_mib
 from bench.race import BenchFailed
 from penstock.config import load
+from penstock.drill.usage import disk_mib
 from penstock.stack.layout import REPOSITORY
 
 NAME = "start"
@@ -55,7 +55,7 @@ class Clone:
         """The first command of a new user; everything is fetched."""
         took_s, _, _ = self.call("demo")
         self.call("down")
-        return {"first_demo_s": took_s, "installed_mib": disk_mib(self._folder)}
+        return {"first_demo_s": took_s, "installed_mib": disk_mib([self._folder])}
 
     def warm(self) -> dict[str, Any]:
         """`up` after `destroy`, which keeps what was fetched, and `demo` after `down`."""

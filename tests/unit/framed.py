@@ -3,7 +3,19 @@
 from struct import unpack_from
 from typing import NamedTuple
 
+from cassandra import cqltypes
 from cassandra.query import BatchStatement
+
+TYPES = {
+    "text": cqltypes.UTF8Type,
+    "uuid": cqltypes.UUIDType,
+    "timestamp": cqltypes.DateType,
+    "int": cqltypes.Int32Type,
+    "bigint": cqltypes.LongType,
+    "double": cqltypes.DoubleType,
+    "boolean": cqltypes.BooleanType,
+}
+"""The driver's own type for each of CQL's that a field may have."""
 
 
 class Sent(NamedTuple):

@@ -28,7 +28,7 @@ Keyed = tuple[bytes, bytes]
 
 
 class RowWriter:
-    """Writes rows of one table through a session, which can then send nothing but batches of it."""
+    """Writes rows of one table through a session, which can then send no other batches."""
 
     def __init__(
         self, session: Session, keyspace: str, table: str, row: type[Record], *, epoch_us: int, concurrency: int
@@ -42,10 +42,8 @@ class RowWriter:
         cells = len(fields(row)) + len(fields(Arrival))
         insert = session.prepare(cql.insert(keyspace, table, row))
         delete = session.prepare(cql.delete(keyspace, table, row))
-        self._prepared = (
-            insert,
-            delete,
-        )  # the driver forgets one that nobody holds, and a node that restarted asks for it
+        # The driver forgets one that nobody holds, and a node that restarted asks for it.
+        self._prepared = insert, delete
         self._insert = head_of(insert.query_id, cells + 1)
         self._delete = head_of(delete.query_id, 2)
         self._cells_bytes = cells * _CELL_BYTES

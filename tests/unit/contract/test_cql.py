@@ -3,7 +3,6 @@ from struct import unpack
 from uuid import UUID
 
 import pytest
-from cassandra import cqltypes
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
@@ -12,19 +11,10 @@ from penstock.contract import cql
 from penstock.contract.fields import epoch_ms, fields
 from penstock.contract.record import Arrival
 from penstock.pipelines.users import User
-from tests.unit.framed import values_in
+from tests.unit.framed import TYPES, values_in
 from tests.unit.records import Everything, Reading
 from tests.unit.strategies import everything, users
 
-TYPES = {
-    "text": cqltypes.UTF8Type,
-    "uuid": cqltypes.UUIDType,
-    "timestamp": cqltypes.DateType,
-    "int": cqltypes.Int32Type,
-    "bigint": cqltypes.LongType,
-    "double": cqltypes.DoubleType,
-    "boolean": cqltypes.BooleanType,
-}
 HALF_MS = timedelta(microseconds=500)
 
 

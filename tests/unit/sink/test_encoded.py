@@ -25,22 +25,13 @@ from penstock.contract.fields import fields, from_epoch_ms, key_of
 from penstock.sink.encoded import EncodedBatch, EncodedBatches, head_of
 from penstock.sink.rows import RowWriter
 from tests.unit.fakes import FakeSession
-from tests.unit.framed import statements_in
+from tests.unit.framed import TYPES, statements_in
 from tests.unit.records import Everything, Reading
 from tests.unit.strategies import everything, moments, to_ms
 
 EPOCH_US = 1_700_000_000_000_000
 VERSIONS = [4, 5]
 INSERT_ID, DELETE_ID = b"\x00\x01" * 8, b"\xff\xfe" * 8
-TYPES = {
-    "text": cqltypes.UTF8Type,
-    "uuid": cqltypes.UUIDType,
-    "timestamp": cqltypes.DateType,
-    "int": cqltypes.Int32Type,
-    "bigint": cqltypes.LongType,
-    "double": cqltypes.DoubleType,
-    "boolean": cqltypes.BooleanType,
-}
 
 
 def prepared(query_id: bytes, columns: dict[str, type]) -> PreparedStatement:
