@@ -4,6 +4,7 @@ Its users are made at the start; each request is given the next of them, and the
 """
 
 import sys
+from collections.abc import Iterable
 from itertools import cycle, islice
 
 import msgspec
@@ -18,15 +19,24 @@ from penstock.source.nationalities import NATIONALITIES
 from penstock.source.people import GENDERS, make_user
 
 
+def made_users(number: int) -> list[bytes]:
+    """So many users, as JSON."""
+    nats = tuple(NATIONALITIES)
+    return [msgspec.json.encode(make_user("bench", one, nats, GENDERS)) for one in range(number)]
+
+
+def page_of(users: Iterable[bytes]) -> bytes:
+    """An answer that holds these users."""
+    return b'{"results":[' + b",".join(users) + b"]}"
+
+
 def make_app(users: int) -> Starlette:
     """The API, with so many users."""
-    nats = tuple(NATIONALITIES)
-    made = [msgspec.json.encode(make_user("bench", number, nats, GENDERS)) for number in range(users)]
-    endless = cycle(made)
+    endless = cycle(made_users(users))
 
     async def answer(request: Request) -> Response:
         some = islice(endless, int(request.query_params.get("results", "1")))
-        return Response(b'{"results":[' + b",".join(some) + b"]}", media_type="application/json")
+        return Response(page_of(some), media_type="application/json")
 
     async def health(_: Request) -> Response:
         return Response(b"{}", media_type="application/json")

@@ -125,8 +125,7 @@ def pace(ground: Ground, make: Make, rates: tuple[int, ...] = RATES, seconds: fl
             idle = _cores(ground, running, _IDLE_S)
             by_rate: dict[str, Latency] = {}
             for rate in rates:
-                send(ground.session, settings, made, rate, _SETTLE_S)
-                by_rate[str(rate)] = send(ground.session, settings, made, rate, seconds)
+                by_rate[str(rate)] = send(ground.session, settings, made, rate, seconds, settle_s=_SETTLE_S)
             return Pace(idle, by_rate)
     finally:
         ground.drop(settings)
@@ -145,20 +144,29 @@ def _cores(ground: Ground, running: Running, seconds: float) -> float:
 
 
 def send(
-    session: Session, settings: Settings, made: Iterator[tuple[bytes, bytes]], rate: int, seconds: float
+    session: Session,
+    settings: Settings,
+    made: Iterator[tuple[bytes, bytes]],
+    rate: int,
+    seconds: float,
+    settle_s: float = 0.0,
 ) -> Latency:
-    """Send so many a second, and look for some of them until they are there. Raises `BenchFailed`."""
+    """Send so many a second, and look for some of them until they are there.
+
+    Those of the first `settle_s` seconds are not looked for: a producer that has just begun connects first. Raises
+    `BenchFailed`.
+    """
     pipeline = pipelines.of(settings)
     table = f"{settings.cassandra_keyspace}.{pipeline.table}"
     every, began_s = max(1, rate // _LOOKS_PER_S), time.monotonic()
     with Lookout(session, table) as lookout:
         with Sender(producer(settings), pipeline.topic, _PATIENCE_S) as sender:
-            for number in range(round(rate * seconds)):
+            for number in range(round(rate * (settle_s + seconds))):
                 key, value = next(made)
                 time.sleep(max(0.0, began_s + number / rate - time.monotonic()))
                 sent_s = time.monotonic()
                 sender.send(key, value, [])
-                if number % every == 0:
+                if number >= rate * settle_s and number % every == 0:
                     lookout.await_row(key, sent_s)
         lookout.wait(_PATIENCE_S)
     return _latency(lookout.found_ms)

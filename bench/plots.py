@@ -60,4 +60,4 @@ def _latency(contestants: Found) -> Figure:
     return figure
 
 
-_PAINTERS = {"store": _cost, "ingest": _cost, "endtoend": _cost, "growth": _cost, "latency": _latency}
+_PAINTERS = {"store": _cost, "ingest": _cost, "endtoend": _cost, "stages": _cost, "growth": _cost, "latency": _latency}

@@ -70,6 +70,20 @@ def _laps(contestants: Found) -> Iterator[str]:
     )
 
 
+def _stages(contestants: Found) -> Iterator[str]:
+    yield """CPU time in µs per record. Each line does what the lines of its half before it do, and one stage more; but
+Python's part of `store` is measured in one process without Spark. What `all of it` takes beyond the lines above is
+cassandra-driver's sending and waiting, and Cassandra's own work. What no program could do without are the two limits
+of [store](#store)."""
+    yield _table(
+        ("", *_KINDS, "sum"),
+        [
+            (one["title"], *(f"{one['median']['cpu_us_per_row'][kind]:.1f}" for kind in _KINDS), _spread(one, "cpu_us"))
+            for one in contestants.values()
+        ],
+    )
+
+
 def _growth(contestants: Found) -> Iterator[str]:
     yield _table(
         ("", "records/s", "CPU µs/record", "seconds", "memory of the job MiB", "Cassandra on disk MiB"),
@@ -125,7 +139,7 @@ def _start(contestants: Found) -> Iterator[str]:
     )
 
 
-_TABLES = {"growth": _growth, "latency": _latency, "start": _start}
+_TABLES = {"growth": _growth, "latency": _latency, "stages": _stages, "start": _start}
 
 
 def _spread(one: Found, *path: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from bench import endtoend, growth, ingest, latency, start, store
+from bench import endtoend, growth, ingest, latency, stages, start, store
 from bench.ground import Ground
 from bench.race import Contestant
 from penstock.errors import WrongUse
@@ -37,6 +37,7 @@ class Benchmark:
 
 @contextmanager
 def _store(ground: Ground, records: int | None) -> Iterator[list[Contestant]]:
+    store.warm_up(ground, records or store.RECORDS)
     yield store.contestants(ground, records or store.RECORDS)
 
 
@@ -48,6 +49,7 @@ def _ingest(ground: Ground, records: int | None) -> Iterator[list[Contestant]]:
 
 @contextmanager
 def _endtoend(ground: Ground, records: int | None) -> Iterator[list[Contestant]]:
+    store.warm_up(ground, records or store.RECORDS)
     with ingest.serving() as api:
         yield endtoend.contestants(ground, api, records or endtoend.RECORDS)
 
@@ -55,11 +57,19 @@ def _endtoend(ground: Ground, records: int | None) -> Iterator[list[Contestant]]
 @contextmanager
 def _latency(ground: Ground, records: int | None) -> Iterator[list[Contestant]]:
     seconds = records / max(latency.RATES) if records else latency.SECONDS
+    store.warm_up(ground, records or store.RECORDS)
     yield latency.contestants(ground, seconds)
 
 
 @contextmanager
+def _stages(ground: Ground, records: int | None) -> Iterator[list[Contestant]]:
+    store.warm_up(ground, records or store.RECORDS)
+    yield stages.contestants(ground, records or stages.RECORDS)
+
+
+@contextmanager
 def _growth(ground: Ground, records: int | None) -> Iterator[list[Contestant]]:
+    store.warm_up(ground, records or store.RECORDS)
     yield growth.contestants(ground, (records or growth.RECORDS) / growth.RECORDS)
 
 
@@ -78,6 +88,7 @@ BENCHMARKS = {
         Benchmark(store.NAME, store.WHAT, _store),
         Benchmark(latency.NAME, latency.WHAT, _latency),
         Benchmark(endtoend.NAME, endtoend.WHAT, _endtoend),
+        Benchmark(stages.NAME, stages.WHAT, _stages),
         Benchmark(growth.NAME, growth.WHAT, _growth),
         Benchmark(start.NAME, start.WHAT, _start),
     )

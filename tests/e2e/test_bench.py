@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bench import endtoend, ingest, latency, store
+from bench import endtoend, ingest, latency, stages, store
 from tests.conftest import ROOT, Stack, environment_of
 
 RECORDS = 5000
@@ -20,9 +20,9 @@ def here() -> Stack:
 
 @pytest.fixture(scope="module")
 def found(here: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """One run of four benchmarks, and where its report lies."""
+    """One run of five benchmarks, and where its report lies."""
     folder = tmp_path_factory.mktemp("bench")
-    names = ("ingest", "store", "endtoend", "latency")
+    names = ("ingest", "store", "endtoend", "latency", "stages")
     files = ("--json", str(folder / "found.json"), "--report", str(folder / "report.md"))
     done = here.cli("bench", *names, "--records", str(RECORDS), "--repeat", "1", *files, timeout_s=1200)
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
@@ -37,6 +37,7 @@ def found(here: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, An
         ("store", store.CONTESTANTS),
         ("endtoend", endtoend.CONTESTANTS),
         ("latency", latency.CONTESTANTS),
+        ("stages", stages.CONTESTANTS),
     ],
 )
 def test_every_contestant_does_its_part(found: dict[str, Any], name: str, wanted: dict[str, Any]) -> None:
@@ -61,9 +62,9 @@ def test_the_report_is_written(found: dict[str, Any]) -> None:
     report: Path = found["report"]
     text = report.read_text()
     assert [line for line in text.splitlines() if line.startswith("## ")] == [
-        f"## {name}" for name in ("ingest", "store", "endtoend", "latency")
+        f"## {name}" for name in ("ingest", "store", "endtoend", "latency", "stages")
     ]
-    assert len(list((report.parent / "images").glob("*.svg"))) == 4
+    assert len(list((report.parent / "images").glob("*.svg"))) == 5
 
 
 @pytest.mark.timeout(700)

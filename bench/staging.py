@@ -1,0 +1,179 @@
+"""The pipeline up to one of its stages, and no further. Its argument is a JSON object: stage, records.
+
+What it is told by its environment are the settings of a pipeline whose topic is full and whose table is there.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+from pyspark.sql import DataFrame
+
+from bench.api import made_users, page_of
+from bench.ground import Load, messages
+from bench.ingesting import tell
+from penstock import config, pipelines
+from penstock.broker.registry import Registry
+from penstock.config import Settings
+from penstock.contract.batch import Decoded
+from penstock.contract.record import Record
+from penstock.contract.rules import judge, latest_past
+from penstock.pipeline.ingest import drop
+from penstock.process.batches import decode_batches
+from penstock.process.checkpoint import checkpoint_of
+from penstock.process.decode import Decoder
+from penstock.process.session import kafka_stream, raw_records, spark_session
+from penstock.produce.serialize import serializer
+from penstock.sink import cassandra
+from penstock.sink.rows import RowWriter
+from penstock.source.answer import users_of
+
+CHUNK = 10_000
+"""Records at a time, as many as Spark puts into an Arrow batch."""
+PAGE = 500
+
+Step = Callable[[], int]
+"""Does some records more, and says how many."""
+
+
+def main() -> None:
+    """Do so many records, or until SIGTERM."""
+    asked, settings = json.loads(sys.argv[1]), config.load()
+    if asked["stage"] in SPARK_STAGES:
+        stream(settings, SPARK_STAGES[asked["stage"]])
+    step, done = STAGES[asked["stage"]](settings), 0
+    while done < asked["records"]:
+        done += step()
+        tell(done)
+
+
+def stream(settings: Settings, stage: Callable[[DataFrame, int], int]) -> None:
+    """Carry out a stage on each micro-batch, as the job does."""
+    done = 0
+
+    def keep(raw: DataFrame, _: int) -> None:
+        nonlocal done
+        done += stage(raw, settings.spark_cores)
+        tell(done)
+
+    topic = pipelines.of(settings).topic
+    with spark_session(settings, "bench") as spark:
+        records = raw_records(kafka_stream(spark, settings, topic))
+        checkpoint = checkpoint_of(settings, topic, spark)
+        records.writeStream.option("checkpointLocation", checkpoint.url).foreachBatch(keep).start().awaitTermination()
+
+
+def read(raw: DataFrame, _cores: int) -> int:
+    """Spark reads the records."""
+    return int(raw.count())
+
+
+def hand_over(raw: DataFrame, cores: int) -> int:
+    """Spark hands them to Python."""
+
+    def count(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        yield pa.RecordBatch.from_pydict({"records": [sum(batch.num_rows for batch in batches)]})
+
+    counted = raw.coalesce(cores).mapInArrow(count, "records BIGINT").collect()
+    return sum(int(row["records"]) for row in counted)
+
+
+def decode(settings: Settings) -> Step:
+    """Python decodes and checks them."""
+    decoded = _decoding(settings)
+    return lambda: len(decoded().rows)
+
+
+def encode(settings: Settings) -> Step:
+    """... and makes statements and batches of them."""
+    pipeline, decoded = pipelines.of(settings), _decoding(settings)
+    session = cassandra.connect(settings)
+    keyspace = settings.cassandra_keyspace
+    writer = _Encoder(session, keyspace, pipeline.table, pipeline.stored, epoch_us=0, concurrency=1)
+
+    def step() -> int:
+        batch = decoded()
+        writer.write(batch.rows)
+        return len(batch.rows)
+
+    return step
+
+
+class _Encoder(RowWriter):
+    """Makes all batches, and sends none."""
+
+    def write(self, rows: Any, deletions: Any = ()) -> None:
+        for _ in self._batches([*self._inserts(list(rows)), *self._deletes(deletions)]):
+            pass
+
+
+def _decoding(settings: Settings) -> Callable[[], Decoded]:
+    pipeline = pipelines.of(settings)
+    keys, values = zip(*islice(messages(Load(0), settings, pipeline), CHUNK), strict=True)
+    columns = {"key": keys, "value": values, "partition": [0] * CHUNK, "offset": range(CHUNK)}
+    raw = pa.RecordBatch.from_pydict({**columns, "timestamp_ms": [0] * CHUNK})
+    decoder = Decoder(pipeline.record, Registry(settings))
+    return lambda: next(decode_batches([raw], decoder, pipeline.topic))
+
+
+def parse(_settings: Settings) -> Step:
+    """A page of the API is parsed."""
+    page = page_of(made_users(PAGE))
+    return lambda: len(users_of(page, PAGE))
+
+
+def drop_secrets(settings: Settings) -> Step:
+    """... and passwords and the like are taken out."""
+    entries = _entries(settings)
+    return lambda: len(entries())
+
+
+def check(settings: Settings) -> Step:
+    """... and each entry becomes a record, all rules checked."""
+    records = _records(settings)
+    return lambda: len(records())
+
+
+def serialize(settings: Settings) -> Step:
+    """... and each record bytes."""
+    records = _records(settings)
+    to_bytes = serializer(pipelines.of(settings).record, settings.wire_format, 1)
+    return lambda: len([to_bytes(record) for record in records()])
+
+
+def _entries(settings: Settings) -> Callable[[], list[Any]]:
+    page, secret = page_of(made_users(PAGE)), pipelines.of(settings).secret
+
+    def entries() -> list[Any]:
+        answer = users_of(page, PAGE)
+        drop(secret, answer)
+        return answer
+
+    return entries
+
+
+def _records(settings: Settings) -> Callable[[], list[Record]]:
+    pipeline, entries = pipelines.of(settings), _entries(settings)
+
+    def records() -> list[Record]:
+        judged = (judge(pipeline.from_source(one), pipeline.record, latest_past()) for one in entries())
+        return [one for one in judged if isinstance(one, Record)]
+
+    return records
+
+
+SPARK_STAGES = {"read": read, "hand-over": hand_over}
+STAGES = {
+    "decode": decode,
+    "encode": encode,
+    "parse": parse,
+    "drop": drop_secrets,
+    "check": check,
+    "serialize": serialize,
+}
+
+if __name__ == "__main__":
+    main()
