@@ -21,6 +21,8 @@ from penstock.errors import PenstockError
 _STOP_S = 30.0
 _TAIL_LINES = 40
 _AT_ONCE_S = 0.02
+_ALMOST = 0.999
+"""A micro-batch is some records short of what it was asked to be, a partition one."""
 _END = -1
 
 Find = Callable[[str], Callable[[], list[psutil.Process]]]
@@ -190,7 +192,7 @@ class Running:
 
 
 def lap(program: Program, find: Find, records: int, *, timeout_s: float, skip: int = 0) -> Lap:
-    """Run a program until it has done so many records; measured from `skip` on, or from what it tells of first.
+    """Run a program until it has done so many records; measured from about `skip` on, or from what it tells of first.
 
     Raises `BenchFailed`.
     """
@@ -202,7 +204,7 @@ def _measure(running: Running, meter: Meter, records: int, skip: int, timeout_s:
     done, first = 0, None
     for step in running.steps(timeout_s):
         done += step
-        if first is None and done >= skip:
+        if first is None and done >= skip * _ALMOST:
             first = Mark.now(done, meter)
         if done >= records:
             break

@@ -9,25 +9,26 @@ from bench.suite import OURS
 
 Found = dict[str, Any]
 _KINDS = ("kafka", "cassandra", "registry", "Java", "Python")
+_LIMITS = ("limit-read", "limit-write")
 
 
 def write(found: Found, file: Path) -> None:
     """Write the report to a file, its plots into `images/` beside it."""
     images = file.parent / "images"
     images.mkdir(parents=True, exist_ok=True)
-    parts = [_head(found["machine"], found["command"])]
+    parts = [_head(found["machine"])]
     for name, benchmark in found["benchmarks"].items():
         picture = plots.draw(name, benchmark, images)
         parts.append(_section(name, benchmark, picture.relative_to(file.parent) if picture else None))
     file.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
-def _head(machine: Found, command: str) -> str:
+def _head(machine: Found) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
     place = f"{machine['cores']} cores ({machine['processor']}), {machine['memory_gib']} GiB, {machine['system']}"
     return f"""# Benchmarks
 
-Written by `{command}` on {machine["date"]}, on {place}.
+Written by `./penstock bench`, on {place}.
 {versions}.
 
 Everything ran on that one machine: contestants, Kafka, Cassandra. Within a benchmark they took turns on the same data,
@@ -38,7 +39,8 @@ in [bench/](../bench/peers)."""
 
 
 def _section(name: str, benchmark: Found, picture: Path | None) -> str:
-    lines = [f"## {name}", benchmark["what"][0].upper() + benchmark["what"][1:] + "."]
+    what, how = benchmark["what"], f"`{benchmark['command']}`, {benchmark['date']}"
+    lines = [f"## {name}", f"{what[0].upper()}{what[1:]} ({how})."]
     if picture:
         lines.append(f"![{name}]({picture})")
     return "\n\n".join([*lines, *_TABLES.get(name, _laps)(benchmark["contestants"])])
@@ -68,6 +70,13 @@ def _laps(contestants: Found) -> Iterator[str]:
             for one in contestants.values()
         ],
     )
+    if {OURS, *_LIMITS} <= contestants.keys():
+        least_us = sum(contestants[name]["median"]["cpu_us"] for name in _LIMITS)
+        ours_us = contestants[OURS]["median"]["cpu_us"]
+        yield (
+            f"Reading alone and writing alone add up to {least_us:.1f} µs per record. penstock takes "
+            f"{ours_us / least_us:.2f} times that; for what, [stages](#stages) tells."
+        )
 
 
 def _stages(contestants: Found) -> Iterator[str]:

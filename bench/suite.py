@@ -1,5 +1,6 @@
 """Which benchmarks run, and how often: the contestants of each take turns, and what came of it is plain data."""
 
+import json
 import platform
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -116,7 +117,27 @@ def hold(ground: Ground, benchmark: Benchmark, records: int | None, repeat: int,
                 runs[one.name].append(found)
                 say(f"{benchmark.name} {number + 1}/{repeat}: {one.title}: {_brief(found)}")
     titles = {one.name: one.title for one in contestants}
-    return {"what": benchmark.what, "contestants": compared(runs, titles)}
+    asked = f" --records {records}" if records else ""
+    return {
+        "what": benchmark.what,
+        "command": f"./penstock bench {benchmark.name}{asked} --repeat {repeat}",
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "contestants": compared(runs, titles),
+    }
+
+
+def begun(file: Path | None) -> dict[str, Any]:
+    """What a file of `--json` holds, to go on with; nothing yet, when there is none.
+
+    Raises `WrongUse` when another machine or other versions made it.
+    """
+    here = machine()
+    if file is None or not file.exists():
+        return {"machine": here, "benchmarks": {}}
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    if found["machine"] != here:
+        raise WrongUse(f"{file} was measured on another machine or with other versions", hint="name another file")
+    return found
 
 
 def compared(runs: Mapping[str, Sequence[Run]], titles: Mapping[str, str]) -> dict[str, Any]:
@@ -164,7 +185,6 @@ def machine() -> dict[str, Any]:
     versions = {name: version(name) for name in _PACKAGES}
     services = {"Kafka": kafka.VERSION, "Cassandra": cassandra.VERSION, "Apicurio Registry": registry.VERSION}
     return {
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "cores": psutil.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
         "processor": _processor(),

@@ -19,7 +19,7 @@ Records = Annotated[
 Repeat = Annotated[
     int | None, typer.Option(min=1, help="How often each contestant runs; 3 unless told.", show_default=False)
 ]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.", show_default=False)]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Keep all figures in this file.", show_default=False)]
 Report = Annotated[Path | None, typer.Option(help="Write a report, Markdown with plots.", show_default=False)]
 Listed = Annotated[bool, typer.Option("--list", help="Show the benchmarks, and run none.")]
 Quick = Annotated[bool, typer.Option("--quick", help="Compare the working tree with a revision, in 5 minutes.")]
@@ -43,8 +43,9 @@ def bench(
 ) -> None:
     """Measure the pipeline beside its peers and the limits of this machine.
 
-    Contestants take turns, on a local stack of their own; nothing else should be at work meanwhile. With --quick,
-    exit 1 when the working tree costs more processor time per record than the revision.
+    Contestants take turns, on a local stack of their own; nothing else should be at work meanwhile. A file of --json
+    that is there keeps its other benchmarks, and --report tells of all that it holds then. With --quick, exit 1 when
+    the working tree costs more processor time per record than the revision.
     """
     from penstock.stack.layout import REPOSITORY
 
@@ -80,12 +81,12 @@ def _hold(
     json_file: Path | None,
     report: Path | None,
 ) -> None:
-    """Each benchmark; what is known is written after each."""
+    """Each benchmark; what is known is written after each, beside what the file of figures holds already."""
     import json
 
     from bench import suite
 
-    found: dict[str, Any] = {"command": _command(), "machine": suite.machine(), "benchmarks": {}}
+    found = suite.begun(json_file)
     for one in chosen:
         found["benchmarks"][one.name] = suite.hold(ground, one, records, repeat or suite.REPEAT, talk)
         if json_file:
@@ -96,10 +97,6 @@ def _hold(
             reports.write(found, report)
     if not json_file:
         print_json(found)
-
-
-def _command() -> str:
-    return " ".join(["./penstock", *sys.argv[1:]])
 
 
 def _compare(ground: "Ground", revision: str, records: int | None, repeat: int | None) -> None:

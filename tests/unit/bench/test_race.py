@@ -97,6 +97,12 @@ def test_what_warms_up_is_passed_over():
     assert lap(program(code), this_process, 300, skip=150, timeout_s=60).records == 100
 
 
+def test_a_batch_that_is_a_little_short_has_warmed_up_too():
+    """Spark asks each partition for its part, and rounds it."""
+    code = "import time\nfor n in (999, 2000):\n    print('{\"done\": %d}' % n); time.sleep(0.2)\ntime.sleep(9)"
+    assert lap(program(code), this_process, 2000, skip=1000, timeout_s=60).records == 1001
+
+
 def test_one_step_has_no_rate():
     """A program that told of everything at once was not measured."""
     found = lap(program("print('{\"done\": 5}'); import time; time.sleep(9)"), this_process, 5, timeout_s=60)

@@ -93,6 +93,10 @@ def test_the_bench_stays_on_this_machine(monkeypatch, tmp_path):
 LATENCIES = {
     rate: {"records": 500, "p50": 100.0, "p95": 200.0, "p99": 300.0, "max": 400.0} for rate in ("10", "100", "1000")
 }
+ASKED = {"command": "./penstock bench store --repeat 3", "date": "2026-11-27"}
+LIMITED = COMPARED | suite.compared(
+    {"limit-read": [run(900, 10)], "limit-write": [run(400, 40)]}, {"limit-read": "reading", "limit-write": "writing"}
+)
 START = {"first_demo_s": 90.0, "installed_mib": 3000.0, "up_s": 40.0, "demo_s": 60.0, "rss_mib": 4000}
 
 
@@ -103,14 +107,19 @@ def test_a_report_has_the_tables_and_the_plots(tmp_path):
         "tutorial": [{"idle_cores": 0.5, "by_rate": LATENCIES}],
     }
     found = {
-        "command": "./penstock bench",
         "machine": suite.machine(),
         "benchmarks": {
-            "store": {"what": "stores", "contestants": COMPARED},
-            "growth": {"what": "grows", "contestants": {"records-1": COMPARED["ours"]}},
-            "latency": {"what": "waits", "contestants": suite.compared(paced, {"ours": "penstock", "tutorial": "t"})},
+            "store": {"what": "stores", **ASKED, "contestants": LIMITED},
+            "growth": {"what": "grows", **ASKED, "contestants": {"records-1": COMPARED["ours"]}},
+            "latency": {
+                "what": "waits",
+                **ASKED,
+                "contestants": suite.compared(paced, {"ours": "penstock", "tutorial": "t"}),
+            },
+            "stages": {"what": "goes", **ASKED, "contestants": {"decode": COMPARED["ours"]}},
             "start": {
                 "what": "starts",
+                **ASKED,
                 "contestants": suite.compared({"ours": [START | {"services_s": {"kafka": 5.0}}]}, {"ours": "penstock"}),
             },
         },
@@ -122,6 +131,20 @@ def test_a_report_has_the_tables_and_the_plots(tmp_path):
     assert "| penstock | 4.0% |" in text
     assert "| `up` of everything, warm | 40.0 (40.0 to 40.0) s |" in text
     assert "| kafka | 5.0 (5.0 to 5.0) |" in text
-    for name in ("store", "growth", "latency"):
+    assert "Stores (`./penstock bench store --repeat 3`, 2026-11-27)." in text
+    assert "add up to 50.0 µs per record. penstock takes 1.00 times that" in text
+    assert "| penstock | 1.0 | 44.0 | 0.0 | 2.0 | 3.0 | 50.0 (40.0 to 60.0) |" in text
+    for name in ("store", "growth", "latency", "stages"):
         assert f"images/bench-{name}.svg" in text
         assert (tmp_path / "images" / f"bench-{name}.svg").read_text().startswith("<?xml")
+
+
+def test_a_file_of_figures_is_gone_on_with(tmp_path):
+    """What it holds stays; another machine's is refused, for its figures cannot be held against these."""
+    file = tmp_path / "found.json"
+    assert suite.begun(file) == suite.begun(None) == {"machine": suite.machine(), "benchmarks": {}}
+    file.write_text(json.dumps({"machine": suite.machine(), "benchmarks": {"store": {"what": "stores"}}}))
+    assert suite.begun(file)["benchmarks"] == {"store": {"what": "stores"}}
+    file.write_text(json.dumps({"machine": suite.machine() | {"cores": 1000}, "benchmarks": {}}))
+    with pytest.raises(WrongUse, match="another machine"):
+        suite.begun(file)
