@@ -31,6 +31,7 @@ PREFIX = "__penstock.errors."
 _SAID = ("topic", "partition", "offset", "generation", "stage", "reason", "rules", "schema.id", "time", "version")
 HARMLESS = headers.HARMLESS | {PREFIX + name for name in _SAID}
 """The names of the headers that tell nothing of a person; `message` may quote what was in the record."""
+_VERSION = version("penstock")
 _FLUSH_S = 60.0
 _TEXT_CHARACTERS = 4000
 _IDENTITY_DIGITS = 24
@@ -199,7 +200,7 @@ def error_headers(reject: Reject, generation_us: int | None) -> Headers:
         "rules": ",".join(reject.fault.rules)[:_TEXT_CHARACTERS],
         "schema.id": "" if reject.fault.schema_id is None else reject.fault.schema_id,
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        "version": version("penstock"),
+        "version": _VERSION,
     }
     return [(PREFIX + name, str(value).encode()) for name, value in facts.items()]
 

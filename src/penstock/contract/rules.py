@@ -90,10 +90,16 @@ def broken_rules(found: Any, record: type[Record]) -> list[Broken]:
     """Every rule of `record` that the decoded JSON value `found` breaks, in the order of the fields."""
     if not isinstance(found, dict):
         return [Broken("", Rule.TYPE, f"Expected `object`, got `{type(found).__name__}`")]
+    return [broken for one, hint in _described(record) for broken in _of_field(one, hint, found)]
+
+
+@cache
+def _described(record: type[Record]) -> list[tuple[inspect.Field, Any]]:
+    """The fields of a record as msgspec tells of them, each with its type hint. To find out takes longer than to check."""
     described = inspect.type_info(record)
     assert isinstance(described, inspect.StructType)
     hints = typing.get_type_hints(record, include_extras=True)
-    return [broken for one in described.fields for broken in _of_field(one, hints[one.name], found)]
+    return [(one, hints[one.name]) for one in described.fields]
 
 
 def _of_field(one: inspect.Field, hint: Any, found: dict[str, Any]) -> list[Broken]:
