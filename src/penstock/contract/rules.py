@@ -95,7 +95,7 @@ def broken_rules(found: Any, record: type[Record]) -> list[Broken]:
 
 @cache
 def _described(record: type[Record]) -> list[tuple[inspect.Field, Any]]:
-    """The fields of a record as msgspec tells of them, each with its type hint. To find out takes longer than to check."""
+    """The fields of a record as msgspec tells of them, and their type hints: slower to find out than to check."""
     described = inspect.type_info(record)
     assert isinstance(described, inspect.StructType)
     hints = typing.get_type_hints(record, include_extras=True)
