@@ -38,7 +38,7 @@ def _cost(contestants: Found) -> Figure:
     axes.invert_yaxis()
     axes.set_xlim(0, max(left) * 1.25)
     axes.set_xlabel("CPU µs per record; less is better")
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(_KINDS))
     return figure
 
 
