@@ -46,7 +46,7 @@ def compare(ground: Ground, revision: str, records: int | None, repeat: int | No
     with tree_of(revision) as that:
         ground.up()
         ground.fill(load)
-        store.warm_up(ground, records or store.RECORDS)
+        store.warm_up(ground, records)
         for number in range(repeat or REPEAT):
             for name, tree in (("that", that), ("this", REPOSITORY)):
                 found = store.store(ground, load, _job_of(tree), skip=_WARM_UP_RECORDS)

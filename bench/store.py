@@ -144,9 +144,9 @@ CONTESTANTS: dict[str, tuple[str, Make, float]] = {
 """Title, program and share of the records by name: one that is slow gets fewer."""
 
 
-def warm_up(ground: Ground, records: int = RECORDS) -> None:
-    """Write so many rows that nobody counts: a Cassandra that has just started takes twice the time for a row."""
-    store(ground, Load(records, name="warm-up"), writing("socket"))
+def warm_up(ground: Ground, records: int | None) -> None:
+    """Write rows that are not measured, `RECORDS` unless told: a Cassandra that just started takes twice as long."""
+    store(ground, Load(records or RECORDS, name="warm-up"), writing("socket"))
 
 
 def contestants(ground: Ground, records: int = RECORDS) -> list[Contestant]:

@@ -38,7 +38,7 @@ class Benchmark:
 
 @contextmanager
 def _store(ground: Ground, records: int | None) -> Iterator[list[Contestant]]:
-    store.warm_up(ground, records or store.RECORDS)
+    store.warm_up(ground, records)
     yield store.contestants(ground, records or store.RECORDS)
 
 
@@ -50,7 +50,7 @@ def _ingest(ground: Ground, records: int | None) -> Iterator[list[Contestant]]:
 
 @contextmanager
 def _endtoend(ground: Ground, records: int | None) -> Iterator[list[Contestant]]:
-    store.warm_up(ground, records or store.RECORDS)
+    store.warm_up(ground, records)
     with ingest.serving() as api:
         yield endtoend.contestants(ground, api, records or endtoend.RECORDS)
 
@@ -58,19 +58,19 @@ def _endtoend(ground: Ground, records: int | None) -> Iterator[list[Contestant]]
 @contextmanager
 def _latency(ground: Ground, records: int | None) -> Iterator[list[Contestant]]:
     seconds = records / max(latency.RATES) if records else latency.SECONDS
-    store.warm_up(ground, records or store.RECORDS)
+    store.warm_up(ground, records)
     yield latency.contestants(ground, seconds)
 
 
 @contextmanager
 def _stages(ground: Ground, records: int | None) -> Iterator[list[Contestant]]:
-    store.warm_up(ground, records or store.RECORDS)
+    store.warm_up(ground, records)
     yield stages.contestants(ground, records or stages.RECORDS)
 
 
 @contextmanager
 def _growth(ground: Ground, records: int | None) -> Iterator[list[Contestant]]:
-    store.warm_up(ground, records or store.RECORDS)
+    store.warm_up(ground, records)
     yield growth.contestants(ground, (records or growth.RECORDS) / growth.RECORDS)
 
 
