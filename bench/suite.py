@@ -129,13 +129,17 @@ def hold(ground: Ground, benchmark: Benchmark, records: int | None, repeat: int,
 def begun(file: Path | None) -> dict[str, Any]:
     """What a file of `--json` holds, to go on with; nothing yet, when there is none.
 
-    Raises `WrongUse` when another machine or other versions made it.
+    Raises `WrongUse` when it holds something else, or another machine or other versions made it.
     """
     here = machine()
     if file is None or not file.exists():
         return {"machine": here, "benchmarks": {}}
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    if found["machine"] != here:
+    try:
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        made_here = found["machine"] == here and isinstance(found["benchmarks"], dict)
+    except (ValueError, KeyError, TypeError) as error:
+        raise WrongUse(f"{file} is there, and holds no figures of a bench", hint="name another file") from error
+    if not made_here:
         raise WrongUse(f"{file} was measured on another machine or with other versions", hint="name another file")
     return found
 

@@ -148,3 +148,13 @@ def test_a_file_of_figures_is_gone_on_with(tmp_path):
     file.write_text(json.dumps({"machine": suite.machine() | {"cores": 1000}, "benchmarks": {}}))
     with pytest.raises(WrongUse, match="another machine"):
         suite.begun(file)
+
+
+@pytest.mark.parametrize("text", ["# penstock", "[]", "{}", '{"machine": null}'])
+def test_a_file_of_something_else_is_not_written_over(tmp_path, text):
+    """It is told, before anything is measured, and left as it is."""
+    file = tmp_path / "notes.md"
+    file.write_text(text)
+    with pytest.raises(WrongUse, match=r"notes\.md"):
+        suite.begun(file)
+    assert file.read_text() == text
