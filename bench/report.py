@@ -39,7 +39,7 @@ in [bench/](../bench/peers)."""
 
 
 def _section(name: str, benchmark: Found, picture: Path | None) -> str:
-    what, how = benchmark["what"], f"`{benchmark['command']}`, {benchmark['date']}"
+    what, how = benchmark["what"], f"`{benchmark['command']}`, {benchmark['date']}, {benchmark['commit']}"
     lines = [f"## {name}", f"{what[0].upper()}{what[1:]} ({how})."]
     if picture:
         lines.append(f"![{name}]({picture})")

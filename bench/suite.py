@@ -3,6 +3,7 @@
 import json
 import platform
 import statistics
+import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from bench import endtoend, growth, ingest, latency, stages, start, store
 from bench.ground import Ground
 from bench.race import Contestant
 from penstock.errors import WrongUse
+from penstock.stack.layout import REPOSITORY
 from penstock.stack.services import cassandra, kafka, registry
 
 Say = Callable[[str], None]
@@ -122,6 +124,7 @@ def hold(ground: Ground, benchmark: Benchmark, records: int | None, repeat: int,
         "what": benchmark.what,
         "command": f"./penstock bench {benchmark.name}{asked} --repeat {repeat}",
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "commit": commit(REPOSITORY),
         "contestants": compared(runs, titles),
     }
 
@@ -182,6 +185,17 @@ def _ratios(ours: Run, theirs: Run) -> Run:
 
 def _brief(run: Run) -> str:
     return ", ".join(f"{name} {value:,.4g}" for name, value in run.items() if not isinstance(value, dict))
+
+
+def commit(tree: Path) -> str:
+    """The commit of a tree, with `+` when files differ from it, those of docs/ (the report) aside; else `no commit`."""
+    git = ["git", "-C", str(tree)]
+    try:
+        named = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+        differs = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", ".", ":!docs"], check=False).returncode
+    except (OSError, subprocess.CalledProcessError):
+        return "no commit"
+    return named.stdout.strip() + ("+" if differs else "")
 
 
 def machine() -> dict[str, Any]:

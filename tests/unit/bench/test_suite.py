@@ -1,5 +1,6 @@
 import json
 import statistics
+import subprocess
 
 import pytest
 
@@ -93,7 +94,7 @@ def test_the_bench_stays_on_this_machine(monkeypatch, tmp_path):
 LATENCIES = {
     rate: {"records": 500, "p50": 100.0, "p95": 200.0, "p99": 300.0, "max": 400.0} for rate in ("10", "100", "1000")
 }
-ASKED = {"command": "./penstock bench store --repeat 3", "date": "2026-11-27"}
+ASKED = {"command": "./penstock bench store --repeat 3", "date": "2026-11-27", "commit": "0a1b2c3"}
 LIMITED = COMPARED | suite.compared(
     {"limit-read": [run(900, 10)], "limit-write": [run(400, 40)]}, {"limit-read": "reading", "limit-write": "writing"}
 )
@@ -131,12 +132,35 @@ def test_a_report_has_the_tables_and_the_plots(tmp_path):
     assert "| penstock | 4.0% |" in text
     assert "| `up` of everything, warm | 40.0 (40.0 to 40.0) s |" in text
     assert "| kafka | 5.0 (5.0 to 5.0) |" in text
-    assert "Stores (`./penstock bench store --repeat 3`, 2026-11-27)." in text
+    assert "Stores (`./penstock bench store --repeat 3`, 2026-11-27, 0a1b2c3)." in text
     assert "add up to 50.0 µs per record. penstock takes 1.00 times that" in text
     assert "| penstock | 1.0 | 44.0 | 0.0 | 2.0 | 3.0 | 50.0 (40.0 to 60.0) |" in text
     for name in ("store", "growth", "latency", "stages"):
         assert f"images/bench-{name}.svg" in text
         assert (tmp_path / "images" / f"bench-{name}.svg").read_text().startswith("<?xml")
+
+
+def test_figures_name_the_commit_they_were_measured_at(tmp_path, monkeypatch):
+    """A tree that differs from it says so, unless it is the report that differs; one outside git has none."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=e@example.org", *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    assert suite.commit(tmp_path) == "no commit"
+    (tmp_path / "docs").mkdir()
+    code, page = tmp_path / "code.py", tmp_path / "docs" / "benchmarks.md"
+    code.write_text("1")
+    page.write_text("1")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "one")
+    page.write_text("2")
+    assert suite.commit(tmp_path) == git("rev-parse", "--short", "HEAD")
+    code.write_text("2")
+    assert suite.commit(tmp_path) == git("rev-parse", "--short", "HEAD") + "+"
+    monkeypatch.setenv("PATH", "")
+    assert suite.commit(tmp_path) == "no commit"
 
 
 def test_a_file_of_figures_is_gone_on_with(tmp_path):
