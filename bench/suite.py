@@ -47,6 +47,7 @@ def _store(ground: Ground, records: int | None) -> Iterator[list[Contestant]]:
 @contextmanager
 def _ingest(ground: Ground, records: int | None) -> Iterator[list[Contestant]]:
     with ingest.serving() as api:
+        ingest.warm_up(ground, api, records or ingest.RECORDS)
         yield ingest.contestants(ground, api, records or ingest.RECORDS)
 
 
