@@ -98,6 +98,7 @@ ASKED = {"command": "./penstock bench store --repeat 3", "date": "2026-11-27", "
 LIMITED = COMPARED | suite.compared(
     {"limit-read": [run(900, 10)], "limit-write": [run(400, 40)]}, {"limit-read": "reading", "limit-write": "writing"}
 )
+HUGE = suite.compared({"ours": [run(1, 2000)]}, {"ours": "40 KB"})["ours"]
 START = {"first_demo_s": 90.0, "installed_mib": 3000.0, "up_s": 40.0, "demo_s": 60.0, "rss_mib": 4000}
 
 
@@ -111,7 +112,7 @@ def test_a_report_has_the_tables_and_the_plots(tmp_path):
         "machine": suite.machine(),
         "benchmarks": {
             "store": {"what": "stores", **ASKED, "contestants": LIMITED},
-            "growth": {"what": "grows", **ASKED, "contestants": {"records-1": COMPARED["ours"]}},
+            "growth": {"what": "grows", **ASKED, "contestants": {"records-1": COMPARED["ours"], "size-40kb": HUGE}},
             "latency": {
                 "what": "waits",
                 **ASKED,
@@ -135,6 +136,8 @@ def test_a_report_has_the_tables_and_the_plots(tmp_path):
     assert "Stores (`./penstock bench store --repeat 3`, 2026-11-27, 0a1b2c3)." in text
     assert "add up to 50.0 µs per record. penstock takes 1.00 times that" in text
     assert "| penstock | 1.0 | 44.0 | 0.0 | 2.0 | 3.0 | 50.0 (40.0 to 60.0) |" in text
+    assert "| 40 KB | 1.0 (1.0 to 1.0) | 2,000 (2,000 to 2,000) |" in text
+    assert "40 KB" not in (tmp_path / "images" / "bench-growth.svg").read_text()
     for name in ("store", "growth", "latency", "stages"):
         assert f"images/bench-{name}.svg" in text
         assert (tmp_path / "images" / f"bench-{name}.svg").read_text().startswith("<?xml")
