@@ -111,6 +111,7 @@ def known(names: Sequence[str]) -> list[Benchmark]:
 
 def hold(ground: Ground, benchmark: Benchmark, records: int | None, repeat: int, say: Say) -> dict[str, Any]:
     """The runs of each contestant, which take turns; their medians, and ours against each."""
+    measured = commit(REPOSITORY)
     ground.up()
     with benchmark.prepare(ground, records) as contestants:
         runs: dict[str, list[Run]] = {one.name: [] for one in contestants}
@@ -125,7 +126,7 @@ def hold(ground: Ground, benchmark: Benchmark, records: int | None, repeat: int,
         "what": benchmark.what,
         "command": f"./penstock bench {benchmark.name}{asked} --repeat {repeat}",
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "commit": commit(REPOSITORY),
+        "commit": measured,
         "contestants": compared(runs, titles),
     }
 
