@@ -48,7 +48,8 @@ class Program:
 
 @dataclass(frozen=True)
 class Lap:
-    """One run of one contestant, from the first records that it told of to the last.
+    """One run of one contestant, from the first records that it told of to the last; or, from its start to the last,
+    when it told of all of them at once.
 
     `cold_s` is the time from its start to the last record. CPU time is in us per record and memory in MiB, both by the
     kind of process; `disk_mib` is what Cassandra's folder grew by.
@@ -63,8 +64,8 @@ class Lap:
 
     @property
     def rows_per_s(self) -> float:
-        """Records per second; 0 when there was but one step."""
-        return self.records / self.seconds if self.seconds else 0.0
+        """Records per second."""
+        return self.records / self.seconds
 
     @property
     def cpu_us(self) -> float:
@@ -194,22 +195,22 @@ class Running:
 def lap(program: Program, find: Find, records: int, *, timeout_s: float, skip: int = 0) -> Lap:
     """Run a program until it has done so many records; measured from about `skip` on, or from what it tells of first.
 
-    Raises `BenchFailed`.
+    One that tells of nothing in between is measured from its start. Raises `BenchFailed`.
     """
     with Running(program) as running, Meter(kinds_of([running], find)) as meter:
         return _measure(running, meter, records, skip, timeout_s)
 
 
 def _measure(running: Running, meter: Meter, records: int, skip: int, timeout_s: float) -> Lap:
-    done, first = 0, None
+    start, done, first = Mark.now(0, meter), 0, None
     for step in running.steps(timeout_s):
         done += step
-        if first is None and done >= skip * _ALMOST:
-            first = Mark.now(done, meter)
         if done >= records:
             break
+        if first is None and done >= skip * _ALMOST:
+            first = Mark.now(done, meter)
     last = Mark.now(done, meter)
-    return between(first or last, last, last.at_s - running.began_s, meter)
+    return between(first or start, last, last.at_s - running.began_s, meter)
 
 
 class Mark(NamedTuple):
@@ -232,9 +233,7 @@ def between(first: Mark, last: Mark, cold_s: float, meter: Meter) -> Lap:
         records=counted,
         seconds=last.at_s - first.at_s,
         cold_s=cold_s,
-        cpu_us_per_row={
-            kind: (spent_s - first.cpu_s[kind]) * 1e6 / max(1, counted) for kind, spent_s in last.cpu_s.items()
-        },
+        cpu_us_per_row={kind: (spent_s - first.cpu_s[kind]) * 1e6 / counted for kind, spent_s in last.cpu_s.items()},
         rss_mib=dict(meter.rss_mib),
     )
 

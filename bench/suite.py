@@ -132,11 +132,13 @@ def hold(ground: Ground, benchmark: Benchmark, records: int | None, repeat: int,
 
 
 def begun(file: Path | None) -> dict[str, Any]:
-    """What a file of `--json` holds, to go on with; nothing yet, when there is none.
+    """What a file of `--json` holds, to go on with; nothing yet, when there is none. Its folder is made.
 
     Raises `WrongUse` when it holds something else, or another machine or other versions made it.
     """
     here = machine()
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)  # now, and not once all is measured
     if file is None or not file.exists():
         return {"machine": here, "benchmarks": {}}
     try:

@@ -13,9 +13,8 @@ if TYPE_CHECKING:
     from bench.ground import Ground
 
 Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Benchmarks; none: all of them.")]
-Records = Annotated[
-    int | None, typer.Option(min=1000, help="Records of each benchmark; else each has its own.", show_default=False)
-]
+_RECORDS = "Records of each benchmark; else each has its own. With few of them, start-up is measured too."
+Records = Annotated[int | None, typer.Option(min=1000, help=_RECORDS, show_default=False)]
 Repeat = Annotated[
     int | None, typer.Option(min=1, help="How often each contestant runs; 3 unless told.", show_default=False)
 ]

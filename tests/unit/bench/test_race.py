@@ -103,10 +103,15 @@ def test_a_batch_that_is_a_little_short_has_warmed_up_too():
     assert lap(program(code), this_process, 2000, skip=1000, timeout_s=60).records == 1001
 
 
-def test_one_step_has_no_rate():
-    """A program that told of everything at once was not measured."""
-    found = lap(program("print('{\"done\": 5}'); import time; time.sleep(9)"), this_process, 5, timeout_s=60)
-    assert (found.records, found.rows_per_s) == (0, 0.0)
+@pytest.mark.parametrize("skip", [0, 3])
+def test_what_is_told_at_once_is_measured_from_the_start(skip: int):
+    """So few records that a program tells of them in one step have a rate and a cost too: its start is in them."""
+    code = "import time\nwhile time.process_time() < 0.3: pass\nprint('{\"done\": 5}'); time.sleep(9)"
+    found = lap(program(code), this_process, 5, skip=skip, timeout_s=60)
+    assert found.records == 5
+    assert found.cold_s > found.seconds > 0.2
+    assert found.rows_per_s == 5 / found.seconds
+    assert found.cpu_us_per_row["Python"] > 0.2 * 1e6 / 5
 
 
 def test_the_environment_of_a_program_is_its_own_on_top():

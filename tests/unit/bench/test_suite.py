@@ -168,7 +168,7 @@ def test_figures_name_the_commit_they_were_measured_at(tmp_path, monkeypatch):
 
 def test_a_file_of_figures_is_gone_on_with(tmp_path):
     """What it holds stays; another machine's is refused, for its figures cannot be held against these."""
-    file = tmp_path / "found.json"
+    file = tmp_path / "new" / "found.json"
     assert suite.begun(file) == suite.begun(None) == {"machine": suite.machine(), "benchmarks": {}}
     file.write_text(json.dumps({"machine": suite.machine(), "benchmarks": {"store": {"what": "stores"}}}))
     assert suite.begun(file)["benchmarks"] == {"store": {"what": "stores"}}
