@@ -34,8 +34,9 @@ Written by `./penstock bench`, on {place}.
 Everything ran on that one machine: contestants, Kafka, Cassandra. Within a benchmark they took turns on the same data,
 so figures of one table can be held against each other, and no others. Each is the median of its runs; least and most
 stand in brackets. CPU is processor time per record of all processes: Kafka, Cassandra, and the contestant's own.
-*penstock against it* is our median divided by the contestant's. What each program does, and with which settings, is
-in [bench/](../bench/peers)."""
+*penstock against it* is our median divided by the contestant's. A program is measured from the
+first records that it tells of, or from its start when it tells of all at once. What each program does, and with which
+settings, is in [bench/](../bench/peers)."""
 
 
 def _section(name: str, benchmark: Found, picture: Path | None) -> str:
