@@ -1,10 +1,14 @@
 """Decode and write in a real Spark, from the real Kafka into the real Cassandra."""
 
+import stat
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
+import psutil
 import pytest
+from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 from penstock.broker import dlq
@@ -19,6 +23,26 @@ from tests.integration.streaming import Topic
 
 def encoded(captured: list[dict[str, Any]]) -> list[bytes]:
     return [msgspec.json.encode(msgspec.convert(users.from_source(entry), users.User)) for entry in captured]
+
+
+def test_a_file_of_a_checkpoint_is_made_without_a_process(spark: SparkSession, tmp_path: Path) -> None:
+    """Hadoop's own file system starts one for each right that it gives; rights and sums stay what they are there."""
+    jvm, driver = spark._jvm, psutil.Process(spark.sparkContext._gateway.proc.pid)  # type: ignore[union-attr]
+    assert jvm is not None
+    before = driver.cpu_times()
+    for number in range(50):
+        path = jvm.org.apache.hadoop.fs.Path(f"file://{tmp_path}/{number}")
+        files = path.getFileSystem(spark._jsc.hadoopConfiguration())
+        written = files.create(path)
+        written.write(b"v1")
+        written.close()
+        files.rename(path, jvm.org.apache.hadoop.fs.Path(f"file://{tmp_path}/{number}.done"))
+    after = driver.cpu_times()
+    assert (after.children_user, after.children_system) == (before.children_user, before.children_system)
+    assert stat.S_IMODE((tmp_path / "7.done").stat().st_mode) == 0o644
+    (tmp_path / "7.done").write_bytes(b"v2")
+    with pytest.raises(Py4JJavaError, match="ChecksumException"):
+        files.open(jvm.org.apache.hadoop.fs.Path(f"file://{tmp_path}/7.done")).read()
 
 
 def test_every_encoding_is_stored(topic: Callable[..., Topic], captured: list[dict[str, Any]]) -> None:

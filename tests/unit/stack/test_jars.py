@@ -70,6 +70,7 @@ def test_spark_group_leaves_out_what_pyspark_carries() -> None:
     assert not lock.is_carried(Artifact("g", "kafka", "1"), ["kafka-clients-3.9.1.jar"])
     assert {artifact.name for artifact in jars.locked()["spark"]} == {
         "commons-pool2",
+        "hadoop-bare-naked-local-fs",
         "kafka-clients",
         "spark-sql-kafka-0-10_2.13",
         "spark-token-provider-kafka-0-10_2.13",
