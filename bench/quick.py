@@ -17,6 +17,7 @@ from bench.race import Lap, Program
 from bench.suite import Say
 from penstock.config import Settings
 from penstock.errors import WrongUse
+from penstock.stack.jars import unpack
 from penstock.stack.layout import REPOSITORY
 
 RECORDS, REPEAT = 300_000, 3
@@ -85,7 +86,7 @@ def tree_of(revision: str) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="penstock-bench-"))
     try:
         with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
-            archive.extractall(folder, filter="data")
+            unpack(archive, folder)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,9 +1,11 @@
 """Settings: the only place that reads the environment.
 
 Each setting is an environment variable, `PENSTOCK_` and the name in capitals. A cluster of your own is a set of
-addresses: set them, and nothing else changes. Addresses that are not set point at the local stack's ports.
+addresses: set them, and nothing else changes. Addresses that are not set point at the local stack's ports. A setting
+may also be a file in the folder that `PENSTOCK_SECRETS_DIR` names, as Docker and Kubernetes mount secrets.
 """
 
+import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -13,6 +15,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from penstock.errors import WrongSettings
+from penstock.net import is_loopback
 
 PREFIX = "PENSTOCK_"
 REAL_API_URL = "https://randomuser.me/api/"
@@ -32,6 +35,10 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="ignore", validate_default=True
     )
 
+    secrets_dir: Path | None = Field(
+        None,
+        description="Folder of files that each hold a setting, named as its variable, in small letters; variables win.",
+    )
     home: Path = Field(Path(".penstock"), description="Folder of everything that is generated: data, logs, jars.")
     cache: Path | None = Field(None, description="Folder of downloads, to share between homes; empty: in home.")
     pipeline: str = Field("penstock.pipelines.users", description="Module, or .py file, that holds PIPELINE.")
@@ -147,6 +154,11 @@ class Settings(BaseSettings):
     control_host: str = Field(
         LOOPBACK, description="Address that it listens on; another than loopback needs a password."
     )
+    control_bind: str = Field(
+        "",
+        description="Address that a container engine publishes it on; loopback: it needs no password; "
+        "empty: the one that it listens on.",
+    )
     control_password: SecretStr = Field(SecretStr(""), description="Password to sign in with; empty: nobody has to.")
     control_names: str = Field("", description="Host names under which browsers reach it, besides its address: a[,b].")
 
@@ -170,8 +182,9 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         self._each_port_once()
-        if self.control_host not in LOOPBACKS and not self.control_password.get_secret_value():
-            raise ValueError(f"PENSTOCK_CONTROL_PASSWORD is needed with PENSTOCK_CONTROL_HOST={self.control_host}")
+        name = "control_bind" if self.control_bind else "control_host"
+        if not is_loopback(getattr(self, name)) and not self.control_password.get_secret_value():
+            raise ValueError(f"PENSTOCK_CONTROL_PASSWORD is needed with {_variable(name)}={getattr(self, name)}")
         if self.kafka_security_protocol.startswith("SASL") and not self.kafka_username:
             raise ValueError("PENSTOCK_KAFKA_USERNAME is needed with a SASL PENSTOCK_KAFKA_SECURITY_PROTOCOL")
         return self
@@ -223,8 +236,11 @@ def load() -> Settings:
 
 def read(**overrides: Any) -> Settings:
     """Settings from the environment, with `overrides` on top. Raises `WrongSettings`."""
+    folder = os.environ.get(f"{PREFIX}SECRETS_DIR")
+    if folder and not Path(folder).is_dir():
+        raise WrongSettings(f"{PREFIX}SECRETS_DIR={folder} is no folder", hint="./penstock config")
     try:
-        return Settings(**overrides)
+        return Settings(_secrets_dir=folder or None, **overrides)  # type: ignore[call-arg]  # pydantic-settings takes it
     except ValidationError as error:
         lines = [
             ": ".join([*map(_variable, item["loc"]), item["msg"].removeprefix("Value error, ")])

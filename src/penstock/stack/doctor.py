@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -14,6 +13,7 @@ import psutil
 from penstock.config import PREFIX, REAL_API_URL, Settings
 from penstock.errors import InstallFailed, PenstockError, PortTaken
 from penstock.stack import catalog, coordination, jars, orphans, ports, probes, site, status
+from penstock.stack.check import Check
 from penstock.stack.layout import REPOSITORY
 from penstock.stack.service import Service, Status
 from penstock.stack.site import Site
@@ -23,16 +23,6 @@ FREE_DISK_GIB = 5
 OPEN_FILES = 4096
 _REMOTE = {"9p", "afs", "ceph", "cifs", "fuse.sshfs", "glusterfs", "nfs", "nfs4", "smb3", "virtiofs"}
 _VOLATILE = {"ramfs", "tmpfs"}
-
-
-@dataclass(frozen=True)
-class Check:
-    """One finding; `hint` is what to type when it is not `ok`."""
-
-    name: str
-    ok: bool
-    detail: str
-    hint: str = ""
 
 
 def examine(settings: Settings) -> list[Check]:

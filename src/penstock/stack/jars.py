@@ -161,13 +161,20 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def unpack(archive: tarfile.TarFile, folder: Path) -> None:
+    """Unpack an archive of ours or of the lock, without links and names that lead out of the folder.
+
+    Before Python 3.11.4 there is no such filter, nor an argument that names one.
+    """
+    archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, _path: member)
+    archive.extractall(folder)  # noqa: S202  the filter is an attribute
+
+
 def _place(file: Path, folder: Path) -> None:
     """Link a jar into the folder, or copy it from another file system; unpack an archive."""
     if file.name.endswith(".tar.gz"):
         with tarfile.open(file) as archive:
-            # Python 3.11.4 has the filter first.
-            archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, _path: member)
-            archive.extractall(folder)  # noqa: S202  its sha256 is the lock's
+            unpack(archive, folder)
         return
     try:
         (folder / file.name).hardlink_to(file)

@@ -1,12 +1,12 @@
 """Which process holds a port that a service wants."""
 
-import socket
 from collections.abc import Iterable
 
 import psutil
 
 from penstock.config import LOOPBACK, PREFIX, Settings
 from penstock.errors import PortTaken
+from penstock.net import is_port_free
 from penstock.stack.service import Service
 
 
@@ -16,7 +16,7 @@ def check(settings: Settings, services: Iterable[Service]) -> None:
         (service.name, setting, port)
         for service in services
         for setting, port in ((name, getattr(settings, name)) for name in service.ports)
-        if not is_free(port)
+        if not is_port_free(port, LOOPBACK)
     ]
     if taken:
         raise PortTaken(
@@ -24,17 +24,6 @@ def check(settings: Settings, services: Iterable[Service]) -> None:
             hint=f"end that process, or set {PREFIX}{taken[0][1].upper()} to another port",
             ports={setting: port for _, setting, port in taken},
         )
-
-
-def is_free(port: int, host: str = LOOPBACK) -> bool:
-    """Whether a server could listen on the port of that address."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True
 
 
 def holder(port: int) -> str:

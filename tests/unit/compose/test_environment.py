@@ -1,4 +1,4 @@
-"""`.env`: whole, its owner's alone, and never written over."""
+"""`.env`: complete, its owner's alone, and never written over."""
 
 import stat
 
@@ -7,10 +7,10 @@ import pytest
 from penstock.compose import environment
 from penstock.errors import WrongUse
 
-SECRETS = [one.name for one in environment.VARIABLES if one.make is not None]
+SECRETS = [secret.name for secret in environment.SECRETS]
 
 
-def test_every_secret_is_made_anew(tmp_path):
+def test_every_secret_is_generated(tmp_path):
     """No two are alike, neither here nor in another `.env`; only the owner reads them."""
     one, other = tmp_path / "a.env", tmp_path / "b.env"
     written = environment.init(one)
@@ -21,17 +21,15 @@ def test_every_secret_is_made_anew(tmp_path):
     assert len(set(values)) == len(values)
     assert all(len(value) >= 20 for value in values)
     assert stat.S_IMODE(one.stat().st_mode) == 0o600
-    assert environment.lacking(found) == []
 
 
 def test_what_is_there_stays(tmp_path):
-    """A second call writes nothing; one secret that is taken out is the only one that is made."""
+    """A second call writes nothing; one secret that is taken out is the only one that is generated."""
     path = tmp_path / ".env"
     environment.init(path)
     before = environment.read(path)
     assert environment.init(path) == []
     path.write_text("\n".join(f"{name}={value}" for name, value in before.items() if name != "CONTROL_PASSWORD"))
-    assert environment.lacking(environment.read(path)) == ["CONTROL_PASSWORD"]
     assert environment.init(path) == ["CONTROL_PASSWORD"]
     after = environment.read(path)
     assert after.pop("CONTROL_PASSWORD") != before.pop("CONTROL_PASSWORD")
@@ -39,12 +37,14 @@ def test_what_is_there_stays(tmp_path):
 
 
 def test_root_is_no_user_of_the_images(tmp_path, monkeypatch):
-    """Yours is taken, so that files are yours."""
-    for uid, told in ((0, "50000"), (1234, "1234")):
+    """Yours is taken, so that files are yours; on Windows nobody has one."""
+    for uid, expected in ((0, "50000"), (1234, "1234")):
         monkeypatch.setattr(environment.os, "getuid", lambda uid=uid: uid)
         path = tmp_path / f"{uid}.env"
         environment.init(path)
-        assert environment.read(path)["AIRFLOW_UID"] == told
+        assert environment.read(path)["AIRFLOW_UID"] == expected
+    monkeypatch.delattr(environment.os, "getuid")
+    assert environment.own_uid() == "50000"
 
 
 def test_the_password_that_everybody_knows_has_to_be_asked_for(tmp_path):
@@ -63,7 +63,49 @@ def test_the_password_that_everybody_knows_has_to_be_asked_for(tmp_path):
 
 
 def test_the_example_names_every_variable_and_no_secret():
-    """It can be looked at by anybody."""
-    found = dict(environment._LINE.findall(environment.example()))
-    assert list(found) == [one.name for one in environment.VARIABLES]
-    assert all(found[name] == "" for name in SECRETS)
+    """Anybody can look at it."""
+    found = environment.parse(environment.example().encode())
+    assert found.faults == []
+    assert list(found.variables) == [variable.name for variable in environment.VARIABLES]
+    assert all(found.variables[name] == "" for name in SECRETS)
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("A=1000", "1000"),
+        ("export A=1000", "1000"),
+        ("A = 1000  # mine", "1000"),
+        ("\ufeffA=1000\r", "1000"),
+        ('A="a # b" # c', "a # b"),
+        ("A='it is'", "it is"),
+        ("A=", ""),
+        ("A=# nothing", ""),
+        ("A=a#b", "a#b"),
+    ],
+)
+def test_lines_are_read_as_compose_reads_them(line, value):
+    """With quotes, comments, a byte order mark and Windows' line ends."""
+    assert environment.parse(line.encode()) == environment.File({"A": value}, [])
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b"AIRFLOW_UID 1000", "line 1, AIRFLOW_UID: expected NAME=value"),
+        (b"\n# fine\nA='open", "line 3, A: the quote is not closed"),
+        (b"=hunter2", "line 1, ...: expected NAME=value"),
+        ("AIRFLOW_UID=1000\r\n".encode("utf-16"), "not UTF-8"),
+        (b"A=\xff\xfe\xfa", "not UTF-8"),
+    ],
+)
+def test_what_cannot_be_read_is_named(content, fault, tmp_path):
+    """With its line and without its value; `compose init` writes nothing into such a file."""
+    (found,) = environment.parse(content).faults
+    assert found.startswith(fault)
+    assert "hunter2" not in found
+    path = tmp_path / ".env"
+    path.write_bytes(content)
+    with pytest.raises(WrongUse):
+        environment.init(path)
+    assert path.read_bytes() == content

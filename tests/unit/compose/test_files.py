@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
-from penstock.compose import environment
+from penstock.compose import environment, preflight
 from penstock.stack.services import cassandra, kafka, registry
 from tests.conftest import ROOT
 
 FILES = ("docker-compose.yml", "docker-compose.zookeeper.yml", "docker-compose.offline.yml")
-ONCE = {"pipeline-init", "airflow-init"}
+ONCE = {"secrets-init", "pipeline-init", "airflow-init"}
 WANTED = {
     "broker",
     "schema-registry",
@@ -26,6 +26,7 @@ WANTED = {
     "cassandra_db",
     "postgres",
     "airflow-init",
+    "secrets-init",
     "airflow-webserver",
     "airflow-scheduler",
     "airflow-dag-processor",
@@ -89,15 +90,60 @@ def test_ports_listen_where_bind_says() -> None:
 
 @pytest.mark.parametrize("file", FILES)
 def test_every_variable_is_in_the_example(file: str) -> None:
-    """A secret has no default: without it Compose does not start, and says what to type."""
-    known = {one.name: one for one in environment.VARIABLES}
+    """Nothing has to be set: each has the default that the example names, and a secret is empty."""
+    known = {variable.name: variable for variable in environment.VARIABLES}
     for name, operator, text in _VARIABLE.findall((ROOT / file).read_text()):
-        if name == "CONTROL_NAMES":
-            continue
-        if known[name].make is not None:
-            assert (operator, text) == (":?", "run ./penstock compose init"), name
-        else:
+        if name != "CONTROL_NAMES":
             assert (operator, text) == (":-", known[name].default), name
+
+
+def test_secrets_go_to_secrets_init_alone() -> None:
+    """Of all that Compose fills in, no other container sees one."""
+    secrets = {secret.name for secret in environment.SECRETS}
+    init = MAIN["secrets-init"]
+    assert {name for name in init["environment"] if name in secrets} == secrets
+    others = {name: str(service) for _, name, service in SERVICES if name != "secrets-init"}
+    found = {(name, secret) for name, text in others.items() for secret in secrets if f"{{{secret}" in text}
+    assert found == set()
+
+
+def test_every_service_waits_for_secrets_init() -> None:
+    """Its checks stop the start before anything else runs."""
+    for _, name, service in OWN:
+        if name != "secrets-init":
+            condition = service["depends_on"]["secrets-init"]["condition"]
+            assert condition == "service_completed_successfully", name
+
+
+def test_each_service_mounts_its_own_secrets_only() -> None:
+    """One volume a service, read-only; secrets-init mounts each where it writes it."""
+    mounted = {
+        name: [volume for volume in service.get("volumes", ()) if volume.startswith("secrets")]
+        for name, service in MAIN.items()
+    }
+    written = {f"secrets_{folder.replace('-', '_')}:{preflight.FOLDER}/{folder}" for folder in preflight.FILES}
+    assert set(mounted.pop("secrets-init")) == {*written, f"secrets:{preflight.FOLDER}/all"}
+    folders = {"cassandra_db": "cassandra", "spark-worker": "spark", "spark-submitter": "spark"}
+    for name, volumes in mounted.items():
+        folder = "airflow" if name.startswith("airflow-") else folders.get(name, name)
+        volume = f"secrets_{folder.replace('-', '_')}:{preflight.FOLDER}:ro"
+        assert volumes == ([volume] if folder in preflight.FILES else []), name
+    folders_made = re.search(r"for service in (.*?);", (ROOT / "Dockerfile.control").read_text())
+    assert folders_made
+    assert set(folders_made[1].split()) == {"all", *preflight.FILES}
+
+
+def test_the_images_entry_point_is_kept() -> None:
+    """Airflow's gives an unknown user id a name, Cassandra's sets it up: a command goes through them."""
+    replaced = {name for file, name, service in SERVICES if "entrypoint" in service and file == FILES[0]}
+    assert replaced == set()
+
+
+def test_nothing_but_the_dags_is_read_from_the_checkout() -> None:
+    """A clone may be readable for its owner alone: configuration is written into the Compose files."""
+    for file in FILES:
+        for name, config in load(file).get("configs", {}).items():
+            assert list(config) == ["content"], (file, name)
 
 
 def test_every_variable_of_the_example_is_read() -> None:
@@ -150,6 +196,24 @@ def test_images_run_without_root_and_can_be_asked_for_their_health(name: str) ->
     assert "gcc" not in last
 
 
+@pytest.mark.parametrize("name", ["Dockerfile.spark", "Dockerfile.control"])
+def test_users_are_made_as_every_user_id_needs_it(name: str) -> None:
+    """A very high id makes no huge layer, one that the image has is taken too, and root's is refused."""
+    text = (ROOT / name).read_text()
+    (useradd,) = re.findall(r"useradd .*", text)
+    assert "--no-log-init" in useradd
+    assert "--non-unique" in useradd
+    assert "no container runs as root" in text
+
+
+@pytest.mark.parametrize("name", ["Dockerfile.airflow", "Dockerfile.spark"])
+def test_what_is_copied_is_readable_for_every_user(name: str) -> None:
+    """A clone with a strict umask makes an image that works."""
+    last = (ROOT / name).read_text().rpartition("\nFROM ")[2]
+    copied = last.rindex("COPY --chown=airflow:0 dags" if "airflow" in name else "COPY spark_stream.py")
+    assert re.search(r"^RUN chmod ", last[copied:], re.MULTILINE)
+
+
 def test_the_build_sees_nothing_that_is_secret() -> None:
     """`.env`, data and the environment stay out of the context."""
     lines = (ROOT / ".dockerignore").read_text().splitlines()
@@ -195,4 +259,4 @@ def test_the_documents_name_what_there_is() -> None:
     assert set(re.findall(r"`([A-Z]+_[A-Z_]+)[`=]", text)) <= known
     ports = {one.default for one in environment.VARIABLES if one.name.endswith("_PORT")}
     both = text + (ROOT / "README.md").read_text()
-    assert set(re.findall(r"127\.0\.0\.1:(\d+)", both)) <= ports
+    assert set(re.findall(r"(?:127\.0\.0\.1|localhost):(\d+)", both)) <= ports

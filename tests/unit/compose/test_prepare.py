@@ -1,15 +1,13 @@
 """The role and the password that Cassandra begins with."""
 
-import json
-import stat
-
 import pytest
 from cassandra import AuthenticationFailed
 from cassandra.cluster import NoHostAvailable
 
 from penstock import config
-from penstock.compose import passwords, prepare
+from penstock.compose import prepare
 from penstock.errors import CassandraUnreachable, WrongUse
+from penstock.retry import wait_until
 from tests.unit.fakes import FakeSession
 
 SETTINGS = config.read(cassandra_username="penstock", cassandra_password="ours")
@@ -20,12 +18,12 @@ class Doors:
 
     def __init__(self, error=None, **passwords) -> None:
         self.passwords, self.error = passwords, error or AuthenticationFailed("no")
-        self.tried, self.session = [], FakeSession()
+        self.tried, self.session, self.closed_until = [], FakeSession(), 0
 
     def connect(self, settings):
         login = settings.cassandra_username, settings.cassandra_password.get_secret_value()
         self.tried.append(login)
-        if self.passwords.get(login[0]) == login[1]:
+        if self.passwords.get(login[0]) == login[1] and len(self.tried) > self.closed_until:
             return self.session
         error = CassandraUnreachable("no answer")
         error.__cause__ = NoHostAvailable("none", {"host": self.error})
@@ -54,44 +52,51 @@ def doors(monkeypatch):
         ({"cassandra": "cassandra", "penstock": "ours"}, ["cassandra"]),
         ({"cassandra": "admins", "penstock": "ours"}, []),
         ({"cassandra": "admins", "penstock": "old"}, ["penstock"]),
+        ({"cassandra": "former", "penstock": "ours"}, ["cassandra"]),
     ],
-    ids=["new containers", "again", "another password in .env"],
+    ids=["new containers", "again", "another password of the role", "another password of the first role"],
 )
 def test_only_passwords_that_are_others_are_changed(doors, passwords, changed):
     """Cassandra refuses a second change within five seconds; statements hold no password, they are bound."""
     found = doors(**passwords)
-    prepare.settle_roles(SETTINGS, "admins")
+    prepare.settle_roles(SETTINGS, ["admins", "former"])
     assert found.changed == changed
-    said = [query for query, _ in found.session.executed]
-    assert said[0].startswith("CREATE ROLE IF NOT EXISTS penstock")
-    assert not any("ours" in query or "admins" in query for query in said)
+    statements = [query for query, _ in found.session.executed]
+    assert statements[0].startswith("CREATE ROLE IF NOT EXISTS penstock")
+    assert not any("ours" in query or "admins" in query for query in statements)
 
 
-def test_a_first_role_with_a_password_of_others_is_told(doors):
-    """Neither ours nor the one that everybody knows is taken."""
-    doors(cassandra="somebody's")
-    with pytest.raises(WrongUse, match="CASSANDRA_ADMIN_PASSWORD"):
-        prepare.settle_roles(SETTINGS, "admins")
+@pytest.fixture
+def patient(monkeypatch):
+    """A registry that is ready, and a deadline that is near."""
+    monkeypatch.setattr(prepare, "_settle_registry", lambda _: None)
+    monkeypatch.setattr(prepare, "wait_until", lambda probe, **more: wait_until(probe, **more | FAST))
 
 
-def test_a_cassandra_that_is_away_is_not_tried_with_another_password(doors):
+FAST = {"timeout_s": 0.5, "every_s": 0.01}
+
+
+@pytest.mark.usefixtures("patient")
+def test_the_first_role_is_waited_for(doors):
+    """Cassandra takes queries ten seconds before the role exists, and refuses every password meanwhile."""
+    found = doors(cassandra="cassandra", penstock="ours")
+    found.closed_until = 7
+    prepare.prepare(SETTINGS, ["admins"])
+    assert found.changed == ["cassandra"]
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_first_role_with_a_password_of_others_is_named_at_the_deadline(doors):
+    """Neither ours nor the one that everybody knows is accepted, however often it is tried."""
+    found = doors(cassandra="somebody's")
+    with pytest.raises(WrongUse, match="another password than CASSANDRA_ADMIN_PASSWORD"):
+        prepare.prepare(SETTINGS, ["admins"])
+    assert len(found.tried) > 4
+
+
+def test_a_cassandra_that_is_down_is_not_tried_with_another_password(doors):
     """It has not refused the first one."""
     found = doors(error=OSError("refused"))
     with pytest.raises(CassandraUnreachable):
-        prepare.settle_roles(SETTINGS, "admins")
+        prepare.settle_roles(SETTINGS, ["admins"])
     assert len(found.tried) == 1
-
-
-def test_without_a_password_nothing_is_done():
-    """What is missing is named."""
-    with pytest.raises(WrongUse, match="CASSANDRA_ADMIN_PASSWORD"):
-        prepare.settle_roles(SETTINGS, "")
-
-
-def test_airflows_user_is_written_for_its_owner_alone(tmp_path):
-    """As its simple sign-in reads it; again it is written over."""
-    path = tmp_path / "passwords.json"
-    for password in ("one", "two"):
-        passwords.write(config.read(airflow_username="me", airflow_password=password), path)
-        assert json.loads(path.read_text()) == {"me": password}
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600

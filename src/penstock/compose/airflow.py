@@ -1,0 +1,74 @@
+"""What `airflow-init` does before it migrates the database: the sign-in of Airflow's user, and the database's password.
+
+https://airflow.apache.org/docs/apache-airflow/stable/core-concepts/auth-manager/simple/index.html
+"""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from penstock import config
+from penstock.compose import preflight
+from penstock.config import Settings
+from penstock.errors import WrongUse, exits_by_kind
+
+PASSWORDS_FILE = "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"
+_TIMEOUT_S = 20
+
+
+def write_login(settings: Settings, path: Path) -> None:
+    """Write user and password to the file that Airflow's simple sign-in reads; only the owner may read it."""
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.unlink(missing_ok=True)
+    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        json.dump({settings.airflow_username: settings.airflow_password.get_secret_value()}, file)
+    unfinished.replace(path)
+
+
+def settle_database_password(passwords: Sequence[str], connect: Callable[[str], Any]) -> None:
+    """Give the database's role the first of `passwords`, if it still has one of the others.
+
+    `connect` opens a connection with a password, or raises `PermissionError`. Raises `WrongUse` when none is right.
+    """
+    for password in passwords:
+        try:
+            connection = connect(password)
+        except PermissionError:
+            continue
+        with connection, connection.cursor() as cursor:
+            if password != passwords[0]:
+                cursor.execute("ALTER ROLE airflow WITH PASSWORD %s", (passwords[0],))
+        connection.close()
+        return
+    raise WrongUse(
+        "Postgres has another password than POSTGRES_PASSWORD",
+        hint="set POSTGRES_PASSWORD in .env to the one that it was made with; or docker compose down --volumes",
+    )
+
+
+def connect(password: str) -> Any:
+    """Open a connection to Airflow's database. Raises `PermissionError` when the password is refused."""
+    import psycopg2  # a part of Airflow's image
+
+    try:
+        return psycopg2.connect(
+            host="postgres", dbname="airflow", user="airflow", password=password, connect_timeout=_TIMEOUT_S
+        )
+    except psycopg2.OperationalError as error:
+        if "password authentication failed" in str(error):
+            raise PermissionError(str(error)) from None
+        raise
+
+
+def main() -> None:
+    """Do what the container `airflow-init` does first."""
+    write_login(config.load(), Path(os.environ[PASSWORDS_FILE]))
+    passwords = json.loads((preflight.FOLDER / "postgres_passwords").read_text(encoding="utf-8"))
+    settle_database_password(passwords, connect)
+
+
+if __name__ == "__main__":
+    with exits_by_kind("airflow-init"):
+        main()

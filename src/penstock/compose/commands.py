@@ -1,0 +1,56 @@
+"""The commands for Docker Compose that need nothing installed: what the front door runs for them.
+
+    python -m penstock.compose.commands init [--simple-login]
+    python -m penstock.compose.commands doctor [--json]
+
+The standard library alone, on Python 3.9, macOS and Windows too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from penstock.compose import doctor, environment
+from penstock.errors import exits_by_kind
+from penstock.stack.check import render
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def main(arguments: list[str]) -> int:
+    """Run a command and return its exit code. Raises `WrongUse`."""
+    parser = argparse.ArgumentParser(prog="./penstock", description="What Docker Compose needs.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    init = commands.add_parser("init", help="write .env with random secrets; what it holds already stays")
+    init.add_argument("--simple-login", action="store_true", help="Airflow's password is `airflow`; on loopback only")
+    checks = commands.add_parser("doctor", help="check what Docker Compose needs; exit 1 when a check fails")
+    checks.add_argument("--json", action="store_true", help="print a JSON list")
+    options = parser.parse_args(arguments)
+    if options.command == "init":
+        return run_init(simple_login=options.simple_login)
+    return run_doctor(as_json=options.json)
+
+
+def run_init(*, simple_login: bool) -> int:
+    """Write what `.env` lacks and say what was written. Raises `WrongUse`."""
+    path = ROOT / ".env"
+    written = environment.init(path, simple_login=simple_login)
+    message = f"wrote to {path}: {', '.join(written)}\n  next: docker compose up -d --build"
+    print(message if written else f"{path} is complete: nothing was written", file=sys.stderr)  # noqa: T201
+    return 0
+
+
+def run_doctor(*, as_json: bool) -> int:
+    """Print every check; return 1 when one failed."""
+    checks = doctor.examine(ROOT)
+    print(json.dumps([asdict(check) for check in checks], indent=2) if as_json else render(checks))  # noqa: T201
+    return 0 if all(check.ok for check in checks) else 1
+
+
+if __name__ == "__main__":
+    with exits_by_kind("penstock"):
+        sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,141 @@
+"""What happens before any other container starts."""
+
+import json
+import stat
+
+import pytest
+
+from penstock.compose import environment, preflight
+from penstock.errors import WrongUse
+
+OWN = {"AIRFLOW_PASSWORD": "mine", "CONTROL_PASSWORD": "mine too"}
+UID = 1000
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The volumes, as the image makes them."""
+    for service in ("all", *preflight.FILES):
+        (tmp_path / service).mkdir()
+    return tmp_path
+
+
+def check(dags, environ=(), uid=UID, memory_mib=8000):
+    preflight.check(dict(environ), uid, memory_mib, dags)
+
+
+def written(folder):
+    """Every file of each service, without what secrets-init keeps."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.parent.name != "all")
+    return {f"{path.parent.name}/{path.name}": path.read_text() for path in files}
+
+
+@pytest.mark.parametrize("environ", [{}, {"BIND": "127.0.0.1"}, {"BIND": "::1"}, {"BIND": "0.0.0.0", **OWN}])
+def test_a_machine_that_has_all_passes(environ, tmp_path):
+    """On loopback nothing has to be set; elsewhere two passwords."""
+    check(tmp_path, environ)
+
+
+@pytest.mark.parametrize(
+    ("environ", "uid", "memory_mib", "message"),
+    [
+        ({}, 0, 8000, "AIRFLOW_UID=0: no container runs as root"),
+        ({}, UID, 4000, "4000 MiB of memory"),
+        ({"BIND": "0.0.0.0"}, UID, 8000, "AIRFLOW_PASSWORD and CONTROL_PASSWORD must be set"),
+        ({"BIND": "192.168.1.5", "AIRFLOW_PASSWORD": "mine"}, UID, 8000, ": CONTROL_PASSWORD must be set"),
+        ({"BIND": "::", **OWN, "AIRFLOW_PASSWORD": "airflow"}, UID, 8000, ": AIRFLOW_PASSWORD must be set"),
+    ],
+)
+def test_what_would_fail_or_be_open_is_refused(environ, uid, memory_mib, message, tmp_path):
+    """One line that says what and why, and one that says what to type."""
+    with pytest.raises(WrongUse, match=message) as error:
+        check(tmp_path, environ, uid, memory_mib)
+    assert error.value.hint
+    assert "\n" not in error.value.message
+
+
+def test_dags_that_the_user_cannot_read_are_named(tmp_path, monkeypatch):
+    """Airflow would start, and have no DAG."""
+    (tmp_path / "a.py").write_text("")
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(preflight.Path, "read_bytes", refuse)
+    with pytest.raises(WrongUse, match=r"the user 1000 cannot read .*a\.py"):
+        check(tmp_path)
+
+
+def test_secrets_are_generated_once(folder):
+    """A second start writes the same ones; no two are alike."""
+    preflight.write_secrets({}, UID, folder)
+    before = written(folder)
+    preflight.write_secrets({}, UID, folder)
+    assert written(folder) == before
+    kept = json.loads((folder / "all" / "secrets.json").read_text())["values"]
+    values = [values[0] for name, values in kept.items() if name not in preflight.WITHOUT_VALUE]
+    assert len(set(values)) == len(values) == len(environment.SECRETS) - 2
+    assert all(len(value) >= 20 for value in values)
+    assert stat.S_IMODE((folder / "all" / "secrets.json").stat().st_mode) == 0o600
+
+
+def test_each_service_gets_its_own_secrets_only(folder):
+    """Of passwords of others nothing is in its volume."""
+    environ = {secret.name: f"the {secret.name}" for secret in environment.SECRETS}
+    preflight.write_secrets(environ, UID, folder)
+    found = {
+        service: {name for name in environ if any(f"the {name}".replace(" ", s) in t for s in (" ", "%20"))}
+        for service, t in (
+            (service, " ".join(text for name, text in written(folder).items() if name.startswith(f"{service}/")))
+            for service in preflight.FILES
+        )
+        if t
+    }
+    airflow = {name for name in environ if name.startswith("AIRFLOW")} | {"POSTGRES_PASSWORD"}
+    assert found == {
+        "airflow": airflow,
+        "cassandra": {"CASSANDRA_PASSWORD"},
+        "control-center": {"CONTROL_PASSWORD", "AIRFLOW_PASSWORD", "CASSANDRA_PASSWORD"},
+        "pipeline-init": {"CASSANDRA_PASSWORD", "CASSANDRA_ADMIN_PASSWORD"},
+        "postgres": {"POSTGRES_PASSWORD"},
+        "spark": {"SPARK_AUTH_SECRET", "CASSANDRA_PASSWORD"},
+        "spark-master": {"SPARK_AUTH_SECRET"},
+        "watch": {"AIRFLOW_PASSWORD", "CASSANDRA_PASSWORD"},
+    }
+
+
+def test_without_a_value_tutorials_passwords_hold(folder):
+    """airflow for Airflow, and a control center without sign-in, again when a value is taken out."""
+    preflight.write_secrets({}, UID, folder)
+    before = written(folder)
+    assert before["control-center/penstock_airflow_password"] == "airflow"
+    assert before["control-center/penstock_control_password"] == ""
+    preflight.write_secrets(OWN, UID, folder)
+    assert written(folder)["control-center/penstock_control_password"] == "mine too"
+    preflight.write_secrets({}, UID, folder)
+    assert written(folder) == before
+
+
+def test_a_value_that_is_set_wins_and_the_old_one_is_remembered(folder):
+    """A database still has the old password; what Fernet encrypted is decrypted with the old key."""
+    preflight.write_secrets({}, UID, folder)
+    old = json.loads((folder / "all" / "secrets.json").read_text())["values"]
+    new = {"POSTGRES_PASSWORD": "p@ss /%w", "CASSANDRA_ADMIN_PASSWORD": "admin", "AIRFLOW_FERNET_KEY": "key"}
+    for _ in range(2):
+        preflight.write_secrets(new, UID, folder)
+        found = written(folder)
+        assert found["postgres/postgres_password"] == "p@ss /%w"
+        assert found["airflow/airflow_database_url"].endswith("://airflow:p%40ss%20%2F%25w@postgres/airflow")
+        assert json.loads(found["airflow/postgres_passwords"]) == ["p@ss /%w", *old["POSTGRES_PASSWORD"]]
+        kept = json.loads(found["pipeline-init/cassandra_admin_passwords"])
+        assert kept == ["admin", *old["CASSANDRA_ADMIN_PASSWORD"]]
+        assert found["airflow/airflow_fernet_key"] == f"key,{old['AIRFLOW_FERNET_KEY'][0]}"
+
+
+def test_another_user_than_that_of_the_volumes_is_refused(folder):
+    """Its files would not be readable; nothing is written."""
+    preflight.write_secrets({}, UID, folder)
+    before = written(folder)
+    with pytest.raises(WrongUse, match="was 1000 when the volumes were made, and is 1001 now"):
+        preflight.write_secrets(OWN, 1001, folder)
+    assert written(folder) == before

@@ -1,0 +1,100 @@
+"""The oldest Python that is promised: 3.11, its first releases too; 3.9 for what runs before anything is installed."""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+OLDEST = PROJECT["project"]["requires-python"].removeprefix(">=")
+STANDARD_ALONE = (
+    *(f"src/penstock/compose/{name}.py" for name in ("__init__", "commands", "doctor", "environment", "preflight")),
+    *(f"src/penstock/stack/{name}.py" for name in ("__init__", "check", "generators")),
+    *(f"src/penstock/{name}.py" for name in ("__init__", "errors", "net")),
+)
+"""What `compose init` and `doctor --compose` import: the standard library alone, on macOS' Python too."""
+SINCE_A_BUGFIX = {("extractall", "filter"), ("extract", "filter"), ("unpack_archive", "filter")}
+"""Arguments that a bugfix release of 3.11 added: Debian 12 has 3.11.2, and no tool knows such."""
+
+
+def test_one_version_is_the_oldest_everywhere() -> None:
+    """For the linter, the type checker, the front door and the forge's matrix."""
+    assert OLDEST == "3.11"
+    assert PROJECT["tool"]["ruff"]["target-version"] == "py311"
+    assert PROJECT["tool"]["mypy"]["python_version"] == OLDEST
+    assert "find_python 11" in (ROOT / "penstock").read_text()
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    assert workflow["jobs"]["test"]["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13", "3.14"]
+
+
+def run_vermin(version: str, *paths: str) -> None:
+    """The tool finds nothing that is newer than a version."""
+    program = str(Path(sys.executable).parent / "vermin")
+    command = [program, f"--target={version}-", "--violations", "--no-tips", "--no-parse-comments", *paths]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_nothing_is_newer_than_the_oldest_python() -> None:
+    """No syntax, module, function or argument of a later one."""
+    run_vermin(OLDEST, "src", "bench", "tests", "dags", "spark_stream.py")
+
+
+def test_what_runs_before_the_installation_runs_on_an_older_python() -> None:
+    """3.9 is the one that macOS brings."""
+    run_vermin("3.9", *STANDARD_ALONE)
+
+
+def later_arguments(source: str) -> list[str]:
+    """The calls that give an argument which a bugfix release added."""
+    calls = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
+    named = ((getattr(call.func, "attr", getattr(call.func, "id", "")), call) for call in calls)
+    return [
+        f"{name}({keyword.arg}=), line {call.lineno}"
+        for name, call in named
+        for keyword in call.keywords
+        if (name, keyword.arg) in SINCE_A_BUGFIX
+    ]
+
+
+def test_no_argument_is_one_of_a_bugfix_release() -> None:
+    """It would fail on Debian's Python, and nowhere else."""
+    assert later_arguments("archive.extractall(folder, filter='data')") == ["extractall(filter=), line 1"]
+    files = [path for folder in ("src", "bench", "tests", "dags") for path in (ROOT / folder).rglob("*.py")]
+    assert {str(path): found for path in files if (found := later_arguments(path.read_text()))} == {}
+
+
+@pytest.mark.parametrize("command", [["compose", "init"], ["doctor", "--compose", "--json"]], ids=" ".join)
+def test_compose_commands_need_the_standard_library_alone(tmp_path: Path, command: list[str]) -> None:
+    """The front door runs them in a clone where nothing is installed, by a Python without packages."""
+    for name in ("penstock", *STANDARD_ALONE):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    bare = tmp_path / "bare-python"
+    bare.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S -E "$@"\n')
+    bare.chmod(0o755)
+    environ = os.environ | {"PENSTOCK_PYTHON": str(bare)}
+    done = subprocess.run(
+        ["sh", str(tmp_path / "penstock"), *command],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    if command[0] == "compose":
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / ".env").exists()
+    else:
+        assert re.search(r'"name": "ports"', done.stdout), done.stderr
+    assert not (tmp_path / ".venv").exists()
