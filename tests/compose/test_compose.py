@@ -334,7 +334,7 @@ def test_cassandra_takes_nobody_without_a_password(project: Project) -> None:
 
 def secrets_of(project: Project) -> dict[str, str]:
     """Every generated secret, as secrets-init keeps them."""
-    command = ("cat", str(preflight.FOLDER / "all" / "secrets.json"))
+    command = ("cat", str(preflight.VOLUMES / "all" / "secrets.json"))
     kept = json.loads(project.compose("run", "--rm", "--no-deps", "-T", "secrets-init", *command))
     return {name: values[0] for name, values in kept["values"].items() if name not in preflight.WITHOUT_VALUE}
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     """The values of each secret, the newest first."""
 
 FOLDER = Path("/etc/penstock/secrets")
+"""Where a service finds its secrets: its volume."""
+VOLUMES = Path("/var/lib/secrets")
+"""Where secrets-init has the volume of each service, and in `all` what it keeps."""
 DAGS = Path("/opt/airflow/dags")
 LEAST_MEMORY_MIB = 5600
 """What all services take together while records are stored, with a margin: with less, containers are killed."""
@@ -79,7 +82,7 @@ def write_secrets(environ: Mapping[str, str], uid: int, folder: Path) -> None:
             hint=f"AIRFLOW_UID={known['uid']} in .env; or docker compose down --volumes, which deletes the data",
         )
     values = {secret.name: _values(secret.name, secret.generate, environ, known["values"]) for secret in SECRETS}
-    _write(kept, json.dumps({"uid": uid, "values": values}, indent=2), 0o600)
+    _write(kept, json.dumps({"uid": uid, "values": values}, indent=2), 0o640)  # for another user, who is told
     for service, files in FILES.items():
         for name, render in files.items():
             _write(folder / service / name, render(values), 0o444)  # its volume is mounted by the service alone
@@ -154,7 +157,7 @@ def _write(path: Path, text: str, mode: int) -> None:
 def main() -> None:
     """Do what the container `secrets-init` is there for."""
     check(os.environ, os.getuid(), memory_mib(), DAGS)
-    write_secrets(os.environ, os.getuid(), FOLDER)
+    write_secrets(os.environ, os.getuid(), VOLUMES)
 
 
 if __name__ == "__main__":

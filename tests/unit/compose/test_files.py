@@ -121,8 +121,8 @@ def test_each_service_mounts_its_own_secrets_only() -> None:
         name: [volume for volume in service.get("volumes", ()) if volume.startswith("secrets")]
         for name, service in MAIN.items()
     }
-    written = {f"secrets_{folder.replace('-', '_')}:{preflight.FOLDER}/{folder}" for folder in preflight.FILES}
-    assert set(mounted.pop("secrets-init")) == {*written, f"secrets:{preflight.FOLDER}/all"}
+    written = {f"secrets_{folder.replace('-', '_')}:{preflight.VOLUMES}/{folder}" for folder in preflight.FILES}
+    assert set(mounted.pop("secrets-init")) == {*written, f"secrets:{preflight.VOLUMES}/all"}
     folders = {"cassandra_db": "cassandra", "spark-worker": "spark", "spark-submitter": "spark"}
     for name, volumes in mounted.items():
         folder = "airflow" if name.startswith("airflow-") else folders.get(name, name)

@@ -76,7 +76,7 @@ def test_secrets_are_generated_once(folder):
     values = [values[0] for name, values in kept.items() if name not in preflight.WITHOUT_VALUE]
     assert len(set(values)) == len(values) == len(environment.SECRETS) - 2
     assert all(len(value) >= 20 for value in values)
-    assert stat.S_IMODE((folder / "all" / "secrets.json").stat().st_mode) == 0o600
+    assert stat.S_IMODE((folder / "all" / "secrets.json").stat().st_mode) == 0o640
 
 
 def test_each_service_gets_its_own_secrets_only(folder):
