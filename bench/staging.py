@@ -105,8 +105,8 @@ def encode(settings: Settings) -> Step:
 class _Encoder(RowWriter):
     """Makes all batches, and sends none."""
 
-    def write(self, rows: Any, deletions: Any = ()) -> None:
-        for _ in self._batches([*self._inserts(list(rows)), *self._deletes(deletions)]):
+    def write(self, rows: Any, deletions: Any = (), shift_us: int = 0) -> None:
+        for _ in self._batches([*self._inserts(list(rows), shift_us), *self._deletes(deletions, shift_us)]):
             pass
 
 

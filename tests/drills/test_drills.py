@@ -14,6 +14,7 @@ QUICK = (
     "torn-checkpoint",
     "second-job",
     "hostile-source",
+    "add-partitions",
 )
 
 

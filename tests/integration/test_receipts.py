@@ -30,7 +30,7 @@ from penstock.contract.reject import Fault, Reason, Reject, Stage
 from penstock.errors import PenstockError, WrongUse
 from penstock.observe import trace, verify
 from penstock.observe.verify import TopicReceipt
-from penstock.pipeline import ingest, replay, stream
+from penstock.pipeline import ingest, job, replay, stream
 from penstock.pipeline.ingest import Order
 from penstock.pipelines import users
 from penstock.process.session import kafka_stretch, raw_records
@@ -55,6 +55,7 @@ class Lab(Topic):
         self.topic_id = topics.topic_id(self.settings, self.pipeline.topic)
         self.epoch_us = ledger.begin_generation(session, self.pipeline.keyspace, self.pipeline.topic, self.topic_id)
         self.book = ledger.Ledger(session, self.pipeline.keyspace, self.pipeline.topic, self.epoch_us)
+        self.order = job.observer(session, self.pipeline.keyspace, self.book, self.settings)
         self.ends: dict[int, int] = {}
 
     def produce(self, api: str, captured: list[dict[str, Any]]) -> dict[str, Place]:
@@ -73,7 +74,9 @@ class Lab(Topic):
         """What came since the last batch."""
         new = [Span(one.partition, self.ends.get(one.partition, 0), one.end) for one in self.spans()]
         frame = raw_records(kafka_stretch(self.spark, self.settings, self.pipeline.topic, new))
-        self.book.write("job", len(self.ends), stream.store(frame, stream.plan(self.settings, self.epoch_us)))
+        self.book.write(
+            "job", len(self.ends), stream.store(frame, stream.plan(self.settings, self.epoch_us, self.order()))
+        )
         self.ends = {one.partition: one.end for one in new}
 
     def verify(self) -> TopicReceipt:
@@ -307,6 +310,55 @@ def test_the_topic_is_read_again(lab: Lab, places: dict[str, Place], captured: l
         verify.rows_to_rebuild(lab.settings, lab.session)
     assert lab.table() == before
     assert told(lab.verify()) == set()
+
+
+def test_a_topic_that_grows_keeps_the_newest_version(
+    lab: Lab, places: dict[str, Place], captured: list[dict[str, Any]]
+) -> None:
+    """Two thirds of the ids move to where offsets begin at 0. Their updates and deletions win, and at a replay and a
+    rebuild too; what a producer sends by the old number of partitions is named when Kafka's times contradict it."""
+    topic = lab.pipeline.topic
+    assert topics.add_partitions(lab.settings, topic, 4) == 6
+    ids = [entry["login"]["uuid"] for entry in captured]
+    changed = [
+        (key.encode(), value_of(entry, email="new@example.org"), []) for key, entry in zip(ids, captured, strict=True)
+    ]
+    moved = dict(zip(ids, lab.send_all(changed), strict=True))
+    assert {key for key in ids if moved[key][0] != places[key][0]}
+    assert min(moved[key][1] for key in ids) < max(places[key][1] for key in ids)
+    gone = next(key for key in ids if moved[key][0] != places[key][0])
+    lab.send_all([(gone.encode(), None, [])])
+    lab.carry_out()
+    before = lab.table()
+    assert before.keys() == set(ids) - {gone}
+    assert {row["email"] for row in lab.rows().values()} == {"new@example.org"}
+    assert told(lab.verify()) == set()
+
+    assert replayed(lab, lab.spans()) == 61
+    assert lab.table() == before
+    assert lab.cli("rebuild", "--yes").exit_code == 0
+    assert lab.table() == before
+
+    late = next(key for key in ids if moved[key][0] >= 2)
+    entry = captured[ids.index(late)]
+    client = producer(lab.settings)
+    client.produce(topic, value_of(entry, email="late@example.org"), late.encode(), partition=places[late][0])
+    assert client.flush(60) == 0
+    lab.carry_out()
+    assert lab.rows()[late]["email"] == "new@example.org"
+    assert {kind for kind, *_ in told(lab.verify())} == {"unordered"}
+
+
+def test_versions_without_an_order_are_named(lab: Lab, captured: list[dict[str, Any]]) -> None:
+    """Without keys the older version may win, as its offset is larger: that is no balance."""
+    client, entry = producer(lab.settings), captured[0]
+    for partition, version in ((0, captured[1]), (0, captured[2]), (0, entry), (1, entry)):
+        client.produce(lab.pipeline.topic, value_of(version), partition=partition)
+    assert client.flush(60) == 0
+    lab.carry_out()
+    (difference,) = lab.verify().differences
+    assert (difference.kind, difference.id) == ("unordered", entry["login"]["uuid"])
+    assert "partitions 0 and 1" in difference.why
 
 
 def replayed(lab: Lab, spans: list[Span]) -> int:

@@ -210,6 +210,43 @@ def test_a_transform_can_filter(topic: Callable[..., Topic], captured: list[dict
     assert (tally.records, tally.stored, tally.filtered) == (30, len(australians), 30 - len(australians))
 
 
+DOUBLES_AND_DROPS = """
+def transform(df):
+    half = df.where("nationality = 'AU'")
+    return half.unionByName(half)
+"""
+INVENTS = """
+from pyspark.sql import functions
+
+def transform(df):
+    return df.withColumn("kafka_offset", functions.col("kafka_offset") + 1000)
+"""
+LOSES = """
+def transform(df):
+    return df.drop("kafka_offset")
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "why"),
+    [
+        (DOUBLES_AND_DROPS, r"more than one row for the record at \d+:\d+"),
+        (INVENTS, r"a row at \d+:1\d\d\d, where no record was read"),
+        (LOSES, r"rows without kafka_offset"),
+    ],
+    ids=["doubles and drops", "invents", "loses"],
+)
+def test_a_transform_that_does_not_keep_records_apart_is_refused(
+    topic: Callable[..., Topic], captured: list[dict[str, Any]], before: str, why: str
+) -> None:
+    """Before anything is written: no stray row stays, and what is dropped does not hide what is doubled."""
+    one = topic(before, "transform=transform")
+    one.send(*encoded(captured))
+    with pytest.raises(ValueError, match=why):
+        one.store()
+    assert one.rows() == {}
+
+
 BREAKS_THE_ROW = """
 from pyspark.sql import functions
 

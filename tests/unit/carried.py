@@ -17,6 +17,7 @@ from penstock.broker import dlq, headers, topics
 from penstock.broker.topics import Span
 from penstock.config import Settings, read
 from penstock.contract.batch import Decoded, Deletion, Tally, merge, tally
+from penstock.contract.order import Layout, Order
 from penstock.contract.reject import Fault, Reason, Reject, Stage
 from penstock.errors import AirflowUnreachable
 from penstock.observe import auditor, verify
@@ -60,13 +61,20 @@ class Tables:
         self.kept: dict[str, dict[tuple[Any, ...], dict[str, Any]]] = {"ledger": {}, "receipts": {}}
         self.rows: dict[int, dict[str, Any]] = {}
         self.deleted_us: dict[int, int] = {}
+        self.layouts = [Layout(1)]
         self.node: dict[str, str] = {"commitlog_sync": "batch"}
         self.session = FakeSession(self._answer)
-        self.session.cluster.metadata.keyspaces = {"lab": SimpleNamespace(tables={*self.kept, "generations"})}
+        tables = {*self.kept, "generations", "layouts"}
+        self.session.cluster.metadata.keyspaces = {"lab": SimpleNamespace(tables=tables)}
 
-    def store(self, sensor: int, partition: int, offset: int) -> None:
+    @property
+    def order(self) -> Order:
+        """The order of the topic's records."""
+        return Order(tuple(self.layouts))
+
+    def store(self, sensor: int, partition: int, offset: int, shift_us: int = 0) -> None:
         """Write a row with its place for a write time."""
-        written_us = EPOCH_US + offset
+        written_us = EPOCH_US + shift_us + offset
         if written_us > self.deleted_us.get(sensor, 0) and written_us >= self.written_us(sensor):
             self.put(sensor, partition, offset, written_us)
 
@@ -79,9 +87,9 @@ class Tables:
             "written_us": written_us,
         }
 
-    def delete(self, sensor: int, offset: int) -> None:
+    def delete(self, sensor: int, offset: int, shift_us: int = 0) -> None:
         """Delete a row as a tombstone at that offset does."""
-        self.deleted_us[sensor] = max(self.deleted_us.get(sensor, 0), EPOCH_US + offset)
+        self.deleted_us[sensor] = max(self.deleted_us.get(sensor, 0), EPOCH_US + shift_us + offset)
         if self.written_us(sensor) <= self.deleted_us[sensor]:
             self.rows.pop(sensor, None)
 
@@ -97,12 +105,22 @@ class Tables:
             return [{"name": one, "value": self.node[one]} for one in self.node]
         if name == "generations":
             return [{"topic_id": one, "epoch_us": epoch_us} for one, epoch_us in self.generations.items()]
+        if name == "layouts":
+            return self._layouts(query, values)
         if name == "readings":
             rows = list(self.rows.values())
             return [row for row in rows if row["sensor"] in values] if "WHERE" in query else rows
         if query.startswith("INSERT"):
             return self._insert(name, query, values)
         return self._select(name, query, values)
+
+    def _layouts(self, query: str, values: tuple[Any, ...]) -> list[dict[str, Any]]:
+        if query.startswith("INSERT") and values[2] not in {layout.partitions for layout in self.layouts}:
+            self.layouts.append(Layout(*values[2:]))
+        return [
+            {"partitions": layout.partitions, "shift_us": layout.shift_us, "starts": layout.starts}
+            for layout in self.layouts
+        ]
 
     def _insert(self, name: str, query: str, values: tuple[Any, ...]) -> list[dict[str, Any]]:
         columns = re.findall(r"\w+", query.partition("(")[2].partition(")")[0])
@@ -160,12 +178,13 @@ class Carried:
         run: str | None = None,
         tombstone: bool = False,
         named: bytes | None = None,
+        at_ms: int | None = None,
     ) -> int:
         """The offset of a reading, of another value, or of a tombstone, that now lies in the topic."""
         body = None if tombstone else value(sensor) if what is None else what
         marks = [(headers.RUN, run.encode())] if run else []
         offset = len(self.kafka[partition])
-        at_ms = STORED_MS - 1000 + offset
+        at_ms = STORED_MS - 1000 + offset if at_ms is None else at_ms
         named = key(sensor) if named is None else named
         one = message(offset, body, partition=partition, topic="readings", key=named, headers=marks, timestamp_ms=at_ms)
         self.kafka[partition].append(one)
@@ -192,14 +211,18 @@ class Carried:
             messages = self.kafka[span.partition][span.first : span.end]
             decoded = self._decode(messages)
             kept = Decoded(self._kept(decoded.rows), decoded.deletions, decoded.rejects)
-            for record, _, partition, offset in kept.rows:
-                self.tables.store(record.sensor, partition, offset)
+            keys = {(one.partition(), one.offset()): one.key() for one in messages}
+            for record, _, *place in kept.rows:
+                self.tables.store(record.sensor, *place, self._shift_us(keys, *place))
             for one in kept.deletions:
-                self.tables.delete(one.key, one.offset)
+                self.tables.delete(one.key, one.offset, self._shift_us(keys, one.partition, one.offset))
             dlq.set_aside(self.queue, READINGS.dead_letter_topic, kept.rejects, EPOCH_US)
             read = [_read(span.partition, messages)] if messages else []
             tallies += _with_filtered(read, tally(kept, STORED_MS))
         return merge(tallies)
+
+    def _shift_us(self, keys: dict[tuple[int, int], bytes], partition: int, offset: int) -> int:
+        return self.tables.order.rank(partition, offset, keys[partition, offset]).shift_us
 
     def _kept(self, rows: list[Any]) -> list[Any]:
         return [row for row in rows if not self.filters or row[0].celsius >= 0]
@@ -250,6 +273,7 @@ class Carried:
             patch.setattr(topics, "records", self._records)
             patch.setattr(topics, "since", self._since)
             patch.setattr(topics, "topic_id", lambda *_: TOPIC_ID)
+            patch.setattr(topics, "partition_count", lambda *_: len(self.kafka))
             patch.setattr(auditor, "Registry", lambda _settings: FakeSchemas.of(Reading))
             patch.setattr(verify, "Airflow", lambda _settings: FakeAirflow(self.runs))
             yield

@@ -8,14 +8,14 @@ from datetime import datetime
 from typing import NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from penstock.broker.kafka import MAX_DEAD_LETTER_BYTES, MAX_MESSAGE_BYTES, admin, failure, reader
 from penstock.config import Settings
 from penstock.errors import KafkaUnreachable
 from penstock.log import get_logger
 from penstock.pipelines import Pipeline
-from penstock.retry import bounded
+from penstock.retry import bounded, wait_until
 
 log = get_logger(__name__)
 
@@ -117,6 +117,39 @@ def topic_id(settings: Settings, topic: str) -> str:
         return str(described.topic_id)
     except KafkaException as error:
         raise failure(error, f"describing {topic}", settings) from error
+
+
+def partition_count(client: AdminClient, topic: str, settings: Settings) -> int:
+    """Return how many partitions the topic has now, asked of a broker. Raises `KafkaUnreachable`."""
+    try:
+        found = client.list_topics(topic, timeout=settings.kafka_timeout_s).topics[topic]
+    except KafkaException as error:
+        raise failure(error, f"counting the partitions of {topic}", settings) from error
+    if found.error is not None or not found.partitions:
+        raise KafkaUnreachable(f"{topic}: its partitions are not known: {found.error}")
+    return len(found.partitions)
+
+
+def add_partitions(settings: Settings, topic: str, more: int) -> int:
+    """Give the topic `more` partitions; return how many it has then, once a broker says so. Raises `PenstockError`."""
+    client = admin(settings)
+    wanted = partition_count(client, topic, settings) + more
+    try:
+        client.create_partitions([NewPartitions(topic, wanted)])[topic].result(settings.kafka_timeout_s)
+    except KafkaException as error:
+        raise failure(error, f"adding partitions to {topic}", settings) from error
+    wait_until(
+        lambda: _check_count(client, topic, wanted, settings),
+        timeout_s=settings.kafka_timeout_s,
+        what=f"the partitions of {topic}",
+    )
+    return wanted
+
+
+def _check_count(client: AdminClient, topic: str, wanted: int, settings: Settings) -> None:
+    found = partition_count(client, topic, settings)
+    if found < wanted:
+        raise KafkaUnreachable(f"{topic} has {found} partitions, not {wanted}")
 
 
 def spans(settings: Settings, topic: str) -> list[Span]:

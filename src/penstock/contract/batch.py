@@ -25,11 +25,12 @@ class Deletion(NamedTuple):
 
 @dataclass(slots=True)
 class Decoded:
-    """A batch of decoded records."""
+    """A batch of decoded records of one layout of the topic, whose `shift_us` their write timestamps begin at."""
 
     rows: list[Row] = field(default_factory=list)
     deletions: list[Deletion] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
+    shift_us: int = 0
 
 
 class Tally(NamedTuple):

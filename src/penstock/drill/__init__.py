@@ -6,7 +6,7 @@ plan        what a drill is
 frame       how a drill is held: load, fault, recovery, proof
 proof       what became of every record, and whether the logs name the fault
 verdict     passed, or what failed
-kill away disk checkpoint intake     the faults by family
+kill away disk checkpoint intake growing     the faults by family
 backlog soak                         a long queue, a long time; measured with `usage`
 table       every drill
 """

@@ -11,11 +11,14 @@ missing   the ledger covers its offset, or has gone past it, and it is nowhere
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, NamedTuple
 
 from penstock.broker.dlq import Letter
 from penstock.broker.topics import Place, Span
+from penstock.contract.order import FIRST_RANK, Rank
 from penstock.observe.coverage import Coverage
+from penstock.observe.versions import Home, Versions
 from penstock.sink.ledger import Line
 
 NAMED_AT_MOST = 100
@@ -32,13 +35,37 @@ class Sent(NamedTuple):
     id: Any
     is_deletion: bool
     run: str | None
+    rank: Rank = FIRST_RANK
+
+    @property
+    def order_us(self) -> int:
+        """Its place in the order of all records: its write timestamp, from the generation's epoch on."""
+        return self.rank.shift_us + self.offset
+
+
+class RowPlace(NamedTuple):
+    """Where the record of a row was in Kafka, and what its layout added to the row's write timestamp."""
+
+    partition: int
+    offset: int
+    shift_us: int = 0
+
+    @property
+    def order_us(self) -> int:
+        """Its place in the order of all records, as `Sent.order_us`."""
+        return self.shift_us + self.offset
+
+    @property
+    def place(self) -> Place:
+        """Its partition and offset."""
+        return Place(self.partition, self.offset)
 
 
 @dataclass
 class Rows:
     """What the table holds: by id, the place of each row that was written from the topic's present generation."""
 
-    places: dict[Any, Place] = field(default_factory=dict)
+    places: dict[Any, RowPlace] = field(default_factory=dict)
     older: int = 0
     """Rows from records of an earlier topic of this name."""
     foreign: list[Any] = field(default_factory=list)
@@ -90,6 +117,9 @@ class Audit:
     """The first hundred: partition, offset, id, and why."""
     gaps: list[dict[str, Any]] = field(default_factory=list)
     """The first hundred."""
+    unordered: list[dict[str, Any]] = field(default_factory=list)
+    """The first hundred ids whose versions Kafka gives no order."""
+    unordered_ids: int = 0
     miscounted: list[dict[str, Any]] = field(default_factory=list)
     """Lines of the ledger that count something else than what lies in Kafka."""
 
@@ -118,7 +148,8 @@ class Work:
         self._rows = rows.places
         self._letters = {(one.origin.partition, one.origin.offset): key for key, one in letters.items()}
         self._later_deletions = later_deletions
-        self._deletions: dict[Any, Place] = {}
+        self._deletions: dict[Any, Sent] = {}
+        self._versions = Versions()
         self._absent: list[Sent] = []
         self._seen: dict[_Name, list[int]] = defaultdict(lambda: [0, 0])
         """Records and rejects by the ledger's line."""
@@ -133,13 +164,19 @@ class Work:
         line = self._covered[one.partition].at(one.offset)
         identity = self._letters.get((one.partition, one.offset))
         if one.is_deletion:
-            self._deletions[one.id] = Place(one.partition, one.offset)
+            self._note_deletion(one)
         if line is not None:
             seen = self._seen[_name(line)]
             seen[0] += 1
             seen[1] += identity is not None
         if counts:
             self._count(one, line, identity)
+
+    def _note_deletion(self, deletion: Sent) -> None:
+        """Keep the last deletion of each id."""
+        known = self._deletions.get(deletion.id)
+        if known is None or deletion.order_us > known.order_us:
+            self._deletions[deletion.id] = deletion
 
     def _count(self, one: Sent, line: Line | None, identity: str | None) -> None:
         result, balance = self._result, self._result.balances[one.partition]
@@ -166,7 +203,8 @@ class Work:
         """What became of a record; None when it is nowhere, or the proof of it comes later."""
         if identity is not None:
             self._result.rejected.append(identity)
-            if self._rows.get(one.id) == Place(one.partition, one.offset):  # stored since, by a replay
+            row = self._rows.get(one.id)
+            if row is not None and row.place == (one.partition, one.offset):  # stored since, by a replay
                 self._result.ids[one.id] = True
             return "rejected"
         if line is None and one.offset >= self._covered[one.partition].reached:
@@ -174,15 +212,18 @@ class Work:
             return "waiting"
         if one.id is not None:
             self._result.ids[one.id] = not one.is_deletion
+            home = Home(one.partition, one.rank, one.order_us, one.timestamp_ms, one.timestamp_ms)
+            self._versions.note(one.id, home)
         row = self._rows.get(one.id)
         if one.is_deletion:
-            return "deleted" if row is None or row.offset > one.offset else None
-        return "stored" if row is not None and row.offset >= one.offset else None
+            return "deleted" if row is None or row.order_us > one.order_us else None
+        return "stored" if row is not None and row.order_us >= one.order_us else None
 
     def finish(self) -> Audit:
         """The audit, once every record was looked at."""
         if self._absent:
-            self._deletions |= {one.id: Place(one.partition, one.offset) for one in self._later_deletions(self._spans)}
+            for deletion in self._later_deletions(self._spans):
+                self._note_deletion(deletion)
         filtered: Counter[_Name] = Counter()
         for one in self._absent:
             self._settle(one, filtered)
@@ -190,14 +231,22 @@ class Work:
             balance = self._result.balances[partition]
             balance.doubled, balance.reread = covered.doubled, covered.reread
             self._compare_lines(balance, covered)
+        self._name_unordered()
         return self._result
+
+    def _name_unordered(self) -> None:
+        self._result.unordered_ids = len(self._versions.unordered)
+        for record_id, home, why in islice(self._versions.named(), NAMED_AT_MOST):
+            offset = home.order_us - home.rank.shift_us
+            self._result.unordered.append(_named(home.partition, offset, record_id, why))
 
     def _settle(self, one: Sent, filtered: Counter[_Name]) -> None:
         """Count a record that was nowhere: deleted since, filtered as far as its line says so, or missing."""
         balance = self._result.balances[one.partition]
         line = self._covered[one.partition].at(one.offset)
         deletion = self._deletions.get(one.id)
-        if not one.is_deletion and deletion is not None and deletion.offset > one.offset and one.id not in self._rows:
+        is_newer = deletion is not None and deletion.order_us > one.order_us
+        if not one.is_deletion and is_newer and one.id not in self._rows:
             balance.stored += 1
             if line is None:  # or it would be waiting
                 self._note_gap(one, balance, "deleted since")

@@ -4,6 +4,7 @@ The ledger is read before the table and the dead-letter topic: what it covers is
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from typing import Any
 
 from cassandra.cluster import Session
@@ -14,11 +15,12 @@ from penstock import pipelines
 from penstock.broker import dlq, headers, topics
 from penstock.broker.dlq import Letter
 from penstock.broker.registry import Registry
-from penstock.broker.topics import Place, Span
+from penstock.broker.topics import Span
 from penstock.config import Settings
 from penstock.contract.fields import key_of
+from penstock.contract.order import ONE_LAYOUT, Order
 from penstock.contract.reject import Fault
-from penstock.observe.audit import Audit, Rows, Sent, Work
+from penstock.observe.audit import Audit, RowPlace, Rows, Sent, Work
 from penstock.observe.coverage import Coverage
 from penstock.process.decode import Decoder
 from penstock.sink import cassandra, ledger
@@ -42,6 +44,14 @@ class Auditor:
         """The ledger of the topic's present generation; None before a job has read it."""
         self._book = self._book or self._open_ledger()
         return self._book
+
+    @cached_property
+    def order(self) -> Order:
+        """The order of the topic's records; one layout before a job has read it."""
+        if self.book is None or not cassandra.has_table(self._session, self._keyspace, "layouts"):
+            return ONE_LAYOUT
+        found = ledger.layouts(self._session, self._keyspace, self._pipeline.topic, self.book.epoch_us)
+        return Order(tuple(found)) if found else ONE_LAYOUT
 
     def _open_ledger(self) -> Ledger | None:
         topic = self._pipeline.topic
@@ -79,6 +89,7 @@ class Auditor:
             id=record_id,
             is_deletion=is_deletion and record_id is not None,
             run=headers.text(message, headers.RUN),
+            rank=self.order.rank(message.partition(), message.offset(), message.key()),
         )
 
     def rows(self) -> Rows:
@@ -96,13 +107,15 @@ class Auditor:
         return f"SELECT {self._key}, kafka_partition, kafka_offset, WRITETIME(kafka_offset) AS written_us FROM {table}"
 
     def _sorted_in(self, found: Iterable[dict[str, Any]]) -> Rows:
-        """The rows by who wrote them: a write timestamp is the generation's epoch and the offset."""
+        """The rows by who wrote them: a write timestamp is the generation's epoch, a layout's shift and the offset."""
         epoch_us = 0 if self.book is None else self.book.epoch_us
+        shifts = {layout.shift_us for layout in self.order.layouts}
         rows = Rows()
         for row in found:
             offset, written_us = row["kafka_offset"], row["written_us"]
-            if offset is not None and written_us == epoch_us + offset:
-                rows.places[row[self._key]] = Place(row["kafka_partition"], offset)
+            shift_us = None if offset is None or written_us is None else written_us - epoch_us - offset
+            if shift_us in shifts:
+                rows.places[row[self._key]] = RowPlace(row["kafka_partition"], offset, shift_us)
             elif written_us is None or written_us >= epoch_us:
                 rows.foreign.append(row[self._key])
             else:

@@ -19,7 +19,7 @@ from penstock.broker.topics import Place
 from penstock.config import Settings
 from penstock.contract.fields import from_epoch_ms, key_reader
 from penstock.errors import PenstockError, WrongUse
-from penstock.observe.audit import Sent
+from penstock.observe.audit import RowPlace, Sent
 from penstock.observe.auditor import Auditor
 from penstock.pipelines import Pipeline
 from penstock.sink import cassandra, settled
@@ -133,7 +133,7 @@ class _Tracer:
         self._id = record_id
         self._auditor = Auditor(settings, session)
         self._registry = Registry(settings)
-        self._row: Place | None = self._auditor.rows_of([record_id]).places.get(record_id)
+        self._row: RowPlace | None = self._auditor.rows_of([record_id]).places.get(record_id)
         self._keyspace = cassandra.keyspace_of(settings, self._pipeline)
 
     @cached_property
@@ -148,14 +148,15 @@ class _Tracer:
         """The passage that ended in the row."""
         if self._row is None:
             return None
-        span = topics.Span(*self._row, self._row.offset + 1)
-        line = self._auditor.coverage(span).at(self._row.offset)
+        place = self._row.place
+        span = topics.Span(*place, place.offset + 1)
+        line = self._auditor.coverage(span).at(place.offset)
         message = self._message_at(span)
         if message is None:
-            gone = Hop("produced", None, f"{_named(self._row)}, which Kafka no longer holds: its retention has passed")
-            return Passage(*self._row, "stored", [gone, *self._after(line)])
+            gone = Hop("produced", None, f"{_named(place)}, which Kafka no longer holds: its retention has passed")
+            return Passage(*place, "stored", [gone, *self._after(line)])
         hops = [*self._before(message), self._produced(self._auditor.sent_of(message), message), *self._after(line)]
-        return Passage(*self._row, "stored", hops)
+        return Passage(*place, "stored", hops)
 
     def _message_at(self, wanted: topics.Span) -> Message | None:
         """The record at a place; None when Kafka no longer holds it."""
@@ -199,7 +200,7 @@ class _Tracer:
         line = self._auditor.coverage(_span(sent)).at(sent.offset)
         place, hops = Place(sent.partition, sent.offset), [*self._before(message), self._produced(sent, message)]
         letter = next((one for one in self._letters.values() if _lay_at(one, sent)), None)
-        if letter is None and self._row == place:
+        if letter is None and self._row is not None and self._row.place == place:
             return Passage(*place, "stored", [*hops, *self._after(line)])
         if line is not None:
             hops.append(_recorded(line))
@@ -242,10 +243,10 @@ class _Tracer:
         if line is None and self._auditor.waiting([_span(sent)]):
             return "waiting"
         if sent.is_deletion:
-            return "deleted" if self._row is None or self._row.offset > sent.offset else "missing"
-        if self._row is not None and self._row.offset > sent.offset:
+            return "deleted" if self._row is None or self._row.order_us > sent.order_us else "missing"
+        if self._row is not None and self._row.order_us > sent.order_us:
             return f"stored, superseded by partition {self._row.partition} offset {self._row.offset}"
-        deleted_by = [one.offset for one in deletions if one.offset > sent.offset]
+        deleted_by = [one.offset for one in deletions if one.order_us > sent.order_us]
         if deleted_by and self._row is None:
             return f"stored, deleted by offset {deleted_by[0]}"
         return "filtered" if line is not None and line.tally.filtered else "missing"

@@ -150,6 +150,7 @@ class _Verification:
         audit, rows = self._auditor.audit(self._spans, seen.note, scan=self._is_whole, refused=self._is_meant)
         self._differ("missing", audit.missing_records, audit.total("missing"))
         self._differ("gap", audit.gaps, audit.total("gaps"))
+        self._differ("unordered", audit.unordered, audit.unordered_ids)
         self._differ("miscounted", audit.miscounted)
         self._differ("doubled", _doubled(audit))
         self._differ("lost", seen.lost())

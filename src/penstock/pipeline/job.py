@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from types import FrameType
 
 from cassandra.cluster import Session
@@ -17,7 +18,9 @@ from pyspark.sql.streaming import StreamingQuery
 
 from penstock import pipelines
 from penstock.broker import topics
+from penstock.broker.kafka import admin
 from penstock.config import Settings
+from penstock.contract.order import ONE_LAYOUT, Order
 from penstock.errors import JobRunning, PenstockError, Unreachable
 from penstock.log import get_logger
 from penstock.pipeline.progress import Noter
@@ -27,6 +30,7 @@ from penstock.process.checkpoint import Checkpoint, check_fits, checkpoint_of
 from penstock.process.session import raw_records
 from penstock.retry import wait_until
 from penstock.sink import cassandra, lease, ledger, progress
+from penstock.sink.layouts import Layouts
 
 log = get_logger(__name__)
 
@@ -50,7 +54,8 @@ def wait_for_services(settings: Settings) -> None:
 class Keeper:
     """Carries out each micro-batch and writes its ledger lines; lets a batch in hand finish before a stop.
 
-    `confirm` is asked before each batch, and raises when this job may not begin another one.
+    `confirm` is asked before each batch, and raises when this job may not begin another one; `order` then tells the
+    layouts that its records can belong to.
     """
 
     def __init__(
@@ -60,8 +65,10 @@ class Keeper:
         stopping: threading.Event,
         confirm: Callable[[], None] = lambda: None,
         sync_lag_s: float = 0.0,
+        order: Callable[[], Order] = lambda: ONE_LAYOUT,
     ) -> None:
         self._plan = plan
+        self._order = order
         self._book = book
         self._confirm = confirm
         self._sync_lag_s = sync_lag_s
@@ -77,7 +84,7 @@ class Keeper:
             if self.stopping.is_set():
                 raise InterruptedError(f"batch {batch_id} was not begun: the job is stopping")
             self._confirm()
-            tallies = store(raw, self._plan)
+            tallies = store(raw, replace(self._plan, order=self._order()))
             self._book.write(self._job(raw), batch_id, tallies, self._sync_lag_s)
             self.batches += 1
         for one in tallies:
@@ -135,13 +142,24 @@ def run(spark: SparkSession, read: Callable[[SparkSession], DataFrame], session:
         epoch_us = ledger.begin_generation(session, keyspace, pipeline.topic, topic_id)
         how = plan(settings, epoch_us)
         book = ledger.Ledger(session, keyspace, pipeline.topic, epoch_us)
-        keeper = Keeper(how, book, stopping, ours.confirm, cassandra.sync_lag_s(session))
+        order = observer(session, keyspace, book, settings)
+        keeper = Keeper(how, book, stopping, ours.confirm, cassandra.sync_lag_s(session), order)
         noter = Noter(progress.Progress(session, keyspace, pipeline.topic))
         _stop_on_signal(stopping)
         warm_up(spark, how)
         _stream(read(spark), settings, checkpoint, keeper, noter)
     ours.check_kept()
     log.info("stopped", batches=keeper.batches)
+
+
+def observer(session: Session, keyspace: str, book: ledger.Ledger, settings: Settings) -> Callable[[], Order]:
+    """Return the function that asks Kafka for the topic's partitions and gives the order of its layouts.
+
+    It raises `KafkaUnreachable`.
+    """
+    found = Layouts(session, keyspace, book, lambda: topics.spans(settings, book.topic))
+    client = admin(settings)
+    return lambda: found.observe(topics.partition_count(client, book.topic, settings))
 
 
 def make_fit(checkpoint: Checkpoint, settings: Settings) -> str:

@@ -19,6 +19,7 @@ from penstock.broker.topics import Span
 from penstock.config import Settings
 from penstock.contract.batch import Tally, merge
 from penstock.errors import PenstockError
+from penstock.pipeline.job import observer
 from penstock.pipeline.stream import plan, store, warm_up
 from penstock.process.session import kafka_stretch, raw_records
 from penstock.sink import cassandra, ledger
@@ -49,7 +50,8 @@ def replay(spark: SparkSession, session: Session, settings: Settings, spans: lis
     if epoch_us is None:
         raise PenstockError(f"no job has read {pipeline.topic} yet: there is nothing to replay", hint="./penstock up")
     began = time.monotonic()
-    how, book = plan(settings, epoch_us), ledger.Ledger(session, keyspace, pipeline.topic, epoch_us)
+    book = ledger.Ledger(session, keyspace, pipeline.topic, epoch_us)
+    how = plan(settings, epoch_us, observer(session, keyspace, book, settings)())
     sync_lag_s = cassandra.sync_lag_s(session)
     job = f"{ledger.REPLAY}{datetime.now(UTC):%Y%m%dT%H%M%S.%f}Z"
     warm_up(spark, how)

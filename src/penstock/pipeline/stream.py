@@ -26,6 +26,7 @@ from penstock.broker.registry import Registry
 from penstock.broker.topics import Place
 from penstock.config import Settings
 from penstock.contract.batch import TALLY_DDL, Decoded, Tally, merge, tally
+from penstock.contract.order import ONE_LAYOUT, Order
 from penstock.contract.reject import Reject, Stage
 from penstock.errors import KafkaUnreachable
 from penstock.pipelines import Pipeline
@@ -37,6 +38,7 @@ from penstock.sink.rows import RowWriter
 ArrowBatches = Iterator[pa.RecordBatch]
 
 _COLLECT_EVERY = 200_000
+_POSITION = ("kafka_partition", "kafka_offset")
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Plan:
     epoch_us: int
     decoded_schema: pa.Schema
     tally_schema: pa.Schema
+    order: Order = ONE_LAYOUT
 
     @property
     def pipeline(self) -> Pipeline:
@@ -54,10 +57,10 @@ class Plan:
         return pipelines.of(self.settings)
 
 
-def plan(settings: Settings, epoch_us: int) -> Plan:
+def plan(settings: Settings, epoch_us: int, order: Order = ONE_LAYOUT) -> Plan:
     """The plan of a stream on this settings' pipeline. Needs a Spark session."""
     ddl = decoded_ddl(pipelines.of(settings).record)
-    return Plan(settings, epoch_us, _arrow_schema(ddl), _arrow_schema(TALLY_DDL))
+    return Plan(settings, epoch_us, _arrow_schema(ddl), _arrow_schema(TALLY_DDL), order)
 
 
 def _arrow_schema(ddl: str) -> pa.Schema:
@@ -168,7 +171,7 @@ def warm_up(spark: SparkSession, plan: Plan) -> None:
 def write(decoded: Iterable[Decoded], worker: Worker) -> Iterator[Tally]:
     """Store and set aside each batch; gives its tallies once all of it is acknowledged."""
     for batch in decoded:
-        worker.rows.write(batch.rows, batch.deletions)
+        worker.rows.write(batch.rows, batch.deletions, batch.shift_us)
         worker.set_aside(batch.rejects)
         yield from tally(batch, time.time_ns() // 1_000_000)
 
@@ -184,7 +187,7 @@ def _store_as_is(raw: DataFrame, plan: Plan) -> list[Tally]:
 
     def task(batches: ArrowBatches) -> ArrowBatches:
         worker = _this_worker(plan)
-        yield _arrow(write(decode_batches(batches, worker.decoder, worker.topic), worker), plan)
+        yield _arrow(write(decode_batches(batches, worker.decoder, worker.topic, plan.order), worker), plan)
 
     return _collect(raw, task)
 
@@ -194,26 +197,50 @@ def decode(raw: DataFrame, plan: Plan) -> DataFrame:
 
     def task(batches: ArrowBatches) -> ArrowBatches:
         worker = _this_worker(plan)
-        decoded = decode_batches(batches, worker.decoder, worker.topic)
+        decoded = decode_batches(batches, worker.decoder, worker.topic, plan.order)
         return to_columns(decoded, plan.pipeline.record, plan.decoded_schema)
 
     return raw.mapInArrow(task, decoded_ddl(plan.pipeline.record))
 
 
 def _store_transformed(raw: DataFrame, plan: Plan) -> list[Tally]:
-    """Decode, transform, write. Records that the transform drops are counted as filtered."""
-    transform = plan.pipeline.transform
-    assert transform is not None
+    """Decode, transform, check, write. Records that the transform drops are counted as filtered."""
     decoded = decode(raw, plan).persist()
+    to_transform = "_rejected IS NULL AND _deleted IS NULL"
+    good = decoded.where(to_transform)
+    others = decoded.where(f"NOT ({to_transform})")
+    rows = _transform(good, plan).persist()
     try:
         read = _read(decoded)
-        to_transform = "_rejected IS NULL AND _deleted IS NULL"
-        good = decoded.where(to_transform).drop("_rejected", "_deleted")
-        others = decoded.where(f"NOT ({to_transform})")
-        written = _collect(transform(good).unionByName(others, allowMissingColumns=True), _write_task(plan))
+        _check_positions(rows, good)
+        written = _collect(rows.unionByName(others, allowMissingColumns=True), _write_task(plan))
     finally:
+        rows.unpersist()
         decoded.unpersist()
     return _with_filtered(read, written)
+
+
+def _transform(good: DataFrame, plan: Plan) -> DataFrame:
+    """Apply the pipeline's transform, and give each row the shift of its record's layout again."""
+    transform = plan.pipeline.transform
+    assert transform is not None
+    rows = transform(good.drop("_rejected", "_deleted", "_shift_us"))
+    missing = [name for name in _POSITION if name not in rows.columns]
+    if missing:
+        raise ValueError(f"transform gave rows without {' and '.join(missing)}: keep these columns as they are")
+    if len(plan.order.layouts) == 1:
+        return rows.withColumn("_shift_us", functions.lit(plan.order.newest.shift_us).cast("long"))
+    return rows.join(good.select(*_POSITION, "_shift_us"), list(_POSITION), "left")
+
+
+def _check_positions(rows: DataFrame, good: DataFrame) -> None:
+    """Raise `ValueError`, before anything is written, unless each row is the only one of a record that was read."""
+    doubled = rows.groupBy(*_POSITION).count().where("count > 1").select(*_POSITION).take(1)
+    if doubled:
+        raise ValueError(f"transform gave more than one row for the record at {doubled[0][0]}:{doubled[0][1]}")
+    unknown = rows.join(good.select(*_POSITION), list(_POSITION), "left_anti").select(*_POSITION).take(1)
+    if unknown:
+        raise ValueError(f"transform gave a row at {unknown[0][0]}:{unknown[0][1]}, where no record was read")
 
 
 def _write_task(plan: Plan) -> Callable[[ArrowBatches], ArrowBatches]:
@@ -236,28 +263,21 @@ def _read(decoded: DataFrame) -> list[Tally]:
 
 
 def _with_filtered(read: list[Tally], written: list[Tally]) -> list[Tally]:
-    """What was read, with what became of it; the rest was filtered. Raises `ValueError` when more was written."""
-    by_partition = {one.partition: one for one in written}
-    strange = by_partition.keys() - {one.partition for one in read}
-    if strange:
-        raise ValueError(f"transform gave rows of partitions {sorted(strange)}, of which nothing was read")
-    tallies = []
-    for one in read:
-        done = by_partition.get(one.partition)
-        if done is None:
-            tallies.append(one)
-            continue
-        if done.records > one.records:
-            raise ValueError(f"transform gave {done.records} rows for {one.records} records: at most one a record")
-        tallies.append(
-            done._replace(
-                first_offset=one.first_offset,
-                last_offset=one.last_offset,
-                records=one.records,
-                filtered=one.records - done.records,
-            )
-        )
-    return tallies
+    """Return what was read, with what became of it; the rest was filtered."""
+    written_by_partition = {each.partition: each for each in written}
+    return [_as_read(before, written_by_partition.get(before.partition)) for before in read]
+
+
+def _as_read(read: Tally, written: Tally | None) -> Tally:
+    """Return what was written of a partition, over all that was read of it."""
+    if written is None:
+        return read
+    return written._replace(
+        first_offset=read.first_offset,
+        last_offset=read.last_offset,
+        records=read.records,
+        filtered=read.records - written.records,
+    )
 
 
 def _arrow(tallies: Iterable[Tally], plan: Plan) -> pa.RecordBatch:

@@ -1,5 +1,6 @@
 """Arrow batches of raw Kafka records become rows, deletions and rejects; for a transform, columns and back again."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
@@ -11,6 +12,7 @@ from msgspec.structs import asdict
 from penstock.contract.batch import Decoded, Deletion, Row
 from penstock.contract.fields import UUID as UUID_KIND
 from penstock.contract.fields import fields, from_epoch_ms, key_of
+from penstock.contract.order import ONE_LAYOUT, Order
 from penstock.contract.record import Arrival, Record
 from penstock.contract.reject import Fault, Reason, Reject, Stage
 from penstock.contract.rules import judge, latest_past
@@ -26,10 +28,32 @@ DELETION_DDL = "_deleted BOOLEAN"
 """The column that tells a deletion, which has an id and an arrival, from a row."""
 
 
-def decode_batches(batches: Iterable[pa.RecordBatch], decoder: Decoder, topic: str) -> Iterator[Decoded]:
-    """Each batch of raw records (`process.session.RAW_COLUMNS`), decoded. Rejects have no headers yet."""
+SHIFT_DDL = "_shift_us BIGINT"
+"""The column that holds what a record's layout adds to its write timestamp (`contract.order`)."""
+
+
+def decode_batches(
+    batches: Iterable[pa.RecordBatch], decoder: Decoder, topic: str, order: Order = ONE_LAYOUT
+) -> Iterator[Decoded]:
+    """Decode batches of raw records (`process.session.RAW_COLUMNS`), each layout apart. Rejects have no headers yet."""
     for batch in batches:
-        yield _decode_batch(batch, decoder, topic)
+        for part, shift_us in split_by_layout(batch, order):
+            decoded = _decode_batch(part, decoder, topic)
+            decoded.shift_us = shift_us
+            yield decoded
+
+
+def split_by_layout(batch: pa.RecordBatch, order: Order) -> Iterator[tuple[pa.RecordBatch, int]]:
+    """Split a batch of raw records by the layouts that they belong to; a topic that never grew has one."""
+    if len(order.layouts) == 1:
+        yield batch, order.newest.shift_us
+        return
+    columns = (batch.column(name).to_pylist() for name in ("partition", "offset", "key"))
+    rows_by_shift: dict[int, list[int]] = defaultdict(list)
+    for number, position_and_key in enumerate(zip(*columns, strict=True)):
+        rows_by_shift[order.rank(*position_and_key).shift_us].append(number)
+    for shift_us, numbers in rows_by_shift.items():
+        yield batch.take(pa.array(numbers, pa.int64())), shift_us
 
 
 def _decode_batch(batch: pa.RecordBatch, decoder: Decoder, topic: str) -> Decoded:
@@ -64,7 +88,7 @@ def _reject(
 def decoded_ddl(record: type[Record]) -> str:
     """The Spark schema of decoded records: the record's columns and its arrival, and what tells the others."""
     columns = f"{spark_ddl(record)}, {spark_ddl(Arrival)}".replace(" NOT NULL", "")
-    return f"{columns}, {REJECT_DDL}, {DELETION_DDL}"
+    return f"{columns}, {REJECT_DDL}, {DELETION_DDL}, {SHIFT_DDL}"
 
 
 def to_columns(decoded: Iterable[Decoded], record: type[Record], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
@@ -74,7 +98,8 @@ def to_columns(decoded: Iterable[Decoded], record: type[Record], schema: pa.Sche
         rows = [_as_columns(row) for row in batch.rows]
         rejects = [_reject_as_columns(reject) for reject in batch.rejects]
         deletions = [_deletion_as_columns(one, key) for one in batch.deletions]
-        yield pa.RecordBatch.from_pylist(rows + rejects + deletions, schema=schema)
+        shift = {"_shift_us": batch.shift_us}
+        yield pa.RecordBatch.from_pylist([row | shift for row in rows + rejects + deletions], schema=schema)
 
 
 def _as_columns(row: Row) -> dict[str, Any]:
@@ -114,10 +139,11 @@ def from_columns(batches: Iterable[pa.RecordBatch], row: type[Record], topic: st
     """
     sort_in = _Sorter(row, topic).sort_in
     for batch in batches:
-        decoded = Decoded()
+        by_shift: dict[int, Decoded] = {}
         for columns in batch.to_pylist():
-            sort_in(columns, decoded)
-        yield decoded
+            shift_us = columns["_shift_us"]
+            sort_in(columns, by_shift.setdefault(shift_us, Decoded(shift_us=shift_us)))
+        yield from by_shift.values()
 
 
 class _Sorter:

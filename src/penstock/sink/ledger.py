@@ -18,6 +18,7 @@ from cassandra.cluster import Session
 from penstock.broker.topics import Span
 from penstock.contract.batch import Tally
 from penstock.contract.fields import epoch_ms, from_epoch_ms
+from penstock.contract.order import Layout
 
 BUCKET_OFFSETS = 1_000_000
 REPLAY = "replay-"
@@ -56,6 +57,17 @@ CREATE TABLE IF NOT EXISTS {keyspace}.generations (
 )
 """
 
+_LAYOUTS = """
+CREATE TABLE IF NOT EXISTS {keyspace}.layouts (
+  topic text,
+  generation_us bigint,
+  partitions int,
+  shift_us bigint,
+  starts map<int, bigint>,
+  PRIMARY KEY ((topic, generation_us), partitions)
+)
+"""
+
 
 @dataclass(frozen=True)
 class Line:
@@ -71,7 +83,7 @@ class Ledger:
 
     def __init__(self, session: Session, keyspace: str, topic: str, epoch_us: int) -> None:
         self._session = session
-        self._topic = topic
+        self.topic = topic
         self.epoch_us = epoch_us
         self._insert = session.prepare(
             f"INSERT INTO {keyspace}.ledger (topic, generation_us, kafka_partition, bucket, first_offset, job, "
@@ -114,7 +126,7 @@ class Ledger:
 
     def _values(self, job: str, batch_id: int, one: Tally) -> tuple[Any, ...]:
         return (
-            self._topic,
+            self.topic,
             self.epoch_us,
             one.partition,
             one.first_offset // BUCKET_OFFSETS,
@@ -136,7 +148,7 @@ class Ledger:
         """The lines that touch `span`, in offset order. A line may begin in the bucket before."""
         first_bucket = max(0, span.first // BUCKET_OFFSETS - 1)
         for bucket in range(first_bucket, max(span.end - 1, 0) // BUCKET_OFFSETS + 1):
-            for row in self._session.execute(self._select, (self._topic, self.epoch_us, span.partition, bucket)):
+            for row in self._session.execute(self._select, (self.topic, self.epoch_us, span.partition, bucket)):
                 line = _line(row)
                 if line.tally.first_offset < span.end and line.tally.last_offset >= span.first:
                     yield line
@@ -152,14 +164,14 @@ class Ledger:
 
     def _rows_within(self, query: Any, span: Span) -> Iterator[dict[str, Any]]:
         for bucket in range(span.first // BUCKET_OFFSETS, max(span.end - 1, 0) // BUCKET_OFFSETS + 1):
-            place = self._topic, self.epoch_us, span.partition, bucket
+            place = self.topic, self.epoch_us, span.partition, bucket
             yield from self._session.execute(query, (*place, span.first, span.end))
 
     def reached(self, span: Span) -> int:
         """The offset up to which, not including it, the stream's newest line in `span` reaches; or `span.first`."""
         query, first_bucket = self._newest, max(0, span.first // BUCKET_OFFSETS - 1)
         for bucket in range(max(span.end - 1, 0) // BUCKET_OFFSETS, first_bucket - 1, -1):
-            for row in self._session.execute(query, (self._topic, self.epoch_us, span.partition, bucket)):
+            for row in self._session.execute(query, (self.topic, self.epoch_us, span.partition, bucket)):
                 if not row["job"].startswith(REPLAY):
                     return max(span.first, int(row["last_offset"]) + 1)
         return span.first
@@ -186,6 +198,15 @@ def create_tables(session: Session, keyspace: str) -> None:
     """Make the ledger's tables when they are not there."""
     session.execute(_LEDGER.format(keyspace=keyspace))
     session.execute(_GENERATIONS.format(keyspace=keyspace))
+    session.execute(_LAYOUTS.format(keyspace=keyspace))
+
+
+def layouts(session: Session, keyspace: str, topic: str, epoch_us: int) -> list[Layout]:
+    """Return the layouts of a topic generation, the oldest first; none when no job has read it yet."""
+    query = f"SELECT partitions, shift_us, starts FROM {keyspace}.layouts WHERE topic = %s AND generation_us = %s"
+    rows = session.execute(query, (topic, epoch_us))
+    found = [Layout(row["partitions"], row["shift_us"], dict(row["starts"] or {})) for row in rows]
+    return sorted(found, key=lambda layout: layout.partitions)
 
 
 def epoch_us(session: Session, keyspace: str, topic: str, topic_id: str) -> int | None:
@@ -198,7 +219,12 @@ def begin_generation(session: Session, keyspace: str, topic: str, topic_id: str)
     known = _generations(session, keyspace, topic)
     if topic_id not in known:
         ends = _ends(session, keyspace, topic) if known else {}
-        after = (epoch + max(_LEAST_GENERATION_US, ends.get(epoch, 0)) for epoch in known.values())
+        shifts = {
+            epoch: max((at.shift_us for at in layouts(session, keyspace, topic, epoch)), default=0) for epoch in ends
+        }
+        after = (
+            epoch + shifts.get(epoch, 0) + max(_LEAST_GENERATION_US, ends.get(epoch, 0)) for epoch in known.values()
+        )
         known[topic_id] = max([time.time_ns() // 1000, *after])
         session.execute(
             f"INSERT INTO {keyspace}.generations (topic, epoch_us, topic_id) VALUES (%s, %s, %s)",

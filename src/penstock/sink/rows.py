@@ -53,25 +53,28 @@ class RowWriter:
         self._encode_deletion = cql.delete_encoder(row)
         session.client_protocol_handler = EncodedBatches
 
-    def write(self, rows: Iterable[Row], deletions: Iterable[Deletion] = ()) -> None:
-        """Store `rows` and make `deletions`; returns once all are acknowledged.
+    def write(self, rows: Iterable[Row], deletions: Iterable[Deletion] = (), shift_us: int = 0) -> None:
+        """Store `rows` and make `deletions`, all of one layout; return once all are acknowledged.
 
-        Raises `StoreFailed` at the first that is not.
+        Write timestamps are the generation's epoch, `shift_us` and the offset. Raises `StoreFailed` at the first
+        statement that is not acknowledged.
         """
-        batches = ((batch, None) for batch in self._batches([*self._inserts(list(rows)), *self._deletes(deletions)]))
+        base_us = self._epoch_us + shift_us
+        keyed = [*self._inserts(list(rows), base_us), *self._deletes(deletions, base_us)]
+        batches = ((batch, None) for batch in self._batches(keyed))
         try:
             execute_concurrent(self._session, batches, concurrency=self._concurrency, raise_on_first_error=True)
         except (DriverException, RequestExecutionException, NoHostAvailable) as error:
             raise StoreFailed(f"{self._keyspace}.{self._table}: {type(error).__name__}: {error}") from error
 
-    def _inserts(self, rows: Sequence[Row]) -> Iterator[Keyed]:
+    def _inserts(self, rows: Sequence[Row], base_us: int) -> Iterator[Keyed]:
         keys = (self._key(row[0]) for row in rows)
-        return zip(keys, map(self._insert.__add__, self._encode(rows, self._epoch_us)), strict=True)
+        return zip(keys, map(self._insert.__add__, self._encode(rows, base_us)), strict=True)
 
-    def _deletes(self, deletions: Iterable[Deletion]) -> Iterator[Keyed]:
-        for one in deletions:
-            values = self._encode_deletion(one.key, self._epoch_us + one.offset)
-            yield self._key_bytes(one.key), self._delete + values
+    def _deletes(self, deletions: Iterable[Deletion], base_us: int) -> Iterator[Keyed]:
+        for deletion in deletions:
+            values = self._encode_deletion(deletion.key, base_us + deletion.offset)
+            yield self._key_bytes(deletion.key), self._delete + values
 
     def _batches(self, keyed: list[Keyed]) -> Iterator[EncodedBatch]:
         for some in self._by_replicas(keyed):

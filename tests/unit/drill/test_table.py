@@ -27,6 +27,7 @@ FAULTS = [
     "second-job",
     "clock-back",
     "hostile-source",
+    "add-partitions",
     "backlog",
     "soak",
 ]

@@ -1,8 +1,11 @@
 """Each outcome that a record can have, by what a stream in memory made of it."""
 
+import zlib
+
 import pytest
 
 from penstock.broker.topics import Span
+from penstock.contract.order import Layout, murmur2
 from penstock.observe.audit import Audit
 from penstock.sink.ledger import REPLAY
 from tests.unit.carried import EPOCH_US, STORED_MS, Carried, value
@@ -340,3 +343,88 @@ def test_nothing_sent_is_nothing_to_tell(topic):
     """An empty topic has an empty audit."""
     found = topic.audit()
     assert (outcomes(found), found.ids, found.latencies_ms, found.first_produced_ms) == ({}, {}, [], 0)
+
+
+def grow(topic: Carried) -> None:
+    """Give the topic a second partition; what was read of the first belongs to the layout before."""
+    topic.kafka[1] = []
+    topic.firsts[1] = 0
+    topic.tables.layouts.append(Layout(2, 60_000_000, {0: len(topic.kafka[0])}))
+
+
+def moved(partition: int) -> list[int]:
+    """Sensors whose keys Java's partitioner puts into this one of two partitions, and librdkafka's does too."""
+    sensors = [sensor for sensor in range(200) if murmur2(b"%d" % sensor) % 2 == partition]
+    return [sensor for sensor in sensors if zlib.crc32(b"%d" % sensor) % 2 == partition]
+
+
+def test_a_record_that_moved_with_the_partitions_is_newer(topic):
+    """Its offset is smaller than that of the row before, and its row has taken that one's place."""
+    for sensor in range(200):
+        topic.send(sensor)
+    topic.carry_out()
+    grow(topic)
+    for sensor in moved(1):
+        topic.send(sensor, partition=1, at_ms=STORED_MS)
+    for sensor in moved(0):
+        topic.send(sensor, partition=0)
+    topic.carry_out(Span(0, 200, len(topic.kafka[0])), Span(1, 0, len(topic.kafka[1])))
+    found = topic.audit()
+    assert outcomes(found) == {"stored": found.total("produced")}
+    assert (found.unordered, found.unordered_ids) == ([], 0)
+    assert {row["kafka_partition"] for sensor, row in topic.tables.rows.items() if sensor in moved(1)} == {1}
+
+
+def test_a_stale_row_of_a_key_that_moved_is_missing(topic):
+    """As a job left it that knew of no layouts: the older record's offset won."""
+    (sensor, *_) = moved(1)
+    for _ in range(3):
+        topic.send(sensor)
+    topic.carry_out()
+    grow(topic)
+    topic.send(sensor, partition=1)
+    topic.carry_out(Span(1, 0, 1))
+    topic.tables.put(sensor, 0, 2, EPOCH_US + 2)
+    found = topic.audit()
+    assert outcomes(found) == {"stored": 3, "missing": 1}
+    assert [(one["partition"], one["offset"]) for one in found.missing_records] == [(1, 0)]
+
+
+def test_a_tombstone_that_moved_deletes_the_row(topic):
+    """And a row that it did not delete is named, though that row's offset is larger."""
+    (sensor, *_) = moved(1)
+    for _ in range(3):
+        topic.send(sensor)
+    topic.carry_out()
+    grow(topic)
+    topic.send(sensor, partition=1, tombstone=True)
+    topic.carry_out(Span(1, 0, 1))
+    assert outcomes(topic.audit()) == {"stored": 3, "deleted": 1}
+    topic.tables.put(sensor, 0, 2, EPOCH_US + 2)
+    assert outcomes(topic.audit()) == {"stored": 3, "missing": 1}
+
+
+@pytest.mark.parametrize("tombstone", [False, True])
+def test_versions_without_an_order_are_named(tmp_path, tombstone):
+    """Records without a key lie in any partition: nobody can say which version is the newest."""
+    topic = Carried(tmp_path, partitions=2)
+    for sensor in (7, 8, 9):
+        topic.send(sensor, partition=0)
+    topic.send(7, partition=1, tombstone=tombstone)
+    topic.carry_out()
+    found = topic.audit()
+    assert found.unordered_ids == 1
+    assert [(one["id"], one["why"]) for one in found.unordered] == [
+        ("7", "versions in partitions 0 and 1 of one layout of the topic: Kafka gives them no order")
+    ]
+
+
+def test_rejected_versions_need_no_order(tmp_path):
+    """They are in no table, whatever partition they came by."""
+    topic = Carried(tmp_path, partitions=2)
+    topic.send(7, partition=0)
+    topic.send(7, value(-1000), partition=1)
+    topic.carry_out()
+    found = topic.audit()
+    assert outcomes(found) == {"stored": 1, "rejected": 1}
+    assert found.unordered_ids == 0

@@ -3,6 +3,7 @@ import re
 import signal
 import threading
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,7 @@ from pyspark.errors import StreamingQueryException
 from penstock.broker.topics import Span
 from penstock.config import read
 from penstock.contract.batch import Tally
+from penstock.contract.order import ONE_LAYOUT, Layout, Order
 from penstock.errors import (
     CassandraUnreachable,
     CheckpointRefused,
@@ -94,13 +96,21 @@ class FakeQuery:
         self.stopped = True
 
 
+@dataclass(frozen=True)
+class FakePlan:
+    """A plan of which nothing is known but the order."""
+
+    order: Order = ONE_LAYOUT
+
+
 @pytest.fixture
 def stored(monkeypatch):
     """What `store` does; it gives one tally unless told otherwise."""
     world = SimpleNamespace(calls=0, do=lambda: [ONE])
 
-    def store(_raw, _plan):
+    def store(_raw, plan):
         world.calls += 1
+        world.order = plan.order
         return world.do()
 
     monkeypatch.setattr(job, "store", store)
@@ -110,7 +120,7 @@ def stored(monkeypatch):
 def test_a_batch_is_in_the_ledger_once_it_is_stored(stored):
     """After a batch its lines are written, under the id of the query, which outlives the process."""
     book = FakeBook()
-    keeper = Keeper(None, book, threading.Event())
+    keeper = Keeper(FakePlan(), book, threading.Event())
     keeper.keep(raw_of("query-1"), 7)
     keeper.keep(raw_of(None), 8)
     assert book.written == [("query-1", 7, [ONE]), ("unknown", 8, [ONE])]
@@ -118,10 +128,24 @@ def test_a_batch_is_in_the_ledger_once_it_is_stored(stored):
     assert book.lags_s == [0, 0]
 
 
+def test_a_batch_is_stored_in_the_order_of_the_moment(stored):
+    """The topic may have grown since the batch before; when Kafka cannot be asked, nothing of the batch is stored."""
+    grown = Order((Layout(4), Layout(6, 9)))
+    Keeper(FakePlan(), FakeBook(), threading.Event(), order=lambda: grown).keep(raw_of("q"), 7)
+    assert stored.order is grown
+
+    def away():
+        raise KafkaUnreachable("away")
+
+    with pytest.raises(KafkaUnreachable):
+        Keeper(FakePlan(), FakeBook(), threading.Event(), order=away).keep(raw_of("q"), 7)
+    assert stored.calls == 1
+
+
 def test_a_batch_that_fails_is_not_in_the_ledger(stored):
     """An error comes out, nothing is written, and the next batch can be kept."""
     book = FakeBook()
-    keeper = Keeper(None, book, threading.Event())
+    keeper = Keeper(FakePlan(), book, threading.Event())
 
     def fail():
         raise StoreFailed("no")
@@ -136,7 +160,7 @@ def test_a_batch_that_fails_is_not_in_the_ledger(stored):
 
 def test_no_batch_begins_once_the_job_is_stopping(stored):
     """A batch that comes after the stop is refused before anything of it is done."""
-    keeper = Keeper(None, FakeBook(), threading.Event())
+    keeper = Keeper(FakePlan(), FakeBook(), threading.Event())
     keeper.stopping.set()
     with pytest.raises(InterruptedError, match="batch 7 was not begun"):
         keeper.keep(raw_of("q"), 7)
@@ -150,7 +174,7 @@ def test_no_batch_begins_without_the_lease(stored):
         raise JobRunning("another job")
 
     with pytest.raises(JobRunning):
-        Keeper(None, FakeBook(), threading.Event(), confirm).keep(raw_of("q"), 7)
+        Keeper(FakePlan(), FakeBook(), threading.Event(), confirm).keep(raw_of("q"), 7)
     assert stored.calls == 0
 
 
@@ -159,7 +183,7 @@ def test_the_batch_in_hand_is_finished_before_a_stop(stored):
     happened = []
     begun, may_end = threading.Event(), threading.Event()
     book = SimpleNamespace(write=lambda *_: happened.append("written"))
-    keeper = Keeper(None, book, threading.Event())
+    keeper = Keeper(FakePlan(), book, threading.Event())
 
     def slow():
         begun.set()
@@ -185,7 +209,7 @@ def test_the_batch_in_hand_is_finished_before_a_stop(stored):
 
 def test_a_stop_waits_for_the_commit(clock):
     """Once stopping is set, the query is stopped after the trigger in hand has committed."""
-    keeper = Keeper(None, FakeBook(), threading.Event())
+    keeper = Keeper(FakePlan(), FakeBook(), threading.Event())
     query, noter = FakeQuery(None, keeper.stopping.set, busy=3), FakeNoter()
     job._follow(query, keeper, noter)
     assert query.stopped
@@ -195,7 +219,7 @@ def test_a_stop_waits_for_the_commit(clock):
 
 def test_a_commit_is_not_waited_for_without_end(clock):
     """A trigger that never ends does not keep the job from stopping."""
-    keeper = Keeper(None, FakeBook(), threading.Event())
+    keeper = Keeper(FakePlan(), FakeBook(), threading.Event())
     keeper.stopping.set()
     query = FakeQuery(busy=10**9)
     job._follow(query, keeper, FakeNoter())
@@ -207,12 +231,12 @@ def test_a_query_that_fails_is_an_error():
     """Spark's error comes out while the job is not stopping."""
     query = FakeQuery(None, StreamingQueryException("StoreFailed"))
     with pytest.raises(StreamingQueryException):
-        job._follow(query, Keeper(None, FakeBook(), threading.Event()), FakeNoter())
+        job._follow(query, Keeper(FakePlan(), FakeBook(), threading.Event()), FakeNoter())
 
 
 def test_a_batch_refused_by_the_stop_is_no_error(clock):
     """That the next batch was not begun is what a stop is for; any other error of a stopping query is one."""
-    keeper = Keeper(None, FakeBook(), threading.Event())
+    keeper = Keeper(FakePlan(), FakeBook(), threading.Event())
     keeper.stopping.set()
     for refusal in ("InterruptedError: batch 7 was not begun", "JobRunning: another job owns the checkpoint"):
         job._follow(FakeQuery(StreamingQueryException(refusal)), keeper, FakeNoter())
@@ -303,7 +327,8 @@ def around(monkeypatch, signals, stored, clock, tmp_path):
         job.ledger, "begin_generation", lambda *asked: around.happened.append(("begin", *asked[2:])) or 5
     )
     monkeypatch.setattr(job.ledger, "Ledger", lambda *_: around.book)
-    monkeypatch.setattr(job, "plan", lambda *_: None)
+    monkeypatch.setattr(job, "observer", lambda *_: lambda: ONE_LAYOUT)
+    monkeypatch.setattr(job, "plan", lambda *_: FakePlan())
     around.noter = FakeNoter()
     monkeypatch.setattr(job, "Noter", lambda progress: around.noter)
     monkeypatch.setattr(job, "warm_up", lambda *_: None)
@@ -447,7 +472,7 @@ def test_spark_is_told_the_folder_that_was_looked_at(tmp_path):
             return "query"
 
     one = checkpoint_of(read(spark_checkpoint=str(tmp_path)), "t")
-    keeper = Keeper(None, FakeBook(), threading.Event())
+    keeper = Keeper(FakePlan(), FakeBook(), threading.Event())
     assert job._start(SimpleNamespace(writeStream=Writer()), read(spark_trigger_ms=70), one, keeper) == "query"
     assert asked == {"name": "t", "checkpointLocation": f"file://{tmp_path}/t", "trigger": "70 milliseconds"}
 
@@ -493,7 +518,7 @@ def test_a_service_that_stays_away_ends_the_wait(monkeypatch, clock):
 def test_a_mended_checkpoint_writes_lines_of_its_own(stored):
     """A batch that is planned anew may lie across older lines: it must not be taken for the same job's."""
     book = FakeBook()
-    keeper = Keeper(None, book, threading.Event())
+    keeper = Keeper(FakePlan(), book, threading.Event())
     keeper.keep(raw_of("q"), 7)
     keeper.mends = 2
     keeper.keep(raw_of("q"), 7)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from msgspec import Meta, structs
 
 from penstock.contract.batch import Decoded, Deletion
+from penstock.contract.order import Layout, Order
 from penstock.contract.record import KEY, Record
 from penstock.contract.reject import Fault, Reason, Reject, Stage
 from penstock.process.batches import decode_batches, decoded_ddl, from_columns, to_columns
@@ -44,7 +45,7 @@ def reject(offset: int = 5, schema_id: int | None = 7, **changes) -> Reject:
 
 
 def there_and_back(decoded: Decoded, schema: pa.Schema, record) -> Decoded:
-    (back,) = from_columns(to_columns([decoded], record, schema), record, "t")
+    (back,) = [*from_columns(to_columns([decoded], record, schema), record, "t")] or [Decoded()]
     return back
 
 
@@ -121,6 +122,7 @@ def test_decoded_columns():
         "kafka_offset",
         "_rejected",
         "_deleted",
+        "_shift_us",
     ]
     assert "NOT NULL" not in decoded_ddl(Reading)
 
@@ -137,6 +139,7 @@ def test_rows_become_columns():
             "kafka_offset": 5,
             "_rejected": None,
             "_deleted": None,
+            "_shift_us": 0,
         }
     ]
 
@@ -146,7 +149,8 @@ def test_rejects_become_columns():
     (batch,) = to_columns([Decoded(rejects=[reject()])], Reading, READINGS)
     (row,) = batch.to_pylist()
     rejected = row.pop("_rejected")
-    assert {name for name, value in row.items() if value is not None} == {"kafka_partition", "kafka_offset"}
+    marked = {name for name, value in row.items() if value is not None}
+    assert marked == {"kafka_partition", "kafka_offset", "_shift_us"}
     assert (rejected["reason"], rejected["message"], rejected["schema_id"]) == ("contract_broken", "no", 7)
 
 
@@ -167,6 +171,7 @@ def test_deletions_become_columns():
         "kafka_partition": 1,
         "kafka_offset": 5,
         "_deleted": True,
+        "_shift_us": 0,
     }
 
 
@@ -208,6 +213,25 @@ def test_garbage_goes_through_columns(values):
     (found,) = decode(*[raw(offset, value) for offset, value in enumerate(values)])
     back = there_and_back(found, READINGS, Reading)
     assert back == found
+
+
+GROWN = Order((Layout(1), Layout(2, 1000, {0: 10})))
+"""A topic of one partition that was given a second one when its first ten records had been read."""
+
+
+def test_each_layout_of_a_batch_is_apart():
+    """What was read before the topic grew, what lies where the new number of partitions puts it, and what does not."""
+    keys = {number: str(number).encode() for number in range(40)}
+    in_new = {number: GROWN.rank(0, 50, keys[number]).layout for number in keys}
+    assert set(in_new.values()) == {0, 1}
+    moved = next(number for number, layout in in_new.items() if layout == 0)
+    stays = next(number for number, layout in in_new.items() if layout == 1)
+    records = [raw(9, None, key=b"1"), raw(10, None, key=keys[moved]), raw(11, None, key=keys[stays])]
+    batch = pa.RecordBatch.from_pylist([record | {"partition": 0} for record in records], schema=RAW)
+    found = {part.shift_us: part for part in decode_batches([batch], DECODER, "t", GROWN)}
+    assert {shift: [one.offset for one in part.deletions] for shift, part in found.items()} == {0: [9, 10], 1000: [11]}
+    back = from_columns(to_columns(found.values(), Reading, READINGS), Reading, "t")
+    assert {part.shift_us: part for part in back} == found
 
 
 def test_a_row_that_a_transform_broke_is_set_aside():

@@ -176,7 +176,8 @@ def test_a_batch_goes_through_columns_as_it_is(record, records):
     """Rows, deletions and rejects are the same for a pipeline with a transform, and none is lost."""
     batch = pa.RecordBatch.from_pylist([raw(at, *one) for at, one in enumerate(records)], schema=RAW)
     (found,) = decode_batches([batch], DECODERS[record], "t")
-    (back,) = from_columns(to_columns([found], record, arrow_schema(decoded_ddl(record))), record, "t")
+    columns = to_columns([found], record, arrow_schema(decoded_ddl(record)))
+    (back,) = [*from_columns(columns, record, "t")] or [Decoded()]
     assert facts(back, record) == facts(found, record)
     assert len(found.rows) + len(found.deletions) + len(found.rejects) == len(records)
 

@@ -7,6 +7,7 @@ from cassandra import OperationTimedOut
 
 from penstock.broker.topics import Span
 from penstock.contract.batch import Tally
+from penstock.contract.order import Layout
 from penstock.sink import ledger
 from penstock.sink.ledger import BUCKET_OFFSETS, Ledger, Line
 from tests.unit.fakes import FakeSession
@@ -33,13 +34,13 @@ class FakeTable:
             return [row for row in self.rows.values() if "bucket" in row]
         names = re.findall(r"(\w+) = (?:\?|%s)", query)
         wanted = dict(zip(names, values, strict=True))
-        of_table = "epoch_us" if "generations" in query else "bucket"
+        of_table = "epoch_us" if "generations" in query else "shift_us" if "layouts" in query else "bucket"
         found = [row for row in self.rows.values() if of_table in row and wanted.items() <= row.items()]
         found.sort(key=lambda row: (row.get("first_offset", 0), row.get("job", "")))
         return found[::-1] if query.endswith("DESC") else found
 
 
-_KEY = ("topic", "generation_us", "kafka_partition", "bucket", "first_offset", "job", "epoch_us")
+_KEY = ("topic", "generation_us", "kafka_partition", "bucket", "first_offset", "job", "epoch_us", "partitions")
 
 
 @pytest.fixture
@@ -252,15 +253,28 @@ def test_a_topic_made_anew_begins_after_every_offset_of_the_one_before(session, 
     assert ledger.begin_generation(session, "ks", "other", "id-3") == 2_000_000_000_000
 
 
+def test_a_topic_made_anew_begins_after_the_layouts_of_the_one_before(session, table, monkeypatch):
+    """Its newest layout shifted what was written last."""
+    monkeypatch.setattr("time.time_ns", lambda: 2_000_000_000_000_000)
+    first = ledger.begin_generation(session, "ks", "t", "id-1")
+    Ledger(session, "ks", "t", first).write("j", 1, [tally(0, 9)])
+    insert = "INSERT INTO ks.layouts (topic, generation_us, partitions, shift_us, starts)"
+    for layout in (("t", first, 4, 0, None), ("t", first, 6, 5_000_000_000_000, {0: 10})):
+        table(insert, layout)
+    assert ledger.layouts(session, "ks", "t", first) == [Layout(4), Layout(6, 5_000_000_000_000, {0: 10})]
+    assert ledger.begin_generation(session, "ks", "t", "id-2") > first + 5_000_000_000_000
+
+
 def test_tables_are_made_in_the_keyspace():
     """Ledger and generations are made when they are not there, with the columns that lines need."""
     session = FakeSession()
     ledger.create_tables(session, "ks")
-    lines, generations = [query for query, _ in session.executed]
+    lines, generations, layouts = [query for query, _ in session.executed]
     assert "CREATE TABLE IF NOT EXISTS ks.ledger" in lines
     assert all(f"  {name} bigint" in lines for name in ("records", "stored", "deleted", "rejected", "filtered"))
     assert "  nulls map<text, bigint>" in lines
     assert "CREATE TABLE IF NOT EXISTS ks.generations" in generations
+    assert "CREATE TABLE IF NOT EXISTS ks.layouts" in layouts
 
 
 def test_times_are_utc(book, table):

@@ -1,0 +1,103 @@
+"""The order of records across partitions: which layout of the topic a record belongs to, and its write timestamp.
+
+A layout is the topic with one number of partitions. Within a layout a key stays in one partition, where offsets order
+its versions. When partitions are added, keys move to partitions whose offsets begin at 0: the write timestamps of the
+newer layout start behind all of the older one's. Producers keep the old number for minutes, so no single offset divides
+two layouts: a record belongs to the newest layout in which a known partitioner puts its key into its partition, unless
+it was read before that layout was found.
+
+Pure, and a function of what is stored and of the record alone: a replay gives each record the same timestamp.
+"""
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+_MULTIPLIER = 0x5BD1E995
+_SEED = 0x9747B28C
+_MASK = 0xFFFFFFFF
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The topic with a number of partitions.
+
+    `starts` has the first offset of each partition that may belong to it: what is before was read while the topic
+    had fewer partitions; a partition that is not named starts at 0. `shift_us` is added to the generation's epoch.
+    """
+
+    partitions: int
+    shift_us: int = 0
+    starts: Mapping[int, int] = field(default_factory=dict)
+
+
+class Rank(NamedTuple):
+    """What a record's place in the order begins with: its layout's number and shift, and whether both are proven."""
+
+    layout: int
+    shift_us: int
+    is_proven: bool
+
+
+FIRST_RANK = Rank(0, 0, True)
+"""The rank of every record of a topic that never grew."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """The layouts of one topic generation, the oldest first; at least one."""
+
+    layouts: tuple[Layout, ...]
+
+    @property
+    def newest(self) -> Layout:
+        """The layout that the topic has now."""
+        return self.layouts[-1]
+
+    def rank(self, partition: int, offset: int, key: bytes | None) -> Rank:
+        """Return the rank of a record. One without a key, or that no known partitioner explains, is not proven."""
+        candidates = range(self.latest(partition, offset), -1, -1)
+        latest = candidates[0]
+        if latest == 0:
+            return Rank(0, self.layouts[0].shift_us, True)
+        if key is not None:
+            for number in candidates:
+                layout = self.layouts[number]
+                if partition < layout.partitions and is_placed(key, partition, layout.partitions):
+                    return Rank(number, layout.shift_us, True)
+        return Rank(latest, self.layouts[latest].shift_us, False)
+
+    def latest(self, partition: int, offset: int) -> int:
+        """Return the number of the newest layout that a record at this position can belong to."""
+        for number in range(len(self.layouts) - 1, 0, -1):
+            if offset >= self.layouts[number].starts.get(partition, 0):
+                return number
+        return 0
+
+
+ONE_LAYOUT = Order((Layout(0),))
+"""A topic that was never seen to grow."""
+
+
+def is_placed(key: bytes, partition: int, partitions: int) -> bool:
+    """Return whether Java's partitioner, or librdkafka's default, puts `key` into this one of `partitions`."""
+    return murmur2(key) % partitions == partition or zlib.crc32(key) % partitions == partition
+
+
+def murmur2(key: bytes) -> int:
+    """Return what Java's default partitioner takes the modulus of: murmur2 of the key, its sign bit cleared.
+
+    As `org.apache.kafka.common.utils.Utils.murmur2` and `toPositive`.
+    """
+    length = len(key)
+    hashed = _SEED ^ length
+    whole = length & ~3
+    for at in range(0, whole, 4):
+        block = int.from_bytes(key[at : at + 4], "little") * _MULTIPLIER & _MASK
+        block = (block ^ block >> 24) * _MULTIPLIER & _MASK
+        hashed = hashed * _MULTIPLIER & _MASK ^ block
+    if whole < length:
+        hashed = (hashed ^ int.from_bytes(key[whole:], "little")) * _MULTIPLIER & _MASK
+    hashed = (hashed ^ hashed >> 13) * _MULTIPLIER & _MASK
+    return (hashed ^ hashed >> 15) & 0x7FFFFFFF

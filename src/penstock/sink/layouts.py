@@ -1,0 +1,72 @@
+"""The layouts of a topic generation: each number of partitions that it was seen with, and where that one began.
+
+A layout is written before the first record is stored that could belong to it, and never changed, so that the stream, a
+replay and a verification order records alike (`contract.order`).
+"""
+
+import time
+from collections.abc import Callable
+
+from cassandra.cluster import Session
+
+from penstock.broker.topics import Span
+from penstock.contract.order import Layout, Order
+from penstock.log import get_logger
+from penstock.sink import ledger
+
+log = get_logger(__name__)
+
+_LEAST_SHIFT_US = 60_000_000
+"""A layout's write timestamps begin so far behind the last ones of the layout before: its offsets may still grow."""
+
+
+class Layouts:
+    """The layouts of one topic generation, kept up to date.
+
+    `spans_now` returns what the topic holds now, by partition.
+    """
+
+    def __init__(
+        self, session: Session, keyspace: str, book: ledger.Ledger, spans_now: Callable[[], list[Span]]
+    ) -> None:
+        self._session, self._keyspace, self._book, self._spans_now = session, keyspace, book, spans_now
+        self._known: list[Layout] = []
+
+    def observe(self, partitions: int) -> Order:
+        """Return the order once the topic's present number of partitions is among its layouts.
+
+        To be called after a batch's end offsets are known and before any of it is written: whatever is read until the
+        next call was then in Kafka before the topic grew any further.
+        """
+        if not self._known or partitions > self._known[-1].partitions:
+            self._known = self._read()
+            if not self._known or partitions > self._known[-1].partitions:
+                self._add(partitions)
+        return Order(tuple(self._known))
+
+    def _read(self) -> list[Layout]:
+        return ledger.layouts(self._session, self._keyspace, self._book.topic, self._book.epoch_us)
+
+    def _add(self, partitions: int) -> None:
+        """Write one more layout, or take the one that another process has just written."""
+        layout = Layout(partitions) if not self._known else self._next(partitions)
+        query = (
+            f"INSERT INTO {self._keyspace}.layouts (topic, generation_us, partitions, shift_us, starts) "
+            "VALUES (%s, %s, %s, %s, %s) IF NOT EXISTS"
+        )
+        values = (self._book.topic, self._book.epoch_us, partitions, layout.shift_us, dict(layout.starts))
+        self._session.execute(query, values)
+        self._known = self._read()
+        log.info("layout_found", topic=self._book.topic, partitions=partitions, shift_us=self._known[-1].shift_us)
+
+    def _next(self, partitions: int) -> Layout:
+        """Return the layout that follows those that are known: it begins where the ledger ends."""
+        spans = self._spans_now()
+        starts = {span.partition: self._book.reached(span) for span in spans}
+        end = max((span.end for span in spans), default=0)
+        return Layout(partitions, self._shift_us(end), {number: at for number, at in starts.items() if at})
+
+    def _shift_us(self, end: int) -> int:
+        """Return a shift behind all timestamps of the layout before, and near the clock when that is later."""
+        after = self._known[-1].shift_us + end + _LEAST_SHIFT_US
+        return max(after, time.time_ns() // 1000 - self._book.epoch_us - end)

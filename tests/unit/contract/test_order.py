@@ -1,0 +1,83 @@
+"""Which layout of a topic a record belongs to, and what its write timestamp begins with."""
+
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.contract.order import FIRST_RANK, ONE_LAYOUT, Layout, Order, Rank, murmur2
+
+GROWN = Order((Layout(4), Layout(6, 1_000_000, {0: 100, 1: 100, 2: 100, 3: 100})))
+"""Four partitions of which a hundred records each were read before there were six."""
+keys = st.binary(max_size=40)
+
+
+@pytest.mark.parametrize(
+    ("key", "hashed"),
+    [
+        (b"21", -973932308),
+        (b"foobar", -790332482),
+        (b"a-little-bit-long-string", -985981536),
+        (b"a-little-bit-longer-string", -1486304829),
+        (b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58897971),
+        (b"abc", 479470107),
+    ],
+)
+def test_murmur2_is_javas(key, hashed):
+    """The values are those of Kafka's own tests, their sign bit cleared."""
+    assert murmur2(key) == hashed & 0x7FFFFFFF
+
+
+@given(st.integers(0, 99), st.integers(0, 2**40), st.none() | keys)
+def test_a_topic_that_never_grew_has_one_rank(partition, offset, key):
+    """Offsets are the order, whatever the key is."""
+    assert ONE_LAYOUT.rank(partition, offset, key) == FIRST_RANK
+
+
+@given(keys, st.integers(0, 3), st.integers(0, 99))
+def test_what_was_read_before_the_growth_stays_in_the_first_layout(key, partition, offset):
+    """Also where the new number of partitions would put its key."""
+    assert GROWN.rank(partition, offset, key) == FIRST_RANK
+
+
+@pytest.mark.parametrize("partitioner", [murmur2, zlib.crc32], ids=["java", "librdkafka"])
+@given(key=keys, offset=st.integers(100, 10_000))
+def test_a_moved_key_is_newer_in_its_new_partition(partitioner, key, offset):
+    """Its records there begin at offset 0, and come after all of the old partition."""
+    old, new = partitioner(key) % 4, partitioner(key) % 6
+    rank = GROWN.rank(new, offset if new < 4 else offset - 100, key)
+    assert rank == Rank(1, 1_000_000, True)
+    if old != new and partitioner is murmur2 and zlib.crc32(key) % 6 != old:
+        assert GROWN.rank(old, offset, key) == FIRST_RANK, "a producer with the old number of partitions"
+
+
+def test_what_no_partitioner_explains_is_not_proven():
+    """Without a key, or by another partitioner: it came after the growth was found, and its order is open."""
+    explained = {murmur2(b"k") % 6, murmur2(b"k") % 4, zlib.crc32(b"k") % 6, zlib.crc32(b"k") % 4}
+    partition = next(number for number in range(6) if number not in explained)
+    open_rank = Rank(1, 1_000_000, False)
+    assert GROWN.rank(partition, 500, b"k") == open_rank
+    assert GROWN.rank(0, 500, None) == open_rank
+
+
+@given(st.lists(st.tuples(st.integers(0, 7), keys), max_size=30), st.data())
+def test_the_order_of_a_key_is_that_of_kafka(sends, data):
+    """However often the topic grows and is looked at: a later version of a key is never ranked before an earlier one.
+
+    Producers know the number of partitions at once here; the job looks at the topic now and then, and whatever it read
+    until then belongs to what it knew.
+    """
+    partitions, layouts, ends = 2, [Layout(2)], {}
+    known: dict[bytes, int] = {}
+    for grows, key in sends:
+        if grows == 0 and partitions < 12:
+            partitions += data.draw(st.integers(1, 3))
+            layouts.append(Layout(partitions, layouts[-1].shift_us + 1_000_000, dict(ends)))
+        order = Order(tuple(layouts))
+        partition = murmur2(key) % partitions
+        offset = ends.get(partition, 0)
+        ends[partition] = offset + 1
+        rank = order.rank(partition, offset, key)
+        assert rank.shift_us + offset > known.get(key, -1)
+        known[key] = rank.shift_us + offset

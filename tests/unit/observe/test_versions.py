@@ -1,0 +1,66 @@
+"""Ids whose versions Kafka orders, and those whose versions it does not."""
+
+import pytest
+
+from penstock.contract.order import FIRST_RANK, Rank
+from penstock.observe.versions import Home, Versions
+
+NEWER = Rank(1, 1_000_000, True)
+OPEN = Rank(1, 1_000_000, False)
+
+
+def home(partition: int, offset: int = 0, rank: Rank = FIRST_RANK, at_ms: int = 0) -> Home:
+    return Home(partition, rank, rank.shift_us + offset, at_ms, at_ms)
+
+
+def unordered(*homes: Home) -> str:
+    """Why the versions of one id have no order; the other id, which has one version, always has."""
+    versions = Versions()
+    versions.note("other", homes[0])
+    for each in homes:
+        versions.note("id", each)
+    assert set(versions.unordered) <= {"id"}
+    return versions.unordered.get("id", "")
+
+
+@pytest.mark.parametrize(
+    "homes",
+    [
+        (home(0), home(0, 1), home(0, 7)),
+        (home(0, 9, at_ms=5), home(4, 0, NEWER, at_ms=6)),
+        (home(4, 0, NEWER, at_ms=6), home(0, 9, at_ms=5), home(0, 10, at_ms=6)),
+        (home(0, 9), home(0, 10, NEWER), home(3, 10, Rank(2, 2_000_000, True))),
+    ],
+    ids=["one partition", "moved", "moved, and seen first where it moved", "stayed, then moved"],
+)
+def test_what_kafka_orders_is_ordered(homes):
+    """By offsets within a partition, by layouts from one to the next."""
+    assert unordered(*homes) == ""
+
+
+@pytest.mark.parametrize(
+    ("homes", "why"),
+    [
+        ((home(0, 200), home(1)), "partitions 0 and 1 of one layout"),
+        ((home(1), home(0, 5), home(1, 6)), "partitions 0 and 1 of one layout"),
+        ((home(0, 9), home(4, 0, OPEN)), "no known partitioner"),
+        ((home(0, 9, OPEN), home(4, 0, NEWER)), "partitions 0 and 4 of one layout"),
+        ((home(0, 9, at_ms=7), home(4, 0, NEWER, at_ms=6)), "timestamps contradict"),
+        ((home(0, 9, at_ms=1), home(0, 10, at_ms=7), home(4, 0, NEWER, at_ms=6)), "timestamps contradict"),
+        ((home(0, 9, NEWER), home(0, 10)), "two layouts of the topic"),
+    ],
+)
+def test_what_kafka_does_not_order_is_named(homes, why):
+    """With the partitions, and why neither version is known to be the newer one."""
+    assert why in unordered(*homes)
+
+
+def test_each_id_is_named_once():
+    """With one of its homes."""
+    versions = Versions()
+    for number in range(3):
+        for partition in (0, 1, 2):
+            versions.note(number, home(partition))
+    found = list(versions.named())
+    assert [record_id for record_id, _, _ in found] == [0, 1, 2]
+    assert all(each.partition == 2 for _, each, _ in found)
