@@ -4,8 +4,12 @@ from datetime import timedelta
 from typing import Any
 
 import pendulum
-from airflow.sdk import Asset, Param, dag, task
-from airflow.sdk.exceptions import AirflowFailException
+
+try:
+    from airflow.sdk import Asset, Param, dag, task
+    from airflow.sdk.exceptions import AirflowFailException
+except ModuleNotFoundError as error:
+    raise ImportError("the DAG user_automation needs Airflow 3 or newer: this Airflow has no airflow.sdk") from error
 
 USERS_CREATED = Asset("users_created")
 """The topic; updated by every run that produced all it was asked for. Schedule a DAG on it to follow this one."""

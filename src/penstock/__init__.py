@@ -12,3 +12,5 @@ The packages in the order a record meets them:
 What they share: `contract` is what a record is, `pipelines` the records there are, `pipeline` the wiring. `stack` runs
 the services on one machine, `cli` is the command. `config`, `retry`, `errors`, `log` are what the names say.
 """
+
+__version__ = "0.1.0"

@@ -164,7 +164,7 @@ class Standins:
     @staticmethod
     def _constraints(context: Path) -> None:
         """The versions of this environment, which are the lock's."""
-        installed = {f"{one.name}=={one.version}" for one in distributions() if one.name != "penstock"}
+        installed = {f"{one.name}=={one.version}" for one in distributions() if not one.name.startswith("penstock")}
         (context / "constraints.txt").write_text("\n".join(sorted(installed)))
 
 

@@ -12,10 +12,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from penstock import __version__
 from penstock.broker import headers, topics
 from penstock.broker.headers import RUN
 from penstock.broker.topics import Span
@@ -31,7 +31,7 @@ PREFIX = "__penstock.errors."
 _SAID = ("topic", "partition", "offset", "generation", "stage", "reason", "rules", "schema.id", "time", "version")
 HARMLESS = headers.HARMLESS | {PREFIX + name for name in _SAID}
 """The names of the headers that tell nothing of a person; `message` may quote what was in the record."""
-_VERSION = version("penstock")
+_VERSION = __version__
 _FLUSH_S = 60.0
 _TEXT_CHARACTERS = 4000
 _IDENTITY_DIGITS = 24

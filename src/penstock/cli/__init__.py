@@ -4,11 +4,11 @@ Results go to stdout, talk to stderr. Exit codes: 0 done, 1 failed, 2 wrong use,
 """
 
 import sys
-from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
 
+from penstock import __version__
 from penstock.cli import (
     bench,
     checkpoint,
@@ -39,7 +39,7 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"penstock {version('penstock')}")
+        typer.echo(f"penstock {__version__}")
         raise typer.Exit
 
 

@@ -28,6 +28,7 @@ def register(app: typer.Typer) -> None:
     app.command(context_settings={"ignore_unknown_options": True})(test)  # they are pytest's
     app.command()(config)
     app.command()(docs)
+    app.command()(wheel)
 
 
 def check() -> None:
@@ -81,6 +82,12 @@ def config() -> None:
 
     for name, value in load():
         typer.echo(f"{PREFIX}{name.upper()}={'' if value is None else value}")
+
+
+def wheel() -> None:
+    """Build dist/*.whl, to install beside an Airflow or a Spark of your own."""
+    code = _run([sys.executable, "-m", "hatchling", "build", "--target", "wheel"])
+    raise typer.Exit(code)
 
 
 def docs(

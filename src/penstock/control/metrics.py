@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from importlib.metadata import version
 from itertools import accumulate
 from typing import Literal, NamedTuple
 
@@ -20,6 +19,7 @@ from prometheus_client.metrics_core import Metric as Family
 from starlette.requests import Request
 from starlette.responses import Response
 
+from penstock import __version__
 from penstock.contract.latency import BOUNDS_MS, Histogram
 from penstock.control.desk import Desk
 from penstock.control.followed import Followed
@@ -227,7 +227,7 @@ class Collector:
 
     def collect(self) -> Iterator[Family]:
         """The families; of an old look only how old it is."""
-        yield _gauge(BUILD, 1, version=version("penstock"))
+        yield _gauge(BUILD, 1, version=__version__)
         view = self._desk.view
         if view.now is None:
             return

@@ -5,13 +5,13 @@ away, 502 when one fails.
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Query
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from penstock import __version__
 from penstock.control.desk import Desk
 from penstock.control.guard import SESSION
 from penstock.errors import NotThere, PenstockError, Unreachable, WrongUse
@@ -23,7 +23,7 @@ def register(app: FastAPI, desk: Desk) -> None:
     """Serve the API."""
     api = FastAPI(
         title="penstock",
-        version=version("penstock"),
+        version=__version__,
         description="The pipeline as the control center sees it. Read-only.",
         docs_url=None,
         redoc_url=None,

@@ -1,0 +1,61 @@
+"""The wheel, as it is installed beside an Airflow or a Spark: the index resolves it, and nothing is installed."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+
+from tests.conftest import ROOT
+
+UV = shutil.which("uv") or str(ROOT / ".penstock" / "uv" / "bin" / "uv")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built as `./penstock wheel` builds it."""
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=120)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def resolve(wheel: Path, extra: str, *pins: str) -> subprocess.CompletedProcess[str]:
+    """Return what the index has for the wheel with an extra, beside packages of these versions."""
+    wanted = "\n".join([f"penstock-pipeline[{extra}] @ {wheel.as_uri()}", *pins])
+    command = [UV, "pip", "compile", "--quiet", "--no-header", "--python-version", "3.11", "-"]
+    return subprocess.run(command, input=wanted, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_the_wheel_has_a_name_of_its_own_and_is_imported_as_penstock(wheel: Path) -> None:
+    """The name penstock belongs to another project on the public index."""
+    assert wheel.name.startswith("penstock_pipeline-")
+    with ZipFile(wheel) as archive:
+        assert {name.partition("/")[0] for name in archive.namelist() if name.endswith(".py")} == {"penstock"}
+
+
+@pytest.mark.parametrize(
+    ("extra", "pin"),
+    [
+        ("airflow", "apache-airflow==3.0.6"),
+        ("airflow", "apache-airflow==3.3.2"),
+        ("spark", "pyspark==4.0.1"),
+        ("spark", "pyspark==4.1.1"),
+    ],
+)
+def test_it_fits_what_is_there(wheel: Path, extra: str, pin: str) -> None:
+    """Airflow and Spark stay the versions that they are."""
+    done = resolve(wheel, extra, pin)
+    assert done.returncode == 0, done.stderr
+    assert f"\n{pin}\n" in done.stdout.replace("    # via", "\n    # via")
+
+
+@pytest.mark.parametrize(("extra", "pin"), [("airflow", "apache-airflow==2.10.5"), ("spark", "pyspark==3.5.6")])
+def test_what_is_not_supported_is_refused(wheel: Path, extra: str, pin: str) -> None:
+    """By name, instead of being replaced."""
+    done = resolve(wheel, extra, pin)
+    assert done.returncode != 0
+    assert pin.partition("==")[0] in done.stderr
