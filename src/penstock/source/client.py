@@ -3,11 +3,11 @@
 import random
 import time
 from collections.abc import Iterator
-from importlib.metadata import version
 from typing import Any, Self
 
 import httpx2
 
+from penstock import __version__
 from penstock.config import Settings
 from penstock.errors import SourceRefused, SourceUnreachable, WrongSettings, WrongUse
 from penstock.log import get_logger
@@ -104,7 +104,7 @@ class HttpSource:
 
     def _client(self) -> httpx2.Client:
         return httpx2.Client(
-            headers={"User-Agent": f"penstock/{version('penstock')}", "Accept": "application/json"},
+            headers={"User-Agent": f"penstock/{__version__}", "Accept": "application/json"},
             timeout=httpx2.Timeout(self._timeout_s, connect=min(self._timeout_s, CONNECT_TIMEOUT_MAX_S)),
             transport=self._transport,
             mounts={f"all://{host}": None for host in LOOPBACK_HOSTS},  # never through a proxy
