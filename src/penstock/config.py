@@ -5,7 +5,9 @@ addresses: set them, and nothing else changes. Addresses that are not set point 
 may also be a file in the folder that `PENSTOCK_SECRETS_DIR` names, as Docker and Kubernetes mount secrets.
 """
 
+import ast
 import os
+import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -21,6 +23,11 @@ PREFIX = "PENSTOCK_"
 REAL_API_URL = "https://randomuser.me/api/"
 LOOPBACK = "127.0.0.1"
 LOOPBACKS = frozenset({LOOPBACK, "localhost", "::1"})
+LEAST_SPARK_HEAP_MIB = 466
+"""Spark refuses less than 450 MiB that can be used, which is what Java's serial collector leaves of this heap."""
+
+_BROKER = re.compile(r"([A-Z_]+://)?(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):\d{1,5}")
+_HOST = re.compile(r"[^\s:/]+|[0-9a-fA-F:]*:[0-9a-fA-F:.]*:[0-9a-fA-F:.]*")
 
 
 def _local(template: str) -> Callable[[dict[str, Any]], str]:
@@ -86,7 +93,9 @@ class Settings(BaseSettings):
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="As Kafka's security.protocol."
     )
-    kafka_sasl_mechanism: str = Field("SCRAM-SHA-512", description="As Kafka's sasl.mechanism.")
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="As Kafka's sasl.mechanism."
+    )
     kafka_username: str = Field("", description="SASL user.")
     kafka_password: SecretStr = Field(SecretStr(""), description="SASL password.")
     kafka_ca_file: Path | None = Field(None, description="PEM file of the authority that signed the brokers.")
@@ -122,8 +131,12 @@ class Settings(BaseSettings):
     spark_trigger_ms: int = Field(200, ge=0, description="Shortest time from one micro-batch to the next, in ms.")
     spark_batch_records: int = Field(100_000, ge=1, le=1_000_000, description="Most records of one micro-batch.")
     spark_cores: int = Field(2, ge=1, description="Cores of the job.")
-    spark_driver_memory_mib: int = Field(512, ge=384, description="Heap of the job's driver.")
-    spark_executor_memory_mib: int = Field(640, ge=384, description="Heap of the job's executor.")
+    spark_driver_memory_mib: int = Field(
+        512, ge=LEAST_SPARK_HEAP_MIB, description="Heap of the job's driver; Spark does not start with less than 466."
+    )
+    spark_executor_memory_mib: int = Field(
+        640, ge=LEAST_SPARK_HEAP_MIB, description="Heap of the job's executor; Spark does not start with less than 466."
+    )
     spark_wait_s: float = Field(120, gt=0, description="Longest wait for Kafka and Cassandra at start, in seconds.")
 
     # Airflow
@@ -171,6 +184,38 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute_file(cls, pipeline: str) -> str:
         return str(Path(pipeline).expanduser().absolute()) if pipeline.endswith(".py") else pipeline
+
+    @field_validator("source_url", "registry_url", "airflow_url")
+    @classmethod
+    def _http(cls, url: str) -> str:
+        if not url.startswith(("http://", "https://")):
+            raise ValueError("must begin with http:// or https://")
+        return url
+
+    @field_validator("kafka_bootstrap")
+    @classmethod
+    def _brokers(cls, brokers: str) -> str:
+        if not all(map(_BROKER.fullmatch, brokers.split(","))):
+            raise ValueError(f"{brokers!r} is not host:port[,host:port], e.g. kafka-1:9092,kafka-2:9092")
+        return brokers
+
+    @field_validator("cassandra_hosts")
+    @classmethod
+    def _hosts(cls, hosts: str) -> str:
+        if not all(map(_HOST.fullmatch, hosts.split(","))):
+            raise ValueError(f"{hosts!r} is not host[,host]; the port is PENSTOCK_CASSANDRA_PORT")
+        return hosts
+
+    @field_validator("cassandra_replication")
+    @classmethod
+    def _replication(cls, replication: str) -> str:
+        try:
+            options = ast.literal_eval(replication)
+        except (ValueError, SyntaxError):
+            options = None
+        if not (isinstance(options, dict) and "class" in options):
+            raise ValueError(f"must be a map like {{'class': 'NetworkTopologyStrategy', 'dc1': 3}}, not {replication}")
+        return replication
 
     @field_validator("alert_webhook_url")
     @classmethod

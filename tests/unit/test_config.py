@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from penstock import config
-from penstock.config import PREFIX, Settings, read
+from penstock.config import LEAST_SPARK_HEAP_MIB, PREFIX, Settings, read
 from penstock.errors import WrongSettings
 
 
@@ -97,6 +97,45 @@ def test_a_wrong_secret_is_not_shown(monkeypatch):
         read()
     assert "hunter2" not in str(wrong.value)
     assert wrong.value.__cause__ is None
+
+
+@pytest.mark.parametrize("name", ["spark_driver_memory_mib", "spark_executor_memory_mib"])
+def test_a_heap_in_which_spark_does_not_start_is_refused(name):
+    """Spark needs 471,859,200 usable bytes, and of 465 MiB the serial collector leaves less."""
+    usable = LEAST_SPARK_HEAP_MIB * 2**20 * 29 / 30  # young is a third of the heap, a survivor space a tenth of that
+    assert usable >= 1.5 * 300 * 2**20 > (LEAST_SPARK_HEAP_MIB - 1) * 2**20 * 29 / 30
+    assert getattr(read(**{name: LEAST_SPARK_HEAP_MIB}), name) == LEAST_SPARK_HEAP_MIB
+    with pytest.raises(WrongSettings, match=f"PENSTOCK_{name.upper()}: .*greater than or equal to 466"):
+        read(**{name: LEAST_SPARK_HEAP_MIB - 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "right", "wrong"),
+    [
+        (
+            "kafka_bootstrap",
+            ["k:9092", "k-1.example:1,10.0.0.1:2", "[::1]:9092", "SSL://k:9093"],
+            ["k", "k:", "a:1, b:2", "a:1,"],
+        ),
+        ("cassandra_hosts", ["c", "c-1,c-2", "10.0.0.1", "::1"], ["c:9042", "a, b", "http://c", ","]),
+        (
+            "cassandra_replication",
+            ["{'class': 'NetworkTopologyStrategy', 'dc1': 3}"],
+            ["3", "{", "{'dc1': 3}", "SimpleStrategy"],
+        ),
+        ("source_url", ["http://a", "https://a/b"], ["a:8000", "ftp://a", "file:///etc/passwd"]),
+        ("registry_url", ["http://a", "https://a/b"], ["registry:8081"]),
+        ("airflow_url", ["http://a", "https://a/b"], ["airflow:8080"]),
+        ("kafka_sasl_mechanism", ["PLAIN", "SCRAM-SHA-256"], ["OAUTHBEARER", "scram"]),
+    ],
+)
+def test_a_setting_that_cannot_work_is_refused(name, right, wrong):
+    """It is named when settings are read, and not by the service or the client that would be handed it."""
+    for value in right:
+        assert getattr(read(**{name: value}), name) == value
+    for value in wrong:
+        with pytest.raises(WrongSettings, match=f"PENSTOCK_{name.upper()}: "):
+            read(**{name: value})
 
 
 def test_a_port_that_is_set_twice_names_both():

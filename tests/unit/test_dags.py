@@ -11,6 +11,7 @@ import pytest
 from penstock import config
 from penstock.errors import KafkaUnreachable
 from penstock.pipeline import ingest
+from penstock.pipelines import users
 from penstock.pipelines.users import PIPELINE
 
 FILE = Path(__file__).parents[2] / "dags" / "kafka_producer.py"
@@ -124,6 +125,19 @@ def test_a_call_that_is_wrong_is_not_tried_again(dag, monkeypatch):
     config.load.cache_clear()
     with pytest.raises(GiveUp, match="PENSTOCK_KAFKA_PORT"):
         module.stream_data(params={"records": 1}, run_id="r")
+
+
+def test_a_pipeline_that_cannot_work_is_not_tried_again(dag, monkeypatch, tmp_path):
+    """A wrong file stays wrong: the task fails at once, and says file, field and what to write."""
+    module, made = dag
+    file = tmp_path / "orders.py"
+    text = Path(users.__file__).read_text()
+    file.write_text(text.replace("dob: Annotated[Moment, Meta(", "dob: Annotated[datetime, Meta("))
+    monkeypatch.setenv("PENSTOCK_PIPELINE", str(file))
+    config.load.cache_clear()
+    with pytest.raises(GiveUp, match=r"field dob: .* write `dob: Annotated\[datetime, Meta\(tz=True, \.\.\.\)\]`"):
+        module.stream_data(params={"records": 1}, run_id="r")
+    assert made["runs"] == []
 
 
 def test_any_other_error_is_tried_again(dag, monkeypatch):

@@ -18,12 +18,11 @@ from confluent_kafka.admin import (
 from penstock.broker.kafka import failure
 from penstock.broker.topics import Place, topic_settings
 from penstock.config import Settings
+from penstock.contract.names import REGISTRY_TOPICS, is_internal
 from penstock.errors import PenstockError, WrongUse
 
 T = TypeVar("T")
 
-REGISTRY_TOPICS = frozenset({"kafkasql-journal", "kafkasql-snapshots", "registry-events"})
-"""What Apicurio keeps its schemas in."""
 TIMEOUT_S = 10.0
 _MISUSED = {
     KafkaError.INVALID_CONFIG,
@@ -47,11 +46,6 @@ class Setting:
     is_own: bool
     """Whether it was set for this topic."""
     is_fixed: bool
-
-
-def is_internal(topic: str) -> bool:
-    """Whether a service keeps the topic for itself: nobody else may write to it or change it."""
-    return topic.startswith("__") or topic in REGISTRY_TOPICS
 
 
 def check_ours(topic: str) -> None:

@@ -77,11 +77,17 @@ def _run(command: list[str]) -> int:
 
 
 def config() -> None:
-    """Show the settings in force; secrets are hidden."""
+    """Show the settings in force; secrets are hidden.
+
+    Exit 2 when one of them, or the pipeline's file, cannot work: what is wrong with it is said.
+    """
+    from penstock import pipelines
     from penstock.config import PREFIX, load
 
-    for name, value in load():
+    settings = load()
+    for name, value in settings:
         typer.echo(f"{PREFIX}{name.upper()}={'' if value is None else value}")
+    pipelines.of(settings)
 
 
 def wheel() -> None:

@@ -54,12 +54,15 @@ def row(
 ) -> None:
     """Show the row of one id; exit 1 when there is none."""
     from penstock import config, pipelines
+    from penstock.contract import cql
     from penstock.contract.fields import key_of
     from penstock.errors import PenstockError
+    from penstock.observe.trace import id_of
 
     settings = config.load()
-    key = key_of(pipelines.of(settings).stored)
-    found = _select(settings, f"WHERE {key.name} = %s", (_key_value(key, record_id),), 1)
+    pipeline = pipelines.of(settings)
+    key = cql.name(key_of(pipeline.stored).column)
+    found = _select(settings, f"WHERE {key} = %s", (id_of(pipeline, record_id),), 1)
     if not found:
         raise PenstockError(f"there is no row with id {record_id}", hint="./penstock rows, ./penstock verify")
     if as_json:
@@ -78,25 +81,13 @@ def print_rows(settings: Any, limit: int) -> None:
     typer.echo(table(heads, [[one[head] for head in heads] for one in found]))
 
 
-def _key_value(key: Any, text: str) -> Any:
-    from uuid import UUID
-
-    from penstock.contract import fields
-    from penstock.errors import WrongUse
-
-    if key.kind is not fields.UUID:
-        return text
-    try:
-        return UUID(text)
-    except ValueError:
-        raise WrongUse(f"{text!r} is not a UUID", hint="./penstock rows") from None
-
-
 def _select(settings: Any, where: str, values: tuple[Any, ...], limit: int) -> list[dict[str, Any]]:
     from penstock import pipelines
+    from penstock.contract import cql
     from penstock.sink import cassandra
 
     pipeline = pipelines.of(settings)
-    query = f"SELECT * FROM {cassandra.keyspace_of(settings, pipeline)}.{pipeline.table} {where} LIMIT {limit}"
+    name = cql.table_name(cassandra.keyspace_of(settings, pipeline), pipeline.table)
+    query = f"SELECT * FROM {name} {where} LIMIT {limit}"
     with cassandra.connected(settings) as session:
         return list(session.execute(query, values or None))

@@ -37,7 +37,7 @@ class Tally(NamedTuple):
     """What became of a stretch of one partition. `first_offset` and `last_offset` are both part of it.
 
     records = stored + deleted + rejected + filtered; `stored_at_ms` is when the last of them was acknowledged; `nulls`
-    counts the stored rows in which a field is null, by field, for those fields in which that happened; `latencies`
+    counts the stored rows in which a column is null, for those columns in which that happened; `latencies`
     counts the stored rows by how long they took from Kafka's timestamp on.
     """
 
@@ -122,9 +122,9 @@ def _by_partition(pairs: Iterable[tuple[int, int]]) -> dict[int, list[int]]:
 
 
 def _nulls(rows: list[Row]) -> dict[int, Counter[str]]:
-    """How often each field is null, by partition."""
+    """How often each column is null, by partition."""
     counts: dict[int, Counter[str]] = defaultdict(Counter)
-    nullable = [one.name for one in fields(type(rows[0][0])) if one.nullable] if rows else []
+    nullable = [one.column for one in fields(type(rows[0][0])) if one.nullable] if rows else []
     for name in nullable:
         for record, _, partition, _ in rows:
             if getattr(record, name) is None:

@@ -1,4 +1,4 @@
-"""A record as keyspace, table and INSERT, and the values that the INSERT binds.
+"""A record as keyspace, table and INSERT, and the values that the INSERT binds; how a name is quoted in CQL.
 
 A row is the record's fields, then its arrival. Its write timestamp is bound too: the topic's generation epoch in
 microseconds plus the offset, so that of two records with one key the later in Kafka wins, in whatever order they
@@ -15,16 +15,33 @@ from penstock.contract.batch import Row
 from penstock.contract.fields import BIGINT, INT, fields, key_of
 from penstock.contract.record import Arrival, Record
 
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
+_UNQUOTED = re.compile(r"[a-z][a-z0-9_]*")
+RESERVED = frozenset(
+    """
+    add allow alter and apply asc authorize batch begin by columnfamily create default delete desc describe drop
+    entries execute false from full grant if in index infinity insert into is keyspace limit materialized mbean
+    mbeans modify nan norecursive not null of on or order primary rename replace revoke schema select set table
+    to token true truncate unlogged unset update use using view where with
+    """.split()  # noqa: SIM905  a list would be a word a line
+)
+"""Words that Cassandra 3.11 to 5.0 does not read as a name unless they are quoted."""
 
 Encode = Callable[[Sequence[Row], int], Iterator[bytes]]
 
 
 def name(identifier: str) -> str:
-    """`identifier` if it can stand in CQL without quotes. Raises `ValueError`."""
-    if not _NAME.fullmatch(identifier):
-        raise ValueError(f"{identifier!r} is not a CQL name: lower-case letters, digits and _, at most 48")
-    return identifier
+    """Return the name of a keyspace, table or column as a statement must have it: quoted where CQL demands it.
+
+    Every name in every statement goes through this function.
+    """
+    if _UNQUOTED.fullmatch(identifier) and identifier not in RESERVED:
+        return identifier
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+def table_name(keyspace: str, table: str) -> str:
+    """Return a table's full name as a statement must have it."""
+    return f"{name(keyspace)}.{name(table)}"
 
 
 def create_keyspace(keyspace: str, replication: str) -> str:
@@ -34,31 +51,31 @@ def create_keyspace(keyspace: str, replication: str) -> str:
 
 def create_table(keyspace: str, table: str, row: type[Record]) -> str:
     """The statement that makes the table when it is not there."""
-    lines = [f"  {column} {kind}," for column, kind in columns(row).items()]
-    key = f"  PRIMARY KEY ({key_of(row).name})"
-    return "\n".join([f"CREATE TABLE IF NOT EXISTS {name(keyspace)}.{name(table)} (", *lines, key, ")"])
+    lines = [f"  {name(column)} {kind}," for column, kind in columns(row).items()]
+    key = f"  PRIMARY KEY ({name(key_of(row).column)})"
+    return "\n".join([f"CREATE TABLE IF NOT EXISTS {table_name(keyspace, table)} (", *lines, key, ")"])
 
 
 def columns(row: type[Record]) -> dict[str, str]:
-    """The type of each column by its name, in order: the row's fields, then its arrival."""
-    return {name(field.name): field.kind.cql for field in (*fields(row), *fields(Arrival))}
+    """The type of each column by its name, without quotes, in order: the row's fields, then its arrival."""
+    return {field.column: field.kind.cql for field in (*fields(row), *fields(Arrival))}
 
 
 def add_column(keyspace: str, table: str, column: str, kind: str) -> str:
     """The statement that gives a table one more column; rows that are there have null in it."""
-    return f"ALTER TABLE {name(keyspace)}.{name(table)} ADD {name(column)} {kind}"
+    return f"ALTER TABLE {table_name(keyspace, table)} ADD {name(column)} {kind}"
 
 
 def insert(keyspace: str, table: str, row: type[Record]) -> str:
     """The upsert of one row; its last value is the write timestamp in microseconds."""
-    names = [field.name for field in (*fields(row), *fields(Arrival))]
+    names = [name(column) for column in columns(row)]
     values = ", ".join("?" for _ in names)
-    return f"INSERT INTO {keyspace}.{table} ({', '.join(names)}) VALUES ({values}) USING TIMESTAMP ?"
+    return f"INSERT INTO {table_name(keyspace, table)} ({', '.join(names)}) VALUES ({values}) USING TIMESTAMP ?"
 
 
 def delete(keyspace: str, table: str, row: type[Record]) -> str:
     """The deletion of one row; its values are the write timestamp in microseconds and the key."""
-    return f"DELETE FROM {keyspace}.{table} USING TIMESTAMP ? WHERE {key_of(row).name} = ?"
+    return f"DELETE FROM {table_name(keyspace, table)} USING TIMESTAMP ? WHERE {name(key_of(row).column)} = ?"
 
 
 def delete_encoder(row: type[Record]) -> Callable[[Any, int], bytes]:
@@ -74,7 +91,7 @@ def delete_encoder(row: type[Record]) -> Callable[[Any, int], bytes]:
 
 def key_encoder(row: type[Record]) -> Callable[[Record], bytes]:
     """The function that gives a record's key as CQL bytes, by which its replicas are found."""
-    get, to_bytes = attrgetter(key_of(row).name), key_of(row).kind.encode
+    get, to_bytes = attrgetter(key_of(row).column), key_of(row).kind.encode
     return lambda record: to_bytes(get(record))
 
 
@@ -84,7 +101,7 @@ def encoder(row: type[Record]) -> Encode:
     That is: each value after its length, a null as the length -1 (native protocol v5, section 3). It takes the rows
     and the epoch in us that offsets are added to, and goes column by column, which is what is fast.
     """
-    columns = [(attrgetter(field.name), field.kind.encode, field.nullable) for field in fields(row)]
+    columns = [(attrgetter(field.column), field.kind.encode, field.nullable) for field in fields(row)]
 
     def encode(rows: Sequence[Row], epoch_us: int) -> Iterator[bytes]:
         if not rows:

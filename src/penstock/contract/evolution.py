@@ -281,7 +281,7 @@ def compare_table(table: Table, row: type[Record]) -> list[Change]:
     for name, kind in cql.columns(row).items():
         if name in table.columns and table.columns[name] != kind:
             changes.append(_retyped(name, table.columns[name], kind))
-    key = key_of(row).name
+    key = key_of(row).column
     if table.key != (key,):
         why = f"the key is `{key}` and the table's is `{', '.join(table.key)}`: another key needs another table"
         changes.append(Change.of(key, Kind.KEY_CHANGED, why))

@@ -55,9 +55,14 @@ BOOLEAN = Kind("boolean", "BOOLEAN", "boolean", lambda value: b"\x01" if value e
 
 @dataclass(frozen=True)
 class Field:
-    """One field of a record."""
+    """One field of a record.
+
+    `name` is its name in messages and their schemas (JSON, JSON Schema, Avro). `column` is its attribute's name in
+    Python, which DataFrames and the table have too. They differ where the record's file says `rename` or `field(name)`.
+    """
 
     name: str
+    column: str
     kind: Kind
     nullable: bool
     key: bool
@@ -71,59 +76,68 @@ def fields(struct: type[msgspec.Struct]) -> tuple[Field, ...]:
     """The fields of `struct`, in order. Raises `TypeError` for a type that has no name in CQL."""
     described = inspect.type_info(struct)
     assert isinstance(described, inspect.StructType)
-    return tuple(_field(one) for one in described.fields)
+    return tuple(map(field_of, described.fields))
 
 
 def key_of(struct: type[msgspec.Struct]) -> Field:
     """The one field marked as key. Raises `TypeError` when there is none, more than one, or one that may be None."""
     keys = [field for field in fields(struct) if field.key]
     if len(keys) != 1:
-        raise TypeError(f"{struct.__name__} needs exactly one field marked KEY, it has {len(keys)}")
+        names = f" ({', '.join(field.column for field in keys)})" if keys else ""
+        raise TypeError(
+            f"{struct.__name__} needs exactly one field marked KEY, it has {len(keys)}{names}: "
+            "write `id: Annotated[UUID, Meta(extra=KEY)]`"
+        )
+    column = keys[0].column
     if keys[0].nullable:
-        raise TypeError(f"{struct.__name__}: the key {keys[0].name} must not be None")
-    if keys[0].kind is TEXT and not _fits_a_key(struct, keys[0].name):
-        raise TypeError(f"{struct.__name__}: a text key needs min_length >= 1 and max_length <= {_KEY_CHARACTERS}")
+        raise TypeError(f"{struct.__name__}: the key {column} must not be None; take `| None` from its type")
+    if keys[0].kind is TEXT and not _fits_a_key(struct, column):
+        raise TypeError(
+            f"{struct.__name__}: a text key needs min_length >= 1 and max_length <= {_KEY_CHARACTERS}; "
+            f"write `{column}: Annotated[str, Meta(min_length=1, max_length=100, extra=KEY)]`"
+        )
     return keys[0]
 
 
 def key_reader(struct: type[msgspec.Struct]) -> Callable[[bytes], Any]:
     """The function that gives the id that a Kafka key stands for. It raises `ValueError` when the key is none."""
-    name = key_of(struct).name
-    kind = typing.get_type_hints(struct, include_extras=True)[name]
+    kind = typing.get_type_hints(struct, include_extras=True)[key_of(struct).column]
     return lambda key: msgspec.convert(key.decode(), kind, strict=False)
 
 
 def key_writer(struct: type[msgspec.Struct]) -> Callable[[msgspec.Struct], bytes]:
     """The function that gives the Kafka key of a record: its id as text, which `key_reader` reads."""
-    name = key_of(struct).name
-    return lambda record: str(getattr(record, name)).encode()
+    column = key_of(struct).column
+    return lambda record: str(getattr(record, column)).encode()
 
 
-def _fits_a_key(struct: type[msgspec.Struct], name: str) -> bool:
+def _fits_a_key(struct: type[msgspec.Struct], column: str) -> bool:
     """Whether each text that the rules allow can be a partition key: 1 to 65,535 bytes of UTF-8."""
     described = inspect.type_info(struct)
     assert isinstance(described, inspect.StructType)
-    text, _, _ = next(_unwrap(one.type) for one in described.fields if one.name == name)
+    text, _, _ = next(_unwrap(one.type) for one in described.fields if one.name == column)
     assert isinstance(text, inspect.StrType)
     return bool(text.min_length) and text.max_length is not None and text.max_length <= _KEY_CHARACTERS
 
 
-def _field(one: inspect.Field) -> Field:
+def field_of(one: inspect.Field) -> Field:
+    """Return a field as msgspec describes it. Raises `TypeError` that says what to write instead."""
     kind_info, marks, description = _unwrap(one.type)
     nullable = isinstance(kind_info, inspect.UnionType)
     if isinstance(kind_info, inspect.UnionType):
         inner = [member for member in kind_info.types if not isinstance(member, inspect.NoneType)]
         if len(inner) != 1:
-            raise TypeError(f"field {one.name}: one type, or one type and None, not {kind_info}")
+            raise TypeError(f"field {one.name}: write one type, or one type and None: `{one.name}: T | None = None`")
         kind_info, inner_marks, inner_description = _unwrap(inner[0])
         marks, description = {**inner_marks, **marks}, description or inner_description
-    if not (one.required or nullable):
+    if not (one.required or (nullable and one.default is None)):
         raise TypeError(
             f"field {one.name}: one that may be absent is `T | None = None`, or old and new schemas part ways"
         )
     return Field(
-        name=one.name,
-        kind=_kind(one.name, kind_info),
+        name=one.encode_name,
+        column=one.name,
+        kind=_kind(one.name, kind_info, written=_written(one.name, nullable, has_meta=bool(marks or description))),
         nullable=nullable,
         key=marks.get("key", False),
         personal=marks.get("personal", False),
@@ -138,11 +152,21 @@ def _unwrap(kind_info: inspect.Type) -> tuple[inspect.Type, dict[str, Any], str]
     return kind_info, {}, ""
 
 
-def _kind(name: str, kind_info: inspect.Type) -> Kind:
+def _written(name: str, nullable: bool, *, has_meta: bool) -> str:
+    """Return how the record's file should declare a field, with {type} and {rules} to be filled in."""
+    more = ", ..." if has_meta else ""
+    return f"`{name}: Annotated[{{type}}, Meta({{rules}}{more})]{' | None = None' if nullable else ''}`"
+
+
+def _kind(name: str, kind_info: inspect.Type, written: str) -> Kind:
     if isinstance(kind_info, inspect.IntType):
         if kind_info.ge is None or kind_info.le is None:
-            raise TypeError(f"field {name}: an int needs ge and le within 64 bits; contract.record.Int64 has them")
+            rules = written.format(type="int", rules="ge=-(2**63), le=2**63 - 1")
+            raise TypeError(f"field {name}: an int needs ge and le within 64 bits; write {rules}, as in Int64")
         return INT if kind_info.ge >= -(2**31) and kind_info.le < 2**31 else BIGINT
+    if isinstance(kind_info, inspect.DateTimeType) and kind_info.tz is not True:
+        zoned = written.format(type="datetime", rules="tz=True")
+        raise TypeError(f"field {name}: a time without a zone is no moment; write {zoned}")
     simple: dict[type[inspect.Type], Kind] = {
         inspect.StrType: TEXT,
         inspect.UUIDType: UUID,

@@ -15,8 +15,13 @@ _DEEPEST = 100
 
 @cache
 def shown_names(record: type[Record]) -> frozenset[str]:
-    """The names of the fields that tell nothing about a person, and of those that say where a record came from."""
-    return frozenset(field.name for field in (*fields(record), *fields(Arrival)) if not field.personal)
+    """The names of the fields that tell nothing about a person, and of those that say where a record came from.
+
+    Both their names in messages and in rows, unless a personal field has the same name in the other of the two.
+    """
+    known = (*fields(record), *fields(Arrival))
+    personal = {name for field in known if field.personal for name in (field.name, field.column)}
+    return frozenset(name for field in known for name in (field.name, field.column)) - personal
 
 
 def masked(value: Any, record: type[Record]) -> Any:

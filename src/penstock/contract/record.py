@@ -1,7 +1,8 @@
 """The base class of records, and the marks that a field can carry.
 
 A field is `name: Annotated[type, Meta(rules..., extra=MARK)]`; `msgspec.Meta` names the rules
-(https://jcristharif.com/msgspec/constraints.html), `extra` one of the marks below.
+(https://jcristharif.com/msgspec/constraints.html), `extra` one of the marks below. A `datetime` has `Meta(tz=True)`.
+Where messages have other names, the class says `rename="camel"` or the field `= msgspec.field(name="orderId")`.
 """
 
 from datetime import datetime
@@ -24,7 +25,10 @@ Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of a pipeline's record: its fields are the message's fields and the table's columns."""
+    """Base of a pipeline's record: its fields are the message's fields and the table's columns.
+
+    Messages have the names that `rename` and `field(name=)` give; Python, DataFrames and the table the attributes'.
+    """
 
 
 class Arrival(msgspec.Struct, frozen=True):

@@ -103,16 +103,22 @@ def _described(record: type[Record]) -> list[tuple[inspect.Field, Any]]:
 
 
 def _of_field(one: inspect.Field, hint: Any, found: dict[str, Any]) -> list[Broken]:
-    if found.get(one.name) is None and one.required:
-        return [Broken(one.name, Rule.REQUIRED, "is null" if one.name in found else "is missing")]
-    if one.name not in found:
+    name = one.encode_name
+    if found.get(name) is None and one.required:
+        return [Broken(name, Rule.REQUIRED, "is null" if name in found else _missing(one, found))]
+    if name not in found:
         return []
-    value = found[one.name]
+    value = found[name]
     try:
         msgspec.convert(value, hint)
     except msgspec.ValidationError as error:
-        return [Broken(one.name, rule, str(error)) for rule in _rules(value, _plain(one.type))]
+        return [Broken(name, rule, str(error)) for rule in _rules(value, _plain(one.type))]
     return []
+
+
+def _missing(one: inspect.Field, found: dict[str, Any]) -> str:
+    """Return what to say of a missing field, which may be there under its column's name."""
+    return f"is missing; a message has no `{one.name}`, that is its column" if one.name in found else "is missing"
 
 
 def _plain(kind: inspect.Type) -> inspect.Type:
@@ -160,7 +166,7 @@ def date_check(record: type[Record]) -> DateCheck:
 
     A date lies in the years 1 to 9999 of UTC, since no client can read others; one marked PAST is not in the future.
     """
-    dates = [(field.name, attrgetter(field.name), field.past) for field in fields(record) if field.kind is TIMESTAMP]
+    dates = [(field.name, attrgetter(field.column), field.past) for field in fields(record) if field.kind is TIMESTAMP]
 
     def check(one: Record, latest: datetime) -> list[Broken]:
         broken: list[Broken] = []
@@ -189,7 +195,7 @@ def text_check(record: type[Record]) -> TextCheck:
     """
     described = inspect.type_info(record)
     assert isinstance(described, inspect.StructType)
-    texts = [(one.name, attrgetter(one.name), _strict(kind)) for one, kind in _texts(described)]
+    texts = [(one.encode_name, attrgetter(one.name), _strict(kind)) for one, kind in _texts(described)]
 
     def check(one: Record) -> list[Broken]:
         broken: list[Broken] = []

@@ -40,7 +40,7 @@ def _avro_field(field: Field) -> dict[str, Any]:
 
 
 def spark_ddl(struct: type[msgspec.Struct]) -> str:
-    """The Spark schema, as a DDL string: `id STRING NOT NULL, ...`."""
+    """The Spark schema of a record's columns, as a DDL string: `id STRING NOT NULL, ...`."""
     return ", ".join(
-        f"{field.name} {field.kind.spark}{'' if field.nullable else ' NOT NULL'}" for field in fields(struct)
+        f"{field.column} {field.kind.spark}{'' if field.nullable else ' NOT NULL'}" for field in fields(struct)
     )

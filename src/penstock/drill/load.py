@@ -48,7 +48,7 @@ class Run:
 
 def made_up(record: type[Record], pipeline: Pipeline) -> Iterator[Record]:
     """Endless made-up users, each with an id that none had before."""
-    key = key_of(record).name
+    key = key_of(record).column
     seed, nats = uuid.uuid4().hex, tuple(NATIONALITIES)
     kinds = [
         msgspec.convert(pipeline.from_source(make_user(seed, at, nats, GENDERS)), record) for at in range(_PATTERNS)

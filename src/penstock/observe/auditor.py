@@ -17,6 +17,7 @@ from penstock.broker.dlq import Letter
 from penstock.broker.registry import Registry
 from penstock.broker.topics import Span
 from penstock.config import Settings
+from penstock.contract import cql
 from penstock.contract.fields import key_of
 from penstock.contract.order import ONE_LAYOUT, Order
 from penstock.contract.reject import Fault
@@ -36,7 +37,7 @@ class Auditor:
         self._pipeline = pipelines.of(settings)
         self._keyspace = cassandra.keyspace_of(settings, self._pipeline)
         self._decoder = Decoder(self._pipeline.record, Registry(settings))
-        self._key = key_of(self._pipeline.record).name
+        self._key = key_of(self._pipeline.record).column
         self._book: Ledger | None = None
 
     @property
@@ -98,13 +99,13 @@ class Auditor:
 
     def rows_of(self, ids: Iterable[Any]) -> Rows:
         """The rows of `ids`, by look-ups."""
-        select = self._session.prepare(f"{self._select()} WHERE {self._key} = ?")
+        select = self._session.prepare(f"{self._select()} WHERE {cql.name(self._key)} = ?")
         answers = execute_concurrent_with_args(self._session, select, [(one,) for one in ids], concurrency=50)
         return self._sorted_in(row for _, found in answers for row in found)
 
     def _select(self) -> str:
-        table = f"{self._keyspace}.{self._pipeline.table}"
-        return f"SELECT {self._key}, kafka_partition, kafka_offset, WRITETIME(kafka_offset) AS written_us FROM {table}"
+        key, table = cql.name(self._key), cql.table_name(self._keyspace, self._pipeline.table)
+        return f"SELECT {key}, kafka_partition, kafka_offset, WRITETIME(kafka_offset) AS written_us FROM {table}"
 
     def _sorted_in(self, found: Iterable[dict[str, Any]]) -> Rows:
         """The rows by who wrote them: a write timestamp is the generation's epoch, a layout's shift and the offset."""

@@ -11,9 +11,9 @@ from confluent_kafka import ConsumerGroupState, ConsumerGroupTopicPartitions, Ka
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from penstock import pipelines
-from penstock.broker.admin import REGISTRY_TOPICS
 from penstock.broker.kafka import failure
 from penstock.config import Settings
+from penstock.contract.names import REGISTRY_TOPICS
 from penstock.errors import PenstockError
 from penstock.observe.inventory import spans_of
 from penstock.observe.services import TIMEOUT_S

@@ -11,11 +11,11 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec
 
 from penstock import pipelines
-from penstock.broker.admin import REGISTRY_TOPICS, is_internal
 from penstock.broker.kafka import failure
 from penstock.broker.sizes import sizes
 from penstock.broker.topics import Span, settling
 from penstock.config import Settings
+from penstock.contract.names import REGISTRY_TOPICS, is_internal
 from penstock.errors import NotThere
 from penstock.observe.gauges import read_topic
 from penstock.observe.services import TIMEOUT_S

@@ -54,8 +54,8 @@ class Table:
         self._session = session
         self._pipeline = pipeline
         self._keyspace = cassandra.keyspace_of(settings, pipeline)
-        self._key = key_of(pipeline.stored).name
-        self.name = f"{self._keyspace}.{pipeline.table}"
+        self._key = key_of(pipeline.stored).column
+        self.name = cql.table_name(self._keyspace, pipeline.table)
 
     def page(self, after: str = "", rows: int = PAGE_ROWS) -> Page:
         """The rows behind `after`, which is the `next` of a page; empty: the first ones.
@@ -65,9 +65,9 @@ class Table:
         token, count = _token(after), min(max(rows, 1), MOST_ROWS)
         with cassandra.asking(self._settings):
             names = self._columns()
-            columns = ", ".join(map(_quoted, names))
-            where = "" if token is None else f" WHERE token({_quoted(self._key)}) > {token}"
-            query = f"SELECT {columns}, token({_quoted(self._key)}) AS {_POSITION} FROM {self.name}{where}"
+            columns = ", ".join(map(cql.name, names))
+            where = "" if token is None else f" WHERE token({cql.name(self._key)}) > {token}"
+            query = f"SELECT {columns}, token({cql.name(self._key)}) AS {_POSITION} FROM {self.name}{where}"
             found = [dict(row) for row in self._session.execute(f"{query} LIMIT {count + 1}")]
         last = int(found[count - 1][_POSITION]) if len(found) > count else None
         kept = [_plain(row, names) for row in found[:count]]
@@ -78,9 +78,9 @@ class Table:
         record_id = id_of(self._pipeline, text)
         with cassandra.asking(self._settings):
             names = self._columns()
-            columns = ", ".join(map(_quoted, names))
+            columns = ", ".join(map(cql.name, names))
             written = ", WRITETIME(kafka_offset) AS written_us" if "kafka_offset" in names else ""
-            query = f"SELECT {columns}{written} FROM {self.name} WHERE {_quoted(self._key)} = %s"
+            query = f"SELECT {columns}{written} FROM {self.name} WHERE {cql.name(self._key)} = %s"
             found = self._session.execute(query, (record_id,)).one()
         if found is None:
             raise NotThere(f"{self.name} has no row with the id {record_id}", hint=f"./penstock trace {record_id}")
@@ -120,10 +120,6 @@ def _token(text: str) -> int | None:
 
 def _share(token: int) -> float:
     return round((token + _TOKENS // 2) / _TOKENS, 4)
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _plain(row: Mapping[str, Any], names: list[str]) -> dict[str, Any]:

@@ -215,7 +215,7 @@ class _Verification:
         last = self._last()
         counts, counted = self._counts(audit, last)
         nulls, warnings = null_shares(
-            [field.name for field in fields(self._pipeline.stored)], counts, last.get("counts")
+            [field.column for field in fields(self._pipeline.stored)], counts, last.get("counts")
         )
         totals = {name: audit.total(name) for name in _TOTALS}
         return TopicReceipt(
@@ -269,7 +269,7 @@ class _Verification:
                 if line.tally.first_offset >= counted.get(partition, 0):
                     counts.update({"": line.tally.stored, **line.tally.nulls})
                     counted[partition] = line.tally.last_offset + 1
-        nullable = [field.name for field in fields(self._pipeline.stored) if field.nullable]
+        nullable = [field.column for field in fields(self._pipeline.stored) if field.nullable]
         return {name: counts[name] for name in ("", *nullable)}, counted
 
     def _keep(self, receipt: TopicReceipt) -> None:

@@ -41,7 +41,7 @@ def template(record: type[Record]) -> str:
     """JSON text of a made-up record that keeps the contract's rules; empty where no example could be made."""
     hints = typing.get_type_hints(record, include_extras=True)
     rules = json_schema(record)["properties"]
-    made = {one.name: _example(one, hints[one.name], rules[one.name]) for one in fields(record)}
+    made = {one.name: _example(one, hints[one.column], rules[one.name]) for one in fields(record)}
     return json.dumps(made, indent=2, ensure_ascii=False)
 
 

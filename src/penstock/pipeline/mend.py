@@ -65,7 +65,7 @@ class StillBroken(NamedTuple):
 def assignments(record: type[Record], texts: Iterable[str]) -> dict[str, Any]:
     """The values by field of texts like `email=a@b.se`, each of its field's type. Raises `WrongUse`."""
     hints = typing.get_type_hints(record, include_extras=True)
-    known = [one.name for one in fields(record)]
+    known = {one.name: hints[one.column] for one in fields(record)}
     found: dict[str, Any] = {}
     for text in texts:
         name, is_there, value = text.partition("=")
@@ -74,7 +74,7 @@ def assignments(record: type[Record], texts: Iterable[str]) -> dict[str, Any]:
         if not is_there:
             raise WrongUse(f"{name} is set to nothing", hint=f"--set {name}=VALUE")
         try:
-            found[name] = msgspec.convert(value, hints[name], strict=False)
+            found[name] = msgspec.convert(value, known[name], strict=False)
         except msgspec.ValidationError as error:
             raise WrongUse(f"{name}: {error}", hint="./penstock dlq redrive --help") from None
     return found

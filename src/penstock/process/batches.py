@@ -93,7 +93,7 @@ def decoded_ddl(record: type[Record]) -> str:
 
 def to_columns(decoded: Iterable[Decoded], record: type[Record], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """Decoded records as Arrow batches of `schema`, the Arrow form of `decoded_ddl`."""
-    key = key_of(record).name
+    key = key_of(record).column
     for batch in decoded:
         rows = [_as_columns(row) for row in batch.rows]
         rejects = [_reject_as_columns(reject) for reject in batch.rejects]
@@ -152,7 +152,7 @@ class _Sorter:
     def __init__(self, row: type[Record], topic: str) -> None:
         self._row = row
         self._topic = topic
-        self._names = [field.name for field in fields(row)]
+        self._fields = [(field.name, field.column) for field in fields(row)]
         self._key = key_of(row)
 
     def sort_in(self, columns: dict[str, Any], decoded: Decoded) -> None:
@@ -171,12 +171,12 @@ class _Sorter:
         return Reject(fault, self._topic, *_place(columns), rejected["key"], rejected["value"], [])
 
     def _deletion(self, columns: dict[str, Any]) -> Deletion:
-        text = columns[self._key.name]
+        text = columns[self._key.column]
         key = UUID(text) if self._key.kind is UUID_KIND else text
         return Deletion(key, _timestamp_ms(columns), *_place(columns))
 
     def _sort_in_row(self, columns: dict[str, Any], decoded: Decoded) -> None:
-        judged = judge({name: columns[name] for name in self._names}, self._row, latest_past())
+        judged = judge({name: columns[column] for name, column in self._fields}, self._row, latest_past())
         if isinstance(judged, list):
             fault = Fault.of(judged, Stage.TRANSFORM)
             decoded.rejects.append(Reject(fault, self._topic, *_place(columns), None, None, []))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from io import BytesIO
+from typing import Any
 
 import fastavro
 import msgspec
@@ -27,11 +28,20 @@ def _json(frame: bytes) -> Serialize:
 
 def _avro(frame: bytes, record: type[Record]) -> Serialize:
     schema = fastavro.parse_schema(avro_schema(record))
+    fields_of = _named(record)
 
     def serialize(one: Record) -> bytes:
         body = BytesIO()
         body.write(frame)
-        fastavro.schemaless_writer(body, schema, msgspec.structs.asdict(one))
+        fastavro.schemaless_writer(body, schema, fields_of(one))
         return body.getvalue()
 
     return serialize
+
+
+def _named(record: type[Record]) -> Callable[[Record], dict[str, Any]]:
+    """Return the function that gives a record's fields by their names in messages."""
+    names = record.__struct_encode_fields__
+    if names == record.__struct_fields__:
+        return msgspec.structs.asdict  # four times as fast
+    return lambda one: dict(zip(names, msgspec.structs.astuple(one), strict=True))

@@ -160,4 +160,4 @@ def lacking(session: Session, settings: Settings, pipeline: Pipeline) -> list[st
 
 def truncate(session: Session, settings: Settings, pipeline: Pipeline) -> None:
     """Delete every row of the pipeline's table."""
-    session.execute(f"TRUNCATE {keyspace_of(settings, pipeline)}.{pipeline.table}", timeout=_TRUNCATE_S)
+    session.execute(f"TRUNCATE {cql.table_name(keyspace_of(settings, pipeline), pipeline.table)}", timeout=_TRUNCATE_S)

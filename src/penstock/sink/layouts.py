@@ -10,6 +10,7 @@ from collections.abc import Callable
 from cassandra.cluster import Session
 
 from penstock.broker.topics import Span
+from penstock.contract import cql
 from penstock.contract.order import Layout, Order
 from penstock.log import get_logger
 from penstock.sink import ledger
@@ -51,7 +52,7 @@ class Layouts:
         """Write one more layout, or take the one that another process has just written."""
         layout = Layout(partitions) if not self._known else self._next(partitions)
         query = (
-            f"INSERT INTO {self._keyspace}.layouts (topic, generation_us, partitions, shift_us, starts) "
+            f"INSERT INTO {cql.name(self._keyspace)}.layouts (topic, generation_us, partitions, shift_us, starts) "
             "VALUES (%s, %s, %s, %s, %s) IF NOT EXISTS"
         )
         values = (self._book.topic, self._book.epoch_us, partitions, layout.shift_us, dict(layout.starts))

@@ -19,6 +19,7 @@ import msgspec
 from cassandra import DriverException, OperationTimedOut, Timeout, Unavailable
 from cassandra.cluster import NoHostAvailable, Session
 
+from penstock.contract import cql
 from penstock.errors import JobRunning
 from penstock.log import get_logger
 from penstock.retry import bounded
@@ -83,7 +84,7 @@ def _is_dead(owner: Owner, me: Owner) -> bool:
 
 def create_table(session: Session, keyspace: str) -> None:
     """Make the table of leases when it is not there."""
-    session.execute(_TABLE.format(keyspace=keyspace))
+    session.execute(_TABLE.format(keyspace=cql.name(keyspace)))
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def holder(session: Session, keyspace: str, name: str) -> Holder | None:
     """Who has the lease of `name`; None when nobody has it. Changes nothing."""
     if not has_table(session, keyspace, "leases"):
         return None
-    row = session.execute(f"SELECT owner, since FROM {keyspace}.leases WHERE name = %s", (name,)).one()
+    row = session.execute(f"SELECT owner, since FROM {cql.name(keyspace)}.leases WHERE name = %s", (name,)).one()
     if row is None or row["owner"] is None:
         return None
     owner = _owner(row)
@@ -110,7 +111,7 @@ def names(session: Session, keyspace: str) -> list[str]:
     """The names that somebody has the lease of."""
     if not has_table(session, keyspace, "leases"):
         return []
-    rows = session.execute(f"SELECT name, owner FROM {keyspace}.leases")
+    rows = session.execute(f"SELECT name, owner FROM {cql.name(keyspace)}.leases")
     return sorted(row["name"] for row in rows if row["owner"] is not None)
 
 
@@ -128,7 +129,7 @@ class Lease:
         self._renewed_s = 0.0
         self._since = datetime.now(UTC)
         self._lock = threading.Lock()
-        table = f"{keyspace}.leases"
+        table = cql.table_name(keyspace, "leases")
         self._insert = f"INSERT INTO {table} (name, owner, since) VALUES (%s, %s, %s) IF NOT EXISTS USING TTL {TTL_S}"
         self._update = f"UPDATE {table} USING TTL {TTL_S} SET owner = %s, since = %s WHERE name = %s IF owner = %s"
         self._delete = f"DELETE FROM {table} WHERE name = %s IF owner = %s"

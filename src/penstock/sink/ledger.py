@@ -16,6 +16,7 @@ from typing import Any
 from cassandra.cluster import Session
 
 from penstock.broker.topics import Span
+from penstock.contract import cql
 from penstock.contract.batch import Tally
 from penstock.contract.fields import epoch_ms, from_epoch_ms
 from penstock.contract.order import Layout
@@ -86,22 +87,23 @@ class Ledger:
         self.topic = topic
         self.epoch_us = epoch_us
         self._insert = session.prepare(
-            f"INSERT INTO {keyspace}.ledger (topic, generation_us, kafka_partition, bucket, first_offset, job, "
-            "last_offset, batch_id, records, stored, deleted, rejected, filtered, stored_at, nulls, latencies) "
+            f"INSERT INTO {cql.name(keyspace)}.ledger (topic, generation_us, kafka_partition, bucket, first_offset, "
+            "job, last_offset, batch_id, records, stored, deleted, rejected, filtered, stored_at, nulls, latencies) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         )
         self._select = session.prepare(
-            f"SELECT * FROM {keyspace}.ledger "
+            f"SELECT * FROM {cql.name(keyspace)}.ledger "
             "WHERE topic = ? AND generation_us = ? AND kafka_partition = ? AND bucket = ?"
         )
         self._newest = session.prepare(
-            f"SELECT job, last_offset FROM {keyspace}.ledger "
+            f"SELECT job, last_offset FROM {cql.name(keyspace)}.ledger "
             "WHERE topic = ? AND generation_us = ? AND kafka_partition = ? AND bucket = ? "
             "ORDER BY first_offset DESC"
         )
         self._newest.fetch_size = 10
         within = (
-            f"FROM {keyspace}.ledger WHERE topic = ? AND generation_us = ? AND kafka_partition = ? AND bucket = ? "
+            f"FROM {cql.name(keyspace)}.ledger "
+            "WHERE topic = ? AND generation_us = ? AND kafka_partition = ? AND bucket = ? "
             "AND first_offset >= ? AND first_offset < ?"
         )
         self._select_begun = session.prepare(f"SELECT * {within}")
@@ -196,14 +198,16 @@ def _line(row: dict[str, Any]) -> Line:
 
 def create_tables(session: Session, keyspace: str) -> None:
     """Make the ledger's tables when they are not there."""
-    session.execute(_LEDGER.format(keyspace=keyspace))
-    session.execute(_GENERATIONS.format(keyspace=keyspace))
-    session.execute(_LAYOUTS.format(keyspace=keyspace))
+    session.execute(_LEDGER.format(keyspace=cql.name(keyspace)))
+    session.execute(_GENERATIONS.format(keyspace=cql.name(keyspace)))
+    session.execute(_LAYOUTS.format(keyspace=cql.name(keyspace)))
 
 
 def layouts(session: Session, keyspace: str, topic: str, epoch_us: int) -> list[Layout]:
     """Return the layouts of a topic generation, the oldest first; none when no job has read it yet."""
-    query = f"SELECT partitions, shift_us, starts FROM {keyspace}.layouts WHERE topic = %s AND generation_us = %s"
+    query = (
+        f"SELECT partitions, shift_us, starts FROM {cql.name(keyspace)}.layouts WHERE topic = %s AND generation_us = %s"
+    )
     rows = session.execute(query, (topic, epoch_us))
     found = [Layout(row["partitions"], row["shift_us"], dict(row["starts"] or {})) for row in rows]
     return sorted(found, key=lambda layout: layout.partitions)
@@ -227,7 +231,7 @@ def begin_generation(session: Session, keyspace: str, topic: str, topic_id: str)
         )
         known[topic_id] = max([time.time_ns() // 1000, *after])
         session.execute(
-            f"INSERT INTO {keyspace}.generations (topic, epoch_us, topic_id) VALUES (%s, %s, %s)",
+            f"INSERT INTO {cql.name(keyspace)}.generations (topic, epoch_us, topic_id) VALUES (%s, %s, %s)",
             (topic, known[topic_id], topic_id),
         )
     return known[topic_id]
@@ -236,7 +240,9 @@ def begin_generation(session: Session, keyspace: str, topic: str, topic_id: str)
 def _ends(session: Session, keyspace: str, topic: str) -> dict[int, int]:
     """An offset that no record of a generation has, nor any after it, by the generation's epoch."""
     ends: dict[int, int] = {}
-    for row in session.execute(f"SELECT DISTINCT topic, generation_us, kafka_partition, bucket FROM {keyspace}.ledger"):
+    for row in session.execute(
+        f"SELECT DISTINCT topic, generation_us, kafka_partition, bucket FROM {cql.name(keyspace)}.ledger"
+    ):
         if row["topic"] == topic:  # a line begins in its bucket and ends in the next one at the latest
             end = (row["bucket"] + 2) * BUCKET_OFFSETS
             ends[row["generation_us"]] = max(end, ends.get(row["generation_us"], 0))
@@ -244,5 +250,5 @@ def _ends(session: Session, keyspace: str, topic: str) -> dict[int, int]:
 
 
 def _generations(session: Session, keyspace: str, topic: str) -> dict[str, int]:
-    query = f"SELECT epoch_us, topic_id FROM {keyspace}.generations WHERE topic = %s"
+    query = f"SELECT epoch_us, topic_id FROM {cql.name(keyspace)}.generations WHERE topic = %s"
     return {row["topic_id"]: row["epoch_us"] for row in session.execute(query, (topic,))}

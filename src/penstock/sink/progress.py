@@ -10,6 +10,7 @@ from typing import Any
 
 from cassandra.cluster import Session
 
+from penstock.contract import cql
 from penstock.sink.cassandra import has_table
 
 _BATCHES = """
@@ -62,8 +63,8 @@ class Failure:
 
 def create_tables(session: Session, keyspace: str) -> None:
     """Make the tables when they are not there."""
-    session.execute(_BATCHES.format(keyspace=keyspace))
-    session.execute(_FAILURES.format(keyspace=keyspace))
+    session.execute(_BATCHES.format(keyspace=cql.name(keyspace)))
+    session.execute(_FAILURES.format(keyspace=cql.name(keyspace)))
 
 
 class Progress:
@@ -77,7 +78,7 @@ class Progress:
     def keep(self, batches: Iterable[Batch]) -> None:
         """Keep these batches."""
         insert = (
-            f"INSERT INTO {self._keyspace}.batches (topic, hour, began_at, batch_id, rows, input_rows_s, "
+            f"INSERT INTO {cql.name(self._keyspace)}.batches (topic, hour, began_at, batch_id, rows, input_rows_s, "
             "processed_rows_s, durations_ms, positions) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)"
         )
         for one in batches:
@@ -98,19 +99,19 @@ class Progress:
         return found
 
     def _of_hour(self, hour: datetime, most: int) -> Iterator[Batch]:
-        query = f"SELECT * FROM {self._keyspace}.batches WHERE topic = %s AND hour = %s LIMIT %s"
+        query = f"SELECT * FROM {cql.name(self._keyspace)}.batches WHERE topic = %s AND hour = %s LIMIT %s"
         return map(_batch, self._session.execute(query, (self._topic, hour, most)))
 
     def failed(self, error: str, trace: str) -> None:
         """Keep a failure of now."""
-        insert = f"INSERT INTO {self._keyspace}.failures (topic, at, error, trace) VALUES (%s, %s, %s, %s)"
+        insert = f"INSERT INTO {cql.name(self._keyspace)}.failures (topic, at, error, trace) VALUES (%s, %s, %s, %s)"
         self._session.execute(insert, (self._topic, datetime.now(UTC), error, trace[-_TRACE_CHARACTERS:]))
 
     def failures(self, most: int = 10) -> list[Failure]:
         """The newest failures, the newest first."""
         if not has_table(self._session, self._keyspace, "failures"):
             return []
-        query = f"SELECT at, error, trace FROM {self._keyspace}.failures WHERE topic = %s LIMIT %s"
+        query = f"SELECT at, error, trace FROM {cql.name(self._keyspace)}.failures WHERE topic = %s LIMIT %s"
         found = self._session.execute(query, (self._topic, most))
         return [Failure(row["at"].replace(tzinfo=UTC), row["error"], row["trace"]) for row in found]
 

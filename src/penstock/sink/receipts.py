@@ -6,6 +6,7 @@ from typing import Any
 
 from cassandra.cluster import Session
 
+from penstock.contract import cql
 from penstock.sink.cassandra import has_table
 
 _KEPT_S = 90 * 24 * 3600
@@ -21,12 +22,12 @@ CREATE TABLE IF NOT EXISTS {keyspace}.receipts (
 
 def create_table(session: Session, keyspace: str) -> None:
     """Make the table when it is not there."""
-    session.execute(_RECEIPTS.format(keyspace=keyspace, kept_s=_KEPT_S))
+    session.execute(_RECEIPTS.format(keyspace=cql.name(keyspace), kept_s=_KEPT_S))
 
 
 def keep(session: Session, keyspace: str, topic: str, at: datetime, receipt: bytes) -> None:
     """Keep a receipt, a JSON object."""
-    insert = f"INSERT INTO {keyspace}.receipts (topic, at, receipt) VALUES (%s, %s, %s)"
+    insert = f"INSERT INTO {cql.name(keyspace)}.receipts (topic, at, receipt) VALUES (%s, %s, %s)"
     session.execute(insert, (topic, at, receipt.decode()))
 
 
@@ -34,5 +35,5 @@ def latest(session: Session, keyspace: str, topic: str) -> dict[str, Any] | None
     """The newest receipt of the topic; None when none was given yet."""
     if not has_table(session, keyspace, "receipts"):
         return None
-    row = session.execute(f"SELECT receipt FROM {keyspace}.receipts WHERE topic = %s LIMIT 1", (topic,)).one()
+    row = session.execute(f"SELECT receipt FROM {cql.name(keyspace)}.receipts WHERE topic = %s LIMIT 1", (topic,)).one()
     return None if row is None else dict(json.loads(row["receipt"]))

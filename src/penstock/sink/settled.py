@@ -21,6 +21,7 @@ from cassandra.concurrent import execute_concurrent_with_args
 from cassandra.query import ValueSequence
 
 from penstock.broker.topics import Place
+from penstock.contract import cql
 from penstock.retry import bounded
 from penstock.sink.cassandra import has_table
 
@@ -76,14 +77,14 @@ class Settled:
 
 def create_table(session: Session, keyspace: str) -> None:
     """Make the table when it is not there."""
-    session.execute(_TABLE.format(keyspace=keyspace))
+    session.execute(_TABLE.format(keyspace=cql.name(keyspace)))
 
 
 def states(session: Session, keyspace: str, topic: str) -> dict[str, Settled]:
     """The line of each record of `topic` that has one, by identity; none when there is no table yet."""
     if not has_table(session, keyspace, "settled"):
         return {}
-    query = f"SELECT {_READ} FROM {keyspace}.settled WHERE topic = %s AND bucket = %s"
+    query = f"SELECT {_READ} FROM {cql.name(keyspace)}.settled WHERE topic = %s AND bucket = %s"
     found: dict[str, Settled] = {}
     for bucket in range(BUCKETS):
         found |= {row["identity"]: _settled(row) for row in session.execute(query, (topic, bucket))}
@@ -94,7 +95,7 @@ def states_of(session: Session, keyspace: str, topic: str, identities: Iterable[
     """The line of each of these records of `topic` that has one, by identity; the others are not read."""
     if not has_table(session, keyspace, "settled"):
         return {}
-    query = f"SELECT {_READ} FROM {keyspace}.settled WHERE topic = %s AND bucket = %s AND identity IN %s"
+    query = f"SELECT {_READ} FROM {cql.name(keyspace)}.settled WHERE topic = %s AND bucket = %s AND identity IN %s"
     by_bucket: dict[int, list[str]] = defaultdict(list)
     for identity in identities:
         by_bucket[bucket_of(identity)].append(identity)
@@ -139,7 +140,7 @@ class Book:
     def __init__(self, session: Session, keyspace: str, topic: str) -> None:
         self._session = session
         self._topic = topic
-        table = f"{keyspace}.settled"
+        table = cql.table_name(keyspace, "settled")
         self._insert = session.prepare(
             f"INSERT INTO {table} (topic, bucket, identity, state, claim, at, who, note, ends) "
             "VALUES (?, ?, ?, ?, ?, toTimestamp(now()), ?, ?, ?) IF NOT EXISTS"

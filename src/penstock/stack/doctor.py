@@ -10,8 +10,9 @@ from pathlib import Path
 
 import psutil
 
+from penstock import pipelines
 from penstock.config import PREFIX, REAL_API_URL, Settings
-from penstock.errors import InstallFailed, PenstockError, PortTaken
+from penstock.errors import InstallFailed, PenstockError, PortTaken, WrongSettings
 from penstock.stack import catalog, coordination, jars, orphans, ports, probes, site, status
 from penstock.stack.check import Check
 from penstock.stack.layout import REPOSITORY
@@ -26,11 +27,11 @@ _VOLATILE = {"ramfs", "tmpfs"}
 
 
 def examine(settings: Settings) -> list[Check]:
-    """Every check: those of the machine, then one for each service."""
+    """Every check: those of the machine and of the pipeline, then one for each service."""
     try:
         here = coordination.adopt(site.read(settings))
     except InstallFailed as error:
-        return [Check("java", False, error.message, error.hint)]
+        return [Check("java", False, error.message, error.hint), pipeline(settings)]
     wanted = catalog.closure(catalog.services(here), ())
     running = {name for name, process in Supervisor(here.layout).processes().items() if process.alive}
     idle = [service for service in wanted if service.name not in running]
@@ -46,6 +47,7 @@ def examine(settings: Settings) -> list[Check]:
         lambda: _ports(here, idle),
         lambda: _orphans(here),
         lambda: _source(settings),
+        lambda: pipeline(settings),
     ]
     return [check() for check in checks] + [_service(each) for each in status.read(settings)]
 
@@ -142,6 +144,15 @@ def _source(settings: Settings) -> Check:
     except PenstockError as error:
         return Check("source", True, f"note: {error.message}")
     return Check("source", True, settings.source_url)
+
+
+def pipeline(settings: Settings) -> Check:
+    """Whether the pipeline's file can be loaded, and nothing in it would be refused later."""
+    try:
+        found = pipelines.of(settings)
+    except WrongSettings as error:
+        return Check("pipeline", False, "; ".join(line.strip() for line in error.message.splitlines()), error.hint)
+    return Check("pipeline", True, f"{settings.pipeline}: topic {found.topic}, table {found.table}")
 
 
 def _service(found: Status) -> Check:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 
+from penstock import pipelines
 from penstock.config import Settings
 from penstock.errors import StackError, WrongUse
 from penstock.stack import catalog, coordination, orphans, ports, site, supervise
@@ -27,9 +28,11 @@ STOP_SLACK_S = 15
 def up(settings: Settings, names: Iterable[str] = (), report: Report = silent) -> None:
     """Return when the named services, and all that they need, are ready; no name: every service.
 
-    Raises `PortTaken` before anything is started, `InstallFailed`, `ServiceDied` as soon as one ends before it is
-    ready, `Unreachable` when one takes longer than `ready_timeout_s`. What did come up stays up.
+    Raises `WrongSettings` for a pipeline that cannot work and `PortTaken` before anything is started, `InstallFailed`,
+    `ServiceDied` as soon as one ends before it is ready, `Unreachable` when one takes longer than `ready_timeout_s`.
+    What did come up stays up.
     """
+    pipelines.of(settings)
     here = site.read(settings)
     with supervise.alone(here.layout, lambda: report("stack", "waiting", "for another command to end")):
         here, supervisor = coordination.settle(here), Supervisor(here.layout)
@@ -64,8 +67,9 @@ def down(settings: Settings, names: Iterable[str] = (), report: Report = silent)
 def restart(settings: Settings, names: Iterable[str] = (), report: Report = silent) -> None:
     """Stop and start the named services, with the settings in force; those that need them stay up meanwhile.
 
-    No name: every service that runs.
+    No name: every service that runs. Raises what `up` does; nothing is stopped for a pipeline that cannot work.
     """
+    pipelines.of(settings)
     here = site.read(settings)
     with supervise.alone(here.layout, lambda: report("stack", "waiting", "for another command to end")):
         here, supervisor = coordination.adopt(here), Supervisor(here.layout)

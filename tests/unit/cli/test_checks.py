@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from penstock.cli import app, checks, reference
 from penstock.config import Settings
+from penstock.errors import WrongSettings
 
 
 @pytest.fixture
@@ -64,6 +65,17 @@ def test_config_shows_what_is_in_force(monkeypatch):
     assert "PENSTOCK_KAFKA_PARTITIONS=7" in lines
     assert "PENSTOCK_CACHE=" in lines
     assert "hunter2" not in "".join(lines)
+
+
+def test_config_says_what_is_wrong_with_the_pipeline(monkeypatch, tmp_path):
+    """After the settings, so that they can be read: a pipeline that would be refused later is refused here."""
+    file = tmp_path / "orders.py"
+    file.write_text("PIPELINE = 7\n")
+    monkeypatch.setenv("PENSTOCK_PIPELINE", str(file))
+    result = run("config")
+    assert f"PENSTOCK_PIPELINE={file}" in result.stdout.splitlines()
+    assert isinstance(result.exception, WrongSettings)
+    assert "PIPELINE is a int, not a Pipeline" in str(result.exception)
 
 
 def test_the_page_of_settings_has_each_one():

@@ -1,14 +1,19 @@
 import os
 import sys
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
 import pytest
 from cassandra import InvalidRequest
+from msgspec import Meta
 from typer.testing import CliRunner
 
+from penstock import pipelines
 from penstock.cli import app
+from penstock.contract.record import KEY, Record
 from penstock.errors import PenstockError
+from penstock.pipelines import Pipeline
 from penstock.sink import cassandra
 from tests.unit.fakes import FakeSession
 
@@ -101,3 +106,13 @@ def test_cql_becomes_cqlsh(monkeypatch):
             [sys.executable, "-m", "cqlshlib", "c1", "9042", "-k", "spark_streams", "-e", "SELECT 1"],
         )
     ]
+
+
+def test_a_row_is_asked_for_by_quoted_names(table, monkeypatch):
+    """A key that is a reserved word, a number, in a table with capitals."""
+    record = msgspec.defstruct("Item", [("order", Annotated[int, Meta(ge=0, le=9, extra=KEY)])], bases=(Record,))
+    pipeline = Pipeline(topic="t", keyspace="lab", table="Items", record=record, from_source=dict)
+    monkeypatch.setattr(pipelines, "of", lambda _settings: pipeline)
+    session = table({"order": 7})
+    assert run("row", "7").exit_code == 0
+    assert session.executed == [('SELECT * FROM lab."Items" WHERE "order" = %s LIMIT 1', (7,))]

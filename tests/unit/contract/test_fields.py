@@ -9,9 +9,9 @@ from msgspec import Meta
 
 from penstock.contract import fields
 from penstock.contract.fields import epoch_ms, from_epoch_ms, key_of, key_reader, key_writer
-from penstock.contract.record import KEY, PERSONAL, Arrival, Int64, Record
+from penstock.contract.record import KEY, PAST, PERSONAL, Arrival, Int64, Record
 from penstock.pipelines.users import User
-from tests.unit.records import Everything, Reading
+from tests.unit.records import Everything, Moment, Reading
 from tests.unit.strategies import everything, moments
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -27,7 +27,7 @@ def field_of(kind) -> fields.Field:
     [
         (str, fields.TEXT),
         (UUID, fields.UUID),
-        (datetime, fields.TIMESTAMP),
+        (Moment, fields.TIMESTAMP),
         (Int64, fields.BIGINT),
         (float, fields.DOUBLE),
         (bool, fields.BOOLEAN),
@@ -61,9 +61,30 @@ def test_an_int_that_may_outgrow_64_bits_is_refused(least, most):
         field_of(Annotated[int, Meta(ge=least, le=most)])
 
 
-def test_a_field_that_may_be_absent_must_be_nullable():
+@pytest.mark.parametrize(
+    ("kind", "written"),
+    [
+        (datetime, "`it: Annotated[datetime, Meta(tz=True)]`"),
+        (datetime | None, "`it: Annotated[datetime, Meta(tz=True)] | None = None`"),
+        (Annotated[datetime, Meta(tz=False)], "`it: Annotated[datetime, Meta(tz=True)]`"),
+        (Annotated[datetime, Meta(extra=PAST)], "`it: Annotated[datetime, Meta(tz=True, ...)]`"),
+        (
+            Annotated[datetime | None, Meta(description="x")],
+            "`it: Annotated[datetime, Meta(tz=True, ...)] | None = None`",
+        ),
+    ],
+)
+def test_a_time_without_a_zone_is_refused_with_what_to_write(kind, written):
+    """A time without a zone could not be encoded, and its batch would fail for ever."""
+    with pytest.raises(TypeError, match="field it: a time without a zone") as wrong:
+        field_of(kind)
+    assert str(wrong.value).endswith(f"write {written}")
+
+
+@pytest.mark.parametrize("kind", [str, str | None])
+def test_a_field_that_may_be_absent_must_be_nullable(kind):
     """A default other than None is refused: Avro and old readers would not know it."""
-    record = msgspec.defstruct("One", [("it", str, "x")], bases=(Record,), frozen=True, kw_only=True)
+    record = msgspec.defstruct("One", [("it", kind, "x")], bases=(Record,), frozen=True, kw_only=True)
     with pytest.raises(TypeError, match="field it: one that may be absent"):
         fields.fields(record)
 

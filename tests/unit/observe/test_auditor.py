@@ -1,14 +1,18 @@
 """What an auditor asks, and how it reads the answers."""
 
 from types import SimpleNamespace
+from typing import Annotated
 
 import pytest
+from msgspec import Meta
 
 from penstock.broker.topics import Span
 from penstock.config import read
+from penstock.contract.record import KEY, Record
 from penstock.observe import auditor
 from penstock.observe.audit import RowPlace, Sent
 from penstock.observe.auditor import Auditor
+from penstock.pipelines import Pipeline
 from penstock.sink.ledger import REPLAY
 from tests.unit.carried import EPOCH_US, STORED_MS, Carried, value
 from tests.unit.fakes import FakeSchemas, FakeSession
@@ -186,3 +190,22 @@ def test_a_good_value_under_another_key_has_the_values_id(topic):
     """The row's id is what the value says, whatever its key."""
     topic.send(1, value(2))
     assert [one.id for one in topic.auditor().sent(topic.spans())] == [2]
+
+
+class Item(Record, frozen=True, kw_only=True, rename="camel"):
+    """A key with another name in messages."""
+
+    order: Annotated[str, Meta(min_length=1, max_length=50, extra=KEY)]
+
+
+def test_rows_are_asked_for_by_quoted_names(settings, monkeypatch):
+    """A key that is a reserved word, in a table that is one."""
+    pipeline = Pipeline(topic="t", keyspace="Lab", table="table", record=Item, from_source=dict)
+    monkeypatch.setattr(auditor.pipelines, "of", lambda _settings: pipeline)
+    monkeypatch.setattr(Auditor, "book", None)
+    session = FakeSession(lambda *_: [{"order": "o", "kafka_partition": 0, "kafka_offset": 1, "written_us": 1}])
+    found = Auditor(settings, session)
+    assert found.rows().places == {"o": RowPlace(0, 1)}
+    select = 'SELECT "order", kafka_partition, kafka_offset, WRITETIME(kafka_offset) AS written_us FROM "Lab"."table"'
+    assert session.executed == [(select, ())]
+    assert found._select() == select

@@ -1,13 +1,17 @@
 """Pages of rows, told by a table in memory."""
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
+from typing import Annotated
 from uuid import UUID
 
 import pytest
 from cassandra import InvalidRequest, OperationTimedOut
+from msgspec import Meta
 
+from penstock.contract.record import KEY, Record
 from penstock.errors import CassandraUnreachable, NotThere, PenstockError, WrongUse
 from penstock.observe.table import Table
 from penstock.pipelines.users import PIPELINE
@@ -81,7 +85,7 @@ def test_a_page_asks_for_its_rows_alone(table, held):
     """Neither a count nor all rows; a limit on each query, whatever is asked for."""
     table.page("-10", rows=1_000_000)
     (query,) = [query for query, _ in held.session.executed if "FROM spark_streams" in query]
-    assert query.endswith('WHERE token("id") > -10 LIMIT 501')
+    assert query.endswith("WHERE token(id) > -10 LIMIT 501")
     assert "count" not in query.lower()
 
 
@@ -153,3 +157,30 @@ def test_cassandras_errors_are_ours(settings, error, kind):
     broken = SimpleNamespace(execute=lambda *_, **__: (_ for _ in ()).throw(error))
     with pytest.raises(kind):
         Table(settings, broken, PIPELINE).page()
+
+
+class Item(Record, frozen=True, kw_only=True, rename="camel"):
+    """A key that is a reserved word, and a column with capitals in a table called `table`."""
+
+    order: Annotated[str, Meta(min_length=1, max_length=50, extra=KEY)]
+    unit_price: float
+    soldBy: str  # noqa: N815
+
+
+def test_names_are_quoted_where_they_must_be(settings):
+    """Columns, key and table, those of another hand too; they are shown as the table has them."""
+    pipeline = replace(PIPELINE, keyspace="Lab", table="table", record=Item)
+    row = {"order": "o", "unit_price": 1.0, "soldBy": "ann", 'odd"': 1}
+
+    def answer(query, _values):
+        if "system_schema" in query:
+            return [{"column_name": name, "type": "text", "kind": "regular"} for name in row]
+        return [row]
+
+    session = FakeSession(answer)
+    table = Table(settings, session, pipeline)
+    assert table.page().columns == ["order", "unit_price", "soldBy", 'odd"']
+    asked = 'SELECT "order", unit_price, "soldBy", "odd""", token("order") AS row_position FROM "Lab"."table" LIMIT 51'
+    assert session.executed[-1][0] == asked
+    assert table.row("o").columns == row
+    assert session.executed[-1][0].endswith('FROM "Lab"."table" WHERE "order" = %s')

@@ -169,7 +169,7 @@ def test_no_spans_are_not_all_of_them(topic):
 
 def test_nulls_stay_counted_when_retention_takes_their_records(topic, monkeypatch):
     """Else the counts would fall, and a field that becomes null go unnoticed; what is read again counts once."""
-    monkeypatch.setattr(verify, "fields", lambda _record: [type("F", (), {"name": "celsius", "nullable": True})])
+    monkeypatch.setattr(verify, "fields", lambda _record: [type("F", (), {"column": "celsius", "nullable": True})])
     assert topic.verify().counts == {"": 5, "celsius": 0}
     topic.firsts[0] = 5
     topic.carry_out(Span(0, 0, 5), job="job-b")
@@ -365,7 +365,7 @@ def test_a_topic_made_anew_is_not_warned_of():
 
 def test_nulls_are_compared_with_the_last_receipt(topic, monkeypatch):
     """Through the ledger's counts and the receipt that was kept."""
-    monkeypatch.setattr(verify, "fields", lambda _record: [type("F", (), {"name": "celsius", "nullable": True})])
+    monkeypatch.setattr(verify, "fields", lambda _record: [type("F", (), {"column": "celsius", "nullable": True})])
     first = topic.verify()
     assert (first.counts, first.warnings) == ({"": 5, "celsius": 0}, [])
     topic.send(5)

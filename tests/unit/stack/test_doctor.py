@@ -108,3 +108,15 @@ def test_follow_survives_a_rotation(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(logs.time, "sleep", lambda _s: log.write_text(next(changes)))
     lines = logs.follow(log)
     assert [next(lines) for _ in range(3)] == ["first", "second", "new"]
+
+
+def test_a_pipeline_that_cannot_work_is_a_finding(tmp_path: Path) -> None:
+    """On one line, with what to do; one that works is named with its topic and table."""
+    file = tmp_path / "orders.py"
+    file.write_text("PIPELINE = Pipelin()\n")
+    check = doctor.pipeline(config.read(pipeline=str(file)))
+    assert (check.ok, check.name) == (False, "pipeline")
+    assert check.detail.endswith(f"NameError: name 'Pipelin' is not defined; {file}, line 1: PIPELINE = Pipelin()")
+    assert check.hint == f"correct line 1 of {file}, then ./penstock config"
+    check = doctor.pipeline(config.read())
+    assert (check.ok, check.detail) == (True, "penstock.pipelines.users: topic users_created, table created_users")

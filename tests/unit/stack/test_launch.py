@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from penstock import config
-from penstock.errors import ServiceDied, Unreachable, WrongUse
+from penstock.errors import ServiceDied, Unreachable, WrongSettings, WrongUse
 from penstock.stack import coordination, launch, start, supervise
 from penstock.stack.report import Stage
 from penstock.stack.service import Service, Step
@@ -249,3 +249,12 @@ def test_probing_stops_when_another_fails(here: Site, monkeypatch: pytest.Monkey
     starter.cancelled.set()
     with pytest.raises(start.Cancelled):
         starter.bring_up(_service("a", probe=never_ready))
+
+
+@pytest.mark.parametrize("command", [launch.up, launch.restart])
+def test_a_pipeline_that_cannot_work_starts_and_stops_nothing(tmp_path: Path, command: Callable[..., None]) -> None:
+    """It is told before anything else is done."""
+    settings = config.read(home=tmp_path / "home", pipeline=str(tmp_path / "none.py"))
+    with pytest.raises(WrongSettings, match="there is no such file"):
+        command(settings)
+    assert not (tmp_path / "home").exists()

@@ -179,7 +179,7 @@ def _has_place(found: Page) -> bool:
 
 def _ordered(visit: Visit, columns: list[str]) -> list[str]:
     """The key, then when the row came, then the rest; where it came from is a column of its own."""
-    key = key_of(visit.desk.pipeline.stored).name
+    key = key_of(visit.desk.pipeline.stored).column
     first = [name for name in (key, "ingested_at") if name in columns]
     return first + [name for name in columns if name not in (*first, "kafka_partition", "kafka_offset")]
 

@@ -1,0 +1,82 @@
+"""What topics, keyspaces, tables and fields may be called, and the names that services and penstock itself use."""
+
+import re
+
+from penstock.contract.fields import fields
+from penstock.contract.record import Arrival
+
+DEAD_LETTERS = ".dlq"
+"""What a topic's name is followed by in the name of its dead-letter topic."""
+REGISTRY_TOPICS = frozenset({"kafkasql-journal", "kafkasql-snapshots", "registry-events"})
+"""What Apicurio keeps its schemas in."""
+OWN_TABLES = frozenset({"batches", "failures", "generations", "layouts", "leases", "ledger", "receipts", "settled"})
+"""Tables that penstock makes in the pipeline's keyspace."""
+OWN_COLUMNS = frozenset(
+    {*(field.column for field in fields(Arrival)), "_deleted", "_rejected", "_shift_us", "row_position", "written_us"}
+)
+"""Columns that penstock adds to tables, DataFrames and queries."""
+MOST_TOPIC_CHARACTERS = 249 - len(DEAD_LETTERS)
+MOST_TABLE_CHARACTERS = 48
+
+_SYSTEM_KEYSPACES = frozenset(
+    f"system{part}"
+    for part in ("", "_auth", "_distributed", "_schema", "_traces", "_views", "_virtual_schema", "_cluster_metadata")
+)
+_TOPIC = re.compile(rf"[a-zA-Z0-9._-]{{1,{MOST_TOPIC_CHARACTERS}}}")
+_TABLE = re.compile(rf"[a-zA-Z0-9_]{{1,{MOST_TABLE_CHARACTERS}}}")
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def is_internal(topic: str) -> bool:
+    """Whether a service keeps the topic for itself: nobody else may write to it or change it."""
+    return topic.startswith("__") or topic in REGISTRY_TOPICS
+
+
+def check_topic(topic: object) -> None:
+    """Raise `ValueError` unless a pipeline's topic, and the dead-letter topic beside it, can have these names."""
+    if not (isinstance(topic, str) and _TOPIC.fullmatch(topic)) or topic in {".", ".."}:
+        raise ValueError(
+            f"{topic!r} is no topic's name: write 1 to {MOST_TOPIC_CHARACTERS} of a-z, A-Z, 0-9, '.', '_' and '-' "
+            f"({len(DEAD_LETTERS)} of Kafka's 249 are taken by {DEAD_LETTERS!r}), not '.' or '..'"
+        )
+    if is_internal(topic):
+        raise ValueError(f"{topic!r} is a topic that Kafka or the schema registry keeps for itself: write another name")
+
+
+def check_keyspace(keyspace: object) -> None:
+    """Raise `ValueError` unless Cassandra lets us make a keyspace of that name."""
+    _check_table_word(keyspace, "keyspace")
+    if str(keyspace).lower() in _SYSTEM_KEYSPACES:
+        raise ValueError(f"{keyspace!r} is a keyspace that Cassandra keeps for itself: write another name")
+
+
+def check_table(table: object) -> None:
+    """Raise `ValueError` unless a pipeline's table can have that name beside penstock's own."""
+    _check_table_word(table, "table")
+    if table in OWN_TABLES:
+        raise ValueError(f"{table!r} is a table of penstock's own in the same keyspace: write another name")
+
+
+def _check_table_word(name: object, what: str) -> None:
+    if not (isinstance(name, str) and _TABLE.fullmatch(name)):
+        raise ValueError(f"{name!r} is no {what}'s name: write 1 to {MOST_TABLE_CHARACTERS} of a-z, A-Z, 0-9 and '_'")
+
+
+def check_word(name: str) -> None:
+    """Raise `ValueError` unless a record or a field can have that name in Avro, Spark and Cassandra."""
+    if not _WORD.fullmatch(name):
+        raise ValueError(f"{name!r} is no name that Avro takes: write letters a-z and A-Z, digits, '_', no digit first")
+
+
+def check_field(name: str, column: str) -> None:
+    """Raise `ValueError` unless messages can have a field of that name, and tables and DataFrames such a column."""
+    check_word(name)
+    check_word(column)
+    if column.lower() in OWN_COLUMNS:
+        raise ValueError(f"{column!r} is a column of penstock's own: {renamed(name, column)}")
+
+
+def renamed(name: str, column: str) -> str:
+    """Return how to write a field whose column must have another name."""
+    other = f"source_{column.lstrip('_')}"
+    return f"write `{other}: ... = msgspec.field(name={name!r})`; it is {name!r} in messages, `{other}` in the table"

@@ -1,0 +1,108 @@
+"""Check a pipeline before anything uses it, so that no service is the first to refuse it. Pure: no service is asked."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+
+from msgspec import inspect
+
+from penstock.contract import cql, names, rules, schemas
+from penstock.contract.fields import field_of, key_of
+from penstock.contract.record import Record
+from penstock.pipelines.definition import Pipeline
+
+_REFUSED = (TypeError, ValueError, NameError, RecursionError)
+
+
+def problems(pipeline: Pipeline) -> list[str]:
+    """Return what is wrong with a pipeline: each time which of its parts, why, and what to write instead."""
+    found = [
+        *_refused("topic", lambda: names.check_topic(pipeline.topic)),
+        *_refused("keyspace", lambda: names.check_keyspace(pipeline.keyspace)),
+        *_refused("table", lambda: names.check_table(pipeline.table)),
+        *_of_functions(pipeline),
+    ]
+    broken = [*_of_record("record", pipeline.record)]
+    if pipeline.row is not None:
+        broken += _of_record("row", pipeline.row)
+    return [*found, *(broken or _refused("row", lambda: _check_row(pipeline)))]
+
+
+def _refused(part: str, check: Callable[[], object]) -> Iterator[str]:
+    """Give what `check` raises, if it does."""
+    try:
+        check()
+    except _REFUSED as error:
+        yield f"{part}: {error}"
+
+
+def _of_functions(pipeline: Pipeline) -> Iterator[str]:
+    if not callable(pipeline.from_source):
+        yield f"from_source: {pipeline.from_source!r} cannot be called; write a function of one entry of an answer"
+    if not (pipeline.transform is None or callable(pipeline.transform)):
+        yield f"transform: {pipeline.transform!r} cannot be called; write a function of one DataFrame"
+    secret = pipeline.secret
+    if not (isinstance(secret, frozenset | set) and all(isinstance(name, str) for name in secret)):
+        yield f'secret: {secret!r} is no set of names; write `secret=frozenset({{"password"}})`'
+
+
+def _of_record(part: str, record: type[Record]) -> Iterator[str]:
+    """Give what is wrong with a record's class, and with each of its fields."""
+    if not (isinstance(record, type) and issubclass(record, Record)):
+        what = record.__name__ if isinstance(record, type) else repr(record)
+        yield f"{part}: {what} is no Record; write `class {_class_name(record)}(Record, frozen=True, kw_only=True)`"
+        return
+    try:
+        described = inspect.type_info(record)
+    except _REFUSED as error:
+        yield f"{part} {record.__name__}: {error}"
+        return
+    assert isinstance(described, inspect.StructType)
+    found = [*_of_class(described), *_of_fields(described)]
+    yield from (f"{record.__name__}: {problem}" for problem in found)
+    if not found:
+        yield from _refused(part, lambda: _derive(record))
+
+
+def _class_name(record: object) -> str:
+    return record.__name__ if isinstance(record, type) else "Item"
+
+
+def _of_class(described: inspect.StructType) -> Iterator[str]:
+    yield from _refused("the class", lambda: names.check_word(described.cls.__name__))
+    if described.array_like:
+        yield "a message is a JSON object with names: take `array_like=True` away"
+    if described.tag_field is not None:
+        yield f"Avro and the table have no tag {described.tag_field!r}: take `tag` and `tag_field` away"
+
+
+def _of_fields(described: inspect.StructType) -> Iterator[str]:
+    alike: dict[str, list[str]] = defaultdict(list)
+    for one in described.fields:
+        part = f"field {one.name}"
+        try:
+            names.check_field(one.encode_name, one.name)
+            field_of(one)
+        except _REFUSED as error:
+            yield f"{part}: {str(error).removeprefix(f'{part}: ')}"
+        alike[one.name.lower()].append(one.name)
+    for same in alike.values():
+        if len(same) > 1:
+            yield f"fields {', '.join(same)}: Spark takes them for one; {names.renamed(same[-1], same[-1])}"
+
+
+def _derive(record: type[Record]) -> None:
+    """Make everything that is made of a record. What raises here would raise later."""
+    key_of(record)
+    rules.date_check(record), rules.text_check(record)
+    schemas.json_schema(record), schemas.avro_schema(record), schemas.spark_ddl(record)
+    cql.create_table("keyspace", "table", record)
+
+
+def _check_row(pipeline: Pipeline) -> None:
+    """Raise `TypeError` unless a row is known by the key of its record."""
+    key, of_row = key_of(pipeline.record), key_of(pipeline.stored)
+    if (key.column, key.kind) != (of_row.column, of_row.kind):
+        raise TypeError(
+            f"{pipeline.stored.__name__} must have the key of {pipeline.record.__name__}: "
+            f"mark `{key.column}` ({key.kind.cql}) with KEY in both"
+        )

@@ -1,0 +1,96 @@
+"""Every statement of the sink quotes a keyspace that needs it."""
+
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import pytest
+
+from penstock.config import read
+from penstock.contract.names import OWN_TABLES
+from penstock.pipelines.users import PIPELINE
+from penstock.sink import cassandra, lease, ledger, progress, receipts, settled
+from tests.unit.fakes import FakeSession
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+KEYSPACE = "Lab"
+
+
+class Statements(FakeSession):
+    """A session that keeps each statement, those that are prepared too, and has every table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cluster.metadata.keyspaces = {KEYSPACE: SimpleNamespace(tables=OWN_TABLES)}
+        self.prepared: list[str] = []
+
+    def prepare(self, query):
+        self.prepared.append(query)
+        return super().prepare(query)
+
+    def of_tables(self) -> list[str]:
+        """The statements on tables of the keyspace."""
+        asked = self.prepared + [query for query, _ in self.executed]
+        return [query for query in asked if "system_schema" not in query]
+
+
+def use_ledger(session):
+    ledger.create_tables(session, KEYSPACE)
+    ledger.begin_generation(session, KEYSPACE, "t", "id")
+    ledger.Ledger(session, KEYSPACE, "t", 1)
+
+
+def use_receipts(session):
+    receipts.create_table(session, KEYSPACE)
+    receipts.keep(session, KEYSPACE, "t", AT, b"{}")
+    receipts.latest(session, KEYSPACE, "t")
+
+
+def use_progress(session):
+    progress.create_tables(session, KEYSPACE)
+    kept = progress.Progress(session, KEYSPACE, "t")
+    kept.failed("no", "trace")
+    kept.failures()
+    kept.batches(1)
+
+
+def use_settled(session):
+    settled.create_table(session, KEYSPACE)
+    settled.states(session, KEYSPACE, "t")
+    settled.states_of(session, KEYSPACE, "t", ["t:0:0"])
+    settled.Book(session, KEYSPACE, "t")
+
+
+def use_leases(session):
+    lease.create_table(session, KEYSPACE)
+    lease.holder(session, KEYSPACE, "/c")
+    lease.names(session, KEYSPACE)
+
+
+def use_table(session):
+    settings = read(cassandra_keyspace=KEYSPACE)
+    cassandra.create_keyspace(session, settings, PIPELINE)
+    cassandra.create_table(session, settings, PIPELINE)
+
+
+@pytest.mark.parametrize("use", [use_ledger, use_receipts, use_progress, use_settled, use_leases, use_table])
+def test_every_statement_has_its_keyspace_quoted(use):
+    """Cassandra would take a keyspace with capitals for another one."""
+    session = Statements()
+    use(session)
+    assert session.of_tables()
+    assert all(f'"{KEYSPACE}"' in query for query in session.of_tables()), session.of_tables()
+
+
+def test_a_lease_is_taken_in_its_keyspace():
+    """The conditional statements too."""
+    ours = lease.Lease(Statements(), KEYSPACE, "/c")
+    assert all(f'"{KEYSPACE}".leases' in query for query in (ours._insert, ours._update, ours._delete))
+
+
+def test_a_table_is_emptied_by_its_name(monkeypatch):
+    """Keyspace and table are both quoted."""
+    asked: list[str] = []
+    session = SimpleNamespace(execute=lambda query, timeout: asked.append(query))
+    settings = read(cassandra_keyspace="order")
+    cassandra.truncate(session, settings, PIPELINE)
+    assert asked == ['TRUNCATE "order".created_users']
