@@ -14,6 +14,7 @@ class Reason(StrEnum):
     """Why a record was set aside. The codes are stable: queues and dashboards hold them."""
 
     VALUE_MISSING = "value_missing"
+    KEY_AMBIGUOUS = "key_ambiguous"
     FRAME_BROKEN = "frame_broken"
     SCHEMA_UNKNOWN = "schema_unknown"
     JSON_MALFORMED = "json_malformed"

@@ -110,7 +110,7 @@ class Mender:
         self._schemas = schemas
         self._mending = mending
         self._serialize = serialize
-        self._decoder = Decoder(pipeline.record, schemas)
+        self._decoder = Decoder(pipeline.record, schemas, pipeline.key_format)
         self._key = key_writer(pipeline.record)
 
     def outgoing(self, letter: Letter) -> Outgoing | StillBroken:

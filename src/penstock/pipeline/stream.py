@@ -81,7 +81,7 @@ class Worker:
     @cached_property
     def decoder(self) -> Decoder:
         """The decoder of the topic's values."""
-        return Decoder(self._pipeline.record, Registry(self._settings))
+        return Decoder(self._pipeline.record, Registry(self._settings), self._pipeline.key_format)
 
     @cached_property
     def rows(self) -> RowWriter:

@@ -13,6 +13,7 @@ from typing import Any
 from penstock.config import Settings
 from penstock.contract.cql import name as cql_name
 from penstock.contract.fields import key_of
+from penstock.contract.keys import KEY_FORMATS, KeyFormat
 from penstock.contract.record import Record
 from penstock.errors import WrongSettings
 
@@ -29,6 +30,9 @@ class Pipeline:
     `transform`, when there is one, is given each micro-batch's decoded records as a Spark DataFrame (the record's
     columns and `kafka_partition`, `kafka_offset`, `ingested_at`) and returns the rows to store: at most one row per
     record, with those three columns unchanged. `row` is then what a row must be; records it drops are counted.
+
+    `key_format` is how the topic's keys are written, where tombstones are not penstock's own: a tombstone's key says
+    which row to delete. None: each key is read in the only format that it can have, else it is a dead letter.
     """
 
     topic: str
@@ -39,12 +43,15 @@ class Pipeline:
     secret: frozenset[str] = frozenset()
     transform: Callable[[Any], Any] | None = None
     row: type[Record] | None = None
+    key_format: KeyFormat | None = None
 
     def __post_init__(self) -> None:
         cql_name(self.keyspace)
         cql_name(self.table)
         if key_of(self.stored).name != key_of(self.record).name:
             raise TypeError(f"{self.stored.__name__} must have the key of {self.record.__name__}")
+        if self.key_format not in (None, *KEY_FORMATS):
+            raise ValueError(f"invalid key_format {self.key_format!r}: expected {', '.join(KEY_FORMATS)}, or None")
 
     @property
     def stored(self) -> type[Record]:

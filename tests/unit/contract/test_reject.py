@@ -7,6 +7,7 @@ def test_reason_codes_are_stable():
     """Queues and dashboards hold these codes: a change here breaks them."""
     assert [str(reason) for reason in Reason] == [
         "value_missing",
+        "key_ambiguous",
         "frame_broken",
         "schema_unknown",
         "json_malformed",

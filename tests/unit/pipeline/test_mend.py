@@ -60,6 +60,13 @@ def test_a_null_value_is_sent_when_its_key_is_an_id():
     assert isinstance(outgoing(letter(None, key=b"seven")), StillBroken)
 
 
+def test_a_null_value_is_sent_once_its_key_format_is_declared():
+    """The declaration that the dead letter asks for is what a redrive goes by."""
+    one = letter(None, key=b'{"schema":{},"payload":7}')
+    assert isinstance(outgoing(one, pipeline=replace(READINGS, key_format="json")), StillBroken)
+    assert outgoing(one, pipeline=replace(READINGS, key_format="connect")) == Outgoing(one.key, None)
+
+
 def test_a_field_is_set_and_the_record_written_anew():
     """Key and bytes are the producer's; fields that the record does not have are left out."""
     found = outgoing(letter(b'{"sensor":"one","celsius":2.5,"more":1}'), {"sensor": 5})

@@ -21,7 +21,7 @@ from penstock.pipeline import stream
 from penstock.pipeline.stream import Plan, Worker, _arrow, _with_filtered, write
 from tests.unit.ddl import arrow_schema
 from tests.unit.fakes import FakeConsumer, FakeProducer, event, kafka_error, message
-from tests.unit.records import Reading
+from tests.unit.records import READINGS, Reading
 
 READING = Reading(sensor=1, celsius=1.0)
 
@@ -143,6 +143,14 @@ def test_a_reject_that_is_not_set_aside_fails_the_batch(worker, kafka, monkeypat
     monkeypatch.setattr(stream, "producer", lambda _settings: FakeProducer(fails=lambda _: True))
     with pytest.raises(DeliveryFailed):
         list(write([Decoded(rejects=[reject(2)])], worker))
+
+
+def test_a_worker_reads_keys_as_the_pipeline_declares(monkeypatch):
+    """The job's decoder has the declaration of the pipeline's file."""
+    monkeypatch.setattr(pipelines, "of", lambda _settings: replace(READINGS, key_format="json"))
+    decoder = Worker(read(), epoch_us=5).decoder
+    assert decoder.deleted(b'{"sensor":7}') == 7
+    assert isinstance(decoder.deleted(b'{"payload":7}'), Fault)
 
 
 def test_nothing_to_set_aside_makes_no_producer(worker, monkeypatch):

@@ -8,6 +8,7 @@ import pytest
 from penstock import pipelines
 from penstock.config import read
 from penstock.contract.fields import fields
+from penstock.contract.keys import KEY_FORMATS
 from penstock.errors import WrongSettings
 from penstock.pipelines import users
 from penstock.pipelines.users import PIPELINE
@@ -99,3 +100,10 @@ def test_a_file_that_is_not_there_is_a_wrong_setting(tmp_path):
     """The error names the file."""
     with pytest.raises(WrongSettings, match=r"PENSTOCK_PIPELINE=.*none\.py"):
         pipelines.load(str(tmp_path / "none.py"))
+
+
+def test_a_key_format_that_does_not_exist_is_refused():
+    """A pipeline's file that declares one fails when it is loaded, with those that there are."""
+    assert [replace(READINGS, key_format=name).key_format for name in KEY_FORMATS] == list(KEY_FORMATS)
+    with pytest.raises(ValueError, match="invalid key_format 'avro': expected text, json, connect, registry, or None"):
+        replace(READINGS, key_format="avro")
