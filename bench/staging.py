@@ -28,7 +28,7 @@ from penstock.process.decode import Decoder
 from penstock.process.session import kafka_stream, raw_records, spark_session
 from penstock.produce.serialize import serializer
 from penstock.sink import cassandra
-from penstock.sink.rows import RowWriter
+from penstock.sink.rows import RowWriter, Unencodable
 from penstock.source.answer import users_of
 
 CHUNK = 10_000
@@ -105,9 +105,10 @@ def encode(settings: Settings) -> Step:
 class _Encoder(RowWriter):
     """Makes all batches, and sends none."""
 
-    def write(self, rows: Any, deletions: Any = ()) -> None:
+    def write(self, rows: Any, deletions: Any = ()) -> list[Unencodable]:
         for _ in self._batches([*self._inserts(list(rows)), *self._deletes(deletions)]):
             pass
+        return []
 
 
 def _decoding(settings: Settings) -> Callable[[], Decoded]:

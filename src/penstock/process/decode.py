@@ -14,6 +14,7 @@ import msgspec
 from penstock.broker.frame import FRAME_BYTES, is_framed, unpack
 from penstock.broker.registry import Schemas
 from penstock.contract.fields import TEXT, TIMESTAMP, UUID, fields
+from penstock.contract.isolation import NOT_OF_A_RECORD
 from penstock.contract.keys import KeyFormat
 from penstock.contract.record import Record
 from penstock.contract.reject import Fault, Reason
@@ -59,7 +60,12 @@ class Decoder:
 
         Raises `RegistryUnreachable`, for a framed key.
         """
-        return self._keys.read(key or b"")
+        try:
+            return self._keys.read(key or b"")
+        except NOT_OF_A_RECORD:
+            raise
+        except Exception as error:  # noqa: BLE001  the types of a pipeline's file run here, and raise what they like
+            return Fault.of_exception(error)
 
     def decode(self, value: bytes | None) -> Record | Fault:
         """The record in `value`, every rule checked, or what is wrong with it.
@@ -70,7 +76,12 @@ class Decoder:
             return Fault(Reason.VALUE_MISSING, "the value is null" if value is None else "the value is empty")
         if len(value) > MAX_VALUE_BYTES:
             return Fault.too_large(len(value))
-        return self._framed(value) if is_framed(value) else self._json(value, value, None)
+        try:
+            return self._framed(value) if is_framed(value) else self._json(value, value, None)
+        except NOT_OF_A_RECORD:
+            raise
+        except Exception as error:  # noqa: BLE001  the types of a pipeline's file run here, and raise what they like
+            return Fault.of_exception(error)
 
     def _framed(self, value: bytes) -> Record | Fault:
         try:
