@@ -28,7 +28,7 @@ from penstock.process.decode import Decoder
 from penstock.process.session import kafka_stream, raw_records, spark_session
 from penstock.produce.serialize import serializer
 from penstock.sink import cassandra
-from penstock.sink.rows import RowWriter
+from penstock.sink.rows import RowWriter, Unencodable
 from penstock.source.answer import users_of
 
 CHUNK = 10_000
@@ -105,9 +105,10 @@ def encode(settings: Settings) -> Step:
 class _Encoder(RowWriter):
     """Makes all batches, and sends none."""
 
-    def write(self, rows: Any, deletions: Any = (), shift_us: int = 0) -> None:
+    def write(self, rows: Any, deletions: Any = (), shift_us: int = 0) -> list[Unencodable]:
         for _ in self._batches([*self._inserts(list(rows), shift_us), *self._deletes(deletions, shift_us)]):
             pass
+        return []
 
 
 def _decoding(settings: Settings) -> Callable[[], Decoded]:

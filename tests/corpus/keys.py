@@ -1,7 +1,13 @@
-"""Values that are null or empty, with keys that are ids and keys that are none."""
+"""Values that are null or empty, with keys that are ids, in every format, and keys that are none."""
 
+from io import BytesIO
+
+import fastavro
+
+from penstock.broker.frame import pack
 from penstock.contract.reject import Headers, Reason
-from tests.corpus.case import Case, Deleted, Key, Rejected, Stored, broken
+from tests.corpus.case import Case, Deleted, Key, Rejected, Sender, Stored, broken
+from tests.corpus.schemas import SCHEMAS, UNKNOWN_ID
 
 _NO_ID = Rejected(Reason.VALUE_MISSING, "the value is null, and the key is no id")
 _MANY: Headers = [(f"header-{number}", b"%d" % number) for number in range(1000)]
@@ -15,6 +21,13 @@ def _kept(name: str, key: Key) -> Case:
     return Case(f"a null value: {name}", lambda _: None, _NO_ID, key)
 
 
+def _avro(one: Sender, schema: str, value: object) -> bytes:
+    """A key as another team's Avro producer writes it."""
+    body = BytesIO()
+    fastavro.schemaless_writer(body, fastavro.parse_schema(SCHEMAS[schema].schema), value)
+    return one.framed(schema, body.getvalue())
+
+
 CASES = [
     _deleted("its id as key", lambda one: one.id.encode()),
     _deleted("its id in capitals as key", lambda one: one.id.upper().encode()),
@@ -23,8 +36,35 @@ CASES = [
     _kept("an empty key", lambda _: b""),
     _kept("a word as key", lambda _: b"key"),
     _kept("its id in braces as key", lambda one: b"{%b}" % one.id.encode()),
-    _kept("its id in quotes as key", lambda one: b'"%b"' % one.id.encode()),
-    _kept("its id as JSON as key", lambda one: b'{"id": "%b"}' % one.id.encode()),
+    _deleted("its id in quotes as key", lambda one: b'"%b"' % one.id.encode()),
+    _deleted("its id in a JSON object as key", lambda one: b'{"id": "%b"}' % one.id.encode()),
+    _deleted("its id in a JSON object with escapes", lambda one: b'{"\\u0069d": "%b"}' % one.id.encode()),
+    _deleted("a Connect key", lambda one: b'{"schema":{"type":"struct"},"payload":{"id":"%b"}}' % one.id.encode()),
+    _deleted("a Connect key of a scalar", lambda one: b'{"schema":{"type":"string"},"payload":"%b"}' % one.id.encode()),
+    _deleted("a Connect key without its schema", lambda one: b'{"payload":{"id":"%b"}}' % one.id.encode()),
+    _deleted("a Connect key of no schema", lambda one: b'{"schema":null,"payload":"%b"}' % one.id.encode()),
+    _deleted("its id as framed JSON", lambda one: one.framed("json", b'"%b"' % one.id.encode())),
+    _deleted("its id in a framed JSON object", lambda one: one.framed("json", b'{"id":"%b"}' % one.id.encode())),
+    _deleted("its id as framed Avro", lambda one: _avro(one, "text", one.id)),
+    _deleted("its id in a framed Avro record", lambda one: _avro(one, "key", {"id": one.id})),
+    _deleted("its id as a UUID of Avro in a record", lambda one: _avro(one, "uuid-key", {"id": one.id})),
+    _deleted("its id or null in a framed Avro record", lambda one: _avro(one, "nullable-key", {"id": one.id})),
+    _kept("null in a framed Avro record", lambda one: _avro(one, "nullable-key", {"id": None})),
+    _kept("its id in an Avro record with another field", lambda one: _avro(one, "wide-key", {"id": one.id, "at": 1})),
+    _kept("an Avro record of something else", lambda one: _avro(one, "other-record", {"number": 1})),
+    _kept("a framed Avro record and a byte", lambda one: _avro(one, "key", {"id": one.id}) + b"x"),
+    _kept("a framed Avro record that is cut", lambda one: _avro(one, "key", {"id": one.id})[:-1]),
+    _kept("a frame that is cut as key", lambda one: _avro(one, "key", {"id": one.id})[:3]),
+    _kept("its id framed by a schema that nobody has", lambda one: pack(UNKNOWN_ID) + one.id.encode()),
+    _kept("a JSON object with another field as key", lambda one: b'{"id":"%b","at":1}' % one.id.encode()),
+    _kept("a JSON object of another name as key", lambda one: b'{"user":"%b"}' % one.id.encode()),
+    _kept("a JSON object that names its id twice", lambda one: b'{"id":"%b","id":"x"}' % one.id.encode()),
+    _kept("a JSON object with null as id", lambda _: b'{"id":null}'),
+    _kept("a JSON list as key", lambda one: b'["%b"]' % one.id.encode()),
+    _kept("a Connect key in a Connect key", lambda one: b'{"payload":{"payload":"%b"}}' % one.id.encode()),
+    _kept("a Connect key without a payload", lambda _: b'{"schema":{},"payload":null}'),
+    _kept("a struct in Java's words as key", lambda one: b"Struct{id=%b}" % one.id.encode()),
+    _kept("JSON that is nested 100,000 deep as key", lambda _: b"[" * 100_000),
     _kept("its id and a newline as key", lambda one: one.id.encode() + b"\n"),
     _kept("its id cut as key", lambda one: one.id.encode()[:-1]),
     _kept("the 16 bytes of its id as key", lambda one: b"\xff" + one.user.id.bytes[1:]),

@@ -21,6 +21,13 @@ def _changed(**types: Any) -> dict[str, Any]:
 _NODE = {"type": "record", "name": "Node", "namespace": "deep", "fields": [{"name": "next", "type": ["null", "Node"]}]}
 _ROOM = {"type": "record", "name": "Room", "namespace": "hotel", "fields": [{"name": "number", "type": "int"}]}
 
+
+def _key(**types: Any) -> WriterSchema:
+    """The Avro schema of another team's key."""
+    fields = [{"name": name, "type": kind} for name, kind in types.items()]
+    return WriterSchema("avro", {"type": "record", "name": "Key", "namespace": "teams", "fields": fields})
+
+
 SCHEMAS: dict[str, WriterSchema] = {
     "json": WriterSchema("json", json_schema(User)),
     "avro": WriterSchema("avro", _USER),
@@ -43,4 +50,8 @@ SCHEMAS: dict[str, WriterSchema] = {
     "float-date": WriterSchema("avro", _changed(dob="float")),
     "micros": WriterSchema("avro", _changed(dob={"type": "long", "logicalType": "timestamp-micros"})),
     "int-post-code": WriterSchema("avro", _changed(post_code="int")),
+    "key": _key(id="string"),
+    "uuid-key": _key(id={"type": "string", "logicalType": "uuid"}),
+    "nullable-key": _key(id=["null", "string"]),
+    "wide-key": _key(id="string", at="long"),
 }

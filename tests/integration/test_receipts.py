@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import uuid
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -339,7 +340,9 @@ def test_a_topic_that_grows_keeps_the_newest_version(
     assert lab.cli("rebuild", "--yes").exit_code == 0
     assert lab.table() == before
 
-    late = next(key for key in ids if moved[key][0] >= 2)
+    late = next(
+        key for key in ids if moved[key][0] >= 2 and zlib.crc32(key.encode()) % 6 != places[key][0]
+    )  # which no known partitioner puts there by the new number
     entry = captured[ids.index(late)]
     client = producer(lab.settings)
     client.produce(topic, value_of(entry, email="late@example.org"), late.encode(), partition=places[late][0])

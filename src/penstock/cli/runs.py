@@ -137,7 +137,7 @@ def _print_receipt(found: Any) -> None:
 
 
 _BALANCE = ("produced", "stored", "deleted", "rejected", "filtered", "waiting", "missing")
-_COUNTS = (*_BALANCE, "refused", "doubled", "reread", "rows", "distinct_ids", "older_rows")
+_COUNTS = (*_BALANCE, "deleted_nothing", "refused", "doubled", "reread", "rows", "distinct_ids", "older_rows")
 
 
 def print_balance(found: Any) -> None:

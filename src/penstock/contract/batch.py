@@ -32,6 +32,14 @@ class Decoded:
     rejects: list[Reject] = field(default_factory=list)
     shift_us: int = 0
 
+    def reject(self, rejects: list[Reject]) -> None:
+        """Add `rejects`, in place of the rows and deletions at their positions."""
+        if rejects:
+            positions = {(reject.partition, reject.offset) for reject in rejects}
+            self.rows = [row for row in self.rows if row[2:] not in positions]
+            self.deletions = [deletion for deletion in self.deletions if deletion[2:] not in positions]
+            self.rejects += rejects
+
 
 class Tally(NamedTuple):
     """What became of a stretch of one partition. `first_offset` and `last_offset` are both part of it.

@@ -1,5 +1,6 @@
 """A record that was set aside: data with a reason, not an exception."""
 
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,17 +10,21 @@ from penstock.contract.rules import MAX_VALUE_BYTES, Broken, Rule
 
 Headers = list[tuple[str, bytes | None]]
 
+_EXCEPTION_CHARACTERS = 1000
+
 
 class Reason(StrEnum):
     """Why a record was set aside. The codes are stable: queues and dashboards hold them."""
 
     VALUE_MISSING = "value_missing"
+    KEY_AMBIGUOUS = "key_ambiguous"
     FRAME_BROKEN = "frame_broken"
     SCHEMA_UNKNOWN = "schema_unknown"
     JSON_MALFORMED = "json_malformed"
     AVRO_MALFORMED = "avro_malformed"
     CONTRACT_BROKEN = "contract_broken"
     VALUE_TOO_LARGE = "value_too_large"
+    PROCESSING_ERROR = "processing_error"
 
 
 class Stage(StrEnum):
@@ -53,6 +58,12 @@ class Fault:
         message = f"the value has {value_bytes} bytes, a record at most {MAX_VALUE_BYTES}"
         return cls(Reason.VALUE_TOO_LARGE, message, stage, None, (f":{Rule.SIZE}",))
 
+    @classmethod
+    def of_exception(cls, error: Exception, stage: Stage = Stage.DECODE) -> Self:
+        """Return the fault of a record whose validation or encoding raised: the exception's type and words, cut."""
+        words = "".join(traceback.format_exception_only(error)).strip()[:_EXCEPTION_CHARACTERS]
+        return cls(Reason.PROCESSING_ERROR, words.encode(errors="backslashreplace").decode(), stage)
+
 
 @dataclass(frozen=True, slots=True)
 class Reject:
@@ -68,3 +79,9 @@ class Reject:
     key: bytes | None
     value: bytes | None
     headers: Headers
+
+    @property
+    def has_bytes(self) -> bool:
+        """Whether key and value are at hand: of a record that failed after it was decoded the position alone is."""
+        failed_later = self.fault.reason == Reason.PROCESSING_ERROR and self.key is None and self.value is None
+        return self.fault.stage != Stage.TRANSFORM and not failed_later

@@ -11,12 +11,15 @@ from penstock.contract.schemas import json_schema
 
 REASONS = {
     Reason.VALUE_MISSING: "The value is empty; or it is null, and the key is no id whose row could be deleted.",
+    Reason.KEY_AMBIGUOUS: "The value is null, and the key's format decides which row to delete: set key_format in the "
+    "pipeline's file.",
     Reason.FRAME_BROKEN: "The value begins like the schema registry's frame and is cut.",
     Reason.SCHEMA_UNKNOWN: "The value names a schema that the registry does not have.",
     Reason.JSON_MALFORMED: "The bytes are no JSON, or JSON that names a field twice.",
     Reason.AVRO_MALFORMED: "The bytes cannot be read with the Avro schema that they name.",
     Reason.CONTRACT_BROKEN: "The record can be read, and breaks rules of the contract.",
     Reason.VALUE_TOO_LARGE: f"The value has more than {MAX_VALUE_BYTES:,} bytes.",
+    Reason.PROCESSING_ERROR: "An exception was raised while this record was validated or encoded.",
 }
 _RULES = {
     Rule.REQUIRED: "is missing or null, and must be there",

@@ -82,6 +82,8 @@ class Balance:
     produced: int = 0
     stored: int = 0
     deleted: int = 0
+    deleted_nothing: int = 0
+    """Of those deleted: tombstones whose id had no row from the records before them."""
     rejected: int = 0
     filtered: int = 0
     waiting: int = 0
@@ -210,13 +212,17 @@ class Work:
         if line is None and one.offset >= self._covered[one.partition].reached:
             self._result.waiting_ids.add(one.id)
             return "waiting"
+        had_row = self._result.ids.get(one.id, False)
         if one.id is not None:
             self._result.ids[one.id] = not one.is_deletion
             home = Home(one.partition, one.rank, one.order_us, one.timestamp_ms, one.timestamp_ms)
             self._versions.note(one.id, home)
         row = self._rows.get(one.id)
+        if one.is_deletion and (row is None or row.order_us > one.order_us):
+            self._result.balances[one.partition].deleted_nothing += not had_row
+            return "deleted"
         if one.is_deletion:
-            return "deleted" if row is None or row.order_us > one.order_us else None
+            return None
         return "stored" if row is not None and row.order_us >= one.order_us else None
 
     def finish(self) -> Audit:

@@ -36,7 +36,7 @@ class Auditor:
         self._session = session
         self._pipeline = pipelines.of(settings)
         self._keyspace = cassandra.keyspace_of(settings, self._pipeline)
-        self._decoder = Decoder(self._pipeline.record, Registry(settings))
+        self._decoder = Decoder(self._pipeline.record, Registry(settings), self._pipeline.key_format)
         self._key = key_of(self._pipeline.record).column
         self._book: Ledger | None = None
 

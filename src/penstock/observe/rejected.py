@@ -322,8 +322,8 @@ def harmless(letter: Letter) -> str:
     """What is wrong, without what it may quote of the record."""
     if letter.reason == Reason.CONTRACT_BROKEN and letter.stage == Stage.DECODE:
         return letter.message  # the contract's own words
-    if letter.reason == Reason.AVRO_MALFORMED:
-        return letter.message.partition(":")[0]
+    if letter.reason in (Reason.AVRO_MALFORMED, Reason.PROCESSING_ERROR):
+        return re.split("[:\n]", letter.message, maxsplit=1)[0]
     return _QUOTED.sub(f"'{MASK}'", letter.message)
 
 

@@ -182,7 +182,8 @@ class _Tracer:
     def _found(self, search: Search) -> Iterator[tuple[Sent, Message]]:
         wanted = str(self._id).encode()
         for message in search.records(self._pipeline.topic):
-            if message.key() == wanted or wanted in (message.value() or b""):
+            value = message.value()
+            if value is None or message.key() == wanted or wanted in value:  # a tombstone's key has a format of its own
                 sent = self._auditor.sent_of(message)
                 if sent.id == self._id or message.key() == wanted:
                     yield sent, message

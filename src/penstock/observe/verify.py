@@ -69,7 +69,8 @@ class TopicReceipt:
     """What became of everything in a stretch of the topic.
 
     produced = stored + deleted + rejected + filtered + waiting + missing, in each partition. `refused` records never
-    got to the topic; rejected + refused = the sum of `queue`. balanced: nothing is missing, and no two sources differ.
+    got to the topic; rejected + refused = the sum of `queue`; `deleted_nothing` is a part of deleted. balanced: nothing
+    is missing, and no two sources differ.
     """
 
     topic: str
@@ -102,6 +103,7 @@ class TopicReceipt:
     differences: list[Difference]
     differences_found: int
     seconds: float
+    deleted_nothing: int = 0
 
 
 def verify(
@@ -278,7 +280,18 @@ class _Verification:
         receipts.keep(self._session, self._keyspace, receipt.topic, at, msgspec.json.encode(receipt))
 
 
-_TOTALS = ("produced", "stored", "deleted", "rejected", "filtered", "waiting", "missing", "doubled", "reread")
+_TOTALS = (
+    "produced",
+    "stored",
+    "deleted",
+    "deleted_nothing",
+    "rejected",
+    "filtered",
+    "waiting",
+    "missing",
+    "doubled",
+    "reread",
+)
 
 
 def _at(partition: int | None, offset: int | None, record_id: Any, why: str) -> dict[str, Any]:

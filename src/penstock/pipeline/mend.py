@@ -17,6 +17,7 @@ from penstock.broker.dlq import PLACE, Letter
 from penstock.broker.frame import FRAME_BYTES, is_framed, unpack
 from penstock.broker.registry import Schemas
 from penstock.contract.fields import fields, key_writer
+from penstock.contract.isolation import NOT_OF_A_RECORD
 from penstock.contract.record import Record
 from penstock.contract.reject import Fault, Stage
 from penstock.contract.rules import MAX_VALUE_BYTES, judge, latest_past
@@ -110,7 +111,7 @@ class Mender:
         self._schemas = schemas
         self._mending = mending
         self._serialize = serialize
-        self._decoder = Decoder(pipeline.record, schemas)
+        self._decoder = Decoder(pipeline.record, schemas, pipeline.key_format)
         self._key = key_writer(pipeline.record)
 
     def outgoing(self, letter: Letter) -> Outgoing | StillBroken:
@@ -118,6 +119,14 @@ class Mender:
 
         An entry of the API, which the producer refused, is always made a record first. Raises `RegistryUnreachable`.
         """
+        try:
+            return self._made_of(letter)
+        except NOT_OF_A_RECORD:
+            raise
+        except Exception as error:  # noqa: BLE001  the types of a pipeline's file run here, and raise what they like
+            return _still(Fault.of_exception(error))
+
+    def _made_of(self, letter: Letter) -> Outgoing | StillBroken:
         mending = self._mending
         if not mending.fields and mending.edits is None and letter.stage != Stage.PRODUCE:
             return self._unchanged(letter)

@@ -27,7 +27,7 @@ from penstock.broker.topics import Place
 from penstock.config import Settings
 from penstock.contract.batch import TALLY_DDL, Decoded, Tally, merge, tally
 from penstock.contract.order import ONE_LAYOUT, Order
-from penstock.contract.reject import Reject, Stage
+from penstock.contract.reject import Fault, Reject, Stage
 from penstock.errors import KafkaUnreachable
 from penstock.pipelines import Pipeline
 from penstock.process.batches import decode_batches, decoded_ddl, from_columns, to_columns
@@ -84,7 +84,7 @@ class Worker:
     @cached_property
     def decoder(self) -> Decoder:
         """The decoder of the topic's values."""
-        return Decoder(self._pipeline.record, Registry(self._settings))
+        return Decoder(self._pipeline.record, Registry(self._settings), self._pipeline.key_format)
 
     @cached_property
     def rows(self) -> RowWriter:
@@ -106,6 +106,17 @@ class Worker:
     def _reader(self) -> Consumer:
         return reader(self._settings)
 
+    def store(self, batch: Decoded) -> None:
+        """Write the rows and deletions of a batch; those that cannot be encoded become rejects."""
+        stage = Stage.TRANSFORM if self._pipeline.transform else Stage.DECODE
+        unencodable = self.rows.write(batch.rows, batch.deletions, batch.shift_us)
+        batch.reject(
+            [
+                Reject(Fault.of_exception(one.error, stage), self.topic, one.partition, one.offset, None, None, [])
+                for one in unencodable
+            ]
+        )
+
     def set_aside(self, rejects: list[Reject]) -> None:
         """Send `rejects` to the dead-letter topic and wait for every acknowledgement."""
         if rejects:
@@ -123,8 +134,8 @@ class Worker:
             if message is not None:  # one without a value is false
                 headers = list(message.headers() or [])
                 yield replace(reject, key=message.key(), value=message.value(), headers=headers)
-            elif reject.fault.stage == Stage.TRANSFORM:
-                raise KafkaUnreachable(f"{self.topic} no longer has {place}, a row of which the transform broke")
+            elif not reject.has_bytes:
+                raise KafkaUnreachable(f"{self.topic} no longer has {place}, a record that failed after it was decoded")
             else:
                 yield reject
 
@@ -171,7 +182,7 @@ def warm_up(spark: SparkSession, plan: Plan) -> None:
 def write(decoded: Iterable[Decoded], worker: Worker) -> Iterator[Tally]:
     """Store and set aside each batch; gives its tallies once all of it is acknowledged."""
     for batch in decoded:
-        worker.rows.write(batch.rows, batch.deletions, batch.shift_us)
+        worker.store(batch)
         worker.set_aside(batch.rejects)
         yield from tally(batch, time.time_ns() // 1_000_000)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from penstock.contract.keys import KeyFormat
 from penstock.contract.names import DEAD_LETTERS
 from penstock.contract.record import Record
 
@@ -20,6 +21,9 @@ class Pipeline:
     `transform`, when there is one, is given each micro-batch's decoded records as a Spark DataFrame (the record's
     columns and `kafka_partition`, `kafka_offset`, `ingested_at`) and returns the rows to store: at most one row per
     record, with those three columns unchanged. `row` is then what a row must be; records it drops are counted.
+
+    `key_format` is how the topic's keys are written, where tombstones are not penstock's own: a tombstone's key says
+    which row to delete. None: each key is read in the only format that it can have, else it is a dead letter.
     """
 
     topic: str
@@ -30,6 +34,7 @@ class Pipeline:
     secret: frozenset[str] = frozenset()
     transform: Callable[[Any], Any] | None = None
     row: type[Record] | None = None
+    key_format: KeyFormat | None = None
 
     @property
     def stored(self) -> type[Record]:

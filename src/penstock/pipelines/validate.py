@@ -7,6 +7,7 @@ from msgspec import inspect
 
 from penstock.contract import cql, names, rules, schemas
 from penstock.contract.fields import field_of, key_of
+from penstock.contract.keys import KEY_FORMATS
 from penstock.contract.record import Record
 from penstock.pipelines.definition import Pipeline
 
@@ -40,6 +41,8 @@ def _of_functions(pipeline: Pipeline) -> Iterator[str]:
         yield f"from_source: {pipeline.from_source!r} cannot be called; write a function of one entry of an answer"
     if not (pipeline.transform is None or callable(pipeline.transform)):
         yield f"transform: {pipeline.transform!r} cannot be called; write a function of one DataFrame"
+    if pipeline.key_format not in (None, *KEY_FORMATS):
+        yield f"key_format: {pipeline.key_format!r} is none; write one of {', '.join(map(repr, KEY_FORMATS))}, or None"
     secret = pipeline.secret
     if not (isinstance(secret, frozenset | set) and all(isinstance(name, str) for name in secret)):
         yield f'secret: {secret!r} is no set of names; write `secret=frozenset({{"password"}})`'

@@ -1,9 +1,10 @@
 """Arrow batches of raw Kafka records become rows, deletions and rejects; for a transform, columns and back again."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Any
+from functools import partial
+from typing import Any, cast
 from uuid import UUID
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ from msgspec.structs import asdict
 from penstock.contract.batch import Decoded, Deletion, Row
 from penstock.contract.fields import UUID as UUID_KIND
 from penstock.contract.fields import fields, from_epoch_ms, key_of
+from penstock.contract.isolation import NOT_OF_A_RECORD, isolate
 from penstock.contract.order import ONE_LAYOUT, Order
 from penstock.contract.record import Arrival, Record
 from penstock.contract.reject import Fault, Reason, Reject, Stage
@@ -94,12 +96,20 @@ def decoded_ddl(record: type[Record]) -> str:
 def to_columns(decoded: Iterable[Decoded], record: type[Record], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """Decoded records as Arrow batches of `schema`, the Arrow form of `decoded_ddl`."""
     key = key_of(record).column
+
+    def encode(items: Sequence[Row | Deletion]) -> pa.RecordBatch:
+        rows = [_deletion_as_columns(one, key) if isinstance(one, Deletion) else _as_columns(one) for one in items]
+        return pa.RecordBatch.from_pylist(rows, schema=schema.remove(schema.get_field_index("_shift_us")))
+
     for batch in decoded:
-        rows = [_as_columns(row) for row in batch.rows]
-        rejects = [_reject_as_columns(reject) for reject in batch.rejects]
-        deletions = [_deletion_as_columns(one, key) for one in batch.deletions]
-        shift = {"_shift_us": batch.shift_us}
-        yield pa.RecordBatch.from_pylist([row | shift for row in rows + rejects + deletions], schema=schema)
+        encoded, failures = isolate([*batch.rows, *batch.deletions], encode)
+        rejects = [
+            _rejected_columns(one.fault, (one.partition, one.offset), one.key, one.value) for one in batch.rejects
+        ]
+        rejects += [_rejected_columns(Fault.of_exception(error), item[2:]) for item, error in failures]
+        whole = pa.concat_batches([encoded, pa.RecordBatch.from_pylist(rejects, schema=encoded.schema)])
+        shifts = pa.repeat(pa.scalar(batch.shift_us, pa.int64()), whole.num_rows)
+        yield pa.RecordBatch.from_arrays([*whole.columns, shifts], schema=schema)
 
 
 def _as_columns(row: Row) -> dict[str, Any]:
@@ -120,30 +130,47 @@ def _deletion_as_columns(one: Deletion, key: str) -> dict[str, Any]:
     return {key: _as_column(one.key), "_deleted": True} | _arrival(one.timestamp_ms, one.partition, one.offset)
 
 
-def _reject_as_columns(reject: Reject) -> dict[str, Any]:
+def _rejected_columns(
+    fault: Fault, position: tuple[int, int], key: bytes | None = None, value: bytes | None = None
+) -> dict[str, Any]:
+    partition, offset = position
     rejected = {
-        "reason": str(reject.fault.reason),
-        "message": reject.fault.message,
-        "rules": list(reject.fault.rules),
-        "schema_id": reject.fault.schema_id,
-        "key": reject.key,
-        "value": reject.value,
+        "reason": str(fault.reason),
+        "message": fault.message,
+        "rules": list(fault.rules),
+        "schema_id": fault.schema_id,
+        "key": key,
+        "value": value,
     }
-    return {"kafka_partition": reject.partition, "kafka_offset": reject.offset, "_rejected": rejected}
+    return {"kafka_partition": partition, "kafka_offset": offset, "_rejected": rejected}
 
 
 def from_columns(batches: Iterable[pa.RecordBatch], row: type[Record], topic: str) -> Iterator[Decoded]:
     """Rows that a transform gave, and the rejects and deletions that went past it, as decoded batches again.
 
-    A row that breaks the rules of `row` becomes a reject of stage `transform`, without its bytes: they are in Kafka.
+    A row that breaks the rules of `row`, or holds what Python cannot, becomes a reject of stage `transform`, without
+    its bytes: they are in Kafka.
     """
-    sort_in = _Sorter(row, topic).sort_in
+    sorter = _Sorter(row, topic)
     for batch in batches:
+        rows, failures = isolate(range(batch.num_rows), partial(_rows_at, batch))
         by_shift: dict[int, Decoded] = {}
-        for columns in batch.to_pylist():
+        for columns in rows:
             shift_us = columns["_shift_us"]
-            sort_in(columns, by_shift.setdefault(shift_us, Decoded(shift_us=shift_us)))
+            sorter.sort_in(columns, by_shift.setdefault(shift_us, Decoded(shift_us=shift_us)))
+        for at, error in failures:
+            fault = Fault.of_exception(error, Stage.TRANSFORM)
+            sorter.reject(fault, _place_at(batch, at), by_shift.setdefault(0, Decoded()))
         yield from by_shift.values()
+
+
+def _rows_at(batch: pa.RecordBatch, some: Sequence[int]) -> list[dict[str, Any]]:
+    rows = batch if len(some) == batch.num_rows else batch.take(pa.array(some, pa.int64()))
+    return cast(list[dict[str, Any]], rows.to_pylist())
+
+
+def _place_at(batch: pa.RecordBatch, at: int) -> tuple[int, int]:
+    return batch.column("kafka_partition")[at].as_py(), batch.column("kafka_offset")[at].as_py()
 
 
 class _Sorter:
@@ -176,12 +203,21 @@ class _Sorter:
         return Deletion(key, _timestamp_ms(columns), *_place(columns))
 
     def _sort_in_row(self, columns: dict[str, Any], decoded: Decoded) -> None:
-        judged = judge({name: columns[column] for name, column in self._fields}, self._row, latest_past())
+        try:
+            judged = judge({name: columns[column] for name, column in self._fields}, self._row, latest_past())
+        except NOT_OF_A_RECORD:
+            raise
+        except Exception as error:  # noqa: BLE001  the types of a pipeline's file run here, and raise what they like
+            self.reject(Fault.of_exception(error, Stage.TRANSFORM), _place(columns), decoded)
+            return
         if isinstance(judged, list):
-            fault = Fault.of(judged, Stage.TRANSFORM)
-            decoded.rejects.append(Reject(fault, self._topic, *_place(columns), None, None, []))
+            self.reject(Fault.of(judged, Stage.TRANSFORM), _place(columns), decoded)
         else:
             decoded.rows.append((judged, _timestamp_ms(columns), *_place(columns)))
+
+    def reject(self, fault: Fault, position: tuple[int, int], decoded: Decoded) -> None:
+        """Add the record at a position to the rejects; its bytes are in Kafka."""
+        decoded.rejects.append(Reject(fault, self._topic, *position, None, None, []))
 
 
 def _place(columns: dict[str, Any]) -> tuple[int, int]:

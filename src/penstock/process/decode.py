@@ -13,7 +13,9 @@ import msgspec
 
 from penstock.broker.frame import FRAME_BYTES, is_framed, unpack
 from penstock.broker.registry import Schemas
-from penstock.contract.fields import TEXT, TIMESTAMP, UUID, fields, key_reader
+from penstock.contract.fields import TEXT, TIMESTAMP, UUID, fields
+from penstock.contract.isolation import NOT_OF_A_RECORD
+from penstock.contract.keys import KeyFormat
 from penstock.contract.record import Record
 from penstock.contract.reject import Fault, Reason
 from penstock.contract.rules import (
@@ -30,6 +32,7 @@ from penstock.contract.rules import (
 from penstock.contract.schemas import avro_schema
 from penstock.errors import SchemaUnknown
 from penstock.process import writer
+from penstock.process.keys import KeyReader
 
 MALFORMED_JSON = (ValueError, RecursionError)
 """What every reader of JSON raises: msgspec's, Python's, and UTF-8's errors are kinds of ValueError."""
@@ -38,26 +41,31 @@ _QUOTED = (TEXT, TIMESTAMP, UUID)
 
 
 class Decoder:
-    """Decodes the values of one topic into `record`."""
+    """Decodes the values of one topic into `record`, and the keys of its tombstones into ids."""
 
-    def __init__(self, record: type[Record], schemas: Schemas) -> None:
+    def __init__(self, record: type[Record], schemas: Schemas, key_format: KeyFormat | None = None) -> None:
         self._record = record
         self._schemas = schemas
         self._check_dates = date_check(record)
         self._latest = latest_past()
         self._check_texts = text_check(record)
         self._least_quotes = _least_quotes(record)
-        self._read_key = key_reader(record)
+        self._keys = KeyReader(record, self._writer, key_format)
         self._from_json = msgspec.json.Decoder(record).decode
         self._reader = fastavro.parse_schema(avro_schema(record))
         self._writers: dict[int, Any] = {}
 
     def deleted(self, key: bytes | None) -> Any | Fault:
-        """The id whose row a null value deletes, or what is wrong with its key."""
+        """Return the id whose row a null value deletes, or what is wrong with its key.
+
+        Raises `RegistryUnreachable`, for a framed key.
+        """
         try:
-            return self._read_key(key or b"")
-        except ValueError as error:
-            return Fault(Reason.VALUE_MISSING, f"the value is null, and the key is no id whose row to delete: {error}")
+            return self._keys.read(key or b"")
+        except NOT_OF_A_RECORD:
+            raise
+        except Exception as error:  # noqa: BLE001  the types of a pipeline's file run here, and raise what they like
+            return Fault.of_exception(error)
 
     def decode(self, value: bytes | None) -> Record | Fault:
         """The record in `value`, every rule checked, or what is wrong with it.
@@ -68,7 +76,12 @@ class Decoder:
             return Fault(Reason.VALUE_MISSING, "the value is null" if value is None else "the value is empty")
         if len(value) > MAX_VALUE_BYTES:
             return Fault.too_large(len(value))
-        return self._framed(value) if is_framed(value) else self._json(value, value, None)
+        try:
+            return self._framed(value) if is_framed(value) else self._json(value, value, None)
+        except NOT_OF_A_RECORD:
+            raise
+        except Exception as error:  # noqa: BLE001  the types of a pipeline's file run here, and raise what they like
+            return Fault.of_exception(error)
 
     def _framed(self, value: bytes) -> Record | Fault:
         try:

@@ -6,6 +6,7 @@ order, ends in the same table: the write timestamp of a row or a deletion is its
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from cassandra import DriverException, RequestExecutionException
 from cassandra.cluster import NoHostAvailable, Session
@@ -15,6 +16,7 @@ from cassandra.pool import Host
 from penstock.contract import cql
 from penstock.contract.batch import Deletion, Row
 from penstock.contract.fields import fields, key_of
+from penstock.contract.isolation import isolate
 from penstock.contract.record import Arrival, Record
 from penstock.errors import StoreFailed
 from penstock.sink.encoded import EncodedBatch, EncodedBatches, head_of
@@ -25,6 +27,14 @@ _UNITS = {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "B": 1}
 
 Keyed = tuple[bytes, bytes]
 """A statement as it stands in a batch, after the key of its row as CQL bytes."""
+
+
+class Unencodable(NamedTuple):
+    """The position of a row or a deletion that has no CQL bytes, and what encoding it raised."""
+
+    partition: int
+    offset: int
+    error: Exception
 
 
 class RowWriter:
@@ -53,19 +63,21 @@ class RowWriter:
         self._encode_deletion = cql.delete_encoder(row)
         session.client_protocol_handler = EncodedBatches
 
-    def write(self, rows: Iterable[Row], deletions: Iterable[Deletion] = (), shift_us: int = 0) -> None:
-        """Store `rows` and make `deletions`, all of one layout; return once all are acknowledged.
+    def write(self, rows: Iterable[Row], deletions: Iterable[Deletion] = (), shift_us: int = 0) -> list[Unencodable]:
+        """Store `rows` and make `deletions`, all of one layout; return, once all are acknowledged, what has no bytes.
 
         Write timestamps are the generation's epoch, `shift_us` and the offset. Raises `StoreFailed` at the first
         statement that is not acknowledged.
         """
         base_us = self._epoch_us + shift_us
-        keyed = [*self._inserts(list(rows), base_us), *self._deletes(deletions, base_us)]
-        batches = ((batch, None) for batch in self._batches(keyed))
+        inserts, bad_rows = isolate(list(rows), lambda some: list(self._inserts(some, base_us)))
+        deletes, bad_deletions = isolate(list(deletions), lambda some: list(self._deletes(some, base_us)))
+        batches = ((batch, None) for batch in self._batches(inserts + deletes))
         try:
             execute_concurrent(self._session, batches, concurrency=self._concurrency, raise_on_first_error=True)
         except (DriverException, RequestExecutionException, NoHostAvailable) as error:
             raise StoreFailed(f"{self._keyspace}.{self._table}: {type(error).__name__}: {error}") from error
+        return [Unencodable(*item[2:], error) for item, error in (*bad_rows, *bad_deletions)]
 
     def _inserts(self, rows: Sequence[Row], base_us: int) -> Iterator[Keyed]:
         keys = (self._key(row[0]) for row in rows)

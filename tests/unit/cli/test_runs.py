@@ -42,6 +42,7 @@ TOPIC = TopicReceipt(
     produced=9,
     stored=6,
     deleted=1,
+    deleted_nothing=1,
     rejected=1,
     filtered=0,
     waiting=1,
@@ -197,6 +198,7 @@ def test_verify_prints_the_balance(world):
     assert result.stdout.splitlines()[1].split() == ["0", "0", "9", "9", "6", "1", "1", "0", "1", "0"]
     found = shown(result.stdout)
     assert (found["refused"], found["rows"], found["distinct_ids"]) == ("2", "6", "6")
+    assert found["deleted_nothing"] == "1"
     assert found["queue"] == "1 waiting, 2 redriven, 0 discarded"
     assert found["acknowledged"] == "9 records of 3 attempts, 2 runs"
 

@@ -66,6 +66,31 @@ def test_a_record_that_was_deleted_is_stored_and_its_tombstone_deleted(topic, ag
     assert found.ids == {1: again}
 
 
+def test_a_deletion_that_met_no_row_is_counted_apart(topic):
+    """A tombstone before any record of its id, or behind another tombstone, deletes nothing, and is deleted all the
+    same; of one that waits, or was rejected, nothing is known."""
+    topic.send(1, tombstone=True)
+    topic.send(1)
+    topic.send(1, tombstone=True)
+    topic.send(1, tombstone=True)
+    topic.send(2, tombstone=True)
+    topic.send(3, tombstone=True, named=b"no id")
+    topic.carry_out()
+    topic.send(4, tombstone=True)
+    found = topic.audit()
+    assert outcomes(found) == {"stored": 1, "deleted": 4, "rejected": 1, "waiting": 1}
+    assert found.total("deleted_nothing") == 3
+
+
+def test_a_tombstone_whose_row_is_there_has_not_deleted_nothing(topic):
+    """It is missing, whatever came before it."""
+    topic.send(1, tombstone=True)
+    topic.carry_out()
+    topic.tables.put(1, 0, -1, EPOCH_US - 1)
+    found = topic.audit()
+    assert (found.total("missing"), found.total("deleted_nothing")) == (1, 0)
+
+
 def test_a_record_that_was_deleted_after_the_stretch_is_stored(topic):
     """The tombstone that took the row away lies behind what is audited."""
     topic.send(1)

@@ -1,11 +1,14 @@
 """What an auditor asks, and how it reads the answers."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Annotated
 
 import pytest
 from msgspec import Meta
 
+from penstock import pipelines
+from penstock.broker.frame import pack
 from penstock.broker.topics import Span
 from penstock.config import read
 from penstock.contract.record import KEY, Record
@@ -16,6 +19,7 @@ from penstock.pipelines import Pipeline
 from penstock.sink.ledger import REPLAY
 from tests.unit.carried import EPOCH_US, STORED_MS, Carried, value
 from tests.unit.fakes import FakeSchemas, FakeSession
+from tests.unit.records import READINGS
 
 
 @pytest.fixture
@@ -39,6 +43,18 @@ def test_records_are_read_with_what_a_balance_needs(topic):
         Sent(0, 2, at[2], b"7", 7, True, None),
         Sent(0, 3, at[3], b"no id", None, False, None),
     ]
+
+
+def test_keys_are_read_as_the_pipeline_declares(topic, monkeypatch):
+    """The auditor reads a tombstone's key as the job does, which has the same declaration."""
+    topic.send(7, tombstone=True)
+    topic.send(7, tombstone=True, named=b'{"sensor":7}')
+    assert [one.id for one in topic.auditor().sent(topic.spans())] == [7, 7]
+    monkeypatch.setattr(pipelines, "of", lambda _settings: replace(READINGS, key_format="json"))
+    topic.send(7, tombstone=True, named=b'{"schema":{},"payload":7}')
+    topic.send(7, tombstone=True, named=pack(1) + b"7")
+    found = [(one.id, one.is_deletion) for one in topic.auditor().sent(topic.spans())]
+    assert found == [(7, True), (7, True), (None, False), (None, False)]
 
 
 @pytest.mark.parametrize("how", ["scan", "look-up"])

@@ -168,6 +168,12 @@ def test_a_message_that_quotes_the_record_is_hidden_in_part(world):
     assert told(world, personal=False, fault=fault).message == f"the name '{MASK}' stands twice"
 
 
+@pytest.mark.parametrize("words", [f"KeyError: '{SECRET}'", f"KeyError\n{SECRET}", f"KeyError: {SECRET}"])
+def test_the_words_of_an_exception_are_hidden(world, words):
+    """They may quote the record; its type does not."""
+    assert told(world, personal=False, fault=Fault(Reason.PROCESSING_ERROR, words)).message == "KeyError"
+
+
 def test_what_retention_took_is_forgotten(world, monkeypatch):
     """Once the topic begins later."""
     one, _ = world.kafka.set_aside(reject(1), reject(2))

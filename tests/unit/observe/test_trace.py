@@ -81,6 +81,15 @@ def test_each_record_of_the_id_has_its_own_way(topic):
     ]
 
 
+def test_a_tombstone_is_found_by_the_id_in_its_key(topic):
+    """Whatever the format of its key: the id is looked for, not its bytes."""
+    topic.send(7)
+    topic.send(7, tombstone=True, named=b'{"schema":{},"payload":{"sensor":7}}')
+    topic.send(8, tombstone=True, named=b'{"sensor":8}')
+    topic.carry_out()
+    assert outcomes(topic) == ["stored, deleted by offset 1", "deleted"]
+
+
 def test_a_record_that_a_tombstone_deleted(topic):
     """Its passage names the tombstone, also when the id was sent again and that waits, or was rejected."""
     topic.send(7)

@@ -417,3 +417,12 @@ def test_the_stand_in_keeps_the_topics_calls():
     for name in ("spans", "records", "since"):
         real = list(inspect.signature(getattr(topics, name)).parameters)
         assert len(real) == len(inspect.signature(getattr(Carried, f"_{name}")).parameters) - 1
+
+
+def test_deletions_that_met_no_row_stand_apart_in_the_receipt(topic):
+    """They are no difference, and are told beside those that took a row away."""
+    topic.send(1, tombstone=True)
+    topic.send(9, tombstone=True)
+    topic.carry_out()
+    receipt = topic.verify()
+    assert (receipt.balanced, receipt.deleted, receipt.deleted_nothing) == (True, 2, 1)

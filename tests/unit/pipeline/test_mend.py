@@ -60,6 +60,25 @@ def test_a_null_value_is_sent_when_its_key_is_an_id():
     assert isinstance(outgoing(letter(None, key=b"seven")), StillBroken)
 
 
+def test_a_null_value_is_sent_once_its_key_format_is_declared():
+    """The declaration that the dead letter asks for is what a redrive goes by."""
+    one = letter(None, key=b'{"schema":{},"payload":7}')
+    assert isinstance(outgoing(one, pipeline=replace(READINGS, key_format="json")), StillBroken)
+    assert outgoing(one, pipeline=replace(READINGS, key_format="connect")) == Outgoing(one.key, None)
+
+
+def test_a_record_whose_own_code_raises_waits_on():
+    """A redrive tells what it raised, and goes on with the next letter."""
+
+    class Picky(Reading, frozen=True, kw_only=True):
+        def __post_init__(self):
+            raise KeyError("never")
+
+    picky = replace(READINGS, record=Picky)
+    assert outgoing(letter(GOOD), pipeline=picky) == StillBroken("KeyError: 'never'")
+    assert outgoing(letter(GOOD), {"celsius": 1.0}, pipeline=picky) == StillBroken("KeyError: 'never'")
+
+
 def test_a_field_is_set_and_the_record_written_anew():
     """Key and bytes are the producer's; fields that the record does not have are left out."""
     found = outgoing(letter(b'{"sensor":"one","celsius":2.5,"more":1}'), {"sensor": 5})

@@ -19,9 +19,10 @@ from penstock.contract.reject import Fault, Reason, Reject, Stage
 from penstock.errors import DeliveryFailed, KafkaUnreachable, StoreFailed
 from penstock.pipeline import stream
 from penstock.pipeline.stream import Plan, Worker, _arrow, _with_filtered, write
+from penstock.sink.rows import Unencodable
 from tests.unit.ddl import arrow_schema
 from tests.unit.fakes import FakeConsumer, FakeProducer, event, kafka_error, message
-from tests.unit.records import Reading
+from tests.unit.records import READINGS, Reading
 
 READING = Reading(sensor=1, celsius=1.0)
 
@@ -49,12 +50,14 @@ class FakeWriter:
 
     def __init__(self, error: Exception | None = None) -> None:
         self.error, self.rows, self.deletions = error, [], []
+        self.unencodable: list[Unencodable] = []
 
-    def write(self, rows, deletions=(), shift_us=0) -> None:
+    def write(self, rows, deletions=(), shift_us=0) -> list[Unencodable]:
         if self.error:
             raise self.error
         self.rows += rows
         self.deletions += deletions
+        return self.unencodable
 
 
 @pytest.fixture
@@ -118,6 +121,30 @@ def test_a_batch_is_stored_then_set_aside_then_counted(worker, kafka):
     assert (letter.topic(), dlq.facts(letter)["offset"]) == ("users_created.dlq", "3")
 
 
+@pytest.mark.parametrize("transform", [None, lambda frame: frame])
+def test_a_record_that_cannot_be_encoded_is_a_dead_letter_of_its_own(worker, kafka, transform):
+    """The rest of its batch is stored; it is set aside as it lies in Kafka, with what it raised, and counted so."""
+    kafka(message(2, b"raw", key=b"k"), message(4, None, key=b"{}"))
+    worker._pipeline = replace(worker._pipeline, transform=transform)
+    worker.rows.unencodable = [Unencodable(0, 2, OverflowError("too late")), Unencodable(0, 4, TypeError("no id"))]
+    rows = [(READING, 0, 0, offset) for offset in (1, 2, 3)]
+    (found,) = write([Decoded(rows, [Deletion(4, 0, 0, 4), Deletion(5, 0, 0, 5)])], worker)
+    assert (found.records, found.stored, found.deleted, found.rejected) == (5, 2, 1, 2)
+    letter, deletion = worker._producer.sent
+    assert (letter.key(), letter.value(), deletion.value()) == (b"k", b"raw", None)
+    facts = dlq.facts(letter)
+    assert (facts["offset"], facts["reason"], facts["message"]) == ("2", "processing_error", "OverflowError: too late")
+    assert facts["stage"] == ("transform" if transform else "decode")
+
+
+def test_a_record_that_failed_late_and_is_gone_fails_the_batch(worker, kafka):
+    """Its bytes are not at hand: an empty letter would say that the record was empty."""
+    kafka(event(KafkaError._PARTITION_EOF, 5))
+    worker.rows.unencodable = [Unencodable(0, 4, OverflowError("too late"))]
+    with pytest.raises(KafkaUnreachable, match="users_created no longer has 0:4"):
+        list(write([Decoded([(READING, 0, 0, 4)])], worker))
+
+
 def test_a_batch_that_is_not_stored_has_no_tally(worker):
     """An error of Cassandra's fails the batch before anything of it is counted."""
     worker.rows.error = StoreFailed("no")
@@ -131,6 +158,14 @@ def test_a_reject_that_is_not_set_aside_fails_the_batch(worker, kafka, monkeypat
     monkeypatch.setattr(stream, "producer", lambda _settings: FakeProducer(fails=lambda _: True))
     with pytest.raises(DeliveryFailed):
         list(write([Decoded(rejects=[reject(2)])], worker))
+
+
+def test_a_worker_reads_keys_as_the_pipeline_declares(monkeypatch):
+    """The job's decoder has the declaration of the pipeline's file."""
+    monkeypatch.setattr(pipelines, "of", lambda _settings: replace(READINGS, key_format="json"))
+    decoder = Worker(read(), epoch_us=5).decoder
+    assert decoder.deleted(b'{"sensor":7}') == 7
+    assert isinstance(decoder.deleted(b'{"payload":7}'), Fault)
 
 
 def test_nothing_to_set_aside_makes_no_producer(worker, monkeypatch):

@@ -10,6 +10,7 @@ from msgspec import Meta
 
 import penstock
 from penstock.contract import names
+from penstock.contract.keys import KEY_FORMATS
 from penstock.contract.record import KEY, Record
 from penstock.pipelines.users import PIPELINE
 from penstock.pipelines.validate import problems
@@ -172,3 +173,15 @@ def test_functions_and_secrets_are_checked():
     """A function that is none, and a text where a set of names belongs, which would hide nothing."""
     wrong = replace(READINGS, from_source=None, transform="x", secret="password")
     assert [problem.partition(":")[0] for problem in problems(wrong)] == ["from_source", "transform", "secret"]
+
+
+@pytest.mark.parametrize("key_format", [None, *KEY_FORMATS])
+def test_each_key_format_is_accepted(key_format):
+    """And no format: keys are read in the only one that they can have."""
+    assert problems(replace(PIPELINE, key_format=key_format)) == []
+
+
+def test_a_key_format_that_does_not_exist_is_refused():
+    """With those that there are."""
+    (problem,) = problems(replace(PIPELINE, key_format="avro"))
+    assert problem == "key_format: 'avro' is none; write one of 'text', 'json', 'connect', 'registry', or None"

@@ -278,3 +278,75 @@ def test_an_id_is_text_for_a_transform():
     (batch,) = to_columns([Decoded([(record, 1, 1, 5)])], Everything, EVERYTHING)
     row = batch.to_pylist()[0]
     assert (row["id"], row["other_id"], row["maybe_id"]) == (str(one), str(one), None)
+
+
+class Worded(Record, frozen=True, kw_only=True):
+    """A text whose type alone does not say that it can be a column, and a number."""
+
+    id: Annotated[int, Meta(ge=0, le=9, extra=KEY)]
+    note: str
+
+
+WORDED = arrow_schema(decoded_ddl(Worded))
+
+
+@pytest.mark.parametrize(
+    ("row", "error"),
+    [
+        ((Worded(id=2, note="\ud800"), 1000, 1, 6), "UnicodeEncodeError"),
+        ((Worded(id=2**40, note=""), 1000, 1, 6), "ArrowInvalid"),
+        ((Worded(id=2, note=5), 1000, 1, 6), "ArrowTypeError"),
+        ((Worded(id=2, note=""), 10**18, 1, 6), "OverflowError"),
+    ],
+)
+def test_a_row_that_is_no_column_is_a_reject(row, error):
+    """Its batch goes on to the transform; it goes past it, with its place and what it raised."""
+    good = [(Worded(id=1, note="a"), 1000, 1, 5), (Worded(id=3, note="c"), 1000, 1, 7)]
+    decoded = Decoded([good[0], row, good[1]], [Deletion(4, 1000, 1, 8)], [reject(9)])
+    back = there_and_back(decoded, WORDED, Worded)
+    assert (back.rows, back.deletions) == (good, decoded.deletions)
+    (old, new) = back.rejects
+    assert old == reject(9)
+    assert (new.partition, new.offset, new.fault.reason) == (1, 6, Reason.PROCESSING_ERROR)
+    assert error in new.fault.message
+    assert not new.has_bytes
+
+
+def test_a_row_that_python_cannot_hold_is_a_reject_of_the_transform():
+    """Spark knows later years than Python: the rows beside it are stored."""
+    (batch,) = to_columns([Decoded([(GOOD, 1000, 1, offset) for offset in (5, 6)])], Reading, READINGS)
+    at = batch.schema.get_field_index("ingested_at")
+    late = pa.array([1000, 2**62], pa.int64()).cast(READINGS.field("ingested_at").type)
+    (found,) = from_columns([batch.set_column(at, batch.schema.field(at), late)], Reading, "t")
+    assert [row[3] for row in found.rows] == [5]
+    (rejected,) = found.rejects
+    assert (rejected.partition, rejected.offset, rejected.fault.stage) == (1, 6, Stage.TRANSFORM)
+    assert rejected.fault.reason == Reason.PROCESSING_ERROR
+
+
+class Picky(Record, frozen=True, kw_only=True):
+    """A row whose own code raises what nobody foresaw."""
+
+    sensor: Annotated[int, Meta(ge=0, le=1_000_000, extra=KEY)]
+    celsius: float
+
+    def __post_init__(self):
+        if self.celsius > 100:
+            raise MemoryError if self.celsius > 1000 else KeyError("boiling")
+
+
+def test_a_row_whose_own_code_raises_is_a_reject_of_the_transform():
+    """The rows beside it are stored; memory that runs out is no row's fault."""
+    hot = Reading(sensor=4, celsius=101.0)
+    (batch,) = to_columns([Decoded([(GOOD, 1000, 1, 5), (hot, 1000, 1, 6)])], Reading, READINGS)
+    (found,) = from_columns([batch], Picky, "t")
+    assert [row[3] for row in found.rows] == [5]
+    (rejected,) = found.rejects
+    assert (rejected.offset, rejected.fault.stage, rejected.fault.message) == (
+        6,
+        Stage.TRANSFORM,
+        "KeyError: 'boiling'",
+    )
+    (batch,) = to_columns([Decoded([(Reading(sensor=4, celsius=1001.0), 1000, 1, 5)])], Reading, READINGS)
+    with pytest.raises(MemoryError):
+        list(from_columns([batch], Picky, "t"))

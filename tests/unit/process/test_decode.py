@@ -1,4 +1,5 @@
 import json
+import struct
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 from unittest.mock import Mock, patch
@@ -85,9 +86,9 @@ def test_what_is_wrong_with_a_value_is_told(decoder, value, reason, message, sch
 
 
 def test_every_reason_is_found_by_the_test_above():
-    """No reason is without an example."""
+    """No reason that a value can be rejected for is without an example."""
     (mark,) = [mark for mark in test_what_is_wrong_with_a_value_is_told.pytestmark if mark.name == "parametrize"]
-    assert {case[1] for case in mark.args[1]} == set(Reason)
+    assert {case[1] for case in mark.args[1]} == set(Reason) - {Reason.KEY_AMBIGUOUS, Reason.PROCESSING_ERROR}
 
 
 def test_avro_is_read_by_the_schema_it_was_written_with():
@@ -356,3 +357,92 @@ def test_the_least_number_of_quotes_is_the_least(record):
     least = decode._least_quotes(Everything)
     assert msgspec.json.encode(record).count(b'"') > least
     assert msgspec.json.encode(required | {"text": "words"}).count(b'"') == least
+
+
+def raising(error: BaseException, name: str = "id") -> type[Record]:
+    """A record whose own code raises `error` once its field is there."""
+
+    def post_init(_self):
+        raise error
+
+    kind = Annotated[str, Meta(min_length=1, max_length=9, extra=KEY)]
+    return msgspec.defstruct(
+        "Raising", [(name, kind)], bases=(Record,), frozen=True, kw_only=True, namespace={"__post_init__": post_init}
+    )
+
+
+class Unforeseen(Exception):
+    """What only a pipeline's author knows."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Unforeseen("words"),
+        OverflowError("words"),
+        struct.error("words"),
+        KeyError("words"),
+        OSError("words"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("wire_format", ["json", "framed json", "avro"])
+def test_whatever_a_record_raises_is_its_own_fault(error, wire_format):
+    """The record is a dead letter with the exception's type and words; the decoder goes on with the next one."""
+    record = raising(error)
+    decoder = Decoder(record, FakeSchemas.of(record))
+    value = {
+        "json": b'{"id":"a"}',
+        "framed json": pack(JSON_ID) + b'{"id":"a"}',
+        "avro": pack(AVRO_ID) + b"\x02a",
+    }[wire_format]
+    fault = decoder.decode(value)
+    assert (fault.reason, fault.stage) == (Reason.PROCESSING_ERROR, Stage.DECODE)
+    assert type(error).__name__ in fault.message
+    assert decoder.decode(b"{").reason == Reason.JSON_MALFORMED
+
+
+@pytest.mark.parametrize("value", [b'{"id":"a"}', pack(AVRO_ID) + b"\x02a"])
+def test_a_record_that_recurses_without_end_is_a_dead_letter(value):
+    """In JSON it is taken for JSON that is nested too deeply."""
+    record = raising(RecursionError("words"))
+    fault = Decoder(record, FakeSchemas.of(record)).decode(value)
+    assert fault.reason in (Reason.PROCESSING_ERROR, Reason.JSON_MALFORMED)
+    assert "words" in fault.message
+
+
+@pytest.mark.parametrize("error", [ValueError("words"), UnicodeEncodeError("utf-8", "x", 0, 1, "words")])
+def test_what_a_record_raises_on_purpose_is_a_broken_rule(error):
+    """ValueError is how msgspec lets a record refuse its fields."""
+    fault = Decoder(raising(error), FakeSchemas()).decode(b'{"id":"a"}')
+    assert (fault.reason, fault.rules) == (Reason.CONTRACT_BROKEN, (":type",))
+    assert "words" in fault.message
+
+
+def test_a_time_without_a_zone_is_a_dead_letter_of_its_record():
+    """Comparing it with now raises TypeError: the other records are decoded."""
+    kind = Annotated[datetime, Meta(extra=PAST)]
+    fields_ = [("id", Annotated[str, Meta(min_length=1, max_length=9, extra=KEY)]), ("at", kind)]
+    record = msgspec.defstruct("Naive", fields_, bases=(Record,), frozen=True, kw_only=True)
+    decoder = Decoder(record, FakeSchemas())
+    fault = decoder.decode(b'{"id":"1","at":"2024-05-01T12:00:00"}')
+    assert fault.reason == Reason.PROCESSING_ERROR
+    assert fault.message == "TypeError: can't compare offset-naive and offset-aware datetimes"
+    assert decoder.decode(b'{"id":"1","at":"2024-05-01T12:00:00Z"}').id == "1"
+
+
+@pytest.mark.parametrize("error", [MemoryError(), KeyboardInterrupt(), RegistryUnreachable("away")])
+def test_what_stops_every_record_is_no_records_fault(error):
+    """Memory, an interruption and an unreachable service fail the batch: it is done again."""
+    record = raising(error)
+    with pytest.raises(type(error)):
+        Decoder(record, FakeSchemas()).decode(b'{"id":"a"}')
+
+
+def test_whatever_a_key_raises_is_its_own_fault(monkeypatch):
+    """A tombstone whose key raises is a dead letter; memory that ran out is none."""
+    decoder = Decoder(Named, FakeSchemas())
+    monkeypatch.setattr(decoder._keys, "read", Mock(side_effect=[Unforeseen("words"), MemoryError]))
+    assert decoder.deleted(b"ada").reason == Reason.PROCESSING_ERROR
+    with pytest.raises(MemoryError):
+        decoder.deleted(b"ada")

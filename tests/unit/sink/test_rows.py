@@ -1,5 +1,8 @@
 import struct
+from datetime import UTC, datetime
 from struct import pack, unpack
+from typing import Annotated
+from unittest.mock import Mock
 from weakref import WeakValueDictionary
 
 import pytest
@@ -10,9 +13,11 @@ from cassandra.protocol import ColumnMetadata
 from cassandra.query import BatchStatement, BatchType, PreparedStatement
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Meta
 
 from penstock.contract.batch import Deletion
 from penstock.contract.cql import delete_encoder, encoder
+from penstock.contract.record import KEY, Record
 from penstock.errors import StoreFailed
 from penstock.sink import rows
 from penstock.sink.encoded import EncodedBatches, head_of
@@ -227,10 +232,61 @@ def test_a_row_that_is_not_acknowledged_fails(error):
         writer.write([reading(1)])
 
 
-def test_another_error_is_not_hidden():
-    """A fault of our own is not taken for Cassandra's."""
-    with pytest.raises(struct.error):
-        writer_of(FakeSession()).write([reading(2**40)])
+class Worded(Record, frozen=True, kw_only=True):
+    """A text and a time, whose types alone do not say that they can be stored."""
+
+    sensor: Annotated[int, Meta(ge=0, le=1_000_000, extra=KEY)]
+    note: str
+    at: Annotated[datetime, Meta(tz=True)]
+
+
+NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
+UNENCODABLE = {
+    "a lone surrogate": (Worded(sensor=1, note="\ud800", at=NOON), UnicodeEncodeError),
+    "a time without a zone": (Worded(sensor=1, note="", at=NOON.replace(tzinfo=None)), TypeError),
+    "a number out of range": (Worded(sensor=2**40, note="", at=NOON), struct.error),
+    "a value of another type": (Worded(sensor=1, note=None, at=NOON), TypeError),
+}
+
+
+@pytest.mark.parametrize(("record", "error"), UNENCODABLE.values(), ids=UNENCODABLE)
+def test_a_row_that_cannot_be_encoded_is_given_back(record, error):
+    """The rows and deletions of its batch are stored; its position and what it raised are returned."""
+    session = Rows()
+    session.cluster.metadata.hosts = ["host-0"]
+    good = Worded(sensor=7, note="x", at=NOON)
+    rows = [(good, 1000, 2, 4), (record, 1000, 2, 5), (good, 1000, 2, 6)]
+    (found,) = writer_of(session, Worded, limit="1MiB").write(rows, [deletion(8, offset=7)])
+    assert (found.partition, found.offset, type(found.error)) == (2, 5, error)
+    (batch,) = session.batches
+    assert [unpack(">q", sent.values[-1 if sent.query_id == b"id" else 0])[0] for sent in statements_in(batch)] == [
+        EPOCH_US + offset for offset in (4, 6, 7)
+    ]
+
+
+def test_a_deletion_that_cannot_be_encoded_is_given_back():
+    """Its key is of no row; the others are deleted."""
+    session = Rows()
+    (found,) = writer_of(session).write([], [deletion(2**40, offset=5), deletion(7, offset=6)])
+    assert (found.partition, found.offset, type(found.error)) == (2, 5, struct.error)
+    assert len(session.batches) == 1
+
+
+def test_rows_that_can_be_encoded_are_encoded_once():
+    """Nothing is tried alone as long as nothing fails."""
+    writer = writer_of(FakeSession())
+    encode = Mock(side_effect=writer._encode)
+    writer._encode = encode
+    assert writer.write([reading(number) for number in range(30)]) == []
+    assert encode.call_count == 1
+
+
+def test_memory_that_runs_out_is_no_rows_fault():
+    """The batch fails, and is done again."""
+    writer = writer_of(FakeSession())
+    writer._encode = Mock(side_effect=MemoryError)
+    with pytest.raises(MemoryError):
+        writer.write([reading(1)])
 
 
 def test_the_limit_is_the_servers_own():

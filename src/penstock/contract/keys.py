@@ -1,0 +1,109 @@
+"""What a Kafka key of a known format says: the id of a record, checked by the contract's rules for that id."""
+
+import json
+import re
+import typing
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Literal, cast, get_args
+from uuid import UUID
+
+import msgspec
+from msgspec import inspect
+
+from penstock.contract.fields import key_of
+from penstock.contract.record import Record
+from penstock.contract.rules import date_check, text_check
+
+KeyFormat = Literal["text", "json", "connect", "registry"]
+"""How a topic's keys are written.
+
+text      the id as text, as penstock's own producer writes it
+json      the id as a JSON string or number, or an object with the id as its only field
+connect   the same, or inside of Kafka Connect's `{"schema": ..., "payload": ...}`, as Debezium writes it
+registry  Avro or JSON behind the schema registry's header: the id, or a record with the id as its only field
+"""
+KEY_FORMATS: tuple[KeyFormat, ...] = get_args(KeyFormat)
+
+_STRUCTURE = re.compile(r'\s*(?:[{["]|Struct\{)|.*?[\x00-\x1f\x7f]', re.DOTALL)
+_NEVER = datetime.max.replace(tzinfo=UTC)
+
+
+def is_structured(text: str) -> bool:
+    """Return whether a text may be a key of another format than text: JSON, a Connect struct's words, or binary."""
+    return _STRUCTURE.match(text) is not None
+
+
+class IdReader:
+    """Reads the ids of `record`. Every method raises `ValueError` for what is no id."""
+
+    def __init__(self, record: type[Record]) -> None:
+        field = key_of(record)
+        hint = typing.get_type_hints(record, include_extras=True)[field.name]
+        alone = cast(type[Record], msgspec.defstruct("Key", [(field.name, hint)], bases=(Record,), frozen=True))
+        self._hint, self._key_struct, self._attribute = hint, alone, field.name
+        self._name = _name_in_messages(record, field.name)
+        self._check_text, self._check_date = text_check(alone), date_check(alone)
+
+    def is_text_id(self, text: str) -> bool:
+        """Return whether a text stands for an id."""
+        try:
+            self.of_text(text)
+        except ValueError:
+            return False
+        return True
+
+    def of_text(self, text: str) -> Any:
+        """Return the id that a text stands for."""
+        return self._checked(msgspec.convert(text, self._hint, strict=False))
+
+    def of_value(self, value: Any) -> Any:
+        """Return the id in a decoded value: the id itself, or an object with the id as its only field."""
+        if isinstance(value, dict):
+            if value.keys() != {self._name}:
+                raise ValueError(f"an object with other fields than {self._name} alone")
+            value = value[self._name]
+        if isinstance(value, str | UUID):
+            return self.of_text(str(value))
+        return self._checked(msgspec.convert(value, self._hint))
+
+    def of_payload(self, value: Any) -> Any:
+        """Return the id in a decoded Connect key: `of_value`, of the payload when schema and payload are there."""
+        is_wrapped = isinstance(value, dict) and "payload" in value and value.keys() <= {"schema", "payload"}
+        return self.of_value(value["payload"] if is_wrapped and self._name != "payload" else value)
+
+    def _checked(self, record_id: Any) -> Any:
+        one = self._key_struct(**{self._attribute: record_id})
+        if broken := self._check_text(one) + self._check_date(one, _NEVER):
+            raise ValueError("; ".join(map(str, broken)))
+        return record_id
+
+
+def _name_in_messages(record: type[Record], attribute: str) -> str:
+    """Return what messages call a field, which `rename` can change."""
+    described = inspect.type_info(record)
+    assert isinstance(described, inspect.StructType)
+    return next(field.encode_name for field in described.fields if field.name == attribute)
+
+
+def parse_json(text: str) -> Any:
+    """Return the value of a JSON text. Raises `ValueError`, also when an object names a field twice."""
+    try:
+        json.loads(text, object_pairs_hook=_refuse_twins, parse_int=str, parse_float=str)
+        return msgspec.json.decode(text)
+    except RecursionError:
+        raise ValueError("JSON that is nested too deeply") from None
+
+
+def _refuse_twins(pairs: list[tuple[str, Any]]) -> None:
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise ValueError("JSON that names a field twice")
+
+
+TextFormat = Callable[[IdReader, str], Any]
+TEXT_FORMATS: dict[KeyFormat, TextFormat] = {
+    "text": lambda ids, text: ids.of_text(text),
+    "json": lambda ids, text: ids.of_value(parse_json(text)),
+    "connect": lambda ids, text: ids.of_payload(parse_json(text)),
+}
+"""How the formats that are text are read."""

@@ -1,0 +1,76 @@
+"""Which row a tombstone deletes: the id in its Kafka key.
+
+The decision is a pure function of the key's bytes, the format that the pipeline declares, and the schema that a framed
+key names. So the job, `verify`, `trace` and a redrive decide alike, at every replay and after every restart.
+"""
+
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+
+import fastavro
+
+from penstock.broker.frame import FRAME_BYTES, is_framed, unpack
+from penstock.contract.keys import TEXT_FORMATS, IdReader, KeyFormat, is_structured, parse_json
+from penstock.contract.record import Record
+from penstock.contract.reject import Fault, Reason
+from penstock.errors import SchemaUnknown
+
+AvroWriter = Callable[[int], Any]
+"""Returns the parsed Avro schema of an id, None for a JSON schema. Raises `SchemaUnknown`, `RegistryUnreachable`."""
+
+_NO_ID = "the value is null, and the key is no id whose row to delete"
+_AMBIGUOUS = (
+    "the value is null, and the key may be plain text, or JSON or another format that names another row: "
+    "set key_format in the pipeline's file to the format of the topic's keys, then redrive"
+)
+
+
+class KeyReader:
+    """Reads the keys of tombstones of one topic, in `declared` format or in the only one that a key can have."""
+
+    def __init__(self, record: type[Record], avro_writer: AvroWriter, declared: KeyFormat | None) -> None:
+        self._ids = IdReader(record)
+        self._avro_writer = avro_writer
+        self._declared = declared
+
+    def read(self, key: bytes) -> Any | Fault:
+        """Return the id in a key, or why it does not say which row to delete. Raises `RegistryUnreachable`."""
+        try:
+            key_format = self._declared or self._only_format(key)
+            if key_format is None:
+                return Fault(Reason.KEY_AMBIGUOUS, _AMBIGUOUS)
+            return self._read(key, key_format)
+        except (ValueError, SchemaUnknown) as error:
+            return Fault(Reason.VALUE_MISSING, f"{_NO_ID}: {error}")
+
+    def _only_format(self, key: bytes) -> KeyFormat | None:
+        """Return the only format that a key can have; None when it is a text id and looks like another format."""
+        if is_framed(key):  # no text of a record holds NUL
+            return "registry"
+        text = key.decode()
+        if not is_structured(text):
+            return "text"
+        return None if self._ids.is_text_id(text) else "connect"
+
+    def _read(self, key: bytes, key_format: KeyFormat) -> Any:
+        if key_format == "registry":
+            return self._ids.of_value(self._framed_value(key))
+        return TEXT_FORMATS[key_format](self._ids, key.decode())
+
+    def _framed_value(self, key: bytes) -> Any:
+        if not is_framed(key):
+            raise ValueError("it has no schema-registry header")
+        schema, body = self._avro_writer(unpack(key)), key[FRAME_BYTES:]
+        return parse_json(body.decode()) if schema is None else _avro_value(body, schema)
+
+
+def _avro_value(body: bytes, schema: Any) -> Any:
+    stream = BytesIO(body)
+    try:
+        value = fastavro.schemaless_reader(stream, schema, None)
+    except Exception as error:  # noqa: BLE001  bytes that are no Avro raise whatever they meet: EOFError, IndexError, ...
+        raise ValueError(f"its bytes are no Avro of that schema: {type(error).__name__}: {error}") from None
+    if stream.read(1):
+        raise ValueError("bytes are left after the Avro value")
+    return value
