@@ -12,7 +12,7 @@ import pytest
 from msgspec import Meta
 
 from penstock.contract import cql
-from penstock.contract.batch import Decoded, tally
+from penstock.contract.batch import Decoded, Deletion, tally
 from penstock.contract.evolution import Table, compare, compare_table
 from penstock.contract.fields import fields, key_of, key_reader, key_writer
 from penstock.contract.masking import MASK, masked
@@ -107,7 +107,7 @@ def test_broken_rules_have_the_names_of_messages():
 def test_a_transform_is_given_columns():
     """Records become columns of a DataFrame under the columns' names, and rows again."""
     schema = arrow_schema(decoded_ddl(Item))
-    decoded = Decoded(rows=[(ITEM, 1000, 1, 5)])
+    decoded = Decoded(rows=[(ITEM, 1000, 1, 5)], deletions=[Deletion("o-2", 1000, 1, 6)])
     assert schema.names[:5] == IN_TABLES
     (back,) = from_columns(to_columns([decoded], Item, schema), Item, "t")
     assert back == decoded

@@ -1,10 +1,15 @@
 """The users that drills make up."""
 
+from dataclasses import replace
 from itertools import islice
 from types import SimpleNamespace
+from typing import Annotated
+from uuid import UUID
 
 import msgspec
+from msgspec import Meta
 
+from penstock.contract.record import KEY, Record
 from penstock.contract.rules import judge, latest_past
 from penstock.drill import load
 from penstock.pipelines import users
@@ -19,6 +24,16 @@ def test_made_up_users_keep_the_contract_and_are_all_different() -> None:
     assert made[0] != msgspec.structs.replace(made[1], id=made[0].id)
     for one in made[:1000]:
         assert judge(msgspec.structs.asdict(one), users.User, latest_past()) == one
+
+
+def test_records_are_made_up_by_the_names_that_python_has() -> None:
+    """A key that messages call otherwise is another in each record all the same."""
+    record = msgspec.defstruct(
+        "Item", [("item_id", Annotated[UUID, Meta(extra=KEY)])], bases=(Record,), rename="camel", kw_only=True
+    )
+    pipeline = replace(users.PIPELINE, record=record, from_source=lambda entry: {"itemId": entry["login"]["uuid"]})
+    one, other = islice(load.made_up(record, pipeline), 2)
+    assert one.item_id != other.item_id
 
 
 def test_two_drills_make_up_different_users() -> None:

@@ -48,6 +48,7 @@ def use_receipts(session):
 def use_progress(session):
     progress.create_tables(session, KEYSPACE)
     kept = progress.Progress(session, KEYSPACE, "t")
+    kept.keep([progress.Batch(1, AT, 2, 3.0, 4.0, {}, {})])
     kept.failed("no", "trace")
     kept.failures()
     kept.batches(1)

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from penstock import config
-from penstock.errors import WrongSettings
+from penstock.errors import InstallFailed, WrongSettings
 from penstock.stack import catalog, credentials, doctor, layout, logs
 from penstock.stack.site import Site
+from tests.unit.stack.conftest import site_of
 
 
 def test_memory_is_that_of_what_does_not_run(here: Site) -> None:
@@ -120,3 +121,21 @@ def test_a_pipeline_that_cannot_work_is_a_finding(tmp_path: Path) -> None:
     assert check.hint == f"correct line 1 of {file}, then ./penstock config"
     check = doctor.pipeline(config.read())
     assert (check.ok, check.detail) == (True, "penstock.pipelines.users: topic users_created, table created_users")
+
+
+@pytest.mark.parametrize("has_java", [True, False])
+def test_the_pipeline_is_examined_with_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_java: bool
+) -> None:
+    """Whatever else is found, also where there is no Java to start the stack with."""
+    settings = config.read(home=tmp_path / "home", pipeline=str(tmp_path / "none.py"))
+
+    def read(_settings: config.Settings) -> Site:
+        if has_java:
+            return site_of(settings)
+        raise InstallFailed("no Java", hint="install it")
+
+    monkeypatch.setattr(doctor.site, "read", read)
+    found = {check.name: check for check in doctor.examine(settings)}
+    assert "there is no such file" in found["pipeline"].detail
+    assert found["java"].ok is has_java
