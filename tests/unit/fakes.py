@@ -77,7 +77,8 @@ class FakeRegistry(FakeSchemas):
 class FakeProducer:
     """A producer whose records are acknowledged at the next `poll` or `flush`, in one partition.
 
-    `queue` records wait at most; those that `fails` accepts are reported as failed; `held` are never reported.
+    `queue` records wait at most; those that `fails` accepts are reported as failed; `held` are never reported. Those
+    that are reported together are a batch: one of more than `limit_bytes` is refused as a whole, as Kafka does it.
     """
 
     def __init__(
@@ -87,8 +88,11 @@ class FakeProducer:
         fails: Callable[[Message], bool] = lambda _: False,
         held: int = 0,
         refuses: KafkaException | None = None,
+        limit_bytes: int | None = None,
     ) -> None:
         self._queue, self._fails, self._held, self._refuses = queue, fails, held, refuses
+        self.limit_bytes = limit_bytes
+        self._refused = 0
         self._waiting: list[tuple[Message, Any]] = []
         self.full = 0
         self.flushed_s: list[float] = []
@@ -100,7 +104,7 @@ class FakeProducer:
         if len(self._waiting) >= self._queue:
             self.full += 1
             raise BufferError
-        where = {"topic": topic, "partition": 0, "offset": len(self.sent), "timestamp": (1, timestamp)}
+        where = {"topic": topic, "partition": 0, "offset": len(self.sent) + self._refused, "timestamp": (1, timestamp)}
         message = Message(**where, key=key, value=value, headers=headers)
         self.sent.append(message)
         self._waiting.append((message, on_delivery))
@@ -115,10 +119,21 @@ class FakeProducer:
 
     def _report(self, count: int) -> int:
         reported, self._waiting = self._waiting[:count], self._waiting[count:]
+        if self.limit_bytes is not None and sum(_size_bytes(one) for one, _ in reported) > self.limit_bytes:
+            self._refused += count
+            self.sent = [one for one in self.sent if all(one is not message for message, _ in reported)]
+            for message, on_delivery in reported:
+                on_delivery(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE, "too large"), message)
+            return count
         for message, on_delivery in reported:
             error = KafkaError(KafkaError._MSG_TIMED_OUT, "timed out") if self._fails(message) else None
             on_delivery(error, message)
         return count
+
+
+def _size_bytes(message: Message) -> int:
+    named = sum(len(name) + len(value or b"") for name, value in message.headers() or [])
+    return len(message.key() or b"") + len(message.value() or b"") + named
 
 
 class FakeConsumer:

@@ -39,7 +39,8 @@ class FakeKafka:
         return [one for one in self.producer.sent if one.topic() == topic]
 
     def spans(self, settings: Any, topic: str) -> list[Span]:
-        return [Span(0, 0, len(self.producer.sent))] if self.lying(topic) else []
+        lying = self.lying(topic)
+        return [Span(0, 0, lying[-1].offset() + 1)] if lying else []
 
     def records(self, settings: Any, topic: str, wanted: list[Span]) -> Iterator[Message]:
         for span in wanted:
@@ -50,6 +51,15 @@ class FakeKafka:
         dlq.set_aside(self.producer, topic, rejects, GENERATION_US)
         found = [dlq.letter_of(one) for one in self.lying(topic)[-len(rejects) :]]
         return [one for one in found if one is not None]
+
+
+def set_aside_shrunk(kafka: FakeKafka, one: Reject) -> dlq.Letter:
+    """The letter of a reject that the queue does not take whole, its value or more left out."""
+    kafka.producer.limit_bytes = 2000
+    (letter,) = kafka.set_aside(one)
+    kafka.producer.limit_bytes = None
+    assert letter.left_out is not None
+    return letter
 
 
 class FakeSettled:

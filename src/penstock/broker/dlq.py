@@ -3,6 +3,9 @@
 Value, key and headers are those of the record that was set aside, byte for byte; what is wrong with it stands in
 headers of its own, named after those of Kafka Connect's dead-letter queue (KIP-298).
 
+A letter that the topic does not take whole is sent without its value, and without key and headers when these are too
+large; size, SHA-256 and position of the record stand in its headers (`left_out`).
+
 The topic is append-only, and a batch that is done again sets the same record aside again. Copies have one identity.
 """
 
@@ -12,12 +15,15 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from penstock import __version__
 from penstock.broker import headers, topics
 from penstock.broker.headers import RUN
+from penstock.broker.kafka import MAX_DEAD_LETTER_BYTES
+from penstock.broker.left_out import LeftOut, shrink
 from penstock.broker.topics import Span
 from penstock.config import Settings
 from penstock.contract.reject import Headers, Reject
@@ -28,12 +34,16 @@ from penstock.pipelines import Pipeline
 log = get_logger(__name__)
 
 PREFIX = "__penstock.errors."
-_SAID = ("topic", "partition", "offset", "generation", "stage", "reason", "rules", "schema.id", "time", "version")
+_SAID = (
+    *("topic", "partition", "offset", "generation", "stage", "reason", "rules", "schema.id", "time", "version"),
+    *("left.out", "value.bytes", "value.sha256"),
+)
 HARMLESS = headers.HARMLESS | {PREFIX + name for name in _SAID}
 """The names of the headers that tell nothing of a person; `message` may quote what was in the record."""
 _VERSION = __version__
 _FLUSH_S = 60.0
 _TEXT_CHARACTERS = 4000
+_TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
 _IDENTITY_DIGITS = 24
 PLACE = re.compile("^[0-9]{1,9}:[0-9]{1,18}$")
 
@@ -55,7 +65,10 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A record in the dead-letter topic, at `partition` and `offset`. Key, value and headers are the record's own."""
+    """A record in the dead-letter topic, at `partition` and `offset`. Key, value and headers are the record's own.
+
+    Those of them that `left_out` names are missing, and are null or empty here.
+    """
 
     partition: int
     offset: int
@@ -70,6 +83,19 @@ class Letter:
     key: bytes | None
     value: bytes | None
     headers: Headers
+    left_out: LeftOut | None = None
+
+    @property
+    def value_bytes(self) -> int:
+        """The size of the record's value, also of one that was left out."""
+        return self.left_out.value_bytes if self.left_out else len(self.value or b"")
+
+    @property
+    def original(self) -> str:
+        """Where the record itself is, as text."""
+        if self.origin.partition < 0:
+            return "nowhere in Kafka: it never got to the topic"
+        return f"in {self.origin.topic}, partition {self.origin.partition} offset {self.origin.offset}"
 
     @property
     def place(self) -> str:
@@ -88,7 +114,8 @@ class Letter:
         if origin.partition >= 0:
             return f"{origin.topic}/{origin.generation_us or ''}/{origin.partition}/{origin.offset}"
         number = b"" if origin.offset < 0 else b"%d\0" % origin.offset
-        digest = hashlib.sha256(self.run.encode() + b"\0" + number + (self.value or b"")).hexdigest()
+        value = self.left_out.value_sha256.encode() if self.left_out else self.value or b""
+        digest = hashlib.sha256(self.run.encode() + b"\0" + number + value).hexdigest()
         return f"{origin.topic}/run/{digest[:_IDENTITY_DIGITS]}"
 
 
@@ -164,6 +191,7 @@ def letter_of(message: Message) -> Letter | None:
             key=message.key(),
             value=message.value(),
             headers=[(name, value) for name, value in message.headers() or [] if not name.startswith(PREFIX)],
+            left_out=LeftOut.of_facts(said),
         )
     except (KeyError, ValueError):
         return None
@@ -184,7 +212,7 @@ def unique(found: Iterable[Letter]) -> dict[str, Letter]:
     return {letter.identity: letter for letter in first_copies(found)}
 
 
-def error_headers(reject: Reject, generation_us: int | None) -> Headers:
+def error_headers(reject: Reject, generation_us: int | None, left_out: LeftOut | None = None) -> Headers:
     """The headers that say what is wrong; all values are UTF-8 text.
 
     `generation_us` is the epoch of the topic's generation, since a topic made anew has the same offsets again.
@@ -201,34 +229,85 @@ def error_headers(reject: Reject, generation_us: int | None) -> Headers:
         "schema.id": "" if reject.fault.schema_id is None else reject.fault.schema_id,
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "version": _VERSION,
-    }
+    } | (left_out.facts if left_out and left_out.parts else {"left.out": ""})
     return [(PREFIX + name, str(value).encode(errors="backslashreplace")) for name, value in facts.items()]
 
 
 def set_aside(producer: Producer, topic: str, rejects: Iterable[Reject], generation_us: int | None = None) -> int:
-    """How many `rejects` were sent to `topic` and acknowledged: all of them.
+    """Send `rejects` to `topic`, and return how many were acknowledged: all of them.
 
-    Delivery: at least once; the headers topic, generation, partition and offset tell copies apart. Raises
-    `DeliveryFailed`.
+    One that is larger than the topic takes is sent without its value, or without key and headers too. Delivery: at
+    least once; the headers topic, generation, partition and offset tell copies apart. Raises `DeliveryFailed`.
     """
-    failures: list[str] = []
-
-    def report(error: KafkaError | None, _message: Message) -> None:
-        if error is not None:
-            failures.append(str(error))
-
-    sent = 0
+    outbox = _Outbox(producer, topic, generation_us)
     for reject in rejects:
-        headers = [*reject.headers, *error_headers(reject, generation_us)]
-        send(producer, topic, reject.key, reject.value, headers, report)
-        sent += 1
-    left = producer.flush(_FLUSH_S)
-    if failures or left:
+        outbox.send(reject)
+    for reject in outbox.finish():
+        outbox.send_shrunk(reject)
+    return outbox.sent
+
+
+class _Outbox:
+    """Dead letters on their way to a topic."""
+
+    def __init__(self, producer: Producer, topic: str, generation_us: int | None) -> None:
+        self._producer, self._topic, self._generation_us = producer, topic, generation_us
+        self._failures: list[str] = []
+        self._too_large: list[Reject] = []
+        self.sent = 0
+
+    def send(self, reject: Reject) -> None:
+        """Hand a reject to the producer, whole."""
+        self.sent += 1
+        self._hand_over(reject, error_headers(reject, self._generation_us))
+
+    def finish(self) -> list[Reject]:
+        """Wait for every answer; return those that were too large. Raises `DeliveryFailed` for any other failure.
+
+        Kafka judges a batch of the producer's as a whole: one that it takes alone may be among them.
+        """
+        left = self._producer.flush(_FLUSH_S)
+        if self._failures or left:
+            raise DeliveryFailed(
+                f"{self._topic}: {len(self._failures) + left} of {self.sent} rejected records were not acknowledged"
+                + (f"; first: {self._failures[0]}" if self._failures else "")
+            )
+        too_large, self._too_large = self._too_large, []
+        return too_large
+
+    def send_shrunk(self, reject: Reject) -> None:
+        """Send a reject alone, with as much of its record as the topic takes. Raises `DeliveryFailed`."""
+        position = f"{reject.topic} partition {reject.partition} offset {reject.offset}"
+        for shrunk, left_out in shrink(reject):
+            self._hand_over(shrunk, error_headers(shrunk, self._generation_us, left_out))
+            if not self.finish():
+                log.warning("dead_letter_shrunk", topic=self._topic, position=position, left_out=left_out.parts)
+                return
         raise DeliveryFailed(
-            f"{topic}: {len(failures) + left} of {sent} rejected records were not acknowledged"
-            + (f"; first: {failures[0]}" if failures else "")
+            f"{self._topic}: the dead letter of {position} is too large even without the record",
+            hint=f"raise max.message.bytes of {self._topic} to {MAX_DEAD_LETTER_BYTES}",
         )
-    return sent
+
+    def _hand_over(self, reject: Reject, said: Headers) -> None:
+        report = partial(self._note, reject)
+        try:
+            send(self._producer, self._topic, reject.key, reject.value, [*reject.headers, *said], report)
+        except DeliveryFailed as error:
+            if not _is_too_large(error.__cause__):
+                raise
+            self._too_large.append(reject)
+
+    def _note(self, reject: Reject, error: KafkaError | None, _message: Message) -> None:
+        """Keep one delivery report."""
+        if error is not None and error.code() in _TOO_LARGE:
+            self._too_large.append(reject)
+        elif error is not None:
+            self._failures.append(str(error))
+
+
+def _is_too_large(error: BaseException | None) -> bool:
+    """Return whether the producer itself refused a message for its size."""
+    return isinstance(error, KafkaException) and error.args[0].code() in _TOO_LARGE
 
 
 def send(

@@ -264,6 +264,10 @@ def _shown_value(letter: "Letter", value: dict[str, Any] | None) -> str:
 
     from penstock.broker.frame import FRAME_BYTES, is_framed
 
+    if letter.left_out and "value" in letter.left_out.parts:
+        return (
+            f"value, {letter.value_bytes} bytes, too large for the dead-letter topic: the record is {letter.original}"
+        )
     held = letter.value or b""
     size = f"value, {len(held)} bytes"
     if is_framed(held):

@@ -13,6 +13,7 @@ from penstock.observe.rejected import UNKNOWN, Account, Entry, Rejected, account
 from penstock.pipeline import redrive as redriving
 from penstock.pipeline.export import line, utf8
 from penstock.pipeline.mend import Edit, Mender, Mending, StillBroken, assignments, value_of
+from penstock.pipeline.original import with_original
 from penstock.pipeline.redrive import Discarded, Redriven
 from penstock.pipeline.waiting import Selection
 from penstock.produce.serialize import serializer
@@ -83,7 +84,8 @@ class Letters:
         """Why the record, mended so, would be set aside again; None: it would be stored. Nothing is sent."""
         pipeline, settings = self._desk.pipeline, self._desk.settings
         serialize = serializer(pipeline.record, settings.wire_format, 0)
-        found = Mender(pipeline, self._desk.registry, mending, serialize).outgoing(letter)
+        whole = with_original(settings, pipeline, letter)
+        found = Mender(pipeline, self._desk.registry, mending, serialize).outgoing(whole)
         return found if isinstance(found, StillBroken) else None
 
     def redrive(self, places: Iterable[str], mending: Mending, *, dry_run: bool = False) -> Redriven:

@@ -74,7 +74,7 @@ def entry_of(letter: Letter) -> Entry:
         letter.stage,
         letter.time,
         letter.run,
-        len(letter.value or b""),
+        letter.value_bytes,
     )
 
 
@@ -314,7 +314,7 @@ def account(
         version=letter.version,
         key=shown_key(letter.key, record, personal=personal),
         headers=[(name, _header(name, value, personal=personal)) for name, value in letter.headers],
-        value=content(letter.value, record, schemas, personal=personal),
+        value=_content(letter, record, schemas, personal=personal),
     )
 
 
@@ -340,6 +340,14 @@ def _header(name: str, value: bytes | None, *, personal: bool) -> str:
     if value is None:
         return "none"
     return _cut(_text(value)) if personal or name in headers.HARMLESS else hidden_bytes(len(value))
+
+
+def _content(letter: Letter, record: type[Record], schemas: Schemas, *, personal: bool) -> Content:
+    """Return a letter's value as far as it can be shown, or where it is when it was left out."""
+    if letter.left_out and "value" in letter.left_out.parts:
+        why = f"the value was too large for the dead-letter topic: the record is {letter.original}"
+        return Content("none", why, letter.value_bytes)
+    return content(letter.value, record, schemas, personal=personal)
 
 
 def content(value: bytes | None, record: type[Record], schemas: Schemas, *, personal: bool) -> Content:

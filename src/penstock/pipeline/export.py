@@ -29,6 +29,9 @@ def facts(letter: Letter, lines: dict[str, Settled]) -> dict[str, Any]:
         "schema_id": letter.schema_id,
         "run": letter.run,
         "version": letter.version,
+        "value_bytes": letter.value_bytes,
+        "left_out": letter.left_out.parts if letter.left_out else None,
+        "value_sha256": letter.left_out.value_sha256 if letter.left_out else None,
     }
 
 

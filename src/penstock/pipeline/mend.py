@@ -128,6 +128,8 @@ class Mender:
 
     def _made_of(self, letter: Letter) -> Outgoing | StillBroken:
         mending = self._mending
+        if letter.left_out is not None and letter.place not in (mending.edits or {}):
+            return StillBroken(_left_out(letter), letter.rules)
         if not mending.fields and mending.edits is None and letter.stage != Stage.PRODUCE:
             return self._unchanged(letter)
         record = self._record(letter)
@@ -156,6 +158,15 @@ class Mender:
                 return StillBroken(f"the API's entry makes no record: {error}", letter.rules)
         judged = judge(found | self._mending.fields, self._pipeline.record, latest_past())
         return _still(Fault.of(judged)) if isinstance(judged, list) else judged
+
+
+def _left_out(letter: Letter) -> str:
+    """Return why a letter without its record cannot be sent."""
+    assert letter.left_out is not None
+    why = f"{', '.join(letter.left_out.parts)} left out of the dead letter, which was too large for its topic"
+    if letter.origin.partition < 0:
+        return f"{why}; the record never got to the topic: run it again"
+    return f"{why}; the record is no longer {letter.original}"
 
 
 def _still(fault: Fault) -> StillBroken:

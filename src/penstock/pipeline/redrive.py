@@ -27,6 +27,7 @@ from penstock.contract.reject import Headers
 from penstock.errors import DeliveryFailed, WrongUse
 from penstock.log import get_logger
 from penstock.pipeline.mend import Mender, Mending, Outgoing, StillBroken
+from penstock.pipeline.original import with_original
 from penstock.pipeline.waiting import CHUNK_LETTERS, Free, Outcomes, Queue, Selection
 from penstock.produce.serialize import Serialize, serializer
 
@@ -126,13 +127,20 @@ class _Redrive:
     def carry_out(self) -> Redriven:
         while letters := self._queue.next(self._room()):
             self._check_key(letters)
-            free = self._queue.free(letters)
+            free = self._with_originals(self._queue.free(letters))
             ready = self._ready(free)
             if self._done.dry_run:
                 self._note_sent(free, dict.fromkeys(ready))
             elif ready:
                 self._send(free, ready)
         return self._done
+
+    def _with_originals(self, free: Free) -> Free:
+        """Return the letters with what was left out of them, as far as the topic still has it."""
+        whole = {
+            identity: with_original(self._settings, self._pipeline, letter) for identity, letter in free.letters.items()
+        }
+        return free._replace(letters=whole)
 
     def _note_sent(self, free: Free, places: Mapping[str, Place | None]) -> None:
         for identity, place in places.items():

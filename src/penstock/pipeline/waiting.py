@@ -133,7 +133,7 @@ class Queue:
             if letter is None:
                 break
             chunk.append(letter)
-            held_bytes += len(letter.value or b"")
+            held_bytes += letter.value_bytes
         return chunk
 
     def _waits(self, letter: Letter) -> bool:

@@ -1,3 +1,4 @@
+import hashlib
 import re
 from datetime import UTC, datetime
 
@@ -10,6 +11,7 @@ from structlog.testing import capture_logs
 from penstock.broker import dlq
 from penstock.broker.dlq import Letter, Origin
 from penstock.broker.headers import RUN
+from penstock.broker.left_out import LeftOut
 from penstock.broker.topics import Span
 from penstock.contract.reject import Fault, Reason, Reject, Stage
 from penstock.errors import DeliveryFailed, WrongUse
@@ -53,6 +55,7 @@ def test_a_dead_letter_is_the_record_byte_for_byte():
         "message": "Expected `å`",
         "rules": "a:type,b:length",
         "schema.id": "7",
+        "left.out": "",
     }
 
 
@@ -116,6 +119,125 @@ def test_a_producer_that_refuses_fails():
     producer = FakeProducer(refuses=kafka_error(KafkaError.MSG_SIZE_TOO_LARGE, "too large"))
     with pytest.raises(DeliveryFailed, match=r"t.dlq: .*too large"):
         dlq.set_aside(producer, "t.dlq", [reject()])
+
+
+VALUE = b"x" * 9000
+DIGEST = hashlib.sha256(VALUE).hexdigest()
+
+
+def shrunk(limit_bytes: int, **changes) -> Letter:
+    """The letter of a reject in a topic that takes so many bytes."""
+    producer = FakeProducer(limit_bytes=limit_bytes)
+    assert dlq.set_aside(producer, "t.dlq", [reject(**{"value": VALUE} | changes)], generation_us=9) == 1
+    (sent,) = producer.sent
+    letter = dlq.letter_of(sent)
+    assert letter is not None
+    return letter
+
+
+def test_a_value_that_the_queue_does_not_take_is_left_out():
+    """Key and headers stand, and the letter says how large the value was, what it hashes to and where it is."""
+    letter = shrunk(5000)
+    assert (letter.key, letter.value, letter.headers) == (b"k", None, [("h", b"v")])
+    assert letter.left_out == LeftOut(("value",), 9000, DIGEST)
+    assert (letter.value_bytes, letter.original) == (9000, "in t, partition 2 offset 5")
+    assert (letter.identity, letter.message, letter.rules) == ("t/9/2/5", "Expected `å`", ("a:type", "b:length"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "left", "kept"),
+    [
+        ({"headers": [("h", b"y" * 9000)]}, ("value", "headers"), (b"k", [])),
+        ({"key": b"z" * 9000}, ("value", "headers", "key"), (None, [])),
+        ({"value": None, "headers": [("h", b"y" * 9000)]}, ("headers",), (b"k", [])),
+        ({"value": b"", "key": b"z" * 9000}, ("headers", "key"), (None, [])),
+    ],
+)
+def test_headers_and_key_that_the_queue_does_not_take_are_left_out(changes, left, kept):
+    """The headers before the key; what the record does not have is not said to be left out."""
+    letter = shrunk(5000, **changes)
+    assert letter.left_out is not None
+    assert letter.left_out.parts == left
+    assert (letter.key, letter.headers) == kept
+    assert letter.value == (b"" if changes.get("value") == b"" else None)
+
+
+def test_long_words_are_cut_when_nothing_else_is_left():
+    """A topic of a small limit takes the position and the reason of a record whose message is long."""
+    fault = Fault(Reason.CONTRACT_BROKEN, "å" * 4000, rules=("a:type",) * 1000)
+    letter = shrunk(1500, fault=fault)
+    assert (letter.message, letter.rules) == ("å" * 200, ("a:type",) * 5)
+    assert (letter.origin.offset, letter.reason) == (5, "contract_broken")
+
+
+def test_a_batch_that_is_too_large_costs_no_letter_its_value():
+    """Kafka refuses a batch as a whole: each is sent alone, and only one that is too large by itself is shrunk."""
+    producer = FakeProducer(limit_bytes=5000)
+    rejects = [reject(offset, value=b"x" * (9000 if offset == 1 else 2000)) for offset in range(4)]
+    with capture_logs() as logs:
+        assert dlq.set_aside(producer, "t.dlq", rejects) == 4
+    letters = {letter.origin.offset: letter for letter in map(dlq.letter_of, producer.sent)}
+    assert {offset: len(letter.value or b"") for offset, letter in letters.items()} == {0: 2000, 1: 0, 2: 2000, 3: 2000}
+    assert [letters[offset].left_out is None for offset in range(4)] == [True, False, True, True]
+    assert [one["left_out"] for one in logs] == [(), ("value",), (), ()]
+
+
+@pytest.mark.parametrize("code", [KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE])
+def test_a_value_that_the_producer_refuses_is_left_out(code):
+    """Its own limit is met before anything is sent: the same as the topic's."""
+    producer = FakeProducer()
+    produce = producer.produce
+
+    def limited(topic, value, **named):
+        if value:
+            raise kafka_error(code, "too large")
+        produce(topic, value=value, **named)
+
+    producer.produce = limited
+    assert dlq.set_aside(producer, "t.dlq", [reject(value=VALUE)]) == 1
+    assert dlq.letter_of(producer.sent[0]).left_out == LeftOut(("value",), 9000, DIGEST)
+
+
+def test_a_queue_that_takes_nothing_fails():
+    """Not even the headers that say what is wrong: the error says what to set."""
+    with pytest.raises(DeliveryFailed, match="of t partition 2 offset 5 is too large even without") as failed:
+        shrunk(100)
+    assert "max.message.bytes of t.dlq" in failed.value.hint
+
+
+def test_another_failure_is_no_reason_to_leave_anything_out():
+    """A letter that was not acknowledged fails the call, whatever else was too large."""
+    producer = FakeProducer(refuses=kafka_error(KafkaError._QUEUE_FULL, "no"))
+    with pytest.raises(DeliveryFailed):
+        dlq.set_aside(producer, "t.dlq", [reject()])
+    assert producer.sent == []
+
+
+def test_a_record_cannot_claim_that_something_was_left_out():
+    """A header of the record's own that is named so does not count."""
+    mine = [(dlq.PREFIX + "left.out", b"value"), (dlq.PREFIX + "value.bytes", b"5")]
+    producer = FakeProducer()
+    dlq.set_aside(producer, "t.dlq", [reject(headers=mine)])
+    assert dlq.letter_of(producer.sent[0]).left_out is None
+
+
+def test_a_letter_of_an_older_version_has_nothing_left_out():
+    """It has no such header."""
+    producer = FakeProducer()
+    dlq.set_aside(producer, "t.dlq", [reject()])
+    sent = producer.sent[0]
+    older = message(0, sent.value(), headers=[one for one in sent.headers() if not one[0].endswith("left.out")])
+    assert dlq.letter_of(older).left_out is None
+
+
+def test_refused_records_without_values_are_told_apart():
+    """By what their values hash to, since nothing else says which is which."""
+    first, other, copy = (
+        shrunk(5000, partition=-1, offset=-1, value=value, headers=[(RUN, b"r1")])
+        for value in (VALUE, VALUE + b"y", VALUE)
+    )
+    assert first.identity == copy.identity != other.identity
+    assert first.original == "nowhere in Kafka: it never got to the topic"
 
 
 letters = st.builds(

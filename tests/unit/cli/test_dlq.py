@@ -1,4 +1,5 @@
 import base64
+import hashlib
 import stat
 
 import msgspec
@@ -14,7 +15,7 @@ from penstock.errors import RegistryUnreachable, WrongUse
 from penstock.pipeline import redrive
 from penstock.sink import cassandra
 from tests.unit.fakes import AVRO_ID, FakeRegistry, FakeSession
-from tests.unit.letters import FakeKafka, FakeSettled, reject
+from tests.unit.letters import FakeKafka, FakeSettled, reject, set_aside_shrunk
 from tests.unit.records import READINGS
 
 BAD = b'{"sensor":"secret-name","celsius":2.5}'
@@ -135,6 +136,16 @@ def test_show_shows_any_value(world, value, shown):
     result = run("show", "0:0")
     assert shown in result.stdout
     assert "ff" in result.stdout.partition("key")[2]
+
+
+def test_show_says_where_a_record_is_that_was_left_out(world):
+    """With its size and what it hashes to, as text and as JSON."""
+    letter = set_aside_shrunk(world.kafka, reject(3, b"x" * 9000))
+    shown = run("show", letter.place).stdout
+    assert "value, 9000 bytes, too large for the dead-letter topic: the record is in readings, partition 0" in shown
+    found = msgspec.json.decode(run("show", letter.place, "--json").stdout)
+    assert (found["value_bytes"], found["left_out"], found["value_base64"]) == (9000, ["value"], None)
+    assert found["value_sha256"] == hashlib.sha256(b"x" * 9000).hexdigest()
 
 
 def test_show_needs_no_registry(world):

@@ -1,3 +1,4 @@
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -7,7 +8,7 @@ from penstock.control.letters import Letters
 from penstock.errors import WrongUse
 from penstock.pipeline.mend import Mending
 from tests.unit.fakes import FakeRegistry, FakeSession
-from tests.unit.letters import FakeKafka, FakeSettled, reject
+from tests.unit.letters import FakeKafka, FakeSettled, reject, set_aside_shrunk
 from tests.unit.records import READINGS
 
 
@@ -61,3 +62,27 @@ def test_what_can_be_edited_is_json_or_text(letters, kafka):
     """Bytes that are neither begin with nothing."""
     found = kafka.set_aside(reject(1, b'{"a":1}'), reject(2, b"{"), reject(3, b"\xff"))
     assert [letters.text(one) for one in found] == ['{\n  "a": 1\n}', "{", ""]
+
+
+def test_a_record_that_was_left_out_is_tried_as_it_lies_in_the_topic(letters, kafka):
+    """What a redrive would send is judged; once it is gone, that is the answer."""
+    value = b'{"sensor":1,"celsius":2.5}'.ljust(9000)
+    kafka.producer.produce("readings", value, b"1", [], lambda *_: None)
+    kafka.producer.flush(1)
+    letter = set_aside_shrunk(kafka, reject(0, value, key=b"1"))
+    assert letters.broken(letter, Mending()) is None
+    kafka.producer.sent.pop(0)
+    assert "the record is no longer in readings" in letters.broken(letter, Mending()).message
+
+
+def test_a_record_that_was_left_out_is_exported_with_what_is_known(letters, kafka):
+    """Its size and where it lies stand in the line; there is nothing to edit."""
+    letter = set_aside_shrunk(kafka, reject(3, b"x" * 9000))
+    (entry,) = letters.queue.listing(letters._desk.cassandra).entries
+    assert entry.value_bytes == 9000
+    (line,) = letters.export([entry]).content.splitlines()
+    assert {"value": None, "value_bytes": 9000, "left_out": ["value"], "offset": 3}.items() <= json.loads(line).items()
+    account, _ = letters.account(letter, personal=False)
+    assert (account.value.kind, account.value.size_bytes) == ("none", 9000)
+    assert "the record is in readings, partition 0 offset 3" in account.value.text
+    assert letters.text(letter) == ""

@@ -20,8 +20,8 @@ from penstock.pipeline.redrive import discard, redrive
 from penstock.pipeline.waiting import Selection, grouped
 from penstock.sink import settled
 from penstock.sink.settled import Book, State
-from tests.unit.fakes import JSON_ID, Clock, FakeProducer, FakeRegistry, FakeSession, kafka_error
-from tests.unit.letters import FakeKafka, FakeSettled, reject
+from tests.unit.fakes import JSON_ID, Clock, FakeProducer, FakeRegistry, FakeSession, kafka_error, message
+from tests.unit.letters import FakeKafka, FakeSettled, reject, set_aside_shrunk
 from tests.unit.records import READINGS, Reading
 
 GOOD = b'{"sensor":1,"celsius":2.5}'
@@ -420,3 +420,82 @@ def test_groups_are_of_one_reason_and_its_rules(world):
         ("contract_broken", ("b:type",), 0, 0, 1, letters[3].place),
     ]
     assert (groups[0].first.year, groups[0].last.year) == (2021, 2022)
+
+
+LARGE = GOOD.ljust(9000)
+
+
+def sent_and_shrunk(world, value=LARGE, **changes):
+    """A record in the topic, and its letter, whose value and headers were left out."""
+    headers = [("h", b"y" * 3000), ("n", None)]
+    world.kafka.producer.produce("readings", value, b"1", headers, lambda *_: None)
+    world.kafka.producer.flush(1)
+    one = reject(world.sent[-1].offset(), value, **{"key": b"1", "headers": headers} | changes)
+    letter = set_aside_shrunk(world.kafka, one)
+    assert letter.left_out.parts == ("value", "headers")
+    return letter
+
+
+@pytest.mark.parametrize("fields", [{}, {"celsius": 3.5}])
+def test_what_was_left_out_is_read_from_the_topic(world, fields):
+    """Value and headers are those of the record where it lies; fields are set in it as in any other."""
+    letter = sent_and_shrunk(world)
+    assert outcomes(world.redrive(Mending(fields))) == [(letter.place, "sent")]
+    original, sent = world.sent
+    assert sent.headers() == [*original.headers(), (REDRIVEN, letter.identity.encode())]
+    assert sent.value().rstrip().endswith(b'"celsius":3.5}' if fields else b'"celsius":2.5}')
+    assert (sent.value() == LARGE) == (not fields)
+    assert outcomes(world.redrive()) == [(letter.place, "already")]
+
+
+def test_a_tombstone_whose_headers_were_left_out_is_sent_with_them(world):
+    """It is whole again before it is judged."""
+    headers = [("h", b"y" * 3000)]
+    world.kafka.producer.produce("readings", None, b"1", headers, lambda *_: None)
+    world.kafka.producer.flush(1)
+    letter = set_aside_shrunk(world.kafka, reject(0, None, key=b"1", headers=headers))
+    assert letter.left_out.parts == ("headers",)
+    assert world.redrive().sent == 1
+    assert (world.sent[1].value(), world.sent[1].headers()[0]) == (None, headers[0])
+
+
+@pytest.mark.parametrize("gone", ["retention", "partition", "recreated", "other topic", "never there"])
+def test_what_the_topic_no_longer_has_is_not_sent(world, gone):
+    """No tombstone and no other record is sent in its place: it waits on, and the message says where it was."""
+    where = {"partition": {"partition": 5}, "other topic": {"topic": "rooms"}, "never there": {"partition": -1}}
+    letter = sent_and_shrunk(world, **where.get(gone, {}))
+    if gone == "retention":
+        world.kafka.producer.sent.pop(0)
+    if gone == "recreated":
+        world.kafka.producer.sent[0] = message(0, GOOD, topic="readings", key=b"1")
+    before = len(world.sent)
+    for mending in (Mending(), Mending({"celsius": 3.5})):
+        (named,) = world.redrive(mending).records
+        assert (named.outcome, named.identity) == ("still_broken", letter.identity)
+        assert named.message.startswith("value, headers left out of the dead letter")
+        assert ("run it again" if gone == "never there" else "the record is no longer in ") in named.message
+    assert len(world.sent) == before
+
+
+def test_what_is_edited_needs_no_original(world):
+    """The edit holds the whole value."""
+    letter = sent_and_shrunk(world)
+    world.kafka.producer.sent.pop(0)
+    edit = Edit(1, letter.place, letter.identity, {"sensor": 1, "celsius": 9.5})
+    assert world.redrive(Mending(edits={letter.place: edit})).sent == 1
+    assert b'"celsius":9.5' in world.sent[-1].value()
+
+
+def test_chunks_are_as_large_as_the_records_they_are_read_for(world, monkeypatch):
+    """What was left out takes memory once it is read from the topic."""
+    monkeypatch.setattr(waiting, "_CHUNK_BYTES", 10_000)
+    for _ in range(4):
+        sent_and_shrunk(world)
+    chunks = []
+    monkeypatch.setattr(
+        module.Queue,
+        "free",
+        lambda self, letters, free=module.Queue.free: chunks.append(len(letters)) or free(self, letters),
+    )
+    assert world.redrive(dry_run=True).sent == 4
+    assert chunks == [2, 2]

@@ -1,0 +1,35 @@
+"""The record that was left out of a dead letter, read again from where it lies in the pipeline's topic."""
+
+from contextlib import closing
+from dataclasses import replace
+
+from penstock.broker import topics
+from penstock.broker.dlq import PREFIX, Letter
+from penstock.broker.left_out import sha256
+from penstock.broker.topics import Span
+from penstock.config import Settings
+from penstock.pipelines import Pipeline
+
+
+def with_original(settings: Settings, pipeline: Pipeline, letter: Letter) -> Letter:
+    """Return a letter with what was left out of it.
+
+    The letter as it is when nothing was, or when the topic no longer has the very record. Raises `KafkaUnreachable`.
+    """
+    origin = letter.origin
+    wanted = Span(origin.partition, origin.offset, origin.offset + 1)
+    if letter.left_out is None or origin.topic != pipeline.topic or not _is_held(settings, pipeline.topic, wanted):
+        return letter
+    with closing(topics.records(settings, pipeline.topic, [wanted])) as records:
+        message = next(records, None)
+    if message is None or sha256(message.value()) != letter.left_out.value_sha256:  # the topic was recreated
+        return letter
+    headers = [(name, value) for name, value in message.headers() or [] if not name.startswith(PREFIX)]
+    return replace(letter, key=message.key(), value=message.value(), headers=headers, left_out=None)
+
+
+def _is_held(settings: Settings, topic: str, wanted: Span) -> bool:
+    return any(
+        span.partition == wanted.partition and span.first <= wanted.first < span.end
+        for span in topics.spans(settings, topic)
+    )
