@@ -18,6 +18,7 @@ from cassandra.cluster import Session
 from penstock.broker.topics import Span
 from penstock.contract.batch import Tally
 from penstock.contract.fields import epoch_ms, from_epoch_ms
+from penstock.sink.cassandra import create_missing
 
 BUCKET_OFFSETS = 1_000_000
 REPLAY = "replay-"
@@ -182,10 +183,14 @@ def _line(row: dict[str, Any]) -> Line:
     return Line(tally, row["batch_id"], row["job"])
 
 
+def statements(keyspace: str) -> dict[str, str]:
+    """Return the CQL that creates the ledger's tables, by their names."""
+    return {"ledger": _LEDGER.format(keyspace=keyspace), "generations": _GENERATIONS.format(keyspace=keyspace)}
+
+
 def create_tables(session: Session, keyspace: str) -> None:
-    """Make the ledger's tables when they are not there."""
-    session.execute(_LEDGER.format(keyspace=keyspace))
-    session.execute(_GENERATIONS.format(keyspace=keyspace))
+    """Create the ledger's tables when they are not there."""
+    create_missing(session, keyspace, statements(keyspace))
 
 
 def epoch_us(session: Session, keyspace: str, topic: str, topic_id: str) -> int | None:

@@ -17,6 +17,7 @@ from penstock.contract.batch import Deletion, Row
 from penstock.contract.fields import fields, key_of
 from penstock.contract.record import Arrival, Record
 from penstock.errors import StoreFailed
+from penstock.sink.cassandra import grant_hint
 from penstock.sink.encoded import EncodedBatch, EncodedBatches, head_of
 
 _CELL_BYTES = 16
@@ -62,7 +63,8 @@ class RowWriter:
         try:
             execute_concurrent(self._session, batches, concurrency=self._concurrency, raise_on_first_error=True)
         except (DriverException, RequestExecutionException, NoHostAvailable) as error:
-            raise StoreFailed(f"{self._keyspace}.{self._table}: {type(error).__name__}: {error}") from error
+            message = f"{self._keyspace}.{self._table}: {type(error).__name__}: {error}"
+            raise StoreFailed(message, hint=grant_hint(error)) from error
 
     def _inserts(self, rows: Sequence[Row]) -> Iterator[Keyed]:
         keys = (self._key(row[0]) for row in rows)
