@@ -127,11 +127,15 @@ def _pruned(schema: Any, nodes: Iterator[int], depth: int = 1) -> Any:
         if name in schema:
             pruned[name] = _pruned(schema[name], nodes, depth + 1)
     if "fields" in schema:
-        types = [(field["name"], _pruned(field["type"], nodes, depth + 1)) for field in schema["fields"]]
-        pruned["fields"] = [{"name": name, "type": kind} for name, kind in types]
+        pruned["fields"] = [_pruned_field(field, nodes, depth) for field in schema["fields"]]
     if "symbols" in schema:
         pruned["symbols"] = [_pruned(symbol, nodes, depth + 1) for symbol in schema["symbols"]]
     return pruned
+
+
+def _pruned_field(field: Any, nodes: Iterator[int], depth: int) -> dict[str, Any]:
+    pruned = {"name": field["name"], "type": _pruned(field["type"], nodes, depth + 1)}
+    return pruned | {"default": field["default"]} if "default" in field else pruned
 
 
 def _logical(name: Any) -> dict[str, str]:
