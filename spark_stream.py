@@ -28,7 +28,7 @@ def create_cassandra_connection() -> Session:
 
 def create_keyspace(session: Session) -> None:
     """Make the keyspace when it is not there."""
-    cassandra.create_keyspace(session, settings(), pipelines.of(settings()))
+    job.create_keyspace(session, settings())
 
 
 def create_table(session: Session) -> None:
@@ -46,10 +46,11 @@ def main() -> None:
     log.configure(settings().log_level, json=settings().log_json)
     job.wait_for_services(settings())
     session = create_cassandra_connection()
-    create_keyspace(session)
-    create_table(session)
-    with create_spark_connection() as spark:
-        job.run(spark, connect_to_kafka, session, settings())
+    with cassandra.asking(settings()):
+        create_keyspace(session)
+        create_table(session)
+        with create_spark_connection() as spark:
+            job.run(spark, connect_to_kafka, session, settings())
 
 
 if __name__ == "__main__":

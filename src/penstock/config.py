@@ -80,6 +80,9 @@ class Settings(BaseSettings):
 
     # source
     source_url: str = Field(REAL_API_URL, description="The HTTP API; the local stack points it at its stand-in.")
+    source_hosts: str = Field(
+        "", description="Hosts that a run may ask besides that of PENSTOCK_SOURCE_URL: host[,host]; empty: any."
+    )
     source_batch_records: int = Field(500, ge=1, le=5000, description="Records asked for in one request.")
     source_timeout_s: float = Field(20, gt=0, description="Longest wait for one answer, in seconds.")
     source_attempts: int = Field(8, ge=1, description="Requests made for one answer before giving up.")

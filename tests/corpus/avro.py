@@ -57,9 +57,49 @@ def _unsafe(name: str, schema: str, rest: bytes) -> Case:
     )
 
 
+def _more(schema: str, rest: bytes) -> Value:
+    """A user by a schema with a field more, and what it holds."""
+    return lambda one: one.framed(schema, one.avro_body() + rest)
+
+
+def _too_much(name: str, schema: str, rest: bytes) -> Case:
+    """A user with a field more that holds more values than a record may."""
+    return Case(f"Avro: {name}", _more(schema, rest), broken(":size", message="more than 100,000 values"))
+
+
+def _with_username(one: Sender, value: bytes) -> bytes:
+    """A user whose name, a text, is written as these bytes."""
+    return one.avro_body().replace(number(3) + b"ada", value, 1)
+
+
 CASES = [
     _unsafe("an array of 2^62 nulls", "endless", number(2**62) + b"\0"),
     _unsafe("a record in itself, 900,000 deep", "recursive", b"\x02" * 900_000 + b"\0"),
+    _unsafe("records by name, 5 bytes for 10^7 nulls", "exploding", b""),
+    _unsafe("a schema nested 100 deep", "deep", b"\0"),
+    _too_much("a million numbers", "numbers", number(900_000) + b"\2" * 900_000 + b"\0"),
+    _too_much("a million numbers in blocks", "numbers", (number(9) + b"\2" * 9) * 90_000 + b"\0"),
+    _too_much("records by name, each byte a number", "nested", number(900) + b"\2" * 900_000 + b"\0"),
+    _malformed(
+        "a decimal of 400 kB for a text",
+        lambda one: one.framed("decimal-text", _with_username(one, number(400_000) + b"\x7f" * 400_000)),
+        "a decimal of 400,000 bytes",
+    ),
+    Case(
+        "Avro: a decimal of 400 kB that nobody asks for",
+        _more("decimal", number(400_000) + b"\x7f" * 400_000),
+        Stored(),
+    ),
+    Case("Avro: a decimal", _more("decimal", number(2) + b"\4\xd2"), Stored()),
+    Case(
+        "Avro: a decimal for a text",
+        lambda one: one.framed("decimal-text", _with_username(one, number(2) + b"\4\xd2")),
+        broken("username:type"),
+    ),
+    Case(
+        "Avro: 90,000 numbers that nobody asks for", _more("numbers", number(90_000) + b"\2" * 90_000 + b"\0"), Stored()
+    ),
+    Case("Avro: 9,000 records by name", _more("nested", number(9) + b"\2" * 9_000 + b"\0"), Stored()),
     _cut("a frame alone", 5),
     _cut("cut in the first text", 20),
     _cut("cut in the middle", 150),

@@ -28,6 +28,27 @@ def _key(**types: Any) -> WriterSchema:
     return WriterSchema("avro", {"type": "record", "name": "Key", "namespace": "teams", "fields": fields})
 
 
+_DECIMAL = {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}
+
+
+def _nested(levels: int, leaf: Any) -> Any:
+    """Records of ten records of ten records ..., all but the first of each used by name."""
+    kind = leaf
+    for level in range(levels):
+        fields = [kind, *[f"N{level - 1}" if level else leaf] * 9]
+        kind = {
+            "type": "record",
+            "name": f"N{level}",
+            "fields": [{"name": f"f{at}", "type": it} for at, it in enumerate(fields)],
+        }
+    return kind
+
+
+def _deep(levels: int) -> Any:
+    """Arrays in arrays."""
+    return {"type": "array", "items": _deep(levels - 1)} if levels else "int"
+
+
 SCHEMAS: dict[str, WriterSchema] = {
     "json": WriterSchema("json", json_schema(User)),
     "avro": WriterSchema("avro", _USER),
@@ -40,6 +61,12 @@ SCHEMAS: dict[str, WriterSchema] = {
     "more": WriterSchema("avro", _changed(shoe_size="int", tags={"type": "array", "items": "string"})),
     "endless": WriterSchema("avro", _changed(x={"type": "array", "items": "null"})),
     "recursive": WriterSchema("avro", _changed(x=_NODE)),
+    "decimal": WriterSchema("avro", _changed(x=_DECIMAL)),
+    "decimal-text": WriterSchema("avro", _changed(username=_DECIMAL)),
+    "exploding": WriterSchema("avro", _changed(x=_nested(7, "null"))),
+    "nested": WriterSchema("avro", _changed(x={"type": "array", "items": _nested(3, "int")})),
+    "numbers": WriterSchema("avro", _changed(x={"type": "array", "items": "int"})),
+    "deep": WriterSchema("avro", _changed(x=_deep(100))),
     "less": WriterSchema("avro", _changed(email=None)),
     "other-order": WriterSchema("avro", _USER | {"fields": _USER["fields"][::-1]}),
     "nullable": WriterSchema("avro", _changed(email=["null", "string"])),

@@ -287,6 +287,11 @@ class FakeSession:
         return [{"table_name": values[1]}] if keyspace and values[1] in keyspace.tables else []
 
 
+def created(session: FakeSession) -> list[str]:
+    """The statements with which a session was asked to create something."""
+    return [query for query, _ in session.executed if query.lstrip().startswith("CREATE ")]
+
+
 class FakeCluster:
     """A cluster of three nodes: a key's replicas are told by its last byte."""
 

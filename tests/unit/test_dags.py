@@ -13,6 +13,7 @@ from penstock.errors import KafkaUnreachable
 from penstock.pipeline import ingest
 from penstock.pipelines import users
 from penstock.pipelines.users import PIPELINE
+from penstock.source import HttpSource
 
 FILE = Path(__file__).parents[2] / "dags" / "kafka_producer.py"
 
@@ -121,6 +122,13 @@ def test_a_call_that_is_wrong_is_not_tried_again(dag, monkeypatch):
     monkeypatch.setattr(ingest, "run", lambda _settings, _pipeline, order: order.asked)
     with pytest.raises(GiveUp, match="either `records`, or `seconds` and `rate`"):
         module.stream_data(params={"records": None}, run_id="r")
+    monkeypatch.setattr(
+        ingest, "run", lambda settings, _pipeline, order: HttpSource.configured(settings, order.source_url)
+    )
+    monkeypatch.setenv("PENSTOCK_SOURCE_HOSTS", "api.test")
+    config.load.cache_clear()
+    with pytest.raises(GiveUp, match=r"'evil\.test' is not allowed.*\n.*PENSTOCK_SOURCE_HOSTS"):
+        module.stream_data(params={"records": 1, "source_url": "http://evil.test/"}, run_id="r")
     monkeypatch.setenv("PENSTOCK_KAFKA_PORT", "x")
     config.load.cache_clear()
     with pytest.raises(GiveUp, match="PENSTOCK_KAFKA_PORT"):

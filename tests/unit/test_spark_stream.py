@@ -3,10 +3,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from cassandra import Unauthorized
 
 import spark_stream
-from penstock.errors import KafkaUnreachable
-from tests.unit.fakes import FakeSession
+from penstock.errors import KafkaUnreachable, PenstockError
+from tests.unit.fakes import FakeSession, created
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +41,7 @@ def test_keyspace_and_tables_are_made():
     session = FakeSession()
     spark_stream.create_keyspace(session)
     spark_stream.create_table(session)
-    made = [query.split("(")[0].strip() for query, _ in session.executed]
+    made = [query.split("(")[0].strip() for query in created(session)]
     assert made[0].startswith("CREATE KEYSPACE IF NOT EXISTS spark_streams ")
     assert made[1:] == [
         f"CREATE TABLE IF NOT EXISTS spark_streams.{name}"
@@ -82,6 +83,21 @@ def test_the_job_waits_then_makes_then_streams(monkeypatch):
     spark_stream.main()
     assert done[:4] == ["wait", "connect", "create_keyspace", "create_table"]
     assert done[-1] == ("spark", "session")
+
+
+def test_a_role_that_lacks_a_permission_is_told_which(monkeypatch):
+    """The job ends with a message of ours instead of the driver's traceback."""
+
+    def denied(*_):
+        raise Unauthorized("User app has no SELECT permission on <table spark_streams.ledger> or any of its parents")
+
+    monkeypatch.setattr(spark_stream.job, "wait_for_services", lambda _settings: None)
+    monkeypatch.setattr(spark_stream, "create_cassandra_connection", FakeSession)
+    monkeypatch.setattr(spark_stream, "create_spark_connection", lambda: nullcontext("spark"))
+    monkeypatch.setattr(spark_stream.job, "run", denied)
+    with pytest.raises(PenstockError) as failed:
+        spark_stream.main()
+    assert "GRANT SELECT ON TABLE spark_streams.ledger TO app" in failed.value.hint
 
 
 def test_services_that_stay_away_end_the_job(monkeypatch):

@@ -29,16 +29,19 @@ _ABSENT = (40401, 40402, _NO_SCHEMA, 40408)
 _REFUSES = {409, 422}
 _DENIES = {401, 403}
 _LAST_ID = 2**31 - 1
+MAX_SCHEMA_CHARACTERS = 1_000_000
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What a schema that is none, or that is nested too deeply, is met with."""
 _ATTEMPTS = 5
 _UNKNOWN_S = 1.0
 """So long is an id known to be unknown: many records may name it."""
 
 
 class WriterSchema(NamedTuple):
-    """The schema that a value was written with."""
+    """The schema that a value was written with; of a JSON Schema, which nothing is read by, only that it is one."""
 
     wire_format: WireFormat
-    schema: dict[str, Any]
+    schema: Any = None
 
 
 class Schemas(Protocol):
@@ -107,8 +110,14 @@ class Registry:
         if latest.schema.schema_type != _TYPES[wire_format]:
             change = encoding_changed(subject, str(latest.schema.schema_type), _TYPES[wire_format])
             return Standing(None, latest.version, [change])
-        held = json.loads(str(latest.schema.schema_str))
-        changes = compare(held, schema_of(record, wire_format))
+        try:
+            held = json.loads(str(latest.schema.schema_str))
+            changes = compare(held, schema_of(record, wire_format))
+        except _UNREADABLE as error:
+            raise SchemaRefused(
+                f"the schema of {subject} version {latest.version} cannot be read: {type(error).__name__}: {error}",
+                hint="delete that version in the registry, then ./penstock schema plan",
+            ) from error
         if held == schema_of(record, wire_format) or (wire_format == "json" and not changes):
             return Standing(latest.schema_id, latest.version, [])  # Avro's bytes are those of the very same schema
         schema = _schema(record, wire_format)
@@ -207,7 +216,11 @@ def _writer(schema_id: int, client: SchemaRegistryClient) -> WriterSchema:
         raise TypeError("the answer holds no schema")
     if found.schema_type not in formats:
         raise SchemaUnknown(f"schema {schema_id} is {found.schema_type}, neither JSON nor AVRO")
+    if formats[found.schema_type] == "json":
+        return WriterSchema("json")
+    if len(found.schema_str) > MAX_SCHEMA_CHARACTERS:
+        raise SchemaUnknown(f"schema {schema_id} cannot be read: it has more than {MAX_SCHEMA_CHARACTERS:,} characters")
     try:
-        return WriterSchema(formats[found.schema_type], json.loads(found.schema_str))
-    except ValueError as error:
+        return WriterSchema("avro", json.loads(found.schema_str))
+    except (ValueError, RecursionError) as error:
         raise SchemaUnknown(f"schema {schema_id} cannot be read: {error}") from error

@@ -125,8 +125,8 @@ def _owned(session: Any, settings: Any, folder: str) -> Iterator[None]:
 
     pipeline = pipelines.of(settings)
     keyspace = cassandra.keyspace_of(settings, pipeline)
-    cassandra.create_keyspace(session, settings, pipeline)
-    lease.create_table(session, keyspace)
+    statements = cassandra.keyspace_statement(settings, pipeline) | lease.statements(keyspace)
+    cassandra.create_missing(session, keyspace, statements)
     try:
         with lease.held(lease.Lease(session, keyspace, folder), wait_s=0):
             yield

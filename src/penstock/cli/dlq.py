@@ -178,11 +178,12 @@ class _Opened:
 
     def __init__(self, settings: "Settings", pipeline: "Pipeline", session: Any) -> None:
         from penstock.broker.registry import Registry
+        from penstock.process.writer import Writers
         from penstock.sink import cassandra, settled
 
         self.settings, self.pipeline, self.session = settings, pipeline, session
         self.lines = settled.states(session, cassandra.keyspace_of(settings, pipeline), pipeline.topic)
-        self._registry = Registry(settings)
+        self._writers = Writers(Registry(settings))
 
     def letters(self, selection: "Selection") -> "Iterator[Letter]":
         """The selected records, waiting or not."""
@@ -198,7 +199,7 @@ class _Opened:
         """The fields in the record's value, if it has any."""
         from penstock.pipeline.mend import value_of
 
-        return value_of(letter.value, self._registry)
+        return value_of(letter.value, self._writers)
 
 
 @contextmanager

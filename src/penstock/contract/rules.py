@@ -27,6 +27,8 @@ FUTURE_SLACK = timedelta(minutes=1)
 """So much may the clock of who wrote a date be ahead of ours."""
 MAX_FIELDS = 1000
 """The most fields that a JSON object may have, known or not."""
+MAX_VALUES = 100_000
+"""The most values that an Avro record may hold, known or not: its fields, the items of its arrays, all of them."""
 
 _LAST_DOLLAR = re.compile(r"(?<!\\)((?:\\\\)*)\$\Z")
 _FIRST_MS = -62_135_596_800_000  # 0001-01-01T00:00Z

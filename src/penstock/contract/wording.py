@@ -6,7 +6,7 @@ from typing import Any
 from penstock.contract.fields import fields
 from penstock.contract.record import Record
 from penstock.contract.reject import Reason
-from penstock.contract.rules import MAX_FIELDS, MAX_VALUE_BYTES, Rule
+from penstock.contract.rules import MAX_FIELDS, MAX_VALUE_BYTES, MAX_VALUES, Rule
 from penstock.contract.schemas import json_schema
 
 REASONS = {
@@ -14,7 +14,7 @@ REASONS = {
     Reason.KEY_AMBIGUOUS: "The value is null, and the key's format decides which row to delete: set key_format in the "
     "pipeline's file.",
     Reason.FRAME_BROKEN: "The value begins like the schema registry's frame and is cut.",
-    Reason.SCHEMA_UNKNOWN: "The value names a schema that the registry does not have.",
+    Reason.SCHEMA_UNKNOWN: "The value names a schema that the registry does not have, or that cannot be used.",
     Reason.JSON_MALFORMED: "The bytes are no JSON, or JSON that names a field twice.",
     Reason.AVRO_MALFORMED: "The bytes cannot be read with the Avro schema that they name.",
     Reason.CONTRACT_BROKEN: "The record can be read, and breaks rules of the contract.",
@@ -30,7 +30,7 @@ _RULES = {
     Rule.RANGE: "is too small or too large",
     Rule.FORMAT: "is no UUID, or no date with a time zone",
     Rule.DATE: "lies in the future, or outside of the years 1 to 9999",
-    Rule.SIZE: f"has more than {MAX_VALUE_BYTES:,} bytes, or more than {MAX_FIELDS:,} fields",
+    Rule.SIZE: f"has more than {MAX_VALUE_BYTES:,} bytes, or {MAX_FIELDS:,} fields (Avro: {MAX_VALUES:,} values)",
 }
 _TYPES = {"string": "text", "integer": "a whole number", "number": "a number", "boolean": "true or false"}
 _FORMATS = {"uuid": "a UUID", "date-time": "a date and time with a zone, as in 2024-05-01T12:00:00Z"}

@@ -16,6 +16,7 @@ from penstock.pipeline.mend import Edit, Mender, Mending, StillBroken, assignmen
 from penstock.pipeline.original import with_original
 from penstock.pipeline.redrive import Discarded, Redriven
 from penstock.pipeline.waiting import Selection
+from penstock.process.writer import Writers
 from penstock.produce.serialize import serializer
 from penstock.sink import cassandra
 
@@ -76,7 +77,7 @@ class Letters:
             value: Any = msgspec.json.decode(text.encode())
         except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
             raise WrongUse(_RULE_TEXT.format(error)) from None
-        if value_of(text.encode(), self._desk.registry) is None:
+        if value_of(text.encode(), Writers(self._desk.registry)) is None:
             raise WrongUse(_RULE_TEXT.format("it is a list or a bare value, or names a field twice"))
         return Mending(edits={letter.place: Edit(1, letter.place, letter.identity, value)})
 
@@ -104,9 +105,10 @@ class Letters:
         """The records as `./penstock dlq export` writes them, personal data and all."""
         wanted = entries[:EXPORTED_AT_MOST]
         lines = self.queue.listing(self._desk.cassandra).lines
+        writers = Writers(self._desk.registry)
         held, size_bytes = [], 0
         for letter in self.queue.letters((one.partition, one.offset) for one in wanted):
-            held.append(line(letter, lines, value_of(letter.value, self._desk.registry)))
+            held.append(line(letter, lines, value_of(letter.value, writers)))
             size_bytes += len(held[-1])
             if size_bytes > EXPORTED_BYTES:
                 break
@@ -114,7 +116,7 @@ class Letters:
 
     def text(self, letter: Letter) -> str:
         """The record as it can be edited: its fields as JSON, or its bytes as text; empty when they are none."""
-        found = value_of(letter.value, self._desk.registry)
+        found = value_of(letter.value, Writers(self._desk.registry))
         if found is None:
             return utf8(letter.value) or ""
         return pretty(found)

@@ -3,10 +3,8 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from io import BytesIO
 from typing import Any
 
-import fastavro
 import msgspec
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 
@@ -16,10 +14,11 @@ from penstock.broker.registry import Schemas
 from penstock.contract.fields import from_epoch_ms
 from penstock.contract.masking import hidden_bytes, masked, shows_key
 from penstock.contract.record import Record
+from penstock.contract.reject import Fault
 from penstock.contract.rules import MAX_VALUE_BYTES
 from penstock.errors import RegistryUnreachable, SchemaUnknown
-from penstock.process import writer
 from penstock.process.decode import MALFORMED_JSON
+from penstock.process.writer import Writer, Writers
 
 SHOWN_BYTES = 20_000
 """So much of a value is shown, and so much of it as hex."""
@@ -46,8 +45,7 @@ class Reader:
     """Decodes values, those of hostile producers too. The registry is not asked again once it was away."""
 
     def __init__(self, schemas: Schemas) -> None:
-        self._schemas = schemas
-        self._writers: dict[int, Any] = {}
+        self._writers = Writers(schemas)
         self._problems: dict[int, str] = {}
         self._away = ""
 
@@ -64,26 +62,17 @@ class Reader:
             schema_id = unpack(value)
         except ValueError as error:
             return _plain(value, problem=str(error))
-        problem = self._look_up(schema_id)
-        if problem:
+        if problem := self._away or self._problems.get(schema_id):
             return _plain(value, schema_id, problem)
-        schema = self._writers[schema_id]
-        return _json(value, schema_id) if schema is None else _avro(value, schema, schema_id)
-
-    def _look_up(self, schema_id: int) -> str:
-        """Why the schema is not known; empty when it is."""
-        if schema_id in self._writers:
-            return ""
-        if self._away or schema_id in self._problems:
-            return self._away or self._problems[schema_id]
         try:
-            found = self._schemas.writer(schema_id)
-            self._writers[schema_id] = writer.parsed(found.schema, schema_id) if found.wire_format == "avro" else None
+            writer = self._writers.find(schema_id)
         except SchemaUnknown as error:
             self._problems[schema_id] = error.message
+            return _plain(value, schema_id, error.message)
         except RegistryUnreachable as error:
             self._away = f"not decoded: {error.message}"
-        return self._away or self._problems.get(schema_id, "")
+            return _plain(value, schema_id, self._away)
+        return _json(value, schema_id) if writer is None else _avro(value, writer)
 
 
 def _json(value: bytes, schema_id: int | None) -> Content:
@@ -111,17 +100,16 @@ def _inside(held: dict[str, Any] | list[Any]) -> Iterable[Any]:
     return held.values() if isinstance(held, dict) else held
 
 
-def _avro(value: bytes, schema: Any, schema_id: int) -> Content:
-    stream = BytesIO(value[FRAME_BYTES:])
-    try:
-        found = fastavro.schemaless_reader(stream, schema, None)
-        plain = msgspec.json.decode(msgspec.json.encode(found, enc_hook=str))
-    except Exception as error:  # noqa: BLE001  bytes that are no Avro raise whatever they meet: EOFError, IndexError, ...
-        return _plain(value, schema_id, f"no Avro of schema {schema_id}: {type(error).__name__}")
-    if is_deep(plain):
-        return _plain(value, schema_id, f"not decoded: it is nested more than {_DEEPEST} levels deep")
-    left = "bytes are left after the record" if stream.read(1) else ""
-    return Content("avro", plain, schema_id, True, left)
+def _avro(value: bytes, writer: Writer) -> Content:
+    found = writer.read(value[FRAME_BYTES:])
+    if isinstance(found, Fault):
+        # what fastavro says may quote the value
+        why = f"not decoded: {found.message}" if found.rules else found.message.partition(":")[0]
+        return _plain(value, writer.schema_id, f"no Avro of schema {writer.schema_id}: {why}")
+    fields, left_bytes = found
+    plain = msgspec.json.decode(msgspec.json.encode(fields, enc_hook=str))
+    problem = "bytes are left after the record" if left_bytes else ""
+    return Content("avro", plain, writer.schema_id, True, problem)
 
 
 def _plain(value: bytes, schema_id: int | None = None, problem: str = "") -> Content:

@@ -29,6 +29,7 @@ from penstock.pipeline.export import utf8
 from penstock.pipeline.mend import value_of
 from penstock.pipeline.waiting import Group, grouped, told
 from penstock.pipelines import Pipeline
+from penstock.process.writer import Writers
 from penstock.sink import cassandra, settled
 from penstock.sink.settled import WAITING, Settled, State, state_of
 
@@ -357,7 +358,7 @@ def content(value: bytes | None, record: type[Record], schemas: Schemas, *, pers
     frame = value[:FRAME_BYTES].hex(" ") if is_framed(value) else ""
     found: dict[str, Any] | None = None
     with suppress(RegistryUnreachable):  # the bytes are shown without it
-        found = value_of(value, schemas)
+        found = value_of(value, Writers(schemas))
     if found is not None and not is_deep(found):
         shown = found if personal else masked(found, record)
         return Content("fields", _cut(pretty(shown)), len(value), frame, shown)

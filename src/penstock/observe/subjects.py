@@ -181,7 +181,7 @@ def _part(name: str) -> str:
 def _indented(text: str) -> str:
     try:
         return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 
@@ -212,5 +212,5 @@ def changes(older: str, newer: str) -> list[Change] | None:
         before, after = json.loads(older), json.loads(newer)
         is_known = all(isinstance(one, dict) and one.get("type") in ("object", "record") for one in (before, after))
         return compare(before, after) if is_known and before["type"] == after["type"] else None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

@@ -7,11 +7,13 @@ import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
+from itertools import islice
 from typing import Any
 
 import fastavro
 import jsonschema
 import msgspec
+import referencing
 from confluent_kafka import KafkaError, Message
 
 from penstock.broker.admin import check_ours
@@ -27,8 +29,8 @@ from penstock.contract.reject import Fault, Reason
 from penstock.contract.schemas import json_schema
 from penstock.errors import DeliveryFailed, SchemaUnknown, WrongUse
 from penstock.pipelines import Pipeline
-from penstock.process import writer
 from penstock.process.decode import Decoder
+from penstock.process.writer import Writer
 from penstock.produce.serialize import serializer
 
 TIMEOUT_S = 10.0
@@ -92,18 +94,30 @@ def framed(schema_id: int, kind: str, schema: str, text: str) -> bytes:
     except (ValueError, RecursionError) as error:
         raise WrongUse(f"it is no JSON: {error}") from None
     if kind == "JSON":
-        found = jsonschema.validators.validator_for(known)(known).iter_errors(value)
-        if broken := [f"{one.json_path}: {one.message[:_MESSAGE_CHARACTERS]}" for one in found]:
-            raise WrongUse("\n".join(broken[:_MESSAGES]))
+        if broken := _broken(known, value):
+            raise WrongUse("\n".join(broken))
         return pack(schema_id) + text.encode()
     if kind != "AVRO":
         raise WrongUse(f"a schema of kind {kind} cannot be checked here: send it as typed")
     out = BytesIO()
     try:
-        fastavro.schemaless_writer(out, writer.parsed(known, schema_id), value, strict=True)
+        fastavro.schemaless_writer(out, Writer(known, schema_id).parsed, value, strict=True)
     except (SchemaUnknown, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise WrongUse(f"it is no record of Avro schema {schema_id}: {error}") from None
     return pack(schema_id) + out.getvalue()
+
+
+def _broken(schema: Any, value: Any) -> list[str]:
+    """Return which rules of a JSON Schema `value` breaks. Nothing is fetched that the schema refers to.
+
+    Raises `WrongUse` when the schema cannot be checked with.
+    """
+    try:
+        validator = jsonschema.validators.validator_for(schema)(schema, registry=referencing.Registry())
+        errors = list(islice(validator.iter_errors(value), _MESSAGES))
+    except Exception as error:  # somebody else's schema: it may have no such type, no such reference, or be in itself
+        raise WrongUse(f"the schema cannot be checked with: {type(error).__name__}") from error
+    return [f"{error.json_path}: {error.message[:_MESSAGE_CHARACTERS]}" for error in errors]
 
 
 def packed(settings: Settings, pipeline: Pipeline, registry: Registry, one: Record) -> tuple[bytes, bytes]:

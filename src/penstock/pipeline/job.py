@@ -29,7 +29,7 @@ from penstock.pipelines import Pipeline
 from penstock.process.checkpoint import Checkpoint, check_fits, checkpoint_of
 from penstock.process.session import raw_records
 from penstock.retry import wait_until
-from penstock.sink import cassandra, lease, ledger, progress
+from penstock.sink import cassandra, lease, ledger, progress, receipts, settled
 from penstock.sink.layouts import Layouts
 
 log = get_logger(__name__)
@@ -101,14 +101,33 @@ class Keeper:
             return
 
 
+def create_keyspace(session: Session, settings: Settings) -> None:
+    """Create the pipeline's keyspace when it is not there. Raises `PenstockError` with all CQL that is missing."""
+    pipeline = pipelines.of(settings)
+    keyspace, tables = cassandra.keyspace_of(settings, pipeline), _tables(settings, pipeline)
+    statements = cassandra.keyspace_statement(settings, pipeline)
+    cassandra.create_missing(session, keyspace, statements, tables | _tables_of_others(keyspace))
+
+
 def create_tables(session: Session, settings: Settings) -> None:
-    """Make the pipeline's table, the ledger, the progress and the leases when they are not there."""
+    """Create the pipeline's table, the ledger, the progress and the leases when they are not there.
+
+    Raises `PenstockError` with all CQL that is missing when the role may not create.
+    """
     pipeline = pipelines.of(settings)
     keyspace = cassandra.keyspace_of(settings, pipeline)
-    cassandra.create_table(session, settings, pipeline)
-    ledger.create_tables(session, keyspace)
-    progress.create_tables(session, keyspace)
-    lease.create_table(session, keyspace)
+    cassandra.create_missing(session, keyspace, _tables(settings, pipeline), _tables_of_others(keyspace))
+
+
+def _tables(settings: Settings, pipeline: Pipeline) -> dict[str, str]:
+    keyspace = cassandra.keyspace_of(settings, pipeline)
+    own = ledger.statements(keyspace) | progress.statements(keyspace) | lease.statements(keyspace)
+    return cassandra.table_statement(settings, pipeline) | own
+
+
+def _tables_of_others(keyspace: str) -> dict[str, str]:
+    """Return the tables that `dlq` and `verify` create when they first need them."""
+    return settled.statements(keyspace) | receipts.statements(keyspace)
 
 
 def check_table(session: Session, settings: Settings, pipeline: Pipeline) -> None:

@@ -6,10 +6,8 @@ Pure but for the look-up of a schema id that was not seen before.
 import typing
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from io import BytesIO
 from typing import Annotated, Any, NamedTuple
 
-import fastavro
 import msgspec
 from msgspec import Meta
 
@@ -23,8 +21,8 @@ from penstock.contract.reject import Fault, Stage
 from penstock.contract.rules import MAX_VALUE_BYTES, judge, latest_past
 from penstock.errors import SchemaUnknown, WrongUse
 from penstock.pipelines import Pipeline
-from penstock.process import writer
 from penstock.process.decode import MALFORMED_JSON, Decoder, names_in
+from penstock.process.writer import Writer, Writers
 from penstock.produce.serialize import Serialize
 
 
@@ -108,7 +106,7 @@ class Mender:
 
     def __init__(self, pipeline: Pipeline, schemas: Schemas, mending: Mending, serialize: Serialize) -> None:
         self._pipeline = pipeline
-        self._schemas = schemas
+        self._writers = Writers(schemas)
         self._mending = mending
         self._serialize = serialize
         self._decoder = Decoder(pipeline.record, schemas, pipeline.key_format)
@@ -147,7 +145,7 @@ class Mender:
 
     def _record(self, letter: Letter) -> Record | StillBroken:
         edit = (self._mending.edits or {}).get(letter.place)
-        found = value_of(letter.value, self._schemas) if edit is None else edit.value
+        found = value_of(letter.value, self._writers) if edit is None else edit.value
         if not isinstance(found, dict):
             why = f"the value is no object whose fields could be set: {letter.message}"
             return StillBroken(why if edit is None else f"line {edit.line} holds no object as value", letter.rules)
@@ -173,7 +171,7 @@ def _still(fault: Fault) -> StillBroken:
     return StillBroken(fault.message, fault.rules)
 
 
-def value_of(value: bytes | None, schemas: Schemas) -> dict[str, Any] | None:
+def value_of(value: bytes | None, writers: Writers) -> dict[str, Any] | None:
     """The fields in a value, whatever rules they break: JSON or Avro, with a frame or without; None: there are none.
 
     Raises `RegistryUnreachable` when an Avro value's schema cannot be looked up.
@@ -184,7 +182,7 @@ def value_of(value: bytes | None, schemas: Schemas) -> dict[str, Any] | None:
         return _json(value)
     body = value[FRAME_BYTES:]
     found = _json(body)
-    return _avro(value, body, schemas) if found is None else found
+    return _avro(value, body, writers) if found is None else found
 
 
 def _json(body: bytes) -> dict[str, Any] | None:
@@ -196,23 +194,18 @@ def _json(body: bytes) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _avro(value: bytes, body: bytes, schemas: Schemas) -> dict[str, Any] | None:
-    schema = _avro_writer(value, schemas)
-    if schema is None:
+def _avro(value: bytes, body: bytes, writers: Writers) -> dict[str, Any] | None:
+    writer = _avro_writer(value, writers)
+    found = None if writer is None or len(value) > MAX_VALUE_BYTES else writer.read(body)
+    if found is None or isinstance(found, Fault):
         return None
-    stream = BytesIO(body)
-    try:
-        found = fastavro.schemaless_reader(stream, schema, None)
-    except Exception:  # noqa: BLE001  bytes that are no Avro raise whatever they meet: EOFError, IndexError, ...
-        return None
-    return found if isinstance(found, dict) and not stream.read(1) else None
+    fields, left_bytes = found
+    return fields if isinstance(fields, dict) and not left_bytes else None
 
 
-def _avro_writer(value: bytes, schemas: Schemas) -> Any:
-    """The parsed Avro schema that a framed value names; None when it names none that can be read."""
+def _avro_writer(value: bytes, writers: Writers) -> Writer | None:
+    """Return the Avro schema that a framed value names; None when it names none that can be read."""
     try:
-        schema_id = unpack(value)
-        found = schemas.writer(schema_id)
-        return writer.parsed(found.schema, schema_id) if found.wire_format == "avro" else None
+        return writers.find(unpack(value))
     except (ValueError, SchemaUnknown):
         return None

@@ -89,14 +89,16 @@ class Worker:
     @cached_property
     def rows(self) -> RowWriter:
         """The writer of the table's rows."""
-        return RowWriter(
-            cassandra.connect(self._settings),
-            cassandra.keyspace_of(self._settings, self._pipeline),
-            self._pipeline.table,
-            self._pipeline.stored,
-            epoch_us=self._epoch_us,
-            concurrency=self._settings.cassandra_concurrency,
-        )
+        session = cassandra.connect(self._settings)
+        with cassandra.asking(self._settings):
+            return RowWriter(
+                session,
+                cassandra.keyspace_of(self._settings, self._pipeline),
+                self._pipeline.table,
+                self._pipeline.stored,
+                epoch_us=self._epoch_us,
+                concurrency=self._settings.cassandra_concurrency,
+            )
 
     @cached_property
     def _producer(self) -> Producer:

@@ -119,9 +119,9 @@ class Queue:
 
     @cached_property
     def book(self) -> Book:
-        """The book of what became of the records; its table is made when it is not there."""
-        cassandra.create_keyspace(self._session, self._settings, self.pipeline)
-        settled.create_table(self._session, self._keyspace)
+        """The book of what became of the records; its table is created when it is not there."""
+        keyspace = cassandra.keyspace_statement(self._settings, self.pipeline)
+        cassandra.create_missing(self._session, self._keyspace, keyspace | settled.statements(self._keyspace))
         return Book(self._session, self._keyspace, self.pipeline.topic)
 
     def next(self, most: int) -> list[Letter]:

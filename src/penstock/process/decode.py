@@ -5,10 +5,8 @@ look-up of a schema id that was not seen before.
 """
 
 import json
-from io import BytesIO
 from typing import Any
 
-import fastavro
 import msgspec
 
 from penstock.broker.frame import FRAME_BYTES, is_framed, unpack
@@ -31,8 +29,8 @@ from penstock.contract.rules import (
 )
 from penstock.contract.schemas import avro_schema
 from penstock.errors import SchemaUnknown
-from penstock.process import writer
 from penstock.process.keys import KeyReader
+from penstock.process.writer import Writer, Writers
 
 MALFORMED_JSON = (ValueError, RecursionError)
 """What every reader of JSON raises: msgspec's, Python's, and UTF-8's errors are kinds of ValueError."""
@@ -45,15 +43,14 @@ class Decoder:
 
     def __init__(self, record: type[Record], schemas: Schemas, key_format: KeyFormat | None = None) -> None:
         self._record = record
-        self._schemas = schemas
         self._check_dates = date_check(record)
         self._latest = latest_past()
         self._check_texts = text_check(record)
         self._least_quotes = _least_quotes(record)
-        self._keys = KeyReader(record, self._writer, key_format)
         self._from_json = msgspec.json.Decoder(record).decode
-        self._reader = fastavro.parse_schema(avro_schema(record))
-        self._writers: dict[int, Any] = {}
+        self._reader = Writer(avro_schema(record), 0).parsed  # pruned likewise: fastavro is faster when both are equal
+        self._find_writer = Writers(schemas).find
+        self._keys = KeyReader(record, self._find_writer, key_format)
 
     def deleted(self, key: bytes | None) -> Any | Fault:
         """Return the id whose row a null value deletes, or what is wrong with its key.
@@ -86,21 +83,14 @@ class Decoder:
     def _framed(self, value: bytes) -> Record | Fault:
         try:
             schema_id = unpack(value)
-            writer = self._writer(schema_id)
+            writer = self._find_writer(schema_id)
         except ValueError as error:
             return Fault(Reason.FRAME_BROKEN, str(error))
         except SchemaUnknown as error:
             return Fault(Reason.SCHEMA_UNKNOWN, error.message, schema_id=schema_id)
         if writer is None:
             return self._json(value[FRAME_BYTES:], value, schema_id)
-        return self._avro(value[FRAME_BYTES:], writer, schema_id)
-
-    def _writer(self, schema_id: int) -> Any:
-        """The parsed Avro schema with that id; None for a JSON schema."""
-        if schema_id not in self._writers:
-            found = self._schemas.writer(schema_id)
-            self._writers[schema_id] = writer.parsed(found.schema, schema_id) if found.wire_format == "avro" else None
-        return self._writers[schema_id]
+        return self._avro(value[FRAME_BYTES:], writer)
 
     def _json(self, body: bytes, value: bytes, schema_id: int | None) -> Record | Fault:
         """The record in the JSON text `body`, which is `value` or the end of it."""
@@ -133,16 +123,15 @@ class Decoder:
             return Fault(Reason.JSON_MALFORMED, str(malformed), schema_id=schema_id)
         return Fault.of(refused(found, self._record, error) + too_many, schema_id=schema_id)
 
-    def _avro(self, body: bytes, writer: Any, schema_id: int) -> Record | Fault:
-        stream = BytesIO(body)
-        try:
-            fields = fastavro.schemaless_reader(stream, writer, self._reader)
-        except Exception as error:  # noqa: BLE001  bytes that are no Avro raise whatever they meet: EOFError, IndexError, ...
-            return Fault(Reason.AVRO_MALFORMED, f"{type(error).__name__}: {error}", schema_id=schema_id)
-        if stream.read(1):
-            return Fault(Reason.AVRO_MALFORMED, "bytes are left after the record", schema_id=schema_id)
+    def _avro(self, body: bytes, writer: Writer) -> Record | Fault:
+        found = writer.read(body, self._reader)
+        if isinstance(found, Fault):
+            return found
+        fields, left_bytes = found
+        if left_bytes:
+            return Fault(Reason.AVRO_MALFORMED, "bytes are left after the record", schema_id=writer.schema_id)
         judged = judge(fields, self._record, latest_past())
-        return Fault.of(judged, schema_id=schema_id) if isinstance(judged, list) else judged
+        return Fault.of(judged, schema_id=writer.schema_id) if isinstance(judged, list) else judged
 
 
 def _least_quotes(record: type[Record]) -> int:

@@ -5,19 +5,17 @@ key names. So the job, `verify`, `trace` and a redrive decide alike, at every re
 """
 
 from collections.abc import Callable
-from io import BytesIO
 from typing import Any
-
-import fastavro
 
 from penstock.broker.frame import FRAME_BYTES, is_framed, unpack
 from penstock.contract.keys import TEXT_FORMATS, IdReader, KeyFormat, is_structured, parse_json
 from penstock.contract.record import Record
 from penstock.contract.reject import Fault, Reason
 from penstock.errors import SchemaUnknown
+from penstock.process.writer import Writer
 
-AvroWriter = Callable[[int], Any]
-"""Returns the parsed Avro schema of an id, None for a JSON schema. Raises `SchemaUnknown`, `RegistryUnreachable`."""
+FindWriter = Callable[[int], Writer | None]
+"""Returns the Avro schema of an id, None for a JSON Schema. Raises `SchemaUnknown`, `RegistryUnreachable`."""
 
 _NO_ID = "the value is null, and the key is no id whose row to delete"
 _AMBIGUOUS = (
@@ -29,9 +27,9 @@ _AMBIGUOUS = (
 class KeyReader:
     """Reads the keys of tombstones of one topic, in `declared` format or in the only one that a key can have."""
 
-    def __init__(self, record: type[Record], avro_writer: AvroWriter, declared: KeyFormat | None) -> None:
+    def __init__(self, record: type[Record], find_writer: FindWriter, declared: KeyFormat | None) -> None:
         self._ids = IdReader(record)
-        self._avro_writer = avro_writer
+        self._find_writer = find_writer
         self._declared = declared
 
     def read(self, key: bytes) -> Any | Fault:
@@ -61,16 +59,15 @@ class KeyReader:
     def _framed_value(self, key: bytes) -> Any:
         if not is_framed(key):
             raise ValueError("it has no schema-registry header")
-        schema, body = self._avro_writer(unpack(key)), key[FRAME_BYTES:]
-        return parse_json(body.decode()) if schema is None else _avro_value(body, schema)
+        writer, body = self._find_writer(unpack(key)), key[FRAME_BYTES:]
+        return parse_json(body.decode()) if writer is None else _avro_value(body, writer)
 
 
-def _avro_value(body: bytes, schema: Any) -> Any:
-    stream = BytesIO(body)
-    try:
-        value = fastavro.schemaless_reader(stream, schema, None)
-    except Exception as error:  # noqa: BLE001  bytes that are no Avro raise whatever they meet: EOFError, IndexError, ...
-        raise ValueError(f"its bytes are no Avro of that schema: {type(error).__name__}: {error}") from None
-    if stream.read(1):
+def _avro_value(body: bytes, writer: Writer) -> Any:
+    found = writer.read(body)
+    if isinstance(found, Fault):
+        raise ValueError(f"its bytes are no Avro of that schema: {found.message}")  # noqa: TRY004  of the key, no type
+    value, left_bytes = found
+    if left_bytes:
         raise ValueError("bytes are left after the Avro value")
     return value

@@ -1,14 +1,27 @@
-"""The Avro schemas that values were written with: parsed, or refused when reading with them could hurt.
+"""The Avro schemas that values were written with, and the values read by them, within bounds.
 
-Anyone who may register a schema chooses them. A type inside of itself, or an array whose items take no bytes, lets a
-small value make its reader go deep or round without end.
+Anyone who may register a schema chooses it. So only those are read with that keep the bounds of `expansion`, and only
+what reading needs is kept of them. The stream, the pages and the repair of dead letters all read Avro here.
 """
 
+from collections.abc import Iterator
+from decimal import Context, Decimal
+from io import BytesIO
+from itertools import count
 from typing import Any
 
 import fastavro
 
+from penstock.broker.registry import Schemas
+from penstock.contract.reject import Fault, Reason
+from penstock.contract.rules import MAX_VALUES, Broken, Rule
 from penstock.errors import SchemaUnknown
+from penstock.process import expansion
+
+MAX_NODES = 10_000
+"""The most types, fields and symbols that a schema may have."""
+MAX_DECIMAL_BYTES = 128
+"""The largest decimal that is computed: 308 digits. The time for one grows with the square of its size."""
 
 _WRONG = (
     fastavro.schema.SchemaParseException,
@@ -20,88 +33,130 @@ _WRONG = (
     ValueError,
 )
 """What a schema that is none is met with."""
+_LOGICAL = frozenset(
+    {"date", "time-millis", "time-micros", "timestamp-millis", "timestamp-micros", "uuid"}
+    | {"local-timestamp-millis", "local-timestamp-micros"}
+)
+"""Logical types whose values all cost the same. Others are read as what they are made of."""
+_MESSAGE_CHARACTERS = 1000
+_DECIMAL = "penstock-decimal"
+_KEPT = ("name", "namespace", "size", "scale")
 
 
-Named = dict[str, int | None]
-"""Whether types of a name, without its namespace, take a byte at least (1 or 0); None while one is being defined."""
-_PRIMITIVES = {"null": 0} | dict.fromkeys(("boolean", "int", "long", "float", "double", "bytes", "string"), 1)
+class _Brief(dict[str, Any]):
+    """A parsed schema whose text, which stands in fastavro's messages, is its name alone."""
+
+    def __repr__(self) -> str:
+        return f"{self.get('type')} {self.get('name', '')}".strip()
 
 
-def parsed(schema: Any, schema_id: int) -> Any:
-    """The schema, parsed. Raises `SchemaUnknown` when it is wrong, or not safe to read with."""
-    try:
-        _least_bytes(schema, {})
-        return fastavro.parse_schema(schema)
-    except _WRONG as error:
-        raise SchemaUnknown(f"schema {schema_id} cannot be read: {type(error).__name__}: {error}") from error
+class Writer:
+    """A writer's schema, measured and parsed. Raises `SchemaUnknown` when it is wrong, or not safe to read with."""
+
+    def __init__(self, schema: Any, schema_id: int) -> None:
+        self.schema_id = schema_id
+        self._named: dict[str, Any] = {}
+        try:
+            self.parsed = fastavro.parse_schema(_pruned(schema, count(1)), self._named)
+            self._safe_bytes = expansion.measure(self.parsed).safe_bytes
+        except _WRONG as error:
+            message = f"schema {schema_id} cannot be read: {type(error).__name__}: {error}"
+            raise SchemaUnknown(message[:_MESSAGE_CHARACTERS]) from error
+        self._brief = _brief(self.parsed)
+
+    def read(self, body: bytes, reader: Any = None) -> tuple[Any, int] | Fault:
+        """Return the value in `body`, as the parsed schema `reader` has it, and how many bytes are left after it.
+
+        What is wrong with a body is a fault, whatever its bytes are.
+        """
+        stream = BytesIO(body)
+        try:
+            if len(body) > self._safe_bytes and expansion.holds_too_much(body, self.parsed, self._named):
+                message = f"the value holds more than {MAX_VALUES:,} values"
+                return Fault.of([Broken("", Rule.SIZE, message)], schema_id=self.schema_id)
+            value = fastavro.schemaless_reader(stream, self._brief, reader)
+        except Exception as error:  # noqa: BLE001  bytes that are no Avro raise whatever they meet: EOFError, IndexError, ...
+            message = f"{type(error).__name__}: {error}"[:_MESSAGE_CHARACTERS]
+            return Fault(Reason.AVRO_MALFORMED, message, schema_id=self.schema_id)
+        return value, len(body) - stream.tell()
 
 
-def _least_bytes(schema: Any, named: Named) -> int:
-    """How many bytes a value takes at least."""
-    if isinstance(schema, str):
-        return _of_name(schema, named)
+class Writers:
+    """The Avro schemas that values name, each looked up and measured once."""
+
+    def __init__(self, schemas: Schemas) -> None:
+        self._schemas = schemas
+        self._known: dict[int, Writer | None] = {}
+        self._refused: dict[int, str] = {}
+
+    def find(self, schema_id: int) -> Writer | None:
+        """Return the Avro schema with that id; None for a JSON Schema.
+
+        Raises `SchemaUnknown` when there is none that is safe to read with, and `RegistryUnreachable`.
+        """
+        if schema_id not in self._known:
+            self._known[schema_id] = self._look_up(schema_id)
+        return self._known[schema_id]
+
+    def _look_up(self, schema_id: int) -> Writer | None:
+        if schema_id in self._refused:  # an id never changes its meaning
+            raise SchemaUnknown(self._refused[schema_id])
+        found = self._schemas.writer(schema_id)
+        if found.wire_format == "json":
+            return None
+        try:
+            return Writer(found.schema, schema_id)
+        except SchemaUnknown as error:
+            self._refused[schema_id] = error.message
+            raise
+
+
+def _pruned(schema: Any, nodes: Iterator[int], depth: int = 1) -> Any:
+    """Return a copy of `schema` that has only what reading needs. Raises `ValueError` when it is too large or deep."""
+    if next(nodes) > MAX_NODES:
+        raise ValueError(f"it has more than {MAX_NODES:,} types, fields and symbols")
+    if depth > expansion.MAX_DEPTH:
+        raise ValueError(f"nested more than {expansion.MAX_DEPTH} levels deep")
     if isinstance(schema, list):
-        for member in schema:
-            _least_bytes(member, named)
-        return 1
-    of_kind = _OF_KIND.get(schema["type"])
-    return of_kind(schema, named) if of_kind else _least_bytes(schema["type"], named)
+        return [_pruned(member, nodes, depth + 1) for member in schema]
+    if not isinstance(schema, dict):
+        return schema
+    pruned = {"type": schema["type"]} | {name: schema[name] for name in _KEPT if name in schema}
+    pruned |= _logical(schema.get("logicalType"))
+    for name in ("items", "values"):
+        if name in schema:
+            pruned[name] = _pruned(schema[name], nodes, depth + 1)
+    if "fields" in schema:
+        pruned["fields"] = [_pruned_field(field, nodes, depth) for field in schema["fields"]]
+    if "symbols" in schema:
+        pruned["symbols"] = [_pruned(symbol, nodes, depth + 1) for symbol in schema["symbols"]]
+    return pruned
 
 
-def _of_name(name: str, named: Named) -> int:
-    least = _PRIMITIVES[name] if name in _PRIMITIVES else named[_simple(name)]
-    if least is None:
-        raise ValueError(f"{name} is used inside of itself")
-    return least
+def _pruned_field(field: Any, nodes: Iterator[int], depth: int) -> dict[str, Any]:
+    pruned = {"name": field["name"], "type": _pruned(field["type"], nodes, depth + 1)}
+    return pruned | {"default": field["default"]} if "default" in field else pruned
 
 
-def _of_record(schema: dict[str, Any], named: Named) -> int:
-    name = _simple(schema["name"])
-    around = named.get(name, 1)
-    named[name] = None
-    least = sum(_least_bytes(field["type"], named) for field in schema["fields"])
-    named[name] = _least_of(around, least)
-    return least
+def _logical(name: Any) -> dict[str, str]:
+    """Return the logical type that a schema is read with."""
+    if name == "decimal":
+        return {"logicalType": _DECIMAL}
+    return {"logicalType": name} if isinstance(name, str) and name in _LOGICAL else {}
 
 
-def _least_of(known: int | None, least: int) -> int | None:
-    """What the types of one name take at least, one more of them being known."""
-    return None if known is None else min(known, least)
+def _brief(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return list(map(_brief, schema))
+    return _Brief(schema) if isinstance(schema, dict) else schema
 
 
-def _of_array(schema: dict[str, Any], named: Named) -> int:
-    if not _least_bytes(schema["items"], named):
-        raise ValueError("an array whose items take no bytes")
-    return 1
+def _decimal(unscaled: bytes, schema: Any, _reader: Any) -> Decimal:
+    """Return the decimal that bytes stand for. Raises `ValueError` when it is too large to be computed."""
+    if len(unscaled) > MAX_DECIMAL_BYTES:
+        raise ValueError(f"a decimal of {len(unscaled):,} bytes, more than {MAX_DECIMAL_BYTES}")
+    return Decimal(int.from_bytes(unscaled, "big", signed=True)).scaleb(-schema.get("scale", 0), _DIGITS)
 
 
-def _of_map(schema: dict[str, Any], named: Named) -> int:
-    _least_bytes(schema["values"], named)
-    return 1
-
-
-def _of_fixed(schema: dict[str, Any], named: Named) -> int:
-    name, least = _simple(schema["name"]), int(schema["size"])
-    named[name] = _least_of(named.get(name, 1), least)
-    return least
-
-
-def _of_enum(schema: dict[str, Any], named: Named) -> int:
-    name = _simple(schema["name"])
-    named[name] = _least_of(named.get(name, 1), 1)
-    return 1
-
-
-def _simple(name: str) -> str:
-    """The name without its namespace."""
-    return name.rpartition(".")[2]
-
-
-_OF_KIND = {
-    "record": _of_record,
-    "error": _of_record,
-    "array": _of_array,
-    "map": _of_map,
-    "fixed": _of_fixed,
-    "enum": _of_enum,
-}
+_DIGITS = Context(prec=4 * MAX_DECIMAL_BYTES)
+fastavro.read.LOGICAL_READERS |= {f"bytes-{_DECIMAL}": _decimal, f"fixed-{_DECIMAL}": _decimal}

@@ -1,12 +1,13 @@
 """The connection to Cassandra, made from settings; keyspace and table."""
 
+import re
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from cassandra import ConsistencyLevel, DriverException, OperationTimedOut, Timeout, Unavailable
+from cassandra import ConsistencyLevel, DriverException, OperationTimedOut, Timeout, Unauthorized, Unavailable
 from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import (
     EXEC_PROFILE_DEFAULT,
@@ -27,6 +28,11 @@ from penstock.pipelines import Pipeline
 _TRUNCATE_S = 120.0
 _SYNC_LAG = "periodic_commitlog_sync_lag_block"
 _LONGEST_LAG_S = 0.1
+_DENIED = re.compile(r"User (?P<role>\S+) has no (?P<permission>\w+) permission on <(?P<resource>[^>]+)>")
+"""How Cassandra says which permission is missing."""
+_GRANTS = "docs/operations.md lists what each role needs"
+KEYSPACE = ""
+"""The name under which the statement that creates the keyspace stands among those that create its tables."""
 
 
 def connect(settings: Settings) -> Session:
@@ -55,6 +61,7 @@ def _cluster(settings: Settings) -> dict[str, Any]:
     profile = ExecutionProfile(
         load_balancing_policy=TokenAwarePolicy(DCAwareRoundRobinPolicy(settings.cassandra_datacenter)),
         consistency_level=ConsistencyLevel.name_to_value[settings.cassandra_consistency],
+        serial_consistency_level=_serial_level(settings.cassandra_consistency),
         request_timeout=settings.cassandra_timeout_s,
         row_factory=dict_factory,
     )
@@ -74,6 +81,12 @@ def _cluster(settings: Settings) -> dict[str, Any]:
     if settings.cassandra_ca_file:
         arguments["ssl_context"] = ssl.create_default_context(cafile=str(settings.cassandra_ca_file))
     return arguments
+
+
+def _serial_level(consistency: str) -> int:
+    """Return the level of lightweight transactions: within the data centre when reads and writes stay there."""
+    is_local = consistency.startswith("LOCAL_")
+    return int(ConsistencyLevel.LOCAL_SERIAL if is_local else ConsistencyLevel.SERIAL)
 
 
 def close(session: Session) -> None:
@@ -99,10 +112,33 @@ def asking(settings: Settings) -> Iterator[None]:
         yield
     except (NoHostAvailable, OperationTimedOut, Timeout, Unavailable) as error:
         raise unreachable(settings, error) from error
+    except Unauthorized as error:
+        raise PenstockError(f"Cassandra refused: {error}", hint=grant_hint(error)) from error
     except DriverException as error:
         raise PenstockError(
             f"Cassandra refused: {error}", hint="./penstock verify, ./penstock logs cassandra"
         ) from error
+
+
+def grant_hint(error: Exception) -> str:
+    """Return the CQL that gives a role the permission whose lack raised `error`; empty for another error."""
+    if not isinstance(error, Unauthorized):
+        return ""
+    denied = _DENIED.search(str(error))
+    if denied is None:
+        return _GRANTS
+    grant = f"GRANT {denied['permission']} ON {_resource(denied['resource'])} TO {denied['role']}"
+    return f"an administrator can: {grant}; {_GRANTS}"
+
+
+def _resource(name: str) -> str:
+    """Return a resource of an error, `table ks.t` or `all keyspaces`, as a GRANT names it."""
+    if name.startswith("all tables in "):
+        return f"KEYSPACE {name.removeprefix('all tables in ')}"
+    if name.startswith("all "):
+        return name.upper()
+    kind, _, resource = name.partition(" ")
+    return f"{kind.upper()} {resource}"
 
 
 def keyspace_of(settings: Settings, pipeline: Pipeline) -> str:
@@ -131,14 +167,54 @@ def has_table(session: Session, keyspace: str, table: str) -> bool:
     return session.execute(query, (keyspace, table)).one() is not None
 
 
+def create_missing(
+    session: Session, keyspace: str, statements: Mapping[str, str], also: Mapping[str, str] | None = None
+) -> None:
+    """Carry out the statements whose table, or keyspace, is not there. What is there needs no permission to create.
+
+    Raises `PenstockError` when the role may not create, with the CQL of all that is missing, that in `also` too.
+    """
+    for statement in _missing(session, keyspace, statements):
+        try:
+            session.execute(statement)
+        except Unauthorized as error:
+            missing = _missing(session, keyspace, {**statements, **(also or {})})
+            cql_text = "\n\n".join(f"{one.strip()};" for one in missing)
+            raise PenstockError(
+                f"{error}. What is missing can be created by an administrator:\n\n{cql_text}\n",
+                hint=f"run this in cqlsh as an administrator, then start again; {_GRANTS}",
+            ) from error
+
+
+def _missing(session: Session, keyspace: str, statements: Mapping[str, str]) -> list[str]:
+    return [statement for name, statement in statements.items() if not _exists(session, keyspace, name)]
+
+
+def _exists(session: Session, keyspace: str, name: str) -> bool:
+    if name != KEYSPACE:
+        return has_table(session, keyspace, name)
+    query = "SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = %s"
+    return session.execute(query, (keyspace,)).one() is not None
+
+
+def keyspace_statement(settings: Settings, pipeline: Pipeline) -> dict[str, str]:
+    """Return the CQL that creates the pipeline's keyspace."""
+    return {KEYSPACE: cql.create_keyspace(keyspace_of(settings, pipeline), settings.cassandra_replication)}
+
+
+def table_statement(settings: Settings, pipeline: Pipeline) -> dict[str, str]:
+    """Return the CQL that creates the pipeline's table."""
+    return {pipeline.table: cql.create_table(keyspace_of(settings, pipeline), pipeline.table, pipeline.stored)}
+
+
 def create_keyspace(session: Session, settings: Settings, pipeline: Pipeline) -> None:
-    """Make the pipeline's keyspace when it is not there."""
-    session.execute(cql.create_keyspace(keyspace_of(settings, pipeline), settings.cassandra_replication))
+    """Create the pipeline's keyspace when it is not there."""
+    create_missing(session, keyspace_of(settings, pipeline), keyspace_statement(settings, pipeline))
 
 
 def create_table(session: Session, settings: Settings, pipeline: Pipeline) -> None:
-    """Make the pipeline's table when it is not there."""
-    session.execute(cql.create_table(keyspace_of(settings, pipeline), pipeline.table, pipeline.stored))
+    """Create the pipeline's table when it is not there."""
+    create_missing(session, keyspace_of(settings, pipeline), table_statement(settings, pipeline))
 
 
 def table_of(session: Session, settings: Settings, pipeline: Pipeline) -> Table:

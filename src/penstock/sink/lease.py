@@ -23,7 +23,7 @@ from penstock.contract import cql
 from penstock.errors import JobRunning
 from penstock.log import get_logger
 from penstock.retry import bounded
-from penstock.sink.cassandra import has_table
+from penstock.sink.cassandra import create_missing, has_table
 
 log = get_logger(__name__)
 
@@ -82,9 +82,14 @@ def _is_dead(owner: Owner, me: Owner) -> bool:
     return near and _started(owner.pid) != owner.started
 
 
+def statements(keyspace: str) -> dict[str, str]:
+    """Return the CQL that creates the table, by its name."""
+    return {"leases": _TABLE.format(keyspace=cql.name(keyspace))}
+
+
 def create_table(session: Session, keyspace: str) -> None:
-    """Make the table of leases when it is not there."""
-    session.execute(_TABLE.format(keyspace=cql.name(keyspace)))
+    """Create the table when it is not there."""
+    create_missing(session, keyspace, statements(keyspace))
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from penstock.contract import cql
 from penstock.contract.batch import Tally
 from penstock.contract.fields import epoch_ms, from_epoch_ms
 from penstock.contract.order import Layout
+from penstock.sink.cassandra import create_missing
 
 BUCKET_OFFSETS = 1_000_000
 REPLAY = "replay-"
@@ -196,11 +197,15 @@ def _line(row: dict[str, Any]) -> Line:
     return Line(tally, row["batch_id"], row["job"])
 
 
+def statements(keyspace: str) -> dict[str, str]:
+    """Return the CQL that creates the ledger's tables, by their names."""
+    templates = {"ledger": _LEDGER, "generations": _GENERATIONS, "layouts": _LAYOUTS}
+    return {name: template.format(keyspace=cql.name(keyspace)) for name, template in templates.items()}
+
+
 def create_tables(session: Session, keyspace: str) -> None:
-    """Make the ledger's tables when they are not there."""
-    session.execute(_LEDGER.format(keyspace=cql.name(keyspace)))
-    session.execute(_GENERATIONS.format(keyspace=cql.name(keyspace)))
-    session.execute(_LAYOUTS.format(keyspace=cql.name(keyspace)))
+    """Create the ledger's tables when they are not there."""
+    create_missing(session, keyspace, statements(keyspace))
 
 
 def layouts(session: Session, keyspace: str, topic: str, epoch_us: int) -> list[Layout]:

@@ -11,7 +11,7 @@ from typing import Any
 from cassandra.cluster import Session
 
 from penstock.contract import cql
-from penstock.sink.cassandra import has_table
+from penstock.sink.cassandra import create_missing, has_table
 
 _BATCHES = """
 CREATE TABLE IF NOT EXISTS {keyspace}.batches (
@@ -61,10 +61,17 @@ class Failure:
     trace: str
 
 
+def statements(keyspace: str) -> dict[str, str]:
+    """Return the CQL that creates the tables, by their names."""
+    return {
+        "batches": _BATCHES.format(keyspace=cql.name(keyspace)),
+        "failures": _FAILURES.format(keyspace=cql.name(keyspace)),
+    }
+
+
 def create_tables(session: Session, keyspace: str) -> None:
-    """Make the tables when they are not there."""
-    session.execute(_BATCHES.format(keyspace=cql.name(keyspace)))
-    session.execute(_FAILURES.format(keyspace=cql.name(keyspace)))
+    """Create the tables when they are not there."""
+    create_missing(session, keyspace, statements(keyspace))
 
 
 class Progress:

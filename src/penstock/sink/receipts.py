@@ -7,7 +7,7 @@ from typing import Any
 from cassandra.cluster import Session
 
 from penstock.contract import cql
-from penstock.sink.cassandra import has_table
+from penstock.sink.cassandra import create_missing, has_table
 
 _KEPT_S = 90 * 24 * 3600
 _RECEIPTS = """
@@ -20,9 +20,14 @@ CREATE TABLE IF NOT EXISTS {keyspace}.receipts (
 """
 
 
+def statements(keyspace: str) -> dict[str, str]:
+    """Return the CQL that creates the table, by its name."""
+    return {"receipts": _RECEIPTS.format(keyspace=cql.name(keyspace), kept_s=_KEPT_S)}
+
+
 def create_table(session: Session, keyspace: str) -> None:
-    """Make the table when it is not there."""
-    session.execute(_RECEIPTS.format(keyspace=cql.name(keyspace), kept_s=_KEPT_S))
+    """Create the table when it is not there."""
+    create_missing(session, keyspace, statements(keyspace))
 
 
 def keep(session: Session, keyspace: str, topic: str, at: datetime, receipt: bytes) -> None:

@@ -19,6 +19,7 @@ from penstock.contract.fields import fields, key_of
 from penstock.contract.isolation import isolate
 from penstock.contract.record import Arrival, Record
 from penstock.errors import StoreFailed
+from penstock.sink.cassandra import grant_hint
 from penstock.sink.encoded import EncodedBatch, EncodedBatches, head_of
 
 _CELL_BYTES = 16
@@ -76,7 +77,8 @@ class RowWriter:
         try:
             execute_concurrent(self._session, batches, concurrency=self._concurrency, raise_on_first_error=True)
         except (DriverException, RequestExecutionException, NoHostAvailable) as error:
-            raise StoreFailed(f"{self._keyspace}.{self._table}: {type(error).__name__}: {error}") from error
+            message = f"{self._keyspace}.{self._table}: {type(error).__name__}: {error}"
+            raise StoreFailed(message, hint=grant_hint(error)) from error
         return [Unencodable(*item[2:], error) for item, error in (*bad_rows, *bad_deletions)]
 
     def _inserts(self, rows: Sequence[Row], base_us: int) -> Iterator[Keyed]:

@@ -23,7 +23,7 @@ from cassandra.query import ValueSequence
 from penstock.broker.topics import Place
 from penstock.contract import cql
 from penstock.retry import bounded
-from penstock.sink.cassandra import has_table
+from penstock.sink.cassandra import create_missing, has_table
 
 WAITING = "waiting"
 BUCKETS = 16
@@ -75,9 +75,14 @@ class Settled:
     """The topic's end offsets before the claim: what was sent for it lies there or later."""
 
 
+def statements(keyspace: str) -> dict[str, str]:
+    """Return the CQL that creates the table, by its name."""
+    return {"settled": _TABLE.format(keyspace=cql.name(keyspace))}
+
+
 def create_table(session: Session, keyspace: str) -> None:
-    """Make the table when it is not there."""
-    session.execute(_TABLE.format(keyspace=cql.name(keyspace)))
+    """Create the table when it is not there."""
+    create_missing(session, keyspace, statements(keyspace))
 
 
 def states(session: Session, keyspace: str, topic: str) -> dict[str, Settled]:

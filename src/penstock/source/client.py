@@ -34,10 +34,16 @@ class HttpSource:
         timeout_s: float,
         attempts: int,
         batch_records: int,
+        hosts: frozenset[str] = frozenset(),
         transport: httpx2.BaseTransport | None = None,
     ) -> None:
-        """`timeout_s` bounds one answer, `attempts` the requests made for it. Raises `WrongSettings` for a bad URL."""
+        """`timeout_s` bounds one answer, `attempts` the requests made for it; `hosts` are allowed, empty: any.
+
+        Raises `WrongSettings` for a bad URL, `WrongUse` for that of a host that is not allowed.
+        """
         self._url = _checked(url)
+        self._hosts = hosts
+        self._check_allowed(self._url)
         self._timeout_s = timeout_s
         self._attempts = attempts
         self._batch_records = batch_records
@@ -51,6 +57,7 @@ class HttpSource:
             timeout_s=settings.source_timeout_s,
             attempts=settings.source_attempts,
             batch_records=settings.source_batch_records,
+            hosts=_allowed_hosts(settings),
         )
 
     def fetch(self, asked: int, seed: str, given: int = 0) -> Iterator[list[Any]]:
@@ -109,7 +116,25 @@ class HttpSource:
             transport=self._transport,
             mounts={f"all://{host}": None for host in LOOPBACK_HOSTS},  # never through a proxy
             follow_redirects=True,
+            event_hooks={"request": [self._check_request]},
         )
+
+    def _check_request(self, request: httpx2.Request) -> None:
+        """Return when the request, which a redirect may have asked for, may be sent. Raises `WrongUse`."""
+        self._check_allowed(request.url)
+        is_safe = request.url.host == self._url.host and request.url.scheme in (self._url.scheme, "https")
+        if self._url.userinfo and not is_safe:
+            raise WrongUse(
+                f"{self._place} redirects to {_origin(request.url)}, which is not sent the user and password",
+                hint=f"set the source URL to the address that is meant, at {_origin(request.url)}, if it is trusted",
+            )
+
+    def _check_allowed(self, url: httpx2.URL) -> None:
+        if self._hosts and url.host not in self._hosts:
+            raise WrongUse(
+                f"the source host {url.host!r} is not allowed: only {', '.join(sorted(self._hosts))}",
+                hint=f"add {url.host} to PENSTOCK_SOURCE_HOSTS where the run is carried out, or use another source URL",
+            )
 
     @property
     def _place(self) -> str:
@@ -135,6 +160,30 @@ def _checked(text: str) -> httpx2.URL:
     if url.scheme not in ("http", "https") or not url.host:
         raise WrongSettings(f"PENSTOCK_SOURCE_URL={shown}: not an http address", hint="./penstock config")
     return url
+
+
+def _origin(url: httpx2.URL) -> str:
+    return str(url.copy_with(userinfo=b"", path="/", query=None, fragment=None))
+
+
+def _allowed_hosts(settings: Settings) -> frozenset[str]:
+    """Return the hosts that may be asked; empty: any. Raises `WrongSettings`."""
+    names = [name.strip() for name in settings.source_hosts.split(",") if name.strip()]
+    if not names:
+        return frozenset()
+    return frozenset([*map(_host, names), _checked(settings.source_url).host])
+
+
+def _host(name: str) -> str:
+    try:
+        url = httpx2.URL(f"http://{name}/")
+    except httpx2.InvalidURL:
+        url = httpx2.URL()
+    if "*" in name or not url.host or name.lower() not in (url.host, url.raw_host.decode(), f"[{url.host}]"):
+        raise WrongSettings(
+            f"PENSTOCK_SOURCE_HOSTS: {name!r} is not a host name", hint="PENSTOCK_SOURCE_HOSTS=host,host"
+        )
+    return url.host
 
 
 def _worth_another(error: Exception) -> bool | float:

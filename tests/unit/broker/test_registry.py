@@ -237,9 +237,10 @@ def test_a_writer_schema_is_asked_for_once(made, server, kind, wire_format):
     """An id never changes its meaning, so it is looked up once, and known while the registry is away."""
     server.holds(SUBJECT, {"type": "object"}, kind)
     schemas = made()
-    assert schemas.writer(1) == WriterSchema(wire_format, {"type": "object"})
+    expected = WriterSchema(wire_format, {"type": "object"} if wire_format == "avro" else None)
+    assert schemas.writer(1) == expected
     server.answer = httpx2.ConnectError("refused")
-    assert schemas.writer(1) == WriterSchema(wire_format, {"type": "object"})
+    assert schemas.writer(1) == expected
     assert server.asked == ["GET schemas/ids/1"]
 
 
@@ -254,13 +255,50 @@ def test_a_schema_that_came_later_is_found(made, server):
 
 @pytest.mark.parametrize(
     ("kind", "text", "message"),
-    [("PROTOBUF", 'syntax = "proto3";', "PROTOBUF, neither"), ("AVRO", "no json", "cannot be read")],
+    [
+        ("PROTOBUF", 'syntax = "proto3";', "PROTOBUF, neither"),
+        ("AVRO", "no json", "cannot be read"),
+        ("AVRO", '{"type": "array", "items": ' * 100_000 + '"int"' + "}" * 100_000, "cannot be read"),
+        ("AVRO", '["int", ' * 1000 + '"int"' + "]" * 1000, "cannot be read"),
+        ("AVRO", "1" * 5000, "cannot be read"),
+        ("AVRO", json.dumps("x" * registry.MAX_SCHEMA_CHARACTERS), "more than 1,000,000 characters"),
+    ],
+    ids=lambda value: value[:20],
 )
 def test_a_schema_that_cannot_be_read_is_as_good_as_none(made, server, kind, text, message):
     """The record is set aside, not the job stopped."""
     server.schemas.append({"schema": text, "schemaType": kind})
     with pytest.raises(SchemaUnknown, match=f"schema 1.*{message}"):
         made().writer(1)
+
+
+@pytest.mark.parametrize("text", ["no json", '{"not": ' * 5000 + "true" + "}" * 5000])
+def test_a_json_schema_is_not_parsed(made, server, text):
+    """Nothing is read by it: a JSON value is JSON, whatever its schema is."""
+    server.schemas.append({"schema": text, "schemaType": "JSON"})
+    assert made().writer(1) == WriterSchema("json")
+
+
+@pytest.mark.parametrize(("wire_format", "kind"), [("json", "JSON"), ("avro", "AVRO")])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no json",
+        '{"not": ' * 5000 + "true" + "}" * 5000,
+        '{"type": "record", "name": "R", "fields": [5]}',
+        '{"type": "record"}',
+        '{"properties": [1]}',
+    ],
+    ids=lambda text: text[:20],
+)
+def test_a_subject_whose_latest_schema_cannot_be_read_is_refused(made, server, wire_format, kind, text):
+    """A run ends with the subject and the version, and what to do; nothing is registered."""
+    server.schemas.append({"schema": text, "schemaType": kind})
+    server.subjects[SUBJECT] = [1]
+    with pytest.raises(SchemaRefused, match=f"the schema of {SUBJECT} version 1 cannot be read") as failed:
+        made().register(SUBJECT, Reading, wire_format)
+    assert failed.value.hint == "delete that version in the registry, then ./penstock schema plan"
+    assert len(server.schemas) == 1
 
 
 def test_an_id_that_no_registry_gives_is_not_asked_for(made, server):

@@ -27,7 +27,7 @@ def place(tmp_path, monkeypatch):
 @pytest.fixture
 def session(monkeypatch):
     """A Cassandra in which the lease is free."""
-    session = FakeSession(lambda query, _values: [{"[applied]": True}])
+    session = FakeSession(lambda query, _values: [] if "system_schema" in query else [{"[applied]": True}])
     monkeypatch.setattr(cassandra, "connect", lambda _settings: session)
     return session
 

@@ -11,6 +11,7 @@ from penstock.contract.masking import MASK
 from penstock.errors import RegistryUnreachable
 from penstock.observe.content import SHOWN_BYTES, Looker, Reader
 from penstock.produce.serialize import serializer
+from tests.corpus.avro import number
 from tests.unit.fakes import AVRO_ID, JSON_ID, FakeSchemas, message
 from tests.unit.records import Reading
 
@@ -73,6 +74,29 @@ def test_a_schema_that_could_hurt_its_reader_is_not_read_with():
     found = Reader(FakeSchemas({3: WriterSchema("avro", endless)})).read(pack(3) + b"\x00" * 50)
     assert found.kind == "bytes"
     assert "used inside of itself" in found.problem
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "problem"),
+    [
+        ({"type": "array", "items": "int"}, number(900_000) + b"\2" * 900_000, "more than 100,000 values"),
+        ({"type": "bytes", "logicalType": "decimal", "precision": 9}, number(400_000) + b"1" * 400_000, "ValueError"),
+    ],
+    ids=["too many values", "a decimal that takes long"],
+)
+def test_a_value_that_could_hurt_its_reader_is_shown_in_bytes(kind, body, problem):
+    """It is not decoded, as the stream does not, and the reason stands beside it."""
+    found = Reader(FakeSchemas({3: WriterSchema("avro", kind)})).read(pack(3) + body)
+    assert (found.kind, found.value) == ("bytes", None)
+    assert f"no Avro of schema 3: {problem}" in found.problem.replace("not decoded: record: the value holds ", "")
+
+
+def test_a_refused_schema_is_asked_for_once():
+    """A page full of its values does not measure it again for each."""
+    schemas = FakeSchemas({3: WriterSchema("avro", {"type": "array", "items": "null"})})
+    reader = Reader(schemas)
+    assert reader.read(pack(3)).problem == reader.read(pack(3)).problem != ""
+    assert schemas.asked == [3]
 
 
 def test_avro_values_that_json_has_not_are_shown_in_its_terms():

@@ -195,3 +195,5 @@ def test_changes_are_told_for_schemas_of_a_known_form():
     assert changes('"string"', '"string"') is None
     assert changes("message T {}", "message T {}") is None
     assert changes('{"type": "record"}', '{"type": "record"}') is None
+    deep = '{"not": ' * 5000 + "true" + "}" * 5000
+    assert changes(deep, deep) is None

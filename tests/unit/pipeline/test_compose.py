@@ -82,6 +82,31 @@ def test_a_value_that_breaks_its_schema_is_not_framed(kind, schema, text, told):
         compose.framed(7, kind, schema, text)
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [
+        '{"$ref": "#"}',
+        '{"$ref": "#/nowhere"}',
+        '{"$ref": "http://127.0.0.1:1/schema.json"}',
+        '{"type": "no-such"}',
+        '{"pattern": "("}',
+        "5",
+        "null",
+    ],
+)
+def test_a_schema_that_cannot_be_checked_with_is_a_wrong_use(schema):
+    """It may be in itself, or name what is not there; nothing that it refers to is fetched."""
+    with pytest.raises(WrongUse, match="the schema cannot be checked with"):
+        compose.framed(7, "JSON", schema, '"x"')
+
+
+def test_an_avro_schema_that_could_hurt_is_not_written_with():
+    """A type inside of itself is refused, as it is when values are read."""
+    endless = '{"type": "record", "name": "R", "fields": [{"name": "r", "type": ["null", "R"]}]}'
+    with pytest.raises(WrongUse, match="R is used inside of itself"):
+        compose.framed(7, "AVRO", endless, '{"r": null}')
+
+
 @pytest.fixture
 def sends(monkeypatch):
     """Puts a producer in place."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
+from cassandra import Unauthorized
 from pyspark.errors import StreamingQueryException
 
 from penstock.broker.topics import Span
@@ -24,7 +25,7 @@ from penstock.errors import (
 from penstock.pipeline import job
 from penstock.pipeline.job import Keeper
 from penstock.process.checkpoint import checkpoint_of
-from tests.unit.fakes import FakeSession
+from tests.unit.fakes import FakeSession, created
 
 ONE = Tally(
     partition=0,
@@ -481,9 +482,32 @@ def test_every_table_is_made(settings):
     """The pipeline's, the ledger's and the leases."""
     session = FakeSession()
     job.create_tables(session, settings)
-    made = [re.search(r"spark_streams\.(\w+)", query)[1] for query, _ in session.executed]
+    made = [re.search(r"spark_streams\.(\w+)", query)[1] for query in created(session)]
     assert made[0] == "created_users"
     assert {"ledger", "generations", "leases"} <= set(made)
+
+
+def test_a_role_that_may_not_create_is_told_all_that_is_missing(settings):
+    """Keyspace and each table that any command needs, in one message; nothing when an administrator made them."""
+
+    def denied(query, _values):
+        if query.lstrip().startswith("CREATE"):
+            raise Unauthorized("User app has no CREATE permission on <all keyspaces> or any of its parents")
+        return []
+
+    with pytest.raises(PenstockError) as failed:
+        job.create_keyspace(FakeSession(denied), settings)
+    made = re.findall(r"CREATE (?:KEYSPACE|TABLE) IF NOT EXISTS (\S+)", failed.value.message)
+    assert made[:2] == ["spark_streams", "spark_streams.created_users"]
+    others = ("ledger", "generations", "batches", "failures", "leases", "settled", "receipts")
+    assert made[2:] == [f"spark_streams.{name}" for name in others]
+    with pytest.raises(PenstockError) as failed:
+        job.create_tables(FakeSession(denied), settings)
+    assert re.findall(r"EXISTS (\S+)", failed.value.message) == made[1:]
+    there = FakeSession(lambda query, values: denied(query, values) or [{"name": "there"}])
+    job.create_keyspace(there, settings)
+    job.create_tables(there, settings)
+    assert created(there) == []
 
 
 def test_services_are_waited_for(monkeypatch, clock):

@@ -14,6 +14,7 @@ from penstock.errors import RegistryUnreachable, WrongUse
 from penstock.pipeline import mend
 from penstock.pipeline.mend import Edit, Mender, Mending, Outgoing, StillBroken
 from penstock.pipelines.users import PIPELINE, User
+from penstock.process.writer import Writers
 from penstock.produce.serialize import serializer
 from tests.unit.fakes import AVRO_ID, JSON_ID, FakeSchemas
 from tests.unit.letters import FakeKafka, reject
@@ -112,31 +113,31 @@ def test_a_frame_that_names_no_known_schema_hides_no_json():
 @given(everything())
 def test_an_avro_value_has_fields_too(record):
     """Read by its own writer's schema, whatever rules it breaks."""
-    schemas = FakeSchemas.of(Everything)
+    writers = Writers(FakeSchemas.of(Everything))
     value = serializer(Everything, "avro", AVRO_ID)(record)
-    found = mend.value_of(value, schemas)
+    found = mend.value_of(value, writers)
     assert found.keys() == set(Everything.__struct_fields__)
     assert found["text"] == record.text
-    assert mend.value_of(value[:7], schemas) is None
-    assert mend.value_of(value + b"\x00", schemas) is None
+    assert mend.value_of(value[:7], writers) is None
+    assert mend.value_of(value + b"\x00", writers) is None
 
 
 @pytest.mark.parametrize("schema", ["nonsense", {"type": "record"}, {"type": "no-such"}])
 def test_an_avro_schema_that_cannot_be_read_gives_no_fields(schema):
     """Nor is it an error of the command."""
-    assert mend.value_of(pack(3) + b"x", FakeSchemas({3: WriterSchema("avro", schema)})) is None
+    assert mend.value_of(pack(3) + b"x", Writers(FakeSchemas({3: WriterSchema("avro", schema)}))) is None
 
 
 def test_a_registry_that_is_away_is_no_broken_record():
     """It is raised: nothing can be said of the record."""
     with pytest.raises(RegistryUnreachable):
-        mend.value_of(pack(3) + b"x", FakeSchemas(error=RegistryUnreachable("away")))
+        mend.value_of(pack(3) + b"x", Writers(FakeSchemas(error=RegistryUnreachable("away"))))
 
 
 @given(st.binary(max_size=40))
 def test_no_bytes_are_an_error(value):
     """Whatever a value is, it has fields or none."""
-    assert isinstance(mend.value_of(value, FakeSchemas.of(Reading)), dict | None)
+    assert isinstance(mend.value_of(value, Writers(FakeSchemas.of(Reading))), dict | None)
 
 
 def test_an_entry_that_the_producer_refused_becomes_a_record_first(entry):

@@ -12,16 +12,22 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec import Meta
 
-from penstock.broker.frame import pack
+from penstock.broker.frame import FRAME_BYTES, pack
+from penstock.broker.registry import WriterSchema
 from penstock.contract import cql
 from penstock.contract.batch import Decoded
 from penstock.contract.fields import fields
 from penstock.contract.record import KEY, Record
 from penstock.contract.reject import Fault, Reason, Stage
-from penstock.contract.rules import broken_rules, date_check, latest_past, text_check
+from penstock.contract.rules import MAX_VALUES, broken_rules, date_check, latest_past, text_check
+from penstock.contract.schemas import avro_schema
+from penstock.observe.content import Reader
+from penstock.pipeline.mend import value_of
 from penstock.pipelines.users import User
 from penstock.process.batches import decode_batches, decoded_ddl, from_columns, to_columns
 from penstock.process.decode import Decoder
+from penstock.process.expansion import MAX_EXCESS, MAX_VALUES_PER_BYTE
+from penstock.process.writer import Writers
 from penstock.produce.serialize import serializer
 from tests.unit.ddl import arrow_schema
 from tests.unit.fakes import AVRO_ID, JSON_ID, FakeSchemas
@@ -190,3 +196,74 @@ def test_a_changed_reading_is_a_reading_or_a_fault(value):
         assert_can_be_set_aside(found)
     else:
         assert_can_be_stored(found)
+
+
+_AVRO_NAMES = st.sampled_from(["A", "B", "n.C"])
+_LOGICAL = st.sampled_from(["decimal", "uuid", "date", "timestamp-millis", "time-micros", "penstock-decimal", "x"])
+_SIMPLE = st.sampled_from(["null", "boolean", "int", "long", "float", "double", "bytes", "string"])
+
+
+def _logical(kind: str, name: str, scale: Any) -> Any:
+    return {"type": kind, "logicalType": name, "precision": 9, "scale": scale}
+
+
+def _avro_record(name: str, kinds: list[Any], times: int) -> Any:
+    """A record whose last field is there more than once: by name, when it has one."""
+    fields = [*kinds, *[last.get("name", "null") if isinstance(last := kinds[-1], dict) else last] * times]
+    return {
+        "type": "record",
+        "name": name,
+        "fields": [{"name": f"f{at}", "type": kind} for at, kind in enumerate(fields)],
+    }
+
+
+_AVRO = st.recursive(
+    _SIMPLE
+    | _AVRO_NAMES
+    | st.builds(_logical, _SIMPLE, _LOGICAL, st.sampled_from([0, 2, -1, 10**30, "x"]))
+    | st.builds(
+        lambda name, size: {"type": "fixed", "name": name, "size": size}, _AVRO_NAMES, st.sampled_from([0, 1, 9])
+    ),
+    lambda inner: (
+        inner.map(lambda kind: {"type": "array", "items": kind})
+        | inner.map(lambda kind: {"type": "map", "values": kind})
+        | st.lists(inner, max_size=3)
+        | st.builds(
+            _avro_record, _AVRO_NAMES, st.lists(inner, min_size=1, max_size=3), st.sampled_from([0, 1, 30, 900])
+        )
+    ),
+    max_leaves=6,
+)
+_AVRO_BYTES = st.lists(
+    st.binary(max_size=8)
+    | st.builds(lambda byte, times: bytes([byte]) * times, st.integers(0, 255), st.sampled_from([9, 999])),
+    max_size=8,
+).map(b"".join)
+
+
+def _values_in(found: Any) -> int:
+    inner = found.values() if isinstance(found, dict) else found if isinstance(found, list) else ()
+    return 1 + sum(map(_values_in, inner))
+
+
+@given(kind=_AVRO, name=st.sampled_from(["x", "sensor", "celsius"]), body=_AVRO_BYTES, good=st.booleans())
+@example(kind=_avro_record("A", ["null"], 900), name="x", body=b"", good=True)
+@example(
+    kind={"type": "array", "items": _avro_record("A", ["int", "null"], 900)}, name="x", body=b"\2" * 999, good=True
+)
+@example(kind=_logical("bytes", "decimal", 0), name="celsius", body=b"\xf8\x0f" + b"\1" * 999, good=False)
+def test_no_schema_and_value_hurt_who_reads_them(kind, name, body, good):
+    """Stream, pages and repair give a record or a fault, and never more values than the bytes can pay for."""
+    fields = {one["name"]: one["type"] for one in avro_schema(Reading)["fields"]} | {name: kind}
+    schema = avro_schema(Reading) | {"fields": [{"name": one, "type": of} for one, of in fields.items()]}
+    schemas = FakeSchemas({5: WriterSchema("avro", schema)})
+    start = serializer(Reading, "avro", 5)(Reading(sensor=3, celsius=1.5)) if good else pack(5)
+    found = Decoder(Reading, schemas).decode(start + body)
+    if isinstance(found, Fault):
+        assert_can_be_set_aside(found)
+    else:
+        assert_can_be_stored(found)
+    shown = Reader(schemas).read(start + body).value
+    most = min(MAX_EXCESS + MAX_VALUES_PER_BYTE * (len(start + body) - FRAME_BYTES), MAX_VALUES)
+    assert _values_in(shown) <= most
+    assert _values_in(value_of(start + body, Writers(schemas))) <= most

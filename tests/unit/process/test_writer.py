@@ -1,13 +1,21 @@
 from contextlib import suppress
+from decimal import Decimal
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.broker.registry import WriterSchema
+from penstock.contract.reject import Reason
+from penstock.contract.rules import MAX_VALUES
 from penstock.contract.schemas import avro_schema
 from penstock.errors import SchemaUnknown
 from penstock.pipelines.users import User
-from penstock.process import writer
+from penstock.process import expansion, writer
+from penstock.process.writer import MAX_DECIMAL_BYTES, Writer, Writers
+from tests.corpus.avro import number
+from tests.unit.fakes import FakeSchemas
 from tests.unit.records import Everything, Reading
 
 
@@ -23,7 +31,7 @@ def array(items):
 @pytest.mark.parametrize("one", [User, Everything, Reading])
 def test_our_own_schemas_are_read(one):
     """What our producer writes with is safe."""
-    assert writer.parsed(avro_schema(one), 5)["name"] == f"penstock.{one.__name__}"
+    assert Writer(avro_schema(one), 5).parsed["name"] == f"penstock.{one.__name__}"
 
 
 @pytest.mark.parametrize(
@@ -49,7 +57,7 @@ def test_our_own_schemas_are_read(one):
 )
 def test_what_ends_is_read(schema):
     """Arrays of something, and types that are used again beside themselves, are fine."""
-    assert writer.parsed(schema, 5) is not None
+    assert Writer(schema, 5).parsed is not None
 
 
 @pytest.mark.parametrize(
@@ -72,8 +80,8 @@ def test_what_ends_is_read(schema):
 )
 def test_an_array_of_nothing_is_refused(schema):
     """A few bytes could say that it has 2^62 items, and none of them would ever be missing."""
-    with pytest.raises(SchemaUnknown, match="schema 5 cannot be read: ValueError: an array whose items take no bytes"):
-        writer.parsed(schema, 5)
+    with pytest.raises(SchemaUnknown, match="schema 5 cannot be read: ValueError: its values may be more than"):
+        Writer(schema, 5)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +102,7 @@ def test_an_array_of_nothing_is_refused(schema):
 def test_a_type_inside_of_itself_is_refused(schema):
     """A value of it may be as deep as it has bytes, and its reader's stack is not."""
     with pytest.raises(SchemaUnknown, match="is used inside of itself"):
-        writer.parsed(schema, 5)
+        Writer(schema, 5)
 
 
 _HIDDEN = {"__fastavro_parsed": True, "__named_schemas": {"Node": record("Node", ["null", "Node"])}}
@@ -128,7 +136,7 @@ _HIDDEN = {"__fastavro_parsed": True, "__named_schemas": {"Node": record("Node",
 def test_what_is_no_schema_is_refused(schema):
     """It may be put into a registry by hand; it is as good as none, and no reason to stop."""
     with pytest.raises(SchemaUnknown, match="schema 5 cannot be read"):
-        writer.parsed(schema, 5)
+        Writer(schema, 5)
 
 
 def test_a_schema_too_deep_to_be_read_is_refused():
@@ -136,8 +144,8 @@ def test_a_schema_too_deep_to_be_read_is_refused():
     schema = "int"
     for _ in range(5000):
         schema = array(schema)
-    with pytest.raises(SchemaUnknown, match="RecursionError"):
-        writer.parsed(schema, 5)
+    with pytest.raises(SchemaUnknown, match="nested more than 64 levels deep"):
+        Writer(schema, 5)
 
 
 _KINDS = st.recursive(
@@ -157,4 +165,245 @@ _KINDS = st.recursive(
 def test_a_schema_is_read_or_refused(schema):
     """Whatever it is, nothing but `SchemaUnknown` is raised."""
     with suppress(SchemaUnknown):
-        writer.parsed(schema, 5)
+        Writer(schema, 5)
+
+
+def read(schema, body, reader=None):
+    return Writer(schema, 5).read(body, reader)
+
+
+DECIMAL = {"type": "bytes", "logicalType": "decimal", "precision": 400, "scale": 2}
+
+
+@pytest.mark.parametrize("schema", [DECIMAL, {"type": "fixed", "name": "F", "size": 2} | {"logicalType": "decimal"}])
+def test_a_decimal_is_its_number(schema):
+    """A decimal of bytes or of a fixed is read with its scale."""
+    length = number(2) if schema["type"] == "bytes" else b""
+    assert read(schema, length + b"\x04\xd2") == (Decimal(1234).scaleb(-schema.get("scale", 0)), 0)
+
+
+@pytest.mark.parametrize("size", [1, 16, MAX_DECIMAL_BYTES])
+def test_a_decimal_keeps_each_of_its_digits(size):
+    """The largest and the smallest number of so many bytes are read without loss."""
+    for unscaled in (2 ** (8 * size - 1) - 1, -(2 ** (8 * size - 1))):
+        body = number(size) + unscaled.to_bytes(size, "big", signed=True)
+        assert read(DECIMAL, body)[0] == Decimal(f"{unscaled}e-2")
+
+
+@pytest.mark.parametrize("size", [MAX_DECIMAL_BYTES + 1, 400_000])
+@pytest.mark.parametrize("kind", ["bytes", "fixed"])
+def test_a_decimal_that_takes_long_is_not_computed(size, kind):
+    """Its time grows with the square of its size, and a value of 400 kB would take 40 seconds."""
+    schema = DECIMAL | {"type": kind, "name": "F", "size": size}
+    fault = read(schema, (number(size) if kind == "bytes" else b"") + b"\x7f" * size)
+    assert (fault.reason, fault.schema_id) == (Reason.AVRO_MALFORMED, 5)
+    assert fault.message == f"ValueError: a decimal of {size:,} bytes, more than {MAX_DECIMAL_BYTES}"
+
+
+def test_a_hostile_scale_is_no_error():
+    """A scale that no decimal has is a fault of each value."""
+    for scale in (10**30, "x", None, [1]):
+        assert read(DECIMAL | {"scale": scale}, number(1) + b"\x01").reason == Reason.AVRO_MALFORMED
+
+
+def test_a_logical_type_that_nothing_is_known_of_is_what_it_is_made_of():
+    """It is not computed, whatever libraries are told of it later."""
+    assert read({"type": "long", "logicalType": ["x"]}, number(7)) == (7, 0)
+    assert read({"type": "bytes", "logicalType": "penstock-decimal"}, number(1) + b"a") == (b"a", 0)
+
+
+def test_what_is_left_after_a_value_is_counted():
+    """The caller says what it makes of it."""
+    assert read("string", number(2) + b"hi" + b"abc") == ("hi", 3)
+
+
+def nested_by_name(levels, fan, leaf):
+    """A record of `fan` records of `fan` records ..., of which all but the first are used by name."""
+    kind = leaf
+    for level in range(levels):
+        first = f"R{level - 1}" if level else leaf
+        kind = record(f"R{level}", kind, *[first] * (fan - 1))
+    return kind
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        nested_by_name(7, 10, "null"),
+        nested_by_name(3, 10, "null"),
+        array(record("R", "int", *["null"] * 30)),
+        array(nested_by_name(2, 10, "null")),
+        {"type": "map", "values": record("R", *["null"] * 31)},
+        ["null", array(record("R", ["null", nested_by_name(2, 6, "null")]))],
+    ],
+    ids=lambda schema: repr(schema)[:60],
+)
+def test_a_schema_whose_values_grow_out_of_few_bytes_is_refused(schema):
+    """Types used by name make a byte stand for thousands of values; nothing is read with such a schema."""
+    with pytest.raises(SchemaUnknown, match="its values may be more than 1,000, and 16 a byte"):
+        Writer(schema, 5)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        record("Wide", *["int"] * 3000),
+        array(record("R", *[["null", "string"]] * 500)),
+        array(["null", record("R", *["double"] * 500)]),
+        {"type": "map", "values": record("R", "null", *["int"] * 200)},
+        nested_by_name(7, 10, "int"),
+    ],
+    ids=lambda schema: repr(schema)[:60],
+)
+def test_a_wide_schema_is_read_with(schema):
+    """A value of many fields is no danger when each takes a byte."""
+    assert Writer(schema, 5).parsed is not None
+
+
+def chain(length):
+    """A record that is flat as it is written, and deep as it is read."""
+    return record("T", *["int"] * 99, *[record(f"C{at}", f"C{at - 1}" if at else "int") for at in range(length)])
+
+
+def test_depth_counts_types_that_are_used_by_name():
+    """A reader recurses through them, on a stack that nothing guards."""
+    assert Writer(chain(expansion.MAX_DEPTH - 2), 5).parsed is not None
+    with pytest.raises(SchemaUnknown, match="nested more than 64 levels deep"):
+        Writer(chain(expansion.MAX_DEPTH - 1), 5)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        record("R", *["int"] * writer.MAX_NODES),
+        ["null"] * writer.MAX_NODES,
+        {"type": "enum", "name": "E", "symbols": [f"S{at}" for at in range(writer.MAX_NODES)]},
+    ],
+    ids=["record", "union", "enum"],
+)
+def test_a_schema_has_at_most_so_many_parts(schema):
+    """What one record's schema costs is bounded."""
+    with pytest.raises(SchemaUnknown, match="it has more than 10,000 types, fields and symbols"):
+        Writer(schema, 5)
+
+
+@pytest.mark.parametrize("size", [-1, True, 1.5, "7", None])
+def test_a_fixed_has_a_size(size):
+    """Bytes are counted in whole numbers from 0."""
+    with pytest.raises(SchemaUnknown, match="the size of F is no number of bytes"):
+        Writer({"type": "fixed", "name": "F", "size": size}, 5)
+
+
+def items(count, item):
+    """An array's block of so many items."""
+    return number(count) + item * count + b"\0"
+
+
+TOO_MANY = {
+    "ints": (array("int"), items(MAX_VALUES, b"\2")),
+    "a block of a negative count": (
+        array("int"),
+        number(-MAX_VALUES) + number(MAX_VALUES) + b"\2" * MAX_VALUES + b"\0",
+    ),
+    "arrays": (array(array("int")), items(MAX_VALUES, b"\0")),
+    "many arrays": (array(array("int")), items(10_000, items(10, b"\2"))),
+    "many blocks": (array("int"), items(1, b"\2")[:-1] * MAX_VALUES + b"\0"),
+    "records": (array(record("R", "int", "null")), items(40_000, b"\2")),
+    "maps": ({"type": "map", "values": "null"}, items(60_000, b"\0")),
+    "a union": (array(["null", record("R", *["int"] * 9)]), items(10_001, b"\2" + b"\2" * 9)),
+    "records by name": (nested_by_name(6, 10, "int"), b"\2" * 900_000),
+    "all kinds": (
+        array(
+            record(
+                "R",
+                *("boolean", "long", "float", "double", "bytes", "string"),
+                {"type": "fixed", "name": "F", "size": 2},
+                {"type": "enum", "name": "E", "symbols": ["A"]},
+            )
+        ),
+        items(12_000, b"\1\2" + b"\0" * 12 + b"\2a\4bb" + b"ff\0"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TOO_MANY)
+def test_a_value_that_holds_too_much_is_not_decoded(case, monkeypatch):
+    """It is counted first, without making any value, and refused by the contract's rule on size."""
+    schema, body = TOO_MANY[case]
+    monkeypatch.setattr(writer.fastavro, "schemaless_reader", None)
+    fault = read(schema, body)
+    assert (fault.reason, fault.rules, fault.schema_id) == (Reason.CONTRACT_BROKEN, (":size",), 5)
+    assert fault.message == "record: the value holds more than 100,000 values"
+
+
+JUST_FINE = {
+    "ints": (array("int"), items(MAX_VALUES - 1, b"\2"), MAX_VALUES - 1),
+    "a block of a negative count": (array("int"), number(-9) + number(9) + b"\2" * 9 + b"\0", 9),
+    "doubles": (array("double"), items(90_000, b"\0" * 8), 90_000),
+    "texts": (array("string"), items(1000, number(900) + b"x" * 900), 1000),
+    "maps": (
+        {"type": "map", "values": "int"},
+        number(9000) + b"".join(number(4) + b"%04d\2" % at for at in range(9000)) + b"\0",
+        9000,
+    ),
+    "a union": (array(["null", record("R", *["int"] * 9)]), items(9000, b"\2" + b"\2" * 9), 9000),
+}
+
+
+@pytest.mark.parametrize("case", JUST_FINE)
+def test_a_large_value_is_decoded(case):
+    """A value of many bytes, or of many values, is read as ever."""
+    schema, body, length = JUST_FINE[case]
+    value, left_bytes = read(schema, body)
+    assert (len(value), left_bytes) == (length, 0)
+
+
+def test_a_value_without_arrays_is_not_counted(monkeypatch):
+    """What most topics hold costs nothing more than before, whatever its size."""
+    monkeypatch.setattr(expansion, "holds_too_much", None)
+    assert read(record("R", "string"), number(900_000) + b"x" * 900_000) == ({"f0": "x" * 900_000}, 0)
+    assert read(array("string"), items(90, number(1000) + b"x" * 1000))[1] == 0
+
+
+def test_a_number_that_no_writer_writes_hides_nothing():
+    """Readers disagree on a number of more than ten bytes, so what follows it is not counted."""
+    body = items(1, b"\x82" + b"\x80" * 20 + b"\0")[:-1] + items(900_000, b"\2")
+    assert read(array("int"), body).message == "ValueError: a number of more than 10 bytes"
+
+
+def test_a_message_names_a_schema_by_its_name():
+    """A fault's message is short, however large the schema."""
+    fault = read(record("Room" + "x" * 50, *["int"] * 5000), b"", Writer(record("User", "int"), 6).parsed)
+    assert fault.message.startswith("SchemaResolutionError: Schema mismatch: record Roomxxx")
+    assert len(fault.message) <= 1000
+    with pytest.raises(SchemaUnknown) as refused:
+        Writer("x" * 5000, 5)
+    assert len(refused.value.message) <= 1000
+
+
+def test_a_refused_schema_is_measured_once(monkeypatch):
+    """A topic full of its values does not have it measured again for each; JSON Schemas are not measured at all."""
+    measured = Mock(side_effect=writer.Writer)
+    monkeypatch.setattr(writer, "Writer", measured)
+    schemas = FakeSchemas(
+        {5: WriterSchema("avro", array("null")), 6: WriterSchema("avro", "int"), 7: WriterSchema("json")}
+    )
+    writers = Writers(schemas)
+    for _ in range(3):
+        with pytest.raises(SchemaUnknown, match="schema 5 cannot be read"):
+            writers.find(5)
+        assert writers.find(6).parsed == "int"
+        assert writers.find(7) is None
+    assert measured.call_count == 2
+    assert schemas.asked == [5, 6, 7]
+
+
+def test_an_id_that_is_unknown_may_be_known_later():
+    """Only what the registry has said is kept."""
+    known = {}
+    writers = Writers(FakeSchemas(known))
+    known = writers._schemas._writers
+    with pytest.raises(SchemaUnknown, match="no schema 5"):
+        writers.find(5)
+    known[5] = WriterSchema("avro", "int")
+    assert writers.find(5).parsed == "int"

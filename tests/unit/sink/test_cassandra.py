@@ -2,7 +2,7 @@ import socket
 from dataclasses import replace
 
 import pytest
-from cassandra import ConsistencyLevel, InvalidRequest, OperationTimedOut, Unavailable
+from cassandra import ConsistencyLevel, InvalidRequest, OperationTimedOut, Unauthorized, Unavailable
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, NoHostAvailable
 from cassandra.query import dict_factory
 
@@ -12,7 +12,7 @@ from penstock.contract.evolution import Table
 from penstock.errors import CassandraUnreachable, PenstockError, StoreFailed
 from penstock.pipelines.users import PIPELINE, User
 from penstock.sink import cassandra
-from tests.unit.fakes import FakeSession
+from tests.unit.fakes import FakeSession, created
 
 
 class FakeDriver:
@@ -149,9 +149,98 @@ def test_keyspace_and_table_are_the_pipelines():
     session, settings = FakeSession(), read(cassandra_replication="{'class': 'X'}")
     cassandra.create_keyspace(session, settings, PIPELINE)
     cassandra.create_table(session, settings, PIPELINE)
-    keyspace, table = [query for query, _ in session.executed]
+    keyspace, table = created(session)
     assert keyspace == "CREATE KEYSPACE IF NOT EXISTS spark_streams WITH replication = {'class': 'X'}"
     assert table.startswith("CREATE TABLE IF NOT EXISTS spark_streams.created_users (")
+
+
+class Guarded:
+    """A Cassandra in which `existing` is there, and whose role may create nothing but what `allowed` names."""
+
+    def __init__(self, *existing: str, allowed: str = "nothing") -> None:
+        self.existing, self.allowed = set(existing), allowed
+
+    def __call__(self, query, values):
+        if "system_schema" in query:
+            name = values[-1]
+            return [{"keyspace_name": name, "table_name": name}] if name in self.existing else []
+        if self.allowed not in query:
+            raise Unauthorized("User app has no CREATE permission on <all keyspaces> or any of its parents")
+        return []
+
+
+ALL = {cassandra.KEYSPACE: "CREATE KEYSPACE lab", "a": "\nCREATE TABLE lab.a\n", "b": "CREATE TABLE lab.b"}
+
+
+def test_what_is_there_is_not_created():
+    """A role that may not create starts where an administrator has made everything."""
+    session = FakeSession(Guarded("lab", "a", "b"))
+    cassandra.create_missing(session, "lab", ALL)
+    assert created(session) == []
+
+
+def test_only_what_is_missing_is_created():
+    """In the order given, keyspace first."""
+    session = FakeSession(Guarded("a", allowed="CREATE"))
+    cassandra.create_missing(session, "lab", ALL)
+    assert created(session) == ["CREATE KEYSPACE lab", "CREATE TABLE lab.b"]
+
+
+def test_what_may_not_be_created_is_named_with_its_cql():
+    """All that is missing at once, in order, what another command would create too, ready to be pasted."""
+    session = FakeSession(Guarded("a"))
+    with pytest.raises(PenstockError, match="User app has no CREATE permission on <all keyspaces>") as failed:
+        cassandra.create_missing(session, "lab", ALL, {"b": "CREATE TABLE lab.b", "c": "CREATE TABLE lab.c"})
+    _, *statements = failed.value.message.strip().split("\n\n")
+    assert statements == ["CREATE KEYSPACE lab;", "CREATE TABLE lab.b;", "CREATE TABLE lab.c;"]
+    assert "administrator" in failed.value.hint
+
+
+@pytest.mark.parametrize(
+    ("resource", "grant"),
+    [
+        ("table lab.a", "GRANT MODIFY ON TABLE lab.a TO app;"),
+        ("keyspace lab", "GRANT MODIFY ON KEYSPACE lab TO app;"),
+        ("all tables in lab", "GRANT MODIFY ON KEYSPACE lab TO app;"),
+        ("all keyspaces", "GRANT MODIFY ON ALL KEYSPACES TO app;"),
+    ],
+)
+def test_a_permission_that_is_missing_is_named(driver, resource, grant):
+    """The hint is the GRANT that an administrator types."""
+    driver()
+    denied = Unauthorized(f"User app has no MODIFY permission on <{resource}> or any of its parents")
+    refused = pytest.raises(PenstockError, match="Cassandra refused: User app has no MODIFY permission")
+    with refused as failed, cassandra.connected(read()):
+        raise denied
+    assert grant in failed.value.hint
+    assert "docs/operations.md" in failed.value.hint
+
+
+def test_another_refusal_of_a_role_points_to_what_it_needs():
+    """A message of another form is shown as it is; another error has no such hint."""
+    assert (
+        cassandra.grant_hint(Unauthorized("You have to be logged in"))
+        == "docs/operations.md lists what each role needs"
+    )
+    assert cassandra.grant_hint(InvalidRequest("no table")) == ""
+
+
+@pytest.mark.parametrize(
+    ("consistency", "serial"),
+    [
+        ("LOCAL_QUORUM", ConsistencyLevel.LOCAL_SERIAL),
+        ("LOCAL_ONE", ConsistencyLevel.LOCAL_SERIAL),
+        ("ONE", ConsistencyLevel.SERIAL),
+        ("QUORUM", ConsistencyLevel.SERIAL),
+        ("EACH_QUORUM", ConsistencyLevel.SERIAL),
+        ("ALL", ConsistencyLevel.SERIAL),
+    ],
+)
+def test_lightweight_transactions_stay_where_reads_and_writes_do(driver, consistency, serial):
+    """With a level of the local data centre, leases and claims do not wait for another one, which may be away."""
+    made = driver()
+    cassandra.connect(read(cassandra_consistency=consistency))
+    assert made.arguments["execution_profiles"][EXEC_PROFILE_DEFAULT].serial_consistency_level == serial
 
 
 def test_another_keyspace_may_be_set():

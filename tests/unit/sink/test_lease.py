@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from penstock.errors import JobRunning
 from penstock.sink import lease
 from penstock.sink.lease import TTL_S, Lease, Owner, held, this_process
-from tests.unit.fakes import Clock, FakeSession
+from tests.unit.fakes import Clock, FakeSession, created
 
 NAME = "/checkpoint/t"
 
@@ -266,11 +266,11 @@ def test_it_is_renewed_by_a_thread(mine, leases, monkeypatch):
 
 def test_the_table_is_made(session):
     """In the keyspace, when it is not there."""
-    made = []
-    session = FakeSession(lambda query, _values: made.append(query) or [])
+    session = FakeSession()
     lease.create_table(session, "ks")
-    assert "CREATE TABLE IF NOT EXISTS ks.leases" in made[0]
-    assert "name text PRIMARY KEY" in made[0]
+    (made,) = created(session)
+    assert "CREATE TABLE IF NOT EXISTS ks.leases" in made
+    assert "name text PRIMARY KEY" in made
 
 
 def test_every_change_is_conditional_and_every_hold_ends(mine):

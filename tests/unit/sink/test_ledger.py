@@ -10,7 +10,7 @@ from penstock.contract.batch import Tally
 from penstock.contract.order import Layout
 from penstock.sink import ledger
 from penstock.sink.ledger import BUCKET_OFFSETS, Ledger, Line
-from tests.unit.fakes import FakeSession
+from tests.unit.fakes import FakeSession, created
 
 EPOCH_US = 5
 
@@ -269,7 +269,7 @@ def test_tables_are_made_in_the_keyspace():
     """Ledger and generations are made when they are not there, with the columns that lines need."""
     session = FakeSession()
     ledger.create_tables(session, "ks")
-    lines, generations, layouts = [query for query, _ in session.executed]
+    lines, generations, layouts = created(session)
     assert "CREATE TABLE IF NOT EXISTS ks.ledger" in lines
     assert all(f"  {name} bigint" in lines for name in ("records", "stored", "deleted", "rejected", "filtered"))
     assert "  nulls map<text, bigint>" in lines

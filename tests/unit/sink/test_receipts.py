@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 from penstock.sink import receipts
-from tests.unit.fakes import FakeSession
+from tests.unit.fakes import FakeSession, created
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -49,7 +49,7 @@ def test_receipts_are_kept_newest_first_for_90_days():
     """The server forgets older ones by itself; making the table again changes nothing."""
     session = session_of()
     receipts.create_table(session, "lab")
-    ((query, _),) = session.executed
+    (query,) = created(session)
     assert "CREATE TABLE IF NOT EXISTS lab.receipts" in query
     assert "CLUSTERING ORDER BY (at DESC)" in query
     assert f"default_time_to_live = {90 * 24 * 3600}" in query

@@ -6,7 +6,7 @@ from unittest.mock import Mock
 from weakref import WeakValueDictionary
 
 import pytest
-from cassandra import InvalidRequest, OperationTimedOut, WriteTimeout, WriteType
+from cassandra import InvalidRequest, OperationTimedOut, Unauthorized, WriteTimeout, WriteType
 from cassandra.cluster import NoHostAvailable
 from cassandra.cqltypes import BytesType
 from cassandra.protocol import ColumnMetadata
@@ -120,6 +120,16 @@ def test_a_deletion_that_is_not_acknowledged_fails():
     session._error = OperationTimedOut("late")
     with pytest.raises(StoreFailed, match=r"lab.readings: OperationTimedOut"):
         writer.write([], [deletion(1)])
+
+
+def test_a_role_that_may_not_write_is_named_the_permission():
+    """The dead job's log says what to grant."""
+    session = Rows()
+    writer = writer_of(session)
+    session._error = Unauthorized("User app has no MODIFY permission on <table lab.readings> or any of its parents")
+    with pytest.raises(StoreFailed, match="Unauthorized") as failed:
+        writer.write([], [deletion(1)])
+    assert "GRANT MODIFY ON TABLE lab.readings TO app" in failed.value.hint
 
 
 def test_a_batch_holds_one_replica_set():

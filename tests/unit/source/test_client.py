@@ -154,6 +154,90 @@ def test_configured():
     assert HttpSource.configured(settings, "http://b.test/")._place == "http://b.test/"
 
 
+# hosts
+
+
+@pytest.mark.parametrize(
+    ("hosts", "url"),
+    [
+        ("", "http://anywhere.test/"),
+        ("b.test", "http://b.test:8080/x"),
+        (" B.TEST , c.test,", "http://b.test/"),
+        ("c.test", ""),
+        ("127.0.0.1", "http://127.0.0.1:1/"),
+        ("[::1]", "http://[::1]:8000/"),
+        ("bücher.test", "http://xn--bcher-kva.test/"),
+    ],
+)
+def test_a_host_that_is_allowed_is_asked(hosts, url):
+    """The list names hosts, on any port; the one of PENSTOCK_SOURCE_URL is always allowed."""
+    settings = read(source_url="http://a.test/api/", source_hosts=hosts)
+    assert HttpSource.configured(settings, url)._place == (url or "http://a.test/api/")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://evil.test/", "http://b.test@evil.test/", "http://b.test.evil.test/", "http://[::1]/"]
+)
+def test_a_host_that_is_not_allowed_is_refused(url):
+    """Before anything is sent, and a run is not tried again; the message says which host, and what to set."""
+    settings = read(source_url="http://a.test/api/", source_hosts="b.test")
+    with pytest.raises(WrongUse, match=r"is not allowed: only a\.test, b\.test") as failed:
+        HttpSource.configured(settings, url)
+    assert failed.value.hint.startswith("add ")
+    assert "PENSTOCK_SOURCE_HOSTS" in failed.value.hint
+
+
+@pytest.mark.parametrize("hosts", ["b.test:8080", "http://b.test", "b.test/x", "u@b.test", "b test", "*"])
+def test_a_list_of_hosts_holds_hosts(hosts):
+    """An address in it would match nothing, or more than was meant."""
+    with pytest.raises(WrongSettings, match=r"PENSTOCK_SOURCE_HOSTS: .* is not a host name"):
+        HttpSource.configured(read(source_hosts=hosts))
+
+
+def redirected(to: str, **arguments) -> list[httpx2.URL]:
+    """The addresses that are asked, by a source that is redirected once."""
+    script = Script(status(302, headers={"Location": to}), GOOD)
+    url = arguments.pop("url", "http://api.test/api/")
+    source = HttpSource(
+        url, timeout_s=5, attempts=3, batch_records=10, transport=httpx2.MockTransport(script), **arguments
+    )
+    list(source.fetch(10, "s"))
+    return [request.url for request in script.requests]
+
+
+WITH_PASSWORD = "http://me:secret@api.test/api/"
+
+
+@pytest.mark.parametrize(
+    "to", ["http://evil.test/", "//evil.test/api/", "https://sub.api.test/", "http://me:secret@evil.test/"]
+)
+def test_a_password_follows_no_redirect_to_another_host(to):
+    """The run fails at once, says where it was sent, and shows no password."""
+    with pytest.raises(WrongUse, match=r"redirects to .*which is not sent the user and password") as failed:
+        redirected(to, url=WITH_PASSWORD)
+    assert "secret" not in str(failed.value)
+
+
+def test_a_password_is_not_sent_in_clear_by_a_redirect():
+    """From https to http of the same host it would be."""
+    with pytest.raises(WrongUse, match=r"redirects to http://api\.test/"):
+        redirected("http://api.test/", url="https://me:secret@api.test/")
+
+
+@pytest.mark.parametrize("to", ["/v2/", "http://api.test/v2/", "https://api.test/"])
+def test_a_password_follows_a_redirect_within_its_host(to):
+    """Another path, or the same host over TLS."""
+    assert len(redirected(to, url=WITH_PASSWORD)) == 2
+
+
+def test_a_redirect_leads_to_no_host_that_is_not_allowed():
+    """The list holds for whatever an API answers too."""
+    hosts = frozenset({"api.test", "b.test"})
+    assert redirected("http://b.test/", hosts=hosts)[1].host == "b.test"
+    with pytest.raises(WrongUse, match=r"'evil\.test' is not allowed"):
+        redirected("http://evil.test/", hosts=hosts)
+
+
 # retries
 
 AGAIN = {
