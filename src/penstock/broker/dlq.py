@@ -202,7 +202,7 @@ def error_headers(reject: Reject, generation_us: int | None) -> Headers:
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "version": _VERSION,
     }
-    return [(PREFIX + name, str(value).encode()) for name, value in facts.items()]
+    return [(PREFIX + name, str(value).encode(errors="backslashreplace")) for name, value in facts.items()]
 
 
 def set_aside(producer: Producer, topic: str, rejects: Iterable[Reject], generation_us: int | None = None) -> int:

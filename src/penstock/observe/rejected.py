@@ -322,7 +322,7 @@ def harmless(letter: Letter) -> str:
     """What is wrong, without what it may quote of the record."""
     if letter.reason == Reason.CONTRACT_BROKEN and letter.stage == Stage.DECODE:
         return letter.message  # the contract's own words
-    if letter.reason == Reason.AVRO_MALFORMED:
+    if letter.reason in {Reason.AVRO_MALFORMED, Reason.MAPPING_FAILED}:
         return letter.message.partition(":")[0]
     return _QUOTED.sub(f"'{MASK}'", letter.message)
 

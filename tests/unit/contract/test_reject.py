@@ -13,6 +13,7 @@ def test_reason_codes_are_stable():
         "avro_malformed",
         "contract_broken",
         "value_too_large",
+        "mapping_failed",
     ]
     assert [str(stage) for stage in Stage] == ["produce", "decode", "transform"]
 

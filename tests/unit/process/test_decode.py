@@ -85,9 +85,9 @@ def test_what_is_wrong_with_a_value_is_told(decoder, value, reason, message, sch
 
 
 def test_every_reason_is_found_by_the_test_above():
-    """No reason is without an example."""
+    """No reason is without an example, except the one that only `from_source` gives."""
     (mark,) = [mark for mark in test_what_is_wrong_with_a_value_is_told.pytestmark if mark.name == "parametrize"]
-    assert {case[1] for case in mark.args[1]} == set(Reason)
+    assert {case[1] for case in mark.args[1]} == set(Reason) - {Reason.MAPPING_FAILED}
 
 
 def test_avro_is_read_by_the_schema_it_was_written_with():
