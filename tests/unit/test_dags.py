@@ -9,7 +9,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from penstock import config
-from penstock.errors import KafkaUnreachable
+from penstock.errors import KafkaUnreachable, TooManyFailed
 from penstock.pipeline import ingest
 from penstock.pipelines.users import PIPELINE
 
@@ -122,6 +122,18 @@ def test_a_call_that_is_wrong_is_not_tried_again(dag, monkeypatch):
     monkeypatch.setenv("PENSTOCK_KAFKA_PORT", "x")
     config.load.cache_clear()
     with pytest.raises(GiveUp, match="PENSTOCK_KAFKA_PORT"):
+        module.stream_data(params={"records": 1}, run_id="r")
+
+
+def test_a_run_with_too_many_failed_entries_is_not_tried_again(dag, monkeypatch):
+    """The same entries would fail again; Airflow shows how many failed, why, and what to do."""
+    module, _ = dag
+
+    def run(*_):
+        raise TooManyFailed("45 of 200 entries", hint="correct from_source")
+
+    monkeypatch.setattr(ingest, "run", run)
+    with pytest.raises(GiveUp, match="45 of 200 entries\n  try: correct from_source"):
         module.stream_data(params={"records": 1}, run_id="r")
 
 

@@ -21,8 +21,8 @@ from penstock.errors import WrongSettings
 class Pipeline:
     """A record, where it comes from and where it goes.
 
-    `from_source` makes the record's fields of one entry of the API's answer; it may raise
-    `msgspec.ValidationError`, which sets the entry aside.
+    `from_source` makes the record's fields of one entry of the API's answer. Whatever it raises makes a dead letter of
+    that entry alone; `msgspec.ValidationError` counts as a broken rule.
 
     `secret` names the API's fields that are kept nowhere, not even in an entry that is set aside.
 
