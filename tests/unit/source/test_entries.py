@@ -113,6 +113,8 @@ def test_a_repeated_name_is_found_on_a_page_that_is_good_json():
     twice = read_page(b'{"results": [{"a": "\\"", "a": "\\u0022"}, {"a": {"a": "\\u0022\\\\"}}]}')
     assert isinstance(twice["results"][0], Unreadable)
     assert twice["results"][1] == {"a": {"a": '"\\'}}
+    evened_out = read_page(b'{"results": [{"a": "x", "a": "y", "t": "%s"}]}' % (b"\\u0022" * 4))
+    assert isinstance(evened_out["results"][0], Unreadable)
 
 
 VALUES = st.recursive(
