@@ -86,6 +86,12 @@ class Settings(BaseSettings):
     source_batch_records: int = Field(500, ge=1, le=5000, description="Records asked for in one request.")
     source_timeout_s: float = Field(20, gt=0, description="Longest wait for one answer, in seconds.")
     source_attempts: int = Field(8, ge=1, description="Requests made for one answer before giving up.")
+    source_max_wait_s: float = Field(
+        300, ge=0, description="Longest that an API's rate limit is waited for, for one answer, in seconds."
+    )
+    source_max_failed_share: float = Field(
+        0.2, ge=0, le=1, description="A run fails when more than this share of its entries become dead letters."
+    )
 
     # Kafka
     kafka_bootstrap: str = Field(default_factory=_local("{host}:{kafka_port}"), description="host:port[,host:port].")

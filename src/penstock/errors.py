@@ -11,6 +11,7 @@
     │   ├── CassandraUnreachable
     │   └── AirflowUnreachable
     ├── SourceRefused             the API answered with something that is not data
+    ├── TooManyFailed             too large a share of a run's entries became dead letters
     ├── DeliveryFailed            Kafka did not acknowledge every record
     ├── SchemaRefused             the registry does not accept the schema
     ├── SchemaUnknown             no schema has the id that a record names
@@ -41,6 +42,16 @@ _USERINFO = re.compile(r"(?<=://)[^/@\s\"'<>]+(?=@)")
 def without_userinfo(text: str) -> str:
     """The text, with user and password hidden in each URL."""
     return _USERINFO.sub(HIDDEN, text)
+
+
+def clean_line(text: str, max_chars: int) -> str:
+    """Return text that others wrote as one printable line of at most `max_chars` characters.
+
+    Control characters, lone surrogates and marks that turn the direction of text become U+FFFD.
+    """
+    cut = " ".join(text[: 10 * max_chars].split())
+    line = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in cut)
+    return line if len(line) <= max_chars else line[: max_chars - 3] + "..."
 
 
 class PenstockError(Exception):
@@ -117,6 +128,10 @@ class AirflowUnreachable(Unreachable):
 
 class SourceRefused(PenstockError):
     """The API answered with something that is not data."""
+
+
+class TooManyFailed(PenstockError):
+    """Too large a share of a run's entries became dead letters."""
 
 
 class DeliveryFailed(PenstockError):

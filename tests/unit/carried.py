@@ -159,6 +159,7 @@ class Carried:
 
     def __init__(self, home: Path, partitions: int = 1) -> None:
         self.settings: Settings = read(home=home)
+        self.pipeline = READINGS
         self.kafka: dict[int, list[Message]] = {partition: [] for partition in range(partitions)}
         self.firsts = dict.fromkeys(range(partitions), 0)
         self.queue = FakeProducer()
@@ -268,7 +269,7 @@ class Carried:
     def in_place(self) -> Iterator[None]:
         """Stand for the services within the block."""
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(pipelines, "of", lambda _settings: READINGS)
+            patch.setattr(pipelines, "of", lambda _settings: self.pipeline)
             patch.setattr(topics, "spans", self._spans)
             patch.setattr(topics, "records", self._records)
             patch.setattr(topics, "since", self._since)

@@ -9,7 +9,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from penstock import config
-from penstock.errors import KafkaUnreachable
+from penstock.errors import KafkaUnreachable, TooManyFailed
 from penstock.pipeline import ingest
 from penstock.pipelines import users
 from penstock.pipelines.users import PIPELINE
@@ -146,6 +146,18 @@ def test_a_pipeline_that_cannot_work_is_not_tried_again(dag, monkeypatch, tmp_pa
     with pytest.raises(GiveUp, match=r"field dob: .* write `dob: Annotated\[datetime, Meta\(tz=True, \.\.\.\)\]`"):
         module.stream_data(params={"records": 1}, run_id="r")
     assert made["runs"] == []
+
+
+def test_a_run_with_too_many_failed_entries_is_not_tried_again(dag, monkeypatch):
+    """The same entries would fail again; Airflow shows how many failed, why, and what to do."""
+    module, _ = dag
+
+    def run(*_):
+        raise TooManyFailed("45 of 200 entries", hint="correct from_source")
+
+    monkeypatch.setattr(ingest, "run", run)
+    with pytest.raises(GiveUp, match="45 of 200 entries\n  try: correct from_source"):
+        module.stream_data(params={"records": 1}, run_id="r")
 
 
 def test_any_other_error_is_tried_again(dag, monkeypatch):

@@ -4,7 +4,7 @@ import pickle
 import pytest
 
 from penstock import errors
-from penstock.errors import KafkaUnreachable, PenstockError, PortTaken, Unreachable, WrongUse
+from penstock.errors import KafkaUnreachable, PenstockError, PortTaken, Unreachable, WrongUse, clean_line
 
 KINDS = [one for _, one in inspect.getmembers(errors, inspect.isclass) if issubclass(one, PenstockError)]
 
@@ -35,6 +35,15 @@ def test_an_exit_code_follows_from_the_branch(kind):
 def test_the_tree_in_the_docstring_is_whole(kind):
     """Every error is drawn in the module's tree."""
     assert kind.__name__ in inspect.getdoc(errors)
+
+
+def test_text_of_others_is_one_printable_line():
+    """Of bounded length; white space is one space each, what cannot be seen is marked."""
+    assert clean_line(" a\r\n\tb  c\u2028d ", 100) == "a b c d"
+    assert clean_line("\x1b[0m\ud800\u202e\x00é", 100) == "\ufffd[0m\ufffd\ufffd\ufffdé"
+    assert clean_line("x" * 10, 10) == "x" * 10
+    assert clean_line("x" * 10**7, 10) == "xxxxxxx..."
+    assert clean_line("", 10) == ""
 
 
 def test_facts_are_attributes():

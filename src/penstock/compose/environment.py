@@ -65,6 +65,8 @@ VARIABLES = (
         "KAFKA_CLUSTER_ID", "Kafka's cluster id, which must not change once data exist.", "penstock-streaming-log"
     ),
     Variable("PENSTOCK_SOURCE_URL", "The API that the records come from.", "https://randomuser.me/api/"),
+    Variable("PENSTOCK_SOURCE_MAX_WAIT_S", "Longest that its rate limit is waited for, in seconds.", "300"),
+    Variable("PENSTOCK_SOURCE_MAX_FAILED_SHARE", "A run fails when more of its entries become dead letters.", "0.2"),
     Variable("PENSTOCK_PIPELINE", "The module that holds PIPELINE.", "penstock.pipelines.users"),
     Variable("PENSTOCK_WIRE_FORMAT", "Encoding of the values in Kafka: json or avro.", "json"),
     Variable("PENSTOCK_LOG_JSON", "Log JSON lines instead of text: true or false.", "false"),

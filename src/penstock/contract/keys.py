@@ -9,7 +9,6 @@ from typing import Any, Literal, cast, get_args
 from uuid import UUID
 
 import msgspec
-from msgspec import inspect
 
 from penstock.contract.fields import key_of
 from penstock.contract.record import Record
@@ -39,10 +38,10 @@ class IdReader:
 
     def __init__(self, record: type[Record]) -> None:
         field = key_of(record)
-        hint = typing.get_type_hints(record, include_extras=True)[field.name]
-        alone = cast(type[Record], msgspec.defstruct("Key", [(field.name, hint)], bases=(Record,), frozen=True))
-        self._hint, self._key_struct, self._attribute = hint, alone, field.name
-        self._name = _name_in_messages(record, field.name)
+        hint = typing.get_type_hints(record, include_extras=True)[field.column]
+        alone = cast(type[Record], msgspec.defstruct("Key", [(field.column, hint)], bases=(Record,), frozen=True))
+        self._hint, self._key_struct = hint, alone
+        self._name, self._column = field.name, field.column
         self._check_text, self._check_date = text_check(alone), date_check(alone)
 
     def is_text_id(self, text: str) -> bool:
@@ -73,17 +72,10 @@ class IdReader:
         return self.of_value(value["payload"] if is_wrapped and self._name != "payload" else value)
 
     def _checked(self, record_id: Any) -> Any:
-        one = self._key_struct(**{self._attribute: record_id})
+        one = self._key_struct(**{self._column: record_id})
         if broken := self._check_text(one) + self._check_date(one, _NEVER):
             raise ValueError("; ".join(map(str, broken)))
         return record_id
-
-
-def _name_in_messages(record: type[Record], attribute: str) -> str:
-    """Return what messages call a field, which `rename` can change."""
-    described = inspect.type_info(record)
-    assert isinstance(described, inspect.StructType)
-    return next(field.encode_name for field in described.fields if field.name == attribute)
 
 
 def parse_json(text: str) -> Any:

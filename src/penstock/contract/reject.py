@@ -25,6 +25,7 @@ class Reason(StrEnum):
     CONTRACT_BROKEN = "contract_broken"
     VALUE_TOO_LARGE = "value_too_large"
     PROCESSING_ERROR = "processing_error"
+    MAPPING_FAILED = "mapping_failed"
 
 
 class Stage(StrEnum):
@@ -45,6 +46,13 @@ class Fault:
     schema_id: int | None = None
     rules: tuple[str, ...] = ()
     """Field and rule of each broken rule: `email:pattern`."""
+    cause: str = ""
+    """What code raised, and where: `TypeError at users.py, line 93`; empty when none did. Never quotes the record."""
+
+    @property
+    def kind(self) -> str:
+        """What records that fail alike have in common. Never quotes the record."""
+        return self.cause or " ".join([self.reason, *self.rules])
 
     @classmethod
     def of(cls, broken: Sequence[Broken], stage: Stage = Stage.DECODE, schema_id: int | None = None) -> Self:

@@ -21,7 +21,7 @@ from penstock.stack import probes
 
 DAY_S = 86_400
 UPDATES = 200
-HOSTILE = 0.3
+HOSTILE = 0.1
 _START_S = 60.0
 
 
@@ -47,7 +47,7 @@ def older_updates(ground: Ground) -> Iterator[None]:
 
 @contextmanager
 def hostile_source(ground: Ground) -> Iterator[dict[str, Any]]:
-    """A stand-in of the drill's own of which nearly every third answer and user is bad."""
+    """A stand-in of the drill's own of which every tenth answer and user is bad."""
     port = free_port()
     seed = str(random.randrange(10**6))  # noqa: S311 - told, so that the same trouble can be had again
     command = [sys.executable, "-m", f"{package}.cli", "source", "serve", "--port", str(port)]
@@ -74,7 +74,7 @@ DRILLS = (
     ),
     Drill(
         "hostile-source",
-        "30 % of the API's answers and users are bad",
+        "10 % of the API's answers and users are bad",
         parameters=hostile_source,
         evidence=(Evidence("airflow/**/*.log", r"record_refused"),),
         rejects=True,

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -18,22 +18,23 @@ from penstock.broker import dlq, headers, topics
 from penstock.broker.kafka import producer
 from penstock.broker.registry import Registry
 from penstock.config import Settings
-from penstock.contract.fields import key_writer
-from penstock.contract.record import Record
-from penstock.contract.reject import Fault, Reject, Stage
-from penstock.contract.rules import MAX_VALUE_BYTES, Broken, Rule, judge, latest_past
-from penstock.errors import DeliveryFailed, WrongUse
+from penstock.contract.reject import Fault, Reason, Reject, Stage
+from penstock.errors import DeliveryFailed, SourceRefused, SourceUnreachable, TooManyFailed, WrongUse
 from penstock.log import get_logger
+from penstock.pipeline.failed import FailedEntries
+from penstock.pipeline.mapping import Mapper
 from penstock.pipelines import Pipeline
 from penstock.produce import journal
 from penstock.produce.journal import Journal
 from penstock.produce.send import Delivered, Headers, Sender
-from penstock.produce.serialize import Serialize, serializer
+from penstock.produce.serialize import serializer
 from penstock.source.client import HttpSource
+from penstock.source.entries import Unreadable
 from penstock.source.landing import Landing
 
 log = get_logger(__name__)
 
+_NESTED = frozenset({dict, list})
 LANDED_S = 24 * 3600.0
 """So long answers are kept: a task may be tried again after all was acknowledged."""
 
@@ -92,18 +93,11 @@ class Summary:
         return asdict(self)
 
 
-class _Entry(NamedTuple):
-    """An entry of the API's answers: its number in the run, what it holds, and the headers of its record."""
-
-    number: int
-    value: Any
-    marks: Headers
-
-
 def run(settings: Settings, pipeline: Pipeline, order: Order) -> Summary:
     """Fetch what `order` asks for, send it, and wait for every acknowledgement.
 
-    Raises `DeliveryFailed` when less was acknowledged than asked for; `SourceRefused`, `SchemaRefused` or an
+    Raises `TooManyFailed` when too large a share of the entries became dead letters, which another attempt would not
+    change; `DeliveryFailed` when less was acknowledged than asked for; `SourceRefused`, `SchemaRefused` or an
     `Unreachable` when it could not be fetched or sent.
     """
     return _Run(settings, pipeline, order).carry_out()
@@ -117,10 +111,10 @@ class _Run:
         self._pipeline = pipeline
         self._order = order
         self._asked = order.asked
-        self._key = key_writer(pipeline.record)
         self._landing = Landing(settings.home / "data" / "landing", order.run_id)
         self._landing.forget_others(LANDED_S)
         self._rejects: list[Reject] = []
+        self._failed = FailedEntries(settings.source_max_failed_share)
         self._fetched = 0
         self._fetch_s = 0.0
 
@@ -131,11 +125,16 @@ class _Run:
         schema_id = Registry(settings).register(pipeline.subject, pipeline.record, settings.wire_format)
         topic_id = topics.topic_id(settings, pipeline.topic)
         client = producer(settings)
-        with (
-            self._journal(topic_id) as written,
-            Sender(client, pipeline.topic, settings.kafka_timeout_s, written) as sender,
-        ):
-            self._send(sender, serializer(pipeline.record, settings.wire_format, schema_id), written)
+        mapper = Mapper(pipeline, serializer(pipeline.record, settings.wire_format, schema_id))
+        try:
+            with (
+                self._journal(topic_id) as written,
+                Sender(client, pipeline.topic, settings.kafka_timeout_s, written) as sender,
+            ):
+                self._send(sender, mapper, written)
+        except (TooManyFailed, SourceRefused, SourceUnreachable):
+            dlq.set_aside(client, pipeline.dead_letter_topic, self._rejects)
+            raise
         refused = dlq.set_aside(client, pipeline.dead_letter_topic, self._rejects)
         summary = self._summary(sender.delivered, refused, schema_id, topic_id, started, started_at)
         return self._complete(summary)
@@ -146,34 +145,29 @@ class _Run:
         journal.forget(folder, older_than_s=self._settings.kafka_retention_hours * 3600)
         return Journal(folder, self._order.run_id, self._pipeline.topic, topic_id)
 
-    def _send(self, sender: Sender, serialize: Serialize, written: Journal) -> None:
-        """Send every record, those of an answer with the time at which it was fetched."""
+    def _send(self, sender: Sender, mapper: Mapper, written: Journal) -> None:
+        """Send every record, those of an answer with the time of its fetch; make dead letters of failed entries."""
         pace = _Pace(self._order.rate)
-        number = 0
-        for answer, fetched_ms in self._fetch():
+        sent = 0
+        for answer_number, (answer, fetched_ms) in enumerate(self._fetch()):
             written.fetched(self._fetched)
             marks = self._marks(fetched_ms)
-            for entry in answer:
+            for index, entry in enumerate(answer):
                 pace.wait()
-                self._send_one(sender, serialize, _Entry(number, entry, marks))
-                number += 1
+                outgoing = _unreadable(entry) if isinstance(entry, Unreadable) else mapper.outgoing(entry)
+                if isinstance(outgoing, Fault):
+                    original = self._landing.entry(answer_number, index)
+                    self._refuse(sent + index, original, outgoing, marks)
+                else:
+                    sender.send(*outgoing, marks, self._timestamp_ms())
+            sent += len(answer)
+            self._failed.check(sent)
             written.flush()
+        self._failed.check(sent, at_end=True)
 
     def _marks(self, fetched_ms: int) -> Headers:
         """The headers of a record of an answer that was fetched at that time."""
         return [(headers.RUN, self._order.run_id.encode()), (headers.FETCHED, b"%d" % fetched_ms)]
-
-    def _send_one(self, sender: Sender, serialize: Serialize, one: "_Entry") -> None:
-        """Send the record of an entry that keeps the contract; refuse the others."""
-        judged = self._judge(one.value)
-        if isinstance(judged, list):
-            self._refuse(one, Fault.of(judged, Stage.PRODUCE))
-            return
-        value = serialize(judged)
-        if len(value) > MAX_VALUE_BYTES:
-            self._refuse(one, Fault.too_large(len(value), Stage.PRODUCE))
-        else:
-            sender.send(self._key(judged), value, one.marks, self._timestamp_ms())
 
     def _timestamp_ms(self) -> int:
         """The timestamp of a record that is sent now; 0 leaves it to the producer."""
@@ -187,21 +181,16 @@ class _Run:
             raise DeliveryFailed(f"{acknowledged} records were acknowledged, {summary.asked} were asked for")
         return summary
 
-    def _judge(self, entry: Any) -> Record | list[Broken]:
-        try:
-            found = self._pipeline.from_source(entry)
-        except msgspec.ValidationError as error:
-            return [Broken("", Rule.TYPE, str(error))]
-        return judge(found, self._pipeline.record, latest_past())
-
     def _fetch(self) -> Iterator[tuple[list[Any], int]]:
         """Every answer, on disk before it is given, and when it was fetched in ms since the epoch."""
         for answer, fetched_ms in self._landing.answers():
             self._fetched += len(answer)
             log.info("answer_landed_before", records=len(answer), fetched=self._fetched, asked=self._asked)
             yield answer, fetched_ms
-        for answer in self._answers(given=self._fetched):
-            drop(self._pipeline.secret, answer)
+        secret = self._pipeline.secret
+        for fetched in self._answers(given=self._fetched):
+            drop(secret, fetched)
+            answer = [entry.without(secret) if isinstance(entry, Unreadable) else entry for entry in fetched]
             self._landing.keep(answer)
             self._fetched += len(answer)
             log.info("answer_fetched", records=len(answer), fetched=self._fetched, asked=self._asked)
@@ -219,19 +208,23 @@ class _Run:
                 return
             yield answer
 
-    def _refuse(self, one: "_Entry", fault: Fault) -> None:
-        """Set the entry aside: its offset is its number in the run, so that two alike are two."""
-        log.warning("record_refused", reason=str(fault.reason), rules=fault.rules)
+    def _refuse(self, number: int, entry: Any, fault: Fault, marks: Headers) -> None:
+        """Make a dead letter of an entry: its offset is its number in the run, so that two alike are two.
+
+        Raises `TooManyFailed`.
+        """
+        log.warning("record_refused", reason=str(fault.reason), rules=fault.rules, cause=fault.cause)
         reject = Reject(
             fault=fault,
             topic=self._pipeline.topic,
             partition=-1,
-            offset=one.number,
+            offset=number,
             key=None,
-            value=msgspec.json.encode(one.value),
-            headers=[*one.marks],
+            value=entry.value if isinstance(entry, Unreadable) else msgspec.json.encode(entry),
+            headers=[*marks],
         )
         self._rejects.append(reject)
+        self._failed.add(number, fault)
 
     def _summary(
         self, delivered: Delivered, refused: int, schema_id: int, topic_id: str, started: float, started_at: datetime
@@ -254,17 +247,25 @@ class _Run:
         )
 
 
+def _unreadable(entry: Unreadable) -> Fault:
+    return Fault(Reason.JSON_MALFORMED, entry.message, Stage.PRODUCE)
+
+
 def drop(names: frozenset[str], entry: Any) -> None:
     """Take the fields of these names out of a decoded entry, at whatever depth."""
-    left = [entry]
+    if not names:
+        return
+    left: list[Any] = [[entry]]
     while left:
         held = left.pop()
-        if isinstance(held, dict):
-            for name in names & held.keys():
-                del held[name]
-            left.extend(held.values())
-        elif isinstance(held, list):
-            left.extend(held)
+        if type(held) is dict:
+            if not names.isdisjoint(held):
+                for name in names & held.keys():
+                    del held[name]
+            held = held.values()
+        for value in held:
+            if type(value) in _NESTED:  # twice as fast as to put each value on the list
+                left.append(value)
 
 
 def seed_of(run_id: str) -> str:

@@ -20,6 +20,7 @@ from penstock.contract.record import Record
 from penstock.contract.reject import Fault, Stage
 from penstock.contract.rules import MAX_VALUE_BYTES, judge, latest_past
 from penstock.errors import SchemaUnknown, WrongUse
+from penstock.pipeline.mapping import Mapper
 from penstock.pipelines import Pipeline
 from penstock.process.decode import MALFORMED_JSON, Decoder, names_in
 from penstock.process.writer import Writer, Writers
@@ -106,6 +107,7 @@ class Mender:
 
     def __init__(self, pipeline: Pipeline, schemas: Schemas, mending: Mending, serialize: Serialize) -> None:
         self._pipeline = pipeline
+        self._mapper = Mapper(pipeline, serialize)
         self._writers = Writers(schemas)
         self._mending = mending
         self._serialize = serialize
@@ -128,34 +130,34 @@ class Mender:
         mending = self._mending
         if letter.left_out is not None and letter.place not in (mending.edits or {}):
             return StillBroken(_left_out(letter), letter.rules)
-        if not mending.fields and mending.edits is None and letter.stage != Stage.PRODUCE:
+        is_entry = letter.stage == Stage.PRODUCE
+        if not mending.fields and mending.edits is None and not is_entry:
             return self._unchanged(letter)
-        record = self._record(letter)
-        if isinstance(record, StillBroken):
-            return record
-        value = self._serialize(record)
-        if len(value) > MAX_VALUE_BYTES:
-            return _still(Fault.too_large(len(value)))
-        return Outgoing(self._key(record), value)
+        found = self._fields(letter)
+        if isinstance(found, StillBroken):
+            return found
+        made = self._mapper.outgoing(found, mending.fields) if is_entry else self._made(found)
+        return _still(made) if isinstance(made, Fault) else Outgoing(*made)
 
     def _unchanged(self, letter: Letter) -> Outgoing | StillBroken:
         is_tombstone = letter.value is None
         judged = self._decoder.deleted(letter.key) if is_tombstone else self._decoder.decode(letter.value)
         return _still(judged) if isinstance(judged, Fault) else Outgoing(letter.key, letter.value)
 
-    def _record(self, letter: Letter) -> Record | StillBroken:
+    def _fields(self, letter: Letter) -> dict[str, Any] | StillBroken:
         edit = (self._mending.edits or {}).get(letter.place)
         found = value_of(letter.value, self._writers) if edit is None else edit.value
-        if not isinstance(found, dict):
-            why = f"the value is no object whose fields could be set: {letter.message}"
-            return StillBroken(why if edit is None else f"line {edit.line} holds no object as value", letter.rules)
-        if letter.stage == Stage.PRODUCE:
-            try:
-                found = self._pipeline.from_source(found)
-            except msgspec.ValidationError as error:
-                return StillBroken(f"the API's entry makes no record: {error}", letter.rules)
+        if isinstance(found, dict):
+            return found
+        why = f"the value is no object whose fields could be set: {letter.message}"
+        return StillBroken(why if edit is None else f"line {edit.line} holds no object as value", letter.rules)
+
+    def _made(self, found: dict[str, Any]) -> tuple[bytes, bytes] | Fault:
         judged = judge(found | self._mending.fields, self._pipeline.record, latest_past())
-        return _still(Fault.of(judged)) if isinstance(judged, list) else judged
+        if isinstance(judged, list):
+            return Fault.of(judged)
+        value = self._serialize(judged)
+        return Fault.too_large(len(value)) if len(value) > MAX_VALUE_BYTES else (self._key(judged), value)
 
 
 def _left_out(letter: Letter) -> str:

@@ -13,8 +13,8 @@ from penstock.contract.record import Record
 class Pipeline:
     """A record, where it comes from and where it goes. Checked by `penstock.pipelines.validate` when it is loaded.
 
-    `from_source` makes the record's fields, by their names in messages, of one entry of the API's answer; it may raise
-    `msgspec.ValidationError`, which sets the entry aside.
+    `from_source` makes the record's fields, by their names in messages, of one entry of the API's answer. Whatever it
+    raises makes a dead letter of that entry alone; `msgspec.ValidationError` counts as a broken rule.
 
     `secret` names the API's fields that are kept nowhere, not even in an entry that is set aside.
 

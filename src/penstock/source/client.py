@@ -9,15 +9,17 @@ import httpx2
 
 from penstock import __version__
 from penstock.config import Settings
-from penstock.errors import SourceRefused, SourceUnreachable, WrongSettings, WrongUse
+from penstock.errors import SourceRefused, SourceUnreachable, WrongSettings, WrongUse, clean_line
 from penstock.log import get_logger
 from penstock.retry import bounded
-from penstock.source.answer import RETRY_AFTER_MAX_S, check_status, users_of
+from penstock.source.answer import WORDS_MAX_CHARS, check_status, users_of
 
 ANSWER_MAX_BYTES = 64 * 1024 * 1024
 PAGES_MAX = 10_000  # the API answers page 1 again for any page beyond
 CONNECT_TIMEOUT_MAX_S = 10.0
-RETRY_AFTER_JITTER_S = 0.5
+MAX_WAIT_S = 300.0
+WAIT_JITTER_S = 0.5
+BACK_OFF_MAX_S = 10.5
 BROKEN_OFF = (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.DecodingError)
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 
@@ -34,12 +36,13 @@ class HttpSource:
         timeout_s: float,
         attempts: int,
         batch_records: int,
+        max_wait_s: float = MAX_WAIT_S,
         hosts: frozenset[str] = frozenset(),
         transport: httpx2.BaseTransport | None = None,
     ) -> None:
-        """`timeout_s` bounds one answer, `attempts` the requests made for it; `hosts` are allowed, empty: any.
+        """`timeout_s` bounds one answer, `attempts` the requests for it, `max_wait_s` the waits it asks for.
 
-        Raises `WrongSettings` for a bad URL, `WrongUse` for that of a host that is not allowed.
+        `hosts` are allowed, empty: any. Raises `WrongSettings` for a bad URL, `WrongUse` for that of another host.
         """
         self._url = _checked(url)
         self._hosts = hosts
@@ -47,6 +50,7 @@ class HttpSource:
         self._timeout_s = timeout_s
         self._attempts = attempts
         self._batch_records = batch_records
+        self._max_wait_s = max_wait_s
         self._transport = transport
 
     @classmethod
@@ -58,6 +62,7 @@ class HttpSource:
             attempts=settings.source_attempts,
             batch_records=settings.source_batch_records,
             hosts=_allowed_hosts(settings),
+            max_wait_s=settings.source_max_wait_s,
         )
 
     def fetch(self, asked: int, seed: str, given: int = 0) -> Iterator[list[Any]]:
@@ -87,9 +92,11 @@ class HttpSource:
                     yield self._page(client, url, results)[max(0, given - first) : asked - first]
 
     def _page(self, client: httpx2.Client, url: httpx2.URL, results: int) -> list[Any]:
-        longest_s = self._attempts * (self._timeout_s + RETRY_AFTER_MAX_S)
+        longest_s = self._attempts * (self._timeout_s + BACK_OFF_MAX_S + WAIT_JITTER_S) + self._max_wait_s
         try:
-            for attempt in bounded(_worth_another, attempts=self._attempts, timeout_s=longest_s):
+            for attempt in bounded(
+                _Patience(self._max_wait_s).worth_another, attempts=self._attempts, timeout_s=longest_s
+            ):
                 with attempt:
                     users = self._ask(client, url, results)
         except SourceRefused as error:
@@ -97,14 +104,14 @@ class HttpSource:
         except httpx2.TransportError as error:
             raise self._unreachable(error) from error
         except httpx2.RequestError as error:  # too many redirects
-            raise self._refused(SourceRefused(str(error))) from error
+            raise self._refused(SourceRefused(clean_line(str(error), WORDS_MAX_CHARS))) from error
         return users
 
     def _ask(self, client: httpx2.Client, url: httpx2.URL, results: int) -> list[Any]:
         started_s = time.monotonic()
         with client.stream("GET", url) as answer:
             body = _read(answer, deadline_s=started_s + self._timeout_s)
-        check_status(answer.status_code, answer.reason_phrase, answer.headers.get("Retry-After", ""), body)
+        check_status(answer.status_code, answer.reason_phrase, answer.headers, body)
         users = users_of(body, results)
         log.debug("source_answered", users=len(users), bytes=len(body), seconds=round(time.monotonic() - started_s, 3))
         return users
@@ -145,8 +152,9 @@ class HttpSource:
         return SourceRefused(f"{self._place} {error.message}", hint=hint, **error.facts)
 
     def _unreachable(self, error: httpx2.TransportError) -> SourceUnreachable:
+        words = clean_line(str(error), WORDS_MAX_CHARS) or type(error).__name__
         return SourceUnreachable(
-            f"{self._place} did not answer: {error or type(error).__name__} ({self._attempts} attempts)",
+            f"{self._place} did not answer: {words} ({self._attempts} attempts)",
             hint="set PENSTOCK_SOURCE_URL to an API that answers; ./penstock source serve is a stand-in for it",
         )
 
@@ -186,12 +194,25 @@ def _host(name: str) -> str:
     return url.host
 
 
-def _worth_another(error: Exception) -> bool | float:
-    """Whether to ask again, or the seconds to wait before: what the API asked for, and a little so as not to crowd."""
-    if isinstance(error, SourceRefused) and error.facts.get("again"):
-        wait_s: float = error.facts["wait_s"]
-        return wait_s + random.uniform(0, RETRY_AFTER_JITTER_S) if wait_s else True  # noqa: S311 - not a secret
-    return isinstance(error, httpx2.TransportError)
+class _Patience:
+    """Whether to ask again for one answer; the waits that the API asks for add up to at most `max_wait_s`."""
+
+    def __init__(self, max_wait_s: float) -> None:
+        self._left_s = max_wait_s
+
+    def worth_another(self, error: Exception) -> bool | float:
+        """Return whether to ask again, or the seconds to wait before: what the API asked for, and a little more."""
+        if not isinstance(error, SourceRefused):
+            return isinstance(error, httpx2.TransportError)
+        asked_s: float = error.facts.get("wait_s", 0.0)
+        if not error.facts.get("again") or not asked_s:
+            return bool(error.facts.get("again"))
+        if not self._left_s:
+            return False
+        wait_s = min(asked_s, self._left_s)
+        self._left_s -= wait_s
+        log.info("rate_limited", asked_s=round(asked_s, 1), wait_s=round(wait_s, 1))
+        return wait_s + random.uniform(0, WAIT_JITTER_S)  # noqa: S311 - not a secret
 
 
 def _read(answer: httpx2.Response, deadline_s: float) -> bytes:
@@ -207,5 +228,6 @@ def _read(answer: httpx2.Response, deadline_s: float) -> bytes:
             if time.monotonic() > deadline_s:
                 raise httpx2.ReadTimeout("the answer was not complete in time", request=answer.request)
     except BROKEN_OFF as error:
-        raise SourceRefused(f"broke off its answer after {len(body)} bytes: {error}", again=True, wait_s=0.0) from error
+        words = clean_line(str(error), WORDS_MAX_CHARS)
+        raise SourceRefused(f"broke off its answer after {len(body)} bytes: {words}", again=True, wait_s=0.0) from error
     return bytes(body)

@@ -68,6 +68,13 @@ def test_a_fault_without_a_schema_has_an_empty_schema_id():
     assert dlq.facts(producer.sent[0])["schema.id"] == ""
 
 
+def test_a_message_that_utf_8_cannot_write_is_escaped():
+    """Half a surrogate pair in it loses neither the letter nor the batch."""
+    one = Fault(Reason.CONTRACT_BROKEN, "is '\ud800'")
+    headers = dict(dlq.error_headers(Reject(one, "readings", 0, 5, None, b"", []), None))
+    assert headers["__penstock.errors.message"] == b"is '\\ud800'"
+
+
 def test_facts_reads_only_the_error_headers():
     """Headers of the record itself are no facts; of a name that is there twice, from a redrive, the last counts."""
     found = dlq.facts(

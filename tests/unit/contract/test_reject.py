@@ -17,6 +17,7 @@ def test_reason_codes_are_stable():
         "contract_broken",
         "value_too_large",
         "processing_error",
+        "mapping_failed",
     ]
     assert [str(stage) for stage in Stage] == ["produce", "decode", "transform"]
 

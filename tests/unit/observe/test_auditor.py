@@ -7,7 +7,6 @@ from typing import Annotated
 import pytest
 from msgspec import Meta
 
-from penstock import pipelines
 from penstock.broker.frame import pack
 from penstock.broker.topics import Span
 from penstock.config import read
@@ -45,12 +44,12 @@ def test_records_are_read_with_what_a_balance_needs(topic):
     ]
 
 
-def test_keys_are_read_as_the_pipeline_declares(topic, monkeypatch):
+def test_keys_are_read_as_the_pipeline_declares(topic):
     """The auditor reads a tombstone's key as the job does, which has the same declaration."""
     topic.send(7, tombstone=True)
     topic.send(7, tombstone=True, named=b'{"sensor":7}')
     assert [one.id for one in topic.auditor().sent(topic.spans())] == [7, 7]
-    monkeypatch.setattr(pipelines, "of", lambda _settings: replace(READINGS, key_format="json"))
+    topic.pipeline = replace(READINGS, key_format="json")
     topic.send(7, tombstone=True, named=b'{"schema":{},"payload":7}')
     topic.send(7, tombstone=True, named=pack(1) + b"7")
     found = [(one.id, one.is_deletion) for one in topic.auditor().sent(topic.spans())]

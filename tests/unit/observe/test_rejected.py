@@ -174,6 +174,13 @@ def test_the_words_of_an_exception_are_hidden(world, words):
     assert told(world, personal=False, fault=Fault(Reason.PROCESSING_ERROR, words)).message == "KeyError"
 
 
+def test_the_words_of_a_mapping_that_failed_are_hidden(world):
+    """They may quote the entry without quotes; type and line of the pipeline's file tell nothing of a person."""
+    fault = Fault(Reason.MAPPING_FAILED, f"ValueError at my.py, line 7: no {SECRET}; the line is: x", Stage.PRODUCE)
+    assert told(world, personal=False, fault=fault).message == "ValueError at my.py, line 7"
+    assert SECRET in told(world, personal=True, fault=fault).message
+
+
 def test_what_retention_took_is_forgotten(world, monkeypatch):
     """Once the topic begins later."""
     one, _ = world.kafka.set_aside(reject(1), reject(2))

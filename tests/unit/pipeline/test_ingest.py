@@ -1,19 +1,26 @@
+import base64
 import os
 import time
+from dataclasses import replace
+from typing import Annotated
+from uuid import UUID
 
 import msgspec
 import pytest
+from msgspec import Meta
 
 from penstock.broker import dlq, headers
 from penstock.broker.headers import FETCHED, RUN
 from penstock.config import read
+from penstock.contract.record import KEY, Record
 from penstock.contract.reject import Reason
-from penstock.errors import DeliveryFailed, SourceRefused, WrongUse
+from penstock.errors import DeliveryFailed, SourceRefused, TooManyFailed, WrongUse
 from penstock.pipeline import ingest
 from penstock.pipeline.ingest import Order
 from penstock.pipelines.users import PIPELINE, User
 from penstock.process.decode import Decoder
 from penstock.produce import journal
+from penstock.source.entries import Unreadable
 from tests.unit.fakes import JSON_ID, FakeProducer, FakeRegistry, FakeSchemas
 
 
@@ -28,7 +35,9 @@ class FakeSource:
         self.asked.append((asked, seed))
         self.given = given
         for answer in self.answers:
-            yield msgspec.json.decode(msgspec.json.encode(answer))
+            yield [
+                one if isinstance(one, Unreadable) else msgspec.json.decode(msgspec.json.encode(one)) for one in answer
+            ]
         if self.error:
             raise self.error
 
@@ -68,8 +77,12 @@ def world(monkeypatch, tmp_path):
     return world
 
 
-def run(order: Order):
-    return ingest.run(read(), PIPELINE, order)
+def run(order: Order, pipeline=PIPELINE):
+    return ingest.run(read(), pipeline, order)
+
+
+def letters_of(world) -> list:
+    return [dlq.letter_of(one) for one in world.sent("users_created.dlq")]
 
 
 @pytest.mark.parametrize(
@@ -177,12 +190,12 @@ def test_an_entry_that_breaks_the_contract_is_set_aside(world, changed):
     assert no_user.value() == b'"no user at all"'
 
 
-def test_nothing_secret_is_set_aside(world, changed):
+def test_nothing_secret_is_set_aside(world, changed, captured_users):
     """Password, salt and hashes of the API are never stored, in the dead-letter topic neither."""
     entry = changed("email", "nobody")
     entry["login"] |= dict.fromkeys(("password", "salt", "md5", "sha1", "sha256"), "s3cret")
-    world.source = FakeSource([[entry]])
-    run(Order("run-1", records=1))
+    world.source = FakeSource([[entry, captured_users[0]]])
+    run(Order("run-1", records=2))
     assert b"s3cret" not in world.sent("users_created.dlq")[0].value()
 
 
@@ -213,7 +226,7 @@ def test_a_source_that_fails_in_the_middle_fails_the_run(world, captured_users):
     world.source = FakeSource([captured_users], SourceRefused("429"))
     with pytest.raises(SourceRefused):
         run(Order("r", records=60))
-    assert world.producer.flushed_s == [30.0]
+    assert world.producer.flushed_s[0] == 30.0
 
 
 def test_a_rate_spaces_the_records(world, captured_users, clock):
@@ -269,10 +282,10 @@ def test_landed_answers_are_forgotten_after_a_day(world, captured_users, tmp_pat
     assert not folder.exists()
 
 
-def test_two_entries_alike_are_refused_twice(world):
+def test_two_entries_alike_are_refused_twice(world, captured_users):
     """They are two dead letters: each has its number in the run."""
-    world.source = FakeSource([[None, None]])
-    assert run(Order("run-1", records=2)).refused == 2
+    world.source = FakeSource([[None, None, captured_users[0]]])
+    assert run(Order("run-1", records=3)).refused == 2
     letters = [dlq.letter_of(one) for one in world.sent("users_created.dlq")]
     assert [one.origin.offset for one in letters] == [0, 1]
     assert len({one.identity for one in letters}) == 2
@@ -317,12 +330,13 @@ def test_a_run_writes_down_what_was_acknowledged(world, captured_users, tmp_path
     assert attempt.finished
 
 
-def test_a_refused_record_is_not_in_the_journal(world, changed, tmp_path):
+def test_a_refused_record_is_not_in_the_journal(world, changed, captured_users, tmp_path):
     """It never got to the topic."""
-    world.source = FakeSource([[changed("email", "nobody")]])
-    assert run(Order("run-1", records=1)).refused == 1
+    world.source = FakeSource([[changed("email", "nobody"), captured_users[1]]])
+    assert run(Order("run-1", records=2)).refused == 1
     (attempt,) = attempts(tmp_path)
-    assert (attempt.entries, attempt.finished) == ([], True)
+    assert [entry.key for entry in attempt.entries] == [captured_users[1]["login"]["uuid"]]
+    assert attempt.finished
 
 
 def test_a_delivery_that_failed_leaves_the_journal_unfinished(world, captured_users, tmp_path):
@@ -441,3 +455,111 @@ def test_journals_of_records_that_kafka_has_deleted_are_forgotten(world, capture
         run(Order(f"young {hours}", records=30))
         assert len(attempts(tmp_path)) == left
     assert "old" not in [one.run_id for one in attempts(tmp_path)]
+
+
+def plain(entry):
+    """A mapping with plain dict access; takes what it needs out of the entry."""
+    user = {"id": entry["login"].pop("uuid"), "first_name": entry.pop("name")["first"]}
+    return user | {"address": entry.pop("location")["city"], "nationality": entry.pop("nat")}
+
+
+class Someone(Record, frozen=True, kw_only=True):
+    id: Annotated[UUID, Meta(extra=KEY)]
+    first_name: str
+    address: str
+    nationality: str
+
+
+PLAIN = replace(PIPELINE, record=Someone, from_source=plain)
+
+
+def test_an_entry_that_the_mapping_did_not_expect_is_one_dead_letter(world, captured_users, changed):
+    """It says exception and line, and holds the entry as the API gave it, without secrets; the run goes on."""
+    bad = changed("location", None)
+    world.source = FakeSource([[*captured_users[:4], bad, *captured_users[5:10]]])
+    summary = run(Order("run-1", records=10), PLAIN)
+    assert (summary.fetched, summary.produced, summary.refused) == (10, 9, 1)
+    (letter,) = letters_of(world)
+    assert (letter.stage, letter.reason, letter.origin.offset, letter.run) == ("produce", "mapping_failed", 4, "run-1")
+    line = plain.__code__.co_firstlineno + 3
+    assert letter.message.startswith(
+        f"TypeError at test_ingest.py, line {line}: 'NoneType' object is not subscriptable"
+    )
+    assert letter.message.endswith(
+        'return user | {"address": entry.pop("location")["city"], "nationality": entry.pop("nat")}'
+    )
+    kept = msgspec.json.decode(letter.value)
+    assert kept.pop("login")["uuid"] == bad["login"]["uuid"]
+    bad.pop("login")
+    assert kept == bad
+
+
+def test_a_retried_run_makes_the_same_dead_letters(world, captured_users, changed):
+    """Of entries that raise and of those that are not JSON alike: their copies have one identity."""
+    bad = [changed("location"), Unreadable(b'{"n": NaN}', "NaN is not a JSON number"), changed("nat", ["DE"])]
+    world.source = FakeSource([[*bad, *captured_users[:20]]], SourceRefused("answered 503"))
+    with pytest.raises(SourceRefused):
+        run(Order("run-1", records=24), PLAIN)
+    world.source = FakeSource([captured_users[20:21]])
+    assert run(Order("run-1", records=24), PLAIN).refused == 3
+    letters = letters_of(world)
+    assert len(letters) == 6
+    assert len({one.identity for one in letters}) == 3
+    assert [one.value for one in letters[:3]] == [one.value for one in letters[3:]]
+
+
+def test_an_entry_that_is_not_json_is_one_dead_letter(world, captured_users):
+    """Its bytes are the value, without the secrets, on disk neither; the others are sent."""
+    bad = Unreadable(b'{"score": NaN, "login": {"password": "s3cret"}}', "NaN is not a JSON number")
+    world.source = FakeSource([[*captured_users[:5], bad]])
+    summary = run(Order("run-1", records=6))
+    assert (summary.produced, summary.refused) == (5, 1)
+    (letter,) = letters_of(world)
+    assert (letter.stage, letter.reason, letter.origin.offset) == ("produce", "json_malformed", 5)
+    assert letter.message == "NaN is not a JSON number"
+    assert letter.value == b'{"score": NaN, "login": {}}'
+    (landed,) = (read().home / "data" / "landing").rglob("*.json")
+    assert b"s3cret" not in landed.read_bytes()
+    assert base64.b64encode(b"s3cret") not in landed.read_bytes()
+
+
+def test_too_many_failed_entries_end_a_run_at_once(world, captured_users):
+    """After 200 entries no more is asked for; what failed is in the dead-letter topic, what was sent stays."""
+    world.source = FakeSource([[*[{}] * 25, *captured_users[:25]]] * 100)
+    with pytest.raises(
+        TooManyFailed, match=r"100 of 200 entries .* KeyError at test_ingest.py, line \d+, for example entry 0"
+    ):
+        run(Order("run-1", records=5000), PLAIN)
+    assert len(list((read().home / "data" / "landing").rglob("*.json"))) == 4
+    assert [len(world.sent(topic)) for topic in ("users_created", "users_created.dlq")] == [100, 100]
+
+
+def test_entries_of_every_kind_count_towards_the_share(world, captured_users, changed):
+    """Broken rules, exceptions, and what is not JSON; the setting says how many are too many."""
+    bad = [changed("nat", ["DE"]), changed("location"), Unreadable(b"NaN", "no"), changed("name", None)] * 3
+    world.source = FakeSource([[*bad, *captured_users[:28]]])
+    with pytest.raises(TooManyFailed, match="12 of 40"):
+        run(Order("run-1", records=40), PLAIN)
+    assert len(world.sent("users_created.dlq")) == 12
+
+
+def test_the_share_of_failed_entries_is_a_setting(world, monkeypatch):
+    """1 lets every entry fail."""
+    monkeypatch.setenv("PENSTOCK_SOURCE_MAX_FAILED_SHARE", "1")
+    world.source = FakeSource([[None] * 300])
+    assert run(Order("run-1", records=300)).refused == 300
+
+
+def test_what_was_refused_before_the_source_failed_is_kept(world, captured_users):
+    """The API may never answer again: its bad entries are in the dead-letter topic all the same."""
+    world.source = FakeSource([[None, *captured_users]], SourceRefused("answered 503"))
+    with pytest.raises(SourceRefused):
+        run(Order("run-1", records=60))
+    assert len(world.sent("users_created.dlq")) == 1
+
+
+def test_secret_fields_are_dropped_at_any_depth():
+    """In objects and lists; all else stays."""
+    entries = [{"a": [{"s": 1, "b": {"s": {"c": 2}, "d": 3}}], "s": None}, ["s", [{"s": 4}]], "s", None]
+    ingest.drop(frozenset({"s"}), entries)
+    assert entries == [{"a": [{"b": {"d": 3}}]}, ["s", [{}]], "s", None]

@@ -158,6 +158,20 @@ def test_an_entry_that_makes_no_record_says_what_it_lacks(changed):
     assert "login" in found.message
 
 
+def test_an_entry_whose_mapping_raises_is_still_broken(changed):
+    """Whatever it raises: the redrive goes on with the next letter."""
+
+    def from_source(entry):
+        return {"sensor": entry["sensor"]["number"], "celsius": 1.0}
+
+    pipeline = replace(READINGS, from_source=from_source)
+    found = outgoing(entry_letter(b'{"sensor": null}'), pipeline=pipeline)
+    assert isinstance(found, StillBroken)
+    assert "TypeError at test_mend.py" in found.message
+    edits = {"0:0": Edit(1, "0:0", "x", {"sensor": {"number": 4}})}
+    assert outgoing(entry_letter(b'{"sensor": NaN}'), edits=edits, pipeline=pipeline).key == b"4"
+
+
 def test_a_record_that_became_too_large_is_not_sent(entry):
     """The size is that of the bytes that would be sent."""
     one = letter(BAD)

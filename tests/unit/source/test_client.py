@@ -10,8 +10,8 @@ import stamina
 from penstock.config import read
 from penstock.errors import SourceRefused, SourceUnreachable, WrongSettings, WrongUse
 from penstock.source import client as client_module
-from penstock.source.answer import RETRY_AFTER_MAX_S
 from penstock.source.client import HttpSource
+from penstock.source.entries import Unreadable
 from penstock.source.hostile import Hostility
 from penstock.source.serve import listen
 from penstock.source.standin import captured_users, made_users, make_app, read_query
@@ -149,8 +149,9 @@ def test_wrong_url(url):
 
 def test_configured():
     """A source can be made from settings, at another address if need be."""
-    settings = read(source_url="http://a.test/api/", source_batch_records=7)
+    settings = read(source_url="http://a.test/api/", source_batch_records=7, source_max_wait_s=42)
     assert HttpSource.configured(settings)._place == "http://a.test/api/"
+    assert HttpSource.configured(settings)._max_wait_s == 42
     assert HttpSource.configured(settings, "http://b.test/")._place == "http://b.test/"
 
 
@@ -241,6 +242,7 @@ def test_a_redirect_leads_to_no_host_that_is_not_allowed():
 # retries
 
 AGAIN = {
+    "408": status(408),
     "429": status(429, json={"error": "ease up"}),
     "500": status(500),
     "502": status(502, text="<html>"),
@@ -382,10 +384,45 @@ def test_retry_after_is_waited_for(source_of, waits, code):
 
 
 def test_retry_after_is_bounded(source_of, waits):
-    """An API that asks for an hour is asked again after a minute."""
+    """An API that asks for an hour is asked again after the longest wait that is set."""
     script = Script(status(429, headers={"Retry-After": "3600"}), GOOD)
-    list(source_of(script).fetch(10, "s"))
-    assert RETRY_AFTER_MAX_S <= waits[0] <= RETRY_AFTER_MAX_S + 0.5
+    list(source_of(script, max_wait_s=90).fetch(10, "s"))
+    assert 90 <= waits[0] <= 90.5
+
+
+def test_the_waits_for_one_answer_are_bounded_together(source_of, waits):
+    """An API that asks to wait again and again is refused once the longest wait is over; the hint names the setting."""
+    script = Script(status(429, headers={"Retry-After": "40"}))
+    with pytest.raises(SourceRefused, match="PENSTOCK_SOURCE_MAX_WAIT_S") as caught:
+        list(source_of(script, attempts=50, max_wait_s=100).fetch(10, "s"))
+    assert [round(wait_s // 10) for wait_s in waits] == [4, 4, 2]
+    assert len(script.requests) == 4
+    assert caught.value.status == 429
+
+
+def test_a_wait_that_is_not_allowed_is_a_refusal(source_of, waits):
+    """With a longest wait of 0 an API that asks to wait is not asked again."""
+    script = Script(status(429, headers={"Retry-After": "1"}))
+    with pytest.raises(SourceRefused):
+        list(source_of(script, max_wait_s=0).fetch(10, "s"))
+    assert (waits, len(script.requests)) == ([], 1)
+
+
+def test_a_rate_limit_told_by_403_is_waited_for(source_of, waits):
+    """GitHub answers 403 when a quota is used up, and says when it begins anew."""
+    reset = str(int(time.time()) + 20)
+    limit = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": reset}
+    script = Script(status(403, headers=limit, json={"message": "API rate limit exceeded"}), GOOD)
+    assert listed(source_of(script).fetch(10, "s")) == GOOD["results"]
+    assert 18 <= waits[0] <= 20.5
+
+
+def test_a_page_with_a_bad_entry_is_given(source_of):
+    """The page is not asked for again: the entry stays in its place, unreadable."""
+    body = b'\xef\xbb\xbf{"error": null, "results": [1, NaN, 3]}'
+    script = Script(streamed(body))
+    assert listed(source_of(script).fetch(3, "s")) == [1, Unreadable(b"NaN", "NaN is not a JSON number"), 3]
+    assert len(script.requests) == 1
 
 
 def test_errors_pickle(source_of):

@@ -3,6 +3,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from penstock.source.entries import Unreadable
 from penstock.source.landing import Landing
 
 
@@ -55,3 +56,26 @@ def test_an_answer_comes_back_with_the_time_it_was_kept_at(tmp_path: Path) -> No
     (file,) = tmp_path.rglob("*.json")
     os.utime(file, ns=(0, 1_700_000_000_123_999_999))
     assert list(Landing(tmp_path, "run").answers()) == [([1], 1_700_000_000_123)]
+
+
+def test_unreadable_entries_come_back_in_their_places(tmp_path: Path) -> None:
+    """Byte for byte, whatever the others are; an entry that looks like one is none."""
+    bad = Unreadable(b'{"n": NaN, "t": "\xff\x00"}', "wrong")
+    alike = {"entries": [], "unreadable": {"0": {"value": "", "message": ""}}}
+    answer = [None, bad, alike, Unreadable(b"", ""), "x"]
+    Landing(tmp_path, "run").keep(answer)
+    Landing(tmp_path, "run").keep([alike])
+    assert given(Landing(tmp_path, "run")) == [answer, [alike]]
+
+
+def test_an_entry_is_read_as_it_was_kept(tmp_path: Path) -> None:
+    """Whatever its reader did to it meanwhile."""
+    landing = Landing(tmp_path, "run")
+    first, second = [{"a": 1}], [{"b": 2}, {"c": 3}]
+    landing.keep(first)
+    landing.keep(second)
+    first[0].clear()
+    second[1]["c"] = object()
+    assert landing.entry(1, 1) == {"c": 3}
+    assert landing.entry(0, 0) == {"a": 1}
+    assert landing.entry(1, 0) == {"b": 2}

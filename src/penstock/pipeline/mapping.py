@@ -1,0 +1,89 @@
+"""Map an entry of the API to what is sent for it, or to the fault that keeps it out. Runs the pipeline's own code."""
+
+import inspect
+import linecache
+import traceback
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import msgspec
+
+from penstock.contract.fields import key_writer
+from penstock.contract.reject import Fault, Reason, Stage
+from penstock.contract.rules import MAX_VALUE_BYTES, Broken, Rule, judge, latest_past
+from penstock.errors import clean_line
+from penstock.pipelines import Pipeline
+from penstock.produce.serialize import Serialize
+
+_WORDS_CHARS = 500
+_CODE_CHARS = 200
+
+
+class Mapper:
+    """Maps entries with a pipeline's `from_source`."""
+
+    def __init__(self, pipeline: Pipeline, serialize: Serialize) -> None:
+        self._from_source = pipeline.from_source
+        self._file = _file_of(pipeline.from_source)
+        self._record = pipeline.record
+        self._key = key_writer(pipeline.record)
+        self._serialize = serialize
+
+    def outgoing(self, entry: Any, changes: dict[str, Any] | None = None) -> tuple[bytes, bytes] | Fault:
+        """Return key and value of an entry's record, `changes` to its fields made; or what is wrong with it.
+
+        Whatever exception the pipeline's code raises, or the fields that it returned, is a fault of this entry alone.
+        Raises `MemoryError`, which is not the entry's fault.
+        """
+        try:
+            return self._mapped(entry, changes)
+        except MemoryError:
+            raise
+        except msgspec.ValidationError as error:
+            return Fault.of([Broken("", Rule.TYPE, _words(error))], Stage.PRODUCE)
+        except Exception as error:  # noqa: BLE001  the pipeline's own code raises whatever it meets
+            return self._fault(error)
+
+    def _mapped(self, entry: Any, changes: dict[str, Any] | None) -> tuple[bytes, bytes] | Fault:
+        fields = self._from_source(entry)
+        judged = judge({**fields, **changes} if changes else fields, self._record, latest_past())
+        if isinstance(judged, list):
+            return Fault.of(judged, Stage.PRODUCE)
+        value = self._serialize(judged)
+        if len(value) > MAX_VALUE_BYTES:
+            return Fault.too_large(len(value), Stage.PRODUCE)
+        return self._key(judged), value
+
+    def _fault(self, error: Exception) -> Fault:
+        """Return the fault of an exception: its type, where in the pipeline's file it was raised, and its words."""
+        name = clean_line(type(error).__name__, _CODE_CHARS)
+        line = _innermost_line(error.__traceback__, self._file)
+        cause = f"{name} at {Path(self._file).name}, line {line}" if line else name
+        code = clean_line(linecache.getline(self._file, line), _CODE_CHARS) if line else ""
+        message = f"{cause}: {_words(error)}" + (f"; the line is: {code}" if code else "")
+        return Fault(Reason.MAPPING_FAILED, message, Stage.PRODUCE, cause=cause)
+
+
+def _words(error: Exception) -> str:
+    try:
+        return clean_line(str(error), _WORDS_CHARS)
+    except Exception as broken:  # noqa: BLE001  an exception of the pipeline's own may not be able to say what it is
+        return f"no message: its __str__ raised {type(broken).__name__}"
+
+
+def _file_of(function: Callable[..., Any]) -> str:
+    """Return the path of the file that defines a function, below decorators and partials; empty when none does."""
+    while isinstance(function, partial):
+        function = function.func
+    function = inspect.unwrap(function)
+    code = getattr(function, "__code__", None) or getattr(type(function).__call__, "__code__", None)
+    return code.co_filename if code else ""
+
+
+def _innermost_line(trace: TracebackType | None, file: str) -> int:
+    """Return the number of the innermost line of a traceback that is in `file`; 0 when none is."""
+    lines = [line for frame, line in traceback.walk_tb(trace) if frame.f_code.co_filename == file]
+    return lines[-1] if lines else 0
