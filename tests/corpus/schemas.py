@@ -66,6 +66,7 @@ SCHEMAS: dict[str, WriterSchema] = {
     "exploding": WriterSchema("avro", _changed(x=_nested(7, "null"))),
     "nested": WriterSchema("avro", _changed(x={"type": "array", "items": _nested(3, "int")})),
     "numbers": WriterSchema("avro", _changed(x={"type": "array", "items": "int"})),
+    "doubles": WriterSchema("avro", _changed(x={"type": "array", "items": "double"})),
     "deep": WriterSchema("avro", _changed(x=_deep(100))),
     "less": WriterSchema("avro", _changed(email=None)),
     "other-order": WriterSchema("avro", _USER | {"fields": _USER["fields"][::-1]}),

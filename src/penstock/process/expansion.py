@@ -1,11 +1,11 @@
 """What Avro bytes may expand to: a schema is measured once, and a long value counted before it is decoded.
 
 Nulls and records take no bytes of their own, and a record that is used by name costs a schema one word. So a few bytes
-may stand for millions of values.
+may stand for millions of values. And fastavro, when it passes over a value of a constant size, does not notice that the
+body has ended: an array that says it has 2^62 of them would keep it busy for ever.
 """
 
 from collections.abc import Callable, Iterator
-from itertools import repeat
 from math import inf
 from typing import Any, ClassVar, NamedTuple
 
@@ -24,21 +24,74 @@ class Expansion(NamedTuple):
 
     excess: float
     per_byte: int
+    is_blind: bool
+    """Whether an array has items of a constant size, of which a reader may miss the end."""
 
     @property
     def safe_bytes(self) -> float:
-        """The size up to which a body holds at most `MAX_VALUES` values, whatever its bytes are."""
+        """The size up to which a body needs no count, whatever its bytes are."""
+        if self.is_blind:
+            return -1
         return (MAX_VALUES - self.excess) / self.per_byte if self.per_byte else inf
 
 
-def measure(schema: Any) -> Expansion:
+class Constant(NamedTuple):
+    """A type whose values are all alike in size."""
+
+    size_bytes: int
+    values: int
+
+
+class Constants:
+    """Finds the types of a parsed schema that are of a constant size; `named` has its types by their full names."""
+
+    def __init__(self, named: dict[str, Any]) -> None:
+        self.named = named
+        self._known: dict[str, Constant | None] = {}
+
+    def find(self, schema: Any) -> Constant | None:
+        """Return the size of each of a schema's values; None when they differ."""
+        kind = schema["type"] if isinstance(schema, dict) else schema
+        if isinstance(kind, list):
+            return None
+        if kind in _CONSTANT:
+            return _CONSTANT[kind]
+        if kind == "fixed":
+            return Constant(schema["size"], 1)
+        name = schema["name"] if kind in ("record", "error") else kind
+        if name not in self._known:
+            self._known[name] = self._find_record(name)
+        return self._known[name]
+
+    def _find_record(self, name: str) -> Constant | None:
+        schema = self.named[name]
+        if schema["type"] not in ("record", "error"):
+            return self.find(schema)
+        fields = [self.find(field["type"]) for field in schema["fields"]]
+        known = [field for field in fields if field is not None]
+        if len(known) < len(fields):
+            return None
+        return Constant(sum(one.size_bytes for one in known), 1 + sum(one.values for one in known))
+
+
+_CONSTANT: dict[str, Constant | None] = {
+    "null": Constant(0, 1),
+    "boolean": Constant(1, 1),
+    "float": Constant(4, 1),
+    "double": Constant(8, 1),
+    **dict.fromkeys(("int", "long", "bytes", "string", "enum", "array", "map")),
+}
+
+
+def measure(schema: Any, constants: Constants) -> Expansion:
     """Return the bound for values of a parsed schema. Raises `ValueError` when it is too high, or there is none."""
     for per_byte in _RATES:
-        extent = _Meter(per_byte).measure(schema)
+        meter = _Meter(per_byte, constants)
+        extent = meter.measure(schema)
         if extent.depth > MAX_DEPTH:
             raise ValueError(f"nested more than {MAX_DEPTH} levels deep")
         if extent.excess <= MAX_EXCESS:
-            return Expansion(max(extent.excess, 0), per_byte)
+            return Expansion(max(extent.excess, 0), per_byte, meter.is_blind)
     raise ValueError(f"its values may be more than {MAX_EXCESS:,}, and {MAX_VALUES_PER_BYTE} a byte")
 
 
@@ -51,8 +104,10 @@ class _Extent(NamedTuple):
 class _Meter:
     """Measures a parsed schema, whose types have their full names, at one rate of values per byte."""
 
-    def __init__(self, per_byte: int) -> None:
+    def __init__(self, per_byte: int, constants: Constants) -> None:
+        self.is_blind = False
         self._per_byte = per_byte
+        self._constants = constants
         self._named: dict[str, _Extent | None] = {}
 
     def measure(self, schema: Any) -> _Extent:
@@ -78,7 +133,9 @@ class _Meter:
         return self._define(schema["name"], _Extent(1 + sum(extent.excess for extent in extents), _deepest(extents)))
 
     def _array(self, schema: dict[str, Any]) -> _Extent:
-        return self._repeated(self.measure(schema["items"]))
+        item = self.measure(schema["items"])
+        self.is_blind = self.is_blind or self._constants.find(schema["items"]) is not None
+        return self._repeated(item)
 
     def _map(self, schema: dict[str, Any]) -> _Extent:
         key, value = self._scalar(1), self.measure(schema["values"])
@@ -124,44 +181,36 @@ def _deepest(extents: list[_Extent]) -> int:
     return 1 + max((extent.depth for extent in extents), default=0)
 
 
-def holds_too_much(body: bytes, schema: Any, named: dict[str, Any]) -> bool:
-    """Return whether `body` holds more than `MAX_VALUES` values of a parsed schema, as far as it can be read.
+class TooManyValues(Exception):
+    """A body holds more than `MAX_VALUES` values."""
 
-    `named` has the schema's types by their full names. Raises `ValueError` for a number that no writer writes.
+
+def check(body: bytes, schema: Any, constants: Constants) -> None:
+    """Return when a reader comes to an end in `body`, with at most `MAX_VALUES` values of a parsed schema.
+
+    Raises `TooManyValues`, and `EOFError`, `IndexError` or `ValueError` for bytes that are no such value.
     """
-    try:
-        _Walk(body, named).over(schema)
-    except _TooMany:
-        return True
-    except IndexError:  # the body ends, or its reader comes no further
-        return False
-    return False
-
-
-class _TooMany(Exception):
-    """The walk has passed `MAX_VALUES`."""
+    _Walk(body, constants).over(schema)
 
 
 class _Walk:
     """Passes over the values in a body, makes none of them, and reads numbers as fastavro does."""
 
-    def __init__(self, body: bytes, named: dict[str, Any]) -> None:
+    def __init__(self, body: bytes, constants: Constants) -> None:
         self._body = body
-        self._named = named
+        self._constants = constants
         self._at = 0
         self._left = MAX_VALUES
 
     def over(self, schema: Any) -> None:
-        """Pass over a value. Raises `_TooMany`, or `IndexError` at the end of the body."""
+        """Pass over a value. Raises as `check` does."""
         while isinstance(schema, list):
             schema = schema[self._number()]
         kind = schema["type"] if isinstance(schema, dict) else schema
         if kind not in self._OF_KIND:
-            schema = self._named[kind]
+            schema = self._constants.named[kind]
             kind = schema["type"]
-        self._left -= 1
-        if self._left < 0:
-            raise _TooMany
+        self._spend(1)
         self._OF_KIND[kind](self, schema)
 
     def _number(self) -> int:
@@ -176,20 +225,24 @@ class _Walk:
         value = (value | byte << shift) & 0xFFFF_FFFF_FFFF_FFFF
         return (value >> 1) ^ -(value & 1)
 
+    def _spend(self, values: int) -> None:
+        self._left -= values
+        if self._left < 0:
+            raise TooManyValues
+
     def _skip(self, size_bytes: int) -> None:
-        if size_bytes < 0:
-            raise IndexError
+        if not 0 <= size_bytes <= len(self._body) - self._at:
+            raise EOFError("the value ends early")
         self._at += size_bytes
 
-    def _items(self) -> Iterator[None]:
-        """Yield once for each item of an array or a map, all its blocks."""
+    def _blocks(self) -> Iterator[int]:
+        """Yield how many items each block of an array or a map has."""
         while count := self._number():
             if count < 0:
-                count = -count
                 self._number()
-            if count > self._left:
-                raise _TooMany
-            yield from repeat(None, count)
+            if abs(count) > self._left:
+                raise TooManyValues
+            yield abs(count)
 
     def _text(self, _schema: Any = None) -> None:
         self._skip(self._number())
@@ -199,14 +252,21 @@ class _Walk:
             self.over(field["type"])
 
     def _array(self, schema: Any) -> None:
-        for _ in self._items():
-            self.over(schema["items"])
+        constant = self._constants.find(schema["items"])
+        for count in self._blocks():
+            if constant is not None:
+                self._spend(count * constant.values)
+                self._skip(count * constant.size_bytes)
+                continue
+            for _ in range(count):
+                self.over(schema["items"])
 
     def _map(self, schema: Any) -> None:
-        for _ in self._items():
-            self._left -= 1
-            self._text()
-            self.over(schema["values"])
+        for count in self._blocks():
+            self._spend(count)
+            for _ in range(count):
+                self._text()
+                self.over(schema["values"])
 
     _OF_KIND: ClassVar[dict[str, Callable[["_Walk", Any], object]]] = {
         "null": lambda *_: None,

@@ -55,10 +55,10 @@ class Writer:
 
     def __init__(self, schema: Any, schema_id: int) -> None:
         self.schema_id = schema_id
-        self._named: dict[str, Any] = {}
+        self._constants = expansion.Constants({})
         try:
-            self.parsed = fastavro.parse_schema(_pruned(schema, count(1)), self._named)
-            self._safe_bytes = expansion.measure(self.parsed).safe_bytes
+            self.parsed = fastavro.parse_schema(_pruned(schema, count(1)), self._constants.named)
+            self._safe_bytes = expansion.measure(self.parsed, self._constants).safe_bytes
         except _WRONG as error:
             message = f"schema {schema_id} cannot be read: {type(error).__name__}: {error}"
             raise SchemaUnknown(message[:_MESSAGE_CHARACTERS]) from error
@@ -71,10 +71,12 @@ class Writer:
         """
         stream = BytesIO(body)
         try:
-            if len(body) > self._safe_bytes and expansion.holds_too_much(body, self.parsed, self._named):
-                message = f"the value holds more than {MAX_VALUES:,} values"
-                return Fault.of([Broken("", Rule.SIZE, message)], schema_id=self.schema_id)
+            if len(body) > self._safe_bytes:
+                expansion.check(body, self.parsed, self._constants)
             value = fastavro.schemaless_reader(stream, self._brief, reader)
+        except expansion.TooManyValues:
+            message = f"the value holds more than {MAX_VALUES:,} values"
+            return Fault.of([Broken("", Rule.SIZE, message)], schema_id=self.schema_id)
         except Exception as error:  # noqa: BLE001  bytes that are no Avro raise whatever they meet: EOFError, IndexError, ...
             message = f"{type(error).__name__}: {error}"[:_MESSAGE_CHARACTERS]
             return Fault(Reason.AVRO_MALFORMED, message, schema_id=self.schema_id)

@@ -29,6 +29,7 @@ from penstock.process.decode import Decoder
 from penstock.process.expansion import MAX_EXCESS, MAX_VALUES_PER_BYTE
 from penstock.process.writer import Writers
 from penstock.produce.serialize import serializer
+from tests.corpus.avro import number
 from tests.unit.ddl import arrow_schema
 from tests.unit.fakes import AVRO_ID, JSON_ID, FakeSchemas
 from tests.unit.framed import values_in
@@ -235,7 +236,8 @@ _AVRO = st.recursive(
     max_leaves=6,
 )
 _AVRO_BYTES = st.lists(
-    st.binary(max_size=8)
+    st.sampled_from([number(2**62), number(-(2**62)), number(90_000), number(3)])
+    | st.binary(max_size=8)
     | st.builds(lambda byte, times: bytes([byte]) * times, st.integers(0, 255), st.sampled_from([9, 999])),
     max_size=8,
 ).map(b"".join)
@@ -247,6 +249,7 @@ def _values_in(found: Any) -> int:
 
 
 @given(kind=_AVRO, name=st.sampled_from(["x", "sensor", "celsius"]), body=_AVRO_BYTES, good=st.booleans())
+@example(kind={"type": "array", "items": "double"}, name="x", body=number(2**62), good=True)
 @example(kind=_avro_record("A", ["null"], 900), name="x", body=b"", good=True)
 @example(
     kind={"type": "array", "items": _avro_record("A", ["int", "null"], 900)}, name="x", body=b"\2" * 999, good=True

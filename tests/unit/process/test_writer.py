@@ -2,6 +2,7 @@ from contextlib import suppress
 from decimal import Decimal
 from unittest.mock import Mock
 
+import fastavro
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -360,9 +361,50 @@ def test_a_large_value_is_decoded(case):
 
 def test_a_value_without_arrays_is_not_counted(monkeypatch):
     """What most topics hold costs nothing more than before, whatever its size."""
-    monkeypatch.setattr(expansion, "holds_too_much", None)
+    monkeypatch.setattr(expansion, "check", None)
     assert read(record("R", "string"), number(900_000) + b"x" * 900_000) == ({"f0": "x" * 900_000}, 0)
     assert read(array("string"), items(90, number(1000) + b"x" * 1000))[1] == 0
+
+
+CONSTANT = {
+    "boolean": ("boolean", 1),
+    "float": ("float", 4),
+    "double": ("double", 8),
+    "fixed": ({"type": "fixed", "name": "F", "size": 3}, 3),
+    "record": (record("R", "null", "double", record("S", "boolean"), "S"), 10),
+    "by name": ("F", 3),
+    "logical": ({"type": "fixed", "name": "D", "size": 9, "logicalType": "decimal"}, 9),
+    "record called array": (record("array", "boolean"), 1),
+}
+
+
+@pytest.mark.parametrize("case", CONSTANT)
+@pytest.mark.parametrize("count", [2**62, -(2**62), MAX_VALUES, 5])
+def test_an_array_that_says_more_than_there_is_keeps_nobody_busy(case, count, monkeypatch):
+    """A reader passes over items of a constant size without noticing the end, so the array is checked before."""
+    item, _ = CONSTANT[case]
+    schema = record("T", "int", {"type": "fixed", "name": "F", "size": 3} if case == "by name" else "int", array(item))
+    start = b"\2abc" if case == "by name" else b"\2\2"
+    monkeypatch.setattr(writer.fastavro, "schemaless_reader", None)
+    for inner in (array(item), {"type": "map", "values": array(item)}, ["null", array(item)]):
+        schema["fields"][2]["type"] = inner
+        around = number(1) + number(1) + b"k" if isinstance(inner, dict) and "values" in inner else b""
+        around = b"\2" if isinstance(inner, list) else around
+        fault = read(schema, start + around + number(count) + (number(1) if count < 0 else b"") + b"\0\0\0")
+        assert fault.rules == (":size",) or fault.message == "EOFError: the value ends early"
+
+
+@pytest.mark.parametrize("case", CONSTANT)
+def test_an_array_of_a_constant_size_is_read(case):
+    """What it holds is what was written, in one block or in many."""
+    item, size = CONSTANT[case]
+    first = {"type": "fixed", "name": "F", "size": 3} if case == "by name" else "int"
+    schema, start = record("T", first, array(item), "string"), b"abc" if case == "by name" else b"\2"
+    block = number(40) + b"\0" * size * 40
+    value, left_bytes = read(schema, start + block + number(-2) + number(2 * size) + b"\0" * size * 2 + b"\0\4hi")
+    assert (len(value["f1"]), value["f2"], left_bytes) == (42, "hi", 0)
+    resolved = read(schema, start + block + b"\0\4hi", fastavro.parse_schema(record("T", first)))
+    assert resolved == ({"f0": value["f0"]}, 0)
 
 
 def test_a_number_that_no_writer_writes_hides_nothing():
