@@ -41,7 +41,8 @@ def test_a_schema_is_registered_once_and_found_by_its_id(
     registry = Registry(settings)
     schema_id = registry.register(f"{unique}-value", User, wire_format)
     assert Registry(settings).register(f"{unique}-value", User, wire_format) == schema_id
-    assert registry.writer(schema_id) == (wire_format, schema_of(User, wire_format))
+    schema = schema_of(User, wire_format) if wire_format == "avro" else None  # JSON is read without its schema
+    assert registry.writer(schema_id) == (wire_format, schema)
 
 
 def test_compatibility_is_backward_for_every_subject(settings: Settings) -> None:

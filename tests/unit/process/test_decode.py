@@ -428,18 +428,6 @@ def test_what_a_record_raises_on_purpose_is_a_broken_rule(error):
     assert "words" in fault.message
 
 
-def test_a_time_without_a_zone_is_a_dead_letter_of_its_record():
-    """Comparing it with now raises TypeError: the other records are decoded."""
-    kind = Annotated[datetime, Meta(extra=PAST)]
-    fields_ = [("id", Annotated[str, Meta(min_length=1, max_length=9, extra=KEY)]), ("at", kind)]
-    record = msgspec.defstruct("Naive", fields_, bases=(Record,), frozen=True, kw_only=True)
-    decoder = Decoder(record, FakeSchemas())
-    fault = decoder.decode(b'{"id":"1","at":"2024-05-01T12:00:00"}')
-    assert fault.reason == Reason.PROCESSING_ERROR
-    assert fault.message == "TypeError: can't compare offset-naive and offset-aware datetimes"
-    assert decoder.decode(b'{"id":"1","at":"2024-05-01T12:00:00Z"}').id == "1"
-
-
 @pytest.mark.parametrize("error", [MemoryError(), KeyboardInterrupt(), RegistryUnreachable("away")])
 def test_what_stops_every_record_is_no_records_fault(error):
     """Memory, an interruption and an unreachable service fail the batch: it is done again."""
