@@ -106,4 +106,12 @@ class Status:
 def render(name: str, /, **values: object) -> str:
     """The text of a file in stack/files with each $name replaced. Raises `KeyError` for a name without a value."""
     template = resources.files("penstock.stack").joinpath("files", name).read_text(encoding="utf-8")
-    return Template(template).substitute({key: str(value) for key, value in values.items()})
+    written = _in_properties if name.endswith(".properties") else str
+    return Template(template).substitute({key: written(value) for key, value in values.items()})
+
+
+def _in_properties(value: object) -> str:
+    r"""Return a value as a file of java.util.Properties writes it, which is read as ISO 8859-1: \uXXXX for the rest."""
+    units = str(value).encode("utf-16-be")
+    codes = [int.from_bytes(units[at : at + 2]) for at in range(0, len(units), 2)]
+    return "".join(chr(code) if code < 128 else f"\\u{code:04x}" for code in codes)

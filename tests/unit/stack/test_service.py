@@ -40,3 +40,17 @@ def test_a_template_without_its_value_is_an_error() -> None:
     """A forgotten value is not rendered as nothing."""
     with pytest.raises(KeyError):
         render("zookeeper.properties", data="/d")
+
+
+@pytest.mark.parametrize(
+    ("folder", "written"),
+    [
+        ("/home/a b", "/home/a b"),
+        ("/Jörgs Klon", r"/J\u00f6rgs Klon"),
+        ("/Żółw/😀", r"/\u017b\u00f3\u0142w/\ud83d\ude00"),
+    ],
+)
+def test_java_reads_every_letter_of_a_properties_file(folder: str, written: str) -> None:
+    """java.util.Properties takes bytes for ISO 8859-1: Kafka would keep its data in another folder."""
+    assert f"dataDir={written}\n" in render("zookeeper.properties", data=folder, port=1)
+    assert f"log.dirs={written}\n" in render("kafka.properties", data=folder, port=1, controller=2)
