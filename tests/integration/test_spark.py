@@ -287,7 +287,7 @@ def test_the_functions_that_users_know_do_what_they_say(
         assert {"key", "value", "partition", "offset"} <= set(kafka.columns)
         selected = spark_stream.create_selection_df_from_kafka(kafka)
         assert selected.columns[:2] == ["id", "first_name"]
-        assert selected.columns[-2:] == ["_rejected", "_deleted"]
+        assert selected.columns[-3:] == ["_rejected", "_deleted", "_shift_us"]
         session = spark_stream.create_cassandra_connection()
         spark_stream.create_keyspace(session)
         spark_stream.create_table(session)
