@@ -87,12 +87,12 @@ class Letter:
 
     @property
     def value_bytes(self) -> int:
-        """The size of the record's value, also of one that was left out."""
+        """Return the size of the record's value, also of one that was left out."""
         return self.left_out.value_bytes if self.left_out else len(self.value or b"")
 
     @property
     def original(self) -> str:
-        """Where the record itself is, as text."""
+        """Return where the record itself is, as text."""
         if self.origin.partition < 0:
             return "nowhere in Kafka: it never got to the topic"
         return f"in {self.origin.topic}, partition {self.origin.partition} offset {self.origin.offset}"

@@ -22,7 +22,7 @@ class LeftOut(NamedTuple):
 
     @property
     def facts(self) -> dict[str, str]:
-        """What the error headers say of it, by name without the prefix."""
+        """Return what the error headers say of it, by name without the prefix."""
         return {
             "left.out": ",".join(self.parts),
             "value.bytes": str(self.value_bytes),

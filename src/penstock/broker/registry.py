@@ -31,7 +31,7 @@ _DENIES = {401, 403}
 _LAST_ID = 2**31 - 1
 MAX_SCHEMA_CHARACTERS = 1_000_000
 _UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
-"""What a schema that is none, or that is nested too deeply, is met with."""
+"""Raised when the schema cannot be parsed, or nests too deeply."""
 _ATTEMPTS = 5
 _UNKNOWN_S = 1.0
 """So long is an id known to be unknown: many records may name it."""

@@ -91,7 +91,7 @@ def config() -> None:
 
 
 def wheel() -> None:
-    """Build dist/*.whl, to install beside an Airflow or a Spark of your own."""
+    """Build dist/*.whl, to install into your own Airflow or Spark."""
     code = _run([sys.executable, "-m", "hatchling", "build", "--target", "wheel"])
     raise typer.Exit(code)
 

@@ -12,7 +12,7 @@ import msgspec
 
 from penstock.contract.fields import key_of
 from penstock.contract.record import Record
-from penstock.contract.rules import date_check, text_check
+from penstock.contract.rules import date_check, repeated_name, text_check
 
 KeyFormat = Literal["text", "json", "connect", "registry"]
 """How a topic's keys are written.
@@ -88,7 +88,7 @@ def parse_json(text: str) -> Any:
 
 
 def _refuse_twins(pairs: list[tuple[str, Any]]) -> None:
-    if len({name for name, _ in pairs}) < len(pairs):
+    if repeated_name(pairs) is not None:
         raise ValueError("JSON that names a field twice")
 
 

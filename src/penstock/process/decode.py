@@ -25,6 +25,7 @@ from penstock.contract.rules import (
     judge,
     latest_past,
     refused,
+    repeated_name,
     text_check,
 )
 from penstock.contract.schemas import avro_schema
@@ -143,19 +144,15 @@ def _least_quotes(record: type[Record]) -> int:
 def names_in(body: bytes) -> list[Broken]:
     """The broken rules on the names in a JSON object.
 
-    Raises `msgspec.DecodeError` when one stands twice in an object, since readers part ways on which of the two counts
-    (RFC 8259, section 4); msgspec itself takes the last.
+    Raises `msgspec.DecodeError` when one stands twice in an object; msgspec itself takes the last.
     """
     names = 0
 
     def note(pairs: list[tuple[str, Any]]) -> None:
         nonlocal names
         names += len(pairs)
-        seen: set[str] = set()
-        for name, _ in pairs:
-            if name in seen:
-                raise msgspec.DecodeError(f"the name {name[:100]!r} stands twice in an object")
-            seen.add(name)
+        if (name := repeated_name(pairs)) is not None:
+            raise msgspec.DecodeError(f"the name {name[:100]!r} stands twice in an object")
 
     json.loads(bytes(body), object_pairs_hook=note, parse_int=str, parse_float=str)
     if names <= MAX_FIELDS:

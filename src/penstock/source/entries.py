@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from penstock.contract.rules import repeated_name
 from penstock.errors import clean_line
 
 NOT_JSON = (ValueError, RecursionError)
@@ -156,12 +157,9 @@ def read_entry(text: bytes) -> Any:
 
 
 def _check_names(pairs: list[tuple[str, Any]]) -> None:
-    """Raise `ValueError` when a name stands twice: readers differ on which of the two counts (RFC 8259, section 4)."""
-    names: set[str] = set()
-    for name, _ in pairs:
-        if name in names:
-            raise ValueError(f"duplicate name {name[:100]!r} in an object")
-        names.add(name)
+    """Raise `ValueError` when a name stands twice."""
+    if (name := repeated_name(pairs)) is not None:
+        raise ValueError(f"duplicate name {name[:100]!r} in an object")
 
 
 def _refuse(constant: str) -> None:
