@@ -230,7 +230,7 @@ def changed(name: str, hint: Any, **default: Any) -> type[Record]:
 
 
 CASES: dict[str, tuple[Kind, type[Record]]] = {
-    "optional more": (Kind.ADDED_OPTIONAL, changed("more", datetime | None, default=None)),
+    "optional more": (Kind.ADDED_OPTIONAL, changed("more", Annotated[datetime, Meta(tz=True)] | None, default=None)),
     "required more": (Kind.ADDED_REQUIRED, changed("more", str)),
     "optional gone": (Kind.REMOVED, changed("maybe", None)),
     "required gone": (Kind.REMOVED, changed("number", None)),
