@@ -20,6 +20,7 @@ CHECKS = {
     "docs": [sys.executable, "-m", "penstock.cli", "docs", "--check"],
     "unit tests": [sys.executable, "-m", "pytest", "-q", "tests/unit"],
 }
+STACK_TESTS = ("tests/integration", "tests/e2e", "tests/browser", "tests/drills")
 
 
 def register(app: typer.Typer) -> None:
@@ -46,7 +47,7 @@ def test(
         typer.Option("--compose", help="Only the test of Docker Compose, on a Docker engine of its own; needs root."),
     ] = False,  # noqa: PT028
 ) -> None:
-    """Run every check and every test but that of Docker Compose.
+    """Run every check and every test but those of Docker Compose and of the benchmarks.
 
     The tests start real services, on ports of their own, and stop them.
     """
@@ -55,9 +56,7 @@ def test(
     if arguments:
         raise typer.Exit(_run([sys.executable, "-m", "pytest", *arguments]))
     checked = run_checks()
-    tested = (
-        _run([sys.executable, "-m", "pytest", "tests/integration", "tests/e2e", "tests/browser", "tests/drills"]) == 0
-    )
+    tested = _run([sys.executable, "-m", "pytest", "--durations=20", *STACK_TESTS]) == 0
     raise typer.Exit(0 if checked and tested else 1)
 
 
