@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from penstock import __version__
+
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ("sh", "dirname", "uname", "df", "awk", "cat", "cksum", "mkdir", "tail", "grep")
 
@@ -74,6 +76,32 @@ def test_the_first_call_installs_and_the_second_does_not(project: Path) -> None:
     assert "--require-hashes" in calls
     assert run(project).stdout == "ran -m penstock.cli\n"
     assert (project / "uv-calls").read_text() == calls
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["dlq", "redrive", "--help"], ["demo", "-h"], ["--version"]])
+def test_help_and_version_are_printed_before_anything_is_installed(project: Path, arguments: list[str]) -> None:
+    """The text is the one that the installed command prints; no Python is needed for it."""
+    for name in ("docs/cli.md", "src/penstock/__init__.py"):
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, project / name)
+    done = run(project, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert not (project / ".venv").exists()
+    assert not (project / ".penstock").exists()
+    if arguments == ["--version"]:
+        assert done.stdout == f"penstock {__version__}\n"
+    else:
+        command = " ".join(["./penstock", *arguments[:-1]])
+        assert done.stdout.startswith(f"Usage: {command} [OPTIONS]")
+        assert done.stdout in (project / "docs" / "cli.md").read_text()
+
+
+@pytest.mark.usefixtures("working")
+def test_help_of_no_command_installs(project: Path) -> None:
+    """The installed commands then say that there is no such command."""
+    (project / "docs").mkdir()
+    shutil.copy(ROOT / "docs" / "cli.md", project / "docs" / "cli.md")
+    assert run(project, "nonsense", "--help").stdout == "ran -m penstock.cli nonsense --help\n"
 
 
 @pytest.mark.usefixtures("working")
