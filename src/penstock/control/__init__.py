@@ -1,15 +1,15 @@
-"""The control center: a web page that shows the whole pipeline and lets its users act, an API, and metrics.
+"""The control center: web pages to monitor and operate the pipeline, a JSON API, and metrics.
 
-app          the web application: pages, API, metrics and health behind one guard
-guard        who may ask: host names, cross-site requests, sessions, sign-in (sessions, password, sign_in)
-trail        what was done, by whom: the audit log
-desk         what the pages are made from: clients, the flow; host: the services' processes
-frame        what every page has around it; elements, parts: what pages are made of
-pages/       a module a page, or more
-api/         the read-only JSON API, a module a page
-metrics      for Prometheus; followed: what only they need
+app          the web application: pages, API, metrics and health checks behind one security middleware
+guard        security middleware: host names, cross-site requests, sessions, sign-in (sessions, password, sign_in)
+trail        audit log: who did what
+desk         what pages and API share: clients, the latest snapshot; host: the services' processes
+frame        page layout; elements, parts: building blocks of pages
+pages/       one or more modules per page
+api/         read-only JSON API, one module per page
+metrics      Prometheus endpoint; followed: the poller for what only metrics need
 
-shared       an answer that all open pages share; streaming, upkeep: such answers
-letters      what can be done with rejected records
-logbook      the end of a log; in_force: the settings, secrets hidden
+shared       cache of a query's result, shared by all open pages; streaming, upkeep: cached services
+letters      actions on rejected records
+logbook      the tail of a log; in_force: effective settings, secrets hidden
 """

@@ -1,4 +1,4 @@
-"""The web application: pages, API, metrics and health, behind one guard."""
+"""The web application: pages, API, metrics and health checks behind one security middleware."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -29,13 +29,16 @@ _HEAD = """
 
 
 def build(settings: Settings) -> tuple[ASGIApp, Desk]:
-    """The application, and its desk, which looks at the pipeline while the application runs. Once per process."""
+    """Return the application and its `Desk`, which polls the pipeline while the application runs.
+
+    Call once per process: NiceGUI keeps its pages and head elements in process-wide state.
+    """
     desk = Desk(settings)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        asking = ThreadPoolExecutor(ASKING_THREADS, thread_name_prefix="ask")
-        asyncio.get_running_loop().set_default_executor(asking)
+        executor = ThreadPoolExecutor(ASKING_THREADS, thread_name_prefix="ask")
+        asyncio.get_running_loop().set_default_executor(executor)
         desk.start()
         yield
         await asyncio.to_thread(desk.close)
@@ -62,7 +65,7 @@ def build(settings: Settings) -> tuple[ASGIApp, Desk]:
 
 
 def serve(settings: Settings, port: int) -> None:
-    """Serve the page until SIGTERM or SIGINT."""
+    """Serve the control center until SIGTERM or SIGINT."""
     app, _ = build(settings)
     server = uvicorn.Server(
         uvicorn.Config(

@@ -1,4 +1,4 @@
-"""The desk: what every page and every answer of the API is made from."""
+"""What all pages and API routes share: settings, clients and the latest snapshot of the pipeline."""
 
 import threading
 import time
@@ -26,13 +26,13 @@ log = get_logger(__name__)
 T = TypeVar("T")
 LOOK_EVERY_S = 2.0
 ACTING_THREADS, ASKING_THREADS = 8, 64
-"""Most of those that ask wait for a service. Without a number of ours there are as few as the machine has cores."""
+"""Asking threads mostly wait for services; asyncio's default pool is sized by the number of cores."""
 
 
 class Desk:
-    """Settings, clients that are kept, the flow, and who did what. Its methods may be called from any thread.
+    """Settings, long-lived clients, the flow monitor and the audit log. Thread-safe.
 
-    `acting` has the threads of deeds, which may take minutes: nobody who only looks waits for one of them.
+    Actions run in their own pool, `acting`: they may take minutes and must not block readers.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -46,34 +46,37 @@ class Desk:
         self.registry = Registry(self._connections.settings)
         self.acting = ThreadPoolExecutor(ACTING_THREADS, thread_name_prefix="act")
         self._lock = threading.Lock()
-        self._ones: dict[Any, Any] = {}
+        self._singletons: dict[Any, Any] = {}
         self._flow = Flow(settings)
         self._stop = threading.Event()
-        self._looking = threading.Thread(target=self._look, name="flow", daemon=True)
+        self._poller = threading.Thread(target=self._poll, name="flow", daemon=True)
 
     def one(self, make: Callable[["Desk"], T]) -> T:
-        """What `make` makes of this desk: once, for all pages and the API."""
-        if make not in self._ones:
-            self._ones[make] = make(self)
-        return cast(T, self._ones[make])
+        """Return `make(self)`, created on first use and shared by all pages and the API."""
+        if make not in self._singletons:
+            self._singletons[make] = make(self)
+        return cast(T, self._singletons[make])
 
     @property
     def view(self) -> View:
-        """What the last look at the pipeline found."""
+        """The latest snapshot of the pipeline."""
         return self._flow.view
 
     @property
     def kafka(self) -> Any:
-        """The admin client of Kafka."""
+        """The Kafka admin client."""
         return self._connections.kafka
 
     @property
     def http(self) -> Any:
-        """An HTTP client with short timeouts, which asks loopback without a proxy."""
+        """An HTTP client with short timeouts that bypasses proxies for loopback addresses."""
         return self._connections.http
 
     def cassandra(self) -> Cassandra:
-        """The session with Cassandra, made again after it went away. Raises `CassandraUnreachable`."""
+        """Return the Cassandra session, reconnecting if the latest snapshot saw Cassandra unavailable.
+
+        Raises `CassandraUnreachable`.
+        """
         with self._lock:
             now = self.view.now
             if now is not None and now.services.get("cassandra"):
@@ -81,33 +84,33 @@ class Desk:
             return self._connections.session()
 
     def start(self) -> None:
-        """Look at the pipeline from now on."""
-        self._looking.start()
+        """Start polling the pipeline."""
+        self._poller.start()
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         while not self._stop.is_set():
             began_s = time.monotonic()
             try:
                 self._flow.look()
             except Exception:
-                log.exception("look_failed")  # the thread's edge: the next look may fare better
+                log.exception("look_failed")  # the thread's edge: the next poll may succeed
             self._stop.wait(max(0.2, began_s + LOOK_EVERY_S - time.monotonic()))
 
     def close(self) -> None:
-        """Look no more, and end every connection."""
+        """Stop polling and close every connection."""
         self._stop.set()
-        if self._looking.is_alive():
-            self._looking.join(10)
+        if self._poller.is_alive():
+            self._poller.join(10)
         self.acting.shutdown(wait=False)
         self._flow.close()
         self._connections.close()
 
 
 def inventory_of(desk: Desk) -> Inventory:
-    """The desk's list of topics."""
+    """Return a new `Inventory` of topics; share it with `Desk.one`."""
     return Inventory(desk.kafka, desk.settings)
 
 
 def dag_of(desk: Desk) -> Dag:
-    """The desk's client of the DAG."""
+    """Return a new client of the DAG; share it with `Desk.one`."""
     return Dag(desk.settings)

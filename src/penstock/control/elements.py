@@ -1,4 +1,4 @@
-"""The parts that pages are made of. Each is whole without colour, works by keyboard and says what it is."""
+"""Building blocks of pages. Each works without colour and by keyboard, and is labelled for screen readers."""
 
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -25,7 +25,7 @@ STATES = {
 
 
 def number(value: float | None, unit: str = "") -> str:
-    """A number, grouped; a dash when it is not known."""
+    """Format a number with thousands separators; a dash if unknown."""
     if value is None:
         return UNKNOWN
     text = f"{value:,.1f}" if isinstance(value, float) and abs(value) < 100 else f"{round(value):,}"
@@ -33,7 +33,7 @@ def number(value: float | None, unit: str = "") -> str:
 
 
 def duration(ms: float | None) -> str:
-    """A time span in its largest fitting unit; a dash when it is not known."""
+    """Format a duration in its largest fitting unit; a dash if unknown."""
     if ms is None:
         return UNKNOWN
     for unit, unit_ms in (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1000)):
@@ -43,7 +43,7 @@ def duration(ms: float | None) -> str:
 
 
 def size(count: float | None) -> str:
-    """A number of bytes in its largest fitting unit; a dash when it is not known."""
+    """Format a number of bytes in its largest fitting unit; a dash if unknown."""
     if count is None:
         return UNKNOWN
     for unit, unit_bytes in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
@@ -53,7 +53,7 @@ def size(count: float | None) -> str:
 
 
 def iso(moment: datetime | float | int | str | None) -> str:
-    """ISO 8601 of a time, of epoch milliseconds or of such a text; empty for none."""
+    """Return a time as ISO 8601, from a datetime, epoch milliseconds or ISO text; empty for None."""
     if moment is None:
         return ""
     if isinstance(moment, int | float):
@@ -62,60 +62,60 @@ def iso(moment: datetime | float | int | str | None) -> str:
 
 
 def moment_html(moment: datetime | float | int | str | None) -> str:
-    """A time as the browser shows it: in the viewer's zone, in UTC on hover."""
+    """Return HTML for a time: shown in the viewer's time zone, in UTC on hover; a dash if unknown."""
     text = iso(moment)
     return f'<local-time datetime="{escape(text)}">{escape(text)}</local-time>' if text else UNKNOWN
 
 
 def moment(at: datetime | float | int | str | None) -> ui.html:
-    """A time in the viewer's zone, in UTC on hover."""
+    """Add a time, shown in the viewer's time zone, in UTC on hover."""
     return markup(moment_html(at))
 
 
 def markup(text: str, tag: str = "span") -> ui.html:
-    """HTML of our own making; whatever comes from outside is escaped before."""
+    """Add HTML unsanitized. Callers must escape everything that is not theirs."""
     return ui.html(text, sanitize=False, tag=tag)
 
 
 def put(part: ui.html, content: str) -> None:
-    """Give a part another content; it is sent only when it changed."""
+    """Replace the content of an element. Unchanged content is not sent to the browser again."""
     if part.content != content:
         part.content = content
 
 
 def state_html(state: str, text: str) -> str:
-    """A state: icon and words."""
+    """Return HTML for a state: icon and text."""
     icon, tone = STATES.get(state, STATES["unknown"])
     return f'<span class="state {tone}"><i class="material-icons" aria-hidden="true">{icon}</i>{escape(text)}</span>'
 
 
 def copyable(text: str, what: str = "") -> ui.element:
-    """A command or an id with a button that copies it."""
-    with ui.element("span").classes("copyable") as shown:
+    """Add a command or an id with a copy button."""
+    with ui.element("span").classes("copyable") as wrapper:
         markup(escape(text), tag="code")
         button = ui.button(icon="content_copy").props("flat dense size=sm")
         button.props["aria-label"] = f"Copy {what or text}"
         button.on("click", js_handler=f"() => copyText({json.dumps(text)})")
-    return shown
+    return wrapper
 
 
 def command_html(text: str) -> str:
-    """A command with a button that copies it, for HTML that is made as text; empty for none."""
+    """Return HTML for a command with a copy button; empty for no command."""
     if not text:
         return ""
-    shown = escape(text)
+    escaped = escape(text)
     icon = '<i class="material-icons" aria-hidden="true">content_copy</i>'
-    button = f'<button type="button" class="copy" data-copy="{shown}" aria-label="Copy {shown}">{icon}</button>'
-    return f'<span class="copyable"><code>{shown}</code>{button}</span>'
+    button = f'<button type="button" class="copy" data-copy="{escaped}" aria-label="Copy {escaped}">{icon}</button>'
+    return f'<span class="copyable"><code>{escaped}</code>{button}</span>'
 
 
 def heading(text: str, level: int = 2) -> ui.html:
-    """A heading."""
+    """Add a heading."""
     return markup(escape(text), tag=f"h{level}")
 
 
 def empty(what: str, todo: str, command: str = "") -> None:
-    """Nothing to show: what that means, and what to do."""
+    """Add an empty state: what is missing, and what to do about it."""
     with ui.element("div").classes("empty"):
         markup(escape(what), tag="strong")
         markup(escape(todo), tag="p")
@@ -124,7 +124,7 @@ def empty(what: str, todo: str, command: str = "") -> None:
 
 
 def trouble(error: PenstockError) -> None:
-    """An error: what happened, and what to type."""
+    """Add an error: its message, and its hint with a copy button."""
     with ui.element("div").classes("trouble").props('role="alert"'):
         markup(escape(error.message), tag="p")
         if error.hint:
@@ -132,60 +132,60 @@ def trouble(error: PenstockError) -> None:
 
 
 def link(text: str, to: str) -> ui.link:
-    """A link within the page."""
+    """Add a link."""
     return ui.link(text, to)
 
 
 def message_address(topic: str, partition: int | str, offset: int | str) -> str:
-    """The address of the page of a message."""
+    """Return the path of a message's page."""
     return f"/topics/{quote(topic, safe='')}/messages/{partition}/{offset}"
 
 
 def message_link(topic: str, partition: int, offset: int, text: str = "") -> str:
-    """A link to a message; without `text` its offset is shown."""
+    """Return HTML for a link to a message. The text defaults to its offset."""
     return f'<a href="{message_address(topic, partition, offset)}">{escape(text) or f"{offset:,}"}</a>'
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> ui.html:
-    """Names and values; values are HTML of our own making."""
+    """Add a list of names and values. Values are HTML, already escaped."""
     lines = "".join(f"<dt>{escape(name)}</dt><dd>{value}</dd>" for name, value in pairs)
     return markup(lines, tag="dl").classes("facts")
 
 
 def table_html(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table; cells are HTML of our own making."""
-    head = "".join(f'<th scope="col">{escape(one)}</th>' for one in heads)
+    """Return HTML for a table. Cells are HTML, already escaped."""
+    head = "".join(f'<th scope="col">{escape(title)}</th>' for title in heads)
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def region_html(label: str, table: str) -> str:
-    """A table, made by `table_html`, that can be scrolled sideways, by keyboard too."""
+    """Wrap a table from `table_html` for horizontal scrolling, by keyboard too."""
     return f'<div class="table" tabindex="0" role="region" aria-label="{escape(label)}">{table}</div>'
 
 
 def table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> ui.html:
-    """A table that can be scrolled sideways; cells are HTML of our own making."""
-    shown = markup(table_html(caption, heads, rows), tag="div").classes("table")
-    shown.props("tabindex=0 role=region")
-    shown.props["aria-label"] = caption
-    return shown
+    """Add a table that scrolls horizontally. Cells are HTML, already escaped."""
+    region = markup(table_html(caption, heads, rows), tag="div").classes("table")
+    region.props("tabindex=0 role=region")
+    region.props["aria-label"] = caption
+    return region
 
 
 def sparkline_html(values: Sequence[float | None], label: str, width: int = 150, height: int = 28) -> str:
-    """A small line without axes; `label` says it in words. Gaps are values that are not known."""
-    known = [one for one in values if one is not None]
+    """Return SVG for a sparkline. `label` describes it for screen readers; unknown values leave gaps."""
+    known = [value for value in values if value is not None]
     top = max(known, default=0.0) or 1.0
     step = width / max(len(values) - 1, 1)
     points: list[str] = []
     runs: list[list[str]] = [points]
-    for at, value in enumerate(values):
+    for index, value in enumerate(values):
         if value is None:
             if points:
                 points = []
                 runs.append(points)
             continue
-        points.append(f"{at * step:.1f},{height - 2 - (height - 4) * value / top:.1f}")
+        points.append(f"{index * step:.1f},{height - 2 - (height - 4) * value / top:.1f}")
     lines = "".join(f'<polyline points="{" ".join(run)}"/>' for run in runs if run)
     return (
         f'<svg class="spark" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}" '
@@ -194,7 +194,7 @@ def sparkline_html(values: Sequence[float | None], label: str, width: int = 150,
 
 
 def chart(options: dict[str, Any], label: str) -> ui.echart:
-    """A chart in the page's colours; `label` says what it shows."""
+    """Add a chart in the page's colours. `label` describes it for screen readers."""
     shared = {
         "animation": False,
         "backgroundColor": "transparent",
@@ -205,21 +205,21 @@ def chart(options: dict[str, Any], label: str) -> ui.echart:
         "legend": {"top": 0},
         "aria": {"enabled": True, "label": {"description": label}},
     }
-    shown = ui.echart(shared | options, renderer="svg").classes("chart")  # SVG, so that the style sheet has its say
-    shown.props("role=img")
-    shown.props["aria-label"] = label
-    return shown
+    element = ui.echart(shared | options, renderer="svg").classes("chart")  # SVG, so that the style sheet applies
+    element.props("role=img")
+    element.props["aria-label"] = label
+    return element
 
 
 def series(name: str, points: Iterable[tuple[float, float | None]], *, area: bool = False) -> dict[str, Any]:
-    """A line over time for `chart`; times are epoch seconds."""
+    """Return a time series for `chart`. Times are epoch seconds."""
     data = [[round(at_s * 1000), value] for at_s, value in points]
     line: dict[str, Any] = {"name": name, "type": "line", "showSymbol": False, "data": data, "lineStyle": {"width": 2}}
     return line | ({"areaStyle": {"opacity": 0.15}} if area else {})
 
 
 def time_axes(unit: str) -> dict[str, Any]:
-    """Axes of a chart over time."""
+    """Return the axes of a time series chart."""
     return {
         "xAxis": {"type": "time", "axisLabel": {"hideOverlap": True}},
         "yAxis": {"type": "value", "name": unit, "minInterval": 1},
@@ -227,23 +227,23 @@ def time_axes(unit: str) -> dict[str, Any]:
 
 
 async def confirmed(title: str, text: str, *, name: str = "", verb: str = "Do it") -> bool:
-    """Whether the viewer confirms; with `name` it has to be typed first."""
+    """Ask for confirmation and return the answer. With `name`, the viewer must type it first."""
     with ui.dialog() as dialog, ui.card().classes("dialog"):
         heading(title)
         markup(escape(text), tag="p")
         typed = ui.input(f"Type {name} to confirm").props("outlined dense autofocus") if name else None
         with ui.row():
             ui.button("Cancel", on_click=lambda: dialog.submit(False)).props("flat no-caps")
-            go: Callable[[], None] = lambda: dialog.submit(typed is None or typed.value == name)  # noqa: E731
-            act = ui.button(verb, on_click=go).props("no-caps color=negative" if name else "no-caps")
+            submit: Callable[[], None] = lambda: dialog.submit(typed is None or typed.value == name)  # noqa: E731
+            confirm = ui.button(verb, on_click=submit).props("no-caps color=negative" if name else "no-caps")
             if typed is not None:
-                act.bind_enabled_from(typed, "value", lambda value: value == name)
+                confirm.bind_enabled_from(typed, "value", lambda value: value == name)
     return bool(await answered(dialog))
 
 
 async def answered(dialog: ui.dialog) -> Any:
-    """What the viewer answers; the dialog is gone then."""
+    """Wait for the viewer's answer to a dialog, and delete the dialog."""
     answer = await dialog
-    if not dialog.is_deleted:  # with its page
+    if not dialog.is_deleted:  # it may be gone with its page
         dialog.delete()
     return answer

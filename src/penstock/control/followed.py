@@ -1,4 +1,4 @@
-"""What metrics need and the flow does not look at: followed while somebody asks for metrics, in a thread of its own."""
+"""Poller for values that only metrics need. It runs in its own thread, and only while metrics are scraped."""
 
 import time
 from collections.abc import Callable
@@ -23,13 +23,13 @@ EVERY_S = 5.0
 
 
 class Followed:
-    """Rejects by reason, the newest micro-batch, and the size of the topics on the brokers; as last found."""
+    """Rejects by reason, the newest micro-batch, and topic sizes on the brokers, as of the last poll."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="metrics")
-        self._asked: Future[None] | None = None
-        self._asked_s = -EVERY_S
+        self._future: Future[None] | None = None
+        self._polled_s = -EVERY_S
         self._read: int | None = None
         self._rejected: int | None = None
         self.rejects = Rejects(desk.settings, desk.pipeline)
@@ -37,39 +37,39 @@ class Followed:
         self.held_bytes: dict[str, int] = {}
 
     def follow(self, now: Point) -> None:
-        """Look again soon, if the last look ended and is old enough. Returns at once."""
-        is_free = self._asked is None or self._asked.done()
-        if is_free and time.monotonic() - self._asked_s >= EVERY_S:
-            self._asked_s = time.monotonic()
-            self._asked = self._pool.submit(self.look, now)
+        """Schedule a poll if none is running and the last began at least `EVERY_S` ago. Does not block."""
+        is_free = self._future is None or self._future.done()
+        if is_free and time.monotonic() - self._polled_s >= EVERY_S:
+            self._polled_s = time.monotonic()
+            self._future = self._pool.submit(self.look, now)
 
     def look(self, now: Point) -> None:
-        """Look now at what changed; what cannot be asked stays as it was found."""
-        asked: list[tuple[str, Callable[[Point], None]]] = [
-            ("kafka", self._follow_rejects),
-            ("cassandra", self._follow_batches),
-            ("kafka", self._weigh),
+        """Poll what has changed. Values of a service that fails keep their last reading."""
+        polls: list[tuple[str, Callable[[Point], None]]] = [
+            ("kafka", self._poll_rejects),
+            ("cassandra", self._poll_batches),
+            ("kafka", self._poll_sizes),
         ]
-        for service, ask in asked:
+        for service, poll in polls:
             try:
-                ask(now)
+                poll(now)
             except (PenstockError, KafkaException, DriverException, NoHostAvailable, OSError) as error:
                 log.debug("not_measured", service=service, error=str(error))
 
-    def _follow_rejects(self, now: Point) -> None:
+    def _poll_rejects(self, now: Point) -> None:
         if now.counts.rejected is not None and now.counts.rejected != self._rejected:
             self.rejects.follow(self._desk.kafka)
             self._rejected = now.counts.rejected if self.rejects.is_done else None
 
-    def _follow_batches(self, now: Point) -> None:
+    def _poll_batches(self, now: Point) -> None:
         if now.counts.read is not None and now.counts.read != self._read:
             progress = Progress(self._desk.cassandra(), self._desk.keyspace, self._desk.pipeline.topic)
             self.batch = next(iter(progress.batches(1)), None)
             self._read = now.counts.read
 
-    def _weigh(self, now: Point) -> None:
+    def _poll_sizes(self, now: Point) -> None:
         if not now.services.get("kafka"):
             brokers = self._desk.kafka.list_topics(timeout=TIMEOUT_S).brokers.values()
-            held = sizes(self._desk.settings, [(one.host, one.port) for one in brokers]) or {}
+            bytes_by_topic = sizes(self._desk.settings, [(broker.host, broker.port) for broker in brokers]) or {}
             topics = (self._desk.pipeline.topic, self._desk.pipeline.dead_letter_topic)
-            self.held_bytes = {topic: held[topic] for topic in topics if topic in held}
+            self.held_bytes = {topic: bytes_by_topic[topic] for topic in topics if topic in bytes_by_topic}

@@ -1,4 +1,4 @@
-"""What every page has around it: the way to the other pages, the viewer's choices, and one way to ask and to act."""
+"""Page layout and context: navigation, the viewer's preferences, and how a page runs queries and actions."""
 
 import asyncio
 import inspect
@@ -34,7 +34,7 @@ REFRESH_S = 2.0
 
 
 class Visit:
-    """One viewer on one page: `path` and `query` hold the address's parameters."""
+    """One viewer's visit to one page. `path` and `query` hold the parameters of the URL."""
 
     def __init__(self, desk: Desk, session: Session, request: Request) -> None:
         self.desk = desk
@@ -44,24 +44,25 @@ class Visit:
 
     @property
     def masks(self) -> bool:
-        """Whether personal data are hidden from this viewer."""
+        """Whether personal data is masked for this viewer."""
         return not self.session.shows_personal
 
     async def ask(self, question: Callable[..., T], *arguments: Any, **more: Any) -> T:
-        """What `question` gives, asked in a thread. Raises what it raises."""
+        """Run `question` in a thread and return its result. Raises whatever it raises."""
         return await asyncio.to_thread(question, *arguments, **more)
 
     async def act(self, action: str, subject: str, deed: Callable[[], T]) -> T | None:
-        """What `deed` gives, carried out in a thread and written to the audit log; None when it failed.
+        """Run `deed` in a thread and return its result, or None if it failed.
 
-        The viewer is told how it ended. The deed goes on, and is written down, also when the page is closed meanwhile.
+        The outcome is shown to the viewer and recorded in the audit log. Closing the page neither stops the action nor
+        keeps it out of the audit log.
         """
         if self.session.ended or not self.session.signed_in:
             ui.notify("This session has ended: load the page again.", type="negative")
             return None
-        carried_out = partial(noted, self.desk.trail, self.session.name, action, subject, deed)
+        audited = partial(noted, self.desk.trail, self.session.name, action, subject, deed)
         try:
-            done = await asyncio.get_running_loop().run_in_executor(self.desk.acting, carried_out)
+            result = await asyncio.get_running_loop().run_in_executor(self.desk.acting, audited)
         except PenstockError as error:
             ui.notify(str(error), type="negative", multi_line=True, timeout=15_000, close_button="Close")
             return None
@@ -71,60 +72,60 @@ class Visit:
             ui.notify(text, type="negative", timeout=15_000, close_button="Close")
             return None
         ui.notify(f"{action}: done", type="positive")
-        return done
+        return result
 
     def every(self, seconds: float, refresh: Callable[[], Any | Awaitable[Any]]) -> ui.timer:
-        """Call `refresh` now and then again and again while the page is open; a service that is away breaks nothing."""
+        """Call `refresh` now and every `seconds` while the page is open. A `PenstockError` only skips that refresh."""
 
-        async def again() -> None:
+        async def run() -> None:
             try:
-                found = refresh()
-                if inspect.isawaitable(found):
-                    await found
+                result = refresh()
+                if inspect.isawaitable(result):
+                    await result
             except PenstockError as error:
                 log.debug("not_refreshed", error=error.message)
 
-        return ui.timer(seconds, again, immediate=True)
+        return ui.timer(seconds, run, immediate=True)
 
 
 def noted(trail: Trail, who: str, action: str, subject: str, deed: Callable[[], T]) -> T:
-    """What `deed` gives, once the trail says how it ended. Raises what it raises."""
+    """Run `deed`, record its outcome in the audit log and return its result. Raises whatever it raises."""
     try:
-        done = deed()
+        result = deed()
     except BaseException as error:
-        why = error.message if isinstance(error, PenstockError) else f"{type(error).__name__}: {error}"
-        trail.note(who, action, subject, f"failed: {why}")
+        reason = error.message if isinstance(error, PenstockError) else f"{type(error).__name__}: {error}"
+        trail.note(who, action, subject, f"failed: {reason}")
         raise
     trail.note(who, action, subject, "done")
-    return done
+    return result
 
 
 Build = Callable[[Visit], Any]
 
 
 def page(desk: Desk, path: str, title: str) -> Callable[[Build], Build]:
-    """Serve what `build` makes at `path`, within the frame. A `PenstockError` that it raises is shown as such."""
+    """Serve the page built by the decorated function at `path`. A `PenstockError` is shown on the page."""
 
     def decorate(build: Build) -> Build:
-        async def shown(request: Request) -> None:
+        async def serve_page(request: Request) -> None:
             session = request.scope[SESSION]
             visit = Visit(desk, session, request)
-            with _framed(visit, title, request.url.path):
+            with _build_layout(visit, title, request.url.path):
                 try:
-                    found = build(visit)
-                    if inspect.isawaitable(found):
-                        await found
+                    result = build(visit)
+                    if inspect.isawaitable(result):
+                        await result
                 except PenstockError as error:
                     elements.trouble(error)
 
-        ui.page(path, title=f"{title} · penstock", response_timeout=30)(shown)
+        ui.page(path, title=f"{title} · penstock", response_timeout=30)(serve_page)
         return build
 
     return decorate
 
 
-def _framed(visit: Visit, title: str, path: str) -> ui.element:
-    """The page's frame; gives the element that the page is built in."""
+def _build_layout(visit: Visit, title: str, path: str) -> ui.element:
+    """Build the page layout and return the element for the page's content."""
     session = visit.session
     dark = ui.dark_mode(session.dark)
     ui.element("a").classes("skip").props('href="#main"').add_slot("default", "Skip to the content")
@@ -133,27 +134,27 @@ def _framed(visit: Visit, title: str, path: str) -> ui.element:
             elements.markup('<a href="/" class="name">penstock</a>')
             elements.markup(f'<span class="topic">{visit.desk.pipeline.topic}</span>')
         with ui.element("nav").props('aria-label="Pages"'):
-            for to, name in PAGES.items():
-                here = path == to or (to != "/" and path.startswith(f"{to}/"))
-                elements.markup(f'<a href="{to}"{" aria-current=page" if here else ""}>{name}</a>')
+            for address, name in PAGES.items():
+                is_current = path == address or (address != "/" and path.startswith(f"{address}/"))
+                elements.markup(f'<a href="{address}"{" aria-current=page" if is_current else ""}>{name}</a>')
         with ui.element("div").classes("choices"):
-            _personal(visit)
-            _theme(session, dark)
+            _add_personal_button(visit)
+            _add_theme_button(session, dark)
             if visit.desk.settings.control_password.get_secret_value():
-                leave = partial(_leave, visit)
-                ui.button(icon="logout", on_click=leave).props('flat round dense aria-label="Sign out"')
-    main = ui.element("div").props("id=main tabindex=-1")  # NiceGUI puts all of it into a <main>
+                sign_out = partial(_sign_out, visit)
+                ui.button(icon="logout", on_click=sign_out).props('flat round dense aria-label="Sign out"')
+    main = ui.element("div").props("id=main tabindex=-1")  # not a <main>: NiceGUI wraps every page in one
     with main:
         elements.heading(title, 1)
     return main
 
 
-def _theme(session: Session, dark: ui.dark_mode) -> None:
+def _add_theme_button(session: Session, dark: ui.dark_mode) -> None:
     icons = {None: ("brightness_auto", "as the browser"), True: ("dark_mode", "dark"), False: ("light_mode", "light")}
-    after: dict[bool | None, bool | None] = {None: True, True: False, False: None}
+    next_choice: dict[bool | None, bool | None] = {None: True, True: False, False: None}
 
     def switch() -> None:
-        session.dark = after[session.dark]
+        session.dark = next_choice[session.dark]
         dark.value = session.dark
         button.props(f'icon={icons[session.dark][0]} aria-label="Colours: {icons[session.dark][1]}"')
 
@@ -161,13 +162,13 @@ def _theme(session: Session, dark: ui.dark_mode) -> None:
     button = ui.button(icon=icon, on_click=switch).props(f'flat round dense aria-label="Colours: {name}"')
 
 
-def _personal(visit: Visit) -> None:
+def _add_personal_button(visit: Visit) -> None:
     session = visit.session
 
     def switch() -> None:
         session.shows_personal = not session.shows_personal
-        done = "shown" if session.shows_personal else "hidden"
-        visit.desk.trail.note(session.name, "personal_data", "", done)
+        outcome = "shown" if session.shows_personal else "hidden"
+        visit.desk.trail.note(session.name, "personal_data", "", outcome)
         ui.navigate.reload()
 
     icon, name = ("visibility", "shown") if session.shows_personal else ("visibility_off", "hidden")
@@ -176,7 +177,7 @@ def _personal(visit: Visit) -> None:
     button.tooltip("What the contract marks as personal. Showing it is written to the audit log.")
 
 
-def _leave(visit: Visit) -> None:
+def _sign_out(visit: Visit) -> None:
     visit.desk.trail.note(visit.session.name, "sign_out", "", "done")
     visit.desk.sessions.end(visit.session)
     ui.navigate.to("/sign-in")

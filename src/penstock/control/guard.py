@@ -1,11 +1,10 @@
-"""Who may ask: every request passes here before the application.
+"""Security middleware: checks every request before it reaches the application.
 
-- The host name must be ours: a page elsewhere cannot reach us under a name of its own (DNS rebinding).
-- What a page of another site sends is refused, unless it only leads here by a link: its `Origin`, or the browser's
-  `Sec-Fetch-Site`, tells.
-- With a password set, pages need a session that signed in, and programs HTTP Basic authentication with any user name.
-- All that acts goes through the pages' websocket, which needs a session as long as it is open; its cookie is
-  SameSite=Strict.
+- The `Host` header must name this server, which defeats DNS rebinding.
+- Requests from other sites are rejected, judged by `Origin` or `Sec-Fetch-Site`; following a link to a page is allowed.
+- If a password is set, pages require a signed-in session, and programs HTTP Basic authentication with any user name.
+- Actions go through the pages' websocket, which requires a valid session for as long as it is open. The session cookie
+  is SameSite=Strict.
 
 https://cheatsheetseries.owasp.org/cheatsheets/Cross-Site_Request_Forgery_Prevention_Cheat_Sheet.html
 """
@@ -28,7 +27,7 @@ from penstock.log import get_logger
 log = get_logger(__name__)
 
 SESSION = "penstock.session"
-"""Where a request's scope holds the session."""
+"""Key of the session in a request's ASGI scope."""
 _SIGN_IN = "/sign-in"
 _PROBES = frozenset({"/health/live", "/health/ready"})
 _PROGRAMS = ("/api/", "/metrics")
@@ -49,7 +48,7 @@ _HEADERS = {
 
 
 class Guard:
-    """The application behind its guard; an ASGI application itself."""
+    """Security middleware around the application; itself an ASGI application."""
 
     def __init__(self, app: ASGIApp, settings: Settings, sessions: Sessions, trail: Trail) -> None:
         self._app = app
@@ -60,95 +59,97 @@ class Guard:
         self._names = LOOPBACKS | {name.lower() for name in own}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request pass, or answer it."""
+        """Forward an allowed request to the application; answer any other directly."""
         if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
             return
         request = HTTPConnection(scope)
         session = self._sessions.find(request.cookies.get(COOKIE))
-        answer = await self._answer(request, session, receive)
-        if answer is not None:
-            await _send(answer, scope, receive, send)
+        response = await self._check(request, session, receive)
+        if response is not None:
+            await _send_response(response, scope, receive, send)
             return
         cookie = None
         if session is None and _is_page(scope):
-            session = self._sessions.begin(_address(request), signed_in=not self._password.is_set)
-            cookie = _cookie(session, request)
+            session = self._sessions.begin(_client_address(request), signed_in=not self._password.is_set)
+            cookie = _set_cookie(session, request)
         scope[SESSION] = session
         if scope["type"] == "websocket" and session is not None:
-            await self._app(scope, self._while_it_lasts(session, receive, send), self._unless_ended(session, send))
+            await self._app(
+                scope, self._receive_while_valid(session, receive, send), self._send_while_valid(session, send)
+            )
         else:
             await self._app(scope, receive, _with_headers(send, scope["path"], cookie))
 
-    async def _answer(self, request: HTTPConnection, session: Session | None, receive: Receive) -> Response | None:
-        """The answer to a request that does not pass."""
+    async def _check(self, request: HTTPConnection, session: Session | None, receive: Receive) -> Response | None:
+        """Return the response to a request that must not reach the application, or None to forward it."""
         path = request.scope["path"]
         if path in _PROBES:
             return None
-        if refusal := self._refusal(request):
-            return refusal
+        if rejection := self._check_origin(request):
+            return rejection
         if path == _SIGN_IN and request.scope["type"] == "http":
-            return await self._sign_in(Request(request.scope, receive))
-        return self._unknown(request, session)
+            return await self._handle_sign_in(Request(request.scope, receive))
+        return self._check_signed_in(request, session)
 
-    def _refusal(self, request: HTTPConnection) -> Response | None:
-        """The answer to a request that comes from elsewhere."""
+    def _check_origin(self, request: HTTPConnection) -> Response | None:
+        """Return the response to a request with a foreign host name or origin, or None if it has neither."""
         host = request.headers.get("host", "")
-        name = _name(host)
+        name = _host_name(host)
         if name not in self._names:
             return PlainTextResponse(
                 f"penstock does not answer to the name {name!r}: set PENSTOCK_CONTROL_NAMES\n", status_code=421
             )
         if _is_cross_site(request, host):
-            log.warning("cross_site_request", address=_address(request), path=request.scope["path"])
+            log.warning("cross_site_request", address=_client_address(request), path=request.scope["path"])
             return PlainTextResponse("penstock refuses what another site sends\n", status_code=403)
         return None
 
-    def _unknown(self, request: HTTPConnection, session: Session | None) -> Response | None:
-        """The answer to a viewer who has to sign in first."""
+    def _check_signed_in(self, request: HTTPConnection, session: Session | None) -> Response | None:
+        """Return the response to a client that must sign in first, or None if it need not."""
         path = request.scope["path"]
         if path.startswith(_ASSETS):
             return None
         if path.startswith(_SOCKET):
-            known = session is not None and session.signed_in
-            return None if known else PlainTextResponse("no session: load the page again\n", status_code=403)
+            is_signed_in = session is not None and session.signed_in
+            return None if is_signed_in else PlainTextResponse("no session: load the page again\n", status_code=403)
         if not self._password.is_set or (session is not None and session.signed_in):
             return None
         if not path.startswith(_PROGRAMS):
             query = request.scope["query_string"].decode("latin-1")
             return RedirectResponse(f"{_SIGN_IN}?to={quote(f'{path}?{query}' if query else path)}", status_code=303)
-        return None if self._is_known_program(request) else _UNAUTHORIZED
+        return None if self._is_authorized(request) else _UNAUTHORIZED
 
-    def _is_known_program(self, request: HTTPConnection) -> bool:
-        kind, _, text = request.headers.get("authorization", "").partition(" ")
-        if kind.lower() != "basic":
+    def _is_authorized(self, request: HTTPConnection) -> bool:
+        scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "basic":
             return False
         try:
-            _, _, password = base64.b64decode(text, validate=True).decode().partition(":")
+            _, _, password = base64.b64decode(credentials, validate=True).decode().partition(":")
         except ValueError:
             return False
-        return self._knows(password, request, "api")
+        return self._verify_password(password, request, "api")
 
-    async def _sign_in(self, request: Request) -> Response:
-        """The form, or what becomes of it."""
+    async def _handle_sign_in(self, request: Request) -> Response:
+        """Serve the sign-in form, or handle its submission."""
         to = sign_in.safe_path(request.query_params.get("to", "/"))
         if not self._password.is_set:
             return RedirectResponse("/", status_code=303)
         if request.method != "POST":
             return HTMLResponse(sign_in.form(to))
-        if self._password.is_closed("form", _address(request)):
+        if self._password.is_closed("form", _client_address(request)):
             return HTMLResponse(sign_in.form(to, "Too many tries. Wait a minute."), status_code=429)
-        if not self._knows(await _typed(request), request, "form"):
+        if not self._verify_password(await _read_password(request), request, "form"):
             return HTMLResponse(sign_in.form(to, "That is not the password."), status_code=401)
-        session = self._sessions.begin(_address(request), signed_in=True)
+        session = self._sessions.begin(_client_address(request), signed_in=True)
         self._trail.note(session.name, "sign_in", "", "done")
-        answer = RedirectResponse(to, status_code=303)
-        answer.headers["Set-Cookie"] = _cookie(session, request)
-        return answer
+        response = RedirectResponse(to, status_code=303)
+        response.headers["Set-Cookie"] = _set_cookie(session, request)
+        return response
 
-    def _knows(self, password: str, request: HTTPConnection, door: str) -> bool:
-        """Whether it is the password; a wrong one is written down."""
-        address = _address(request)
+    def _verify_password(self, password: str, request: HTTPConnection, door: str) -> bool:
+        """Return whether the password is right. A wrong one is audited; a locked-out address is always refused."""
+        address = _client_address(request)
         if self._password.is_closed(door, address):
             return False
         if self._password.is_right(password, door, address):
@@ -156,8 +157,8 @@ class Guard:
         self._trail.note(address, "sign_in", door, "wrong password")
         return False
 
-    def _while_it_lasts(self, session: Session, receive: Receive, send: Send) -> Receive:
-        """What a websocket receives, until its session ends: then it is closed."""
+    def _receive_while_valid(self, session: Session, receive: Receive, send: Send) -> Receive:
+        """Wrap `receive` to close the websocket at the first message after its session ended."""
 
         async def wrapped() -> Message:
             message = await receive()
@@ -168,8 +169,8 @@ class Guard:
 
         return wrapped
 
-    def _unless_ended(self, session: Session, send: Send) -> Send:
-        """Nothing more goes out once the session has ended."""
+    def _send_while_valid(self, session: Session, send: Send) -> Send:
+        """Wrap `send` to drop messages once the session has ended."""
 
         async def wrapped(message: Message) -> None:
             if message["type"] != "websocket.send" or self._sessions.find(session.token) is not None:
@@ -185,11 +186,11 @@ _UNAUTHORIZED = JSONResponse(
 )
 
 
-async def _typed(request: Request) -> str:
-    """The password in a form; none when it is not ours, or too long."""
+async def _read_password(request: Request) -> str:
+    """Return the password from a submitted form; empty if the field is missing or the form is too large."""
     body = b""
-    async for part in request.stream():
-        body += part
+    async for chunk in request.stream():
+        body += chunk
         if len(body) > _FORM_BYTES:
             return ""
     return parse_qs(body.decode("utf-8", "replace")).get("password", [""])[0]
@@ -205,8 +206,8 @@ def _is_cross_site(request: HTTPConnection, host: str) -> bool:
     return request.headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}
 
 
-def _name(host: str) -> str:
-    """The name in a Host header; empty when it is no address."""
+def _host_name(host: str) -> str:
+    """Return the lower-case host name of a Host header, or an empty string if it is malformed."""
     try:
         parts = urlsplit(f"//{host}")
         return "" if parts.path or parts.query or parts.fragment or "@" in host else (parts.hostname or "").lower()
@@ -226,12 +227,15 @@ def _is_page(scope: Scope) -> bool:
     return scope["type"] == "http" and path not in _PROBES and not path.startswith((*_PROGRAMS, *_ASSETS, _SOCKET))
 
 
-def _address(request: HTTPConnection) -> str:
+def _client_address(request: HTTPConnection) -> str:
     return request.client.host if request.client else "unknown"
 
 
-def _cookie(session: Session, request: HTTPConnection) -> str:
-    """The session's cookie; over HTTPS, also behind a proxy that says so, it is never sent without."""
+def _set_cookie(session: Session, request: HTTPConnection) -> str:
+    """Return the `Set-Cookie` value of a session.
+
+    It is marked `Secure` over HTTPS, and behind a proxy that sets `X-Forwarded-Proto: https`.
+    """
     is_secure = "https" in {request.url.scheme, request.headers.get("x-forwarded-proto")}
     return f"{COOKIE}={session.token}; Path=/; HttpOnly; SameSite=Strict{'; Secure' if is_secure else ''}"
 
@@ -251,9 +255,9 @@ def _with_headers(send: Send, path: str, cookie: str | None = None) -> Send:
     return wrapped
 
 
-async def _send(answer: Response, scope: Scope, receive: Receive, send: Send) -> None:
+async def _send_response(response: Response, scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "websocket":
         await receive()
         await send({"type": "websocket.close", "code": 4403})
         return
-    await answer(scope, receive, _with_headers(send, scope["path"]))
+    await response(scope, receive, _with_headers(send, scope["path"]))

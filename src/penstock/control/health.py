@@ -1,4 +1,4 @@
-"""Whether the control center itself is well: for supervisors, containers and load balancers. Nobody has to sign in."""
+"""Health probes of the control center itself, for supervisors, containers and load balancers. No sign-in needed."""
 
 import time
 
@@ -15,12 +15,12 @@ def register(app: FastAPI, desk: Desk) -> None:
 
     @app.get("/health/live", include_in_schema=False)
     async def live() -> JSONResponse:
-        """The process answers."""
+        """Report that the process is up."""
         return JSONResponse({"status": "live"})
 
     @app.get("/health/ready", include_in_schema=False)
     async def ready() -> JSONResponse:
-        """It has looked at the pipeline lately; services that are away do not make it unready, they are its news."""
+        """Report whether the pipeline was polled recently. Unavailable dependencies do not affect readiness."""
         now = desk.view.now
         if now is None or time.time() - now.at_s > LATE_S:
             return JSONResponse({"status": "not ready", "why": "no look at the pipeline lately"}, status_code=503)

@@ -1,4 +1,4 @@
-"""The machine that the services run on: the local stack of this home, or none when the cluster is elsewhere."""
+"""Control of the services' processes: the local stack of this data directory, or nothing for a remote cluster."""
 
 from pathlib import Path
 from typing import Protocol
@@ -10,49 +10,49 @@ from penstock.stack.service import Status
 
 
 class Host(Protocol):
-    """Where services can be looked at, read and restarted."""
+    """Inspects, starts and stops services, and locates their logs."""
 
     is_local: bool
 
     def services(self) -> list[Status]:
-        """Every service, as it is now; none when they run elsewhere."""
+        """Return the current state of every service; empty if they run elsewhere."""
 
     def log_of(self, service: str) -> Path:
-        """Where a service's log is. Raises `WrongUse` for a service that there is none of."""
+        """Return the path of a service's log. Raises `WrongUse` for an unknown service."""
 
     def stop(self, service: str) -> None:
-        """Stop a service, and leave the others alone."""
+        """Stop one service; leave the others running."""
 
     def start(self, service: str) -> None:
-        """Start a service, and return when it is ready."""
+        """Start a service and return once it is ready."""
 
     def restart(self, service: str) -> None:
-        """Stop and start a service; those that need it stay up meanwhile."""
+        """Stop and start a service. Services that depend on it stay up."""
 
 
 class Elsewhere:
-    """Services that others look after: nothing is known of their processes. Raises `WrongUse`."""
+    """Services that run elsewhere: their processes are unknown, and all methods but `services` raise `WrongUse`."""
 
     is_local = False
 
     def services(self) -> list[Status]:
-        """None is known."""
+        """Return an empty list."""
         return []
 
     def log_of(self, service: str) -> Path:
-        """There is none here."""
+        """Raise `WrongUse`."""
         raise _elsewhere(f"the log of {service}")
 
     def stop(self, service: str) -> None:
-        """Cannot be done from here."""
+        """Raise `WrongUse`."""
         raise _elsewhere(service)
 
     def start(self, service: str) -> None:
-        """Cannot be done from here."""
+        """Raise `WrongUse`."""
         raise _elsewhere(service)
 
     def restart(self, service: str) -> None:
-        """Cannot be done from here."""
+        """Raise `WrongUse`."""
         raise _elsewhere(service)
 
 
@@ -61,10 +61,10 @@ def _elsewhere(what: str) -> WrongUse:
 
 
 def host_of(settings: Settings) -> Host:
-    """The local stack, if the settings name its Kafka and this home holds one."""
+    """Return the local stack if the settings point at its Kafka and this data directory has one, else `Elsewhere`."""
     is_ours = settings.kafka_bootstrap == f"{LOOPBACK}:{settings.kafka_port}"
     if not (is_ours and layout.of(settings).credentials.exists()):
         return Elsewhere()
-    from penstock.control.local_stack import LocalStack  # all that the stack is made of, which is not everywhere
+    from penstock.control.local_stack import LocalStack  # imports the whole stack, which is not installed everywhere
 
     return LocalStack(settings)

@@ -1,4 +1,4 @@
-"""The settings as they are in force, and their secrets hidden: in the table of settings, and wherever text is shown."""
+"""Effective settings, and the masking of secrets in any text that is shown."""
 
 import json
 import re
@@ -18,7 +18,7 @@ from penstock.stack import layout
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting: its variable, its value as text with secrets hidden, and whether it is the default."""
+    """An effective setting: its environment variable, and its value as text with secrets hidden."""
 
     variable: str
     value: str
@@ -27,12 +27,12 @@ class Setting:
 
 
 def in_force(settings: Settings) -> list[Setting]:
-    """Every setting, in the order of the documentation."""
+    """Return every setting in the order of the documentation."""
     known = settings.model_dump()
     return [
         Setting(
             variable=PREFIX + name.upper(),
-            value=_shown(getattr(settings, name)),
+            value=_display(getattr(settings, name)),
             is_default=getattr(settings, name) == _default(field, known),
             description=field.description or "",
         )
@@ -41,43 +41,43 @@ def in_force(settings: Settings) -> list[Setting]:
 
 
 def _default(field: FieldInfo, known: dict[str, Any]) -> Any:
-    found = field.get_default(call_default_factory=True, validated_data=known)
-    return found.absolute() if isinstance(found, Path) else found
+    default = field.get_default(call_default_factory=True, validated_data=known)
+    return default.absolute() if isinstance(default, Path) else default
 
 
-def _shown(value: Any) -> str:
+def _display(value: Any) -> str:
     if isinstance(value, SecretStr):
         return HIDDEN if value.get_secret_value() else ""
     return "" if value is None else without_userinfo(str(value))
 
 
 class Secrets:
-    """Hides the secrets in force wherever they stand in a text."""
+    """Hides the effective secrets, plain or URL-encoded, in any text."""
 
     def __init__(self, values: Iterable[str]) -> None:
-        found = {form for value in values if value for form in (value, quote(value, safe=""))}
-        longest_first = sorted(found, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, longest_first))) if found else None
+        forms = {form for value in values if value for form in (value, quote(value, safe=""))}
+        longest_first = sorted(forms, key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, longest_first))) if forms else None
 
     def hide(self, text: str) -> str:
-        """The text with ****** for each secret, and for user and password in a URL."""
+        """Replace each secret, and the user and password in URLs, with ******."""
         text = without_userinfo(text)
         return text if self._pattern is None else self._pattern.sub(HIDDEN, text)
 
 
 def secrets_of(settings: Settings) -> Secrets:
-    """The secrets among the settings, and those that the local stack made for this home.
+    """Return the secrets among the settings, and those that the local stack generated for this data directory.
 
-    One that is the documented default, as Airflow's password `airflow` is, is no secret, and stands in many a name.
+    Documented defaults are excluded: Airflow's password `airflow` is not secret, and hiding it would garble many names.
     """
-    found = []
+    secrets = []
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name)
         if isinstance(value, SecretStr) and value != field.default:
-            found.append(value.get_secret_value())
+            secrets.append(value.get_secret_value())
         elif isinstance(value, str) and "://" in value:
-            found += filter(None, [_password(value)])
-    return Secrets([*found, *_made(settings)])
+            secrets += filter(None, [_password(value)])
+    return Secrets([*secrets, *_generated(settings)])
 
 
 def _password(url: str) -> str | None:
@@ -87,10 +87,10 @@ def _password(url: str) -> str | None:
         return None
 
 
-def _made(settings: Settings) -> list[str]:
+def _generated(settings: Settings) -> list[str]:
     path = layout.of(settings).credentials
     try:
-        made: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+        credentials: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return []
-    return list(made.values())
+    return list(credentials.values())

@@ -1,4 +1,4 @@
-"""What can be done on the page with rejected records: try, send, give up, export. As `./penstock dlq` does it."""
+"""Actions on rejected records: dry run, redrive, discard, export. They behave as in `./penstock dlq`."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,35 +27,38 @@ _RULE_TEXT = "the value is no JSON object: {}"
 
 @dataclass(frozen=True)
 class Exported:
-    """The lines of an export, and how many of the wanted records are not in it, because it would grow too large."""
+    """An export as JSON lines. `left_out` counts requested records omitted because of the size limits."""
 
     content: bytes
     records: int
     left_out: int
 
 
-def _these(places: Iterable[str]) -> Selection:
-    """The selection of these places alone. Raises `WrongUse` for none, since a selection without places is of all."""
-    found = frozenset(places)
-    if not found:
+def _select(places: Iterable[str]) -> Selection:
+    """Return the selection of these positions. Raises `WrongUse` if empty: an empty one means all records."""
+    chosen = frozenset(places)
+    if not chosen:
         raise WrongUse("no rejected record is chosen", hint="./penstock dlq list")
-    return Selection(places=found)
+    return Selection(places=chosen)
 
 
 class Letters:
-    """Reads the queue for every page, and acts on it with connections of its own, each as long as the deed."""
+    """Dead-letter queue access for all pages. Each redrive or discard opens its own Cassandra session and closes it."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self.queue = Rejected(desk.settings, desk.pipeline)
 
     def letter(self, place: str) -> Letter:
-        """The letter at a place. Raises `WrongUse` when there is none."""
+        """Return the dead letter at a position (`PARTITION:OFFSET`). Raises `WrongUse` if there is none."""
         partition, _, offset = place.partition(":")
         return self.queue.letter(int(partition), int(offset))
 
     def account(self, letter: Letter, *, personal: bool) -> tuple[Account, PenstockError | None]:
-        """All that is known of a letter; and what is wrong with Cassandra, which knows what became of it."""
+        """Return all that is known about a dead letter, and the error of Cassandra, if any.
+
+        Cassandra knows what became of the record; without it the state is unknown.
+        """
         desk, line, error = self._desk, None, None
         try:
             line = self.queue.line(desk.cassandra(), letter)
@@ -65,14 +68,14 @@ class Letters:
         return account(letter, line, desk.pipeline.record, desk.registry, personal=personal, state=state), error
 
     def set_fields(self, texts: Iterable[str]) -> Mending:
-        """The mending that gives fields these values, as `--set` does. Raises `WrongUse` for a wrong one."""
-        found = [text for text in texts if text.strip()]
-        if not found:
+        """Parse `FIELD=VALUE` texts into a repair, as `--set` does. Raises `WrongUse` if invalid or empty."""
+        given = [text for text in texts if text.strip()]
+        if not given:
             raise WrongUse("no field is set", hint="choose a field, and type its value")
-        return Mending(assignments(self._desk.pipeline.record, found))
+        return Mending(assignments(self._desk.pipeline.record, given))
 
     def edited(self, letter: Letter, text: str) -> Mending:
-        """The mending that gives one record a value. Raises `WrongUse` when the text is no JSON object."""
+        """Return the repair that replaces one record's value. Raises `WrongUse` unless `text` is a JSON object."""
         try:
             value: Any = msgspec.json.decode(text.encode())
         except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
@@ -82,41 +85,41 @@ class Letters:
         return Mending(edits={letter.place: Edit(1, letter.place, letter.identity, value)})
 
     def broken(self, letter: Letter, mending: Mending) -> StillBroken | None:
-        """Why the record, mended so, would be set aside again; None: it would be stored. Nothing is sent."""
+        """Return why the repaired record would be dead-lettered again, or None if it would be stored. Sends nothing."""
         pipeline, settings = self._desk.pipeline, self._desk.settings
         serialize = serializer(pipeline.record, settings.wire_format, 0)
         whole = with_original(settings, pipeline, letter)
-        found = Mender(pipeline, self._desk.registry, mending, serialize).outgoing(whole)
-        return found if isinstance(found, StillBroken) else None
+        outgoing = Mender(pipeline, self._desk.registry, mending, serialize).outgoing(whole)
+        return outgoing if isinstance(outgoing, StillBroken) else None
 
     def redrive(self, places: Iterable[str], mending: Mending, *, dry_run: bool = False) -> Redriven:
-        """What a redrive of these places did, or would do."""
-        selection = _these(places)
+        """Redrive the records at these positions and return the result. With `dry_run`, send nothing."""
+        selection = _select(places)
         with cassandra.connected(self._desk.settings) as session:
             return redriving.redrive(self._desk.settings, session, selection, mending, dry_run=dry_run)
 
     def discard(self, places: Iterable[str], note: str) -> Discarded:
-        """What giving up these places did."""
-        selection = _these(places)
+        """Discard the records at these positions and return the result."""
+        selection = _select(places)
         with cassandra.connected(self._desk.settings) as session:
             return redriving.discard(self._desk.settings, session, selection, note)
 
     def export(self, entries: list[Entry]) -> Exported:
-        """The records as `./penstock dlq export` writes them, personal data and all."""
+        """Export the records in the format of `./penstock dlq export`, personal data unmasked."""
         wanted = entries[:EXPORTED_AT_MOST]
         lines = self.queue.listing(self._desk.cassandra).lines
         writers = Writers(self._desk.registry)
-        held, size_bytes = [], 0
-        for letter in self.queue.letters((one.partition, one.offset) for one in wanted):
-            held.append(line(letter, lines, value_of(letter.value, writers)))
-            size_bytes += len(held[-1])
+        exported, size_bytes = [], 0
+        for letter in self.queue.letters((entry.partition, entry.offset) for entry in wanted):
+            exported.append(line(letter, lines, value_of(letter.value, writers)))
+            size_bytes += len(exported[-1])
             if size_bytes > EXPORTED_BYTES:
                 break
-        return Exported(b"".join(held), len(held), len(entries) - len(held))
+        return Exported(b"".join(exported), len(exported), len(entries) - len(exported))
 
     def text(self, letter: Letter) -> str:
-        """The record as it can be edited: its fields as JSON, or its bytes as text; empty when they are none."""
-        found = value_of(letter.value, Writers(self._desk.registry))
-        if found is None:
+        """Return the record for editing: its fields as JSON, else its bytes as text; empty if they are not UTF-8."""
+        value = value_of(letter.value, Writers(self._desk.registry))
+        if value is None:
             return utf8(letter.value) or ""
-        return pretty(found)
+        return pretty(value)

@@ -1,4 +1,4 @@
-"""The host that the local stack of this home is."""
+"""`Host` implementation for the local stack of this data directory."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from penstock.stack.service import Status
 
 
 class LocalStack:
-    """The local stack of this home."""
+    """The local stack of this data directory."""
 
     is_local = True
 
@@ -16,21 +16,21 @@ class LocalStack:
         self._settings = settings
 
     def services(self) -> list[Status]:
-        """As `./penstock status`."""
+        """Return the state of every service, as `./penstock status` does."""
         return status.read(self._settings)
 
     def log_of(self, service: str) -> Path:
-        """As `./penstock logs`."""
+        """Return the path of a service's log, as used by `./penstock logs`."""
         return launch.log_of(self._settings, service)
 
     def stop(self, service: str) -> None:
-        """As `./penstock down`."""
+        """Stop a service, as `./penstock down` does."""
         launch.down(self._settings, [service])
 
     def start(self, service: str) -> None:
-        """As `./penstock up`."""
+        """Start a service, as `./penstock up` does."""
         launch.up(self._settings, [service])
 
     def restart(self, service: str) -> None:
-        """As `./penstock restart`."""
+        """Restart a service, as `./penstock restart` does."""
         launch.restart(self._settings, [service])

@@ -1,4 +1,4 @@
-"""The end of a service's log: what stands there, what is found there, and what is added to it."""
+"""The tail of a service's log: read, search and follow it."""
 
 import re
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from penstock.errors import NotThere, WrongUse
 from penstock.stack.logs import size_bytes
 
 SEARCHED_BYTES = 2 * 1024 * 1024
-"""So much of a log's end is looked at."""
+"""How much of a log's tail is read and searched."""
 MOST_LINES = 2000
 _LINE_CHARACTERS = 4000
 _NAME = re.compile(r"[a-z0-9-]{1,40}")
@@ -22,7 +22,7 @@ Level = Literal["error", "warning", "debug", ""]
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a log, its secrets hidden, and the level that it names."""
+    """A log line with its secrets hidden, and the level it names."""
 
     text: str
     level: Level
@@ -30,14 +30,14 @@ class Line:
 
 @dataclass(frozen=True)
 class Read:
-    """Lines of a log, and the position up to which it was read."""
+    """Lines of a log, and the byte position up to which it was read."""
 
     lines: list[Line]
     position: int
 
 
 class Logbook:
-    """The log of one service of the local stack. Raises `NotThere` for a service that there is none of."""
+    """The log of one service of the local stack. Raises `NotThere` for an unknown service."""
 
     def __init__(self, host: Host, service: str, secrets: Secrets) -> None:
         if not _NAME.fullmatch(service):
@@ -49,46 +49,49 @@ class Logbook:
         self._secrets = secrets
 
     def last(self, lines: int, search: str = "") -> Read:
-        """The last lines that hold `search`, whatever its case, in the last 2 MiB."""
+        """Return the last lines within the last 2 MiB that contain `search`, ignoring case."""
         end = size_bytes(self.path)
         start = max(0, end - SEARCHED_BYTES - 1)
-        found, position = self._lines(start, end)
+        read, position = self._read_lines(start, end)
         if start:
-            del found[:1]  # its beginning lies before
-        return Read(_with(found, search)[-lines:], position)
+            del read[:1]  # cut: it begins before `start`
+        return Read(_containing(read, search)[-lines:], position)
 
     def since(self, position: int, search: str = "") -> Read:
-        """The lines that were added; those of a new file when the log was rotated."""
+        """Return the lines added since `position`, at most `MOST_LINES` from the last 2 MiB.
+
+        A file shorter than `position` was rotated and is read from its start.
+        """
         end = size_bytes(self.path)
         if end == position:
             return Read([], position)
         start = 0 if end < position else position
-        found, position = self._lines(max(start, end - SEARCHED_BYTES), end)
-        return Read(_with(found, search)[-MOST_LINES:], position)
+        read, position = self._read_lines(max(start, end - SEARCHED_BYTES), end)
+        return Read(_containing(read, search)[-MOST_LINES:], position)
 
-    def _lines(self, start: int, end: int) -> tuple[list[Line], int]:
-        """The whole lines between two positions, and where the last of them ends."""
+    def _read_lines(self, start: int, end: int) -> tuple[list[Line], int]:
+        """Return the complete lines between two byte positions, and the position where the last one ends."""
         if not end:
             return [], 0
         with self.path.open("rb") as file:
             file.seek(start)
-            held, is_whole, _ = file.read(end - start).rpartition(b"\n")
-        texts = held.decode(errors="replace").split("\n") if is_whole else []
-        return [self._line(text) for text in texts], start + len(held) + len(is_whole)
+            content, is_whole, _ = file.read(end - start).rpartition(b"\n")
+        texts = content.decode(errors="replace").split("\n") if is_whole else []
+        return [self._parse_line(text) for text in texts], start + len(content) + len(is_whole)
 
-    def _line(self, text: str) -> Line:
-        shown = self._secrets.hide(_COLOURS.sub("", text.rstrip("\r")))[:_LINE_CHARACTERS]
-        return Line(shown, level_of(shown))
+    def _parse_line(self, text: str) -> Line:
+        cleaned = self._secrets.hide(_COLOURS.sub("", text.rstrip("\r")))[:_LINE_CHARACTERS]
+        return Line(cleaned, level_of(cleaned))
 
 
-def _with(lines: list[Line], search: str) -> list[Line]:
+def _containing(lines: list[Line], search: str) -> list[Line]:
     wanted = search.casefold()
     return [line for line in lines if wanted in line.text.casefold()] if wanted else lines
 
 
 def level_of(text: str) -> Level:
-    """The level that a line names near its beginning; empty for information, and for lines that name none."""
-    found = _LEVEL.search(text[:200])
-    if found is None:
+    """Return the level named in a line's first 200 characters; empty for info and for lines without a level."""
+    match = _LEVEL.search(text[:200])
+    if match is None:
         return ""
-    return "error" if found[1] else "warning" if found[2] else "debug"
+    return "error" if match[1] else "warning" if match[2] else "debug"

@@ -1,4 +1,4 @@
-"""Parts of a page that come after the page itself: what goes wrong in one is shown there, and the rest goes on."""
+"""Page sections that load after the page. An error stays within its section."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -11,24 +11,24 @@ from penstock.control import elements
 from penstock.errors import PenstockError
 
 Draw = Callable[[], None]
-"""Makes the elements of a part, once what it shows is known."""
+"""Builds the elements of a section once its data is loaded."""
 
 
-def soon(told: str, ask: Callable[[], Awaitable[Draw]]) -> ui.element:
-    """A part that says `told` until it is filled with what is asked once the page is there."""
+def soon(placeholder: str, ask: Callable[[], Awaitable[Draw]]) -> ui.element:
+    """Return a section that shows `placeholder` until `ask`, started once the page is up, has loaded it."""
     part = ui.element("div").props("aria-live=polite")
     with part:
-        elements.markup(escape(told), tag="p").classes("quiet")
+        elements.markup(escape(placeholder), tag="p").classes("quiet")
 
-    async def go() -> None:
+    async def load() -> None:
         await fill(part, ask())
 
-    ui.timer(0.05, go, once=True)
+    ui.timer(0.05, load, once=True)
     return part
 
 
 async def fill(part: ui.element, asked: Awaitable[Draw]) -> None:
-    """Put into `part` what is asked, or the trouble, in place of what was there."""
+    """Replace the content of `part` with what `asked` draws, or with its error."""
     try:
         draw = await asked
     except PenstockError as error:
@@ -41,7 +41,7 @@ async def fill(part: ui.element, asked: Awaitable[Draw]) -> None:
 
 
 def copy_button(text: str, what: str) -> ui.button:
-    """A button that copies a longer text."""
+    """Return a button that copies a long text to the clipboard."""
     button = ui.button("Copy", icon="content_copy").props(
         f'flat dense no-caps size=sm aria-label="Copy: {escape(what)}"'
     )

@@ -1,4 +1,4 @@
-"""The password, and how often it may be guessed."""
+"""The password, and the limit on guessing it."""
 
 import hmac
 import time
@@ -9,30 +9,31 @@ _PLACES = 10_000
 
 
 class Password:
-    """One password; after five wrong tries in a minute, a door is closed to the address that they came from.
+    """The password, with rate limiting: five wrong attempts within a minute lock out the client address.
 
-    A door is a way to send it: people and programs do not lock each other out.
+    Attempts are counted per `door` (the sign-in form or the API), so that people and programs behind one address do not
+    lock each other out.
     """
 
     def __init__(self, password: str) -> None:
         self._password = password.encode()
-        self._wrong: OrderedDict[tuple[str, str], deque[float]] = OrderedDict()
+        self._attempts: OrderedDict[tuple[str, str], deque[float]] = OrderedDict()
 
     @property
     def is_set(self) -> bool:
-        """Whether anybody has to know it."""
+        """Whether a password is required."""
         return bool(self._password)
 
     def is_right(self, typed: str, door: str, address: str) -> bool:
-        """Whether it is the password; a wrong one counts."""
+        """Return whether `typed` is the password. A wrong one counts as an attempt."""
         if hmac.compare_digest(typed.encode(), self._password):
             return True
-        self._wrong.setdefault((door, address), deque(maxlen=_TRIES)).append(time.monotonic())
-        while len(self._wrong) > _PLACES:
-            self._wrong.popitem(last=False)
+        self._attempts.setdefault((door, address), deque(maxlen=_TRIES)).append(time.monotonic())
+        while len(self._attempts) > _PLACES:
+            self._attempts.popitem(last=False)
         return False
 
     def is_closed(self, door: str, address: str) -> bool:
-        """Whether there were too many wrong ones in the last minute."""
-        tries = self._wrong.get((door, address))
-        return tries is not None and len(tries) == _TRIES and time.monotonic() - tries[0] < _TRIES_S
+        """Return whether the address is locked out: too many wrong attempts in the last minute."""
+        attempts = self._attempts.get((door, address))
+        return attempts is not None and len(attempts) == _TRIES and time.monotonic() - attempts[0] < _TRIES_S

@@ -1,4 +1,4 @@
-"""The viewers' sessions: kept in memory, known to a browser by a random cookie."""
+"""Viewer sessions, held in memory and identified by a random cookie."""
 
 import secrets
 import time
@@ -12,32 +12,32 @@ _MOST = 10_000
 
 @dataclass(eq=False)
 class Session:
-    """One viewer's browser."""
+    """The session of one viewer's browser."""
 
     token: str = field(repr=False)
     address: str
     began_s: float
     signed_in: bool = False
     shows_personal: bool = False
-    """Whether personal data are shown as they are."""
+    """Whether personal data is shown unmasked."""
     dark: bool | None = None
-    """None: as the browser likes it."""
+    """None follows the browser's preference."""
     ended: bool = False
 
     @property
     def name(self) -> str:
-        """What the audit log calls it: enough to tell sessions apart, too little to use one."""
+        """The name in the audit log: enough of the token to tell sessions apart, too little to hijack one."""
         return f"{self.token[:6]}@{self.address}"
 
 
 class Sessions:
-    """All sessions; those that were not seen for longest are forgotten."""
+    """All sessions. Beyond 10,000, the least recently used ones are ended."""
 
     def __init__(self) -> None:
         self._by_token: OrderedDict[str, Session] = OrderedDict()
 
     def find(self, token: str | None) -> Session | None:
-        """The session of a cookie, while it lasts."""
+        """Return the session of a cookie, or None if there is none or it has expired."""
         session = self._by_token.get(token or "")
         if session is not None and time.monotonic() - session.began_s > AGE_S:
             self.end(session)
@@ -47,7 +47,7 @@ class Sessions:
         return session
 
     def begin(self, address: str, *, signed_in: bool = False) -> Session:
-        """A new session of a viewer at `address`."""
+        """Create the session of a viewer at `address`."""
         session = Session(secrets.token_urlsafe(32), address, time.monotonic(), signed_in)
         self._by_token[session.token] = session
         while len(self._by_token) > _MOST:
@@ -56,6 +56,6 @@ class Sessions:
         return session
 
     def end(self, session: Session) -> None:
-        """Forget a session; pages that it still has open can do nothing more."""
+        """End a session. Its open pages can no longer act."""
         session.ended = True
         self._by_token.pop(session.token, None)

@@ -1,4 +1,4 @@
-"""An answer that all open pages share: asked for once, however many look."""
+"""A query result cached for all open pages, so that load does not grow with viewers."""
 
 import threading
 import time
@@ -11,9 +11,9 @@ T = TypeVar("T")
 
 
 class Shared(Generic[T]):
-    """What a question gave, or the error that it raised, at most `for_s` ago; call it to have it. Thread-safe.
+    """Cache of a query's result, or of the `PenstockError` it raised, for `for_s` seconds. Thread-safe.
 
-    Those that come while it is being asked wait for that answer.
+    Call the object to get the result. Callers that arrive while the query runs wait for its result.
     """
 
     def __init__(self, question: Callable[[], T], for_s: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -24,7 +24,7 @@ class Shared(Generic[T]):
         self._until_s: float | None = None
 
     def __call__(self) -> T:
-        """The answer. Raises the `PenstockError` that the question raised."""
+        """Return the result. Raises the `PenstockError` that the query raised."""
         with self._lock:
             if self._until_s is None or self._clock() >= self._until_s:
                 self._ask()
@@ -41,6 +41,6 @@ class Shared(Generic[T]):
         self._until_s = self._clock() + self._for_s
 
     def forget(self) -> None:
-        """Ask anew the next time."""
+        """Drop the cached result."""
         with self._lock:
             self._until_s = None

@@ -1,4 +1,4 @@
-"""The sign-in form: plain HTML, so that it needs nothing that only a signed-in viewer gets."""
+"""The sign-in form: plain HTML, since NiceGUI's websocket needs a signed-in session."""
 
 from html import escape
 from string import Template
@@ -29,12 +29,12 @@ _FORM = Template("""<!doctype html>
 
 
 def form(to: str, told: str = "") -> str:
-    """The form that leads to the page `to`; `told` says what went wrong."""
+    """Render the form that leads to the page `to`; `told` is the error of the previous attempt."""
     return _FORM.substitute(to=quote(to), told=escape(told))
 
 
 def safe_path(to: str) -> str:
-    """`to` if it is a path of this site, else the first page."""
+    """Return `to` if it is a path on this site, else `/`. Prevents open redirects."""
     parts = urlsplit(to)
     is_ours = to.startswith("/") and not to.startswith(("//", "/\\")) and not parts.scheme and not parts.netloc
     return to if is_ours and to.isprintable() else "/"

@@ -1,4 +1,4 @@
-"""The stream as page and API show it: asked for once for all who look."""
+"""The state of the streaming job, cached for all pages and the API."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ MOST_BATCHES = 500
 
 @dataclass(frozen=True)
 class Spark:
-    """The application and its master; None with the reason in `error` while they do not answer."""
+    """The Spark application and its master. None while unavailable, with the reason in `error`."""
 
     application: Application | None
     master: Master | None
@@ -26,9 +26,9 @@ class Spark:
 
 @dataclass(frozen=True)
 class State:
-    """How the stream does: `partitions` tells up to which offset its records are stored, `lag` how many wait.
+    """The state of the stream: `partitions` holds the offset up to which each is stored, `lag` the records behind.
 
-    `pages` are the addresses of Spark's own pages; None when they are not the local stack's.
+    `pages` are the URLs of Spark's UI, None unless Spark belongs to the local stack.
     """
 
     query: Query
@@ -39,14 +39,14 @@ class State:
 
 
 class Streaming:
-    """The stream of the desk's pipeline; its methods may be called from any thread."""
+    """The stream of the configured pipeline. Thread-safe."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._checkpoint = folder_of(desk.settings, desk.pipeline.topic)
         self.pages = application.pages(desk.settings)
         self.found = Shared(self._read, for_s=1.5)
-        """What Cassandra says. Raises `CassandraUnreachable`."""
+        """Cached read of what Cassandra knows about the query. Raises `CassandraUnreachable`."""
         self._spark = Shared(self._ask_spark, for_s=4.0)
         self._process = Shared(self._ask_process, for_s=2.5)
 
@@ -55,7 +55,7 @@ class Streaming:
         return query.read(desk.settings, desk.keyspace, desk.pipeline.topic, desk.cassandra, MOST_BATCHES)
 
     def state(self) -> State:
-        """How it does now; what is away is told as such."""
+        """Return the current state. Unavailable services are reported in it, not raised."""
         now = self._desk.view.now
         return State(
             query=self._query(),
@@ -67,14 +67,14 @@ class Streaming:
 
     def _query(self) -> Query:
         try:
-            found = self.found()
+            read = self.found()
         except PenstockError as error:
             return Query("unknown", f"Cassandra, which knows the job that reads, is away: {error.message}", "")
-        owned = found.holder is not None and not found.holder.is_dead
-        return query.tell(found, self._checkpoint, "" if owned else self._process())
+        is_owned = read.holder is not None and not read.holder.is_dead
+        return query.tell(read, self._checkpoint, "" if is_owned else self._process())
 
     def _ask_process(self) -> str:
-        return next((one.state for one in self._desk.host.services() if one.name == JOB), "")
+        return next((service.state for service in self._desk.host.services() if service.name == JOB), "")
 
     def _ask_spark(self) -> Spark:
         if self.pages is None:
@@ -93,6 +93,6 @@ class Streaming:
         return Spark(job, master, "; ".join(errors))
 
     def look_again(self) -> None:
-        """Ask everything anew the next time: something was done."""
-        for one in (self.found, self._spark, self._process):
-            one.forget()
+        """Drop all cached answers. Call it after an action."""
+        for cache in (self.found, self._spark, self._process):
+            cache.forget()

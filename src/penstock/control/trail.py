@@ -1,4 +1,4 @@
-"""The trail: what was done on the page, by whom, and how it ended. The audit log, a JSON object a line."""
+"""The audit log: actions taken in the control center, who took them, and their outcome. JSON lines."""
 
 import threading
 from collections import deque
@@ -18,7 +18,7 @@ MAX_BYTES = 5 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Deed:
-    """Something that somebody did; `at` is ISO 8601, UTC."""
+    """One audited action. `at` is ISO 8601 in UTC."""
 
     at: str
     who: str
@@ -28,44 +28,47 @@ class Deed:
 
 
 class Trail:
-    """The file, and the one before it. What a full disk refuses is in the log."""
+    """The audit log: the current file and one rotated predecessor.
+
+    Entries that cannot be written to disk are still in the application log.
+    """
 
     def __init__(self, settings: Settings, max_bytes: int = MAX_BYTES) -> None:
         self.path = settings.home / "data" / "audit.jsonl"
-        self._before = self.path.with_name("audit.1.jsonl")
+        self._rotated = self.path.with_name("audit.1.jsonl")
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
 
     def note(self, who: str, action: str, subject: str, outcome: str) -> None:
-        """Write down a deed."""
-        deed = Deed(datetime.now(UTC).isoformat(timespec="milliseconds"), who, action, subject, outcome)
+        """Append an entry."""
+        entry = Deed(datetime.now(UTC).isoformat(timespec="milliseconds"), who, action, subject, outcome)
         log.info("acted", who=who, action=action, subject=subject, outcome=outcome)
         try:
             with self._lock:
-                self._append(msgspec.json.encode(deed) + b"\n")
+                self._append(msgspec.json.encode(entry) + b"\n")
         except OSError as error:
             log.warning("deed_not_written", path=str(self.path), error=str(error))
 
     def _append(self, line: bytes) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists() and self.path.stat().st_size + len(line) > self._max_bytes:
-            self.path.replace(self._before)
+            self.path.replace(self._rotated)
         with self.path.open("ab") as file:
             file.write(line)
 
     def newest(self, most: int = 100) -> list[Deed]:
-        """The newest deeds, the newest first."""
+        """Return up to `most` entries, newest first."""
         lines = deque[bytes](maxlen=most)
-        for path in (self._before, self.path):
-            lines.extend(_lines(path))
-        return [deed for line in reversed(lines) if (deed := _deed(line)) is not None]
+        for path in (self._rotated, self.path):
+            lines.extend(_read_lines(path))
+        return [entry for line in reversed(lines) if (entry := _decode_entry(line)) is not None]
 
 
-def _lines(path: Path) -> list[bytes]:
+def _read_lines(path: Path) -> list[bytes]:
     return path.read_bytes().splitlines() if path.exists() else []
 
 
-def _deed(line: bytes) -> Deed | None:
+def _decode_entry(line: bytes) -> Deed | None:
     try:
         return msgspec.json.decode(line, type=Deed)
     except msgspec.DecodeError:

@@ -1,4 +1,4 @@
-"""The services and the machine as every open page of health sees them: asked once for all."""
+"""Health of the services and the machine, cached for all open pages."""
 
 from dataclasses import replace
 
@@ -17,34 +17,40 @@ SPACE_S = 60.0
 
 
 class Upkeep:
-    """One for all pages. Its methods may be called from any thread."""
+    """State of services, disk and memory; logs and restarts. Shared by all pages and thread-safe."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._services = Shared(self._ask, SERVICES_S)
+        self._services = Shared(self._read_services, SERVICES_S)
         self._space = Shared(lambda: space.read(desk.settings.home), SPACE_S)
 
     @property
     def secrets(self) -> Secrets:
-        """The secrets in force."""
+        """The effective secrets."""
         return secrets_of(self._desk.settings)
 
     def services(self) -> list[Status]:
-        """Every service; of a cluster elsewhere whether each answers, and no more."""
+        """Return every service; for a remote cluster only whether each responds."""
         return self._services()
 
     def space(self) -> Space:
-        """Disk and memory."""
+        """Return disk and memory usage."""
         return self._space()
 
     def logbook(self, service: str) -> Logbook:
-        """The log of a service of the local stack. Raises `NotThere`, and `WrongUse` for a cluster elsewhere."""
+        """Return the log of a service of the local stack.
+
+        Raises `NotThere` for an unknown service, `WrongUse` for a remote cluster.
+        """
         if not self._desk.host.is_local:
             raise WrongUse(f"the log of {service} lies where the service runs, not here", hint="./penstock config")
         return Logbook(self._desk.host, service, self.secrets)
 
     def restart(self, service: str) -> None:
-        """Stop and start a service as `./penstock restart` does; those that need it stay up meanwhile."""
+        """Restart a service as `./penstock restart` does. Services that depend on it stay up.
+
+        Raises `WrongUse` for the control center itself and for a remote cluster.
+        """
         if service == OURSELVES or not self._desk.host.is_local:
             raise WrongUse(f"{service} cannot be restarted from here", hint=f"./penstock restart {service}")
         try:
@@ -52,12 +58,12 @@ class Upkeep:
         finally:
             self._services.forget()
 
-    def _ask(self) -> list[Status]:
+    def _read_services(self) -> list[Status]:
         hide = self.secrets.hide
-        found = self._desk.host.services() or self._elsewhere()
-        return [replace(one, detail=hide(one.detail), page=hide(one.page)) for one in found]
+        services = self._desk.host.services() or self._remote_services()
+        return [replace(service, detail=hide(service.detail), page=hide(service.page)) for service in services]
 
-    def _elsewhere(self) -> list[Status]:
+    def _remote_services(self) -> list[Status]:
         now = self._desk.view.now
         services = {} if now is None else now.services
         return [

@@ -1,7 +1,7 @@
-"""The read-only JSON API under /api/v1, described at /api/v1/openapi.json. The pages show nothing that it does not.
+"""Read-only JSON API under /api/v1, documented at /api/v1/openapi.json. It covers everything the pages show.
 
-Errors are `{"error": ..., "hint": ...}`: 400 for a wrong question, 404 for what is not there, 503 when a service is
-away, 502 when one fails.
+Errors are `{"error": ..., "hint": ...}`: 400 for an invalid request, 404 if the resource does not exist, 503 if a
+service is unavailable, 502 for any other failure.
 """
 
 from importlib import import_module
@@ -20,7 +20,7 @@ PARTS = ("pipeline", "topics", "schemas", "stream", "table", "runs", "rejected",
 
 
 def register(app: FastAPI, desk: Desk) -> None:
-    """Serve the API."""
+    """Mount the API at /api/v1."""
     api = FastAPI(
         title="penstock",
         version=__version__,
@@ -36,7 +36,7 @@ def register(app: FastAPI, desk: Desk) -> None:
 
 
 def told(_request: Request, error: Exception) -> JSONResponse:
-    """The answer that an error is."""
+    """Translate a `PenstockError` into an HTTP response."""
     assert isinstance(error, PenstockError)
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 502)
     return JSONResponse({"error": error.message, "hint": error.hint}, status_code=status)
@@ -57,4 +57,4 @@ def _shows_personal(
 
 
 ShowsPersonal = Annotated[bool, Depends(_shows_personal)]
-"""Whether the caller asked for personal data; asking is written to the audit log."""
+"""Whether the caller requested unmasked personal data. Such a request is recorded in the audit log."""

@@ -1,4 +1,4 @@
-"""The services and their logs, the settings in force, the audit log and the alerts; no answer holds a secret."""
+"""Services and their logs, effective settings, audit log and alerts. Responses contain no secrets."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -18,29 +18,29 @@ from penstock.stack.service import Status
 
 @dataclass(frozen=True)
 class Log:
-    """The end of a service's log, the oldest line first."""
+    """The tail of a service's log, oldest line first."""
 
     service: str
     lines: list[Line]
 
 
 def register(api: FastAPI, desk: Desk) -> None:
-    """Serve it."""
+    """Add the health routes."""
     upkeep = desk.one(Upkeep)
 
     @api.get("/services")
     def services() -> list[Status]:
-        """Every service of the local stack; of a cluster elsewhere whether each answers."""
+        """List the services of the local stack; for a remote cluster only whether each responds."""
         return upkeep.services()
 
     @api.get("/machine")
     def machine() -> Space:
-        """Disk, memory, and what the folders of the home take."""
+        """Get disk and memory usage, and the size of each folder in the data directory."""
         return upkeep.space()
 
     @api.get("/settings")
     def settings() -> list[Setting]:
-        """Every setting in force; secrets are ******."""
+        """List all effective settings. Secrets are shown as ******."""
         return in_force(desk.settings)
 
     @api.get("/logs/{service}")
@@ -49,15 +49,15 @@ def register(api: FastAPI, desk: Desk) -> None:
         lines: Annotated[int, Query(ge=1, le=MOST_LINES)] = 200,
         search: Annotated[str, Query(description="A text that each line holds, whatever its case.")] = "",
     ) -> Log:
-        """The last lines of a service's log, of the last 2 MiB of it."""
+        """Get the last lines of a service's log, from its last 2 MiB."""
         return Log(service, upkeep.logbook(service).last(lines, search).lines)
 
     @api.get("/audit")
     def audit(newest: Annotated[int, Query(ge=1, le=1000)] = 100) -> list[Deed]:
-        """What was done on the page, the newest first."""
+        """List audit log entries, newest first."""
         return desk.trail.newest(newest)
 
     @api.get("/alerts")
     def alerts(newest: Annotated[int, Query(ge=1, le=1000)] = 50) -> list[Change]:
-        """The newest changes of alerts, the newest first."""
+        """List alert changes, newest first."""
         return History(desk.settings).read()[-newest:][::-1]

@@ -1,4 +1,4 @@
-"""The rejected records: by reason and rules, selected, and one by one."""
+"""Rejected records: grouped by reason and rules, filtered, and individually."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +14,7 @@ from penstock.observe.rejected import Account, Entry, Listing, Wanted
 
 @dataclass(frozen=True)
 class Group:
-    """Records that were rejected for the same reason, by the same rules; counts are null while Cassandra is away."""
+    """Records rejected for the same reason by the same rules. Counts are null while Cassandra is unavailable."""
 
     reason: str
     rules: tuple[str, ...]
@@ -28,21 +28,21 @@ class Group:
 
 @dataclass(frozen=True)
 class Groups:
-    """The newest rejected records by reason and rules."""
+    """The newest rejected records, grouped by reason and rules."""
 
     groups: list[Group]
     looked_at: int
     held: int
-    """How many messages the dead-letter topic holds, copies too."""
+    """Number of messages in the dead-letter topic, duplicates included."""
     is_whole: bool
-    """Whether no older record was left out."""
+    """Whether all records were considered, not just the newest."""
     error: str
-    """Why it is not known what became of the records; empty when it is."""
+    """Why the state of the records is unknown; empty if it is known."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """A rejected record; the place is partition and offset in the dead-letter topic."""
+    """A rejected record. `place` is its partition and offset in the dead-letter topic."""
 
     place: str
     partition: int
@@ -58,13 +58,13 @@ class Found:
 
 
 def register(api: FastAPI, desk: Desk) -> None:
-    """Serve it."""
+    """Add the routes under /rejected."""
     letters = desk.one(Letters)
 
     @api.get("/rejected")
     def rejected() -> Groups:
-        """The newest rejected records by reason and broken rules, with what became of them."""
-        return _groups(letters.queue.listing(desk.cassandra))
+        """Group the newest rejected records by reason and violated rules, with counts by state."""
+        return _group_listing(letters.queue.listing(desk.cassandra))
 
     @api.get("/rejected/records")
     def records(
@@ -74,50 +74,50 @@ def register(api: FastAPI, desk: Desk) -> None:
         state: Annotated[str, Query(description="waiting, redriven or discarded.")] = "",
         limit: Annotated[int, Query(ge=1, le=5000)] = 100,
     ) -> list[Found]:
-        """The newest rejected records that fit, the newest first, without their content."""
+        """List rejected records that match the filters, newest first, without their content."""
         listing = letters.queue.listing(desk.cassandra)
         chosen = listing.select(Wanted(reason, rule, rules, state))[:limit]
-        return [_found(one, listing.state(one)) for one in chosen]
+        return [_describe_entry(entry, listing.state(entry)) for entry in chosen]
 
     @api.get("/rejected/records/{partition}/{offset}")
     def record(
         partition: Annotated[int, Path(ge=0)], offset: Annotated[int, Path(ge=0)], personal: ShowsPersonal = False
     ) -> Account:
-        """All that is known of the record at this place of the dead-letter topic."""
-        told, _ = letters.account(letters.queue.letter(partition, offset), personal=personal)
-        return told
+        """Get all that is known about the record at this position of the dead-letter topic."""
+        account, _ = letters.account(letters.queue.letter(partition, offset), personal=personal)
+        return account
 
 
-def _groups(listing: Listing) -> Groups:
+def _group_listing(listing: Listing) -> Groups:
     is_known = listing.error is None
     groups = [
         Group(
-            one.reason,
-            one.rules,
-            one.waiting if is_known else None,
-            one.redriven if is_known else None,
-            one.discarded if is_known else None,
-            one.first,
-            one.last,
-            one.place,
+            group.reason,
+            group.rules,
+            group.waiting if is_known else None,
+            group.redriven if is_known else None,
+            group.discarded if is_known else None,
+            group.first,
+            group.last,
+            group.place,
         )
-        for one in listing.groups()
+        for group in listing.groups()
     ]
     error = listing.error.message if listing.error else ""
     return Groups(groups, len(listing.entries), listing.held, listing.is_whole, error)
 
 
-def _found(one: Entry, state: str) -> Found:
+def _describe_entry(entry: Entry, state: str) -> Found:
     return Found(
-        one.place,
-        one.partition,
-        one.offset,
-        one.identity,
+        entry.place,
+        entry.partition,
+        entry.offset,
+        entry.identity,
         state,
-        one.reason,
-        one.rules,
-        one.stage,
-        one.time,
-        one.run,
-        one.value_bytes,
+        entry.reason,
+        entry.rules,
+        entry.stage,
+        entry.time,
+        entry.run,
+        entry.value_bytes,
     )

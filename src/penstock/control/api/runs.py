@@ -1,4 +1,4 @@
-"""The DAG's runs."""
+"""Runs of the DAG, its schedule, receipts and task logs."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -15,7 +15,7 @@ from penstock.produce import journal
 
 @dataclass(frozen=True)
 class Offsets:
-    """Between which offsets of a partition a run's records lie, both included."""
+    """The offset range of a run's records in one partition, both ends inclusive."""
 
     partition: int
     first: int
@@ -24,7 +24,7 @@ class Offsets:
 
 @dataclass(frozen=True)
 class Told:
-    """A run, how far its records have come, the attempts of its task, and what the task returned."""
+    """A run, the progress of its records, the attempts of its task, and the task's return value."""
 
     run: Run
     way: Way
@@ -34,50 +34,50 @@ class Told:
 
 
 def register(api: FastAPI, desk: Desk) -> None:
-    """Serve it."""
+    """Add the routes under /runs, and /schedule."""
     dag = desk.one(dag_of)
 
     @api.get("/runs", tags=["runs"])
     def runs(limit: Annotated[int, Query(ge=1, le=NEWEST)] = 20) -> list[Run]:
-        """The newest runs, the newest first, as they were seconds ago; the last known ones while Airflow is away."""
+        """List runs, newest first, as of the last poll; the last known ones if Airflow is unavailable."""
         return desk.view.runs[:limit]
 
     @api.get("/schedule", tags=["runs"])
     def schedule() -> Schedule:
-        """Whether the DAG is paused, and when it runs by itself."""
+        """Get the schedule of the DAG, and whether it is paused."""
         return dag.schedule()
 
     @api.get("/runs/{run_id}", tags=["runs"])
     def run(run_id: str) -> Told:
-        """One run as it is now."""
-        found = dag.detail(run_id)
-        is_under_way = found.run.is_active and bool(found.attempts)
-        return _told(desk, found, dag.log(run_id, found.attempts[-1].number) if is_under_way else [])
+        """Get the current state of a run."""
+        detail = dag.detail(run_id)
+        is_running = detail.run.is_active and bool(detail.attempts)
+        return _describe_run(desk, detail, dag.log(run_id, detail.attempts[-1].number) if is_running else [])
 
     @api.get("/runs/{run_id}/receipt", tags=["runs"])
     def receipt(run_id: str) -> RunReceipt:
-        """What became of each record of a run that has ended: it reads all of them."""
+        """Create the receipt of a finished run. Reads every record of the run."""
         return dag.receipt(run_id, desk.cassandra())
 
     @api.get("/runs/{run_id}/log", tags=["runs"])
     def log(run_id: str, attempt: Annotated[int | None, Query(ge=1)] = None) -> list[Line]:
-        """The log of an attempt of the run's task, or of the newest one; none before it began."""
-        numbers = [one.number for one in dag.detail(run_id).attempts if one.number]
+        """Get the log of an attempt of the run's task, by default the newest; empty before the first attempt."""
+        numbers = [task_attempt.number for task_attempt in dag.detail(run_id).attempts if task_attempt.number]
         chosen = attempt or max(numbers, default=0)
         if attempt and attempt not in numbers:
             raise NotThere(f"the run has no attempt {attempt}")
         return dag.log(run_id, chosen) if chosen else []
 
 
-def _told(desk: Desk, found: Detail, log: list[Line]) -> Told:
-    now, run = desk.view.now, found.run
-    written = None
+def _describe_run(desk: Desk, detail: Detail, log: list[Line]) -> Told:
+    now, run = desk.view.now, detail.run
+    progress = None
     if run.produced is None:
-        written = journal.progress(journal.folder_of(desk.settings), run.run_id)
+        progress = journal.progress(journal.folder_of(desk.settings), run.run_id)
     return Told(
         run=run,
-        way=way(found, log, written, now.partitions if now else []),
-        attempts=found.attempts,
-        offsets=[Offsets(one.partition, one.first, one.end - 1) for one in found.spans],
-        summary=found.summary,
+        way=way(detail, log, progress, now.partitions if now else []),
+        attempts=detail.attempts,
+        offsets=[Offsets(span.partition, span.first, span.end - 1) for span in detail.spans],
+        summary=detail.summary,
     )

@@ -1,4 +1,4 @@
-"""The schema registry's subjects and versions, their differences, and where they are in use."""
+"""Schema registry: subjects, versions, diffs, and which versions messages use."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -17,9 +17,9 @@ from penstock.observe.usage import Use
 
 @dataclass(frozen=True)
 class Difference:
-    """What differs between two versions of a subject.
+    """The differences between two versions of a subject.
 
-    `changes` is what that means for records and rows by penstock's rules; null when the schemas are of another form.
+    `changes` is their effect on records and rows under penstock's rules; null if it cannot be derived from the schemas.
     """
 
     subject: str
@@ -31,9 +31,9 @@ class Difference:
 
 @dataclass(frozen=True)
 class InUse:
-    """Which schemas a sample of the subject's topic was written with: its newest and its oldest messages.
+    """The schemas used by a sample of the subject's topic: its newest and its oldest messages.
 
-    `names` has the subjects and versions of each schema id. `is_cut`: the time was over before the sample's end.
+    `names` maps each schema id to its subjects and versions. `is_cut` means sampling hit its time limit.
     """
 
     topic: str
@@ -48,24 +48,24 @@ class InUse:
 
 
 def register(api: FastAPI, desk: Desk) -> None:
-    """Serve /schemas and what is below it."""
+    """Add the routes under /schemas."""
 
     @api.get("/schemas")
     def listed(
         holding: Annotated[str, Query(description="Only subjects whose names hold this.")] = "",
         most: Annotated[int, Query(ge=1, le=500, description="So many at most.")] = LISTED,
     ) -> Subjects:
-        """The subjects, with their versions and compatibility levels."""
+        """List subjects with their versions and compatibility levels."""
         return catalogue(desk).subjects(holding, most)
 
     @api.get("/schemas/{subject}")
     def subject(subject: str) -> Subject:
-        """One subject."""
+        """Get a subject."""
         return catalogue(desk).subject(subject)
 
     @api.get("/schemas/{subject}/versions/{version}")
     def version(subject: str, version: int) -> Version:
-        """One version of a subject, with its text."""
+        """Get a version of a subject, with its text."""
         return catalogue(desk).version(subject, version)
 
     @api.get("/schemas/{subject}/diff")
@@ -74,48 +74,48 @@ def register(api: FastAPI, desk: Desk) -> None:
         older: Annotated[int, Query(alias="from", description="The older version.")],
         newer: Annotated[int, Query(alias="to", description="The newer version.")],
     ) -> Difference:
-        """What differs between two versions, line by line and field by field."""
+        """Compare two versions, line by line and field by field."""
         return differing(catalogue(desk), subject, older, newer)
 
     @api.get("/schemas/{subject}/usage")
     def usage(subject: str) -> InUse:
-        """Which schemas the newest and the oldest messages of the subject's topic have; it takes five seconds at most.
+        """Sample the newest and the oldest messages of the subject's topic for their schemas, for at most 5 s.
 
-        A version that is not named may still be in use between these.
+        A version missing from the result may still be in use by messages in between.
         """
         catalogue(desk).subject(subject)
         return in_use(desk, subject)
 
 
 def catalogue(desk: Desk) -> Catalogue:
-    """The registry."""
+    """Return a client of the schema registry."""
     return Catalogue(desk.settings, desk.http)
 
 
 def differing(held: Catalogue, subject: str, older: int, newer: int) -> Difference:
-    """The difference of two versions. Raises as `Catalogue`."""
-    before, after = held.version(subject, older), held.version(subject, newer)
-    lines, changes = difference(before.text, after.text), subjects.changes(before.text, after.text)
+    """Compare two versions of a subject. Raises as `Catalogue` does."""
+    old, new = held.version(subject, older), held.version(subject, newer)
+    lines, changes = difference(old.text, new.text), subjects.changes(old.text, new.text)
     return Difference(subject, older, newer, lines, changes)
 
 
 def in_use(desk: Desk, subject: str) -> InUse:
-    """What a sample of the topic shows. Raises `KafkaUnreachable`, `RegistryUnreachable`."""
-    found, held = sampling.usage(quick(desk.settings), subject), catalogue(desk)
-    ids = sorted({use.schema_id for use in found.uses if use.schema_id is not None})
-    names = {schema_id: held.named(schema_id) for schema_id in ids[:_NAMED]}
+    """Sample the topic for the schemas in use. Raises `KafkaUnreachable`, `RegistryUnreachable`."""
+    sample, registry = sampling.usage(quick(desk.settings), subject), catalogue(desk)
+    ids = sorted({use.schema_id for use in sample.uses if use.schema_id is not None})
+    names = {schema_id: registry.named(schema_id) for schema_id in ids[:_NAMED]}
     return InUse(
-        topic=found.topic,
-        part=found.part,
-        held=found.held,
-        looked=found.looked,
-        is_cut=found.is_cut,
-        is_whole=found.is_whole,
-        seconds=found.seconds,
-        uses=found.uses,
+        topic=sample.topic,
+        part=sample.part,
+        held=sample.held,
+        looked=sample.looked,
+        is_cut=sample.is_cut,
+        is_whole=sample.is_whole,
+        seconds=sample.seconds,
+        uses=sample.uses,
         names=names,
     )
 
 
 _NAMED = 50
-"""So many ids are looked up: whoever writes to the topic may name any."""
+"""Limit on schema ids looked up, since producers can put arbitrary ids into messages."""

@@ -1,4 +1,4 @@
-"""The table's rows and nodes, and the way of one record."""
+"""The table's rows and Cassandra nodes, and the trace of a record."""
 
 import threading
 from collections.abc import Callable
@@ -24,7 +24,7 @@ _SEARCHES = threading.BoundedSemaphore(2)
 
 @dataclass(frozen=True)
 class Definition:
-    """The table: its name, and the statement that makes it."""
+    """The table's name and its `CREATE TABLE` statement."""
 
     name: str
     definition: str
@@ -32,7 +32,7 @@ class Definition:
 
 @dataclass(frozen=True)
 class Nodes:
-    """The nodes, and the table's files when they are on this machine; else `nodetool tablestats` tells of them."""
+    """Cassandra's nodes. `files` are the table's, null unless on this machine: then see `nodetool tablestats`."""
 
     nodes: list[Node]
     files: Files | None
@@ -40,9 +40,10 @@ class Nodes:
 
 @dataclass(frozen=True)
 class Way:
-    """The passages of the records of one id through Kafka.
+    """The passages through Kafka of the records with one id.
 
-    `is_whole`: the whole topic was searched, `read` of the `held` records; else only the record that the row is of.
+    `is_whole`: the search reached the end of the topic. It read `read` of the topic's `held` records; both are null if
+    only the row's own record was traced.
     """
 
     id: str
@@ -53,13 +54,13 @@ class Way:
 
 
 def register(api: FastAPI, desk: Desk) -> None:
-    """Serve /table and what is below it, and /trace/{id}."""
+    """Add the routes under /table, and /trace/{id}."""
 
     @api.get("/table")
     def definition() -> Definition:
-        """The table's name and its definition in CQL."""
-        found = table(desk)
-        return Definition(found.name, found.definition())
+        """Get the table's name and its definition in CQL."""
+        described = table(desk)
+        return Definition(described.name, described.definition())
 
     @api.get("/table/rows")
     def rows(
@@ -67,18 +68,18 @@ def register(api: FastAPI, desk: Desk) -> None:
         size: Annotated[int, Query(ge=1, le=MOST_ROWS, description="Rows of a page.")] = PAGE_ROWS,
         personal: ShowsPersonal = False,
     ) -> Page:
-        """Some rows, in the order of their tokens. Personal data are hidden unless `personal` is true."""
+        """List a page of rows in token order. Personal data is masked unless `personal` is true."""
         return hidden(table(desk).page(page, size), desk, masks=not personal)
 
     @api.get("/table/rows/{record_id}")
     def row(record_id: str, personal: ShowsPersonal = False) -> Row:
-        """One row. Personal data are hidden unless `personal` is true."""
-        found = table(desk).row(record_id)
-        return found if personal else replace(found, columns=masked(found.columns, desk.pipeline.stored))
+        """Get a row. Personal data is masked unless `personal` is true."""
+        stored_row = table(desk).row(record_id)
+        return stored_row if personal else replace(stored_row, columns=masked(stored_row.columns, desk.pipeline.stored))
 
     @api.get("/table/nodes")
     def told() -> Nodes:
-        """What each Cassandra node says of itself and of the table."""
+        """Get what each Cassandra node reports about itself and the table."""
         return node_facts(desk)
 
     @api.get("/trace/{record_id}")
@@ -86,40 +87,41 @@ def register(api: FastAPI, desk: Desk) -> None:
         record_id: str,
         whole: Annotated[bool, Query(description="Search the whole topic, for 20 s at most.")] = False,
     ) -> Way:
-        """The way of the record that made the row of an id; with `whole` that of every record of the id."""
+        """Trace the record that the row was written from, or with `whole` every record of the id."""
         return search(desk, record_id) if whole else way_of_row(desk, record_id)
 
 
 def table(desk: Desk) -> Table:
-    """The pipeline's table. Raises `CassandraUnreachable`."""
+    """Return the pipeline's table. Raises `CassandraUnreachable`."""
     return Table(desk.settings, desk.cassandra(), desk.pipeline)
 
 
 def hidden(page: Page, desk: Desk, *, masks: bool) -> Page:
-    """The page, personal data hidden when `masks`."""
+    """Mask personal data in a page of rows if `masks`."""
     return replace(page, rows=[masked(row, desk.pipeline.stored) for row in page.rows]) if masks else page
 
 
 def node_facts(desk: Desk) -> Nodes:
-    """Nodes and files. Raises `CassandraUnreachable`."""
+    """Read the state of the nodes and the table's files. Raises `CassandraUnreachable`."""
     settings, session, name = desk.settings, desk.cassandra(), desk.pipeline.table
-    found = nodes.read(settings, session, desk.keyspace, name)
+    statuses = nodes.read(settings, session, desk.keyspace, name)
     folder = settings.home / "data" / "cassandra" / "data"
     files = nodes.files(settings, session, folder, desk.keyspace, name) if desk.host.is_local else None
-    return Nodes(found, files)
+    return Nodes(statuses, files)
 
 
 def way_of_row(desk: Desk, record_id: str) -> Way:
-    """The way of the record that the row is of. Raises `WrongUse` for no id, and what trace raises."""
+    """Trace the record that the row was written from. Raises `WrongUse` for an invalid id, and what `trace` raises."""
     with cassandra.asking(desk.settings):
-        found = trace.trace_row(quick(desk.settings), desk.cassandra(), record_id)
-    return Way(record_id, [] if found is None else [found], is_whole=False)
+        passage = trace.trace_row(quick(desk.settings), desk.cassandra(), record_id)
+    return Way(record_id, [] if passage is None else [passage], is_whole=False)
 
 
 def search(desk: Desk, record_id: str, begun: Callable[[trace.Search], None] = lambda _: None) -> Way:
-    """The ways of all records of an id, as far as they are found in time; `begun` is given the search as it begins.
+    """Search the whole topic for the records of an id, for at most `SEARCH_S` seconds.
 
-    Raises `Unreachable` while two other searches are under way.
+    `begun` is called with the search when it starts, e.g. to show its progress or stop it. Raises `Unreachable` while
+    two other searches are running.
     """
     if not _SEARCHES.acquire(blocking=False):
         raise Unreachable("two searches of the whole topic are under way: try again when one has ended")
@@ -127,7 +129,7 @@ def search(desk: Desk, record_id: str, begun: Callable[[trace.Search], None] = l
         with cassandra.asking(desk.settings):
             search = trace.Search(quick(desk.settings), desk.cassandra(), record_id, SEARCH_S)
             begun(search)
-            found = search.carry_out()
+            passages = search.carry_out()
     finally:
         _SEARCHES.release()
-    return Way(record_id, found, search.is_whole, search.read, search.held)
+    return Way(record_id, passages, search.is_whole, search.read, search.held)

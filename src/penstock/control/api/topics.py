@@ -1,4 +1,4 @@
-"""Topics, their messages, consumer groups, and how far the Spark query is."""
+"""Topics, their messages, consumer groups, and the progress of the Spark query."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -22,36 +22,36 @@ _MISSING: dict[int | str, dict[str, Any]] = {404: {"description": "There is none
 
 
 def register(api: FastAPI, desk: Desk) -> None:
-    """Serve it."""
+    """Add the routes under /topics, /groups and /positions."""
     inventory = desk.one(inventory_of)
-    _topics(api, desk, inventory)
-    _messages(api, desk)
-    _readers(api, desk)
+    _register_topics(api, desk, inventory)
+    _register_messages(api, desk)
+    _register_groups(api, desk)
 
 
-def _topics(api: FastAPI, desk: Desk, inventory: Inventory) -> None:
+def _register_topics(api: FastAPI, desk: Desk, inventory: Inventory) -> None:
     @api.get("/topics", tags=["topics"])
     def topics() -> list[Topic]:
-        """Every topic: records, bytes, retention, records a second."""
+        """List all topics with records, bytes, retention and records per second."""
         return inventory.topics()
 
     @api.get("/topics/{name}", tags=["topics"], response_model=Topic, responses=_MISSING)
     def topic(name: Name) -> Any:
-        """One topic."""
+        """Get a topic."""
         return inventory.topic(name)
 
     @api.get("/topics/{name}/partitions", tags=["topics"], response_model=list[Span], responses=_MISSING)
     def partitions(name: Name) -> Any:
-        """The offsets that each partition holds: from `first` up to, not including, `end`."""
+        """List the offset range of each partition: from `first` (inclusive) to `end` (exclusive)."""
         return spans_of(desk.kafka, desk.settings, name)
 
     @api.get("/topics/{name}/settings", tags=["topics"], response_model=list[Setting], responses=_MISSING)
     def settings(name: Name) -> Any:
-        """The topic's settings: its own, and those that are Kafka's for every topic."""
+        """List the topic's configuration: its overrides and Kafka's defaults."""
         return admin.settings_of(desk.kafka, desk.settings, inventory.topic(name).name)
 
 
-def _messages(api: FastAPI, desk: Desk) -> None:
+def _register_messages(api: FastAPI, desk: Desk) -> None:
     @api.get("/topics/{name}/messages", tags=["topics"], response_model=Found, responses=_MISSING)
     def messages(
         name: Name,
@@ -67,7 +67,7 @@ def _messages(api: FastAPI, desk: Desk) -> None:
         go_on: Annotated[str, Query(description="As the answer before told.", max_length=10_000)] = "",
         personal: ShowsPersonal = False,
     ) -> Any:
-        """Messages, newest first, or from an offset or a time on. Looks through 50,000 messages at most, for 5 s."""
+        """Search messages, newest first, or from an offset or time onwards. Scans at most 50,000 messages, for 5 s."""
         if time is not None and time.tzinfo is None:
             raise WrongUse(f"time={time.isoformat()}: it needs a time zone, as in 2026-01-31T09:00:00Z")
         question = Question(start, partition, offset, time, key, text, field, value, most, go_on)
@@ -81,24 +81,24 @@ def _messages(api: FastAPI, desk: Desk) -> None:
         offset: Annotated[int, Path(ge=0, lt=2**63)],
         personal: ShowsPersonal = False,
     ) -> Any:
-        """One message."""
+        """Get a message."""
         looker = Looker(Reader(desk.registry), desk.pipeline.record, not personal)
         browser = Browser(desk.kafka, desk.settings, name)
-        found = browser.at(partition, offset, looker)
-        if found is None:
+        seen = browser.at(partition, offset, looker)
+        if seen is None:
             raise NotThere(f"{name} holds no message at {partition}:{offset}")
-        return found
+        return seen
 
 
-def _readers(api: FastAPI, desk: Desk) -> None:
+def _register_groups(api: FastAPI, desk: Desk) -> None:
     @api.get("/groups", tags=["topics"])
     def groups() -> list[Group]:
-        """Kafka's consumer groups, and their lag."""
+        """List consumer groups and their lag."""
         return observe_groups.groups(desk.kafka, desk.settings)
 
     @api.get("/positions", tags=["topics"], response_model=Positions, responses=_MISSING)
     def positions() -> Any:
-        """How far the Spark query is, by its checkpoint, by the newest batch it told of, and by the ledger."""
+        """Compare the Spark query's offsets as per its checkpoint, its last reported batch, and the ledger."""
         now = desk.view.now
-        recorded = {one.partition: one.reached for one in now.partitions} if now else {}
+        recorded = {partition.partition: partition.reached for partition in now.partitions} if now else {}
         return observe_groups.positions(desk.kafka, desk.settings, desk.cassandra, recorded)

@@ -1,1 +1,1 @@
-"""The pages, a module each; `register(desk)` serves it."""
+"""Pages of the control center. Each module's `register(desk)` adds its pages to the application."""

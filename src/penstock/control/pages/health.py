@@ -1,4 +1,4 @@
-"""Health: the services and the machine; settings, audit log and alerts are parts of it, and each service's log."""
+"""Health: services and machine, with tabs for settings, audit log and alerts, and a page for each service's log."""
 
 from collections.abc import Callable
 from functools import partial
@@ -50,15 +50,15 @@ def register(desk: Desk) -> None:
 
 
 class _Services:
-    """Every service, one row each, and the machine below."""
+    """The services, one row each, and the machine's disk and memory below."""
 
     def __init__(self, visit: Visit, upkeep: Upkeep) -> None:
         self._visit, self._upkeep = visit, upkeep
         self._rows: dict[str, _Row] = {}
 
     async def build(self) -> None:
-        """Show them."""
-        self._told = elements.markup("", tag="p").props("role=status aria-live=polite")
+        """Build the page."""
+        self._status = elements.markup("", tag="p").props("role=status aria-live=polite")
         if not self._visit.desk.host.is_local:
             text = "The services run elsewhere: whether each answers is known here, and no more."
             elements.markup(text, tag="p").classes("quiet")
@@ -70,27 +70,33 @@ class _Services:
         self._visit.every(60.0, self._refresh_space)
 
     async def _refresh(self) -> None:
-        found = await self._visit.ask(self._upkeep.services)
-        if list(self._rows) != [one.name for one in found]:
-            self._make(found)
-        for one in found:
-            self._rows[one.name].show(one)
-        ready = sum(one.state == "ready" for one in found)
-        memory = size(sum(one.rss_mib for one in found) * _MIB)
-        held = f", which take {memory} of memory together" if self._visit.desk.host.is_local else ""
-        put(self._told, f"<strong>{number(ready)} of {number(len(found))}</strong> services are ready{held}.")
+        services = await self._visit.ask(self._upkeep.services)
+        if list(self._rows) != [service.name for service in services]:
+            self._build_rows(services)
+        for service in services:
+            self._rows[service.name].show(service)
+        ready = sum(service.state == "ready" for service in services)
+        memory = size(sum(service.rss_mib for service in services) * _MIB)
+        memory_note = f", which take {memory} of memory together" if self._visit.desk.host.is_local else ""
+        put(
+            self._status,
+            f"<strong>{number(ready)} of {number(len(services))}</strong> services are ready{memory_note}.",
+        )
 
     async def _refresh_space(self) -> None:
         put(self._machine, machine_html(await self._visit.ask(self._upkeep.space)))
 
-    def _make(self, found: list[Status]) -> None:
+    def _build_rows(self, services: list[Status]) -> None:
         heads = ("Service", "State", "Version", "Ports", "Up for", "Memory", "Restarts", "", "")
         self._table.clear()
         with self._table, ui.element("table"):
             cells = "".join(f'<th scope="col">{head}</th>' for head in heads)
             elements.markup(f"<tr>{cells}</tr>", tag="thead")
             with ui.element("tbody"):
-                self._rows = {one.name: _Row(self._visit, one, partial(self._restart, one.name)) for one in found}
+                self._rows = {
+                    service.name: _Row(self._visit, service, partial(self._restart, service.name))
+                    for service in services
+                }
 
     async def _restart(self, name: str) -> None:
         text = f"{name} stops and starts again, with the settings in force. What needs it stays up and waits meanwhile."
@@ -104,60 +110,60 @@ class _Services:
 
 
 class _Row:
-    """A service's row; its links and its button stay while its cells change."""
+    """A service's row. Updates replace its cells only; its links and button stay."""
 
-    def __init__(self, visit: Visit, one: Status, restart: Callable[[], Any]) -> None:
+    def __init__(self, visit: Visit, service: Status, restart: Callable[[], Any]) -> None:
         is_local = visit.desk.host.is_local
         with ui.element("tr"):
             elements.markup(
-                f"<strong>{escape(one.name)}</strong><br><span class=quiet>{escape(one.title)}</span>", "td"
+                f"<strong>{escape(service.name)}</strong><br><span class=quiet>{escape(service.title)}</span>", "td"
             )
             self._cells = [elements.markup("", tag="td") for _ in range(6)]
             with ui.element("td").classes("links"):
                 if is_local:
-                    elements.markup(f'<a href="/health/logs/{escape(one.name)}">Log</a>')
-                if one.page and visit.session.address in LOOPBACKS and one.name != OURSELVES:
-                    elements.markup(f'<a href="{escape(one.page)}" target="_blank" rel="noopener">Page</a>')
+                    elements.markup(f'<a href="/health/logs/{escape(service.name)}">Log</a>')
+                if service.page and visit.session.address in LOOPBACKS and service.name != OURSELVES:
+                    elements.markup(f'<a href="{escape(service.page)}" target="_blank" rel="noopener">Page</a>')
             with ui.element("td"):
                 self.button = ui.button("Restart", on_click=restart).props("no-caps outline dense")
-                self.button.props(f'aria-label="Restart {escape(one.name)}"')
-                self.button.set_visibility(is_local and one.name != OURSELVES)
+                self.button.props(f'aria-label="Restart {escape(service.name)}"')
+                self.button.set_visibility(is_local and service.name != OURSELVES)
 
-    def show(self, one: Status) -> None:
-        """Change the cells that have changed."""
-        detail = f'<div class="quiet">{escape(one.detail)}</div>' if one.detail else ""
+    def show(self, service: Status) -> None:
+        """Update the cells that have changed."""
+        detail = f'<div class="quiet">{escape(service.detail)}</div>' if service.detail else ""
         ports = "<br>".join(
-            f'<span title="PENSTOCK_{escape(name.upper())}">{port}</span>' for name, port in one.ports.items()
+            f'<span title="PENSTOCK_{escape(name.upper())}">{port}</span>' for name, port in service.ports.items()
         )
         texts = (
-            f"{state_html(_STATES.get(one.state, 'unknown'), one.state)}{detail}",
-            escape(one.version),
+            f"{state_html(_STATES.get(service.state, 'unknown'), service.state)}{detail}",
+            escape(service.version),
             ports or elements.UNKNOWN,
-            duration(one.uptime_s * 1000) if one.uptime_s else elements.UNKNOWN,
-            size(one.rss_mib * _MIB) if one.rss_mib else elements.UNKNOWN,
-            number(one.restarts),
+            duration(service.uptime_s * 1000) if service.uptime_s else elements.UNKNOWN,
+            size(service.rss_mib * _MIB) if service.rss_mib else elements.UNKNOWN,
+            number(service.restarts),
         )
         for cell, text in zip(self._cells, texts, strict=True):
             put(cell, text)
 
 
-def machine_html(found: Space) -> str:
-    """Disk and memory, and what the home's folders take; little space left is a warning."""
-    low = ""
-    if found.is_low:
-        low = (
+def machine_html(space: Space) -> str:
+    """Return HTML for disk, memory and the data directory's folder sizes, with a warning if disk space is low."""
+    warning = ""
+    if space.is_low:
+        warning = (
             f'<div class="trouble" role="alert"><p>Less than {size(LOW_BYTES)} are left on the disk: Kafka and '
             "Cassandra stop when it is full. Free some, or shorten PENSTOCK_KAFKA_RETENTION_HOURS.</p></div>"
         )
     facts = (
-        ("Home", f"<code>{escape(found.path)}</code>"),
-        ("Disk", f"{size(found.free_bytes)} free of {size(found.disk_bytes)}"),
-        ("Memory", f"{size(found.memory_available_bytes)} available of {size(found.memory_bytes)}"),
+        ("Home", f"<code>{escape(space.path)}</code>"),
+        ("Disk", f"{size(space.free_bytes)} free of {size(space.disk_bytes)}"),
+        ("Memory", f"{size(space.memory_available_bytes)} available of {size(space.memory_bytes)}"),
     )
     cells = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts)
     rows = [
-        [escape(one.name), size(one.size_bytes) if one.is_whole else f"more than {size(one.size_bytes)}"]
-        for one in found.folders
+        [escape(folder.name), size(folder.size_bytes) if folder.is_whole else f"more than {size(folder.size_bytes)}"]
+        for folder in space.folders
     ]
     table = elements.table_html("folders of the home, looked at once a minute", ("Folder", "Size"), rows)
-    return f'{low}<div class="grid"><dl class="facts card">{cells}</dl><div class="table">{table}</div></div>'
+    return f'{warning}<div class="grid"><dl class="facts card">{cells}</dl><div class="table">{table}</div></div>'

@@ -1,4 +1,4 @@
-"""A service's log: its last lines, those that hold a text, and what is added."""
+"""A service's log: its last lines, search, and following new lines."""
 
 from html import escape
 from urllib.parse import quote, urlencode
@@ -25,45 +25,45 @@ def register(desk: Desk, upkeep: Upkeep) -> None:
     async def log(visit: Visit) -> None:
         elements.markup(health_parts.links("logs"), tag="nav").classes("parts").props('aria-label="Parts of health"')
         book = await visit.ask(upkeep.logbook, visit.path["service"])
-        services = [one.name for one in await visit.ask(upkeep.services)]
+        services = [service.name for service in await visit.ask(upkeep.services)]
         await _Log(visit, book, [*services, "supervisor"]).build()
 
 
 class _Log:
-    """The page of one log."""
+    """The page of a log."""
 
     def __init__(self, visit: Visit, book: Logbook, services: list[str]) -> None:
         self._visit, self._book, self._services = visit, book, services
         self._service = visit.path["service"]
-        asked = visit.query.get("lines", "")
-        self._lines = int(asked) if asked.isdecimal() and int(asked) in _CHOICES else _LINES
+        requested = visit.query.get("lines", "")
+        self._lines = int(requested) if requested.isdecimal() and int(requested) in _CHOICES else _LINES
         self._position = 0
 
     async def build(self) -> None:
-        """Show it, and follow it."""
+        """Build the page and follow the log."""
         with ui.element("div").classes("row-bar"):
-            ui.select(self._services, value=self._service, label="Service", on_change=self._other).props(
+            ui.select(self._services, value=self._service, label="Service", on_change=self._open_service).props(
                 "outlined dense"
             )
             self._search = ui.input(
-                "Search in the log", value=self._visit.query.get("search", ""), on_change=self._anew
+                "Search in the log", value=self._visit.query.get("search", ""), on_change=self._reload
             )
             self._search.props("outlined dense clearable debounce=300").classes("seek")
-            self._most = ui.select(_CHOICES, value=self._lines, label="At most", on_change=self._anew)
+            self._most = ui.select(_CHOICES, value=self._lines, label="At most", on_change=self._reload)
             self._most.props("outlined dense")
             self._follows = ui.switch("Follow", value=True)
-        self._told = elements.markup("", tag="p").classes("quiet").props("role=status aria-live=polite")
+        self._status = elements.markup("", tag="p").classes("quiet").props("role=status aria-live=polite")
         self._shown = ui.log(max_lines=self._lines).classes("log-lines")
         self._shown.props(f'role=log tabindex=0 aria-label="Log of {escape(self._service)}" aria-live=off')
         elements.copyable(f"./penstock logs {self._service} -f", "the command that follows this log")
         await self._read()
         self._visit.every(_FOLLOW_S, self._follow)
 
-    def _other(self, chosen: ValueChangeEventArguments[str | None]) -> None:
+    def _open_service(self, chosen: ValueChangeEventArguments[str | None]) -> None:
         ui.navigate.to(f"/health/logs/{quote(chosen.value or self._service)}")
 
-    async def _anew(self) -> None:
-        """Read again what another search or number of lines shows; the address tells it."""
+    async def _reload(self) -> None:
+        """Reload the log after the search or the number of lines changed, and update the URL."""
         self._lines = int(self._most.value)
         self._shown.max_lines = self._lines
         query = {"search": self._search.value} if self._search.value else {}
@@ -74,32 +74,32 @@ class _Log:
 
     async def _read(self) -> None:
         search = self._search.value or ""
-        found = await self._visit.ask(self._book.last, self._lines, search)
+        tail = await self._visit.ask(self._book.last, self._lines, search)
         if search != (self._search.value or ""):
-            return  # typed on meanwhile
-        self._position = found.position
+            return  # the search has changed meanwhile
+        self._position = tail.position
         self._shown.clear()
-        self._push(found.lines)
-        self._tell(len(found.lines), search)
+        self._push(tail.lines)
+        self._show_status(len(tail.lines), search)
 
-    def _tell(self, found: int, search: str) -> None:
-        within = f"of the last {elements.size(SEARCHED_BYTES)}"
-        if found:
-            told = f"The newest lines {within}" + (f" that hold {search!r}" if search else "")
+    def _show_status(self, count: int, search: str) -> None:
+        scope = f"of the last {elements.size(SEARCHED_BYTES)}"
+        if count:
+            status = f"The newest lines {scope}" + (f" that hold {search!r}" if search else "")
         elif search:
-            told = f"No line {within} holds {search!r}. Lines that come and hold it are shown here."
+            status = f"No line {scope} holds {search!r}. Lines that come and hold it are shown here."
         else:
-            told = "Nothing is logged yet. Lines that come are shown here."
-        self._told.content = escape(told)
+            status = "Nothing is logged yet. Lines that come are shown here."
+        self._status.content = escape(status)
 
     async def _follow(self) -> None:
         if not self._follows.value:
             return
         search, position = self._search.value or "", self._position
-        found = await self._visit.ask(self._book.since, position, search)
+        added = await self._visit.ask(self._book.since, position, search)
         if position == self._position and search == (self._search.value or ""):
-            self._position = found.position
-            self._push(found.lines[-self._lines :])
+            self._position = added.position
+            self._push(added.lines[-self._lines :])
 
     def _push(self, lines: list[Line]) -> None:
         for line in lines:

@@ -1,4 +1,4 @@
-"""Parts of health: the settings in force, what was done on the page, and the alerts that were."""
+"""Tabs of the health page: effective settings, audit log and alert history."""
 
 from collections.abc import Callable
 from html import escape
@@ -22,7 +22,7 @@ NEWEST_ALERTS = 50
 
 
 def links(part: str) -> str:
-    """The way to the other parts."""
+    """Return HTML links to the tabs of the health page."""
     parts = {f"/health?part={name}": (title, name == part) for name, title in _PARTS.items()}
     parts["/health/logs/control-center"] = ("Logs", part == "logs")
     return "".join(
@@ -31,82 +31,86 @@ def links(part: str) -> str:
 
 
 def settings(visit: Visit) -> None:
-    """Every setting in force, with a search; secrets are hidden."""
-    every = in_force(visit.desk.settings)
+    """Add the effective settings, with a search. Secrets are hidden."""
+    effective = in_force(visit.desk.settings)
     text = "Each is an environment variable, read when penstock starts: set it, and restart the services."
     elements.markup(text, tag="p")
 
     def show() -> None:
-        table.content = _settings_html(_that_hold(every, search.value or ""), len(every))
+        table.content = _settings_html(_filter_settings(effective, search.value or ""), len(effective))
         query = urlencode({"part": "settings"} | ({"search": search.value} if search.value else {}))
         ui.navigate.history.replace(f"/health?{query}")
 
     search = ui.input("Search settings", value=visit.query.get("search", ""), on_change=show)
     search.props("outlined dense clearable debounce=200").classes("seek")
     table = elements.markup("", tag="div").classes("settings")
-    table.content = _settings_html(_that_hold(every, search.value or ""), len(every))
+    table.content = _settings_html(_filter_settings(effective, search.value or ""), len(effective))
 
 
-def _that_hold(every: list[Setting], text: str) -> list[Setting]:
-    """The settings that hold the text in name, value or meaning, whatever its case."""
+def _filter_settings(settings: list[Setting], text: str) -> list[Setting]:
+    """Return the settings whose name, value or description contains the text, ignoring case."""
     wanted = text.casefold()
-    return [one for one in every if wanted in f"{one.variable} {one.value} {one.description}".casefold()]
+    return [
+        setting
+        for setting in settings
+        if wanted in f"{setting.variable} {setting.value} {setting.description}".casefold()
+    ]
 
 
-def _settings_html(found: list[Setting], of_all: int) -> str:
-    if not found:
+def _settings_html(matches: list[Setting], total: int) -> str:
+    if not matches:
         return '<div class="empty"><strong>No setting fits</strong><p>Search for less, or clear the search.</p></div>'
     rows = [
         [
-            f"<code>{escape(one.variable)}</code>",
-            f"<code>{escape(one.value)}</code>" if one.value else '<span class="quiet">empty</span>',
-            '<span class="quiet">default</span>' if one.is_default else "<strong>set</strong>",
-            escape(one.description),
+            f"<code>{escape(setting.variable)}</code>",
+            f"<code>{escape(setting.value)}</code>" if setting.value else '<span class="quiet">empty</span>',
+            '<span class="quiet">default</span>' if setting.is_default else "<strong>set</strong>",
+            escape(setting.description),
         ]
-        for one in found
+        for setting in matches
     ]
-    caption = f"{number(len(found))} of {number(of_all)} settings; set: another value than the default"
+    caption = f"{number(len(matches))} of {number(total)} settings; set: another value than the default"
     return _table(caption, ("Variable", "Value", "", "Meaning"), rows)
 
 
 def audit(visit: Visit) -> None:
-    """What was done on the page, the newest first."""
+    """Add the audit log, newest first."""
     hide = secrets_of(visit.desk.settings).hide
     path = visit.desk.trail.path
     elements.markup(f"Kept in <code>{escape(str(path))}</code>, a JSON object a line.", tag="p")
     _follow(visit, path, lambda: hide(_audit_html(visit.desk.trail.newest(NEWEST_DEEDS))))
 
 
-def _follow(visit: Visit, path: Path, told: Callable[[], str]) -> None:
-    """Show what is told of a file, again when it has changed."""
-    shown = elements.markup("", tag="div")
+def _follow(visit: Visit, path: Path, render: Callable[[], str]) -> None:
+    """Show the HTML that `render` returns for a file, and render it again when the file changes."""
+    element = elements.markup("", tag="div")
     seen: list[tuple[int, int]] = []
 
     async def refresh() -> None:
         stat = path.stat() if path.exists() else None
-        now = (stat.st_mtime_ns, stat.st_size) if stat else (0, 0)
-        if seen != [now]:
-            seen[:] = [now]
-            shown.content = await visit.ask(told)
+        version = (stat.st_mtime_ns, stat.st_size) if stat else (0, 0)
+        if seen != [version]:
+            seen[:] = [version]
+            element.content = await visit.ask(render)
 
     visit.every(_EVERY_S, refresh)
 
 
-def _audit_html(deeds: list[Deed]) -> str:
-    if not deeds:
+def _audit_html(entries: list[Deed]) -> str:
+    if not entries:
         return (
             '<div class="empty"><strong>Nothing was done yet</strong><p>Whatever is started, changed, sent or deleted '
             "on these pages is listed here, with who and how it ended; so is each look at personal data.</p></div>"
         )
     rows = [
-        [moment_html(one.at), escape(one.who), escape(one.action), escape(one.subject), escape(one.outcome)]
-        for one in deeds
+        [moment_html(entry.at), escape(entry.who), escape(entry.action), escape(entry.subject), escape(entry.outcome)]
+        for entry in entries
     ]
-    return _table(f"the newest {number(len(deeds))}", ("When", "Who", "What", "On what", "Outcome"), rows)
+    return _table(f"the newest {number(len(entries))}", ("When", "Who", "What", "On what", "Outcome"), rows)
 
 
 def alerts(visit: Visit) -> None:
-    """The newest changes of alerts."""
+    """Add the newest alert changes."""
     hide = secrets_of(visit.desk.settings).hide
     history = History(visit.desk.settings)
     _follow(visit, history.path, lambda: hide(_alerts_html(history.read()[-NEWEST_ALERTS:][::-1])))
@@ -120,14 +124,14 @@ def _alerts_html(changes: list[Change]) -> str:
         )
     rows = [
         [
-            moment_html(one.at),
-            elements.state_html("down" if one.change == "firing" else "ok", one.change),
-            escape(one.severity),
-            escape(one.name),
-            escape(one.message),
-            elements.command_html(one.command),
+            moment_html(change.at),
+            elements.state_html("down" if change.change == "firing" else "ok", change.change),
+            escape(change.severity),
+            escape(change.name),
+            escape(change.message),
+            elements.command_html(change.command),
         ]
-        for one in changes
+        for change in changes
     ]
     heads = ("When", "Change", "Severity", "Alert", "Message", "What to type")
     return _table(f"the newest {number(len(changes))} changes", heads, rows)

@@ -1,4 +1,4 @@
-"""One rejected record as it is shown: the record on the left, the rules that it breaks on the right."""
+"""A rejected record as HTML: the record on the left, the rules it violates on the right."""
 
 import json
 import re
@@ -16,87 +16,88 @@ _VALUE_CHARACTERS = 200
 
 
 def state_html(state: str) -> str:
-    """What became of a record: icon and word."""
+    """Return HTML for a record's state: icon and text."""
     return elements.state_html(_ICONS.get(state, "unknown"), state)
 
 
-def account_cards(told: Account, *, link: bool = False) -> str:
-    """The record beside what is wrong with it; with a `link` to its own page."""
-    name = f"Record {told.place}"
-    title = f'<a href="/rejected/{told.partition}/{told.offset}">{name}</a>' if link else "The record"
+def account_cards(account: Account, *, link: bool = False) -> str:
+    """Return HTML for the record beside the reason it was rejected. `link` links its title to its own page."""
+    name = f"Record {account.place}"
+    title = f'<a href="/rejected/{account.partition}/{account.offset}">{name}</a>' if link else "The record"
     return (
-        f'<div class="beside"><section class="card"><h3>{title}</h3>{_record(told)}</section>'
-        f'<section class="card"><h3>Why it was rejected</h3>{_why(told)}</section></div>'
+        f'<div class="beside"><section class="card"><h3>{title}</h3>{_record_html(account)}</section>'
+        f'<section class="card"><h3>Why it was rejected</h3>{_reason_html(account)}</section></div>'
     )
 
 
-def _record(told: Account) -> str:
-    value = told.value
-    frame = f", after the frame <code>{escape(value.frame)}</code>" if value.frame else ""
+def _record_html(account: Account) -> str:
+    value = account.value
+    header_note = f", after the frame <code>{escape(value.frame)}</code>" if value.frame else ""
     kinds = {"fields": "its fields", "text": "text", "hex": "bytes in hex", "none": "nothing", "hidden": "hidden"}
-    size = f'<p class="quiet">{number(value.size_bytes)} bytes{frame}, shown as {kinds[value.kind]}</p>'
-    headers = "".join(f"<dt>{escape(name)}</dt><dd>{escape(said)}</dd>" for name, said in told.headers)
-    shown = f'<h3>Headers</h3><dl class="facts">{headers}</dl>' if headers else ""
-    return f'{size}<pre tabindex="0">{_marked(told)}</pre><p>Key <code>{escape(told.key)}</code></p>{shown}'
+    size = f'<p class="quiet">{number(value.size_bytes)} bytes{header_note}, shown as {kinds[value.kind]}</p>'
+    headers = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in account.headers)
+    headers_html = f'<h3>Headers</h3><dl class="facts">{headers}</dl>' if headers else ""
+    key = f"<p>Key <code>{escape(account.key)}</code></p>"
+    return f'{size}<pre tabindex="0">{_mark_fields(account)}</pre>{key}{headers_html}'
 
 
-def _marked(told: Account) -> str:
-    """The value, with the fields marked that break a rule."""
-    if told.value.fields is None:
-        return escape(told.value.text)
-    names = {one.field for one in told.broken}
+def _mark_fields(account: Account) -> str:
+    """Return the value as HTML, with the fields that violate a rule marked."""
+    if account.value.fields is None:
+        return escape(account.value.text)
+    names = {rule.field for rule in account.broken}
     lines = []
-    for line in told.value.text.split("\n"):
-        found = _FIELD.match(line)
-        is_broken = found is not None and found[1] in names
+    for line in account.value.text.split("\n"):
+        match = _FIELD.match(line)
+        is_broken = match is not None and match[1] in names
         lines.append(f"  <mark>{escape(line[2:])}</mark>" if is_broken else escape(line))
     return "\n".join(lines)
 
 
-def _why(told: Account) -> str:
-    reason = f"<p><strong>{escape(told.reason)}</strong>: {escape(told.meaning)}</p>"
-    rules = "".join(_rule(one, told) for one in told.broken)
-    message = f'<p class="quiet">{escape(told.message)}</p>' if told.message else ""
+def _reason_html(account: Account) -> str:
+    reason = f"<p><strong>{escape(account.reason)}</strong>: {escape(account.meaning)}</p>"
+    rules = "".join(_rule_html(rule, account) for rule in account.broken)
+    message = f'<p class="quiet">{escape(account.message)}</p>' if account.message else ""
     return f"{reason}{f'<ul class=rules>{rules}</ul>' if rules else ''}{message}"
 
 
-def _rule(one: BrokenRule, told: Account) -> str:
-    fields = told.value.fields or {}
-    has = f" It is <code>{escape(_value(fields[one.field]))}</code>." if one.field in fields else ""
-    demand = f"<br>The contract: {escape(one.demand)}." if one.demand else "<br>The contract has no such field now."
-    described = f' <span class="quiet">{escape(one.description)}</span>' if one.description else ""
+def _rule_html(rule: BrokenRule, account: Account) -> str:
+    fields = account.value.fields or {}
+    current = f" It is <code>{escape(_shorten_value(fields[rule.field]))}</code>." if rule.field in fields else ""
+    demand = f"<br>The contract: {escape(rule.demand)}." if rule.demand else "<br>The contract has no such field now."
+    described = f' <span class="quiet">{escape(rule.description)}</span>' if rule.description else ""
     return (
-        f"<li><code>{escape(one.code)}</code> <strong>{escape(one.field or 'the record')}</strong> "
-        f"{escape(one.wrong)}.{has}{demand}{described}</li>"
+        f"<li><code>{escape(rule.code)}</code> <strong>{escape(rule.field or 'the record')}</strong> "
+        f"{escape(rule.wrong)}.{current}{demand}{described}</li>"
     )
 
 
-def _value(value: object) -> str:
+def _shorten_value(value: object) -> str:
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= _VALUE_CHARACTERS else f"{text[:_VALUE_CHARACTERS]}..."
 
 
-def where_facts(told: Account) -> list[tuple[str, str]]:
-    """Names and values of all that is known beside content and rules; values are HTML."""
-    lay = "the producer refused it: it never lay in the topic"
-    if told.topic_partition >= 0:
-        address = elements.message_address(told.topic, told.topic_partition, told.topic_offset)
-        text = f"{told.topic} {told.topic_partition}:{told.topic_offset}"
-        lay = f'<a href="{escape(address)}">{escape(text)}</a>'
-    found = [("State", state_html(told.state))]
-    if told.settled:
-        found.append(("What became of it", escape(told.settled)))
-    if told.new_place:
-        partition, _, offset = told.new_place.partition(":")
-        address = elements.message_address(told.topic, partition, offset)
-        found.append(("Sent to", f'<a href="{escape(address)}">{escape(f"{told.topic} {told.new_place}")}</a>'))
-    found += [("Rejected", moment_html(told.time)), ("Stage", escape(told.stage)), ("It lay in", lay)]
-    schema = elements.UNKNOWN if told.schema_id is None else number(told.schema_id)
-    run = f'<a href="/runs/{escape(told.run)}">{escape(told.run)}</a>' if told.run else elements.UNKNOWN
+def where_facts(account: Account) -> list[tuple[str, str]]:
+    """Return all other facts about the record as names and values. Values are HTML, already escaped."""
+    origin = "the producer refused it: it never lay in the topic"
+    if account.topic_partition >= 0:
+        address = elements.message_address(account.topic, account.topic_partition, account.topic_offset)
+        text = f"{account.topic} {account.topic_partition}:{account.topic_offset}"
+        origin = f'<a href="{escape(address)}">{escape(text)}</a>'
+    facts = [("State", state_html(account.state))]
+    if account.settled:
+        facts.append(("What became of it", escape(account.settled)))
+    if account.new_place:
+        partition, _, offset = account.new_place.partition(":")
+        address = elements.message_address(account.topic, partition, offset)
+        facts.append(("Sent to", f'<a href="{escape(address)}">{escape(f"{account.topic} {account.new_place}")}</a>'))
+    facts += [("Rejected", moment_html(account.time)), ("Stage", escape(account.stage)), ("It lay in", origin)]
+    schema = elements.UNKNOWN if account.schema_id is None else number(account.schema_id)
+    run = f'<a href="/runs/{escape(account.run)}">{escape(account.run)}</a>' if account.run else elements.UNKNOWN
     return [
-        *found,
+        *facts,
         ("Schema id", schema),
         ("Run", run),
-        ("Identity", f"<code>{escape(told.identity)}</code>"),
-        ("penstock", escape(told.version)),
+        ("Identity", f"<code>{escape(account.identity)}</code>"),
+        ("penstock", escape(account.version)),
     ]

@@ -1,4 +1,4 @@
-"""One rejected record: what it holds, what is wrong with it, where it lay, and an editor to mend it."""
+"""One rejected record: its content, the rules it violates, its origin, and an editor to repair it."""
 
 from functools import partial
 from html import escape
@@ -41,41 +41,43 @@ class _Record:
         self._visit, self._letters, self._letter = visit, letters, letter
 
     async def build(self) -> None:
-        """Show it."""
+        """Build the page."""
         with ui.element("div").classes("row-bar"):
             elements.copyable(f"./penstock dlq show {self._letter.place}", "the command that shows this record")
         self._trouble = ui.element("div")
         self._cards = elements.markup("", tag="div")
         elements.heading("Where it was, and what became of it")
         self._facts = elements.markup("", tag="dl").classes("facts card")
-        told = await self._show()
-        self._acts = Acts(self._visit, self._letters, self._waiting, self._letter.place, self._after, self._chosen)
-        if told.state == WAITING:
-            await self._editor()
+        account = await self._show()
+        self._acts = Acts(self._visit, self._letters, self._pending, self._letter.place, self._refresh, self._selected)
+        if account.state == WAITING:
+            await self._build_editor()
             self._acts.build()
 
     async def _show(self) -> Account:
-        told, error = await self._visit.ask(self._letters.account, self._letter, personal=not self._visit.masks)
+        account, error = await self._visit.ask(self._letters.account, self._letter, personal=not self._visit.masks)
         self._trouble.clear()
         if error is not None:
             with self._trouble:
                 elements.trouble(error)
-        self._cards.content = account_cards(told)
-        self._facts.content = "".join(f"<dt>{escape(name)}</dt><dd>{value}</dd>" for name, value in where_facts(told))
-        return told
+        self._cards.content = account_cards(account)
+        self._facts.content = "".join(
+            f"<dt>{escape(name)}</dt><dd>{value}</dd>" for name, value in where_facts(account)
+        )
+        return account
 
-    async def _after(self) -> None:
+    async def _refresh(self) -> None:
         await self._show()
 
-    async def _waiting(self) -> list[Entry]:
-        """The record, if it waits still."""
-        told, _ = await self._visit.ask(self._letters.account, self._letter, personal=False)
-        return [entry_of(self._letter)] if told.state == WAITING else []
+    async def _pending(self) -> list[Entry]:
+        """Return the record if it is still pending."""
+        account, _ = await self._visit.ask(self._letters.account, self._letter, personal=False)
+        return [entry_of(self._letter)] if account.state == WAITING else []
 
-    async def _chosen(self) -> list[Entry]:
+    async def _selected(self) -> list[Entry]:
         return [entry_of(self._letter)]
 
-    async def _editor(self) -> None:
+    async def _build_editor(self) -> None:
         elements.heading("Edit")
         if self._visit.masks:
             text = (
@@ -97,7 +99,7 @@ class _Record:
         self._text = ui.textarea("Record as JSON", value=text, on_change=self._check)
         self._text.props("outlined autogrow debounce=300 spellcheck=false").classes("editor")
         self._checked = elements.markup("", tag="div").props("role=status aria-live=polite")
-        ui.button("Send the edited record", on_click=lambda: self._acts.send(self._edited, "mend and redrive")).props(
+        ui.button("Send the edited record", on_click=lambda: self._acts.send(self._edit, "mend and redrive")).props(
             "no-caps"
         )
         await self._check()
@@ -108,24 +110,24 @@ class _Record:
         self._visit.desk.trail.note(session.name, "personal_data", self._letter.place, "shown")
         ui.navigate.reload()
 
-    def _edited(self) -> Mending:
+    def _edit(self) -> Mending:
         return self._letters.edited(self._letter, self._text.value or "")
 
     async def _check(self) -> None:
-        """Tell what is still wrong with the text as it is typed."""
+        """Show which rules the text still violates, as it is typed."""
         typed = self._text.value or ""
         try:
             mending = self._letters.edited(self._letter, typed)
-            found = await self._visit.ask(partial(self._letters.broken, self._letter, mending))
-            told = _verdict(found)
+            problem = await self._visit.ask(partial(self._letters.broken, self._letter, mending))
+            result = _check_html(problem)
         except PenstockError as error:
-            told = f"<p>{elements.state_html('down', error.message)}</p>"
+            result = f"<p>{elements.state_html('down', error.message)}</p>"
         if typed == (self._text.value or ""):
-            self._checked.content = told
+            self._checked.content = result
 
 
-def _verdict(found: StillBroken | None) -> str:
-    if found is None:
+def _check_html(problem: StillBroken | None) -> str:
+    if problem is None:
         return f"<p>{elements.state_html('ok', 'No rule is broken: it can be sent')}</p>"
-    rules = "".join(f"<li>{escape(one)}</li>" for one in found.message.split("; "))
+    rules = "".join(f"<li>{escape(rule)}</li>" for rule in problem.message.split("; "))
     return f"<p>{elements.state_html('down', 'Still broken')}</p><ul>{rules}</ul>"

@@ -1,4 +1,4 @@
-"""One run: how far its records have come, its task's attempts, their logs, and its receipt."""
+"""A run: the progress of its records, its task's attempts, their logs, and its receipt."""
 
 import re
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from penstock.produce.journal import SoFar
 
 _STATES = {"success": "ok", "running": "busy", "queued": "late", "failed": "down", "up_for_retry": "late"}
 _SHARED = 50
-"""So many runs that are looked at are asked for once for all who look."""
+"""Limit on cached queries: runs, logs and progress together."""
 _MOST_LINES = 1000
 _TONES = {"warning": "warn", "error": "bad", "critical": "bad"}
 _ENDED = {"success", "failed", "up_for_retry", "skipped", "upstream_failed", "removed"}
@@ -36,12 +36,12 @@ def register(desk: Desk, dag: Dag) -> None:
     @page(desk, "/runs/{run_id}", "Run")
     async def run(visit: Visit) -> None:
         run_id = visit.path["run_id"]
-        found = await visit.ask(watched.detail(run_id))
-        _Run(visit, watched, found)
+        detail = await visit.ask(watched.detail(run_id))
+        _Run(visit, watched, detail)
 
 
 class Watched:
-    """The runs that are looked at, and the logs: asked for once for all who look."""
+    """Runs and logs with open pages, cached so that all viewers share one query."""
 
     def __init__(self, desk: Desk, dag: Dag) -> None:
         self.desk = desk
@@ -49,27 +49,30 @@ class Watched:
         self._shared: dict[tuple[Any, ...], Shared[Any]] = {}
 
     def detail(self, run_id: str) -> Shared[Detail]:
-        """A run as it is now."""
-        return self._share(("run", run_id), partial(self.dag.detail, run_id))
+        """Return the cached query for a run's current state."""
+        return self._cached(("run", run_id), partial(self.dag.detail, run_id))
 
     def log(self, run_id: str, attempt: int) -> Shared[list[Line]]:
-        """The log of an attempt."""
-        return self._share(("log", run_id, attempt), partial(self.dag.log, run_id, attempt))
+        """Return the cached query for the log of an attempt."""
+        return self._cached(("log", run_id, attempt), partial(self.dag.log, run_id, attempt))
 
     def progress(self, run_id: str) -> Shared[SoFar | None]:
-        """How far it is, by the journal; None when that is kept elsewhere."""
+        """Return the cached query for a run's progress, read from its delivery log.
+
+        The result is None if the log is kept on another machine.
+        """
         folder = journal.folder_of(self.desk.settings)
-        return self._share(("journal", run_id), partial(journal.progress, folder, run_id))
+        return self._cached(("journal", run_id), partial(journal.progress, folder, run_id))
 
     def way(self, run_id: str) -> Way:
-        """How far a run's records have come."""
-        found, now = self.detail(run_id)(), self.desk.view.now
-        active = found.run.is_active and bool(found.attempts)
-        log = self.log(run_id, found.attempts[-1].number)() if active else []
-        written = self.progress(run_id)() if found.run.produced is None else None
-        return way(found, log, written, now.partitions if now else [])
+        """Compute the progress of a run's records, from the API to the table."""
+        detail, now = self.detail(run_id)(), self.desk.view.now
+        is_running = detail.run.is_active and bool(detail.attempts)
+        log = self.log(run_id, detail.attempts[-1].number)() if is_running else []
+        progress = self.progress(run_id)() if detail.run.produced is None else None
+        return way(detail, log, progress, now.partitions if now else [])
 
-    def _share(self, key: tuple[Any, ...], question: Callable[[], Any]) -> Shared[Any]:
+    def _cached(self, key: tuple[Any, ...], question: Callable[[], Any]) -> Shared[Any]:
         if key not in self._shared:
             while len(self._shared) >= _SHARED:
                 self._shared.pop(next(iter(self._shared)), None)
@@ -78,10 +81,10 @@ class Watched:
 
 
 class _Run:
-    """The page of one run."""
+    """The page of a run."""
 
-    def __init__(self, visit: Visit, watched: Watched, found: Detail) -> None:
-        self._visit, self._watched, self._id = visit, watched, found.run.run_id
+    def __init__(self, visit: Visit, watched: Watched, detail: Detail) -> None:
+        self._visit, self._watched, self._id = visit, watched, detail.run.run_id
         self._complete = False
         with ui.element("div").classes("row-bar"):
             elements.markup('<a href="/runs">All runs</a>')
@@ -93,29 +96,29 @@ class _Run:
             self._attempts = elements.markup("", tag="section").classes("card")
             self._offsets = elements.markup("", tag="section").classes("card")
             _Receipt(visit, watched.dag, self._id)
-        self._log = _Log(visit, watched, found)
+        self._log = _Log(visit, watched, detail)
         visit.every(REFRESH_S, self._refresh)
 
     async def _refresh(self) -> None:
         if self._complete:
             return
         try:
-            found = await self._visit.ask(self._watched.detail(self._id))
-            how_far = await self._visit.ask(self._watched.way, self._id)
+            detail = await self._visit.ask(self._watched.detail(self._id))
+            progress = await self._visit.ask(self._watched.way, self._id)
         except PenstockError as error:
             put(self._away, f'<div class="trouble"><p>{escape(error.message)}</p></div>')
             return
         put(self._away, "")
-        put(self._way, _way_html(how_far, found))
-        put(self._facts, _facts_html(found))
-        put(self._attempts, _attempts_html(found))
-        put(self._offsets, _offsets_html(found, self._visit.desk.pipeline.topic))
-        self._log.offer(found)
-        self._complete = not found.run.is_active and (how_far.waiting == 0 or not found.spans)
+        put(self._way, _progress_html(progress, detail))
+        put(self._facts, _facts_html(detail))
+        put(self._attempts, _attempts_html(detail))
+        put(self._offsets, _offsets_html(detail, self._visit.desk.pipeline.topic))
+        self._log.offer(detail)
+        self._complete = not detail.run.is_active and (progress.waiting == 0 or not detail.spans)
 
 
 class _Receipt:
-    """The receipt, made when it is asked for: it looks at each record."""
+    """The receipt, created on demand: that reads every record of the run."""
 
     def __init__(self, visit: Visit, dag: Dag, run_id: str) -> None:
         self._visit, self._dag, self._id = visit, dag, run_id
@@ -128,8 +131,8 @@ class _Receipt:
         self._button.disable()
         put(self._told, "<p>Looking at each record …</p>")
         try:
-            found = await self._visit.ask(lambda: self._dag.receipt(self._id, self._visit.desk.cassandra()))
-            put(self._told, _receipt_html(found))
+            receipt = await self._visit.ask(lambda: self._dag.receipt(self._id, self._visit.desk.cassandra()))
+            put(self._told, _receipt_html(receipt))
         except PenstockError as error:
             put(self._told, f'<p class="bad">{escape(error.message)}</p>{elements.command_html(error.hint)}')
         finally:
@@ -139,31 +142,34 @@ class _Receipt:
 _UNASKED = "<p>Follows each of the run&rsquo;s records from Kafka to its row, and names what is missing.</p>"
 
 
-def _receipt_html(found: RunReceipt) -> str:
+def _receipt_html(receipt: RunReceipt) -> str:
     state = (
-        state_html("down", f"{found.missing:,} missing") if found.missing else state_html("ok", "nothing is missing")
+        state_html("down", f"{receipt.missing:,} missing")
+        if receipt.missing
+        else state_html("ok", "nothing is missing")
     )
     names = ("asked", "fetched", "produced", "stored", "rejected", "filtered", "missing")
-    counts = "".join(f"<dt>{name}</dt><dd>{number(getattr(found, name))}</dd>" for name in names)
-    late = found.latency_ms
+    counts = "".join(f"<dt>{name}</dt><dd>{number(getattr(receipt, name))}</dd>" for name in names)
+    latency_ms = receipt.latency_ms
     stages = "".join(
-        f"<dt>{escape(name.replace('_', ' '))}</dt><dd>{moment_html(at)}</dd>" for name, at in found.stages.items()
+        f"<dt>{escape(name.replace('_', ' '))}</dt><dd>{moment_html(at)}</dd>" for name, at in receipt.stages.items()
     )
-    lost = "".join(
-        f"<li><code>{escape(' '.join(f'{key}={value}' for key, value in one.items()))}</code></li>"
-        for one in found.missing_records[:20]
+    missing = "".join(
+        f"<li><code>{escape(' '.join(f'{key}={value}' for key, value in record.items()))}</code></li>"
+        for record in receipt.missing_records[:20]
     )
     return (
-        f'<p>{state}</p><dl class="facts">{counts}<dt>half within</dt><dd>{duration(late["p50"])}</dd>'
-        f"<dt>99 % within</dt><dd>{duration(late['p99'])}</dd>{stages}</dl>{f'<ul>{lost}</ul>' if lost else ''}"
+        f'<p>{state}</p><dl class="facts">{counts}<dt>half within</dt><dd>{duration(latency_ms["p50"])}</dd>'
+        f"<dt>99 % within</dt><dd>{duration(latency_ms['p99'])}</dd>{stages}</dl>"
+        f"{f'<ul>{missing}</ul>' if missing else ''}"
     )
 
 
 class _Log:
-    """The log of an attempt. `?attempt=2&search=error` shows just that."""
+    """The log of an attempt. `?attempt=2&search=error` selects and filters it."""
 
-    def __init__(self, visit: Visit, watched: Watched, found: Detail) -> None:
-        self._visit, self._watched, self._id = visit, watched, found.run.run_id
+    def __init__(self, visit: Visit, watched: Watched, detail: Detail) -> None:
+        self._visit, self._watched, self._id = visit, watched, detail.run.run_id
         wanted = visit.query.get("attempt", "")
         self._chosen = int(wanted) if re.fullmatch("[0-9]{1,6}", wanted) else None
         self._lines: list[Line] = []
@@ -173,39 +179,39 @@ class _Log:
         with ui.element("div").classes("row-bar"):
             self._attempt = ui.select({}, label="Attempt", on_change=self._choose).props("outlined dense")
             self._attempt.classes("attempt")
-            self._search = ui.input("Search", value=visit.query.get("search", ""), on_change=self._seek)
+            self._search = ui.input("Search", value=visit.query.get("search", ""), on_change=self._filter_lines)
             self._search.props("outlined dense clearable debounce=300").classes("search")
             self._follow = ui.switch("Follow", value=True)
             self._follow.set_visibility(False)
             self._told = elements.markup("").classes("quiet").props("role=status")
         self._shown = elements.markup("", tag="div").classes("log").props('tabindex=0 role=log aria-label="Task log"')
-        self.offer(found)
+        self.offer(detail)
         visit.every(REFRESH_S, self._refresh)
 
-    def offer(self, found: Detail) -> None:
-        """Offer these attempts; the newest, unless one was chosen."""
-        states = {one.number: one.state for one in found.attempts}
+    def offer(self, detail: Detail) -> None:
+        """Update the choice of attempts. Selects the newest unless the viewer chose another."""
+        states = {attempt.number: attempt.state for attempt in detail.attempts}
         if states == self._states:
             return
         self._states = states
-        numbers = [one for one in states if one]
+        numbers = [number for number in states if number]
         chosen = self._chosen if self._chosen in numbers else max(numbers, default=None)
-        self._attempt.set_options({one: f"{one}: {states[one]}" for one in numbers}, value=chosen)
+        self._attempt.set_options({number: f"{number}: {states[number]}" for number in numbers}, value=chosen)
 
     def _choose(self, change: Any) -> None:
         if change.value is not None and change.value != max(self._states, default=None):
             self._chosen = change.value
-            self._keep_link()
+            self._update_url()
         self._read = None
 
-    def _seek(self) -> None:
-        self._keep_link()
+    def _filter_lines(self) -> None:
+        self._update_url()
         self._show()
 
-    def _keep_link(self) -> None:
-        """The address shows what is looked at, to be shared."""
-        told = {"attempt": self._chosen, "search": self._search.value}
-        query = urlencode({name: value for name, value in told.items() if value})
+    def _update_url(self) -> None:
+        """Put the chosen attempt and search into the URL, so that it can be shared."""
+        parameters = {"attempt": self._chosen, "search": self._search.value}
+        query = urlencode({name: value for name, value in parameters.items() if value})
         ui.navigate.history.replace(f"{address(self._id)}{f'?{query}' if query else ''}")
 
     async def _refresh(self) -> None:
@@ -228,13 +234,13 @@ class _Log:
             ui.run_javascript(f"const log = getHtmlElement({self._shown.id}); log.scrollTop = log.scrollHeight")
 
     def _show(self) -> None:
-        words = (self._search.value or "").lower()
-        found = [line for line in self._lines if words in line.text.lower()]
-        put(self._told, f"{number(len(found))} of {number(len(self._lines))} lines{_limit(len(found))}")
-        put(self._shown, "".join(map(_line_html, found[-_MOST_LINES:])) or '<p class="quiet">No line.</p>')
+        search = (self._search.value or "").lower()
+        matches = [line for line in self._lines if search in line.text.lower()]
+        put(self._told, f"{number(len(matches))} of {number(len(self._lines))} lines{_limit_note(len(matches))}")
+        put(self._shown, "".join(map(_line_html, matches[-_MOST_LINES:])) or '<p class="quiet">No line.</p>')
 
 
-def _limit(count: int) -> str:
+def _limit_note(count: int) -> str:
     return f", the newest {number(_MOST_LINES)} are shown" if count > _MOST_LINES else ""
 
 
@@ -247,34 +253,34 @@ def _line_html(line: Line) -> str:
     return f"<div>{at} {level}{escape(line.event)} {facts}{error}</div>"
 
 
-def _way_html(how_far: Way, found: Detail) -> str:
-    run = found.run
-    handled = number(how_far.handled)
-    after = "stored, or set aside"
-    if how_far.handled is None and how_far.waiting:
-        after = f"stored, or set aside: at most {number(how_far.waiting)} wait"
-    elif how_far.waiting:
-        after = f"stored, or set aside; {number(how_far.waiting)} wait"
+def _progress_html(progress: Way, detail: Detail) -> str:
+    run = detail.run
+    handled = number(progress.handled)
+    handled_label = "stored, or set aside"
+    if progress.handled is None and progress.waiting:
+        handled_label = f"stored, or set aside: at most {number(progress.waiting)} wait"
+    elif progress.waiting:
+        handled_label = f"stored, or set aside; {number(progress.waiting)} wait"
     steps = [
-        ("asked", number(how_far.asked), "asked for"),
-        ("fetched", number(how_far.fetched), "fetched from the API"),
-        ("produced", number(how_far.produced), f"produced to Kafka{_refused(how_far)}"),
-        ("handled", handled, after),
+        ("asked", number(progress.asked), "asked for"),
+        ("fetched", number(progress.fetched), "fetched from the API"),
+        ("produced", number(progress.produced), f"produced to Kafka{_refused_note(progress)}"),
+        ("handled", handled, handled_label),
     ]
     cells = "".join(
-        f'<li id="way-{key}"><strong>{value}</strong><span class="quiet">{told}</span></li>'
-        for key, value, told in steps
+        f'<li id="way-{key}"><strong>{value}</strong><span class="quiet">{label}</span></li>'
+        for key, value, label in steps
     )
-    waits = '<p class="warn">It is queued: it begins when Airflow has a free place and the DAG is not paused.</p>'
-    return f'<ol class="way">{cells}</ol>{waits if run.state == "queued" else ""}'
+    note = '<p class="warn">It is queued: it begins when Airflow has a free place and the DAG is not paused.</p>'
+    return f'<ol class="way">{cells}</ol>{note if run.state == "queued" else ""}'
 
 
-def _refused(how_far: Way) -> str:
-    return f"; {number(how_far.refused)} refused" if how_far.refused else ""
+def _refused_note(progress: Way) -> str:
+    return f"; {number(progress.refused)} refused" if progress.refused else ""
 
 
-def _facts_html(found: Detail) -> str:
-    run, now = found.run, datetime.now(UTC)
+def _facts_html(detail: Detail) -> str:
+    run, now = detail.run, datetime.now(UTC)
     pairs = [
         ("state", run_state(run.state)),
         ("kind", escape(run.kind)),
@@ -284,62 +290,62 @@ def _facts_html(found: Detail) -> str:
         ("took", took(run.started_at, run.ended_at, now)),
         ("parameters", escape(told_parameters(run.parameters))),
     ]
-    if found.summary:
+    if detail.summary:
         pairs += [
-            ("fetching took", duration(found.summary.get("fetch_seconds", 0) * 1000)),
-            ("the task took", duration(found.summary.get("seconds", 0) * 1000)),
-            ("values", elements.size(found.summary.get("bytes"))),
-            ("schema", escape(str(found.summary.get("schema_id", "")))),
+            ("fetching took", duration(detail.summary.get("fetch_seconds", 0) * 1000)),
+            ("the task took", duration(detail.summary.get("seconds", 0) * 1000)),
+            ("values", elements.size(detail.summary.get("bytes"))),
+            ("schema", escape(str(detail.summary.get("schema_id", "")))),
         ]
     cells = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in pairs)
     return f'<h2>Run</h2><dl class="facts">{cells}</dl>'
 
 
-def _attempts_html(found: Detail) -> str:
+def _attempts_html(detail: Detail) -> str:
     now = datetime.now(UTC)
-    begun = [one for one in found.attempts if one.number]
-    if not begun:
+    attempts = [attempt for attempt in detail.attempts if attempt.number]
+    if not attempts:
         return "<h2>Attempts</h2><p>None has begun yet.</p>"
     rows = [
         [
-            f'<a href="?attempt={one.number}">{one.number}</a>',
-            run_state(one.state),
-            moment_html(one.started_at),
-            took(one.started_at, one.ended_at, now),
+            f'<a href="?attempt={attempt.number}">{attempt.number}</a>',
+            run_state(attempt.state),
+            moment_html(attempt.started_at),
+            took(attempt.started_at, attempt.ended_at, now),
         ]
-        for one in begun
+        for attempt in attempts
     ]
     table = elements.table_html("Of the task stream_data", ("Attempt", "State", "Began", "Took"), rows)
     return f'<h2>Attempts</h2><div class="table tight">{table}</div>'
 
 
-def _offsets_html(found: Detail, topic: str) -> str:
-    if not found.spans:
+def _offsets_html(detail: Detail, topic: str) -> str:
+    if not detail.spans:
         return "<h2>Offsets</h2><p>Known once the task has ended well: where in the topic its records lie.</p>"
     rows = [
-        [str(one.partition), *(message_link(topic, one.partition, offset) for offset in (one.first, one.end - 1))]
-        for one in found.spans
+        [str(span.partition), *(message_link(topic, span.partition, offset) for offset in (span.first, span.end - 1))]
+        for span in detail.spans
     ]
     table = elements.table_html(f"Its records lie between these, in {topic}", ("Partition", "First", "Last"), rows)
     return f'<h2>Offsets</h2><div class="table tight">{table}</div>'
 
 
 def address(run_id: str) -> str:
-    """Where a run's own page is."""
+    """Return the path of a run's page."""
     return f"/runs/{quote(run_id, safe='')}"
 
 
 def run_state(state: str) -> str:
-    """The state of a run or of an attempt, in Airflow's words."""
+    """Return HTML for the state of a run or an attempt, as Airflow names it."""
     return state_html(_STATES.get(state, "unknown"), state.replace("_", " "))
 
 
 def took(began: str | None, ended: str | None, now: datetime) -> str:
-    """How long it took, or takes so far: then in whole seconds."""
+    """Format a duration. If still running, the time so far in whole seconds."""
     seconds = seconds_between(began, ended, now)
     return duration(None if seconds is None else (seconds if ended else round(seconds)) * 1000)
 
 
 def told_parameters(parameters: dict[str, Any]) -> str:
-    """The parameters that were given."""
+    """Format the parameters that were given, or `defaults`."""
     return " ".join(f"{name}={value}" for name, value in parameters.items() if value is not None) or "defaults"

@@ -1,4 +1,4 @@
-"""The DAG's runs: which there were, how each fared, and a new one."""
+"""Runs of the DAG: the newest runs, the schedule, and triggering a run."""
 
 from datetime import UTC, datetime
 from functools import partial
@@ -23,7 +23,7 @@ from penstock.observe.runs import NEWEST, Run
 _FILTERS = {"": "all", "active": "under way", "success": "success", "failed": "failed"}
 _HEADS = ("Run", "State", "Kind", "Began", "Took", "Asked", "Fetched", "Produced", "Refused", "Parameters")
 _CONFIRMED = 10_000
-"""More records than these are ordered by typing their number again."""
+"""Triggering a run of more records requires typing their number as confirmation."""
 
 
 def register(desk: Desk) -> None:
@@ -41,7 +41,7 @@ def register(desk: Desk) -> None:
 
 
 class _Schedule:
-    """Whether the DAG is paused, and the button that changes it."""
+    """The DAG's schedule, and the button that pauses and unpauses it."""
 
     def __init__(self, visit: Visit, dag: Dag, schedule: Shared[Schedule]) -> None:
         self._visit, self._dag, self._schedule = visit, dag, schedule
@@ -61,17 +61,17 @@ class _Schedule:
 
     async def refresh(self) -> None:
         try:
-            found = await self._visit.ask(self._schedule)
+            schedule = await self._visit.ask(self._schedule)
         except PenstockError as error:
             put(self._told, f"<p>{state_html('down', 'Airflow is away')}</p><p>{escape(error.message)}</p>")
             self._switch.disable()
             self._paused = None
             return
-        if self._paused is not found.paused:
-            self._paused = found.paused
-            self._switch.text = "Unpause" if found.paused else "Pause"
+        if self._paused is not schedule.paused:
+            self._paused = schedule.paused
+            self._switch.text = "Unpause" if schedule.paused else "Pause"
             self._switch.enable()
-        put(self._told, _schedule_html(found))
+        put(self._told, _schedule_html(schedule))
 
     async def _act(self) -> None:
         pause = not self._paused
@@ -89,42 +89,44 @@ class _Schedule:
         await self.refresh()
 
 
-def _schedule_html(found: Schedule) -> str:
-    state = state_html("late", "paused") if found.paused else state_html("ok", "not paused")
-    then = "" if found.paused or not found.next_at else f"; next {moment_html(found.next_at)}"
-    waits = "<p>Runs that are ordered stay queued until it is unpaused.</p>" if found.paused else ""
-    return f"<p>{state} Runs by itself: {escape(found.told[:1].lower() + found.told[1:])} UTC{then}.</p>{waits}"
+def _schedule_html(schedule: Schedule) -> str:
+    state = state_html("late", "paused") if schedule.paused else state_html("ok", "not paused")
+    next_run = "" if schedule.paused or not schedule.next_at else f"; next {moment_html(schedule.next_at)}"
+    note = "<p>Runs that are ordered stay queued until it is unpaused.</p>" if schedule.paused else ""
+    return (
+        f"<p>{state} Runs by itself: {escape(schedule.told[:1].lower() + schedule.told[1:])} UTC{next_run}.</p>{note}"
+    )
 
 
 class _Order:
-    """The form that orders a run. `/runs?records=1000&rate=50` fills it in."""
+    """The form that triggers a run. `/runs?records=1000&rate=50` prefills it."""
 
     def __init__(self, visit: Visit, dag: Dag, schedule: Shared[Schedule]) -> None:
         self._visit, self._dag, self._schedule = visit, dag, schedule
-        given = {name: _number(visit.query.get(name)) for name in ("records", "seconds", "rate")}
-        self._by = "seconds" if given["seconds"] else "records"
+        prefilled = {name: _parse_number(visit.query.get(name)) for name in ("records", "seconds", "rate")}
+        self._by = "seconds" if prefilled["seconds"] else "records"
         with ui.element("section").classes("card").props('aria-label="Trigger a run"'):
             elements.heading("Trigger a run")
-            ways = {"records": "A number of records", "seconds": "For some seconds"}
-            ui.radio(ways, value=self._by, on_change=self._choose).props("inline").classes("ways")
+            modes = {"records": "A number of records", "seconds": "For some seconds"}
+            ui.radio(modes, value=self._by, on_change=self._choose).props("inline").classes("ways")
             with ui.element("div").classes("row-bar order"):
-                self._records = _field("Records", given["records"] or 500)
-                self._seconds = _field("Seconds", given["seconds"] or 60)
-                self._rate = _field("Records a second", given["rate"])
+                self._records = _add_number_field("Records", prefilled["records"] or 500)
+                self._seconds = _add_number_field("Seconds", prefilled["seconds"] or 60)
+                self._rate = _add_number_field("Records a second", prefilled["rate"])
                 self._button = ui.button("Trigger", icon="play_arrow", on_click=self._act).props("no-caps")
             elements.markup("Without a rate they are sent as fast as they come.", tag="p").classes("quiet")
             self._wrong = elements.markup("", tag="p").classes("bad").props("role=alert")
-        self._offer()
+        self._show_fields()
 
     def _choose(self, change: Any) -> None:
         self._by = change.value
-        self._offer()
+        self._show_fields()
 
-    def _offer(self) -> None:
+    def _show_fields(self) -> None:
         self._records.set_visibility(self._by == "records")
         self._seconds.set_visibility(self._by == "seconds")
 
-    def _parameters(self) -> dict[str, Any]:
+    def _read_parameters(self) -> dict[str, Any]:
         by_records = self._by == "records"
         if by_records and self._records.value is None:
             raise WrongUse("say how many records")
@@ -138,42 +140,45 @@ class _Order:
 
     async def _act(self) -> None:
         try:
-            parameters = self._parameters()
+            parameters = self._read_parameters()
         except PenstockError as error:
             put(self._wrong, escape(error.message))
             return
         put(self._wrong, "")
-        asked = parameters["records"] or round(parameters["seconds"] * parameters["rate"])
-        if asked > _CONFIRMED and not await elements.confirmed(
-            f"Order {asked:,} records?", "They are fetched from the API and stored.", name=str(asked), verb="Trigger"
+        records = parameters["records"] or round(parameters["seconds"] * parameters["rate"])
+        if records > _CONFIRMED and not await elements.confirmed(
+            f"Order {records:,} records?",
+            "They are fetched from the API and stored.",
+            name=str(records),
+            verb="Trigger",
         ):
             return
         self._button.disable()
         try:
-            await self._order(parameters)
+            await self._trigger(parameters)
         finally:
             self._button.enable()
 
-    async def _order(self, parameters: dict[str, Any]) -> None:
+    async def _trigger(self, parameters: dict[str, Any]) -> None:
         try:
             self._schedule.forget()
             paused = (await self._visit.ask(self._schedule)).paused
         except PenstockError as error:
             put(self._wrong, escape(error.message))
             return
-        choice = await _unpause_first() if paused else "as it is"
+        choice = await _ask_unpause() if paused else "as it is"
         if choice == "unpause":
             await self._visit.act("unpause DAG", DAG_ID, partial(self._dag.set_paused, False))
             self._schedule.forget()
         if choice:
-            told = ", ".join(f"{name}={value:g}" for name, value in parameters.items() if value is not None)
-            run_id = await self._visit.act("trigger run", told, partial(self._dag.order, parameters))
+            subject = ", ".join(f"{name}={value:g}" for name, value in parameters.items() if value is not None)
+            run_id = await self._visit.act("trigger run", subject, partial(self._dag.order, parameters))
             if run_id:
                 ui.navigate.to(address(run_id))
 
 
-async def _unpause_first() -> str | None:
-    """What to do about the DAG being paused; None: nothing at all."""
+async def _ask_unpause() -> str | None:
+    """Ask what to do about the paused DAG: `unpause`, `as it is` (queue the run), or None to cancel."""
     with ui.dialog() as dialog, ui.card().classes("dialog"):
         elements.heading(f"{DAG_ID} is paused")
         text = "A run would stay queued until it is unpaused. Unpausing also begins the other runs that are queued."
@@ -186,11 +191,11 @@ async def _unpause_first() -> str | None:
     return answer if isinstance(answer, str) else None
 
 
-def _field(label: str, value: float | None) -> ui.number:
+def _add_number_field(label: str, value: float | None) -> ui.number:
     return ui.number(label, value=value, min=0, format="%.12g").props("outlined dense").classes("order-field")
 
 
-def _number(text: str | None) -> float | None:
+def _parse_number(text: str | None) -> float | None:
     try:
         return float(text) if text else None
     except ValueError:
@@ -198,7 +203,7 @@ def _number(text: str | None) -> float | None:
 
 
 class _List:
-    """The newest runs. `/runs?state=failed` shows those that failed."""
+    """The newest runs. `/runs?state=failed` filters by state."""
 
     def __init__(self, visit: Visit) -> None:
         self._desk = visit.desk
@@ -219,30 +224,30 @@ class _List:
 
     def _refresh(self) -> None:
         view = self._desk.view
-        wrong = view.now.services.get("airflow", "") if view.now else ""
-        put(self._away, _away(wrong) if wrong else "")
-        shown = [run for run in view.runs if _is_meant(run, self._only)]
-        put(self._table, _table(shown) if shown else _nothing(loaded=view.now is not None, only=self._only))
+        error = view.now.services.get("airflow", "") if view.now else ""
+        put(self._away, _away(error) if error else "")
+        runs = [run for run in view.runs if _matches(run, self._only)]
+        put(self._table, _table(runs) if runs else _empty_html(loaded=view.now is not None, only=self._only))
 
 
-def _away(wrong: str) -> str:
+def _away(error: str) -> str:
     return (
-        f'<div class="trouble"><p>Airflow is away: what it told last is shown.</p><p>{escape(wrong)}</p>'
+        f'<div class="trouble"><p>Airflow is away: what it told last is shown.</p><p>{escape(error)}</p>'
         f"{elements.command_html('./penstock status')}</div>"
     )
 
 
-def _is_meant(run: Run, only: str) -> bool:
+def _matches(run: Run, only: str) -> bool:
     return not only or (run.is_active if only == "active" else run.state == only)
 
 
-def _nothing(*, loaded: bool, only: str) -> str:
+def _empty_html(*, loaded: bool, only: str) -> str:
     if not loaded:
         return '<div class="empty"><strong>Asking Airflow …</strong></div>'
     if only:
         return f'<div class="empty"><strong>No run is {escape(_FILTERS[only])}.</strong></div>'
-    how = f"<p>Trigger one above, or: {elements.command_html('./penstock run')}</p>"
-    return f'<div class="empty"><strong>No run yet.</strong>{how}</div>'
+    hint = f"<p>Trigger one above, or: {elements.command_html('./penstock run')}</p>"
+    return f'<div class="empty"><strong>No run yet.</strong>{hint}</div>'
 
 
 def _table(runs: list[Run]) -> str:

@@ -1,4 +1,4 @@
-"""Schemas: subjects, versions, what differs between two, a check of a draft, and where each version is still in use."""
+"""Schema pages: subjects, versions, diffs, compatibility check of a draft, and the versions in use."""
 
 from html import escape
 from urllib.parse import quote, urlencode
@@ -28,15 +28,15 @@ def register(desk: Desk) -> None:
     @page(desk, "/schemas", "Schemas")
     async def listed(visit: Visit) -> None:
         holding = visit.query.get("find", "")
-        _finder(holding)
-        _list(await visit.ask(catalogue(desk).subjects, holding), holding)
+        _add_search(holding)
+        _show_subjects(await visit.ask(catalogue(desk).subjects, holding), holding)
 
     @page(desk, "/schemas/{subject}", "Schemas")
-    async def one(visit: Visit) -> None:
-        await _One(visit).build()
+    async def subject(visit: Visit) -> None:
+        await _Subject(visit).build()
 
 
-def _finder(holding: str) -> None:
+def _add_search(holding: str) -> None:
     def find() -> None:
         text = str(field.value or "").strip()
         ui.navigate.to("/schemas" + (f"?{urlencode({'find': text})}" if text else ""))
@@ -47,30 +47,39 @@ def _finder(holding: str) -> None:
         ui.button("Find", on_click=find).props("no-caps outline")
 
 
-def _list(found: Subjects, holding: str) -> None:
-    if not found.found:
+def _show_subjects(subjects: Subjects, holding: str) -> None:
+    if not subjects.found:
         if holding:
             elements.empty(f"No subject's name holds {holding!r}.", "Look for a shorter part of it.")
         else:
             todo = "The first run registers the schema of its records."
             elements.empty("The registry holds no schema yet.", todo, "./penstock run --records 500")
         return
-    rows = [_listed(one) for one in found.subjects]
-    shown = len(found.subjects)
-    caption = f"{number(found.found)} subjects" if shown == found.found else f"the first {shown} of {found.found:,}"
-    caption += f"; a subject without a level of its own has {found.compatibility}"
+    rows = [_subject_row(subject) for subject in subjects.subjects]
+    shown = len(subjects.subjects)
+    caption = (
+        f"{number(subjects.found)} subjects" if shown == subjects.found else f"the first {shown} of {subjects.found:,}"
+    )
+    caption += f"; a subject without a level of its own has {subjects.compatibility}"
     elements.table(caption, ["Subject", "Type", "Versions", "Latest id", "Compatibility", "Topic"], rows)
 
 
-def _listed(one: Subject) -> list[str]:
-    versions = f"{len(one.versions)}"
-    if len(one.versions) > 1:
-        versions += f' (<a href="{_address(one.name, *one.versions[-2:])}">what changed last</a>)'
-    name = f'<a href="{_address(one.name)}">{escape(one.name)}</a>'
-    return [name, escape(one.type), versions, str(one.latest_id), escape(one.compatibility), _topic(one.name)]
+def _subject_row(subject: Subject) -> list[str]:
+    versions = f"{len(subject.versions)}"
+    if len(subject.versions) > 1:
+        versions += f' (<a href="{_address(subject.name, *subject.versions[-2:])}">what changed last</a>)'
+    name = f'<a href="{_address(subject.name)}">{escape(subject.name)}</a>'
+    return [
+        name,
+        escape(subject.type),
+        versions,
+        str(subject.latest_id),
+        escape(subject.compatibility),
+        _topic_html(subject.name),
+    ]
 
 
-def _topic(subject: str) -> str:
+def _topic_html(subject: str) -> str:
     topic, part = place_of(subject)
     return f'<a href="/topics/{quote(topic, safe="")}">{escape(topic)}</a> {part}s'
 
@@ -80,40 +89,40 @@ def _address(subject: str, older: int | None = None, newer: int | None = None) -
     return f"/schemas/{quote(subject, safe='')}{chosen}"
 
 
-class _One:
-    """The page of one subject."""
+class _Subject:
+    """The page of a subject."""
 
     def __init__(self, visit: Visit) -> None:
         self._visit = visit
         self._name = visit.path["subject"]
-        self._held = catalogue(visit.desk)
+        self._catalogue = catalogue(visit.desk)
 
     async def build(self) -> None:
-        """Make the page; what is in use is looked for when it is shown."""
-        subject = await self._visit.ask(self._held.subject, self._name)
-        older, newer = self._chosen(subject)
-        self._facts(subject)
+        """Build the page. The versions in use are sampled once it is shown."""
+        subject = await self._visit.ask(self._catalogue.subject, self._name)
+        older, newer = self._parse_versions(subject)
+        self._show_facts(subject)
         elements.heading("In use in the topic")
-        soon("Looking at the newest and the oldest messages …", lambda: self._use(subject))
+        soon("Looking at the newest and the oldest messages …", lambda: self._load_use(subject))
         elements.heading("Versions, and what differs")
-        await self._versions(subject, older, newer)
+        await self._build_versions(subject, older, newer)
         elements.heading("Check a draft")
-        self._draft(subject)
+        self._add_draft_form(subject)
 
-    def _chosen(self, subject: Subject) -> tuple[int, int]:
-        """The two versions of the address, or the last two. Raises `WrongUse`."""
+    def _parse_versions(self, subject: Subject) -> tuple[int, int]:
+        """Return the two versions in the URL, by default the last two. Raises `WrongUse`."""
         last = subject.versions[-1]
         before = subject.versions[-2] if len(subject.versions) > 1 else last
-        found = []
-        for name, otherwise in (("from", before), ("to", last)):
-            text = self._visit.query.get(name, str(otherwise))
+        versions = []
+        for name, default in (("from", before), ("to", last)):
+            text = self._visit.query.get(name, str(default))
             if not text.isdecimal() or int(text) not in subject.versions:
                 known = ", ".join(map(str, subject.versions))
                 raise WrongUse(f"{self._name} has no version {text!r}; it has {known}")
-            found.append(int(text))
-        return found[0], found[1]
+            versions.append(int(text))
+        return versions[0], versions[1]
 
-    def _facts(self, subject: Subject) -> None:
+    def _show_facts(self, subject: Subject) -> None:
         with ui.element("div").classes("row-bar"):
             elements.markup('<a href="/schemas">All subjects</a>')
             elements.copyable(self._name, "the subject's name")
@@ -126,99 +135,109 @@ class _One:
                 ),
                 ("Versions", number(len(subject.versions))),
                 ("Latest", f"version {subject.versions[-1]}, schema id {subject.latest_id}"),
-                ("For", _topic(self._name)),
+                ("For", _topic_html(self._name)),
             ]
         )
 
-    async def _versions(self, subject: Subject, older: int, newer: int) -> None:
+    async def _build_versions(self, subject: Subject, older: int, newer: int) -> None:
         newest = subject.versions[: -_SHOWN_VERSIONS - 1 : -1]
-        held = [await self._visit.ask(self._held.version, self._name, one) for one in newest]
-        _list_versions(held, subject)
+        versions = [await self._visit.ask(self._catalogue.version, self._name, number) for number in newest]
+        _show_versions(versions, subject)
         if len(subject.versions) > 1:
-            self._choice(subject, older, newer)
-            _difference(await self._visit.ask(differing, self._held, self._name, older, newer))
+            self._add_version_choice(subject, older, newer)
+            _show_difference(await self._visit.ask(differing, self._catalogue, self._name, older, newer))
         for version in dict.fromkeys((newer, older)):
-            _text(await self._visit.ask(self._held.version, self._name, version))
+            _show_text(await self._visit.ask(self._catalogue.version, self._name, version))
 
-    def _choice(self, subject: Subject, older: int, newer: int) -> None:
+    def _add_version_choice(self, subject: Subject, older: int, newer: int) -> None:
         def show() -> None:
-            if chosen := [one.value for one in fields if one.value]:
+            if chosen := [field.value for field in fields if field.value]:
                 ui.navigate.to(_address(self._name, *chosen).replace("&amp;", "&"))
 
-        options = {one: f"version {one}" for one in subject.versions}
+        options = {version: f"version {version}" for version in subject.versions}
         with ui.element("div").classes("row-bar"):
             fields = [
                 ui.select(options, label="From", value=older, on_change=show).props("outlined dense"),
                 ui.select(options, label="To", value=newer, on_change=show).props("outlined dense"),
             ]
 
-    async def _use(self, subject: Subject) -> Draw:
-        found = await self._visit.ask(in_use, self._visit.desk, self._name)
-        is_ours = found.topic == self._visit.desk.pipeline.topic
+    async def _load_use(self, subject: Subject) -> Draw:
+        sample = await self._visit.ask(in_use, self._visit.desk, self._name)
+        is_ours = sample.topic == self._visit.desk.pipeline.topic
 
         def draw() -> None:
-            if found.held:
-                _use(found, subject)
+            if sample.held:
+                _show_use(sample, subject)
             elif is_ours:
                 elements.empty("The topic holds no message.", "A run fills it.", "./penstock run --records 500")
             else:
-                told = "No message of it names a version of this subject."
-                elements.empty(f"There is no topic {found.topic}, or it holds no message.", told)
+                todo = "No message of it names a version of this subject."
+                elements.empty(f"There is no topic {sample.topic}, or it holds no message.", todo)
 
         return draw
 
-    def _draft(self, subject: Subject) -> None:
-        told = f"Paste a schema ({subject.type}): it is checked against version {subject.versions[-1]}, not registered."
-        elements.markup(told, tag="p").classes("quiet")
+    def _add_draft_form(self, subject: Subject) -> None:
+        text = f"Paste a schema ({subject.type}): it is checked against version {subject.versions[-1]}, not registered."
+        elements.markup(text, tag="p").classes("quiet")
         field = ui.textarea("Schema").props("outlined autogrow spellcheck=false input-class=mono maxlength=1000000")
         field.classes("draft")
 
         async def check() -> None:
             button.disable()
-            await fill(result, self._checked(str(field.value or "")))
+            await fill(result, self._check_draft(str(field.value or "")))
             button.enable()
 
         button = ui.button("Check", on_click=check).props("no-caps")
         result = ui.element("div").classes("draft-result").props("role=status aria-live=polite")
 
-    async def _checked(self, draft: str) -> Draw:
-        found = await self._visit.ask(self._held.check, self._name, draft)
-        return lambda: _verdict(found)
+    async def _check_draft(self, draft: str) -> Draw:
+        verdict = await self._visit.ask(self._catalogue.check, self._name, draft)
+        return lambda: _show_verdict(verdict)
 
 
-def _list_versions(held: list[Version], subject: Subject) -> None:
+def _show_versions(versions: list[Version], subject: Subject) -> None:
     rows = []
-    for one in held:
-        before = next((other for other in reversed(subject.versions) if other < one.version), None)
-        changed = f'<a href="{_address(subject.name, before, one.version)}">what changed</a>' if before else "the first"
-        rows.append([f"version {one.version}", str(one.id), f"{len(one.text.splitlines()):,} lines", changed])
-    some = "" if len(held) == len(subject.versions) else f", the newest {len(held)} of {len(subject.versions):,}"
-    elements.table(f"Versions{some}", ["Version", "Schema id", "Text", ""], rows).classes("versions")
+    for version in versions:
+        previous = next((number for number in reversed(subject.versions) if number < version.version), None)
+        changed = (
+            f'<a href="{_address(subject.name, previous, version.version)}">what changed</a>'
+            if previous
+            else "the first"
+        )
+        rows.append(
+            [f"version {version.version}", str(version.id), f"{len(version.text.splitlines()):,} lines", changed]
+        )
+    note = (
+        "" if len(versions) == len(subject.versions) else f", the newest {len(versions)} of {len(subject.versions):,}"
+    )
+    elements.table(f"Versions{note}", ["Version", "Schema id", "Text", ""], rows).classes("versions")
 
 
-def _difference(found: Difference) -> None:
-    if not found.lines:
-        elements.markup(f"Versions {found.older} and {found.newer} have the same text.", tag="p")
+def _show_difference(difference: Difference) -> None:
+    if not difference.lines:
+        elements.markup(f"Versions {difference.older} and {difference.newer} have the same text.", tag="p")
         return
-    _changes(found.changes, f"What changes from version {found.older} to version {found.newer}")
-    body = "".join(map(_line, found.lines))
-    name = f"Version {found.older} (-) and version {found.newer} (+), line by line"
-    head = "".join(f'<th scope="col">{one}</th>' for one in (f"v{found.older}", f"v{found.newer}", "", "Text"))
+    _show_changes(difference.changes, f"What changes from version {difference.older} to version {difference.newer}")
+    body = "".join(map(_line_html, difference.lines))
+    name = f"Version {difference.older} (-) and version {difference.newer} (+), line by line"
+    head = "".join(
+        f'<th scope="col">{title}</th>' for title in (f"v{difference.older}", f"v{difference.newer}", "", "Text")
+    )
     table = f"<table><caption>{escape(name)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    shown = elements.markup(table, tag="div").classes("table diff")
-    shown.props(f'tabindex=0 role=region aria-label="{escape(name)}"')
+    element = elements.markup(table, tag="div").classes("table diff")
+    element.props(f'tabindex=0 role=region aria-label="{escape(name)}"')
 
 
-def _line(line: Line) -> str:
+def _line_html(line: Line) -> str:
     kind, word = _SIGNS[line.sign]
     sign = "…" if line.sign == "@" else escape(line.sign)
-    numbers = "".join(f"<td class=number>{one or ''}</td>" for one in (line.older, line.newer))
+    numbers = "".join(f"<td class=number>{number or ''}</td>" for number in (line.older, line.newer))
     return (
         f'<tr class="{kind}">{numbers}<td aria-label="{word}">{sign}</td><td><code>{escape(line.text)}</code></td></tr>'
     )
 
 
-def _changes(changes: list[Change] | None, name: str) -> None:
+def _show_changes(changes: list[Change] | None, name: str) -> None:
     if changes is None:
         elements.markup("What this means for records cannot be told: the schemas are not of a known form.", tag="p")
         return
@@ -226,16 +245,17 @@ def _changes(changes: list[Change] | None, name: str) -> None:
         elements.markup("By penstock's rules nothing changes for records and rows.", tag="p")
         return
     rows = [
-        [_allowed(one), escape(one.field or "the record"), escape(str(one.kind)), escape(one.why)] for one in changes
+        [_allowed_html(change), escape(change.field or "the record"), escape(str(change.kind)), escape(change.why)]
+        for change in changes
     ]
     elements.table(f"{name}, by penstock's rules", ["", "Field", "Change", "What it means"], rows).classes("changes")
 
 
-def _allowed(change: Change) -> str:
+def _allowed_html(change: Change) -> str:
     return state_html("ok", "allowed") if change.allowed else state_html("down", "refused")
 
 
-def _text(version: Version) -> None:
+def _show_text(version: Version) -> None:
     name = f"Text of version {version.version}, schema id {version.id}"
     with ui.element("details").classes("text"):
         elements.markup(escape(name), tag="summary")
@@ -243,42 +263,42 @@ def _text(version: Version) -> None:
         elements.markup(escape(version.text), tag="pre").props(f'tabindex=0 aria-label="{escape(name)}"')
 
 
-def _use(found: InUse, subject: Subject) -> None:
-    elements.markup(escape(_sampled(found, subject)), tag="p").classes("quiet")
-    rows = [_used(one, found, subject.name) for one in found.uses[:_SHOWN_USES]]
+def _show_use(sample: InUse, subject: Subject) -> None:
+    elements.markup(escape(_describe_sample(sample, subject)), tag="p").classes("quiet")
+    rows = [_use_row(use, sample, subject.name) for use in sample.uses[:_SHOWN_USES]]
     heads = ["Schema", "Partition", "Messages", "First seen", "Last seen"]
-    elements.table(f"Schemas of the {found.part}s in {found.topic}", heads, rows)
+    elements.table(f"Schemas of the {sample.part}s in {sample.topic}", heads, rows)
 
 
-def _sampled(found: InUse, subject: Subject) -> str:
-    """What was looked at, and which versions were not seen there."""
-    if found.is_whole:
-        told = f"All {found.held:,} messages were looked at."
+def _describe_sample(sample: InUse, subject: Subject) -> str:
+    """Describe the sample, and list the versions not seen in it."""
+    if sample.is_whole:
+        text = f"All {sample.held:,} messages were looked at."
     else:
-        told = f"Of {found.held:,} messages {found.looked:,} were looked at, the newest and the oldest."
-    if found.is_cut:
-        told += " The time was over before the sample's end."
-    seen = {name for names in found.names.values() for name in names}
-    unseen = [str(one) for one in subject.versions if f"{subject.name} version {one}" not in seen]
+        text = f"Of {sample.held:,} messages {sample.looked:,} were looked at, the newest and the oldest."
+    if sample.is_cut:
+        text += " The time was over before the sample's end."
+    seen = {name for names in sample.names.values() for name in names}
+    unseen = [str(version) for version in subject.versions if f"{subject.name} version {version}" not in seen]
     if unseen:
-        told += f" Not seen: version {', '.join(unseen)}"
-        told += "." if found.is_whole else ", which may still lie in between."
-    return told
+        text += f" Not seen: version {', '.join(unseen)}"
+        text += "." if sample.is_whole else ", which may still lie in between."
+    return text
 
 
-def _used(use: Use, found: InUse, subject: str) -> list[str]:
+def _use_row(use: Use, sample: InUse, subject: str) -> list[str]:
     first, last = (
-        f"{message_link(found.topic, use.partition, offset)} <small class=quiet>{moment_html(at_ms)}</small>"
+        f"{message_link(sample.topic, use.partition, offset)} <small class=quiet>{moment_html(at_ms)}</small>"
         for offset, at_ms in ((use.first_offset, use.first_ms), (use.last_offset, use.last_ms))
     )
-    return [_schema(use, found, subject), str(use.partition), number(use.messages), first, last]
+    return [_schema_html(use, sample, subject), str(use.partition), number(use.messages), first, last]
 
 
-def _schema(use: Use, found: InUse, subject: str) -> str:
+def _schema_html(use: Use, sample: InUse, subject: str) -> str:
     if use.schema_id is None:
-        words = {"no frame": "no frame: read as plain JSON", "null": "null: deletes the row of its key"}
-        return f"<span class=quiet>{escape(words.get(use.what, use.what))}</span>"
-    names = found.names.get(use.schema_id, [])
+        labels = {"no frame": "no frame: read as plain JSON", "null": "null: deletes the row of its key"}
+        return f"<span class=quiet>{escape(labels.get(use.what, use.what))}</span>"
+    names = sample.names.get(use.schema_id, [])
     own = [name.removeprefix(f"{subject} ") for name in names if name.startswith(f"{subject} version ")]
     if own:
         return f"<strong>{escape(', '.join(own))}</strong> <small class=quiet>id {use.schema_id}</small>"
@@ -286,15 +306,15 @@ def _schema(use: Use, found: InUse, subject: str) -> str:
     return f'<span class="warn">id {use.schema_id}: {elsewhere}</span>'
 
 
-def _verdict(found: Verdict) -> None:
-    level = f"version {found.against}, level {found.compatibility}"
-    if found.is_compatible:
-        told = state_html("ok", f"The registry would take it ({level}).")
+def _show_verdict(verdict: Verdict) -> None:
+    level = f"version {verdict.against}, level {verdict.compatibility}"
+    if verdict.is_compatible:
+        result = state_html("ok", f"The registry would take it ({level}).")
     else:
-        told = state_html("down", f"The registry would refuse it ({level}).")
-    elements.markup(told, tag="p")
-    if found.messages:
-        elements.markup("".join(f"<li>{escape(one)}</li>" for one in found.messages), tag="ul")
-    elif not found.is_compatible:
+        result = state_html("down", f"The registry would refuse it ({level}).")
+    elements.markup(result, tag="p")
+    if verdict.messages:
+        elements.markup("".join(f"<li>{escape(message)}</li>" for message in verdict.messages), tag="ul")
+    elif not verdict.is_compatible:
         elements.markup("It gives no reason.", tag="p").classes("quiet")
-    _changes(found.changes, f"What would change from version {found.against}")
+    _show_changes(verdict.changes, f"What would change from version {verdict.against}")

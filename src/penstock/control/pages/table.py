@@ -1,4 +1,4 @@
-"""Table: Cassandra's rows, page by page in the order of their tokens; a row and its way; the nodes; the definition."""
+"""The Cassandra table: rows, paged in token order; the nodes; the definition. A row's page has its trace."""
 
 from html import escape
 from typing import Any
@@ -31,15 +31,15 @@ def register(desk: Desk) -> None:
 
     @page(desk, "/table", "Table")
     async def shown(visit: Visit) -> None:
-        _finder()
-        _node_facts(visit, kept)
+        _add_search()
+        _add_nodes(visit, kept)
         elements.heading("Rows")
-        await fill(ui.element("div"), _rows(visit))
+        await fill(ui.element("div"), _load_rows(visit))
         elements.heading("Definition")
-        soon("Asking Cassandra …", lambda: _definition(visit))
+        soon("Asking Cassandra …", lambda: _load_definition(visit))
 
 
-def _finder() -> None:
+def _add_search() -> None:
     def find() -> None:
         if text := str(field.value or "").strip():
             ui.navigate.to(f"/table/rows/{quote(text, safe='')}")
@@ -50,7 +50,7 @@ def _finder() -> None:
         ui.button("Show row and trace", on_click=find).props("no-caps")
 
 
-def _node_facts(visit: Visit, kept: Shared[Nodes]) -> None:
+def _add_nodes(visit: Visit, kept: Shared[Nodes]) -> None:
     part = ui.element("div")
     with part:
         shown = elements.markup("<p class=quiet>Asking the nodes …</p>", tag="div")
@@ -58,7 +58,7 @@ def _node_facts(visit: Visit, kept: Shared[Nodes]) -> None:
 
     async def refresh() -> None:
         try:
-            content = _nodes(await visit.ask(kept))
+            content = _nodes_html(await visit.ask(kept))
         except PenstockError as error:
             content = ""
             if not trouble.default_slot.children:
@@ -72,132 +72,139 @@ def _node_facts(visit: Visit, kept: Shared[Nodes]) -> None:
     visit.every(_REFRESH_S, refresh)
 
 
-def _nodes(found: Nodes) -> str:
-    there = [one for one in found.nodes if not one.error]
+def _nodes_html(nodes: Nodes) -> str:
+    responding = [node for node in nodes.nodes if not node.error]
     cards = {
-        "writes of rows since the nodes' start": number(_sum(there, "writes")),
-        "compactions wait": number(_sum(there, "compactions_pending")),
-        "SSTables": number(found.files.sstables) if found.files else "not known from here",
-        "the table's files": _disk(found, there),
-        "all files of the nodes": size(_sum(there, "node_bytes")),
+        "writes of rows since the nodes' start": number(_sum(responding, "writes")),
+        "compactions wait": number(_sum(responding, "compactions_pending")),
+        "SSTables": number(nodes.files.sstables) if nodes.files else "not known from here",
+        "the table's files": _disk_size(nodes, responding),
+        "all files of the nodes": size(_sum(responding, "node_bytes")),
     }
-    big = "".join(
+    cards_html = "".join(
         f'<div class="card"><strong>{escape(value)}</strong><span class="quiet">{escape(name)}</span></div>'
         for name, value in cards.items()
     )
-    told = ""
-    if found.files is None:
-        told = "<p class=quiet>How many SSTables there are, each node's <code>nodetool tablestats</code> tells.</p>"
-    elif not found.files.sstables:
-        told = "<p class=quiet>No SSTable yet: the rows are in memory and in the commit log until they are flushed.</p>"
+    note = ""
+    if nodes.files is None:
+        note = "<p class=quiet>How many SSTables there are, each node's <code>nodetool tablestats</code> tells.</p>"
+    elif not nodes.files.sstables:
+        note = "<p class=quiet>No SSTable yet: the rows are in memory and in the commit log until they are flushed.</p>"
     heads = ["Node", "State", "Place", "Writes", "Reads", "Compactions", "All its files"]
-    rows = elements.table_html("Cassandra's nodes; reads and writes are of this table", heads, map(_node, found.nodes))
-    return f'<div class="big">{big}</div>{told}{elements.region_html("Nodes", rows)}'
+    rows = elements.table_html(
+        "Cassandra's nodes; reads and writes are of this table", heads, map(_node_row, nodes.nodes)
+    )
+    return f'<div class="big">{cards_html}</div>{note}{elements.region_html("Nodes", rows)}'
 
 
-def _disk(found: Nodes, there: list[Node]) -> str:
-    if found.files:
-        return size(found.files.bytes)
-    mib = _sum(there, "table_mib")
+def _disk_size(nodes: Nodes, responding: list[Node]) -> str:
+    if nodes.files:
+        return size(nodes.files.bytes)
+    mib = _sum(responding, "table_mib")
     return "less than 1 MiB" if mib == 0 else size(None if mib is None else mib * 2**20)
 
 
 def _sum(nodes: list[Node], name: str) -> float | None:
-    known = [value for one in nodes if (value := getattr(one, name)) is not None]
+    known = [value for node in nodes if (value := getattr(node, name)) is not None]
     return sum(known) if known else None
 
 
-def _node(one: Node) -> list[str]:
-    state = state_html("down", one.error) if one.error else state_html("ok", f"up, {one.version}")
-    compactions = f"{number(one.compactions_active)} run, {number(one.compactions_pending)} wait"
-    compactions += f", {number(one.compactions_done)} done" + "".join(f"<br>{_task(task)}" for task in one.tasks)
-    place = f"{escape(one.datacenter)}, {escape(one.rack)}"
+def _node_row(node: Node) -> list[str]:
+    state = state_html("down", node.error) if node.error else state_html("ok", f"up, {node.version}")
+    compactions = f"{number(node.compactions_active)} run, {number(node.compactions_pending)} wait"
+    compactions += f", {number(node.compactions_done)} done" + "".join(f"<br>{_task_html(task)}" for task in node.tasks)
+    place = f"{escape(node.datacenter)}, {escape(node.rack)}"
     return [
-        escape(one.address),
+        escape(node.address),
         state,
         place,
-        number(one.writes),
-        number(one.reads),
+        number(node.writes),
+        number(node.reads),
         compactions,
-        size(one.node_bytes),
+        size(node.node_bytes),
     ]
 
 
-def _task(task: Task) -> str:
+def _task_html(task: Task) -> str:
     share = f"{100 * task.done / task.total:.0f} %" if task.total else "begun"
     return f"{escape(task.kind)} {share}"
 
 
-async def _rows(visit: Visit) -> Draw:
-    count = _count(visit.query.get("size", str(PAGE_ROWS)))
+async def _load_rows(visit: Visit) -> Draw:
+    count = _parse_size(visit.query.get("size", str(PAGE_ROWS)))
     after = visit.query.get("page", "")
-    found = await visit.ask(lambda: hidden(table(visit.desk).page(after, count), visit.desk, masks=visit.masks))
-    return lambda: _page(visit, found, after, count)
+    rows_page = await visit.ask(lambda: hidden(table(visit.desk).page(after, count), visit.desk, masks=visit.masks))
+    return lambda: _show_page(visit, rows_page, after, count)
 
 
-def _count(text: str) -> int:
+def _parse_size(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= MOST_ROWS:
         raise WrongUse(f"{text[:20]!r} is no number of rows from 1 to {MOST_ROWS}", hint="/table")
     return int(text)
 
 
-def _page(visit: Visit, found: Page, after: str, count: int) -> None:
-    if not found.rows:
+def _show_page(visit: Visit, rows_page: Page, after: str, count: int) -> None:
+    if not rows_page.rows:
         if after:
             elements.markup('<p>No row follows. <a href="/table">First page</a></p>', tag="div")
         else:
             todo = "A run fetches records, and the stream stores them."
             elements.empty("The table holds no row yet.", todo, "./penstock run --records 500")
         return
-    _turn(found, after, count)
-    names = _ordered(visit, found.columns)
-    heads = [names[0], *(["record in Kafka"] if _has_place(found) else []), *names[1:]]
-    rows = [_row(visit, one, names, with_place=_has_place(found)) for one in found.rows]
+    _add_paging(rows_page, after, count)
+    names = _ordered(visit, rows_page.columns)
+    heads = [names[0], *(["record in Kafka"] if _has_position(rows_page) else []), *names[1:]]
+    rows = [_row(visit, columns, names, with_place=_has_position(rows_page)) for columns in rows_page.rows]
     name = visit.desk.pipeline.table
     hides = "; personal data are hidden" if visit.masks else ""
     elements.table(f"{len(rows)} rows of {name}, in the order of their tokens{hides}", heads, rows).classes("rows")
-    _turn(found, after, count)
+    _add_paging(rows_page, after, count)
 
 
-def _turn(found: Page, after: str, count: int) -> None:
-    """The way to other pages; backwards the browser knows it."""
-    more = {} if count == PAGE_ROWS else {"size": count}
+def _add_paging(rows_page: Page, after: str, count: int) -> None:
+    """Add links to the first and the next page. Going back is left to the browser."""
+    parameters = {} if count == PAGE_ROWS else {"size": count}
     links = []
     if after:
-        links.append(f'<a href="/table{"?" + urlencode(more) if more else ""}">First page</a>')
-    if found.next:
-        links.append(f'<a href="/table?{escape(urlencode({"page": found.next, **more}))}" rel="next">Next page</a>')
-        links.append(f"<span class=quiet>about {100 * found.passed:.0f} % of the table so far</span>")
+        links.append(f'<a href="/table{"?" + urlencode(parameters) if parameters else ""}">First page</a>')
+    if rows_page.next:
+        links.append(
+            f'<a href="/table?{escape(urlencode({"page": rows_page.next, **parameters}))}" rel="next">Next page</a>'
+        )
+        links.append(f"<span class=quiet>about {100 * rows_page.passed:.0f} % of the table so far</span>")
     else:
         links.append("<span class=quiet>the last page</span>" if after else "<span class=quiet>all rows</span>")
     elements.markup(" ".join(links), tag="div").classes("row-bar")
 
 
-def _has_place(found: Page) -> bool:
-    return set(_ARRIVAL) <= set(found.columns)
+def _has_position(rows_page: Page) -> bool:
+    return set(_ARRIVAL) <= set(rows_page.columns)
 
 
 def _ordered(visit: Visit, columns: list[str]) -> list[str]:
-    """The key, then when the row came, then the rest; where it came from is a column of its own."""
+    """Return the columns to show: the key, the arrival time, then the rest without the Kafka position.
+
+    The position is shown in a column of its own.
+    """
     key = key_of(visit.desk.pipeline.stored).column
     first = [name for name in (key, "ingested_at") if name in columns]
     return first + [name for name in columns if name not in (*first, "kafka_partition", "kafka_offset")]
 
 
-def _row(visit: Visit, one: dict[str, Any], names: list[str], *, with_place: bool) -> list[str]:
-    key = one[names[0]]
+def _row(visit: Visit, columns: dict[str, Any], names: list[str], *, with_place: bool) -> list[str]:
+    key = columns[names[0]]
     linked = MASK if key == MASK else f'<a href="/table/rows/{quote(str(key), safe="")}">{escape(str(key))}</a>'
-    place = [row.message_link(visit.desk.pipeline.topic, one)] if with_place else []
-    return [linked, *place, *(row.value_html(one[name]) for name in names[1:])]
+    position = [row.message_link(visit.desk.pipeline.topic, columns)] if with_place else []
+    return [linked, *position, *(row.value_html(columns[name]) for name in names[1:])]
 
 
-async def _definition(visit: Visit) -> Draw:
-    found = await visit.ask(lambda: table(visit.desk).definition())
+async def _load_definition(visit: Visit) -> Draw:
+    definition = await visit.ask(lambda: table(visit.desk).definition())
 
     def draw() -> None:
         with ui.element("details").classes("text"):
             elements.markup("The statement that makes the table as it is", tag="summary")
-            copy_button(found, "the table's definition")
-            elements.markup(escape(found), tag="pre").props('tabindex=0 aria-label="Definition in CQL"')
+            copy_button(definition, "the table's definition")
+            elements.markup(escape(definition), tag="pre").props('tabindex=0 aria-label="Definition in CQL"')
 
     return draw

@@ -1,4 +1,4 @@
-"""Every topic, and who reads how far."""
+"""Topics, consumer groups and their lag."""
 
 from html import escape
 from typing import Any
@@ -23,7 +23,7 @@ _READERS_S = 5.0
 def register(desk: Desk) -> None:
     """Serve the pages."""
     inventory = desk.one(inventory_of)
-    positions = Shared(lambda: _positions(desk), for_s=_READERS_S / 2)
+    positions = Shared(lambda: _read_positions(desk), for_s=_READERS_S / 2)
     groups = Shared(lambda: observe_groups.groups(desk.kafka, desk.settings), for_s=_READERS_S / 2)
 
     @page(desk, "/topics", "Topics")
@@ -52,14 +52,14 @@ class _Topics:
         visit.every(REFRESH_S, self._refresh)
 
     async def _refresh(self) -> None:
-        await self._part.refresh(self._inventory.topics, _table)
+        await self._part.refresh(self._inventory.topics, _topics_html)
 
     async def _create(self) -> None:
         settings, kafka = self._visit.desk.settings, self._visit.desk.kafka
-        asked = await _asked_topic(settings.kafka_partitions, settings.kafka_retention_hours)
-        if asked is None:
+        answer = await _ask_topic(settings.kafka_partitions, settings.kafka_retention_hours)
+        if answer is None:
             return
-        name, partitions, changes = asked
+        name, partitions, changes = answer
 
         def make() -> bool:
             admin.create(kafka, settings, name, partitions, changes)
@@ -70,46 +70,50 @@ class _Topics:
             ui.navigate.to(f"/topics/{name}")
 
 
-async def _asked_topic(partitions: int, hours: int) -> tuple[str, int, dict[str, str]] | None:
-    """Name, partitions and settings of the topic to make; None when the viewer thinks better of it."""
+async def _ask_topic(partitions: int, hours: int) -> tuple[str, int, dict[str, str]] | None:
+    """Ask for the name, partitions and settings of a new topic. Return None if the viewer cancels."""
     with ui.dialog() as dialog, ui.card().classes("dialog"):
         elements.heading("Create a topic")
         name = ui.input("Name").props('outlined dense autofocus maxlength=249 hint="Letters, digits, dot, _ and -"')
         count = ui.number("Partitions", value=partitions, min=1, max=1000, precision=0).props("outlined dense")
-        kept = ui.number("Retention in hours", value=hours, min=1, precision=0).props("outlined dense")
+        retention_hours = ui.number("Retention in hours", value=hours, min=1, precision=0).props("outlined dense")
         compact = ui.checkbox("Keep the newest record of each key instead (compacted)")
         with ui.row():
             ui.button("Cancel", on_click=lambda: dialog.submit(False)).props("flat no-caps")
-            make = ui.button("Create", on_click=lambda: dialog.submit(True)).props("no-caps")
-            make.bind_enabled_from(name, "value", lambda value: bool((value or "").strip()))
-    done = await elements.answered(dialog)
-    asked = (name.value or "").strip(), int(count.value or partitions), _changes(kept.value or hours, compact.value)
-    return asked if done else None
+            create = ui.button("Create", on_click=lambda: dialog.submit(True)).props("no-caps")
+            create.bind_enabled_from(name, "value", lambda value: bool((value or "").strip()))
+    is_confirmed = await elements.answered(dialog)
+    answer = (
+        (name.value or "").strip(),
+        int(count.value or partitions),
+        _topic_settings(retention_hours.value or hours, compact.value),
+    )
+    return answer if is_confirmed else None
 
 
-def _changes(hours: float, is_compacted: bool) -> dict[str, str]:
+def _topic_settings(hours: float, is_compacted: bool) -> dict[str, str]:
     policy = "compact" if is_compacted else "delete"
     return {"retention.ms": str(int(hours * 3_600_000)), "cleanup.policy": policy}
 
 
-def _table(topics: list[Topic]) -> str:
+def _topics_html(topics: list[Topic]) -> str:
     heads = ("Topic", "Records", "Records/s", "On disk", "Retention", "Partitions")
     rows = [
         (
-            f'<a href="/topics/{one.name}">{escape(one.name)}</a><br><span class="quiet">{ROLES[one.role]}</span>',
-            number(one.records),
-            number(one.rate_s),
-            size(one.disk_bytes),
-            retention(one),
-            number(one.partitions),
+            f'<a href="/topics/{row.name}">{escape(row.name)}</a><br><span class="quiet">{ROLES[row.role]}</span>',
+            number(row.records),
+            number(row.rate_s),
+            size(row.disk_bytes),
+            retention(row),
+            number(row.partitions),
         )
-        for one in topics
+        for row in topics
     ]
     return elements.table_html(f"{len(rows)} topics, as Kafka holds them now", heads, rows)
 
 
 class _Readers:
-    """The Spark query's positions, the consumer groups, and the lag of each in a chart."""
+    """Offsets of the Spark query, consumer groups, and a chart of their lag."""
 
     def __init__(self, visit: Visit, positions: Shared[Positions], groups: Shared[list[Group]]) -> None:
         self._ask_positions, self._ask_groups = positions, groups
@@ -119,7 +123,7 @@ class _Readers:
                 self._spark = Part(visit)
             with ui.element("section").classes("card"):
                 elements.heading("Lag per partition", 3)
-                self._chart = elements.chart(_bars([]), "records that each reader has not read yet, per partition")
+                self._chart = elements.chart(_lag_chart([]), "records that each reader has not read yet, per partition")
         elements.heading("Consumer groups")
         self._groups = Part(visit)
         self._drawn: Any = None
@@ -128,94 +132,111 @@ class _Readers:
     async def _refresh(self) -> None:
         spark = await self._spark.refresh(self._ask_positions, _positions_html)
         groups = await self._groups.refresh(self._ask_groups, _groups_html)
-        lags = _lags(spark, groups or [])
+        lags = _collect_lags(spark, groups or [])
         if lags != self._drawn:
             self._drawn = lags
-            self._chart.options.update(_bars(lags))
+            self._chart.options.update(_lag_chart(lags))
             self._chart.update()
 
 
-def _positions(desk: Desk) -> Positions:
+def _read_positions(desk: Desk) -> Positions:
     now = desk.view.now
-    recorded = {one.partition: one.reached for one in now.partitions} if now else {}
+    recorded = {partition.partition: partition.reached for partition in now.partitions} if now else {}
     return observe_groups.positions(desk.kafka, desk.settings, desk.cassandra, recorded)
 
 
 Lags = list[tuple[str, dict[str, int]]]
-"""The lag by partition, of each reader."""
+"""Each reader with its lag by `topic:partition`."""
 
 
-def _lags(spark: Positions | None, groups: list[Group]) -> Lags:
-    found: Lags = []
+def _collect_lags(spark: Positions | None, groups: list[Group]) -> Lags:
+    lags: Lags = []
     if spark is not None:
-        found.append(("Spark", {f"{spark.topic}:{one.partition}": one.lag or 0 for one in spark.partitions}))
+        lags.append(
+            ("Spark", {f"{spark.topic}:{partition.partition}": partition.lag or 0 for partition in spark.partitions})
+        )
     for group in groups:
         if not group.is_stale and group.reaches:
-            found.append((group.name, {f"{one.topic}:{one.partition}": one.lag or 0 for one in group.reaches}))
-    return found
+            lags.append(
+                (
+                    group.name,
+                    {f"{partition.topic}:{partition.partition}": partition.lag or 0 for partition in group.reaches},
+                )
+            )
+    return lags
 
 
-def _bars(lags: Lags) -> dict[str, Any]:
-    places = sorted({place for _, found in lags for place in found})
+def _lag_chart(lags: Lags) -> dict[str, Any]:
+    partitions = sorted({partition for _, by_partition in lags for partition in by_partition})
     return {
         "legend": {"type": "scroll", "top": 0},
-        "xAxis": {"type": "category", "data": places, "axisLabel": {"hideOverlap": True}},
+        "xAxis": {"type": "category", "data": partitions, "axisLabel": {"hideOverlap": True}},
         "yAxis": {"type": "value", "minInterval": 1},
         "series": [
-            {"name": name, "type": "bar", "data": [found.get(place) for place in places]} for name, found in lags
+            {"name": name, "type": "bar", "data": [by_partition.get(partition) for partition in partitions]}
+            for name, by_partition in lags
         ],
     }
 
 
-def _positions_html(found: Positions) -> str:
-    reported = "" if found.reported_at is None else f", {moment_html(found.reported_at)}, batch {found.batch_id}"
-    told = f'<p>{number(found.lag)} records of <a href="/topics/{found.topic}">{escape(found.topic)}</a> wait.</p>'
-    problems = "".join(f'<p class="warn">{escape(one)}</p>' for one in found.problems)
+def _positions_html(positions: Positions) -> str:
+    reported = (
+        "" if positions.reported_at is None else f", {moment_html(positions.reported_at)}, batch {positions.batch_id}"
+    )
+    topic = f'<a href="/topics/{positions.topic}">{escape(positions.topic)}</a>'
+    summary = f"<p>{number(positions.lag)} records of {topic} wait.</p>"
+    problems = "".join(f'<p class="warn">{escape(problem)}</p>' for problem in positions.problems)
     heads = ("Partition", "Ends at", "Ledger reaches", "Spark told", "Checkpoint", "Lag")
     rows = [
-        [number(one) for one in (it.partition, it.end, it.recorded, it.reported, it.planned, it.lag)]
-        for it in found.partitions
+        [number(value) for value in (row.partition, row.end, row.recorded, row.reported, row.planned, row.lag)]
+        for row in positions.partitions
     ]
     caption = "Where the query is, by offset"
     note = (
         f'<p class="quiet">Spark told last: {reported.removeprefix(", ") or UNKNOWN}. Spark commits nothing to '
-        f"Kafka: it is no consumer group, and keeps its place in <code>{escape(found.checkpoint)}</code>.</p>"
+        f"Kafka: it is no consumer group, and keeps its place in <code>{escape(positions.checkpoint)}</code>.</p>"
     )
-    return f'{told}{problems}<div class="table topics">{elements.table_html(caption, heads, rows)}</div>{note}'
+    return f'{summary}{problems}<div class="table topics">{elements.table_html(caption, heads, rows)}</div>{note}'
 
 
 def _groups_html(groups: list[Group]) -> str:
-    live = [one for one in groups if not one.is_stale]
-    stale = [one for one in groups if one.is_stale]
+    live = [group for group in groups if not group.is_stale]
+    stale = [group for group in groups if group.is_stale]
     if not live:
-        shown = (
+        live_html = (
             '<div class="empty"><strong>No consumer group reads from this Kafka.</strong>'
             "<p>The Spark query is none: it keeps its place in its checkpoint, see above.</p></div>"
         )
     else:
         heads = ("Group", "State", "Members", "Topic", "Partition", "Read up to", "Ends at", "Lag", "Read by")
         rows = [row for group in live for row in _group_rows(group)]
-        shown = f'<div class="table topics">{elements.table_html("As the groups committed it", heads, rows)}</div>'
-    names = "".join(f"<li><code>{escape(one.name)}</code></li>" for one in stale)
-    left = (
+        live_html = f'<div class="table topics">{elements.table_html("As the groups committed it", heads, rows)}</div>'
+    names = "".join(f"<li><code>{escape(group.name)}</code></li>" for group in stale)
+    stale_html = (
         f"<details class=stale><summary>{len(stale)} stale groups of the schema registry: no lag is counted</summary>"
         f'<p class="quiet">Apicurio makes a new group at each start and leaves the old.</p><ul>{names}</ul></details>'
         if stale
         else ""
     )
-    return shown + left
+    return live_html + stale_html
 
 
 def _group_rows(group: Group) -> list[tuple[str, ...]]:
     state = state_html("ok" if group.members else "idle", group.state)
-    whose = '<br><span class="quiet">the schema registry</span>' if group.is_registry else ""
-    head = f"<code>{escape(group.name)}</code>{whose}", state, number(group.members)
+    owner = '<br><span class="quiet">the schema registry</span>' if group.is_registry else ""
+    head = f"<code>{escape(group.name)}</code>{owner}", state, number(group.members)
     if not group.reaches:
         return [(*head, "nothing committed", "", "", "", "", "")]
     rows: list[tuple[str, ...]] = []
-    for one in group.reaches:
-        topic = f'<a href="/topics/{escape(one.topic)}">{escape(one.topic)}</a>'
-        told = (number(one.partition), number(one.committed), number(one.end), number(one.lag), escape(one.client))
-        rows.append((*head, topic, *told))
+    for partition in group.reaches:
+        topic = f'<a href="/topics/{escape(partition.topic)}">{escape(partition.topic)}</a>'
+        cells = (
+            number(partition.partition),
+            number(partition.committed),
+            number(partition.end),
+            number(partition.lag),
+            escape(partition.client),
+        )
+        rows.append((*head, topic, *cells))
         head = "", "", ""
     return rows

@@ -1,4 +1,4 @@
-"""The messages of a topic: found, tailed, and one on its own."""
+"""Messages of a topic: search, live tail, and the page of a single message."""
 
 import json
 from datetime import datetime
@@ -43,28 +43,32 @@ def register(desk: Desk, inventory: Inventory) -> None:
         name = visit.path["name"]
         topic = await visit.ask(inventory.topic, name)
         bar(topic, "messages")
-        _Held(visit, inventory, name)
+        _Summary(visit, inventory, name)
         question = question_of(visit.query)
-        looker = _looker(visit)
+        looker = _make_looker(visit)
         _Form(name, question, [field.name for field in fields(desk.pipeline.record)])
         _Tail(visit, name, question, looker)
-        await _listed(visit, name, question, looker)
+        await _show_results(visit, name, question, looker)
 
     @page(desk, "/topics/{name}/messages/{partition}/{offset}", "Message")
     async def message(visit: Visit) -> None:
-        name, partition, offset = visit.path["name"], _whole(visit.path, "partition"), _whole(visit.path, "offset")
+        name, partition, offset = (
+            visit.path["name"],
+            _parse_int(visit.path, "partition"),
+            _parse_int(visit.path, "offset"),
+        )
         bar(await visit.ask(inventory.topic, name), "message")
-        browser, looker = Browser(desk.kafka, desk.settings, name), _looker(visit)
-        found = await visit.ask(browser.at, partition or 0, offset or 0, looker)
-        if found is None:
+        browser, looker = Browser(desk.kafka, desk.settings, name), _make_looker(visit)
+        seen = await visit.ask(browser.at, partition or 0, offset or 0, looker)
+        if seen is None:
             spans = await visit.ask(browser.spans)
-            _nothing_at(name, f"{partition}:{offset}", spans)
+            _show_no_message(name, f"{partition}:{offset}", spans)
         else:
-            _message(found)
+            _show_message(seen)
 
 
 def bar(topic: Topic, here: str) -> None:
-    """The topic's name, what it is, and the way to what can be done with it."""
+    """Add the topic's name, its role, and links to its pages."""
     pages = {"messages": f"/topics/{topic.name}"}
     if not topic.is_internal:
         pages |= {"produce": f"/topics/{topic.name}/produce"}
@@ -80,11 +84,11 @@ def bar(topic: Topic, here: str) -> None:
         elements.markup(links, tag="nav").props('aria-label="Of this topic"')
 
 
-def _looker(visit: Visit) -> Looker:
+def _make_looker(visit: Visit) -> Looker:
     return Looker(Reader(visit.desk.registry), visit.desk.pipeline.record, visit.masks)
 
 
-def _whole(query: dict[str, str], name: str) -> int | None:
+def _parse_int(query: dict[str, str], name: str) -> int | None:
     text = query.get(name, "")
     if not text:
         return None
@@ -94,36 +98,36 @@ def _whole(query: dict[str, str], name: str) -> int | None:
 
 
 def question_of(query: dict[str, str]) -> Question:
-    """What an address asks for. Raises `WrongUse`."""
+    """Parse the query parameters of a URL. Raises `WrongUse`."""
     start = query.get("from", "newest")
     if start not in get_args(Start):
         raise WrongUse(f"from={start[:100]!r}: it is one of {', '.join(_STARTS)}")
     return Question(
         start=start,  # type: ignore[arg-type]
-        partition=_whole(query, "partition"),
-        offset=_whole(query, "offset"),
-        time=_moment(query.get("time", "")),
+        partition=_parse_int(query, "partition"),
+        offset=_parse_int(query, "offset"),
+        time=_parse_time(query.get("time", "")),
         key=query.get("key", ""),
         text=query.get("text", ""),
         field=query.get("field", ""),
         value=query.get("value", ""),
-        most=min(_whole(query, "most") or 50, 500),
+        most=min(_parse_int(query, "most") or 50, 500),
         go_on=query.get("go_on", ""),
     )
 
 
-def _moment(text: str) -> datetime | None:
+def _parse_time(text: str) -> datetime | None:
     try:
-        found = datetime.fromisoformat(text) if text else None
+        time = datetime.fromisoformat(text) if text else None
     except ValueError:
         raise WrongUse(f"time={text[:100]!r}: it is written as in 2026-01-31T09:00:00Z") from None
-    if found is not None and found.tzinfo is None:
+    if time is not None and time.tzinfo is None:
         raise WrongUse(f"time={text[:100]!r}: it needs a time zone, as in 2026-01-31T09:00:00Z")
-    return found
+    return time
 
 
 def _address(name: str, question: Question, **more: Any) -> str:
-    asked = {
+    parameters = {
         "from": "" if question.start == "newest" else question.start,
         "partition": question.partition,
         "offset": question.offset,
@@ -134,11 +138,11 @@ def _address(name: str, question: Question, **more: Any) -> str:
         "value": question.value,
         "most": "" if question.most == 50 else question.most,
     }
-    return address(name, **asked | more)
+    return address(name, **parameters | more)
 
 
-class _Held:
-    """What the topic holds, and per partition."""
+class _Summary:
+    """Size and offsets of the topic, in total and per partition."""
 
     def __init__(self, visit: Visit, inventory: Inventory, name: str) -> None:
         self._ask = lambda: (inventory.topic(name), Browser(visit.desk.kafka, visit.desk.settings, name).spans())
@@ -146,10 +150,10 @@ class _Held:
         visit.every(REFRESH_S, self._refresh)
 
     async def _refresh(self) -> None:
-        await self._part.refresh(self._ask, lambda found: _held_html(*found))
+        await self._part.refresh(self._ask, lambda state: _summary_html(*state))
 
 
-def _held_html(topic: Topic, spans: list[Span]) -> str:
+def _summary_html(topic: Topic, spans: list[Span]) -> str:
     counts = {
         "records": number(topic.records),
         "on disk": size(topic.disk_bytes),
@@ -157,33 +161,33 @@ def _held_html(topic: Topic, spans: list[Span]) -> str:
         "records/s": number(topic.rate_s),
         "partitions": number(topic.partitions),
     }
-    shown = "".join(f"<span><strong>{value}</strong> {name}</span>" for name, value in counts.items())
-    parts = ", ".join(f"{one.partition}: {one.first:,} to {one.end:,}" for one in spans)
-    return f'<div class="held">{shown}</div><p class="quiet mono held-parts">{parts}</p>'
+    counts_html = "".join(f"<span><strong>{value}</strong> {name}</span>" for name, value in counts.items())
+    ranges = ", ".join(f"{span.partition}: {span.first:,} to {span.end:,}" for span in spans)
+    return f'<div class="held">{counts_html}</div><p class="quiet mono held-parts">{ranges}</p>'
 
 
 class _Form:
-    """What to look for; looking goes to the address that says so."""
+    """The search form. Searching navigates to a URL that holds the query, so that it can be shared."""
 
     def __init__(self, name: str, question: Question, known: list[str]) -> None:
         self._name = name
         self._most = question.most
         with ui.element("form").classes("card find").props('role=search aria-label="Messages"') as form:
-            form.on("submit.prevent", self._go)
+            form.on("submit.prevent", self._submit)
             self._start = ui.select(_STARTS, value=question.start, label="From")
-            self._offset = ui.input("Offset", value=_shown(question.offset)).props("inputmode=numeric")
+            self._offset = ui.input("Offset", value=_to_text(question.offset)).props("inputmode=numeric")
             self._offset.bind_visibility_from(self._start, "value", lambda value: value == "offset")
             self._time = ui.input("Your time").props("type=datetime-local step=1 stack-label")
             self._time.bind_visibility_from(self._start, "value", lambda value: value == "time")
-            self._partition = ui.input("Partition, empty: all", value=_shown(question.partition))
+            self._partition = ui.input("Partition, empty: all", value=_to_text(question.partition))
             self._key = ui.input("Key", value=question.key)
             self._text = ui.input("Text in key or value", value=question.text)
             self._field = ui.input("Field, as address.city", value=question.field, autocomplete=known)
             self._value = ui.input("Value of the field", value=question.value)
-            for one in (self._start, self._offset, self._time, self._partition, self._key, self._text):
-                one.props("outlined dense")
-            for one in (self._field, self._value):
-                one.props("outlined dense")
+            for field in (self._start, self._offset, self._time, self._partition, self._key, self._text):
+                field.props("outlined dense")
+            for field in (self._field, self._value):
+                field.props("outlined dense")
             ui.button("Look", icon="search").props("no-caps type=submit")
             elements.markup(f'<a href="/topics/{name}">Clear</a>')
         if question.time is not None:
@@ -191,17 +195,17 @@ class _Form:
             ui.timer(0.1, self._fill, once=True)
 
     async def _fill(self) -> None:
-        """The time in the viewer's zone, which only the browser knows."""
+        """Fill in the time in the viewer's time zone, which only the browser knows."""
         script = f"const t = new Date({json.dumps(self._at.isoformat())});"
         script += "return new Date(t - t.getTimezoneOffset() * 60000).toISOString().slice(0, 19)"
         self._time.value = await ui.run_javascript(script)
 
-    async def _go(self) -> None:
+    async def _submit(self) -> None:
         start = self._start.value
         time = ""
         if start == "time" and self._time.value:
             time = await ui.run_javascript(f"return new Date({json.dumps(self._time.value)}).toISOString()")
-        asked = {
+        parameters = {
             "from": "" if start == "newest" else start,
             "partition": self._partition.value.strip(),
             "offset": self._offset.value.strip() if start == "offset" else "",
@@ -212,29 +216,29 @@ class _Form:
             "value": self._value.value,
             "most": "" if self._most == 50 else self._most,
         }
-        ui.navigate.to(address(self._name, **asked))
+        ui.navigate.to(address(self._name, **parameters))
 
 
-def _shown(value: int | None) -> str:
+def _to_text(value: int | None) -> str:
     return "" if value is None else str(value)
 
 
 class _Tail:
-    """What comes from now on, the newest above; it can be paused."""
+    """Live tail of new messages, newest on top. Can be paused."""
 
     def __init__(self, visit: Visit, name: str, question: Question, looker: Looker) -> None:
         self._visit = visit
         self._browser = Browser(visit.desk.kafka, visit.desk.settings, name)
-        self._looker = looker
+        self._make_looker = looker
         self._wanted = Search(question, looker)
         self._partition = question.partition
-        self._before: list[Span] = []
+        self._polled: list[Span] = []
         self._kept: list[tuple[ui.html, int]] = []
         self._address = _address(name, question)
         self._timer: ui.timer | None = None
         with ui.element("div").classes("row-bar"):
             self._button = ui.button("Live tail", icon="play_arrow", on_click=self._switch).props("outline no-caps")
-            self._told = elements.markup("", tag="span").classes("quiet").props("role=status")
+            self._status = elements.markup("", tag="span").classes("quiet").props("role=status")
         self._list = ui.element("div")
         if visit.query.get("tail"):
             ui.timer(0.1, self._switch, once=True)
@@ -242,81 +246,81 @@ class _Tail:
     async def _switch(self) -> None:
         if self._timer is None:
             try:
-                self._before = await self._visit.ask(self._browser.spans)
+                self._polled = await self._visit.ask(self._browser.spans)
             except PenstockError as error:
-                self._told.content = escape(error.message)
+                self._status.content = escape(error.message)
                 return
-            self._timer = self._visit.every(_TAIL_S, self._look)
+            self._timer = self._visit.every(_TAIL_S, self._poll)
         else:
             self._timer.active = not self._timer.active
         is_on = self._timer.active
         self._button.props(f"icon={'pause' if is_on else 'play_arrow'}")
         self._button.text = "Pause" if is_on else "Go on"
-        self._told.content = "Waiting for messages…" if is_on and not self._kept else self._told.content
+        self._status.content = "Waiting for messages…" if is_on and not self._kept else self._status.content
         if not is_on:
-            self._told.content = "Paused. What comes meanwhile is shown when it goes on."
+            self._status.content = "Paused. What comes meanwhile is shown when it goes on."
         ui.navigate.history.replace(
             f"{self._address}{'&' if '?' in self._address else '?'}tail=1" if is_on else self._address
         )
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         try:
-            found, passed, self._before = await self._visit.ask(
-                self._browser.after, self._before, self._looker, _TAIL_RECORDS, self._is_wanted
+            messages, skipped, self._polled = await self._visit.ask(
+                self._browser.after, self._polled, self._make_looker, _TAIL_RECORDS, self._matches
             )
         except PenstockError as error:
-            self._told.content = escape(error.message)
+            self._status.content = escape(error.message)
             return
-        if passed:
-            self._told.content = f"{passed:,} messages came too fast to be shown: look for them below."
-        elif found or not self._kept:
-            self._told.content = "" if found else "Waiting for messages…"
-        if found:
-            self._add(found)
+        if skipped:
+            self._status.content = f"{skipped:,} messages came too fast to be shown: look for them below."
+        elif messages or not self._kept:
+            self._status.content = "" if messages else "Waiting for messages…"
+        if messages:
+            self._prepend(messages)
 
-    def _is_wanted(self, message: Any) -> bool:
+    def _matches(self, message: Any) -> bool:
         return self._partition in (None, message.partition()) and self._wanted(message)
 
-    def _add(self, found: list[Seen]) -> None:
+    def _prepend(self, messages: list[Seen]) -> None:
         with self._list:
-            shown = elements.markup("".join(map(row_html, reversed(found))), tag="ul").classes("messages fresh")
-        shown.move(target_index=0)
-        self._kept.append((shown, len(found)))
+            batch = elements.markup("".join(map(row_html, reversed(messages))), tag="ul").classes("messages fresh")
+        batch.move(target_index=0)
+        self._kept.append((batch, len(messages)))
         while sum(count for _, count in self._kept) > _TAIL_KEPT and len(self._kept) > 1:
             self._kept.pop(0)[0].delete()
 
 
-async def _listed(visit: Visit, name: str, question: Question, looker: Looker) -> None:
-    """The page of messages that the address asks for."""
+async def _show_results(visit: Visit, name: str, question: Question, looker: Looker) -> None:
+    """Add the search results for the current URL."""
     browser = Browser(visit.desk.kafka, visit.desk.settings, name)
     try:
-        found = await visit.ask(browser.find, question, looker)
+        result = await visit.ask(browser.find, question, looker)
     except PenstockError as error:
         elements.trouble(error)
         return
-    elements.markup(_told_html(found, question, masks=visit.masks), tag="p").props("role=status")
-    if found.messages:
-        elements.markup("".join(map(row_html, found.messages)), tag="ul").classes("messages")
-    elif not found.go_on:
-        _nothing(name, question)
-    if found.go_on:
-        words = "Older messages" if question.start == "newest" else "Later messages"
-        link = elements.link(f"{words}: go on", _address(name, question, go_on=found.go_on))
+    elements.markup(_result_summary_html(result, question, masks=visit.masks), tag="p").props("role=status")
+    if result.messages:
+        elements.markup("".join(map(row_html, result.messages)), tag="ul").classes("messages")
+    elif not result.go_on:
+        _show_no_results(name, question)
+    if result.go_on:
+        label = "Older messages" if question.start == "newest" else "Later messages"
+        link = elements.link(f"{label}: go on", _address(name, question, go_on=result.go_on))
         link.classes("go-on")
 
 
-def _told_html(found: Found, question: Question, *, masks: bool) -> str:
+def _result_summary_html(result: Found, question: Question, *, masks: bool) -> str:
     order = "the newest first" if question.start == "newest" else "the oldest first"
     since = f" from {moment_html(question.time)} on" if question.start == "time" and question.time else ""
-    count = len(found.messages)
-    told = f"<strong>{count:,}</strong> {'message' if count == 1 else 'messages'}{since}, {order}"
+    count = len(result.messages)
+    summary = f"<strong>{count:,}</strong> {'message' if count == 1 else 'messages'}{since}, {order}"
     if question.searches:
-        told += f"; {found.looked_through:,} looked through in {found.took_ms / 1000:.1f} s"
-    told += ", more lie beyond." if found.go_on else ", no more."
-    return f"{told} Personal data are hidden, and not searched." if question.searches and masks else told
+        summary += f"; {result.looked_through:,} looked through in {result.took_ms / 1000:.1f} s"
+    summary += ", more lie beyond." if result.go_on else ", no more."
+    return f"{summary} Personal data are hidden, and not searched." if question.searches and masks else summary
 
 
-def _nothing(name: str, question: Question) -> None:
+def _show_no_results(name: str, question: Question) -> None:
     if question.searches or question.go_on or question.start != "newest":
         elements.empty("No message is like that.", "Look from another place on, or for less.")
         elements.link("All messages, the newest first", f"/topics/{name}")
@@ -324,20 +328,24 @@ def _nothing(name: str, question: Question) -> None:
         elements.empty("The topic holds no message.", "Produce one above, or start a run:", "./penstock run")
 
 
-def _nothing_at(name: str, place: str, spans: list[Span]) -> None:
-    held = ", ".join(f"{one.partition}:{one.first} to {one.partition}:{one.end - 1}" for one in spans if one.records)
-    elements.empty(f"{name} holds no message at {place}.", f"It holds {held or 'none'}. Retention may have taken it.")
+def _show_no_message(name: str, position: str, spans: list[Span]) -> None:
+    available = ", ".join(
+        f"{span.partition}:{span.first} to {span.partition}:{span.end - 1}" for span in spans if span.records
+    )
+    elements.empty(
+        f"{name} holds no message at {position}.", f"It holds {available or 'none'}. Retention may have taken it."
+    )
 
 
-def _message(seen: Seen) -> None:
-    place = f"{seen.partition}:{seen.offset}"
+def _show_message(seen: Seen) -> None:
+    position = f"{seen.partition}:{seen.offset}"
     with ui.element("div").classes("row-bar"):
-        elements.copyable(place, "the place")
+        elements.copyable(position, "the place")
         if seen.offset > 0:
             elements.link("Before", elements.message_address(seen.topic, seen.partition, seen.offset - 1))
         elements.link("Next", elements.message_address(seen.topic, seen.partition, seen.offset + 1))
-        asked = {"from": "offset", "partition": seen.partition, "offset": seen.offset}
-        elements.link("From here on", address(seen.topic, **asked))
+        parameters = {"from": "offset", "partition": seen.partition, "offset": seen.offset}
+        elements.link("From here on", address(seen.topic, **parameters))
         if seen.key and not seen.key_is_hidden:
             elements.link("With this key", address(seen.topic, key=seen.key))
     key = '<span class="quiet">hidden</span>' if seen.key_is_hidden else escape(seen.key or "none")

@@ -1,4 +1,4 @@
-"""Parts that the pages of topics share: one that is refreshed, and a message in a list and on its own."""
+"""Shared parts of the topic pages: a refreshed section, and messages as HTML."""
 
 import json
 from collections.abc import Callable
@@ -29,7 +29,7 @@ ROLES = {
 
 
 class Part:
-    """HTML that is asked for again and again; while it cannot be had, why not stands in its place."""
+    """A section of HTML that is refreshed repeatedly. While that fails, the error is shown instead."""
 
     def __init__(self, visit: Visit, classes: str = "", label: str = "") -> None:
         self._visit = visit
@@ -37,26 +37,26 @@ class Part:
         self._html = elements.markup("", tag="div").classes(classes)
         if label:
             self._html.props(f'tabindex=0 role=region aria-label="{escape(label)}"')
-        self._told = ""
+        self._error_text = ""
 
     async def refresh(self, ask: Callable[[], Any], show: Callable[[Any], str]) -> Any:
-        """What was asked for, once it is shown; None when it could not be had."""
+        """Load with `ask`, show the result and return it. On a `PenstockError`, show that and return None."""
         try:
-            found = await self._visit.ask(ask)
+            result = await self._visit.ask(ask)
         except PenstockError as error:
-            self._tell(error)
+            self._show_error(error)
             return None
-        self._tell(None)
-        content = show(found)
+        self._show_error(None)
+        content = show(result)
         if self._html.content != content:
             self._html.content = content
-        return found
+        return result
 
-    def _tell(self, error: PenstockError | None) -> None:
+    def _show_error(self, error: PenstockError | None) -> None:
         text = "" if error is None else str(error)
-        if text == self._told:
+        if text == self._error_text:
             return
-        self._told = text
+        self._error_text = text
         self._trouble.clear()
         self._html.set_visibility(error is None)
         if error is not None:
@@ -65,31 +65,31 @@ class Part:
 
 
 def retention(topic: Topic) -> str:
-    """How long the topic keeps what it holds, in words."""
+    """Describe the topic's retention."""
     if "delete" not in topic.cleanup:
         return "newest per key" if topic.cleanup else UNKNOWN
-    lasts = "without end" if topic.retention_ms == -1 else elements.duration(topic.retention_ms)
-    most = topic.retention_bytes
-    return lasts if most is None or most < 0 else f"{lasts}, {size(most)} per partition"
+    duration = "without end" if topic.retention_ms == -1 else elements.duration(topic.retention_ms)
+    max_bytes = topic.retention_bytes
+    return duration if max_bytes is None or max_bytes < 0 else f"{duration}, {size(max_bytes)} per partition"
 
 
 def address(topic: str, **query: Any) -> str:
-    """The address of a topic's messages that are asked for so."""
-    named = {name: one for name, one in query.items() if one not in ("", None)}
-    return f"/topics/{topic}" + (f"?{urlencode(named)}" if named else "")
+    """Return the path of a topic's messages with these query parameters; empty ones are left out."""
+    parameters = {name: value for name, value in query.items() if value not in ("", None)}
+    return f"/topics/{topic}" + (f"?{urlencode(parameters)}" if parameters else "")
 
 
 def place_address(seen: Seen) -> str:
-    """The address of a message."""
+    """Return the path of a message's page."""
     return elements.message_address(seen.topic, seen.partition, seen.offset)
 
 
 def row_html(seen: Seen) -> str:
-    """A message in a list: one line, which opens."""
-    place = f"{seen.partition}:{seen.offset}"
+    """Return HTML for a message in a list: one line that expands."""
+    position = f"{seen.partition}:{seen.offset}"
     return (
         f'<li class="message" id="m-{seen.partition}-{seen.offset}">'
-        f'<a class="mono" href="{place_address(seen)}" title="partition:offset">{place}</a>'
+        f'<a class="mono" href="{place_address(seen)}" title="partition:offset">{position}</a>'
         f"<details><summary>{moment_html(seen.at)} <code>{_key_html(seen)}</code> "
         f'<span class="preview">{_preview_html(seen)}</span></summary>'
         f"{_facts_html(seen)}{_body_html(seen, _BODY_CHARACTERS)}{headers_html(seen)}</details></li>"
@@ -110,11 +110,11 @@ def _preview_html(seen: Seen) -> str:
 
 
 def kind_of(seen: Seen) -> str:
-    """How the value is written, in words."""
-    words = {"null": "null", "json": "JSON", "avro": "Avro", "text": "text", "bytes": "bytes"}[seen.kind]
+    """Describe the encoding of the value."""
+    encoding = {"null": "null", "json": "JSON", "avro": "Avro", "text": "text", "bytes": "bytes"}[seen.kind]
     if seen.schema_id is None:
-        return words if seen.kind in {"null", "text", "bytes"} else f"{words}, without a frame"
-    return f"{words}, schema {seen.schema_id}"
+        return encoding if seen.kind in {"null", "text", "bytes"} else f"{encoding}, without a frame"
+    return f"{encoding}, schema {seen.schema_id}"
 
 
 def _facts_html(seen: Seen) -> str:
@@ -130,7 +130,7 @@ def _body_html(seen: Seen, most: int) -> str:
 
 
 def body_of(seen: Seen) -> str:
-    """The value as text to read."""
+    """Return the value as readable text."""
     if seen.hidden:
         return seen.hidden
     if seen.text is not None:
@@ -139,32 +139,32 @@ def body_of(seen: Seen) -> str:
 
 
 def headers_html(seen: Seen) -> str:
-    """The message's headers; empty when it has none."""
+    """Return HTML for the message's headers; empty if it has none."""
     if not seen.headers:
         return ""
     rows = [
         (
-            f"<code>{escape(one.name)}</code>",
+            f"<code>{escape(header.name)}</code>",
             '<span class="quiet">hidden</span>'
-            if one.is_hidden
-            else escape("null" if one.value is None else one.value),
+            if header.is_hidden
+            else escape("null" if header.value is None else header.value),
         )
-        for one in seen.headers
+        for header in seen.headers
     ]
     return f'<div class="table">{elements.table_html("Headers, as they were sent", ("name", "value"), rows)}</div>'
 
 
 def hex_of(seen: Seen) -> str:
-    """The value's bytes, sixteen a line: place, hex, and the characters that are ASCII."""
+    """Return a hex dump of the value: 16 bytes per line, with offset, hex and ASCII."""
     if seen.hex is None:
         return "" if seen.kind == "null" else hidden_bytes(seen.value_bytes)
     raw = bytes.fromhex(seen.hex)
-    lines = [_hex_line(at, raw[at : at + _HEX_ROW_BYTES]) for at in range(0, len(raw), _HEX_ROW_BYTES)]
+    lines = [_hex_line(offset, raw[offset : offset + _HEX_ROW_BYTES]) for offset in range(0, len(raw), _HEX_ROW_BYTES)]
     if seen.value_bytes > SHOWN_BYTES:
         lines.append(f"... the first {SHOWN_BYTES:,} of {seen.value_bytes:,} bytes")
     return "\n".join(lines)
 
 
-def _hex_line(at: int, part: bytes) -> str:
-    ascii_ = "".join(chr(one) if 32 <= one < 127 else "." for one in part)
-    return f"{at:06x}  {part.hex(' '):<{_HEX_ROW_BYTES * 3 - 1}}  {ascii_}"
+def _hex_line(offset: int, chunk: bytes) -> str:
+    ascii_ = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in chunk)
+    return f"{offset:06x}  {chunk.hex(' '):<{_HEX_ROW_BYTES * 3 - 1}}  {ascii_}"
