@@ -1,12 +1,12 @@
-"""Drills: faults on purpose, under load, each with a verdict.
+"""Drills: deliberate faults under load, each with a verdict.
 
-ground      the local stack that drills are held on: its processes, whether it is ready
-load        the records that are under way meanwhile: a DAG run, and users sent straight to the topic
-plan        what a drill is
-frame       how a drill is held: load, fault, recovery, proof
-proof       what became of every record, and whether the logs name the fault
+ground      the target: a local stack, its processes and readiness
+load        records in flight during a fault: a DAG run, and users produced directly to the topic
+plan        definition of a drill
+frame       runs a drill: load, fault, recovery, checks
+proof       checks that every record is accounted for and that the logs name the fault
 verdict     passed, or what failed
-kill away disk checkpoint intake growing     the faults by family
-backlog soak                         a long queue, a long time; measured with `usage`
-table       every drill
+kill away disk checkpoint intake growing     faults by family
+backlog soak                         a large backlog; a steady load for minutes, measured with `usage` and `growth`
+table       list of all drills
 """

@@ -1,4 +1,4 @@
-"""A service that is not there for a while, or that does not answer; and the whole stack gone at once."""
+"""A service that is stopped or hangs for a while, and the whole stack killed at once."""
 
 import signal
 import time
@@ -16,7 +16,7 @@ _CUT_S = 15.0
 
 
 def away(service: str) -> Fault:
-    """The fault of a service that was stopped; it is started again at the end."""
+    """Return the fault that stops a service. It is started again at the end."""
 
     @contextmanager
     def fault(ground: Ground) -> Iterator[None]:
@@ -30,21 +30,21 @@ def away(service: str) -> Fault:
 
 
 def frozen(service: str) -> Fault:
-    """The fault of a service whose processes stand still: it accepts connections and answers nothing."""
+    """Return the fault that suspends a service with SIGSTOP: it accepts connections but never responds."""
 
     @contextmanager
     def fault(ground: Ground) -> Iterator[None]:
         processes = ground.tree(service)
         try:
-            _send(processes, signal.SIGSTOP)
+            _send_signal(processes, signal.SIGSTOP)
             yield
         finally:
-            _send(processes, signal.SIGCONT)
+            _send_signal(processes, signal.SIGCONT)
 
     return fault
 
 
-def _send(processes: list[psutil.Process], number: signal.Signals) -> None:
+def _send_signal(processes: list[psutil.Process], number: signal.Signals) -> None:
     for process in processes:
         try:
             process.send_signal(number)
@@ -54,7 +54,7 @@ def _send(processes: list[psutil.Process], number: signal.Signals) -> None:
 
 @contextmanager
 def power_cut(ground: Ground) -> Iterator[None]:
-    """The fault of every process of the stack killed at once, the supervisor first; `up` ends it."""
+    """Kill every process of the stack at once, the supervisor first. `up` restarts them at the end."""
     supervisor = ground.supervisor.pid()
     try:
         kill([psutil.Process(supervisor)] if supervisor else [])
@@ -65,12 +65,12 @@ def power_cut(ground: Ground) -> Iterator[None]:
 
 
 def _kill_all(ground: Ground) -> None:
-    """Again and again, as a process may be born while the others are counted."""
+    """Kill all processes of the stack, repeatedly: new ones may start while the others are listed."""
     deadline = time.monotonic() + _CUT_S
-    while (left := orphans.find(ground.layout.marker)) and time.monotonic() < deadline:
-        ground.say(f"SIGKILL of {len(left)} processes")
-        kill(left)
-        psutil.wait_procs(left, timeout=1.0)
+    while (survivors := orphans.find(ground.layout.marker)) and time.monotonic() < deadline:
+        ground.say(f"SIGKILL of {len(survivors)} processes")
+        kill(survivors)
+        psutil.wait_procs(survivors, timeout=1.0)
 
 
 DRILLS = (

@@ -1,4 +1,4 @@
-"""A long queue: the job is down while records come in, and has to work them off within bounds."""
+"""A large backlog: the job is down while records arrive, then must drain them in bounded batches and memory."""
 
 import time
 from collections import Counter, defaultdict
@@ -27,7 +27,7 @@ _SAMPLE_S = 2.0
 
 @dataclass(frozen=True)
 class BacklogResult(Result):
-    """As `Result`; `memory_mib` is the most that the driver's and the executor's side took, shared pages in parts."""
+    """`Result` of the backlog drill. `memory_mib` is the peak PSS of the driver's and the executor's process trees."""
 
     batches: int
     largest_batch: int
@@ -36,7 +36,7 @@ class BacklogResult(Result):
 
 
 class Backlog:
-    """The drill while it is held."""
+    """A run of the drill."""
 
     def __init__(self, ground: Ground, records: int) -> None:
         self._ground = ground
@@ -47,29 +47,29 @@ class Backlog:
         self.step = ""
 
     def go(self) -> None:
-        """Every step. Raises the `PenstockError` of the one that fails; the job is started again before."""
-        self._begin("stack")
+        """Run all steps. Raises the `PenstockError` of the first that fails, after restarting the job."""
+        self._start_step("stack")
         self._ground.up()
         before = self._ground.spans()
         try:
-            self._begin("fault", "the job is stopped")
+            self._start_step("fault", "the job is stopped")
             self._ground.stop(JOB)
-            self._begin("load", f"{self.facts.asked} records")
+            self._start_step("load", f"{self.facts.asked} records")
             self.facts.ids = load.Direct(self._ground, NAME).send(self.facts.asked).records
         finally:
-            self._begin("repair", "the job is started")
+            self._start_step("repair", "the job is started")
             self._ground.start(JOB)
         spans = beyond(before, self._ground.spans())
-        self._work_off(spans)
-        self._begin("proof")
+        self._drain(spans)
+        self._start_step("proof")
         self._prove(spans)
 
-    def _begin(self, step: str, detail: str = "") -> None:
+    def _start_step(self, step: str, detail: str = "") -> None:
         self.step = step
         self._ground.say(f"{NAME}: {step} {detail}".rstrip())
 
-    def _work_off(self, spans: list[Span]) -> None:
-        self._begin("recovery")
+    def _drain(self, spans: list[Span]) -> None:
+        self._start_step("recovery")
         began, settings = time.monotonic(), self._ground.settings
 
         def done() -> None:
@@ -84,47 +84,47 @@ class Backlog:
         self._ground.say(f"{NAME}: worked off in {self.worked_off_s} s")
 
     def _sample(self) -> None:
-        """How much the job's two sides take; a process that is not there yet counts for nothing."""
+        """Sample the memory of the driver's and the executor's side. A missing process counts as 0."""
         for service in (JOB, WORKER):
             tree = self._ground.tree(service)
             self.memory_mib[service].append(status.memory_mib(tree[0].pid) if tree else 0)
 
     def _prove(self, spans: list[Span]) -> None:
         with cassandra.connected(self._ground.settings) as session:
-            found, _ = Auditor(self._ground.settings, session).audit(spans, lambda _: None)
-        self.batches = records_by_batch(line for covered in found.covered.values() for line in covered.lines)
-        proof.note_audit(self.facts, found)
+            audit, _ = Auditor(self._ground.settings, session).audit(spans, lambda _: None)
+        self.batches = records_by_batch(line for covered in audit.covered.values() for line in covered.lines)
+        proof.note_audit(self.facts, audit)
         wait_until(self._ground.check_ready, timeout_s=READY_AGAIN_S, what="the stack as it was before")
 
     def limits_mib(self) -> dict[str, int]:
-        """What the catalog means for each side: heaps and what lies beside them."""
-        known = catalog.services(site.read(self._ground.settings))
-        return {service: known[service].memory_mib for service in (JOB, WORKER)}
+        """Return the memory that the catalog plans for each side: heaps and off-heap."""
+        services = catalog.services(site.read(self._ground.settings))
+        return {service: services[service].memory_mib for service in (JOB, WORKER)}
 
 
 def records_by_batch(lines: Iterable[Line]) -> "Counter[int]":
-    """How many records each micro-batch had."""
-    found: Counter[int] = Counter()
+    """Count the records of each micro-batch."""
+    counts: Counter[int] = Counter()
     for line in lines:
-        found[line.batch_id] += line.tally.records
-    return found
+        counts[line.batch_id] += line.tally.records
+    return counts
 
 
 def hold(ground: Ground, records: int) -> BacklogResult:
-    """The result of the drill with so many records."""
+    """Run the drill with this number of records and return its result."""
     backlog = Backlog(ground, records)
     try:
         backlog.go()
     except PenstockError as error:
         backlog.facts.failure = f"{backlog.step}: {error.message}"
     result, largest = backlog.facts.result(), max(backlog.batches.values(), default=0)
-    wrong = [] if result.passed else [result.verdict]
+    failures = [] if result.passed else [result.verdict]
     if largest > ground.settings.spark_batch_records:
-        wrong.append(f"a batch had {largest} records, {ground.settings.spark_batch_records} are the most")
+        failures.append(f"a batch had {largest} records, {ground.settings.spark_batch_records} are the most")
     for service, limit_mib in backlog.limits_mib().items():
-        wrong += unbounded(service, backlog.memory_mib[service], limit_mib)
+        failures += unbounded(service, backlog.memory_mib[service], limit_mib)
     return BacklogResult(
-        **{**asdict(result), "verdict": "; ".join(wrong) or PASSED},
+        **{**asdict(result), "verdict": "; ".join(failures) or PASSED},
         batches=len(backlog.batches),
         largest_batch=largest,
         worked_off_s=backlog.worked_off_s,

@@ -1,4 +1,4 @@
-"""What may happen to the Spark job's checkpoint: a torn file, a second job."""
+"""Faults of the Spark job's checkpoint: corrupt files, a second job."""
 
 import os
 import subprocess
@@ -19,28 +19,28 @@ _REFUSED_S = 90.0
 
 @contextmanager
 def torn(ground: Ground) -> Iterator[None]:
-    """The fault of a job that was killed with its checkpoint's newest files cut in half; it is started again."""
+    """Kill the job and truncate the newest files of its checkpoint to half. The job is started again at the end."""
     processes = ground.tree(JOB)
     try:
         ground.supervisor.stop(JOB)
         kill(processes)
         ground.stop(JOB)
         for kind in ("offsets", "commits"):
-            _cut(newest(Path(ground.settings.checkpoint) / ground.pipeline.topic / kind), ground)
+            _truncate(newest(Path(ground.settings.checkpoint) / ground.pipeline.topic / kind), ground)
         yield
     finally:
         ground.start(JOB)
 
 
 def newest(folder: Path) -> Path:
-    """The file of the highest batch. Raises `StackError` when there is none."""
-    found = [path for path in folder.glob("*") if path.name.isdigit()]
-    if not found:
+    """Return the file of the highest batch. Raises `StackError` if there is none."""
+    batches = [path for path in folder.glob("*") if path.name.isdigit()]
+    if not batches:
         raise StackError(f"{folder} holds no batch", hint="./penstock status spark-job")
-    return max(found, key=lambda path: int(path.name))
+    return max(batches, key=lambda path: int(path.name))
 
 
-def _cut(path: Path, ground: Ground) -> None:
+def _truncate(path: Path, ground: Ground) -> None:
     size_bytes = path.stat().st_size
     os.truncate(path, size_bytes // 2)
     ground.say(f"cut {path.parent.name}/{path.name} from {size_bytes} to {size_bytes // 2} bytes")
@@ -48,7 +48,7 @@ def _cut(path: Path, ground: Ground) -> None:
 
 @contextmanager
 def second_job(ground: Ground) -> Iterator[None]:
-    """The fault of a second job on the same checkpoint. Raises `PenstockError` when it is not refused."""
+    """Start a second job on the same checkpoint. Raises `PenstockError` unless it is refused."""
     log = ground.layout.log(SECOND)
     with log.open("ab") as output:
         job = _start_second(ground, output.fileno())

@@ -1,7 +1,7 @@
-"""A full disk, as a process sees it: no file may grow any more.
+"""A full disk, as a process sees it: its files can no longer grow.
 
-The limit is RLIMIT_FSIZE of the running processes, which needs no privileges: a write beyond it fails with "File too
-large", as one on a full quota fails with "No space left".
+Simulated by lowering RLIMIT_FSIZE of running processes, which needs no privileges: writes beyond it fail with "File too
+large", as writes to a full disk fail with "No space left".
 """
 
 import resource
@@ -21,36 +21,36 @@ FULL_S = 20.0
 _EVERY_S = 0.05
 
 Spur = Callable[[Ground], None]
-"""Makes the service write, now."""
+"""Makes the service write to disk immediately."""
 
 
 def full(service: str, spur: Spur) -> Fault:
-    """The fault of a service whose files may not grow, nor those of the process that takes its place."""
+    """Return the fault that keeps a service's files from growing, also those of a process that replaces it."""
 
     @contextmanager
     def fault(ground: Ground) -> Iterator[None]:
         over = threading.Event()
-        keeper = threading.Thread(target=_keep, args=(ground, service, over), daemon=True)
-        keeper.start()
+        limiter = threading.Thread(target=_keep_limited, args=(ground, service, over), daemon=True)
+        limiter.start()
         try:
             spur(ground)
             yield
         finally:
             over.set()
-            keeper.join()
+            limiter.join()
             _limit(ground.tree(service), resource.RLIM_INFINITY)
 
     return fault
 
 
-def _keep(ground: Ground, service: str, over: threading.Event) -> None:
-    """Limit whatever process there is, until it is over."""
+def _keep_limited(ground: Ground, service: str, over: threading.Event) -> None:
+    """Limit all processes of the service repeatedly until `over` is set, since replacements start unlimited."""
     while not over.wait(_EVERY_S):
         _limit(ground.tree(service), 0)
 
 
 def _limit(processes: list[psutil.Process], limit_bytes: int) -> None:
-    """Set the soft limit of each process to so many bytes, or to its hard limit when that is less."""
+    """Set the soft file-size limit of each process, in bytes. `RLIM_INFINITY` raises it to the hard limit."""
     for process in processes:
         try:
             _, hard = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
@@ -60,12 +60,12 @@ def _limit(processes: list[psutil.Process], limit_bytes: int) -> None:
             continue
 
 
-def _nothing(_ground: Ground) -> None:
-    """The load makes it write."""
+def _rely_on_load(_ground: Ground) -> None:
+    """Do nothing: the load makes the service write."""
 
 
-def _new_table(ground: Ground) -> None:
-    """A change of the schema, which Cassandra writes to a file at once. It may fail: that is the fault."""
+def _change_schema(ground: Ground) -> None:
+    """Change the schema, which Cassandra flushes to disk immediately. That may fail, as the fault intends."""
     name, replication = f"drill_{uuid.uuid4().hex[:12]}", "{'class': 'SimpleStrategy', 'replication_factor': 1}"
     try:
         with cassandra.connected(ground.settings) as session:
@@ -79,14 +79,14 @@ DRILLS = (
     Drill(
         "disk-full-cassandra",
         "for 20 s Cassandra's files cannot grow, nor those of the process that takes its place",
-        full("cassandra", _new_table),
+        full("cassandra", _change_schema),
         hold_s=FULL_S,
         evidence=(Evidence("cassandra.log", r"File too large|No space left|FSWriteError"),),
     ),
     Drill(
         "disk-full-checkpoint",
         "for 20 s the files of the Spark job's driver cannot grow, its checkpoint among them",
-        full("spark-job", _nothing),
+        full("spark-job", _rely_on_load),
         hold_s=FULL_S,
         evidence=(Evidence("spark-job.log", r"File too large|No space left"),),
     ),

@@ -1,4 +1,4 @@
-"""A topic that is given more partitions while records are under way: keys move to where offsets begin at 0."""
+"""Partitions added to a topic under load: keys move to new partitions, whose offsets start at 0."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,15 +20,15 @@ _STORED_S = 120.0
 
 @contextmanager
 def added_partitions(ground: Ground) -> Iterator[None]:
-    """Add partitions between two versions of the same users; the first version is stored by then.
+    """Add partitions between two versions of the same users, once the first version is stored.
 
-    Two thirds of the users move, to smaller offsets than before: a job that ordered by offsets alone would keep the
-    first version of these, and the second would be missing.
+    Two thirds of the users move, to smaller offsets than before. A job that ordered by offset alone would keep their
+    first version, and the second would be counted as missing.
     """
     direct = load.Direct(ground, NAME)
     users = list(islice(direct.users, UPDATES))
-    sent = direct.send_at((user, 0) for user in users)
-    stored = load.spans_of(sent)
+    delivered = direct.send_at((user, 0) for user in users)
+    stored = load.spans_of(delivered)
     wait_until(lambda: proof.check_stored(ground.settings, stored), timeout_s=_STORED_S, what="the first version")
     partitions = topics.add_partitions(ground.settings, ground.pipeline.topic, MORE)
     ground.say(f"{ground.pipeline.topic} has {partitions} partitions")

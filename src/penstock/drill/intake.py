@@ -1,4 +1,4 @@
-"""What may be wrong with what comes in: the producer's clock, the API."""
+"""Input faults: the producer's clock, the API."""
 
 import os
 import random
@@ -27,29 +27,29 @@ _START_S = 60.0
 
 @contextmanager
 def clock_back(_ground: Ground) -> Iterator[dict[str, Any]]:
-    """The run's clock is a day back."""
+    """Set the run's clock back by one day."""
     yield {"clock_offset_s": -DAY_S}
 
 
 @contextmanager
 def older_updates(ground: Ground) -> Iterator[None]:
-    """The fault of users that are sent, and then sent again, changed, with a time a day before.
+    """Send users, then send changed versions of them with timestamps a day older.
 
-    The second is the newer by Kafka's order: a row that the first had won would make the second a missing record.
+    The second version is newer by Kafka's order. If the first one won, the second would be counted as missing.
     """
     direct, now_ms = load.Direct(ground, "clock-back"), load.now_ms()
     users = list(islice(direct.users, UPDATES))
-    changed = [msgspec.structs.replace(one, nationality="XX") for one in users]
-    direct.send_at([(one, now_ms) for one in users])
-    direct.send_at([(one, now_ms - DAY_S * 1000) for one in changed])
+    changed = [msgspec.structs.replace(user, nationality="XX") for user in users]
+    direct.send_at([(user, now_ms) for user in users])
+    direct.send_at([(user, now_ms - DAY_S * 1000) for user in changed])
     yield
 
 
 @contextmanager
 def hostile_source(ground: Ground) -> Iterator[dict[str, Any]]:
-    """A stand-in of the drill's own of which every tenth answer and user is bad."""
+    """Run a stand-in API for the drill in which one in ten responses and users is invalid."""
     port = free_port()
-    seed = str(random.randrange(10**6))  # noqa: S311 - told, so that the same trouble can be had again
+    seed = str(random.randrange(10**6))  # noqa: S311 - reported, so that the faults can be reproduced
     command = [sys.executable, "-m", f"{package}.cli", "source", "serve", "--port", str(port)]
     ground.say(f"a hostile source, seed {seed}")
     with ground.layout.log("drill-source").open("ab") as output:

@@ -1,4 +1,4 @@
-"""SIGKILL of one process under load. The supervisor, Spark's master or Airflow starts it again: no hand is laid on."""
+"""SIGKILL of one process under load. Recovery is automatic, by the supervisor, Spark's master or Airflow."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,43 +14,45 @@ Find = Callable[[Ground], psutil.Process]
 _FIND_S = 60.0
 
 
-def _service(name: str) -> Find:
+def _find_service(name: str) -> Find:
     return lambda ground: ground.process(name)
 
 
-def _driver(ground: Ground) -> psutil.Process:
-    """The JVM of the job, in which Spark's driver runs."""
-    return _java_below(ground, "spark-job")
+def _find_driver(ground: Ground) -> psutil.Process:
+    """Return the JVM of the Spark driver."""
+    return _find_jvm(ground, "spark-job")
 
 
-def _executor(ground: Ground) -> psutil.Process:
-    """The JVM that the worker started for the job."""
-    return _java_below(ground, "spark-worker")
+def _find_executor(ground: Ground) -> psutil.Process:
+    """Return the JVM of the executor that the worker started for the job."""
+    return _find_jvm(ground, "spark-worker")
 
 
-def _java_below(ground: Ground, service: str) -> psutil.Process:
-    return _newest(ground.tree(service)[1:], lambda one: "java" in one.name(), f"{service} has no JVM below it")
+def _find_jvm(ground: Ground, service: str) -> psutil.Process:
+    return _newest(ground.tree(service)[1:], lambda process: "java" in process.name(), f"{service} has no JVM below it")
 
 
-def _task(ground: Ground) -> psutil.Process:
-    """The process in which Airflow carries out the DAG's task: a grandchild of the scheduler."""
+def _find_task(ground: Ground) -> psutil.Process:
+    """Return the process that runs the DAG's task: a grandchild of Airflow's scheduler."""
     tree = ground.tree("airflow-scheduler")
-    return _newest(tree[1:], lambda one: one.ppid() != tree[0].pid, "Airflow carries out no task")
+    return _newest(tree[1:], lambda process: process.ppid() != tree[0].pid, "Airflow carries out no task")
 
 
-def _newest(among: list[psutil.Process], is_meant: Callable[[psutil.Process], bool], otherwise: str) -> psutil.Process:
-    """The newest process that is meant. Raises `Unreachable` when there is none, or one ends while it is looked at."""
+def _newest(
+    processes: list[psutil.Process], is_wanted: Callable[[psutil.Process], bool], message: str
+) -> psutil.Process:
+    """Return the newest matching process. Raises `Unreachable` if there is none, or one exits during the search."""
     try:
-        found = sorted(filter(is_meant, among), key=psutil.Process.create_time)
+        matches = sorted(filter(is_wanted, processes), key=psutil.Process.create_time)
     except psutil.NoSuchProcess:
-        found = []
-    if not found:
-        raise Unreachable(otherwise)
-    return found[-1]
+        matches = []
+    if not matches:
+        raise Unreachable(message)
+    return matches[-1]
 
 
 def killed(find: Find) -> Fault:
-    """The fault of killing what `find` gives."""
+    """Return the fault that kills the process returned by `find`."""
 
     @contextmanager
     def fault(ground: Ground) -> Iterator[None]:
@@ -62,33 +64,33 @@ def killed(find: Find) -> Fault:
     return fault
 
 
-def _of_service(name: str, service: str, what: str) -> Drill:
+def _make_drill(name: str, service: str, what: str) -> Drill:
     evidence = Evidence("supervisor.log", rf"exited: {service} \(terminated by SIGKILL")
-    return Drill(name, what, killed(_service(service)), evidence=(evidence,))
+    return Drill(name, what, killed(_find_service(service)), evidence=(evidence,))
 
 
 DRILLS = (
     Drill(
         "kill-driver",
         "SIGKILL of the JVM that drives the Spark job",
-        killed(_driver),
+        killed(_find_driver),
         evidence=(Evidence("supervisor.log", r"exited: spark-job \("),),
     ),
     Drill(
         "kill-executor",
         "SIGKILL of the job's executor",
-        killed(_executor),
+        killed(_find_executor),
         evidence=(Evidence("spark-job.log", r"Lost executor|Command exited with code 137"),),
     ),
-    _of_service("kill-worker", "spark-worker", "SIGKILL of Spark's worker"),
-    _of_service("kill-kafka", "kafka", "SIGKILL of Kafka"),
-    _of_service("kill-cassandra", "cassandra", "SIGKILL of Cassandra"),
-    _of_service("kill-registry", "registry", "SIGKILL of the schema registry"),
-    _of_service("kill-scheduler", "airflow-scheduler", "SIGKILL of Airflow's scheduler"),
+    _make_drill("kill-worker", "spark-worker", "SIGKILL of Spark's worker"),
+    _make_drill("kill-kafka", "kafka", "SIGKILL of Kafka"),
+    _make_drill("kill-cassandra", "cassandra", "SIGKILL of Cassandra"),
+    _make_drill("kill-registry", "registry", "SIGKILL of the schema registry"),
+    _make_drill("kill-scheduler", "airflow-scheduler", "SIGKILL of Airflow's scheduler"),
     Drill(
         "kill-task",
         "SIGKILL of the DAG's task while it sends; its retry sends the same users and no others",
-        killed(_task),
+        killed(_find_task),
         evidence=(Evidence("airflow*/**/*", r"(?i)sigkill|exit_code=-9|signal=-?9|exit.code.{1,8}-9"),),
     ),
 )

@@ -1,4 +1,4 @@
-"""The records that are under way while a fault lasts."""
+"""Records in flight during a fault."""
 
 import time
 import uuid
@@ -25,11 +25,11 @@ from penstock.source.nationalities import NATIONALITIES
 from penstock.source.people import GENDERS, make_user
 
 _PATTERNS = 1000
-"""So many different users are made; further ones are copies of them with an id of their own."""
+"""Number of distinct users. Further ones are copies of these with new ids."""
 
 
 class Run:
-    """A DAG run that sends `records` at `rate` a second."""
+    """A DAG run, triggered with these parameters. Unpauses the DAG."""
 
     def __init__(self, settings: Settings, parameters: dict[str, Any]) -> None:
         self._settings = settings
@@ -38,28 +38,29 @@ class Run:
             self.id = airflow.trigger(parameters)
 
     def state(self) -> str:
-        """How the run ended. Raises `Unreachable` before it has."""
+        """Return the final state of the run. Raises `Unreachable` while it is still running."""
         with Airflow(self._settings) as airflow:
-            found, (task, attempt) = airflow.run(self.id), airflow.task(self.id)
-            if not airflow.has_ended(found):
-                raise Unreachable(f"run {self.id} is {found['state']}, attempt {attempt} of its task {task}")
-            return str(found["state"])
+            run, (task, attempt) = airflow.run(self.id), airflow.task(self.id)
+            if not airflow.has_ended(run):
+                raise Unreachable(f"run {self.id} is {run['state']}, attempt {attempt} of its task {task}")
+            return str(run["state"])
 
 
 def made_up(record: type[Record], pipeline: Pipeline) -> Iterator[Record]:
-    """Endless made-up users, each with an id that none had before."""
+    """Generate made-up users endlessly, each with a new id."""
     key = key_of(record).column
     seed, nats = uuid.uuid4().hex, tuple(NATIONALITIES)
-    kinds = [
-        msgspec.convert(pipeline.from_source(make_user(seed, at, nats, GENDERS)), record) for at in range(_PATTERNS)
+    patterns = [
+        msgspec.convert(pipeline.from_source(make_user(seed, index, nats, GENDERS)), record)
+        for index in range(_PATTERNS)
     ]
     while True:
-        for one in kinds:
-            yield msgspec.structs.replace(one, **{key: uuid.uuid4()})
+        for user in patterns:
+            yield msgspec.structs.replace(user, **{key: uuid.uuid4()})
 
 
 class Direct:
-    """Sends made-up users straight to the topic, past Airflow."""
+    """Produces generated users directly to the topic, bypassing Airflow."""
 
     def __init__(self, ground: Ground, name: str) -> None:
         settings, pipeline = ground.settings, ground.pipeline
@@ -70,22 +71,22 @@ class Direct:
         self.users = made_up(pipeline.record, pipeline)
 
     def send(self, records: int) -> Delivered:
-        """Send so many; everything is acknowledged. Raises `DeliveryFailed`."""
-        return self.send_at((one, 0) for one in islice(self.users, records))
+        """Send this number of users and wait for all acknowledgements. Raises `DeliveryFailed`."""
+        return self.send_at((user, 0) for user in islice(self.users, records))
 
     def send_at(self, users: Iterable[tuple[Record, int]]) -> Delivered:
-        """Send users with the Kafka timestamps given, in ms; 0: now. Raises `DeliveryFailed`."""
+        """Send users with the given Kafka timestamps, in epoch ms; 0 means now. Raises `DeliveryFailed`."""
         with Sender(producer(self._settings), self._topic, self._settings.kafka_timeout_s) as sender:
-            for one, timestamp_ms in users:
-                sender.send(self._key(one), self._serialize(one), self._headers, timestamp_ms)
+            for user, timestamp_ms in users:
+                sender.send(self._key(user), self._serialize(user), self._headers, timestamp_ms)
         return sender.delivered
 
 
 def spans_of(delivered: Delivered) -> list[Span]:
-    """The offsets from the first to the last that were acknowledged, per partition."""
+    """Return the range from the first to the last acknowledged offset of each partition."""
     return [Span(partition, first, last + 1) for partition, (first, last) in delivered.offsets.items()]
 
 
 def now_ms() -> int:
-    """The time as Kafka's timestamps tell it."""
+    """Return the current time as a Kafka timestamp: epoch milliseconds."""
     return time.time_ns() // 1_000_000

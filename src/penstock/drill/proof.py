@@ -1,4 +1,4 @@
-"""What became of every record of a stretch, and whether the logs name the fault."""
+"""Checks: every record of an offset range is accounted for, and the logs name the fault."""
 
 import os
 import re
@@ -16,34 +16,34 @@ from penstock.observe.auditor import Auditor
 from penstock.sink import cassandra
 
 Marks = dict[int, int]
-"""How many bytes each log had, by its inode: a log that is rotated is the same file under another name."""
+"""Size of each log in bytes, by inode: a rotated log is the same file under another name."""
 
 
 _COUNTS = ("produced", "stored", "rejected", "missing", "waiting", "filtered", "doubled")
 
 
 def prove(settings: Settings, spans: list[Span], run_id: str, facts: Facts) -> None:
-    """Note in `facts` what `verify` says of `spans`, and what became of the run in them."""
+    """Verify the offset ranges `spans` and the run's records in them, and put the outcome into `facts`."""
     with cassandra.connected(settings) as session:
         receipt = verification.verify(settings, session, spans=spans)
-        ours = Auditor(settings, session).audit_run(spans, run_id)
+        run_audit = Auditor(settings, session).audit_run(spans, run_id)
     note(
         facts,
         {name: getattr(receipt, name) for name in _COUNTS},
-        [f"{one.kind}: {one.why}" for one in receipt.differences],
+        [f"{difference.kind}: {difference.why}" for difference in receipt.differences],
     )
-    facts.ids, facts.refused = len(ours.ids), ours.refused
-    facts.rejected += ours.refused
+    facts.ids, facts.refused = len(run_audit.ids), run_audit.refused
+    facts.rejected += run_audit.refused
 
 
-def note_audit(facts: Facts, found: Audit) -> None:
-    """Note what an audit found."""
-    differences = [str(one["why"]) for one in (*found.missing_records, *found.gaps, *found.miscounted)]
-    note(facts, {name: found.total(name) for name in _COUNTS}, differences)
+def note_audit(facts: Facts, audit: Audit) -> None:
+    """Put the outcome of a reconciliation into `facts`."""
+    differences = [str(difference["why"]) for difference in (*audit.missing_records, *audit.gaps, *audit.miscounted)]
+    note(facts, {name: audit.total(name) for name in _COUNTS}, differences)
 
 
 def note(facts: Facts, counts: Mapping[str, int], differences: list[str]) -> None:
-    """Note what became of the records that lie in Kafka, and what does not agree."""
+    """Put the counts of records in Kafka and their differences into `facts`."""
     facts.sent, facts.stored, facts.rejected = counts["produced"], counts["stored"], counts["rejected"]
     facts.missing = counts["missing"] + counts["waiting"] + counts["filtered"]
     facts.doubled = counts["doubled"]
@@ -51,43 +51,43 @@ def note(facts: Facts, counts: Mapping[str, int], differences: list[str]) -> Non
 
 
 def check_stored(settings: Settings, spans: list[Span]) -> None:
-    """Return when the ledger covers `spans`. Raises `Unreachable` before."""
-    left = waiting(settings, spans)
-    if left:
-        raise Unreachable(f"{left} offsets are not in the ledger yet")
+    """Check that the ledger covers all of `spans`. Raises `Unreachable` if not yet, so that it can be retried."""
+    missing = waiting(settings, spans)
+    if missing:
+        raise Unreachable(f"{missing} offsets are not in the ledger yet")
 
 
 def check_moving(settings: Settings, spans: list[Span]) -> None:
-    """Return when the ledger covers some of `spans`. Raises `Unreachable` before."""
+    """Check that the ledger covers some of `spans`. Raises `Unreachable` if not yet, so that it can be retried."""
     if waiting(settings, spans) == sum(span.records for span in spans):
         raise Unreachable("nothing of the load is stored yet")
 
 
 def waiting(settings: Settings, spans: list[Span]) -> int:
-    """How many offsets of `spans` the ledger does not cover yet."""
+    """Count the offsets of `spans` that the ledger does not cover yet."""
     with cassandra.connected(settings) as session:
         return Auditor(settings, session).waiting(spans)
 
 
 def marks(logs: Path) -> Marks:
-    """How far each log below the folder is written."""
+    """Record the current size of every log below the folder."""
     return {path.stat().st_ino: path.stat().st_size for path in logs.rglob("*") if path.is_file()}
 
 
 def hidden(logs: Path, since: Marks, wanted: Iterable[Evidence]) -> list[str]:
-    """What no log says since the marks were made."""
-    return [one.pattern for one in wanted if not _is_said(logs, since, one)]
+    """Return the wanted patterns that no log has matched since the marks were taken."""
+    return [evidence.pattern for evidence in wanted if not _is_logged(logs, since, evidence)]
 
 
-def _is_said(logs: Path, since: Marks, wanted: Evidence) -> bool:
+def _is_logged(logs: Path, since: Marks, wanted: Evidence) -> bool:
     paths = [*logs.glob(wanted.log), *logs.glob(f"{wanted.log}.*")]
     return any(re.search(wanted.pattern, written_since(path, since)) for path in paths if path.is_file())
 
 
 def written_since(path: Path, since: Marks) -> str:
-    """What a log says beyond its mark; all of a file that had none, or that was emptied."""
+    """Return what was written to a log after its mark; all of it if it has no mark or was truncated."""
     with path.open(encoding="utf-8", errors="replace") as file:
-        held = os.fstat(file.fileno())
-        mark = since.get(held.st_ino, 0)
-        file.seek(mark if held.st_size >= mark else 0)
+        stat = os.fstat(file.fileno())
+        mark = since.get(stat.st_ino, 0)
+        file.seek(mark if stat.st_size >= mark else 0)
         return file.read()

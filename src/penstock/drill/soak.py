@@ -1,4 +1,4 @@
-"""A steady rate for minutes: what each service takes must not grow with time."""
+"""A steady load for minutes: no service's resource usage may grow over time."""
 
 import math
 import time
@@ -19,18 +19,18 @@ WHAT = "a steady rate for minutes: memory, open files and disk of each service m
 _SAMPLE_S = 5.0
 _WARM_UP_SHARE, _WARM_UP_AT_MOST_S = 0.25, 120.0
 _RUN_S = 600.0
-"""A longer soak is several runs: Airflow ends a task after an hour."""
+"""A longer soak is split into several runs, since the task's timeout in Airflow is one hour."""
 
 
 @dataclass(frozen=True)
 class SoakResult(Result):
-    """As `Result`, and each service at the start and the end."""
+    """`Result` of the soak, with the usage of each service at start and end."""
 
     processes: list[Growth]
 
 
 class Soak:
-    """The drill while it is held."""
+    """A run of the drill."""
 
     def __init__(self, ground: Ground, minutes: float, rate: float) -> None:
         self._ground, self._rate = ground, rate
@@ -41,26 +41,26 @@ class Soak:
         self.samples: dict[str, list[Usage]] = defaultdict(list)
 
     def go(self) -> None:
-        """All of it. Raises a `PenstockError` when something does not work out."""
+        """Run the whole drill. Raises a `PenstockError` if a step fails."""
         self._ground.up()
         before = self._ground.spans()
         began = time.monotonic()
         for number in range(self._runs):
             self._ground.say(f"{NAME}: run {number + 1} of {self._runs}, {self._run_s:.0f} s at {self._rate:g}/s")
             run = load.Run(self._ground.settings, {"records": None, "seconds": self._run_s, "rate": self._rate})
-            self.facts.run_state = self._follow(run, began)
+            self.facts.run_state = self._await_run(run, began)
             self._prove(run, before)
 
-    def _follow(self, run: load.Run, began: float) -> str:
-        """How the run ended; what the services take is sampled meanwhile, once they are warm."""
-        ends = time.monotonic() + self._run_s + PATIENCE_S
-        while time.monotonic() < ends:
+    def _await_run(self, run: load.Run, began: float) -> str:
+        """Wait for the end of the run and return its state. After the warm-up, sample the services' usage meanwhile."""
+        deadline = time.monotonic() + self._run_s + PATIENCE_S
+        while time.monotonic() < deadline:
             try:
                 return run.state()
             except Unreachable:
                 if time.monotonic() - began >= self._warm_up_s:
-                    for service, found in usage.of_services(self._ground).items():
-                        self.samples[service].append(found)
+                    for service, sample in usage.of_services(self._ground).items():
+                        self.samples[service].append(sample)
                 time.sleep(_SAMPLE_S)
         return run.state()
 
@@ -75,7 +75,7 @@ class Soak:
 
 
 def hold(ground: Ground, minutes: float, rate: float) -> SoakResult:
-    """The result of a soak of so many minutes at so many records a second."""
+    """Run the soak for these minutes at `rate` records per second and return its result."""
     soak = Soak(ground, minutes, rate)
     try:
         soak.go()
@@ -83,7 +83,7 @@ def hold(ground: Ground, minutes: float, rate: float) -> SoakResult:
         soak.facts.failure = error.message
     result = soak.facts.result()
     processes = [grown(service, samples, result.sent) for service, samples in soak.samples.items()]
-    wrong = [] if result.passed else [result.verdict]
-    wrong += [] if processes else ["no service was measured"]
-    wrong += [f"{one.service}: {one.verdict}" for one in processes if one.verdict != "steady"]
-    return SoakResult(**{**asdict(result), "verdict": "; ".join(wrong) or PASSED}, processes=processes)
+    failures = [] if result.passed else [result.verdict]
+    failures += [] if processes else ["no service was measured"]
+    failures += [f"{process.service}: {process.verdict}" for process in processes if process.verdict != "steady"]
+    return SoakResult(**{**asdict(result), "verdict": "; ".join(failures) or PASSED}, processes=processes)

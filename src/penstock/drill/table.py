@@ -1,4 +1,4 @@
-"""Every drill, in the order in which `--all` holds them."""
+"""All drills, in the order in which `--all` runs them."""
 
 from dataclasses import dataclass
 
@@ -27,7 +27,7 @@ WHAT = {
 
 @dataclass(frozen=True)
 class Ask:
-    """What the caller asks for: records of each load, records of the backlog, minutes and rate of the soak."""
+    """Options of a call: records per load, records of the backlog, minutes and rate (records/s) of the soak."""
 
     records: int
     backlog: int
@@ -36,12 +36,12 @@ class Ask:
 
 
 def of_all() -> list[str]:
-    """The drills of `--all`: every one but the soak."""
+    """Return the names of the drills that `--all` runs: all but the soak."""
     return [name for name in WHAT if name != soak.NAME]
 
 
 def known(wanted: list[str]) -> list[str]:
-    """The names, all of drills. Raises `WrongUse` naming the first that is none."""
+    """Return `wanted` if all are names of drills. Raises `WrongUse` for the first unknown name."""
     for name in wanted:
         if name not in WHAT:
             raise WrongUse(f"there is no drill {name!r}; there are {', '.join(WHAT)}", hint="./penstock drill")
@@ -49,7 +49,7 @@ def known(wanted: list[str]) -> list[str]:
 
 
 def hold(ground: Ground, name: str, ask: Ask) -> Result:
-    """The result of one drill."""
+    """Run one drill and return its result."""
     if name == backlog.NAME:
         return backlog.hold(ground, ask.backlog)
     if name == soak.NAME:

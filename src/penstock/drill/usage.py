@@ -1,4 +1,4 @@
-"""What each service takes of the machine now."""
+"""Current resource usage of each service."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,16 +12,16 @@ from penstock.stack.service import Service
 
 
 def of_services(ground: Ground) -> dict[str, Usage]:
-    """The usage of each service that runs. A folder that services share counts for the first of them."""
-    taken: set[Path] = set()
-    found = {}
+    """Return the usage of each running service. A folder that services share counts for the first of them."""
+    counted: set[Path] = set()
+    usages = {}
     for service in catalog.services(site.read(ground.settings)).values():
         tree = ground.tree(service.name)
-        folders = [folder for folder in _folders(ground, service) if folder not in taken]
-        taken.update(folders)
+        folders = [folder for folder in _folders(ground, service) if folder not in counted]
+        counted.update(folders)
         if tree:
-            found[service.name] = Usage(status.memory_mib(tree[0].pid), _handles(tree), disk_mib(folders))
-    return found
+            usages[service.name] = Usage(status.memory_mib(tree[0].pid), _count_handles(tree), disk_mib(folders))
+    return usages
 
 
 def _folders(ground: Ground, service: Service) -> list[Path]:
@@ -29,7 +29,7 @@ def _folders(ground: Ground, service: Service) -> list[Path]:
     return [*service.folders, ground.layout.log(service.name), *checkpoint]
 
 
-def _handles(tree: Iterable[psutil.Process]) -> int:
+def _count_handles(tree: Iterable[psutil.Process]) -> int:
     total = 0
     for process in tree:
         try:
@@ -40,11 +40,11 @@ def _handles(tree: Iterable[psutil.Process]) -> int:
 
 
 def disk_mib(places: Iterable[Path]) -> int:
-    """What files, and folders with all in them, take on disk: holes in files take nothing."""
-    return sum(_blocks_bytes(path) for place in places for path in _files(place)) // 2**20
+    """Return the disk usage of files and folders, in MiB. Holes in sparse files do not count."""
+    return sum(_blocks_bytes(path) for root in places for path in _walk(root)) // 2**20
 
 
-def _files(place: Path) -> Iterator[Path]:
+def _walk(place: Path) -> Iterator[Path]:
     yield from (path for path in place.rglob("*") if path.is_file()) if place.is_dir() else [place]
 
 
