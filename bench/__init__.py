@@ -1,13 +1,13 @@
-"""The benchmarks: the pipeline beside what people would use instead, and beside the limits of the machine.
+"""Benchmarks: the pipeline compared with its alternatives and with the limits of the machine.
 
-Every figure is one of a run in which the contestants took turns on the same data. What they are told apart by is
-CPU time per record, which is steadier than wall time.
+All figures of a benchmark come from contestants that took turns on the same data. They are compared by CPU time per
+record, which varies less than wall time.
 
-ground      a local stack of their own, with topics of made-up records and tables that were never written to
-meter       processor time and memory of processes
-race        contestants that take turns; a lap is one contestant's run
-ingest store latency growth start       the benchmarks
-suite       which of them run, and how often; report and plots show what came of it
-quick       the working tree against a revision
-peers/      the programs that they run against, each with the lock of its environment
+ground      the target: a local stack of its own, with topics of generated records and empty tables
+meter       CPU time and memory of processes
+race        runs contestants and measures laps; a lap is one run of one contestant
+ingest store latency endtoend stages growth start       the benchmarks
+suite       selects and repeats benchmarks; report and plots render the results
+quick       compares the working tree with a revision
+peers/      the programs compared with, each with the lock file of its environment
 """

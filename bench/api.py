@@ -1,6 +1,6 @@
-"""An API that answers as the random user API does and costs next to nothing: `python -m bench.api PORT USERS`.
+"""Stand-in for the random user API at negligible cost: `python -m bench.api PORT USERS`.
 
-Its users are made at the start; each request is given the next of them, and the first again after the last.
+Users are generated at startup. Requests cycle through them.
 """
 
 import sys
@@ -20,23 +20,23 @@ from penstock.source.people import GENDERS, make_user
 
 
 def made_users(number: int) -> list[bytes]:
-    """So many users, as JSON."""
+    """Generate this number of users, as JSON."""
     nats = tuple(NATIONALITIES)
-    return [msgspec.json.encode(make_user("bench", one, nats, GENDERS)) for one in range(number)]
+    return [msgspec.json.encode(make_user("bench", index, nats, GENDERS)) for index in range(number)]
 
 
 def page_of(users: Iterable[bytes]) -> bytes:
-    """An answer that holds these users."""
+    """Return a response body that holds these users."""
     return b'{"results":[' + b",".join(users) + b"]}"
 
 
 def make_app(users: int) -> Starlette:
-    """The API, with so many users."""
+    """Build the API with this number of users."""
     endless = cycle(made_users(users))
 
     async def answer(request: Request) -> Response:
-        some = islice(endless, int(request.query_params.get("results", "1")))
-        return Response(page_of(some), media_type="application/json")
+        page = islice(endless, int(request.query_params.get("results", "1")))
+        return Response(page_of(page), media_type="application/json")
 
     async def health(_: Request) -> Response:
         return Response(b"{}", media_type="application/json")

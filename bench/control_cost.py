@@ -26,7 +26,7 @@ _PAINT = "performance.getEntriesByType('paint').find(e => e.name == 'first-conte
 
 
 class Opened(NamedTuple):
-    """One opening of a page, in ms; `shown` is when its heading stood there and its parts were built."""
+    """Timings of one page load, in ms. `shown_ms` ends when the page has loaded and its heading is visible."""
 
     first_paint_ms: float
     shown_ms: float
@@ -34,14 +34,14 @@ class Opened(NamedTuple):
 
 
 class Load(NamedTuple):
-    """A process over a while: share of one core, resident memory."""
+    """Usage of a process over an interval: percent of one core, resident memory."""
 
     cpu_percent: float
     memory_mib: float
 
 
 def open_page(browser: Browser, address: str, path: str, wait_for: str = "main h1") -> Opened:
-    """Open a page in a browser that was never here."""
+    """Open a page in a fresh browser context, without cache or cookies."""
     context = browser.new_context(viewport={"width": 1360, "height": 900})
     page, foreign = context.new_page(), list[str]()
     page.on("request", lambda request: _note(request, address, foreign))
@@ -62,7 +62,7 @@ def _note(request: Request, address: str, foreign: list[str]) -> None:
 
 
 def load(process: psutil.Process, seconds: float) -> Load:
-    """What the process uses in so many seconds from now on."""
+    """Measure the process for this many seconds."""
     process.cpu_percent()
     time.sleep(seconds)
     return Load(process.cpu_percent(), process.memory_info().rss / 2**20)
@@ -70,7 +70,7 @@ def load(process: psutil.Process, seconds: float) -> Load:
 
 @contextmanager
 def idle_pages(browser: Browser, address: str, count: int, path: str = "/") -> Iterator[list[Page]]:
-    """So many pages, open and left alone, each in a profile of its own."""
+    """Keep this number of pages open and idle, each in its own browser context."""
     contexts = [browser.new_context() for _ in range(count)]
     pages = []
     for context in contexts:
@@ -85,7 +85,7 @@ def idle_pages(browser: Browser, address: str, count: int, path: str = "/") -> I
 
 @contextmanager
 def large_topic(bootstrap: str) -> Iterator[str]:
-    """A topic with a million messages of 100 bytes."""
+    """Provide a topic with a million messages of 100 bytes, deleted on exit."""
     from confluent_kafka import Producer
     from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -110,18 +110,18 @@ def large_topic(bootstrap: str) -> Iterator[str]:
 
 
 def median_of(browser: Browser, address: str, path: str, rounds: int) -> dict[str, object]:
-    """The median of some openings."""
-    found = [open_page(browser, address, path) for _ in range(rounds)]
+    """Load a page repeatedly and return the medians."""
+    loads = [open_page(browser, address, path) for _ in range(rounds)]
     return {
         "page": path,
-        "first_paint_ms": round(statistics.median(one.first_paint_ms for one in found)),
-        "shown_ms": round(statistics.median(one.shown_ms for one in found)),
-        "requests_to_other_hosts": sum(len(one.foreign) for one in found),
+        "first_paint_ms": round(statistics.median(load.first_paint_ms for load in loads)),
+        "shown_ms": round(statistics.median(load.shown_ms for load in loads)),
+        "requests_to_other_hosts": sum(len(load.foreign) for load in loads),
     }
 
 
 def show(title: str, rows: Sequence[Mapping[str, object]]) -> None:
-    """Print a table, Markdown."""
+    """Print a Markdown table."""
     if rows:
         sys.stdout.write(f"\n{title}\n\n| {' | '.join(rows[0])} |\n|{'---|' * len(rows[0])}\n")
         sys.stdout.writelines(f"| {' | '.join(map(str, row.values()))} |\n" for row in rows)
@@ -129,16 +129,16 @@ def show(title: str, rows: Sequence[Mapping[str, object]]) -> None:
 
 
 def measure(browser: Browser, options: argparse.Namespace) -> None:
-    """All of it, each table when it is known."""
+    """Measure everything, and print each table when it is complete."""
     process = psutil.Process(options.pid)
     show("Pages", [median_of(browser, options.address, path, options.rounds) for path in options.pages])
     loads = []
     for count in (0, 1, 20):
         with idle_pages(browser, options.address, count):
-            time.sleep(5)  # what opening them cost is past
-            found = load(process, options.seconds)
+            time.sleep(5)  # let the cost of loading them pass
+            usage = load(process, options.seconds)
         loads.append(
-            {"open_pages": count, "cpu_percent": round(found.cpu_percent, 1), "memory_mib": round(found.memory_mib)}
+            {"open_pages": count, "cpu_percent": round(usage.cpu_percent, 1), "memory_mib": round(usage.memory_mib)}
         )
     show(f"Control center, {options.seconds:g} s each", loads)
     if options.bootstrap:
@@ -147,14 +147,14 @@ def measure(browser: Browser, options: argparse.Namespace) -> None:
             paths = [f"/topics/{topic}", f"/topics/{topic}/messages/0/100000"]
             show(
                 "A topic of 1,000,000 messages",
-                [median_of(browser, options.address, one, options.rounds) for one in paths],
+                [median_of(browser, options.address, path, options.rounds) for path in paths],
             )
             grown = {"grown_mib": round(process.memory_info().rss / 2**20 - before_mib)}
             show("Its memory", [grown])
 
 
 def main() -> None:
-    """Measure, and print tables."""
+    """Parse the command line, measure, and print tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--address", default="http://127.0.0.1:9021")
     parser.add_argument("--pid", type=int, required=True, help="process id of the control center")

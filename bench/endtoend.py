@@ -1,4 +1,4 @@
-"""API to readable row, everything at work at once: how many records a second come through."""
+"""API to readable row, with all stages running at once: throughput in records per second."""
 
 import uuid
 from functools import partial
@@ -21,23 +21,23 @@ CONTESTANTS: dict[str, tuple[str, ingest.Make, store.Make, float]] = {
     "ours": ("penstock", ingest.ours, store.ours, 1.0),
     "tutorial": ("the tutorial", ingest.plain("ingest_tutorial.py"), store.spark35({}, store.EITHER), _TUTORIAL_SHARE),
 }
-"""Title, the two programs, and the share of the records by name."""
+"""Title, ingest program, store program and share of the records, by name."""
 
 
 def contestants(ground: Ground, api: str, records: int) -> list[Contestant]:
-    """Both."""
+    """Return both contestants."""
     return [
-        Contestant(name, title, partial(_run, ground, send, make, api, round(records * share)))
+        Contestant(name, title, partial(_run_lap, ground, send, make, api, round(records * share)))
         for name, (title, send, make, share) in CONTESTANTS.items()
     ]
 
 
-def _run(ground: Ground, send: ingest.Make, make: store.Make, api: str, records: int) -> dict[str, Any]:
+def _run_lap(ground: Ground, send: ingest.Make, make: store.Make, api: str, records: int) -> dict[str, Any]:
     return come_through(ground, send, make, api, records).numbers()
 
 
 def come_through(ground: Ground, send: ingest.Make, make: store.Make, api: str, records: int) -> Lap:
-    """One run: the job is up and warm when the first user is asked for. Raises `BenchFailed`."""
+    """Measure one run. The job is up and warm before the first user is requested. Raises `BenchFailed`."""
     load = Load(_WARM_UP, name=uuid.uuid4().hex[:8])
     ground.fill(load)
     settings = ground.fresh_table(load)

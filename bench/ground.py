@@ -1,4 +1,4 @@
-"""A local stack of the benchmarks' own: its topics of made-up records, and tables that were never written to."""
+"""The target of benchmarks: a local stack of its own, with topics of generated records and empty tables."""
 
 import itertools
 import shutil
@@ -65,9 +65,9 @@ PIPELINE = replace(users.PIPELINE, topic="{topic}", record=Noted, from_source=fr
 
 @dataclass(frozen=True)
 class Load:
-    """What a topic holds: users, or with `note_bytes` users who carry a note of that length.
+    """Content of a topic: users, or with `note_bytes` users with a note of that length.
 
-    `rejected` is the share whose e-mail address is none.
+    `rejected` is the share of users with an invalid e-mail address.
     """
 
     records: int
@@ -76,11 +76,11 @@ class Load:
     rejected: float = 0.0
     wire_format: WireFormat = "json"
     name: str = ""
-    """Sets its topic apart from others that hold the same."""
+    """Distinguishes its topic from others with the same content."""
 
     @property
     def topic(self) -> str:
-        """A name that tells all of it, so that a topic that is there need not be made again."""
+        """A topic name that encodes all fields, so that an existing topic can be reused."""
         parts = (
             self.wire_format,
             self.records,
@@ -93,7 +93,7 @@ class Load:
 
 
 class Ground:
-    """The stack while it is used."""
+    """The running stack, and the topics and tables of benchmarks on it."""
 
     def __init__(self, settings: Settings, report: Report) -> None:
         self.settings = settings
@@ -103,49 +103,49 @@ class Ground:
         self._session: Session | None = None
 
     def up(self) -> None:
-        """Return when the services are ready. Raises as `launch.up`."""
+        """Start the services and wait until they are ready. Raises as `launch.up` does."""
         jars.install(self.layout, spark.GROUP)
         launch.up(self.settings, SERVICES, self._report)
 
     def down(self) -> None:
-        """Stop all of it; topics stay."""
+        """Stop all services. Topics are kept."""
         if self._session:
             cassandra.close(self._session)
             self._session = None
         launch.down(self.settings, (), self._report)
 
     def tree(self, service: str) -> list[psutil.Process]:
-        """The processes of a service; empty while it does not run."""
-        known = self._supervisor.processes().get(service)
-        return meter.tree(known.pid) if known and known.pid else []
+        """Return the processes of a service; empty if it is not running."""
+        process = self._supervisor.processes().get(service)
+        return meter.tree(process.pid) if process and process.pid else []
 
     def find(self, service: str) -> Callable[[], list[psutil.Process]]:
-        """What gives the processes of a service that runs, without asking the supervisor each time."""
-        known = self._supervisor.processes()[service]
-        return lambda: meter.tree(known.pid)
+        """Return a function that lists the processes of a running service without asking the supervisor each time."""
+        process = self._supervisor.processes()[service]
+        return lambda: meter.tree(process.pid)
 
     @property
     def session(self) -> Session:
-        """A session on Cassandra."""
+        """The Cassandra session, opened on first use."""
         self._session = self._session or cassandra.connect(self.settings)
         return self._session
 
     def using(self, load: Load, keyspace: str, **more: object) -> Settings:
-        """The settings of a pipeline on the load's topic that stores into a keyspace of its own, with `more` on top."""
+        """Return the settings of a pipeline from the load's topic to `keyspace`. `more` overrides settings."""
         file = self.layout.home / "pipelines" / f"{load.topic}.py"
         text = _PIPELINE_OF_NOTES if load.note_bytes else _PIPELINE
         layout.write(file, text.format(topic=load.topic, note_bytes=load.note_bytes))
-        own = {
+        overrides = {
             "pipeline": str(file),
             "cassandra_keyspace": keyspace,
             "kafka_partitions": load.partitions,
             "wire_format": load.wire_format,
             "spark_checkpoint": str(self.layout.data / "checkpoints" / keyspace),
         }
-        return self.settings.model_copy(update=own | more)
+        return self.settings.model_copy(update=overrides | more)
 
     def fill(self, load: Load) -> None:
-        """Return once the load's topic holds it; one that does already is left alone."""
+        """Produce the load to its topic, unless the topic already holds it."""
         settings = self.using(load, "unused")
         held = topics.spans(settings, load.topic)
         if held and sum(span.records for span in held) == load.records:
@@ -157,13 +157,13 @@ class Ground:
                 sender.send(key, value, [])
 
     def forget(self, load: Load) -> None:
-        """Delete the load's topic and its dead letters."""
+        """Delete the load's topic and its dead-letter topic."""
         client, names = admin(self.settings), [load.topic, f"{load.topic}.dlq"]
         for deleted in client.delete_topics(names, operation_timeout=30).values():
             deleted.result()
 
     def fresh_table(self, load: Load, **more: object) -> Settings:
-        """The settings of a pipeline whose table is there, and empty."""
+        """Create an empty table in a new keyspace and return the settings of its pipeline."""
         settings = self.using(load, f"bench_{uuid.uuid4().hex[:12]}", **more)
         pipeline = pipelines.of(settings)
         cassandra.create_keyspace(self.session, settings, pipeline)
@@ -171,28 +171,31 @@ class Ground:
         return settings
 
     def rows(self, settings: Settings) -> int:
-        """How many rows the table has, every one of them looked at."""
+        """Count the rows of the table with a full scan by token range."""
         name = f"{settings.cassandra_keyspace}.{pipelines.of(settings).table}"
         query = self.session.prepare(f"SELECT COUNT(*) AS rows FROM {name} WHERE token(id) > ? AND token(id) <= ?")
         step = 2**64 // _RANGES
-        ranges = [(-(2**63) + at * step, -(2**63) + (at + 1) * step - (at + 1 == _RANGES)) for at in range(_RANGES)]
-        found = execute_concurrent_with_args(self.session, query, ranges, concurrency=4)
-        return sum(one.result_or_exc.one()["rows"] for one in found)
+        ranges = [
+            (-(2**63) + index * step, -(2**63) + (index + 1) * step - (index + 1 == _RANGES))
+            for index in range(_RANGES)
+        ]
+        results = execute_concurrent_with_args(self.session, query, ranges, concurrency=4)
+        return sum(result.result_or_exc.one()["rows"] for result in results)
 
     def disk_mib(self, settings: Settings) -> float:
-        """What the keyspace takes on disk; its newest rows are in memory yet."""
+        """Return the size of the keyspace on disk. Rows still in the memtable are not included."""
         return usage.disk_mib([self.layout.data / "cassandra" / "data" / settings.cassandra_keyspace])
 
     def drop(self, settings: Settings) -> None:
-        """Delete the keyspace and the checkpoint."""
+        """Drop the keyspace and delete the checkpoint."""
         self.session.execute(f"DROP KEYSPACE IF EXISTS {settings.cassandra_keyspace}", timeout=120)
         shutil.rmtree(settings.checkpoint, ignore_errors=True)
 
 
 def of(settings: Settings, report: Report) -> Ground:
-    """The ground beside the home in force: folders and ports of its own, downloads shared."""
+    """Return the target next to the effective data directory: own folders and ports, shared downloads."""
     ports = {name: port + PORT_SHIFT for name, port in settings.ports().items()}
-    own: dict[str, Any] = {"home": settings.home / "bench", "cache": settings.cache or settings.home / "cache"}
+    folders: dict[str, Any] = {"home": settings.home / "bench", "cache": settings.cache or settings.home / "cache"}
     addresses = {
         "kafka_bootstrap": f"{LOOPBACK}:{ports['kafka_port']}",
         "kafka_security_protocol": "PLAINTEXT",
@@ -202,24 +205,24 @@ def of(settings: Settings, report: Report) -> Ground:
         "cassandra_ca_file": None,
         "spark_master": f"spark://{LOOPBACK}:{ports['spark_port']}",
     }
-    return Ground(read(**own, **ports, **addresses), report)
+    return Ground(read(**folders, **ports, **addresses), report)
 
 
 def messages(load: Load, settings: Settings, pipeline: Pipeline) -> Iterator[tuple[bytes, bytes]]:
-    """Endless keys and values of made-up records, each with an id that none had before."""
+    """Generate keys and values of made-up records endlessly, each with a new id."""
     schema_id = Registry(settings).register(pipeline.subject, pipeline.record, settings.wire_format)
     serialize = serializer(pipeline.record, settings.wire_format, schema_id)
-    made = islice(made_up(pipeline.record, pipeline), _KINDS)
+    records = islice(made_up(pipeline.record, pipeline), _KINDS)
     write_key = key_writer(pipeline.record)
-    kinds = [_around_id(serialize(one), write_key(one)) for one in made]
-    broken = [(head, tail.replace(b"@", b" ")) for head, tail in kinds]
+    templates = [_split_at_id(serialize(record), write_key(record)) for record in records]
+    broken = [(head, tail.replace(b"@", b" ")) for head, tail in templates]
     for count in itertools.count():
         record_id = str(uuid.uuid4()).encode()
         is_broken = int((count + 1) * load.rejected) > int(count * load.rejected)
-        head, tail = (broken if is_broken else kinds)[count % _KINDS]
+        head, tail = (broken if is_broken else templates)[count % _KINDS]
         yield record_id, head + record_id + tail
 
 
-def _around_id(value: bytes, record_id: bytes) -> tuple[bytes, bytes]:
+def _split_at_id(value: bytes, record_id: bytes) -> tuple[bytes, bytes]:
     head, _, tail = value.partition(record_id)
     return head, tail

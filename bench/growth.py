@@ -1,4 +1,4 @@
-"""What a record costs as records grow in number and size, partitions in number, and the more are rejected."""
+"""Cost per record as the number and size of records, the number of partitions and the share of rejects grow."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from bench.race import Contestant, Lap
 NAME = "growth"
 WHAT = "what a record costs, by number and size of records, partitions, share of rejects, encoding"
 RECORDS = 5_000_000
-"""The most records; the other numbers follow from it."""
+"""The largest number of records. All other numbers scale with it."""
 WARM_UP = 200_000
 _MORE = 200_000
 
 
 @dataclass(frozen=True)
 class Variation:
-    """A load that is measured once so many of its records have warmed up the job."""
+    """A load. The first `warm_up` of its records warm up the job and are not measured."""
 
     name: str
     title: str
@@ -27,14 +27,14 @@ class Variation:
     batch_records: int = 100_000
 
     def run(self, ground: Ground) -> Lap:
-        """One lap."""
+        """Fill the topic and run one lap."""
         ground.fill(self.load)
         more = {"spark_batch_records": self.batch_records}
         return store.store(ground, self.load, store.ours, skip=self.warm_up, **more)
 
 
 def variations(scale: float = 1.0) -> list[Variation]:
-    """All of them; the numbers of records are 1 for `scale` 1."""
+    """Return all variations. `scale` multiplies their numbers of records."""
     numbers = [round(number * scale) for number in (10_000, 100_000, 1_000_000, 5_000_000)]
     warm_up, more = round(WARM_UP * scale), round(_MORE * scale)
     base = Load(warm_up + more)
@@ -55,9 +55,9 @@ def variations(scale: float = 1.0) -> list[Variation]:
 
 
 def contestants(ground: Ground, scale: float = 1.0) -> list[Contestant]:
-    """Each variation, as if it were a contestant."""
-    return [Contestant(one.name, one.title, _run_of(one, ground)) for one in variations(scale)]
+    """Return each variation as a contestant."""
+    return [Contestant(variation.name, variation.title, _run_of(variation, ground)) for variation in variations(scale)]
 
 
-def _run_of(one: Variation, ground: Ground) -> Callable[[], dict[str, Any]]:
-    return lambda: one.run(ground).numbers()
+def _run_of(variation: Variation, ground: Ground) -> Callable[[], dict[str, Any]]:
+    return lambda: variation.run(ground).numbers()

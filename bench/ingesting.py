@@ -1,4 +1,4 @@
-"""Runs stages 1 to 3 as Airflow's task does. Its argument is a JSON object: records, api."""
+"""Program that runs stages 1 to 3 as Airflow's task does. Its argument is a JSON object: records, api."""
 
 import json
 import sys
@@ -9,15 +9,15 @@ from penstock.pipeline import ingest
 
 
 def main() -> None:
-    """Ingest, between a line at the start and one at the end."""
-    asked, settings = json.loads(sys.argv[1]), config.load()
+    """Run the ingest, and report progress once at its start and once at its end."""
+    options, settings = json.loads(sys.argv[1]), config.load()
     tell(1)
-    order = ingest.Order(f"bench-{uuid.uuid4().hex}", records=asked["records"], source_url=asked["api"])
+    order = ingest.Order(f"bench-{uuid.uuid4().hex}", records=options["records"], source_url=options["api"])
     tell(ingest.run(settings, pipelines.of(settings), order).produced)
 
 
 def tell(done: int) -> None:
-    """Write how many are acknowledged."""
+    """Report how many records are done."""
     sys.stdout.write(f"{json.dumps({'done': done})}\n")
     sys.stdout.flush()
 

@@ -1,7 +1,7 @@
-"""From the producer's clock to the row being readable, at steady rates, and what the streaming job takes when idle.
+"""Latency from producing a record to its row being readable, at steady rates, and idle CPU usage of the job.
 
-Some of the records are looked for with a query every few milliseconds, the same for every contestant: what is
-measured is the time until a reader has the row, whatever a job says of itself.
+A sample of the records is polled for in Cassandra about every 10 ms, the same for every contestant. This measures when
+a reader sees the row, independent of what a job reports.
 """
 
 import statistics
@@ -44,7 +44,7 @@ CONTESTANTS: dict[str, tuple[str, Make]] = {
 
 @dataclass(frozen=True)
 class Latency:
-    """Of the records that were looked for, in ms."""
+    """Latency in ms of the sampled records."""
 
     records: int
     p50: float
@@ -55,50 +55,51 @@ class Latency:
 
 @dataclass(frozen=True)
 class Pace:
-    """One run: latencies by rate, and the share of a core that the job takes when nothing comes."""
+    """One run: latency by rate, and the idle job's CPU usage in cores."""
 
     idle_cores: float
     by_rate: dict[str, Latency]
 
 
 def contestants(ground: Ground, seconds: float) -> list[Contestant]:
-    """Everybody, each run on a topic of its own."""
+    """Return all contestants. Each run uses a topic of its own."""
     return [
-        Contestant(name, title, partial(_run, ground, make, seconds)) for name, (title, make) in CONTESTANTS.items()
+        Contestant(name, title, partial(_run_pace, ground, make, seconds))
+        for name, (title, make) in CONTESTANTS.items()
     ]
 
 
-def _run(ground: Ground, make: Make, seconds: float) -> dict[str, Any]:
+def _run_pace(ground: Ground, make: Make, seconds: float) -> dict[str, Any]:
     return asdict(pace(ground, make, seconds=seconds))
 
 
 class Lookout:
-    """Looks for rows in a thread, in a `with` block, and notes how long each took to be there."""
+    """Polls for rows in a thread inside the `with` block, and measures how long each takes to appear."""
 
     def __init__(self, session: Session, table: str) -> None:
         self._session = session
         self._query = session.prepare(f"SELECT id FROM {table} WHERE id IN ?")
         self._sent_s: dict[uuid.UUID, float] = {}
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look, name="lookout", daemon=True)
+        self._thread = threading.Thread(target=self._poll, name="lookout", daemon=True)
         self.found_ms: list[float] = []
 
     def await_row(self, key: bytes, sent_s: float) -> None:
-        """Look for the row of a key from now on."""
+        """Start polling for the row of a key."""
         self._sent_s[uuid.UUID(key.decode())] = sent_s
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         while not self._over.wait(_LOOK_EVERY_S):
-            if wanted := list(self._sent_s):
-                rows = list(self._session.execute(self._query, (wanted,)))
+            if pending := list(self._sent_s):
+                rows = list(self._session.execute(self._query, (pending,)))
                 now_s = time.monotonic()
                 self.found_ms += [(now_s - self._sent_s.pop(row["id"])) * 1000 for row in rows]
 
     def wait(self, timeout_s: float) -> None:
-        """Return once every row was found. Raises `BenchFailed` after the time."""
-        ends_s = time.monotonic() + timeout_s
+        """Wait until all rows have appeared. Raises `BenchFailed` on timeout."""
+        deadline_s = time.monotonic() + timeout_s
         while self._sent_s:
-            if time.monotonic() > ends_s:
+            if time.monotonic() > deadline_s:
                 raise BenchFailed(f"{len(self._sent_s)} rows were not there after {timeout_s:g} s")
             time.sleep(_LOOK_EVERY_S)
 
@@ -112,7 +113,7 @@ class Lookout:
 
 
 def pace(ground: Ground, make: Make, rates: tuple[int, ...] = RATES, seconds: float = SECONDS) -> Pace:
-    """One contestant on an empty topic and table. Raises `BenchFailed`."""
+    """Measure one contestant on an empty topic and table. Raises `BenchFailed`."""
     load = Load(0, name=uuid.uuid4().hex[:8])
     settings = ground.fresh_table(load)
     ground.fill(load)
@@ -122,7 +123,7 @@ def pace(ground: Ground, make: Make, rates: tuple[int, ...] = RATES, seconds: fl
             send(ground.session, settings, made, 1, 1.0)
             send(ground.session, settings, made, _WARM_UP_RATE, _WARM_UP_FACTOR * seconds)
             time.sleep(_SETTLE_S)
-            idle = _cores(ground, running, _IDLE_S)
+            idle = _measure_cores(ground, running, _IDLE_S)
             by_rate: dict[str, Latency] = {}
             for rate in rates:
                 by_rate[str(rate)] = send(ground.session, settings, made, rate, seconds, settle_s=_SETTLE_S)
@@ -131,12 +132,12 @@ def pace(ground: Ground, make: Make, rates: tuple[int, ...] = RATES, seconds: fl
         ground.drop(settings)
 
 
-def _cores(ground: Ground, running: Running, seconds: float) -> float:
-    """The share of a core that the job takes."""
+def _measure_cores(ground: Ground, running: Running, seconds: float) -> float:
+    """Measure the CPU usage of the job in cores."""
 
     def spent_s() -> float:
-        found = [*running.processes(), *(one for name in running.services for one in ground.tree(name))]
-        return sum(sum(one.cpu_times()[:4]) for one in found)
+        processes = [*running.processes(), *(process for name in running.services for process in ground.tree(name))]
+        return sum(sum(process.cpu_times()[:4]) for process in processes)
 
     before = spent_s()
     time.sleep(seconds)
@@ -151,14 +152,13 @@ def send(
     seconds: float,
     settle_s: float = 0.0,
 ) -> Latency:
-    """Send so many a second, and look for some of them until they are there.
+    """Send `rate` records per second, poll for a sample of them until they appear, and return their latency.
 
-    Those of the first `settle_s` seconds are not looked for: a producer that has just begun connects first. Raises
-    `BenchFailed`.
+    The first `settle_s` seconds are not sampled, since a new producer has to connect first. Raises `BenchFailed`.
     """
     pipeline = pipelines.of(settings)
     table = f"{settings.cassandra_keyspace}.{pipeline.table}"
-    every, began_s = max(1, rate // _LOOKS_PER_S), time.monotonic()
+    stride, began_s = max(1, rate // _LOOKS_PER_S), time.monotonic()
     with Lookout(session, table) as lookout:
         with Sender(producer(settings), pipeline.topic, _PATIENCE_S) as sender:
             for number in range(round(rate * (settle_s + seconds))):
@@ -166,14 +166,14 @@ def send(
                 time.sleep(max(0.0, began_s + number / rate - time.monotonic()))
                 sent_s = time.monotonic()
                 sender.send(key, value, [])
-                if number >= rate * settle_s and number % every == 0:
+                if number >= rate * settle_s and number % stride == 0:
                     lookout.await_row(key, sent_s)
         lookout.wait(_PATIENCE_S)
-    return _latency(lookout.found_ms)
+    return _summarize(lookout.found_ms)
 
 
-def _latency(found_ms: list[float]) -> Latency:
-    shares: list[Any] = (
+def _summarize(found_ms: list[float]) -> Latency:
+    percentiles: list[Any] = (
         statistics.quantiles(found_ms, n=100, method="inclusive") if len(found_ms) > 1 else found_ms * 99
     )
-    return Latency(len(found_ms), shares[49], shares[94], shares[98], max(found_ms))
+    return Latency(len(found_ms), percentiles[49], percentiles[94], percentiles[98], max(found_ms))

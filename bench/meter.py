@@ -1,4 +1,4 @@
-"""What processes take: processor time and memory, by kind. A kind is a service, or the part of a program."""
+"""CPU time and memory of processes by kind: a service, or a program's Java or other processes."""
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -9,11 +9,11 @@ import psutil
 _SAMPLE_S = 1.0
 
 Roots = Mapping[str, Callable[[], list[psutil.Process]]]
-"""The processes of each kind; asked again at each look, since some come later than others."""
+"""Functions that list the processes of each kind. Called for each sample, since some processes start later."""
 
 
 def tree(pid: int) -> list[psutil.Process]:
-    """A process and all that descend from it; empty when there is none."""
+    """Return a process and all its descendants; empty if there is no such process."""
     try:
         root = psutil.Process(pid)
         return [root, *root.children(recursive=True)]
@@ -22,13 +22,13 @@ def tree(pid: int) -> list[psutil.Process]:
 
 
 def java_of(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
-    """Those that are Java's."""
-    return [one for one in processes if _name(one) == "java"]
+    """Return the Java processes."""
+    return [process for process in processes if _name(process) == "java"]
 
 
 def others_of(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
-    """Those that are not Java's."""
-    return [one for one in processes if _name(one) != "java"]
+    """Return the processes that are not Java."""
+    return [process for process in processes if _name(process) != "java"]
 
 
 def _name(process: psutil.Process) -> str:
@@ -39,17 +39,17 @@ def _name(process: psutil.Process) -> str:
 
 
 class Meter:
-    """Looks at processes for the length of a `with` block: their memory once a second, their CPU time when asked."""
+    """Measures processes: memory once a second inside the `with` block, CPU time on request."""
 
     def __init__(self, roots: Roots) -> None:
         self._roots = roots
         self._over = threading.Event()
         self._sampler = threading.Thread(target=self._sample, name="meter", daemon=True)
         self.rss_mib: dict[str, int] = dict.fromkeys(roots, 0)
-        """The most memory that each kind took, a page shared by several counted in parts."""
+        """Peak memory of each kind, as PSS."""
 
     def cpu_s(self) -> dict[str, float]:
-        """The processor time of each kind so far: of its processes, and of those children of theirs that ended."""
+        """Return the CPU time of each kind so far: of its processes and of their terminated children."""
         return {kind: sum(map(_cpu_s, find())) for kind, find in self._roots.items()}
 
     def _sample(self) -> None:

@@ -1,4 +1,4 @@
-"""The plots of a report, as SVG."""
+"""Plots of a report, as SVG."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ _SHARES = ("p50", "p95", "p99")
 
 
 def draw(name: str, benchmark: Found, folder: Path) -> Path | None:
-    """The file of a benchmark's plot; None for one that has none."""
+    """Draw the plot of a benchmark and return its file, or None if the benchmark has no plot."""
     paint = _PAINTERS.get(name)
     if paint is None:
         return None
@@ -23,18 +23,18 @@ def draw(name: str, benchmark: Found, folder: Path) -> Path | None:
     return file
 
 
-def _cost(contestants: Found) -> Figure:
-    """Bars of CPU time per record, by process."""
+def _plot_cost(contestants: Found) -> Figure:
+    """Draw bars of CPU time per record, by process."""
     figure = Figure(figsize=(8, 0.5 * len(contestants) + 1))
     axes = figure.subplots()
-    titles = [one["title"] for one in contestants.values()]
+    titles = [contestant["title"] for contestant in contestants.values()]
     left = [0.0] * len(titles)
     for kind, color in _KINDS.items():
-        widths = [one["median"]["cpu_us_per_row"][kind] for one in contestants.values()]
+        widths = [contestant["median"]["cpu_us_per_row"][kind] for contestant in contestants.values()]
         axes.barh(titles, widths, left=left, color=color, label=kind)
         left = [start + width for start, width in zip(left, widths, strict=True)]
-    for at, one in enumerate(contestants.values()):
-        axes.text(left[at], at, f"  {one['median']['rows_per_s']:,.0f} records/s", va="center")
+    for index, contestant in enumerate(contestants.values()):
+        axes.text(left[index], index, f"  {contestant['median']['rows_per_s']:,.0f} records/s", va="center")
     axes.invert_yaxis()
     axes.set_xlim(0, max(left) * 1.25)
     axes.set_xlabel("CPU µs per record; less is better")
@@ -42,21 +42,23 @@ def _cost(contestants: Found) -> Figure:
     return figure
 
 
-def _growth(contestants: Found) -> Figure:
-    """Bars of what users cost; beside records of 40 KB they would all look the same."""
-    return _cost({name: one for name, one in contestants.items() if not name.startswith("size-")})
+def _plot_growth(contestants: Found) -> Figure:
+    """Draw bars of the cost per user record. Larger records are left out: beside 40 KB, all others look the same."""
+    return _plot_cost({name: contestant for name, contestant in contestants.items() if not name.startswith("size-")})
 
 
-def _latency(contestants: Found) -> Figure:
-    """Bars of p50, p95 and p99, a group of bars for each rate."""
+def _plot_latency(contestants: Found) -> Figure:
+    """Draw bars of p50, p95 and p99, grouped by rate."""
     rates = list(next(iter(contestants.values()))["median"]["by_rate"])
     figure = Figure(figsize=(8, 2.8))
     for axes, share in zip(figure.subplots(1, len(_SHARES), sharey=True), _SHARES, strict=True):
         width = 0.8 / len(contestants)
-        for at, one in enumerate(contestants.values()):
-            heights = [one["median"]["by_rate"][rate][share] for rate in rates]
-            axes.bar([place + at * width for place in range(len(rates))], heights, width, label=one["title"])
-        axes.set_xticks([place + 0.4 - width / 2 for place in range(len(rates))], [f"{rate}/s" for rate in rates])
+        for index, contestant in enumerate(contestants.values()):
+            heights = [contestant["median"]["by_rate"][rate][share] for rate in rates]
+            axes.bar(
+                [position + index * width for position in range(len(rates))], heights, width, label=contestant["title"]
+            )
+        axes.set_xticks([position + 0.4 - width / 2 for position in range(len(rates))], [f"{rate}/s" for rate in rates])
         axes.set_title(share)
     figure.axes[0].set_ylabel("ms; less is better")
     figure.legend(
@@ -66,10 +68,10 @@ def _latency(contestants: Found) -> Figure:
 
 
 _PAINTERS = {
-    "ingest": _cost,
-    "store": _cost,
-    "latency": _latency,
-    "endtoend": _cost,
-    "stages": _cost,
-    "growth": _growth,
+    "ingest": _plot_cost,
+    "store": _plot_cost,
+    "latency": _plot_latency,
+    "endtoend": _plot_cost,
+    "stages": _plot_cost,
+    "growth": _plot_growth,
 }

@@ -1,4 +1,4 @@
-"""The working tree against a revision: the same records stored by both, in turns, and which of them costs more."""
+"""Compares the CPU cost of the working tree with that of a revision: both store the same records, in turns."""
 
 import io
 import shutil
@@ -23,12 +23,12 @@ from penstock.stack.layout import REPOSITORY
 RECORDS, REPEAT = 300_000, 3
 _WARM_UP_RECORDS = 100_000
 _NOISE = 0.03
-"""Ratios closer to 1 than this are no difference."""
+"""Ratios closer to 1 than this count as equal."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How the working tree's CPU time per record compares: its median divided by the revision's, and each round's."""
+    """CPU time per record of the working tree divided by that of the revision: of the medians, and of each round."""
 
     revision: str
     verdict: str
@@ -41,7 +41,7 @@ class Verdict:
 
 
 def compare(ground: Ground, revision: str, records: int | None, repeat: int | None, say: Say) -> Verdict:
-    """Both trees in turns. Raises `WrongUse` for no revision, `BenchFailed`."""
+    """Measure both trees in turns. Raises `WrongUse` for an unknown revision, and `BenchFailed`."""
     load = Load(records or RECORDS)
     laps: dict[str, list[Lap]] = {"this": [], "that": []}
     with tree_of(revision) as that:
@@ -51,41 +51,41 @@ def compare(ground: Ground, revision: str, records: int | None, repeat: int | No
         trees = [("that", that), ("this", REPOSITORY)]
         for number in range(repeat or REPEAT):
             for name, tree in trees:
-                found = store.store(ground, load, _job_of(tree), skip=_WARM_UP_RECORDS)
-                laps[name].append(found)
-                say(f"{number + 1}: {name} tree: {found.cpu_us:.1f} µs, {found.rows_per_s:,.0f} records/s")
-            trees.reverse()  # services are warming all the while: neither tree is always the later one
+                lap = store.store(ground, load, _job_of(tree), skip=_WARM_UP_RECORDS)
+                laps[name].append(lap)
+                say(f"{number + 1}: {name} tree: {lap.cpu_us:.1f} µs, {lap.rows_per_s:,.0f} records/s")
+            trees.reverse()  # services keep warming up: neither tree may always run second
     return judged(revision, laps["this"], laps["that"])
 
 
 def judged(revision: str, this: Sequence[Lap], that: Sequence[Lap]) -> Verdict:
-    """The verdict on the laps of both."""
-    rounds = [one.cpu_us / other.cpu_us for one, other in zip(this, that, strict=True)]
-    cpu_us = [statistics.median(one.cpu_us for one in laps) for laps in (this, that)]
-    rows_per_s = [statistics.median(one.rows_per_s for one in laps) for laps in (this, that)]
+    """Compare the laps of both trees."""
+    rounds = [this_lap.cpu_us / that_lap.cpu_us for this_lap, that_lap in zip(this, that, strict=True)]
+    cpu_us = [statistics.median(lap.cpu_us for lap in laps) for laps in (this, that)]
+    rows_per_s = [statistics.median(lap.rows_per_s for lap in laps) for laps in (this, that)]
     ratio = cpu_us[0] / cpu_us[1]
     return Verdict(revision, _verdict(ratio, rounds), ratio, rounds, *cpu_us, *rows_per_s)
 
 
 def _verdict(ratio: float, rounds: Sequence[float]) -> str:
-    """Faster or slower when every round says so, and the medians by more than noise."""
-    if all(one > 1 for one in rounds) and ratio > 1 + _NOISE:
+    """Return `faster` or `slower` if all rounds agree and the medians differ by more than noise, else `same`."""
+    if all(round_ratio > 1 for round_ratio in rounds) and ratio > 1 + _NOISE:
         return "slower"
-    if all(one < 1 for one in rounds) and ratio < 1 - _NOISE:
+    if all(round_ratio < 1 for round_ratio in rounds) and ratio < 1 - _NOISE:
         return "faster"
     return "same"
 
 
 @contextmanager
 def tree_of(revision: str) -> Iterator[Path]:
-    """The tree of a git revision, in a folder that is deleted afterwards. Raises `WrongUse` when there is none."""
+    """Provide the tree of a git revision in a temporary folder. Raises `WrongUse` for an unknown revision."""
     command = ["git", "-C", str(REPOSITORY), "archive", "--format=tar", revision]
-    done = subprocess.run(command, capture_output=True, check=False)
-    if done.returncode:
-        raise WrongUse(f"{revision} is no revision: {done.stderr.decode().strip()}", hint="git log --oneline")
+    process = subprocess.run(command, capture_output=True, check=False)
+    if process.returncode:
+        raise WrongUse(f"{revision} is no revision: {process.stderr.decode().strip()}", hint="git log --oneline")
     folder = Path(tempfile.mkdtemp(prefix="penstock-bench-"))
     try:
-        with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+        with tarfile.open(fileobj=io.BytesIO(process.stdout)) as archive:
             unpack(archive, folder)
         yield folder
     finally:
@@ -93,7 +93,7 @@ def tree_of(revision: str) -> Iterator[Path]:
 
 
 def _job_of(tree: Path) -> store.Make:
-    """The job whose code, in each of its processes, is that of a tree."""
+    """Return what makes the job with the code of a tree in all its processes."""
 
     def make(ground: Ground, settings: Settings, records: int) -> Program:
         job = store.ours(ground, settings, records)

@@ -1,4 +1,4 @@
-"""Contestants that take turns: each is a program that tells how far it is, watched from outside until it is done."""
+"""Runs contestants: programs that print their progress and are measured from outside until they finish."""
 
 import contextlib
 import json
@@ -22,37 +22,37 @@ _STOP_S = 30.0
 _TAIL_LINES = 40
 _AT_ONCE_S = 0.02
 _ALMOST = 0.999
-"""A micro-batch is some records short of what it was asked to be, a partition one."""
+"""Tolerance, since a micro-batch can be short of its requested size by about one record per partition."""
 _END = -1
 
 Find = Callable[[str], Callable[[], list[psutil.Process]]]
-"""What finds the processes of a service by its name."""
+"""Returns, for the name of a service, a function that lists its processes."""
 SHARED = ("kafka", "cassandra", "registry")
-"""The services that every contestant uses."""
+"""Services that every contestant uses."""
 
 Progress = Callable[[str], int]
-"""How many records more a line that the program printed tells of."""
+"""Returns how many more records are done according to a line printed by the program."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """A program that is run: its lines on stdout and stderr are its progress."""
+    """A program to run. Its progress is read from stdout and stderr."""
 
     command: Sequence[str]
     progress: Callable[[], Progress]
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     directory: Path | None = None
     services: tuple[str, ...] = ()
-    """Those services of the ground that work for this program alone."""
+    """Services of the stack that work for this program alone."""
 
 
 @dataclass(frozen=True)
 class Lap:
-    """One run of one contestant, from the first records that it told of to the last; or, from its start to the last,
-    when it told of all of them at once.
+    """One run of one contestant, measured from its first reported records to the last.
 
-    `cold_s` is the time from its start to the last record. CPU time is in us per record and memory in MiB, both by the
-    kind of process; `disk_mib` is what Cassandra's folder grew by.
+    A program that reports all records at once is measured from its start. `cold_s` is the time from program start to
+    the last record. CPU time is in µs per record and memory in MiB, both by kind of process. `disk_mib` is the size of
+    the keyspace on disk.
     """
 
     records: int
@@ -69,17 +69,17 @@ class Lap:
 
     @property
     def cpu_us(self) -> float:
-        """CPU time of all processes, in us per record."""
+        """CPU time of all processes, in µs per record."""
         return sum(self.cpu_us_per_row.values())
 
     def numbers(self) -> dict[str, Any]:
-        """All of it by name."""
+        """Return all figures by name."""
         return {"rows_per_s": self.rows_per_s, "cpu_us": self.cpu_us, **asdict(self)}
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """Somebody who takes part: a name for JSON, a title for people, and what gives the numbers of one run by name."""
+    """A participant: a name for JSON, a title for reports, and a function that returns the figures of one run."""
 
     name: str
     title: str
@@ -87,11 +87,11 @@ class Contestant:
 
 
 class BenchFailed(PenstockError):
-    """A contestant did not do what it was asked for."""
+    """A contestant did not do what was requested."""
 
 
 def own_lines() -> Progress:
-    """The progress of a program that prints `{"done": so many in all}`."""
+    """Return the progress of a program that prints `{"done": TOTAL}` lines."""
     before = 0
 
     def more(line: str) -> int:
@@ -106,7 +106,7 @@ def own_lines() -> Progress:
 
 
 class Running:
-    """A program while it runs, in a `with` block that ends it."""
+    """A running program; a context manager that stops it on exit."""
 
     def __init__(self, program: Program) -> None:
         self._program = program
@@ -127,15 +127,15 @@ class Running:
 
     @property
     def services(self) -> tuple[str, ...]:
-        """The services that work for the program alone."""
+        """Services that work for the program alone."""
         return self._program.services
 
     def processes(self) -> list[psutil.Process]:
-        """The program's own processes."""
+        """Return the program and its descendants."""
         return tree(self._process.pid)
 
     def _read(self) -> None:
-        """Sort out what the program prints: steps for who waits for them, the last lines for an error message."""
+        """Read the program's output: queue its progress, and keep the last lines for error messages."""
         assert self._process.stdout is not None
         more = self._program.progress()
         with self._process.stdout as out:
@@ -146,37 +146,37 @@ class Running:
         self._steps.put(_END)
 
     def steps(self, timeout_s: float) -> Iterator[int]:
-        """How many records more were done, each time that the program tells; lines at one time are one step.
+        """Yield how many more records are done at each progress report. Lines printed together count as one report.
 
-        Raises `BenchFailed` when the time is over or the program ends.
+        Raises `BenchFailed` on timeout or if the program ends.
         """
-        ends_s = time.monotonic() + timeout_s
+        deadline_s = time.monotonic() + timeout_s
         while True:
             try:
-                step = self._steps.get(timeout=max(0.0, ends_s - time.monotonic()))
+                step = self._steps.get(timeout=max(0.0, deadline_s - time.monotonic()))
             except queue.Empty:
                 raise self._failed("took too long") from None
             if step == _END:
                 raise self._failed("ended before it was done")
             time.sleep(_AT_ONCE_S)
-            yield step + self._waiting()
+            yield step + self._drain()
 
-    def _waiting(self) -> int:
-        """What else was told by now."""
-        found = 0
+    def _drain(self) -> int:
+        """Drain the queue and return the number of records in it."""
+        records = 0
         while not self._steps.empty():
             step = self._steps.get()
             if step == _END:
                 self._steps.put(_END)
                 break
-            found += step
-        return found
+            records += step
+        return records
 
-    def _failed(self, how: str) -> BenchFailed:
-        return BenchFailed(f"{' '.join(self._program.command[:3])} {how}\n{''.join(self._tail)}")
+    def _failed(self, reason: str) -> BenchFailed:
+        return BenchFailed(f"{' '.join(self._program.command[:3])} {reason}\n{''.join(self._tail)}")
 
     def stop(self) -> None:
-        """End the program, in peace when it does so in time, and what is left of what it started."""
+        """Terminate the program, then kill what is left of its process group."""
         self._process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_STOP_S)
@@ -193,9 +193,10 @@ class Running:
 
 
 def lap(program: Program, find: Find, records: int, *, timeout_s: float, skip: int = 0) -> Lap:
-    """Run a program until it has done so many records; measured from about `skip` on, or from what it tells of first.
+    """Run a program until `records` are done and return the lap.
 
-    One that tells of nothing in between is measured from its start. Raises `BenchFailed`.
+    Measured from the first report of at least about `skip` records; from program start if that is also the last report.
+    Raises `BenchFailed`.
     """
     with Running(program) as running, Meter(kinds_of([running], find)) as meter:
         return _measure(running, meter, records, skip, timeout_s)
@@ -214,7 +215,7 @@ def _measure(running: Running, meter: Meter, records: int, skip: int, timeout_s:
 
 
 class Mark(NamedTuple):
-    """How far a program is at a moment, and the CPU time of each kind of process by then."""
+    """Progress of a program at one moment, and the CPU time of each kind of process up to then."""
 
     done: int
     at_s: float
@@ -222,12 +223,12 @@ class Mark(NamedTuple):
 
     @classmethod
     def now(cls, done: int, meter: Meter) -> "Mark":
-        """The mark of this moment."""
+        """Take a mark now."""
         return cls(done, time.monotonic(), meter.cpu_s())
 
 
 def between(first: Mark, last: Mark, cold_s: float, meter: Meter) -> Lap:
-    """The lap from one mark to another."""
+    """Compute the lap between two marks."""
     counted = last.done - first.done
     return Lap(
         records=counted,
@@ -239,10 +240,10 @@ def between(first: Mark, last: Mark, cold_s: float, meter: Meter) -> Lap:
 
 
 def kinds_of(running: Sequence["Running"], find: Find) -> dict[str, Callable[[], list[psutil.Process]]]:
-    """What finds the processes to measure: the services that all use, and the programs' own, Java or not."""
-    own = [one.processes for one in running] + [find(name) for one in running for name in one.services]
+    """Return functions that list the processes to measure: shared services, and the programs' own, Java and others."""
+    own = [program.processes for program in running] + [find(name) for program in running for name in program.services]
     return {
         **{service: find(service) for service in SHARED},
-        "Java": lambda: [process for found in own for process in java_of(found())],
-        "Python": lambda: [process for found in own for process in others_of(found())],
+        "Java": lambda: [process for find_own in own for process in java_of(find_own())],
+        "Python": lambda: [process for find_own in own for process in others_of(find_own())],
     }

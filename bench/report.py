@@ -1,4 +1,4 @@
-"""What came of a run as Markdown, with its plots beside it."""
+"""Renders benchmark results as Markdown, with plots."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,23 +12,23 @@ _KINDS = ("kafka", "cassandra", "registry", "Java", "Python")
 _LIMITS = ("limit-read", "limit-write")
 
 
-def write(found: Found, file: Path) -> None:
-    """Write the report to a file, its plots into `images/` beside it."""
+def write(results: Found, file: Path) -> None:
+    """Write the report to a file, and its plots to `images/` next to it."""
     images = file.parent / "images"
     images.mkdir(parents=True, exist_ok=True)
-    parts = [_head(found["machine"])]
-    for name, benchmark in found["benchmarks"].items():
+    parts = [_render_head(results["machine"])]
+    for name, benchmark in results["benchmarks"].items():
         picture = plots.draw(name, benchmark, images)
-        parts.append(_section(name, benchmark, picture.relative_to(file.parent) if picture else None))
+        parts.append(_render_section(name, benchmark, picture.relative_to(file.parent) if picture else None))
     file.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
-def _head(machine: Found) -> str:
+def _render_head(machine: Found) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
-    place = f"{machine['cores']} cores ({machine['processor']}), {machine['memory_gib']} GiB, {machine['system']}"
+    hardware = f"{machine['cores']} cores ({machine['processor']}), {machine['memory_gib']} GiB, {machine['system']}"
     return f"""# Benchmarks
 
-Written by `./penstock bench`, on {place}.
+Written by `./penstock bench`, on {hardware}.
 {versions}.
 
 Everything ran on that one machine: contestants, Kafka, Cassandra. Within a benchmark they took turns on the same data,
@@ -39,36 +39,36 @@ first records that it tells of, or from its start when it tells of all at once. 
 settings, is in [bench/](../bench/peers)."""
 
 
-def _section(name: str, benchmark: Found, picture: Path | None) -> str:
+def _render_section(name: str, benchmark: Found, picture: Path | None) -> str:
     what, how = benchmark["what"], f"`{benchmark['command']}`, {benchmark['date']}, {benchmark['commit']}"
     lines = [f"## {name}", f"{what[0].upper()}{what[1:]} ({how})."]
     if picture:
         lines.append(f"![{name}]({picture})")
-    return "\n\n".join([*lines, *_TABLES.get(name, _laps)(benchmark["contestants"])])
+    return "\n\n".join([*lines, *_TABLES.get(name, _render_laps)(benchmark["contestants"])])
 
 
-def _laps(contestants: Found) -> Iterator[str]:
+def _render_laps(contestants: Found) -> Iterator[str]:
     yield _table(
         ("", "records/s", "CPU µs/record", "penstock against it: records/s", "CPU", "most memory MiB", "records"),
         [
             (
-                one["title"],
-                _spread(one, "rows_per_s"),
-                _spread(one, "cpu_us"),
-                _ratio(name, one, "rows_per_s"),
-                _ratio(name, one, "cpu_us"),
-                f"{sum(one['median']['rss_mib'][kind] for kind in ('Java', 'Python')):,.0f}",
-                f"{one['median']['records']:,.0f}",
+                result["title"],
+                _format_spread(result, "rows_per_s"),
+                _format_spread(result, "cpu_us"),
+                _format_ratio(name, result, "rows_per_s"),
+                _format_ratio(name, result, "cpu_us"),
+                f"{sum(result['median']['rss_mib'][kind] for kind in ('Java', 'Python')):,.0f}",
+                f"{result['median']['records']:,.0f}",
             )
-            for name, one in contestants.items()
+            for name, result in contestants.items()
         ],
     )
     yield "Where the CPU time goes, in µs per record:"
     yield _table(
         ("", *_KINDS),
         [
-            (one["title"], *(f"{one['median']['cpu_us_per_row'][kind]:.1f}" for kind in _KINDS))
-            for one in contestants.values()
+            (result["title"], *(f"{result['median']['cpu_us_per_row'][kind]:.1f}" for kind in _KINDS))
+            for result in contestants.values()
         ],
     )
     if {OURS, *_LIMITS} <= contestants.keys():
@@ -80,7 +80,7 @@ def _laps(contestants: Found) -> Iterator[str]:
         )
 
 
-def _stages(contestants: Found) -> Iterator[str]:
+def _render_stages(contestants: Found) -> Iterator[str]:
     yield """CPU time in µs per record. Each line does what the lines of its half before it do, and one stage more; but
 Python's part of `store` is measured in one process without Spark. What `all of it` takes beyond the lines above is
 cassandra-driver's sending and waiting, and Cassandra's own work. What no program could do without are the two limits
@@ -88,48 +88,56 @@ of [store](#store)."""
     yield _table(
         ("", *_KINDS, "sum"),
         [
-            (one["title"], *(f"{one['median']['cpu_us_per_row'][kind]:.1f}" for kind in _KINDS), _spread(one, "cpu_us"))
-            for one in contestants.values()
+            (
+                result["title"],
+                *(f"{result['median']['cpu_us_per_row'][kind]:.1f}" for kind in _KINDS),
+                _format_spread(result, "cpu_us"),
+            )
+            for result in contestants.values()
         ],
     )
 
 
-def _growth(contestants: Found) -> Iterator[str]:
+def _render_growth(contestants: Found) -> Iterator[str]:
     yield _table(
         ("", "records/s", "CPU µs/record", "seconds", "memory of the job MiB", "Cassandra on disk MiB"),
         [
             (
-                one["title"],
-                _spread(one, "rows_per_s"),
-                _spread(one, "cpu_us"),
-                f"{one['median']['seconds']:.1f}",
-                f"{sum(one['median']['rss_mib'][kind] for kind in ('Java', 'Python')):,.0f}",
-                f"{one['median']['disk_mib']:,.0f}",
+                result["title"],
+                _format_spread(result, "rows_per_s"),
+                _format_spread(result, "cpu_us"),
+                f"{result['median']['seconds']:.1f}",
+                f"{sum(result['median']['rss_mib'][kind] for kind in ('Java', 'Python')):,.0f}",
+                f"{result['median']['disk_mib']:,.0f}",
             )
-            for one in contestants.values()
+            for result in contestants.values()
         ],
     )
 
 
-def _latency(contestants: Found) -> Iterator[str]:
+def _render_latency(contestants: Found) -> Iterator[str]:
     rates = next(iter(contestants.values()))["median"]["by_rate"]
     yield "In ms:"
     yield _table(
         ("", "records/s", "p50", "p95", "p99", "max"),
         [
-            (one["title"], rate, *(_spread(one, "by_rate", rate, share) for share in ("p50", "p95", "p99", "max")))
+            (
+                result["title"],
+                rate,
+                *(_format_spread(result, "by_rate", rate, share) for share in ("p50", "p95", "p99", "max")),
+            )
             for rate in rates
-            for one in contestants.values()
+            for result in contestants.values()
         ],
     )
     yield "What the job takes when nothing comes:"
     yield _table(
         ("", "share of a core"),
-        [(one["title"], f"{one['median']['idle_cores']:.1%}") for one in contestants.values()],
+        [(result["title"], f"{result['median']['idle_cores']:.1%}") for result in contestants.values()],
     )
 
 
-def _start(contestants: Found) -> Iterator[str]:
+def _render_start(contestants: Found) -> Iterator[str]:
     ours = contestants[OURS]
     median = ours["median"]
     yield _table(
@@ -137,39 +145,39 @@ def _start(contestants: Found) -> Iterator[str]:
         [
             ("first `demo` of a clean clone, empty caches", f"{median['first_demo_s']:.0f} s"),
             ("what it takes on disk, caches included", f"{median['installed_mib']:,.0f} MiB"),
-            ("`up` of everything, warm", f"{_spread(ours, 'up_s')} s"),
-            ("`demo`, warm", f"{_spread(ours, 'demo_s')} s"),
-            ("memory of the whole stack", f"{_spread(ours, 'rss_mib')} MiB"),
+            ("`up` of everything, warm", f"{_format_spread(ours, 'up_s')} s"),
+            ("`demo`, warm", f"{_format_spread(ours, 'demo_s')} s"),
+            ("memory of the whole stack", f"{_format_spread(ours, 'rss_mib')} MiB"),
         ],
     )
     yield "Each service, from its own start:"
     yield _table(
         ("", "s"),
-        [(name, _spread(ours, "services_s", name)) for name in median["services_s"]],
+        [(name, _format_spread(ours, "services_s", name)) for name in median["services_s"]],
     )
 
 
-_TABLES = {"growth": _growth, "latency": _latency, "stages": _stages, "start": _start}
+_TABLES = {"growth": _render_growth, "latency": _render_latency, "stages": _render_stages, "start": _render_start}
 
 
-def _spread(one: Found, *path: str) -> str:
-    """The median, and the least and the most."""
-    middle, least, most = (_at(one[which], path) for which in ("median", "least", "most"))
-    return f"{_short(middle)} ({_short(least)} to {_short(most)})"
+def _format_spread(result: Found, *path: str) -> str:
+    """Format a figure as median (min to max)."""
+    median, least, most = (_get(result[which], path) for which in ("median", "least", "most"))
+    return f"{_format_number(median)} ({_format_number(least)} to {_format_number(most)})"
 
 
-def _at(found: Any, path: Sequence[str]) -> float:
+def _get(figures: Any, path: Sequence[str]) -> float:
     for name in path:
-        found = found[name]
-    return float(found)
+        figures = figures[name]
+    return float(figures)
 
 
-def _short(number: float) -> str:
+def _format_number(number: float) -> str:
     return f"{number:,.0f}" if number >= 100 else f"{number:.1f}"
 
 
-def _ratio(name: str, one: Found, what: str) -> str:
-    return "" if name == OURS or what not in one.get("ours_to_it", {}) else f"{one['ours_to_it'][what]:.2f}"
+def _format_ratio(name: str, result: Found, figure: str) -> str:
+    return "" if name == OURS or figure not in result.get("ours_to_it", {}) else f"{result['ours_to_it'][figure]:.2f}"
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

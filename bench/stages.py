@@ -1,4 +1,4 @@
-"""Where the time of ours goes: the pipeline up to each of its stages, one stage more each time."""
+"""Where penstock's CPU time goes: the pipeline up to each of its stages, one more each time."""
 
 import json
 import sys
@@ -21,25 +21,25 @@ _TIMEOUT_S = 300.0
 
 
 def of_job(stage: str) -> Make:
-    """A stage within Spark, as the job runs it."""
+    """Return what makes the program of a stage within Spark, set up as the job is."""
 
     def make(ground: Ground, settings: Settings, records: int) -> Program:
         job = store.ours(ground, settings)
-        return replace(job, command=_command(stage, records), progress=own_lines)
+        return replace(job, command=_build_command(stage, records), progress=own_lines)
 
     return make
 
 
 def alone(stage: str) -> Make:
-    """A stage in one process of Python."""
+    """Return what makes the program of a stage in a single Python process."""
 
     def make(_ground: Ground, settings: Settings, records: int) -> Program:
-        return Program(_command(stage, records), own_lines, env=settings.environment(), directory=REPOSITORY)
+        return Program(_build_command(stage, records), own_lines, env=settings.environment(), directory=REPOSITORY)
 
     return make
 
 
-def _command(stage: str, records: int) -> tuple[str, ...]:
+def _build_command(stage: str, records: int) -> tuple[str, ...]:
     return (sys.executable, "-m", "bench.staging", json.dumps({"stage": stage, "records": records}))
 
 
@@ -54,17 +54,19 @@ CONTESTANTS: dict[str, tuple[str, Make]] = {
     "encode": ("store: ... and makes statements and batches of them", alone("encode")),
     "ours": ("store: all of it", store.ours),
 }
-"""Title and program by name."""
+"""Title and program of each stage, by name."""
 
 
 def contestants(ground: Ground, records: int) -> list[Contestant]:
-    """Each stage, as if it were a contestant."""
+    """Fill the topic and return each stage as a contestant."""
     load = Load(records)
     ground.fill(load)
-    return [Contestant(name, title, partial(_run, ground, load, make)) for name, (title, make) in CONTESTANTS.items()]
+    return [
+        Contestant(name, title, partial(_run_lap, ground, load, make)) for name, (title, make) in CONTESTANTS.items()
+    ]
 
 
-def _run(ground: Ground, load: Load, make: Make) -> dict[str, Any]:
+def _run_lap(ground: Ground, load: Load, make: Make) -> dict[str, Any]:
     skip = round(load.records * _WARM_UP_SHARE)
     if make is store.ours:
         return store.store(ground, load, make, skip=skip).numbers()

@@ -1,6 +1,6 @@
-"""The pipeline up to one of its stages, and no further. Its argument is a JSON object: stage, records.
+"""Program that runs the pipeline up to one of its stages. Its argument is a JSON object: stage, records.
 
-What it is told by its environment are the settings of a pipeline whose topic is full and whose table is there.
+The settings come from the environment. They name a pipeline whose topic is filled and whose table exists.
 """
 
 import json
@@ -32,26 +32,26 @@ from penstock.sink.rows import RowWriter, Unencodable
 from penstock.source.answer import users_of
 
 CHUNK = 10_000
-"""Records at a time, as many as Spark puts into an Arrow batch."""
+"""Records per batch, the same as Spark's Arrow batches."""
 PAGE = 500
 
 Step = Callable[[], int]
-"""Does some records more, and says how many."""
+"""Processes the next records and returns how many."""
 
 
 def main() -> None:
-    """Do so many records, or until SIGTERM."""
-    asked, settings = json.loads(sys.argv[1]), config.load()
-    if asked["stage"] in SPARK_STAGES:
-        stream(settings, SPARK_STAGES[asked["stage"]])
-    step, done = STAGES[asked["stage"]](settings), 0
-    while done < asked["records"]:
+    """Process the requested number of records; Spark stages run until SIGTERM."""
+    options, settings = json.loads(sys.argv[1]), config.load()
+    if options["stage"] in SPARK_STAGES:
+        stream(settings, SPARK_STAGES[options["stage"]])
+    step, done = STAGES[options["stage"]](settings), 0
+    while done < options["records"]:
         done += step()
         tell(done)
 
 
 def stream(settings: Settings, stage: Callable[[DataFrame, int], int]) -> None:
-    """Carry out a stage on each micro-batch, as the job does."""
+    """Run a stage on each micro-batch, as the job does."""
     done = 0
 
     def keep(raw: DataFrame, _: int) -> None:
@@ -67,12 +67,12 @@ def stream(settings: Settings, stage: Callable[[DataFrame, int], int]) -> None:
 
 
 def read(raw: DataFrame, _cores: int) -> int:
-    """Spark reads the records."""
+    """Read the records in Spark."""
     return int(raw.count())
 
 
 def hand_over(raw: DataFrame, cores: int) -> int:
-    """Spark hands them to Python."""
+    """Pass the records from Spark to Python."""
 
     def count(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         yield pa.RecordBatch.from_pydict({"records": [sum(batch.num_rows for batch in batches)]})
@@ -82,14 +82,14 @@ def hand_over(raw: DataFrame, cores: int) -> int:
 
 
 def decode(settings: Settings) -> Step:
-    """Python decodes and checks them."""
-    decoded = _decoding(settings)
+    """Decode and validate records in Python."""
+    decoded = _make_decoder(settings)
     return lambda: len(decoded().rows)
 
 
 def encode(settings: Settings) -> Step:
-    """... and makes statements and batches of them."""
-    pipeline, decoded = pipelines.of(settings), _decoding(settings)
+    """Decode and validate records, and encode them as CQL statements and batches."""
+    pipeline, decoded = pipelines.of(settings), _make_decoder(settings)
     session = cassandra.connect(settings)
     keyspace = settings.cassandra_keyspace
     writer = _Encoder(session, keyspace, pipeline.table, pipeline.stored, epoch_us=0, concurrency=1)
@@ -103,7 +103,7 @@ def encode(settings: Settings) -> Step:
 
 
 class _Encoder(RowWriter):
-    """Makes all batches, and sends none."""
+    """Encodes all batches but sends none."""
 
     def write(self, rows: Any, deletions: Any = (), shift_us: int = 0) -> list[Unencodable]:
         for _ in self._batches([*self._inserts(list(rows), shift_us), *self._deletes(deletions, shift_us)]):
@@ -111,7 +111,7 @@ class _Encoder(RowWriter):
         return []
 
 
-def _decoding(settings: Settings) -> Callable[[], Decoded]:
+def _make_decoder(settings: Settings) -> Callable[[], Decoded]:
     pipeline = pipelines.of(settings)
     keys, values = zip(*islice(messages(Load(0), settings, pipeline), CHUNK), strict=True)
     columns = {"key": keys, "value": values, "partition": [0] * CHUNK, "offset": range(CHUNK)}
@@ -121,31 +121,31 @@ def _decoding(settings: Settings) -> Callable[[], Decoded]:
 
 
 def parse(_settings: Settings) -> Step:
-    """A page of the API is parsed."""
+    """Parse a page of the API."""
     page = page_of(made_users(PAGE))
     return lambda: len(users_of(page, PAGE))
 
 
 def drop_secrets(settings: Settings) -> Step:
-    """... and passwords and the like are taken out."""
-    entries = _entries(settings)
+    """Parse a page and drop secret fields such as passwords."""
+    entries = _make_entries(settings)
     return lambda: len(entries())
 
 
 def check(settings: Settings) -> Step:
-    """... and each entry becomes a record, all rules checked."""
-    records = _records(settings)
+    """Parse a page, drop secrets, and convert entries to validated records."""
+    records = _make_records(settings)
     return lambda: len(records())
 
 
 def serialize(settings: Settings) -> Step:
-    """... and each record bytes."""
-    records = _records(settings)
+    """Parse a page, drop secrets, convert entries to validated records, and serialize those."""
+    records = _make_records(settings)
     to_bytes = serializer(pipelines.of(settings).record, settings.wire_format, 1)
     return lambda: len([to_bytes(record) for record in records()])
 
 
-def _entries(settings: Settings) -> Callable[[], list[Any]]:
+def _make_entries(settings: Settings) -> Callable[[], list[Any]]:
     page, secret = page_of(made_users(PAGE)), pipelines.of(settings).secret
 
     def entries() -> list[Any]:
@@ -156,12 +156,12 @@ def _entries(settings: Settings) -> Callable[[], list[Any]]:
     return entries
 
 
-def _records(settings: Settings) -> Callable[[], list[Record]]:
-    pipeline, entries = pipelines.of(settings), _entries(settings)
+def _make_records(settings: Settings) -> Callable[[], list[Record]]:
+    pipeline, entries = pipelines.of(settings), _make_entries(settings)
 
     def records() -> list[Record]:
-        judged = (judge(pipeline.from_source(one), pipeline.record, latest_past()) for one in entries())
-        return [one for one in judged if isinstance(one, Record)]
+        results = (judge(pipeline.from_source(entry), pipeline.record, latest_past()) for entry in entries())
+        return [result for result in results if isinstance(result, Record)]
 
     return records
 

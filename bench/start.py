@@ -1,4 +1,4 @@
-"""From nothing to a running stack: the first `demo` of a clean clone, a warm `up` by service, a warm `demo`."""
+"""Startup times: the first `demo` of a clean clone, a warm `up` by service, and a warm `demo`."""
 
 import json
 import os
@@ -25,20 +25,20 @@ _READY = re.compile(r"^\s*[\d.]+ s\s+(\S+)\s+ready\s+([\d.]+) s", re.MULTILINE)
 
 
 class Clone:
-    """A clean clone of the committed tree, its caches its own."""
+    """A clean clone of the committed tree, with its own caches and ports."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "penstock"
         ports = load().ports()
         shifted = {f"PENSTOCK_{name.upper()}": str(port + _PORT_SHIFT) for name, port in ports.items()}
-        own = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
-        self._env = own | shifted | {"UV_CACHE_DIR": str(folder / "uv"), "PIP_CACHE_DIR": str(folder / "pip")}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
+        self._env = inherited | shifted | {"UV_CACHE_DIR": str(folder / "uv"), "PIP_CACHE_DIR": str(folder / "pip")}
         subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(self._folder)], check=True)  # noqa: S607
 
     def call(self, *arguments: str) -> tuple[float, str, str]:
-        """How many seconds a command took, and what it printed. Raises `BenchFailed` when it failed."""
+        """Run a `./penstock` command; return its duration in seconds, stdout and stderr. Raises `BenchFailed`."""
         began_s = time.monotonic()
-        done = subprocess.run(
+        process = subprocess.run(
             ["./penstock", *arguments],
             cwd=self._folder,
             env=self._env,
@@ -47,20 +47,20 @@ class Clone:
             timeout=_TIMEOUT_S,
             check=False,
         )
-        if done.returncode:
-            raise BenchFailed(f"./penstock {' '.join(arguments)}: exit {done.returncode}\n{done.stderr[-2000:]}")
-        return time.monotonic() - began_s, done.stdout, done.stderr
+        if process.returncode:
+            raise BenchFailed(f"./penstock {' '.join(arguments)}: exit {process.returncode}\n{process.stderr[-2000:]}")
+        return time.monotonic() - began_s, process.stdout, process.stderr
 
     def first_demo(self) -> dict[str, float]:
-        """The first command of a new user; everything is fetched."""
+        """Time the first command of a new user, for which everything is downloaded."""
         took_s, _, _ = self.call("demo")
         self.call("down")
         return {"first_demo_s": took_s, "installed_mib": disk_mib([self._folder])}
 
     def warm(self) -> dict[str, Any]:
-        """`up` after `destroy`, which keeps what was fetched, and `demo` after `down`."""
+        """Time `up` after `destroy`, which keeps downloads, and `demo` after `down`."""
         self.call("destroy", "--yes")
-        up_s, _, said = self.call("up")
+        up_s, _, output = self.call("up")
         _, status, _ = self.call("status", "--json")
         self.call("down")
         demo_s, _, _ = self.call("demo")
@@ -68,18 +68,18 @@ class Clone:
         return {
             "up_s": up_s,
             "demo_s": demo_s,
-            "services_s": {name: float(seconds) for name, seconds in _READY.findall(said)},
-            "rss_mib": sum(one["rss_mib"] for one in json.loads(status)),
+            "services_s": {name: float(seconds) for name, seconds in _READY.findall(output)},
+            "rss_mib": sum(service["rss_mib"] for service in json.loads(status)),
         }
 
 
 @contextmanager
 def clone() -> Iterator[Clone]:
-    """A clone in a folder that is deleted afterwards."""
+    """Provide a clone in a temporary folder, deleted on exit."""
     folder = Path(tempfile.mkdtemp(prefix="penstock-bench-"))
-    found = Clone(folder)
+    checkout = Clone(folder)
     try:
-        yield found
+        yield checkout
     finally:
-        found.call("down")
+        checkout.call("down")
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Kafka to Cassandra: a topic that is full, read from its earliest offset into an empty table."""
+"""Kafka to Cassandra: a filled topic, read from its earliest offset into an empty table."""
 
 import json
 import sys
@@ -20,11 +20,11 @@ WHAT = "Kafka to Cassandra, beside Spark with its connector, plain Python, and t
 RECORDS = 1_000_000
 _TIMEOUT_S = 900.0
 _MEMORY_MIB = 1024
-"""What each Spark peer's one Java may use; ours has 512 MiB for its driver and 640 MiB for its executor."""
+"""Memory of a Spark peer's single JVM. Ours has 512 MiB for its driver and 640 MiB for its executor."""
 
 FRAMED = "substring(value, 6)"
 EITHER = f"IF(substring(value, 1, 1) = X'00', {FRAMED}, value)"
-"""Where the JSON stands in a value behind a schema registry's frame of 5 bytes, and in one that may have none."""
+"""SQL for the JSON in a value with the 5-byte wire-format header, and in one with or without it."""
 TUNED = {
     "spark.cassandra.output.batch.grouping.key": "replica_set",
     "spark.cassandra.output.batch.size.rows": "50",
@@ -36,11 +36,11 @@ TUNED_41 = TUNED | {
 }
 
 Make = Callable[[Ground, Settings, int], Program]
-"""A program that stores so many records of the settings' pipeline."""
+"""Makes a program that stores records of the settings' pipeline: (ground, settings, records)."""
 
 
 def stored() -> Progress:
-    """The progress that the job's own log tells."""
+    """Return the progress of the Spark job, read from its JSON log."""
 
     def more(line: str) -> int:
         return int(json.loads(line)["records"]) if '"event": "batch_stored"' in line else 0
@@ -49,35 +49,37 @@ def stored() -> Progress:
 
 
 def ours(_ground: Ground, settings: Settings, _records: int = 0) -> Program:
-    """The Spark job as the stack runs it."""
+    """Make the Spark job as the stack runs it."""
     job = catalog.services(site.read(settings.model_copy(update={"log_json": True})))["spark-job"]
     return Program(job.command, stored, env=job.env, directory=job.directory, services=("spark-worker",))
 
 
 def spark35(options: Mapping[str, str], value: str = FRAMED) -> Make:
-    """The tutorial's job, with these options of the connector."""
+    """Return what makes the tutorial's job with these connector options."""
 
     def make(ground: Ground, settings: Settings, records: int) -> Program:
         python = environment.python_of(ground, "spark")
         more = {"java_home": str(environment.java_of(ground, python)), "options": dict(options), "json": value}
-        return _spark(ground, settings, records, python, more, "spark35")
+        return _make_spark(ground, settings, records, python, more, "spark35")
 
     return make
 
 
 def spark41(options: Mapping[str, str]) -> Make:
-    """The same program on the Spark that penstock runs on."""
+    """Return what makes the same program on penstock's Spark version."""
 
     def make(ground: Ground, settings: Settings, records: int) -> Program:
         home = environment.stack_java(ground)
         more = {"java_home": str(home), "options": dict(options), "json": FRAMED}
-        return _spark(ground, settings, records, sys.executable, more, "spark41")
+        return _make_spark(ground, settings, records, sys.executable, more, "spark41")
 
     return make
 
 
-def _spark(ground: Ground, settings: Settings, records: int, python: str, more: dict[str, Any], group: str) -> Program:
-    asked = _asked(settings, records) | {
+def _make_spark(
+    ground: Ground, settings: Settings, records: int, python: str, more: dict[str, Any], group: str
+) -> Program:
+    options = _peer_options(settings, records) | {
         "checkpoint": f"{settings.checkpoint}/peer",
         "jars": str(environment.jars_of(ground, group)),
         "batch_records": settings.spark_batch_records,
@@ -85,39 +87,39 @@ def _spark(ground: Ground, settings: Settings, records: int, python: str, more: 
         "cores": settings.spark_cores,
         "memory_mib": _MEMORY_MIB,
     }
-    return _peer(python, "spark/stream.py", asked | more)
+    return _make_peer(python, "spark/stream.py", options | more)
 
 
 def plain(style: str) -> Make:
-    """A consumer in plain Python."""
+    """Return what makes a consumer in plain Python."""
 
     def make(ground: Ground, settings: Settings, records: int) -> Program:
         python = environment.python_of(ground, "plain")
-        return _peer(python, "plain/consume.py", _asked(settings, records) | {"style": style})
+        return _make_peer(python, "plain/consume.py", _peer_options(settings, records) | {"style": style})
 
     return make
 
 
 def reading(_ground: Ground, settings: Settings, records: int) -> Program:
-    """The limit: the topic is read, and that is all."""
-    return _peer(sys.executable, "limits/read.py", _asked(settings, records))
+    """Make the limit: only read the topic."""
+    return _make_peer(sys.executable, "limits/read.py", _peer_options(settings, records))
 
 
 def writing(client: str) -> Make:
-    """The limit: rows that were encoded before are written."""
+    """Return what makes the limit: write rows that were encoded in advance."""
 
     def make(_ground: Ground, settings: Settings, records: int) -> Program:
         more = {"client": client, "batch_rows": 50, "concurrency": 16}
-        return _peer(sys.executable, "limits/write.py", _asked(settings, records) | more)
+        return _make_peer(sys.executable, "limits/write.py", _peer_options(settings, records) | more)
 
     return make
 
 
-def _peer(python: str, file: str, asked: dict[str, Any]) -> Program:
-    return Program((python, str(PEERS / file), json.dumps(asked)), own_lines)
+def _make_peer(python: str, file: str, options: dict[str, Any]) -> Program:
+    return Program((python, str(PEERS / file), json.dumps(options)), own_lines)
 
 
-def _asked(settings: Settings, records: int) -> dict[str, Any]:
+def _peer_options(settings: Settings, records: int) -> dict[str, Any]:
     pipeline = pipelines.of(settings)
     return {
         "bootstrap": settings.kafka_bootstrap,
@@ -141,39 +143,39 @@ CONTESTANTS: dict[str, tuple[str, Make, float]] = {
     "limit-write": ("limit: writing alone, a bare socket", writing("socket"), 1.0),
     "limit-write-driver": ("writing alone, cassandra-driver", writing("cassandra-driver"), 1.0),
 }
-"""Title, program and share of the records by name: one that is slow gets fewer."""
+"""Title, program and share of the records, by name. Slow contestants get fewer records."""
 
 
 def warm_up(ground: Ground, records: int | None) -> None:
-    """Write rows that are not measured, `RECORDS` unless told: a Cassandra that just started takes twice as long."""
+    """Write rows unmeasured, `RECORDS` by default: Cassandra takes twice as long right after its start."""
     store(ground, Load(records or RECORDS, name="warm-up"), writing("socket"))
 
 
 def contestants(ground: Ground, records: int = RECORDS) -> list[Contestant]:
-    """Everybody, on topics of four partitions."""
-    found = []
+    """Fill the topics, of four partitions each, and return all contestants."""
+    participants = []
     for name, (title, make, share) in CONTESTANTS.items():
         load = Load(round(records * share))
         ground.fill(load)
-        found.append(Contestant(name, title, partial(_run, ground, load, make)))
-    return found
+        participants.append(Contestant(name, title, partial(_run_lap, ground, load, make)))
+    return participants
 
 
-def _run(ground: Ground, load: Load, make: Make) -> dict[str, Any]:
+def _run_lap(ground: Ground, load: Load, make: Make) -> dict[str, Any]:
     return store(ground, load, make).numbers()
 
 
 def store(ground: Ground, load: Load, make: Make, skip: int = 0, **more: object) -> Lap:
-    """One run into an empty table; its rows are counted afterwards. Raises `BenchFailed` when some are missing.
+    """Measure one run into an empty table. Raises `BenchFailed` if the number of rows is wrong afterwards.
 
-    What is done before `skip` records are is not counted.
+    The first `skip` records are not measured.
     """
     settings = ground.fresh_table(load, **more)
     try:
-        found = lap(make(ground, settings, load.records), ground.find, load.records, skip=skip, timeout_s=_TIMEOUT_S)
-        wanted = 0 if make is reading else load.records - int(load.records * load.rejected)
-        if (rows := ground.rows(settings)) != wanted:
-            raise BenchFailed(f"{wanted} rows should be in the table, {rows} are")
-        return replace(found, disk_mib=ground.disk_mib(settings))
+        measured = lap(make(ground, settings, load.records), ground.find, load.records, skip=skip, timeout_s=_TIMEOUT_S)
+        expected = 0 if make is reading else load.records - int(load.records * load.rejected)
+        if (rows := ground.rows(settings)) != expected:
+            raise BenchFailed(f"{expected} rows should be in the table, {rows} are")
+        return replace(measured, disk_mib=ground.disk_mib(settings))
     finally:
         ground.drop(settings)

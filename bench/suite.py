@@ -1,4 +1,4 @@
-"""Which benchmarks run, and how often: the contestants of each take turns, and what came of it is plain data."""
+"""Runs benchmarks: contestants take turns, repeatedly, and the results are plain data."""
 
 import json
 import platform
@@ -23,7 +23,7 @@ from penstock.stack.services import cassandra, kafka, registry
 
 Say = Callable[[str], None]
 Run = dict[str, Any]
-"""What one lap gave: numbers by name, some of them in dicts of their own."""
+"""Figures of one run by name, some in nested dicts."""
 OURS = "ours"
 REPEAT = 3
 _PACKAGES = ("pyspark", "confluent-kafka", "cassandra-driver", "msgspec", "pyarrow", "apache-airflow")
@@ -31,7 +31,7 @@ _PACKAGES = ("pyspark", "confluent-kafka", "cassandra-driver", "msgspec", "pyarr
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One of them: `prepare` gives its contestants, told how many records, for the length of a `with` block."""
+    """A benchmark. `prepare` is a context manager that provides the contestants for a number of records."""
 
     name: str
     what: str
@@ -39,68 +39,68 @@ class Benchmark:
 
 
 @contextmanager
-def _store(ground: Ground, records: int | None) -> Iterator[list[Contestant]]:
+def _prepare_store(ground: Ground, records: int | None) -> Iterator[list[Contestant]]:
     store.warm_up(ground, records)
     yield store.contestants(ground, records or store.RECORDS)
 
 
 @contextmanager
-def _ingest(ground: Ground, records: int | None) -> Iterator[list[Contestant]]:
+def _prepare_ingest(ground: Ground, records: int | None) -> Iterator[list[Contestant]]:
     with ingest.serving() as api:
         ingest.warm_up(ground, api, records or ingest.RECORDS)
         yield ingest.contestants(ground, api, records or ingest.RECORDS)
 
 
 @contextmanager
-def _endtoend(ground: Ground, records: int | None) -> Iterator[list[Contestant]]:
+def _prepare_endtoend(ground: Ground, records: int | None) -> Iterator[list[Contestant]]:
     store.warm_up(ground, records)
     with ingest.serving() as api:
         yield endtoend.contestants(ground, api, records or endtoend.RECORDS)
 
 
 @contextmanager
-def _latency(ground: Ground, records: int | None) -> Iterator[list[Contestant]]:
+def _prepare_latency(ground: Ground, records: int | None) -> Iterator[list[Contestant]]:
     seconds = records / max(latency.RATES) if records else latency.SECONDS
     store.warm_up(ground, records)
     yield latency.contestants(ground, seconds)
 
 
 @contextmanager
-def _stages(ground: Ground, records: int | None) -> Iterator[list[Contestant]]:
+def _prepare_stages(ground: Ground, records: int | None) -> Iterator[list[Contestant]]:
     store.warm_up(ground, records)
     yield stages.contestants(ground, records or stages.RECORDS)
 
 
 @contextmanager
-def _growth(ground: Ground, records: int | None) -> Iterator[list[Contestant]]:
+def _prepare_growth(ground: Ground, records: int | None) -> Iterator[list[Contestant]]:
     store.warm_up(ground, records)
     yield growth.contestants(ground, (records or growth.RECORDS) / growth.RECORDS)
 
 
 @contextmanager
-def _start(ground: Ground, _records: int | None) -> Iterator[list[Contestant]]:
+def _prepare_start(ground: Ground, _records: int | None) -> Iterator[list[Contestant]]:
     ground.down()
-    with start.clone() as found:
-        first = found.first_demo()
-        yield [Contestant(OURS, "penstock", lambda: first | found.warm())]
+    with start.clone() as clone:
+        first_demo = clone.first_demo()
+        yield [Contestant(OURS, "penstock", lambda: first_demo | clone.warm())]
 
 
 BENCHMARKS = {
-    one.name: one
-    for one in (
-        Benchmark(ingest.NAME, ingest.WHAT, _ingest),
-        Benchmark(store.NAME, store.WHAT, _store),
-        Benchmark(latency.NAME, latency.WHAT, _latency),
-        Benchmark(endtoend.NAME, endtoend.WHAT, _endtoend),
-        Benchmark(stages.NAME, stages.WHAT, _stages),
-        Benchmark(growth.NAME, growth.WHAT, _growth),
-        Benchmark(start.NAME, start.WHAT, _start),
+    benchmark.name: benchmark
+    for benchmark in (
+        Benchmark(ingest.NAME, ingest.WHAT, _prepare_ingest),
+        Benchmark(store.NAME, store.WHAT, _prepare_store),
+        Benchmark(latency.NAME, latency.WHAT, _prepare_latency),
+        Benchmark(endtoend.NAME, endtoend.WHAT, _prepare_endtoend),
+        Benchmark(stages.NAME, stages.WHAT, _prepare_stages),
+        Benchmark(growth.NAME, growth.WHAT, _prepare_growth),
+        Benchmark(start.NAME, start.WHAT, _prepare_start),
     )
 }
 
 
 def known(names: Sequence[str]) -> list[Benchmark]:
-    """The benchmarks of these names; all when there is none. Raises `WrongUse`."""
+    """Return the benchmarks with these names, by default all. Raises `WrongUse` for an unknown name."""
     for name in names:
         if name not in BENCHMARKS:
             raise WrongUse(
@@ -110,21 +110,21 @@ def known(names: Sequence[str]) -> list[Benchmark]:
 
 
 def hold(ground: Ground, benchmark: Benchmark, records: int | None, repeat: int, say: Say) -> dict[str, Any]:
-    """The runs of each contestant, which take turns; their medians, and ours against each."""
+    """Run the contestants of a benchmark in turns; return runs, medians, and ratios of ours to each."""
     measured = commit(REPOSITORY)
     ground.up()
     with benchmark.prepare(ground, records) as contestants:
-        runs: dict[str, list[Run]] = {one.name: [] for one in contestants}
+        runs: dict[str, list[Run]] = {contestant.name: [] for contestant in contestants}
         for number in range(repeat):
-            for one in contestants:
-                found = one.run()
-                runs[one.name].append(found)
-                say(f"{benchmark.name} {number + 1}/{repeat}: {one.title}: {_brief(found)}")
-    titles = {one.name: one.title for one in contestants}
-    asked = f" --records {records}" if records else ""
+            for contestant in contestants:
+                run = contestant.run()
+                runs[contestant.name].append(run)
+                say(f"{benchmark.name} {number + 1}/{repeat}: {contestant.title}: {_format_run(run)}")
+    titles = {contestant.name: contestant.title for contestant in contestants}
+    option = f" --records {records}" if records else ""
     return {
         "what": benchmark.what,
-        "command": f"./penstock bench {benchmark.name}{asked} --repeat {repeat}",
+        "command": f"./penstock bench {benchmark.name}{option} --repeat {repeat}",
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "commit": measured,
         "contestants": compared(runs, titles),
@@ -132,78 +132,78 @@ def hold(ground: Ground, benchmark: Benchmark, records: int | None, repeat: int,
 
 
 def begun(file: Path | None) -> dict[str, Any]:
-    """What a file of `--json` holds, to go on with; nothing yet, when there is none. Its folder is made.
+    """Load the results in a `--json` file, to add to them; empty results if there is none. Creates its folder.
 
-    Raises `WrongUse` when it holds something else, or another machine or other versions made it.
+    Raises `WrongUse` if the file holds something else, or was measured on another machine or with other versions.
     """
-    here = machine()
+    current = machine()
     if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)  # now, and not once all is measured
+        file.parent.mkdir(parents=True, exist_ok=True)  # fail now rather than after all measurements
     if file is None or not file.exists():
-        return {"machine": here, "benchmarks": {}}
+        return {"machine": current, "benchmarks": {}}
     try:
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        made_here = found["machine"] == here and isinstance(found["benchmarks"], dict)
+        results: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        is_comparable = results["machine"] == current and isinstance(results["benchmarks"], dict)
     except (ValueError, KeyError, TypeError) as error:
         raise WrongUse(f"{file} is there, and holds no figures of a bench", hint="name another file") from error
-    if not made_here:
+    if not is_comparable:
         raise WrongUse(f"{file} was measured on another machine or with other versions", hint="name another file")
-    return found
+    return results
 
 
 def compared(runs: Mapping[str, Sequence[Run]], titles: Mapping[str, str]) -> dict[str, Any]:
-    """Runs, medians and spread of each contestant by name, and our medians divided by its own."""
-    medians = {name: merged(statistics.median, some) for name, some in runs.items()}
-    found: dict[str, Any] = {}
-    for name, some in runs.items():
-        found[name] = {
+    """Return runs, medians and spread of each contestant by name, and our medians divided by its medians."""
+    medians = {name: merged(statistics.median, contestant_runs) for name, contestant_runs in runs.items()}
+    results: dict[str, Any] = {}
+    for name, contestant_runs in runs.items():
+        results[name] = {
             "title": titles[name],
-            "runs": list(some),
+            "runs": list(contestant_runs),
             "median": medians[name],
-            "least": merged(min, some),
-            "most": merged(max, some),
+            "least": merged(min, contestant_runs),
+            "most": merged(max, contestant_runs),
         }
         if OURS in medians:
-            found[name]["ours_to_it"] = _ratios(medians[OURS], medians[name])
-    return found
+            results[name]["ours_to_it"] = _divide(medians[OURS], medians[name])
+    return results
 
 
 def merged(function: Callable[[list[float]], float], runs: Sequence[Run]) -> Run:
-    """What the function makes of each number of the runs, which all have the same names."""
+    """Aggregate each figure of the runs with `function`. All runs must have the same names."""
     first = runs[0]
     return {
-        name: merged(function, [one[name] for one in runs])
+        name: merged(function, [run[name] for run in runs])
         if isinstance(value, dict)
-        else function([one[name] for one in runs])
+        else function([run[name] for run in runs])
         for name, value in first.items()
     }
 
 
-def _ratios(ours: Run, theirs: Run) -> Run:
+def _divide(ours: Run, theirs: Run) -> Run:
     return {
-        name: _ratios(value, theirs[name]) if isinstance(value, dict) else value / theirs[name]
+        name: _divide(value, theirs[name]) if isinstance(value, dict) else value / theirs[name]
         for name, value in ours.items()
         if name in theirs and (isinstance(value, dict) or theirs[name])
     }
 
 
-def _brief(run: Run) -> str:
+def _format_run(run: Run) -> str:
     return ", ".join(f"{name} {value:,.4g}" for name, value in run.items() if not isinstance(value, dict))
 
 
 def commit(tree: Path) -> str:
-    """The commit of a tree, with `+` when files differ from it, those of docs/ (the report) aside; else `no commit`."""
+    """Return the commit of a tree, or `no commit`. A `+` marks local changes outside docs/, which has the report."""
     git = ["git", "-C", str(tree)]
     try:
-        named = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+        head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
         differs = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", ".", ":!docs"], check=False).returncode
     except (OSError, subprocess.CalledProcessError):
         return "no commit"
-    return named.stdout.strip() + ("+" if differs else "")
+    return head.stdout.strip() + ("+" if differs else "")
 
 
 def machine() -> dict[str, Any]:
-    """Where and with what it ran."""
+    """Describe the machine and the software versions."""
     versions = {name: version(name) for name in _PACKAGES}
     services = {"Kafka": kafka.VERSION, "Cassandra": cassandra.VERSION, "Apicurio Registry": registry.VERSION}
     return {
