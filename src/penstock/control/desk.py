@@ -47,15 +47,18 @@ class Desk:
         self.acting = ThreadPoolExecutor(ACTING_THREADS, thread_name_prefix="act")
         self._lock = threading.Lock()
         self._singletons: dict[Any, Any] = {}
+        self._making = threading.RLock()
+        """Held while a singleton is made, which may need another one."""
         self._flow = Flow(settings)
         self._stop = threading.Event()
         self._poller = threading.Thread(target=self._poll, name="flow", daemon=True)
 
     def one(self, make: Callable[["Desk"], T]) -> T:
         """Return `make(self)`, created on first use and shared by all pages and the API."""
-        if make not in self._singletons:
-            self._singletons[make] = make(self)
-        return cast(T, self._singletons[make])
+        with self._making:
+            if make not in self._singletons:
+                self._singletons[make] = make(self)
+            return cast(T, self._singletons[make])
 
     @property
     def view(self) -> View:

@@ -87,13 +87,21 @@ def _follow(visit: Visit, path: Path, render: Callable[[], str]) -> None:
     seen: list[tuple[int, int]] = []
 
     async def refresh() -> None:
-        stat = path.stat() if path.exists() else None
-        version = (stat.st_mtime_ns, stat.st_size) if stat else (0, 0)
+        version = _version(path)
         if seen != [version]:
             seen[:] = [version]
             element.content = await visit.ask(render)
 
     visit.every(_EVERY_S, refresh)
+
+
+def _version(path: Path) -> tuple[int, int]:
+    """Return the time of a file's last change and its size in bytes; zeros while there is none."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError:  # not written yet, or being rotated
+        return 0, 0
+    return stat.st_mtime_ns, stat.st_size
 
 
 def _audit_html(entries: list[Deed]) -> str:

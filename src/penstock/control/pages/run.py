@@ -1,6 +1,7 @@
 """A run: the progress of its records, its task's attempts, their logs, and its receipt."""
 
 import re
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -47,6 +48,7 @@ class Watched:
         self.desk = desk
         self.dag = dag
         self._shared: dict[tuple[Any, ...], Shared[Any]] = {}
+        self._lock = threading.Lock()
 
     def detail(self, run_id: str) -> Shared[Detail]:
         """Return the cached query for a run's current state."""
@@ -73,11 +75,12 @@ class Watched:
         return way(detail, log, progress, now.partitions if now else [])
 
     def _cached(self, key: tuple[Any, ...], question: Callable[[], Any]) -> Shared[Any]:
-        if key not in self._shared:
-            while len(self._shared) >= _SHARED:
-                self._shared.pop(next(iter(self._shared)), None)
-            self._shared[key] = Shared(question, for_s=REFRESH_S - 0.5)
-        return self._shared[key]
+        with self._lock:  # called from the event loop and from threads
+            if key not in self._shared:
+                while len(self._shared) >= _SHARED:
+                    self._shared.pop(next(iter(self._shared)), None)
+                self._shared[key] = Shared(question, for_s=REFRESH_S - 0.5)
+            return self._shared[key]
 
 
 class _Run:
