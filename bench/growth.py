@@ -18,7 +18,7 @@ _MORE = 200_000
 
 @dataclass(frozen=True)
 class Variation:
-    """A load. The first `warm_up` of its records warm up the job and are not measured."""
+    """A load whose first `warm_up` records warm up the job and are not measured."""
 
     name: str
     title: str

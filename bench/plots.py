@@ -43,7 +43,7 @@ def _plot_cost(contestants: Found) -> Figure:
 
 
 def _plot_growth(contestants: Found) -> Figure:
-    """Draw bars of the cost per user record. Larger records are left out: beside 40 KB, all others look the same."""
+    """Draw bars of the cost per user record. Larger records are left out: 40 KB would dwarf the rest."""
     return _plot_cost({name: contestant for name, contestant in contestants.items() if not name.startswith("size-")})
 
 

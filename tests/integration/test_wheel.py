@@ -69,5 +69,5 @@ def test_the_wheel_asks_for_the_spark_that_is_supported(wheel: Path, version: st
     with ZipFile(wheel) as archive:
         (path,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         wanted = map(Requirement, Parser().parsestr(archive.read(path).decode()).get_all("Requires-Dist"))
-    (spark,) = (one for one in wanted if one.name == "pyspark" and 'extra == "spark"' in str(one.marker))
+    (spark,) = (each for each in wanted if each.name == "pyspark" and 'extra == "spark"' in str(each.marker))
     assert spark.specifier.contains(version) is is_supported

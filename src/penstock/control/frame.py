@@ -51,8 +51,8 @@ class Visit:
         """Run `question` in a thread and return its result. Raises whatever it raises."""
         return await asyncio.to_thread(question, *arguments, **more)
 
-    async def act(self, action: str, subject: str, deed: Callable[[], T]) -> T | None:
-        """Run `deed` in a thread and return its result, or None if it failed.
+    async def act(self, action: str, subject: str, operation: Callable[[], T]) -> T | None:
+        """Run `operation` in a thread and return its result, or None if it failed.
 
         The outcome is shown to the viewer and recorded in the audit log. Closing the page neither stops the action nor
         keeps it out of the audit log.
@@ -60,7 +60,7 @@ class Visit:
         if self.session.ended or not self.session.signed_in:
             ui.notify("This session has ended: load the page again.", type="negative")
             return None
-        audited = partial(noted, self.desk.trail, self.session.name, action, subject, deed)
+        audited = partial(noted, self.desk.trail, self.session.name, action, subject, operation)
         try:
             result = await asyncio.get_running_loop().run_in_executor(self.desk.acting, audited)
         except PenstockError as error:
@@ -88,10 +88,10 @@ class Visit:
         return ui.timer(seconds, run, immediate=True)
 
 
-def noted(trail: Trail, who: str, action: str, subject: str, deed: Callable[[], T]) -> T:
-    """Run `deed`, record its outcome in the audit log and return its result. Raises whatever it raises."""
+def noted(trail: Trail, who: str, action: str, subject: str, operation: Callable[[], T]) -> T:
+    """Run `operation`, record its outcome in the audit log and return its result. Raises whatever it raises."""
     try:
-        result = deed()
+        result = operation()
     except BaseException as error:
         reason = error.message if isinstance(error, PenstockError) else f"{type(error).__name__}: {error}"
         trail.note(who, action, subject, f"failed: {reason}")

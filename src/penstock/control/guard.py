@@ -72,7 +72,7 @@ class Guard:
         cookie = None
         if session is None and _is_page(scope):
             session = self._sessions.begin(_client_address(request), signed_in=not self._password.is_set)
-            cookie = _set_cookie(session, request)
+            cookie = _cookie_header(session, request)
         scope[SESSION] = session
         if scope["type"] == "websocket" and session is not None:
             await self._app(
@@ -144,7 +144,7 @@ class Guard:
         session = self._sessions.begin(_client_address(request), signed_in=True)
         self._trail.note(session.name, "sign_in", "", "done")
         response = RedirectResponse(to, status_code=303)
-        response.headers["Set-Cookie"] = _set_cookie(session, request)
+        response.headers["Set-Cookie"] = _cookie_header(session, request)
         return response
 
     def _verify_password(self, password: str, request: HTTPConnection, door: str) -> bool:
@@ -231,7 +231,7 @@ def _client_address(request: HTTPConnection) -> str:
     return request.client.host if request.client else "unknown"
 
 
-def _set_cookie(session: Session, request: HTTPConnection) -> str:
+def _cookie_header(session: Session, request: HTTPConnection) -> str:
     """Return the `Set-Cookie` value of a session.
 
     It is marked `Secure` over HTTPS, and behind a proxy that sets `X-Forwarded-Proto: https`.

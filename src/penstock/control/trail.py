@@ -4,12 +4,12 @@ import threading
 from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import msgspec
 
 from penstock.config import Settings
 from penstock.log import get_logger
+from penstock.observe.history import read_lines
 
 log = get_logger(__name__)
 
@@ -60,12 +60,8 @@ class Trail:
         """Return up to `most` entries, newest first."""
         lines = deque[bytes](maxlen=most)
         for path in (self._rotated, self.path):
-            lines.extend(_read_lines(path))
+            lines.extend(read_lines(path))
         return [entry for line in reversed(lines) if (entry := _decode_entry(line)) is not None]
-
-
-def _read_lines(path: Path) -> list[bytes]:
-    return path.read_bytes().splitlines() if path.exists() else []
 
 
 def _decode_entry(line: bytes) -> Deed | None:

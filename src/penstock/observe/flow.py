@@ -21,7 +21,7 @@ from penstock.errors import PenstockError
 from penstock.log import get_logger
 from penstock.observe.alerts import Change
 from penstock.observe.gauges import Gauges, Look, Topic
-from penstock.observe.history import History, is_watched
+from penstock.observe.history import History, file_version, is_watched
 from penstock.observe.runs import Run, Runs
 from penstock.produce import journal
 from penstock.produce.journal import SoFar
@@ -219,8 +219,7 @@ class Flow:
 
     def _open_alerts(self) -> list[Change]:
         """The alerts that fire, read when their history has changed."""
-        stat = self._history.path.stat() if self._history.path.exists() else None
-        now = (stat.st_mtime_ns, stat.st_size) if stat else None
+        now = file_version(self._history.path)
         if now != self._read_of:
             self._read_of, self._alerts = now, self._history.open()
         return self._alerts

@@ -54,10 +54,28 @@ class History:
         self.path.write_bytes(fires)
 
 
+def file_version(path: Path) -> tuple[int, int] | None:
+    """Return what changes with a file's content: its time of modification in ns, and its size in bytes.
+
+    None if there is no such file, as for a moment while a log is rotated.
+    """
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    return stat.st_mtime_ns, stat.st_size
+
+
+def read_lines(path: Path) -> list[bytes]:
+    """Return the lines of a file; none if there is no such file."""
+    try:
+        return path.read_bytes().splitlines()
+    except FileNotFoundError:
+        return []
+
+
 def _changes(path: Path) -> Iterable[Change]:
-    if not path.exists():
-        return
-    for line in path.read_bytes().splitlines():
+    for line in read_lines(path):
         try:
             yield msgspec.json.decode(line, type=Change)
         except msgspec.DecodeError:
@@ -65,7 +83,8 @@ def _changes(path: Path) -> Iterable[Change]:
 
 
 def _size_bytes(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+    version = file_version(path)
+    return version[1] if version else 0
 
 
 def _is_torn(path: Path) -> bool:

@@ -13,7 +13,7 @@ from penstock.control.frame import Visit
 from penstock.control.in_force import Setting, in_force, secrets_of
 from penstock.control.trail import Deed
 from penstock.observe.alerts import Change
-from penstock.observe.history import History
+from penstock.observe.history import History, file_version
 
 _PARTS = {"services": "Services", "settings": "Settings", "audit": "Audit log", "alerts": "Alerts"}
 _EVERY_S = 5.0
@@ -84,24 +84,15 @@ def audit(visit: Visit) -> None:
 def _follow(visit: Visit, path: Path, render: Callable[[], str]) -> None:
     """Show the HTML that `render` returns for a file, and render it again when the file changes."""
     element = elements.markup("", tag="div")
-    seen: list[tuple[int, int]] = []
+    seen: list[tuple[int, int] | None] = []
 
     async def refresh() -> None:
-        version = _version(path)
+        version = file_version(path)
         if seen != [version]:
             seen[:] = [version]
             element.content = await visit.ask(render)
 
     visit.every(_EVERY_S, refresh)
-
-
-def _version(path: Path) -> tuple[int, int]:
-    """Return the time of a file's last change and its size in bytes; zeros while there is none."""
-    try:
-        stat = path.stat()
-    except FileNotFoundError:  # not written yet, or being rotated
-        return 0, 0
-    return stat.st_mtime_ns, stat.st_size
 
 
 def _audit_html(entries: list[Deed]) -> str:

@@ -1,4 +1,4 @@
-"""Rejected records: grouped by reason and rules, filtered with samples beside the violated rules, and individually."""
+"""Rejected records: grouped by reason and rules, filtered with samples and the rules they violate, and individually."""
 
 from html import escape
 from urllib.parse import urlencode
