@@ -61,7 +61,8 @@ def test_json_schema_accepts_every_type(record):
 def test_json_schema_refuses_only_what_the_contract_refuses(data):
     """A message with one field changed to anything, or gone, passes the schema when it passes the contract.
 
-    The other way round too, but for the formats of UUID and date-time, which JSON Schema only notes.
+    The other way round too, but for what JSON Schema takes and the contract does not: any text where the format is UUID
+    or date-time, and a number such as 5.0 where the type is integer.
     """
     fields_of = msgspec.json.decode(msgspec.json.encode(data.draw(everything())))
     name = data.draw(st.sampled_from(sorted(fields_of)))
@@ -72,7 +73,10 @@ def test_json_schema_refuses_only_what_the_contract_refuses(data):
     try:
         msgspec.json.decode(msgspec.json.encode(fields_of), type=Everything)
     except msgspec.ValidationError:
-        assert name.endswith(("id", "moment")) or not EVERYTHING.is_valid(fields_of)
+        value = fields_of.get(name)
+        is_whole_float = isinstance(value, float) and value.is_integer()
+        is_beyond_schema = name.endswith(("id", "moment")) or (is_whole_float and name.endswith(("small", "big")))
+        assert is_beyond_schema or not EVERYTHING.is_valid(fields_of)
     else:
         EVERYTHING.validate(fields_of)
 
