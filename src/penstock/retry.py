@@ -26,7 +26,7 @@ def bounded(on: Retryable, *, attempts: int, timeout_s: float) -> Any:
 def wait_until(probe: Callable[[], T], *, timeout_s: float, every_s: float = 0.25, what: str, hint: str = "") -> T:
     """What `probe` returns once it stops raising `Unreachable`; asks every `every_s` seconds.
 
-    Raises the kind of `Unreachable` that the probe raised last, with `what` was waited for and how long.
+    Raises the kind of `Unreachable` that the probe raised last, with its facts, what was waited for and how long.
     """
     deadline = time.monotonic() + timeout_s
     while True:
@@ -35,6 +35,8 @@ def wait_until(probe: Callable[[], T], *, timeout_s: float, every_s: float = 0.2
         except Unreachable as error:
             if time.monotonic() >= deadline:
                 raise type(error)(
-                    f"{what}: not ready after {timeout_s:g} s; last answer: {error.message}", hint=hint or error.hint
+                    f"{what}: not ready after {timeout_s:g} s; last answer: {error.message}",
+                    hint=hint or error.hint,
+                    **error.facts,
                 ) from error
         time.sleep(every_s)

@@ -31,10 +31,10 @@ def test_an_answer_at_once_is_not_waited_for(clock):
 
 def test_a_wait_that_fails_says_what_was_waited_for(clock):
     """At its end a wait raises the probe's own kind of error, with the name, the time and the last answer."""
-    probe = Probe(*[KafkaUnreachable("refused", hint="start it")] * 9, CassandraUnreachable("no"))
+    probe = Probe(*[KafkaUnreachable("refused", hint="start it", port=9092)] * 9, CassandraUnreachable("no"))
     with pytest.raises(KafkaUnreachable, match="Kafka: not ready after 3 s; last answer: refused") as failed:
         wait_until(probe, timeout_s=3, every_s=1, what="Kafka")
-    assert failed.value.hint == "start it"
+    assert (failed.value.hint, failed.value.port) == ("start it", 9092)
     assert sum(clock.slept_s) == 3
 
 

@@ -34,7 +34,7 @@ def connection(settings: Settings) -> dict[str, Any]:
         "bootstrap.servers": settings.kafka_bootstrap,
         "security.protocol": settings.kafka_security_protocol,
         "error_cb": lambda error: log.debug("kafka_client", error=str(error)),
-        "log_level": 3,
+        "log_level": 2,  # of syslog: a broker that cannot be reached would fill the terminal before our error says so
     }
     if settings.kafka_security_protocol.startswith("SASL"):
         conf |= {

@@ -8,12 +8,13 @@
 The standard library alone: it runs every few seconds.
 """
 
+import http.client
 import json
 import sys
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 TIMEOUT_S = 8.0
 _AIRFLOW = "/api/v2/monitor/health"
@@ -36,17 +37,24 @@ def _answer(address: str) -> str:
     try:
         with opener.open(address, timeout=TIMEOUT_S) as answer:
             return str(answer.read().decode(errors="replace"))
-    except (urllib.error.URLError, OSError) as error:
+    except (http.client.HTTPException, OSError) as error:
         raise NotHealthy(f"{address}: {error}") from None
 
 
 def _check_answer(address: str, wanted: str, text: str) -> None:
     if address.endswith(_AIRFLOW):
-        part = json.loads(text).get(wanted) or {}
-        if part.get("status") != "healthy":
-            raise NotHealthy(f"Airflow's {wanted} is {part.get('status')}")
+        status = _airflow_status(address, wanted, text)
+        if status != "healthy":
+            raise NotHealthy(f"Airflow's {wanted} is {status}")
     elif wanted not in text:
         raise NotHealthy(f"{address} does not say {wanted}")
+
+
+def _airflow_status(address: str, part: str, text: str) -> Any:
+    try:
+        return (json.loads(text).get(part) or {}).get("status")
+    except (ValueError, AttributeError):
+        raise NotHealthy(f"{address} did not answer with Airflow's health: {text[:100]!r}") from None
 
 
 def _check_age(path: Path, most_s: float) -> None:

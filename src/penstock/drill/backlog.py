@@ -56,9 +56,11 @@ class Backlog:
             self._ground.stop(JOB)
             self._start_step("load", f"{self.facts.asked} records")
             self.facts.ids = load.Direct(self._ground, NAME).send(self.facts.asked).records
-        finally:
-            self._start_step("repair", "the job is started")
-            self._ground.start(JOB)
+        except BaseException:
+            self._ground.start(JOB)  # and the step that failed stays the one that is named
+            raise
+        self._start_step("repair", "the job is started")
+        self._ground.start(JOB)
         spans = beyond(before, self._ground.spans())
         self._drain(spans)
         self._start_step("proof")

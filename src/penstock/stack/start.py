@@ -119,7 +119,8 @@ class Starter:
             if service.after:
                 service.after(settings)
         except Unreachable as error:
-            raise type(error)(f"{error.message}\n{self._last(service)}", hint=service.hint) from error
+            message = f"{error.message}\n{self._last(service)}"
+            raise type(error)(message, hint=service.hint, **error.facts) from error
 
     def _check_alive(self, service: Service, first: Process) -> None:
         now = self._process(service, at_most_s=PROBE_EVERY_S)

@@ -57,3 +57,12 @@ def test_a_file_that_is_touched_tells_of_life(tmp_path):
     os.utime(beat, (time.time() - 100,) * 2)
     with pytest.raises(NotHealthy, match="100 s ago"):
         healthy.check(str(beat), "60")
+
+
+@pytest.mark.parametrize("text", ["<html>502</html>", "[]", '{"triggerer": 1}', ""])
+def test_an_answer_that_is_not_airflows_is_not_healthy(monkeypatch, capsys, text):
+    """What a proxy or another program answers is shown, without a traceback."""
+    address = "http://x/api/v2/monitor/health"
+    monkeypatch.setattr(healthy, "_answer", lambda _: text)
+    assert healthy.main([address, "triggerer"]) == 1
+    assert capsys.readouterr().err == f"{address} did not answer with Airflow's health: {text!r}\n"

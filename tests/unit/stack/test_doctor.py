@@ -102,13 +102,20 @@ def test_tail_is_the_end_of_this_run(tmp_path: Path) -> None:
 
 
 def test_follow_survives_a_rotation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lines come as they are written, also after the log was begun anew."""
+    """Each line comes once it is whole, those before a rotation too, whether the log is renamed or cut."""
     log = tmp_path / "log"
-    log.write_text("first\n")
-    changes = iter(["first\nsecond\n", "new\n"])
-    monkeypatch.setattr(logs.time, "sleep", lambda _s: log.write_text(next(changes)))
-    lines = logs.follow(log)
-    assert [next(lines) for _ in range(3)] == ["first", "second", "new"]
+    log.write_text("skipped\nfirst\n")
+
+    def rotate() -> None:
+        with log.open("a") as file:
+            file.write("alf\nthird\n")
+        log.rename(tmp_path / "log.1")
+        log.write_text("fourth\n")
+
+    changes = iter([lambda: log.write_text("skipped\nfirst\nh"), rotate, lambda: log.write_text("5\n")])
+    monkeypatch.setattr(logs.time, "sleep", lambda _s: next(changes)())
+    lines = logs.follow(log, 1)
+    assert [next(lines) for _ in range(5)] == ["first", "half", "third", "fourth", "5"]
 
 
 def test_a_pipeline_that_cannot_work_is_a_finding(tmp_path: Path) -> None:
