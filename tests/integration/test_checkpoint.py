@@ -214,8 +214,8 @@ def test_hadoops_files_are_the_local_ones(query: Query, spark: SparkSession) -> 
     assert sparks.read(f"{url}/metadata") == ours.read(f"{query.folder}/metadata")
     with pytest.raises(FileNotFoundError):
         sparks.read(f"{url}/nothing")
-    for _ in range(2):
-        sparks.write(f"{url}/new/file", b"some bytes")
+    for data in (b"older", b"some bytes"):
+        sparks.write(f"{url}/new/file", data)
     assert ours.read(f"{query.folder}/new/file") == b"some bytes"
     sparks.move(f"{url}/new/file", f"{url}/newer/file")
     assert sorted(ours.names(f"{query.folder}/newer")) == [".file.crc", "file"]

@@ -60,6 +60,7 @@ class LocalFiles:
             os.fsync(file.fileno())
         _beside(target).unlink(missing_ok=True)
         unfinished.replace(target)
+        _sync_folder(target.parent)
 
     def move(self, source: str, target: str) -> None:
         """Rename a file, with its checksum, or a folder; makes the target's folder."""
@@ -67,6 +68,15 @@ class LocalFiles:
         Path(source).rename(target)
         if _beside(Path(source)).exists():
             _beside(Path(source)).rename(_beside(Path(target)))
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power failure."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _beside(path: Path) -> Path:
@@ -87,6 +97,7 @@ class HadoopFiles:
 
     def __init__(self, spark: Any) -> None:
         self._jvm = spark._jvm
+        self._spark = spark
         self._conf = spark._jsc.hadoopConfiguration()
 
     def names(self, folder: str) -> list[str]:
@@ -112,8 +123,16 @@ class HadoopFiles:
             stream = self._call("create", unfinished)
             stream.write(data)
             stream.close()
-            self._call("delete", path, False)
-        self.move(unfinished, path)
+            self._replace(unfinished, path)
+
+    def _replace(self, source: str, target: str) -> None:
+        """Rename a file over another in one step, as Spark's own checkpoint files are put in place."""
+        fs = self._jvm.org.apache.hadoop.fs
+        rename = getattr(fs, "Options$Rename")
+        options = self._spark.sparkContext._gateway.new_array(rename, 1)
+        options[0] = rename.OVERWRITE
+        to = self._path(target)
+        fs.FileContext.getFileContext(to.toUri(), self._conf).rename(self._path(source), to, options)
 
     def move(self, source: str, target: str) -> None:
         """Rename a file, with its checksum, or a folder; makes the target's folder."""
