@@ -20,6 +20,7 @@ PARAMETERS = {
     "rate": Param(None, type=["null", "number"], exclusiveMinimum=0, description="At most so many records a second."),
     "source_url": Param(None, type=["null", "string"], description="Another API than PENSTOCK_SOURCE_URL."),
     "clock_offset_s": Param(None, type=["null", "number"], description="Seconds added to Kafka's timestamps."),
+    "pipeline": Param(None, type=["null", "object"], description="Filled in by penstock: fail if it is another one."),
 }
 
 

@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from penstock.observe.airflow import Airflow
+from penstock.pipelines import started
 from tests.conftest import Stack
 
 
@@ -61,6 +62,23 @@ def test_a_wrong_order_is_refused_and_nothing_is_sent(page: Page, stack: Stack) 
     expect(page.get_by_label("Type 20000 to confirm")).to_be_visible()
     page.get_by_role("button", name="Cancel").click()
     with Airflow(stack.settings) as airflow:
+        assert len(airflow.runs(100)) == before
+
+
+def test_an_order_for_another_pipeline_than_the_stacks_is_refused(page: Page, stack: Stack) -> None:
+    """The form names what differs and what to restart; no run comes of it."""
+    note = started.path_of(stack.settings, "spark-job")
+    noted = note.read_text()
+    with Airflow(stack.settings) as airflow:
+        before = len(airflow.runs(100))
+        try:
+            note.write_text(noted.replace("users_created", "orders"))
+            page.goto("/runs")
+            page.get_by_role("button", name="Trigger").click()
+            alert = page.get_by_role("alert").filter(has_text="spark-job was started with topic 'orders'")
+            expect(alert).to_contain_text("./penstock restart spark-job control-center")
+        finally:
+            note.write_text(noted)
         assert len(airflow.runs(100)) == before
 
 

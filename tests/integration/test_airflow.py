@@ -1,7 +1,12 @@
 """The DAG in the real Airflow."""
 
+import time
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 
+from penstock.broker import topics
 from penstock.config import Settings
 from penstock.errors import NotThere
 from penstock.observe.airflow import Airflow
@@ -20,7 +25,7 @@ def test_the_dag_is_there_with_its_parameters_and_its_asset(settings: Settings) 
         tasks = airflow._call("GET", "/api/v2/dags/user_automation/tasks")["tasks"]
         assets = airflow._call("GET", "/api/v2/assets")["assets"]
     assert (dag["timetable_summary"], dag["catchup"]) == ("0 0 * * *", False)
-    assert set(dag["params"]) == {"records", "seconds", "rate", "source_url", "clock_offset_s"}
+    assert set(dag["params"]) == {"records", "seconds", "rate", "source_url", "clock_offset_s", "pipeline"}
     assert [task["task_id"] for task in tasks] == ["stream_data"]
     assert "users_created" in [asset["name"] for asset in assets]
 
@@ -47,6 +52,46 @@ def test_an_order_that_is_wrong_fails_at_once_and_says_why(settings: Settings) -
         log = airflow.error(run_id, 1)
     assert run["state"] == "failed"
     assert "either `records`, or `seconds` and `rate`" in log
+
+
+def test_a_run_for_another_pipeline_sends_nothing(
+    stack: Stack, settings: Settings, pipeline_file: Callable[..., Path], unique: str
+) -> None:
+    """The shell's pipeline is not the stack's: `run` and `demo` trigger nothing; an order from afar fails its task."""
+    other = {"PENSTOCK_PIPELINE": str(pipeline_file())}
+    before = topics.spans(settings, "users_created")
+    with Airflow(settings) as airflow:
+        airflow.unpause()
+        runs = len(airflow.runs(100))
+        for command in ("run", "demo"):
+            done = stack.cli(command, **other)
+            assert done.returncode == 2, done.stderr
+            assert "spark-job was started with topic 'users_created'" in done.stderr
+            assert f"not topic '{unique}'" in done.stderr
+            assert "try: ./penstock restart airflow-scheduler spark-job control-center watch, or" in done.stderr
+        assert len(airflow.runs(100)) == runs
+        with Airflow(settings.model_copy(update={"pipeline": other["PENSTOCK_PIPELINE"]})) as elsewhere:
+            run_id = elsewhere.trigger({"records": 5})
+        run = _ended(airflow, run_id)
+        log = airflow.error(run_id, 1)
+        assert [attempt["try_number"] for attempt in airflow.attempts(run_id)] == [1]
+    assert run["state"] == "failed"
+    assert f"nothing was fetched: the run was triggered for topic '{unique}'" in log
+    assert topics.spans(settings, "users_created") == before
+
+
+def test_a_topic_that_does_not_exist_is_named_at_once(
+    stack: Stack, pipeline_file: Callable[..., Path], unique: str
+) -> None:
+    """Without a stack of its own to compare with, `run` and `verify` say which topic, and what creates it."""
+    elsewhere = {"PENSTOCK_PIPELINE": str(pipeline_file()), "PENSTOCK_AIRFLOW_URL": stack.settings.airflow_url + "/"}
+    for command in ("run", "verify"):
+        began_s = time.monotonic()
+        done = stack.cli(command, **elsewhere)
+        assert time.monotonic() - began_s < 25  # Kafka's own time-out is 30 s
+        assert done.returncode == 2, done.stderr
+        assert f"topic '{unique}' does not exist" in done.stderr
+        assert "./penstock up spark-job" in done.stderr
 
 
 def test_pausing_and_unpausing(settings: Settings) -> None:

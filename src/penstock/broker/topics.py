@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from penstock.broker.kafka import MAX_DEAD_LETTER_BYTES, MAX_MESSAGE_BYTES, admin, failure, reader
 from penstock.config import Settings
-from penstock.errors import KafkaUnreachable
+from penstock.errors import KafkaUnreachable, NotThere
 from penstock.log import get_logger
 from penstock.pipelines import Pipeline
 from penstock.retry import bounded, wait_until
@@ -162,6 +162,17 @@ def spans(settings: Settings, topic: str) -> list[Span]:
         raise failure(error, f"reading the offsets of {topic}", settings) from error
     finally:
         consumer.close()
+
+
+def spans_of_existing(settings: Settings, topic: str) -> list[Span]:
+    """Return what the topic holds now, per partition. Raises `NotThere` without such a topic, `KafkaUnreachable`."""
+    found = spans(settings, topic)
+    if not found:
+        raise NotThere(
+            f"topic {topic!r} does not exist on Kafka at {settings.kafka_bootstrap}",
+            hint="./penstock up spark-job creates it; is PENSTOCK_PIPELINE the one you mean? ./penstock config",
+        )
+    return found
 
 
 def since(settings: Settings, topic: str, whole: list[Span], moment: datetime) -> list[Span]:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 Services = Annotated[list[str] | None, typer.Argument(metavar="[SERVICE]...", help="Services; all when none is named.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print a JSON list.")]
+_NAMED = 5
+"""So many unfinished runs are named."""
 
 
 def register(app: typer.Typer) -> None:
@@ -56,8 +58,31 @@ def down_all(settings: "Settings", services: list[str] | None = None) -> None:
     """Stop services and what needs them, telling how it goes; all when none is named."""
     from penstock.stack import launch
 
+    if not services or any(name.startswith("airflow") for name in services):
+        tell_unfinished(settings)
     with reporting() as report:
         launch.down(settings, services or (), report)
+
+
+def tell_unfinished(settings: "Settings") -> None:
+    """Say which runs Airflow has not finished, when it runs: they go on once it is up again."""
+    from penstock.config import LOOPBACK
+    from penstock.errors import PenstockError
+    from penstock.net import is_port_free
+    from penstock.observe import runs
+
+    if is_port_free(settings.airflow_port, LOOPBACK):
+        return
+    local = settings.model_copy(update={"airflow_url": f"http://{LOOPBACK}:{settings.airflow_port}"})
+    try:
+        found = runs.unfinished(local)
+    except PenstockError as error:
+        talk(f"whether a run is under way is not known: {error.message}")
+        return
+    if found:
+        which = f"{len(found)} {'run has' if len(found) == 1 else 'runs have'} not ended: {', '.join(found[:_NAMED])}"
+        more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+        talk(f"{which}{more}\n  what is left of {'it' if len(found) == 1 else 'them'} is done after: ./penstock up")
 
 
 def restart(services: Services = None) -> None:

@@ -9,12 +9,16 @@ from urllib.parse import quote
 
 import httpx2
 
+from penstock import pipelines
 from penstock.config import Settings
 from penstock.errors import AirflowUnreachable, PenstockError, RunFailed
+from penstock.pipelines.identity import identify
 from penstock.retry import bounded
 
 DAG_ID = "user_automation"
 TASK_ID = "stream_data"
+PIPELINE = "pipeline"
+"""The parameter that holds the identity of the pipeline that a run is ordered for."""
 _ENDED = {"success", "failed"}
 _DAG = f"/api/v2/dags/{DAG_ID}"
 _SIGN_IN = "/auth/token"
@@ -57,8 +61,9 @@ class Airflow:
         return self._call("GET", _DAG)
 
     def trigger(self, parameters: dict[str, Any]) -> str:
-        """The id of a new run with `parameters`."""
-        body = {"logical_date": None, "conf": parameters}
+        """The id of a new run with `parameters`. Its task fails at once when Airflow has another pipeline than this."""
+        expected = identify(self._settings, pipelines.of(self._settings)).as_dict()
+        body = {"logical_date": None, "conf": {**parameters, PIPELINE: expected}}
         return str(self._call("POST", f"{_DAG}/dagRuns", json=body)["dag_run_id"])
 
     def run(self, run_id: str) -> dict[str, Any]:

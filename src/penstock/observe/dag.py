@@ -17,6 +17,7 @@ from penstock.observe.flow import Partition
 from penstock.observe.receipt import RunReceipt
 from penstock.observe.runs import Run, run_of
 from penstock.pipeline.ingest import Order
+from penstock.pipelines import started
 from penstock.produce.journal import SoFar
 from penstock.sink import cassandra
 
@@ -138,8 +139,13 @@ class Dag:
         """Pause it, or let it run again."""
         self._airflow().set_paused(paused)
 
+    def check_pipeline(self) -> None:
+        """Return unless the local stack carries another pipeline than this process. Raises `WrongSettings`."""
+        started.check(self._settings, asking="control-center")
+
     def order(self, parameters: dict[str, Any]) -> str:
-        """The id of a new run; it waits while the DAG is paused."""
+        """The id of a new run; it waits while the DAG is paused. Raises `WrongSettings`, as `check_pipeline`."""
+        self.check_pipeline()
         return self._airflow().trigger(parameters)
 
     def detail(self, run_id: str) -> Detail:

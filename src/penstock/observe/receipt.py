@@ -17,6 +17,7 @@ from penstock.errors import WrongUse
 from penstock.observe.airflow import Airflow
 from penstock.observe.audit import Audit
 from penstock.observe.auditor import Auditor
+from penstock.pipelines import started
 
 _POLL_S = 0.3
 _STALLED_S = 120.0
@@ -52,11 +53,14 @@ class RunReceipt:
 def run(settings: Settings, session: Session, parameters: dict[str, Any], report: Report) -> RunReceipt:
     """Trigger a run, wait until each of its records is stored or rejected, and give the receipt.
 
-    Raises an `Unreachable` when a service is away. A run that fails, or records that do not arrive, are in the receipt.
+    Raises `WrongSettings` when the local stack carries another pipeline and `NotThere` without a topic, before anything
+    is triggered; an `Unreachable` when a service is away. A run that fails, or records that do not arrive, are in the
+    receipt.
     """
     began = time.monotonic()
+    started.check(settings)
     topic = pipelines.of(settings).topic
-    before = topics.spans(settings, topic)
+    before = topics.spans_of_existing(settings, topic)
     with Airflow(settings) as airflow:
         airflow.unpause()
         run_id = airflow.trigger(parameters)
@@ -78,6 +82,7 @@ def of_run(settings: Settings, session: Session, dag_run: dict[str, Any], summar
     began = time.monotonic()
     if not summary.get("offsets"):
         raise WrongUse("the run's task returned no offsets: there is nothing to look for", hint="./penstock verify")
+    topics.spans_of_existing(settings, summary["topic"])
     if summary["topic_id"] != topics.topic_id(settings, summary["topic"]):
         raise WrongUse(f"the topic {summary['topic']} was deleted and made anew since this run")
     spans = [Span(int(partition), first, last + 1) for partition, (first, last) in summary["offsets"].items()]

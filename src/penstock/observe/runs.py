@@ -5,9 +5,11 @@ from typing import Any
 
 from penstock.config import Settings
 from penstock.errors import without_userinfo
-from penstock.observe.airflow import Airflow
+from penstock.observe.airflow import PIPELINE, Airflow
 
 NEWEST = 100
+ASKING_S = 5.0
+"""Longest wait for one answer, where somebody waits for what Airflow says in passing."""
 COUNTS = ("fetched", "produced", "refused", "bytes")
 """What a run's summary counts; `bytes` are those of the values that were acknowledged."""
 
@@ -39,7 +41,7 @@ class Runs:
     """Asks Airflow for the newest runs, as often as wanted, with one sign-in."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings.model_copy(update={"airflow_timeout_s": 5.0})
+        self._settings = settings.model_copy(update={"airflow_timeout_s": ASKING_S})
         self._client: Airflow | None = None
         self._summaries: dict[str, dict[str, Any]] = {}
         self._is_known = False
@@ -80,6 +82,16 @@ class Runs:
             self._client = None
 
 
+def unfinished(settings: Settings) -> list[str]:
+    """Return the ids of the newest runs that have not ended, the newest first; waits at most twice `ASKING_S`.
+
+    Raises `AirflowUnreachable`, or `PenstockError` when Airflow refuses.
+    """
+    with Airflow(settings.model_copy(update={"airflow_timeout_s": ASKING_S})) as airflow:
+        runs = [run_of(found, {}) for found in airflow.runs(NEWEST)]
+    return [run.run_id for run in runs if run.is_active]
+
+
 def _harmless(value: Any) -> Any:
     return without_userinfo(value) if isinstance(value, str) else value
 
@@ -87,7 +99,7 @@ def _harmless(value: Any) -> Any:
 def run_of(found: dict[str, Any], did: dict[str, Any]) -> Run:
     """A run from what Airflow says of it, and what its task returned, if it did."""
     given = dict(found.get("conf") or {})
-    parameters = {name: _harmless(one) for name, one in given.items()}
+    parameters = {name: _harmless(one) for name, one in given.items() if name != PIPELINE}
     return Run(
         run_id=str(found["dag_run_id"]),
         state=str(found["state"]),

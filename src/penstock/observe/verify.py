@@ -140,7 +140,7 @@ class _Verification:
 
     def _stretch(self) -> list[Span]:
         topic = self._pipeline.topic
-        whole = topics.spans(self._settings, topic)
+        whole = topics.spans_of_existing(self._settings, topic)
         return whole if self._since is None else topics.since(self._settings, topic, whole, self._since)
 
     def carry_out(self) -> TopicReceipt:

@@ -19,11 +19,12 @@ from penstock.broker.kafka import producer
 from penstock.broker.registry import Registry
 from penstock.config import Settings
 from penstock.contract.reject import Fault, Reason, Reject, Stage
-from penstock.errors import DeliveryFailed, SourceRefused, SourceUnreachable, TooManyFailed, WrongUse
+from penstock.errors import DeliveryFailed, SourceRefused, SourceUnreachable, TooManyFailed, WrongSettings, WrongUse
 from penstock.log import get_logger
 from penstock.pipeline.failed import FailedEntries
 from penstock.pipeline.mapping import Mapper
 from penstock.pipelines import Pipeline
+from penstock.pipelines.identity import describe, identify
 from penstock.produce import journal
 from penstock.produce.journal import Journal
 from penstock.produce.send import Delivered, Headers, Sender
@@ -44,7 +45,7 @@ class Order:
     """What a run is asked for: `records`, or as many as `seconds` at `rate` a second make.
 
     With `rate` (records a second) they are sent no faster than that. `clock_offset_s` is added to Kafka's timestamps:
-    what a wrong clock would do.
+    what a wrong clock would do. `pipeline` holds the parts of the `Identity` that it is ordered for; None: any.
     """
 
     run_id: str
@@ -53,6 +54,7 @@ class Order:
     rate: float | None = None
     source_url: str | None = None
     clock_offset_s: float | None = None
+    pipeline: dict[str, Any] | None = None
 
     @property
     def asked(self) -> int:
@@ -96,11 +98,24 @@ class Summary:
 def run(settings: Settings, pipeline: Pipeline, order: Order) -> Summary:
     """Fetch what `order` asks for, send it, and wait for every acknowledgement.
 
-    Raises `TooManyFailed` when too large a share of the entries became dead letters, which another attempt would not
-    change; `DeliveryFailed` when less was acknowledged than asked for; `SourceRefused`, `SchemaRefused` or an
-    `Unreachable` when it could not be fetched or sent.
+    Raises `WrongSettings` when it is ordered for another pipeline; `TooManyFailed` when too many of the entries became
+    dead letters, which another attempt would not change; `DeliveryFailed` when less was acknowledged than asked
+    for; `SourceRefused`, `SchemaRefused` or an `Unreachable` when it could not be fetched or sent.
     """
+    check_pipeline(settings, pipeline, order.pipeline or {})
     return _Run(settings, pipeline, order).carry_out()
+
+
+def check_pipeline(settings: Settings, pipeline: Pipeline, expected: dict[str, Any]) -> None:
+    """Return when the pipeline is the one that a run is ordered for. Raises `WrongSettings` that names both."""
+    own = identify(settings, pipeline)
+    if names := own.differences(expected):
+        raise WrongSettings(
+            f"nothing was fetched: the run was triggered for {describe(expected, names)}, but Airflow runs "
+            f"PENSTOCK_PIPELINE={settings.pipeline} with {describe(own.as_dict(), names)}",
+            hint="give both the same PENSTOCK_PIPELINE: where the run is triggered, or with ./penstock restart "
+            "airflow-scheduler spark-job (Docker Compose: in .env, then docker compose up -d)",
+        )
 
 
 class _Run:

@@ -8,7 +8,9 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from penstock.config import PREFIX
 from penstock.errors import ServiceDied, Unreachable
+from penstock.pipelines import started
 from penstock.retry import wait_until
 from penstock.stack import jars, logs
 from penstock.stack.layout import write
@@ -20,6 +22,7 @@ from penstock.stack.supervise import MARKER, Process, Supervisor, SupervisorGone
 PROBE_EVERY_S = 0.3
 PREPARE_TIMEOUT_S = 300
 TAIL_LINES = 20
+PIPELINE = f"{PREFIX}PIPELINE"
 
 
 class Cancelled(Exception):
@@ -102,6 +105,8 @@ class Starter:
         self.check_cancelled()
         self.report(service.name, "starting")
         write(self._stamp(service), service.fingerprint)
+        if PIPELINE in service.env:
+            write(started.path_of(self.site.settings, service.name), started.render(self.site.settings))
         self._log_starts[service.name] = logs.size_bytes(self.site.layout.log(service.name))
         self.supervisor.start(service.name)
         self._wait(service, self._process(service))

@@ -6,8 +6,10 @@ import stamina
 
 from penstock.config import read
 from penstock.errors import AirflowUnreachable, PenstockError, RunFailed
-from penstock.observe import airflow
+from penstock.observe import airflow, runs
 from penstock.observe.airflow import Airflow
+from penstock.pipelines.identity import identify
+from penstock.pipelines.users import PIPELINE
 
 DAG = "/api/v2/dags/user_automation"
 TASK = f"{DAG}/dagRuns/r1/taskInstances/stream_data"
@@ -56,14 +58,24 @@ def test_signing_in(server):
 
 
 def test_a_run_is_triggered_with_its_parameters(server):
-    """Unpause, then a run now, with the parameters as its conf."""
+    """Unpause, then a run now, with the parameters as its conf, and the pipeline that it is triggered for."""
     server.answers |= {("PATCH", DAG): {}, ("POST", f"{DAG}/dagRuns"): {"dag_run_id": "manual__1"}}
     with Airflow(read()) as client:
         client.unpause()
         assert client.trigger({"records": 5}) == "manual__1"
     _, unpause, trigger = server.requests
     assert json.loads(unpause.content) == {"is_paused": False}
-    assert json.loads(trigger.content) == {"logical_date": None, "conf": {"records": 5}}
+    expected = identify(read(), PIPELINE).as_dict()
+    assert json.loads(trigger.content) == {"logical_date": None, "conf": {"records": 5, "pipeline": expected}}
+
+
+def test_the_runs_that_have_not_ended_are_named(server):
+    """The newest first; a client that only mentions them waits a few seconds at most."""
+    states = {"r4": "queued", "r3": "success", "r2": "running", "r1": "failed"}
+    found = [{"dag_run_id": name, "state": state, "run_type": "manual"} for name, state in states.items()]
+    server.answers["GET", f"{DAG}/dagRuns"] = {"dag_runs": found}
+    assert runs.unfinished(read()) == ["r4", "r2"]
+    assert server.requests[-1].extensions["timeout"]["read"] == runs.ASKING_S
 
 
 def test_a_dag_that_airflow_has_not_read_yet_is_waited_for(server):

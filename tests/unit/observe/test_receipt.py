@@ -134,9 +134,12 @@ def world(monkeypatch, clock):
     world = World()
     monkeypatch.setattr(receipt, "Airflow", lambda _settings: FakeAirflow(world))
     monkeypatch.setattr(receipt, "Auditor", lambda _settings, _session: FakeAuditor(world))
-    monkeypatch.setattr(
-        receipt.topics, "spans", lambda *_: world.spans.pop(0) if len(world.spans) > 1 else world.spans[0]
-    )
+
+    def spans(_settings, topic):
+        found = world.spans.pop(0) if len(world.spans) > 1 else world.spans[0]
+        return found if topic else []
+
+    monkeypatch.setattr(receipt.topics, "spans", spans)
     return world
 
 
@@ -149,6 +152,22 @@ def test_the_receipt_of_a_run(world):
     assert (found.stored, found.rejected, found.missing) == (8, 2, 0)
     assert found.latency_ms == {"p50": 5, "p99": 5}
     assert world.audited == [([Span(0, 3, 9), Span(1, 0, 3)], "r1")]
+
+
+@pytest.mark.parametrize("missing", ["pipeline", "topic"])
+def test_nothing_is_triggered_for_what_the_stack_does_not_have(world, monkeypatch, missing):
+    """Neither for another pipeline, nor for a topic that does not exist; the DAG is not even unpaused."""
+
+    def refuse(_settings):
+        raise WrongUse("another pipeline")
+
+    if missing == "pipeline":
+        monkeypatch.setattr(receipt.started, "check", refuse)
+    else:
+        world.spans = [[]]
+    with pytest.raises(WrongUse, match=r"another pipeline|topic 'users_created' does not exist"):
+        world.run()
+    assert world.triggered == []
 
 
 def test_a_receipt_says_how_it_goes(world):
@@ -215,10 +234,11 @@ def test_the_receipt_of_a_run_that_is_over(world, monkeypatch):
     ("told", "why"),
     [
         ({}, "no offsets"),
+        (TOLD | {"topic": ""}, "topic '' does not exist"),
         (TOLD | {"topic_id": "id-0"}, "made anew"),
         (TOLD | {"offsets": {"0": [0, 100_000]}}, "too many"),
     ],
-    ids=["failed", "another-topic", "large"],
+    ids=["failed", "no-topic", "another-topic", "large"],
 )
 def test_a_receipt_that_can_no_longer_be_made(world, monkeypatch, told, why):
     """It is said why, and no record is read."""

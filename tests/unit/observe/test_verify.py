@@ -8,7 +8,7 @@ import pytest
 
 from penstock.broker import topics
 from penstock.broker.topics import Span
-from penstock.errors import PenstockError
+from penstock.errors import NotThere, PenstockError
 from penstock.observe import verify
 from penstock.observe.verify import Nulls, TopicReceipt, null_shares
 from penstock.produce import journal
@@ -311,12 +311,13 @@ def test_a_topic_that_no_job_has_read_waits(tmp_path):
     assert (told(found), found.waiting, topic.tables.kept["receipts"]) == ([], 1, {})
 
 
-def test_a_topic_that_is_not_there_balances(tmp_path):
-    """Nothing produced, nothing missing."""
+def test_a_topic_that_is_not_there_is_not_balanced(tmp_path):
+    """It may be the wrong pipeline's: its name is said, and no receipt is kept."""
     topic = Carried(tmp_path, partitions=0)
     topic.tables.generations = {}
-    found = topic.verify()
-    assert (told(found), found.produced, found.partitions) == ([], 0, [])
+    with pytest.raises(NotThere, match="topic 'readings' does not exist"):
+        topic.verify()
+    assert topic.tables.kept["receipts"] == {}
 
 
 def shares(stored: int, nulls: int, last: tuple[int, int] | None = None) -> tuple[Nulls, list[str]]:

@@ -14,9 +14,10 @@ from penstock.broker.headers import FETCHED, RUN
 from penstock.config import read
 from penstock.contract.record import KEY, Record
 from penstock.contract.reject import Reason
-from penstock.errors import DeliveryFailed, SourceRefused, TooManyFailed, WrongUse
+from penstock.errors import DeliveryFailed, SourceRefused, TooManyFailed, WrongSettings, WrongUse
 from penstock.pipeline import ingest
 from penstock.pipeline.ingest import Order
+from penstock.pipelines.identity import identify
 from penstock.pipelines.users import PIPELINE, User
 from penstock.process.decode import Decoder
 from penstock.produce import journal
@@ -126,6 +127,20 @@ def test_a_wrong_order_touches_nothing(world):
     with pytest.raises(WrongUse):
         run(Order("r"))
     assert (world.topics, world.urls, world.producer.sent) == ([], [], [])
+
+
+def test_a_run_for_another_pipeline_touches_nothing(world):
+    """It names both pipelines; a run that does not say for which it is, or for this one, is carried out."""
+    own = identify(read(), PIPELINE).as_dict()
+    with pytest.raises(WrongSettings) as refused:
+        run(Order("r", records=1, pipeline=own | {"topic": "orders"}))
+    assert "triggered for topic 'orders', but Airflow runs PENSTOCK_PIPELINE=" in refused.value.message
+    assert "with topic 'users_created'" in refused.value.message
+    assert "./penstock restart airflow-scheduler spark-job" in refused.value.hint
+    assert (world.topics, world.urls, world.producer.sent) == ([], [], [])
+    for expected in (None, own):
+        with pytest.raises(DeliveryFailed):  # the API gives nothing
+            run(Order("r", records=1, pipeline=expected))
 
 
 def test_a_run_sends_what_it_fetches(world, captured_users):

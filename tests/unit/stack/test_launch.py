@@ -10,6 +10,7 @@ import pytest
 
 from penstock import config
 from penstock.errors import ServiceDied, Unreachable, WrongSettings, WrongUse
+from penstock.pipelines import started
 from penstock.stack import coordination, launch, start, supervise
 from penstock.stack.report import Stage
 from penstock.stack.service import Service, Step
@@ -158,6 +159,21 @@ def test_changed_settings_are_reported_not_applied(run: BringUp) -> None:
     fake, _ = run(_service("a"))
     _, story = run(_service("a", command=("false",)), supervisor=fake)
     assert story == [("a", "outdated", "its settings changed: ./penstock restart a")]
+
+
+def test_the_pipeline_that_a_service_was_started_with_is_noted(run: BringUp, here: Site) -> None:
+    """Of the services that have one; it changes when the service is started again, not when it is only looked at."""
+    note = started.path_of(here.settings, "a")
+    carries = {"PENSTOCK_PIPELINE": here.settings.pipeline}
+    fake, _ = run(_service("a", env=carries), _service("b"))
+    assert note.read_text() == started.render(here.settings)
+    assert not started.path_of(here.settings, "b").exists()
+    note.write_text("of an earlier start")
+    run(_service("a", env=carries), supervisor=fake)
+    assert note.read_text() == "of an earlier start"
+    fake.stop("a")
+    run(_service("a", env=carries), supervisor=fake)
+    assert note.read_text() == started.render(here.settings)
 
 
 def test_a_step_runs_once(run: BringUp, here: Site) -> None:

@@ -141,8 +141,9 @@ class _Order:
     async def _act(self) -> None:
         try:
             parameters = self._read_parameters()
+            self._dag.check_pipeline()
         except PenstockError as error:
-            put(self._wrong, escape(error.message))
+            put(self._wrong, escape(str(error)))
             return
         put(self._wrong, "")
         records = parameters["records"] or round(parameters["seconds"] * parameters["rate"])

@@ -1,0 +1,73 @@
+"""Which pipeline a process carries: where its records go, and what a record is. Pure: no service is asked.
+
+A run is ordered in one process and carried out in others. Each has settings of its own, and a run of one pipeline must
+not be carried out by another.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import msgspec
+
+from penstock.config import Settings
+from penstock.contract import cql
+from penstock.contract.schemas import json_schema
+from penstock.pipelines.definition import Pipeline
+
+PLACES = ("topic", "keyspace", "table")
+PARTS = (*PLACES, "contract")
+_PROSE = frozenset({"$schema", "title", "description"})
+_DIGEST_CHARACTERS = 12
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A pipeline, as far as two processes must agree on it. `contract` is a digest of the record and the row."""
+
+    topic: str
+    keyspace: str
+    table: str
+    contract: str
+
+    def as_dict(self) -> dict[str, str]:
+        """Return the parts by name: JSON values only, for a DAG run's conf and for files."""
+        return asdict(self)
+
+    def differences(self, other: Mapping[str, Any], parts: tuple[str, ...] = PARTS) -> list[str]:
+        """Return the names of the parts that `other` has otherwise; parts that it does not have are not compared."""
+        own = self.as_dict()
+        return [name for name in parts if name in other and other[name] != own[name]]
+
+
+def identify(settings: Settings, pipeline: Pipeline) -> Identity:
+    """Return the identity of a pipeline under these settings."""
+    keyspace = settings.cassandra_keyspace or pipeline.keyspace
+    return Identity(pipeline.topic, keyspace, pipeline.table, contract_digest(pipeline))
+
+
+def contract_digest(pipeline: Pipeline) -> str:
+    """Return a digest of what a message and a row of the pipeline are; descriptions do not count."""
+    contract = [_without_prose(json_schema(pipeline.record)), cql.create_table("keyspace", "table", pipeline.stored)]
+    return hashlib.sha256(msgspec.json.encode(contract, order="sorted")).hexdigest()[:_DIGEST_CHARACTERS]
+
+
+def _without_prose(schema: Any) -> Any:
+    """Return a JSON Schema without what is only said to readers; names of properties are kept, whatever they are."""
+    if isinstance(schema, list):
+        return [_without_prose(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        name: {field: _without_prose(rules) for field, rules in item.items()}
+        if name == "properties"
+        else _without_prose(item)
+        for name, item in schema.items()
+        if name not in _PROSE
+    }
+
+
+def describe(parts: Mapping[str, Any], names: list[str]) -> str:
+    """Return some parts of an identity in one line: `topic 'quakes', contract 3f2a...`."""
+    return ", ".join(f"{name} {parts[name]!r}" for name in names)

@@ -1,0 +1,56 @@
+"""Which pipeline the services of the local stack were started with; noted by `up` in the home's run folder."""
+
+from pathlib import Path
+
+import msgspec
+
+from penstock.config import LOOPBACK, Settings
+from penstock.errors import WrongSettings
+from penstock.pipelines.identity import PARTS, PLACES, Identity, describe, identify
+from penstock.pipelines.loading import of
+
+_COMPARED = {
+    "airflow-scheduler": PLACES,  # each task reads the pipeline's file anew, so what a record is may have changed
+    "spark-job": PARTS,
+}
+"""The services that carry out a run, and what each must have been started with."""
+_WATCHING = ("control-center", "watch")
+"""The services that only look at the pipeline: they too have to be restarted for another one."""
+
+
+def path_of(settings: Settings, service: str) -> Path:
+    """Return the file that holds the identity that a service of the local stack was started with."""
+    return settings.home / "run" / "pipelines" / f"{service}.json"
+
+
+def render(settings: Settings) -> str:
+    """Return the text of such a file, for a service that is started with these settings."""
+    return msgspec.json.encode(identify(settings, of(settings)).as_dict()).decode() + "\n"
+
+
+def check(settings: Settings, asking: str = "") -> None:
+    """Return unless the local stack was started with another pipeline than these settings'.
+
+    Nothing is compared without a local stack, or when Airflow is another one: then the run's task compares. `asking` is
+    the service that asks, if one does. Raises `WrongSettings` that names both pipelines, and what to type.
+    """
+    if settings.airflow_url != f"http://{LOOPBACK}:{settings.airflow_port}":
+        return
+    own = identify(settings, of(settings))
+    different = {name: text for name, parts in _COMPARED.items() if (text := _difference(settings, name, own, parts))}
+    if different:
+        lines = [f"  {service} was started with {text}" for service, text in different.items()]
+        heading = f"no run was triggered: PENSTOCK_PIPELINE={settings.pipeline} is not the stack's pipeline"
+        outdated = [name for name in _WATCHING if name == asking or _difference(settings, name, own, PARTS)]
+        hint = f"./penstock restart {' '.join([*different, *outdated])}, or set PENSTOCK_PIPELINE as the stack has it"
+        raise WrongSettings("\n".join([heading, *lines]), hint=hint)
+
+
+def _difference(settings: Settings, service: str, own: Identity, parts: tuple[str, ...]) -> str:
+    """Return in words how a service's pipeline differs from `own`; empty when it does not, or is not known."""
+    try:
+        noted = msgspec.json.decode(path_of(settings, service).read_bytes(), type=dict[str, str])
+    except (FileNotFoundError, msgspec.DecodeError):
+        return ""
+    names = own.differences(noted, parts)
+    return f"{describe(noted, names)}, not {describe(own.as_dict(), names)}" if names else ""

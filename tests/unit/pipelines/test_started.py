@@ -1,0 +1,85 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from penstock import pipelines
+from penstock.config import Settings, read
+from penstock.errors import WrongSettings
+from penstock.pipelines import started
+from penstock.pipelines.identity import identify
+from penstock.pipelines.users import PIPELINE
+
+SERVICES = ("airflow-scheduler", "spark-job", "control-center", "watch")
+OTHERS = replace(PIPELINE, topic="orders", table="orders")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return read(home=tmp_path)
+
+
+def note(settings: Settings, *services: str) -> None:
+    """As `up` does."""
+    for service in services:
+        path = started.path_of(settings, service)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(started.render(settings))
+
+
+def test_the_stack_that_was_started_with_the_same_pipeline_is_fine(settings):
+    """As is a machine without a stack, which has nothing to compare with."""
+    started.check(settings)
+    note(settings, *SERVICES)
+    started.check(settings)
+
+
+def test_another_pipeline_is_refused_with_both_and_a_way_out(settings, monkeypatch):
+    """The message says what each service was started with, and the hint which services to restart."""
+    note(settings, *SERVICES)
+    monkeypatch.setattr(started, "of", lambda _settings: OTHERS)
+    with pytest.raises(WrongSettings) as refused:
+        started.check(settings)
+    assert refused.value.message.splitlines()[1:] == [
+        f"  {name} was started with topic 'users_created', table 'created_users', not topic 'orders', table 'orders'"
+        for name in ("airflow-scheduler", "spark-job")
+    ]
+    assert refused.value.hint.startswith("./penstock restart airflow-scheduler spark-job control-center watch, or")
+
+
+def test_a_changed_record_needs_a_new_job_only(settings, monkeypatch):
+    """Airflow reads the pipeline's file anew for each run: it need not be restarted for another contract."""
+    note(settings, "airflow-scheduler", "spark-job")
+    monkeypatch.setattr("penstock.pipelines.identity.contract_digest", lambda _pipeline: "0123456789ab")
+    with pytest.raises(WrongSettings, match="spark-job was started with contract") as refused:
+        started.check(settings)
+    assert "airflow-scheduler" not in str(refused.value)
+    assert refused.value.hint.startswith("./penstock restart spark-job, or")
+
+
+def test_the_service_that_asks_is_restarted_too(settings, monkeypatch):
+    """The page's own process may be the one that still has the old pipeline."""
+    note(settings, "spark-job")
+    monkeypatch.setattr(started, "of", lambda _settings: OTHERS)
+    with pytest.raises(WrongSettings) as refused:
+        started.check(settings, asking="control-center")
+    assert refused.value.hint.startswith("./penstock restart spark-job control-center, or")
+
+
+def test_another_airflow_is_not_held_against_this_stack(settings, monkeypatch):
+    """A stack that lies in the home says nothing about an Airflow elsewhere: the run's task compares."""
+    note(settings, *SERVICES)
+    monkeypatch.setattr(started, "of", lambda _settings: OTHERS)
+    started.check(settings.model_copy(update={"airflow_url": "http://airflow.test:8080"}))
+
+
+def test_a_file_that_cannot_be_read_is_no_reason_to_refuse(settings):
+    """It is as if it were not there: the run's task still compares."""
+    note(settings, "spark-job")
+    started.path_of(settings, "spark-job").write_text("{")
+    started.check(settings)
+
+
+def test_what_is_noted_is_the_identity(settings):
+    """Of the pipeline in force under these settings."""
+    assert f'"topic":"{identify(settings, pipelines.of(settings)).topic}"' in started.render(settings)
