@@ -100,4 +100,4 @@ def test_an_unknown_log_is_told(page: Page) -> None:
     """With the services that there are."""
     page.goto("/health")
     page.goto("/health/logs/nothing")
-    expect(page.get_by_role("alert")).to_contain_text("there is no service 'nothing'")
+    expect(page.get_by_role("alert")).to_contain_text("unknown service 'nothing'")

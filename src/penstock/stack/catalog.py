@@ -1,4 +1,4 @@
-"""Every service of the local stack, in the order in which starting them pays, and what follows from their needs."""
+"""All services of the local stack, those with the longest startup first, and their dependencies."""
 
 from collections.abc import Iterable, Mapping
 
@@ -8,17 +8,17 @@ from penstock.stack.services import airflow, cassandra, control, kafka, registry
 from penstock.stack.site import Site
 
 JARS: Mapping[str, tuple[str, ...]] = {**kafka.JARS, **registry.JARS, **cassandra.JARS, **spark.JARS}
-"""Root coordinates by group; with all they depend on, they make jars.lock.toml."""
+"""Root Maven coordinates by group. jars.lock.toml is resolved from them, with all transitive dependencies."""
 
 
 def services(site: Site) -> dict[str, Service]:
-    """Every service by name. Airflow leads, because it takes longest."""
+    """Return all services by name. Airflow is first, because it takes longest to start."""
     groups = [airflow, kafka, cassandra, spark, registry, source, watch, control]
     return {service.name: service for group in groups for service in group.services(site)}
 
 
 def closure(catalog: Mapping[str, Service], names: Iterable[str]) -> list[Service]:
-    """The named services and all that they need, in the catalog's order; no name: every service."""
+    """Return the named services and their transitive dependencies, in catalog order. Without names: all services."""
     wanted: set[str] = set()
     queue = list(known(catalog, names) or catalog)
     while queue:
@@ -30,7 +30,7 @@ def closure(catalog: Mapping[str, Service], names: Iterable[str]) -> list[Servic
 
 
 def dependents(catalog: Mapping[str, Service], names: Iterable[str]) -> list[str]:
-    """The named services and all that need them; no name: every service."""
+    """Return the names of the given services and of all that depend on them. Without names: all services."""
     wanted = set(known(catalog, names) or catalog)
     while more := {name for name, service in catalog.items() if wanted & set(service.needs)} - wanted:
         wanted |= more
@@ -38,9 +38,9 @@ def dependents(catalog: Mapping[str, Service], names: Iterable[str]) -> list[str
 
 
 def known(catalog: Mapping[str, Service], names: Iterable[str]) -> list[str]:
-    """The names, all of services. Raises `WrongUse` naming the first that is none."""
+    """Return the names as a list. Raises `WrongUse` for the first one that is not a service."""
     names = list(names)
     for name in names:
         if name not in catalog:
-            raise WrongUse(f"there is no service {name!r}; there are {', '.join(catalog)}", hint="./penstock status")
+            raise WrongUse(f"unknown service {name!r}: expected one of {', '.join(catalog)}", hint="./penstock status")
     return names

@@ -1,4 +1,4 @@
-"""One finding of `doctor`, and how findings are shown; the standard library alone."""
+"""Results of `doctor`'s checks and their text form. Standard library only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Check:
-    """One finding; `hint` is what to type when it is not `ok`."""
+    """Result of one check. `hint` is the command that helps if it is not `ok`."""
 
     name: str
     ok: bool
@@ -20,7 +20,7 @@ class Check:
 
 
 def render(checks: Sequence[Check]) -> str:
-    """Return a line per finding, then what to type for each that failed."""
+    """Return one line per check, then the hint of each failed check."""
     width = max(len(check.name) for check in checks)
     lines = [f"{'ok' if check.ok else 'FAILED':6}  {check.name:{width}}  {check.detail}" for check in checks]
     lines += [f"\n{check.name}: {check.detail}\n  try: {check.hint}" for check in checks if not check.ok]

@@ -1,4 +1,4 @@
-"""Who coordinates the Kafka that runs. The two ways keep their data apart, so they cannot be swapped under it."""
+"""Coordination of the local Kafka: KRaft or ZooKeeper. Cannot change while it runs, since each has its own data."""
 
 from dataclasses import replace
 
@@ -8,28 +8,31 @@ from penstock.stack.site import Site
 from penstock.stack.supervise import Supervisor
 
 
-def adopt(here: Site) -> Site:
-    """The site as Kafka runs there now; as its settings say when Kafka does not run."""
-    live = _live(here)
-    if live in {"", here.settings.coordination}:
-        return here
-    return replace(here, settings=here.settings.model_copy(update={"coordination": live}))
+def adopt(environment: Site) -> Site:
+    """Return the environment with the running Kafka's coordination, or unchanged if Kafka is not running."""
+    running = _read_running(environment)
+    if running in {"", environment.settings.coordination}:
+        return environment
+    return replace(environment, settings=environment.settings.model_copy(update={"coordination": running}))
 
 
-def settle(here: Site) -> Site:
-    """As `adopt`, and from now on that is how Kafka runs. Raises `WrongUse` when it runs otherwise than was asked."""
-    live, asked = _live(here), here.settings.coordination
-    if live and live != asked and "coordination" in here.settings.model_fields_set:
+def settle(environment: Site) -> Site:
+    """Do what `adopt` does and record the coordination for later commands.
+
+    Raises `WrongUse` if Kafka is running with another coordination than explicitly requested.
+    """
+    running, requested = _read_running(environment), environment.settings.coordination
+    if running and running != requested and "coordination" in environment.settings.model_fields_set:
         raise WrongUse(
-            f"Kafka runs with {live}, not with {asked}",
-            hint=f"./penstock down && ./penstock up --coordination {asked}",
+            f"Kafka is running with {running}, not with {requested}",
+            hint=f"./penstock down && ./penstock up --coordination {requested}",
         )
-    settled = adopt(here)
-    write(here.layout.run / "coordination", settled.settings.coordination)
+    settled = adopt(environment)
+    write(environment.layout.run / "coordination", settled.settings.coordination)
     return settled
 
 
-def _live(here: Site) -> str:
-    mark = here.layout.run / "coordination"
-    kafka = Supervisor(here.layout).processes().get("kafka")
-    return mark.read_text(encoding="utf-8") if kafka and kafka.occupied and mark.exists() else ""
+def _read_running(environment: Site) -> str:
+    file = environment.layout.run / "coordination"
+    kafka = Supervisor(environment.layout).processes().get("kafka")
+    return file.read_text(encoding="utf-8") if kafka and kafka.occupied and file.exists() else ""

@@ -1,4 +1,4 @@
-"""The random secrets of one home, made once and readable by their owner only."""
+"""Random secrets of one data directory, generated once and readable only by their owner."""
 
 import json
 import secrets
@@ -17,11 +17,11 @@ MAKERS = {
 
 
 def load(layout: Layout) -> Mapping[str, str]:
-    """The secrets of this home; those that are missing are made and kept."""
+    """Return the secrets of this data directory. Missing ones are generated and saved."""
     path = layout.credentials
-    known: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    missing = {name: make() for name, make in MAKERS.items() if name not in known}
+    stored: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    missing = {name: generate() for name, generate in MAKERS.items() if name not in stored}
     if missing:
-        known |= missing
-        write(path, json.dumps(known, indent=2) + "\n", 0o600)
-    return known
+        stored |= missing
+        write(path, json.dumps(stored, indent=2) + "\n", 0o600)
+    return stored

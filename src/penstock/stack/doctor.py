@@ -1,4 +1,4 @@
-"""What is wrong with this machine or the local stack, and what to type."""
+"""Diagnose problems of this machine and the local stack, each with the command to run."""
 
 import resource
 import shutil
@@ -27,118 +27,122 @@ _VOLATILE = {"ramfs", "tmpfs"}
 
 
 def examine(settings: Settings) -> list[Check]:
-    """Every check: those of the machine and of the pipeline, then one for each service."""
+    """Run all checks: those of the machine and the pipeline, then one per service."""
     try:
-        here = coordination.adopt(site.read(settings))
+        environment = coordination.adopt(site.read(settings))
     except InstallFailed as error:
         return [Check("java", False, error.message, error.hint), pipeline(settings)]
-    wanted = catalog.closure(catalog.services(here), ())
-    running = {name for name, process in Supervisor(here.layout).processes().items() if process.alive}
+    wanted = catalog.closure(catalog.services(environment), ())
+    running = {name for name, process in Supervisor(environment.layout).processes().items() if process.alive}
     idle = [service for service in wanted if service.name not in running]
     checks: list[Callable[[], Check]] = [
-        lambda: _java(here),
+        lambda: _java(environment),
         lambda: memory(idle, psutil.virtual_memory().available // 2**20),
-        lambda: disk(here.layout.home),
-        lambda: file_system(here.layout.home, _mounts()),
+        lambda: disk(environment.layout.home),
+        lambda: file_system(environment.layout.home, _mounts()),
         lambda: open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[1]),
         lambda: clock(time.time(), jars.LOCK.stat().st_mtime),
         lambda: requirements(Path(sys.prefix), REPOSITORY),
-        lambda: _jars(here, wanted),
-        lambda: _ports(here, idle),
-        lambda: _orphans(here),
+        lambda: _jars(environment, wanted),
+        lambda: _ports(environment, idle),
+        lambda: _orphans(environment),
         lambda: _source(settings),
         lambda: pipeline(settings),
     ]
-    return [check() for check in checks] + [_service(each) for each in status.read(settings)]
+    return [check() for check in checks] + [_service(service) for service in status.read(settings)]
 
 
-def _java(here: Site) -> Check:
-    java, newer = here.java, here.java21
+def _java(environment: Site) -> Check:
+    java, newer = environment.java, environment.java21
     detail = f"{java.major} from {java.origin}"
     return Check("java", True, detail if newer == java else f"{detail}; {newer.major} from {newer.origin} where needed")
 
 
 def memory(idle: Iterable[Service], available_mib: int) -> Check:
-    """Whether the services that do not run yet would fit."""
+    """Check that the services that are not running would fit into the available memory."""
     need_mib = sum(service.memory_mib for service in idle)
-    detail = f"{available_mib} MiB available, {need_mib} MiB needed by what does not run yet"
-    hint = f"end other programs, or lower {PREFIX}CASSANDRA_HEAP_MIB and {PREFIX}SPARK_EXECUTOR_MEMORY_MIB"
+    detail = f"{available_mib} MiB available, {need_mib} MiB needed by services that are not running"
+    hint = f"stop other programs, or lower {PREFIX}CASSANDRA_HEAP_MIB and {PREFIX}SPARK_EXECUTOR_MEMORY_MIB"
     return Check("memory", available_mib >= need_mib, detail, hint)
 
 
 def disk(home: Path) -> Check:
-    """Whether there is room for data and logs."""
+    """Check that there is enough disk space for data and logs."""
     free_gib = shutil.disk_usage(_existing(home)).free / 2**30
     detail = f"{free_gib:.0f} GiB free in {home}"
     return Check("disk", free_gib >= FREE_DISK_GIB, detail, f"free {FREE_DISK_GIB} GiB, or set {PREFIX}HOME")
 
 
 def file_system(home: Path, mounts: dict[str, str]) -> Check:
-    """Whether the home's file system keeps data, and locks and maps files as databases want it."""
+    """Check that the file system is persistent and local, since databases lock and memory-map files."""
     folders = [str(folder) for folder in (home, *home.parents)]
     kind = next((mounts[folder] for folder in folders if folder in mounts), "unknown")
     return Check(
         "file system",
         kind not in _REMOTE | _VOLATILE,
-        f"{home} is on {kind}" + (", which a reboot empties" if kind in _VOLATILE else ""),
-        f"set {PREFIX}HOME to a folder on a local disk",
+        f"{home} is on {kind}" + (", which is lost on reboot" if kind in _VOLATILE else ""),
+        f"set {PREFIX}HOME to a directory on a local disk",
     )
 
 
 def open_files(limit: int) -> Check:
-    """Whether enough files may be open."""
+    """Check the hard limit of open files."""
     enough = limit == resource.RLIM_INFINITY or limit >= OPEN_FILES
     return Check("open files", enough, f"at most {limit}", f"ulimit -n {OPEN_FILES}")
 
 
-def clock(now_s: float, known_past_s: float) -> Check:
-    """Whether the clock is past a moment that is over for certain."""
+def clock(now_s: float, past_s: float) -> Check:
+    """Check that the clock is not behind a time that has certainly passed."""
     detail = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now_s))
-    return Check("clock", now_s >= known_past_s, detail, "set the clock: it is earlier than the files of the project")
+    return Check("clock", now_s >= past_s, detail, "set the clock: it is behind the modification time of project files")
 
 
 def requirements(environment: Path, repository: Path) -> Check:
-    """Whether the Python environment is the locked one, by the stamp that ./penstock leaves there."""
+    """Check that the Python environment matches the lock, by the stamp that ./penstock writes into it."""
     stamp = environment / ".penstock-lock"
     if not stamp.exists():
-        return Check("requirements", True, "not installed by ./penstock: not checked")
+        return Check("requirements", True, "not checked: not installed by ./penstock")
     text = b"".join((repository / name).read_bytes() for name in ("requirements.txt", "pyproject.toml"))
-    sums = subprocess.run(["cksum"], input=text, capture_output=True, check=True, timeout=10)  # noqa: S607
-    same = stamp.read_text(encoding="utf-8").strip() == sums.stdout.decode().strip()
-    return Check("requirements", same, "as locked" if same else "older than requirements.txt", "./penstock --version")
+    cksum = subprocess.run(["cksum"], input=text, capture_output=True, check=True, timeout=10)  # noqa: S607
+    matches = stamp.read_text(encoding="utf-8").strip() == cksum.stdout.decode().strip()
+    return Check(
+        "requirements", matches, "as locked" if matches else "out of date with requirements.txt", "./penstock --version"
+    )
 
 
-def _jars(here: Site, services: Iterable[Service]) -> Check:
+def _jars(environment: Site, services: Iterable[Service]) -> Check:
     groups = {group for service in services for group in service.jars}
-    missing = sorted(group for group in groups if not jars.is_installed(here.layout, group))
-    started = here.layout.jars.exists()
+    missing = sorted(group for group in groups if not jars.is_installed(environment.layout, group))
+    was_installed = environment.layout.jars.exists()
     detail = f"not as locked: {', '.join(missing)}" if missing else "as locked"
-    return Check("jars", not (missing and started), detail if started else "not installed yet", "./penstock up")
+    return Check(
+        "jars", not (missing and was_installed), detail if was_installed else "not installed yet", "./penstock up"
+    )
 
 
-def _ports(here: Site, idle: Iterable[Service]) -> Check:
-    if _left(here):
-        return Check("ports", True, "not checked while processes are left behind")
+def _ports(environment: Site, idle: Iterable[Service]) -> Check:
+    if _find_orphans(environment):
+        return Check("ports", True, "not checked: processes of an earlier start are still running")
     try:
-        ports.check(here.settings, idle)
+        ports.check(environment.settings, idle)
     except PortTaken as error:
         return Check("ports", False, error.message.replace("\n", "; "), error.hint)
-    return Check("ports", True, "free, or ours")
+    return Check("ports", True, "free, or used by this stack")
 
 
-def _orphans(here: Site) -> Check:
-    left = _left(here)
-    ids = ", ".join(str(process.pid) for process in left)
-    return Check("left behind", not left, f"processes {ids}" if left else "nothing", "./penstock down")
+def _orphans(environment: Site) -> Check:
+    processes = _find_orphans(environment)
+    ids = ", ".join(str(process.pid) for process in processes)
+    return Check("left behind", not processes, f"processes {ids}" if processes else "none", "./penstock down")
 
 
-def _left(here: Site) -> list[psutil.Process]:
-    return orphans.find(here.layout.marker, Supervisor(here.layout).pid())
+def _find_orphans(environment: Site) -> list[psutil.Process]:
+    return orphans.find(environment.layout.marker, Supervisor(environment.layout).pid())
 
 
 def _source(settings: Settings) -> Check:
     if "source_url" not in settings.model_fields_set:
-        return Check("source", True, f"the stand-in; {PREFIX}SOURCE_URL={REAL_API_URL} for the real API")
+        return Check("source", True, f"stand-in API; set {PREFIX}SOURCE_URL={REAL_API_URL} to use the real one")
     try:
         probes.answers(settings.source_url)
     except PenstockError as error:
@@ -147,21 +151,23 @@ def _source(settings: Settings) -> Check:
 
 
 def pipeline(settings: Settings) -> Check:
-    """Whether the pipeline's file can be loaded, and nothing in it would be refused later."""
+    """Check that the pipeline's file loads and passes all validation."""
     try:
-        found = pipelines.of(settings)
+        loaded = pipelines.of(settings)
     except WrongSettings as error:
         return Check("pipeline", False, "; ".join(line.strip() for line in error.message.splitlines()), error.hint)
-    return Check("pipeline", True, f"{settings.pipeline}: topic {found.topic}, table {found.table}")
+    return Check("pipeline", True, f"{settings.pipeline}: topic {loaded.topic}, table {loaded.table}")
 
 
-def _service(found: Status) -> Check:
-    detail = f"{found.state}: {found.detail}" if found.detail else found.state
-    return Check(found.name, found.state in {"ready", "starting", "stopped"}, detail, f"./penstock logs {found.name}")
+def _service(service: Status) -> Check:
+    detail = f"{service.state}: {service.detail}" if service.detail else service.state
+    return Check(
+        service.name, service.state in {"ready", "starting", "stopped"}, detail, f"./penstock logs {service.name}"
+    )
 
 
 def _existing(folder: Path) -> Path:
-    return next(each for each in (folder, *folder.parents) if each.exists())
+    return next(parent for parent in (folder, *folder.parents) if parent.exists())
 
 
 def _mounts() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The jars of the local stack: fetched as jars.lock.toml says, checked against it, linked into home/jars."""
+"""Jars of the local stack: downloaded and verified according to jars.lock.toml, hard-linked into home/jars."""
 
 import contextlib
 import fcntl
@@ -26,7 +26,7 @@ Fetch = Callable[[Path, "Artifact"], Path]
 
 @dataclass(frozen=True)
 class Artifact:
-    """A file in a Maven repository; written as group:name:version[:classifier][@packaging]."""
+    """A file in a Maven repository. Its text form is group:name:version[:classifier][@packaging]."""
 
     group: str
     name: str
@@ -36,7 +36,7 @@ class Artifact:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The artifact of a coordinate."""
+        """Parse the text form of an artifact."""
         coordinate, _, packaging = text.partition("@")
         group, name, version, *classifier = coordinate.split(":")
         return cls(group, name, version, "".join(classifier), packaging or "jar")
@@ -48,42 +48,42 @@ class Artifact:
 
     @property
     def file_name(self) -> str:
-        """The name of the file, as Maven gives it."""
+        """Return Maven's file name of the artifact."""
         classifier = f"-{self.classifier}" if self.classifier else ""
         return f"{self.name}-{self.version}{classifier}.{self.packaging}"
 
 
 @cache
 def locked(lock: Path = LOCK) -> dict[str, dict[Artifact, str]]:
-    """SHA-256 by artifact, by group."""
+    """Read the lock: SHA-256 by artifact, by group."""
     with lock.open("rb") as file:
         groups = tomllib.load(file)
     return {group: {Artifact.parse(text): digest for text, digest in table.items()} for group, table in groups.items()}
 
 
 def group_digest(group: str, lock: Path = LOCK) -> str:
-    """A digest of what the lock says about a group: the stamp of an installed one."""
+    """Return a digest of a group's entries in the lock. An installed group is stamped with it."""
     lines = "\n".join(f"{artifact} {digest}" for artifact, digest in locked(lock)[group].items())
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def fetch(folder: Path, artifact: Artifact) -> Path:
-    """The artifact's file, from the folder of downloads or the network; a file cut short leaves nothing behind."""
+    """Return the artifact's file from the download directory or the network. An incomplete download is deleted."""
     from jgo.maven import MavenContext
 
     project = MavenContext(repo_cache=folder, timeout=_TIMEOUT_S).project(artifact.group, artifact.name)
-    wanted = project.at_version(artifact.version).artifact(artifact.classifier, artifact.packaging)
-    present = wanted.cached_path.exists()
+    requested = project.at_version(artifact.version).artifact(artifact.classifier, artifact.packaging)
+    was_cached = requested.cached_path.exists()
     try:
-        return Path(wanted.resolve())
+        return Path(requested.resolve())
     except BaseException:
-        if not present:
-            wanted.cached_path.unlink(missing_ok=True)
+        if not was_cached:
+            requested.cached_path.unlink(missing_ok=True)
         raise
 
 
 def is_installed(layout: Layout, group: str, lock: Path = LOCK) -> bool:
-    """Whether the installed group is the locked one."""
+    """Return whether the group is installed as locked."""
     stamp = layout.jars / group / STAMP
     return stamp.exists() and stamp.read_text(encoding="utf-8") == group_digest(group, lock)
 
@@ -91,14 +91,14 @@ def is_installed(layout: Layout, group: str, lock: Path = LOCK) -> bool:
 def install(
     layout: Layout, group: str, *, lock: Path = LOCK, fetch: Fetch = fetch, check: Callable[[], object] = bool
 ) -> None:
-    """Put a group's jars into home/jars/<group>; nothing to do when they are there. Raises `InstallFailed`.
+    """Install a group's jars into home/jars/<group> unless they are there already. Raises `InstallFailed`.
 
-    Stops before the next file once `check` raises.
+    `check` is called before each file. An exception from it aborts the installation.
     """
     if is_installed(layout, group, lock):
         return
     cache_folder = repository(layout)
-    with _alone(cache_folder):
+    with _exclusive(cache_folder):
         files = _fetch_all(cache_folder, locked(lock)[group], fetch, check)
         unfinished = layout.jars / f".{group}.{os.getpid()}"
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -111,26 +111,26 @@ def install(
 
 
 def repository(layout: Layout) -> Path:
-    """The folder of downloads, laid out as Maven's."""
+    """Return the download directory, laid out like a Maven repository."""
     return layout.cache / "maven"
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One installer at a time per folder of downloads, whichever home it installs."""
+def _exclusive(folder: Path) -> Iterator[None]:
+    """Hold the lock of a download directory, which several data directories may share."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".installing").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def _fetch_all(folder: Path, wanted: dict[Artifact, str], fetch: Fetch, check: Callable[[], object]) -> list[Path]:
-    def one(artifact: Artifact, expected: str) -> Path:
+def _fetch_all(folder: Path, digests: dict[Artifact, str], fetch: Fetch, check: Callable[[], object]) -> list[Path]:
+    def fetch_one(artifact: Artifact, expected: str) -> Path:
         check()
         return fetch_checked(folder, artifact, expected, fetch)
 
     with ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="fetch") as pool:
-        tasks = [pool.submit(one, artifact, expected) for artifact, expected in wanted.items()]
+        tasks = [pool.submit(fetch_one, artifact, expected) for artifact, expected in digests.items()]
         try:
             return [task.result() for task in tasks]
         except BaseException:
@@ -139,7 +139,7 @@ def _fetch_all(folder: Path, wanted: dict[Artifact, str], fetch: Fetch, check: C
 
 
 def fetch_checked(folder: Path, artifact: Artifact, expected: str, fetch: Fetch) -> Path:
-    """The artifact's file with the expected SHA-256; a wrong one is fetched once more. Raises `InstallFailed`."""
+    """Return the artifact's file with the expected SHA-256, downloading at most twice. Raises `InstallFailed`."""
     reason = ""
     for _ in range(2):
         try:
@@ -147,31 +147,31 @@ def fetch_checked(folder: Path, artifact: Artifact, expected: str, fetch: Fetch)
         except (OSError, RuntimeError, ValueError) as error:
             reason = str(error) or type(error).__name__
             continue
-        found = digest(path)
-        if found == expected:
+        actual = digest(path)
+        if actual == expected:
             return path
         path.unlink()
-        reason = f"its SHA-256 is {found}, the lock says {expected}"
-    raise InstallFailed(f"{artifact}: {reason}", hint="check the network and the free space, then type it again")
+        reason = f"its SHA-256 is {actual}, the lock says {expected}"
+    raise InstallFailed(f"{artifact}: {reason}", hint="check network and disk space, then run the command again")
 
 
 def digest(path: Path) -> str:
-    """The SHA-256 of a file, in hex."""
+    """Return the SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def unpack(archive: tarfile.TarFile, folder: Path) -> None:
-    """Unpack an archive of ours or of the lock, without links and names that lead out of the folder.
+    """Unpack a trusted archive, rejecting members that lead out of the folder.
 
-    Before Python 3.11.4 there is no such filter, nor an argument that names one.
+    Python before 3.11.4 has neither this filter nor the argument for it. There, archives are unpacked unfiltered.
     """
     archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, _path: member)
     archive.extractall(folder)  # noqa: S202  the filter is an attribute
 
 
 def _place(file: Path, folder: Path) -> None:
-    """Link a jar into the folder, or copy it from another file system; unpack an archive."""
+    """Hard-link a jar into the folder, or copy it across file systems. Archives are unpacked."""
     if file.name.endswith(".tar.gz"):
         with tarfile.open(file) as archive:
             unpack(archive, folder)

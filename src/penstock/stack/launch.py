@@ -1,4 +1,4 @@
-"""`up`, `down`, `restart`, `destroy`: which services, in which order, and what must hold before and after."""
+"""`up`, `down`, `restart`, `destroy`: select services, order them by dependency, check preconditions."""
 
 import os
 import shutil
@@ -26,73 +26,74 @@ STOP_SLACK_S = 15
 
 
 def up(settings: Settings, names: Iterable[str] = (), report: Report = silent) -> None:
-    """Return when the named services, and all that they need, are ready; no name: every service.
+    """Start the named services and their dependencies and wait until all are ready. Without names: all services.
 
-    Raises `WrongSettings` for a pipeline that cannot work and `PortTaken` before anything is started, `InstallFailed`,
-    `ServiceDied` as soon as one ends before it is ready, `Unreachable` when one takes longer than `ready_timeout_s`.
-    What did come up stays up.
+    Raises `WrongSettings` for an invalid pipeline and `PortTaken` before anything is started, `InstallFailed`,
+    `ServiceDied` as soon as a service exits before it is ready, `Unreachable` if one is not ready within
+    `ready_timeout_s`. Services that did start keep running.
     """
     pipelines.of(settings)
-    here = site.read(settings)
-    with supervise.alone(here.layout, lambda: report("stack", "waiting", "for another command to end")):
-        here, supervisor = coordination.settle(here), Supervisor(here.layout)
-        everything = catalog.services(here)
-        wanted = catalog.closure(everything, names)
-        _sweep(here, supervisor, report)
-        _settle(supervisor, everything, wanted, report)
+    environment = site.read(settings)
+    with supervise.alone(environment.layout, lambda: report("stack", "waiting", "for another command to end")):
+        environment, supervisor = coordination.settle(environment), Supervisor(environment.layout)
+        services = catalog.services(environment)
+        wanted = catalog.closure(services, names)
+        _sweep(environment, supervisor, report)
+        _stop_unsettled(supervisor, services, wanted, report)
         running = {name for name, process in supervisor.processes().items() if process.alive}
-        ports.check(here.settings, [service for service in wanted if service.name not in running])
+        ports.check(environment.settings, [service for service in wanted if service.name not in running])
         if not supervisor.pid():
-            shutil.rmtree(here.layout.temporary, ignore_errors=True)
-        supervisor.configure(everything)
+            shutil.rmtree(environment.layout.temporary, ignore_errors=True)
+        supervisor.configure(services)
         supervisor.launch(os.environ)
-        _start_all(Starter(here, supervisor, report), wanted)
+        _start_all(Starter(environment, supervisor, report), wanted)
 
 
 def down(settings: Settings, names: Iterable[str] = (), report: Report = silent) -> None:
-    """Return when the named services, and all that need them, have ended; no name: every service and the supervisor.
+    """Stop the named services and their dependents and wait until they have exited.
 
-    What an earlier launcher left behind is ended too, and nothing else is touched. Data stay.
+    Without names: all services and the supervisor. Processes left behind by an earlier start are ended too. Data is
+    kept.
     """
-    here = site.read(settings)
-    with supervise.alone(here.layout, lambda: report("stack", "waiting", "for another command to end")):
-        here, supervisor = coordination.adopt(here), Supervisor(here.layout)
-        everything = catalog.services(here)
-        _stop_all(supervisor, everything, catalog.dependents(everything, names), report)
+    environment = site.read(settings)
+    with supervise.alone(environment.layout, lambda: report("stack", "waiting", "for another command to end")):
+        environment, supervisor = coordination.adopt(environment), Supervisor(environment.layout)
+        services = catalog.services(environment)
+        _stop_all(supervisor, services, catalog.dependents(services, names), report)
         if not any(process.occupied for process in supervisor.processes().values()):
             _end_supervisor(supervisor)
-        _sweep(here, supervisor, report)
+        _sweep(environment, supervisor, report)
 
 
 def restart(settings: Settings, names: Iterable[str] = (), report: Report = silent) -> None:
-    """Stop and start the named services, with the settings in force; those that need them stay up meanwhile.
+    """Stop and start the named services with the effective settings. Their dependents keep running.
 
-    No name: every service that runs. Raises what `up` does; nothing is stopped for a pipeline that cannot work.
+    Without names: all running services. Raises what `up` raises. For an invalid pipeline nothing is stopped.
     """
     pipelines.of(settings)
-    here = site.read(settings)
-    with supervise.alone(here.layout, lambda: report("stack", "waiting", "for another command to end")):
-        here, supervisor = coordination.adopt(here), Supervisor(here.layout)
-        everything = catalog.services(here)
+    environment = site.read(settings)
+    with supervise.alone(environment.layout, lambda: report("stack", "waiting", "for another command to end")):
+        environment, supervisor = coordination.adopt(environment), Supervisor(environment.layout)
+        services = catalog.services(environment)
         running = [name for name, process in supervisor.processes().items() if process.occupied]
-        chosen = catalog.known(everything, names) or [name for name in everything if name in running]
-        _stop_all(supervisor, everything, chosen, report)
+        chosen = catalog.known(services, names) or [name for name in services if name in running]
+        _stop_all(supervisor, services, chosen, report)
     if chosen:
-        up(here.settings, chosen, report)
+        up(environment.settings, chosen, report)
 
 
 def destroy(settings: Settings, *, downloads: bool = False, report: Report = silent) -> list[Path]:
-    """Stop everything and delete what this home holds: data, logs, jars, secrets; `downloads` as well when asked.
+    """Stop all services and delete data, logs, jars and secrets, with `downloads` also the downloaded files.
 
-    Gives back what was deleted. Raises `WrongUse` when the home was not made by `up`.
+    Returns the deleted paths. Raises `WrongUse` if the data directory was not created by `up`.
     """
     layout = of(settings)
     if not layout.credentials.exists():
-        raise WrongUse(f"{layout.home} holds no local stack", hint="./penstock status")
+        raise WrongUse(f"no local stack in {layout.home}", hint="./penstock status")
     down(settings, (), report)
-    doomed = [layout.data, layout.logs, Supervisor(layout).socket.parent, layout.run, layout.jars, layout.credentials]
-    doomed += [layout.cache] if downloads else []
-    deleted = [path for path in dict.fromkeys(doomed) if path.exists()]
+    paths = [layout.data, layout.logs, Supervisor(layout).socket.parent, layout.run, layout.jars, layout.credentials]
+    paths += [layout.cache] if downloads else []
+    deleted = [path for path in dict.fromkeys(paths) if path.exists()]
     for path in deleted:
         if path.is_dir():
             shutil.rmtree(path)
@@ -102,30 +103,32 @@ def destroy(settings: Settings, *, downloads: bool = False, report: Report = sil
 
 
 def log_of(settings: Settings, name: str) -> Path:
-    """The log of a service, or of the supervisor. Raises `WrongUse` for another name."""
+    """Return the log file of a service or of the supervisor. Raises `WrongUse` for an unknown name."""
     layout = of(settings)
     if not layout.log(name).exists() and name != "supervisor":
         catalog.known(catalog.services(site.read(settings)), [name])
     return layout.log(name)
 
 
-def _sweep(here: Site, supervisor: Supervisor, report: Report) -> None:
-    swept = orphans.sweep(here.layout.marker, supervisor.pid())
+def _sweep(environment: Site, supervisor: Supervisor, report: Report) -> None:
+    swept = orphans.sweep(environment.layout.marker, supervisor.pid())
     if swept:
-        report("stack", "swept", f"{len(swept)} processes that an earlier start left behind")
+        report("stack", "swept", f"{len(swept)} processes left behind by an earlier start")
 
 
-def _settle(
-    supervisor: Supervisor, everything: Mapping[str, Service], wanted: Iterable[Service], report: Report
+def _stop_unsettled(
+    supervisor: Supervisor, services: Mapping[str, Service], wanted: Iterable[Service], report: Report
 ) -> None:
-    """Stop what is neither up nor down: a service that keeps dying, or one that an interrupted `down` asked to stop."""
-    known = supervisor.processes()
-    between = [each.name for each in wanted if each.name in known and known[each.name].occupied]
-    _stop_all(supervisor, everything, [name for name in between if not known[name].alive], report)
+    """Stop services in transition: crash-looping, or still stopping after an interrupted `down`."""
+    processes = supervisor.processes()
+    in_transition = [
+        service.name for service in wanted if service.name in processes and processes[service.name].occupied
+    ]
+    _stop_all(supervisor, services, [name for name in in_transition if not processes[name].alive], report)
 
 
 def _start_all(starter: Starter, wanted: list[Service]) -> None:
-    """Each service in a thread of its own, which first waits for those it needs."""
+    """Start each service in its own thread, which first waits for its dependencies."""
     ready = {service.name: threading.Event() for service in wanted}
 
     def bring_up(service: Service) -> None:
@@ -149,9 +152,9 @@ def _start_all(starter: Starter, wanted: list[Service]) -> None:
 
 
 def _raise_first(starter: Starter, tasks: Mapping["Future[None]", str]) -> None:
-    """Stop the services that failed, else the supervisor would go on trying, and raise what the first one raised."""
-    failed = {name: error for task, name in tasks.items() if (error := task.exception())}
-    causes = {name: error for name, error in failed.items() if not isinstance(error, Cancelled)}
+    """Stop the failed services, which the supervisor would otherwise keep restarting, and raise the first error."""
+    errors = {name: error for task, name in tasks.items() if (error := task.exception())}
+    causes = {name: error for name, error in errors.items() if not isinstance(error, Cancelled)}
     for name in causes:
         starter.report(name, "failed")
         starter.supervisor.stop(name)
@@ -159,27 +162,27 @@ def _raise_first(starter: Starter, tasks: Mapping["Future[None]", str]) -> None:
         raise error
 
 
-def _stop_all(supervisor: Supervisor, everything: Mapping[str, Service], names: Iterable[str], report: Report) -> None:
-    """Stop the services side by side, each after those that need it."""
-    left = {name for name in names if _occupied(supervisor, name)}
-    asked: dict[str, float] = {}
-    while left:
-        for name in sorted(left - asked.keys()):
-            if not any(name in everything[other].needs for other in left):
+def _stop_all(supervisor: Supervisor, services: Mapping[str, Service], names: Iterable[str], report: Report) -> None:
+    """Stop the services in parallel, each after its dependents."""
+    remaining = {name for name in names if _occupied(supervisor, name)}
+    stopping_since: dict[str, float] = {}
+    while remaining:
+        for name in sorted(remaining - stopping_since.keys()):
+            if not any(name in services[other].needs for other in remaining):
                 report(name, "stopping")
                 supervisor.stop(name)
-                asked[name] = time.monotonic()
+                stopping_since[name] = time.monotonic()
         time.sleep(STOP_POLL_S)
-        for name in [name for name in asked if name in left and not _occupied(supervisor, name)]:
-            left.remove(name)
-            report(name, "stopped", f"{time.monotonic() - asked[name]:.1f} s")
-        _check_stopping(everything, {name: asked[name] for name in left & asked.keys()})
+        for name in [name for name in stopping_since if name in remaining and not _occupied(supervisor, name)]:
+            remaining.remove(name)
+            report(name, "stopped", f"{time.monotonic() - stopping_since[name]:.1f} s")
+        _check_stopping(services, {name: stopping_since[name] for name in remaining & stopping_since.keys()})
 
 
-def _check_stopping(everything: Mapping[str, Service], asked: Mapping[str, float]) -> None:
-    for name, since in asked.items():
-        if time.monotonic() - since > everything[name].stop_wait_s + STOP_SLACK_S:
-            raise StackError(f"{name} does not stop", hint=f"./penstock logs {name}")
+def _check_stopping(services: Mapping[str, Service], stopping_since: Mapping[str, float]) -> None:
+    for name, since in stopping_since.items():
+        if time.monotonic() - since > services[name].stop_wait_s + STOP_SLACK_S:
+            raise StackError(f"{name} did not stop", hint=f"./penstock logs {name}")
 
 
 def _occupied(supervisor: Supervisor, name: str) -> bool:

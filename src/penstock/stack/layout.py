@@ -1,4 +1,4 @@
-"""Where everything of the local stack lives, below `settings.home`."""
+"""Directory layout of the local stack, below `settings.home`."""
 
 import os
 from dataclasses import dataclass
@@ -13,64 +13,64 @@ NOT_IN_PATHS = ":,;%\n\"'\\"
 
 @dataclass(frozen=True)
 class Layout:
-    """The folders of one home."""
+    """Paths of one data directory."""
 
     home: Path
     cache: Path
 
     @property
     def data(self) -> Path:
-        """What must survive `down` and `up`."""
+        """Return the folder of data that survives `down` and `up`."""
         return self.home / "data"
 
     @property
     def logs(self) -> Path:
-        """One log per service."""
+        """Return the folder of logs, one file per service."""
         return self.home / "logs"
 
     @property
     def run(self) -> Path:
-        """What is rendered at each start: configuration, scripts, sockets."""
+        """Return the folder of files rendered at each start: configuration, scripts, sockets."""
         return self.home / "run"
 
     @property
     def temporary(self) -> Path:
-        """Where Java unpacks its native libraries, which a killed one leaves behind."""
+        """Return the folder into which Java unpacks native libraries. A killed JVM leaves them behind."""
         return self.run / "tmp"
 
     @property
     def jars(self) -> Path:
-        """Installed jars, one folder per group."""
+        """Return the folder of installed jars, with one subfolder per group."""
         return self.home / "jars"
 
     @property
     def credentials(self) -> Path:
-        """File of the random secrets made once."""
+        """Return the file of the generated secrets."""
         return self.home / "secrets.json"
 
     @property
     def marker(self) -> str:
-        """What PENSTOCK_STACK says in the environment of each process of this home."""
+        """Return the value of PENSTOCK_STACK in the environment of each process of this stack."""
         return str(self.home.resolve())
 
     def log(self, service: str) -> Path:
-        """The log of a service."""
+        """Return the log file of a service."""
         return self.logs / f"{service}.log"
 
 
 def of(settings: Settings) -> Layout:
-    """The layout of the home in force. Raises `WrongSettings` for a path that class paths cannot hold."""
-    wrong = sorted(set(str(settings.home)) & set(NOT_IN_PATHS))
-    if wrong:
+    """Return the layout of PENSTOCK_HOME. Raises `WrongSettings` for characters that class paths cannot contain."""
+    forbidden = sorted(set(str(settings.home)) & set(NOT_IN_PATHS))
+    if forbidden:
         raise WrongSettings(
-            f"PENSTOCK_HOME={settings.home} holds {' '.join(map(repr, wrong))}, which Java's class paths cannot",
+            f"PENSTOCK_HOME={settings.home} contains {' '.join(map(repr, forbidden))}, not allowed in Java class paths",
             hint="PENSTOCK_HOME=/another/folder ./penstock up",
         )
     return Layout(home=settings.home, cache=settings.cache or settings.home / "cache")
 
 
 def write(path: Path, text: str, mode: int = 0o600) -> None:
-    """Put `text` at `path`, whole or not at all, readable by nobody else before it is there."""
+    """Write `text` to `path` atomically. Other users cannot read it at any time, unless `mode` allows it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     unfinished.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
-"""Makes jars.lock.toml: what the catalog's coordinates resolve to, each with its SHA-256, and no address.
+"""Generate jars.lock.toml: the artifacts that the catalog's coordinates resolve to, with SHA-256, without URLs.
 
-Run it after a version changed: `.venv/bin/python -m penstock.stack.lock`.
+Run it after changing a version: `.venv/bin/python -m penstock.stack.lock`.
 """
 
 import tempfile
@@ -19,7 +19,7 @@ HEADER = f"""\
 
 
 def render(groups: dict[str, dict[str, str]]) -> str:
-    """The text of the lock: a table per group, SHA-256 by coordinate."""
+    """Render the lock file: one table per group, SHA-256 by coordinate."""
     lines = [HEADER]
     for group, locked in groups.items():
         lines += [f"[{group}]", *(f'"{coordinate}" = "{digest}"' for coordinate, digest in locked.items()), ""]
@@ -27,36 +27,46 @@ def render(groups: dict[str, dict[str, str]]) -> str:
 
 
 def resolve(cache: Path) -> dict[str, dict[str, str]]:
-    """What each group of the catalog resolves to; asks the network."""
-    return {group: _group(cache, group, roots) for group, roots in catalog.JARS.items()}
+    """Resolve each group of the catalog over the network."""
+    return {group: _resolve_group(cache, group, roots) for group, roots in catalog.JARS.items()}
 
 
-def _group(cache: Path, group: str, roots: tuple[str, ...]) -> dict[str, str]:
+def _resolve_group(cache: Path, group: str, roots: tuple[str, ...]) -> dict[str, str]:
     archives = [jars.Artifact.parse(root) for root in roots if "@" in root]
     if archives:
-        return {str(each): jars.digest(jars.fetch(cache, each)) for each in archives}
-    found = _dependencies(cache, roots)
+        return {str(archive): jars.digest(jars.fetch(cache, archive)) for archive in archives}
+    dependencies = _resolve_dependencies(cache, roots)
     if group == spark.GROUP:
-        carried = [path.name for path in (spark.home() / "jars").glob("*.jar")]
-        found = [(each, digest) for each, digest in found if not is_carried(each, carried)]
-    return {str(each): digest for each, digest in sorted(found, key=lambda pair: str(pair[0]))}
+        bundled = [path.name for path in (spark.home() / "jars").glob("*.jar")]
+        dependencies = [(artifact, digest) for artifact, digest in dependencies if not is_carried(artifact, bundled)]
+    return {str(artifact): digest for artifact, digest in sorted(dependencies, key=lambda pair: str(pair[0]))}
 
 
-def _dependencies(cache: Path, roots: tuple[str, ...]) -> list[tuple[jars.Artifact, str]]:
+def _resolve_dependencies(cache: Path, roots: tuple[str, ...]) -> list[tuple[jars.Artifact, str]]:
     from jgo.env import EnvironmentBuilder
     from jgo.maven import MavenContext
 
     with tempfile.TemporaryDirectory() as folder:
         builder = EnvironmentBuilder(context=MavenContext(repo_cache=cache), cache_dir=Path(folder))
-        # Without the "!" a dependency's managed versions leak in, and another set than Maven's comes out.
+        # Without the "!" a dependency's managed versions leak in, and the result differs from Maven's.
         locked = builder.from_endpoint("+".join(f"{root}!" for root in roots)).lockfile.dependencies
     return [
-        (jars.Artifact(d.groupId, d.artifactId, d.version, d.classifier or "", d.packaging), d.sha256) for d in locked
+        (
+            jars.Artifact(
+                dependency.groupId,
+                dependency.artifactId,
+                dependency.version,
+                dependency.classifier or "",
+                dependency.packaging,
+            ),
+            dependency.sha256,
+        )
+        for dependency in locked
     ]
 
 
 def is_carried(artifact: jars.Artifact, file_names: Iterable[str]) -> bool:
-    """Whether one of the jars is some version of the artifact."""
+    """Return whether one of the jars is the artifact, in any version."""
     prefix = f"{artifact.name}-"
     return any(name.startswith(prefix) and name[len(prefix)].isdigit() for name in file_names)
 

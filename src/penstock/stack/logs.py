@@ -1,4 +1,4 @@
-"""The services' logs: their tails, and what follows."""
+"""Read and follow the services' logs."""
 
 import os
 import time
@@ -11,12 +11,12 @@ FOLLOW_EVERY_S = 0.3
 
 
 def size_bytes(path: Path) -> int:
-    """The size of a log; 0 when there is no log yet."""
+    """Return the size of a log, 0 if it does not exist."""
     return path.stat().st_size if path.exists() else 0
 
 
 def tail(path: Path, lines: int = 20, after_bytes: int = 0) -> list[str]:
-    """The last lines of a log, of what follows its first bytes; none when there is no log yet."""
+    """Return the last lines of a log, skipping its first `after_bytes`. Empty if it does not exist."""
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
             file.seek(after_bytes if after_bytes <= size_bytes(path) else 0)
@@ -26,14 +26,16 @@ def tail(path: Path, lines: int = 20, after_bytes: int = 0) -> list[str]:
 
 
 def follow(path: Path, lines: int = 20) -> Iterator[str]:
-    """Yield the last lines of a log, then each line as it is written, across rotations; never end."""
+    """Yield the last lines of a log, then new lines as they are written, across rotations. Never ends."""
     while not path.exists():
         time.sleep(FOLLOW_EVERY_S)
     file = path.open("rb")
     try:
         yield from deque(_read_lines(file), maxlen=lines)
         while True:
-            was_rotated = _is_rotated(file, path)  # asked first: what is read afterwards ends the older file
+            was_rotated = _is_rotated(
+                file, path
+            )  # checked before reading, so that the rest of the old file is not lost
             yield from _read_lines(file)
             if was_rotated:
                 file.close()
@@ -45,17 +47,17 @@ def follow(path: Path, lines: int = 20) -> Iterator[str]:
 
 
 def _is_rotated(file: BinaryIO, path: Path) -> bool:
-    """Return whether the path names another file by now, or the file was cut. A path without a file is between both."""
+    """Return whether the path has a new file or the file was truncated. A missing file is a rotation in progress."""
     try:
-        now = path.stat()
+        current = path.stat()
     except FileNotFoundError:
         return False
-    return not os.path.samestat(now, os.fstat(file.fileno())) or now.st_size < file.tell()
+    return not os.path.samestat(current, os.fstat(file.fileno())) or current.st_size < file.tell()
 
 
 def _read_lines(file: BinaryIO) -> list[str]:
-    """Read the whole lines that were written meanwhile; a line that is not finished waits for its end."""
+    """Read the complete lines written since the last read. An incomplete line is left for the next read."""
     start, data = file.tell(), file.read()
-    whole = data.rpartition(b"\n")[0]
-    file.seek(start + len(whole) + 1 if whole else start)
-    return whole.decode(errors="replace").splitlines()
+    complete = data.rpartition(b"\n")[0]
+    file.seek(start + len(complete) + 1 if complete else start)
+    return complete.decode(errors="replace").splitlines()

@@ -1,4 +1,4 @@
-"""Processes that a killed launcher or supervisor left behind: found by their mark, ended by their id."""
+"""Processes left behind by a killed launcher or supervisor: found by their marker, ended by process id."""
 
 import contextlib
 import os
@@ -13,25 +13,29 @@ LEFT_S = 5
 
 
 def find(marker: str, supervisor_pid: int = 0) -> list[psutil.Process]:
-    """This user's processes that carry the mark and belong neither to the live supervisor nor to this command."""
-    spared = _lineage()
-    return [p for p in marked(marker) if p.pid not in spared and not _belongs(p, supervisor_pid)]
+    """Return this user's processes with the marker, except those of the running supervisor and of this command."""
+    excluded = _own_and_ancestor_pids()
+    return [
+        process
+        for process in marked(marker)
+        if process.pid not in excluded and not _descends_from(process, supervisor_pid)
+    ]
 
 
 def marked(marker: str) -> list[psutil.Process]:
-    """This user's processes whose environment carries exactly this mark."""
-    return [process for process in psutil.process_iter() if _carries(process, marker)]
+    """Return this user's processes whose environment contains exactly this marker."""
+    return [process for process in psutil.process_iter() if _has_marker(process, marker)]
 
 
 def sweep(marker: str, supervisor_pid: int = 0) -> list[int]:
-    """End the orphans, first politely; gives back the ids of those found."""
-    found = find(marker, supervisor_pid)
-    end(found)
-    return [process.pid for process in found]
+    """End the orphans and return their process ids."""
+    processes = find(marker, supervisor_pid)
+    end(processes)
+    return [process.pid for process in processes]
 
 
 def end(processes: Iterable[psutil.Process]) -> None:
-    """End the processes: parents are asked first and take their children along; then who is left, then none is."""
+    """End the processes: SIGTERM to the parents, which stop their children, then to the rest, then SIGKILL."""
     alive = list(processes)
     ids = {process.pid for process in alive}
     parents = [process for process in alive if _parent(process) not in ids]
@@ -41,13 +45,13 @@ def end(processes: Iterable[psutil.Process]) -> None:
 
 
 def _signal(
-    signal: Callable[[psutil.Process], None], chosen: list[psutil.Process], alive: list[psutil.Process], patience_s: int
+    signal: Callable[[psutil.Process], None], targets: list[psutil.Process], alive: list[psutil.Process], timeout_s: int
 ) -> list[psutil.Process]:
-    """Signal the chosen ones and give back who lives after that long."""
-    for process in chosen:
+    """Send the signal to the targets and return the processes that are alive after the timeout."""
+    for process in targets:
         with contextlib.suppress(psutil.NoSuchProcess):
             signal(process)
-    return psutil.wait_procs(alive, timeout=patience_s)[1]
+    return psutil.wait_procs(alive, timeout=timeout_s)[1]
 
 
 def _parent(process: psutil.Process) -> int:
@@ -57,21 +61,21 @@ def _parent(process: psutil.Process) -> int:
         return 0
 
 
-def _carries(process: psutil.Process, marker: str) -> bool:
+def _has_marker(process: psutil.Process, marker: str) -> bool:
     try:
         return process.uids().real == os.getuid() and process.environ().get(MARKER) == marker
     except (psutil.Error, OSError):
         return False
 
 
-def _belongs(process: psutil.Process, root_pid: int) -> bool:
-    """Whether it is the root or descends from it; asked of each process, as new ones may appear meanwhile."""
+def _descends_from(process: psutil.Process, root_pid: int) -> bool:
+    """Return whether a process is the root or a descendant, checked live because new processes may appear."""
     try:
         return bool(root_pid) and root_pid in {process.pid, *(parent.pid for parent in process.parents())}
     except psutil.NoSuchProcess:
         return True
 
 
-def _lineage() -> set[int]:
-    me = psutil.Process()
-    return {me.pid, *(parent.pid for parent in me.parents())}
+def _own_and_ancestor_pids() -> set[int]:
+    current = psutil.Process()
+    return {current.pid, *(parent.pid for parent in current.parents())}

@@ -1,4 +1,4 @@
-"""Which process holds a port that a service wants."""
+"""Check the ports of services and find the processes that hold them."""
 
 from collections.abc import Iterable
 
@@ -11,7 +11,7 @@ from penstock.stack.service import Service
 
 
 def check(settings: Settings, services: Iterable[Service]) -> None:
-    """Nothing when each port of the services is free. Raises `PortTaken` naming each holder and each setting."""
+    """Raise `PortTaken` unless all ports of the services are free. It names each holder and setting."""
     taken = [
         (service.name, setting, port)
         for service in services
@@ -20,14 +20,14 @@ def check(settings: Settings, services: Iterable[Service]) -> None:
     ]
     if taken:
         raise PortTaken(
-            "\n".join(f"port {port}, which {name} wants, is held by {holder(port)}" for name, _, port in taken),
-            hint=f"end that process, or set {PREFIX}{taken[0][1].upper()} to another port",
+            "\n".join(f"port {port}, needed by {name}, is in use by {holder(port)}" for name, _, port in taken),
+            hint=f"stop that process, or set {PREFIX}{taken[0][1].upper()} to another port",
             ports={setting: port for _, setting, port in taken},
         )
 
 
 def holder(port: int) -> str:
-    """The process that listens on a port, as far as this user may see it."""
+    """Describe the process that listens on a port, as far as visible to this user."""
     for connection in psutil.net_connections(kind="inet"):
         if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port:
             return _describe(connection.pid)

@@ -1,7 +1,7 @@
-"""Is a service ready? Each probe returns when it is and raises a kind of `Unreachable` when it is not.
+"""Readiness probes: return if the service is ready, else raise a subclass of `Unreachable`.
 
-A probe asks for what the service is there for, with short timeouts: Kafka for metadata, Cassandra for a row. It is
-told when the service's process started, so that the answer of an earlier process does not count.
+A probe exercises the service's purpose with short timeouts: it requests metadata from Kafka, a row from Cassandra. It
+receives the start time of the service's process, so that a response of an earlier process does not count.
 """
 
 import contextlib
@@ -29,8 +29,8 @@ HEARTBEAT_SLACK_S = 1.0
 
 
 def kafka(settings: Settings, _started_s: float) -> None:
-    """Kafka answers a question about its brokers."""
-    _accepts(settings.kafka_port, KafkaUnreachable)
+    """Check that Kafka answers a metadata request."""
+    _check_accepts(settings.kafka_port, KafkaUnreachable)
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient
 
@@ -41,11 +41,11 @@ def kafka(settings: Settings, _started_s: float) -> None:
     except KafkaException as error:
         raise KafkaUnreachable(f"{address}: {error.args[0].str()}") from None
     if not brokers:
-        raise KafkaUnreachable(f"{address}: no broker is registered yet")
+        raise KafkaUnreachable(f"{address}: no broker registered yet")
 
 
 def zookeeper(settings: Settings, _started_s: float) -> None:
-    """ZooKeeper says that it serves."""
+    """Check that ZooKeeper serves requests."""
     try:
         with socket.create_connection((LOOPBACK, settings.zookeeper_port), TIMEOUT_S) as connection:
             connection.settimeout(TIMEOUT_S)
@@ -54,26 +54,26 @@ def zookeeper(settings: Settings, _started_s: float) -> None:
     except OSError as error:
         raise Unreachable(f"{LOOPBACK}:{settings.zookeeper_port}: {error}") from None
     if "Mode: standalone" not in answer:
-        raise Unreachable(f"ZooKeeper answers {answer.strip()[:80]!r}")
+        raise Unreachable(f"unexpected answer from ZooKeeper: {answer.strip()[:80]!r}")
 
 
 def registry(settings: Settings, _started_s: float) -> None:
-    """The registry is healthy and lists its subjects."""
+    """Check that the registry is healthy and lists its subjects."""
     health = f"http://{LOOPBACK}:{settings.registry_management_port}/health/ready"
-    if _json(health, RegistryUnreachable).get("status") != "UP":
+    if _get_json(health, RegistryUnreachable).get("status") != "UP":
         raise RegistryUnreachable(f"{health}: not UP")
-    _get(f"{_ccompat(settings)}/subjects", RegistryUnreachable)
+    _get(f"{_registry_url(settings)}/subjects", RegistryUnreachable)
 
 
 def set_backward_compatibility(settings: Settings) -> None:
-    """As `refuse_what_breaks`, in the registry of the local stack."""
-    refuse_what_breaks(_ccompat(settings), settings.registry_timeout_s)
+    """Call `refuse_what_breaks` for the registry of the local stack."""
+    refuse_what_breaks(_registry_url(settings), settings.registry_timeout_s)
 
 
 def refuse_what_breaks(registry: str, timeout_s: float) -> None:
-    """Make the registry refuse a schema that cannot read what the one before it wrote; its own default is NONE."""
+    """Set the registry's compatibility level to BACKWARD, so that it rejects breaking schemas. Its default is NONE."""
     address = f"{registry}/config"
-    if _json(address, RegistryUnreachable).get("compatibilityLevel") == "BACKWARD":
+    if _get_json(address, RegistryUnreachable).get("compatibilityLevel") == "BACKWARD":
         return
     try:
         response = httpx2.put(address, json={"compatibility": "BACKWARD"}, timeout=timeout_s)
@@ -82,13 +82,13 @@ def refuse_what_breaks(registry: str, timeout_s: float) -> None:
         raise RegistryUnreachable(f"{address}: {error}") from None
 
 
-def _ccompat(settings: Settings) -> str:
+def _registry_url(settings: Settings) -> str:
     return f"http://{LOOPBACK}:{settings.registry_port}/apis/ccompat/v7"
 
 
 def cassandra(settings: Settings, _started_s: float) -> None:
-    """Cassandra answers a query."""
-    _accepts(settings.cassandra_port, CassandraUnreachable)
+    """Check that Cassandra answers a query."""
+    _check_accepts(settings.cassandra_port, CassandraUnreachable)
     from cassandra import DriverException, OperationTimedOut, RequestExecutionException
     from cassandra.cluster import Cluster, NoHostAvailable
 
@@ -109,7 +109,7 @@ def cassandra(settings: Settings, _started_s: float) -> None:
 
 
 class _Shutdown:
-    """Gives a Cassandra cluster the `close` that `contextlib.closing` wants."""
+    """Adapt a Cassandra cluster to `contextlib.closing`, which requires `close`."""
 
     def __init__(self, cluster: Any) -> None:
         self.close = cluster.shutdown
@@ -117,7 +117,7 @@ class _Shutdown:
 
 @contextlib.contextmanager
 def _quiet(name: str) -> Iterator[None]:
-    """A driver's logger kept from repeating what the probe says anyway."""
+    """Silence a driver's logger, whose messages the probe's error repeats."""
     logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.CRITICAL + 1)
@@ -128,90 +128,90 @@ def _quiet(name: str) -> Iterator[None]:
 
 
 def spark_master(settings: Settings, _started_s: float) -> None:
-    """The master is alive."""
-    status = _json(_master(settings), Unreachable).get("status")
+    """Check that Spark's master is alive."""
+    status = _get_json(_master_url(settings), Unreachable).get("status")
     if status != "ALIVE":
         raise Unreachable(f"Spark's master is {status}")
 
 
 def spark_worker(settings: Settings, _started_s: float) -> None:
-    """The master counts a worker that is alive, and the worker's page answers."""
-    workers = _json(_master(settings), Unreachable).get("workers", [])
+    """Check that the master has a live worker and that the worker's page answers."""
+    workers = _get_json(_master_url(settings), Unreachable).get("workers", [])
     if not any(worker.get("state") == "ALIVE" for worker in workers):
-        raise Unreachable("Spark's master has no worker that is alive")
+        raise Unreachable("Spark's master has no live worker")
     _get(f"http://{LOOPBACK}:{settings.spark_worker_ui_port}/json/", Unreachable)
 
 
 def spark_job(settings: Settings, _started_s: float) -> None:
-    """The job's own page lists a query that streams, and an executor that works for it."""
+    """Check that the job's page lists an active streaming query and an executor."""
     page = f"http://{LOOPBACK}:{settings.spark_job_ui_port}"
     if "Active Streaming Queries" not in _get(f"{page}/StreamingQuery/", Unreachable).text:
-        raise Unreachable("the Spark job does not stream yet")
+        raise Unreachable("the Spark job has no active streaming query yet")
     address = f"{page}/api/v1/applications"
-    for application in _json(address, Unreachable):
-        executors = _json(f"{address}/{application['id']}/executors", Unreachable)
+    for application in _get_json(address, Unreachable):
+        executors = _get_json(f"{address}/{application['id']}/executors", Unreachable)
         local = settings.spark_master.startswith("local")
-        if any(each["isActive"] for each in executors if local or each["id"] != "driver"):
+        if any(executor["isActive"] for executor in executors if local or executor["id"] != "driver"):
             return
     raise Unreachable("the Spark job has no executor yet")
 
 
-def _master(settings: Settings) -> str:
+def _master_url(settings: Settings) -> str:
     return f"http://{LOOPBACK}:{settings.spark_ui_port}/json/"
 
 
 def airflow_api(settings: Settings, _started_s: float) -> None:
-    """The API server answers and reaches its database."""
-    _healthy(settings, "metadatabase")
+    """Check that Airflow's API server answers and reaches its database."""
+    _check_healthy(settings, "metadatabase")
 
 
 def airflow_scheduler(settings: Settings, started_s: float) -> None:
-    """The scheduler's heart has beaten since it was started."""
-    _healthy(settings, "scheduler", started_s)
+    """Check for a heartbeat of the scheduler since its start."""
+    _check_healthy(settings, "scheduler", started_s)
 
 
 def airflow_dags(settings: Settings, started_s: float) -> None:
-    """The DAG processor's heart has beaten since it was started."""
-    _healthy(settings, "dag_processor", started_s)
+    """Check for a heartbeat of the DAG processor since its start."""
+    _check_healthy(settings, "dag_processor", started_s)
 
 
 def airflow_triggerer(settings: Settings, started_s: float) -> None:
-    """The triggerer's heart has beaten since it was started."""
-    _healthy(settings, "triggerer", started_s)
+    """Check for a heartbeat of the triggerer since its start."""
+    _check_healthy(settings, "triggerer", started_s)
 
 
-def _healthy(settings: Settings, part: str, started_s: float | None = None) -> None:
+def _check_healthy(settings: Settings, component: str, started_s: float | None = None) -> None:
     address = f"http://{LOOPBACK}:{settings.airflow_port}/api/v2/monitor/health"
-    health = _json(address, AirflowUnreachable).get(part) or {}
+    health = _get_json(address, AirflowUnreachable).get(component) or {}
     if health.get("status") != "healthy":
-        raise AirflowUnreachable(f"Airflow's {part} is {health.get('status')}")
+        raise AirflowUnreachable(f"Airflow's {component} is {health.get('status')}")
     if started_s is None:
         return
-    beat = health.get(f"latest_{part}_heartbeat")
-    if not beat or datetime.fromisoformat(beat).timestamp() < started_s - HEARTBEAT_SLACK_S:
-        raise AirflowUnreachable(f"Airflow's {part} has not beaten since it was started")
+    heartbeat = health.get(f"latest_{component}_heartbeat")
+    if not heartbeat or datetime.fromisoformat(heartbeat).timestamp() < started_s - HEARTBEAT_SLACK_S:
+        raise AirflowUnreachable(f"Airflow's {component} has sent no heartbeat since its start")
 
 
 def source(settings: Settings, _started_s: float) -> None:
-    """The stand-in API answers with a record."""
+    """Check that the stand-in API answers with a record."""
     _get(f"http://{LOOPBACK}:{settings.source_port}/api/?results=1", SourceUnreachable)
 
 
 def control(settings: Settings, _started_s: float) -> None:
-    """The control center answers, and has looked at the pipeline."""
+    """Check that the control center answers and has polled the pipeline."""
     _get(f"http://{LOOPBACK}:{settings.control_port}/health/ready", Unreachable)
 
 
 def answers(address: str) -> None:
-    """Something answers at an address, whatever it says."""
+    """Check that a server answers at an address, with any response."""
     try:
         httpx2.get(address, timeout=TIMEOUT_S)
     except httpx2.HTTPError as error:
         raise SourceUnreachable(f"{address}: {error}") from None
 
 
-def _accepts(port: int, kind: type[Unreachable]) -> None:
-    """A cheap look before a driver is loaded."""
+def _check_accepts(port: int, kind: type[Unreachable]) -> None:
+    """Check that a port accepts connections, before loading a driver."""
     try:
         socket.create_connection((LOOPBACK, port), TIMEOUT_S).close()
     except OSError as error:
@@ -220,7 +220,7 @@ def _accepts(port: int, kind: type[Unreachable]) -> None:
 
 @cache
 def _client() -> httpx2.Client:
-    """One client for every probe: each new one would read all certificates again."""
+    """Return the HTTP client shared by all probes. Each new client would load all certificates again."""
     return httpx2.Client(timeout=TIMEOUT_S, trust_env=False)
 
 
@@ -234,8 +234,8 @@ def _get(address: str, kind: type[Unreachable]) -> httpx2.Response:
     return response
 
 
-def _json(address: str, kind: type[Unreachable]) -> Any:
+def _get_json(address: str, kind: type[Unreachable]) -> Any:
     try:
         return _get(address, kind).json()
     except ValueError:
-        raise kind(f"{address}: the answer is not JSON") from None
+        raise kind(f"{address}: the response is not JSON") from None

@@ -1,4 +1,4 @@
-"""How the stack tells what it is doing."""
+"""Progress reports of the stack."""
 
 from typing import Literal, Protocol
 
@@ -18,11 +18,11 @@ Stage = Literal[
 
 
 class Report(Protocol):
-    """Told each step of each service, from several threads."""
+    """Receives each step of each service. Called from several threads."""
 
     def __call__(self, service: str, stage: Stage, detail: str = "") -> None:
-        """Take note."""
+        """Report a step of a service."""
 
 
 def silent(service: str, stage: Stage, detail: str = "") -> None:
-    """Tells nobody."""
+    """Discard progress reports."""

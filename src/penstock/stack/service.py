@@ -1,4 +1,4 @@
-"""What a service of the local stack is, and how it does, as plain data."""
+"""Definition and status of a service, as plain data."""
 
 import hashlib
 import shlex
@@ -12,12 +12,12 @@ from typing import Literal
 from penstock.config import Settings
 
 Probe = Callable[[Settings, float], None]
-"""Returns when the service is ready, else raises `Unreachable`; told the epoch second at which its process started."""
+"""Returns if the service is ready, else raises `Unreachable`. The float is its start time in epoch seconds."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """A command that runs once before the first start, until `done` exists."""
+    """A command to run before the first start. Skipped once `done` exists."""
 
     name: str
     command: tuple[str, ...]
@@ -26,7 +26,7 @@ class Step:
 
 @dataclass(frozen=True)
 class ConfigFile:
-    """A file that is written before each start."""
+    """A file written before each start."""
 
     path: Path
     text: str
@@ -35,7 +35,7 @@ class ConfigFile:
 
 @dataclass(frozen=True)
 class Service:
-    """One process that the supervisor keeps, and all there is to know about it."""
+    """Definition of a supervised process."""
 
     name: str
     title: str
@@ -50,7 +50,7 @@ class Service:
     files: tuple[ConfigFile, ...] = ()
     prepare: tuple[Step, ...] = ()
     before: tuple[str, ...] = ()
-    """A command that runs before each start, those by the supervisor too."""
+    """A command to run before each start, also by the supervisor."""
     after: Callable[[Settings], None] | None = None
     directory: Path = Path("/")
     stop_wait_s: int = 20
@@ -59,7 +59,7 @@ class Service:
     hint: str = ""
 
     def script(self, command: tuple[str, ...] | None = None) -> str:
-        """A shell script that becomes the service, so that neither secrets nor quoting pass through a command line."""
+        """Render a shell script that execs the service, which keeps secrets and quoting out of command lines."""
         exports = [f"export {name}={shlex.quote(value)}" for name, value in sorted(self.env.items())]
         return "\n".join(
             [
@@ -75,7 +75,7 @@ class Service:
 
     @property
     def fingerprint(self) -> str:
-        """A digest that changes when a restart would bring another command, environment or configuration."""
+        """Return a digest that changes if a restart would change the command, environment or configuration."""
         parts = [self.version, self.script(), *(f"{file.path}\n{file.text}" for file in self.files)]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
@@ -85,9 +85,9 @@ State = Literal["ready", "starting", "failing", "restarting", "dead", "stopping"
 
 @dataclass(frozen=True)
 class Status:
-    """One service: `state` is what a probe says, `rss_mib` counts its children and shared pages once.
+    """Status of a service. `rss_mib` is the PSS of its process tree, which counts shared pages once.
 
-    `restarts` counts how often it was started again, since the supervisor came up, because it had ended by itself.
+    `restarts` counts restarts after unexpected exits since the supervisor started.
     """
 
     name: str
@@ -104,14 +104,14 @@ class Status:
 
 
 def render(name: str, /, **values: object) -> str:
-    """The text of a file in stack/files with each $name replaced. Raises `KeyError` for a name without a value."""
+    """Render a template of stack/files, replacing each $name. Raises `KeyError` for a name without a value."""
     template = resources.files("penstock.stack").joinpath("files", name).read_text(encoding="utf-8")
-    written = _in_properties if name.endswith(".properties") else str
-    return Template(template).substitute({key: written(value) for key, value in values.items()})
+    convert = _escape_property if name.endswith(".properties") else str
+    return Template(template).substitute({key: convert(value) for key, value in values.items()})
 
 
-def _in_properties(value: object) -> str:
-    r"""Return a value as a file of java.util.Properties writes it, which is read as ISO 8859-1: \uXXXX for the rest."""
+def _escape_property(value: object) -> str:
+    r"""Escape a value for java.util.Properties, which reads ISO 8859-1: other characters become \uXXXX."""
     units = str(value).encode("utf-16-be")
-    codes = [int.from_bytes(units[at : at + 2]) for at in range(0, len(units), 2)]
+    codes = [int.from_bytes(units[start : start + 2]) for start in range(0, len(units), 2)]
     return "".join(chr(code) if code < 128 else f"\\u{code:04x}" for code in codes)

@@ -1,4 +1,4 @@
-"""What a service needs to know about this machine and this home."""
+"""Environment of the services: this machine and one data directory."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ from penstock.stack.layout import REPOSITORY, Layout, of
 
 @dataclass(frozen=True)
 class Site:
-    """One home on one machine: settings, folders, Java, Python, secrets."""
+    """Settings, paths, Java, Python and secrets of one data directory on this machine."""
 
     settings: Settings
     layout: Layout
@@ -25,7 +25,10 @@ class Site:
     repository: Path = REPOSITORY
 
     def child_environment(self) -> dict[str, str]:
-        """The settings as a child sees them: the source is the stand-in unless another was set. Holds secrets."""
+        """Return the settings as environment variables for a child process. Contains secrets.
+
+        The source is the stand-in API unless PENSTOCK_SOURCE_URL is set.
+        """
         environment = {**self.settings.environment(), "PYTHONUNBUFFERED": "1"}
         if "source_url" not in self.settings.model_fields_set:
             environment["PENSTOCK_SOURCE_URL"] = f"http://127.0.0.1:{self.settings.source_port}/api/"
@@ -33,8 +36,8 @@ class Site:
 
 
 def read(settings: Settings) -> Site:
-    """The site of the settings in force; makes the home's secrets when there are none yet."""
+    """Return the environment for the settings. Generates secrets that do not exist yet."""
     layout = of(settings)
-    found = java.choose(os.environ)
-    newer = found if found.major == 21 else java.choose({}, (21,))
-    return Site(settings, layout, found, newer, credentials.load(layout))
+    default = java.choose(os.environ)
+    java21 = default if default.major == 21 else java.choose({}, (21,))
+    return Site(settings, layout, default, java21, credentials.load(layout))

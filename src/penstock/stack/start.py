@@ -1,4 +1,4 @@
-"""Starting one service: install, prepare, start, wait until it is ready."""
+"""Start a service: install, prepare, start, wait until it is ready."""
 
 import os
 import subprocess
@@ -26,42 +26,42 @@ PIPELINE = f"{PREFIX}PIPELINE"
 
 
 class Cancelled(Exception):
-    """Another service failed, so this one need not come up."""
+    """The start was cancelled because another service failed."""
 
 
 @dataclass
 class Starter:
-    """Brings services up one by one; one instance serves the threads of one `up`."""
+    """Starts services. One instance is shared by the threads of one `up`."""
 
     site: Site
     supervisor: Supervisor
     report: Report
     cancelled: threading.Event = field(default_factory=threading.Event)
     _processes: dict[str, Process] = field(default_factory=dict)
-    _asked_s: float = 0.0
+    _queried_s: float = 0.0
     _log_starts: dict[str, int] = field(default_factory=dict)
     _locks: dict[object, threading.Lock] = field(default_factory=lambda: defaultdict(threading.Lock))
 
     def bring_up(self, service: Service) -> None:
-        """Return when the service is ready; one that runs already is only asked whether it is.
+        """Start the service unless it is running, and wait until it is ready.
 
-        Raises `ServiceDied` as soon as its process has ended, `Unreachable` when it takes too long.
+        Raises `ServiceDied` as soon as its process has exited, `Unreachable` if it is not ready in time.
         """
         running = self.supervisor.processes().get(service.name)
         if running and running.alive:
-            fresh = self._is_current(service)
+            is_current = self._is_current(service)
             self._wait(service, running)
             outdated = f"its settings changed: ./penstock restart {service.name}"
-            self.report(service.name, "unchanged" if fresh else "outdated", "" if fresh else outdated)
+            self.report(service.name, "unchanged" if is_current else "outdated", "" if is_current else outdated)
             return
-        began = time.monotonic()
+        start_s = time.monotonic()
         self._render(service)
         self._prepare(service)
         self._start(service)
-        self.report(service.name, "ready", f"{time.monotonic() - began:.1f} s")
+        self.report(service.name, "ready", f"{time.monotonic() - start_s:.1f} s")
 
     def install(self, service: Service) -> None:
-        """Put the service's jars in place; this needs no other service, so it can happen before those are ready."""
+        """Install the service's jars. Requires no other service, so it can run before those are ready."""
         for group in service.jars:
             with self._locks[group]:
                 if not jars.is_installed(self.site.layout, group):
@@ -124,26 +124,28 @@ class Starter:
             if service.after:
                 service.after(settings)
         except Unreachable as error:
-            message = f"{error.message}\n{self._last(service)}"
+            message = f"{error.message}\n{self._describe_last(service)}"
             raise type(error)(message, hint=service.hint, **error.facts) from error
 
     def _check_alive(self, service: Service, first: Process) -> None:
         now = self._process(service, at_most_s=PROBE_EVERY_S)
         if not now.alive or (first.pid and now.pid not in {0, first.pid}):
-            raise ServiceDied(f"{service.name} ended before it was ready\n{self._last(service)}", hint=service.hint)
+            raise ServiceDied(
+                f"{service.name} exited before it was ready\n{self._describe_last(service)}", hint=service.hint
+            )
 
     def _process(self, service: Service, *, at_most_s: float = 0.0) -> Process:
-        """What the supervisor says of the service, now or at most so long ago: one question serves all threads."""
+        """Return the supervisor's view of the service, at most `at_most_s` old. One query serves all threads."""
         with self._locks["processes"]:
-            if time.monotonic() - self._asked_s > at_most_s:
-                self._processes, self._asked_s = self.supervisor.processes(), time.monotonic()
+            if time.monotonic() - self._queried_s > at_most_s:
+                self._processes, self._queried_s = self.supervisor.processes(), time.monotonic()
             process = self._processes.get(service.name)
         if process is None:
             raise SupervisorGone(hint="./penstock up")
         return process
 
-    def _last(self, service: Service) -> str:
-        """State and the log's tail, for an error message."""
+    def _describe_last(self, service: Service) -> str:
+        """Return state and log tail, for an error message."""
         process = self.supervisor.processes().get(service.name)
         state = f"state {process.state} {process.detail}".strip() if process else "no supervisor"
         log = self.site.layout.log(service.name)
@@ -151,7 +153,7 @@ class Starter:
         return "\n".join([f"  {state}, last lines of {log}:", *lines])
 
     def check_cancelled(self) -> None:
-        """Raises `Cancelled` once another service failed."""
+        """Raise `Cancelled` if another service failed."""
         if self.cancelled.is_set():
             raise Cancelled
 

@@ -1,4 +1,4 @@
-"""What each service is doing now."""
+"""Current state of each service."""
 
 import time
 from collections.abc import Iterable
@@ -19,63 +19,65 @@ _STATES: dict[str, State] = {
     "STOPPING": "stopping",
     "UNSUPERVISED": "unsupervised",
 }
-_SERVICE = "SUPERVISOR_PROCESS_NAME"  # where supervisord tells a process which service it is
-_UNSUPERVISED = "runs without its supervisor, which is gone: ./penstock up"
+_SERVICE = "SUPERVISOR_PROCESS_NAME"  # set by supervisord to the service's name
+_UNSUPERVISED = "running without its supervisor, which has exited: ./penstock up"
 
 
 def read(settings: Settings, names: Iterable[str] = ()) -> list[Status]:
-    """The state of the named services, or of all; asks each that runs whether it is ready."""
-    here = coordination.adopt(site.read(settings))
-    supervisor = Supervisor(here.layout)
-    processes = supervisor.processes() or _unsupervised(here)
+    """Return the status of the named services, or of all. Probes each running one."""
+    environment = coordination.adopt(site.read(settings))
+    supervisor = Supervisor(environment.layout)
+    processes = supervisor.processes() or _find_unsupervised(environment)
     restarts = supervisor.restarts() if processes else {}
-    everything = catalog.services(here)
-    chosen = [everything[name] for name in catalog.known(everything, names) or everything]
+    services = catalog.services(environment)
+    chosen = [services[name] for name in catalog.known(services, names) or services]
 
-    def one(service: Service) -> Status:
-        ends = restarts.get(service.name, Restarts())
-        return _status(here.settings, service, processes.get(service.name), ends)
+    def read_status(service: Service) -> Status:
+        restart = restarts.get(service.name, Restarts())
+        return _status(environment.settings, service, processes.get(service.name), restart)
 
     with ThreadPoolExecutor(len(chosen), thread_name_prefix="probe") as pool:
-        return list(pool.map(one, chosen))
+        return list(pool.map(read_status, chosen))
 
 
-def _unsupervised(here: Site) -> dict[str, Process]:
-    """The services that go on after their supervisor was killed, each by its first process."""
-    found: dict[str, Process] = {}
-    left = orphans.find(here.layout.marker)
-    ids = {process.pid for process in left}
-    for process in left:
+def _find_unsupervised(environment: Site) -> dict[str, Process]:
+    """Return the services that outlived their supervisor, each by its root process."""
+    processes: dict[str, Process] = {}
+    orphaned = orphans.find(environment.layout.marker)
+    ids = {process.pid for process in orphaned}
+    for process in orphaned:
         try:
             name = process.environ().get(_SERVICE)
             if name and process.ppid() not in ids:
-                found[name] = Process(name, "UNSUPERVISED", process.pid, process.create_time(), _UNSUPERVISED)
+                processes[name] = Process(name, "UNSUPERVISED", process.pid, process.create_time(), _UNSUPERVISED)
         except psutil.Error:
             continue
-    return found
+    return processes
 
 
-def _status(settings: Settings, service: Service, process: Process | None, ends: Restarts) -> Status:
+def _status(settings: Settings, service: Service, process: Process | None, restarts: Restarts) -> Status:
     state, detail = _state(settings, service, process)
     pid = process.pid if process and (process.alive or state == "unsupervised") else 0
-    last = f"{ends.how}, {_ago(time.time() - ends.at_s)} ago" if ends.how and state != "stopped" else ""
+    last_exit = (
+        f"{restarts.how}, {_ago(time.time() - restarts.at_s)} ago" if restarts.how and state != "stopped" else ""
+    )
     return Status(
         name=service.name,
         title=service.title,
         version=service.version,
         state=state,
-        detail="; ".join(filter(None, [detail, last])),
+        detail="; ".join(filter(None, [detail, last_exit])),
         pid=pid,
         ports={name: getattr(settings, name) for name in service.ports},
         uptime_s=round(time.time() - process.started_s, 1) if process and pid else 0.0,
         rss_mib=memory_mib(pid),
         page=service.page,
-        restarts=ends.count,
+        restarts=restarts.count,
     )
 
 
 def _ago(seconds: float) -> str:
-    """A time span in its largest unit."""
+    """Format a duration in its largest unit."""
     for unit, unit_s in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * unit_s:
             return f"{seconds / unit_s:.0f} {unit}"
@@ -90,13 +92,13 @@ def _state(settings: Settings, service: Service, process: Process | None) -> tup
     try:
         service.probe(settings, process.started_s)
     except Unreachable as error:
-        young = time.time() - process.started_s < settings.ready_timeout_s
-        return ("starting" if young else "failing"), error.message
+        is_starting = time.time() - process.started_s < settings.ready_timeout_s
+        return ("starting" if is_starting else "failing"), error.message
     return "ready", ""
 
 
 def memory_mib(pid: int) -> int:
-    """Memory of a process and its descendants in MiB, a page shared by several counted in parts; 0 for none."""
+    """Return the PSS of a process and its descendants in MiB, 0 if there is no such process."""
     if not pid:
         return 0
     try:
@@ -104,10 +106,10 @@ def memory_mib(pid: int) -> int:
         tree = [root, *root.children(recursive=True)]
     except psutil.Error:
         return 0
-    return sum(_part_bytes(process) for process in tree) // 2**20
+    return sum(_pss_bytes(process) for process in tree) // 2**20
 
 
-def _part_bytes(process: psutil.Process) -> int:
+def _pss_bytes(process: psutil.Process) -> int:
     try:
         return int(process.memory_full_info().pss)
     except psutil.Error:

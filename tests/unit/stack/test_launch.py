@@ -1,4 +1,4 @@
-"""Order, failure and repetition of `up` and `down`, on a supervisor that starts nothing."""
+"""Order, failures and idempotence of `up` and `down`, with a fake supervisor."""
 
 import threading
 import time
@@ -20,7 +20,7 @@ from penstock.stack.supervise import Process
 
 
 class FakeSupervisor:
-    """As `Supervisor`, with processes that are only names; those in `dying` end as soon as they are started."""
+    """A `Supervisor` without processes. Services in `dying` exit as soon as they are started."""
 
     def __init__(self, *running: str) -> None:
         self.states = dict.fromkeys(running, "RUNNING")
@@ -35,10 +35,10 @@ class FakeSupervisor:
         return {name: Process(name, state, 7, time.time(), "") for name, state in list(self.states.items())}
 
     def launch(self, environment: object) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def configure(self, services: object) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def start(self, name: str) -> None:
         self.started.append(name)
@@ -49,11 +49,11 @@ class FakeSupervisor:
         self.states[name] = "STOPPED"
 
     def shutdown(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
 
 class Story(list[tuple[str, str, str]]):
-    """A report that remembers."""
+    """A report that records its calls."""
 
     def __call__(self, service: str, stage: Stage, detail: str = "") -> None:
         self.append((service, stage, detail))
@@ -76,7 +76,7 @@ BringUp = Callable[..., tuple[FakeSupervisor, Story]]
 
 @pytest.fixture
 def run(here: Site) -> BringUp:
-    """Brings up services on a fake supervisor; gives back what both were told."""
+    """Start services on a fake supervisor and return it with the reports."""
 
     def bring_up(*services: Service, supervisor: FakeSupervisor | None = None) -> tuple[FakeSupervisor, Story]:
         fake, story = supervisor or FakeSupervisor(), Story()
@@ -88,22 +88,22 @@ def run(here: Site) -> BringUp:
 
 
 def test_a_service_waits_for_those_it_needs(run: BringUp) -> None:
-    """Whatever the order of the list, needs are ready before what needs them is started."""
+    """A service starts after its dependencies are ready, whatever their order in the list."""
     fake, story = run(_service("c", "b"), _service("b", "a"), _service("a"))
     assert fake.started == ["a", "b", "c"]
-    told = [(name, stage) for name, stage, _ in story]
-    assert told.index(("a", "ready")) < told.index(("b", "starting")) < told.index(("b", "ready"))
+    stages = [(name, stage) for name, stage, _ in story]
+    assert stages.index(("a", "ready")) < stages.index(("b", "starting")) < stages.index(("b", "ready"))
 
 
 def test_independent_services_start_side_by_side(run: BringUp) -> None:
-    """Each of two services becomes ready only once the other was asked: neither waits for its turn."""
+    """Independent services start in parallel: each becomes ready only while the other is probed."""
     both = threading.Barrier(2, timeout=5)
     fake, _ = run(*(_service(name, probe=lambda *_: both.wait() and None) for name in ("a", "b")))
     assert sorted(fake.started) == ["a", "b"]
 
 
 def test_a_death_ends_the_wait_at_once(run: BringUp, here: Site) -> None:
-    """A service that dies stops the whole `up`, with its log's tail and a hint, long before any time-out."""
+    """A service that exits aborts `up` long before the timeout, with its log tail and a hint."""
     fake = FakeSupervisor()
     fake.dying = {"a"}
 
@@ -126,7 +126,7 @@ def test_a_death_ends_the_wait_at_once(run: BringUp, here: Site) -> None:
 
 
 def test_a_timeout_shows_state_and_log(here: Site) -> None:
-    """What never becomes ready ends in an error that says what was last answered, the state, and the log."""
+    """A timeout shows the last probe error, the state and the log."""
     settings = here.settings.model_copy(update={"ready_timeout_s": 0.01})
     starter = Starter(replace(here, settings=settings), FakeSupervisor(), Story())  # type: ignore[arg-type]
     here.layout.logs.mkdir(exist_ok=True)
@@ -135,19 +135,19 @@ def test_a_timeout_shows_state_and_log(here: Site) -> None:
 
 
 def test_a_restart_by_the_supervisor_counts_as_death(here: Site) -> None:
-    """A service that died and was started again between two looks has died all the same."""
+    """A restart by the supervisor between two probes counts as a death."""
     fake = FakeSupervisor()
     ids = iter(range(100, 200))
     fake.processes = lambda: {"a": Process("a", "RUNNING", next(ids), 0.0, "")}  # type: ignore[method-assign]
     starter = Starter(here, fake, Story())  # type: ignore[arg-type]
     starter._check_alive(_service("a"), Process("a", "RUNNING", 100, 0.0, ""))
-    starter._asked_s = 0.0
+    starter._queried_s = 0.0
     with pytest.raises(ServiceDied):
         starter._check_alive(_service("a"), Process("a", "RUNNING", 100, 0.0, ""))
 
 
 def test_up_twice_starts_nothing_again(run: BringUp) -> None:
-    """What runs is only asked whether it is ready."""
+    """A running service is only probed."""
     fake, _ = run(_service("a"))
     again, story = run(_service("a"), supervisor=fake)
     assert again.started == ["a"]
@@ -155,7 +155,7 @@ def test_up_twice_starts_nothing_again(run: BringUp) -> None:
 
 
 def test_changed_settings_are_reported_not_applied(run: BringUp) -> None:
-    """A running service whose command would differ now is left alone, and the report says how to restart it."""
+    """A running service with changed settings is not restarted. The report says how to restart it."""
     fake, _ = run(_service("a"))
     _, story = run(_service("a", command=("false",)), supervisor=fake)
     assert story == [("a", "outdated", "its settings changed: ./penstock restart a")]
@@ -177,7 +177,7 @@ def test_the_pipeline_that_a_service_was_started_with_is_noted(run: BringUp, her
 
 
 def test_a_step_runs_once(run: BringUp, here: Site) -> None:
-    """Preparation happens before the first start only, even when two services share it."""
+    """A step runs only before the first start, even if two services share it."""
     done = here.layout.home / "done"
     step = Step("count", ("/bin/sh", "-c", f"echo x >>{here.layout.home / 'count'}"), done)
     for _ in range(2):
@@ -187,7 +187,7 @@ def test_a_step_runs_once(run: BringUp, here: Site) -> None:
 
 
 def test_a_failed_step_is_told_with_its_output(run: BringUp, here: Site) -> None:
-    """A preparation that fails starts nothing, and is tried again next time."""
+    """A failed step starts nothing and is retried next time. The error quotes its output."""
     step = Step("format", ("/bin/sh", "-c", "echo no room; exit 3"), here.layout.home / "done")
     fake = FakeSupervisor()
     with pytest.raises(ServiceDied, match=r"a: format failed \(3\)\nno room"):
@@ -197,7 +197,7 @@ def test_a_failed_step_is_told_with_its_output(run: BringUp, here: Site) -> None
 
 
 def test_steps_carry_the_mark(run: BringUp, here: Site) -> None:
-    """A preparation left behind by a killed launcher can be found."""
+    """Steps carry the marker, so that those left behind by a killed launcher are found."""
     out = here.layout.home / "mark"
     step = Step("mark", ("/bin/sh", "-c", f"echo ${supervise.MARKER} >{out}"), here.layout.home / "done")
     run(_service("a", prepare=(step,)))
@@ -205,7 +205,7 @@ def test_steps_carry_the_mark(run: BringUp, here: Site) -> None:
 
 
 def test_down_stops_dependents_first() -> None:
-    """No service loses one that it needs while it still runs."""
+    """A service is stopped before its dependencies."""
     fake = FakeSupervisor("a", "b", "c")
     services = {service.name: service for service in (_service("a"), _service("b", "a"), _service("c", "b"))}
     launch._stop_all(fake, services, list(services), Story())  # type: ignore[arg-type]
@@ -213,7 +213,7 @@ def test_down_stops_dependents_first() -> None:
 
 
 def test_down_leaves_others_alone() -> None:
-    """Only what was named, and runs, is stopped."""
+    """Only running services that were named are stopped."""
     fake = FakeSupervisor("a", "b")
     services = {service.name: service for service in (_service("a"), _service("b"), _service("c"))}
     launch._stop_all(fake, services, ["b", "c"], Story())  # type: ignore[arg-type]
@@ -221,15 +221,15 @@ def test_down_leaves_others_alone() -> None:
 
 
 def test_destroy_refuses_a_folder_that_is_no_home(tmp_path: Path) -> None:
-    """A mistyped PENSTOCK_HOME loses nothing."""
+    """With a mistyped PENSTOCK_HOME nothing is deleted."""
     (tmp_path / "data").mkdir()
-    with pytest.raises(WrongUse, match="holds no local stack"):
+    with pytest.raises(WrongUse, match="no local stack in"):
         launch.destroy(config.read(home=tmp_path))
     assert (tmp_path / "data").exists()
 
 
 def test_destroy_keeps_downloads_and_strangers(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Data, logs, jars and secrets go; downloads and files that are not the stack's stay."""
+    """Data, logs, jars and secrets are deleted. Downloads and foreign files stay."""
     monkeypatch.setattr(launch, "down", lambda *_: None)
     for name in ("data", "logs", "run", "jars", "cache", "mine"):
         (here.layout.home / name).mkdir()
@@ -245,21 +245,21 @@ def zookeeper_runs(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("zookeeper_runs")
 def test_the_running_coordination_is_adopted(here: Site) -> None:
-    """Once Kafka runs with ZooKeeper, later commands need not say so again."""
+    """Once Kafka is running with ZooKeeper, later commands use it without being told."""
     assert coordination.settle(here).settings.coordination == "zookeeper"
 
 
 @pytest.mark.usefixtures("zookeeper_runs")
 def test_another_coordination_is_refused_while_kafka_runs(here: Site) -> None:
-    """The data are apart: Kafka is not swapped under what runs on it, but `down` still finds its way."""
+    """Another coordination is rejected while Kafka is running, because its data is separate. `down` still works."""
     asked = replace(here, settings=config.read(home=here.settings.home, coordination="kraft"))
-    with pytest.raises(WrongUse, match="Kafka runs with zookeeper, not with kraft"):
+    with pytest.raises(WrongUse, match="Kafka is running with zookeeper, not with kraft"):
         coordination.settle(asked)
     assert coordination.adopt(asked).settings.coordination == "zookeeper"
 
 
 def test_probing_stops_when_another_fails(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cancelled start ends its wait at once."""
+    """A cancelled start stops waiting at once."""
     monkeypatch.setattr(start, "PROBE_EVERY_S", 0.01)
     starter = Starter(here, FakeSupervisor(), Story())  # type: ignore[arg-type]
     starter.cancelled.set()
@@ -269,7 +269,7 @@ def test_probing_stops_when_another_fails(here: Site, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("command", [launch.up, launch.restart])
 def test_a_pipeline_that_cannot_work_starts_and_stops_nothing(tmp_path: Path, command: Callable[..., None]) -> None:
-    """It is told before anything else is done."""
+    """An invalid pipeline is rejected before any service is started or stopped."""
     settings = config.read(home=tmp_path / "home", pipeline=str(tmp_path / "none.py"))
     with pytest.raises(WrongSettings, match="there is no such file"):
         command(settings)

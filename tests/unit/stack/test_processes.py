@@ -1,4 +1,4 @@
-"""Ports, processes left behind, memory: what is read from the machine."""
+"""Ports, orphaned processes and memory, read from the machine."""
 
 import os
 import socket
@@ -48,7 +48,7 @@ def spawn() -> Iterator[object]:
 
 
 def test_sweep_ends_the_marked_and_no_other(spawn: object, marker: str) -> None:
-    """Exactly those that carry this home's mark end; one of another home and one without a mark live on."""
+    """Only processes with this stack's marker are ended, not those of another stack or without a marker."""
     ours, other, plain = spawn(marker), spawn(marker + "2"), spawn(None)  # type: ignore[operator]
     assert orphans.sweep(marker) == [ours.pid]
     assert not psutil.pid_exists(ours.pid)
@@ -56,14 +56,14 @@ def test_sweep_ends_the_marked_and_no_other(spawn: object, marker: str) -> None:
 
 
 def test_the_live_supervisors_tree_is_spared(spawn: object, marker: str) -> None:
-    """What descends from the supervisor is in its care."""
+    """Descendants of the running supervisor are not orphans."""
     child = spawn(marker)  # type: ignore[operator]
     assert orphans.find(marker, supervisor_pid=os.getpid()) == []
     assert [process.pid for process in orphans.find(marker)] == [child.pid]
 
 
 def test_a_command_inside_the_stack_does_not_end_itself(marker: str) -> None:
-    """A task of the stack that runs `penstock down` carries the mark, and so does its parent."""
+    """A task of the stack that runs `penstock down` does not end itself or its parent."""
     code = f"from penstock.stack import orphans; import sys; sys.exit(len(orphans.find({marker!r})))"
     env = os.environ | {MARKER: marker}
     assert subprocess.run([sys.executable, "-c", code], env=env, check=False, timeout=30).returncode == 0
@@ -82,18 +82,18 @@ def _service(*names: str) -> Service:
 
 
 def test_a_taken_port_names_holder_and_setting(here: Site, taken: int) -> None:
-    """Who holds it, who wants it, and which variable moves it."""
+    """The error names the holder of the port, the service that needs it and the setting to change."""
     settings = here.settings.model_copy(update={"registry_port": taken})
     with pytest.raises(PortTaken) as caught:
         ports.check(settings, [_service("registry_port")])
-    assert f"port {taken}, which registry wants, is held by {psutil.Process().name()} (process {os.getpid()})" in str(
+    assert f"port {taken}, needed by registry, is in use by {psutil.Process().name()} (process {os.getpid()})" in str(
         caught.value
     )
     assert "PENSTOCK_REGISTRY_PORT" in caught.value.hint
 
 
 def test_a_free_port_passes(here: Site, taken: int) -> None:
-    """Only listening counts: a port that nobody holds is free."""
+    """A port on which no process listens is free."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         free = server.getsockname()[1]
@@ -101,7 +101,7 @@ def test_a_free_port_passes(here: Site, taken: int) -> None:
 
 
 def test_memory_counts_children(spawn: object) -> None:
-    """A process's memory includes its children's."""
+    """The memory of a process includes its children's."""
     alone = status.memory_mib(spawn(None).pid)  # type: ignore[operator]
     spawn(None)  # type: ignore[operator]
     assert 0 < alone < status.memory_mib(os.getpid())
@@ -128,7 +128,7 @@ def _never(*_: object) -> None:
     ],
 )
 def test_state_is_what_the_probe_says(here: Site, process: Process | None, ready: bool, state: str) -> None:
-    """A process that runs is ready only when its probe agrees, and failing when it has not for too long."""
+    """A running process is ready if its probe succeeds, and failing if it has not for too long."""
     service = Service("x", "X", "1", ("true",), (lambda *_: None) if ready else _never)
     assert status._state(here.settings, service, process)[0] == state
 
@@ -139,14 +139,14 @@ def test_state_is_what_the_probe_says(here: Site, process: Process | None, ready
 def test_a_heartbeat_of_an_earlier_process_does_not_count(
     here: Site, monkeypatch: pytest.MonkeyPatch, beat: str | None, fine: bool
 ) -> None:
-    """Airflow calls a scheduler healthy for 30 s after it died: only a beat since the start is one."""
+    """Only heartbeats since the start count, because Airflow calls a scheduler healthy for 30 s after its death."""
     answer = {"scheduler": {"status": "healthy", "latest_scheduler_heartbeat": beat}}
-    monkeypatch.setattr(probes, "_json", lambda *_: answer)
+    monkeypatch.setattr(probes, "_get_json", lambda *_: answer)
     started_s = 1795395600.0  # 2026-11-23T01:00:00Z
     if fine:
         probes.airflow_scheduler(here.settings, started_s)
     else:
-        with pytest.raises(Unreachable, match="has not beaten"):
+        with pytest.raises(Unreachable, match="has sent no heartbeat"):
             probes.airflow_scheduler(here.settings, started_s)
 
 
@@ -161,14 +161,14 @@ def test_a_heartbeat_of_an_earlier_process_does_not_count(
 def test_a_job_without_executor_is_not_ready(
     here: Site, monkeypatch: pytest.MonkeyPatch, master: str, executors: list[str], fine: bool
 ) -> None:
-    """A driver alone moves no record; only in local mode does it do the work itself."""
+    """A job without executors is not ready. In local mode the driver is the executor."""
 
     def answer(address: str, _kind: type[Unreachable]) -> list[dict[str, object]]:
         if address.endswith("/executors"):
             return [{"id": name, "isActive": True} for name in executors]
         return [{"id": "app-1"}]
 
-    monkeypatch.setattr(probes, "_json", answer)
+    monkeypatch.setattr(probes, "_get_json", answer)
     monkeypatch.setattr(probes, "_get", lambda *_: httpx2.Response(200, text="<a>Active Streaming Queries (1)</a>"))
     settings = here.settings.model_copy(update={"spark_master": master})
     if fine:
@@ -179,27 +179,27 @@ def test_a_job_without_executor_is_not_ready(
 
 
 def test_a_job_that_does_not_stream_yet_is_not_ready(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its page answers as soon as Spark is up, and long before the first record could be read."""
+    """A job is not ready until it streams, although its page answers as soon as Spark is up."""
     monkeypatch.setattr(probes, "_get", lambda *_: httpx2.Response(200, text="<h3>Streaming Query Statistics</h3>"))
-    with pytest.raises(Unreachable, match="does not stream yet"):
+    with pytest.raises(Unreachable, match="no active streaming query yet"):
         probes.spark_job(here.settings, 0.0)
 
 
 def test_services_that_outlive_their_supervisor_are_unsupervised(
     here: Site, monkeypatch: pytest.MonkeyPatch, spawn_service: Callable[[str], int]
 ) -> None:
-    """Each is found by its first process, with the command that mends it; those that do not run are stopped."""
+    """Services without their supervisor are found by their root process and shown with the command to run."""
     pid = spawn_service("source")
     monkeypatch.setattr(status.site, "read", lambda _: here)
-    found = {one.name: one for one in status.read(here.settings)}
-    assert (found["source"].state, found["source"].pid) == ("unsupervised", pid)
-    assert "./penstock up" in found["source"].detail
-    assert {one.state for name, one in found.items() if name != "source"} == {"stopped"}
+    services = {service.name: service for service in status.read(here.settings)}
+    assert (services["source"].state, services["source"].pid) == ("unsupervised", pid)
+    assert "./penstock up" in services["source"].detail
+    assert {service.state for name, service in services.items() if name != "source"} == {"stopped"}
 
 
 @pytest.fixture
 def spawn_service(here: Site) -> Iterator[Callable[[str], int]]:
-    """Starts a process, and a child of it, with what supervisord puts into a service's environment."""
+    """Start a process and a child of it with the environment that supervisord sets."""
     started: list[subprocess.Popen[bytes]] = []
     code = f"import subprocess, sys; subprocess.run([sys.executable, *{SLEEP[1:]!r}], check=False)"
 
@@ -224,12 +224,12 @@ def spawn_service(here: Site) -> Iterator[Callable[[str], int]]:
     ("seconds", "text"), [(0, "0 s"), (-5, "0 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (400_000, "5 d")]
 )
 def test_a_time_span_is_told_in_its_largest_unit(seconds: float, text: str) -> None:
-    """Seconds while they say something."""
+    """A duration is formatted in its largest unit."""
     assert status._ago(seconds) == text
 
 
 def test_how_a_service_last_ended_is_told(here: Site) -> None:
-    """It stands beside what the probe says, with how often it was started again."""
+    """The last exit is shown after the probe's message, with the number of restarts."""
     service = Service("x", "X", "1", ("true",), _never)
     ends = Restarts(2, "killed by signal 9", time.time() - 12)
     found = status._status(here.settings, service, Process("x", "RUNNING", 0, 4e9, ""), ends)
@@ -241,7 +241,7 @@ def test_how_a_service_last_ended_is_told(here: Site) -> None:
     ("beat_s", "started_s", "fine"), [(None, 0, False), (-5, -60, True), (-31, -60, False), (-60, -30, False)]
 )
 def test_a_watch_that_looks_is_ready(here: Site, beat_s: float | None, started_s: float, fine: bool) -> None:
-    """Its sign is younger than three rounds and than its process."""
+    """The watch is ready if its heartbeat is recent and newer than its process."""
     now_s, beat = time.time(), here.settings.watch_beat
     if beat_s is not None:
         beat.parent.mkdir(parents=True, exist_ok=True)
@@ -250,5 +250,5 @@ def test_a_watch_that_looks_is_ready(here: Site, beat_s: float | None, started_s
     if fine:
         watch.looks(here.settings, now_s + started_s)
     else:
-        with pytest.raises(Unreachable, match="has not looked"):
+        with pytest.raises(Unreachable, match="has not polled"):
             watch.looks(here.settings, now_s + started_s)

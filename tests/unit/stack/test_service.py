@@ -1,4 +1,4 @@
-"""A service as plain data: its script, its fingerprint, its files."""
+"""The script, fingerprint and files of a service."""
 
 import subprocess
 from dataclasses import replace
@@ -16,7 +16,7 @@ def _service(**changes: object) -> Service:
 
 @pytest.mark.parametrize("odd", ["100%", "it's", 'a "b"', "$HOME `id`", "two\nlines", "ü"])
 def test_script_keeps_every_character(tmp_path: Path, odd: str) -> None:
-    """Whatever a value holds, the process gets exactly that."""
+    """The process receives every value unchanged, whatever its characters."""
     script = tmp_path / "script"
     script.write_text(_service(env={"ODD": odd}).script(), encoding="utf-8")
     result = subprocess.run(["/bin/sh", script], capture_output=True, text=True, check=True, encoding="utf-8")
@@ -24,7 +24,7 @@ def test_script_keeps_every_character(tmp_path: Path, odd: str) -> None:
 
 
 def test_fingerprint_follows_what_a_restart_would_change() -> None:
-    """Command, environment and files count; the hint does not."""
+    """The fingerprint changes with command, environment and files, not with the hint."""
     before = _service().fingerprint
     assert _service(hint="other").fingerprint == before
     changed = [
@@ -37,7 +37,7 @@ def test_fingerprint_follows_what_a_restart_would_change() -> None:
 
 
 def test_a_template_without_its_value_is_an_error() -> None:
-    """A forgotten value is not rendered as nothing."""
+    """A template with a missing value is an error, not rendered as empty text."""
     with pytest.raises(KeyError):
         render("zookeeper.properties", data="/d")
 
@@ -51,6 +51,6 @@ def test_a_template_without_its_value_is_an_error() -> None:
     ],
 )
 def test_java_reads_every_letter_of_a_properties_file(folder: str, written: str) -> None:
-    """java.util.Properties takes bytes for ISO 8859-1: Kafka would keep its data in another folder."""
+    """Paths are escaped for java.util.Properties, which reads ISO 8859-1. Else Kafka would use another folder."""
     assert f"dataDir={written}\n" in render("zookeeper.properties", data=folder, port=1)
     assert f"log.dirs={written}\n" in render("kafka.properties", data=folder, port=1, controller=2)

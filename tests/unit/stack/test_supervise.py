@@ -1,4 +1,4 @@
-"""What supervisord is told, and how it is spoken with."""
+"""The configuration of supervisord and the client for it."""
 
 import configparser
 import socket
@@ -25,7 +25,7 @@ def _written(layout: Layout, here: Site) -> configparser.RawConfigParser:
 
 
 def test_each_service_is_a_program_that_waits(here: Site) -> None:
-    """Every service is known to the supervisor, started only on demand, and started again when it dies."""
+    """Every service is a supervisord program, started on demand and restarted after exits."""
     found = _written(here.layout, here)
     programs = {name.removeprefix("program:"): found[name] for name in found if name.startswith("program:")}
     assert set(programs) == set(catalog.services(here))
@@ -34,7 +34,7 @@ def test_each_service_is_a_program_that_waits(here: Site) -> None:
 
 
 def test_configuration_is_private_and_holds_no_secret(here: Site) -> None:
-    """The configuration names scripts; secrets stay in those."""
+    """The configuration is private and contains no secret: it only names scripts."""
     _written(here.layout, here)
     file = here.layout.run / "supervisord.conf"
     assert file.stat().st_mode & 0o077 == 0
@@ -42,7 +42,7 @@ def test_configuration_is_private_and_holds_no_secret(here: Site) -> None:
 
 
 def test_a_percent_sign_is_escaped(here: Site, tmp_path: Path) -> None:
-    """In supervisord's configuration % starts an expansion; in a path it is a character."""
+    """A percent sign in a path is escaped, because it starts an expansion in supervisord's configuration."""
     layout = Layout(tmp_path / "50% off", tmp_path)
     found = _written(layout, replace(here, layout=layout))
     assert "50%% off" in found["program:kafka"]["command"]
@@ -50,7 +50,7 @@ def test_a_percent_sign_is_escaped(here: Site, tmp_path: Path) -> None:
 
 
 def test_a_path_with_a_space_stays_one_word(here: Site, tmp_path: Path) -> None:
-    """A home with a space in its name is not split into two arguments."""
+    """A path with a space is not split into two arguments."""
     import shlex
 
     layout = Layout(tmp_path / "my home", tmp_path)
@@ -59,7 +59,7 @@ def test_a_path_with_a_space_stays_one_word(here: Site, tmp_path: Path) -> None:
 
 
 def test_a_long_home_gets_a_short_socket(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel takes 107 characters for a socket's path, whatever the home's is."""
+    """The socket path fits the kernel's limit of 107 bytes, however long the data directory's path is."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/1000")
     long = Path("/") / ("x" * 120) / "run"
     assert len(str(supervise.socket_path(long))) < 80
@@ -68,7 +68,7 @@ def test_a_long_home_gets_a_short_socket(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_services_inherit_no_configuration_of_their_own() -> None:
-    """What the user's shell sets for Airflow, Spark, Java or Python does not reach the services; a proxy does."""
+    """Variables for Airflow, Spark, Java or Python do not reach the services. Proxy settings do."""
     shell = {
         "AIRFLOW_HOME": "x",
         "JAVA_TOOL_OPTIONS": "x",
@@ -82,35 +82,35 @@ def test_services_inherit_no_configuration_of_their_own() -> None:
 
 
 def test_no_supervisor_is_no_error(here: Site) -> None:
-    """Before the first start nothing runs, and asking is harmless."""
+    """Without a supervisor, queries return empty results."""
     supervisor = Supervisor(here.layout)
     assert (supervisor.pid(), supervisor.processes()) == (0, {})
 
 
 def test_a_slow_supervisor_is_not_a_missing_one(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Were it taken for missing, its services would be ended as orphans."""
+    """A slow supervisor raises an error. If it counted as missing, its services would be ended as orphans."""
     monkeypatch.setattr(supervise, "ANSWER_TIMEOUT_S", 0.1)
     supervisor = Supervisor(here.layout)
     supervisor.socket.parent.mkdir(parents=True)
     with socket.socket(socket.AF_UNIX) as deaf:
         deaf.bind(str(supervisor.socket))
         deaf.listen()
-        with pytest.raises(StackError, match="gave no answer"):
+        with pytest.raises(StackError, match="no answer from the supervisor"):
             supervisor.pid()
 
 
 def test_one_change_at_a_time(here: Site) -> None:
-    """A second command waits for the first, and says so."""
-    said, order = threading.Event(), []
+    """A second command waits for the first and reports that it waits."""
+    has_reported, order = threading.Event(), []
 
     def second() -> None:
-        with supervise.alone(here.layout, said.set):
+        with supervise.alone(here.layout, has_reported.set):
             order.append("second")
 
     with supervise.alone(here.layout, lambda: None):
         thread = threading.Thread(target=second)
         thread.start()
-        assert said.wait(5)
+        assert has_reported.wait(5)
         order.append("first")
     thread.join(5)
     assert order == ["first", "second"]
@@ -138,24 +138,24 @@ LOG = """\
 
 
 def test_restarts_are_counted_since_the_supervisor_came_up() -> None:
-    """Counted is what ended by itself and was started again; not a stop, not a start by hand long after, not before."""
-    found = supervise.restarts_in(LOG.splitlines())
-    assert {name: (one.count, one.how) for name, one in found.items()} == {
+    """Only restarts after unexpected exits count: no stops, no manual starts, none before the supervisor's start."""
+    restarts = supervise.restarts_in(LOG.splitlines())
+    assert {name: (restart.count, restart.how) for name, restart in restarts.items()} == {
         "source": (2, "killed by signal 11"),
         "cassandra": (0, "ended with exit status 1"),
         "airflow-api": (0, "ended with exit status 0"),
     }
-    assert found["cassandra"].at_s - found["source"].at_s == 60
+    assert restarts["cassandra"].at_s - restarts["source"].at_s == 60
 
 
 @given(st.lists(st.sampled_from(LOG.splitlines()) | st.text(), max_size=30))
 def test_no_log_is_too_odd_to_be_read(lines: list[str]) -> None:
-    """Lines in any order, and lines that are none, give counts and no error."""
-    assert all(one.count >= 0 and one.how for one in supervise.restarts_in(lines).values())
+    """Arbitrary log lines in any order never raise an error."""
+    assert all(restart.count >= 0 and restart.how for restart in supervise.restarts_in(lines).values())
 
 
 def test_the_log_is_read_across_its_rotation(here: Site) -> None:
-    """supervisord keeps one log before the present one."""
+    """The rotated log of supervisord is read too."""
     lines, log = LOG.splitlines(keepends=True), here.layout.log("supervisor")
     assert Supervisor(here.layout).restarts() == {}
     log.parent.mkdir(parents=True)

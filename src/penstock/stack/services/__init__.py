@@ -1,1 +1,1 @@
-"""What each service is: version, jars, ports, command, configuration and readiness, each said once, here."""
+"""Definitions of all services: version, jars, ports, command, configuration and readiness."""

@@ -1,4 +1,4 @@
-"""Airflow: API server, scheduler, DAG processor and triggerer, each a process of its own."""
+"""Airflow: API server, scheduler, DAG processor and triggerer, each in its own process."""
 
 import json
 from importlib.metadata import version
@@ -11,8 +11,8 @@ VERSION = version("apache-airflow")
 _PARALLELISM = 4
 
 
-# The API server leads, because it takes longest. Airflow's log servers bind to every address, so there are none: the
-# API server reads the same folder. Last comes the memory that each takes, in MiB.
+# The API server is first, because it takes longest to start. Airflow's log servers bind to every address, so they are
+# disabled: the API server reads the same folder. The last item is the expected memory in MiB.
 _PROCESSES: tuple[tuple[str, str, tuple[str, ...], Probe, int], ...] = (
     ("airflow-api", "Airflow", ("api-server",), probes.airflow_api, 300),
     ("airflow-scheduler", "Airflow scheduler", ("scheduler", "--skip-serve-logs"), probes.airflow_scheduler, 350),
@@ -22,20 +22,20 @@ _PROCESSES: tuple[tuple[str, str, tuple[str, ...], Probe, int], ...] = (
 
 
 def services(site: Site) -> list[Service]:
-    """The four processes."""
+    """Return the four processes."""
     return [_process(site, *process) for process in _PROCESSES]
 
 
 def _process(site: Site, name: str, title: str, arguments: tuple[str, ...], probe: Probe, memory_mib: int) -> Service:
     airflow, home = (site.python, "-m", "airflow"), site.layout.data / "airflow"
     migrate = Step("db migrate", (*airflow, "db", "migrate"), done=home / f".migrated-{VERSION}")
-    serves = name == "airflow-api"
+    is_api_server = name == "airflow-api"
     return Service(
         name=name,
         title=title,
         version=VERSION,
-        ports=("airflow_port",) if serves else (),
-        files=(_passwords(site),) if serves else (),
+        ports=("airflow_port",) if is_api_server else (),
+        files=(_passwords(site),) if is_api_server else (),
         folders=(home, site.layout.logs / "airflow"),
         prepare=(migrate,),
         command=(*airflow, *arguments),
@@ -44,7 +44,7 @@ def _process(site: Site, name: str, title: str, arguments: tuple[str, ...], prob
         probe=probe,
         stop_wait_s=30,
         memory_mib=memory_mib,
-        page=f"http://127.0.0.1:{site.settings.airflow_port}" if serves else "",
+        page=f"http://127.0.0.1:{site.settings.airflow_port}" if is_api_server else "",
         hint=f"./penstock logs {name}",
     )
 
@@ -56,7 +56,7 @@ def _passwords(site: Site) -> ConfigFile:
 
 
 def environment(site: Site) -> dict[str, str]:
-    """Airflow's configuration. Holds secrets."""
+    """Return Airflow's configuration as environment variables. Contains secrets."""
     settings, home = site.settings, site.layout.data / "airflow"
     address = f"http://127.0.0.1:{settings.airflow_port}"
     return {
@@ -73,7 +73,7 @@ def environment(site: Site) -> dict[str, str]:
         "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(site.layout.logs / "airflow"),
         "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK": "False",
-        # A task whose scheduler was killed is tried again after a minute, not after ten.
+        # A task whose scheduler was killed is retried after one minute instead of ten.
         "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "30",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",

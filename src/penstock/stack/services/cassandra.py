@@ -12,7 +12,7 @@ JARS = {"cassandra": (f"org.apache.cassandra:cassandra-all:{VERSION}",)}
 
 
 def services(site: Site) -> list[Service]:
-    """Cassandra."""
+    """Return the Cassandra node."""
     settings, run, data = site.settings, site.layout.run, site.layout.data / "cassandra"
     commit_log = data / "commitlog"
     return [
@@ -28,7 +28,7 @@ def services(site: Site) -> list[Service]:
                 ConfigFile(run / "cassandra-logback.xml", render("cassandra-logback.xml")),
             ),
             folders=(data, commit_log),
-            # A full disk leaves empty segments, over which Cassandra does not start. Nothing in them was acknowledged.
+            # A full disk leaves empty segments, with which Cassandra does not start. They hold no acknowledged writes.
             before=("find", str(commit_log), "-name", "CommitLog-*.log", "-size", "0", "-delete"),
             command=_command(site),
             env={"MALLOC_ARENA_MAX": "4"},

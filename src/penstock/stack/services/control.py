@@ -7,7 +7,7 @@ from penstock.stack.site import Site
 
 
 def services(site: Site) -> list[Service]:
-    """The page. It needs no other service: one that is away is shown as such."""
+    """Return the control center. It needs no other service: unavailable ones are shown as down."""
     settings = site.settings
     return [
         Service(

@@ -1,4 +1,4 @@
-"""Kafka: one node that coordinates itself (KRaft), or an older one beside ZooKeeper."""
+"""Kafka: one node in KRaft mode, or an older version with ZooKeeper."""
 
 from penstock.stack import java, probes
 from penstock.stack.service import ConfigFile, Service, Step, render
@@ -15,7 +15,7 @@ JARS = {
 
 
 def services(site: Site) -> list[Service]:
-    """Kafka, and ZooKeeper before it when that is who coordinates."""
+    """Return Kafka, preceded by ZooKeeper if that is the coordination."""
     if site.settings.coordination == "zookeeper":
         return [_zookeeper(site), _kafka_with_zookeeper(site)]
     return [_kafka(site)]

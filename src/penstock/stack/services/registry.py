@@ -1,4 +1,4 @@
-"""The schema registry: Apicurio, which keeps the schemas in Kafka and answers as Confluent's does."""
+"""Schema registry: Apicurio, which stores schemas in Kafka and has a Confluent-compatible API."""
 
 from penstock.stack import java, probes
 from penstock.stack.service import Service
@@ -10,7 +10,7 @@ JARS = {ARCHIVE: (f"io.apicurio:apicurio-registry-app:{VERSION}:all@tar.gz",)}
 
 
 def services(site: Site) -> list[Service]:
-    """The registry."""
+    """Return the schema registry."""
     settings, data = site.settings, site.layout.data / "registry"
     return [
         Service(
@@ -60,6 +60,6 @@ def _environment(site: Site) -> dict[str, str]:
         "APICURIO_STORAGE_SNAPSHOT_LOCATION": str(data),
         "APICURIO_IMPORT_WORK_DIR": str(data),
         "APICURIO_KAFKASQL_BOOTSTRAP_SERVERS": f"127.0.0.1:{settings.kafka_port}",
-        "APICURIO_KAFKASQL_CONSUMER_POLL_TIMEOUT": "500",  # the default makes the start take 47 s
+        "APICURIO_KAFKASQL_CONSUMER_POLL_TIMEOUT": "500",  # with the default, startup takes 47 s
         "MALLOC_ARENA_MAX": "2",
     }

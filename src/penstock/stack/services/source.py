@@ -1,4 +1,4 @@
-"""The stand-in for the API that the records come from."""
+"""Stand-in for the HTTP API that is the source of records."""
 
 from penstock import __name__ as package
 from penstock.stack import probes
@@ -7,7 +7,7 @@ from penstock.stack.site import Site
 
 
 def services(site: Site) -> list[Service]:
-    """The stand-in API."""
+    """Return the stand-in API."""
     port = site.settings.source_port
     return [
         Service(

@@ -1,4 +1,4 @@
-"""Spark: a standalone master and worker from the pyspark wheel, and the job that they run."""
+"""Spark: standalone master and worker from the pyspark wheel, and the job."""
 
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -13,14 +13,14 @@ from penstock.stack.site import Site, read
 VERSION = version("pyspark")
 GROUP = "spark"
 _LOCAL_FILES = "com.globalmentor:hadoop-bare-naked-local-fs:0.1.0"
-"""Hadoop's local file system that starts no process to set permissions, which took a tenth of a micro-batch."""
+"""A local file system for Hadoop that does not fork to set permissions, which took a tenth of each micro-batch."""
 JARS = {GROUP: (f"org.apache.spark:spark-sql-kafka-0-10_2.13:{VERSION}", _LOCAL_FILES)}
 WORKER_CORES = 2
 _OVERHEAD_MIB = 384
 
 
 def home() -> Path:
-    """The folder of the pyspark package, which is Spark's home."""
+    """Return SPARK_HOME: the folder of the pyspark package."""
     spec = find_spec("pyspark")
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError("pyspark")
@@ -28,42 +28,45 @@ def home() -> Path:
 
 
 def services(site: Site) -> list[Service]:
-    """The master, the worker, and the job."""
+    """Return the master, the worker and the job."""
     return [_master(site), _worker(site), _job(site)]
 
 
 def environment(site: Site) -> dict[str, str]:
-    """What each of Spark's processes needs to know; the job's Python included."""
+    """Return the environment variables of all Spark processes, including the job's Python."""
     return {
         "JAVA_HOME": str(java.spark_home(site.layout)),
         "MALLOC_ARENA_MAX": "2",
         "PYSPARK_PYTHON": site.python,
         "PYSPARK_DRIVER_PYTHON": site.python,
-        "SPARK_CONF_DIR": str(_conf(site)),
+        "SPARK_CONF_DIR": str(_conf_folder(site)),
         "SPARK_HOME": str(home()),
         "SPARK_LOCAL_DIRS": str(site.layout.data / "spark-local"),
         "SPARK_LOCAL_IP": "127.0.0.1",
-        "SPARK_SCALA_VERSION": "2.13",  # else a worker looks for Spark's source tree to find it out
+        "SPARK_SCALA_VERSION": "2.13",  # otherwise a worker searches for Spark's source tree to detect it
     }
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
-    """What a process that starts a Spark of its own needs to know. Raises `StackError` when Spark was never set up."""
-    here = read(settings)
-    if not (_conf(here) / "spark-defaults.conf").exists():
+    """Return the environment variables for a process that starts its own Spark.
+
+    Raises `StackError` if the stack's Spark was never set up.
+    """
+    site = read(settings)
+    if not (_conf_folder(site) / "spark-defaults.conf").exists():
         raise StackError(
             "the local stack's Spark was never started", hint="./penstock up spark-job, or set SPARK_CONF_DIR"
         )
-    return environment(here)
+    return environment(site)
 
 
-def _conf(site: Site) -> Path:
+def _conf_folder(site: Site) -> Path:
     return site.layout.run / "spark-conf"
 
 
 def files(site: Site) -> tuple[ConfigFile, ...]:
-    """The configuration that the environment points at."""
-    settings, conf = site.settings, _conf(site)
+    """Return the configuration files that the environment variables refer to."""
+    settings, conf = site.settings, _conf_folder(site)
     text = render(
         "spark-defaults.conf",
         secret=site.secrets["spark_rpc_secret"],
@@ -82,17 +85,17 @@ def files(site: Site) -> tuple[ConfigFile, ...]:
     )
 
 
-def _daemon(site: Site, main: str, *arguments: str) -> tuple[str, ...]:
-    """A daemon without the shell script and the second Java that usually find out these options."""
+def _daemon_command(site: Site, main: str, *arguments: str) -> tuple[str, ...]:
+    """Return a daemon's command. Skips Spark's launch script, which starts a second JVM to compute these options."""
     return (
         site.java.command,
         f"-Xmx{site.settings.spark_daemon_heap_mib}m",
         java.temporary(site.layout),
         "-XX:+UseSerialGC",
         "-XX:TieredStopAtLevel=1",
-        f"@{_conf(site) / 'daemon.options'}",
+        f"@{_conf_folder(site) / 'daemon.options'}",
         "-cp",
-        f"{_conf(site)}:{home() / 'jars'}/*",
+        f"{_conf_folder(site)}:{home() / 'jars'}/*",
         f"org.apache.spark.deploy.{main}",
         "--host",
         "127.0.0.1",
@@ -110,7 +113,7 @@ def _master(site: Site) -> Service:
         ports=("spark_port", "spark_ui_port"),
         files=files(site),
         folders=(site.layout.data / "spark-local", site.layout.data / "spark-recovery"),
-        command=_daemon(site, "master.Master", *ports),
+        command=_daemon_command(site, "master.Master", *ports),
         env=environment(site),
         directory=site.layout.run,
         probe=probes.spark_master,
@@ -131,7 +134,7 @@ def _worker(site: Site) -> Service:
         needs=("spark-master",),
         files=files(site),
         folders=(work, site.layout.data / "spark-local"),
-        command=_daemon(
+        command=_daemon_command(
             site,
             "worker.Worker",
             *("--webui-port", str(settings.spark_worker_ui_port)),

@@ -1,4 +1,4 @@
-"""The watch, which looks for alerts all the time."""
+"""The watch, which polls for alerts."""
 
 import time
 
@@ -12,7 +12,7 @@ _SLACK_S = 1.0
 
 
 def services(site: Site) -> list[Service]:
-    """The watch. It needs no other service: one that is away is what it is there for."""
+    """Return the watch. It needs no other service, because it reports unavailable ones."""
     return [
         Service(
             name="watch",
@@ -29,12 +29,12 @@ def services(site: Site) -> list[Service]:
 
 
 def looks(settings: Settings, started_s: float) -> None:
-    """The watch has looked since it was started, and lately."""
+    """Check that the watch has polled since its start, and recently."""
     try:
-        beat_s = settings.watch_beat.stat().st_mtime
+        heartbeat_s = settings.watch_beat.stat().st_mtime
     except FileNotFoundError:
-        raise Unreachable("the watch has not looked yet") from None
-    if beat_s < started_s - _SLACK_S:
-        raise Unreachable("the watch has not looked since it was started")
-    if time.time() - beat_s > settings.watch_beat_s:
-        raise Unreachable(f"the watch has not looked for {time.time() - beat_s:.0f} s")
+        raise Unreachable("the watch has not polled yet") from None
+    if heartbeat_s < started_s - _SLACK_S:
+        raise Unreachable("the watch has not polled since its start")
+    if time.time() - heartbeat_s > settings.watch_beat_s:
+        raise Unreachable(f"the watch has not polled for {time.time() - heartbeat_s:.0f} s")
