@@ -1,6 +1,6 @@
-"""1 fetch: the client for an HTTP API of records, and the stand-in for the random user API.
+"""Stage 1: the client for an HTTP API of records, and the stand-in for the random user API.
 
-`client` needs httpx2 only; `standin` and what it is made of (faker, starlette, uvicorn) are imported where it is run.
+`client` requires only httpx2. `standin` and its dependencies (faker, starlette, uvicorn) are imported where it runs.
 """
 
 from penstock.source.client import HttpSource

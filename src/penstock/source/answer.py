@@ -1,7 +1,7 @@
-"""Judging one answer of the API: its users, or the reason why there are none. No I/O.
+"""Validate a response of the API and extract its users. No I/O.
 
-What another request may mend is a `SourceRefused` with the facts `again=True` and `wait_s`: the seconds that the API
-asked to wait, 0 when it did not say. What the API wrote is cut and cleaned before it stands in a message.
+Retryable failures are `SourceRefused` with the facts `again=True` and `wait_s`: the wait requested by the API in
+seconds, 0 if none. Text from the API is truncated and cleaned before it is quoted in a message.
 """
 
 from collections.abc import Mapping
@@ -15,16 +15,16 @@ from penstock.source import limits
 from penstock.source.entries import NOT_JSON, read_page
 
 WORDS_MAX_CHARS = 300
-_WORDS = ("error", "message", "detail")
+_MESSAGE_FIELDS = ("error", "message", "detail")
 
 
 def check_status(status: int, reason: str, headers: Mapping[str, str], body: bytes) -> None:
-    """Nothing, for a status in the 200s. Raises `SourceRefused` with the API's words for any other."""
+    """Raise `SourceRefused` with the API's error message unless the status is in the 200s."""
     if 200 <= status < 300:
         return
-    said = f"answered {status} {clean_line(reason, WORDS_MAX_CHARS)}".rstrip()
-    words = words_of(body)
-    message = f"{said}: {words}" if words else said
+    status_line = f"answered {status} {clean_line(reason, WORDS_MAX_CHARS)}".rstrip()
+    details = words_of(body)
+    message = f"{status_line}: {details}" if details else status_line
     if not limits.is_worth_another(status, headers):
         raise SourceRefused(message, status=status)
     wait_s = limits.wait_s(headers, datetime.now(UTC))
@@ -33,49 +33,49 @@ def check_status(status: int, reason: str, headers: Mapping[str, str], body: byt
 
 
 def users_of(body: bytes, results: int) -> list[Any]:
-    """The first `results` entries of an answer, as they are; those that are not JSON are `Unreadable`.
+    """Return the first `results` entries of a response unchanged. Those that are not JSON are `Unreadable`.
 
-    Raises `SourceRefused` when it is not that.
+    Raises `SourceRefused` for a response without these entries.
     """
     try:
         data = read_page(body)
     except NOT_JSON as error:
-        raise _broken(f"answered {len(body)} bytes that are not JSON: {_told(error, body)}") from None
+        raise _retryable(f"answered {len(body)} bytes that are not JSON: {_describe_invalid(error, body)}") from None
     if not isinstance(data, dict):
-        raise _broken(f"answered a JSON {type(data).__name__}, not an object")
+        raise _retryable(f"answered a JSON {type(data).__name__}, not an object")
     if data.get("error"):
-        raise _broken(f"answered an error: {_line(data['error'])}")
+        raise _retryable(f"answered an error: {_to_line(data['error'])}")
     users = data.get("results")
     if not isinstance(users, list):
-        raise _broken("answered an object without a list of results")
+        raise _retryable("answered an object without a list of results")
     if len(users) < results:
-        raise _broken(
+        raise _retryable(
             f"answered {len(users)} of {results} results",
-            hint="set PENSTOCK_SOURCE_BATCH_RECORDS to what the API gives in one answer",
+            hint="set PENSTOCK_SOURCE_BATCH_RECORDS to the number of records that the API returns in one response",
         )
     return users[:results]
 
 
 def words_of(body: bytes) -> str:
-    """The words of an answer in JSON on what went wrong; empty when it has none."""
+    """Return the error message in a JSON response, empty if it has none."""
     try:
         data = msgspec.json.decode(body)
     except NOT_JSON:
         return ""
-    said = (data[name] for name in _WORDS if data.get(name)) if isinstance(data, dict) else ()
-    return next(map(_line, said), "")
+    messages = (data[name] for name in _MESSAGE_FIELDS if data.get(name)) if isinstance(data, dict) else ()
+    return next(map(_to_line, messages), "")
 
 
-def _broken(message: str, hint: str = "") -> SourceRefused:
+def _retryable(message: str, hint: str = "") -> SourceRefused:
     return SourceRefused(message, hint=hint, again=True, wait_s=0.0)
 
 
-def _told(error: Exception, body: bytes) -> str:
-    """What is wrong with a page, and how it begins; not what a list in it holds, which may be about people."""
+def _describe_invalid(error: Exception, body: bytes) -> str:
+    """Describe an invalid page by its error and its start, without list contents, which may be personal data."""
     head = body[: 4 * WORDS_MAX_CHARS].partition(b"[")[0].decode(errors="replace")
     return f"{clean_line(str(error), WORDS_MAX_CHARS)}; it begins with {clean_line(head, 100)!r}"
 
 
-def _line(words: Any) -> str:
-    text = words if isinstance(words, str) else msgspec.json.encode(words).decode()
+def _to_line(value: Any) -> str:
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
     return clean_line(text, WORDS_MAX_CHARS)

@@ -1,4 +1,4 @@
-"""The client for an HTTP API that gives records page by page, as https://randomuser.me/documentation describes."""
+"""Client for a paged HTTP API of records, as documented at https://randomuser.me/documentation."""
 
 import random
 import time
@@ -15,19 +15,19 @@ from penstock.retry import bounded
 from penstock.source.answer import WORDS_MAX_CHARS, check_status, users_of
 
 ANSWER_MAX_BYTES = 64 * 1024 * 1024
-PAGES_MAX = 10_000  # the API answers page 1 again for any page beyond
+PAGES_MAX = 10_000  # for any page beyond, the API returns page 1
 CONNECT_TIMEOUT_MAX_S = 10.0
 MAX_WAIT_S = 300.0
 WAIT_JITTER_S = 0.5
 BACK_OFF_MAX_S = 10.5
-BROKEN_OFF = (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.DecodingError)
+ABORTED = (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.DecodingError)
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 
 log = get_logger(__name__)
 
 
 class HttpSource:
-    """Records of an HTTP API. Holds no connection: each `fetch` opens its own and closes it at its end."""
+    """An HTTP API of records. Keeps no connection open: each `fetch` opens and closes its own."""
 
     def __init__(
         self,
@@ -40,11 +40,13 @@ class HttpSource:
         hosts: frozenset[str] = frozenset(),
         transport: httpx2.BaseTransport | None = None,
     ) -> None:
-        """`timeout_s` bounds one answer, `attempts` the requests for it, `max_wait_s` the waits it asks for.
+        """Validate the URL and configure the limits per response.
 
-        `hosts` are allowed, empty: any. Raises `WrongSettings` for a bad URL, `WrongUse` for that of another host.
+        `timeout_s` limits one request, `attempts` the requests for one response, `max_wait_s` the waits that the API
+        requests. `hosts` are the allowed hosts, empty for any. Raises `WrongSettings` for an invalid URL, `WrongUse` if
+        its host is not allowed.
         """
-        self._url = _checked(url)
+        self._url = _parse_url(url)
         self._hosts = hosts
         self._check_allowed(self._url)
         self._timeout_s = timeout_s
@@ -55,7 +57,7 @@ class HttpSource:
 
     @classmethod
     def configured(cls, settings: Settings, url: str = "") -> Self:
-        """The source of `settings`, at `url` when one is given."""
+        """Create the source from settings, optionally with another `url`."""
         return cls(
             url or settings.source_url,
             timeout_s=settings.source_timeout_s,
@@ -65,40 +67,38 @@ class HttpSource:
             max_wait_s=settings.source_max_wait_s,
         )
 
-    def fetch(self, asked: int, seed: str, given: int = 0) -> Iterator[list[Any]]:
-        """Answers of at most `batch_records` entries, `asked` entries in all; an entry may be anything.
+    def fetch(self, records: int, seed: str, skip: int = 0) -> Iterator[list[Any]]:
+        """Fetch `records` entries in pages of at most `batch_records`, skipping the first `skip` entries.
 
-        The first `given` of them are passed over: an earlier call gave them.
-
-        The same seed, `asked` and `batch_records` give the same entries again. `results` is the same on every page
-        and the last page is cut here, because pages of different sizes overlap. Raises `WrongUse` at the call,
-        `SourceUnreachable` and `SourceRefused` while the answers are read.
+        Entries may be any JSON value. The same seed, `records` and `batch_records` return the same entries again.
+        `results` is the same on every page and the last page is truncated here, because pages of different sizes
+        overlap. Raises `WrongUse` at the call, `SourceUnreachable` and `SourceRefused` during iteration.
         """
-        if asked < 1 or not seed:
-            raise WrongUse(f"fetch needs at least one record and a seed, not {asked} and {seed!r}")
-        results = min(self._batch_records, asked)
-        if asked > results * PAGES_MAX:
+        if records < 1 or not seed:
+            raise WrongUse(f"cannot fetch {records} records with seed {seed!r}: expected at least 1 and a seed")
+        results = min(self._batch_records, records)
+        if records > results * PAGES_MAX:
             raise WrongUse(
-                f"{asked} records are more than {PAGES_MAX} pages of {results}",
+                f"{records} records exceed {PAGES_MAX} pages of {results}",
                 hint="set PENSTOCK_SOURCE_BATCH_RECORDS higher",
             )
-        return self._pages(asked, results, seed, given)
+        return self._fetch_pages(records, results, seed, skip)
 
-    def _pages(self, asked: int, results: int, seed: str, given: int) -> Iterator[list[Any]]:
+    def _fetch_pages(self, records: int, results: int, seed: str, skip: int) -> Iterator[list[Any]]:
         with self._client() as client:
-            for page, first in enumerate(range(0, asked, results), start=1):
-                if given < min(first + results, asked):
+            for page, first in enumerate(range(0, records, results), start=1):
+                if skip < min(first + results, records):
                     url = self._url.copy_merge_params({"results": results, "page": page, "seed": seed})
-                    yield self._page(client, url, results)[max(0, given - first) : asked - first]
+                    yield self._fetch_page(client, url, results)[max(0, skip - first) : records - first]
 
-    def _page(self, client: httpx2.Client, url: httpx2.URL, results: int) -> list[Any]:
-        longest_s = self._attempts * (self._timeout_s + BACK_OFF_MAX_S + WAIT_JITTER_S) + self._max_wait_s
+    def _fetch_page(self, client: httpx2.Client, url: httpx2.URL, results: int) -> list[Any]:
+        timeout_s = self._attempts * (self._timeout_s + BACK_OFF_MAX_S + WAIT_JITTER_S) + self._max_wait_s
         try:
             for attempt in bounded(
-                _Patience(self._max_wait_s).worth_another, attempts=self._attempts, timeout_s=longest_s
+                _RetryPolicy(self._max_wait_s).should_retry, attempts=self._attempts, timeout_s=timeout_s
             ):
                 with attempt:
-                    users = self._ask(client, url, results)
+                    users = self._request(client, url, results)
         except SourceRefused as error:
             raise self._refused(error) from error
         except httpx2.TransportError as error:
@@ -107,11 +107,11 @@ class HttpSource:
             raise self._refused(SourceRefused(clean_line(str(error), WORDS_MAX_CHARS))) from error
         return users
 
-    def _ask(self, client: httpx2.Client, url: httpx2.URL, results: int) -> list[Any]:
+    def _request(self, client: httpx2.Client, url: httpx2.URL, results: int) -> list[Any]:
         started_s = time.monotonic()
-        with client.stream("GET", url) as answer:
-            body = _read(answer, deadline_s=started_s + self._timeout_s)
-        check_status(answer.status_code, answer.reason_phrase, answer.headers, body)
+        with client.stream("GET", url) as response:
+            body = _read_body(response, deadline_s=started_s + self._timeout_s)
+        check_status(response.status_code, response.reason_phrase, response.headers, body)
         users = users_of(body, results)
         log.debug("source_answered", users=len(users), bytes=len(body), seconds=round(time.monotonic() - started_s, 3))
         return users
@@ -127,46 +127,46 @@ class HttpSource:
         )
 
     def _check_request(self, request: httpx2.Request) -> None:
-        """Return when the request, which a redirect may have asked for, may be sent. Raises `WrongUse`."""
+        """Raise `WrongUse` unless the request, possibly the target of a redirect, may be sent."""
         self._check_allowed(request.url)
         is_safe = request.url.host == self._url.host and request.url.scheme in (self._url.scheme, "https")
         if self._url.userinfo and not is_safe:
             raise WrongUse(
-                f"{self._place} redirects to {_origin(request.url)}, which is not sent the user and password",
-                hint=f"set the source URL to the address that is meant, at {_origin(request.url)}, if it is trusted",
+                f"{self._address} redirects to {_origin(request.url)}, which does not receive the user and password",
+                hint=f"if {_origin(request.url)} is trusted, set the source URL to the address there",
             )
 
     def _check_allowed(self, url: httpx2.URL) -> None:
         if self._hosts and url.host not in self._hosts:
             raise WrongUse(
-                f"the source host {url.host!r} is not allowed: only {', '.join(sorted(self._hosts))}",
-                hint=f"add {url.host} to PENSTOCK_SOURCE_HOSTS where the run is carried out, or use another source URL",
+                f"the source host {url.host!r} is not allowed (allowed: {', '.join(sorted(self._hosts))})",
+                hint=f"add {url.host} to PENSTOCK_SOURCE_HOSTS in the run's environment, or use another source URL",
             )
 
     @property
-    def _place(self) -> str:
+    def _address(self) -> str:
         return str(self._url.copy_with(userinfo=b"", query=None))
 
     def _refused(self, error: SourceRefused) -> SourceRefused:
         hint = error.hint or "check PENSTOCK_SOURCE_URL"
-        return SourceRefused(f"{self._place} {error.message}", hint=hint, **error.facts)
+        return SourceRefused(f"{self._address} {error.message}", hint=hint, **error.facts)
 
     def _unreachable(self, error: httpx2.TransportError) -> SourceUnreachable:
-        words = clean_line(str(error), WORDS_MAX_CHARS) or type(error).__name__
+        details = clean_line(str(error), WORDS_MAX_CHARS) or type(error).__name__
         return SourceUnreachable(
-            f"{self._place} did not answer: {words} ({self._attempts} attempts)",
-            hint="set PENSTOCK_SOURCE_URL to an API that answers; ./penstock source serve is a stand-in for it",
+            f"{self._address} did not answer: {details} ({self._attempts} attempts)",
+            hint="set PENSTOCK_SOURCE_URL to a reachable API; ./penstock source serve runs a stand-in",
         )
 
 
-def _checked(text: str) -> httpx2.URL:
-    shown = text.rpartition("@")[2]  # a password stays out of messages
+def _parse_url(text: str) -> httpx2.URL:
+    shown = text.rpartition("@")[2]  # keeps a password out of messages
     try:
         url = httpx2.URL(text)
     except httpx2.InvalidURL as error:
         raise WrongSettings(f"PENSTOCK_SOURCE_URL={shown}: {error}", hint="./penstock config") from error
     if url.scheme not in ("http", "https") or not url.host:
-        raise WrongSettings(f"PENSTOCK_SOURCE_URL={shown}: not an http address", hint="./penstock config")
+        raise WrongSettings(f"PENSTOCK_SOURCE_URL={shown}: not an HTTP URL", hint="./penstock config")
     return url
 
 
@@ -175,11 +175,11 @@ def _origin(url: httpx2.URL) -> str:
 
 
 def _allowed_hosts(settings: Settings) -> frozenset[str]:
-    """Return the hosts that may be asked; empty: any. Raises `WrongSettings`."""
+    """Return the allowed hosts, empty for any. Raises `WrongSettings`."""
     names = [name.strip() for name in settings.source_hosts.split(",") if name.strip()]
     if not names:
         return frozenset()
-    return frozenset([*map(_host, names), _checked(settings.source_url).host])
+    return frozenset([*map(_host, names), _parse_url(settings.source_url).host])
 
 
 def _host(name: str) -> str:
@@ -194,40 +194,42 @@ def _host(name: str) -> str:
     return url.host
 
 
-class _Patience:
-    """Whether to ask again for one answer; the waits that the API asks for add up to at most `max_wait_s`."""
+class _RetryPolicy:
+    """Retry policy for one response. The waits requested by the API add up to at most `max_wait_s`."""
 
     def __init__(self, max_wait_s: float) -> None:
-        self._left_s = max_wait_s
+        self._remaining_s = max_wait_s
 
-    def worth_another(self, error: Exception) -> bool | float:
-        """Return whether to ask again, or the seconds to wait before: what the API asked for, and a little more."""
+    def should_retry(self, error: Exception) -> bool | float:
+        """Return whether to retry, or the seconds to wait before: the wait requested by the API plus jitter."""
         if not isinstance(error, SourceRefused):
             return isinstance(error, httpx2.TransportError)
-        asked_s: float = error.facts.get("wait_s", 0.0)
-        if not error.facts.get("again") or not asked_s:
+        requested_s: float = error.facts.get("wait_s", 0.0)
+        if not error.facts.get("again") or not requested_s:
             return bool(error.facts.get("again"))
-        if not self._left_s:
+        if not self._remaining_s:
             return False
-        wait_s = min(asked_s, self._left_s)
-        self._left_s -= wait_s
-        log.info("rate_limited", asked_s=round(asked_s, 1), wait_s=round(wait_s, 1))
+        wait_s = min(requested_s, self._remaining_s)
+        self._remaining_s -= wait_s
+        log.info("rate_limited", asked_s=round(requested_s, 1), wait_s=round(wait_s, 1))
         return wait_s + random.uniform(0, WAIT_JITTER_S)  # noqa: S311 - not a secret
 
 
-def _read(answer: httpx2.Response, deadline_s: float) -> bytes:
-    """The body. Raises `SourceRefused` when it is cut or too large, `ReadTimeout` when it lasts past the deadline."""
+def _read_body(response: httpx2.Response, deadline_s: float) -> bytes:
+    """Read the body. Raises `SourceRefused` if it is truncated or too large, `ReadTimeout` past the deadline."""
     body = bytearray()
     try:
-        for chunk in answer.iter_bytes():
+        for chunk in response.iter_bytes():
             body += chunk
             if len(body) > ANSWER_MAX_BYTES:
                 raise SourceRefused(
                     f"answered more than {ANSWER_MAX_BYTES} bytes", hint="set PENSTOCK_SOURCE_BATCH_RECORDS lower"
                 )
             if time.monotonic() > deadline_s:
-                raise httpx2.ReadTimeout("the answer was not complete in time", request=answer.request)
-    except BROKEN_OFF as error:
-        words = clean_line(str(error), WORDS_MAX_CHARS)
-        raise SourceRefused(f"broke off its answer after {len(body)} bytes: {words}", again=True, wait_s=0.0) from error
+                raise httpx2.ReadTimeout("the response was not complete in time", request=response.request)
+    except ABORTED as error:
+        details = clean_line(str(error), WORDS_MAX_CHARS)
+        raise SourceRefused(
+            f"aborted the response after {len(body)} bytes: {details}", again=True, wait_s=0.0
+        ) from error
     return bytes(body)

@@ -1,8 +1,8 @@
-"""Read a page of an API, and each entry by itself when the page is not strict JSON. No I/O.
+"""Parse a page of an API, entry by entry if the page is not strict JSON. No I/O.
 
-msgspec reads every page. Where it refuses one, only brackets, commas and strings are looked at, to find where each
-entry begins and ends: no JSON library reads on behind a fault. msgspec then decodes the entries, so that the numbers
-of good ones are the same on a bad page as on a good page.
+msgspec parses every page. If it fails, the page is split at its brackets, commas and strings, because no JSON library
+continues after an error. msgspec then decodes each entry, so that numbers of valid entries are the same on an invalid
+page as on a valid one.
 """
 
 import json
@@ -17,7 +17,7 @@ from penstock.contract.rules import repeated_name
 from penstock.errors import clean_line
 
 NOT_JSON = (ValueError, RecursionError)
-"""What readers of JSON raise for broken bytes: errors of msgspec, Python's json and UTF-8 are kinds of ValueError."""
+"""Errors of JSON parsers for invalid input. Those of msgspec, json and UTF-8 decoding are subclasses of ValueError."""
 _STRING = rb'"(?:[^"\\]++|\\.)*+"?'
 _TOKEN = re.compile(rb"[][{},]|" + _STRING, re.DOTALL)
 _MEMBER = re.compile(rb"\s*(" + _STRING + rb")\s*:(.*)", re.DOTALL)
@@ -26,16 +26,16 @@ _MESSAGE_CHARS = 300
 
 
 class Unreadable(msgspec.Struct, frozen=True):
-    """An entry that is not JSON: its bytes, and what is wrong with them."""
+    """An entry that is not JSON: its bytes and the error message."""
 
     value: bytes
     message: str
 
     def without(self, names: frozenset[str]) -> "Unreadable":
-        """Return the entry without the members of these names.
+        """Return the entry without the members of these names, which may be secret.
 
-        An entry that may hold one is written again, in ASCII. Where Python's json cannot read it either, no bytes of it
-        are kept.
+        An entry that may contain one is rewritten in ASCII. If Python's json cannot parse it either, its bytes are
+        dropped.
         """
         if b"\\u" not in self.value and not any(name.encode() in self.value for name in names):
             return self
@@ -45,11 +45,11 @@ class Unreadable(msgspec.Struct, frozen=True):
             return Unreadable(json.dumps(kept).encode(), self.message)
         except NOT_JSON:
             count = len(self.value)
-            return Unreadable(b"", f"{self.message}; its {count} bytes are not kept, they may hold a secret field")
+            return Unreadable(b"", f"{self.message}; its {count} bytes are not kept, they may contain a secret field")
 
 
 class _Members(dict[str, Any]):
-    """The members of an object, in their order, several of one name too, which `json.dumps` writes."""
+    """Members of an object in order, including duplicate names, as `json.dumps` writes them."""
 
     def __init__(self, pairs: list[tuple[str, Any]], without: frozenset[str]) -> None:
         self._pairs = [(name, value) for name, value in pairs if name not in without]
@@ -60,9 +60,9 @@ class _Members(dict[str, Any]):
 
 
 def read_page(body: bytes) -> Any:
-    """Decode a page. Entries of its `results` that are not JSON, or name a field twice, are `Unreadable`.
+    """Decode a page. Entries of its `results` that are not JSON or have a duplicate field name are `Unreadable`.
 
-    Raises one of `NOT_JSON` when it is not clear where its entries begin and end.
+    Raises one of `NOT_JSON` if the entry boundaries are ambiguous.
     """
     text = _as_utf8(body)
     try:
@@ -73,7 +73,7 @@ def read_page(body: bytes) -> Any:
 
 
 def _as_utf8(body: bytes) -> bytes:
-    """Return a page as UTF-8 without a byte order mark."""
+    """Convert a page to UTF-8 without a byte order mark."""
     encoding = json.detect_encoding(body)
     if encoding == "utf-8":
         return body
@@ -83,9 +83,9 @@ def _as_utf8(body: bytes) -> bytes:
 
 
 def _repeats_a_name(page: Any, text: bytes) -> bool:
-    """Return whether an object in `text` may have two members of one name, of which msgspec keeps the last.
+    """Return whether an object in `text` may have duplicate names, of which msgspec keeps only the last member.
 
-    A member that was dropped lacks its quotes; every other string is written with as many as it was read with.
+    The quotes of a dropped member are missing from the page encoded again. All other strings keep theirs.
     """
     return text.count(b'"') + text.count(b"\\u0022") != msgspec.json.encode(page).count(b'"')
 
@@ -94,7 +94,7 @@ def _read_by_entry(text: bytes) -> dict[str, Any]:
     members = list(_members(text))
     results = [value for name, value in members if name == "results"]
     if len(results) > 1:
-        raise ValueError("it names results twice")
+        raise ValueError("duplicate name 'results'")
     page: dict[str, Any] = {}
     for name, value in members:
         if name == "results":
@@ -106,7 +106,7 @@ def _read_by_entry(text: bytes) -> dict[str, Any]:
 
 
 def _members(text: bytes) -> Iterator[tuple[str, bytes]]:
-    """Yield name and value of each member of an object; members without a readable name are left out."""
+    """Yield name and value of each member of an object. Members without a valid name are skipped."""
     for part in split(text, b"{"):
         match = _MEMBER.fullmatch(part)
         with suppress(*NOT_JSON):
@@ -115,9 +115,9 @@ def _members(text: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def split(text: bytes, opening: bytes) -> list[bytes]:
-    """Split an array (`opening` is `[`) or an object (`{`) at its own commas; an empty last part is left out.
+    """Split an array (`opening` is `[`) or an object (`{`) at its top-level commas. An empty last part is dropped.
 
-    Raises `ValueError` when `text` is not all of one such value.
+    Raises `ValueError` if `text` is not exactly one such value.
     """
     if not text.lstrip().startswith(opening):
         raise ValueError(f"it does not begin with {opening.decode()}")
@@ -134,33 +134,35 @@ def split(text: bytes, opening: bytes) -> list[bytes]:
             start = token.end()
         elif char in _CLOSING.values():
             if closings.pop() != char:
-                raise ValueError(f"its brackets do not match at byte {token.start()}")
+                raise ValueError(f"mismatched brackets at byte {token.start()}")
             if not closings:
-                return _ended([*parts, text[start : token.start()]], text[token.end() :])
-    raise ValueError("it ends in the middle")
+                return _check_end([*parts, text[start : token.start()]], text[token.end() :])
+    raise ValueError("unexpected end of input")
 
 
-def _ended(parts: list[bytes], rest: bytes) -> list[bytes]:
+def _check_end(parts: list[bytes], rest: bytes) -> list[bytes]:
     if rest.strip():
-        raise ValueError("it goes on after its end")
+        raise ValueError("data after its end")
     return parts if parts[-1].strip() else parts[:-1]
 
 
 def read_entry(text: bytes) -> Any:
-    """Decode one entry; `Unreadable` when it is not strict JSON, or an object in it has two members of one name."""
+    """Decode an entry. Returns `Unreadable` if it is not strict JSON or an object in it has a duplicate name."""
     text = text.strip()
     try:
-        json.loads(text, object_pairs_hook=_check_names, parse_int=str, parse_float=str, parse_constant=_refuse)
+        json.loads(
+            text, object_pairs_hook=_check_names, parse_int=str, parse_float=str, parse_constant=_reject_constant
+        )
         return msgspec.json.decode(text)
     except NOT_JSON as error:
         return Unreadable(text, clean_line(str(error), _MESSAGE_CHARS))
 
 
 def _check_names(pairs: list[tuple[str, Any]]) -> None:
-    """Raise `ValueError` when a name stands twice."""
+    """Raise `ValueError` for a duplicate name."""
     if (name := repeated_name(pairs)) is not None:
         raise ValueError(f"duplicate name {name[:100]!r} in an object")
 
 
-def _refuse(constant: str) -> None:
+def _reject_constant(constant: str) -> None:
     raise ValueError(f"{constant} is not a JSON number")

@@ -1,4 +1,4 @@
-"""Trouble on purpose: which requests the stand-in answers badly, and which users it damages. No I/O."""
+"""Deliberate faults of the stand-in API: failed responses and damaged users. No I/O."""
 
 import copy
 import random
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Trouble(Enum):
-    """What is wrong with an answer."""
+    """A fault of a response."""
 
     NONE = "answered as it should be"
     THROTTLED = "429 with Retry-After"
@@ -42,29 +42,29 @@ MISTYPED: dict[tuple[str, ...], Any] = {
 
 @dataclass(frozen=True)
 class Hostility:
-    """How much goes wrong: `rate` is the share of answers in trouble, and the share of users that are damaged."""
+    """Configuration of faults. `rate` is the share of faulty responses and of damaged users."""
 
     rate: float = 0.0
     seed: str = "hostile"
     slow_s: float = 3.0
 
     def trouble(self, request: int) -> Trouble:
-        """What goes wrong with the answer to the `request`th request; the same for the same seed."""
+        """Return the fault of the response to the `request`th request, deterministic per seed."""
         rng = self._rng("request", request)
         return rng.choice(TROUBLES) if rng.random() < self.rate else Trouble.NONE
 
     def touched(self, user: dict[str, Any], place: str) -> dict[str, Any]:
-        """`user`, or a copy of it with a field missing or mistyped; the same at every request for the same place."""
+        """Return the user, or a copy with a missing or mistyped field, deterministic per `place`."""
         if not self.rate:
             return user
         rng = self._rng("user", place)
-        return _damaged(user, rng) if rng.random() < self.rate else user
+        return _damage(user, rng) if rng.random() < self.rate else user
 
     def _rng(self, *place: object) -> random.Random:
-        return random.Random(":".join([self.seed, *map(str, place)]))  # noqa: S311 - made to be repeatable
+        return random.Random(":".join([self.seed, *map(str, place)]))  # noqa: S311 - must be reproducible
 
 
-def _damaged(user: dict[str, Any], rng: random.Random) -> dict[str, Any]:
+def _damage(user: dict[str, Any], rng: random.Random) -> dict[str, Any]:
     damaged = copy.deepcopy(user)
     *parents, field = path = rng.choice(list(MISTYPED))
     part = damaged

@@ -1,4 +1,4 @@
-"""Names of any script as the local part of an e-mail address."""
+"""Transliterate names of any script for the local part of an e-mail address."""
 
 import re
 import unicodedata
@@ -28,6 +28,6 @@ _LETTERS = str.maketrans(
 
 @cache
 def to_latin(name: str) -> str:
-    """`name` in small letters of a-z, digits and hyphens; `user` when nothing of it can be written so."""
+    """Transliterate a name to lower-case ASCII letters, digits and hyphens. Returns `user` if nothing remains."""
     plain = unicodedata.normalize("NFKD", name.lower().translate(_LETTERS))
     return re.sub(r"[^a-z0-9-]", "", plain).strip("-") or "user"

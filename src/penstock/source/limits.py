@@ -1,4 +1,4 @@
-"""What an API's headers say of its rate limit. No I/O."""
+"""Rate limits in an API's response headers. No I/O."""
 
 import math
 from collections.abc import Mapping
@@ -13,29 +13,29 @@ _EARLIEST_EPOCH_MS = 1e11  # 1973 in milliseconds, the year 5138 in seconds
 
 
 def is_worth_another(status: int, headers: Mapping[str, str]) -> bool:
-    """Return whether a request that was answered with `status` may be answered well later."""
+    """Return whether a request with this response status is worth a retry."""
     if status in (REQUEST_TIMEOUT, TOO_MANY_REQUESTS) or status >= 500:
         return True
-    return status == FORBIDDEN and (bool(headers.get("retry-after")) or _is_used_up(headers))
+    return status == FORBIDDEN and (bool(headers.get("retry-after")) or _is_exhausted(headers))
 
 
 def wait_s(headers: Mapping[str, str], now: datetime) -> float:
-    """Return the seconds that an API asks to wait before another request; 0 when it does not say.
+    """Return the seconds that the API requests to wait before a retry, 0 if none.
 
-    `Retry-After` (RFC 9110, 10.2.3: seconds, or an HTTP date) goes before the reset of a rate limit that is used up.
-    Look-ups in `headers` must ignore case, as httpx's do.
+    `Retry-After` (RFC 9110, 10.2.3: seconds or an HTTP date) takes precedence over the reset time of an exhausted rate
+    limit. `headers` must be case-insensitive, as httpx's are.
     """
-    asked = headers.get("retry-after")
-    if not asked and _is_used_up(headers):
-        asked = _first(headers, RESETS)
-    seconds = _seconds(asked or "", now)
+    value = headers.get("retry-after")
+    if not value and _is_exhausted(headers):
+        value = _first(headers, RESETS)
+    seconds = _seconds(value or "", now)
     return seconds if seconds > 0 and math.isfinite(seconds) else 0.0
 
 
-def _is_used_up(headers: Mapping[str, str]) -> bool:
-    """Return whether nothing is left of a rate limit; APIs tell its reset with every answer, good ones too."""
-    left = _first(headers, REMAINDERS)
-    return left.strip() == "0" if left else bool(_first(headers, RESETS))
+def _is_exhausted(headers: Mapping[str, str]) -> bool:
+    """Return whether a rate limit is exhausted. APIs send its reset time with every response, also successful ones."""
+    remaining = _first(headers, REMAINDERS)
+    return remaining.strip() == "0" if remaining else bool(_first(headers, RESETS))
 
 
 def _first(headers: Mapping[str, str], names: tuple[str, ...]) -> str:
@@ -43,7 +43,7 @@ def _first(headers: Mapping[str, str], names: tuple[str, ...]) -> str:
 
 
 def _seconds(text: str, now: datetime) -> float:
-    """Return the seconds from `now` on: `text` is a date, or a number of seconds, of s since the epoch, or of ms."""
+    """Return the seconds from `now`. `text` is a date, a number of seconds, or the epoch in s or ms."""
     try:
         number = float(text)
     except ValueError:
@@ -54,9 +54,9 @@ def _seconds(text: str, now: datetime) -> float:
 
 
 def _seconds_until(date: str, now: datetime) -> float:
-    for read in (parsedate_to_datetime, datetime.fromisoformat):
+    for parse in (parsedate_to_datetime, datetime.fromisoformat):
         try:
-            moment = read(date.strip())
+            moment = parse(date.strip())
         except ValueError:
             continue
         return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - now).total_seconds()

@@ -1,7 +1,7 @@
 # ruff: noqa: RUF001 - Turkish has a dotless i
-"""The nationalities of the random user API 1.4: what is particular to each in a user. Data only.
+"""Nationalities of the random user API 1.4 and their user data. Data only.
 
-In a pattern, `#` is a digit, `%` a digit but zero, `@` a capital letter; the rest stands for itself.
+In a pattern, `#` is a digit, `%` a digit except zero, `@` a capital letter. Other characters are literal.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Nationality:
-    """How users of one country look. `locale` is Faker's; a list given here stands in for what Faker lacks."""
+    """User data of one country. `locale` is Faker's. Lists supply what Faker lacks."""
 
     country: str
     locale: str

@@ -1,6 +1,6 @@
-"""Made-up users in the shape of the random user API 1.4: the same user for the same seed and place, at any time.
+"""Generate users in the format of the random user API 1.4, deterministic per seed and position.
 
-Faker fills a pool of values per nationality once; a user is a draw from the pools, which is what makes it fast.
+Faker fills a pool of values per nationality once. Users are drawn from the pools, which is fast.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from penstock.source.nationalities import NATIONALITIES, Nationality
 
 POOL_DRAWS = 150
 GENDERS = ("male", "female")
-TODAY = datetime(2026, 1, 1, tzinfo=UTC)  # ages are counted from here, so that a seed's users never change
+TODAY = datetime(2026, 1, 1, tzinfo=UTC)  # ages refer to this date, so that a seed's users never change
 BORN = (datetime(1944, 8, 26, tzinfo=UTC), datetime(2001, 5, 28, tzinfo=UTC))
 REGISTERED = (datetime(2002, 3, 21, tzinfo=UTC), datetime(2022, 5, 23, tzinfo=UTC))
 PORTRAITS = "https://randomuser.me/api/portraits"
@@ -50,7 +50,7 @@ TIMEZONES = (
 
 @dataclass(frozen=True)
 class Pool:
-    """Values of one nationality to draw from."""
+    """Pool of values of one nationality."""
 
     first: dict[str, list[str]]  # by gender
     last: list[str]
@@ -61,39 +61,39 @@ class Pool:
 
 @cache
 def pool_of(nat: str) -> Pool:
-    """The pool of a nationality, filled by Faker at the first call, always the same."""
-    kind = NATIONALITIES[nat]
-    fake = Faker(kind.locale)
+    """Return the pool of a nationality. Deterministic, filled by Faker at the first call."""
+    nationality = NATIONALITIES[nat]
+    fake = Faker(nationality.locale)
     fake.seed_instance(nat)
     return Pool(
-        first={"male": _draws(fake.first_name_male), "female": _draws(fake.first_name_female)},
-        last=_draws(fake.last_name),
-        streets=kind.streets or _draws(fake.street_name),
-        cities=kind.cities or _draws(fake.city),
-        regions=kind.regions or _draws(getattr(fake, kind.region)),
+        first={"male": _draw_distinct(fake.first_name_male), "female": _draw_distinct(fake.first_name_female)},
+        last=_draw_distinct(fake.last_name),
+        streets=nationality.streets or _draw_distinct(fake.street_name),
+        cities=nationality.cities or _draw_distinct(fake.city),
+        regions=nationality.regions or _draw_distinct(getattr(fake, nationality.region)),
     )
 
 
 @cache
 def words() -> list[str]:
-    """Words that passwords are made of."""
+    """Return the words that passwords consist of."""
     fake = Faker("en_US")
     fake.seed_instance("words")
-    return _draws(fake.word)
+    return _draw_distinct(fake.word)
 
 
 def fill_pools() -> None:
-    """Fill every pool now, so that no request waits for it."""
+    """Fill all pools in advance, so that no request has to."""
     words()
     for nat in NATIONALITIES:
         pool_of(nat)
 
 
 def make_user(seed: str, position: int, nats: Sequence[str], genders: Sequence[str]) -> dict[str, Any]:
-    """The user at `position` (from 0) among the users of `seed`, of one of `nats` and `genders`."""
-    rng = random.Random(f"{seed}:{position}")  # noqa: S311 - made to be repeatable
+    """Generate the user at `position` (from 0) of `seed`, with one of `nats` and of `genders`."""
+    rng = random.Random(f"{seed}:{position}")  # noqa: S311 - must be reproducible
     nat, gender = rng.choice(nats), rng.choice(genders)
-    kind, pool = NATIONALITIES[nat], pool_of(nat)
+    nationality, pool = NATIONALITIES[nat], pool_of(nat)
     first, last = rng.choice(pool.first[gender]), rng.choice(pool.last)
     return {
         "gender": gender,
@@ -102,22 +102,25 @@ def make_user(seed: str, position: int, nats: Sequence[str], genders: Sequence[s
             "first": first,
             "last": last,
         },
-        "location": _location(rng, kind, pool),
+        "location": _draw_location(rng, nationality, pool),
         "email": f"{to_latin(first)}.{to_latin(last)}@example.com",
-        "login": _login(rng, seed, position),
-        "dob": _moment(rng, *BORN),
-        "registered": _moment(rng, *REGISTERED),
-        "phone": filled(rng, kind.phone),
-        "cell": filled(rng, kind.cell),
-        "id": {"name": kind.id_name, "value": filled(rng, kind.id_value) if kind.id_value else None},
-        "picture": _picture(rng, gender),
+        "login": _draw_login(rng, seed, position),
+        "dob": _draw_date(rng, *BORN),
+        "registered": _draw_date(rng, *REGISTERED),
+        "phone": filled(rng, nationality.phone),
+        "cell": filled(rng, nationality.cell),
+        "id": {
+            "name": nationality.id_name,
+            "value": filled(rng, nationality.id_value) if nationality.id_value else None,
+        },
+        "picture": _draw_picture(rng, gender),
         "nat": nat,
     }
 
 
 def filled(rng: random.Random, pattern: str) -> str:
-    """`pattern` with its `#`, `%` and `@` replaced, see `nationalities`."""
-    return "".join([_FILL[sign](rng) if sign in _FILL else sign for sign in pattern])
+    """Replace `#`, `%` and `@` in a pattern of `nationalities`."""
+    return "".join([_FILL[char](rng) if char in _FILL else char for char in pattern])
 
 
 _FILL: dict[str, Callable[[random.Random], str]] = {
@@ -127,32 +130,32 @@ _FILL: dict[str, Callable[[random.Random], str]] = {
 }
 
 
-def _draws(draw: Callable[[], str]) -> list[str]:
-    """Distinct values, in the order drawn."""
+def _draw_distinct(draw: Callable[[], str]) -> list[str]:
+    """Draw values and return the distinct ones in order."""
     return list(dict.fromkeys(draw() for _ in range(POOL_DRAWS)))
 
 
-def _location(rng: random.Random, kind: Nationality, pool: Pool) -> dict[str, Any]:
-    post_code = kind.post_code
+def _draw_location(rng: random.Random, nationality: Nationality, pool: Pool) -> dict[str, Any]:
+    post_code = nationality.post_code
     offset, description = rng.choice(TIMEZONES)
     return {
         "street": {"number": rng.randint(1, 9999), "name": rng.choice(pool.streets)},
         "city": rng.choice(pool.cities),
         "state": rng.choice(pool.regions),
-        "country": kind.country,
+        "country": nationality.country,
         "postcode": filled(rng, post_code) if isinstance(post_code, str) else rng.randint(*post_code),
         "coordinates": {"latitude": f"{rng.uniform(-90, 90):.4f}", "longitude": f"{rng.uniform(-180, 180):.4f}"},
         "timezone": {"offset": offset, "description": description},
     }
 
 
-def _login(rng: random.Random, seed: str, position: int) -> dict[str, str]:
+def _draw_login(rng: random.Random, seed: str, position: int) -> dict[str, str]:
     password = rng.choice(words())
     salt = "".join(rng.choices(SALT_LETTERS, k=8))
     secret = (password + salt).encode()
-    place = hashlib.sha256(f"{seed}:{position}".encode()).digest()
+    digest = hashlib.sha256(f"{seed}:{position}".encode()).digest()
     return {
-        "uuid": str(UUID(bytes=place[:16], version=4)),
+        "uuid": str(UUID(bytes=digest[:16], version=4)),
         "username": f"{rng.choice(_COLOURS)}{rng.choice(_ANIMALS)}{rng.randint(100, 999)}",
         "password": password,
         "salt": salt,
@@ -165,14 +168,14 @@ def _login(rng: random.Random, seed: str, position: int) -> dict[str, str]:
 _COLOURS, _ANIMALS = COLOURS.split(), ANIMALS.split()
 
 
-def _moment(rng: random.Random, earliest: datetime, latest: datetime) -> dict[str, Any]:
-    """A date as the API writes it, UTC to the millisecond, and the full years since."""
-    moment = earliest + timedelta(milliseconds=int(rng.random() * ((latest - earliest) / timedelta(milliseconds=1))))
-    years = TODAY.year - moment.year - ((TODAY.month, TODAY.day) < (moment.month, moment.day))
-    return {"date": f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z", "age": years}
+def _draw_date(rng: random.Random, earliest: datetime, latest: datetime) -> dict[str, Any]:
+    """Draw a date and return it in the API's format, UTC with milliseconds, with the full years since."""
+    date = earliest + timedelta(milliseconds=int(rng.random() * ((latest - earliest) / timedelta(milliseconds=1))))
+    years = TODAY.year - date.year - ((TODAY.month, TODAY.day) < (date.month, date.day))
+    return {"date": f"{date:%Y-%m-%dT%H:%M:%S}.{date.microsecond // 1000:03d}Z", "age": years}
 
 
-def _picture(rng: random.Random, gender: str) -> dict[str, str]:
+def _draw_picture(rng: random.Random, gender: str) -> dict[str, str]:
     file = f"{'men' if gender == 'male' else 'women'}/{rng.randint(0, 96)}.jpg"
     return {
         "large": f"{PORTRAITS}/{file}",

@@ -32,7 +32,7 @@ Handler = Callable[[httpx2.Request], httpx2.Response]
 
 @pytest.fixture
 def source_of() -> Callable[..., HttpSource]:
-    """Makes a source whose API is a function."""
+    """Creates a source whose API is a function."""
 
     def make(handler: Handler, **changes: Any) -> HttpSource:
         arguments: dict[str, Any] = {"timeout_s": 5, "attempts": 3, "batch_records": 10} | changes
@@ -43,7 +43,7 @@ def source_of() -> Callable[..., HttpSource]:
 
 @contextmanager
 def running(app: Starlette) -> Iterator[str]:
-    """The URL of `app`, answering on a free port of the loopback interface meanwhile."""
+    """Serve `app` on a free loopback port and yield its URL."""
     listener = listen(0)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -57,6 +57,6 @@ def running(app: Starlette) -> Iterator[str]:
 
 @pytest.fixture
 def served() -> Iterator[Callable[[Starlette], str]]:
-    """Starts an app in a thread and gives its URL."""
+    """Start an app in a thread and return its URL."""
     with ExitStack() as stack:
         yield lambda app: stack.enter_context(running(app))

@@ -7,7 +7,7 @@ from penstock.source.answer import check_status, users_of, words_of
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 522])
 def test_status_worth_another_request(status):
-    """Throttling and server errors are worth another request, after the time that the API asks for."""
+    """Throttling and server errors are retryable after the wait that the API requests."""
     with pytest.raises(SourceRefused) as caught:
         check_status(status, "Reason", Headers({"Retry-After": "4"}), b'{"error": "busy"}')
     assert caught.value.again
@@ -17,7 +17,7 @@ def test_status_worth_another_request(status):
 
 @pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 418])
 def test_status_not_worth_another_request(status):
-    """Any other status but the 200s is refused for good."""
+    """Any other status outside the 200s is rejected without retry."""
     with pytest.raises(SourceRefused) as caught:
         check_status(status, "", Headers(), b"<html>")
     assert "again" not in caught.value.facts
@@ -26,7 +26,7 @@ def test_status_not_worth_another_request(status):
 
 @pytest.mark.parametrize("status", [200, 203])
 def test_status_of_an_answer(status):
-    """A status in the 200s passes."""
+    """A status in the 200s is accepted."""
     check_status(status, "OK", Headers(), b"")
 
 
@@ -37,10 +37,10 @@ def test_status_of_an_answer(status):
         (b"<html></html>", "not JSON"),
         (b'{"results": [', "not JSON"),
         (b'{"results": "\xff"}', "not JSON: it does not begin with ["),
-        (b'{"results": [1, 2]} {"results": [1, 2]}', "it goes on after its end"),
-        (b'{"results": [1, {"a": 2]}', "brackets do not match"),
-        (b'{"results": [1, {"a": "2}]}', "ends in the middle"),
-        (b'{"results": [1, NaN], "results": [3, 4]}', "names results twice"),
+        (b'{"results": [1, 2]} {"results": [1, 2]}', "data after its end"),
+        (b'{"results": [1, {"a": 2]}', "mismatched brackets"),
+        (b'{"results": [1, {"a": "2}]}', "unexpected end of input"),
+        (b'{"results": [1, NaN], "results": [3, 4]}', "duplicate name 'results'"),
         (b"[" * 100_000, "not JSON"),
         (b"[]", "a JSON list, not an object"),
         (b"null", "a JSON NoneType, not an object"),
@@ -55,7 +55,7 @@ def test_status_of_an_answer(status):
     ],
 )
 def test_what_is_not_an_answer(body, reason):
-    """What is not an object with as many results as asked is refused with the reason, and worth another request."""
+    """A body without the requested number of results is rejected with the reason, and retryable."""
     with pytest.raises(SourceRefused, match=r"^answered") as caught:
         users_of(body, 2)
     assert reason in caught.value.message
@@ -64,12 +64,12 @@ def test_what_is_not_an_answer(body, reason):
 
 @pytest.mark.parametrize("error", ["null", "false", '""', "0", "[]", "{}"])
 def test_an_empty_error_is_no_error(error):
-    """APIs that always have the field leave it empty when all is well."""
+    """An empty error field is not an error."""
     assert users_of(b'{"error": %s, "results": [1]}' % error.encode(), 1) == [1]
 
 
 def test_a_page_that_cannot_be_read_is_shown_cut_and_cleaned():
-    """Its beginning stands in the message: one printable line, and nothing of a list of entries."""
+    """The message quotes the start of the page on one printable line, without list entries."""
     with pytest.raises(SourceRefused) as caught:
         users_of(b"<html>\x1b[31m\n\xff" + b"Gateway\x00 down" * 1000, 1)
     assert caught.value.message.endswith("it begins with '<html>\N{REPLACEMENT CHARACTER}'")
@@ -80,12 +80,12 @@ def test_a_page_that_cannot_be_read_is_shown_cut_and_cleaned():
 
 
 def test_entries_as_they_are():
-    """Entries are given as they are, whatever they are, and never more than asked."""
+    """Entries are returned unchanged, never more than requested."""
     assert users_of(b'{"results": [null, 7, {"name": []}, "x"], "info": {}}', 3) == [None, 7, {"name": []}]
 
 
 def test_words_are_one_short_line():
-    """The API's own words are one printable line of bounded length, and empty when it has none."""
+    """The API's message becomes one printable line of bounded length, empty if there is none."""
     assert (
         words_of(b'{"error": "\\u001b[2J\\u0000\\u202egone"}')
         == "\N{REPLACEMENT CHARACTER}[2J" + 2 * "\N{REPLACEMENT CHARACTER}" + "gone"

@@ -19,7 +19,7 @@ def run(*arguments: str):
 
 
 def test_fetch_prints_json_lines(served, captured_file):
-    """`source fetch` prints each user as the API gives it, one a line, in UTF-8."""
+    """`source fetch` prints each user as the API returns it, one per line, in UTF-8."""
     url = served(make_app(captured_users(captured_file)))
     result = run("source", "fetch", "--records", "30", "--seed", "s", "--url", url)
     assert result.exit_code == 0
@@ -29,14 +29,14 @@ def test_fetch_prints_json_lines(served, captured_file):
 
 @pytest.fixture
 def started(monkeypatch) -> list:
-    """The apps, ports and hosts that `source serve` would have served."""
+    """Record the apps, ports and hosts of `source serve` instead of serving."""
     calls: list = []
     monkeypatch.setattr("penstock.source.serve.serve", lambda *served: calls.append(served))
     return calls
 
 
 def test_serve_on_the_port_of_the_settings(started):
-    """`source serve` answers on the port of the settings, and on loopback, unless told another; and is calm."""
+    """By default `source serve` uses the configured port on loopback, without faults."""
     assert run("source", "serve").exit_code == 0
     assert run("source", "serve", "--port", "8123").exit_code == 0
     assert run("source", "serve", "--host", "0.0.0.0").exit_code == 0
@@ -46,7 +46,7 @@ def test_serve_on_the_port_of_the_settings(started):
 
 
 def test_serve_hostile(started):
-    """`--hostile` and `--seed` decide the trouble."""
+    """`--hostile` and `--seed` determine the faults."""
     assert run("source", "serve", "--hostile", "1", "--seed", "x").exit_code == 0
     hostility = endpoint(started[0][0])._hostility
     assert (hostility.rate, hostility.seed) == (1, "x")
@@ -57,13 +57,13 @@ def test_serve_hostile(started):
     "arguments", [["--hostile", "2"], ["--port", "0"], ["--answer", "/no/such/file"], ["--answer", "/"]]
 )
 def test_wrong_options(started, arguments):
-    """A wrong option is wrong use: exit 2, nothing served."""
+    """An invalid option is a usage error: exit 2, nothing served."""
     assert run("source", "serve", *arguments).exit_code == 2
     assert started == []
 
 
 def test_serve_refuses_what_is_no_answer(started, tmp_path):
-    """A file that is not a captured answer is wrong use."""
+    """A file that is not a captured response is a usage error."""
     (file := tmp_path / "x.json").write_text("{}")
     result = run("source", "serve", "--answer", str(file))
     assert isinstance(result.exception, WrongUse)

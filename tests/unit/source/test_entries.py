@@ -41,15 +41,15 @@ BAD = {
 
 @pytest.mark.parametrize(("bad", "reason"), BAD.values(), ids=BAD)
 def test_a_bad_entry_spoils_no_other(bad, reason):
-    """It stays in its place as its bytes, with what is wrong; its neighbours are what they are on a good page."""
+    """An invalid entry stays in its place as bytes with the error. Its neighbours are as on a valid page."""
     page = read_page(b'{"info": {"n": 1}, "results": [ %s , %s,%s ]}' % (EXACT, bad, EXACT))
-    first, found, last = page["results"]
+    first, unreadable, last = page["results"]
     assert msgspec.json.encode(first) == msgspec.json.encode(last) == msgspec.json.encode(msgspec.json.decode(EXACT))
-    assert isinstance(found, Unreadable)
-    assert found.value == bad
-    assert reason in found.message
-    assert found.message.isprintable()
-    assert len(found.message) <= 300
+    assert isinstance(unreadable, Unreadable)
+    assert unreadable.value == bad
+    assert reason in unreadable.message
+    assert unreadable.message.isprintable()
+    assert len(unreadable.message) <= 300
 
 
 GOOD_PAGE = b'{"error": null, "results": [%s, null, 7, "x"]}' % EXACT
@@ -57,13 +57,13 @@ GOOD_PAGE = b'{"error": null, "results": [%s, null, 7, "x"]}' % EXACT
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 def test_a_byte_order_mark_is_no_fault(encoding):
-    """A page in any Unicode encoding, with a mark or without, is read like the same page in UTF-8."""
+    """A page in any Unicode encoding, with or without byte order mark, is parsed like UTF-8."""
     text = '{"results": ["Malmö"], "info": {}}'
     assert read_page(text.encode(encoding)) == {"results": ["Malmö"], "info": {}}
 
 
 def test_a_page_with_a_mark_and_a_bad_entry_is_read():
-    """What is wrong with a page adds up; each bad entry is found."""
+    """Every invalid entry of a page is found."""
     page = read_page(b"\xef\xbb\xbf" + GOOD_PAGE.replace(b"null, 7", b"NaN, 7"))
     assert page["error"] is None
     assert page["results"][2:] == [7, "x"]
@@ -81,7 +81,7 @@ def test_a_page_with_a_mark_and_a_bad_entry_is_read():
     ],
 )
 def test_what_is_wrong_beside_the_entries_is_no_fault_of_theirs(page):
-    """The entries of a page are given when they can be read, whatever else is in it."""
+    """Entries are returned if they can be parsed, whatever else is on the page."""
     assert read_page(page)["results"] == [1, 2]
 
 
@@ -103,13 +103,13 @@ def test_what_is_wrong_beside_the_entries_is_no_fault_of_theirs(page):
     ids=range(11),
 )
 def test_a_page_whose_entries_have_no_clear_ends_is_not_read(page):
-    """Neither cut pages nor what is not JSON at all are taken for data."""
+    """Truncated pages and pages that are not JSON are errors."""
     with pytest.raises(ValueError, match=r"\S"):
         read_page(page)
 
 
 def test_a_repeated_name_is_found_on_a_page_that_is_good_json():
-    """Whatever quotes and escapes are in its texts; a name may come again in another object."""
+    """A duplicate name is found whatever the quotes and escapes. The same name in another object is no duplicate."""
     twice = read_page(b'{"results": [{"a": "\\"", "a": "\\u0022"}, {"a": {"a": "\\u0022\\\\"}}]}')
     assert isinstance(twice["results"][0], Unreadable)
     assert twice["results"][1] == {"a": {"a": '"\\'}}
@@ -125,7 +125,7 @@ VALUES = st.recursive(
 
 @given(st.lists(VALUES), st.booleans(), st.sampled_from([None, 2]))
 def test_entries_of_a_good_page_are_the_same_on_a_bad_one(entries, ascii_only, indent):
-    """Whatever they hold, and however the page is written."""
+    """Valid entries are the same on any page, whatever their content."""
     text = json.dumps({"results": entries}, ensure_ascii=ascii_only, indent=indent)
     good = read_page(text.encode())["results"]
     bad = read_page((text[:-1] + ', "info": NaN}').encode())["results"]
@@ -134,7 +134,7 @@ def test_entries_of_a_good_page_are_the_same_on_a_bad_one(entries, ascii_only, i
 
 @given(st.binary(max_size=60))
 def test_no_bytes_are_another_error(body):
-    """Whatever an API answers, it is a page or a ValueError; whatever an entry is, it is a value or unreadable."""
+    """Arbitrary bytes are a page or a ValueError. Arbitrary entries are a value or unreadable."""
     for page in (body, b'{"results": [%s]}' % body):
         try:
             read_page(page)
@@ -154,7 +154,7 @@ def test_no_bytes_are_another_error(body):
     ],
 )
 def test_an_array_is_split_at_its_own_commas(text, parts):
-    """Commas and brackets in entries and texts are theirs; only an empty last part is none."""
+    """Commas and brackets within entries do not split. Only an empty last part is dropped."""
     assert split(text, b"[") == parts
 
 
@@ -164,7 +164,7 @@ SECRET = frozenset({"password", "salt"})
 
 
 def test_secret_fields_are_left_out_of_an_unreadable_entry():
-    """At any depth, also when their names are escaped or repeated; all else that was in it stays."""
+    """Secret members are removed at any depth, also with escaped or duplicate names. The rest is kept."""
     entry = read_entry(
         b'{"n": NaN, "n": 1, "login": {"password": "s3cret", "p\\u0061ssword": {"x": "s3cret"}, "salt": 5},'
         b' "t": "\xff"}'
@@ -174,7 +174,7 @@ def test_secret_fields_are_left_out_of_an_unreadable_entry():
 
 
 def test_an_entry_that_holds_nothing_secret_keeps_its_bytes():
-    """Byte for byte."""
+    """An entry without secret members is kept byte for byte."""
     entry = Unreadable(b'{"n":  NaN, "t": "\xff"}', "wrong")
     assert entry.without(SECRET) == entry
     assert Unreadable(b'{"password": NaN}', "wrong").without(frozenset()) == Unreadable(b'{"password": NaN}', "wrong")
@@ -185,6 +185,6 @@ def test_an_entry_that_holds_nothing_secret_keeps_its_bytes():
     [b"{'password': 's3cret'}", b'{"a": undefined, "salt": "s3cret"}', b'{"a": "x"y", "password": "s3cret", "z"w"}'],
 )
 def test_an_entry_that_may_hide_a_secret_is_not_kept(value):
-    """Where no reader tells where a secret field ends, the message says how many bytes are lost."""
+    """An entry in which a secret field cannot be located is dropped, with its size in the message."""
     kept = Unreadable(value, "wrong").without(SECRET)
-    assert kept == Unreadable(b"", f"wrong; its {len(value)} bytes are not kept, they may hold a secret field")
+    assert kept == Unreadable(b"", f"wrong; its {len(value)} bytes are not kept, they may contain a secret field")

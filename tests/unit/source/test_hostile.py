@@ -17,35 +17,35 @@ def at(user, path):
 
 
 def test_calm():
-    """Without a rate nothing goes wrong, and users are handed on as they are."""
+    """With rate 0 there are no faults, and users are passed unchanged."""
     assert {Hostility().trouble(n) for n in range(200)} == {Trouble.NONE}
     assert Hostility().touched(USER, "s:1") is USER
 
 
 def test_rate_of_trouble():
-    """The rate is the share of answers in trouble, and every kind comes."""
+    """The rate is the share of faulty responses, and every fault occurs."""
     counts = Counter(Hostility(rate=0.5).trouble(n) for n in range(2000))
     assert 900 < 2000 - counts[Trouble.NONE] < 1100
     assert counts.keys() >= set(TROUBLES)
 
 
 def test_only_trouble():
-    """At rate 1 every answer is in trouble and every user damaged."""
+    """With rate 1 every response is faulty and every user damaged."""
     hostility = Hostility(rate=1)
     assert Trouble.NONE not in {hostility.trouble(n) for n in range(200)}
     assert all(hostility.touched(USER, str(n)) != USER for n in range(200))
 
 
 def test_repeatable():
-    """The same seed makes the same trouble, another seed other trouble."""
-    one, same, other = (Hostility(rate=0.5, seed=seed) for seed in ("a", "a", "b"))
-    assert [one.trouble(n) for n in range(50)] == [same.trouble(n) for n in range(50)]
-    assert [one.trouble(n) for n in range(50)] != [other.trouble(n) for n in range(50)]
-    assert [one.touched(USER, str(n)) for n in range(50)] == [same.touched(USER, str(n)) for n in range(50)]
+    """Faults depend only on the seed."""
+    hostility, same, other = (Hostility(rate=0.5, seed=seed) for seed in ("a", "a", "b"))
+    assert [hostility.trouble(n) for n in range(50)] == [same.trouble(n) for n in range(50)]
+    assert [hostility.trouble(n) for n in range(50)] != [other.trouble(n) for n in range(50)]
+    assert [hostility.touched(USER, str(n)) for n in range(50)] == [same.touched(USER, str(n)) for n in range(50)]
 
 
 def test_damage_leaves_the_original():
-    """A damaged user is a copy."""
+    """A damaged user is a copy: the original is unchanged."""
     before = msgspec.json.encode(USER)
     for n in range(200):
         Hostility(rate=1).touched(USER, str(n))
@@ -53,7 +53,7 @@ def test_damage_leaves_the_original():
 
 
 def test_each_damage_comes():
-    """Each field that can be damaged is found missing and found mistyped."""
+    """Each field that can be damaged is sometimes missing and sometimes mistyped."""
     seen = set()
     for n in range(2000):
         user = Hostility(rate=1).touched(USER, str(n))
@@ -67,7 +67,7 @@ def test_each_damage_comes():
 
 
 def test_a_damaged_user_is_not_a_record():
-    """No damaged user can be made a record of the users' pipeline."""
+    """No damaged user can be converted to a record of the users' pipeline."""
     for n in range(500):
         with pytest.raises(msgspec.ValidationError):
             from_source(Hostility(rate=1).touched(USER, str(n)))

@@ -12,7 +12,7 @@ def given(landing: Landing) -> list[list[Any]]:
 
 
 def test_answers_come_back_in_their_order(tmp_path: Path) -> None:
-    """Whatever an entry is, it comes back as it was, also to a later process."""
+    """Responses are read back unchanged and in order, also by a later process."""
     first, second = [{"a": 1}, None, "x"], [{"ü": [1.5, True]}]
     Landing(tmp_path, "run").keep(first)
     Landing(tmp_path, "run").keep(second)
@@ -20,14 +20,14 @@ def test_answers_come_back_in_their_order(tmp_path: Path) -> None:
 
 
 def test_runs_do_not_see_each_other(tmp_path: Path) -> None:
-    """A run id may hold whatever Airflow puts there; each has a folder of its own."""
+    """Every run id has its own folder, whatever its characters."""
     Landing(tmp_path, "scheduled__2026-11-23T00:00:00+00:00").keep([1])
     assert list(Landing(tmp_path, "../scheduled").answers()) == []
     assert [path.parent for path in tmp_path.iterdir()] == [tmp_path]
 
 
 def test_an_answer_that_was_cut_by_a_crash_is_not_read(tmp_path: Path) -> None:
-    """Only whole answers count; the next one takes its place."""
+    """An incomplete file is ignored, and the next response replaces it."""
     landing = Landing(tmp_path, "run")
     landing.keep([1])
     (folder,) = tmp_path.iterdir()
@@ -38,7 +38,7 @@ def test_an_answer_that_was_cut_by_a_crash_is_not_read(tmp_path: Path) -> None:
 
 
 def test_what_other_runs_kept_is_forgotten_in_time(tmp_path: Path) -> None:
-    """Only what is old, and never what the run itself kept."""
+    """Only old responses of other runs are deleted."""
     for run in ("old", "young", "ours"):
         Landing(tmp_path, run).keep([run])
     for run in ("old", "ours"):
@@ -48,7 +48,7 @@ def test_what_other_runs_kept_is_forgotten_in_time(tmp_path: Path) -> None:
 
 
 def test_an_answer_comes_back_with_the_time_it_was_kept_at(tmp_path: Path) -> None:
-    """In ms since the epoch, whenever it is read."""
+    """A response is read with the time it was staged, in ms since the epoch."""
     before_ms = time.time_ns() // 1_000_000
     Landing(tmp_path, "run").keep([1])
     (_, kept_ms), *_ = Landing(tmp_path, "run").answers()
@@ -59,7 +59,7 @@ def test_an_answer_comes_back_with_the_time_it_was_kept_at(tmp_path: Path) -> No
 
 
 def test_unreadable_entries_come_back_in_their_places(tmp_path: Path) -> None:
-    """Byte for byte, whatever the others are; an entry that looks like one is none."""
+    """Unreadable entries are read back byte for byte. A valid entry of the same shape is not mistaken for one."""
     bad = Unreadable(b'{"n": NaN, "t": "\xff\x00"}', "wrong")
     alike = {"entries": [], "unreadable": {"0": {"value": "", "message": ""}}}
     answer = [None, bad, alike, Unreadable(b"", ""), "x"]
@@ -69,7 +69,7 @@ def test_unreadable_entries_come_back_in_their_places(tmp_path: Path) -> None:
 
 
 def test_an_entry_is_read_as_it_was_kept(tmp_path: Path) -> None:
-    """Whatever its reader did to it meanwhile."""
+    """An entry is read as it was staged, even if the reader changed it in memory."""
     landing = Landing(tmp_path, "run")
     first, second = [{"a": 1}], [{"b": 2}, {"c": 3}]
     landing.keep(first)

@@ -23,5 +23,5 @@ from penstock.source.latin import to_latin
     ],
 )
 def test_to_latin(name, latin):
-    """A name of any script becomes the local part of an address."""
+    """A name in any script becomes the local part of an e-mail address."""
     assert to_latin(name) == latin

@@ -28,7 +28,7 @@ RESET = {"X-RateLimit-Reset": str(EPOCH_S + 20)}
     ],
 )
 def test_retry_after(header, seconds):
-    """Retry-After is read as seconds and as a date, and ignored when it says nothing readable."""
+    """Retry-After is parsed as seconds or as a date, and ignored if invalid."""
     assert wait_s(Headers({"Retry-After": header}), NOW) == seconds
 
 
@@ -51,7 +51,7 @@ def test_retry_after(header, seconds):
     ids=str,
 )
 def test_the_reset_of_a_rate_limit(headers, seconds):
-    """It is read as seconds, or since the epoch, of a limit that is used up; Retry-After goes before it."""
+    """The reset of an exhausted limit is seconds from now or an epoch. Retry-After takes precedence."""
     assert wait_s(Headers(headers), NOW) == pytest.approx(seconds)
 
 
@@ -61,18 +61,18 @@ def test_the_reset_of_a_rate_limit(headers, seconds):
     ids=str,
 )
 def test_a_403_that_tells_of_a_limit_is_worth_another_request(headers):
-    """A quota that is used up comes back."""
+    """A 403 with an exhausted rate limit is retryable."""
     assert is_worth_another(403, Headers(headers))
 
 
 @pytest.mark.parametrize("headers", [{}, RESET | {"X-RateLimit-Remaining": "4999"}, {"Retry-After": ""}], ids=str)
 def test_a_403_without_a_limit_is_a_refusal(headers):
-    """Also from an API that tells with every answer how much of its limit is left."""
+    """A 403 is final while the rate limit has requests left."""
     assert not is_worth_another(403, Headers(headers))
 
 
 @pytest.mark.parametrize(("status", "worth"), [(408, True), (429, True), (500, True), (599, True), (400, False)])
 def test_other_statuses_need_no_header(status, worth):
-    """A timeout, too many requests and errors of the server may pass; other refusals do not."""
+    """Timeouts, throttling and server errors are retryable. Other client errors are not."""
     assert is_worth_another(status, Headers()) is worth
     assert is_worth_another(status, Headers(RESET)) is worth

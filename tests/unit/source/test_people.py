@@ -19,7 +19,7 @@ USERS = [make_user("seed", place, ALL, GENDERS) for place in range(3000)]
 
 
 def types_by_path(value: Any, path: str = "") -> dict[str, set[str]]:
-    """The names of the types found at each path of nested objects, in the objects' order."""
+    """Collect the type names at each path of nested objects, in the objects' order."""
     if not isinstance(value, dict):
         return {path: {type(value).__name__}}
     return {
@@ -36,20 +36,20 @@ def merged(users: list[Any]) -> dict[str, set[str]]:
 
 
 def test_shape_of_the_captured_answer(captured_file):
-    """Made users have the captured users' fields in the same order, with values of the same types."""
+    """Generated users have the fields of captured users, in the same order and with the same types."""
     captured = msgspec.json.decode(captured_file.read_bytes())["results"]
     assert merged(USERS) == merged(captured)
     assert {tuple(types_by_path(user)) for user in USERS} == {tuple(types_by_path(user)) for user in captured}
 
 
 def test_same_place_same_user():
-    """A user depends on seed, place, nationalities and genders alone."""
+    """A user depends only on seed, position, nationalities and genders."""
     assert make_user("seed", 7, ALL, GENDERS) == USERS[7]
     assert make_user("other", 7, ALL, GENDERS) != USERS[7]
 
 
 def test_same_user_in_another_process():
-    """Another process, with other hashes, makes the same users."""
+    """Another process with another hash seed generates the same users."""
     code = (
         "import json; from penstock.source.people import *; from penstock.source.nationalities import *;"
         "print(json.dumps([make_user('seed', n, tuple(NATIONALITIES), GENDERS) for n in range(60)]))"
@@ -60,7 +60,7 @@ def test_same_user_in_another_process():
 
 
 def test_unique_ids():
-    """Each place of each seed has a UUID of its own, of the version that the API gives."""
+    """Each position of each seed has a unique UUID, of the API's version."""
     ids = [UUID(user["login"]["uuid"]) for user in USERS]
     ids += [UUID(make_user("other", place, ALL, GENDERS)["login"]["uuid"]) for place in range(1000)]
     assert len(set(ids)) == 4000
@@ -68,13 +68,13 @@ def test_unique_ids():
 
 
 def test_every_nationality_and_gender():
-    """Users come from all nationalities and genders."""
+    """Users have all nationalities and genders."""
     counts = Counter((user["nat"], user["gender"]) for user in USERS)
     assert counts.keys() == {(nat, gender) for nat in ALL for gender in GENDERS}
 
 
 def test_chosen_nationality_and_gender():
-    """Only nationalities and genders asked for are given, with the country's name."""
+    """Only requested nationalities and genders are returned, with the country's name."""
     users = [make_user("s", place, ["NO", "GB"], ["female"]) for place in range(100)]
     assert {(user["nat"], user["gender"]) for user in users} == {("NO", "female"), ("GB", "female")}
     assert {user["location"]["country"] for user in users} == {"Norway", "United Kingdom"}
@@ -91,25 +91,25 @@ def test_chosen_nationality_and_gender():
     ],
 )
 def test_post_codes_of_letters(nat, pattern):
-    """These countries' post codes are text."""
+    """The post codes of these countries are text."""
     codes = [make_user("s", place, [nat], GENDERS)["location"]["postcode"] for place in range(50)]
     assert all(re.fullmatch(pattern, code) for code in codes)
 
 
 def test_post_codes_of_digits():
-    """The other countries' post codes are numbers."""
+    """The post codes of the other countries are numbers."""
     kinds = {(user["nat"], type(user["location"]["postcode"])) for user in USERS}
     assert {nat for nat, kind in kinds if kind is int} == set(ALL) - {"GB", "CA", "NL", "NO"}
 
 
 def test_id_may_be_null():
-    """Some countries have no identity number: its value is null and its name empty."""
+    """Without an identity number, the id's value is null and its name empty."""
     assert {user["nat"] for user in USERS if user["id"] == {"name": "", "value": None}} == {"IR", "NZ", "TR", "UA"}
 
 
 @pytest.mark.parametrize(("nat", "script"), [("IR", "[\u0600-\u06ff]"), ("UA", "[\u0400-\u04ff]"), ("TR", "[çğıöşüİ]")])
 def test_own_scripts(nat, script):
-    """Names are written in their own script, e-mail addresses in ASCII."""
+    """Names use their own script, e-mail addresses ASCII."""
     users = [make_user("s", place, [nat], GENDERS) for place in range(30)]
     assert any(re.search(script, user["name"]["last"]) for user in users)
     assert all(re.fullmatch(r"[a-z0-9-]+\.[a-z0-9-]+@example\.com", user["email"]) for user in users)
@@ -125,7 +125,7 @@ def test_login_hashes():
 
 
 def test_dates():
-    """Dates are written as the API writes them, and born comes before registered."""
+    """Dates have the API's format, and birth is before registration."""
     for user in USERS[:500]:
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", user["dob"]["date"])
         assert user["dob"]["date"] < user["registered"]["date"]
@@ -133,14 +133,14 @@ def test_dates():
 
 
 def test_every_user_is_a_record():
-    """Every made user can be made a record of the users' pipeline."""
+    """Every generated user can be converted to a record of the users' pipeline."""
     for user in USERS:
         assert from_source(user)["id"] == user["login"]["uuid"]
 
 
 @pytest.mark.parametrize("nat", ALL)
 def test_pools_are_varied(nat):
-    """Each nationality has enough names for users to differ, and none is empty."""
+    """Each nationality has enough distinct names, none empty."""
     pool = pool_of(nat)
     assert min(len(pool.first["male"]), len(pool.first["female"]), len(pool.last)) > 40
     values = [*pool.first["male"], *pool.first["female"], *pool.last, *pool.streets, *pool.cities, *pool.regions]

@@ -18,23 +18,23 @@ print("stopped cleanly")
 
 
 def test_taken_port():
-    """A port that another process listens on is named, with the setting that chooses another."""
+    """A port in use is an error that names the port and the setting to change."""
     with listen(0) as listener:
         port = listener.getsockname()[1]
-        with pytest.raises(PortTaken, match=f"port {port} is taken") as caught:
+        with pytest.raises(PortTaken, match=f"port {port} is in use") as caught:
             listen(port)
     assert "PENSTOCK_SOURCE_PORT" in caught.value.hint
 
 
 def test_loopback_only():
-    """Only the loopback interface is listened on."""
+    """The stand-in listens only on loopback."""
     with listen(0) as listener:
         assert listener.getsockname()[0] == "127.0.0.1"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_clean_stop(number):
-    """SIGTERM and SIGINT stop it cleanly: exit 0, nothing in the log."""
+    """SIGTERM and SIGINT shut it down cleanly: exit 0, nothing in the log."""
     with listen(0) as listener:
         port = listener.getsockname()[1]
     with subprocess.Popen(

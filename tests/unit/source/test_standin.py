@@ -25,7 +25,7 @@ def users(query: str) -> list:
 
 @pytest.mark.parametrize("path", ["/api", "/api/", "/api/1.4", "/api/1.4/"])
 def test_addresses(path):
-    """The API answers at each of its addresses, one user unless more are asked for."""
+    """All URLs of the API respond, with one user by default."""
     answer = get(make_app(), path)
     assert answer.status_code == 200
     assert answer.headers["Content-Type"] == "application/json"
@@ -34,24 +34,24 @@ def test_addresses(path):
 
 
 def test_other_version():
-    """Another version of the API is not found."""
+    """Other versions of the API respond with 404."""
     assert get(make_app(), "/api/1.3/").status_code == 404
 
 
 def test_health():
-    """The stand-in says that it is up, however hostile it is."""
+    """The health endpoint responds even with a fault rate of 1."""
     assert get(make_app(hostility=Hostility(rate=1)), "/health").status_code == 200
 
 
 def test_info(captured_file):
-    """`info` repeats seed, results and page, in the captured answer's form."""
+    """`info` has seed, results and page, in the format of a captured response."""
     info = get(make_app(), "/api/?seed=s&results=3&page=2").json()["info"]
     assert info == {"seed": "s", "results": 3, "page": 2, "version": "1.4"}
     assert list(info) == list(msgspec.json.decode(captured_file.read_bytes())["info"])
 
 
 def test_no_seed():
-    """Without a seed the users are others each time, and the seed that was used is told."""
+    """Without a seed, each response has different users and the seed it used."""
     app = make_app()
     first, second = get(app, "/api/?results=5").json(), get(app, "/api/?results=5").json()
     assert first["info"]["seed"] != second["info"]["seed"]
@@ -74,23 +74,23 @@ def test_no_seed():
     ],
 )
 def test_results(given, count):
-    """`results` is from 1 to 5000; anything else counts as 1."""
+    """`results` is 1 to 5000. Other values count as 1."""
     assert len(users(f"seed=s&inc=nat&results={given}")) == count
 
 
 @pytest.mark.parametrize("page", ["", "0", "-1", "x", "10001"])
 def test_page_out_of_range(page):
-    """A page out of range is page 1."""
+    """A page out of range counts as page 1."""
     assert users(f"seed=s&page={page}") == users("seed=s&page=1")
 
 
 def test_pages_are_windows():
-    """Pages of a size follow one another without a gap or an overlap."""
+    """Pages of one size have no gaps or overlaps."""
     assert users("seed=s&results=10&page=1") + users("seed=s&results=10&page=2") == users("seed=s&results=20")
 
 
 def test_same_query_same_users():
-    """The same seed gives the same users in another process's app as well."""
+    """The same seed returns the same users from another app."""
     query = "seed=s&results=20&nat=ir,ua&gender=female"
     assert users(query) == users(query)
 
@@ -100,7 +100,7 @@ def test_same_query_same_users():
     [("gb", {"GB"}), ("GB,no", {"GB", "NO"}), (" tr , ", {"TR"}), ("xx", None), ("gb,xx", None), ("", None)],
 )
 def test_nat(nat, given):
-    """`nat` is a list of nationalities; with one that is unknown it counts as not given."""
+    """`nat` is a list of nationalities, ignored if one is unknown."""
     assert {user["nat"] for user in users(f"seed=s&results=400&nat={nat}")} == (given or set(NATIONALITIES))
 
 
@@ -109,7 +109,7 @@ def test_nat(nat, given):
     [("female", {"female"}), ("male", {"male"}), ("x", {"male", "female"}), ("", {"male", "female"})],
 )
 def test_gender(gender, given):
-    """`gender` is female or male; anything else counts as not given."""
+    """`gender` is female or male. Other values are ignored."""
     assert {user["gender"] for user in users(f"seed=s&results=50&gender={gender}")} == given
 
 
@@ -125,14 +125,14 @@ def test_gender(gender, given):
     ],
 )
 def test_inc_and_exc(query, fields):
-    """`inc` and `exc` choose the top-level fields, and change nothing in those that are given."""
+    """`inc` and `exc` select top-level fields and do not change their values."""
     whole, chosen = users("seed=s")[0], users(f"seed=s&{query}")[0]
     assert list(chosen) == fields
     assert chosen == {field: whole[field] for field in fields}
 
 
 def test_format():
-    """`format=json` is the only one; another is answered with an error."""
+    """Formats other than JSON are answered with an error."""
     assert get(make_app(), "/api/?format=JSON").status_code == 200
     answer = get(make_app(), "/api/?format=csv")
     assert answer.status_code == 400
@@ -143,7 +143,7 @@ def test_format():
 
 
 def test_captured_answer(captured_file):
-    """A captured answer's users are served as they are, as many as there are."""
+    """The users of a captured response are served unchanged, at most all of them."""
     captured = msgspec.json.decode(captured_file.read_bytes())["results"]
     answer = get(make_app(captured_users(captured_file)), "/api/?results=500&seed=s").json()
     assert answer["results"] == captured
@@ -151,7 +151,7 @@ def test_captured_answer(captured_file):
 
 
 def test_captured_answer_in_pages(captured_file):
-    """Pages walk through the captured users and begin again after the last."""
+    """Pages iterate over the captured users and start over at the end."""
     captured = msgspec.json.decode(captured_file.read_bytes())["results"]
     app = make_app(captured_users(captured_file))
     assert get(app, "/api/?results=20&page=1").json()["results"] == captured[:20]
@@ -159,16 +159,16 @@ def test_captured_answer_in_pages(captured_file):
 
 
 def test_captured_answer_filtered(captured_file):
-    """`nat` and `gender` choose among the captured users, though none may be left."""
+    """`nat` and `gender` filter the captured users, possibly to none."""
     app = make_app(captured_users(captured_file))
-    found = get(app, "/api/?results=30&nat=au&gender=female").json()["results"]
-    assert [(user["nat"], user["gender"]) for user in found] == [("AU", "female")] * 2
+    users = get(app, "/api/?results=30&nat=au&gender=female").json()["results"]
+    assert [(user["nat"], user["gender"]) for user in users] == [("AU", "female")] * 2
     assert get(app, "/api/?results=30&nat=ca").json()["results"] == []
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"results": 1}', '{"results": [1]}'])
 def test_not_an_answer(tmp_path, content):
-    """A file that is not an answer is refused when the stand-in is made."""
+    """A file that is not a response is rejected when the stand-in is created."""
     file = tmp_path / "answer.json"
     file.write_text(content)
     with pytest.raises(WrongUse, match=r"answer\.json"):
@@ -179,7 +179,7 @@ def test_not_an_answer(tmp_path, content):
 
 
 class Always(Hostility):
-    """The same trouble with every answer."""
+    """The same fault for every response."""
 
     def __init__(self, trouble: Trouble, **kwargs) -> None:
         super().__init__(**kwargs)
@@ -194,7 +194,7 @@ class Always(Hostility):
     [(Trouble.THROTTLED, 429, "1"), (Trouble.OVERLOADED, 503, None), (Trouble.ERROR, 200, None)],
 )
 def test_trouble_instead(trouble, status, retry_after):
-    """Throttled, overloaded and error answers hold no users."""
+    """Throttled, overloaded and error responses contain no users."""
     answer = get(make_app(hostility=Always(trouble)), "/api/")
     assert answer.status_code == status
     assert answer.headers.get("Retry-After") == retry_after
@@ -202,7 +202,7 @@ def test_trouble_instead(trouble, status, retry_after):
 
 
 def test_truncated():
-    """A truncated answer has a true length and broken JSON."""
+    """A truncated response has a correct length and invalid JSON."""
     answer = get(make_app(hostility=Always(Trouble.TRUNCATED)), "/api/")
     assert int(answer.headers["Content-Length"]) == len(answer.content)
     with pytest.raises(json.JSONDecodeError):
@@ -210,7 +210,7 @@ def test_truncated():
 
 
 def test_slow(monkeypatch):
-    """A slow answer is a good one, later."""
+    """A slow response is valid but delayed."""
     delays = []
 
     async def sleep(delay_s):
@@ -223,7 +223,7 @@ def test_slow(monkeypatch):
 
 
 def test_cut(served):
-    """A cut answer ends before the length that it announced, which a client notices."""
+    """A cut response ends before its Content-Length, which clients detect."""
     url = served(make_app(hostility=Always(Trouble.CUT)))
     with (
         httpx2.Client(trust_env=False) as client,
@@ -233,7 +233,7 @@ def test_cut(served):
 
 
 def test_damaged_users_come_again():
-    """Damaged users are the same at every request, in pages of any size: a retry meets no others."""
+    """Damaged users are the same in every request and page size, so that a retry gets the same ones."""
     app = make_app(hostility=Always(Trouble.NONE, rate=0.5))
     whole = get(app, "/api/?seed=s&results=20").json()["results"]
     pages = [get(app, f"/api/?seed=s&results=10&page={page}").json()["results"] for page in (1, 2)]
