@@ -1,6 +1,6 @@
-"""Stage 2: a record becomes bytes, and bytes become an acknowledged Kafka record.
+"""Stage 2: serialize records and produce them to Kafka with acknowledgements.
 
-serialize  record -> framed bytes, JSON or Avro
-send       bytes -> topic, every delivery report counted
-journal    which offsets were acknowledged, on disk
+serialize  record -> bytes with wire-format header, JSON or Avro
+send       bytes -> topic, counts every delivery report
+journal    delivery log: acknowledged offsets, on disk
 """

@@ -1,8 +1,7 @@
-"""The producer's own journal: which offsets Kafka acknowledged to each attempt of a run, on the disk of who sent them.
+"""The producer's delivery log: the offsets that Kafka acknowledged to each attempt of a run, on the producer's disk.
 
-It is what a receipt holds against Kafka. One file per attempt: a line of JSON that names it, a line of partition,
-offset and key for each acknowledgement, a line of JSON for each answer of the API that tells how many records came so
-far, and a last line of JSON once the attempt has sent everything.
+Receipts compare it with Kafka. One file per attempt, with JSON lines: a header, partition, offset and key of each
+acknowledgement, the number of records fetched so far after each API response, and a final line once everything is sent.
 """
 
 import hashlib
@@ -23,7 +22,7 @@ log = get_logger(__name__)
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
-    """One acknowledgement."""
+    """An acknowledgement."""
 
     partition: int
     offset: int
@@ -32,7 +31,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
 
 @dataclass(frozen=True)
 class Attempt:
-    """What one attempt of a run was told by Kafka; `finished` when it sent everything it had."""
+    """Acknowledgements received by one attempt of a run. `finished` if it sent all of its records."""
 
     run_id: str
     topic: str
@@ -43,38 +42,38 @@ class Attempt:
 
 
 def folder_of(settings: Settings) -> Path:
-    """The folder that holds the journal."""
+    """Return the folder of the delivery log."""
     return settings.home / "data" / "journal"
 
 
 class Journal:
-    """The journal of one attempt, written as it goes; a `with` block that ends in peace finishes it.
+    """Writes the delivery log of one attempt. Leaving the block without an exception marks the attempt complete.
 
-    Lines are on their way to the disk at every `flush`, and on it at the end. An attempt that is killed in between may
-    lack lines of records that Kafka has, never the other way round.
+    Lines are passed to the operating system at every `flush` and synced to disk at the end. The log of a killed attempt
+    may lack records that Kafka has, never the reverse.
     """
 
     def __init__(self, folder: Path, run_id: str, topic: str, topic_id: str) -> None:
         now = datetime.now(UTC)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         name = f"{now:%Y%m%dT%H%M%S.%f}Z{_suffix(run_id)}"
-        head = {"run": run_id, "topic": topic, "topic_id": topic_id, "started_at": now.isoformat()}
+        header = {"run": run_id, "topic": topic, "topic_id": topic_id, "started_at": now.isoformat()}
         self._file = os.fdopen(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
-        self._file.write(msgspec.json.encode(head) + b"\n")
+        self._file.write(msgspec.json.encode(header) + b"\n")
         self._file.flush()
         self._encode = msgspec.json.Encoder().encode
 
     def note(self, partition: int, offset: int, key: bytes) -> None:
-        """Write down one acknowledgement."""
+        """Append an acknowledgement."""
         self._file.write(self._encode((partition, offset, key.decode())) + b"\n")
 
     def fetched(self, records: int) -> None:
-        """Write down how many records the API gave so far."""
+        """Append the number of records fetched from the API so far."""
         self._file.write(msgspec.json.encode({"fetched": records}) + b"\n")
         self._file.flush()
 
     def flush(self) -> None:
-        """Hand what was written to the system."""
+        """Flush written lines to the operating system."""
         self._file.flush()
 
     def __enter__(self) -> Self:
@@ -94,14 +93,14 @@ def _suffix(run_id: str) -> str:
 
 @dataclass(frozen=True)
 class SoFar:
-    """How far the newest attempt of a run is: records that the API gave, and that Kafka acknowledged."""
+    """Progress of the newest attempt of a run: records fetched from the API and acknowledged by Kafka."""
 
     fetched: int
     acknowledged: int
 
 
 def progress(folder: Path, run_id: str) -> SoFar | None:
-    """How far a run is; None when it left no journal here."""
+    """Return the progress of a run, or None if it has no delivery log here."""
     files = sorted(folder.glob(f"*{_suffix(run_id)}"))
     if not files:
         return None
@@ -116,25 +115,25 @@ def progress(folder: Path, run_id: str) -> SoFar | None:
 
 
 def attempts(folder: Path) -> Iterator[Attempt]:
-    """The attempts in the journal, in the order they began in; a torn last line is passed over."""
+    """Yield the attempts in the delivery log by start time. A truncated last line is skipped."""
     for file in sorted(folder.glob("*.journal")):
-        found = _attempt(file)
-        if found is not None:
-            yield found
+        attempt = _read_attempt(file)
+        if attempt is not None:
+            yield attempt
 
 
-def _attempt(file: Path) -> Attempt | None:
-    lines = [decoded for line in file.read_bytes().splitlines() if (decoded := _line(line)) is not None]
+def _read_attempt(file: Path) -> Attempt | None:
+    lines = [decoded for line in file.read_bytes().splitlines() if (decoded := _decode_line(line)) is not None]
     if not lines or not isinstance(lines[0], dict):
         log.warning("journal_unreadable", file=file.name)
         return None
-    head = lines[0]
+    header = lines[0]
     entries = [Entry(*line) for line in lines[1:] if isinstance(line, list)]
     finished = isinstance(lines[-1], dict) and "finished_at" in lines[-1]
-    return Attempt(head["run"], head["topic"], head["topic_id"], head["started_at"], finished, entries)
+    return Attempt(header["run"], header["topic"], header["topic_id"], header["started_at"], finished, entries)
 
 
-def _line(line: bytes) -> Any:
+def _decode_line(line: bytes) -> Any:
     try:
         return msgspec.json.decode(line)
     except ValueError:  # a msgspec.DecodeError, or a UnicodeDecodeError
@@ -142,7 +141,7 @@ def _line(line: bytes) -> Any:
 
 
 def forget(folder: Path, older_than_s: float) -> None:
-    """Delete the journals of attempts that were last written to more than so many seconds ago."""
+    """Delete the logs of attempts that were last written more than `older_than_s` seconds ago."""
     for file in folder.glob("*.journal"):
         if file.stat().st_mtime < time.time() - older_than_s:
             file.unlink(missing_ok=True)

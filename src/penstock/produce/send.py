@@ -1,7 +1,7 @@
-"""Bytes to a topic, every delivery report counted.
+"""Produce bytes to a topic and count every delivery report.
 
-Delivery: at least once and in order per key. The producer is idempotent, so its own retries make no second copies; a
-run that is started again sends its records again, and they end as the same rows.
+Delivery: at least once, in order per key. The producer is idempotent, so its retries create no duplicates. A restarted
+run sends its records again, which result in the same rows.
 """
 
 from dataclasses import dataclass, field
@@ -17,15 +17,15 @@ Headers = list[tuple[str, bytes]]
 
 @dataclass
 class Delivered:
-    """What Kafka has acknowledged so far."""
+    """Records acknowledged by Kafka so far."""
 
     records: int = 0
     value_bytes: int = 0
     offsets: dict[int, tuple[int, int]] = field(default_factory=dict)
-    """First and last offset by partition; records of other producers may lie between them."""
+    """First and last offset by partition. Records of other producers may be in between."""
     failures: list[str] = field(default_factory=list)
     journal: Journal | None = None
-    """Where each acknowledgement is written down."""
+    """Log of each acknowledgement."""
 
     def note(self, error: KafkaError | None, message: Message) -> None:
         """Count one delivery report."""
@@ -42,9 +42,9 @@ class Delivered:
 
 
 class Sender:
-    """Sends to one topic; leaving its `with` block waits for every acknowledgement.
+    """Produces to one topic. Leaving the block waits for all acknowledgements.
 
-    Raises `DeliveryFailed` there when a record was not acknowledged within the producer's delivery timeout.
+    Raises `DeliveryFailed` there if a record was not acknowledged within the producer's delivery timeout.
     """
 
     def __init__(self, producer: Producer, topic: str, flush_s: float, journal: Journal | None = None) -> None:
@@ -54,7 +54,7 @@ class Sender:
         self.delivered = Delivered(journal=journal)
 
     def send(self, key: bytes, value: bytes, headers: Headers, timestamp_ms: int = 0) -> None:
-        """Hand one record to the producer; blocks while its queue is full. 0: its timestamp is now."""
+        """Pass a record to the producer. Blocks while its queue is full. Timestamp 0 is the current time."""
         while True:
             try:
                 self._producer.produce(
@@ -74,14 +74,14 @@ class Sender:
                 return
 
     def finish(self) -> Delivered:
-        """Everything delivered. Raises `DeliveryFailed` when something was not."""
-        waiting = self._producer.flush(self._flush_s)
+        """Wait for all acknowledgements and return them. Raises `DeliveryFailed` if any is missing."""
+        pending = self._producer.flush(self._flush_s)
         failures = self.delivered.failures
-        if failures or waiting:
+        if failures or pending:
             first = f"; first: {failures[0]}" if failures else ""
             raise DeliveryFailed(
-                f"{self._topic}: {len(failures)} records failed and {waiting} were not acknowledged "
-                f"after {self._flush_s:g} s; {self.delivered.records} were{first}",
+                f"{self._topic}: {len(failures)} records failed and {pending} were not acknowledged within "
+                f"{self._flush_s:g} s; {self.delivered.records} were acknowledged{first}",
                 hint="./penstock status kafka",
             )
         return self.delivered

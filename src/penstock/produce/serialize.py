@@ -1,4 +1,4 @@
-"""A record as the bytes of a Kafka value: the registry's frame, then JSON or Avro."""
+"""Serialize records to Kafka values: the schema registry's wire-format header, then JSON or Avro."""
 
 from collections.abc import Callable
 from io import BytesIO
@@ -16,32 +16,32 @@ Serialize = Callable[[Record], bytes]
 
 
 def serializer(record: type[Record], wire_format: WireFormat, schema_id: int) -> Serialize:
-    """The function that gives the bytes of one record, framed with `schema_id`."""
-    frame = pack(schema_id)
-    return _json(frame) if wire_format == "json" else _avro(frame, record)
+    """Return the function that serializes a record, with `schema_id` in the header."""
+    header = pack(schema_id)
+    return _json_serializer(header) if wire_format == "json" else _avro_serializer(header, record)
 
 
-def _json(frame: bytes) -> Serialize:
+def _json_serializer(header: bytes) -> Serialize:
     encode = msgspec.json.Encoder().encode
-    return lambda record: frame + encode(record)
+    return lambda record: header + encode(record)
 
 
-def _avro(frame: bytes, record: type[Record]) -> Serialize:
+def _avro_serializer(header: bytes, record: type[Record]) -> Serialize:
     schema = fastavro.parse_schema(avro_schema(record))
-    fields_of = _named(record)
+    to_dict = _to_dict(record)
 
-    def serialize(one: Record) -> bytes:
+    def serialize(instance: Record) -> bytes:
         body = BytesIO()
-        body.write(frame)
-        fastavro.schemaless_writer(body, schema, fields_of(one))
+        body.write(header)
+        fastavro.schemaless_writer(body, schema, to_dict(instance))
         return body.getvalue()
 
     return serialize
 
 
-def _named(record: type[Record]) -> Callable[[Record], dict[str, Any]]:
-    """Return the function that gives a record's fields by their names in messages."""
+def _to_dict(record: type[Record]) -> Callable[[Record], dict[str, Any]]:
+    """Return the function that converts a record to a dict, keyed by the field names in messages."""
     names = record.__struct_encode_fields__
     if names == record.__struct_fields__:
         return msgspec.structs.asdict  # four times as fast
-    return lambda one: dict(zip(names, msgspec.structs.astuple(one), strict=True))
+    return lambda instance: dict(zip(names, msgspec.structs.astuple(instance), strict=True))

@@ -17,46 +17,46 @@ def send(producer: FakeProducer, count: int) -> Delivered:
 
 
 def test_everything_is_acknowledged_at_the_end():
-    """Leaving the block waits for every acknowledgement; records, bytes and offsets are then known."""
+    """Leaving the block waits for all acknowledgements. Then records, bytes and offsets are known."""
     producer = FakeProducer()
     delivered = send(producer, 3)
     assert (delivered.records, delivered.value_bytes, delivered.offsets) == (3, 15, {0: (0, 2)})
     assert producer.flushed_s == [30]
-    assert [(one.topic(), one.key(), one.value(), one.headers()) for one in producer.sent] == [
+    assert [(record.topic(), record.key(), record.value(), record.headers()) for record in producer.sent] == [
         ("t", b"k%d" % number, b"value", HEADERS) for number in range(3)
     ]
 
 
 def test_nothing_sent_is_nothing_delivered():
-    """An empty block is fine: how much was asked for is not the sender's business."""
+    """An empty block succeeds: the requested number of records is not checked here."""
     assert send(FakeProducer(), 0) == Delivered()
 
 
 def test_a_full_queue_is_waited_for():
-    """When the producer's queue is full, sending waits for room; nothing is dropped."""
+    """Sending blocks while the producer's queue is full. Nothing is dropped."""
     producer = FakeProducer(queue=2)
     assert send(producer, 9).records == 9
     assert producer.full == 4
 
 
 def test_a_failed_record_fails_the_block():
-    """One failed delivery report fails the run: it says how many failed, how many did not, and the first reason."""
-    producer = FakeProducer(fails=lambda one: one.offset() == 1)
+    """One failed delivery report fails the block, with the counts and the first reason."""
+    producer = FakeProducer(fails=lambda record: record.offset() == 1)
     with pytest.raises(
         DeliveryFailed,
-        match=r"t: 1 records failed and 0 were not acknowledged after 30 s; 2 were; first: _MSG_TIMED_OUT: timed out",
+        match=r"t: 1 records failed and 0 were not acknowledged within 30 s; 2 were acknowledged; first: _MSG_TIMED",
     ):
         send(producer, 3)
 
 
 def test_what_is_left_after_the_flush_fails_the_block():
-    """A record without a report after the flush is not taken for delivered."""
-    with pytest.raises(DeliveryFailed, match="t: 0 records failed and 2 were not acknowledged after 30 s; 1 were"):
+    """Records without a delivery report after the flush fail the block."""
+    with pytest.raises(DeliveryFailed, match="t: 0 records failed and 2 were not acknowledged within 30 s; 1 were"):
         send(FakeProducer(held=2), 3)
 
 
 def test_a_producer_that_refuses_fails_at_once():
-    """An error at the call names the topic; what was sent before is still flushed."""
+    """An error of the producer names the topic. Records sent before are flushed."""
     producer = FakeProducer(refuses=kafka_error(KafkaError.MSG_SIZE_TOO_LARGE, "too large"))
     with pytest.raises(DeliveryFailed, match=r"t: .*too large"):
         send(producer, 1)
@@ -64,7 +64,7 @@ def test_a_producer_that_refuses_fails_at_once():
 
 
 def test_another_error_inside_the_block_stays_itself():
-    """An error of the source comes out as it is, though records failed too, after what was sent is flushed."""
+    """Another error inside the block is raised unchanged after a flush, even if records failed too."""
     producer = FakeProducer(fails=lambda _: True)
 
     def fail() -> None:
@@ -78,7 +78,7 @@ def test_another_error_inside_the_block_stays_itself():
 
 
 def test_offsets_span_first_and_last_of_each_partition():
-    """Reports may come in any order and from any partition."""
+    """Offsets are correct for delivery reports in any order and from any partition."""
     delivered = Delivered()
     for partition, offset in [(1, 7), (0, 3), (1, 5), (1, 9)]:
         delivered.note(None, message(offset, b"12", partition=partition))
@@ -86,24 +86,24 @@ def test_offsets_span_first_and_last_of_each_partition():
 
 
 def test_a_failed_report_counts_nothing():
-    """A failure is kept by name and reason, and is no record."""
+    """A failed report is recorded by name and reason and does not count as a record."""
     delivered = Delivered()
     delivered.note(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE, "big"), message(0))
     assert delivered == Delivered(0, 0, {}, ["MSG_SIZE_TOO_LARGE: big"])
 
 
 def test_a_record_may_have_a_time_of_its_own():
-    """What a wrong clock would give it; without one it is the producer's."""
+    """A record can have its own timestamp. By default it is the producer's."""
     producer = FakeProducer()
     with Sender(producer, "t", 30) as sender:
         sender.send(b"k", b"v", [])
         sender.send(b"k", b"v", [], 1_700_000_000_123)
-    assert [one.timestamp()[1] for one in producer.sent] == [0, 1_700_000_000_123]
+    assert [record.timestamp()[1] for record in producer.sent] == [0, 1_700_000_000_123]
 
 
 def test_each_acknowledgement_is_written_down(tmp_path):
-    """Where the record lies, with its key; what failed is not."""
-    producer = FakeProducer(fails=lambda one: one.offset() == 1)
+    """Each acknowledgement is logged with position and key. Failures are not."""
+    producer = FakeProducer(fails=lambda record: record.offset() == 1)
     with Journal(tmp_path, "r1", "t", "id-1") as written:
         sender = Sender(producer, "t", 30, written)
         for number in range(3):
