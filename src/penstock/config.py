@@ -1,8 +1,8 @@
-"""Settings: the only place that reads the environment.
+"""Settings. The only module that reads environment variables.
 
-Each setting is an environment variable, `PENSTOCK_` and the name in capitals. A cluster of your own is a set of
-addresses: set them, and nothing else changes. Addresses that are not set point at the local stack's ports. A setting
-may also be a file in the folder that `PENSTOCK_SECRETS_DIR` names, as Docker and Kubernetes mount secrets.
+Each setting is an environment variable: `PENSTOCK_` and its name in upper case. To use your own cluster, set the
+addresses of its services. Addresses default to the ports of the local stack. Settings can also be files in the folder
+`PENSTOCK_SECRETS_DIR`, as Docker and Kubernetes mount secrets.
 """
 
 import ast
@@ -24,19 +24,19 @@ REAL_API_URL = "https://randomuser.me/api/"
 LOOPBACK = "127.0.0.1"
 LOOPBACKS = frozenset({LOOPBACK, "localhost", "::1"})
 LEAST_SPARK_HEAP_MIB = 466
-"""Spark refuses less than 450 MiB that can be used, which is what Java's serial collector leaves of this heap."""
+"""Spark requires 450 MiB of usable memory, which is what Java's serial collector leaves of this heap."""
 
 _BROKER = re.compile(r"([A-Z_]+://)?(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):\d{1,5}")
 _HOST = re.compile(r"[^\s:/]+|[0-9a-fA-F:]*:[0-9a-fA-F:.]*:[0-9a-fA-F:.]*")
 
 
-def _local(template: str) -> Callable[[dict[str, Any]], str]:
-    """A default address made from the ports that are in force."""
+def _format_local(template: str) -> Callable[[dict[str, Any]], str]:
+    """Return a default factory that formats an address from the effective ports."""
     return lambda data: template.format(host=LOOPBACK, **data)
 
 
 class Settings(BaseSettings):
-    """What can be set; frozen, checked as a whole when it is read."""
+    """All settings. Immutable, validated together when read."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="ignore", validate_default=True
@@ -44,77 +44,85 @@ class Settings(BaseSettings):
 
     secrets_dir: Path | None = Field(
         None,
-        description="Folder of files that each hold a setting, named as its variable, in small letters; variables win.",
+        description="Folder of files with one setting each, named like the variable in lower case; variables win.",
     )
-    home: Path = Field(Path(".penstock"), description="Folder of everything that is generated: data, logs, jars.")
-    cache: Path | None = Field(None, description="Folder of downloads, to share between homes; empty: in home.")
-    pipeline: str = Field("penstock.pipelines.users", description="Module, or .py file, that holds PIPELINE.")
+    home: Path = Field(Path(".penstock"), description="Data directory: all generated files, such as data, logs, jars.")
+    cache: Path | None = Field(
+        None, description="Folder of downloads, which data directories can share; empty: in PENSTOCK_HOME."
+    )
+    pipeline: str = Field("penstock.pipelines.users", description="Module or .py file that defines PIPELINE.")
     wire_format: Literal["json", "avro"] = Field("json", description="Encoding of the values in Kafka.")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Lowest level that is logged.")
     log_json: bool = Field(False, description="Log JSON lines instead of text.")
 
-    # ports of the local stack, all on 127.0.0.1
+    # Ports of the local stack, all on 127.0.0.1
     kafka_port: int = Field(9092, ge=1, le=65535, description="Kafka of the local stack.")
     kafka_controller_port: int = Field(9093, ge=1, le=65535, description="Kafka's KRaft controller.")
     zookeeper_port: int = Field(2181, ge=1, le=65535, description="ZooKeeper, with coordination=zookeeper.")
     registry_port: int = Field(8081, ge=1, le=65535, description="Schema registry.")
     registry_management_port: int = Field(8082, ge=1, le=65535, description="Schema registry's health endpoint.")
-    cassandra_port: int = Field(9042, ge=1, le=65535, description="Cassandra's CQL port, of the local stack or not.")
+    cassandra_port: int = Field(9042, ge=1, le=65535, description="Cassandra's CQL port, also of another cluster.")
     cassandra_storage_port: int = Field(7000, ge=1, le=65535, description="Cassandra's node-to-node port.")
     spark_port: int = Field(7077, ge=1, le=65535, description="Spark master.")
-    spark_ui_port: int = Field(9090, ge=1, le=65535, description="Spark master's page.")
-    spark_worker_ui_port: int = Field(9091, ge=1, le=65535, description="Spark worker's page.")
-    spark_job_ui_port: int = Field(4040, ge=1, le=65535, description="Page of the running Spark job.")
-    airflow_port: int = Field(8080, ge=1, le=65535, description="Airflow's page and API.")
+    spark_ui_port: int = Field(9090, ge=1, le=65535, description="Spark master's UI.")
+    spark_worker_ui_port: int = Field(9091, ge=1, le=65535, description="Spark worker's UI.")
+    spark_job_ui_port: int = Field(4040, ge=1, le=65535, description="UI of the running Spark job.")
+    airflow_port: int = Field(8080, ge=1, le=65535, description="Airflow's UI and API.")
     source_port: int = Field(8000, ge=1, le=65535, description="Stand-in for the random user API.")
     control_port: int = Field(9021, ge=1, le=65535, description="Control center.")
 
-    # the local stack
-    coordination: Literal["kraft", "zookeeper"] = Field("kraft", description="Who coordinates Kafka.")
-    ready_timeout_s: float = Field(240, gt=0, description="Longest wait for a service of the local stack, in seconds.")
+    # Local stack
+    coordination: Literal["kraft", "zookeeper"] = Field("kraft", description="Coordination of Kafka.")
+    ready_timeout_s: float = Field(
+        240, gt=0, description="Timeout for a service of the local stack to become ready, in seconds."
+    )
     kafka_heap_mib: int = Field(512, ge=256, description="Kafka's heap.")
     zookeeper_heap_mib: int = Field(128, ge=64, description="ZooKeeper's heap.")
     registry_heap_mib: int = Field(256, ge=128, description="Schema registry's heap.")
     cassandra_heap_mib: int = Field(1024, ge=512, description="Cassandra's heap.")
-    spark_daemon_heap_mib: int = Field(192, ge=128, description="Heap of Spark's master and of its worker.")
+    spark_daemon_heap_mib: int = Field(192, ge=128, description="Heap of Spark's master and worker, each.")
 
-    # source
-    source_url: str = Field(REAL_API_URL, description="The HTTP API; the local stack points it at its stand-in.")
-    source_hosts: str = Field(
-        "", description="Hosts that a run may ask besides that of PENSTOCK_SOURCE_URL: host[,host]; empty: any."
+    # Source
+    source_url: str = Field(
+        REAL_API_URL, description="URL of the HTTP API; the local stack uses its stand-in unless set."
     )
-    source_batch_records: int = Field(500, ge=1, le=5000, description="Records asked for in one request.")
-    source_timeout_s: float = Field(20, gt=0, description="Longest wait for one answer, in seconds.")
-    source_attempts: int = Field(8, ge=1, description="Requests made for one answer before giving up.")
+    source_hosts: str = Field(
+        "", description="Hosts that a run may use in addition to that of PENSTOCK_SOURCE_URL: host[,host]; empty: any."
+    )
+    source_batch_records: int = Field(500, ge=1, le=5000, description="Records per request.")
+    source_timeout_s: float = Field(20, gt=0, description="Timeout of a request, in seconds.")
+    source_attempts: int = Field(8, ge=1, description="Attempts per request before the run fails.")
     source_max_wait_s: float = Field(
-        300, ge=0, description="Longest that an API's rate limit is waited for, for one answer, in seconds."
+        300, ge=0, description="Longest total wait for an API's rate limit, per response, in seconds."
     )
     source_max_failed_share: float = Field(
-        0.2, ge=0, le=1, description="A run fails when more than this share of its entries become dead letters."
+        0.2, ge=0, le=1, description="A run fails if more than this share of its entries become dead letters."
     )
 
     # Kafka
-    kafka_bootstrap: str = Field(default_factory=_local("{host}:{kafka_port}"), description="host:port[,host:port].")
-    kafka_partitions: int = Field(4, ge=1, description="Partitions of a topic that penstock creates.")
-    kafka_replication: int = Field(1, ge=1, description="Replicas of a topic that penstock creates.")
-    kafka_retention_hours: int = Field(168, ge=1, description="Retention of a topic that penstock creates, in hours.")
-    kafka_timeout_s: float = Field(30, gt=0, description="Longest wait for an answer or acknowledgement, in seconds.")
+    kafka_bootstrap: str = Field(
+        default_factory=_format_local("{host}:{kafka_port}"), description="host:port[,host:port]."
+    )
+    kafka_partitions: int = Field(4, ge=1, description="Partitions of topics that penstock creates.")
+    kafka_replication: int = Field(1, ge=1, description="Replication factor of topics that penstock creates.")
+    kafka_retention_hours: int = Field(168, ge=1, description="Retention of topics that penstock creates, in hours.")
+    kafka_timeout_s: float = Field(30, gt=0, description="Timeout of requests and acknowledgements, in seconds.")
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        "PLAINTEXT", description="As Kafka's security.protocol."
+        "PLAINTEXT", description="Kafka's security.protocol."
     )
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
-        "SCRAM-SHA-512", description="As Kafka's sasl.mechanism."
+        "SCRAM-SHA-512", description="Kafka's sasl.mechanism."
     )
     kafka_username: str = Field("", description="SASL user.")
     kafka_password: SecretStr = Field(SecretStr(""), description="SASL password.")
-    kafka_ca_file: Path | None = Field(None, description="PEM file of the authority that signed the brokers.")
+    kafka_ca_file: Path | None = Field(None, description="PEM file of the CA that signed the brokers' certificates.")
 
-    # schema registry
+    # Schema registry
     registry_url: str = Field(
-        default_factory=_local("http://{host}:{registry_port}/apis/ccompat/v7"),
+        default_factory=_format_local("http://{host}:{registry_port}/apis/ccompat/v7"),
         description="Confluent-compatible API of the schema registry.",
     )
-    registry_timeout_s: float = Field(10, gt=0, description="Longest wait for an answer, in seconds.")
+    registry_timeout_s: float = Field(10, gt=0, description="Timeout of a request, in seconds.")
     registry_username: str = Field("", description="Basic-auth user.")
     registry_password: SecretStr = Field(SecretStr(""), description="Basic-auth password.")
 
@@ -123,176 +131,187 @@ class Settings(BaseSettings):
     cassandra_datacenter: str = Field("", description="Local data centre; empty: that of the first contact point.")
     cassandra_keyspace: str = Field("", description="Keyspace; empty: the pipeline's.")
     cassandra_replication: str = Field(
-        "{'class': 'SimpleStrategy', 'replication_factor': 1}", description="Replication of a keyspace it creates."
+        "{'class': 'SimpleStrategy', 'replication_factor': 1}",
+        description="Replication of a keyspace that penstock creates.",
     )
     cassandra_consistency: Literal["ONE", "QUORUM", "LOCAL_ONE", "LOCAL_QUORUM", "EACH_QUORUM", "ALL"] = Field(
         "LOCAL_QUORUM", description="Consistency level of writes and reads."
     )
-    cassandra_timeout_s: float = Field(15, gt=0, description="Longest wait for an answer, in seconds.")
+    cassandra_timeout_s: float = Field(15, gt=0, description="Timeout of a request, in seconds.")
     cassandra_concurrency: int = Field(8, ge=1, description="Batches in flight per Spark task.")
     cassandra_username: str = Field("", description="User.")
     cassandra_password: SecretStr = Field(SecretStr(""), description="Password.")
-    cassandra_ca_file: Path | None = Field(None, description="PEM file of the authority; set: TLS is used.")
+    cassandra_ca_file: Path | None = Field(None, description="PEM file of the CA; if set, TLS is used.")
 
     # Spark
-    spark_master: str = Field(default_factory=_local("spark://{host}:{spark_port}"), description="Master to submit to.")
-    spark_checkpoint: str = Field("", description="Checkpoint folder or URL; empty: in home.")
-    spark_trigger_ms: int = Field(200, ge=0, description="Shortest time from one micro-batch to the next, in ms.")
-    spark_batch_records: int = Field(100_000, ge=1, le=1_000_000, description="Most records of one micro-batch.")
+    spark_master: str = Field(
+        default_factory=_format_local("spark://{host}:{spark_port}"), description="Master to submit to."
+    )
+    spark_checkpoint: str = Field("", description="Checkpoint folder or URL; empty: in PENSTOCK_HOME.")
+    spark_trigger_ms: int = Field(200, ge=0, description="Minimum interval between micro-batches, in ms.")
+    spark_batch_records: int = Field(100_000, ge=1, le=1_000_000, description="Maximum records per micro-batch.")
     spark_cores: int = Field(2, ge=1, description="Cores of the job.")
     spark_driver_memory_mib: int = Field(
-        512, ge=LEAST_SPARK_HEAP_MIB, description="Heap of the job's driver; Spark does not start with less than 466."
+        512, ge=LEAST_SPARK_HEAP_MIB, description="Heap of the job's driver; Spark requires at least 466."
     )
     spark_executor_memory_mib: int = Field(
-        640, ge=LEAST_SPARK_HEAP_MIB, description="Heap of the job's executor; Spark does not start with less than 466."
+        640, ge=LEAST_SPARK_HEAP_MIB, description="Heap of the job's executor; Spark requires at least 466."
     )
-    spark_wait_s: float = Field(120, gt=0, description="Longest wait for Kafka and Cassandra at start, in seconds.")
+    spark_wait_s: float = Field(120, gt=0, description="Timeout for Kafka and Cassandra at startup, in seconds.")
 
     # Airflow
-    airflow_url: str = Field(default_factory=_local("http://{host}:{airflow_port}"), description="Airflow's API.")
+    airflow_url: str = Field(
+        default_factory=_format_local("http://{host}:{airflow_port}"), description="Airflow's API."
+    )
     airflow_username: str = Field("airflow", description="User.")
     airflow_password: SecretStr = Field(SecretStr("airflow"), description="Password.")
-    airflow_timeout_s: float = Field(60, gt=0, description="Longest wait for an answer, in seconds.")
+    airflow_timeout_s: float = Field(60, gt=0, description="Timeout of a request, in seconds.")
 
-    # alerts
-    watch_s: float = Field(10, ge=1, description="Time from one look for alerts to the next, in seconds.")
+    # Alerts
+    watch_s: float = Field(10, ge=1, description="Interval between polls for alerts, in seconds.")
     watch_verify_hours: float = Field(
-        6, ge=0, description="Time from one `verify` that the watch has carried out to the next, in hours; 0: none."
+        6, ge=0, description="Interval between runs of `verify` by the watch, in hours; 0: never."
     )
     alert_lag_records: int = Field(
-        10_000, ge=0, description="Alert when more records than this wait to be stored for too long."
+        10_000, ge=0, description="Alert if the lag exceeds this number of records for PENSTOCK_ALERT_LAG_S."
     )
-    alert_lag_s: float = Field(300, ge=0, description="How long so many may wait before that, in seconds.")
+    alert_lag_s: float = Field(
+        300, ge=0, description="How long the lag may exceed that number before the alert, in seconds."
+    )
     alert_rejected_share: float = Field(
-        0.05, ge=0, le=1, description="Alert when more than this share of five minutes' records is rejected."
+        0.05, ge=0, le=1, description="Alert if more than this share of the records of five minutes is rejected."
     )
-    alert_no_data_hours: float = Field(26, gt=0, description="Alert when the newest record is older, in hours.")
-    alert_down_s: float = Field(120, ge=0, description="Alert when a service is away for this long, in seconds.")
+    alert_no_data_hours: float = Field(26, gt=0, description="Alert if the newest record is older, in hours.")
+    alert_down_s: float = Field(120, ge=0, description="Alert if a service is unavailable for this long, in seconds.")
     alert_webhook_url: SecretStr = Field(
-        SecretStr(""), description="Where each change of an alert is posted as JSON; empty: nowhere."
+        SecretStr(""), description="URL to which each change of an alert is posted as JSON; empty: none."
     )
 
-    # control center
+    # Control center
     control_host: str = Field(
-        LOOPBACK, description="Address that it listens on; another than loopback needs a password."
+        LOOPBACK, description="Address to listen on; addresses other than loopback require a password."
     )
     control_bind: str = Field(
         "",
-        description="Address that a container engine publishes it on; loopback: it needs no password; "
-        "empty: the one that it listens on.",
+        description="Address on which a container engine publishes it; loopback requires no password; "
+        "empty: PENSTOCK_CONTROL_HOST.",
     )
-    control_password: SecretStr = Field(SecretStr(""), description="Password to sign in with; empty: nobody has to.")
-    control_names: str = Field("", description="Host names under which browsers reach it, besides its address: a[,b].")
+    control_password: SecretStr = Field(SecretStr(""), description="Password to sign in; empty: no sign-in.")
+    control_names: str = Field(
+        "", description="Host names by which browsers reach it, in addition to its address: a[,b]."
+    )
 
     @field_validator("home", "cache", "kafka_ca_file", "cassandra_ca_file")
     @classmethod
-    def _absolute(cls, path: Path | None) -> Path | None:
+    def _make_absolute(cls, path: Path | None) -> Path | None:
         return path and path.expanduser().absolute()
 
     @field_validator("pipeline")
     @classmethod
-    def _absolute_file(cls, pipeline: str) -> str:
+    def _make_file_absolute(cls, pipeline: str) -> str:
         return str(Path(pipeline).expanduser().absolute()) if pipeline.endswith(".py") else pipeline
 
     @field_validator("source_url", "registry_url", "airflow_url")
     @classmethod
-    def _http(cls, url: str) -> str:
+    def _check_http_url(cls, url: str) -> str:
         if not url.startswith(("http://", "https://")):
-            raise ValueError("must begin with http:// or https://")
+            raise ValueError("must start with http:// or https://")
         return url
 
     @field_validator("kafka_bootstrap")
     @classmethod
-    def _brokers(cls, brokers: str) -> str:
+    def _check_brokers(cls, brokers: str) -> str:
         if not all(map(_BROKER.fullmatch, brokers.split(","))):
-            raise ValueError(f"{brokers!r} is not host:port[,host:port], e.g. kafka-1:9092,kafka-2:9092")
+            raise ValueError(f"invalid {brokers!r}: expected host:port[,host:port], e.g. kafka-1:9092,kafka-2:9092")
         return brokers
 
     @field_validator("cassandra_hosts")
     @classmethod
-    def _hosts(cls, hosts: str) -> str:
+    def _check_hosts(cls, hosts: str) -> str:
         if not all(map(_HOST.fullmatch, hosts.split(","))):
-            raise ValueError(f"{hosts!r} is not host[,host]; the port is PENSTOCK_CASSANDRA_PORT")
+            raise ValueError(f"invalid {hosts!r}: expected host[,host]; the port is PENSTOCK_CASSANDRA_PORT")
         return hosts
 
     @field_validator("cassandra_replication")
     @classmethod
-    def _replication(cls, replication: str) -> str:
+    def _check_replication(cls, replication: str) -> str:
         try:
             options = ast.literal_eval(replication)
         except (ValueError, SyntaxError):
             options = None
         if not (isinstance(options, dict) and "class" in options):
-            raise ValueError(f"must be a map like {{'class': 'NetworkTopologyStrategy', 'dc1': 3}}, not {replication}")
+            raise ValueError(
+                f"invalid {replication}: expected a map, e.g. {{'class': 'NetworkTopologyStrategy', 'dc1': 3}}"
+            )
         return replication
 
     @field_validator("alert_webhook_url")
     @classmethod
-    def _web_address(cls, url: SecretStr) -> SecretStr:
+    def _check_webhook_url(cls, url: SecretStr) -> SecretStr:
         if url.get_secret_value() and not url.get_secret_value().startswith(("http://", "https://")):
-            raise ValueError("must begin with http:// or https://")
+            raise ValueError("must start with http:// or https://")
         return url
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        self._each_port_once()
+    def _check_consistency(self) -> Self:
+        self._check_unique_ports()
         name = "control_bind" if self.control_bind else "control_host"
         if not is_loopback(getattr(self, name)) and not self.control_password.get_secret_value():
-            raise ValueError(f"PENSTOCK_CONTROL_PASSWORD is needed with {_variable(name)}={getattr(self, name)}")
+            raise ValueError(f"PENSTOCK_CONTROL_PASSWORD is required with {_variable(name)}={getattr(self, name)}")
         if self.kafka_security_protocol.startswith("SASL") and not self.kafka_username:
-            raise ValueError("PENSTOCK_KAFKA_USERNAME is needed with a SASL PENSTOCK_KAFKA_SECURITY_PROTOCOL")
+            raise ValueError("PENSTOCK_KAFKA_USERNAME is required with a SASL PENSTOCK_KAFKA_SECURITY_PROTOCOL")
         return self
 
-    def _each_port_once(self) -> None:
-        taken: dict[int, str] = {}
+    def _check_unique_ports(self) -> None:
+        names: dict[int, str] = {}
         for name, port in self.ports().items():
-            if port in taken:
-                raise ValueError(f"{_variable(name)} and {_variable(taken[port])} are both {port}")
-            taken[port] = name
+            if port in names:
+                raise ValueError(f"{_variable(name)} and {_variable(names[port])} are both {port}")
+            names[port] = name
 
     def ports(self) -> dict[str, int]:
-        """Port by setting name."""
+        """Return all ports by setting name."""
         return {name: getattr(self, name) for name in type(self).model_fields if name.endswith("_port")}
 
     @property
     def checkpoint(self) -> str:
-        """Where the Spark job keeps its place."""
+        """Return the folder or URL of the Spark job's checkpoint."""
         return self.spark_checkpoint or str(self.home / "data" / f"checkpoint-{self.coordination}")
 
     @property
     def watch_beat(self) -> Path:
-        """The file that `watch` touches after each look."""
+        """Return the heartbeat file that `watch` touches after each poll."""
         return self.home / "run" / "watch.beat"
 
     @property
     def watch_beat_s(self) -> float:
-        """The age at which that file tells that nobody watches: three rounds, and time for services that are away."""
+        """Return the age in seconds at which the heartbeat is stale: three polls, and time for unavailable services."""
         return max(3 * self.watch_s, 30.0)
 
     def plain(self) -> dict[str, str]:
-        """These settings as text by name, to build them again elsewhere. Holds secrets: never log it."""
-        return {name: _plain(value) for name, value in self if value is not None}
+        """Return the settings as text by name, to rebuild them elsewhere. Contains secrets: never log it."""
+        return {name: _to_text(value) for name, value in self if value is not None}
 
     def environment(self) -> dict[str, str]:
-        """These settings as environment variables, for a child process. Holds secrets: never log it."""
+        """Return the settings as environment variables for a child process. Contains secrets: never log it."""
         return {PREFIX + name.upper(): value for name, value in self.plain().items()}
 
 
-def _plain(value: Any) -> str:
+def _to_text(value: Any) -> str:
     return str(value.get_secret_value() if isinstance(value, SecretStr) else value)
 
 
 @cache
 def load() -> Settings:
-    """The settings in force. Raises `WrongSettings` that names each wrong variable."""
+    """Return the effective settings. Raises `WrongSettings` that names each invalid variable."""
     return read()
 
 
 def read(**overrides: Any) -> Settings:
-    """Settings from the environment, with `overrides` on top. Raises `WrongSettings`."""
+    """Read settings from the environment. `overrides` take precedence. Raises `WrongSettings`."""
     folder = os.environ.get(f"{PREFIX}SECRETS_DIR")
     if folder and not Path(folder).is_dir():
-        raise WrongSettings(f"{PREFIX}SECRETS_DIR={folder} is no folder", hint="./penstock config")
+        raise WrongSettings(f"{PREFIX}SECRETS_DIR={folder} is not a folder", hint="./penstock config")
     try:
         return Settings(_secrets_dir=folder or None, **overrides)  # type: ignore[call-arg]  # pydantic-settings takes it
     except ValidationError as error:

@@ -1,31 +1,31 @@
-"""Every error penstock raises on purpose.
+"""Exceptions raised by penstock.
 
-    PenstockError                 exit 1  something failed
-    ├── WrongUse                  exit 2  the call or a setting is wrong: nothing was done
+    PenstockError                 exit 1  the operation failed
+    ├── WrongUse                  exit 2  invalid call or setting: nothing was done
     │   ├── WrongSettings
-    │   └── NotThere              nothing has the name or the id
-    ├── Unreachable               exit 3  a service did not answer in time
+    │   └── NotThere              unknown name or id
+    ├── Unreachable               exit 3  a service did not respond in time
     │   ├── SourceUnreachable
     │   ├── KafkaUnreachable
     │   ├── RegistryUnreachable
     │   ├── CassandraUnreachable
     │   └── AirflowUnreachable
-    ├── SourceRefused             the API answered with something that is not data
-    ├── TooManyFailed             too large a share of a run's entries became dead letters
+    ├── SourceRefused             the API returned an invalid response
+    ├── TooManyFailed             too many of a run's entries became dead letters
     ├── DeliveryFailed            Kafka did not acknowledge every record
-    ├── SchemaRefused             the registry does not accept the schema
-    ├── SchemaUnknown             no schema has the id that a record names
+    ├── SchemaRefused             the registry rejected the schema
+    ├── SchemaUnknown             no schema has the id in a record's header
     ├── StoreFailed               Cassandra did not acknowledge every row
-    ├── RunFailed                 a DAG run ended otherwise than in success
+    ├── RunFailed                 a DAG run did not succeed
     ├── NotBalanced               records are missing
-    ├── CheckpointRefused         the Spark job would skip records if it went on from its checkpoint
+    ├── CheckpointRefused         the Spark job would skip records if it resumed from its checkpoint
     ├── JobRunning                another job owns the checkpoint
     └── StackError                the local stack
         ├── InstallFailed
         ├── PortTaken
         └── ServiceDied
 
-A caller asks three questions: is the call wrong (2), is a service away (3), did the work fail (1).
+Callers distinguish by exit code: the call is invalid (2), a service is unavailable (3), the operation failed (1).
 """
 
 import re
@@ -35,19 +35,19 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 HIDDEN = "******"
-"""What stands in the place of a secret."""
+"""Replacement for secrets in text."""
 _USERINFO = re.compile(r"(?<=://)[^/@\s\"'<>]+(?=@)")
 
 
 def without_userinfo(text: str) -> str:
-    """The text, with user and password hidden in each URL."""
+    """Hide user and password in all URLs of a text."""
     return _USERINFO.sub(HIDDEN, text)
 
 
 def clean_line(text: str, max_chars: int) -> str:
-    """Return text that others wrote as one printable line of at most `max_chars` characters.
+    """Convert untrusted text to one printable line of at most `max_chars` characters.
 
-    Control characters, lone surrogates and marks that turn the direction of text become U+FFFD.
+    Control characters, lone surrogates and bidirectional controls become U+FFFD.
     """
     cut = " ".join(text[: 10 * max_chars].split())
     line = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in cut)
@@ -55,14 +55,14 @@ def clean_line(text: str, max_chars: int) -> str:
 
 
 class PenstockError(Exception):
-    """Something failed."""
+    """The operation failed."""
 
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str = "", *, hint: str = "", **facts: Any) -> None:
-        """`message` says what happened and where, `hint` what to type next, `facts` become attributes.
+        """Create an error: `message` says what failed and where, `hint` what to do. `facts` become attributes.
 
-        Neither shows user or password of a URL.
+        User and password in URLs are hidden in both texts.
         """
         self.message = without_userinfo(message or (type(self).__doc__ or "").strip())
         self.hint = without_userinfo(hint)
@@ -87,51 +87,51 @@ def _rebuild(kind: type[PenstockError], message: str, hint: str, facts: dict[str
 
 
 class WrongUse(PenstockError):
-    """The call is wrong: nothing was done."""
+    """The call is invalid: nothing was done."""
 
     exit_code = 2
 
 
 class WrongSettings(WrongUse):
-    """A setting is wrong: nothing was done."""
+    """A setting is invalid: nothing was done."""
 
 
 class NotThere(WrongUse):
-    """Nothing has that name or id."""
+    """The name or id is unknown."""
 
 
 class Unreachable(PenstockError):
-    """A service did not answer in time."""
+    """A service did not respond in time."""
 
     exit_code = 3
 
 
 class SourceUnreachable(Unreachable):
-    """The API did not answer in time."""
+    """The API did not respond in time."""
 
 
 class KafkaUnreachable(Unreachable):
-    """Kafka did not answer in time."""
+    """Kafka did not respond in time."""
 
 
 class RegistryUnreachable(Unreachable):
-    """The schema registry did not answer in time."""
+    """The schema registry did not respond in time."""
 
 
 class CassandraUnreachable(Unreachable):
-    """Cassandra did not answer in time."""
+    """Cassandra did not respond in time."""
 
 
 class AirflowUnreachable(Unreachable):
-    """Airflow did not answer in time."""
+    """Airflow did not respond in time."""
 
 
 class SourceRefused(PenstockError):
-    """The API answered with something that is not data."""
+    """The API returned an invalid response."""
 
 
 class TooManyFailed(PenstockError):
-    """Too large a share of a run's entries became dead letters."""
+    """Too many of a run's entries became dead letters."""
 
 
 class DeliveryFailed(PenstockError):
@@ -139,11 +139,11 @@ class DeliveryFailed(PenstockError):
 
 
 class SchemaRefused(PenstockError):
-    """The schema registry does not accept the schema."""
+    """The schema registry rejected the schema."""
 
 
 class SchemaUnknown(PenstockError):
-    """The schema registry has no schema of that id."""
+    """The schema registry has no schema with this id."""
 
 
 class StoreFailed(PenstockError):
@@ -151,7 +151,7 @@ class StoreFailed(PenstockError):
 
 
 class RunFailed(PenstockError):
-    """The DAG run did not end in success."""
+    """The DAG run did not succeed."""
 
 
 class NotBalanced(PenstockError):
@@ -159,7 +159,7 @@ class NotBalanced(PenstockError):
 
 
 class CheckpointRefused(PenstockError):
-    """The Spark job would skip records if it went on from its checkpoint."""
+    """The Spark job would skip records if it resumed from its checkpoint."""
 
 
 class JobRunning(PenstockError):
@@ -171,7 +171,7 @@ class StackError(PenstockError):
 
 
 class InstallFailed(StackError):
-    """A part of the local stack could not be installed."""
+    """A component of the local stack could not be installed."""
 
 
 class PortTaken(StackError):
@@ -179,14 +179,14 @@ class PortTaken(StackError):
 
 
 class ServiceDied(StackError):
-    """A service of the local stack ended before it was ready."""
+    """A service of the local stack exited before it was ready."""
 
 
 @contextmanager
 def exits_by_kind(program: str, *, debug: Callable[[], bool] = lambda: False) -> Iterator[None]:
-    """The edge of a process: an error of penstock's becomes one message on stderr and its exit code.
+    """Print a `PenstockError` on stderr and exit with its code. To be used at the entry point of a process.
 
-    With `debug` it is raised as it is.
+    With `debug` the error is raised unchanged.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Logging: an event name and fields. Only a process's edge calls `configure`; libraries just log."""
+"""Structured logging: an event name and fields. Only entry points of processes call `configure`."""
 
 import logging
 import sys
@@ -9,7 +9,7 @@ get_logger = structlog.stdlib.get_logger
 
 
 def configure(level: str = "INFO", json: bool = False) -> None:
-    """Send penstock's events of at least `level` to stderr, one line each: for people, or as JSON for machines."""
+    """Log penstock's events of at least `level` to stderr, one line each, as text or JSON."""
     renderer = (
         structlog.processors.JSONRenderer()
         if json

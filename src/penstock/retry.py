@@ -1,4 +1,4 @@
-"""The one bounded retry policy, and the one way to wait for something."""
+"""The bounded retry policy, and waiting for a condition."""
 
 import time
 from collections.abc import Callable
@@ -13,10 +13,10 @@ Retryable = type[Exception] | tuple[type[Exception], ...] | Callable[[Exception]
 
 
 def bounded(on: Retryable, *, attempts: int, timeout_s: float) -> Any:
-    """Attempts of a block, at most `attempts` within `timeout_s`, with exponential back-off and jitter between them.
+    """Retry a block with exponential backoff and jitter, at most `attempts` times within `timeout_s`.
 
-    Use as `for attempt in bounded(...): with attempt: ...`. `on` names the errors worth another attempt; a
-    callable may answer with the seconds to wait (a server's Retry-After). The last error is raised as it is.
+    Use as `for attempt in bounded(...): with attempt: ...`. `on` selects the errors to retry. A callable may return the
+    seconds to wait (a server's Retry-After). The last error is raised unchanged.
     """
     return stamina.retry_context(
         on=on, attempts=attempts, timeout=timeout_s, wait_initial=0.2, wait_max=10.0, wait_jitter=0.5
@@ -24,9 +24,10 @@ def bounded(on: Retryable, *, attempts: int, timeout_s: float) -> Any:
 
 
 def wait_until(probe: Callable[[], T], *, timeout_s: float, every_s: float = 0.25, what: str, hint: str = "") -> T:
-    """What `probe` returns once it stops raising `Unreachable`; asks every `every_s` seconds.
+    """Call `probe` every `every_s` seconds until it stops raising `Unreachable`, and return its result.
 
-    Raises the kind of `Unreachable` that the probe raised last, with its facts, what was waited for and how long.
+    After `timeout_s` raises the probe's last error with the same class and facts, and `what` and `timeout_s` in its
+    message.
     """
     deadline = time.monotonic() + timeout_s
     while True:
@@ -35,7 +36,7 @@ def wait_until(probe: Callable[[], T], *, timeout_s: float, every_s: float = 0.2
         except Unreachable as error:
             if time.monotonic() >= deadline:
                 raise type(error)(
-                    f"{what}: not ready after {timeout_s:g} s; last answer: {error.message}",
+                    f"{what}: not ready after {timeout_s:g} s; last error: {error.message}",
                     hint=hint or error.hint,
                     **error.facts,
                 ) from error

@@ -170,7 +170,7 @@ def test_another_address_without_a_password_is_refused(stack: Stack, tmp_path: P
     """It does not start: exit code 2, and a message that names both variables."""
     done = stack.cli("control", PENSTOCK_CONTROL_HOST="0.0.0.0", PENSTOCK_HOME=str(tmp_path))
     assert done.returncode == 2
-    assert "PENSTOCK_CONTROL_PASSWORD is needed with PENSTOCK_CONTROL_HOST=0.0.0.0" in done.stderr
+    assert "PENSTOCK_CONTROL_PASSWORD is required with PENSTOCK_CONTROL_HOST=0.0.0.0" in done.stderr
     assert "Traceback" not in done.stderr
 
 

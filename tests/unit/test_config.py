@@ -12,7 +12,7 @@ from penstock.errors import WrongSettings
 
 
 def test_a_setting_is_read_from_its_variable(monkeypatch):
-    """PENSTOCK_ and the name in capitals sets a setting; other variables do not."""
+    """A setting is read from PENSTOCK_ and its name in upper case. Other variables are ignored."""
     monkeypatch.setenv("PENSTOCK_WIRE_FORMAT", "avro")
     monkeypatch.setenv("PENSTOCK_KAFKA_PARTITIONS", "12")
     monkeypatch.setenv("PENSTOCK_NO_SUCH_SETTING", "x")
@@ -22,20 +22,20 @@ def test_a_setting_is_read_from_its_variable(monkeypatch):
 
 
 def test_settings_are_read_once(monkeypatch):
-    """`load` gives the same settings all through a process."""
+    """`load` returns the same settings throughout a process."""
     before = config.load()
     monkeypatch.setenv("PENSTOCK_WIRE_FORMAT", "avro")
     assert config.load() is before
 
 
 def test_an_override_is_stronger_than_a_variable(monkeypatch):
-    """What is given in code counts more than the environment."""
+    """Overrides in code take precedence over the environment."""
     monkeypatch.setenv("PENSTOCK_WIRE_FORMAT", "avro")
     assert read(wire_format="json").wire_format == "json"
 
 
 def test_addresses_follow_the_ports():
-    """Addresses that are not set point at the local stack's ports that are in force."""
+    """Addresses default to the effective ports of the local stack."""
     settings = read(kafka_port=19092, registry_port=18081, spark_port=17077, airflow_port=18080)
     assert settings.kafka_bootstrap == "127.0.0.1:19092"
     assert settings.registry_url == "http://127.0.0.1:18081/apis/ccompat/v7"
@@ -44,13 +44,13 @@ def test_addresses_follow_the_ports():
 
 
 def test_an_address_that_is_set_stands():
-    """A cluster of one's own is a set of addresses."""
+    """An explicit address is used instead of the local stack's."""
     settings = read(kafka_bootstrap="k1:9093,k2:9093", kafka_port=19092)
     assert settings.kafka_bootstrap == "k1:9093,k2:9093"
 
 
 def test_the_local_stack_has_the_usual_ports():
-    """The ports that users know do not change by accident, and no two are the same."""
+    """Default ports do not change accidentally, and no two are the same."""
     ports = read().ports()
     assert {name: ports[name] for name in ("kafka_port", "zookeeper_port", "registry_port", "cassandra_port")} == {
         "kafka_port": 9092,
@@ -63,7 +63,7 @@ def test_the_local_stack_has_the_usual_ports():
 
 
 def test_every_wrong_variable_is_named(monkeypatch):
-    """All that is wrong is told at once, by variable, with what would be right."""
+    """The error lists all invalid variables with what is expected."""
     monkeypatch.setenv("PENSTOCK_KAFKA_PARTITIONS", "none")
     monkeypatch.setenv("PENSTOCK_WIRE_FORMAT", "xml")
     monkeypatch.setenv("PENSTOCK_CASSANDRA_TIMEOUT_S", "0")
@@ -81,7 +81,7 @@ def test_every_wrong_variable_is_named(monkeypatch):
 
 
 def test_a_wrong_port_is_named_alone(monkeypatch):
-    """A wrong port makes no second error of the address that follows from it."""
+    """An invalid port causes no second error for the address derived from it."""
     monkeypatch.setenv("PENSTOCK_KAFKA_PORT", "70000")
     with pytest.raises(WrongSettings) as wrong:
         read()
@@ -90,10 +90,10 @@ def test_a_wrong_port_is_named_alone(monkeypatch):
 
 
 def test_a_wrong_secret_is_not_shown(monkeypatch):
-    """What is wrong is named without any value that was set."""
+    """Errors never show the value of a secret."""
     monkeypatch.setenv("PENSTOCK_KAFKA_PASSWORD", "hunter2")
     monkeypatch.setenv("PENSTOCK_KAFKA_SECURITY_PROTOCOL", "SASL_SSL")
-    with pytest.raises(WrongSettings, match="PENSTOCK_KAFKA_USERNAME is needed") as wrong:
+    with pytest.raises(WrongSettings, match="PENSTOCK_KAFKA_USERNAME is required") as wrong:
         read()
     assert "hunter2" not in str(wrong.value)
     assert wrong.value.__cause__ is None
@@ -101,7 +101,7 @@ def test_a_wrong_secret_is_not_shown(monkeypatch):
 
 @pytest.mark.parametrize("name", ["spark_driver_memory_mib", "spark_executor_memory_mib"])
 def test_a_heap_in_which_spark_does_not_start_is_refused(name):
-    """Spark needs 471,859,200 usable bytes, and of 465 MiB the serial collector leaves less."""
+    """Heaps below 466 MiB are rejected: the serial collector leaves less than the 471,859,200 bytes Spark requires."""
     usable = LEAST_SPARK_HEAP_MIB * 2**20 * 29 / 30  # young is a third of the heap, a survivor space a tenth of that
     assert usable >= 1.5 * 300 * 2**20 > (LEAST_SPARK_HEAP_MIB - 1) * 2**20 * 29 / 30
     assert getattr(read(**{name: LEAST_SPARK_HEAP_MIB}), name) == LEAST_SPARK_HEAP_MIB
@@ -130,7 +130,7 @@ def test_a_heap_in_which_spark_does_not_start_is_refused(name):
     ],
 )
 def test_a_setting_that_cannot_work_is_refused(name, right, wrong):
-    """It is named when settings are read, and not by the service or the client that would be handed it."""
+    """An invalid setting is reported when settings are read, not by the service or client that uses it."""
     for value in right:
         assert getattr(read(**{name: value}), name) == value
     for value in wrong:
@@ -139,21 +139,21 @@ def test_a_setting_that_cannot_work_is_refused(name, right, wrong):
 
 
 def test_a_port_that_is_set_twice_names_both():
-    """Two services cannot have one port; the error names both settings."""
+    """Two services cannot share a port. The error names both settings."""
     with pytest.raises(WrongSettings, match="PENSTOCK_REGISTRY_PORT and PENSTOCK_KAFKA_PORT are both 9092"):
         read(registry_port=9092)
 
 
 @pytest.mark.parametrize("name", ["CACHE", "KAFKA_CA_FILE", "CASSANDRA_CA_FILE", "KAFKA_PARTITIONS", "PIPELINE"])
 def test_an_empty_variable_is_one_that_is_not_set(monkeypatch, name):
-    """`PENSTOCK_X=`, as in an env file, leaves X at its default."""
+    """An empty variable, as in an env file, leaves the default."""
     default = getattr(read(), name.lower())
     monkeypatch.setenv(PREFIX + name, "")
     assert getattr(read(), name.lower()) == default
 
 
 def test_paths_are_absolute(monkeypatch, tmp_path):
-    """A path means the same in every process, whatever folder that works in."""
+    """Paths are absolute, so that they are independent of a process' working directory."""
     monkeypatch.chdir(tmp_path)
     settings = read(
         home="here", cache="~/jars", kafka_ca_file="ca.pem", cassandra_ca_file="/etc/ca.pem", pipeline="mine.py"
@@ -166,13 +166,13 @@ def test_paths_are_absolute(monkeypatch, tmp_path):
 
 
 def test_the_checkpoint_lies_in_home_unless_set(tmp_path):
-    """The job's place is kept with the other data."""
+    """The checkpoint is in the data directory by default."""
     assert read(home=tmp_path).checkpoint == str(tmp_path / "data" / "checkpoint-kraft")
     assert read(spark_checkpoint="s3://b/c").checkpoint == "s3://b/c"
 
 
 def test_secrets_are_hidden():
-    """No password shows in what is printed or logged of settings."""
+    """Passwords are hidden when settings are printed or logged."""
     settings = read(kafka_password="one-secret", cassandra_password="two-secret", airflow_password="three-secret")
     assert "secret'" not in repr(settings)
     assert "-secret" not in f"{settings}{settings!r}{dict(settings)}"
@@ -180,14 +180,14 @@ def test_secrets_are_hidden():
 
 
 def test_secrets_are_secret():
-    """Every setting that is called a password is kept as one."""
+    """Every setting named password is a secret."""
     names = [name for name in Settings.model_fields if "password" in name]
     assert names
     assert all("SecretStr" in str(Settings.model_fields[name].annotation) for name in names)
 
 
 def test_settings_cannot_be_changed():
-    """What was checked at start stays so, and can be the key of a cache."""
+    """Settings are immutable, so they stay valid and can be cache keys."""
     settings = read()
     with pytest.raises(ValidationError):
         settings.kafka_port = 1
@@ -195,7 +195,7 @@ def test_settings_cannot_be_changed():
 
 
 def test_every_setting_is_described():
-    """docs/config.md has a meaning for each."""
+    """Every setting has a description for docs/config.md."""
     assert all(field.description for field in Settings.model_fields.values())
 
 
@@ -214,7 +214,7 @@ def test_every_setting_is_described():
     )
 )
 def test_a_child_process_reads_the_same_settings(overrides):
-    """Settings given to a child as environment variables, or as text, are the same settings there, secrets too."""
+    """A child process reads the same settings from environment variables or text, including secrets."""
     settings = read(**overrides)
     assert read(**settings.plain()) == settings
     with pytest.MonkeyPatch.context() as patch:

@@ -6,12 +6,12 @@ import pytest
 from penstock import errors
 from penstock.errors import KafkaUnreachable, PenstockError, PortTaken, Unreachable, WrongUse, clean_line
 
-KINDS = [one for _, one in inspect.getmembers(errors, inspect.isclass) if issubclass(one, PenstockError)]
+KINDS = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, PenstockError)]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_error_pickles(kind):
-    """An error can come from a Spark worker or an Airflow task as it was raised: kind, message, hint and facts."""
+    """An error survives pickling between Spark or Airflow processes: class, message, hint and facts."""
     error = pickle.loads(pickle.dumps(kind("it broke", hint="mend it", port=9092)))
     assert (type(error), error.message, error.hint, error.port) == (kind, "it broke", "mend it", 9092)
     assert str(error) == "it broke\n  try: mend it"
@@ -19,26 +19,26 @@ def test_every_error_pickles(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_error_without_a_message_says_what_its_class_says(kind):
-    """The docstring of its class is an error's default message."""
+    """The default message is the docstring of the class."""
     assert str(kind()) == inspect.getdoc(kind)
     assert kind().hint == ""
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_exit_code_follows_from_the_branch(kind):
-    """Wrong use is 2, a service that is away 3, all else 1."""
+    """The exit code is 2 for usage errors, 3 for unavailable services, 1 otherwise."""
     expected = 2 if issubclass(kind, WrongUse) else 3 if issubclass(kind, Unreachable) else 1
     assert kind.exit_code == expected
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_tree_in_the_docstring_is_whole(kind):
-    """Every error is drawn in the module's tree."""
+    """The tree in the module's docstring lists every error."""
     assert kind.__name__ in inspect.getdoc(errors)
 
 
 def test_text_of_others_is_one_printable_line():
-    """Of bounded length; white space is one space each, what cannot be seen is marked."""
+    """Untrusted text becomes one line of bounded length. Unprintable characters are replaced."""
     assert clean_line(" a\r\n\tb  c\u2028d ", 100) == "a b c d"
     assert clean_line("\x1b[0m\ud800\u202e\x00é", 100) == "\ufffd[0m\ufffd\ufffd\ufffdé"
     assert clean_line("x" * 10, 10) == "x" * 10
@@ -47,7 +47,7 @@ def test_text_of_others_is_one_printable_line():
 
 
 def test_facts_are_attributes():
-    """What an error knows is read as attributes; what it does not know is no attribute."""
+    """Facts are attributes. Unknown names raise AttributeError."""
     error = PortTaken(port=9092)
     assert error.port == 9092
     with pytest.raises(AttributeError):
@@ -55,13 +55,13 @@ def test_facts_are_attributes():
 
 
 def test_no_error_tells_the_password_in_a_url():
-    """Neither message nor hint, wherever the URL came from."""
+    """Neither message nor hint shows the password of a URL."""
     error = WrongUse("no answer from http://me:secret@host/a", hint="curl https://me:secret@host")
     assert str(error) == "no answer from http://******@host/a\n  try: curl https://******@host"
 
 
 def test_an_error_keeps_its_cause():
-    """An error raised from another still tells of it."""
+    """An error raised from another keeps it as its cause."""
     with pytest.raises(KafkaUnreachable) as raised:
         raise KafkaUnreachable("away") from TimeoutError("late")
     assert isinstance(raised.value.__cause__, TimeoutError)

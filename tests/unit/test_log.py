@@ -6,7 +6,7 @@ from penstock import log
 
 
 def test_events_go_to_stderr_as_lines_for_people(capsys):
-    """An event is one line with its name and fields, on stderr; stdout is for results."""
+    """An event is one line on stderr with its name and fields. Nothing is written to stdout."""
     log.configure("INFO")
     log.get_logger("x").info("run_finished", produced=5)
     shown = capsys.readouterr()
@@ -17,7 +17,7 @@ def test_events_go_to_stderr_as_lines_for_people(capsys):
 
 
 def test_events_go_to_stderr_as_json_for_machines(capsys):
-    """With `json` an event is an object: name, level, time, fields; an exception is in it too."""
+    """With `json` an event is a JSON object with name, level, time, fields and exception."""
     log.configure("INFO", json=True)
     try:
         int("no good")
@@ -32,10 +32,10 @@ def test_events_go_to_stderr_as_json_for_machines(capsys):
 
 @pytest.mark.parametrize(("level", "shown"), [("DEBUG", 3), ("INFO", 2), ("WARNING", 1), ("ERROR", 0)])
 def test_what_is_below_the_level_is_not_told(capsys, level, shown):
-    """Only events of at least the level are shown."""
+    """Only events of at least the level are logged."""
     log.configure(level)
     logger = log.get_logger("x")
-    logger.debug("one")
+    logger.debug("first")
     logger.info("two")
     logger.warning("three")
     assert len(capsys.readouterr().err.splitlines()) == shown

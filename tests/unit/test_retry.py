@@ -6,7 +6,7 @@ from penstock.retry import bounded, wait_until
 
 
 class Probe:
-    """Raises each of `errors` once, then answers."""
+    """Raises each of `errors` once, then returns."""
 
     def __init__(self, *errors: Exception) -> None:
         self.errors = list(errors)
@@ -18,35 +18,35 @@ class Probe:
 
 
 def test_a_wait_ends_with_the_answer(clock):
-    """`wait_until` asks again at its pace until there is an answer, and gives that."""
+    """`wait_until` probes at its interval until there is a result, and returns it."""
     assert wait_until(Probe(KafkaUnreachable(), KafkaUnreachable()), timeout_s=10, every_s=2, what="Kafka") == "ready"
     assert clock.slept_s == [2, 2]
 
 
 def test_an_answer_at_once_is_not_waited_for(clock):
-    """What is there is given at once."""
+    """A result at the first probe is returned without waiting."""
     assert wait_until(Probe(), timeout_s=10, what="Kafka") == "ready"
     assert clock.slept_s == []
 
 
 def test_a_wait_that_fails_says_what_was_waited_for(clock):
-    """At its end a wait raises the probe's own kind of error, with the name, the time and the last answer."""
+    """A timeout raises the probe's class of error with the name, the time and the last error."""
     probe = Probe(*[KafkaUnreachable("refused", hint="start it", port=9092)] * 9, CassandraUnreachable("no"))
-    with pytest.raises(KafkaUnreachable, match="Kafka: not ready after 3 s; last answer: refused") as failed:
+    with pytest.raises(KafkaUnreachable, match="Kafka: not ready after 3 s; last error: refused") as failed:
         wait_until(probe, timeout_s=3, every_s=1, what="Kafka")
     assert (failed.value.hint, failed.value.port) == ("start it", 9092)
     assert sum(clock.slept_s) == 3
 
 
 def test_a_hint_of_the_caller_is_the_better_one(clock):
-    """A hint that is given replaces the probe's."""
+    """The caller's hint replaces the probe's."""
     with pytest.raises(KafkaUnreachable) as failed:
         wait_until(Probe(KafkaUnreachable(hint="a")), timeout_s=0, what="Kafka", hint="b")
     assert failed.value.hint == "b"
 
 
 def test_another_error_is_not_waited_out(clock):
-    """Only what is unreachable may become reachable."""
+    """Errors other than `Unreachable` are raised at once."""
     with pytest.raises(WrongUse):
         wait_until(Probe(WrongUse()), timeout_s=10, what="Kafka")
     assert clock.slept_s == []
@@ -67,11 +67,11 @@ def attempts_of(attempts: int, error: Exception, on=KafkaUnreachable) -> int:
 
 
 def test_attempts_are_bounded():
-    """A block is tried so many times and no more; then its own error is raised."""
+    """A block is tried at most `attempts` times, then its error is raised."""
     assert attempts_of(3, KafkaUnreachable("still")) == 3
 
 
 def test_only_what_is_named_is_tried_again():
-    """An error that is not worth another attempt is raised at once."""
+    """An error that is not retryable is raised at once."""
     assert attempts_of(3, WrongUse()) == 1
     assert attempts_of(3, WrongUse(), on=lambda error: isinstance(error, WrongUse)) == 3

@@ -535,7 +535,7 @@ def test_a_service_that_stays_away_ends_the_wait(monkeypatch, clock):
         raise CassandraUnreachable("away")
 
     monkeypatch.setattr(job.cassandra, "connect", connect)
-    with pytest.raises(CassandraUnreachable, match="Cassandra: not ready after 7 s; last answer: away"):
+    with pytest.raises(CassandraUnreachable, match="Cassandra: not ready after 7 s; last error: away"):
         job.wait_for_services(read(spark_wait_s=7))
 
 
