@@ -232,7 +232,8 @@ def test_an_open_address_without_passwords_stops_before_anything_starts(users: P
     assert 'service "secrets-init" didn\'t complete successfully' in done.stderr
     said = users.compose("logs", "--no-color", "--no-log-prefix", "secrets-init").splitlines()
     assert said[0] == (
-        "secrets-init: BIND=0.0.0.0 lets other machines in: AIRFLOW_PASSWORD and CONTROL_PASSWORD must be set"
+        "secrets-init: BIND=0.0.0.0 allows access from other machines: "
+        "AIRFLOW_PASSWORD and CONTROL_PASSWORD must be set"
     )
     states = {container["Service"]: container["State"] for container in users.containers()}
     assert states.pop("secrets-init") == "exited"
@@ -397,7 +398,7 @@ def test_another_user_id_is_refused(project: Project) -> None:
     """Its containers could not read what the first one wrote; nothing is touched."""
     done = project.try_compose("run", "--rm", "--no-deps", "-T", "--user", "1234:0", "secrets-init")
     assert done.returncode == 2
-    assert "AIRFLOW_UID was 1000 when the volumes were made, and is 1234 now" in done.stderr
+    assert "AIRFLOW_UID is 1234, but the volumes were created with 1000" in done.stderr
 
 
 def test_a_container_that_dies_comes_back(project: Project) -> None:

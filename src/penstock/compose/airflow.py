@@ -1,4 +1,4 @@
-"""What `airflow-init` does before it migrates the database: the sign-in of Airflow's user, and the database's password.
+"""First steps of `airflow-init`, before the database migration: Airflow's login and the database password.
 
 https://airflow.apache.org/docs/apache-airflow/stable/core-concepts/auth-manager/simple/index.html
 """
@@ -19,7 +19,7 @@ _TIMEOUT_S = 20
 
 
 def write_login(settings: Settings, path: Path) -> None:
-    """Write user and password to the file that Airflow's simple sign-in reads; only the owner may read it."""
+    """Write user and password to the file of Airflow's SimpleAuthManager. Only the owner can read it."""
     unfinished = path.with_suffix(".unfinished")
     unfinished.unlink(missing_ok=True)
     with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -28,9 +28,9 @@ def write_login(settings: Settings, path: Path) -> None:
 
 
 def settle_database_password(passwords: Sequence[str], connect: Callable[[str], Any]) -> None:
-    """Give the database's role the first of `passwords`, if it still has one of the others.
+    """Set the password of the database role to the first of `passwords` if it is still one of the others.
 
-    `connect` opens a connection with a password, or raises `PermissionError`. Raises `WrongUse` when none is right.
+    `connect` opens a connection with a password or raises `PermissionError`. Raises `WrongUse` if no password is valid.
     """
     for password in passwords:
         try:
@@ -43,14 +43,14 @@ def settle_database_password(passwords: Sequence[str], connect: Callable[[str], 
         connection.close()
         return
     raise WrongUse(
-        "Postgres has another password than POSTGRES_PASSWORD",
-        hint="set POSTGRES_PASSWORD in .env to the one that it was made with; or docker compose down --volumes",
+        "Postgres rejected POSTGRES_PASSWORD and all earlier passwords",
+        hint="set POSTGRES_PASSWORD in .env to the password it was created with; or docker compose down --volumes",
     )
 
 
 def connect(password: str) -> Any:
-    """Open a connection to Airflow's database. Raises `PermissionError` when the password is refused."""
-    import psycopg2  # a part of Airflow's image
+    """Connect to Airflow's database. Raises `PermissionError` if the password is rejected."""
+    import psycopg2  # included in Airflow's image
 
     try:
         return psycopg2.connect(
@@ -63,7 +63,7 @@ def connect(password: str) -> Any:
 
 
 def main() -> None:
-    """Do what the container `airflow-init` does first."""
+    """Run the first steps of the container `airflow-init`."""
     write_login(config.load(), Path(os.environ[PASSWORDS_FILE]))
     passwords = json.loads((preflight.FOLDER / "postgres_passwords").read_text(encoding="utf-8"))
     settle_database_password(passwords, connect)

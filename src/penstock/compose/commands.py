@@ -1,9 +1,9 @@
-"""The commands for Docker Compose that need nothing installed: what the front door runs for them.
+"""Commands for Docker Compose that require no installation. The script ./penstock runs them.
 
     python -m penstock.compose.commands init [--simple-login]
     python -m penstock.compose.commands doctor [--json]
 
-The standard library alone, on Python 3.9, macOS and Windows too.
+Standard library only, also for Python 3.9, macOS and Windows.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ ROOT = Path(__file__).resolve().parents[3]
 
 def main(arguments: list[str]) -> int:
     """Run a command and return its exit code. Raises `WrongUse`."""
-    parser = argparse.ArgumentParser(prog="./penstock", description="What Docker Compose needs.")
+    parser = argparse.ArgumentParser(prog="./penstock", description="Commands for Docker Compose.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    init = commands.add_parser("init", help="write .env with random secrets; what it holds already stays")
+    init = commands.add_parser("init", help="write .env with random secrets; existing values are kept")
     init.add_argument("--simple-login", action="store_true", help="Airflow's password is `airflow`; on loopback only")
-    checks = commands.add_parser("doctor", help="check what Docker Compose needs; exit 1 when a check fails")
+    checks = commands.add_parser("doctor", help="check the requirements of Docker Compose; exit 1 if a check fails")
     checks.add_argument("--json", action="store_true", help="print a JSON list")
     options = parser.parse_args(arguments)
     if options.command == "init":
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
 
 
 def run_init(*, simple_login: bool) -> int:
-    """Write what `.env` lacks and say what was written. Raises `WrongUse`."""
+    """Add missing variables to `.env` and print their names. Raises `WrongUse`."""
     path = ROOT / ".env"
     written = environment.init(path, simple_login=simple_login)
     message = f"wrote to {path}: {', '.join(written)}\n  next: docker compose up -d --build"
@@ -45,7 +45,7 @@ def run_init(*, simple_login: bool) -> int:
 
 
 def run_doctor(*, as_json: bool) -> int:
-    """Print every check; return 1 when one failed."""
+    """Print all checks. Returns 1 if one failed."""
     checks = doctor.examine(ROOT)
     print(json.dumps([asdict(check) for check in checks], indent=2) if as_json else render(checks))  # noqa: T201
     return 0 if all(check.ok for check in checks) else 1

@@ -1,6 +1,6 @@
-"""`.env`, which Docker Compose reads: what may be set, what it means, and how secrets of one's own get into it.
+"""The file `.env` of Docker Compose: its variables, their meaning, and the generation of secrets.
 
-The standard library alone, on Python 3.9, macOS and Windows too: it runs before anything is installed.
+Standard library only, also for Python 3.9, macOS and Windows: it runs before anything is installed.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SIMPLE = "airflow"
-"""The password that every tutorial uses: what holds on loopback as long as no other one is set."""
+"""The well-known password of tutorials: the default on loopback."""
 LOOPBACK = "127.0.0.1"
 DEFAULT_UID = 50000
-"""The user of Airflow's image."""
+"""User id of Airflow's image."""
 _HEAD = """\
-# Everything that docker-compose.yml may be given; nothing has to be set.
-# `./penstock compose init` writes .env from this file, with secrets of your own."""
+# All variables of docker-compose.yml. All are optional.
+# `./penstock compose init` creates .env from this file, with generated secrets."""
 _ASSIGNMENT = re.compile(r"^(?:export\s+)?([A-Za-z_][A-Za-z0-9_.]*)\s*=\s*(.*)$")
 _QUOTED = re.compile(r"""^(["'])(.*?)(?<!\\)\1\s*(?:#.*)?$""")
 
 
 @dataclass(frozen=True)
 class Variable:
-    """A variable of `.env`: `default` holds when it is not set, `generate` returns a new secret."""
+    """A variable of `.env`. `generate` returns a new secret."""
 
     name: str
     meaning: str
@@ -44,138 +44,142 @@ class Variable:
 VARIABLES = (
     Variable(
         "AIRFLOW_UID",
-        "User id of the containers; yours, so that files in dags/ are yours: id -u. Not 0.",
+        "User id of the containers: your own (id -u), so that you own the files in dags/. Not 0.",
         str(DEFAULT_UID),
     ),
     Variable("AIRFLOW_USERNAME", "Airflow's user.", "airflow"),
     Variable(
-        "AIRFLOW_PASSWORD", "Airflow's password; not set: airflow, on loopback only.", generate=secrets.token_urlsafe
+        "AIRFLOW_PASSWORD", "Airflow's password; empty: airflow, on loopback only.", generate=secrets.token_urlsafe
     ),
     Variable(
-        "CONTROL_PASSWORD", "Control center; not set: no sign-in, on loopback only.", generate=secrets.token_urlsafe
+        "CONTROL_PASSWORD", "Control center; empty: no sign-in, on loopback only.", generate=secrets.token_urlsafe
     ),
     Variable("AIRFLOW_FERNET_KEY", "Encrypts what Airflow stores in its database.", generate=generators.fernet_key),
     Variable("AIRFLOW_JWT_SECRET", "Signs the tokens of Airflow's tasks.", generate=secrets.token_hex),
-    Variable("AIRFLOW_SECRET_KEY", "Signs the sessions of Airflow's page.", generate=secrets.token_hex),
+    Variable("AIRFLOW_SECRET_KEY", "Signs the sessions of Airflow's UI.", generate=secrets.token_hex),
     Variable("POSTGRES_PASSWORD", "Airflow's database.", generate=secrets.token_hex),
     Variable("CASSANDRA_PASSWORD", "Cassandra's role penstock.", generate=secrets.token_hex),
     Variable("CASSANDRA_ADMIN_PASSWORD", "Cassandra's superuser, the role cassandra.", generate=secrets.token_hex),
     Variable("SPARK_AUTH_SECRET", "Shared by Spark's master, worker and job.", generate=secrets.token_hex),
     Variable(
-        "KAFKA_CLUSTER_ID", "Kafka's cluster id, which must not change once data exist.", "penstock-streaming-log"
+        "KAFKA_CLUSTER_ID", "Kafka's cluster id, which must not change once there is data.", "penstock-streaming-log"
     ),
-    Variable("PENSTOCK_SOURCE_URL", "The API that the records come from.", "https://randomuser.me/api/"),
-    Variable("PENSTOCK_SOURCE_MAX_WAIT_S", "Longest that its rate limit is waited for, in seconds.", "300"),
-    Variable("PENSTOCK_SOURCE_MAX_FAILED_SHARE", "A run fails when more of its entries become dead letters.", "0.2"),
-    Variable("PENSTOCK_PIPELINE", "The module that holds PIPELINE.", "penstock.pipelines.users"),
+    Variable("PENSTOCK_SOURCE_URL", "URL of the API that records come from.", "https://randomuser.me/api/"),
+    Variable("PENSTOCK_SOURCE_MAX_WAIT_S", "Longest wait for its rate limit, in seconds.", "300"),
+    Variable(
+        "PENSTOCK_SOURCE_MAX_FAILED_SHARE",
+        "A run fails if more than this share of its entries become dead letters.",
+        "0.2",
+    ),
+    Variable("PENSTOCK_PIPELINE", "Module that defines PIPELINE.", "penstock.pipelines.users"),
     Variable("PENSTOCK_WIRE_FORMAT", "Encoding of the values in Kafka: json or avro.", "json"),
     Variable("PENSTOCK_LOG_JSON", "Log JSON lines instead of text: true or false.", "false"),
     Variable(
         "BIND",
-        "The address that the ports below listen on; another than loopback needs the first two passwords.",
+        "Address for the ports below; addresses other than loopback require the first two passwords.",
         LOOPBACK,
     ),
-    Variable("CONTROL_NAMES", "Host names under which browsers reach the control center: a[,b]."),
+    Variable("CONTROL_NAMES", "Host names by which browsers reach the control center: a[,b]."),
     Variable("KAFKA_PORT", "Kafka, for clients on this machine.", "9092"),
     Variable("REGISTRY_PORT", "Schema registry.", "8081"),
     Variable("CASSANDRA_PORT", "Cassandra.", "9042"),
     Variable("AIRFLOW_PORT", "Airflow.", "8080"),
-    Variable("SPARK_UI_PORT", "Spark master's page.", "9090"),
-    Variable("SPARK_WORKER_UI_PORT", "Spark worker's page.", "9091"),
-    Variable("SPARK_JOB_UI_PORT", "The Spark job's page.", "4040"),
+    Variable("SPARK_UI_PORT", "Spark master's UI.", "9090"),
+    Variable("SPARK_WORKER_UI_PORT", "Spark worker's UI.", "9091"),
+    Variable("SPARK_JOB_UI_PORT", "UI of the Spark job.", "4040"),
     Variable("CONTROL_PORT", "Control center.", "9021"),
-    Variable("SOURCE_PORT", "The stand-in API, with docker-compose.offline.yml.", "8000"),
+    Variable("SOURCE_PORT", "Stand-in API, with docker-compose.offline.yml.", "8000"),
 )
 SECRETS = tuple(variable for variable in VARIABLES if variable.generate is not None)
 
 
 @dataclass(frozen=True)
 class File:
-    """What a `.env` holds: the variables of its lines, and what is wrong with each line that is not one."""
+    """Content of a `.env`: its variables, and the error of each invalid line."""
 
     variables: dict[str, str]
     faults: list[str]
 
 
 def parse(content: bytes) -> File:
-    """Return what a `.env` holds; a file that is not UTF-8 has no variables and one fault."""
+    """Parse a `.env`. A file that is not UTF-8 has no variables and one fault."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:
         return File({}, ["not UTF-8 (PowerShell's > and Notepad write UTF-16): save it as UTF-8"])
-    found = File({}, [])
+    file = File({}, [])
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip() and not line.lstrip().startswith("#"):
-            _parse_line(number, line.strip(), found)
-    return found
+            _parse_line(number, line.strip(), file)
+    return file
 
 
-def _parse_line(number: int, line: str, found: File) -> None:
-    """Add the line's variable to `found`, or its fault; a fault shows no value, which may be a secret."""
+def _parse_line(number: int, line: str, file: File) -> None:
+    """Add the variable or fault of a line to `file`. Faults never show values, which may be secret."""
     assignment = _ASSIGNMENT.match(line)
     if assignment is None:
         word = re.match(r"[\w.-]{1,40}", line)
-        found.faults.append(f"line {number}, {word[0] if word else '...'}: expected NAME=value")
+        file.faults.append(f"line {number}, {word[0] if word else '...'}: expected NAME=value")
         return
     name, value = assignment.groups()
     quoted = _QUOTED.match(value)
     if quoted is None and value[:1] in {'"', "'"}:
-        found.faults.append(f"line {number}, {name}: the quote is not closed")
+        file.faults.append(f"line {number}, {name}: unterminated quote")
         return
-    found.variables[name] = quoted[2] if quoted else re.sub(r"(?:^|\s+)#.*", "", value).strip()
+    file.variables[name] = quoted[2] if quoted else re.sub(r"(?:^|\s+)#.*", "", value).strip()
 
 
 def read(path: Path) -> dict[str, str]:
-    """Return the variables of a `.env`; none when it does not exist."""
+    """Return the variables of a `.env`, none if it does not exist."""
     return parse(path.read_bytes()).variables if path.exists() else {}
 
 
 def example() -> str:
-    """Return the text of `.env.example`: every variable, the secrets empty."""
+    """Render `.env.example`: all variables, with empty secrets."""
     lines = (f"\n# {variable.meaning}\n{variable.name}={variable.default}" for variable in VARIABLES)
     return "\n".join([_HEAD, *lines, ""])
 
 
 def init(path: Path, *, simple_login: bool = False) -> list[str]:
-    """Write the secrets and the user id that the `.env` at `path` lacks, and return their names; the rest stays.
+    """Add missing secrets and the user id to the `.env` at `path` and return their names. Other lines are unchanged.
 
-    With `simple_login` Airflow's password is `airflow`. Raises `WrongUse` when that would be reachable from other
-    machines or when another one is set, and when a line of the file cannot be read.
+    With `simple_login` Airflow's password is `airflow`. Raises `WrongUse` if other machines could use it or another
+    password is set, and if a line of the file is invalid.
     """
-    found = parse(path.read_bytes()) if path.exists() else File({}, [])
-    if found.faults:
-        raise WrongUse(f"{path}: {found.faults[0]}", hint="correct the file, or move it away")
+    file = parse(path.read_bytes()) if path.exists() else File({}, [])
+    if file.faults:
+        raise WrongUse(f"{path}: {file.faults[0]}", hint="correct the file, or move it")
     if simple_login:
-        _check_simple_login(found.variables)
+        _check_simple_login(file.variables)
     wanted = {"AIRFLOW_UID": own_uid} | {secret.name: secret.generate for secret in SECRETS}
     if simple_login:
         wanted["AIRFLOW_PASSWORD"] = lambda: SIMPLE
-    fresh = {name: make() for name, make in wanted.items() if make and not found.variables.get(name)}
-    if fresh:
-        _write(path, fresh)
-    return list(fresh)
+    missing = {name: generate() for name, generate in wanted.items() if generate and not file.variables.get(name)}
+    if missing:
+        _write(path, missing)
+    return list(missing)
 
 
 def own_uid() -> str:
-    """Return the id of the user who runs this; the images' own for root, and on Windows, which has none."""
+    """Return the id of the current user, or that of the images for root and on Windows, which has no user ids."""
     getuid: Callable[[], int] | None = getattr(os, "getuid", None)
     return str((getuid() if getuid else 0) or DEFAULT_UID)
 
 
-def _check_simple_login(known: Mapping[str, str]) -> None:
-    bind = known.get("BIND") or LOOPBACK
+def _check_simple_login(variables: Mapping[str, str]) -> None:
+    bind = variables.get("BIND") or LOOPBACK
     if not is_loopback(bind):
-        raise WrongUse(f"BIND={bind}: other machines would reach the password {SIMPLE!r}", hint="remove BIND")
-    if known.get("AIRFLOW_PASSWORD") not in (None, "", SIMPLE):
+        raise WrongUse(f"BIND={bind}: other machines could sign in with the password {SIMPLE!r}", hint="remove BIND")
+    if variables.get("AIRFLOW_PASSWORD") not in (None, "", SIMPLE):
         raise WrongUse("AIRFLOW_PASSWORD is set already", hint="remove that line from .env")
 
 
-def _write(path: Path, fresh: Mapping[str, str]) -> None:
-    """Put the lines in, those of empty ones in their place; only the owner may read the file."""
+def _write(path: Path, values: Mapping[str, str]) -> None:
+    """Write the variables, replacing empty ones in place. Only the owner can read the file."""
     text = path.read_text(encoding="utf-8-sig") if path.exists() else example()
-    for name, value in fresh.items():
+    for name, value in values.items():
         line = f"{name}={value}"
         text, replaced = re.subn(rf"^{name}=.*$", line, text, flags=re.MULTILINE)
         if not replaced:

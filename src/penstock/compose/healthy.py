@@ -1,11 +1,11 @@
-"""Whether something in a container is well, for its health check: exit 0, or 1 and why.
+"""Health checks of containers: exit 0 if healthy, or 1 with the reason.
 
-    python -m penstock.compose.healthy http://127.0.0.1:9021/health/ready           answers 200
-    python -m penstock.compose.healthy http://spark-master:9090/json/ ALIVE         and its answer holds this
-    python -m penstock.compose.healthy http://airflow/api/v2/monitor/health triggerer    and that part is healthy
-    python -m penstock.compose.healthy /var/lib/penstock/run/watch.beat 60          was touched so many seconds ago
+    python -m penstock.compose.healthy http://127.0.0.1:9021/health/ready           responds with 200
+    python -m penstock.compose.healthy http://spark-master:9090/json/ ALIVE         and contains this text
+    python -m penstock.compose.healthy http://airflow/api/v2/monitor/health triggerer    and this component is healthy
+    python -m penstock.compose.healthy /var/lib/penstock/run/watch.beat 60          was touched within 60 seconds
 
-The standard library alone: it runs every few seconds.
+Standard library only, because it runs every few seconds.
 """
 
 import http.client
@@ -21,53 +21,53 @@ _AIRFLOW = "/api/v2/monitor/health"
 
 
 class NotHealthy(Exception):
-    """Why not."""
+    """The check failed."""
 
 
-def check(what: str, more: str = "") -> None:
-    """Return when it is well. Raises `NotHealthy`."""
-    if what.startswith("http://"):
-        _check_answer(what, more, _answer(what))
+def check(target: str, expected: str = "") -> None:
+    """Check a URL or a file. Raises `NotHealthy`."""
+    if target.startswith("http://"):
+        _check_response(target, expected, _fetch(target))
     else:
-        _check_age(Path(what), float(more))
+        _check_age(Path(target), float(expected))
 
 
-def _answer(address: str) -> str:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never by a proxy
+def _fetch(address: str) -> str:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never through a proxy
     try:
-        with opener.open(address, timeout=TIMEOUT_S) as answer:
-            return str(answer.read().decode(errors="replace"))
+        with opener.open(address, timeout=TIMEOUT_S) as response:
+            return str(response.read().decode(errors="replace"))
     except (http.client.HTTPException, OSError) as error:
         raise NotHealthy(f"{address}: {error}") from None
 
 
-def _check_answer(address: str, wanted: str, text: str) -> None:
+def _check_response(address: str, expected: str, text: str) -> None:
     if address.endswith(_AIRFLOW):
-        status = _airflow_status(address, wanted, text)
+        status = _airflow_status(address, expected, text)
         if status != "healthy":
-            raise NotHealthy(f"Airflow's {wanted} is {status}")
-    elif wanted not in text:
-        raise NotHealthy(f"{address} does not say {wanted}")
+            raise NotHealthy(f"Airflow's {expected} is {status}")
+    elif expected not in text:
+        raise NotHealthy(f"{address} does not contain {expected}")
 
 
-def _airflow_status(address: str, part: str, text: str) -> Any:
+def _airflow_status(address: str, component: str, text: str) -> Any:
     try:
-        return (json.loads(text).get(part) or {}).get("status")
+        return (json.loads(text).get(component) or {}).get("status")
     except (ValueError, AttributeError):
-        raise NotHealthy(f"{address} did not answer with Airflow's health: {text[:100]!r}") from None
+        raise NotHealthy(f"{address} did not return Airflow's health: {text[:100]!r}") from None
 
 
-def _check_age(path: Path, most_s: float) -> None:
+def _check_age(path: Path, max_age_s: float) -> None:
     try:
         age_s = time.time() - path.stat().st_mtime
     except FileNotFoundError:
-        raise NotHealthy(f"{path} is not there yet") from None
-    if age_s > most_s:
-        raise NotHealthy(f"{path} was touched {age_s:.0f} s ago")
+        raise NotHealthy(f"{path} does not exist yet") from None
+    if age_s > max_age_s:
+        raise NotHealthy(f"{path} was last touched {age_s:.0f} s ago")
 
 
 def main(arguments: list[str]) -> int:
-    """The exit code."""
+    """Run a check and return the exit code."""
     try:
         check(*arguments)
     except NotHealthy as error:

@@ -1,8 +1,8 @@
-"""What the pipeline needs once in new containers: its role in Cassandra, and a registry that refuses what breaks.
+"""Initialize new containers for the pipeline: its role in Cassandra, and the registry's compatibility level.
 
-Cassandra creates its first role, `cassandra` with the password `cassandra`, about ten seconds after it takes queries;
-until then it refuses every password. The pipeline's own role may create keyspaces, and owns those that it creates; the
-first role is given a password of ours. Done again it changes nothing.
+Cassandra creates its default superuser, `cassandra` with the password `cassandra`, about ten seconds after it accepts
+queries. Until then it rejects every password. The pipeline's role may create keyspaces, and owns those that it creates.
+The default superuser gets a new password. Idempotent.
 """
 
 import json
@@ -29,14 +29,14 @@ _WAIT_S = 120.0
 
 
 class _AdminRefused(Unreachable):
-    """Cassandra refuses every password that the first role may have."""
+    """Cassandra rejects every known password of the superuser."""
 
 
 def prepare(settings: Settings, admin_passwords: Sequence[str]) -> None:
-    """Return when role and compatibility are as they should be.
+    """Set up role and compatibility level, waiting for the services.
 
-    `admin_passwords` are those of the first role, the newest first. Raises an `Unreachable` when a service does not
-    answer within two minutes, and `WrongUse` when Cassandra still refuses every password then.
+    `admin_passwords` are the superuser's, newest first. Raises `Unreachable` if a service does not respond within two
+    minutes, and `WrongUse` if Cassandra still rejects every password then.
     """
     try:
         wait_until(
@@ -44,8 +44,8 @@ def prepare(settings: Settings, admin_passwords: Sequence[str]) -> None:
         )
     except _AdminRefused:
         raise WrongUse(
-            f"Cassandra's role {ADMIN} has another password than CASSANDRA_ADMIN_PASSWORD",
-            hint="set CASSANDRA_ADMIN_PASSWORD in .env to the password that it has",
+            f"Cassandra rejected CASSANDRA_ADMIN_PASSWORD for its role {ADMIN}",
+            hint="set CASSANDRA_ADMIN_PASSWORD in .env to the role's password",
         ) from None
     wait_until(lambda: _settle_registry(settings), timeout_s=_WAIT_S, every_s=2.0, what="the schema registry")
 
@@ -55,13 +55,13 @@ def _settle_registry(settings: Settings) -> None:
 
 
 def settle_roles(settings: Settings, admin_passwords: Sequence[str]) -> None:
-    """Create the pipeline's role, and give the first role the first of `admin_passwords`.
+    """Create the pipeline's role, and set the superuser's password to the first of `admin_passwords`.
 
-    A password is changed only when it is another one: Cassandra lets it be changed every five seconds at most.
-    Raises `CassandraUnreachable`, and `Unreachable` as long as Cassandra refuses every password of the first role.
+    Passwords are changed only if they differ, because Cassandra allows one change in five seconds. Raises
+    `CassandraUnreachable`, and `Unreachable` as long as Cassandra rejects every password of the superuser.
     """
     role, password = settings.cassandra_username, settings.cassandra_password.get_secret_value()
-    session, current = _as_admin(settings, admin_passwords)
+    session, current = _connect_as_admin(settings, admin_passwords)
     try:
         with cassandra.asking(settings):
             session.execute(f"CREATE ROLE IF NOT EXISTS {role} WITH LOGIN = true AND PASSWORD = %s", (password,))
@@ -76,18 +76,18 @@ def settle_roles(settings: Settings, admin_passwords: Sequence[str]) -> None:
     log.info("roles_settled", role=role)
 
 
-def _as_admin(settings: Settings, passwords: Sequence[str]) -> tuple[Session, str]:
-    """Return a session of the first role, and the password that it has. Raises `_AdminRefused`."""
+def _connect_as_admin(settings: Settings, passwords: Sequence[str]) -> tuple[Session, str]:
+    """Return a session of the superuser and its current password. Raises `_AdminRefused`."""
     for password in (*passwords, ADMIN):
         login = {"cassandra_username": ADMIN, "cassandra_password": SecretStr(password)}
         session = _login(settings.model_copy(update=login), keep=True)
         if session is not None:
             return session, password
-    raise _AdminRefused(f"Cassandra refuses every known password of its role {ADMIN}")
+    raise _AdminRefused(f"Cassandra rejects every known password of its role {ADMIN}")
 
 
 def _login(settings: Settings, *, keep: bool = False) -> Session | None:
-    """Return a session, closed unless it is to be kept; None when Cassandra refuses the password."""
+    """Return a session, closed unless `keep`, or None if Cassandra rejects the password."""
     try:
         session = cassandra.connect(settings)
     except CassandraUnreachable as error:
@@ -100,14 +100,14 @@ def _login(settings: Settings, *, keep: bool = False) -> Session | None:
 
 
 def _is_refused(error: CassandraUnreachable) -> bool:
-    """Return whether Cassandra answered, and refused the password."""
+    """Return whether Cassandra responded and rejected the password."""
     cause = error.__cause__
-    found = cause.errors.values() if isinstance(cause, NoHostAvailable) else ()
-    return any(isinstance(one, AuthenticationFailed) for one in found)
+    failures = cause.errors.values() if isinstance(cause, NoHostAvailable) else ()
+    return any(isinstance(failure, AuthenticationFailed) for failure in failures)
 
 
 def main() -> None:
-    """Do what the container `pipeline-init` is there for."""
+    """Run the container `pipeline-init`."""
     settings = config.load()
     configure(settings.log_level, json=settings.log_json)
     prepare(settings, json.loads((preflight.FOLDER / _ADMIN_PASSWORDS).read_text(encoding="utf-8")))

@@ -1,4 +1,4 @@
-"""What airflow-init does before the database is migrated."""
+"""The first steps of airflow-init, before the database migration."""
 
 import json
 import stat
@@ -12,7 +12,7 @@ from penstock.errors import WrongUse
 
 
 class Database:
-    """A Postgres whose role has this password; it keeps what was executed."""
+    """A Postgres whose role has this password. Records executed statements."""
 
     def __init__(self, password):
         self.password, self.executed = password, []
@@ -39,9 +39,9 @@ class Database:
 
 
 def test_airflows_user_is_written_for_its_owner_alone(tmp_path):
-    """As its simple sign-in reads it; again it is written over."""
+    """The login file has the format of SimpleAuthManager, is private, and is overwritten by the next start."""
     path = tmp_path / "passwords.json"
-    for password in ("one", "two"):
+    for password in ("first", "second"):
         airflow.write_login(config.read(airflow_username="me", airflow_password=password), path)
         assert json.loads(path.read_text()) == {"me": password}
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -49,13 +49,13 @@ def test_airflows_user_is_written_for_its_owner_alone(tmp_path):
 
 @pytest.mark.parametrize(("password", "altered"), [("new", False), ("older", True), ("oldest", True)])
 def test_a_database_with_an_older_password_gets_the_new_one(password, altered):
-    """And only then is anything executed; the statement holds no password, it is bound."""
+    """The password is changed only if it is an older one, as a bound parameter."""
     database = Database(password)
     airflow.settle_database_password(["new", "older", "oldest"], database.connect)
     assert database.executed == ([("ALTER ROLE airflow WITH PASSWORD %s", ("new",))] if altered else [])
 
 
 def test_a_database_with_a_password_of_others_is_named():
-    """With the variable that must be set."""
+    """An unknown password is an error that names the variable to set."""
     with pytest.raises(WrongUse, match="POSTGRES_PASSWORD"):
         airflow.settle_database_password(["new"], Database("somebody's").connect)

@@ -1,4 +1,4 @@
-"""What is missing for Docker Compose, and what to type."""
+"""The checks for Docker Compose and their hints."""
 
 import pytest
 
@@ -18,7 +18,7 @@ FINE = {
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    """A checkout with a `.env`, on a machine whose ports are free."""
+    """A checkout with a `.env` on a machine with free ports."""
     monkeypatch.setattr(doctor.shutil, "which", lambda _: "/usr/bin/docker")
     monkeypatch.setattr(doctor.net, "is_port_free", lambda port, host: True)
     monkeypatch.setattr(doctor, "_processor", lambda: Check("processor", True, ""))
@@ -30,12 +30,12 @@ def root(tmp_path, monkeypatch):
 
 
 def checks(root, answers=None):
-    """What the checks find, by name; `answers` are by the words that a command begins with."""
-    said = (answers or {}) | {name: answer for name, answer in FINE.items() if name not in (answers or {})}
+    """Run the checks and return them by name. `answers` are keyed by the start of the command."""
+    commands = (answers or {}) | {name: answer for name, answer in FINE.items() if name not in (answers or {})}
 
     def run(*command):
         words = " ".join(command[1:] if command[0] == "docker" else command)
-        return next(answer for begun, answer in said.items() if words.startswith(begun))
+        return next(answer for begun, answer in commands.items() if words.startswith(begun))
 
     return {one.name: one for one in doctor.examine(root, run)}
 
@@ -45,103 +45,103 @@ def failed(root):
 
 
 def test_a_machine_that_has_all_passes(root):
-    """Nothing to type."""
+    """A machine that meets all requirements passes every check."""
     assert failed(root) == set()
 
 
 @pytest.mark.parametrize("version", ["1.29.2", "2.20.3", "v2.23.9"])
 def test_an_old_compose_is_named(root, version):
-    """With the version that is needed."""
-    found = checks(root, {"compose version": Answer(0, version)})["compose"]
-    assert (found.ok, "2.24" in found.detail) == (False, True)
+    """An old Compose fails with the required version."""
+    result = checks(root, {"compose version": Answer(0, version)})["compose"]
+    assert (result.ok, "2.24" in result.detail) == (False, True)
 
 
 def test_a_compose_that_is_not_there_is_told(root):
-    """As `docker` says it."""
+    """A missing Compose fails with Docker's message."""
     answer = Answer(1, "docker: 'compose' is not a docker command.\n\nUsage: docker")
-    found = checks(root, {"compose version": answer, "docker-compose version": Answer(127, "not installed")})
-    assert not found["compose"].ok
-    assert found["compose"].detail == "there is no `docker compose`: docker: 'compose' is not a docker command."
-    assert "files" not in found, "it has nobody to ask"
+    result = checks(root, {"compose version": answer, "docker-compose version": Answer(127, "not installed")})
+    assert not result["compose"].ok
+    assert result["compose"].detail == "`docker compose` is not available: docker: 'compose' is not a docker command."
+    assert "files" not in result, "it has nobody to ask"
 
 
 @pytest.mark.parametrize("version", ["2.24.0", "v2.40.0", "5.6.0", "dev"])
 def test_a_newer_compose_will_do(root, version):
-    """As far as its first two numbers tell."""
+    """Newer versions pass, by their first two numbers."""
     assert checks(root, {"compose version": Answer(0, version)})["compose"].ok
 
 
 def test_no_engine_and_no_docker(root, monkeypatch):
-    """One is not started, the other not installed."""
-    found = checks(root, {"version": Answer(1, "Cannot connect to the Docker daemon")})
-    assert "Cannot connect" in found["docker"].detail
-    assert "memory" not in found
+    """A stopped engine and a missing Docker are told apart."""
+    result = checks(root, {"version": Answer(1, "Cannot connect to the Docker daemon")})
+    assert "Cannot connect" in result["docker"].detail
+    assert "memory" not in result
     monkeypatch.setattr(doctor.shutil, "which", lambda _: None)
     assert checks(root)["docker"].detail == "docker is not installed"
 
 
 def test_too_little_memory(root):
-    """Both numbers are told."""
-    found = checks(root, {"info": Answer(0, str(4 * 2**30))})["memory"]
-    assert (found.ok, found.detail) == (False, "Docker has 4096 MiB, 8192 may be taken")
+    """Too little memory fails with the available and the required amount."""
+    result = checks(root, {"info": Answer(0, str(4 * 2**30))})["memory"]
+    assert (result.ok, result.detail) == (False, "Docker has 4096 MiB, the containers may use 8192")
 
 
 def test_a_program_of_that_name_will_do(root):
-    """Users type docker-compose as well; an old one is named."""
+    """The program docker-compose is accepted too, unless it is too old."""
     for version, ok in (("v2.39.1", True), ("1.29.2", False)):
         answers = {"compose version": Answer(1, "unknown"), "docker-compose version": Answer(0, version)}
         assert checks(root, answers)["compose"].ok is ok
 
 
 def test_no_env_is_fine(root):
-    """Nothing has to be set."""
+    """A missing `.env` is fine, because all variables are optional."""
     (root / ".env").unlink()
     assert failed(root) == set()
 
 
 def test_a_malformed_env_is_named(root):
-    """By its line; Compose is not asked, as it could not tell more."""
+    """A malformed `.env` fails with the line number. Compose is not run on it."""
     (root / ".env").write_text("AIRFLOW_UID 1000\n")
-    found = checks(root)
-    assert not found[".env"].ok
-    assert "line 1, AIRFLOW_UID" in found[".env"].detail
-    assert "files" not in found
+    result = checks(root)
+    assert not result[".env"].ok
+    assert "line 1, AIRFLOW_UID" in result[".env"].detail
+    assert "files" not in result
 
 
 @pytest.mark.parametrize(
     ("line", "check", "detail"),
     [
         ("AIRFLOW_UID=0", "user", "no container runs as root"),
-        ("AIRFLOW_UID=jo", "user", "no number"),
-        ("AIRFLOW_UID=$(id -u)", "user", "no number"),
-        ("KAFKA_PORT=ninety", "ports", "not a port: KAFKA_PORT=ninety"),
-        ("KAFKA_PORT=70000", "ports", "not a port: KAFKA_PORT=70000"),
-        ("BIND=0.0.0.0", "bind", "without AIRFLOW_PASSWORD and CONTROL_PASSWORD"),
+        ("AIRFLOW_UID=jo", "user", "not a user id"),
+        ("AIRFLOW_UID=$(id -u)", "user", "not a user id"),
+        ("KAFKA_PORT=ninety", "ports", "invalid port: KAFKA_PORT=ninety"),
+        ("KAFKA_PORT=70000", "ports", "invalid port: KAFKA_PORT=70000"),
+        ("BIND=0.0.0.0", "bind", "not set: AIRFLOW_PASSWORD and CONTROL_PASSWORD"),
     ],
 )
 def test_a_value_that_cannot_work_is_named(root, line, check, detail):
-    """With what to type instead."""
+    """An invalid value fails its check, with a hint."""
     (root / ".env").write_text(line + "\n")
-    found = checks(root)[check]
-    assert not found.ok
-    assert detail in found.detail
-    assert found.hint
+    result = checks(root)[check]
+    assert not result.ok
+    assert detail in result.detail
+    assert result.hint
 
 
 def test_what_the_shell_sets_wins(root, monkeypatch):
-    """As for Compose."""
+    """Variables of the shell take precedence over `.env`, as in Compose."""
     monkeypatch.setenv("AIRFLOW_UID", "0")
     assert failed(root) == {"user"}
 
 
 def test_an_older_processor_is_named(tmp_path, monkeypatch):
-    """The registry's image is compiled for x86-64-v3; other machines are not checked."""
+    """A processor without x86-64-v3 fails, because the registry's image requires it. Other machines are not checked."""
     monkeypatch.setattr(doctor.platform, "machine", lambda: "x86_64")
     path = tmp_path / "cpuinfo"
     flags = " ".join(sorted(doctor.X86_64_V3 - {"avx2"}))
     path.write_text(f"processor : 0\nflags\t\t: fpu {flags}\n")
-    found = doctor._processor(path)
-    assert (found.ok, "without avx2" in found.detail) == (False, True)
+    result = doctor._processor(path)
+    assert (result.ok, "missing: avx2" in result.detail) == (False, True)
     path.write_text(f"flags\t\t: fpu avx2 {flags}\n")
     assert doctor._processor(path).ok
     assert doctor._processor(tmp_path / "none").ok
@@ -150,35 +150,35 @@ def test_an_older_processor_is_named(tmp_path, monkeypatch):
 
 
 def test_dags_that_the_containers_cannot_read_are_named(root, monkeypatch):
-    """A clone with a strict umask is its owner's alone: AIRFLOW_UID must be the owner's."""
+    """DAGs of a clone with a strict umask fail unless AIRFLOW_UID is their owner."""
     monkeypatch.setattr(doctor.platform, "system", lambda: "Linux")
     dag = root / "dags" / "a.py"
     dag.write_text("")
     dag.chmod(0o600)
     (root / ".env").write_text("AIRFLOW_UID=4242\n")
-    found = checks(root)["dags"]
-    assert (found.ok, "the user 4242 cannot read a.py" in found.detail) == (False, True)
+    result = checks(root)["dags"]
+    assert (result.ok, "user 4242 cannot read a.py" in result.detail) == (False, True)
     dag.chmod(0o644)
     assert checks(root)["dags"].ok
 
 
 def test_a_taken_port_is_named_by_its_variable(root, monkeypatch):
-    """Unless it is taken by the project's own containers."""
+    """A port in use fails with its variable, unless the project's own containers use it."""
     monkeypatch.setattr(doctor.net, "is_port_free", lambda port, host: port != 9021)
-    assert checks(root)["ports"].detail == "taken: CONTROL_PORT=9021"
+    assert checks(root)["ports"].detail == "in use: CONTROL_PORT=9021"
     other = {"ps --filter publish=9021": Answer(0, "other-1\n")} | FINE
-    assert checks(root, other)["ports"].detail == "taken: CONTROL_PORT=9021, by the container other-1"
+    assert checks(root, other)["ports"].detail == "in use: CONTROL_PORT=9021, by the container other-1"
     assert checks(root, {"compose ps": Answer(0, '{"Name": "penstock-broker-1"}')})["ports"].ok
 
 
 def test_what_compose_itself_refuses_is_told(root):
-    """In its own words."""
-    found = checks(root, {"compose --project-directory": Answer(1, "required variable X is missing")})["files"]
-    assert (found.ok, found.detail) == (False, "required variable X is missing")
+    """Files that Compose rejects fail with its message."""
+    result = checks(root, {"compose --project-directory": Answer(1, "required variable X is missing")})["files"]
+    assert (result.ok, result.detail) == (False, "required variable X is missing")
 
 
 def test_commands_that_are_not_there_or_hang_are_answers(monkeypatch):
-    """No check breaks over one."""
+    """Commands that are missing or hang return an exit code instead of raising."""
     assert doctor.run("no-such-command-at-all").code == 127
     monkeypatch.setattr(doctor, "_TIMEOUT_S", 0.1)
     assert doctor.run("sleep", "5").code == 124

@@ -1,4 +1,4 @@
-"""`.env`: complete, its owner's alone, and never written over."""
+"""`.env` is complete, private and never overwritten."""
 
 import stat
 
@@ -11,7 +11,7 @@ SECRETS = [secret.name for secret in environment.SECRETS]
 
 
 def test_every_secret_is_generated(tmp_path):
-    """No two are alike, neither here nor in another `.env`; only the owner reads them."""
+    """All secrets are distinct, also between files, and readable only by their owner."""
     one, other = tmp_path / "a.env", tmp_path / "b.env"
     written = environment.init(one)
     environment.init(other)
@@ -24,7 +24,7 @@ def test_every_secret_is_generated(tmp_path):
 
 
 def test_what_is_there_stays(tmp_path):
-    """A second call writes nothing; one secret that is taken out is the only one that is generated."""
+    """Existing values are kept. Only a removed secret is generated again."""
     path = tmp_path / ".env"
     environment.init(path)
     before = environment.read(path)
@@ -37,7 +37,7 @@ def test_what_is_there_stays(tmp_path):
 
 
 def test_root_is_no_user_of_the_images(tmp_path, monkeypatch):
-    """Yours is taken, so that files are yours; on Windows nobody has one."""
+    """The user id is the current user's, except for root and on Windows, which has no user ids."""
     for uid, expected in ((0, "50000"), (1234, "1234")):
         monkeypatch.setattr(environment.os, "getuid", lambda uid=uid: uid)
         path = tmp_path / f"{uid}.env"
@@ -48,7 +48,7 @@ def test_root_is_no_user_of_the_images(tmp_path, monkeypatch):
 
 
 def test_the_password_that_everybody_knows_has_to_be_asked_for(tmp_path):
-    """It is refused where others could reach it, and when another one is set."""
+    """The well-known password is opt-in, and rejected on open addresses or if another one is set."""
     path = tmp_path / ".env"
     environment.init(path, simple_login=True)
     assert environment.read(path)["AIRFLOW_PASSWORD"] == "airflow"
@@ -63,7 +63,7 @@ def test_the_password_that_everybody_knows_has_to_be_asked_for(tmp_path):
 
 
 def test_the_example_names_every_variable_and_no_secret():
-    """Anybody can look at it."""
+    """The example lists all variables and no secret values."""
     found = environment.parse(environment.example().encode())
     assert found.faults == []
     assert list(found.variables) == [variable.name for variable in environment.VARIABLES]
@@ -85,7 +85,7 @@ def test_the_example_names_every_variable_and_no_secret():
     ],
 )
 def test_lines_are_read_as_compose_reads_them(line, value):
-    """With quotes, comments, a byte order mark and Windows' line ends."""
+    """Lines are parsed as by Compose: quotes, comments, a byte order mark and Windows line endings."""
     assert environment.parse(line.encode()) == environment.File({"A": value}, [])
 
 
@@ -93,14 +93,14 @@ def test_lines_are_read_as_compose_reads_them(line, value):
     ("content", "fault"),
     [
         (b"AIRFLOW_UID 1000", "line 1, AIRFLOW_UID: expected NAME=value"),
-        (b"\n# fine\nA='open", "line 3, A: the quote is not closed"),
+        (b"\n# fine\nA='open", "line 3, A: unterminated quote"),
         (b"=hunter2", "line 1, ...: expected NAME=value"),
         ("AIRFLOW_UID=1000\r\n".encode("utf-16"), "not UTF-8"),
         (b"A=\xff\xfe\xfa", "not UTF-8"),
     ],
 )
 def test_what_cannot_be_read_is_named(content, fault, tmp_path):
-    """With its line and without its value; `compose init` writes nothing into such a file."""
+    """An invalid line is an error with its number, without its value. `compose init` keeps such a file."""
     (found,) = environment.parse(content).faults
     assert found.startswith(fault)
     assert "hunter2" not in found

@@ -1,4 +1,4 @@
-"""The Compose files: the catalog's versions, no service without bounds, every variable known, no door open."""
+"""The Compose files: versions of the catalog, limits of all services, known variables, no open ports."""
 
 import re
 import subprocess
@@ -45,12 +45,12 @@ OWN = [(file, name, service) for file, name, service in SERVICES if "image" in s
 
 
 def test_the_services_are_those_that_users_know() -> None:
-    """By the names that they type."""
+    """The services have the names that users know."""
     assert set(MAIN) >= WANTED
 
 
 def test_versions_are_those_of_the_catalog() -> None:
-    """The images hold what the local stack runs."""
+    """The images have the versions of the local stack."""
     assert MAIN["broker"]["image"] == f"apache/kafka:{kafka.VERSION}"
     assert MAIN["schema-registry"]["image"] == f"apicurio/apicurio-registry:{registry.VERSION}"
     assert MAIN["cassandra_db"]["image"] == f"cassandra:{cassandra.VERSION}"
@@ -63,7 +63,7 @@ def test_versions_are_those_of_the_catalog() -> None:
 
 @pytest.mark.parametrize(("file", "name", "service"), OWN, ids=[name for _, name, _ in OWN])
 def test_each_service_is_bounded_watched_and_without_privileges(file: str, name: str, service: dict[str, Any]) -> None:
-    """Memory, logs, restarts, health; no capability, and no way to gain one."""
+    """Every service has limits for memory and logs, a restart policy, a health check and no capabilities."""
     assert service["mem_limit"]
     assert service["logging"]["options"] == {"max-size": "10m", "max-file": "3"}
     assert service["restart"] == ("no" if name in ONCE else "unless-stopped")
@@ -76,13 +76,13 @@ def test_each_service_is_bounded_watched_and_without_privileges(file: str, name:
 
 
 def test_memory_is_at_most_eight_gib() -> None:
-    """Of all that stay up together."""
+    """The memory limits of all long-running services add up to at most 8 GiB."""
     limits = {name: int(one["mem_limit"].removesuffix("m")) for name, one in MAIN.items() if name not in ONCE}
     assert sum(limits.values()) <= 8192
 
 
 def test_ports_listen_where_bind_says() -> None:
-    """On loopback, unless told otherwise."""
+    """Ports are published on BIND, by default loopback."""
     ports = [port for _, _, service in SERVICES for port in service.get("ports", ())]
     assert ports
     assert all(port.startswith("${BIND:-127.0.0.1}:${") for port in ports)
@@ -90,7 +90,7 @@ def test_ports_listen_where_bind_says() -> None:
 
 @pytest.mark.parametrize("file", FILES)
 def test_every_variable_is_in_the_example(file: str) -> None:
-    """Nothing has to be set: each has the default that the example names, and a secret is empty."""
+    """Every variable has the default of the example, and secrets are empty."""
     known = {variable.name: variable for variable in environment.VARIABLES}
     for name, operator, text in _VARIABLE.findall((ROOT / file).read_text()):
         if name != "CONTROL_NAMES":
@@ -98,7 +98,7 @@ def test_every_variable_is_in_the_example(file: str) -> None:
 
 
 def test_secrets_go_to_secrets_init_alone() -> None:
-    """Of all that Compose fills in, no other container sees one."""
+    """Compose substitutes secrets only for secrets-init."""
     secrets = {secret.name for secret in environment.SECRETS}
     init = MAIN["secrets-init"]
     assert {name for name in init["environment"] if name in secrets} == secrets
@@ -108,7 +108,7 @@ def test_secrets_go_to_secrets_init_alone() -> None:
 
 
 def test_every_service_waits_for_secrets_init() -> None:
-    """Its checks stop the start before anything else runs."""
+    """Every service waits for secrets-init, so that its checks come first."""
     for _, name, service in OWN:
         if name != "secrets-init":
             condition = service["depends_on"]["secrets-init"]["condition"]
@@ -116,7 +116,7 @@ def test_every_service_waits_for_secrets_init() -> None:
 
 
 def test_each_service_mounts_its_own_secrets_only() -> None:
-    """One volume a service, read-only; secrets-init mounts each where it writes it."""
+    """Each service mounts only its own secrets volume, read-only."""
     mounted = {
         name: [volume for volume in service.get("volumes", ()) if volume.startswith("secrets")]
         for name, service in MAIN.items()
@@ -134,26 +134,26 @@ def test_each_service_mounts_its_own_secrets_only() -> None:
 
 
 def test_the_images_entry_point_is_kept() -> None:
-    """Airflow's gives an unknown user id a name, Cassandra's sets it up: a command goes through them."""
+    """Entry points of images are kept: Airflow's names unknown user ids, Cassandra's configures it."""
     replaced = {name for file, name, service in SERVICES if "entrypoint" in service and file == FILES[0]}
     assert replaced == set()
 
 
 def test_nothing_but_the_dags_is_read_from_the_checkout() -> None:
-    """A clone may be readable for its owner alone: configuration is written into the Compose files."""
+    """Only the DAGs are mounted from the checkout, because a clone may be readable only by its owner."""
     for file in FILES:
         for name, config in load(file).get("configs", {}).items():
             assert list(config) == ["content"], (file, name)
 
 
 def test_every_variable_of_the_example_is_read() -> None:
-    """By one of the files."""
+    """Every variable of the example is used by a Compose file."""
     text = "".join((ROOT / file).read_text() for file in FILES)
     assert [one.name for one in environment.VARIABLES if f"${{{one.name}" not in text] == []
 
 
 def test_what_must_last_lies_in_a_named_volume() -> None:
-    """Kafka's log, Cassandra, the checkpoint, Airflow's database and logs, the journal; nothing of it in /tmp."""
+    """Kafka's log, Cassandra, checkpoint, Airflow's database and logs, and delivery log are in named volumes."""
     volumes = load("docker-compose.yml")["volumes"]
     assert set(volumes) >= {
         "kafka_data",
@@ -174,7 +174,7 @@ def test_what_must_last_lies_in_a_named_volume() -> None:
 
 @pytest.mark.parametrize("name", ["airflow", "spark", "control", "build"])
 def test_requirements_of_an_image_are_those_of_the_lock(name: str) -> None:
-    """The same versions as everywhere else, each with its hashes, and from no named index."""
+    """Requirements of images have the lock's versions and hashes, and no index URL."""
     text = (ROOT / "requirements" / f"{name}.txt").read_text()
     assert not re.search(r"^(-|--)\S|://", text, re.MULTILINE)
     pins = re.findall(r"^([a-z0-9-]+==\S+)", text, re.MULTILINE)
@@ -186,7 +186,7 @@ def test_requirements_of_an_image_are_those_of_the_lock(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["Dockerfile.airflow", "Dockerfile.spark", "Dockerfile.control"])
 def test_images_run_without_root_and_can_be_asked_for_their_health(name: str) -> None:
-    """And tell what they are."""
+    """Images run without root, have health checks, and are labelled."""
     last = (ROOT / name).read_text().rpartition("\nFROM ")[2]
     users = re.findall(r"^USER (\S+)", last, re.MULTILINE)
     assert users
@@ -198,7 +198,7 @@ def test_images_run_without_root_and_can_be_asked_for_their_health(name: str) ->
 
 @pytest.mark.parametrize("name", ["Dockerfile.spark", "Dockerfile.control"])
 def test_users_are_made_as_every_user_id_needs_it(name: str) -> None:
-    """A very high id makes no huge layer, one that the image has is taken too, and root's is refused."""
+    """Images can be built with very high and existing user ids. Root is rejected."""
     text = (ROOT / name).read_text()
     (useradd,) = re.findall(r"useradd .*", text)
     assert "--no-log-init" in useradd
@@ -208,14 +208,14 @@ def test_users_are_made_as_every_user_id_needs_it(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["Dockerfile.airflow", "Dockerfile.spark"])
 def test_what_is_copied_is_readable_for_every_user(name: str) -> None:
-    """A clone with a strict umask makes an image that works."""
+    """Images built from a clone with a strict umask work."""
     last = (ROOT / name).read_text().rpartition("\nFROM ")[2]
     copied = last.rindex("COPY --chown=airflow:0 dags" if "airflow" in name else "COPY spark_stream.py")
     assert re.search(r"^RUN chmod ", last[copied:], re.MULTILINE)
 
 
 def test_the_build_sees_nothing_that_is_secret() -> None:
-    """`.env`, data and the environment stay out of the context."""
+    """`.env`, data and virtual environments are excluded from the build context."""
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     assert "*" in lines
     assert not any(line.startswith(("!.env", "!.penstock", "!.venv")) for line in lines)
@@ -223,7 +223,7 @@ def test_the_build_sees_nothing_that_is_secret() -> None:
 
 
 def lint(*command: str) -> None:
-    """The linter finds nothing."""
+    """Run a linter, which must find nothing."""
     done = subprocess.run(
         [str(Path(sys.executable).parent / command[0]), *command[1:]],
         cwd=ROOT,
@@ -236,18 +236,18 @@ def lint(*command: str) -> None:
 
 @pytest.mark.parametrize("name", ["Dockerfile.airflow", "Dockerfile.spark", "Dockerfile.control"])
 def test_hadolint_warns_of_nothing(name: str) -> None:
-    """Of what is known to go wrong in images."""
+    """hadolint reports nothing for the Dockerfiles."""
     lint("hadolint", "--no-color", "--failure-threshold", "warning", name)
 
 
 @pytest.mark.parametrize("file", FILES)
 def test_the_files_are_what_the_specification_says(file: str) -> None:
-    """The Compose specification, as a JSON Schema."""
+    """The files conform to the JSON Schema of the Compose specification."""
     lint("check-jsonschema", "--builtin-schema", "vendor.compose-spec", file)
 
 
 def test_the_documents_name_what_there_is() -> None:
-    """Services, variables and ports in docs/compose.md and in the README."""
+    """The services, variables and ports in docs/compose.md and README exist."""
     text = (ROOT / "docs" / "compose.md").read_text()
     services = {name for file in FILES for name in load(file)["services"]}
     named = re.findall(r"docker compose exec (\S+)", text) + [

@@ -1,4 +1,4 @@
-"""What health checks tell."""
+"""The health checks of containers."""
 
 import json
 import os
@@ -21,48 +21,48 @@ HEALTH = json.dumps({"scheduler": {"status": "healthy"}, "triggerer": {"status":
     ],
 )
 def test_what_answers_as_it_should_is_well(monkeypatch, address, wanted, text):
-    """An answer, a word in it, or a part of Airflow."""
-    monkeypatch.setattr(healthy, "_answer", lambda _: text)
+    """A response, a text in it, or a component of Airflow is healthy."""
+    monkeypatch.setattr(healthy, "_fetch", lambda _: text)
     assert healthy.main([address, wanted]) == 0
 
 
 @pytest.mark.parametrize(
-    ("address", "wanted", "told"),
+    ("address", "wanted", "message"),
     [
-        ("http://x/json/", "ALIVE", "does not say ALIVE"),
+        ("http://x/json/", "ALIVE", "does not contain ALIVE"),
         ("http://x/api/v2/monitor/health", "triggerer", "triggerer is None"),
         ("http://x/api/v2/monitor/health", "dag_processor", "dag_processor is None"),
     ],
 )
-def test_what_answers_otherwise_is_not(monkeypatch, capsys, address, wanted, told):
-    """Why not stands on stderr, which `docker inspect` shows."""
-    monkeypatch.setattr(healthy, "_answer", lambda _: HEALTH)
+def test_what_answers_otherwise_is_not(monkeypatch, capsys, address, wanted, message):
+    """The reason for a failure is on stderr, which `docker inspect` shows."""
+    monkeypatch.setattr(healthy, "_fetch", lambda _: HEALTH)
     assert healthy.main([address, wanted]) == 1
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_what_does_not_answer_is_not_well(free_port):
-    """The address is named."""
+    """A closed port fails with the address."""
     with pytest.raises(NotHealthy, match=f"127.0.0.1:{free_port}"):
         healthy.check(f"http://127.0.0.1:{free_port}/")
 
 
 def test_a_file_that_is_touched_tells_of_life(tmp_path):
-    """Until it is old, and not before it is there."""
-    beat = tmp_path / "beat"
-    with pytest.raises(NotHealthy, match="not there yet"):
-        healthy.check(str(beat), "60")
-    beat.touch()
-    healthy.check(str(beat), "60")
-    os.utime(beat, (time.time() - 100,) * 2)
+    """A file is healthy while it is recent, and not before it exists."""
+    heartbeat = tmp_path / "beat"
+    with pytest.raises(NotHealthy, match="does not exist yet"):
+        healthy.check(str(heartbeat), "60")
+    heartbeat.touch()
+    healthy.check(str(heartbeat), "60")
+    os.utime(heartbeat, (time.time() - 100,) * 2)
     with pytest.raises(NotHealthy, match="100 s ago"):
-        healthy.check(str(beat), "60")
+        healthy.check(str(heartbeat), "60")
 
 
 @pytest.mark.parametrize("text", ["<html>502</html>", "[]", '{"triggerer": 1}', ""])
 def test_an_answer_that_is_not_airflows_is_not_healthy(monkeypatch, capsys, text):
-    """What a proxy or another program answers is shown, without a traceback."""
+    """An unexpected response, e.g. of a proxy, is shown without a traceback."""
     address = "http://x/api/v2/monitor/health"
-    monkeypatch.setattr(healthy, "_answer", lambda _: text)
+    monkeypatch.setattr(healthy, "_fetch", lambda _: text)
     assert healthy.main([address, "triggerer"]) == 1
-    assert capsys.readouterr().err == f"{address} did not answer with Airflow's health: {text!r}\n"
+    assert capsys.readouterr().err == f"{address} did not return Airflow's health: {text!r}\n"

@@ -1,4 +1,4 @@
-"""What happens before any other container starts."""
+"""The checks and secrets of secrets-init, before all other containers."""
 
 import json
 import stat
@@ -14,7 +14,7 @@ UID = 1000
 
 @pytest.fixture
 def folder(tmp_path):
-    """The volumes, as the image makes them."""
+    """The volumes, as the image creates them."""
     for service in ("all", *preflight.FILES):
         (tmp_path / service).mkdir()
     return tmp_path
@@ -25,14 +25,14 @@ def check(dags, environ=(), uid=UID, memory_mib=8000):
 
 
 def written(folder):
-    """Every file of each service, without what secrets-init keeps."""
+    """Read all files of the services, without those of secrets-init itself."""
     files = (path for path in folder.rglob("*") if path.is_file() and path.parent.name != "all")
     return {f"{path.parent.name}/{path.name}": path.read_text() for path in files}
 
 
 @pytest.mark.parametrize("environ", [{}, {"BIND": "127.0.0.1"}, {"BIND": "::1"}, {"BIND": "0.0.0.0", **OWN}])
 def test_a_machine_that_has_all_passes(environ, tmp_path):
-    """On loopback nothing has to be set; elsewhere two passwords."""
+    """On loopback all variables are optional. Other addresses require two passwords."""
     check(tmp_path, environ)
 
 
@@ -47,7 +47,7 @@ def test_a_machine_that_has_all_passes(environ, tmp_path):
     ],
 )
 def test_what_would_fail_or_be_open_is_refused(environ, uid, memory_mib, message, tmp_path):
-    """One line that says what and why, and one that says what to type."""
+    """Settings that would fail or be open are rejected, in one line with a hint."""
     with pytest.raises(WrongUse, match=message) as error:
         check(tmp_path, environ, uid, memory_mib)
     assert error.value.hint
@@ -55,19 +55,19 @@ def test_what_would_fail_or_be_open_is_refused(environ, uid, memory_mib, message
 
 
 def test_dags_that_the_user_cannot_read_are_named(tmp_path, monkeypatch):
-    """Airflow would start, and have no DAG."""
+    """Unreadable DAGs are an error. Airflow would start without them."""
     (tmp_path / "a.py").write_text("")
 
     def refuse(path):
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(preflight.Path, "read_bytes", refuse)
-    with pytest.raises(WrongUse, match=r"the user 1000 cannot read .*a\.py"):
+    with pytest.raises(WrongUse, match=r"user 1000 cannot read .*a\.py"):
         check(tmp_path)
 
 
 def test_secrets_are_generated_once(folder):
-    """A second start writes the same ones; no two are alike."""
+    """Secrets are distinct, and a second start writes the same ones."""
     preflight.write_secrets({}, UID, folder)
     before = written(folder)
     preflight.write_secrets({}, UID, folder)
@@ -80,10 +80,10 @@ def test_secrets_are_generated_once(folder):
 
 
 def test_each_service_gets_its_own_secrets_only(folder):
-    """Of passwords of others nothing is in its volume."""
+    """A service's volume has only its own secrets."""
     environ = {secret.name: f"the {secret.name}" for secret in environment.SECRETS}
     preflight.write_secrets(environ, UID, folder)
-    found = {
+    files = {
         service: {name for name in environ if any(f"the {name}".replace(" ", s) in t for s in (" ", "%20"))}
         for service, t in (
             (service, " ".join(text for name, text in written(folder).items() if name.startswith(f"{service}/")))
@@ -92,7 +92,7 @@ def test_each_service_gets_its_own_secrets_only(folder):
         if t
     }
     airflow = {name for name in environ if name.startswith("AIRFLOW")} | {"POSTGRES_PASSWORD"}
-    assert found == {
+    assert files == {
         "airflow": airflow,
         "cassandra": {"CASSANDRA_PASSWORD"},
         "control-center": {"CONTROL_PASSWORD", "AIRFLOW_PASSWORD", "CASSANDRA_PASSWORD"},
@@ -105,7 +105,7 @@ def test_each_service_gets_its_own_secrets_only(folder):
 
 
 def test_without_a_value_tutorials_passwords_hold(folder):
-    """airflow for Airflow, and a control center without sign-in, again when a value is taken out."""
+    """Without values, the password is airflow and there is no sign-in, also after a value is removed."""
     preflight.write_secrets({}, UID, folder)
     before = written(folder)
     assert before["control-center/penstock_airflow_password"] == "airflow"
@@ -117,25 +117,25 @@ def test_without_a_value_tutorials_passwords_hold(folder):
 
 
 def test_a_value_that_is_set_wins_and_the_old_one_is_remembered(folder):
-    """A database still has the old password; what Fernet encrypted is decrypted with the old key."""
+    """A new value is used. Old ones are kept for databases with the old password and for encrypted data."""
     preflight.write_secrets({}, UID, folder)
     old = json.loads((folder / "all" / "secrets.json").read_text())["values"]
     new = {"POSTGRES_PASSWORD": "p@ss /%w", "CASSANDRA_ADMIN_PASSWORD": "admin", "AIRFLOW_FERNET_KEY": "key"}
     for _ in range(2):
         preflight.write_secrets(new, UID, folder)
-        found = written(folder)
-        assert found["postgres/postgres_password"] == "p@ss /%w"
-        assert found["airflow/airflow_database_url"].endswith("://airflow:p%40ss%20%2F%25w@postgres/airflow")
-        assert json.loads(found["airflow/postgres_passwords"]) == ["p@ss /%w", *old["POSTGRES_PASSWORD"]]
-        kept = json.loads(found["pipeline-init/cassandra_admin_passwords"])
+        files = written(folder)
+        assert files["postgres/postgres_password"] == "p@ss /%w"
+        assert files["airflow/airflow_database_url"].endswith("://airflow:p%40ss%20%2F%25w@postgres/airflow")
+        assert json.loads(files["airflow/postgres_passwords"]) == ["p@ss /%w", *old["POSTGRES_PASSWORD"]]
+        kept = json.loads(files["pipeline-init/cassandra_admin_passwords"])
         assert kept == ["admin", *old["CASSANDRA_ADMIN_PASSWORD"]]
-        assert found["airflow/airflow_fernet_key"] == f"key,{old['AIRFLOW_FERNET_KEY'][0]}"
+        assert files["airflow/airflow_fernet_key"] == f"key,{old['AIRFLOW_FERNET_KEY'][0]}"
 
 
 def test_another_user_than_that_of_the_volumes_is_refused(folder):
-    """Its files would not be readable; nothing is written."""
+    """Another user id than that of the volumes is rejected before anything is written."""
     preflight.write_secrets({}, UID, folder)
     before = written(folder)
-    with pytest.raises(WrongUse, match="was 1000 when the volumes were made, and is 1001 now"):
+    with pytest.raises(WrongUse, match="AIRFLOW_UID is 1001, but the volumes were created with 1000"):
         preflight.write_secrets(OWN, 1001, folder)
     assert written(folder) == before

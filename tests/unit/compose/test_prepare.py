@@ -1,4 +1,4 @@
-"""The role and the password that Cassandra begins with."""
+"""The pipeline's role, and the password of Cassandra's default superuser."""
 
 import pytest
 from cassandra import AuthenticationFailed
@@ -14,7 +14,7 @@ SETTINGS = config.read(cassandra_username="penstock", cassandra_password="ours")
 
 
 class Doors:
-    """A Cassandra whose roles have these passwords; it keeps who tried which one."""
+    """A Cassandra whose roles have these passwords. Records all login attempts."""
 
     def __init__(self, error=None, **passwords) -> None:
         self.passwords, self.error = passwords, error or AuthenticationFailed("no")
@@ -31,17 +31,17 @@ class Doors:
 
     @property
     def changed(self):
-        """The roles that were given another password."""
+        """Return the roles whose password was changed."""
         return [query.split()[2] for query, _ in self.session.executed if query.startswith("ALTER ROLE")]
 
 
 @pytest.fixture
 def doors(monkeypatch):
     def put(**named):
-        found = Doors(**named)
-        monkeypatch.setattr(prepare.cassandra, "connect", found.connect)
+        fake = Doors(**named)
+        monkeypatch.setattr(prepare.cassandra, "connect", fake.connect)
         monkeypatch.setattr(prepare.cassandra, "close", lambda _: None)
-        return found
+        return fake
 
     return put
 
@@ -57,18 +57,18 @@ def doors(monkeypatch):
     ids=["new containers", "again", "another password of the role", "another password of the first role"],
 )
 def test_only_passwords_that_are_others_are_changed(doors, passwords, changed):
-    """Cassandra refuses a second change within five seconds; statements hold no password, they are bound."""
-    found = doors(**passwords)
+    """Only differing passwords are changed, because Cassandra rejects two changes within five seconds."""
+    fake = doors(**passwords)
     prepare.settle_roles(SETTINGS, ["admins", "former"])
-    assert found.changed == changed
-    statements = [query for query, _ in found.session.executed]
+    assert fake.changed == changed
+    statements = [query for query, _ in fake.session.executed]
     assert statements[0].startswith("CREATE ROLE IF NOT EXISTS penstock")
     assert not any("ours" in query or "admins" in query for query in statements)
 
 
 @pytest.fixture
 def patient(monkeypatch):
-    """A registry that is ready, and a deadline that is near."""
+    """A ready registry and a short timeout."""
     monkeypatch.setattr(prepare, "_settle_registry", lambda _: None)
     monkeypatch.setattr(prepare, "wait_until", lambda probe, **more: wait_until(probe, **more | FAST))
 
@@ -78,25 +78,25 @@ FAST = {"timeout_s": 0.5, "every_s": 0.01}
 
 @pytest.mark.usefixtures("patient")
 def test_the_first_role_is_waited_for(doors):
-    """Cassandra takes queries ten seconds before the role exists, and refuses every password meanwhile."""
-    found = doors(cassandra="cassandra", penstock="ours")
-    found.closed_until = 7
+    """The superuser is awaited: Cassandra accepts queries ten seconds before it exists, and rejects every password."""
+    fake = doors(cassandra="cassandra", penstock="ours")
+    fake.closed_until = 7
     prepare.prepare(SETTINGS, ["admins"])
-    assert found.changed == ["cassandra"]
+    assert fake.changed == ["cassandra"]
 
 
 @pytest.mark.usefixtures("patient")
 def test_a_first_role_with_a_password_of_others_is_named_at_the_deadline(doors):
-    """Neither ours nor the one that everybody knows is accepted, however often it is tried."""
-    found = doors(cassandra="somebody's")
-    with pytest.raises(WrongUse, match="another password than CASSANDRA_ADMIN_PASSWORD"):
+    """If the superuser rejects all known passwords until the timeout, the error names the variable to set."""
+    fake = doors(cassandra="somebody's")
+    with pytest.raises(WrongUse, match="rejected CASSANDRA_ADMIN_PASSWORD"):
         prepare.prepare(SETTINGS, ["admins"])
-    assert len(found.tried) > 4
+    assert len(fake.tried) > 4
 
 
 def test_a_cassandra_that_is_down_is_not_tried_with_another_password(doors):
-    """It has not refused the first one."""
-    found = doors(error=OSError("refused"))
+    """If Cassandra is down, no other password is tried, because it has not rejected the first."""
+    fake = doors(error=OSError("refused"))
     with pytest.raises(CassandraUnreachable):
         prepare.settle_roles(SETTINGS, ["admins"])
-    assert len(found.tried) == 1
+    assert len(fake.tried) == 1
