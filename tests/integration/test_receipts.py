@@ -88,7 +88,7 @@ class Lab(Topic):
         config.load.cache_clear()
         environment = self.stack.environment | {"PENSTOCK_PIPELINE": str(self.file)}
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(commands, "_spark", lambda _settings: nullcontext(self.spark))
+            patch.setattr(commands, "_local_spark", lambda _settings: nullcontext(self.spark))
             done = CliRunner().invoke(app, list(words), env=environment)
         config.load.cache_clear()
         return done

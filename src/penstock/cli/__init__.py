@@ -1,6 +1,6 @@
-"""The command line: one file per group of commands.
+"""Command line: one module per group of commands.
 
-Results go to stdout, talk to stderr. Exit codes: 0 done, 1 failed, 2 wrong use, 3 a service is not reachable.
+Results go to stdout, progress to stderr. Exit codes: 0 done, 1 failed, 2 usage error, 3 service not reachable.
 """
 
 import sys
@@ -50,7 +50,7 @@ def options(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Options of every command."""
+    """Set the options common to all commands."""
     _debug["on"] = debug
 
 
@@ -76,7 +76,7 @@ for group in (
 
 
 def main() -> None:
-    """Run the command; every error becomes one message and an exit code."""
+    """Run the command. Errors become a message and an exit code."""
     try:
         with exits_by_kind("penstock", debug=lambda: bool(_debug["on"])):
             _configure_log()
@@ -85,7 +85,7 @@ def main() -> None:
         if _debug["on"]:
             raise
         message = f"{type(error).__name__}: {error}"
-        typer.echo(f"penstock: {message}\n  try: the same with --debug before the command", err=True)
+        typer.echo(f"penstock: {message}\n  try: run it again with --debug before the command", err=True)
         sys.exit(1)
 
 

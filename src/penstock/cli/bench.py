@@ -1,4 +1,4 @@
-"""bench: the pipeline beside what people would use instead, measured on this machine."""
+"""bench: benchmark the pipeline against alternatives on this machine."""
 
 import sys
 from pathlib import Path
@@ -12,17 +12,15 @@ from penstock.cli.text import table as text_table
 if TYPE_CHECKING:
     from bench.ground import Ground
 
-Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Benchmarks; none: all of them.")]
-_RECORDS = "Records of each benchmark; else each has its own. With few of them, start-up is measured too."
+Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Benchmarks to run; default: all.")]
+_RECORDS = "Records per benchmark; each has its own default. Small numbers include startup in the measurement."
 Records = Annotated[int | None, typer.Option(min=1000, help=_RECORDS, show_default=False)]
-Repeat = Annotated[
-    int | None, typer.Option(min=1, help="How often each contestant runs; 3 unless told.", show_default=False)
-]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Keep all figures in this file.", show_default=False)]
-Report = Annotated[Path | None, typer.Option(help="Write a report, Markdown with plots.", show_default=False)]
-Listed = Annotated[bool, typer.Option("--list", help="Show the benchmarks, and run none.")]
+Repeat = Annotated[int | None, typer.Option(min=1, help="Runs of each contestant; default: 3.", show_default=False)]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all results to this file.", show_default=False)]
+Report = Annotated[Path | None, typer.Option(help="Write a Markdown report with plots.", show_default=False)]
+Listed = Annotated[bool, typer.Option("--list", help="List the benchmarks without running them.")]
 Quick = Annotated[bool, typer.Option("--quick", help="Compare the working tree with a revision, in 5 minutes.")]
-Against = Annotated[str, typer.Option(help="The git revision of --quick.")]
+Against = Annotated[str, typer.Option(help="Git revision for --quick.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -40,11 +38,11 @@ def bench(
     quick: Quick = False,
     against: Against = "HEAD",
 ) -> None:
-    """Measure the pipeline beside its peers and the limits of this machine.
+    """Benchmark the pipeline against its peers and the limits of this machine.
 
-    Contestants take turns, on a local stack of their own; nothing else should be at work meanwhile. A file of --json
-    that is there keeps its other benchmarks, and --report tells of all that it holds then. With --quick, exit 1 when
-    the working tree costs more processor time per record than the revision.
+    Contestants alternate on a separate local stack. Nothing else should run at the same time. An existing --json file
+    keeps its other benchmarks, and --report includes all that it contains. With --quick, exit 1 if the working tree
+    uses more CPU time per record than the revision.
     """
     from penstock.stack.layout import REPOSITORY
 
@@ -52,7 +50,8 @@ def bench(
     from bench import suite
 
     if listed:
-        typer.echo(text_table(("benchmark", "what it measures"), [(one.name, one.what) for one in suite.known(())]))
+        benchmarks = [(benchmark.name, benchmark.what) for benchmark in suite.known(())]
+        typer.echo(text_table(("benchmark", "what it measures"), benchmarks))
         return
     chosen = suite.known(list(names or ()))
     ground = _ground()
@@ -60,7 +59,7 @@ def bench(
         if quick:
             _compare(ground, against, records, repeat)
         else:
-            _hold(ground, chosen, records, repeat, json_file, report)
+            _run_benchmarks(ground, chosen, records, repeat, json_file, report)
     finally:
         ground.down()
 
@@ -72,7 +71,7 @@ def _ground() -> "Ground":
     return ground.of(config.load(), lambda service, stage, detail="": talk(f"{service} {stage} {detail}".rstrip()))
 
 
-def _hold(
+def _run_benchmarks(
     ground: "Ground",
     chosen: list[Any],
     records: int | None,
@@ -80,37 +79,37 @@ def _hold(
     json_file: Path | None,
     report: Path | None,
 ) -> None:
-    """Each benchmark; what is known is written after each, beside what the file of figures holds already."""
+    """Run the benchmarks. After each, results are merged into the JSON file and the report."""
     import json
 
     from bench import suite
 
-    found = suite.begun(json_file)
-    for one in chosen:
-        found["benchmarks"][one.name] = suite.hold(ground, one, records, repeat or suite.REPEAT, talk)
+    figures = suite.begun(json_file)
+    for benchmark in chosen:
+        figures["benchmarks"][benchmark.name] = suite.hold(ground, benchmark, records, repeat or suite.REPEAT, talk)
         if json_file:
-            json_file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            json_file.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
         if report:
             from bench import report as reports
 
-            reports.write(found, report)
+            reports.write(figures, report)
     if not json_file:
-        print_json(found)
+        print_json(figures)
 
 
 def _compare(ground: "Ground", revision: str, records: int | None, repeat: int | None) -> None:
     from bench import quick
 
-    found = quick.compare(ground, revision, records, repeat, talk)
+    comparison = quick.compare(ground, revision, records, repeat, talk)
     typer.echo(
         text_table(
             ("tree", "CPU us/record", "records/s"),
             [
-                ("working tree", f"{found.this_cpu_us:.1f}", f"{found.this_rows_per_s:,.0f}"),
-                (revision, f"{found.that_cpu_us:.1f}", f"{found.that_rows_per_s:,.0f}"),
+                ("working tree", f"{comparison.this_cpu_us:.1f}", f"{comparison.this_rows_per_s:,.0f}"),
+                (revision, f"{comparison.that_cpu_us:.1f}", f"{comparison.that_rows_per_s:,.0f}"),
             ],
         )
     )
-    rounds = ", ".join(f"{one:.3f}" for one in found.rounds)
-    typer.echo(f"\n{found.verdict}: {found.ratio:.3f} of the CPU time of {revision} (rounds: {rounds})")
-    raise typer.Exit(1 if found.verdict == "slower" else 0)
+    rounds = ", ".join(f"{ratio:.3f}" for ratio in comparison.rounds)
+    typer.echo(f"\n{comparison.verdict}: {comparison.ratio:.3f} of the CPU time of {revision} (rounds: {rounds})")
+    raise typer.Exit(1 if comparison.verdict == "slower" else 0)

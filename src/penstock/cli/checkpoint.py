@@ -1,4 +1,4 @@
-"""checkpoint: where the Spark job is in the topic, and how it starts somewhere else."""
+"""checkpoint: show and reset the Spark job's position in the topic."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ _HEADS = ("partition", "checkpoint", "planned", "first", "end")
 
 
 class To(StrEnum):
-    """Where the next query starts."""
+    """Start position of the next query."""
 
     EARLIEST = "earliest"
     LATEST = "latest"
@@ -22,7 +22,7 @@ class To(StrEnum):
 
 @dataclass(frozen=True)
 class Partition:
-    """One partition: where the query goes on and up to where it has planned, and what Kafka holds of it."""
+    """Offsets of a partition: the query's next and planned end, and the range available in Kafka."""
 
     partition: int
     checkpoint: int | None
@@ -33,16 +33,16 @@ class Partition:
 
 def register(app: typer.Typer) -> None:
     """Add the group."""
-    group = typer.Typer(help="Where the Spark job is in the topic.", no_args_is_help=True)
+    group = typer.Typer(help="The Spark job's position in the topic.", no_args_is_help=True)
     group.command()(show)
     group.command()(reset)
     app.add_typer(group, name="checkpoint")
 
 
 def show(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Show where the Spark job goes on, beside what Kafka holds.
+    """Show the offsets at which the Spark job resumes, and those available in Kafka.
 
-    Exit 1 when the job would refuse to go on from there.
+    Exit 1 if the job would refuse to resume from there.
     """
     from penstock import config, pipelines
     from penstock.broker import topics
@@ -50,56 +50,56 @@ def show(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
 
     settings = config.load()
     topic = pipelines.of(settings).topic
-    found = checkpoint.checkpoint_of(settings, topic)
-    place, spans = found.place(), topics.spans(settings, topic)
+    current = checkpoint.checkpoint_of(settings, topic)
+    place, spans = current.place(), topics.spans(settings, topic)
     topic_id = topics.topic_id(settings, topic) if spans else ""
-    misfits = checkpoint.misfits(place, found.origin(), spans, topic_id)
+    misfits = checkpoint.misfits(place, current.origin(), spans, topic_id)
     partitions = _partitions(place, spans)
     if as_json:
         begun = bool(place and place.begun)
         print_json(
-            {"folder": found.folder, "topic": topic, "begun": begun, "partitions": partitions, "misfits": misfits}
+            {"folder": current.folder, "topic": topic, "begun": begun, "partitions": partitions, "misfits": misfits}
         )
     else:
-        typer.echo(found.folder)
-        typer.echo(table(_HEADS, [[getattr(one, head) for head in _HEADS] for one in partitions]))
-        _say(place, misfits)
+        typer.echo(current.folder)
+        typer.echo(table(_HEADS, [[getattr(partition, head) for head in _HEADS] for partition in partitions]))
+        _report(place, misfits)
     raise typer.Exit(1 if misfits else 0)
 
 
 def _partitions(place: Any, spans: list[Any]) -> list[Partition]:
     first, end = (place.first, place.end) if place else ({}, {})
-    held = {span.partition: span for span in spans}
+    available = {span.partition: span for span in spans}
     return [
         Partition(
-            one,
-            checkpoint=first.get(one),
-            planned=end.get(one),
-            first=held[one].first if one in held else None,
-            end=held[one].end if one in held else None,
+            partition,
+            checkpoint=first.get(partition),
+            planned=end.get(partition),
+            first=available[partition].first if partition in available else None,
+            end=available[partition].end if partition in available else None,
         )
-        for one in sorted(held.keys() | end.keys())
+        for partition in sorted(available.keys() | end.keys())
     ]
 
 
-def _say(place: Any, misfits: list[str]) -> None:
+def _report(place: Any, misfits: list[str]) -> None:
     if place is None:
-        talk("there is no checkpoint: the job starts with all that Kafka holds")
+        talk("no checkpoint: the job starts with the earliest offsets")
     elif not place.begun:
-        talk("the job has not started from here yet")
+        talk("the job has not started from this checkpoint yet")
     for line in misfits:
         talk(line)
     if misfits:
-        talk("the job refuses to go on from here\n  try: ./penstock checkpoint reset --to earliest")
+        talk("the job refuses to resume from this checkpoint\n  try: ./penstock checkpoint reset --to earliest")
 
 
 def reset(
-    to: Annotated[To, typer.Option("--to", help="earliest: all that Kafka holds; latest: what comes from now on.")],
+    to: Annotated[To, typer.Option("--to", help="earliest: all records in Kafka; latest: only new records.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Start somewhere else: set the checkpoint aside, keep where the next one begins; asks first.
+    """Move the checkpoint aside and set where the next one starts. Asks for confirmation.
 
-    Rows stay the same. With `--to latest` records are skipped, and `verify` names them. Refused while a job runs.
+    Rows do not change. With `--to latest` records are skipped, and `verify` reports them. Refused while a job runs.
     """
     from penstock import config, pipelines
     from penstock.process import checkpoint
@@ -109,16 +109,16 @@ def reset(
     pipeline = pipelines.of(settings)
     folder = checkpoint.folder_of(settings, pipeline.topic)
     if not yes:
-        typer.confirm(_question(folder, to), abort=True, err=True)
-    with cassandra.connected(settings) as session, _owned(session, settings, folder):
-        kept = _reset(settings, pipeline.topic, to)
-    talk(f"kept as {kept}" if kept else "there was no checkpoint before")
+        typer.confirm(_ask_question(folder, to), abort=True, err=True)
+    with cassandra.connected(settings) as session, _hold_lease(session, settings, folder):
+        moved = _reset(settings, pipeline.topic, to)
+    talk(f"moved to {moved}" if moved else "no earlier checkpoint")
     talk(f"the next start of the job reads {_MEANING[to]}: ./penstock restart spark-job")
 
 
 @contextmanager
-def _owned(session: Any, settings: Any, folder: str) -> Iterator[None]:
-    """The checkpoint without any job on it for the length of a `with` block. Raises `JobRunning`."""
+def _hold_lease(session: Any, settings: Any, folder: str) -> Iterator[None]:
+    """Hold the checkpoint's lease, so that no job can use it. Raises `JobRunning`."""
     from penstock import pipelines
     from penstock.errors import JobRunning
     from penstock.sink import cassandra, lease
@@ -131,18 +131,18 @@ def _owned(session: Any, settings: Any, folder: str) -> Iterator[None]:
         with lease.held(lease.Lease(session, keyspace, folder), wait_s=0):
             yield
     except JobRunning as error:
-        raise JobRunning(error.message, hint="./penstock down spark-job, then the same again") from error
+        raise JobRunning(error.message, hint="./penstock down spark-job, then run the command again") from error
 
 
-_MEANING = {To.EARLIEST: "all that Kafka holds", To.LATEST: "what comes from now on"}
+_MEANING = {To.EARLIEST: "all records in Kafka", To.LATEST: "only new records"}
 
 
-def _question(folder: str, to: To) -> str:
-    return f"Set the checkpoint {folder} aside, and read {_MEANING[to]}?"
+def _ask_question(folder: str, to: To) -> str:
+    return f"Move the checkpoint {folder} aside and read {_MEANING[to]}?"
 
 
 def _reset(settings: Any, topic: str, to: To) -> str | None:
-    """The name under which the checkpoint is kept, None when there was none."""
+    """Reset the checkpoint. Returns the new name of the old one, or None if there was none."""
     import msgspec
 
     from penstock.broker import topics
@@ -156,7 +156,7 @@ def _reset(settings: Any, topic: str, to: To) -> str | None:
     if "://" in folder:
         text = msgspec.json.encode(origin).decode()
         raise PenstockError(
-            f"only Spark reaches {folder}: do it by hand. Nothing was changed.",
-            hint=f"rename the folder to {folder}.before-reset, then write {folder}/{checkpoint.ORIGIN}: {text}",
+            f"only Spark can access {folder}: nothing was changed",
+            hint=f"rename the folder to {folder}.before-reset, then create {folder}/{checkpoint.ORIGIN} with: {text}",
         )
     return checkpoint.checkpoint_of(settings, topic).begin_at(origin)

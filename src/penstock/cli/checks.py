@@ -1,4 +1,4 @@
-"""check, test, config, docs: what keeps the project true."""
+"""check, test, config, docs, wheel: commands for development and configuration."""
 
 import subprocess
 import sys
@@ -26,30 +26,30 @@ STACK_TESTS = ("tests/integration", "tests/e2e", "tests/browser", "tests/drills"
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(check)
-    app.command(context_settings={"ignore_unknown_options": True})(test)  # they are pytest's
+    app.command(context_settings={"ignore_unknown_options": True})(test)  # unknown options are passed to pytest
     app.command()(config)
     app.command()(docs)
     app.command()(wheel)
 
 
 def check() -> None:
-    """Run every check and the unit tests; no network.
+    """Run all checks and the unit tests, without network.
 
-    Format, lint, types, import layers, rendered files, unit tests. Exit 1 when one fails.
+    Format, lint, types, import layers, rendered files, unit tests. Exit 1 if one fails.
     """
     raise typer.Exit(0 if run_checks() else 1)
 
 
 def test(
-    arguments: Annotated[list[str] | None, typer.Argument(help="Arguments for pytest instead of all tests.")] = None,  # noqa: PT028
+    arguments: Annotated[list[str] | None, typer.Argument(help="Arguments for pytest; default: all tests.")] = None,  # noqa: PT028
     compose: Annotated[
         bool,
-        typer.Option("--compose", help="Only the test of Docker Compose, on a Docker engine of its own; needs root."),
+        typer.Option("--compose", help="Run only the Docker Compose test, on its own Docker engine; requires root."),
     ] = False,  # noqa: PT028
 ) -> None:
-    """Run every check and every test but those of Docker Compose and of the benchmarks.
+    """Run all checks and all tests except those of Docker Compose and of the benchmarks.
 
-    The tests start real services, on ports of their own, and stop them.
+    The tests start real services on separate ports and stop them.
     """
     if compose:
         raise typer.Exit(_run([sys.executable, "-m", "pytest", "-s", "tests/compose", *(arguments or ())]))
@@ -61,7 +61,7 @@ def test(
 
 
 def run_checks() -> bool:
-    """Whether every check passed; each one's outcome is told."""
+    """Run all checks, print their results, and return whether all passed."""
     passed = True
     for name, command in CHECKS.items():
         typer.echo(f"== {name}", err=True)
@@ -76,9 +76,9 @@ def _run(command: list[str]) -> int:
 
 
 def config() -> None:
-    """Show the settings in force; secrets are hidden.
+    """Show the effective settings. Secrets are hidden.
 
-    Exit 2 when one of them, or the pipeline's file, cannot work: what is wrong with it is said.
+    Exit 2 if a setting or the pipeline's file is invalid, with the reason.
     """
     from penstock import pipelines
     from penstock.config import PREFIX, load
@@ -90,15 +90,15 @@ def config() -> None:
 
 
 def wheel() -> None:
-    """Build dist/*.whl, to install into your own Airflow or Spark."""
+    """Build dist/*.whl to install into your own Airflow or Spark."""
     code = _run([sys.executable, "-m", "hatchling", "build", "--target", "wheel"])
     raise typer.Exit(code)
 
 
 def docs(
-    check_only: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 when a file is stale.")] = False,
+    check_only: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if a file is stale.")] = False,
 ) -> None:
-    """Write docs/config.md, docs/cli.md, docs/metrics.md and .env.example from the code."""
+    """Generate docs/config.md, docs/cli.md, docs/metrics.md and .env.example from the code."""
     from penstock.cli.reference import pages
     from penstock.errors import PenstockError
 

@@ -1,10 +1,10 @@
-"""compose: what Docker Compose needs."""
+"""compose: commands for Docker Compose."""
 
 from typing import Annotated
 
 import typer
 
-group = typer.Typer(help="Docker Compose: secrets of your own.", no_args_is_help=True)
+group = typer.Typer(help="Commands for Docker Compose.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
@@ -14,7 +14,7 @@ def register(app: typer.Typer) -> None:
 
 @group.callback()
 def _options() -> None:
-    """Docker Compose: secrets of your own."""
+    """Group commands for Docker Compose."""
 
 
 @group.command()
@@ -23,7 +23,7 @@ def init(
         bool, typer.Option("--simple-login", help="Airflow's password is `airflow`; on loopback only.")
     ] = False,
 ) -> None:
-    """Write .env with random secrets; what it holds already stays."""
+    """Write .env with random secrets. Existing values are kept."""
     from penstock.compose.commands import run_init
 
     run_init(simple_login=simple_login)

@@ -1,4 +1,4 @@
-"""control: the control center."""
+"""control: serve the control center."""
 
 from typing import Annotated
 
@@ -11,11 +11,11 @@ def register(app: typer.Typer) -> None:
 
 
 def control(
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port; PENSTOCK_CONTROL_PORT if none.")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port; default: PENSTOCK_CONTROL_PORT.")] = None,
 ) -> None:
-    """Serve the control center until stopped, for the cluster that the settings name.
+    """Serve the control center for the configured cluster, until stopped.
 
-    It listens on PENSTOCK_CONTROL_HOST, which is loopback; any other address needs PENSTOCK_CONTROL_PASSWORD.
+    It listens on PENSTOCK_CONTROL_HOST, by default loopback. Other addresses require PENSTOCK_CONTROL_PASSWORD.
     """
     import logging
 
@@ -23,5 +23,5 @@ def control(
     from penstock.control import app
 
     settings = config.load()
-    logging.getLogger("cassandra").setLevel(logging.CRITICAL)  # the page shows what it complains of
+    logging.getLogger("cassandra").setLevel(logging.CRITICAL)  # the page shows these errors
     app.serve(settings, port or settings.control_port)

@@ -1,4 +1,4 @@
-"""cql, rows, row: look into the table."""
+"""cql, rows, row: query the table."""
 
 import os
 import sys
@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 def cql(context: typer.Context) -> None:
     """Open cqlsh on the pipeline's keyspace.
 
-    Further arguments are cqlsh's own, such as -e 'SELECT ...'.
+    Other arguments are passed to cqlsh, such as -e 'SELECT ...'.
     """
     from penstock import config, pipelines
     from penstock.sink.cassandra import keyspace_of
@@ -35,7 +35,7 @@ def cql(context: typer.Context) -> None:
 
 
 def rows(
-    limit: Annotated[int, typer.Option(min=1, help="How many rows.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="Number of rows.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """Show rows of the table."""
@@ -52,7 +52,7 @@ def row(
     record_id: Annotated[str, typer.Argument(metavar="ID", help="The record's id.")],
     as_json: AsJson = False,
 ) -> None:
-    """Show the row of one id; exit 1 when there is none."""
+    """Show the row with an id. Exit 1 if there is none."""
     from penstock import config, pipelines
     from penstock.contract import cql
     from penstock.contract.fields import key_of
@@ -62,23 +62,23 @@ def row(
     settings = config.load()
     pipeline = pipelines.of(settings)
     key = cql.name(key_of(pipeline.stored).column)
-    found = _select(settings, f"WHERE {key} = %s", (id_of(pipeline, record_id),), 1)
-    if not found:
-        raise PenstockError(f"there is no row with id {record_id}", hint="./penstock rows, ./penstock verify")
+    selected = _select(settings, f"WHERE {key} = %s", (id_of(pipeline, record_id),), 1)
+    if not selected:
+        raise PenstockError(f"no row with id {record_id}", hint="./penstock rows, ./penstock verify")
     if as_json:
-        print_json(found[0])
+        print_json(selected[0])
     else:
-        typer.echo(table(("column", "value"), list(found[0].items())))
+        typer.echo(table(("column", "value"), list(selected[0].items())))
 
 
 def print_rows(settings: Any, limit: int) -> None:
-    """Print some columns of `limit` rows."""
-    found = _select(settings, "", (), limit)
-    if not found:
+    """Print the main columns of up to `limit` rows."""
+    selected = _select(settings, "", (), limit)
+    if not selected:
         typer.echo("the table is empty: ./penstock run", err=True)
         return
-    heads = [name for name in _SHOWN if name in found[0]] or list(found[0])
-    typer.echo(table(heads, [[one[head] for head in heads] for one in found]))
+    heads = [name for name in _SHOWN if name in selected[0]] or list(selected[0])
+    typer.echo(table(heads, [[row[head] for head in heads] for row in selected]))
 
 
 def _select(settings: Any, where: str, values: tuple[Any, ...], limit: int) -> list[dict[str, Any]]:

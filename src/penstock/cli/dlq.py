@@ -1,4 +1,4 @@
-"""`penstock dlq`: the records that were rejected. Look at them, send them again, or give them up."""
+"""`penstock dlq`: show, export, redrive or discard rejected records."""
 
 import os
 import sys
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from penstock.pipeline.waiting import Group, Outcomes, Selection
     from penstock.pipelines import Pipeline
 
-group = typer.Typer(no_args_is_help=True, help="Records that were rejected: look at them, mend them, send them again.")
+group = typer.Typer(no_args_is_help=True, help="Rejected records: show, repair, redrive or discard them.")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Reasons = Annotated[list[str] | None, typer.Option("--reason", metavar="R", help="Those of this reason; repeatable.")]
+Reasons = Annotated[list[str] | None, typer.Option("--reason", metavar="R", help="Select by reason; repeatable.")]
 Places = Annotated[
-    list[str] | None, typer.Option("--place", metavar="P:O", help="The one at this place, as list shows; repeatable.")
+    list[str] | None, typer.Option("--place", metavar="P:O", help="Select by PARTITION:OFFSET, see list; repeatable.")
 ]
-Rule = Annotated[str, typer.Option(metavar="CODE", help="Those that break rules that begin so: email:pattern.")]
-Run = Annotated[str, typer.Option(metavar="ID", help="Those that this run produced.")]
+Rule = Annotated[str, typer.Option(metavar="CODE", help="Select by the start of a violated rule, e.g. email:pattern.")]
+Run = Annotated[str, typer.Option(metavar="ID", help="Select by the run that produced them.")]
 _SHOWN_CHARACTERS = 20_000
 _CELL_CHARACTERS = 60
 
@@ -40,72 +40,73 @@ def register(app: typer.Typer) -> None:
 @group.command("list")
 def list_(
     reason: Reasons = None,
-    everything: Annotated[bool, typer.Option("--all", help="Those too of which none waits any more.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Include groups with nothing pending.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show how many were rejected, by reason and rules; no values."""
+    """Count rejected records by reason and rules, without values."""
     from penstock.pipeline.waiting import grouped
 
-    with _opened() as queue:
+    with _open_queue() as queue:
         groups = grouped(queue.letters(_selection(reason)), queue.lines)
-    shown = [one for one in groups if everything or one.waiting]
+    shown = [group for group in groups if everything or group.waiting]
     if as_json:
         print_json(shown)
     elif shown:
         heads = ("reason", "rules", "waiting", "redriven", "discarded", "first", "last", "example")
-        typer.echo(table(heads, [_group_cells(one) for one in shown]))
+        typer.echo(table(heads, [_group_cells(group) for group in shown]))
         talk(f"\nNext: ./penstock dlq show {shown[0].place}")
     if not shown:
-        talk("no rejected record waits" + ("; of those that did: ./penstock dlq list --all" if groups else ""))
+        talk("no rejected record is pending" + ("; for all of them: ./penstock dlq list --all" if groups else ""))
 
 
-def _group_cells(one: "Group") -> tuple[Any, ...]:
-    rules = ",".join(one.rules)
-    cut = rules if len(rules) <= _CELL_CHARACTERS else rules[: _CELL_CHARACTERS - 3] + "..."
-    times = (f"{moment:%Y-%m-%dT%H:%M:%SZ}" for moment in (one.first, one.last))
-    return one.reason, cut, one.waiting, one.redriven, one.discarded, *times, one.place
+def _group_cells(group: "Group") -> tuple[Any, ...]:
+    rules = ",".join(group.rules)
+    shown_rules = rules if len(rules) <= _CELL_CHARACTERS else rules[: _CELL_CHARACTERS - 3] + "..."
+    times = (f"{moment:%Y-%m-%dT%H:%M:%SZ}" for moment in (group.first, group.last))
+    return group.reason, shown_rules, group.waiting, group.redriven, group.discarded, *times, group.place
 
 
 @group.command()
 def show(
-    place: Annotated[str, typer.Argument(metavar="PLACE", help="P:O, as list shows.")], as_json: AsJson = False
+    place: Annotated[str, typer.Argument(metavar="PLACE", help="PARTITION:OFFSET, see list.")], as_json: AsJson = False
 ) -> None:
-    """Show one record: what is wrong with it, its headers, its value."""
+    """Show a rejected record with its violations, headers and value."""
     from penstock.errors import RegistryUnreachable
     from penstock.pipeline import export
 
-    with _opened() as queue:
+    with _open_queue() as queue:
         letter = queue.letter(place)
         facts = export.facts(letter, queue.lines)
         value = None
-        with suppress(RegistryUnreachable):  # the bytes are shown without it
+        with suppress(RegistryUnreachable):  # without the registry, the bytes are shown
             value = queue.value(letter)
     if as_json:
         print_json(facts | export.content(letter, value))
         return
-    cells = [(name, _printable(_joined(said))) for name, said in facts.items() if said not in (None, "", [])]
-    typer.echo(table(("record", ""), [*cells, ("key", _text(letter.key))]))
+    cells = [(name, _printable(_format_fact(fact))) for name, fact in facts.items() if fact not in (None, "", [])]
+    typer.echo(table(("record", ""), [*cells, ("key", _format_bytes(letter.key))]))
     if letter.headers:
-        typer.echo("\n" + table(("header", ""), [(_printable(name), _text(said)) for name, said in letter.headers]))
-    typer.echo(f"\n{_shown_value(letter, value)}")
-    talk(f"\nNext: {_next(place, facts['state'])}")
+        headers = [(_printable(name), _format_bytes(content)) for name, content in letter.headers]
+        typer.echo("\n" + table(("header", ""), headers))
+    typer.echo(f"\n{_format_value(letter, value)}")
+    talk(f"\nNext: {_suggest_next(place, facts['state'])}")
 
 
 @group.command()
 def export(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="File to write; - is stdout.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="File to write; - for stdout.")],
     reason: Reasons = None,
-    everything: Annotated[bool, typer.Option("--all", help="Those too that do not wait any more.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Include records that are no longer pending.")] = False,
 ) -> None:
-    """Write the records that wait as JSON lines, personal data and all.
+    """Export pending records as JSON lines, including personal data.
 
-    To mend them change `value`, and give the file to redrive --edit. Only you can read the file.
+    To repair them, edit `value` and pass the file to redrive --edit. Only you can read the file.
     """
     from penstock.pipeline.export import line
     from penstock.sink.settled import WAITING, state_of
 
     written = 0
-    with _opened() as queue, _written(file) as out:
+    with _open_queue() as queue, _open_export(file) as out:
         for letter in queue.letters(_selection(reason)):
             if everything or state_of(letter.identity, queue.lines) == WAITING:
                 out.write(line(letter, queue.lines, queue.value(letter)))
@@ -120,25 +121,25 @@ def redrive(
     place: Places = None,
     run: Run = "",
     fields: Annotated[
-        list[str] | None, typer.Option("--set", metavar="F=V", help="Give a field this value; repeatable.")
+        list[str] | None, typer.Option("--set", metavar="F=V", help="Set a field to a value; repeatable.")
     ] = None,
     edit: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, metavar="FILE", help="Values as edited in an export.")
+        Path | None, typer.Option(exists=True, dir_okay=False, metavar="FILE", help="Edited export with new values.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Send so many at most.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be sent.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Maximum number of records to send.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be sent, without sending.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Send the records that wait to the topic, once; all, or some.
+    """Send pending records to the topic again, exactly once. All, or those selected.
 
-    One that would be rejected again is not sent: it is told with its broken rules, and waits on. Fields that the
-    pipeline's record does not have are left out of a mended record.
+    Records that would be rejected again are not sent: they are reported with their violations and stay pending. A
+    repaired record contains only fields of the pipeline's record.
     """
     from penstock.pipeline.redrive import redrive
 
-    with _opened() as queue:
+    with _open_queue() as queue:
         selection = _selection(reason, rule, place, run, limit)
-        mending = _mending(queue.pipeline, fields or [], edit)
+        mending = _read_repair(queue.pipeline, fields or [], edit)
         done = redrive(queue.settings, queue.session, selection, mending, dry_run=dry_run)
     _print_outcomes(done, ("sent", "still_broken", "in_hand", "already"), as_json)
 
@@ -147,34 +148,37 @@ def redrive(
 def discard(
     reason: Reasons = None,
     place: Places = None,
-    everything: Annotated[bool, typer.Option("--all", help="All that wait.")] = False,
-    note: Annotated[str, typer.Option(metavar="TEXT", help="Why; kept with who and when.")] = "",
+    everything: Annotated[bool, typer.Option("--all", help="Select all pending records.")] = False,
+    note: Annotated[str, typer.Option(metavar="TEXT", help="Reason; stored with user and time.")] = "",
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Give up records that wait, for good; asks first.
+    """Discard pending records permanently. Asks for confirmation.
 
-    They stay in the queue as long as Kafka keeps them, and are never sent.
+    They stay in the dead-letter topic until Kafka deletes them, and are never sent.
     """
     from penstock.errors import WrongUse
     from penstock.pipeline.redrive import discard
 
     if everything == bool(reason or place):
-        raise WrongUse("either --reason, --place, or --all", hint="./penstock dlq list")
-    with _opened() as queue:
+        raise WrongUse(
+            "invalid selection: expected --reason or --place, or --all alone",
+            hint="./penstock dlq list",
+        )
+    with _open_queue() as queue:
         selection = _selection(reason, place=place)
         done = discard(queue.settings, queue.session, selection, note, dry_run=True)
         if done.discarded:
             if not yes:
-                question = f"Discard {done.discarded} rejected records of {queue.pipeline.topic}, for good?"
+                question = f"Discard {done.discarded} rejected records of {queue.pipeline.topic} permanently?"
                 typer.confirm(question, abort=True, err=True)
             done = discard(queue.settings, queue.session, selection, note)
     done.dry_run = False
     _print_outcomes(done, ("discarded", "in_hand", "already"), as_json)
 
 
-class _Opened:
-    """The queue of the pipeline in force, and Cassandra, where it stands what became of each record."""
+class _Queue:
+    """The pipeline's dead letters, with their states in Cassandra."""
 
     def __init__(self, settings: "Settings", pipeline: "Pipeline", session: Any) -> None:
         from penstock.broker.registry import Registry
@@ -186,31 +190,31 @@ class _Opened:
         self._writers = Writers(Registry(settings))
 
     def letters(self, selection: "Selection") -> "Iterator[Letter]":
-        """The selected records, waiting or not."""
+        """Return the selected records, pending or not."""
         from penstock.pipeline.waiting import selected
 
         return selected(self.settings, self.pipeline, selection)
 
     def letter(self, place: str) -> "Letter":
-        """The record at a place. Raises `WrongUse` when there is none."""
+        """Return the record at a position. Raises `WrongUse` if there is none."""
         return next(self.letters(_selection(place=[place])))
 
     def value(self, letter: "Letter") -> dict[str, Any] | None:
-        """The fields in the record's value, if it has any."""
+        """Decode the fields of a record's value, if possible."""
         from penstock.pipeline.mend import value_of
 
         return value_of(letter.value, self._writers)
 
 
 @contextmanager
-def _opened() -> Iterator[_Opened]:
+def _open_queue() -> Iterator[_Queue]:
     from penstock import config, pipelines
     from penstock.sink import cassandra
 
     settings = config.load()
     pipeline = pipelines.of(settings)
     with cassandra.connected(settings) as session:
-        yield _Opened(settings, pipeline, session)
+        yield _Queue(settings, pipeline, session)
 
 
 def _selection(
@@ -225,7 +229,7 @@ def _selection(
     return Selection(frozenset(reason or ()), rule, frozenset(place or ()), run, limit)
 
 
-def _mending(pipeline: "Pipeline", texts: list[str], edit: Path | None) -> "Mending":
+def _read_repair(pipeline: "Pipeline", texts: list[str], edit: Path | None) -> "Mending":
     from penstock.pipeline.mend import Mending, assignments, edits
 
     fields = assignments(pipeline.record, texts)
@@ -235,32 +239,32 @@ def _mending(pipeline: "Pipeline", texts: list[str], edit: Path | None) -> "Mend
         return Mending(fields, edits(lines))
 
 
-def _joined(said: Any) -> str:
-    return ", ".join(said) if isinstance(said, tuple) else str(said)
+def _format_fact(fact: Any) -> str:
+    return ", ".join(fact) if isinstance(fact, tuple) else str(fact)
 
 
 def _printable(text: str) -> str:
-    """The text on one line; what could steer a terminal stands as an escape."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    """Escape control characters and line breaks of a text."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
-def _text(held: bytes | None) -> str:
-    """Bytes as text for people: in hex when they are no UTF-8."""
+def _format_bytes(content: bytes | None) -> str:
+    """Format bytes as text, or as hex if they are not UTF-8."""
     from penstock.pipeline.export import utf8
 
-    if held is None:
+    if content is None:
         return "(null)"
-    text = utf8(held)
-    return _cut(held.hex(" ") if text is None else _printable(text))
+    text = utf8(content)
+    return _truncate(content.hex(" ") if text is None else _printable(text))
 
 
-def _cut(text: str) -> str:
+def _truncate(text: str) -> str:
     if len(text) <= _SHOWN_CHARACTERS:
         return text
-    return text[:_SHOWN_CHARACTERS] + "\n... all of it: ./penstock dlq export"
+    return text[:_SHOWN_CHARACTERS] + "\n... truncated; for the rest: ./penstock dlq export"
 
 
-def _shown_value(letter: "Letter", value: dict[str, Any] | None) -> str:
+def _format_value(letter: "Letter", value: dict[str, Any] | None) -> str:
     import msgspec
 
     from penstock.broker.frame import FRAME_BYTES, is_framed
@@ -269,26 +273,26 @@ def _shown_value(letter: "Letter", value: dict[str, Any] | None) -> str:
         return (
             f"value, {letter.value_bytes} bytes, too large for the dead-letter topic: the record is {letter.original}"
         )
-    held = letter.value or b""
-    size = f"value, {len(held)} bytes"
-    if is_framed(held):
-        size += f", frame {held[:FRAME_BYTES].hex(' ')}"
+    content = letter.value or b""
+    size = f"value, {len(content)} bytes"
+    if is_framed(content):
+        size += f", frame {content[:FRAME_BYTES].hex(' ')}"
     if value is None:
-        return f"{size}:\n{_text(held[FRAME_BYTES:] if is_framed(held) else letter.value)}"
+        return f"{size}:\n{_format_bytes(content[FRAME_BYTES:] if is_framed(content) else letter.value)}"
     pretty = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
-    return f"{size}, its fields:\n{_cut(chr(10).join(map(_printable, pretty.split(chr(10)))))}"
+    return f"{size}, its fields:\n{_truncate(chr(10).join(map(_printable, pretty.split(chr(10)))))}"
 
 
-def _next(place: str, state: str) -> str:
+def _suggest_next(place: str, state: str) -> str:
     if state != "waiting":
         return "./penstock dlq list --all"
-    mend = f"./penstock dlq redrive --place {place} --set FIELD=VALUE --dry-run"
-    return f"{mend}\n      ./penstock dlq discard --place {place}"
+    command = f"./penstock dlq redrive --place {place} --set FIELD=VALUE --dry-run"
+    return f"{command}\n      ./penstock dlq discard --place {place}"
 
 
 @contextmanager
-def _written(file: str) -> Iterator[BinaryIO]:
-    """Where to write; a file is there as a whole at the end or not at all, and its owner alone can read it."""
+def _open_export(file: str) -> Iterator[BinaryIO]:
+    """Open the export for writing. A file appears atomically at the end, and only its owner can read it."""
     from penstock.errors import WrongUse
 
     if file == "-":
@@ -297,7 +301,9 @@ def _written(file: str) -> Iterator[BinaryIO]:
         return
     path = Path(file)
     if path.is_dir() or not path.parent.is_dir():
-        raise WrongUse(f"{file} is a folder, or its folder is not there", hint="./penstock dlq export FILE")
+        raise WrongUse(
+            f"cannot write {file}: it is a folder, or its folder does not exist", hint="./penstock dlq export FILE"
+        )
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as out:
@@ -312,13 +318,13 @@ def _print_outcomes(done: "Outcomes", names: tuple[str, ...], as_json: bool) -> 
         print_json(done)
         return
     if not done.selected:
-        talk("nothing to do: no rejected record fits; all of them: ./penstock dlq list --all")
+        talk("nothing to do: no rejected record matches; for all of them: ./penstock dlq list --all")
         return
     counts = [(name.replace("_", " "), getattr(done, name)) for name in ("selected", *names)]
     typer.echo(table(("records", "dry run" if done.dry_run else ""), counts))
     if done.in_hand:
-        talk("in hand: another command is sending them, or was interrupted; try again in a minute or two")
-    for one in done.records:
-        if done.dry_run or one.outcome not in ("sent", "discarded"):
-            told = f"{one.place} {one.outcome.replace('_', ' ')}: {one.message}"
-            typer.echo(_printable(told.removesuffix(": ")))
+        talk("in hand: another command is sending them or was interrupted; try again in two minutes")
+    for record in done.records:
+        if done.dry_run or record.outcome not in ("sent", "discarded"):
+            line = f"{record.place} {record.outcome.replace('_', ' ')}: {record.message}"
+            typer.echo(_printable(line.removesuffix(": ")))

@@ -1,4 +1,4 @@
-"""drill: faults on purpose, under load, each with a verdict."""
+"""drill: deliberate faults under load, each with a verdict."""
 
 import signal
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from penstock.drill.table import Ask
     from penstock.drill.verdict import Result
 
-Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Drills; none: list them.")]
-All = Annotated[bool, typer.Option("--all", help="Every drill but soak.")]
-Records = Annotated[int, typer.Option(min=10, help="Records of the load of each drill.")]
-Backlog = Annotated[int | None, typer.Option(min=1000, help="Records that wait in `backlog`.", show_default=False)]
-Minutes = Annotated[float, typer.Option(min=0.5, help="How long `soak` lasts.")]
-Rate = Annotated[float, typer.Option(min=1, help="Records a second in `soak`.")]
+Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Drills to run; without: list them.")]
+All = Annotated[bool, typer.Option("--all", help="Run all drills except soak.")]
+Records = Annotated[int, typer.Option(min=10, help="Records of load per drill.")]
+Backlog = Annotated[int | None, typer.Option(min=1000, help="Records in the backlog of `backlog`.", show_default=False)]
+Minutes = Annotated[float, typer.Option(min=0.5, help="Duration of `soak`.")]
+Rate = Annotated[float, typer.Option(min=1, help="Records per second in `soak`.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print a JSON list.")]
 
 
@@ -38,29 +38,29 @@ def drill(
     rate: Rate = 50.0,
     as_json: AsJson = False,
 ) -> None:
-    """Break the local stack on purpose, under load, and prove that nothing was lost.
+    """Inject faults into the local stack under load, and prove that nothing was lost.
 
-    Brings the stack up when it is not. Exit 1 when a drill did not pass.
+    Starts the stack if necessary. Exit 1 if a drill does not pass.
     """
     from penstock import config
     from penstock.drill import ground, table
 
-    wanted = table.known(list(names or ()))
-    if not wanted and not every:
-        _list(table.WHAT, as_json)
+    chosen = table.known(list(names or ()))
+    if not chosen and not every:
+        _print_list(table.WHAT, as_json)
         return
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the fault is taken away as at Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the fault is removed as on Ctrl-C
     ask = table.Ask(records, backlog or (table.BACKLOG_OF_ALL if every else table.BACKLOG_ALONE), minutes, rate)
-    here = ground.of(config.load(), talk)
-    results = [_hold(here, name, ask) for name in wanted or table.of_all()]
+    target = ground.of(config.load(), talk)
+    results = [_run_drill(target, name, ask) for name in chosen or table.of_all()]
     if as_json:
         print_json(results)
     else:
-        _print(results)
-    raise typer.Exit(0 if all(one.passed for one in results) else 1)
+        _print_results(results)
+    raise typer.Exit(0 if all(result.passed for result in results) else 1)
 
 
-def _hold(ground: "Ground", name: str, ask: "Ask") -> "Result":
+def _run_drill(ground: "Ground", name: str, ask: "Ask") -> "Result":
     import traceback
 
     from penstock.drill import table
@@ -68,38 +68,40 @@ def _hold(ground: "Ground", name: str, ask: "Ask") -> "Result":
 
     try:
         result = table.hold(ground, name, ask)
-    except Exception as error:  # noqa: BLE001  the edge: one drill that breaks does not take the others' results along
+    except Exception as error:  # noqa: BLE001  process edge: a failing drill must not discard the others' results
         talk("".join(traceback.format_exception(error)))
         result = Facts(name, failure=f"the drill itself failed: {type(error).__name__}: {error}").result()
     talk(f"{name}: {result.verdict}")
     return result
 
 
-def _list(what: dict[str, str], as_json: bool) -> None:
+def _print_list(what: dict[str, str], as_json: bool) -> None:
     if as_json:
         print_json([{"name": name, "what": text} for name, text in what.items()])
     else:
         typer.echo(text_table(("drill", "what it does"), list(what.items())))
 
 
-def _print(results: "list[Result]") -> None:
+def _print_results(results: "list[Result]") -> None:
     heads = ("name", "sent", "stored", "rejected", "missing", "doubled", "recovered_s", "verdict")
-    typer.echo(text_table(heads, [[getattr(one, head) for head in heads] for one in results]))
-    for one in results:
-        for more, lines in _more(one):
-            typer.echo("\n" + text_table(more, lines))
+    typer.echo(text_table(heads, [[getattr(result, head) for head in heads] for result in results]))
+    for result in results:
+        for more_heads, lines in _extra_tables(result):
+            typer.echo("\n" + text_table(more_heads, lines))
 
 
-def _more(result: "Result") -> "Iterator[tuple[tuple[str, ...], list[list[Any]]]]":
-    """The tables that a backlog or a soak adds."""
+def _extra_tables(result: "Result") -> "Iterator[tuple[tuple[str, ...], list[list[Any]]]]":
+    """Yield the additional tables of a backlog or a soak."""
     from penstock.drill.backlog import BacklogResult
     from penstock.drill.soak import SoakResult
 
     if isinstance(result, BacklogResult):
         lines = [[name, getattr(result, name)] for name in ("batches", "largest_batch", "worked_off_s")]
-        yield (result.name, ""), lines + [[f"{name}, most MiB", most] for name, most in result.memory_mib.items()]
+        yield (result.name, ""), lines + [[f"{name}, peak MiB", peak] for name, peak in result.memory_mib.items()]
     if isinstance(result, SoakResult):
         names = ("memory_mib", "handles", "disk_mib")
         heads = ("service", *(f"{name} at {when}" for name in names for when in ("start", "end")), "verdict")
-        values = [[getattr(at, name) for name in names for at in (one.start, one.end)] for one in result.processes]
+        values = [
+            [getattr(at, name) for name in names for at in (growth.start, growth.end)] for growth in result.processes
+        ]
         yield heads, [[g.service, *line, g.verdict] for g, line in zip(result.processes, values, strict=True)]

@@ -1,4 +1,4 @@
-"""docs/cli.md, docs/config.md, docs/metrics.md and .env.example, written from the code."""
+"""Generate docs/cli.md, docs/config.md, docs/metrics.md and .env.example from the code."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +11,11 @@ from penstock.cli import app
 from penstock.config import PREFIX, Settings
 from penstock.stack.layout import REPOSITORY
 
-_MADE = "<!-- Written by `./penstock docs`; do not edit. -->"
+_NOTICE = "<!-- Written by `./penstock docs`; do not edit. -->"
 
 
 def pages() -> dict[Path, str]:
-    """The text of each page."""
+    """Render all pages, by path."""
     from penstock.compose import environment
 
     docs = REPOSITORY / "docs"
@@ -28,20 +28,20 @@ def pages() -> dict[Path, str]:
 
 
 def metrics_page() -> str:
-    """Every metric: name, kind, labels, meaning."""
+    """Render all metrics: name, type, labels, meaning."""
     from penstock.control import metrics
 
-    return f"{_MADE}\n\n{metrics.page()}"
+    return f"{_NOTICE}\n\n{metrics.page()}"
 
 
 def config_page() -> str:
-    """Every setting: variable, default, meaning."""
+    """Render all settings: variable, default, meaning."""
     lines = [
-        _MADE,
+        _NOTICE,
         "",
         "# Settings",
         "",
-        "Environment variables; `./penstock config` shows those in force.",
+        "Environment variables. `./penstock config` shows the effective values.",
         "",
         "| variable | default | meaning |",
         "|---|---|---|",
@@ -59,8 +59,8 @@ def _default(field: Any) -> str:
 
 
 def cli_page() -> str:
-    """The help text of every command."""
-    parts = [_MADE, "", "# Commands"]
+    """Render the help of all commands."""
+    parts = [_NOTICE, "", "# Commands"]
     for words in _commands(typer.main.get_command(app), []):
         result = CliRunner().invoke(app, [*words, "--help"], prog_name="./penstock", env={"COLUMNS": "110"})
         title = " ".join(["penstock", *words])

@@ -1,4 +1,4 @@
-"""replay, rebuild: read the topic again."""
+"""replay, rebuild: process the topic again."""
 
 import os
 import re
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 _OFFSETS = re.compile(r"\d+:\d+(,\d+:\d+)*")
-_PLACE = f"partition:offset[,partition:offset], or a time: {HELP}"
+_FORMS = f"partition:offset[,partition:offset], or a time: {HELP}"
 
 
 def register(app: typer.Typer) -> None:
@@ -30,21 +30,21 @@ def register(app: typer.Typer) -> None:
 
 
 def replay(
-    start: Annotated[str | None, typer.Option("--from", metavar="PLACE", help=f"First offsets: {_PLACE}")] = None,
-    to: Annotated[str | None, typer.Option("--to", metavar="PLACE", help="Up to, not including; as --from.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be read, and do nothing.")] = False,
+    start: Annotated[str | None, typer.Option("--from", metavar="START", help=f"First offsets: {_FORMS}")] = None,
+    to: Annotated[str | None, typer.Option("--to", metavar="END", help="End, exclusive, like --from.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be read, without reading.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Read a stretch of the topic again, beside the running stream.
+    """Process a range of the topic again, alongside the running stream.
 
-    Offsets name the partitions to read; a time, or nothing, means all of them. Newer rows stay as they are. It may be
-    broken off and done again. Exit 1: something of the stretch is missing.
+    With offsets, only their partitions are read. With a time, or by default, all of them. Newer rows are not changed.
+    Can be interrupted and repeated. Exit 1 if a record of the range is missing.
     """
     from penstock import config
 
     settings = config.load()
     spans = stretch(settings, start, to)
-    talk(_described(spans))
+    talk(_format_ranges(spans))
     if dry_run:
         if as_json:
             print_json(spans)
@@ -52,7 +52,7 @@ def replay(
     from penstock.sink.cassandra import connected
 
     with connected(settings) as session:
-        balanced = _carry_out(settings, session, spans, as_json)
+        balanced = _replay_ranges(settings, session, spans, as_json)
     raise typer.Exit(0 if balanced else 1)
 
 
@@ -60,9 +60,9 @@ def rebuild(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Empty the table and fill it again from the topic; asks first.
+    """Truncate the table and fill it again from the topic. Asks for confirmation.
 
-    Refused when the table has rows whose records the topic no longer holds. The stream goes on beside it.
+    Refused if the table has rows whose records are no longer in the topic. The stream keeps running.
     """
     from penstock import config, pipelines
     from penstock.broker import topics
@@ -71,61 +71,61 @@ def rebuild(
 
     settings = config.load()
     pipeline = pipelines.of(settings)
-    with _spark(settings) as spark, cassandra.connected(settings) as session:
+    with _local_spark(settings) as spark, cassandra.connected(settings) as session:
         rows = verification.rows_to_rebuild(settings, session)
         name = f"{cassandra.keyspace_of(settings, pipeline)}.{pipeline.table}"
         if not yes:
             typer.confirm(f"Delete the {rows} rows of {name} and fill it again?", abort=True, err=True)
         cassandra.truncate(session, settings, pipeline)
-        talk(f"{name} is empty; it had {rows} rows")
-        balanced = _carry_out(settings, session, topics.spans(settings, pipeline.topic), as_json, spark)
+        talk(f"{name} truncated; it had {rows} rows")
+        balanced = _replay_ranges(settings, session, topics.spans(settings, pipeline.topic), as_json, spark)
     raise typer.Exit(0 if balanced else 1)
 
 
 def stretch(settings: "Settings", start: str | None, to: str | None) -> list["Span"]:
-    """The offsets from `start` up to, not including, `to`. Raises `WrongUse`."""
+    """Return the offset ranges from `start` to `to`, half open. Raises `WrongUse`."""
     from penstock import pipelines
     from penstock.broker import topics
     from penstock.broker.topics import Span
 
     topic = pipelines.of(settings).topic
     whole = topics.spans(settings, topic)
-    firsts = _offsets(settings, topic, whole, start) if start else {span.partition: span.first for span in whole}
-    ends = _offsets(settings, topic, whole, to) if to else {span.partition: span.end for span in whole}
-    found = []
+    firsts = _parse_offsets(settings, topic, whole, start) if start else {span.partition: span.first for span in whole}
+    ends = _parse_offsets(settings, topic, whole, to) if to else {span.partition: span.end for span in whole}
+    ranges = []
     for span in whole:
         if span.partition in firsts and span.partition in ends:
             first = min(max(firsts[span.partition], span.first), span.end)
-            found.append(Span(span.partition, first, min(max(ends[span.partition], first), span.end)))
-    return found
+            ranges.append(Span(span.partition, first, min(max(ends[span.partition], first), span.end)))
+    return ranges
 
 
-def _offsets(settings: "Settings", topic: str, whole: list["Span"], text: str) -> dict[int, int]:
+def _parse_offsets(settings: "Settings", topic: str, whole: list["Span"], text: str) -> dict[int, int]:
     from penstock.broker import topics
     from penstock.errors import WrongUse
 
     if not _OFFSETS.fullmatch(text):
         return {span.partition: span.first for span in topics.since(settings, topic, whole, moment(text))}
-    found = {int(partition): int(offset) for partition, offset in (one.split(":") for one in text.split(","))}
-    unknown = sorted(found.keys() - {span.partition for span in whole})
+    offsets = {int(partition): int(offset) for partition, offset in (item.split(":") for item in text.split(","))}
+    unknown = sorted(offsets.keys() - {span.partition for span in whole})
     if unknown:
         raise WrongUse(f"{topic} has no partition {unknown[0]}", hint="./penstock verify")
-    return found
+    return offsets
 
 
-def _described(spans: list["Span"]) -> str:
+def _format_ranges(spans: list["Span"]) -> str:
     lines = [(span.partition, span.first, span.end, span.records) for span in spans]
     total = ("", "", "", sum(span.records for span in spans))
     return table(("partition", "first", "end", "offsets"), [*lines, total])
 
 
-def _carry_out(
+def _replay_ranges(
     settings: "Settings", session: "Session", spans: list["Span"], as_json: bool, spark: "SparkSession | None" = None
 ) -> bool:
-    """Whether the stretch balances once it was replayed; its receipt is printed."""
+    """Replay the ranges, print their receipt, and return whether it balances."""
     if spark is None:
-        with _spark(settings) as made:
-            return _carry_out(settings, session, spans, as_json, made)
+        with _local_spark(settings) as own_spark:
+            return _replay_ranges(settings, session, spans, as_json, own_spark)
     from penstock.cli.runs import print_balance
     from penstock.observe import verify as verification
     from penstock.pipeline import replay as replaying
@@ -145,13 +145,13 @@ def _as_dict(done: Any) -> dict[str, Any]:
         "job": done.job,
         "records": done.records,
         "seconds": done.seconds,
-        "partitions": [one._asdict() for one in done.partitions],
+        "partitions": [partition._asdict() for partition in done.partitions],
     }
 
 
 @contextmanager
-def _spark(settings: "Settings") -> Iterator["SparkSession"]:
-    """A Spark of its own, in this process: the one of the stream has no core to spare."""
+def _local_spark(settings: "Settings") -> Iterator["SparkSession"]:
+    """Start a local Spark in this process, because the cluster's cores are used by the stream."""
     from penstock.stack.services.spark import environment_of
 
     if "SPARK_CONF_DIR" not in os.environ:

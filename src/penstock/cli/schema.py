@@ -1,4 +1,4 @@
-"""schema: the files under schemas/, rendered from the pipelines; what a record changes in registry and table."""
+"""schema: render schemas/ from the pipeline, and apply changes of its record to registry and table."""
 
 import json
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add the group."""
     group = typer.Typer(
-        help="The schemas of the pipeline's record, and what they change in registry and table.", no_args_is_help=True
+        help="Schemas of the pipeline's record, and their changes to registry and table.", no_args_is_help=True
     )
     for command in (render, plan, apply):
         group.command()(command)
@@ -27,9 +27,9 @@ def register(app: typer.Typer) -> None:
 
 
 def render(
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 when a file is stale.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if a file is stale.")] = False,
 ) -> None:
-    """Write schemas/: JSON Schema, Avro schema, Spark DDL and CQL of the pipeline in force."""
+    """Render JSON Schema, Avro schema, Spark DDL and CQL of the configured pipeline to schemas/."""
     from penstock.errors import PenstockError
 
     stale = [path for path, text in renderings().items() if _differs(path, text)]
@@ -47,7 +47,7 @@ def _differs(path: Path, text: str) -> bool:
 
 
 def renderings() -> dict[Path, str]:
-    """The text of each file under schemas/ that the pipeline in force has."""
+    """Render the configured pipeline's files under schemas/, by path."""
     from penstock import config, pipelines
     from penstock.contract import cql, schemas
 
@@ -69,7 +69,7 @@ def renderings() -> dict[Path, str]:
 
 @dataclass(frozen=True)
 class Plan:
-    """What the pipeline in force changes: `schema` in the registry, `columns` in the table."""
+    """Changes of the configured pipeline: `schema` in the registry, `columns` in the table."""
 
     subject: str
     version: int | None
@@ -82,59 +82,62 @@ class Plan:
 
     @property
     def refused(self) -> "list[Change]":
-        """What cannot be done; then nothing is."""
+        """Return the changes that are not allowed. If there are any, nothing is applied."""
         from penstock.contract import evolution
 
         return evolution.refused([*self.schema, *self.columns])
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to do."""
+        """Return whether there is nothing to do."""
         return self.is_registered and not self.statements and not self.refused
 
     def as_json(self) -> dict[str, Any]:
-        """For scripts."""
-        told = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return told | {"refused": len(self.refused), "nothing_to_do": self.is_empty}
+        """Convert the plan to a dict for JSON output."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return fields | {"refused": len(self.refused), "nothing_to_do": self.is_empty}
 
 
 def plan(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
-    """Show what the record in force changes in the registry and in the table. Exit 1: a change is refused."""
+    """Show the record's changes to registry and table. Exit 1 if a change is refused."""
     from penstock import config
 
-    found = make_plan(config.load())
+    changes = make_plan(config.load())
     if as_json:
-        print_json(found.as_json())
+        print_json(changes.as_json())
     else:
-        typer.echo("\n".join(told(found)))
-    raise typer.Exit(1 if found.refused else 0)
+        typer.echo("\n".join(told(changes)))
+    raise typer.Exit(1 if changes.refused else 0)
 
 
 def apply(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
-    """Carry out the plan: the table's columns first, then the registration. Asks first; only ever adds.
+    """Apply the plan: add columns to the table, then register the schema. Asks for confirmation.
 
-    When one change is refused, nothing is done.
+    Only additions are possible. If a change is refused, nothing is done.
     """
     from penstock import config
     from penstock.errors import SchemaRefused
 
     settings = config.load()
-    found = make_plan(settings)
-    if found.refused:
-        lines = [f"{found.subject}, {found.table}: nothing was done", *(f"  {change}" for change in found.refused)]
-        raise SchemaRefused("\n".join(lines), hint="./penstock schema plan", changes=found.refused)
-    if found.is_empty:
+    planned = make_plan(settings)
+    if planned.refused:
+        lines = [
+            f"{planned.subject}, {planned.table}: nothing was done",
+            *(f"  {change}" for change in planned.refused),
+        ]
+        raise SchemaRefused("\n".join(lines), hint="./penstock schema plan", changes=planned.refused)
+    if planned.is_empty:
         typer.echo("nothing to do")
         return
     if not yes:
-        talk("\n".join(told(found)))
-        typer.confirm("Carry this out?", abort=True, err=True)
-    _carry_out(settings, found)
-    talk("a job that runs knows the record as it was: ./penstock restart spark-job")
+        talk("\n".join(told(planned)))
+        typer.confirm("Apply this plan?", abort=True, err=True)
+    _apply_plan(settings, planned)
+    talk("the running job still uses the old schema: ./penstock restart spark-job")
 
 
 def make_plan(settings: "Settings") -> Plan:
-    """What the pipeline in force changes. Raises `RegistryUnreachable`, `CassandraUnreachable`."""
+    """Compute the changes of the configured pipeline. Raises `RegistryUnreachable`, `CassandraUnreachable`."""
     from penstock import pipelines
     from penstock.broker.registry import Registry
     from penstock.contract import evolution
@@ -157,7 +160,7 @@ def make_plan(settings: "Settings") -> Plan:
 
 
 def _statements(settings: "Settings", pipeline: "Pipeline", table: "Table") -> list[str]:
-    """The CQL that brings the table about: all of it when there is none, otherwise a column at a time."""
+    """Return the CQL that creates the table or adds its missing columns."""
     from penstock.contract import cql, evolution
     from penstock.sink.cassandra import keyspace_of
 
@@ -169,40 +172,40 @@ def _statements(settings: "Settings", pipeline: "Pipeline", table: "Table") -> l
     return [cql.add_column(keyspace, pipeline.table, name, kind) for name, kind in missing.items()]
 
 
-def told(found: Plan) -> list[str]:
-    """The plan, in lines."""
-    lines = [f"subject {found.subject}: {_told_version(found)}", *map(_told_change, found.schema)]
-    lines += [f"table {found.table}", *(_told_change(change) for change in found.columns if not change.allowed)]
-    lines += [f"  {statement}" for statement in found.statements]
-    lines += [f"  left alone: {column}, which the record has not" for column in found.left_alone]
-    if found.refused:
-        return [*lines, f"refused: {len(found.refused)} of the changes; nothing would be done"]
-    return [*lines, "nothing to do"] if found.is_empty else lines
+def told(plan: Plan) -> list[str]:
+    """Format the plan as lines."""
+    lines = [f"subject {plan.subject}: {_describe_version(plan)}", *map(_describe_change, plan.schema)]
+    lines += [f"table {plan.table}", *(_describe_change(change) for change in plan.columns if not change.allowed)]
+    lines += [f"  {statement}" for statement in plan.statements]
+    lines += [f"  unmanaged column: {column}" for column in plan.left_alone]
+    if plan.refused:
+        return [*lines, f"refused: {len(plan.refused)} of the changes; nothing would be done"]
+    return [*lines, "nothing to do"] if plan.is_empty else lines
 
 
-def _told_version(found: Plan) -> str:
-    if found.version is None:
-        return "is not there yet; version 1 will be registered"
-    if found.is_registered:
+def _describe_version(plan: Plan) -> str:
+    if plan.version is None:
+        return "does not exist yet; version 1 will be registered"
+    if plan.is_registered:
         return "the schema is registered"
-    return f"the latest version is {found.version}; the next will be registered"
+    return f"the latest version is {plan.version}; the next will be registered"
 
 
-def _told_change(change: "Change") -> str:
+def _describe_change(change: "Change") -> str:
     return f"  {change}" if change.allowed else f"  refused, {change}"
 
 
-def _carry_out(settings: "Settings", found: Plan) -> None:
-    """Columns first: a record of the new schema then finds its column, whoever sends it."""
+def _apply_plan(settings: "Settings", plan: Plan) -> None:
+    """Apply the plan, columns first, so that records of the new schema always find their columns."""
     from penstock import pipelines
     from penstock.broker.registry import Registry
     from penstock.sink import cassandra
 
     with cassandra.connected(settings) as session:
-        for statement in found.statements:
+        for statement in plan.statements:
             session.execute(statement)
             typer.echo(statement)
-    if found.is_registered:
+    if plan.is_registered:
         return
     pipeline = pipelines.of(settings)
     schema_id = Registry(settings).register(pipeline.subject, pipeline.record, settings.wire_format)

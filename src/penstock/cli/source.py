@@ -1,22 +1,25 @@
-"""`penstock source`: the API's records, and the stand-in for the random user API."""
+"""`penstock source`: fetch records from the API, and serve the stand-in for the random user API."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-group = typer.Typer(no_args_is_help=True, help="The HTTP API that records come from, and its stand-in.")
+group = typer.Typer(no_args_is_help=True, help="The HTTP API of records, and its stand-in.")
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
-Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Port on 127.0.0.1 (PENSTOCK_SOURCE_PORT).")]
-Rate = Annotated[float, typer.Option(min=0, max=1, metavar="RATE", help="Share of bad answers, and of damaged users.")]
-HostileSeed = Annotated[str, typer.Option(help="The same trouble in the same order; random when not given.")]
-Answer = Annotated[
-    Path | None, typer.Option(exists=True, dir_okay=False, metavar="FILE", help="Serve a captured answer's users.")
+Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Port; default: PENSTOCK_SOURCE_PORT.")]
+Rate = Annotated[
+    float, typer.Option(min=0, max=1, metavar="RATE", help="Share of faulty responses, and of damaged users.")
 ]
-Records = Annotated[int, typer.Option(min=1, metavar="N", help="How many users.")]
-UserSeed = Annotated[str, typer.Option(help="The same seed gives the same users.")]
-Url = Annotated[str, typer.Option(help="The API (PENSTOCK_SOURCE_URL).")]
+HostileSeed = Annotated[str, typer.Option(help="Seed of the faults; default: random.")]
+Answer = Annotated[
+    Path | None,
+    typer.Option(exists=True, dir_okay=False, metavar="FILE", help="Serve the users of a captured response."),
+]
+Records = Annotated[int, typer.Option(min=1, metavar="N", help="Number of users.")]
+UserSeed = Annotated[str, typer.Option(help="The same seed returns the same users.")]
+Url = Annotated[str, typer.Option(help="URL of the API; default: PENSTOCK_SOURCE_URL.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -28,7 +31,7 @@ def register(app: typer.Typer) -> None:
 def serve(
     port: Port = None, hostile: Rate = 0.0, seed: HostileSeed = "", answer: Answer = None, host: Host = "127.0.0.1"
 ) -> None:
-    """Answer like the random user API, until stopped."""
+    """Serve the stand-in for the random user API, until stopped."""
     import secrets
 
     from penstock import config
@@ -44,7 +47,7 @@ def serve(
 
 @group.command()
 def fetch(records: Records = 10, seed: UserSeed = "penstock", url: Url = "") -> None:
-    """Print users of the API as it gives them, one JSON object a line."""
+    """Print users as the API returns them, one JSON object per line."""
     import msgspec
 
     from penstock import config

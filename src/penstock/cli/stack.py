@@ -1,4 +1,4 @@
-"""up, down, restart, status, logs, doctor, destroy: the local stack."""
+"""up, down, restart, status, logs, doctor, destroy: manage the local stack."""
 
 import contextlib
 import sys
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from penstock.stack.check import Check
     from penstock.stack.report import Report, Stage
 
-Services = Annotated[list[str] | None, typer.Argument(metavar="[SERVICE]...", help="Services; all when none is named.")]
+Services = Annotated[list[str] | None, typer.Argument(metavar="[SERVICE]...", help="Services; default: all.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print a JSON list.")]
-_NAMED = 5
-"""So many unfinished runs are named."""
+_LISTED = 5
+"""Number of unfinished runs that are listed."""
 
 
 def register(app: typer.Typer) -> None:
@@ -31,10 +31,10 @@ def register(app: typer.Typer) -> None:
 def up(
     services: Services = None,
     coordination: Annotated[
-        Literal["kraft", "zookeeper"] | None, typer.Option(help="Who coordinates Kafka.", show_default=False)
+        Literal["kraft", "zookeeper"] | None, typer.Option(help="Coordination of Kafka.", show_default=False)
     ] = None,
 ) -> None:
-    """Start services and what they need; return when all are ready."""
+    """Start services and their dependencies, and wait until all are ready."""
     settings = _settings(coordination)
     up_for(settings, services)
     if not services:
@@ -42,7 +42,7 @@ def up(
 
 
 def up_for(settings: "Settings", services: list[str] | None = None) -> None:
-    """Start services and what they need, telling how it goes; all when none is named."""
+    """Start services and their dependencies with progress reports. Without names: all."""
     from penstock.stack import launch
 
     with reporting() as report:
@@ -50,12 +50,12 @@ def up_for(settings: "Settings", services: list[str] | None = None) -> None:
 
 
 def down(services: Services = None) -> None:
-    """Stop services and what needs them; data stay."""
+    """Stop services and their dependents. Data is kept."""
     down_all(_settings(), services)
 
 
 def down_all(settings: "Settings", services: list[str] | None = None) -> None:
-    """Stop services and what needs them, telling how it goes; all when none is named."""
+    """Stop services and their dependents with progress reports. Without names: all."""
     from penstock.stack import launch
 
     if not services or any(name.startswith("airflow") for name in services):
@@ -65,7 +65,7 @@ def down_all(settings: "Settings", services: list[str] | None = None) -> None:
 
 
 def tell_unfinished(settings: "Settings") -> None:
-    """Say which runs Airflow has not finished, when it runs: they go on once it is up again."""
+    """List the unfinished runs if Airflow is running. They resume at the next `up`."""
     from penstock.config import LOOPBACK
     from penstock.errors import PenstockError
     from penstock.net import is_port_free
@@ -75,18 +75,18 @@ def tell_unfinished(settings: "Settings") -> None:
         return
     local = settings.model_copy(update={"airflow_url": f"http://{LOOPBACK}:{settings.airflow_port}"})
     try:
-        found = runs.unfinished(local)
+        unfinished = runs.unfinished(local)
     except PenstockError as error:
-        talk(f"whether a run is under way is not known: {error.message}")
+        talk(f"cannot check for unfinished runs: {error.message}")
         return
-    if found:
-        which = f"{len(found)} {'run has' if len(found) == 1 else 'runs have'} not ended: {', '.join(found[:_NAMED])}"
-        more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-        talk(f"{which}{more}\n  what is left of {'it' if len(found) == 1 else 'them'} is done after: ./penstock up")
+    if unfinished:
+        count = f"{len(unfinished)} {'run is' if len(unfinished) == 1 else 'runs are'} unfinished"
+        more = f" and {len(unfinished) - _LISTED} more" if len(unfinished) > _LISTED else ""
+        talk(f"{count}: {', '.join(unfinished[:_LISTED])}{more}\n  resume: ./penstock up")
 
 
 def restart(services: Services = None) -> None:
-    """Stop and start services, with the settings in force."""
+    """Stop and start services with the effective settings."""
     from penstock.stack import launch
 
     with reporting() as report:
@@ -94,50 +94,50 @@ def restart(services: Services = None) -> None:
 
 
 def status(services: Services = None, as_json: AsJson = False) -> None:
-    """Show what each service is doing.
+    """Show the state of each service.
 
-    Exit 1 unless each one that is named, or that runs, is ready.
+    Exit 1 unless all named services, or all running ones, are ready.
     """
     from penstock.stack import status as stack_status
 
-    found = stack_status.read(_settings(), services or ())
+    states = stack_status.read(_settings(), services or ())
     if as_json:
-        print_json(found)
+        print_json(states)
     else:
         heads = ("service", "state", "pid", "uptime", "restarts", "MiB", "version", "ports")
         lines = [
             (
-                s.name,
-                s.state,
-                s.pid or "",
-                _clock(s.uptime_s),
-                s.restarts or "",
-                s.rss_mib or "",
-                s.version,
-                _ports(s.ports),
+                service.name,
+                service.state,
+                service.pid or "",
+                _format_uptime(service.uptime_s),
+                service.restarts or "",
+                service.rss_mib or "",
+                service.version,
+                _ports(service.ports),
             )
-            for s in found
+            for service in states
         ]
-        typer.echo(table(heads, [*lines, ("", "", "", "", "", sum(s.rss_mib for s in found), "", "")]))
-        for s in found:
-            if s.detail:
-                talk(f"{s.name}: {s.detail}")
-    if any(s.state != "ready" and (services or s.state != "stopped") for s in found):
+        typer.echo(table(heads, [*lines, ("", "", "", "", "", sum(service.rss_mib for service in states), "", "")]))
+        for service in states:
+            if service.detail:
+                talk(f"{service.name}: {service.detail}")
+    if any(service.state != "ready" and (services or service.state != "stopped") for service in states):
         raise typer.Exit(1)
 
 
 def where_to_look(settings: "Settings") -> str:
-    """The address of each page of the stack."""
+    """Return a table of the stack's web pages."""
     from penstock.stack import catalog, site
 
-    pages = [(each.title, each.page) for each in catalog.services(site.read(settings)).values() if each.page]
-    return table(("where to look", ""), pages)
+    services = catalog.services(site.read(settings)).values()
+    return table(("where to look", ""), [(service.title, service.page) for service in services if service.page])
 
 
 def logs(
     service: Annotated[str, typer.Argument(help="The service.")],
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it is written.")] = False,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many of the last lines.")] = 50,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Follow the log.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="Number of lines.")] = 50,
 ) -> None:
     """Show the last lines of a service's log."""
     from penstock.stack import launch
@@ -151,11 +151,11 @@ def logs(
 
 def doctor(
     as_json: AsJson = False,
-    compose: Annotated[bool, typer.Option("--compose", help="What Docker Compose needs, instead.")] = False,
+    compose: Annotated[bool, typer.Option("--compose", help="Check Docker Compose instead.")] = False,
 ) -> None:
-    """Check this machine and the local stack; say what to type.
+    """Check this machine and the local stack, with hints.
 
-    Exit 1 when a check fails.
+    Exit 1 if a check fails.
     """
     checks = _compose_checks() if compose else _stack_checks()
     if as_json:
@@ -183,11 +183,11 @@ def _compose_checks() -> "list[Check]":
 
 def destroy(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    downloads: Annotated[bool, typer.Option("--downloads", help="Delete the downloaded jars as well.")] = False,
+    downloads: Annotated[bool, typer.Option("--downloads", help="Also delete downloaded jars.")] = False,
 ) -> None:
-    """Stop everything and delete its data; asks first.
+    """Stop the local stack and delete its data. Asks for confirmation.
 
-    Data, logs and jars are deleted; downloads are kept unless asked for.
+    Deletes data, logs, installed jars and secrets. Downloads are kept without --downloads.
     """
     from penstock.stack import launch
 
@@ -206,7 +206,7 @@ def _settings(coordination: str | None = None) -> "Settings":
     return read(coordination=coordination) if coordination else load()
 
 
-def _clock(seconds: float) -> str:
+def _format_uptime(seconds: float) -> str:
     minutes, rest_s = divmod(int(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{rest_s:02}" if seconds else ""
 
@@ -217,7 +217,7 @@ def _ports(ports: dict[str, int]) -> str:
 
 @contextlib.contextmanager
 def reporting() -> "Iterator[Report]":
-    """Tells each step on stderr: a moving line of what is under way on a terminal, plain lines elsewhere."""
+    """Report progress on stderr: with a spinner on a terminal, as plain lines elsewhere."""
     if not sys.stderr.isatty():
         yield _Lines()
         return
@@ -229,7 +229,7 @@ def reporting() -> "Iterator[Report]":
 
 
 class _Lines:
-    """One plain line for each step."""
+    """Prints each step on a line."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
@@ -239,7 +239,7 @@ class _Lines:
 
 
 class _Moving:
-    """A line for what is done, and one that moves for what is under way."""
+    """Prints a line for each completed step, and a spinner for those in progress."""
 
     ENDS = ("ready", "unchanged", "outdated", "failed", "stopped", "swept")
 

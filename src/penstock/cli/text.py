@@ -1,4 +1,4 @@
-"""What commands print: JSON, and plain tables."""
+"""Output of commands: JSON and plain tables."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,19 +8,19 @@ import typer
 
 
 def print_json(value: Any) -> None:
-    """Print `value` as indented JSON; times as ISO 8601, ids as text."""
+    """Print a value as indented JSON, with times in ISO 8601 and ids as text."""
     typer.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
 def talk(line: str) -> None:
-    """Say how it goes, on stderr."""
+    """Print a progress message on stderr."""
     typer.echo(line, err=True)
 
 
 def table(heads: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
-    """A plain table with aligned columns."""
+    """Format a plain table with aligned columns."""
     cells = [list(heads), *([_cell(value) for value in line] for line in lines)]
-    widths = [max(len(line[at]) for line in cells) for at in range(len(heads))]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(heads))]
     return "\n".join(
         "  ".join(value.ljust(width) for value, width in zip(line, widths, strict=True)).rstrip() for line in cells
     )

@@ -1,4 +1,4 @@
-"""watch, alerts: look for what is wrong, and tell it."""
+"""watch, alerts: detect problems and send notifications."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -18,37 +18,37 @@ def register(app: typer.Typer) -> None:
 
 def watch(
     once: Annotated[
-        bool, typer.Option("--once", help="Look once, write nothing; exit 1 when something is wrong.")
+        bool, typer.Option("--once", help="Poll once, write nothing; exit 1 if an alert is active.")
     ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON: with --once a list, else a line a change.")
+        bool, typer.Option("--json", help="Print JSON: with --once a list, else one line per change.")
     ] = False,
 ) -> None:
-    """Look for alerts until stopped, and tell each change once.
+    """Poll for alerts until stopped, and report each change once.
 
-    Told are the log, the file data/alerts.jsonl in the home, and PENSTOCK_ALERT_WEBHOOK_URL when it is set.
+    Changes go to the log, to data/alerts.jsonl in PENSTOCK_HOME, and to PENSTOCK_ALERT_WEBHOOK_URL if set.
     """
     import logging
 
     from penstock import config
 
     settings = config.load()
-    logging.getLogger("cassandra").setLevel(logging.CRITICAL)  # what it complains of is an alert already
+    logging.getLogger("cassandra").setLevel(logging.CRITICAL)  # these errors are alerts already
     if not once:
         _watch(settings, as_json)
         return
     from penstock.observe import watch as observe_watch
 
-    found = observe_watch.once(settings)
-    _print_open(found, as_json)
-    raise typer.Exit(1 if found else 0)
+    active = observe_watch.once(settings)
+    _print_open(active, as_json)
+    raise typer.Exit(1 if active else 0)
 
 
 def alerts(
     as_json: AsJson = False,
-    every: Annotated[bool, typer.Option("--all", help="Every change that is kept, not only what fires.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Show all recorded changes, not only active alerts.")] = False,
 ) -> None:
-    """Show the alerts that fire, as the watch wrote them."""
+    """Show the active alerts recorded by the watch."""
     from penstock import config
     from penstock.observe.history import History
 
@@ -58,7 +58,7 @@ def alerts(
         _print_changes(history.read(), as_json)
     else:
         _print_open(history.open(), as_json)
-    _say_unless_watched(settings)
+    _warn_unless_watched(settings)
 
 
 def _watch(settings: Any, as_json: bool) -> None:
@@ -68,9 +68,9 @@ def _watch(settings: Any, as_json: bool) -> None:
     from penstock.observe import watch as observe_watch
 
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # in a thread of its own: the signal may interrupt the loop while it holds the event's lock
-        signal.signal(number, lambda *_: threading.Thread(target=stop.set).start())
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        # in its own thread: the signal may interrupt the loop while it holds the event's lock
+        signal.signal(signum, lambda *_: threading.Thread(target=stop.set).start())
     observe_watch.run(settings, stop, _print_line if as_json else lambda _: None)
 
 
@@ -80,26 +80,26 @@ def _print_line(change: Any) -> None:
     typer.echo(msgspec.json.encode(change).decode())
 
 
-def _print_open(found: Sequence[Any], as_json: bool) -> None:
+def _print_open(open_alerts: Sequence[Any], as_json: bool) -> None:
     if as_json:
-        print_json(found)
-    elif found:
-        lines = [(one.name, one.severity, one.since, one.message, one.command) for one in found]
+        print_json(open_alerts)
+    elif open_alerts:
+        lines = [(alert.name, alert.severity, alert.since, alert.message, alert.command) for alert in open_alerts]
         typer.echo(table(("alert", "severity", "since", "what", "see"), lines))
     else:
-        talk("no alert fires")
+        talk("no active alerts")
 
 
-def _print_changes(found: Sequence[Any], as_json: bool) -> None:
+def _print_changes(changes: Sequence[Any], as_json: bool) -> None:
     if as_json:
-        print_json(found)
+        print_json(changes)
     else:
-        lines = [(one.at, one.change, one.name, one.subject, one.message) for one in found]
+        lines = [(change.at, change.change, change.name, change.subject, change.message) for change in changes]
         typer.echo(table(("at", "change", "alert", "subject", "what"), lines))
 
 
-def _say_unless_watched(settings: Any) -> None:
+def _warn_unless_watched(settings: Any) -> None:
     from penstock.observe.history import is_watched
 
     if not is_watched(settings):
-        talk("nobody watches this home: ./penstock up watch")
+        talk("no alert watcher is running: ./penstock up watch")

@@ -17,7 +17,7 @@ TOPIC = "users_created"
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """The folder of the checkpoints in force, and a Kafka that holds offsets 5 to 20 of one partition."""
+    """The checkpoint folder, and a Kafka with offsets 5 to 20 of one partition."""
     monkeypatch.setenv("PENSTOCK_SPARK_CHECKPOINT", str(tmp_path / "c"))
     monkeypatch.setattr(topics, "spans", lambda *_: [Span(0, 5, 20)])
     monkeypatch.setattr(topics, "topic_id", lambda *_: "id-1")
@@ -26,7 +26,7 @@ def place(tmp_path, monkeypatch):
 
 @pytest.fixture
 def session(monkeypatch):
-    """A Cassandra in which the lease is free."""
+    """A Cassandra with a free lease."""
     session = FakeSession(lambda query, _values: [] if "system_schema" in query else [{"[applied]": True}])
     monkeypatch.setattr(cassandra, "connect", lambda _settings: session)
     return session
@@ -44,7 +44,7 @@ def run(*words, answer=""):
 
 
 def test_show_compares_the_checkpoint_with_kafka(place):
-    """Where the job goes on, beside what Kafka holds."""
+    """`show` prints the job's next offsets and those available in Kafka."""
     begun(place, 12)
     result = run("show")
     assert result.exit_code == 0
@@ -60,7 +60,7 @@ def test_show_compares_the_checkpoint_with_kafka(place):
 
 
 def test_show_says_what_does_not_fit(place):
-    """Exit 1, the partition, and what to type."""
+    """If the checkpoint does not match Kafka, `show` exits with 1 and prints the partition and the command to run."""
     begun(place, 3)
     result = run("show")
     assert result.exit_code == 1
@@ -69,17 +69,17 @@ def test_show_says_what_does_not_fit(place):
 
 
 def test_show_without_a_checkpoint(place):
-    """Nothing is there yet, or only where the next query begins."""
-    assert "starts with all that Kafka holds" in run("show").stderr
+    """`show` works without a checkpoint, or with only a start position."""
+    assert "starts with the earliest offsets" in run("show").stderr
     checkpoint_of(read(), TOPIC).begin_at(Origin(topic_id="id-1", start={0: 20}))
     result = run("show")
-    assert "has not started from here yet" in result.stderr
+    assert "has not started from this checkpoint yet" in result.stderr
     assert result.stdout.splitlines()[-1].split() == ["0", "20", "20", "5", "20"]
 
 
 @pytest.mark.parametrize(("to", "start"), [("earliest", None), ("latest", {0: 20})])
 def test_reset_keeps_what_was_and_begins_elsewhere(place, session, to, start):
-    """The old folder stays under another name; the next query begins as asked, on this topic."""
+    """`reset` renames the old folder, and the next query starts at the given position of this topic."""
     begun(place, 12)
     result = run("reset", "--to", to, "--yes")
     assert result.exit_code == 0, result.output
@@ -91,17 +91,17 @@ def test_reset_keeps_what_was_and_begins_elsewhere(place, session, to, start):
 
 
 def test_reset_asks(place, session):
-    """Without a yes nothing is changed."""
+    """`reset` asks for confirmation and changes nothing without it."""
     begun(place, 12)
     result = run("reset", "--to", "latest", answer="n\n")
     assert result.exit_code == 1
-    assert f"Set the checkpoint {place} aside" in result.stderr
+    assert f"Move the checkpoint {place} aside" in result.stderr
     assert checkpoint_of(read(), TOPIC).place().first == {0: 12}
     assert run("reset", "--to", "latest", answer="y\n").exit_code == 0
 
 
 def test_reset_is_refused_while_a_job_runs(place, session, monkeypatch):
-    """Nothing is changed, and the owner is named; it is not waited for."""
+    """While a job runs, `reset` fails at once with the owner's name and changes nothing."""
     begun(place, 12)
 
     def take(self, wait_s):
@@ -111,30 +111,30 @@ def test_reset_is_refused_while_a_job_runs(place, session, monkeypatch):
     monkeypatch.setattr(lease.Lease, "take", take)
     failed = run("reset", "--to", "latest", "--yes").exception
     assert isinstance(failed, JobRunning)
-    assert failed.hint == "./penstock down spark-job, then the same again"
+    assert failed.hint == "./penstock down spark-job, then run the command again"
     assert checkpoint_of(read(), TOPIC).place().first == {0: 12}
 
 
 def test_reset_works_before_any_job_ran(place, session):
-    """Keyspace and leases are made, and there is nothing to keep."""
+    """Before the first job, `reset` creates keyspace and leases, and has no folder to rename."""
     result = run("reset", "--to", "latest", "--yes")
-    assert "there was no checkpoint before" in result.stderr
+    assert "no earlier checkpoint" in result.stderr
     assert any("CREATE TABLE IF NOT EXISTS spark_streams.leases" in query for query, _ in session.executed)
 
 
 def test_a_url_is_left_to_spark(place, session, monkeypatch):
-    """The folder to move and the file to write are named, and nothing is done."""
+    """For a URL, `reset` only prints the folder to rename and the file to create."""
     monkeypatch.setenv("PENSTOCK_SPARK_CHECKPOINT", "hdfs://name/c")
     assert isinstance(run("show").exception, WrongUse)
     failed = run("reset", "--to", "latest", "--yes").exception
     assert type(failed) is PenstockError
     assert f"hdfs://name/c/{TOPIC}" in failed.message
-    assert f"write hdfs://name/c/{TOPIC}/penstock.json: " in failed.hint
-    text = failed.hint.partition("penstock.json: ")[2]
+    assert f"create hdfs://name/c/{TOPIC}/penstock.json with: " in failed.hint
+    text = failed.hint.partition("penstock.json with: ")[2]
     assert json.loads(text) == {"topic_id": "id-1", "start": {"0": 20}, "query_id": ""}
 
 
 def test_a_place_must_be_named(place):
-    """`reset` without `--to`, or with another word, is wrong use."""
+    """`reset` without `--to`, or with an invalid value, is a usage error."""
     assert run("reset").exit_code == 2
     assert run("reset", "--to", "yesterday").exit_code == 2

@@ -12,7 +12,7 @@ from penstock.errors import WrongSettings
 
 @pytest.fixture
 def commands(monkeypatch):
-    """Keeps the commands that are run; those with a word in `fails` fail."""
+    """Record the commands that are run. Those that contain a word of `fails` fail."""
     world = SimpleNamespace(run=[], fails="nothing")
 
     def run(command, cwd, check):
@@ -34,7 +34,7 @@ def test_check_runs_every_check(commands):
 
 
 def test_a_check_that_fails_does_not_hide_the_others(commands):
-    """One failure is told and makes exit 1; the other checks are run all the same."""
+    """A failure is printed and exits with 1, and the other checks still run."""
     commands.fails = "mypy"
     result = run("check")
     assert result.exit_code == 1
@@ -43,7 +43,7 @@ def test_a_check_that_fails_does_not_hide_the_others(commands):
 
 
 def test_test_runs_checks_and_then_tests(commands):
-    """`test` runs every check and every test, tests too when a check failed."""
+    """`test` runs all checks and all tests, even if a check fails."""
     commands.fails = "mypy"
     assert run("test").exit_code == 1
     assert len(commands.run) == len(checks.CHECKS) + 1
@@ -51,13 +51,13 @@ def test_test_runs_checks_and_then_tests(commands):
 
 
 def test_test_with_arguments_is_pytest(commands):
-    """`test ARGUMENTS` runs pytest with those alone, options of pytest's among them."""
+    """`test ARGUMENTS` runs only pytest with these arguments, including pytest's options."""
     assert run("test", "tests/unit", "-k", "cql", "-x").exit_code == 0
     assert commands.run == [[sys.executable, "-m", "pytest", "tests/unit", "-k", "cql", "-x"]]
 
 
 def test_config_shows_what_is_in_force(monkeypatch):
-    """`config` prints each setting as its variable; secrets are hidden."""
+    """`config` prints each setting as a variable and hides secrets."""
     monkeypatch.setenv("PENSTOCK_KAFKA_PASSWORD", "hunter2")
     monkeypatch.setenv("PENSTOCK_KAFKA_PARTITIONS", "7")
     lines = run("config").stdout.splitlines()
@@ -68,7 +68,7 @@ def test_config_shows_what_is_in_force(monkeypatch):
 
 
 def test_config_says_what_is_wrong_with_the_pipeline(monkeypatch, tmp_path):
-    """After the settings, so that they can be read: a pipeline that would be refused later is refused here."""
+    """An invalid pipeline is an error of `config`, after the settings are printed."""
     file = tmp_path / "orders.py"
     file.write_text("PIPELINE = 7\n")
     monkeypatch.setenv("PENSTOCK_PIPELINE", str(file))
@@ -79,14 +79,14 @@ def test_config_says_what_is_wrong_with_the_pipeline(monkeypatch, tmp_path):
 
 
 def test_the_page_of_settings_has_each_one():
-    """docs/config.md has a line for each variable, with its default and meaning."""
+    """docs/config.md lists each variable with its default and meaning."""
     page = reference.config_page()
     assert page.count("\n| `PENSTOCK_") == len(Settings.model_fields)
     assert "| `PENSTOCK_WIRE_FORMAT` | `json` | Encoding of the values in Kafka. |" in page
 
 
 def test_the_page_of_commands_has_each_one():
-    """docs/cli.md has the help of every command and of those in groups."""
+    """docs/cli.md contains the help of all commands, including those in groups."""
     page = reference.cli_page()
     for title in ("penstock demo", "penstock verify", "penstock schema render", "penstock source serve", "penstock up"):
         assert f"\n## {title}\n" in page

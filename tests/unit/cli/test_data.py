@@ -23,7 +23,7 @@ ROW = {"id": UUID(ID), "first_name": "Åse", "post_code": "0150", "nationality":
 
 @pytest.fixture
 def table(monkeypatch):
-    """Makes the table's rows, or the error of asking for them; gives the session."""
+    """Set the table's rows or the error of a query, and return the session."""
 
     def make(*rows, error=None):
         session = FakeSession(lambda *_: list(rows), error)
@@ -38,7 +38,7 @@ def run(*words):
 
 
 def test_rows_are_shown_by_some_columns(table):
-    """`rows` shows the columns that fit, and asks for no more rows than wanted."""
+    """`rows` prints the main columns and queries only the requested number of rows."""
     session = table(ROW)
     result = run("rows", "--limit", "5")
     assert result.exit_code == 0
@@ -50,19 +50,19 @@ def test_rows_are_shown_by_some_columns(table):
 
 
 def test_rows_as_json_are_whole(table):
-    """`rows --json` prints every column of every row."""
+    """`rows --json` prints all columns of all rows."""
     table(ROW, ROW)
     assert msgspec.json.decode(run("rows", "--json").stdout) == [ROW | {"id": ID}] * 2
 
 
 def test_rows_of_another_table_show_all_columns(table):
-    """A pipeline whose columns are others shows those."""
+    """A pipeline with other columns prints all of them."""
     table({"sensor": 1, "celsius": 2.5})
     assert run("rows").stdout.splitlines()[0].split() == ["sensor", "celsius"]
 
 
 def test_no_rows_say_what_to_do(table):
-    """An empty table is told on stderr, with the command that fills it."""
+    """An empty table is reported on stderr with the command that fills it."""
     table()
     result = run("rows")
     assert (result.exit_code, result.stdout) == (0, "")
@@ -71,7 +71,7 @@ def test_no_rows_say_what_to_do(table):
 
 
 def test_one_row_is_shown_by_column(table):
-    """`row ID` shows each column on a line of its own; the id is bound, not written into the query."""
+    """`row ID` prints one column per line. The id is a bound parameter."""
     session = table(ROW)
     lines = run("row", ID).stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["column", *ROW]
@@ -80,14 +80,14 @@ def test_one_row_is_shown_by_column(table):
 
 
 def test_a_row_that_is_not_there_is_an_error(table):
-    """An id without a row fails, and names the id."""
+    """An id without a row is an error that names the id."""
     table()
     with pytest.raises(PenstockError, match=f"no row with id {ID}"):
         raise run("row", ID).exception
 
 
 def test_a_table_that_is_not_there_is_an_error(table):
-    """Before the job has made its table, the error says so, without a traceback of the driver's."""
+    """Before the job creates the table, the error says so without the driver's traceback."""
     table(error=InvalidRequest("keyspace spark_streams does not exist"))
     failed = run("rows").exception
     assert type(failed) is PenstockError
@@ -95,7 +95,7 @@ def test_a_table_that_is_not_there_is_an_error(table):
 
 
 def test_cql_becomes_cqlsh(monkeypatch):
-    """`cql` opens cqlsh on the pipeline's keyspace; further arguments are cqlsh's."""
+    """`cql` opens cqlsh on the pipeline's keyspace and passes other arguments to it."""
     monkeypatch.setenv("PENSTOCK_CASSANDRA_HOSTS", "c1,c2")
     became = []
     monkeypatch.setattr(os, "execv", lambda path, command: became.append((path, command)))
@@ -109,7 +109,7 @@ def test_cql_becomes_cqlsh(monkeypatch):
 
 
 def test_a_row_is_asked_for_by_quoted_names(table, monkeypatch):
-    """A key that is a reserved word, a number, in a table with capitals."""
+    """Queries quote names: a key that is a reserved word, a table with upper case."""
     record = msgspec.defstruct("Item", [("order", Annotated[int, Meta(ge=0, le=9, extra=KEY)])], bases=(Record,))
     pipeline = Pipeline(topic="t", keyspace="lab", table="Items", record=record, from_source=dict)
     monkeypatch.setattr(pipelines, "of", lambda _settings: pipeline)

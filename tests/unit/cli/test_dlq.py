@@ -23,7 +23,7 @@ GOOD = b'{"sensor":1,"celsius":2.5}'
 
 
 class World:
-    """The queue, and what became of what lies in it."""
+    """The dead-letter queue and the states of its records."""
 
     def __init__(self, monkeypatch) -> None:
         self.kafka = FakeKafka().use(monkeypatch)
@@ -56,7 +56,7 @@ def run(*words, said=None):
     "words", [("list",), ("redrive",), ("redrive", "--dry-run"), ("discard", "--all"), ("export", "-")], ids=str
 )
 def test_an_empty_queue_is_no_error(world, words):
-    """It is said so on stderr; nothing is asked, sent or made."""
+    """An empty queue is reported on stderr, and nothing is queried, sent or created."""
     result = run(*words)
     assert (result.exit_code, result.stdout) == (0, "")
     assert "no rejected record" in result.stderr or "0 rejected records" in result.stderr
@@ -64,7 +64,7 @@ def test_an_empty_queue_is_no_error(world, words):
 
 
 def test_list_counts_by_reason_and_shows_no_value(world):
-    """Copies count once; the next command is told."""
+    """`list` counts duplicates once and suggests the next command."""
     one = reject(1, BAD, rules=("sensor:type",))
     world.kafka.set_aside(
         one, one, reject(2, BAD, rules=("sensor:type",)), reject(3, b"{", reason=Reason.JSON_MALFORMED)
@@ -82,7 +82,7 @@ def test_list_counts_by_reason_and_shows_no_value(world):
 
 
 def test_list_cuts_what_is_too_long_for_a_table(world):
-    """In JSON the rules are whole."""
+    """Long rules are truncated in the table but not in JSON."""
     rules = tuple(f"field{at}:type" for at in range(100))
     world.kafka.set_aside(reject(1, BAD, rules=rules))
     assert max(map(len, run("list").stdout.splitlines())) < 200
@@ -90,13 +90,13 @@ def test_list_cuts_what_is_too_long_for_a_table(world):
 
 
 def test_list_shows_settled_records_when_asked(world):
-    """By default only those of which some wait."""
+    """By default, `list` shows only groups with pending records."""
     world.kafka.set_aside(reject(1, GOOD))
     assert run("redrive").exit_code == 0
     result = run("list")
     assert (result.stdout, result.stderr) == (
         "",
-        "no rejected record waits; of those that did: ./penstock dlq list --all\n",
+        "no rejected record is pending; for all of them: ./penstock dlq list --all\n",
     )
     (group,) = msgspec.json.decode(run("list", "--all", "--json").stdout)
     assert (group["waiting"], group["redriven"]) == (0, 1)
@@ -104,7 +104,7 @@ def test_list_shows_settled_records_when_asked(world):
 
 
 def test_show_tells_everything_of_one_record(world):
-    """Facts, key, headers, and the value as JSON that people can read."""
+    """`show` prints facts, key, headers, and the value as indented JSON."""
     world.kafka.set_aside(reject(1, BAD, rules=("sensor:type",), headers=[("h", b"\x1b[2J"), ("n", None)]))
     result = run("show", "0:0")
     assert result.exit_code == 0
@@ -126,12 +126,12 @@ def test_show_tells_everything_of_one_record(world):
         (None, "value, 0 bytes:\n(null)"),
         (b"plain \x07text", "value, 11 bytes:\nplain \\x07text"),
         (b"\x01\xff", "value, 2 bytes:\n01 ff"),
-        (b"x" * 30_000, "\n... all of it: ./penstock dlq export"),
+        (b"x" * 30_000, "\n... truncated; for the rest: ./penstock dlq export"),
         (b'{"a":"\xc2\x9b"}', '{\n  "a": "\\x9b"\n}'),
     ],
 )
 def test_show_shows_any_value(world, value, shown):
-    """As text, or in hex when it is none; what could steer a terminal is escaped; a long one is cut."""
+    """`show` prints any value as text or hex, with control characters escaped and long values truncated."""
     world.kafka.set_aside(reject(1, value, key=b"\xff"))
     result = run("show", "0:0")
     assert shown in result.stdout
@@ -139,7 +139,7 @@ def test_show_shows_any_value(world, value, shown):
 
 
 def test_show_says_where_a_record_is_that_was_left_out(world):
-    """With its size and what it hashes to, as text and as JSON."""
+    """`show` prints size, hash and position of a value that was left out, as text and as JSON."""
     letter = set_aside_shrunk(world.kafka, reject(3, b"x" * 9000))
     shown = run("show", letter.place).stdout
     assert "value, 9000 bytes, too large for the dead-letter topic: the record is in readings, partition 0" in shown
@@ -149,7 +149,7 @@ def test_show_says_where_a_record_is_that_was_left_out(world):
 
 
 def test_show_needs_no_registry(world):
-    """The bytes of an Avro value are shown when its schema cannot be had."""
+    """Without the registry, `show` prints the bytes of an Avro value."""
     world.kafka.set_aside(reject(1, pack(AVRO_ID) + b"\x02"))
     world.registry._error = RegistryUnreachable("away")
     assert "value, 6 bytes, frame 00 00 00 00 02:\n\\x02\n" in run("show", "0:0").stdout
@@ -157,14 +157,14 @@ def test_show_needs_no_registry(world):
 
 @pytest.mark.parametrize("words", [("show", "0:9"), ("show", "x"), ("redrive", "--place", "0:9")], ids=str)
 def test_a_place_that_does_not_exist_is_wrong_use(world, words):
-    """What exists is told."""
+    """A position that does not exist is a usage error that names the available ones."""
     world.kafka.set_aside(reject(1, BAD))
     with pytest.raises(WrongUse):
         raise run(*words).exception
 
 
 def test_an_export_is_read_by_its_owner_alone(world, tmp_path):
-    """One JSON object a line, with the value as object and as bytes; how many is said."""
+    """An export is private and has one JSON object per line, with the value as object and bytes."""
     world.kafka.set_aside(reject(1, BAD), reject(2, b"[1]"), reject(3, None), reject(1, BAD))
     file = tmp_path / "out.jsonl"
     file.write_text("before")
@@ -182,7 +182,7 @@ def test_an_export_is_read_by_its_owner_alone(world, tmp_path):
 
 
 def test_an_export_that_fails_leaves_the_file_as_it_was(world, tmp_path):
-    """Half an export is none, and no rest of it stays."""
+    """A failed export leaves the existing file unchanged and no temporary file."""
     world.kafka.set_aside(reject(1, BAD), reject(2, pack(AVRO_ID) + b"\x02"))
     world.registry._error = RegistryUnreachable("away")
     file = tmp_path / "out.jsonl"
@@ -192,7 +192,7 @@ def test_an_export_that_fails_leaves_the_file_as_it_was(world, tmp_path):
 
 
 def test_an_export_to_stdout_is_lines_alone(world):
-    """What is said goes to stderr. --all has those too that do not wait."""
+    """An export to stdout contains only lines. --all includes records that are not pending."""
     world.kafka.set_aside(reject(1, BAD), reject(2, GOOD))
     run("redrive")
     result = run("export", "-")
@@ -204,12 +204,12 @@ def test_an_export_to_stdout_is_lines_alone(world):
 
 @pytest.mark.parametrize("name", ["", "no/such/file"])
 def test_an_export_needs_a_folder(world, tmp_path, name):
-    """A folder that is not there, or a folder in place of the file, is wrong use."""
+    """An export to a missing folder, or onto a folder, is a usage error."""
     assert isinstance(run("export", tmp_path / name).exception, WrongUse)
 
 
 def test_redrive_sets_fields(world):
-    """What was sent is counted, what is still broken is told."""
+    """`redrive` counts the sent records and reports those that are still invalid."""
     world.kafka.set_aside(reject(1, BAD), reject(2, b"{"))
     result = run("redrive", "--set", "celsius=1.5", "--place", "0:0")
     assert result.exit_code == 0
@@ -227,7 +227,7 @@ def test_redrive_sets_fields(world):
 
 
 def test_a_dry_run_names_what_would_be_sent(world):
-    """And says that it is one."""
+    """A dry run lists what would be sent and is labelled as such."""
     world.kafka.set_aside(reject(1, GOOD))
     result = run("redrive", "--dry-run")
     assert result.stdout.splitlines()[0].split() == ["records", "dry", "run"]
@@ -236,7 +236,7 @@ def test_a_dry_run_names_what_would_be_sent(world):
 
 
 def test_redrive_takes_an_edited_export(world, tmp_path):
-    """The way round: export, edit, redrive."""
+    """An edited export can be redriven."""
     world.kafka.set_aside(reject(1, BAD), reject(2, b"{"))
     file = tmp_path / "out.jsonl"
     run("export", file)
@@ -257,13 +257,13 @@ def test_redrive_takes_an_edited_export(world, tmp_path):
         (("list", "--reason", "nope"), "value_missing"),
         (("redrive", "--set", "celsius=1", "--edit", __file__), "line 1 of the edit file"),
         (("discard",), "--all"),
-        (("discard", "--all", "--reason", "json_malformed"), "either"),
-        (("discard", "--all", "--place", "0:0"), "either"),
+        (("discard", "--all", "--reason", "json_malformed"), "invalid selection"),
+        (("discard", "--all", "--place", "0:0"), "invalid selection"),
     ],
     ids=str,
 )
 def test_wrong_use_names_what_there_is(world, words, says):
-    """Nothing is done, and the message helps."""
+    """A usage error does nothing, and the message lists what is available."""
     world.kafka.set_aside(reject(1, GOOD))
     failed = run(*words).exception
     assert isinstance(failed, WrongUse)
@@ -272,7 +272,7 @@ def test_wrong_use_names_what_there_is(world, words, says):
 
 
 def test_fields_and_a_file_together_are_wrong_use(world, tmp_path):
-    """Whatever the file holds."""
+    """Setting fields and passing a file together is a usage error, whatever the file contains."""
     file = tmp_path / "edit.jsonl"
     file.touch()
     with pytest.raises(WrongUse, match="either fields are set, or"):
@@ -280,7 +280,7 @@ def test_fields_and_a_file_together_are_wrong_use(world, tmp_path):
 
 
 def test_discard_asks(world):
-    """How many is told; a no leaves everything as it is."""
+    """`discard` asks with the number of records, and changes nothing if declined."""
     world.kafka.set_aside(reject(1, GOOD), reject(2, BAD))
     result = run("discard", "--all", said="n\n")
     assert result.exit_code == 1
@@ -292,7 +292,7 @@ def test_discard_asks(world):
 
 
 def test_discard_does_not_ask_when_told(world):
-    """--yes is for scripts; what was redriven before stays so, and is told."""
+    """With --yes `discard` does not ask. Records redriven before are reported and keep their state."""
     world.kafka.set_aside(reject(1, GOOD), reject(2, BAD))
     run("redrive")
     result = run("discard", "--all", "--yes", "--json")

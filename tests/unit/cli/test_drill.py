@@ -1,4 +1,4 @@
-"""`penstock drill`."""
+"""The command `penstock drill`."""
 
 import json
 from typing import Any
@@ -16,7 +16,7 @@ from penstock.drill.verdict import PASSED, Result
 
 @pytest.fixture
 def held(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, table.Ask]]:
-    """What was held; kill-cassandra does not pass."""
+    """Record the drills that are run. kill-cassandra does not pass."""
     asked: list[tuple[str, table.Ask]] = []
 
     def hold(_: Any, name: str, ask: table.Ask) -> Result:
@@ -35,7 +35,7 @@ def run(*arguments: str) -> Any:
 
 
 def test_without_names_the_drills_are_listed(held: list[Any]) -> None:
-    """Each with what it does; nothing is broken."""
+    """Without names, all drills are listed and none is run."""
     done = run()
     assert done.exit_code == 0
     assert all(name in done.stdout and what in done.stdout for name, what in table.WHAT.items())
@@ -44,7 +44,7 @@ def test_without_names_the_drills_are_listed(held: list[Any]) -> None:
 
 
 def test_json_is_a_list_with_every_key(held: list[Any]) -> None:
-    """One object for each drill, in the order given; exit 0 when all passed."""
+    """JSON is a list with one object per drill in the given order. Exit 0 if all passed."""
     done = run("kill-kafka", "kill-driver", "--json", "--records", "50")
     assert done.exit_code == 0
     found = json.loads(done.stdout)
@@ -55,7 +55,7 @@ def test_json_is_a_list_with_every_key(held: list[Any]) -> None:
 
 
 def test_one_that_does_not_pass_fails_the_command(held: list[Any]) -> None:
-    """The others are held all the same; the table names the verdict."""
+    """If a drill does not pass, the others still run, and the table shows its verdict."""
     done = run("kill-cassandra", "kill-kafka")
     assert done.exit_code == 1
     assert "1 records are missing" in done.stdout
@@ -63,7 +63,7 @@ def test_one_that_does_not_pass_fails_the_command(held: list[Any]) -> None:
 
 
 def test_all_holds_every_drill_with_a_smaller_backlog(held: list[Any]) -> None:
-    """Alone, the backlog is 2,000,000 records; `--backlog` sets it."""
+    """--all runs every drill with a smaller backlog. Alone it is 2,000,000 records, or `--backlog`."""
     run("--all")
     assert [name for name, _ in held] == table.of_all()
     assert held[0][1].backlog == table.BACKLOG_OF_ALL
@@ -74,13 +74,13 @@ def test_all_holds_every_drill_with_a_smaller_backlog(held: list[Any]) -> None:
 
 
 def test_an_unknown_name_is_wrong_use(held: list[Any]) -> None:
-    """Nothing is broken then."""
+    """An unknown name is a usage error, and no drill is run."""
     assert run("kill-everything").exit_code != 0
     assert held == []
 
 
 def test_a_soak_and_a_backlog_tell_more(monkeypatch: pytest.MonkeyPatch, held: list[Any]) -> None:
-    """Each service at the start and the end; the batches and the memory."""
+    """A soak also prints each service at start and end, a backlog the batches and the memory."""
     common = (10, 10, 0, 0, 0, 1.5, PASSED)
     usage = Usage(321, 45, 6)
     results = {
@@ -90,7 +90,7 @@ def test_a_soak_and_a_backlog_tell_more(monkeypatch: pytest.MonkeyPatch, held: l
     monkeypatch.setattr(table, "hold", lambda _ground, name, _ask: results[name])
     said = run("soak", "backlog").stdout
     assert "memory_mib at start" in said
-    assert "spark-job, most MiB  567" in said
+    assert "spark-job, peak MiB  567" in said
     assert "4321" in said
     (soak, backlog) = json.loads(run("soak", "backlog", "--json").stdout)
     assert soak["processes"][0]["end"] == {"memory_mib": 321, "handles": 45, "disk_mib": 6}

@@ -9,7 +9,7 @@ from penstock.sink import cassandra
 
 @pytest.fixture
 def penstock(monkeypatch, capsys):
-    """Runs the command line as the front door does; gives exit code, stdout and stderr."""
+    """Run the command line as ./penstock does and return exit code, stdout and stderr."""
 
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["penstock", *words])
@@ -23,7 +23,7 @@ def penstock(monkeypatch, capsys):
 
 @pytest.fixture
 def failing(monkeypatch):
-    """Makes every command that needs Cassandra raise an error."""
+    """Make all commands that use Cassandra raise an error."""
 
     def make(error):
         def connect(_settings):
@@ -35,7 +35,7 @@ def failing(monkeypatch):
 
 
 def test_help_names_the_commands(penstock):
-    """Help goes to stdout and names what can be done."""
+    """Help is printed on stdout and lists the commands."""
     code, out, err = penstock("--help")
     assert (code, err) == (0, "")
     for command in ("demo", "run", "verify", "up", "down", "status", "rows", "row", "schema", "source", "check"):
@@ -58,7 +58,7 @@ def test_the_version(penstock):
     "words", [("no-such-command",), ("rows", "--no-such"), ("rows", "--limit", "0"), ("row",)], ids=str
 )
 def test_a_wrong_call_is_2(penstock, words):
-    """An unknown command or option, a value out of range, a missing argument: exit 2, and how to call it."""
+    """Unknown commands or options, invalid values and missing arguments exit with 2 and print the usage."""
     code, out, err = penstock(*words)
     assert (code, out) == (2, "")
     assert "Usage: " in err
@@ -66,14 +66,14 @@ def test_a_wrong_call_is_2(penstock, words):
 
 
 def test_a_wrong_id_is_2(penstock):
-    """An id that cannot be one is wrong use: nothing is asked."""
+    """An invalid id is a usage error, without a query."""
     code, _, err = penstock("row", "no-uuid")
     assert code == 2
     assert err == "penstock: 'no-uuid' is no id: Invalid UUID\n  try: ./penstock rows\n"
 
 
 def test_a_wrong_setting_is_2(penstock, monkeypatch):
-    """A wrong variable is named, whatever the command."""
+    """An invalid variable is named by every command."""
     monkeypatch.setenv("PENSTOCK_KAFKA_PORT", "x")
     code, out, err = penstock("rows")
     assert (code, out) == (2, "")
@@ -91,13 +91,13 @@ def test_a_wrong_setting_is_2(penstock, monkeypatch):
 )
 @pytest.mark.parametrize("words", [("rows",), ("rows", "--json"), ("verify",), ("run",), ("row", f"{0:032x}")], ids=str)
 def test_an_error_is_a_message_and_an_exit_code(penstock, failing, words, error, code):
-    """An error of penstock's is one message that ends with what mends it, on stderr, without a traceback."""
+    """A PenstockError is printed on stderr as a message with its hint, without a traceback."""
     failing(error)
     assert penstock(*words) == (code, "", f"penstock: {error.message}\n  try: start it\n")
 
 
 def test_debug_shows_the_traceback(monkeypatch, failing):
-    """With --debug the error comes out as it was raised."""
+    """With --debug the error is raised unchanged."""
     failing(CassandraUnreachable("away"))
     monkeypatch.setattr(sys, "argv", ["penstock", "--debug", "rows"])
     with pytest.raises(CassandraUnreachable):
@@ -106,7 +106,7 @@ def test_debug_shows_the_traceback(monkeypatch, failing):
 
 
 def test_a_fault_of_our_own_is_one_message_that_says_how_to_see_more(monkeypatch, failing, capsys):
-    """What penstock did not raise on purpose shows no traceback either, and names the option that does."""
+    """An unexpected error is printed without a traceback, and names the option that shows it."""
     failing(ZeroDivisionError("by nothing"))
     monkeypatch.setattr(sys, "argv", ["penstock", "rows"])
     with pytest.raises(SystemExit) as ended:

@@ -16,14 +16,14 @@ from penstock.errors import WrongUse
     ],
 )
 def test_a_time_in_iso_8601(text, found):
-    """UTC unless it says otherwise."""
+    """A time in ISO 8601 is UTC by default."""
     assert moment(text) == found
     assert moment(text).tzinfo
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("0s", 0), ("90s", 90), ("30m", 1800), ("24h", 86_400), ("7d", 604_800)])
 def test_how_long_ago(text, seconds):
-    """Before now."""
+    """A duration is a time before now."""
     before = datetime.now(UTC)
     found = moment(text) + timedelta(seconds=seconds)
     assert before <= found <= datetime.now(UTC)
@@ -33,7 +33,7 @@ def test_how_long_ago(text, seconds):
     "text", ["", "now", "-5m", "5", "5 m", "1.5h", "5w", "2026-13-01", "0:5", "99999999999d", "9999999d", "٣m\n"]
 )
 def test_anything_else_is_wrong_use(text):
-    """It is named, with what a time is; never a traceback."""
-    with pytest.raises(WrongUse, match="is no time") as failed:
+    """Any other text is a usage error with the expected forms."""
+    with pytest.raises(WrongUse, match="invalid time") as failed:
         moment(text)
     assert "ISO 8601" in failed.value.hint

@@ -1,4 +1,4 @@
-"""replay and rebuild with their work as stand-ins: which offsets, what is asked, what is said, how it ends."""
+"""replay and rebuild with fakes: offsets, confirmation, output, exit codes."""
 
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -24,7 +24,7 @@ DONE = Replay("replay-1", 8, 1.5, [Tally(0, 2, 9, 8, 8, 0, 0, 0, 9, {}, {})])
 
 
 class World:
-    """What the commands do, in order."""
+    """Records what the commands do, in order."""
 
     def __init__(self) -> None:
         self.done: list = []
@@ -66,7 +66,7 @@ def world(monkeypatch):
     monkeypatch.setattr(replaying, "replay", world.replay)
     monkeypatch.setattr(verify, "verify", world.verify)
     monkeypatch.setattr(verify, "rows_to_rebuild", world.rows_to_rebuild)
-    monkeypatch.setattr(commands, "_spark", world.spark)
+    monkeypatch.setattr(commands, "_local_spark", world.spark)
     return world
 
 
@@ -92,26 +92,26 @@ def run(*words, **more):
     ids=str,
 )
 def test_a_stretch_lies_within_what_the_topic_holds(world, settings, start, to, found):
-    """Offsets name the partitions; a time, or nothing, means all of them. It never ends before it begins."""
+    """Ranges are clipped to the topic and never end before they start. Offsets select partitions, a time all."""
     assert commands.stretch(settings, start, to) == found
 
 
 @pytest.mark.parametrize("place", ["7:0", "0:1,7:0"])
 def test_a_partition_that_is_not_there_is_wrong_use(world, settings, place):
-    """It is named."""
+    """An unknown partition is a usage error that names it."""
     with pytest.raises(WrongUse, match="no partition 7"):
         commands.stretch(settings, place, None)
 
 
 @pytest.mark.parametrize("place", ["0", "0:", ":0", "0:1,", "0:-1", "a:b", "soon"])
 def test_a_place_that_is_none_is_wrong_use(world, settings, place):
-    """Neither offsets nor a time."""
-    with pytest.raises(WrongUse, match="is no time"):
+    """Text that is neither offsets nor a time is a usage error."""
+    with pytest.raises(WrongUse, match="invalid time"):
         commands.stretch(settings, None, place)
 
 
 def test_a_replay_carries_out_its_stretch_and_gives_the_receipt_of_it(world):
-    """What it will read and how far it is goes to stderr, the receipt to stdout; Spark is ended."""
+    """A replay prints ranges and progress on stderr and the receipt on stdout, and stops Spark."""
     result = run("replay", "--from", "0:4")
     assert result.exit_code == 0
     assert world.done == ["spark", ("replay", [Span(0, 4, 10)]), ("verify", [Span(0, 4, 10)]), "spark ends"]
@@ -121,7 +121,7 @@ def test_a_replay_carries_out_its_stretch_and_gives_the_receipt_of_it(world):
 
 
 def test_a_replay_in_json_is_one_object(world):
-    """What was replayed, and the receipt."""
+    """JSON output is one object with the replay and the receipt."""
     told = msgspec.json.decode(run("replay", "--json").stdout)
     assert told.keys() == {"replay", "receipt"}
     assert (told["replay"]["records"], told["receipt"]["balanced"]) == (8, True)
@@ -130,13 +130,13 @@ def test_a_replay_in_json_is_one_object(world):
 
 @pytest.mark.parametrize("command", [["replay"], ["rebuild", "--yes"]], ids=lambda words: words[0])
 def test_a_stretch_that_does_not_balance_is_1(world, command):
-    """With JSON too."""
+    """A range that does not balance exits with 1, also with JSON."""
     world.receipt = replace(TOPIC, balanced=False)
     assert [run(*command).exit_code, run(*command, "--json").exit_code] == [1, 1]
 
 
 def test_a_dry_run_does_nothing(world):
-    """It says what would be read, in a table or in JSON, and starts no Spark."""
+    """A dry run prints what would be read, as a table or JSON, and does not start Spark."""
     result = run("replay", "--from", "0:4", "--dry-run")
     assert (result.exit_code, result.stdout, world.done) == (0, "", [])
     assert result.stderr.splitlines()[1].split() == ["0", "4", "10", "6"]
@@ -145,7 +145,7 @@ def test_a_dry_run_does_nothing(world):
 
 
 def test_rebuild_asks_and_does_nothing_unless_told(world):
-    """How many rows of which table it would delete; no answer is a no."""
+    """`rebuild` asks with table and number of rows, and does nothing without an answer."""
     for answer in ("n\n", ""):
         result = run("rebuild", input=answer)
         assert result.exit_code == 1
@@ -155,15 +155,15 @@ def test_rebuild_asks_and_does_nothing_unless_told(world):
 
 @pytest.mark.parametrize("words", [["--yes"], []])
 def test_rebuild_empties_the_table_and_replays_all(world, words):
-    """In that order, with a Spark that was there before the table was emptied."""
+    """`rebuild` truncates the table, then replays everything, with a Spark started before."""
     result = run("rebuild", *words, input="y\n")
     assert result.exit_code == 0
     assert world.done == ["spark", "truncate", ("replay", WHOLE), ("verify", WHOLE), "spark ends"]
-    assert "spark_streams.created_users is empty; it had 6 rows" in result.stderr
+    assert "spark_streams.created_users truncated; it had 6 rows" in result.stderr
 
 
 def test_a_table_that_the_topic_no_longer_holds_is_not_emptied(world):
-    """The refusal comes before the question."""
+    """A table whose records are no longer in the topic is refused before the question."""
     world.rows = PenstockError("2 rows came from no record")
     result = run("rebuild", "--yes")
     assert isinstance(result.exception, PenstockError)
@@ -171,9 +171,9 @@ def test_a_table_that_the_topic_no_longer_holds_is_not_emptied(world):
 
 
 def test_a_replay_without_the_stacks_spark_says_what_to_start(tmp_path, monkeypatch, settings):
-    """Its configuration and jars are made by `up`."""
+    """Without the stack's Spark, whose configuration and jars `up` creates, the error says what to start."""
     monkeypatch.delenv("SPARK_CONF_DIR", raising=False)
     own = settings.model_copy(update={"home": tmp_path})
-    with pytest.raises(StackError, match="never started") as failed, commands._spark(own):
+    with pytest.raises(StackError, match="never started") as failed, commands._local_spark(own):
         pass
     assert "up spark-job" in failed.value.hint

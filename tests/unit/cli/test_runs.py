@@ -70,7 +70,7 @@ STORED = Passage(0, 5, "stored", [Hop("fetched", None, "run r1"), Hop("produced"
 
 
 class World:
-    """What the commands do, in order, and the receipts that they get."""
+    """Records what the commands do, in order, and returns receipts."""
 
     def __init__(self) -> None:
         self.done: list = []
@@ -113,7 +113,7 @@ def run(*words):
 
 
 def test_run_prints_the_receipt(world):
-    """`run` carries 500 records unless told otherwise, and prints what became of them; talk goes to stderr."""
+    """`run` carries 500 records by default and prints the receipt on stdout, progress on stderr."""
     result = run("run")
     assert (result.exit_code, result.stderr) == (0, "on its way\n")
     assert world.done == [{"records": 500, "source_url": None}]
@@ -125,7 +125,7 @@ def test_run_prints_the_receipt(world):
 
 @pytest.mark.parametrize("command", ["run", "demo"])
 def test_json_is_one_object_with_the_promised_keys(world, command):
-    """With --json stdout is one object; scripts read these keys."""
+    """With --json stdout is one object with stable keys."""
     result = run(command, "--json")
     told = msgspec.json.decode(result.stdout)
     assert {
@@ -143,7 +143,7 @@ def test_json_is_one_object_with_the_promised_keys(world, command):
 
 
 def test_records_and_source_reach_the_run(world):
-    """How many, and from where, are the run's parameters."""
+    """Number of records and source are the run's parameters."""
     run("run", "--records", "7", "--source", "http://api/")
     assert world.done == [{"records": 7, "source_url": "http://api/"}]
 
@@ -155,19 +155,19 @@ def test_records_and_source_reach_the_run(world):
     ids=["missing", "failed"],
 )
 def test_a_run_that_is_not_whole_is_1(world, command, found):
-    """When something is missing, or the run failed, the exit code says so, with JSON too."""
+    """Missing records or a failed run exit with 1, also with JSON."""
     world.run = found
     assert (run(command).exit_code, run(command, "--json").exit_code) == (1, 1)
 
 
 def test_what_is_missing_is_named(world):
-    """A missing record is shown with its place and id."""
+    """A missing record is printed with position and id."""
     world.run = replace(RUN, missing=1, missing_records=[LOST])
     assert "missing: partition 2 offset 7 id abc: the ledger went past it" in run("run").stdout
 
 
 def test_demo_starts_the_stack_and_leaves_it_up(world):
-    """`demo` starts what is not running, runs once, shows ten rows, and leaves the stack up."""
+    """`demo` starts the stack, runs the pipeline once, shows ten rows, and keeps the stack running."""
     result = run("demo", "--records", "5")
     assert result.exit_code == 0
     assert world.done == ["up", {"records": 5, "source_url": None}, "10 rows"]
@@ -175,7 +175,7 @@ def test_demo_starts_the_stack_and_leaves_it_up(world):
 
 
 def test_demo_stops_the_stack_when_told(world):
-    """With --stop the stack is stopped afterwards, after a failure too."""
+    """With --stop the stack is stopped afterwards, also after a failure."""
     run("demo", "--stop")
     assert world.done[-1] == "down"
     world.run = KafkaUnreachable("away")
@@ -185,13 +185,13 @@ def test_demo_stops_the_stack_when_told(world):
 
 
 def shown(text: str) -> dict[str, str]:
-    """The lines of a table of two columns."""
+    """Parse the lines of a table with two columns."""
     lines = [re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in text.splitlines()]
     return {one[0]: one[1] for one in lines if len(one) == 2}
 
 
 def test_verify_prints_the_balance(world):
-    """`verify` shows each partition and the sums, what was compared, and says whether anything is missing."""
+    """`verify` prints partitions, totals, the compared sources and the result."""
     result = run("verify")
     assert result.exit_code == 0
     assert result.stdout.splitlines()[-1] == "balanced: nothing is missing"
@@ -204,7 +204,7 @@ def test_verify_prints_the_balance(world):
 
 
 def test_verify_shows_the_fields_that_are_null(world):
-    """The share, and how far it moved; fields that are never null are not named."""
+    """`verify` prints the share of nulls and its change, for fields with nulls only."""
     found = shown(run("verify").stdout)
     assert found["null: title"] == "50.00%, +25.00% since the last receipt"
     assert found["null: age"] == "12.50%"
@@ -212,20 +212,20 @@ def test_verify_shows_the_fields_that_are_null(world):
 
 
 def test_verify_warns(world):
-    """A warning is shown, and is no difference."""
+    """A warning is printed and does not count as a difference."""
     world.topic = replace(TOPIC, warnings=["title was never null before"])
     result = run("verify")
     assert (result.exit_code, "warning: title was never null before" in result.stdout) == (0, True)
 
 
 def test_verify_says_that_airflow_is_away(world):
-    """Its runs were not compared."""
+    """If Airflow is unavailable, `verify` says that runs were not compared."""
     world.topic = replace(TOPIC, acknowledged=Acknowledged(3, 9, None, "no answer"))
     assert shown(run("verify").stdout)["acknowledged"] == "9 records of 3 attempts, no run compared: no answer"
 
 
 def test_verify_that_finds_a_difference_is_1(world):
-    """It is named, and the exit code is 1, with JSON too."""
+    """A difference is printed and exits with 1, also with JSON."""
     world.topic = UNBALANCED
     result = run("verify")
     assert result.exit_code == 1
@@ -237,7 +237,7 @@ def test_verify_that_finds_a_difference_is_1(world):
 
 
 def test_verify_in_json_has_the_promised_keys(world):
-    """One object; scripts read these keys."""
+    """JSON output is one object with stable keys."""
     told = msgspec.json.decode(run("verify", "--json").stdout)
     assert {"produced", "stored", "rejected", "missing", "queue", "differences", "partitions", "nulls"} <= told.keys()
     assert told["partitions"][0]["produced"] == 9
@@ -245,7 +245,7 @@ def test_verify_in_json_has_the_promised_keys(world):
 
 
 def test_verify_since_a_time(world):
-    """The time as it was typed; without one, everything; no time is wrong use."""
+    """--since limits the time, default is everything, and an invalid time is a usage error."""
     run("verify", "--since", "2026-01-02T03:04:05Z")
     run("verify")
     assert world.done == [datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), None]
@@ -254,7 +254,7 @@ def test_verify_since_a_time(world):
 
 
 def test_trace_shows_each_hop_and_the_outcome(world):
-    """Hop by hop; the outcome is the last line of each passage."""
+    """`trace` prints each stage, and the outcome as the last line of each passage."""
     result = run("trace", "abc")
     assert (result.exit_code, world.done) == (0, ["abc"])
     assert [line.split()[0] for line in result.stdout.splitlines()] == ["hop", "fetched", "produced", "outcome"]
@@ -262,7 +262,7 @@ def test_trace_shows_each_hop_and_the_outcome(world):
 
 
 def test_trace_in_json_is_a_list(world):
-    """Of passages with their hops."""
+    """JSON output is a list of passages with their stages."""
     (told,) = msgspec.json.decode(run("trace", "abc", "--json").stdout)
     assert (told["offset"], told["outcome"], told["hops"][0]["name"]) == (5, "stored", "fetched")
 
@@ -273,16 +273,16 @@ def test_trace_in_json_is_a_list(world):
     ids=["nobody sent it", "missing", "waiting"],
 )
 def test_trace_that_finds_a_loss_or_nothing_is_1(world, found, code):
-    """With JSON too; that nothing was found is said on stderr."""
+    """A lost or unknown record exits with 1, also with JSON. An unknown one is reported on stderr."""
     world.passages = found
     result = run("trace", "abc")
     assert (result.exit_code, run("trace", "abc", "--json").exit_code) == (code, code)
-    assert ("have the id abc" in result.stderr) == (found == [])
+    assert ("with id abc" in result.stderr) == (found == [])
     assert (result.stdout == "") == (found == [])
 
 
 def test_trace_tells_of_a_row_whose_record_the_topic_forgot(world):
-    """What the row says of it is shown."""
+    """A row whose record expired in the topic is traced from the row."""
     world.passages, world.of_row = [], STORED
     result = run("trace", "abc")
     assert (result.exit_code, "stored" in result.stdout) == (0, True)

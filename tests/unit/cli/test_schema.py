@@ -19,7 +19,7 @@ NAMES = [f"users_created.{suffix}" for suffix in ("json", "avsc", "ddl", "cql")]
 
 @pytest.fixture
 def root(monkeypatch, tmp_path):
-    """A project of its own, without schemas yet."""
+    """A separate project without schemas."""
     monkeypatch.setattr(schema, "REPOSITORY", tmp_path)
     return tmp_path
 
@@ -29,14 +29,14 @@ def run(*words):
 
 
 def test_render_writes_each_schema_once(root):
-    """The four renderings are written; where nothing changed, nothing is written again."""
+    """`render` writes the four files, and writes nothing if they are up to date."""
     assert run().stdout.splitlines() == [f"wrote schemas/{name}" for name in NAMES]
     assert sorted(path.name for path in (root / "schemas").iterdir()) == sorted(NAMES)
     assert run().stdout == ""
 
 
 def test_check_writes_nothing(root):
-    """`--check` names what is stale and writes nothing; it passes once all is fresh."""
+    """`--check` names stale files without writing, and passes once they are up to date."""
     failed = run("--check").exception
     assert isinstance(failed, PenstockError)
     assert all(name in failed.message for name in NAMES)
@@ -47,14 +47,14 @@ def test_check_writes_nothing(root):
 
 
 def test_one_stale_file_is_named_alone(root):
-    """A file that was edited, or is old, is found."""
+    """Only stale files are named."""
     run()
     (root / "schemas" / NAMES[3]).write_text("DROP TABLE")
     assert run("--check").exception.message == f"stale in schemas/: {NAMES[3]}"
 
 
 def test_renderings_hold_every_field(root):
-    """Each rendering has every field of the record."""
+    """Each rendering contains every field of the record."""
     texts = {path.suffix: text for path, text in schema.renderings().items()}
     names = [field.name for field in fields(User)]
     assert list(json.loads(texts[".json"])["properties"]) == names
@@ -72,7 +72,7 @@ ADDS_PHONE = f"ALTER TABLE {TABLE} ADD phone text"
 
 
 class World:
-    """Registry and table as they are; what is done to them, in order."""
+    """Registry and table, with a record of all changes in order."""
 
     def __init__(self) -> None:
         self.standing, self.done = Standing(7, 1, []), []
@@ -96,7 +96,7 @@ class World:
 
 
 class FakeRegistry:
-    """The registry's side of the world."""
+    """The registry of a world."""
 
     def __init__(self, world) -> None:
         self._world = world
@@ -114,7 +114,7 @@ class FakeRegistry:
 
 @pytest.fixture
 def world(monkeypatch):
-    """Stands for both services."""
+    """Fake both services."""
     world = World()
     monkeypatch.setattr(cassandra, "connect", world.session)
     monkeypatch.setattr(registry, "Registry", lambda _settings: FakeRegistry(world))
@@ -130,12 +130,12 @@ def planned():
 
 
 def test_the_fake_registry_has_the_calls_of_the_real_one():
-    """A call that was renamed is found here."""
+    """The fake registry has the methods of the real one."""
     assert all(hasattr(registry.Registry, name) for name in vars(FakeRegistry) if not name.startswith("_"))
 
 
 def test_nothing_to_do_is_said(world):
-    """Where registry and table fit, the plan says so, and applying it touches nothing."""
+    """If registry and table match the record, plan says so, and apply changes nothing."""
     result = call("plan")
     assert result.exit_code == 0
     assert result.stdout.splitlines() == [
@@ -149,7 +149,7 @@ def test_nothing_to_do_is_said(world):
 
 
 def test_a_plan_names_every_change(world):
-    """The registration, its changes, each statement, and what is left alone."""
+    """The plan lists the registration, its changes, each statement and unmanaged columns."""
     world.standing = Standing(None, 1, [OPTIONAL])
     del world.columns["phone"]
     world.columns["fax"] = "text"
@@ -160,13 +160,13 @@ def test_a_plan_names_every_change(world):
         "  added_optional: `age` (int) is new; older records have none",
         f"table {TABLE}",
         f"  {ADDS_PHONE}",
-        "  left alone: fax text, which the record has not",
+        "  unmanaged column: fax text",
     ]
     assert world.done == []
 
 
 def test_a_plan_as_json_is_whole(world):
-    """A script is given the same, with a verdict on each change."""
+    """The JSON plan contains the same, with a verdict on each change."""
     world.standing = Standing(None, 1, [OPTIONAL])
     del world.columns["phone"]
     found = planned()
@@ -185,10 +185,10 @@ def test_a_plan_as_json_is_whole(world):
 
 
 def test_what_is_not_there_yet_will_be_made(world):
-    """A first plan makes keyspace, table and subject."""
+    """The first plan creates keyspace, table and subject."""
     world.standing, world.columns = Standing(None, None, []), {}
     lines = call("plan").stdout.splitlines()
-    assert lines[0] == "subject users_created-value: is not there yet; version 1 will be registered"
+    assert lines[0] == "subject users_created-value: does not exist yet; version 1 will be registered"
     assert lines[2].startswith("  CREATE KEYSPACE IF NOT EXISTS spark_streams")
     assert call("apply", "--yes").exit_code == 0
     assert [one.split("(")[0].split(" WITH")[0] for one in world.done] == [
@@ -199,7 +199,7 @@ def test_what_is_not_there_yet_will_be_made(world):
 
 
 def test_columns_come_before_the_registration(world):
-    """Whoever sends the first new record, its column is there. What was done is printed."""
+    """Columns are added before the registration, and each step is printed."""
     world.standing = Standing(None, 1, [OPTIONAL])
     del world.columns["phone"]
     result = call("apply", "--yes")
@@ -209,14 +209,14 @@ def test_columns_come_before_the_registration(world):
 
 
 def test_only_what_is_lacking_is_done(world):
-    """A schema that is registered is not registered again for a column's sake."""
+    """A registered schema is not registered again when a column is missing."""
     del world.columns["phone"]
     assert call("apply", "--yes").exit_code == 0
     assert world.done == [ADDS_PHONE]
 
 
 def test_apply_asks_first(world):
-    """Without --yes the plan is shown and nothing is done before the answer; a no ends in exit code 1."""
+    """Without --yes apply prints the plan and asks. Declining exits with 1 and changes nothing."""
     world.standing = Standing(None, 1, [OPTIONAL])
     refused = call("apply", input="n\n")
     assert refused.exit_code == 1
@@ -227,7 +227,7 @@ def test_apply_asks_first(world):
 
 
 def test_one_refused_change_refuses_all(world):
-    """The plan exits with 1, apply fails with the reason, and no column is added."""
+    """With a refused change, plan exits with 1, apply fails with the reason, and nothing is changed."""
     world.standing = Standing(None, 1, [OPTIONAL, REQUIRED])
     del world.columns["phone"]
     result = call("plan")
@@ -246,7 +246,7 @@ def test_one_refused_change_refuses_all(world):
     [({"phone": "int"}, "id", "`phone` is text and was int"), ({}, "phone", "the key is `id`")],
 )
 def test_a_table_that_cannot_be_mended_refuses_all(world, columns, key, message):
-    """A column of another type, or another key: nothing is registered."""
+    """A column of another type or another key is refused, and nothing is registered."""
     world.standing = Standing(None, 1, [OPTIONAL])
     world.columns |= columns
     world.key = key
@@ -258,7 +258,7 @@ def test_a_table_that_cannot_be_mended_refuses_all(world, columns, key, message)
 @pytest.mark.parametrize("command", ["plan", "apply"])
 @pytest.mark.parametrize("away", [RegistryUnreachable("away"), CassandraUnreachable("away")], ids=repr)
 def test_a_service_that_is_away_is_not_a_plan(world, command, away):
-    """No plan is made of half of what is there."""
+    """If a service is unavailable, there is no plan."""
     world.away = away
     result = call(command)
     assert result.exception is away

@@ -12,7 +12,7 @@ from penstock.stack import launch
 
 @pytest.fixture
 def done(monkeypatch) -> list[tuple[str, ...]]:
-    """The services of each `down`; no name: all."""
+    """Record the services of each `down`. Empty means all."""
     done: list[tuple[str, ...]] = []
     monkeypatch.setattr(launch, "down", lambda _settings, names, _report: done.append(tuple(names)))
     return done
@@ -20,7 +20,7 @@ def done(monkeypatch) -> list[tuple[str, ...]]:
 
 @pytest.fixture
 def airflow_listens(monkeypatch) -> Iterator[None]:
-    """Something listens on Airflow's port."""
+    """A process that listens on Airflow's port."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
@@ -29,43 +29,41 @@ def airflow_listens(monkeypatch) -> Iterator[None]:
 
 
 def down(*services: str) -> str:
-    found = CliRunner().invoke(app, ["down", *services])
-    assert found.exit_code == 0, found.output
-    return found.stderr
+    result = CliRunner().invoke(app, ["down", *services])
+    assert result.exit_code == 0, result.output
+    return result.stderr
 
 
 @pytest.mark.usefixtures("airflow_listens")
 @pytest.mark.parametrize("services", [(), ("airflow-scheduler",)], ids=["all", "airflow"])
 def test_down_names_the_runs_that_go_on_later(monkeypatch, done, services):
-    """Those that have not ended, when Airflow is stopped; the stack is stopped all the same."""
+    """If Airflow is stopped, `down` lists unfinished runs and still stops the stack."""
     monkeypatch.setattr(runs, "unfinished", lambda _settings: ["manual__2", "scheduled__1"])
-    assert down(*services) == (
-        "2 runs have not ended: manual__2, scheduled__1\n  what is left of them is done after: ./penstock up\n"
-    )
+    assert down(*services) == ("2 runs are unfinished: manual__2, scheduled__1\n  resume: ./penstock up\n")
     assert done == [services]
 
 
 @pytest.mark.usefixtures("airflow_listens")
 def test_down_names_a_few_of_many(monkeypatch, done):
-    """A long list is cut, and says how many more there are."""
+    """A long list is truncated, with the number of further runs."""
     monkeypatch.setattr(runs, "unfinished", lambda _settings: [f"r{number}" for number in range(9)])
-    assert "9 runs have not ended: r0, r1, r2, r3, r4 and 4 more\n" in down()
+    assert "9 runs are unfinished: r0, r1, r2, r3, r4 and 4 more\n" in down()
 
 
 @pytest.mark.usefixtures("airflow_listens")
 def test_down_goes_on_without_airflows_answer(monkeypatch, done):
-    """An Airflow that hangs is stopped like any other; that its runs are not known is said."""
+    """An Airflow that does not respond is stopped too, and `down` says that its runs are unknown."""
 
     def hangs(_settings):
         raise AirflowUnreachable("no answer from Airflow")
 
     monkeypatch.setattr(runs, "unfinished", hangs)
-    assert down() == "whether a run is under way is not known: no answer from Airflow\n"
+    assert down() == "cannot check for unfinished runs: no answer from Airflow\n"
     assert done == [()]
 
 
 def test_down_asks_nobody_when_airflow_does_not_run(monkeypatch, done):
-    """Nor when it is not stopped."""
+    """`down` does not query Airflow if it is not running or not stopped."""
     monkeypatch.setattr(runs, "unfinished", lambda _settings: pytest.fail("asked"))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -10,28 +10,28 @@ from penstock.observe.audit import Balance
 
 
 def test_columns_are_aligned():
-    """Each column is as wide as its widest cell, two spaces apart, without spaces at the end of a line."""
+    """Columns are as wide as their widest cell, two spaces apart, without trailing spaces."""
     assert table(("name", "n"), [("a", 1), ("longer", 22)]).splitlines() == ["name    n", "a       1", "longer  22"]
 
 
 def test_none_is_a_dash():
-    """What is not known shows as a dash; zero and empty text are known."""
+    """None is printed as a dash, zero and empty text as they are."""
     assert table(("a", "b", "c"), [(None, 0, "")]) == "a  b  c\n-  0"
 
 
 def test_a_table_of_nothing_is_its_heads():
-    """Without lines there are only the heads."""
+    """A table without lines has only the heads."""
     assert table(("a", "b"), []) == "a  b"
 
 
 @given(st.lists(st.tuples(st.integers(), st.text("abc xyz", max_size=9)), max_size=9))
 def test_every_line_is_there(lines):
-    """A table has a line for its heads and one for each line."""
+    """A table has one line for the heads and one per line."""
     assert len(table(("number", "words"), lines).split("\n")) == len(lines) + 1
 
 
 def test_json_goes_to_stdout(capsys):
-    """Results are JSON on stdout: moments as ISO 8601, ids as text, scripts as they are; dataclasses as objects."""
+    """JSON is printed on stdout, with times in ISO 8601, ids as text, Unicode unescaped, dataclasses as objects."""
     print_json({"at": datetime(2025, 1, 2, tzinfo=UTC), "id": UUID(int=1), "name": "Ünal"})
     shown = capsys.readouterr()
     assert shown.err == ""
@@ -46,6 +46,6 @@ def test_json_goes_to_stdout(capsys):
 
 
 def test_talk_goes_to_stderr(capsys):
-    """How it goes is told on stderr, out of the way of results."""
+    """Progress is printed on stderr, separate from results."""
     talk("on its way")
     assert capsys.readouterr() == ("", "on its way\n")

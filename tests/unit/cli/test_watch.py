@@ -15,7 +15,7 @@ from tests.unit.observe.test_history import change
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
-    """A home of its own."""
+    """A separate data directory."""
     monkeypatch.setenv("PENSTOCK_HOME", str(tmp_path / "home"))
     return config.read(home=tmp_path / "home")
 
@@ -26,7 +26,7 @@ def run(*words):
 
 @pytest.mark.parametrize(("found", "code"), [([], 0), ([change(1)], 1)])
 def test_one_look_tells_what_is_wrong(monkeypatch, found, code):
-    """`watch --once` prints what is wrong and where to look, and exits with 1 when something is."""
+    """`watch --once` prints active alerts with commands, and exits with 1 if there are any."""
     monkeypatch.setattr(watch, "once", lambda _settings: found)
     result = run("watch", "--once")
     assert result.exit_code == code
@@ -36,7 +36,7 @@ def test_one_look_tells_what_is_wrong(monkeypatch, found, code):
 
 
 def test_the_loop_prints_changes_only_as_json(monkeypatch):
-    """A line a change for programs; for people the log tells it already."""
+    """The loop prints changes only with --json, one per line. The log has them anyway."""
     monkeypatch.setattr(watch, "run", lambda _settings, _stop, tell: tell(change(1)))
     assert run("watch").stdout == ""
     (line,) = run("watch", "--json").stdout.splitlines()
@@ -44,7 +44,7 @@ def test_the_loop_prints_changes_only_as_json(monkeypatch):
 
 
 def test_alerts_are_those_of_the_file(home):
-    """`alerts` prints what fires, --all every change; both as JSON too."""
+    """`alerts` prints active alerts, with --all every change, both also as JSON."""
     History(home).append([change(1), change(2, "resolved"), change(3, subject="cassandra")])
     shown = run("alerts").stdout
     assert "service_down" in shown
@@ -54,23 +54,23 @@ def test_alerts_are_those_of_the_file(home):
 
 
 def test_no_alert_is_said(home):
-    """Nothing on stdout, and exit 0."""
+    """Without alerts stdout is empty and the exit code 0."""
     result = run("alerts")
     assert (result.exit_code, result.stdout) == (0, "")
-    assert "no alert fires" in result.stderr
+    assert "no active alerts" in result.stderr
 
 
 def test_alerts_that_nobody_watches_are_said_to_be_old(home):
-    """An empty list of a watch that is down is no good news."""
+    """If no watch is running, `alerts` says so, because the list is out of date."""
     assert "./penstock up watch" in run("alerts").stderr
     home.watch_beat.parent.mkdir(parents=True)
     home.watch_beat.touch()
-    assert "nobody watches" not in run("alerts").stderr
+    assert "no alert watcher" not in run("alerts").stderr
 
 
 @pytest.mark.parametrize("name", alerts.RULES)
 def test_each_alert_names_a_command_that_exists(home, name):
-    """What an alert tells an operator to type is there."""
+    """The command in each alert exists."""
     (found,) = alerts.Board().take(WRONG[name], home, patient=False)
     words = re.findall(r"[\w-]+", found.command.removeprefix("./penstock "))
     command = typer.main.get_command(app).commands[words[0]]

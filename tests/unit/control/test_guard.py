@@ -355,7 +355,7 @@ def test_a_page_elsewhere_cannot_flood_the_audit_log(open_viewer: TestClient, tm
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "pipes.test"])
 def test_another_address_needs_a_password(host: str) -> None:
     """Else nothing starts, and the message names the variable."""
-    with pytest.raises(WrongSettings, match="PENSTOCK_CONTROL_PASSWORD is needed") as caught:
+    with pytest.raises(WrongSettings, match="PENSTOCK_CONTROL_PASSWORD is required") as caught:
         config.read(control_host=host)
     assert caught.value.exit_code == 2
     assert config.read(control_host=host, control_password="x").control_host == host

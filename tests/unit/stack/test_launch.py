@@ -162,7 +162,7 @@ def test_changed_settings_are_reported_not_applied(run: BringUp) -> None:
 
 
 def test_the_pipeline_that_a_service_was_started_with_is_noted(run: BringUp, here: Site) -> None:
-    """Of the services that have one; it changes when the service is started again, not when it is only looked at."""
+    """The pipeline of a service is recorded when it is started, not when a running one is probed."""
     note = started.path_of(here.settings, "a")
     carries = {"PENSTOCK_PIPELINE": here.settings.pipeline}
     fake, _ = run(_service("a", env=carries), _service("b"))
