@@ -13,14 +13,15 @@ import pytest
 from confluent_kafka import Message
 
 from penstock import pipelines
-from penstock.broker import dlq, headers, topics
+from penstock.broker import admin, dlq, headers, kafka, topics
+from penstock.broker.admin import Setting
 from penstock.broker.topics import Span
 from penstock.config import Settings, read
 from penstock.contract.batch import Decoded, Deletion, Tally, merge, tally
 from penstock.contract.order import Layout, Order
 from penstock.contract.reject import Fault, Reason, Reject, Stage
 from penstock.errors import AirflowUnreachable
-from penstock.observe import auditor, verify
+from penstock.observe import auditor, evidence, lines, verify
 from penstock.observe.audit import Audit
 from penstock.observe.auditor import Auditor
 from penstock.observe.verify import TopicReceipt
@@ -61,8 +62,12 @@ class Tables:
         self.kept: dict[str, dict[tuple[Any, ...], dict[str, Any]]] = {"ledger": {}, "receipts": {}}
         self.rows: dict[int, dict[str, Any]] = {}
         self.deleted_us: dict[int, int] = {}
+        self.stored_ms: dict[int, int] = {}
+        """When each row was last written."""
         self.layouts = [Layout(1)]
         self.node: dict[str, str] = {"commitlog_sync": "batch"}
+        self.ttl = (0, 0)
+        """The table's `default_time_to_live`, and when the table was last altered, in us."""
         self.session = FakeSession(self._answer)
         tables = {*self.kept, "generations", "layouts"}
         self.session.cluster.metadata.keyspaces = {"lab": SimpleNamespace(tables=tables)}
@@ -72,11 +77,12 @@ class Tables:
         """The order of the topic's records."""
         return Order(tuple(self.layouts))
 
-    def store(self, sensor: int, partition: int, offset: int, shift_us: int = 0) -> None:
+    def store(self, sensor: int, partition: int, offset: int, shift_us: int = 0, stored_ms: int = STORED_MS) -> None:
         """Write a row with its place for a write time."""
         written_us = EPOCH_US + shift_us + offset
         if written_us > self.deleted_us.get(sensor, 0) and written_us >= self.written_us(sensor):
             self.put(sensor, partition, offset, written_us)
+            self.stored_ms[sensor] = stored_ms
 
     def put(self, sensor: int, partition: int | None, offset: int | None, written_us: int | None) -> None:
         """Make a row as it is to be, whatever was there."""
@@ -99,6 +105,8 @@ class Tables:
     def _answer(self, query: str, values: tuple[Any, ...]) -> list[dict[str, Any]]:
         table = re.search(r"(?:INTO|FROM|EXISTS) \w+\.(\w+)", query)
         name = table[1] if table else ""
+        if "default_time_to_live" in query and name == "tables":
+            return [{"ttl_s": self.ttl[0], "altered_us": self.ttl[1]}]
         if query.lstrip().startswith("CREATE") or name in ("tables", "settled"):
             return []
         if name == "settings":
@@ -169,6 +177,23 @@ class Carried:
         self.filters = False
         self.decoder = Decoder(Reading, FakeSchemas.of(Reading))
         self._batches = 0
+        self.stored_ms = STORED_MS
+        """When the next batch is stored."""
+        self.now_ms = STORED_MS + 1000
+        """When a verification takes place."""
+        self.compacted: set[tuple[int, int]] = set()
+        """The positions of records that compaction removed."""
+        self.topic_settings = {"cleanup.policy": "delete", "delete.retention.ms": "86400000"}
+        self.queue_first = 0
+        """The log start of the dead-letter topic."""
+
+    def compact(self) -> None:
+        """Remove all but the newest record of each key, and tombstones too, `delete.retention.ms` being over."""
+        newest = {(one.partition(), one.key()): one for kept in self.kafka.values() for one in kept}
+        for kept in self.kafka.values():
+            for one in kept:
+                if newest[one.partition(), one.key()] is not one or one.value() is None:
+                    self.compacted.add((one.partition(), one.offset()))
 
     def send(
         self,
@@ -209,18 +234,32 @@ class Carried:
         """A batch that is broken off before its lines: what they would be."""
         tallies = []
         for span in spans:
-            messages = self.kafka[span.partition][span.first : span.end]
+            messages = self._held(span)
             decoded = self._decode(messages)
             kept = Decoded(self._kept(decoded.rows), decoded.deletions, decoded.rejects)
             keys = {(one.partition(), one.offset()): one.key() for one in messages}
             for record, _, *place in kept.rows:
-                self.tables.store(record.sensor, *place, self._shift_us(keys, *place))
+                self.tables.store(record.sensor, *place, self._shift_us(keys, *place), self.stored_ms)
             for one in kept.deletions:
                 self.tables.delete(one.key, one.offset, self._shift_us(keys, one.partition, one.offset))
-            dlq.set_aside(self.queue, READINGS.dead_letter_topic, kept.rejects, EPOCH_US)
-            read = [_read(span.partition, messages)] if messages else []
-            tallies += _with_filtered(read, tally(kept, STORED_MS))
+            self._set_aside(kept.rejects)
+            read = [_read(span.partition, messages)._replace(stored_at_ms=self.stored_ms)] if messages else []
+            tallies += _with_filtered(read, tally(kept, self.stored_ms))
         return merge(tallies)
+
+    def _set_aside(self, rejects: list[Reject]) -> None:
+        """Send dead letters at the time of the batch."""
+        at = datetime.fromtimestamp((self.stored_ms - 1) / 1000, UTC)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(dlq, "datetime", type("At", (datetime,), {"now": lambda _zone: at}))
+            dlq.set_aside(self.queue, READINGS.dead_letter_topic, rejects, EPOCH_US)
+
+    def expire(self, ttl_s: int) -> None:
+        """Give the table a TTL that it had from the beginning: rows that are older are gone by now."""
+        self.tables.ttl = ttl_s, EPOCH_US
+        for sensor in list(self.tables.rows):
+            if self.tables.stored_ms[sensor] + ttl_s * 1000 <= self.now_ms:
+                del self.tables.rows[sensor]
 
     def _shift_us(self, keys: dict[tuple[int, int], bytes], partition: int, offset: int) -> int:
         return self.tables.order.rank(partition, offset, keys[partition, offset]).shift_us
@@ -253,12 +292,18 @@ class Carried:
         return [Span(partition, self.firsts[partition], len(kept)) for partition, kept in self.kafka.items()]
 
     def _spans(self, _settings: Any, topic: str) -> list[Span]:
-        return self.spans() if topic == "readings" else [Span(0, 0, len(self.queue.sent))]
+        return self.spans() if topic == "readings" else [Span(0, self.queue_first, len(self.queue.sent))]
+
+    def _held(self, span: Span) -> list[Message]:
+        messages = self.kafka[span.partition][span.first : span.end]
+        return [one for one in messages if (one.partition(), one.offset()) not in self.compacted]
+
+    def _settings_of(self, _client: Any, _settings: Any, _topic: str) -> list[Setting]:
+        return [Setting(name, value, True, False) for name, value in self.topic_settings.items()]
 
     def _records(self, _settings: Any, topic: str, wanted: Iterable[Span]) -> Iterator[Message]:
         for span in wanted:
-            kept = self.kafka[span.partition] if topic == "readings" else self.queue.sent
-            yield from kept[span.first : span.end]
+            yield from self._held(span) if topic == "readings" else self.queue.sent[span.first : span.end]
 
     def _since(self, _settings: Any, _topic: str, whole: list[Span], moment: datetime) -> list[Span]:
         moment_ms = round(moment.timestamp() * 1000)
@@ -276,6 +321,10 @@ class Carried:
             patch.setattr(topics, "topic_id", lambda *_: TOPIC_ID)
             patch.setattr(topics, "partition_count", lambda *_: len(self.kafka))
             patch.setattr(auditor, "Registry", lambda _settings: FakeSchemas.of(Reading))
+            patch.setattr(kafka, "admin", lambda _settings: None)
+            patch.setattr(admin, "settings_of", self._settings_of)
+            patch.setattr(evidence, "now_ms", lambda: self.now_ms)
+            patch.setattr(lines, "now_ms", lambda: self.now_ms)
             patch.setattr(verify, "Airflow", lambda _settings: FakeAirflow(self.runs))
             yield
 

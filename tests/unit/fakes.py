@@ -277,7 +277,7 @@ class FakeSession:
         text = getattr(query, "query_string", query)
         values = tuple(parameters or ())
         self.executed.append((text, values))
-        if "system_schema.tables" in text and self.cluster.metadata.keyspaces:
+        if "SELECT table_name FROM system_schema.tables" in text and self.cluster.metadata.keyspaces:
             return FakeFuture(self._tables(values), self._error)
         return FakeFuture(self._answer(text, values), self._error)
 

@@ -127,6 +127,7 @@ def _print_receipt(receipt: Any) -> None:
     lines = [
         ("run", f"{receipt.run_id} ({receipt.dag_run_state})"),
         *((name, getattr(receipt, name)) for name in ("asked", "fetched", "produced", "stored", "rejected", "missing")),
+        *([("excused", receipt.excused)] if receipt.excused else []),
         *((f"{name} at", moment) for name, moment in receipt.stages.items()),
         ("latency", latency),
         ("took", f"{receipt.seconds} s"),
@@ -138,8 +139,18 @@ def _print_receipt(receipt: Any) -> None:
         )
 
 
-_BALANCE = ("produced", "stored", "deleted", "rejected", "filtered", "waiting", "missing")
-_COUNTS = (*_BALANCE, "deleted_nothing", "refused", "doubled", "reread", "rows", "distinct_ids", "older_rows")
+_BALANCE = ("produced", "stored", "deleted", "rejected", "filtered", "expired", "pruned", "waiting", "missing")
+_COUNTS = (
+    *_BALANCE,
+    "compacted",
+    "deleted_nothing",
+    "refused",
+    "doubled",
+    "reread",
+    "rows",
+    "distinct_ids",
+    "older_rows",
+)
 
 
 def print_balance(receipt: Any) -> None:
@@ -154,6 +165,7 @@ def print_balance(receipt: Any) -> None:
         ("queue", queue),
         ("acknowledged", f"{acknowledged.records} records of {acknowledged.attempts} attempts, {runs}"),
     ]
+    lines += [("evidence", sentence) for sentence in receipt.evidence]
     lines += [(f"null: {name}", _format_share(nulls)) for name, nulls in receipt.nulls.items() if nulls.share]
     typer.echo("\n" + table((receipt.topic, ""), lines))
     for warning in receipt.warnings:

@@ -26,6 +26,7 @@ from penstock.control.followed import Followed
 from penstock.control.health import LATE_S
 from penstock.observe.alerts import RULES
 from penstock.observe.flow import Point, View
+from penstock.observe.verify import EXCUSED
 from penstock.pipelines import Pipeline
 
 Samples = Iterable[tuple[tuple[str, ...], float | None]]
@@ -93,6 +94,11 @@ def _alerts(seen: Seen) -> Samples:
 
 def _receipt(name: str) -> Callable[[Seen], Samples]:
     return _one(lambda seen: None if seen.view.receipt is None else seen.view.receipt.get(name))
+
+
+def _excused(seen: Seen) -> Samples:
+    receipt = seen.view.receipt or {}
+    return (((name,), receipt[name]) for name in EXCUSED if name in receipt)
 
 
 def _given_s(seen: Seen) -> float | None:
@@ -204,6 +210,13 @@ METRICS = (
         _receipt("balanced"),
     ),
     Metric("penstock_receipt_missing_records", "gauge", "Missing by the last receipt.", _receipt("missing")),
+    Metric(
+        "penstock_receipt_excused_records",
+        "gauge",
+        "Absent by the last receipt, and excused by evidence: a TTL, compaction, a pruned dead-letter topic.",
+        _excused,
+        ("excuse",),
+    ),
     Metric(
         "penstock_receipt_timestamp_seconds",
         "gauge",

@@ -4,12 +4,14 @@ stored    the table has a row of its id, from its offset or a later one, or a la
 deleted   it is a tombstone, and the table has no row of its id, or one from a later offset
 rejected  the dead-letter topic has it
 filtered  the pipeline's transform dropped it: the ledger counts so many on its line
+expired   its row is gone, and the TTL that the table had when the row was written has passed
+pruned    the ledger counts it as rejected, and its dead letter may lie below the dead-letter topic's log start
 waiting   the ledger has not come to its offset yet
 missing   the ledger covers its offset, or has gone past it, and it is nowhere
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, NamedTuple
@@ -17,7 +19,10 @@ from typing import Any, NamedTuple
 from penstock.broker.dlq import Letter
 from penstock.broker.topics import Place, Span
 from penstock.contract.order import FIRST_RANK, Rank
+from penstock.observe.compaction import KEPT, Remains
 from penstock.observe.coverage import Coverage
+from penstock.observe.evidence import Evidence
+from penstock.observe.lines import Lines, name
 from penstock.observe.versions import Home, Versions
 from penstock.sink.ledger import Line
 
@@ -86,8 +91,12 @@ class Balance:
     """Of those deleted: tombstones whose id had no row from the records before them."""
     rejected: int = 0
     filtered: int = 0
+    expired: int = 0
+    pruned: int = 0
     waiting: int = 0
     missing: int = 0
+    compacted: int = 0
+    """Records that the ledger counted and compaction removed: no part of those produced."""
     gaps: int = 0
     """Records that the ledger went past without a line, though they are where they should be."""
     doubled: int = 0
@@ -124,14 +133,16 @@ class Audit:
     unordered_ids: int = 0
     miscounted: list[dict[str, Any]] = field(default_factory=list)
     """Lines of the ledger that count something else than what lies in Kafka."""
+    compacted_ids: set[Any] = field(default_factory=set)
+    """The ids of rows whose records are gone from a compacted topic, whether that is excused or not."""
+    compacted_rows: list[dict[str, Any]] = field(default_factory=list)
+    """Those that compaction must have kept: the topic lost them."""
+    unexplained: Callable[[Mapping[Place, Any], Mapping[Any, Any]], list[Place]] = lambda gone, _rows: sorted(gone)
+    """Return which records that are gone, given with their ids and the rows, compaction cannot have removed."""
 
     def total(self, name: str) -> int:
         """The sum over all partitions."""
         return sum(getattr(balance, name) for balance in self.balances.values())
-
-
-_Name = tuple[str, int, int]
-"""A line's job, partition and first offset."""
 
 
 class Work:
@@ -144,19 +155,23 @@ class Work:
         letters: dict[str, Letter],
         rows: Rows,
         later_deletions: Callable[[list[Span]], Iterable[Sent]],
+        evidence: Evidence,
+        read_key: Callable[[bytes | None], Any],
     ) -> None:
         self._spans = spans
         self._covered = covered
+        self._evidence = evidence
         self._rows = rows.places
         self._letters = {(one.origin.partition, one.origin.offset): key for key, one in letters.items()}
         self._later_deletions = later_deletions
         self._deletions: dict[Any, Sent] = {}
         self._versions = Versions()
         self._absent: list[Sent] = []
-        self._seen: dict[_Name, list[int]] = defaultdict(lambda: [0, 0])
-        """Records and rejects by the ledger's line."""
         balances = {span.partition: Balance(span.partition, span.first, span.end) for span in spans}
         self._result = Audit(balances, covered)
+        self._lines = Lines(covered, letters, evidence)
+        ends = {span.partition: span.end for span in spans}
+        self._remains = Remains(self._versions, self._result.waiting_ids, read_key, self._lines.gone_tombstones, ends)
         refused = [key for key, letter in letters.items() if letter.origin.partition < 0]
         self._result.rejected += refused
         self._result.refused = len(refused)
@@ -167,10 +182,12 @@ class Work:
         identity = self._letters.get((one.partition, one.offset))
         if one.is_deletion:
             self._note_deletion(one)
-        if line is not None:
-            seen = self._seen[_name(line)]
-            seen[0] += 1
-            seen[1] += identity is not None
+        is_blank = one.id is None or identity is not None
+        self._lines.add(
+            line, one.partition, one.offset, is_deletion=one.is_deletion, is_unread=identity is None and is_blank
+        )
+        if is_blank and one.key is not None:
+            self._remains.unread[one.key, one.partition] = one.offset
         if counts:
             self._count(one, line, identity)
 
@@ -230,14 +247,16 @@ class Work:
         if self._absent:
             for deletion in self._later_deletions(self._spans):
                 self._note_deletion(deletion)
-        filtered: Counter[_Name] = Counter()
+        filtered: Counter[tuple[str, int, int]] = Counter()
         for one in self._absent:
             self._settle(one, filtered)
         for partition, covered in self._covered.items():
             balance = self._result.balances[partition]
             balance.doubled, balance.reread = covered.doubled, covered.reread
-            self._compare_lines(balance, covered)
+            self._compare_lines(balance)
         self._name_unordered()
+        self._compare_rows()
+        self._result.unexplained = self._remains.unexplained
         return self._result
 
     def _name_unordered(self) -> None:
@@ -246,7 +265,7 @@ class Work:
             offset = home.order_us - home.rank.shift_us
             self._result.unordered.append(_named(home.partition, offset, record_id, why))
 
-    def _settle(self, one: Sent, filtered: Counter[_Name]) -> None:
+    def _settle(self, one: Sent, filtered: Counter[tuple[str, int, int]]) -> None:
         """Count a record that was nowhere: deleted since, filtered as far as its line says so, or missing."""
         balance = self._result.balances[one.partition]
         line = self._covered[one.partition].at(one.offset)
@@ -258,10 +277,16 @@ class Work:
                 self._note_gap(one, balance, "deleted since")
             return
         transformed = one.id is not None and not one.is_deletion
-        if transformed and line is not None and line.tally.filtered > filtered[_name(line)]:
-            filtered[_name(line)] += 1
+        if transformed and line is not None and line.tally.filtered > filtered[name(line)]:
+            filtered[name(line)] += 1
             balance.filtered += 1
             self._result.ids[one.id] = one.id in self._rows
+            return
+        excuse = None if line is None or one.is_deletion else self._excuse(one, line)
+        if excuse is not None:
+            setattr(balance, excuse, getattr(balance, excuse) + 1)
+            if one.id is not None and self._versions.newest(one.id) == (one.partition, one.offset):
+                self._result.ids[one.id] = one.id in self._rows
             return
         balance.missing += 1
         if len(self._result.missing_records) < NAMED_AT_MOST:
@@ -270,20 +295,35 @@ class Work:
                 why = "the row that it deletes is there"
             self._result.missing_records.append(_named(one.partition, one.offset, one.id, why))
 
-    def _compare_lines(self, balance: Balance, covered: Coverage) -> None:
+    def _excuse(self, one: Sent, line: Line) -> str | None:
+        """Return what explains that a record is nowhere, if anything does."""
+        if self._lines.is_pruned(line, one.key, has_id=one.id is not None):
+            return "pruned"
+        if one.id is None or one.id in self._rows:
+            return None
+        newest = self._versions.newest(one.id)
+        last = newest and self._covered[newest.partition].at(newest.offset)
+        written_ms = [at.tally.stored_at_ms for at in (line, last) if at is not None]
+        return "expired" if any(map(self._evidence.is_expired, written_ms)) else None
+
+    def _compare_lines(self, balance: Balance) -> None:
         """Compare each line that lies in the span as a whole with what lies in Kafka."""
-        for line in covered.lone():
-            tally = line.tally
-            inside = balance.first <= tally.first_offset and tally.last_offset < balance.end
-            records, rejected = self._seen[_name(line)]
-            if inside and (records, rejected) != (tally.records, tally.rejected):
-                why = f"the ledger counts {tally.records} records to {tally.last_offset}, {tally.rejected} rejected"
-                why += f"; Kafka has {records}, and {rejected} dead letters"
-                self._result.miscounted.append(_named(balance.partition, tally.first_offset, None, why))
+        span = Span(balance.partition, balance.first, balance.end)
+        balance.compacted = self._lines.compact(span)
+        for line, why in self._lines.miscounted(span):
+            self._result.miscounted.append(_named(balance.partition, line.tally.first_offset, None, why))
 
-
-def _name(line: Line) -> _Name:
-    return line.job, line.tally.partition, line.tally.first_offset
+    def _compare_rows(self) -> None:
+        """Look for the record of each row in the partitions that were compacted."""
+        compacted = {span.partition: span for span in self._spans if self._lines.is_compacted(span)}
+        for record_id, row in self._rows.items() if compacted else ():
+            span = compacted.get(row.partition)
+            if span is None or not span.first <= row.offset < span.end:
+                continue
+            if self._versions.last_offset(record_id, row.partition) < row.offset:
+                self._result.compacted_ids.add(record_id)
+                if not self._remains.has_newer(record_id, row.place):
+                    self._result.compacted_rows.append(_named(*row.place, record_id, f"a row came from it; {KEPT}"))
 
 
 def _named(partition: int, offset: int, record_id: Any, why: str) -> dict[str, Any]:

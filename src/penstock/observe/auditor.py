@@ -23,6 +23,7 @@ from penstock.contract.order import ONE_LAYOUT, Order
 from penstock.contract.reject import Fault
 from penstock.observe.audit import Audit, RowPlace, Rows, Sent, Work
 from penstock.observe.coverage import Coverage
+from penstock.observe.evidence import Evidence
 from penstock.process.decode import Decoder
 from penstock.sink import cassandra, ledger
 from penstock.sink.ledger import Ledger
@@ -39,6 +40,7 @@ class Auditor:
         self._decoder = Decoder(self._pipeline.record, Registry(settings), self._pipeline.key_format)
         self._key = key_of(self._pipeline.record).column
         self._book: Ledger | None = None
+        self.evidence = Evidence(settings, session, self._pipeline)
 
     @property
     def book(self) -> Ledger | None:
@@ -147,7 +149,7 @@ class Auditor:
             if letter.origin.partition >= 0 or letter.run == run_id
         }
         rows = self.rows_of({one.id for one in sent if one.run == run_id and one.id is not None})
-        work = Work(spans, covered, letters, rows, self._later_deletions)
+        work = self._work(spans, covered, letters, rows)
         for one in sent:
             work.take(one, counts=one.run == run_id)
         return work.finish()
@@ -173,11 +175,19 @@ class Auditor:
         else:
             sent = list(self.sent(spans))
             rows = self.rows_of({one.id for one in sent if one.id is not None})
-        work = Work(spans, covered, letters, rows, self._later_deletions)
+        work = self._work(spans, covered, letters, rows)
         for one in sent:
             note(one)
             work.take(one)
         return work.finish(), rows
+
+    def _work(self, spans: list[Span], covered: dict[int, Coverage], letters: dict[str, Letter], rows: Rows) -> Work:
+        return Work(spans, covered, letters, rows, self._later_deletions, self.evidence, self._id_of_key)
+
+    def _id_of_key(self, key: bytes | None) -> Any:
+        """Return the id that a message's key stands for; None when it stands for none."""
+        found = self._decoder.deleted(key)
+        return None if isinstance(found, Fault) else found
 
     def _later_deletions(self, spans: list[Span]) -> Iterator[Sent]:
         """The tombstones that came after `spans`."""

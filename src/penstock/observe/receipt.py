@@ -31,8 +31,9 @@ Report = Callable[[str], None]
 class RunReceipt:
     """What became of one DAG run.
 
-    `produced` counts records in Kafka that carry the run's id, `rejected` those set aside, by the task or by Spark;
-    missing = asked for and not produced, or produced and neither stored nor rejected nor filtered in time.
+    `produced` counts records in Kafka that carry the run's id, `rejected` those set aside, by the task or by Spark,
+    `excused` those whose rows expired, whose dead letters were pruned, or that compaction may have removed; missing =
+    asked for and not produced, or produced and neither stored nor rejected nor filtered nor excused in time.
     """
 
     run_id: str
@@ -48,6 +49,7 @@ class RunReceipt:
     stages: dict[str, str | None]
     seconds: float
     missing_records: list[dict[str, Any]]
+    excused: int = 0
 
 
 def run(settings: Settings, session: Session, parameters: dict[str, Any], report: Report) -> RunReceipt:
@@ -94,6 +96,8 @@ def of_run(settings: Settings, session: Session, dag_run: dict[str, Any], summar
 
 def _receipt(found: Audit, dag_run: dict[str, Any], asked: int, summary: dict[str, Any], seconds: float) -> RunReceipt:
     produced = found.total("produced")
+    unsent = max(0, asked - produced - found.refused)
+    compacted = min(unsent, found.total("compacted"))
     return RunReceipt(
         run_id=str(dag_run["dag_run_id"]),
         dag_run_state=str(dag_run["state"]),
@@ -103,11 +107,12 @@ def _receipt(found: Audit, dag_run: dict[str, Any], asked: int, summary: dict[st
         stored=found.total("stored"),
         rejected=found.total("rejected") + found.refused,
         filtered=found.total("filtered"),
-        missing=max(0, asked - produced - found.refused) + found.total("missing") + found.total("waiting"),
+        missing=unsent - compacted + found.total("missing") + found.total("waiting"),
         latency_ms=percentiles(found.latencies_ms),
         stages=_stages(dag_run, summary, found),
         seconds=round(seconds, 1),
         missing_records=found.missing_records,
+        excused=found.total("expired") + found.total("pruned") + compacted,
     )
 
 

@@ -21,6 +21,7 @@ from penstock.contract.fields import from_epoch_ms, key_reader
 from penstock.errors import PenstockError, WrongUse
 from penstock.observe.audit import RowPlace, Sent
 from penstock.observe.auditor import Auditor
+from penstock.observe.lines import Lines
 from penstock.pipelines import Pipeline
 from penstock.sink import cassandra, settled
 from penstock.sink.ledger import Line
@@ -250,6 +251,17 @@ class _Tracer:
         deleted_by = [one.offset for one in deletions if one.order_us > sent.order_us]
         if deleted_by and self._row is None:
             return f"stored, deleted by offset {deleted_by[0]}"
+        return (line and self._excuse(sent, line)) or self._unexcused(line)
+
+    def _excuse(self, sent: Sent, line: Line) -> str:
+        """Return what explains that neither row nor dead letter is there; empty when nothing does."""
+        if sent.id is None:
+            lines = Lines({sent.partition: self._auditor.coverage(_span(sent))}, self._letters, self._auditor.evidence)
+            return "pruned" if lines.is_pruned(line, sent.key, has_id=False) else ""
+        is_expired = self._row is None and self._auditor.evidence.is_expired(line.tally.stored_at_ms)
+        return "expired" if is_expired and not line.tally.filtered else ""
+
+    def _unexcused(self, line: Line | None) -> str:
         return "filtered" if line is not None and line.tally.filtered else "missing"
 
 

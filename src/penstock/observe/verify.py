@@ -8,7 +8,7 @@ became of that. Each is held against the next, and a difference is named to the 
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,17 +18,22 @@ from cassandra.cluster import Session
 from penstock import pipelines
 from penstock.broker import topics
 from penstock.broker.dlq import Letter
-from penstock.broker.topics import Span
+from penstock.broker.topics import Place, Span
 from penstock.config import Settings
 from penstock.contract.fields import fields
 from penstock.errors import PenstockError
+from penstock.observe.acknowledged import Seen
 from penstock.observe.airflow import Airflow
-from penstock.observe.audit import NAMED_AT_MOST, Audit, Balance, Rows, Sent
+from penstock.observe.audit import NAMED_AT_MOST, Audit, Balance, Rows
 from penstock.observe.auditor import Auditor
+from penstock.observe.compaction import id_of_text
+from penstock.observe.excuses import Lifetime
 from penstock.produce import journal
 from penstock.sink import cassandra, receipts, settled
 
 _RUNS = 50
+EXCUSED = ("expired", "pruned", "compacted")
+"""The counts of what is absent and excused by evidence, as a receipt names them."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +73,9 @@ class Acknowledged:
 class TopicReceipt:
     """What became of everything in a stretch of the topic.
 
-    produced = stored + deleted + rejected + filtered + waiting + missing, in each partition. `refused` records never
-    got to the topic; rejected + refused = the sum of `queue`; `deleted_nothing` is a part of deleted. balanced: nothing
-    is missing, and no two sources differ.
+    produced = stored + deleted + rejected + filtered + expired + pruned + waiting + missing, in each partition.
+    `refused` records never got to the topic, `compacted` ones are no longer there; rejected + refused = the sum of
+    `queue`; `deleted_nothing` is a part of deleted. balanced: nothing is missing, and no two sources differ.
     """
 
     topic: str
@@ -104,6 +109,13 @@ class TopicReceipt:
     differences_found: int
     seconds: float
     deleted_nothing: int = 0
+    expired: int = 0
+    pruned: int = 0
+    compacted: int = 0
+    evidence: list[str] = field(default_factory=list)
+    """What was looked at to excuse what is absent, as sentences."""
+    lifetimes: list[Lifetime] = field(default_factory=list)
+    """The table's TTLs that are known, the oldest first."""
 
 
 def verify(
@@ -137,6 +149,8 @@ class _Verification:
         self._auditor = Auditor(settings, session)
         self._differences: list[Difference] = []
         self._found = 0
+        self._free_offsets = 0
+        """Offsets without a record that no run was excused by yet."""
 
     def _stretch(self) -> list[Span]:
         topic = self._pipeline.topic
@@ -148,14 +162,18 @@ class _Verification:
         attempts = [
             one for one in self._attempts if (one.topic, one.topic_id) == (self._pipeline.topic, self._topic_id)
         ]
-        seen = _Seen(attempts, self._spans, to_the_end=not self._is_given)
+        seen = Seen(attempts, self._spans, to_the_end=not self._is_given)
         audit, rows = self._auditor.audit(self._spans, seen.note, scan=self._is_whole, refused=self._is_meant)
+        self._free_offsets = sum(span.records for span in self._spans) - audit.total("produced")
         self._differ("missing", audit.missing_records, audit.total("missing"))
         self._differ("gap", audit.gaps, audit.total("gaps"))
         self._differ("unordered", audit.unordered, audit.unordered_ids)
         self._differ("miscounted", audit.miscounted)
         self._differ("doubled", _doubled(audit))
-        self._differ("lost", seen.lost())
+        lost = self._lost(audit, rows, seen.gone)
+        known = {(one["partition"], one["offset"]) for one in lost}
+        lost += [one for one in audit.compacted_rows if (one["partition"], one["offset"]) not in known]
+        self._differ("lost", seen.wrong + lost)
         acknowledged = Acknowledged(seen.attempts, seen.records, *self._compare_runs(seen.of_run))
         self._compare_rows(audit, rows)
         receipt = self._receipt(audit, rows, acknowledged, began)
@@ -182,12 +200,28 @@ class _Verification:
                     if not self._holds_all_of(summary):
                         continue
                     compared += 1
-                    if of_run[run_id] < summary["produced"]:
+                    if not self._is_whole_run(summary["produced"] - of_run[run_id]):
                         why = f"run {run_id} says it produced {summary['produced']}, Kafka has {of_run[run_id]}"
                         self._differ("run", [{"partition": None, "offset": None, "id": None, "why": why}])
         except PenstockError as error:
             return None, error.message
         return compared, ""
+
+    def _lost(self, audit: Audit, rows: Rows, gone: dict[Place, str]) -> list[dict[str, Any]]:
+        """Name records that Kafka acknowledged and no longer has, but for those that compaction explains."""
+        if gone and self._auditor.evidence.compaction:
+            ids = {place: id_of_text(key, self._pipeline.record) for place, key in gone.items()}
+            places = rows.places if self._is_whole else self._auditor.rows_of(set(ids.values()) - {None}).places
+            gone = {place: gone[place] for place in audit.unexplained(ids, places)}
+        why = "Kafka acknowledged it, and does not have it"
+        return [_at(*place, key, why) for place, key in sorted(gone.items())]
+
+    def _is_whole_run(self, missing: int) -> bool:
+        """Return whether no record of a run is missing from Kafka; a compacted topic may lack as many as offsets."""
+        if missing > 0 and self._auditor.evidence.compaction and missing <= self._free_offsets:
+            self._free_offsets -= missing
+            return True
+        return missing <= 0
 
     def _holds_all_of(self, summary: dict[str, Any]) -> bool:
         """Whether all that a run produced lies in the spans, and not in an earlier topic of this name."""
@@ -204,7 +238,7 @@ class _Verification:
         spans = {span.partition: span for span in self._spans}
         for record_id, place in rows.places.items():
             span = spans.get(place.partition)
-            known = record_id in audit.ids or record_id in audit.waiting_ids
+            known = record_id in audit.ids or record_id in audit.waiting_ids or record_id in audit.compacted_ids
             if span is None or (span.first <= place.offset < span.end and not known):
                 why = "a row says that it came from here, and no record there has its id"
                 self._differ("foreign", [_at(place.partition, place.offset, record_id, why)])
@@ -241,6 +275,8 @@ class _Verification:
             differences=self._differences,
             differences_found=self._found,
             seconds=round(time.monotonic() - began, 1),
+            lifetimes=self._auditor.evidence.lifetimes,
+            evidence=self._auditor.evidence.described(),
         )
 
     def _queue(self, rejected: list[str]) -> dict[str, int]:
@@ -287,8 +323,11 @@ _TOTALS = (
     "deleted_nothing",
     "rejected",
     "filtered",
+    "expired",
+    "pruned",
     "waiting",
     "missing",
+    "compacted",
     "doubled",
     "reread",
 )
@@ -303,43 +342,6 @@ def _doubled(audit: Audit) -> Iterator[dict[str, Any]]:
         if one.doubled:
             why = f"{one.doubled} offsets stand on two lines of the ledger that one job wrote"
             yield {"partition": one.partition, "offset": None, "id": None, "why": why}
-
-
-class _Seen:
-    """What Kafka was seen to hold, for the journal and the runs to be compared with."""
-
-    def __init__(self, attempts: list[journal.Attempt], spans: list[Span], *, to_the_end: bool) -> None:
-        """`to_the_end`: what was acknowledged behind the spans, or in a partition without one, is looked for too."""
-        by_partition = {span.partition: span for span in spans}
-        nowhere = Span(0, 0, 0)
-        self.attempts = len(attempts)
-        self._told = {
-            (one.partition, one.offset): one.key
-            for attempt in attempts
-            for one in attempt.entries
-            if (span := by_partition.get(one.partition, nowhere)).first <= one.offset
-            and (to_the_end or one.offset < span.end)
-        }
-        self._wrong: list[dict[str, Any]] = []
-        self.records = 0
-        self.of_run: Counter[str] = Counter()
-
-    def note(self, one: Sent) -> None:
-        """Note a record in Kafka."""
-        if one.run is not None:
-            self.of_run[one.run] += 1
-        key = self._told.pop((one.partition, one.offset), None)
-        if key is None:
-            return
-        self.records += 1
-        if one.key != key.encode():
-            self._wrong.append(_at(one.partition, one.offset, key, "Kafka acknowledged another key at this offset"))
-
-    def lost(self) -> list[dict[str, Any]]:
-        """Records that Kafka acknowledged, and that are not where it said."""
-        why = "Kafka acknowledged it, and does not have it"
-        gone = [_at(partition, offset, key, why) for (partition, offset), key in sorted(self._told.items())]
-        return self._wrong + gone
 
 
 def null_shares(

@@ -7,6 +7,7 @@ Kafka gives. The table then holds one of them, and nobody can say that it is the
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from penstock.broker.topics import Place
 from penstock.contract.order import Rank
 
 
@@ -41,6 +42,19 @@ class Versions:
         if reason:
             self.unordered.setdefault(record_id, reason)
         self._homes[record_id] = (*others, home)
+
+    def last_offset(self, record_id: Any, partition: int) -> int:
+        """Return the offset of the last version of an id in a partition; -1 when there is none."""
+        homes = self._homes.get(record_id, ())
+        return max((home.order_us - home.rank.shift_us for home in homes if home.partition == partition), default=-1)
+
+    def newest(self, record_id: Any) -> Place | None:
+        """Return the position of the newest version of an id."""
+        homes = self._homes.get(record_id)
+        if not homes:
+            return None
+        last = max(homes, key=lambda home: home.order_us)
+        return Place(last.partition, last.order_us - last.rank.shift_us)
 
     def named(self) -> Iterator[tuple[Any, Home, str]]:
         """Return each id without an order, one of its homes, and why."""

@@ -167,6 +167,18 @@ def has_table(session: Session, keyspace: str, table: str) -> bool:
     return session.execute(query, (keyspace, table)).one() is not None
 
 
+def table_ttl(session: Session, keyspace: str, table: str) -> tuple[int, int] | None:
+    """Return the table's `default_time_to_live` in s, and when the table was last altered, in ms; None without it."""
+    query = (
+        "SELECT default_time_to_live AS ttl_s, WRITETIME(default_time_to_live) AS altered_us "
+        "FROM system_schema.tables WHERE keyspace_name = %s AND table_name = %s"
+    )
+    row = session.execute(query, (keyspace, table)).one()
+    if row is None or row["altered_us"] is None:
+        return None
+    return int(row["ttl_s"] or 0), int(row["altered_us"]) // 1000
+
+
 def create_missing(
     session: Session, keyspace: str, statements: Mapping[str, str], also: Mapping[str, str] | None = None
 ) -> None:

@@ -195,12 +195,20 @@ def test_verify_prints_the_balance(world):
     result = run("verify")
     assert result.exit_code == 0
     assert result.stdout.splitlines()[-1] == "balanced: nothing is missing"
-    assert result.stdout.splitlines()[1].split() == ["0", "0", "9", "9", "6", "1", "1", "0", "1", "0"]
+    assert result.stdout.splitlines()[1].split() == ["0", "0", "9", "9", "6", "1", "1", "0", "0", "0", "1", "0"]
     found = shown(result.stdout)
     assert (found["refused"], found["rows"], found["distinct_ids"]) == ("2", "6", "6")
     assert found["deleted_nothing"] == "1"
     assert found["queue"] == "1 waiting, 2 redriven, 0 discarded"
     assert found["acknowledged"] == "9 records of 3 attempts, 2 runs"
+
+
+def test_verify_shows_what_excuses_an_absence(world):
+    """The counts, and the evidence."""
+    world.topic = replace(TOPIC, expired=3, compacted=4, pruned=5, evidence=["users.dlq begins at 0:5"])
+    found = shown(run("verify").stdout)
+    assert (found["expired"], found["compacted"], found["pruned"]) == ("3", "4", "5")
+    assert found["evidence"] == "users.dlq begins at 0:5"
 
 
 def test_verify_shows_the_fields_that_are_null(world):

@@ -16,7 +16,7 @@ SERVICES = {"kafka": "", "registry": "", "cassandra": "", "airflow": "away", "sp
 ALERT = Change(
     "lag", "warning", "users_created", "too many", "./penstock status", number=1, at="", change="firing", since=""
 )
-RECEIPT = {"at": "2025-01-01T00:00:00+00:00", "balanced": False, "missing": 2, "warnings": []}
+RECEIPT = {"at": "2025-01-01T00:00:00+00:00", "balanced": False, "missing": 2, "expired": 3, "warnings": []}
 
 
 def run(number: int, fetched: int | None = 5) -> Run:

@@ -62,6 +62,8 @@ def test_each_hop_is_told(settings: Settings) -> None:
     assert told["penstock_lag_records", "0"] == 2
     assert (told["penstock_service_up", "kafka"], told["penstock_service_up", "airflow"]) == (1, 0)
     assert told["penstock_receipt_balanced",] == 0
+    assert told["penstock_receipt_excused_records", "expired"] == 3
+    assert ("penstock_receipt_excused_records", "pruned") not in told, "a receipt of an earlier version"
     assert told["penstock_alerts_firing", "lag", "warning"] == 1
     assert told["penstock_alerts_firing", "no_data", "warning"] == 0
     assert told["penstock_rejected_records_total", "contract_broken"] == 0

@@ -211,6 +211,15 @@ def test_a_retried_attempt_may_have_produced_more_than_was_asked_for(world):
     assert world.run().missing == 0
 
 
+def test_what_is_excused_is_not_missing(world):
+    """By a TTL, by a pruned dead-letter topic; and no more by compaction than the ledger is short of."""
+    world.found = audit(produced=5, stored=3, expired=1, pruned=1, compacted=4)
+    found = world.run()
+    assert (found.missing, found.excused) == (1, 6)
+    world.found = audit(produced=10, stored=10, compacted=4)
+    assert world.run().excused == 0
+
+
 def test_what_is_missing_is_in_the_receipt_by_name(world):
     """The audit's own words."""
     world.found.missing_records.append({"partition": 0, "offset": 1, "id": "a", "why": "w"})

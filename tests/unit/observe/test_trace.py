@@ -300,3 +300,19 @@ def test_a_search_ends_in_time_or_when_it_is_stopped(topic):
     stopped.stop()
     assert stopped.carry_out() == []
     assert (late.is_whole, stopped.is_whole, stopped.held) == (False, False, 5)
+
+
+def test_an_expired_row_and_a_pruned_dead_letter_are_no_losses(topic):
+    """As in a receipt: by the TTL and the ledger, by the log start and the ledger."""
+    topic.send(7)
+    topic.send(7, b"junk")
+    topic.carry_out()
+    topic.now_ms += 100_000
+    topic.tables.rows.clear()
+    assert outcomes(topic) == ["missing", "rejected"]
+    topic.expire(50)
+    topic.queue_first = 1
+    assert outcomes(topic) == ["expired", "pruned"]
+    topic.queue.sent.clear()
+    topic.queue_first = 0
+    assert outcomes(topic) == ["expired", "missing"]

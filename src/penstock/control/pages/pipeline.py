@@ -13,6 +13,7 @@ from penstock.control.frame import REFRESH_S, Visit, page
 from penstock.observe import hops as observe_hops
 from penstock.observe.flow import Point, View, rate
 from penstock.observe.hops import Hop
+from penstock.observe.verify import EXCUSED
 
 _LINKS = {
     "api": "/runs",
@@ -202,9 +203,9 @@ def _receipt(view: View) -> str:
         how = command_html("./penstock verify")
         return f"<h2>Last receipt</h2><p>None yet. It proves that nothing was lost: {how}</p>"
     words = ("ok", "balanced") if receipt["balanced"] else ("down", "not balanced")
-    counts = [
-        (name, number(receipt[name])) for name in ("produced", "stored", "rejected", "waiting", "missing", "rows")
-    ]
+    names = ("produced", "stored", "rejected", "waiting", "missing", "rows")
+    counts = [(name, number(receipt[name])) for name in names]
+    counts += [(name, number(receipt[name])) for name in EXCUSED if receipt.get(name)]
     cells = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in counts)
     warnings = "".join(f'<p class="warn">{escape(str(one))}</p>' for one in receipt.get("warnings", []))
     return (

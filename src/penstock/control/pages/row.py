@@ -18,7 +18,11 @@ from penstock.observe.table import Row
 from penstock.observe.trace import Hop, Passage, Search
 
 _PROGRESS_S = 0.5
-_STATES = {"stored": "ok", "deleted": "ok", "waiting": "late", "missing": "down", "rejected": "down", "refused": "down"}
+_STATES = {
+    **dict.fromkeys(("stored", "deleted", "expired", "pruned"), "ok"),
+    "waiting": "late",
+    **dict.fromkeys(("missing", "rejected", "refused"), "down"),
+}
 
 
 def register(desk: Desk) -> None:

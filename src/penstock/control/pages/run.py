@@ -151,7 +151,7 @@ def _receipt_html(receipt: RunReceipt) -> str:
         if receipt.missing
         else state_html("ok", "nothing is missing")
     )
-    names = ("asked", "fetched", "produced", "stored", "rejected", "filtered", "missing")
+    names = ("asked", "fetched", "produced", "stored", "rejected", "filtered", "excused", "missing")
     counts = "".join(f"<dt>{name}</dt><dd>{number(getattr(receipt, name))}</dd>" for name in names)
     latency_ms = receipt.latency_ms
     stages = "".join(

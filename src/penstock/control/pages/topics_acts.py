@@ -21,10 +21,19 @@ from penstock.pipeline import compose
 
 _DANGER = "outline no-caps"
 _LOST = "Every record in it is lost, and whatever reads it stops, or starts over."
-_JOB = (
-    " The Spark job reads this topic: its checkpoint does not fit a topic that is made anew, so it stops until you run "
-    "./penstock checkpoint reset --to earliest. Rows that are stored stay."
-)
+_DROPPED = {
+    "pipeline": " The Spark job reads this topic: its checkpoint does not fit a topic that is made anew, so it stops "
+    "until you run ./penstock checkpoint reset --to earliest. Rows that are stored stay.",
+    "rejected": " verify names every dead letter that is gone: a topic that is made anew does not say how many it "
+    "held. Delete its records instead.",
+}
+"""What the deletion of a topic means, by its role."""
+_DELETED = {
+    "pipeline": " Those that the Spark job has not read yet are never stored.",
+    "rejected": " Nobody can redrive them any more. verify counts them as pruned: it excuses no more than lay before "
+    "the new log start, and names every other dead letter that is absent.",
+}
+"""What a deletion of records means, by the topic's role."""
 
 
 def register(desk: Desk, inventory: Inventory) -> None:
@@ -278,7 +287,7 @@ class _Deletion:
         partition, text = self._partition.value, (self._before.value or "").strip()
         subject = "all records" if not text else f"the records before offset {text}"
         subject += "" if partition == -1 else f" of partition {partition}"
-        note = " Those that the Spark job has not read yet are never stored." if self._topic.role == "pipeline" else ""
+        note = _DELETED.get(self._topic.role, "")
         if not await elements.confirmed(f"Delete {subject}", f"They are lost.{note}", name=name, verb="Delete"):
             return
 
@@ -297,7 +306,7 @@ class _Deletion:
 
     async def _delete_topic(self) -> None:
         desk, name = self._visit.desk, self._topic.name
-        text = _LOST + (_JOB if self._topic.role == "pipeline" else "")
+        text = _LOST + _DROPPED.get(self._topic.role, "")
         if not await elements.confirmed(f"Delete {name}", text, name=name, verb="Delete"):
             return
 
