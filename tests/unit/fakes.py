@@ -229,6 +229,7 @@ class FakeFuture:
     """An answer of Cassandra that is there already."""
 
     has_more_pages = False
+    _paging_state = None
     _col_names: Sequence[str] = ()
     _col_types: Sequence[Any] = ()
 
@@ -267,7 +268,7 @@ class FakeSession:
         metadata = [ColumnMetadata("ks", "t", name, BytesType) for name in columns]
         return PreparedStatement(metadata, b"id", [0], query, "ks", 5, None, None)
 
-    def execute(self, query: Any, parameters: Any = None) -> ResultSet:
+    def execute(self, query: Any, parameters: Any = None, paging_state: Any = None) -> ResultSet:
         return self.execute_async(query, parameters).result()
 
     def execute_async(self, query: Any, parameters: Any = None, execution_profile: Any = None) -> FakeFuture:

@@ -27,6 +27,7 @@ from penstock.observe.evidence import Evidence
 from penstock.process.decode import Decoder
 from penstock.sink import cassandra, ledger
 from penstock.sink.ledger import Ledger
+from penstock.sink.scan import scan
 
 
 class Auditor:
@@ -97,7 +98,7 @@ class Auditor:
 
     def rows(self) -> Rows:
         """The whole table, by a paged scan."""
-        return self._sorted_in(self._session.execute(self._select()))
+        return self._sorted_in(scan(self._session, self._select()))
 
     def rows_of(self, ids: Iterable[Any]) -> Rows:
         """The rows of `ids`, by look-ups."""

@@ -1,0 +1,43 @@
+"""A table read as a whole, page by page: a page in which the server meets too many tombstones is asked for smaller.
+
+A null column and a deleted row are tombstones, and a server refuses a page with more of them than its
+`tombstone_failure_threshold`, 100,000 unless it is set otherwise.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from cassandra import ReadFailure
+from cassandra.cluster import Session
+from cassandra.query import SimpleStatement
+
+from penstock.errors import PenstockError
+from penstock.log import get_logger
+
+log = get_logger(__name__)
+
+PAGE_ROWS = 5000
+_GOOD_PAGES = 10
+"""After so many pages that were answered the size is doubled again."""
+_HINT = "nodetool garbagecollect removes what was deleted; or raise tombstone_failure_threshold in cassandra.yaml"
+
+
+def scan(session: Session, query: str) -> Iterator[dict[str, Any]]:
+    """Give every row of a query. Raises `PenstockError` when the server cannot even read a page of one row."""
+    size, good, position = PAGE_ROWS, 0, None
+    while True:
+        try:
+            page = session.execute(SimpleStatement(query, fetch_size=size), paging_state=position)
+        except ReadFailure as error:
+            if size == 1:
+                raise PenstockError(f"Cassandra cannot read the next row of {query!r}: {error}", hint=_HINT) from error
+            size, good = size // 2, 0
+            log.info("page_shrunk", rows=size)
+            continue
+        yield from page.current_rows
+        position = page.paging_state
+        if position is None:
+            return
+        good += 1
+        if good >= _GOOD_PAGES:
+            size, good = min(PAGE_ROWS, size * 2), 0

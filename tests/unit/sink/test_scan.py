@@ -1,0 +1,66 @@
+"""Tables are read page by page, in pages that the server can read."""
+
+from types import SimpleNamespace
+
+import pytest
+from cassandra import ReadFailure
+
+from penstock.errors import PenstockError
+from penstock.sink.scan import PAGE_ROWS, scan
+
+
+class Server:
+    """Rows, of which those in `costly` bring one tombstone each; a page with more than `threshold` fails."""
+
+    def __init__(self, rows: int, costly: range = range(0), threshold: int = 0) -> None:
+        self._rows, self._costly, self._threshold = rows, costly, threshold
+        self.sizes: list[int] = []
+
+    def execute(self, statement, paging_state):
+        first = paging_state or 0
+        page = range(first, min(self._rows, first + statement.fetch_size))
+        self.sizes.append(len(page))
+        if len([row for row in page if row in self._costly]) > self._threshold:
+            raise ReadFailure("TombstoneOverwhelmingException")
+        end = page.stop if page.stop < self._rows else None
+        return SimpleNamespace(current_rows=[{"id": row} for row in page], paging_state=end)
+
+
+def ids(server: Server) -> list[int]:
+    return [row["id"] for row in scan(server, "SELECT id FROM t")]
+
+
+def test_a_table_without_tombstones_is_read_in_whole_pages():
+    """Nothing is asked for twice."""
+    server = Server(2 * PAGE_ROWS + 1)
+    assert ids(server) == list(range(2 * PAGE_ROWS + 1))
+    assert server.sizes == [PAGE_ROWS, PAGE_ROWS, 1]
+
+
+@pytest.mark.parametrize("threshold", [1, 100, 3000])
+def test_a_page_that_fails_is_asked_for_in_half(threshold):
+    """Until the server can read it, down to one row; every row is read once."""
+    server = Server(PAGE_ROWS, range(1000, 5000), threshold)
+    assert ids(server) == list(range(PAGE_ROWS))
+
+
+def test_pages_grow_again_behind_the_tombstones():
+    """A stretch of them does not make the rest of the table slow."""
+    server = Server(40 * PAGE_ROWS, range(PAGE_ROWS), 1000)
+    assert ids(server) == list(range(40 * PAGE_ROWS))
+    assert server.sizes.count(PAGE_ROWS) > 30
+    assert len(server.sizes) < 80
+
+
+def test_a_row_that_cannot_be_read_is_an_error_with_a_remedy():
+    """When a page of one row fails, no smaller one can be asked for."""
+    server = Server(10, range(5, 6), 0)
+    with pytest.raises(PenstockError, match="cannot read the next row") as raised:
+        ids(server)
+    assert "garbagecollect" in raised.value.hint
+    assert server.sizes[-1] == 1
+
+
+def test_an_empty_table_has_no_rows():
+    """One page says so."""
+    assert ids(Server(0)) == []
