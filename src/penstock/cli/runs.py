@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
+from penstock.cli import acceptance
 from penstock.cli.moment import HELP, moment
 from penstock.cli.text import print_json, table, talk
 
@@ -16,7 +17,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(demo)
     app.command()(run)
-    app.command()(verify)
+    acceptance.register(app, verify)
     app.command()(trace)
 
 
@@ -53,6 +54,7 @@ def run(records: Records = 500, source: Source = None, as_json: AsJson = False) 
 
 
 def verify(
+    context: typer.Context,
     since: Annotated[str | None, typer.Option(metavar="TIME", help=f"Only records produced since. {HELP}")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -61,6 +63,8 @@ def verify(
     Reconciles Airflow's runs, the producer's delivery log, Kafka's records, the ledger, the table and the rejected
     records, and lists each difference.
     """
+    if context.invoked_subcommand is not None:
+        return
     from penstock import config
     from penstock.observe import verify as verification
     from penstock.sink.cassandra import connected
@@ -139,7 +143,18 @@ def _print_receipt(receipt: Any) -> None:
         )
 
 
-_BALANCE = ("produced", "stored", "deleted", "rejected", "filtered", "expired", "pruned", "waiting", "missing")
+_BALANCE = (
+    "produced",
+    "stored",
+    "deleted",
+    "rejected",
+    "filtered",
+    "expired",
+    "pruned",
+    "accepted",
+    "waiting",
+    "missing",
+)
 _COUNTS = (
     *_BALANCE,
     "compacted",
@@ -165,6 +180,8 @@ def print_balance(receipt: Any) -> None:
         ("queue", queue),
         ("acknowledged", f"{acknowledged.records} records of {acknowledged.attempts} attempts, {runs}"),
     ]
+    accepted = ", ".join(f"{count} {kind}" for kind, count in receipt.accepted_differences.items())
+    lines += [("accepted differences", accepted)] if accepted else []
     lines += [("evidence", sentence) for sentence in receipt.evidence]
     lines += [(f"null: {name}", _format_share(nulls)) for name, nulls in receipt.nulls.items() if nulls.share]
     typer.echo("\n" + table((receipt.topic, ""), lines))

@@ -213,7 +213,7 @@ METRICS = (
     Metric(
         "penstock_receipt_excused_records",
         "gauge",
-        "Absent by the last receipt, and excused by evidence: a TTL, compaction, a pruned dead-letter topic.",
+        "Absent by the last receipt, and excused: by a TTL, compaction, a pruned dead-letter topic, or an operator.",
         _excused,
         ("excuse",),
     ),

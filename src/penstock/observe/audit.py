@@ -6,6 +6,7 @@ rejected  the dead-letter topic has it
 filtered  the pipeline's transform dropped it: the ledger counts so many on its line
 expired   its row is gone, and the TTL that the table had when the row was written has passed
 pruned    the ledger counts it as rejected, and its dead letter may lie below the dead-letter topic's log start
+accepted  it is missing, and an operator has accepted that
 waiting   the ledger has not come to its offset yet
 missing   the ledger covers its offset, or has gone past it, and it is nowhere
 """
@@ -13,7 +14,6 @@ missing   the ledger covers its offset, or has gone past it, and it is nowhere
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any, NamedTuple
 
 from penstock.broker.dlq import Letter
@@ -93,6 +93,7 @@ class Balance:
     filtered: int = 0
     expired: int = 0
     pruned: int = 0
+    accepted: int = 0
     waiting: int = 0
     missing: int = 0
     compacted: int = 0
@@ -133,6 +134,8 @@ class Audit:
     unordered_ids: int = 0
     miscounted: list[dict[str, Any]] = field(default_factory=list)
     """Lines of the ledger that count something else than what lies in Kafka."""
+    accepted: Counter[str] = field(default_factory=Counter)
+    """How many differences of each kind an operator has accepted."""
     compacted_ids: set[Any] = field(default_factory=set)
     """The ids of rows whose records are gone from a compacted topic, whether that is excused or not."""
     compacted_rows: list[dict[str, Any]] = field(default_factory=list)
@@ -157,8 +160,10 @@ class Work:
         later_deletions: Callable[[list[Span]], Iterable[Sent]],
         evidence: Evidence,
         read_key: Callable[[bytes | None], Any],
+        named_at_most: int = NAMED_AT_MOST,
     ) -> None:
         self._spans = spans
+        self._named_at_most = named_at_most
         self._covered = covered
         self._evidence = evidence
         self._rows = rows.places
@@ -213,10 +218,13 @@ class Work:
             result.last_stored_ms = max(result.last_stored_ms, line.tally.stored_at_ms)
 
     def _note_gap(self, one: Sent, balance: Balance, outcome: str) -> None:
+        gap = _named(one.partition, one.offset, one.id, f"it is {outcome}, and no line of the ledger says so")
+        if self._evidence.accepts("gap", gap):
+            self._result.accepted["gap"] += 1
+            return
         balance.gaps += 1
-        if len(self._result.gaps) < NAMED_AT_MOST:
-            why = f"it is {outcome}, and no line of the ledger says so"
-            self._result.gaps.append(_named(one.partition, one.offset, one.id, why))
+        if len(self._result.gaps) < self._named_at_most:
+            self._result.gaps.append(gap)
 
     def _outcome(self, one: Sent, line: Line | None, identity: str | None) -> str | None:
         """What became of a record; None when it is nowhere, or the proof of it comes later."""
@@ -260,10 +268,14 @@ class Work:
         return self._result
 
     def _name_unordered(self) -> None:
-        self._result.unordered_ids = len(self._versions.unordered)
-        for record_id, home, why in islice(self._versions.named(), NAMED_AT_MOST):
-            offset = home.order_us - home.rank.shift_us
-            self._result.unordered.append(_named(home.partition, offset, record_id, why))
+        for record_id, home, why in self._versions.named():
+            unordered = _named(home.partition, home.order_us - home.rank.shift_us, record_id, why)
+            if self._evidence.accepts("unordered", unordered):
+                self._result.accepted["unordered"] += 1
+                continue
+            self._result.unordered_ids += 1
+            if len(self._result.unordered) < self._named_at_most:
+                self._result.unordered.append(unordered)
 
     def _settle(self, one: Sent, filtered: Counter[tuple[str, int, int]]) -> None:
         """Count a record that was nowhere: deleted since, filtered as far as its line says so, or missing."""
@@ -288,12 +300,17 @@ class Work:
             if one.id is not None and self._versions.newest(one.id) == (one.partition, one.offset):
                 self._result.ids[one.id] = one.id in self._rows
             return
+        why = "the ledger went past it" if line is None else "the ledger counts it, and it is nowhere"
+        if one.is_deletion and line is not None:
+            why = "the row that it deletes is there"
+        missing = _named(one.partition, one.offset, one.id, why)
+        if self._evidence.accepts("missing", missing):
+            self._result.accepted["missing"] += 1
+            balance.accepted += 1
+            return
         balance.missing += 1
-        if len(self._result.missing_records) < NAMED_AT_MOST:
-            why = "the ledger went past it" if line is None else "the ledger counts it, and it is nowhere"
-            if one.is_deletion and line is not None:
-                why = "the row that it deletes is there"
-            self._result.missing_records.append(_named(one.partition, one.offset, one.id, why))
+        if len(self._result.missing_records) < self._named_at_most:
+            self._result.missing_records.append(missing)
 
     def _excuse(self, one: Sent, line: Line) -> str | None:
         """Return what explains that a record is nowhere, if anything does."""

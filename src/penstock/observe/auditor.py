@@ -21,7 +21,7 @@ from penstock.contract import cql
 from penstock.contract.fields import key_of
 from penstock.contract.order import ONE_LAYOUT, Order
 from penstock.contract.reject import Fault
-from penstock.observe.audit import Audit, RowPlace, Rows, Sent, Work
+from penstock.observe.audit import NAMED_AT_MOST, Audit, RowPlace, Rows, Sent, Work
 from penstock.observe.coverage import Coverage
 from penstock.observe.evidence import Evidence
 from penstock.process.decode import Decoder
@@ -41,7 +41,7 @@ class Auditor:
         self._decoder = Decoder(self._pipeline.record, Registry(settings), self._pipeline.key_format)
         self._key = key_of(self._pipeline.record).column
         self._book: Ledger | None = None
-        self.evidence = Evidence(settings, session, self._pipeline)
+        self.evidence = Evidence(settings, session, self._pipeline, lambda: self.book.epoch_us if self.book else None)
 
     @property
     def book(self) -> Ledger | None:
@@ -162,6 +162,7 @@ class Auditor:
         *,
         scan: bool = True,
         refused: Callable[[Letter], bool] = lambda _: True,
+        named_at_most: int = NAMED_AT_MOST,
     ) -> tuple[Audit, Rows]:
         """What became of every record in `spans`, and the rows it was compared with; `note` is shown each record.
 
@@ -176,14 +177,22 @@ class Auditor:
         else:
             sent = list(self.sent(spans))
             rows = self.rows_of({one.id for one in sent if one.id is not None})
-        work = self._work(spans, covered, letters, rows)
+        work = self._work(spans, covered, letters, rows, named_at_most)
         for one in sent:
             note(one)
             work.take(one)
         return work.finish(), rows
 
-    def _work(self, spans: list[Span], covered: dict[int, Coverage], letters: dict[str, Letter], rows: Rows) -> Work:
-        return Work(spans, covered, letters, rows, self._later_deletions, self.evidence, self._id_of_key)
+    def _work(
+        self,
+        spans: list[Span],
+        covered: dict[int, Coverage],
+        letters: dict[str, Letter],
+        rows: Rows,
+        named_at_most: int = NAMED_AT_MOST,
+    ) -> Work:
+        read_key, later = self._id_of_key, self._later_deletions
+        return Work(spans, covered, letters, rows, later, self.evidence, read_key, named_at_most)
 
     def _id_of_key(self, key: bytes | None) -> Any:
         """Return the id that a message's key stands for; None when it stands for none."""

@@ -1,6 +1,7 @@
 """Evidence for excuses, asked of Cassandra and Kafka the first time that something needs to be excused."""
 
 import time
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -14,17 +15,39 @@ from penstock.log import get_logger
 from penstock.observe.compaction import Compaction
 from penstock.observe.excuses import Lifetime, is_expired, with_present
 from penstock.pipelines import Pipeline
-from penstock.sink import cassandra, receipts
+from penstock.sink import accepted, cassandra, receipts
 
 log = get_logger(__name__)
+
+_COUNTS = {"miscounted", "doubled", "run"}
+"""Kinds of differences that are counts: one that grew is another one than was accepted."""
 
 
 class Evidence:
     """What Cassandra and Kafka say of the table's TTL, the topic's compaction and the dead-letter topic's log start."""
 
-    def __init__(self, settings: Settings, session: Session, pipeline: Pipeline) -> None:
+    def __init__(
+        self, settings: Settings, session: Session, pipeline: Pipeline, epoch_us: Callable[[], int | None]
+    ) -> None:
+        """`epoch_us` returns the epoch of the topic's present generation; None before a job has read it."""
         self._settings, self._session, self._pipeline = settings, session, pipeline
+        self._epoch_us = epoch_us
         self._keyspace = cassandra.keyspace_of(settings, pipeline)
+
+    def accepts(self, kind: str, difference: Mapping[str, Any]) -> bool:
+        """Return whether an operator accepted a difference, which has partition, offset, id and why."""
+        place = difference["partition"], difference["offset"], difference["id"]
+        why = self._accepted.get((kind, *place))
+        return why is not None and (kind not in _COUNTS or why == difference["why"])
+
+    @cached_property
+    def _accepted(self) -> dict[tuple[str, int | None, int | None, str | None], str]:
+        """What differed when it was accepted, by kind, partition, offset and id."""
+        epoch_us = self._epoch_us()
+        if epoch_us is None:
+            return {}
+        found = accepted.read(self._session, self._keyspace, self._pipeline.topic, epoch_us)
+        return {(entry.kind, entry.partition, entry.offset, entry.id): entry.difference for entry in found}
 
     def is_expired(self, written_ms: int) -> bool:
         """Return whether a row that was written then has expired by now."""

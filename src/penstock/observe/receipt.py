@@ -32,8 +32,9 @@ class RunReceipt:
     """What became of one DAG run.
 
     `produced` counts records in Kafka that carry the run's id, `rejected` those set aside, by the task or by Spark,
-    `excused` those whose rows expired, whose dead letters were pruned, or that compaction may have removed; missing =
-    asked for and not produced, or produced and neither stored nor rejected nor filtered nor excused in time.
+    `excused` those whose rows expired, whose dead letters were pruned, that compaction may have removed or an operator
+    accepted; missing = asked for and not produced, or produced and neither stored nor rejected nor filtered nor
+    excused in time.
     """
 
     run_id: str
@@ -112,7 +113,7 @@ def _receipt(found: Audit, dag_run: dict[str, Any], asked: int, summary: dict[st
         stages=_stages(dag_run, summary, found),
         seconds=round(seconds, 1),
         missing_records=found.missing_records,
-        excused=found.total("expired") + found.total("pruned") + compacted,
+        excused=sum(map(found.total, ("expired", "pruned", "accepted"))) + compacted,
     )
 
 

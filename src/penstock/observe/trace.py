@@ -251,7 +251,7 @@ class _Tracer:
         deleted_by = [one.offset for one in deletions if one.order_us > sent.order_us]
         if deleted_by and self._row is None:
             return f"stored, deleted by offset {deleted_by[0]}"
-        return (line and self._excuse(sent, line)) or self._unexcused(line)
+        return (line and self._excuse(sent, line)) or self._unexcused(sent, line)
 
     def _excuse(self, sent: Sent, line: Line) -> str:
         """Return what explains that neither row nor dead letter is there; empty when nothing does."""
@@ -261,8 +261,12 @@ class _Tracer:
         is_expired = self._row is None and self._auditor.evidence.is_expired(line.tally.stored_at_ms)
         return "expired" if is_expired and not line.tally.filtered else ""
 
-    def _unexcused(self, line: Line | None) -> str:
-        return "filtered" if line is not None and line.tally.filtered else "missing"
+    def _unexcused(self, sent: Sent, line: Line | None) -> str:
+        if line is not None and line.tally.filtered:
+            return "filtered"
+        record_id = None if sent.id is None else str(sent.id)
+        missing = {"partition": sent.partition, "offset": sent.offset, "id": record_id, "why": ""}
+        return "accepted" if self._auditor.evidence.accepts("missing", missing) else "missing"
 
 
 def _fetched(at_ms: str | None, run: str | None) -> Iterator[Hop]:

@@ -28,12 +28,14 @@ from penstock.observe.audit import NAMED_AT_MOST, Audit, Balance, Rows
 from penstock.observe.auditor import Auditor
 from penstock.observe.compaction import id_of_text
 from penstock.observe.excuses import Lifetime
+from penstock.observe.nulls import Nulls, null_shares
 from penstock.produce import journal
 from penstock.sink import cassandra, receipts, settled
 
 _RUNS = 50
-EXCUSED = ("expired", "pruned", "compacted")
-"""The counts of what is absent and excused by evidence, as a receipt names them."""
+_ACCEPTED_AT_MOST = 100_000
+EXCUSED = ("expired", "pruned", "compacted", "accepted")
+"""The counts of what is absent and excused, by evidence or by an operator, as a receipt names them."""
 
 
 @dataclass(frozen=True)
@@ -45,16 +47,6 @@ class Difference:
     offset: int | None
     id: str | None
     why: str
-
-
-@dataclass(frozen=True)
-class Nulls:
-    """In how many of the rows that were stored a field is null, as a share; and since the last receipt."""
-
-    share: float
-    since_last: float | None
-    moved: float | None
-    """The share since the last receipt less the share up to it."""
 
 
 @dataclass
@@ -73,7 +65,8 @@ class Acknowledged:
 class TopicReceipt:
     """What became of everything in a stretch of the topic.
 
-    produced = stored + deleted + rejected + filtered + expired + pruned + waiting + missing, in each partition.
+    produced = stored + deleted + rejected + filtered + expired + pruned + accepted + waiting + missing, in each
+    partition.
     `refused` records never got to the topic, `compacted` ones are no longer there; rejected + refused = the sum of
     `queue`; `deleted_nothing` is a part of deleted. balanced: nothing is missing, and no two sources differ.
     """
@@ -112,6 +105,9 @@ class TopicReceipt:
     expired: int = 0
     pruned: int = 0
     compacted: int = 0
+    accepted: int = 0
+    accepted_differences: dict[str, int] = field(default_factory=dict)
+    """How many differences of each kind an operator has accepted; `accepted` counts the missing records among them."""
     evidence: list[str] = field(default_factory=list)
     """What was looked at to excuse what is absent, as sentences."""
     lifetimes: list[Lifetime] = field(default_factory=list)
@@ -130,10 +126,28 @@ def verify(
     return _Verification(settings, session, since, spans).carry_out()
 
 
+def differences(settings: Settings, session: Session) -> tuple[list[Difference], int]:
+    """Return the differences of the whole topic that nobody has accepted, as many as can be, and how many there are.
+
+    Keeps no receipt.
+    """
+    receipt = _Verification(settings, session, None, None, named_at_most=_ACCEPTED_AT_MOST).balance()
+    return receipt.differences, receipt.differences_found
+
+
 class _Verification:
     """One verification."""
 
-    def __init__(self, settings: Settings, session: Session, since: datetime | None, spans: list[Span] | None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        session: Session,
+        since: datetime | None,
+        spans: list[Span] | None,
+        named_at_most: int = NAMED_AT_MOST,
+    ) -> None:
+        self._named_at_most = named_at_most
+        self._accepted: Counter[str] = Counter()
         self._settings = settings
         self._session = session
         self._since = since
@@ -158,13 +172,24 @@ class _Verification:
         return whole if self._since is None else topics.since(self._settings, topic, whole, self._since)
 
     def carry_out(self) -> TopicReceipt:
+        receipt = self.balance()
+        if self._is_whole and self._auditor.book is not None:
+            self._keep(receipt)
+        return receipt
+
+    def balance(self) -> TopicReceipt:
+        """Return the receipt, and keep it nowhere."""
         began = time.monotonic()
         attempts = [
             one for one in self._attempts if (one.topic, one.topic_id) == (self._pipeline.topic, self._topic_id)
         ]
         seen = Seen(attempts, self._spans, to_the_end=not self._is_given)
-        audit, rows = self._auditor.audit(self._spans, seen.note, scan=self._is_whole, refused=self._is_meant)
+        whole, named_at_most = self._is_whole, self._named_at_most
+        audit, rows = self._auditor.audit(
+            self._spans, seen.note, scan=whole, refused=self._is_meant, named_at_most=named_at_most
+        )
         self._free_offsets = sum(span.records for span in self._spans) - audit.total("produced")
+        self._accepted += audit.accepted
         self._differ("missing", audit.missing_records, audit.total("missing"))
         self._differ("gap", audit.gaps, audit.total("gaps"))
         self._differ("unordered", audit.unordered, audit.unordered_ids)
@@ -176,18 +201,18 @@ class _Verification:
         self._differ("lost", seen.wrong + lost)
         acknowledged = Acknowledged(seen.attempts, seen.records, *self._compare_runs(seen.of_run))
         self._compare_rows(audit, rows)
-        receipt = self._receipt(audit, rows, acknowledged, began)
-        if self._is_whole and self._auditor.book is not None:
-            self._keep(receipt)
-        return receipt
+        return self._receipt(audit, rows, acknowledged, began)
 
     def _is_meant(self, letter: Letter) -> bool:
         """Whether a record that never got to the topic belongs to what is verified; to given offsets none does."""
         return self._is_whole or (self._since is not None and letter.time >= self._since)
 
     def _differ(self, kind: str, found: Iterable[dict[str, Any]], count: int | None = None) -> None:
-        named = [Difference(kind, one["partition"], one["offset"], one["id"], one["why"]) for one in found]
-        self._differences += named[:NAMED_AT_MOST]
+        differing = list(found)
+        open_ones = [one for one in differing if not self._auditor.evidence.accepts(kind, one)]
+        named = [Difference(kind, one["partition"], one["offset"], one["id"], one["why"]) for one in open_ones]
+        self._differences += named[: self._named_at_most]
+        self._accepted[kind] += len(differing) - len(named)
         self._found += len(named) if count is None else count
 
     def _compare_runs(self, of_run: Counter[str]) -> tuple[int | None, str]:
@@ -275,6 +300,7 @@ class _Verification:
             differences=self._differences,
             differences_found=self._found,
             seconds=round(time.monotonic() - began, 1),
+            accepted_differences={kind: count for kind, count in self._accepted.items() if count},
             lifetimes=self._auditor.evidence.lifetimes,
             evidence=self._auditor.evidence.described(),
         )
@@ -325,6 +351,7 @@ _TOTALS = (
     "filtered",
     "expired",
     "pruned",
+    "accepted",
     "waiting",
     "missing",
     "compacted",
@@ -342,28 +369,6 @@ def _doubled(audit: Audit) -> Iterator[dict[str, Any]]:
         if one.doubled:
             why = f"{one.doubled} offsets stand on two lines of the ledger that one job wrote"
             yield {"partition": one.partition, "offset": None, "id": None, "why": why}
-
-
-def null_shares(
-    names: Iterable[str], counts: dict[str, int], last: dict[str, int] | None
-) -> tuple[dict[str, Nulls], list[str]]:
-    """The share of nulls of each field, now and since the last receipt; a warning for each that was never null before.
-
-    `counts` and `last` hold the rows stored under the empty name, and the nulls of each field that may be null.
-    """
-    shares, warnings = {}, []
-    stored, before = counts[""], (last or {}).get("", 0)
-    fresh = stored - before if last else 0
-    for name in names:
-        nulls, nulls_before = counts.get(name, 0), (last or {}).get(name, 0)
-        since_last = (nulls - nulls_before) / fresh if fresh > 0 else None
-        was = nulls_before / before if before else None
-        moved = None if since_last is None or was is None else since_last - was
-        shares[name] = Nulls(nulls / stored if stored else 0.0, since_last, moved)
-        if last and name in last and was == 0 and since_last:
-            new = nulls - nulls_before
-            warnings.append(f"{name} was never null before; it is null in {new} of the {fresh} rows stored since")
-    return shares, warnings
 
 
 def rows_to_rebuild(settings: Settings, session: Session) -> int:

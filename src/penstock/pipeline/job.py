@@ -29,7 +29,7 @@ from penstock.pipelines import Pipeline
 from penstock.process.checkpoint import Checkpoint, check_fits, checkpoint_of
 from penstock.process.session import raw_records
 from penstock.retry import wait_until
-from penstock.sink import cassandra, lease, ledger, progress, receipts, settled
+from penstock.sink import accepted, cassandra, lease, ledger, progress, receipts, settled
 from penstock.sink.layouts import Layouts
 
 log = get_logger(__name__)
@@ -127,7 +127,7 @@ def _tables(settings: Settings, pipeline: Pipeline) -> dict[str, str]:
 
 def _tables_of_others(keyspace: str) -> dict[str, str]:
     """Return the tables that `dlq` and `verify` create when they first need them."""
-    return settled.statements(keyspace) | receipts.statements(keyspace)
+    return settled.statements(keyspace) | receipts.statements(keyspace) | accepted.statements(keyspace)
 
 
 def check_table(session: Session, settings: Settings, pipeline: Pipeline) -> None:

@@ -10,7 +10,8 @@ from penstock.broker import topics
 from penstock.broker.topics import Span
 from penstock.errors import NotThere, PenstockError
 from penstock.observe import verify
-from penstock.observe.verify import Nulls, TopicReceipt, null_shares
+from penstock.observe.nulls import Nulls, null_shares
+from penstock.observe.verify import TopicReceipt
 from penstock.produce import journal
 from penstock.sink import settled
 from penstock.sink.ledger import REPLAY

@@ -8,7 +8,7 @@ import pytest
 from penstock.config import read
 from penstock.contract.names import OWN_TABLES
 from penstock.pipelines.users import PIPELINE
-from penstock.sink import cassandra, lease, ledger, progress, receipts, settled
+from penstock.sink import accepted, cassandra, lease, ledger, progress, receipts, settled
 from tests.unit.fakes import FakeSession
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -45,6 +45,12 @@ def use_receipts(session):
     receipts.latest(session, KEYSPACE, "t")
 
 
+def use_accepted(session):
+    accepted.create_table(session, KEYSPACE)
+    accepted.keep(session, KEYSPACE, "t", 1, [])
+    accepted.read(session, KEYSPACE, "t", 1)
+
+
 def use_progress(session):
     progress.create_tables(session, KEYSPACE)
     kept = progress.Progress(session, KEYSPACE, "t")
@@ -73,7 +79,9 @@ def use_table(session):
     cassandra.create_table(session, settings, PIPELINE)
 
 
-@pytest.mark.parametrize("use", [use_ledger, use_receipts, use_progress, use_settled, use_leases, use_table])
+@pytest.mark.parametrize(
+    "use", [use_ledger, use_receipts, use_accepted, use_progress, use_settled, use_leases, use_table]
+)
 def test_every_statement_has_its_keyspace_quoted(use):
     """Cassandra would take a keyspace with capitals for another one."""
     session = Statements()

@@ -19,7 +19,7 @@ from penstock.observe.trace import Hop, Passage, Search
 
 _PROGRESS_S = 0.5
 _STATES = {
-    **dict.fromkeys(("stored", "deleted", "expired", "pruned"), "ok"),
+    **dict.fromkeys(("stored", "deleted", "expired", "pruned", "accepted"), "ok"),
     "waiting": "late",
     **dict.fromkeys(("missing", "rejected", "refused"), "down"),
 }

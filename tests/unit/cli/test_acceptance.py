@@ -1,0 +1,93 @@
+"""verify accept and verify accepted on the command line."""
+
+import json
+from contextlib import nullcontext
+from datetime import UTC, datetime
+
+import pytest
+from typer.testing import CliRunner
+
+from penstock.cli import app
+from penstock.errors import WrongUse
+from penstock.observe import acceptance
+from penstock.observe.verify import Difference
+from penstock.sink import cassandra
+from penstock.sink.accepted import Accepted
+
+MISSING = Difference("missing", 0, 5, "a", "it is nowhere")
+
+
+class Desk:
+    """What the commands call."""
+
+    def __init__(self) -> None:
+        self.selected: list[acceptance.Selection] = []
+        self.accepted: list[tuple] = []
+        self.known: list[Accepted] = []
+
+    def find(self, _settings, _session, selection):
+        self.selected.append(selection)
+        return [MISSING] * 30
+
+    def accept(self, _settings, _session, differences, who, reason):
+        self.accepted.append((len(differences), bool(who), reason))
+
+
+@pytest.fixture
+def desk(monkeypatch):
+    desk = Desk()
+    monkeypatch.setattr(cassandra, "connected", lambda _settings: nullcontext())
+    monkeypatch.setattr(acceptance, "find", desk.find)
+    monkeypatch.setattr(acceptance, "accept", desk.accept)
+    monkeypatch.setattr(acceptance, "accepted_so_far", lambda *_: desk.known)
+    return desk
+
+
+def run(*words: str, answer: str = ""):
+    return CliRunner().invoke(app, ["verify", *words], input=answer)
+
+
+def test_accept_asks_and_accepts(desk):
+    """What is selected is shown, as far as a screen takes it; then somebody has to say yes."""
+    words = ("accept", "--kind", "missing", "--partition", "0", "--from", "5", "--to", "6", "--reason", "a drill")
+    assert run(*words, answer="n\n").exit_code == 1
+    assert desk.accepted == []
+    result = run(*words, answer="y\n")
+    assert result.exit_code == 0
+    assert "and 10 more" in result.stderr
+    assert desk.selected[-1] == acceptance.Selection(["missing"], (), 0, 5, 6)
+    assert desk.accepted == [(30, True, "a drill")]
+
+
+def test_accept_does_not_ask_scripts(desk):
+    """With --yes; --json prints what was accepted."""
+    result = run("accept", "--id", "a", "--reason", "x", "--yes", "--json")
+    assert [entry["offset"] for entry in json.loads(result.stdout)] == [5] * 30
+    assert desk.accepted
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("--reason", "x"), "which ones"),
+        (("--partition", "0", "--from", "5", "--reason", "x"), "which ones"),
+        (("--kind", "missing"), "needs a reason"),
+        (("--kind", "missing", "--reason", " "), "needs a reason"),
+        (("--kind", "gone", "--reason", "x"), "gone: no such kind"),
+    ],
+    ids=str,
+)
+def test_accept_wants_a_selection_and_a_reason(desk, words, why):
+    """Nothing is accepted in passing."""
+    result = run("accept", *words, "--yes")
+    assert isinstance(result.exception, WrongUse)
+    assert why in str(result.exception)
+    assert desk.selected == desk.accepted == []
+
+
+def test_accepted_shows_what_was_accepted(desk):
+    """When, by whom and why; as a table or as JSON."""
+    assert "nothing was accepted" in run("accepted").stderr
+    desk.known = [Accepted("missing", 0, 5, "a", "it is nowhere", "a drill", "ann", datetime(2026, 1, 1, tzinfo=UTC))]
+    assert "a drill" in run("accepted").stdout
+    assert json.loads(run("accepted", "--json").stdout)[0]["who"] == "ann"
