@@ -7,6 +7,7 @@ are written, and a replay changes nothing.
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import chain
 from operator import attrgetter
 from typing import Any, cast
@@ -95,12 +96,14 @@ def key_encoder(row: type[Record]) -> Callable[[Record], bytes]:
     return lambda record: to_bytes(get(record))
 
 
-def encoder(row: type[Record]) -> Encode:
+def encoder(row: type[Record], *, leaves_unset: bool = False) -> Encode:
     """The function that gives the bound values of rows, in the INSERT's order, as they stand in a message.
 
-    That is: each value after its length, a null as the length -1 (native protocol v5, section 3). It takes the rows
-    and the epoch in us that offsets are added to, and goes column by column, which is what is fast.
+    That is: each value after its length, a null as the length -1 (native protocol v5, section 3), or -2 with
+    `leaves_unset`, which writes nothing. It takes the rows and the epoch in us that offsets are added to, and goes
+    column by column, which is what is fast.
     """
+    framed = partial(_framed, null=_UNSET if leaves_unset else _NULL)
     columns = [(attrgetter(field.column), field.kind.encode, field.nullable) for field in fields(row)]
 
     def encode(rows: Sequence[Row], epoch_us: int) -> Iterator[bytes]:
@@ -114,7 +117,7 @@ def encoder(row: type[Record]) -> Encode:
             list(map(BIGINT.encode, offsets)),
             [BIGINT.encode(epoch_us + offset) for offset in offsets],
         ]
-        return map(b"".join, zip(*chain.from_iterable(map(_framed, values)), strict=True))
+        return map(b"".join, zip(*chain.from_iterable(map(framed, values)), strict=True))
 
     return encode
 
@@ -125,10 +128,10 @@ def _values(values: Iterable[Any], to_bytes: Callable[[Any], bytes], nullable: b
     return list(map(to_bytes, values))
 
 
-def _framed(column: list[bytes | None]) -> tuple[Iterable[bytes], Iterable[bytes]]:
+def _framed(column: list[bytes | None], null: bytes) -> tuple[Iterable[bytes], Iterable[bytes]]:
     """What stands before each value of a column, and the value."""
     if None in column:
-        lengths = (_NULL if value is None else _LENGTHS[len(value)] for value in column)
+        lengths = (null if value is None else _LENGTHS[len(value)] for value in column)
         return lengths, (value or b"" for value in column)
     filled = cast(list[bytes], column)
     return map(_LENGTHS.__getitem__, map(len, filled)), filled
@@ -143,3 +146,4 @@ class _Lengths(dict[int, bytes]):
 
 _LENGTHS = _Lengths((length, length.to_bytes(4, "big")) for length in range(1024))
 _NULL = b"\xff\xff\xff\xff"
+_UNSET = b"\xff\xff\xff\xfe"

@@ -18,7 +18,7 @@ from penstock.sink.accepted import Accepted
 
 log = get_logger(__name__)
 
-KINDS = ("missing", "gap", "unordered", "miscounted", "doubled", "lost", "run", "foreign")
+KINDS = ("missing", "gap", "unordered", "repeated", "miscounted", "doubled", "lost", "run", "foreign")
 """The kinds of differences."""
 
 

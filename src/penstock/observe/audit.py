@@ -23,7 +23,7 @@ from penstock.observe.compaction import KEPT, Remains
 from penstock.observe.coverage import Coverage
 from penstock.observe.evidence import Evidence
 from penstock.observe.lines import Lines, name
-from penstock.observe.versions import Home, Versions
+from penstock.observe.versions import Home, SingleVersions, Versions
 from penstock.sink.ledger import Line
 
 NAMED_AT_MOST = 100
@@ -41,6 +41,8 @@ class Sent(NamedTuple):
     is_deletion: bool
     run: str | None
     rank: Rank = FIRST_RANK
+    digest: int = 0
+    """Of the value, where an id may have one only; else 0, and of a tombstone."""
 
     @property
     def order_us(self) -> int:
@@ -132,6 +134,8 @@ class Audit:
     unordered: list[dict[str, Any]] = field(default_factory=list)
     """The first hundred ids whose versions Kafka gives no order."""
     unordered_ids: int = 0
+    repeated: list[dict[str, Any]] = field(default_factory=list)
+    """Records of ids that were to have one version."""
     miscounted: list[dict[str, Any]] = field(default_factory=list)
     """Lines of the ledger that count something else than what lies in Kafka."""
     accepted: Counter[str] = field(default_factory=Counter)
@@ -171,6 +175,7 @@ class Work:
         self._later_deletions = later_deletions
         self._deletions: dict[Any, Sent] = {}
         self._versions = Versions()
+        self._single = SingleVersions()
         self._absent: list[Sent] = []
         balances = {span.partition: Balance(span.partition, span.first, span.end) for span in spans}
         self._result = Audit(balances, covered)
@@ -240,6 +245,7 @@ class Work:
         had_row = self._result.ids.get(one.id, False)
         if one.id is not None:
             self._result.ids[one.id] = not one.is_deletion
+            self._single.note(one.id, one.digest, Place(one.partition, one.offset))
             home = Home(one.partition, one.rank, one.order_us, one.timestamp_ms, one.timestamp_ms)
             self._versions.note(one.id, home)
         row = self._rows.get(one.id)
@@ -263,9 +269,14 @@ class Work:
             balance.doubled, balance.reread = covered.doubled, covered.reread
             self._compare_lines(balance)
         self._name_unordered()
+        self._name_repeated()
         self._compare_rows()
         self._result.unexplained = self._remains.unexplained
         return self._result
+
+    def _name_repeated(self) -> None:
+        why = "another value than an earlier record of the id, and the pipeline declares one_version_per_id"
+        self._result.repeated = [_named(*place, record_id, why) for record_id, place in self._single.repeated]
 
     def _name_unordered(self) -> None:
         for record_id, home, why in self._versions.named():

@@ -94,6 +94,7 @@ class Auditor:
             is_deletion=is_deletion and record_id is not None,
             run=headers.text(message, headers.RUN),
             rank=self.order.rank(message.partition(), message.offset(), message.key()),
+            digest=hash(message.value()) if self._pipeline.one_version_per_id and not is_deletion else 0,
         )
 
     def rows(self) -> Rows:

@@ -193,6 +193,7 @@ class _Verification:
         self._differ("missing", audit.missing_records, audit.total("missing"))
         self._differ("gap", audit.gaps, audit.total("gaps"))
         self._differ("unordered", audit.unordered, audit.unordered_ids)
+        self._differ("repeated", audit.repeated)
         self._differ("miscounted", audit.miscounted)
         self._differ("doubled", _doubled(audit))
         lost = self._lost(audit, rows, seen.gone)

@@ -61,6 +61,26 @@ class Versions:
         return ((record_id, self._homes[record_id][-1], why) for record_id, why in self.unordered.items())
 
 
+class SingleVersions:
+    """Ids that are to have one version: each record's digest is held against that of the record before.
+
+    The same value sent again, as by a run that was tried again, is the
+    same version.
+    """
+
+    def __init__(self) -> None:
+        self._digests: dict[Any, int] = {}
+        self.repeated: list[tuple[Any, Place]] = []
+        """Ids with another version, and where that lies."""
+
+    def note(self, record_id: Any, digest: int, place: Place) -> None:
+        """Add a record of an id. A tombstone has no digest: what comes after it is a first version again."""
+        if not digest:
+            self._digests.pop(record_id, None)
+        elif self._digests.setdefault(record_id, digest) != digest:
+            self.repeated.append((record_id, place))
+
+
 def _merge(other: Home, home: Home) -> Home:
     return home._replace(first_ms=min(other.first_ms, home.first_ms), last_ms=max(other.last_ms, home.last_ms))
 

@@ -98,6 +98,7 @@ class Worker:
                 self._pipeline.stored,
                 epoch_us=self._epoch_us,
                 concurrency=self._settings.cassandra_concurrency,
+                leaves_unset=self._pipeline.one_version_per_id,
             )
 
     @cached_property

@@ -24,6 +24,9 @@ class Pipeline:
 
     `key_format` is how the topic's keys are written, where tombstones are not penstock's own: a tombstone's key says
     which row to delete. None: each key is read in the only format that it can have, else it is a dead letter.
+
+    `one_version_per_id`: no id is ever sent again with another value, as with events. Null fields are then left unset
+    in Cassandra, where a null is a tombstone; `verify` names an id that has two versions.
     """
 
     topic: str
@@ -35,6 +38,7 @@ class Pipeline:
     transform: Callable[[Any], Any] | None = None
     row: type[Record] | None = None
     key_format: KeyFormat | None = None
+    one_version_per_id: bool = False
 
     @property
     def stored(self) -> type[Record]:

@@ -43,6 +43,8 @@ def _of_functions(pipeline: Pipeline) -> Iterator[str]:
         yield f"transform: {pipeline.transform!r} cannot be called; write a function of one DataFrame"
     if pipeline.key_format not in (None, *KEY_FORMATS):
         yield f"key_format: {pipeline.key_format!r} is none; write one of {', '.join(map(repr, KEY_FORMATS))}, or None"
+    if not isinstance(pipeline.one_version_per_id, bool):
+        yield f"one_version_per_id: {pipeline.one_version_per_id!r} is neither True nor False"
     secret = pipeline.secret
     if not (isinstance(secret, frozenset | set) and all(isinstance(name, str) for name in secret)):
         yield f'secret: {secret!r} is no set of names; write `secret=frozenset({{"password"}})`'

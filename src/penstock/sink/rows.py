@@ -42,8 +42,17 @@ class RowWriter:
     """Writes rows of one table through a session, which can then send no other batches."""
 
     def __init__(
-        self, session: Session, keyspace: str, table: str, row: type[Record], *, epoch_us: int, concurrency: int
+        self,
+        session: Session,
+        keyspace: str,
+        table: str,
+        row: type[Record],
+        *,
+        epoch_us: int,
+        concurrency: int,
+        leaves_unset: bool = False,
     ) -> None:
+        """`leaves_unset`: null fields are not written, rather than as null; for ids that have one version."""
         self._limit_bytes = batch_limit_bytes(session)
         self._session = session
         self._keyspace = keyspace
@@ -60,7 +69,7 @@ class RowWriter:
         self._cells_bytes = cells * _CELL_BYTES
         self._key = cql.key_encoder(row)
         self._key_bytes = key_of(row).kind.encode
-        self._encode = cql.encoder(row)
+        self._encode = cql.encoder(row, leaves_unset=leaves_unset)
         self._encode_deletion = cql.delete_encoder(row)
         session.client_protocol_handler = EncodedBatches
 

@@ -1,6 +1,7 @@
 """Each kind of difference, and what is none."""
 
 import inspect
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -428,3 +429,21 @@ def test_deletions_that_met_no_row_stand_apart_in_the_receipt(topic):
     topic.carry_out()
     receipt = topic.verify()
     assert (receipt.balanced, receipt.deleted, receipt.deleted_nothing) == (True, 2, 1)
+
+
+def test_ids_of_a_pipeline_with_one_version_per_id_are_checked(topic):
+    """The same value again, as a run that is tried again sends it, is the same version; another one is named."""
+    topic.pipeline = replace(topic.pipeline, one_version_per_id=True)
+    topic.send(3)
+    topic.carry_out()
+    assert topic.verify().balanced
+    topic.send(3, value(3, 2.0))
+    topic.send(4, value(4, 2.0))
+    topic.carry_out()
+    assert told(topic.verify()) == [("repeated", 0, 6, "3"), ("repeated", 0, 7, "4")]
+    topic.send(4, tombstone=True)
+    topic.send(4, value(4, 3.0))
+    topic.carry_out(Span(0, 8, 10))
+    assert len(topic.verify().differences) == 2, "nothing is left of a row that was deleted"
+    topic.pipeline = replace(topic.pipeline, one_version_per_id=False)
+    assert topic.verify().balanced

@@ -181,6 +181,13 @@ def test_each_key_format_is_accepted(key_format):
     assert problems(replace(PIPELINE, key_format=key_format)) == []
 
 
+def test_one_version_per_id_is_declared_by_a_boolean():
+    """A word is no declaration."""
+    assert problems(replace(PIPELINE, one_version_per_id=True)) == []
+    (problem,) = problems(replace(PIPELINE, one_version_per_id="yes"))
+    assert problem == "one_version_per_id: 'yes' is neither True nor False"
+
+
 def test_a_key_format_that_does_not_exist_is_refused():
     """With those that there are."""
     (problem,) = problems(replace(PIPELINE, key_format="avro"))

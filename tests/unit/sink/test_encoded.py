@@ -15,7 +15,7 @@ from cassandra.protocol import (
     ProtocolHandler,
     QueryMessage,
 )
-from cassandra.query import BatchStatement, BatchType, BoundStatement, PreparedStatement
+from cassandra.query import UNSET_VALUE, BatchStatement, BatchType, BoundStatement, PreparedStatement
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -142,15 +142,17 @@ class Typed(FakeSession):
         return self.insert if query.startswith("INSERT") else self.delete
 
 
-def assert_written_as_bound(version: int, record, rows, deletions) -> None:
+def assert_written_as_bound(version: int, record, rows, deletions, *, leaves_unset: bool = False) -> None:
     """What a writer sends is what the driver sends when it is given the values."""
     session = Typed(record)
-    writer = RowWriter(session, "ks", "t", record, epoch_us=EPOCH_US, concurrency=4)
+    writer = RowWriter(session, "ks", "t", record, epoch_us=EPOCH_US, concurrency=4, leaves_unset=leaves_unset)
     writer.write(rows, deletions)
     (ours,) = session.batches
     theirs = BatchStatement(BatchType.UNLOGGED)
     for one, timestamp_ms, partition, offset in rows:
         values = [getattr(one, field.name) for field in fields(record)]
+        if leaves_unset:
+            values = [UNSET_VALUE if value is None else value for value in values]
         theirs.add(session.insert, [*values, from_epoch_ms(timestamp_ms), partition, offset, EPOCH_US + offset])
     for one in deletions:
         theirs.add(session.delete, [EPOCH_US + one.offset, one.key])
@@ -182,6 +184,16 @@ def test_one_batch_as_the_driver_binds_it(version):
     assert_written_as_bound(
         version, Reading, [(Reading(sensor=7, celsius=1.5), 1, 2, 3)], [Deletion(8, 0, 0, 1), Deletion(7, 0, 0, 2)]
     )
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_nulls_may_be_left_unset(version):
+    """As the driver binds UNSET_VALUE: nothing is written to the column, while a null would be a tombstone."""
+    assert_written_as_bound(version, Reading, [(Reading(sensor=7, celsius=1.5), 1, 2, 3)], [], leaves_unset=True)
+    plain = {"other_id": UUID(int=6), "moment": datetime(2020, 1, 1, tzinfo=UTC), "small": -1, "big": 2**40}
+    one = Everything(id=UUID(int=5), text="", ratio=0.5, flag=True, maybe_text="x", **plain)
+    assert None in [getattr(one, field.name) for field in fields(Everything)]
+    assert_written_as_bound(version, Everything, [(one, 1, 2, 3)], [], leaves_unset=True)
 
 
 def test_a_batch_goes_where_its_first_row_lives():
