@@ -18,7 +18,9 @@ from penstock.broker.admin import Setting
 from penstock.broker.topics import Span
 from penstock.config import Settings, read
 from penstock.contract.batch import Decoded, Deletion, Tally, merge, tally
+from penstock.contract.fields import fields
 from penstock.contract.order import Layout, Order
+from penstock.contract.record import Arrival
 from penstock.contract.reject import Fault, Reason, Reject, Stage
 from penstock.errors import AirflowUnreachable
 from penstock.observe import auditor, evidence, lines, verify
@@ -36,6 +38,8 @@ from tests.unit.records import READINGS, Reading
 EPOCH_US = 1_700_000_000_000_000
 TOPIC_ID = "id-1"
 HOUR_MS = 3_600_000
+REQUIRED = len(fields(Reading)) - 1 + len(fields(Arrival))
+"""The columns of a reading's row but for its key."""
 STORED_MS = EPOCH_US // 1000 + HOUR_MS
 
 _KEYS = {
@@ -92,6 +96,7 @@ class Tables:
             "kafka_partition": partition,
             "kafka_offset": offset,
             "written_us": written_us,
+            "write times": None if written_us is None else written_us * REQUIRED,
         }
 
     def delete(self, sensor: int, offset: int, shift_us: int = 0) -> None:

@@ -74,6 +74,17 @@ def insert(keyspace: str, table: str, row: type[Record]) -> str:
     return f"INSERT INTO {table_name(keyspace, table)} ({', '.join(names)}) VALUES ({values}) USING TIMESTAMP ?"
 
 
+def write_times(row: type[Record]) -> tuple[str, int, list[str]]:
+    """Return the sum of the write times of all columns that are never null, how many those are, and the other columns.
+
+    The key has none. The sum is one value to send and to compare, instead of one a column.
+    """
+    others = [field for field in (*fields(row), *fields(Arrival)) if field.column != key_of(row).column]
+    required = [field.column for field in others if not field.nullable]
+    nullable = [field.column for field in others if field.nullable]
+    return " + ".join(f"WRITETIME({name(column)})" for column in required), len(required), nullable
+
+
 def delete(keyspace: str, table: str, row: type[Record]) -> str:
     """The deletion of one row; its values are the write timestamp in microseconds and the key."""
     return f"DELETE FROM {table_name(keyspace, table)} USING TIMESTAMP ? WHERE {name(key_of(row).column)} = ?"

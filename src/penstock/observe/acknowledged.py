@@ -1,11 +1,24 @@
 """What the producers were told, held against what Kafka was seen to hold."""
 
 from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 from penstock.broker.topics import Place, Span
 from penstock.observe.audit import Sent
 from penstock.produce import journal
+
+
+@dataclass
+class Acknowledged:
+    """What the producers were told, held against Kafka."""
+
+    attempts: int = 0
+    records: int = 0
+    runs: int | None = None
+    """Successful runs that Airflow knows of and whose records are all in the stretch; None: Airflow did not tell."""
+    why: str = ""
+    """Why it did not."""
 
 
 class Seen:

@@ -77,6 +77,8 @@ class Rows:
     """Rows from records of an earlier topic of this name."""
     foreign: list[Any] = field(default_factory=list)
     """Ids of rows that something else than penstock wrote."""
+    changed: dict[Any, int | None] = field(default_factory=dict)
+    """Ids of rows changed by hand, and when, in us; None where other columns were than the one that tells the time."""
 
 
 @dataclass
@@ -192,10 +194,8 @@ class Work:
         identity = self._letters.get((one.partition, one.offset))
         if one.is_deletion:
             self._note_deletion(one)
-        is_blank = one.id is None or identity is not None
-        self._lines.add(
-            line, one.partition, one.offset, is_deletion=one.is_deletion, is_unread=identity is None and is_blank
-        )
+        is_blank = identity is not None or one.id is None
+        self._lines.add(line, one.partition, one.offset, one.is_deletion, is_blank and identity is None)
         if is_blank and one.key is not None:
             self._remains.unread[one.key, one.partition] = one.offset
         if counts:
@@ -245,7 +245,8 @@ class Work:
         had_row = self._result.ids.get(one.id, False)
         if one.id is not None:
             self._result.ids[one.id] = not one.is_deletion
-            self._single.note(one.id, one.digest, Place(one.partition, one.offset))
+            if one.digest or one.is_deletion:
+                self._single.note(one.id, one.digest, Place(one.partition, one.offset))
             home = Home(one.partition, one.rank, one.order_us, one.timestamp_ms, one.timestamp_ms)
             self._versions.note(one.id, home)
         row = self._rows.get(one.id)

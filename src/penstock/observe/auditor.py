@@ -3,6 +3,7 @@
 The ledger is read before the table and the dead-letter topic: what it covers is there by then.
 """
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import Any
@@ -28,6 +29,10 @@ from penstock.process.decode import Decoder
 from penstock.sink import cassandra, ledger
 from penstock.sink.ledger import Ledger
 from penstock.sink.scan import scan
+
+_ALL, _TIME = "write times", " written"
+"""Names of write times in a result, which no column can have."""
+_CLOCK_SKEW_US = 3_600_000_000
 
 
 class Auditor:
@@ -109,18 +114,32 @@ class Auditor:
 
     def _select(self) -> str:
         key, table = cql.name(self._key), cql.table_name(self._keyspace, self._pipeline.table)
-        return f"SELECT {key}, kafka_partition, kafka_offset, WRITETIME(kafka_offset) AS written_us FROM {table}"
+        every, _, nullable = cql.write_times(self._pipeline.stored)
+        times = ["WRITETIME(kafka_offset) AS written_us", f"{every} AS {cql.name(_ALL)}"]
+        times += [f"WRITETIME({cql.name(column)}) AS {cql.name(column + _TIME)}" for column in nullable]
+        return f"SELECT {', '.join([key, 'kafka_partition', 'kafka_offset', *times])} FROM {table}"
 
     def _sorted_in(self, found: Iterable[dict[str, Any]]) -> Rows:
-        """The rows by who wrote them: a write timestamp is the generation's epoch, a layout's shift and the offset."""
+        """The rows by who wrote them: a write timestamp is the generation's epoch, a layout's shift and the offset.
+
+        Of a row that was changed by hand the time is that of a wall clock, for all its columns or for some.
+        """
         epoch_us = 0 if self.book is None else self.book.epoch_us
         shifts = {layout.shift_us for layout in self.order.layouts}
+        _, required, nullable = cql.write_times(self._pipeline.stored)
+        names = [column + _TIME for column in nullable]
+        latest_us = time.time_ns() // 1000 + _CLOCK_SKEW_US
         rows = Rows()
         for row in found:
             offset, written_us = row["kafka_offset"], row["written_us"]
             shift_us = None if offset is None or written_us is None else written_us - epoch_us - offset
             if shift_us in shifts:
                 rows.places[row[self._key]] = RowPlace(row["kafka_partition"], offset, shift_us)
+                is_ours = row[_ALL] == required * written_us
+                if not is_ours or (names and any((row[name] or 0) > written_us for name in names)):
+                    rows.changed[row[self._key]] = None
+            elif offset is not None and written_us is not None and epoch_us <= written_us <= latest_us:
+                rows.changed[row[self._key]] = written_us
             elif written_us is None or written_us >= epoch_us:
                 rows.foreign.append(row[self._key])
             else:

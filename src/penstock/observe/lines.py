@@ -32,7 +32,11 @@ class Lines:
     def __init__(self, covered: Mapping[int, Coverage], letters: Mapping[str, Letter], evidence: Evidence) -> None:
         self._covered, self._letters, self._evidence = covered, list(letters.values()), evidence
         self._contents: dict[tuple[str, int, int], _Contents] = defaultdict(_Contents)
-        self._held: Counter[int] = Counter()
+        """By job, partition and first offset of the line; without a job those of records that no line covers."""
+        self._line: Line | None = None
+        self._partition = -1
+        self._current = _Contents()
+        """Those of the line, and partition, that the last record belongs to."""
         self._tombstones: dict[int, list[int]] = defaultdict(list)
         self.gone_tombstones: Counter[int] = Counter()
         """By partition: those that the ledger counted and compaction was allowed to remove by now."""
@@ -41,15 +45,16 @@ class Lines:
             if coverage is not None and (line := coverage.at(letter.origin.offset)) is not None:
                 self._contents[name(line)].letters += 1
 
-    def add(self, line: Line | None, partition: int, offset: int, *, is_deletion: bool, is_unread: bool) -> None:
+    def add(self, line: Line | None, partition: int, offset: int, is_deletion: bool, is_unread: bool) -> None:
         """Count a record that lies in Kafka; `is_unread`: it has neither an id nor a dead letter."""
-        self._held[partition] += 1
+        if line is not self._line or partition != self._partition:
+            self._line, self._partition = line, partition
+            self._current = self._contents[("", partition, 0) if line is None else name(line)]
+        self._current.records += 1
         if is_deletion:
             self._tombstones[partition].append(offset)
-        if line is not None:
-            contents = self._contents[name(line)]
-            contents.records += 1
-            contents.unread += is_unread
+        if is_unread:
+            self._current.unread += 1
 
     def is_pruned(self, line: Line, key: bytes | None, *, has_id: bool) -> bool:
         """Return whether a record is one of those whose letters were pruned; those without an id come first."""
@@ -70,7 +75,10 @@ class Lines:
 
     def is_compacted(self, span: Span) -> bool:
         """Return whether compaction explains that offsets of a span have no record."""
-        return self._held[span.partition] < span.records and self._evidence.compaction is not None
+        held = sum(
+            contents.records for (_, partition, _), contents in self._contents.items() if partition == span.partition
+        )
+        return held < span.records and self._evidence.compaction is not None
 
     def compact(self, span: Span) -> int:
         """Return how many records of the lines within a span compaction removed; they no longer count as missing."""

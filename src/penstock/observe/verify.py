@@ -20,9 +20,9 @@ from penstock.broker import topics
 from penstock.broker.dlq import Letter
 from penstock.broker.topics import Place, Span
 from penstock.config import Settings
-from penstock.contract.fields import fields
+from penstock.contract.fields import fields, from_epoch_ms
 from penstock.errors import PenstockError
-from penstock.observe.acknowledged import Seen
+from penstock.observe.acknowledged import Acknowledged, Seen
 from penstock.observe.airflow import Airflow
 from penstock.observe.audit import NAMED_AT_MOST, Audit, Balance, Rows
 from penstock.observe.auditor import Auditor
@@ -47,18 +47,6 @@ class Difference:
     offset: int | None
     id: str | None
     why: str
-
-
-@dataclass
-class Acknowledged:
-    """What the producers were told, held against Kafka."""
-
-    attempts: int = 0
-    records: int = 0
-    runs: int | None = None
-    """Successful runs that Airflow knows of and whose records are all in the stretch; None: Airflow did not tell."""
-    why: str = ""
-    """Why it did not."""
 
 
 @dataclass(frozen=True)
@@ -268,6 +256,10 @@ class _Verification:
             if span is None or (span.first <= place.offset < span.end and not known):
                 why = "a row says that it came from here, and no record there has its id"
                 self._differ("foreign", [_at(place.partition, place.offset, record_id, why)])
+        for record_id, changed_us in rows.changed.items():
+            when = "" if changed_us is None else f" at {_iso(changed_us)}"
+            why = f"a row that was changed by hand{when}: what was changed wins over all records of its id"
+            self._differ("foreign", [_at(None, None, record_id, why)])
         for record_id in rows.foreign:
             self._differ("foreign", [_at(None, None, record_id, "a row that something else than penstock wrote")])
 
@@ -365,6 +357,10 @@ def _at(partition: int | None, offset: int | None, record_id: Any, why: str) -> 
     return {"partition": partition, "offset": offset, "id": str(record_id), "why": why}
 
 
+def _iso(moment_us: int) -> str:
+    return from_epoch_ms(moment_us // 1000).isoformat(timespec="seconds")
+
+
 def _doubled(audit: Audit) -> Iterator[dict[str, Any]]:
     for one in audit.balances.values():
         if one.doubled:
@@ -381,11 +377,12 @@ def rows_to_rebuild(settings: Settings, session: Session) -> int:
     firsts = {span.partition: span.first for span in topics.spans(settings, pipeline.topic)}
     rows = Auditor(settings, session).rows()
     gone = sum(place.offset < firsts.get(place.partition, place.offset + 1) for place in rows.places.values())
-    others = gone + rows.older + len(rows.foreign)
+    by_hand = len(rows.foreign) + len(rows.changed.keys() - rows.places.keys())
+    others = gone + rows.older + by_hand
     if others:
         raise PenstockError(
             f"{others} rows of {pipeline.table} came from no record that {pipeline.topic} still holds "
-            f"({gone + rows.older} from older records, {len(rows.foreign)} by other hands): a rebuild would lose them",
+            f"({gone + rows.older} from older records, {by_hand} by other hands): a rebuild would lose them",
             hint="./penstock replay, which deletes nothing",
         )
     return len(rows.places)

@@ -11,11 +11,12 @@ from penstock.cli import app
 from penstock.cli import stack as stack_commands
 from penstock.errors import KafkaUnreachable, WrongUse
 from penstock.observe import receipt, trace, verify
+from penstock.observe.acknowledged import Acknowledged
 from penstock.observe.audit import Balance
 from penstock.observe.nulls import Nulls
 from penstock.observe.receipt import RunReceipt
 from penstock.observe.trace import Hop, Passage
-from penstock.observe.verify import Acknowledged, Difference, TopicReceipt
+from penstock.observe.verify import Difference, TopicReceipt
 from penstock.sink import cassandra
 
 LOST = {"partition": 2, "offset": 7, "id": "abc", "why": "the ledger went past it"}

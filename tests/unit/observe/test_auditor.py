@@ -10,7 +10,7 @@ from msgspec import Meta
 from penstock.broker.frame import pack
 from penstock.broker.topics import Span
 from penstock.config import read
-from penstock.contract.record import KEY, Record
+from penstock.contract.record import KEY, Int64, Record
 from penstock.observe import auditor
 from penstock.observe.audit import RowPlace, Sent
 from penstock.observe.auditor import Auditor
@@ -58,7 +58,8 @@ def test_keys_are_read_as_the_pipeline_declares(topic):
 
 @pytest.mark.parametrize("how", ["scan", "look-up"])
 def test_rows_are_told_apart_by_their_write_time(topic, how):
-    """Epoch and offset: ours. Before the epoch: of an earlier topic. Anything else is by other hands."""
+    """Epoch and offset: ours. Before the epoch: of an earlier topic. Without a place it is by other hands, and with the
+    time of a clock it was changed by hand."""
     tables, now_us = topic.tables, EPOCH_US + 9_000_000_000
     tables.put(1, 2, 30, EPOCH_US + 30)
     tables.put(2, 0, 30, EPOCH_US - 60_000_000 + 30)
@@ -67,7 +68,8 @@ def test_rows_are_told_apart_by_their_write_time(topic, how):
     tables.put(5, 0, 30, EPOCH_US + 29)
     tables.put(6, None, None, now_us)
     rows = topic.auditor().rows() if how == "scan" else topic.auditor().rows_of({1, 2, 3, 4, 5, 6, 7})
-    assert (rows.places, rows.older, sorted(rows.foreign)) == ({1: RowPlace(2, 30)}, 1, [3, 4, 5, 6])
+    assert (rows.places, rows.older, sorted(rows.foreign)) == ({1: RowPlace(2, 30)}, 1, [4, 6])
+    assert rows.changed == {3: now_us, 5: EPOCH_US + 29}
 
 
 def test_no_ids_are_no_look_ups(topic):
@@ -211,6 +213,8 @@ class Item(Record, frozen=True, kw_only=True, rename="camel"):
     """A key with another name in messages."""
 
     order: Annotated[str, Meta(min_length=1, max_length=50, extra=KEY)]
+    unitPrice: float  # noqa: N815
+    limit: Int64 | None = None
 
 
 def test_rows_are_asked_for_by_quoted_names(settings, monkeypatch):
@@ -218,9 +222,33 @@ def test_rows_are_asked_for_by_quoted_names(settings, monkeypatch):
     pipeline = Pipeline(topic="t", keyspace="Lab", table="table", record=Item, from_source=dict)
     monkeypatch.setattr(auditor.pipelines, "of", lambda _settings: pipeline)
     monkeypatch.setattr(Auditor, "book", None)
-    session = FakeSession(lambda *_: [{"order": "o", "kafka_partition": 0, "kafka_offset": 1, "written_us": 1}])
+    row = {
+        "order": "o",
+        "kafka_partition": 0,
+        "kafka_offset": 1,
+        "written_us": 1,
+        "write times": 4,
+        "limit written": None,
+    }
+    session = FakeSession(lambda *_: [row])
     found = Auditor(settings, session)
     assert found.rows().places == {"o": RowPlace(0, 1)}
-    select = 'SELECT "order", kafka_partition, kafka_offset, WRITETIME(kafka_offset) AS written_us FROM "Lab"."table"'
+    times = [f"WRITETIME({name})" for name in ('"unitPrice"', "ingested_at", "kafka_partition", "kafka_offset")]
+    select = (
+        'SELECT "order", kafka_partition, kafka_offset, WRITETIME(kafka_offset) AS written_us, '
+        f'{" + ".join(times)} AS "write times", WRITETIME("limit") AS "limit written" FROM "Lab"."table"'
+    )
     assert session.executed == [(select, ())]
     assert found._select() == select
+
+
+def test_a_nullable_field_that_was_changed_by_hand_is_named(settings, monkeypatch):
+    """Null has no write time; an older value, of a record before one that left the field unset, was not changed."""
+    pipeline = Pipeline(topic="t", keyspace="lab", table="t", record=Item, from_source=dict)
+    monkeypatch.setattr(auditor.pipelines, "of", lambda _settings: pipeline)
+    monkeypatch.setattr(Auditor, "book", None)
+    times = {"null": None, "written": 7, "older": 5, "by hand": 9}
+    row = {"kafka_partition": 0, "kafka_offset": 7, "written_us": 7, "write times": 28}
+    session = FakeSession(lambda *_: [row | {"order": name, "limit written": at} for name, at in times.items()])
+    rows = Auditor(settings, session).rows()
+    assert (rows.changed, len(rows.places)) == ({"by hand": None}, 4)

@@ -447,3 +447,15 @@ def test_ids_of_a_pipeline_with_one_version_per_id_are_checked(topic):
     assert len(topic.verify().differences) == 2, "nothing is left of a row that was deleted"
     topic.pipeline = replace(topic.pipeline, one_version_per_id=False)
     assert topic.verify().balanced
+
+
+def test_a_field_that_was_changed_by_hand_is_named(topic):
+    """Or deleted: its write time is another than that of the record; so it wins over later records."""
+    topic.tables.rows[2]["write times"] += 9_000_000_000
+    topic.tables.rows[3]["write times"] = None
+    found = topic.verify()
+    assert told(found) == [("foreign", None, None, "2"), ("foreign", None, None, "3")]
+    assert {difference.why.partition(":")[0] for difference in found.differences} == {"a row that was changed by hand"}
+    topic.tables.put(4, 0, 4, NOW_US)
+    *_, last = topic.verify().differences
+    assert last.why.startswith("a row that was changed by hand at 2023-11-15T00:43:20+00:00")
