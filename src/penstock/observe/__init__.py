@@ -3,6 +3,8 @@
 What was lost?
     auditor   what an audit compares, asked of Kafka, ledger, table and dead-letter topic
     audit     what became of each record; coverage: what the ledger's lines say of a partition
+    evidence  what excuses an absence, asked when something is absent; excuses, compaction, lines: how far it goes
+    acceptance  differences that an operator accepts
     receipt   a run from the order to the rows; verify: the whole topic, from sources that know nothing of each other
     trace     the way of one record
 

@@ -4,7 +4,7 @@ An excuse goes as far as its evidence does, and no further. Compaction has a mod
 """
 
 from bisect import bisect_left
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -56,20 +56,25 @@ class Pruning:
 
     def __init__(self, firsts: Mapping[int, int], letters: Iterable[Letter]) -> None:
         """`firsts` has the log start of each partition of the dead-letter topic, `letters` are those it still has."""
-        self._left = dict(firsts)
+        self._firsts = firsts
+        self._used: Counter[int] = Counter()
+        self._excused = 0
         self._survivors = _survivors(letters)
 
     def excuse(self, key: bytes | None, line: Line) -> bool:
         """Return whether the letter of a record that `line` covers may have been pruned. One offset excuses once."""
+        if self._excused >= sum(self._firsts.values()):
+            return False
         for queue in self._candidates(key):
-            if self._left[queue] > 0 and not self._has_earlier(queue, line):
-                self._left[queue] -= 1
+            if self._used[queue] < self._firsts[queue] and not self._has_earlier(queue, line):
+                self._excused += 1
+                self._used[queue] += bool(key)  # one without a key may have been in any partition
                 return True
         return False
 
     def _candidates(self, key: bytes | None) -> Iterable[int]:
         """Return the partitions of the dead-letter topic that the letter of a record with this key goes to."""
-        return [murmur2(key) % len(self._left)] if key and self._left else list(self._left)
+        return [murmur2(key) % len(self._firsts)] if key and self._firsts else list(self._firsts)
 
     def _has_earlier(self, queue: int, line: Line) -> bool:
         survivors = self._survivors.get((queue, line.tally.partition), [])
