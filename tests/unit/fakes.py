@@ -97,13 +97,24 @@ class FakeProducer:
         self.full = 0
         self.flushed_s: list[float] = []
         self.sent: list[Message] = []
+        self.asked_partitions: list[int] = []
 
-    def produce(self, topic: str, value: Any, key: Any, headers: Any, on_delivery: Any, timestamp: int = 0) -> None:
+    def produce(
+        self,
+        topic: str,
+        value: Any,
+        key: Any,
+        headers: Any,
+        on_delivery: Any,
+        timestamp: int = 0,
+        partition: int = -1,
+    ) -> None:
         if self._refuses:
             raise self._refuses
         if len(self._waiting) >= self._queue:
             self.full += 1
             raise BufferError
+        self.asked_partitions.append(partition)
         where = {"topic": topic, "partition": 0, "offset": len(self.sent) + self._refused, "timestamp": (1, timestamp)}
         message = Message(**where, key=key, value=value, headers=headers)
         self.sent.append(message)

@@ -311,15 +311,22 @@ def _is_too_large(error: BaseException | None) -> bool:
 
 
 def send(
-    producer: Producer, topic: str, key: bytes | None, value: bytes | None, headers: Headers, report: Report
+    producer: Producer,
+    topic: str,
+    key: bytes | None,
+    value: bytes | None,
+    headers: Headers,
+    report: Report,
+    partition: int = -1,
 ) -> None:
     """Hand one record to the producer, which calls `report` when it is delivered or given up.
 
-    Blocks while the producer's queue is full. Raises `DeliveryFailed` for a record that it does not take.
+    Without a partition the producer chooses it by the key. Blocks while the producer's queue is full. Raises
+    `DeliveryFailed` for a record that it does not take.
     """
     while True:
         try:
-            producer.produce(topic, value=value, key=key, headers=headers, on_delivery=report)
+            producer.produce(topic, value=value, key=key, headers=headers, on_delivery=report, partition=partition)
         except BufferError:
             producer.poll(0.1)
         except KafkaException as error:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from penstock.drill import away, backlog, checkpoint, disk, frame, growing, intake, kill, soak
+from penstock.drill import away, backlog, checkpoint, disk, frame, growing, intake, kill, redriving, soak
 from penstock.drill.ground import Ground
 from penstock.drill.plan import Drill
 from penstock.drill.verdict import Result
@@ -15,6 +15,7 @@ DRILLS: tuple[Drill, ...] = (
     *checkpoint.DRILLS,
     *intake.DRILLS,
     *growing.DRILLS,
+    *redriving.DRILLS,
 )
 BACKLOG_ALONE, BACKLOG_OF_ALL = 2_000_000, 300_000
 _FAULTS = {drill.name: drill for drill in DRILLS}

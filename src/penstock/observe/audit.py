@@ -44,7 +44,7 @@ class Sent(NamedTuple):
 
 
 class RowPlace(NamedTuple):
-    """Where the record of a row was in Kafka, and what its layout added to the row's write timestamp."""
+    """Where the record of a row was in Kafka, and what its write timestamp has beside the epoch and the offset."""
 
     partition: int
     offset: int
@@ -214,16 +214,22 @@ class Work:
             return "waiting"
         had_row = self._result.ids.get(one.id, False)
         if one.id is not None:
-            self._result.ids[one.id] = not one.is_deletion
-            home = Home(one.partition, one.rank, one.order_us, one.timestamp_ms, one.timestamp_ms)
-            self._versions.note(one.id, home)
+            self._note_version(one)
         row = self._rows.get(one.id)
+        if _is_misplaced(one, row):
+            return None
         if one.is_deletion and (row is None or row.order_us > one.order_us):
             self._result.balances[one.partition].deleted_nothing += not had_row
             return "deleted"
         if one.is_deletion:
             return None
         return "stored" if row is not None and row.order_us >= one.order_us else None
+
+    def _note_version(self, one: Sent) -> None:
+        """Note a version of an id, and whether the newest one is to have a row."""
+        if not one.rank.is_kept or one.order_us > self._versions.newest_us(one.id):
+            self._result.ids[one.id] = not one.is_deletion
+        self._versions.note(one.id, Home.of(one.partition, one.rank, one.order_us, one.timestamp_ms))
 
     def finish(self) -> Audit:
         """The audit, once every record was looked at."""
@@ -257,7 +263,8 @@ class Work:
             if line is None:  # or it would be waiting
                 self._note_gap(one, balance, "deleted since")
             return
-        transformed = one.id is not None and not one.is_deletion
+        is_misplaced = _is_misplaced(one, self._rows.get(one.id))
+        transformed = one.id is not None and not one.is_deletion and not is_misplaced
         if transformed and line is not None and line.tally.filtered > filtered[_name(line)]:
             filtered[_name(line)] += 1
             balance.filtered += 1
@@ -268,6 +275,8 @@ class Work:
             why = "the ledger went past it" if line is None else "the ledger counts it, and it is nowhere"
             if one.is_deletion and line is not None:
                 why = "the row that it deletes is there"
+            elif is_misplaced:
+                why = "it was redriven, and its row does not have the write time of its place: see dlq redrive"
             self._result.missing_records.append(_named(one.partition, one.offset, one.id, why))
 
     def _compare_lines(self, balance: Balance, covered: Coverage) -> None:
@@ -280,6 +289,13 @@ class Work:
                 why = f"the ledger counts {tally.records} records to {tally.last_offset}, {tally.rejected} rejected"
                 why += f"; Kafka has {records}, and {rejected} dead letters"
                 self._result.miscounted.append(_named(balance.partition, tally.first_offset, None, why))
+
+
+def _is_misplaced(one: Sent, row: RowPlace | None) -> bool:
+    """Return whether the row of a redriven record was written as if the record were new."""
+    if row is None or not one.rank.is_kept:
+        return False
+    return row.place == (one.partition, one.offset) and row.order_us != one.order_us
 
 
 def _name(line: Line) -> _Name:

@@ -15,17 +15,19 @@ from penstock import pipelines
 from penstock.broker import dlq, headers, topics
 from penstock.broker.dlq import Letter
 from penstock.broker.registry import Registry
-from penstock.broker.topics import Span
+from penstock.broker.topics import Place, Span
 from penstock.config import Settings
 from penstock.contract import cql
 from penstock.contract.fields import key_of
-from penstock.contract.order import ONE_LAYOUT, Order
-from penstock.contract.reject import Fault
+from penstock.contract.order import ONE_LAYOUT, Order, Rank
+from penstock.contract.reject import Fault, Headers
 from penstock.observe.audit import Audit, RowPlace, Rows, Sent, Work
 from penstock.observe.coverage import Coverage
 from penstock.process.decode import Decoder
 from penstock.sink import cassandra, ledger
 from penstock.sink.ledger import Ledger
+
+_GAP_OFFSETS = 1000
 
 
 class Auditor:
@@ -79,7 +81,7 @@ class Auditor:
 
     def sent_of(self, message: Message) -> Sent:
         """The record in a message of the topic."""
-        is_deletion = message.value() is None
+        is_deletion, held = message.value() is None, message.headers() or []
         found = self._decoder.deleted(message.key()) if is_deletion else self._decoder.decode(message.value())
         record_id = None if isinstance(found, Fault) else found if is_deletion else getattr(found, self._key)
         return Sent(
@@ -89,9 +91,19 @@ class Auditor:
             key=message.key(),
             id=record_id,
             is_deletion=is_deletion and record_id is not None,
-            run=headers.text(message, headers.RUN),
-            rank=self.order.rank(message.partition(), message.offset(), message.key()),
+            run=headers.text_in(held, headers.RUN),
+            rank=self._rank(message, held),
         )
+
+    def _rank(self, message: Message, held: Headers) -> Rank:
+        partition, offset, key, order = message.partition(), message.offset(), message.key(), headers.order(held)
+        if order is None:
+            return self.order.rank(partition, offset, key)
+        return self.order.rank_of(partition, offset, key, order, epoch_us=self._epoch_us)
+
+    @property
+    def _epoch_us(self) -> int:
+        return 0 if self.book is None else self.book.epoch_us
 
     def rows(self) -> Rows:
         """The whole table, by a paged scan."""
@@ -108,20 +120,57 @@ class Auditor:
         return f"SELECT {key}, kafka_partition, kafka_offset, WRITETIME(kafka_offset) AS written_us FROM {table}"
 
     def _sorted_in(self, found: Iterable[dict[str, Any]]) -> Rows:
-        """The rows by who wrote them: a write timestamp is the generation's epoch, a layout's shift and the offset."""
-        epoch_us = 0 if self.book is None else self.book.epoch_us
+        """The rows by who wrote them: a write timestamp is the generation's epoch, a layout's shift and the offset.
+
+        That of a redriven record is earlier, as the header of the record says.
+        """
         shifts = {layout.shift_us for layout in self.order.layouts}
-        rows = Rows()
+        rows, earlier, epoch_us = Rows(), {}, self._epoch_us
         for row in found:
             offset, written_us = row["kafka_offset"], row["written_us"]
-            shift_us = None if offset is None or written_us is None else written_us - epoch_us - offset
-            if shift_us in shifts:
-                rows.places[row[self._key]] = RowPlace(row["kafka_partition"], offset, shift_us)
-            elif written_us is None or written_us >= epoch_us:
-                rows.foreign.append(row[self._key])
+            if offset is None or written_us is None:
+                self._sort_in_other(row[self._key], written_us, rows)
+                continue
+            place = RowPlace(row["kafka_partition"], offset, written_us - epoch_us - offset)
+            if place.shift_us in shifts:
+                rows.places[row[self._key]] = place
+            elif place.shift_us < self.order.newest.shift_us:
+                earlier[row[self._key]] = place
             else:
-                rows.older += 1
+                self._sort_in_other(row[self._key], written_us, rows)
+        if earlier:
+            self._sort_in_earlier(earlier, rows)
         return rows
+
+    def _sort_in_other(self, record_id: Any, written_us: int | None, rows: Rows) -> None:
+        """Add a row that no position of the topic's present generation explains."""
+        if written_us is None or written_us >= self._epoch_us:
+            rows.foreign.append(record_id)
+        else:
+            rows.older += 1
+
+    def _sort_in_earlier(self, earlier: dict[Any, RowPlace], rows: Rows) -> None:
+        """Add rows whose write timestamps are earlier than their positions': those of redriven records, and others.
+
+        A record that Kafka no longer holds cannot be asked: its row, if it is of this generation, counts as redriven.
+        """
+        spans = {span.partition: span for span in topics.spans(self._settings, self._pipeline.topic)}
+        held = {place.place for place in earlier.values() if _holds(spans.get(place.partition), place)}
+        ranks = {place: self._rank(message, message.headers() or []) for place, message in self._messages_at(held)}
+        for record_id, place in earlier.items():
+            span, rank = spans.get(place.partition), ranks.get(place.place)
+            is_gone = span is not None and place.offset < span.first and place.order_us >= 0
+            if is_gone or (rank is not None and rank.shift_us == place.shift_us):
+                rows.places[record_id] = place
+            else:
+                self._sort_in_other(record_id, place.order_us + self._epoch_us, rows)
+
+    def _messages_at(self, places: set[Place]) -> Iterator[tuple[Place, Message]]:
+        """The records at these places, each with its place. What lies shortly before one of them is read too."""
+        for message in topics.records(self._settings, self._pipeline.topic, _stretches(places)):
+            place = Place(message.partition(), message.offset())
+            if place in places:
+                yield place, message
 
     def letters(self, within: Callable[[Iterator[Letter]], Iterator[Letter]] = iter) -> dict[str, Letter]:
         """The dead letters of the topic's present generation, and of records that never got to it, by identity.
@@ -183,3 +232,19 @@ class Auditor:
         """The tombstones that came after `spans`."""
         later = topics.beyond(spans, topics.spans(self._settings, self._pipeline.topic))
         return (one for one in self.sent(later) if one.is_deletion)
+
+
+def _holds(span: Span | None, place: RowPlace) -> bool:
+    return span is not None and span.first <= place.offset < span.end
+
+
+def _stretches(places: Iterable[Place]) -> list[Span]:
+    """Return spans that hold all of these places, with gaps of at most `_GAP_OFFSETS` read over."""
+    spans: list[Span] = []
+    for partition, offset in sorted(places):
+        last = spans[-1] if spans else None
+        if last is not None and last.partition == partition and offset - last.end <= _GAP_OFFSETS:
+            spans[-1] = Span(partition, last.first, offset + 1)
+        else:
+            spans.append(Span(partition, offset, offset + 1))
+    return spans

@@ -247,7 +247,7 @@ class _Verification:
         """What became of the rejected records."""
         lines = settled.states(self._session, self._keyspace, self._pipeline.topic)
         states = Counter(settled.state_of(identity, lines) for identity in rejected)
-        return {state: states[state] for state in (settled.WAITING, "redriven", "discarded")}
+        return {state: states[state] for state in (settled.WAITING, "redriven", "superseded", "discarded")}
 
     @property
     def _generation_us(self) -> int | None:

@@ -246,13 +246,13 @@ def test_a_line_that_is_gone_is_a_gap(topic):
 
 
 def test_queue_counts_are_what_became_of_the_rejected(topic, monkeypatch):
-    """rejected + refused = waiting + redriven + discarded; what is claimed waits, others' lines do not count."""
-    for sensor in range(5, 9):
+    """rejected + refused = the sum of the queue; what is claimed waits, others' lines do not count."""
+    for sensor in range(5, 10):
         topic.send(sensor, b"junk %d" % sensor)
-    topic.carry_out(Span(0, 5, 9))
+    topic.carry_out(Span(0, 5, 10))
     topic.refuse("r1")
-    states = dict(enumerate(["redriven", "discarded", "claimed"]))
-    identities = [f"readings/{EPOCH_US}/0/{offset}" for offset in (5, 6, 7)] + ["readings/1/0/5"]
+    states = dict(enumerate(["redriven", "discarded", "claimed", "superseded"]))
+    identities = [f"readings/{EPOCH_US}/0/{offset}" for offset in (5, 6, 7, 8)] + ["readings/1/0/5"]
 
     def line(state):
         return settled.Settled(settled.State(state), None, None, 0, "", "", None, {})
@@ -260,8 +260,8 @@ def test_queue_counts_are_what_became_of_the_rejected(topic, monkeypatch):
     lines = {identity: line(states.get(at, "redriven")) for at, identity in enumerate(identities)}
     monkeypatch.setattr(settled, "states", lambda *_: lines)
     found = topic.verify()
-    assert found.queue == {"waiting": 3, "redriven": 1, "discarded": 1}
-    assert (found.rejected, found.refused, told(found)) == (4, 1, [])
+    assert found.queue == {"waiting": 3, "redriven": 1, "superseded": 1, "discarded": 1}
+    assert (found.rejected, found.refused, told(found)) == (5, 1, [])
 
 
 def test_since_balances_what_came_then(topic):
