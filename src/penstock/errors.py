@@ -20,6 +20,7 @@
     ├── NotBalanced               records are missing
     ├── CheckpointRefused         the Spark job would skip records if it resumed from its checkpoint
     ├── JobRunning                another job owns the checkpoint
+    ├── FormatTooNew              a newer penstock wrote what is to be read
     └── StackError                the local stack
         ├── InstallFailed
         ├── PortTaken
@@ -164,6 +165,10 @@ class CheckpointRefused(PenstockError):
 
 class JobRunning(PenstockError):
     """Another job owns the checkpoint."""
+
+
+class FormatTooNew(PenstockError):
+    """What is to be read was written by a newer penstock."""
 
 
 class StackError(PenstockError):

@@ -143,8 +143,6 @@ def _ask_question(folder: str, to: To) -> str:
 
 def _reset(settings: Any, topic: str, to: To) -> str | None:
     """Reset the checkpoint. Returns the new name of the old one, or None if there was none."""
-    import msgspec
-
     from penstock.broker import topics
     from penstock.errors import PenstockError
     from penstock.process import checkpoint
@@ -154,7 +152,7 @@ def _reset(settings: Any, topic: str, to: To) -> str | None:
     origin = checkpoint.Origin(topic_id=topics.topic_id(settings, topic), start=start)
     folder = checkpoint.folder_of(settings, topic)
     if "://" in folder:
-        text = msgspec.json.encode(origin).decode()
+        text = checkpoint.encode_origin(origin).decode()
         raise PenstockError(
             f"only Spark can access {folder}: nothing was changed",
             hint=f"rename the folder to {folder}.before-reset, then create {folder}/{checkpoint.ORIGIN} with: {text}",

@@ -14,7 +14,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from penstock import pipelines
 from penstock.broker.topics import Span
 from penstock.config import Settings
-from penstock.errors import CassandraUnreachable
+from penstock.errors import CassandraUnreachable, FormatTooNew
 from penstock.log import get_logger
 from penstock.observe.alerts import REJECTED_WINDOW_S, Receipt, Snapshot
 from penstock.observe.services import TIMEOUT_S, Connections, Services, checks
@@ -151,7 +151,10 @@ class Gauges:
         """What the services answer now."""
         services = self._services.read()
         held = None if services["kafka"] else self._from_kafka()
-        stored = Stored() if services["cassandra"] else self._from_cassandra(held and held.topic)
+        try:
+            stored = Stored() if services["cassandra"] else self._from_cassandra(held and held.topic)
+        except FormatTooNew as error:
+            return Look(services | {"cassandra": error.message}, held, Stored())
         return Look(services, held, stored)
 
     def session(self) -> Session:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
 from cassandra.cluster import Session
 
 from penstock import pipelines
@@ -277,7 +276,7 @@ class _Verification:
     def _keep(self, receipt: TopicReceipt) -> None:
         receipts.create_table(self._session, self._keyspace)
         at = datetime.fromisoformat(receipt.at)
-        receipts.keep(self._session, self._keyspace, receipt.topic, at, msgspec.json.encode(receipt))
+        receipts.keep(self._session, self._keyspace, receipt.topic, at, receipt)
 
 
 _TOTALS = (

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from penstock import formats
 from penstock.broker.topics import Span
 from penstock.config import Settings
 from penstock.errors import CheckpointRefused, PenstockError, WrongUse
@@ -130,10 +131,10 @@ class Checkpoint:
             ) from error
 
     def origin(self) -> Origin:
-        """What our file holds; nothing of it when it is missing or torn."""
+        """What our file holds; nothing of it when it is missing or torn. Raises `FormatTooNew`."""
         with self._said():
             try:
-                return self._read(ORIGIN, _origin)
+                return self._read(ORIGIN, self._origin)
             except (FileNotFoundError, Torn):
                 return Origin(topic_id="")
 
@@ -147,7 +148,7 @@ class Checkpoint:
                 query_id = known.query_id
             now = Origin(topic_id=topic_id, start=known.start, query_id=query_id)
             if now != known:
-                self._files.write(self._at(ORIGIN), msgspec.json.encode(now))
+                self._files.write(self._at(ORIGIN), encode_origin(now))
 
     def begin_at(self, origin: Origin) -> str | None:
         """The name under which what was there is kept, None for nothing; the next query starts as `origin` says.
@@ -156,7 +157,7 @@ class Checkpoint:
         """
         with self._said():
             kept = self._set_aside()
-            self._files.write(self._at(ORIGIN), msgspec.json.encode(origin))
+            self._files.write(self._at(ORIGIN), encode_origin(origin))
             return kept
 
     def _set_aside(self) -> str | None:
@@ -190,7 +191,7 @@ class Checkpoint:
             return sum(not name.endswith(".crc") for name in self._files.names(self._at("torn")))
 
     def _single(self) -> dict[str, Callable[[bytes], Any]]:
-        return {_METADATA: _query_id, _FIRST: self._beginning, ORIGIN: _origin}
+        return {_METADATA: _query_id, _FIRST: self._beginning, ORIGIN: self._origin}
 
     def _keep_aside(self, torn: list[str]) -> None:
         for name in torn:
@@ -246,6 +247,10 @@ class Checkpoint:
                 hint=f"look at {self.folder}, or set PENSTOCK_SPARK_CHECKPOINT",
             ) from error
 
+    def _origin(self, data: bytes) -> Origin:
+        formats.check_marked(formats.CHECKPOINT, data, self._at(ORIGIN))
+        return msgspec.json.decode(data, type=Origin)
+
     def _planned(self, data: bytes) -> Offsets:
         """Where a planned batch ends: the third line; the second is Spark's own."""
         return self._offsets(data, 2)
@@ -283,8 +288,9 @@ def _query_id(data: bytes) -> str:
     return str(json.loads(data)["id"])
 
 
-def _origin(data: bytes) -> Origin:
-    return msgspec.json.decode(data, type=Origin)
+def encode_origin(origin: Origin) -> bytes:
+    """Return what our file is to hold."""
+    return formats.encode_marked(formats.CHECKPOINT, origin)
 
 
 def _now() -> str:

@@ -153,6 +153,14 @@ def test_a_cassandra_that_fails_in_between_is_not_known(make: Any) -> None:
     assert (reader.read().lag_records, connections.dropped) == (None, 1)
 
 
+def test_a_keyspace_of_a_newer_penstock_is_a_problem_of_cassandra(make: Any) -> None:
+    """The watch and the page go on, and say what is wrong with it."""
+    newer = [{"table_name": "ledger", "comment": "penstock 9.1, format 9"}]
+    found = make({"users_created": [(0, 5, 1)]}, FakeSession(lambda *_: newer))[0].read()
+    assert "table ledger in format 9, written by penstock 9.1" in found.services["cassandra"]
+    assert (found.lag_records, found.topic_records) == (None, 5)
+
+
 def test_a_kafka_that_fails_in_between_is_not_known(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A partition without a leader makes no crash."""
     reader, connections = make({"users_created": [(0, 5, 1)]}, with_tables(FakeSession(rows({0: 4}))))

@@ -504,7 +504,8 @@ def test_a_role_that_may_not_create_is_told_all_that_is_missing(settings):
     with pytest.raises(PenstockError) as failed:
         job.create_tables(FakeSession(denied), settings)
     assert re.findall(r"EXISTS (\S+)", failed.value.message) == made[1:]
-    there = FakeSession(lambda query, values: denied(query, values) or [{"name": "there"}])
+    tables = [{"table_name": name.rpartition(".")[2]} for name in made]
+    there = FakeSession(lambda query, values: denied(query, values) or tables)
     job.create_keyspace(there, settings)
     job.create_tables(there, settings)
     assert created(there) == []
