@@ -19,6 +19,7 @@
     ├── RunFailed                 a DAG run did not succeed
     ├── NotBalanced               records are missing
     ├── CheckpointRefused         the Spark job would skip records if it resumed from its checkpoint
+    ├── TopicRecreated            the topic is not the one that the Spark job has read
     ├── JobRunning                another job owns the checkpoint
     ├── FormatTooNew              a newer penstock wrote what is to be read
     └── StackError                the local stack
@@ -161,6 +162,10 @@ class NotBalanced(PenstockError):
 
 class CheckpointRefused(PenstockError):
     """The Spark job would skip records if it resumed from its checkpoint."""
+
+
+class TopicRecreated(PenstockError):
+    """The topic is not the one that the Spark job has read: it was deleted and recreated."""
 
 
 class JobRunning(PenstockError):

@@ -25,7 +25,10 @@ from penstock.observe.audit import Audit, RowPlace, Rows, Sent, Work
 from penstock.observe.coverage import Coverage
 from penstock.process.decode import Decoder
 from penstock.sink import cassandra, ledger
+from penstock.sink.incarnation import Incarnation
 from penstock.sink.ledger import Ledger
+
+_NOT_BEGUN_US = 2**63
 
 
 class Auditor:
@@ -39,6 +42,8 @@ class Auditor:
         self._decoder = Decoder(self._pipeline.record, Registry(settings), self._pipeline.key_format)
         self._key = key_of(self._pipeline.record).column
         self._book: Ledger | None = None
+        self.change = ""
+        """What tells that the topic was recreated since a job read it; known once `book` was asked for."""
 
     @property
     def book(self) -> Ledger | None:
@@ -59,6 +64,9 @@ class Auditor:
         if not cassandra.has_table(self._session, self._keyspace, "generations"):
             return None
         topic_id = topics.topic_id(self._settings, topic)
+        self.change = Incarnation(self._session, self._keyspace, self._settings, topic).find_change(topic_id)
+        if self.change:
+            return None
         epoch_us = ledger.epoch_us(self._session, self._keyspace, topic, topic_id)
         return None if epoch_us is None else Ledger(self._session, self._keyspace, topic, epoch_us)
 
@@ -109,7 +117,7 @@ class Auditor:
 
     def _sorted_in(self, found: Iterable[dict[str, Any]]) -> Rows:
         """The rows by who wrote them: a write timestamp is the generation's epoch, a layout's shift and the offset."""
-        epoch_us = 0 if self.book is None else self.book.epoch_us
+        epoch_us = self._epoch_us
         shifts = {layout.shift_us for layout in self.order.layouts}
         rows = Rows()
         for row in found:
@@ -122,6 +130,13 @@ class Auditor:
             else:
                 rows.older += 1
         return rows
+
+    @property
+    def _epoch_us(self) -> int:
+        """The epoch of the topic's generation: 0 before the first; of one that has not begun, later than any row."""
+        if self.book is not None:
+            return self.book.epoch_us
+        return _NOT_BEGUN_US if self.change else 0
 
     def letters(self, within: Callable[[Iterator[Letter]], Iterator[Letter]] = iter) -> dict[str, Letter]:
         """The dead letters of the topic's present generation, and of records that never got to it, by identity.

@@ -20,9 +20,11 @@ from penstock.config import Settings
 from penstock.contract.batch import Tally, merge
 from penstock.errors import PenstockError
 from penstock.pipeline.job import observer
+from penstock.pipeline.recreated import TopicGuard
 from penstock.pipeline.stream import plan, store, warm_up
 from penstock.process.session import kafka_stretch, raw_records
 from penstock.sink import cassandra, ledger
+from penstock.sink.incarnation import Incarnation
 
 Report = Callable[[int, int], None]
 """Told how many offsets are done, of how many."""
@@ -51,7 +53,10 @@ def replay(spark: SparkSession, session: Session, settings: Settings, spans: lis
         raise PenstockError(f"no job has read {pipeline.topic} yet: there is nothing to replay", hint="./penstock up")
     began = time.monotonic()
     book = ledger.Ledger(session, keyspace, pipeline.topic, epoch_us)
-    how = plan(settings, epoch_us, observer(session, keyspace, book, settings)())
+    guard = TopicGuard(
+        Incarnation(session, keyspace, settings, pipeline.topic), pipeline.topic, topic_id, epoch_us, settings
+    )
+    how = plan(settings, epoch_us, observer(session, keyspace, book, settings, guard)())
     sync_lag_s = cassandra.sync_lag_s(session)
     job = f"{ledger.REPLAY}{datetime.now(UTC):%Y%m%dT%H%M%S.%f}Z"
     warm_up(spark, how)

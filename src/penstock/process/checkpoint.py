@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from penstock import formats
-from penstock.broker.topics import Span
+from penstock.broker.topics import NO_ID, Span
 from penstock.config import Settings
 from penstock.errors import CheckpointRefused, PenstockError, WrongUse
 from penstock.log import get_logger
@@ -304,7 +304,7 @@ def misfits(place: Place | None, origin: Origin, spans: list[Span], topic_id: st
     """
     if place is None:
         return []
-    if origin.topic_id not in {"", topic_id}:
+    if origin.topic_id not in {"", NO_ID, topic_id}:
         return [f"it was made for another topic of this name: id {origin.topic_id}, Kafka has {topic_id} (made anew?)"]
     held = {span.partition: span for span in spans}
     gone = [f"partition {one}: Kafka has no such partition any more" for one in sorted(place.end.keys() - held.keys())]

@@ -161,6 +161,21 @@ def test_a_keyspace_of_a_newer_penstock_is_a_problem_of_cassandra(make: Any) -> 
     assert (found.lag_records, found.topic_records) == (None, 5)
 
 
+def test_a_topic_that_the_job_has_not_read_since_it_was_recreated_is_told(make: Any) -> None:
+    """Its id is another one than that of each generation; before the first generation nothing is wrong."""
+
+    def recreated(query: str, values: tuple[Any, ...]) -> list[dict[str, Any]]:
+        return [{"epoch_us": 7, "topic_id": "id-0"}] if "generations" in query else rows({})(query, values)
+
+    topics = {"users_created": [(0, 5, 1)]}
+    change = make(topics, with_tables(FakeSession(recreated)))[0].read().change
+    assert change == "its id is id-of-users_created, that of the ledger's topic was id-0"
+    assert make(topics, with_tables(FakeSession(rows({0: 4}))))[0].read().change == ""
+    assert make(topics, with_tables(FakeSession(rows({}, None))))[0].read().change == ""
+    assert make(topics, FakeSession())[0].read().change == ""
+    assert make(topics, FakeSession(), ("cassandra",))[0].read().change is None
+
+
 def test_a_kafka_that_fails_in_between_is_not_known(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A partition without a leader makes no crash."""
     reader, connections = make({"users_created": [(0, 5, 1)]}, with_tables(FakeSession(rows({0: 4}))))

@@ -1,0 +1,145 @@
+"""The job on a topic that is recreated, and on a keyspace that is restored from an older snapshot."""
+
+import os
+import signal
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from penstock.broker import topics
+from penstock.broker.kafka import admin
+from penstock.broker.topics import NO_ID
+from penstock.errors import CheckpointRefused, PenstockError, TopicRecreated, Unreachable
+from penstock.observe.auditor import Auditor
+from penstock.observe.verify import TopicReceipt, verify
+from penstock.pipeline import job
+from penstock.pipelines import users
+from penstock.process.checkpoint import Checkpoint, Origin, checkpoint_of
+from penstock.process.session import kafka_stream
+from penstock.retry import wait_until
+from penstock.sink import cassandra
+from tests.integration.streaming import Topic
+
+_STORED_S = 90.0
+
+
+class Running:
+    """The job of a topic of its own, run in this process, and the users that are sent to it."""
+
+    def __init__(self, topic: Topic, folder: Path, captured: list[dict[str, Any]]) -> None:
+        self.topic = topic
+        self.settings = topic.settings.model_copy(
+            update={"spark_checkpoint": str(folder), "spark_trigger_ms": 100, "home": folder}
+        )
+        record = msgspec.convert(users.from_source(captured[0]), users.User)
+        self._users = [msgspec.structs.replace(record, id=uuid.UUID(int=number + 1)) for number in range(40)]
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        return checkpoint_of(self.settings, self.topic.pipeline.topic)
+
+    def send(self, nationality: str, first: int, end: int) -> None:
+        """Send a version of some of the users."""
+        versions = [msgspec.structs.replace(user, nationality=nationality) for user in self._users[first:end]]
+        self.topic.send_all((str(user.id).encode(), msgspec.json.encode(user), []) for user in versions)
+
+    def run(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Run the job until the ledger covers the topic, do something `meanwhile`, and stop it as SIGTERM does."""
+        failed: list[BaseException] = []
+
+        def stop() -> None:
+            try:
+                wait_until(self._check_stored, timeout_s=_STORED_S, every_s=0.2, what="the records to be stored")
+                meanwhile()
+            except PenstockError as error:
+                failed.append(error)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        stopper = threading.Thread(target=stop)
+        stopper.start()
+        with cassandra.connected(self.settings) as session:
+            try:
+                job.run(self.topic.spark, self._read, session, self.settings)
+            finally:
+                stopper.join(2 * _STORED_S)
+        assert failed == []
+
+    def _read(self, spark: Any) -> Any:
+        return kafka_stream(spark, self.settings, self.topic.pipeline.topic)
+
+    def _check_stored(self) -> None:
+        with cassandra.connected(self.settings) as session:
+            waiting = Auditor(self.settings, session).waiting(topics.spans(self.settings, self.topic.pipeline.topic))
+        if waiting:
+            raise Unreachable(f"{waiting} records wait")
+
+    def verify(self) -> TopicReceipt:
+        with cassandra.connected(self.settings) as session:
+            return verify(self.settings, session)
+
+    def nationalities(self) -> list[str]:
+        """That of each user in the table, in the order of their numbers."""
+        rows = self.topic.rows()
+        return [rows[name]["nationality"] for name in sorted(rows)]
+
+    def recreate(self) -> None:
+        """Delete the topic and create it again."""
+        client, name = admin(self.settings), self.topic.pipeline.topic
+        client.delete_topics([name])[name].result(30)
+        wait_until(self._check_gone, timeout_s=30, every_s=0.2, what="the topic to be deleted")
+        topics.ensure_pipeline(self.settings, self.topic.pipeline)
+
+    def _check_gone(self) -> None:
+        if topics.spans(self.settings, self.topic.pipeline.topic):
+            raise Unreachable("the topic is still there")
+
+
+@pytest.fixture
+def running(topic: Callable[..., Topic], tmp_path: Path, captured: list[dict[str, Any]], signals: None) -> Running:
+    return Running(topic(), tmp_path / "home", captured)
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """The handlers of this process, put back afterwards; a signal that comes too late does nothing."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    interrupt = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGTERM, before)
+    signal.signal(signal.SIGINT, interrupt)
+
+
+@pytest.fixture(params=["ids", "no ids"])
+def broker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Kafka as it is, and as it answers for topics that have no id."""
+    describe = topics.describe
+    if request.param == "no ids":
+        monkeypatch.setattr(topics, "describe", lambda *asked: describe(*asked)._replace(id=NO_ID))
+    return str(request.param)
+
+
+def test_a_topic_that_is_recreated_under_the_job_loses_nothing(running: Running, broker: str) -> None:
+    """The job stops though the new topic has more records than the one before, verify names it; a reset stores all."""
+    running.send("AA", 0, 20)
+
+    def recreate() -> None:
+        running.recreate()
+        running.send("BB", 10, 40)
+
+    running.run()
+    with pytest.raises((TopicRecreated, CheckpointRefused)):
+        running.run(meanwhile=recreate)
+    assert [each.kind for each in running.verify().differences] == ["recreated"]
+    with pytest.raises((TopicRecreated, CheckpointRefused)):
+        running.run()
+    topic_id = topics.topic_id(running.settings, running.topic.pipeline.topic)
+    running.checkpoint.begin_at(Origin(topic_id=topic_id))
+    running.run()
+    receipt = running.verify()
+    assert (receipt.balanced, receipt.produced, receipt.stored) == (True, 30, 30), receipt.differences
+    assert running.nationalities() == ["AA"] * 10 + ["BB"] * 30
