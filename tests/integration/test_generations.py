@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from cassandra.cluster import Session
 
 from penstock.broker import topics
 from penstock.broker.kafka import admin
@@ -143,3 +144,53 @@ def test_a_topic_that_is_recreated_under_the_job_loses_nothing(running: Running,
     receipt = running.verify()
     assert (receipt.balanced, receipt.produced, receipt.stored) == (True, 30, 30), receipt.differences
     assert running.nationalities() == ["AA"] * 10 + ["BB"] * 30
+
+
+class Snapshot:
+    """What a keyspace holds of a topic: the ledger, and the rows with their write timestamps."""
+
+    def __init__(self, session: Session, running: Running) -> None:
+        keyspace, table = running.topic.pipeline.keyspace, running.topic.pipeline.table
+        self._session, self._tables = session, (f"{keyspace}.ledger", f"{keyspace}.{table}")
+        ledger, rows = (f"SELECT * FROM {name}" for name in self._tables)
+        self._ledger = list(session.execute(ledger))
+        written = session.execute(f"SELECT id, WRITETIME(kafka_offset) AS written_us FROM {self._tables[1]}")
+        self._written_us = {row["id"]: row["written_us"] for row in written}
+        self._rows = list(session.execute(rows))
+
+    def restore(self) -> None:
+        for name in self._tables:
+            self._session.execute(f"TRUNCATE {name}", timeout=120)
+        for line in self._ledger:
+            self._insert(self._tables[0], line, "")
+        for row in self._rows:
+            self._insert(self._tables[1], row, f" USING TIMESTAMP {self._written_us[row['id']]}")
+
+    def _insert(self, table: str, row: dict[str, Any], using: str) -> None:
+        given = {name: value for name, value in row.items() if value is not None}
+        marks = ", ".join(["%s"] * len(given))
+        self._session.execute(
+            f"INSERT INTO {table} ({', '.join(given)}) VALUES ({marks}){using}", tuple(given.values())
+        )
+
+
+def test_after_a_restore_the_job_goes_on_where_the_ledger_ends(running: Running) -> None:
+    """Not at its checkpoint, which is ahead: the rows of what was stored since are there again, and verify balances."""
+    running.send("AA", 0, 20)
+    running.run()
+    with cassandra.connected(running.settings) as session:
+        snapshot = Snapshot(session, running)
+        running.send("BB", 10, 40)
+        running.run()
+        snapshot.restore()
+    assert running.nationalities() == ["AA"] * 20
+    assert not running.verify().balanced or running.verify().waiting
+    running.run()
+    receipt = running.verify()
+    assert (receipt.balanced, receipt.waiting, receipt.produced) == (True, 0, 50), receipt.differences
+    assert running.nationalities() == ["AA"] * 10 + ["BB"] * 30
+    note = running.checkpoint.origin().note
+    assert "resumed from the ledger" in note
+    running.run()
+    assert running.checkpoint.origin().note == note
+    assert len(list(Path(running.checkpoint.folder).parent.glob("*.before-*"))) == 1

@@ -53,17 +53,25 @@ def show(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
     current = checkpoint.checkpoint_of(settings, topic)
     place, spans = current.place(), topics.spans(settings, topic)
     topic_id = topics.topic_id(settings, topic) if spans else ""
-    misfits = checkpoint.misfits(place, current.origin(), spans, topic_id)
+    origin = current.origin()
+    misfits = checkpoint.misfits(place, origin, spans, topic_id)
     partitions = _partitions(place, spans)
     if as_json:
         begun = bool(place and place.begun)
         print_json(
-            {"folder": current.folder, "topic": topic, "begun": begun, "partitions": partitions, "misfits": misfits}
+            {
+                "folder": current.folder,
+                "topic": topic,
+                "begun": begun,
+                "partitions": partitions,
+                "misfits": misfits,
+                "note": origin.note,
+            }
         )
     else:
         typer.echo(current.folder)
         typer.echo(table(_HEADS, [[getattr(partition, head) for head in _HEADS] for partition in partitions]))
-        _report(place, misfits)
+        _report(place, misfits, origin.note)
     raise typer.Exit(1 if misfits else 0)
 
 
@@ -82,7 +90,9 @@ def _partitions(place: Any, spans: list[Any]) -> list[Partition]:
     ]
 
 
-def _report(place: Any, misfits: list[str]) -> None:
+def _report(place: Any, misfits: list[str], note: str) -> None:
+    if note:
+        talk(note)
     if place is None:
         talk("no checkpoint: the job starts with the earliest offsets")
     elif not place.begun:

@@ -24,6 +24,7 @@ from penstock.errors import JobRunning, PenstockError, TopicRecreated, Unreachab
 from penstock.log import get_logger
 from penstock.pipeline.progress import Noter
 from penstock.pipeline.recreated import Guard, TopicGuard, check_log
+from penstock.pipeline.resume import resume_from_ledger
 from penstock.pipeline.stream import Plan, plan, store, warm_up
 from penstock.pipelines import Pipeline
 from penstock.process.checkpoint import Checkpoint, check_fits, checkpoint_of
@@ -171,6 +172,7 @@ def run(spark: SparkSession, read: Callable[[SparkSession], DataFrame], session:
         order = observer(session, keyspace, book, settings, guard)
         keeper = Keeper(how, book, stopping, ours.confirm, cassandra.sync_lag_s(session), order, guard)
         noter = Noter(progress.Progress(session, keyspace, pipeline.topic))
+        resume_from_ledger(checkpoint, book, topic_id, settings)
         _stop_on_signal(stopping)
         warm_up(spark, how)
         _stream(read(spark), settings, checkpoint, keeper, noter)

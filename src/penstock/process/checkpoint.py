@@ -59,12 +59,13 @@ class Place:
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
     """What our file holds: the topic that the checkpoint is for, where its query is to start, the query's id.
 
-    `start` is None for all that Kafka holds.
+    `start` is None for all that Kafka holds; `note` says why it starts there when nobody asked for it.
     """
 
     topic_id: str
     start: Offsets | None = None
     query_id: str = ""
+    note: str = ""
 
 
 def folder_of(settings: Settings, topic: str) -> str:
@@ -116,6 +117,14 @@ class Checkpoint:
             before = self._before(planned)
             return Place(end if done is not None and done >= planned else before, end, begun=True)
 
+    def beginning(self) -> Offsets:
+        """Return where the query's first batch began; a partition that is not named began at 0."""
+        with self._said():
+            try:
+                return self._read(_FIRST, self._beginning)
+            except (FileNotFoundError, Torn):
+                return self.origin().start or {}
+
     def _before(self, batch: int) -> Offsets:
         """Where a batch begins; empty when that cannot be told for the first."""
         name, parse = (f"offsets/{batch - 1}", self._planned) if batch else (_FIRST, self._beginning)
@@ -146,7 +155,7 @@ class Checkpoint:
                 query_id = self._read(_METADATA, _query_id)
             except (FileNotFoundError, Torn):
                 query_id = known.query_id
-            now = Origin(topic_id=topic_id, start=known.start, query_id=query_id)
+            now = msgspec.structs.replace(known, topic_id=topic_id, query_id=query_id)
             if now != known:
                 self._files.write(self._at(ORIGIN), encode_origin(now))
 
