@@ -15,6 +15,7 @@ QUICK = (
     "second-job",
     "hostile-source",
     "add-partitions",
+    "recreate-topic",
 )
 
 

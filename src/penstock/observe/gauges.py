@@ -214,7 +214,7 @@ class Gauges:
             return self._change
         if not cassandra.has_table(session, self._keyspace, "generations"):
             return ""
-        self._changes_read_s = time.monotonic()
+        self._changes_read_s, self._ledger = time.monotonic(), None  # a new generation may have begun for the same id
         incarnation = Incarnation(session, self._keyspace, self._settings, self._pipeline.topic)
         self._change = incarnation.find_change(topic.id)
         return self._change

@@ -28,6 +28,7 @@ FAULTS = [
     "clock-back",
     "hostile-source",
     "add-partitions",
+    "recreate-topic",
     "backlog",
     "soak",
 ]
