@@ -16,6 +16,7 @@ QUICK = (
     "hostile-source",
     "add-partitions",
     "redrive-order",
+    "recreate-topic",
 )
 
 

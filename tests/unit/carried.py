@@ -283,7 +283,7 @@ class Carried:
             patch.setattr(topics, "records", self._records)
             patch.setattr(topics, "since", self._since)
             patch.setattr(topics, "topic_id", lambda *_: TOPIC_ID)
-            patch.setattr(topics, "partition_count", lambda *_: len(self.kafka))
+            patch.setattr(topics, "describe", lambda *_: topics.Description(TOPIC_ID, len(self.kafka)))
             patch.setattr(auditor, "Registry", lambda _settings: FakeSchemas.of(Reading))
             patch.setattr(verify, "Airflow", lambda _settings: FakeAirflow(self.runs))
             yield

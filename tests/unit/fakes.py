@@ -293,9 +293,9 @@ class FakeSession:
         return FakeFuture(self._answer(text, values), self._error)
 
     def _tables(self, values: tuple[Any, ...]) -> list[dict[str, Any]]:
-        """What the schema says of a table."""
+        """What the schema says of a keyspace's tables."""
         keyspace = self.cluster.metadata.keyspaces.get(values[0])
-        return [{"table_name": values[1]}] if keyspace and values[1] in keyspace.tables else []
+        return [{"table_name": name, "comment": ""} for name in keyspace.tables] if keyspace else []
 
 
 def created(session: FakeSession) -> list[str]:

@@ -25,9 +25,11 @@ from penstock.observe.audit import Audit, RowPlace, Rows, Sent, Work
 from penstock.observe.coverage import Coverage
 from penstock.process.decode import Decoder
 from penstock.sink import cassandra, ledger
+from penstock.sink.incarnation import Incarnation
 from penstock.sink.ledger import Ledger
 
 _GAP_OFFSETS = 1000
+_NOT_BEGUN_US = 2**63
 
 
 class Auditor:
@@ -41,6 +43,8 @@ class Auditor:
         self._decoder = Decoder(self._pipeline.record, Registry(settings), self._pipeline.key_format)
         self._key = key_of(self._pipeline.record).column
         self._book: Ledger | None = None
+        self.change = ""
+        """What tells that the topic was recreated since a job read it; known once `book` was asked for."""
 
     @property
     def book(self) -> Ledger | None:
@@ -61,6 +65,9 @@ class Auditor:
         if not cassandra.has_table(self._session, self._keyspace, "generations"):
             return None
         topic_id = topics.topic_id(self._settings, topic)
+        self.change = Incarnation(self._session, self._keyspace, self._settings, topic).find_change(topic_id)
+        if self.change:
+            return None
         epoch_us = ledger.epoch_us(self._session, self._keyspace, topic, topic_id)
         return None if epoch_us is None else Ledger(self._session, self._keyspace, topic, epoch_us)
 
@@ -103,7 +110,10 @@ class Auditor:
 
     @property
     def _epoch_us(self) -> int:
-        return 0 if self.book is None else self.book.epoch_us
+        """The epoch of the topic's generation: 0 before the first; of one that has not begun, later than any row."""
+        if self.book is not None:
+            return self.book.epoch_us
+        return _NOT_BEGUN_US if self.change else 0
 
     def rows(self) -> Rows:
         """The whole table, by a paged scan."""
@@ -134,7 +144,7 @@ class Auditor:
             place = RowPlace(row["kafka_partition"], offset, written_us - epoch_us - offset)
             if place.shift_us in shifts:
                 rows.places[row[self._key]] = place
-            elif place.shift_us < self.order.newest.shift_us:
+            elif self.book is not None and place.shift_us < self.order.newest.shift_us:
                 earlier[row[self._key]] = place
             else:
                 self._sort_in_other(row[self._key], written_us, rows)

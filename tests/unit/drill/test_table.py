@@ -29,6 +29,7 @@ FAULTS = [
     "hostile-source",
     "add-partitions",
     "redrive-order",
+    "recreate-topic",
     "backlog",
     "soak",
 ]

@@ -120,7 +120,7 @@ def test_no_ids_are_no_look_ups(topic):
     auditor = topic.auditor()
     asked = len(topic.tables.session.executed)
     assert auditor.rows_of(set()).places == {}
-    assert len(topic.tables.session.executed) - asked == 4, "two tables, epoch, layouts"
+    assert len(topic.tables.session.executed) - asked == 5, "two tables, generations twice, layouts"
 
 
 def test_letters_are_those_of_this_topic(topic):

@@ -1,6 +1,7 @@
 """Each kind of difference, and what is none."""
 
 import inspect
+import re
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -12,6 +13,7 @@ from penstock.errors import NotThere, PenstockError
 from penstock.observe import verify
 from penstock.observe.verify import Nulls, TopicReceipt, null_shares
 from penstock.produce import journal
+from penstock.produce.journal import Journal
 from penstock.sink import settled
 from penstock.sink.ledger import REPLAY
 from tests.unit.carried import EPOCH_US, STORED_MS, TOPIC_ID, Carried, message, value
@@ -362,6 +364,28 @@ def test_a_new_field_is_not_warned_of():
 def test_a_topic_made_anew_is_not_warned_of():
     """Its counts begin again: there is nothing to compare with."""
     assert shares(5, 5, (10, 0)) == (Nulls(1.0, None, None), [])
+
+
+def test_a_recreated_topic_that_the_job_has_not_read_yet_is_named(topic):
+    """Nothing of it is missing, all of it waits, and the topic before it is not held against it."""
+    topic.tables.generations = {"id-0": EPOCH_US}
+    receipt = topic.verify()
+    (difference,) = receipt.differences
+    assert (difference.kind, receipt.balanced, receipt.missing, receipt.waiting) == ("recreated", False, 0, 5)
+    assert "its id is id-1, that of the ledger's topic was id-0" in difference.why
+
+
+def test_without_ids_a_run_counts_for_the_topic_that_it_sent_to(topic, monkeypatch):
+    """What was acknowledged before the present generation began was another topic's, and is not lost."""
+    monkeypatch.setattr("tests.unit.carried.TOPIC_ID", topics.NO_ID)
+    topic.tables.generations = {topics.NO_ID: EPOCH_US}
+    with Journal(journal.folder_of(topic.settings), "r9", "readings", topics.NO_ID) as attempt:
+        attempt.note(0, 77, b"9")
+    assert [one.kind for one in topic.verify().differences] == ["lost"]
+    file = max(journal.folder_of(topic.settings).glob("*.journal"))
+    began = datetime.fromtimestamp(EPOCH_US / 1_000_000 - 1, UTC).isoformat()
+    file.write_text(re.sub(r'"started_at":"[^"]*"', f'"started_at":"{began}"', file.read_text()))
+    assert topic.verify().balanced
 
 
 def test_nulls_are_compared_with_the_last_receipt(topic, monkeypatch):
