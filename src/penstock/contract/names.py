@@ -9,7 +9,9 @@ DEAD_LETTERS = ".dlq"
 """What a topic's name is followed by in the name of its dead-letter topic."""
 REGISTRY_TOPICS = frozenset({"kafkasql-journal", "kafkasql-snapshots", "registry-events"})
 """What Apicurio keeps its schemas in."""
-OWN_TABLES = frozenset({"batches", "failures", "generations", "layouts", "leases", "ledger", "receipts", "settled"})
+OWN_TABLES = frozenset(
+    {"batches", "failures", "generations", "layouts", "leases", "ledger", "marks", "receipts", "settled"}
+)
 """Tables that penstock makes in the pipeline's keyspace."""
 OWN_COLUMNS = frozenset(
     {*(field.column for field in fields(Arrival)), "_deleted", "_rejected", "_shift_us", "row_position", "written_us"}
