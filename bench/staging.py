@@ -96,7 +96,7 @@ def encode(settings: Settings) -> Step:
 
     def step() -> int:
         batch = decoded()
-        writer.write(batch.rows)
+        writer.write(batch)
         return len(batch.rows)
 
     return step
@@ -105,8 +105,8 @@ def encode(settings: Settings) -> Step:
 class _Encoder(RowWriter):
     """Encodes all batches but sends none."""
 
-    def write(self, rows: Any, deletions: Any = (), shift_us: int = 0) -> list[Unencodable]:
-        for _ in self._batches([*self._inserts(list(rows), shift_us), *self._deletes(deletions, shift_us)]):
+    def write(self, batch: Decoded) -> list[Unencodable]:
+        for _ in self._batches(list(self._inserts(batch.rows, self._times_us(batch, batch.rows)))):
             pass
         return []
 
@@ -115,7 +115,7 @@ def _make_decoder(settings: Settings) -> Callable[[], Decoded]:
     pipeline = pipelines.of(settings)
     keys, values = zip(*islice(messages(Load(0), settings, pipeline), CHUNK), strict=True)
     columns = {"key": keys, "value": values, "partition": [0] * CHUNK, "offset": range(CHUNK)}
-    raw = pa.RecordBatch.from_pydict({**columns, "timestamp_ms": [0] * CHUNK})
+    raw = pa.RecordBatch.from_pydict({**columns, "timestamp_ms": [0] * CHUNK, "order_header": [None] * CHUNK})
     decoder = Decoder(pipeline.record, Registry(settings))
     return lambda: next(decode_batches([raw], decoder, pipeline.topic))
 

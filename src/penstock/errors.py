@@ -19,7 +19,9 @@
     ├── RunFailed                 a DAG run did not succeed
     ├── NotBalanced               records are missing
     ├── CheckpointRefused         the Spark job would skip records if it resumed from its checkpoint
+    ├── TopicRecreated            the topic is not the one that the Spark job has read
     ├── JobRunning                another job owns the checkpoint
+    ├── FormatTooNew              a newer penstock wrote what is to be read
     └── StackError                the local stack
         ├── InstallFailed
         ├── PortTaken
@@ -162,8 +164,16 @@ class CheckpointRefused(PenstockError):
     """The Spark job would skip records if it resumed from its checkpoint."""
 
 
+class TopicRecreated(PenstockError):
+    """The topic is not the one that the Spark job has read: it was deleted and recreated."""
+
+
 class JobRunning(PenstockError):
     """Another job owns the checkpoint."""
+
+
+class FormatTooNew(PenstockError):
+    """What is to be read was written by a newer penstock."""
 
 
 class StackError(PenstockError):

@@ -15,7 +15,7 @@ from cassandra.cluster import Session
 from penstock import pipelines
 from penstock.broker import dlq, topics
 from penstock.broker.frame import pack
-from penstock.broker.headers import REDRIVEN, RUN
+from penstock.broker.headers import ORDER, REDRIVEN, RUN
 from penstock.broker.kafka import producer
 from penstock.broker.registry import Registry
 from penstock.broker.topics import Place
@@ -186,10 +186,12 @@ def test_records_are_mended_by_setting_a_field_and_sent_once(lab: Lab, kinds: No
     for message in sent:
         record = lab.decoder.decode(message.value())
         assert isinstance(record, users.User)
-        assert (record.email, message.key()) == ("mended@example.org", str(record.id).encode())
-        *own, (name, identity) = message.headers()
-        assert name == REDRIVEN
-        assert own == identities[identity.decode()].headers
+        assert record.email == "mended@example.org"
+        letter = identities[dict(message.headers())[REDRIVEN].decode()]
+        is_placed = letter.origin.partition >= 0
+        assert message.key() == (letter.key if is_placed else str(record.id).encode())
+        order = [(ORDER, str(GENERATION_US + letter.origin.offset).encode())] if is_placed else []
+        assert message.headers() == [*order, *letter.headers, (REDRIVEN, letter.identity.encode())]
     assert len({dict(message.headers())[REDRIVEN] for message in sent}) == 4
     places = {line.place for line in lab.lines().values()}
     assert places == {(message.partition(), message.offset()) for message in sent}
@@ -249,7 +251,8 @@ def test_a_record_that_would_be_taken_now_is_sent_as_it_was(lab: Lab, entry: dic
     assert lab.redrive().sent == 1
     (message,) = lab.sent()
     assert (message.key(), message.value()) == (letter.key, letter.value)
-    assert message.headers() == [("h", b"1"), (REDRIVEN, letter.identity.encode())]
+    order = (ORDER, str(GENERATION_US).encode())
+    assert message.headers() == [order, ("h", b"1"), (REDRIVEN, letter.identity.encode())]
 
 
 def test_what_an_interrupted_command_had_sent_is_not_sent_again(lab: Lab, entry: dict[str, Any]) -> None:

@@ -234,7 +234,7 @@ def test_the_way_of_each_record(lab: Lab, places: dict[str, Place], captured: li
     receipt = lab.verify()
     assert told(receipt) == set()
     assert (receipt.stored, receipt.deleted, receipt.rejected, receipt.refused) == (31, 1, 1, 1)
-    assert receipt.queue == {"waiting": 2, "redriven": 0, "discarded": 0}
+    assert receipt.queue == {"waiting": 2, "redriven": 0, "superseded": 0, "discarded": 0}
 
     done = lab.cli("trace", deleted, "--json")
     assert done.exit_code == 0, done.output

@@ -14,6 +14,9 @@ from pyspark.sql import SparkSession
 from penstock.broker import dlq
 from penstock.broker.kafka import MAX_MESSAGE_BYTES
 from penstock.broker.registry import Registry
+from penstock.pipeline.mend import Mending
+from penstock.pipeline.redrive import redrive
+from penstock.pipeline.waiting import Selection
 from penstock.pipelines import users
 from penstock.produce.serialize import serializer
 from penstock.sink import cassandra
@@ -268,6 +271,56 @@ def test_a_row_that_a_transform_broke_is_set_aside_as_it_was(
     assert letter.value() == value
     assert dlq.facts(letter)["stage"] == "transform"
     assert "nationality" in dlq.facts(letter)["message"]
+
+
+@pytest.mark.parametrize(
+    ("before", "more"), [("", ""), (IDENTITY, "transform=transform")], ids=["as it is", "transformed"]
+)
+def test_a_redriven_record_keeps_its_place(
+    topic: Callable[..., Topic], captured: list[dict[str, Any]], before: str, more: str
+) -> None:
+    """It takes no row of a newer version, on its way or stored, at a replay of an empty table too; as new it does."""
+    one, user = topic(before, more), users.from_source(captured[0])
+    record_id = str(user["id"])
+
+    def send(nationality: str, **changes: str) -> None:
+        one.send(msgspec.json.encode(user | {"nationality": nationality} | changes), key=record_id.encode())
+
+    def redrive_all(*, as_new: bool = False) -> tuple[int, int]:
+        with cassandra.connected(one.settings) as session:
+            mending = Mending({"email": "mended@example.org"})
+            done = redrive(one.settings, session, Selection(), mending, as_new=as_new)
+        return done.sent, done.superseded
+
+    def stored() -> tuple[str, str]:
+        one.store()
+        row = one.rows()[record_id]
+        return row["nationality"], row["email"]
+
+    send("AA", email="nobody")
+    assert one.store().rejected == 1
+    send("BB")
+    assert redrive_all() == (1, 0)
+    assert stored() == ("BB", user["email"]), "the newer version was on its way"
+    with cassandra.connected(one.settings) as session:
+        cassandra.truncate(session, one.settings, one.pipeline)
+    assert stored() == ("BB", user["email"]), "all of the topic was read again"
+    send("CC", email="nobody")
+    one.store()
+    send("DD")
+    one.store()
+    assert redrive_all() == (0, 1)
+    assert stored() == ("DD", user["email"]), "the newer version was stored"
+    send("EE", email="nobody")
+    one.store()
+    send("FF")
+    one.store()
+    assert redrive_all(as_new=True) == (1, 0)
+    assert stored() == ("EE", "mended@example.org")
+    send("GG", email="nobody")
+    one.store()
+    assert redrive_all() == (1, 0)
+    assert stored() == ("GG", "mended@example.org"), "nothing newer came"
 
 
 def test_the_functions_that_users_know_do_what_they_say(

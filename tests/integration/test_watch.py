@@ -197,7 +197,7 @@ def write_ledger_and_receipt(settings: Settings, topic: str) -> None:
         book = ledger.Ledger(session, topic, topic, epoch_us)
         spans = [span for span in topics.spans(settings, topic) if span.records]
         book.write("job", 1, [tally(span) for span in spans])
-        receipt = b'{"balanced": false, "missing": 3, "warnings": ["email: null"]}'
+        receipt = {"balanced": False, "missing": 3, "warnings": ["email: null"]}
         receipts.keep(session, topic, topic, datetime.now(UTC), receipt)
 
 

@@ -211,10 +211,16 @@ class Carried:
         tombstone: bool = False,
         named: bytes | None = None,
         at_ms: int | None = None,
+        order_us: int | None = None,
     ) -> int:
-        """The offset of a reading, of another value, or of a tombstone, that now lies in the topic."""
+        """The offset of a reading, of another value, or of a tombstone, that now lies in the topic.
+
+        With `order_us` it was redriven, and keeps the place that is so far behind the epoch.
+        """
         body = None if tombstone else value(sensor) if what is None else what
         marks = [(headers.RUN, run.encode())] if run else []
+        if order_us is not None:
+            marks.insert(0, (headers.ORDER, str(EPOCH_US + order_us).encode()))
         offset = len(self.kafka[partition])
         at_ms = STORED_MS - 1000 + offset if at_ms is None else at_ms
         named = key(sensor) if named is None else named
@@ -243,11 +249,10 @@ class Carried:
             messages = self._held(span)
             decoded = self._decode(messages)
             kept = Decoded(self._kept(decoded.rows), decoded.deletions, decoded.rejects)
-            keys = {(one.partition(), one.offset()): one.key() for one in messages}
             for record, _, *place in kept.rows:
-                self.tables.store(record.sensor, *place, self._shift_us(keys, *place), self.stored_ms)
+                self.tables.store(record.sensor, *place, self._shift_us(*place), self.stored_ms)
             for one in kept.deletions:
-                self.tables.delete(one.key, one.offset, self._shift_us(keys, one.partition, one.offset))
+                self.tables.delete(one.key, one.offset, self._shift_us(one.partition, one.offset))
             self._set_aside(kept.rejects)
             read = [_read(span.partition, messages)._replace(stored_at_ms=self.stored_ms)] if messages else []
             tallies += _with_filtered(read, tally(kept, self.stored_ms))
@@ -267,8 +272,12 @@ class Carried:
             if self.tables.stored_ms[sensor] + ttl_s * 1000 <= self.now_ms:
                 del self.tables.rows[sensor]
 
-    def _shift_us(self, keys: dict[tuple[int, int], bytes], partition: int, offset: int) -> int:
-        return self.tables.order.rank(partition, offset, keys[partition, offset]).shift_us
+    def _shift_us(self, partition: int, offset: int) -> int:
+        sent = self.kafka[partition][offset]
+        rank = self.tables.order.rank_of(
+            partition, offset, sent.key(), headers.order(sent.headers() or []), epoch_us=EPOCH_US
+        )
+        return rank.shift_us
 
     def _kept(self, rows: list[Any]) -> list[Any]:
         return [row for row in rows if not self.filters or row[0].celsius >= 0]
@@ -325,7 +334,7 @@ class Carried:
             patch.setattr(topics, "records", self._records)
             patch.setattr(topics, "since", self._since)
             patch.setattr(topics, "topic_id", lambda *_: TOPIC_ID)
-            patch.setattr(topics, "partition_count", lambda *_: len(self.kafka))
+            patch.setattr(topics, "describe", lambda *_: topics.Description(TOPIC_ID, len(self.kafka)))
             patch.setattr(auditor, "Registry", lambda _settings: FakeSchemas.of(Reading))
             patch.setattr(kafka, "admin", lambda _settings: None)
             patch.setattr(admin, "settings_of", self._settings_of)

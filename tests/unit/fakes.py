@@ -97,13 +97,24 @@ class FakeProducer:
         self.full = 0
         self.flushed_s: list[float] = []
         self.sent: list[Message] = []
+        self.asked_partitions: list[int] = []
 
-    def produce(self, topic: str, value: Any, key: Any, headers: Any, on_delivery: Any, timestamp: int = 0) -> None:
+    def produce(
+        self,
+        topic: str,
+        value: Any,
+        key: Any,
+        headers: Any,
+        on_delivery: Any,
+        timestamp: int = 0,
+        partition: int = -1,
+    ) -> None:
         if self._refuses:
             raise self._refuses
         if len(self._waiting) >= self._queue:
             self.full += 1
             raise BufferError
+        self.asked_partitions.append(partition)
         where = {"topic": topic, "partition": 0, "offset": len(self.sent) + self._refused, "timestamp": (1, timestamp)}
         message = Message(**where, key=key, value=value, headers=headers)
         self.sent.append(message)
@@ -278,14 +289,14 @@ class FakeSession:
         text = getattr(query, "query_string", query)
         values = tuple(parameters or ())
         self.executed.append((text, values))
-        if "SELECT table_name FROM system_schema.tables" in text and self.cluster.metadata.keyspaces:
+        if "SELECT table_name, comment FROM system_schema.tables" in text and self.cluster.metadata.keyspaces:
             return FakeFuture(self._tables(values), self._error)
         return FakeFuture(self._answer(text, values), self._error)
 
     def _tables(self, values: tuple[Any, ...]) -> list[dict[str, Any]]:
-        """What the schema says of a table."""
+        """What the schema says of a keyspace's tables."""
         keyspace = self.cluster.metadata.keyspaces.get(values[0])
-        return [{"table_name": values[1]}] if keyspace and values[1] in keyspace.tables else []
+        return [{"table_name": name, "comment": ""} for name in keyspace.tables] if keyspace else []
 
 
 def created(session: FakeSession) -> list[str]:

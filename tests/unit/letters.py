@@ -1,5 +1,6 @@
 """A queue of rejected records for tests: Kafka with what was sent to it, and the table of what became of them."""
 
+import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,6 +14,7 @@ from penstock.contract.reject import Fault, Reason, Reject
 from tests.unit.fakes import FakeProducer
 
 GENERATION_US = 7
+TOPIC_ID = "id-1"
 
 
 def reject(offset: int = 5, value: bytes | None = b"{}", **changes: Any) -> Reject:
@@ -32,6 +34,7 @@ class FakeKafka:
         """Stand for the broker."""
         monkeypatch.setattr(topics, "spans", self.spans)
         monkeypatch.setattr(topics, "records", self.records)
+        monkeypatch.setattr(topics, "topic_id", lambda *_: TOPIC_ID)
         monkeypatch.setattr(topics, "ensure_pipeline", lambda *_: None)
         return self
 
@@ -70,11 +73,17 @@ class FakeSettled:
         self.now = datetime(2026, 1, 1)
         self.is_there = False
         self.asked: list[str] = []
+        self.others: dict[str, list[dict[str, Any]]] = {}
+        """The rows of other tables that are there; those of `readings` are looked up by their sensor."""
 
     def __call__(self, query: str, values: tuple[Any, ...]) -> list[dict[str, Any]]:
         self.asked.append(query)
         if "system_schema" in query:
-            return [{"table_name": "settled"}] if self.is_there else []
+            return [{"table_name": name, "comment": ""} for name in ["settled"] * self.is_there + list(self.others)]
+        table = re.search(r"FROM \w+\.(\w+)", query)
+        if table and table[1] in self.others:
+            rows = self.others[table[1]]
+            return [row for row in rows if row["sensor"] in values] if table[1] == "readings" else rows
         if query.lstrip().startswith("CREATE"):
             self.is_there = self.is_there or ".settled" in query
             return []
@@ -85,7 +94,9 @@ class FakeSettled:
             return [row | {"read_at": self.now} for key, row in found.items() if wanted is None or key[2] in wanted]
         if query.startswith("INSERT"):
             return self._insert(*values)
-        return self._replace(*values) if "SET state = ?" in query else self._finish(*values)
+        if "SET state = ?" in query:
+            return self._replace(*values)
+        return self._finish("superseded" if "'superseded'" in query else "redriven", *values)
 
     def pass_time(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
@@ -103,8 +114,8 @@ class FakeSettled:
         changes = {"state": state, "claim": claim, "who": who, "note": note, "ends": ends or None}
         return self._update(where, changes)
 
-    def _finish(self, partition: int, offset: int, *where: Any) -> list[dict[str, Any]]:
-        return self._update(where, {"state": "redriven", "new_partition": partition, "new_offset": offset})
+    def _finish(self, state: str, partition: int, offset: int, *where: Any) -> list[dict[str, Any]]:
+        return self._update(where, {"state": state, "new_partition": partition, "new_offset": offset})
 
     def _update(self, where: tuple[Any, ...], changes: dict[str, Any]) -> list[dict[str, Any]]:
         row = self.rows.get(where[:3])

@@ -72,7 +72,7 @@ def test_what_is_produced_is_read_and_bound(wire_format, schema_id):
     record = judge(json.loads(msgspec.json.encode(ITEM)), Item, latest_past())
     assert record == ITEM
     assert DECODER.decode(serializer(Item, wire_format, schema_id)(record)) == ITEM
-    (framed,) = cql.encoder(Item)([(ITEM, 1, 2, 3)], 4)
+    (framed,) = cql.encoder(Item)([(ITEM, 1, 2, 3)], [7])
     values = dict(zip(cql.columns(Item), values_in(framed), strict=False))
     assert (values["order_id"], values["sold_by"], values["from_"]) == (b"o-1", b"ann", b"here")
 

@@ -19,7 +19,7 @@ from functools import partial
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from penstock import __version__
+from penstock import __version__, formats
 from penstock.broker import headers, topics
 from penstock.broker.headers import RUN
 from penstock.broker.kafka import MAX_DEAD_LETTER_BYTES
@@ -35,7 +35,19 @@ log = get_logger(__name__)
 
 PREFIX = "__penstock.errors."
 _SAID = (
-    *("topic", "partition", "offset", "generation", "stage", "reason", "rules", "schema.id", "time", "version"),
+    *(
+        "topic",
+        "partition",
+        "offset",
+        "generation",
+        "stage",
+        "reason",
+        "rules",
+        "schema.id",
+        "time",
+        "version",
+        "format",
+    ),
     *("left.out", "value.bytes", "value.sha256"),
 )
 HARMLESS = headers.HARMLESS | {PREFIX + name for name in _SAID}
@@ -122,7 +134,8 @@ class Letter:
 def letters(settings: Settings, pipeline: Pipeline, spans: list[Span] | None = None) -> Iterator[Letter]:
     """What lies in the pipeline's dead-letter topic, copies too; with `spans` in those alone.
 
-    Messages that penstock did not set aside are passed over and logged. Raises `KafkaUnreachable`.
+    Messages that penstock did not set aside are passed over and logged. Raises `KafkaUnreachable`, and
+    `FormatTooNew` for one of a newer penstock.
     """
     topic = pipeline.dead_letter_topic
     strangers = 0
@@ -171,9 +184,13 @@ def nowhere(settings: Settings, pipeline: Pipeline, what: str) -> WrongUse:
 
 
 def letter_of(message: Message) -> Letter | None:
-    """The letter in a message of the dead-letter topic; None when its headers are not those of one."""
+    """The letter in a message of the dead-letter topic; None when its headers are not those of one.
+
+    Raises `FormatTooNew`.
+    """
     said = facts(message)
     try:
+        _check_format(said, message)
         generation, schema_id = said.get("generation"), said.get("schema.id")
         return Letter(
             partition=message.partition(),
@@ -195,6 +212,11 @@ def letter_of(message: Message) -> Letter | None:
         )
     except (KeyError, ValueError):
         return None
+
+
+def _check_format(said: dict[str, str], message: Message) -> None:
+    where = f"{message.topic()} {message.partition()}:{message.offset()}"
+    formats.check_version(formats.DEAD_LETTER, int(said.get("format", "1")), where, said.get("version", ""))
 
 
 def first_copies(found: Iterable[Letter]) -> Iterator[Letter]:
@@ -229,6 +251,7 @@ def error_headers(reject: Reject, generation_us: int | None, left_out: LeftOut |
         "schema.id": "" if reject.fault.schema_id is None else reject.fault.schema_id,
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "version": _VERSION,
+        "format": formats.DEAD_LETTER.version,
     } | (left_out.facts if left_out and left_out.parts else {"left.out": ""})
     return [(PREFIX + name, str(value).encode(errors="backslashreplace")) for name, value in facts.items()]
 
@@ -311,15 +334,22 @@ def _is_too_large(error: BaseException | None) -> bool:
 
 
 def send(
-    producer: Producer, topic: str, key: bytes | None, value: bytes | None, headers: Headers, report: Report
+    producer: Producer,
+    topic: str,
+    key: bytes | None,
+    value: bytes | None,
+    headers: Headers,
+    report: Report,
+    partition: int = -1,
 ) -> None:
     """Hand one record to the producer, which calls `report` when it is delivered or given up.
 
-    Blocks while the producer's queue is full. Raises `DeliveryFailed` for a record that it does not take.
+    Without a partition the producer chooses it by the key. Blocks while the producer's queue is full. Raises
+    `DeliveryFailed` for a record that it does not take.
     """
     while True:
         try:
-            producer.produce(topic, value=value, key=key, headers=headers, on_delivery=report)
+            producer.produce(topic, value=value, key=key, headers=headers, on_delivery=report, partition=partition)
         except BufferError:
             producer.poll(0.1)
         except KafkaException as error:

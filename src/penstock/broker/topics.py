@@ -24,6 +24,8 @@ _SETTLING = {
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.UNKNOWN_TOPIC_OR_PART,
 }
+NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"
+"""The id that topics have on brokers which give them none: Kafka before 2.8, and others that speak its protocol."""
 _FETCH_RECORDS = 1000
 _FETCH_S = 1.0
 
@@ -107,14 +109,25 @@ def settling(error: Exception) -> bool:
 
 
 def topic_id(settings: Settings, topic: str) -> str:
-    """Kafka's id of the topic: another one when the topic was deleted and made anew (KIP-516)."""
-    client = admin(settings)
+    """Return the topic's id: another one when the topic was deleted and recreated (KIP-516), `NO_ID` without ids."""
+    return describe(admin(settings), topic, settings).id
+
+
+class Description(NamedTuple):
+    """A topic's id, and how many partitions it has."""
+
+    id: str
+    partitions: int
+
+
+def describe(client: AdminClient, topic: str, settings: Settings) -> Description:
+    """Return what a broker says of the topic now. Raises `PenstockError`, `KafkaUnreachable`."""
     try:
         for attempt in bounded(settling, attempts=10, timeout_s=settings.kafka_timeout_s):
             with attempt:
-                found = client.describe_topics(TopicCollection([topic]), request_timeout=settings.kafka_timeout_s)
-                described = found[topic].result()
-        return str(described.topic_id)
+                futures = client.describe_topics(TopicCollection([topic]), request_timeout=settings.kafka_timeout_s)
+                described = futures[topic].result()
+        return Description(str(described.topic_id), len(described.partitions))
     except KafkaException as error:
         raise failure(error, f"describing {topic}", settings) from error
 

@@ -53,17 +53,25 @@ def show(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
     current = checkpoint.checkpoint_of(settings, topic)
     place, spans = current.place(), topics.spans(settings, topic)
     topic_id = topics.topic_id(settings, topic) if spans else ""
-    misfits = checkpoint.misfits(place, current.origin(), spans, topic_id)
+    origin = current.origin()
+    misfits = checkpoint.misfits(place, origin, spans, topic_id)
     partitions = _partitions(place, spans)
     if as_json:
         begun = bool(place and place.begun)
         print_json(
-            {"folder": current.folder, "topic": topic, "begun": begun, "partitions": partitions, "misfits": misfits}
+            {
+                "folder": current.folder,
+                "topic": topic,
+                "begun": begun,
+                "partitions": partitions,
+                "misfits": misfits,
+                "note": origin.note,
+            }
         )
     else:
         typer.echo(current.folder)
         typer.echo(table(_HEADS, [[getattr(partition, head) for head in _HEADS] for partition in partitions]))
-        _report(place, misfits)
+        _report(place, misfits, origin.note)
     raise typer.Exit(1 if misfits else 0)
 
 
@@ -82,7 +90,9 @@ def _partitions(place: Any, spans: list[Any]) -> list[Partition]:
     ]
 
 
-def _report(place: Any, misfits: list[str]) -> None:
+def _report(place: Any, misfits: list[str], note: str) -> None:
+    if note:
+        talk(note)
     if place is None:
         talk("no checkpoint: the job starts with the earliest offsets")
     elif not place.begun:
@@ -143,8 +153,6 @@ def _ask_question(folder: str, to: To) -> str:
 
 def _reset(settings: Any, topic: str, to: To) -> str | None:
     """Reset the checkpoint. Returns the new name of the old one, or None if there was none."""
-    import msgspec
-
     from penstock.broker import topics
     from penstock.errors import PenstockError
     from penstock.process import checkpoint
@@ -154,7 +162,7 @@ def _reset(settings: Any, topic: str, to: To) -> str | None:
     origin = checkpoint.Origin(topic_id=topics.topic_id(settings, topic), start=start)
     folder = checkpoint.folder_of(settings, topic)
     if "://" in folder:
-        text = msgspec.json.encode(origin).decode()
+        text = checkpoint.encode_origin(origin).decode()
         raise PenstockError(
             f"only Spark can access {folder}: nothing was changed",
             hint=f"rename the folder to {folder}.before-reset, then create {folder}/{checkpoint.ORIGIN} with: {text}",

@@ -52,7 +52,7 @@ def list_(
     if as_json:
         print_json(shown)
     elif shown:
-        heads = ("reason", "rules", "waiting", "redriven", "discarded", "first", "last", "example")
+        heads = ("reason", "rules", "waiting", "redriven", "superseded", "discarded", "first", "last", "example")
         typer.echo(table(heads, [_group_cells(group) for group in shown]))
         talk(f"\nNext: ./penstock dlq show {shown[0].place}")
     if not shown:
@@ -63,7 +63,8 @@ def _group_cells(group: "Group") -> tuple[Any, ...]:
     rules = ",".join(group.rules)
     shown_rules = rules if len(rules) <= _CELL_CHARACTERS else rules[: _CELL_CHARACTERS - 3] + "..."
     times = (f"{moment:%Y-%m-%dT%H:%M:%SZ}" for moment in (group.first, group.last))
-    return group.reason, shown_rules, group.waiting, group.redriven, group.discarded, *times, group.place
+    counts = group.waiting, group.redriven, group.superseded, group.discarded
+    return group.reason, shown_rules, *counts, *times, group.place
 
 
 @group.command()
@@ -127,21 +128,25 @@ def redrive(
         Path | None, typer.Option(exists=True, dir_okay=False, metavar="FILE", help="Edited export with new values.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Maximum number of records to send.")] = None,
+    as_new: Annotated[
+        bool, typer.Option("--as-new", help="Send each as the newest version of its id, even if a newer one is stored.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be sent, without sending.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Send pending records to the topic again, exactly once. All, or those selected.
 
-    Records that would be rejected again are not sent: they are reported with their violations and stay pending. A
-    repaired record contains only fields of the pipeline's record.
+    Each keeps its original position in the order of the topic. If a newer version of its id is stored, it is not sent
+    but marked superseded. Records that would be rejected again are not sent: they are reported with their violations
+    and stay pending. A repaired record contains only fields of the pipeline's record.
     """
     from penstock.pipeline.redrive import redrive
 
     with _open_queue() as queue:
         selection = _selection(reason, rule, place, run, limit)
         mending = _read_repair(queue.pipeline, fields or [], edit)
-        done = redrive(queue.settings, queue.session, selection, mending, dry_run=dry_run)
-    _print_outcomes(done, ("sent", "still_broken", "in_hand", "already"), as_json)
+        done = redrive(queue.settings, queue.session, selection, mending, dry_run=dry_run, as_new=as_new)
+    _print_outcomes(done, ("sent", "superseded", "still_broken", "in_hand", "already"), as_json)
 
 
 @group.command()

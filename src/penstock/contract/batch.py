@@ -1,7 +1,7 @@
 """What passes from decode to write: rows, deletions and rejects; and what write gives back: a tally per partition."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -25,12 +25,24 @@ class Deletion(NamedTuple):
 
 @dataclass(slots=True)
 class Decoded:
-    """A batch of decoded records of one layout of the topic, whose `shift_us` their write timestamps begin at."""
+    """A batch of decoded records. Their write timestamps are the generation's epoch, a shift and the offset.
+
+    `shift_us` is the shift of all of them but those in `shifts`, by partition and offset (`contract.order`).
+    """
 
     rows: list[Row] = field(default_factory=list)
     deletions: list[Deletion] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     shift_us: int = 0
+    shifts: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def write_times_us(self, items: Sequence[Row | Deletion], epoch_us: int) -> list[int]:
+        """Return the write timestamps of some of its rows or deletions."""
+        base_us = epoch_us + self.shift_us
+        if not self.shifts:
+            return [base_us + item[3] for item in items]
+        shifts, usual_us = self.shifts, self.shift_us
+        return [epoch_us + shifts.get(item[2:], usual_us) + item[3] for item in items]
 
     def reject(self, rejects: list[Reject]) -> None:
         """Add `rejects`, in place of the rows and deletions at their positions."""

@@ -1,8 +1,8 @@
 """A record as keyspace, table and INSERT, and the values that the INSERT binds; how a name is quoted in CQL.
 
-A row is the record's fields, then its arrival. Its write timestamp is bound too: the topic's generation epoch in
-microseconds plus the offset, so that of two records with one key the later in Kafka wins, in whatever order they
-are written, and a replay changes nothing.
+A row is the record's fields, then its arrival. Its write timestamp is bound too: the record's place in the order of the
+topic (`contract.order`), so that of two records with one key the later in Kafka wins, in whatever order they are
+written, and a replay changes nothing.
 """
 
 import re
@@ -27,7 +27,7 @@ RESERVED = frozenset(
 )
 """Words that Cassandra 3.11 to 5.0 does not read as a name unless they are quoted."""
 
-Encode = Callable[[Sequence[Row], int], Iterator[bytes]]
+Encode = Callable[[Sequence[Row], Sequence[int]], Iterator[bytes]]
 
 
 def name(identifier: str) -> str:
@@ -111,13 +111,13 @@ def encoder(row: type[Record], *, leaves_unset: bool = False) -> Encode:
     """The function that gives the bound values of rows, in the INSERT's order, as they stand in a message.
 
     That is: each value after its length, a null as the length -1 (native protocol v5, section 3), or -2 with
-    `leaves_unset`, which writes nothing. It takes the rows and the epoch in us that offsets are added to, and goes
-    column by column, which is what is fast.
+    `leaves_unset`, which writes nothing. It takes the rows and their write timestamps in us, and goes column by
+    column, which is what is fast.
     """
     framed = partial(_framed, null=_UNSET if leaves_unset else _NULL)
     columns = [(attrgetter(field.column), field.kind.encode, field.nullable) for field in fields(row)]
 
-    def encode(rows: Sequence[Row], epoch_us: int) -> Iterator[bytes]:
+    def encode(rows: Sequence[Row], written_us: Sequence[int]) -> Iterator[bytes]:
         if not rows:
             return iter(())
         records, timestamps_ms, partitions, offsets = zip(*rows, strict=True)
@@ -126,7 +126,7 @@ def encoder(row: type[Record], *, leaves_unset: bool = False) -> Encode:
             list(map(BIGINT.encode, timestamps_ms)),
             list(map(INT.encode, partitions)),
             list(map(BIGINT.encode, offsets)),
-            [BIGINT.encode(epoch_us + offset) for offset in offsets],
+            list(map(BIGINT.encode, written_us)),
         ]
         return map(b"".join, zip(*chain.from_iterable(map(framed, values)), strict=True))
 

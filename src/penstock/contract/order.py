@@ -6,9 +6,14 @@ newer layout start behind all of the older one's. Producers keep the old number 
 two layouts: a record belongs to the newest layout in which a known partitioner puts its key into its partition, unless
 it was read before that layout was found.
 
+A redriven record keeps its place: its header `penstock.order` holds the write timestamp of the position at which it was
+rejected. It moves a record back only. A timestamp later than that of the record's own position is ignored, so that no
+producer can write into the future.
+
 Pure, and a function of what is stored and of the record alone: a replay gives each record the same timestamp.
 """
 
+import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +22,7 @@ from typing import NamedTuple
 _MULTIPLIER = 0x5BD1E995
 _SEED = 0x9747B28C
 _MASK = 0xFFFFFFFF
+_TIMESTAMP = re.compile(rb"[0-9]{1,18}")
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,8 @@ class Rank(NamedTuple):
     layout: int
     shift_us: int
     is_proven: bool
+    is_kept: bool = False
+    """It is that of an earlier position, which a redriven record keeps."""
 
 
 FIRST_RANK = Rank(0, 0, True)
@@ -54,6 +62,17 @@ class Order:
     def newest(self) -> Layout:
         """The layout that the topic has now."""
         return self.layouts[-1]
+
+    def rank_of(
+        self, partition: int, offset: int, key: bytes | None, order: bytes | None = None, *, epoch_us: int = 0
+    ) -> Rank:
+        """Return the rank of a record, whose header `penstock.order` is `order`, in the generation of `epoch_us`."""
+        own = self.rank(partition, offset, key)
+        kept_us = kept_timestamp_us(order, epoch_us + own.shift_us + offset)
+        if kept_us is None:
+            return own
+        layout = max((at for at, one in enumerate(self.layouts) if one.shift_us <= kept_us - epoch_us), default=0)
+        return Rank(layout, kept_us - epoch_us - offset, is_proven=True, is_kept=True)
 
     def rank(self, partition: int, offset: int, key: bytes | None) -> Rank:
         """Return the rank of a record. One without a key, or that no known partitioner explains, is not proven."""
@@ -78,6 +97,17 @@ class Order:
 
 ONE_LAYOUT = Order((Layout(0),))
 """A topic that was never seen to grow."""
+
+
+def kept_timestamp_us(order: bytes | None, latest_us: int) -> int | None:
+    """Return the write timestamp that the header `penstock.order` gives a record; None when it keeps its own.
+
+    `latest_us` is the timestamp of the record's own position, which no header can exceed.
+    """
+    if order is None or not _TIMESTAMP.fullmatch(order):
+        return None
+    kept_us = int(order)
+    return kept_us if kept_us < latest_us else None
 
 
 def is_placed(key: bytes, partition: int, partitions: int) -> bool:

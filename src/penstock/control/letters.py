@@ -92,11 +92,13 @@ class Letters:
         outgoing = Mender(pipeline, self._desk.registry, mending, serialize).outgoing(whole)
         return outgoing if isinstance(outgoing, StillBroken) else None
 
-    def redrive(self, places: Iterable[str], mending: Mending, *, dry_run: bool = False) -> Redriven:
+    def redrive(
+        self, places: Iterable[str], mending: Mending, *, as_new: bool = False, dry_run: bool = False
+    ) -> Redriven:
         """Redrive the records at these positions and return the result. With `dry_run`, send nothing."""
         selection = _select(places)
         with cassandra.connected(self._desk.settings) as session:
-            return redriving.redrive(self._desk.settings, session, selection, mending, dry_run=dry_run)
+            return redriving.redrive(self._desk.settings, session, selection, mending, dry_run=dry_run, as_new=as_new)
 
     def discard(self, places: Iterable[str], note: str) -> Discarded:
         """Discard the records at these positions and return the result."""

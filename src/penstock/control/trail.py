@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from penstock import formats
 from penstock.config import Settings
 from penstock.log import get_logger
 from penstock.observe.history import read_lines
@@ -45,7 +46,7 @@ class Trail:
         log.info("acted", who=who, action=action, subject=subject, outcome=outcome)
         try:
             with self._lock:
-                self._append(msgspec.json.encode(entry) + b"\n")
+                self._append(formats.encode_marked(formats.AUDIT_LOG, entry) + b"\n")
         except OSError as error:
             log.warning("deed_not_written", path=str(self.path), error=str(error))
 
@@ -57,15 +58,15 @@ class Trail:
             file.write(line)
 
     def newest(self, most: int = 100) -> list[Deed]:
-        """Return up to `most` entries, newest first."""
+        """Return up to `most` entries, newest first. Raises `FormatTooNew`."""
         lines = deque[bytes](maxlen=most)
         for path in (self._rotated, self.path):
             lines.extend(read_lines(path))
-        return [entry for line in reversed(lines) if (entry := _decode_entry(line)) is not None]
+        return [entry for line in reversed(lines) if (entry := self._decode_entry(line)) is not None]
 
-
-def _decode_entry(line: bytes) -> Deed | None:
-    try:
-        return msgspec.json.decode(line, type=Deed)
-    except msgspec.DecodeError:
-        return None
+    def _decode_entry(self, line: bytes) -> Deed | None:
+        try:
+            formats.check_marked(formats.AUDIT_LOG, line, str(self.path))
+            return msgspec.json.decode(line, type=Deed)
+        except msgspec.DecodeError:
+            return None

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from penstock.drill import away, backlog, checkpoint, disk, frame, growing, intake, kill, soak
+from penstock.drill import away, backlog, checkpoint, disk, frame, growing, intake, kill, recreated, redriving, soak
 from penstock.drill.ground import Ground
 from penstock.drill.plan import Drill
 from penstock.drill.verdict import Result
@@ -15,11 +15,13 @@ DRILLS: tuple[Drill, ...] = (
     *checkpoint.DRILLS,
     *intake.DRILLS,
     *growing.DRILLS,
+    *redriving.DRILLS,
 )
 BACKLOG_ALONE, BACKLOG_OF_ALL = 2_000_000, 300_000
 _FAULTS = {drill.name: drill for drill in DRILLS}
 WHAT = {
     **{drill.name: drill.what for drill in DRILLS},
+    recreated.NAME: recreated.WHAT,
     backlog.NAME: backlog.WHAT,
     soak.NAME: soak.WHAT,
 }
@@ -52,6 +54,8 @@ def hold(ground: Ground, name: str, ask: Ask) -> Result:
     """Run one drill and return its result."""
     if name == backlog.NAME:
         return backlog.hold(ground, ask.backlog)
+    if name == recreated.NAME:
+        return recreated.hold(ground, ask.records)
     if name == soak.NAME:
         return soak.hold(ground, ask.minutes, ask.rate)
     return frame.hold(ground, _FAULTS[name], ask.records)

@@ -46,6 +46,8 @@ class Snapshot:
     topic_records: int | None = None
     newest_record_s: float | None = None
     receipt: Receipt | None = None
+    change: str | None = None
+    """What tells that the topic was recreated since the job read it; empty when it was not."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,14 @@ def _not_balanced(now: Snapshot, _settings: Settings) -> list[Finding] | None:
     return [] if now.receipt.balanced else [Finding(now.topic, message, "./penstock verify")]
 
 
+def _topic_recreated(now: Snapshot, settings: Settings) -> list[Finding] | None:
+    if now.change is None:
+        return None
+    message = f"{now.topic} was deleted and recreated, and the Spark job does not read it: {now.change}"
+    command = "./penstock checkpoint reset --to earliest"
+    return [Finding(now.topic, message, command, settings.alert_down_s)] if now.change else []
+
+
 def _field_nulls(now: Snapshot, _settings: Settings) -> list[Finding] | None:
     if now.receipt is None:
         return None
@@ -157,6 +167,7 @@ RULES: Mapping[str, Rule] = {
     "service_down": Rule("critical", _service_down),
     "not_balanced": Rule("critical", _not_balanced),
     "field_nulls": Rule("warning", _field_nulls),
+    "topic_recreated": Rule("critical", _topic_recreated),
 }
 """By the alert's name; names are stable."""
 

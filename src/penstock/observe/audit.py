@@ -51,7 +51,7 @@ class Sent(NamedTuple):
 
 
 class RowPlace(NamedTuple):
-    """Where the record of a row was in Kafka, and what its layout added to the row's write timestamp."""
+    """Where the record of a row was in Kafka, and what its write timestamp has beside the epoch and the offset."""
 
     partition: int
     offset: int
@@ -244,18 +244,24 @@ class Work:
             return "waiting"
         had_row = self._result.ids.get(one.id, False)
         if one.id is not None:
-            self._result.ids[one.id] = not one.is_deletion
-            if one.digest or one.is_deletion:
-                self._single.note(one.id, one.digest, Place(one.partition, one.offset))
-            home = Home(one.partition, one.rank, one.order_us, one.timestamp_ms, one.timestamp_ms)
-            self._versions.note(one.id, home)
+            self._note_version(one)
         row = self._rows.get(one.id)
+        if _is_misplaced(one, row):
+            return None
         if one.is_deletion and (row is None or row.order_us > one.order_us):
             self._result.balances[one.partition].deleted_nothing += not had_row
             return "deleted"
         if one.is_deletion:
             return None
         return "stored" if row is not None and row.order_us >= one.order_us else None
+
+    def _note_version(self, one: Sent) -> None:
+        """Note a version of an id, and whether the newest one is to have a row."""
+        if not one.rank.is_kept or one.order_us > self._versions.newest_us(one.id):
+            self._result.ids[one.id] = not one.is_deletion
+        if one.digest or one.is_deletion:
+            self._single.note(one.id, one.digest, Place(one.partition, one.offset))
+        self._versions.note(one.id, Home.of(one.partition, one.rank, one.order_us, one.timestamp_ms))
 
     def finish(self) -> Audit:
         """The audit, once every record was looked at."""
@@ -300,13 +306,15 @@ class Work:
             if line is None:  # or it would be waiting
                 self._note_gap(one, balance, "deleted since")
             return
-        transformed = one.id is not None and not one.is_deletion
+        is_misplaced = _is_misplaced(one, self._rows.get(one.id))
+        transformed = one.id is not None and not one.is_deletion and not is_misplaced
         if transformed and line is not None and line.tally.filtered > filtered[name(line)]:
             filtered[name(line)] += 1
             balance.filtered += 1
             self._result.ids[one.id] = one.id in self._rows
             return
-        excuse = None if line is None or one.is_deletion else self._excuse(one, line)
+        is_excusable = line is not None and not one.is_deletion and not is_misplaced
+        excuse = self._excuse(one, line) if is_excusable and line is not None else None
         if excuse is not None:
             setattr(balance, excuse, getattr(balance, excuse) + 1)
             if one.id is not None and self._versions.newest(one.id) == (one.partition, one.offset):
@@ -315,6 +323,8 @@ class Work:
         why = "the ledger went past it" if line is None else "the ledger counts it, and it is nowhere"
         if one.is_deletion and line is not None:
             why = "the row that it deletes is there"
+        elif is_misplaced:
+            why = "it was redriven, and its row does not have the write time of its place: see dlq redrive"
         missing = _named(one.partition, one.offset, one.id, why)
         if self._evidence.accepts("missing", missing):
             self._result.accepted["missing"] += 1
@@ -353,6 +363,13 @@ class Work:
                 self._result.compacted_ids.add(record_id)
                 if not self._remains.has_newer(record_id, row.place):
                     self._result.compacted_rows.append(_named(*row.place, record_id, f"a row came from it; {KEPT}"))
+
+
+def _is_misplaced(one: Sent, row: RowPlace | None) -> bool:
+    """Return whether the row of a redriven record was written as if the record were new."""
+    if row is None or not one.rank.is_kept:
+        return False
+    return row.place == (one.partition, one.offset) and row.order_us != one.order_us
 
 
 def _named(partition: int, offset: int, record_id: Any, why: str) -> dict[str, Any]:

@@ -16,23 +16,27 @@ from penstock import pipelines
 from penstock.broker import dlq, headers, topics
 from penstock.broker.dlq import Letter
 from penstock.broker.registry import Registry
-from penstock.broker.topics import Span
+from penstock.broker.topics import Place, Span
 from penstock.config import Settings
 from penstock.contract import cql
 from penstock.contract.fields import key_of
-from penstock.contract.order import ONE_LAYOUT, Order
-from penstock.contract.reject import Fault
+from penstock.contract.order import ONE_LAYOUT, Order, Rank
+from penstock.contract.reject import Fault, Headers
 from penstock.observe.audit import NAMED_AT_MOST, Audit, RowPlace, Rows, Sent, Work
 from penstock.observe.coverage import Coverage
 from penstock.observe.evidence import Evidence
 from penstock.process.decode import Decoder
 from penstock.sink import cassandra, ledger
+from penstock.sink.incarnation import Incarnation
 from penstock.sink.ledger import Ledger
 from penstock.sink.scan import scan
 
 _ALL, _TIME = "write times", " written"
 """Names of write times in a result, which no column can have."""
 _CLOCK_SKEW_US = 3_600_000_000
+
+_GAP_OFFSETS = 1000
+_NOT_BEGUN_US = 2**63
 
 
 class Auditor:
@@ -47,6 +51,8 @@ class Auditor:
         self._key = key_of(self._pipeline.record).column
         self._book: Ledger | None = None
         self.evidence = Evidence(settings, session, self._pipeline, lambda: self.book.epoch_us if self.book else None)
+        self.change = ""
+        """What tells that the topic was recreated since a job read it; known once `book` was asked for."""
 
     @property
     def book(self) -> Ledger | None:
@@ -67,6 +73,9 @@ class Auditor:
         if not cassandra.has_table(self._session, self._keyspace, "generations"):
             return None
         topic_id = topics.topic_id(self._settings, topic)
+        self.change = Incarnation(self._session, self._keyspace, self._settings, topic).find_change(topic_id)
+        if self.change:
+            return None
         epoch_us = ledger.epoch_us(self._session, self._keyspace, topic, topic_id)
         return None if epoch_us is None else Ledger(self._session, self._keyspace, topic, epoch_us)
 
@@ -87,7 +96,7 @@ class Auditor:
 
     def sent_of(self, message: Message) -> Sent:
         """The record in a message of the topic."""
-        is_deletion = message.value() is None
+        is_deletion, held = message.value() is None, message.headers() or []
         found = self._decoder.deleted(message.key()) if is_deletion else self._decoder.decode(message.value())
         record_id = None if isinstance(found, Fault) else found if is_deletion else getattr(found, self._key)
         return Sent(
@@ -97,10 +106,23 @@ class Auditor:
             key=message.key(),
             id=record_id,
             is_deletion=is_deletion and record_id is not None,
-            run=headers.text(message, headers.RUN),
-            rank=self.order.rank(message.partition(), message.offset(), message.key()),
+            run=headers.text_in(held, headers.RUN),
+            rank=self._rank(message, held),
             digest=hash(message.value()) if self._pipeline.one_version_per_id and not is_deletion else 0,
         )
+
+    def _rank(self, message: Message, held: Headers) -> Rank:
+        partition, offset, key, order = message.partition(), message.offset(), message.key(), headers.order(held)
+        if order is None:
+            return self.order.rank(partition, offset, key)
+        return self.order.rank_of(partition, offset, key, order, epoch_us=self._epoch_us)
+
+    @property
+    def _epoch_us(self) -> int:
+        """The epoch of the topic's generation: 0 before the first; of one that has not begun, later than any row."""
+        if self.book is not None:
+            return self.book.epoch_us
+        return _NOT_BEGUN_US if self.change else 0
 
     def rows(self) -> Rows:
         """The whole table, by a paged scan."""
@@ -122,29 +144,65 @@ class Auditor:
     def _sorted_in(self, found: Iterable[dict[str, Any]]) -> Rows:
         """The rows by who wrote them: a write timestamp is the generation's epoch, a layout's shift and the offset.
 
-        Of a row that was changed by hand the time is that of a wall clock, for all its columns or for some.
+        That of a redriven record is earlier, as the header of the record says. Of a row that was changed by hand the
+        time is that of a wall clock, for all its columns or for some.
         """
-        epoch_us = 0 if self.book is None else self.book.epoch_us
         shifts = {layout.shift_us for layout in self.order.layouts}
+        rows, earlier, epoch_us = Rows(), {}, self._epoch_us
         _, required, nullable = cql.write_times(self._pipeline.stored)
-        names = [column + _TIME for column in nullable]
-        latest_us = time.time_ns() // 1000 + _CLOCK_SKEW_US
-        rows = Rows()
+        names, mixed = [column + _TIME for column in nullable], []
         for row in found:
             offset, written_us = row["kafka_offset"], row["written_us"]
-            shift_us = None if offset is None or written_us is None else written_us - epoch_us - offset
-            if shift_us in shifts:
-                rows.places[row[self._key]] = RowPlace(row["kafka_partition"], offset, shift_us)
-                is_ours = row[_ALL] == required * written_us
-                if not is_ours or (names and any((row[name] or 0) > written_us for name in names)):
-                    rows.changed[row[self._key]] = None
-            elif offset is not None and written_us is not None and epoch_us <= written_us <= latest_us:
-                rows.changed[row[self._key]] = written_us
-            elif written_us is None or written_us >= epoch_us:
-                rows.foreign.append(row[self._key])
+            if offset is None or written_us is None:
+                self._sort_in_other(row[self._key], written_us, rows)
+                continue
+            is_ours = row[_ALL] == required * written_us
+            if not is_ours or (names and any((row[name] or 0) > written_us for name in names)):
+                mixed.append(row[self._key])
+            place = RowPlace(row["kafka_partition"], offset, written_us - epoch_us - offset)
+            if place.shift_us in shifts:
+                rows.places[row[self._key]] = place
+            elif self.book is not None and place.shift_us < self.order.newest.shift_us:
+                earlier[row[self._key]] = place
             else:
-                rows.older += 1
+                self._sort_in_other(row[self._key], written_us, rows, has_place=True)
+        if earlier:
+            self._sort_in_earlier(earlier, rows)
+        rows.changed |= {record_id: None for record_id in mixed if record_id in rows.places}
         return rows
+
+    def _sort_in_other(self, record_id: Any, written_us: int | None, rows: Rows, *, has_place: bool = False) -> None:
+        """Add a row that no position of the topic's present generation explains."""
+        latest_us = time.time_ns() // 1000 + _CLOCK_SKEW_US
+        if has_place and written_us is not None and self._epoch_us <= written_us <= latest_us:
+            rows.changed[record_id] = written_us
+        elif written_us is None or written_us >= self._epoch_us:
+            rows.foreign.append(record_id)
+        else:
+            rows.older += 1
+
+    def _sort_in_earlier(self, earlier: dict[Any, RowPlace], rows: Rows) -> None:
+        """Add rows whose write timestamps are earlier than their positions': those of redriven records, and others.
+
+        A record that Kafka no longer holds cannot be asked: its row, if it is of this generation, counts as redriven.
+        """
+        spans = {span.partition: span for span in topics.spans(self._settings, self._pipeline.topic)}
+        held = {place.place for place in earlier.values() if _holds(spans.get(place.partition), place)}
+        ranks = {place: self._rank(message, message.headers() or []) for place, message in self._messages_at(held)}
+        for record_id, place in earlier.items():
+            span, rank = spans.get(place.partition), ranks.get(place.place)
+            is_gone = span is not None and place.offset < span.first and place.order_us >= 0
+            if is_gone or (rank is not None and rank.shift_us == place.shift_us):
+                rows.places[record_id] = place
+            else:
+                self._sort_in_other(record_id, place.order_us + self._epoch_us, rows)
+
+    def _messages_at(self, places: set[Place]) -> Iterator[tuple[Place, Message]]:
+        """The records at these places, each with its place. What lies shortly before one of them is read too."""
+        for message in topics.records(self._settings, self._pipeline.topic, _stretches(places)):
+            place = Place(message.partition(), message.offset())
+            if place in places:
+                yield place, message
 
     def letters(self, within: Callable[[Iterator[Letter]], Iterator[Letter]] = iter) -> dict[str, Letter]:
         """The dead letters of the topic's present generation, and of records that never got to it, by identity.
@@ -223,3 +281,19 @@ class Auditor:
         """The tombstones that came after `spans`."""
         later = topics.beyond(spans, topics.spans(self._settings, self._pipeline.topic))
         return (one for one in self.sent(later) if one.is_deletion)
+
+
+def _holds(span: Span | None, place: RowPlace) -> bool:
+    return span is not None and span.first <= place.offset < span.end
+
+
+def _stretches(places: Iterable[Place]) -> list[Span]:
+    """Return spans that hold all of these places, with gaps of at most `_GAP_OFFSETS` read over."""
+    spans: list[Span] = []
+    for partition, offset in sorted(places):
+        last = spans[-1] if spans else None
+        if last is not None and last.partition == partition and offset - last.end <= _GAP_OFFSETS:
+            spans[-1] = Span(partition, last.first, offset + 1)
+        else:
+            spans.append(Span(partition, offset, offset + 1))
+    return spans

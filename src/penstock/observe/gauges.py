@@ -12,16 +12,20 @@ from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPa
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from penstock import pipelines
-from penstock.broker.topics import Span
+from penstock.broker.topics import NO_ID, Span
 from penstock.config import Settings
-from penstock.errors import CassandraUnreachable
+from penstock.errors import CassandraUnreachable, FormatTooNew, KafkaUnreachable
 from penstock.log import get_logger
 from penstock.observe.alerts import REJECTED_WINDOW_S, Receipt, Snapshot
 from penstock.observe.services import TIMEOUT_S, Connections, Services, checks
 from penstock.sink import cassandra, ledger, receipts
+from penstock.sink.incarnation import Incarnation
 from penstock.sink.ledger import Ledger
 
 log = get_logger(__name__)
+
+_CHANGES_S = 60.0
+"""Where topics have no id, marked records are read no more often."""
 
 
 class Topic(NamedTuple):
@@ -120,6 +124,8 @@ class Stored(NamedTuple):
     receipt: dict[str, Any] | None = None
     """As it was kept."""
     book: Ledger | None = None
+    change: str | None = None
+    """What tells that the topic was recreated since the job read it; empty when it was not."""
 
 
 class Look(NamedTuple):
@@ -141,6 +147,8 @@ class Gauges:
         self._window = Window()
         self._held: Held | None = None
         self._ledger: tuple[Session, str, Ledger] | None = None
+        self._settings = settings
+        self._change, self._changes_read_s = "", -_CHANGES_S
 
     def read(self) -> Snapshot:
         """The pipeline now; what cannot be told, because a service is away, is None."""
@@ -151,7 +159,10 @@ class Gauges:
         """What the services answer now."""
         services = self._services.read()
         held = None if services["kafka"] else self._from_kafka()
-        stored = Stored() if services["cassandra"] else self._from_cassandra(held and held.topic)
+        try:
+            stored = Stored() if services["cassandra"] else self._from_cassandra(held and held.topic)
+        except FormatTooNew as error:
+            return Look(services | {"cassandra": error.message}, held, Stored())
         return Look(services, held, stored)
 
     def session(self) -> Session:
@@ -183,8 +194,9 @@ class Gauges:
             session = self._connections.session()
             found = receipts.latest(session, self._keyspace, self._pipeline.topic)
             reached = topic and self._reached(session, topic)
-            return Stored(reached, found, topic and self._book(session, topic.id))
-        except (DriverException, NoHostAvailable, CassandraUnreachable) as error:
+            book, change = (self._book(session, topic.id), self._find_change(session, topic)) if topic else (None, None)
+            return Stored(reached, found, book, change)
+        except (DriverException, NoHostAvailable, CassandraUnreachable, KafkaUnreachable) as error:
             log.debug("not_measured", service="cassandra", error=str(error))
             self._connections.drop_session()
             return Stored()
@@ -193,6 +205,19 @@ class Gauges:
         """The offset up to which the ledger reaches, per partition."""
         book = self._book(session, topic.id)
         return {span.partition: span.first if book is None else book.reached(span) for span in topic.spans}
+
+    def _find_change(self, session: Session, topic: Topic) -> str:
+        """Return what tells that the topic was recreated; without ids, records are read for that, and seldom."""
+        if topic.id != NO_ID and (not topic.id or self._book(session, topic.id)):
+            return ""
+        if topic.id == NO_ID and time.monotonic() - self._changes_read_s < _CHANGES_S:
+            return self._change
+        if not cassandra.has_table(session, self._keyspace, "generations"):
+            return ""
+        self._changes_read_s, self._ledger = time.monotonic(), None  # a new generation may have begun for the same id
+        incarnation = Incarnation(session, self._keyspace, self._settings, self._pipeline.topic)
+        self._change = incarnation.find_change(topic.id)
+        return self._change
 
     def _book(self, session: Session, topic_id: str) -> Ledger | None:
         """The ledger of the topic's present generation; None when no job has read it yet."""
@@ -215,7 +240,7 @@ def as_receipt(found: dict[str, Any]) -> Receipt:
 def snapshot(topic: str, services: dict[str, str], held: Held | None, stored: Stored, window: Window) -> Snapshot:
     """The snapshot that these answers make; the window is moved on."""
     receipt = as_receipt(stored.receipt) if stored.receipt else None
-    now = Snapshot(at_s=time.time(), topic=topic, services=services, receipt=receipt)
+    now = Snapshot(at_s=time.time(), topic=topic, services=services, receipt=receipt, change=stored.change)
     if held is None:
         return now
     reached = stored.reached

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from penstock import formats
 from penstock.config import Settings
 from penstock.observe.alerts import Change
 
@@ -27,7 +28,7 @@ class History:
         self._max_bytes = max_bytes
 
     def read(self) -> list[Change]:
-        """Every change that is still kept, the oldest first."""
+        """Every change that is still kept, the oldest first. Raises `FormatTooNew`."""
         found = {change.number: change for path in (self._before, self.path) for change in _changes(path)}
         return [found[number] for number in sorted(found)]
 
@@ -38,7 +39,7 @@ class History:
 
     def append(self, changes: Iterable[Change]) -> None:
         """Write the changes. Raises `OSError`."""
-        lines = b"".join(msgspec.json.encode(change) + b"\n" for change in changes)
+        lines = _encoded(changes)
         if not lines:
             return
         if _size_bytes(self.path) + len(lines) > self._max_bytes:
@@ -49,7 +50,7 @@ class History:
 
     def _rotate(self) -> None:
         """Begin a new file with what fires now, so that no alert is forgotten while it fires."""
-        fires = b"".join(msgspec.json.encode(change) + b"\n" for change in self.open())
+        fires = _encoded(self.open())
         self.path.replace(self._before)
         self.path.write_bytes(fires)
 
@@ -74,9 +75,14 @@ def read_lines(path: Path) -> list[bytes]:
         return []
 
 
+def _encoded(changes: Iterable[Change]) -> bytes:
+    return b"".join(formats.encode_marked(formats.ALERTS, change) + b"\n" for change in changes)
+
+
 def _changes(path: Path) -> Iterable[Change]:
     for line in read_lines(path):
         try:
+            formats.check_marked(formats.ALERTS, line, str(path))
             yield msgspec.json.decode(line, type=Change)
         except msgspec.DecodeError:
             continue

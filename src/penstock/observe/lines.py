@@ -57,11 +57,14 @@ class Lines:
             self._current.unread += 1
 
     def is_pruned(self, line: Line, key: bytes | None, *, has_id: bool) -> bool:
-        """Return whether a record is one of those whose letters were pruned; those without an id come first."""
+        """Return whether a record is one of those whose letters were pruned; those without an id come first.
+
+        So do those that the topic no longer has: nobody can say that they were not the rejected ones.
+        """
         contents = self._contents[name(line)]
         missing = line.tally.rejected - contents.letters - contents.pruned
         if has_id:
-            missing -= contents.unread
+            missing -= contents.unread + max(0, line.tally.records - contents.records)
         else:
             contents.unread -= 1
         if missing <= 0 or not self._pruning.excuse(key, line):

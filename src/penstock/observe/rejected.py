@@ -31,7 +31,7 @@ from penstock.pipeline.waiting import Group, grouped, told
 from penstock.pipelines import Pipeline
 from penstock.process.writer import Writers
 from penstock.sink import cassandra, settled
-from penstock.sink.settled import WAITING, Settled, State, state_of
+from penstock.sink.settled import Settled, State, state_of
 
 NEWEST = 5000
 """So many records are looked at."""
@@ -114,7 +114,7 @@ class Listing:
     """Why it is not known what became of the records."""
 
     def state(self, entry: Entry) -> str:
-        """`waiting`, `redriven` or `discarded`; `unknown` while Cassandra is away."""
+        """`waiting`, `redriven`, `superseded` or `discarded`; `unknown` while Cassandra is away."""
         return UNKNOWN if self.error else state_of(entry.identity, self.lines)
 
     def groups(self) -> list[Group]:
@@ -309,7 +309,7 @@ def account(
         topic=letter.origin.topic,
         topic_partition=letter.origin.partition,
         topic_offset=letter.origin.offset,
-        new_place=str(line.place) if line is not None and line.place and settled_as != WAITING else "",
+        new_place=str(line.place) if line is not None and line.place and settled_as == State.REDRIVEN else "",
         schema_id=letter.schema_id,
         run=letter.run,
         version=letter.version,

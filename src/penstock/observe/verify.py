@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
 from cassandra.cluster import Session
 
 from penstock import pipelines
@@ -168,14 +167,10 @@ class _Verification:
     def balance(self) -> TopicReceipt:
         """Return the receipt, and keep it nowhere."""
         began = time.monotonic()
-        attempts = [
-            one for one in self._attempts if (one.topic, one.topic_id) == (self._pipeline.topic, self._topic_id)
-        ]
+        attempts = [one for one in self._attempts if self._is_of_topic(one.topic, one.topic_id, one.started_at)]
         seen = Seen(attempts, self._spans, to_the_end=not self._is_given)
-        whole, named_at_most = self._is_whole, self._named_at_most
-        audit, rows = self._auditor.audit(
-            self._spans, seen.note, scan=whole, refused=self._is_meant, named_at_most=named_at_most
-        )
+        how: dict[str, Any] = {"scan": self._is_whole, "named_at_most": self._named_at_most}
+        audit, rows = self._auditor.audit(self._spans, seen.note, refused=self._is_meant, **how)
         self._free_offsets = sum(span.records for span in self._spans) - audit.total("produced")
         self._accepted += audit.accepted
         self._differ("missing", audit.missing_records, audit.total("missing"))
@@ -190,7 +185,13 @@ class _Verification:
         self._differ("lost", seen.wrong + lost)
         acknowledged = Acknowledged(seen.attempts, seen.records, *self._compare_runs(seen.of_run))
         self._compare_rows(audit, rows)
+        self._differ("recreated", self._recreated())
         return self._receipt(audit, rows, acknowledged, began)
+
+    def _recreated(self) -> list[dict[str, Any]]:
+        change = self._auditor.change
+        why = f"the topic was deleted and recreated since the Spark job read it, which must begin again: {change}"
+        return [{"partition": None, "offset": None, "id": None, "why": why}] if change else []
 
     def _is_meant(self, letter: Letter) -> bool:
         """Whether a record that never got to the topic belongs to what is verified; to given offsets none does."""
@@ -237,10 +238,19 @@ class _Verification:
             return True
         return missing <= 0
 
+    def _is_of_topic(self, topic: str | None, topic_id: str | None, started_at: str) -> bool:
+        """Return whether a run that began then sent to this very topic; without ids, after its generation began."""
+        if (topic, topic_id) != (self._pipeline.topic, self._topic_id):
+            return False
+        if topic_id != topics.NO_ID:
+            return True
+        began_us = self._generation_us or 0  # None before the job has read it, and once it was recreated
+        return not self._auditor.change and datetime.fromisoformat(started_at).timestamp() * 1_000_000 >= began_us
+
     def _holds_all_of(self, summary: dict[str, Any]) -> bool:
         """Whether all that a run produced lies in the spans, and not in an earlier topic of this name."""
         spans = {span.partition: span for span in self._spans}
-        if (summary.get("topic"), summary.get("topic_id")) != (self._pipeline.topic, self._topic_id):
+        if not self._is_of_topic(summary.get("topic"), summary.get("topic_id"), summary.get("started_at", "")):
             return False
         return all(
             int(partition) in spans and spans[int(partition)].first <= first and last < spans[int(partition)].end
@@ -302,7 +312,7 @@ class _Verification:
         """What became of the rejected records."""
         lines = settled.states(self._session, self._keyspace, self._pipeline.topic)
         states = Counter(settled.state_of(identity, lines) for identity in rejected)
-        return {state: states[state] for state in (settled.WAITING, "redriven", "discarded")}
+        return {state: states[state] for state in (settled.WAITING, "redriven", "superseded", "discarded")}
 
     @property
     def _generation_us(self) -> int | None:
@@ -332,7 +342,7 @@ class _Verification:
     def _keep(self, receipt: TopicReceipt) -> None:
         receipts.create_table(self._session, self._keyspace)
         at = datetime.fromisoformat(receipt.at)
-        receipts.keep(self._session, self._keyspace, receipt.topic, at, msgspec.json.encode(receipt))
+        receipts.keep(self._session, self._keyspace, receipt.topic, at, receipt)
 
 
 _TOTALS = (

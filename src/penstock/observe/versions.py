@@ -1,7 +1,10 @@
 """Whether Kafka orders the versions of each id: it does within a partition, and from a layout of the topic to the next.
 
 Versions of one id in several partitions of one layout (records without a key, or two partitioners) have no order that
-Kafka gives. The table then holds one of them, and nobody can say that it is the newest.
+Kafka gives. The table then holds one of them, and nobody can say that it is the newest. Two versions with one place in
+the order have none either: Cassandra mixes their columns.
+
+A redriven record has the place of an earlier position. Its offset and time say nothing of the order.
 """
 
 from collections.abc import Iterator
@@ -9,6 +12,9 @@ from typing import Any, NamedTuple
 
 from penstock.broker.topics import Place
 from penstock.contract.order import Rank
+
+_LATEST_MS = 2**63
+_EARLIEST_US = -(2**63)
 
 
 class Home(NamedTuple):
@@ -19,6 +25,12 @@ class Home(NamedTuple):
     order_us: int
     first_ms: int
     last_ms: int
+
+    @classmethod
+    def of(cls, partition: int, rank: Rank, order_us: int, timestamp_ms: int) -> "Home":
+        """Return the home of one version."""
+        first_ms, last_ms = (_LATEST_MS, 0) if rank.is_kept else (timestamp_ms, timestamp_ms)
+        return cls(partition, rank, order_us, first_ms, last_ms)
 
 
 class Versions:
@@ -36,12 +48,18 @@ class Versions:
             self._homes[record_id] = (home,)
             return
         others = tuple(other for other in homes if other.partition != home.partition)
+        merged = home
         for other in homes:
-            home = _merge(other, home) if other.partition == home.partition else home
-        reason = next(filter(None, (*map(_within(home), homes), *(_between(home, other) for other in others))), "")
+            merged = _merge(other, merged) if other.partition == home.partition else merged
+        within = (_within(other, home) for other in homes)
+        reason = next(filter(None, (*within, *(_between(merged, other) for other in others))), "")
         if reason:
             self.unordered.setdefault(record_id, reason)
-        self._homes[record_id] = (*others, home)
+        self._homes[record_id] = (*others, merged)
+
+    def newest_us(self, record_id: Any) -> int:
+        """Return the latest place in the order that a version of an id has; before all others when there is none."""
+        return max((home.order_us for home in self._homes.get(record_id, ())), default=_EARLIEST_US)
 
     def last_offset(self, record_id: Any, partition: int) -> int:
         """Return the offset of the last version of an id in a partition; -1 when there is none."""
@@ -82,20 +100,17 @@ class SingleVersions:
 
 
 def _merge(other: Home, home: Home) -> Home:
-    return home._replace(first_ms=min(other.first_ms, home.first_ms), last_ms=max(other.last_ms, home.last_ms))
+    newest = other if home.rank.is_kept and other.order_us > home.order_us else home
+    return newest._replace(first_ms=min(other.first_ms, home.first_ms), last_ms=max(other.last_ms, home.last_ms))
 
 
-def _within(home: Home) -> Any:
-    """Return the function that says whether an earlier version in the same partition has a later place in the order."""
-
-    def reason(other: Home) -> str:
-        if other.partition != home.partition or other.order_us <= home.order_us:
-            return ""
-        return (
-            f"its keys belong to two layouts of the topic, of which partition {home.partition} has the older one last"
-        )
-
-    return reason
+def _within(other: Home, home: Home) -> str:
+    """Return why a new version has no order after an earlier one of the same partition, or of the same place."""
+    if other.order_us == home.order_us and (other.rank.is_kept or home.rank.is_kept):
+        return "two versions have one place in the order: Cassandra mixes their columns"
+    if other.partition != home.partition or other.order_us <= home.order_us or home.rank.is_kept:
+        return ""
+    return f"its keys belong to two layouts of the topic, of which partition {home.partition} has the older one last"
 
 
 def _between(home: Home, other: Home) -> str:

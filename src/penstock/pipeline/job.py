@@ -18,18 +18,20 @@ from pyspark.sql.streaming import StreamingQuery
 
 from penstock import pipelines
 from penstock.broker import topics
-from penstock.broker.kafka import admin
 from penstock.config import Settings
 from penstock.contract.order import ONE_LAYOUT, Order
-from penstock.errors import JobRunning, PenstockError, Unreachable
+from penstock.errors import JobRunning, PenstockError, TopicRecreated, Unreachable
 from penstock.log import get_logger
 from penstock.pipeline.progress import Noter
+from penstock.pipeline.recreated import Guard, TopicGuard, check_log
+from penstock.pipeline.resume import resume_from_ledger
 from penstock.pipeline.stream import Plan, plan, store, warm_up
 from penstock.pipelines import Pipeline
 from penstock.process.checkpoint import Checkpoint, check_fits, checkpoint_of
 from penstock.process.session import raw_records
 from penstock.retry import wait_until
-from penstock.sink import accepted, cassandra, lease, ledger, progress, receipts, settled
+from penstock.sink import accepted, cassandra, incarnation, lease, ledger, progress, receipts, settled
+from penstock.sink.incarnation import Incarnation
 from penstock.sink.layouts import Layouts
 
 log = get_logger(__name__)
@@ -55,7 +57,8 @@ class Keeper:
     """Carries out each micro-batch and writes its ledger lines; lets a batch in hand finish before a stop.
 
     `confirm` is asked before each batch, and raises when this job may not begin another one; `order` then tells the
-    layouts that its records can belong to.
+    layouts that its records can belong to. `guard` checks the topic before the query starts again and, seldom, while
+    no batch comes.
     """
 
     def __init__(
@@ -66,9 +69,11 @@ class Keeper:
         confirm: Callable[[], None] = lambda: None,
         sync_lag_s: float = 0.0,
         order: Callable[[], Order] = lambda: ONE_LAYOUT,
+        guard: Guard | None = None,
     ) -> None:
         self._plan = plan
         self._order = order
+        self.guard = guard
         self._book = book
         self._confirm = confirm
         self._sync_lag_s = sync_lag_s
@@ -126,8 +131,9 @@ def _tables(settings: Settings, pipeline: Pipeline) -> dict[str, str]:
 
 
 def _tables_of_others(keyspace: str) -> dict[str, str]:
-    """Return the tables that `dlq` and `verify` create when they first need them."""
-    return settled.statements(keyspace) | receipts.statements(keyspace) | accepted.statements(keyspace)
+    """Return the tables that are created when they are first needed: by `dlq`, `verify`, for topics without ids."""
+    tables = settled.statements(keyspace) | receipts.statements(keyspace) | incarnation.statements(keyspace)
+    return tables | accepted.statements(keyspace)
 
 
 def check_table(session: Session, settings: Settings, pipeline: Pipeline) -> None:
@@ -148,7 +154,7 @@ def run(spark: SparkSession, read: Callable[[SparkSession], DataFrame], session:
 
     A batch that fails is done again, with back-off. Raises Spark's `StreamingQueryException` when that did not help
     `_FAILURES` times in a row; the next start of the job does the batch again. Raises `JobRunning` when another job
-    owns the checkpoint, and `CheckpointRefused` when going on from it would skip records.
+    owns the checkpoint, and `CheckpointRefused` or `TopicRecreated` when going on from it would skip records.
     """
     pipeline = pipelines.of(settings)
     keyspace = cassandra.keyspace_of(settings, pipeline)
@@ -158,12 +164,16 @@ def run(spark: SparkSession, read: Callable[[SparkSession], DataFrame], session:
     ours = lease.Lease(session, keyspace, checkpoint.folder, on_lost=stopping.set)
     with lease.held(ours):
         topic_id = make_fit(checkpoint, settings)
-        epoch_us = ledger.begin_generation(session, keyspace, pipeline.topic, topic_id)
+        known = Incarnation(session, keyspace, settings, pipeline.topic)
+        check_log(checkpoint, known, topic_id)
+        epoch_us = known.begin_generation(topic_id)
         how = plan(settings, epoch_us)
         book = ledger.Ledger(session, keyspace, pipeline.topic, epoch_us)
-        order = observer(session, keyspace, book, settings)
-        keeper = Keeper(how, book, stopping, ours.confirm, cassandra.sync_lag_s(session), order)
+        guard = TopicGuard(known, pipeline.topic, topic_id, epoch_us, settings)
+        order = observer(session, keyspace, book, settings, guard)
+        keeper = Keeper(how, book, stopping, ours.confirm, cassandra.sync_lag_s(session), order, guard)
         noter = Noter(progress.Progress(session, keyspace, pipeline.topic))
+        resume_from_ledger(checkpoint, book, topic_id, settings)
         _stop_on_signal(stopping)
         warm_up(spark, how)
         _stream(read(spark), settings, checkpoint, keeper, noter)
@@ -171,14 +181,15 @@ def run(spark: SparkSession, read: Callable[[SparkSession], DataFrame], session:
     log.info("stopped", batches=keeper.batches)
 
 
-def observer(session: Session, keyspace: str, book: ledger.Ledger, settings: Settings) -> Callable[[], Order]:
+def observer(
+    session: Session, keyspace: str, book: ledger.Ledger, settings: Settings, guard: TopicGuard
+) -> Callable[[], Order]:
     """Return the function that asks Kafka for the topic's partitions and gives the order of its layouts.
 
-    It raises `KafkaUnreachable`.
+    It raises `TopicRecreated`, `KafkaUnreachable`.
     """
     found = Layouts(session, keyspace, book, lambda: topics.spans(settings, book.topic))
-    client = admin(settings)
-    return lambda: found.observe(topics.partition_count(client, book.topic, settings))
+    return lambda: found.observe(guard.count_partitions())
 
 
 def make_fit(checkpoint: Checkpoint, settings: Settings) -> str:
@@ -201,6 +212,8 @@ def _stream(records: DataFrame, settings: Settings, checkpoint: Checkpoint, keep
         try:
             if failures:
                 make_fit(checkpoint, settings)
+                if keeper.guard:
+                    keeper.guard.check()
             _follow(_start(raw_records(records), settings, checkpoint, keeper), keeper, noter)
         except (StreamingQueryException, Unreachable) as error:
             failures = 1 if keeper.batches > kept else failures + 1
@@ -209,6 +222,9 @@ def _stream(records: DataFrame, settings: Settings, checkpoint: Checkpoint, keep
                 raise
             log.exception("query_failed", failures=failures, error=str(error).partition("\n")[0])
             keeper.stopping.wait(min(2.0**failures, 30.0))
+        except TopicRecreated as error:
+            noter.note_failure(error)
+            raise
 
 
 def _start(records: DataFrame, settings: Settings, checkpoint: Checkpoint, keeper: Keeper) -> StreamingQuery:
@@ -232,16 +248,24 @@ def _stop_on_signal(stopping: threading.Event) -> None:
 
 
 def _follow(query: StreamingQuery, keeper: Keeper, noter: Noter) -> None:
-    """Return once stopping is set and the batch in hand is stored. Raises `StreamingQueryException`."""
+    """Return once stopping is set and the batch in hand is stored.
+
+    Raises `StreamingQueryException`, and `TopicRecreated` once the query is stopped.
+    """
     try:
         while not keeper.stopping.is_set():
             if query.awaitTermination(_POLL_S):
                 raise Unreachable("the query ended by itself, and without an error")
             noter.note(query)
+            if keeper.guard:
+                keeper.guard.watch()
         keeper.wait_idle()
         _wait_for_commit(query)
         query.stop()
         query.awaitTermination()
+    except TopicRecreated:
+        query.stop()
+        raise
     except StreamingQueryException as error:
         refused = any(kind.__name__ in str(error) for kind in (InterruptedError, JobRunning))
         if not (keeper.stopping.is_set() and refused):

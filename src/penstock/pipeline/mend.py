@@ -14,8 +14,9 @@ from msgspec import Meta
 from penstock.broker.dlq import PLACE, Letter
 from penstock.broker.frame import FRAME_BYTES, is_framed, unpack
 from penstock.broker.registry import Schemas
-from penstock.contract.fields import fields, key_writer
+from penstock.contract.fields import fields, key_of, key_writer
 from penstock.contract.isolation import NOT_OF_A_RECORD
+from penstock.contract.keys import IdReader
 from penstock.contract.record import Record
 from penstock.contract.reject import Fault, Stage
 from penstock.contract.rules import MAX_VALUE_BYTES, judge, latest_past
@@ -49,10 +50,12 @@ class Mending:
 
 
 class Outgoing(NamedTuple):
-    """What is sent."""
+    """What is sent: key, value and the id of the record. `keeps_id`: it is the id of the record that was rejected."""
 
     key: bytes | None
     value: bytes | None
+    record_id: Any = None
+    keeps_id: bool = True
 
 
 class StillBroken(NamedTuple):
@@ -113,6 +116,8 @@ class Mender:
         self._serialize = serialize
         self._decoder = Decoder(pipeline.record, schemas, pipeline.key_format)
         self._key = key_writer(pipeline.record)
+        self._id_field = key_of(pipeline.record)
+        self._ids = IdReader(pipeline.record)
 
     def outgoing(self, letter: Letter) -> Outgoing | StillBroken:
         """What is sent for `letter`: its own bytes when nothing is changed, or the bytes of the mended record.
@@ -136,13 +141,18 @@ class Mender:
         found = self._fields(letter)
         if isinstance(found, StillBroken):
             return found
-        made = self._mapper.outgoing(found, mending.fields) if is_entry else self._made(found)
-        return _still(made) if isinstance(made, Fault) else Outgoing(*made)
+        made = self._mapped(found) if is_entry else self._made(letter, found)
+        return _still(made) if isinstance(made, Fault) else made
 
     def _unchanged(self, letter: Letter) -> Outgoing | StillBroken:
         is_tombstone = letter.value is None
         judged = self._decoder.deleted(letter.key) if is_tombstone else self._decoder.decode(letter.value)
-        return _still(judged) if isinstance(judged, Fault) else Outgoing(letter.key, letter.value)
+        if isinstance(judged, Fault):
+            return _still(judged)
+        return Outgoing(letter.key, letter.value, judged if is_tombstone else self._id_of(judged))
+
+    def _id_of(self, record: Record) -> Any:
+        return getattr(record, self._id_field.column)
 
     def _fields(self, letter: Letter) -> dict[str, Any] | StillBroken:
         edit = (self._mending.edits or {}).get(letter.place)
@@ -152,12 +162,31 @@ class Mender:
         why = f"the value is no object whose fields could be set: {letter.message}"
         return StillBroken(why if edit is None else f"line {edit.line} holds no object as value", letter.rules)
 
-    def _made(self, found: dict[str, Any]) -> tuple[bytes, bytes] | Fault:
+    def _mapped(self, entry: dict[str, Any]) -> Outgoing | Fault:
+        made = self._mapper.outgoing(entry, self._mending.fields)
+        return made if isinstance(made, Fault) else Outgoing(*made)
+
+    def _made(self, letter: Letter, found: dict[str, Any]) -> Outgoing | Fault:
         judged = judge(found | self._mending.fields, self._pipeline.record, latest_past())
         if isinstance(judged, list):
             return Fault.of(judged)
         value = self._serialize(judged)
-        return Fault.too_large(len(value)) if len(value) > MAX_VALUE_BYTES else (self._key(judged), value)
+        if len(value) > MAX_VALUE_BYTES:
+            return Fault.too_large(len(value))
+        keeps_id = self._keeps_id(letter, judged)
+        key = letter.key if keeps_id and letter.key is not None else self._key(judged)
+        return Outgoing(key, value, self._id_of(judged), keeps_id)
+
+    def _keeps_id(self, letter: Letter, record: Record) -> bool:
+        """Return whether a mended record has the id of the rejected one, as far as that one's key or value tells."""
+        record_id = self._id_of(record)
+        if letter.key in (None, self._key(record)) or self._decoder.deleted(letter.key) == record_id:
+            return True
+        before = value_of(letter.value, self._writers) or {}
+        try:
+            return bool(self._ids.of_value(before.get(self._id_field.name)) == record_id)
+        except ValueError:
+            return False
 
 
 def _left_out(letter: Letter) -> str:

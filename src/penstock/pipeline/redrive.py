@@ -1,5 +1,8 @@
 """Rejected records are sent again, mended, or discarded.
 
+A record that is sent again keeps its place in the order of the topic (`pipeline.precedence`): it does not overwrite a
+newer version of its id. When such a version is stored already, the record is not sent at all: it is superseded.
+
 Delivery: exactly once for each record, over crashes and commands side by side. A record is claimed before it is sent,
 and marked redriven when it is acknowledged; a claim that was left behind is looked for in the topic first.
 """
@@ -16,7 +19,7 @@ from confluent_kafka import KafkaError, Message, Producer
 
 from penstock.broker import dlq, topics
 from penstock.broker.dlq import Letter
-from penstock.broker.headers import REDRIVEN
+from penstock.broker.headers import ORDER, REDRIVEN
 from penstock.broker.kafka import producer
 from penstock.broker.registry import Registry
 from penstock.broker.topics import Place
@@ -28,8 +31,10 @@ from penstock.errors import DeliveryFailed, WrongUse
 from penstock.log import get_logger
 from penstock.pipeline.mend import Mender, Mending, Outgoing, StillBroken
 from penstock.pipeline.original import with_original
+from penstock.pipeline.precedence import Destination, Precedence
 from penstock.pipeline.waiting import CHUNK_LETTERS, Free, Outcomes, Queue, Selection
 from penstock.produce.serialize import Serialize, serializer
+from penstock.sink.settled import State
 
 log = get_logger(__name__)
 
@@ -39,6 +44,8 @@ class Redriven(Outcomes):
     """What a redrive did, or would do."""
 
     sent: int = 0
+    superseded: int = 0
+    """A newer version of its id is stored, so it was not sent."""
     still_broken: int = 0
     """It would be set aside again, so it was not sent, and waits on."""
 
@@ -51,14 +58,21 @@ class Discarded(Outcomes):
 
 
 def redrive(
-    settings: Settings, session: Session, selection: Selection, mending: Mending, *, dry_run: bool = False
+    settings: Settings,
+    session: Session,
+    selection: Selection,
+    mending: Mending,
+    *,
+    dry_run: bool = False,
+    as_new: bool = False,
 ) -> Redriven:
     """Send the selected records that wait to the pipeline's topic, mended; a dry run changes nothing.
 
-    Raises `WrongUse` for a place, or a line of the edit file, that does not fit; `DeliveryFailed` when a record was not
-    acknowledged: it stays claimed, and the next redrive finds out whether it was sent.
+    With `as_new` each is the newest version of its id, whatever was stored since it was rejected. Raises `WrongUse` for
+    a place, or a line of the edit file, that does not fit; `DeliveryFailed` when a record was not acknowledged: it
+    stays claimed, and the next redrive finds out whether it was sent.
     """
-    return _Redrive(settings, session, selection, mending, Redriven(dry_run)).carry_out()
+    return _Redrive(settings, session, selection, mending, Redriven(dry_run), as_new=as_new).carry_out()
 
 
 def discard(
@@ -97,7 +111,14 @@ class _Redrive:
     """One redrive: its clients and its outcomes."""
 
     def __init__(
-        self, settings: Settings, session: Session, selection: Selection, mending: Mending, done: Redriven
+        self,
+        settings: Settings,
+        session: Session,
+        selection: Selection,
+        mending: Mending,
+        done: Redriven,
+        *,
+        as_new: bool,
     ) -> None:
         self._settings = settings
         self._limit = selection.limit
@@ -107,6 +128,7 @@ class _Redrive:
         self._key_is_set = key_of(self._pipeline.record).name in mending.fields
         self._registry = Registry(settings)
         self._mender = Mender(self._pipeline, self._registry, mending, self._serialize)
+        self._precedence = Precedence(settings, session, self._pipeline, as_new=as_new)
         self._claim = uuid.uuid4()
 
     def _serialize(self, record: Record) -> bytes:
@@ -129,11 +151,29 @@ class _Redrive:
             self._check_key(letters)
             free = self._with_originals(self._queue.free(letters))
             ready = self._ready(free)
+            destinations = {
+                identity: self._precedence.destination(free.letters[identity], outgoing)
+                for identity, outgoing in ready.items()
+            }
+            self._close_superseded(free, self._precedence.newer(ready, destinations), ready)
             if self._done.dry_run:
                 self._note_sent(free, dict.fromkeys(ready))
             elif ready:
-                self._send(free, ready)
+                self._send(free, ready, destinations)
         return self._done
+
+    def _close_superseded(self, free: Free, newer: dict[str, Place], ready: dict[str, Outgoing]) -> None:
+        """Mark the records that have a newer version in the table as superseded, and take them out of `ready`."""
+        for identity in newer:
+            del ready[identity]
+        letters = {identity: free.letters[identity] for identity in newer}
+        if letters and not self._done.dry_run:
+            claims = {identity: free.claims[identity] for identity in newer}
+            letters = _kept(letters, self._queue.book.claim(claims, self._claim, whoami(), free.ends), self._done)
+            places = {identity: newer[identity] for identity in letters}
+            self._queue.book.finish(places, self._claim, State.SUPERSEDED)
+        for identity, letter in letters.items():
+            self._done.note("superseded", letter, f"a newer version of its id is stored, from {newer[identity]}")
 
     def _with_originals(self, free: Free) -> Free:
         """Return the letters with what was left out of them, as far as the topic still has it."""
@@ -166,7 +206,7 @@ class _Redrive:
                 ready[identity] = outgoing
         return ready
 
-    def _send(self, free: Free, ready: dict[str, Outgoing]) -> None:
+    def _send(self, free: Free, ready: dict[str, Outgoing], destinations: Mapping[str, Destination]) -> None:
         """Claim, send, and mark as redriven what was acknowledged. Raises `DeliveryFailed` when something was not."""
         client, began_s = self._producer, time.monotonic()
         claims = {identity: free.claims[identity] for identity in ready}
@@ -176,9 +216,10 @@ class _Redrive:
             raise self._failed(len(letters), "claiming them took too long")
         delivery = _Delivery()
         for identity, letter in letters.items():
-            headers = _headers(letter)
+            to, outgoing = destinations[identity], ready[identity]
             report = partial(delivery.note, identity)
-            dlq.send(client, self._pipeline.topic, *ready[identity], headers, report)
+            headers = _headers(letter, to.order_us)
+            dlq.send(client, self._pipeline.topic, outgoing.key, outgoing.value, headers, report, to.partition)
         client.flush(self._settings.kafka_timeout_s)
         self._queue.book.finish(delivery.places, self._claim)
         self._note_sent(free, delivery.places)
@@ -209,7 +250,8 @@ class _Delivery:
             self.failure = f"{error.name()}: {error.str()}"
 
 
-def _headers(letter: Letter) -> Headers:
-    """The record's own headers, and the one that links it to its original."""
-    own = [(name, value) for name, value in letter.headers if name != REDRIVEN]
-    return [*own, (REDRIVEN, letter.identity.encode())]
+def _headers(letter: Letter, order_us: int | None) -> Headers:
+    """The record's own headers, and those that say which place it keeps and link it to its original."""
+    own = [(name, value) for name, value in letter.headers if name not in (ORDER, REDRIVEN)]
+    order: Headers = [] if order_us is None else [(ORDER, str(order_us).encode())]
+    return [*order, *own, (REDRIVEN, letter.identity.encode())]

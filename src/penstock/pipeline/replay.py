@@ -20,9 +20,11 @@ from penstock.config import Settings
 from penstock.contract.batch import Tally, merge
 from penstock.errors import PenstockError
 from penstock.pipeline.job import observer
+from penstock.pipeline.recreated import TopicGuard, recreated
 from penstock.pipeline.stream import plan, store, warm_up
 from penstock.process.session import kafka_stretch, raw_records
 from penstock.sink import cassandra, ledger
+from penstock.sink.incarnation import Incarnation
 
 Report = Callable[[int, int], None]
 """Told how many offsets are done, of how many."""
@@ -41,17 +43,21 @@ class Replay:
 def replay(spark: SparkSession, session: Session, settings: Settings, spans: list[Span], report: Report) -> Replay:
     """Carry out the records in `spans` again, at most `spark_batch_records` at once.
 
-    Raises `PenstockError` when no job has read the topic yet.
+    Raises `PenstockError` when no job has read the topic yet, `TopicRecreated` when it read another one of this name.
     """
     pipeline = pipelines.of(settings)
     keyspace = cassandra.keyspace_of(settings, pipeline)
     topic_id = topics.topic_id(settings, pipeline.topic)
+    incarnation = Incarnation(session, keyspace, settings, pipeline.topic)
+    if change := incarnation.find_change(topic_id):
+        raise recreated(pipeline.topic, change)
     epoch_us = ledger.epoch_us(session, keyspace, pipeline.topic, topic_id)
     if epoch_us is None:
         raise PenstockError(f"no job has read {pipeline.topic} yet: there is nothing to replay", hint="./penstock up")
     began = time.monotonic()
     book = ledger.Ledger(session, keyspace, pipeline.topic, epoch_us)
-    how = plan(settings, epoch_us, observer(session, keyspace, book, settings)())
+    guard = TopicGuard(incarnation, pipeline.topic, topic_id, epoch_us, settings)
+    how = plan(settings, epoch_us, observer(session, keyspace, book, settings, guard)())
     sync_lag_s = cassandra.sync_lag_s(session)
     job = f"{ledger.REPLAY}{datetime.now(UTC):%Y%m%dT%H%M%S.%f}Z"
     warm_up(spark, how)

@@ -109,10 +109,14 @@ class Worker:
     def _reader(self) -> Consumer:
         return reader(self._settings)
 
+    def decode(self, batches: ArrowBatches, order: Order) -> Iterator[Decoded]:
+        """Decode batches of raw records."""
+        return decode_batches(batches, self.decoder, self.topic, order, self._epoch_us)
+
     def store(self, batch: Decoded) -> None:
         """Write the rows and deletions of a batch; those that cannot be encoded become rejects."""
         stage = Stage.TRANSFORM if self._pipeline.transform else Stage.DECODE
-        unencodable = self.rows.write(batch.rows, batch.deletions, batch.shift_us)
+        unencodable = self.rows.write(batch)
         batch.reject(
             [
                 Reject(Fault.of_exception(one.error, stage), self.topic, one.partition, one.offset, None, None, [])
@@ -201,7 +205,7 @@ def _store_as_is(raw: DataFrame, plan: Plan) -> list[Tally]:
 
     def task(batches: ArrowBatches) -> ArrowBatches:
         worker = _this_worker(plan)
-        yield _arrow(write(decode_batches(batches, worker.decoder, worker.topic, plan.order), worker), plan)
+        yield _arrow(write(worker.decode(batches, plan.order), worker), plan)
 
     return _collect(raw, task)
 
@@ -211,7 +215,7 @@ def decode(raw: DataFrame, plan: Plan) -> DataFrame:
 
     def task(batches: ArrowBatches) -> ArrowBatches:
         worker = _this_worker(plan)
-        decoded = decode_batches(batches, worker.decoder, worker.topic, plan.order)
+        decoded = worker.decode(batches, plan.order)
         return to_columns(decoded, plan.pipeline.record, plan.decoded_schema)
 
     return raw.mapInArrow(task, decoded_ddl(plan.pipeline.record))
@@ -223,26 +227,28 @@ def _store_transformed(raw: DataFrame, plan: Plan) -> list[Tally]:
     to_transform = "_rejected IS NULL AND _deleted IS NULL"
     good = decoded.where(to_transform)
     others = decoded.where(f"NOT ({to_transform})")
-    rows = _transform(good, plan).persist()
     try:
-        read = _read(decoded)
-        _check_positions(rows, good)
-        written = _collect(rows.unionByName(others, allowMissingColumns=True), _write_task(plan))
+        read, has_one_shift = _read(decoded, plan.order.newest.shift_us)
+        rows = _transform(good, plan, has_one_shift).persist()
+        try:
+            _check_positions(rows, good)
+            written = _collect(rows.unionByName(others, allowMissingColumns=True), _write_task(plan))
+        finally:
+            rows.unpersist()
     finally:
-        rows.unpersist()
         decoded.unpersist()
     return _with_filtered(read, written)
 
 
-def _transform(good: DataFrame, plan: Plan) -> DataFrame:
-    """Apply the pipeline's transform, and give each row the shift of its record's layout again."""
+def _transform(good: DataFrame, plan: Plan, has_one_shift: bool) -> DataFrame:
+    """Apply the pipeline's transform, and give each row the shift of its record again."""
     transform = plan.pipeline.transform
     assert transform is not None
     rows = transform(good.drop("_rejected", "_deleted", "_shift_us"))
     missing = [name for name in _POSITION if name not in rows.columns]
     if missing:
         raise ValueError(f"transform gave rows without {' and '.join(missing)}: keep these columns as they are")
-    if len(plan.order.layouts) == 1:
+    if has_one_shift:
         return rows.withColumn("_shift_us", functions.lit(plan.order.newest.shift_us).cast("long"))
     return rows.join(good.select(*_POSITION, "_shift_us"), list(_POSITION), "left")
 
@@ -265,15 +271,21 @@ def _write_task(plan: Plan) -> Callable[[ArrowBatches], ArrowBatches]:
     return task
 
 
-def _read(decoded: DataFrame) -> list[Tally]:
-    """What was read, before the transform: records and offsets per partition, all of them filtered so far."""
-    offset = "kafka_offset"
-    counted = decoded.groupBy("kafka_partition").agg(functions.min(offset), functions.max(offset), functions.count("*"))
-    now_ms = time.time_ns() // 1_000_000
-    return [
+def _read(decoded: DataFrame, shift_us: int) -> tuple[list[Tally], bool]:
+    """What was read, before the transform: records and offsets per partition, all of them filtered so far.
+
+    Also whether all records have the shift `shift_us`.
+    """
+    offset, has_other = "kafka_offset", functions.max(functions.col("_shift_us") != shift_us)
+    found = decoded.groupBy("kafka_partition").agg(
+        functions.min(offset), functions.max(offset), functions.count("*"), has_other
+    )
+    counted, now_ms = found.collect(), time.time_ns() // 1_000_000
+    tallies = [
         Tally(partition, first, last, records, 0, 0, 0, filtered=records, stored_at_ms=now_ms, nulls={}, latencies={})
-        for partition, first, last, records in counted.collect()
+        for partition, first, last, records, _ in counted
     ]
+    return tallies, not any(is_other for *_, is_other in counted)
 
 
 def _with_filtered(read: list[Tally], written: list[Tally]) -> list[Tally]:

@@ -24,7 +24,7 @@ from penstock.errors import WrongUse
 from penstock.pipeline.mend import Edit
 from penstock.pipelines import Pipeline
 from penstock.sink import cassandra, settled
-from penstock.sink.settled import WAITING, Book, Claims, Settled, state_of
+from penstock.sink.settled import WAITING, Book, Claims, Settled, State, state_of
 
 CHUNK_LETTERS = 500
 _CHUNK_BYTES = 64 * 1024 * 1024
@@ -78,7 +78,7 @@ class Outcomes:
     in_hand: int = 0
     """Another command is sending it, or was interrupted a moment ago."""
     already: int = 0
-    """It was redriven or discarded before."""
+    """It was redriven, superseded or discarded before."""
     records: list[Named] = field(default_factory=list)
 
     def note(self, outcome: str, letter: Letter, message: str = "", rules: tuple[str, ...] = ()) -> None:
@@ -225,6 +225,7 @@ class Group:
     rules: tuple[str, ...]
     waiting: int
     redriven: int
+    superseded: int
     discarded: int
     first: datetime
     last: datetime
@@ -260,7 +261,7 @@ def grouped(found: Iterable[Rejected], lines: dict[str, Settled]) -> list[Group]
     groups: dict[tuple[str, tuple[str, ...]], Group] = {}
     for letter in found:
         key = letter.reason, letter.rules
-        group = groups.setdefault(key, Group(*key, 0, 0, 0, letter.time, letter.time, letter.place))
+        group = groups.setdefault(key, Group(*key, 0, 0, 0, 0, letter.time, letter.time, letter.place))
         state = state_of(letter.identity, lines)
         if state == WAITING or not group.waiting:
             group.place = letter.place
@@ -271,6 +272,8 @@ def grouped(found: Iterable[Rejected], lines: dict[str, Settled]) -> list[Group]
 
 def told(line: Settled) -> str:
     """What became of a record, as text."""
-    where = f" to {line.place}" if line.place else ""
+    where = ""
+    if line.place:
+        where = f" (newer version at {line.place})" if line.state is State.SUPERSEDED else f" to {line.place}"
     note = f": {line.note}" if line.note else ""
     return f"{line.state}{where} by {line.who} at {line.at:%Y-%m-%dT%H:%M:%SZ}{note}"

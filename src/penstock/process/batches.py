@@ -1,6 +1,5 @@
 """Arrow batches of raw Kafka records become rows, deletions and rejects; for a transform, columns and back again."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
@@ -31,31 +30,28 @@ DELETION_DDL = "_deleted BOOLEAN"
 
 
 SHIFT_DDL = "_shift_us BIGINT"
-"""The column that holds what a record's layout adds to its write timestamp (`contract.order`)."""
+"""The column that holds what is added to a record's epoch and offset for its write timestamp (`contract.order`)."""
 
 
 def decode_batches(
-    batches: Iterable[pa.RecordBatch], decoder: Decoder, topic: str, order: Order = ONE_LAYOUT
+    batches: Iterable[pa.RecordBatch], decoder: Decoder, topic: str, order: Order = ONE_LAYOUT, epoch_us: int = 0
 ) -> Iterator[Decoded]:
-    """Decode batches of raw records (`process.session.RAW_COLUMNS`), each layout apart. Rejects have no headers yet."""
+    """Decode batches of raw records (`process.session.RAW_COLUMNS`). Rejects have no headers yet."""
     for batch in batches:
-        for part, shift_us in split_by_layout(batch, order):
-            decoded = _decode_batch(part, decoder, topic)
-            decoded.shift_us = shift_us
-            yield decoded
+        decoded = _decode_batch(batch, decoder, topic)
+        decoded.shift_us = order.newest.shift_us
+        decoded.shifts = _shifts_of(batch, order, epoch_us)
+        yield decoded
 
 
-def split_by_layout(batch: pa.RecordBatch, order: Order) -> Iterator[tuple[pa.RecordBatch, int]]:
-    """Split a batch of raw records by the layouts that they belong to; a topic that never grew has one."""
-    if len(order.layouts) == 1:
-        yield batch, order.newest.shift_us
-        return
-    columns = (batch.column(name).to_pylist() for name in ("partition", "offset", "key"))
-    rows_by_shift: dict[int, list[int]] = defaultdict(list)
-    for number, position_and_key in enumerate(zip(*columns, strict=True)):
-        rows_by_shift[order.rank(*position_and_key).shift_us].append(number)
-    for shift_us, numbers in rows_by_shift.items():
-        yield batch.take(pa.array(numbers, pa.int64())), shift_us
+def _shifts_of(batch: pa.RecordBatch, order: Order, epoch_us: int) -> dict[tuple[int, int], int]:
+    """Return the shift of each record that does not have the newest layout's: of an older one, or redriven."""
+    if len(order.layouts) == 1 and batch.column("order_header").null_count == batch.num_rows:
+        return {}
+    usual_us = order.newest.shift_us
+    columns = (batch.column(name).to_pylist() for name in ("partition", "offset", "key", "order_header"))
+    shifts = {record[:2]: order.rank_of(*record, epoch_us=epoch_us).shift_us for record in zip(*columns, strict=True)}
+    return {position: shift_us for position, shift_us in shifts.items() if shift_us != usual_us}
 
 
 def _decode_batch(batch: pa.RecordBatch, decoder: Decoder, topic: str) -> Decoded:
@@ -108,8 +104,14 @@ def to_columns(decoded: Iterable[Decoded], record: type[Record], schema: pa.Sche
         ]
         rejects += [_rejected_columns(Fault.of_exception(error), item[2:]) for item, error in failures]
         whole = pa.concat_batches([encoded, pa.RecordBatch.from_pylist(rejects, schema=encoded.schema)])
-        shifts = pa.repeat(pa.scalar(batch.shift_us, pa.int64()), whole.num_rows)
-        yield pa.RecordBatch.from_arrays([*whole.columns, shifts], schema=schema)
+        yield pa.RecordBatch.from_arrays([*whole.columns, _shift_column(batch, whole)], schema=schema)
+
+
+def _shift_column(decoded: Decoded, columns: pa.RecordBatch) -> pa.Array:
+    if not decoded.shifts:
+        return pa.repeat(pa.scalar(decoded.shift_us, pa.int64()), columns.num_rows)
+    positions = zip(*(columns.column(name).to_pylist() for name in ("kafka_partition", "kafka_offset")), strict=True)
+    return pa.array([decoded.shifts.get(position, decoded.shift_us) for position in positions], pa.int64())
 
 
 def _as_columns(row: Row) -> dict[str, Any]:
@@ -154,14 +156,14 @@ def from_columns(batches: Iterable[pa.RecordBatch], row: type[Record], topic: st
     sorter = _Sorter(row, topic)
     for batch in batches:
         rows, failures = isolate(range(batch.num_rows), partial(_rows_at, batch))
-        by_shift: dict[int, Decoded] = {}
+        decoded = Decoded(shift_us=rows[0]["_shift_us"] if rows else 0)
         for columns in rows:
-            shift_us = columns["_shift_us"]
-            sorter.sort_in(columns, by_shift.setdefault(shift_us, Decoded(shift_us=shift_us)))
+            sorter.sort_in(columns, decoded)
+            if columns["_shift_us"] != decoded.shift_us:
+                decoded.shifts[_place(columns)] = columns["_shift_us"]
         for at, error in failures:
-            fault = Fault.of_exception(error, Stage.TRANSFORM)
-            sorter.reject(fault, _place_at(batch, at), by_shift.setdefault(0, Decoded()))
-        yield from by_shift.values()
+            sorter.reject(Fault.of_exception(error, Stage.TRANSFORM), _place_at(batch, at), decoded)
+        yield decoded
 
 
 def _rows_at(batch: pa.RecordBatch, some: Sequence[int]) -> list[dict[str, Any]]:

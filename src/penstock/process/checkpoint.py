@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from penstock.broker.topics import Span
+from penstock import formats
+from penstock.broker.topics import NO_ID, Span
 from penstock.config import Settings
 from penstock.errors import CheckpointRefused, PenstockError, WrongUse
 from penstock.log import get_logger
@@ -58,12 +59,13 @@ class Place:
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
     """What our file holds: the topic that the checkpoint is for, where its query is to start, the query's id.
 
-    `start` is None for all that Kafka holds.
+    `start` is None for all that Kafka holds; `note` says why it starts there when nobody asked for it.
     """
 
     topic_id: str
     start: Offsets | None = None
     query_id: str = ""
+    note: str = ""
 
 
 def folder_of(settings: Settings, topic: str) -> str:
@@ -115,6 +117,14 @@ class Checkpoint:
             before = self._before(planned)
             return Place(end if done is not None and done >= planned else before, end, begun=True)
 
+    def beginning(self) -> Offsets:
+        """Return where the query's first batch began; a partition that is not named began at 0."""
+        with self._said():
+            try:
+                return self._read(_FIRST, self._beginning)
+            except (FileNotFoundError, Torn):
+                return self.origin().start or {}
+
     def _before(self, batch: int) -> Offsets:
         """Where a batch begins; empty when that cannot be told for the first."""
         name, parse = (f"offsets/{batch - 1}", self._planned) if batch else (_FIRST, self._beginning)
@@ -130,10 +140,10 @@ class Checkpoint:
             ) from error
 
     def origin(self) -> Origin:
-        """What our file holds; nothing of it when it is missing or torn."""
+        """What our file holds; nothing of it when it is missing or torn. Raises `FormatTooNew`."""
         with self._said():
             try:
-                return self._read(ORIGIN, _origin)
+                return self._read(ORIGIN, self._origin)
             except (FileNotFoundError, Torn):
                 return Origin(topic_id="")
 
@@ -145,9 +155,9 @@ class Checkpoint:
                 query_id = self._read(_METADATA, _query_id)
             except (FileNotFoundError, Torn):
                 query_id = known.query_id
-            now = Origin(topic_id=topic_id, start=known.start, query_id=query_id)
+            now = msgspec.structs.replace(known, topic_id=topic_id, query_id=query_id)
             if now != known:
-                self._files.write(self._at(ORIGIN), msgspec.json.encode(now))
+                self._files.write(self._at(ORIGIN), encode_origin(now))
 
     def begin_at(self, origin: Origin) -> str | None:
         """The name under which what was there is kept, None for nothing; the next query starts as `origin` says.
@@ -156,7 +166,7 @@ class Checkpoint:
         """
         with self._said():
             kept = self._set_aside()
-            self._files.write(self._at(ORIGIN), msgspec.json.encode(origin))
+            self._files.write(self._at(ORIGIN), encode_origin(origin))
             return kept
 
     def _set_aside(self) -> str | None:
@@ -190,7 +200,7 @@ class Checkpoint:
             return sum(not name.endswith(".crc") for name in self._files.names(self._at("torn")))
 
     def _single(self) -> dict[str, Callable[[bytes], Any]]:
-        return {_METADATA: _query_id, _FIRST: self._beginning, ORIGIN: _origin}
+        return {_METADATA: _query_id, _FIRST: self._beginning, ORIGIN: self._origin}
 
     def _keep_aside(self, torn: list[str]) -> None:
         for name in torn:
@@ -246,6 +256,10 @@ class Checkpoint:
                 hint=f"look at {self.folder}, or set PENSTOCK_SPARK_CHECKPOINT",
             ) from error
 
+    def _origin(self, data: bytes) -> Origin:
+        formats.check_marked(formats.CHECKPOINT, data, self._at(ORIGIN))
+        return msgspec.json.decode(data, type=Origin)
+
     def _planned(self, data: bytes) -> Offsets:
         """Where a planned batch ends: the third line; the second is Spark's own."""
         return self._offsets(data, 2)
@@ -283,8 +297,9 @@ def _query_id(data: bytes) -> str:
     return str(json.loads(data)["id"])
 
 
-def _origin(data: bytes) -> Origin:
-    return msgspec.json.decode(data, type=Origin)
+def encode_origin(origin: Origin) -> bytes:
+    """Return what our file is to hold."""
+    return formats.encode_marked(formats.CHECKPOINT, origin)
 
 
 def _now() -> str:
@@ -298,7 +313,7 @@ def misfits(place: Place | None, origin: Origin, spans: list[Span], topic_id: st
     """
     if place is None:
         return []
-    if origin.topic_id not in {"", topic_id}:
+    if origin.topic_id not in {"", NO_ID, topic_id}:
         return [f"it was made for another topic of this name: id {origin.topic_id}, Kafka has {topic_id} (made anew?)"]
     held = {span.partition: span for span in spans}
     gone = [f"partition {one}: Kafka has no such partition any more" for one in sorted(place.end.keys() - held.keys())]

@@ -8,6 +8,7 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, Self
 
 import msgspec
 
+from penstock import formats
 from penstock.config import Settings
 from penstock.log import get_logger
 
@@ -59,7 +61,7 @@ class Journal:
         name = f"{now:%Y%m%dT%H%M%S.%f}Z{_suffix(run_id)}"
         header = {"run": run_id, "topic": topic, "topic_id": topic_id, "started_at": now.isoformat()}
         self._file = os.fdopen(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
-        self._file.write(msgspec.json.encode(header) + b"\n")
+        self._file.write(formats.encode_marked(formats.DELIVERY_LOG, header) + b"\n")
         self._file.flush()
         self._encode = msgspec.json.Encoder().encode
 
@@ -100,12 +102,13 @@ class SoFar:
 
 
 def progress(folder: Path, run_id: str) -> SoFar | None:
-    """Return the progress of a run, or None if it has no delivery log here."""
+    """Return the progress of a run, or None if it has no delivery log here. Raises `FormatTooNew`."""
     files = sorted(folder.glob(f"*{_suffix(run_id)}"))
     if not files:
         return None
     fetched = acknowledged = 0
     with files[-1].open("rb") as file:
+        _check_format(file.readline(), files[-1])
         for line in file:
             if line.startswith(b"["):
                 acknowledged += 1
@@ -115,7 +118,7 @@ def progress(folder: Path, run_id: str) -> SoFar | None:
 
 
 def attempts(folder: Path) -> Iterator[Attempt]:
-    """Yield the attempts in the delivery log by start time. A truncated last line is skipped."""
+    """Yield the attempts in the delivery log by start time. A truncated last line is skipped. Raises `FormatTooNew`."""
     for file in sorted(folder.glob("*.journal")):
         attempt = _read_attempt(file)
         if attempt is not None:
@@ -123,7 +126,9 @@ def attempts(folder: Path) -> Iterator[Attempt]:
 
 
 def _read_attempt(file: Path) -> Attempt | None:
-    lines = [decoded for line in file.read_bytes().splitlines() if (decoded := _decode_line(line)) is not None]
+    written = file.read_bytes().splitlines()
+    _check_format(written[0] if written else b"", file)
+    lines = [decoded for line in written if (decoded := _decode_line(line)) is not None]
     if not lines or not isinstance(lines[0], dict):
         log.warning("journal_unreadable", file=file.name)
         return None
@@ -131,6 +136,11 @@ def _read_attempt(file: Path) -> Attempt | None:
     entries = [Entry(*line) for line in lines[1:] if isinstance(line, list)]
     finished = isinstance(lines[-1], dict) and "finished_at" in lines[-1]
     return Attempt(header["run"], header["topic"], header["topic_id"], header["started_at"], finished, entries)
+
+
+def _check_format(header: bytes, file: Path) -> None:
+    with suppress(ValueError):  # truncated, or not ours
+        formats.check_marked(formats.DELIVERY_LOG, header, str(file))
 
 
 def _decode_line(line: bytes) -> Any:

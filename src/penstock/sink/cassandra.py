@@ -19,6 +19,7 @@ from cassandra.cluster import (
 from cassandra.policies import DCAwareRoundRobinPolicy, TokenAwarePolicy
 from cassandra.query import dict_factory
 
+from penstock import formats
 from penstock.config import Settings
 from penstock.contract import cql
 from penstock.contract.evolution import Table
@@ -162,9 +163,19 @@ def sync_lag_s(session: Session) -> float:
 
 
 def has_table(session: Session, keyspace: str, table: str) -> bool:
-    """Whether the table is there now; the session's own picture of the schema may be seconds old."""
-    query = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = %s AND table_name = %s"
-    return session.execute(query, (keyspace, table)).one() is not None
+    """Whether the table is there now; the session's own picture of the schema may be seconds old.
+
+    Raises `FormatTooNew`.
+    """
+    return table in table_names(session, keyspace)
+
+
+def table_names(session: Session, keyspace: str) -> set[str]:
+    """Return the names of the tables that a keyspace has now. Raises `FormatTooNew` when a newer penstock made one."""
+    query = "SELECT table_name, comment FROM system_schema.tables WHERE keyspace_name = %s"
+    comments = {row["table_name"]: row.get("comment") for row in session.execute(query, (keyspace,))}
+    formats.check_tables(keyspace, comments)
+    return set(comments)
 
 
 def table_ttl(session: Session, keyspace: str, table: str) -> tuple[int, int] | None:
@@ -184,7 +195,8 @@ def create_missing(
 ) -> None:
     """Carry out the statements whose table, or keyspace, is not there. What is there needs no permission to create.
 
-    Raises `PenstockError` when the role may not create, with the CQL of all that is missing, that in `also` too.
+    Raises `PenstockError` when the role may not create, with the CQL of all that is missing, that in `also` too;
+    `FormatTooNew` when the keyspace is a newer penstock's.
     """
     for statement in _missing(session, keyspace, statements):
         try:
@@ -199,12 +211,13 @@ def create_missing(
 
 
 def _missing(session: Session, keyspace: str, statements: Mapping[str, str]) -> list[str]:
-    return [statement for name, statement in statements.items() if not _exists(session, keyspace, name)]
+    there = table_names(session, keyspace)
+    if KEYSPACE in statements and _has_keyspace(session, keyspace):
+        there.add(KEYSPACE)
+    return [formats.with_comment(name, statement) for name, statement in statements.items() if name not in there]
 
 
-def _exists(session: Session, keyspace: str, name: str) -> bool:
-    if name != KEYSPACE:
-        return has_table(session, keyspace, name)
+def _has_keyspace(session: Session, keyspace: str) -> bool:
     query = "SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = %s"
     return session.execute(query, (keyspace,)).one() is not None
 

@@ -220,13 +220,24 @@ def layouts(session: Session, keyspace: str, topic: str, epoch_us: int) -> list[
 
 def epoch_us(session: Session, keyspace: str, topic: str, topic_id: str) -> int | None:
     """The epoch of the topic's present generation; None when no job has read it yet."""
-    return _generations(session, keyspace, topic).get(topic_id)
+    return generations(session, keyspace, topic).get(topic_id)
 
 
-def begin_generation(session: Session, keyspace: str, topic: str, topic_id: str) -> int:
-    """The epoch of the topic's present generation, which begins now when no job has read it yet."""
-    known = _generations(session, keyspace, topic)
-    if topic_id not in known:
+def adopt_id(session: Session, keyspace: str, topic: str, epoch_us: int, topic_id: str) -> None:
+    """Give a generation the id that its topic has got since."""
+    session.execute(
+        f"INSERT INTO {cql.name(keyspace)}.generations (topic, epoch_us, topic_id) VALUES (%s, %s, %s)",
+        (topic, epoch_us, topic_id),
+    )
+
+
+def begin_generation(session: Session, keyspace: str, topic: str, topic_id: str, *, is_recreated: bool = False) -> int:
+    """The epoch of the topic's present generation, which begins now when no job has read it yet.
+
+    `is_recreated`: it begins now though its id is known, which may be none, or that of a topic whose log was cut.
+    """
+    known = generations(session, keyspace, topic)
+    if topic_id not in known or is_recreated:
         ends = _ends(session, keyspace, topic) if known else {}
         shifts = {
             epoch: max((at.shift_us for at in layouts(session, keyspace, topic, epoch)), default=0) for epoch in ends
@@ -235,25 +246,41 @@ def begin_generation(session: Session, keyspace: str, topic: str, topic_id: str)
             epoch + shifts.get(epoch, 0) + max(_LEAST_GENERATION_US, ends.get(epoch, 0)) for epoch in known.values()
         )
         known[topic_id] = max([time.time_ns() // 1000, *after])
-        session.execute(
-            f"INSERT INTO {cql.name(keyspace)}.generations (topic, epoch_us, topic_id) VALUES (%s, %s, %s)",
-            (topic, known[topic_id], topic_id),
-        )
+        adopt_id(session, keyspace, topic, known[topic_id], topic_id)
     return known[topic_id]
+
+
+def ends(session: Session, keyspace: str, topic: str, epoch_us: int) -> dict[int, int]:
+    """Return the offset behind the newest line of each partition of a generation, as far as the stream wrote it."""
+    buckets: dict[int, int] = {}
+    for row in _buckets(session, keyspace):
+        if (row["topic"], row["generation_us"]) == (topic, epoch_us):
+            buckets[row["kafka_partition"]] = max(row["bucket"], buckets.get(row["kafka_partition"], 0))
+    book = Ledger(session, keyspace, topic, epoch_us)
+    spans = [
+        Span(partition, bucket * BUCKET_OFFSETS, (bucket + 1) * BUCKET_OFFSETS) for partition, bucket in buckets.items()
+    ]
+    return {span.partition: book.reached(span) for span in spans}
 
 
 def _ends(session: Session, keyspace: str, topic: str) -> dict[int, int]:
     """An offset that no record of a generation has, nor any after it, by the generation's epoch."""
     ends: dict[int, int] = {}
-    for row in session.execute(
-        f"SELECT DISTINCT topic, generation_us, kafka_partition, bucket FROM {cql.name(keyspace)}.ledger"
-    ):
+    for row in _buckets(session, keyspace):
         if row["topic"] == topic:  # a line begins in its bucket and ends in the next one at the latest
             end = (row["bucket"] + 2) * BUCKET_OFFSETS
             ends[row["generation_us"]] = max(end, ends.get(row["generation_us"], 0))
     return ends
 
 
-def _generations(session: Session, keyspace: str, topic: str) -> dict[str, int]:
+def _buckets(session: Session, keyspace: str) -> Iterator[dict[str, Any]]:
+    yield from session.execute(
+        f"SELECT DISTINCT topic, generation_us, kafka_partition, bucket FROM {cql.name(keyspace)}.ledger"
+    )
+
+
+def generations(session: Session, keyspace: str, topic: str) -> dict[str, int]:
+    """Return the epoch of each generation of topics of this name by the topic's id; without ids that of the newest."""
     query = f"SELECT epoch_us, topic_id FROM {cql.name(keyspace)}.generations WHERE topic = %s"
-    return {row["topic_id"]: row["epoch_us"] for row in session.execute(query, (topic,))}
+    rows = sorted(session.execute(query, (topic,)), key=lambda row: row["epoch_us"])
+    return {row["topic_id"]: row["epoch_us"] for row in rows}

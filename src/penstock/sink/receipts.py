@@ -6,6 +6,7 @@ from typing import Any
 
 from cassandra.cluster import Session
 
+from penstock import formats
 from penstock.contract import cql
 from penstock.sink.cassandra import create_missing, has_table
 
@@ -30,15 +31,18 @@ def create_table(session: Session, keyspace: str) -> None:
     create_missing(session, keyspace, statements(keyspace))
 
 
-def keep(session: Session, keyspace: str, topic: str, at: datetime, receipt: bytes) -> None:
-    """Keep a receipt, a JSON object."""
+def keep(session: Session, keyspace: str, topic: str, at: datetime, receipt: Any) -> None:
+    """Keep a receipt, a JSON object with the version of its format."""
     insert = f"INSERT INTO {cql.name(keyspace)}.receipts (topic, at, receipt) VALUES (%s, %s, %s)"
-    session.execute(insert, (topic, at, receipt.decode()))
+    session.execute(insert, (topic, at, formats.encode_marked(formats.RECEIPT, receipt).decode()))
 
 
 def latest(session: Session, keyspace: str, topic: str) -> dict[str, Any] | None:
-    """The newest receipt of the topic; None when none was given yet."""
+    """The newest receipt of the topic; None when none was given yet. Raises `FormatTooNew`."""
     if not has_table(session, keyspace, "receipts"):
         return None
     row = session.execute(f"SELECT receipt FROM {cql.name(keyspace)}.receipts WHERE topic = %s LIMIT 1", (topic,)).one()
-    return None if row is None else dict(json.loads(row["receipt"]))
+    if row is None:
+        return None
+    formats.check_marked(formats.RECEIPT, row["receipt"].encode(), f"{keyspace}.receipts, topic {topic}")
+    return dict(json.loads(row["receipt"]))

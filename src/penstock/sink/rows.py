@@ -14,7 +14,7 @@ from cassandra.concurrent import execute_concurrent
 from cassandra.pool import Host
 
 from penstock.contract import cql
-from penstock.contract.batch import Deletion, Row
+from penstock.contract.batch import Decoded, Deletion, Row
 from penstock.contract.fields import fields, key_of
 from penstock.contract.isolation import isolate
 from penstock.contract.record import Arrival, Record
@@ -73,15 +73,15 @@ class RowWriter:
         self._encode_deletion = cql.delete_encoder(row)
         session.client_protocol_handler = EncodedBatches
 
-    def write(self, rows: Iterable[Row], deletions: Iterable[Deletion] = (), shift_us: int = 0) -> list[Unencodable]:
-        """Store `rows` and make `deletions`, all of one layout; return, once all are acknowledged, what has no bytes.
+    def write(self, batch: Decoded) -> list[Unencodable]:
+        """Store the rows and deletions of a batch; return, once all are acknowledged, what has no bytes.
 
-        Write timestamps are the generation's epoch, `shift_us` and the offset. Raises `StoreFailed` at the first
-        statement that is not acknowledged.
+        Raises `StoreFailed` at the first statement that is not acknowledged.
         """
-        base_us = self._epoch_us + shift_us
-        inserts, bad_rows = isolate(list(rows), lambda some: list(self._inserts(some, base_us)))
-        deletes, bad_deletions = isolate(list(deletions), lambda some: list(self._deletes(some, base_us)))
+        inserts, bad_rows = isolate(batch.rows, lambda some: list(self._inserts(some, self._times_us(batch, some))))
+        deletes, bad_deletions = isolate(
+            batch.deletions, lambda some: list(self._deletes(some, self._times_us(batch, some)))
+        )
         batches = ((batch, None) for batch in self._batches(inserts + deletes))
         try:
             execute_concurrent(self._session, batches, concurrency=self._concurrency, raise_on_first_error=True)
@@ -90,13 +90,16 @@ class RowWriter:
             raise StoreFailed(message, hint=grant_hint(error)) from error
         return [Unencodable(*item[2:], error) for item, error in (*bad_rows, *bad_deletions)]
 
-    def _inserts(self, rows: Sequence[Row], base_us: int) -> Iterator[Keyed]:
-        keys = (self._key(row[0]) for row in rows)
-        return zip(keys, map(self._insert.__add__, self._encode(rows, base_us)), strict=True)
+    def _times_us(self, batch: Decoded, items: Sequence[Row | Deletion]) -> list[int]:
+        return batch.write_times_us(items, self._epoch_us)
 
-    def _deletes(self, deletions: Iterable[Deletion], base_us: int) -> Iterator[Keyed]:
-        for deletion in deletions:
-            values = self._encode_deletion(deletion.key, base_us + deletion.offset)
+    def _inserts(self, rows: Sequence[Row], times_us: Sequence[int]) -> Iterator[Keyed]:
+        keys = (self._key(row[0]) for row in rows)
+        return zip(keys, map(self._insert.__add__, self._encode(rows, times_us)), strict=True)
+
+    def _deletes(self, deletions: Sequence[Deletion], times_us: Sequence[int]) -> Iterator[Keyed]:
+        for deletion, written_us in zip(deletions, times_us, strict=True):
+            values = self._encode_deletion(deletion.key, written_us)
             yield self._key_bytes(deletion.key), self._delete + values
 
     def _batches(self, keyed: list[Keyed]) -> Iterator[EncodedBatch]:

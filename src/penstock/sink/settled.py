@@ -1,4 +1,4 @@
-"""What became of rejected records: redriven, or discarded. One line for each, known by its dead letter's identity.
+"""What became of rejected records: redriven, superseded or discarded. One line for each, by its dead letter's identity.
 
 A record without a line waits. So does one that is only claimed: a redrive claims it before it sends it, and marks it
 redriven once the send is acknowledged. Every change is a lightweight transaction, and their times are Cassandra's own,
@@ -55,6 +55,8 @@ class State(StrEnum):
 
     CLAIMED = "claimed"
     REDRIVEN = "redriven"
+    SUPERSEDED = "superseded"
+    """A newer version of its id was stored: it was not sent."""
     DISCARDED = "discarded"
 
 
@@ -70,7 +72,7 @@ class Settled:
     who: str
     note: str
     place: Place | None
-    """Where the redriven record lies in the topic."""
+    """Where the redriven record lies in the topic, or the version that superseded it."""
     ends: dict[int, int]
     """The topic's end offsets before the claim: what was sent for it lies there or later."""
 
@@ -113,7 +115,7 @@ def states_of(session: Session, keyspace: str, topic: str, identities: Iterable[
 
 
 def state_of(identity: str, lines: dict[str, Settled]) -> str:
-    """`waiting`, `redriven` or `discarded`."""
+    """`waiting`, `redriven`, `superseded` or `discarded`."""
     line = lines.get(identity)
     return WAITING if line is None or line.state is State.CLAIMED else str(line.state)
 
@@ -154,10 +156,13 @@ class Book:
             f"UPDATE {table} SET state = ?, claim = ?, at = toTimestamp(now()), who = ?, note = ?, ends = ? "
             f"WHERE {_KEY} IF state = '{State.CLAIMED}' AND claim = ?"
         )
-        self._finish = session.prepare(
-            f"UPDATE {table} SET state = '{State.REDRIVEN}', at = toTimestamp(now()), new_partition = ?, "
-            f"new_offset = ? WHERE {_KEY} IF state = '{State.CLAIMED}' AND claim = ?"
-        )
+        self._finish = {
+            state: session.prepare(
+                f"UPDATE {table} SET state = '{state}', at = toTimestamp(now()), new_partition = ?, "
+                f"new_offset = ? WHERE {_KEY} IF state = '{State.CLAIMED}' AND claim = ?"
+            )
+            for state in (State.REDRIVEN, State.SUPERSEDED)
+        }
 
     def claim(self, wanted: Claims, claim: UUID, who: str, ends: dict[int, int]) -> set[str]:
         """Claim records before they are sent; `ends` are the topic's end offsets of a moment before."""
@@ -167,13 +172,13 @@ class Book:
         """Mark records as discarded. `claim` is new, and names this call."""
         return self._put(wanted, State.DISCARDED, claim, who, note, {})
 
-    def finish(self, sent: dict[str, Place], claim: UUID) -> set[str]:
-        """Mark records of `claim` as redriven, each with its new place in the topic."""
+    def finish(self, places: dict[str, Place], claim: UUID, state: State = State.REDRIVEN) -> set[str]:
+        """Mark records of `claim` as redriven, each with its new place in the topic; or as superseded from there."""
 
         def values(identity: str) -> tuple[Any, ...]:
-            return *sent[identity], *self._key(identity), claim
+            return *places[identity], *self._key(identity), claim
 
-        return self._change(self._finish, sent, values, State.REDRIVEN, claim)
+        return self._change(self._finish[state], places, values, state, claim)
 
     def _put(self, wanted: Claims, state: State, claim: UUID, who: str, note: str, ends: dict[int, int]) -> set[str]:
         """The records that got a first line, and those whose claim was replaced."""

@@ -14,14 +14,17 @@ from typing import Any
 
 import msgspec
 
+from penstock import __version__, formats
 from penstock.source.entries import Unreadable
 
 
 class _Page(msgspec.Struct):
-    """File format of a response with entries that are not JSON: null in their place. Other responses are lists."""
+    """File format of a response: null in place of each entry that is not JSON. In format 1 a response is a list."""
 
     entries: list[Any]
     unreadable: dict[int, Unreadable]
+    format: int = formats.STAGING.version
+    penstock: str = ""
 
 
 class Landing:
@@ -32,7 +35,7 @@ class Landing:
         self._last_read: tuple[int, list[Any]] = (-1, [])
 
     def answers(self) -> Iterator[tuple[list[Any], int]]:
-        """Yield the staged responses in order, each with its time in ms since the epoch."""
+        """Yield the staged responses in order, each with its time in ms since the epoch. Raises `FormatTooNew`."""
         for file in self._files():
             staged_ms = file.stat().st_mtime_ns // 1_000_000
             yield _read(file), staged_ms
@@ -72,16 +75,20 @@ def _name(answer: int) -> str:
 
 def _encode(answer: list[Any]) -> bytes:
     unreadable = {index: entry for index, entry in enumerate(answer) if isinstance(entry, Unreadable)}
-    if not unreadable:
-        return msgspec.json.encode(answer)
-    entries = [None if index in unreadable else entry for index, entry in enumerate(answer)]
-    return msgspec.json.encode(_Page(entries, unreadable))
+    entries = [None if index in unreadable else entry for index, entry in enumerate(answer)] if unreadable else answer
+    return msgspec.json.encode(_Page(entries, unreadable, penstock=__version__))
 
 
 def _read(file: Path) -> list[Any]:
-    page = msgspec.json.decode(file.read_bytes(), type=list[Any] | _Page)
+    data = file.read_bytes()
+    try:
+        page = msgspec.json.decode(data, type=list[Any] | _Page)
+    except msgspec.ValidationError:
+        formats.check_marked(formats.STAGING, data, str(file))
+        raise
     if isinstance(page, list):
         return page
+    formats.check_version(formats.STAGING, page.format, str(file), page.penstock)
     return [page.unreadable.get(index, entry) for index, entry in enumerate(page.entries)]
 
 

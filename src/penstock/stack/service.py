@@ -52,6 +52,8 @@ class Service:
     before: tuple[str, ...] = ()
     """A command to run before each start, also by the supervisor."""
     after: Callable[[Settings], None] | None = None
+    note: Callable[[Settings], str] | None = None
+    """What an operator should know of it beside its state; empty for nothing."""
     directory: Path = Path("/")
     stop_wait_s: int = 20
     memory_mib: int = 0

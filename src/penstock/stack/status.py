@@ -66,7 +66,7 @@ def _status(settings: Settings, service: Service, process: Process | None, resta
         title=service.title,
         version=service.version,
         state=state,
-        detail="; ".join(filter(None, [detail, last_exit])),
+        detail="; ".join(filter(None, [detail, last_exit, service.note(settings) if service.note else ""])),
         pid=pid,
         ports={name: getattr(settings, name) for name in service.ports},
         uptime_s=round(time.time() - process.started_s, 1) if process and pid else 0.0,

@@ -56,6 +56,7 @@ def test_a_dead_letter_is_the_record_byte_for_byte():
         "rules": "a:type,b:length",
         "schema.id": "7",
         "left.out": "",
+        "format": "2",
     }
 
 

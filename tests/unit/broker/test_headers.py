@@ -26,8 +26,24 @@ def test_the_text_of_a_header(found, text):
 
 def test_names_are_those_that_records_in_kafka_bear():
     """They are stable: topics hold them."""
-    assert (headers.RUN, headers.FETCHED, headers.REDRIVEN) == (
+    assert (headers.RUN, headers.FETCHED, headers.REDRIVEN, headers.ORDER) == (
         "penstock.run",
         "penstock.fetched",
         "penstock.redriven",
+        "penstock.order",
     )
+
+
+@pytest.mark.parametrize(
+    ("found", "value"),
+    [
+        ([], None),
+        ([("other", b"x"), (headers.ORDER, b"5")], None),
+        ([(headers.ORDER, None)], None),
+        ([(headers.ORDER, b"5"), (headers.ORDER, b"6")], b"5"),
+    ],
+    ids=str,
+)
+def test_the_order_of_a_record_is_its_first_header(found, value):
+    """Spark looks at no other one, so nobody does."""
+    assert headers.order(found) == value

@@ -29,7 +29,7 @@ class FakeAdmin:
         return {one.topic: self._done() for one in new}
 
     def describe_topics(self, wanted, request_timeout):
-        return {"t": self._done(SimpleNamespace(topic_id="id-1"))}
+        return {"t": self._done(SimpleNamespace(topic_id="id-1", partitions=[0, 1, 2]))}
 
     def _done(self, result=None):
         future = Future()
@@ -125,6 +125,7 @@ def test_topic_id(admin, settings):
     """Kafka's own id of a topic, or the error of not being told."""
     admin("t")
     assert topics.topic_id(settings, "t") == "id-1"
+    assert topics.describe(topics.admin(settings), "t", settings) == ("id-1", 3)
     admin(error=kafka_error(KafkaError._TIMED_OUT))
     with pytest.raises(KafkaUnreachable, match="describing t"):
         topics.topic_id(settings, "t")

@@ -56,6 +56,7 @@ def test_show_compares_the_checkpoint_with_kafka(place):
         "begun": True,
         "partitions": [{"partition": 0, "checkpoint": 12, "planned": 12, "first": 5, "end": 20}],
         "misfits": [],
+        "note": "",
     }
 
 
@@ -66,6 +67,13 @@ def test_show_says_what_does_not_fit(place):
     assert result.exit_code == 1
     assert "2 records were deleted unread" in result.stderr
     assert "./penstock checkpoint reset --to earliest" in result.stderr
+
+
+def test_show_says_why_the_job_started_where_it_did(place):
+    """When it resumed from the ledger, nobody asked for that."""
+    checkpoint_of(read(), TOPIC).begin_at(Origin(topic_id="id-1", start={0: 20}, note="resumed from the ledger"))
+    assert "resumed from the ledger" in run("show").stderr
+    assert json.loads(run("show", "--json").stdout)["note"] == "resumed from the ledger"
 
 
 def test_show_without_a_checkpoint(place):
@@ -131,7 +139,7 @@ def test_a_url_is_left_to_spark(place, session, monkeypatch):
     assert f"hdfs://name/c/{TOPIC}" in failed.message
     assert f"create hdfs://name/c/{TOPIC}/penstock.json with: " in failed.hint
     text = failed.hint.partition("penstock.json with: ")[2]
-    assert json.loads(text) == {"topic_id": "id-1", "start": {"0": 20}, "query_id": ""}
+    assert json.loads(text).items() >= {"topic_id": "id-1", "start": {"0": 20}, "query_id": ""}.items()
 
 
 def test_a_place_must_be_named(place):

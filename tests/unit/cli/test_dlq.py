@@ -71,7 +71,8 @@ def test_list_counts_by_reason_and_shows_no_value(world):
     )
     result = run("list")
     heads, *lines = result.stdout.splitlines()
-    assert heads.split() == ["reason", "rules", "waiting", "redriven", "discarded", "first", "last", "example"]
+    states = ["waiting", "redriven", "superseded", "discarded"]
+    assert heads.split() == ["reason", "rules", *states, "first", "last", "example"]
     assert [line.split()[:3] for line in lines] == [
         ["contract_broken", "sensor:type", "2"],
         ["json_malformed", "a:type", "1"],
@@ -233,6 +234,22 @@ def test_a_dry_run_names_what_would_be_sent(world):
     assert result.stdout.splitlines()[0].split() == ["records", "dry", "run"]
     assert "0:0 sent: to readings" in result.stdout
     assert world.sent == []
+
+
+def test_redrive_tells_what_is_superseded(world):
+    """A newer version is stored: the record is not sent, unless it is to be the newest version."""
+    world.table.others["readings"] = [{"sensor": 1, "kafka_partition": 0, "kafka_offset": 9, "written_us": 7 + 9}]
+    world.kafka.set_aside(reject(1, GOOD), reject(2, GOOD))
+    result = run("redrive", "--place", "0:0")
+    assert result.exit_code == 0
+    assert "superseded" in result.stdout
+    assert "0:0 superseded: a newer version of its id is stored, from 0:9" in result.stdout
+    assert "superseded (newer version at 0:9)" in run("show", "0:0").stdout
+    assert world.sent == []
+    done = msgspec.json.decode(run("redrive", "--as-new", "--json").stdout)
+    assert (done["sent"], done["superseded"], done["already"], len(world.sent)) == (1, 0, 1, 1)
+    (group,) = msgspec.json.decode(run("list", "--all", "--json").stdout)
+    assert (group["waiting"], group["redriven"], group["superseded"], group["discarded"]) == (0, 1, 1, 0)
 
 
 def test_redrive_takes_an_edited_export(world, tmp_path):

@@ -37,7 +37,7 @@ def expected(value):
 
 def encoded(record, timestamp_ms: int = 1, partition: int = 2, offset: int = 3, epoch_us: int = 4):
     """The bound values of one row."""
-    (framed,) = cql.encoder(type(record))([(record, timestamp_ms, partition, offset)], epoch_us)
+    (framed,) = cql.encoder(type(record))([(record, timestamp_ms, partition, offset)], [epoch_us + offset])
     return values_in(framed)
 
 
@@ -84,8 +84,8 @@ def test_rows_are_encoded_together_as_each_by_itself(records):
     """Nothing of one row gets into another, whichever of them have None where; of no rows there is nothing."""
     rows = [(one, at, at % 3, 10 * at) for at, one in enumerate(records)]
     encode = cql.encoder(Everything)
-    together = list(encode(rows, 5))
-    assert together == [framed for row in rows for framed in encode([row], 5)]
+    together = list(encode(rows, range(len(rows))))
+    assert together == [framed for at, row in enumerate(rows) for framed in encode([row], [at])]
     assert len(together) == len(records)
 
 
@@ -112,7 +112,11 @@ def test_an_empty_text_is_no_null():
     """The two are told apart, in one column too."""
     rows = [(structs.replace(ONE, maybe_text=text), 0, 0, at) for at, text in enumerate(("", None, "a"))]
     at = [field.name for field in fields(Everything)].index("maybe_text")
-    assert [values_in(framed)[at] for framed in cql.encoder(Everything)(rows, 0)] == [b"", None, b"a"]
+    assert [values_in(framed)[at] for framed in cql.encoder(Everything)(rows, [row[3] for row in rows])] == [
+        b"",
+        None,
+        b"a",
+    ]
 
 
 @given(everything(), users(), st.integers(0, 1_000_000))

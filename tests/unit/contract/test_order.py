@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.contract.order import FIRST_RANK, ONE_LAYOUT, Layout, Order, Rank, murmur2
+from penstock.contract.order import FIRST_RANK, ONE_LAYOUT, Layout, Order, Rank, kept_timestamp_us, murmur2
 
 GROWN = Order((Layout(4), Layout(6, 1_000_000, {0: 100, 1: 100, 2: 100, 3: 100})))
 """Four partitions of which a hundred records each were read before there were six."""
@@ -81,3 +81,27 @@ def test_the_order_of_a_key_is_that_of_kafka(sends, data):
         rank = order.rank(partition, offset, key)
         assert rank.shift_us + offset > known.get(key, -1)
         known[key] = rank.shift_us + offset
+
+
+EPOCH_US = 5_000_000
+
+
+@given(st.integers(0, 99), st.integers(0, 2**40), keys, st.integers(0, EPOCH_US + 2**41))
+def test_a_redriven_record_goes_back_and_never_ahead(partition, offset, key, order_us):
+    """No header puts a record behind its own position: that is where the order of the others would be broken."""
+    own = GROWN.rank(partition, offset, key)
+    rank = GROWN.rank_of(partition, offset, key, b"%d" % order_us, epoch_us=EPOCH_US)
+    if order_us < EPOCH_US + own.shift_us + offset:
+        assert (rank.shift_us + offset, rank.is_kept, rank.is_proven) == (order_us - EPOCH_US, True, True)
+        assert rank.layout == (order_us >= EPOCH_US + 1_000_000)
+    else:
+        assert rank == own
+
+
+@pytest.mark.parametrize(
+    "order", [None, b"", b"-1", b"+1", b" 1", b"1.0", b"x", "\N{ARABIC-INDIC DIGIT ONE}".encode(), b"1" * 19, b"1\n"]
+)
+def test_a_header_that_is_no_timestamp_orders_nothing(order):
+    """Anybody can write a header."""
+    assert kept_timestamp_us(order, 10**18) is None
+    assert GROWN.rank_of(0, 7, b"k", order, epoch_us=EPOCH_US) == GROWN.rank(0, 7, b"k")

@@ -5,8 +5,10 @@ import pytest
 
 from penstock.config import read
 from penstock.control.letters import Letters
+from penstock.control.pages import rejected_acts
 from penstock.errors import WrongUse
 from penstock.pipeline.mend import Mending
+from penstock.pipeline.redrive import Redriven
 from tests.unit.fakes import FakeRegistry, FakeSession
 from tests.unit.letters import FakeKafka, FakeSettled, reject, set_aside_shrunk
 from tests.unit.records import READINGS
@@ -86,3 +88,13 @@ def test_a_record_that_was_left_out_is_exported_with_what_is_known(letters, kafk
     assert (account.value.kind, account.value.size_bytes) == ("none", 9000)
     assert "the record is in readings, partition 0 offset 3" in account.value.text
     assert letters.text(letter) == ""
+
+
+def test_a_confirmation_says_what_becomes_of_each_record():
+    """What is sent, what is closed for a newer version, and what stays."""
+    question = rejected_acts._question(Redriven(sent=1200, superseded=2, still_broken=3), "readings")
+    assert question == (
+        "1,200 records are sent to readings, once. 2 have a newer version in the table: they are closed, and not sent. "
+        "3 would still be broken, and stay here."
+    )
+    assert rejected_acts._question(Redriven(sent=1), "readings") == "1 records are sent to readings, once."

@@ -21,7 +21,7 @@ def test_a_deed_is_a_line(tmp_path):
         ("delete topic", "done"),
     ]
     line = json.loads(trail.path.read_text().splitlines()[0])
-    assert set(line) == {"at", "who", "action", "subject", "outcome"}
+    assert set(line) == {"at", "who", "action", "subject", "outcome", "format", "penstock"}
 
 
 def test_the_file_is_rotated(tmp_path):

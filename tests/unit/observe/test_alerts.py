@@ -25,6 +25,7 @@ FINE = Snapshot(
     topic_records=1000,
     newest_record_s=999_000.0,
     receipt=Receipt(balanced=True, missing=0),
+    change="",
 )
 WRONG = {
     "lag": replace(FINE, lag_records=10_001),
@@ -33,6 +34,7 @@ WRONG = {
     "service_down": replace(FINE, services={"kafka": "refused", "cassandra": ""}),
     "not_balanced": replace(FINE, receipt=Receipt(balanced=False, missing=3)),
     "field_nulls": replace(FINE, receipt=Receipt(True, 0, ("email: 2 % null, never before",))),
+    "topic_recreated": replace(FINE, change="its id is id-2, that of the ledger's topic was id-1"),
 }
 BLIND = Snapshot(at_s=FINE.at_s, topic=FINE.topic)
 
@@ -88,7 +90,12 @@ def test_at_the_limit_nothing_is_wrong(settings: Settings, name: str, edge: dict
 
 
 @pytest.mark.parametrize(
-    ("name", "patience_s", "setting"), [("lag", 300.0, "alert_lag_s"), ("service_down", 120.0, "alert_down_s")]
+    ("name", "patience_s", "setting"),
+    [
+        ("lag", 300.0, "alert_lag_s"),
+        ("service_down", 120.0, "alert_down_s"),
+        ("topic_recreated", 120.0, "alert_down_s"),
+    ],
 )
 def test_patience(settings: Settings, name: str, patience_s: float, setting: str) -> None:
     """What is wrong for a shorter time than the setting says is no alert, and it has to be so without a break."""

@@ -453,3 +453,75 @@ def test_rejected_versions_need_no_order(tmp_path):
     found = topic.audit()
     assert outcomes(found) == {"stored": 1, "rejected": 1}
     assert found.unordered_ids == 0
+
+
+def redrive(topic: Carried, sensor: int, *sends: int | None, **more: bool) -> None:
+    """Reject a version of a sensor at offset 0; then send others, None for a tombstone; then redrive the first one."""
+    topic.send(sensor, b"junk")
+    topic.carry_out()
+    for sent in sends:
+        topic.send(sensor, tombstone=sent is None)
+    topic.send(sensor, order_us=0, **more)
+    topic.carry_out(Span(0, 1, len(topic.kafka[0])))
+
+
+def test_a_redriven_record_does_not_take_the_row_of_a_newer_one(topic):
+    """All versions are stored, the row is the newer one's, and Kafka orders them."""
+    redrive(topic, 1, 1)
+    found = topic.audit()
+    assert outcomes(found) == {"rejected": 1, "stored": 2}
+    assert topic.tables.rows[1]["kafka_offset"] == 1
+    assert found.unordered == []
+
+
+def test_a_redriven_record_has_the_row_when_nothing_newer_came(topic):
+    """Its row is known as its own, though its write time is earlier than its position."""
+    redrive(topic, 1)
+    topic.send(2)
+    topic.carry_out(Span(0, 2, 3))
+    found = topic.verify()
+    assert (found.differences, found.stored, found.rejected, found.rows) == ([], 2, 1, 2)
+    assert topic.tables.rows[1]["written_us"] == EPOCH_US
+
+
+@pytest.mark.parametrize(("sends", "rows"), [((None,), 0), ((None, 1), 1)])
+def test_a_redriven_record_does_not_come_back_after_a_deletion(topic, sends, rows):
+    """The tombstone is newer; whether the id is to have a row is said by the newest version."""
+    redrive(topic, 1, *sends)
+    found = topic.verify()
+    assert (found.differences, found.rows, found.distinct_ids) == ([], rows, rows)
+    assert (found.stored, found.deleted) == (len(sends), 1)
+
+
+def test_a_redriven_deletion_deletes_nothing_newer(topic):
+    """It is deleted, and the row of the newer version stays."""
+    redrive(topic, 1, 1, tombstone=True)
+    found = topic.verify()
+    assert (found.differences, found.stored, found.deleted, found.rows) == ([], 1, 1, 1)
+
+
+def test_a_redriven_record_that_was_written_as_new_is_named(topic):
+    """As a job of an older version does it: it took the row of a newer version."""
+    redrive(topic, 1, 1)
+    topic.tables.put(1, 0, 2, EPOCH_US + 2)
+    found = topic.verify()
+    assert [(one.kind, one.offset, one.id) for one in found.differences] == [("missing", 2, "1")]
+    assert "does not have the write time of its place" in found.differences[0].why
+
+
+def test_a_newer_version_that_lost_its_row_to_a_redriven_one_is_named(topic):
+    """The row of the older version is there, and known as such."""
+    redrive(topic, 1, 1)
+    topic.tables.put(1, 0, 2, EPOCH_US)
+    assert named(topic.audit()) == [(1, "1", "the ledger counts it, and it is nowhere")]
+
+
+def test_two_records_with_one_place_are_named(topic):
+    """Somebody wrote the header: which of the two is newer, nobody can say."""
+    topic.send(1)
+    topic.send(1, order_us=0)
+    topic.carry_out()
+    found = topic.audit()
+    assert [one["why"] for one in found.unordered] == [
+        "two versions have one place in the order: Cassandra mixes their columns"
+    ]

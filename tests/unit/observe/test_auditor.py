@@ -8,7 +8,7 @@ import pytest
 from msgspec import Meta
 
 from penstock.broker.frame import pack
-from penstock.broker.topics import Span
+from penstock.broker.topics import Place, Span
 from penstock.config import read
 from penstock.contract.record import KEY, Int64, Record
 from penstock.observe import auditor
@@ -68,8 +68,53 @@ def test_rows_are_told_apart_by_their_write_time(topic, how):
     tables.put(5, 0, 30, EPOCH_US + 29)
     tables.put(6, None, None, now_us)
     rows = topic.auditor().rows() if how == "scan" else topic.auditor().rows_of({1, 2, 3, 4, 5, 6, 7})
-    assert (rows.places, rows.older, sorted(rows.foreign)) == ({1: RowPlace(2, 30)}, 1, [4, 6])
-    assert rows.changed == {3: now_us, 5: EPOCH_US + 29}
+    assert (rows.places, rows.older, sorted(rows.foreign)) == ({1: RowPlace(2, 30)}, 1, [4, 5, 6])
+    assert rows.changed == {3: now_us}
+
+
+@pytest.mark.parametrize("how", ["scan", "look-up"])
+def test_rows_of_redriven_records_are_told_by_their_headers(topic, how):
+    """A write time before that of the row's position is explained by the header of the record that lies there."""
+    for order_us in (None, 0, None, 1, None):
+        topic.send(9, order_us=order_us)
+    topic.firsts[0] = 1
+    rows = {
+        1: (0, 1, EPOCH_US),
+        2: (0, 3, EPOCH_US),
+        3: (0, 2, EPOCH_US + 1),
+        4: (0, 0, EPOCH_US - 5),
+        5: (0, 4, EPOCH_US - 5),
+        6: (7, 4, EPOCH_US + 3),
+        7: (0, 99, EPOCH_US + 3),
+    }
+    for sensor, row in rows.items():
+        topic.tables.put(sensor, *row)
+    found = topic.auditor().rows() if how == "scan" else topic.auditor().rows_of(rows)
+    assert found.places == {1: RowPlace(0, 1, -1)}
+    assert (found.older, sorted(found.foreign)) == (2, [2, 3, 6, 7])
+
+
+def test_the_row_of_a_redriven_record_that_retention_took_is_ours(topic):
+    """It cannot be told from another one any more."""
+    topic.send(9)
+    topic.send(9)
+    topic.firsts[0] = 1
+    topic.tables.put(1, 0, 0, EPOCH_US)
+    topic.tables.put(2, 3, 0, EPOCH_US)
+    topic.kafka[3], topic.firsts[3] = [], 5
+    topic.tables.put(3, 3, 4, EPOCH_US + 1)
+    found = topic.auditor().rows()
+    assert found.places == {1: RowPlace(0, 0), 2: RowPlace(3, 0), 3: RowPlace(3, 4, -3)}
+    assert (found.older, found.foreign) == (0, [])
+
+
+def test_only_what_lies_near_a_redriven_row_is_read():
+    """Places that are far apart are asked for one by one."""
+    assert auditor._stretches({Place(0, 5), Place(0, 900), Place(0, 9000), Place(1, 9001)}) == [
+        Span(0, 5, 901),
+        Span(0, 9000, 9001),
+        Span(1, 9001, 9002),
+    ]
 
 
 def test_no_ids_are_no_look_ups(topic):
@@ -77,7 +122,7 @@ def test_no_ids_are_no_look_ups(topic):
     auditor = topic.auditor()
     asked = len(topic.tables.session.executed)
     assert auditor.rows_of(set()).places == {}
-    assert len(topic.tables.session.executed) - asked == 4, "two tables, epoch, layouts"
+    assert len(topic.tables.session.executed) - asked == 5, "two tables, generations twice, layouts"
 
 
 def test_letters_are_those_of_this_topic(topic):

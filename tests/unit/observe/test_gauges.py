@@ -8,12 +8,12 @@ import pytest
 from cassandra import OperationTimedOut
 from confluent_kafka import KafkaError
 
-from penstock.broker.topics import Span
+from penstock.broker.topics import NO_ID, Span
 from penstock.config import Settings
 from penstock.observe import gauges
 from penstock.observe.alerts import Receipt
 from penstock.observe.gauges import Count, Gauges, Held, Stored, Topic, Window, as_receipt, read_topic, snapshot
-from tests.unit.fakes import FakeSession, kafka_error
+from tests.unit.fakes import Clock, FakeSession, kafka_error
 
 RECEIPT = {"at": "2025-01-01T00:00:00+00:00", "balanced": False, "missing": 2, "warnings": ["email: null"]}
 
@@ -151,6 +151,57 @@ def test_a_cassandra_that_fails_in_between_is_not_known(make: Any) -> None:
     """A time-out makes no crash: the session is dropped."""
     reader, connections = make({"users_created": [(0, 5, 1)]}, with_tables(FakeSession(error=OperationTimedOut())))
     assert (reader.read().lag_records, connections.dropped) == (None, 1)
+
+
+def test_a_keyspace_of_a_newer_penstock_is_a_problem_of_cassandra(make: Any) -> None:
+    """The watch and the page go on, and say what is wrong with it."""
+    newer = [{"table_name": "ledger", "comment": "penstock 9.1, format 9"}]
+    found = make({"users_created": [(0, 5, 1)]}, FakeSession(lambda *_: newer))[0].read()
+    assert "table ledger in format 9, written by penstock 9.1" in found.services["cassandra"]
+    assert (found.lag_records, found.topic_records) == (None, 5)
+
+
+def test_a_topic_that_the_job_has_not_read_since_it_was_recreated_is_told(make: Any) -> None:
+    """Its id is another one than that of each generation; before the first generation nothing is wrong."""
+
+    def recreated(query: str, values: tuple[Any, ...]) -> list[dict[str, Any]]:
+        return [{"epoch_us": 7, "topic_id": "id-0"}] if "generations" in query else rows({})(query, values)
+
+    topics = {"users_created": [(0, 5, 1)]}
+    change = make(topics, with_tables(FakeSession(recreated)))[0].read().change
+    assert change == "its id is id-of-users_created, that of the ledger's topic was id-0"
+    assert make(topics, with_tables(FakeSession(rows({0: 4}))))[0].read().change == ""
+    assert make(topics, with_tables(FakeSession(rows({}, None))))[0].read().change == ""
+    assert make(topics, FakeSession())[0].read().change == ""
+    assert make(topics, FakeSession(), ("cassandra",))[0].read().change is None
+
+
+def test_without_ids_the_newest_generation_is_found_within_a_minute(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recreated topic has the same id; marked records are read once a minute, not at every look."""
+    clock, epochs, asked = Clock(), [7], []
+    monkeypatch.setattr(gauges.time, "monotonic", clock.monotonic)
+    monkeypatch.setattr(gauges, "read_topic", lambda *_: Topic(NO_ID, [Span(0, 0, 5)]))
+
+    class FakeIncarnation:
+        def __init__(self, *_: Any) -> None:
+            pass
+
+        def find_change(self, topic_id: str) -> str:
+            asked.append(topic_id)
+            return ""
+
+    def give(query: str, values: tuple[Any, ...]) -> list[dict[str, Any]]:
+        found = [{"epoch_us": epoch, "topic_id": NO_ID} for epoch in epochs]
+        return found if "generations" in query else rows({0: 4})(query, values)
+
+    monkeypatch.setattr(gauges, "Incarnation", FakeIncarnation)
+    reader, _ = make({"users_created": [(0, 5, 1)]}, with_tables(FakeSession(give)))
+    assert [reader.look().stored.book.epoch_us for _ in range(3)] == [7, 7, 7]
+    epochs.append(9)
+    clock.now_s += 60
+    reader.look()
+    assert reader.look().stored.book.epoch_us == 9
+    assert len(asked) == 2
 
 
 def test_a_kafka_that_fails_in_between_is_not_known(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Random histories of a topic balance, and one thing made wrong in each is named."""
 
 import tempfile
+from collections import defaultdict
 from pathlib import Path
 
 from hypothesis import given
@@ -23,7 +24,7 @@ def told(found: TopicReceipt) -> list[tuple[str, int | None, int | None, str | N
 
 
 IDS = st.integers(0, 5)
-KINDS = st.sampled_from(["good", "good", "good", "dropped", "deletion", "junk"])
+KINDS = st.sampled_from(["good", "good", "good", "dropped", "deletion", "junk", "redriven"])
 SENDS = st.lists(st.tuples(IDS, KINDS), min_size=1, max_size=25)
 PARTITIONS = 2
 
@@ -34,9 +35,14 @@ class History:
     def __init__(self, home: Path, sends: list[tuple[int, str]]) -> None:
         self.topic = Carried(home, PARTITIONS)
         self.topic.filters = any(kind == "dropped" for _, kind in sends)
+        rejected: dict[int, list[int]] = defaultdict(list)
         for sensor, kind in sends:
             what = {"good": value(sensor), "dropped": value(sensor, -1), "junk": b"junk"}.get(kind)
-            self.topic.send(sensor, what, partition=sensor % PARTITIONS, run="r1", tombstone=kind == "deletion")
+            place = rejected[sensor].pop() if kind == "redriven" and rejected[sensor] else None
+            sent = {"partition": sensor % PARTITIONS, "run": "r1", "order_us": place}
+            offset = self.topic.send(sensor, what, tombstone=kind == "deletion", **sent)
+            if kind == "junk":
+                rejected[sensor].append(offset)
         self.topic.acknowledge("r1")
 
     def stream(self, data: st.DataObject, job: str) -> None:
@@ -87,7 +93,7 @@ def adds_up(found: TopicReceipt) -> None:
 
 @given(SENDS, st.data())
 def test_any_history_balances(sends, data):
-    """Sends, deletions, rejects; batches broken off and done again, a lost checkpoint, a replay: nothing is missing."""
+    """Sends, deletions, rejects, redriven ones; batches broken off and done again, a lost checkpoint, a replay."""
     with tempfile.TemporaryDirectory() as home:
         history = History(Path(home), sends)
         history.carry_out(data)

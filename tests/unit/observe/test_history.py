@@ -45,6 +45,7 @@ def test_what_was_written_is_read_by_the_next_process(settings: Settings) -> Non
     lines = History(settings).path.read_bytes().splitlines()
     assert [set(msgspec.json.decode(line)) for line in lines] == [
         {"name", "severity", "subject", "message", "command", "number", "at", "change", "since"}
+        | {"format", "penstock"}
     ] * 4
     assert History(settings).read() == changes
     assert [one.subject for one in History(settings).open()] == ["cassandra", "registry"]

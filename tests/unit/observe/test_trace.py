@@ -66,6 +66,19 @@ def test_a_stored_record_hop_by_hop(topic):
     )
 
 
+def test_a_redriven_record_has_its_first_place(topic):
+    """A version that came after it was rejected has the row; then it has the row itself, until a newer one comes."""
+    topic.send(7, b"junk")
+    topic.send(7)
+    topic.send(7, order_us=0)
+    topic.carry_out()
+    assert outcomes(topic) == ["rejected", "stored", "stored, superseded by partition 0 offset 1"]
+    topic.send(8, b"junk")
+    topic.send(8, order_us=3)
+    topic.carry_out(Span(0, 3, 5))
+    assert [one.outcome for one in passages(topic, "8")] == ["rejected", "stored"]
+
+
 def test_each_record_of_the_id_has_its_own_way(topic):
     """In the order they were sent in: superseded, deleted, a tombstone, and the one that has the row."""
     topic.send(7)

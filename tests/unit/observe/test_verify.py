@@ -1,6 +1,7 @@
 """Each kind of difference, and what is none."""
 
 import inspect
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -14,6 +15,7 @@ from penstock.observe import verify
 from penstock.observe.nulls import Nulls, null_shares
 from penstock.observe.verify import TopicReceipt
 from penstock.produce import journal
+from penstock.produce.journal import Journal
 from penstock.sink import settled
 from penstock.sink.ledger import REPLAY
 from tests.unit.carried import EPOCH_US, STORED_MS, TOPIC_ID, Carried, message, value
@@ -248,13 +250,13 @@ def test_a_line_that_is_gone_is_a_gap(topic):
 
 
 def test_queue_counts_are_what_became_of_the_rejected(topic, monkeypatch):
-    """rejected + refused = waiting + redriven + discarded; what is claimed waits, others' lines do not count."""
-    for sensor in range(5, 9):
+    """rejected + refused = the sum of the queue; what is claimed waits, others' lines do not count."""
+    for sensor in range(5, 10):
         topic.send(sensor, b"junk %d" % sensor)
-    topic.carry_out(Span(0, 5, 9))
+    topic.carry_out(Span(0, 5, 10))
     topic.refuse("r1")
-    states = dict(enumerate(["redriven", "discarded", "claimed"]))
-    identities = [f"readings/{EPOCH_US}/0/{offset}" for offset in (5, 6, 7)] + ["readings/1/0/5"]
+    states = dict(enumerate(["redriven", "discarded", "claimed", "superseded"]))
+    identities = [f"readings/{EPOCH_US}/0/{offset}" for offset in (5, 6, 7, 8)] + ["readings/1/0/5"]
 
     def line(state):
         return settled.Settled(settled.State(state), None, None, 0, "", "", None, {})
@@ -262,8 +264,8 @@ def test_queue_counts_are_what_became_of_the_rejected(topic, monkeypatch):
     lines = {identity: line(states.get(at, "redriven")) for at, identity in enumerate(identities)}
     monkeypatch.setattr(settled, "states", lambda *_: lines)
     found = topic.verify()
-    assert found.queue == {"waiting": 3, "redriven": 1, "discarded": 1}
-    assert (found.rejected, found.refused, told(found)) == (4, 1, [])
+    assert found.queue == {"waiting": 3, "redriven": 1, "superseded": 1, "discarded": 1}
+    assert (found.rejected, found.refused, told(found)) == (5, 1, [])
 
 
 def test_since_balances_what_came_then(topic):
@@ -366,6 +368,28 @@ def test_a_topic_made_anew_is_not_warned_of():
     assert shares(5, 5, (10, 0)) == (Nulls(1.0, None, None), [])
 
 
+def test_a_recreated_topic_that_the_job_has_not_read_yet_is_named(topic):
+    """Nothing of it is missing, all of it waits, and the topic before it is not held against it."""
+    topic.tables.generations = {"id-0": EPOCH_US}
+    receipt = topic.verify()
+    (difference,) = receipt.differences
+    assert (difference.kind, receipt.balanced, receipt.missing, receipt.waiting) == ("recreated", False, 0, 5)
+    assert "its id is id-1, that of the ledger's topic was id-0" in difference.why
+
+
+def test_without_ids_a_run_counts_for_the_topic_that_it_sent_to(topic, monkeypatch):
+    """What was acknowledged before the present generation began was another topic's, and is not lost."""
+    monkeypatch.setattr("tests.unit.carried.TOPIC_ID", topics.NO_ID)
+    topic.tables.generations = {topics.NO_ID: EPOCH_US}
+    with Journal(journal.folder_of(topic.settings), "r9", "readings", topics.NO_ID) as attempt:
+        attempt.note(0, 77, b"9")
+    assert [one.kind for one in topic.verify().differences] == ["lost"]
+    file = max(journal.folder_of(topic.settings).glob("*.journal"))
+    began = datetime.fromtimestamp(EPOCH_US / 1_000_000 - 1, UTC).isoformat()
+    file.write_text(re.sub(r'"started_at":"[^"]*"', f'"started_at":"{began}"', file.read_text()))
+    assert topic.verify().balanced
+
+
 def test_nulls_are_compared_with_the_last_receipt(topic, monkeypatch):
     """Through the ledger's counts and the receipt that was kept."""
     monkeypatch.setattr(verify, "fields", lambda _record: [type("F", (), {"column": "celsius", "nullable": True})])
@@ -457,5 +481,7 @@ def test_a_field_that_was_changed_by_hand_is_named(topic):
     assert told(found) == [("foreign", None, None, "2"), ("foreign", None, None, "3")]
     assert {difference.why.partition(":")[0] for difference in found.differences} == {"a row that was changed by hand"}
     topic.tables.put(4, 0, 4, NOW_US)
-    *_, last = topic.verify().differences
+    (last,) = (
+        difference for difference in topic.verify().differences if difference.id == "4" and difference.kind == "foreign"
+    )
     assert last.why.startswith("a row that was changed by hand at 2023-11-15T00:43:20+00:00")

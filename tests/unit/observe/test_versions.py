@@ -10,7 +10,12 @@ OPEN = Rank(1, 1_000_000, False)
 
 
 def home(partition: int, offset: int = 0, rank: Rank = FIRST_RANK, at_ms: int = 0) -> Home:
-    return Home(partition, rank, rank.shift_us + offset, at_ms, at_ms)
+    return Home.of(partition, rank, rank.shift_us + offset, at_ms)
+
+
+def redriven(partition: int, order_us: int, offset: int, layout: int = 0) -> Home:
+    """The home of a record that was redriven just now, and keeps an earlier place."""
+    return home(partition, offset, Rank(layout, order_us - offset, is_proven=True, is_kept=True), at_ms=10**13)
 
 
 def unordered(*homes: Home) -> str:
@@ -30,8 +35,21 @@ def unordered(*homes: Home) -> str:
         (home(0, 9, at_ms=5), home(4, 0, NEWER, at_ms=6)),
         (home(4, 0, NEWER, at_ms=6), home(0, 9, at_ms=5), home(0, 10, at_ms=6)),
         (home(0, 9), home(0, 10, NEWER), home(3, 10, Rank(2, 2_000_000, True))),
+        (home(0, 1), home(0, 9), redriven(0, 5, 10)),
+        (redriven(0, 5, 10), home(0, 11), home(0, 12)),
+        (home(0, 9, at_ms=5), redriven(0, 8, 20), home(4, 0, NEWER, at_ms=6)),
+        (home(4, 3, NEWER, at_ms=6), redriven(4, 1_000_001, 9, layout=1), home(0, 9, at_ms=5)),
     ],
-    ids=["one partition", "moved", "moved, and seen first where it moved", "stayed, then moved"],
+    ids=[
+        "one partition",
+        "moved",
+        "moved, and seen first where it moved",
+        "stayed, then moved",
+        "redriven to its own partition",
+        "redriven, then a newer one",
+        "redriven, and moved before",
+        "redriven where it moved to",
+    ],
 )
 def test_what_kafka_orders_is_ordered(homes):
     """By offsets within a partition, by layouts from one to the next."""
@@ -48,6 +66,9 @@ def test_what_kafka_orders_is_ordered(homes):
         ((home(0, 9, at_ms=7), home(4, 0, NEWER, at_ms=6)), "timestamps contradict"),
         ((home(0, 9, at_ms=1), home(0, 10, at_ms=7), home(4, 0, NEWER, at_ms=6)), "timestamps contradict"),
         ((home(0, 9, NEWER), home(0, 10)), "two layouts of the topic"),
+        ((home(0, 9), redriven(1, 5, 10)), "partitions 0 and 1 of one layout"),
+        ((home(0, 9), redriven(0, 9, 10)), "one place in the order"),
+        ((home(0, 9), redriven(0, 5, 10), home(1, 12)), "partitions 0 and 1 of one layout"),
     ],
 )
 def test_what_kafka_does_not_order_is_named(homes, why):

@@ -4,6 +4,7 @@ import signal
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -21,6 +22,7 @@ from penstock.errors import (
     KafkaUnreachable,
     PenstockError,
     StoreFailed,
+    TopicRecreated,
 )
 from penstock.pipeline import job
 from penstock.pipeline.job import Keeper
@@ -316,17 +318,26 @@ def around(monkeypatch, signals, stored, clock, tmp_path):
     @contextmanager
     def held(_lease):
         around.happened.append("take")
-        yield
-        around.happened.append("give back")
+        try:
+            yield
+        finally:
+            around.happened.append("give back")
 
     monkeypatch.setattr(job.cassandra, "lacking", lambda *_: [])
     monkeypatch.setattr(job.cassandra, "sync_lag_s", lambda _session: 0.01)
     monkeypatch.setattr(job.lease, "Lease", new_lease)
     monkeypatch.setattr(job.lease, "held", held)
     monkeypatch.setattr(job, "make_fit", make_fit)
-    monkeypatch.setattr(
-        job.ledger, "begin_generation", lambda *asked: around.happened.append(("begin", *asked[2:])) or 5
+    around.changes = []
+    around.guard = SimpleNamespace(
+        watch=lambda: around.changes and around.changes.pop(0)(), check=lambda: around.happened.append("check")
     )
+    around.incarnation = SimpleNamespace(
+        begin_generation=lambda topic_id: around.happened.append(("begin", topic_id)) or 5,
+        find_other_log=lambda topic_id: "",
+    )
+    monkeypatch.setattr(job, "Incarnation", lambda *_: around.incarnation)
+    monkeypatch.setattr(job, "TopicGuard", lambda *_: around.guard)
     monkeypatch.setattr(job.ledger, "Ledger", lambda *_: around.book)
     monkeypatch.setattr(job, "observer", lambda *_: lambda: ONE_LAYOUT)
     monkeypatch.setattr(job, "plan", lambda *_: FakePlan())
@@ -376,7 +387,7 @@ def test_a_query_that_always_fails_fails_the_job(around):
 def test_the_checkpoint_is_owned_and_fits_before_anything_else(around):
     """First the lease of the folder, then the checkpoint is looked at, then the generation begins, then the query."""
     around.run()
-    begin = ("begin", "users_created", "id-1")
+    begin = ("begin", "id-1")
     assert around.happened == ["take", "fit", begin, "start", "give back"]
     assert around.lease.name == around.folder == str(around.settings.checkpoint) + "/users_created"
 
@@ -385,7 +396,8 @@ def test_each_start_of_the_query_looks_at_the_checkpoint(around):
     """What was torn, or deleted from Kafka, while the job ran is found before the query goes on."""
     around.queries = [failed()]
     around.run()
-    assert [one for one in around.happened if one in {"fit", "start"}] == ["fit", "start", "fit", "start"]
+    looked = [one for one in around.happened if one in {"fit", "check", "start"}]
+    assert looked == ["fit", "start", "fit", "check", "start"]
 
 
 def test_a_checkpoint_that_does_not_fit_stops_the_job(around):
@@ -397,7 +409,7 @@ def test_a_checkpoint_that_does_not_fit_stops_the_job(around):
     around.fits = refuse
     with pytest.raises(CheckpointRefused):
         around.run()
-    assert around.happened == ["take", "fit"]
+    assert around.happened == ["take", "fit", "give back"]
 
 
 def test_a_kafka_that_is_away_between_two_starts_is_waited_for(around):
@@ -413,6 +425,44 @@ def test_a_kafka_that_is_away_between_two_starts_is_waited_for(around):
     around.queries, around.fits = [failed()], fits
     around.run()
     assert (around.starts, around.waited_s) == (2, [2, 4])
+
+
+def test_a_topic_that_is_recreated_while_the_job_waits_stops_it(around):
+    """The query is stopped, the failure is noted, and the job does not try again by itself."""
+
+    def recreate():
+        raise TopicRecreated("recreated")
+
+    around.queries, around.changes = [None, failed()], [lambda: None, recreate]
+    with pytest.raises(TopicRecreated):
+        around.run()
+    assert [str(one) for one in around.noter.failures] == ["recreated"]
+    assert around.happened[-2:] == ["start", "give back"]
+
+
+def test_a_query_on_a_recreated_topic_is_stopped():
+    """No batch of it goes on behind the error."""
+
+    def watch():
+        raise TopicRecreated("recreated")
+
+    query, guard = FakeQuery(), SimpleNamespace(watch=watch)
+    keeper = Keeper(FakePlan(), FakeBook(), threading.Event(), guard=guard)
+    with pytest.raises(TopicRecreated):
+        job._follow(query, keeper, FakeNoter())
+    assert query.stopped
+
+
+def test_a_checkpoint_of_another_log_stops_the_job_where_topics_have_no_id(around):
+    """No generation begins, and no query starts."""
+    around.incarnation.find_other_log = lambda topic_id: "another record lies at 0:3 than before"
+    folder = checkpoint_of(around.settings, "users_created").folder
+    (Path(folder) / "offsets").mkdir(parents=True)
+    (Path(folder) / "offsets" / "0").write_text('v1\n{}\n{"users_created":{"0":7}}')
+    with pytest.raises(TopicRecreated, match="another record lies at 0:3") as failed:
+        around.run()
+    assert "./penstock checkpoint reset --to earliest" in failed.value.message
+    assert around.happened == ["take", "fit", "give back"]
 
 
 def test_a_job_that_lost_its_lease_ends_with_an_error(around):
@@ -499,12 +549,14 @@ def test_a_role_that_may_not_create_is_told_all_that_is_missing(settings):
         job.create_keyspace(FakeSession(denied), settings)
     made = re.findall(r"CREATE (?:KEYSPACE|TABLE) IF NOT EXISTS (\S+)", failed.value.message)
     assert made[:2] == ["spark_streams", "spark_streams.created_users"]
-    others = ("ledger", "generations", "layouts", "batches", "failures", "leases", "settled", "receipts", "accepted")
+    others = ("ledger", "generations", "layouts", "batches", "failures", "leases", "settled", "receipts", "marks")
+    others = (*others, "accepted")
     assert made[2:] == [f"spark_streams.{name}" for name in others]
     with pytest.raises(PenstockError) as failed:
         job.create_tables(FakeSession(denied), settings)
     assert re.findall(r"EXISTS (\S+)", failed.value.message) == made[1:]
-    there = FakeSession(lambda query, values: denied(query, values) or [{"name": "there"}])
+    tables = [{"table_name": name.rpartition(".")[2]} for name in made]
+    there = FakeSession(lambda query, values: denied(query, values) or tables)
     job.create_keyspace(there, settings)
     job.create_tables(there, settings)
     assert created(there) == []

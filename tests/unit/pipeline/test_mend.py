@@ -43,8 +43,8 @@ def outgoing(one, fields=None, edits=None, pipeline=READINGS):
 
 def test_a_record_that_is_not_changed_is_sent_as_it_is():
     """Its own bytes and key, when the contract takes them now."""
-    assert outgoing(letter(GOOD, key=None)) == Outgoing(None, GOOD)
-    assert outgoing(letter(pack(JSON_ID) + GOOD)) == Outgoing(b"k", pack(JSON_ID) + GOOD)
+    assert outgoing(letter(GOOD, key=None)) == Outgoing(None, GOOD, 1)
+    assert outgoing(letter(pack(JSON_ID) + GOOD)) == Outgoing(b"k", pack(JSON_ID) + GOOD, 1)
 
 
 @pytest.mark.parametrize("value", [BAD, b"", b"{", pack(9) + GOOD, b"\x00"])
@@ -57,7 +57,7 @@ def test_a_record_that_is_not_changed_and_still_broken_is_told_so(value):
 
 def test_a_null_value_is_sent_when_its_key_is_an_id():
     """A tombstone that the stream would take now is one."""
-    assert outgoing(letter(None, key=b"7")) == Outgoing(b"7", None)
+    assert outgoing(letter(None, key=b"7")) == Outgoing(b"7", None, 7)
     assert isinstance(outgoing(letter(None, key=b"seven")), StillBroken)
 
 
@@ -65,7 +65,7 @@ def test_a_null_value_is_sent_once_its_key_format_is_declared():
     """The declaration that the dead letter asks for is what a redrive goes by."""
     one = letter(None, key=b'{"schema":{},"payload":7}')
     assert isinstance(outgoing(one, pipeline=replace(READINGS, key_format="json")), StillBroken)
-    assert outgoing(one, pipeline=replace(READINGS, key_format="connect")) == Outgoing(one.key, None)
+    assert outgoing(one, pipeline=replace(READINGS, key_format="connect")) == Outgoing(one.key, None, 7)
 
 
 def test_a_record_whose_own_code_raises_waits_on():
@@ -83,7 +83,31 @@ def test_a_record_whose_own_code_raises_waits_on():
 def test_a_field_is_set_and_the_record_written_anew():
     """Key and bytes are the producer's; fields that the record does not have are left out."""
     found = outgoing(letter(b'{"sensor":"one","celsius":2.5,"more":1}'), {"sensor": 5})
-    assert found == Outgoing(b"5", pack(JSON_ID) + b'{"sensor":5,"celsius":2.5}')
+    assert found == Outgoing(b"5", pack(JSON_ID) + b'{"sensor":5,"celsius":2.5}', 5, keeps_id=False)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sent"),
+    [
+        (b"1", b'{"sensor":1,"celsius":"hot"}', b"1"),
+        (b"1", b"{", b"1"),
+        (b'{"sensor":1}', b"{", b'{"sensor":1}'),
+        (b"room-7", b'{"sensor":1,"celsius":"hot"}', b"room-7"),
+        (None, b'{"sensor":1,"celsius":"hot"}', b"1"),
+    ],
+)
+def test_a_mended_record_with_the_same_id_keeps_its_key(key, value, sent):
+    """So it belongs to the partition in which it lay. A record without a key is given one."""
+    edits = {"0:0": Edit(1, "0:0", "x", {"sensor": 1, "celsius": 2.5})}
+    found = outgoing(letter(value, key=key), edits=edits)
+    assert (found.key, found.record_id, found.keeps_id) == (sent, 1, True)
+
+
+@pytest.mark.parametrize("key", [b"1", b"room-7", b'{"sensor":1}'])
+def test_a_record_that_is_given_another_id_is_another_record(key):
+    """Its key is that of the new id."""
+    found = outgoing(letter(b'{"sensor":1,"celsius":2.5}', key=key), {"sensor": 2})
+    assert (found.key, found.record_id, found.keeps_id) == (b"2", 2, False)
 
 
 def test_setting_a_field_does_not_mend_another():
@@ -106,7 +130,7 @@ def test_a_value_without_fields_cannot_be_set(value):
 def test_a_frame_that_names_no_known_schema_hides_no_json():
     """The fields are read although the registry does not know the schema."""
     assert outgoing(letter(pack(9) + GOOD), {"celsius": 3.0}) == Outgoing(
-        b"1", pack(JSON_ID) + b'{"sensor":1,"celsius":3.0}'
+        b"k", pack(JSON_ID) + b'{"sensor":1,"celsius":3.0}', 1
     )
 
 
@@ -182,7 +206,8 @@ def test_a_record_that_became_too_large_is_not_sent(entry):
 def test_an_edited_value_takes_the_place_of_the_value():
     """Also where the value could not be read at all."""
     edits = {"0:0": Edit(3, "0:0", "x", {"sensor": 4, "celsius": 1.0})}
-    assert outgoing(letter(b"{"), edits=edits) == Outgoing(b"4", pack(JSON_ID) + b'{"sensor":4,"celsius":1.0}')
+    mended = pack(JSON_ID) + b'{"sensor":4,"celsius":1.0}'
+    assert outgoing(letter(b"{"), edits=edits) == Outgoing(b"4", mended, 4, keeps_id=False)
     edits = {"0:0": Edit(3, "0:0", "x", None)}
     assert outgoing(letter(GOOD), edits=edits) == StillBroken("line 3 holds no object as value", ("a:type",))
 

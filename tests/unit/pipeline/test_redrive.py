@@ -8,9 +8,10 @@ from structlog.testing import capture_logs
 
 from penstock import pipelines
 from penstock.broker.frame import pack
-from penstock.broker.headers import REDRIVEN
+from penstock.broker.headers import ORDER, REDRIVEN
 from penstock.broker.topics import Place
 from penstock.config import read
+from penstock.contract.order import Layout, is_placed
 from penstock.contract.reject import Reason
 from penstock.errors import DeliveryFailed, RegistryUnreachable, WrongUse
 from penstock.pipeline import redrive as module
@@ -21,12 +22,13 @@ from penstock.pipeline.waiting import Selection, grouped
 from penstock.sink import settled
 from penstock.sink.settled import Book, State
 from tests.unit.fakes import JSON_ID, Clock, FakeProducer, FakeRegistry, FakeSession, kafka_error, message
-from tests.unit.letters import FakeKafka, FakeSettled, reject, set_aside_shrunk
+from tests.unit.letters import GENERATION_US, TOPIC_ID, FakeKafka, FakeSettled, reject, set_aside_shrunk
 from tests.unit.records import READINGS, Reading
 
 GOOD = b'{"sensor":1,"celsius":2.5}'
 BAD = b'{"sensor":"one","celsius":2.5}'
 TIMEOUT_S = 30
+ORDERED_AT_5 = (ORDER, b"%d" % (GENERATION_US + 5))
 
 
 class World:
@@ -39,8 +41,32 @@ class World:
         self.registry = FakeRegistry()
         self.monkeypatch = monkeypatch
 
-    def redrive(self, mending=None, *, dry_run=False, **selection):
-        return redrive(read(), self.session, Selection(**selection), mending or Mending(), dry_run=dry_run)
+    def redrive(self, mending=None, *, dry_run=False, as_new=False, **selection):
+        wanted = Selection(**selection)
+        return redrive(read(), self.session, wanted, mending or Mending(), dry_run=dry_run, as_new=as_new)
+
+    def begin_generation(self, epoch_us=GENERATION_US, *layouts):
+        """The job has read the topic, with these layouts."""
+        self.table.others["generations"] = [{"topic_id": TOPIC_ID, "epoch_us": epoch_us}]
+        self.table.others["layouts"] = [
+            {"partitions": one.partitions, "shift_us": one.shift_us, "starts": one.starts} for one in layouts
+        ]
+
+    def store(self, sensor, offset, written_us):
+        """The table has a row."""
+        row = {"sensor": sensor, "kafka_partition": 0, "kafka_offset": offset, "written_us": written_us}
+        self.table.others.setdefault("readings", []).append(row)
+
+    @property
+    def order(self):
+        """What the header of each record that was sent says of its place; None: it has none."""
+        return [dict(one.headers()).get(ORDER) for one in self.sent]
+
+    @property
+    def partitions(self):
+        """In which partition each record that was sent was to lie."""
+        asked = self.kafka.producer.asked_partitions
+        return [to for to, one in zip(asked, self.kafka.producer.sent, strict=True) if one.topic() == "readings"]
 
     def discard(self, note="", *, dry_run=False, **selection):
         return discard(read(), self.session, Selection(**selection), note, dry_run=dry_run)
@@ -100,7 +126,7 @@ def test_a_record_is_sent_once_however_often_it_lies_in_the_queue(world):
     assert (second.selected, second.sent, second.already) == (1, 0, 1)
     (message,) = world.sent
     assert (message.key(), message.value()) == (b"k", GOOD)
-    assert message.headers() == [("h", b"1"), ("h", None), (REDRIVEN, letter.identity.encode())]
+    assert message.headers() == [ORDERED_AT_5, ("h", b"1"), ("h", None), (REDRIVEN, letter.identity.encode())]
     line = world.lines[letter.identity]
     assert (line.state, line.place) == (State.REDRIVEN, Place(0, message.offset()))
     assert f"redriven to {line.place} by {line.who} at 2026-01-01T00:00:00Z" in second.records[0].message
@@ -442,7 +468,8 @@ def test_what_was_left_out_is_read_from_the_topic(world, fields):
     letter = sent_and_shrunk(world)
     assert outcomes(world.redrive(Mending(fields))) == [(letter.place, "sent")]
     original, sent = world.sent
-    assert sent.headers() == [*original.headers(), (REDRIVEN, letter.identity.encode())]
+    order = (ORDER, b"%d" % (GENERATION_US + original.offset()))
+    assert sent.headers() == [order, *original.headers(), (REDRIVEN, letter.identity.encode())]
     assert sent.value().rstrip().endswith(b'"celsius":3.5}' if fields else b'"celsius":2.5}')
     assert (sent.value() == LARGE) == (not fields)
     assert outcomes(world.redrive()) == [(letter.place, "already")]
@@ -456,7 +483,7 @@ def test_a_tombstone_whose_headers_were_left_out_is_sent_with_them(world):
     letter = set_aside_shrunk(world.kafka, reject(0, None, key=b"1", headers=headers))
     assert letter.left_out.parts == ("headers",)
     assert world.redrive().sent == 1
-    assert (world.sent[1].value(), world.sent[1].headers()[0]) == (None, headers[0])
+    assert (world.sent[1].value(), world.sent[1].headers()[1]) == (None, headers[0])
 
 
 @pytest.mark.parametrize("gone", ["retention", "partition", "recreated", "other topic", "never there"])
@@ -499,3 +526,114 @@ def test_chunks_are_as_large_as_the_records_they_are_read_for(world, monkeypatch
     )
     assert world.redrive(dry_run=True).sent == 4
     assert chunks == [2, 2]
+
+
+def test_a_redriven_record_keeps_its_place_and_partition(world):
+    """Its first header is the write timestamp that it had; one that was redriven before has its first place."""
+    world.begin_generation()
+    world.kafka.set_aside(
+        reject(5, GOOD, partition=2),
+        reject(6, GOOD, headers=[(ORDER, b"%d" % (GENERATION_US + 1)), ("h", b"1")]),
+        reject(9, GOOD, headers=[("h", b"1"), (ORDER, b"1")]),
+        reject(10, GOOD, headers=[(ORDER, b"999999999")]),
+    )
+    assert world.redrive().sent == 4
+    assert [one.headers()[0] for one in world.sent] == [(ORDER, b"%d" % (GENERATION_US + at)) for at in (5, 1, 9, 10)]
+    assert all([name for name, _ in one.headers()].count(ORDER) == 1 for one in world.sent)
+    assert world.partitions == [2, 0, 0, 0]
+
+
+def test_a_record_of_an_older_layout_keeps_its_place_there(world):
+    """The topic grew since: its write timestamp has the shift of the layout that it was read in."""
+    grown = Layout(2, 1_000, {0: 100})
+    world.begin_generation(GENERATION_US, Layout(1), grown)
+    key = next(key for key in (b"%d" % at for at in range(99)) if is_placed(key, 0, 2))
+    world.kafka.set_aside(reject(99, GOOD, key=key), reject(100, GOOD, key=key))
+    assert world.redrive().sent == 2
+    assert world.order == [b"%d" % (GENERATION_US + 99), b"%d" % (GENERATION_US + 1_100)]
+
+
+def test_as_new_a_record_is_sent_behind_all_others(world):
+    """Without a place to keep: in its own partition, or in the one that the key has since the topic grew."""
+    world.begin_generation(GENERATION_US, Layout(1), Layout(2, 1_000, {0: 100}))
+    key = next(key for key in (b"%d" % at for at in range(99)) if is_placed(key, 0, 2))
+    world.kafka.set_aside(reject(99, GOOD, key=key), reject(100, GOOD, key=key))
+    world.store(1, 500, GENERATION_US + 1_500)
+    assert world.redrive(as_new=True).sent == 2
+    assert (world.order, world.partitions) == ([None, None], [-1, 0])
+
+
+def test_a_record_of_an_earlier_topic_of_this_name_is_older_than_all_of_the_present_one(world):
+    """Its partition is chosen by its key, since the topic may have others now."""
+    world.begin_generation(GENERATION_US + 1_000_000)
+    world.kafka.set_aside(reject(5, GOOD))
+    assert world.redrive().sent == 1
+    assert (world.order, world.partitions) == ([b"%d" % (GENERATION_US + 5)], [-1])
+
+
+@pytest.mark.parametrize(
+    "what", [reject(5, BAD), reject(-1, b"{}", partition=-1), reject(5, BAD, topic="rooms")], ids=["id", "run", "topic"]
+)
+def test_what_has_no_place_in_the_topic_is_new(world, what):
+    """A record that was given another id, one that never got to the topic, and one of another topic."""
+    world.begin_generation()
+    letter, *_ = world.kafka.set_aside(what)
+    edit = Edit(1, letter.place, letter.identity, {"sensor": 4, "celsius": 2.5})
+    assert world.redrive(Mending(edits={letter.place: edit})).sent == 1
+    assert (world.order, world.partitions) == ([None], [-1])
+
+
+def test_a_record_with_a_newer_version_in_the_table_is_superseded(world):
+    """It is not sent and waits no longer; that is told apart from redriven ones, with the newer one's place."""
+    world.begin_generation()
+    old, young = world.kafka.set_aside(reject(5, GOOD), reject(8, b'{"sensor":2,"celsius":2.5}'))
+    world.store(1, 7, GENERATION_US + 7)
+    world.store(2, 7, GENERATION_US + 7)
+    tried = world.redrive(dry_run=True)
+    assert (tried.sent, tried.superseded, world.sent, world.lines) == (1, 1, [], {})
+    done = world.redrive()
+    assert (done.selected, done.sent, done.superseded) == (2, 1, 1)
+    assert done.records[0].message == "a newer version of its id is stored, from 0:7"
+    assert [one.headers()[-1][1].decode() for one in world.sent] == [young.identity]
+    line = world.lines[old.identity]
+    assert (line.state, line.place) == (State.SUPERSEDED, Place(0, 7))
+    assert waiting.told(line).startswith(f"superseded (newer version at 0:7) by {line.who} at ")
+    again = world.redrive(as_new=True)
+    assert (again.already, again.selected, len(world.sent)) == (2, 2, 1)
+    (group,) = grouped([old, young], world.lines)
+    assert (group.waiting, group.redriven, group.superseded, group.discarded) == (0, 1, 1, 0)
+
+
+def test_a_record_whose_own_row_is_stored_is_superseded(world):
+    """A replay stored it: of two writes with one timestamp Cassandra would mix the columns."""
+    world.begin_generation()
+    world.kafka.set_aside(reject(5, GOOD))
+    world.store(1, 5, GENERATION_US + 5)
+    assert world.redrive().superseded == 1
+
+
+def test_a_deletion_is_superseded_by_a_newer_row(world):
+    """A tombstone that was ambiguous does not delete what came later."""
+    world.begin_generation()
+    world.kafka.set_aside(reject(5, None, key=b"1"), reject(6, None, key=b"2"))
+    world.store(1, 7, GENERATION_US + 7)
+    done = world.redrive()
+    assert (done.sent, done.superseded) == (1, 1)
+
+
+def test_a_row_without_a_place_in_kafka_supersedes_nothing(world):
+    """Something else than penstock wrote it: which of the two is newer cannot be told."""
+    world.begin_generation()
+    world.kafka.set_aside(reject(5, GOOD))
+    world.store(1, None, None)
+    assert (world.redrive().sent, world.order) == (1, [b"%d" % (GENERATION_US + 5)])
+
+
+def test_of_two_commands_at_once_one_finds_a_record_superseded(world, monkeypatch):
+    """The other says that it was taken."""
+    world.begin_generation()
+    (letter,) = world.kafka.set_aside(reject(5, GOOD))
+    world.store(1, 7, GENERATION_US + 7)
+    monkeypatch.setattr(Book, "claim", lambda *_: set())
+    assert outcomes(world.redrive()) == [(letter.place, "in_hand")]
+    assert world.sent == []

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from penstock.broker.topics import Span
 from penstock.config import read
 from penstock.contract.batch import Tally
-from penstock.errors import PenstockError
+from penstock.errors import PenstockError, TopicRecreated
 from penstock.pipeline import replay
 from penstock.pipeline.replay import rounds
 from penstock.sink.ledger import REPLAY
@@ -123,6 +123,14 @@ def test_nothing_to_replay_is_done_at_once(world):
     """No offsets, no rounds."""
     done = world.replay(Span(0, 3, 3))
     assert (done.records, done.partitions, world.stored()) == (0, [], [])
+
+
+def test_a_recreated_topic_is_not_replayed_before_the_job_has_read_it(world):
+    """Its records would be taken for those of the topic before it."""
+    world.topic.tables.generations = {"id-0": EPOCH_US}
+    with pytest.raises(TopicRecreated, match="its id is id-1, that of the ledger's topic was id-0"):
+        world.replay(Span(0, 0, 3))
+    assert world.stored() == []
 
 
 def test_a_topic_that_no_job_has_read_is_not_replayed(world):

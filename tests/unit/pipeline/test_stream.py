@@ -52,11 +52,11 @@ class FakeWriter:
         self.error, self.rows, self.deletions = error, [], []
         self.unencodable: list[Unencodable] = []
 
-    def write(self, rows, deletions=(), shift_us=0) -> list[Unencodable]:
+    def write(self, batch) -> list[Unencodable]:
         if self.error:
             raise self.error
-        self.rows += rows
-        self.deletions += deletions
+        self.rows += batch.rows
+        self.deletions += batch.deletions
         return self.unencodable
 
 

@@ -22,7 +22,7 @@ from tests.unit.fakes import FakeSchemas
 from tests.unit.records import Everything, Reading
 from tests.unit.strategies import everything
 
-RAW = arrow_schema("key BINARY, value BINARY, partition INT, offset BIGINT, timestamp_ms BIGINT")
+RAW = arrow_schema("key BINARY, value BINARY, partition INT, offset BIGINT, timestamp_ms BIGINT, order_header BINARY")
 READINGS = arrow_schema(decoded_ddl(Reading))
 EVERYTHING = arrow_schema(decoded_ddl(Everything))
 GOOD = Reading(sensor=3, celsius=21.5)
@@ -30,7 +30,7 @@ DECODER = Decoder(Reading, FakeSchemas.of(Reading))
 
 
 def raw(offset: int, value: bytes | None, **more) -> dict:
-    plain = {"key": b"k", "partition": 1, "timestamp_ms": 1000 + offset}
+    plain = {"key": b"k", "partition": 1, "timestamp_ms": 1000 + offset, "order_header": None}
     return plain | {"offset": offset, "value": value} | more
 
 
@@ -50,7 +50,7 @@ def there_and_back(decoded: Decoded, schema: pa.Schema, record) -> Decoded:
 
 
 def test_the_columns_that_are_read_are_those_that_are_selected():
-    """Spark gives what is decoded, and no headers."""
+    """Spark gives what is decoded, and of the headers only the one that orders redriven records."""
     assert [column.split()[-1] for column in RAW_COLUMNS] == RAW.names
 
 
@@ -219,7 +219,7 @@ GROWN = Order((Layout(1), Layout(2, 1000, {0: 10})))
 """A topic of one partition that was given a second one when its first ten records had been read."""
 
 
-def test_each_layout_of_a_batch_is_apart():
+def test_each_record_has_the_shift_of_its_layout():
     """What was read before the topic grew, what lies where the new number of partitions puts it, and what does not."""
     keys = {number: str(number).encode() for number in range(40)}
     in_new = {number: GROWN.rank(0, 50, keys[number]).layout for number in keys}
@@ -228,10 +228,37 @@ def test_each_layout_of_a_batch_is_apart():
     stays = next(number for number, layout in in_new.items() if layout == 1)
     records = [raw(9, None, key=b"1"), raw(10, None, key=keys[moved]), raw(11, None, key=keys[stays])]
     batch = pa.RecordBatch.from_pylist([record | {"partition": 0} for record in records], schema=RAW)
-    found = {part.shift_us: part for part in decode_batches([batch], DECODER, "t", GROWN)}
-    assert {shift: [one.offset for one in part.deletions] for shift, part in found.items()} == {0: [9, 10], 1000: [11]}
-    back = from_columns(to_columns(found.values(), Reading, READINGS), Reading, "t")
-    assert {part.shift_us: part for part in back} == found
+    (found,) = decode_batches([batch], DECODER, "t", GROWN)
+    assert found.write_times_us(found.deletions, 5_000) == [5_009, 5_010, 6_011]
+    (back,) = from_columns(to_columns([found], Reading, READINGS), Reading, "t")
+    assert back.write_times_us(back.deletions, 5_000) == [5_009, 5_010, 6_011]
+
+
+@pytest.mark.parametrize("order", [Order((Layout(1),)), GROWN])
+def test_a_redriven_record_is_written_at_its_earlier_place(order):
+    """Upserts and deletions alike, through a transform too; a header that is later or no number changes nothing."""
+    good = msgspec.json.encode(GOOD)
+    headers = [b"5003", b"5004", b"9999999", b"x", b"-7", None]
+    values = [good, None, good, good, good, good]
+    records = [
+        raw(20 + at, value, key=b"3", partition=0, order_header=header)
+        for at, (value, header) in enumerate(zip(values, headers, strict=True))
+    ]
+    plain = [record | {"order_header": None} for record in records]
+    batches = [pa.RecordBatch.from_pylist(some, schema=RAW) for some in (records, plain)]
+    for through_columns in (False, True):
+        decoded = decode_batches(batches, DECODER, "t", order, 5_000)
+        if through_columns:
+            decoded = from_columns(to_columns(decoded, Reading, READINGS), Reading, "t")
+        found, own = decoded
+        assert found.write_times_us(found.deletions, 5_000) == [5_004]
+        assert found.write_times_us(found.rows, 5_000) == [5_003, *own.write_times_us(own.rows, 5_000)[1:]]
+
+
+def test_a_batch_without_a_redriven_record_costs_nothing_more():
+    """No record is looked at on its own unless the topic grew."""
+    (found,) = decode_batches([pa.RecordBatch.from_pylist([raw(1, b"")], schema=RAW)], DECODER, "t", epoch_us=9)
+    assert found.shifts == {}
 
 
 def test_a_row_that_a_transform_broke_is_set_aside():

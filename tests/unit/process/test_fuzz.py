@@ -36,7 +36,7 @@ from tests.unit.framed import values_in
 from tests.unit.records import Everything, Reading
 from tests.unit.strategies import changed_bytes, everything, json_texts, json_values, users
 
-RAW = arrow_schema("key BINARY, value BINARY, partition INT, offset BIGINT, timestamp_ms BIGINT")
+RAW = arrow_schema("key BINARY, value BINARY, partition INT, offset BIGINT, timestamp_ms BIGINT, order_header BINARY")
 DECODERS = {record: Decoder(record, FakeSchemas.of(record)) for record in (User, Everything)}
 REASONS = set(Reason)
 _CODE = re.compile(r"\w*:[a-z]+")
@@ -78,7 +78,7 @@ def assert_can_be_stored(record: Record) -> None:
     assert msgspec.convert(found, type(record)) is not None
     assert broken_rules(found, type(record)) == []
     assert date_check(type(record))(record, latest_past()) == text_check(type(record))(record) == []
-    (framed,) = cql.encoder(type(record))([(record, 1, 2, 3)], 4)
+    (framed,) = cql.encoder(type(record))([(record, 1, 2, 3)], [7])
     assert len(values_in(framed)) == len(fields(type(record))) + 4
 
 
@@ -169,12 +169,12 @@ def test_deleted_never_raises(record, key):
 
 
 def raw(at: int, key: bytes | None, value: bytes | None) -> dict[str, Any]:
-    return {"key": key, "value": value, "partition": at % 3, "offset": at, "timestamp_ms": at}
+    return {"key": key, "value": value, "partition": at % 3, "offset": at, "timestamp_ms": at, "order_header": None}
 
 
 def facts(decoded: Decoded, record: type[Record]) -> tuple[Any, ...]:
     """What can be compared of a batch: a float that is no number equals nothing, its cell equals itself."""
-    return list(cql.encoder(record)(decoded.rows, 0)), decoded.deletions, decoded.rejects
+    return list(cql.encoder(record)(decoded.rows, [row[3] for row in decoded.rows])), decoded.deletions, decoded.rejects
 
 
 @pytest.mark.parametrize("record", [User, Everything])

@@ -38,11 +38,12 @@ def test_nothing_in_kafka_is_skipped(settings):
     assert not any("sasl" in name or "ssl" in name for name in options)
 
 
-def test_records_are_asked_of_kafka_without_headers_and_waits(settings):
-    """Headers are not read, a fetch waits shortly at the end of a partition, and a poll brings many records."""
+def test_records_are_asked_of_kafka_without_waits_and_with_one_header(settings):
+    """No list of headers is handed on, a fetch waits shortly at the end of a partition, a poll brings many records."""
     options = session.kafka_options(settings)
-    assert "includeHeaders" not in options
-    assert "headers" not in session.RAW_COLUMNS
+    assert options["includeHeaders"] == "true"
+    assert not any(column.split()[-1] == "headers" for column in session.RAW_COLUMNS)
+    assert "get(headers, 0).key = 'penstock.order'" in session.RAW_COLUMNS[-1]
     assert int(options["kafka.fetch.max.wait.ms"]) < settings.spark_trigger_ms
     assert options["kafka.max.poll.records"] == "10000"
 

@@ -161,9 +161,10 @@ class Guarded:
         self.existing, self.allowed = set(existing), allowed
 
     def __call__(self, query, values):
-        if "system_schema" in query:
-            name = values[-1]
-            return [{"keyspace_name": name, "table_name": name}] if name in self.existing else []
+        if "system_schema.keyspaces" in query:
+            return [{"keyspace_name": name} for name in values if name in self.existing]
+        if "system_schema.tables" in query:
+            return [{"table_name": name, "comment": ""} for name in self.existing - {values[0]}]
         if self.allowed not in query:
             raise Unauthorized("User app has no CREATE permission on <all keyspaces> or any of its parents")
         return []

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.contract import cql
-from penstock.contract.batch import Deletion
+from penstock.contract.batch import Decoded, Deletion
 from penstock.contract.fields import fields, from_epoch_ms, key_of
 from penstock.sink.encoded import EncodedBatch, EncodedBatches, head_of
 from penstock.sink.rows import RowWriter
@@ -146,7 +146,7 @@ def assert_written_as_bound(version: int, record, rows, deletions, *, leaves_uns
     """What a writer sends is what the driver sends when it is given the values."""
     session = Typed(record)
     writer = RowWriter(session, "ks", "t", record, epoch_us=EPOCH_US, concurrency=4, leaves_unset=leaves_unset)
-    writer.write(rows, deletions)
+    writer.write(Decoded(rows, deletions))
     (ours,) = session.batches
     theirs = BatchStatement(BatchType.UNLOGGED)
     for one, timestamp_ms, partition, offset in rows:

@@ -313,7 +313,8 @@ def test_nobody_has_the_lease():
 
 def test_the_names_that_somebody_has_are_told():
     """A row whose owner has expired is nobody's."""
+    tables = [{"table_name": "leases", "comment": ""}]
     rows = [{"name": "b", "owner": "x"}, {"name": "a", "owner": "y"}, {"name": "c", "owner": None}]
-    session = FakeSession(lambda query, _: rows if "leases" in query and "system_schema" not in query else [{}])
+    session = FakeSession(lambda query, _: rows if "leases" in query and "system_schema" not in query else tables)
     assert lease.names(session, "ks") == ["a", "b"]
     assert lease.names(FakeSession(), "ks") == []

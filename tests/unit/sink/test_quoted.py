@@ -41,7 +41,7 @@ def use_ledger(session):
 
 def use_receipts(session):
     receipts.create_table(session, KEYSPACE)
-    receipts.keep(session, KEYSPACE, "t", AT, b"{}")
+    receipts.keep(session, KEYSPACE, "t", AT, {})
     receipts.latest(session, KEYSPACE, "t")
 
 

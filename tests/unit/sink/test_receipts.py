@@ -32,8 +32,8 @@ def test_the_newest_receipt_of_the_topic_is_found():
     """Of each topic its own, as it was kept."""
     session = session_of("receipts")
     for hours, topic in ((0, "t"), (2, "t"), (1, "t"), (5, "other")):
-        receipts.keep(session, "lab", topic, AT + timedelta(hours=hours), b'{"produced": %d}' % hours)
-    assert receipts.latest(session, "lab", "t") == {"produced": 2}
+        receipts.keep(session, "lab", topic, AT + timedelta(hours=hours), {"produced": hours})
+    assert receipts.latest(session, "lab", "t")["produced"] == 2
     assert receipts.latest(session, "lab", "none") is None
     assert "lab.receipts" in session.executed[0][0]
 

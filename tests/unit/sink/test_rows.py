@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Meta
 
-from penstock.contract.batch import Deletion
+from penstock.contract.batch import Decoded, Deletion
 from penstock.contract.cql import delete_encoder, encoder
 from penstock.contract.record import KEY, Record
 from penstock.errors import StoreFailed
@@ -67,10 +67,10 @@ def keys(batch: BatchStatement) -> list[bytes]:
 def test_a_row_is_bound_as_encoded():
     """A row's cells are those of the contract's encoder; its write timestamp is the epoch plus its offset."""
     session = FakeSession()
-    writer_of(session, limit="1MiB").write([reading(7, offset=5)])
+    writer_of(session, limit="1MiB").write(Decoded([reading(7, offset=5)]))
     (batch,) = session.batches
     ((query_id, values),) = statements_in(batch)
-    (framed,) = encoder(Reading)([reading(7, offset=5)], EPOCH_US)
+    (framed,) = encoder(Reading)([reading(7, offset=5)], [EPOCH_US + 5])
     assert query_id == b"id"
     assert values == values_in(framed)
     assert unpack(">q", values[-1])[0] == EPOCH_US + 5
@@ -79,7 +79,7 @@ def test_a_row_is_bound_as_encoded():
 def test_a_deletion_is_bound_as_encoded():
     """Its key is encoded as a row's is, and its write timestamp is its place in Kafka as a row's is."""
     session = Rows()
-    writer_of(session, limit="1MiB").write([], [deletion(7, offset=5)])
+    writer_of(session, limit="1MiB").write(Decoded([], [deletion(7, offset=5)]))
     (batch,) = session.batches
     ((query_id, values),) = statements_in(batch)
     assert query_id == b"delete"
@@ -90,9 +90,19 @@ def test_a_deletion_is_bound_as_encoded():
 def test_rows_and_deletions_of_one_replica_set_share_a_batch():
     """What lives on the same nodes goes there together; each statement keeps its own write timestamp."""
     session = Rows()
-    writer_of(session, limit="1MiB").write([reading(3, 1), reading(6, 2)], [deletion(3, 3), deletion(9, 4)])
+    writer_of(session, limit="1MiB").write(Decoded([reading(3, 1), reading(6, 2)], [deletion(3, 3), deletion(9, 4)]))
     (batch,) = session.batches
     assert sorted(write_times(batch)) == [EPOCH_US + offset for offset in (1, 2, 3, 4)]
+
+
+def test_records_with_another_shift_have_their_own_write_time():
+    """Of an older layout, or redriven: rows and deletions alike; the others have the shift of the batch."""
+    session = Rows()
+    shifts = {(2, 2): -1, (2, 4): 7}
+    rows, deletions = [reading(3, 1), reading(6, 2)], [deletion(3, 3), deletion(9, 4)]
+    writer_of(session, limit="1MiB").write(Decoded(rows, deletions, shift_us=100, shifts=shifts))
+    (batch,) = session.batches
+    assert sorted(write_times(batch)) == [EPOCH_US + at for at in (1, 11, 101, 103)]
 
 
 def write_times(batch: BatchStatement) -> list[int]:
@@ -107,7 +117,7 @@ def test_every_row_and_deletion_is_in_one_batch(stored, deleted, limit):
     session = Rows()
     rows_ = [reading(sensor, at) for at, sensor in enumerate(stored)]
     deletions = [deletion(sensor, 100 + at) for at, sensor in enumerate(deleted)]
-    writer_of(session, limit=str(limit)).write(rows_, deletions)
+    writer_of(session, limit=str(limit)).write(Decoded(rows_, deletions))
     sent = sorted(time - EPOCH_US for batch in session.batches for time in write_times(batch))
     assert sent == [*range(len(stored)), *range(100, 100 + len(deleted))]
     assert all(len(batch) == 1 or weight(batch) <= limit for batch in session.batches)
@@ -119,7 +129,7 @@ def test_a_deletion_that_is_not_acknowledged_fails():
     writer = writer_of(session)
     session._error = OperationTimedOut("late")
     with pytest.raises(StoreFailed, match=r"lab.readings: OperationTimedOut"):
-        writer.write([], [deletion(1)])
+        writer.write(Decoded([], [deletion(1)]))
 
 
 def test_a_role_that_may_not_write_is_named_the_permission():
@@ -128,14 +138,14 @@ def test_a_role_that_may_not_write_is_named_the_permission():
     writer = writer_of(session)
     session._error = Unauthorized("User app has no MODIFY permission on <table lab.readings> or any of its parents")
     with pytest.raises(StoreFailed, match="Unauthorized") as failed:
-        writer.write([], [deletion(1)])
+        writer.write(Decoded([], [deletion(1)]))
     assert "GRANT MODIFY ON TABLE lab.readings TO app" in failed.value.hint
 
 
 def test_a_batch_holds_one_replica_set():
     """Rows are put together with those that live on the same nodes, in unlogged batches."""
     session = FakeSession()
-    writer_of(session, limit="1MiB").write([reading(number) for number in range(30)])
+    writer_of(session, limit="1MiB").write(Decoded([reading(number) for number in range(30)]))
     assert len(session.batches) == 3
     for batch in session.batches:
         assert batch.batch_type == BatchType.UNLOGGED
@@ -149,7 +159,7 @@ def test_one_node_is_one_group():
     session = FakeSession()
     session.cluster.metadata.hosts = ["host-0"]
     session.cluster.metadata.get_replicas = lambda *_: pytest.fail("replicas were looked for")
-    writer_of(session, limit="1MiB").write([reading(number) for number in range(30)])
+    writer_of(session, limit="1MiB").write(Decoded([reading(number) for number in range(30)]))
     (batch,) = session.batches
     assert keys(batch) == [pack(">i", number) for number in range(30)]
     assert (batch.batch_type, batch.keyspace) == (BatchType.UNLOGGED, "lab")
@@ -161,9 +171,9 @@ def test_one_nodes_batches_stay_below_the_limit():
     session = FakeSession()
     session.cluster.metadata.hosts = ["host-0"]
     writer = writer_of(session, limit=f"{3 * ROW_BYTES}B")
-    writer.write([reading(number) for number in range(7)])
+    writer.write(Decoded([reading(number) for number in range(7)]))
     assert [len(batch) for batch in session.batches] == [3, 3, 1]
-    writer.write([])
+    writer.write(Decoded([]))
     assert len(session.batches) == 3
 
 
@@ -194,7 +204,7 @@ def test_a_batch_stays_below_the_limit():
     """A batch is closed before it weighs more than the server warns at."""
     for limit, lengths in ((3 * ROW_BYTES, [3, 3, 1]), (3 * ROW_BYTES - 1, [2, 2, 2, 1])):
         session = FakeSession()
-        writer_of(session, limit=f"{limit}B").write([reading(3 * number) for number in range(7)])
+        writer_of(session, limit=f"{limit}B").write(Decoded([reading(3 * number) for number in range(7)]))
         assert [len(batch) for batch in session.batches] == lengths
         assert all(weight(batch) <= limit for batch in session.batches)
 
@@ -203,7 +213,7 @@ def test_a_batch_stays_below_the_limit():
 def test_every_row_is_in_one_batch(records, limit):
     """Whatever the rows and the limit: each is sent once, and a batch of more than one row is below the limit."""
     session = FakeSession()
-    writer_of(session, Everything, str(limit)).write([(one, 0, 0, at) for at, one in enumerate(records)])
+    writer_of(session, Everything, str(limit)).write(Decoded([(one, 0, 0, at) for at, one in enumerate(records)]))
     sent = [unpack(">q", values[-1])[0] for batch in session.batches for _, values in statements_in(batch)]
     assert sorted(sent) == [EPOCH_US + at for at in range(len(records))]
     assert all(len(batch) == 1 or weight(batch) <= limit for batch in session.batches)
@@ -212,14 +222,14 @@ def test_every_row_is_in_one_batch(records, limit):
 def test_a_row_above_the_limit_goes_alone():
     """A single row larger than the limit is sent by itself, not dropped."""
     session = FakeSession()
-    writer_of(session, limit=f"{ROW_BYTES - 1}B").write([reading(3), reading(6)])
+    writer_of(session, limit=f"{ROW_BYTES - 1}B").write(Decoded([reading(3), reading(6)]))
     assert [len(batch) for batch in session.batches] == [1, 1]
 
 
 def test_no_rows_no_batches():
     """Nothing to store is fine."""
     session = FakeSession()
-    writer_of(session).write([])
+    writer_of(session).write(Decoded([]))
     assert session.batches == []
 
 
@@ -239,7 +249,7 @@ def test_a_row_that_is_not_acknowledged_fails(error):
     writer = writer_of(session)
     session._error = error
     with pytest.raises(StoreFailed, match=rf"lab.readings: {type(error).__name__}"):
-        writer.write([reading(1)])
+        writer.write(Decoded([reading(1)]))
 
 
 class Worded(Record, frozen=True, kw_only=True):
@@ -266,7 +276,7 @@ def test_a_row_that_cannot_be_encoded_is_given_back(record, error):
     session.cluster.metadata.hosts = ["host-0"]
     good = Worded(sensor=7, note="x", at=NOON)
     rows = [(good, 1000, 2, 4), (record, 1000, 2, 5), (good, 1000, 2, 6)]
-    (found,) = writer_of(session, Worded, limit="1MiB").write(rows, [deletion(8, offset=7)])
+    (found,) = writer_of(session, Worded, limit="1MiB").write(Decoded(rows, [deletion(8, offset=7)]))
     assert (found.partition, found.offset, type(found.error)) == (2, 5, error)
     (batch,) = session.batches
     assert [unpack(">q", sent.values[-1 if sent.query_id == b"id" else 0])[0] for sent in statements_in(batch)] == [
@@ -277,7 +287,7 @@ def test_a_row_that_cannot_be_encoded_is_given_back(record, error):
 def test_a_deletion_that_cannot_be_encoded_is_given_back():
     """Its key is of no row; the others are deleted."""
     session = Rows()
-    (found,) = writer_of(session).write([], [deletion(2**40, offset=5), deletion(7, offset=6)])
+    (found,) = writer_of(session).write(Decoded([], [deletion(2**40, offset=5), deletion(7, offset=6)]))
     assert (found.partition, found.offset, type(found.error)) == (2, 5, struct.error)
     assert len(session.batches) == 1
 
@@ -287,7 +297,7 @@ def test_rows_that_can_be_encoded_are_encoded_once():
     writer = writer_of(FakeSession())
     encode = Mock(side_effect=writer._encode)
     writer._encode = encode
-    assert writer.write([reading(number) for number in range(30)]) == []
+    assert writer.write(Decoded([reading(number) for number in range(30)])) == []
     assert encode.call_count == 1
 
 
@@ -296,7 +306,7 @@ def test_memory_that_runs_out_is_no_rows_fault():
     writer = writer_of(FakeSession())
     writer._encode = Mock(side_effect=MemoryError)
     with pytest.raises(MemoryError):
-        writer.write([reading(1)])
+        writer.write(Decoded([reading(1)]))
 
 
 def test_the_limit_is_the_servers_own():
@@ -317,5 +327,5 @@ def test_sizes(size, bytes_):
 def test_keys_are_bytes():
     """A routing key is the key's CQL bytes: the driver finds its replicas by them."""
     session = FakeSession()
-    writer_of(session).write([reading(7)])
+    writer_of(session).write(Decoded([reading(7)]))
     assert keys(session.batches[0]) == [pack(">i", 7)]

@@ -20,6 +20,7 @@ class Group:
     rules: tuple[str, ...]
     waiting: int | None
     redriven: int | None
+    superseded: int | None
     discarded: int | None
     first: datetime
     last: datetime
@@ -71,7 +72,7 @@ def register(api: FastAPI, desk: Desk) -> None:
         reason: str = "",
         rule: Annotated[str, Query(description="The start of a broken rule's code: email:pattern.")] = "",
         rules: Annotated[str, Query(description="The codes of all broken rules, with commas between them.")] = "",
-        state: Annotated[str, Query(description="waiting, redriven or discarded.")] = "",
+        state: Annotated[str, Query(description="waiting, redriven, superseded or discarded.")] = "",
         limit: Annotated[int, Query(ge=1, le=5000)] = 100,
     ) -> list[Found]:
         """List rejected records that match the filters, newest first, without their content."""
@@ -96,6 +97,7 @@ def _group_listing(listing: Listing) -> Groups:
             group.rules,
             group.waiting if is_known else None,
             group.redriven if is_known else None,
+            group.superseded if is_known else None,
             group.discarded if is_known else None,
             group.first,
             group.last,

@@ -22,7 +22,7 @@ from penstock.sink.settled import WAITING
 _EVERY_S = 5.0
 _ROWS = 200
 _SAMPLES = 3
-_STATES = (WAITING, "redriven", "discarded")
+_STATES = (WAITING, "redriven", "superseded", "discarded")
 
 
 def register(desk: Desk) -> None:
@@ -174,7 +174,7 @@ def _no_match_html() -> str:
 
 
 def _groups(listing: Listing) -> str:
-    heads = ("Reason", "Broken rules", "Waiting", "Redriven", "Discarded", "First", "Last")
+    heads = ("Reason", "Broken rules", "Waiting", "Redriven", "Superseded", "Discarded", "First", "Last")
     table = elements.table_html(
         "by reason and rules", heads, [_group_row(group, listing) for group in listing.groups()]
     )
@@ -185,8 +185,8 @@ def _group_row(group: Group, listing: Listing) -> list[str]:
     address = f"/rejected?{urlencode({'reason': group.reason, 'rules': ','.join(group.rules)})}"
     rules = " ".join(f"<code>{escape(rule)}</code>" for rule in group.rules[:4])
     more = f" and {len(group.rules) - 4} more" if len(group.rules) > 4 else ""
-    counts = (group.waiting, group.redriven, group.discarded)
-    cells = [elements.UNKNOWN] * 3 if listing.error else [number(count) for count in counts]
+    counts = (group.waiting, group.redriven, group.superseded, group.discarded)
+    cells = [elements.UNKNOWN] * len(counts) if listing.error else [number(count) for count in counts]
     name = f'<a href="{escape(address)}">{escape(group.reason)}</a>'
     return [name, f"{rules}{more}" or elements.UNKNOWN, *cells, moment_html(group.first), moment_html(group.last)]
 

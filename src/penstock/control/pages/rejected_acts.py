@@ -16,6 +16,7 @@ from penstock.errors import PenstockError
 from penstock.observe.rejected import Entry
 from penstock.pipeline.mend import Mending
 from penstock.pipeline.redrive import Discarded, Redriven
+from penstock.pipeline.waiting import Named
 
 T = TypeVar("T")
 Entries = Callable[[], Awaitable[list[Entry]]]
@@ -40,10 +41,17 @@ class Acts:
         self._name = name
         """The text to type as confirmation of a discard."""
         self._fields: list[tuple[ui.select, ui.input]] = []
+        self._as_new: ui.checkbox | None = None
 
     def build(self) -> None:
         """Build the forms, and an element for their outcome."""
         elements.heading("Mend, send again, give up")
+        elements.markup(
+            "A record that is sent again keeps its place in the order of the topic. When a newer version of its id is "
+            "stored, it is not sent and becomes superseded.",
+            tag="p",
+        )
+        self._as_new = ui.checkbox("Send as the newest version, even if a newer one is stored")
         with ui.element("div").classes("grid"):
             with ui.element("section").classes("card"):
                 self._build_set_form()
@@ -133,7 +141,8 @@ class Acts:
         repair = await self._run_query(mending)
         if repair is None:
             return None
-        result = await self._run_query(lambda: self._letters.redrive(places, repair, dry_run=True))
+        as_new = self._is_as_new()
+        result = await self._run_query(lambda: self._letters.redrive(places, repair, as_new=as_new, dry_run=True))
         if result is None:
             return None
         self._status.content = self._outcome_html(result)
@@ -142,16 +151,15 @@ class Acts:
     async def send(self, mending: Callable[[], Mending], action: str) -> None:
         """Do a dry run, ask for confirmation, send the records and show the outcome."""
         trial = await self._dry_run(mending)
-        if trial is None or not trial[2].sent:
+        if trial is None or not (trial[2].sent or trial[2].superseded):
             return
         places, repair, expected = trial
-        rest = (
-            f" {number(expected.still_broken)} would still be broken, and stay here." if expected.still_broken else ""
-        )
-        question = f"{number(expected.sent)} records are sent to {self._visit.desk.pipeline.topic}, once.{rest}"
+        as_new, question = self._is_as_new(), _question(expected, self._visit.desk.pipeline.topic)
         if not await elements.confirmed("Send again?", question, verb="Send"):
             return
-        result = await self._visit.act(action, _subject(places), lambda: self._letters.redrive(places, repair))
+        result = await self._visit.act(
+            action, _subject(places), lambda: self._letters.redrive(places, repair, as_new=as_new)
+        )
         if result is not None:
             self._status.content = self._outcome_html(result)
         await self._on_done()
@@ -190,6 +198,7 @@ class Acts:
         is_dry_run = result.dry_run
         labels = {
             "sent": "would be sent" if is_dry_run else "sent",
+            "superseded": "superseded",
             "still_broken": "still broken",
             "discarded": "discarded",
             "in_hand": "in hand of another command",
@@ -199,17 +208,32 @@ class Acts:
         not_sent = [record for record in result.records if record.outcome not in ("sent", "discarded")][:_NAMED]
         lines = "".join(
             f'<li><a href="/rejected/{record.place.replace(":", "/")}">{record.place}</a> '
-            f"{escape(labels[record.outcome])}: {escape(self._reason(record.message, record.rules))}</li>"
+            f"{escape(labels[record.outcome])}: {escape(self._reason(record))}</li>"
             for record in not_sent
         )
         cells = "".join(f"<dt>{name}</dt><dd>{count}</dd>" for name, count in counts)
         title = "What would happen" if is_dry_run else "What happened"
         return f'<section class="card"><h3>{title}</h3><dl class="facts">{cells}</dl><ul>{lines}</ul></section>'
 
-    def _reason(self, message: str, rules: tuple[str, ...]) -> str:
+    def _reason(self, record: Named) -> str:
         """Return why a record was not sent. The message may quote its data, so masked viewers get the rules only."""
-        named = ", ".join(rules)
-        return (named or "personal data are hidden") if self._visit.masks else message or named
+        named = ", ".join(record.rules)
+        if self._visit.masks and record.outcome != "superseded":
+            return named or "personal data are hidden"
+        return record.message or named
+
+    def _is_as_new(self) -> bool:
+        return self._as_new is not None and bool(self._as_new.value)
+
+
+def _question(expected: Redriven, topic: str) -> str:
+    """Return what a confirmed redrive does, by its dry run."""
+    parts = [f"{number(expected.sent)} records are sent to {topic}, once."]
+    if expected.superseded:
+        parts.append(f"{number(expected.superseded)} have a newer version in the table: they are closed, and not sent.")
+    if expected.still_broken:
+        parts.append(f"{number(expected.still_broken)} would still be broken, and stay here.")
+    return " ".join(parts)
 
 
 def _subject(places: list[str]) -> str:

@@ -10,7 +10,7 @@ from penstock.control.elements import moment_html, number
 from penstock.observe.rejected import Account
 from penstock.sink.settled import WAITING
 
-_ICONS = {WAITING: "late", "redriven": "ok", "discarded": "idle"}
+_ICONS = {WAITING: "late", "redriven": "ok", "superseded": "idle", "discarded": "idle"}
 _FIELD = re.compile(r'^  "((?:[^"\\]|\\.)*)":')
 _VALUE_CHARACTERS = 200
 

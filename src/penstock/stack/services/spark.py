@@ -4,8 +4,10 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
+from penstock import pipelines
 from penstock.config import Settings
-from penstock.errors import StackError
+from penstock.errors import PenstockError, StackError
+from penstock.process.checkpoint import checkpoint_of
 from penstock.stack import java, probes
 from penstock.stack.service import ConfigFile, Service, render
 from penstock.stack.site import Site, read
@@ -165,8 +167,17 @@ def _job(site: Site) -> Service:
         env={**site.child_environment(), **environment(site)},
         directory=site.repository,
         probe=probes.spark_job,
+        note=_note_of_checkpoint,
         stop_wait_s=60,
         memory_mib=settings.spark_driver_memory_mib + 250,
         page=f"http://127.0.0.1:{settings.spark_job_ui_port}",
         hint="./penstock logs spark-job",
     )
+
+
+def _note_of_checkpoint(settings: Settings) -> str:
+    """Return why the job started where it did when nobody asked for that; empty when that is not known here."""
+    try:
+        return checkpoint_of(settings, pipelines.of(settings).topic).origin().note
+    except PenstockError:
+        return ""

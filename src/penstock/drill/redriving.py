@@ -1,0 +1,112 @@
+"""Rejected records that are redriven after newer versions of them were stored."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+import msgspec
+from cassandra.concurrent import execute_concurrent_with_args
+
+from penstock.broker import dlq
+from penstock.broker.topics import Span, beyond
+from penstock.contract import cql
+from penstock.contract.fields import key_of, key_writer
+from penstock.contract.record import Record
+from penstock.drill import load, proof
+from penstock.drill.ground import Ground
+from penstock.drill.plan import Drill
+from penstock.errors import PenstockError
+from penstock.pipeline.mend import Mending
+from penstock.pipeline.redrive import Redriven, redrive
+from penstock.pipeline.waiting import Selection
+from penstock.retry import wait_until
+from penstock.sink import cassandra
+
+NAME = "redrive-order"
+EACH = 50
+_OLD, _NEW = "YY", "XX"
+"""The nationality of the rejected version of a user, and of the version that follows it."""
+_MENDED = Mending({"email": "mended@example.org"})
+_STORED_S = 120.0
+
+
+@contextmanager
+def redriven_versions(ground: Ground) -> Iterator[None]:
+    """Redrive rejected versions of users: with a newer one stored, with one on its way, with none, and as new.
+
+    A redrive that forgot the order would overwrite the newer versions.
+    """
+    users = list(islice(load.Direct(ground, NAME).users, 4 * EACH))
+    stored, coming, alone, replaced = (users[at : at + EACH] for at in range(0, 4 * EACH, EACH))
+    _send(ground, users, nationality=_OLD, email="nobody")
+    _send(ground, [*stored, *replaced], nationality=_NEW)
+    _expect(_redrive(ground, stored), superseded=EACH)
+    _expect(_redrive(ground, replaced, as_new=True), sent=EACH)
+    _send(ground, coming, nationality=_NEW, waits=False)
+    outcome = _redrive(ground, coming)
+    _expect(outcome, sent=EACH - outcome.superseded)
+    _expect(_redrive(ground, alone), sent=EACH)
+    _wait_for_all(ground, [])
+    _check_rows(ground, [*stored, *coming], _NEW)
+    _check_rows(ground, [*alone, *replaced], _OLD)
+    ground.say(f"{NAME}: {4 * EACH} users have the version that they should")
+    yield
+
+
+def _send(ground: Ground, users: Sequence[Record], *, waits: bool = True, **changes: Any) -> None:
+    """Send changed versions of users; return when they are stored or dead-lettered, unless it is not waited for."""
+    before = ground.spans()
+    changed = (msgspec.structs.replace(user, **changes) for user in users)
+    load.Direct(ground, NAME).send_at((user, 0) for user in changed)
+    if waits:
+        _wait_for_all(ground, before)
+
+
+def _wait_for_all(ground: Ground, before: list[Span]) -> None:
+    """Return when the ledger covers all that came to the topic after `before`."""
+    spans = beyond(before, ground.spans())
+    wait_until(lambda: proof.check_stored(ground.settings, spans), timeout_s=_STORED_S, what=f"the records of {NAME}")
+
+
+def _redrive(ground: Ground, users: Iterable[Record], *, as_new: bool = False) -> Redriven:
+    """Redrive the dead letters of these users, mended."""
+    settings, pipeline = ground.settings, ground.pipeline
+    keys = set(map(key_writer(pipeline.record), users))
+    letters = dlq.unique(letter for letter in dlq.letters(settings, pipeline) if letter.key in keys)
+    places = frozenset(letter.place for letter in letters.values())
+    if len(places) != len(keys):
+        raise PenstockError(f"{len(places)} of {len(keys)} broken records are in {pipeline.dead_letter_topic}")
+    with cassandra.connected(settings) as session:
+        return redrive(settings, session, Selection(places=places), _MENDED, as_new=as_new)
+
+
+def _expect(outcome: Redriven, *, sent: int = 0, superseded: int | None = None) -> None:
+    """Raise `PenstockError` unless so many records were sent, and so many superseded."""
+    if outcome.sent != sent or superseded not in (None, outcome.superseded):
+        raise PenstockError(
+            f"redrive: {outcome.sent} sent and {outcome.superseded} superseded, not {sent} and {superseded or 0}"
+        )
+
+
+def _check_rows(ground: Ground, users: Iterable[Record], nationality: str) -> None:
+    """Raise `PenstockError` unless the row of each user has this nationality."""
+    pipeline, key = ground.pipeline, key_of(ground.pipeline.stored).column
+    table = cql.table_name(cassandra.keyspace_of(ground.settings, pipeline), pipeline.table)
+    ids = [(getattr(user, key),) for user in users]
+    with cassandra.connected(ground.settings) as session:
+        select = session.prepare(f"SELECT nationality FROM {table} WHERE {cql.name(key)} = ?")
+        answers = execute_concurrent_with_args(session, select, ids)
+        found = [row["nationality"] for _, rows in answers for row in rows]
+    if found != [nationality] * len(ids):
+        raise PenstockError(f"{found.count(nationality)} of {len(ids)} rows have the version {nationality}")
+
+
+DRILLS = (
+    Drill(
+        NAME,
+        "rejected versions are redriven after newer ones were stored: the newest keep the rows, except with --as-new",
+        redriven_versions,
+        rejects=True,
+    ),
+)

@@ -1,0 +1,92 @@
+"""The place of a redriven record in the order of its topic: the one it had, and whether a newer version is stored."""
+
+from collections.abc import Mapping
+from functools import cache, cached_property
+from typing import NamedTuple
+
+from cassandra.cluster import Session
+
+from penstock.broker import headers, topics
+from penstock.broker.dlq import Letter
+from penstock.broker.topics import Place
+from penstock.config import Settings
+from penstock.contract.fields import key_of
+from penstock.contract.order import ONE_LAYOUT, Order
+from penstock.pipeline.mend import Outgoing
+from penstock.pipelines import Pipeline
+from penstock.sink import cassandra, ledger
+from penstock.sink.written import written
+
+ANY_PARTITION = -1
+"""The producer's partitioner chooses."""
+
+
+class Destination(NamedTuple):
+    """Where a record is sent, and the write timestamp of the position that it keeps; None: it is the newest version."""
+
+    partition: int = ANY_PARTITION
+    order_us: int | None = None
+
+
+class Precedence:
+    """Orders the redriven records of one pipeline; with `as_new` each is the newest version of its id."""
+
+    def __init__(self, settings: Settings, session: Session, pipeline: Pipeline, *, as_new: bool) -> None:
+        self._settings, self._session, self._pipeline = settings, session, pipeline
+        self._keyspace = cassandra.keyspace_of(settings, pipeline)
+        self._as_new = as_new
+        self._order_of = cache(self._read_order)
+
+    def destination(self, letter: Letter, outgoing: Outgoing) -> Destination:
+        """Return where the record of a dead letter is sent.
+
+        It returns to its own partition and keeps its place, unless it never had one or has become another record.
+        """
+        origin = letter.origin
+        is_placed = origin.partition >= 0 and origin.topic == self._pipeline.topic and origin.generation_us is not None
+        if not is_placed or not outgoing.keeps_id:
+            return Destination()
+        assert origin.generation_us is not None
+        order = self._order_of(origin.generation_us)
+        rank = order.rank_of(
+            origin.partition,
+            origin.offset,
+            letter.key,
+            headers.order(letter.headers),
+            epoch_us=origin.generation_us,
+        )
+        is_current = origin.generation_us == self._epoch_us
+        partition = origin.partition if is_current else ANY_PARTITION
+        if not self._as_new:
+            return Destination(partition, origin.generation_us + rank.shift_us + origin.offset)
+        is_newest_layout = rank.layout == len(order.layouts) - 1
+        return Destination(partition if is_newest_layout else ANY_PARTITION)
+
+    def newer(self, outgoing: Mapping[str, Outgoing], destinations: Mapping[str, Destination]) -> dict[str, Place]:
+        """Return where the newer version of each record came from that has one in the table, by identity.
+
+        A row from the record's own position is one too: of two writes with one timestamp Cassandra mixes the columns.
+        """
+        kept = {identity: place.order_us for identity, place in destinations.items() if place.order_us is not None}
+        ids = {outgoing[identity].record_id for identity in kept}
+        key = key_of(self._pipeline.stored).column
+        rows = written(self._session, self._keyspace, self._pipeline.table, key, ids)
+        return {
+            identity: row.place
+            for identity, order_us in kept.items()
+            if (row := rows.get(outgoing[identity].record_id)) is not None and row.written_us >= order_us
+        }
+
+    @cached_property
+    def _epoch_us(self) -> int | None:
+        """The epoch of the topic's present generation; None before a job has read it."""
+        if not cassandra.has_table(self._session, self._keyspace, "generations"):
+            return None
+        topic = self._pipeline.topic
+        return ledger.epoch_us(self._session, self._keyspace, topic, topics.topic_id(self._settings, topic))
+
+    def _read_order(self, generation_us: int) -> Order:
+        if not cassandra.has_table(self._session, self._keyspace, "layouts"):
+            return ONE_LAYOUT
+        found = ledger.layouts(self._session, self._keyspace, self._pipeline.topic, generation_us)
+        return Order(tuple(found)) if found else ONE_LAYOUT

@@ -1,0 +1,96 @@
+"""A topic that is deleted and recreated while it is read: found before the next batch, or within seconds when idle."""
+
+import time
+from typing import Protocol
+
+from cassandra import DriverException
+from cassandra.cluster import NoHostAvailable
+
+from penstock.broker import topics
+from penstock.broker.kafka import admin
+from penstock.broker.topics import NO_ID
+from penstock.config import Settings
+from penstock.errors import PenstockError, TopicRecreated
+from penstock.log import get_logger
+from penstock.process.checkpoint import CHOICES, Checkpoint
+from penstock.sink.incarnation import Incarnation
+
+log = get_logger(__name__)
+
+CHECK_EVERY_S = 10.0
+_TIMEOUT_S = 5.0
+"""As long as a signal to stop may wait for a broker that does not answer."""
+
+
+def recreated(topic: str, change: str) -> TopicRecreated:
+    """Return the error that says how it is known, and what can be chosen."""
+    return TopicRecreated(
+        f"the topic {topic} was deleted and recreated since the job read it: {change}\n{CHOICES}",
+        hint="./penstock checkpoint reset --to earliest",
+    )
+
+
+def check_log(checkpoint: Checkpoint, incarnation: Incarnation, topic_id: str) -> None:
+    """Return when a checkpoint that is in use is of this log, also where topics have no id. Raises `TopicRecreated`."""
+    place = checkpoint.place()
+    if place is not None and place.begun and (change := incarnation.find_other_log(topic_id)):
+        raise recreated(checkpoint.topic, change)
+
+
+class Guard(Protocol):
+    """What keeps the job from reading on in another topic."""
+
+    def check(self) -> None:
+        """Return when the topic is still the one that is read. Raises `TopicRecreated`, an `Unreachable`."""
+        ...
+
+    def watch(self) -> None:
+        """Check the topic, but seldom. Raises `TopicRecreated`."""
+        ...
+
+
+class TopicGuard:
+    """Raises `TopicRecreated` once Kafka's topic is not the one that the generation `epoch_us` is of."""
+
+    def __init__(self, incarnation: Incarnation, topic: str, topic_id: str, epoch_us: int, settings: Settings) -> None:
+        self._incarnation, self._topic, self._topic_id, self._epoch_us = incarnation, topic, topic_id, epoch_us
+        self._settings = settings
+        self._impatient = settings.model_copy(update={"kafka_timeout_s": min(settings.kafka_timeout_s, _TIMEOUT_S)})
+        self._client = admin(settings)
+        self._due_s = 0.0
+
+    def count_partitions(self) -> int:
+        """Return how many partitions the topic has. To be asked before each batch: it costs one request.
+
+        Raises `TopicRecreated`, `KafkaUnreachable`.
+        """
+        return self._checked(self._settings).partitions
+
+    def check(self) -> None:
+        """Return when the topic is still the one that is read. Raises `TopicRecreated`, an `Unreachable`."""
+        self._due_s = time.monotonic() + CHECK_EVERY_S
+        self._checked(self._impatient)
+        if self._topic_id == NO_ID:
+            self._check_records()
+
+    def watch(self) -> None:
+        """Check the topic, at most every `CHECK_EVERY_S`; a service that is unavailable is asked again later."""
+        if time.monotonic() < self._due_s:
+            return
+        try:
+            self.check()
+        except TopicRecreated:
+            raise
+        except (PenstockError, DriverException, NoHostAvailable) as error:
+            log.debug("topic_not_checked", topic=self._topic, error=str(error))
+
+    def _checked(self, settings: Settings) -> topics.Description:
+        now = topics.describe(self._client, self._topic, settings)
+        if now.id != self._topic_id:
+            raise recreated(self._topic, f"its id is {now.id}, it was {self._topic_id}")
+        return now
+
+    def _check_records(self) -> None:
+        if change := self._incarnation.find_other_log(self._topic_id):
+            raise recreated(self._topic, change)
+        self._incarnation.mark(self._epoch_us)

@@ -1,0 +1,77 @@
+"""Where a job goes on when the ledger ends before its checkpoint: the keyspace was restored from an older snapshot.
+
+Spark commits a batch after its lines are in the ledger. A ledger that ends earlier is an older one, and so are the rows
+beside it: the query starts again where the ledger ends, not at a checkpoint that is ahead of it.
+"""
+
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from penstock.broker import topics
+from penstock.broker.topics import Span
+from penstock.config import Settings
+from penstock.log import get_logger
+from penstock.process.checkpoint import Checkpoint, Offsets, Origin, check_fits
+from penstock.sink.ledger import Ledger
+
+log = get_logger(__name__)
+
+
+class Behind(NamedTuple):
+    """A partition whose ledger ends at the offset `ledger`, though the checkpoint goes on at `checkpoint`."""
+
+    partition: int
+    ledger: int
+    checkpoint: int
+
+    def __str__(self) -> str:
+        return f"partition {self.partition}: the ledger ends at {self.ledger}, the checkpoint is at {self.checkpoint}"
+
+
+def resume_from_ledger(checkpoint: Checkpoint, ledger: Ledger, topic_id: str, settings: Settings) -> str:
+    """Begin the checkpoint again where the ledger ends, when that is earlier; return what was done, empty for nothing.
+
+    The checkpoint that was there is kept. Raises `CheckpointRefused` when Kafka no longer holds what comes next.
+    """
+    place = checkpoint.place()
+    if place is None or not place.begun:
+        return ""
+    behind = find_behind(place.first, checkpoint.beginning(), ledger, settings)
+    if not behind:
+        return ""
+    start = place.first | {each.partition: each.ledger for each in behind}
+    moment = datetime.now(UTC).isoformat(timespec="seconds")
+    note = f"{moment}: resumed from the ledger, an older one than the checkpoint: {'; '.join(map(str, behind))}"
+    kept = checkpoint.begin_at(Origin(topic_id=topic_id, start=start, note=note))
+    log.warning("resumed_from_ledger", behind=[each._asdict() for each in behind], checkpoint_kept_as=kept)
+    check_fits(checkpoint, topics.spans(settings, checkpoint.topic), topic_id)
+    return note
+
+
+def find_behind(first: Offsets, beginning: Offsets, ledger: Ledger, settings: Settings) -> list[Behind]:
+    """Return the partitions with records before the checkpoint, at `first`, that the ledger does not hold.
+
+    The query began at `beginning`, a partition that it does not name at 0: what is before was never its own.
+    """
+    ends = {
+        partition: ledger.reached(Span(partition, min(at, beginning.get(partition, 0)), at))
+        for partition, at in first.items()
+    }
+    unread = [Span(partition, ends[partition], at) for partition, at in sorted(first.items()) if ends[partition] < at]
+    held = {span.partition: span for span in topics.spans(settings, ledger.topic)} if unread else {}
+    return [
+        Behind(span.partition, span.first, span.end)
+        for span in unread
+        if span.partition in held and _has_record(span, held[span.partition], ledger.topic, settings)
+    ]
+
+
+def _has_record(span: Span, held: Span, topic: str, settings: Settings) -> bool:
+    """Return whether Kafka holds a record of `span`: its offsets may be those of transactions' marks alone."""
+    still_held = Span(span.partition, max(span.first, held.first), min(span.end, held.end))
+    if still_held.records <= 0:
+        log.warning("ledger_not_comparable", partition=span.partition, ledger=span.first, log_start=held.first)
+        return False
+    with closing(topics.records(settings, topic, [still_held])) as records:
+        return next(records, None) is not None

@@ -1,0 +1,166 @@
+"""A topic's incarnation: whether Kafka's topic is the one that the newest generation of the ledger is of.
+
+A broker since Kafka 2.8 gives each topic an id, and a recreated topic has another one. Where topics have no ids, one
+record of each partition is marked, by its timestamp and a checksum: a log that ends before it, or that has another
+record there, is another log. The same is true of a log that ends before the ledger does, whatever its id.
+"""
+
+import zlib
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from cassandra.cluster import Session
+from confluent_kafka import Message
+
+from penstock.broker import topics
+from penstock.broker.kafka import reader
+from penstock.broker.topics import NO_ID, Place, Span
+from penstock.config import Settings
+from penstock.contract import cql
+from penstock.sink import ledger
+from penstock.sink.cassandra import create_missing, has_table
+
+_MARKS = """
+CREATE TABLE IF NOT EXISTS {keyspace}.marks (
+  topic text,
+  generation_us bigint,
+  kafka_partition int,
+  marked_offset bigint,
+  timestamp_ms bigint,
+  crc bigint,
+  PRIMARY KEY ((topic, generation_us), kafka_partition)
+)
+"""
+_LOOK_BACK = 10
+"""As many offsets at the end of a partition may belong to marks of transactions, which are no records."""
+
+
+class Mark(NamedTuple):
+    """A record that a generation of the topic had, by its position, Kafka's timestamp and a CRC of key and value."""
+
+    position: Place
+    timestamp_ms: int
+    crc: int
+
+    @classmethod
+    def of(cls, message: Message) -> "Mark":
+        """Return the mark of a record."""
+        crc = zlib.crc32(message.value() or b"", zlib.crc32(message.key() or b""))
+        return cls(Place(message.partition(), message.offset()), message.timestamp()[1], crc)
+
+
+def statements(keyspace: str) -> dict[str, str]:
+    """Return the CQL that creates the table, by its name."""
+    return {"marks": _MARKS.format(keyspace=cql.name(keyspace))}
+
+
+class Incarnation:
+    """The topic of a name as the ledger knows it. Kafka and Cassandra are asked by each call."""
+
+    def __init__(self, session: Session, keyspace: str, settings: Settings, topic: str) -> None:
+        self._session, self._keyspace, self._settings, self._topic = session, keyspace, settings, topic
+
+    def find_change(self, topic_id: str) -> str:
+        """Return what tells that the topic was recreated since its newest generation began; empty for nothing.
+
+        Raises `KafkaUnreachable`.
+        """
+        known = self._generations()
+        if NO_ID in known or not known or topic_id in known:
+            return self._find_other_log(topic_id, known)
+        return f"its id is {topic_id}, that of the ledger's topic was {max(known, key=lambda each: known[each])}"
+
+    def find_other_log(self, topic_id: str) -> str:
+        """Return as `find_change`, from the marked records alone: empty where ids tell topics apart."""
+        return self._find_other_log(topic_id, self._generations())
+
+    def _find_other_log(self, topic_id: str, known: Mapping[str, int]) -> str:
+        is_known_by_id = topic_id != NO_ID and topic_id in known
+        return "" if is_known_by_id or NO_ID not in known else self._find_other_record(self._marks(known[NO_ID]))
+
+    def _generations(self) -> dict[str, int]:
+        return ledger.generations(self._session, self._keyspace, self._topic)
+
+    def begin_generation(self, topic_id: str) -> int:
+        """Return the epoch of the topic's generation, a new one when the topic was recreated or its log was cut."""
+        change = self.find_change(topic_id) or self._find_cut(topic_id)
+        known = self._generations()
+        if not change and topic_id not in known and known.get(NO_ID, 0) == max(known.values(), default=None):
+            ledger.adopt_id(self._session, self._keyspace, self._topic, known[NO_ID], topic_id)  # the broker gained ids
+        return ledger.begin_generation(self._session, self._keyspace, self._topic, topic_id, is_recreated=bool(change))
+
+    def _find_cut(self, topic_id: str) -> str:
+        """Return which partition ends before the ledger of this topic does; empty for none."""
+        epoch_us = ledger.epoch_us(self._session, self._keyspace, self._topic, topic_id)
+        if epoch_us is None:
+            return ""
+        known = ledger.ends(self._session, self._keyspace, self._topic, epoch_us)
+        return find_cut(known, topics.spans(self._settings, self._topic))
+
+    def _marks(self, epoch_us: int) -> list[Mark]:
+        if not has_table(self._session, self._keyspace, "marks"):
+            return []
+        query = f"SELECT * FROM {cql.name(self._keyspace)}.marks WHERE topic = %s AND generation_us = %s"
+        rows = self._session.execute(query, (self._topic, epoch_us))
+        return [
+            Mark(Place(row["kafka_partition"], row["marked_offset"]), row["timestamp_ms"], row["crc"]) for row in rows
+        ]
+
+    def _find_other_record(self, marks: list[Mark]) -> str:
+        if not marks:
+            return ""
+        spans = topics.spans(self._settings, self._topic)
+        cut = find_cut({mark.position.partition: mark.position.offset + 1 for mark in marks}, spans)
+        return cut or find_other(marks, self._read(mark.position for mark in marks))
+
+    def _read(self, positions: Iterable[Place]) -> dict[Place, Mark]:
+        consumer = reader(self._settings)
+        try:
+            messages = topics.records_at(consumer, self._topic, positions, self._settings)
+        finally:
+            consumer.close()
+        return {position: Mark.of(message) for position, message in messages.items()}
+
+    def mark(self, epoch_us: int) -> None:
+        """Mark the newest record of each partition whose mark Kafka no longer holds, or that has none.
+
+        To be called once `find_change` found nothing. Only topics without an id need marks.
+        """
+        create_missing(self._session, self._keyspace, statements(self._keyspace))
+        marked = {mark.position.partition: mark.position.offset for mark in self._marks(epoch_us)}
+        spans = [span for span in topics.spans(self._settings, self._topic) if span.records]
+        unmarked = [span for span in spans if marked.get(span.partition, -1) < span.first]
+        for mark in newest_marks(self._read(place for span in unmarked for place in _last_places(span))):
+            self._session.execute(
+                f"INSERT INTO {cql.name(self._keyspace)}.marks "
+                "(topic, generation_us, kafka_partition, marked_offset, timestamp_ms, crc) "
+                "VALUES (%s, %s, %s, %s, %s, %s)",
+                (self._topic, epoch_us, *mark.position, mark.timestamp_ms, mark.crc),
+            )
+
+
+def _last_places(span: Span) -> list[Place]:
+    return [Place(span.partition, offset) for offset in range(max(span.first, span.end - _LOOK_BACK), span.end)]
+
+
+def newest_marks(marks: Mapping[Place, Mark]) -> list[Mark]:
+    """Return the mark with the highest offset of each partition."""
+    return list({position.partition: marks[position] for position in sorted(marks)}.values())
+
+
+def find_cut(known: Mapping[int, int], spans: Iterable[Span]) -> str:
+    """Return which partition ends before the offset that is known of it, or is gone; empty for none."""
+    ends = {span.partition: span.end for span in spans}
+    for partition, end in sorted(known.items()):
+        if ends.get(partition, 0) < end:
+            return f"partition {partition} ends at {ends.get(partition, 0)}, {end} records of it were read before"
+    return ""
+
+
+def find_other(marks: Iterable[Mark], now: Mapping[Place, Mark]) -> str:
+    """Return where another record lies than the marked one; empty for nowhere. One that is gone tells nothing."""
+    for mark in marks:
+        found = now.get(mark.position)
+        if found is not None and found != mark:
+            return f"another record lies at {mark.position} than before"
+    return ""

@@ -1,0 +1,139 @@
+"""Where a job goes on when the ledger is older than its checkpoint."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from structlog.testing import capture_logs
+
+from penstock.broker.topics import Span
+from penstock.config import read
+from penstock.errors import CheckpointRefused
+from penstock.pipeline import resume
+from penstock.pipeline.resume import resume_from_ledger
+from penstock.process.checkpoint import Checkpoint, Place, checkpoint_of
+from tests.unit.fakes import message
+
+
+class World:
+    """A checkpoint, a ledger that ends at `ends`, and a topic with these spans; offsets in `marks` hold no record."""
+
+    def __init__(self, folder: Path, ends: dict[int, int]) -> None:
+        self.settings = read(spark_checkpoint=str(folder))
+        self.checkpoint: Checkpoint = checkpoint_of(self.settings, "t")
+        self.ends, self.spans = ends, [Span(0, 0, 50), Span(1, 0, 50)]
+        self.marks: set[tuple[int, int]] = set()
+        self.read: list[Span] = []
+        self.ledger = SimpleNamespace(topic="t", reached=self.reached)
+
+    def reached(self, span: Span) -> int:
+        return max(span.first, min(self.ends.get(span.partition, 0), span.end))
+
+    def records(self, _settings, _topic, spans):
+        self.read += spans
+        for span in spans:
+            for offset in range(span.first, span.end):
+                if (span.partition, offset) not in self.marks:
+                    yield message(offset, partition=span.partition)
+
+    def commit(self, *ends: int, beginning: tuple[int, ...] = (0, 0)) -> None:
+        """Give the checkpoint one batch, which is done."""
+        folder = Path(self.checkpoint.folder)
+        first, last = ({"t": dict(enumerate(each))} for each in (beginning, ends))
+        for name, content in (
+            ("sources/0/0", f"\0v1\n{json.dumps(first)}"),
+            ("offsets/0", f"v1\n{{}}\n{json.dumps(last)}"),
+            ("commits/0", "v1\n{}"),
+        ):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(content)
+
+    def resume(self) -> str:
+        return resume_from_ledger(self.checkpoint, self.ledger, "id-1", self.settings)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def make(monkeypatch, tmp_path):
+    def make(**ends: int) -> World:
+        world = World(tmp_path, {int(name[1:]): end for name, end in ends.items()})
+        monkeypatch.setattr(resume.topics, "spans", lambda *_: world.spans)
+        monkeypatch.setattr(resume.topics, "records", world.records)
+        return world
+
+    return make
+
+
+def test_an_older_ledger_is_where_the_query_goes_on(make):
+    """Per partition; the checkpoint that was ahead is kept, and log and checkpoint say so."""
+    world = make(p0=12, p1=30)
+    world.commit(20, 30)
+    with capture_logs() as logs:
+        note = world.resume()
+    assert world.checkpoint.place() == Place({0: 12, 1: 30}, {0: 12, 1: 30}, begun=False)
+    origin = world.checkpoint.origin()
+    assert (origin.topic_id, origin.note) == ("id-1", note)
+    assert "partition 0: the ledger ends at 12, the checkpoint is at 20" in note
+    (line,) = (line for line in logs if line["event"] == "resumed_from_ledger")
+    assert line["behind"] == [{"partition": 0, "ledger": 12, "checkpoint": 20}]
+    assert (Path(line["checkpoint_kept_as"]) / "offsets" / "0").exists()
+    assert world.resume() == ""
+
+
+def test_a_ledger_that_is_up_to_date_costs_no_look_into_kafka(make):
+    """It ends where the checkpoint does, or later: lines of a batch that is not committed yet."""
+    world = make(p0=20, p1=37)
+    world.commit(20, 30)
+    assert world.resume() == ""
+    assert world.read == []
+
+
+def test_without_a_ledger_the_query_begins_where_it_once_did(make):
+    """The keyspace was dropped: all that it ever stored is stored again."""
+    world = make()
+    world.commit(20, 30, beginning=(0, 5))
+    world.resume()
+    assert world.checkpoint.place().first == {0: 0, 1: 5}
+
+
+def test_what_was_skipped_on_purpose_is_not_read(make):
+    """A query that began at the end of the topic, and has seen no record since, is not behind."""
+    world = make(p0=3, p1=3)
+    world.commit(20, 30, beginning=(20, 30))
+    assert world.resume() == ""
+    world.commit(25, 30, beginning=(20, 30))
+    world.resume()
+    assert world.checkpoint.place().first == {0: 20, 1: 30}
+
+
+def test_marks_of_transactions_are_no_records(make):
+    """The checkpoint counts their offsets, and no line does."""
+    world = make(p0=19, p1=30)
+    world.marks = {(0, 19)}
+    world.commit(20, 30)
+    assert world.resume() == ""
+    assert world.read == [Span(0, 19, 20)]
+
+
+def test_records_that_kafka_deleted_meanwhile_are_refused(make):
+    """Some of the stretch is still there, so that it is known to have been read: nothing is skipped in silence."""
+    world = make(p0=12, p1=30)
+    world.spans[0] = Span(0, 15, 50)
+    world.commit(20, 30)
+    with pytest.raises(CheckpointRefused, match="at 12, Kafka holds 15 to 50: 3 records were deleted unread"):
+        world.resume()
+
+
+@pytest.mark.parametrize("held", [[Span(0, 20, 50), Span(1, 0, 50)], [Span(1, 0, 50)]])
+def test_a_stretch_that_kafka_no_longer_holds_cannot_be_told(make, held):
+    """Whether it had records is not known: the query goes on."""
+    world = make(p0=12, p1=30)
+    world.spans = held
+    world.commit(20, 30)
+    assert world.resume() == ""
+
+
+def test_a_query_that_has_not_begun_has_nothing_to_lose(make):
+    """Neither a new one, nor one that was told where to begin."""
+    world = make()
+    assert world.resume() == ""
