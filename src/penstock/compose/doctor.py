@@ -59,14 +59,16 @@ def run(*command: str) -> Answer:
 
 def examine(root: Path, run: Run = run) -> list[Check]:
     """Run all checks for the Compose files in `root`."""
-    engine, compose, variables = _engine(run), _compose(run), _environment(root / ".env")
+    engine, command, variables = _engine(run), _find_compose(run), _environment(root / ".env")
+    compose = _compose(command, run)
     values = {**environment.read(root / ".env"), **_read_exported()}
     checks = [engine, compose]
     if engine.ok:
         checks.append(_memory(run))
-    checks += [_processor(), variables, _user(values), _dags(root / "dags", values), _bind(values), _ports(values, run)]
+    checks += [_processor(), variables, _user(values), _dags(root / "dags", values), _bind(values)]
+    checks.append(_ports(values, command, run))
     if compose.ok and variables.ok:
-        checks.append(_files(root, run))
+        checks.append(_files(root, command, run))
     return checks
 
 
@@ -84,13 +86,19 @@ def _engine(run: Run) -> Check:
     return Check("docker", answer.code == 0, answer.text.strip().partition("\n")[0], hint)
 
 
-def _compose(run: Run) -> Check:
-    """Check the Compose plugin, or else the program docker-compose."""
+def _find_compose(run: Run) -> tuple[str, ...]:
+    """Return the command of Compose: the plugin, or docker-compose if only that is installed."""
+    plugin, program = ("docker", "compose"), ("docker-compose",)
+    has_only_program = run(*plugin, "version", "--short").code and not run(*program, "version", "--short").code
+    return program if has_only_program else plugin
+
+
+def _compose(command: tuple[str, ...], run: Run) -> Check:
+    """Check that Compose is installed and recent enough."""
     hint = "install the Compose plugin: https://docs.docker.com/compose/install/linux/"
-    plugin = run("docker", "compose", "version", "--short")
-    program = plugin if plugin.code == 0 else run("docker-compose", "version", "--short")
+    program = run(*command, "version", "--short")
     if program.code:
-        output = plugin.text.strip().partition("\n")[0]
+        output = program.text.strip().partition("\n")[0]
         return Check("compose", False, f"`docker compose` is not available: {output}", hint)
     numbers = re.match(r"v?(\d+)\.(\d+)", program.text.strip())
     if numbers is None:
@@ -170,20 +178,20 @@ def _is_readable(path: Path, uid: str) -> bool:
 
 def _bind(values: dict[str, str]) -> Check:
     bind = values.get("BIND") or environment.LOOPBACK
-    missing = [name for name in ("AIRFLOW_PASSWORD", "CONTROL_PASSWORD") if not values.get(name)]
-    if net.is_loopback(bind) or not missing:
+    missing = environment.missing_passwords(values)
+    if not missing:
         return Check("bind", True, f"BIND={bind}")
-    detail = f"BIND={bind} allows access from other machines, but not set: {' and '.join(missing)}"
+    detail = f"BIND={bind} allows access from other machines, but not set, or well known: {' and '.join(missing)}"
     return Check("bind", False, detail, f"{_INIT}, or set BIND={environment.LOOPBACK}")
 
 
-def _ports(values: dict[str, str], run: Run) -> Check:
+def _ports(values: dict[str, str], command: tuple[str, ...], run: Run) -> Check:
     """Check that each port is valid and free. Not checked while the project's containers are running."""
     wanted = {name: values.get(name) or default for name, default in _PORTS.items()}
     invalid = [f"{name}={port}" for name, port in wanted.items() if not (port.isdecimal() and 0 < int(port) < 65536)]
     if invalid:
         return Check("ports", False, f"invalid port: {', '.join(invalid)}", "set a number from 1 to 65535 in .env")
-    containers = run("docker", "compose", "ps", "--format", "json")
+    containers = run(*command, "ps", "--format", "json")
     if containers.code == 0 and any(_is_container(line) for line in containers.text.splitlines()):
         return Check("ports", True, "not checked: containers of the project are running")
     bind = values.get("BIND") or environment.LOOPBACK
@@ -211,7 +219,7 @@ def _is_container(line: str) -> bool:
     return bool(container)
 
 
-def _files(root: Path, run: Run) -> Check:
+def _files(root: Path, command: tuple[str, ...], run: Run) -> Check:
     """Check that Compose accepts the project's files."""
-    answer = run("docker", "compose", "--project-directory", str(root), "config", "--quiet")
+    answer = run(*command, "--project-directory", str(root), "config", "--quiet")
     return Check("files", answer.code == 0, answer.text.strip()[:400] or "accepted", "correct .env as the message says")

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 SIMPLE = "airflow"
 """The well-known password of tutorials: the default on loopback."""
+WITHOUT_VALUE = {"AIRFLOW_PASSWORD": SIMPLE, "CONTROL_PASSWORD": ""}
+"""Defaults on loopback. All other secrets are generated."""
 LOOPBACK = "127.0.0.1"
 DEFAULT_UID = 50000
 """User id of Airflow's image."""
@@ -166,6 +168,13 @@ def own_uid() -> str:
     """Return the id of the current user, or that of the images for root and on Windows, which has no user ids."""
     getuid: Callable[[], int] | None = getattr(os, "getuid", None)
     return str((getuid() if getuid else 0) or DEFAULT_UID)
+
+
+def missing_passwords(variables: Mapping[str, str]) -> list[str]:
+    """Return the passwords that have no value of their own although `BIND` allows access from other machines."""
+    if is_loopback(variables.get("BIND") or LOOPBACK):
+        return []
+    return [name for name, default in WITHOUT_VALUE.items() if variables.get(name, "") in ("", default)]
 
 
 def _check_simple_login(variables: Mapping[str, str]) -> None:

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from penstock.compose.environment import DEFAULT_UID, LOOPBACK, SECRETS, SIMPLE
+from penstock.compose.environment import DEFAULT_UID, LOOPBACK, SECRETS, WITHOUT_VALUE, missing_passwords
 from penstock.errors import WrongUse, exits_by_kind
-from penstock.net import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,19 +30,15 @@ VOLUMES = Path("/var/lib/secrets")
 DAGS = Path("/opt/airflow/dags")
 LEAST_MEMORY_MIB = 5600
 """Memory of all services under load, with a margin. With less, containers are killed."""
-WITHOUT_VALUE = {"AIRFLOW_PASSWORD": SIMPLE, "CONTROL_PASSWORD": ""}
-"""Defaults on loopback. All other secrets are generated."""
 
 
 def check(environ: Mapping[str, str], uid: int, memory_mib: int, dags: Path) -> None:
     """Raise `WrongUse` if the services could not run on this machine or would be accessible without a password."""
     if uid == 0:
         raise WrongUse("AIRFLOW_UID=0: no container runs as root", hint=f"set AIRFLOW_UID={DEFAULT_UID} in .env")
-    bind = environ.get("BIND") or LOOPBACK
-    missing = [name for name, value in WITHOUT_VALUE.items() if environ.get(name, "") in ("", value)]
-    if missing and not is_loopback(bind):
+    if missing := missing_passwords(environ):
         raise WrongUse(
-            f"BIND={bind} allows access from other machines: {' and '.join(missing)} must be set",
+            f"BIND={environ['BIND']} allows access from other machines: {' and '.join(missing)} must be set",
             hint=f"./penstock compose init, which writes them to .env, or set BIND={LOOPBACK}",
         )
     if memory_mib < LEAST_MEMORY_MIB:

@@ -1,8 +1,11 @@
 """Random secrets of one data directory, generated once and readable only by their owner."""
 
+import fcntl
 import json
+import os
 import secrets
 from collections.abc import Mapping
+from pathlib import Path
 
 from penstock.stack import generators
 from penstock.stack.layout import Layout, write
@@ -17,11 +20,25 @@ MAKERS = {
 
 
 def load(layout: Layout) -> Mapping[str, str]:
-    """Return the secrets of this data directory. Missing ones are generated and saved."""
-    path = layout.credentials
+    """Return the secrets of this data directory. Missing ones are generated and saved, once for concurrent commands."""
+    stored = _read(layout.credentials)
+    return stored if MAKERS.keys() <= stored.keys() else _complete(layout)
+
+
+def _complete(layout: Layout) -> Mapping[str, str]:
+    """Generate and save missing secrets under a lock on the data directory."""
+    layout.home.mkdir(parents=True, exist_ok=True)
+    directory = os.open(layout.home, os.O_RDONLY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        stored = _read(layout.credentials)
+        stored |= {name: generate() for name, generate in MAKERS.items() if name not in stored}
+        write(layout.credentials, json.dumps(stored, indent=2) + "\n", 0o600)
+    finally:
+        os.close(directory)
+    return stored
+
+
+def _read(path: Path) -> dict[str, str]:
     stored: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    missing = {name: generate() for name, generate in MAKERS.items() if name not in stored}
-    if missing:
-        stored |= missing
-        write(path, json.dumps(stored, indent=2) + "\n", 0o600)
     return stored

@@ -21,9 +21,16 @@ def check(settings: Settings, services: Iterable[Service]) -> None:
     if taken:
         raise PortTaken(
             "\n".join(f"port {port}, needed by {name}, is in use by {holder(port)}" for name, _, port in taken),
-            hint=f"stop that process, or set {PREFIX}{taken[0][1].upper()} to another port",
+            hint=_hint([setting for _, setting, _ in taken]),
             ports={setting: port for _, setting, port in taken},
         )
+
+
+def _hint(settings: list[str]) -> str:
+    variables = " ".join(f"{PREFIX}{name.upper()}" for name in settings)
+    if len(settings) == 1:
+        return f"stop that process, or set {variables} to another port"
+    return f"stop those processes, or set each to another port: {variables}"
 
 
 def holder(port: int) -> str:

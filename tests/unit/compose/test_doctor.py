@@ -88,9 +88,12 @@ def test_too_little_memory(root):
 
 def test_a_program_of_that_name_will_do(root):
     """The program docker-compose is accepted too, unless it is too old."""
+    plugin = {"compose version": Answer(1, "unknown"), "compose --project-directory": Answer(1, "unknown")}
     for version, ok in (("v2.39.1", True), ("1.29.2", False)):
-        answers = {"compose version": Answer(1, "unknown"), "docker-compose version": Answer(0, version)}
-        assert checks(root, answers)["compose"].ok is ok
+        program = {"docker-compose version": Answer(0, version), "docker-compose": Answer(0, "")}
+        result = checks(root, plugin | program)
+        assert result["compose"].ok is ok
+        assert not ok or result["files"].ok, "the installed program is used, and .env is not blamed"
 
 
 def test_no_env_is_fine(root):
@@ -116,7 +119,7 @@ def test_a_malformed_env_is_named(root):
         ("AIRFLOW_UID=$(id -u)", "user", "not a user id"),
         ("KAFKA_PORT=ninety", "ports", "invalid port: KAFKA_PORT=ninety"),
         ("KAFKA_PORT=70000", "ports", "invalid port: KAFKA_PORT=70000"),
-        ("BIND=0.0.0.0", "bind", "not set: AIRFLOW_PASSWORD and CONTROL_PASSWORD"),
+        ("BIND=0.0.0.0", "bind", "not set, or well known: AIRFLOW_PASSWORD and CONTROL_PASSWORD"),
     ],
 )
 def test_a_value_that_cannot_work_is_named(root, line, check, detail):
@@ -126,6 +129,16 @@ def test_a_value_that_cannot_work_is_named(root, line, check, detail):
     assert not result.ok
     assert detail in result.detail
     assert result.hint
+
+
+def test_a_well_known_password_is_no_password(root):
+    """A value that `secrets-init` would refuse fails here too: `airflow` is acceptable on loopback only."""
+    (root / ".env").write_text("BIND=0.0.0.0\nAIRFLOW_PASSWORD=airflow\nCONTROL_PASSWORD=long-enough-1\n")
+    result = checks(root)["bind"]
+    assert not result.ok
+    assert result.detail.endswith(": AIRFLOW_PASSWORD")
+    (root / ".env").write_text("BIND=0.0.0.0\nAIRFLOW_PASSWORD=other\nCONTROL_PASSWORD=long-enough-1\n")
+    assert checks(root)["bind"].ok
 
 
 def test_what_the_shell_sets_wins(root, monkeypatch):

@@ -1,6 +1,7 @@
 """The checks of doctor, each with a hint."""
 
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,6 +81,14 @@ def test_secrets_are_made_once_and_private(here: Site) -> None:
     assert credentials.load(here.layout) == here.secrets
     assert here.layout.credentials.stat().st_mode & 0o777 == 0o600
     assert set(here.secrets) == set(credentials.MAKERS)
+
+
+def test_commands_that_start_at_once_share_their_secrets(here: Site, tmp_path: Path) -> None:
+    """Whoever is first generates them; each of the others reads those."""
+    fresh = replace(here.layout, home=tmp_path / "fresh")
+    with ThreadPoolExecutor(8) as pool:
+        loaded = list(pool.map(lambda _: credentials.load(fresh), range(8)))
+    assert all(each == credentials.load(fresh) for each in loaded)
 
 
 def test_two_homes_have_other_secrets(here: Site, tmp_path: Path) -> None:

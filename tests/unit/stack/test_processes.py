@@ -92,6 +92,14 @@ def test_a_taken_port_names_holder_and_setting(here: Site, taken: int) -> None:
     assert "PENSTOCK_REGISTRY_PORT" in caught.value.hint
 
 
+def test_every_taken_port_is_in_the_hint(here: Site, taken: int) -> None:
+    """One try shows all that has to be moved."""
+    settings = here.settings.model_copy(update={"registry_port": taken, "registry_management_port": taken})
+    with pytest.raises(PortTaken) as caught:
+        ports.check(settings, [_service("registry_port", "registry_management_port")])
+    assert caught.value.hint.endswith(": PENSTOCK_REGISTRY_PORT PENSTOCK_REGISTRY_MANAGEMENT_PORT")
+
+
 def test_a_free_port_passes(here: Site, taken: int) -> None:
     """A port on which no process listens is free."""
     with socket.socket() as server:
