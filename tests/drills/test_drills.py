@@ -24,7 +24,7 @@ QUICK = (
 @pytest.mark.parametrize("name", QUICK)
 def test_the_drill_passes(stack: Stack, name: str) -> None:
     """Nothing is missing, nothing is there twice, the stream goes on in time, and a log names the fault."""
-    done = stack.cli("drill", name, "--records", "500", "--json", timeout_s=800)
+    done = stack.cli("drill", name, "--records", "500", "--yes", "--json", timeout_s=800)
     (found,) = json.loads(done.stdout)
     said = f"{found}\n{done.stderr[-3000:]}"
     assert found["verdict"] == "passed", said

@@ -27,6 +27,8 @@ from penstock.sink import cassandra
 from tests.integration.streaming import Topic
 
 _STORED_S = 90.0
+_STOPPED_S = 60.0
+"""As long as the job may take to find that its topic is another one: it looks every 10 s."""
 
 
 class Running:
@@ -49,31 +51,43 @@ class Running:
         versions = [msgspec.structs.replace(user, nationality=nationality) for user in self._users[first:end]]
         self.topic.send_all((str(user.id).encode(), msgspec.json.encode(user), []) for user in versions)
 
-    def run(self, meanwhile: Callable[[], None] = lambda: None) -> None:
-        """Run the job until the ledger covers the topic, do something `meanwhile`, and stop it as SIGTERM does."""
-        failed: list[BaseException] = []
+    def run(self, meanwhile: Callable[[], None] | None = None) -> None:
+        """Run the job until the ledger covers the topic, then stop it as SIGTERM does.
+
+        With `meanwhile` the job has to end by itself once that is done; it is stopped if it does not.
+        """
+        failed: list[PenstockError] = []
+        ended = threading.Event()
 
         def stop() -> None:
             try:
-                wait_until(self._check_stored, timeout_s=_STORED_S, every_s=0.2, what="the records to be stored")
-                meanwhile()
+                wait_until(lambda: self._check_stored(ended), timeout_s=_STORED_S, every_s=0.2, what="all to be stored")
+                if meanwhile:
+                    meanwhile()
+                    ended.wait(_STOPPED_S)
             except PenstockError as error:
                 failed.append(error)
-            os.kill(os.getpid(), signal.SIGTERM)
+            while not ended.wait(1):  # before the job has a handler of its own, the signal is ignored
+                os.kill(os.getpid(), signal.SIGTERM)
 
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         stopper = threading.Thread(target=stop)
         stopper.start()
         with cassandra.connected(self.settings) as session:
             try:
                 job.run(self.topic.spark, self._read, session, self.settings)
             finally:
-                stopper.join(2 * _STORED_S)
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+                ended.set()
+                stopper.join(_STORED_S + _STOPPED_S)
         assert failed == []
 
     def _read(self, spark: Any) -> Any:
         return kafka_stream(spark, self.settings, self.topic.pipeline.topic)
 
-    def _check_stored(self) -> None:
+    def _check_stored(self, ended: threading.Event) -> None:
+        if ended.is_set():
+            return
         with cassandra.connected(self.settings) as session:
             waiting = Auditor(self.settings, session).waiting(topics.spans(self.settings, self.topic.pipeline.topic))
         if waiting:

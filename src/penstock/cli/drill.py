@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from penstock.drill.verdict import Result
 
 Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Drills to run; without: list them.")]
-All = Annotated[bool, typer.Option("--all", help="Run all drills except soak.")]
+All = Annotated[bool, typer.Option("--all", help="Run all drills except soak and recreate-topic.")]
 Records = Annotated[int, typer.Option(min=10, help="Records of load per drill.")]
 Backlog = Annotated[int | None, typer.Option(min=1000, help="Records in the backlog of `backlog`.", show_default=False)]
 Minutes = Annotated[float, typer.Option(min=0.5, help="Duration of `soak`.")]
 Rate = Annotated[float, typer.Option(min=1, help="Records per second in `soak`.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before recreate-topic deletes the topic.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print a JSON list.")]
 
 
@@ -36,22 +37,27 @@ def drill(
     backlog: Backlog = None,
     minutes: Minutes = 10.0,
     rate: Rate = 50.0,
+    yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Inject faults into the local stack under load, and prove that nothing was lost.
 
-    Starts the stack if necessary. Exit 1 if a drill does not pass.
+    Starts the stack if necessary. Asks for confirmation before recreate-topic. Exit 1 if a drill does not pass.
     """
-    from penstock import config
+    from penstock import config, pipelines
     from penstock.drill import ground, table
 
     chosen = table.known(list(names or ()))
     if not chosen and not every:
         _print_list(table.WHAT, as_json)
         return
+    settings = config.load()
+    if table.DELETES_TOPIC in chosen and not yes:
+        topic = pipelines.of(settings).topic
+        typer.confirm(f"Delete the topic {topic} of the local stack, with its records?", abort=True, err=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the fault is removed as on Ctrl-C
     ask = table.Ask(records, backlog or (table.BACKLOG_OF_ALL if every else table.BACKLOG_ALONE), minutes, rate)
-    target = ground.of(config.load(), talk)
+    target = ground.of(settings, talk)
     results = [_run_drill(target, name, ask) for name in chosen or table.of_all()]
     if as_json:
         print_json(results)

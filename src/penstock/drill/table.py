@@ -17,6 +17,7 @@ DRILLS: tuple[Drill, ...] = (
     *growing.DRILLS,
     *redriving.DRILLS,
 )
+DELETES_TOPIC = recreated.NAME
 BACKLOG_ALONE, BACKLOG_OF_ALL = 2_000_000, 300_000
 _FAULTS = {drill.name: drill for drill in DRILLS}
 WHAT = {
@@ -38,8 +39,8 @@ class Ask:
 
 
 def of_all() -> list[str]:
-    """Return the names of the drills that `--all` runs: all but the soak."""
-    return [name for name in WHAT if name != soak.NAME]
+    """Return the names of the drills that `--all` runs: all but the soak and what deletes the topic."""
+    return [name for name in WHAT if name not in (soak.NAME, DELETES_TOPIC)]
 
 
 def known(wanted: list[str]) -> list[str]:

@@ -127,13 +127,13 @@ def create_tables(session: Session, settings: Settings) -> None:
 def _tables(settings: Settings, pipeline: Pipeline) -> dict[str, str]:
     keyspace = cassandra.keyspace_of(settings, pipeline)
     own = ledger.statements(keyspace) | progress.statements(keyspace) | lease.statements(keyspace)
+    own |= incarnation.statements(keyspace)
     return cassandra.table_statement(settings, pipeline) | own
 
 
 def _tables_of_others(keyspace: str) -> dict[str, str]:
-    """Return the tables that are created when they are first needed: by `dlq`, `verify`, for topics without ids."""
-    tables = settled.statements(keyspace) | receipts.statements(keyspace) | incarnation.statements(keyspace)
-    return tables | accepted.statements(keyspace)
+    """Return the tables that `dlq` and `verify` create when they first need them."""
+    return settled.statements(keyspace) | receipts.statements(keyspace) | accepted.statements(keyspace)
 
 
 def check_table(session: Session, settings: Settings, pipeline: Pipeline) -> None:

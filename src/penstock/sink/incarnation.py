@@ -18,7 +18,7 @@ from penstock.broker.topics import NO_ID, Place, Span
 from penstock.config import Settings
 from penstock.contract import cql
 from penstock.sink import ledger
-from penstock.sink.cassandra import create_missing, has_table
+from penstock.sink.cassandra import has_table
 
 _MARKS = """
 CREATE TABLE IF NOT EXISTS {keyspace}.marks (
@@ -87,7 +87,12 @@ class Incarnation:
         known = self._generations()
         if not change and topic_id not in known and known.get(NO_ID, 0) == max(known.values(), default=None):
             ledger.adopt_id(self._session, self._keyspace, self._topic, known[NO_ID], topic_id)  # the broker gained ids
-        return ledger.begin_generation(self._session, self._keyspace, self._topic, topic_id, is_recreated=bool(change))
+        epoch_us = ledger.begin_generation(
+            self._session, self._keyspace, self._topic, topic_id, is_recreated=bool(change)
+        )
+        if topic_id == NO_ID:
+            self.mark(epoch_us)
+        return epoch_us
 
     def _find_cut(self, topic_id: str) -> str:
         """Return which partition ends before the ledger of this topic does; empty for none."""
@@ -126,7 +131,6 @@ class Incarnation:
 
         To be called once `find_change` found nothing. Only topics without an id need marks.
         """
-        create_missing(self._session, self._keyspace, statements(self._keyspace))
         marked = {mark.position.partition: mark.position.offset for mark in self._marks(epoch_us)}
         spans = [span for span in topics.spans(self._settings, self._topic) if span.records]
         unmarked = [span for span in spans if marked.get(span.partition, -1) < span.first]

@@ -73,6 +73,16 @@ def test_all_holds_every_drill_with_a_smaller_backlog(held: list[Any]) -> None:
     assert held[-1][1].backlog == 5000
 
 
+def test_the_drill_that_deletes_the_topic_asks(held: list[Any]) -> None:
+    """Without an answer nothing is run; with --yes nothing is asked."""
+    refused = run("recreate-topic")
+    assert refused.exit_code != 0
+    assert "Delete the topic" in refused.stderr
+    assert held == []
+    assert run("recreate-topic", "--yes").exit_code == 0
+    assert [name for name, _ in held] == ["recreate-topic"]
+
+
 def test_an_unknown_name_is_wrong_use(held: list[Any]) -> None:
     """An unknown name is a usage error, and no drill is run."""
     assert run("kill-everything").exit_code != 0

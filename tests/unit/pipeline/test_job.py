@@ -549,7 +549,7 @@ def test_a_role_that_may_not_create_is_told_all_that_is_missing(settings):
         job.create_keyspace(FakeSession(denied), settings)
     made = re.findall(r"CREATE (?:KEYSPACE|TABLE) IF NOT EXISTS (\S+)", failed.value.message)
     assert made[:2] == ["spark_streams", "spark_streams.created_users"]
-    others = ("ledger", "generations", "layouts", "batches", "failures", "leases", "settled", "receipts", "marks")
+    others = ("ledger", "generations", "layouts", "batches", "failures", "leases", "marks", "settled", "receipts")
     others = (*others, "accepted")
     assert made[2:] == [f"spark_streams.{name}" for name in others]
     with pytest.raises(PenstockError) as failed:

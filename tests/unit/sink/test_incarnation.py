@@ -73,10 +73,7 @@ class World:
 
     def begin(self, topic_id: str = NO_ID) -> int:
         """What a job does at its start."""
-        epoch_us = self.topic.begin_generation(topic_id)
-        if topic_id == NO_ID:
-            self.topic.mark(epoch_us)
-        return epoch_us
+        return self.topic.begin_generation(topic_id)
 
     def store(self, epoch_us: int, partition: int, last: int) -> None:
         key = {"topic": "t", "generation_us": epoch_us, "kafka_partition": partition, "bucket": 0}
