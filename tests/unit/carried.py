@@ -40,6 +40,7 @@ STORED_MS = EPOCH_US // 1000 + HOUR_MS
 _KEYS = {
     "ledger": ("topic", "generation_us", "kafka_partition", "bucket", "first_offset", "job"),
     "receipts": ("topic", "at"),
+    "failing_batches": ("topic", "checkpoint"),
 }
 
 
@@ -58,7 +59,7 @@ class Tables:
 
     def __init__(self) -> None:
         self.generations = {TOPIC_ID: EPOCH_US}
-        self.kept: dict[str, dict[tuple[Any, ...], dict[str, Any]]] = {"ledger": {}, "receipts": {}}
+        self.kept: dict[str, dict[tuple[Any, ...], dict[str, Any]]] = {name: {} for name in _KEYS}
         self.rows: dict[int, dict[str, Any]] = {}
         self.deleted_us: dict[int, int] = {}
         self.layouts = [Layout(1)]

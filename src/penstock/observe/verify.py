@@ -24,6 +24,7 @@ from penstock.errors import PenstockError
 from penstock.observe.airflow import Airflow
 from penstock.observe.audit import NAMED_AT_MOST, Audit, Balance, Rows, Sent
 from penstock.observe.auditor import Auditor
+from penstock.observe.stuck import stuck_differences
 from penstock.produce import journal
 from penstock.sink import cassandra, receipts, settled
 
@@ -153,6 +154,9 @@ class _Verification:
         self._differ("miscounted", audit.miscounted)
         self._differ("doubled", _doubled(audit))
         self._differ("lost", seen.lost())
+        if not self._is_given:
+            reached = {partition: covered.reached for partition, covered in audit.covered.items()}
+            self._differ("stuck", stuck_differences(self._settings, self._session, reached))
         acknowledged = Acknowledged(seen.attempts, seen.records, *self._compare_runs(seen.of_run))
         self._compare_rows(audit, rows)
         self._differ("recreated", self._recreated())
