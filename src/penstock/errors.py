@@ -18,6 +18,7 @@
     ├── StoreFailed               Cassandra did not acknowledge every row
     ├── RunFailed                 a DAG run did not succeed
     ├── NotBalanced               records are missing
+    ├── TransformFailed           the pipeline's transform fails on a batch, and no record alone is to blame
     ├── CheckpointRefused         the Spark job would skip records if it resumed from its checkpoint
     ├── TopicRecreated            the topic is not the one that the Spark job has read
     ├── JobRunning                another job owns the checkpoint
@@ -158,6 +159,10 @@ class RunFailed(PenstockError):
 
 class NotBalanced(PenstockError):
     """Records are missing."""
+
+
+class TransformFailed(PenstockError):
+    """The pipeline's transform fails on a batch, and no record alone is to blame."""
 
 
 class CheckpointRefused(PenstockError):

@@ -47,6 +47,7 @@ TABLES: Mapping[str, Format] = {
         "failures",
         "marks",
         "accepted",
+        "failing_batches",
     )
 }
 """The format of each table that penstock keeps beside the rows, by its name."""

@@ -104,7 +104,8 @@ def user(entry: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return users.from_source(entry) | {"id": str(uuid.uuid4())} | changes
 
 
-OF_A_VALUE = set(Reason) - {Reason.KEY_AMBIGUOUS, Reason.PROCESSING_ERROR, Reason.MAPPING_FAILED}
+OF_CODE = {Reason.PROCESSING_ERROR, Reason.MAPPING_FAILED, Reason.TRANSFORM_FAILED}
+OF_A_VALUE = set(Reason) - OF_CODE - {Reason.KEY_AMBIGUOUS}
 
 
 @pytest.fixture

@@ -46,6 +46,7 @@ _KEYS = {
     "ledger": ("topic", "generation_us", "kafka_partition", "bucket", "first_offset", "job"),
     "receipts": ("topic", "at"),
     "accepted": ("topic", "generation_us", "kind", "kafka_partition", "kafka_offset", "id"),
+    "failing_batches": ("topic", "checkpoint"),
 }
 
 
@@ -64,7 +65,7 @@ class Tables:
 
     def __init__(self) -> None:
         self.generations = {TOPIC_ID: EPOCH_US}
-        self.kept: dict[str, dict[tuple[Any, ...], dict[str, Any]]] = {"ledger": {}, "receipts": {}, "accepted": {}}
+        self.kept: dict[str, dict[tuple[Any, ...], dict[str, Any]]] = {name: {} for name in _KEYS}
         self.rows: dict[int, dict[str, Any]] = {}
         self.deleted_us: dict[int, int] = {}
         self.stored_ms: dict[int, int] = {}

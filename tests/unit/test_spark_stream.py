@@ -45,7 +45,16 @@ def test_keyspace_and_tables_are_made():
     assert made[0].startswith("CREATE KEYSPACE IF NOT EXISTS spark_streams ")
     assert made[1:] == [
         f"CREATE TABLE IF NOT EXISTS spark_streams.{name}"
-        for name in ("created_users", "ledger", "generations", "layouts", "batches", "failures", "leases")
+        for name in (
+            "created_users",
+            "ledger",
+            "generations",
+            "layouts",
+            "batches",
+            "failures",
+            "failing_batches",
+            "leases",
+        )
     ]
 
 

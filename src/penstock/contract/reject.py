@@ -26,6 +26,7 @@ class Reason(StrEnum):
     VALUE_TOO_LARGE = "value_too_large"
     PROCESSING_ERROR = "processing_error"
     MAPPING_FAILED = "mapping_failed"
+    TRANSFORM_FAILED = "transform_failed"
 
 
 class Stage(StrEnum):

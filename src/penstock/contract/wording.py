@@ -19,6 +19,7 @@ REASONS = {
     Reason.AVRO_MALFORMED: "The bytes cannot be read with the Avro schema that they name.",
     Reason.CONTRACT_BROKEN: "The record can be read, and breaks rules of the contract.",
     Reason.MAPPING_FAILED: "The pipeline's from_source raised an exception for the API's entry.",
+    Reason.TRANSFORM_FAILED: "The pipeline's row-wise transform raised an exception for this record alone, twice.",
     Reason.VALUE_TOO_LARGE: f"The value has more than {MAX_VALUE_BYTES:,} bytes.",
     Reason.PROCESSING_ERROR: "An exception was raised while this record was validated or encoded.",
 }

@@ -197,6 +197,18 @@ METRICS = (
         _one(lambda seen: None if seen.followed.batch is None else seen.followed.batch.began_at.timestamp()),
     ),
     Metric(
+        "penstock_stream_stuck",
+        "gauge",
+        "1: the stream is stuck on a batch that keeps failing; 0: it is not.",
+        _one(lambda seen: float(bool(seen.view.stuck))),
+    ),
+    Metric(
+        "penstock_stuck_since_timestamp_seconds",
+        "gauge",
+        "When the batch first failed on which the stream is stuck.",
+        lambda seen: [((), batch.first_at.timestamp()) for batch in seen.view.stuck[:1]],
+    ),
+    Metric(
         "penstock_service_up",
         "gauge",
         "1: the service answered at the last look; 0: it did not.",

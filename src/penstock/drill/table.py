@@ -2,7 +2,20 @@
 
 from dataclasses import dataclass
 
-from penstock.drill import away, backlog, checkpoint, disk, frame, growing, intake, kill, recreated, redriving, soak
+from penstock.drill import (
+    away,
+    backlog,
+    checkpoint,
+    disk,
+    frame,
+    growing,
+    intake,
+    kill,
+    recreated,
+    redriving,
+    soak,
+    transforms,
+)
 from penstock.drill.ground import Ground
 from penstock.drill.plan import Drill
 from penstock.drill.verdict import Result
@@ -16,6 +29,7 @@ DRILLS: tuple[Drill, ...] = (
     *intake.DRILLS,
     *growing.DRILLS,
     *redriving.DRILLS,
+    *transforms.DRILLS,
 )
 DELETES_TOPIC = recreated.NAME
 BACKLOG_ALONE, BACKLOG_OF_ALL = 2_000_000, 300_000

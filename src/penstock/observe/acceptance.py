@@ -19,7 +19,7 @@ from penstock.sink.accepted import Accepted
 log = get_logger(__name__)
 
 KINDS = ("missing", "gap", "unordered", "repeated", "miscounted", "doubled", "lost", "run", "foreign")
-"""The kinds of differences."""
+"""The kinds of differences that can be accepted; a stream that is stuck or a recreated topic has to be mended."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Selection:
         """Return whether a difference is meant. One without an offset fits no range of them."""
         offset = difference.offset
         return (
-            (not self.kinds or difference.kind in self.kinds)
+            difference.kind in (self.kinds or KINDS)
             and (not self.ids or difference.id in self.ids)
             and (self.partition is None or difference.partition == self.partition)
             and (self.first is None or (offset is not None and offset >= self.first))

@@ -10,9 +10,11 @@ from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
 from penstock.config import Settings
+from penstock.contract.failing import FailingBatch
 
 REJECTED_WINDOW_S = 300.0
 REJECTED_LEAST_RECORDS = 10
+_JOB = "./penstock status spark-job"
 
 Severity = Literal["warning", "critical"]
 Key = tuple[str, str]
@@ -48,6 +50,8 @@ class Snapshot:
     receipt: Receipt | None = None
     change: str | None = None
     """What tells that the topic was recreated since the job read it; empty when it was not."""
+    stuck: tuple[FailingBatch, ...] | None = None
+    """The batches on which the stream is stuck."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ def _lag(now: Snapshot, settings: Settings) -> list[Finding] | None:
         f"more than {settings.alert_lag_records} records wait to be stored, "
         f"for {settings.alert_lag_s:g} s or more; now {now.lag_records}"
     )
-    return [Finding(now.topic, message, "./penstock status spark-job", settings.alert_lag_s)]
+    return [Finding(now.topic, message, _JOB, settings.alert_lag_s)]
 
 
 def _rejected(now: Snapshot, settings: Settings) -> list[Finding] | None:
@@ -160,7 +164,15 @@ def _field_nulls(now: Snapshot, _settings: Settings) -> list[Finding] | None:
     return [Finding(now.topic, message, "./penstock verify")] if message else []
 
 
+def _stuck(now: Snapshot, _settings: Settings) -> list[Finding] | None:
+    if now.stuck is None:
+        return None
+    message = "; ".join(f"{batch.summary}; {batch.remedy}" for batch in now.stuck)
+    return [Finding(now.topic, message, _JOB)] if message else []
+
+
 RULES: Mapping[str, Rule] = {
+    "stuck": Rule("critical", _stuck),
     "lag": Rule("warning", _lag),
     "rejected": Rule("warning", _rejected),
     "no_data": Rule("warning", _no_data),

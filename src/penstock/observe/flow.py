@@ -16,6 +16,7 @@ from cassandra.cluster import NoHostAvailable
 from penstock import pipelines
 from penstock.broker.topics import Span
 from penstock.config import Settings
+from penstock.contract.failing import FailingBatch
 from penstock.contract.latency import Histogram, joined, quantile_ms
 from penstock.errors import PenstockError
 from penstock.log import get_logger
@@ -105,6 +106,8 @@ class View:
     """Whether somebody looks for alerts."""
     receipt: dict[str, Any] | None = None
     failures: list[Failure] = field(default_factory=list)
+    stuck: list[FailingBatch] = field(default_factory=list)
+    """The batches on which the stream is stuck, at the last look that could ask Cassandra."""
     problems: dict[str, Problem] = field(default_factory=dict)
     """The last error of each service that was up before, also when it is over."""
     latencies: Histogram = field(default_factory=dict)
@@ -209,6 +212,7 @@ class Flow:
             is_watched=is_watched(self._settings),
             receipt=found.stored.receipt or self.view.receipt,
             failures=self.view.failures,
+            stuck=self.view.stuck if found.stored.stuck is None else list(found.stored.stuck),
             problems=self.view.problems | _problems(now, self._been_up),
             latencies=self._tail.latencies,
         )

@@ -14,11 +14,14 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from penstock import pipelines
 from penstock.broker.topics import NO_ID, Span
 from penstock.config import Settings
+from penstock.contract.failing import FailingBatch, stuck_batches
 from penstock.errors import CassandraUnreachable, FormatTooNew, KafkaUnreachable
 from penstock.log import get_logger
 from penstock.observe.alerts import REJECTED_WINDOW_S, Receipt, Snapshot
 from penstock.observe.services import TIMEOUT_S, Connections, Services, checks
+from penstock.process.checkpoint import folder_of
 from penstock.sink import cassandra, ledger, receipts
+from penstock.sink.failing import FailingBatches
 from penstock.sink.incarnation import Incarnation
 from penstock.sink.ledger import Ledger
 
@@ -126,6 +129,8 @@ class Stored(NamedTuple):
     book: Ledger | None = None
     change: str | None = None
     """What tells that the topic was recreated since the job read it; empty when it was not."""
+    stuck: tuple[FailingBatch, ...] | None = None
+    """The batches on which the stream is stuck."""
 
 
 class Look(NamedTuple):
@@ -144,6 +149,7 @@ class Gauges:
         self._services = Services(self._connections, checks(settings))
         self._pipeline = pipelines.of(settings)
         self._keyspace = cassandra.keyspace_of(settings, self._pipeline)
+        self._checkpoint = folder_of(settings, self._pipeline.topic)
         self._window = Window()
         self._held: Held | None = None
         self._ledger: tuple[Session, str, Ledger] | None = None
@@ -195,11 +201,15 @@ class Gauges:
             found = receipts.latest(session, self._keyspace, self._pipeline.topic)
             reached = topic and self._reached(session, topic)
             book, change = (self._book(session, topic.id), self._find_change(session, topic)) if topic else (None, None)
-            return Stored(reached, found, book, change)
+            return Stored(reached, found, book, change, self._stuck(session, reached or {}))
         except (DriverException, NoHostAvailable, CassandraUnreachable, KafkaUnreachable) as error:
             log.debug("not_measured", service="cassandra", error=str(error))
             self._connections.drop_session()
             return Stored()
+
+    def _stuck(self, session: Session, reached: dict[int, int]) -> tuple[FailingBatch, ...]:
+        recorded = FailingBatches(session, self._keyspace, self._pipeline.topic).read()
+        return tuple(stuck_batches(recorded, self._checkpoint, reached))
 
     def _reached(self, session: Session, topic: Topic) -> dict[int, int]:
         """The offset up to which the ledger reaches, per partition."""
@@ -240,7 +250,9 @@ def as_receipt(found: dict[str, Any]) -> Receipt:
 def snapshot(topic: str, services: dict[str, str], held: Held | None, stored: Stored, window: Window) -> Snapshot:
     """The snapshot that these answers make; the window is moved on."""
     receipt = as_receipt(stored.receipt) if stored.receipt else None
-    now = Snapshot(at_s=time.time(), topic=topic, services=services, receipt=receipt, change=stored.change)
+    now = Snapshot(
+        at_s=time.time(), topic=topic, services=services, receipt=receipt, change=stored.change, stuck=stored.stuck
+    )
     if held is None:
         return now
     reached = stored.reached

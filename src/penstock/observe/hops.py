@@ -5,10 +5,12 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from penstock.config import Settings
+from penstock.contract.failing import FailingBatch
 from penstock.observe.flow import RATE_S, Point, View
 
 State = Literal["ok", "busy", "idle", "late", "down", "unknown"]
 _LOOK_S = 15.0
+_JOB = "./penstock status spark-job"
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def _kafka(view: View, now: Point, _settings: Settings) -> Hop:
 def _spark(view: View, now: Point, settings: Settings) -> Hop:
     rate_s, lag = view.rate("read"), now.lag
     state = _moving(rate_s)
-    if lag is not None and (lag > settings.alert_lag_records or (state == "idle" and _is_stuck(view))):
+    if lag is not None and (lag > settings.alert_lag_records or (state == "idle" and _is_idle(view))):
         state = "late"
     told = "" if lag is None else "nothing waits" if lag == 0 else f"{lag:,} records wait"
     failure = view.failures[0] if view.failures else None
@@ -123,12 +125,25 @@ def _spark(view: View, now: Point, settings: Settings) -> Hop:
         lag,
         failure.error if failure else "",
         failure.at.timestamp() if failure else None,
-        "./penstock status spark-job",
+        _JOB,
     )
-    return _of_service(view, now, hop, "spark-job")
+    hop = _of_service(view, now, hop, "spark-job")
+    return _stuck(hop, view.stuck[0], now) if view.stuck and hop.state != "down" else hop
 
 
-def _is_stuck(view: View) -> bool:
+def _stuck(hop: Hop, batch: FailingBatch, now: Point) -> Hop:
+    """Return the hop of a stream that is stuck on a batch."""
+    return replace(
+        hop,
+        state="down",
+        told=f"stuck on batch {batch.batch_id}, {batch.position}",
+        error=f"{batch.summary}; {batch.remedy}",
+        error_at_s=now.at_s,
+        command=_JOB,
+    )
+
+
+def _is_idle(view: View) -> bool:
     """Whether records waited all the time in which none was read."""
     last_s = view.points[-1].at_s
     return all(one.lag for one in view.points if last_s - one.at_s <= RATE_S)
@@ -173,13 +188,21 @@ def verdict(view: View, now_s: float) -> Verdict:
         return Verdict("quiet", "Looking at the pipeline for the first time.")
     if now_s - now.at_s > _LOOK_S:
         return Verdict("bad", f"The last look at the pipeline is {now_s - now.at_s:.0f} s old.", "./penstock doctor")
-    away = [name for name, error in now.services.items() if error]
     waits = f" {now.lag:,} records wait." if now.lag else ""
+    return _wrong(view, now, waits) or _on_flow(view, now, waits)
+
+
+def _wrong(view: View, now: Point, waits: str) -> Verdict | None:
+    """Return the worst that is wrong; None when nothing is."""
+    away = [name for name, error in now.services.items() if error]
     if away:
         names = " and ".join(filter(None, [", ".join(away[:-1]), away[-1]]))
         return Verdict(
             "bad", f"{names} {'is' if len(away) == 1 else 'are'} away.{waits}", f"./penstock status {away[0]}"
         )
+    if view.stuck:
+        batch = view.stuck[0]
+        return Verdict("bad", f"{batch.summary[0].upper()}{batch.summary[1:]}; {batch.remedy}.{waits}", _JOB)
     if view.receipt and not view.receipt["balanced"]:
         what = f"{view.receipt['missing']} missing" if view.receipt["missing"] else "its sources differ"
         return Verdict("bad", f"The last receipt does not balance: {what}.", "./penstock verify")
@@ -188,7 +211,7 @@ def verdict(view: View, now_s: float) -> Verdict:
         return Verdict(
             "bad" if critical.severity == "critical" else "warn", f"{critical.message}.{waits}", critical.command
         )
-    return _on_flow(view, now, waits)
+    return None
 
 
 def _on_flow(view: View, now: Point, waits: str) -> Verdict:
@@ -196,8 +219,8 @@ def _on_flow(view: View, now: Point, waits: str) -> Verdict:
         return Verdict("quiet", "How many records came, or wait, is not known now.", "./penstock status")
     if view.rate("kafka") or view.rate("read"):
         return _of_rates(view, now, waits)
-    if now.lag and _is_stuck(view):
-        return Verdict("warn", f"Records wait and none is read:{waits}", "./penstock status spark-job")
+    if now.lag and _is_idle(view):
+        return Verdict("warn", f"Records wait and none is read:{waits}", _JOB)
     if not now.counts.kafka:
         return Verdict("quiet", "No record came yet. Everything is ready.", "./penstock run --records 500")
     return Verdict(

@@ -8,12 +8,14 @@ from typing import Literal
 from cassandra.cluster import Session
 
 from penstock.config import Settings
+from penstock.contract.failing import FailingBatch, stuck_batches
 from penstock.process.checkpoint import folder_of
 from penstock.sink import cassandra, lease
+from penstock.sink.failing import FailingBatches
 from penstock.sink.lease import Holder
 from penstock.sink.progress import Batch, Failure, Progress
 
-State = Literal["running", "waiting", "starting", "stopped", "unknown"]
+State = Literal["running", "waiting", "stuck", "starting", "stopped", "unknown"]
 _BACK_OFF_S = 35.0
 """The job tries again after half a minute at most."""
 TOTAL = "triggerExecution"
@@ -49,6 +51,8 @@ class Found:
     failures: list[Failure]
     elsewhere: list[str] = field(default_factory=list)
     """Other checkpoints of a query on this topic that a job owns."""
+    stuck: list[FailingBatch] = field(default_factory=list)
+    """The batches on which the stream is stuck."""
 
 
 def read(settings: Settings, keyspace: str, topic: str, session: Callable[[], Session], batches: int) -> Found:
@@ -56,11 +60,13 @@ def read(settings: Settings, keyspace: str, topic: str, session: Callable[[], Se
     with cassandra.asking(settings):
         connected = session()
         progress, ours = Progress(connected, keyspace, topic), folder_of(settings, topic)
+        failing = FailingBatches(connected, keyspace, topic).read()
         return Found(
             holder=lease.holder(connected, keyspace, ours),
             batches=progress.batches(batches),
             failures=progress.failures(),
             elsewhere=[one for one in lease.names(connected, keyspace) if one.endswith(f"/{topic}") and one != ours],
+            stuck=stuck_batches([batch for batch in failing if batch.checkpoint == ours], ours, {}),
         )
 
 
@@ -72,6 +78,9 @@ def tell(found: Found, checkpoint: str, process: str = "", now: datetime | None 
         return Query("unknown", told, checkpoint)
     if owner is None or owner.is_dead:
         return _without_owner(checkpoint, process, died=owner is not None)
+    if found.stuck:
+        told = f"{found.stuck[0].summary}; {found.stuck[0].remedy}"
+        return Query("stuck", told, checkpoint, str(owner.owner), owner.since)
     failure = found.failures[0] if found.failures else None
     newest = found.batches[0].began_at if found.batches else None
     ago_s = ((now or datetime.now(UTC)) - failure.at).total_seconds() if failure else 0.0

@@ -323,7 +323,8 @@ def harmless(letter: Letter) -> str:
     """What is wrong, without what it may quote of the record."""
     if letter.reason == Reason.CONTRACT_BROKEN and letter.stage == Stage.DECODE:
         return letter.message  # the contract's own words
-    if letter.reason in {Reason.AVRO_MALFORMED, Reason.PROCESSING_ERROR, Reason.MAPPING_FAILED}:
+    raised = {Reason.AVRO_MALFORMED, Reason.PROCESSING_ERROR, Reason.MAPPING_FAILED, Reason.TRANSFORM_FAILED}
+    if letter.reason in raised:
         return re.split("[:\n]", letter.message, maxsplit=1)[0]
     return _QUOTED.sub(f"'{MASK}'", letter.message)
 

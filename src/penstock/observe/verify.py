@@ -28,6 +28,7 @@ from penstock.observe.auditor import Auditor
 from penstock.observe.compaction import id_of_text
 from penstock.observe.excuses import Lifetime
 from penstock.observe.nulls import Nulls, null_shares
+from penstock.observe.stuck import stuck_differences
 from penstock.produce import journal
 from penstock.sink import cassandra, receipts, settled
 
@@ -183,6 +184,9 @@ class _Verification:
         known = {(one["partition"], one["offset"]) for one in lost}
         lost += [one for one in audit.compacted_rows if (one["partition"], one["offset"]) not in known]
         self._differ("lost", seen.wrong + lost)
+        if not self._is_given:
+            reached = {partition: covered.reached for partition, covered in audit.covered.items()}
+            self._differ("stuck", stuck_differences(self._settings, self._session, reached))
         acknowledged = Acknowledged(seen.attempts, seen.records, *self._compare_runs(seen.of_run))
         self._compare_rows(audit, rows)
         self._differ("recreated", self._recreated())

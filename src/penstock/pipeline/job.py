@@ -4,6 +4,7 @@ Delivery: the ledger's lines are written before Spark commits the batch; a batch
 start, from the checkpoint.
 """
 
+import logging
 import signal
 import threading
 import time
@@ -19,9 +20,13 @@ from pyspark.sql.streaming import StreamingQuery
 from penstock import pipelines
 from penstock.broker import topics
 from penstock.config import Settings
+from penstock.contract.batch import Tally
+from penstock.contract.failing import FailingBatch
 from penstock.contract.order import ONE_LAYOUT, Order
-from penstock.errors import JobRunning, PenstockError, TopicRecreated, Unreachable
+from penstock.errors import JobRunning, PenstockError, TopicRecreated, TransformFailed, Unreachable
 from penstock.log import get_logger
+from penstock.pipeline.cause import file_of
+from penstock.pipeline.failures import FailureRecorder
 from penstock.pipeline.progress import Noter
 from penstock.pipeline.recreated import Guard, TopicGuard, check_log
 from penstock.pipeline.resume import resume_from_ledger
@@ -30,7 +35,7 @@ from penstock.pipelines import Pipeline
 from penstock.process.checkpoint import Checkpoint, check_fits, checkpoint_of
 from penstock.process.session import raw_records
 from penstock.retry import wait_until
-from penstock.sink import accepted, cassandra, incarnation, lease, ledger, progress, receipts, settled
+from penstock.sink import accepted, cassandra, failing, incarnation, lease, ledger, progress, receipts, settled
 from penstock.sink.incarnation import Incarnation
 from penstock.sink.layouts import Layouts
 
@@ -82,9 +87,21 @@ class Keeper:
         self.mends = 0
         """How often the checkpoint was mended: a batch that is planned anew may lie across lines of the ledger."""
         self.batches = 0
+        self.error: Exception | None = None
+        """What the newest batch failed with: of what Python raised, Spark's own error has only the text."""
 
     def keep(self, raw: DataFrame, batch_id: int) -> None:
         """Carry out one micro-batch; what `foreachBatch` calls. Raises `InterruptedError` once stopping is set."""
+        self.error = None
+        try:
+            tallies = self._carry_out(raw, batch_id)
+        except Exception as error:
+            self.error = error
+            raise
+        for one in tallies:
+            log.info("batch_stored", batch=batch_id, **one._asdict())
+
+    def _carry_out(self, raw: DataFrame, batch_id: int) -> list[Tally]:
         with self._working:
             if self.stopping.is_set():
                 raise InterruptedError(f"batch {batch_id} was not begun: the job is stopping")
@@ -92,8 +109,7 @@ class Keeper:
             tallies = store(raw, replace(self._plan, order=self._order()))
             self._book.write(self._job(raw), batch_id, tallies, self._sync_lag_s)
             self.batches += 1
-        for one in tallies:
-            log.info("batch_stored", batch=batch_id, **one._asdict())
+            return tallies
 
     def _job(self, raw: DataFrame) -> str:
         """The id of the streaming query, which stays the same as long as the checkpoint does, and its mends."""
@@ -126,8 +142,8 @@ def create_tables(session: Session, settings: Settings) -> None:
 
 def _tables(settings: Settings, pipeline: Pipeline) -> dict[str, str]:
     keyspace = cassandra.keyspace_of(settings, pipeline)
-    own = ledger.statements(keyspace) | progress.statements(keyspace) | lease.statements(keyspace)
-    own |= incarnation.statements(keyspace)
+    own = ledger.statements(keyspace) | progress.statements(keyspace) | failing.statements(keyspace)
+    own |= lease.statements(keyspace) | incarnation.statements(keyspace)
     return cassandra.table_statement(settings, pipeline) | own
 
 
@@ -153,8 +169,9 @@ def run(spark: SparkSession, read: Callable[[SparkSession], DataFrame], session:
     `read` gives the stream; it is called once the checkpoint, which may say where it begins, belongs to this job.
 
     A batch that fails is done again, with back-off. Raises Spark's `StreamingQueryException` when that did not help
-    `_FAILURES` times in a row; the next start of the job does the batch again. Raises `JobRunning` when another job
-    owns the checkpoint, and `CheckpointRefused` or `TopicRecreated` when going on from it would skip records.
+    `_FAILURES` times in a row; the next start of the job does the batch again. A failing transform is not tried again:
+    the query ends, and the job is idle until it is stopped. Raises `JobRunning` when another job owns the checkpoint,
+    and `CheckpointRefused` or `TopicRecreated` when going on from it would skip records.
     """
     pipeline = pipelines.of(settings)
     keyspace = cassandra.keyspace_of(settings, pipeline)
@@ -174,9 +191,11 @@ def run(spark: SparkSession, read: Callable[[SparkSession], DataFrame], session:
         keeper = Keeper(how, book, stopping, ours.confirm, cassandra.sync_lag_s(session), order, guard)
         noter = Noter(progress.Progress(session, keyspace, pipeline.topic))
         resume_from_ledger(checkpoint, book, topic_id, settings)
+        recorder = recorder_of(session, settings, checkpoint)
         _stop_on_signal(stopping)
+        _silence_tracebacks()
         warm_up(spark, how)
-        _stream(read(spark), settings, checkpoint, keeper, noter)
+        _stream(read(spark), settings, checkpoint, keeper, noter, recorder)
     ours.check_kept()
     log.info("stopped", batches=keeper.batches)
 
@@ -192,6 +211,15 @@ def observer(
     return lambda: found.observe(guard.count_partitions())
 
 
+def recorder_of(session: Session, settings: Settings, checkpoint: Checkpoint) -> FailureRecorder:
+    """Return what records the checkpoint's failing batch, having read what an earlier job recorded."""
+    pipeline = pipelines.of(settings)
+    table = failing.FailingBatches(session, cassandra.keyspace_of(settings, pipeline), pipeline.topic)
+    recorder = FailureRecorder(table, checkpoint, file_of(pipeline.transform or pipeline.from_source))
+    recorder.resume()
+    return recorder
+
+
 def make_fit(checkpoint: Checkpoint, settings: Settings) -> str:
     """The id of the topic, once the checkpoint's torn end is mended and nothing would be skipped in going on from it.
 
@@ -204,27 +232,47 @@ def make_fit(checkpoint: Checkpoint, settings: Settings) -> str:
     return topic_id
 
 
-def _stream(records: DataFrame, settings: Settings, checkpoint: Checkpoint, keeper: Keeper, noter: Noter) -> None:
+def _stream(
+    records: DataFrame,
+    settings: Settings,
+    checkpoint: Checkpoint,
+    keeper: Keeper,
+    noter: Noter,
+    recorder: FailureRecorder,
+) -> None:
     """Run the query, and again with back-off when it fails, until the job is stopping."""
     failures = 0
     while not keeper.stopping.is_set():
-        kept, keeper.mends = keeper.batches, checkpoint.mends()
+        kept, keeper.mends, keeper.error = keeper.batches, checkpoint.mends(), None
         try:
             if failures:
                 make_fit(checkpoint, settings)
                 if keeper.guard:
                     keeper.guard.check()
-            _follow(_start(raw_records(records), settings, checkpoint, keeper), keeper, noter)
-        except (StreamingQueryException, Unreachable) as error:
+            _follow(_start(raw_records(records), settings, checkpoint, keeper), keeper, noter, recorder)
+        except (StreamingQueryException, Unreachable) as failure:
+            error = keeper.error or failure
             failures = 1 if keeper.batches > kept else failures + 1
             noter.note_failure(error)
+            batch = recorder.record(error)
+            if isinstance(error, TransformFailed):
+                _stand_by(error, batch, keeper.stopping)
+                return
             if failures == _FAILURES:
                 raise
-            log.exception("query_failed", failures=failures, error=str(error).partition("\n")[0])
+            log.exception("query_failed", failures=failures, error=str(failure).partition("\n")[0])
             keeper.stopping.wait(min(2.0**failures, 30.0))
         except TopicRecreated as error:
             noter.note_failure(error)
             raise
+
+
+def _stand_by(error: TransformFailed, batch: FailingBatch | None, stopping: threading.Event) -> None:
+    """Say what is wrong with the transform, and wait for the stop: a restart would only fail on the same batch."""
+    line, _, reason = error.message.partition("\n  ")
+    position = batch.position if batch else ""
+    log.error("transform_failed", error=line, reason=reason, position=position, hint=error.hint)
+    stopping.wait()
 
 
 def _start(records: DataFrame, settings: Settings, checkpoint: Checkpoint, keeper: Keeper) -> StreamingQuery:
@@ -247,7 +295,13 @@ def _stop_on_signal(stopping: threading.Event) -> None:
     signal.signal(signal.SIGINT, stop)
 
 
-def _follow(query: StreamingQuery, keeper: Keeper, noter: Noter) -> None:
+def _silence_tracebacks() -> None:
+    """Keep py4j and pyspark from logging what `_stream` reports, with Java's frames and a line of JSON."""
+    for name in ("py4j.clientserver", "DataFrameQueryContextLogger", "SQLQueryContextLogger"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+
+
+def _follow(query: StreamingQuery, keeper: Keeper, noter: Noter, recorder: FailureRecorder) -> None:
     """Return once stopping is set and the batch in hand is stored.
 
     Raises `StreamingQueryException`, and `TopicRecreated` once the query is stopped.
@@ -257,10 +311,12 @@ def _follow(query: StreamingQuery, keeper: Keeper, noter: Noter) -> None:
             if query.awaitTermination(_POLL_S):
                 raise Unreachable("the query ended by itself, and without an error")
             noter.note(query)
+            recorder.resolve_if_done()
             if keeper.guard:
                 keeper.guard.watch()
         keeper.wait_idle()
         _wait_for_commit(query)
+        recorder.resolve_if_done()
         query.stop()
         query.awaitTermination()
     except TopicRecreated:

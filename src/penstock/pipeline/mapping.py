@@ -1,10 +1,7 @@
 """Map an entry of the API to what is sent for it, or to the fault that keeps it out. Runs the pipeline's own code."""
 
-import inspect
 import linecache
 import traceback
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,6 +12,7 @@ from penstock.contract.fields import key_writer
 from penstock.contract.reject import Fault, Reason, Stage
 from penstock.contract.rules import MAX_VALUE_BYTES, Broken, Rule, judge, latest_past
 from penstock.errors import clean_line
+from penstock.pipeline.cause import file_of
 from penstock.pipelines import Pipeline
 from penstock.produce.serialize import Serialize
 
@@ -27,7 +25,7 @@ class Mapper:
 
     def __init__(self, pipeline: Pipeline, serialize: Serialize) -> None:
         self._from_source = pipeline.from_source
-        self._file = _file_of(pipeline.from_source)
+        self._file = file_of(pipeline.from_source)
         self._record = pipeline.record
         self._key = key_writer(pipeline.record)
         self._serialize = serialize
@@ -72,15 +70,6 @@ def _words(error: Exception) -> str:
         return clean_line(str(error), _WORDS_CHARS)
     except Exception as broken:  # noqa: BLE001  an exception of the pipeline's own may not be able to say what it is
         return f"no message: its __str__ raised {type(broken).__name__}"
-
-
-def _file_of(function: Callable[..., Any]) -> str:
-    """Return the path of the file that defines a function, below decorators and partials; empty when none does."""
-    while isinstance(function, partial):
-        function = function.func
-    function = inspect.unwrap(function)
-    code = getattr(function, "__code__", None) or getattr(type(function).__call__, "__code__", None)
-    return code.co_filename if code else ""
 
 
 def _innermost_line(trace: TracebackType | None, file: str) -> int:

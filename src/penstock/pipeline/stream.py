@@ -29,6 +29,7 @@ from penstock.contract.batch import TALLY_DDL, Decoded, Tally, merge, tally
 from penstock.contract.order import ONE_LAYOUT, Order
 from penstock.contract.reject import Fault, Reject, Stage
 from penstock.errors import KafkaUnreachable
+from penstock.pipeline.transform import Transformed, apply_transform
 from penstock.pipelines import Pipeline
 from penstock.process.batches import decode_batches, decoded_ddl, from_columns, to_columns
 from penstock.process.decode import Decoder
@@ -38,7 +39,6 @@ from penstock.sink.rows import RowWriter
 ArrowBatches = Iterator[pa.RecordBatch]
 
 _COLLECT_EVERY = 200_000
-_POSITION = ("kafka_partition", "kafka_offset")
 
 
 @dataclass(frozen=True)
@@ -227,40 +227,25 @@ def _store_transformed(raw: DataFrame, plan: Plan) -> list[Tally]:
     to_transform = "_rejected IS NULL AND _deleted IS NULL"
     good = decoded.where(to_transform)
     others = decoded.where(f"NOT ({to_transform})")
+    newest_us = plan.order.newest.shift_us
     try:
-        read, has_one_shift = _read(decoded, plan.order.newest.shift_us)
-        rows = _transform(good, plan, has_one_shift).persist()
-        try:
-            _check_positions(rows, good)
-            written = _collect(rows.unionByName(others, allowMissingColumns=True), _write_task(plan))
-        finally:
-            rows.unpersist()
+        read, has_one_shift = _read(decoded, newest_us)  # decodes, before the transform can be blamed for it
+        transformed = apply_transform(good, plan.pipeline, newest_us if has_one_shift else None)
+        written = _write_all(transformed, others, plan)
     finally:
         decoded.unpersist()
     return _with_filtered(read, written)
 
 
-def _transform(good: DataFrame, plan: Plan, has_one_shift: bool) -> DataFrame:
-    """Apply the pipeline's transform, and give each row the shift of its record again."""
-    transform = plan.pipeline.transform
-    assert transform is not None
-    rows = transform(good.drop("_rejected", "_deleted", "_shift_us"))
-    missing = [name for name in _POSITION if name not in rows.columns]
-    if missing:
-        raise ValueError(f"transform gave rows without {' and '.join(missing)}: keep these columns as they are")
-    if has_one_shift:
-        return rows.withColumn("_shift_us", functions.lit(plan.order.newest.shift_us).cast("long"))
-    return rows.join(good.select(*_POSITION, "_shift_us"), list(_POSITION), "left")
-
-
-def _check_positions(rows: DataFrame, good: DataFrame) -> None:
-    """Raise `ValueError`, before anything is written, unless each row is the only one of a record that was read."""
-    doubled = rows.groupBy(*_POSITION).count().where("count > 1").select(*_POSITION).take(1)
-    if doubled:
-        raise ValueError(f"transform gave more than one row for the record at {doubled[0][0]}:{doubled[0][1]}")
-    unknown = rows.join(good.select(*_POSITION), list(_POSITION), "left_anti").select(*_POSITION).take(1)
-    if unknown:
-        raise ValueError(f"transform gave a row at {unknown[0][0]}:{unknown[0][1]}, where no record was read")
+def _write_all(transformed: Transformed, others: DataFrame, plan: Plan) -> list[Tally]:
+    """Write the rows, and what went past the transform or failed in it; the rows are unpersisted."""
+    everything = transformed.rows.unionByName(others, allowMissingColumns=True)
+    if transformed.failed is not None:
+        everything = everything.unionByName(transformed.failed, allowMissingColumns=True)
+    try:
+        return _collect(everything, _write_task(plan))
+    finally:
+        transformed.rows.unpersist()
 
 
 def _write_task(plan: Plan) -> Callable[[ArrowBatches], ArrowBatches]:

@@ -22,6 +22,10 @@ class Pipeline:
     columns and `kafka_partition`, `kafka_offset`, `ingested_at`) and returns the rows to store: at most one row per
     record, with those three columns unchanged. `row` is then what a row must be; records it drops are counted.
 
+    `transform_is_row_wise` declares that `transform` makes each row of its record alone, so that a batch may be cut
+    anywhere: a record for which it raises is then found and dead-lettered, and the rest goes on. Otherwise a transform
+    that raises stops the stream until it is corrected.
+
     `key_format` is how the topic's keys are written, where tombstones are not penstock's own: a tombstone's key says
     which row to delete. None: each key is read in the only format that it can have, else it is a dead letter.
 
@@ -36,6 +40,7 @@ class Pipeline:
     from_source: Callable[[Any], dict[str, Any]]
     secret: frozenset[str] = frozenset()
     transform: Callable[[Any], Any] | None = None
+    transform_is_row_wise: bool = False
     row: type[Record] | None = None
     key_format: KeyFormat | None = None
     one_version_per_id: bool = False

@@ -15,6 +15,7 @@ from penstock.config import Settings
 from penstock.contract import names
 from penstock.errors import WrongSettings
 from penstock.pipelines.definition import Pipeline
+from penstock.pipelines.files import module_name
 from penstock.pipelines.validate import problems
 
 _EXAMPLE = "PIPELINE = Pipeline(topic=..., keyspace=..., table=..., record=..., from_source=...)"
@@ -85,7 +86,7 @@ def _import(name: str) -> ModuleType:
 
 
 def _run(path: Path) -> ModuleType:
-    spec = spec_from_file_location(f"penstock_pipeline_{path.stem}", path)
+    spec = spec_from_file_location(module_name(path), path)
     assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)

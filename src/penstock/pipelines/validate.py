@@ -41,6 +41,10 @@ def _of_functions(pipeline: Pipeline) -> Iterator[str]:
         yield f"from_source: {pipeline.from_source!r} cannot be called; write a function of one entry of an answer"
     if not (pipeline.transform is None or callable(pipeline.transform)):
         yield f"transform: {pipeline.transform!r} cannot be called; write a function of one DataFrame"
+    if not isinstance(pipeline.transform_is_row_wise, bool):
+        yield f"transform_is_row_wise: {pipeline.transform_is_row_wise!r} is neither True nor False"
+    elif pipeline.transform_is_row_wise and pipeline.transform is None:
+        yield "transform_is_row_wise: there is no transform; write `transform=...`, or take it away"
     if pipeline.key_format not in (None, *KEY_FORMATS):
         yield f"key_format: {pipeline.key_format!r} is none; write one of {', '.join(map(repr, KEY_FORMATS))}, or None"
     if not isinstance(pipeline.one_version_per_id, bool):

@@ -196,7 +196,8 @@ class _Sorter:
     def _reject(self, columns: dict[str, Any]) -> Reject:
         rejected = columns["_rejected"]
         reason, rules = Reason(rejected["reason"]), tuple(rejected["rules"])
-        fault = Fault(reason, rejected["message"], Stage.DECODE, rejected["schema_id"], rules)
+        stage = Stage.TRANSFORM if reason == Reason.TRANSFORM_FAILED else Stage.DECODE
+        fault = Fault(reason, rejected["message"], stage, rejected["schema_id"], rules)
         return Reject(fault, self._topic, *_place(columns), rejected["key"], rejected["value"], [])
 
     def _deletion(self, columns: dict[str, Any]) -> Deletion:

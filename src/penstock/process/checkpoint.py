@@ -56,6 +56,15 @@ class Place:
     begun: bool
 
 
+@dataclass(frozen=True)
+class Pending:
+    """A batch that is planned and not done: its id, and the offsets per partition that it covers, half open."""
+
+    batch_id: int
+    first: Offsets
+    end: Offsets
+
+
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
     """What our file holds: the topic that the checkpoint is for, where its query is to start, the query's id.
 
@@ -124,6 +133,15 @@ class Checkpoint:
                 return self._read(_FIRST, self._beginning)
             except (FileNotFoundError, Torn):
                 return self.origin().start or {}
+
+    def pending(self) -> Pending | None:
+        """Return the batch that is planned and not done; None when there is none. Raises as `place`."""
+        with self._said():
+            planned = self._newest("offsets", self._planned)
+            done = self._newest("commits", _done)
+            if planned is None or (done is not None and done >= planned):
+                return None
+            return Pending(planned, self._before(planned), self._read(f"offsets/{planned}", self._planned))
 
     def _before(self, batch: int) -> Offsets:
         """Where a batch begins; empty when that cannot be told for the first."""

@@ -19,10 +19,12 @@ from penstock.errors import (
     AirflowUnreachable,
     CassandraUnreachable,
     KafkaUnreachable,
+    PenstockError,
     RegistryUnreachable,
     SourceUnreachable,
     Unreachable,
 )
+from penstock.stack import stuck
 
 TIMEOUT_S = 3.0
 HEARTBEAT_SLACK_S = 1.0
@@ -142,10 +144,15 @@ def spark_worker(settings: Settings, _started_s: float) -> None:
     _get(f"http://{LOOPBACK}:{settings.spark_worker_ui_port}/json/", Unreachable)
 
 
-def spark_job(settings: Settings, _started_s: float) -> None:
-    """Check that the job's page lists an active streaming query and an executor."""
+def spark_job(settings: Settings, started_s: float) -> None:
+    """Check that the job's page lists an active streaming query and an executor.
+
+    A job that stands by, since its transform failed after the start, counts as up: `status` reports it as stuck.
+    """
     page = f"http://{LOOPBACK}:{settings.spark_job_ui_port}"
     if "Active Streaming Queries" not in _get(f"{page}/StreamingQuery/", Unreachable).text:
+        if _stands_by(settings, started_s):
+            return
         raise Unreachable("the Spark job has no active streaming query yet")
     address = f"{page}/api/v1/applications"
     for application in _get_json(address, Unreachable):
@@ -154,6 +161,14 @@ def spark_job(settings: Settings, _started_s: float) -> None:
         if any(executor["isActive"] for executor in executors if local or executor["id"] != "driver"):
             return
     raise Unreachable("the Spark job has no executor yet")
+
+
+def _stands_by(settings: Settings, started_s: float) -> bool:
+    try:
+        batches = stuck.find(settings)
+    except PenstockError:
+        return False
+    return any(one.state == "transform_failed" and one.last_at.timestamp() >= started_s for one in batches)
 
 
 def _master_url(settings: Settings) -> str:

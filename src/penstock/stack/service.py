@@ -54,6 +54,8 @@ class Service:
     after: Callable[[Settings], None] | None = None
     note: Callable[[Settings], str] | None = None
     """What an operator should know of it beside its state; empty for nothing."""
+    trouble: Callable[[Settings], str] = lambda _settings: ""
+    """Returns what keeps a running service from its work, or nothing."""
     directory: Path = Path("/")
     stop_wait_s: int = 20
     memory_mib: int = 0
@@ -82,7 +84,7 @@ class Service:
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-State = Literal["ready", "starting", "failing", "restarting", "dead", "stopping", "stopped", "unsupervised"]
+State = Literal["ready", "stuck", "starting", "failing", "restarting", "dead", "stopping", "stopped", "unsupervised"]
 
 
 @dataclass(frozen=True)

@@ -58,9 +58,8 @@ def _find_unsupervised(environment: Site) -> dict[str, Process]:
 def _status(settings: Settings, service: Service, process: Process | None, restarts: Restarts) -> Status:
     state, detail = _state(settings, service, process)
     pid = process.pid if process and (process.alive or state == "unsupervised") else 0
-    last_exit = (
-        f"{restarts.how}, {_ago(time.time() - restarts.at_s)} ago" if restarts.how and state != "stopped" else ""
-    )
+    ended = f"{restarts.how}, {_ago(time.time() - restarts.at_s)} ago"
+    last_exit = f"last ended by itself: {ended}" if restarts.how and state != "stopped" else ""
     return Status(
         name=service.name,
         title=service.title,
@@ -86,9 +85,12 @@ def _ago(seconds: float) -> str:
 
 def _state(settings: Settings, service: Service, process: Process | None) -> tuple[State, str]:
     if process and process.state in _STATES:
-        return _STATES[process.state], process.detail
+        trouble = service.trouble(settings) if process.state in {"BACKOFF", "FATAL"} else ""
+        return _STATES[process.state], "; ".join(filter(None, [process.detail, trouble]))
     if process is None or not process.alive:
         return "stopped", ""
+    if trouble := service.trouble(settings):
+        return "stuck", trouble
     try:
         service.probe(settings, process.started_s)
     except Unreachable as error:

@@ -18,6 +18,7 @@ def test_reason_codes_are_stable():
         "value_too_large",
         "processing_error",
         "mapping_failed",
+        "transform_failed",
     ]
     assert [str(stage) for stage in Stage] == ["produce", "decode", "transform"]
 

@@ -24,7 +24,7 @@ from tests.unit.control import desks
 ROOT = Path(__file__).resolve().parents[3]
 DEPLOY = ROOT / "deploy"
 OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
-UNIT = re.compile(r"_(records|bytes|seconds|timestamp_seconds|up|balanced|firing|info)(_total)?$")
+UNIT = re.compile(r"_(records|bytes|seconds|timestamp_seconds|up|balanced|firing|stuck|info)(_total)?$")
 
 
 @pytest.fixture(autouse=True)

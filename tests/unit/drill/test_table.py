@@ -29,6 +29,8 @@ FAULTS = [
     "hostile-source",
     "add-partitions",
     "redrive-order",
+    "poison-record",
+    "stuck-transform",
     "recreate-topic",
     "backlog",
     "soak",

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from penstock import config
 from penstock.config import Settings
+from penstock.contract.failing import FailingBatch
 from penstock.observe.alerts import RULES, Board, Change, Receipt, Snapshot
 
 HOUR_S = 3600.0
@@ -26,8 +28,22 @@ FINE = Snapshot(
     newest_record_s=999_000.0,
     receipt=Receipt(balanced=True, missing=0),
     change="",
+    stuck=(),
+)
+STUCK = FailingBatch(
+    checkpoint="/c/users_created",
+    batch_id=7,
+    first={0: 17},
+    end={0: 20},
+    failures=5,
+    first_at=datetime.fromtimestamp(FINE.at_s - 70, tz=UTC),
+    last_at=datetime.fromtimestamp(FINE.at_s - 10, tz=UTC),
+    state="transform_failed",
+    cause="orders.py, line 7: ValueError",
+    message="/p/orders.py, line 7: ValueError: no order of ada@example.org",
 )
 WRONG = {
+    "stuck": replace(FINE, stuck=(STUCK,)),
     "lag": replace(FINE, lag_records=10_001),
     "rejected": replace(FINE, rejected=51),
     "no_data": replace(FINE, newest_record_s=FINE.at_s - 26.1 * HOUR_S),
@@ -215,3 +231,11 @@ def test_the_changed_settings_count(make: Callable[..., Settings]) -> None:
 @pytest.fixture
 def make() -> Callable[..., Settings]:
     return config.read
+
+
+def test_a_stuck_stream_is_told_with_position_cause_and_remedy(settings: Settings) -> None:
+    """The message has all that an operator needs, and quotes no record, for it goes to chat services."""
+    (change,) = Board().take(WRONG["stuck"], settings)
+    for part in ("batch 7", "0:17 to 0:19", "5 failures", "orders.py, line 7: ValueError", "./penstock restart"):
+        assert part in change.message
+    assert "ada" not in change.message

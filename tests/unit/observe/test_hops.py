@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from penstock.config import read
+from penstock.contract.failing import FailingBatch
 from penstock.observe.alerts import Change
 from penstock.observe.flow import Counts, Point, Problem, View
 from penstock.observe.hops import hops, verdict
@@ -162,3 +163,37 @@ def test_receipt_and_alerts_come_before_the_flow() -> None:
     assert verdict(shown, 11).tone == "warn"
     shown.receipt = {"balanced": False, "missing": 3}
     assert "does not balance: 3 missing" in verdict(shown, 11).text
+
+
+STUCK = FailingBatch(
+    checkpoint="/c/t",
+    batch_id=7,
+    first={0: 17},
+    end={0: 20},
+    failures=4,
+    first_at=datetime(2026, 1, 1, tzinfo=UTC),
+    last_at=datetime(2026, 1, 1, tzinfo=UTC),
+    state="retrying",
+    cause="StoreFailed",
+    message="StoreFailed: no",
+)
+
+
+def test_a_stuck_stream_is_down_whatever_flows() -> None:
+    """Records may still come; position, cause and remedy stand on the hop and in the sentence on the whole."""
+    shown = view(before=90, now=100, lag=3)
+    shown.stuck = [STUCK]
+    spark = by_name(shown)["spark"]
+    assert (spark.state, spark.told) == ("down", "stuck on batch 7, 0:17 to 0:19")
+    assert "4 failures: StoreFailed" in spark.error
+    told = verdict(shown, 11.0)
+    assert (told.tone, told.command) == ("bad", "./penstock status spark-job")
+    assert told.text.startswith("The stream is stuck on batch 7 (0:17 to 0:19) since 2026-01-01 00:00:00 UTC")
+
+
+def test_a_service_that_is_away_is_told_before_the_stream_that_waits_for_it() -> None:
+    """It is the cause, and what to look at."""
+    shown = view(services=SERVICES | {"cassandra": "refused", "spark-job": "refused"})
+    shown.stuck = [STUCK]
+    assert "away" in verdict(shown, 11.0).text
+    assert by_name(shown)["spark"].told == "away"

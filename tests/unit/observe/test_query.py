@@ -4,6 +4,7 @@ import pytest
 from cassandra import OperationTimedOut
 
 from penstock.config import read as settings
+from penstock.contract.failing import FailingBatch
 from penstock.errors import CassandraUnreachable
 from penstock.observe import query
 from penstock.observe.query import OTHER, PHASES, Found, phases_ms, shares, tell
@@ -51,6 +52,19 @@ def test_how_the_query_does(found, process, state):
     assert told.state == state
     assert told.checkpoint == "/checkpoint"
     assert (told.owner is not None) == (found.holder is OWNER)
+
+
+STUCK = FailingBatch("/c", 7, {0: 17}, {0: 20}, 4, NOW, NOW, "transform_failed", "my.py, line 7: ValueError", "words")
+
+
+def test_a_stuck_query_is_told_as_such_with_what_to_do():
+    """Neither its last batch nor that it has an owner makes it a running one; a job that stopped is stopped."""
+    told = tell(Found(OWNER, [batch(1)], [failure(3)], stuck=[STUCK]), "/c", "", NOW)
+    assert (told.state, told.owner) == ("stuck", "process 7 on vm")
+    assert "0:17 to 0:19" in told.told
+    assert "my.py, line 7: ValueError" in told.told
+    assert "./penstock restart spark-job" in told.told
+    assert tell(Found(None, [], [], stuck=[STUCK]), "/c", "stopped", NOW).state == "stopped"
 
 
 def test_who_reads_is_told():

@@ -10,13 +10,16 @@ import pytest
 
 from penstock.broker import topics
 from penstock.broker.topics import Span
+from penstock.contract.failing import FailingBatch
 from penstock.errors import NotThere, PenstockError
 from penstock.observe import verify
 from penstock.observe.nulls import Nulls, null_shares
 from penstock.observe.verify import TopicReceipt
+from penstock.process.checkpoint import folder_of
 from penstock.produce import journal
 from penstock.produce.journal import Journal
 from penstock.sink import settled
+from penstock.sink.failing import FailingBatches
 from penstock.sink.ledger import REPLAY
 from tests.unit.carried import EPOCH_US, STORED_MS, TOPIC_ID, Carried, message, value
 
@@ -485,3 +488,46 @@ def test_a_field_that_was_changed_by_hand_is_named(topic):
         difference for difference in topic.verify().differences if difference.id == "4" and difference.kind == "foreign"
     )
     assert last.why.startswith("a row that was changed by hand at 2023-11-15T00:43:20+00:00")
+
+
+@pytest.mark.parametrize(
+    ("failed_s", "checkpoint", "named"),
+    [
+        (0, "", []),
+        (61, "", [("stuck", 0, 5)]),
+        (61, "/elsewhere", [("stuck", 0, 5)]),
+    ],
+    ids=["a failure that retrying may help", "a stuck stream", "a stream of another checkpoint"],
+)
+def test_a_stuck_stream_is_not_balanced(topic, failed_s, checkpoint, named):
+    """Records that wait are no difference, unless the stream is stuck on them; the difference says where and why."""
+    topic.send(5)
+    write_failing(topic, 5, 6, failed_s, checkpoint)
+    found = topic.verify()
+    assert [(one.kind, one.partition, one.offset) for one in found.differences] == named
+    assert found.waiting == 1
+    assert found.balanced == (not named)
+    assert all("0:5 to 0:5" in one.why and "my.py, line 7: ValueError" in one.why for one in found.differences)
+
+
+def test_a_batch_of_another_checkpoint_that_the_ledger_went_past_is_over(topic):
+    """The stream went on from another checkpoint: what failed there long ago is not told as of now."""
+    write_failing(topic, 2, 5, 3600, "/elsewhere")
+    assert topic.verify().balanced
+    write_failing(topic, 2, 5, 3600, "")
+    assert not topic.verify().balanced
+
+
+def test_given_offsets_are_verified_whatever_the_stream_does(topic):
+    """The receipt of a replay speaks of the replay."""
+    write_failing(topic, 2, 5, 3600, "")
+    assert topic.verify(spans=topic.spans()).balanced
+
+
+def write_failing(topic: Carried, first: int, end: int, failed_s: float, checkpoint: str) -> None:
+    began = datetime.now(UTC) - timedelta(seconds=failed_s)
+    folder = checkpoint or folder_of(topic.settings, "readings")
+    batch = FailingBatch(
+        folder, 3, {0: first}, {0: end}, 4, began, began, "retrying", "my.py, line 7: ValueError", "the same, and words"
+    )
+    FailingBatches(topic.tables.session, "lab", "readings").write(batch)

@@ -4,6 +4,7 @@ import signal
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ from pyspark.errors import StreamingQueryException
 from penstock.broker.topics import Span
 from penstock.config import read
 from penstock.contract.batch import Tally
+from penstock.contract.failing import FailingBatch
 from penstock.contract.order import ONE_LAYOUT, Layout, Order
 from penstock.errors import (
     CassandraUnreachable,
@@ -23,6 +25,7 @@ from penstock.errors import (
     PenstockError,
     StoreFailed,
     TopicRecreated,
+    TransformFailed,
 )
 from penstock.pipeline import job
 from penstock.pipeline.job import Keeper
@@ -41,6 +44,20 @@ ONE = Tally(
     stored_at_ms=1,
     nulls={},
     latencies={},
+)
+
+
+FAILING = FailingBatch(
+    checkpoint="/c/users_created",
+    batch_id=7,
+    first={0: 17},
+    end={0: 20},
+    failures=1,
+    first_at=datetime(2026, 1, 1, tzinfo=UTC),
+    last_at=datetime(2026, 1, 1, tzinfo=UTC),
+    state="transform_failed",
+    cause="orders.py, line 7: ValueError",
+    message="orders.py, line 7: ValueError: no",
 )
 
 
@@ -72,6 +89,20 @@ class FakeNoter:
 
     def note_failure(self, error) -> None:
         self.failures.append(error)
+
+
+class FakeRecorder:
+    """Stands for the recorder of failing batches."""
+
+    def __init__(self) -> None:
+        self.recorded, self.looks = [], 0
+
+    def record(self, error):
+        self.recorded.append(error)
+        return FAILING if isinstance(error, TransformFailed) else None
+
+    def resolve_if_done(self) -> None:
+        self.looks += 1
 
 
 class FakeQuery:
@@ -214,9 +245,10 @@ def test_a_stop_waits_for_the_commit(clock):
     """Once stopping is set, the query is stopped after the trigger in hand has committed."""
     keeper = Keeper(FakePlan(), FakeBook(), threading.Event())
     query, noter = FakeQuery(None, keeper.stopping.set, busy=3), FakeNoter()
-    job._follow(query, keeper, noter)
+    recorder = FakeRecorder()
+    job._follow(query, keeper, noter, recorder)
     assert query.stopped
-    assert noter.looks == 2
+    assert (noter.looks, recorder.looks) == (2, 3)
     assert clock.slept_s == [0.05] * 3
 
 
@@ -225,7 +257,7 @@ def test_a_commit_is_not_waited_for_without_end(clock):
     keeper = Keeper(FakePlan(), FakeBook(), threading.Event())
     keeper.stopping.set()
     query = FakeQuery(busy=10**9)
-    job._follow(query, keeper, FakeNoter())
+    job._follow(query, keeper, FakeNoter(), FakeRecorder())
     assert query.stopped
     assert sum(clock.slept_s) == pytest.approx(10, abs=0.1)
 
@@ -234,7 +266,7 @@ def test_a_query_that_fails_is_an_error():
     """Spark's error comes out while the job is not stopping."""
     query = FakeQuery(None, StreamingQueryException("StoreFailed"))
     with pytest.raises(StreamingQueryException):
-        job._follow(query, Keeper(FakePlan(), FakeBook(), threading.Event()), FakeNoter())
+        job._follow(query, Keeper(FakePlan(), FakeBook(), threading.Event()), FakeNoter(), FakeRecorder())
 
 
 def test_a_batch_refused_by_the_stop_is_no_error(clock):
@@ -242,9 +274,9 @@ def test_a_batch_refused_by_the_stop_is_no_error(clock):
     keeper = Keeper(FakePlan(), FakeBook(), threading.Event())
     keeper.stopping.set()
     for refusal in ("InterruptedError: batch 7 was not begun", "JobRunning: another job owns the checkpoint"):
-        job._follow(FakeQuery(StreamingQueryException(refusal)), keeper, FakeNoter())
+        job._follow(FakeQuery(StreamingQueryException(refusal)), keeper, FakeNoter(), FakeRecorder())
     with pytest.raises(StreamingQueryException):
-        job._follow(FakeQuery(StreamingQueryException("StoreFailed")), keeper, FakeNoter())
+        job._follow(FakeQuery(StreamingQueryException("StoreFailed")), keeper, FakeNoter(), FakeRecorder())
 
 
 @pytest.fixture
@@ -343,6 +375,9 @@ def around(monkeypatch, signals, stored, clock, tmp_path):
     monkeypatch.setattr(job, "plan", lambda *_: FakePlan())
     around.noter = FakeNoter()
     monkeypatch.setattr(job, "Noter", lambda progress: around.noter)
+    around.recorder = FakeRecorder()
+    monkeypatch.setattr(job, "recorder_of", lambda *_: around.recorder)
+    monkeypatch.setattr(job, "_silence_tracebacks", lambda: None)
     monkeypatch.setattr(job, "warm_up", lambda *_: None)
     monkeypatch.setattr(job, "raw_records", lambda records: records)
     monkeypatch.setattr(job, "_start", start)
@@ -382,6 +417,41 @@ def test_a_query_that_always_fails_fails_the_job(around):
     with pytest.raises(StreamingQueryException):
         around.run()
     assert around.starts == 5
+
+
+def test_a_failing_transform_leaves_the_job_idle(around, stored, capsys):
+    """The query is not started again, the process neither ends nor fails, and one event says where and what to do."""
+
+    def fail():
+        raise TransformFailed("/p/orders.py, line 7: ValueError: no\n  transform fails", hint="correct it", kind="k")
+
+    def batch():
+        with pytest.raises(TransformFailed):
+            around.keeper.keep(raw_of("q"), 7)
+        raise failed()
+
+    stored.do, around.queries = fail, [batch]
+    around.run()
+    assert (around.starts, around.waited_s) == (1, [None])
+    (error,) = around.recorder.recorded
+    assert isinstance(error, TransformFailed)
+    assert around.happened[-1] == "give back"
+
+
+def test_what_python_raised_is_recorded_rather_than_sparks_words_for_it(around, stored):
+    """An error of an earlier query is not taken for that of one that failed before it began a batch."""
+
+    def fail():
+        raise StoreFailed("no")
+
+    def batch():
+        with pytest.raises(StoreFailed):
+            around.keeper.keep(raw_of("q"), 7)
+        raise failed()
+
+    stored.do, around.queries = fail, [batch, failed()]
+    around.run()
+    assert [type(error) for error in around.recorder.recorded] == [StoreFailed, StreamingQueryException]
 
 
 def test_the_checkpoint_is_owned_and_fits_before_anything_else(around):
@@ -449,7 +519,7 @@ def test_a_query_on_a_recreated_topic_is_stopped():
     query, guard = FakeQuery(), SimpleNamespace(watch=watch)
     keeper = Keeper(FakePlan(), FakeBook(), threading.Event(), guard=guard)
     with pytest.raises(TopicRecreated):
-        job._follow(query, keeper, FakeNoter())
+        job._follow(query, keeper, FakeNoter(), FakeRecorder())
     assert query.stopped
 
 
@@ -549,8 +619,8 @@ def test_a_role_that_may_not_create_is_told_all_that_is_missing(settings):
         job.create_keyspace(FakeSession(denied), settings)
     made = re.findall(r"CREATE (?:KEYSPACE|TABLE) IF NOT EXISTS (\S+)", failed.value.message)
     assert made[:2] == ["spark_streams", "spark_streams.created_users"]
-    others = ("ledger", "generations", "layouts", "batches", "failures", "leases", "marks", "settled", "receipts")
-    others = (*others, "accepted")
+    others = ("ledger", "generations", "layouts", "batches", "failures", "failing_batches", "leases", "marks")
+    others += ("settled", "receipts", "accepted")
     assert made[2:] == [f"spark_streams.{name}" for name in others]
     with pytest.raises(PenstockError) as failed:
         job.create_tables(FakeSession(denied), settings)

@@ -10,6 +10,7 @@ from penstock.config import read
 from penstock.contract.fields import fields
 from penstock.errors import WrongSettings
 from penstock.pipelines import users
+from penstock.pipelines.files import module_name
 from penstock.pipelines.users import PIPELINE
 from tests.unit.records import READINGS, Everything, Reading
 
@@ -126,7 +127,7 @@ def test_an_import_that_fails_says_file_line_and_text(tmp_path, line, said, hint
     assert heading.startswith(f"PENSTOCK_PIPELINE={file} cannot be imported: {said}")
     assert place == f"  {file}, line 2: {line}"
     assert hint.format(file=file) in wrong.value.hint
-    assert "penstock_pipeline_orders" not in sys.modules
+    assert module_name(file) not in sys.modules
 
 
 def test_an_import_that_fails_further_in_names_the_line_there(tmp_path, monkeypatch):

@@ -175,6 +175,20 @@ def test_functions_and_secrets_are_checked():
     assert [problem.partition(":")[0] for problem in problems(wrong)] == ["from_source", "transform", "secret"]
 
 
+@pytest.mark.parametrize(
+    ("declared", "transform", "said"),
+    [
+        (True, lambda df: df, []),
+        (False, None, []),
+        (True, None, ["transform_is_row_wise: there is no transform; write `transform=...`, or take it away"]),
+        ("yes", lambda df: df, ["transform_is_row_wise: 'yes' is neither True nor False"]),
+    ],
+)
+def test_a_row_wise_transform_is_declared_of_one_that_is_there(declared, transform, said):
+    """A declaration that says nothing, or of nothing, is refused when the file is loaded."""
+    assert problems(replace(PIPELINE, transform_is_row_wise=declared, transform=transform)) == said
+
+
 @pytest.mark.parametrize("key_format", [None, *KEY_FORMATS])
 def test_each_key_format_is_accepted(key_format):
     """And no format: keys are read in the only one that they can have."""

@@ -11,7 +11,16 @@ from penstock.broker.topics import Span
 from penstock.config import read
 from penstock.errors import CheckpointRefused, PenstockError, WrongUse
 from penstock.process import checkpoint
-from penstock.process.checkpoint import Checkpoint, Origin, Place, check_fits, checkpoint_of, folder_of, misfits
+from penstock.process.checkpoint import (
+    Checkpoint,
+    Origin,
+    Pending,
+    Place,
+    check_fits,
+    checkpoint_of,
+    folder_of,
+    misfits,
+)
 from penstock.process.files import HadoopFiles, LocalFiles, Torn
 
 TOPIC = "t"
@@ -100,6 +109,18 @@ def test_the_first_batch_begins_where_the_source_did(found, files):
     assert found.place() == Place({0: 0, 1: 5}, {0: 10, 1: 15}, begun=True)
     del files.held[f"{FOLDER}/sources/0/0"]
     assert found.place() == Place({}, {0: 10, 1: 15}, begun=True)
+
+
+def test_the_batch_that_is_planned_and_not_done_is_pending(found, files):
+    """With its id and where it begins and ends, the first one too; once it is done there is none."""
+    assert found.pending() == Pending(2, {0: 20, 1: 25}, {0: 30, 1: 35})
+    put(files, "commits/2", DONE)
+    assert found.pending() is None
+    for name in ("offsets/1", "offsets/2", "commits/0", "commits/1", "commits/2"):
+        del files.held[f"{FOLDER}/{name}"]
+    assert found.pending() == Pending(0, {0: 0, 1: 5}, {0: 10, 1: 15})
+    files.held.clear()
+    assert found.pending() is None
 
 
 def test_batches_are_numbers_not_words(found, files):

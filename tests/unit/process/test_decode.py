@@ -89,7 +89,7 @@ def test_what_is_wrong_with_a_value_is_told(decoder, value, reason, message, sch
 def test_every_reason_is_found_by_the_test_above():
     """No reason that a value can be rejected for is without an example."""
     (mark,) = [mark for mark in test_what_is_wrong_with_a_value_is_told.pytestmark if mark.name == "parametrize"]
-    of_others = {Reason.KEY_AMBIGUOUS, Reason.PROCESSING_ERROR, Reason.MAPPING_FAILED}
+    of_others = {Reason.KEY_AMBIGUOUS, Reason.PROCESSING_ERROR, Reason.MAPPING_FAILED, Reason.TRANSFORM_FAILED}
     assert {case[1] for case in mark.args[1]} == set(Reason) - of_others
 
 

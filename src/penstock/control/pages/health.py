@@ -21,6 +21,7 @@ _STATES = {
     "ready": "ok",
     "starting": "late",
     "failing": "down",
+    "stuck": "down",
     "restarting": "late",
     "dead": "down",
     "stopping": "late",

@@ -17,9 +17,16 @@ from penstock.errors import PenstockError
 from penstock.observe.query import OTHER, PHASES, TOTAL, Found, Query, phases_ms, shares
 from penstock.sink.progress import Batch, Failure
 
-_STATES = {"running": "ok", "waiting": "late", "starting": "busy", "stopped": "down", "unknown": "unknown"}
+_STATES = {
+    "running": "ok",
+    "waiting": "late",
+    "stuck": "down",
+    "starting": "busy",
+    "stopped": "down",
+    "unknown": "unknown",
+}
 _WORDS = {"waiting": "waiting to start again", "unknown": "not known"}
-_TONES = {"running": "ok", "waiting": "warn", "starting": "warn", "stopped": "bad", "unknown": "quiet"}
+_TONES = {"running": "ok", "waiting": "warn", "stuck": "bad", "starting": "warn", "stopped": "bad", "unknown": "quiet"}
 _DRAWN = ("addBatch", *(name for name in PHASES if name != "addBatch"), OTHER)
 """From the bottom up: the work itself first."""
 _LASTS = (30, 60, 200, MOST_BATCHES)

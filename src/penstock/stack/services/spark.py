@@ -8,7 +8,7 @@ from penstock import pipelines
 from penstock.config import Settings
 from penstock.errors import PenstockError, StackError
 from penstock.process.checkpoint import checkpoint_of
-from penstock.stack import java, probes
+from penstock.stack import java, probes, stuck
 from penstock.stack.service import ConfigFile, Service, render
 from penstock.stack.site import Site, read
 
@@ -168,6 +168,7 @@ def _job(site: Site) -> Service:
         directory=site.repository,
         probe=probes.spark_job,
         note=_note_of_checkpoint,
+        trouble=stuck.read,
         stop_wait_s=60,
         memory_mib=settings.spark_driver_memory_mib + 250,
         page=f"http://127.0.0.1:{settings.spark_job_ui_port}",

@@ -1,0 +1,79 @@
+"""A micro-batch that keeps failing, and when the stream is stuck on it. Pure."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+State = Literal["retrying", "transform_failed"]
+
+STUCK_AFTER = timedelta(seconds=60)
+"""A batch that has been failing for this long is stuck: a restarting service usually takes less."""
+
+
+@dataclass(frozen=True)
+class FailingBatch:
+    """A batch that failed and has not succeeded since.
+
+    `first` and `end` are the offsets per partition that it covers, half open; empty where unknown. `cause` is short,
+    names the user's line where there is one, and never quotes a record; `message` may.
+    """
+
+    checkpoint: str
+    batch_id: int
+    first: Mapping[int, int]
+    end: Mapping[int, int]
+    failures: int
+    first_at: datetime
+    last_at: datetime
+    state: State
+    cause: str
+    message: str
+
+    def is_stuck(self, now: datetime | None = None) -> bool:
+        """Return whether retrying has not helped, or cannot."""
+        if self.state == "transform_failed":
+            return True
+        return (now or datetime.now(UTC)) - self.first_at >= STUCK_AFTER
+
+    def is_past(self, reached: Mapping[int, int]) -> bool:
+        """Return whether the ledger has reached the batch's end, so that it must have succeeded since."""
+        return bool(self.end) and all(reached.get(partition, 0) >= end for partition, end in self.end.items())
+
+    def is_current(self, checkpoint: str, reached: Mapping[int, int]) -> bool:
+        """Return whether the batch still counts: the job at `checkpoint` resolves its own.
+
+        That of another checkpoint is over once the ledger, of which `reached` gives the ends, is past it.
+        """
+        return self.checkpoint == checkpoint or not self.is_past(reached)
+
+    @property
+    def position(self) -> str:
+        """The offset ranges that are not stored: `0:17 to 0:20`, both part of it."""
+        ranges = [
+            f"{partition}:{self.first.get(partition, 0)} to {partition}:{end - 1}"
+            for partition, end in sorted(self.end.items())
+            if end > self.first.get(partition, 0)
+        ]
+        return ", ".join(ranges) or "unknown position"
+
+    @property
+    def summary(self) -> str:
+        """What is stuck, where, since when and why, in one line that quotes no record."""
+        since = self.first_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        tries = "1 failure" if self.failures == 1 else f"{self.failures} failures"
+        return f"the stream is stuck on batch {self.batch_id} ({self.position}) since {since}, {tries}: {self.cause}"
+
+    @property
+    def remedy(self) -> str:
+        """What to do about it."""
+        if self.state == "transform_failed":
+            return "correct transform in the pipeline's file, then ./penstock restart spark-job"
+        return "the batch is retried until it succeeds: ./penstock logs spark-job"
+
+
+def stuck_batches(
+    batches: Iterable[FailingBatch], checkpoint: str, reached: Mapping[int, int], now: datetime | None = None
+) -> list[FailingBatch]:
+    """Return the batches on which a stream is stuck now; `checkpoint` is that of the settings in force."""
+    return [batch for batch in batches if batch.is_stuck(now) and batch.is_current(checkpoint, reached)]

@@ -1,0 +1,159 @@
+"""A transform that raises: for one record, which is dead-lettered; for a batch, which stops the stream by name."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+
+from penstock.broker import dlq, topics
+from penstock.broker.topics import Span, beyond
+from penstock.contract.fields import key_of, key_writer
+from penstock.contract.record import Record
+from penstock.drill import load, proof
+from penstock.drill.ground import Ground
+from penstock.drill.plan import Drill, Evidence
+from penstock.errors import StackError, Unreachable
+from penstock.observe import verify
+from penstock.observe.history import History
+from penstock.retry import wait_until
+from penstock.sink import cassandra
+from penstock.stack import launch, status
+from penstock.stack.service import Status
+
+POISON, STUCK = "poison-record", "stuck-transform"
+JOB = "spark-job"
+RECORDS = 40
+ISOLATED_S = 120.0
+"""Longest time until the record is found and its neighbours are stored, a slow machine's batches included."""
+ALERT_S = 120.0
+"""Longest time until the alert fires."""
+_FILE = """\
+from dataclasses import replace
+
+from pyspark.sql import functions
+from pyspark.sql.types import BooleanType
+
+from penstock import pipelines
+
+BASE = pipelines.load({base!r})
+
+
+class PoisonError(Exception):
+    pass
+
+
+def check(key):
+    if key == {poison!r}:
+        raise PoisonError("the drill's record")
+    return True
+
+
+def transform(df):
+    rows = BASE.transform(df) if BASE.transform else df
+    return rows.where(functions.udf(check, BooleanType())(functions.col({column!r}).cast("string")))
+
+
+PIPELINE = replace(BASE, transform=transform, transform_is_row_wise={row_wise!r})
+"""
+
+
+@contextmanager
+def poison_record(ground: Ground) -> Iterator[None]:
+    """Let a row-wise transform raise for one of some records: it alone is a dead letter, while the stream goes on."""
+    letters = _letters(ground)
+    with _poisoned(ground, POISON, row_wise=True) as sent:
+        what = "the neighbours of the record that the transform raises for"
+        wait_until(lambda: proof.check_stored(ground.settings, sent), timeout_s=ISOLATED_S, what=what)
+        new = topics.records(ground.settings, ground.pipeline.dead_letter_topic, beyond(letters, _letters(ground)))
+        reasons = [dlq.facts(letter)["reason"] for letter in new]
+        if reasons.count("transform_failed") != 1:
+            raise StackError(f"one dead letter of reason transform_failed was expected, there are {reasons}")
+        yield
+
+
+@contextmanager
+def stuck_transform(ground: Ground) -> Iterator[None]:
+    """Let a transform raise that is not declared row-wise: the job stands by, and everything says so."""
+    began, restarts = datetime.now(UTC), _job(ground).restarts
+    with _poisoned(ground, STUCK, row_wise=False) as sent:
+        log, marks = ground.layout.log(JOB), proof.marks(ground.layout.logs)
+        wait_until(lambda: _check_alert(ground), timeout_s=ALERT_S, every_s=1.0, what="the alert `stuck`")
+        _check_shown(ground, sent, began, restarts)
+        if "\tat " in proof.written_since(log, marks):
+            raise StackError(f"Java's frames are in {log}, behind which the user's line is hard to find")
+        yield
+
+
+@contextmanager
+def _poisoned(ground: Ground, name: str, *, row_wise: bool) -> Iterator[list[Span]]:
+    """Run the job with a transform that raises for one record, which is sent among others; gives where they lie."""
+    direct = load.Direct(ground, name)
+    users = list(islice(direct.users, RECORDS))
+    file = _write_pipeline(ground, users[RECORDS // 2], row_wise=row_wise)
+    ground.say(f"the job is restarted with {file}")
+    launch.restart(ground.settings.model_copy(update={"pipeline": str(file)}), [JOB])
+    try:
+        yield load.spans_of(direct.send_at((user, 0) for user in users))
+    finally:
+        launch.restart(ground.settings, [JOB])
+
+
+def _write_pipeline(ground: Ground, poison: Record, *, row_wise: bool) -> Path:
+    """Write a pipeline's file that is the one in force, but that its transform raises for one record."""
+    base = ground.pipeline
+    text = _FILE.format(
+        base=ground.settings.pipeline,
+        poison=key_writer(base.record)(poison).decode(),
+        column=key_of(base.record).column,
+        row_wise=row_wise and (base.transform is None or base.transform_is_row_wise),
+    )
+    file = ground.layout.run / "drill_transform.py"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def _letters(ground: Ground) -> list[Span]:
+    return topics.spans(ground.settings, ground.pipeline.dead_letter_topic)
+
+
+def _job(ground: Ground) -> Status:
+    return status.read(ground.settings, [JOB])[0]
+
+
+def _check_alert(ground: Ground) -> None:
+    """Return when the stack's watch tells that the stream is stuck. Raises `Unreachable` until then."""
+    if not any(alert.name == "stuck" for alert in History(ground.settings).open()):
+        raise Unreachable("the alert `stuck` does not fire yet")
+
+
+def _check_shown(ground: Ground, sent: list[Span], began: datetime, restarts: int) -> None:
+    """Raise `StackError` unless status and verify say what is wrong, and the process stays idle."""
+    job = _job(ground)
+    if job.state != "stuck" or "drill_transform.py, line" not in job.detail:
+        raise StackError(f"status says that the job is {job.state}: {job.detail}")
+    with cassandra.connected(ground.settings) as session:
+        receipt = verify.verify(ground.settings, session, since=began)
+    if not any(difference.kind == "stuck" for difference in receipt.differences):
+        raise StackError("verify does not name the stuck stream")
+    if not proof.waiting(ground.settings, sent):
+        raise StackError("records were stored of the batch that the transform raises for")
+    if "1 failure:" not in job.detail or job.restarts != restarts:
+        raise StackError(f"the job does not stand by: restarted {job.restarts - restarts} times, {job.detail}")
+
+
+DRILLS = (
+    Drill(
+        POISON,
+        "a row-wise transform raises for one record, which alone is dead-lettered",
+        poison_record,
+        evidence=(Evidence(f"{JOB}.log", r"records_isolated"),),
+        rejects=True,
+    ),
+    Drill(
+        STUCK,
+        "a transform raises for a batch: the job stands by, and status, verify and the alert say where and why",
+        stuck_transform,
+        evidence=(Evidence(f"{JOB}.log", r"transform_failed +.*drill_transform.py, line \d+: PoisonError"),),
+    ),
+)

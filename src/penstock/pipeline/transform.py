@@ -1,0 +1,136 @@
+"""Apply a pipeline's transform to a batch: materialised and checked before anything is written.
+
+When it raises for a record, and is declared row-wise, that record is found and left out (`bisection`, `trials`).
+Otherwise no record can be told from the others, and the batch fails with `TransformFailed`.
+"""
+
+from collections.abc import Iterable, Mapping
+from functools import reduce
+from operator import or_
+from typing import NamedTuple
+
+from pyspark.sql import Column, DataFrame, functions
+
+from penstock.contract.reject import Fault, Reason, Stage
+from penstock.errors import TransformFailed
+from penstock.log import get_logger
+from penstock.pipeline.bisection import NotIsolated, Position, find_failing
+from penstock.pipeline.cause import Cause, file_of, find_cause
+from penstock.pipeline.trials import Trials
+from penstock.pipelines import Pipeline
+from penstock.process.batches import DELETION_DDL, REJECT_DDL, SHIFT_DDL
+
+log = get_logger(__name__)
+
+_POSITION = ("kafka_partition", "kafka_offset")
+_FAILED_DDL = f"kafka_partition INT, kafka_offset BIGINT, {REJECT_DDL}, {DELETION_DDL}, {SHIFT_DDL}"
+_HINT = (
+    "correct transform, then ./penstock restart spark-job (Docker Compose: docker compose restart spark-submitter); "
+    "until then the job is idle and records wait in Kafka"
+)
+
+
+class Transformed(NamedTuple):
+    """Rows that the transform made, persisted; and the records that it fails for, as rejects, if there are any."""
+
+    rows: DataFrame
+    failed: DataFrame | None = None
+
+
+def apply_transform(good: DataFrame, pipeline: Pipeline, shift_us: int | None) -> Transformed:
+    """Return the checked rows of the records in `good`, which is persisted; `shift_us` is None when they have several.
+
+    Raises `TransformFailed` when the transform raises or breaks its promises and no record alone is to blame, and what
+    fails for another reason as it is.
+    """
+    assert pipeline.transform is not None
+    file = file_of(pipeline.transform)
+    try:
+        return Transformed(_materialise(good, pipeline, shift_us))
+    except Exception as error:  # noqa: BLE001  the pipeline's own code runs here, and raises what it likes
+        failing = _isolate(error, good, pipeline, file)
+    log.warning("records_isolated", records=[f"{partition}:{offset}" for partition, offset in failing])
+    try:
+        rows = _materialise(good.where(~_at(failing)), pipeline, shift_us)
+    except Exception as error:
+        cause = find_cause(error, file)
+        raise (_failed(cause, "the rest of its batch fails too") if cause.is_transform else error) from error
+    return Transformed(rows, _as_rejects(good, failing))
+
+
+def _materialise(good: DataFrame, pipeline: Pipeline, shift_us: int | None) -> DataFrame:
+    """Return the rows of the transform, persisted and checked."""
+    rows = _with_shift(good, pipeline, shift_us).persist()
+    try:
+        _check_positions(rows, good)
+    except BaseException:
+        rows.unpersist()
+        raise
+    return rows
+
+
+def _with_shift(good: DataFrame, pipeline: Pipeline, shift_us: int | None) -> DataFrame:
+    """Apply the pipeline's transform, and give each row the shift of its record again."""
+    rows = _rows(good, pipeline)
+    missing = [name for name in _POSITION if name not in rows.columns]
+    if missing:
+        raise ValueError(f"transform gave rows without {' and '.join(missing)}: keep these columns as they are")
+    if shift_us is not None:
+        return rows.withColumn("_shift_us", functions.lit(shift_us).cast("long"))
+    return rows.join(good.select(*_POSITION, "_shift_us"), list(_POSITION), "left")
+
+
+def _rows(good: DataFrame, pipeline: Pipeline) -> DataFrame:
+    assert pipeline.transform is not None
+    rows = pipeline.transform(good.drop("_rejected", "_deleted", "_shift_us"))
+    if not isinstance(rows, DataFrame):
+        raise TypeError(f"transform gave a {type(rows).__name__}: return the DataFrame of the rows to store")
+    return rows
+
+
+def _check_positions(rows: DataFrame, good: DataFrame) -> None:
+    """Raise `ValueError`, before anything is written, unless each row is the only one of a record that was read."""
+    doubled = rows.groupBy(*_POSITION).count().where("count > 1").select(*_POSITION).take(1)
+    if doubled:
+        raise ValueError(f"transform gave more than one row for the record at {doubled[0][0]}:{doubled[0][1]}")
+    unknown = rows.join(good.select(*_POSITION), list(_POSITION), "left_anti").select(*_POSITION).take(1)
+    if unknown:
+        raise ValueError(f"transform gave a row at {unknown[0][0]}:{unknown[0][1]}, where no record was read")
+
+
+def _isolate(error: Exception, good: DataFrame, pipeline: Pipeline, file: str) -> dict[Position, Cause]:
+    """Return the records for which the transform raises, and why. Raises `TransformFailed`, or `error`."""
+    cause = find_cause(error, file)
+    if not cause.is_transform:
+        raise error
+    if not pipeline.transform_is_row_wise:
+        raise _failed(cause, "it is not declared row-wise, so no record can be left out") from error
+    trials = Trials(good, lambda part: _rows(part, pipeline), file)
+    positions = sorted((row[0], row[1]) for row in good.select(*_POSITION).collect())
+    try:
+        failing = find_failing(positions, trials.run)
+    except NotIsolated as reason:
+        raise _failed(cause, str(reason)) from error
+    return {position: find_cause(raised, file) for position, raised in failing.items()}
+
+
+def _failed(cause: Cause, reason: str) -> TransformFailed:
+    return TransformFailed(f"{cause.message}\n  transform fails on this batch: {reason}", hint=_HINT, kind=cause.kind)
+
+
+def _at(positions: Iterable[Position]) -> Column:
+    partition, offset = (functions.col(name) for name in _POSITION)
+    each = [(partition == number) & (offset == at) for number, at in positions]
+    return reduce(or_, each)
+
+
+def _as_rejects(good: DataFrame, failing: Mapping[Position, Cause]) -> DataFrame:
+    """Return rejects of the records at these positions; their bytes are in Kafka."""
+    faults = {
+        position: Fault(Reason.TRANSFORM_FAILED, cause.message, Stage.TRANSFORM) for position, cause in failing.items()
+    }
+    rows = [
+        (*position, (str(fault.reason), fault.message, list(fault.rules), None, None, None), None, 0)
+        for position, fault in faults.items()
+    ]
+    return good.sparkSession.createDataFrame(rows, _FAILED_DDL)

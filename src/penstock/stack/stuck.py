@@ -1,0 +1,46 @@
+"""What the local stack's Spark job is stuck on, as it recorded in Cassandra."""
+
+import socket
+
+from penstock import pipelines
+from penstock.config import LOOPBACK, Settings
+from penstock.contract.failing import FailingBatch, stuck_batches
+from penstock.errors import CassandraUnreachable, PenstockError
+from penstock.log import get_logger
+from penstock.process.checkpoint import folder_of
+
+log = get_logger(__name__)
+
+_TIMEOUT_S = 3.0
+
+
+def read(settings: Settings) -> str:
+    """Return what the job is stuck on and what to do; nothing when it is not, or Cassandra does not say."""
+    try:
+        batches = find(settings)
+    except PenstockError as error:
+        log.debug("service_unreachable", service="cassandra", error=error.message)
+        return ""
+    return "; ".join(f"{batch.summary}; {batch.remedy}" for batch in batches)
+
+
+def find(settings: Settings) -> list[FailingBatch]:
+    """Return the batches of the job's own checkpoint that it is stuck on. Raises `PenstockError`."""
+    from penstock.sink import cassandra
+    from penstock.sink.failing import FailingBatches
+
+    _check_port(settings)
+    pipeline = pipelines.of(settings)
+    checkpoint = folder_of(settings, pipeline.topic)
+    quick = settings.model_copy(update={"cassandra_timeout_s": _TIMEOUT_S})
+    with cassandra.connected(quick) as session:
+        recorded = FailingBatches(session, cassandra.keyspace_of(settings, pipeline), pipeline.topic).read()
+    return stuck_batches([batch for batch in recorded if batch.checkpoint == checkpoint], checkpoint, {})
+
+
+def _check_port(settings: Settings) -> None:
+    """Return when something listens: cheaper than loading a driver that then waits."""
+    try:
+        socket.create_connection((LOOPBACK, settings.cassandra_port), _TIMEOUT_S).close()
+    except OSError as error:
+        raise CassandraUnreachable(f"{LOOPBACK}:{settings.cassandra_port}: {error.strerror or error}") from None

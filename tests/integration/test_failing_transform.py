@@ -1,0 +1,165 @@
+"""Transforms that raise, in a real Spark: what is isolated, what stops the batch, what is nobody's fault."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from pyspark.errors import PythonException
+
+from penstock.broker import dlq
+from penstock.errors import TransformFailed
+from penstock.pipeline import transform, trials
+from penstock.pipelines import users
+from tests.integration.streaming import Topic
+
+POISON = (7, 23)
+RAISES = """
+from pyspark.sql import functions
+from pyspark.sql.types import StringType
+
+
+class NotAName(Exception):
+    pass
+
+
+def check(name):
+    if name.startswith("poison"):
+        raise NotAName(name)
+    return name
+
+
+def transform(df):
+    return df.withColumn("first_name", functions.udf(check, StringType())("first_name"))
+"""
+CASTS = """
+from pyspark.sql import functions
+
+def transform(df):
+    number = functions.regexp_replace("first_name", "^[^0-9].*$", "1").cast("int")
+    return df.withColumn("post_code", functions.when(number >= 0, functions.col("post_code")))
+"""
+UNKNOWN = """
+def transform(df):
+    return df.withColumn("post_code", df.nothing_of_this_name)
+"""
+ASKS = """
+from pyspark.sql import functions
+from pyspark.sql.types import StringType
+
+def ask(name):
+    if name.startswith("poison"):
+        raise ConnectionRefusedError("no geocoder at 127.0.0.1:9")
+    return name
+
+def transform(df):
+    return df.withColumn("first_name", functions.udf(ask, StringType())("first_name"))
+"""
+ROW_WISE = "transform=transform, transform_is_row_wise=True"
+
+
+def values(captured: list[dict[str, Any]], first_name: str = "poison") -> list[bytes]:
+    """The captured users, of whom some have the first name that a transform chokes on."""
+    records = [msgspec.convert(users.from_source(entry), users.User) for entry in captured]
+    for at in POISON:
+        records[at] = msgspec.structs.replace(records[at], first_name=f"{first_name}{at}")
+    return [msgspec.json.encode(record) for record in records]
+
+
+@pytest.fixture
+def trials_made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of groups of each trial."""
+    made: list[int] = []
+    run = trials.Trials.run
+
+    def noted(self: trials.Trials, groups: Any) -> Any:
+        made.append(len(groups))
+        return run(self, groups)
+
+    monkeypatch.setattr(trials.Trials, "run", noted)
+    return made
+
+
+def test_records_that_a_row_wise_transform_chokes_on_are_dead_letters(
+    topic: Callable[..., Topic], captured: list[dict[str, Any]], trials_made: list[int]
+) -> None:
+    """The rest is stored; each letter has the bytes in Kafka and names the user's line; it takes few trials."""
+    one = topic(RAISES, ROW_WISE)
+    sent = values(captured)
+    one.send(*sent, b"{")
+    tally = one.store()
+    assert (tally.records, tally.stored, tally.rejected, tally.filtered) == (31, 28, 3, 0)
+    assert len(one.rows()) == 28
+    letters = {letter.value(): dlq.facts(letter) for letter in one.dead_letters()}
+    assert letters.keys() == {sent[at] for at in POISON} | {b"{"}
+    file = str(one.settings.pipeline)
+    for at in POISON:
+        facts = letters[sent[at]]
+        assert (facts["reason"], facts["stage"]) == ("transform_failed", "transform")
+        assert facts["message"].startswith(f"{file}, line 14: NotAName: poison{at}; the line is: raise NotAName(name)")
+    assert letters[b"{"]["stage"] == "decode"
+    assert len(trials_made) <= 7
+    assert trials_made.count(1) >= 2
+
+
+def test_a_value_that_an_expression_cannot_take_is_isolated_too(
+    topic: Callable[..., Topic], captured: list[dict[str, Any]]
+) -> None:
+    """Spark's own errors are told of the column and of the line that asked for it."""
+    one = topic(CASTS, ROW_WISE)
+    sent = values(captured, first_name="9x")
+    one.send(*sent)
+    tally = one.store()
+    assert (tally.stored, tally.rejected) == (28, 2)
+    letters = {letter.value(): dlq.facts(letter)["message"] for letter in one.dead_letters()}
+    assert letters.keys() == {sent[at] for at in POISON}
+    assert all("line 7: NumberFormatException: [CAST_INVALID_INPUT]" in message for message in letters.values())
+
+
+@pytest.mark.parametrize(
+    ("before", "more", "said"),
+    [
+        (RAISES, "transform=transform", r"line 14: NotAName: poison\d+; the line is: .*\n.*not declared row-wise"),
+        (UNKNOWN, ROW_WISE, r"line 5: .*nothing_of_this_name.*\n.*fails before it is given a record"),
+        (
+            "def transform(df):\n    pass",
+            ROW_WISE,
+            r"TypeError: transform gave a NoneType.*\n.*before it is given a record",
+        ),
+    ],
+    ids=["not row-wise", "unknown column", "returns nothing"],
+)
+def test_any_other_failing_transform_fails_the_batch_by_name(
+    topic: Callable[..., Topic], captured: list[dict[str, Any]], before: str, more: str, said: str
+) -> None:
+    """The user's file and line come first, in a few lines; no row and no dead letter is written."""
+    one = topic(before, more)
+    one.send(*values(captured))
+    with pytest.raises(TransformFailed, match=said) as failed:
+        one.store()
+    assert "./penstock restart spark-job" in failed.value.hint
+    assert len(str(failed.value).splitlines()) <= 4
+    assert (one.rows(), one.dead_letters()) == ({}, [])
+
+
+def test_a_service_that_a_transform_cannot_reach_is_no_records_fault(
+    topic: Callable[..., Topic], captured: list[dict[str, Any]]
+) -> None:
+    """The batch fails as for any service that is away, and is done again: nothing is dead-lettered."""
+    one = topic(ASKS, ROW_WISE)
+    one.send(*values(captured))
+    with pytest.raises(PythonException, match="no geocoder"):
+        one.store()
+    assert (one.rows(), one.dead_letters()) == ({}, [])
+
+
+def test_isolation_ends_in_time(
+    topic: Callable[..., Topic], captured: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What takes too long to find is left to the author of the transform: the trial under way is cancelled."""
+    one = topic(RAISES, ROW_WISE)
+    one.send(*values(captured))
+    monkeypatch.setattr(transform, "Trials", lambda good, apply, file: trials.Trials(good, apply, file, limit_s=0.0))
+    with pytest.raises(TransformFailed, match="no record could be found within 0 s"):
+        one.store()
+    assert one.rows() == {}

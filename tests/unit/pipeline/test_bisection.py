@@ -1,0 +1,92 @@
+"""Which records fail alone, found with a transform that is a Python function."""
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.pipeline.bisection import GROUPS, MOST, Group, NotIsolated, Position, find_failing
+
+
+class Transform:
+    """Raises for a group that holds a bad record. A run ends with some outcomes, as Spark's do."""
+
+    def __init__(self, bad: set[Position], told: int = 3) -> None:
+        self.bad, self.told = bad, told
+        self.runs: list[Sequence[Group]] = []
+
+    def run(self, groups: Sequence[Group]) -> dict[int, Exception | None]:
+        self.runs.append(groups)
+        outcomes: dict[int, Exception | None] = {}
+        for number in range(len(groups) - 1, -1, -1):
+            wrong = self.bad & set(groups[number])
+            outcomes[number] = ValueError(sorted(wrong)) if wrong else None
+            if wrong and len(outcomes) >= self.told:
+                break
+        return outcomes
+
+
+def positions(count: int) -> list[Position]:
+    return sorted((at % 3, at) for at in range(count))
+
+
+@given(st.integers(1, 300), st.data())
+def test_exactly_the_records_that_fail_alone_are_found(count: int, data: st.DataObject) -> None:
+    """Whatever their number, up to the most, and wherever they are; each with what it raised."""
+    records = positions(count)
+    bad = data.draw(st.sets(st.sampled_from(records), min_size=1, max_size=MOST))
+    transform = Transform(bad, told=data.draw(st.integers(1, 40)))
+    failing = find_failing(records, transform.run)
+    assert failing.keys() == bad
+    assert all(str(error) == str([record]) for record, error in failing.items())
+    assert all(len(groups) <= 2 * GROUPS for groups in transform.runs)
+
+
+@pytest.mark.parametrize("at", [0, 49_999, 50_000, 99_999])
+def test_one_record_among_many_takes_few_runs(at: int) -> None:
+    """Two for each time that the batch is cut, and one alone."""
+    records = positions(100_000)
+    transform = Transform({records[at]}, told=1)
+    find_failing(records, transform.run)
+    assert len(transform.runs) <= 9
+
+
+def test_a_record_is_to_blame_when_it_fails_alone_twice() -> None:
+    """In a group of its own, and then without any other; one that passes then is not."""
+    records = positions(8)
+    transform = Transform({records[5]})
+    assert list(find_failing(records, transform.run)) == [records[5]]
+    assert [[record] in groups for groups in transform.runs for record in [records[5]]].count(True) == 2
+    assert transform.runs[-1] == [[records[5]]]
+
+    def run(groups: Sequence[Group]) -> dict[int, Exception | None]:
+        return {0: None} if len(groups) == 1 else Transform({records[5]}).run(groups)
+
+    with pytest.raises(NotIsolated, match=r"1:7 fails with others, and passes alone"):
+        find_failing(records, run)
+
+
+def test_records_that_fail_only_together_are_not_to_blame() -> None:
+    """A transform that is declared row-wise and is not: its parts pass."""
+    with pytest.raises(NotIsolated, match="passes for each part"):
+        find_failing(positions(8), Transform(set()).run)
+
+
+@pytest.mark.parametrize("count", [21, 200, 100_000])
+def test_too_many_failing_records_are_the_transforms_fault(count: int) -> None:
+    """A transform that is broken for every record does not fill the dead letters; that is soon known."""
+    transform = Transform(set(positions(count)))
+    with pytest.raises(NotIsolated, match=f"more than {MOST} records"):
+        find_failing(positions(count), transform.run)
+    assert len(transform.runs) <= MOST + 1
+
+
+def test_what_is_not_the_transforms_fault_comes_out() -> None:
+    """A service that goes away during the search ends it."""
+
+    def run(groups: Sequence[Group]) -> dict[int, Exception | None]:
+        raise ConnectionError("away")
+
+    with pytest.raises(ConnectionError):
+        find_failing(positions(4), run)
