@@ -36,7 +36,10 @@ AUDIT_LOG = Format("audit log", 1, "move the file away: it is evidence, keep it"
 _OTHER_KEYSPACE = "set PENSTOCK_CASSANDRA_KEYSPACE to another keyspace"
 TABLES: Mapping[str, Format] = {
     name: Format(f"table {name}", 1, _OTHER_KEYSPACE)
-    for name in ("ledger", "generations", "layouts", "settled", "receipts", "leases", "batches", "failures", "marks")
+    for name in (
+        *("ledger", "generations", "layouts", "key_formats", "settled", "receipts", "leases", "batches", "failures"),
+        "marks",
+    )
 }
 """The format of each table that penstock keeps beside the rows, by its name."""
 

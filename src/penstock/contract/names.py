@@ -10,7 +10,18 @@ DEAD_LETTERS = ".dlq"
 REGISTRY_TOPICS = frozenset({"kafkasql-journal", "kafkasql-snapshots", "registry-events"})
 """What Apicurio keeps its schemas in."""
 OWN_TABLES = frozenset(
-    {"batches", "failures", "generations", "layouts", "leases", "ledger", "marks", "receipts", "settled"}
+    {
+        "batches",
+        "failures",
+        "generations",
+        "key_formats",
+        "layouts",
+        "leases",
+        "ledger",
+        "marks",
+        "receipts",
+        "settled",
+    }
 )
 """Tables that penstock makes in the pipeline's keyspace."""
 OWN_COLUMNS = frozenset(

@@ -19,6 +19,7 @@ from pyspark.sql.streaming import StreamingQuery
 from penstock import pipelines
 from penstock.broker import topics
 from penstock.config import Settings
+from penstock.contract.batch import Tally
 from penstock.contract.order import ONE_LAYOUT, Order
 from penstock.errors import JobRunning, PenstockError, TopicRecreated, Unreachable
 from penstock.log import get_logger
@@ -30,8 +31,9 @@ from penstock.pipelines import Pipeline
 from penstock.process.checkpoint import Checkpoint, check_fits, checkpoint_of
 from penstock.process.session import raw_records
 from penstock.retry import wait_until
-from penstock.sink import cassandra, incarnation, lease, ledger, progress, receipts, settled
+from penstock.sink import cassandra, incarnation, key_formats, lease, ledger, progress, receipts, settled
 from penstock.sink.incarnation import Incarnation
+from penstock.sink.key_formats import KeyFormats
 from penstock.sink.layouts import Layouts
 
 log = get_logger(__name__)
@@ -70,10 +72,12 @@ class Keeper:
         sync_lag_s: float = 0.0,
         order: Callable[[], Order] = lambda: ONE_LAYOUT,
         guard: Guard | None = None,
+        key_formats: KeyFormats | None = None,
     ) -> None:
         self._plan = plan
         self._order = order
         self.guard = guard
+        self._key_formats = key_formats
         self._book = book
         self._confirm = confirm
         self._sync_lag_s = sync_lag_s
@@ -89,11 +93,20 @@ class Keeper:
             if self.stopping.is_set():
                 raise InterruptedError(f"batch {batch_id} was not begun: the job is stopping")
             self._confirm()
-            tallies = store(raw, replace(self._plan, order=self._order()))
+            tallies = self._store(raw, replace(self._plan, order=self._order()))
             self._book.write(self._job(raw), batch_id, tallies, self._sync_lag_s)
             self.batches += 1
         for one in tallies:
             log.info("batch_stored", batch=batch_id, **one._asdict())
+
+    def _store(self, raw: DataFrame, how: Plan) -> list[Tally]:
+        """Carry out a batch with what is known of the topic's keys, and keep what it proves of them."""
+        if self._key_formats is None or how.found is None:
+            return store(raw, how)
+        how.found.value = {}
+        tallies = store(raw, replace(how, proofs=self._key_formats.known))
+        self._key_formats.note(how.found.value, tallies)
+        return tallies
 
     def _job(self, raw: DataFrame) -> str:
         """The id of the streaming query, which stays the same as long as the checkpoint does, and its mends."""
@@ -127,7 +140,7 @@ def create_tables(session: Session, settings: Settings) -> None:
 def _tables(settings: Settings, pipeline: Pipeline) -> dict[str, str]:
     keyspace = cassandra.keyspace_of(settings, pipeline)
     own = ledger.statements(keyspace) | progress.statements(keyspace) | lease.statements(keyspace)
-    own |= incarnation.statements(keyspace)
+    own |= incarnation.statements(keyspace) | key_formats.statements(keyspace)
     return cassandra.table_statement(settings, pipeline) | own
 
 
@@ -171,7 +184,8 @@ def run(spark: SparkSession, read: Callable[[SparkSession], DataFrame], session:
         book = ledger.Ledger(session, keyspace, pipeline.topic, epoch_us)
         guard = TopicGuard(known, pipeline.topic, topic_id, epoch_us, settings)
         order = observer(session, keyspace, book, settings, guard)
-        keeper = Keeper(how, book, stopping, ours.confirm, cassandra.sync_lag_s(session), order, guard)
+        shapes = KeyFormats(session, keyspace, book, lambda: topics.spans(settings, pipeline.topic))
+        keeper = Keeper(how, book, stopping, ours.confirm, cassandra.sync_lag_s(session), order, guard, shapes)
         noter = Noter(progress.Progress(session, keyspace, pipeline.topic))
         resume_from_ledger(checkpoint, book, topic_id, settings)
         _stop_on_signal(stopping)

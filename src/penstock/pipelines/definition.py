@@ -23,7 +23,7 @@ class Pipeline:
     record, with those three columns unchanged. `row` is then what a row must be; records it drops are counted.
 
     `key_format` is how the topic's keys are written, where tombstones are not penstock's own: a tombstone's key says
-    which row to delete. None: each key is read in the only format that it can have, else it is a dead letter.
+    which row to delete. None: it counts in the formats in which keys of records with a value were seen to be their ids.
     """
 
     topic: str
