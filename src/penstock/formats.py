@@ -37,17 +37,8 @@ _OTHER_KEYSPACE = "set PENSTOCK_CASSANDRA_KEYSPACE to another keyspace"
 TABLES: Mapping[str, Format] = {
     name: Format(f"table {name}", 1, _OTHER_KEYSPACE)
     for name in (
-        "ledger",
-        "generations",
-        "layouts",
-        "settled",
-        "receipts",
-        "leases",
-        "batches",
-        "failures",
-        "marks",
-        "accepted",
-        "failing_batches",
+        *("ledger", "generations", "layouts", "key_formats", "settled", "receipts", "leases", "batches", "failures"),
+        *("failing_batches", "marks", "accepted"),
     )
 }
 """The format of each table that penstock keeps beside the rows, by its name."""

@@ -94,6 +94,14 @@ def test_a_batch_is_told_of_with_its_phases(stack: Stack) -> None:
     assert all(sum((line["latencies"] or {}).values()) == line["stored"] for line in lines)
 
 
+def test_the_job_keeps_what_it_found_out_about_keys(stack: Stack) -> None:
+    """The own producer writes ids as text: the first batch proves it for all tombstones that may come."""
+    stack.json("run", "--records", "20")
+    with cassandra.connected(stack.settings) as session:
+        rows = session.execute("SELECT topic, shape FROM spark_streams.key_formats")
+        assert {row["shape"] for row in rows if row["topic"] == "users_created"} == {"assumed", "text"}
+
+
 def test_a_run_stores_every_record_and_says_so(stack: Stack) -> None:
     """`run --json` gives the receipt of a run in which nothing is missing, with the times of each stage in order."""
     found = stack.json("run", "--records", "300")

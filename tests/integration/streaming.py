@@ -12,12 +12,15 @@ from penstock.broker import topics
 from penstock.broker.kafka import producer
 from penstock.config import Settings
 from penstock.contract.batch import Tally, merge
+from penstock.contract.proofs import KeyProofs
 from penstock.contract.reject import Headers
 from penstock.pipeline import job, stream
 from penstock.process.session import kafka_options, raw_records
 from penstock.sink import cassandra
 
 EPOCH_US = 1_000
+PROVEN = KeyProofs({"text": {}})
+"""A topic whose keys are known to be ids as text."""
 HEADERS: Headers = [("origin", b"test")]
 
 Sent = tuple[bytes | None, bytes | None, Headers]
@@ -63,7 +66,7 @@ class Topic:
 
     def tallies(self) -> list[Tally]:
         """The tallies of one batch over all that the topic holds, by partition."""
-        return stream.store(self.raw(), stream.plan(self.settings, epoch_us=EPOCH_US))
+        return stream.store(self.raw(), stream.plan(self.settings, epoch_us=EPOCH_US, proofs=PROVEN))
 
     def store(self) -> Tally:
         """As `tallies`, all in one."""

@@ -287,7 +287,7 @@ class Carried:
         decoded = Decoded()
         for one in messages:
             place = (one.timestamp()[1], one.partition(), one.offset())
-            found = self.decoder.deleted(one.key()) if one.value() is None else self.decoder.decode(one.value())
+            found = self.decoder.deleted(one.key(), None) if one.value() is None else self.decoder.decode(one.value())
             if isinstance(found, Fault):
                 where = ("readings", one.partition(), one.offset())
                 decoded.rejects.append(Reject(found, *where, one.key(), one.value(), one.headers() or []))

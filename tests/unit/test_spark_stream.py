@@ -54,6 +54,8 @@ def test_keyspace_and_tables_are_made():
             "failures",
             "failing_batches",
             "leases",
+            "marks",
+            "key_formats",
         )
     ]
 

@@ -68,8 +68,12 @@ class IdReader:
 
     def of_payload(self, value: Any) -> Any:
         """Return the id in a decoded Connect key: `of_value`, of the payload when schema and payload are there."""
-        is_wrapped = isinstance(value, dict) and "payload" in value and value.keys() <= {"schema", "payload"}
-        return self.of_value(value["payload"] if is_wrapped and self._name != "payload" else value)
+        return self.of_value(value["payload"] if self.is_wrapped(value) else value)
+
+    def is_wrapped(self, value: Any) -> bool:
+        """Return whether a decoded key is Connect's envelope of schema and payload."""
+        is_envelope = isinstance(value, dict) and "payload" in value and value.keys() <= {"schema", "payload"}
+        return is_envelope and self._name != "payload"
 
     def _checked(self, record_id: Any) -> Any:
         one = self._key_struct(**{self._column: record_id})

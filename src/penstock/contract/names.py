@@ -10,8 +10,8 @@ DEAD_LETTERS = ".dlq"
 REGISTRY_TOPICS = frozenset({"kafkasql-journal", "kafkasql-snapshots", "registry-events"})
 """What Apicurio keeps its schemas in."""
 OWN_TABLES = frozenset(
-    {"accepted", "batches", "failing_batches", "failures", "generations", "layouts", "leases", "ledger", "marks"}
-    | {"receipts", "settled"}
+    {"accepted", "batches", "failing_batches", "failures", "generations", "key_formats", "layouts", "leases", "ledger"}
+    | {"marks", "receipts", "settled"}
 )
 """Tables that penstock makes in the pipeline's keyspace."""
 OWN_COLUMNS = frozenset(

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from penstock.broker.dlq import Letter
+from penstock.contract.proofs import Proven
 from penstock.control.desk import Desk
 from penstock.errors import PenstockError, WrongUse
 from penstock.observe.rejected import UNKNOWN, Account, Entry, Rejected, account, pretty
@@ -14,6 +15,7 @@ from penstock.pipeline import redrive as redriving
 from penstock.pipeline.export import line, utf8
 from penstock.pipeline.mend import Edit, Mender, Mending, StillBroken, assignments, value_of
 from penstock.pipeline.original import with_original
+from penstock.pipeline.proven import proven_by_now
 from penstock.pipeline.redrive import Discarded, Redriven
 from penstock.pipeline.waiting import Selection
 from penstock.process.writer import Writers
@@ -89,7 +91,11 @@ class Letters:
         pipeline, settings = self._desk.pipeline, self._desk.settings
         serialize = serializer(pipeline.record, settings.wire_format, 0)
         whole = with_original(settings, pipeline, letter)
-        outgoing = Mender(pipeline, self._desk.registry, mending, serialize).outgoing(whole)
+
+        def proven() -> Proven:
+            return proven_by_now(settings, self._desk.cassandra(), pipeline)
+
+        outgoing = Mender(pipeline, self._desk.registry, mending, serialize, proven).outgoing(whole)
         return outgoing if isinstance(outgoing, StillBroken) else None
 
     def redrive(

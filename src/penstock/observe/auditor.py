@@ -21,6 +21,7 @@ from penstock.config import Settings
 from penstock.contract import cql
 from penstock.contract.fields import key_of
 from penstock.contract.order import ONE_LAYOUT, Order, Rank
+from penstock.contract.proofs import KeyProofs
 from penstock.contract.reject import Fault, Headers
 from penstock.observe.audit import NAMED_AT_MOST, Audit, RowPlace, Rows, Sent, Work
 from penstock.observe.coverage import Coverage
@@ -28,6 +29,7 @@ from penstock.observe.evidence import Evidence
 from penstock.process.decode import Decoder
 from penstock.sink import cassandra, ledger
 from penstock.sink.incarnation import Incarnation
+from penstock.sink.key_formats import read_proofs
 from penstock.sink.ledger import Ledger
 from penstock.sink.scan import scan
 
@@ -68,6 +70,13 @@ class Auditor:
         found = ledger.layouts(self._session, self._keyspace, self._pipeline.topic, self.book.epoch_us)
         return Order(tuple(found)) if found else ONE_LAYOUT
 
+    @cached_property
+    def proofs(self) -> KeyProofs:
+        """What is proven of the topic's keys; nothing before a job has read it."""
+        if self.book is None:
+            return KeyProofs()
+        return read_proofs(self._session, self._keyspace, self._pipeline.topic, self.book.epoch_us)
+
     def _open_ledger(self) -> Ledger | None:
         topic = self._pipeline.topic
         if not cassandra.has_table(self._session, self._keyspace, "generations"):
@@ -97,7 +106,7 @@ class Auditor:
     def sent_of(self, message: Message) -> Sent:
         """The record in a message of the topic."""
         is_deletion, held = message.value() is None, message.headers() or []
-        found = self._decoder.deleted(message.key()) if is_deletion else self._decoder.decode(message.value())
+        found = self._deleted(message) if is_deletion else self._decoder.decode(message.value())
         record_id = None if isinstance(found, Fault) else found if is_deletion else getattr(found, self._key)
         return Sent(
             partition=message.partition(),
@@ -123,6 +132,9 @@ class Auditor:
         if self.book is not None:
             return self.book.epoch_us
         return _NOT_BEGUN_US if self.change else 0
+
+    def _deleted(self, message: Message) -> Any:
+        return self._decoder.deleted(message.key(), self.proofs.at(message.partition(), message.offset()))
 
     def rows(self) -> Rows:
         """The whole table, by a paged scan."""
@@ -274,7 +286,7 @@ class Auditor:
 
     def _id_of_key(self, key: bytes | None) -> Any:
         """Return the id that a message's key stands for; None when it stands for none."""
-        found = self._decoder.deleted(key)
+        found = self._decoder.deleted(key, self.proofs.by_now)
         return None if isinstance(found, Fault) else found
 
     def _later_deletions(self, spans: list[Span]) -> Iterator[Sent]:

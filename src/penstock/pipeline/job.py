@@ -28,15 +28,27 @@ from penstock.log import get_logger
 from penstock.pipeline.cause import file_of
 from penstock.pipeline.failures import FailureRecorder
 from penstock.pipeline.progress import Noter
-from penstock.pipeline.recreated import Guard, TopicGuard, check_log
+from penstock.pipeline.recreated import Guard, TopicGuard, begin_generation
 from penstock.pipeline.resume import resume_from_ledger
 from penstock.pipeline.stream import Plan, plan, store, warm_up
 from penstock.pipelines import Pipeline
 from penstock.process.checkpoint import Checkpoint, check_fits, checkpoint_of
 from penstock.process.session import raw_records
 from penstock.retry import wait_until
-from penstock.sink import accepted, cassandra, failing, incarnation, lease, ledger, progress, receipts, settled
+from penstock.sink import (
+    accepted,
+    cassandra,
+    failing,
+    incarnation,
+    key_formats,
+    lease,
+    ledger,
+    progress,
+    receipts,
+    settled,
+)
 from penstock.sink.incarnation import Incarnation
+from penstock.sink.key_formats import KeyFormats
 from penstock.sink.layouts import Layouts
 
 log = get_logger(__name__)
@@ -75,10 +87,12 @@ class Keeper:
         sync_lag_s: float = 0.0,
         order: Callable[[], Order] = lambda: ONE_LAYOUT,
         guard: Guard | None = None,
+        key_formats: KeyFormats | None = None,
     ) -> None:
         self._plan = plan
         self._order = order
         self.guard = guard
+        self._key_formats = key_formats
         self._book = book
         self._confirm = confirm
         self._sync_lag_s = sync_lag_s
@@ -106,10 +120,19 @@ class Keeper:
             if self.stopping.is_set():
                 raise InterruptedError(f"batch {batch_id} was not begun: the job is stopping")
             self._confirm()
-            tallies = store(raw, replace(self._plan, order=self._order()))
+            tallies = self._store(raw, replace(self._plan, order=self._order()))
             self._book.write(self._job(raw), batch_id, tallies, self._sync_lag_s)
             self.batches += 1
             return tallies
+
+    def _store(self, raw: DataFrame, how: Plan) -> list[Tally]:
+        """Carry out a batch with what is known of the topic's keys, and keep what it proves of them."""
+        if self._key_formats is None or how.found is None:
+            return store(raw, how)
+        how.found.value = {}
+        tallies = store(raw, replace(how, proofs=self._key_formats.known))
+        self._key_formats.note(how.found.value, tallies)
+        return tallies
 
     def _job(self, raw: DataFrame) -> str:
         """The id of the streaming query, which stays the same as long as the checkpoint does, and its mends."""
@@ -143,7 +166,7 @@ def create_tables(session: Session, settings: Settings) -> None:
 def _tables(settings: Settings, pipeline: Pipeline) -> dict[str, str]:
     keyspace = cassandra.keyspace_of(settings, pipeline)
     own = ledger.statements(keyspace) | progress.statements(keyspace) | failing.statements(keyspace)
-    own |= lease.statements(keyspace) | incarnation.statements(keyspace)
+    own |= lease.statements(keyspace) | incarnation.statements(keyspace) | key_formats.statements(keyspace)
     return cassandra.table_statement(settings, pipeline) | own
 
 
@@ -182,13 +205,13 @@ def run(spark: SparkSession, read: Callable[[SparkSession], DataFrame], session:
     with lease.held(ours):
         topic_id = make_fit(checkpoint, settings)
         known = Incarnation(session, keyspace, settings, pipeline.topic)
-        check_log(checkpoint, known, topic_id)
-        epoch_us = known.begin_generation(topic_id)
+        epoch_us = begin_generation(checkpoint, known, topic_id)
         how = plan(settings, epoch_us)
         book = ledger.Ledger(session, keyspace, pipeline.topic, epoch_us)
         guard = TopicGuard(known, pipeline.topic, topic_id, epoch_us, settings)
         order = observer(session, keyspace, book, settings, guard)
-        keeper = Keeper(how, book, stopping, ours.confirm, cassandra.sync_lag_s(session), order, guard)
+        shapes = KeyFormats(session, keyspace, book, lambda: topics.spans(settings, pipeline.topic))
+        keeper = Keeper(how, book, stopping, ours.confirm, cassandra.sync_lag_s(session), order, guard, shapes)
         noter = Noter(progress.Progress(session, keyspace, pipeline.topic))
         resume_from_ledger(checkpoint, book, topic_id, settings)
         recorder = recorder_of(session, settings, checkpoint)

@@ -4,7 +4,7 @@ Pure but for the look-up of a schema id that was not seen before.
 """
 
 import typing
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, NamedTuple
 
@@ -17,6 +17,7 @@ from penstock.broker.registry import Schemas
 from penstock.contract.fields import fields, key_of, key_writer
 from penstock.contract.isolation import NOT_OF_A_RECORD
 from penstock.contract.keys import IdReader
+from penstock.contract.proofs import Proven
 from penstock.contract.record import Record
 from penstock.contract.reject import Fault, Stage
 from penstock.contract.rules import MAX_VALUE_BYTES, judge, latest_past
@@ -106,14 +107,22 @@ def edits(lines: Iterable[bytes]) -> dict[str, Edit]:
 
 
 class Mender:
-    """Makes what is sent of letters of one pipeline."""
+    """Makes what is sent of letters of one pipeline. `proven` returns what is proven of the topic's keys by now."""
 
-    def __init__(self, pipeline: Pipeline, schemas: Schemas, mending: Mending, serialize: Serialize) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        schemas: Schemas,
+        mending: Mending,
+        serialize: Serialize,
+        proven: Callable[[], Proven],
+    ) -> None:
         self._pipeline = pipeline
         self._mapper = Mapper(pipeline, serialize)
         self._writers = Writers(schemas)
         self._mending = mending
         self._serialize = serialize
+        self._proven = proven
         self._decoder = Decoder(pipeline.record, schemas, pipeline.key_format)
         self._key = key_writer(pipeline.record)
         self._id_field = key_of(pipeline.record)
@@ -146,13 +155,16 @@ class Mender:
 
     def _unchanged(self, letter: Letter) -> Outgoing | StillBroken:
         is_tombstone = letter.value is None
-        judged = self._decoder.deleted(letter.key) if is_tombstone else self._decoder.decode(letter.value)
+        judged = self._deleted(letter.key) if is_tombstone else self._decoder.decode(letter.value)
         if isinstance(judged, Fault):
             return _still(judged)
         return Outgoing(letter.key, letter.value, judged if is_tombstone else self._id_of(judged))
 
     def _id_of(self, record: Record) -> Any:
         return getattr(record, self._id_field.column)
+
+    def _deleted(self, key: bytes | None) -> Any | Fault:
+        return self._decoder.deleted(key, self._proven())
 
     def _fields(self, letter: Letter) -> dict[str, Any] | StillBroken:
         edit = (self._mending.edits or {}).get(letter.place)
@@ -180,7 +192,7 @@ class Mender:
     def _keeps_id(self, letter: Letter, record: Record) -> bool:
         """Return whether a mended record has the id of the rejected one, as far as that one's key or value tells."""
         record_id = self._id_of(record)
-        if letter.key in (None, self._key(record)) or self._decoder.deleted(letter.key) == record_id:
+        if letter.key in (None, self._key(record)) or self._decoder.deleted(letter.key, None) == record_id:
             return True
         before = value_of(letter.value, self._writers) or {}
         try:

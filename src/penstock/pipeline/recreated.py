@@ -30,11 +30,18 @@ def recreated(topic: str, change: str) -> TopicRecreated:
     )
 
 
-def check_log(checkpoint: Checkpoint, incarnation: Incarnation, topic_id: str) -> None:
-    """Return when a checkpoint that is in use is of this log, also where topics have no id. Raises `TopicRecreated`."""
+def begin_generation(checkpoint: Checkpoint, incarnation: Incarnation, topic_id: str) -> int:
+    """Return the epoch of the topic's generation, which begins now when the topic is new or was recreated.
+
+    Raises `TopicRecreated` when the checkpoint in use is of another log. Where topics have an id, the checkpoint tells
+    by that itself; where they have none, one look at the records decides both, so that nothing changes in between.
+    """
+    change = incarnation.find_change(topic_id) or incarnation.find_cut(topic_id)
+    other_log = change if topic_id == NO_ID else incarnation.find_other_log(topic_id)
     place = checkpoint.place()
-    if place is not None and place.begun and (change := incarnation.find_other_log(topic_id)):
-        raise recreated(checkpoint.topic, change)
+    if other_log and place is not None and place.begun:
+        raise recreated(checkpoint.topic, other_log)
+    return incarnation.begin_generation(topic_id, is_recreated=bool(change))
 
 
 class Guard(Protocol):

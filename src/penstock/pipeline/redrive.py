@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 
 from cassandra.cluster import Session
 from confluent_kafka import KafkaError, Message, Producer
@@ -32,6 +32,7 @@ from penstock.log import get_logger
 from penstock.pipeline.mend import Mender, Mending, Outgoing, StillBroken
 from penstock.pipeline.original import with_original
 from penstock.pipeline.precedence import Destination, Precedence
+from penstock.pipeline.proven import proven_by_now
 from penstock.pipeline.waiting import CHUNK_LETTERS, Free, Outcomes, Queue, Selection
 from penstock.produce.serialize import Serialize, serializer
 from penstock.sink.settled import State
@@ -127,7 +128,8 @@ class _Redrive:
         self._pipeline = self._queue.pipeline
         self._key_is_set = key_of(self._pipeline.record).name in mending.fields
         self._registry = Registry(settings)
-        self._mender = Mender(self._pipeline, self._registry, mending, self._serialize)
+        proven = cache(partial(proven_by_now, settings, session, self._pipeline))
+        self._mender = Mender(self._pipeline, self._registry, mending, self._serialize, proven)
         self._precedence = Precedence(settings, session, self._pipeline, as_new=as_new)
         self._claim = uuid.uuid4()
 

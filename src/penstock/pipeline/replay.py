@@ -25,6 +25,7 @@ from penstock.pipeline.stream import plan, store, warm_up
 from penstock.process.session import kafka_stretch, raw_records
 from penstock.sink import cassandra, ledger
 from penstock.sink.incarnation import Incarnation
+from penstock.sink.key_formats import read_proofs
 
 Report = Callable[[int, int], None]
 """Told how many offsets are done, of how many."""
@@ -57,7 +58,8 @@ def replay(spark: SparkSession, session: Session, settings: Settings, spans: lis
     began = time.monotonic()
     book = ledger.Ledger(session, keyspace, pipeline.topic, epoch_us)
     guard = TopicGuard(incarnation, pipeline.topic, topic_id, epoch_us, settings)
-    how = plan(settings, epoch_us, observer(session, keyspace, book, settings, guard)())
+    order = observer(session, keyspace, book, settings, guard)()
+    how = plan(settings, epoch_us, order, read_proofs(session, keyspace, pipeline.topic, epoch_us))
     sync_lag_s = cassandra.sync_lag_s(session)
     job = f"{ledger.REPLAY}{datetime.now(UTC):%Y%m%dT%H%M%S.%f}Z"
     warm_up(spark, how)

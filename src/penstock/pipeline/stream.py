@@ -15,6 +15,7 @@ from zipimport import zipimporter
 
 import pyarrow as pa
 from confluent_kafka import Consumer, Producer
+from pyspark import Accumulator, AccumulatorParam, SparkContext
 from pyspark.sql import DataFrame, SparkSession, functions
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
@@ -27,6 +28,7 @@ from penstock.broker.topics import Place
 from penstock.config import Settings
 from penstock.contract.batch import TALLY_DDL, Decoded, Tally, merge, tally
 from penstock.contract.order import ONE_LAYOUT, Order
+from penstock.contract.proofs import NOTHING_PROVEN, Evidence, KeyProofs, KeyShape, merge_found
 from penstock.contract.reject import Fault, Reject, Stage
 from penstock.errors import KafkaUnreachable
 from penstock.pipeline.transform import Transformed, apply_transform
@@ -37,6 +39,8 @@ from penstock.sink import cassandra
 from penstock.sink.rows import RowWriter
 
 ArrowBatches = Iterator[pa.RecordBatch]
+Found = dict[KeyShape, dict[int, int]]
+"""The shapes of keys that a batch proves, with their starts."""
 
 _COLLECT_EVERY = 200_000
 
@@ -50,6 +54,9 @@ class Plan:
     decoded_schema: pa.Schema
     tally_schema: pa.Schema
     order: Order = ONE_LAYOUT
+    proofs: KeyProofs = NOTHING_PROVEN
+    found: "Accumulator[Found] | None" = None
+    """Where the stream's tasks add what they find out about the topic's keys; None: they go by `proofs`."""
 
     @property
     def pipeline(self) -> Pipeline:
@@ -57,10 +64,24 @@ class Plan:
         return pipelines.of(self.settings)
 
 
-def plan(settings: Settings, epoch_us: int, order: Order = ONE_LAYOUT) -> Plan:
-    """The plan of a stream on this settings' pipeline. Needs a Spark session."""
+class _FoundParam(AccumulatorParam):  # type: ignore[misc]  # pyspark is untyped here
+    """Joins what tasks find out about keys; a task that is done again finds the same."""
+
+    def zero(self, value: Found) -> Found:  # noqa: ARG002
+        return {}
+
+    def addInPlace(self, value1: Found, value2: Found) -> Found:  # noqa: N802
+        return merge_found([value1, value2])
+
+
+def plan(settings: Settings, epoch_us: int, order: Order = ONE_LAYOUT, proofs: KeyProofs | None = None) -> Plan:
+    """The plan of a stream on this settings' pipeline, or of a replay by its `proofs`. Needs a Spark session."""
     ddl = decoded_ddl(pipelines.of(settings).record)
-    return Plan(settings, epoch_us, _arrow_schema(ddl), _arrow_schema(TALLY_DDL), order)
+    schemas = _arrow_schema(ddl), _arrow_schema(TALLY_DDL)
+    if proofs is not None:
+        return Plan(settings, epoch_us, *schemas, order, proofs)
+    found = SparkContext.getOrCreate().accumulator({}, _FoundParam())
+    return Plan(settings, epoch_us, *schemas, order, NOTHING_PROVEN, found)
 
 
 def _arrow_schema(ddl: str) -> pa.Schema:
@@ -109,9 +130,9 @@ class Worker:
     def _reader(self) -> Consumer:
         return reader(self._settings)
 
-    def decode(self, batches: ArrowBatches, order: Order) -> Iterator[Decoded]:
+    def decode(self, batches: ArrowBatches, order: Order, proofs: KeyProofs | Evidence) -> Iterator[Decoded]:
         """Decode batches of raw records."""
-        return decode_batches(batches, self.decoder, self.topic, order, self._epoch_us)
+        return decode_batches(batches, self.decoder, self.topic, order, self._epoch_us, proofs)
 
     def store(self, batch: Decoded) -> None:
         """Write the rows and deletions of a batch; those that cannot be encoded become rejects."""
@@ -205,9 +226,20 @@ def _store_as_is(raw: DataFrame, plan: Plan) -> list[Tally]:
 
     def task(batches: ArrowBatches) -> ArrowBatches:
         worker = _this_worker(plan)
-        yield _arrow(write(worker.decode(batches, plan.order), worker), plan)
+        yield _arrow(write(_decoded(batches, worker, plan), worker), plan)
 
     return _collect(raw, task)
+
+
+def _decoded(batches: ArrowBatches, worker: Worker, plan: Plan) -> Iterator[Decoded]:
+    """Decode a task's batches; what their keys prove is added to what the plan has found."""
+    if plan.found is None:
+        yield from worker.decode(batches, plan.order, plan.proofs)
+        return
+    evidence = Evidence(plan.proofs)
+    yield from worker.decode(batches, plan.order, evidence)
+    if evidence.found:
+        plan.found.add(evidence.found)
 
 
 def decode(raw: DataFrame, plan: Plan) -> DataFrame:
@@ -215,8 +247,7 @@ def decode(raw: DataFrame, plan: Plan) -> DataFrame:
 
     def task(batches: ArrowBatches) -> ArrowBatches:
         worker = _this_worker(plan)
-        decoded = worker.decode(batches, plan.order)
-        return to_columns(decoded, plan.pipeline.record, plan.decoded_schema)
+        return to_columns(_decoded(batches, worker, plan), plan.pipeline.record, plan.decoded_schema)
 
     return raw.mapInArrow(task, decoded_ddl(plan.pipeline.record))
 

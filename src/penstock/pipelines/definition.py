@@ -27,7 +27,7 @@ class Pipeline:
     that raises stops the stream until it is corrected.
 
     `key_format` is how the topic's keys are written, where tombstones are not penstock's own: a tombstone's key says
-    which row to delete. None: each key is read in the only format that it can have, else it is a dead letter.
+    which row to delete. None: it counts in the formats in which keys of records with a value were seen to be their ids.
 
     `one_version_per_id`: no id is ever sent again with another value, as with events. Null fields are then left unset
     in Cassandra, where a null is a tombstone; `verify` names an id that has two versions.

@@ -14,11 +14,13 @@ from penstock.contract.fields import UUID as UUID_KIND
 from penstock.contract.fields import fields, from_epoch_ms, key_of
 from penstock.contract.isolation import NOT_OF_A_RECORD, isolate
 from penstock.contract.order import ONE_LAYOUT, Order
+from penstock.contract.proofs import NOTHING_PROVEN, Evidence, KeyProofs
 from penstock.contract.record import Arrival, Record
 from penstock.contract.reject import Fault, Reason, Reject, Stage
 from penstock.contract.rules import judge, latest_past
 from penstock.contract.schemas import spark_ddl
 from penstock.process.decode import Decoder
+from penstock.process.evidence import prove_shapes
 
 REJECT_DDL = (
     "_rejected STRUCT<reason: STRING, message: STRING, rules: ARRAY<STRING>, schema_id: BIGINT, "
@@ -34,11 +36,22 @@ SHIFT_DDL = "_shift_us BIGINT"
 
 
 def decode_batches(
-    batches: Iterable[pa.RecordBatch], decoder: Decoder, topic: str, order: Order = ONE_LAYOUT, epoch_us: int = 0
+    batches: Iterable[pa.RecordBatch],
+    decoder: Decoder,
+    topic: str,
+    order: Order = ONE_LAYOUT,
+    epoch_us: int = 0,
+    proofs: KeyProofs | Evidence = NOTHING_PROVEN,
 ) -> Iterator[Decoded]:
-    """Decode batches of raw records (`process.session.RAW_COLUMNS`). Rejects have no headers yet."""
+    """Decode batches of raw records (`process.session.RAW_COLUMNS`). Rejects have no headers yet.
+
+    What a batch's records with values prove of the topic's keys is added to `Evidence`, and counts for its tombstones.
+    """
     for batch in batches:
-        decoded = _decode_batch(batch, decoder, topic)
+        decoded = _decode_values(batch, decoder, topic)
+        if isinstance(proofs, Evidence) and not decoder.keys.is_declared:
+            prove_shapes(batch, decoded.rows, decoder.keys, proofs)
+        _decode_tombstones(batch, decoder, topic, proofs, decoded)
         decoded.shift_us = order.newest.shift_us
         decoded.shifts = _shifts_of(batch, order, epoch_us)
         yield decoded
@@ -54,19 +67,35 @@ def _shifts_of(batch: pa.RecordBatch, order: Order, epoch_us: int) -> dict[tuple
     return {position: shift_us for position, shift_us in shifts.items() if shift_us != usual_us}
 
 
-def _decode_batch(batch: pa.RecordBatch, decoder: Decoder, topic: str) -> Decoded:
+def _decode_values(batch: pa.RecordBatch, decoder: Decoder, topic: str) -> Decoded:
+    """Decode the records that have a value."""
     result = Decoded()
     rows, decode = result.rows, decoder.decode
     columns = (batch.column(name).to_pylist() for name in ("value", "timestamp_ms", "partition", "offset"))
     for at, (value, timestamp_ms, partition, offset) in enumerate(zip(*columns, strict=True)):
-        decoded = decoder.deleted(batch.column("key")[at].as_py()) if value is None else decode(value)
+        if value is None:
+            continue
+        decoded = decode(value)
         if isinstance(decoded, Fault):
             result.rejects.append(_reject(decoded, batch, at, topic, partition, offset, value))
-        elif value is None:
-            result.deletions.append(Deletion(decoded, timestamp_ms, partition, offset))
         else:
             rows.append((decoded, timestamp_ms, partition, offset))
     return result
+
+
+def _decode_tombstones(
+    batch: pa.RecordBatch, decoder: Decoder, topic: str, proofs: KeyProofs | Evidence, result: Decoded
+) -> None:
+    """Add the deletions of the records without a value to `result`."""
+    if not batch.column("value").null_count:
+        return
+    for row in batch.filter(batch.column("value").is_null()).to_pylist():
+        key, partition, offset = row["key"], row["partition"], row["offset"]
+        deleted = decoder.deleted(key, proofs.at(partition, offset))
+        if isinstance(deleted, Fault):
+            result.rejects.append(Reject(deleted, topic, partition, offset, key, None, []))
+        else:
+            result.deletions.append(Deletion(deleted, row["timestamp_ms"], partition, offset))
 
 
 def _reject(

@@ -14,6 +14,7 @@ from penstock.broker.registry import Schemas
 from penstock.contract.fields import TEXT, TIMESTAMP, UUID, fields
 from penstock.contract.isolation import NOT_OF_A_RECORD
 from penstock.contract.keys import KeyFormat
+from penstock.contract.proofs import Proven
 from penstock.contract.record import Record
 from penstock.contract.reject import Fault, Reason
 from penstock.contract.rules import (
@@ -51,15 +52,16 @@ class Decoder:
         self._from_json = msgspec.json.Decoder(record).decode
         self._reader = Writer(avro_schema(record), 0).parsed  # pruned likewise: fastavro is faster when both are equal
         self._find_writer = Writers(schemas).find
-        self._keys = KeyReader(record, self._find_writer, key_format)
+        self.keys = KeyReader(record, self._find_writer, key_format)
 
-    def deleted(self, key: bytes | None) -> Any | Fault:
+    def deleted(self, key: bytes | None, proven: Proven) -> Any | Fault:
         """Return the id whose row a null value deletes, or what is wrong with its key.
 
-        Raises `RegistryUnreachable`, for a framed key.
+        `proven` is what is known of the topic's keys at the tombstone's position. Raises `RegistryUnreachable`, for a
+        framed key.
         """
         try:
-            return self._keys.read(key or b"")
+            return self.keys.read(key or b"", proven)
         except NOT_OF_A_RECORD:
             raise
         except Exception as error:  # noqa: BLE001  the types of a pipeline's file run here, and raise what they like

@@ -1,14 +1,17 @@
 """Which row a tombstone deletes: the id in its Kafka key.
 
-The decision is a pure function of the key's bytes, the format that the pipeline declares, and the schema that a framed
-key names. So the job, `verify`, `trace` and a redrive decide alike, at every replay and after every restart.
+The decision is a pure function of the key's bytes, the schema that a framed key names, and the format that the pipeline
+declares or else what is proven at the tombstone's position (`contract.proofs`). So the job, `verify` and `trace` decide
+alike, at every replay and after every restart.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from penstock.broker.frame import FRAME_BYTES, is_framed, unpack
 from penstock.contract.keys import TEXT_FORMATS, IdReader, KeyFormat, is_structured, parse_json
+from penstock.contract.proofs import KeyShape, Proven
 from penstock.contract.record import Record
 from penstock.contract.reject import Fault, Reason
 from penstock.errors import SchemaUnknown
@@ -19,28 +22,63 @@ FindWriter = Callable[[int], Writer | None]
 
 _NO_ID = "the value is null, and the key is no id whose row to delete"
 _AMBIGUOUS = (
-    "the value is null, and the key may be plain text, or JSON or another format that names another row: "
-    "set key_format in the pipeline's file to the format of the topic's keys, then redrive"
+    "the value is null, and no record before it shows that a key like this is the id of a row: set key_format in the "
+    "pipeline's file to the format of the topic's keys, then redrive"
 )
 
 
 class KeyReader:
-    """Reads the keys of tombstones of one topic, in `declared` format or in the only one that a key can have."""
+    """Reads the keys of one topic, in the `declared` format or in those that are proven."""
 
     def __init__(self, record: type[Record], find_writer: FindWriter, declared: KeyFormat | None) -> None:
         self._ids = IdReader(record)
         self._find_writer = find_writer
         self._declared = declared
 
-    def read(self, key: bytes) -> Any | Fault:
+    def read(self, key: bytes, proven: Proven) -> Any | Fault:
         """Return the id in a key, or why it does not say which row to delete. Raises `RegistryUnreachable`."""
         try:
+            if self._declared is None and proven is not None:
+                return self._read_proven(key, proven)
             key_format = self._declared or self._only_format(key)
-            if key_format is None:
-                return Fault(Reason.KEY_AMBIGUOUS, _AMBIGUOUS)
-            return self._read(key, key_format)
+            return Fault(Reason.KEY_AMBIGUOUS, _AMBIGUOUS) if key_format is None else self._read(key, key_format)
         except (ValueError, SchemaUnknown) as error:
             return Fault(Reason.VALUE_MISSING, f"{_NO_ID}: {error}")
+
+    @property
+    def is_declared(self) -> bool:
+        """Whether the pipeline declares the format, so that nothing has to be proven."""
+        return self._declared is not None
+
+    def readings(self, key: bytes) -> dict[KeyShape, Any]:
+        """Return the id in a key by each shape that the key can have, at least one.
+
+        Raises `ValueError` or `SchemaUnknown` when it is no id, `RegistryUnreachable`.
+        """
+        if is_framed(key):  # no text of a record holds NUL
+            return {"registry": self._ids.of_value(self._framed_value(key))}
+        text = key.decode()
+        if not is_structured(text):
+            return {"text": self._ids.of_text(text)}
+        found: dict[KeyShape, Any] = {}
+        with suppress(ValueError):
+            found["odd_text"] = self._ids.of_text(text)
+        try:
+            value = parse_json(text)
+            found[self._shape(value)] = self._ids.of_payload(value)
+        except ValueError:
+            if not found:
+                raise
+        return found
+
+    def _shape(self, value: Any) -> KeyShape:
+        if self._ids.is_wrapped(value):
+            return "connect"
+        return "json_object" if isinstance(value, dict) else "json_text"
+
+    def _read_proven(self, key: bytes, proven: frozenset[KeyShape]) -> Any | Fault:
+        found = {record_id for shape, record_id in self.readings(key).items() if shape in proven}
+        return found.pop() if len(found) == 1 else Fault(Reason.KEY_AMBIGUOUS, _AMBIGUOUS)
 
     def _only_format(self, key: bytes) -> KeyFormat | None:
         """Return the only format that a key can have; None when it is a text id and looks like another format."""

@@ -81,20 +81,19 @@ class Incarnation:
     def _generations(self) -> dict[str, int]:
         return ledger.generations(self._session, self._keyspace, self._topic)
 
-    def begin_generation(self, topic_id: str) -> int:
+    def begin_generation(self, topic_id: str, *, is_recreated: bool) -> int:
         """Return the epoch of the topic's generation, a new one when the topic was recreated or its log was cut."""
-        change = self.find_change(topic_id) or self._find_cut(topic_id)
         known = self._generations()
-        if not change and topic_id not in known and known.get(NO_ID, 0) == max(known.values(), default=None):
+        if not is_recreated and topic_id not in known and known.get(NO_ID, 0) == max(known.values(), default=None):
             ledger.adopt_id(self._session, self._keyspace, self._topic, known[NO_ID], topic_id)  # the broker gained ids
         epoch_us = ledger.begin_generation(
-            self._session, self._keyspace, self._topic, topic_id, is_recreated=bool(change)
+            self._session, self._keyspace, self._topic, topic_id, is_recreated=is_recreated
         )
         if topic_id == NO_ID:
             self.mark(epoch_us)
         return epoch_us
 
-    def _find_cut(self, topic_id: str) -> str:
+    def find_cut(self, topic_id: str) -> str:
         """Return which partition ends before the ledger of this topic does; empty for none."""
         epoch_us = ledger.epoch_us(self._session, self._keyspace, self._topic, topic_id)
         if epoch_us is None:

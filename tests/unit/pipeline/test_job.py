@@ -17,6 +17,7 @@ from penstock.config import read
 from penstock.contract.batch import Tally
 from penstock.contract.failing import FailingBatch
 from penstock.contract.order import ONE_LAYOUT, Layout, Order
+from penstock.contract.proofs import NOTHING_PROVEN, KeyProofs
 from penstock.errors import (
     CassandraUnreachable,
     CheckpointRefused,
@@ -132,20 +133,22 @@ class FakeQuery:
 
 @dataclass(frozen=True)
 class FakePlan:
-    """A plan of which nothing is known but the order."""
+    """A plan of which nothing is known but the order, and what is known and found of the topic's keys."""
 
     order: Order = ONE_LAYOUT
+    proofs: KeyProofs = NOTHING_PROVEN
+    found: SimpleNamespace | None = None
 
 
 @pytest.fixture
 def stored(monkeypatch):
     """What `store` does; it gives one tally unless told otherwise."""
-    world = SimpleNamespace(calls=0, do=lambda: [ONE])
+    world = SimpleNamespace(calls=0, do=lambda: [ONE], with_plan=False)
 
     def store(_raw, plan):
         world.calls += 1
         world.order = plan.order
-        return world.do()
+        return world.do(plan) if world.with_plan else world.do()
 
     monkeypatch.setattr(job, "store", store)
     return world
@@ -160,6 +163,29 @@ def test_a_batch_is_in_the_ledger_once_it_is_stored(stored):
     assert book.written == [("query-1", 7, [ONE]), ("unknown", 8, [ONE])]
     assert keeper.batches == 2
     assert book.lags_s == [0, 0]
+
+
+def test_what_a_batch_proves_of_keys_is_kept_before_its_ledger_lines(stored):
+    """A batch is given what is known so far and nothing that an attempt before it found; a failed one keeps nothing."""
+    happened = []
+    known = KeyProofs({"text": {}})
+    formats = SimpleNamespace(known=known, note=lambda *what: happened.append(("note", *what)))
+    book = SimpleNamespace(write=lambda *_: happened.append("ledger"))
+    keeper = Keeper(FakePlan(found=SimpleNamespace(value=None)), book, threading.Event(), key_formats=formats)
+
+    def do(plan):
+        assert (plan.proofs, plan.found.value) == (known, {})
+        plan.found.value["connect"] = {0: 4}
+        if not happened:
+            happened.append("failed")
+            raise StoreFailed("no")
+        return [ONE]
+
+    stored.do, stored.with_plan = do, True
+    with pytest.raises(StoreFailed):
+        keeper.keep(raw_of("q"), 7)
+    keeper.keep(raw_of("q"), 7)
+    assert happened == ["failed", ("note", {"connect": {0: 4}}, [ONE]), "ledger"]
 
 
 def test_a_batch_is_stored_in_the_order_of_the_moment(stored):
@@ -365,13 +391,16 @@ def around(monkeypatch, signals, stored, clock, tmp_path):
         watch=lambda: around.changes and around.changes.pop(0)(), check=lambda: around.happened.append("check")
     )
     around.incarnation = SimpleNamespace(
-        begin_generation=lambda topic_id: around.happened.append(("begin", topic_id)) or 5,
+        begin_generation=lambda topic_id, **_: around.happened.append(("begin", topic_id)) or 5,
+        find_change=lambda topic_id: "",
+        find_cut=lambda topic_id: "",
         find_other_log=lambda topic_id: "",
     )
     monkeypatch.setattr(job, "Incarnation", lambda *_: around.incarnation)
     monkeypatch.setattr(job, "TopicGuard", lambda *_: around.guard)
     monkeypatch.setattr(job.ledger, "Ledger", lambda *_: around.book)
     monkeypatch.setattr(job, "observer", lambda *_: lambda: ONE_LAYOUT)
+    monkeypatch.setattr(job, "KeyFormats", lambda *_: None)
     monkeypatch.setattr(job, "plan", lambda *_: FakePlan())
     around.noter = FakeNoter()
     monkeypatch.setattr(job, "Noter", lambda progress: around.noter)
@@ -619,8 +648,8 @@ def test_a_role_that_may_not_create_is_told_all_that_is_missing(settings):
         job.create_keyspace(FakeSession(denied), settings)
     made = re.findall(r"CREATE (?:KEYSPACE|TABLE) IF NOT EXISTS (\S+)", failed.value.message)
     assert made[:2] == ["spark_streams", "spark_streams.created_users"]
-    others = ("ledger", "generations", "layouts", "batches", "failures", "failing_batches", "leases", "marks")
-    others += ("settled", "receipts", "accepted")
+    own = ("ledger", "generations", "layouts", "batches", "failures", "failing_batches", "leases", "marks")
+    others = (*own, "key_formats", "settled", "receipts", "accepted")
     assert made[2:] == [f"spark_streams.{name}" for name in others]
     with pytest.raises(PenstockError) as failed:
         job.create_tables(FakeSession(denied), settings)

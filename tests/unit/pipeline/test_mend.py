@@ -35,9 +35,10 @@ def entry_letter(value, **changes):
     return replace(letter(value, **changes), stage=str(Stage.PRODUCE))
 
 
-def outgoing(one, fields=None, edits=None, pipeline=READINGS):
+def outgoing(one, fields=None, edits=None, pipeline=READINGS, proven=frozenset({"text"})):
     schemas = FakeSchemas.of(pipeline.record)
-    mender = Mender(pipeline, schemas, Mending(fields or {}, edits), serializer(pipeline.record, "json", JSON_ID))
+    serialize = serializer(pipeline.record, "json", JSON_ID)
+    mender = Mender(pipeline, schemas, Mending(fields or {}, edits), serialize, lambda: proven)
     return mender.outgoing(one)
 
 
@@ -59,6 +60,15 @@ def test_a_null_value_is_sent_when_its_key_is_an_id():
     """A tombstone that the stream would take now is one."""
     assert outgoing(letter(None, key=b"7")) == Outgoing(b"7", None, 7)
     assert isinstance(outgoing(letter(None, key=b"seven")), StillBroken)
+
+
+def test_a_null_value_is_sent_once_the_shape_of_its_key_is_proven():
+    """Until records with values had such keys it waits on, and the message says what would help."""
+    one = letter(None, key=b'{"sensor":7}')
+    waits = outgoing(one)
+    assert isinstance(waits, StillBroken)
+    assert "set key_format" in waits.message
+    assert outgoing(one, proven=frozenset({"text", "json_object"})) == Outgoing(one.key, None, 7)
 
 
 def test_a_null_value_is_sent_once_its_key_format_is_declared():
@@ -199,7 +209,7 @@ def test_an_entry_whose_mapping_raises_is_still_broken(changed):
 def test_a_record_that_became_too_large_is_not_sent(entry):
     """The size is that of the bytes that would be sent."""
     one = letter(BAD)
-    mender = Mender(READINGS, FakeSchemas.of(Reading), Mending({"sensor": 1}), lambda _: b"x" * 1_000_001)
+    mender = Mender(READINGS, FakeSchemas.of(Reading), Mending({"sensor": 1}), lambda _: b"x" * 1_000_001, frozenset)
     assert mender.outgoing(one).rules == (":size",)
 
 

@@ -126,3 +126,27 @@ def test_a_service_that_is_unavailable_is_asked_again_later(make, clock, error):
         clock.now_s += CHECK_EVERY_S
     world.guard.watch()
     assert world.marked == [7]
+
+
+@pytest.mark.parametrize("found", ["find_change", "find_cut"])
+@pytest.mark.parametrize("is_in_use", [True, False])
+def test_where_topics_have_no_id_one_look_at_the_log_decides_the_generation(found, is_in_use):
+    """A checkpoint in use is never of a log that a new generation begins for, though the topic is recreated meanwhile.
+
+    Neither when another record lies where one was marked, nor when the log ends before the ledger does.
+    """
+    answers = {name: iter([""] if name != found else ["it is another log"]) for name in ("find_change", "find_cut")}
+    begun: list[bool] = []
+    incarnation = SimpleNamespace(
+        find_change=lambda _: next(answers["find_change"]),
+        find_cut=lambda _: next(answers["find_cut"]),
+        begin_generation=lambda _, *, is_recreated: begun.append(is_recreated) or 7,
+    )
+    checkpoint = SimpleNamespace(topic="t", place=lambda: SimpleNamespace(begun=is_in_use))
+    if is_in_use:
+        with pytest.raises(TopicRecreated, match="it is another log"):
+            recreated.begin_generation(checkpoint, incarnation, NO_ID)
+        assert begun == []
+    else:
+        assert recreated.begin_generation(checkpoint, incarnation, NO_ID) == 7
+        assert begun == [True]

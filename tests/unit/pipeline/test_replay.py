@@ -66,7 +66,7 @@ class World:
 @pytest.fixture
 def world(tmp_path, monkeypatch):
     world = World(Carried(tmp_path, partitions=2))
-    monkeypatch.setattr(replay, "plan", lambda _settings, epoch_us, _order: SimpleNamespace(epoch_us=epoch_us))
+    monkeypatch.setattr(replay, "plan", lambda _settings, epoch_us, _order, _proofs: SimpleNamespace(epoch_us=epoch_us))
     monkeypatch.setattr(replay, "warm_up", lambda spark, how: world.done.append(("warm up", how.epoch_us)))
     monkeypatch.setattr(replay, "kafka_stretch", lambda _spark, _settings, topic, some: some)
     monkeypatch.setattr(replay, "raw_records", lambda frame: frame)

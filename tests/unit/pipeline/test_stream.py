@@ -164,8 +164,8 @@ def test_a_worker_reads_keys_as_the_pipeline_declares(monkeypatch):
     """The job's decoder has the declaration of the pipeline's file."""
     monkeypatch.setattr(pipelines, "of", lambda _settings: replace(READINGS, key_format="json"))
     decoder = Worker(read(), epoch_us=5).decoder
-    assert decoder.deleted(b'{"sensor":7}') == 7
-    assert isinstance(decoder.deleted(b'{"payload":7}'), Fault)
+    assert decoder.deleted(b'{"sensor":7}', frozenset()) == 7
+    assert isinstance(decoder.deleted(b'{"payload":7}', frozenset()), Fault)
 
 
 def test_nothing_to_set_aside_makes_no_producer(worker, monkeypatch):

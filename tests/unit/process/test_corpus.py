@@ -23,7 +23,7 @@ def decoded(case):
     sender = case.sender(SCHEMA_IDS)
     value, key = case.value(sender), case.key(sender)
     began_s = time.process_time()
-    found = DECODER.deleted(key) if value is None else DECODER.decode(value)
+    found = DECODER.deleted(key, None) if value is None else DECODER.decode(value)
     return sender, found, time.process_time() - began_s
 
 

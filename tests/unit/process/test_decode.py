@@ -214,7 +214,7 @@ ID = UUID("0a1b2c3d-0000-4000-8000-00000000abcd")
 )
 def test_a_null_value_deletes_what_its_key_names(record, key, expected):
     """The key of a tombstone is the text of an id, of whatever kind the id is."""
-    assert Decoder(record, FakeSchemas()).deleted(key) == expected
+    assert Decoder(record, FakeSchemas()).deleted(key, None) == expected
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_a_null_value_deletes_what_its_key_names(record, key, expected):
 )
 def test_a_null_value_whose_key_is_no_id_is_set_aside(record, key):
     """There is no row that it could mean; the message says that both value and key are to blame."""
-    fault = Decoder(record, FakeSchemas()).deleted(key)
+    fault = Decoder(record, FakeSchemas()).deleted(key, None)
     assert (fault.reason, fault.stage, fault.schema_id) == (Reason.VALUE_MISSING, Stage.DECODE, None)
     assert fault.message.startswith("the value is null, and the key is no id")
 
@@ -439,7 +439,7 @@ def test_what_stops_every_record_is_no_records_fault(error):
 def test_whatever_a_key_raises_is_its_own_fault(monkeypatch):
     """A tombstone whose key raises is a dead letter; memory that ran out is none."""
     decoder = Decoder(Named, FakeSchemas())
-    monkeypatch.setattr(decoder._keys, "read", Mock(side_effect=[Unforeseen("words"), MemoryError]))
-    assert decoder.deleted(b"ada").reason == Reason.PROCESSING_ERROR
+    monkeypatch.setattr(decoder.keys, "read", Mock(side_effect=[Unforeseen("words"), MemoryError]))
+    assert decoder.deleted(b"ada", None).reason == Reason.PROCESSING_ERROR
     with pytest.raises(MemoryError):
-        decoder.deleted(b"ada")
+        decoder.deleted(b"ada", None)

@@ -159,7 +159,7 @@ keys = (
 @given(key=keys)
 def test_deleted_never_raises(record, key):
     """Whatever the key, it is an id of the record's kind, which can be encoded, or a fault."""
-    found = Decoder(record, FakeSchemas()).deleted(key)
+    found = Decoder(record, FakeSchemas()).deleted(key, None)
     if isinstance(found, Fault):
         assert found.reason in (Reason.VALUE_MISSING, Reason.KEY_AMBIGUOUS)
         assert_can_be_set_aside(found)

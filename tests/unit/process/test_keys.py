@@ -13,6 +13,7 @@ from penstock.broker.frame import pack
 from penstock.broker.registry import WriterSchema
 from penstock.contract.fields import key_writer
 from penstock.contract.keys import KEY_FORMATS, is_structured
+from penstock.contract.proofs import KEY_SHAPES
 from penstock.contract.record import KEY, Record
 from penstock.contract.reject import Fault, Reason
 from penstock.errors import RegistryUnreachable
@@ -68,8 +69,8 @@ def avro(schema_id, value):
     return pack(schema_id) + body.getvalue()
 
 
-def deleted(record, key, key_format=None):
-    return Decoder(record, SCHEMAS, key_format).deleted(key)
+def deleted(record, key, key_format=None, proven=None):
+    return Decoder(record, SCHEMAS, key_format).deleted(key, proven)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +221,7 @@ def test_an_unreachable_registry_is_not_the_keys_fault():
     """A framed key waits for the registry: the batch fails, and no dead letter is made."""
     away = Decoder(Order, FakeSchemas(error=RegistryUnreachable("away")))
     with pytest.raises(RegistryUnreachable):
-        away.deleted(avro(1, "J1"))
+        away.deleted(avro(1, "J1"), None)
 
 
 @pytest.mark.parametrize("key_format", [None, *KEY_FORMATS])
@@ -228,9 +229,10 @@ def test_an_unreachable_registry_is_not_the_keys_fault():
 def test_reading_a_key_never_raises_and_never_depends_on_what_was_read_before(key_format, key):
     """The same bytes give the same id or dead letter in any process, in any order."""
     decoder = Decoder(Order, SCHEMAS, key_format)
-    first = decoder.deleted(key)
-    decoder.deleted(b'{"id":"J1"}')
-    assert decoder.deleted(key) == first == deleted(Order, key, key_format)
+    for proven in (None, frozenset(), frozenset({"text"}), frozenset(KEY_SHAPES)):
+        first = decoder.deleted(key, proven)
+        decoder.deleted(b'{"id":"J1"}', proven)
+        assert decoder.deleted(key, proven) == first == deleted(Order, key, key_format, proven)
 
 
 @given(st.text(min_size=1, max_size=200).filter(lambda text: not is_structured(text)))

@@ -73,7 +73,8 @@ class World:
 
     def begin(self, topic_id: str = NO_ID) -> int:
         """What a job does at its start."""
-        return self.topic.begin_generation(topic_id)
+        change = self.topic.find_change(topic_id) or self.topic.find_cut(topic_id)
+        return self.topic.begin_generation(topic_id, is_recreated=bool(change))
 
     def store(self, epoch_us: int, partition: int, last: int) -> None:
         key = {"topic": "t", "generation_us": epoch_us, "kafka_partition": partition, "bucket": 0}

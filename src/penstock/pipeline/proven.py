@@ -1,0 +1,21 @@
+"""What is proven of a topic's keys by now: whether a tombstone that is sent again would say which row to delete."""
+
+from cassandra.cluster import Session
+
+from penstock.broker import topics
+from penstock.config import Settings
+from penstock.contract.proofs import Proven
+from penstock.pipelines import Pipeline
+from penstock.sink import cassandra, key_formats, ledger
+
+
+def proven_by_now(settings: Settings, session: Session, pipeline: Pipeline) -> Proven:
+    """Return the shapes of keys that are proven for records that come now. Raises an `Unreachable`."""
+    keyspace = cassandra.keyspace_of(settings, pipeline)
+    if not cassandra.has_table(session, keyspace, "generations"):
+        return frozenset()
+    topic_id = topics.topic_id(settings, pipeline.topic)
+    epoch_us = ledger.epoch_us(session, keyspace, pipeline.topic, topic_id)
+    if epoch_us is None:
+        return frozenset()
+    return key_formats.read_proofs(session, keyspace, pipeline.topic, epoch_us).by_now

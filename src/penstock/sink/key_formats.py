@@ -1,0 +1,84 @@
+"""What is proven of the keys of a topic incarnation (`contract.proofs`): a replay decides as the stream did.
+
+A proof is written before the ledger's lines of the batch that found it, and never changed.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from cassandra.cluster import Session
+
+from penstock.broker.topics import Span
+from penstock.contract import cql
+from penstock.contract.batch import Tally
+from penstock.contract.proofs import ASSUMED, KEY_SHAPES, KeyProofs, KeyShape, Starts
+from penstock.log import get_logger
+from penstock.sink.cassandra import has_table
+from penstock.sink.ledger import Ledger
+
+log = get_logger(__name__)
+
+TABLE = "key_formats"
+_ASSUMED = "assumed"
+"""The shape of the row that says where proofs begin to be kept."""
+_STATEMENT = """
+CREATE TABLE IF NOT EXISTS {keyspace}.key_formats (
+  topic text,
+  generation_us bigint,
+  shape text,
+  starts map<int, bigint>,
+  PRIMARY KEY ((topic, generation_us), shape)
+)
+"""
+
+
+def statements(keyspace: str) -> dict[str, str]:
+    """Return the CQL that creates the table, by its name."""
+    return {TABLE: _STATEMENT.format(keyspace=cql.name(keyspace))}
+
+
+def read_proofs(session: Session, keyspace: str, topic: str, epoch_us: int) -> KeyProofs:
+    """Return the proofs of a topic incarnation; `ASSUMED` when no job that keeps them has read it."""
+    if not has_table(session, keyspace, TABLE):
+        return ASSUMED
+    query = f"SELECT shape, starts FROM {cql.name(keyspace)}.{TABLE} WHERE topic = %s AND generation_us = %s"
+    found = {row["shape"]: dict(row["starts"] or {}) for row in session.execute(query, (topic, epoch_us))}
+    if _ASSUMED not in found:
+        return ASSUMED
+    return KeyProofs({shape: found[shape] for shape in KEY_SHAPES if shape in found}, found[_ASSUMED])
+
+
+class KeyFormats:
+    """The proofs of one topic incarnation, kept up to date by the job. `spans_now` returns what the topic holds now."""
+
+    def __init__(self, session: Session, keyspace: str, book: Ledger, spans_now: Callable[[], list[Span]]) -> None:
+        self._session, self._keyspace, self._book, self._spans_now = session, keyspace, book, spans_now
+        self.known = self._read()
+        if self.known is ASSUMED:  # what the ledger holds was stored before proofs were kept
+            self._add(_ASSUMED, {span.partition: book.reached(span) for span in spans_now()})
+
+    def note(self, found: Mapping[KeyShape, Starts], tallies: Iterable[Tally]) -> None:
+        """Write what a batch found; in partitions without evidence of their own it counts from after the batch on."""
+        if found:
+            ends = self._ends(tallies)
+            for shape, starts in found.items():
+                self._add(shape, {**ends, **starts})
+                log.info("key_format_proven", topic=self._book.topic, shape=shape)
+
+    def _ends(self, tallies: Iterable[Tally]) -> dict[int, int]:
+        """Return where each partition goes on after a batch that is not in the ledger yet."""
+        read = {tally.partition: tally.last_offset + 1 for tally in tallies}
+        spans = self._spans_now()
+        return {span.partition: read.get(span.partition) or self._book.reached(span) for span in spans}
+
+    def _add(self, shape: str, starts: Starts) -> None:
+        """Write one row, or take the one that another process has just written."""
+        query = (
+            f"INSERT INTO {cql.name(self._keyspace)}.{TABLE} (topic, generation_us, shape, starts) "
+            "VALUES (%s, %s, %s, %s) IF NOT EXISTS"
+        )
+        positive = {partition: start for partition, start in starts.items() if start}
+        self._session.execute(query, (self._book.topic, self._book.epoch_us, shape, positive))
+        self.known = self._read()
+
+    def _read(self) -> KeyProofs:
+        return read_proofs(self._session, self._keyspace, self._book.topic, self._book.epoch_us)

@@ -1,0 +1,99 @@
+"""The proofs of a topic's keys: kept with where they begin, and never changed."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from penstock.broker.topics import Span
+from penstock.contract.proofs import ASSUMED, KeyProofs, merge_found
+from penstock.sink.key_formats import KeyFormats, read_proofs, statements
+from tests.unit.fakes import FakeSession
+
+
+class Table:
+    """The table in memory, of one topic with two partitions that the ledger covers up to `reached`."""
+
+    def __init__(self, *, there: bool = True, **reached: int) -> None:
+        self.rows: dict[str, dict[int, int]] = {}
+        self.session = FakeSession(self._answer)
+        tables = {"key_formats"} if there else set()
+        self.session.cluster.metadata.keyspaces = {"lab": SimpleNamespace(tables=tables)}
+        ends = {int(name.removeprefix("p")): end for name, end in reached.items()}
+        self.book = SimpleNamespace(topic="t", epoch_us=1, reached=lambda span: ends.get(span.partition, span.first))
+
+    def _answer(self, query, values):
+        if query.startswith("INSERT"):
+            assert query.endswith("IF NOT EXISTS")
+            self.rows.setdefault(values[2], values[3])
+        return [{"shape": shape, "starts": starts or None} for shape, starts in self.rows.items()]
+
+    def formats(self) -> KeyFormats:
+        return KeyFormats(self.session, "lab", self.book, lambda: [Span(0, 0, 9), Span(1, 0, 9)])
+
+
+def tally(partition, last_offset):
+    return SimpleNamespace(partition=partition, last_offset=last_offset)
+
+
+def test_nothing_is_proven_of_a_new_topic():
+    """Every tombstone waits for evidence, from the first offset on."""
+    known = Table().formats().known
+    assert known == KeyProofs()
+    assert known.at(0, 0) == known.by_now == frozenset()
+
+
+def test_what_was_stored_before_proofs_were_kept_is_read_as_then():
+    """A job that is updated in the middle of a topic, and every replay after that, keep the rows as they are."""
+    table = Table(p0=5)
+    known = table.formats().known
+    assert (known.at(0, 4), known.at(0, 5), known.at(1, 0)) == (None, frozenset(), frozenset())
+    assert table.formats().known == known, "it is noted once"
+
+
+@pytest.mark.parametrize("table", [Table(), Table(there=False)], ids=["no row", "no table"])
+def test_a_topic_that_no_such_job_has_read_is_read_as_before(table):
+    """`verify` of a newer version before its job ran for the first time."""
+    assert read_proofs(table.session, "lab", "t", 1) is ASSUMED
+    assert ASSUMED.at(3, 10**9) is None
+    assert ASSUMED.by_now is None
+
+
+def test_a_proof_begins_where_it_was_found():
+    """In another partition it counts from after the batch, or from the ledger's end when the batch read none of it."""
+    table = Table(p1=2)
+    formats = table.formats()
+    formats.note({"text": {0: 3}}, [tally(0, 6)])
+    assert formats.known.starts == {"text": {0: 3, 1: 2}}
+    assert (formats.known.at(0, 2), formats.known.at(0, 3)) == (frozenset(), {"text"})
+    assert formats.known.at(7, 0) == {"text"}, "a partition that was added later"
+    formats.note({"json_text": {0: 7}}, [tally(0, 8), tally(1, 4)])
+    assert formats.known.starts["json_text"] == {0: 7, 1: 5}
+
+
+def test_a_proof_is_never_changed():
+    """A batch that is done again, and another process, find what was written first."""
+    table = Table()
+    first, second = table.formats(), table.formats()
+    first.note({"text": {0: 3}}, [tally(0, 6)])
+    second.note({"text": {0: 1}}, [tally(0, 6)])
+    assert second.known.starts == first.known.starts
+
+
+def test_a_batch_that_proves_nothing_asks_nobody():
+    """Which is nearly every batch."""
+    table = Table()
+    formats = table.formats()
+    table.session.executed.clear()
+    formats.note({}, [tally(0, 6)])
+    assert table.session.executed == []
+
+
+def test_what_tasks_found_is_joined():
+    """The first start in a partition counts; the order of tasks does not."""
+    found = [{"text": {0: 4}}, {"text": {0: 2, 1: 7}, "connect": {1: 9}}]
+    assert merge_found(found) == merge_found(reversed(found)) == {"text": {0: 2, 1: 7}, "connect": {1: 9}}
+
+
+def test_the_table_has_the_name_that_it_is_created_by():
+    """And is created only where it is not there."""
+    assert "CREATE TABLE IF NOT EXISTS lab.key_formats" in statements("lab")["key_formats"]
