@@ -1,9 +1,10 @@
 """Tables, rows and ledger against the real Cassandra."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -13,7 +14,7 @@ from cassandra.cluster import Session
 from penstock import config
 from penstock.broker.topics import Span
 from penstock.config import Settings
-from penstock.contract.batch import Deletion, Row, Tally
+from penstock.contract.batch import Decoded, Deletion, Row, Tally
 from penstock.contract.record import Record
 from penstock.errors import CassandraUnreachable, StoreFailed
 from penstock.pipelines import Pipeline, users
@@ -49,13 +50,17 @@ def writer(session: Session, pipeline: Pipeline) -> RowWriter:
     return RowWriter(session, pipeline.keyspace, "users", users.User, epoch_us=EPOCH_US, concurrency=8)
 
 
+def write(writer: RowWriter, rows: Iterable[Row] = (), deletions: Iterable[Deletion] = ()) -> None:
+    assert writer.write(Decoded(list(rows), list(deletions))) == []
+
+
 def stored(session: Session, pipeline: Pipeline) -> dict[Any, dict[str, Any]]:
     return {row["id"]: row for row in session.execute(f"SELECT * FROM {pipeline.keyspace}.users")}
 
 
 def test_the_driver_reads_what_our_codec_wrote(session: Session, pipeline: Pipeline, records: list[Record]) -> None:
     """Each captured user comes back field by field, with its place in Kafka."""
-    writer(session, pipeline).write((one, 1_700_000_000_123, 2, at) for at, one in enumerate(records))
+    write(writer(session, pipeline), ((one, 1_700_000_000_123, 2, at) for at, one in enumerate(records)))
     rows = stored(session, pipeline)
     assert len(rows) == len(records)
     for at, record in enumerate(records):
@@ -75,8 +80,8 @@ def test_the_newest_by_offset_wins_in_whatever_order_it_is_written(
     old = records[0]
     new = msgspec.structs.replace(old, first_name="Newer")
     rows: list[Row] = [(new, 1, 0, 8), (old, 1, 0, 7)]
-    writer(session, pipeline).write(rows)
-    writer(session, pipeline).write(rows[1:])
+    write(writer(session, pipeline), rows)
+    write(writer(session, pipeline), rows[1:])
     row = stored(session, pipeline)[old.id]  # type: ignore[attr-defined]
     assert (row["first_name"], row["kafka_offset"]) == ("Newer", 8)
 
@@ -88,8 +93,8 @@ def deletion(record: Record, offset: int, timestamp_ms: int = 1) -> Deletion:
 def test_a_deletion_takes_the_row_away(session: Session, pipeline: Pipeline, records: list[Record]) -> None:
     """Of the rows that are there only the one that is named goes; deleting what is not there is fine."""
     rows = writer(session, pipeline)
-    rows.write((one, 1, 0, at) for at, one in enumerate(records[:3]))
-    rows.write([], [deletion(records[1], 3), deletion(records[9], 4)])
+    write(rows, ((one, 1, 0, at) for at, one in enumerate(records[:3])))
+    write(rows, [], [deletion(records[1], 3), deletion(records[9], 4)])
     left = {records[0].id, records[2].id}  # type: ignore[attr-defined]
     assert stored(session, pipeline).keys() == left
 
@@ -107,17 +112,17 @@ def test_row_and_deletion_of_one_id_end_as_kafkas_order_says(
     is_row_first: bool,
 ) -> None:
     """The later offset wins in the same millisecond, in one batch or two, in either order, replayed or not."""
-    write, one = writer(session, pipeline).write, records[0]
+    put, one = partial(write, writer(session, pipeline)), records[0]
     rows, deletions = [(one, 1, 0, row_offset)], [deletion(one, 8)]
     for _ in range(2):
         if not is_apart:
-            write(rows, deletions)
+            put(rows, deletions)
         elif is_row_first:
-            write(rows)
-            write([], deletions)
+            put(rows)
+            put([], deletions)
         else:
-            write([], deletions)
-            write(rows)
+            put([], deletions)
+            put(rows)
         assert bool(stored(session, pipeline)) is is_left
 
 
@@ -125,13 +130,13 @@ def test_a_replay_of_what_came_before_a_deletion_brings_nothing_back(
     session: Session, pipeline: Pipeline, records: list[Record]
 ) -> None:
     """Two rows of one id and its deletion, then both rows once more: the row stays away, and a newer one comes."""
-    write, one = writer(session, pipeline).write, records[0]
+    put, one = partial(write, writer(session, pipeline)), records[0]
     older: list[Row] = [(one, 5, 0, 1), (msgspec.structs.replace(one, first_name="Newer"), 5, 0, 2)]
-    write(older, [deletion(one, 3, timestamp_ms=5)])
-    write(older)
-    write(older[::-1])
+    put(older, [deletion(one, 3, timestamp_ms=5)])
+    put(older)
+    put(older[::-1])
     assert stored(session, pipeline) == {}
-    write([(one, 5, 0, 4)], [deletion(one, 3, timestamp_ms=5)])
+    put([(one, 5, 0, 4)], [deletion(one, 3, timestamp_ms=5)])
     assert [row["kafka_offset"] for row in stored(session, pipeline).values()] == [4]
 
 
@@ -139,9 +144,10 @@ def test_many_deletions_are_all_made(session: Session, pipeline: Pipeline, recor
     """Thousands of deletions go in batches that the server neither refuses nor warns of, beside rows."""
     many = [msgspec.structs.replace(records[at % 30], id=uuid.uuid4()) for at in range(3000)]
     rows = writer(session, pipeline)
-    rows.write((one, 1, 0, at) for at, one in enumerate(many))
+    write(rows, ((one, 1, 0, at) for at, one in enumerate(many)))
     more = [msgspec.structs.replace(one, id=uuid.uuid4()) for one in records]
-    rows.write(
+    write(
+        rows,
         ((one, 1, 0, 3000 + at) for at, one in enumerate(more)),
         (deletion(one, 4000 + at) for at, one in enumerate(many[:2990])),
     )
@@ -166,7 +172,7 @@ def test_the_ledger_knows_how_far_it_reaches(session: Session, pipeline: Pipelin
 def test_many_rows_are_all_stored(session: Session, pipeline: Pipeline, records: list[Record]) -> None:
     """Thousands of rows go in batches that the server neither refuses nor warns of."""
     many = [msgspec.structs.replace(records[at % 30], id=uuid.uuid4()) for at in range(5000)]
-    writer(session, pipeline).write((one, 1, 0, at) for at, one in enumerate(many))
+    write(writer(session, pipeline), ((one, 1, 0, at) for at, one in enumerate(many)))
     count = session.execute(f"SELECT count(*) AS rows FROM {pipeline.keyspace}.users").one()["rows"]
     assert count == 5000
 
@@ -181,7 +187,7 @@ def test_a_write_that_fails_is_said_to_have_failed(session: Session, pipeline: P
     rows = writer(session, pipeline)
     session.execute(f"DROP TABLE {pipeline.keyspace}.users")
     with pytest.raises(StoreFailed, match="users"):
-        rows.write([(records[0], 1, 0, 0)])
+        write(rows, [(records[0], 1, 0, 0)])
 
 
 def test_the_ledger_gives_back_what_touches_a_span(session: Session, pipeline: Pipeline) -> None:

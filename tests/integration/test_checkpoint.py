@@ -18,8 +18,10 @@ from penstock import pipelines
 from penstock.broker import topics
 from penstock.broker.kafka import admin, producer
 from penstock.config import Settings
+from penstock.contract.failing import FailingBatch
 from penstock.errors import CheckpointRefused, JobRunning, Unreachable
 from penstock.pipeline import job
+from penstock.pipeline.failures import FailureRecorder
 from penstock.pipeline.progress import Noter
 from penstock.pipelines import Pipeline
 from penstock.process.checkpoint import Origin, checkpoint_of
@@ -27,6 +29,7 @@ from penstock.process.files import HadoopFiles, LocalFiles, Torn
 from penstock.process.session import kafka_stream, spark_session
 from penstock.retry import wait_until
 from penstock.sink import cassandra, lease
+from penstock.sink.failing import FailingBatches
 from penstock.sink.progress import Batch, Progress
 from tests.conftest import Stack
 
@@ -73,6 +76,22 @@ class Forgetful(Progress):
         pass
 
 
+class NothingFailing(FailingBatches):
+    """Keeps nothing of the batch that fails."""
+
+    def __init__(self) -> None:
+        pass
+
+    def read(self) -> list[FailingBatch]:
+        return []
+
+    def write(self, batch: FailingBatch) -> None:
+        pass
+
+    def resolve(self, checkpoint: str) -> None:
+        pass
+
+
 class Query:
     """A topic of one partition, and a query on it with a checkpoint of its own."""
 
@@ -97,7 +116,8 @@ class Query:
         keeper = Counted(wanted)
         job.make_fit(self.checkpoint, self.settings)
         stream = kafka_stream(self._spark, self.settings, self.topic)
-        job._stream(stream, self.settings, self.checkpoint, keeper, Noter(Forgetful()))
+        recorder = FailureRecorder(NothingFailing(), self.checkpoint, "")
+        job._stream(stream, self.settings, self.checkpoint, keeper, Noter(Forgetful()), recorder)
         return sorted(set(keeper.seen))
 
     def delete_until(self, offset: int) -> None:

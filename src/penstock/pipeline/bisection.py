@@ -1,8 +1,8 @@
 """Find the records for which a row-wise transform raises, by running it on parts of a batch. Pure.
 
-The batch is cut into groups that are run side by side; those that fail are cut again, until they are single records. A
-record is to blame when it fails in a group of its own and then once more, alone. Whoever asks runs the rest afterwards,
-which must pass.
+The batch is cut into groups that are run side by side, until one fails; that one is cut again, until it is a single
+record. A record is to blame when it fails in a group of its own and then once more, alone. Whoever asks runs the rest
+afterwards, which must pass, or asks for the next record: groups that have passed are not run again.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 MOST = 20
 """When more records of one batch fail, the transform is to blame, not the records."""
 GROUPS = 32
-"""So many groups are run side by side."""
+"""At most so many groups are run side by side."""
 
 Position = tuple[int, int]
 """A record's partition and offset."""
@@ -24,47 +24,51 @@ class NotIsolated(Exception):
     """No record alone is to blame; the message says why."""
 
 
-def find_failing(positions: Group, run: Run) -> dict[Position, Exception]:
-    """Return the records that fail alone, twice, with what they raised. `positions`, sorted, is known to fail.
+class Search:
+    """Finds the failing records of one batch, one after the other. `positions`, sorted, is known to fail."""
 
-    Raises `NotIsolated`, and whatever `run` raises.
-    """
-    groups = _split([positions], GROUPS)
-    while True:
-        failing = _failing(groups, run)
-        if not failing:
-            raise NotIsolated("it fails for the batch as a whole, and passes for each part of it")
-        if all(len(group) == 1 for group in failing):
-            return {group[0]: _confirm(group, run) for group in failing}
-        groups = _split(failing, max(2, GROUPS // len(failing)))
+    def __init__(self, positions: Group, run: Run) -> None:
+        self._run = run
+        self._pending = _split(positions)
+        self._found = 0
+
+    def find_next(self) -> tuple[Position, Exception]:
+        """Return a record that fails alone, twice, and what it raised. Raises `NotIsolated`, and whatever `run` raises.
+
+        The record and the groups that passed are not looked at again.
+        """
+        while self._pending:
+            group = self._find_group()
+            if group is None:
+                continue
+            if len(group) > 1:
+                self._pending = [*_split(group), *self._pending]
+                continue
+            self._found += 1
+            if self._found > MOST:
+                raise NotIsolated(f"it fails for more than {MOST} records of one batch")
+            return group[0], self._confirm(group)
+        raise NotIsolated("it fails for the batch as a whole, and passes for each part of it")
+
+    def _find_group(self) -> Group | None:
+        """Run the next groups; take those that pass, and the first that fails, off the pending ones and return that."""
+        groups = self._pending[:GROUPS]
+        outcomes = self._run(groups)
+        failing = next((number for number in sorted(outcomes) if outcomes[number] is not None), None)
+        ended = {number for number, error in outcomes.items() if error is None or number == failing}
+        self._pending = [group for number, group in enumerate(self._pending) if number not in ended]
+        return None if failing is None else groups[failing]
+
+    def _confirm(self, record: Group) -> Exception:
+        """Return what a record raises alone. Raises `NotIsolated` when it passes."""
+        error = self._run([record])[0]
+        if error is None:
+            partition, offset = record[0]
+            raise NotIsolated(f"the record at {partition}:{offset} fails with others, and passes alone")
+        return error
 
 
-def _split(groups: Sequence[Group], ways: int) -> list[Group]:
-    """Cut each group into so many parts of about the same size; of single records there are no parts."""
-    parts: list[Group] = []
-    for group in groups:
-        size = -(-len(group) // ways)
-        parts += [group[at : at + size] for at in range(0, len(group), size)]
-    return parts
-
-
-def _failing(groups: Sequence[Group], run: Run) -> list[Group]:
-    """Return the groups that fail, in order. Those of which a run says nothing are run again."""
-    failing: list[Group] = []
-    unknown = list(groups)
-    while unknown:
-        outcomes = run(unknown)
-        failing += [unknown[number] for number, error in outcomes.items() if error is not None]
-        unknown = [group for number, group in enumerate(unknown) if number not in outcomes]
-        if len(failing) > MOST:
-            raise NotIsolated(f"it fails for more than {MOST} records of one batch")
-    return sorted(failing, key=lambda group: group[0])
-
-
-def _confirm(record: Group, run: Run) -> Exception:
-    """Return what a record raises alone. Raises `NotIsolated` when it passes."""
-    error = run([record])[0]
-    if error is None:
-        partition, offset = record[0]
-        raise NotIsolated(f"the record at {partition}:{offset} fails with others, and passes alone")
-    return error
+def _split(group: Group) -> list[Group]:
+    """Cut a group into at most `GROUPS` parts of about the same size."""
+    size = -(-len(group) // GROUPS)
+    return [group[at : at + size] for at in range(0, len(group), size)]

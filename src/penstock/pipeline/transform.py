@@ -14,7 +14,7 @@ from pyspark.sql import Column, DataFrame, functions
 from penstock.contract.reject import Fault, Reason, Stage
 from penstock.errors import TransformFailed
 from penstock.log import get_logger
-from penstock.pipeline.bisection import NotIsolated, Position, find_failing
+from penstock.pipeline.bisection import NotIsolated, Position, Search
 from penstock.pipeline.cause import Cause, file_of, find_cause
 from penstock.pipeline.trials import Trials
 from penstock.pipelines import Pipeline
@@ -45,16 +45,22 @@ def apply_transform(good: DataFrame, pipeline: Pipeline, shift_us: int | None) -
     """
     assert pipeline.transform is not None
     file = file_of(pipeline.transform)
-    try:
-        return Transformed(_materialise(good, pipeline, shift_us))
-    except Exception as error:  # noqa: BLE001  the pipeline's own code runs here, and raises what it likes
-        failing = _isolate(error, good, pipeline, file)
+    failing: dict[Position, Cause] = {}
+    search: Search | None = None
+    while True:
+        try:
+            rows = _materialise(good.where(~_at(failing)) if failing else good, pipeline, shift_us)
+            break
+        except Exception as error:
+            cause = find_cause(error, file)
+            if not cause.is_transform:
+                raise
+            search = search or _begin_search(cause, good, pipeline, file)
+            position, raised = _find_next(search, cause)
+            failing[position] = find_cause(raised, file)
+    if not failing:
+        return Transformed(rows)
     log.warning("records_isolated", records=[f"{partition}:{offset}" for partition, offset in failing])
-    try:
-        rows = _materialise(good.where(~_at(failing)), pipeline, shift_us)
-    except Exception as error:
-        cause = find_cause(error, file)
-        raise (_failed(cause, "the rest of its batch fails too") if cause.is_transform else error) from error
     return Transformed(rows, _as_rejects(good, failing))
 
 
@@ -98,20 +104,20 @@ def _check_positions(rows: DataFrame, good: DataFrame) -> None:
         raise ValueError(f"transform gave a row at {unknown[0][0]}:{unknown[0][1]}, where no record was read")
 
 
-def _isolate(error: Exception, good: DataFrame, pipeline: Pipeline, file: str) -> dict[Position, Cause]:
-    """Return the records for which the transform raises, and why. Raises `TransformFailed`, or `error`."""
-    cause = find_cause(error, file)
-    if not cause.is_transform:
-        raise error
+def _begin_search(cause: Cause, good: DataFrame, pipeline: Pipeline, file: str) -> Search:
+    """Return the search for the records for which the transform raises. Raises `TransformFailed`."""
     if not pipeline.transform_is_row_wise:
-        raise _failed(cause, "it is not declared row-wise, so no record can be left out") from error
+        raise _failed(cause, "it is not declared row-wise, so no record can be left out")
     trials = Trials(good, lambda part: _rows(part, pipeline), file)
-    positions = sorted((row[0], row[1]) for row in good.select(*_POSITION).collect())
+    return Search(sorted((row[0], row[1]) for row in good.select(*_POSITION).collect()), trials.run)
+
+
+def _find_next(search: Search, cause: Cause) -> tuple[Position, Exception]:
+    """Return a record for which the transform raises, and what it raised. Raises `TransformFailed`."""
     try:
-        failing = find_failing(positions, trials.run)
+        return search.find_next()
     except NotIsolated as reason:
-        raise _failed(cause, str(reason)) from error
-    return {position: find_cause(raised, file) for position, raised in failing.items()}
+        raise _failed(cause, str(reason)) from reason
 
 
 def _failed(cause: Cause, reason: str) -> TransformFailed:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.pipeline.bisection import GROUPS, MOST, Group, NotIsolated, Position, find_failing
+from penstock.pipeline.bisection import GROUPS, MOST, Group, NotIsolated, Position, Run, Search
 
 
 class Transform:
@@ -27,6 +27,12 @@ class Transform:
         return outcomes
 
 
+def find_all(records: Group, run: Run, count: int) -> dict[Position, Exception]:
+    """Ask for so many records, one after the other."""
+    search = Search(records, run)
+    return dict(search.find_next() for _ in range(count))
+
+
 def positions(count: int) -> list[Position]:
     return sorted((at % 3, at) for at in range(count))
 
@@ -37,18 +43,18 @@ def test_exactly_the_records_that_fail_alone_are_found(count: int, data: st.Data
     records = positions(count)
     bad = data.draw(st.sets(st.sampled_from(records), min_size=1, max_size=MOST))
     transform = Transform(bad, told=data.draw(st.integers(1, 40)))
-    failing = find_failing(records, transform.run)
+    failing = find_all(records, transform.run, len(bad))
     assert failing.keys() == bad
     assert all(str(error) == str([record]) for record, error in failing.items())
-    assert all(len(groups) <= 2 * GROUPS for groups in transform.runs)
+    assert all(len(groups) <= GROUPS for groups in transform.runs)
 
 
 @pytest.mark.parametrize("at", [0, 49_999, 50_000, 99_999])
 def test_one_record_among_many_takes_few_runs(at: int) -> None:
-    """Two for each time that the batch is cut, and one alone."""
+    """At most two for each time that the batch is cut, and one alone."""
     records = positions(100_000)
     transform = Transform({records[at]}, told=1)
-    find_failing(records, transform.run)
+    Search(records, transform.run).find_next()
     assert len(transform.runs) <= 9
 
 
@@ -56,7 +62,7 @@ def test_a_record_is_to_blame_when_it_fails_alone_twice() -> None:
     """In a group of its own, and then without any other; one that passes then is not."""
     records = positions(8)
     transform = Transform({records[5]})
-    assert list(find_failing(records, transform.run)) == [records[5]]
+    assert Search(records, transform.run).find_next()[0] == records[5]
     assert [[record] in groups for groups in transform.runs for record in [records[5]]].count(True) == 2
     assert transform.runs[-1] == [[records[5]]]
 
@@ -64,22 +70,35 @@ def test_a_record_is_to_blame_when_it_fails_alone_twice() -> None:
         return {0: None} if len(groups) == 1 else Transform({records[5]}).run(groups)
 
     with pytest.raises(NotIsolated, match=r"1:7 fails with others, and passes alone"):
-        find_failing(records, run)
+        Search(records, run).find_next()
 
 
 def test_records_that_fail_only_together_are_not_to_blame() -> None:
     """A transform that is declared row-wise and is not: its parts pass."""
     with pytest.raises(NotIsolated, match="passes for each part"):
-        find_failing(positions(8), Transform(set()).run)
+        Search(positions(8), Transform(set()).run).find_next()
 
 
 @pytest.mark.parametrize("count", [21, 200, 100_000])
 def test_too_many_failing_records_are_the_transforms_fault(count: int) -> None:
-    """A transform that is broken for every record does not fill the dead letters; that is soon known."""
-    transform = Transform(set(positions(count)))
+    """A transform that is broken for every record does not fill the dead letters."""
     with pytest.raises(NotIsolated, match=f"more than {MOST} records"):
-        find_failing(positions(count), transform.run)
-    assert len(transform.runs) <= MOST + 1
+        find_all(positions(count), Transform(set(positions(count))).run, MOST + 1)
+
+
+def test_what_passed_is_not_run_again() -> None:
+    """The search for the next record goes on behind the last one."""
+    records = positions(1_000)
+    transform = Transform({records[300], records[700]}, told=1_000)
+    search = Search(records, transform.run)
+    first, _ = search.find_next()
+    runs = len(transform.runs)
+    second, _ = search.find_next()
+    assert {first, second} == transform.bad
+    passed = {
+        each for groups in transform.runs[:runs] for group in groups for each in group if not transform.bad & set(group)
+    }
+    assert not passed & {each for groups in transform.runs[runs:] for group in groups for each in group}
 
 
 def test_what_is_not_the_transforms_fault_comes_out() -> None:
@@ -89,4 +108,4 @@ def test_what_is_not_the_transforms_fault_comes_out() -> None:
         raise ConnectionError("away")
 
     with pytest.raises(ConnectionError):
-        find_failing(positions(4), run)
+        Search(positions(4), run).find_next()
