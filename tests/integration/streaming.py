@@ -12,15 +12,15 @@ from penstock.broker import topics
 from penstock.broker.kafka import producer
 from penstock.config import Settings
 from penstock.contract.batch import Tally, merge
-from penstock.contract.proofs import KeyProofs
+from penstock.contract.proofs import KEY_SHAPES, KeyProofs
 from penstock.contract.reject import Headers
 from penstock.pipeline import job, stream
 from penstock.process.session import kafka_options, raw_records
 from penstock.sink import cassandra
 
 EPOCH_US = 1_000
-PROVEN = KeyProofs({"text": {}})
-"""A topic whose keys are known to be ids as text."""
+PROVEN = KeyProofs({shape: {} for shape in KEY_SHAPES})
+"""A topic whose keys were seen to be ids in every shape."""
 HEADERS: Headers = [("origin", b"test")]
 
 Sent = tuple[bytes | None, bytes | None, Headers]

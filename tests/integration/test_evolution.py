@@ -15,6 +15,7 @@ from penstock.broker import registry, topics
 from penstock.broker.kafka import producer
 from penstock.broker.registry import Registry, WireFormat, schema_of
 from penstock.config import Settings
+from penstock.contract.batch import Decoded
 from penstock.contract.evolution import Kind, compare, refused
 from penstock.contract.record import KEY, Int64, Record
 from penstock.errors import SchemaRefused
@@ -171,13 +172,13 @@ def test_records_old_and_new_are_read_by_decoders_old_and_new(
 
     with cassandra.connected(new.settings) as session:
         writer = RowWriter(session, new.pipeline.keyspace, "users", new.pipeline.stored, epoch_us=1, concurrency=8)
-        writer.write((one, 1, 0, at) for at, one in enumerate(read))  # type: ignore[misc]
+        writer.write(Decoded([(one, 1, 0, at) for at, one in enumerate(read)]))  # type: ignore[misc]
         rows = {
             str(row["id"]): row["age"] for row in session.execute(f"SELECT id, age FROM {new.pipeline.keyspace}.users")
         }
         assert rows == aged
         writer = RowWriter(session, old.pipeline.keyspace, "users", old.pipeline.stored, epoch_us=9, concurrency=8)
-        writer.write((one, 1, 0, at) for at, one in enumerate(passed_over))  # type: ignore[misc]
+        writer.write(Decoded([(one, 1, 0, at) for at, one in enumerate(passed_over)]))  # type: ignore[misc]
         rows = {
             str(row["id"]): row["age"] for row in session.execute(f"SELECT id, age FROM {new.pipeline.keyspace}.users")
         }
