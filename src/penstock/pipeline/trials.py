@@ -180,12 +180,12 @@ class _Watch:
         return None
 
     def _tasks(self, stage: int, attempt: int, size: int) -> Iterator[_Task]:
-        """Give the tasks of a stage that ended, each partition's first attempt."""
+        """Give the tasks of a stage that ended, each partition's first attempt; not those that were cancelled."""
         tasks = self._context._jsc.sc().statusStore().taskList(stage, attempt, 10 * size)
         seen: set[int] = set()
         for number in range(tasks.size()):
             task = tasks.apply(number)
-            message, partition = task.errorMessage(), int(task.partitionId())
-            if partition not in seen and (message.isDefined() or task.status() == "SUCCESS"):
+            status, partition = task.status(), int(task.partitionId())
+            if partition not in seen and status in ("FAILED", "SUCCESS"):
                 seen.add(partition)
-                yield _Task(partition, TaskFailed(str(message.get())) if message.isDefined() else None)
+                yield _Task(partition, TaskFailed(str(task.errorMessage().get())) if status == "FAILED" else None)
