@@ -17,7 +17,6 @@ QUICK = (
     "add-partitions",
     "redrive-order",
     "recreate-topic",
-    "poison-record",
     "stuck-transform",
 )
 REJECTS = {"hostile-source", "redrive-order", "poison-record"}
