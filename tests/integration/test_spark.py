@@ -14,6 +14,7 @@ from pyspark.sql import SparkSession
 from penstock.broker import dlq
 from penstock.broker.kafka import MAX_MESSAGE_BYTES
 from penstock.broker.registry import Registry
+from penstock.errors import TransformFailed
 from penstock.pipeline.mend import Mending
 from penstock.pipeline.redrive import redrive
 from penstock.pipeline.waiting import Selection
@@ -245,7 +246,7 @@ def test_a_transform_that_does_not_keep_records_apart_is_refused(
     """Before anything is written: no stray row stays, and what is dropped does not hide what is doubled."""
     one = topic(before, "transform=transform")
     one.send(*encoded(captured))
-    with pytest.raises(ValueError, match=why):
+    with pytest.raises(TransformFailed, match=why):
         one.store()
     assert one.rows() == {}
 
