@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 from penstock import pipelines
 from penstock.config import Settings
+from penstock.contract.batch import Decoded
 from penstock.errors import PenstockError
 from penstock.pipeline import job
 from penstock.retry import wait_until
@@ -127,7 +128,7 @@ def test_what_is_missing_is_named_and_what_is_there_is_used(admin: Session, app:
         job.create_tables(own, app)
         with lease.held(lease.Lease(own, "shared", "checkpoint"), wait_s=0):
             epoch_us = ledger.begin_generation(own, "shared", pipeline.topic, "id-1")
-            RowWriter(own, "shared", pipeline.table, pipeline.stored, epoch_us=epoch_us, concurrency=1).write([])
+            RowWriter(own, "shared", pipeline.table, pipeline.stored, epoch_us=epoch_us, concurrency=1).write(Decoded())
         assert cassandra.lacking(own, app, pipeline) == []
 
 
