@@ -71,6 +71,11 @@ class FailingBatch:
             return "correct transform in the pipeline's file, then ./penstock restart spark-job"
         return "the batch is retried until it succeeds: ./penstock logs spark-job"
 
+    @property
+    def notice(self) -> str:
+        """Return the summary and the remedy, in one line."""
+        return f"{self.summary}; {self.remedy}"
+
 
 def stuck_batches(
     batches: Iterable[FailingBatch], checkpoint: str, reached: Mapping[int, int], now: datetime | None = None

@@ -167,7 +167,7 @@ def _field_nulls(now: Snapshot, _settings: Settings) -> list[Finding] | None:
 def _stuck(now: Snapshot, _settings: Settings) -> list[Finding] | None:
     if now.stuck is None:
         return None
-    message = "; ".join(f"{batch.summary}; {batch.remedy}" for batch in now.stuck)
+    message = "; ".join(batch.notice for batch in now.stuck)
     return [Finding(now.topic, message, _JOB)] if message else []
 
 

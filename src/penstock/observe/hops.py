@@ -137,7 +137,7 @@ def _stuck(hop: Hop, batch: FailingBatch, now: Point) -> Hop:
         hop,
         state="down",
         told=f"stuck on batch {batch.batch_id}, {batch.position}",
-        error=f"{batch.summary}; {batch.remedy}",
+        error=batch.notice,
         error_at_s=now.at_s,
         command=_JOB,
     )

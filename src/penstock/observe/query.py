@@ -79,7 +79,7 @@ def tell(found: Found, checkpoint: str, process: str = "", now: datetime | None 
     if owner is None or owner.is_dead:
         return _without_owner(checkpoint, process, died=owner is not None)
     if found.stuck:
-        told = f"{found.stuck[0].summary}; {found.stuck[0].remedy}"
+        told = found.stuck[0].notice
         return Query("stuck", told, checkpoint, str(owner.owner), owner.since)
     failure = found.failures[0] if found.failures else None
     newest = found.batches[0].began_at if found.batches else None

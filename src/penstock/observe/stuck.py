@@ -21,7 +21,7 @@ def stuck_differences(settings: Settings, session: Session, reached: Mapping[int
     pipeline = pipelines.of(settings)
     failing = FailingBatches(session, cassandra.keyspace_of(settings, pipeline), pipeline.topic).read()
     for batch in stuck_batches(failing, folder_of(settings, pipeline.topic), reached):
-        why = f"{batch.summary}; {batch.remedy}"
+        why = batch.notice
         starts = {partition: batch.first.get(partition, 0) for partition in sorted(batch.end)}
         waiting = {partition: first for partition, first in starts.items() if first < batch.end[partition]}
         if not waiting:

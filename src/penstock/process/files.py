@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from penstock.files import sync_folder
+
 _CHUNK_BYTES = 512
 
 
@@ -60,7 +62,7 @@ class LocalFiles:
             os.fsync(file.fileno())
         _beside(target).unlink(missing_ok=True)
         unfinished.replace(target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
 
     def move(self, source: str, target: str) -> None:
         """Rename a file, with its checksum, or a folder; makes the target's folder."""
@@ -68,15 +70,6 @@ class LocalFiles:
         Path(source).rename(target)
         if _beside(Path(source)).exists():
             _beside(Path(source)).rename(_beside(Path(target)))
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power failure."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _beside(path: Path) -> Path:

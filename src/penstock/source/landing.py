@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from penstock import __version__, formats
+from penstock.files import sync_folder
 from penstock.source.entries import Unreadable
 
 
@@ -56,7 +57,7 @@ class Landing:
             out.flush()
             os.fsync(out.fileno())
         unfinished.replace(file)
-        _sync(self.folder)
+        sync_folder(self.folder)
 
     def forget_others(self, older_than_s: float) -> None:
         """Delete the responses of other runs that are older than `older_than_s` seconds."""
@@ -90,12 +91,3 @@ def _read(file: Path) -> list[Any]:
         return page
     formats.check_version(formats.STAGING, page.format, str(file), page.penstock)
     return [page.unreadable.get(index, entry) for index, entry in enumerate(page.entries)]
-
-
-def _sync(folder: Path) -> None:
-    """Sync the folder's entries to disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

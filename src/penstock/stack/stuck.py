@@ -21,7 +21,7 @@ def read(settings: Settings) -> str:
     except PenstockError as error:
         log.debug("service_unreachable", service="cassandra", error=error.message)
         return ""
-    return "; ".join(f"{batch.summary}; {batch.remedy}" for batch in batches)
+    return "; ".join(batch.notice for batch in batches)
 
 
 def find(settings: Settings) -> list[FailingBatch]:
