@@ -52,8 +52,12 @@ class FailureRecorder:
         return self._known
 
     def _failed(self, pending: Pending, error: Exception, now: datetime) -> FailingBatch:
-        cause = find_cause(error, self._file)
-        state: State = "transform_failed" if isinstance(error, TransformFailed) else "retrying"
+        state: State
+        if isinstance(error, TransformFailed):  # it has been told what raised, where
+            state, cause, message = "transform_failed", error.kind, error.message.partition("\n")[0]
+        else:
+            raised = find_cause(error, self._file)
+            state, cause, message = "retrying", raised.kind, raised.message
         before = self._known if self._known and self._known.batch_id == pending.batch_id else None
         return FailingBatch(
             checkpoint=self._checkpoint.folder,
@@ -64,8 +68,8 @@ class FailureRecorder:
             first_at=before.first_at if before else now,
             last_at=now,
             state=state,
-            cause=error.kind if isinstance(error, TransformFailed) else cause.kind,
-            message=error.message.partition("\n")[0] if isinstance(error, TransformFailed) else cause.message,
+            cause=cause,
+            message=message,
         )
 
     def resolve_if_done(self) -> None:
