@@ -109,17 +109,18 @@ def test_status_tells_how_often_a_service_was_started_again(small: Stack) -> Non
     once(lambda: of(small, "watch")["restarts"] == 1, "the restart")
     once(lambda: small.cli("status", "watch").returncode == 0, "the watch")
     found = of(small, "watch")
-    assert found["detail"].startswith("killed by signal 9, ")
+    assert found["detail"].startswith("last ended by itself: killed by signal 9, ")
     assert small.cli("restart", "watch").returncode == 0
     assert of(small, "watch")["restarts"] == 1
 
 
 def test_a_killed_supervisor_leaves_services_unsupervised(small: Stack) -> None:
-    """What runs on is not called stopped, and `up` puts it right."""
-    small.cli("restart", "watch")  # one that has nothing to tell yet: without its supervisor it could not
+    """What runs on is not called stopped, works without a reader of its log, and `up` puts it right."""
+    small.cli("up", "watch")
     pid = of(small, "watch")["pid"]
     psutil.Process(pid).parent().kill()  # type: ignore[union-attr]
     once(lambda: of(small, "watch")["state"] == "unsupervised", "the supervisor's end")
+    once(lambda: bool(small.json("alerts")), "an alert, which the watch logs")
     done = small.cli("status", "watch")
     assert done.returncode == 1
     assert "./penstock up" in done.stderr

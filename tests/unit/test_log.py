@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -39,3 +42,20 @@ def test_what_is_below_the_level_is_not_told(capsys, level, shown):
     logger.info("two")
     logger.warning("three")
     assert len(capsys.readouterr().err.splitlines()) == shown
+
+
+def test_a_process_goes_on_when_nobody_reads_its_log():
+    """Events that are logged into a pipe without a reader are dropped; the process does its work."""
+    program = """
+import sys
+from penstock import log
+log.configure()
+for number in range(1000):
+    log.get_logger("x").info("still_here", number=number)
+print("done", flush=True)
+"""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=writing, timeout=60)
+    os.close(writing)
+    assert done.stdout == b"done\n"
