@@ -1,4 +1,4 @@
-"""Carrying the captured users on a topic of their own: the DAG's task, and a Spark job on the standalone master."""
+"""Carrying the captured users as Avro on a topic of their own: the DAG's task, and a Spark job on the master."""
 
 import json
 import os
@@ -21,13 +21,11 @@ from penstock.stack import catalog, site
 from tests.conftest import ROOT, Stack
 
 
-def carry(
-    stack: Stack, pipeline: Path, wire_format: str, api: str, work: Path, free_port: int
-) -> dict[str, dict[str, Any]]:
-    """The rows of the pipeline's table, once all 30 users went from `api` through the DAG and a Spark job."""
+def carry(stack: Stack, pipeline: Path, api: str, work: Path, free_port: int) -> dict[str, dict[str, Any]]:
+    """Return the rows of the pipeline's table, once all 30 users went from `api` through the DAG and a Spark job."""
     environment = {
         "PENSTOCK_PIPELINE": str(pipeline),
-        "PENSTOCK_WIRE_FORMAT": wire_format,
+        "PENSTOCK_WIRE_FORMAT": "avro",
         "PENSTOCK_SPARK_CHECKPOINT": str(work / "checkpoint"),
         "PENSTOCK_SPARK_JOB_UI_PORT": str(free_port),
     }

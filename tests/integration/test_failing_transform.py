@@ -16,7 +16,7 @@ from tests.integration.streaming import Topic
 POISON = (7, 23)
 RAISES = """
 from pyspark.sql import functions
-from pyspark.sql.types import StringType
+from pyspark.sql.types import BooleanType
 
 
 class NotAName(Exception):
@@ -26,11 +26,11 @@ class NotAName(Exception):
 def check(name):
     if name.startswith("poison"):
         raise NotAName(name)
-    return name
+    return True
 
 
-def transform(df):
-    return df.withColumn("first_name", functions.udf(check, StringType())("first_name"))
+def transform(df):  # Spark runs a filter as early as it can
+    return df.where(functions.udf(check, BooleanType())("first_name"))
 """
 CASTS = """
 from pyspark.sql import functions

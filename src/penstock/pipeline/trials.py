@@ -49,16 +49,18 @@ class Trials:
         if len(groups) > 1 and not hasattr(self._good, "repartitionById"):  # before Spark 4.1
             return self.run(groups[:1])
         watch = _Watch(self._good.sparkSession.sparkContext, self._deadline_s)
+        grouped = self._grouped(groups).persist()  # or Spark filters by the transform before it groups
         rows: DataFrame | None = None
         try:
             with watch.watching():
-                rows = self._transform(self._grouped(groups)).persist()
+                rows = self._transform(grouped).persist()
                 rows.count()
         except Exception as error:  # noqa: BLE001  the pipeline's own code runs here, and raises what it likes
             return self._judge(error, watch, groups)
         finally:
-            if rows is not None:
-                rows.unpersist()
+            for cached in (rows, grouped):
+                if cached is not None:
+                    cached.unpersist()
         return dict.fromkeys(range(len(groups)))
 
     def _grouped(self, groups: Sequence[Group]) -> DataFrame:
