@@ -111,7 +111,7 @@ def test_what_is_told_at_once_is_measured_from_the_start(skip: int):
     assert found.records == 5
     assert found.cold_s > found.seconds > 0.2
     assert found.rows_per_s == 5 / found.seconds
-    assert found.cpu_us_per_row["Python"] > 0.2 * 1e6 / 5
+    assert found.cpu_us_per_row["Python"] > 0.05 * 1e6 / 5  # what it used before the first look is not seen
 
 
 def test_the_environment_of_a_program_is_its_own_on_top():

@@ -35,6 +35,15 @@ class FakeWatch:
         return self.stages.pop(0)
 
 
+class _Cached:
+    """A DataFrame that can be kept, and let go."""
+
+    def persist(self) -> "_Cached":
+        return self
+
+    def unpersist(self) -> None: ...
+
+
 @pytest.fixture
 def tried(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The sizes of the trials that were made; each fails as `FakeWatch.stages` say."""
@@ -42,7 +51,7 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     def grouped(self: Trials, groups: Any) -> Any:
         sizes.append(len(groups))
-        return None
+        return _Cached()
 
     monkeypatch.setattr(trials, "_Watch", FakeWatch)
     monkeypatch.setattr(Trials, "_grouped", grouped)
