@@ -11,7 +11,7 @@ from bench.race import BenchFailed, Contestant, Lap, Mark, Running, between, kin
 from penstock import pipelines
 
 NAME = "endtoend"
-WHAT = "API to readable row: records a second that come through, beside the tutorial"
+WHAT = "API to readable row: throughput, compared with the tutorial"
 RECORDS = 60_000
 _WARM_UP = 20_000
 _TUTORIAL_SHARE = 0.05

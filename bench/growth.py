@@ -9,7 +9,7 @@ from bench.ground import Ground, Load
 from bench.race import Contestant, Lap
 
 NAME = "growth"
-WHAT = "what a record costs, by number and size of records, partitions, share of rejects, encoding"
+WHAT = "cost of a record by number and size of records, partitions, share of rejected records, and encoding"
 RECORDS = 5_000_000
 """The largest number of records. All other numbers scale with it."""
 WARM_UP = 200_000

@@ -25,7 +25,7 @@ from penstock.stack import probes
 from penstock.stack.layout import REPOSITORY, write
 
 NAME = "ingest"
-WHAT = "API to Kafka, beside the tutorial's way, a tuned kafka-python, and the limit: sending alone"
+WHAT = "API to Kafka, compared with the tutorial, a tuned kafka-python, and the limit: sending alone"
 RECORDS = 100_000
 _TUTORIAL_SHARE = 0.02
 """Share of the records for the tutorial, which is slow: one request per user."""

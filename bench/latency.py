@@ -25,7 +25,7 @@ from penstock.config import Settings
 from penstock.produce.send import Sender
 
 NAME = "latency"
-WHAT = "from the producer's clock to the row being readable, at 10, 100 and 1,000 records a second"
+WHAT = "latency from the producer's clock to a readable row, at 10, 100 and 1,000 records per second"
 RATES = (10, 100, 1000)
 SECONDS = 20.0
 _SETTLE_S = 4.0

@@ -31,12 +31,12 @@ def _render_head(machine: Found) -> str:
 Written by `./penstock bench`, on {hardware}.
 {versions}.
 
-Everything ran on that one machine: contestants, Kafka, Cassandra. Within a benchmark they took turns on the same data,
-so figures of one table can be held against each other, and no others. Each is the median of its runs; least and most
-stand in brackets. CPU is processor time per record of all processes: Kafka, Cassandra, and the contestant's own.
-*penstock against it* is our median divided by the contestant's. A program is measured from the
-first records that it tells of, or from its start when it tells of all at once. What each program does, and with which
-settings, is in [bench/](../bench/peers)."""
+Contestants, Kafka and Cassandra all ran on this one machine. Within a benchmark, the contestants took turns on the same
+data, so compare only figures of the same table. Each figure is the median of its runs, with minimum and maximum in
+brackets. CPU is the CPU time per record of all processes: Kafka, Cassandra, and the contestant's own.
+*penstock / contestant* is penstock's median divided by the contestant's. A program is measured from the first records
+that it reports, or from its start if it reports all of them at once. [bench/](../bench/peers) has the programs and
+their settings."""
 
 
 def _render_section(name: str, benchmark: Found, picture: Path | None) -> str:
@@ -49,7 +49,7 @@ def _render_section(name: str, benchmark: Found, picture: Path | None) -> str:
 
 def _render_laps(contestants: Found) -> Iterator[str]:
     yield _table(
-        ("", "records/s", "CPU µs/record", "penstock against it: records/s", "CPU", "most memory MiB", "records"),
+        ("", "records/s", "CPU µs/record", "penstock / contestant: records/s", "CPU", "peak memory MiB", "records"),
         [
             (
                 result["title"],
@@ -76,15 +76,15 @@ def _render_laps(contestants: Found) -> Iterator[str]:
         ours_us = contestants[OURS]["median"]["cpu_us"]
         yield (
             f"Reading alone and writing alone add up to {least_us:.1f} µs per record. penstock takes "
-            f"{ours_us / least_us:.2f} times that; for what, [stages](#stages) tells."
+            f"{ours_us / least_us:.2f} times that; [stages](#stages) shows where it goes."
         )
 
 
 def _render_stages(contestants: Found) -> Iterator[str]:
-    yield """CPU time in µs per record. Each line does what the lines of its half before it do, and one stage more; but
-Python's part of `store` is measured in one process without Spark. What `all of it` takes beyond the lines above is
-cassandra-driver's sending and waiting, and Cassandra's own work. What no program could do without are the two limits
-of [store](#store)."""
+    yield """CPU time in µs per record. Each row runs the stages of the rows above it in its half (`ingest` or `store`),
+and one more. Python's part of `store` is measured in one process without Spark. The rest of `all of it` is the sending
+and waiting of cassandra-driver, and Cassandra's own work. The two limits of [store](#store) are the minimum for any
+program."""
     yield _table(
         ("", *_KINDS, "sum"),
         [
@@ -100,7 +100,7 @@ of [store](#store)."""
 
 def _render_growth(contestants: Found) -> Iterator[str]:
     yield _table(
-        ("", "records/s", "CPU µs/record", "seconds", "memory of the job MiB", "Cassandra on disk MiB"),
+        ("", "records/s", "CPU µs/record", "seconds", "job memory MiB", "Cassandra disk MiB"),
         [
             (
                 result["title"],
@@ -130,7 +130,7 @@ def _render_latency(contestants: Found) -> Iterator[str]:
             for result in contestants.values()
         ],
     )
-    yield "What the job takes when nothing comes:"
+    yield "CPU usage of the idle job:"
     yield _table(
         ("", "share of a core"),
         [(result["title"], f"{result['median']['idle_cores']:.1%}") for result in contestants.values()],
@@ -143,14 +143,14 @@ def _render_start(contestants: Found) -> Iterator[str]:
     yield _table(
         ("", ""),
         [
-            ("first `demo` of a clean clone, empty caches", f"{median['first_demo_s']:.0f} s"),
-            ("what it takes on disk, caches included", f"{median['installed_mib']:,.0f} MiB"),
+            ("first `demo` in a clean clone, empty caches", f"{median['first_demo_s']:.0f} s"),
+            ("disk usage, including caches", f"{median['installed_mib']:,.0f} MiB"),
             ("`up` of everything, warm", f"{_format_spread(ours, 'up_s')} s"),
             ("`demo`, warm", f"{_format_spread(ours, 'demo_s')} s"),
             ("memory of the whole stack", f"{_format_spread(ours, 'rss_mib')} MiB"),
         ],
     )
-    yield "Each service, from its own start:"
+    yield "Startup time of each service, measured from its own start:"
     yield _table(
         ("", "s"),
         [(name, _format_spread(ours, "services_s", name)) for name in median["services_s"]],

@@ -14,7 +14,7 @@ from penstock.config import Settings
 from penstock.stack.layout import REPOSITORY
 
 NAME = "stages"
-WHAT = "where the microseconds of ours go: the pipeline up to each of its stages, one more each time"
+WHAT = "where penstock's CPU time goes: the pipeline up to each of its stages, one more each time"
 RECORDS = 400_000
 _WARM_UP_SHARE = 0.25
 _TIMEOUT_S = 300.0

@@ -18,7 +18,7 @@ from penstock.drill.usage import disk_mib
 from penstock.stack.layout import REPOSITORY
 
 NAME = "start"
-WHAT = "the first demo of a clean clone with empty caches, then a warm up by service, and a warm demo"
+WHAT = "the first demo in a clean clone with empty caches, then a warm up by service, and a warm demo"
 _PORT_SHIFT = 13_000
 _TIMEOUT_S = 1200
 _READY = re.compile(r"^\s*[\d.]+ s\s+(\S+)\s+ready\s+([\d.]+) s", re.MULTILINE)

@@ -16,7 +16,7 @@ from penstock.config import Settings
 from penstock.stack import catalog, site
 
 NAME = "store"
-WHAT = "Kafka to Cassandra, beside Spark with its connector, plain Python, and the limits of the machine"
+WHAT = "Kafka to Cassandra, compared with Spark and its connector, plain Python, and the limits of the machine"
 RECORDS = 1_000_000
 _TIMEOUT_S = 900.0
 _MEMORY_MIB = 1024
