@@ -52,7 +52,9 @@ def test(
     The tests start real services on separate ports and stop them.
     """
     if compose:
-        raise typer.Exit(_run([sys.executable, "-m", "pytest", "-s", "--durations=20", "tests/compose", *(arguments or ())]))
+        raise typer.Exit(
+            _run([sys.executable, "-m", "pytest", "-s", "--durations=20", "tests/compose", *(arguments or ())])
+        )
     if arguments:
         raise typer.Exit(_run([sys.executable, "-m", "pytest", *arguments]))
     checked = run_checks()
