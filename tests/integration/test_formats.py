@@ -13,6 +13,7 @@ from cassandra.cluster import Session
 from penstock import formats
 from penstock.broker.topics import Span
 from penstock.config import Settings
+from penstock.contract.order import Layout
 from penstock.errors import FormatTooNew
 from penstock.pipeline import job
 from penstock.sink import cassandra, lease, ledger, receipts, settled
@@ -75,7 +76,7 @@ def test_what_an_older_penstock_stored_is_read(older: Settings, session: Session
         {12: 3},
         "query-1",
     )
-    assert Layouts(session, unique, book, lambda: [Span(0, 0, 5)]).observe(1).newest.shift_us == 0
+    assert Layouts(session, unique, book, lambda: [Span(0, 0, 5)], lambda _spans: []).observe(1).newest.shift_us == 0
     kept = receipts.latest(session, unique, TOPIC)
     assert kept is not None
     assert kept["counted"] == {"0": 5}
@@ -85,6 +86,10 @@ def test_what_an_older_penstock_stored_is_read(older: Settings, session: Session
     ]
     with lease.held(lease.Lease(session, unique, "checkpoint"), wait_s=0):
         assert lease.names(session, unique) == ["checkpoint"]
+    session.execute(f"ALTER TABLE {unique}.layouts DROP partitioners")  # as versions in between created it
+    assert ledger.layouts(session, unique, TOPIC, EPOCH_US) == [Layout(1)]
+    job.create_tables(session, older)
+    assert cassandra.has_column(session, unique, "layouts", "partitioners")
 
 
 def test_a_keyspace_of_a_newer_penstock_is_refused(

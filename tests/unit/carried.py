@@ -131,11 +131,8 @@ class Tables:
 
     def _layouts(self, query: str, values: tuple[Any, ...]) -> list[dict[str, Any]]:
         if query.startswith("INSERT") and values[2] not in {layout.partitions for layout in self.layouts}:
-            self.layouts.append(Layout(*values[2:]))
-        return [
-            {"partitions": layout.partitions, "shift_us": layout.shift_us, "starts": layout.starts}
-            for layout in self.layouts
-        ]
+            self.layouts.append(Layout(*values[2:5], frozenset(values[5])))
+        return [vars(layout) for layout in self.layouts]
 
     def _insert(self, name: str, query: str, values: tuple[Any, ...]) -> list[dict[str, Any]]:
         columns = re.findall(r"\w+", query.partition("(")[2].partition(")")[0])

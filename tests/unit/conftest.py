@@ -30,8 +30,9 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def settings() -> config.Settings:
-    return config.read()
+def settings(tmp_path: Path) -> config.Settings:
+    """The defaults, in a folder that no stack uses."""
+    return config.read(home=tmp_path / "home")
 
 
 @pytest.fixture

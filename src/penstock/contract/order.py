@@ -4,7 +4,8 @@ A layout is the topic with one number of partitions. Within a layout a key stays
 its versions. When partitions are added, keys move to partitions whose offsets begin at 0: the write timestamps of the
 newer layout start behind all of the older one's. Producers keep the old number for minutes, so no single offset divides
 two layouts: a record belongs to the newest layout in which a known partitioner puts its key into its partition, unless
-it was read before that layout was found.
+it was read before that layout was found. Any partitioner puts some keys there by chance, so one that the topic shows no
+sign of does not count.
 
 A redriven record keeps its place: its header `penstock.order` holds the write timestamp of the position at which it was
 rejected. It moves a record back only. A timestamp later than that of the record's own position is ignored, so that no
@@ -15,7 +16,8 @@ Pure, and a function of what is stored and of the record alone: a replay gives e
 
 import re
 import zlib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -23,6 +25,29 @@ _MULTIPLIER = 0x5BD1E995
 _SEED = 0x9747B28C
 _MASK = 0xFFFFFFFF
 _TIMESTAMP = re.compile(rb"[0-9]{1,18}")
+_LEAST_PROOFS = 20
+
+
+def murmur2(key: bytes) -> int:
+    """Return what Java's default partitioner takes the modulus of: murmur2 of the key, its sign bit cleared.
+
+    As `org.apache.kafka.common.utils.Utils.murmur2` and `toPositive`.
+    """
+    length = len(key)
+    hashed = _SEED ^ length
+    whole = length & ~3
+    for at in range(0, whole, 4):
+        block = int.from_bytes(key[at : at + 4], "little") * _MULTIPLIER & _MASK
+        block = (block ^ block >> 24) * _MULTIPLIER & _MASK
+        hashed = hashed * _MULTIPLIER & _MASK ^ block
+    if whole < length:
+        hashed = (hashed ^ int.from_bytes(key[whole:], "little")) * _MULTIPLIER & _MASK
+    hashed = (hashed ^ hashed >> 13) * _MULTIPLIER & _MASK
+    return (hashed ^ hashed >> 15) & 0x7FFFFFFF
+
+
+PARTITIONERS: Mapping[str, Callable[[bytes], int]] = {"murmur2": murmur2, "crc32": zlib.crc32}
+"""Java's default partitioner and librdkafka's: a key is put into the partition of its hash, modulo their number."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +56,13 @@ class Layout:
 
     `starts` has the first offset of each partition that may belong to it: what is before was read while the topic
     had fewer partitions; a partition that is not named starts at 0. `shift_us` is added to the generation's epoch.
+    `partitioners` are those that the topic's keys showed when the layout was found, or all.
     """
 
     partitions: int
     shift_us: int = 0
     starts: Mapping[int, int] = field(default_factory=dict)
+    partitioners: frozenset[str] = frozenset(PARTITIONERS)
 
 
 class Rank(NamedTuple):
@@ -81,9 +108,10 @@ class Order:
         if latest == 0:
             return Rank(0, self.layouts[0].shift_us, True)
         if key is not None:
+            partitioners = self.layouts[latest].partitioners
             for number in candidates:
                 layout = self.layouts[number]
-                if partition < layout.partitions and is_placed(key, partition, layout.partitions):
+                if partition < layout.partitions and is_placed(key, partition, layout.partitions, partitioners):
                     return Rank(number, layout.shift_us, True)
         return Rank(latest, self.layouts[latest].shift_us, False)
 
@@ -110,24 +138,20 @@ def kept_timestamp_us(order: bytes | None, latest_us: int) -> int | None:
     return kept_us if kept_us < latest_us else None
 
 
-def is_placed(key: bytes, partition: int, partitions: int) -> bool:
-    """Return whether Java's partitioner, or librdkafka's default, puts `key` into this one of `partitions`."""
-    return murmur2(key) % partitions == partition or zlib.crc32(key) % partitions == partition
+def is_placed(key: bytes, partition: int, partitions: int, partitioners: Iterable[str] = PARTITIONERS) -> bool:
+    """Return whether one of the partitioners puts `key` into this one of `partitions`."""
+    return any(PARTITIONERS[name](key) % partitions == partition for name in partitioners)
 
 
-def murmur2(key: bytes) -> int:
-    """Return what Java's default partitioner takes the modulus of: murmur2 of the key, its sign bit cleared.
+def find_partitioners(keys: Iterable[tuple[int, bytes | None]], counts: Iterable[int]) -> frozenset[str]:
+    """Return which partitioners put keys into the partitions given with them, while the topic had these `counts`.
 
-    As `org.apache.kafka.common.utils.Utils.murmur2` and `toPositive`.
+    One counts when it alone explains a key. All are returned when too few keys show anything.
     """
-    length = len(key)
-    hashed = _SEED ^ length
-    whole = length & ~3
-    for at in range(0, whole, 4):
-        block = int.from_bytes(key[at : at + 4], "little") * _MULTIPLIER & _MASK
-        block = (block ^ block >> 24) * _MULTIPLIER & _MASK
-        hashed = hashed * _MULTIPLIER & _MASK ^ block
-    if whole < length:
-        hashed = (hashed ^ int.from_bytes(key[whole:], "little")) * _MULTIPLIER & _MASK
-    hashed = (hashed ^ hashed >> 13) * _MULTIPLIER & _MASK
-    return (hashed ^ hashed >> 15) & 0x7FFFFFFF
+    counts, proofs = tuple(counts), Counter[str]()
+    for partition, key in keys:
+        if key is None:
+            continue
+        names = [name for name in PARTITIONERS if any(is_placed(key, partition, count, [name]) for count in counts)]
+        proofs.update(names if len(names) == 1 else ())
+    return frozenset(proofs) if proofs.total() >= _LEAST_PROOFS else frozenset(PARTITIONERS)

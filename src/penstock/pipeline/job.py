@@ -8,7 +8,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from types import FrameType
 
@@ -19,6 +19,7 @@ from pyspark.sql.streaming import StreamingQuery
 
 from penstock import pipelines
 from penstock.broker import topics
+from penstock.broker.topics import Span
 from penstock.config import Settings
 from penstock.contract.batch import Tally
 from penstock.contract.failing import FailingBatch
@@ -161,6 +162,7 @@ def create_tables(session: Session, settings: Settings) -> None:
     pipeline = pipelines.of(settings)
     keyspace = cassandra.keyspace_of(settings, pipeline)
     cassandra.create_missing(session, keyspace, _tables(settings, pipeline), _tables_of_others(keyspace))
+    ledger.add_columns(session, keyspace)
 
 
 def _tables(settings: Settings, pipeline: Pipeline) -> dict[str, str]:
@@ -230,7 +232,11 @@ def observer(
 
     It raises `TopicRecreated`, `KafkaUnreachable`.
     """
-    found = Layouts(session, keyspace, book, lambda: topics.spans(settings, book.topic))
+
+    def keys_in(spans: list[Span]) -> Iterator[tuple[int, bytes | None]]:
+        return ((message.partition(), message.key()) for message in topics.records(settings, book.topic, spans))
+
+    found = Layouts(session, keyspace, book, lambda: topics.spans(settings, book.topic), keys_in)
     return lambda: found.observe(guard.count_partitions())
 
 

@@ -178,6 +178,15 @@ def table_names(session: Session, keyspace: str) -> set[str]:
     return set(comments)
 
 
+def has_column(session: Session, keyspace: str, table: str, column: str) -> bool:
+    """Return whether a table has a column now."""
+    query = (
+        "SELECT column_name FROM system_schema.columns "
+        "WHERE keyspace_name = %s AND table_name = %s AND column_name = %s"
+    )
+    return session.execute(query, (keyspace, table, column)).one() is not None
+
+
 def table_ttl(session: Session, keyspace: str, table: str) -> tuple[int, int] | None:
     """Return the table's `default_time_to_live` in s, and when the table was last altered, in ms; None without it."""
     query = (

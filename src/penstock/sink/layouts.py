@@ -5,13 +5,13 @@ replay and a verification order records alike (`contract.order`).
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from cassandra.cluster import Session
 
 from penstock.broker.topics import Span
 from penstock.contract import cql
-from penstock.contract.order import Layout, Order
+from penstock.contract.order import Layout, Order, find_partitioners
 from penstock.log import get_logger
 from penstock.sink import ledger
 
@@ -19,18 +19,26 @@ log = get_logger(__name__)
 
 _LEAST_SHIFT_US = 60_000_000
 """A layout's write timestamps begin so far behind the last ones of the layout before: its offsets may still grow."""
+_SAMPLED, _LEAST_SAMPLED = 2000, 20
+"""So many of the topic's keys are looked at for its partitioners, and at least so many of each partition."""
 
 
 class Layouts:
     """The layouts of one topic generation, kept up to date.
 
-    `spans_now` returns what the topic holds now, by partition.
+    `spans_now` returns what the topic holds now, by partition; `keys_in` the partition and key of each record in spans.
     """
 
     def __init__(
-        self, session: Session, keyspace: str, book: ledger.Ledger, spans_now: Callable[[], list[Span]]
+        self,
+        session: Session,
+        keyspace: str,
+        book: ledger.Ledger,
+        spans_now: Callable[[], list[Span]],
+        keys_in: Callable[[list[Span]], Iterable[tuple[int, bytes | None]]],
     ) -> None:
-        self._session, self._keyspace, self._book, self._spans_now = session, keyspace, book, spans_now
+        self._session, self._keyspace, self._book = session, keyspace, book
+        self._spans_now, self._keys_in = spans_now, keys_in
         self._known: list[Layout] = []
 
     def observe(self, partitions: int) -> Order:
@@ -52,20 +60,35 @@ class Layouts:
         """Write one more layout, or take the one that another process has just written."""
         layout = Layout(partitions) if not self._known else self._next(partitions)
         query = (
-            f"INSERT INTO {cql.name(self._keyspace)}.layouts (topic, generation_us, partitions, shift_us, starts) "
-            "VALUES (%s, %s, %s, %s, %s) IF NOT EXISTS"
+            f"INSERT INTO {cql.name(self._keyspace)}.layouts "
+            "(topic, generation_us, partitions, shift_us, starts, partitioners) "
+            "VALUES (%s, %s, %s, %s, %s, %s) IF NOT EXISTS"
         )
         values = (self._book.topic, self._book.epoch_us, partitions, layout.shift_us, dict(layout.starts))
-        self._session.execute(query, values)
+        self._session.execute(query, (*values, set(layout.partitioners)))
         self._known = self._read()
-        log.info("layout_found", topic=self._book.topic, partitions=partitions, shift_us=self._known[-1].shift_us)
+        newest = self._known[-1]
+        log.info(
+            "layout_found",
+            topic=self._book.topic,
+            partitions=partitions,
+            shift_us=newest.shift_us,
+            partitioners=sorted(newest.partitioners),
+        )
 
     def _next(self, partitions: int) -> Layout:
         """Return the layout that follows those that are known: it begins where the ledger ends."""
         spans = self._spans_now()
         starts = {span.partition: self._book.reached(span) for span in spans}
         end = max((span.end for span in spans), default=0)
-        return Layout(partitions, self._shift_us(end), {number: at for number, at in starts.items() if at})
+        starts = {number: at for number, at in starts.items() if at}
+        return Layout(partitions, self._shift_us(end), starts, self._partitioners(spans, partitions))
+
+    def _partitioners(self, spans: list[Span], partitions: int) -> frozenset[str]:
+        """Return the partitioners that the newest keys of each partition show."""
+        each = max(_LEAST_SAMPLED, _SAMPLED // len(spans)) if spans else 0
+        newest = [Span(span.partition, max(span.first, span.end - each), span.end) for span in spans]
+        return find_partitioners(self._keys_in(newest), [*(layout.partitions for layout in self._known), partitions])
 
     def _shift_us(self, end: int) -> int:
         """Return a shift behind all timestamps of the layout before, and near the clock when that is later."""

@@ -8,7 +8,7 @@ write timestamps count from the epoch of its generation, which is later than any
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from typing import Any
@@ -19,8 +19,8 @@ from penstock.broker.topics import Span
 from penstock.contract import cql
 from penstock.contract.batch import Tally
 from penstock.contract.fields import epoch_ms, from_epoch_ms
-from penstock.contract.order import Layout
-from penstock.sink.cassandra import create_missing
+from penstock.contract.order import PARTITIONERS, Layout
+from penstock.sink.cassandra import create_missing, has_column
 
 BUCKET_OFFSETS = 1_000_000
 REPLAY = "replay-"
@@ -66,6 +66,7 @@ CREATE TABLE IF NOT EXISTS {keyspace}.layouts (
   partitions int,
   shift_us bigint,
   starts map<int, bigint>,
+  partitioners set<text>,
   PRIMARY KEY ((topic, generation_us), partitions)
 )
 """
@@ -208,14 +209,23 @@ def create_tables(session: Session, keyspace: str) -> None:
     create_missing(session, keyspace, statements(keyspace))
 
 
+def add_columns(session: Session, keyspace: str) -> None:
+    """Add the column that the table `layouts` did not have in older versions, when it is not there."""
+    if not has_column(session, keyspace, "layouts", "partitioners"):
+        add = cql.add_column(keyspace, "layouts", "partitioners", "set<text>")
+        create_missing(session, keyspace, {"layouts.partitioners": add})
+
+
 def layouts(session: Session, keyspace: str, topic: str, epoch_us: int) -> list[Layout]:
     """Return the layouts of a topic generation, the oldest first; none when no job has read it yet."""
-    query = (
-        f"SELECT partitions, shift_us, starts FROM {cql.name(keyspace)}.layouts WHERE topic = %s AND generation_us = %s"
-    )
+    query = f"SELECT * FROM {cql.name(keyspace)}.layouts WHERE topic = %s AND generation_us = %s"
     rows = session.execute(query, (topic, epoch_us))
-    found = [Layout(row["partitions"], row["shift_us"], dict(row["starts"] or {})) for row in rows]
-    return sorted(found, key=lambda layout: layout.partitions)
+    return sorted(map(_layout, rows), key=lambda layout: layout.partitions)
+
+
+def _layout(row: Mapping[str, Any]) -> Layout:
+    known = frozenset(row.get("partitioners") or ()) & PARTITIONERS.keys()
+    return Layout(row["partitions"], row["shift_us"], dict(row["starts"] or {}), known or frozenset(PARTITIONERS))
 
 
 def epoch_us(session: Session, keyspace: str, topic: str, topic_id: str) -> int | None:

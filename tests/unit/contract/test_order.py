@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.contract.order import FIRST_RANK, ONE_LAYOUT, Layout, Order, Rank, kept_timestamp_us, murmur2
+from penstock.contract.order import (
+    FIRST_RANK,
+    ONE_LAYOUT,
+    PARTITIONERS,
+    Layout,
+    Order,
+    Rank,
+    find_partitioners,
+    kept_timestamp_us,
+    murmur2,
+)
 
 GROWN = Order((Layout(4), Layout(6, 1_000_000, {0: 100, 1: 100, 2: 100, 3: 100})))
 """Four partitions of which a hundred records each were read before there were six."""
@@ -59,6 +69,42 @@ def test_what_no_partitioner_explains_is_not_proven():
     open_rank = Rank(1, 1_000_000, False)
     assert GROWN.rank(partition, 500, b"k") == open_rank
     assert GROWN.rank(0, 500, None) == open_rank
+
+
+many_keys = st.lists(keys, min_size=200, max_size=200, unique=True)
+
+
+@pytest.mark.parametrize("name", PARTITIONERS)
+@given(many_keys)
+def test_the_partitioner_of_a_topic_is_found_by_its_keys(name, many):
+    """The other one puts some of them there too, by chance; whatever number of partitions a key was sent with."""
+    placed = [(PARTITIONERS[name](key) % (4 if at % 2 else 6), key) for at, key in enumerate(many)]
+    assert find_partitioners([*placed, (0, None)], [4, 6]) == {name}
+
+
+@given(many_keys)
+def test_both_partitioners_count_where_both_are_used(many):
+    """As when a program in Java and one on librdkafka share a topic."""
+    placed = [((murmur2 if at % 2 else zlib.crc32)(key) % 4, key) for at, key in enumerate(many)]
+    assert find_partitioners(placed, [4]) == set(PARTITIONERS)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), keys), max_size=19))
+def test_a_few_keys_show_nothing(placed):
+    """Then any known partitioner may have been used."""
+    assert find_partitioners(placed, [4, 6]) == set(PARTITIONERS)
+
+
+def test_a_partitioner_that_the_topic_does_not_use_moves_no_key():
+    """A record that was not read before the growth was found is in the older layout, though chance puts it there."""
+    numbers = (b"%d" % number for number in range(99))
+    key = next(key for key in numbers if zlib.crc32(key) % 6 == murmur2(key) % 4 != murmur2(key) % 6)
+    old = murmur2(key) % 4
+    by_both = Order((Layout(4), Layout(6, 1_000_000)))
+    by_one = Order((Layout(4), Layout(6, 1_000_000, {}, frozenset({"murmur2"}))))
+    assert by_both.rank(old, 7, key) == Rank(1, 1_000_000, True)
+    assert by_one.rank(old, 7, key) == FIRST_RANK
+    assert by_one.rank(murmur2(key) % 6, 0, key) == Rank(1, 1_000_000, True)
 
 
 @given(st.lists(st.tuples(st.integers(0, 7), keys), max_size=30), st.data())

@@ -1,13 +1,20 @@
 """The layouts of a topic: found once, kept, and the same for all who ask."""
 
+from collections.abc import Iterator
+
 from penstock.broker.topics import Span
-from penstock.contract.order import Layout, Order
+from penstock.contract.order import Layout, Order, murmur2
 from penstock.sink.layouts import Layouts
 from tests.unit.carried import EPOCH_US, Carried
 
 
 def layouts(topic: Carried) -> Layouts:
-    return Layouts(topic.tables.session, "lab", topic.book, topic.spans)
+    def keys_in(spans: list[Span]) -> Iterator[tuple[int, bytes | None]]:
+        for span in spans:
+            for message in topic.kafka[span.partition][span.first : span.end]:
+                yield span.partition, message.key()
+
+    return Layouts(topic.tables.session, "lab", topic.book, topic.spans, keys_in)
 
 
 def test_the_first_layout_begins_with_the_topic(tmp_path):
@@ -47,3 +54,13 @@ def test_a_layout_is_found_once(tmp_path):
     assert second.observe(3) == found
     assert second.observe(3) == found
     assert not any("INSERT" in query for query, _ in topic.tables.session.executed[asked:])
+
+
+def test_a_layout_knows_the_partitioner_that_its_topic_shows(tmp_path):
+    """By the newest keys of each partition, that were sent before and after the topic grew; it is kept."""
+    topic = Carried(tmp_path, partitions=3)
+    topic.tables.layouts[:] = [Layout(2)]
+    for sensor in range(100):
+        topic.send(sensor, partition=murmur2(str(sensor).encode()) % (2 if sensor < 80 else 3))
+    assert layouts(topic).observe(3).newest.partitioners == {"murmur2"}
+    assert topic.tables.layouts[-1].partitioners == {"murmur2"}
