@@ -38,7 +38,8 @@ def create_table(session: Session) -> None:
 
 def create_selection_df_from_kafka(kafka: DataFrame) -> DataFrame:
     """Kafka's records decoded into the pipeline's columns; `_rejected` is set where a record breaks the contract."""
-    return stream.decode(spark_session.raw_records(kafka), stream.plan(settings(), epoch_us=0))
+    raw = spark_session.raw_records(kafka, pipelines.of(settings()).declared_order)
+    return stream.decode(raw, stream.plan(settings(), epoch_us=0))
 
 
 def main() -> None:

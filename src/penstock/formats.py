@@ -38,7 +38,7 @@ TABLES: Mapping[str, Format] = {
     name: Format(f"table {name}", 1, _OTHER_KEYSPACE)
     for name in (
         *("ledger", "generations", "layouts", "key_formats", "settled", "receipts", "leases", "batches", "failures"),
-        *("failing_batches", "marks", "accepted"),
+        *("failing_batches", "marks", "accepted", "table_orders"),
     )
 }
 """The format of each table that penstock keeps beside the rows, by its name."""

@@ -62,7 +62,7 @@ class Topic:
         for name, value in kafka_options(self.settings).items():
             if name != "maxOffsetsPerTrigger":
                 reader = reader.option(name, value)
-        return raw_records(reader.load())
+        return raw_records(reader.load(), self.pipeline.declared_order)
 
     def tallies(self) -> list[Tally]:
         """The tallies of one batch over all that the topic holds, by partition."""

@@ -84,7 +84,8 @@ class Lab(Topic):
     def carry_out(self) -> None:
         """What came since the last batch."""
         new = [Span(one.partition, self.ends.get(one.partition, 0), one.end) for one in self.spans()]
-        frame = raw_records(kafka_stretch(self.spark, self.settings, self.pipeline.topic, new))
+        stretch = kafka_stretch(self.spark, self.settings, self.pipeline.topic, new)
+        frame = raw_records(stretch, self.pipeline.declared_order)
         self.spark.sparkContext.setLocalProperty("sql.streaming.queryId", "job")
         self.keeper.keep(frame, len(self.ends))
         self.ends = {one.partition: one.end for one in new}

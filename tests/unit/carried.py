@@ -20,8 +20,10 @@ from penstock.config import Settings, read
 from penstock.contract.batch import Decoded, Deletion, Tally, merge, tally
 from penstock.contract.fields import fields
 from penstock.contract.order import Layout, Order
+from penstock.contract.order_by import Source
 from penstock.contract.record import Arrival
 from penstock.contract.reject import Fault, Reason, Reject, Stage
+from penstock.contract.rules import latest_past
 from penstock.errors import AirflowUnreachable
 from penstock.observe import auditor, evidence, lines, verify
 from penstock.observe.audit import Audit
@@ -83,19 +85,30 @@ class Tables:
         """The order of the topic's records."""
         return Order(tuple(self.layouts))
 
-    def store(self, sensor: int, partition: int, offset: int, shift_us: int = 0, stored_ms: int = STORED_MS) -> None:
+    def store(
+        self,
+        sensor: int,
+        partition: int,
+        offset: int,
+        shift_us: int = 0,
+        stored_ms: int = STORED_MS,
+        at_ms: int = 0,
+    ) -> None:
         """Write a row with its place for a write time."""
         written_us = EPOCH_US + shift_us + offset
         if written_us > self.deleted_us.get(sensor, 0) and written_us >= self.written_us(sensor):
-            self.put(sensor, partition, offset, written_us)
+            self.put(sensor, partition, offset, written_us, at_ms)
             self.stored_ms[sensor] = stored_ms
 
-    def put(self, sensor: int, partition: int | None, offset: int | None, written_us: int | None) -> None:
-        """Make a row as it is to be, whatever was there."""
+    def put(
+        self, sensor: int, partition: int | None, offset: int | None, written_us: int | None, at_ms: int = 0
+    ) -> None:
+        """Make a row as it is to be, whatever was there; `at_ms` is Kafka's timestamp."""
         self.rows[sensor] = {
             "sensor": sensor,
             "kafka_partition": partition,
             "kafka_offset": offset,
+            "ingested_at": datetime.fromtimestamp(at_ms / 1000, UTC).replace(tzinfo=None),  # as the driver reads it
             "written_us": written_us,
             "write times": None if written_us is None else written_us * REQUIRED,
         }
@@ -210,15 +223,19 @@ class Carried:
         named: bytes | None = None,
         at_ms: int | None = None,
         order_us: int | None = None,
+        first_ms: int | None = None,
     ) -> int:
         """The offset of a reading, of another value, or of a tombstone, that now lies in the topic.
 
-        With `order_us` it was redriven, and keeps the place that is so far behind the epoch.
+        With `order_us` it was redriven, and keeps the place that is so far behind the epoch; with `first_ms` the
+        timestamp that Kafka gave it at first.
         """
         body = None if tombstone else value(sensor) if what is None else what
         marks = [(headers.RUN, run.encode())] if run else []
         if order_us is not None:
             marks.insert(0, (headers.ORDER, str(EPOCH_US + order_us).encode()))
+        if first_ms is not None:
+            marks.insert(0, (headers.ORDER, b"t%d" % (first_ms * 1000)))
         offset = len(self.kafka[partition])
         at_ms = STORED_MS - 1000 + offset if at_ms is None else at_ms
         named = key(sensor) if named is None else named
@@ -247,8 +264,8 @@ class Carried:
             messages = self._held(span)
             decoded = self._decode(messages)
             kept = Decoded(self._kept(decoded.rows), decoded.deletions, decoded.rejects)
-            for record, _, *place in kept.rows:
-                self.tables.store(record.sensor, *place, self._shift_us(*place), self.stored_ms)
+            for record, at_ms, *place in kept.rows:
+                self.tables.store(record.sensor, *place, self._shift_us(*place), self.stored_ms, at_ms)
             for one in kept.deletions:
                 self.tables.delete(one.key, one.offset, self._shift_us(one.partition, one.offset))
             self._set_aside(kept.rejects)
@@ -272,6 +289,12 @@ class Carried:
 
     def _shift_us(self, partition: int, offset: int) -> int:
         sent = self.kafka[partition][offset]
+        declared = self.pipeline.declared_order
+        if declared is not None:
+            source = Source(sent.timestamp()[1], offset, headers.order(sent.headers() or []))
+            place = declared.place(Reading(sensor=0, celsius=0), source, latest_past())
+            assert isinstance(place, int)
+            return place - EPOCH_US - offset
         rank = self.tables.order.rank_of(
             partition, offset, sent.key(), headers.order(sent.headers() or []), epoch_us=EPOCH_US
         )

@@ -42,6 +42,13 @@ class Reading(Record, frozen=True, kw_only=True):
     celsius: float
 
 
+class Versioned(Record, frozen=True, kw_only=True):
+    """A number that says which version of its id it is."""
+
+    id: Annotated[int, Meta(ge=0, le=1_000_000, extra=KEY)]
+    number: Int64
+
+
 def reading_of(entry: dict) -> dict:
     """The fields of a `Reading`: the entry itself, when it is one."""
     return msgspec.convert(entry, dict)

@@ -45,6 +45,7 @@ _SAID = (
         "rules",
         "schema.id",
         "time",
+        "timestamp",
         "version",
         "format",
     ),
@@ -96,6 +97,8 @@ class Letter:
     value: bytes | None
     headers: Headers
     left_out: LeftOut | None = None
+    timestamp_ms: int | None = None
+    """Kafka's timestamp of the record; None when it is not known, -1 when Kafka has none."""
 
     @property
     def value_bytes(self) -> int:
@@ -209,6 +212,7 @@ def letter_of(message: Message) -> Letter | None:
             value=message.value(),
             headers=[(name, value) for name, value in message.headers() or [] if not name.startswith(PREFIX)],
             left_out=LeftOut.of_facts(said),
+            timestamp_ms=int(said["timestamp"]) if said.get("timestamp") else None,
         )
     except (KeyError, ValueError):
         return None
@@ -253,6 +257,8 @@ def error_headers(reject: Reject, generation_us: int | None, left_out: LeftOut |
         "version": _VERSION,
         "format": formats.DEAD_LETTER.version,
     } | (left_out.facts if left_out and left_out.parts else {"left.out": ""})
+    if reject.timestamp_ms is not None:
+        facts["timestamp"] = reject.timestamp_ms
     return [(PREFIX + name, str(value).encode(errors="backslashreplace")) for name, value in facts.items()]
 
 

@@ -67,11 +67,12 @@ def rebuild(
     from penstock import config, pipelines
     from penstock.broker import topics
     from penstock.observe import verify as verification
-    from penstock.sink import cassandra
+    from penstock.sink import cassandra, table_orders
 
     settings = config.load()
     pipeline = pipelines.of(settings)
     with _local_spark(settings) as spark, cassandra.connected(settings) as session:
+        table_orders.fix_order(session, cassandra.keyspace_of(settings, pipeline), pipeline)
         rows = verification.rows_to_rebuild(settings, session)
         name = f"{cassandra.keyspace_of(settings, pipeline)}.{pipeline.table}"
         if not yes:

@@ -1,7 +1,7 @@
 """What passes from decode to write: rows, deletions and rejects; and what write gives back: a tally per partition."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -43,6 +43,23 @@ class Decoded:
             return [base_us + item[3] for item in items]
         shifts, usual_us = self.shifts, self.shift_us
         return [epoch_us + shifts.get(item[2:], usual_us) + item[3] for item in items]
+
+    def untied(self, key_of_record: Callable[[Record], Any]) -> tuple[list[Row], list[Deletion]]:
+        """Return the rows and deletions without those that another one of their id, and of their timestamp, replaces.
+
+        Of several the one at the last position stays: Cassandra would mix the columns of two.
+        """
+        keys = [*(key_of_record(row[0]) for row in self.rows), *(deletion.key for deletion in self.deletions)]
+        times = [*self.write_times_us(self.rows, 0), *self.write_times_us(self.deletions, 0)]
+        positions = [item[2:] for item in (*self.rows, *self.deletions)]
+        last: dict[tuple[Any, int], tuple[int, ...]] = {}
+        for version, position in zip(zip(keys, times, strict=True), positions, strict=True):
+            last[version] = max(position, last.get(version, position))
+        if len(last) == len(positions):
+            return self.rows, self.deletions
+        kept = set(last.values())
+        rows = [row for row in self.rows if row[2:] in kept]
+        return rows, [deletion for deletion in self.deletions if deletion[2:] in kept]
 
     def reject(self, rejects: list[Reject]) -> None:
         """Add `rejects`, in place of the rows and deletions at their positions."""

@@ -11,7 +11,7 @@ REGISTRY_TOPICS = frozenset({"kafkasql-journal", "kafkasql-snapshots", "registry
 """What Apicurio keeps its schemas in."""
 OWN_TABLES = frozenset(
     {"accepted", "batches", "failing_batches", "failures", "generations", "key_formats", "layouts", "leases", "ledger"}
-    | {"marks", "receipts", "settled"}
+    | {"marks", "receipts", "settled", "table_orders"}
 )
 """Tables that penstock makes in the pipeline's keyspace."""
 OWN_COLUMNS = frozenset(

@@ -72,7 +72,18 @@ class Rank(NamedTuple):
     shift_us: int
     is_proven: bool
     is_kept: bool = False
-    """It is that of an earlier position, which a redriven record keeps."""
+    """It is not that of its own position: a redriven record keeps an earlier one, `order_by` asks for none."""
+    digest: int = 0
+    """Of the value of a record that `order_by` orders, 0 of a tombstone: equal versions with one place are no tie."""
+
+    @property
+    def is_declared(self) -> bool:
+        """Whether the pipeline's `order_by` orders the record, in whatever partition it is."""
+        return self.layout == DECLARED
+
+
+DECLARED = -1
+"""The layout's number of a record whose order does not depend on layouts (`contract.order_by`)."""
 
 
 FIRST_RANK = Rank(0, 0, True)

@@ -18,6 +18,7 @@ class Reason(StrEnum):
 
     VALUE_MISSING = "value_missing"
     KEY_AMBIGUOUS = "key_ambiguous"
+    ORDER_UNKNOWN = "order_unknown"
     FRAME_BROKEN = "frame_broken"
     SCHEMA_UNKNOWN = "schema_unknown"
     JSON_MALFORMED = "json_malformed"
@@ -88,6 +89,8 @@ class Reject:
     key: bytes | None
     value: bytes | None
     headers: Headers
+    timestamp_ms: int | None = None
+    """Kafka's timestamp; None when it is not known, -1 when Kafka has none."""
 
     @property
     def has_bytes(self) -> bool:

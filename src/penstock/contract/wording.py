@@ -13,6 +13,8 @@ REASONS = {
     Reason.VALUE_MISSING: "The value is empty; or it is null, and the key is no id whose row could be deleted.",
     Reason.KEY_AMBIGUOUS: "The value is null, and no record before it shows that a key like this is the id of a row: "
     "set key_format in the pipeline's file.",
+    Reason.ORDER_UNKNOWN: "The pipeline orders records by Kafka's timestamp or a field, and this record has none, or "
+    "one in the future.",
     Reason.FRAME_BROKEN: "The value begins like the schema registry's frame and is cut.",
     Reason.SCHEMA_UNKNOWN: "The value names a schema that the registry does not have, or that cannot be used.",
     Reason.JSON_MALFORMED: "The bytes are no JSON, or JSON that names a field twice.",

@@ -49,6 +49,13 @@ class Sent(NamedTuple):
         """Its place in the order of all records: its write timestamp, from the generation's epoch on."""
         return self.rank.shift_us + self.offset
 
+    def is_replaced_at(self, order_us: int) -> bool:
+        """Return whether a row or a deletion of its id at this place in the order explains that it is not there.
+
+        At its own place too where `order_by` says so: two versions that tie are named as such.
+        """
+        return order_us > self.order_us or (self.rank.is_declared and order_us == self.order_us)
+
 
 class RowPlace(NamedTuple):
     """Where the record of a row was in Kafka, and what its write timestamp has beside the epoch and the offset."""
@@ -248,7 +255,7 @@ class Work:
         row = self._rows.get(one.id)
         if _is_misplaced(one, row):
             return None
-        if one.is_deletion and (row is None or row.order_us > one.order_us):
+        if one.is_deletion and (row is None or one.is_replaced_at(row.order_us)):
             self._result.balances[one.partition].deleted_nothing += not had_row
             return "deleted"
         if one.is_deletion:
@@ -300,7 +307,7 @@ class Work:
         balance = self._result.balances[one.partition]
         line = self._covered[one.partition].at(one.offset)
         deletion = self._deletions.get(one.id)
-        is_newer = deletion is not None and deletion.order_us > one.order_us
+        is_newer = deletion is not None and one.is_replaced_at(deletion.order_us)
         if not one.is_deletion and is_newer and one.id not in self._rows:
             balance.stored += 1
             if line is None:  # or it would be waiting
@@ -367,7 +374,7 @@ class Work:
 
 def _is_misplaced(one: Sent, row: RowPlace | None) -> bool:
     """Return whether the row of a redriven record was written as if the record were new."""
-    if row is None or not one.rank.is_kept:
+    if row is None or not one.rank.is_kept or one.rank.is_declared:
         return False
     return row.place == (one.partition, one.offset) and row.order_us != one.order_us
 

@@ -20,9 +20,11 @@ from penstock.broker.topics import Place, Span
 from penstock.config import Settings
 from penstock.contract import cql
 from penstock.contract.fields import key_of
-from penstock.contract.order import ONE_LAYOUT, Order, Rank
+from penstock.contract.order import FIRST_RANK, ONE_LAYOUT, Order, Rank
+from penstock.contract.order_by import OrderBy, Source, declared_rank
 from penstock.contract.proofs import KeyProofs
 from penstock.contract.reject import Fault, Headers
+from penstock.contract.rules import latest_past
 from penstock.observe.audit import NAMED_AT_MOST, Audit, RowPlace, Rows, Sent, Work
 from penstock.observe.coverage import Coverage
 from penstock.observe.evidence import Evidence
@@ -107,6 +109,9 @@ class Auditor:
         """The record in a message of the topic."""
         is_deletion, held = message.value() is None, message.headers() or []
         found = self._deleted(message) if is_deletion else self._decoder.decode(message.value())
+        rank = self._rank(message, held, found)
+        if isinstance(rank, Fault):
+            found, rank = rank, FIRST_RANK
         record_id = None if isinstance(found, Fault) else found if is_deletion else getattr(found, self._key)
         return Sent(
             partition=message.partition(),
@@ -116,15 +121,29 @@ class Auditor:
             id=record_id,
             is_deletion=is_deletion and record_id is not None,
             run=headers.text_in(held, headers.RUN),
-            rank=self._rank(message, held),
+            rank=rank,
             digest=hash(message.value()) if self._pipeline.one_version_per_id and not is_deletion else 0,
         )
 
-    def _rank(self, message: Message, held: Headers) -> Rank:
+    def _rank(self, message: Message, held: Headers, found: Any) -> Rank | Fault:
+        """Return the rank of a record that was decoded to `found`, or why nothing orders it."""
         partition, offset, key, order = message.partition(), message.offset(), message.key(), headers.order(held)
+        order_by = self._pipeline.declared_order
+        if order_by is not None:
+            return found if isinstance(found, Fault) else self._declared_rank(message, held, found, order_by)
         if order is None:
             return self.order.rank(partition, offset, key)
         return self.order.rank_of(partition, offset, key, order, epoch_us=self._epoch_us)
+
+    def _declared_rank(self, message: Message, held: Headers, found: Any, order_by: OrderBy) -> Rank | Fault:
+        source = Source(message.timestamp()[1], message.offset(), headers.order(held))
+        if message.value() is None:
+            place = order_by.place_tombstone(message.key(), held, source, latest_past())
+        else:
+            place = order_by.place(found, source, latest_past())
+        if isinstance(place, Fault):
+            return place
+        return declared_rank(place, self._epoch_us, message.offset(), message.value())
 
     @property
     def _epoch_us(self) -> int:
@@ -151,18 +170,41 @@ class Auditor:
         every, _, nullable = cql.write_times(self._pipeline.stored)
         times = ["WRITETIME(kafka_offset) AS written_us", f"{every} AS {cql.name(_ALL)}"]
         times += [f"WRITETIME({cql.name(column)}) AS {cql.name(column + _TIME)}" for column in nullable]
-        return f"SELECT {', '.join([key, 'kafka_partition', 'kafka_offset', *times])} FROM {table}"
+        columns = [key, "kafka_partition", "kafka_offset"]
+        columns += [] if self._order_column is None else [cql.name(self._order_column)]
+        return f"SELECT {', '.join([*columns, *times])} FROM {table}"
+
+    @cached_property
+    def _order_column(self) -> str | None:
+        """The column of which a row's write timestamp is made, where that is not the row's offset."""
+        order_by = self._pipeline.declared_order
+        return None if order_by is None else order_by.column_of(self._pipeline.stored)
+
+    @cached_property
+    def _is_only_generation(self) -> bool:
+        """Whether no row can be of an earlier topic of this name, whose records had the same offsets."""
+        generations = ledger.generations(self._session, self._keyspace, self._pipeline.topic)
+        return len(set(generations.values())) == 1
+
+    def _is_explained(self, row: dict[str, Any], place: RowPlace, shifts: set[int]) -> bool:
+        """Return whether a row's own columns say that its write timestamp is that of its record."""
+        order_by, column = self._pipeline.declared_order, self._order_column
+        if order_by is None:
+            return place.shift_us in shifts
+        return column is not None and order_by.explains(row[column], place.offset, row["written_us"])
 
     def _sorted_in(self, found: Iterable[dict[str, Any]]) -> Rows:
         """The rows by who wrote them: a write timestamp is the generation's epoch, a layout's shift and the offset.
 
-        That of a redriven record is earlier, as the header of the record says. Of a row that was changed by hand the
-        time is that of a wall clock, for all its columns or for some.
+        That of a redriven record is earlier, as the header of the record says. Where the pipeline declares an order it
+        is what the row says, if it holds the value, or else its record. Of a row that was changed by hand the time is
+        that of a wall clock, for all its columns or for some.
         """
         shifts = {layout.shift_us for layout in self.order.layouts}
         rows, earlier, epoch_us = Rows(), {}, self._epoch_us
         _, required, nullable = cql.write_times(self._pipeline.stored)
         names, mixed = [column + _TIME for column in nullable], []
+        is_declared, explained = self._pipeline.declared_order is not None, set()
         for row in found:
             offset, written_us = row["kafka_offset"], row["written_us"]
             if offset is None or written_us is None:
@@ -172,14 +214,16 @@ class Auditor:
             if not is_ours or (names and any((row[name] or 0) > written_us for name in names)):
                 mixed.append(row[self._key])
             place = RowPlace(row["kafka_partition"], offset, written_us - epoch_us - offset)
-            if place.shift_us in shifts:
+            is_explained = self._is_explained(row, place, shifts)
+            if is_explained and (not is_declared or (self.book is not None and self._is_only_generation)):
                 rows.places[row[self._key]] = place
-            elif self.book is not None and place.shift_us < self.order.newest.shift_us:
+            elif self.book is not None and (is_declared or place.shift_us < self.order.newest.shift_us):
                 earlier[row[self._key]] = place
+                explained |= {row[self._key]} if is_explained else set()
             else:
                 self._sort_in_other(row[self._key], written_us, rows, has_place=True)
         if earlier:
-            self._sort_in_earlier(earlier, rows)
+            self._sort_in_earlier(earlier, explained, rows)
         rows.changed |= {record_id: None for record_id in mixed if record_id in rows.places}
         return rows
 
@@ -193,21 +237,27 @@ class Auditor:
         else:
             rows.older += 1
 
-    def _sort_in_earlier(self, earlier: dict[Any, RowPlace], rows: Rows) -> None:
+    def _sort_in_earlier(self, earlier: dict[Any, RowPlace], explained: set[Any], rows: Rows) -> None:
         """Add rows whose write timestamps are earlier than their positions': those of redriven records, and others.
 
+        A row that is `explained` by its own columns, and not by the record at its position, is of an earlier topic.
         A record that Kafka no longer holds cannot be asked: its row, if it is of this generation, counts as redriven.
         """
         spans = {span.partition: span for span in topics.spans(self._settings, self._pipeline.topic)}
         held = {place.place for place in earlier.values() if _holds(spans.get(place.partition), place)}
-        ranks = {place: self._rank(message, message.headers() or []) for place, message in self._messages_at(held)}
+        sent = {place: self.sent_of(message) for place, message in self._messages_at(held)}
+        is_declared = self._pipeline.declared_order is not None
         for record_id, place in earlier.items():
-            span, rank = spans.get(place.partition), ranks.get(place.place)
-            is_gone = span is not None and place.offset < span.first and place.order_us >= 0
-            if is_gone or (rank is not None and rank.shift_us == place.shift_us):
+            span, record = spans.get(place.partition), sent.get(place.place)
+            is_gone = span is not None and place.offset < span.first and (is_declared or place.order_us >= 0)
+            is_of_record = record is not None and record.rank.shift_us == place.shift_us
+            is_other = is_declared and record is not None and record.id != record_id
+            if is_gone or (is_of_record and not is_other):
                 rows.places[record_id] = place
+            elif record_id in explained:
+                rows.older += 1
             else:
-                self._sort_in_other(record_id, place.order_us + self._epoch_us, rows)
+                self._sort_in_other(record_id, place.order_us + self._epoch_us, rows, has_place=is_declared)
 
     def _messages_at(self, places: set[Place]) -> Iterator[tuple[Place, Message]]:
         """The records at these places, each with its place. What lies shortly before one of them is read too."""

@@ -245,10 +245,10 @@ class _Tracer:
         if line is None and self._auditor.waiting([_span(sent)]):
             return "waiting"
         if sent.is_deletion:
-            return "deleted" if self._row is None or self._row.order_us > sent.order_us else "missing"
-        if self._row is not None and self._row.order_us > sent.order_us:
+            return "deleted" if self._row is None or sent.is_replaced_at(self._row.order_us) else "missing"
+        if self._row is not None and sent.is_replaced_at(self._row.order_us):
             return f"stored, superseded by partition {self._row.partition} offset {self._row.offset}"
-        deleted_by = [one.offset for one in deletions if one.order_us > sent.order_us]
+        deleted_by = [one.offset for one in deletions if sent.is_replaced_at(one.order_us)]
         if deleted_by and self._row is None:
             return f"stored, deleted by offset {deleted_by[0]}"
         return (line and self._excuse(sent, line)) or self._unexcused(sent, line)

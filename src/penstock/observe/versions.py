@@ -5,6 +5,9 @@ Kafka gives. The table then holds one of them, and nobody can say that it is the
 the order have none either: Cassandra mixes their columns.
 
 A redriven record has the place of an earlier position. Its offset and time say nothing of the order.
+
+Where the pipeline declares an order, partitions say nothing of it either. The two newest versions of an id then have
+none when they have one place and are not the same bytes.
 """
 
 from collections.abc import Iterator
@@ -13,6 +16,7 @@ from typing import Any, NamedTuple
 from penstock.broker.topics import Place
 from penstock.contract.order import Rank
 
+TIE = "two versions have one place in the order: Cassandra mixes their columns"
 _LATEST_MS = 2**63
 _EARLIEST_US = -(2**63)
 
@@ -25,12 +29,14 @@ class Home(NamedTuple):
     order_us: int
     first_ms: int
     last_ms: int
+    last_offset: int
+    """Of all versions in the partition: where `order_by` orders them, not that of the newest."""
 
     @classmethod
     def of(cls, partition: int, rank: Rank, order_us: int, timestamp_ms: int) -> "Home":
         """Return the home of one version."""
         first_ms, last_ms = (_LATEST_MS, 0) if rank.is_kept else (timestamp_ms, timestamp_ms)
-        return cls(partition, rank, order_us, first_ms, last_ms)
+        return cls(partition, rank, order_us, first_ms, last_ms, order_us - rank.shift_us)
 
 
 class Versions:
@@ -51,11 +57,22 @@ class Versions:
         merged = home
         for other in homes:
             merged = _merge(other, merged) if other.partition == home.partition else merged
-        within = (_within(other, home) for other in homes)
-        reason = next(filter(None, (*within, *(_between(merged, other) for other in others))), "")
-        if reason:
-            self.unordered.setdefault(record_id, reason)
+        if home.rank.is_declared:
+            self._note_tie(record_id, homes, home)
+        else:
+            within = (_within(other, home) for other in homes)
+            reason = next(filter(None, (*within, *(_between(merged, other) for other in others))), "")
+            if reason:
+                self.unordered.setdefault(record_id, reason)
         self._homes[record_id] = (*others, merged)
+
+    def _note_tie(self, record_id: Any, homes: tuple[Home, ...], home: Home) -> None:
+        """Note whether a version that `order_by` orders has the place of the newest one before it, and is another."""
+        newest = max(homes, key=lambda other: other.order_us)
+        if home.order_us > newest.order_us:
+            self.unordered.pop(record_id, None)
+        elif home.order_us == newest.order_us and home.rank.digest != newest.rank.digest:
+            self.unordered.setdefault(record_id, TIE)
 
     def newest_us(self, record_id: Any) -> int:
         """Return the latest place in the order that a version of an id has; before all others when there is none."""
@@ -64,7 +81,7 @@ class Versions:
     def last_offset(self, record_id: Any, partition: int) -> int:
         """Return the offset of the last version of an id in a partition; -1 when there is none."""
         homes = self._homes.get(record_id, ())
-        return max((home.order_us - home.rank.shift_us for home in homes if home.partition == partition), default=-1)
+        return max((home.last_offset for home in homes if home.partition == partition), default=-1)
 
     def newest(self, record_id: Any) -> Place | None:
         """Return the position of the newest version of an id."""
@@ -101,13 +118,17 @@ class SingleVersions:
 
 def _merge(other: Home, home: Home) -> Home:
     newest = other if home.rank.is_kept and other.order_us > home.order_us else home
-    return newest._replace(first_ms=min(other.first_ms, home.first_ms), last_ms=max(other.last_ms, home.last_ms))
+    return newest._replace(
+        first_ms=min(other.first_ms, home.first_ms),
+        last_ms=max(other.last_ms, home.last_ms),
+        last_offset=max(other.last_offset, home.last_offset),
+    )
 
 
 def _within(other: Home, home: Home) -> str:
     """Return why a new version has no order after an earlier one of the same partition, or of the same place."""
     if other.order_us == home.order_us and (other.rank.is_kept or home.rank.is_kept):
-        return "two versions have one place in the order: Cassandra mixes their columns"
+        return TIE
     if other.partition != home.partition or other.order_us <= home.order_us or home.rank.is_kept:
         return ""
     return f"its keys belong to two layouts of the topic, of which partition {home.partition} has the older one last"

@@ -47,6 +47,7 @@ from penstock.sink import (
     progress,
     receipts,
     settled,
+    table_orders,
 )
 from penstock.sink.incarnation import Incarnation
 from penstock.sink.key_formats import KeyFormats
@@ -173,8 +174,9 @@ def _tables(settings: Settings, pipeline: Pipeline) -> dict[str, str]:
 
 
 def _tables_of_others(keyspace: str) -> dict[str, str]:
-    """Return the tables that `dlq` and `verify` create when they first need them."""
-    return settled.statements(keyspace) | receipts.statements(keyspace) | accepted.statements(keyspace)
+    """Return the tables that `dlq`, `verify` and pipelines with `order_by` create when they first need them."""
+    others = settled.statements(keyspace) | receipts.statements(keyspace) | accepted.statements(keyspace)
+    return others | table_orders.statements(keyspace)
 
 
 def check_table(session: Session, settings: Settings, pipeline: Pipeline) -> None:
@@ -193,6 +195,7 @@ def run(spark: SparkSession, read: Callable[[SparkSession], DataFrame], session:
 
     `read` gives the stream; it is called once the checkpoint, which may say where it begins, belongs to this job.
 
+    Raises `PenstockError` when the table lacks columns, or is ordered by something else than the pipeline declares.
     A batch that fails is done again, with back-off. Raises Spark's `StreamingQueryException` when that did not help
     `_FAILURES` times in a row; the next start of the job does the batch again. A failing transform is not tried again:
     the query ends, and the job is idle until it is stopped. Raises `JobRunning` when another job owns the checkpoint,
@@ -201,6 +204,7 @@ def run(spark: SparkSession, read: Callable[[SparkSession], DataFrame], session:
     pipeline = pipelines.of(settings)
     keyspace = cassandra.keyspace_of(settings, pipeline)
     check_table(session, settings, pipeline)
+    table_orders.fix_order(session, keyspace, pipeline)
     checkpoint = checkpoint_of(settings, pipeline.topic, spark)
     stopping = threading.Event()
     ours = lease.Lease(session, keyspace, checkpoint.folder, on_lost=stopping.set)
@@ -278,7 +282,8 @@ def _stream(
                 make_fit(checkpoint, settings)
                 if keeper.guard:
                     keeper.guard.check()
-            _follow(_start(raw_records(records), settings, checkpoint, keeper), keeper, noter, recorder)
+            raw = raw_records(records, pipelines.of(settings).declared_order)
+            _follow(_start(raw, settings, checkpoint, keeper), keeper, noter, recorder)
         except (StreamingQueryException, Unreachable) as failure:
             error = keeper.error or failure
             failures = 1 if keeper.batches > kept else failures + 1

@@ -11,12 +11,14 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 from msgspec import Meta
 
+from penstock.broker import headers
 from penstock.broker.dlq import PLACE, Letter
 from penstock.broker.frame import FRAME_BYTES, is_framed, unpack
 from penstock.broker.registry import Schemas
-from penstock.contract.fields import fields, key_of, key_writer
+from penstock.contract.fields import epoch_ms, fields, key_of, key_writer
 from penstock.contract.isolation import NOT_OF_A_RECORD
 from penstock.contract.keys import IdReader
+from penstock.contract.order_by import Source
 from penstock.contract.proofs import Proven
 from penstock.contract.record import Record
 from penstock.contract.reject import Fault, Stage
@@ -51,12 +53,16 @@ class Mending:
 
 
 class Outgoing(NamedTuple):
-    """What is sent: key, value and the id of the record. `keeps_id`: it is the id of the record that was rejected."""
+    """What is sent: key, value and the id of the record. `keeps_id`: it is the id of the record that was rejected.
+
+    `order_us` is the write timestamp that a field gives it, where that is what orders the table.
+    """
 
     key: bytes | None
     value: bytes | None
     record_id: Any = None
     keeps_id: bool = True
+    order_us: int | None = None
 
 
 class StillBroken(NamedTuple):
@@ -124,6 +130,7 @@ class Mender:
         self._serialize = serialize
         self._proven = proven
         self._decoder = Decoder(pipeline.record, schemas, pipeline.key_format)
+        self._order_by = pipeline.declared_order
         self._key = key_writer(pipeline.record)
         self._id_field = key_of(pipeline.record)
         self._ids = IdReader(pipeline.record)
@@ -158,7 +165,24 @@ class Mender:
         judged = self._deleted(letter.key) if is_tombstone else self._decoder.decode(letter.value)
         if isinstance(judged, Fault):
             return _still(judged)
-        return Outgoing(letter.key, letter.value, judged if is_tombstone else self._id_of(judged))
+        place = self._tombstone_place(letter) if is_tombstone else self._place(judged)
+        if isinstance(place, Fault):
+            return _still(place)
+        record_id = judged if is_tombstone else self._id_of(judged)
+        return Outgoing(letter.key, letter.value, record_id, order_us=place)
+
+    def _place(self, record: Record) -> int | Fault | None:
+        """Return the write timestamp that the record's field gives, where a field orders the table, or its fault."""
+        by = self._order_by
+        return by.place_by_field(record, latest_past()) if by and by.field else None
+
+    def _tombstone_place(self, letter: Letter) -> int | Fault | None:
+        by = self._order_by
+        if by is None or by.field is None:
+            return None
+        header = headers.order(letter.headers)
+        source = Source(timestamp_of(letter), letter.origin.offset, header)
+        return by.place_tombstone(letter.key, letter.headers, source, latest_past())
 
     def _id_of(self, record: Record) -> Any:
         return getattr(record, self._id_field.column)
@@ -182,12 +206,15 @@ class Mender:
         judged = judge(found | self._mending.fields, self._pipeline.record, latest_past())
         if isinstance(judged, list):
             return Fault.of(judged)
+        place = self._place(judged)
+        if isinstance(place, Fault):
+            return place
         value = self._serialize(judged)
         if len(value) > MAX_VALUE_BYTES:
             return Fault.too_large(len(value))
         keeps_id = self._keeps_id(letter, judged)
         key = letter.key if keeps_id and letter.key is not None else self._key(judged)
-        return Outgoing(key, value, self._id_of(judged), keeps_id)
+        return Outgoing(key, value, self._id_of(judged), keeps_id, place)
 
     def _keeps_id(self, letter: Letter, record: Record) -> bool:
         """Return whether a mended record has the id of the rejected one, as far as that one's key or value tells."""
@@ -208,6 +235,11 @@ def _left_out(letter: Letter) -> str:
     if letter.origin.partition < 0:
         return f"{why}; the record never got to the topic: run it again"
     return f"{why}; the record is no longer {letter.original}"
+
+
+def timestamp_of(letter: Letter) -> int:
+    """Return Kafka's timestamp of a rejected record, in ms; when it was rejected, if an older penstock did not say."""
+    return epoch_ms(letter.time) if letter.timestamp_ms is None else letter.timestamp_ms
 
 
 def _still(fault: Fault) -> StillBroken:

@@ -12,7 +12,9 @@ from penstock.broker.topics import Place
 from penstock.config import Settings
 from penstock.contract.fields import key_of
 from penstock.contract.order import ONE_LAYOUT, Order
-from penstock.pipeline.mend import Outgoing
+from penstock.contract.order_by import OrderBy
+from penstock.errors import WrongUse
+from penstock.pipeline.mend import Outgoing, timestamp_of
 from penstock.pipelines import Pipeline
 from penstock.sink import cassandra, ledger
 from penstock.sink.written import written
@@ -22,17 +24,31 @@ ANY_PARTITION = -1
 
 
 class Destination(NamedTuple):
-    """Where a record is sent, and the write timestamp of the position that it keeps; None: it is the newest version."""
+    """Where a record is sent, and the write timestamp that it keeps; None: it is the newest version.
+
+    `header` is what says so to those who read the topic; None where the record itself does.
+    """
 
     partition: int = ANY_PARTITION
     order_us: int | None = None
+    header: bytes | None = None
 
 
 class Precedence:
-    """Orders the redriven records of one pipeline; with `as_new` each is the newest version of its id."""
+    """Orders the redriven records of one pipeline; with `as_new` each is the newest version of its id.
+
+    Raises `WrongUse` for `as_new` where a field orders the table: the record itself then says what it is newer than.
+    """
 
     def __init__(self, settings: Settings, session: Session, pipeline: Pipeline, *, as_new: bool) -> None:
         self._settings, self._session, self._pipeline = settings, session, pipeline
+        self._order_by = pipeline.declared_order
+        if as_new and self._order_by is not None and self._order_by.field is not None:
+            name = self._order_by.field.name
+            raise WrongUse(
+                f"--as-new changes nothing: {pipeline.table} is ordered by the field {name}, whatever is sent last",
+                hint=f"./penstock dlq redrive --set {name}=VALUE, a later one than that of the row",
+            )
         self._keyspace = cassandra.keyspace_of(settings, pipeline)
         self._as_new = as_new
         self._order_of = cache(self._read_order)
@@ -45,8 +61,10 @@ class Precedence:
         origin = letter.origin
         is_placed = origin.partition >= 0 and origin.topic == self._pipeline.topic and origin.generation_us is not None
         if not is_placed or not outgoing.keeps_id:
-            return Destination()
+            return Destination(order_us=outgoing.order_us)
         assert origin.generation_us is not None
+        if self._order_by is not None:
+            return self._declared(letter, outgoing, self._order_by)
         order = self._order_of(origin.generation_us)
         rank = order.rank_of(
             origin.partition,
@@ -58,9 +76,23 @@ class Precedence:
         is_current = origin.generation_us == self._epoch_us
         partition = origin.partition if is_current else ANY_PARTITION
         if not self._as_new:
-            return Destination(partition, origin.generation_us + rank.shift_us + origin.offset)
+            order_us = origin.generation_us + rank.shift_us + origin.offset
+            return Destination(partition, order_us, b"%d" % order_us)
         is_newest_layout = rank.layout == len(order.layouts) - 1
         return Destination(partition if is_newest_layout else ANY_PARTITION)
+
+    def _declared(self, letter: Letter, outgoing: Outgoing, order_by: OrderBy) -> Destination:
+        """Return the destination of a record that Kafka's timestamp or a field orders: its partition does not matter.
+
+        By a field a tombstone keeps its timestamp, from which the pipeline's function may derive its value.
+        """
+        is_current = letter.origin.generation_us == self._epoch_us
+        partition = letter.origin.partition if is_current else ANY_PARTITION
+        kept = order_by.kept_header(timestamp_of(letter), letter.origin.offset, headers.order(letter.headers))
+        if order_by.field is not None:
+            is_tombstone = outgoing.value is None
+            return Destination(partition, outgoing.order_us, kept[1] if kept and is_tombstone else None)
+        return Destination(partition) if self._as_new or kept is None else Destination(partition, *kept)
 
     def newer(self, outgoing: Mapping[str, Outgoing], destinations: Mapping[str, Destination]) -> dict[str, Place]:
         """Return where the newer version of each record came from that has one in the table, by identity.

@@ -220,7 +220,7 @@ class _Redrive:
         for identity, letter in letters.items():
             to, outgoing = destinations[identity], ready[identity]
             report = partial(delivery.note, identity)
-            headers = _headers(letter, to.order_us)
+            headers = _headers(letter, to.header)
             dlq.send(client, self._pipeline.topic, outgoing.key, outgoing.value, headers, report, to.partition)
         client.flush(self._settings.kafka_timeout_s)
         self._queue.book.finish(delivery.places, self._claim)
@@ -252,8 +252,8 @@ class _Delivery:
             self.failure = f"{error.name()}: {error.str()}"
 
 
-def _headers(letter: Letter, order_us: int | None) -> Headers:
+def _headers(letter: Letter, kept: bytes | None) -> Headers:
     """The record's own headers, and those that say which place it keeps and link it to its original."""
     own = [(name, value) for name, value in letter.headers if name not in (ORDER, REDRIVEN)]
-    order: Headers = [] if order_us is None else [(ORDER, str(order_us).encode())]
+    order: Headers = [] if kept is None else [(ORDER, kept)]
     return [*order, *own, (REDRIVEN, letter.identity.encode())]

@@ -23,7 +23,7 @@ from penstock.pipeline.job import observer
 from penstock.pipeline.recreated import TopicGuard, recreated
 from penstock.pipeline.stream import plan, store, warm_up
 from penstock.process.session import kafka_stretch, raw_records
-from penstock.sink import cassandra, ledger
+from penstock.sink import cassandra, ledger, table_orders
 from penstock.sink.incarnation import Incarnation
 from penstock.sink.key_formats import read_proofs
 
@@ -44,7 +44,8 @@ class Replay:
 def replay(spark: SparkSession, session: Session, settings: Settings, spans: list[Span], report: Report) -> Replay:
     """Carry out the records in `spans` again, at most `spark_batch_records` at once.
 
-    Raises `PenstockError` when no job has read the topic yet, `TopicRecreated` when it read another one of this name.
+    Raises `PenstockError` when no job has read the topic yet, or the table has another order than the pipeline;
+    `TopicRecreated` when it read another one of this name.
     """
     pipeline = pipelines.of(settings)
     keyspace = cassandra.keyspace_of(settings, pipeline)
@@ -55,6 +56,7 @@ def replay(spark: SparkSession, session: Session, settings: Settings, spans: lis
     epoch_us = ledger.epoch_us(session, keyspace, pipeline.topic, topic_id)
     if epoch_us is None:
         raise PenstockError(f"no job has read {pipeline.topic} yet: there is nothing to replay", hint="./penstock up")
+    table_orders.fix_order(session, keyspace, pipeline)
     began = time.monotonic()
     book = ledger.Ledger(session, keyspace, pipeline.topic, epoch_us)
     guard = TopicGuard(incarnation, pipeline.topic, topic_id, epoch_us, settings)
@@ -66,7 +68,8 @@ def replay(spark: SparkSession, session: Session, settings: Settings, spans: lis
     tallies: list[Tally] = []
     done, total = 0, sum(span.records for span in spans)
     for number, some in enumerate(rounds(spans, settings.spark_batch_records)):
-        stored = store(raw_records(kafka_stretch(spark, settings, pipeline.topic, some)), how)
+        raw = raw_records(kafka_stretch(spark, settings, pipeline.topic, some), pipeline.declared_order)
+        stored = store(raw, how)
         book.write(job, number, stored, sync_lag_s)
         tallies = merge([*tallies, *stored])
         done += sum(span.records for span in some)

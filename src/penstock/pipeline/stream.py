@@ -120,6 +120,7 @@ class Worker:
                 epoch_us=self._epoch_us,
                 concurrency=self._settings.cassandra_concurrency,
                 leaves_unset=self._pipeline.one_version_per_id,
+                may_tie=self._pipeline.declared_order is not None,
             )
 
     @cached_property
@@ -132,7 +133,8 @@ class Worker:
 
     def decode(self, batches: ArrowBatches, order: Order, proofs: KeyProofs | Evidence) -> Iterator[Decoded]:
         """Decode batches of raw records."""
-        return decode_batches(batches, self.decoder, self.topic, order, self._epoch_us, proofs)
+        order_by = self._pipeline.declared_order
+        return decode_batches(batches, self.decoder, self.topic, order, self._epoch_us, proofs, order_by)
 
     def store(self, batch: Decoded) -> None:
         """Write the rows and deletions of a batch; those that cannot be encoded become rejects."""
@@ -160,8 +162,13 @@ class Worker:
         for reject, place in zip(rejects, places, strict=True):
             message = found.get(place)
             if message is not None:  # one without a value is false
-                headers = list(message.headers() or [])
-                yield replace(reject, key=message.key(), value=message.value(), headers=headers)
+                yield replace(
+                    reject,
+                    key=message.key(),
+                    value=message.value(),
+                    headers=list(message.headers() or []),
+                    timestamp_ms=message.timestamp()[1],
+                )
             elif not reject.has_bytes:
                 raise KafkaUnreachable(f"{self.topic} no longer has {place}, a record that failed after it was decoded")
             else:

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from penstock.contract.keys import KeyFormat
 from penstock.contract.names import DEAD_LETTERS
+from penstock.contract.order_by import BY_OFFSET, OrderBy, OrderOfTombstone, order_by_of
 from penstock.contract.record import Record
 
 
@@ -29,6 +31,11 @@ class Pipeline:
     `key_format` is how the topic's keys are written, where tombstones are not penstock's own: a tombstone's key says
     which row to delete. None: it counts in the formats in which keys of records with a value were seen to be their ids.
 
+    `order_by` says which version of an id is the newest: `"offset"`, the later one in its partition; `"timestamp"`,
+    that with the later Kafka timestamp; or the name of a field of the record, a datetime or an integer, that with the
+    larger value. It is fixed for a table once the job has begun to write it. By a field, `order_of_tombstone` returns
+    the value of a `Tombstone`; without it, tombstones are dead letters.
+
     `one_version_per_id`: no id is ever sent again with another value, as with events. Null fields are then left unset
     in Cassandra, where a null is a tombstone; `verify` names an id that has two versions.
     """
@@ -44,11 +51,18 @@ class Pipeline:
     row: type[Record] | None = None
     key_format: KeyFormat | None = None
     one_version_per_id: bool = False
+    order_by: str = BY_OFFSET
+    order_of_tombstone: OrderOfTombstone | None = None
 
     @property
     def stored(self) -> type[Record]:
         """What a row of the table is: `row`, or the record itself."""
         return self.row or self.record
+
+    @cached_property
+    def declared_order(self) -> OrderBy | None:
+        """What orders records by other than their offsets; None for those."""
+        return order_by_of(self.record, self.order_by, self.order_of_tombstone)
 
     @property
     def dead_letter_topic(self) -> str:

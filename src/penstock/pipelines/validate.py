@@ -8,6 +8,7 @@ from msgspec import inspect
 from penstock.contract import cql, names, rules, schemas
 from penstock.contract.fields import field_of, key_of
 from penstock.contract.keys import KEY_FORMATS
+from penstock.contract.order_by import check_order_by
 from penstock.contract.record import Record
 from penstock.pipelines.definition import Pipeline
 
@@ -25,7 +26,12 @@ def problems(pipeline: Pipeline) -> list[str]:
     broken = [*_of_record("record", pipeline.record)]
     if pipeline.row is not None:
         broken += _of_record("row", pipeline.row)
-    return [*found, *(broken or _refused("row", lambda: _check_row(pipeline)))]
+    return [*found, *(broken or [*_refused("row", lambda: _check_row(pipeline)), *_of_order(pipeline)])]
+
+
+def _of_order(pipeline: Pipeline) -> Iterator[str]:
+    order_by, of_tombstone = pipeline.order_by, pipeline.order_of_tombstone
+    yield from _refused("order_by", lambda: check_order_by(pipeline.record, order_by, of_tombstone))
 
 
 def _refused(part: str, check: Callable[[], object]) -> Iterator[str]:

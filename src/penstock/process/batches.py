@@ -14,6 +14,7 @@ from penstock.contract.fields import UUID as UUID_KIND
 from penstock.contract.fields import fields, from_epoch_ms, key_of
 from penstock.contract.isolation import NOT_OF_A_RECORD, isolate
 from penstock.contract.order import ONE_LAYOUT, Order
+from penstock.contract.order_by import OrderBy
 from penstock.contract.proofs import NOTHING_PROVEN, Evidence, KeyProofs
 from penstock.contract.record import Arrival, Record
 from penstock.contract.reject import Fault, Reason, Reject, Stage
@@ -21,6 +22,7 @@ from penstock.contract.rules import judge, latest_past
 from penstock.contract.schemas import spark_ddl
 from penstock.process.decode import Decoder
 from penstock.process.evidence import prove_shapes
+from penstock.process.ordering import order_records
 
 REJECT_DDL = (
     "_rejected STRUCT<reason: STRING, message: STRING, rules: ARRAY<STRING>, schema_id: BIGINT, "
@@ -42,18 +44,23 @@ def decode_batches(
     order: Order = ONE_LAYOUT,
     epoch_us: int = 0,
     proofs: KeyProofs | Evidence = NOTHING_PROVEN,
+    order_by: OrderBy | None = None,
 ) -> Iterator[Decoded]:
     """Decode batches of raw records (`process.session.RAW_COLUMNS`). Rejects have no headers yet.
 
     What a batch's records with values prove of the topic's keys is added to `Evidence`, and counts for its tombstones.
+    `order_by` orders them, where it is not `order` that does.
     """
     for batch in batches:
         decoded = _decode_values(batch, decoder, topic)
         if isinstance(proofs, Evidence) and not decoder.keys.is_declared:
             prove_shapes(batch, decoded.rows, decoder.keys, proofs)
         _decode_tombstones(batch, decoder, topic, proofs, decoded)
-        decoded.shift_us = order.newest.shift_us
-        decoded.shifts = _shifts_of(batch, order, epoch_us)
+        if order_by is not None:
+            order_records(decoded, batch, order_by, topic, epoch_us)
+        else:
+            decoded.shift_us = order.newest.shift_us
+            decoded.shifts = _shifts_of(batch, order, epoch_us)
         yield decoded
 
 

@@ -11,7 +11,9 @@ from penstock.broker import topics
 from penstock.broker.headers import ORDER
 from penstock.broker.topics import Span
 from penstock.config import LOOPBACK, Settings
+from penstock.contract.order_by import OrderBy
 from penstock.process.checkpoint import Offsets, checkpoint_of
+from penstock.process.ordering import TOMBSTONE_HEADERS
 
 RAW_COLUMNS = (
     "key",
@@ -133,6 +135,11 @@ def _jaas(settings: Settings) -> str:
     )
 
 
-def raw_records(stream: DataFrame) -> DataFrame:
-    """The columns of Kafka's records that decode needs, bytes untouched."""
-    return stream.selectExpr(*RAW_COLUMNS)
+def raw_records(stream: DataFrame, order_by: OrderBy | None = None) -> DataFrame:
+    """The columns of Kafka's records that decode needs, bytes untouched.
+
+    All headers of tombstones are among them when the pipeline's function needs them, which `order_by` tells.
+    """
+    needs_headers = order_by is not None and order_by.of_tombstone is not None
+    more = [f"IF(value IS NULL, headers, NULL) AS {TOMBSTONE_HEADERS}"] if needs_headers else []
+    return stream.selectExpr(*RAW_COLUMNS, *more)

@@ -6,6 +6,7 @@ order, ends in the same table: the write timestamp of a row or a deletion is its
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
 from cassandra import DriverException, RequestExecutionException
@@ -51,8 +52,12 @@ class RowWriter:
         epoch_us: int,
         concurrency: int,
         leaves_unset: bool = False,
+        may_tie: bool = False,
     ) -> None:
-        """`leaves_unset`: null fields are not written, rather than as null; for ids that have one version."""
+        """`leaves_unset`: null fields are not written, rather than as null; for ids that have one version.
+
+        `may_tie`: records of one id can have one write timestamp; of those in a batch the last one alone is written.
+        """
         self._limit_bytes = batch_limit_bytes(session)
         self._session = session
         self._keyspace = keyspace
@@ -67,6 +72,7 @@ class RowWriter:
         self._insert = head_of(insert.query_id, cells + 1)
         self._delete = head_of(delete.query_id, 2)
         self._cells_bytes = cells * _CELL_BYTES
+        self._may_tie, self._id = may_tie, attrgetter(key_of(row).column)
         self._key = cql.key_encoder(row)
         self._key_bytes = key_of(row).kind.encode
         self._encode = cql.encoder(row, leaves_unset=leaves_unset)
@@ -78,10 +84,9 @@ class RowWriter:
 
         Raises `StoreFailed` at the first statement that is not acknowledged.
         """
-        inserts, bad_rows = isolate(batch.rows, lambda some: list(self._inserts(some, self._times_us(batch, some))))
-        deletes, bad_deletions = isolate(
-            batch.deletions, lambda some: list(self._deletes(some, self._times_us(batch, some)))
-        )
+        rows, deletions = batch.untied(self._id) if self._may_tie else (batch.rows, batch.deletions)
+        inserts, bad_rows = isolate(rows, lambda some: list(self._inserts(some, self._times_us(batch, some))))
+        deletes, bad_deletions = isolate(deletions, lambda some: list(self._deletes(some, self._times_us(batch, some))))
         batches = ((batch, None) for batch in self._batches(inserts + deletes))
         try:
             execute_concurrent(self._session, batches, concurrency=self._concurrency, raise_on_first_error=True)

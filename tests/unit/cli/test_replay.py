@@ -16,7 +16,7 @@ from penstock.errors import PenstockError, StackError, WrongUse
 from penstock.observe import verify
 from penstock.pipeline import replay as replaying
 from penstock.pipeline.replay import Replay
-from penstock.sink import cassandra
+from penstock.sink import cassandra, table_orders
 from tests.unit.cli.test_runs import TOPIC
 
 WHOLE = [Span(0, 2, 10), Span(1, 0, 0), Span(2, 5, 9)]
@@ -30,6 +30,7 @@ class World:
         self.done: list = []
         self.receipt = replace(TOPIC, balanced=True)
         self.rows: int | PenstockError = 6
+        self.has_other_order = False
 
     def replay(self, spark, session, settings, spans, report):
         self.done.append(("replay", spans))
@@ -44,6 +45,11 @@ class World:
         if isinstance(self.rows, PenstockError):
             raise self.rows
         return self.rows
+
+    def fix_order(self, session, keyspace, pipeline):
+        assert keyspace == "spark_streams"
+        if self.has_other_order:
+            raise PenstockError("the table is ordered by 'offset'")
 
     @contextmanager
     def spark(self, settings):
@@ -63,6 +69,7 @@ def world(monkeypatch):
     )
     monkeypatch.setattr(cassandra, "connected", lambda _settings: nullcontext())
     monkeypatch.setattr(cassandra, "truncate", lambda *_: world.done.append("truncate"))
+    monkeypatch.setattr(table_orders, "fix_order", world.fix_order)
     monkeypatch.setattr(replaying, "replay", world.replay)
     monkeypatch.setattr(verify, "verify", world.verify)
     monkeypatch.setattr(verify, "rows_to_rebuild", world.rows_to_rebuild)
@@ -165,6 +172,14 @@ def test_rebuild_empties_the_table_and_replays_all(world, words):
 def test_a_table_that_the_topic_no_longer_holds_is_not_emptied(world):
     """A table whose records are no longer in the topic is refused before the question."""
     world.rows = PenstockError("2 rows came from no record")
+    result = run("rebuild", "--yes")
+    assert isinstance(result.exception, PenstockError)
+    assert "truncate" not in world.done
+
+
+def test_a_table_of_another_order_is_not_emptied(world):
+    """What the pipeline orders by now cannot fill it: it is refused before anything is lost."""
+    world.has_other_order = True
     result = run("rebuild", "--yes")
     assert isinstance(result.exception, PenstockError)
     assert "truncate" not in world.done

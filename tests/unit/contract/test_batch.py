@@ -111,3 +111,29 @@ def test_tally_ddl_names_the_fields_in_order():
     """Spark's columns are the tally's fields, in order."""
     columns = re.sub("MAP<[^>]*>", "MAP", TALLY_DDL).split(", ")
     assert [column.split()[0] for column in columns] == list(Tally._fields)
+
+
+versions = st.lists(
+    st.tuples(st.booleans(), st.integers(0, 2), st.integers(0, 2), st.integers(0, 20), st.integers(0, 3)),
+    unique_by=lambda version: version[2:4],
+    max_size=15,
+)
+"""Versions of ids: whether it is a deletion, the id, the position, and the write timestamp."""
+
+
+@given(versions)
+def test_of_versions_with_one_write_timestamp_the_last_stays(found):
+    """By position, rows and deletions alike; all others are written, and the batch itself keeps everything."""
+    batch = Decoded(
+        [(Reading(sensor=key, celsius=1.0), 0, *place) for is_gone, key, *place, _ in found if not is_gone],
+        [Deletion(key, 0, *place) for is_gone, key, *place, _ in found if is_gone],
+        shifts={(partition, offset): time_us - offset for _, _, partition, offset, time_us in found},
+    )
+    rows, deletions = batch.untied(lambda record: record.sensor)
+    last: dict = {}
+    for _, key, partition, offset, time_us in found:
+        last[key, time_us] = max((partition, offset), last.get((key, time_us), (0, 0)))
+    assert sorted(item[2:] for item in (*rows, *deletions)) == sorted(last.values())
+    assert [row for row in batch.rows if row in rows] == rows
+    assert [deletion for deletion in batch.deletions if deletion in deletions] == deletions
+    assert len(batch.rows) + len(batch.deletions) == len(found)

@@ -10,6 +10,7 @@ def test_reason_codes_are_stable():
     assert [str(reason) for reason in Reason] == [
         "value_missing",
         "key_ambiguous",
+        "order_unknown",
         "frame_broken",
         "schema_unknown",
         "json_malformed",

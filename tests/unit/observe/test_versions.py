@@ -1,9 +1,11 @@
 """Ids whose versions Kafka orders, and those whose versions it does not."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from penstock.contract.order import FIRST_RANK, Rank
-from penstock.observe.versions import Home, Versions
+from penstock.contract.order import DECLARED, FIRST_RANK, Rank
+from penstock.observe.versions import TIE, Home, Versions
 
 NEWER = Rank(1, 1_000_000, True)
 OPEN = Rank(1, 1_000_000, False)
@@ -85,3 +87,23 @@ def test_each_id_is_named_once():
     found = list(versions.named())
     assert [record_id for record_id, _, _ in found] == [0, 1, 2]
     assert all(each.partition == 2 for _, each, _ in found)
+
+
+versions_by_place = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 4), st.integers(0, 2)), max_size=12)
+"""Partition, place in the order, and bytes of each version of an id, as Kafka has them."""
+
+
+@given(versions_by_place)
+def test_declared_orders_lack_an_order_only_where_the_newest_versions_tie(found):
+    """Whatever their partitions are, and in whatever order they are read; equal bytes are one version."""
+    versions = Versions()
+    offsets = dict.fromkeys(range(3), -1)
+    for partition, order_us, digest in sorted(found, key=lambda version: version[0]):
+        offsets[partition] += 1
+        rank = Rank(DECLARED, order_us - offsets[partition], is_proven=True, is_kept=True, digest=digest)
+        versions.note("id", Home.of(partition, rank, order_us, 0))
+    newest_us = max((order_us for _, order_us, _ in found), default=None)
+    newest = {digest for _, order_us, digest in found if order_us == newest_us}
+    assert versions.unordered == ({"id": TIE} if len(newest) > 1 else {})
+    assert [versions.last_offset("id", partition) for partition in offsets] == list(offsets.values())
+    assert not found or versions.newest_us("id") == newest_us

@@ -408,7 +408,8 @@ def around(monkeypatch, signals, stored, clock, tmp_path):
     monkeypatch.setattr(job, "recorder_of", lambda *_: around.recorder)
     monkeypatch.setattr(job, "_silence_tracebacks", lambda: None)
     monkeypatch.setattr(job, "warm_up", lambda *_: None)
-    monkeypatch.setattr(job, "raw_records", lambda records: records)
+    monkeypatch.setattr(job, "raw_records", lambda records, _order_by: records)
+    monkeypatch.setattr(job.table_orders, "fix_order", lambda *_: None)
     monkeypatch.setattr(job, "_start", start)
     monkeypatch.setattr(threading.Event, "wait", wait)
     around.run = lambda: job.run(None, lambda _spark: None, None, around.settings)
@@ -649,7 +650,7 @@ def test_a_role_that_may_not_create_is_told_all_that_is_missing(settings):
     made = re.findall(r"CREATE (?:KEYSPACE|TABLE) IF NOT EXISTS (\S+)", failed.value.message)
     assert made[:2] == ["spark_streams", "spark_streams.created_users"]
     own = ("ledger", "generations", "layouts", "batches", "failures", "failing_batches", "leases", "marks")
-    others = (*own, "key_formats", "settled", "receipts", "accepted")
+    others = (*own, "key_formats", "settled", "receipts", "accepted", "table_orders")
     assert made[2:] == [f"spark_streams.{name}" for name in others]
     with pytest.raises(PenstockError) as failed:
         job.create_tables(FakeSession(denied), settings)

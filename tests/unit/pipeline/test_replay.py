@@ -69,7 +69,7 @@ def world(tmp_path, monkeypatch):
     monkeypatch.setattr(replay, "plan", lambda _settings, epoch_us, _order, _proofs: SimpleNamespace(epoch_us=epoch_us))
     monkeypatch.setattr(replay, "warm_up", lambda spark, how: world.done.append(("warm up", how.epoch_us)))
     monkeypatch.setattr(replay, "kafka_stretch", lambda _spark, _settings, topic, some: some)
-    monkeypatch.setattr(replay, "raw_records", lambda frame: frame)
+    monkeypatch.setattr(replay, "raw_records", lambda frame, _order_by: frame)
     monkeypatch.setattr(replay, "store", world.store)
     with world.topic.in_place():
         yield world

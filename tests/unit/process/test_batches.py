@@ -12,6 +12,7 @@ from msgspec import Meta, structs
 
 from penstock.contract.batch import Decoded, Deletion
 from penstock.contract.order import Layout, Order
+from penstock.contract.order_by import order_by_of
 from penstock.contract.proofs import ASSUMED
 from penstock.contract.record import KEY, Record
 from penstock.contract.reject import Fault, Reason, Reject, Stage
@@ -20,10 +21,11 @@ from penstock.process.decode import Decoder
 from penstock.process.session import RAW_COLUMNS
 from tests.unit.ddl import arrow_schema
 from tests.unit.fakes import FakeSchemas
-from tests.unit.records import Everything, Reading
+from tests.unit.records import Everything, Reading, Versioned
 from tests.unit.strategies import everything
 
-RAW = arrow_schema("key BINARY, value BINARY, partition INT, offset BIGINT, timestamp_ms BIGINT, order_header BINARY")
+RAW_DDL = "key BINARY, value BINARY, partition INT, offset BIGINT, timestamp_ms BIGINT, order_header BINARY"
+RAW = arrow_schema(RAW_DDL)
 READINGS = arrow_schema(decoded_ddl(Reading))
 EVERYTHING = arrow_schema(decoded_ddl(Everything))
 GOOD = Reading(sensor=3, celsius=21.5)
@@ -380,3 +382,61 @@ def test_a_row_whose_own_code_raises_is_a_reject_of_the_transform():
     (batch,) = to_columns([Decoded([(Reading(sensor=4, celsius=1001.0), 1000, 1, 5)])], Reading, READINGS)
     with pytest.raises(MemoryError):
         list(from_columns([batch], Picky, "t"))
+
+
+VERSIONED = arrow_schema(decoded_ddl(Versioned))
+EPOCH_US = 1_000_000
+
+
+def decode_ordered(order_by: str, *rows: dict, of_tombstone=None, more: str = "") -> Decoded:
+    """Decodes records of which `order_by` says which is the newest."""
+    schema = arrow_schema(f"{RAW_DDL}{more}")
+    batch = pa.RecordBatch.from_pylist(list(rows), schema=schema)
+    decoder = Decoder(Versioned, FakeSchemas.of(Versioned))
+    declared = order_by_of(Versioned, order_by, of_tombstone)
+    (found,) = decode_batches([batch], decoder, "t", GROWN, EPOCH_US, ASSUMED, declared)
+    return found
+
+
+def versioned(offset: int, number: int, **more) -> dict:
+    return raw(offset, msgspec.json.encode(Versioned(id=1, number=number)), **more)
+
+
+def test_a_field_orders_records_wherever_they_are():
+    """Offset, partition, layout and headers say nothing then; a negative value is a dead letter with its bytes."""
+    found = decode_ordered(
+        "number", versioned(9, 5), versioned(3, 7, partition=0, order_header=b"t5"), versioned(4, -1)
+    )
+    assert found.write_times_us(found.rows, EPOCH_US) == [5, 7]
+    (broken,) = found.rejects
+    assert (broken.offset, broken.key, broken.fault.rules) == (4, b"k", ("number:range",))
+    assert msgspec.json.decode(broken.value)["number"] == -1
+    assert there_and_back(found, VERSIONED, Versioned).write_times_us(found.rows, EPOCH_US) == [5, 7]
+
+
+def test_kafkas_timestamp_orders_records():
+    """In ms, with the offset for what is in one; a header keeps a redriven record's first time."""
+    rows = versioned(2001, 0), versioned(2002, 0, order_header=b"t5"), versioned(3, 0, timestamp_ms=-1)
+    found = decode_ordered("timestamp", *rows, raw(2004, None, key=b"1"))
+    assert found.write_times_us(found.rows, EPOCH_US) == [3_001_001, 5]
+    assert found.write_times_us(found.deletions, EPOCH_US) == [3_004_004]
+    assert [(one.offset, one.fault.reason) for one in found.rejects] == [(3, Reason.ORDER_UNKNOWN)]
+    back = there_and_back(found, VERSIONED, Versioned)
+    assert back.write_times_us([*back.rows, *back.deletions], EPOCH_US) == [3_001_001, 5, 3_004_004]
+
+
+def test_a_tombstone_is_ordered_by_the_pipelines_function():
+    """It is given the headers, which are among the columns then; without it the tombstone is a dead letter."""
+    more = ", tombstone_headers ARRAY<STRUCT<key: STRING, value: BINARY>>"
+    rows = (
+        versioned(0, 1),
+        raw(1, None, key=b"1", tombstone_headers=[{"key": "v", "value": b"12"}]),
+        raw(2, None, key=b"1"),
+    )
+    found = decode_ordered("number", *rows, more=more, of_tombstone=lambda one: int(dict(one.headers)["v"]))
+    assert found.write_times_us(found.deletions, EPOCH_US) == [12]
+    assert [(one.offset, one.fault.reason) for one in found.rejects] == [(2, Reason.PROCESSING_ERROR)]
+    found = decode_ordered("number", *rows[1:])
+    assert found.deletions == []
+    assert {one.fault.reason for one in found.rejects} == {Reason.ORDER_UNKNOWN}
+    assert [(one.key, one.value) for one in found.rejects] == [(b"1", None)] * 2

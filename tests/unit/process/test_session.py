@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from zipfile import ZipFile
 
 import pyarrow as pa
@@ -10,9 +11,12 @@ from pyspark.sql.pandas.types import to_arrow_schema
 
 from penstock.broker.topics import Span
 from penstock.config import read
+from penstock.contract.fields import fields
+from penstock.contract.order_by import OrderBy
 from penstock.process import session
 from penstock.process.checkpoint import Origin, checkpoint_of
 from tests.unit.ddl import arrow_schema
+from tests.unit.records import Versioned
 
 
 def test_the_job_gets_what_the_settings_say():
@@ -152,3 +156,14 @@ def test_the_arrow_schemas_of_these_tests_are_sparks():
         "a STRING, b TIMESTAMP, c INT, d BIGINT, e DOUBLE, f BOOLEAN, g ARRAY<STRUCT<h: BINARY>>, i MAP<STRING, BIGINT>"
     )
     assert pa.schema([(one.name, one.type) for one in to_arrow_schema(structure)]) == arrow_schema(ddl)
+
+
+def test_headers_of_tombstones_are_read_where_the_pipeline_asks_for_them():
+    """Only for a function that derives a tombstone's order, and of tombstones alone."""
+    stream = SimpleNamespace(selectExpr=lambda *columns: list(columns))
+    field = next(field for field in fields(Versioned) if field.column == "number")
+    for order_by in (None, OrderBy(), OrderBy(field)):
+        assert session.raw_records(stream, order_by) == list(session.RAW_COLUMNS)
+    *others, last = session.raw_records(stream, OrderBy(field, lambda _: 1))
+    assert others == list(session.RAW_COLUMNS)
+    assert last == "IF(value IS NULL, headers, NULL) AS tombstone_headers"

@@ -42,9 +42,9 @@ class Rows(FakeSession):
         return PreparedStatement(metadata, b"delete", [1], query, "ks", 5, None, None)
 
 
-def writer_of(session: FakeSession, record=Reading, limit: str = "5KiB") -> RowWriter:
+def writer_of(session: FakeSession, record=Reading, limit: str = "5KiB", **more) -> RowWriter:
     session._answer = lambda *_: [{"value": limit}]
-    return RowWriter(session, "lab", "readings", record, epoch_us=EPOCH_US, concurrency=4)
+    return RowWriter(session, "lab", "readings", record, epoch_us=EPOCH_US, concurrency=4, **more)
 
 
 def reading(sensor: int, offset: int = 0):
@@ -329,3 +329,17 @@ def test_keys_are_bytes():
     session = FakeSession()
     writer_of(session).write(Decoded([reading(7)]))
     assert keys(session.batches[0]) == [pack(">i", 7)]
+
+
+@pytest.mark.parametrize(("may_tie", "written"), [(True, [8]), (False, [7, 8, 9])])
+def test_of_versions_that_tie_the_last_alone_is_written(may_tie, written):
+    """Cassandra would mix their columns; where no two can have one write timestamp, nobody looks for any."""
+    batch = Decoded([reading(1, 7), reading(1, 8)], [deletion(1, 6)])
+    batch.shifts = {(2, offset): 9 - offset for offset in (6, 7, 8)}
+    if not may_tie:
+        batch = Decoded([reading(1, 7), reading(1, 8)], [deletion(1, 9)])
+    session = Rows()
+    writer_of(session, may_tie=may_tie).write(batch)
+    times = [time - EPOCH_US for each in session.batches for time in write_times(each)]
+    assert sorted(times) == ([9] if may_tie else written)
+    assert len(batch.rows) == 2

@@ -1,0 +1,230 @@
+"""What orders the versions of an id where Kafka's offsets do not: Kafka's timestamp, or a field of the record.
+
+A record's write timestamp, in us, is then a function of the record alone, whatever partition it is in:
+
+timestamp   ms * 1000 + offset % 1000, so that versions of one millisecond and partition keep their order
+a datetime  its microseconds since 1970
+an integer  its value
+
+What has no such value, or one that lies in the future, is a dead letter: a row that was written with it would win over
+all that comes. Two records of one id with the same write timestamp tie: `verify` names them.
+
+A redriven record keeps the timestamp that Kafka gave it at first: its header `penstock.order` holds `t` and the write
+timestamp of that. As with offsets, it moves a record back only.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from penstock.contract.fields import BIGINT, INT, TIMESTAMP, Field, epoch_ms, fields, from_epoch_ms
+from penstock.contract.isolation import NOT_OF_A_RECORD
+from penstock.contract.order import DECLARED, Rank
+from penstock.contract.record import Record
+from penstock.contract.reject import Fault, Headers, Reason
+from penstock.contract.rules import Broken, Rule
+
+BY_OFFSET = "offset"
+"""The default: a record's place in its partition (`contract.order`)."""
+BY_TIMESTAMP = "timestamp"
+"""Kafka's timestamp of the record."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_LARGEST = 2**63 - 1
+_KEPT = re.compile(rb"t([0-9]{1,18})")
+_KINDS = (INT, BIGINT, TIMESTAMP)
+
+
+class Tombstone(NamedTuple):
+    """A record without a value, as a pipeline's `order_of_tombstone` is given it.
+
+    `timestamp` is Kafka's, in UTC. That of a redriven tombstone is the one that it had at first.
+    """
+
+    key: bytes | None
+    timestamp: datetime
+    headers: Headers
+
+
+OrderOfTombstone = Callable[[Tombstone], Any]
+"""Returns the value that orders a tombstone among the versions of its id: a datetime with a zone, or an integer."""
+
+
+class Source(NamedTuple):
+    """What a record has in Kafka beside key and value: its timestamp, its offset, its header `penstock.order`."""
+
+    timestamp_ms: int
+    offset: int
+    header: bytes | None = None
+
+
+@dataclass(frozen=True)
+class OrderBy:
+    """Orders the records of a pipeline by Kafka's timestamp, or by `field` when there is one."""
+
+    field: Field | None = None
+    of_tombstone: OrderOfTombstone | None = None
+
+    @property
+    def name(self) -> str:
+        """What the pipeline's file says."""
+        return self.field.column if self.field else BY_TIMESTAMP
+
+    def place(self, record: Record, source: Source, latest: datetime) -> int | Fault:
+        """Return the write timestamp of a record, in us, or why it has none. `latest` is `rules.latest_past()`."""
+        if self.field is None:
+            return _place_in_time(source, latest)
+        return self.place_by_field(record, latest)
+
+    def place_by_field(self, record: Record, latest: datetime) -> int | Fault:
+        """Return the write timestamp that the record's field gives, or what is wrong with its value."""
+        assert self.field is not None
+        value = getattr(record, self.field.column)
+        broken = _broken(value, latest)
+        return Fault.of([Broken(self.field.name, *broken)]) if broken else _write_us(value)
+
+    def place_tombstone(self, key: bytes | None, headers: Headers, source: Source, latest: datetime) -> int | Fault:
+        """Return the write timestamp of a record without a value, or why it has none.
+
+        By a field, the pipeline's function is asked; whatever it raises is a fault of this record.
+        """
+        if self.field is None:
+            return _place_in_time(source, latest)
+        if self.of_tombstone is None:
+            return _unplaced(
+                f"the table is ordered by the field {self.field.column}, which a record without a value does not "
+                "have: write order_of_tombstone in the pipeline's file"
+            )
+        try:
+            timestamp = from_epoch_ms(_first_timestamp_us(source) // 1000)
+            value = self.of_tombstone(Tombstone(key, timestamp, headers))
+        except NOT_OF_A_RECORD:
+            raise
+        except Exception as error:  # noqa: BLE001  the pipeline's own code raises whatever it meets
+            return Fault.of_exception(error)
+        if not self._is_fit(value):
+            what = "a datetime with a zone" if self.field.kind is TIMESTAMP else "an integer"
+            return _unplaced(f"order_of_tombstone returned {type(value).__name__}, not {what}")
+        broken = _broken(value, latest)
+        return _unplaced(f"the value that order_of_tombstone returned {broken[1]}") if broken else _write_us(value)
+
+    def _is_fit(self, value: Any) -> bool:
+        assert self.field is not None
+        if self.field.kind is TIMESTAMP:
+            return isinstance(value, datetime) and value.utcoffset() is not None
+        return isinstance(value, int) and not isinstance(value, bool)
+
+    def kept_header(self, timestamp_ms: int, offset: int, header: bytes | None) -> tuple[int, bytes] | None:
+        """Return the write timestamp by which a redriven record keeps its time, and the header that says so.
+
+        `header` is the one that it had. None: Kafka gave it no timestamp.
+        """
+        if timestamp_ms < 0:
+            return None
+        kept_us = _first_timestamp_us(Source(timestamp_ms, offset, header))
+        return kept_us, b"t%d" % kept_us
+
+    def column_of(self, row: type[Record]) -> str | None:
+        """Return the column whose value a row's write timestamp is made of; None when rows do not have it."""
+        if self.field is None:
+            return "ingested_at"
+        kept = (field.column for field in fields(row) if (field.column, field.kind) == (self.name, self.field.kind))
+        return next(kept, None)
+
+    def explains(self, value: Any, offset: int, written_us: int) -> bool:
+        """Return whether a row with `value` in that column, as the driver gives it, was written at this timestamp."""
+        if isinstance(value, datetime):  # a column holds milliseconds
+            value_ms = epoch_ms(value.replace(tzinfo=UTC) + timedelta(microseconds=500))
+            return written_us == _in_time_us(value_ms, offset) if self.field is None else written_us // 1000 == value_ms
+        return bool(value == written_us)
+
+
+def declared_rank(order_us: int, epoch_us: int, offset: int, value: bytes | None) -> Rank:
+    """Return the rank of a record whose write timestamp is `order_us`, in the generation of `epoch_us`."""
+    digest = 0 if value is None else hash(value)
+    return Rank(DECLARED, order_us - epoch_us - offset, is_proven=True, is_kept=True, digest=digest)
+
+
+def check_order_by(record: type[Record], order_by: object, of_tombstone: object) -> None:
+    """Raise `TypeError` or `ValueError` unless a pipeline's records can be ordered so; it says what to write."""
+    if not isinstance(order_by, str):
+        raise TypeError(f"{order_by!r} is no text; write {BY_OFFSET!r}, {BY_TIMESTAMP!r} or the name of a field")
+    if order_by in (BY_OFFSET, BY_TIMESTAMP):
+        if order_by == BY_TIMESTAMP and any(field.column == order_by for field in fields(record)):
+            raise ValueError(
+                f"'timestamp' is Kafka's, and {record.__name__} has a field of that name; to order by either, "
+                "write `source_timestamp: ... = msgspec.field(name='timestamp')`"
+            )
+        if of_tombstone is not None:
+            raise ValueError(f"{order_by!r} orders tombstones too: take order_of_tombstone away")
+        return
+    _check_field(record, order_by)
+    if not (of_tombstone is None or callable(of_tombstone)):
+        raise TypeError(f"order_of_tombstone: {of_tombstone!r} cannot be called; write a function of one Tombstone")
+
+
+def _check_field(record: type[Record], name: str) -> None:
+    field = next((field for field in fields(record) if field.column == name), None)
+    fit = ", ".join(repr(each.column) for each in fields(record) if _is_fit_field(each))
+    others = f"write {BY_OFFSET!r}, {BY_TIMESTAMP!r}" + (f", or one of {fit}" if fit else "")
+    if field is None:
+        raise ValueError(f"{record.__name__} has no field {name!r}: {others}")
+    if field.key:
+        raise ValueError(f"{name!r} is the key, the same in all versions of a record: {others}")
+    if field.nullable:
+        raise ValueError(f"{name!r} may be None, and each version needs a value: {others}")
+    if not _is_fit_field(field):
+        raise TypeError(f"{name!r} is neither a datetime nor an integer: {others}")
+
+
+def _is_fit_field(field: Field) -> bool:
+    return field.kind in _KINDS and not (field.key or field.nullable)
+
+
+def order_by_of(record: type[Record], order_by: str, of_tombstone: OrderOfTombstone | None) -> OrderBy | None:
+    """Return what orders a pipeline's records; None for their offsets."""
+    if order_by == BY_OFFSET:
+        return None
+    if order_by == BY_TIMESTAMP:
+        return OrderBy()
+    return OrderBy(next(field for field in fields(record) if field.column == order_by), of_tombstone)
+
+
+def _place_in_time(source: Source, latest: datetime) -> int | Fault:
+    if source.timestamp_ms < 0:
+        return _unplaced("the record has no timestamp of Kafka's, by which the table is ordered")
+    if source.timestamp_ms > latest.timestamp() * 1000:
+        return _unplaced("Kafka's timestamp of the record, by which the table is ordered, is in the future")
+    return _first_timestamp_us(source)
+
+
+def _first_timestamp_us(source: Source) -> int:
+    """Return the write timestamp of the record's Kafka timestamp, or of the earlier one that its header keeps."""
+    own_us = _in_time_us(source.timestamp_ms, source.offset)
+    kept = _KEPT.fullmatch(source.header) if source.header else None
+    return min(own_us, int(kept[1])) if kept else own_us
+
+
+def _in_time_us(timestamp_ms: int, offset: int) -> int:
+    return timestamp_ms * 1000 + offset % 1000
+
+
+def _broken(value: Any, latest: datetime) -> tuple[Rule, str] | None:
+    """Return which rule a value breaks that is to order a record, and how."""
+    if isinstance(value, datetime):
+        is_future = value > latest
+        return (Rule.DATE, "is in the future, and the table is ordered by it") if is_future else None
+    if 0 <= value <= _LARGEST:
+        return None
+    return Rule.RANGE, "is negative, or has more than 64 bits, and the table is ordered by it"
+
+
+def _write_us(value: Any) -> int:
+    return (value - _EPOCH) // _MICROSECOND if isinstance(value, datetime) else int(value)
+
+
+def _unplaced(message: str) -> Fault:
+    return Fault(Reason.ORDER_UNKNOWN, message)

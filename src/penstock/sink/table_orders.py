@@ -1,0 +1,77 @@
+"""What each table is ordered by (`contract.order_by`): fixed when it is first written.
+
+Write timestamps of two orders cannot be compared, so a table keeps the one that it began with. A table that has rows
+and no entry is ordered by offset; such a table never gets an entry.
+"""
+
+from cassandra.cluster import Session
+
+from penstock.contract import cql
+from penstock.contract.fields import key_of
+from penstock.contract.order_by import BY_OFFSET
+from penstock.errors import PenstockError
+from penstock.log import get_logger
+from penstock.pipelines import Pipeline
+from penstock.sink.cassandra import create_missing, has_table
+from penstock.sink.scan import scan
+
+log = get_logger(__name__)
+
+TABLE = "table_orders"
+_STATEMENT = """
+CREATE TABLE IF NOT EXISTS {keyspace}.table_orders (
+  table_name text PRIMARY KEY,
+  order_by text
+)
+"""
+
+
+def statements(keyspace: str) -> dict[str, str]:
+    """Return the CQL that creates the table of entries, by its name. Nothing that is ordered by offset needs it."""
+    return {TABLE: _STATEMENT.format(keyspace=cql.name(keyspace))}
+
+
+def fix_order(session: Session, keyspace: str, pipeline: Pipeline) -> None:
+    """Return once the pipeline's table is ordered as the pipeline declares; a table without rows is from now on.
+
+    To be called before anything is written. Raises `PenstockError` when the table has another order.
+    """
+    if pipeline.order_by != BY_OFFSET:
+        create_missing(session, keyspace, statements(keyspace))
+    elif not has_table(session, keyspace, TABLE):
+        return
+    known = _read(session, keyspace, pipeline.table)
+    if known is None and pipeline.order_by != BY_OFFSET and not _has_rows(session, keyspace, pipeline):
+        known = _add(session, keyspace, pipeline)
+    if (known or BY_OFFSET) != pipeline.order_by:
+        raise _refused(keyspace, pipeline, known or BY_OFFSET)
+
+
+def _read(session: Session, keyspace: str, table: str) -> str | None:
+    query = f"SELECT order_by FROM {cql.name(keyspace)}.{TABLE} WHERE table_name = %s"
+    row = session.execute(query, (table,)).one()
+    return None if row is None else str(row["order_by"])
+
+
+def _has_rows(session: Session, keyspace: str, pipeline: Pipeline) -> bool:
+    if not has_table(session, keyspace, pipeline.table):
+        return False
+    name, key = cql.table_name(keyspace, pipeline.table), cql.name(key_of(pipeline.stored).column)
+    return next(scan(session, f"SELECT {key} FROM {name}"), None) is not None
+
+
+def _add(session: Session, keyspace: str, pipeline: Pipeline) -> str | None:
+    """Write the table's entry, or return the one that another process has just written."""
+    query = f"INSERT INTO {cql.name(keyspace)}.{TABLE} (table_name, order_by) VALUES (%s, %s) IF NOT EXISTS"
+    session.execute(query, (pipeline.table, pipeline.order_by))
+    log.info("table_order_fixed", table=pipeline.table, order_by=pipeline.order_by)
+    return _read(session, keyspace, pipeline.table)
+
+
+def _refused(keyspace: str, pipeline: Pipeline, known: str) -> PenstockError:
+    return PenstockError(
+        f"{keyspace}.{pipeline.table} is ordered by {known!r}, and the pipeline declares "
+        f"order_by={pipeline.order_by!r}: write timestamps of two orders cannot be compared. Nothing was written",
+        hint=f"set order_by={known!r} again; or give the pipeline another table, ./penstock restart spark-job, "
+        "then ./penstock replay",
+    )
