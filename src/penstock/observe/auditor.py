@@ -29,7 +29,7 @@ from penstock.observe.audit import NAMED_AT_MOST, Audit, RowPlace, Rows, Sent, W
 from penstock.observe.coverage import Coverage
 from penstock.observe.evidence import Evidence
 from penstock.process.decode import Decoder
-from penstock.sink import cassandra, ledger
+from penstock.sink import cassandra, ledger, table_orders
 from penstock.sink.incarnation import Incarnation
 from penstock.sink.key_formats import read_proofs
 from penstock.sink.ledger import Ledger
@@ -44,7 +44,10 @@ _NOT_BEGUN_US = 2**63
 
 
 class Auditor:
-    """Audits the topic of the pipeline in force."""
+    """Audits the topic of the pipeline in force.
+
+    Raises `PenstockError` when the table has another order than the pipeline declares.
+    """
 
     def __init__(self, settings: Settings, session: Session) -> None:
         self._settings = settings
@@ -53,6 +56,7 @@ class Auditor:
         self._keyspace = cassandra.keyspace_of(settings, self._pipeline)
         self._decoder = Decoder(self._pipeline.record, Registry(settings), self._pipeline.key_format)
         self._key = key_of(self._pipeline.record).column
+        table_orders.check_order(session, self._keyspace, self._pipeline)
         self._book: Ledger | None = None
         self.evidence = Evidence(settings, session, self._pipeline, lambda: self.book.epoch_us if self.book else None)
         self.change = ""

@@ -16,7 +16,7 @@ from penstock.contract.order_by import OrderBy
 from penstock.errors import WrongUse
 from penstock.pipeline.mend import Outgoing, timestamp_of
 from penstock.pipelines import Pipeline
-from penstock.sink import cassandra, ledger
+from penstock.sink import cassandra, ledger, table_orders
 from penstock.sink.written import written
 
 ANY_PARTITION = -1
@@ -37,7 +37,8 @@ class Destination(NamedTuple):
 class Precedence:
     """Orders the redriven records of one pipeline; with `as_new` each is the newest version of its id.
 
-    Raises `WrongUse` for `as_new` where a field orders the table: the record itself then says what it is newer than.
+    Raises `WrongUse` for `as_new` where a field orders the table: the record itself then says what it is newer than;
+    `PenstockError` when the table has another order than the pipeline declares.
     """
 
     def __init__(self, settings: Settings, session: Session, pipeline: Pipeline, *, as_new: bool) -> None:
@@ -50,6 +51,7 @@ class Precedence:
                 hint=f"./penstock dlq redrive --set {name}=VALUE, a later one than that of the row",
             )
         self._keyspace = cassandra.keyspace_of(settings, pipeline)
+        table_orders.check_order(session, self._keyspace, pipeline)
         self._as_new = as_new
         self._order_of = cache(self._read_order)
 

@@ -36,13 +36,23 @@ def fix_order(session: Session, keyspace: str, pipeline: Pipeline) -> None:
 
     To be called before anything is written. Raises `PenstockError` when the table has another order.
     """
-    if pipeline.order_by != BY_OFFSET:
-        create_missing(session, keyspace, statements(keyspace))
-    elif not has_table(session, keyspace, TABLE):
+    check_order(session, keyspace, pipeline)
+    if pipeline.order_by == BY_OFFSET:
         return
-    known = _read(session, keyspace, pipeline.table)
-    if known is None and pipeline.order_by != BY_OFFSET and not _has_rows(session, keyspace, pipeline):
-        known = _add(session, keyspace, pipeline)
+    create_missing(session, keyspace, statements(keyspace))
+    if _read(session, keyspace, pipeline.table) is None:
+        _add(session, keyspace, pipeline)
+        check_order(session, keyspace, pipeline)
+
+
+def check_order(session: Session, keyspace: str, pipeline: Pipeline) -> None:
+    """Return when the pipeline's table has the order that the pipeline declares, or can get it.
+
+    Raises `PenstockError` when it has another order.
+    """
+    known = _read(session, keyspace, pipeline.table) if has_table(session, keyspace, TABLE) else None
+    if known is None and (pipeline.order_by == BY_OFFSET or not _has_rows(session, keyspace, pipeline)):
+        return
     if (known or BY_OFFSET) != pipeline.order_by:
         raise _refused(keyspace, pipeline, known or BY_OFFSET)
 
@@ -60,12 +70,11 @@ def _has_rows(session: Session, keyspace: str, pipeline: Pipeline) -> bool:
     return next(scan(session, f"SELECT {key} FROM {name}"), None) is not None
 
 
-def _add(session: Session, keyspace: str, pipeline: Pipeline) -> str | None:
-    """Write the table's entry, or return the one that another process has just written."""
+def _add(session: Session, keyspace: str, pipeline: Pipeline) -> None:
+    """Write the table's entry, unless another process has just written one."""
     query = f"INSERT INTO {cql.name(keyspace)}.{TABLE} (table_name, order_by) VALUES (%s, %s) IF NOT EXISTS"
     session.execute(query, (pipeline.table, pipeline.order_by))
     log.info("table_order_fixed", table=pipeline.table, order_by=pipeline.order_by)
-    return _read(session, keyspace, pipeline.table)
 
 
 def _refused(keyspace: str, pipeline: Pipeline, known: str) -> PenstockError:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from penstock.broker.topics import Span
 from penstock.contract.reject import Fault, Reason
+from penstock.errors import PenstockError
 from penstock.observe.audit import RowPlace
 from penstock.observe.versions import TIE
 from tests.unit.carried import EPOCH_US, STORED_MS, Carried, value
@@ -186,3 +187,11 @@ def test_equal_bytes_in_two_places_are_one_version(topic):
     topic.carry_out(Span(2, 0, 1))
     receipt = topic.verify()
     assert [(one.kind, one.id, one.why) for one in receipt.differences] == [("unordered", "1", TIE)]
+
+
+def test_a_table_of_another_order_is_not_verified(topic):
+    """Every row would be called foreign: it is refused, with the way out, as by the job."""
+    topic.tables.session.cluster.metadata.keyspaces["lab"].tables.add("readings")
+    topic.tables.put(1, 0, 0, EPOCH_US)
+    with pytest.raises(PenstockError, match="is ordered by 'offset'"):
+        topic.verify()
