@@ -172,6 +172,12 @@ class Settings(BaseSettings):
     watch_verify_hours: float = Field(
         6, ge=0, description="Interval between runs of `verify` by the watch, in hours; 0: never."
     )
+    verify_memory_mib: int = Field(
+        512,
+        ge=64,
+        description="Memory of a verification's database, in MiB, which spills to PENSTOCK_HOME/data/verify; a process "
+        "needs about 300 MiB more. Within a container at most a quarter of its limit.",
+    )
     alert_lag_records: int = Field(
         10_000, ge=0, description="Alert if the lag exceeds this number of records for PENSTOCK_ALERT_LAG_S."
     )

@@ -25,9 +25,10 @@ from penstock.contract.record import Arrival
 from penstock.contract.reject import Fault, Reason, Reject, Stage
 from penstock.contract.rules import latest_past
 from penstock.errors import AirflowUnreachable
-from penstock.observe import auditor, evidence, lines, verify
-from penstock.observe.audit import Audit
+from penstock.observe import auditor, evidence, verify
+from penstock.observe.audit import Audit, Row, RowPlace, Writer
 from penstock.observe.auditor import Auditor
+from penstock.observe.reconciliation import Reconciliation, Scope
 from penstock.observe.verify import TopicReceipt
 from penstock.pipeline.stream import _with_filtered
 from penstock.process.decode import Decoder
@@ -360,7 +361,6 @@ class Carried:
             patch.setattr(kafka, "admin", lambda _settings: None)
             patch.setattr(admin, "settings_of", self._settings_of)
             patch.setattr(evidence, "now_ms", lambda: self.now_ms)
-            patch.setattr(lines, "now_ms", lambda: self.now_ms)
             patch.setattr(verify, "Airflow", lambda _settings: FakeAirflow(self.runs))
             yield
 
@@ -368,15 +368,48 @@ class Carried:
         """An auditor, for use while `in_place`."""
         return Auditor(self.settings, self.tables.session)
 
-    def audit(self, *spans: Span) -> Audit:
-        """The audit of `spans`, or of all."""
-        with self.in_place():
-            return self.auditor().audit(list(spans) or self.spans(), lambda _one: None)[0]
+    def audit(self, *spans: Span) -> "Reconciled":
+        """The reconciliation of `spans`, or of all."""
+        with self.in_place(), self.auditor().reconciled(Scope(list(spans) or self.spans())) as (audit, reconciliation):
+            return Reconciled(audit, reconciliation)
 
     def verify(self, **what: Any) -> TopicReceipt:
         """The receipt."""
         with self.in_place():
             return verify.verify(self.settings, self.tables.session, **what)
+
+
+class Reconciled:
+    """An audit, with what only the engine knows."""
+
+    def __init__(self, audit: Audit, reconciliation: Reconciliation) -> None:
+        self._audit = audit
+        rows = reconciliation.engine.rows
+        self.ids = {int(record_id): expects for record_id, expects in rows("SELECT id, expects_row FROM known_ids")}
+        self.waiting_ids = {int(record_id) for (record_id,) in rows("SELECT id FROM ids WHERE waiting > 0")}
+        ordered = "SELECT latency_ms FROM latencies ORDER BY partition_id, position"
+        self.latencies_ms = [latency_ms for (latency_ms,) in rows(ordered)]
+        self.rejected = list(reconciliation.rejected())
+        self.missing_records = audit.named["missing"]
+        self.gaps = audit.named["gap"]
+        self.unordered = audit.named["unordered"]
+        self.unordered_ids = audit.differences["unordered"]
+        self.repeated = audit.named["repeated"]
+        self.miscounted = audit.named["miscounted"]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._audit, name)
+
+
+class Rows:
+    """The rows of a table by who wrote them."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        every = list(rows)
+        self.places: dict[Any, RowPlace] = {row.id: row.place for row in every if row.place is not None}
+        self.older = sum(row.writer == Writer.OLDER for row in every)
+        self.foreign = [row.id for row in every if row.writer == Writer.UNKNOWN]
+        self.changed = {row.id: row.changed_us for row in every if row.writer == Writer.HAND or row.is_mixed}
 
 
 def _read(partition: int, messages: list[Message]) -> Tally:

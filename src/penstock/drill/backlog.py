@@ -93,7 +93,7 @@ class Backlog:
 
     def _prove(self, spans: list[Span]) -> None:
         with cassandra.connected(self._ground.settings) as session:
-            audit, _ = Auditor(self._ground.settings, session).audit(spans, lambda _: None)
+            audit = Auditor(self._ground.settings, session).audit(spans)
         self.batches = records_by_batch(line for covered in audit.covered.values() for line in covered.lines)
         proof.note_audit(self.facts, audit)
         wait_until(self._ground.check_ready, timeout_s=READY_AGAIN_S, what="the stack as it was before")

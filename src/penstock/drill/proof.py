@@ -32,13 +32,13 @@ def prove(settings: Settings, spans: list[Span], run_id: str, facts: Facts) -> N
         {name: getattr(receipt, name) for name in _COUNTS},
         [f"{difference.kind}: {difference.why}" for difference in receipt.differences],
     )
-    facts.ids, facts.refused = len(run_audit.ids), run_audit.refused
+    facts.ids, facts.refused = run_audit.known_ids, run_audit.refused
     facts.rejected += run_audit.refused
 
 
 def note_audit(facts: Facts, audit: Audit) -> None:
     """Put the outcome of a reconciliation into `facts`."""
-    differences = [str(difference["why"]) for difference in (*audit.missing_records, *audit.gaps, *audit.miscounted)]
+    differences = [str(named["why"]) for kind in ("missing", "gap", "miscounted") for named in audit.named[kind]]
     note(facts, {name: audit.total(name) for name in _COUNTS}, differences)
 
 

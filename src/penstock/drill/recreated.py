@@ -107,9 +107,9 @@ class Recreation:
 
     def _prove(self) -> None:
         with cassandra.connected(self._ground.settings) as session:
-            audit, _ = Auditor(self._ground.settings, session).audit(self._ground.spans(), lambda _: None)
+            audit = Auditor(self._ground.settings, session).audit(self._ground.spans())
         proof.note_audit(self.facts, audit)
-        self.facts.ids = len(audit.ids)
+        self.facts.ids = audit.known_ids
         wait_until(self._ground.check_ready, timeout_s=READY_AGAIN_S, what="the stack as it was before")
 
 

@@ -1,9 +1,10 @@
 """Stage 6: what can be known from outside, by asking the services alone.
 
 What was lost?
-    auditor   what an audit compares, asked of Kafka, ledger, table and dead-letter topic
-    audit     what became of each record; coverage: what the ledger's lines say of a partition
-    evidence  what excuses an absence, asked when something is absent; excuses, compaction, lines: how far it goes
+    reconciliation  loads the facts and runs reconciliation.sql, in which every check stands; queries: its statements
+    engine    the database that they run in; audit: what a fact is, and what became of each record
+    auditor   where the facts come from: Kafka, ledger, table and dead-letter topic; coverage: the ledger's lines
+    evidence  what excuses an absence, asked when something is absent; excuses: how far it goes
     acceptance  differences that an operator accepts
     receipt   a run from the order to the rows; verify: the whole topic, from sources that know nothing of each other
     trace     the way of one record

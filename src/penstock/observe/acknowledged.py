@@ -1,12 +1,11 @@
-"""What the producers were told, held against what Kafka was seen to hold."""
+"""What the producers were told, for it to be compared with what Kafka holds."""
 
-from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
-from penstock.broker.topics import Place, Span
-from penstock.observe.audit import Sent
+from penstock.broker.topics import Span
 from penstock.produce import journal
+from penstock.produce.journal import Entry
 
 
 @dataclass
@@ -21,42 +20,12 @@ class Acknowledged:
     """Why it did not."""
 
 
-class Seen:
-    """What Kafka was seen to hold, for the journal and the runs to be compared with."""
-
-    def __init__(self, attempts: list[journal.Attempt], spans: list[Span], *, to_the_end: bool) -> None:
-        """`to_the_end`: what was acknowledged behind the spans, or in a partition without one, is looked for too."""
-        by_partition = {span.partition: span for span in spans}
-        nowhere = Span(0, 0, 0)
-        self.attempts = len(attempts)
-        self._told = {
-            (one.partition, one.offset): one.key
-            for attempt in attempts
-            for one in attempt.entries
-            if (span := by_partition.get(one.partition, nowhere)).first <= one.offset
-            and (to_the_end or one.offset < span.end)
-        }
-        self.wrong: list[dict[str, Any]] = []
-        """Records that lie where Kafka acknowledged another key."""
-        self.records = 0
-        self.of_run: Counter[str] = Counter()
-
-    def note(self, one: Sent) -> None:
-        """Note a record in Kafka."""
-        if one.run is not None:
-            self.of_run[one.run] += 1
-        key = self._told.pop((one.partition, one.offset), None)
-        if key is None:
-            return
-        self.records += 1
-        if one.key != key.encode():
-            self.wrong.append(_wrong(one.partition, one.offset, key))
-
-    @property
-    def gone(self) -> dict[Place, str]:
-        """The keys of records that Kafka acknowledged, and that are not where it said."""
-        return {Place(*place): key for place, key in self._told.items()}
-
-
-def _wrong(partition: int, offset: int, key: str) -> dict[str, Any]:
-    return {"partition": partition, "offset": offset, "id": key, "why": "Kafka acknowledged another key at this offset"}
+def deliveries(attempts: Iterable[journal.Attempt], spans: list[Span], *, to_the_end: bool) -> Iterator[Entry]:
+    """Give what was acknowledged in the spans; `to_the_end`: behind them too, and in partitions without one."""
+    by_partition = {span.partition: span for span in spans}
+    nowhere = Span(0, 0, 0)
+    for attempt in attempts:
+        for entry in attempt.entries:
+            span = by_partition.get(entry.partition, nowhere)
+            if span.first <= entry.offset and (to_the_end or entry.offset < span.end):
+                yield entry

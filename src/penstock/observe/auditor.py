@@ -1,10 +1,9 @@
-"""What an audit compares, asked of Kafka, the ledger, the table and the dead-letter topic, in an order that is safe.
-
-The ledger is read before the table and the dead-letter topic: what it covers is there by then.
-"""
+"""What a reconciliation compares, asked of Kafka, the ledger, the table and the dead-letter topic."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -19,15 +18,17 @@ from penstock.broker.registry import Registry
 from penstock.broker.topics import Place, Span
 from penstock.config import Settings
 from penstock.contract import cql
-from penstock.contract.fields import key_of
+from penstock.contract.fields import key_of, key_reader
 from penstock.contract.order import FIRST_RANK, ONE_LAYOUT, Order, Rank
 from penstock.contract.order_by import OrderBy, Source, declared_rank
 from penstock.contract.proofs import KeyProofs
 from penstock.contract.reject import Fault, Headers
 from penstock.contract.rules import latest_past
-from penstock.observe.audit import NAMED_AT_MOST, Audit, RowPlace, Rows, Sent, Work
+from penstock.observe.audit import Audit, Row, RowPlace, Sent, Writer
 from penstock.observe.coverage import Coverage
+from penstock.observe.engine import Engine
 from penstock.observe.evidence import Evidence
+from penstock.observe.reconciliation import Reconciliation, Scope
 from penstock.process.decode import Decoder
 from penstock.sink import cassandra, ledger, table_orders
 from penstock.sink.incarnation import Incarnation
@@ -40,6 +41,7 @@ _ALL, _TIME = "write times", " written"
 _CLOCK_SKEW_US = 3_600_000_000
 
 _GAP_OFFSETS = 1000
+_UNSURE_ROWS = 10_000
 _NOT_BEGUN_US = 2**63
 
 
@@ -56,6 +58,7 @@ class Auditor:
         self._keyspace = cassandra.keyspace_of(settings, self._pipeline)
         self._decoder = Decoder(self._pipeline.record, Registry(settings), self._pipeline.key_format)
         self._key = key_of(self._pipeline.record).column
+        self._read_id = key_reader(self._pipeline.record)
         table_orders.check_order(session, self._keyspace, self._pipeline)
         self._book: Ledger | None = None
         self.evidence = Evidence(settings, session, self._pipeline, lambda: self.book.epoch_us if self.book else None)
@@ -159,11 +162,11 @@ class Auditor:
     def _deleted(self, message: Message) -> Any:
         return self._decoder.deleted(message.key(), self.proofs.at(message.partition(), message.offset()))
 
-    def rows(self) -> Rows:
+    def rows(self) -> Iterator[Row]:
         """The whole table, by a paged scan."""
         return self._sorted_in(scan(self._session, self._select()))
 
-    def rows_of(self, ids: Iterable[Any]) -> Rows:
+    def rows_of(self, ids: Iterable[Any]) -> Iterator[Row]:
         """The rows of `ids`, by look-ups."""
         select = self._session.prepare(f"{self._select()} WHERE {cql.name(self._key)} = ?")
         answers = execute_concurrent_with_args(self._session, select, [(one,) for one in ids], concurrency=50)
@@ -197,7 +200,7 @@ class Auditor:
             return place.shift_us in shifts
         return column is not None and order_by.explains(row[column], place.offset, row["written_us"])
 
-    def _sorted_in(self, found: Iterable[dict[str, Any]]) -> Rows:
+    def _sorted_in(self, found: Iterable[dict[str, Any]]) -> Iterator[Row]:
         """The rows by who wrote them: a write timestamp is the generation's epoch, a layout's shift and the offset.
 
         That of a redriven record is earlier, as the header of the record says. Where the pipeline declares an order it
@@ -205,63 +208,63 @@ class Auditor:
         that of a wall clock, for all its columns or for some.
         """
         shifts = {layout.shift_us for layout in self.order.layouts}
-        rows, earlier, epoch_us = Rows(), {}, self._epoch_us
+        epoch_us, newest_shift_us = self._epoch_us, self.order.newest.shift_us
         _, required, nullable = cql.write_times(self._pipeline.stored)
-        names, mixed = [column + _TIME for column in nullable], []
-        is_declared, explained = self._pipeline.declared_order is not None, set()
+        names = [column + _TIME for column in nullable]
+        is_declared = self._pipeline.declared_order is not None
+        unsure: list[tuple[Row, RowPlace, bool]] = []
         for row in found:
-            offset, written_us = row["kafka_offset"], row["written_us"]
+            record_id, offset, written_us = row[self._key], row["kafka_offset"], row["written_us"]
             if offset is None or written_us is None:
-                self._sort_in_other(row[self._key], written_us, rows)
+                yield self._other_row(record_id, written_us)
                 continue
-            is_ours = row[_ALL] == required * written_us
-            if not is_ours or (names and any((row[name] or 0) > written_us for name in names)):
-                mixed.append(row[self._key])
+            is_mixed = row[_ALL] != required * written_us
+            if names and not is_mixed:
+                is_mixed = any((row[name] or 0) > written_us for name in names)
             place = RowPlace(row["kafka_partition"], offset, written_us - epoch_us - offset)
             is_explained = self._is_explained(row, place, shifts)
             if is_explained and (not is_declared or (self.book is not None and self._is_only_generation)):
-                rows.places[row[self._key]] = place
-            elif self.book is not None and (is_declared or place.shift_us < self.order.newest.shift_us):
-                earlier[row[self._key]] = place
-                explained |= {row[self._key]} if is_explained else set()
+                yield Row(record_id, Writer.TOPIC, place, is_mixed)
+            elif self.book is not None and (is_declared or place.shift_us < newest_shift_us):
+                unsure.append((Row(record_id, Writer.TOPIC, place, is_mixed), place, is_explained))
+                if len(unsure) == _UNSURE_ROWS:
+                    yield from self._compared_rows(unsure)
+                    unsure = []
             else:
-                self._sort_in_other(row[self._key], written_us, rows, has_place=True)
-        if earlier:
-            self._sort_in_earlier(earlier, explained, rows)
-        rows.changed |= {record_id: None for record_id in mixed if record_id in rows.places}
-        return rows
+                yield self._other_row(record_id, written_us, has_place=True)
+        if unsure:
+            yield from self._compared_rows(unsure)
 
-    def _sort_in_other(self, record_id: Any, written_us: int | None, rows: Rows, *, has_place: bool = False) -> None:
-        """Add a row that no position of the topic's present generation explains."""
+    def _other_row(self, record_id: Any, written_us: int | None, *, has_place: bool = False) -> Row:
+        """Return a row that no position of the topic's present generation explains."""
         latest_us = time.time_ns() // 1000 + _CLOCK_SKEW_US
         if has_place and written_us is not None and self._epoch_us <= written_us <= latest_us:
-            rows.changed[record_id] = written_us
-        elif written_us is None or written_us >= self._epoch_us:
-            rows.foreign.append(record_id)
-        else:
-            rows.older += 1
+            return Row(record_id, Writer.HAND, changed_us=written_us)
+        is_unknown = written_us is None or written_us >= self._epoch_us
+        return Row(record_id, Writer.UNKNOWN if is_unknown else Writer.OLDER)
 
-    def _sort_in_earlier(self, earlier: dict[Any, RowPlace], explained: set[Any], rows: Rows) -> None:
-        """Add rows whose write timestamps are earlier than their positions': those of redriven records, and others.
+    def _compared_rows(self, rows: list[tuple[Row, RowPlace, bool]]) -> Iterator[Row]:
+        """Give rows whose write timestamps are earlier than their positions': those of redriven records, and others.
 
-        A row that is `explained` by its own columns, and not by the record at its position, is of an earlier topic.
-        A record that Kafka no longer holds cannot be asked: its row, if it is of this generation, counts as redriven.
+        Each comes with its place, and whether its own columns explain it. One that they do explain, and the record at
+        its position does not, is of an earlier topic. A record that Kafka no longer holds cannot be asked: its row, if
+        it is of this generation, counts as redriven.
         """
         spans = {span.partition: span for span in topics.spans(self._settings, self._pipeline.topic)}
-        held = {place.place for place in earlier.values() if _holds(spans.get(place.partition), place)}
+        held = {place.place for _, place, _ in rows if _holds(spans.get(place.partition), place)}
         sent = {place: self.sent_of(message) for place, message in self._messages_at(held)}
         is_declared = self._pipeline.declared_order is not None
-        for record_id, place in earlier.items():
+        for row, place, is_explained in rows:
             span, record = spans.get(place.partition), sent.get(place.place)
             is_gone = span is not None and place.offset < span.first and (is_declared or place.order_us >= 0)
             is_of_record = record is not None and record.rank.shift_us == place.shift_us
-            is_other = is_declared and record is not None and record.id != record_id
+            is_other = is_declared and record is not None and record.id != row.id
             if is_gone or (is_of_record and not is_other):
-                rows.places[record_id] = place
-            elif record_id in explained:
-                rows.older += 1
+                yield row
+            elif is_explained:
+                yield Row(row.id, Writer.OLDER)
             else:
-                self._sort_in_other(record_id, place.order_us + self._epoch_us, rows, has_place=is_declared)
+                yield self._other_row(row.id, place.order_us + self._epoch_us, has_place=is_declared)
 
     def _messages_at(self, places: set[Place]) -> Iterator[tuple[Place, Message]]:
         """The records at these places, each with its place. What lies shortly before one of them is read too."""
@@ -270,80 +273,52 @@ class Auditor:
             if place in places:
                 yield place, message
 
+    def letter_copies(self) -> Iterator[tuple[Letter, bool]]:
+        """The dead letters, copies too; each with whether it is of the topic's present generation, or of none."""
+        epoch_us = None if self.book is None else self.book.epoch_us
+        for letter in dlq.letters(self._settings, self._pipeline):
+            origin = letter.origin
+            is_current = origin.partition < 0 or origin.generation_us == epoch_us
+            yield letter, is_current and origin.topic == self._pipeline.topic
+
     def letters(self, within: Callable[[Iterator[Letter]], Iterator[Letter]] = iter) -> dict[str, Letter]:
         """The dead letters of the topic's present generation, and of records that never got to it, by identity.
 
         `within` may end the reading of the dead-letter topic.
         """
-        epoch_us = None if self.book is None else self.book.epoch_us
-        found = dlq.unique(within(dlq.letters(self._settings, self._pipeline)))
-        return {
-            identity: letter
-            for identity, letter in found.items()
-            if letter.origin.topic == self._pipeline.topic
-            and (letter.origin.partition < 0 or letter.origin.generation_us == epoch_us)
-        }
+        return dlq.unique(within(letter for letter, is_current in self.letter_copies() if is_current))
+
+    def audit(self, spans: list[Span]) -> Audit:
+        """What became of every record in `spans`."""
+        with self.reconciled(Scope(spans)) as (audit, _):
+            return audit
 
     def audit_run(self, spans: list[Span], run_id: str) -> Audit:
         """What became of the records of one run, which lie in `spans`."""
-        covered = {span.partition: self.coverage(span) for span in spans}
-        sent = list(self.sent(spans))
-        letters = {
-            key: letter
-            for key, letter in self.letters().items()
-            if letter.origin.partition >= 0 or letter.run == run_id
-        }
-        rows = self.rows_of({one.id for one in sent if one.run == run_id and one.id is not None})
-        work = self._work(spans, covered, letters, rows)
-        for one in sent:
-            work.take(one, counts=one.run == run_id)
-        return work.finish()
+        scope = Scope(spans, run_id, is_whole=False, is_meant=lambda letter: letter.run == run_id)
+        with self.reconciled(scope) as (audit, reconciliation):
+            return replace(audit, latency_ms=reconciliation.latency_ms())
 
-    def audit(
-        self,
-        spans: list[Span],
-        note: Callable[[Sent], None],
-        *,
-        scan: bool = True,
-        refused: Callable[[Letter], bool] = lambda _: True,
-        named_at_most: int = NAMED_AT_MOST,
-    ) -> tuple[Audit, Rows]:
-        """What became of every record in `spans`, and the rows it was compared with; `note` is shown each record.
+    @contextmanager
+    def reconciled(self, scope: Scope) -> Iterator[tuple[Audit, Reconciliation]]:
+        """Reconcile; within the block more can be asked of the reconciliation."""
+        with Engine(self._settings) as engine:
+            reconciliation = Reconciliation(engine, self, self.evidence, scope)
+            yield reconciliation.carry_out(), reconciliation
 
-        The rows are those of the whole table, or without `scan` those of the records' ids alone. Of the records that
-        never got to the topic those count that `refused` takes.
-        """
-        covered = {span.partition: self.coverage(span) for span in spans}
-        letters = {key: one for key, one in self.letters().items() if one.origin.partition >= 0 or refused(one)}
-        sent: Iterable[Sent]
-        if scan:
-            rows, sent = self.rows(), self.sent(spans)
-        else:
-            sent = list(self.sent(spans))
-            rows = self.rows_of({one.id for one in sent if one.id is not None})
-        work = self._work(spans, covered, letters, rows, named_at_most)
-        for one in sent:
-            note(one)
-            work.take(one)
-        return work.finish(), rows
-
-    def _work(
-        self,
-        spans: list[Span],
-        covered: dict[int, Coverage],
-        letters: dict[str, Letter],
-        rows: Rows,
-        named_at_most: int = NAMED_AT_MOST,
-    ) -> Work:
-        read_key, later = self._id_of_key, self._later_deletions
-        return Work(spans, covered, letters, rows, later, self.evidence, read_key, named_at_most)
-
-    def _id_of_key(self, key: bytes | None) -> Any:
+    def id_of_key(self, key: bytes) -> Any:
         """Return the id that a message's key stands for; None when it stands for none."""
         found = self._decoder.deleted(key, self.proofs.by_now)
         return None if isinstance(found, Fault) else found
 
-    def _later_deletions(self, spans: list[Span]) -> Iterator[Sent]:
+    def id_of_text(self, text: str) -> Any:
+        """Return the id that a text stands for, as it is named or written to the delivery log; None for none."""
+        try:
+            return self._read_id(text.encode())
+        except ValueError:
+            return None
+
+    def later_deletions(self, spans: list[Span]) -> Iterator[Sent]:
         """The tombstones that came after `spans`."""
         later = topics.beyond(spans, topics.spans(self._settings, self._pipeline.topic))
         return (one for one in self.sent(later) if one.is_deletion)

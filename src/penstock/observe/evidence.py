@@ -1,7 +1,7 @@
 """Evidence for excuses, asked of Cassandra and Kafka the first time that something needs to be excused."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -12,8 +12,7 @@ from penstock.config import Settings
 from penstock.contract.fields import from_epoch_ms
 from penstock.errors import KafkaUnreachable, PenstockError
 from penstock.log import get_logger
-from penstock.observe.compaction import Compaction
-from penstock.observe.excuses import Lifetime, is_expired, with_present
+from penstock.observe.excuses import Compaction, Lifetime, expiries, is_expired, with_present
 from penstock.pipelines import Pipeline
 from penstock.sink import accepted, cassandra, receipts
 
@@ -49,6 +48,16 @@ class Evidence:
         found = accepted.read(self._session, self._keyspace, self._pipeline.topic, epoch_us)
         return {(entry.kind, entry.partition, entry.offset, entry.id): entry.difference for entry in found}
 
+    def accepted_rows(self) -> Iterator[tuple[str, int | None, int | None, str | None, str | None]]:
+        """Give kind, partition, offset and id of what was accepted, and what it was where that counts."""
+        for (kind, partition, offset, record_id), why in self._accepted.items():
+            yield kind, partition, offset, record_id, why if kind in _COUNTS else None
+
+    @property
+    def expiries(self) -> list[tuple[int, int]]:
+        """The times of writing whose rows have expired by now."""
+        return expiries(self.lifetimes, now_ms())
+
     def is_expired(self, written_ms: int) -> bool:
         """Return whether a row that was written then has expired by now."""
         return is_expired(written_ms, self.lifetimes, now_ms())
@@ -77,7 +86,7 @@ class Evidence:
             return None
         if "compact" not in found.get("cleanup.policy", "").split(","):
             return None
-        return Compaction(int(found.get("delete.retention.ms") or 0))
+        return Compaction(now_ms() - int(found.get("delete.retention.ms") or 0))
 
     @cached_property
     def queue_firsts(self) -> dict[int, int]:

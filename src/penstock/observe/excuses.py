@@ -1,16 +1,14 @@
 """What excuses an absence: the TTL of a row, and the log start of the dead-letter topic. Pure: no service is asked.
 
-An excuse goes as far as its evidence does, and no further. Compaction has a module of its own (`compaction`).
+An excuse goes as far as its evidence does, and no further. How far compaction goes stands in `reconciliation.sql`.
 """
 
-from bisect import bisect_left
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-from penstock.broker.dlq import Letter
 from penstock.contract.order import murmur2
-from penstock.sink.ledger import Line
 
 _LONGEST_BATCH_MS = 60_000
 
@@ -34,17 +32,35 @@ def with_present(known: Sequence[Lifetime], present: Lifetime | None) -> list[Li
     return [*known, present]
 
 
-def is_expired(written_ms: int, lifetimes: Sequence[Lifetime], now_ms: int) -> bool:
-    """Return whether a row that the ledger records as written at `written_ms` has passed the TTL then in force.
+def expiries(lifetimes: Sequence[Lifetime], now_ms: int) -> list[tuple[int, int]]:
+    """Return the times, from one up to another, of which rows have expired if the ledger records them as written then.
 
     The ledger knows when the last row of a batch was acknowledged; the first may be older by what a batch takes: a
     minute at most, and at most a tenth of the TTL.
     """
-    in_force = [lifetime for lifetime in lifetimes if lifetime.since_ms <= written_ms]
-    if not in_force or not in_force[-1].ttl_s:
-        return False
-    ttl_ms = in_force[-1].ttl_s * 1000
-    return written_ms - min(_LONGEST_BATCH_MS, ttl_ms // 10) + ttl_ms <= now_ms
+    ordered = sorted(lifetimes, key=lambda lifetime: lifetime.since_ms)
+    ends = [lifetime.since_ms for lifetime in ordered[1:]] + [now_ms + 1]
+    return [
+        (lifetime.since_ms, min(end_ms, now_ms + 1 - lifetime.ttl_s * 1000 + _slack_ms(lifetime)))
+        for lifetime, end_ms in zip(ordered, ends, strict=False)
+        if lifetime.ttl_s
+    ]
+
+
+def _slack_ms(lifetime: Lifetime) -> int:
+    return min(_LONGEST_BATCH_MS, lifetime.ttl_s * 100)
+
+
+def is_expired(written_ms: int, lifetimes: Sequence[Lifetime], now_ms: int) -> bool:
+    """Return whether a row that the ledger records as written at `written_ms` has passed the TTL then in force."""
+    return any(from_ms <= written_ms < before_ms for from_ms, before_ms in expiries(lifetimes, now_ms))
+
+
+@dataclass(frozen=True)
+class Compaction:
+    """A topic's `cleanup.policy` holds `compact`; tombstones of what was stored until then may be gone."""
+
+    stored_until_ms: int
 
 
 class Pruning:
@@ -54,19 +70,20 @@ class Pruning:
     the order of the batches, none of an earlier batch of the same partition is still there.
     """
 
-    def __init__(self, firsts: Mapping[int, int], letters: Iterable[Letter]) -> None:
-        """`firsts` has the log start of each partition of the dead-letter topic, `letters` are those it still has."""
+    def __init__(self, firsts: Mapping[int, int], surviving: Container[tuple[int, int]]) -> None:
+        """`firsts` has the log start of each partition of the dead-letter topic; `surviving` has lines by number, each
+        with a partition of that topic that still has a letter of an earlier batch than the line's."""
         self._firsts = firsts
         self._used: Counter[int] = Counter()
         self._excused = 0
-        self._survivors = _survivors(letters)
+        self._surviving = surviving
 
-    def excuse(self, key: bytes | None, line: Line) -> bool:
+    def excuse(self, key: bytes | None, line: int) -> bool:
         """Return whether the letter of a record that `line` covers may have been pruned. One offset excuses once."""
         if self._excused >= sum(self._firsts.values()):
             return False
         for queue in self._candidates(key):
-            if self._used[queue] < self._firsts[queue] and not self._has_earlier(queue, line):
+            if self._used[queue] < self._firsts[queue] and (line, queue) not in self._surviving:
                 self._excused += 1
                 self._used[queue] += bool(key)  # one without a key may have been in any partition
                 return True
@@ -76,29 +93,47 @@ class Pruning:
         """Return the partitions of the dead-letter topic that the letter of a record with this key goes to."""
         return [murmur2(key) % len(self._firsts)] if key and self._firsts else list(self._firsts)
 
-    def _has_earlier(self, queue: int, line: Line) -> bool:
-        survivors = self._survivors.get((queue, line.tally.partition), [])
-        earlier = bisect_left(survivors, (line.tally.first_offset, 0))
-        return earlier > 0 and survivors[earlier - 1][1] <= line.tally.stored_at_ms
+
+class Candidate(NamedTuple):
+    """An absent record, as the engine has it, on a line that counts more dead letters than there are."""
+
+    partition: int
+    position: int
+    line: int
+    id: str | None
+    key_text: str | None
+    has_id_key: bool
+    rejected: int
+    letters: int
+    unread: int
+    records: int
+    held: int
+
+    @property
+    def key(self) -> bytes | None:
+        """Return the record's key."""
+        if self.has_id_key and self.id is not None:
+            return self.id.encode()
+        return None if self.key_text is None else self.key_text.encode("latin-1")
 
 
-def _survivors(letters: Iterable[Letter]) -> dict[tuple[int, int], list[tuple[int, int]]]:
-    """Return offset and time of each letter's record, by the partitions of letter and record.
+def find_pruned(
+    candidates: Iterable[tuple[Any, ...]], pruning: Callable[[], Pruning]
+) -> Iterator[tuple[int, int, int]]:
+    """Give partition, offset and line of each record whose letter may have been pruned.
 
-    The time is the earliest of all up to that offset: a copy that a replay made is late, and says nothing of the order.
+    On a line those without an id come first, and those that the topic no longer has: nobody can say that they were not
+    the rejected ones.
     """
-    found: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
-    for letter in letters:
-        if letter.left_out is None:  # such a letter is sent behind those of its batch
-            time_ms = int(letter.time.timestamp() * 1000)
-            found[letter.partition, letter.origin.partition].append((letter.origin.offset, time_ms))
-    return {name: _with_earliest(sorted(some)) for name, some in found.items()}
-
-
-def _with_earliest(ordered: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    earliest_ms = ordered[0][1]
-    result = []
-    for offset, time_ms in ordered:
-        earliest_ms = min(earliest_ms, time_ms)
-        result.append((offset, earliest_ms))
-    return result
+    pruned: Counter[int] = Counter()
+    looked_at: Counter[int] = Counter()
+    for candidate in map(Candidate._make, candidates):
+        line = candidate.line
+        missing = candidate.rejected - candidate.letters - pruned[line]
+        if candidate.id is None:
+            looked_at[line] += 1
+        else:
+            missing -= candidate.unread - looked_at[line] + max(0, candidate.records - candidate.held)
+        if missing > 0 and pruning().excuse(candidate.key, line):
+            pruned[line] += 1
+            yield candidate.partition, candidate.position, line

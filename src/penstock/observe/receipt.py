@@ -1,6 +1,5 @@
 """The receipt of a run, from the order to the rows."""
 
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -109,10 +108,10 @@ def _receipt(found: Audit, dag_run: dict[str, Any], asked: int, summary: dict[st
         rejected=found.total("rejected") + found.refused,
         filtered=found.total("filtered"),
         missing=unsent - compacted + found.total("missing") + found.total("waiting"),
-        latency_ms=percentiles(found.latencies_ms),
+        latency_ms=found.latency_ms,
         stages=_stages(dag_run, summary, found),
         seconds=round(seconds, 1),
-        missing_records=found.missing_records,
+        missing_records=found.named["missing"],
         excused=sum(map(found.total, ("expired", "pruned", "accepted"))) + compacted,
     )
 
@@ -139,14 +138,6 @@ def _wait_covered(auditor: Auditor, spans: list[Span], report: Report) -> None:
             report(f"{left} records on their way to Cassandra")
             waiting, moved = left, time.monotonic()
         time.sleep(_POLL_S)
-
-
-def percentiles(latencies_ms: list[int]) -> dict[str, int | None]:
-    """Median and 99th percentile, in ms; None when there is nothing to tell."""
-    if not latencies_ms:
-        return {"p50": None, "p99": None}
-    cuts = statistics.quantiles(latencies_ms, n=100, method="inclusive") if len(latencies_ms) > 1 else latencies_ms * 99
-    return {"p50": round(cuts[49]), "p99": round(cuts[98])}
 
 
 def _stages(dag_run: dict[str, Any], summary: dict[str, Any], found: Audit) -> dict[str, str | None]:

@@ -17,8 +17,8 @@ _COMMAND = (sys.executable, "-m", "penstock.cli", "verify", "--json")
 class Regular:
     """Has `penstock verify` carried out when the last time is longer ago than `watch_verify_hours`; 0: never.
 
-    In a process of its own, which takes memory for each row of the table, and gives it back. The receipt is kept in
-    Cassandra, where the watch finds it as it finds one that somebody asked for.
+    In a process of its own, which gives its memory back. The receipt is kept in Cassandra, where the watch finds it as
+    one that somebody asked for.
     """
 
     def __init__(self, settings: Settings, command: tuple[str, ...] = _COMMAND) -> None:

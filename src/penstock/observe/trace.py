@@ -17,11 +17,11 @@ from penstock.broker.dlq import Letter
 from penstock.broker.registry import Registry
 from penstock.broker.topics import Place
 from penstock.config import Settings
-from penstock.contract.fields import from_epoch_ms, key_reader
+from penstock.contract.fields import epoch_ms, from_epoch_ms, key_reader
 from penstock.errors import PenstockError, WrongUse
 from penstock.observe.audit import RowPlace, Sent
 from penstock.observe.auditor import Auditor
-from penstock.observe.lines import Lines
+from penstock.observe.excuses import Pruning
 from penstock.pipelines import Pipeline
 from penstock.sink import cassandra, settled
 from penstock.sink.ledger import Line
@@ -134,7 +134,8 @@ class _Tracer:
         self._id = record_id
         self._auditor = Auditor(settings, session)
         self._registry = Registry(settings)
-        self._row: RowPlace | None = self._auditor.rows_of([record_id]).places.get(record_id)
+        places = (row.place for row in self._auditor.rows_of([record_id]) if row.place is not None)
+        self._row: RowPlace | None = next(places, None)
         self._keyspace = cassandra.keyspace_of(settings, self._pipeline)
 
     @cached_property
@@ -256,10 +257,23 @@ class _Tracer:
     def _excuse(self, sent: Sent, line: Line) -> str:
         """Return what explains that neither row nor dead letter is there; empty when nothing does."""
         if sent.id is None:
-            lines = Lines({sent.partition: self._auditor.coverage(_span(sent))}, self._letters, self._auditor.evidence)
-            return "pruned" if lines.is_pruned(line, sent.key, has_id=False) else ""
+            return "pruned" if self._is_pruned(sent, line) else ""
         is_expired = self._row is None and self._auditor.evidence.is_expired(line.tally.stored_at_ms)
         return "expired" if is_expired and not line.tally.filtered else ""
+
+    def _is_pruned(self, sent: Sent, line: Line) -> bool:
+        """Return whether the dead letter of a record that cannot be decoded may have been pruned."""
+        tally = line.tally
+        letters = [letter for letter in self._letters.values() if letter.origin.partition == tally.partition]
+        held = sum(tally.first_offset <= letter.origin.offset <= tally.last_offset for letter in letters)
+        surviving = {
+            (0, letter.partition)
+            for letter in letters
+            if letter.left_out is None
+            and letter.origin.offset < tally.first_offset
+            and epoch_ms(letter.time) <= tally.stored_at_ms
+        }
+        return tally.rejected > held and Pruning(self._auditor.evidence.queue_firsts, surviving).excuse(sent.key, 0)
 
     def _unexcused(self, sent: Sent, line: Line | None) -> str:
         if line is not None and line.tally.filtered:

@@ -7,7 +7,7 @@ became of that. Each is held against the next, and a difference is named to the 
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -17,17 +17,17 @@ from cassandra.cluster import Session
 from penstock import pipelines
 from penstock.broker import topics
 from penstock.broker.dlq import Letter
-from penstock.broker.topics import Place, Span
+from penstock.broker.topics import Span
 from penstock.config import Settings
-from penstock.contract.fields import fields, from_epoch_ms
+from penstock.contract.fields import fields
 from penstock.errors import PenstockError
-from penstock.observe.acknowledged import Acknowledged, Seen
+from penstock.observe.acknowledged import Acknowledged, deliveries
 from penstock.observe.airflow import Airflow
-from penstock.observe.audit import NAMED_AT_MOST, Audit, Balance, Rows
+from penstock.observe.audit import NAMED_AT_MOST, Audit, Balance, Writer
 from penstock.observe.auditor import Auditor
-from penstock.observe.compaction import id_of_text
 from penstock.observe.excuses import Lifetime
 from penstock.observe.nulls import Nulls, null_shares
+from penstock.observe.reconciliation import Scope
 from penstock.observe.stuck import stuck_differences
 from penstock.produce import journal
 from penstock.sink import cassandra, receipts, settled
@@ -169,28 +169,31 @@ class _Verification:
         """Return the receipt, and keep it nowhere."""
         began = time.monotonic()
         attempts = [one for one in self._attempts if self._is_of_topic(one.topic, one.topic_id, one.started_at)]
-        seen = Seen(attempts, self._spans, to_the_end=not self._is_given)
-        how: dict[str, Any] = {"scan": self._is_whole, "named_at_most": self._named_at_most}
-        audit, rows = self._auditor.audit(self._spans, seen.note, refused=self._is_meant, **how)
+        scope = Scope(
+            self._spans,
+            is_whole=self._is_whole,
+            is_meant=self._is_meant,
+            deliveries=deliveries(attempts, self._spans, to_the_end=not self._is_given),
+            named_at_most=self._named_at_most,
+        )
+        with self._auditor.reconciled(scope) as (audit, reconciliation):
+            queue = self._queue(reconciliation.rejected())
         self._free_offsets = sum(span.records for span in self._spans) - audit.total("produced")
         self._accepted += audit.accepted
-        self._differ("missing", audit.missing_records, audit.total("missing"))
-        self._differ("gap", audit.gaps, audit.total("gaps"))
-        self._differ("unordered", audit.unordered, audit.unordered_ids)
-        self._differ("repeated", audit.repeated)
-        self._differ("miscounted", audit.miscounted)
-        self._differ("doubled", _doubled(audit))
-        lost = self._lost(audit, rows, seen.gone)
-        known = {(one["partition"], one["offset"]) for one in lost}
-        lost += [one for one in audit.compacted_rows if (one["partition"], one["offset"]) not in known]
-        self._differ("lost", seen.wrong + lost)
+        for kind in ("missing", "gap", "unordered", "repeated", "miscounted", "doubled", "lost"):
+            self._add(kind, audit)
         if not self._is_given:
             reached = {partition: covered.reached for partition, covered in audit.covered.items()}
             self._differ("stuck", stuck_differences(self._settings, self._session, reached))
-        acknowledged = Acknowledged(seen.attempts, seen.records, *self._compare_runs(seen.of_run))
-        self._compare_rows(audit, rows)
+        acknowledged = Acknowledged(len(attempts), audit.delivered, *self._compare_runs(audit.runs))
+        self._add("foreign", audit)
         self._differ("recreated", self._recreated())
-        return self._receipt(audit, rows, acknowledged, began)
+        return self._receipt(audit, queue, acknowledged, began)
+
+    def _add(self, kind: str, audit: Audit) -> None:
+        """Add the differences of a kind that the reconciliation found."""
+        self._differences += [_difference(kind, one) for one in audit.named.get(kind, [])]
+        self._found += audit.differences[kind]
 
     def _recreated(self) -> list[dict[str, Any]]:
         change = self._auditor.change
@@ -201,13 +204,13 @@ class _Verification:
         """Whether a record that never got to the topic belongs to what is verified; to given offsets none does."""
         return self._is_whole or (self._since is not None and letter.time >= self._since)
 
-    def _differ(self, kind: str, found: Iterable[dict[str, Any]], count: int | None = None) -> None:
+    def _differ(self, kind: str, found: Iterable[dict[str, Any]]) -> None:
+        """Add differences that are few, unless they are accepted."""
         differing = list(found)
         open_ones = [one for one in differing if not self._auditor.evidence.accepts(kind, one)]
-        named = [Difference(kind, one["partition"], one["offset"], one["id"], one["why"]) for one in open_ones]
-        self._differences += named[: self._named_at_most]
-        self._accepted[kind] += len(differing) - len(named)
-        self._found += len(named) if count is None else count
+        self._differences += [_difference(kind, one) for one in open_ones[: self._named_at_most]]
+        self._accepted[kind] += len(differing) - len(open_ones)
+        self._found += len(open_ones)
 
     def _compare_runs(self, of_run: Counter[str]) -> tuple[int | None, str]:
         """Hold what each successful run says it produced against Kafka: how many runs; or None, and why Airflow does
@@ -225,15 +228,6 @@ class _Verification:
         except PenstockError as error:
             return None, error.message
         return compared, ""
-
-    def _lost(self, audit: Audit, rows: Rows, gone: dict[Place, str]) -> list[dict[str, Any]]:
-        """Name records that Kafka acknowledged and no longer has, but for those that compaction explains."""
-        if gone and self._auditor.evidence.compaction:
-            ids = {place: id_of_text(key, self._pipeline.record) for place, key in gone.items()}
-            places = rows.places if self._is_whole else self._auditor.rows_of(set(ids.values()) - {None}).places
-            gone = {place: gone[place] for place in audit.unexplained(ids, places)}
-        why = "Kafka acknowledged it, and does not have it"
-        return [_at(*place, key, why) for place, key in sorted(gone.items())]
 
     def _is_whole_run(self, missing: int) -> bool:
         """Return whether no record of a run is missing from Kafka; a compacted topic may lack as many as offsets."""
@@ -261,25 +255,7 @@ class _Verification:
             for partition, (first, last) in summary["offsets"].items()
         )
 
-    def _compare_rows(self, audit: Audit, rows: Rows) -> None:
-        """Name rows that no record of the topic explains."""
-        spans = {span.partition: span for span in self._spans}
-        for record_id, place in rows.places.items():
-            span = spans.get(place.partition)
-            known = record_id in audit.ids or record_id in audit.waiting_ids or record_id in audit.compacted_ids
-            if span is None or (span.first <= place.offset < span.end and not known):
-                why = "a row says that it came from here, and no record there has its id"
-                self._differ("foreign", [_at(place.partition, place.offset, record_id, why)])
-        for record_id, changed_us in rows.changed.items():
-            when = "" if changed_us is None else f" at {_iso(changed_us)}"
-            why = f"a row that was changed by hand{when}: what was changed wins over all records of its id"
-            self._differ("foreign", [_at(None, None, record_id, why)])
-        for record_id in rows.foreign:
-            self._differ("foreign", [_at(None, None, record_id, "a row that something else than penstock wrote")])
-
-    def _receipt(self, audit: Audit, rows: Rows, acknowledged: Acknowledged, began: float) -> TopicReceipt:
-        wanted = {record_id for record_id, has_row in audit.ids.items() if has_row}
-        queue = self._queue(audit.rejected)
+    def _receipt(self, audit: Audit, queue: dict[str, int], acknowledged: Acknowledged, began: float) -> TopicReceipt:
         last = self._last()
         counts, counted = self._counts(audit, last)
         nulls, warnings = null_shares(
@@ -294,9 +270,9 @@ class _Verification:
             **totals,
             refused=audit.refused,
             queue=queue,
-            rows=len(wanted & rows.places.keys()),
-            distinct_ids=len(wanted),
-            older_rows=rows.older + len(rows.places.keys() - audit.ids.keys()),
+            rows=audit.expected_rows,
+            distinct_ids=audit.expected_ids,
+            older_rows=audit.other_rows,
             acknowledged=acknowledged,
             nulls=nulls,
             counts=counts,
@@ -312,7 +288,7 @@ class _Verification:
             evidence=self._auditor.evidence.described(),
         )
 
-    def _queue(self, rejected: list[str]) -> dict[str, int]:
+    def _queue(self, rejected: Iterable[str]) -> dict[str, int]:
         """What became of the rejected records."""
         lines = settled.states(self._session, self._keyspace, self._pipeline.topic)
         states = Counter(settled.state_of(identity, lines) for identity in rejected)
@@ -367,19 +343,8 @@ _TOTALS = (
 )
 
 
-def _at(partition: int | None, offset: int | None, record_id: Any, why: str) -> dict[str, Any]:
-    return {"partition": partition, "offset": offset, "id": str(record_id), "why": why}
-
-
-def _iso(moment_us: int) -> str:
-    return from_epoch_ms(moment_us // 1000).isoformat(timespec="seconds")
-
-
-def _doubled(audit: Audit) -> Iterator[dict[str, Any]]:
-    for one in audit.balances.values():
-        if one.doubled:
-            why = f"{one.doubled} offsets stand on two lines of the ledger that one job wrote"
-            yield {"partition": one.partition, "offset": None, "id": None, "why": why}
+def _difference(kind: str, named: dict[str, Any]) -> Difference:
+    return Difference(kind, named["partition"], named["offset"], named["id"], named["why"])
 
 
 def rows_to_rebuild(settings: Settings, session: Session) -> int:
@@ -389,14 +354,16 @@ def rows_to_rebuild(settings: Settings, session: Session) -> int:
     """
     pipeline = pipelines.of(settings)
     firsts = {span.partition: span.first for span in topics.spans(settings, pipeline.topic)}
-    rows = Auditor(settings, session).rows()
-    gone = sum(place.offset < firsts.get(place.partition, place.offset + 1) for place in rows.places.values())
-    by_hand = len(rows.foreign) + len(rows.changed.keys() - rows.places.keys())
-    others = gone + rows.older + by_hand
-    if others:
+    held = older = by_hand = 0
+    for row in Auditor(settings, session).rows():
+        is_held = row.place is not None and row.place.offset >= firsts.get(row.place.partition, row.place.offset + 1)
+        held += is_held
+        by_hand += row.writer in (Writer.HAND, Writer.UNKNOWN)
+        older += row.writer == Writer.OLDER or (row.writer == Writer.TOPIC and not is_held)
+    if older + by_hand:
         raise PenstockError(
-            f"{others} rows of {pipeline.table} came from no record that {pipeline.topic} still holds "
-            f"({gone + rows.older} from older records, {by_hand} by other hands): a rebuild would lose them",
+            f"{older + by_hand} rows of {pipeline.table} came from no record that {pipeline.topic} still holds "
+            f"({older} from older records, {by_hand} by other hands): a rebuild would lose them",
             hint="./penstock replay, which deletes nothing",
         )
-    return len(rows.places)
+    return held

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -33,14 +33,33 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
 
 @dataclass(frozen=True)
 class Attempt:
-    """Acknowledgements received by one attempt of a run. `finished` if it sent all of its records."""
+    """One attempt of a run: its delivery log up to the size that it had when it was looked at."""
 
     run_id: str
     topic: str
     topic_id: str
     started_at: str
-    finished: bool
-    entries: list[Entry] = field(repr=False)
+    file: Path
+    size_bytes: int
+
+    @property
+    def entries(self) -> Iterator[Entry]:
+        """Read the acknowledgements from the file."""
+        return (Entry(*line) for line in self._lines() if isinstance(line, list))
+
+    @property
+    def finished(self) -> bool:
+        """Return whether the attempt sent all of its records."""
+        *_, last = self._lines()
+        return isinstance(last, dict) and "finished_at" in last
+
+    def _lines(self) -> Iterator[Any]:
+        left = self.size_bytes
+        with self.file.open("rb") as file:
+            while left > 0 and (line := file.readline(left)):
+                left -= len(line)
+                if (decoded := _decode_line(line)) is not None:
+                    yield decoded
 
 
 def folder_of(settings: Settings) -> Path:
@@ -118,24 +137,23 @@ def progress(folder: Path, run_id: str) -> SoFar | None:
 
 
 def attempts(folder: Path) -> Iterator[Attempt]:
-    """Yield the attempts in the delivery log by start time. A truncated last line is skipped. Raises `FormatTooNew`."""
+    """Yield the attempts in the delivery log by start time, without reading them. Raises `FormatTooNew`."""
     for file in sorted(folder.glob("*.journal")):
         attempt = _read_attempt(file)
         if attempt is not None:
             yield attempt
 
 
-def _read_attempt(file: Path) -> Attempt | None:
-    written = file.read_bytes().splitlines()
-    _check_format(written[0] if written else b"", file)
-    lines = [decoded for line in written if (decoded := _decode_line(line)) is not None]
-    if not lines or not isinstance(lines[0], dict):
-        log.warning("journal_unreadable", file=file.name)
+def _read_attempt(path: Path) -> Attempt | None:
+    with path.open("rb") as file:
+        written = file.readline()
+        size_bytes = os.fstat(file.fileno()).st_size
+    _check_format(written, path)
+    header = _decode_line(written)
+    if not isinstance(header, dict):
+        log.warning("journal_unreadable", file=path.name)
         return None
-    header = lines[0]
-    entries = [Entry(*line) for line in lines[1:] if isinstance(line, list)]
-    finished = isinstance(lines[-1], dict) and "finished_at" in lines[-1]
-    return Attempt(header["run"], header["topic"], header["topic_id"], header["started_at"], finished, entries)
+    return Attempt(header["run"], header["topic"], header["topic_id"], header["started_at"], path, size_bytes)
 
 
 def _check_format(header: bytes, file: Path) -> None:

@@ -66,7 +66,7 @@ def test_evidence_in_no_log_is_hidden(tmp_path: Path) -> None:
 def test_what_waits_or_was_filtered_counts_as_missing() -> None:
     """A drill ends when all is stored: what is not, is missing, in whichever way."""
     found = Audit({0: Balance(0, 0, 9, produced=9, stored=4, rejected=1, filtered=1, waiting=1, missing=2, doubled=3)})
-    found.miscounted.append({"why": "two, not three"})
+    found.named["miscounted"].append({"why": "two, not three"})
     facts = Facts("kill-kafka")
     proof.note_audit(facts, found)
     assert (facts.sent, facts.stored, facts.rejected, facts.missing) == (9, 4, 1, 4)

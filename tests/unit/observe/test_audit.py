@@ -6,9 +6,8 @@ import pytest
 
 from penstock.broker.topics import Span
 from penstock.contract.order import Layout, murmur2
-from penstock.observe.audit import Audit
 from penstock.sink.ledger import REPLAY
-from tests.unit.carried import EPOCH_US, STORED_MS, Carried, value
+from tests.unit.carried import EPOCH_US, STORED_MS, Carried, Reconciled, value
 
 OUTCOMES = ("stored", "deleted", "rejected", "filtered", "waiting", "missing")
 
@@ -18,14 +17,14 @@ def topic(tmp_path):
     return Carried(tmp_path)
 
 
-def outcomes(found: Audit) -> dict[str, int]:
+def outcomes(found: Reconciled) -> dict[str, int]:
     """What there is of each outcome; together they are what was produced."""
     counts = {name: found.total(name) for name in OUTCOMES if found.total(name)}
     assert sum(counts.values()) == found.total("produced")
     return counts
 
 
-def named(found: Audit) -> list[tuple[int, str | None, str]]:
+def named(found: Reconciled) -> list[tuple[int, str | None, str]]:
     return [(one["offset"], one["id"], one["why"]) for one in found.missing_records]
 
 

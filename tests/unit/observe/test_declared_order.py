@@ -12,9 +12,9 @@ from penstock.broker.topics import Span
 from penstock.contract.reject import Fault, Reason
 from penstock.errors import PenstockError
 from penstock.observe.audit import RowPlace
-from penstock.observe.versions import TIE
-from tests.unit.carried import EPOCH_US, STORED_MS, Carried, value
+from tests.unit.carried import EPOCH_US, STORED_MS, Carried, Rows, value
 from tests.unit.observe.test_histories import told
+from tests.unit.observe.test_versions import TIE
 
 BY_TIME_MS = STORED_MS - 10_000
 NOW_US = EPOCH_US + 9_000_000_000
@@ -148,7 +148,7 @@ def test_rows_say_by_themselves_what_they_were_written_with(topic):
     tables.put(4, 0, 0, NOW_US, BY_TIME_MS)
     tables.put(5, 1, 3, 5000, BY_TIME_MS)
     tables.put(6, 0, 0, at_us + 1, BY_TIME_MS)
-    found = topic.auditor().rows()
+    found = Rows(topic.auditor().rows())
     shifts = {1: RowPlace(0, 7_007, at_us + 7 - EPOCH_US - 7_007), 2: RowPlace(0, 1, 5000 - EPOCH_US - 1)}
     assert found.places == shifts | {5: RowPlace(1, 3, 5000 - EPOCH_US - 3)}
     assert (found.older, found.changed) == (1, {4: NOW_US, 6: at_us + 1})
@@ -161,7 +161,7 @@ def test_the_rows_of_an_earlier_topic_are_asked_for_their_records(topic):
     topic.tables.put(1, 0, 0, BY_TIME_MS * 1000, BY_TIME_MS)
     topic.tables.put(2, 0, 0, BY_TIME_MS * 1000, BY_TIME_MS)
     topic.tables.put(3, 0, 5, BY_TIME_MS * 1000 + 5, BY_TIME_MS)
-    found = topic.auditor().rows()
+    found = Rows(topic.auditor().rows())
     assert (list(found.places), found.older, found.changed, found.foreign) == ([1], 2, {}, [])
 
 

@@ -3,14 +3,12 @@
 import pytest
 
 from penstock.broker.topics import Span
-from penstock.contract.batch import Tally
 from penstock.contract.order import murmur2
 from penstock.errors import KafkaUnreachable, PenstockError
 from penstock.observe import evidence
-from penstock.observe.audit import Audit
 from penstock.observe.excuses import Lifetime, Pruning, is_expired, with_present
-from penstock.sink.ledger import REPLAY, Line
-from tests.unit.carried import EPOCH_US, STORED_MS, Carried, value
+from penstock.sink.ledger import REPLAY
+from tests.unit.carried import EPOCH_US, STORED_MS, Carried, Reconciled, value
 
 HOUR_S = 3600
 HOUR_MS = HOUR_S * 1000
@@ -21,7 +19,7 @@ def topic(tmp_path):
     return Carried(tmp_path)
 
 
-def outcomes(found: Audit) -> dict[str, int]:
+def outcomes(found: Reconciled) -> dict[str, int]:
     """What there is of each outcome; together they are what was produced."""
     names = ("stored", "deleted", "rejected", "filtered", "expired", "pruned", "waiting", "missing")
     counts = {name: found.total(name) for name in names if found.total(name)}
@@ -29,7 +27,7 @@ def outcomes(found: Audit) -> dict[str, int]:
     return counts
 
 
-def named(found: Audit) -> list[tuple[int, str | None]]:
+def named(found: Reconciled) -> list[tuple[int, str | None]]:
     return [(entry["offset"], entry["id"]) for entry in found.missing_records]
 
 
@@ -418,21 +416,16 @@ def test_a_compacted_line_with_a_filter(topic):
     assert (outcomes(found), found.total("compacted"), found.miscounted) == ({"stored": 1, "filtered": 1}, 1, [])
 
 
-def line(first: int = 0, rejected: int = 9) -> Line:
-    tally = Tally(0, first, first + rejected - 1, rejected, 0, 0, rejected, 0, STORED_MS, {}, {})
-    return Line(tally, 1, "job")
-
-
 def test_each_offset_below_a_log_start_excuses_once():
     """In the partition that the key belongs to; a record without a key may have gone to any, and takes no other's."""
     (of_0, *_), (of_1, *_) = ([key for key in KEYS if murmur2(key) % 2 == partition] for partition in (0, 1))
     pruning = Pruning({0: 1, 1: 1}, [])
-    assert [pruning.excuse(key, line()) for key in (of_0, of_0, of_1, of_1)] == [True, False, True, False]
-    assert not pruning.excuse(None, line())
+    assert [pruning.excuse(key, 0) for key in (of_0, of_0, of_1, of_1)] == [True, False, True, False]
+    assert not pruning.excuse(None, 0)
     pruning = Pruning({0: 1, 1: 1}, [])
-    assert [pruning.excuse(key, line()) for key in (None, of_0, of_1, None)] == [True, True, False, False]
-    assert not Pruning({0: 0, 1: 3}, []).excuse(of_0, line())
-    assert not Pruning({}, []).excuse(of_0, line())
+    assert [pruning.excuse(key, 0) for key in (None, of_0, of_1, None)] == [True, True, False, False]
+    assert not Pruning({0: 0, 1: 3}, []).excuse(of_0, 0)
+    assert not Pruning({}, []).excuse(of_0, 0)
 
 
 KEYS = [b"%d" % number for number in range(20)]

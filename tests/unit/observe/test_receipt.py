@@ -1,4 +1,6 @@
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -9,7 +11,23 @@ from penstock.config import read
 from penstock.errors import WrongUse
 from penstock.observe import receipt
 from penstock.observe.audit import Audit, Balance
-from penstock.observe.receipt import _stages, percentiles
+from penstock.observe.engine import Engine
+from penstock.observe.receipt import _stages
+from penstock.observe.reconciliation import Reconciliation, Scope
+from tests.unit.observe.facts import STORED_MS, Facts, line, record, row
+
+
+def latency(latencies_ms: list[int]) -> dict[str, int | None]:
+    """Median and 99th percentile of records that took so long."""
+    with tempfile.TemporaryDirectory() as home:
+        facts = Facts(Path(home), lines=[line(0, 0, len(latencies_ms) or 1)])
+        for offset, taken_ms in enumerate(latencies_ms):
+            facts.records.append(record(0, offset, str(offset), timestamp_ms=STORED_MS - taken_ms))
+            facts.table.append(row(str(offset), 0, offset))
+        with Engine(read(home=Path(home))) as engine:
+            reconciliation = Reconciliation(engine, facts, facts.evidence, Scope(facts.spans()))
+            reconciliation.carry_out()
+            return reconciliation.latency_ms()
 
 
 @pytest.mark.parametrize(
@@ -19,13 +37,13 @@ from penstock.observe.receipt import _stages, percentiles
 )
 def test_percentiles(latencies_ms, p50, p99):
     """Median and 99th percentile of what was measured; None when nothing was."""
-    assert percentiles(latencies_ms) == {"p50": p50, "p99": p99}
+    assert latency(latencies_ms) == {"p50": p50, "p99": p99}
 
 
 @given(st.lists(st.integers(-1000, 10**7), min_size=1))
 def test_percentiles_lie_within_what_was_measured(latencies_ms):
     """However few or many were measured, the percentiles are in order and in range."""
-    found = percentiles(latencies_ms)
+    found = latency(latencies_ms)
     assert min(latencies_ms) <= found["p50"] <= found["p99"] <= max(latencies_ms)
 
 
@@ -55,7 +73,7 @@ def test_stages_that_were_not_reached_are_none():
 
 def audit(refused: int = 0, **counts: int) -> Audit:
     """What was found of a run in one partition."""
-    return Audit({0: replace(Balance(0, 0, 9), **counts)}, refused=refused, latencies_ms=[5])
+    return Audit({0: replace(Balance(0, 0, 9), **counts)}, refused=refused, latency_ms={"p50": 5, "p99": 5})
 
 
 class World:
@@ -222,7 +240,7 @@ def test_what_is_excused_is_not_missing(world):
 
 def test_what_is_missing_is_in_the_receipt_by_name(world):
     """The audit's own words."""
-    world.found.missing_records.append({"partition": 0, "offset": 1, "id": "a", "why": "w"})
+    world.found.named["missing"].append({"partition": 0, "offset": 1, "id": "a", "why": "w"})
     assert world.run().missing_records == [{"partition": 0, "offset": 1, "id": "a", "why": "w"}]
 
 

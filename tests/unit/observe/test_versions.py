@@ -1,18 +1,34 @@
 """Ids whose versions Kafka orders, and those whose versions it does not."""
 
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.contract.order import DECLARED, FIRST_RANK, Rank
-from penstock.observe.versions import TIE, Home, Versions
+from penstock.observe.audit import Named
+from tests.unit.observe.facts import Facts, line, record
 
 NEWER = Rank(1, 1_000_000, True)
 OPEN = Rank(1, 1_000_000, False)
 
 
-def home(partition: int, offset: int = 0, rank: Rank = FIRST_RANK, at_ms: int = 0) -> Home:
-    return Home.of(partition, rank, rank.shift_us + offset, at_ms)
+TIE = "two versions have one place in the order: Cassandra mixes their columns"
+
+
+class Home(NamedTuple):
+    """Where one version of an id is."""
+
+    partition: int
+    offset: int = 0
+    rank: Rank = FIRST_RANK
+    at_ms: int = 0
+
+
+home = Home
 
 
 def redriven(partition: int, order_us: int, offset: int, layout: int = 0) -> Home:
@@ -20,14 +36,21 @@ def redriven(partition: int, order_us: int, offset: int, layout: int = 0) -> Hom
     return home(partition, offset, Rank(layout, order_us - offset, is_proven=True, is_kept=True), at_ms=10**13)
 
 
-def unordered(*homes: Home) -> str:
+def named(home_folder: Path, versions: dict[str, tuple[Home, ...]]) -> list[Named]:
+    """The ids that have no order."""
+    facts = Facts(home_folder)
+    for record_id, homes in versions.items():
+        for one in homes:
+            facts.records.append(record(one.partition, one.offset, record_id, rank=one.rank, timestamp_ms=one.at_ms))
+    facts.lines = [line(at, 0, 10**4) for at in range(10)]
+    return facts.reconcile().named["unordered"]
+
+
+def unordered(home_folder: Path, *homes: Home) -> str:
     """Why the versions of one id have no order; the other id, which has one version, always has."""
-    versions = Versions()
-    versions.note("other", homes[0])
-    for each in homes:
-        versions.note("id", each)
-    assert set(versions.unordered) <= {"id"}
-    return versions.unordered.get("id", "")
+    found = named(home_folder, {"other": (Home(9),), "id": homes})
+    assert {one["id"] for one in found} <= {"id"}
+    return found[0]["why"] if found else ""
 
 
 @pytest.mark.parametrize(
@@ -53,9 +76,9 @@ def unordered(*homes: Home) -> str:
         "redriven where it moved to",
     ],
 )
-def test_what_kafka_orders_is_ordered(homes):
+def test_what_kafka_orders_is_ordered(tmp_path, homes):
     """By offsets within a partition, by layouts from one to the next."""
-    assert unordered(*homes) == ""
+    assert unordered(tmp_path, *homes) == ""
 
 
 @pytest.mark.parametrize(
@@ -73,20 +96,15 @@ def test_what_kafka_orders_is_ordered(homes):
         ((home(0, 9), redriven(0, 5, 10), home(1, 12)), "partitions 0 and 1 of one layout"),
     ],
 )
-def test_what_kafka_does_not_order_is_named(homes, why):
+def test_what_kafka_does_not_order_is_named(tmp_path, homes, why):
     """With the partitions, and why neither version is known to be the newer one."""
-    assert why in unordered(*homes)
+    assert why in unordered(tmp_path, *homes)
 
 
-def test_each_id_is_named_once():
+def test_each_id_is_named_once(tmp_path):
     """With one of its homes."""
-    versions = Versions()
-    for number in range(3):
-        for partition in (0, 1, 2):
-            versions.note(number, home(partition))
-    found = list(versions.named())
-    assert [record_id for record_id, _, _ in found] == [0, 1, 2]
-    assert all(each.partition == 2 for _, each, _ in found)
+    found = named(tmp_path, {str(number): tuple(home(at, number) for at in (0, 1, 2)) for number in range(3)})
+    assert [(one["partition"], one["offset"], one["id"]) for one in found] == [(2, 0, "0"), (2, 1, "1"), (2, 2, "2")]
 
 
 versions_by_place = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 4), st.integers(0, 2)), max_size=12)
@@ -96,14 +114,13 @@ versions_by_place = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 4), st.
 @given(versions_by_place)
 def test_declared_orders_lack_an_order_only_where_the_newest_versions_tie(found):
     """Whatever their partitions are, and in whatever order they are read; equal bytes are one version."""
-    versions = Versions()
     offsets = dict.fromkeys(range(3), -1)
-    for partition, order_us, digest in sorted(found, key=lambda version: version[0]):
+    homes = []
+    for partition, order_us, digest in found:
         offsets[partition] += 1
         rank = Rank(DECLARED, order_us - offsets[partition], is_proven=True, is_kept=True, digest=digest)
-        versions.note("id", Home.of(partition, rank, order_us, 0))
+        homes.append(home(partition, offsets[partition], rank))
     newest_us = max((order_us for _, order_us, _ in found), default=None)
     newest = {digest for _, order_us, digest in found if order_us == newest_us}
-    assert versions.unordered == ({"id": TIE} if len(newest) > 1 else {})
-    assert [versions.last_offset("id", partition) for partition in offsets] == list(offsets.values())
-    assert not found or versions.newest_us("id") == newest_us
+    with tempfile.TemporaryDirectory() as folder:
+        assert unordered(Path(folder), *homes) == (TIE if len(newest) > 1 else "")

@@ -111,4 +111,4 @@ def test_each_acknowledgement_is_written_down(tmp_path):
         with pytest.raises(DeliveryFailed):
             sender.finish()
     (attempt,) = attempts(tmp_path)
-    assert attempt.entries == [Entry(0, 0, "k0"), Entry(0, 2, "k2")]
+    assert list(attempt.entries) == [Entry(0, 0, "k0"), Entry(0, 2, "k2")]
