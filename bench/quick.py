@@ -1,13 +1,8 @@
 """Compares the CPU cost of the working tree with that of a revision: both store the same records, in turns."""
 
-import io
 import shutil
 import statistics
-import subprocess
-import tarfile
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,9 +10,8 @@ from bench import store
 from bench.ground import Ground, Load
 from bench.race import Lap, Program
 from bench.suite import Say
+from bench.trees import tree_of
 from penstock.config import Settings
-from penstock.errors import WrongUse
-from penstock.stack.jars import unpack
 from penstock.stack.layout import REPOSITORY
 
 RECORDS, REPEAT = 300_000, 3
@@ -74,22 +68,6 @@ def _verdict(ratio: float, rounds: Sequence[float]) -> str:
     if all(round_ratio < 1 for round_ratio in rounds) and ratio < 1 - _NOISE:
         return "faster"
     return "same"
-
-
-@contextmanager
-def tree_of(revision: str) -> Iterator[Path]:
-    """Provide the tree of a git revision in a temporary folder. Raises `WrongUse` for an unknown revision."""
-    command = ["git", "-C", str(REPOSITORY), "archive", "--format=tar", revision]
-    process = subprocess.run(command, capture_output=True, check=False)
-    if process.returncode:
-        raise WrongUse(f"{revision} is no revision: {process.stderr.decode().strip()}", hint="git log --oneline")
-    folder = Path(tempfile.mkdtemp(prefix="penstock-bench-"))
-    try:
-        with tarfile.open(fileobj=io.BytesIO(process.stdout)) as archive:
-            unpack(archive, folder)
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _job_of(tree: Path) -> store.Make:

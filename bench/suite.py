@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from bench import endtoend, growth, ingest, latency, stages, start, store
+from bench import endtoend, growth, ingest, latency, stages, start, store, verification
 from bench.ground import Ground
 from bench.race import Contestant
 from penstock.errors import WrongUse
@@ -78,6 +78,12 @@ def _prepare_growth(ground: Ground, records: int | None) -> Iterator[list[Contes
 
 
 @contextmanager
+def _prepare_verify(ground: Ground, records: int | None) -> Iterator[list[Contestant]]:
+    with verification.contestants(ground, records or verification.RECORDS) as contestants:
+        yield contestants
+
+
+@contextmanager
 def _prepare_start(ground: Ground, _records: int | None) -> Iterator[list[Contestant]]:
     ground.down()
     with start.clone() as clone:
@@ -94,6 +100,7 @@ BENCHMARKS = {
         Benchmark(endtoend.NAME, endtoend.WHAT, _prepare_endtoend),
         Benchmark(stages.NAME, stages.WHAT, _prepare_stages),
         Benchmark(growth.NAME, growth.WHAT, _prepare_growth),
+        Benchmark(verification.NAME, verification.WHAT, _prepare_verify),
         Benchmark(start.NAME, start.WHAT, _prepare_start),
     )
 }

@@ -1,6 +1,6 @@
 import pytest
 
-from bench import quick
+from bench import quick, trees
 from bench.race import Lap
 from penstock.errors import WrongUse
 
@@ -36,12 +36,12 @@ def test_medians_are_shown_for_both():
 
 def test_a_revision_is_laid_out_and_taken_away_again():
     """The tree of HEAD has the job's file while the block lasts."""
-    with quick.tree_of("HEAD") as tree:
+    with trees.tree_of("HEAD") as tree:
         assert (tree / "spark_stream.py").exists()
     assert not tree.exists()
 
 
 def test_what_is_no_revision_is_told():
     """git's own words, and what to type."""
-    with pytest.raises(WrongUse, match="no-such-revision"), quick.tree_of("no-such-revision"):
+    with pytest.raises(WrongUse, match="no-such-revision"), trees.tree_of("no-such-revision"):
         pytest.fail("there is none")

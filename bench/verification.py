@@ -1,0 +1,59 @@
+"""CPU time and memory of a verification, of the working tree and of the last revision that kept all ids in Python."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bench import store
+from bench.ground import Ground, Load
+from bench.race import BenchFailed, Contestant, lap
+from bench.trees import tree_of
+from penstock.config import Settings
+from penstock.stack.layout import REPOSITORY
+
+NAME = "verify"
+WHAT = "a verification of the whole topic, beside the last revision that kept all ids in Python"
+RECORDS = 200_000
+BEFORE = "01f13c7"
+_TIMEOUT_S = 3600.0
+
+
+@contextmanager
+def contestants(ground: Ground, records: int) -> Iterator[list[Contestant]]:
+    """Store records once, and provide both trees, which verify them."""
+    load = Load(records)
+    ground.fill(load)
+    settings = ground.fresh_table(load)
+    try:
+        lap(store.ours(ground, settings, records), ground.find, records, timeout_s=_TIMEOUT_S)
+        with tree_of(BEFORE) as before:
+            yield [
+                Contestant("ours", "penstock", partial(_verify, settings, REPOSITORY, records)),
+                Contestant("before", f"penstock {BEFORE}", partial(_verify, settings, before, records)),
+            ]
+    finally:
+        ground.drop(settings)
+
+
+def _verify(settings: Settings, tree: Path, records: int) -> dict[str, Any]:
+    """Run `verify` with the code of a tree. Raises `BenchFailed` unless it finds each record stored."""
+    env = {**os.environ, **settings.environment(), "PYTHONPATH": str(tree / "src")}
+    command = [sys.executable, "-m", "penstock.cli", "verify", "--json"]
+    with subprocess.Popen(command, env=env, cwd=tree, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        receipt = json.loads(process.stdout.read() or "{}")
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if receipt.get("stored") != records:
+        raise BenchFailed(f"{tree}: verify found {receipt.get('stored')} of {records} records stored")
+    return {
+        "rows_per_s": records / max(0.1, receipt["seconds"]),
+        "cpu_us": (used.ru_utime + used.ru_stime) / records * 1_000_000,
+        "rss_mib": used.ru_maxrss / 1024,
+    }
