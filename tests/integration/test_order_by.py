@@ -17,7 +17,8 @@ from penstock.sink import cassandra, table_orders
 from tests.conftest import Stack
 from tests.integration.test_receipts import Lab
 
-BASE_MS = 1_700_000_000_000
+BASE_MS = int(time.time() - 3600) * 1000
+"""An hour ago: what is older than the topic's retention is deleted sooner or later."""
 RECORD = """
 from datetime import datetime
 from typing import Annotated

@@ -50,7 +50,7 @@ def test_a_delivery_log_without_a_version_is_read(tmp_path: Path) -> None:
     copied("delivery-log.journal", tmp_path / f"20260601T000000.000000Z{journal._suffix(RUN)}")
     (attempt,) = journal.attempts(tmp_path)
     assert (attempt.run_id, attempt.topic, attempt.topic_id, attempt.finished) == (RUN, TOPIC, TOPIC_ID, True)
-    assert attempt.entries == [Entry(0, 0, "id-1"), Entry(0, 1, "id-2")]
+    assert list(attempt.entries) == [Entry(0, 0, "id-1"), Entry(0, 1, "id-2")]
     assert journal.progress(tmp_path, RUN) == SoFar(fetched=2, acknowledged=2)
 
 
@@ -265,6 +265,7 @@ def test_a_table_without_a_version_is_used() -> None:
 
 def test_the_schema_is_asked_once_for_all_tables() -> None:
     """Versions cost no query: the one that finds what is missing reads them."""
-    session = FakeSession()
+    columns = [{"column_name": "partitioners"}]
+    session = FakeSession(lambda query, _: columns if "system_schema.columns" in query else [])
     job.create_tables(session, read())
-    assert sum("system_schema" in query for query, _ in session.executed) == 1
+    assert sum("system_schema.tables" in query for query, _ in session.executed) == 1

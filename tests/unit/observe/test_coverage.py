@@ -1,7 +1,7 @@
 import tempfile
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.broker.topics import Span
@@ -56,6 +56,7 @@ def compared(lines: list[Line]) -> tuple[Audit, set[int]]:
     return audit, {one["offset"] for one in audit.named["miscounted"]}
 
 
+@settings(max_examples=12)
 @given(stretches)
 def test_overlaps_are_counted_by_who_made_them(found):
     """doubled: what one job covers more than once; reread: what another job covers again; a replay counts nothing."""
@@ -68,6 +69,7 @@ def test_overlaps_are_counted_by_who_made_them(found):
     assert balance.reread == sum(len(covered_by(mine)) for mine in own) - len(covered_by(streamed))
 
 
+@settings(max_examples=12)
 @given(stretches)
 def test_a_line_is_alone_when_no_other_shares_an_offset(found):
     """Only these can be held against Kafka, which has none of their records here: what lies on two lines is on one of

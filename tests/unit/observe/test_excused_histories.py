@@ -73,7 +73,7 @@ def differences(found: TopicReceipt) -> list[tuple[str, int | None, int | None, 
     return [(entry.kind, entry.partition, entry.offset, entry.id) for entry in found.differences]
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(SENDS, st.data())
 def test_what_aged_balances(sends, data):
     """However a topic was carried out, whatever of it has expired, was compacted or pruned: nothing is missing."""
@@ -86,7 +86,7 @@ def test_what_aged_balances(sends, data):
         assert found.produced == len(sends) - len(aged.topic.compacted)
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(SENDS, st.data())
 def test_a_row_that_is_lost_is_named_whatever_has_expired(sends, data):
     """Its TTL has not passed, and its record is there."""
@@ -107,7 +107,7 @@ def test_a_row_that_is_lost_is_named_whatever_has_expired(sends, data):
         assert ("missing", *place, str(sensor)) in differences(aged.topic.verify())
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(SENDS, st.booleans(), st.data())
 def test_a_record_that_compaction_must_have_kept_is_named(sends, is_journaled, data):
     """By the row that came from it, or by the delivery log."""
@@ -125,7 +125,7 @@ def test_a_record_that_compaction_must_have_kept_is_named(sends, is_journaled, d
         assert ("lost", *rows[sensor], str(sensor)) in differences(topic.verify())
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(SENDS, st.data())
 def test_a_dead_letter_that_is_lost_is_named_whatever_was_pruned(sends, data):
     """Those below the log start take as many excuses as they are; one that lay above it gets none."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.broker.topics import Span
@@ -151,6 +151,7 @@ def any_facts(draw: st.DrawFn) -> tuple[Facts, list[Entry]]:
     return facts, deliveries
 
 
+@settings(max_examples=12)
 @given(any_facts())
 def test_whatever_the_facts_are_outcomes_and_differences_are_those_of_their_definitions(given_facts):
     """Records, lines, rows, dead letters and deliveries that contradict each other in any way."""

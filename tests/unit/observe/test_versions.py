@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.contract.order import DECLARED, FIRST_RANK, Rank
@@ -111,6 +111,7 @@ versions_by_place = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 4), st.
 """Partition, place in the order, and bytes of each version of an id, as Kafka has them."""
 
 
+@settings(max_examples=12)
 @given(versions_by_place)
 def test_declared_orders_lack_an_order_only_where_the_newest_versions_tie(found):
     """Whatever their partitions are, and in whatever order they are read; equal bytes are one version."""

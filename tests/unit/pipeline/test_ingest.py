@@ -371,7 +371,7 @@ def test_a_source_that_failed_leaves_the_journal_unfinished(world, captured_user
     with pytest.raises(SourceRefused):
         run(Order("r", records=20))
     (attempt,) = attempts(tmp_path)
-    assert (len(attempt.entries), attempt.finished) == (10, False)
+    assert (len(list(attempt.entries)), attempt.finished) == (10, False)
 
 
 class Killed(BaseException):
@@ -405,8 +405,8 @@ def test_an_attempt_that_was_killed_is_done_again_with_the_same_records(world, c
     assert [one.value() for one in world.sent("users_created")][:10] == [one.value() for one in killed.sent]
     assert (summary.fetched, summary.produced) == (20, 20)
     first, second = attempts(tmp_path)
-    assert (first.finished, first.entries) == (False, [])
-    assert (second.run_id, second.finished, len(second.entries)) == ("run-1", True, 20)
+    assert (first.finished, list(first.entries)) == (False, [])
+    assert (second.run_id, second.finished, len(list(second.entries))) == ("run-1", True, 20)
 
 
 def test_each_record_says_which_run_sent_it_and_when_it_was_fetched(world, captured_users):
