@@ -129,6 +129,27 @@ def test_the_order_of_a_key_is_that_of_kafka(sends, data):
         known[key] = rank.shift_us + offset
 
 
+@given(st.lists(st.tuples(st.integers(0, 7), keys), max_size=30), st.data())
+def test_the_order_is_kafkas_however_late_a_growth_is_found(sends, data):
+    """A job that was slow, or down, has read little of what was sent before: the topic's own partitioner tells."""
+    only = frozenset({"murmur2"})
+    partitions, layouts, sent = 2, [Layout(2)], []
+    ends: dict[int, int] = {}
+    for grows, key in sends:
+        if grows == 0 and partitions < 12:
+            partitions += data.draw(st.integers(1, 3))
+            read = {partition: data.draw(st.integers(0, end)) for partition, end in ends.items()}
+            layouts.append(Layout(partitions, layouts[-1].shift_us + 1_000_000, read, only))
+        partition = murmur2(key) % partitions
+        sent.append((partition, ends.get(partition, 0), key))
+        ends[partition] = sent[-1][1] + 1
+    known: dict[bytes, int] = {}
+    for partition, offset, key in sent:
+        place = Order(tuple(layouts)).rank(partition, offset, key).shift_us + offset
+        assert place > known.get(key, -1)
+        known[key] = place
+
+
 EPOCH_US = 5_000_000
 
 
