@@ -13,7 +13,6 @@ import psutil
 from penstock.broker import topics
 from penstock.broker.kafka import producer
 from penstock.errors import Unreachable
-from penstock.observe import receipt
 from penstock.pipelines import users
 from penstock.retry import wait_until
 from penstock.sink import cassandra
@@ -214,8 +213,3 @@ def test_demo_on_a_stack_that_is_up_shows_rows_pages_and_receipt(stack: Stack) -
     assert done.returncode == 0, done.stderr
     for text in ("receipt", "missing", "first_name", "where to look", "Airflow", "./penstock down"):
         assert text in done.stdout + done.stderr
-
-
-def test_latencies_need_a_value() -> None:
-    """No stored record, no percentiles."""
-    assert receipt.percentiles([]) == {"p50": None, "p99": None}
