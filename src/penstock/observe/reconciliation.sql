@@ -2,7 +2,7 @@
 --
 -- Read it from top to bottom. Each statement makes one table or view, from those above it. `reconciliation.py` runs the
 -- sections one after another, and between two of them it loads evidence that is only asked for when it is needed.
--- DuckDB runs it, and Spark SQL can: it keeps to what both understand.
+-- DuckDB runs it. It avoids what Spark SQL does not support, but nothing runs it on Spark yet.
 --
 -- A record's place is (partition_id, position); its position is Kafka's offset. `order_us` is its place in the order of
 -- all records, which is its write timestamp from the topic generation's epoch on. It comes in as a column.
@@ -247,18 +247,19 @@ SELECT m.*, CASE
 FROM (
   SELECT n.*, ROW_NUMBER() OVER (PARTITION BY n.line, n.is_droppable ORDER BY n.position) AS number
   FROM (
-    SELECT
-      a.*,
-      COALESCE(
-        NOT a.is_deletion AND NOT a.has_row
-        AND (a.deletion_us > a.replaced_after_us OR t.deletion_us > a.replaced_after_us), FALSE
-      ) AS is_deleted_since,
-      a.id IS NOT NULL AND a.line >= 0 AND NOT a.is_deletion AND NOT a.is_misplaced
-        AND NOT COALESCE(
-          NOT a.has_row AND (a.deletion_us > a.replaced_after_us OR t.deletion_us > a.replaced_after_us), FALSE
-        ) AS is_droppable
-    FROM absent a
-    LEFT JOIN (SELECT id, MAX(order_us) AS deletion_us FROM later_deletions GROUP BY id) t ON a.id = t.id
+    SELECT d.*,
+      d.id IS NOT NULL AND d.line >= 0 AND NOT d.is_deletion AND NOT d.is_misplaced AND NOT d.is_deleted_since
+        AS is_droppable
+    FROM (
+      SELECT
+        a.*,
+        COALESCE(
+          NOT a.is_deletion AND NOT a.has_row
+          AND (a.deletion_us > a.replaced_after_us OR t.deletion_us > a.replaced_after_us), FALSE
+        ) AS is_deleted_since
+      FROM absent a
+      LEFT JOIN (SELECT id, MAX(order_us) AS deletion_us FROM later_deletions GROUP BY id) t ON a.id = t.id
+    ) d
   ) n
 ) m
 LEFT JOIN lines l ON m.line = l.line;
@@ -530,25 +531,24 @@ FROM homes o
 JOIN homes n ON o.id = n.id AND o.partition_id <> n.partition_id AND o.layout < n.layout
 WHERE o.last_ms > n.first_ms;
 
+-- Every reason why an id has no order.
+CREATE VIEW unordered_reasons AS
+SELECT * FROM one_place
+UNION ALL SELECT * FROM tied
+UNION ALL SELECT * FROM two_layouts
+UNION ALL SELECT * FROM one_layout
+UNION ALL SELECT * FROM unproven
+UNION ALL SELECT * FROM contradicted;
+
 -- Difference `unordered`: an id whose versions have no order that Kafka gives, for the first of the reasons above.
 CREATE TABLE unordered AS
 SELECT v.partition_id, v.position, v.id, u.why
-FROM (
-  SELECT id, MIN_BY(why, rank) AS why
-  FROM (
-    SELECT * FROM one_place UNION ALL SELECT * FROM tied UNION ALL SELECT * FROM two_layouts UNION ALL SELECT * FROM one_layout
-    UNION ALL SELECT * FROM unproven UNION ALL SELECT * FROM contradicted
-  ) reasons
-  GROUP BY id
-) u
+FROM (SELECT id, MIN_BY(why, rank) AS why FROM unordered_reasons GROUP BY id) u
 JOIN (
   SELECT id, partition_id, position,
     ROW_NUMBER() OVER (PARTITION BY id ORDER BY partition_id DESC, order_us DESC, position DESC) AS number
   FROM versions
-  WHERE id IN (
-    SELECT id FROM one_place UNION ALL SELECT id FROM tied UNION ALL SELECT id FROM two_layouts UNION ALL SELECT id FROM one_layout
-    UNION ALL SELECT id FROM unproven UNION ALL SELECT id FROM contradicted
-  )
+  WHERE id IN (SELECT id FROM unordered_reasons)
 ) v ON u.id = v.id AND v.number = 1;
 
 -- Difference `repeated`: another value than the first one since the id's last tombstone, where ids have one version.
