@@ -131,12 +131,16 @@ def test_the_order_of_a_key_is_that_of_kafka(sends, data):
 
 @given(st.lists(st.tuples(st.integers(0, 7), keys), max_size=30), st.data())
 def test_the_order_is_kafkas_however_late_a_growth_is_found(sends, data):
-    """A job that was slow, or down, has read little of what was sent before: the topic's own partitioner tells."""
+    """A job that was slow, or down, has read little of what was sent before: the topic's own partitioner tells.
+
+    One growth: a key that returns to its first partition at a second one has no order until its records are read, which
+    `verify` names when Kafka's timestamps contradict (`contradicted` in `reconciliation.sql`).
+    """
     only = frozenset({"murmur2"})
     partitions, layouts, sent = 2, [Layout(2)], []
     ends: dict[int, int] = {}
     for grows, key in sends:
-        if grows == 0 and partitions < 12:
+        if grows == 0 and len(layouts) == 1:
             partitions += data.draw(st.integers(1, 3))
             read = {partition: data.draw(st.integers(0, end)) for partition, end in ends.items()}
             layouts.append(Layout(partitions, layouts[-1].shift_us + 1_000_000, read, only))
