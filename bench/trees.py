@@ -1,4 +1,4 @@
-"""Trees of the repository's revisions, to be measured beside the working tree."""
+"""Check out revisions of the repository to compare them with the working tree."""
 
 import io
 import shutil

@@ -18,7 +18,7 @@ from penstock.config import Settings
 from penstock.stack.layout import REPOSITORY
 
 NAME = "verify"
-WHAT = "a verification of the whole topic, beside the last revision that kept all ids in Python"
+WHAT = "verification of the whole topic, compared with the last revision that kept all ids in Python objects"
 RECORDS = 200_000
 BEFORE = "01f13c7"
 _TIMEOUT_S = 3600.0

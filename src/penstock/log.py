@@ -34,7 +34,7 @@ def configure(level: str = "INFO", json: bool = False) -> None:
 
 
 class _Unbreakable:
-    """A text stream that drops what nobody reads: a service outlives the supervisor at the other end of its pipe."""
+    """Text stream that ignores a broken pipe, so that a service survives its supervisor."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

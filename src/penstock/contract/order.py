@@ -74,16 +74,16 @@ class Rank(NamedTuple):
     is_kept: bool = False
     """It is not that of its own position: a redriven record keeps an earlier one, `order_by` asks for none."""
     digest: int = 0
-    """Of the value of a record that `order_by` orders, 0 of a tombstone: equal versions with one place are no tie."""
+    """Hash of the value if `order_by` orders the record; 0 for a tombstone. Identical values do not conflict."""
 
     @property
     def is_declared(self) -> bool:
-        """Whether the pipeline's `order_by` orders the record, in whatever partition it is."""
+        """Return whether the pipeline's `order_by` orders the record, regardless of its partition."""
         return self.layout == DECLARED
 
 
 DECLARED = -1
-"""The layout's number of a record whose order does not depend on layouts (`contract.order_by`)."""
+"""Layout number for records ordered by `order_by`, which does not depend on layouts (`contract.order_by`)."""
 
 
 FIRST_RANK = Rank(0, 0, True)

@@ -1,16 +1,16 @@
-"""What orders the versions of an id where Kafka's offsets do not: Kafka's timestamp, or a field of the record.
+"""Order the versions of an id by Kafka's timestamp or a field of the record instead of by offset.
 
-A record's write timestamp, in us, is then a function of the record alone, whatever partition it is in:
+The write timestamp of a record, in us, then depends only on the record, regardless of its partition:
 
 timestamp   ms * 1000 + offset % 1000, so that versions of one millisecond and partition keep their order
 a datetime  its microseconds since 1970
 an integer  its value
 
-What has no such value, or one that lies in the future, is a dead letter: a row that was written with it would win over
-all that comes. Two records of one id with the same write timestamp tie: `verify` names them.
+A record without such a value, or with one in the future, is dead-lettered: a row written with it would override all
+later updates. Two records of one id with the same write timestamp tie, and `verify` reports them.
 
-A redriven record keeps the timestamp that Kafka gave it at first: its header `penstock.order` holds `t` and the write
-timestamp of that. As with offsets, it moves a record back only.
+A redriven record keeps its original Kafka timestamp: its header `penstock.order` holds `t` and the write timestamp
+derived from it. As with offsets, the header can only move a record back.
 """
 
 import re
@@ -27,9 +27,9 @@ from penstock.contract.reject import Fault, Headers, Reason
 from penstock.contract.rules import Broken, Rule
 
 BY_OFFSET = "offset"
-"""The default: a record's place in its partition (`contract.order`)."""
+"""Default: order by offset within the partition (`contract.order`)."""
 BY_TIMESTAMP = "timestamp"
-"""Kafka's timestamp of the record."""
+"""Order by Kafka's record timestamp."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -39,9 +39,9 @@ _KINDS = (INT, BIGINT, TIMESTAMP)
 
 
 class Tombstone(NamedTuple):
-    """A record without a value, as a pipeline's `order_of_tombstone` is given it.
+    """Argument of a pipeline's `order_of_tombstone`.
 
-    `timestamp` is Kafka's, in UTC. That of a redriven tombstone is the one that it had at first.
+    `timestamp` is Kafka's, in UTC; for a redriven tombstone, the original one.
     """
 
     key: bytes | None
@@ -54,7 +54,7 @@ OrderOfTombstone = Callable[[Tombstone], Any]
 
 
 class Source(NamedTuple):
-    """What a record has in Kafka beside key and value: its timestamp, its offset, its header `penstock.order`."""
+    """Kafka metadata of a record: timestamp, offset and the header `penstock.order`."""
 
     timestamp_ms: int
     offset: int
@@ -70,7 +70,7 @@ class OrderBy:
 
     @property
     def name(self) -> str:
-        """What the pipeline's file says."""
+        """Return the value of `order_by` in the pipeline's file."""
         return self.field.column if self.field else BY_TIMESTAMP
 
     def place(self, record: Record, source: Source, latest: datetime) -> int | Fault:

@@ -183,13 +183,13 @@ class Auditor:
 
     @cached_property
     def _order_column(self) -> str | None:
-        """The column of which a row's write timestamp is made, where that is not the row's offset."""
+        """Return the column that determines a row's write timestamp; None if the offset does."""
         order_by = self._pipeline.declared_order
         return None if order_by is None else order_by.column_of(self._pipeline.stored)
 
     @cached_property
     def _is_only_generation(self) -> bool:
-        """Whether no row can be of an earlier topic of this name, whose records had the same offsets."""
+        """Return whether the topic was never recreated, so that no row can come from an earlier topic of this name."""
         generations = ledger.generations(self._session, self._keyspace, self._pipeline.topic)
         return len(set(generations.values())) == 1
 
@@ -274,7 +274,10 @@ class Auditor:
                 yield place, message
 
     def letter_copies(self) -> Iterator[tuple[Letter, bool]]:
-        """The dead letters, copies too; each with whether it is of the topic's present generation, or of none."""
+        """Give the dead letters, duplicates included, each with whether it belongs to the current topic incarnation.
+
+        Records rejected at the source, which never reached a topic, count as current.
+        """
         epoch_us = None if self.book is None else self.book.epoch_us
         for letter in dlq.letters(self._settings, self._pipeline):
             origin = letter.origin
@@ -289,7 +292,7 @@ class Auditor:
         return dlq.unique(within(letter for letter, is_current in self.letter_copies() if is_current))
 
     def audit(self, spans: list[Span]) -> Audit:
-        """What became of every record in `spans`."""
+        """Return the outcome of every record in `spans`."""
         with self.reconciled(Scope(spans)) as (audit, _):
             return audit
 

@@ -87,7 +87,7 @@ class Engine:
         return row
 
     def has(self, table: str, condition: str = "TRUE") -> bool:
-        """Return whether a table has a row that fits."""
+        """Return whether a table has a row that matches `condition`."""
         return any(True for _ in self.rows(f"SELECT 1 FROM {table} WHERE {condition} LIMIT 1"))
 
 
@@ -122,7 +122,7 @@ def limit_mib(setting_mib: int, files: Sequence[Path] = _CGROUP_FILES) -> int:
 
 
 class SpillFolder:
-    """A folder that goes with its process, also with one that is killed: the next one removes what nobody locks."""
+    """Temporary folder of one process. If the process is killed, the next one removes the folder."""
 
     def __init__(self, parent: Path) -> None:
         self._parent = parent
