@@ -37,6 +37,7 @@ class Stack:
 
     def __init__(self, environment: dict[str, str]) -> None:
         self.environment = environment
+        self._session: Any = None
         self.settings = config.read(
             **{key.removeprefix("PENSTOCK_").lower(): value for key, value in environment.items()}
         )
@@ -44,6 +45,19 @@ class Stack:
     @property
     def stand_in_url(self) -> str:
         return f"http://127.0.0.1:{self.settings.source_port}/api/"
+
+    def drop(self, keyspace: str) -> None:
+        """Drop a keyspace if it exists."""
+        from penstock.sink import cassandra  # not for tests of what has no Cassandra
+
+        if self._session is None:
+            self._session = cassandra.connect(self.settings)
+        self._session.execute(f"DROP KEYSPACE IF EXISTS {keyspace}", timeout=60)
+
+    def close(self) -> None:
+        """End the session that dropped keyspaces."""
+        if self._session is not None:
+            self._session.cluster.shutdown()
 
     def cli(self, *arguments: str, timeout_s: float = 300, **more: str) -> subprocess.CompletedProcess[str]:
         """What the command gave, run as a user runs it."""
@@ -75,6 +89,7 @@ def fresh_stack(name: str, shift: int, *up: str) -> Iterator[Stack]:
     try:
         yield stack
     finally:
+        stack.close()
         stopped = stack.cli("down")
         assert stopped.returncode == 0, stopped.stderr[-4000:]
 
@@ -92,9 +107,16 @@ def settings(stack: Stack) -> Settings:
 
 
 @pytest.fixture
-def unique() -> str:
-    """A name that no test used before."""
-    return f"t{uuid.uuid4().hex[:12]}"
+def unique(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A name that no test used before. A keyspace of that name is dropped after the test.
+
+    Each pipeline has some 20 tables; Cassandra gets slower, and starts later, with each that it keeps.
+    """
+    name = f"t{uuid.uuid4().hex[:12]}"
+    yield name
+    if "stack" in request.fixturenames:
+        stack: Stack = request.getfixturevalue("stack")
+        stack.drop(name)
 
 
 @pytest.fixture

@@ -105,7 +105,8 @@ def user(entry: dict[str, Any], **changes: Any) -> dict[str, Any]:
 
 
 OF_CODE = {Reason.PROCESSING_ERROR, Reason.MAPPING_FAILED, Reason.TRANSFORM_FAILED}
-OF_A_VALUE = set(Reason) - OF_CODE - {Reason.KEY_AMBIGUOUS}
+OF_A_SETTING = {Reason.KEY_AMBIGUOUS, Reason.ORDER_UNKNOWN}
+OF_A_VALUE = set(Reason) - OF_CODE - OF_A_SETTING
 
 
 @pytest.fixture

@@ -1,12 +1,15 @@
 """What ages in the real Kafka and Cassandra is excused; a loss beside it is named."""
 
+import json
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from cassandra import ReadFailure
 from cassandra.concurrent import execute_concurrent_with_args
@@ -20,6 +23,7 @@ from penstock.broker.kafka import producer
 from penstock.broker.topics import Place
 from penstock.contract.order import murmur2
 from penstock.errors import KafkaUnreachable
+from penstock.observe.verify import TopicReceipt
 from penstock.produce import journal
 from penstock.produce.journal import Journal
 from penstock.retry import wait_until
@@ -81,6 +85,11 @@ def wait_until_compacted(lab: Lab, keys: set[str]) -> None:
     wait_until(check, timeout_s=60, what="compaction")
 
 
+def compared(receipt: TopicReceipt) -> Any:
+    """What is in a receipt, whichever engine made it and when."""
+    return json.loads(msgspec.json.encode(replace(receipt, at="", seconds=0.0)))
+
+
 def test_what_ages_is_excused_and_a_loss_beside_it_is_named(
     lab: Lab, captured_api: str, captured: list[dict[str, Any]], eager_cleaner: None
 ) -> None:
@@ -124,7 +133,9 @@ def test_what_ages_is_excused_and_a_loss_beside_it_is_named(
         written.note(*places[kept[2]], str(uuid.uuid4()).encode())
     for partition in (0, 1):
         count_one_more_reject(lab, partition)
-    differences = lab.verify().differences
+    receipt = lab.verify()
+    assert compared(lab.verify_on_spark()) == compared(receipt)
+    differences = receipt.differences
     kinds = Counter(difference.kind for difference in differences)
     assert (kinds["missing"], kinds["miscounted"], kinds["foreign"]) == (1, 2, 1)
     assert kinds["lost"] in (1, 2), "with the deleted id, whose tombstone may be gone"
@@ -135,6 +146,8 @@ def test_what_ages_is_excused_and_a_loss_beside_it_is_named(
     assert done.exit_code == 0, done.output
     found = lab.verify()
     assert (told(found), found.accepted, found.accepted_differences) == (set(), 1, dict(kinds))
+    done = lab.cli("verify", "--engine", "spark", "--json")
+    assert (done.exit_code, compared(TopicReceipt(**json.loads(done.stdout)))) == (0, compared(found))
     assert lab.cli("verify", "accepted").stdout.count("planted") == kinds.total()
 
 

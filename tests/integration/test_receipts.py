@@ -26,10 +26,11 @@ from penstock.broker.headers import RUN
 from penstock.broker.kafka import admin, producer
 from penstock.broker.topics import Span
 from penstock.cli import app
-from penstock.cli import replay as commands
+from penstock.cli import spark as command_spark
 from penstock.cli.replay import stretch
 from penstock.contract.order import murmur2
 from penstock.contract.reject import Fault, Reason, Reject, Stage
+from penstock.distributed.spark_loading import open_on
 from penstock.errors import PenstockError, WrongUse
 from penstock.observe import trace, verify
 from penstock.observe.verify import TopicReceipt
@@ -93,12 +94,15 @@ class Lab(Topic):
     def verify(self) -> TopicReceipt:
         return verify.verify(self.settings, self.session)
 
+    def verify_on_spark(self) -> TopicReceipt:
+        return verify.verify(self.settings, self.session, open_loader=open_on(self.spark))
+
     def cli(self, *words: str) -> Result:
         """A command in this process, and in this Spark."""
         config.load.cache_clear()
         environment = self.stack.environment | {"PENSTOCK_PIPELINE": str(self.file)}
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(commands, "_local_spark", lambda _settings: nullcontext(self.spark))
+            patch.setattr(command_spark, "_session", lambda _settings, _name: nullcontext(self.spark))
             done = CliRunner().invoke(app, list(words), env=environment)
         config.load.cache_clear()
         return done

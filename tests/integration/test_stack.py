@@ -21,7 +21,7 @@ from tests.conftest import ROOT, Stack, environment_of
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Stack]:
     """A stack of its own of which only the stand-in API is started."""
-    stack = Stack(environment_of(tmp_path / "home", 30_000))
+    stack = Stack(environment_of(tmp_path / "home", 22_000))  # below the ports that systems give to connections
     yield stack
     assert stack.cli("down").returncode == 0
     assert marked(stack) == []

@@ -1,14 +1,12 @@
 """replay, rebuild: process the topic again."""
 
-import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from penstock.cli.moment import HELP, moment
+from penstock.cli.spark import local_spark
 from penstock.cli.text import print_json, table, talk
 
 if TYPE_CHECKING:
@@ -71,7 +69,7 @@ def rebuild(
 
     settings = config.load()
     pipeline = pipelines.of(settings)
-    with _local_spark(settings) as spark, cassandra.connected(settings) as session:
+    with local_spark(settings, "penstock replay") as spark, cassandra.connected(settings) as session:
         table_orders.fix_order(session, cassandra.keyspace_of(settings, pipeline), pipeline)
         rows = verification.rows_to_rebuild(settings, session)
         name = f"{cassandra.keyspace_of(settings, pipeline)}.{pipeline.table}"
@@ -125,7 +123,7 @@ def _replay_ranges(
 ) -> bool:
     """Replay the ranges, print their receipt, and return whether it balances."""
     if spark is None:
-        with _local_spark(settings) as own_spark:
+        with local_spark(settings, "penstock replay") as own_spark:
             return _replay_ranges(settings, session, spans, as_json, own_spark)
     from penstock.cli.runs import print_balance
     from penstock.observe import verify as verification
@@ -148,17 +146,3 @@ def _as_dict(done: Any) -> dict[str, Any]:
         "seconds": done.seconds,
         "partitions": [partition._asdict() for partition in done.partitions],
     }
-
-
-@contextmanager
-def _local_spark(settings: "Settings") -> Iterator["SparkSession"]:
-    """Start a local Spark in this process, because the cluster's cores are used by the stream."""
-    from penstock.stack.services.spark import environment_of
-
-    if "SPARK_CONF_DIR" not in os.environ:
-        os.environ.update(environment_of(settings))
-    from penstock.process.session import spark_session
-
-    own = settings.model_copy(update={"spark_master": "local[1]", "spark_job_ui_port": 0})
-    with spark_session(own, "penstock replay") as spark:
-        yield spark

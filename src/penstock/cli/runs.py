@@ -1,5 +1,8 @@
 """demo, run, verify, trace: carry records and prove that they arrived."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +14,13 @@ from penstock.cli.text import print_json, table, talk
 Records = Annotated[int, typer.Option(min=1, help="Number of records to fetch from the API.")]
 Source = Annotated[str | None, typer.Option(help="URL of the API; default: PENSTOCK_SOURCE_URL.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+class EngineName(StrEnum):
+    """What compares the sources."""
+
+    DUCKDB = "duckdb"
+    SPARK = "spark"
 
 
 def register(app: typer.Typer) -> None:
@@ -56,6 +66,10 @@ def run(records: Records = 500, source: Source = None, as_json: AsJson = False) 
 def verify(
     context: typer.Context,
     since: Annotated[str | None, typer.Option(metavar="TIME", help=f"Only records produced since. {HELP}")] = None,
+    engine: Annotated[
+        EngineName,
+        typer.Option(help="Where to compare: in this process, or on Spark if the topic is larger than that."),
+    ] = EngineName.DUCKDB,
     as_json: AsJson = False,
 ) -> None:
     """Balance all records in the topic. Exit 1 if a record is missing or sources differ.
@@ -70,13 +84,29 @@ def verify(
     from penstock.sink.cassandra import connected
 
     settings = config.load()
-    with connected(settings) as session:
-        receipt = verification.verify(settings, session, moment(since) if since else None)
+    start = moment(since) if since else None
+    with connected(settings) as session, _loader_on(engine, settings) as open_loader:
+        receipt = verification.verify(settings, session, start, open_loader=open_loader)
     if as_json:
         print_json(receipt)
     else:
         print_balance(receipt)
     raise typer.Exit(0 if receipt.balanced else 1)
+
+
+@contextmanager
+def _loader_on(engine: EngineName, settings: Any) -> Iterator[Any]:
+    """Give what opens the engine, as `verify.verify` takes it."""
+    if engine is EngineName.DUCKDB:
+        from penstock.observe.engine import local_loader
+
+        yield local_loader
+    else:
+        from penstock.cli.spark import spark_of_cluster
+        from penstock.distributed.spark_loading import open_on
+
+        with spark_of_cluster(settings, "penstock verify") as spark:
+            yield open_on(spark)
 
 
 def trace(

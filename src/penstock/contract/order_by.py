@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from penstock.contract.fields import BIGINT, INT, TIMESTAMP, Field, epoch_ms, fields, from_epoch_ms
 from penstock.contract.isolation import NOT_OF_A_RECORD
-from penstock.contract.order import DECLARED, Rank
+from penstock.contract.order import DECLARED, Rank, digest_of
 from penstock.contract.record import Record
 from penstock.contract.reject import Fault, Headers, Reason
 from penstock.contract.rules import Broken, Rule
@@ -144,7 +144,7 @@ class OrderBy:
 
 def declared_rank(order_us: int, epoch_us: int, offset: int, value: bytes | None) -> Rank:
     """Return the rank of a record whose write timestamp is `order_us`, in the generation of `epoch_us`."""
-    digest = 0 if value is None else hash(value)
+    digest = 0 if value is None else digest_of(value)
     return Rank(DECLARED, order_us - epoch_us - offset, is_proven=True, is_kept=True, digest=digest)
 
 

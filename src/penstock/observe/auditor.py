@@ -19,15 +19,16 @@ from penstock.broker.topics import Place, Span
 from penstock.config import Settings
 from penstock.contract import cql
 from penstock.contract.fields import key_of, key_reader
-from penstock.contract.order import FIRST_RANK, ONE_LAYOUT, Order, Rank
+from penstock.contract.order import FIRST_RANK, ONE_LAYOUT, Order, Rank, digest_of
 from penstock.contract.order_by import OrderBy, Source, declared_rank
 from penstock.contract.proofs import KeyProofs
 from penstock.contract.reject import Fault, Headers
 from penstock.contract.rules import latest_past
 from penstock.observe.audit import Audit, Row, RowPlace, Sent, Writer
 from penstock.observe.coverage import Coverage
-from penstock.observe.engine import Engine
+from penstock.observe.engine import local_loader
 from penstock.observe.evidence import Evidence
+from penstock.observe.loading import OpenLoader
 from penstock.observe.reconciliation import Reconciliation, Scope
 from penstock.process.decode import Decoder
 from penstock.sink import cassandra, ledger, table_orders
@@ -51,9 +52,10 @@ class Auditor:
     Raises `PenstockError` when the table has another order than the pipeline declares.
     """
 
-    def __init__(self, settings: Settings, session: Session) -> None:
+    def __init__(self, settings: Settings, session: Session, open_loader: OpenLoader = local_loader) -> None:
         self._settings = settings
         self._session = session
+        self._open_loader = open_loader
         self._pipeline = pipelines.of(settings)
         self._keyspace = cassandra.keyspace_of(settings, self._pipeline)
         self._decoder = Decoder(self._pipeline.record, Registry(settings), self._pipeline.key_format)
@@ -129,7 +131,7 @@ class Auditor:
             is_deletion=is_deletion and record_id is not None,
             run=headers.text_in(held, headers.RUN),
             rank=rank,
-            digest=hash(message.value()) if self._pipeline.one_version_per_id and not is_deletion else 0,
+            digest=digest_of(message.value()) if self._pipeline.one_version_per_id and not is_deletion else 0,
         )
 
     def _rank(self, message: Message, held: Headers, found: Any) -> Rank | Fault:
@@ -162,9 +164,13 @@ class Auditor:
     def _deleted(self, message: Message) -> Any:
         return self._decoder.deleted(message.key(), self.proofs.at(message.partition(), message.offset()))
 
-    def rows(self) -> Iterator[Row]:
-        """The whole table, by a paged scan."""
-        return self._sorted_in(scan(self._session, self._select()))
+    def rows(self, tokens: tuple[int, int] | None = None) -> Iterator[Row]:
+        """Give the rows of the whole table, or those with a token from the first of `tokens` to the last, by a scan."""
+        within = ""
+        if tokens is not None:
+            token = f"token({cql.name(self._key)})"
+            within = f" WHERE {token} >= {tokens[0]} AND {token} <= {tokens[1]}"
+        return self._sorted_in(scan(self._session, self._select() + within))
 
     def rows_of(self, ids: Iterable[Any]) -> Iterator[Row]:
         """The rows of `ids`, by look-ups."""
@@ -305,8 +311,8 @@ class Auditor:
     @contextmanager
     def reconciled(self, scope: Scope) -> Iterator[tuple[Audit, Reconciliation]]:
         """Reconcile; within the block more can be asked of the reconciliation."""
-        with Engine(self._settings) as engine:
-            reconciliation = Reconciliation(engine, self, self.evidence, scope)
+        with self._open_loader(self._settings, self) as loader:
+            reconciliation = Reconciliation(loader, self, self.evidence, scope)
             yield reconciliation.carry_out(), reconciliation
 
     def id_of_key(self, key: bytes) -> Any:

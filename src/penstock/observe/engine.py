@@ -5,17 +5,15 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
-from itertools import islice
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from penstock.config import Settings
 from penstock.observe import queries
+from penstock.observe.loading import LocalLoader, Origin, chunks
 from penstock.observe.queries import Statement
 
-T = TypeVar("T")
-_CHUNK_ROWS = 20_000
 _FETCH_ROWS = 1_000
 _MIB_OF_TWO_THREADS = 256
 _MIB = 2**20
@@ -91,11 +89,11 @@ class Engine:
         return any(True for _ in self.rows(f"SELECT 1 FROM {table} WHERE {condition} LIMIT 1"))
 
 
-def chunks(rows: Iterable[T]) -> Iterator[list[T]]:
-    """Give the rows in chunks of the size that is appended at once."""
-    rows = iter(rows)
-    while chunk := list(islice(rows, _CHUNK_ROWS)):
-        yield chunk
+@contextmanager
+def local_loader(settings: Settings, origin: Origin) -> Iterator[LocalLoader]:
+    """Open the engine of this process, with a loader of what `origin` gives."""
+    with Engine(settings) as engine:
+        yield LocalLoader(engine, origin)
 
 
 def _array(values: Sequence[Any], kind: str) -> Any:

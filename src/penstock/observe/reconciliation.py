@@ -5,24 +5,21 @@ stays in this process's memory; what an operator is to see of them is read from 
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Protocol
 
 from penstock.broker.dlq import Letter
 from penstock.broker.topics import Span
-from penstock.contract.fields import epoch_ms, from_epoch_ms
-from penstock.observe.audit import NAMED_AT_MOST, Audit, Balance, Row, RowPlace, Sent
+from penstock.contract.fields import epoch_ms
+from penstock.observe.audit import NAMED_AT_MOST, Audit, Balance, Row, Sent
 from penstock.observe.coverage import Coverage
-from penstock.observe.engine import Engine, chunks
 from penstock.observe.evidence import Evidence
 from penstock.observe.excuses import Pruning, find_pruned
+from penstock.observe.loading import LineFinder, Loader, Tables, append_rows, text
 from penstock.produce.journal import Entry
-from penstock.sink.ledger import REPLAY
 
 _LOOK_UP_IDS = 5_000
-_NO_LINE = -1
 
 
 @dataclass(frozen=True)
@@ -46,9 +43,7 @@ class Sources(Protocol):
 
     def coverage(self, span: Span) -> Coverage: ...  # noqa: D102
     def letter_copies(self) -> Iterator[tuple[Letter, bool]]: ...  # noqa: D102
-    def rows(self) -> Iterator[Row]: ...  # noqa: D102
     def rows_of(self, ids: Iterable[Any]) -> Iterator[Row]: ...  # noqa: D102
-    def sent(self, spans: list[Span]) -> Iterator[Sent]: ...  # noqa: D102
     def later_deletions(self, spans: list[Span]) -> Iterator[Sent]: ...  # noqa: D102
     def id_of_key(self, key: bytes) -> Any: ...  # noqa: D102
     def id_of_text(self, text: str) -> Any: ...  # noqa: D102
@@ -56,15 +51,20 @@ class Sources(Protocol):
 
 @dataclass
 class Reconciliation:
-    """One reconciliation in an engine that is open."""
+    """One reconciliation, in the open engine of `loader`."""
 
-    engine: Engine
+    loader: Loader
     sources: Sources
     evidence: Evidence
     scope: Scope
     runs: list[str] = field(default_factory=list)
     """The ids of the runs whose records were read; their place here is their number in the engine."""
     _pruning_made: Pruning | None = field(default=None, init=False)
+
+    @property
+    def engine(self) -> Tables:
+        """The engine that the facts are loaded into."""
+        return self.loader.tables
 
     def carry_out(self) -> Audit:
         """Load the facts, compare them, and return what became of the records."""
@@ -81,49 +81,15 @@ class Reconciliation:
         engine.append("lines", finder.rows())
         engine.append("letter_copies", self._letter_rows(finder))
         if scope.is_whole:
-            self._load_rows(self.sources.rows())
-        self._load_records(finder)
+            self.loader.load_table()
+        self.runs = self.loader.load_records(scope.spans, finder, scope.run_id)
         if not scope.is_whole:
             ids = (row[0] for row in engine.rows("SELECT DISTINCT id FROM records WHERE id IS NOT NULL AND is_counted"))
-            self._load_rows(self._look_up(ids))
+            append_rows(engine, self._look_up(ids))
         engine.append("deliveries", (_delivery(number, entry) for number, entry in enumerate(scope.deliveries)))
         return covered
 
-    def _load_records(self, finder: "LineFinder") -> None:
-        """Load the topic's records, column by column: they are the most there is of anything."""
-        numbers: dict[str | None, int] = {None: -1}
-        run_id = self.scope.run_id
-        for chunk in chunks(self.sources.sent(self.scope.spans)):
-            partitions, offsets, times_ms, keys, ids, deletions, runs, ranks, digests = zip(*chunk, strict=True)
-            layouts, _, proven, kept, tie_digests = zip(*ranks, strict=True)
-            for run in set(runs) - numbers.keys():
-                numbers[run] = len(self.runs)
-                self.runs.append(str(run))
-            names = [None if record_id is None else str(record_id) for record_id in ids]
-            are_ids = [  # the bytes of a name that is not ASCII are not its characters
-                name is not None and key is not None and key == name.encode() and name.isascii()
-                for key, name in zip(keys, names, strict=True)
-            ]
-            texts = [None if is_id or key is None else _text(key) for key, is_id in zip(keys, are_ids, strict=True)]
-            counted = [run_id is None or run == run_id for run in runs]
-            orders_us = [sent.order_us for sent in chunk]
-            lines = list(map(finder.find, partitions, offsets))
-            columns = [partitions, offsets, times_ms, names, texts, are_ids, deletions, counted]
-            columns += [[numbers[run] for run in runs], orders_us, layouts, proven, kept, tie_digests, digests, lines]
-            self.engine.append_columns("records", columns)
-
-    def _load_rows(self, rows: Iterable[Row]) -> None:
-        """Load rows of the table, column by column."""
-        for chunk in chunks(rows):
-            ids, writers, places, mixed, changed_us = zip(*chunk, strict=True)
-            partitions, offsets, orders_us = zip(*map(_place_columns, places), strict=True)
-            changed_at = [None if moment_us is None else _iso(moment_us) for moment_us in changed_us]
-            names = list(map(str, ids))
-            self.engine.append_columns(
-                "table_rows", [names, writers, partitions, offsets, orders_us, mixed, changed_at]
-            )
-
-    def _letter_rows(self, finder: "LineFinder") -> Iterator[tuple[Any, ...]]:
+    def _letter_rows(self, finder: LineFinder) -> Iterator[tuple[Any, ...]]:
         for number, (letter, is_current) in enumerate(self.sources.letter_copies()):
             origin = letter.origin
             is_meant = is_current and (origin.partition >= 0 or self.scope.is_meant(letter))
@@ -135,8 +101,8 @@ class Reconciliation:
     def _look_up(self, ids: Iterable[str]) -> Iterator[Row]:
         """Look up the rows of ids, given as text."""
         known: list[Any] = []
-        for text in ids:
-            known.append(self.sources.id_of_text(text))
+        for name in ids:
+            known.append(self.sources.id_of_text(name))
             if len(known) == _LOOK_UP_IDS:
                 yield from self.sources.rows_of(known)
                 known = []
@@ -253,54 +219,9 @@ class Reconciliation:
         return (identity for identity, _ in self._rows("rejected"))
 
 
-class LineFinder:
-    """Finds the number of the line that covers a record; fast for records that come in Kafka's order."""
-
-    def __init__(self, covered: dict[int, Coverage]) -> None:
-        self._covered = covered
-        lines = [line for coverage in covered.values() for line in coverage.every]
-        self._lines = lines
-        self._numbers = {id(line): number for number, line in enumerate(lines)}
-        self._partition, self._first, self._end, self._number = _NO_LINE, 0, 0, _NO_LINE
-
-    def find(self, partition: int, offset: int) -> int:
-        """Return the number of the line at an offset; -1 without one."""
-        if partition != self._partition or not self._first <= offset < self._end:
-            coverage = self._covered.get(partition)
-            line = None if coverage is None else coverage.at(offset)
-            bound = None if coverage is None else coverage.bound_after(offset)
-            self._partition, self._first, self._end = partition, offset, 2**63 if bound is None else bound
-            self._number = _NO_LINE if line is None else self._numbers[id(line)]
-        return self._number
-
-    def rows(self) -> Iterator[Sequence[Any]]:
-        """Give the lines as the engine has them."""
-        for number, line in enumerate(self._lines):
-            tally = line.tally
-            yield (
-                *(number, tally.partition, tally.first_offset, tally.last_offset + 1),
-                *(line.job, line.job.startswith(REPLAY)),
-                *(tally.records, tally.deleted, tally.rejected, tally.filtered, tally.stored_at_ms),
-            )
-
-
 def _bounds(span: Span) -> tuple[int, int, int]:
     return span.partition, span.first, span.end
 
 
-def _text(key: bytes) -> str:
-    """Return the bytes of a key as characters, one for each: no two keys have the same."""
-    return key.decode("latin-1")
-
-
 def _delivery(number: int, entry: Entry) -> tuple[int, int, int, str, str]:
-    return number, entry.partition, entry.offset, entry.key, _text(entry.key.encode())
-
-
-def _place_columns(place: RowPlace | None) -> tuple[int | None, int | None, int | None]:
-    return (None, None, None) if place is None else (place.partition, place.offset, place.order_us)
-
-
-def _iso(moment_us: int) -> str:
-    moment: datetime = from_epoch_ms(moment_us // 1000)
-    return moment.isoformat(timespec="seconds")
+    return number, entry.partition, entry.offset, entry.key, text(entry.key.encode())

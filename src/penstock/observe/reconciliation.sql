@@ -2,7 +2,7 @@
 --
 -- Read it from top to bottom. Each statement makes one table or view, from those above it. `reconciliation.py` runs the
 -- sections one after another, and between two of them it loads evidence that is only asked for when it is needed.
--- DuckDB runs it. It avoids what Spark SQL does not support, but nothing runs it on Spark yet.
+-- DuckDB and Spark SQL both run it: use what both have, and with the same meaning.
 --
 -- A record's place is (partition_id, position); its position is Kafka's offset. `order_us` is its place in the order of
 -- all records, which is its write timestamp from the topic generation's epoch on. It comes in as a column.

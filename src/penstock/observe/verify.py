@@ -25,7 +25,9 @@ from penstock.observe.acknowledged import Acknowledged, deliveries
 from penstock.observe.airflow import Airflow
 from penstock.observe.audit import NAMED_AT_MOST, Audit, Balance, Writer
 from penstock.observe.auditor import Auditor
+from penstock.observe.engine import local_loader
 from penstock.observe.excuses import Lifetime
+from penstock.observe.loading import OpenLoader
 from penstock.observe.nulls import Nulls, null_shares
 from penstock.observe.reconciliation import Scope
 from penstock.observe.stuck import stuck_differences
@@ -103,15 +105,20 @@ class TopicReceipt:
 
 
 def verify(
-    settings: Settings, session: Session, since: datetime | None = None, spans: list[Span] | None = None
+    settings: Settings,
+    session: Session,
+    since: datetime | None = None,
+    spans: list[Span] | None = None,
+    open_loader: OpenLoader = local_loader,
 ) -> TopicReceipt:
     """The balance of the topic as it is now, of what was produced since a time, or of `spans`.
 
     Raises an `Unreachable`.
 
     A receipt of the whole topic is kept, for the next one to be compared with. `waiting` is no difference.
+    `open_loader` opens the engine that compares: DuckDB in this process, or Spark.
     """
-    return _Verification(settings, session, since, spans).carry_out()
+    return _Verification(settings, session, since, spans, open_loader=open_loader).carry_out()
 
 
 def differences(settings: Settings, session: Session) -> tuple[list[Difference], int]:
@@ -133,6 +140,7 @@ class _Verification:
         since: datetime | None,
         spans: list[Span] | None,
         named_at_most: int = NAMED_AT_MOST,
+        open_loader: OpenLoader = local_loader,
     ) -> None:
         self._named_at_most = named_at_most
         self._accepted: Counter[str] = Counter()
@@ -148,7 +156,7 @@ class _Verification:
         )  # after the journal: what was acknowledged lies before their ends
         self._topic_id = topics.topic_id(settings, self._pipeline.topic) if self._spans else ""
         self._keyspace = cassandra.keyspace_of(settings, self._pipeline)
-        self._auditor = Auditor(settings, session)
+        self._auditor = Auditor(settings, session, open_loader)
         self._differences: list[Difference] = []
         self._found = 0
         self._free_offsets = 0

@@ -52,7 +52,7 @@ class World:
             raise PenstockError("the table is ordered by 'offset'")
 
     @contextmanager
-    def spark(self, settings):
+    def spark(self, settings, name):
         self.done.append("spark")
         yield "spark"
         self.done.append("spark ends")
@@ -73,7 +73,7 @@ def world(monkeypatch):
     monkeypatch.setattr(replaying, "replay", world.replay)
     monkeypatch.setattr(verify, "verify", world.verify)
     monkeypatch.setattr(verify, "rows_to_rebuild", world.rows_to_rebuild)
-    monkeypatch.setattr(commands, "_local_spark", world.spark)
+    monkeypatch.setattr(commands, "local_spark", world.spark)
     return world
 
 
@@ -189,6 +189,6 @@ def test_a_replay_without_the_stacks_spark_says_what_to_start(tmp_path, monkeypa
     """Without the stack's Spark, whose configuration and jars `up` creates, the error says what to start."""
     monkeypatch.delenv("SPARK_CONF_DIR", raising=False)
     own = settings.model_copy(update={"home": tmp_path})
-    with pytest.raises(StackError, match="never started") as failed, commands._local_spark(own):
+    with pytest.raises(StackError, match="never started") as failed, commands.local_spark(own, "replay"):
         pass
     assert "up spark-job" in failed.value.hint

@@ -8,11 +8,13 @@ import pytest
 from typer.testing import CliRunner
 
 from penstock.cli import app
+from penstock.cli import spark as command_spark
 from penstock.cli import stack as stack_commands
-from penstock.errors import KafkaUnreachable, WrongUse
+from penstock.errors import KafkaUnreachable, Unreachable, WrongUse
 from penstock.observe import receipt, trace, verify
 from penstock.observe.acknowledged import Acknowledged
 from penstock.observe.audit import Balance
+from penstock.observe.engine import local_loader
 from penstock.observe.nulls import Nulls
 from penstock.observe.receipt import RunReceipt
 from penstock.observe.trace import Hop, Passage
@@ -87,7 +89,8 @@ class World:
             raise self.run
         return self.run
 
-    def verify(self, settings, session, since=None):
+    def verify(self, settings, session, since=None, open_loader=None):
+        self.open_loader = open_loader
         self.done.append(since)
         return self.topic
 
@@ -296,3 +299,23 @@ def test_trace_tells_of_a_row_whose_record_the_topic_forgot(world):
     world.passages, world.of_row = [], STORED
     result = run("trace", "abc")
     assert (result.exit_code, "stored" in result.stdout) == (0, True)
+
+
+def test_verify_compares_in_this_process_unless_spark_is_asked_for(world, monkeypatch):
+    """DuckDB by default; `--engine spark` starts Spark, which ends with the command."""
+    assert run("verify").exit_code == 0
+    assert world.open_loader is local_loader
+    monkeypatch.setattr(command_spark, "spark_of_cluster", lambda _settings, name: nullcontext(name))
+    monkeypatch.setattr("penstock.distributed.spark_loading.open_on", lambda spark: f"on {spark}")
+    assert run("verify", "--engine", "spark").exit_code == 0
+    assert world.open_loader == "on penstock verify"
+    assert run("verify", "--engine", "flink").exit_code == 2
+
+
+def test_a_cluster_without_free_cores_is_not_waited_for_for_ever(settings, monkeypatch):
+    """The error names the master, and what to set lower."""
+    monkeypatch.setattr(command_spark, "count_executors", lambda _spark: 0)
+    own = settings.model_copy(update={"spark_master": "spark://far:7077", "spark_wait_s": 0.01})
+    with pytest.raises(Unreachable, match="spark://far:7077 has no free cores") as failed:
+        command_spark.wait_for_executor(None, own)
+    assert "PENSTOCK_SPARK_CORES" in failed.value.hint

@@ -12,7 +12,7 @@ from penstock.config import read
 from penstock.contract.batch import Tally
 from penstock.observe.audit import Audit, Row, RowPlace, Sent, Writer
 from penstock.observe.coverage import Coverage
-from penstock.observe.engine import Engine
+from penstock.observe.engine import local_loader
 from penstock.observe.excuses import Compaction
 from penstock.observe.reconciliation import Reconciliation, Scope
 from penstock.sink.ledger import Line
@@ -82,9 +82,9 @@ class Facts:
         ]
 
     def reconcile(self, **scope: Any) -> Audit:
-        with Engine(read(home=self.home)) as engine:
+        with local_loader(read(home=self.home), self) as loader:
             spans = scope.pop("spans", None) or self.spans()
-            return Reconciliation(engine, self, self.evidence, Scope(spans, **scope)).carry_out()
+            return Reconciliation(loader, self, self.evidence, Scope(spans, **scope)).carry_out()
 
 
 def record(partition: int, offset: int, record_id: str | None, **more: Any) -> Sent:

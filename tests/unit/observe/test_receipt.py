@@ -11,7 +11,7 @@ from penstock.config import read
 from penstock.errors import WrongUse
 from penstock.observe import receipt
 from penstock.observe.audit import Audit, Balance
-from penstock.observe.engine import Engine
+from penstock.observe.engine import local_loader
 from penstock.observe.receipt import _stages
 from penstock.observe.reconciliation import Reconciliation, Scope
 from tests.unit.observe.facts import STORED_MS, Facts, line, record, row
@@ -24,8 +24,8 @@ def latency(latencies_ms: list[int]) -> dict[str, int | None]:
         for offset, taken_ms in enumerate(latencies_ms):
             facts.records.append(record(0, offset, str(offset), timestamp_ms=STORED_MS - taken_ms))
             facts.table.append(row(str(offset), 0, offset))
-        with Engine(read(home=Path(home))) as engine:
-            reconciliation = Reconciliation(engine, facts, facts.evidence, Scope(facts.spans()))
+        with local_loader(read(home=Path(home)), facts) as loader:
+            reconciliation = Reconciliation(loader, facts, facts.evidence, Scope(facts.spans()))
             reconciliation.carry_out()
             return reconciliation.latency_ms()
 

@@ -1,0 +1,1 @@
+"""Reconciliation on Spark, by the statements of `observe/reconciliation.sql`, for topics larger than a machine."""

@@ -1,0 +1,24 @@
+"""Both engines of `verify` find the same: DuckDB in this process, and a real Spark."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from penstock.config import read
+from penstock.distributed.spark_tables import SparkTables
+from penstock.observe.engine import local_loader
+from penstock.observe.loading import LocalLoader
+from tests.unit.observe.planted import Planted, compacted, plain, said
+
+
+@pytest.mark.parametrize("make", [plain, compacted])
+def test_every_planted_difference_and_excuse_is_found_by_both(
+    spark: SparkSession, tmp_path: Path, make: Callable[[Path], Planted]
+) -> None:
+    """Every statement of reconciliation.sql takes part: a unit test takes each of them away."""
+    made = make(tmp_path)
+    with local_loader(read(home=tmp_path), made[0]) as loader:
+        expected = said(made, loader)
+    assert said(made, LocalLoader(SparkTables(spark), made[0])) == expected
