@@ -4,7 +4,6 @@ import json
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -85,9 +84,12 @@ def wait_until_compacted(lab: Lab, keys: set[str]) -> None:
     wait_until(check, timeout_s=60, what="compaction")
 
 
+WHEN = {"at": "", "seconds": 0.0}
+
+
 def compared(receipt: TopicReceipt) -> Any:
-    """What is in a receipt, whichever engine made it and when."""
-    return json.loads(msgspec.json.encode(replace(receipt, at="", seconds=0.0)))
+    """What is in a receipt, whichever engine made it and when, as JSON."""
+    return json.loads(msgspec.json.encode(receipt)) | WHEN
 
 
 def test_what_ages_is_excused_and_a_loss_beside_it_is_named(
@@ -134,7 +136,8 @@ def test_what_ages_is_excused_and_a_loss_beside_it_is_named(
     for partition in (0, 1):
         count_one_more_reject(lab, partition)
     receipt = lab.verify()
-    assert compared(lab.verify_on_spark()) == compared(receipt)
+    done = lab.cli("verify", "--engine", "spark", "--json")
+    assert (done.exit_code, json.loads(done.stdout) | WHEN) == (1, compared(receipt))
     differences = receipt.differences
     kinds = Counter(difference.kind for difference in differences)
     assert (kinds["missing"], kinds["miscounted"], kinds["foreign"]) == (1, 2, 1)
@@ -146,8 +149,6 @@ def test_what_ages_is_excused_and_a_loss_beside_it_is_named(
     assert done.exit_code == 0, done.output
     found = lab.verify()
     assert (told(found), found.accepted, found.accepted_differences) == (set(), 1, dict(kinds))
-    done = lab.cli("verify", "--engine", "spark", "--json")
-    assert (done.exit_code, compared(TopicReceipt(**json.loads(done.stdout)))) == (0, compared(found))
     assert lab.cli("verify", "accepted").stdout.count("planted") == kinds.total()
 
 

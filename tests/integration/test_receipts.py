@@ -30,7 +30,6 @@ from penstock.cli import spark as command_spark
 from penstock.cli.replay import stretch
 from penstock.contract.order import murmur2
 from penstock.contract.reject import Fault, Reason, Reject, Stage
-from penstock.distributed.spark_loading import open_on
 from penstock.errors import PenstockError, WrongUse
 from penstock.observe import trace, verify
 from penstock.observe.verify import TopicReceipt
@@ -93,9 +92,6 @@ class Lab(Topic):
 
     def verify(self) -> TopicReceipt:
         return verify.verify(self.settings, self.session)
-
-    def verify_on_spark(self) -> TopicReceipt:
-        return verify.verify(self.settings, self.session, open_loader=open_on(self.spark))
 
     def cli(self, *words: str) -> Result:
         """A command in this process, and in this Spark."""
