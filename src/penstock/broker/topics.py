@@ -241,7 +241,8 @@ def _watermarks(consumer: Consumer, topic: str, partition: int, settings: Settin
 def records(settings: Settings, topic: str, wanted: list[Span]) -> Generator[Message, None, None]:
     """The topic's records in `wanted`, partition by partition, in offset order; control records are passed over.
 
-    Raises `KafkaUnreachable` when nothing comes for `kafka_timeout_s`.
+    Records that retention deletes meanwhile are passed over too. Raises `KafkaUnreachable` when nothing comes for
+    `kafka_timeout_s`.
     """
     consumer = reader(settings)
     try:
@@ -264,6 +265,9 @@ def span_records(consumer: Consumer, topic: str, span: Span, settings: Settings)
         if time.monotonic() - heard_s > settings.kafka_timeout_s:
             raise KafkaUnreachable(f"nothing read from {topic}[{span.partition}] in {settings.kafka_timeout_s:g} s")
         for message in batch:
+            if _is_out_of_range(message):
+                at = _move_to_log_start(consumer, topic, span.partition, at, settings)
+                break
             if _is_end(message) or message.offset() >= span.end:
                 return
             at = message.offset() + 1
@@ -290,6 +294,23 @@ def records_at(consumer: Consumer, topic: str, places: Iterable[Place], settings
     finally:
         consumer.unassign()  # else it would read on
     return found
+
+
+def _is_out_of_range(message: Message) -> bool:
+    """Return whether it reports that the partition does not have the consumer's offset: no longer, or not yet."""
+    return message.error() is not None and message.error().code() == KafkaError._AUTO_OFFSET_RESET
+
+
+def _move_to_log_start(consumer: Consumer, topic: str, partition: int, at: int, settings: Settings) -> int:
+    """Let the consumer go on where the partition begins now, and return that offset.
+
+    Raises `KafkaUnreachable` if it does not begin behind `at`: then records are lacking at its end, not its beginning.
+    """
+    first = _watermarks(consumer, topic, partition, settings).first
+    if first <= at:
+        raise KafkaUnreachable(f"reading {topic}[{partition}]: Kafka does not have offset {at}, and begins at {first}")
+    consumer.assign([TopicPartition(topic, partition, first)])
+    return first
 
 
 def _is_end(message: Message) -> bool:
