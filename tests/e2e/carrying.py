@@ -14,7 +14,7 @@ from penstock import config, pipelines
 from penstock.broker import topics
 from penstock.config import Settings
 from penstock.errors import Unreachable
-from penstock.observe.auditor import Auditor
+from penstock.reconcile.auditor import Auditor
 from penstock.retry import wait_until
 from penstock.sink import cassandra
 from penstock.stack import catalog, site

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from penstock.airflow.client import Airflow
 from penstock.broker import topics
 from penstock.config import Settings
 from penstock.errors import NotThere
-from penstock.observe.airflow import Airflow
-from penstock.observe.dag import Dag, fetched_of
 from penstock.produce import journal
 from penstock.produce.journal import SoFar
 from penstock.sink.cassandra import connected
+from penstock.web.runs.dag import Dag, fetched_of
 from tests.conftest import Stack
 
 
@@ -131,6 +131,6 @@ def test_a_run_that_is_over_is_read_again(stack: Stack, settings: Settings) -> N
 
 
 def _ended(airflow: Airflow, run_id: str) -> dict[str, object]:
-    from penstock.observe.receipt import _follow
+    from penstock.reconcile.receipt import _follow
 
     return _follow(airflow, run_id, lambda _line: None)

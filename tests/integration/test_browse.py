@@ -13,12 +13,12 @@ from penstock.broker.registry import Registry
 from penstock.broker.topics import Place
 from penstock.config import Settings
 from penstock.errors import KafkaUnreachable, WrongUse
-from penstock.observe import groups as observe_groups
-from penstock.observe.browse import Browser, Found, Question
-from penstock.observe.content import Looker, Reader
-from penstock.observe.inventory import Inventory, spans_of
 from penstock.pipeline import compose
 from penstock.retry import wait_until
+from penstock.web.topics import groups as observe_groups
+from penstock.web.topics.browse import Browser, Found, Question
+from penstock.web.topics.content import Looker, Reader
+from penstock.web.topics.inventory import Inventory, spans_of
 
 Look = Callable[..., Found]
 

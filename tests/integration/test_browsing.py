@@ -12,10 +12,12 @@ from cassandra.cluster import Session
 from penstock import pipelines
 from penstock.config import Settings
 from penstock.errors import NotThere
-from penstock.observe import nodes, trace, usage
-from penstock.observe.subjects import Catalogue
-from penstock.observe.table import Table
+from penstock.reconcile import trace
 from penstock.sink import cassandra
+from penstock.web.schemas import usage
+from penstock.web.schemas.subjects import Catalogue
+from penstock.web.table import nodes
+from penstock.web.table.rows import Table
 from tests.conftest import Stack
 
 RECORDS = 60

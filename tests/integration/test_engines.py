@@ -7,10 +7,10 @@ import pytest
 from pyspark.sql import SparkSession
 
 from penstock.config import read
-from penstock.distributed.spark_tables import SparkTables
-from penstock.observe.engine import local_loader
-from penstock.observe.loading import LocalLoader
-from tests.unit.observe.planted import Planted, compacted, plain, said
+from penstock.reconcile.engine import local_loader
+from penstock.reconcile.loading import LocalLoader
+from penstock.reconcile.spark_tables import SparkTables
+from tests.unit.reconcile.planted import Planted, compacted, plain, said
 
 
 @pytest.mark.parametrize("make", [plain, compacted])

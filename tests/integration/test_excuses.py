@@ -22,9 +22,9 @@ from penstock.broker.kafka import producer
 from penstock.broker.topics import Place
 from penstock.contract.order import murmur2
 from penstock.errors import KafkaUnreachable
-from penstock.observe.verify import TopicReceipt
 from penstock.produce import journal
 from penstock.produce.journal import Journal
+from penstock.reconcile.verify import TopicReceipt
 from penstock.retry import wait_until
 from penstock.sink import cassandra
 from penstock.sink.scan import PAGE_ROWS, scan

@@ -16,12 +16,12 @@ from penstock.broker import topics
 from penstock.broker.kafka import admin
 from penstock.broker.topics import NO_ID
 from penstock.errors import CheckpointRefused, PenstockError, TopicRecreated, Unreachable
-from penstock.observe.auditor import Auditor
-from penstock.observe.verify import TopicReceipt, verify
 from penstock.pipeline import job
 from penstock.pipelines import users
 from penstock.process.checkpoint import Checkpoint, Origin, checkpoint_of
 from penstock.process.session import kafka_stream
+from penstock.reconcile.auditor import Auditor
+from penstock.reconcile.verify import TopicReceipt, verify
 from penstock.retry import wait_until
 from penstock.sink import cassandra
 from tests.integration.streaming import Topic

@@ -33,8 +33,6 @@ from penstock.config import Settings
 from penstock.contract.order import murmur2
 from penstock.contract.reject import Fault, Reason, Reject, Stage
 from penstock.errors import PenstockError, WrongUse
-from penstock.observe import trace, verify
-from penstock.observe.verify import TopicReceipt
 from penstock.pipeline import ingest, job, replay, stream
 from penstock.pipeline.ingest import Order
 from penstock.pipeline.recreated import TopicGuard
@@ -42,6 +40,8 @@ from penstock.pipelines import users
 from penstock.process.session import kafka_stretch, raw_records
 from penstock.produce import journal
 from penstock.produce.journal import Journal
+from penstock.reconcile import trace, verify
+from penstock.reconcile.verify import TopicReceipt
 from penstock.sink import cassandra, ledger
 from penstock.sink.incarnation import Incarnation
 from penstock.sink.key_formats import KeyFormats

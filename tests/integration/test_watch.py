@@ -20,8 +20,8 @@ from penstock.broker.kafka import producer
 from penstock.config import Settings
 from penstock.contract.batch import Tally
 from penstock.errors import Unreachable
-from penstock.observe.alerts import Receipt, Snapshot
-from penstock.observe.gauges import Gauges
+from penstock.monitoring.alerts import Receipt, Snapshot
+from penstock.monitoring.gauges import Gauges
 from penstock.produce.send import Sender
 from penstock.retry import wait_until
 from penstock.sink import cassandra, ledger, receipts

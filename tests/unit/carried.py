@@ -25,15 +25,15 @@ from penstock.contract.record import Arrival
 from penstock.contract.reject import Fault, Reason, Reject, Stage
 from penstock.contract.rules import latest_past
 from penstock.errors import AirflowUnreachable
-from penstock.observe import auditor, evidence, verify
-from penstock.observe.audit import Audit, Row, RowPlace, Writer
-from penstock.observe.auditor import Auditor
-from penstock.observe.reconciliation import Reconciliation, Scope
-from penstock.observe.verify import TopicReceipt
 from penstock.pipeline.stream import _with_filtered
 from penstock.process.decode import Decoder
 from penstock.produce import journal
 from penstock.produce.journal import Journal
+from penstock.reconcile import auditor, evidence, verify
+from penstock.reconcile.audit import Audit, Row, RowPlace, Writer
+from penstock.reconcile.auditor import Auditor
+from penstock.reconcile.reconciliation import Reconciliation, Scope
+from penstock.reconcile.verify import TopicReceipt
 from penstock.sink.ledger import Ledger
 from tests.unit.fakes import FakeProducer, FakeSchemas, FakeSession, message
 from tests.unit.records import READINGS, Reading

@@ -18,11 +18,10 @@ from confluent_kafka import Message
 from penstock import __version__, formats
 from penstock.broker import dlq
 from penstock.config import read
-from penstock.control.trail import Trail
 from penstock.errors import FormatTooNew
 from penstock.formats import Format
-from penstock.observe.alerts import Change
-from penstock.observe.history import History
+from penstock.monitoring.alerts import Change
+from penstock.monitoring.history import History
 from penstock.pipeline import job
 from penstock.process.checkpoint import Checkpoint, Origin
 from penstock.process.files import LocalFiles
@@ -31,6 +30,7 @@ from penstock.produce.journal import Entry, Journal, SoFar
 from penstock.sink import cassandra, receipts
 from penstock.source.entries import Unreadable
 from penstock.source.landing import Landing
+from penstock.web.trail import Trail
 from tests.unit.fakes import FakeSession, created
 
 UNVERSIONED = Path(__file__).parents[1] / "data" / "unversioned"

@@ -34,8 +34,8 @@ def accept(
     """
     from penstock import config
     from penstock.errors import WrongUse
-    from penstock.observe import acceptance
     from penstock.pipeline.redrive import whoami
+    from penstock.reconcile import acceptance
     from penstock.sink.cassandra import connected
 
     if unknown := set(kind or ()) - set(acceptance.KINDS):
@@ -70,7 +70,7 @@ def _ask(found: list[Any], *, yes: bool) -> None:
 def accepted(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Show what was accepted, when, by whom and why."""
     from penstock import config
-    from penstock.observe.acceptance import accepted_so_far
+    from penstock.reconcile.acceptance import accepted_so_far
     from penstock.sink.cassandra import connected
 
     settings = config.load()

@@ -20,7 +20,7 @@ def control(
     import logging
 
     from penstock import config
-    from penstock.control import app
+    from penstock.web import app
 
     settings = config.load()
     logging.getLogger("cassandra").setLevel(logging.CRITICAL)  # the page shows these errors

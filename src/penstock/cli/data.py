@@ -57,7 +57,7 @@ def row(
     from penstock.contract import cql
     from penstock.contract.fields import key_of
     from penstock.errors import PenstockError
-    from penstock.observe.trace import id_of
+    from penstock.reconcile.trace import id_of
 
     settings = config.load()
     pipeline = pipelines.of(settings)

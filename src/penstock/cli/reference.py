@@ -29,7 +29,7 @@ def pages() -> dict[Path, str]:
 
 def metrics_page() -> str:
     """Render all metrics: name, type, labels, meaning."""
-    from penstock.control import metrics
+    from penstock.web import metrics
 
     return f"{_NOTICE}\n\n{metrics.page()}"
 

@@ -64,7 +64,7 @@ def rebuild(
     """
     from penstock import config, pipelines
     from penstock.broker import topics
-    from penstock.observe import verify as verification
+    from penstock.reconcile import verify as verification
     from penstock.sink import cassandra, table_orders
 
     settings = config.load()
@@ -126,8 +126,8 @@ def _replay_ranges(
         with local_spark(settings, "penstock replay") as own_spark:
             return _replay_ranges(settings, session, spans, as_json, own_spark)
     from penstock.cli.runs import print_balance
-    from penstock.observe import verify as verification
     from penstock.pipeline import replay as replaying
+    from penstock.reconcile import verify as verification
 
     done = replaying.replay(spark, session, settings, spans, lambda n, of: talk(f"{n} of {of} offsets"))
     receipt = verification.verify(settings, session, spans=spans)

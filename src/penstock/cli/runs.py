@@ -80,7 +80,7 @@ def verify(
     if context.invoked_subcommand is not None:
         return
     from penstock import config
-    from penstock.observe import verify as verification
+    from penstock.reconcile import verify as verification
     from penstock.sink.cassandra import connected
 
     settings = config.load()
@@ -98,12 +98,12 @@ def verify(
 def _loader_on(engine: EngineName, settings: Any) -> Iterator[Any]:
     """Give what opens the engine, as `verify.verify` takes it."""
     if engine is EngineName.DUCKDB:
-        from penstock.observe.engine import local_loader
+        from penstock.reconcile.engine import local_loader
 
         yield local_loader
     else:
         from penstock.cli.spark import spark_of_cluster
-        from penstock.distributed.spark_loading import open_on
+        from penstock.reconcile.spark_loading import open_on
 
         with spark_of_cluster(settings, "penstock verify") as spark:
             yield open_on(spark)
@@ -115,7 +115,7 @@ def trace(
 ) -> None:
     """Trace a record stage by stage. Exit 1 if no record has the id, or one is missing."""
     from penstock import config
-    from penstock.observe import trace as tracing
+    from penstock.reconcile import trace as tracing
     from penstock.sink.cassandra import connected
 
     settings = config.load()
@@ -142,7 +142,7 @@ def _print_passages(passages: list[Any]) -> None:
 
 def _carry(settings: Any, records: int, source: str | None, as_json: bool) -> bool:
     """Run the pipeline, print the receipt, and return whether nothing is missing."""
-    from penstock.observe import receipt
+    from penstock.reconcile import receipt
     from penstock.sink.cassandra import connected
 
     parameters = {"records": records, "source_url": source}

@@ -66,10 +66,10 @@ def down_all(settings: "Settings", services: list[str] | None = None) -> None:
 
 def tell_unfinished(settings: "Settings") -> None:
     """List the unfinished runs if Airflow is running. They resume at the next `up`."""
+    from penstock.airflow import runs
     from penstock.config import LOOPBACK
     from penstock.errors import PenstockError
     from penstock.net import is_port_free
-    from penstock.observe import runs
 
     if is_port_free(settings.airflow_port, LOOPBACK):
         return

@@ -37,7 +37,7 @@ def watch(
     if not once:
         _watch(settings, as_json)
         return
-    from penstock.observe import watch as observe_watch
+    from penstock.monitoring import watch as observe_watch
 
     active = observe_watch.once(settings)
     _print_open(active, as_json)
@@ -50,7 +50,7 @@ def alerts(
 ) -> None:
     """Show the active alerts recorded by the watch."""
     from penstock import config
-    from penstock.observe.history import History
+    from penstock.monitoring.history import History
 
     settings = config.load()
     history = History(settings)
@@ -65,7 +65,7 @@ def _watch(settings: Any, as_json: bool) -> None:
     import signal
     import threading
 
-    from penstock.observe import watch as observe_watch
+    from penstock.monitoring import watch as observe_watch
 
     stop = threading.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
@@ -99,7 +99,7 @@ def _print_changes(changes: Sequence[Any], as_json: bool) -> None:
 
 
 def _warn_unless_watched(settings: Any) -> None:
-    from penstock.observe.history import is_watched
+    from penstock.monitoring.history import is_watched
 
     if not is_watched(settings):
         talk("no alert watcher is running: ./penstock up watch")

@@ -12,7 +12,7 @@ from penstock.drill.ground import Ground
 from penstock.drill.growth import unbounded
 from penstock.drill.verdict import PASSED, Facts, Result
 from penstock.errors import PenstockError
-from penstock.observe.auditor import Auditor
+from penstock.reconcile.auditor import Auditor
 from penstock.retry import wait_until
 from penstock.sink import cassandra
 from penstock.sink.ledger import Line

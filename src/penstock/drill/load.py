@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from penstock.airflow.client import Airflow
 from penstock.broker import headers
 from penstock.broker.kafka import producer
 from penstock.broker.registry import Registry
@@ -17,7 +18,6 @@ from penstock.contract.fields import key_of, key_writer
 from penstock.contract.record import Record
 from penstock.drill.ground import Ground
 from penstock.errors import Unreachable
-from penstock.observe.airflow import Airflow
 from penstock.pipelines import Pipeline
 from penstock.produce.send import Delivered, Sender
 from penstock.produce.serialize import Serialize, serializer

@@ -10,9 +10,9 @@ from penstock.config import Settings
 from penstock.drill.plan import Evidence
 from penstock.drill.verdict import Facts
 from penstock.errors import Unreachable
-from penstock.observe import verify as verification
-from penstock.observe.audit import Audit
-from penstock.observe.auditor import Auditor
+from penstock.reconcile import verify as verification
+from penstock.reconcile.audit import Audit
+from penstock.reconcile.auditor import Auditor
 from penstock.sink import cassandra
 
 Marks = dict[int, int]

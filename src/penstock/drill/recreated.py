@@ -15,8 +15,8 @@ from penstock.drill.ground import Ground
 from penstock.drill.plan import Evidence
 from penstock.drill.verdict import Facts, Result
 from penstock.errors import PenstockError, Unreachable
-from penstock.observe.auditor import Auditor
 from penstock.process.checkpoint import Origin, checkpoint_of
+from penstock.reconcile.auditor import Auditor
 from penstock.retry import wait_until
 from penstock.sink import cassandra
 

@@ -14,8 +14,8 @@ from penstock.drill import load, proof
 from penstock.drill.ground import Ground
 from penstock.drill.plan import Drill, Evidence
 from penstock.errors import StackError, Unreachable
-from penstock.observe import verify
-from penstock.observe.history import History
+from penstock.monitoring.history import History
+from penstock.reconcile import verify
 from penstock.retry import wait_until
 from penstock.sink import cassandra
 from penstock.stack import launch, status

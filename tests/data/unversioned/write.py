@@ -21,16 +21,16 @@ from penstock.broker import dlq
 from penstock.config import read
 from penstock.contract.batch import Tally
 from penstock.contract.reject import Fault, Reason, Reject
-from penstock.control.trail import Trail
-from penstock.observe.alerts import Change
-from penstock.observe.audit import Balance
-from penstock.observe.history import History
-from penstock.observe.verify import Acknowledged, Difference, Nulls, TopicReceipt
+from penstock.monitoring.alerts import Change
+from penstock.monitoring.history import History
 from penstock.process.checkpoint import Checkpoint, Origin
 from penstock.process.files import LocalFiles
 from penstock.produce.journal import Journal
+from penstock.reconcile.audit import Balance
+from penstock.reconcile.verify import Acknowledged, Difference, Nulls, TopicReceipt
 from penstock.sink import lease, ledger, progress, receipts, settled
 from penstock.source.landing import Landing
+from penstock.web.trail import Trail
 from tests.unit.fakes import FakeProducer, FakeSession
 
 HERE = Path(__file__).parent

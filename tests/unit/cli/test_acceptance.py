@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from penstock.cli import app
 from penstock.errors import WrongUse
-from penstock.observe import acceptance
-from penstock.observe.verify import Difference
+from penstock.reconcile import acceptance
+from penstock.reconcile.verify import Difference
 from penstock.sink import cassandra
 from penstock.sink.accepted import Accepted
 

@@ -13,9 +13,9 @@ from penstock.cli import app
 from penstock.cli import replay as commands
 from penstock.contract.batch import Tally
 from penstock.errors import PenstockError, StackError, WrongUse
-from penstock.observe import verify
 from penstock.pipeline import replay as replaying
 from penstock.pipeline.replay import Replay
+from penstock.reconcile import verify
 from penstock.sink import cassandra, table_orders
 from tests.unit.cli.test_runs import TOPIC
 

@@ -11,14 +11,14 @@ from penstock.cli import app
 from penstock.cli import spark as command_spark
 from penstock.cli import stack as stack_commands
 from penstock.errors import KafkaUnreachable, Unreachable, WrongUse
-from penstock.observe import receipt, trace, verify
-from penstock.observe.acknowledged import Acknowledged
-from penstock.observe.audit import Balance
-from penstock.observe.engine import local_loader
-from penstock.observe.nulls import Nulls
-from penstock.observe.receipt import RunReceipt
-from penstock.observe.trace import Hop, Passage
-from penstock.observe.verify import Difference, TopicReceipt
+from penstock.reconcile import receipt, trace, verify
+from penstock.reconcile.acknowledged import Acknowledged
+from penstock.reconcile.audit import Balance
+from penstock.reconcile.engine import local_loader
+from penstock.reconcile.nulls import Nulls
+from penstock.reconcile.receipt import RunReceipt
+from penstock.reconcile.trace import Hop, Passage
+from penstock.reconcile.verify import Difference, TopicReceipt
 from penstock.sink import cassandra
 
 LOST = {"partition": 2, "offset": 7, "id": "abc", "why": "the ledger went past it"}
@@ -306,7 +306,7 @@ def test_verify_compares_in_this_process_unless_spark_is_asked_for(world, monkey
     assert run("verify").exit_code == 0
     assert world.open_loader is local_loader
     monkeypatch.setattr(command_spark, "spark_of_cluster", lambda _settings, name: nullcontext(name))
-    monkeypatch.setattr("penstock.distributed.spark_loading.open_on", lambda spark: f"on {spark}")
+    monkeypatch.setattr("penstock.reconcile.spark_loading.open_on", lambda spark: f"on {spark}")
     assert run("verify", "--engine", "spark").exit_code == 0
     assert world.open_loader == "on penstock verify"
     assert run("verify", "--engine", "flink").exit_code == 2

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 import pytest
 from typer.testing import CliRunner
 
+from penstock.airflow import runs
 from penstock.cli import app
 from penstock.errors import AirflowUnreachable
-from penstock.observe import runs
 from penstock.stack import launch
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.cli.text import print_json, table, talk
-from penstock.observe.audit import Balance
+from penstock.reconcile.audit import Balance
 
 
 def test_columns_are_aligned():

@@ -7,10 +7,10 @@ from typer.testing import CliRunner
 
 from penstock import config
 from penstock.cli import app
-from penstock.observe import alerts, watch
-from penstock.observe.history import History
-from tests.unit.observe.test_alerts import WRONG
-from tests.unit.observe.test_history import change
+from penstock.monitoring import alerts, watch
+from penstock.monitoring.history import History
+from tests.unit.monitoring.test_alerts import WRONG
+from tests.unit.monitoring.test_history import change
 
 
 @pytest.fixture(autouse=True)

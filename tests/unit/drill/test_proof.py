@@ -5,7 +5,7 @@ from pathlib import Path
 from penstock.drill import proof
 from penstock.drill.plan import Evidence
 from penstock.drill.verdict import Facts
-from penstock.observe.audit import Audit, Balance
+from penstock.reconcile.audit import Audit, Balance
 
 KILLED = Evidence("supervisor.log", r"exited: kafka \(terminated by SIGKILL")
 LINE = "2026-11-23 WARN exited: kafka (terminated by SIGKILL; not expected)\n"

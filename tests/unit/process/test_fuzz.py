@@ -21,7 +21,6 @@ from penstock.contract.record import KEY, Record
 from penstock.contract.reject import Fault, Reason, Stage
 from penstock.contract.rules import MAX_VALUES, broken_rules, date_check, latest_past, text_check
 from penstock.contract.schemas import avro_schema
-from penstock.observe.content import Reader
 from penstock.pipeline.mend import value_of
 from penstock.pipelines.users import User
 from penstock.process.batches import decode_batches, decoded_ddl, from_columns, to_columns
@@ -29,6 +28,7 @@ from penstock.process.decode import Decoder
 from penstock.process.expansion import MAX_EXCESS, MAX_VALUES_PER_BYTE
 from penstock.process.writer import Writers
 from penstock.produce.serialize import serializer
+from penstock.web.topics.content import Reader
 from tests.corpus.avro import number
 from tests.unit.ddl import arrow_schema
 from tests.unit.fakes import AVRO_ID, JSON_ID, FakeSchemas

@@ -1,0 +1,1 @@
+"""Airflow's REST API: its client, and the DAG's runs."""

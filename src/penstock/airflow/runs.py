@@ -1,0 +1,115 @@
+"""The DAG's runs, with what each was asked for and did; what a run that has ended did is asked once."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from penstock.airflow.client import PIPELINE, Airflow
+from penstock.config import Settings
+from penstock.errors import without_userinfo
+
+NEWEST = 100
+ASKING_S = 5.0
+"""Longest wait for one answer, where somebody waits for what Airflow says in passing."""
+COUNTS = ("fetched", "produced", "refused", "bytes")
+"""What a run's summary counts; `bytes` are those of the values that were acknowledged."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the DAG. Times are ISO 8601, UTC; counts are None until its task has ended well."""
+
+    run_id: str
+    state: str
+    kind: str
+    """`manual` or `scheduled`."""
+    queued_at: str | None
+    started_at: str | None
+    ended_at: str | None
+    parameters: dict[str, Any]
+    asked: int | None = None
+    fetched: int | None = None
+    produced: int | None = None
+    refused: int | None = None
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it has not ended yet."""
+        return self.state in {"queued", "running"}
+
+
+class Runs:
+    """Asks Airflow for the newest runs, as often as wanted, with one sign-in."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings.model_copy(update={"airflow_timeout_s": ASKING_S})
+        self._client: Airflow | None = None
+        self._summaries: dict[str, dict[str, Any]] = {}
+        self._is_known = False
+
+    def totals(self) -> dict[str, int]:
+        """What every run that was seen did together, by `COUNTS`: they never fall. Empty before the first answer."""
+        did = list(self._summaries.values())
+        return {count: sum(one.get(count) or 0 for one in did) for count in COUNTS} if self._is_known else {}
+
+    def read(self, newest: int = NEWEST) -> list[Run]:
+        """The newest runs, the newest first. Raises `AirflowUnreachable`, or `PenstockError` when it refuses."""
+        try:
+            airflow = self._airflow()
+            found = [self._run(airflow, one) for one in airflow.runs(newest)]
+        except Exception:
+            self.close()  # a token that has expired, too, is made anew
+            raise
+        self._is_known = True
+        return found
+
+    def _airflow(self) -> Airflow:
+        if self._client is None:
+            client = Airflow(self._settings)
+            client.__enter__()
+            self._client = client
+        return self._client
+
+    def _run(self, airflow: Airflow, found: dict[str, Any]) -> Run:
+        run_id = str(found["dag_run_id"])
+        if found["state"] == "success" and run_id not in self._summaries:
+            self._summaries[run_id] = airflow.summary(run_id)
+        return run_of(found, self._summaries.get(run_id, {}))
+
+    def close(self) -> None:
+        """End the connection."""
+        if self._client is not None:
+            self._client.__exit__(None, None, None)
+            self._client = None
+
+
+def unfinished(settings: Settings) -> list[str]:
+    """Return the ids of the newest runs that have not ended, the newest first; waits at most twice `ASKING_S`.
+
+    Raises `AirflowUnreachable`, or `PenstockError` when Airflow refuses.
+    """
+    with Airflow(settings.model_copy(update={"airflow_timeout_s": ASKING_S})) as airflow:
+        runs = [run_of(found, {}) for found in airflow.runs(NEWEST)]
+    return [run.run_id for run in runs if run.is_active]
+
+
+def _harmless(value: Any) -> Any:
+    return without_userinfo(value) if isinstance(value, str) else value
+
+
+def run_of(found: dict[str, Any], did: dict[str, Any]) -> Run:
+    """A run from what Airflow says of it, and what its task returned, if it did."""
+    given = dict(found.get("conf") or {})
+    parameters = {name: _harmless(one) for name, one in given.items() if name != PIPELINE}
+    return Run(
+        run_id=str(found["dag_run_id"]),
+        state=str(found["state"]),
+        kind=str(found["run_type"]),
+        queued_at=found.get("queued_at"),
+        started_at=found.get("start_date"),
+        ended_at=found.get("end_date"),
+        parameters=parameters,
+        asked=did.get("asked") or parameters.get("records"),
+        fetched=did.get("fetched"),
+        produced=did.get("produced"),
+        refused=did.get("refused"),
+    )

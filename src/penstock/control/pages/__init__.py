@@ -1,1 +1,0 @@
-"""Pages of the control center. Each module's `register(desk)` adds its pages to the application."""

@@ -1,1 +1,0 @@
-"""Reconciliation on Spark, by the statements of `observe/reconciliation.sql`, for topics larger than a machine."""

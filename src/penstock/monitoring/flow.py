@@ -1,0 +1,314 @@
+"""The flow: at each hop how many records passed, how fast, how late, and what is wrong.
+
+A `Flow` looks again and again, and keeps the looks of the last fifteen minutes. What it cannot tell, because a service
+is away, is None, never zero.
+"""
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from cassandra import DriverException
+from cassandra.cluster import NoHostAvailable
+
+from penstock import pipelines
+from penstock.airflow.runs import Run, Runs
+from penstock.broker.topics import Span
+from penstock.config import Settings
+from penstock.contract.failing import FailingBatch
+from penstock.contract.latency import Histogram, joined, quantile_ms
+from penstock.errors import PenstockError
+from penstock.log import get_logger
+from penstock.monitoring.alerts import Change
+from penstock.monitoring.gauges import Gauges, Look, Topic
+from penstock.monitoring.history import History, file_version, is_watched
+from penstock.produce import journal
+from penstock.produce.journal import SoFar
+from penstock.sink import cassandra
+from penstock.sink.ledger import REPLAY, Ledger
+from penstock.sink.progress import Failure, Progress
+
+log = get_logger(__name__)
+
+KEPT_S = 900.0
+RATE_S = 10.0
+"""A rate is the mean of so many seconds."""
+LATENCY_S = 300.0
+_SLOW_S = 5.0
+"""Airflow and failures are asked for no more often."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many records came to each hop; they only grow while topic and ledger stay the same."""
+
+    fetched: int | None = None
+    """By the runs, as `View.ran`, and by those under way; None while it is not known how far one of them is."""
+    produced: int | None = None
+    """Likewise."""
+    kafka: int | None = None
+    """The sum of the topic's end offsets."""
+    read: int | None = None
+    """Up to where the ledger reaches."""
+    stored: int | None = None
+    """Rows acknowledged, as the ledger counts them."""
+    rejected: int | None = None
+    """The sum of the dead-letter topic's end offsets."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One look. `services` gives for each what is wrong, or nothing; latencies are those of the last five minutes."""
+
+    at_s: float
+    services: dict[str, str]
+    counts: Counts
+    lag: int | None
+    kafka_held: int | None
+    rejected_held: int | None
+    p50_ms: int | None
+    p99_ms: int | None
+    partitions: list["Partition"] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A partition of the topic, and up to which offset the ledger reaches; None: not known."""
+
+    partition: int
+    first: int
+    end: int
+    reached: int | None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An error, and when it was last seen."""
+
+    at_s: float
+    error: str
+
+
+@dataclass
+class View:
+    """All that the last look found; `points` are those of the last fifteen minutes, the oldest first."""
+
+    points: list[Point] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
+    ran: dict[str, int] = field(default_factory=dict)
+    """What the newest hundred runs at the first look, and all since, did together; empty: not known."""
+    under_way: SoFar | None = field(default_factory=lambda: SoFar(0, 0))
+    """How far the runs under way are, by their journals; None when one of them keeps its journal elsewhere."""
+    alerts: list[Change] = field(default_factory=list)
+    is_watched: bool = True
+    """Whether somebody looks for alerts."""
+    receipt: dict[str, Any] | None = None
+    failures: list[Failure] = field(default_factory=list)
+    stuck: list[FailingBatch] = field(default_factory=list)
+    """The batches on which the stream is stuck, at the last look that could ask Cassandra."""
+    problems: dict[str, Problem] = field(default_factory=dict)
+    """The last error of each service that was up before, also when it is over."""
+    latencies: Histogram = field(default_factory=dict)
+    """Of every row that was stored since the flow was first looked at."""
+
+    @property
+    def now(self) -> Point | None:
+        """The newest look."""
+        return self.points[-1] if self.points else None
+
+    def rate(self, count: str) -> float | None:
+        """Records a second of one of the `Counts`, over the last ten seconds."""
+        return rate(self.points, count)
+
+
+def rate(points: Sequence[Point], count: str, over_s: float = RATE_S) -> float | None:
+    """Records a second of one of the `Counts` up to the last point; None when it is not known, or began anew."""
+    if len(points) < 2:
+        return None
+    last = points[-1]
+    first = next(one for one in points if last.at_s - one.at_s <= over_s or one is points[-2])
+    before, after = getattr(first.counts, count), getattr(last.counts, count)
+    if before is None or after is None or after < before:
+        return None
+    return float(after - before) / (last.at_s - first.at_s)
+
+
+class _Stored(NamedTuple):
+    at_s: float
+    latencies: Histogram
+
+
+class _Tail:
+    """Reads the ledger's lines as they are written."""
+
+    def __init__(self) -> None:
+        self._epoch_us: int | None = None
+        self._ends: dict[int, int] = {}
+        self._recent: deque[_Stored] = deque()
+        self.stored = 0
+        self.latencies: Histogram = {}
+
+    def read(self, book: Ledger, topic: Topic, reached: dict[int, int]) -> None:
+        """Count what was written since the last time; at the first time all of it."""
+        if book.epoch_us != self._epoch_us:
+            self._epoch_us, self._ends, self.stored = book.epoch_us, {}, 0
+        for span in topic.spans:
+            end = reached[span.partition]
+            before = self._ends.get(span.partition)
+            if before is None:
+                self.stored += book.stored_in(Span(span.partition, 0, end))
+            elif end > before:
+                self._take(book, Span(span.partition, before, end))
+            self._ends[span.partition] = end
+
+    def _take(self, book: Ledger, span: Span) -> None:
+        for line in list(book.begun_in(span)):  # all or nothing, when Cassandra goes away
+            if not line.job.startswith(REPLAY):
+                self.stored += line.tally.stored
+                self.latencies = joined([self.latencies, line.tally.latencies])
+                self._recent.append(_Stored(line.tally.stored_at_ms / 1000, line.tally.latencies))
+
+    def recent(self, now_s: float) -> Histogram:
+        """The latencies of the last five minutes."""
+        while self._recent and now_s - self._recent[0].at_s > LATENCY_S:
+            self._recent.popleft()
+        return joined(one.latencies for one in self._recent)
+
+
+class Flow:
+    """Looks at the pipeline; `view` is what the last look found, and may be read by any thread."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._pipeline = pipelines.of(settings)
+        self._keyspace = cassandra.keyspace_of(settings, self._pipeline)
+        self._gauges = Gauges(settings)
+        self._history = History(settings)
+        self._read_of: tuple[int, int] | None = None
+        self._alerts: list[Change] = []
+        self._runs = Runs(settings)
+        self._tail = _Tail()
+        self._points: deque[Point] = deque()
+        self._asked_s = -_SLOW_S
+        self._been_up: set[str] = set()
+        self.view = View()
+
+    def look(self) -> None:
+        """Look once, and make a new `view`."""
+        found = self._gauges.look()
+        now = self._point(found)
+        self._been_up |= {name for name, error in now.services.items() if not error}
+        self._points.append(now)
+        while now.at_s - self._points[0].at_s > KEPT_S:
+            self._points.popleft()
+        view = View(
+            points=list(self._points),
+            runs=self.view.runs,
+            ran=self.view.ran,
+            under_way=self.view.under_way,
+            alerts=self._open_alerts(),
+            is_watched=is_watched(self._settings),
+            receipt=found.stored.receipt or self.view.receipt,
+            failures=self.view.failures,
+            stuck=self.view.stuck if found.stored.stuck is None else list(found.stored.stuck),
+            problems=self.view.problems | _problems(now, self._been_up),
+            latencies=self._tail.latencies,
+        )
+        if time.monotonic() - self._asked_s >= _SLOW_S:
+            self._asked_s = time.monotonic()
+            self._ask_slowly(view, found)
+        self.view = view
+
+    def _open_alerts(self) -> list[Change]:
+        """The alerts that fire, read when their history has changed."""
+        now = file_version(self._history.path)
+        if now != self._read_of:
+            self._read_of, self._alerts = now, self._history.open()
+        return self._alerts
+
+    def _ask_slowly(self, view: View, found: Look) -> None:
+        if not found.services["airflow"]:
+            try:
+                view.runs = self._runs.read()
+                view.ran = self._runs.totals()
+                view.under_way = self._progress(view.runs)
+            except PenstockError as error:
+                log.debug("not_measured", service="airflow", error=str(error))
+        if not found.services["cassandra"]:
+            try:
+                session = self._gauges.session()
+                view.failures = Progress(session, self._keyspace, self._pipeline.topic).failures(3)
+            except (DriverException, NoHostAvailable, PenstockError) as error:
+                log.debug("not_measured", service="cassandra", error=str(error))
+
+    def _progress(self, runs: list[Run]) -> SoFar | None:
+        """How far those that are running are together."""
+        folder = journal.folder_of(self._settings)
+        found = [journal.progress(folder, run.run_id) for run in runs if run.state == "running"]
+        known = [one for one in found if one is not None]
+        if len(known) < len(found):
+            return None
+        return SoFar(sum(one.fetched for one in known), sum(one.acknowledged for one in known))
+
+    def _counted(self) -> tuple[int | None, int | None]:
+        """Fetched and produced so far, by the runs that have ended and those under way."""
+        ran, now = self.view.ran, self.view.under_way
+        if not ran or now is None:
+            return None, None
+        return ran["fetched"] + now.fetched, ran["produced"] + now.acknowledged
+
+    def _point(self, found: Look) -> Point:
+        held, stored = found.held, found.stored
+        now_s = time.time()
+        self._follow_ledger(found)
+        recent = self._tail.recent(now_s)
+        known = held is not None and stored.reached is not None
+        fetched, produced = self._counted()
+        return Point(
+            at_s=now_s,
+            services=found.services,
+            counts=Counts(
+                fetched=fetched,
+                produced=produced,
+                kafka=held and held.topic.end,
+                read=sum(stored.reached.values()) if stored.reached is not None else None,
+                stored=self._tail.stored if known else None,
+                rejected=held and held.dead_letters.end,
+            ),
+            lag=_lag(held.topic, stored.reached) if held and stored.reached is not None else None,
+            kafka_held=held and held.topic.records,
+            rejected_held=held and held.dead_letters.records,
+            p50_ms=quantile_ms(recent, 0.5),
+            p99_ms=quantile_ms(recent, 0.99),
+            partitions=_partitions(held.topic, stored.reached) if held else [],
+        )
+
+    def _follow_ledger(self, found: Look) -> None:
+        held, stored = found.held, found.stored
+        if held is None or stored.reached is None or stored.book is None:
+            return
+        try:
+            self._tail.read(stored.book, held.topic, stored.reached)
+        except (DriverException, NoHostAvailable) as error:
+            log.debug("not_measured", service="cassandra", error=str(error))
+
+    def close(self) -> None:
+        """End every connection."""
+        self._gauges.close()
+        self._runs.close()
+
+
+def _lag(topic: Topic, reached: dict[int, int]) -> int:
+    return sum(max(0, span.end - reached[span.partition]) for span in topic.spans)
+
+
+def _partitions(topic: Topic, reached: dict[int, int] | None) -> list[Partition]:
+    known = reached or {}
+    return [Partition(one.partition, one.first, one.end, known.get(one.partition)) for one in topic.spans]
+
+
+def _problems(now: Point, been_up: set[str]) -> dict[str, Problem]:
+    """What is wrong with services that went away; one that has not come up yet has no problem, it starts."""
+    return {name: Problem(now.at_s, error) for name, error in now.services.items() if error and name in been_up}

@@ -1,0 +1,102 @@
+"""The history of alerts: a file with one JSON line per change, which also says what fires after a restart."""
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from penstock import formats
+from penstock.config import Settings
+from penstock.monitoring.alerts import Change
+
+MAX_BYTES = 5 * 1024 * 1024
+
+
+def is_watched(settings: Settings) -> bool:
+    """Whether somebody writes the history: a watch looked at this home's pipeline lately."""
+    beat = settings.watch_beat
+    return beat.exists() and time.time() - beat.stat().st_mtime <= settings.watch_beat_s
+
+
+class History:
+    """The file, and the one before it. Lines that are torn or not ours are passed over."""
+
+    def __init__(self, settings: Settings, max_bytes: int = MAX_BYTES) -> None:
+        self.path = settings.home / "data" / "alerts.jsonl"
+        self._before = self.path.with_name("alerts.1.jsonl")
+        self._max_bytes = max_bytes
+
+    def read(self) -> list[Change]:
+        """Every change that is still kept, the oldest first. Raises `FormatTooNew`."""
+        found = {change.number: change for path in (self._before, self.path) for change in _changes(path)}
+        return [found[number] for number in sorted(found)]
+
+    def open(self) -> list[Change]:
+        """The alerts that fire: those whose last change was that they began to."""
+        last = {change.key: change for change in self.read()}
+        return [change for change in last.values() if change.change == "firing"]
+
+    def append(self, changes: Iterable[Change]) -> None:
+        """Write the changes. Raises `OSError`."""
+        lines = _encoded(changes)
+        if not lines:
+            return
+        if _size_bytes(self.path) + len(lines) > self._max_bytes:
+            self._rotate()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("ab") as file:
+            file.write((b"\n" if _is_torn(self.path) else b"") + lines)
+
+    def _rotate(self) -> None:
+        """Begin a new file with what fires now, so that no alert is forgotten while it fires."""
+        fires = _encoded(self.open())
+        self.path.replace(self._before)
+        self.path.write_bytes(fires)
+
+
+def file_version(path: Path) -> tuple[int, int] | None:
+    """Return what changes with a file's content: its time of modification in ns, and its size in bytes.
+
+    None if there is no such file, as for a moment while a log is rotated.
+    """
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    return stat.st_mtime_ns, stat.st_size
+
+
+def read_lines(path: Path) -> list[bytes]:
+    """Return the lines of a file; none if there is no such file."""
+    try:
+        return path.read_bytes().splitlines()
+    except FileNotFoundError:
+        return []
+
+
+def _encoded(changes: Iterable[Change]) -> bytes:
+    return b"".join(formats.encode_marked(formats.ALERTS, change) + b"\n" for change in changes)
+
+
+def _changes(path: Path) -> Iterable[Change]:
+    for line in read_lines(path):
+        try:
+            formats.check_marked(formats.ALERTS, line, str(path))
+            yield msgspec.json.decode(line, type=Change)
+        except msgspec.DecodeError:
+            continue
+
+
+def _size_bytes(path: Path) -> int:
+    version = file_version(path)
+    return version[1] if version else 0
+
+
+def _is_torn(path: Path) -> bool:
+    """Whether the last line was not written to its end."""
+    if not _size_bytes(path):
+        return False
+    with path.open("rb") as file:
+        file.seek(-1, 2)
+        return file.read() != b"\n"

@@ -1,0 +1,70 @@
+"""Rejected records by reason, counted as they come: only what is new in the dead-letter topic is read."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from confluent_kafka.admin import AdminClient
+
+from penstock.broker import dlq, topics
+from penstock.broker.topics import Span
+from penstock.config import Settings
+from penstock.contract.reject import Reason
+from penstock.monitoring.gauges import Topic, read_topic
+from penstock.pipelines import Pipeline
+
+MOST = 10_000
+"""No more letters are read at once; the others the next time."""
+OTHER = "other"
+"""The reason of what penstock did not set aside itself."""
+_TIMEOUT_S = 5.0
+
+
+@dataclass
+class Tally:
+    """Letters, and the bytes of their values, by reason. Copies count again."""
+
+    records: Counter[str] = field(default_factory=lambda: Counter({str(reason): 0 for reason in Reason}))
+    value_bytes: Counter[str] = field(default_factory=lambda: Counter({str(reason): 0 for reason in Reason}))
+
+
+class Rejects:
+    """Follows the dead-letter topic from where it ends at the first look; `tally` only grows."""
+
+    def __init__(self, settings: Settings, pipeline: Pipeline) -> None:
+        self._settings = settings.model_copy(update={"kafka_timeout_s": _TIMEOUT_S})
+        self._topic = pipeline.dead_letter_topic
+        self._before: Topic | None = None
+        self.tally = Tally()
+        self.is_done = True
+        """Whether all that was there at the last look is counted."""
+
+    def follow(self, client: AdminClient) -> None:
+        """Count what came since the last look; nothing when it raises `KafkaException` or `KafkaUnreachable`."""
+        now = read_topic(client, self._topic)
+        before = now if self._before is None else self._before
+        known = before.spans if before.id == now.id else []
+        new = _first_of(topics.beyond(known, now.spans), MOST)
+        self._count(new)
+        self._before = Topic(now.id, new)
+        self.is_done = [one.end for one in new] == [one.end for one in now.spans]
+
+    def _count(self, new: list[Span]) -> None:
+        records, value_bytes = Counter[str](), Counter[str]()
+        for message in topics.records(self._settings, self._topic, new) if any(one.records for one in new) else ():
+            said = dlq.facts(message).get("reason", "")
+            reason = said if said in self.tally.records else OTHER
+            records[reason] += 1
+            value_bytes[reason] += len(message.value() or b"")
+        self.tally.records.update(records)
+        self.tally.value_bytes.update(value_bytes)
+
+
+def _first_of(spans: Iterable[Span], most: int) -> list[Span]:
+    """The beginnings of the spans, so many offsets in all."""
+    found = []
+    for span in spans:
+        end = min(span.end, span.first + most)
+        most -= end - span.first
+        found.append(Span(span.partition, span.first, end))
+    return found

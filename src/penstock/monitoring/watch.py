@@ -1,0 +1,145 @@
+"""The watch: looks at the pipeline again and again, and tells each change of an alert once.
+
+Told are the log, the history of alerts in the home's data, and a webhook when one is set.
+"""
+
+import fcntl
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from penstock.config import Settings
+from penstock.errors import PenstockError
+from penstock.log import get_logger
+from penstock.monitoring import webhook
+from penstock.monitoring.alerts import Board, Change, Snapshot
+from penstock.monitoring.gauges import Gauges
+from penstock.monitoring.history import History
+from penstock.monitoring.regular import Regular
+from penstock.monitoring.webhook import Webhook
+
+log = get_logger(__name__)
+
+Look = Callable[[], Snapshot]
+Tell = Callable[[Change], None]
+
+
+class Watch:
+    """One home's watch: what fires, and who is told."""
+
+    def __init__(
+        self, settings: Settings, look: Look, tell: Tell = lambda _: None, regular: Regular | None = None
+    ) -> None:
+        self._settings, self._look, self._tell, self._regular = settings, look, tell, regular
+        self._history = History(settings)
+        known = self._history.read()
+        self._board = Board(self._history.open(), known[-1].number if known else 0)
+        self._unwritten: list[Change] = []
+        self._webhook = _webhook(settings, self._history)
+
+    def round(self) -> list[Change]:
+        """What changed since the last round; it is told to all."""
+        now = self._look()
+        changes = self._board.take(now, self._settings)
+        self._write(changes)
+        for change in changes:
+            _log(change)
+            self._tell(change)
+        if self._webhook:
+            self._webhook.send(changes)
+        if self._regular:
+            self._regular.round(now)
+        _beat(self._settings.watch_beat)
+        return changes
+
+    def _write(self, changes: Iterable[Change]) -> None:
+        """Add the changes to the history; those that a full disk refuses, with the next ones."""
+        self._unwritten += changes
+        try:
+            self._history.append(self._unwritten)
+            self._unwritten.clear()
+        except OSError as error:
+            log.warning("alerts_not_written", path=str(self._history.path), error=str(error))
+
+    def run(self, stop: threading.Event) -> None:
+        """A round every `watch_s` seconds, until told to stop."""
+        while not stop.is_set():
+            began_s = time.monotonic()
+            self.round()
+            stop.wait(max(0.0, began_s + self._settings.watch_s - time.monotonic()))
+
+    def close(self) -> None:
+        """Let a delivery to the webhook end, and no verification go on."""
+        if self._webhook:
+            self._webhook.close()
+        if self._regular:
+            self._regular.close()
+
+
+def _webhook(settings: Settings, history: History) -> Webhook | None:
+    place = history.path.with_name("alerts.webhook")
+    if settings.alert_webhook_url.get_secret_value():
+        return Webhook(webhook.poster(settings), place, history.read())
+    place.unlink(missing_ok=True)  # a webhook that is set later is not told what is long past
+    return None
+
+
+def _log(change: Change) -> None:
+    facts = {"name": change.name, "subject": change.subject, "severity": change.severity, "since": change.since}
+    if change.change == "firing":
+        log.warning("alert_firing", **facts, message=change.message, command=change.command)
+    else:
+        log.info("alert_resolved", **facts)
+
+
+def _beat(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    except OSError as error:
+        log.warning("no_beat", path=str(path), error=str(error))
+
+
+def run(settings: Settings, stop: threading.Event, tell: Tell = lambda _: None) -> None:
+    """Watch until told to stop. Raises `PenstockError` when this home is watched already."""
+    with alone(settings):
+        gauges = Gauges(settings)
+        watch = Watch(settings, gauges.read, tell, Regular(settings))
+        try:
+            watch.run(stop)
+        finally:
+            watch.close()
+            gauges.close()
+
+
+def once(settings: Settings) -> list[Change]:
+    """What is wrong now, at one look: nothing is waited for, written or posted."""
+    gauges = Gauges(settings)
+    try:
+        return wrong(settings, gauges.read())
+    finally:
+        gauges.close()
+
+
+def wrong(settings: Settings, now: Snapshot) -> list[Change]:
+    """What is wrong in a snapshot, and what fires and cannot be told to be over."""
+    board = Board(History(settings).open())
+    board.take(now, settings, patient=False)
+    return board.open
+
+
+@contextmanager
+def alone(settings: Settings) -> Iterator[None]:
+    """One watch per home: two would tell everything twice. Raises `PenstockError` when there is one."""
+    path = settings.watch_beat.with_suffix(".lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PenstockError(
+                f"{settings.home} is watched already", hint="./penstock alerts, ./penstock watch --once"
+            ) from None
+        yield

@@ -1,0 +1,110 @@
+"""The webhook: each change of an alert is posted, in order, until it is taken. Its address is a secret."""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import msgspec
+
+from penstock.config import Settings
+from penstock.errors import Unreachable
+from penstock.log import get_logger
+from penstock.monitoring.alerts import Change
+from penstock.retry import bounded
+
+log = get_logger(__name__)
+
+TIMEOUT_S = 5.0
+ATTEMPTS = 3
+MOST_WAITING = 1000
+
+Post = Callable[[dict[str, Any]], None]
+"""Returns when the webhook took it, else raises `Unreachable`, which does not tell the address."""
+
+
+def poster(settings: Settings) -> Post:
+    """Posts to the webhook of the settings."""
+    client = httpx2.Client(timeout=TIMEOUT_S)
+
+    def post(body: dict[str, Any]) -> None:
+        try:
+            answer = client.post(settings.alert_webhook_url.get_secret_value(), json=body)
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            raise Unreachable(f"the webhook does not answer: {type(error).__name__}") from None
+        if not answer.is_success:
+            raise Unreachable(f"the webhook answers {answer.status_code}")
+
+    return post
+
+
+def payload(change: Change) -> dict[str, Any]:
+    """What is posted: the change, and `text`, which chat services show."""
+    text = f"{change.change}: {change.name} {change.subject}: {change.message} ({change.command})"
+    return {**msgspec.to_builtins(change), "text": text}
+
+
+class Webhook:
+    """Posts changes beside the loop, so that a webhook that is away holds nothing up.
+
+    Delivery: at least once, in order; the number of the last change that was taken is kept in the file `place`, so
+    a restart goes on from there. A thousand wait at most; those beyond are posted after the next start.
+    """
+
+    def __init__(self, post: Post, place: Path, history: Iterable[Change]) -> None:
+        changes = list(history)
+        self._post, self._place = post, place
+        self._taken = _number(place, default=max((change.number for change in changes), default=0))
+        self._waiting = deque(change for change in changes if change.number > self._taken)
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="webhook")
+        self._delivery: Future[None] | None = None
+        self._is_away = self._is_closing = False
+        self._keep()
+
+    def send(self, changes: Iterable[Change]) -> None:
+        """Post what waits, and `changes`, unless a delivery is under way; returns at once."""
+        room = MOST_WAITING - len(self._waiting)
+        self._waiting.extend(list(changes)[:room])
+        if self._waiting and (self._delivery is None or self._delivery.done()):
+            self._delivery = self._pool.submit(self._deliver)
+
+    def _deliver(self) -> None:
+        while self._waiting and not self._is_closing:
+            try:
+                self._post_one(self._waiting[0])
+            except Unreachable as error:
+                if not self._is_away:
+                    log.warning("webhook_away", error=error.message, waiting=len(self._waiting))
+                self._is_away = True
+                return
+            if self._is_away:
+                log.info("webhook_back", waiting=len(self._waiting))
+            self._is_away = False
+            self._taken = self._waiting.popleft().number
+            self._keep()
+
+    def _post_one(self, change: Change) -> None:
+        for attempt in bounded(Unreachable, attempts=ATTEMPTS, timeout_s=ATTEMPTS * TIMEOUT_S):
+            with attempt:
+                self._post(payload(change))
+
+    def _keep(self) -> None:
+        try:
+            self._place.parent.mkdir(parents=True, exist_ok=True)
+            self._place.write_text(str(self._taken), encoding="utf-8")
+        except OSError as error:
+            log.warning("webhook_place_not_kept", error=str(error))
+
+    def close(self) -> None:
+        """Wait for the change that is being posted; those after it are posted after the next start."""
+        self._is_closing = True
+        self._pool.shutdown(wait=True)
+
+
+def _number(place: Path, default: int) -> int:
+    try:
+        return int(place.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return default

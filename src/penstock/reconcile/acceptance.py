@@ -1,0 +1,80 @@
+"""Differences that an operator accepts: chosen among those that `verify` finds now, kept with who, when and why."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from cassandra.cluster import Session
+
+from penstock import pipelines
+from penstock.config import Settings
+from penstock.errors import WrongUse
+from penstock.log import get_logger
+from penstock.reconcile import verify
+from penstock.reconcile.auditor import Auditor
+from penstock.reconcile.verify import Difference
+from penstock.sink import accepted, cassandra
+from penstock.sink.accepted import Accepted
+
+log = get_logger(__name__)
+
+KINDS = ("missing", "gap", "unordered", "repeated", "miscounted", "doubled", "lost", "run", "foreign")
+"""The kinds of differences that can be accepted; a stream that is stuck or a recreated topic has to be mended."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which differences are meant: those that fit all that is given. `end` is the offset behind the last one."""
+
+    kinds: Sequence[str] = ()
+    ids: Sequence[str] = ()
+    partition: int | None = None
+    first: int | None = None
+    end: int | None = None
+
+    def fits(self, difference: Difference) -> bool:
+        """Return whether a difference is meant. One without an offset fits no range of them."""
+        offset = difference.offset
+        return (
+            difference.kind in (self.kinds or KINDS)
+            and (not self.ids or difference.id in self.ids)
+            and (self.partition is None or difference.partition == self.partition)
+            and (self.first is None or (offset is not None and offset >= self.first))
+            and (self.end is None or (offset is not None and offset < self.end))
+        )
+
+
+def find(settings: Settings, session: Session, selection: Selection) -> list[Difference]:
+    """Return the selected differences that are there now. Raises `WrongUse` when there are none, or too many."""
+    differences, count = verify.differences(settings, session)
+    if count > len(differences):
+        raise WrongUse(
+            f"{count:,} differences are more than can be accepted one by one",
+            hint="./penstock replay or ./penstock rebuild, which store what the topic still holds",
+        )
+    found = [difference for difference in differences if selection.fits(difference)]
+    if not found:
+        raise WrongUse(f"none of the {count} differences that are there now is selected", hint="./penstock verify")
+    return found
+
+
+def accept(settings: Settings, session: Session, differences: Sequence[Difference], who: str, reason: str) -> None:
+    """Keep differences as accepted; later receipts count them apart."""
+    pipeline = pipelines.of(settings)
+    keyspace, book = cassandra.keyspace_of(settings, pipeline), Auditor(settings, session).book
+    if book is None:
+        raise WrongUse(f"no job has read {pipeline.topic} yet: nothing is missing", hint="./penstock status spark-job")
+    now = datetime.now(UTC)
+    accepted.create_table(session, keyspace)
+    entries = [Accepted(one.kind, one.partition, one.offset, one.id, one.why, reason, who, now) for one in differences]
+    accepted.keep(session, keyspace, pipeline.topic, book.epoch_us, entries)
+    log.info("differences_accepted", topic=pipeline.topic, count=len(entries), who=who, reason=reason)
+
+
+def accepted_so_far(settings: Settings, session: Session) -> list[Accepted]:
+    """Return what was accepted of the topic's present generation, the oldest first."""
+    pipeline, book = pipelines.of(settings), Auditor(settings, session).book
+    if book is None:
+        return []
+    found = accepted.read(session, cassandra.keyspace_of(settings, pipeline), pipeline.topic, book.epoch_us)
+    return sorted(found, key=lambda entry: entry.at)

@@ -1,0 +1,117 @@
+"""Evidence for excuses, asked of Cassandra and Kafka the first time that something needs to be excused."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+from cassandra.cluster import Session
+
+from penstock.broker import admin, kafka, topics
+from penstock.config import Settings
+from penstock.contract.fields import from_epoch_ms
+from penstock.errors import KafkaUnreachable, PenstockError
+from penstock.log import get_logger
+from penstock.pipelines import Pipeline
+from penstock.reconcile.excuses import Compaction, Lifetime, expiries, is_expired, with_present
+from penstock.sink import accepted, cassandra, receipts
+
+log = get_logger(__name__)
+
+_COUNTS = {"miscounted", "doubled", "run"}
+"""Kinds of differences that are counts: one that grew is another one than was accepted."""
+
+
+class Evidence:
+    """What Cassandra and Kafka say of the table's TTL, the topic's compaction and the dead-letter topic's log start."""
+
+    def __init__(
+        self, settings: Settings, session: Session, pipeline: Pipeline, epoch_us: Callable[[], int | None]
+    ) -> None:
+        """`epoch_us` returns the epoch of the topic's present generation; None before a job has read it."""
+        self._settings, self._session, self._pipeline = settings, session, pipeline
+        self._epoch_us = epoch_us
+        self._keyspace = cassandra.keyspace_of(settings, pipeline)
+
+    def accepts(self, kind: str, difference: Mapping[str, Any]) -> bool:
+        """Return whether an operator accepted a difference, which has partition, offset, id and why."""
+        place = difference["partition"], difference["offset"], difference["id"]
+        why = self._accepted.get((kind, *place))
+        return why is not None and (kind not in _COUNTS or why == difference["why"])
+
+    @cached_property
+    def _accepted(self) -> dict[tuple[str, int | None, int | None, str | None], str]:
+        """What differed when it was accepted, by kind, partition, offset and id."""
+        epoch_us = self._epoch_us()
+        if epoch_us is None:
+            return {}
+        found = accepted.read(self._session, self._keyspace, self._pipeline.topic, epoch_us)
+        return {(entry.kind, entry.partition, entry.offset, entry.id): entry.difference for entry in found}
+
+    def accepted_rows(self) -> Iterator[tuple[str, int | None, int | None, str | None, str | None]]:
+        """Give kind, partition, offset and id of what was accepted, and what it was where that counts."""
+        for (kind, partition, offset, record_id), why in self._accepted.items():
+            yield kind, partition, offset, record_id, why if kind in _COUNTS else None
+
+    @property
+    def expiries(self) -> list[tuple[int, int]]:
+        """The times of writing whose rows have expired by now."""
+        return expiries(self.lifetimes, now_ms())
+
+    def is_expired(self, written_ms: int) -> bool:
+        """Return whether a row that was written then has expired by now."""
+        return is_expired(written_ms, self.lifetimes, now_ms())
+
+    @cached_property
+    def lifetimes(self) -> list[Lifetime]:
+        """The table's TTLs that are known, the oldest first: those in the last receipt, and the present one."""
+        ttl = cassandra.table_ttl(self._session, self._keyspace, self._pipeline.table)
+        last = receipts.latest(self._session, self._keyspace, self._pipeline.topic) or {}
+        known = [Lifetime(**entry) for entry in last.get("lifetimes") or []]
+        return with_present(known, ttl and Lifetime(*ttl))
+
+    @cached_property
+    def compaction(self) -> Compaction | None:
+        """How the topic is compacted; None when it is not, or its settings may not be read."""
+        topic = self._pipeline.topic
+        try:
+            found = {
+                entry.name: entry.value or ""
+                for entry in admin.settings_of(kafka.admin(self._settings), self._settings, topic)
+            }
+        except KafkaUnreachable:
+            raise
+        except PenstockError as error:
+            log.warning("topic_settings_unreadable", topic=topic, error=error.message)
+            return None
+        if "compact" not in found.get("cleanup.policy", "").split(","):
+            return None
+        return Compaction(now_ms() - int(found.get("delete.retention.ms") or 0))
+
+    @cached_property
+    def queue_firsts(self) -> dict[int, int]:
+        """The log start of each partition of the dead-letter topic."""
+        found = topics.spans(self._settings, self._pipeline.dead_letter_topic)
+        return {span.partition: span.first for span in found}
+
+    def described(self) -> list[str]:
+        """Return the evidence that was looked at, as sentences."""
+        asked: dict[str, Any] = vars(self)
+        lines = []
+        if asked.get("compaction"):
+            lines.append(f"cleanup.policy of {self._pipeline.topic} holds compact")
+        if any(asked.get("queue_firsts", {}).values()):
+            starts = ", ".join(f"{partition}:{first}" for partition, first in self.queue_firsts.items())
+            lines.append(f"{self._pipeline.dead_letter_topic} begins at {starts}")
+        lines += [
+            f"default_time_to_live of {self._pipeline.table} is {lifetime.ttl_s} s, known since "
+            f"{from_epoch_ms(lifetime.since_ms).isoformat(timespec='seconds')}"
+            for lifetime in asked.get("lifetimes", [])
+            if lifetime.ttl_s
+        ]
+        return lines
+
+
+def now_ms() -> int:
+    """Return the time now, in ms since the epoch."""
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,171 @@
+"""Facts as columns of an engine's tables, and their loading in this process."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Protocol, TypeVar
+
+from penstock.broker.topics import Span
+from penstock.config import Settings
+from penstock.contract.fields import from_epoch_ms
+from penstock.reconcile.audit import Row, RowPlace, Sent
+from penstock.reconcile.coverage import Coverage
+from penstock.sink.ledger import REPLAY
+
+T = TypeVar("T")
+Columns = list[Sequence[Any]]
+RUN = 8
+"""The index of the column `run` in `record_columns`, which has the ids of runs; the engine's has their numbers."""
+NO_RUN = -1
+_CHUNK_ROWS = 20_000
+_NO_LINE = -1
+
+
+class Tables(Protocol):
+    """An engine's tables: `engine.Engine` in this process, `distributed.SparkEngine` on a cluster."""
+
+    def run(self, section: str) -> None: ...  # noqa: D102
+    def append(self, table: str, rows: Iterable[Sequence[Any]]) -> None: ...  # noqa: D102
+    def append_columns(self, table: str, columns: Iterable[Sequence[Any]]) -> None: ...  # noqa: D102
+    def rows(self, query: str, *values: Any) -> Iterator[tuple[Any, ...]]: ...  # noqa: D102
+    def row(self, query: str) -> tuple[Any, ...]: ...  # noqa: D102
+    def has(self, table: str, condition: str = "TRUE") -> bool: ...  # noqa: D102
+
+
+class LineFinder:
+    """Finds the number of the line that covers a record; fast for records that come in Kafka's order."""
+
+    def __init__(self, covered: dict[int, Coverage]) -> None:
+        self._covered = covered
+        lines = [line for coverage in covered.values() for line in coverage.every]
+        self._lines = lines
+        self._numbers = {id(line): number for number, line in enumerate(lines)}
+        self._partition, self._first, self._end, self._number = _NO_LINE, 0, 0, _NO_LINE
+
+    def __reduce__(self) -> tuple[type["LineFinder"], tuple[dict[int, Coverage]]]:
+        """Pickle the lines alone: the numbers go by identity, which differs in another process."""
+        return LineFinder, (self._covered,)
+
+    def find(self, partition: int, offset: int) -> int:
+        """Return the number of the line at an offset; -1 without one."""
+        if partition != self._partition or not self._first <= offset < self._end:
+            coverage = self._covered.get(partition)
+            line = None if coverage is None else coverage.at(offset)
+            bound = None if coverage is None else coverage.bound_after(offset)
+            self._partition, self._first, self._end = partition, offset, 2**63 if bound is None else bound
+            self._number = _NO_LINE if line is None else self._numbers[id(line)]
+        return self._number
+
+    def rows(self) -> Iterator[Sequence[Any]]:
+        """Give the lines as the engine has them."""
+        for number, line in enumerate(self._lines):
+            tally = line.tally
+            yield (
+                *(number, tally.partition, tally.first_offset, tally.last_offset + 1),
+                *(line.job, line.job.startswith(REPLAY)),
+                *(tally.records, tally.deleted, tally.rejected, tally.filtered, tally.stored_at_ms),
+            )
+
+
+class Origin(Protocol):
+    """Where records and rows come from: `auditor.Auditor`."""
+
+    def sent(self, spans: list[Span]) -> Iterator[Sent]: ...  # noqa: D102
+    def rows(self) -> Iterator[Row]: ...  # noqa: D102
+
+
+class Loader(Protocol):
+    """Loads what a topic and a table hold, which is the most there is of anything, into `tables`."""
+
+    @property
+    def tables(self) -> Tables: ...  # noqa: D102
+
+    def load_records(self, spans: list[Span], finder: LineFinder, run_id: str | None) -> list[str]:
+        """Load the records in `spans`; those of the run `run_id` alone are counted, or all if it is None.
+
+        Return the ids of the runs that produced them. Their indexes are the runs' numbers in the engine.
+        """
+
+    def load_table(self) -> None:
+        """Load every row of the table."""
+
+
+@dataclass
+class LocalLoader:
+    """Loads records and rows through this process."""
+
+    tables: Tables
+    origin: Origin
+
+    def load_records(self, spans: list[Span], finder: LineFinder, run_id: str | None) -> list[str]:
+        """Load the records in `spans`, as `Loader` says."""
+        numbers: dict[str | None, int] = {None: NO_RUN}
+        runs: list[str] = []
+        for chunk in chunks(self.origin.sent(spans)):
+            columns = record_columns(chunk, finder, run_id)
+            for run in set(columns[RUN]) - numbers.keys():
+                numbers[run] = len(runs)
+                runs.append(run)
+            columns[RUN] = [numbers[run] for run in columns[RUN]]
+            self.tables.append_columns("records", columns)
+        return runs
+
+    def load_table(self) -> None:
+        """Load every row of the table."""
+        append_rows(self.tables, self.origin.rows())
+
+
+def append_rows(tables: Tables, rows: Iterable[Row]) -> None:
+    """Append rows of the table to `table_rows`."""
+    for chunk in chunks(rows):
+        tables.append_columns("table_rows", row_columns(chunk))
+
+
+def chunks(rows: Iterable[T]) -> Iterator[list[T]]:
+    """Give the rows in chunks of the size that is appended at once."""
+    rows = iter(rows)
+    while chunk := list(islice(rows, _CHUNK_ROWS)):
+        yield chunk
+
+
+def record_columns(chunk: Sequence[Sent], finder: LineFinder, run_id: str | None) -> Columns:
+    """Return the columns of `records`, but for the ids of the runs at `RUN`."""
+    partitions, offsets, times_ms, keys, ids, deletions, runs, ranks, digests = zip(*chunk, strict=True)
+    layouts, _, proven, kept, tie_digests = zip(*ranks, strict=True)
+    names = [None if record_id is None else str(record_id) for record_id in ids]
+    are_ids = [  # the bytes of a name that is not ASCII are not its characters
+        name is not None and key is not None and key == name.encode() and name.isascii()
+        for key, name in zip(keys, names, strict=True)
+    ]
+    texts = [None if is_id or key is None else text(key) for key, is_id in zip(keys, are_ids, strict=True)]
+    counted = [run_id is None or run == run_id for run in runs]
+    orders_us = [sent.order_us for sent in chunk]
+    lines = list(map(finder.find, partitions, offsets))
+    columns = [partitions, offsets, times_ms, names, texts, are_ids, deletions, counted]
+    return [*columns, runs, orders_us, layouts, proven, kept, tie_digests, digests, lines]
+
+
+def row_columns(chunk: Sequence[Row]) -> Columns:
+    """Return the columns of `table_rows`."""
+    ids, writers, places, mixed, changed_us = zip(*chunk, strict=True)
+    partitions, offsets, orders_us = zip(*map(_place_columns, places), strict=True)
+    changed_at = [None if moment_us is None else _iso(moment_us) for moment_us in changed_us]
+    return [list(map(str, ids)), list(map(str, writers)), partitions, offsets, orders_us, mixed, changed_at]
+
+
+def text(key: bytes) -> str:
+    """Return the bytes of a key as characters, one for each: no two keys have the same."""
+    return key.decode("latin-1")
+
+
+def _place_columns(place: RowPlace | None) -> tuple[int | None, int | None, int | None]:
+    return (None, None, None) if place is None else (place.partition, place.offset, place.order_us)
+
+
+def _iso(moment_us: int) -> str:
+    return str(from_epoch_ms(moment_us // 1000).isoformat(timespec="seconds"))
+
+
+OpenLoader = Callable[[Settings, Origin], AbstractContextManager[Loader]]
+"""Opens an engine, and a loader of what `Origin` gives, until the block ends."""

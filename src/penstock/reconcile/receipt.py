@@ -1,0 +1,155 @@
+"""The receipt of a run, from the order to the rows."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from cassandra.cluster import Session
+
+from penstock import pipelines
+from penstock.airflow.client import Airflow
+from penstock.broker import topics
+from penstock.broker.topics import Span
+from penstock.config import Settings
+from penstock.contract.fields import from_epoch_ms
+from penstock.errors import WrongUse
+from penstock.pipelines import started
+from penstock.reconcile.audit import Audit
+from penstock.reconcile.auditor import Auditor
+
+_POLL_S = 0.3
+_STALLED_S = 120.0
+MOST_RECORDS = 100_000
+"""More than these are not looked at one by one for a run that is long over."""
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class RunReceipt:
+    """What became of one DAG run.
+
+    `produced` counts records in Kafka that carry the run's id, `rejected` those set aside, by the task or by Spark,
+    `excused` those whose rows expired, whose dead letters were pruned, that compaction may have removed or an operator
+    accepted; missing = asked for and not produced, or produced and neither stored nor rejected nor filtered nor
+    excused in time.
+    """
+
+    run_id: str
+    dag_run_state: str
+    asked: int
+    fetched: int
+    produced: int
+    stored: int
+    rejected: int
+    filtered: int
+    missing: int
+    latency_ms: dict[str, int | None]
+    stages: dict[str, str | None]
+    seconds: float
+    missing_records: list[dict[str, Any]]
+    excused: int = 0
+
+
+def run(settings: Settings, session: Session, parameters: dict[str, Any], report: Report) -> RunReceipt:
+    """Trigger a run, wait until each of its records is stored or rejected, and give the receipt.
+
+    Raises `WrongSettings` when the local stack carries another pipeline and `NotThere` without a topic, before anything
+    is triggered; an `Unreachable` when a service is away. A run that fails, or records that do not arrive, are in the
+    receipt.
+    """
+    began = time.monotonic()
+    started.check(settings)
+    topic = pipelines.of(settings).topic
+    before = topics.spans_of_existing(settings, topic)
+    with Airflow(settings) as airflow:
+        airflow.unpause()
+        run_id = airflow.trigger(parameters)
+        report(f"run {run_id} triggered")
+        dag_run = _follow(airflow, run_id, report)
+        summary = airflow.summary(run_id)
+    since = topics.beyond(before, topics.spans(settings, topic))
+    auditor = Auditor(settings, session)
+    _wait_covered(auditor, since, report)
+    asked = int(summary.get("asked") or parameters.get("records") or 0)
+    return _receipt(auditor.audit_run(since, run_id), dag_run, asked, summary, time.monotonic() - began)
+
+
+def of_run(settings: Settings, session: Session, dag_run: dict[str, Any], summary: dict[str, Any]) -> RunReceipt:
+    """The receipt of a run that has ended, from what Airflow says of it and what its task returned; waits for nothing.
+
+    Raises `WrongUse` when its records can no longer be told from others'.
+    """
+    began = time.monotonic()
+    if not summary.get("offsets"):
+        raise WrongUse("the run's task returned no offsets: there is nothing to look for", hint="./penstock verify")
+    topics.spans_of_existing(settings, summary["topic"])
+    if summary["topic_id"] != topics.topic_id(settings, summary["topic"]):
+        raise WrongUse(f"the topic {summary['topic']} was deleted and made anew since this run")
+    spans = [Span(int(partition), first, last + 1) for partition, (first, last) in summary["offsets"].items()]
+    if (count := sum(span.records for span in spans)) > MOST_RECORDS:
+        raise WrongUse(f"the run lies among {count:,} records: too many to look at here", hint="./penstock verify")
+    found = Auditor(settings, session).audit_run(spans, str(dag_run["dag_run_id"]))
+    return _receipt(found, dag_run, int(summary["asked"]), summary, time.monotonic() - began)
+
+
+def _receipt(found: Audit, dag_run: dict[str, Any], asked: int, summary: dict[str, Any], seconds: float) -> RunReceipt:
+    produced = found.total("produced")
+    unsent = max(0, asked - produced - found.refused)
+    compacted = min(unsent, found.total("compacted"))
+    return RunReceipt(
+        run_id=str(dag_run["dag_run_id"]),
+        dag_run_state=str(dag_run["state"]),
+        asked=asked,
+        fetched=int(summary.get("fetched", 0)),
+        produced=produced,
+        stored=found.total("stored"),
+        rejected=found.total("rejected") + found.refused,
+        filtered=found.total("filtered"),
+        missing=unsent - compacted + found.total("missing") + found.total("waiting"),
+        latency_ms=found.latency_ms,
+        stages=_stages(dag_run, summary, found),
+        seconds=round(seconds, 1),
+        missing_records=found.named["missing"],
+        excused=sum(map(found.total, ("expired", "pruned", "accepted"))) + compacted,
+    )
+
+
+def _follow(airflow: Airflow, run_id: str, report: Report) -> dict[str, Any]:
+    """The run once it has ended; each attempt of its task, and why it failed, is reported."""
+    seen = ("", 0)
+    while True:
+        dag_run, task = airflow.run(run_id), airflow.task(run_id)
+        if task != seen:
+            seen, (state, attempt) = task, task
+            error = airflow.error(run_id, attempt) if state in {"up_for_retry", "failed"} else ""
+            report(f"attempt {attempt}: {state}{': ' if error else ''}{error}")
+        if airflow.has_ended(dag_run):
+            return dag_run
+        time.sleep(_POLL_S)
+
+
+def _wait_covered(auditor: Auditor, spans: list[Span], report: Report) -> None:
+    """Return once the ledger covers `spans`, or has not moved for two minutes."""
+    waiting, moved = -1, time.monotonic()
+    while (left := auditor.waiting(spans)) and time.monotonic() - moved < _STALLED_S:
+        if left != waiting:
+            report(f"{left} records on their way to Cassandra")
+            waiting, moved = left, time.monotonic()
+        time.sleep(_POLL_S)
+
+
+def _stages(dag_run: dict[str, Any], summary: dict[str, Any], found: Audit) -> dict[str, str | None]:
+    """When the run was triggered, began, fetched and produced, and when its last row was stored: ISO times, UTC."""
+    return {
+        "triggered": dag_run.get("queued_at") or dag_run.get("run_after"),
+        "started": summary.get("started_at"),
+        "first_produced": _iso(found.first_produced_ms),
+        "produced": summary.get("finished_at"),
+        "stored": _iso(found.last_stored_ms),
+    }
+
+
+def _iso(moment_ms: int) -> str | None:
+    return from_epoch_ms(moment_ms).isoformat(timespec="milliseconds") if moment_ms else None

@@ -1,0 +1,240 @@
+"""A reconciliation: facts are loaded into an engine, and the statements of `reconciliation.sql` compare them.
+
+The ledger is read before the table and the dead-letter topic: what it covers is there by then. No record, row or id
+stays in this process's memory; what an operator is to see of them is read from the engine.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from penstock.broker.dlq import Letter
+from penstock.broker.topics import Span
+from penstock.contract.fields import epoch_ms
+from penstock.produce.journal import Entry
+from penstock.reconcile.audit import NAMED_AT_MOST, Audit, Balance, Row, Sent
+from penstock.reconcile.coverage import Coverage
+from penstock.reconcile.evidence import Evidence
+from penstock.reconcile.excuses import Pruning, find_pruned
+from penstock.reconcile.loading import LineFinder, Loader, Tables, append_rows, text
+
+_LOOK_UP_IDS = 5_000
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What is reconciled."""
+
+    spans: list[Span]
+    run_id: str | None = None
+    """The run whose records alone are counted; None: all are."""
+    is_whole: bool = True
+    """The whole table is read, instead of the rows of the records' ids."""
+    is_meant: Callable[[Letter], bool] = lambda _letter: True
+    """Whether the dead letter of a record that never got to the topic counts."""
+    deliveries: Iterable[Entry] = ()
+    """What Kafka acknowledged to the producers, the newest last."""
+    named_at_most: int = NAMED_AT_MOST
+
+
+class Sources(Protocol):
+    """Where the facts come from: `auditor.Auditor`."""
+
+    def coverage(self, span: Span) -> Coverage: ...  # noqa: D102
+    def letter_copies(self) -> Iterator[tuple[Letter, bool]]: ...  # noqa: D102
+    def rows_of(self, ids: Iterable[Any]) -> Iterator[Row]: ...  # noqa: D102
+    def log_starts(self) -> Mapping[int, int]: ...  # noqa: D102
+    def later_deletions(self, spans: list[Span]) -> Iterator[Sent]: ...  # noqa: D102
+    def id_of_key(self, key: bytes) -> Any: ...  # noqa: D102
+    def id_of_text(self, text: str) -> Any: ...  # noqa: D102
+
+
+@dataclass
+class Reconciliation:
+    """One reconciliation, in the open engine of `loader`."""
+
+    loader: Loader
+    sources: Sources
+    evidence: Evidence
+    scope: Scope
+    spans: list[Span] = field(default_factory=list)
+    """The ranges of offsets that were compared, once they have been."""
+    runs: list[str] = field(default_factory=list)
+    """The ids of the runs whose records were read; their place here is their number in the engine."""
+    _pruning_made: Pruning | None = field(default=None, init=False)
+
+    @property
+    def engine(self) -> Tables:
+        """The engine that the facts are loaded into."""
+        return self.loader.tables
+
+    def carry_out(self) -> Audit:
+        """Load the facts, compare them, and return what became of the records."""
+        covered = self._load()
+        self._compare()
+        return self._result(covered)
+
+    def _load(self) -> dict[int, Coverage]:
+        engine, scope = self.engine, self.scope
+        engine.run("inputs")
+        covered = {span.partition: self.sources.coverage(span) for span in scope.spans}
+        finder = LineFinder(covered)
+        engine.append("lines", finder.rows())
+        engine.append("letter_copies", self._letter_rows(finder))
+        if scope.is_whole:
+            self.loader.load_table()
+        self.runs = self.loader.load_records(scope.spans, finder, scope.run_id)
+        if not scope.is_whole:
+            ids = (row[0] for row in engine.rows("SELECT DISTINCT id FROM records WHERE id IS NOT NULL AND is_counted"))
+            append_rows(engine, self._look_up(ids))
+        firsts = self._find_firsts()
+        self.spans = [Span(span.partition, firsts[span.partition], span.end) for span in scope.spans]
+        engine.append("spans", [(*_bounds(span), covered[span.partition].reached) for span in self.spans])
+        held = (entry for entry in scope.deliveries if entry.offset >= firsts.get(entry.partition, 0))
+        engine.append("deliveries", (_delivery(number, entry) for number, entry in enumerate(held)))
+        return covered
+
+    def _find_firsts(self) -> dict[int, int]:
+        """Return where each range begins by now: retention may have deleted records since the ranges were listed."""
+        starts = self.sources.log_starts() if self.scope.spans else {}
+        return {
+            span.partition: min(max(span.first, starts.get(span.partition, 0)), span.end) for span in self.scope.spans
+        }
+
+    def _letter_rows(self, finder: LineFinder) -> Iterator[tuple[Any, ...]]:
+        for number, (letter, is_current) in enumerate(self.sources.letter_copies()):
+            origin = letter.origin
+            is_meant = is_current and (origin.partition >= 0 or self.scope.is_meant(letter))
+            yield (
+                *(number, letter.identity, letter.partition, epoch_ms(letter.time), letter.left_out is not None),
+                *(origin.partition, origin.offset, finder.find(origin.partition, origin.offset), is_meant),
+            )
+
+    def _look_up(self, ids: Iterable[str]) -> Iterator[Row]:
+        """Look up the rows of ids, given as text."""
+        known: list[Any] = []
+        for name in ids:
+            known.append(self.sources.id_of_text(name))
+            if len(known) == _LOOK_UP_IDS:
+                yield from self.sources.rows_of(known)
+                known = []
+        yield from self.sources.rows_of(known)
+
+    def _compare(self) -> None:
+        engine = self.engine
+        engine.run("outcomes")
+        engine.run("lines")
+        if engine.has("absent"):
+            later = ((str(sent.id), sent.order_us) for sent in self.sources.later_deletions(self.spans))
+            engine.append("later_deletions", later)
+        engine.run("explained")
+        if engine.has("explained", "outcome IS NULL"):
+            engine.append("pruned", find_pruned(self._rows("pruning_candidates"), self._pruning))
+            engine.append("expiries", self.evidence.expiries)
+        engine.run("settled")
+        if self._lacks_records() and self.evidence.compaction:
+            engine.append("compaction", [(self.evidence.compaction.stored_until_ms,)])
+        engine.run("compaction")
+        engine.append("unread", self._unread())
+        engine.append("pruned_letters", self._pruned_letters())
+        engine.run("differences")
+        engine.run("deliveries")
+        if engine.has("compaction") and engine.has("gone"):
+            self._load_gone()
+        engine.run("sources")
+        engine.run("results")
+        if engine.has("differences"):
+            engine.append("accepted", self.evidence.accepted_rows())
+
+    def _rows(self, table: str) -> Iterator[tuple[Any, ...]]:
+        return self.engine.rows(f"SELECT * FROM {table}")
+
+    def _pruning(self) -> Pruning:
+        """Return what is left of the excuses that the dead-letter topic's log start gives."""
+        if self._pruning_made is None:
+            self._pruning_made = Pruning(self.evidence.queue_firsts, set(self._rows("surviving")))
+        return self._pruning_made
+
+    def _lacks_records(self) -> bool:
+        held = dict(self.engine.rows("SELECT partition_id, COUNT(*) FROM records GROUP BY partition_id"))
+        return any(held.get(span.partition, 0) < span.records for span in self.spans)
+
+    def _unread(self) -> Iterator[tuple[str, int, int]]:
+        for partition, key_text, has_id_key, record_id, position in self._rows("unread_keys"):
+            key = record_id.encode() if has_id_key else key_text.encode("latin-1")
+            found = self.sources.id_of_key(key)
+            if found is not None:
+                yield str(found), partition, position
+
+    def _pruned_letters(self) -> Iterator[tuple[int, int]]:
+        for line, letters in self._rows("short_lines"):
+            excused = 0
+            while excused < letters and self._pruning().excuse(None, line):
+                excused += 1
+            yield line, excused
+
+    def _load_gone(self) -> None:
+        """Load the ids of delivered records that are gone, and which of them have rows that were not read."""
+        found = ((*place, self.sources.id_of_text(key)) for *place, key in self._rows("gone"))
+        self.engine.append("gone_ids", ((*place, None if one is None else str(one)) for *place, one in found))
+        if not self.scope.is_whole:
+            ids = (row[0] for row in self.engine.rows("SELECT DISTINCT id FROM gone_ids WHERE id IS NOT NULL"))
+            self.engine.append("gone_rows", ((str(row.id),) for row in self._look_up(ids) if row.place is not None))
+
+    def _result(self, covered: dict[int, Coverage]) -> Audit:
+        audit = Audit({span.partition: Balance(*_bounds(span)) for span in self.spans}, covered)
+        self._count(audit)
+        self._name(audit)
+        row = self.engine.row
+        audit.known_ids, audit.expected_ids, audit.expected_rows, audit.other_rows = row("SELECT * FROM id_counts")
+        audit.first_produced_ms, audit.last_stored_ms = row("SELECT * FROM times")
+        (audit.refused,) = row("SELECT COUNT(*) FROM rejected WHERE is_refused")
+        (audit.delivered,) = row("SELECT COUNT(*) FROM found WHERE is_there")
+        audit.runs = Counter({self.runs[number]: records for number, records in self._rows("runs")})
+        return audit
+
+    def _count(self, audit: Audit) -> None:
+        for partition, outcome, records in self._rows("balances"):
+            balance = audit.balances[partition]
+            setattr(balance, outcome, getattr(balance, outcome) + records)
+            balance.produced += records if outcome != "deleted_nothing" else 0
+        for partition, doubled, repeated in self._rows("covered_twice"):
+            audit.balances[partition].doubled = int(doubled)
+            audit.balances[partition].reread = int(repeated - doubled)
+        compacted = "SELECT partition_id, SUM(compacted) FROM whole_lines WHERE is_alone GROUP BY partition_id"
+        for partition, records in self.engine.rows(compacted):
+            audit.balances[partition].compacted = int(records)
+
+    def _name(self, audit: Audit) -> None:
+        for kind, partition, is_accepted, differences in self._rows("difference_counts"):
+            (audit.accepted if is_accepted else audit.differences)[kind] += differences
+            if kind == "gap" and not is_accepted:
+                audit.balances[partition].gaps += differences
+            if kind == "missing" and is_accepted:
+                audit.balances[partition].missing -= differences
+                audit.balances[partition].accepted += differences
+        for kind in audit.differences:
+            query = (
+                "SELECT partition_id, position, id, why FROM judged WHERE kind = ? AND NOT is_accepted "
+                f"ORDER BY partition_id NULLS LAST, position NULLS LAST, id LIMIT {self.scope.named_at_most}"
+            )
+            names = ("partition", "offset", "id", "why")
+            audit.named[kind] = [dict(zip(names, row, strict=True)) for row in self.engine.rows(query, kind)]
+
+    def latency_ms(self) -> dict[str, int | None]:
+        """Return median and 99th percentile over the stored records, in ms; None when there is none."""
+        p50, p99 = self.engine.row("SELECT * FROM latency")
+        return {"p50": None if p50 is None else round(p50), "p99": None if p99 is None else round(p99)}
+
+    def rejected(self) -> Iterator[str]:
+        """Give the identity of each dead letter, those of records which never got to the topic too."""
+        return (identity for identity, _ in self._rows("rejected"))
+
+
+def _bounds(span: Span) -> tuple[int, int, int]:
+    return span.partition, span.first, span.end
+
+
+def _delivery(number: int, entry: Entry) -> tuple[int, int, int, str, str]:
+    return number, entry.partition, entry.offset, entry.key, text(entry.key.encode())

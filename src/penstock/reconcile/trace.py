@@ -1,0 +1,311 @@
+"""The way of one record, hop by hop with the time of each: fetched, produced, recorded, and what became of it."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
+from math import inf
+from typing import Any, TypeVar
+
+from cassandra.cluster import Session
+from confluent_kafka import Message
+
+from penstock import pipelines
+from penstock.broker import frame, headers, topics
+from penstock.broker.dlq import Letter
+from penstock.broker.registry import Registry
+from penstock.broker.topics import Place
+from penstock.config import Settings
+from penstock.contract.fields import epoch_ms, from_epoch_ms, key_reader
+from penstock.errors import PenstockError, WrongUse
+from penstock.pipelines import Pipeline
+from penstock.reconcile.audit import RowPlace, Sent
+from penstock.reconcile.auditor import Auditor
+from penstock.reconcile.excuses import Pruning
+from penstock.sink import cassandra, settled
+from penstock.sink.ledger import Line
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Hop:
+    """One hop: when, and what is known of it."""
+
+    name: str
+    at: str | None
+    detail: str
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A record of the id as it went through Kafka; partition and offset are None when it never got there."""
+
+    partition: int | None
+    offset: int | None
+    outcome: str
+    hops: list[Hop]
+
+
+def trace(settings: Settings, session: Session, text: str) -> list[Passage]:
+    """The passages of the records with the id `text`, in the order they were sent; the whole topic is read for them.
+
+    Raises `WrongUse` when the text is no id.
+    """
+    return Search(settings, session, text).carry_out()
+
+
+def trace_row(settings: Settings, session: Session, text: str) -> Passage | None:
+    """The passage of the record that made the row of the id `text`: a few look-ups, however much the topic holds.
+
+    None when there is no such row, or it is of an earlier topic of this name. Raises `WrongUse` when the text is no id.
+    """
+    return _Tracer(settings, session, id_of(pipelines.of(settings), text)).of_row()
+
+
+def id_of(pipeline: Pipeline, text: str) -> Any:
+    """The id that `text` stands for. Raises `WrongUse` when it is none."""
+    try:
+        return key_reader(pipeline.record)(text.encode())
+    except ValueError as error:
+        raise WrongUse(f"{text!r} is no id: {error}", hint="./penstock rows") from None
+
+
+class Search:
+    """A search of the whole topic for one id; it ends when all is read, after `longest_s`, or by `stop`."""
+
+    def __init__(self, settings: Settings, session: Session, text: str, longest_s: float = inf) -> None:
+        self._settings, self._session = settings, session
+        self._id = id_of(pipelines.of(settings), text)
+        self._longest_s = longest_s
+        self._end_s = inf
+        self._is_stopped = self._is_cut = False
+        self.read = 0
+        """How many records were looked at so far."""
+        self.held = 0
+        """How many there are."""
+        self.is_whole = False
+        """Whether all were looked at."""
+
+    def carry_out(self) -> list[Passage]:
+        """The passages that were found, in the order they were sent."""
+        self._end_s = time.monotonic() + self._longest_s
+        found = _Tracer(self._settings, self._session, self._id, self.in_time).passages(self)
+        self.is_whole = not self._is_cut
+        return found
+
+    def stop(self) -> None:
+        """Look no further."""
+        self._is_stopped = True
+
+    def records(self, topic: str) -> Iterator[Message]:
+        """The topic's records, counted."""
+        spans = topics.spans(self._settings, topic)
+        self.held = sum(span.records for span in spans)
+        with closing(topics.records(self._settings, topic, spans)) as found:
+            for message in self.in_time(found):
+                self.read += 1
+                yield message
+
+    def in_time(self, found: Iterator[T]) -> Iterator[T]:
+        """What is found, as long as the search goes on."""
+        for one in found:
+            if self._is_stopped or time.monotonic() > self._end_s:
+                self._is_cut = True
+                return
+            yield one
+
+
+class _Tracer:
+    """Follows one id."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        session: Session,
+        record_id: Any,
+        in_time: Callable[[Iterator[Letter]], Iterator[Letter]] = iter,
+    ) -> None:
+        self._settings = settings
+        self._session = session
+        self._in_time = in_time
+        self._pipeline = pipelines.of(settings)
+        self._id = record_id
+        self._auditor = Auditor(settings, session)
+        self._registry = Registry(settings)
+        places = (row.place for row in self._auditor.rows_of([record_id]) if row.place is not None)
+        self._row: RowPlace | None = next(places, None)
+        self._keyspace = cassandra.keyspace_of(settings, self._pipeline)
+
+    @cached_property
+    def _letters(self) -> dict[str, Letter]:
+        return self._auditor.letters(self._in_time)
+
+    @cached_property
+    def _states(self) -> dict[str, settled.Settled]:
+        return settled.states(self._session, self._keyspace, self._pipeline.topic)
+
+    def of_row(self) -> Passage | None:
+        """The passage that ended in the row."""
+        if self._row is None:
+            return None
+        place = self._row.place
+        span = topics.Span(*place, place.offset + 1)
+        line = self._auditor.coverage(span).at(place.offset)
+        message = self._message_at(span)
+        if message is None:
+            gone = Hop("produced", None, f"{_named(place)}, which Kafka no longer holds: its retention has passed")
+            return Passage(*place, "stored", [gone, *self._after(line)])
+        hops = [*self._before(message), self._produced(self._auditor.sent_of(message), message), *self._after(line)]
+        return Passage(*place, "stored", hops)
+
+    def _message_at(self, wanted: topics.Span) -> Message | None:
+        """The record at a place; None when Kafka no longer holds it."""
+        held = topics.spans(self._settings, self._pipeline.topic)
+        if not any(one.partition == wanted.partition and one.first <= wanted.first < one.end for one in held):
+            return None
+        return next(topics.records(self._settings, self._pipeline.topic, [wanted]), None)
+
+    def _after(self, line: Line | None) -> Iterator[Hop]:
+        """What the ledger says of a record that has the row, and the row."""
+        if line is not None:
+            yield _recorded(line)
+        table = f"{self._keyspace}.{self._pipeline.table}"
+        yield Hop("stored", _iso(line.tally.stored_at_ms) if line else None, f"{table} has the row")
+
+    def passages(self, search: Search) -> list[Passage]:
+        """All that the search finds."""
+        refused = [self._of_refused(letter) for letter in self._letters.values() if self._is_refused(letter)]
+        found = list(self._found(search))
+        deletions = [sent for sent, _ in found if sent.is_deletion]
+        return refused + [self._of_sent(sent, message, deletions) for sent, message in found]
+
+    def _found(self, search: Search) -> Iterator[tuple[Sent, Message]]:
+        wanted = str(self._id).encode()
+        for message in search.records(self._pipeline.topic):
+            value = message.value()
+            if value is None or message.key() == wanted or wanted in value:  # a tombstone's key has a format of its own
+                sent = self._auditor.sent_of(message)
+                if sent.id == self._id or message.key() == wanted:
+                    yield sent, message
+
+    def _is_refused(self, letter: Letter) -> bool:
+        return letter.origin.partition < 0 and str(self._id).encode() in (letter.value or b"")
+
+    def _of_refused(self, letter: Letter) -> Passage:
+        held = {name: (value or b"").decode(errors="replace") for name, value in letter.headers}
+        return Passage(
+            None, None, "refused", [*_fetched(held.get(headers.FETCHED), letter.run), self._rejection(letter)]
+        )
+
+    def _of_sent(self, sent: Sent, message: Message, deletions: list[Sent]) -> Passage:
+        line = self._auditor.coverage(_span(sent)).at(sent.offset)
+        place, hops = Place(sent.partition, sent.offset), [*self._before(message), self._produced(sent, message)]
+        letter = next((one for one in self._letters.values() if _lay_at(one, sent)), None)
+        if letter is None and self._row is not None and self._row.place == place:
+            return Passage(*place, "stored", [*hops, *self._after(line)])
+        if line is not None:
+            hops.append(_recorded(line))
+        if letter is not None:
+            return Passage(*place, "rejected", [*hops, self._rejection(letter)])
+        return Passage(*place, self._outcome(sent, line, deletions), hops)
+
+    def _before(self, message: Message) -> Iterator[Hop]:
+        redriven = headers.text(message, headers.REDRIVEN)
+        yield from _fetched(headers.text(message, headers.FETCHED), headers.text(message, headers.RUN))
+        if redriven is not None:
+            yield Hop("redriven", None, f"made of the dead letter {redriven}")
+
+    def _produced(self, sent: Sent, message: Message) -> Hop:
+        value = message.value()
+        what = "a null value" if value is None else f"{len(value)} bytes, {self._schema(value)}"
+        place = Place(sent.partition, sent.offset)
+        return Hop("produced", _iso(sent.timestamp_ms), f"{_named(place)}, {what}")
+
+    def _schema(self, value: bytes) -> str:
+        if not frame.is_framed(value):
+            return "plain JSON"
+        try:
+            schema_id = frame.unpack(value)
+            return f"schema {schema_id} ({', '.join(self._versions(schema_id)) or 'of no subject'})"
+        except (PenstockError, ValueError) as error:
+            return f"schema unknown: {error}"
+
+    def _versions(self, schema_id: int) -> list[str]:
+        """Where the registry has the schema: in the topic's own subject, or else in which."""
+        found = self._registry.versions(schema_id)
+        return [one for one in found if one.startswith(f"{self._pipeline.subject} ")] or found
+
+    def _rejection(self, letter: Letter) -> Hop:
+        state = settled.state_of(letter.identity, self._states)
+        detail = f"{letter.reason} {','.join(letter.rules)} at {letter.stage}, dead letter {letter.place}, {state}"
+        return Hop("rejected", letter.time.isoformat(timespec="milliseconds"), detail)
+
+    def _outcome(self, sent: Sent, line: Line | None, deletions: list[Sent]) -> str:
+        if line is None and self._auditor.waiting([_span(sent)]):
+            return "waiting"
+        if sent.is_deletion:
+            return "deleted" if self._row is None or sent.is_replaced_at(self._row.order_us) else "missing"
+        if self._row is not None and sent.is_replaced_at(self._row.order_us):
+            return f"stored, superseded by partition {self._row.partition} offset {self._row.offset}"
+        deleted_by = [one.offset for one in deletions if sent.is_replaced_at(one.order_us)]
+        if deleted_by and self._row is None:
+            return f"stored, deleted by offset {deleted_by[0]}"
+        return (line and self._excuse(sent, line)) or self._unexcused(sent, line)
+
+    def _excuse(self, sent: Sent, line: Line) -> str:
+        """Return what explains that neither row nor dead letter is there; empty when nothing does."""
+        if sent.id is None:
+            return "pruned" if self._is_pruned(sent, line) else ""
+        is_expired = self._row is None and self._auditor.evidence.is_expired(line.tally.stored_at_ms)
+        return "expired" if is_expired and not line.tally.filtered else ""
+
+    def _is_pruned(self, sent: Sent, line: Line) -> bool:
+        """Return whether the dead letter of a record that cannot be decoded may have been pruned."""
+        tally = line.tally
+        letters = [letter for letter in self._letters.values() if letter.origin.partition == tally.partition]
+        held = sum(tally.first_offset <= letter.origin.offset <= tally.last_offset for letter in letters)
+        surviving = {
+            (0, letter.partition)
+            for letter in letters
+            if letter.left_out is None
+            and letter.origin.offset < tally.first_offset
+            and epoch_ms(letter.time) <= tally.stored_at_ms
+        }
+        return tally.rejected > held and Pruning(self._auditor.evidence.queue_firsts, surviving).excuse(sent.key, 0)
+
+    def _unexcused(self, sent: Sent, line: Line | None) -> str:
+        if line is not None and line.tally.filtered:
+            return "filtered"
+        record_id = None if sent.id is None else str(sent.id)
+        missing = {"partition": sent.partition, "offset": sent.offset, "id": record_id, "why": ""}
+        return "accepted" if self._auditor.evidence.accepts("missing", missing) else "missing"
+
+
+def _fetched(at_ms: str | None, run: str | None) -> Iterator[Hop]:
+    if at_ms or run:
+        yield Hop("fetched", _iso(int(at_ms)) if at_ms and at_ms.isdecimal() else None, f"run {run}")
+
+
+def _named(place: Place) -> str:
+    return f"partition {place.partition} offset {place.offset}"
+
+
+def _span(sent: Sent) -> topics.Span:
+    return topics.Span(sent.partition, sent.offset, sent.offset + 1)
+
+
+def _lay_at(letter: Letter, sent: Sent) -> bool:
+    return (letter.origin.partition, letter.origin.offset) == (sent.partition, sent.offset)
+
+
+def _recorded(line: Line) -> Hop:
+    tally = line.tally
+    detail = f"micro-batch {line.batch_id} of {line.job}: offsets {tally.first_offset} to {tally.last_offset}, "
+    detail += f"{tally.stored} stored, {tally.deleted} deleted, {tally.rejected} rejected, {tally.filtered} filtered"
+    return Hop("recorded", _iso(tally.stored_at_ms), detail)
+
+
+def _iso(moment_ms: int) -> str:
+    return from_epoch_ms(moment_ms).isoformat(timespec="milliseconds")

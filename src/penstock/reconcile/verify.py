@@ -1,0 +1,378 @@
+"""The balance of the topic, from sources that know nothing of each other.
+
+Airflow's run results and the producer's journal say what was acknowledged; Kafka's log says what lies there; the ledger
+says what became of each offset; the table is counted; the dead-letter topic holds what was rejected, and `settled` what
+became of that. Each is held against the next, and a difference is named to the record.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from cassandra.cluster import Session
+
+from penstock import pipelines
+from penstock.airflow.client import Airflow
+from penstock.broker import topics
+from penstock.broker.dlq import Letter
+from penstock.broker.topics import Span
+from penstock.config import Settings
+from penstock.contract.fields import fields
+from penstock.errors import PenstockError
+from penstock.produce import journal
+from penstock.reconcile.acknowledged import Acknowledged, deliveries
+from penstock.reconcile.audit import NAMED_AT_MOST, Audit, Balance, Writer
+from penstock.reconcile.auditor import Auditor
+from penstock.reconcile.engine import local_loader
+from penstock.reconcile.excuses import Lifetime
+from penstock.reconcile.loading import OpenLoader
+from penstock.reconcile.nulls import Nulls, null_shares
+from penstock.reconcile.reconciliation import Scope
+from penstock.reconcile.stuck import stuck_differences
+from penstock.sink import cassandra, receipts, settled
+
+_RUNS = 50
+_ACCEPTED_AT_MOST = 100_000
+EXCUSED = ("expired", "pruned", "compacted", "accepted")
+"""The counts of what is absent and excused, by evidence or by an operator, as a receipt names them."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two sources that do not agree, about a record where one can be named."""
+
+    kind: str
+    partition: int | None
+    offset: int | None
+    id: str | None
+    why: str
+
+
+@dataclass(frozen=True)
+class TopicReceipt:
+    """What became of everything in a stretch of the topic.
+
+    produced = stored + deleted + rejected + filtered + expired + pruned + accepted + waiting + missing, in each
+    partition.
+    `refused` records never got to the topic, `compacted` ones are no longer there; rejected + refused = the sum of
+    `queue`; `deleted_nothing` is a part of deleted. balanced: nothing is missing, and no two sources differ.
+    """
+
+    topic: str
+    at: str
+    since: str | None
+    balanced: bool
+    produced: int
+    stored: int
+    deleted: int
+    rejected: int
+    filtered: int
+    waiting: int
+    missing: int
+    doubled: int
+    reread: int
+    refused: int
+    queue: dict[str, int]
+    rows: int
+    distinct_ids: int
+    older_rows: int
+    acknowledged: Acknowledged
+    nulls: dict[str, Nulls]
+    counts: dict[str, int]
+    """Rows stored so far, and in how many of them each field was null: what the next receipt is compared with."""
+    counted: dict[int, int]
+    """Up to which offset of each partition `counts` goes, in the topic's `generation_us`."""
+    generation_us: int | None
+    warnings: list[str]
+    partitions: list[Balance]
+    differences: list[Difference]
+    differences_found: int
+    seconds: float
+    deleted_nothing: int = 0
+    expired: int = 0
+    pruned: int = 0
+    compacted: int = 0
+    accepted: int = 0
+    accepted_differences: dict[str, int] = field(default_factory=dict)
+    """How many differences of each kind an operator has accepted; `accepted` counts the missing records among them."""
+    evidence: list[str] = field(default_factory=list)
+    """What was looked at to excuse what is absent, as sentences."""
+    lifetimes: list[Lifetime] = field(default_factory=list)
+    """The table's TTLs that are known, the oldest first."""
+
+
+def verify(
+    settings: Settings,
+    session: Session,
+    since: datetime | None = None,
+    spans: list[Span] | None = None,
+    open_loader: OpenLoader = local_loader,
+) -> TopicReceipt:
+    """The balance of the topic as it is now, of what was produced since a time, or of `spans`.
+
+    Raises an `Unreachable`.
+
+    A receipt of the whole topic is kept, for the next one to be compared with. `waiting` is no difference.
+    `open_loader` opens the engine that compares: DuckDB in this process, or Spark.
+    """
+    return _Verification(settings, session, since, spans, open_loader=open_loader).carry_out()
+
+
+def differences(settings: Settings, session: Session) -> tuple[list[Difference], int]:
+    """Return the differences of the whole topic that nobody has accepted, as many as can be, and how many there are.
+
+    Keeps no receipt.
+    """
+    receipt = _Verification(settings, session, None, None, named_at_most=_ACCEPTED_AT_MOST).balance()
+    return receipt.differences, receipt.differences_found
+
+
+class _Verification:
+    """One verification."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        session: Session,
+        since: datetime | None,
+        spans: list[Span] | None,
+        named_at_most: int = NAMED_AT_MOST,
+        open_loader: OpenLoader = local_loader,
+    ) -> None:
+        self._named_at_most = named_at_most
+        self._accepted: Counter[str] = Counter()
+        self._settings = settings
+        self._session = session
+        self._since = since
+        self._is_given = spans is not None
+        self._is_whole = since is None and spans is None
+        self._pipeline = pipelines.of(settings)
+        self._attempts = list(journal.attempts(journal.folder_of(settings)))
+        self._spans = (
+            self._stretch() if spans is None else spans
+        )  # after the journal: what was acknowledged lies before their ends
+        self._topic_id = topics.topic_id(settings, self._pipeline.topic) if self._spans else ""
+        self._keyspace = cassandra.keyspace_of(settings, self._pipeline)
+        self._auditor = Auditor(settings, session, open_loader)
+        self._differences: list[Difference] = []
+        self._found = 0
+        self._free_offsets = 0
+        """Offsets without a record that no run was excused by yet."""
+
+    def _stretch(self) -> list[Span]:
+        topic = self._pipeline.topic
+        whole = topics.spans_of_existing(self._settings, topic)
+        return whole if self._since is None else topics.since(self._settings, topic, whole, self._since)
+
+    def carry_out(self) -> TopicReceipt:
+        receipt = self.balance()
+        if self._is_whole and self._auditor.book is not None:
+            self._keep(receipt)
+        return receipt
+
+    def balance(self) -> TopicReceipt:
+        """Return the receipt, and keep it nowhere."""
+        began = time.monotonic()
+        attempts = [one for one in self._attempts if self._is_of_topic(one.topic, one.topic_id, one.started_at)]
+        scope = Scope(
+            self._spans,
+            is_whole=self._is_whole,
+            is_meant=self._is_meant,
+            deliveries=deliveries(attempts, self._spans, to_the_end=not self._is_given),
+            named_at_most=self._named_at_most,
+        )
+        with self._auditor.reconciled(scope) as (audit, reconciliation):
+            queue = self._queue(reconciliation.rejected())
+        self._spans = reconciliation.spans
+        self._free_offsets = sum(span.records for span in self._spans) - audit.total("produced")
+        self._accepted += audit.accepted
+        for kind in ("missing", "gap", "unordered", "repeated", "miscounted", "doubled", "lost"):
+            self._add(kind, audit)
+        if not self._is_given:
+            reached = {partition: covered.reached for partition, covered in audit.covered.items()}
+            self._differ("stuck", stuck_differences(self._settings, self._session, reached))
+        acknowledged = Acknowledged(len(attempts), audit.delivered, *self._compare_runs(audit.runs))
+        self._add("foreign", audit)
+        self._differ("recreated", self._recreated())
+        return self._receipt(audit, queue, acknowledged, began)
+
+    def _add(self, kind: str, audit: Audit) -> None:
+        """Add the differences of a kind that the reconciliation found."""
+        self._differences += [_difference(kind, one) for one in audit.named.get(kind, [])]
+        self._found += audit.differences[kind]
+
+    def _recreated(self) -> list[dict[str, Any]]:
+        change = self._auditor.change
+        why = f"the topic was deleted and recreated since the Spark job read it, which must begin again: {change}"
+        return [{"partition": None, "offset": None, "id": None, "why": why}] if change else []
+
+    def _is_meant(self, letter: Letter) -> bool:
+        """Whether a record that never got to the topic belongs to what is verified; to given offsets none does."""
+        return self._is_whole or (self._since is not None and letter.time >= self._since)
+
+    def _differ(self, kind: str, found: Iterable[dict[str, Any]]) -> None:
+        """Add differences that are few, unless they are accepted."""
+        differing = list(found)
+        open_ones = [one for one in differing if not self._auditor.evidence.accepts(kind, one)]
+        self._differences += [_difference(kind, one) for one in open_ones[: self._named_at_most]]
+        self._accepted[kind] += len(differing) - len(open_ones)
+        self._found += len(open_ones)
+
+    def _compare_runs(self, of_run: Counter[str]) -> tuple[int | None, str]:
+        """Hold what each successful run says it produced against Kafka: how many runs; or None, and why Airflow does
+        not tell."""
+        compared = 0
+        try:
+            with Airflow(self._settings) as airflow:
+                for run_id, summary in airflow.summaries(_RUNS):
+                    if not self._holds_all_of(summary):
+                        continue
+                    compared += 1
+                    if not self._is_whole_run(summary["produced"] - of_run[run_id]):
+                        why = f"run {run_id} says it produced {summary['produced']}, Kafka has {of_run[run_id]}"
+                        self._differ("run", [{"partition": None, "offset": None, "id": None, "why": why}])
+        except PenstockError as error:
+            return None, error.message
+        return compared, ""
+
+    def _is_whole_run(self, missing: int) -> bool:
+        """Return whether no record of a run is missing from Kafka; a compacted topic may lack as many as offsets."""
+        if missing > 0 and self._auditor.evidence.compaction and missing <= self._free_offsets:
+            self._free_offsets -= missing
+            return True
+        return missing <= 0
+
+    def _is_of_topic(self, topic: str | None, topic_id: str | None, started_at: str) -> bool:
+        """Return whether a run that began then sent to this very topic; without ids, after its generation began."""
+        if (topic, topic_id) != (self._pipeline.topic, self._topic_id):
+            return False
+        if topic_id != topics.NO_ID:
+            return True
+        began_us = self._generation_us or 0  # None before the job has read it, and once it was recreated
+        return not self._auditor.change and datetime.fromisoformat(started_at).timestamp() * 1_000_000 >= began_us
+
+    def _holds_all_of(self, summary: dict[str, Any]) -> bool:
+        """Whether all that a run produced lies in the spans, and not in an earlier topic of this name."""
+        spans = {span.partition: span for span in self._spans}
+        if not self._is_of_topic(summary.get("topic"), summary.get("topic_id"), summary.get("started_at", "")):
+            return False
+        return all(
+            int(partition) in spans and spans[int(partition)].first <= first and last < spans[int(partition)].end
+            for partition, (first, last) in summary["offsets"].items()
+        )
+
+    def _receipt(self, audit: Audit, queue: dict[str, int], acknowledged: Acknowledged, began: float) -> TopicReceipt:
+        last = self._last()
+        counts, counted = self._counts(audit, last)
+        nulls, warnings = null_shares(
+            [field.column for field in fields(self._pipeline.stored)], counts, last.get("counts")
+        )
+        totals = {name: audit.total(name) for name in _TOTALS}
+        return TopicReceipt(
+            topic=self._pipeline.topic,
+            at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            since=None if self._since is None else self._since.isoformat(),
+            balanced=self._found == 0,
+            **totals,
+            refused=audit.refused,
+            queue=queue,
+            rows=audit.expected_rows,
+            distinct_ids=audit.expected_ids,
+            older_rows=audit.other_rows,
+            acknowledged=acknowledged,
+            nulls=nulls,
+            counts=counts,
+            counted=counted,
+            generation_us=self._generation_us,
+            warnings=warnings,
+            partitions=list(audit.balances.values()),
+            differences=self._differences,
+            differences_found=self._found,
+            seconds=round(time.monotonic() - began, 1),
+            accepted_differences={kind: count for kind, count in self._accepted.items() if count},
+            lifetimes=self._auditor.evidence.lifetimes,
+            evidence=self._auditor.evidence.described(),
+        )
+
+    def _queue(self, rejected: Iterable[str]) -> dict[str, int]:
+        """What became of the rejected records."""
+        lines = settled.states(self._session, self._keyspace, self._pipeline.topic)
+        states = Counter(settled.state_of(identity, lines) for identity in rejected)
+        return {state: states[state] for state in (settled.WAITING, "redriven", "superseded", "discarded")}
+
+    @property
+    def _generation_us(self) -> int | None:
+        return None if self._auditor.book is None else self._auditor.book.epoch_us
+
+    def _last(self) -> dict[str, Any]:
+        """The last receipt of the whole topic in its present generation; empty when there is none to compare with."""
+        last = receipts.latest(self._session, self._keyspace, self._pipeline.topic) if self._is_whole else None
+        return last if last is not None and last.get("generation_us") == self._generation_us else {}
+
+    def _counts(self, audit: Audit, last: dict[str, Any]) -> tuple[dict[str, int], dict[int, int]]:
+        """Rows stored, under the empty name, and how many of them had null in each field that may be null.
+
+        Those of the last receipt, and of the lines since, each stretch once: lines of records that Kafka has deleted
+        since stay counted. Also up to which offset of each partition.
+        """
+        counts = Counter({name: int(count) for name, count in (last.get("counts") or {}).items()})
+        counted = {int(partition): int(end) for partition, end in (last.get("counted") or {}).items()}
+        for partition, covered in audit.covered.items():
+            for line in sorted(covered.lines, key=lambda one: one.tally.first_offset):
+                if line.tally.first_offset >= counted.get(partition, 0):
+                    counts.update({"": line.tally.stored, **line.tally.nulls})
+                    counted[partition] = line.tally.last_offset + 1
+        nullable = [field.column for field in fields(self._pipeline.stored) if field.nullable]
+        return {name: counts[name] for name in ("", *nullable)}, counted
+
+    def _keep(self, receipt: TopicReceipt) -> None:
+        receipts.create_table(self._session, self._keyspace)
+        at = datetime.fromisoformat(receipt.at)
+        receipts.keep(self._session, self._keyspace, receipt.topic, at, receipt)
+
+
+_TOTALS = (
+    "produced",
+    "stored",
+    "deleted",
+    "deleted_nothing",
+    "rejected",
+    "filtered",
+    "expired",
+    "pruned",
+    "accepted",
+    "waiting",
+    "missing",
+    "compacted",
+    "doubled",
+    "reread",
+)
+
+
+def _difference(kind: str, named: dict[str, Any]) -> Difference:
+    return Difference(kind, named["partition"], named["offset"], named["id"], named["why"])
+
+
+def rows_to_rebuild(settings: Settings, session: Session) -> int:
+    """How many rows the table has, all of them from records that the topic still holds.
+
+    Raises `PenstockError` when others are among them: a rebuild would lose them.
+    """
+    pipeline = pipelines.of(settings)
+    firsts = {span.partition: span.first for span in topics.spans(settings, pipeline.topic)}
+    held = older = by_hand = 0
+    for row in Auditor(settings, session).rows():
+        is_held = row.place is not None and row.place.offset >= firsts.get(row.place.partition, row.place.offset + 1)
+        held += is_held
+        by_hand += row.writer in (Writer.HAND, Writer.UNKNOWN)
+        older += row.writer == Writer.OLDER or (row.writer == Writer.TOPIC and not is_held)
+    if older + by_hand:
+        raise PenstockError(
+            f"{older + by_hand} rows of {pipeline.table} came from no record that {pipeline.topic} still holds "
+            f"({older} from older records, {by_hand} by other hands): a rebuild would lose them",
+            hint="./penstock replay, which deletes nothing",
+        )
+    return held

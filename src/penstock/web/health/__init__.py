@@ -1,0 +1,1 @@
+"""The page Health: services, alerts, logs, disk and memory."""

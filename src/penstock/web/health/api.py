@@ -1,0 +1,63 @@
+"""Services and their logs, effective settings, audit log and alerts. Responses contain no secrets."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import FastAPI, Query
+
+from penstock.monitoring.alerts import Change
+from penstock.monitoring.history import History
+from penstock.stack.service import Status
+from penstock.web.desk import Desk
+from penstock.web.health.space import Space
+from penstock.web.health.upkeep import Upkeep
+from penstock.web.in_force import Setting, in_force
+from penstock.web.logbook import MOST_LINES, Line
+from penstock.web.trail import Deed
+
+
+@dataclass(frozen=True)
+class Log:
+    """The tail of a service's log, oldest line first."""
+
+    service: str
+    lines: list[Line]
+
+
+def register(api: FastAPI, desk: Desk) -> None:
+    """Add the health routes."""
+    upkeep = desk.one(Upkeep)
+
+    @api.get("/services")
+    def services() -> list[Status]:
+        """List the services of the local stack; for a remote cluster only whether each responds."""
+        return upkeep.services()
+
+    @api.get("/machine")
+    def machine() -> Space:
+        """Get disk and memory usage, and the size of each folder in the data directory."""
+        return upkeep.space()
+
+    @api.get("/settings")
+    def settings() -> list[Setting]:
+        """List all effective settings. Secrets are shown as ******."""
+        return in_force(desk.settings)
+
+    @api.get("/logs/{service}")
+    def logs(
+        service: str,
+        lines: Annotated[int, Query(ge=1, le=MOST_LINES)] = 200,
+        search: Annotated[str, Query(description="A text that each line holds, whatever its case.")] = "",
+    ) -> Log:
+        """Get the last lines of a service's log, from its last 2 MiB."""
+        return Log(service, upkeep.logbook(service).last(lines, search).lines)
+
+    @api.get("/audit")
+    def audit(newest: Annotated[int, Query(ge=1, le=1000)] = 100) -> list[Deed]:
+        """List audit log entries, newest first."""
+        return desk.trail.newest(newest)
+
+    @api.get("/alerts")
+    def alerts(newest: Annotated[int, Query(ge=1, le=1000)] = 50) -> list[Change]:
+        """List alert changes, newest first."""
+        return History(desk.settings).read()[-newest:][::-1]

@@ -1,0 +1,171 @@
+"""Health: services and machine, with tabs for settings, audit log and alerts, and a page for each service's log."""
+
+from collections.abc import Callable
+from functools import partial
+from html import escape
+from typing import Any
+
+from nicegui import ui
+
+from penstock.config import LOOPBACKS
+from penstock.stack.service import Status
+from penstock.web import elements
+from penstock.web.desk import Desk
+from penstock.web.elements import duration, number, put, size, state_html
+from penstock.web.frame import Visit, page
+from penstock.web.health import logs as health_logs
+from penstock.web.health import parts as health_parts
+from penstock.web.health.space import LOW_BYTES, Space
+from penstock.web.health.upkeep import OURSELVES, SERVICES_S, Upkeep
+
+_STATES = {
+    "ready": "ok",
+    "starting": "late",
+    "failing": "down",
+    "stuck": "down",
+    "restarting": "late",
+    "dead": "down",
+    "stopping": "late",
+    "stopped": "idle",
+    "unsupervised": "late",
+}
+_MIB = 2**20
+
+
+def register(desk: Desk) -> None:
+    """Serve the pages."""
+    upkeep = desk.one(Upkeep)
+    health_logs.register(desk, upkeep)
+
+    @page(desk, "/health", "Health")
+    async def health(visit: Visit) -> None:
+        part = visit.query.get("part", "services")
+        elements.markup(health_parts.links(part), tag="nav").classes("parts").props('aria-label="Parts of health"')
+        if part == "settings":
+            health_parts.settings(visit)
+        elif part == "audit":
+            health_parts.audit(visit)
+        elif part == "alerts":
+            health_parts.alerts(visit)
+        else:
+            await _Services(visit, upkeep).build()
+
+
+class _Services:
+    """The services, one row each, and the machine's disk and memory below."""
+
+    def __init__(self, visit: Visit, upkeep: Upkeep) -> None:
+        self._visit, self._upkeep = visit, upkeep
+        self._rows: dict[str, _Row] = {}
+
+    async def build(self) -> None:
+        """Build the page."""
+        self._status = elements.markup("", tag="p").props("role=status aria-live=polite")
+        if not self._visit.desk.host.is_local:
+            text = "The services run elsewhere: whether each answers is known here, and no more."
+            elements.markup(text, tag="p").classes("quiet")
+        self._table = ui.element("div").classes("table").props('tabindex=0 role=region aria-label="Services"')
+        elements.heading("Machine")
+        self._machine = elements.markup("", tag="div")
+        await self._refresh()
+        self._visit.every(SERVICES_S, self._refresh)
+        self._visit.every(60.0, self._refresh_space)
+
+    async def _refresh(self) -> None:
+        services = await self._visit.ask(self._upkeep.services)
+        if list(self._rows) != [service.name for service in services]:
+            self._build_rows(services)
+        for service in services:
+            self._rows[service.name].show(service)
+        ready = sum(service.state == "ready" for service in services)
+        memory = size(sum(service.rss_mib for service in services) * _MIB)
+        memory_note = f", which take {memory} of memory together" if self._visit.desk.host.is_local else ""
+        put(
+            self._status,
+            f"<strong>{number(ready)} of {number(len(services))}</strong> services are ready{memory_note}.",
+        )
+
+    async def _refresh_space(self) -> None:
+        put(self._machine, machine_html(await self._visit.ask(self._upkeep.space)))
+
+    def _build_rows(self, services: list[Status]) -> None:
+        heads = ("Service", "State", "Version", "Ports", "Up for", "Memory", "Restarts", "", "")
+        self._table.clear()
+        with self._table, ui.element("table"):
+            cells = "".join(f'<th scope="col">{head}</th>' for head in heads)
+            elements.markup(f"<tr>{cells}</tr>", tag="thead")
+            with ui.element("tbody"):
+                self._rows = {
+                    service.name: _Row(self._visit, service, partial(self._restart, service.name))
+                    for service in services
+                }
+
+    async def _restart(self, name: str) -> None:
+        text = f"{name} stops and starts again, with the settings in force. What needs it stays up and waits meanwhile."
+        if not await elements.confirmed(f"Restart {name}?", text, verb="Restart"):
+            return
+        ui.notify(f"{name} is restarted: this takes a while")
+        self._rows[name].button.disable()
+        await self._visit.act("restart", name, lambda: self._upkeep.restart(name))
+        self._rows[name].button.enable()
+        await self._refresh()
+
+
+class _Row:
+    """A service's row. Updates replace its cells only; its links and button stay."""
+
+    def __init__(self, visit: Visit, service: Status, restart: Callable[[], Any]) -> None:
+        is_local = visit.desk.host.is_local
+        with ui.element("tr"):
+            elements.markup(
+                f"<strong>{escape(service.name)}</strong><br><span class=quiet>{escape(service.title)}</span>", "td"
+            )
+            self._cells = [elements.markup("", tag="td") for _ in range(6)]
+            with ui.element("td").classes("links"):
+                if is_local:
+                    elements.markup(f'<a href="/health/logs/{escape(service.name)}">Log</a>')
+                if service.page and visit.session.address in LOOPBACKS and service.name != OURSELVES:
+                    elements.markup(f'<a href="{escape(service.page)}" target="_blank" rel="noopener">Page</a>')
+            with ui.element("td"):
+                self.button = ui.button("Restart", on_click=restart).props("no-caps outline dense")
+                self.button.props(f'aria-label="Restart {escape(service.name)}"')
+                self.button.set_visibility(is_local and service.name != OURSELVES)
+
+    def show(self, service: Status) -> None:
+        """Update the cells that have changed."""
+        detail = f'<div class="quiet">{escape(service.detail)}</div>' if service.detail else ""
+        ports = "<br>".join(
+            f'<span title="PENSTOCK_{escape(name.upper())}">{port}</span>' for name, port in service.ports.items()
+        )
+        texts = (
+            f"{state_html(_STATES.get(service.state, 'unknown'), service.state)}{detail}",
+            escape(service.version),
+            ports or elements.UNKNOWN,
+            duration(service.uptime_s * 1000) if service.uptime_s else elements.UNKNOWN,
+            size(service.rss_mib * _MIB) if service.rss_mib else elements.UNKNOWN,
+            number(service.restarts),
+        )
+        for cell, text in zip(self._cells, texts, strict=True):
+            put(cell, text)
+
+
+def machine_html(space: Space) -> str:
+    """Return HTML for disk, memory and the data directory's folder sizes, with a warning if disk space is low."""
+    warning = ""
+    if space.is_low:
+        warning = (
+            f'<div class="trouble" role="alert"><p>Less than {size(LOW_BYTES)} are left on the disk: Kafka and '
+            "Cassandra stop when it is full. Free some, or shorten PENSTOCK_KAFKA_RETENTION_HOURS.</p></div>"
+        )
+    facts = (
+        ("Home", f"<code>{escape(space.path)}</code>"),
+        ("Disk", f"{size(space.free_bytes)} free of {size(space.disk_bytes)}"),
+        ("Memory", f"{size(space.memory_available_bytes)} available of {size(space.memory_bytes)}"),
+    )
+    cells = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts)
+    rows = [
+        [escape(folder.name), size(folder.size_bytes) if folder.is_whole else f"more than {size(folder.size_bytes)}"]
+        for folder in space.folders
+    ]
+    table = elements.table_html("folders of the home, looked at once a minute", ("Folder", "Size"), rows)
+    return f'{warning}<div class="grid"><dl class="facts card">{cells}</dl><div class="table">{table}</div></div>'

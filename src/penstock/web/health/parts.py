@@ -1,0 +1,140 @@
+"""Tabs of the health page: effective settings, audit log and alert history."""
+
+from collections.abc import Callable
+from html import escape
+from pathlib import Path
+from urllib.parse import urlencode
+
+from nicegui import ui
+
+from penstock.monitoring.alerts import Change
+from penstock.monitoring.history import History, file_version
+from penstock.web import elements
+from penstock.web.elements import moment_html, number
+from penstock.web.frame import Visit
+from penstock.web.in_force import Setting, in_force, secrets_of
+from penstock.web.trail import Deed
+
+_PARTS = {"services": "Services", "settings": "Settings", "audit": "Audit log", "alerts": "Alerts"}
+_EVERY_S = 5.0
+NEWEST_DEEDS = 200
+NEWEST_ALERTS = 50
+
+
+def links(part: str) -> str:
+    """Return HTML links to the tabs of the health page."""
+    parts = {f"/health?part={name}": (title, name == part) for name, title in _PARTS.items()}
+    parts["/health/logs/control-center"] = ("Logs", part == "logs")
+    return "".join(
+        f'<a href="{to}"{" aria-current=page" if is_here else ""}>{title}</a>' for to, (title, is_here) in parts.items()
+    )
+
+
+def settings(visit: Visit) -> None:
+    """Add the effective settings, with a search. Secrets are hidden."""
+    effective = in_force(visit.desk.settings)
+    text = "Each is an environment variable, read when penstock starts: set it, and restart the services."
+    elements.markup(text, tag="p")
+
+    def show() -> None:
+        table.content = _settings_html(_filter_settings(effective, search.value or ""), len(effective))
+        query = urlencode({"part": "settings"} | ({"search": search.value} if search.value else {}))
+        ui.navigate.history.replace(f"/health?{query}")
+
+    search = ui.input("Search settings", value=visit.query.get("search", ""), on_change=show)
+    search.props("outlined dense clearable debounce=200").classes("seek")
+    table = elements.markup("", tag="div").classes("settings")
+    table.content = _settings_html(_filter_settings(effective, search.value or ""), len(effective))
+
+
+def _filter_settings(settings: list[Setting], text: str) -> list[Setting]:
+    """Return the settings whose name, value or description contains the text, ignoring case."""
+    wanted = text.casefold()
+    return [
+        setting
+        for setting in settings
+        if wanted in f"{setting.variable} {setting.value} {setting.description}".casefold()
+    ]
+
+
+def _settings_html(matches: list[Setting], total: int) -> str:
+    if not matches:
+        return '<div class="empty"><strong>No setting fits</strong><p>Search for less, or clear the search.</p></div>'
+    rows = [
+        [
+            f"<code>{escape(setting.variable)}</code>",
+            f"<code>{escape(setting.value)}</code>" if setting.value else '<span class="quiet">empty</span>',
+            '<span class="quiet">default</span>' if setting.is_default else "<strong>set</strong>",
+            escape(setting.description),
+        ]
+        for setting in matches
+    ]
+    caption = f"{number(len(matches))} of {number(total)} settings; set: another value than the default"
+    return _table(caption, ("Variable", "Value", "", "Meaning"), rows)
+
+
+def audit(visit: Visit) -> None:
+    """Add the audit log, newest first."""
+    hide = secrets_of(visit.desk.settings).hide
+    path = visit.desk.trail.path
+    elements.markup(f"Kept in <code>{escape(str(path))}</code>, a JSON object a line.", tag="p")
+    _follow(visit, path, lambda: hide(_audit_html(visit.desk.trail.newest(NEWEST_DEEDS))))
+
+
+def _follow(visit: Visit, path: Path, render: Callable[[], str]) -> None:
+    """Show the HTML that `render` returns for a file, and render it again when the file changes."""
+    element = elements.markup("", tag="div")
+    seen: list[tuple[int, int] | None] = []
+
+    async def refresh() -> None:
+        version = file_version(path)
+        if seen != [version]:
+            seen[:] = [version]
+            element.content = await visit.ask(render)
+
+    visit.every(_EVERY_S, refresh)
+
+
+def _audit_html(entries: list[Deed]) -> str:
+    if not entries:
+        return (
+            '<div class="empty"><strong>Nothing was done yet</strong><p>Whatever is started, changed, sent or deleted '
+            "on these pages is listed here, with who and how it ended; so is each look at personal data.</p></div>"
+        )
+    rows = [
+        [moment_html(entry.at), escape(entry.who), escape(entry.action), escape(entry.subject), escape(entry.outcome)]
+        for entry in entries
+    ]
+    return _table(f"the newest {number(len(entries))}", ("When", "Who", "What", "On what", "Outcome"), rows)
+
+
+def alerts(visit: Visit) -> None:
+    """Add the newest alert changes."""
+    hide = secrets_of(visit.desk.settings).hide
+    history = History(visit.desk.settings)
+    _follow(visit, history.path, lambda: hide(_alerts_html(history.read()[-NEWEST_ALERTS:][::-1])))
+
+
+def _alerts_html(changes: list[Change]) -> str:
+    if not changes:
+        return (
+            '<div class="empty"><strong>No alert has fired yet</strong><p>The service <code>watch</code> looks for '
+            f"them every few seconds; try one: {elements.command_html('./penstock down registry')}</p></div>"
+        )
+    rows = [
+        [
+            moment_html(change.at),
+            elements.state_html("down" if change.change == "firing" else "ok", change.change),
+            escape(change.severity),
+            escape(change.name),
+            escape(change.message),
+            elements.command_html(change.command),
+        ]
+        for change in changes
+    ]
+    heads = ("When", "Change", "Severity", "Alert", "Message", "What to type")
+    return _table(f"the newest {number(len(changes))} changes", heads, rows)
+
+
+def _table(caption: str, heads: tuple[str, ...], rows: list[list[str]]) -> str:
+    return elements.region_html(caption, elements.table_html(caption, heads, rows))

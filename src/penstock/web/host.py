@@ -1,0 +1,70 @@
+"""Control of the services' processes: the local stack of this data directory, or nothing for a remote cluster."""
+
+from pathlib import Path
+from typing import Protocol
+
+from penstock.config import LOOPBACK, Settings
+from penstock.errors import WrongUse
+from penstock.stack import layout
+from penstock.stack.service import Status
+
+
+class Host(Protocol):
+    """Inspects, starts and stops services, and locates their logs."""
+
+    is_local: bool
+
+    def services(self) -> list[Status]:
+        """Return the current state of every service; empty if they run elsewhere."""
+
+    def log_of(self, service: str) -> Path:
+        """Return the path of a service's log. Raises `WrongUse` for an unknown service."""
+
+    def stop(self, service: str) -> None:
+        """Stop one service; leave the others running."""
+
+    def start(self, service: str) -> None:
+        """Start a service and return once it is ready."""
+
+    def restart(self, service: str) -> None:
+        """Stop and start a service. Services that depend on it stay up."""
+
+
+class Elsewhere:
+    """Services that run elsewhere: their processes are unknown, and all methods but `services` raise `WrongUse`."""
+
+    is_local = False
+
+    def services(self) -> list[Status]:
+        """Return an empty list."""
+        return []
+
+    def log_of(self, service: str) -> Path:
+        """Raise `WrongUse`."""
+        raise _elsewhere(f"the log of {service}")
+
+    def stop(self, service: str) -> None:
+        """Raise `WrongUse`."""
+        raise _elsewhere(service)
+
+    def start(self, service: str) -> None:
+        """Raise `WrongUse`."""
+        raise _elsewhere(service)
+
+    def restart(self, service: str) -> None:
+        """Raise `WrongUse`."""
+        raise _elsewhere(service)
+
+
+def _elsewhere(what: str) -> WrongUse:
+    return WrongUse(f"{what}: the local stack of this home is not what the settings name", hint="./penstock config")
+
+
+def host_of(settings: Settings) -> Host:
+    """Return the local stack if the settings point at its Kafka and this data directory has one, else `Elsewhere`."""
+    is_ours = settings.kafka_bootstrap == f"{LOOPBACK}:{settings.kafka_port}"
+    if not (is_ours and layout.of(settings).credentials.exists()):
+        return Elsewhere()
+    from penstock.web.local_stack import LocalStack  # imports the whole stack, which is not installed everywhere
+
+    return LocalStack(settings)

@@ -1,0 +1,311 @@
+"""Metrics for Prometheus, made from what the flow found: asking for them asks no service.
+
+What is not known, because a service is away or the last look is too old, is left out, never zero. docs/metrics.md lists
+them all.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import accumulate
+from typing import Literal, NamedTuple
+
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import Metric as Family
+from starlette.requests import Request
+from starlette.responses import Response
+
+from penstock import __version__
+from penstock.contract.latency import BOUNDS_MS, Histogram
+from penstock.monitoring.alerts import RULES
+from penstock.monitoring.flow import Point, View
+from penstock.pipelines import Pipeline
+from penstock.reconcile.verify import EXCUSED
+from penstock.web.desk import Desk
+from penstock.web.followed import Followed
+from penstock.web.readiness import LATE_S
+
+Samples = Iterable[tuple[tuple[str, ...], float | None]]
+"""The values of the labels, and the value."""
+
+
+class Seen(NamedTuple):
+    """All that the values are read from."""
+
+    pipeline: Pipeline
+    view: View
+    now: Point
+    followed: Followed
+
+
+class Said(NamedTuple):
+    """What a metric is."""
+
+    kind: str
+    told: str
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One name, what it says, and how it is read; `labels` in the order of the samples."""
+
+    name: str
+    kind: Literal["counter", "gauge"]
+    told: str
+    read: Callable[[Seen], Samples]
+    labels: tuple[str, ...] = ()
+
+    def family(self, seen: Seen) -> Family:
+        """Its samples now; those that are not known are left out."""
+        make = CounterMetricFamily if self.kind == "counter" else GaugeMetricFamily
+        family = make(self.name, self.told, labels=self.labels)
+        for values, value in self.read(seen):
+            if value is not None:
+                family.add_metric(values, value)
+        return family
+
+
+def _one(read: Callable[[Seen], float | None]) -> Callable[[Seen], Samples]:
+    return lambda seen: [((), read(seen))]
+
+
+def _ran(name: str) -> Callable[[Seen], Samples]:
+    return _one(lambda seen: seen.view.ran.get(name))
+
+
+def _topics(seen: Seen, records: float | None, letters: float | None) -> Samples:
+    return [((seen.pipeline.topic,), records), ((seen.pipeline.dead_letter_topic,), letters)]
+
+
+def _lags(seen: Seen) -> Samples:
+    for one in seen.now.partitions:
+        yield (str(one.partition),), None if one.reached is None else max(0, one.end - one.reached)
+
+
+def _alerts(seen: Seen) -> Samples:
+    for name, rule in RULES.items():
+        yield (name, rule.severity), sum(one.name == name for one in seen.view.alerts)
+
+
+def _receipt(name: str) -> Callable[[Seen], Samples]:
+    return _one(lambda seen: None if seen.view.receipt is None else seen.view.receipt.get(name))
+
+
+def _excused(seen: Seen) -> Samples:
+    receipt = seen.view.receipt or {}
+    return (((name,), receipt[name]) for name in EXCUSED if name in receipt)
+
+
+def _given_s(seen: Seen) -> float | None:
+    receipt = seen.view.receipt
+    return None if receipt is None else datetime.fromisoformat(str(receipt["at"])).timestamp()
+
+
+def _phases(seen: Seen) -> Samples:
+    batch = seen.followed.batch
+    return [((phase,), ms / 1000) for phase, ms in sorted(batch.durations_ms.items())] if batch else []
+
+
+BUILD = "penstock_build_info"
+LOOK = "penstock_look_timestamp_seconds"
+LATENCY = "penstock_latency_seconds"
+ALWAYS = {
+    BUILD: Said("gauge", "Always 1; the label says which penstock this is.", ("version",)),
+    LOOK: Said("gauge", "When the control center last looked at the pipeline. Older than 15 s: nothing else is told."),
+    LATENCY: Said(
+        "histogram",
+        "From Kafka's timestamp of a record to the acknowledgement of its row, for rows stored since the control center"
+        " started. Buckets alone: no sum is kept.",
+    ),
+}
+"""Those that are not read as the others are."""
+METRICS = (
+    Metric("penstock_fetched_records_total", "counter", "Records that runs fetched from the API.", _ran("fetched")),
+    Metric("penstock_produced_records_total", "counter", "Records that Kafka acknowledged to runs.", _ran("produced")),
+    Metric("penstock_produced_bytes_total", "counter", "Bytes of the values acknowledged to runs.", _ran("bytes")),
+    Metric("penstock_refused_records_total", "counter", "Records that runs set aside themselves.", _ran("refused")),
+    Metric(
+        "penstock_kafka_records_total",
+        "counter",
+        "Records that ever came to the topic: the sum of its end offsets.",
+        lambda seen: _topics(seen, seen.now.counts.kafka, seen.now.counts.rejected),
+        ("topic",),
+    ),
+    Metric(
+        "penstock_kafka_held_records",
+        "gauge",
+        "Offsets that the topic holds.",
+        lambda seen: _topics(seen, seen.now.kafka_held, seen.now.rejected_held),
+        ("topic",),
+    ),
+    Metric(
+        "penstock_kafka_held_bytes",
+        "gauge",
+        "Bytes of the topic on the brokers' disks, compressed, every replica counted; not told by clusters with SASL.",
+        lambda seen: [((name,), count) for name, count in seen.followed.held_bytes.items()],
+        ("topic",),
+    ),
+    Metric(
+        "penstock_read_records_total",
+        "counter",
+        "Records that the stream has dealt with: the sum of the offsets that the ledger reaches.",
+        _one(lambda seen: seen.now.counts.read),
+    ),
+    Metric(
+        "penstock_stored_records_total",
+        "counter",
+        "Rows that Cassandra acknowledged, as the ledger counts them.",
+        _one(lambda seen: seen.now.counts.stored),
+    ),
+    Metric(
+        "penstock_rejected_records_total",
+        "counter",
+        "Records set aside since the control center was first asked for metrics, copies too.",
+        lambda seen: [((reason,), count) for reason, count in seen.followed.rejects.tally.records.items()],
+        ("reason",),
+    ),
+    Metric(
+        "penstock_rejected_bytes_total",
+        "counter",
+        "Bytes of their values.",
+        lambda seen: [((reason,), count) for reason, count in seen.followed.rejects.tally.value_bytes.items()],
+        ("reason",),
+    ),
+    Metric("penstock_lag_records", "gauge", "Records that wait to be stored.", _lags, ("partition",)),
+    Metric(
+        "penstock_batch_seconds",
+        "gauge",
+        "How long the newest micro-batch took, by Spark's phase; triggerExecution is all of it.",
+        _phases,
+        ("phase",),
+    ),
+    Metric(
+        "penstock_batch_records",
+        "gauge",
+        "Records of the newest micro-batch.",
+        _one(lambda seen: None if seen.followed.batch is None else seen.followed.batch.rows),
+    ),
+    Metric(
+        "penstock_batch_timestamp_seconds",
+        "gauge",
+        "When the newest micro-batch began.",
+        _one(lambda seen: None if seen.followed.batch is None else seen.followed.batch.began_at.timestamp()),
+    ),
+    Metric(
+        "penstock_stream_stuck",
+        "gauge",
+        "1: the stream is stuck on a batch that keeps failing; 0: it is not.",
+        _one(lambda seen: float(bool(seen.view.stuck))),
+    ),
+    Metric(
+        "penstock_stuck_since_timestamp_seconds",
+        "gauge",
+        "When the batch first failed on which the stream is stuck.",
+        lambda seen: [((), batch.first_at.timestamp()) for batch in seen.view.stuck[:1]],
+    ),
+    Metric(
+        "penstock_service_up",
+        "gauge",
+        "1: the service answered at the last look; 0: it did not.",
+        lambda seen: [((name,), float(not error)) for name, error in seen.now.services.items()],
+        ("service",),
+    ),
+    Metric(
+        "penstock_receipt_balanced",
+        "gauge",
+        "1: by the last receipt nothing is missing and no two sources differ; 0: otherwise.",
+        _receipt("balanced"),
+    ),
+    Metric("penstock_receipt_missing_records", "gauge", "Missing by the last receipt.", _receipt("missing")),
+    Metric(
+        "penstock_receipt_excused_records",
+        "gauge",
+        "Absent by the last receipt, and excused: by a TTL, compaction, a pruned dead-letter topic, or an operator.",
+        _excused,
+        ("excuse",),
+    ),
+    Metric(
+        "penstock_receipt_timestamp_seconds",
+        "gauge",
+        "When the last receipt was given.",
+        _one(_given_s),
+    ),
+    Metric("penstock_alerts_firing", "gauge", "Alerts of this name that fire.", _alerts, ("name", "severity")),
+)
+
+
+class Collector:
+    """Every metric of a desk, read anew each time."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._followed = Followed(desk)
+
+    def describe(self) -> Iterator[Family]:
+        """None: the registry need not ask before somebody does."""
+        return iter(())
+
+    def collect(self) -> Iterator[Family]:
+        """The families; of an old look only how old it is."""
+        yield _gauge(BUILD, 1, version=__version__)
+        view = self._desk.view
+        if view.now is None:
+            return
+        yield _gauge(LOOK, view.now.at_s)
+        if time.time() - view.now.at_s > LATE_S:
+            return
+        self._followed.follow(view.now)
+        seen = Seen(self._desk.pipeline, view, view.now, self._followed)
+        yield from (metric.family(seen) for metric in METRICS)
+        yield HistogramMetricFamily(LATENCY, ALWAYS[LATENCY].told, buckets=_buckets(view.latencies))
+
+
+def _gauge(name: str, value: float, **labels: str) -> Family:
+    family = GaugeMetricFamily(name, ALWAYS[name].told, labels=list(labels))
+    family.add_metric(list(labels.values()), value)
+    return family
+
+
+def _buckets(found: Histogram) -> list[tuple[str, float]]:
+    """Cumulative counts by upper bound in seconds; the last bucket has none."""
+    bounds = [*(str(bound / 1000) for bound in BOUNDS_MS[:-1]), "+Inf"]
+    return list(zip(bounds, accumulate(float(found.get(bound, 0)) for bound in BOUNDS_MS), strict=True))
+
+
+_PAGE = """# Metrics
+
+`GET /metrics` of the [control center](control-center.md), in Prometheus's text format or as OpenMetrics, whichever is
+asked for. Asking costs the services nothing: it tells what the control center last saw, at most some seconds ago.
+
+What is not known, because a service is away, is left out, never zero: `absent()` finds it. Counters begin anew when the
+control center restarts (`fetched`, `produced`, `refused`, `rejected`, the latencies) or when the topic is made anew
+(`kafka`, `read`, `stored`); `rate` and `increase` allow for that. What a run did is known when it has ended. The names
+`process_...` are those of the control center's own process.
+
+"""
+
+
+def page() -> str:
+    """docs/metrics.md: all metrics."""
+    said = [(name, one.kind, one.labels, one.told) for name, one in ALWAYS.items()]
+    said += [(one.name, one.kind, one.labels, one.told) for one in METRICS]
+    lines = [f"| `{name}` | {kind} | {', '.join(labels)} | {told} |" for name, kind, labels, told in said]
+    return _PAGE + "\n".join(["| name | kind | labels | meaning |", "|---|---|---|---|", *lines]) + "\n"
+
+
+def register(app: FastAPI, desk: Desk) -> None:
+    """Serve /metrics, in the format that is asked for."""
+    registry = CollectorRegistry()
+    registry.register(Collector(desk))
+    ProcessCollector(registry=registry)
+
+    @app.get("/metrics", include_in_schema=False)
+    def metrics(request: Request) -> Response:
+        """Every metric now."""
+        encode, kind = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(registry), headers={"Content-Type": kind})

@@ -1,0 +1,1 @@
+"""The page Pipeline: every stage, live."""

@@ -1,0 +1,101 @@
+"""The way of the records, hop by hop; the last fifteen minutes; the last receipt."""
+
+import time
+from dataclasses import dataclass, fields
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Query
+from starlette.responses import JSONResponse
+
+from penstock.monitoring.alerts import Change
+from penstock.monitoring.flow import Counts, Point, Problem
+from penstock.web.desk import Desk
+from penstock.web.pipeline import hops
+from penstock.web.pipeline.hops import Hop, Verdict
+
+
+@dataclass(frozen=True)
+class Now:
+    """The pipeline as it was last looked at; `now` is null before the first look.
+
+    `rates_s` are records a second over the last ten seconds, by the names of `now.counts`; null is not known, or no
+    longer the same topic. `problems` has the last error of each service, also when it is over; times are epoch seconds.
+    `alerts` are those that fire, as a watch wrote them; `is_watched` tells whether there is one.
+    """
+
+    topic: str
+    dead_letter_topic: str
+    keyspace: str
+    table: str
+    verdict: Verdict
+    hops: list[Hop]
+    now: Point | None
+    rates_s: dict[str, float | None]
+    problems: dict[str, Problem]
+    alerts: list[Change]
+    is_watched: bool
+
+
+@dataclass(frozen=True)
+class Past:
+    """The looks of the last fifteen minutes, the oldest first."""
+
+    points: list[Point]
+
+
+@dataclass(frozen=True)
+class LastReceipt:
+    """The receipt of the whole topic that was kept last, as `./penstock verify --json` prints it."""
+
+    receipt: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Missing:
+    """What is not there, and what to type to get it."""
+
+    error: str
+    hint: str
+
+
+def register(api: FastAPI, desk: Desk) -> None:
+    """Serve /pipeline, /pipeline/history and /receipt."""
+
+    @api.get("/pipeline")
+    def pipeline() -> Now:
+        """Each hop, what it counts and what is wrong with it; one sentence on the whole."""
+        return now(desk, time.time())
+
+    @api.get("/pipeline/history")
+    def history(
+        after_s: Annotated[float, Query(description="Only looks after this time, in epoch seconds.")] = 0.0,
+        every: Annotated[int, Query(ge=1, le=1000, description="Each so-many-th of them.")] = 1,
+    ) -> Past:
+        """The looks at the pipeline, one about every two seconds."""
+        return Past([one for one in desk.view.points if one.at_s > after_s][::every])
+
+    @api.get("/receipt", response_model=LastReceipt, responses={404: {"model": Missing, "description": "None yet."}})
+    def receipt() -> LastReceipt | JSONResponse:
+        """The last receipt: what became of everything in the topic."""
+        found = desk.view.receipt
+        if found is None:
+            return JSONResponse({"error": "no receipt was given yet", "hint": "./penstock verify"}, status_code=404)
+        return LastReceipt(found)
+
+
+def now(desk: Desk, now_s: float) -> Now:
+    """What the last look found, in words and numbers."""
+    view, pipeline = desk.view, desk.pipeline
+    return Now(
+        topic=pipeline.topic,
+        dead_letter_topic=pipeline.dead_letter_topic,
+        keyspace=desk.keyspace,
+        table=pipeline.table,
+        verdict=hops.verdict(view, now_s),
+        hops=hops.hops(view, desk.settings),
+        now=view.now,
+        rates_s={count.name: view.rate(count.name) for count in fields(Counts)},
+        problems=view.problems,
+        alerts=view.alerts,
+        is_watched=view.is_watched,
+    )

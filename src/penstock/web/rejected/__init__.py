@@ -1,0 +1,1 @@
+"""The page Rejected: dead letters, shown, repaired, redriven, discarded."""

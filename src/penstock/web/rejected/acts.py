@@ -1,0 +1,242 @@
+"""Actions on rejected records: repair, redrive, discard, export."""
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from html import escape
+from typing import TypeVar
+
+from nicegui import ui
+
+from penstock.contract.fields import fields
+from penstock.errors import PenstockError
+from penstock.pipeline.mend import Mending
+from penstock.pipeline.redrive import Discarded, Redriven
+from penstock.pipeline.waiting import Named
+from penstock.web import elements
+from penstock.web.elements import number
+from penstock.web.frame import Visit
+from penstock.web.rejected.letters import Letters
+from penstock.web.rejected.service import Entry
+
+T = TypeVar("T")
+Entries = Callable[[], Awaitable[list[Entry]]]
+_NAMED = 20
+_BUTTON = "no-caps outline"
+
+
+class Acts:
+    """Actions on a selection. `waiting` returns the records to redrive or discard, `chosen` those to export."""
+
+    def __init__(
+        self,
+        visit: Visit,
+        letters: Letters,
+        waiting: Entries,
+        name: str,
+        again: Callable[[], Awaitable[None]],
+        chosen: Entries,
+    ) -> None:
+        self._visit, self._letters = visit, letters
+        self._waiting, self._chosen, self._on_done = waiting, chosen, again
+        self._name = name
+        """The text to type as confirmation of a discard."""
+        self._fields: list[tuple[ui.select, ui.input]] = []
+        self._as_new: ui.checkbox | None = None
+
+    def build(self) -> None:
+        """Build the forms, and an element for their outcome."""
+        elements.heading("Mend, send again, give up")
+        elements.markup(
+            "A record that is sent again keeps its place in the order of the topic. When a newer version of its id is "
+            "stored, it is not sent and becomes superseded.",
+            tag="p",
+        )
+        self._as_new = ui.checkbox("Send as the newest version, even if a newer one is stored")
+        with ui.element("div").classes("grid"):
+            with ui.element("section").classes("card"):
+                self._build_set_form()
+            with ui.element("section").classes("card"):
+                self._build_redrive_form()
+            with ui.element("section").classes("card"):
+                self._build_discard_form()
+            with ui.element("section").classes("card"):
+                self._build_export_form()
+        self._status = elements.markup("", tag="div").classes("outcome").props("role=status aria-live=polite")
+
+    def _build_set_form(self) -> None:
+        elements.heading("Set fields", 3)
+        elements.markup("The same value in each record that waits. What breaks no rule then is sent, once.", tag="p")
+        self._rows = ui.element("div")
+        self._add_field()
+        with ui.element("div").classes("row-bar"):
+            ui.button("Another field", on_click=self._add_field).props(f"{_BUTTON} flat")
+            ui.button("Try", on_click=lambda: self._dry_run(self._read_fields)).props(_BUTTON)
+            ui.button("Mend and send", on_click=lambda: self.send(self._read_fields, "mend and redrive")).props(
+                "no-caps"
+            )
+
+    def _add_field(self) -> None:
+        names = [field.name for field in fields(self._visit.desk.pipeline.record)]
+        with self._rows, ui.element("div").classes("row-bar"):
+            name = ui.select(names, label="Field").props("outlined dense options-dense").classes("field-name")
+            value = ui.input("New value").props("outlined dense").classes("field-value")
+        self._fields.append((name, value))
+
+    def _read_fields(self) -> Mending:
+        return self._letters.set_fields(
+            [f"{name.value}={value.value or ''}" for name, value in self._fields if name.value]
+        )
+
+    def _build_redrive_form(self) -> None:
+        elements.heading("Send again as they are", 3)
+        text = "For records that would be taken now, since a schema or a rule has changed. Others stay here."
+        elements.markup(text, tag="p")
+        with ui.element("div").classes("row-bar"):
+            ui.button("Try unchanged", on_click=lambda: self._dry_run(Mending)).props(_BUTTON)
+            ui.button("Redrive", on_click=lambda: self.send(Mending, "redrive")).props("no-caps")
+
+    def _build_discard_form(self) -> None:
+        elements.heading("Give up", 3)
+        elements.markup("They stay in the queue as long as Kafka keeps them, and are never sent.", tag="p")
+        self._note = ui.input("Why (kept with who and when)").props("outlined dense")
+        ui.button("Discard", on_click=self._discard, color=None).props(_BUTTON).classes("danger")
+
+    def _build_export_form(self) -> None:
+        elements.heading("Export", 3)
+        elements.markup(
+            "JSON lines, as <code>./penstock dlq export</code> writes them, to be edited in a file.", tag="p"
+        )
+        button = ui.button("Export", on_click=self._export).props(_BUTTON)
+        if self._visit.masks:
+            button.disable()
+            text = "An export holds personal data: show them first, with the button at the top of the page."
+            elements.markup(text, tag="p").classes("quiet")
+
+    async def _run_query(self, question: Callable[[], T]) -> T | None:
+        """Run `question` and return its result. On a `PenstockError`, show that and return None."""
+        try:
+            return await self._visit.ask(question)
+        except PenstockError as error:
+            hint = f"<br>{elements.command_html(error.hint)}" if error.hint else ""
+            self._status.content = f'<div class="trouble" role="alert"><p>{escape(error.message)}</p>{hint}</div>'
+            return None
+
+    async def _pending_places(self) -> list[str]:
+        """Return the positions of the records that are pending now; if there are none, say so on the page."""
+        self._status.content = "<p>Looking at the records...</p>"
+        try:
+            places = [entry.place for entry in await self._waiting()]
+        except PenstockError as error:
+            self._status.content = f'<div class="trouble" role="alert"><p>{escape(error.message)}</p></div>'
+            return []
+        if not places:
+            self._status.content = "<p>Nothing to do: none of these records waits.</p>"
+        return places
+
+    async def _dry_run(self, mending: Callable[[], Mending]) -> tuple[list[str], Mending, Redriven] | None:
+        """Do a dry run, and show how many records would be sent and which are still invalid."""
+        places = await self._pending_places()
+        if not places:
+            return None
+        repair = await self._run_query(mending)
+        if repair is None:
+            return None
+        as_new = self._is_as_new()
+        result = await self._run_query(lambda: self._letters.redrive(places, repair, as_new=as_new, dry_run=True))
+        if result is None:
+            return None
+        self._status.content = self._outcome_html(result)
+        return places, repair, result
+
+    async def send(self, mending: Callable[[], Mending], action: str) -> None:
+        """Do a dry run, ask for confirmation, send the records and show the outcome."""
+        trial = await self._dry_run(mending)
+        if trial is None or not (trial[2].sent or trial[2].superseded):
+            return
+        places, repair, expected = trial
+        as_new, question = self._is_as_new(), _question(expected, self._visit.desk.pipeline.topic)
+        if not await elements.confirmed("Send again?", question, verb="Send"):
+            return
+        result = await self._visit.act(
+            action, _subject(places), lambda: self._letters.redrive(places, repair, as_new=as_new)
+        )
+        if result is not None:
+            self._status.content = self._outcome_html(result)
+        await self._on_done()
+
+    async def _discard(self) -> None:
+        places = await self._pending_places()
+        if not places:
+            return
+        question = f"{number(len(places))} records are given up for good: they can never be sent."
+        if not await elements.confirmed("Discard?", question, name=self._name, verb="Discard"):
+            return
+        note = f"{self._note.value or ''} (by {self._visit.session.name})".strip()
+        result = await self._visit.act("discard", _subject(places), lambda: self._letters.discard(places, note))
+        if result is not None:
+            self._status.content = self._outcome_html(result)
+        await self._on_done()
+
+    async def _export(self) -> None:
+        if self._visit.masks:
+            return
+        entries = await self._chosen()
+        subject = _subject([entry.place for entry in entries])
+        export = await self._visit.act("export rejected", subject, lambda: self._letters.export(entries))
+        if export is None:
+            return
+        ui.download.content(export.content, f"rejected-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.jsonl", "application/jsonl")
+        rest = (
+            f" {number(export.left_out)} did not fit; all: <code>./penstock dlq export FILE</code>"
+            if export.left_out
+            else ""
+        )
+        self._status.content = f"<p>{number(export.records)} records exported.{rest}</p>"
+
+    def _outcome_html(self, result: Redriven | Discarded) -> str:
+        """Return HTML for the result of an action or a dry run: counts, and the records not sent with the reason."""
+        is_dry_run = result.dry_run
+        labels = {
+            "sent": "would be sent" if is_dry_run else "sent",
+            "superseded": "superseded",
+            "still_broken": "still broken",
+            "discarded": "discarded",
+            "in_hand": "in hand of another command",
+            "already": "settled before",
+        }
+        counts = [(label, number(getattr(result, name))) for name, label in labels.items() if getattr(result, name, 0)]
+        not_sent = [record for record in result.records if record.outcome not in ("sent", "discarded")][:_NAMED]
+        lines = "".join(
+            f'<li><a href="/rejected/{record.place.replace(":", "/")}">{record.place}</a> '
+            f"{escape(labels[record.outcome])}: {escape(self._reason(record))}</li>"
+            for record in not_sent
+        )
+        cells = "".join(f"<dt>{name}</dt><dd>{count}</dd>" for name, count in counts)
+        title = "What would happen" if is_dry_run else "What happened"
+        return f'<section class="card"><h3>{title}</h3><dl class="facts">{cells}</dl><ul>{lines}</ul></section>'
+
+    def _reason(self, record: Named) -> str:
+        """Return why a record was not sent. The message may quote its data, so masked viewers get the rules only."""
+        named = ", ".join(record.rules)
+        if self._visit.masks and record.outcome != "superseded":
+            return named or "personal data are hidden"
+        return record.message or named
+
+    def _is_as_new(self) -> bool:
+        return self._as_new is not None and bool(self._as_new.value)
+
+
+def _question(expected: Redriven, topic: str) -> str:
+    """Return what a confirmed redrive does, by its dry run."""
+    parts = [f"{number(expected.sent)} records are sent to {topic}, once."]
+    if expected.superseded:
+        parts.append(f"{number(expected.superseded)} have a newer version in the table: they are closed, and not sent.")
+    if expected.still_broken:
+        parts.append(f"{number(expected.still_broken)} would still be broken, and stay here.")
+    return " ".join(parts)
+
+
+def _subject(places: list[str]) -> str:
+    """Summarize positions for the audit log: the first three, and the number of others."""
+    others = f" and {len(places) - 3} more" if len(places) > 3 else ""
+    return f"{', '.join(places[:3])}{others}"

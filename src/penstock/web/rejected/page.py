@@ -1,0 +1,236 @@
+"""Rejected records: grouped by reason and rules, filtered with samples and the rules they violate, and individually."""
+
+from html import escape
+from urllib.parse import urlencode
+
+from nicegui import ui
+
+from penstock.contract import wording
+from penstock.contract.reject import Reason
+from penstock.pipeline.waiting import Group
+from penstock.sink.settled import WAITING
+from penstock.web import elements
+from penstock.web.desk import Desk
+from penstock.web.elements import moment_html, number, put
+from penstock.web.frame import Visit, page
+from penstock.web.rejected import record as rejected_record
+from penstock.web.rejected.acts import Acts
+from penstock.web.rejected.letters import Letters
+from penstock.web.rejected.parts import account_cards, state_html
+from penstock.web.rejected.service import NEWEST, UNKNOWN, Entry, Listing, Wanted, account
+
+_EVERY_S = 5.0
+_ROWS = 200
+_SAMPLES = 3
+_STATES = (WAITING, "redriven", "superseded", "discarded")
+
+
+def register(desk: Desk) -> None:
+    """Serve the pages."""
+    letters = desk.one(Letters)
+    rejected_record.register(desk, letters)
+
+    @page(desk, "/rejected", "Rejected")
+    async def rejected(visit: Visit) -> None:
+        wanted = Wanted(**{name: visit.query.get(name, "") for name in ("reason", "rule", "rules", "state")})
+        listing = await visit.ask(letters.queue.listing, desk.cassandra)
+        if wanted == Wanted():
+            _Overview(visit, letters, listing)
+        else:
+            await _Selection(visit, letters, listing, wanted).build()
+
+
+class _Overview:
+    """All groups of rejected records."""
+
+    def __init__(self, visit: Visit, letters: Letters, listing: Listing) -> None:
+        self._visit, self._letters = visit, letters
+        self._told = elements.markup("", tag="div")
+        elements.markup(_filters_html(Wanted()), tag="div")
+        self._groups = elements.markup("", tag="div")
+        self._show(listing)
+        visit.every(_EVERY_S, self._refresh)
+
+    async def _refresh(self) -> None:
+        self._show(await self._visit.ask(self._letters.queue.listing, self._visit.desk.cassandra))
+
+    def _show(self, listing: Listing) -> None:
+        put(self._told, _summary_html(listing))
+        put(self._groups, _groups(listing) if listing.entries else _empty_html())
+
+
+class _Selection:
+    """The records of one group, or those that match a filter."""
+
+    def __init__(self, visit: Visit, letters: Letters, listing: Listing, wanted: Wanted) -> None:
+        self._visit, self._letters, self._wanted = visit, letters, wanted
+        self._listing = listing
+
+    async def build(self) -> None:
+        """Build the page."""
+        elements.link("All groups", "/rejected")
+        self._told = elements.markup("", tag="div")
+        elements.markup(_filters_html(self._wanted), tag="div")
+        elements.markup(_meaning_html(self._wanted), tag="div")
+        self._samples = ui.element("div")
+        Acts(self._visit, self._letters, self._pending, self._confirmation(), self._reload, self._chosen).build()
+        self._rows = elements.markup("", tag="div")
+        self._show(self._listing)
+        await self._show_samples()
+        self._visit.every(_EVERY_S, self._refresh)
+
+    def _confirmation(self) -> str:
+        return self._wanted.reason or "discard"
+
+    async def _pending(self) -> list[Entry]:
+        """Return the records of the selection that are pending now."""
+        listing = await self._visit.ask(self._letters.queue.listing, self._visit.desk.cassandra, 0.0)
+        return [entry for entry in listing.select(self._wanted) if listing.state(entry) == WAITING]
+
+    async def _chosen(self) -> list[Entry]:
+        return self._listing.select(self._wanted)
+
+    async def _reload(self) -> None:
+        """Reload after an action."""
+        self._show(await self._visit.ask(self._letters.queue.listing, self._visit.desk.cassandra, 0.0))
+        await self._show_samples()
+
+    async def _refresh(self) -> None:
+        self._show(await self._visit.ask(self._letters.queue.listing, self._visit.desk.cassandra))
+
+    def _show(self, listing: Listing) -> None:
+        self._listing = listing
+        chosen = listing.select(self._wanted)
+        waiting = sum(listing.state(entry) == WAITING for entry in chosen)
+        error = _error_html(listing)
+        put(
+            self._told,
+            f"{error}<p><strong>{number(len(chosen))}</strong> records, {number(waiting)} of them wait</p>",
+        )
+        put(self._rows, _rows(chosen, listing) if chosen else _no_match_html())
+
+    async def _show_samples(self) -> None:
+        """Show the newest few records, pending ones first, each beside the rules it violates."""
+        chosen = sorted(self._listing.select(self._wanted), key=lambda entry: self._listing.state(entry) != WAITING)
+        places = [(entry.partition, entry.offset) for entry in chosen[:_SAMPLES]]
+        letters = await self._visit.ask(self._letters.queue.letters, places)
+        by_place = {(letter.partition, letter.offset): letter for letter in letters}
+        self._samples.clear()
+        with self._samples:
+            if letters:
+                elements.heading("Samples, beside the rules that they break")
+            for letter in filter(None, map(by_place.get, places)):
+                line = self._listing.lines.get(letter.identity)
+                state = UNKNOWN if self._listing.error else ""
+                details = await self._visit.ask(
+                    account,
+                    letter,
+                    line,
+                    self._visit.desk.pipeline.record,
+                    self._visit.desk.registry,
+                    personal=not self._visit.masks,
+                    state=state,
+                )
+                elements.markup(account_cards(details, link=True), tag="div").classes("sample")
+
+
+def _error_html(listing: Listing) -> str:
+    """Return HTML for the error of Cassandra; empty if there is none."""
+    if listing.error is None:
+        return ""
+    hint = elements.command_html(listing.error.hint)
+    return (
+        '<div class="trouble" role="alert"><p>What became of the records is not known: '
+        f"{escape(listing.error.message)}</p>{hint}</div>"
+    )
+
+
+def _summary_html(listing: Listing) -> str:
+    waiting = UNKNOWN if listing.error else number(sum(listing.state(entry) == WAITING for entry in listing.entries))
+    older = (
+        ""
+        if listing.is_whole
+        else f" These are the newest {number(len(listing.entries))}, at most {number(NEWEST)}; "
+        f"all of them: {elements.command_html('./penstock dlq list --all')}"
+    )
+    return (
+        f"{_error_html(listing)}<p><strong>{number(len(listing.entries))}</strong> rejected records, "
+        f"{waiting} of them wait to be mended, sent again or given up.{older}</p>"
+    )
+
+
+def _empty_html() -> str:
+    return (
+        '<div class="empty"><strong>No record was rejected</strong><p>Records that break the contract, '
+        "or cannot be read, are set aside here with the reason; none is lost. Nothing has to be done.</p></div>"
+    )
+
+
+def _no_match_html() -> str:
+    return (
+        '<div class="empty"><strong>No rejected record fits</strong><p>Choose another reason, rule or state above, '
+        'or see <a href="/rejected">all groups</a>.</p></div>'
+    )
+
+
+def _groups(listing: Listing) -> str:
+    heads = ("Reason", "Broken rules", "Waiting", "Redriven", "Superseded", "Discarded", "First", "Last")
+    table = elements.table_html(
+        "by reason and rules", heads, [_group_row(group, listing) for group in listing.groups()]
+    )
+    return elements.region_html("Rejected records by reason", table)
+
+
+def _group_row(group: Group, listing: Listing) -> list[str]:
+    address = f"/rejected?{urlencode({'reason': group.reason, 'rules': ','.join(group.rules)})}"
+    rules = " ".join(f"<code>{escape(rule)}</code>" for rule in group.rules[:4])
+    more = f" and {len(group.rules) - 4} more" if len(group.rules) > 4 else ""
+    counts = (group.waiting, group.redriven, group.superseded, group.discarded)
+    cells = [elements.UNKNOWN] * len(counts) if listing.error else [number(count) for count in counts]
+    name = f'<a href="{escape(address)}">{escape(group.reason)}</a>'
+    return [name, f"{rules}{more}" or elements.UNKNOWN, *cells, moment_html(group.first), moment_html(group.last)]
+
+
+def _rows(chosen: list[Entry], listing: Listing) -> str:
+    heads = ("Place", "State", "Reason", "Broken rules", "Rejected", "Run", "Size")
+    newest = chosen[:_ROWS]
+    caption = f"the newest {number(len(newest))} of {number(len(chosen))}" if len(chosen) > _ROWS else "newest first"
+    rows = [
+        [
+            f'<a href="/rejected/{entry.partition}/{entry.offset}">{entry.place}</a>',
+            state_html(listing.state(entry)),
+            escape(entry.reason),
+            escape(", ".join(entry.rules)) or elements.UNKNOWN,
+            moment_html(entry.time),
+            escape(entry.run) or elements.UNKNOWN,
+            elements.size(entry.value_bytes),
+        ]
+        for entry in newest
+    ]
+    table = elements.table_html(caption, heads, rows)
+    return f"<h2>Records</h2>{elements.region_html('The records', table)}"
+
+
+def _filters_html(wanted: Wanted) -> str:
+    """Return HTML for the filters: a plain GET form, so that each choice is a URL that can be shared."""
+    rules = f'<input type="hidden" name="rules" value="{escape(wanted.rules)}">' if wanted.rules else ""
+    return (
+        '<form class="pick" method="get" action="/rejected" role="search">'
+        f"<label>Reason {_select_html('reason', wanted.reason, list(Reason))}</label>"
+        f'<label>Rule begins with <input name="rule" value="{escape(wanted.rule)}" placeholder="email:pattern"></label>'
+        f"<label>State {_select_html('state', wanted.state, _STATES)}</label>{rules}<button>Show</button></form>"
+    )
+
+
+def _select_html(name: str, chosen: str, options: list[Reason] | tuple[str, ...]) -> str:
+    items = "".join(
+        f'<option value="{option}"{" selected" if option == chosen else ""}>{option}</option>'
+        for option in map(str, options)
+    )
+    return f'<select name="{name}"><option value="">any</option>{items}</select>'
+
+
+def _meaning_html(wanted: Wanted) -> str:
+    meaning = escape(wording.reason(wanted.reason))
+    rules = f" Broken rules: <code>{escape(wanted.rules.replace(',', ', '))}</code>" if wanted.rules else ""
+    return f"<p>{meaning}{rules}</p>" if meaning or rules else ""

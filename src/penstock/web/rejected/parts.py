@@ -1,0 +1,103 @@
+"""A rejected record as HTML: the record on the left, the rules it violates on the right."""
+
+import json
+import re
+from html import escape
+
+from penstock.contract.wording import BrokenRule
+from penstock.sink.settled import WAITING
+from penstock.web import elements
+from penstock.web.elements import moment_html, number
+from penstock.web.rejected.service import Account
+
+_ICONS = {WAITING: "late", "redriven": "ok", "superseded": "idle", "discarded": "idle"}
+_FIELD = re.compile(r'^  "((?:[^"\\]|\\.)*)":')
+_VALUE_CHARACTERS = 200
+
+
+def state_html(state: str) -> str:
+    """Return HTML for a record's state: icon and text."""
+    return elements.state_html(_ICONS.get(state, "unknown"), state)
+
+
+def account_cards(account: Account, *, link: bool = False) -> str:
+    """Return HTML for the record beside the reason it was rejected. `link` links its title to its own page."""
+    name = f"Record {account.place}"
+    title = f'<a href="/rejected/{account.partition}/{account.offset}">{name}</a>' if link else "The record"
+    return (
+        f'<div class="beside"><section class="card"><h3>{title}</h3>{_record_html(account)}</section>'
+        f'<section class="card"><h3>Why it was rejected</h3>{_reason_html(account)}</section></div>'
+    )
+
+
+def _record_html(account: Account) -> str:
+    value = account.value
+    header_note = f", after the frame <code>{escape(value.frame)}</code>" if value.frame else ""
+    kinds = {"fields": "its fields", "text": "text", "hex": "bytes in hex", "none": "nothing", "hidden": "hidden"}
+    size = f'<p class="quiet">{number(value.size_bytes)} bytes{header_note}, shown as {kinds[value.kind]}</p>'
+    headers = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in account.headers)
+    headers_html = f'<h3>Headers</h3><dl class="facts">{headers}</dl>' if headers else ""
+    key = f"<p>Key <code>{escape(account.key)}</code></p>"
+    return f'{size}<pre tabindex="0">{_mark_fields(account)}</pre>{key}{headers_html}'
+
+
+def _mark_fields(account: Account) -> str:
+    """Return the value as HTML, with the fields that violate a rule marked."""
+    if account.value.fields is None:
+        return escape(account.value.text)
+    names = {rule.field for rule in account.broken}
+    lines = []
+    for line in account.value.text.split("\n"):
+        match = _FIELD.match(line)
+        is_broken = match is not None and match[1] in names
+        lines.append(f"  <mark>{escape(line[2:])}</mark>" if is_broken else escape(line))
+    return "\n".join(lines)
+
+
+def _reason_html(account: Account) -> str:
+    reason = f"<p><strong>{escape(account.reason)}</strong>: {escape(account.meaning)}</p>"
+    rules = "".join(_rule_html(rule, account) for rule in account.broken)
+    message = f'<p class="quiet">{escape(account.message)}</p>' if account.message else ""
+    return f"{reason}{f'<ul class=rules>{rules}</ul>' if rules else ''}{message}"
+
+
+def _rule_html(rule: BrokenRule, account: Account) -> str:
+    fields = account.value.fields or {}
+    current = f" It is <code>{escape(_shorten_value(fields[rule.field]))}</code>." if rule.field in fields else ""
+    demand = f"<br>The contract: {escape(rule.demand)}." if rule.demand else "<br>The contract has no such field now."
+    described = f' <span class="quiet">{escape(rule.description)}</span>' if rule.description else ""
+    return (
+        f"<li><code>{escape(rule.code)}</code> <strong>{escape(rule.field or 'the record')}</strong> "
+        f"{escape(rule.wrong)}.{current}{demand}{described}</li>"
+    )
+
+
+def _shorten_value(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= _VALUE_CHARACTERS else f"{text[:_VALUE_CHARACTERS]}..."
+
+
+def where_facts(account: Account) -> list[tuple[str, str]]:
+    """Return all other facts about the record as names and values. Values are HTML, already escaped."""
+    origin = "the producer refused it: it never lay in the topic"
+    if account.topic_partition >= 0:
+        address = elements.message_address(account.topic, account.topic_partition, account.topic_offset)
+        text = f"{account.topic} {account.topic_partition}:{account.topic_offset}"
+        origin = f'<a href="{escape(address)}">{escape(text)}</a>'
+    facts = [("State", state_html(account.state))]
+    if account.settled:
+        facts.append(("What became of it", escape(account.settled)))
+    if account.new_place:
+        partition, _, offset = account.new_place.partition(":")
+        address = elements.message_address(account.topic, partition, offset)
+        facts.append(("Sent to", f'<a href="{escape(address)}">{escape(f"{account.topic} {account.new_place}")}</a>'))
+    facts += [("Rejected", moment_html(account.time)), ("Stage", escape(account.stage)), ("It lay in", origin)]
+    schema = elements.UNKNOWN if account.schema_id is None else number(account.schema_id)
+    run = f'<a href="/runs/{escape(account.run)}">{escape(account.run)}</a>' if account.run else elements.UNKNOWN
+    return [
+        *facts,
+        ("Schema id", schema),
+        ("Run", run),
+        ("Identity", f"<code>{escape(account.identity)}</code>"),
+        ("penstock", escape(account.version)),
+    ]

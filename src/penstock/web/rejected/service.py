@@ -1,0 +1,386 @@
+"""The rejected records as people look at them: the newest, by reason and rules; and one of them with all its facts."""
+
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+from cassandra.cluster import Session
+
+from penstock.broker import dlq, headers, topics
+from penstock.broker.dlq import Letter
+from penstock.broker.frame import FRAME_BYTES, is_framed
+from penstock.broker.registry import Schemas
+from penstock.broker.topics import Span
+from penstock.config import Settings
+from penstock.contract import wording
+from penstock.contract.masking import MASK, hidden_bytes, masked, shows_key
+from penstock.contract.record import Record
+from penstock.contract.reject import Reason, Stage
+from penstock.errors import NotThere, PenstockError, RegistryUnreachable
+from penstock.monitoring.services import TIMEOUT_S
+from penstock.pipeline.export import utf8
+from penstock.pipeline.mend import value_of
+from penstock.pipeline.waiting import Group, grouped, told
+from penstock.pipelines import Pipeline
+from penstock.process.writer import Writers
+from penstock.sink import cassandra, settled
+from penstock.sink.settled import Settled, State, state_of
+from penstock.web.topics.content import is_deep
+
+NEWEST = 5000
+"""So many records are looked at."""
+LONGEST_S = 5.0
+FRESH_S = 5.0
+_FIRST_LETTERS = 500
+_SHOWN_CHARACTERS = 20_000
+_QUOTED = re.compile(r"'.*'|\".*\"", re.DOTALL)
+UNKNOWN = "unknown"
+"""The state of a record while Cassandra is away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A rejected record without its content; partition and offset are its place in the dead-letter topic."""
+
+    partition: int
+    offset: int
+    identity: str
+    reason: str
+    rules: tuple[str, ...]
+    stage: str
+    time: datetime
+    run: str
+    value_bytes: int
+
+    @property
+    def place(self) -> str:
+        """`partition:offset`, as `./penstock dlq` takes it."""
+        return f"{self.partition}:{self.offset}"
+
+
+def entry_of(letter: Letter) -> Entry:
+    """The entry of a letter."""
+    return Entry(
+        letter.partition,
+        letter.offset,
+        letter.identity,
+        letter.reason,
+        letter.rules,
+        letter.stage,
+        letter.time,
+        letter.run,
+        letter.value_bytes,
+    )
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which entries: those of which all that is given is true."""
+
+    reason: str = ""
+    rule: str = ""
+    """The start of the code of a broken rule."""
+    rules: str = ""
+    """The codes of all broken rules, with commas between them: these and no others."""
+    state: str = ""
+
+    def takes(self, entry: Entry, state: str) -> bool:
+        """Whether the entry is one of them."""
+        return (
+            self.reason in ("", entry.reason)
+            and any(one.startswith(self.rule) for one in entry.rules or ("",))
+            and self.rules in ("", ",".join(entry.rules))
+            and self.state in ("", state)
+        )
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The newest rejected records, the newest first, each once."""
+
+    entries: list[Entry]
+    lines: dict[str, Settled]
+    held: int
+    """How many messages the dead-letter topic holds, copies too."""
+    is_whole: bool
+    """Whether no older record was left out."""
+    error: PenstockError | None = None
+    """Why it is not known what became of the records."""
+
+    def state(self, entry: Entry) -> str:
+        """`waiting`, `redriven`, `superseded` or `discarded`; `unknown` while Cassandra is away."""
+        return UNKNOWN if self.error else state_of(entry.identity, self.lines)
+
+    def groups(self) -> list[Group]:
+        """The records by reason and rules; while Cassandra is away all count as waiting."""
+        return grouped(self.entries, self.lines)
+
+    def select(self, wanted: Wanted) -> list[Entry]:
+        """The wanted entries."""
+        return [one for one in self.entries if wanted.takes(one, self.state(one))]
+
+
+class Rejected:
+    """Reads the dead-letter topic's end once, and then what is new in it. May be asked by any thread."""
+
+    def __init__(self, settings: Settings, pipeline: Pipeline, newest: int = NEWEST) -> None:
+        self._settings = settings.model_copy(update={"kafka_timeout_s": TIMEOUT_S})
+        self._pipeline = pipeline
+        self._keyspace = cassandra.keyspace_of(settings, pipeline)
+        self._newest = newest
+        self._lock = threading.Lock()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._entries: dict[str, Entry] = {}
+        self._settled: dict[str, Settled] = {}
+        self._spans: list[Span] = []
+        self._is_whole = True
+        self._listing: Listing | None = None
+        self._read_s = 0.0
+
+    def listing(self, session: Callable[[], Session], max_age_s: float = FRESH_S) -> Listing:
+        """The records as they were at most `max_age_s` ago. Raises `KafkaUnreachable`."""
+        with self._lock:
+            if self._listing is None or time.monotonic() - self._read_s >= max_age_s:
+                held = self._read_letters()
+                error = self._read_states(session)
+                newest = sorted(self._entries.values(), key=lambda one: one.time, reverse=True)
+                self._listing = Listing(newest, dict(self._settled), held, self._is_whole, error)
+                self._read_s = time.monotonic()
+            return self._listing
+
+    def _read_letters(self) -> int:
+        """How many messages the topic holds; what is new in it was read."""
+        spans = topics.spans(self._settings, self._pipeline.dead_letter_topic)
+        ends = {span.partition: span.end for span in self._spans}
+        if any(span.end < ends.get(span.partition, 0) for span in spans) or not spans:
+            self._forget()  # made anew
+        firsts = {span.partition: span.first for span in spans}
+        self._entries = {
+            identity: one for identity, one in self._entries.items() if one.offset >= firsts.get(one.partition, 0)
+        }
+        for entry in self._new([span for span in topics.beyond(self._spans, spans) if span.records > 0]):
+            earlier = self._entries.get(entry.identity)
+            if earlier is None or entry.time < earlier.time:
+                self._entries[entry.identity] = entry
+        self._spans = spans
+        self._trim()
+        return sum(span.records for span in spans)
+
+    def _new(self, spans: list[Span]) -> Iterator[Entry]:
+        """The entries in the newest part of `spans`, for `LONGEST_S` at most: the newest of all come first."""
+        deadline_s = time.monotonic() + LONGEST_S
+        chosen = newest_of(spans, self._newest)
+        self._is_whole = self._is_whole and chosen == spans
+        last = newest_of(chosen, _FIRST_LETTERS)
+        ends = {span.partition: span.first for span in last}
+        before = [Span(one.partition, one.first, ends[one.partition]) for one in chosen]
+        for letter in dlq.letters(self._settings, self._pipeline, [*last, *before]) if chosen else ():
+            yield entry_of(letter)
+            if time.monotonic() > deadline_s:
+                self._is_whole = False
+                return
+
+    def _trim(self) -> None:
+        if len(self._entries) > self._newest:
+            kept = sorted(self._entries.values(), key=lambda one: one.time)[-self._newest :]
+            self._entries = {one.identity: one for one in kept}
+            self._is_whole = False
+
+    def _read_states(self, session: Callable[[], Session]) -> PenstockError | None:
+        """Ask what became of those that may still wait; gives what is wrong with Cassandra, if anything."""
+        final = {
+            identity: line
+            for identity, line in self._settled.items()
+            if line.state is not State.CLAIMED and identity in self._entries
+        }
+        try:
+            with cassandra.asking(self._settings):
+                asked = self._entries.keys() - final.keys()
+                found = settled.states_of(session(), self._keyspace, self._pipeline.topic, asked)
+        except PenstockError as error:
+            return error
+        self._settled = final | found
+        return None
+
+    def letters(self, places: Iterable[tuple[int, int]]) -> list[Letter]:
+        """The letters at these places; one that is no longer there is left out. Raises `KafkaUnreachable`."""
+        held = {one.partition: one for one in topics.spans(self._settings, self._pipeline.dead_letter_topic)}
+        spans = [
+            Span(partition, offset, offset + 1)
+            for partition, offset in places
+            if partition in held and held[partition].first <= offset < held[partition].end
+        ]
+        return list(dlq.letters(self._settings, self._pipeline, spans)) if spans else []
+
+    def letter(self, partition: int, offset: int) -> Letter:
+        """The letter at a place. Raises `NotThere` that says where some are."""
+        found = self.letters([(partition, offset)])
+        if not found:
+            nowhere = dlq.nowhere(self._settings, self._pipeline, f"{partition}:{offset}")
+            raise NotThere(nowhere.message, hint=nowhere.hint)
+        return found[0]
+
+    def line(self, session: Session, letter: Letter) -> Settled | None:
+        """What became of a record, if anything. Raises `CassandraUnreachable`."""
+        with cassandra.asking(self._settings):
+            found = settled.states_of(session, self._keyspace, self._pipeline.topic, [letter.identity])
+        return found.get(letter.identity)
+
+
+def newest_of(spans: Sequence[Span], most: int) -> list[Span]:
+    """The ends of the spans, at most so many offsets together; a span that is short leaves its part to the others."""
+    found: dict[int, Span] = {}
+    for at, span in enumerate(sorted(spans, key=lambda one: one.records)):
+        taken = min(span.records, most // (len(spans) - at))
+        most -= taken
+        found[span.partition] = Span(span.partition, span.end - taken, span.end)
+    return [found[span.partition] for span in spans]
+
+
+@dataclass(frozen=True)
+class Content:
+    """A record's value as it can be shown: its fields, text, bytes in hex, nothing, or hidden."""
+
+    kind: Literal["fields", "text", "hex", "none", "hidden"]
+    text: str
+    size_bytes: int
+    frame: str = ""
+    """The schema registry's frame in hex; empty when there is none."""
+    fields: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Account:
+    """All that is known of a rejected record."""
+
+    place: str
+    partition: int
+    offset: int
+    identity: str
+    state: str
+    settled: str
+    """What became of it, by whom and when; empty while it waits."""
+    reason: str
+    meaning: str
+    broken: list[wording.BrokenRule]
+    message: str
+    stage: str
+    time: datetime
+    topic: str
+    topic_partition: int
+    """Where in the topic it lay; -1: the producer refused it."""
+    topic_offset: int
+    new_place: str
+    """Where in the topic it lies since it was redriven."""
+    schema_id: int | None
+    run: str
+    version: str
+    key: str
+    headers: list[tuple[str, str]]
+    value: Content
+
+
+def account(
+    letter: Letter, line: Settled | None, record: type[Record], schemas: Schemas, *, personal: bool, state: str = ""
+) -> Account:
+    """All that is known of a letter; unless `personal`, what may be personal is hidden."""
+    settled_as = state_of(letter.identity, {} if line is None else {letter.identity: line})
+    return Account(
+        place=letter.place,
+        partition=letter.partition,
+        offset=letter.offset,
+        identity=letter.identity,
+        state=state or settled_as,
+        settled="" if line is None else told(line),
+        reason=letter.reason,
+        meaning=wording.reason(letter.reason),
+        broken=[wording.broken(code, record) for code in letter.rules],
+        message=letter.message if personal else harmless(letter),
+        stage=letter.stage,
+        time=letter.time,
+        topic=letter.origin.topic,
+        topic_partition=letter.origin.partition,
+        topic_offset=letter.origin.offset,
+        new_place=str(line.place) if line is not None and line.place and settled_as == State.REDRIVEN else "",
+        schema_id=letter.schema_id,
+        run=letter.run,
+        version=letter.version,
+        key=shown_key(letter.key, record, personal=personal),
+        headers=[(name, _header(name, value, personal=personal)) for name, value in letter.headers],
+        value=_content(letter, record, schemas, personal=personal),
+    )
+
+
+def harmless(letter: Letter) -> str:
+    """What is wrong, without what it may quote of the record."""
+    if letter.reason == Reason.CONTRACT_BROKEN and letter.stage == Stage.DECODE:
+        return letter.message  # the contract's own words
+    raised = {Reason.AVRO_MALFORMED, Reason.PROCESSING_ERROR, Reason.MAPPING_FAILED, Reason.TRANSFORM_FAILED}
+    if letter.reason in raised:
+        return re.split("[:\n]", letter.message, maxsplit=1)[0]
+    return _QUOTED.sub(f"'{MASK}'", letter.message)
+
+
+def shown_key(key: bytes | None, record: type[Record], *, personal: bool) -> str:
+    """A Kafka key as text; unless `personal`, only one that is a record's key, which is not personal."""
+    if key is None:
+        return "none"
+    if not (personal or shows_key(key, record)):
+        return hidden_bytes(len(key))
+    return _cut(_text(key))
+
+
+def _header(name: str, value: bytes | None, *, personal: bool) -> str:
+    if value is None:
+        return "none"
+    return _cut(_text(value)) if personal or name in headers.HARMLESS else hidden_bytes(len(value))
+
+
+def _content(letter: Letter, record: type[Record], schemas: Schemas, *, personal: bool) -> Content:
+    """Return a letter's value as far as it can be shown, or where it is when it was left out."""
+    if letter.left_out and "value" in letter.left_out.parts:
+        why = f"the value was too large for the dead-letter topic: the record is {letter.original}"
+        return Content("none", why, letter.value_bytes)
+    return content(letter.value, record, schemas, personal=personal)
+
+
+def content(value: bytes | None, record: type[Record], schemas: Schemas, *, personal: bool) -> Content:
+    """A value as far as it can be decoded; unless `personal`, only what the contract calls harmless is shown."""
+    if not value:
+        return Content("none", "the value is null" if value is None else "the value is empty", 0)
+    frame = value[:FRAME_BYTES].hex(" ") if is_framed(value) else ""
+    found: dict[str, Any] | None = None
+    with suppress(RegistryUnreachable):  # the bytes are shown without it
+        found = value_of(value, Writers(schemas))
+    if found is not None and not is_deep(found):
+        shown = found if personal else masked(found, record)
+        return Content("fields", _cut(pretty(shown)), len(value), frame, shown)
+    if not personal:
+        return Content("hidden", hidden_bytes(len(value)), len(value), frame)
+    body = value[FRAME_BYTES:] if frame else value
+    text = utf8(body)
+    return Content("hex" if text is None else "text", _cut(_text(body)), len(value), frame)
+
+
+def pretty(value: Any) -> str:
+    """JSON on many lines."""
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+
+
+def _text(held: bytes) -> str:
+    text = utf8(held)
+    return held.hex(" ") if text is None else text
+
+
+def _cut(text: str) -> str:
+    if len(text) <= _SHOWN_CHARACTERS:
+        return text
+    return f"{text[:_SHOWN_CHARACTERS]}\n... all of it: ./penstock dlq export FILE"

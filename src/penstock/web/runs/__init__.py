@@ -1,0 +1,1 @@
+"""The page Runs: the DAG and its runs."""

@@ -1,0 +1,287 @@
+"""The DAG as people use it: pause it, order a run, follow the run's way, read its task's log."""
+
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from cassandra.cluster import Session
+
+from penstock.airflow.client import Airflow
+from penstock.airflow.runs import Run, run_of
+from penstock.broker.topics import Span
+from penstock.config import Settings
+from penstock.errors import NotThere, RunFailed, WrongUse
+from penstock.monitoring.flow import Partition
+from penstock.pipeline.ingest import Order
+from penstock.pipelines import started
+from penstock.produce.journal import SoFar
+from penstock.reconcile import receipt
+from penstock.reconcile.receipt import RunReceipt
+from penstock.sink import cassandra
+
+TIMEOUT_S = 15.0
+MOST_RECORDS = 1_000_000
+LONGEST_S = 3600.0
+"""Airflow ends a task that takes longer."""
+_OF_EVERY_LINE = frozenset(
+    [
+        "timestamp",
+        "event",
+        "level",
+        "logger",
+        "error_detail",
+        "task_id",
+        "map_index",
+        "run_id",
+        "dag_id",
+        "try_number",
+        "ti_id",
+        "filename",
+        "lineno",
+    ]
+)
+_FACT_CHARACTERS = 400
+_GROUP, _GROUP_END = "::group::", "::endgroup::"
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Whether the DAG is paused, when it runs by itself, and when next. Times are ISO 8601, UTC."""
+
+    paused: bool
+    told: str
+    next_at: str | None
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """An attempt of a run's task. Times are ISO 8601, UTC."""
+
+    number: int
+    state: str
+    started_at: str | None
+    ended_at: str | None
+
+
+@dataclass(frozen=True)
+class Detail:
+    """A run with its task's attempts, and what the task returned: `spans` are the offsets between which it produced."""
+
+    run: Run
+    attempts: list[Attempt]
+    spans: list[Span]
+    summary: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a task's log; `error` is a traceback, or empty."""
+
+    at: str | None
+    level: str
+    event: str
+    logger: str
+    facts: dict[str, str] = field(default_factory=dict)
+    error: str = ""
+
+    @property
+    def text(self) -> str:
+        """The line as it is searched and copied."""
+        facts = " ".join(f"{name}={value}" for name, value in self.facts.items())
+        return " ".join(filter(None, (self.at, self.level, self.event, facts, self.error)))
+
+
+@dataclass(frozen=True)
+class Way:
+    """How far a run's records have come; None: not known (yet).
+
+    `handled`: the stream stored them or set them aside. While others' records lie among the run's own, how many of
+    those wait can only be told once none waits: then `handled` is None, and at most `waiting` do.
+    """
+
+    asked: int | None
+    fetched: int | None
+    produced: int | None
+    refused: int | None
+    handled: int | None
+    waiting: int | None
+
+
+class Dag:
+    """Asks Airflow with one sign-in, from any thread. Raises `AirflowUnreachable`, or `PenstockError` when it refuses.
+
+    A run that Airflow does not know is `NotThere`.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings.model_copy(update={"airflow_timeout_s": TIMEOUT_S})
+        self._lock = threading.Lock()
+        self._client: Airflow | None = None
+
+    def _airflow(self) -> Airflow:
+        with self._lock:
+            if self._client is None:
+                self._client = Airflow(self._settings).__enter__()
+            return self._client
+
+    def schedule(self) -> Schedule:
+        """Whether it is paused, and when it runs."""
+        found = self._airflow().dag()
+        return Schedule(
+            paused=bool(found["is_paused"]),
+            told=str(found.get("timetable_description") or found.get("timetable_summary") or "not by itself"),
+            next_at=found.get("next_dagrun_run_after"),
+        )
+
+    def set_paused(self, paused: bool) -> None:
+        """Pause it, or let it run again."""
+        self._airflow().set_paused(paused)
+
+    def check_pipeline(self) -> None:
+        """Return unless the local stack carries another pipeline than this process. Raises `WrongSettings`."""
+        started.check(self._settings, asking="control-center")
+
+    def order(self, parameters: dict[str, Any]) -> str:
+        """The id of a new run; it waits while the DAG is paused. Raises `WrongSettings`, as `check_pipeline`."""
+        self.check_pipeline()
+        return self._airflow().trigger(parameters)
+
+    def detail(self, run_id: str) -> Detail:
+        """A run as it is now."""
+        airflow = self._airflow()
+        try:
+            found = airflow.run(run_id)
+        except RunFailed:
+            raise NotThere(f"Airflow knows no run {run_id}: it may have been deleted") from None
+        summary = airflow.summary(run_id) if found["state"] == "success" else {}
+        return Detail(
+            run=run_of(found, summary),
+            attempts=[_attempt(one) for one in airflow.attempts(run_id)],
+            spans=spans_of(summary),
+            summary=summary,
+        )
+
+    def log(self, run_id: str, attempt: int) -> list[Line]:
+        """An attempt's log, the oldest line first."""
+        return lines(self._airflow().log(run_id, attempt))
+
+    def receipt(self, run_id: str, session: Session) -> RunReceipt:
+        """What became of each record of a run that has ended. Raises `WrongUse` when that cannot be told any more."""
+        airflow = self._airflow()
+        with cassandra.asking(self._settings):
+            return receipt.of_run(self._settings, session, airflow.run(run_id), airflow.summary(run_id))
+
+    def close(self) -> None:
+        """End the connection."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.__exit__()
+
+
+def parameters_of(records: float | None, seconds: float | None, rate: float | None) -> dict[str, Any]:
+    """The parameters of a run that is asked for `records`, or for `seconds` at `rate`. Raises `WrongUse`."""
+    for name, value in (("records", records), ("seconds", seconds), ("rate", rate)):
+        if value is not None and not 0 < value < float("inf"):
+            raise WrongUse(f"{name} must be more than 0, not {value:g}")
+    if records is not None and records != int(records):
+        raise WrongUse(f"records must be a whole number, not {records:g}")
+    count = None if records is None else int(records)
+    asked = Order("", records=count, seconds=seconds, rate=rate).asked
+    if asked > MOST_RECORDS:
+        raise WrongUse(f"one run carries at most {MOST_RECORDS:,} records, not {asked:,}: trigger several")
+    if rate and asked / rate > LONGEST_S:
+        raise WrongUse(
+            f"{asked:,} records at {rate:g} a second take {asked / rate / 60:,.0f} minutes; "
+            f"Airflow ends a task after {LONGEST_S / 60:.0f}"
+        )
+    return {"records": count, "seconds": seconds, "rate": rate}
+
+
+def spans_of(summary: dict[str, Any]) -> list[Span]:
+    """The offsets between which the run produced, by partition."""
+    offsets = dict(summary.get("offsets") or {})
+    return [Span(int(partition), first, last + 1) for partition, (first, last) in sorted(offsets.items())]
+
+
+def way(detail: Detail, log: list[Line], progress: SoFar | None, partitions: Iterable[Partition]) -> Way:
+    """How far the records have come: by what the task returned, else by its log and its journal so far."""
+    run = detail.run
+    acknowledged = None if progress is None else progress.acknowledged
+    waiting = _waiting(detail.spans, {one.partition: one.reached for one in partitions})
+    lie_alone = sum(span.records for span in detail.spans) == run.produced
+    handled = None
+    if run.produced is not None and waiting is not None and (lie_alone or not waiting):
+        handled = run.produced - waiting
+    return Way(
+        asked=run.asked or fetched_of(log, "asked"),
+        fetched=run.fetched if run.fetched is not None else fetched_of(log, "fetched"),
+        produced=run.produced if run.produced is not None else acknowledged,
+        refused=run.refused,
+        handled=handled,
+        waiting=waiting,
+    )
+
+
+def _waiting(spans: list[Span], reached: dict[int, int | None]) -> int | None:
+    """How many offsets of `spans` the ledger has not come to; None when that is not known."""
+    if not spans:
+        return None
+    left = 0
+    for span in spans:
+        came_to = reached.get(span.partition)
+        if came_to is None:
+            return None
+        left += max(0, span.end - max(span.first, came_to))
+    return left
+
+
+def fetched_of(log: Iterable[Line], fact: str) -> int | None:
+    """The newest number that the log tells of this name."""
+    told = [line.facts[fact] for line in log if line.facts.get(fact, "").isdigit()]
+    return int(told[-1]) if told else None
+
+
+def _attempt(found: dict[str, Any]) -> Attempt:
+    return Attempt(
+        int(found["try_number"]), str(found["state"] or "waiting"), found.get("start_date"), found.get("end_date")
+    )
+
+
+def lines(entries: Iterable[dict[str, Any]]) -> list[Line]:
+    """The entries of a log as lines; what is the same in every entry is left out."""
+    return [_line(entry) for entry in entries if entry.get("event") != _GROUP_END]
+
+
+def _line(entry: dict[str, Any]) -> Line:
+    return Line(
+        at=entry.get("timestamp"),
+        level=str(entry.get("level") or ""),
+        event=str(entry.get("event") or "").removeprefix(_GROUP),
+        logger=str(entry.get("logger") or ""),
+        facts={
+            name: str(value)[:_FACT_CHARACTERS]
+            for name, value in entry.items()
+            if name not in _OF_EVERY_LINE and value is not None
+        },
+        error="\n\n".join(_traceback(one) for one in entry.get("error_detail") or []),
+    )
+
+
+def _traceback(detail: dict[str, Any]) -> str:
+    """Where it came from and what it said, without the variables."""
+    frames = [
+        f'  File "{one.get("filename")}", line {one.get("lineno")}, in {one.get("name")}'
+        for one in detail.get("frames") or []
+    ]
+    return "\n".join([*frames, f"{detail.get('exc_type')}: {detail.get('exc_value')}"])
+
+
+def seconds_between(began: str | None, ended: str | None, now: datetime) -> float | None:
+    """How long something took, or takes so far; None when it has not begun."""
+    if began is None:
+        return None
+    until = now if ended is None else datetime.fromisoformat(ended)
+    return max(0.0, (until - datetime.fromisoformat(began)).total_seconds())

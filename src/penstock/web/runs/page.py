@@ -1,0 +1,269 @@
+"""Runs of the DAG: the newest runs, the schedule, and triggering a run."""
+
+from datetime import UTC, datetime
+from functools import partial
+from html import escape
+from typing import Any
+
+import httpx2
+from nicegui import ui
+
+from penstock.airflow.client import DAG_ID
+from penstock.airflow.runs import NEWEST, Run
+from penstock.errors import PenstockError, WrongUse
+from penstock.web import elements
+from penstock.web.desk import Desk, dag_of
+from penstock.web.elements import moment_html, number, put, state_html
+from penstock.web.frame import REFRESH_S, Visit, page
+from penstock.web.runs import run as run_page
+from penstock.web.runs.dag import Dag, Schedule, parameters_of
+from penstock.web.runs.run import address, run_state, told_parameters, took
+from penstock.web.shared import Shared
+
+_FILTERS = {"": "all", "active": "under way", "success": "success", "failed": "failed"}
+_HEADS = ("Run", "State", "Kind", "Began", "Took", "Asked", "Fetched", "Produced", "Refused", "Parameters")
+_CONFIRMED = 10_000
+"""Triggering a run of more records requires typing their number as confirmation."""
+
+
+def register(desk: Desk) -> None:
+    """Serve the pages."""
+    dag = desk.one(dag_of)
+    schedule = Shared(dag.schedule, for_s=REFRESH_S)
+    run_page.register(desk, dag)
+
+    @page(desk, "/runs", "Runs")
+    def runs(visit: Visit) -> None:
+        with ui.element("div").classes("grid runs-top"):
+            _Schedule(visit, dag, schedule)
+            _Order(visit, dag, schedule)
+        _List(visit)
+
+
+class _Schedule:
+    """The DAG's schedule, and the button that pauses and unpauses it."""
+
+    def __init__(self, visit: Visit, dag: Dag, schedule: Shared[Schedule]) -> None:
+        self._visit, self._dag, self._schedule = visit, dag, schedule
+        self._paused: bool | None = None
+        with ui.element("section").classes("card"):
+            elements.heading(f"DAG {DAG_ID}")
+            self._told = elements.markup("", tag="div").props("role=status")
+            with ui.element("div").classes("row-bar"):
+                self._switch = ui.button("Pause", on_click=self._act).props("outline no-caps")
+                self._switch.disable()
+                address = httpx2.URL(visit.desk.settings.airflow_url).copy_with(userinfo=b"")
+                elements.markup(
+                    f'<a href="{escape(str(address).rstrip("/"))}/dags/{DAG_ID}" target="_blank" rel="noopener">'
+                    "Airflow&rsquo;s own page</a>"
+                )
+        visit.every(REFRESH_S * 2, self.refresh)
+
+    async def refresh(self) -> None:
+        try:
+            schedule = await self._visit.ask(self._schedule)
+        except PenstockError as error:
+            put(self._told, f"<p>{state_html('down', 'Airflow is away')}</p><p>{escape(error.message)}</p>")
+            self._switch.disable()
+            self._paused = None
+            return
+        if self._paused is not schedule.paused:
+            self._paused = schedule.paused
+            self._switch.text = "Unpause" if schedule.paused else "Pause"
+            self._switch.enable()
+        put(self._told, _schedule_html(schedule))
+
+    async def _act(self) -> None:
+        pause = not self._paused
+        if pause:
+            text = "No run begins until it is unpaused: daily runs are left out, ordered ones stay queued."
+        else:
+            text = "Runs that are queued begin at once, and so does today's daily run if it has not been made."
+        verb = "Pause" if pause else "Unpause"
+        if not await elements.confirmed(f"{verb} {DAG_ID}?", text, verb=verb):
+            return
+        self._switch.disable()
+        await self._visit.act(f"{verb.lower()} DAG", DAG_ID, partial(self._dag.set_paused, pause))
+        self._switch.enable()
+        self._schedule.forget()
+        await self.refresh()
+
+
+def _schedule_html(schedule: Schedule) -> str:
+    state = state_html("late", "paused") if schedule.paused else state_html("ok", "not paused")
+    next_run = "" if schedule.paused or not schedule.next_at else f"; next {moment_html(schedule.next_at)}"
+    note = "<p>Runs that are ordered stay queued until it is unpaused.</p>" if schedule.paused else ""
+    return (
+        f"<p>{state} Runs by itself: {escape(schedule.told[:1].lower() + schedule.told[1:])} UTC{next_run}.</p>{note}"
+    )
+
+
+class _Order:
+    """The form that triggers a run. `/runs?records=1000&rate=50` prefills it."""
+
+    def __init__(self, visit: Visit, dag: Dag, schedule: Shared[Schedule]) -> None:
+        self._visit, self._dag, self._schedule = visit, dag, schedule
+        prefilled = {name: _parse_number(visit.query.get(name)) for name in ("records", "seconds", "rate")}
+        self._by = "seconds" if prefilled["seconds"] else "records"
+        with ui.element("section").classes("card").props('aria-label="Trigger a run"'):
+            elements.heading("Trigger a run")
+            modes = {"records": "A number of records", "seconds": "For some seconds"}
+            ui.radio(modes, value=self._by, on_change=self._choose).props("inline").classes("ways")
+            with ui.element("div").classes("row-bar order"):
+                self._records = _add_number_field("Records", prefilled["records"] or 500)
+                self._seconds = _add_number_field("Seconds", prefilled["seconds"] or 60)
+                self._rate = _add_number_field("Records a second", prefilled["rate"])
+                self._button = ui.button("Trigger", icon="play_arrow", on_click=self._act).props("no-caps")
+            elements.markup("Without a rate they are sent as fast as they come.", tag="p").classes("quiet")
+            self._wrong = elements.markup("", tag="p").classes("bad").props("role=alert")
+        self._show_fields()
+
+    def _choose(self, change: Any) -> None:
+        self._by = change.value
+        self._show_fields()
+
+    def _show_fields(self) -> None:
+        self._records.set_visibility(self._by == "records")
+        self._seconds.set_visibility(self._by == "seconds")
+
+    def _read_parameters(self) -> dict[str, Any]:
+        by_records = self._by == "records"
+        if by_records and self._records.value is None:
+            raise WrongUse("say how many records")
+        if not by_records and (self._seconds.value is None or self._rate.value is None):
+            raise WrongUse("say for how many seconds, and how many records a second")
+        return parameters_of(
+            self._records.value if by_records else None,
+            None if by_records else self._seconds.value,
+            self._rate.value,
+        )
+
+    async def _act(self) -> None:
+        try:
+            parameters = self._read_parameters()
+            self._dag.check_pipeline()
+        except PenstockError as error:
+            put(self._wrong, escape(str(error)))
+            return
+        put(self._wrong, "")
+        records = parameters["records"] or round(parameters["seconds"] * parameters["rate"])
+        if records > _CONFIRMED and not await elements.confirmed(
+            f"Order {records:,} records?",
+            "They are fetched from the API and stored.",
+            name=str(records),
+            verb="Trigger",
+        ):
+            return
+        self._button.disable()
+        try:
+            await self._trigger(parameters)
+        finally:
+            self._button.enable()
+
+    async def _trigger(self, parameters: dict[str, Any]) -> None:
+        try:
+            self._schedule.forget()
+            paused = (await self._visit.ask(self._schedule)).paused
+        except PenstockError as error:
+            put(self._wrong, escape(error.message))
+            return
+        choice = await _ask_unpause() if paused else "as it is"
+        if choice == "unpause":
+            await self._visit.act("unpause DAG", DAG_ID, partial(self._dag.set_paused, False))
+            self._schedule.forget()
+        if choice:
+            subject = ", ".join(f"{name}={value:g}" for name, value in parameters.items() if value is not None)
+            run_id = await self._visit.act("trigger run", subject, partial(self._dag.order, parameters))
+            if run_id:
+                ui.navigate.to(address(run_id))
+
+
+async def _ask_unpause() -> str | None:
+    """Ask what to do about the paused DAG: `unpause`, `as it is` (queue the run), or None to cancel."""
+    with ui.dialog() as dialog, ui.card().classes("dialog"):
+        elements.heading(f"{DAG_ID} is paused")
+        text = "A run would stay queued until it is unpaused. Unpausing also begins the other runs that are queued."
+        elements.markup(text, tag="p")
+        with ui.row():
+            ui.button("Cancel", on_click=lambda: dialog.submit(None)).props("flat no-caps")
+            ui.button("Let it wait", on_click=lambda: dialog.submit("as it is")).props("outline no-caps")
+            ui.button("Unpause and trigger", on_click=lambda: dialog.submit("unpause")).props("no-caps")
+    answer = await elements.answered(dialog)
+    return answer if isinstance(answer, str) else None
+
+
+def _add_number_field(label: str, value: float | None) -> ui.number:
+    return ui.number(label, value=value, min=0, format="%.12g").props("outlined dense").classes("order-field")
+
+
+def _parse_number(text: str | None) -> float | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return None
+
+
+class _List:
+    """The newest runs. `/runs?state=failed` filters by state."""
+
+    def __init__(self, visit: Visit) -> None:
+        self._desk = visit.desk
+        self._only = visit.query.get("state", "")
+        self._only = self._only if self._only in _FILTERS else ""
+        elements.heading("Newest runs")
+        links = " ".join(
+            f'<a href="/runs{f"?state={key}" if key else ""}"{" aria-current=true" if key == self._only else ""}>'
+            f"{name}</a>"
+            for key, name in _FILTERS.items()
+        )
+        elements.markup(links, tag="nav").classes("filters").props('aria-label="Which runs"')
+        self._away = elements.markup("", tag="div").props("role=status")
+        self._table = elements.markup("", tag="div").classes("table tight")
+        self._table.props('tabindex=0 role=region aria-label="Runs"')
+        visit.every(REFRESH_S, self._refresh)
+        self._refresh()
+
+    def _refresh(self) -> None:
+        view = self._desk.view
+        error = view.now.services.get("airflow", "") if view.now else ""
+        put(self._away, _away(error) if error else "")
+        runs = [run for run in view.runs if _matches(run, self._only)]
+        put(self._table, _table(runs) if runs else _empty_html(loaded=view.now is not None, only=self._only))
+
+
+def _away(error: str) -> str:
+    return (
+        f'<div class="trouble"><p>Airflow is away: what it told last is shown.</p><p>{escape(error)}</p>'
+        f"{elements.command_html('./penstock status')}</div>"
+    )
+
+
+def _matches(run: Run, only: str) -> bool:
+    return not only or (run.is_active if only == "active" else run.state == only)
+
+
+def _empty_html(*, loaded: bool, only: str) -> str:
+    if not loaded:
+        return '<div class="empty"><strong>Asking Airflow …</strong></div>'
+    if only:
+        return f'<div class="empty"><strong>No run is {escape(_FILTERS[only])}.</strong></div>'
+    hint = f"<p>Trigger one above, or: {elements.command_html('./penstock run')}</p>"
+    return f'<div class="empty"><strong>No run yet.</strong>{hint}</div>'
+
+
+def _table(runs: list[Run]) -> str:
+    now = datetime.now(UTC)
+    return elements.table_html(f"The newest {NEWEST} runs at most", _HEADS, [_row(run, now) for run in runs])
+
+
+def _row(run: Run, now: datetime) -> list[str]:
+    counts = (run.asked, run.fetched, run.produced, run.refused)
+    return [
+        f'<a href="{escape(address(run.run_id))}" class="mono">{escape(run.run_id)}</a>',
+        run_state(run.state),
+        escape(run.kind),
+        moment_html(run.started_at or run.queued_at),
+        took(run.started_at, run.ended_at, now),
+        *(number(count) for count in counts),
+        f'<span class="mono">{escape(told_parameters(run.parameters))}</span>',
+    ]

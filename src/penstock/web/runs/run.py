@@ -1,0 +1,354 @@
+"""A run: the progress of its records, its task's attempts, their logs, and its receipt."""
+
+import re
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from html import escape
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from nicegui import ui
+
+from penstock.errors import PenstockError
+from penstock.produce import journal
+from penstock.produce.journal import SoFar
+from penstock.reconcile.receipt import RunReceipt
+from penstock.web import elements
+from penstock.web.desk import Desk
+from penstock.web.elements import duration, message_link, moment_html, number, put, state_html
+from penstock.web.frame import REFRESH_S, Visit, page
+from penstock.web.runs.dag import Dag, Detail, Line, Way, seconds_between, way
+from penstock.web.shared import Shared
+
+_STATES = {"success": "ok", "running": "busy", "queued": "late", "failed": "down", "up_for_retry": "late"}
+_SHARED = 50
+"""Limit on cached queries: runs, logs and progress together."""
+_MOST_LINES = 1000
+_TONES = {"warning": "warn", "error": "bad", "critical": "bad"}
+_ENDED = {"success", "failed", "up_for_retry", "skipped", "upstream_failed", "removed"}
+
+
+def register(desk: Desk, dag: Dag) -> None:
+    """Serve the page."""
+    watched = Watched(desk, dag)
+
+    @page(desk, "/runs/{run_id}", "Run")
+    async def run(visit: Visit) -> None:
+        run_id = visit.path["run_id"]
+        detail = await visit.ask(watched.detail(run_id))
+        _Run(visit, watched, detail)
+
+
+class Watched:
+    """Runs and logs with open pages, cached so that all viewers share one query."""
+
+    def __init__(self, desk: Desk, dag: Dag) -> None:
+        self.desk = desk
+        self.dag = dag
+        self._shared: dict[tuple[Any, ...], Shared[Any]] = {}
+        self._lock = threading.Lock()
+
+    def detail(self, run_id: str) -> Shared[Detail]:
+        """Return the cached query for a run's current state."""
+        return self._cached(("run", run_id), partial(self.dag.detail, run_id))
+
+    def log(self, run_id: str, attempt: int) -> Shared[list[Line]]:
+        """Return the cached query for the log of an attempt."""
+        return self._cached(("log", run_id, attempt), partial(self.dag.log, run_id, attempt))
+
+    def progress(self, run_id: str) -> Shared[SoFar | None]:
+        """Return the cached query for a run's progress, read from its delivery log.
+
+        The result is None if the log is kept on another machine.
+        """
+        folder = journal.folder_of(self.desk.settings)
+        return self._cached(("journal", run_id), partial(journal.progress, folder, run_id))
+
+    def way(self, run_id: str) -> Way:
+        """Compute the progress of a run's records, from the API to the table."""
+        detail, now = self.detail(run_id)(), self.desk.view.now
+        is_running = detail.run.is_active and bool(detail.attempts)
+        log = self.log(run_id, detail.attempts[-1].number)() if is_running else []
+        progress = self.progress(run_id)() if detail.run.produced is None else None
+        return way(detail, log, progress, now.partitions if now else [])
+
+    def _cached(self, key: tuple[Any, ...], question: Callable[[], Any]) -> Shared[Any]:
+        with self._lock:  # called from the event loop and from threads
+            if key not in self._shared:
+                while len(self._shared) >= _SHARED:
+                    self._shared.pop(next(iter(self._shared)), None)
+                self._shared[key] = Shared(question, for_s=REFRESH_S - 0.5)
+            return self._shared[key]
+
+
+class _Run:
+    """The page of a run."""
+
+    def __init__(self, visit: Visit, watched: Watched, detail: Detail) -> None:
+        self._visit, self._watched, self._id = visit, watched, detail.run.run_id
+        self._complete = False
+        with ui.element("div").classes("row-bar"):
+            elements.markup('<a href="/runs">All runs</a>')
+            elements.copyable(self._id, "the run's id")
+        self._away = elements.markup("", tag="div").props("role=status")
+        self._way = elements.markup("", tag="div").props('role=group aria-label="How far its records have come"')
+        with ui.element("div").classes("grid run-parts"):
+            self._facts = elements.markup("", tag="section").classes("card")
+            self._attempts = elements.markup("", tag="section").classes("card")
+            self._offsets = elements.markup("", tag="section").classes("card")
+            _Receipt(visit, watched.dag, self._id)
+        self._log = _Log(visit, watched, detail)
+        visit.every(REFRESH_S, self._refresh)
+
+    async def _refresh(self) -> None:
+        if self._complete:
+            return
+        try:
+            detail = await self._visit.ask(self._watched.detail(self._id))
+            progress = await self._visit.ask(self._watched.way, self._id)
+        except PenstockError as error:
+            put(self._away, f'<div class="trouble"><p>{escape(error.message)}</p></div>')
+            return
+        put(self._away, "")
+        put(self._way, _progress_html(progress, detail))
+        put(self._facts, _facts_html(detail))
+        put(self._attempts, _attempts_html(detail))
+        put(self._offsets, _offsets_html(detail, self._visit.desk.pipeline.topic))
+        self._log.offer(detail)
+        self._complete = not detail.run.is_active and (progress.waiting == 0 or not detail.spans)
+
+
+class _Receipt:
+    """The receipt, created on demand: that reads every record of the run."""
+
+    def __init__(self, visit: Visit, dag: Dag, run_id: str) -> None:
+        self._visit, self._dag, self._id = visit, dag, run_id
+        with ui.element("section").classes("card receipt"):
+            elements.heading("Receipt")
+            self._told = elements.markup(_UNASKED, tag="div").props("role=status")
+            self._button = ui.button("Make the receipt", on_click=self._make).props("outline no-caps")
+
+    async def _make(self) -> None:
+        self._button.disable()
+        put(self._told, "<p>Looking at each record …</p>")
+        try:
+            receipt = await self._visit.ask(lambda: self._dag.receipt(self._id, self._visit.desk.cassandra()))
+            put(self._told, _receipt_html(receipt))
+        except PenstockError as error:
+            put(self._told, f'<p class="bad">{escape(error.message)}</p>{elements.command_html(error.hint)}')
+        finally:
+            self._button.enable()
+
+
+_UNASKED = "<p>Follows each of the run&rsquo;s records from Kafka to its row, and names what is missing.</p>"
+
+
+def _receipt_html(receipt: RunReceipt) -> str:
+    state = (
+        state_html("down", f"{receipt.missing:,} missing")
+        if receipt.missing
+        else state_html("ok", "nothing is missing")
+    )
+    names = ("asked", "fetched", "produced", "stored", "rejected", "filtered", "excused", "missing")
+    counts = "".join(f"<dt>{name}</dt><dd>{number(getattr(receipt, name))}</dd>" for name in names)
+    latency_ms = receipt.latency_ms
+    stages = "".join(
+        f"<dt>{escape(name.replace('_', ' '))}</dt><dd>{moment_html(at)}</dd>" for name, at in receipt.stages.items()
+    )
+    missing = "".join(
+        f"<li><code>{escape(' '.join(f'{key}={value}' for key, value in record.items()))}</code></li>"
+        for record in receipt.missing_records[:20]
+    )
+    return (
+        f'<p>{state}</p><dl class="facts">{counts}<dt>half within</dt><dd>{duration(latency_ms["p50"])}</dd>'
+        f"<dt>99 % within</dt><dd>{duration(latency_ms['p99'])}</dd>{stages}</dl>"
+        f"{f'<ul>{missing}</ul>' if missing else ''}"
+    )
+
+
+class _Log:
+    """The log of an attempt. `?attempt=2&search=error` selects and filters it."""
+
+    def __init__(self, visit: Visit, watched: Watched, detail: Detail) -> None:
+        self._visit, self._watched, self._id = visit, watched, detail.run.run_id
+        wanted = visit.query.get("attempt", "")
+        self._chosen = int(wanted) if re.fullmatch("[0-9]{1,6}", wanted) else None
+        self._lines: list[Line] = []
+        self._states: dict[int, str] = {}
+        self._read: int | None = None
+        elements.heading("Task log")
+        with ui.element("div").classes("row-bar"):
+            self._attempt = ui.select({}, label="Attempt", on_change=self._choose).props("outlined dense")
+            self._attempt.classes("attempt")
+            self._search = ui.input("Search", value=visit.query.get("search", ""), on_change=self._filter_lines)
+            self._search.props("outlined dense clearable debounce=300").classes("search")
+            self._follow = ui.switch("Follow", value=True)
+            self._follow.set_visibility(False)
+            self._told = elements.markup("").classes("quiet").props("role=status")
+        self._shown = elements.markup("", tag="div").classes("log").props('tabindex=0 role=log aria-label="Task log"')
+        self.offer(detail)
+        visit.every(REFRESH_S, self._refresh)
+
+    def offer(self, detail: Detail) -> None:
+        """Update the choice of attempts. Selects the newest unless the viewer chose another."""
+        states = {attempt.number: attempt.state for attempt in detail.attempts}
+        if states == self._states:
+            return
+        self._states = states
+        numbers = [number for number in states if number]
+        chosen = self._chosen if self._chosen in numbers else max(numbers, default=None)
+        self._attempt.set_options({number: f"{number}: {states[number]}" for number in numbers}, value=chosen)
+
+    def _choose(self, change: Any) -> None:
+        if change.value is not None and change.value != max(self._states, default=None):
+            self._chosen = change.value
+            self._update_url()
+        self._read = None
+
+    def _filter_lines(self) -> None:
+        self._update_url()
+        self._show()
+
+    def _update_url(self) -> None:
+        """Put the chosen attempt and search into the URL, so that it can be shared."""
+        parameters = {"attempt": self._chosen, "search": self._search.value}
+        query = urlencode({name: value for name, value in parameters.items() if value})
+        ui.navigate.history.replace(f"{address(self._id)}{f'?{query}' if query else ''}")
+
+    async def _refresh(self) -> None:
+        attempt = self._attempt.value
+        if attempt is None:
+            put(self._shown, '<p class="quiet">No attempt has begun yet: the log appears here.</p>')
+            return
+        ended = self._states.get(attempt) in _ENDED
+        self._follow.set_visibility(not ended)
+        if self._read == attempt and (ended or not self._follow.value):
+            return
+        try:
+            self._lines = await self._visit.ask(self._watched.log(self._id, attempt))
+        except PenstockError as error:
+            put(self._told, f'<span class="bad">{escape(error.message)}</span>')
+            return
+        self._read = attempt
+        self._show()
+        if not ended:
+            ui.run_javascript(f"const log = getHtmlElement({self._shown.id}); log.scrollTop = log.scrollHeight")
+
+    def _show(self) -> None:
+        search = (self._search.value or "").lower()
+        matches = [line for line in self._lines if search in line.text.lower()]
+        put(self._told, f"{number(len(matches))} of {number(len(self._lines))} lines{_limit_note(len(matches))}")
+        put(self._shown, "".join(map(_line_html, matches[-_MOST_LINES:])) or '<p class="quiet">No line.</p>')
+
+
+def _limit_note(count: int) -> str:
+    return f", the newest {number(_MOST_LINES)} are shown" if count > _MOST_LINES else ""
+
+
+def _line_html(line: Line) -> str:
+    tone = _TONES.get(line.level, "")
+    facts = " ".join(f'<span class="quiet">{escape(name)}=</span>{escape(value)}' for name, value in line.facts.items())
+    error = f"<pre>{escape(line.error)}</pre>" if line.error else ""
+    at = moment_html(line.at) if line.at else ""
+    level = f'<b class="{tone}">{escape(line.level)}</b> ' if tone else ""
+    return f"<div>{at} {level}{escape(line.event)} {facts}{error}</div>"
+
+
+def _progress_html(progress: Way, detail: Detail) -> str:
+    run = detail.run
+    handled = number(progress.handled)
+    handled_label = "stored, or set aside"
+    if progress.handled is None and progress.waiting:
+        handled_label = f"stored, or set aside: at most {number(progress.waiting)} wait"
+    elif progress.waiting:
+        handled_label = f"stored, or set aside; {number(progress.waiting)} wait"
+    steps = [
+        ("asked", number(progress.asked), "asked for"),
+        ("fetched", number(progress.fetched), "fetched from the API"),
+        ("produced", number(progress.produced), f"produced to Kafka{_refused_note(progress)}"),
+        ("handled", handled, handled_label),
+    ]
+    cells = "".join(
+        f'<li id="way-{key}"><strong>{value}</strong><span class="quiet">{label}</span></li>'
+        for key, value, label in steps
+    )
+    note = '<p class="warn">It is queued: it begins when Airflow has a free place and the DAG is not paused.</p>'
+    return f'<ol class="way">{cells}</ol>{note if run.state == "queued" else ""}'
+
+
+def _refused_note(progress: Way) -> str:
+    return f"; {number(progress.refused)} refused" if progress.refused else ""
+
+
+def _facts_html(detail: Detail) -> str:
+    run, now = detail.run, datetime.now(UTC)
+    pairs = [
+        ("state", run_state(run.state)),
+        ("kind", escape(run.kind)),
+        ("queued", moment_html(run.queued_at)),
+        ("began", moment_html(run.started_at)),
+        ("ended", moment_html(run.ended_at)),
+        ("took", took(run.started_at, run.ended_at, now)),
+        ("parameters", escape(told_parameters(run.parameters))),
+    ]
+    if detail.summary:
+        pairs += [
+            ("fetching took", duration(detail.summary.get("fetch_seconds", 0) * 1000)),
+            ("the task took", duration(detail.summary.get("seconds", 0) * 1000)),
+            ("values", elements.size(detail.summary.get("bytes"))),
+            ("schema", escape(str(detail.summary.get("schema_id", "")))),
+        ]
+    cells = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in pairs)
+    return f'<h2>Run</h2><dl class="facts">{cells}</dl>'
+
+
+def _attempts_html(detail: Detail) -> str:
+    now = datetime.now(UTC)
+    attempts = [attempt for attempt in detail.attempts if attempt.number]
+    if not attempts:
+        return "<h2>Attempts</h2><p>None has begun yet.</p>"
+    rows = [
+        [
+            f'<a href="?attempt={attempt.number}">{attempt.number}</a>',
+            run_state(attempt.state),
+            moment_html(attempt.started_at),
+            took(attempt.started_at, attempt.ended_at, now),
+        ]
+        for attempt in attempts
+    ]
+    table = elements.table_html("Of the task stream_data", ("Attempt", "State", "Began", "Took"), rows)
+    return f'<h2>Attempts</h2><div class="table tight">{table}</div>'
+
+
+def _offsets_html(detail: Detail, topic: str) -> str:
+    if not detail.spans:
+        return "<h2>Offsets</h2><p>Known once the task has ended well: where in the topic its records lie.</p>"
+    rows = [
+        [str(span.partition), *(message_link(topic, span.partition, offset) for offset in (span.first, span.end - 1))]
+        for span in detail.spans
+    ]
+    table = elements.table_html(f"Its records lie between these, in {topic}", ("Partition", "First", "Last"), rows)
+    return f'<h2>Offsets</h2><div class="table tight">{table}</div>'
+
+
+def address(run_id: str) -> str:
+    """Return the path of a run's page."""
+    return f"/runs/{quote(run_id, safe='')}"
+
+
+def run_state(state: str) -> str:
+    """Return HTML for the state of a run or an attempt, as Airflow names it."""
+    return state_html(_STATES.get(state, "unknown"), state.replace("_", " "))
+
+
+def took(began: str | None, ended: str | None, now: datetime) -> str:
+    """Format a duration. If still running, the time so far in whole seconds."""
+    seconds = seconds_between(began, ended, now)
+    return duration(None if seconds is None else (seconds if ended else round(seconds)) * 1000)
+
+
+def told_parameters(parameters: dict[str, Any]) -> str:
+    """Format the parameters that were given, or `defaults`."""
+    return " ".join(f"{name}={value}" for name, value in parameters.items() if value is not None) or "defaults"

@@ -1,0 +1,1 @@
+"""The page Schemas: subjects, versions, where they are in use."""

@@ -1,0 +1,121 @@
+"""Schema registry: subjects, versions, diffs, and which versions messages use."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import FastAPI, Query
+
+from penstock.contract.evolution import Change
+from penstock.web.desk import Desk
+from penstock.web.schemas import subjects
+from penstock.web.schemas import usage as sampling
+from penstock.web.schemas.difference import Line, difference
+from penstock.monitoring.services import quick
+from penstock.web.schemas.subjects import LISTED, Catalogue, Subject, Subjects, Version
+from penstock.web.schemas.usage import Use
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The differences between two versions of a subject.
+
+    `changes` is their effect on records and rows under penstock's rules; null if it cannot be derived from the schemas.
+    """
+
+    subject: str
+    older: int
+    newer: int
+    lines: list[Line]
+    changes: list[Change] | None
+
+
+@dataclass(frozen=True)
+class InUse:
+    """The schemas used by a sample of the subject's topic: its newest and its oldest messages.
+
+    `names` maps each schema id to its subjects and versions. `is_cut` means sampling hit its time limit.
+    """
+
+    topic: str
+    part: str
+    held: int
+    looked: int
+    is_cut: bool
+    is_whole: bool
+    seconds: float
+    uses: list[Use]
+    names: dict[int, list[str]]
+
+
+def register(api: FastAPI, desk: Desk) -> None:
+    """Add the routes under /schemas."""
+
+    @api.get("/schemas")
+    def listed(
+        holding: Annotated[str, Query(description="Only subjects whose names hold this.")] = "",
+        most: Annotated[int, Query(ge=1, le=500, description="So many at most.")] = LISTED,
+    ) -> Subjects:
+        """List subjects with their versions and compatibility levels."""
+        return catalogue(desk).subjects(holding, most)
+
+    @api.get("/schemas/{subject}")
+    def subject(subject: str) -> Subject:
+        """Get a subject."""
+        return catalogue(desk).subject(subject)
+
+    @api.get("/schemas/{subject}/versions/{version}")
+    def version(subject: str, version: int) -> Version:
+        """Get a version of a subject, with its text."""
+        return catalogue(desk).version(subject, version)
+
+    @api.get("/schemas/{subject}/diff")
+    def diff(
+        subject: str,
+        older: Annotated[int, Query(alias="from", description="The older version.")],
+        newer: Annotated[int, Query(alias="to", description="The newer version.")],
+    ) -> Difference:
+        """Compare two versions, line by line and field by field."""
+        return differing(catalogue(desk), subject, older, newer)
+
+    @api.get("/schemas/{subject}/usage")
+    def usage(subject: str) -> InUse:
+        """Sample the newest and the oldest messages of the subject's topic for their schemas, for at most 5 s.
+
+        A version missing from the result may still be in use by messages in between.
+        """
+        catalogue(desk).subject(subject)
+        return in_use(desk, subject)
+
+
+def catalogue(desk: Desk) -> Catalogue:
+    """Return a client of the schema registry."""
+    return Catalogue(desk.settings, desk.http)
+
+
+def differing(held: Catalogue, subject: str, older: int, newer: int) -> Difference:
+    """Compare two versions of a subject. Raises as `Catalogue` does."""
+    old, new = held.version(subject, older), held.version(subject, newer)
+    lines, changes = difference(old.text, new.text), subjects.changes(old.text, new.text)
+    return Difference(subject, older, newer, lines, changes)
+
+
+def in_use(desk: Desk, subject: str) -> InUse:
+    """Sample the topic for the schemas in use. Raises `KafkaUnreachable`, `RegistryUnreachable`."""
+    sample, registry = sampling.usage(quick(desk.settings), subject), catalogue(desk)
+    ids = sorted({use.schema_id for use in sample.uses if use.schema_id is not None})
+    names = {schema_id: registry.named(schema_id) for schema_id in ids[:_NAMED]}
+    return InUse(
+        topic=sample.topic,
+        part=sample.part,
+        held=sample.held,
+        looked=sample.looked,
+        is_cut=sample.is_cut,
+        is_whole=sample.is_whole,
+        seconds=sample.seconds,
+        uses=sample.uses,
+        names=names,
+    )
+
+
+_NAMED = 50
+"""Limit on schema ids looked up, since producers can put arbitrary ids into messages."""

@@ -1,0 +1,320 @@
+"""Schema pages: subjects, versions, diffs, compatibility check of a draft, and the versions in use."""
+
+from html import escape
+from urllib.parse import quote, urlencode
+
+from nicegui import ui
+
+from penstock.contract.evolution import Change
+from penstock.web import elements
+from penstock.web.schemas.api import Difference, InUse, catalogue, differing, in_use
+from penstock.web.desk import Desk
+from penstock.web.elements import message_link, moment_html, number, state_html
+from penstock.web.frame import Visit, page
+from penstock.web.parts import Draw, copy_button, fill, soon
+from penstock.errors import WrongUse
+from penstock.web.schemas.difference import Line
+from penstock.web.schemas.subjects import Subject, Subjects, Verdict, Version
+from penstock.web.schemas.usage import Use, place_of
+
+_SIGNS = {"-": ("removed", "removed"), "+": ("added", "added"), " ": ("", "unchanged"), "@": ("skipped", "left out")}
+_SHOWN_USES = 200
+_SHOWN_VERSIONS = 20
+
+
+def register(desk: Desk) -> None:
+    """Serve the pages."""
+
+    @page(desk, "/schemas", "Schemas")
+    async def listed(visit: Visit) -> None:
+        holding = visit.query.get("find", "")
+        _add_search(holding)
+        _show_subjects(await visit.ask(catalogue(desk).subjects, holding), holding)
+
+    @page(desk, "/schemas/{subject}", "Schemas")
+    async def subject(visit: Visit) -> None:
+        await _Subject(visit).build()
+
+
+def _add_search(holding: str) -> None:
+    def find() -> None:
+        text = str(field.value or "").strip()
+        ui.navigate.to("/schemas" + (f"?{urlencode({'find': text})}" if text else ""))
+
+    with ui.element("div").classes("row-bar"):
+        field = ui.input("Part of a subject's name", value=holding).props("outlined dense clearable")
+        field.on("keydown.enter", find)
+        ui.button("Find", on_click=find).props("no-caps outline")
+
+
+def _show_subjects(subjects: Subjects, holding: str) -> None:
+    if not subjects.found:
+        if holding:
+            elements.empty(f"No subject's name holds {holding!r}.", "Look for a shorter part of it.")
+        else:
+            todo = "The first run registers the schema of its records."
+            elements.empty("The registry holds no schema yet.", todo, "./penstock run --records 500")
+        return
+    rows = [_subject_row(subject) for subject in subjects.subjects]
+    shown = len(subjects.subjects)
+    caption = (
+        f"{number(subjects.found)} subjects" if shown == subjects.found else f"the first {shown} of {subjects.found:,}"
+    )
+    caption += f"; a subject without a level of its own has {subjects.compatibility}"
+    elements.table(caption, ["Subject", "Type", "Versions", "Latest id", "Compatibility", "Topic"], rows)
+
+
+def _subject_row(subject: Subject) -> list[str]:
+    versions = f"{len(subject.versions)}"
+    if len(subject.versions) > 1:
+        versions += f' (<a href="{_address(subject.name, *subject.versions[-2:])}">what changed last</a>)'
+    name = f'<a href="{_address(subject.name)}">{escape(subject.name)}</a>'
+    return [
+        name,
+        escape(subject.type),
+        versions,
+        str(subject.latest_id),
+        escape(subject.compatibility),
+        _topic_html(subject.name),
+    ]
+
+
+def _topic_html(subject: str) -> str:
+    topic, part = place_of(subject)
+    return f'<a href="/topics/{quote(topic, safe="")}">{escape(topic)}</a> {part}s'
+
+
+def _address(subject: str, older: int | None = None, newer: int | None = None) -> str:
+    chosen = f"?from={older}&amp;to={newer}" if older and newer else ""
+    return f"/schemas/{quote(subject, safe='')}{chosen}"
+
+
+class _Subject:
+    """The page of a subject."""
+
+    def __init__(self, visit: Visit) -> None:
+        self._visit = visit
+        self._name = visit.path["subject"]
+        self._catalogue = catalogue(visit.desk)
+
+    async def build(self) -> None:
+        """Build the page. The versions in use are sampled once it is shown."""
+        subject = await self._visit.ask(self._catalogue.subject, self._name)
+        older, newer = self._parse_versions(subject)
+        self._show_facts(subject)
+        elements.heading("In use in the topic")
+        soon("Looking at the newest and the oldest messages …", lambda: self._load_use(subject))
+        elements.heading("Versions, and what differs")
+        await self._build_versions(subject, older, newer)
+        elements.heading("Check a draft")
+        self._add_draft_form(subject)
+
+    def _parse_versions(self, subject: Subject) -> tuple[int, int]:
+        """Return the two versions in the URL, by default the last two. Raises `WrongUse`."""
+        last = subject.versions[-1]
+        before = subject.versions[-2] if len(subject.versions) > 1 else last
+        versions = []
+        for name, default in (("from", before), ("to", last)):
+            text = self._visit.query.get(name, str(default))
+            if not text.isdecimal() or int(text) not in subject.versions:
+                known = ", ".join(map(str, subject.versions))
+                raise WrongUse(f"{self._name} has no version {text!r}; it has {known}")
+            versions.append(int(text))
+        return versions[0], versions[1]
+
+    def _show_facts(self, subject: Subject) -> None:
+        with ui.element("div").classes("row-bar"):
+            elements.markup('<a href="/schemas">All subjects</a>')
+            elements.copyable(self._name, "the subject's name")
+        elements.facts(
+            [
+                ("Type", escape(subject.type)),
+                (
+                    "Compatibility",
+                    f"{escape(subject.compatibility)} <small class=quiet>as the registry checks it</small>",
+                ),
+                ("Versions", number(len(subject.versions))),
+                ("Latest", f"version {subject.versions[-1]}, schema id {subject.latest_id}"),
+                ("For", _topic_html(self._name)),
+            ]
+        )
+
+    async def _build_versions(self, subject: Subject, older: int, newer: int) -> None:
+        newest = subject.versions[: -_SHOWN_VERSIONS - 1 : -1]
+        versions = [await self._visit.ask(self._catalogue.version, self._name, number) for number in newest]
+        _show_versions(versions, subject)
+        if len(subject.versions) > 1:
+            self._add_version_choice(subject, older, newer)
+            _show_difference(await self._visit.ask(differing, self._catalogue, self._name, older, newer))
+        for version in dict.fromkeys((newer, older)):
+            _show_text(await self._visit.ask(self._catalogue.version, self._name, version))
+
+    def _add_version_choice(self, subject: Subject, older: int, newer: int) -> None:
+        def show() -> None:
+            if chosen := [field.value for field in fields if field.value]:
+                ui.navigate.to(_address(self._name, *chosen).replace("&amp;", "&"))
+
+        options = {version: f"version {version}" for version in subject.versions}
+        with ui.element("div").classes("row-bar"):
+            fields = [
+                ui.select(options, label="From", value=older, on_change=show).props("outlined dense"),
+                ui.select(options, label="To", value=newer, on_change=show).props("outlined dense"),
+            ]
+
+    async def _load_use(self, subject: Subject) -> Draw:
+        sample = await self._visit.ask(in_use, self._visit.desk, self._name)
+        is_ours = sample.topic == self._visit.desk.pipeline.topic
+
+        def draw() -> None:
+            if sample.held:
+                _show_use(sample, subject)
+            elif is_ours:
+                elements.empty("The topic holds no message.", "A run fills it.", "./penstock run --records 500")
+            else:
+                todo = "No message of it names a version of this subject."
+                elements.empty(f"There is no topic {sample.topic}, or it holds no message.", todo)
+
+        return draw
+
+    def _add_draft_form(self, subject: Subject) -> None:
+        text = f"Paste a schema ({subject.type}): it is checked against version {subject.versions[-1]}, not registered."
+        elements.markup(text, tag="p").classes("quiet")
+        field = ui.textarea("Schema").props("outlined autogrow spellcheck=false input-class=mono maxlength=1000000")
+        field.classes("draft")
+
+        async def check() -> None:
+            button.disable()
+            await fill(result, self._check_draft(str(field.value or "")))
+            button.enable()
+
+        button = ui.button("Check", on_click=check).props("no-caps")
+        result = ui.element("div").classes("draft-result").props("role=status aria-live=polite")
+
+    async def _check_draft(self, draft: str) -> Draw:
+        verdict = await self._visit.ask(self._catalogue.check, self._name, draft)
+        return lambda: _show_verdict(verdict)
+
+
+def _show_versions(versions: list[Version], subject: Subject) -> None:
+    rows = []
+    for version in versions:
+        previous = next((number for number in reversed(subject.versions) if number < version.version), None)
+        changed = (
+            f'<a href="{_address(subject.name, previous, version.version)}">what changed</a>'
+            if previous
+            else "the first"
+        )
+        rows.append(
+            [f"version {version.version}", str(version.id), f"{len(version.text.splitlines()):,} lines", changed]
+        )
+    note = (
+        "" if len(versions) == len(subject.versions) else f", the newest {len(versions)} of {len(subject.versions):,}"
+    )
+    elements.table(f"Versions{note}", ["Version", "Schema id", "Text", ""], rows).classes("versions")
+
+
+def _show_difference(difference: Difference) -> None:
+    if not difference.lines:
+        elements.markup(f"Versions {difference.older} and {difference.newer} have the same text.", tag="p")
+        return
+    _show_changes(difference.changes, f"What changes from version {difference.older} to version {difference.newer}")
+    body = "".join(map(_line_html, difference.lines))
+    name = f"Version {difference.older} (-) and version {difference.newer} (+), line by line"
+    head = "".join(
+        f'<th scope="col">{title}</th>' for title in (f"v{difference.older}", f"v{difference.newer}", "", "Text")
+    )
+    table = f"<table><caption>{escape(name)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    element = elements.markup(table, tag="div").classes("table diff")
+    element.props(f'tabindex=0 role=region aria-label="{escape(name)}"')
+
+
+def _line_html(line: Line) -> str:
+    kind, word = _SIGNS[line.sign]
+    sign = "…" if line.sign == "@" else escape(line.sign)
+    numbers = "".join(f"<td class=number>{number or ''}</td>" for number in (line.older, line.newer))
+    return (
+        f'<tr class="{kind}">{numbers}<td aria-label="{word}">{sign}</td><td><code>{escape(line.text)}</code></td></tr>'
+    )
+
+
+def _show_changes(changes: list[Change] | None, name: str) -> None:
+    if changes is None:
+        elements.markup("What this means for records cannot be told: the schemas are not of a known form.", tag="p")
+        return
+    if not changes:
+        elements.markup("By penstock's rules nothing changes for records and rows.", tag="p")
+        return
+    rows = [
+        [_allowed_html(change), escape(change.field or "the record"), escape(str(change.kind)), escape(change.why)]
+        for change in changes
+    ]
+    elements.table(f"{name}, by penstock's rules", ["", "Field", "Change", "What it means"], rows).classes("changes")
+
+
+def _allowed_html(change: Change) -> str:
+    return state_html("ok", "allowed") if change.allowed else state_html("down", "refused")
+
+
+def _show_text(version: Version) -> None:
+    name = f"Text of version {version.version}, schema id {version.id}"
+    with ui.element("details").classes("text"):
+        elements.markup(escape(name), tag="summary")
+        copy_button(version.text, name)
+        elements.markup(escape(version.text), tag="pre").props(f'tabindex=0 aria-label="{escape(name)}"')
+
+
+def _show_use(sample: InUse, subject: Subject) -> None:
+    elements.markup(escape(_describe_sample(sample, subject)), tag="p").classes("quiet")
+    rows = [_use_row(use, sample, subject.name) for use in sample.uses[:_SHOWN_USES]]
+    heads = ["Schema", "Partition", "Messages", "First seen", "Last seen"]
+    elements.table(f"Schemas of the {sample.part}s in {sample.topic}", heads, rows)
+
+
+def _describe_sample(sample: InUse, subject: Subject) -> str:
+    """Describe the sample, and list the versions not seen in it."""
+    if sample.is_whole:
+        text = f"All {sample.held:,} messages were looked at."
+    else:
+        text = f"Of {sample.held:,} messages {sample.looked:,} were looked at, the newest and the oldest."
+    if sample.is_cut:
+        text += " The time was over before the sample's end."
+    seen = {name for names in sample.names.values() for name in names}
+    unseen = [str(version) for version in subject.versions if f"{subject.name} version {version}" not in seen]
+    if unseen:
+        text += f" Not seen: version {', '.join(unseen)}"
+        text += "." if sample.is_whole else ", which may still lie in between."
+    return text
+
+
+def _use_row(use: Use, sample: InUse, subject: str) -> list[str]:
+    first, last = (
+        f"{message_link(sample.topic, use.partition, offset)} <small class=quiet>{moment_html(at_ms)}</small>"
+        for offset, at_ms in ((use.first_offset, use.first_ms), (use.last_offset, use.last_ms))
+    )
+    return [_schema_html(use, sample, subject), str(use.partition), number(use.messages), first, last]
+
+
+def _schema_html(use: Use, sample: InUse, subject: str) -> str:
+    if use.schema_id is None:
+        labels = {"no frame": "no frame: read as plain JSON", "null": "null: deletes the row of its key"}
+        return f"<span class=quiet>{escape(labels.get(use.what, use.what))}</span>"
+    names = sample.names.get(use.schema_id, [])
+    own = [name.removeprefix(f"{subject} ") for name in names if name.startswith(f"{subject} version ")]
+    if own:
+        return f"<strong>{escape(', '.join(own))}</strong> <small class=quiet>id {use.schema_id}</small>"
+    elsewhere = escape(", ".join(names[:3])) or "not in the registry"
+    return f'<span class="warn">id {use.schema_id}: {elsewhere}</span>'
+
+
+def _show_verdict(verdict: Verdict) -> None:
+    level = f"version {verdict.against}, level {verdict.compatibility}"
+    if verdict.is_compatible:
+        result = state_html("ok", f"The registry would take it ({level}).")
+    else:
+        result = state_html("down", f"The registry would refuse it ({level}).")
+    elements.markup(result, tag="p")
+    if verdict.messages:
+        elements.markup("".join(f"<li>{escape(message)}</li>" for message in verdict.messages), tag="ul")
+    elif not verdict.is_compatible:
+        elements.markup("It gives no reason.", tag="p").classes("quiet")
+    _show_changes(verdict.changes, f"What would change from version {verdict.against}")

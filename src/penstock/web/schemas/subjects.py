@@ -1,0 +1,216 @@
+"""What the schema registry holds: subjects, their versions, what changes between two, and whether a draft would pass.
+
+Asked over its Confluent-compatible API, each time anew: a subject may be deleted and made again. Nothing is registered.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import httpx2
+
+from penstock import pipelines
+from penstock.config import Settings
+from penstock.contract.evolution import Change, compare
+from penstock.errors import NotThere, PenstockError, RegistryUnreachable, WrongUse
+from penstock.web.schemas.usage import place_of
+
+T = TypeVar("T")
+LISTED = 100
+"""So many subjects are listed at a time: each takes three requests."""
+MOST_CHARACTERS = 1_000_000
+_NOT_FOUND, _WRONG, _DENIED = 404, {409, 422}, {401, 403}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A subject; `compatibility` is its own level, or else the registry's."""
+
+    name: str
+    type: str
+    versions: list[int]
+    latest_id: int
+    compatibility: str
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """The subjects whose names hold a text: the first of them, and how many there are."""
+
+    subjects: list[Subject]
+    found: int
+    compatibility: str
+    """The level of subjects that have none of their own."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of a subject; `text` is indented when it is JSON."""
+
+    subject: str
+    version: int
+    id: int
+    type: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a draft could be the subject's next version: what the registry says, and what the contract says."""
+
+    subject: str
+    against: int
+    compatibility: str
+    is_compatible: bool
+    messages: list[str]
+    changes: list[Change] | None
+    """What changes for records and rows; None when it cannot be told for schemas of this kind."""
+
+
+class Catalogue:
+    """The registry at `settings.registry_url`, asked through `http`; its methods may be called from any thread.
+
+    They raise `RegistryUnreachable`, `NotThere` for what it does not hold, and `WrongUse` for what it refuses to read.
+    """
+
+    def __init__(self, settings: Settings, http: httpx2.Client) -> None:
+        self._url = settings.registry_url
+        self._topic = pipelines.of(settings).topic
+        self._http = http
+        self._auth: tuple[str, str] | None = None
+        if settings.registry_username:
+            self._auth = settings.registry_username, settings.registry_password.get_secret_value()
+
+    def subjects(self, holding: str = "", most: int = LISTED) -> Subjects:
+        """The subjects whose names hold `holding`, in the order of their names; the pipeline's own come first."""
+        names = self._ask("GET", "subjects", lambda found: sorted(map(str, found), key=self._rank))
+        names = [name for name in names if holding.lower() in name.lower()]
+        return Subjects([self.subject(name) for name in names[:most]], len(names), self._level())
+
+    def _rank(self, name: str) -> tuple[bool, str]:
+        return place_of(name)[0] != self._topic, name
+
+    def subject(self, name: str) -> Subject:
+        """One subject."""
+        versions = self._ask("GET", f"subjects/{_part(name)}/versions", lambda found: sorted(map(int, found)))
+        latest = self.version(name, "latest")
+        return Subject(name, latest.type, versions, latest.id, self._level(name))
+
+    def version(self, name: str, version: int | str) -> Version:
+        """One version of a subject, or its `latest`."""
+        return self._ask("GET", f"subjects/{_part(name)}/versions/{version}", lambda found: _version(name, found))
+
+    def named(self, schema_id: int) -> list[str]:
+        """The subjects and versions that have the schema: `users_created-value version 1`."""
+        try:
+            return self._ask("GET", f"schemas/ids/{schema_id}/versions", _names)
+        except NotThere:
+            return []
+
+    def check(self, name: str, draft: str) -> Verdict:
+        """Whether `draft`, a schema as text, could be the subject's next version; it is not registered."""
+        latest = self.version(name, "latest")
+        _readable(draft, latest.type)
+        body = {"schema": draft, "schemaType": latest.type}
+        path = f"compatibility/subjects/{_part(name)}/versions/latest"
+        is_compatible, messages = self._ask("POST", path, _answer, params={"verbose": "true"}, json=body)
+        level = self._level(name)
+        return Verdict(name, latest.version, level, is_compatible, messages, changes(latest.text, draft))
+
+    def _level(self, name: str = "") -> str:
+        """The level of a subject, or that of those which have none of their own."""
+        path = f"config/{_part(name)}" if name else "config"
+        # Apicurio calls a subject without a level of its own NONE, unless it is asked so
+        return self._ask(
+            "GET", path, lambda found: str(found["compatibilityLevel"]), params={"defaultToGlobal": "true"}
+        )
+
+    def _ask(self, method: str, path: str, take: Callable[[Any], T], **more: Any) -> T:
+        """What `take` makes of the registry's answer."""
+        address = httpx2.URL(f"{self._url}/{path}")
+        shown = str(address.copy_with(userinfo=b""))
+        try:
+            answer = self._http.request(method, address, auth=self._auth, **more)
+        except httpx2.HTTPError as error:
+            raise _away(f"no answer from {shown}: {str(error) or type(error).__name__}") from None
+        try:
+            if answer.is_success:
+                return take(answer.json())
+            reason = str(answer.json()["message"])
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise _away(f"{shown} answers {answer.status_code}, and nothing of a schema registry") from None
+        raise _refusal(shown, answer.status_code, reason, is_check=method == "POST")
+
+
+def _version(name: str, found: Any) -> Version:
+    kind = str(found.get("schemaType") or "AVRO")  # which the API leaves out
+    return Version(name, int(found["version"]), int(found["id"]), kind, _indented(str(found["schema"])))
+
+
+def _names(found: Any) -> list[str]:
+    return [f"{one['subject']} version {one['version']}" for one in found]
+
+
+def _answer(found: Any) -> tuple[bool, list[str]]:
+    return bool(found["is_compatible"]), [str(one) for one in found.get("messages") or ()]
+
+
+def _refusal(address: str, status: int, reason: str, *, is_check: bool) -> PenstockError:
+    if status == _NOT_FOUND:
+        return NotThere(f"the schema registry: {reason}", hint="./penstock schema plan")
+    if status in _WRONG:
+        return WrongUse(f"the schema registry cannot read this schema: {reason}")
+    if status in _DENIED:
+        hint = "set PENSTOCK_REGISTRY_USERNAME and PENSTOCK_REGISTRY_PASSWORD"
+        return RegistryUnreachable(f"{address} answers {status}: {reason}", hint=hint)
+    if is_check:  # Apicurio fails on a schema of JSON that is none, such as one with an unknown type
+        return PenstockError(f"the schema registry failed over this schema: {reason}", hint="./penstock logs registry")
+    return _away(f"{address} answers {status}: {reason}")
+
+
+def _away(text: str) -> RegistryUnreachable:
+    return RegistryUnreachable(text, hint="./penstock status registry, or set PENSTOCK_REGISTRY_URL")
+
+
+def _part(name: str) -> str:
+    return quote(name, safe="")
+
+
+def _indented(text: str) -> str:
+    try:
+        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _readable(draft: str, kind: str) -> None:
+    """Nothing, if `draft` can be a schema of that kind. Raises `WrongUse`, which says where it cannot be read."""
+    if len(draft) > MOST_CHARACTERS:
+        raise WrongUse(f"the schema has {len(draft):,} characters, more than {MOST_CHARACTERS:,}")
+    if not draft.strip():
+        raise WrongUse("there is no schema to check", hint="paste one first")
+    if kind == "PROTOBUF":
+        return
+    try:
+        found = json.loads(draft)
+    except ValueError as error:
+        raise WrongUse(f"the schema is not JSON: {error}") from None
+    except RecursionError:
+        raise WrongUse("the schema is nested too deeply to be read") from None
+    if not isinstance(found, dict | bool | str | list) or (kind == "JSON" and not isinstance(found, dict | bool)):
+        raise WrongUse(f"the schema is JSON, but no {kind} schema: that begins with {{")
+
+
+def changes(older: str, newer: str) -> list[Change] | None:
+    """What changes for records and rows from one schema to the other; None when it cannot be told.
+
+    It can for the JSON objects and Avro records of pipelines; what else a registry holds may be of another form.
+    """
+    try:
+        before, after = json.loads(older), json.loads(newer)
+        is_known = all(isinstance(one, dict) and one.get("type") in ("object", "record") for one in (before, after))
+        return compare(before, after) if is_known and before["type"] == after["type"] else None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None

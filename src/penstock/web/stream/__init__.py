@@ -1,0 +1,1 @@
+"""The page Stream: Spark's application and the streaming query."""

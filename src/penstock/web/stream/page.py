@@ -1,0 +1,378 @@
+"""The stream: whether it runs, what its micro-batches cost, where it stands, why it failed last."""
+
+import re
+from functools import partial
+from html import escape
+from typing import Any
+
+from nicegui import ui
+
+from penstock.errors import PenstockError
+from penstock.sink.progress import Batch, Failure
+from penstock.web import elements
+from penstock.web.desk import Desk
+from penstock.web.elements import duration, message_link, moment_html, number, put, size, state_html
+from penstock.web.frame import REFRESH_S, Visit, page
+from penstock.web.parts import copy_button
+from penstock.web.stream.query import OTHER, PHASES, TOTAL, Found, Query, phases_ms, shares
+from penstock.web.stream.streaming import JOB, MOST_BATCHES, Spark, State, Streaming
+
+_STATES = {
+    "running": "ok",
+    "waiting": "late",
+    "stuck": "down",
+    "starting": "busy",
+    "stopped": "down",
+    "unknown": "unknown",
+}
+_WORDS = {"waiting": "waiting to start again", "unknown": "not known"}
+_TONES = {"running": "ok", "waiting": "warn", "stuck": "bad", "starting": "warn", "stopped": "bad", "unknown": "quiet"}
+_DRAWN = ("addBatch", *(name for name in PHASES if name != "addBatch"), OTHER)
+"""From the bottom up: the work itself first."""
+_LASTS = (30, 60, 200, MOST_BATCHES)
+_ROWS = 25
+
+
+def register(desk: Desk) -> None:
+    """Serve the page."""
+    streaming = desk.one(Streaming)
+    job = _Job()
+
+    @page(desk, "/stream", "Stream")
+    def stream(visit: Visit) -> None:
+        _Stream(visit, streaming, job)
+
+
+class _Job:
+    """What is being done to the job, by whoever does it: every page shows it."""
+
+    doing = ""
+
+
+class _Stream:
+    """The page. `/stream?last=200` draws the last 200 micro-batches."""
+
+    def __init__(self, visit: Visit, streaming: Streaming, job: _Job) -> None:
+        self._visit, self._streaming = visit, streaming
+        self._control = _Control(visit, streaming, job)
+        with ui.element("div").classes("grid stream-top"):
+            self._place = elements.markup("", tag="section").classes("card")
+            self._spark = elements.markup("", tag="section").classes("card")
+        self._away = elements.markup("", tag="div").props("role=status")
+        self._batches = _Batches(visit)
+        self._failures = _Failures(visit)
+        visit.every(REFRESH_S, self._refresh)
+
+    async def _refresh(self) -> None:
+        state = await self._visit.ask(self._streaming.state)
+        self._control.show(state)
+        put(self._place, _place_html(state, self._visit.desk.pipeline.topic))
+        put(self._spark, _spark_html(state.spark))
+        try:
+            found = await self._visit.ask(self._streaming.found)
+        except PenstockError as error:
+            put(self._away, f'<div class="trouble"><p>{escape(error.message)}</p></div>')
+            return
+        put(self._away, "")
+        self._batches.show(found)
+        self._failures.show(found.failures)
+
+
+class _Control:
+    """The query's state, and the buttons that stop and start its job."""
+
+    def __init__(self, visit: Visit, streaming: Streaming, job: _Job) -> None:
+        self._visit, self._streaming, self._job = visit, streaming, job
+        self._verdict = elements.markup("", tag="div").props("role=status aria-live=polite id=stream-state")
+        with ui.element("div").classes("row-bar"):
+            if visit.desk.host.is_local:
+                self._button = ui.button("Stop", on_click=self._act).props("outline no-caps")
+                self._button.disable()
+            else:
+                elements.markup("The job runs elsewhere. Stop and start it there; on the machine it runs on:")
+                elements.copyable(f"./penstock down {JOB}")
+                elements.copyable(f"./penstock up {JOB}")
+            if streaming.pages is not None:
+                _links({"job": streaming.pages.job, "master": streaming.pages.master, "worker": streaming.pages.worker})
+        self._stops = True
+
+    def show(self, state: State) -> None:
+        """Show how the query does, and offer what can be done about it."""
+        put(self._verdict, _verdict_html(state.query, self._job.doing))
+        if not self._visit.desk.host.is_local:
+            return
+        self._stops = state.query.state != "stopped"
+        text = self._job.doing or ("Stop the job" if self._stops else "Start the job")
+        if self._button.text != text:
+            self._button.text = text
+        self._button.set_enabled(not self._job.doing and state.query.state != "unknown")
+
+    async def _act(self) -> None:
+        host = self._visit.desk.host
+        if not self._stops:
+            await self._do("start job", "Starting …", partial(host.start, JOB))
+            return
+        text = (
+            "It finishes the batch in hand first. Records then wait in Kafka until it is started again; none is lost."
+        )
+        if await elements.confirmed("Stop the Spark job?", text, verb="Stop the job"):
+            await self._do("stop job", "Stopping …", partial(host.stop, JOB))
+
+    async def _do(self, action: str, doing: str, deed: Any) -> None:
+        if self._job.doing:
+            ui.notify(f"Somebody else acts on the job: {self._job.doing}", type="warning")
+            return
+        self._job.doing = doing
+        self._button.text = doing
+        self._button.disable()
+        try:
+            await self._visit.act(action, JOB, deed)
+        finally:
+            self._job.doing = ""
+            self._streaming.look_again()
+        self.show(await self._visit.ask(self._streaming.state))
+
+
+def _links(pages: dict[str, str]) -> None:
+    shown = " · ".join(
+        f'<a href="{escape(to)}" target="_blank" rel="noopener">{name}</a>' for name, to in pages.items()
+    )
+    elements.markup(f"Spark&rsquo;s own pages: {shown}").classes("spark-pages")
+
+
+def _verdict_html(query: Query, doing: str) -> str:
+    word = doing or _WORDS.get(query.state, query.state)
+    who = f"{escape(query.owner)}, since {moment_html(query.since)}" if query.owner else ""
+    return (
+        f'<div class="verdict {_TONES[query.state]}"><strong>{state_html(_STATES[query.state], word)}</strong>'
+        f'<span>{escape(query.told)}</span><span class="quiet">{who}</span></div>'
+    )
+
+
+def _place_html(state: State, topic: str) -> str:
+    if not state.partitions:
+        return "<h2>Where it stands</h2><p>Kafka does not tell the topic&rsquo;s offsets now.</p>"
+    rows = [
+        [
+            str(one.partition),
+            number(one.first),
+            number(one.reached),
+            number(one.end),
+            number(None if one.reached is None else max(0, one.end - max(one.first, one.reached))),
+        ]
+        for one in state.partitions
+    ]
+    heads = ("Partition", "First", "Handled up to", "End", "Waiting")
+    waits = f"<p><strong>{number(state.lag)}</strong> records wait to be stored.</p>"
+    where = f'<p class="quiet">Checkpoint: <code>{escape(state.query.checkpoint)}</code></p>'
+    return (
+        f"<h2>Where it stands</h2>{waits}"
+        f'<div class="table tight">{elements.table_html(f"Offsets of {topic}", heads, rows)}</div>{where}'
+    )
+
+
+def _spark_html(spark: Spark) -> str:
+    parts = ["<h2>Spark application</h2>"]
+    if spark.error:
+        parts.append(f'<p class="warn">{escape(spark.error)}</p>')
+    if spark.application is not None:
+        parts.append(_application_html(spark))
+    if spark.master is not None:
+        one = spark.master
+        parts.append(
+            f'<p class="quiet">Master <code>{escape(one.url)}</code>: {escape(one.status)}. '
+            f"In use: {number(one.cores_used)} of {number(one.cores)} cores, {number(one.memory_used_mib)} of "
+            f"{number(one.memory_mib)} MiB. Workers: {number(one.workers)}. "
+            f"Applications that run: {number(one.running)}, that wait for cores: {number(one.waiting)}.</p>"
+        )
+    return "".join(parts)
+
+
+def _application_html(spark: Spark) -> str:
+    one = spark.application
+    if one is None:
+        return ""
+    rows = [
+        [
+            escape(each.id) if each.is_active else f"{escape(each.id)} (gone)",
+            number(each.cores),
+            number(each.active_tasks),
+            number(each.completed_tasks),
+            f'<span class="{"bad" if each.failed_tasks else ""}">{number(each.failed_tasks)}</span>',
+            size(each.peak_heap_bytes),
+            duration(each.gc_ms),
+        ]
+        for each in one.executors
+    ]
+    heads = ("Executor", "Cores", "Tasks now", "Done", "Failed", "Peak heap", "In GC")
+    return (
+        f"<p><strong>{escape(one.name)}</strong> <code>{escape(one.id)}</code>, Spark {escape(one.spark_version)}, "
+        f"since {moment_html(one.started_at)}</p>"
+        f'<div class="table tight">{elements.table_html("Executors", heads, rows)}</div>'
+    )
+
+
+class _Batches:
+    """The charts and the table of the newest micro-batches; drawn again when there is a new one."""
+
+    def __init__(self, visit: Visit) -> None:
+        self._topic = visit.desk.pipeline.topic
+        wanted = visit.query.get("last", "")
+        self._last = min(int(wanted), MOST_BATCHES) if re.fullmatch("[1-9][0-9]{0,5}", wanted) else _LASTS[1]
+        elements.heading("Micro-batches")
+        links = " ".join(
+            f'<a href="/stream?last={one}"{" aria-current=true" if one == self._last else ""}>last {one}</a>'
+            for one in _LASTS
+        )
+        elements.markup(links, tag="nav").classes("filters").props('aria-label="How many micro-batches"')
+        self._empty = elements.markup("", tag="div")
+        with ui.element("div").classes("batches") as self._drawn:
+            with ui.element("div").classes("grid"):
+                self._rows = _card("Rows", _axes("rows"), "rows of each micro-batch")
+                self._rates = _card("Rows a second", _axes("1/s"), "rows a second that came, and that were processed")
+            self._phases = _card("Where the time goes", _axes("ms"), "duration of each micro-batch by phase, in ms")
+            self._legend = elements.markup("", tag="div").classes("phases")
+            self._table = elements.markup("", tag="div").classes("table tight")
+            self._table.props('tabindex=0 role=region aria-label="Newest micro-batches"')
+        self._drawn.set_visibility(False)
+        self._newest: object = None
+
+    def show(self, found: Found) -> None:
+        """Show these batches, if there is a new one among them."""
+        shown = found.batches[: self._last]
+        put(self._empty, "" if shown else _NO_BATCH)
+        newest = (shown[0].batch_id, shown[0].began_at) if shown else None
+        if newest == self._newest:
+            return
+        self._newest = newest
+        self._drawn.set_visibility(bool(shown))
+        self._draw(shown[::-1])
+        put(self._legend, _legend_html(shown))
+        put(self._table, _table_html(shown[:_ROWS], self._topic))
+
+    def _draw(self, batches: list[Batch]) -> None:
+        names = [f"{one.batch_id:,}" for one in batches]
+        phases = [phases_ms(one) for one in batches]
+        for chart, drawn in (
+            (self._rows, [_bars("rows", [one.rows for one in batches])]),
+            (
+                self._rates,
+                [
+                    _line("came", [one.input_rows_s for one in batches]),
+                    _line("processed", [one.processed_rows_s for one in batches]),
+                ],
+            ),
+            (self._phases, [_bars(name, [one[name] for one in phases], stack=True) for name in _DRAWN]),
+        ):
+            chart.options["xAxis"]["data"] = names
+            chart.options["series"] = drawn
+            chart.update()
+
+
+_NO_BATCH = (
+    '<div class="empty"><strong>No micro-batch carried records in the last day.</strong>'
+    f"<p>Trigger a run on the page Runs, or: {elements.command_html('./penstock run')}</p></div>"
+)
+
+
+def _card(title: str, options: dict[str, Any], label: str) -> ui.echart:
+    with ui.element("div").classes("card"):
+        elements.heading(title)
+        return elements.chart(options, label)
+
+
+def _axes(unit: str) -> dict[str, Any]:
+    return {
+        "xAxis": {"type": "category", "data": [], "axisLabel": {"hideOverlap": True}},
+        "yAxis": {"type": "value", "name": unit},
+        "legend": {"type": "scroll", "top": 0, "left": 60, "itemGap": 24},
+    }
+
+
+def _bars(name: str, values: list[int], *, stack: bool = False) -> dict[str, Any]:
+    return {"name": name, "type": "bar", "data": values, "barMaxWidth": 28} | ({"stack": "ms"} if stack else {})
+
+
+def _line(name: str, values: list[float]) -> dict[str, Any]:
+    return {"name": name, "type": "line", "data": values, "showSymbol": len(values) < 3, "lineStyle": {"width": 2}}
+
+
+def _legend_html(batches: list[Batch]) -> str:
+    found = shares(batches)
+    told = PHASES | {OTHER: "what Spark does not name"}
+    return "".join(
+        f"<div><strong>{name}</strong> <span>{found.get(name, 0):.0%}</span> <span class=quiet>{words}</span></div>"
+        for name, words in told.items()
+    )
+
+
+def _table_html(batches: list[Batch], topic: str) -> str:
+    heads = ("Batch", "Began", "Rows", "Took", "Processed, 1/s", "Longest phase", "Last record by partition")
+    rows = [
+        [
+            number(one.batch_id),
+            moment_html(one.began_at),
+            number(one.rows),
+            duration(one.durations_ms.get(TOTAL)),
+            number(round(one.processed_rows_s)),
+            _longest(one),
+            _ends(one, topic),
+        ]
+        for one in batches
+    ]
+    return elements.table_html(f"The newest {len(rows)} that carried records", heads, rows)
+
+
+def _longest(batch: Batch) -> str:
+    phases = phases_ms(batch)
+    name = max(phases, key=lambda one: phases[one])
+    every = ", ".join(f"{one} {duration(ms)}" for one, ms in phases.items())
+    return f'<span title="{escape(every)}">{name} {duration(phases[name])}</span>'
+
+
+def _ends(batch: Batch, topic: str) -> str:
+    links = [
+        message_link(topic, partition, end - 1, f"{partition}:{end - 1:,}")
+        for partition, end in sorted(batch.positions.items())
+        if end > 0
+    ]
+    return " ".join(links)
+
+
+class _Failures:
+    """The newest failures; a trace is sent when it is opened."""
+
+    def __init__(self, visit: Visit) -> None:
+        self._visit = visit
+        self._shown: list[Failure] | None = None
+        elements.heading("Failures")
+        self._list = ui.element("div")
+
+    def show(self, failures: list[Failure]) -> None:
+        """Show these, if they are others than before."""
+        if failures == self._shown:
+            return
+        self._shown = failures
+        self._list.clear()
+        with self._list:
+            if not failures:
+                elements.markup("None in the last 90 days.", tag="p").classes("quiet")
+            for at, one in enumerate(failures):
+                _failure(one, newest=at == 0)
+
+
+def _failure(failure: Failure, *, newest: bool) -> None:
+    with ui.element("div").classes("trouble" if newest else "card failure"):
+        when = "Last failure, " if newest else ""
+        elements.markup(f"{when}{moment_html(failure.at)}", tag="p").classes("quiet")
+        elements.markup(escape(failure.error), tag="p")
+        with ui.expansion("Trace").classes("trace") as trace:
+            pass
+
+        def fill() -> None:
+            if trace.value and not trace.default_slot.children:
+                with trace:
+                    copy_button(failure.trace, "the trace")
+                    elements.markup(escape(failure.trace), tag="pre")
+
+        trace.on_value_change(fill)

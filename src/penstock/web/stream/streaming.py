@@ -1,0 +1,98 @@
+"""The state of the streaming job, cached for all pages and the API."""
+
+from dataclasses import dataclass
+
+from penstock.errors import PenstockError
+from penstock.monitoring.flow import Partition
+from penstock.process.checkpoint import folder_of
+from penstock.web.desk import Desk
+from penstock.web.shared import Shared
+from penstock.web.stream import application, query
+from penstock.web.stream.application import Application, Master, Pages
+from penstock.web.stream.query import Found, Query
+
+JOB = "spark-job"
+MOST_BATCHES = 500
+
+
+@dataclass(frozen=True)
+class Spark:
+    """The Spark application and its master. None while unavailable, with the reason in `error`."""
+
+    application: Application | None
+    master: Master | None
+    error: str
+
+
+@dataclass(frozen=True)
+class State:
+    """The state of the stream: `partitions` holds the offset up to which each is stored, `lag` the records behind.
+
+    `pages` are the URLs of Spark's UI, None unless Spark belongs to the local stack.
+    """
+
+    query: Query
+    spark: Spark
+    partitions: list[Partition]
+    lag: int | None
+    pages: Pages | None
+
+
+class Streaming:
+    """The stream of the configured pipeline. Thread-safe."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._checkpoint = folder_of(desk.settings, desk.pipeline.topic)
+        self.pages = application.pages(desk.settings)
+        self.found = Shared(self._read, for_s=1.5)
+        """Cached read of what Cassandra knows about the query. Raises `CassandraUnreachable`."""
+        self._spark = Shared(self._ask_spark, for_s=4.0)
+        self._process = Shared(self._ask_process, for_s=2.5)
+
+    def _read(self) -> Found:
+        desk = self._desk
+        return query.read(desk.settings, desk.keyspace, desk.pipeline.topic, desk.cassandra, MOST_BATCHES)
+
+    def state(self) -> State:
+        """Return the current state. Unavailable services are reported in it, not raised."""
+        now = self._desk.view.now
+        return State(
+            query=self._query(),
+            spark=self._spark(),
+            partitions=now.partitions if now else [],
+            lag=now.lag if now else None,
+            pages=self.pages,
+        )
+
+    def _query(self) -> Query:
+        try:
+            read = self.found()
+        except PenstockError as error:
+            return Query("unknown", f"Cassandra, which knows the job that reads, is away: {error.message}", "")
+        is_owned = read.holder is not None and not read.holder.is_dead
+        return query.tell(read, self._checkpoint, "" if is_owned else self._process())
+
+    def _ask_process(self) -> str:
+        return next((service.state for service in self._desk.host.services() if service.name == JOB), "")
+
+    def _ask_spark(self) -> Spark:
+        if self.pages is None:
+            return Spark(None, None, "Spark is not the local stack's: its own pages tell how the application does")
+        errors: list[str] = []
+        job: Application | None = None
+        master: Master | None = None
+        try:
+            job = application.application(self._desk.http, self.pages.job)
+        except PenstockError as error:
+            errors.append(error.message)
+        try:
+            master = application.master(self._desk.http, self.pages.master)
+        except PenstockError as error:
+            errors.append(error.message)
+        return Spark(job, master, "; ".join(errors))
+
+    def look_again(self) -> None:
+        """Drop all cached answers. Call it after an action."""
+        for cache in (self.found, self._spark, self._process):
+            cache.forget()

@@ -1,0 +1,1 @@
+"""The page Table: rows, a record's trace, Cassandra's nodes."""

@@ -1,0 +1,136 @@
+"""The table's rows and Cassandra nodes, and the trace of a record."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+from fastapi import FastAPI, Query
+
+from penstock.contract.masking import masked
+from penstock.errors import Unreachable
+from penstock.monitoring.services import quick
+from penstock.reconcile import trace
+from penstock.reconcile.trace import Passage
+from penstock.sink import cassandra
+from penstock.web.api import ShowsPersonal
+from penstock.web.desk import Desk
+from penstock.web.table import nodes
+from penstock.web.table.nodes import Files, Node
+from penstock.web.table.rows import MOST_ROWS, PAGE_ROWS, Page, Row, Table
+
+SEARCH_S = 20.0
+_SEARCHES = threading.BoundedSemaphore(2)
+
+
+@dataclass(frozen=True)
+class Definition:
+    """The table's name and its `CREATE TABLE` statement."""
+
+    name: str
+    definition: str
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """Cassandra's nodes. `files` are the table's, null unless on this machine: then see `nodetool tablestats`."""
+
+    nodes: list[Node]
+    files: Files | None
+
+
+@dataclass(frozen=True)
+class Way:
+    """The passages through Kafka of the records with one id.
+
+    `is_whole`: the search reached the end of the topic. It read `read` of the topic's `held` records; both are null if
+    only the row's own record was traced.
+    """
+
+    id: str
+    passages: list[Passage]
+    is_whole: bool
+    read: int | None = None
+    held: int | None = None
+
+
+def register(api: FastAPI, desk: Desk) -> None:
+    """Add the routes under /table, and /trace/{id}."""
+
+    @api.get("/table")
+    def definition() -> Definition:
+        """Get the table's name and its definition in CQL."""
+        described = table(desk)
+        return Definition(described.name, described.definition())
+
+    @api.get("/table/rows")
+    def rows(
+        page: Annotated[str, Query(description="The `next` of another page; empty: the first.")] = "",
+        size: Annotated[int, Query(ge=1, le=MOST_ROWS, description="Rows of a page.")] = PAGE_ROWS,
+        personal: ShowsPersonal = False,
+    ) -> Page:
+        """List a page of rows in token order. Personal data is masked unless `personal` is true."""
+        return hidden(table(desk).page(page, size), desk, masks=not personal)
+
+    @api.get("/table/rows/{record_id}")
+    def row(record_id: str, personal: ShowsPersonal = False) -> Row:
+        """Get a row. Personal data is masked unless `personal` is true."""
+        stored_row = table(desk).row(record_id)
+        return stored_row if personal else replace(stored_row, columns=masked(stored_row.columns, desk.pipeline.stored))
+
+    @api.get("/table/nodes")
+    def told() -> Nodes:
+        """Get what each Cassandra node reports about itself and the table."""
+        return node_facts(desk)
+
+    @api.get("/trace/{record_id}")
+    def way(
+        record_id: str,
+        whole: Annotated[bool, Query(description="Search the whole topic, for 20 s at most.")] = False,
+    ) -> Way:
+        """Trace the record that the row was written from, or with `whole` every record of the id."""
+        return search(desk, record_id) if whole else way_of_row(desk, record_id)
+
+
+def table(desk: Desk) -> Table:
+    """Return the pipeline's table. Raises `CassandraUnreachable`."""
+    return Table(desk.settings, desk.cassandra(), desk.pipeline)
+
+
+def hidden(page: Page, desk: Desk, *, masks: bool) -> Page:
+    """Mask personal data in a page of rows if `masks`."""
+    return replace(page, rows=[masked(row, desk.pipeline.stored) for row in page.rows]) if masks else page
+
+
+def node_facts(desk: Desk) -> Nodes:
+    """Read the state of the nodes and the table's files. Raises `CassandraUnreachable`."""
+    settings, session, name = desk.settings, desk.cassandra(), desk.pipeline.table
+    statuses = nodes.read(settings, session, desk.keyspace, name)
+    folder = settings.home / "data" / "cassandra" / "data"
+    files = nodes.files(settings, session, folder, desk.keyspace, name) if desk.host.is_local else None
+    return Nodes(statuses, files)
+
+
+def way_of_row(desk: Desk, record_id: str) -> Way:
+    """Trace the record that the row was written from. Raises `WrongUse` for an invalid id, and what `trace` raises."""
+    with cassandra.asking(desk.settings):
+        passage = trace.trace_row(quick(desk.settings), desk.cassandra(), record_id)
+    return Way(record_id, [] if passage is None else [passage], is_whole=False)
+
+
+def search(desk: Desk, record_id: str, begun: Callable[[trace.Search], None] = lambda _: None) -> Way:
+    """Search the whole topic for the records of an id, for at most `SEARCH_S` seconds.
+
+    `begun` is called with the search when it starts, e.g. to show its progress or stop it. Raises `Unreachable` while
+    two other searches are running.
+    """
+    if not _SEARCHES.acquire(blocking=False):
+        raise Unreachable("two searches of the whole topic are under way: try again when one has ended")
+    try:
+        with cassandra.asking(desk.settings):
+            search = trace.Search(quick(desk.settings), desk.cassandra(), record_id, SEARCH_S)
+            begun(search)
+            passages = search.carry_out()
+    finally:
+        _SEARCHES.release()
+    return Way(record_id, passages, search.is_whole, search.read, search.held)

@@ -1,0 +1,210 @@
+"""The Cassandra table: rows, paged in token order; the nodes; the definition. A row's page has its trace."""
+
+from html import escape
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from nicegui import ui
+
+from penstock.contract.fields import key_of
+from penstock.contract.masking import MASK
+from penstock.errors import PenstockError, WrongUse
+from penstock.web import elements
+from penstock.web.desk import Desk
+from penstock.web.elements import number, size, state_html
+from penstock.web.frame import Visit, page
+from penstock.web.parts import Draw, copy_button, fill, soon
+from penstock.web.shared import Shared
+from penstock.web.table import row
+from penstock.web.table.api import Nodes, hidden, node_facts, table
+from penstock.web.table.nodes import Node, Task
+from penstock.web.table.rows import MOST_ROWS, PAGE_ROWS, Page
+
+_REFRESH_S = 10.0
+_ARRIVAL = ("ingested_at", "kafka_partition", "kafka_offset")
+
+
+def register(desk: Desk) -> None:
+    """Serve the pages."""
+    kept = Shared(lambda: node_facts(desk), for_s=_REFRESH_S - 1)
+    row.register(desk)
+
+    @page(desk, "/table", "Table")
+    async def shown(visit: Visit) -> None:
+        _add_search()
+        _add_nodes(visit, kept)
+        elements.heading("Rows")
+        await fill(ui.element("div"), _load_rows(visit))
+        elements.heading("Definition")
+        soon("Asking Cassandra …", lambda: _load_definition(visit))
+
+
+def _add_search() -> None:
+    def find() -> None:
+        if text := str(field.value or "").strip():
+            ui.navigate.to(f"/table/rows/{quote(text, safe='')}")
+
+    with ui.element("div").classes("row-bar"):
+        field = ui.input("Id of a record").props("outlined dense clearable").classes("id-field")
+        field.on("keydown.enter", find)
+        ui.button("Show row and trace", on_click=find).props("no-caps")
+
+
+def _add_nodes(visit: Visit, kept: Shared[Nodes]) -> None:
+    part = ui.element("div")
+    with part:
+        shown = elements.markup("<p class=quiet>Asking the nodes …</p>", tag="div")
+    trouble = ui.element("div")
+
+    async def refresh() -> None:
+        try:
+            content = _nodes_html(await visit.ask(kept))
+        except PenstockError as error:
+            content = ""
+            if not trouble.default_slot.children:
+                with trouble:
+                    elements.trouble(error)
+        else:
+            trouble.clear()
+        if shown.content != content:
+            shown.content = content
+
+    visit.every(_REFRESH_S, refresh)
+
+
+def _nodes_html(nodes: Nodes) -> str:
+    responding = [node for node in nodes.nodes if not node.error]
+    cards = {
+        "writes of rows since the nodes' start": number(_sum(responding, "writes")),
+        "compactions wait": number(_sum(responding, "compactions_pending")),
+        "SSTables": number(nodes.files.sstables) if nodes.files else "not known from here",
+        "the table's files": _disk_size(nodes, responding),
+        "all files of the nodes": size(_sum(responding, "node_bytes")),
+    }
+    cards_html = "".join(
+        f'<div class="card"><strong>{escape(value)}</strong><span class="quiet">{escape(name)}</span></div>'
+        for name, value in cards.items()
+    )
+    note = ""
+    if nodes.files is None:
+        note = "<p class=quiet>How many SSTables there are, each node's <code>nodetool tablestats</code> tells.</p>"
+    elif not nodes.files.sstables:
+        note = "<p class=quiet>No SSTable yet: the rows are in memory and in the commit log until they are flushed.</p>"
+    heads = ["Node", "State", "Place", "Writes", "Reads", "Compactions", "All its files"]
+    rows = elements.table_html(
+        "Cassandra's nodes; reads and writes are of this table", heads, map(_node_row, nodes.nodes)
+    )
+    return f'<div class="big">{cards_html}</div>{note}{elements.region_html("Nodes", rows)}'
+
+
+def _disk_size(nodes: Nodes, responding: list[Node]) -> str:
+    if nodes.files:
+        return size(nodes.files.bytes)
+    mib = _sum(responding, "table_mib")
+    return "less than 1 MiB" if mib == 0 else size(None if mib is None else mib * 2**20)
+
+
+def _sum(nodes: list[Node], name: str) -> float | None:
+    known = [value for node in nodes if (value := getattr(node, name)) is not None]
+    return sum(known) if known else None
+
+
+def _node_row(node: Node) -> list[str]:
+    state = state_html("down", node.error) if node.error else state_html("ok", f"up, {node.version}")
+    compactions = f"{number(node.compactions_active)} run, {number(node.compactions_pending)} wait"
+    compactions += f", {number(node.compactions_done)} done" + "".join(f"<br>{_task_html(task)}" for task in node.tasks)
+    place = f"{escape(node.datacenter)}, {escape(node.rack)}"
+    return [
+        escape(node.address),
+        state,
+        place,
+        number(node.writes),
+        number(node.reads),
+        compactions,
+        size(node.node_bytes),
+    ]
+
+
+def _task_html(task: Task) -> str:
+    share = f"{100 * task.done / task.total:.0f} %" if task.total else "begun"
+    return f"{escape(task.kind)} {share}"
+
+
+async def _load_rows(visit: Visit) -> Draw:
+    count = _parse_size(visit.query.get("size", str(PAGE_ROWS)))
+    after = visit.query.get("page", "")
+    rows_page = await visit.ask(lambda: hidden(table(visit.desk).page(after, count), visit.desk, masks=visit.masks))
+    return lambda: _show_page(visit, rows_page, after, count)
+
+
+def _parse_size(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_ROWS:
+        raise WrongUse(f"{text[:20]!r} is no number of rows from 1 to {MOST_ROWS}", hint="/table")
+    return int(text)
+
+
+def _show_page(visit: Visit, rows_page: Page, after: str, count: int) -> None:
+    if not rows_page.rows:
+        if after:
+            elements.markup('<p>No row follows. <a href="/table">First page</a></p>', tag="div")
+        else:
+            todo = "A run fetches records, and the stream stores them."
+            elements.empty("The table holds no row yet.", todo, "./penstock run --records 500")
+        return
+    _add_paging(rows_page, after, count)
+    names = _ordered(visit, rows_page.columns)
+    heads = [names[0], *(["record in Kafka"] if _has_position(rows_page) else []), *names[1:]]
+    rows = [_row(visit, columns, names, with_place=_has_position(rows_page)) for columns in rows_page.rows]
+    name = visit.desk.pipeline.table
+    hides = "; personal data are hidden" if visit.masks else ""
+    elements.table(f"{len(rows)} rows of {name}, in the order of their tokens{hides}", heads, rows).classes("rows")
+    _add_paging(rows_page, after, count)
+
+
+def _add_paging(rows_page: Page, after: str, count: int) -> None:
+    """Add links to the first and the next page. Going back is left to the browser."""
+    parameters = {} if count == PAGE_ROWS else {"size": count}
+    links = []
+    if after:
+        links.append(f'<a href="/table{"?" + urlencode(parameters) if parameters else ""}">First page</a>')
+    if rows_page.next:
+        links.append(
+            f'<a href="/table?{escape(urlencode({"page": rows_page.next, **parameters}))}" rel="next">Next page</a>'
+        )
+        links.append(f"<span class=quiet>about {100 * rows_page.passed:.0f} % of the table so far</span>")
+    else:
+        links.append("<span class=quiet>the last page</span>" if after else "<span class=quiet>all rows</span>")
+    elements.markup(" ".join(links), tag="div").classes("row-bar")
+
+
+def _has_position(rows_page: Page) -> bool:
+    return set(_ARRIVAL) <= set(rows_page.columns)
+
+
+def _ordered(visit: Visit, columns: list[str]) -> list[str]:
+    """Return the columns to show: the key, the arrival time, then the rest without the Kafka position.
+
+    The position is shown in a column of its own.
+    """
+    key = key_of(visit.desk.pipeline.stored).column
+    first = [name for name in (key, "ingested_at") if name in columns]
+    return first + [name for name in columns if name not in (*first, "kafka_partition", "kafka_offset")]
+
+
+def _row(visit: Visit, columns: dict[str, Any], names: list[str], *, with_place: bool) -> list[str]:
+    key = columns[names[0]]
+    linked = MASK if key == MASK else f'<a href="/table/rows/{quote(str(key), safe="")}">{escape(str(key))}</a>'
+    position = [row.message_link(visit.desk.pipeline.topic, columns)] if with_place else []
+    return [linked, *position, *(row.value_html(columns[name]) for name in names[1:])]
+
+
+async def _load_definition(visit: Visit) -> Draw:
+    definition = await visit.ask(lambda: table(visit.desk).definition())
+
+    def draw() -> None:
+        with ui.element("details").classes("text"):
+            elements.markup("The statement that makes the table as it is", tag="summary")
+            copy_button(definition, "the table's definition")
+            elements.markup(escape(definition), tag="pre").props('tabindex=0 aria-label="Definition in CQL"')
+
+    return draw

@@ -1,0 +1,181 @@
+"""A row, and the trace of its record from the API to the table, stage by stage."""
+
+from datetime import datetime
+from html import escape
+from typing import Any
+
+from nicegui import ui
+
+from penstock.contract.masking import MASK, masked
+from penstock.errors import NotThere
+from penstock.reconcile.trace import Hop, Passage, Search
+from penstock.web import elements
+from penstock.web.desk import Desk
+from penstock.web.elements import duration, moment_html, number, state_html
+from penstock.web.frame import Visit, page
+from penstock.web.parts import Draw, fill, soon
+from penstock.web.table.api import SEARCH_S, Way, search, table, way_of_row
+from penstock.web.table.rows import Row
+
+_PROGRESS_S = 0.5
+_STATES = {
+    **dict.fromkeys(("stored", "deleted", "expired", "pruned", "accepted"), "ok"),
+    "waiting": "late",
+    **dict.fromkeys(("missing", "rejected", "refused"), "down"),
+}
+
+
+def register(desk: Desk) -> None:
+    """Serve the page."""
+
+    @page(desk, "/table/rows/{record_id}", "Row")
+    async def shown(visit: Visit) -> None:
+        record_id = visit.path["record_id"]
+        with ui.element("div").classes("row-bar"):
+            elements.markup('<a href="/table">All rows</a>')
+            elements.copyable(record_id, "the id")
+        is_there = await _show_row(visit, record_id)
+        elements.heading("Trace")
+        if is_there:
+            soon("Following the record …", lambda: _load_trace(visit, record_id))
+        _Searching(visit, record_id)
+
+
+async def _show_row(visit: Visit, record_id: str) -> bool:
+    """Show the row, or an empty state; return whether it exists. Raises `WrongUse` for an invalid id."""
+    try:
+        stored_row = await visit.ask(lambda: table(visit.desk).row(record_id))
+    except NotThere as error:
+        todo = "Its record may wait, or was rejected, or deleted, or nobody sent it: search the topic for it."
+        elements.empty(error.message, todo, error.hint)
+        return False
+    _show_facts(visit, stored_row)
+    return True
+
+
+def _show_facts(visit: Visit, stored_row: Row) -> None:
+    columns = masked(stored_row.columns, visit.desk.pipeline.stored) if visit.masks else stored_row.columns
+    pairs = [(name, value_html(value)) for name, value in columns.items()]
+    pairs.append(("record in Kafka", message_link(visit.desk.pipeline.topic, stored_row.columns)))
+    if stored_row.written_us is not None:
+        note = "<small class=quiet>the topic's generation and the offset: which of two records is later</small>"
+        pairs.append(("write timestamp", f"{stored_row.written_us} {note}"))
+    elements.facts(pairs).classes("card")
+
+
+def value_html(value: Any) -> str:
+    """Return HTML for a column value."""
+    if value is None:
+        return "<span class=quiet>null</span>"
+    if value == MASK:
+        return f'<span class=quiet aria-label="hidden">{MASK}</span>'
+    if isinstance(value, datetime):
+        return moment_html(value)
+    return escape(str(value))
+
+
+def message_link(topic: str, columns: dict[str, Any]) -> str:
+    """Return HTML for a row's record in Kafka: its position, linked to the message."""
+    partition, offset = columns.get("kafka_partition"), columns.get("kafka_offset")
+    if partition is None or offset is None:
+        return "<span class=quiet>not known</span>"
+    return elements.message_link(topic, partition, offset, f"partition {partition} offset {offset:,}")
+
+
+async def _load_trace(visit: Visit, record_id: str) -> Draw:
+    trace = await visit.ask(way_of_row, visit.desk, record_id)
+    return lambda: _show_passages(visit.desk.pipeline.topic, trace)
+
+
+def _show_passages(topic: str, trace: Way) -> None:
+    for passage in trace.passages:
+        _show_passage(topic, passage)
+    if trace.passages:
+        return
+    if trace.is_whole:
+        elements.empty("Neither the topic nor the rejected records have this id.", "Kafka holds no record for ever.")
+    elif trace.held is None:
+        todo = "The topic was made anew since, or something else than penstock wrote the row."
+        elements.empty("The topic holds no record that this row was made of.", todo)
+    else:
+        elements.empty(
+            "None was found in this time.", "The command searches to the end.", f"./penstock trace {trace.id}"
+        )
+
+
+def _show_passage(topic: str, passage: Passage) -> None:
+    state = passage.outcome.partition(",")[0]
+    outcome = state_html(_STATES.get(state, "unknown"), passage.outcome)
+    columns = {"kafka_partition": passage.partition, "kafka_offset": passage.offset}
+    position = "never got to Kafka" if passage.partition is None else message_link(topic, columns)
+    stages = "".join(map(_stage_html, passage.hops, [None, *passage.hops]))
+    label = "The way of the record, hop by hop"
+    text = f'<p>{outcome} {position}</p><ol class="trace" aria-label="{label}">{stages}</ol>'
+    elements.markup(text, tag="section").classes("card passage")
+
+
+def _stage_html(stage: Hop, previous: Hop | None) -> str:
+    elapsed = _format_elapsed(previous, stage)
+    elapsed_html = f'<span class="later">{escape(elapsed)}</span>' if elapsed else ""
+    at = moment_html(stage.at) if stage.at else "<span class=quiet>time not known</span>"
+    return (
+        f'<li><strong>{escape(stage.name)}</strong> <span class="at">{at}</span>{elapsed_html}'
+        f'<div class="quiet">{escape(stage.detail)}</div></li>'
+    )
+
+
+def _format_elapsed(previous: Hop | None, stage: Hop) -> str:
+    """Format the time since the previous stage; empty if unknown."""
+    if previous is None or previous.at is None or stage.at is None:
+        return ""
+    ms = (datetime.fromisoformat(stage.at) - datetime.fromisoformat(previous.at)).total_seconds() * 1000
+    return f"+{duration(ms)}" if ms >= 0 else f"-{duration(-ms)}"
+
+
+class _Searching:
+    """The search of the whole topic, started by the viewer."""
+
+    def __init__(self, visit: Visit, record_id: str) -> None:
+        self._visit = visit
+        self._id = record_id
+        self._search: Search | None = None
+        elements.heading("Other records of this id", 3)
+        note = f"Each record of the id is found by reading the whole topic, for {SEARCH_S:.0f} s at most."
+        elements.markup(note, tag="p").classes("quiet")
+        with ui.element("div").classes("row-bar"):
+            self._button = ui.button("Search the whole topic", on_click=self._run).props("no-caps outline")
+            self._progress = elements.markup("", tag="span").props("role=status aria-live=polite").classes("quiet")
+        self._results = ui.element("div")
+        ui.context.client.on_delete(self._stop)
+
+    def _stop(self) -> None:
+        if self._search is not None:
+            self._search.stop()
+
+    async def _run(self) -> None:
+        self._button.disable()
+        timer = ui.timer(_PROGRESS_S, self._show_progress)
+        try:
+            await fill(self._results, self._search_topic())
+        finally:
+            timer.cancel()
+            if not self._button.is_deleted:
+                self._button.enable()
+
+    def _show_progress(self) -> None:
+        if self._search is not None and self._search.held:
+            self._progress.content = f"{number(self._search.read)} of {number(self._search.held)} records read"
+
+    async def _search_topic(self) -> Draw:
+        trace = await self._visit.ask(search, self._visit.desk, self._id, self._on_start)
+        progress = f"{number(trace.read)} of {number(trace.held)} records read"
+        progress += "." if trace.is_whole else ", then the time was over: what follows was not looked at."
+
+        def draw() -> None:
+            self._progress.content = progress
+            _show_passages(self._visit.desk.pipeline.topic, trace)
+
+        return draw
+
+    def _on_start(self, search: Search) -> None:
+        self._search = search

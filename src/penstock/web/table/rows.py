@@ -1,0 +1,131 @@
+"""The table as people look at it: its rows page by page in the order of their tokens, one row, and its definition.
+
+A page asks for so many rows behind a token, so it costs the same wherever it lies; no row is counted, none skipped.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from cassandra.cluster import Session
+
+from penstock.config import Settings
+from penstock.contract import cql
+from penstock.contract.fields import key_of
+from penstock.errors import NotThere, WrongUse
+from penstock.pipelines import Pipeline
+from penstock.reconcile.trace import id_of
+from penstock.sink import cassandra
+
+PAGE_ROWS = 50
+MOST_ROWS = 500
+_POSITION = "row_position"
+_TOKENS = 2**64
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some rows, in the order of their tokens, which is that of no column.
+
+    `next` is the page that follows, None at the end; `passed` is the share of all tokens that lie before that.
+    """
+
+    columns: list[str]
+    rows: list[dict[str, Any]]
+    next: str | None
+    passed: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: its columns, and its write timestamp in us, which is its topic's generation and offset, no clock."""
+
+    id: str
+    columns: dict[str, Any]
+    written_us: int | None
+
+
+class Table:
+    """The pipeline's table."""
+
+    def __init__(self, settings: Settings, session: Session, pipeline: Pipeline) -> None:
+        self._settings = settings
+        self._session = session
+        self._pipeline = pipeline
+        self._keyspace = cassandra.keyspace_of(settings, pipeline)
+        self._key = key_of(pipeline.stored).column
+        self.name = cql.table_name(self._keyspace, pipeline.table)
+
+    def page(self, after: str = "", rows: int = PAGE_ROWS) -> Page:
+        """The rows behind `after`, which is the `next` of a page; empty: the first ones.
+
+        Raises `WrongUse` when it is none, `NotThere` when there is no table, `CassandraUnreachable`.
+        """
+        token, count = _token(after), min(max(rows, 1), MOST_ROWS)
+        with cassandra.asking(self._settings):
+            names = self._columns()
+            columns = ", ".join(map(cql.name, names))
+            where = "" if token is None else f" WHERE token({cql.name(self._key)}) > {token}"
+            query = f"SELECT {columns}, token({cql.name(self._key)}) AS {_POSITION} FROM {self.name}{where}"
+            found = [dict(row) for row in self._session.execute(f"{query} LIMIT {count + 1}")]
+        last = int(found[count - 1][_POSITION]) if len(found) > count else None
+        kept = [_plain(row, names) for row in found[:count]]
+        return Page(names, kept, None if last is None else str(last), 1.0 if last is None else _share(last))
+
+    def row(self, text: str) -> Row:
+        """The row of the id `text`. Raises `WrongUse` when that is none, `NotThere`, `CassandraUnreachable`."""
+        record_id = id_of(self._pipeline, text)
+        with cassandra.asking(self._settings):
+            names = self._columns()
+            columns = ", ".join(map(cql.name, names))
+            written = ", WRITETIME(kafka_offset) AS written_us" if "kafka_offset" in names else ""
+            query = f"SELECT {columns}{written} FROM {self.name} WHERE {cql.name(self._key)} = %s"
+            found = self._session.execute(query, (record_id,)).one()
+        if found is None:
+            raise NotThere(f"{self.name} has no row with the id {record_id}", hint=f"./penstock trace {record_id}")
+        return Row(str(record_id), _plain(found, names), found.get("written_us"))
+
+    def definition(self) -> str:
+        """The statement that makes the table as it is. Raises `NotThere`, `CassandraUnreachable`."""
+        with cassandra.asking(self._settings):
+            self._columns()
+            found = self._session.execute(f"DESCRIBE TABLE {self.name}").one()
+        return str(found["create_statement"])
+
+    def _columns(self) -> list[str]:
+        """The table's columns: the record's in its own order, then what else there is."""
+        there = cassandra.table_of(self._session, self._settings, self._pipeline).columns
+        if not there:
+            raise NotThere(f"there is no table {self.name} yet: the Spark job makes it", hint="./penstock up")
+        own = [name for name in cql.columns(self._pipeline.stored) if name in there]
+        return own + sorted(there.keys() - set(own))
+
+
+def _token(text: str) -> int | None:
+    """The token that a page begins behind. Raises `WrongUse`."""
+    if not text:
+        return None
+    try:
+        token = int(text)
+    except ValueError:
+        token = _TOKENS
+    if not -_TOKENS // 2 <= token < _TOKENS // 2:
+        raise WrongUse(
+            f"{text[:40]!r} is no page of the table: begin with the first one, and take `next` from there",
+            hint="./penstock rows",
+        )
+    return token
+
+
+def _share(token: int) -> float:
+    return round((token + _TOKENS // 2) / _TOKENS, 4)
+
+
+def _plain(row: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
+    """The row's values by column; times with their zone, which the driver leaves out."""
+    return {name: _zoned(row[name]) for name in names}
+
+
+def _zoned(value: Any) -> Any:
+    return value.replace(tzinfo=UTC) if isinstance(value, datetime) and value.tzinfo is None else value

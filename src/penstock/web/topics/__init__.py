@@ -1,0 +1,1 @@
+"""The page Topics: topics, consumer groups, messages."""

@@ -1,0 +1,325 @@
+"""Actions on a topic: produce a message, change settings, delete records or the topic."""
+
+from functools import partial
+from html import escape
+
+from nicegui import ui
+
+from penstock.broker import admin
+from penstock.broker.admin import Setting
+from penstock.broker.topics import Place
+from penstock.contract.reject import Fault
+from penstock.errors import NotThere, PenstockError, RegistryUnreachable, WrongUse
+from penstock.pipeline import compose
+from penstock.web import elements
+from penstock.web.desk import Desk
+from penstock.web.frame import Visit, page
+from penstock.web.schemas.api import catalogue
+from penstock.web.schemas.subjects import Version
+from penstock.web.topics.inventory import Inventory, Topic, spans_of
+from penstock.web.topics.messages import bar
+
+_DANGER = "outline no-caps"
+_LOST = "Every record in it is lost, and whatever reads it stops, or starts over."
+_DROPPED = {
+    "pipeline": " The Spark job reads this topic: its checkpoint does not fit a topic that is made anew, so it stops "
+    "until you run ./penstock checkpoint reset --to earliest. Rows that are stored stay.",
+    "rejected": " verify names every dead letter that is gone: a topic that is made anew does not say how many it "
+    "held. Delete its records instead.",
+}
+"""What the deletion of a topic means, by its role."""
+_DELETED = {
+    "pipeline": " Those that the Spark job has not read yet are never stored.",
+    "rejected": " Nobody can redrive them any more. verify counts them as pruned: it excuses no more than lay before "
+    "the new log start, and names every other dead letter that is absent.",
+}
+"""What a deletion of records means, by the topic's role."""
+
+
+def register(desk: Desk, inventory: Inventory) -> None:
+    """Serve the pages."""
+
+    @page(desk, "/topics/{name}/produce", "Produce a message")
+    async def produce(visit: Visit) -> None:
+        topic = await visit.ask(inventory.topic, visit.path["name"])
+        admin.check_ours(topic.name)
+        bar(topic, "produce")
+        is_pipeline = topic.role == "pipeline"
+        _Compose(visit, topic, None if is_pipeline else await visit.ask(_latest_schema, desk, topic.name))
+
+    @page(desk, "/topics/{name}/settings", "Settings")
+    async def settings(visit: Visit) -> None:
+        topic = await visit.ask(inventory.topic, visit.path["name"])
+        bar(topic, "settings")
+        current = await visit.ask(admin.settings_of, desk.kafka, desk.settings, topic.name)
+        _Settings(visit, topic, current)
+        if not topic.is_internal:
+            _Deletion(visit, inventory, topic)
+
+
+def _latest_schema(desk: Desk, topic: str) -> Version | None:
+    """Return the newest schema of the topic's values. None if there is none or the registry is unavailable."""
+    try:
+        return catalogue(desk).version(f"{topic}-value", "latest")
+    except (NotThere, RegistryUnreachable):
+        return None
+
+
+class _Compose:
+    """The form that produces a message.
+
+    For the pipeline's topic, the value is validated against the contract and serialized as the producer does. For
+    another topic with a value schema, it is validated against that and sent with the wire-format header.
+    """
+
+    def __init__(self, visit: Visit, topic: Topic, schema: Version | None) -> None:
+        self._visit = visit
+        self._topic = topic.name
+        self._schema = schema
+        self._is_pipeline = topic.role == "pipeline"
+        can_validate = self._is_pipeline or schema is not None
+        note = "Key and value are sent as they are typed, as UTF-8."
+        if self._is_pipeline:
+            note = (
+                "The value is checked against the contract, and sent as the producer sends it: framed, keyed by its id."
+            )
+        elif schema is not None:
+            note = f"The value is checked against {schema.subject} version {schema.version}, and sent framed."
+        elements.markup(note, tag="p").classes("quiet")
+        with ui.element("div").classes("card compose"):
+            self._key = ui.input("Key, empty: the record's id" if self._is_pipeline else "Key, empty: none")
+            template = compose.template(visit.desk.pipeline.record) if self._is_pipeline else ""
+            self._value = ui.textarea("Value", value=template).props("outlined input-class=mono rows=17")
+            self._key.props("outlined dense")
+            self._is_null = ui.checkbox(
+                "No value: null" + (", which deletes the row of the key" if self._is_pipeline else "")
+            )
+            self._value.bind_enabled_from(self._is_null, "value", lambda value: not value)
+            with ui.row():
+                if self._is_pipeline:
+                    ui.button("Template", on_click=self._fill_template).props("flat no-caps")
+                if can_validate:
+                    ui.button("Check", on_click=self._check).props("outline no-caps")
+                ui.button("Send", icon="send", on_click=self._send).props("no-caps")
+                if can_validate:
+                    ui.button("Send anyway, as typed", on_click=self._send_as_typed, color=None).props(_DANGER).classes(
+                        "danger"
+                    )
+        self._status = elements.markup("", tag="div").props("role=status aria-live=polite")
+
+    def _fill_template(self) -> None:
+        self._value.value = compose.template(self._visit.desk.pipeline.record)
+
+    async def _validate(self) -> Fault | object | None:
+        """Validate the typed value; return the record or its fault. On a `PenstockError`, show it and return None."""
+        desk = self._visit.desk
+        try:
+            return await self._visit.ask(compose.checked, desk.pipeline, desk.registry, self._value.value or "")
+        except PenstockError as error:
+            self._show_problems(error.message)
+            return None
+
+    def _show_problems(self, *problems: str) -> None:
+        lines = "".join(f"<li>{escape(problem)}</li>" for problem in problems)
+        self._status.content = f'<div class="trouble"><p>It was not sent:</p><ul>{lines}</ul></div>'
+
+    def _show_fault(self, fault: Fault) -> None:
+        self._show_problems(*fault.message.split("; "))
+
+    async def _check(self) -> None:
+        if self._schema is not None:
+            if self._serialize(self._schema) is not None:
+                self._status.content = "<p>It keeps every rule of the schema.</p>"
+            return
+        result = await self._validate()
+        if isinstance(result, Fault):
+            self._show_fault(result)
+        elif result is not None:
+            self._status.content = "<p>It keeps every rule of the contract.</p>"
+
+    def _serialize(self, schema: Version) -> bytes | None:
+        """Serialize the value with the schema. If it does not conform, show why and return None."""
+        try:
+            return compose.framed(schema.id, schema.type, schema.text, self._value.value or "")
+        except WrongUse as error:
+            self._show_problems(*error.message.splitlines())
+            return None
+
+    async def _send_by_schema(self, schema: Version) -> None:
+        key, value, settings = (
+            (self._key.value or "").encode() or None,
+            self._serialize(schema),
+            self._visit.desk.settings,
+        )
+        if value is not None:
+            deliver = partial(compose.deliver, settings, self._topic, key, value)
+            self._show_sent(await self._visit.act("produce", self._topic, deliver))
+
+    async def _send(self) -> None:
+        if self._schema is not None and not self._is_null.value:
+            await self._send_by_schema(self._schema)
+            return
+        if not self._is_pipeline or self._is_null.value:
+            await self._send_as_typed()
+            return
+        result = await self._validate()
+        if isinstance(result, Fault):
+            self._show_fault(result)
+        elif result is not None:
+            desk = self._visit.desk
+
+            def deliver() -> Place:
+                key, value = compose.packed(desk.settings, desk.pipeline, desk.registry, result)  # type: ignore[arg-type]
+                return compose.deliver(desk.settings, self._topic, (self._key.value or "").encode() or key, value)
+
+            self._show_sent(await self._visit.act("produce", self._topic, deliver))
+
+    async def _send_as_typed(self) -> None:
+        key = (self._key.value or "").encode() or None
+        value = None if self._is_null.value else (self._value.value or "").encode()
+        if self._is_pipeline and value is None and not await self._confirm_deletion(key):
+            return
+        settings = self._visit.desk.settings
+        self._show_sent(
+            await self._visit.act(
+                "produce as typed", self._topic, lambda: compose.deliver(settings, self._topic, key, value)
+            )
+        )
+
+    async def _confirm_deletion(self, key: bytes | None) -> bool:
+        if key is None:
+            self._show_problems("a null value deletes the row of its key: type the key")
+            return False
+        return await elements.confirmed("Delete a row", f"A null value deletes the row of {key.decode()}.", verb="Send")
+
+    def _show_sent(self, place: Place | None) -> None:
+        if place is None:
+            return
+        address = elements.message_address(self._topic, *place)
+        self._status.content = (
+            f'<div class="verdict">Kafka acknowledged it: <a href="{address}">{escape(self._topic)} {place}</a></div>'
+        )
+
+
+class _Settings:
+    """A topic's settings, and the form that changes one."""
+
+    def __init__(self, visit: Visit, topic: Topic, settings: list[Setting]) -> None:
+        self._visit = visit
+        self._topic = topic.name
+        self._known = {setting.name: setting for setting in settings}
+        if topic.is_internal:
+            elements.markup("A service keeps this topic for itself: it can be looked at here, not changed.", tag="p")
+        else:
+            self._build_form()
+        own = [setting for setting in settings if setting.is_own]
+        elements.table("Set for this topic", ("Setting", "Value"), map(_setting_row, own))
+        with ui.element("details").classes("others"):
+            elements.markup(f"{len(settings) - len(own)} settings as Kafka has them", tag="summary")
+            defaults = [setting for setting in settings if not setting.is_own]
+            elements.table("Kafka's own", ("Setting", "Value"), map(_setting_row, defaults))
+
+    def _build_form(self) -> None:
+        names = [setting.name for setting in self._known.values() if not setting.is_fixed]
+        with ui.element("div").classes("card find"):
+            self._name = ui.select(
+                names, value="retention.ms", label="Setting", with_input=True, on_change=self._show_value
+            )
+            retention = self._known.get("retention.ms")
+            self._value = ui.input("Value", value=retention.value if retention else "")
+            for field in (self._name, self._value):
+                field.props("outlined dense")
+            ui.button("Change", on_click=self._change).props("no-caps")
+            ui.button("As Kafka has it", on_click=self._reset).props("flat no-caps")
+
+    def _show_value(self) -> None:
+        setting = self._known.get(self._name.value or "")
+        self._value.value = "" if setting is None else setting.value or ""
+
+    async def _change(self) -> None:
+        await self._alter(self._value.value or "")
+
+    async def _reset(self) -> None:
+        await self._alter(None)
+
+    async def _alter(self, value: str | None) -> None:
+        desk, name = self._visit.desk, self._name.value or ""
+        setting = self._known.get(name)
+        before = setting.value if setting else ""
+        target = "what Kafka has" if value is None else repr(value)
+        if not await elements.confirmed(f"Change {name}", f"From {before!r} to {target}.", verb="Change"):
+            return
+
+        def alter() -> bool:
+            admin.alter(desk.kafka, desk.settings, self._topic, name, value)
+            return True
+
+        if await self._visit.act("change setting", f"{self._topic} {name}={value}", alter):
+            ui.navigate.reload()
+
+
+def _setting_row(setting: Setting) -> tuple[str, str]:
+    duration = ""
+    if setting.name.endswith(".ms") and (setting.value or "").isdigit() and int(setting.value or "0") < 2**62:
+        duration = f' <span class="quiet">{elements.duration(int(setting.value or "0"))}</span>'
+    return f"<code>{escape(setting.name)}</code>", f"{escape(setting.value or '')}{duration}"
+
+
+class _Deletion:
+    """Deletion of records or the whole topic. The viewer must type its name."""
+
+    def __init__(self, visit: Visit, inventory: Inventory, topic: Topic) -> None:
+        self._visit = visit
+        self._inventory = inventory
+        self._topic = topic
+        elements.heading("Delete")
+        with ui.element("div").classes("card find"):
+            partitions: dict[int, str] = {-1: "all"} | {
+                partition: str(partition) for partition in range(topic.partitions)
+            }
+            self._partition = ui.select(partitions, value=-1, label="Partition").props("outlined dense")
+            self._before = ui.input("Before offset, empty: all records").props("outlined dense inputmode=numeric")
+            ui.button("Delete records", on_click=self._delete_records, color=None).props(_DANGER).classes("danger")
+            ui.button("Delete the topic", on_click=self._delete_topic, color=None).props(_DANGER).classes("danger")
+
+    async def _delete_records(self) -> None:
+        desk, name = self._visit.desk, self._topic.name
+        partition, text = self._partition.value, (self._before.value or "").strip()
+        subject = "all records" if not text else f"the records before offset {text}"
+        subject += "" if partition == -1 else f" of partition {partition}"
+        note = _DELETED.get(self._topic.role, "")
+        if not await elements.confirmed(f"Delete {subject}", f"They are lost.{note}", name=name, verb="Delete"):
+            return
+
+        def delete() -> bool:
+            spans = [span for span in spans_of(desk.kafka, desk.settings, name) if partition in (-1, span.partition)]
+            offset = _parse_offset(text)
+            ends = [Place(span.partition, span.end if offset is None else min(offset, span.end)) for span in spans]
+            firsts = {span.partition: span.first for span in spans}
+            ends = [end for end in ends if end.offset > firsts[end.partition]]
+            admin.delete_records(desk.kafka, desk.settings, name, ends)
+            self._inventory.forget()
+            return True
+
+        if await self._visit.act("delete records", f"{name} {subject}", delete):
+            ui.navigate.to(f"/topics/{name}")
+
+    async def _delete_topic(self) -> None:
+        desk, name = self._visit.desk, self._topic.name
+        text = _LOST + _DROPPED.get(self._topic.role, "")
+        if not await elements.confirmed(f"Delete {name}", text, name=name, verb="Delete"):
+            return
+
+        def delete() -> bool:
+            admin.delete_topic(desk.kafka, desk.settings, name)
+            self._inventory.forget()
+            return True
+
+        if await self._visit.act("delete topic", name, delete):
+            ui.navigate.to("/topics")
+
+
+def _parse_offset(text: str) -> int | None:
+    if text and not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise WrongUse(f"{text[:100]!r} is no offset: it is a whole number")
+    return int(text) if text else None

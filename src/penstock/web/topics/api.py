@@ -1,0 +1,104 @@
+"""Topics, their messages, consumer groups, and the progress of the Spark query."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import FastAPI, Path, Query
+
+from penstock.broker import admin
+from penstock.broker.admin import Setting
+from penstock.broker.topics import Span
+from penstock.errors import NotThere, WrongUse
+from penstock.web.api import ShowsPersonal
+from penstock.web.desk import Desk, inventory_of
+from penstock.web.topics import groups as observe_groups
+from penstock.web.topics.browse import MOST, Browser, Found, Question
+from penstock.web.topics.content import Looker, Reader, Seen
+from penstock.web.topics.groups import Group, Positions
+from penstock.web.topics.inventory import Inventory, Topic, spans_of
+
+Name = Annotated[str, Path(description="The topic.", max_length=249)]
+_MISSING: dict[int | str, dict[str, Any]] = {404: {"description": "There is none."}}
+
+
+def register(api: FastAPI, desk: Desk) -> None:
+    """Add the routes under /topics, /groups and /positions."""
+    inventory = desk.one(inventory_of)
+    _register_topics(api, desk, inventory)
+    _register_messages(api, desk)
+    _register_groups(api, desk)
+
+
+def _register_topics(api: FastAPI, desk: Desk, inventory: Inventory) -> None:
+    @api.get("/topics", tags=["topics"])
+    def topics() -> list[Topic]:
+        """List all topics with records, bytes, retention and records per second."""
+        return inventory.topics()
+
+    @api.get("/topics/{name}", tags=["topics"], response_model=Topic, responses=_MISSING)
+    def topic(name: Name) -> Any:
+        """Get a topic."""
+        return inventory.topic(name)
+
+    @api.get("/topics/{name}/partitions", tags=["topics"], response_model=list[Span], responses=_MISSING)
+    def partitions(name: Name) -> Any:
+        """List the offset range of each partition: from `first` (inclusive) to `end` (exclusive)."""
+        return spans_of(desk.kafka, desk.settings, name)
+
+    @api.get("/topics/{name}/settings", tags=["topics"], response_model=list[Setting], responses=_MISSING)
+    def settings(name: Name) -> Any:
+        """List the topic's configuration: its overrides and Kafka's defaults."""
+        return admin.settings_of(desk.kafka, desk.settings, inventory.topic(name).name)
+
+
+def _register_messages(api: FastAPI, desk: Desk) -> None:
+    @api.get("/topics/{name}/messages", tags=["topics"], response_model=Found, responses=_MISSING)
+    def messages(
+        name: Name,
+        start: Annotated[Literal["newest", "offset", "time"], Query(alias="from")] = "newest",
+        partition: Annotated[int | None, Query(ge=0, lt=2**31, description="Only this partition.")] = None,
+        offset: Annotated[int | None, Query(ge=0, lt=2**63, description="With from=offset.")] = None,
+        time: Annotated[datetime | None, Query(description="With from=time, and with a time zone.")] = None,
+        key: Annotated[str, Query(description="The whole key.")] = "",
+        text: Annotated[str, Query(description="Stands somewhere in what is shown; capitals do not matter.")] = "",
+        field: Annotated[str, Query(description="The value has this field, as in address.city.")] = "",
+        value: Annotated[str, Query(description="The field's value.")] = "",
+        most: Annotated[int, Query(ge=1, le=MOST)] = 50,
+        go_on: Annotated[str, Query(description="As the answer before told.", max_length=10_000)] = "",
+        personal: ShowsPersonal = False,
+    ) -> Any:
+        """Search messages, newest first, or from an offset or time onwards. Scans at most 50,000 messages, for 5 s."""
+        if time is not None and time.tzinfo is None:
+            raise WrongUse(f"time={time.isoformat()}: it needs a time zone, as in 2026-01-31T09:00:00Z")
+        question = Question(start, partition, offset, time, key, text, field, value, most, go_on)
+        looker = Looker(Reader(desk.registry), desk.pipeline.record, not personal)
+        return Browser(desk.kafka, desk.settings, name).find(question, looker)
+
+    @api.get("/topics/{name}/messages/{partition}/{offset}", tags=["topics"], response_model=Seen, responses=_MISSING)
+    def message(
+        name: Name,
+        partition: Annotated[int, Path(ge=0, lt=2**31)],
+        offset: Annotated[int, Path(ge=0, lt=2**63)],
+        personal: ShowsPersonal = False,
+    ) -> Any:
+        """Get a message."""
+        looker = Looker(Reader(desk.registry), desk.pipeline.record, not personal)
+        browser = Browser(desk.kafka, desk.settings, name)
+        seen = browser.at(partition, offset, looker)
+        if seen is None:
+            raise NotThere(f"{name} holds no message at {partition}:{offset}")
+        return seen
+
+
+def _register_groups(api: FastAPI, desk: Desk) -> None:
+    @api.get("/groups", tags=["topics"])
+    def groups() -> list[Group]:
+        """List consumer groups and their lag."""
+        return observe_groups.groups(desk.kafka, desk.settings)
+
+    @api.get("/positions", tags=["topics"], response_model=Positions, responses=_MISSING)
+    def positions() -> Any:
+        """Compare the Spark query's offsets as per its checkpoint, its last reported batch, and the ledger."""
+        now = desk.view.now
+        recorded = {partition.partition: partition.reached for partition in now.partitions} if now else {}
+        return observe_groups.positions(desk.kafka, desk.settings, desk.cassandra, recorded)

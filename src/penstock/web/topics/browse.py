@@ -1,0 +1,322 @@
+"""Messages of a topic, a page of them at a time: the newest first, or from an offset or a time on; searched, or not.
+
+No look reads more than `LOOKED_RECORDS` messages or takes much longer than `LOOK_S`; it tells where to go on.
+"""
+
+import heapq
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sized
+from dataclasses import dataclass, replace
+from datetime import datetime
+from itertools import islice
+from typing import Any, Literal
+
+from confluent_kafka import Consumer, KafkaException, Message
+from confluent_kafka.admin import AdminClient
+
+from penstock.broker import topics
+from penstock.broker.kafka import failure, reader
+from penstock.broker.topics import Span
+from penstock.config import Settings
+from penstock.errors import WrongUse
+from penstock.monitoring.services import TIMEOUT_S
+from penstock.web.topics.content import Looker, Seen
+from penstock.web.topics.inventory import spans_of
+
+MOST = 500
+"""A page has no more messages."""
+LOOK_S = 5.0
+LOOKED_RECORDS = 50_000
+_FIRST_RECORDS = 20
+_CHUNK_RECORDS = 2000
+_CHUNK_BYTES = 8 * 1024 * 1024
+_SPARSE_OFFSETS = 50_000
+_FOUND_BYTES = 32 * 1024 * 1024
+_MISSING = object()
+_FETCHES = {
+    "queued.min.messages": 1000,
+    "queued.max.messages.kbytes": 1024,
+    "fetch.message.max.bytes": 131_072,
+    "fetch.queue.backoff.ms": 10,
+}
+"""Little is fetched ahead: a look goes from place to place, and what lies behind each is not wanted."""
+
+Start = Literal["newest", "offset", "time"]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is looked for, from where on. Empty texts, and None, ask for nothing.
+
+    `field` may be a path, as in `address.city`; its value is compared as JSON writes it, without quotes.
+    """
+
+    start: Start = "newest"
+    partition: int | None = None
+    offset: int | None = None
+    time: datetime | None = None
+    key: str = ""
+    text: str = ""
+    field: str = ""
+    value: str = ""
+    most: int = 50
+    go_on: str = ""
+    """Where the look before ended, as it told."""
+
+    @property
+    def searches(self) -> bool:
+        """Whether not every message is wanted."""
+        return bool(self.key or self.text or self.field)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A page of messages, and how many were looked through for it. `go_on` is empty when there are no more."""
+
+    messages: list[Seen]
+    looked_through: int
+    took_ms: int
+    go_on: str
+
+
+class Walk:
+    """One partition's messages, backwards from its end or forwards from its first, read in pieces."""
+
+    def __init__(
+        self, span: Span, read: Callable[[Span], Iterable[Message]], *, backwards: bool, first: int, until_s: float
+    ) -> None:
+        """`first` is the size of the first piece; nothing is read after `until_s`, a time of the monotonic clock."""
+        self._left = span
+        self._read = read
+        self._backwards = backwards
+        self._until_s = until_s
+        self._size = max(1, first)
+        self._pending: deque[Message] = deque()
+
+    def head(self) -> Message | None:
+        """The next message, left where it is; None when there are no more, or none that can be had in time."""
+        while not self._pending and self._left.records > 0 and time.monotonic() < self._until_s:
+            self._fill()
+        return self._pending[0] if self._pending else None
+
+    def take(self) -> Message:
+        """The next message; there has to be one."""
+        return self._pending.popleft()
+
+    @property
+    def place(self) -> Span:
+        """What was not taken."""
+        if not self._pending:
+            return self._left
+        at = self._pending[0].offset()
+        if self._backwards:
+            return replace(self._left, end=at + 1)
+        return replace(self._left, first=at)
+
+    def _fill(self) -> None:
+        """Read a piece, of which no more than `_CHUNK_RECORDS` are kept: where offsets are sparse it is a long one."""
+        left, size = self._left, min(self._size, self._left.records)
+        if self._backwards:
+            piece = replace(left, first=left.end - size)
+            found = deque(self._read(piece), maxlen=_CHUNK_RECORDS)
+            is_cut = len(found) == _CHUNK_RECORDS
+            self._left = replace(left, end=found[0].offset() if is_cut else piece.first)
+            self._pending.extend(reversed(found))
+        else:
+            piece = replace(left, end=left.first + size)
+            found = deque(islice(self._read(piece), _CHUNK_RECORDS))
+            is_cut = len(found) == _CHUNK_RECORDS
+            self._left = replace(left, first=found[-1].offset() + 1 if is_cut else piece.end)
+            self._pending.extend(found)
+        self._size = self._next_size(found)
+
+    def _next_size(self, found: Sized) -> int:
+        if not found:
+            return min(2 * self._size, _SPARSE_OFFSETS)
+        mean_bytes = sum(map(_size_bytes, self._pending)) // len(self._pending)
+        return max(1, min(2 * self._size, _CHUNK_RECORDS, _CHUNK_BYTES // max(1, mean_bytes)))
+
+
+class Search:
+    """Whether a message is one that is asked for. While personal data are hidden it looks at what is shown alone.
+
+    Else whoever is shown none could find out what they are, by asking for one letter after the other.
+    """
+
+    def __init__(self, question: Question, looker: Looker) -> None:
+        self._question = question
+        self._looker = looker
+        self._text = question.text.casefold()
+        self._path = question.field.split(".")
+
+    def __call__(self, message: Message) -> bool:
+        """Whether key, text and field are those that are asked for."""
+        return self._has_key(message) and self._has_text(message) and self._has_field(message)
+
+    def _has_key(self, message: Message) -> bool:
+        if not self._question.key:
+            return True
+        if self._looker.masks:
+            return self._looker.words(message)[0] == self._question.key
+        return (message.key() or b"") == self._question.key.encode()
+
+    def _has_text(self, message: Message) -> bool:
+        if not self._text:
+            return True
+        if self._looker.masks:
+            key, value = self._looker.words(message)
+            return self._text in f"{key} {json.dumps(value, ensure_ascii=False)}".casefold()
+        raw = message.value() or b""
+        if self._text in raw.decode(errors="ignore").casefold():
+            return True
+        if self._text in (message.key() or b"").decode(errors="ignore").casefold():
+            return True
+        if b"\\" not in raw:
+            return False
+        _, value = self._looker.words(message)  # an escape: the text may be written otherwise
+        return self._text in json.dumps(value, ensure_ascii=False).casefold()
+
+    def _has_field(self, message: Message) -> bool:
+        if not self._question.field:
+            return True
+        _, found = self._looker.words(message)
+        for name in self._path:
+            found = found.get(name, _MISSING) if isinstance(found, dict) else _MISSING
+        return found is not _MISSING and (not self._question.value or _word(found) == self._question.value.casefold())
+
+
+def _word(value: Any) -> str:
+    return (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)).casefold()
+
+
+class Browser:
+    """Looks at the messages of one topic. Raises `KafkaUnreachable`, and `WrongUse` when there is no such topic."""
+
+    def __init__(self, client: AdminClient, settings: Settings, topic: str) -> None:
+        self._client = client
+        self._settings = settings.model_copy(update={"kafka_timeout_s": TIMEOUT_S})
+        self._topic = topic
+
+    def find(self, question: Question, looker: Looker) -> Found:
+        """A page of what is asked for. Across partitions the order is that of the messages' times."""
+        began_s = time.monotonic()
+        spans = self._spans(question)
+        backwards = question.start == "newest"
+        most = max(1, min(question.most, MOST))
+        consumer = reader(self._settings, **_FETCHES)
+        try:
+            read = self._reads(consumer)
+            first = min(_FIRST_RECORDS, most // max(1, len(spans)) + 5)
+            until_s = began_s + LOOK_S
+            walks = [Walk(span, read, backwards=backwards, first=first, until_s=until_s) for span in spans]
+            hits, looked = _merge(walks, Search(question, looker), most, backwards=backwards)
+        except KafkaException as error:
+            raise failure(error, f"reading {self._topic}", self._settings) from error
+        finally:
+            consumer.close()
+        left = [walk.place for walk in walks]
+        return Found(
+            messages=[looker.see(one) for one in hits],
+            looked_through=looked,
+            took_ms=round((time.monotonic() - began_s) * 1000),
+            go_on=_written(left, backwards=backwards) if any(one.records > 0 for one in left) else "",
+        )
+
+    def at(self, partition: int, offset: int, looker: Looker) -> Seen | None:
+        """The message at this place; None when there is none, or no more."""
+        span = next((one for one in self.spans() if one.partition == partition), None)
+        if span is None or not span.first <= offset < span.end:
+            return None
+        wanted = Span(partition, offset, offset + 1)
+        return next((looker.see(one) for one in topics.records(self._settings, self._topic, [wanted])), None)
+
+    def after(
+        self, before: list[Span], looker: Looker, most: int, wanted: Callable[[Message], bool] = lambda _: True
+    ) -> tuple[list[Seen], int, list[Span]]:
+        """What came since `before`: the newest `most`, oldest first; how many were passed over; and what is held."""
+        now = self.spans()
+        fresh = [one for one in topics.beyond(before, now) if one.records > 0]
+        came = sum(one.records for one in fresh)
+        if not came:
+            return [], 0, now
+        share = max(1, most // len(fresh))
+        newest = [Span(one.partition, max(one.first, one.end - share), one.end) for one in fresh]
+        found = sorted(topics.records(self._settings, self._topic, newest), key=_time_ms)
+        return [looker.see(one) for one in found if wanted(one)], came - sum(one.records for one in newest), now
+
+    def spans(self) -> list[Span]:
+        """What the topic holds now."""
+        return spans_of(self._client, self._settings, self._topic)
+
+    def _spans(self, question: Question) -> list[Span]:
+        """The part of the topic to look at."""
+        whole = self.spans()
+        if question.partition is not None:
+            whole = [one for one in whole if one.partition == question.partition]
+            if not whole:
+                raise WrongUse(f"{self._topic} has no partition {question.partition}")
+        if question.go_on:
+            return _gone_on(whole, question)
+        if question.start == "offset":
+            offset = question.offset or 0
+            return [Span(one.partition, min(one.end, max(one.first, offset)), one.end) for one in whole]
+        if question.start == "time" and question.time is not None:
+            return topics.since(self._settings, self._topic, whole, question.time)
+        return whole
+
+    def _reads(self, consumer: Consumer) -> Callable[[Span], Iterable[Message]]:
+        return lambda span: topics.span_records(consumer, self._topic, span, self._settings)
+
+
+def _merge(
+    walks: list[Walk], wanted: Callable[[Message], bool], most: int, *, backwards: bool
+) -> tuple[list[Message], int]:
+    """The messages that are wanted, in the order of their times, and how many were looked at.
+
+    It ends with what could be read in time. A page is not full when its messages would be too large for one answer.
+    """
+    sign = -1 if backwards else 1
+    heads = [(sign * _time_ms(head), at) for at, walk in enumerate(walks) if (head := walk.head()) is not None]
+    heapq.heapify(heads)
+    hits: list[Message] = []
+    looked = hits_bytes = 0
+    while heads and len(hits) < most and looked < LOOKED_RECORDS and hits_bytes < _FOUND_BYTES:
+        _, at = heapq.heappop(heads)
+        message = walks[at].take()
+        looked += 1
+        if wanted(message):
+            hits.append(message)
+            hits_bytes += _size_bytes(message)
+        if (head := walks[at].head()) is not None:
+            heapq.heappush(heads, (sign * _time_ms(head), at))
+    return hits, looked
+
+
+def _size_bytes(message: Message) -> int:
+    return len(message.value() or b"")
+
+
+def _time_ms(message: Message) -> int:
+    return int(message.timestamp()[1])
+
+
+def _written(left: list[Span], *, backwards: bool) -> str:
+    """Where to go on, per partition: `0:117,1:98`."""
+    return ",".join(f"{one.partition}:{one.end if backwards else one.first}" for one in left)
+
+
+def _gone_on(whole: list[Span], question: Question) -> list[Span]:
+    """What is left to look at after `question.go_on`. Raises `WrongUse` when nothing wrote it so."""
+    try:
+        pairs = [one.partition(":") for one in question.go_on.split(",")]
+        places = {int(partition): int(offset) for partition, _, offset in pairs}
+    except ValueError:
+        raise WrongUse(f"go_on={question.go_on[:100]!r}: it is PARTITION:OFFSET[,...], as an answer told it") from None
+    spans: list[Span] = []
+    for one in whole:
+        at = min(one.end, max(one.first, places.get(one.partition, one.first)))
+        first, end = (one.first, at) if question.start == "newest" else (at, one.end)
+        spans.append(Span(one.partition, first, end))
+    return spans

@@ -1,0 +1,217 @@
+"""Who reads how far: Kafka's consumer groups, and the Spark query, which commits nothing to Kafka."""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from cassandra.cluster import Session
+from confluent_kafka import ConsumerGroupState, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from penstock import pipelines
+from penstock.broker.kafka import failure
+from penstock.config import Settings
+from penstock.contract.names import REGISTRY_TOPICS
+from penstock.errors import PenstockError
+from penstock.monitoring.services import TIMEOUT_S
+from penstock.process.checkpoint import checkpoint_of
+from penstock.sink import cassandra
+from penstock.sink.progress import Progress
+from penstock.web.topics.inventory import spans_of
+
+MOST_GROUPS = 200
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far a group has read a partition. `lag` is None when Kafka does not tell where the partition ends."""
+
+    topic: str
+    partition: int
+    committed: int
+    end: int | None
+    lag: int | None
+    client: str
+    """The member that reads it; empty when none does."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """A consumer group. A stale one has no members and will get none: its lag means nothing, and is None."""
+
+    name: str
+    state: str
+    members: int
+    is_registry: bool
+    is_stale: bool
+    lag: int | None
+    reaches: list[Reach] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far the Spark query is in a partition; what is not known is None.
+
+    `planned` is where the checkpoint's next batch begins, `reported` where the newest batch that Spark told of ended,
+    `recorded` how far the ledger reaches. `lag` counts from the ledger on, or from the checkpoint without it.
+    """
+
+    partition: int
+    first: int
+    end: int
+    planned: int | None
+    reported: int | None
+    recorded: int | None
+    lag: int | None
+
+
+@dataclass(frozen=True)
+class Positions:
+    """The Spark query's positions; `problems` says what could not be read, and why."""
+
+    topic: str
+    checkpoint: str
+    partitions: list[Position]
+    lag: int | None
+    reported_at: datetime | None
+    batch_id: int | None
+    problems: list[str]
+
+
+def groups(client: AdminClient, settings: Settings) -> list[Group]:
+    """Every consumer group, those with members first, stale ones last. Raises `KafkaUnreachable`."""
+    try:
+        names = _names(client)[:MOST_GROUPS]
+        described = _results(client.describe_consumer_groups(names, request_timeout=TIMEOUT_S)) if names else {}
+        committed = _committed(client, [name for name in names if not _is_forgotten(name, described.get(name))])
+        ends = _ends(client, {(one.topic, one.partition) for found in committed.values() for one in found})
+    except KafkaException as error:
+        raise failure(error, "reading the consumer groups", settings) from error
+    found = [_group(name, described[name], committed.get(name, []), ends) for name in names if name in described]
+    return sorted(found, key=lambda one: (one.is_stale, one.is_registry, not one.members, one.name))
+
+
+def _names(client: AdminClient) -> list[str]:
+    listed = client.list_consumer_groups(request_timeout=TIMEOUT_S).result()
+    if listed.errors:
+        raise KafkaException(listed.errors[0])
+    return sorted(one.group_id for one in listed.valid)
+
+
+def _results(asked: dict[Any, "Future[Any]"]) -> dict[Any, Any]:
+    """The answers that are none of a failure: a group may be gone by now."""
+    found = {}
+    for name, future in asked.items():
+        try:
+            found[name] = future.result()
+        except KafkaException:
+            continue
+    return found
+
+
+def _is_forgotten(name: str, described: Any) -> bool:
+    """Whether a registry made the group at a start that is over: Apicurio makes a new one at each."""
+    return name.startswith("apicurio") and (described is None or not described.members)
+
+
+def _committed(client: AdminClient, names: Iterable[str]) -> dict[str, list[TopicPartition]]:
+    asked: dict[str, Future[Any]] = {}
+    for name in names:
+        asked |= client.list_consumer_group_offsets([ConsumerGroupTopicPartitions(name)], request_timeout=TIMEOUT_S)
+    answers = _results(asked).items()
+    return {name: [one for one in answer.topic_partitions if one.offset >= 0] for name, answer in answers}
+
+
+def _ends(client: AdminClient, places: set[tuple[str, int]]) -> dict[tuple[str, int], int]:
+    asked = {TopicPartition(*place): OffsetSpec.latest() for place in places}
+    answers = _results(client.list_offsets(asked, request_timeout=TIMEOUT_S)) if asked else {}
+    return {(place.topic, place.partition): answer.offset for place, answer in answers.items()}
+
+
+def _group(name: str, described: Any, committed: list[TopicPartition], ends: dict[tuple[str, int], int]) -> Group:
+    clients = {
+        (part.topic, part.partition): member.client_id
+        for member in described.members
+        for part in (member.assignment.topic_partitions if member.assignment else [])
+    }
+    reaches = [_reach(one, ends, clients) for one in sorted(committed, key=lambda one: (one.topic, one.partition))]
+    is_registry = name.startswith("apicurio") or (
+        bool(reaches) and all(one.topic in REGISTRY_TOPICS for one in reaches)
+    )
+    is_stale = is_registry and not described.members
+    lags = [one.lag for one in reaches]
+    known = [one for one in lags if one is not None]
+    return Group(
+        name=name,
+        state=_word(described.state),
+        members=len(described.members),
+        is_registry=is_registry,
+        is_stale=is_stale,
+        lag=None if is_stale or len(known) < len(lags) else sum(known),
+        reaches=[] if is_stale else reaches,
+    )
+
+
+def _word(state: ConsumerGroupState) -> str:
+    return str(state.name).lower().replace("_", " ")
+
+
+def _reach(one: TopicPartition, ends: dict[tuple[str, int], int], clients: dict[tuple[str, int], str]) -> Reach:
+    place = one.topic, one.partition
+    end = ends.get(place)
+    lag = None if end is None else max(0, end - one.offset)
+    return Reach(one.topic, one.partition, one.offset, end, lag, clients.get(place, ""))
+
+
+def positions(
+    client: AdminClient, settings: Settings, session: Callable[[], Session], recorded: dict[int, int | None]
+) -> Positions:
+    """How far the Spark query is; `recorded` is how far the ledger reaches, per partition.
+
+    A checkpoint or a table that cannot be read is one of the `problems`. Raises `KafkaUnreachable`, or `NotThere` when
+    there is no topic yet.
+    """
+    pipeline = pipelines.of(settings)
+    spans = spans_of(client, settings, pipeline.topic)
+    problems: list[str] = []
+    planned = _planned(settings, pipeline.topic, problems)
+    reported = _reported(settings, session, problems)
+    ended = reported.positions if reported else {}
+    found = []
+    for span in spans:
+        at, ledger = planned.get(span.partition), recorded.get(span.partition)
+        known = at if ledger is None else ledger
+        lag = None if known is None else max(0, span.end - max(known, span.first))
+        found.append(Position(span.partition, span.first, span.end, at, ended.get(span.partition), ledger, lag))
+    lags = [one.lag for one in found if one.lag is not None]
+    return Positions(
+        topic=pipeline.topic,
+        checkpoint=f"{settings.checkpoint}/{pipeline.topic}",
+        partitions=found,
+        lag=sum(lags) if len(lags) == len(found) else None,
+        reported_at=reported and reported.began_at,
+        batch_id=reported and reported.batch_id,
+        problems=problems,
+    )
+
+
+def _planned(settings: Settings, topic: str, problems: list[str]) -> dict[int, int]:
+    try:
+        place = checkpoint_of(settings, topic).place()
+    except (PenstockError, OSError) as error:
+        problems.append(f"the checkpoint was not read: {getattr(error, 'message', error)}")
+        return {}
+    return place.first if place else {}
+
+
+def _reported(settings: Settings, session: Callable[[], Session], problems: list[str]) -> Any:
+    pipeline = pipelines.of(settings)
+    try:
+        with cassandra.asking(settings):
+            book = Progress(session(), cassandra.keyspace_of(settings, pipeline), pipeline.topic)
+            return next(iter(book.batches(1)), None)
+    except PenstockError as error:
+        problems.append(f"the newest batch was not read: {error.message}")
+    return None

@@ -1,0 +1,196 @@
+"""The topics that Kafka holds: how many records and bytes, for how long, and how many a second come."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec
+
+from penstock import pipelines
+from penstock.broker.kafka import failure
+from penstock.broker.sizes import sizes
+from penstock.broker.topics import Span, settling
+from penstock.config import Settings
+from penstock.contract.names import REGISTRY_TOPICS, is_internal
+from penstock.errors import NotThere
+from penstock.monitoring.gauges import read_topic
+from penstock.monitoring.services import TIMEOUT_S
+from penstock.pipelines import Pipeline
+from penstock.retry import bounded
+
+_LOOK_S = 1.5
+"""A look that is no older is told again, to as many as ask."""
+_SLOW_S = 15.0
+"""Settings and sizes are asked for no more often."""
+_RATE_S = 10.0
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic. What Kafka does not tell is None; a retention of -1 is without end; `rate_s` is records a second."""
+
+    name: str
+    role: str
+    """pipeline, rejected, registry, Kafka, or empty for any other."""
+    partitions: int
+    records: int | None
+    """Offsets that it holds; records that were compacted away, and markers of transactions, count too."""
+    disk_bytes: int | None
+    """Every replica counted."""
+    retention_ms: int | None
+    retention_bytes: int | None
+    cleanup: str
+    rate_s: float | None
+    is_internal: bool
+
+
+def role_of(name: str, pipeline: Pipeline) -> str:
+    """What the topic is there for."""
+    if name in REGISTRY_TOPICS:
+        return "registry"
+    roles = {pipeline.topic: "pipeline", pipeline.dead_letter_topic: "rejected"}
+    return "Kafka" if is_internal(name) else roles.get(name, "")
+
+
+def spans_of(client: AdminClient, settings: Settings, name: str) -> list[Span]:
+    """What the topic holds now, per partition. Raises `NotThere` when there is none."""
+    try:
+        for attempt in bounded(settling, attempts=5, timeout_s=TIMEOUT_S):
+            with attempt:
+                found = read_topic(client, name).spans
+    except KafkaException as error:
+        if error.args[0].code() != KafkaError.TOPIC_EXCEPTION:
+            raise failure(error, f"reading the offsets of {name}", settings) from error
+        found = []
+    if not found:
+        raise NotThere(f"there is no topic {name!r}", hint="./penstock control")
+    return found
+
+
+class Inventory:
+    """All topics. Any number of threads may ask: Kafka is asked for all of them at once."""
+
+    def __init__(self, client: AdminClient, settings: Settings) -> None:
+        self._client = client
+        self._settings = settings
+        self._pipeline = pipelines.of(settings)
+        self._lock = threading.Lock()
+        self._looks: deque[tuple[float, dict[str, int]]] = deque()
+        self._found: list[Topic] = []
+        self._error: KafkaException | None = None
+        self._found_s = -_LOOK_S
+        self._slow_s = -_SLOW_S
+        self._asked_for: frozenset[str] = frozenset()
+        self._configs: dict[str, dict[str, str]] = {}
+        self._sizes: dict[str, int] | None = None
+
+    def topics(self) -> list[Topic]:
+        """Every topic, by name: those that services keep for themselves last. Raises `KafkaUnreachable`."""
+        with self._lock:
+            if time.monotonic() - self._found_s >= _LOOK_S:
+                self._error = None
+                try:
+                    self._found = self._look()
+                except KafkaException as error:
+                    self._error = error
+                self._found_s = time.monotonic()
+            if self._error is not None:  # of this look, or of the one that others waited for
+                raise failure(self._error, "listing the topics", self._settings)
+            return self._found
+
+    def topic(self, name: str) -> Topic:
+        """The topic. Raises `NotThere` when there is none."""
+        found = next((one for one in self.topics() if one.name == name), None)
+        if found is None:  # it may have been made since the last look
+            with self._lock:
+                self._found_s = -_LOOK_S
+            found = next((one for one in self.topics() if one.name == name), None)
+        if found is None:
+            raise NotThere(f"there is no topic {name!r}", hint="./penstock control")
+        return found
+
+    def forget(self) -> None:
+        """Look anew the next time: something was changed."""
+        with self._lock:
+            self._found_s, self._slow_s = -_LOOK_S, -_SLOW_S
+
+    def _look(self) -> list[Topic]:
+        listed = self._client.list_topics(timeout=TIMEOUT_S)
+        partitions = {one.topic: sorted(one.partitions) for one in listed.topics.values()}
+        if time.monotonic() - self._slow_s >= _SLOW_S or self._asked_for != frozenset(partitions):
+            self._asked_for = frozenset(partitions)
+            self._slow_s = time.monotonic()
+            self._configs = _configs(self._client, partitions)
+            self._sizes = sizes(self._settings, [(one.host, one.port) for one in listed.brokers.values()])
+        places = [TopicPartition(topic, one) for topic, found in partitions.items() for one in found]
+        firsts, ends = (self._offsets(places, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest()))
+        self._note({topic: end for topic in partitions if (end := _sum(ends, topic, partitions)) is not None})
+        found = [self._topic(topic, partitions, firsts, ends) for topic in partitions]
+        return sorted(
+            found, key=lambda one: (one.is_internal, one.role != "pipeline", one.role != "rejected", one.name)
+        )
+
+    def _offsets(self, places: list[TopicPartition], spec: OffsetSpec) -> dict[tuple[str, int], int]:
+        """The offset of each partition that has a leader."""
+        asked = self._client.list_offsets(dict.fromkeys(places, spec), request_timeout=TIMEOUT_S) if places else {}
+        found: dict[tuple[str, int], int] = {}
+        for place, future in asked.items():
+            try:
+                found[place.topic, place.partition] = future.result().offset
+            except KafkaException:
+                continue
+        return found
+
+    def _note(self, ends: dict[str, int]) -> None:
+        now_s = time.monotonic()
+        self._looks.append((now_s, ends))
+        while len(self._looks) > 2 and now_s - self._looks[1][0] >= _RATE_S:
+            self._looks.popleft()
+
+    def _rate_s(self, topic: str) -> float | None:
+        (first_s, before), (last_s, now) = self._looks[0], self._looks[-1]
+        if last_s <= first_s or topic not in before or now.get(topic, -1) < before[topic]:
+            return None
+        return (now[topic] - before[topic]) / (last_s - first_s)
+
+    def _topic(self, name: str, partitions: dict[str, list[int]], firsts: Any, ends: Any) -> Topic:
+        first, end = _sum(firsts, name, partitions), _sum(ends, name, partitions)
+        config = self._configs.get(name, {})
+        return Topic(
+            name=name,
+            role=role_of(name, self._pipeline),
+            partitions=len(partitions[name]),
+            records=None if first is None or end is None else end - first,
+            disk_bytes=None if self._sizes is None else self._sizes.get(name, 0),
+            retention_ms=_whole(config.get("retention.ms")),
+            retention_bytes=_whole(config.get("retention.bytes")),
+            cleanup=config.get("cleanup.policy", ""),
+            rate_s=self._rate_s(name),
+            is_internal=is_internal(name),
+        )
+
+
+def _sum(offsets: dict[tuple[str, int], int], topic: str, partitions: dict[str, list[int]]) -> int | None:
+    found = [offsets.get((topic, one)) for one in partitions[topic]]
+    known = [one for one in found if one is not None]
+    return sum(known) if len(known) == len(found) else None
+
+
+def _configs(client: AdminClient, topics: Iterable[str]) -> dict[str, dict[str, str]]:
+    resources = [ConfigResource(ConfigResource.Type.TOPIC, topic) for topic in topics]
+    asked = client.describe_configs(resources, request_timeout=TIMEOUT_S) if resources else {}
+    found: dict[str, dict[str, str]] = {}
+    for resource, future in asked.items():
+        try:
+            found[resource.name] = {name: entry.value or "" for name, entry in future.result().items()}
+        except KafkaException:
+            continue
+    return found
+
+
+def _whole(text: str | None) -> int | None:
+    return int(text) if text and text.lstrip("-").isdigit() else None

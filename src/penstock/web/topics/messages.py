@@ -1,0 +1,371 @@
+"""Messages of a topic: search, live tail, and the page of a single message."""
+
+import json
+from datetime import datetime
+from html import escape
+from typing import Any, get_args
+
+from nicegui import ui
+
+from penstock.broker.topics import Span
+from penstock.contract.fields import fields
+from penstock.errors import PenstockError, WrongUse
+from penstock.web import elements
+from penstock.web.desk import Desk
+from penstock.web.elements import moment_html, number, size
+from penstock.web.frame import REFRESH_S, Visit, page
+from penstock.web.topics.browse import Browser, Found, Question, Search, Start
+from penstock.web.topics.content import Looker, Reader, Seen
+from penstock.web.topics.inventory import Inventory, Topic
+from penstock.web.topics.parts import (
+    ROLES,
+    Part,
+    address,
+    body_of,
+    headers_html,
+    hex_of,
+    kind_of,
+    retention,
+    row_html,
+)
+
+_STARTS = {"newest": "the newest", "offset": "an offset", "time": "a time"}
+_TAIL_S = 1.0
+_TAIL_RECORDS = 100
+_TAIL_KEPT = 500
+
+
+def register(desk: Desk, inventory: Inventory) -> None:
+    """Serve the pages."""
+
+    @page(desk, "/topics/{name}", "Messages")
+    async def messages(visit: Visit) -> None:
+        name = visit.path["name"]
+        topic = await visit.ask(inventory.topic, name)
+        bar(topic, "messages")
+        _Summary(visit, inventory, name)
+        question = question_of(visit.query)
+        looker = _make_looker(visit)
+        _Form(name, question, [field.name for field in fields(desk.pipeline.record)])
+        _Tail(visit, name, question, looker)
+        await _show_results(visit, name, question, looker)
+
+    @page(desk, "/topics/{name}/messages/{partition}/{offset}", "Message")
+    async def message(visit: Visit) -> None:
+        name, partition, offset = (
+            visit.path["name"],
+            _parse_int(visit.path, "partition"),
+            _parse_int(visit.path, "offset"),
+        )
+        bar(await visit.ask(inventory.topic, name), "message")
+        browser, looker = Browser(desk.kafka, desk.settings, name), _make_looker(visit)
+        seen = await visit.ask(browser.at, partition or 0, offset or 0, looker)
+        if seen is None:
+            spans = await visit.ask(browser.spans)
+            _show_no_message(name, f"{partition}:{offset}", spans)
+        else:
+            _show_message(seen)
+
+
+def bar(topic: Topic, here: str) -> None:
+    """Add the topic's name, its role, and links to its pages."""
+    pages = {"messages": f"/topics/{topic.name}"}
+    if not topic.is_internal:
+        pages |= {"produce": f"/topics/{topic.name}/produce"}
+    pages |= {"settings": f"/topics/{topic.name}/settings"}
+    links = "".join(
+        f'<a href="{to}"{" aria-current=page" if name == here else ""}>{name.capitalize()}</a>'
+        for name, to in pages.items()
+    )
+    with ui.element("div").classes("row-bar topic-bar"):
+        elements.heading(topic.name)
+        if topic.role:
+            elements.markup(f'<span class="quiet">{ROLES[topic.role]}</span>')
+        elements.markup(links, tag="nav").props('aria-label="Of this topic"')
+
+
+def _make_looker(visit: Visit) -> Looker:
+    return Looker(Reader(visit.desk.registry), visit.desk.pipeline.record, visit.masks)
+
+
+def _parse_int(query: dict[str, str], name: str) -> int | None:
+    text = query.get(name, "")
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise WrongUse(f"{name}={text[:100]!r}: it is a whole number")
+    return int(text)
+
+
+def question_of(query: dict[str, str]) -> Question:
+    """Parse the query parameters of a URL. Raises `WrongUse`."""
+    start = query.get("from", "newest")
+    if start not in get_args(Start):
+        raise WrongUse(f"from={start[:100]!r}: it is one of {', '.join(_STARTS)}")
+    return Question(
+        start=start,  # type: ignore[arg-type]
+        partition=_parse_int(query, "partition"),
+        offset=_parse_int(query, "offset"),
+        time=_parse_time(query.get("time", "")),
+        key=query.get("key", ""),
+        text=query.get("text", ""),
+        field=query.get("field", ""),
+        value=query.get("value", ""),
+        most=min(_parse_int(query, "most") or 50, 500),
+        go_on=query.get("go_on", ""),
+    )
+
+
+def _parse_time(text: str) -> datetime | None:
+    try:
+        time = datetime.fromisoformat(text) if text else None
+    except ValueError:
+        raise WrongUse(f"time={text[:100]!r}: it is written as in 2026-01-31T09:00:00Z") from None
+    if time is not None and time.tzinfo is None:
+        raise WrongUse(f"time={text[:100]!r}: it needs a time zone, as in 2026-01-31T09:00:00Z")
+    return time
+
+
+def _address(name: str, question: Question, **more: Any) -> str:
+    parameters = {
+        "from": "" if question.start == "newest" else question.start,
+        "partition": question.partition,
+        "offset": question.offset,
+        "time": question.time and question.time.isoformat(),
+        "key": question.key,
+        "text": question.text,
+        "field": question.field,
+        "value": question.value,
+        "most": "" if question.most == 50 else question.most,
+    }
+    return address(name, **parameters | more)
+
+
+class _Summary:
+    """Size and offsets of the topic, in total and per partition."""
+
+    def __init__(self, visit: Visit, inventory: Inventory, name: str) -> None:
+        self._ask = lambda: (inventory.topic(name), Browser(visit.desk.kafka, visit.desk.settings, name).spans())
+        self._part = Part(visit)
+        visit.every(REFRESH_S, self._refresh)
+
+    async def _refresh(self) -> None:
+        await self._part.refresh(self._ask, lambda state: _summary_html(*state))
+
+
+def _summary_html(topic: Topic, spans: list[Span]) -> str:
+    counts = {
+        "records": number(topic.records),
+        "on disk": size(topic.disk_bytes),
+        "retention": retention(topic),
+        "records/s": number(topic.rate_s),
+        "partitions": number(topic.partitions),
+    }
+    counts_html = "".join(f"<span><strong>{value}</strong> {name}</span>" for name, value in counts.items())
+    ranges = ", ".join(f"{span.partition}: {span.first:,} to {span.end:,}" for span in spans)
+    return f'<div class="held">{counts_html}</div><p class="quiet mono held-parts">{ranges}</p>'
+
+
+class _Form:
+    """The search form. Searching navigates to a URL that holds the query, so that it can be shared."""
+
+    def __init__(self, name: str, question: Question, known: list[str]) -> None:
+        self._name = name
+        self._most = question.most
+        with ui.element("form").classes("card find").props('role=search aria-label="Messages"') as form:
+            form.on("submit.prevent", self._submit)
+            self._start = ui.select(_STARTS, value=question.start, label="From")
+            self._offset = ui.input("Offset", value=_to_text(question.offset)).props("inputmode=numeric")
+            self._offset.bind_visibility_from(self._start, "value", lambda value: value == "offset")
+            self._time = ui.input("Your time").props("type=datetime-local step=1 stack-label")
+            self._time.bind_visibility_from(self._start, "value", lambda value: value == "time")
+            self._partition = ui.input("Partition, empty: all", value=_to_text(question.partition))
+            self._key = ui.input("Key", value=question.key)
+            self._text = ui.input("Text in key or value", value=question.text)
+            self._field = ui.input("Field, as address.city", value=question.field, autocomplete=known)
+            self._value = ui.input("Value of the field", value=question.value)
+            for field in (self._start, self._offset, self._time, self._partition, self._key, self._text):
+                field.props("outlined dense")
+            for field in (self._field, self._value):
+                field.props("outlined dense")
+            ui.button("Look", icon="search").props("no-caps type=submit")
+            elements.markup(f'<a href="/topics/{name}">Clear</a>')
+        if question.time is not None:
+            self._at = question.time
+            ui.timer(0.1, self._fill, once=True)
+
+    async def _fill(self) -> None:
+        """Fill in the time in the viewer's time zone, which only the browser knows."""
+        script = f"const t = new Date({json.dumps(self._at.isoformat())});"
+        script += "return new Date(t - t.getTimezoneOffset() * 60000).toISOString().slice(0, 19)"
+        self._time.value = await ui.run_javascript(script)
+
+    async def _submit(self) -> None:
+        start = self._start.value
+        time = ""
+        if start == "time" and self._time.value:
+            time = await ui.run_javascript(f"return new Date({json.dumps(self._time.value)}).toISOString()")
+        parameters = {
+            "from": "" if start == "newest" else start,
+            "partition": self._partition.value.strip(),
+            "offset": self._offset.value.strip() if start == "offset" else "",
+            "time": time,
+            "key": self._key.value,
+            "text": self._text.value,
+            "field": self._field.value.strip(),
+            "value": self._value.value,
+            "most": "" if self._most == 50 else self._most,
+        }
+        ui.navigate.to(address(self._name, **parameters))
+
+
+def _to_text(value: int | None) -> str:
+    return "" if value is None else str(value)
+
+
+class _Tail:
+    """Live tail of new messages, newest on top. Can be paused."""
+
+    def __init__(self, visit: Visit, name: str, question: Question, looker: Looker) -> None:
+        self._visit = visit
+        self._browser = Browser(visit.desk.kafka, visit.desk.settings, name)
+        self._make_looker = looker
+        self._wanted = Search(question, looker)
+        self._partition = question.partition
+        self._polled: list[Span] = []
+        self._kept: list[tuple[ui.html, int]] = []
+        self._address = _address(name, question)
+        self._timer: ui.timer | None = None
+        with ui.element("div").classes("row-bar"):
+            self._button = ui.button("Live tail", icon="play_arrow", on_click=self._switch).props("outline no-caps")
+            self._status = elements.markup("", tag="span").classes("quiet").props("role=status")
+        self._list = ui.element("div")
+        if visit.query.get("tail"):
+            ui.timer(0.1, self._switch, once=True)
+
+    async def _switch(self) -> None:
+        if self._timer is None:
+            try:
+                self._polled = await self._visit.ask(self._browser.spans)
+            except PenstockError as error:
+                self._status.content = escape(error.message)
+                return
+            self._timer = self._visit.every(_TAIL_S, self._poll)
+        else:
+            self._timer.active = not self._timer.active
+        is_on = self._timer.active
+        self._button.props(f"icon={'pause' if is_on else 'play_arrow'}")
+        self._button.text = "Pause" if is_on else "Go on"
+        self._status.content = "Waiting for messages…" if is_on and not self._kept else self._status.content
+        if not is_on:
+            self._status.content = "Paused. What comes meanwhile is shown when it goes on."
+        ui.navigate.history.replace(
+            f"{self._address}{'&' if '?' in self._address else '?'}tail=1" if is_on else self._address
+        )
+
+    async def _poll(self) -> None:
+        try:
+            messages, skipped, self._polled = await self._visit.ask(
+                self._browser.after, self._polled, self._make_looker, _TAIL_RECORDS, self._matches
+            )
+        except PenstockError as error:
+            self._status.content = escape(error.message)
+            return
+        if skipped:
+            self._status.content = f"{skipped:,} messages came too fast to be shown: look for them below."
+        elif messages or not self._kept:
+            self._status.content = "" if messages else "Waiting for messages…"
+        if messages:
+            self._prepend(messages)
+
+    def _matches(self, message: Any) -> bool:
+        return self._partition in (None, message.partition()) and self._wanted(message)
+
+    def _prepend(self, messages: list[Seen]) -> None:
+        with self._list:
+            batch = elements.markup("".join(map(row_html, reversed(messages))), tag="ul").classes("messages fresh")
+        batch.move(target_index=0)
+        self._kept.append((batch, len(messages)))
+        while sum(count for _, count in self._kept) > _TAIL_KEPT and len(self._kept) > 1:
+            self._kept.pop(0)[0].delete()
+
+
+async def _show_results(visit: Visit, name: str, question: Question, looker: Looker) -> None:
+    """Add the search results for the current URL."""
+    browser = Browser(visit.desk.kafka, visit.desk.settings, name)
+    try:
+        result = await visit.ask(browser.find, question, looker)
+    except PenstockError as error:
+        elements.trouble(error)
+        return
+    elements.markup(_result_summary_html(result, question, masks=visit.masks), tag="p").props("role=status")
+    if result.messages:
+        elements.markup("".join(map(row_html, result.messages)), tag="ul").classes("messages")
+    elif not result.go_on:
+        _show_no_results(name, question)
+    if result.go_on:
+        label = "Older messages" if question.start == "newest" else "Later messages"
+        link = elements.link(f"{label}: go on", _address(name, question, go_on=result.go_on))
+        link.classes("go-on")
+
+
+def _result_summary_html(result: Found, question: Question, *, masks: bool) -> str:
+    order = "the newest first" if question.start == "newest" else "the oldest first"
+    since = f" from {moment_html(question.time)} on" if question.start == "time" and question.time else ""
+    count = len(result.messages)
+    summary = f"<strong>{count:,}</strong> {'message' if count == 1 else 'messages'}{since}, {order}"
+    if question.searches:
+        summary += f"; {result.looked_through:,} looked through in {result.took_ms / 1000:.1f} s"
+    summary += ", more lie beyond." if result.go_on else ", no more."
+    return f"{summary} Personal data are hidden, and not searched." if question.searches and masks else summary
+
+
+def _show_no_results(name: str, question: Question) -> None:
+    if question.searches or question.go_on or question.start != "newest":
+        elements.empty("No message is like that.", "Look from another place on, or for less.")
+        elements.link("All messages, the newest first", f"/topics/{name}")
+    else:
+        elements.empty("The topic holds no message.", "Produce one above, or start a run:", "./penstock run")
+
+
+def _show_no_message(name: str, position: str, spans: list[Span]) -> None:
+    available = ", ".join(
+        f"{span.partition}:{span.first} to {span.partition}:{span.end - 1}" for span in spans if span.records
+    )
+    elements.empty(
+        f"{name} holds no message at {position}.", f"It holds {available or 'none'}. Retention may have taken it."
+    )
+
+
+def _show_message(seen: Seen) -> None:
+    position = f"{seen.partition}:{seen.offset}"
+    with ui.element("div").classes("row-bar"):
+        elements.copyable(position, "the place")
+        if seen.offset > 0:
+            elements.link("Before", elements.message_address(seen.topic, seen.partition, seen.offset - 1))
+        elements.link("Next", elements.message_address(seen.topic, seen.partition, seen.offset + 1))
+        parameters = {"from": "offset", "partition": seen.partition, "offset": seen.offset}
+        elements.link("From here on", address(seen.topic, **parameters))
+        if seen.key and not seen.key_is_hidden:
+            elements.link("With this key", address(seen.topic, key=seen.key))
+    key = '<span class="quiet">hidden</span>' if seen.key_is_hidden else escape(seen.key or "none")
+    pairs = [
+        ("topic", escape(seen.topic)),
+        ("partition", number(seen.partition)),
+        ("offset", number(seen.offset)),
+        ("time", moment_html(seen.at)),
+        ("key", f"<code>{key}</code>"),
+        ("value", f"{escape(kind_of(seen))}, {number(seen.value_bytes)} bytes"),
+    ]
+    if seen.problem:
+        pairs.append(("problem", f'<span class="warn">{escape(seen.problem)}</span>'))
+    with ui.element("section").classes("card"):
+        elements.facts(pairs)
+    elements.heading("Value")
+    elements.markup(escape(body_of(seen)), tag="pre").props("tabindex=0 aria-label=Value")
+    if seen.is_cut:
+        elements.markup("Cut: only the first 20,000 characters are shown.", tag="p").classes("quiet")
+    if seen.headers:
+        elements.markup(headers_html(seen), tag="div")
+    elements.heading("Bytes")
+    elements.markup(escape(hex_of(seen)) or "none: the value is null", tag="pre").props('tabindex=0 aria-label="Bytes"')

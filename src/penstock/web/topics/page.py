@@ -1,0 +1,243 @@
+"""Topics, consumer groups and their lag."""
+
+from html import escape
+from typing import Any
+
+from nicegui import ui
+
+from penstock.broker import admin
+from penstock.web import elements
+from penstock.web.desk import Desk, inventory_of
+from penstock.web.elements import UNKNOWN, moment_html, number, size, state_html
+from penstock.web.frame import REFRESH_S, Visit, page
+from penstock.web.shared import Shared
+from penstock.web.topics import acts as topics_acts
+from penstock.web.topics import groups as observe_groups
+from penstock.web.topics import messages as topics_messages
+from penstock.web.topics.groups import Group, Positions
+from penstock.web.topics.inventory import Inventory, Topic
+from penstock.web.topics.parts import ROLES, Part, retention
+
+_READERS_S = 5.0
+
+
+def register(desk: Desk) -> None:
+    """Serve the pages."""
+    inventory = desk.one(inventory_of)
+    positions = Shared(lambda: _read_positions(desk), for_s=_READERS_S / 2)
+    groups = Shared(lambda: observe_groups.groups(desk.kafka, desk.settings), for_s=_READERS_S / 2)
+
+    @page(desk, "/topics", "Topics")
+    def topics(visit: Visit) -> None:
+        _Topics(visit, inventory)
+        elements.heading("Who reads how far")
+        _Readers(visit, positions, groups)
+
+    @page(desk, "/groups", "Who reads how far")
+    def readers(visit: Visit) -> None:
+        _Readers(visit, positions, groups)
+
+    topics_messages.register(desk, inventory)
+    topics_acts.register(desk, inventory)
+
+
+class _Topics:
+    """The list of topics."""
+
+    def __init__(self, visit: Visit, inventory: Inventory) -> None:
+        self._visit = visit
+        self._inventory = inventory
+        with ui.element("div").classes("row-bar"):
+            ui.button("Create a topic", icon="add", on_click=self._create).props("no-caps")
+        self._part = Part(visit, "table topics", "Topics")
+        visit.every(REFRESH_S, self._refresh)
+
+    async def _refresh(self) -> None:
+        await self._part.refresh(self._inventory.topics, _topics_html)
+
+    async def _create(self) -> None:
+        settings, kafka = self._visit.desk.settings, self._visit.desk.kafka
+        answer = await _ask_topic(settings.kafka_partitions, settings.kafka_retention_hours)
+        if answer is None:
+            return
+        name, partitions, changes = answer
+
+        def make() -> bool:
+            admin.create(kafka, settings, name, partitions, changes)
+            self._inventory.forget()
+            return True
+
+        if await self._visit.act("create topic", name, make):
+            ui.navigate.to(f"/topics/{name}")
+
+
+async def _ask_topic(partitions: int, hours: int) -> tuple[str, int, dict[str, str]] | None:
+    """Ask for the name, partitions and settings of a new topic. Return None if the viewer cancels."""
+    with ui.dialog() as dialog, ui.card().classes("dialog"):
+        elements.heading("Create a topic")
+        name = ui.input("Name").props('outlined dense autofocus maxlength=249 hint="Letters, digits, dot, _ and -"')
+        count = ui.number("Partitions", value=partitions, min=1, max=1000, precision=0).props("outlined dense")
+        retention_hours = ui.number("Retention in hours", value=hours, min=1, precision=0).props("outlined dense")
+        compact = ui.checkbox("Keep the newest record of each key instead (compacted)")
+        with ui.row():
+            ui.button("Cancel", on_click=lambda: dialog.submit(False)).props("flat no-caps")
+            create = ui.button("Create", on_click=lambda: dialog.submit(True)).props("no-caps")
+            create.bind_enabled_from(name, "value", lambda value: bool((value or "").strip()))
+    is_confirmed = await elements.answered(dialog)
+    answer = (
+        (name.value or "").strip(),
+        int(count.value or partitions),
+        _topic_settings(retention_hours.value or hours, compact.value),
+    )
+    return answer if is_confirmed else None
+
+
+def _topic_settings(hours: float, is_compacted: bool) -> dict[str, str]:
+    policy = "compact" if is_compacted else "delete"
+    return {"retention.ms": str(int(hours * 3_600_000)), "cleanup.policy": policy}
+
+
+def _topics_html(topics: list[Topic]) -> str:
+    heads = ("Topic", "Records", "Records/s", "On disk", "Retention", "Partitions")
+    rows = [
+        (
+            f'<a href="/topics/{row.name}">{escape(row.name)}</a><br><span class="quiet">{ROLES[row.role]}</span>',
+            number(row.records),
+            number(row.rate_s),
+            size(row.disk_bytes),
+            retention(row),
+            number(row.partitions),
+        )
+        for row in topics
+    ]
+    return elements.table_html(f"{len(rows)} topics, as Kafka holds them now", heads, rows)
+
+
+class _Readers:
+    """Offsets of the Spark query, consumer groups, and a chart of their lag."""
+
+    def __init__(self, visit: Visit, positions: Shared[Positions], groups: Shared[list[Group]]) -> None:
+        self._ask_positions, self._ask_groups = positions, groups
+        with ui.element("div").classes("grid readers"):
+            with ui.element("section").classes("card"):
+                elements.heading("The Spark query", 3)
+                self._spark = Part(visit)
+            with ui.element("section").classes("card"):
+                elements.heading("Lag per partition", 3)
+                self._chart = elements.chart(_lag_chart([]), "records that each reader has not read yet, per partition")
+        elements.heading("Consumer groups")
+        self._groups = Part(visit)
+        self._drawn: Any = None
+        visit.every(_READERS_S, self._refresh)
+
+    async def _refresh(self) -> None:
+        spark = await self._spark.refresh(self._ask_positions, _positions_html)
+        groups = await self._groups.refresh(self._ask_groups, _groups_html)
+        lags = _collect_lags(spark, groups or [])
+        if lags != self._drawn:
+            self._drawn = lags
+            self._chart.options.update(_lag_chart(lags))
+            self._chart.update()
+
+
+def _read_positions(desk: Desk) -> Positions:
+    now = desk.view.now
+    recorded = {partition.partition: partition.reached for partition in now.partitions} if now else {}
+    return observe_groups.positions(desk.kafka, desk.settings, desk.cassandra, recorded)
+
+
+Lags = list[tuple[str, dict[str, int]]]
+"""Each reader with its lag by `topic:partition`."""
+
+
+def _collect_lags(spark: Positions | None, groups: list[Group]) -> Lags:
+    lags: Lags = []
+    if spark is not None:
+        lags.append(
+            ("Spark", {f"{spark.topic}:{partition.partition}": partition.lag or 0 for partition in spark.partitions})
+        )
+    for group in groups:
+        if not group.is_stale and group.reaches:
+            lags.append(
+                (
+                    group.name,
+                    {f"{partition.topic}:{partition.partition}": partition.lag or 0 for partition in group.reaches},
+                )
+            )
+    return lags
+
+
+def _lag_chart(lags: Lags) -> dict[str, Any]:
+    partitions = sorted({partition for _, by_partition in lags for partition in by_partition})
+    return {
+        "legend": {"type": "scroll", "top": 0},
+        "xAxis": {"type": "category", "data": partitions, "axisLabel": {"hideOverlap": True}},
+        "yAxis": {"type": "value", "minInterval": 1},
+        "series": [
+            {"name": name, "type": "bar", "data": [by_partition.get(partition) for partition in partitions]}
+            for name, by_partition in lags
+        ],
+    }
+
+
+def _positions_html(positions: Positions) -> str:
+    reported = (
+        "" if positions.reported_at is None else f", {moment_html(positions.reported_at)}, batch {positions.batch_id}"
+    )
+    topic = f'<a href="/topics/{positions.topic}">{escape(positions.topic)}</a>'
+    summary = f"<p>{number(positions.lag)} records of {topic} wait.</p>"
+    problems = "".join(f'<p class="warn">{escape(problem)}</p>' for problem in positions.problems)
+    heads = ("Partition", "Ends at", "Ledger reaches", "Spark told", "Checkpoint", "Lag")
+    rows = [
+        [number(value) for value in (row.partition, row.end, row.recorded, row.reported, row.planned, row.lag)]
+        for row in positions.partitions
+    ]
+    caption = "Where the query is, by offset"
+    note = (
+        f'<p class="quiet">Spark told last: {reported.removeprefix(", ") or UNKNOWN}. Spark commits nothing to '
+        f"Kafka: it is no consumer group, and keeps its place in <code>{escape(positions.checkpoint)}</code>.</p>"
+    )
+    return f'{summary}{problems}<div class="table topics">{elements.table_html(caption, heads, rows)}</div>{note}'
+
+
+def _groups_html(groups: list[Group]) -> str:
+    live = [group for group in groups if not group.is_stale]
+    stale = [group for group in groups if group.is_stale]
+    if not live:
+        live_html = (
+            '<div class="empty"><strong>No consumer group reads from this Kafka.</strong>'
+            "<p>The Spark query is none: it keeps its place in its checkpoint, see above.</p></div>"
+        )
+    else:
+        heads = ("Group", "State", "Members", "Topic", "Partition", "Read up to", "Ends at", "Lag", "Read by")
+        rows = [row for group in live for row in _group_rows(group)]
+        live_html = f'<div class="table topics">{elements.table_html("As the groups committed it", heads, rows)}</div>'
+    names = "".join(f"<li><code>{escape(group.name)}</code></li>" for group in stale)
+    stale_html = (
+        f"<details class=stale><summary>{len(stale)} stale groups of the schema registry: no lag is counted</summary>"
+        f'<p class="quiet">Apicurio makes a new group at each start and leaves the old.</p><ul>{names}</ul></details>'
+        if stale
+        else ""
+    )
+    return live_html + stale_html
+
+
+def _group_rows(group: Group) -> list[tuple[str, ...]]:
+    state = state_html("ok" if group.members else "idle", group.state)
+    owner = '<br><span class="quiet">the schema registry</span>' if group.is_registry else ""
+    head = f"<code>{escape(group.name)}</code>{owner}", state, number(group.members)
+    if not group.reaches:
+        return [(*head, "nothing committed", "", "", "", "", "")]
+    rows: list[tuple[str, ...]] = []
+    for partition in group.reaches:
+        topic = f'<a href="/topics/{escape(partition.topic)}">{escape(partition.topic)}</a>'
+        cells = (
+            number(partition.partition),
+            number(partition.committed),
+            number(partition.end),
+            number(partition.lag),
+            escape(partition.client),
+        )
+        rows.append((*head, topic, *cells))
+        head = "", "", ""
+    return rows

@@ -1,0 +1,170 @@
+"""Shared parts of the topic pages: a refreshed section, and messages as HTML."""
+
+import json
+from collections.abc import Callable
+from html import escape
+from typing import Any
+from urllib.parse import urlencode
+
+from nicegui import ui
+
+from penstock.contract.masking import hidden_bytes
+from penstock.errors import PenstockError
+from penstock.web import elements
+from penstock.web.elements import UNKNOWN, moment_html, number, size
+from penstock.web.frame import Visit
+from penstock.web.topics.content import SHOWN_BYTES, Seen
+from penstock.web.topics.inventory import Topic
+
+_PREVIEW_CHARACTERS = 160
+_BODY_CHARACTERS = 4000
+_HEX_ROW_BYTES = 16
+ROLES = {
+    "pipeline": "the pipeline's",
+    "rejected": "rejected records",
+    "registry": "the schema registry's own",
+    "Kafka": "Kafka's own",
+    "": "",
+}
+
+
+class Part:
+    """A section of HTML that is refreshed repeatedly. While that fails, the error is shown instead."""
+
+    def __init__(self, visit: Visit, classes: str = "", label: str = "") -> None:
+        self._visit = visit
+        self._trouble = ui.element("div")
+        self._html = elements.markup("", tag="div").classes(classes)
+        if label:
+            self._html.props(f'tabindex=0 role=region aria-label="{escape(label)}"')
+        self._error_text = ""
+
+    async def refresh(self, ask: Callable[[], Any], show: Callable[[Any], str]) -> Any:
+        """Load with `ask`, show the result and return it. On a `PenstockError`, show that and return None."""
+        try:
+            result = await self._visit.ask(ask)
+        except PenstockError as error:
+            self._show_error(error)
+            return None
+        self._show_error(None)
+        content = show(result)
+        if self._html.content != content:
+            self._html.content = content
+        return result
+
+    def _show_error(self, error: PenstockError | None) -> None:
+        text = "" if error is None else str(error)
+        if text == self._error_text:
+            return
+        self._error_text = text
+        self._trouble.clear()
+        self._html.set_visibility(error is None)
+        if error is not None:
+            with self._trouble:
+                elements.trouble(error)
+
+
+def retention(topic: Topic) -> str:
+    """Describe the topic's retention."""
+    if "delete" not in topic.cleanup:
+        return "newest per key" if topic.cleanup else UNKNOWN
+    duration = "without end" if topic.retention_ms == -1 else elements.duration(topic.retention_ms)
+    max_bytes = topic.retention_bytes
+    return duration if max_bytes is None or max_bytes < 0 else f"{duration}, {size(max_bytes)} per partition"
+
+
+def address(topic: str, **query: Any) -> str:
+    """Return the path of a topic's messages with these query parameters; empty ones are left out."""
+    parameters = {name: value for name, value in query.items() if value not in ("", None)}
+    return f"/topics/{topic}" + (f"?{urlencode(parameters)}" if parameters else "")
+
+
+def place_address(seen: Seen) -> str:
+    """Return the path of a message's page."""
+    return elements.message_address(seen.topic, seen.partition, seen.offset)
+
+
+def row_html(seen: Seen) -> str:
+    """Return HTML for a message in a list: one line that expands."""
+    position = f"{seen.partition}:{seen.offset}"
+    return (
+        f'<li class="message" id="m-{seen.partition}-{seen.offset}">'
+        f'<a class="mono" href="{place_address(seen)}" title="partition:offset">{position}</a>'
+        f"<details><summary>{moment_html(seen.at)} <code>{_key_html(seen)}</code> "
+        f'<span class="preview">{_preview_html(seen)}</span></summary>'
+        f"{_facts_html(seen)}{_body_html(seen, _BODY_CHARACTERS)}{headers_html(seen)}</details></li>"
+    )
+
+
+def _key_html(seen: Seen) -> str:
+    if seen.key_is_hidden:
+        return "key hidden"
+    return "no key" if seen.key is None else escape(seen.key[:80])
+
+
+def _preview_html(seen: Seen) -> str:
+    if not seen.value_bytes:
+        return "null" if seen.kind == "null" else "empty"
+    text = seen.hidden or (seen.text if seen.text is not None else json.dumps(seen.value, ensure_ascii=False))
+    return escape(text[:_PREVIEW_CHARACTERS]) + ("…" if len(text) > _PREVIEW_CHARACTERS else "")
+
+
+def kind_of(seen: Seen) -> str:
+    """Describe the encoding of the value."""
+    encoding = {"null": "null", "json": "JSON", "avro": "Avro", "text": "text", "bytes": "bytes"}[seen.kind]
+    if seen.schema_id is None:
+        return encoding if seen.kind in {"null", "text", "bytes"} else f"{encoding}, without a frame"
+    return f"{encoding}, schema {seen.schema_id}"
+
+
+def _facts_html(seen: Seen) -> str:
+    problem = f' <span class="warn">{escape(seen.problem)}</span>' if seen.problem else ""
+    return f'<p class="quiet">{escape(kind_of(seen))}, {number(seen.value_bytes)} bytes{problem}</p>'
+
+
+def _body_html(seen: Seen, most: int) -> str:
+    text = body_of(seen)
+    cut = len(text) > most or seen.is_cut
+    more = f'<p class="quiet">Cut here: <a href="{place_address(seen)}">the whole message</a></p>' if cut else ""
+    return f"<pre>{escape(text[:most])}</pre>{more}"
+
+
+def body_of(seen: Seen) -> str:
+    """Return the value as readable text."""
+    if seen.hidden:
+        return seen.hidden
+    if seen.text is not None:
+        return seen.text
+    return json.dumps(seen.value, indent=2, ensure_ascii=False)
+
+
+def headers_html(seen: Seen) -> str:
+    """Return HTML for the message's headers; empty if it has none."""
+    if not seen.headers:
+        return ""
+    rows = [
+        (
+            f"<code>{escape(header.name)}</code>",
+            '<span class="quiet">hidden</span>'
+            if header.is_hidden
+            else escape("null" if header.value is None else header.value),
+        )
+        for header in seen.headers
+    ]
+    return f'<div class="table">{elements.table_html("Headers, as they were sent", ("name", "value"), rows)}</div>'
+
+
+def hex_of(seen: Seen) -> str:
+    """Return a hex dump of the value: 16 bytes per line, with offset, hex and ASCII."""
+    if seen.hex is None:
+        return "" if seen.kind == "null" else hidden_bytes(seen.value_bytes)
+    raw = bytes.fromhex(seen.hex)
+    lines = [_hex_line(offset, raw[offset : offset + _HEX_ROW_BYTES]) for offset in range(0, len(raw), _HEX_ROW_BYTES)]
+    if seen.value_bytes > SHOWN_BYTES:
+        lines.append(f"... the first {SHOWN_BYTES:,} of {seen.value_bytes:,} bytes")
+    return "\n".join(lines)
+
+
+def _hex_line(offset: int, chunk: bytes) -> str:
+    ascii_ = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in chunk)
+    return f"{offset:06x}  {chunk.hex(' '):<{_HEX_ROW_BYTES * 3 - 1}}  {ascii_}"

@@ -1,0 +1,266 @@
+"""What the gauges read from Kafka's and Cassandra's answers."""
+
+from concurrent.futures import Future
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from cassandra import OperationTimedOut
+from confluent_kafka import KafkaError
+
+from penstock.broker.topics import NO_ID, Span
+from penstock.config import Settings
+from penstock.monitoring import gauges
+from penstock.monitoring.alerts import Receipt
+from penstock.monitoring.gauges import Count, Gauges, Held, Stored, Topic, Window, as_receipt, read_topic, snapshot
+from tests.unit.fakes import Clock, FakeSession, kafka_error
+
+RECEIPT = {"at": "2025-01-01T00:00:00+00:00", "balanced": False, "missing": 2, "warnings": ["email: null"]}
+
+
+def answer(value: Any) -> "Future[Any]":
+    future: Future[Any] = Future()
+    if isinstance(value, Exception):
+        future.set_exception(value)
+    else:
+        future.set_result(value)
+    return future
+
+
+class FakeAdmin:
+    """Kafka's admin of some topics: per partition the first offset, the end, and the newest record's time in ms."""
+
+    def __init__(self, topics: dict[str, list[tuple[int, int, int]]]) -> None:
+        self.topics = topics
+        self.asked: list[str] = []
+
+    def describe_topics(self, names: Any, request_timeout: float) -> dict[str, Any]:
+        (name,) = names.topic_names
+        if name not in self.topics:
+            return {name: answer(kafka_error(KafkaError.UNKNOWN_TOPIC_OR_PART))}
+        partitions = [SimpleNamespace(id=number) for number in range(len(self.topics[name]))]
+        return {name: answer(SimpleNamespace(topic_id=f"id-of-{name}", partitions=partitions))}
+
+    def list_offsets(self, wanted: Any, request_timeout: float) -> dict[Any, Any]:
+        def one(place: Any, spec: Any) -> Any:
+            first, end, time_ms = self.topics[place.topic][place.partition]
+            kind = type(spec).__name__
+            self.asked.append(kind)
+            if kind == "MaxTimestampSpec":
+                return answer(SimpleNamespace(offset=end - 1, timestamp=time_ms))
+            return answer(SimpleNamespace(offset=first if kind == "EarliestSpec" else end, timestamp=-1))
+
+        return {place: one(place, spec) for place, spec in wanted.items()}
+
+
+class FakeConnections:
+    """Kept clients of services that are there."""
+
+    def __init__(self, admin: FakeAdmin, session: FakeSession) -> None:
+        self.kafka, self._session, self.dropped = admin, session, 0
+
+    def session(self) -> FakeSession:
+        return self._session
+
+    def drop_session(self) -> None:
+        self.dropped += 1
+
+
+def rows(reached: dict[int, int], epoch: int | None = 7) -> Any:
+    """Answers the ledger's questions: per partition the last offset of its newest line."""
+
+    def give(query: str, values: tuple[Any, ...]) -> list[dict[str, Any]]:
+        if "generations" in query:
+            return [{"epoch_us": epoch, "topic_id": "id-of-users_created"}] if epoch else []
+        if "receipts" in query:
+            return [{"receipt": '{"balanced": true, "missing": 0, "warnings": []}'}]
+        return [{"job": "stream", "last_offset": reached[values[2]]}] if values[2] in reached and values[3] == 0 else []
+
+    return give
+
+
+@pytest.fixture
+def make(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Gauges over fakes; `away` names the services that are away."""
+
+    def build(topics: Any, session: FakeSession, away: tuple[str, ...] = ()) -> tuple[Gauges, FakeConnections]:
+        connections = FakeConnections(FakeAdmin(topics), session)
+        answers = {name: "refused" if name in away else "" for name in ("kafka", "cassandra")}
+        monkeypatch.setattr(gauges, "Connections", lambda _: connections)
+        monkeypatch.setattr(gauges, "Services", lambda *_: SimpleNamespace(read=lambda: answers))
+        return Gauges(settings), connections
+
+    return build
+
+
+def with_tables(session: FakeSession) -> FakeSession:
+    session.cluster.metadata.keyspaces = {
+        "spark_streams": SimpleNamespace(tables={"ledger": 1, "generations": 1, "receipts": 1})
+    }
+    return session
+
+
+def test_a_topic_that_is_not_there_is_empty() -> None:
+    """Asking does not make it, and is no error."""
+    assert read_topic(FakeAdmin({}), "nothing") == Topic("", [])  # type: ignore[arg-type]
+
+
+def test_everything_is_read(make: Any) -> None:
+    """Records that wait are those beyond the ledger, per partition; times and receipt come along."""
+    topics = {"users_created": [(0, 10, 5_000), (3, 20, 9_000)], "users_created.dlq": [(0, 4, 1)]}
+    reader, _ = make(topics, with_tables(FakeSession(rows({0: 9, 1: 14}))))
+    found = reader.read()
+    assert (found.lag_records, found.topic_records, found.newest_record_s) == (5, 27, 9.0)
+    assert (found.produced, found.rejected, found.window_s) == (0, 0, 0.0)
+    assert found.receipt == Receipt(balanced=True, missing=0)
+
+
+@pytest.mark.parametrize("epoch", [None, 7])
+def test_before_a_job_has_read_everything_waits(make: Any, epoch: int | None) -> None:
+    """Neither a missing generation nor a missing line hides what waits; records that Kafka dropped do not wait."""
+    reader, _ = make({"users_created": [(3, 10, 1)]}, with_tables(FakeSession(rows({}, epoch))))
+    assert reader.read().lag_records == 7
+
+
+def test_without_tables_nothing_is_asked_of_them(make: Any) -> None:
+    """Before the first run there is neither a ledger nor a receipt."""
+    session = FakeSession()
+    reader, _ = make({"users_created": [(0, 5, 1)]}, session)
+    found = reader.read()
+    assert (found.lag_records, found.receipt) == (5, None)
+    assert all("system_schema.tables" in query for query, _ in session.executed)
+
+
+@pytest.mark.parametrize(
+    ("away", "lag", "produced", "receipt"),
+    [
+        (("kafka",), None, None, Receipt(True, 0)),
+        (("cassandra",), None, 0, None),
+        (("kafka", "cassandra"), None, None, None),
+    ],
+)
+def test_what_is_away_is_not_known(make: Any, away: Any, lag: Any, produced: Any, receipt: Any) -> None:
+    """The other service's gauges are read all the same."""
+    reader, _ = make({"users_created": [(0, 5, 1)]}, with_tables(FakeSession(rows({0: 4}))), away)
+    found = reader.read()
+    assert (found.lag_records, found.produced, found.receipt) == (lag, produced, receipt)
+    assert found.services == {name: "refused" if name in away else "" for name in ("kafka", "cassandra")}
+
+
+def test_a_cassandra_that_fails_in_between_is_not_known(make: Any) -> None:
+    """A time-out makes no crash: the session is dropped."""
+    reader, connections = make({"users_created": [(0, 5, 1)]}, with_tables(FakeSession(error=OperationTimedOut())))
+    assert (reader.read().lag_records, connections.dropped) == (None, 1)
+
+
+def test_a_keyspace_of_a_newer_penstock_is_a_problem_of_cassandra(make: Any) -> None:
+    """The watch and the page go on, and say what is wrong with it."""
+    newer = [{"table_name": "ledger", "comment": "penstock 9.1, format 9"}]
+    found = make({"users_created": [(0, 5, 1)]}, FakeSession(lambda *_: newer))[0].read()
+    assert "table ledger in format 9, written by penstock 9.1" in found.services["cassandra"]
+    assert (found.lag_records, found.topic_records) == (None, 5)
+
+
+def test_a_topic_that_the_job_has_not_read_since_it_was_recreated_is_told(make: Any) -> None:
+    """Its id is another one than that of each generation; before the first generation nothing is wrong."""
+
+    def recreated(query: str, values: tuple[Any, ...]) -> list[dict[str, Any]]:
+        return [{"epoch_us": 7, "topic_id": "id-0"}] if "generations" in query else rows({})(query, values)
+
+    topics = {"users_created": [(0, 5, 1)]}
+    change = make(topics, with_tables(FakeSession(recreated)))[0].read().change
+    assert change == "its id is id-of-users_created, that of the ledger's topic was id-0"
+    assert make(topics, with_tables(FakeSession(rows({0: 4}))))[0].read().change == ""
+    assert make(topics, with_tables(FakeSession(rows({}, None))))[0].read().change == ""
+    assert make(topics, FakeSession())[0].read().change == ""
+    assert make(topics, FakeSession(), ("cassandra",))[0].read().change is None
+
+
+def test_without_ids_the_newest_generation_is_found_within_a_minute(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recreated topic has the same id; marked records are read once a minute, not at every look."""
+    clock, epochs, asked = Clock(), [7], []
+    monkeypatch.setattr(gauges.time, "monotonic", clock.monotonic)
+    monkeypatch.setattr(gauges, "read_topic", lambda *_: Topic(NO_ID, [Span(0, 0, 5)]))
+
+    class FakeIncarnation:
+        def __init__(self, *_: Any) -> None:
+            pass
+
+        def find_change(self, topic_id: str) -> str:
+            asked.append(topic_id)
+            return ""
+
+    def give(query: str, values: tuple[Any, ...]) -> list[dict[str, Any]]:
+        found = [{"epoch_us": epoch, "topic_id": NO_ID} for epoch in epochs]
+        return found if "generations" in query else rows({0: 4})(query, values)
+
+    monkeypatch.setattr(gauges, "Incarnation", FakeIncarnation)
+    reader, _ = make({"users_created": [(0, 5, 1)]}, with_tables(FakeSession(give)))
+    assert [reader.look().stored.book.epoch_us for _ in range(3)] == [7, 7, 7]
+    epochs.append(9)
+    clock.now_s += 60
+    reader.look()
+    assert reader.look().stored.book.epoch_us == 9
+    assert len(asked) == 2
+
+
+def test_a_kafka_that_fails_in_between_is_not_known(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A partition without a leader makes no crash."""
+    reader, connections = make({"users_created": [(0, 5, 1)]}, with_tables(FakeSession(rows({0: 4}))))
+    error = answer(kafka_error(KafkaError.LEADER_NOT_AVAILABLE))
+    monkeypatch.setattr(connections.kafka, "list_offsets", lambda wanted, **_: dict.fromkeys(wanted, error))
+    assert (reader.read().lag_records, reader.read().topic_records) == (None, None)
+
+
+def test_the_newest_time_is_asked_for_when_something_came(make: Any) -> None:
+    """An idle topic costs no search for its newest record."""
+    reader, connections = make({"users_created": [(0, 5, 1000)]}, FakeSession())
+    assert (reader.read().newest_record_s, reader.read().newest_record_s) == (1.0, 1.0)
+    assert connections.kafka.asked.count("MaxTimestampSpec") == 1
+    connections.kafka.topics["users_created"] = [(0, 6, 2000)]
+    assert reader.read().newest_record_s == 2.0
+
+
+def test_the_ledger_is_prepared_once(make: Any) -> None:
+    """A topic of the same generation is asked with the statements there are."""
+    session = with_tables(FakeSession(rows({0: 4})))
+    reader, _ = make({"users_created": [(0, 5, 1)]}, session)
+    reader.read()
+    reader.read()
+    assert len([1 for query, _ in session.executed if "generations" in query]) == 1
+
+
+def test_the_window_moves() -> None:
+    """Growth is counted over the last minutes; the first look has none."""
+    window, same = Window(length_s=300), ("a", "b")
+    assert window.add(same, Count(0, 100, 10, 90)) == (0, 0, 0)
+    assert window.add(same, Count(200, 150, 12, 90)) == (50, 2, 200)
+    assert window.add(same, Count(400, 160, 12, 95)) == (60, 2, 400)
+    assert window.add(same, Count(500, 160, 12, 95)) == (10, 0, 300)
+
+
+def test_what_is_worked_off_counts_as_well() -> None:
+    """A backlog's rejects are compared with what was handled, not with what came meanwhile."""
+    window, same = Window(), ("a", "b")
+    window.add(same, Count(0, 1000, 0, 0))
+    assert window.add(same, Count(10, 1000, 20, 800)) == (800, 20, 10)
+    assert window.add(same, Count(20, 1005, 20, None)) == (5, 20, 20)
+
+
+def test_a_topic_made_anew_begins_a_new_window() -> None:
+    """Its offsets start at 0 again: a fall is no growth."""
+    window = Window()
+    window.add(("a", "b"), Count(0, 1000, 10, 1000))
+    assert window.add(("c", "b"), Count(10, 5, 10, 0)) == (0, 0, 0)
+
+
+def test_a_receipt_is_read_as_it_was_kept() -> None:
+    """One that was kept before there were warnings has none."""
+    assert as_receipt(RECEIPT) == Receipt(balanced=False, missing=2, warnings=("email: null",))
+    assert as_receipt({"balanced": True, "missing": 0}) == Receipt(balanced=True, missing=0)
+
+
+def test_a_ledger_beyond_the_offsets_read_before_is_no_negative_lag() -> None:
+    """The job may store while the gauges are read."""
+    held = Held(Topic("a", [Span(0, 0, 5), Span(1, 0, 5)]), Topic("b", []), None)
+    assert snapshot("t", {}, held, Stored({0: 9, 1: 3}), Window()).lag_records == 2

@@ -1,0 +1,105 @@
+"""Rejected records are counted by reason as they come."""
+
+from typing import Any
+
+import pytest
+from confluent_kafka import Message
+
+from penstock import pipelines
+from penstock.broker import topics
+from penstock.broker.topics import Span
+from penstock.config import Settings
+from penstock.errors import KafkaUnreachable
+from penstock.monitoring import reasons
+from penstock.monitoring.gauges import Topic
+from penstock.monitoring.reasons import OTHER, Rejects
+from tests.unit.fakes import message
+
+
+class Queue:
+    """A dead-letter topic of one partition; `read` are the spans that were read of it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.id, self.first, self.letters, self.read = "a", 0, [], []
+        self.is_away = False
+        monkeypatch.setattr(reasons, "read_topic", lambda *_: Topic(self.id, [Span(0, self.first, len(self.letters))]))
+        monkeypatch.setattr(topics, "records", self._records)
+
+    def put(self, reason: str, value: bytes = b"12345") -> None:
+        headers = [("__penstock.errors.reason", reason.encode())] if reason else []
+        self.letters.append(message(len(self.letters), value, headers=headers))
+
+    def _records(self, _settings: Settings, _topic: str, wanted: list[Span]) -> list[Message]:
+        self.read += wanted
+        if self.is_away:
+            raise KafkaUnreachable
+        return [one for span in wanted for one in self.letters[span.first : span.end]]
+
+
+@pytest.fixture
+def queue(monkeypatch: pytest.MonkeyPatch) -> Queue:
+    return Queue(monkeypatch)
+
+
+@pytest.fixture
+def followed(settings: Settings) -> Rejects:
+    return Rejects(settings, pipelines.of(settings))
+
+
+CLIENT: Any = None
+
+
+def test_only_what_comes_after_the_first_look_is_read(queue: Queue, followed: Rejects) -> None:
+    """The queue as it was is not read; each letter after that once."""
+    queue.put("json_malformed")
+    followed.follow(CLIENT)
+    assert queue.read == []
+    queue.put("contract_broken")
+    followed.follow(CLIENT)
+    followed.follow(CLIENT)
+    assert queue.read == [Span(0, 1, 2)]
+    assert (followed.tally.records["contract_broken"], followed.tally.value_bytes["contract_broken"]) == (1, 5)
+    assert followed.tally.records["json_malformed"] == 0
+
+
+def test_a_reason_that_is_not_ours_makes_no_label(queue: Queue, followed: Rejects) -> None:
+    """Whoever writes to the topic cannot make names without end."""
+    followed.follow(CLIENT)
+    for number in range(10):
+        queue.put(f"reason-{number}")
+    queue.put("")
+    followed.follow(CLIENT)
+    assert followed.tally.records[OTHER] == 11
+
+
+def test_what_could_not_be_read_is_counted_once_it_can(queue: Queue, followed: Rejects) -> None:
+    """An error counts nothing, and passes nothing over."""
+    followed.follow(CLIENT)
+    queue.put("avro_malformed")
+    queue.is_away = True
+    with pytest.raises(KafkaUnreachable):
+        followed.follow(CLIENT)
+    queue.is_away = False
+    followed.follow(CLIENT)
+    assert followed.tally.records["avro_malformed"] == 1
+
+
+def test_many_letters_are_read_in_parts(queue: Queue, followed: Rejects, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One look reads at most so many, and says that it is not done."""
+    monkeypatch.setattr(reasons, "MOST", 2)
+    followed.follow(CLIENT)
+    for _ in range(3):
+        queue.put("frame_broken")
+    followed.follow(CLIENT)
+    assert (followed.tally.records["frame_broken"], followed.is_done) == (2, False)
+    followed.follow(CLIENT)
+    assert (followed.tally.records["frame_broken"], followed.is_done) == (3, True)
+
+
+def test_a_topic_that_was_made_anew_is_read_from_its_beginning(queue: Queue, followed: Rejects) -> None:
+    """Its offsets say nothing of those before; the counts go on."""
+    queue.put("frame_broken")
+    followed.follow(CLIENT)
+    queue.id = "b"
+    followed.follow(CLIENT)
+    assert followed.tally.records["frame_broken"] == 1

@@ -1,0 +1,85 @@
+"""Verifications that nobody asks for."""
+
+import os
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import structlog
+
+from penstock import config
+from penstock.errors import Unreachable
+from penstock.monitoring.alerts import Snapshot
+from penstock.monitoring.regular import Regular
+from penstock.retry import wait_until
+
+FINE = Snapshot(at_s=1_000_000.0, topic="t", services={"kafka": ""}, topic_records=5)
+
+
+def ending(code: int) -> tuple[str, ...]:
+    return sys.executable, "-c", f"raise SystemExit({code})"
+
+
+@pytest.fixture
+def due(tmp_path):
+    """Settings of a home that was verified seven hours ago."""
+    settings = config.read(home=tmp_path)
+    stamp = tmp_path / "data" / "verified"
+    stamp.parent.mkdir()
+    stamp.touch()
+    os.utime(stamp, (time.time() - 7 * 3600,) * 2)
+    return settings
+
+
+def events(regular: Regular, now: Snapshot = FINE) -> list[dict]:
+    """What is logged until a verification has ended; nothing when none begins."""
+    with structlog.testing.capture_logs() as logs:
+        regular.round(now)
+
+        def ended() -> None:
+            regular.round(replace(now, topic_records=0))
+            if regular._process is not None:
+                raise Unreachable("under way")
+
+        wait_until(ended, timeout_s=20, what="the verification")
+    return [(log["event"], log.get("balanced", log.get("exit_code"))) for log in logs]
+
+
+@pytest.mark.parametrize(
+    ("code", "told"), [(0, ("verified", True)), (1, ("verified", False)), (3, ("not_verified", 3))]
+)
+def test_what_is_due_is_verified_once(due, code, told):
+    """Balanced or not, it is not due again before the time has passed."""
+    regular = Regular(due, ending(code))
+    assert events(regular) == [("verifying", None), told]
+    assert events(regular) == []
+
+
+@pytest.mark.parametrize(
+    "now",
+    [replace(FINE, services={"kafka": "away"}), replace(FINE, topic_records=None), replace(FINE, topic_records=0)],
+)
+def test_nothing_is_verified_that_cannot_be(due, now):
+    """While a service is away, and before the first record."""
+    assert events(Regular(due, ending(0)), now) == []
+
+
+def test_it_can_be_switched_off(due):
+    """0 hours: never."""
+    assert events(Regular(due.model_copy(update={"watch_verify_hours": 0.0}), ending(0))) == []
+
+
+def test_the_first_comes_after_the_time(tmp_path):
+    """A stack that has just been set up is not verified at once."""
+    assert events(Regular(config.read(home=tmp_path), ending(0))) == []
+
+
+def test_one_that_is_under_way_ends_with_the_watch(due):
+    """However it takes that."""
+    regular = Regular(due, (sys.executable, "-c", "import time; time.sleep(600)"))
+    regular.round(FINE)
+    process = regular._process
+    regular.close()
+    assert process is not None
+    assert process.returncode is not None

@@ -1,0 +1,175 @@
+"""Whether the services are there, asked of servers that answer well, badly or never."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from penstock import config
+from penstock.errors import Unreachable
+from penstock.monitoring import services
+from penstock.monitoring.services import Connections, Services, checks
+
+HEALTH = "/api/v2/monitor/health"
+Answers = dict[str, tuple[int, str]]
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Answers], int]]:
+    """Starts a server that answers each path as told, and gives its port."""
+    started: list[ThreadingHTTPServer] = []
+
+    def start(answers: Answers) -> int:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                status, text = answers.get(self.path, (404, ""))
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(text)))
+                self.end_headers()
+                self.wfile.write(text.encode())
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        started.append(server)
+        return server.server_address[1]
+
+    yield start
+    for server in started:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def closed_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[..., Connections]]:
+    made: list[Connections] = []
+
+    def make(**overrides: object) -> Connections:
+        made.append(Connections(config.read(**overrides)))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def error_of(name: str, connections: Connections) -> str:
+    """What is wrong with the service, or nothing."""
+    try:
+        checks(connections.settings)[name](connections)
+    except Unreachable as error:
+        return error.message
+    return ""
+
+
+def test_only_the_local_stacks_job_is_asked() -> None:
+    """Where another master's job has its page is not known."""
+    assert "spark-job" in checks(config.read())
+    assert "spark-job" in checks(config.read(spark_port=17077))
+    assert "spark-job" not in checks(config.read(spark_master="spark://elsewhere:7077"))
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ('{"metadatabase": {"status": "healthy"}, "scheduler": {"status": "healthy"}}', ""),
+        ('{"metadatabase": {"status": "healthy"}, "triggerer": {"status": null}}', ""),
+        ('{"metadatabase": {"status": "healthy"}, "scheduler": {"status": "unhealthy"}}', "unhealthy: scheduler"),
+        ("<html>", "not JSON"),
+    ],
+)
+def test_airflow_is_as_well_as_its_parts(serve, connect, text: str, wrong: str) -> None:
+    """A part that calls itself unhealthy makes Airflow away; one that was never there does not."""
+    port = serve({HEALTH: (200, text)})
+    found = error_of("airflow", connect(airflow_port=port))
+    assert (wrong in found) if wrong else found == ""
+
+
+@pytest.mark.parametrize("status", [401, 500])
+def test_an_answer_that_is_an_error_is_away(serve, connect, status: int) -> None:
+    """A server that refuses is of no use; its status is told."""
+    port = serve({"/apis/ccompat/v7/config": (status, "")})
+    assert f"answers {status}" in error_of("registry", connect(registry_port=port))
+
+
+def test_a_password_in_an_address_is_not_told(closed_port: int, connect) -> None:
+    """Alerts go to people and to a webhook."""
+    url = f"http://user:hunter2@127.0.0.1:{closed_port}"
+    found = error_of("registry", connect(registry_url=url))
+    assert str(closed_port) in found
+    assert "hunter2" not in found
+
+
+@pytest.mark.parametrize("name", ["kafka", "registry", "cassandra", "airflow", "spark-job"])
+def test_a_service_that_is_away_is_an_error_and_no_crash(closed_port: int, connect, monkeypatch, name: str) -> None:
+    """Nothing listens: the message names the address."""
+    monkeypatch.setattr(services, "TIMEOUT_S", 0.3)
+    port = f"{'spark_job_ui' if name == 'spark-job' else name}_port"
+    assert str(closed_port) in error_of(name, connect(**{port: closed_port}))
+
+
+def test_all_are_told_and_none_holds_up_another(connect) -> None:
+    """A service that hangs is said to hang; the others' answers are theirs; what a bug raises is told as well."""
+    hang, calls = threading.Event(), []
+
+    def hanging(_: Connections) -> None:
+        calls.append("hanging")
+        hang.wait(30)
+
+    def away(_: Connections) -> None:
+        raise Unreachable("refused")
+
+    def broken(_: Connections) -> None:
+        raise ZeroDivisionError("by nothing")
+
+    asked = Services(connect(), {"a": hanging, "b": away, "c": lambda _: None, "d": broken})
+    try:
+        for _ in range(2):
+            found = asked.read(longest_s=0.2)
+            assert found["a"].startswith("no answer for")
+            assert (found["b"], found["c"], found["d"]) == ("refused", "", "ZeroDivisionError: by nothing")
+        assert calls == ["hanging"]
+        hang.set()
+        assert asked.read(longest_s=30)["a"] == ""
+    finally:
+        hang.set()
+        asked.close()
+
+
+def test_a_session_that_failed_is_made_anew(connect, monkeypatch) -> None:
+    """It is kept while it answers; an error drops it, so that a Cassandra that comes back is seen at once."""
+    made = []
+
+    class Session:
+        def __init__(self) -> None:
+            self.error: Exception | None = None
+            self.cluster = self
+            made.append(self)
+
+        def execute(self, _query: str) -> None:
+            if self.error:
+                raise self.error
+
+        def shutdown(self) -> None:
+            made.append("closed")
+
+    monkeypatch.setattr(services.cassandra, "connect", lambda _: Session())
+    connections = connect()
+    assert error_of("cassandra", connections) == error_of("cassandra", connections) == ""
+    assert len(made) == 1
+    made[0].error = OSError("reset")
+    assert "reset" in error_of("cassandra", connections)
+    assert made[1] == "closed"
+    assert error_of("cassandra", connections) == ""
+    assert len(made) == 3

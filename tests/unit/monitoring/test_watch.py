@@ -1,0 +1,186 @@
+"""The loop: what it tells, to whom, and that nothing stops it."""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from penstock import config
+from penstock.config import Settings
+from penstock.errors import PenstockError, Unreachable
+from penstock.monitoring import watch, webhook
+from penstock.monitoring.alerts import Change, Snapshot
+from penstock.monitoring.history import History
+from penstock.monitoring.watch import Watch
+
+FINE = Snapshot(at_s=1_000_000.0, topic="users_created", services={"kafka": ""})
+DOWN = replace(FINE, services={"kafka": "refused"})
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return config.read(home=tmp_path / "home", alert_down_s=0, watch_s=1)
+
+
+class Pipeline:
+    """Gives one snapshot after another, the last one again and again."""
+
+    def __init__(self, *moments: Snapshot) -> None:
+        self._moments = list(moments)
+
+    def __call__(self) -> Snapshot:
+        return self._moments.pop(0) if len(self._moments) > 1 else self._moments[0]
+
+
+@pytest.fixture
+def watching(settings: Settings) -> Iterator[Callable[..., Watch]]:
+    made: list[Watch] = []
+
+    def make(*moments: Snapshot, tell: Any = lambda _: None, settings: Settings = settings) -> Watch:
+        made.append(Watch(settings, Pipeline(*moments), tell))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def test_each_change_is_told_once_to_all(settings: Settings, watching: Any) -> None:
+    """Log, file and whoever listens hear of an alert when it fires and when it is over, and not in between."""
+    heard: list[Change] = []
+    one = watching(FINE, DOWN, DOWN, DOWN, FINE, FINE, tell=heard.append)
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(6):
+            one.round()
+    assert [(change.change, change.subject) for change in heard] == [("firing", "kafka"), ("resolved", "kafka")]
+    assert History(settings).read() == heard
+    assert [(log["event"], log["log_level"]) for log in logs] == [
+        ("alert_firing", "warning"),
+        ("alert_resolved", "info"),
+    ]
+    assert logs[0]["command"] == "./penstock status kafka"
+
+
+def test_a_restart_tells_nothing_again(settings: Settings, watching: Any) -> None:
+    """What fires is read back; its end is told, with the next number."""
+    watching(DOWN).round()
+    assert watching(DOWN).round() == []
+    (change,) = watching(FINE).round()
+    assert (change.change, change.number) == ("resolved", 2)
+    assert History(settings).open() == []
+
+
+def test_each_round_leaves_a_sign(settings: Settings, watching: Any) -> None:
+    """The file's age tells whether the loop goes on."""
+    one = watching(FINE)
+    one.round()
+    os.utime(settings.watch_beat, (1, 1))
+    one.round()
+    assert time.time() - settings.watch_beat.stat().st_mtime < 60
+
+
+def test_a_full_disk_stops_nothing(settings: Settings, watching: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What could not be written is written when there is room again."""
+    one = watching(DOWN, DOWN, FINE)
+    append = History.append
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(History, "append", full)
+    with structlog.testing.capture_logs() as logs:
+        one.round()
+        one.round()
+    assert "alerts_not_written" in {log["event"] for log in logs}
+    monkeypatch.setattr(History, "append", append)
+    one.round()
+    assert [change.change for change in History(settings).read()] == ["firing", "resolved"]
+
+
+def test_the_loop_ends_when_told(settings: Settings, watching: Any) -> None:
+    """It looks until then, and does not wait for the next round to end."""
+    stop, rounds = threading.Event(), []
+    slow = settings.model_copy(update={"watch_s": 1000.0})
+
+    def told(change: Change) -> None:
+        rounds.append(change)
+        stop.set()
+
+    watching(DOWN, tell=told, settings=slow).run(stop)
+    assert len(rounds) == 1
+
+
+@pytest.fixture
+def hook(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """What a webhook took; it never answers number 0."""
+    taken: list[int] = []
+    monkeypatch.setattr(webhook, "poster", lambda _: lambda body: taken.append(body["number"]))
+    return taken
+
+
+def test_a_webhook_is_told_when_one_is_set(settings: Settings, watching: Any, hook: list[int]) -> None:
+    """Without one nothing is posted; one that is set later is not told what is long past."""
+    one = watching(DOWN)
+    one.round()
+    one.close()
+    with_hook = settings.model_copy(update={"alert_webhook_url": config.SecretStr("http://hook")})
+    one = watching(FINE, settings=with_hook)
+    one.round()
+    assert one._webhook
+    assert one._webhook._delivery
+    one._webhook._delivery.result(20)
+    assert hook == [2]
+
+
+def test_a_webhook_that_hangs_holds_nothing_up(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounds go on while a post waits for its answer."""
+    release, posts = threading.Event(), []
+
+    def hangs(body: dict[str, Any]) -> None:
+        posts.append(body["number"])
+        if not release.wait(30):
+            raise Unreachable("never")
+
+    monkeypatch.setattr(webhook, "poster", lambda _: hangs)
+    with_hook = settings.model_copy(update={"alert_webhook_url": config.SecretStr("http://hook")})
+    one = Watch(with_hook, Pipeline(DOWN, FINE, DOWN))
+    try:
+        assert [len(one.round()) for _ in range(3)] == [1, 1, 1]
+        assert len(posts) <= 1
+    finally:
+        release.set()
+        one.close()
+
+
+def test_one_look_waits_for_nothing_and_writes_nothing(tmp_path: Path) -> None:
+    """What is wrong now is told though it has not been so for long; the home stays as it is."""
+    patient = config.read(home=tmp_path / "home", alert_down_s=1000)
+    assert [one.subject for one in watch.wrong(patient, DOWN)] == ["kafka"]
+    assert watch.wrong(patient, FINE) == []
+    assert not patient.home.exists()
+
+
+def test_one_look_knows_what_fires(settings: Settings, watching: Any) -> None:
+    """An alert that cannot be told to be over is still one; one that is over is none."""
+    lagging = replace(FINE, lag_records=10**6)
+    watching(lagging, replace(lagging, at_s=FINE.at_s + 1000)).round()
+    one = watching(lagging, replace(lagging, at_s=FINE.at_s + 1000))
+    one.round()
+    one.round()
+    assert [change.name for change in watch.wrong(settings, FINE)] == ["lag"]
+    assert watch.wrong(settings, replace(FINE, lag_records=0)) == []
+
+
+def test_two_watches_of_one_home_are_one_too_many(settings: Settings) -> None:
+    """The second is refused, and told what to do; when the first is gone it may."""
+    with watch.alone(settings), pytest.raises(PenstockError, match="watched already") as caught, watch.alone(settings):
+        pass
+    assert "./penstock alerts" in caught.value.hint
+    with watch.alone(settings):
+        pass

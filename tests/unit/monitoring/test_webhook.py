@@ -1,0 +1,151 @@
+"""What is posted, in which order, how often, and what is never told."""
+
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import stamina
+import structlog
+
+from penstock import config
+from penstock.errors import Unreachable, WrongSettings
+from penstock.monitoring import webhook
+from penstock.monitoring.alerts import Change
+from penstock.monitoring.webhook import Webhook, payload, poster
+from tests.unit.monitoring.test_history import change
+
+SECRET = "https://hooks.example.com/services/T000/very-secret"
+
+
+class FakePost:
+    """A webhook that is away at times; it keeps what it took."""
+
+    def __init__(self) -> None:
+        self.taken: list[int] = []
+        self.tried = 0
+        self.away = False
+
+    def __call__(self, body: dict[str, Any]) -> None:
+        self.tried += 1
+        if self.away:
+            raise Unreachable("the webhook answers 503")
+        self.taken.append(body["number"])
+
+
+@pytest.fixture
+def post() -> FakePost:
+    return FakePost()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "alerts.webhook"
+
+
+def delivered(hook: Webhook, changes: list[Change]) -> None:
+    """Send, and wait until the delivery has ended."""
+    with stamina.set_testing(True, attempts=3, cap=True):
+        hook.send(changes)
+        if hook._delivery:
+            hook._delivery.result(20)
+
+
+def test_the_payload_is_the_change_and_a_text(post: FakePost) -> None:
+    """Programs read the keys, chat services show the text."""
+    body = payload(change(1))
+    assert (body["name"], body["subject"], body["change"], body["number"]) == ("service_down", "kafka", "firing", 1)
+    assert body["text"] == "firing: service_down kafka: refused (./penstock status)"
+
+
+def test_changes_are_posted_once_and_in_order(post: FakePost, place: Path) -> None:
+    """What was taken is not posted again, by this process or the next one."""
+    hook = Webhook(post, place, [])
+    delivered(hook, [change(1), change(2)])
+    delivered(hook, [change(3)])
+    hook.close()
+    after = Webhook(post, place, [change(1), change(2), change(3)])
+    delivered(after, [])
+    after.close()
+    assert post.taken == [1, 2, 3]
+
+
+def test_one_that_is_away_gets_all_later(post: FakePost, place: Path) -> None:
+    """Three attempts a round, for the first change alone; when it is back all are posted in order."""
+    hook, post.away = Webhook(post, place, []), True
+    delivered(hook, [change(1)])
+    delivered(hook, [change(2)])
+    assert (post.taken, post.tried) == ([], 6)
+    post.away = False
+    delivered(hook, [])
+    hook.close()
+    assert post.taken == [1, 2]
+
+
+def test_a_restart_posts_what_was_not_taken(post: FakePost, place: Path) -> None:
+    """The history holds it; what was there before there was a webhook is not posted."""
+    post.away = True
+    hook = Webhook(post, place, [change(1)])
+    delivered(hook, [change(2)])
+    hook.close()
+    post.away = False
+    after = Webhook(post, place, [change(1), change(2)])
+    delivered(after, [change(3)])
+    after.close()
+    assert post.taken == [2, 3]
+
+
+def test_it_is_told_once_that_it_is_away(post: FakePost, place: Path) -> None:
+    """A log of a webhook that is away for a day stays readable."""
+    hook, post.away = Webhook(post, place, []), True
+    with structlog.testing.capture_logs() as logs:
+        delivered(hook, [change(1)])
+        delivered(hook, [])
+        post.away = False
+        delivered(hook, [])
+    hook.close()
+    assert [log["event"] for log in logs if "webhook" in log["event"]] == ["webhook_away", "webhook_back"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx2.ConnectError(f"no route to {SECRET}"),
+        httpx2.ReadTimeout(SECRET),
+        httpx2.Response(404),
+        httpx2.Response(503),
+    ],
+    ids=repr,
+)
+def test_the_address_is_never_told(
+    answer: Any, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever fails, neither log, output nor error holds the webhook's address."""
+
+    def handle(request: httpx2.Request) -> httpx2.Response:
+        assert str(request.url) == SECRET
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    client = httpx2.Client(transport=httpx2.MockTransport(handle))
+    monkeypatch.setattr(webhook.httpx2, "Client", lambda **_: client)
+    hook = Webhook(poster(config.read(alert_webhook_url=SECRET)), place, [])
+    with structlog.testing.capture_logs() as logs:
+        delivered(hook, [change(1)])
+    hook.close()
+    said = "".join([str(logs), *capsys.readouterr(), place.read_text()])
+    assert "webhook_away" in said
+    assert "very-secret" not in said
+
+
+def test_an_address_that_is_none_is_wrong_use() -> None:
+    """It is said at the start, without telling what was set."""
+    with pytest.raises(WrongSettings, match="PENSTOCK_ALERT_WEBHOOK_URL") as caught:
+        config.read(alert_webhook_url="hooks.example.com/very-secret")
+    assert "very-secret" not in str(caught.value)
+
+
+def test_the_address_is_hidden_where_settings_are_shown() -> None:
+    """`./penstock config` prints settings."""
+    assert SECRET not in str(dict(config.read(alert_webhook_url=SECRET)))

@@ -1,0 +1,117 @@
+"""Facts for a reconciliation, as they are: no services, no stream."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from penstock.broker.dlq import Letter, Origin
+from penstock.broker.topics import Span
+from penstock.config import read
+from penstock.contract.batch import Tally
+from penstock.reconcile.audit import Audit, Row, RowPlace, Sent, Writer
+from penstock.reconcile.coverage import Coverage
+from penstock.reconcile.engine import local_loader
+from penstock.reconcile.excuses import Compaction
+from penstock.reconcile.reconciliation import Reconciliation, Scope
+from penstock.sink.ledger import Line
+
+STORED_MS = 1_000_000
+
+
+@dataclass
+class Evidence:
+    """What excuses an absence, as given."""
+
+    expiries: list[tuple[int, int]] = field(default_factory=list)
+    compaction: Compaction | None = None
+    queue_firsts: dict[int, int] = field(default_factory=lambda: {0: 0})
+    accepted: list[tuple[str, int | None, int | None, str | None, str | None]] = field(default_factory=list)
+
+    def accepted_rows(self) -> Iterator[tuple[str, int | None, int | None, str | None, str | None]]:
+        return iter(self.accepted)
+
+
+@dataclass
+class Facts:
+    """A topic, its ledger, its table and its dead letters."""
+
+    home: Path
+    records: list[Sent] = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
+    table: list[Row] = field(default_factory=list)
+    letters: list[Letter] = field(default_factory=list)
+    later: list[Sent] = field(default_factory=list)
+    starts: dict[int, int] = field(default_factory=dict)
+    evidence: Evidence = field(default_factory=Evidence)
+
+    def coverage(self, span: Span) -> Coverage:
+        return Coverage([line for line in self.lines if line.tally.partition == span.partition])
+
+    def letter_copies(self) -> Iterator[tuple[Letter, bool]]:
+        return ((letter, True) for letter in self.letters)
+
+    def rows(self) -> Iterator[Row]:
+        return iter(self.table)
+
+    def rows_of(self, ids: Iterable[Any]) -> Iterator[Row]:
+        wanted = set(ids)
+        return (row for row in self.table if row.id in wanted)
+
+    def sent(self, spans: list[Span]) -> Iterator[Sent]:
+        for span in spans:
+            within = (one for one in self.records if one.partition == span.partition)
+            yield from sorted(
+                (one for one in within if span.first <= one.offset < span.end), key=lambda one: one.offset
+            )
+
+    def log_starts(self) -> dict[int, int]:
+        return self.starts
+
+    def later_deletions(self, spans: list[Span]) -> Iterator[Sent]:
+        return iter(self.later)
+
+    def id_of_key(self, key: bytes) -> Any:
+        return key.decode()
+
+    def id_of_text(self, text: str) -> Any:
+        return text
+
+    def spans(self) -> list[Span]:
+        partitions = {one.partition for one in self.records} | {line.tally.partition for line in self.lines}
+        return [
+            Span(at, 0, max((one.offset + 1 for one in self.records if one.partition == at), default=0))
+            for at in sorted(partitions)
+        ]
+
+    def reconcile(self, **scope: Any) -> Audit:
+        with local_loader(read(home=self.home), self) as loader:
+            spans = scope.pop("spans", None) or self.spans()
+            return Reconciliation(loader, self, self.evidence, Scope(spans, **scope)).carry_out()
+
+
+def record(partition: int, offset: int, record_id: str | None, **more: Any) -> Sent:
+    """A record whose key is its id."""
+    key = None if record_id is None else record_id.encode()
+    given = {"timestamp_ms": 0, "key": key, "is_deletion": False, "run": None} | more
+    return Sent(partition=partition, offset=offset, id=record_id, **given)
+
+
+def line(partition: int, first: int, end: int, job: str = "a", **counts: int) -> Line:
+    """A line that counts all of its records as stored, or what is given."""
+    given = {"records": end - first, "deleted": 0, "rejected": 0, "filtered": 0, "stored_at_ms": STORED_MS} | counts
+    stored = given["records"] - given["deleted"] - given["rejected"] - given["filtered"]
+    return Line(Tally(partition, first, end - 1, stored=stored, nulls={}, latencies={}, **given), 1, job)
+
+
+def row(record_id: str, partition: int, offset: int, shift_us: int = 0, **more: Any) -> Row:
+    """A row that the topic wrote."""
+    return Row(record_id, Writer.TOPIC, RowPlace(partition, offset, shift_us), **more)
+
+
+def letter(partition: int, offset: int, *, queue: int = 0, at: int = 0, sent_ms: int = STORED_MS - 1) -> Letter:
+    """A dead letter, which lies in the dead-letter topic at `queue` and `at`."""
+    time = datetime.fromtimestamp(sent_ms / 1000, UTC)
+    origin = Origin("t", 1, partition, offset)
+    return Letter(queue, at, origin, "decode", "json_malformed", (), "", None, time, "", None, b"junk", [])

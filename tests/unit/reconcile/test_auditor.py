@@ -1,0 +1,294 @@
+"""What an auditor asks, and how it reads the answers."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Annotated
+
+import pytest
+from msgspec import Meta
+
+from penstock.broker.frame import pack
+from penstock.broker.topics import Place, Span
+from penstock.config import read
+from penstock.contract.record import KEY, Int64, Record
+from penstock.pipelines import Pipeline
+from penstock.reconcile import auditor
+from penstock.reconcile.audit import RowPlace, Sent
+from penstock.reconcile.auditor import Auditor
+from penstock.reconcile.reconciliation import Scope
+from penstock.sink.ledger import REPLAY
+from tests.unit.carried import EPOCH_US, STORED_MS, Carried, Rows, value
+from tests.unit.fakes import FakeSchemas, FakeSession
+from tests.unit.records import READINGS
+
+
+@pytest.fixture
+def topic(tmp_path):
+    topic = Carried(tmp_path)
+    with topic.in_place():
+        yield topic
+
+
+def test_records_are_read_with_what_a_balance_needs(topic):
+    """Place, time, key, id, run; the id is None when the value cannot be decoded, or a null value's key is no id."""
+    topic.send(7, run="r1")
+    topic.send(7, b"junk")
+    topic.send(7, tombstone=True)
+    topic.send(7, tombstone=True, named=b"no id")
+    sent = list(topic.auditor().sent(topic.spans()))
+    at = [STORED_MS - 1000 + offset for offset in range(4)]
+    assert sent == [
+        Sent(0, 0, at[0], b"7", 7, False, "r1"),
+        Sent(0, 1, at[1], b"7", None, False, None),
+        Sent(0, 2, at[2], b"7", 7, True, None),
+        Sent(0, 3, at[3], b"no id", None, False, None),
+    ]
+
+
+def test_keys_are_read_as_the_pipeline_declares(topic):
+    """The auditor reads a tombstone's key as the job does, which has the same declaration."""
+    topic.send(7, tombstone=True)
+    topic.send(7, tombstone=True, named=b'{"sensor":7}')
+    assert [one.id for one in topic.auditor().sent(topic.spans())] == [7, 7]
+    topic.pipeline = replace(READINGS, key_format="json")
+    topic.send(7, tombstone=True, named=b'{"schema":{},"payload":7}')
+    topic.send(7, tombstone=True, named=pack(1) + b"7")
+    found = [(one.id, one.is_deletion) for one in topic.auditor().sent(topic.spans())]
+    assert found == [(7, True), (7, True), (None, False), (None, False)]
+
+
+@pytest.mark.parametrize("how", ["scan", "look-up"])
+def test_rows_are_told_apart_by_their_write_time(topic, how):
+    """Epoch and offset: ours. Before the epoch: of an earlier topic. Without a place it is by other hands, and with the
+    time of a clock it was changed by hand."""
+    tables, now_us = topic.tables, EPOCH_US + 9_000_000_000
+    tables.put(1, 2, 30, EPOCH_US + 30)
+    tables.put(2, 0, 30, EPOCH_US - 60_000_000 + 30)
+    tables.put(3, 0, 30, now_us)
+    tables.put(4, None, None, None)
+    tables.put(5, 0, 30, EPOCH_US + 29)
+    tables.put(6, None, None, now_us)
+    rows = Rows(topic.auditor().rows() if how == "scan" else topic.auditor().rows_of({1, 2, 3, 4, 5, 6, 7}))
+    assert (rows.places, rows.older, sorted(rows.foreign)) == ({1: RowPlace(2, 30)}, 1, [4, 5, 6])
+    assert rows.changed == {3: now_us}
+
+
+@pytest.mark.parametrize("how", ["scan", "look-up"])
+def test_rows_of_redriven_records_are_told_by_their_headers(topic, how):
+    """A write time before that of the row's position is explained by the header of the record that lies there."""
+    for order_us in (None, 0, None, 1, None):
+        topic.send(9, order_us=order_us)
+    topic.firsts[0] = 1
+    rows = {
+        1: (0, 1, EPOCH_US),
+        2: (0, 3, EPOCH_US),
+        3: (0, 2, EPOCH_US + 1),
+        4: (0, 0, EPOCH_US - 5),
+        5: (0, 4, EPOCH_US - 5),
+        6: (7, 4, EPOCH_US + 3),
+        7: (0, 99, EPOCH_US + 3),
+    }
+    for sensor, row in rows.items():
+        topic.tables.put(sensor, *row)
+    found = Rows(topic.auditor().rows() if how == "scan" else topic.auditor().rows_of(rows))
+    assert found.places == {1: RowPlace(0, 1, -1)}
+    assert (found.older, sorted(found.foreign)) == (2, [2, 3, 6, 7])
+
+
+def test_the_row_of_a_redriven_record_that_retention_took_is_ours(topic):
+    """It cannot be told from another one any more."""
+    topic.send(9)
+    topic.send(9)
+    topic.firsts[0] = 1
+    topic.tables.put(1, 0, 0, EPOCH_US)
+    topic.tables.put(2, 3, 0, EPOCH_US)
+    topic.kafka[3], topic.firsts[3] = [], 5
+    topic.tables.put(3, 3, 4, EPOCH_US + 1)
+    found = Rows(topic.auditor().rows())
+    assert found.places == {1: RowPlace(0, 0), 2: RowPlace(3, 0), 3: RowPlace(3, 4, -3)}
+    assert (found.older, found.foreign) == (0, [])
+
+
+def test_only_what_lies_near_a_redriven_row_is_read():
+    """Places that are far apart are asked for one by one."""
+    assert auditor._stretches({Place(0, 5), Place(0, 900), Place(0, 9000), Place(1, 9001)}) == [
+        Span(0, 5, 901),
+        Span(0, 9000, 9001),
+        Span(1, 9001, 9002),
+    ]
+
+
+def test_no_ids_are_no_look_ups(topic):
+    """Nothing is asked for nothing."""
+    auditor = topic.auditor()
+    asked = len(topic.tables.session.executed)
+    assert Rows(auditor.rows_of(set())).places == {}
+    assert len(topic.tables.session.executed) - asked == 5, "two tables, generations twice, layouts"
+
+
+def test_letters_are_those_of_this_topic(topic):
+    """Not of an earlier one of its name; and the refused ones, which never had a place in it."""
+    topic.send(1, b"junk")
+    topic.carry_out()
+    topic.refuse("r1")
+    found = topic.auditor().letters()
+    assert sorted(letter.origin.partition for letter in found.values()) == [-1, 0]
+    topic.tables.generations = {"id-1": EPOCH_US + 60_000_000}
+    assert [letter.origin.partition for letter in topic.auditor().letters().values()] == [-1]
+
+
+def test_waiting_is_what_the_stream_has_not_come_to(topic):
+    """The sum over partitions; a replay that went farther is not the stream, and a gap does not wait."""
+    topic.kafka[1] = []
+    for partition in (0, 1):
+        for sensor in range(5):
+            topic.send(sensor, partition=partition)
+    topic.carry_out(Span(0, 0, 1))
+    topic.carry_out(Span(0, 2, 3))
+    topic.carry_out(Span(0, 0, 5), Span(1, 0, 5), job=f"{REPLAY}1")
+    auditor = topic.auditor()
+    assert auditor.waiting([Span(0, 0, 5)]) == 2
+    assert auditor.waiting([Span(0, 0, 2)]) == 0
+    assert auditor.waiting([Span(0, 0, 5), Span(1, 3, 5)]) == 4
+
+
+def test_the_audit_of_a_run_counts_its_records_alone(topic):
+    """Others lie between them and are no part of it; a line is held against all that lies there."""
+    for sensor in range(6):
+        topic.send(sensor, b"junk" if sensor > 3 else None, run=("r1", "r2")[sensor % 2])
+    topic.carry_out()
+    topic.refuse("r1", b"1")
+    topic.refuse("r2", b"2")
+    found = topic.auditor().audit_run(topic.spans(), "r1")
+    assert [found.total(one) for one in ("produced", "stored", "rejected", "missing")] == [3, 2, 1, 0]
+    assert (found.refused, found.known_ids, found.expected_ids, found.named["miscounted"]) == (1, 2, 2, [])
+
+
+def test_a_record_of_a_run_that_anothers_tombstone_deleted_is_stored(topic):
+    """Within what is read for the run, and behind it."""
+    topic.send(1, run="r1")
+    topic.send(2, run="r1")
+    topic.send(1, tombstone=True)
+    topic.send(2, tombstone=True)
+    topic.carry_out()
+    found = topic.auditor().audit_run([Span(0, 0, 3)], "r1")
+    assert (found.total("produced"), found.total("stored")) == (2, 2)
+
+
+def test_the_ledger_is_read_before_table_and_queue(topic, monkeypatch):
+    """What a line covers is there by then, so that a stream that goes on makes no losses."""
+    topic.send(1)
+    topic.send(2, b"junk")
+    auditor = topic.auditor()
+    order = []
+    for name in ("coverage", "letter_copies", "rows", "sent"):
+        real = getattr(auditor, name)
+
+        def told(*arguments, name=name, real=real):
+            order.append(name)
+            return real(*arguments)
+
+        monkeypatch.setattr(auditor, name, told)
+    auditor.audit(topic.spans())
+    assert order[0] == "coverage"
+    assert order.index("sent") > max(order.index("rows"), order.index("letter_copies"))
+
+
+@pytest.mark.parametrize("scan", [True, False])
+def test_topic_and_ledger_are_read_once(topic, monkeypatch, scan):
+    """Whether the rows are scanned or looked up; and the audit says what the ledger said."""
+    for sensor in (5, 6, 7):
+        topic.send(sensor)
+    topic.carry_out()
+    auditor = topic.auditor()
+    asked = []
+    for name in ("coverage", "sent"):
+        real = getattr(auditor, name)
+
+        def told(of, real=real):
+            asked.append(of)
+            return real(of)
+
+        monkeypatch.setattr(auditor, name, told)
+    with auditor.reconciled(Scope([Span(0, 1, 3)], is_whole=scan)) as (found, reconciliation):
+        rows = [int(record_id) for (record_id,) in reconciliation.engine.rows("SELECT id FROM topic_rows")]
+    assert asked == [Span(0, 1, 3), [Span(0, 1, 3)]]
+    assert sorted(rows) == ([5, 6, 7] if scan else [6, 7])
+    assert [line.tally.stored for line in found.covered[0].lines] == [3]
+
+
+@pytest.mark.parametrize("known", ["nothing", "keyspace", "generations"])
+def test_without_a_ledger_all_is_waiting(monkeypatch, known):
+    """Before any job has read the topic there are no lines, whether the keyspace, the table or the topic lacks."""
+    session = FakeSession()
+    if known != "nothing":
+        tables = {"generations"} if known == "generations" else set()
+        session.cluster.metadata.keyspaces = {"spark_streams": SimpleNamespace(tables=tables)}
+    monkeypatch.setattr(auditor, "Registry", lambda _settings: FakeSchemas())
+    monkeypatch.setattr(auditor.topics, "topic_id", lambda *_: "id-1")
+    one = Auditor(read(), session)
+    assert one.book is None
+    assert one.coverage(Span(0, 0, 5)).reached == 0
+    assert one.waiting([Span(0, 2, 5)]) == 3
+
+
+def test_the_ledger_is_that_of_the_topics_generation(topic):
+    """An auditor that looked before the first job looks again."""
+    topic.tables.generations = {"another": 5}
+    auditor = topic.auditor()
+    assert auditor.book is None
+    topic.tables.generations["id-1"] = 9
+    assert (auditor.book.epoch_us, auditor.book) == (9, auditor.book)
+
+
+def test_a_good_value_under_another_key_has_the_values_id(topic):
+    """The row's id is what the value says, whatever its key."""
+    topic.send(1, value(2))
+    assert [one.id for one in topic.auditor().sent(topic.spans())] == [2]
+
+
+class Item(Record, frozen=True, kw_only=True, rename="camel"):
+    """A key with another name in messages."""
+
+    order: Annotated[str, Meta(min_length=1, max_length=50, extra=KEY)]
+    unitPrice: float  # noqa: N815
+    limit: Int64 | None = None
+
+
+def test_rows_are_asked_for_by_quoted_names(settings, monkeypatch):
+    """A key that is a reserved word, in a table that is one."""
+    pipeline = Pipeline(topic="t", keyspace="Lab", table="table", record=Item, from_source=dict)
+    monkeypatch.setattr(auditor.pipelines, "of", lambda _settings: pipeline)
+    monkeypatch.setattr(Auditor, "book", None)
+    row = {
+        "order": "o",
+        "kafka_partition": 0,
+        "kafka_offset": 1,
+        "written_us": 1,
+        "write times": 4,
+        "limit written": None,
+    }
+    session = FakeSession(lambda *_: [row])
+    session.cluster.metadata.keyspaces = {"Lab": SimpleNamespace(tables={"table"})}
+    found = Auditor(settings, session)
+    assert Rows(found.rows()).places == {"o": RowPlace(0, 1)}
+    times = [f"WRITETIME({name})" for name in ('"unitPrice"', "ingested_at", "kafka_partition", "kafka_offset")]
+    select = (
+        'SELECT "order", kafka_partition, kafka_offset, WRITETIME(kafka_offset) AS written_us, '
+        f'{" + ".join(times)} AS "write times", WRITETIME("limit") AS "limit written" FROM "Lab"."table"'
+    )
+    assert session.executed[1:] == [(select, ())], "after a look at the keyspace's tables"
+    assert found._select() == select
+
+
+def test_a_nullable_field_that_was_changed_by_hand_is_named(settings, monkeypatch):
+    """Null has no write time; an older value, of a record before one that left the field unset, was not changed."""
+    pipeline = Pipeline(topic="t", keyspace="lab", table="t", record=Item, from_source=dict)
+    monkeypatch.setattr(auditor.pipelines, "of", lambda _settings: pipeline)
+    monkeypatch.setattr(Auditor, "book", None)
+    times = {"null": None, "written": 7, "older": 5, "by hand": 9}
+    row = {"kafka_partition": 0, "kafka_offset": 7, "written_us": 7, "write times": 28}
+    session = FakeSession(lambda *_: [row | {"order": name, "limit written": at} for name, at in times.items()])
+    session.cluster.metadata.keyspaces = {"lab": SimpleNamespace(tables={"t"})}
+    rows = Rows(Auditor(settings, session).rows())
+    assert (rows.changed, len(rows.places)) == ({"by hand": None}, 4)

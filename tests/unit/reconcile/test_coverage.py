@@ -1,0 +1,90 @@
+import tempfile
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penstock.broker.topics import Span
+from penstock.contract.batch import Tally
+from penstock.reconcile.audit import Audit
+from penstock.reconcile.coverage import Coverage
+from penstock.sink.ledger import REPLAY, Line
+from tests.unit.reconcile.facts import Facts
+
+
+def line(first: int, last: int, job: str = "a") -> Line:
+    count = last - first + 1
+    return Line(Tally(0, first, last, count, count, 0, 0, 0, 9, {}, {}), 1, job)
+
+
+stretches = st.lists(
+    st.tuples(st.integers(0, 30), st.integers(0, 9), st.sampled_from(["a", "b", f"{REPLAY}1"])), max_size=9
+)
+
+
+def offsets(one: Line) -> set[int]:
+    return set(range(one.tally.first_offset, one.tally.last_offset + 1))
+
+
+def covered_by(lines: list[Line]) -> set[int]:
+    return set().union(*map(offsets, lines))
+
+
+@given(stretches)
+def test_an_offset_is_on_a_line_that_covers_it(found):
+    """However lines lie and overlap, `at` gives one that covers the offset, the stream's if there is one."""
+    lines = [line(first, first + more, job) for first, more, job in found]
+    coverage = Coverage(lines)
+    streamed = [one for one in lines if not one.job.startswith(REPLAY)]
+    for offset in range(45):
+        at = coverage.at(offset)
+        if offset in covered_by(lines):
+            assert offset in offsets(at)
+            assert not at.job.startswith(REPLAY) or offset not in covered_by(streamed)
+        else:
+            assert at is None
+        bound = coverage.bound_after(offset)
+        assert all(coverage.at(next_one) is at for next_one in range(offset, 45 if bound is None else bound))
+    assert coverage.lines == streamed
+    assert coverage.reached == max((one + 1 for one in covered_by(streamed)), default=0)
+
+
+def compared(lines: list[Line]) -> tuple[Audit, set[int]]:
+    """What a reconciliation of an empty topic says of the lines, and the first offsets of those that stand alone."""
+    with tempfile.TemporaryDirectory() as home:
+        audit = Facts(Path(home), lines=lines).reconcile(spans=[Span(0, 0, 99)], named_at_most=99)
+    return audit, {one["offset"] for one in audit.named["miscounted"]}
+
+
+@settings(max_examples=12)
+@given(stretches)
+def test_overlaps_are_counted_by_who_made_them(found):
+    """doubled: what one job covers more than once; reread: what another job covers again; a replay counts nothing."""
+    lines = [line(first, first + more, job) for first, more, job in found]
+    balance = compared(lines)[0].balances[0]
+    streamed = [one for one in lines if not one.job.startswith(REPLAY)]
+    own = [[one for one in streamed if one.job == job] for job in ("a", "b")]
+    doubled = sum(sum(len(offsets(one)) for one in mine) - len(covered_by(mine)) for mine in own)
+    assert balance.doubled == doubled
+    assert balance.reread == sum(len(covered_by(mine)) for mine in own) - len(covered_by(streamed))
+
+
+@settings(max_examples=12)
+@given(stretches)
+def test_a_line_is_alone_when_no_other_shares_an_offset(found):
+    """Only these can be held against Kafka, which has none of their records here: what lies on two lines is on one of
+    them by chance."""
+    lines = [line(first, first + more, job) for first, more, job in found]
+    streamed = [one for one in lines if not one.job.startswith(REPLAY)]
+    alone = {
+        one.tally.first_offset
+        for at, one in enumerate(streamed)
+        if not offsets(one) & covered_by(streamed[:at] + streamed[at + 1 :])
+    }
+    assert compared(lines)[1] == alone
+
+
+def test_no_lines_cover_nothing():
+    """Before a job has written one."""
+    empty = Coverage([])
+    assert (empty.at(0), empty.bound_after(0), empty.reached, empty.lines) == (None, None, 0, [])

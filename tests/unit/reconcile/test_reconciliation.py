@@ -1,0 +1,260 @@
+"""Every kind of difference is found, by any facts: compared with an oracle, and with each statement taken away."""
+
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penstock.broker.topics import Span
+from penstock.config import read
+from penstock.produce.journal import Entry
+from penstock.reconcile import queries
+from penstock.reconcile.audit import Sent
+from penstock.reconcile.engine import local_loader
+from penstock.reconcile.queries import Statement
+from tests.unit.reconcile.facts import Facts, letter, line, record, row
+from tests.unit.reconcile.planted import Planted, compacted, plain, said
+
+PARTITIONS = 2
+LENGTH = 8
+Difference = tuple[str, int | None, int | None, str | None]
+
+
+class Oracle:
+    """What is to be found in facts: the definitions, word by word, one record at a time; no excuse but filters."""
+
+    def __init__(self, facts: Facts, deliveries: list[Entry]) -> None:
+        self._facts, self._deliveries = facts, deliveries
+        self._records = {(one.partition, one.offset): one for one in facts.records}
+        self._rows = {one.id: one.place for one in facts.table if one.place is not None}
+        self._letters = {(one.origin.partition, one.origin.offset) for one in facts.letters}
+        self._filtered: Counter[int] = Counter()
+        self.outcomes = {place: self._outcome(self._records[place]) for place in sorted(self._records)}
+
+    def _covering(self, partition: int, offset: int) -> list[Any]:
+        return [
+            one
+            for one in self._facts.lines
+            if one.tally.partition == partition and one.tally.first_offset <= offset <= one.tally.last_offset
+        ]
+
+    def _reached(self, partition: int) -> int:
+        return max(
+            (one.tally.last_offset + 1 for one in self._facts.lines if one.tally.partition == partition), default=0
+        )
+
+    def _outcome(self, one: Sent) -> str:
+        place, lines = (one.partition, one.offset), self._covering(one.partition, one.offset)
+        if place in self._letters:
+            return "rejected"
+        if not lines and one.offset >= self._reached(one.partition):
+            return "waiting"
+        found = self._rows.get(one.id)
+        if one.is_deletion:
+            return "deleted" if found is None or found.order_us > one.order_us else "missing"
+        if found is not None and found.order_us >= one.order_us:
+            return "stored"
+        deletions = [two for two in self._facts.records if two.is_deletion and two.id == one.id]
+        if found is None and any(two.order_us > one.order_us for two in deletions):
+            return "stored"
+        if one.id is not None and lines and self._filtered[id(lines[0])] < lines[0].tally.filtered:
+            self._filtered[id(lines[0])] += 1
+            return "filtered"
+        return "missing"
+
+    def differences(self) -> set[Difference]:
+        """Return kind, partition, offset and id of each."""
+        found: set[Difference] = set()
+        for (partition, offset), outcome in self.outcomes.items():
+            record_id = self._records[partition, offset].id
+            is_behind = offset < self._reached(partition) and not self._covering(partition, offset)
+            if outcome == "missing":
+                found.add(("missing", partition, offset, record_id))
+            elif is_behind and outcome != "waiting":
+                found.add(("gap", partition, offset, record_id))
+        return found | self._miscounted() | self._lost() | self._foreign() | self._unordered()
+
+    def _miscounted(self) -> set[Difference]:
+        found: set[Difference] = set()
+        for one in self._facts.lines:
+            tally = one.tally
+            offsets = range(tally.first_offset, tally.last_offset + 1)
+            held = sum((tally.partition, offset) in self._records for offset in offsets)
+            letters = sum((tally.partition, offset) in self._letters for offset in offsets)
+            if (tally.records, tally.rejected) != (held, letters):
+                found.add(("miscounted", tally.partition, tally.first_offset, None))
+        return found
+
+    def _lost(self) -> set[Difference]:
+        told = {(one.partition, one.offset): one.key for one in self._deliveries}
+        lying = {place: (one.key or b"").decode() for place, one in self._records.items()}
+        return {("lost", *place, key) for place, key in told.items() if lying.get(place) != key}
+
+    def _foreign(self) -> set[Difference]:
+        known = {
+            self._records[place].id
+            for place, outcome in self.outcomes.items()
+            if outcome != "rejected" or getattr(self._rows.get(self._records[place].id), "place", None) == place
+        }
+        lengths = {span.partition: span.end for span in self._facts.spans()}
+        return {
+            ("foreign", place.partition, place.offset, record_id)
+            for record_id, place in self._rows.items()
+            if place.partition not in lengths or (record_id not in known and place.offset < lengths[place.partition])
+        }
+
+    def _unordered(self) -> set[Difference]:
+        homes: dict[str, set[tuple[int, int]]] = defaultdict(set)
+        for place, outcome in self.outcomes.items():
+            record_id = self._records[place].id
+            if record_id is not None and outcome not in ("rejected", "waiting"):
+                homes[record_id].add(place)
+        return {
+            ("unordered", *max(places), record_id)
+            for record_id, places in homes.items()
+            if len({partition for partition, _ in places}) > 1
+        }
+
+
+IDS = st.sampled_from(["a", "b", "c", "é"])
+PLACES = st.tuples(st.integers(0, PARTITIONS - 1), st.integers(0, LENGTH - 1))
+
+
+@st.composite
+def any_facts(draw: st.DrawFn) -> tuple[Facts, list[Entry]]:
+    """A topic, and a ledger, a table, dead letters and a delivery log that may have nothing to do with it."""
+    facts = Facts(Path())
+    for place in sorted(draw(st.sets(PLACES, min_size=1, max_size=2 * LENGTH))):
+        record_id = draw(st.one_of(IDS, st.none()))
+        is_deletion = record_id is not None and draw(st.booleans())
+        facts.records.append(record(*place, record_id, is_deletion=is_deletion))
+    for partition in range(PARTITIONS):
+        bounds = sorted(draw(st.sets(st.integers(0, LENGTH), max_size=4)))
+        length = max((one.offset + 1 for one in facts.records if one.partition == partition), default=0)
+        for first, end in pairwise(bounds):
+            if draw(st.booleans()) and end <= length:
+                counts = {"rejected": draw(st.integers(0, 1)), "filtered": draw(st.integers(0, 1))}
+                facts.lines.append(line(partition, first, end, **counts))
+    facts.table = [row(record_id, *draw(PLACES)) for record_id in draw(st.sets(IDS))]
+    facts.letters = [letter(*place) for place in draw(st.sets(PLACES, max_size=3))]
+    deliveries = [Entry(*place, draw(IDS)) for place in draw(st.sets(PLACES, max_size=3))]
+    return facts, deliveries
+
+
+@settings(max_examples=12)
+@given(any_facts())
+def test_whatever_the_facts_are_outcomes_and_differences_are_those_of_their_definitions(given_facts):
+    """Records, lines, rows, dead letters and deliveries that contradict each other in any way."""
+    facts, deliveries = given_facts
+    oracle = Oracle(facts, deliveries)
+    with tempfile.TemporaryDirectory() as home:
+        audit = replace(facts, home=Path(home)).reconcile(deliveries=deliveries)
+    found = {(kind, *place_and_id(one)) for kind, named in audit.named.items() for one in named}
+    assert found == oracle.differences()
+    assert audit.differences.total() == len(found)
+    counts = Counter(oracle.outcomes.values())
+    kinds = ("stored", "deleted", "rejected", "waiting", "filtered", "missing")
+    assert {kind: audit.total(kind) for kind in kinds} == {kind: counts[kind] for kind in kinds}
+    assert audit.total("produced") == len(facts.records)
+
+
+def result(made: Planted) -> Any:
+    """All that a reconciliation in DuckDB says."""
+    facts, _ = made
+    with local_loader(read(home=facts.home), facts) as loader:
+        return said(made, loader)
+
+
+def test_each_kind_that_was_planted_is_named(tmp_path):
+    """In a topic that holds all of them at once; and each outcome is counted."""
+    facts, deliveries = plain(tmp_path)
+    audit = facts.reconcile(deliveries=deliveries)
+    named = {
+        kind: [(one["partition"], one["offset"], one["id"]) for one in found] for kind, found in audit.named.items()
+    }
+    assert named["gap"] == [(0, 10, "gap")]
+    assert named["repeated"] == [(2, 8, "repeated")]
+    assert named["miscounted"] == [(1, 5, None), (5, 2, None)]
+    assert named["doubled"] == [(1, None, None)]
+    assert named["lost"] == [(0, 7, "another"), (0, 99, "lost")]
+    assert [one[2] for one in named["foreign"]] == ["foreign", "gone", "hand", "three", "unknown"]
+    reasons = {one["id"]: one["why"] for one in audit.named["unordered"]}
+    assert sorted(reasons) == ["contradicted", "one layout", "one place", "q1", "q3", "tied", "two layouts", "unproven"]
+    assert len(set(reasons.values())) == 6
+    assert {"missing"} < {one["id"] for one in audit.named["missing"]}
+    counts = {name: audit.total(name) for name in ("filtered", "expired", "pruned", "rejected", "waiting", "doubled")}
+    assert counts == {"filtered": 1, "expired": 3, "pruned": 1, "rejected": 3, "waiting": 1, "doubled": 1}
+    assert (audit.total("deleted_nothing"), audit.refused, audit.runs) == (1, 1, {"r1": 8, "r2": 5})
+    facts, deliveries = compacted(tmp_path)
+    audit = facts.reconcile(deliveries=deliveries)
+    assert list(map(place_and_id, audit.named["lost"])) == [(1, 0, "e")]
+    assert (audit.total("compacted"), audit.differences) == (4, {"lost": 1})
+
+
+def place_and_id(named: dict[str, Any]) -> tuple[Any, ...]:
+    return named["partition"], named["offset"], named["id"]
+
+
+STATEMENTS = [
+    statement for section, statements in queries.sections().items() if section != "inputs" for statement in statements
+]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> dict[str, Any]:
+    """What is found with every statement."""
+    home = tmp_path_factory.mktemp("whole")
+    return {make.__name__: result(make(home)) for make in (plain, compacted)}
+
+
+@pytest.mark.parametrize("statement", STATEMENTS, ids=lambda statement: statement.name)
+def test_without_a_statement_something_is_not_found(tmp_path, monkeypatch, whole, statement):
+    """Each has its use: when it yields nothing, something that was planted is not named, or is named wrongly."""
+    empty = replace(statement, body=f"SELECT * FROM ({statement.body}\n) taken_away WHERE FALSE")
+    monkeypatch.setattr(queries, "sections", lambda: without(statement, empty))
+    assert any(differs(make(tmp_path), whole[make.__name__]) for make in (plain, compacted))
+
+
+SECTIONS = queries.sections()
+
+
+def without(statement: Statement, empty: Statement) -> Mapping[str, tuple[Statement, ...]]:
+    return {
+        name: tuple(empty if one is statement else one for one in statements) for name, statements in SECTIONS.items()
+    }
+
+
+def differs(made: tuple[Facts, list[Entry]], expected: Any) -> bool:
+    """Whether something else is found; also if there is no result at all."""
+    try:
+        return bool(result(made) != expected)
+    except (duckdb.Error, ValueError):
+        return True
+
+
+def test_the_range_that_is_verified_bounds_what_is_compared(tmp_path):
+    """A line that is not within it as a whole is not compared."""
+    facts, _ = plain(tmp_path)
+    audit = facts.reconcile(spans=[Span(1, 0, 7)])
+    assert "miscounted" not in audit.named
+
+
+def test_what_retention_deletes_while_it_is_read_is_not_missed(tmp_path):
+    """Records, deliveries and lines below the present log start are not compared; what lies above it still is."""
+    facts = Facts(tmp_path, starts={0: 3})
+    facts.records = [record(0, 3, "d"), record(0, 4, "e")]
+    facts.lines = [line(0, 0, 2), line(0, 2, 4), line(0, 4, 5)]
+    facts.table = [row(name, 0, offset) for offset, name in enumerate("abcd")]
+    deliveries = [Entry(0, 1, "b"), Entry(0, 3, "d")]
+    audit = facts.reconcile(deliveries=deliveries, spans=[Span(0, 0, 5)])
+    assert audit.differences == {"missing": 1}
+    assert [one["id"] for one in audit.named["missing"]] == ["e"]
+    assert (audit.balances[0].first, audit.balances[0].produced, audit.delivered) == (3, 2, 1)

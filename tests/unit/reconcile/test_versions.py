@@ -1,0 +1,127 @@
+"""Ids whose versions Kafka orders, and those whose versions it does not."""
+
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penstock.contract.order import DECLARED, FIRST_RANK, Rank
+from penstock.reconcile.audit import Named
+from tests.unit.reconcile.facts import Facts, line, record
+
+NEWER = Rank(1, 1_000_000, True)
+OPEN = Rank(1, 1_000_000, False)
+
+
+TIE = "two versions have one place in the order: Cassandra mixes their columns"
+
+
+class Home(NamedTuple):
+    """Where one version of an id is."""
+
+    partition: int
+    offset: int = 0
+    rank: Rank = FIRST_RANK
+    at_ms: int = 0
+
+
+home = Home
+
+
+def redriven(partition: int, order_us: int, offset: int, layout: int = 0) -> Home:
+    """The home of a record that was redriven just now, and keeps an earlier place."""
+    return home(partition, offset, Rank(layout, order_us - offset, is_proven=True, is_kept=True), at_ms=10**13)
+
+
+def named(home_folder: Path, versions: dict[str, tuple[Home, ...]]) -> list[Named]:
+    """The ids that have no order."""
+    facts = Facts(home_folder)
+    for record_id, homes in versions.items():
+        for one in homes:
+            facts.records.append(record(one.partition, one.offset, record_id, rank=one.rank, timestamp_ms=one.at_ms))
+    facts.lines = [line(at, 0, 10**4) for at in range(10)]
+    return facts.reconcile().named["unordered"]
+
+
+def unordered(home_folder: Path, *homes: Home) -> str:
+    """Why the versions of one id have no order; the other id, which has one version, always has."""
+    found = named(home_folder, {"other": (Home(9),), "id": homes})
+    assert {one["id"] for one in found} <= {"id"}
+    return found[0]["why"] if found else ""
+
+
+@pytest.mark.parametrize(
+    "homes",
+    [
+        (home(0), home(0, 1), home(0, 7)),
+        (home(0, 9, at_ms=5), home(4, 0, NEWER, at_ms=6)),
+        (home(4, 0, NEWER, at_ms=6), home(0, 9, at_ms=5), home(0, 10, at_ms=6)),
+        (home(0, 9), home(0, 10, NEWER), home(3, 10, Rank(2, 2_000_000, True))),
+        (home(0, 1), home(0, 9), redriven(0, 5, 10)),
+        (redriven(0, 5, 10), home(0, 11), home(0, 12)),
+        (home(0, 9, at_ms=5), redriven(0, 8, 20), home(4, 0, NEWER, at_ms=6)),
+        (home(4, 3, NEWER, at_ms=6), redriven(4, 1_000_001, 9, layout=1), home(0, 9, at_ms=5)),
+    ],
+    ids=[
+        "one partition",
+        "moved",
+        "moved, and seen first where it moved",
+        "stayed, then moved",
+        "redriven to its own partition",
+        "redriven, then a newer one",
+        "redriven, and moved before",
+        "redriven where it moved to",
+    ],
+)
+def test_what_kafka_orders_is_ordered(tmp_path, homes):
+    """By offsets within a partition, by layouts from one to the next."""
+    assert unordered(tmp_path, *homes) == ""
+
+
+@pytest.mark.parametrize(
+    ("homes", "why"),
+    [
+        ((home(0, 200), home(1)), "partitions 0 and 1 of one layout"),
+        ((home(1), home(0, 5), home(1, 6)), "partitions 0 and 1 of one layout"),
+        ((home(0, 9), home(4, 0, OPEN)), "no known partitioner"),
+        ((home(0, 9, OPEN), home(4, 0, NEWER)), "partitions 0 and 4 of one layout"),
+        ((home(0, 9, at_ms=7), home(4, 0, NEWER, at_ms=6)), "timestamps contradict"),
+        ((home(0, 9, at_ms=1), home(0, 10, at_ms=7), home(4, 0, NEWER, at_ms=6)), "timestamps contradict"),
+        ((home(0, 9, NEWER), home(0, 10)), "two layouts of the topic"),
+        ((home(0, 9), redriven(1, 5, 10)), "partitions 0 and 1 of one layout"),
+        ((home(0, 9), redriven(0, 9, 10)), "one place in the order"),
+        ((home(0, 9), redriven(0, 5, 10), home(1, 12)), "partitions 0 and 1 of one layout"),
+    ],
+)
+def test_what_kafka_does_not_order_is_named(tmp_path, homes, why):
+    """With the partitions, and why neither version is known to be the newer one."""
+    assert why in unordered(tmp_path, *homes)
+
+
+def test_each_id_is_named_once(tmp_path):
+    """With one of its homes."""
+    found = named(tmp_path, {str(number): tuple(home(at, number) for at in (0, 1, 2)) for number in range(3)})
+    assert [(one["partition"], one["offset"], one["id"]) for one in found] == [(2, 0, "0"), (2, 1, "1"), (2, 2, "2")]
+
+
+versions_by_place = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 4), st.integers(0, 2)), max_size=12)
+"""Partition, place in the order, and bytes of each version of an id, as Kafka has them."""
+
+
+@settings(max_examples=12)
+@given(versions_by_place)
+def test_declared_orders_lack_an_order_only_where_the_newest_versions_tie(found):
+    """Whatever their partitions are, and in whatever order they are read; equal bytes are one version."""
+    offsets = dict.fromkeys(range(3), -1)
+    homes = []
+    for partition, order_us, digest in found:
+        offsets[partition] += 1
+        rank = Rank(DECLARED, order_us - offsets[partition], is_proven=True, is_kept=True, digest=digest)
+        homes.append(home(partition, offsets[partition], rank))
+    newest_us = max((order_us for _, order_us, _ in found), default=None)
+    newest = {digest for _, order_us, digest in found if order_us == newest_us}
+    with tempfile.TemporaryDirectory() as folder:
+        assert unordered(Path(folder), *homes) == (TIE if len(newest) > 1 else "")

@@ -1,0 +1,72 @@
+"""A desk without services, for what only reads what the flow found."""
+
+import time
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+from penstock import pipelines
+from penstock.airflow.runs import Run
+from penstock.config import Settings
+from penstock.contract.latency import histogram
+from penstock.monitoring.alerts import Change
+from penstock.monitoring.flow import Counts, Partition, Point, View
+
+SERVICES = {"kafka": "", "registry": "", "cassandra": "", "airflow": "away", "spark-job": ""}
+ALERT = Change(
+    "lag", "warning", "users_created", "too many", "./penstock status", number=1, at="", change="firing", since=""
+)
+RECEIPT = {"at": "2025-01-01T00:00:00+00:00", "balanced": False, "missing": 2, "expired": 3, "warnings": []}
+
+
+def run(number: int, fetched: int | None = 5) -> Run:
+    """A run that fetched so many; None: it is under way."""
+    state = "success" if fetched is not None else "running"
+    return Run(f"run-{number}", state, "manual", None, None, None, {}, 5, fetched, fetched, 0)
+
+
+def point(at_s: float | None = None) -> Point:
+    """A look at a pipeline in which all is known."""
+    return Point(
+        at_s=time.time() if at_s is None else at_s,
+        services=SERVICES,
+        counts=Counts(10, 9, 8, 7, 6, 5),
+        lag=3,
+        kafka_held=4,
+        rejected_held=2,
+        p50_ms=20,
+        p99_ms=40,
+        partitions=[Partition(0, 0, 5, 3), Partition(1, 0, 5, None)],
+    )
+
+
+def unknown() -> Point:
+    """A look while Kafka and Cassandra are away."""
+    return replace(point(), counts=Counts(), lag=None, kafka_held=None, rejected_held=None, partitions=[])
+
+
+def view(*points: Point) -> View:
+    """What a flow found."""
+    return View(
+        points=list(points),
+        runs=[run(2), run(1)],
+        ran={"fetched": 10, "produced": 10, "refused": 0, "bytes": 200},
+        alerts=[ALERT],
+        receipt=RECEIPT,
+        latencies=histogram([15, 30, 30, 10**11]),
+    )
+
+
+def desk(settings: Settings, found: View) -> Any:
+    """A desk whose flow found that."""
+    pipeline = pipelines.of(settings)
+    made = SimpleNamespace(
+        settings=settings,
+        pipeline=pipeline,
+        keyspace=pipeline.keyspace,
+        view=found,
+        kafka=None,
+        host=SimpleNamespace(is_local=False),
+    )
+    made.one = lambda make: make(made)
+    return made

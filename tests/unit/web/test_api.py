@@ -1,0 +1,100 @@
+"""The API's description, and its answers on the whole pipeline."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from penstock.config import Settings
+from penstock.monitoring.flow import View
+from penstock.web import api
+from tests.unit.web import desks
+
+
+def client(settings: Settings, found: View) -> TestClient:
+    app = FastAPI()
+    api.register(app, desks.desk(settings, found))
+    return TestClient(app)
+
+
+@pytest.fixture
+def document(settings: Settings) -> Any:
+    return client(settings, desks.view()).get("/api/v1/openapi.json").json()
+
+
+def routes(document: Any) -> Any:
+    return [(path, method, route) for path, found in document["paths"].items() for method, route in found.items()]
+
+
+def test_the_api_is_read_only(document: Any) -> None:
+    """There are GET routes alone."""
+    assert routes(document)
+    assert {method for _, method, _ in routes(document)} == {"get"}
+
+
+def test_every_route_says_what_it_gives(document: Any) -> None:
+    """Each has a description, and a shape for its answer."""
+    for path, _, route in routes(document):
+        assert route.get("description"), path
+        told = route["responses"]["200"]["content"]
+        shape = next(iter(told.values())).get("schema", {})
+        assert shape, path
+        assert route["summary"], path
+
+
+def test_every_parameter_of_a_query_is_explained_or_speaks_for_itself(document: Any) -> None:
+    """Personal data are hidden unless asked for, on every route that has them."""
+    for path, _, route in routes(document):
+        for one in route.get("parameters", []):
+            assert one["schema"], (path, one["name"])
+            if one["name"] == "personal":
+                assert one["schema"]["default"] is False, path
+
+
+def test_the_pipeline_is_told_in_words_and_numbers(settings: Settings) -> None:
+    """Each hop, the verdict, and the newest look."""
+    told = client(settings, desks.view(desks.point())).get("/api/v1/pipeline").json()
+    assert [hop["name"] for hop in told["hops"]] == ["api", "airflow", "kafka", "spark", "cassandra", "rejected"]
+    assert told["verdict"]["tone"] == "bad"
+    assert told["now"]["counts"]["kafka"] == 8
+    assert set(told["rates_s"]) == set(told["now"]["counts"])
+
+
+def test_before_the_first_look_there_is_none(settings: Settings) -> None:
+    """The answer is whole, and says that nothing is known yet."""
+    told = client(settings, View()).get("/api/v1/pipeline").json()
+    assert (told["now"], told["hops"]) == (None, [])
+    assert told["verdict"]["text"]
+
+
+def test_the_past_can_be_asked_for_in_parts(settings: Settings) -> None:
+    """Looks after a time, and each so-many-th."""
+    asking = client(settings, desks.view(*(desks.point(1000.0 + at) for at in range(10))))
+    times = [one["at_s"] for one in asking.get("/api/v1/pipeline/history?after_s=1003&every=2").json()["points"]]
+    assert times == [1004, 1006, 1008]
+    assert asking.get("/api/v1/pipeline/history?every=0").status_code == 422
+
+
+def test_a_receipt_that_is_not_there_says_how_to_get_one(settings: Settings) -> None:
+    """404, and the command."""
+    none = client(settings, View()).get("/api/v1/receipt")
+    assert (none.status_code, none.json()["hint"]) == (404, "./penstock verify")
+    assert client(settings, desks.view()).get("/api/v1/receipt").json() == {"receipt": desks.RECEIPT}
+
+
+def test_personal_data_shown_are_written_down() -> None:
+    """Asking for them leaves a line that says who and what."""
+    noted: list[tuple[str, ...]] = []
+    desk = SimpleNamespace(trail=SimpleNamespace(note=lambda *deed: noted.append(deed)))
+    request: Any = SimpleNamespace(
+        scope={},
+        client=SimpleNamespace(host="10.0.0.1"),
+        url=SimpleNamespace(path="/api/v1/x"),
+        app=SimpleNamespace(state=SimpleNamespace(desk=desk)),
+    )
+    assert api._shows_personal(request, False) is False
+    assert noted == []
+    assert api._shows_personal(request, True) is True
+    assert noted == [("api@10.0.0.1", "personal_data", "/api/v1/x", "shown")]

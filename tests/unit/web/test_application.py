@@ -1,0 +1,87 @@
+import httpx2
+import pytest
+
+from penstock.config import read
+from penstock.errors import Unreachable
+from penstock.web.stream.application import Master, Pages, application, master, pages
+
+API = "/api/v1/applications"
+EXECUTOR = {
+    "id": "0",
+    "hostPort": "127.0.0.1:4",
+    "isActive": True,
+    "totalCores": 2,
+    "activeTasks": 1,
+    "failedTasks": 3,
+    "completedTasks": 10,
+    "maxMemory": 100,
+    "totalDuration": 50,
+    "totalGCTime": 5,
+}
+ANSWERS = {
+    API: [
+        {
+            "id": "app-1",
+            "name": "penstock t",
+            "attempts": [{"startTime": "2026-01-01T00:00:00.000GMT", "appSparkVersion": "4.1.1"}],
+        }
+    ],
+    f"{API}/app-1/executors": [EXECUTOR, EXECUTOR | {"id": "1", "peakMemoryMetrics": {"JVMHeapMemory": 7}}],
+    "/json/": {
+        "url": "spark://h:1",
+        "status": "ALIVE",
+        "aliveworkers": 1,
+        "cores": 2,
+        "coresused": 2,
+        "memory": 1024,
+        "memoryused": 640,
+        "activeapps": [{"state": "RUNNING"}, {"state": "WAITING"}],
+    },
+}
+
+
+def http(answers):
+    """A client of a Spark that answers so; text stands for what is not JSON, numbers for other answers."""
+
+    def answer(request):
+        found = answers.get(request.url.path, 404)
+        if isinstance(found, Exception):
+            raise found
+        if isinstance(found, int):
+            return httpx2.Response(found)
+        return httpx2.Response(200, text=found) if isinstance(found, str) else httpx2.Response(200, json=found)
+
+    return httpx2.Client(transport=httpx2.MockTransport(answer))
+
+
+def test_the_application_and_its_executors():
+    """Times in UTC; a peak that Spark has not measured yet is not known."""
+    found = application(http(ANSWERS), "http://h:2")
+    assert (found.id, found.name, found.spark_version) == ("app-1", "penstock t", "4.1.1")
+    assert found.started_at == "2026-01-01T00:00:00.000+00:00"
+    assert [(one.id, one.failed_tasks, one.peak_heap_bytes) for one in found.executors] == [("0", 3, None), ("1", 3, 7)]
+
+
+def test_the_master():
+    """What it has, and what of it is in use."""
+    assert master(http(ANSWERS), "http://h:2") == Master("spark://h:1", "alive", 1, 2, 2, 1024, 640, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [(httpx2.ConnectError("refused"), "refused"), (500, "answers 500"), ("<html>", "not JSON"), ([], "no application")],
+    ids=str,
+)
+def test_spark_is_away(answer, why):
+    """Or only just starting: it is said where it was looked for, and what to type."""
+    with pytest.raises(Unreachable, match=why) as failed:
+        application(http({API: answer}), "http://h:2")
+    assert "http://h:2" in failed.value.message
+    assert failed.value.hint == "./penstock status spark-job"
+
+
+def test_spark_pages_are_known_of_the_local_stack_alone():
+    """Elsewhere only others know them."""
+    found = pages(read(spark_job_ui_port=1, spark_ui_port=2, spark_worker_ui_port=3))
+    assert found == Pages("http://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3")
+    assert pages(read(spark_master="spark://elsewhere:7077")) is None

@@ -1,0 +1,162 @@
+from datetime import UTC, datetime
+
+import pytest
+
+from penstock.airflow.runs import run_of
+from penstock.broker.topics import Span
+from penstock.config import read
+from penstock.errors import NotThere, RunFailed, WrongUse
+from penstock.monitoring.flow import Partition
+from penstock.produce.journal import SoFar
+from penstock.web.runs import dag as dags
+from penstock.web.runs.dag import Dag, Detail, Line, Way, lines, parameters_of, seconds_between, spans_of, way
+
+SUMMARY = {"asked": 9, "fetched": 9, "produced": 8, "refused": 1, "offsets": {"0": [3, 7], "1": [0, 2]}}
+FOUND = {"dag_run_id": "r1", "state": "success", "run_type": "manual", "conf": {"records": 9}}
+
+
+class FakeAirflow:
+    """Stands for `observe.airflow.Airflow`."""
+
+    signed_in = 0
+
+    def __init__(self, settings):
+        self.settings = settings
+        self.found = FOUND
+
+    def __enter__(self):
+        FakeAirflow.signed_in += 1
+        return self
+
+    def dag(self):
+        return {"is_paused": True, "timetable_description": "At 00:00", "next_dagrun_run_after": None}
+
+    def run(self, run_id):
+        if run_id != "r1":
+            raise RunFailed("unknown")
+        return self.found
+
+    def summary(self, _run_id):
+        return SUMMARY
+
+    def attempts(self, _run_id):
+        return [{"try_number": 1, "state": None}]
+
+
+@pytest.fixture
+def dag(monkeypatch):
+    monkeypatch.setattr(dags, "Airflow", FakeAirflow)
+    monkeypatch.setattr(FakeAirflow, "signed_in", 0)
+    return Dag(read())
+
+
+def test_one_sign_in_for_all_questions(dag):
+    """And none before the first."""
+    assert FakeAirflow.signed_in == 0
+    assert dag.schedule().paused
+    assert dag.schedule().told == "At 00:00"
+    assert FakeAirflow.signed_in == 1
+
+
+def test_a_run_with_its_attempts_and_offsets(dag):
+    """An attempt that no worker has taken yet waits."""
+    found = dag.detail("r1")
+    assert (found.run.run_id, found.run.produced) == ("r1", 8)
+    assert [(one.number, one.state) for one in found.attempts] == [(1, "waiting")]
+    assert found.spans == [Span(0, 3, 8), Span(1, 0, 3)]
+
+
+def test_a_run_that_is_not_there(dag):
+    """Is told by its id, not by an address of Airflow's."""
+    with pytest.raises(NotThere, match="no run r2"):
+        dag.detail("r2")
+
+
+@pytest.mark.parametrize(
+    ("records", "seconds", "rate"), [(500, None, None), (50.0, None, 10), (None, 3, 20), (1_000_000, None, None)]
+)
+def test_what_can_be_ordered(records, seconds, rate):
+    """Records, as fast as they come or at a rate; or seconds at a rate. All three are told: the DAG has defaults."""
+    assert parameters_of(records, seconds, rate) == {"records": records, "seconds": seconds, "rate": rate}
+
+
+@pytest.mark.parametrize(
+    ("order", "why"),
+    [
+        ((None, None, None), "either"),
+        ((5, 5, 1), "either"),
+        ((None, 5, None), "either"),
+        ((-1, None, None), "records must be more than 0"),
+        ((2.5, None, None), "whole number"),
+        ((5, None, 0), "rate must be more than 0"),
+        ((float("nan"), None, None), "records must be"),
+        ((float("inf"), None, None), "records must be"),
+        ((None, 0.1, 1), "at least 1"),
+        ((1_000_001, None, None), "at most 1,000,000"),
+        ((100_000, None, 10), "take 167 minutes"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_ordered(order, why):
+    """It is refused with the reason before anything is sent."""
+    with pytest.raises(WrongUse, match=why):
+        parameters_of(*order)
+
+
+def detail(summary=SUMMARY, state="success"):
+    """A run whose task returned this."""
+    return Detail(run_of(FOUND | {"state": state}, summary), [], spans_of(summary), summary)
+
+
+def reached(first, second):
+    """Up to where the ledger reaches in two partitions."""
+    return [Partition(0, 0, 90, first), Partition(1, 0, 90, second)]
+
+
+def test_the_way_of_a_run_that_has_ended():
+    """By what its task returned, and how far the ledger reaches."""
+    assert way(detail(), [], None, reached(8, 3)) == Way(9, 9, 8, 1, handled=8, waiting=0)
+    assert way(detail(), [], None, reached(5, 0)) == Way(9, 9, 8, 1, handled=2, waiting=6)
+    assert way(detail(), [], None, reached(5, None)) == Way(9, 9, 8, 1, handled=None, waiting=None)
+
+
+def test_records_of_others_lie_among_those_of_the_run():
+    """How many of its own wait is not claimed before none does."""
+    among = detail(SUMMARY | {"produced": 5, "refused": 4})
+    assert way(among, [], None, reached(5, 0)) == Way(9, 9, 5, 4, handled=None, waiting=6)
+    assert way(among, [], None, reached(80, 80)) == Way(9, 9, 5, 4, handled=5, waiting=0)
+
+
+def test_the_way_of_a_run_that_goes_on():
+    """Fetched by its log, produced by its journal."""
+    log = [
+        Line(None, "info", "answer_fetched", "", {"fetched": "4", "asked": "9"}),
+        Line(None, "info", "x", "", {"fetched": "none"}),
+    ]
+    assert way(detail({}, "running"), log, SoFar(4, 3), reached(0, 0)) == Way(9, 4, 3, None, handled=None, waiting=None)
+
+
+def test_the_lines_of_a_log():
+    """What is the same in every entry is left out, and so are the ends of groups; errors keep their place."""
+    frames = [{"filename": "a.py", "lineno": 3, "name": "f", "locals": {"secret": "s"}}]
+    found = lines(
+        [
+            {"event": "::group::Pre Execute", "level": "info"},
+            {"event": "::endgroup::"},
+            {"event": "answer_fetched", "timestamp": "t", "level": "info", "fetched": 5, "task_id": "x", "none": None},
+            {"event": "failed", "error_detail": [{"exc_type": "OSError", "exc_value": "full", "frames": frames}]},
+        ]
+    )
+    assert found[0] == Line(None, "info", "Pre Execute", "")
+    assert found[1] == Line("t", "info", "answer_fetched", "", {"fetched": "5"})
+    assert found[1].text == "t info answer_fetched fetched=5"
+    assert found[2].error == '  File "a.py", line 3, in f\nOSError: full'
+    assert len(found) == 3
+
+
+def test_how_long_something_takes():
+    """Up to its end, or up to now; what has not begun takes no time."""
+    now = datetime(2026, 1, 1, 0, 1, tzinfo=UTC)
+    assert seconds_between("2026-01-01T00:00:00Z", "2026-01-01T00:00:05+00:00", now) == 5
+    assert seconds_between("2026-01-01T00:00:00Z", None, now) == 60
+    assert seconds_between(None, None, now) is None

@@ -1,0 +1,85 @@
+"""The parts of a page, as text."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from penstock.web.elements import (
+    UNKNOWN,
+    command_html,
+    duration,
+    iso,
+    moment_html,
+    number,
+    size,
+    sparkline_html,
+    state_html,
+    table_html,
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, UNKNOWN), (0, "0"), (1_234_567, "1,234,567"), (0.25, "0.2"), (99.96, "100.0"), (1234.6, "1,235")],
+)
+def test_numbers_are_grouped(value, text):
+    """What is not known is a dash, not zero; small rates have one decimal."""
+    assert number(value) == text
+    assert number(7, "rows") == "7 rows"
+
+
+@pytest.mark.parametrize(
+    ("ms", "text"),
+    [
+        (None, UNKNOWN),
+        (0, "0 ms"),
+        (999, "999 ms"),
+        (1_500, "1.5 s"),
+        (90_000, "1.5 min"),
+        (5.4e6, "1.5 h"),
+        (2.16e8, "2.5 d"),
+    ],
+)
+def test_a_time_span_is_told_in_its_largest_unit(ms, text):
+    """From milliseconds to days."""
+    assert duration(ms) == text
+
+
+@pytest.mark.parametrize(("count", "text"), [(None, UNKNOWN), (12, "12 B"), (2048, "2.0 KiB"), (3 * 2**30, "3.0 GiB")])
+def test_sizes(count, text):
+    """Bytes in powers of 1,024."""
+    assert size(count) == text
+
+
+def test_a_time_is_an_element_that_the_browser_turns_into_the_viewers_zone():
+    """From a datetime, epoch milliseconds or a text; without one a dash."""
+    assert (
+        iso(1_700_000_000_123)
+        == iso(datetime(2023, 11, 14, 22, 13, 20, 123_000, UTC))
+        == "2023-11-14T22:13:20.123+00:00"
+    )
+    assert moment_html("2023-11-14T22:13:20Z").startswith('<local-time datetime="2023-11-14T22:13:20Z">')
+    assert moment_html(None) == UNKNOWN
+
+
+def test_what_comes_from_outside_is_escaped():
+    """Names, labels and states cannot become markup."""
+    evil = '"><script>alert(1)</script>'
+    for made in (state_html("ok", evil), sparkline_html([1.0], evil), table_html(evil, [evil], []), moment_html(evil)):
+        assert "<script" not in made
+    assert "help" in state_html("no such state", "x")
+
+
+def test_a_sparkline_has_gaps_where_nothing_is_known():
+    """A gap is no zero."""
+    assert sparkline_html([1.0, None, 2.0, 3.0], "x").count("<polyline") == 2
+    assert sparkline_html([], "x").count("<polyline") == 0
+    assert "0.0,26.0" in sparkline_html([0.0, 0.0], "x")
+
+
+def test_a_command_can_be_copied():
+    """Its button holds the text, escaped; no command, no button."""
+    shown = command_html('./penstock trace "<b>"')
+    assert 'data-copy="./penstock trace &quot;&lt;b&gt;&quot;"' in shown
+    assert "<b>" not in shown
+    assert command_html("") == ""

@@ -1,0 +1,134 @@
+"""Who reads how far: which groups count, and where the Spark query is."""
+
+from concurrent.futures import Future
+from types import SimpleNamespace
+
+import pytest
+from cassandra import OperationTimedOut
+from confluent_kafka import ConsumerGroupState, KafkaError, TopicPartition
+
+from penstock.broker.topics import Span
+from penstock.config import read
+from penstock.errors import CassandraUnreachable, KafkaUnreachable
+from penstock.web.topics import groups as observe_groups
+from penstock.web.topics.groups import groups, positions
+from tests.unit.fakes import FakeSession, kafka_error
+
+
+def done(result=None, error=None) -> Future:
+    future = Future()
+    future.set_exception(error) if error else future.set_result(result)
+    return future
+
+
+class FakeAdmin:
+    """An admin client of groups: by name the members' partitions, and the offsets that were committed."""
+
+    def __init__(self, held, ends=None, error=None) -> None:
+        self.held, self.ends, self.error, self.asked = held, ends or {}, error, []
+
+    def list_consumer_groups(self, request_timeout):
+        valid = [SimpleNamespace(group_id=name) for name in self.held]
+        return done(SimpleNamespace(valid=valid, errors=[self.error] if self.error else []))
+
+    def describe_consumer_groups(self, names, request_timeout):
+        return {name: done(self._described(self.held[name][0])) for name in names}
+
+    def _described(self, members):
+        state = ConsumerGroupState.STABLE if members else ConsumerGroupState.EMPTY
+        found = [
+            SimpleNamespace(
+                client_id=client,
+                assignment=SimpleNamespace(topic_partitions=[TopicPartition(*place) for place in places]),
+            )
+            for client, places in members.items()
+        ]
+        return SimpleNamespace(state=state, members=found)
+
+    def list_consumer_group_offsets(self, asked, request_timeout):
+        name = asked[0].group_id
+        self.asked.append(name)
+        parts = [TopicPartition(topic, part, offset) for (topic, part), offset in self.held[name][1].items()]
+        return {name: done(SimpleNamespace(topic_partitions=parts))}
+
+    def list_offsets(self, asked, request_timeout):
+        return {
+            one: done(SimpleNamespace(offset=self.ends[one.topic, one.partition]))
+            if (one.topic, one.partition) in self.ends
+            else done(error=kafka_error(KafkaError.UNKNOWN_TOPIC_OR_PART))
+            for one in asked
+        }
+
+
+SETTINGS = read(home="unused")
+
+
+def test_lag_is_counted_per_partition_and_by_who_reads():
+    """End less committed, never below zero; what Kafka does not tell stays unknown."""
+    client = FakeAdmin(
+        {"app": ({"c1": [("t", 0)]}, {("t", 0): 7, ("t", 1): 12, ("t", 2): -1001}), "other": ({}, {("gone", 0): 1})},
+        {("t", 0): 10, ("t", 1): 11},
+    )
+    app, other = groups(client, SETTINGS)
+    assert (app.name, app.state, app.members, app.lag, app.is_stale) == ("app", "stable", 1, 3, False)
+    assert [(one.partition, one.lag, one.client) for one in app.reaches] == [(0, 3, "c1"), (1, 0, "")]
+    assert (other.state, other.lag, other.is_stale) == ("empty", None, False)
+
+
+def test_the_registrys_stale_groups_have_no_lag():
+    """Neither those of Apicurio's names, which are not even asked, nor others that read its journal and have ended."""
+    journal = {("kafkasql-journal", 0): 0}
+    client = FakeAdmin(
+        {
+            "apicurio-1": ({"c": [("kafkasql-journal", 0)]}, journal),
+            "apicurio-2": ({}, journal),
+            "old": ({}, journal),
+            "app": ({}, {("t", 0): 0}),
+        },
+        {("kafkasql-journal", 0): 50, ("t", 0): 4},
+    )
+    found = {one.name: one for one in groups(client, SETTINGS)}
+    assert list(found)[:2] == ["app", "apicurio-1"]
+    assert {name for name, one in found.items() if one.is_stale} == {"apicurio-2", "old"}
+    assert (found["apicurio-2"].lag, found["old"].lag, found["old"].reaches) == (None, None, [])
+    assert (found["apicurio-1"].lag, found["app"].lag) == (50, 4)
+    assert "apicurio-2" not in client.asked
+
+
+def test_kafka_that_is_away_is_not_taken_for_one_without_groups():
+    """The client gives an empty list and an error beside it."""
+    with pytest.raises(KafkaUnreachable):
+        groups(FakeAdmin({}, error=KafkaError(KafkaError._TRANSPORT, "away")), SETTINGS)
+
+
+@pytest.fixture
+def spans(monkeypatch):
+    """The pipeline's topic holds two partitions."""
+    monkeypatch.setattr(observe_groups, "spans_of", lambda *_: [Span(0, 5, 20), Span(1, 0, 8)])
+
+
+def test_the_query_is_where_the_ledger_or_else_the_checkpoint_says(spans, tmp_path):
+    """Lag counts what is held and not yet recorded."""
+    settings = read(home=tmp_path)
+    folder = tmp_path / "data" / "checkpoint-kraft" / "users_created"
+    (folder / "offsets").mkdir(parents=True)
+    (folder / "commits").mkdir()
+    (folder / "offsets" / "0").write_text('v1\n{"batchWatermarkMs":0}\n{"users_created":{"0":15,"1":6}}')
+    (folder / "commits" / "0").write_text('v1\n{"nextBatchWatermarkMs":0}')
+    found = positions(None, settings, FakeSession, {0: 18, 1: None})
+    assert [(one.planned, one.recorded, one.lag) for one in found.partitions] == [(15, 18, 2), (6, None, 2)]
+    assert (found.lag, found.problems) == (4, [])
+
+
+def test_what_cannot_be_read_is_told_and_the_rest_is_there(spans, tmp_path):
+    """A checkpoint elsewhere, and Cassandra away, in either of the ways that it is."""
+    settings = read(home=tmp_path, spark_checkpoint="s3://bucket/place")
+
+    def away():
+        raise CassandraUnreachable("Cassandra is away")
+
+    for session in (away, lambda: FakeSession(error=OperationTimedOut("slow"))):
+        found = positions(None, settings, session, {})
+        assert [one.lag for one in found.partitions] == [None, None]
+        assert found.lag is None
+        assert ["checkpoint" in found.problems[0], "newest batch" in found.problems[1]] == [True, True]

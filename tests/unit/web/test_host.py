@@ -1,0 +1,37 @@
+"""Whose services the page may look at and restart."""
+
+import pytest
+
+from penstock.config import read
+from penstock.errors import WrongUse
+from penstock.web.host import Elsewhere, host_of
+from penstock.web.local_stack import LocalStack
+
+
+def test_a_cluster_elsewhere_is_left_alone(tmp_path):
+    """Its processes are not ours: the page says so."""
+    host = host_of(read(home=tmp_path, kafka_bootstrap="kafka.example:9092"))
+    assert isinstance(host, Elsewhere)
+    assert host.services() == []
+    for act in (lambda: host.log_of("kafka"), lambda: host.stop("kafka"), lambda: host.start("kafka")):
+        with pytest.raises(WrongUse, match="the local stack of this home is not what the settings name"):
+            act()
+
+
+def test_the_local_stack_is_known_by_its_home(tmp_path):
+    """A home without a stack holds none."""
+    assert not host_of(read(home=tmp_path)).is_local
+    (tmp_path / "secrets.json").write_text("{}")
+    assert isinstance(host_of(read(home=tmp_path)), LocalStack)
+    assert not host_of(read(home=tmp_path, kafka_bootstrap="kafka.example:9092")).is_local
+
+
+def test_the_local_stacks_services_are_started_and_stopped_as_by_the_commands(tmp_path, monkeypatch):
+    """`up` and `down` of one service."""
+    done = []
+    monkeypatch.setattr("penstock.stack.launch.up", lambda settings, names: done.append(("up", names)))
+    monkeypatch.setattr("penstock.stack.launch.down", lambda settings, names: done.append(("down", names)))
+    host = LocalStack(read(home=tmp_path))
+    host.stop("spark-job")
+    host.start("spark-job")
+    assert done == [("down", ["spark-job"]), ("up", ["spark-job"])]

@@ -1,0 +1,127 @@
+"""The list of topics: what each holds, and what Kafka does not tell."""
+
+from concurrent.futures import Future
+from types import SimpleNamespace
+
+import pytest
+from confluent_kafka import KafkaError
+from confluent_kafka.admin import OffsetSpec
+
+from penstock.config import read
+from penstock.errors import KafkaUnreachable, WrongUse
+from penstock.pipelines import users
+from penstock.web.topics import inventory
+from penstock.web.topics.inventory import Inventory, role_of
+from tests.unit.fakes import Clock, kafka_error
+
+
+def done(result=None, error=None) -> Future:
+    future = Future()
+    future.set_exception(error) if error else future.set_result(result)
+    return future
+
+
+class FakeAdmin:
+    """An admin client: by topic the end of each partition; None for one that has no leader."""
+
+    def __init__(self, ends) -> None:
+        self.ends, self.error, self.looks = ends, None, 0
+
+    def list_topics(self, timeout):
+        if self.error:
+            raise self.error
+        self.looks += 1
+        topics = {
+            name: SimpleNamespace(topic=name, partitions=dict(enumerate(found))) for name, found in self.ends.items()
+        }
+        return SimpleNamespace(topics=topics, brokers={1: SimpleNamespace(host="h", port=1)})
+
+    def list_offsets(self, asked, request_timeout):
+        return {one: self._offset(one, spec) for one, spec in asked.items()}
+
+    def _offset(self, one, spec):
+        end = self.ends[one.topic][one.partition]
+        if end is None:
+            return done(error=kafka_error(KafkaError.LEADER_NOT_AVAILABLE))
+        return done(
+            SimpleNamespace(offset=1 if spec is OffsetSpec.earliest() or spec == OffsetSpec.earliest() else end)
+        )
+
+    def describe_configs(self, resources, request_timeout):
+        found = {"retention.ms": "1000", "retention.bytes": "-1", "cleanup.policy": "delete"}
+        return {one: done({name: SimpleNamespace(value=value) for name, value in found.items()}) for one in resources}
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(inventory.time, "monotonic", clock.monotonic)
+    monkeypatch.setattr(inventory, "sizes", lambda *_: {"t": 77})
+    return clock
+
+
+def test_each_topic_with_what_it_holds(clock):
+    """The pipeline's first, those that services keep last; a rate once there were two looks."""
+    client = FakeAdmin({"__x": [1], "t": [11, 21], "users_created": [1]})
+    held = Inventory(client, read(home="unused"))
+    assert [one.name for one in held.topics()] == ["users_created", "t", "__x"]
+    first = held.topic("t")
+    assert (first.partitions, first.records, first.disk_bytes, first.rate_s) == (2, 30, 77, None)
+    assert (first.retention_ms, first.retention_bytes, first.cleanup) == (1000, -1, "delete")
+    client.ends["t"] = [31, 21]
+    clock.now_s += 2
+    assert (held.topic("t").records, held.topic("t").rate_s) == (50, 10.0)
+
+
+def test_many_who_ask_at_once_cost_one_look(clock):
+    """Twenty open pages are one."""
+    client = FakeAdmin({"t": [1]})
+    held = Inventory(client, read(home="unused"))
+    for _ in range(20):
+        held.topics()
+    assert client.looks == 1
+    held.forget()
+    held.topics()
+    assert client.looks == 2
+
+
+def test_what_is_not_known_is_not_zero(clock):
+    """A partition without a leader, and a topic that was made anew between two looks."""
+    client = FakeAdmin({"t": [11, None], "u": [100]})
+    held = Inventory(client, read(home="unused"))
+    assert held.topic("t").records is None
+    held.topics()
+    client.ends["u"] = [3]
+    clock.now_s += 2
+    assert held.topic("u").rate_s is None
+
+
+def test_a_topic_that_is_not_there_is_a_wrong_question(clock):
+    """And one that was just made is found at once."""
+    client = FakeAdmin({"t": [1]})
+    held = Inventory(client, read(home="unused"))
+    with pytest.raises(WrongUse, match="no topic 'new'"):
+        held.topic("new")
+    client.ends["new"] = [1]
+    assert held.topic("new").name == "new"
+
+
+def test_kafka_that_is_away_is_told(clock):
+    """Not an empty list."""
+    client = FakeAdmin({})
+    client.error = kafka_error(KafkaError._TRANSPORT)
+    held = Inventory(client, read(home="unused"))
+    for _ in range(2):
+        with pytest.raises(KafkaUnreachable):
+            held.topics()
+    client.error = None
+    with pytest.raises(KafkaUnreachable):  # who asks in the same moment does not wait once more
+        held.topics()
+    clock.now_s += 2
+    assert held.topics() == []
+
+
+def test_what_topics_are_there_for():
+    """By their names."""
+    names = ("users_created", "users_created.dlq", "kafkasql-journal", "__consumer_offsets", "mine")
+    assert [role_of(one, users.PIPELINE) for one in names] == ["pipeline", "rejected", "registry", "Kafka", ""]

@@ -1,0 +1,92 @@
+import pytest
+
+from penstock.config import read
+from penstock.errors import NotThere
+from penstock.web import logbook as module
+from penstock.web.in_force import Secrets
+from penstock.web.local_stack import LocalStack
+from penstock.web.logbook import Logbook, level_of
+
+
+@pytest.fixture
+def log(tmp_path):
+    path = tmp_path / "logs" / "kafka.log"
+    path.parent.mkdir()
+    path.write_text("one INFO a\ntwo ERROR b\nthree \x1b[31mhush\x1b[0m\n")
+    return path
+
+
+@pytest.fixture
+def book(log, tmp_path):
+    return Logbook(LocalStack(read(home=tmp_path)), "kafka", Secrets(["hush"]))
+
+
+def texts(found):
+    return [line.text for line in found.lines]
+
+
+def test_the_last_lines_are_read_without_secrets_and_colours(book):
+    """The oldest first."""
+    assert texts(book.last(2)) == ["two ERROR b", "three ******"]
+
+
+def test_a_search_passes_over_case(book):
+    """And is of the text alone, not a pattern; a secret is not found."""
+    assert texts(book.last(10, "error")) == ["two ERROR b"]
+    assert texts(book.last(10, ".*")) == []
+    assert texts(book.last(10, "hush")) == []
+
+
+def test_what_is_added_is_read_once_and_as_whole_lines(book, log):
+    """A line is shown when it has ended."""
+    position = book.last(10).position
+    with log.open("a") as file:
+        file.write("four\nfi")
+    found = book.since(position)
+    assert texts(found) == ["four"]
+    assert texts(book.since(found.position)) == []
+    with log.open("a") as file:
+        file.write("ve\n")
+    assert texts(book.since(found.position)) == ["five"]
+
+
+def test_a_log_that_was_rotated_is_read_from_its_beginning(book, log):
+    """It is shorter than it was."""
+    position = book.last(10).position
+    log.write_text("new\n")
+    assert texts(book.since(position)) == ["new"]
+
+
+def test_of_a_large_log_the_end_is_looked_at(book, monkeypatch):
+    """From the first line that begins there."""
+    monkeypatch.setattr(module, "SEARCHED_BYTES", 20)
+    assert texts(book.last(10)) == ["three ******"]
+
+
+def test_a_log_that_is_not_there_yet_is_empty(book, log):
+    """A service that never ran has none."""
+    log.unlink()
+    assert texts(book.last(10)) == []
+    assert book.since(0).lines == []
+
+
+@pytest.mark.parametrize("name", ["..", "../secrets", "KAFKA", ""])
+def test_a_name_that_is_no_service_is_not_there(name, tmp_path):
+    """No other file can be read."""
+    with pytest.raises(NotThere):
+        Logbook(LocalStack(read(home=tmp_path)), name, Secrets([]))
+
+
+@pytest.mark.parametrize(
+    ("text", "level"),
+    [
+        ("2026-01-01 WARN  x", "warning"),
+        ("[error    ] x", "error"),
+        ("DEBUG x", "debug"),
+        ("INFO no errors", ""),
+        ("plain", ""),
+    ],
+)
+def test_the_level_is_the_word_near_the_beginning(text, level):
+    """Of Java's logs and of ours."""
+    assert level_of(text) == level

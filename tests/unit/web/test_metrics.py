@@ -1,0 +1,187 @@
+"""What Prometheus gets, and the files that name it."""
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from fastapi import FastAPI
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parsed_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parsed
+from starlette.testclient import TestClient
+
+from penstock.config import Settings
+from penstock.monitoring.flow import View
+from penstock.web import metrics
+from penstock.web.followed import Followed
+from penstock.web.metrics import METRICS
+from tests.unit.web import desks
+
+ROOT = Path(__file__).resolve().parents[3]
+DEPLOY = ROOT / "deploy"
+OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
+UNIT = re.compile(r"_(records|bytes|seconds|timestamp_seconds|up|balanced|firing|stuck|info)(_total)?$")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Followed, "follow", lambda *_: None)
+
+
+def answer(settings: Settings, found: View, accept: str = "text/plain") -> str:
+    app = FastAPI()
+    metrics.register(app, desks.desk(settings, found))
+    with TestClient(app) as client:
+        told = client.get("/metrics", headers={"Accept": accept})
+    assert told.status_code == 200
+    return str(told.text)
+
+
+def samples(text: str) -> dict[tuple[str, ...], float]:
+    """The values by name and labels' values."""
+    return {
+        (one.name, *one.labels.values()): one.value
+        for family in parsed(text)
+        for one in family.samples
+        if one.name.startswith("penstock")
+    }
+
+
+def test_each_hop_is_told(settings: Settings) -> None:
+    """Records of each hop, lag per partition, services, the receipt and alerts."""
+    told = samples(answer(settings, desks.view(desks.point())))
+    assert told["penstock_fetched_records_total",] == 10
+    assert told["penstock_produced_bytes_total",] == 200
+    assert told["penstock_kafka_records_total", "users_created"] == 8
+    assert told["penstock_kafka_records_total", "users_created.dlq"] == 5
+    assert told["penstock_stored_records_total",] == 6
+    assert told["penstock_lag_records", "0"] == 2
+    assert (told["penstock_service_up", "kafka"], told["penstock_service_up", "airflow"]) == (1, 0)
+    assert told["penstock_receipt_balanced",] == 0
+    assert told["penstock_receipt_excused_records", "expired"] == 3
+    assert ("penstock_receipt_excused_records", "pruned") not in told, "a receipt of an earlier version"
+    assert told["penstock_alerts_firing", "lag", "warning"] == 1
+    assert told["penstock_alerts_firing", "no_data", "warning"] == 0
+    assert told["penstock_rejected_records_total", "contract_broken"] == 0
+
+
+def test_what_is_not_known_is_left_out(settings: Settings) -> None:
+    """A service that is away makes no zero."""
+    told = samples(answer(settings, desks.view(desks.unknown())))
+    names = {name for name, *_ in told}
+    assert not names & {"penstock_kafka_records_total", "penstock_stored_records_total", "penstock_kafka_held_records"}
+    assert ("penstock_lag_records", "1") not in samples(answer(settings, desks.view(desks.point())))
+    assert "penstock_batch_seconds" not in names
+    assert "penstock_service_up" in names
+
+
+@pytest.mark.parametrize("found", [View(), desks.view(desks.point(time.time() - 60))], ids=["none", "old"])
+def test_an_old_look_tells_nothing_but_its_age(settings: Settings, found: View) -> None:
+    """When nobody looks, nothing is claimed."""
+    names = {name for name, *_ in samples(answer(settings, found))}
+    assert names - {metrics.LOOK} == {metrics.BUILD}
+    assert (metrics.LOOK in names) == bool(found.points)
+
+
+def test_latencies_are_cumulative_buckets_in_seconds(settings: Settings) -> None:
+    """The last bucket holds all; a sum, which is not known, is not told."""
+    told = samples(answer(settings, desks.view(desks.point())))
+    buckets = [(labels[0], value) for (name, *labels), value in told.items() if name == f"{metrics.LATENCY}_bucket"]
+    assert dict(buckets) | {"0.01": 0, "0.025": 1, "0.05": 3, "86400.0": 3, "+Inf": 4} == dict(buckets)
+    assert [value for _, value in buckets] == sorted(value for _, value in buckets)
+    assert not [name for name, *_ in told if name in {f"{metrics.LATENCY}_sum", f"{metrics.LATENCY}_count"}]
+
+
+def test_both_formats_can_be_read(settings: Settings) -> None:
+    """The stricter parser takes it, too, and finds the same names."""
+    found = desks.view(desks.point())
+    strict = {
+        one.name for family in parsed_openmetrics(answer(settings, found, OPEN_METRICS)) for one in family.samples
+    }
+    plain = {one.name for family in parsed(answer(settings, found)) for one in family.samples}
+    assert strict == plain
+
+
+def test_names_have_units_and_are_explained() -> None:
+    """Counters end in _total, each name says what it counts, each is told about."""
+    for one in METRICS:
+        assert UNIT.search(one.name), one.name
+        assert one.name.endswith("_total") == (one.kind == "counter"), one.name
+        assert one.told.endswith("."), one.name
+
+
+def test_the_document_lists_all() -> None:
+    """docs/metrics.md has the table that the code makes."""
+    assert metrics.page() in (ROOT / "docs" / "metrics.md").read_text()
+
+
+def exported() -> set[str]:
+    """Every name that a sample can have."""
+    return {one.name for one in METRICS} | {metrics.BUILD, metrics.LOOK, f"{metrics.LATENCY}_bucket"}
+
+
+def expressions(found: Any) -> Iterator[str]:
+    """All PromQL in a dashboard or in rules."""
+    if isinstance(found, dict):
+        yield from (value for key, value in found.items() if key == "expr")
+        found = list(found.values())
+    if isinstance(found, list):
+        for one in found:
+            yield from expressions(one)
+
+
+FILES = {"grafana-dashboard.json": json.loads, "prometheus-alerts.yml": yaml.safe_load}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_dashboard_and_rules_ask_for_what_there_is(name: str) -> None:
+    """Each metric that they name is exported."""
+    found = list(expressions(FILES[name]((DEPLOY / name).read_text())))
+    named = {word for one in found for word in re.findall(r"\bpenstock_\w+", one)}
+    assert found
+    assert named - exported() == set()
+
+
+def test_the_dashboard_shows_every_metric_of_the_pipeline() -> None:
+    """None of a hop is left out."""
+    text = " ".join(expressions(json.loads((DEPLOY / "grafana-dashboard.json").read_text())))
+    left_out = {"penstock_batch_timestamp_seconds", metrics.BUILD, metrics.LOOK}
+    assert [one for one in sorted(exported() - left_out) if one not in text] == []
+
+
+def test_the_dashboard_is_whole() -> None:
+    """Panels have ids of their own, do not lie on each other, and ask the data source that the viewer chooses."""
+    board = json.loads((DEPLOY / "grafana-dashboard.json").read_text())
+    panels = board["panels"]
+    assert len({one["id"] for one in panels}) == len(panels)
+    taken: set[tuple[int, int]] = set()
+    for one in panels:
+        at = one["gridPos"]
+        cells = {(at["x"] + x, at["y"] + y) for x in range(at["w"]) for y in range(at["h"])}
+        assert not cells & taken, one["title"]
+        assert at["x"] + at["w"] <= 24
+        taken |= cells
+    asked = {target["datasource"]["uid"] for one in panels for target in one.get("targets", [])}
+    assert asked == {"${datasource}"}
+    assert "datasource" in {one["name"] for one in board["templating"]["list"]}
+
+
+def test_prometheus_asks_the_control_center(settings: Settings) -> None:
+    """The configuration names the port of the settings, and the rules' file that lies beside it."""
+    found = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())
+    (job,) = found["scrape_configs"]
+    assert job["static_configs"] == [{"targets": [f"127.0.0.1:{settings.control_port}"]}]
+    assert job.get("metrics_path", "/metrics") == "/metrics"
+    assert [name for name in found["rule_files"] if not (DEPLOY / name).exists()] == []
+
+
+@pytest.mark.parametrize("path", sorted(filter(Path.is_file, DEPLOY.iterdir())), ids=lambda path: str(path.name))
+def test_no_file_names_another_host(path: Path) -> None:
+    """They work without the Internet."""
+    text = path.read_text()
+    assert re.findall(r"https?://[^\s\"]+", text) == []
+    assert set(re.findall(r"\b\d+\.\d+\.\d+\.\d+\b", text)) <= {"127.0.0.1"}

@@ -1,0 +1,113 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cassandra import OperationTimedOut
+
+from penstock.config import read as settings
+from penstock.contract.failing import FailingBatch
+from penstock.errors import CassandraUnreachable
+from penstock.sink.lease import Holder, Owner
+from penstock.sink.progress import Batch, Failure
+from penstock.web.stream import query
+from penstock.web.stream.query import OTHER, PHASES, Found, phases_ms, shares, tell
+from tests.unit.fakes import FakeSession
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+OWNER = Holder(Owner("vm", 7, "1", "s"), NOW - timedelta(hours=1), is_dead=False)
+DEAD = Holder(Owner("vm", 7, "1", "s"), NOW - timedelta(hours=1), is_dead=True)
+
+
+def batch(ago_s=60.0, **durations_ms):
+    """A batch that began so many seconds ago."""
+    return Batch(1, NOW - timedelta(seconds=ago_s), 5, 1.0, 2.0, durations_ms, {0: 5})
+
+
+def failure(ago_s):
+    """A failure of so many seconds ago."""
+    return Failure(NOW - timedelta(seconds=ago_s), "StoreFailed: no", "trace")
+
+
+@pytest.mark.parametrize(
+    ("found", "process", "state"),
+    [
+        (Found(OWNER, [], []), "", "running"),
+        (Found(OWNER, [batch(60)], [failure(500)]), "", "running"),
+        (Found(OWNER, [batch(60)], [failure(3)]), "", "waiting"),
+        (Found(OWNER, [], [failure(3)]), "", "waiting"),
+        (Found(OWNER, [batch(1)], [failure(3)]), "", "running"),
+        (Found(OWNER, [], []), "stopping", "running"),
+        (Found(None, [batch(1)], []), "stopped", "stopped"),
+        (Found(None, [], []), "", "stopped"),
+        (Found(DEAD, [batch(1)], []), "", "stopped"),
+        (Found(None, [], []), "starting", "starting"),
+        (Found(DEAD, [], []), "restarting", "waiting"),
+        (Found(None, [], []), "dead", "stopped"),
+        (Found(None, [], [], ["/other/t"]), "", "unknown"),
+        (Found(DEAD, [], [], ["/other/t"]), "", "stopped"),
+    ],
+)
+def test_how_the_query_does(found, process, state):
+    """By who owns the checkpoint, by what came last, batch or failure, and by the process where it is known."""
+    told = tell(found, "/checkpoint", process, NOW)
+    assert told.state == state
+    assert told.checkpoint == "/checkpoint"
+    assert (told.owner is not None) == (found.holder is OWNER)
+
+
+STUCK = FailingBatch("/c", 7, {0: 17}, {0: 20}, 4, NOW, NOW, "transform_failed", "my.py, line 7: ValueError", "words")
+
+
+def test_a_stuck_query_is_told_as_such_with_what_to_do():
+    """Neither its last batch nor that it has an owner makes it a running one; a job that stopped is stopped."""
+    told = tell(Found(OWNER, [batch(1)], [failure(3)], stuck=[STUCK]), "/c", "", NOW)
+    assert (told.state, told.owner) == ("stuck", "process 7 on vm")
+    assert "0:17 to 0:19" in told.told
+    assert "my.py, line 7: ValueError" in told.told
+    assert "./penstock restart spark-job" in told.told
+    assert tell(Found(None, [], [], stuck=[STUCK]), "/c", "stopped", NOW).state == "stopped"
+
+
+def test_who_reads_is_told():
+    """The process and its machine, and since when."""
+    told = tell(Found(OWNER, [], []), "/checkpoint", "", NOW)
+    assert (told.owner, told.since) == ("process 7 on vm", OWNER.since)
+
+
+def test_a_stop_loses_nothing_and_says_so():
+    """So does a killed process."""
+    assert "none is lost" in tell(Found(None, [], []), "c").told
+    assert "killed" in tell(Found(DEAD, [], []), "c").told
+
+
+def test_a_job_on_another_checkpoint_is_named():
+    """Who looks with other settings than the job's is not told that it stopped."""
+    told = tell(Found(None, [], [], ["/other/t"]), "/here/t").told
+    assert "/other/t" in told
+    assert "PENSTOCK_SPARK_CHECKPOINT" in told
+
+
+def test_the_phases_add_up_to_the_whole():
+    """What Spark does not name is other."""
+    found = phases_ms(batch(addBatch=70, walCommit=10, triggerExecution=100))
+    assert (found["addBatch"], found["walCommit"], found["getBatch"], found[OTHER]) == (70, 10, 0, 20)
+    assert list(found) == [*PHASES, OTHER]
+
+
+def test_shares_of_the_time():
+    """Over all batches; none when there were none."""
+    found = shares([batch(addBatch=70, triggerExecution=100), batch(addBatch=100, triggerExecution=100)])
+    assert (found["addBatch"], found[OTHER]) == (0.85, 0.15)
+    assert shares([]) == {}
+
+
+def test_cassandra_is_away():
+    """The driver's error becomes one that says what to type."""
+    gone = FakeSession(error=OperationTimedOut("late"))
+    with pytest.raises(CassandraUnreachable, match="late") as failed:
+        query.read(settings(), "ks", "t", lambda: gone, 5)
+    assert "./penstock status cassandra" in failed.value.hint
+
+
+def test_nothing_was_kept_yet():
+    """Before a job has made its tables nobody reads, and nothing was read."""
+    assert query.read(settings(), "ks", "t", FakeSession, 5) == Found(None, [], [])

@@ -1,0 +1,191 @@
+from datetime import timedelta
+
+import msgspec
+import pytest
+from cassandra.cluster import NoHostAvailable
+
+from penstock.broker.topics import Span
+from penstock.config import read
+from penstock.contract.masking import MASK
+from penstock.contract.reject import Fault, Reason, Stage
+from penstock.errors import NotThere
+from penstock.pipeline.redrive import discard
+from penstock.pipeline.waiting import Selection
+from penstock.pipelines import users
+from penstock.web.rejected import service as module
+from penstock.web.rejected.service import Rejected, Wanted, account, newest_of
+from tests.unit.fakes import FakeRegistry, FakeSession
+from tests.unit.letters import FakeKafka, FakeSettled, reject
+from tests.unit.records import READINGS
+
+
+class World:
+    """A dead-letter topic, and what became of what lies in it."""
+
+    def __init__(self, monkeypatch, newest=5000):
+        self.kafka = FakeKafka().use(monkeypatch)
+        self.session = FakeSession(FakeSettled())
+        self.rejected = Rejected(read(), READINGS, newest)
+
+    def listing(self):
+        return self.rejected.listing(lambda: self.session, 0)
+
+
+@pytest.fixture
+def world(monkeypatch):
+    monkeypatch.setattr("penstock.pipelines.of", lambda _settings: READINGS)
+    return World(monkeypatch)
+
+
+def test_an_empty_queue_has_no_groups(world):
+    """Nor is there a topic yet."""
+    found = world.listing()
+    assert (found.entries, found.groups(), found.held, found.is_whole) == ([], [], 0, True)
+
+
+def test_records_are_grouped_by_reason_and_rules_with_what_became_of_them(world):
+    """Copies count once; what was discarded does not wait."""
+    one, other = world.kafka.set_aside(reject(1), reject(2))
+    world.kafka.set_aside(reject(1), reject(3, reason=Reason.JSON_MALFORMED, rules=()))
+    discard(read(), world.session, Selection(places=frozenset({other.place})), "why")
+    found = world.listing()
+    groups = [(group.reason, group.rules, group.waiting, group.discarded) for group in found.groups()]
+    assert groups == [("contract_broken", ("a:type",), 1, 1), ("json_malformed", (), 1, 0)]
+    assert (len(found.entries), found.held) == (3, 4)
+    assert [one.place for one in found.select(Wanted(state="waiting", rule="a:"))] == [one.place]
+    assert [entry.place for entry in found.select(Wanted(reason="contract_broken", state="discarded"))] == [other.place]
+    assert found.select(Wanted(rules="a:type,b:type")) == []
+
+
+def test_what_is_new_is_read_and_the_rest_is_not_read_again(world, monkeypatch):
+    """Only the offsets behind the last end are asked for."""
+    world.kafka.set_aside(reject(1), reject(2))
+    world.listing()
+    asked = []
+    plain = world.kafka.records
+
+    def records(settings, topic, wanted):
+        asked.extend(wanted)
+        return plain(settings, topic, wanted)
+
+    monkeypatch.setattr(module.topics, "records", records)
+    world.kafka.set_aside(reject(3))
+    assert len(world.listing().entries) == 3
+    assert [span for span in asked if span.records] == [Span(0, 2, 3)]
+
+
+def test_only_the_newest_are_looked_at(monkeypatch):
+    """It is said that older ones were left out."""
+    monkeypatch.setattr("penstock.pipelines.of", lambda _settings: READINGS)
+    world = World(monkeypatch, newest=3)
+    letters = world.kafka.set_aside(*[reject(offset) for offset in range(5)])
+    found = world.listing()
+    assert {one.place for one in found.entries} == {one.place for one in letters[2:]}
+    assert not found.is_whole
+
+
+def test_without_cassandra_the_records_are_listed_and_their_state_is_not_known(world):
+    """One service that is away hides nothing of the other."""
+    world.kafka.set_aside(reject(1))
+    world.session = FakeSession(FakeSettled(), error=NoHostAvailable("away", {}))
+    found = world.listing()
+    assert found.error is not None
+    assert [found.state(one) for one in found.entries] == ["unknown"]
+
+
+def test_an_answer_is_shared_while_it_is_fresh(world):
+    """Many pages ask Kafka once."""
+    world.kafka.set_aside(reject(1))
+    first = world.listing()
+    world.kafka.set_aside(reject(2))
+    assert world.rejected.listing(lambda: world.session) is first
+
+
+def test_a_place_without_a_letter_says_where_some_are(world):
+    """It is not there, which is another thing than a wrong call."""
+    (letter,) = world.kafka.set_aside(reject(1))
+    assert world.rejected.letter(letter.partition, letter.offset).identity == letter.identity
+    with pytest.raises(NotThere, match=r"9:9; readings\.dlq holds 0:0 to 0"):
+        world.rejected.letter(9, 9)
+
+
+def test_the_newest_parts_of_partitions_share_what_may_be_read():
+    """What a short one does not need is left to the others."""
+    spans = [Span(0, 0, 100), Span(1, 5, 7), Span(2, 0, 100)]
+    assert newest_of(spans, 22) == [Span(0, 90, 100), Span(1, 5, 7), Span(2, 90, 100)]
+    assert newest_of(spans, 1000) == spans
+    assert newest_of([], 5) == []
+
+
+SECRET = "secret-name"
+
+
+def told(world, *, personal, value=None, **changes):
+    record = {"id": "f0c3b3b8-0000-4000-8000-000000000001", "first_name": SECRET, "gender": "x"}
+    held = msgspec.json.encode(record) if value is None else value
+    headers = [("penstock.run", b"run-1"), ("theirs", SECRET.encode())]
+    (letter,) = world.kafka.set_aside(reject(1, held, rules=("gender:pattern",), headers=headers, **changes))
+    return account(letter, None, users.User, FakeRegistry(), personal=personal)
+
+
+def test_personal_data_are_hidden_unless_they_are_asked_for(world):
+    """Of values, keys and headers; what the contract calls harmless is shown."""
+    found = told(world, personal=False, key=SECRET.encode())
+    assert SECRET not in repr(found)
+    assert found.value.fields == {"id": "f0c3b3b8-0000-4000-8000-000000000001", "first_name": MASK, "gender": "x"}
+    assert found.headers[0] == ("penstock.run", "run-1")
+    assert (found.run, found.state, found.broken[0].demand) == ("run-1", "waiting", "text that matches ^(female|male)$")
+    assert SECRET in repr(told(world, personal=True, key=SECRET.encode()))
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "text"),
+    [
+        (b"{not json", "text", "{not json"),
+        (b"\xff\xfe", "hex", "ff fe"),
+        (b"", "none", "the value is empty"),
+        (b"\x00\x00\x00\x00\x01[1]", "text", "[1]"),
+    ],
+)
+def test_a_value_that_is_no_record_is_shown_as_text_or_bytes(world, value, kind, text):
+    """To those who may see it; to others its size."""
+    found = told(world, personal=True, value=value).value
+    assert (found.kind, found.text) == (kind, text)
+    if value:
+        hidden = told(world, personal=False, value=value).value
+        assert (hidden.kind, hidden.text) == ("hidden", f"hidden: {len(value)} bytes; personal data are hidden")
+
+
+def test_a_key_that_is_the_records_id_is_shown(world):
+    """The id tells nothing of a person."""
+    key = b"f0c3b3b8-0000-4000-8000-000000000001"
+    assert told(world, personal=False, key=key).key == key.decode()
+
+
+def test_a_message_that_quotes_the_record_is_hidden_in_part(world):
+    """What the contract itself says is not."""
+    fault = Fault(Reason.JSON_MALFORMED, f"the name '{SECRET}' stands twice", Stage.DECODE)
+    assert told(world, personal=False, fault=fault).message == f"the name '{MASK}' stands twice"
+
+
+@pytest.mark.parametrize("words", [f"KeyError: '{SECRET}'", f"KeyError\n{SECRET}", f"KeyError: {SECRET}"])
+def test_the_words_of_an_exception_are_hidden(world, words):
+    """They may quote the record; its type does not."""
+    assert told(world, personal=False, fault=Fault(Reason.PROCESSING_ERROR, words)).message == "KeyError"
+
+
+def test_the_words_of_a_mapping_that_failed_are_hidden(world):
+    """They may quote the entry without quotes; type and line of the pipeline's file tell nothing of a person."""
+    fault = Fault(Reason.MAPPING_FAILED, f"ValueError at my.py, line 7: no {SECRET}; the line is: x", Stage.PRODUCE)
+    assert told(world, personal=False, fault=fault).message == "ValueError at my.py, line 7"
+    assert SECRET in told(world, personal=True, fault=fault).message
+
+
+def test_what_retention_took_is_forgotten(world, monkeypatch):
+    """Once the topic begins later."""
+    one, _ = world.kafka.set_aside(reject(1), reject(2))
+    world.listing()
+    monkeypatch.setattr(module.topics, "spans", lambda *_: [Span(0, 1, 2)])
+    found = world.listing()
+    assert [entry.offset for entry in found.entries] == [1]
+    assert one.time - timedelta(days=1) < found.entries[0].time

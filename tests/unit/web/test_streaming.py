@@ -1,0 +1,57 @@
+from types import SimpleNamespace
+
+import pytest
+
+from penstock.config import read
+from penstock.errors import CassandraUnreachable, Unreachable
+from penstock.web.stream import streaming
+from penstock.web.stream.query import Found
+from penstock.web.stream.streaming import Streaming
+from tests.unit.web import desks
+
+
+@pytest.fixture
+def desk():
+    """A desk whose Spark and Cassandra are away."""
+
+    def away(*_):
+        raise CassandraUnreachable("no answer")
+
+    found = desks.desk(read(), desks.view(desks.point()))
+    found.cassandra = away
+    found.http = None
+    found.host = SimpleNamespace(is_local=True, services=lambda: [SimpleNamespace(name="spark-job", state="starting")])
+    return found
+
+
+@pytest.fixture(autouse=True)
+def spark(monkeypatch):
+    """A Spark that does not answer."""
+
+    def away(*_):
+        raise Unreachable("refused")
+
+    monkeypatch.setattr(streaming.application, "application", away)
+    monkeypatch.setattr(streaming.application, "master", away)
+
+
+def test_what_is_away_is_told_and_the_rest_goes_on(desk):
+    """Without Cassandra nobody knows how the query does; the offsets are there all the same."""
+    found = Streaming(desk).state()
+    assert (found.query.state, found.lag) == ("unknown", 3)
+    assert "no answer" in found.query.told
+    assert found.spark.error == "refused; refused"
+    assert len(found.partitions) == 2
+
+
+def test_the_process_is_asked_about_while_nobody_owns_the_checkpoint(desk, monkeypatch):
+    """A job that is starting is not one that was stopped."""
+    monkeypatch.setattr(streaming.query, "read", lambda *_: Found(None, [], []))
+    assert Streaming(desk).state().query.state == "starting"
+
+
+def test_a_spark_elsewhere_is_not_looked_for():
+    """It says who knows."""
+    desk = desks.desk(read(spark_master="spark://elsewhere:7077"), desks.view())
+    desk.cassandra = desk.http = None
+    assert "its own pages tell" in Streaming(desk)._ask_spark().error

@@ -1,0 +1,199 @@
+"""The registry's subjects, told by a registry in memory."""
+
+import json
+
+import httpx2
+import pytest
+
+from penstock import config
+from penstock.contract.evolution import Kind
+from penstock.errors import NotThere, PenstockError, RegistryUnreachable, WrongUse
+from penstock.web.schemas.subjects import Catalogue, changes
+
+FIRST = {"type": "object", "properties": {"a": {"type": "string"}}}
+SECOND = {"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "string"}}}
+
+
+class Server:
+    """A registry with one subject of two versions, which finds drafts compatible that hold `good`."""
+
+    def __init__(self) -> None:
+        self.answer: httpx2.Response | Exception | None = None
+        self.asked: list[httpx2.Request] = []
+        self.names = ["t-value", "Another"]
+
+    def __call__(self, request: httpx2.Request) -> httpx2.Response:
+        self.asked.append(request)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer or self._found(request)
+
+    def _found(self, request: httpx2.Request) -> httpx2.Response:
+        path = request.url.path
+        if path.startswith("/compatibility"):
+            good = "good" in json.loads(request.content)["schema"]
+            return httpx2.Response(200, json={"is_compatible": good, "messages": [] if good else ["too narrow"]})
+        found = {
+            "/subjects": self.names,
+            "/subjects/t-value/versions": [2, 1],
+            "/subjects/t-value/versions/1": version(1, 11, FIRST),
+            "/subjects/t-value/versions/2": version(2, 12, SECOND),
+            "/subjects/t-value/versions/latest": version(2, 12, SECOND),
+            "/subjects/Another/versions": [1],
+            "/subjects/Another/versions/latest": {"version": 1, "id": 5, "schema": '"string"'},
+            "/subjects/users_created-value/versions": [1],
+            "/subjects/users_created-value/versions/latest": version(1, 11, FIRST),
+            "/config": {"compatibilityLevel": "BACKWARD"},
+            "/config/users_created-value": {"compatibilityLevel": "BACKWARD"},
+            "/config/t-value": {"compatibilityLevel": "FULL"},
+            "/config/Another": {"compatibilityLevel": "BACKWARD"},
+            "/schemas/ids/11/versions": [{"subject": "t-value", "version": 1}],
+        }
+        if path in found:
+            return httpx2.Response(200, json=found[path])
+        return httpx2.Response(404, json={"error_code": 40401, "message": f"{path} not found"})
+
+
+def version(number, schema_id, schema):
+    return {"version": number, "id": schema_id, "schemaType": "JSON", "schema": json.dumps(schema)}
+
+
+@pytest.fixture
+def server():
+    return Server()
+
+
+@pytest.fixture
+def held(server):
+    settings = config.read(registry_url="http://registry")
+    return Catalogue(settings, httpx2.Client(transport=httpx2.MockTransport(server)))
+
+
+def test_subjects_with_their_versions_and_levels(held):
+    """In the order of their names; one without a type is Avro."""
+    found = held.subjects()
+    assert [(one.name, one.type, one.versions, one.latest_id, one.compatibility) for one in found.subjects] == [
+        ("Another", "AVRO", [1], 5, "BACKWARD"),
+        ("t-value", "JSON", [1, 2], 12, "FULL"),
+    ]
+    assert (found.found, found.compatibility) == (2, "BACKWARD")
+
+
+def test_the_pipelines_own_subject_comes_first(server, held):
+    """It is listed, however many others there are before it in the alphabet."""
+    server.names += ["users_created-value"]
+    assert [one.name for one in held.subjects(most=2).subjects] == ["users_created-value", "Another"]
+
+
+def test_some_subjects_by_a_part_of_their_names(held):
+    """Whatever its case; only so many are asked for one by one."""
+    assert [one.name for one in held.subjects("ANO").subjects] == ["Another"]
+    some = held.subjects(most=1)
+    assert (len(some.subjects), some.found) == (1, 2)
+
+
+def test_the_text_of_a_version_is_indented(held):
+    """It can be compared line by line."""
+    assert held.version("t-value", 1).text == json.dumps(FIRST, indent=2)
+
+
+def test_the_level_is_asked_for_with_the_registrys_own(held, server):
+    """Apicurio says NONE otherwise."""
+    held.subject("t-value")
+    assert server.asked[-1].url.params["defaultToGlobal"] == "true"
+
+
+def test_what_a_schema_is_called(held):
+    """By id; an id that the registry does not hold has no name."""
+    assert held.named(11) == ["t-value version 1"]
+    assert held.named(99) == []
+
+
+@pytest.mark.parametrize("draft", ['{"type": "object", "title": "good"}', '{"type": "object"}'])
+def test_a_draft_is_checked_and_not_registered(held, server, draft):
+    """The registry's messages, and what would change by the contract."""
+    found = held.check("t-value", draft)
+    good = "good" in draft
+    assert (found.against, found.is_compatible, found.messages) == (2, good, [] if good else ["too narrow"])
+    assert found.changes is not None
+    assert {one.field for one in found.changes if one.kind == Kind.REMOVED} == {"a", "b"}
+    posts = [request for request in server.asked if request.method == "POST"]
+    assert [(one.url.path, one.url.params["verbose"]) for one in posts] == [
+        ("/compatibility/subjects/t-value/versions/latest", "true")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("draft", "words"),
+    [
+        ("", "no schema to check"),
+        ("{\n  nope", "not JSON: .*line 2"),
+        ("[1]", "no JSON schema"),
+        ("7", "no JSON schema"),
+        ("[" * 100_000, "nested|not JSON"),
+        (" " * 1_000_001, "1,000,001 characters"),
+    ],
+)
+def test_a_draft_that_cannot_be_read_is_wrong_use(held, server, draft, words):
+    """It says where; the registry is not asked."""
+    with pytest.raises(WrongUse, match=words):
+        held.check("t-value", draft)
+    assert not [request for request in server.asked if request.method == "POST"]
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(404, NotThere), (409, WrongUse), (422, WrongUse), (401, RegistryUnreachable), (500, RegistryUnreachable)],
+)
+def test_what_the_registry_refuses(held, server, status, kind):
+    """Each in its kind, with the registry's words."""
+    server.answer = httpx2.Response(status, json={"error_code": 1, "message": "its words"})
+    with pytest.raises(kind, match="its words"):
+        held.subjects()
+
+
+def test_a_registry_that_fails_over_a_draft_is_not_away(held, server, monkeypatch):
+    """Apicurio does, for a type that JSON Schema does not have."""
+    latest = held.version("t-value", 2)
+    monkeypatch.setattr(held, "version", lambda *_: latest)
+    server.answer = httpx2.Response(500, json={"error_code": 500, "message": "unknown type"})
+    with pytest.raises(PenstockError, match="failed over this schema: unknown type") as caught:
+        held.check("t-value", "{}")
+    assert not isinstance(caught.value, RegistryUnreachable)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx2.ConnectError("refused"),
+        httpx2.Response(200, text="<html>"),
+        httpx2.Response(200, json={"no": "list"}),
+        httpx2.Response(502, text="bad gateway"),
+        httpx2.Response(404, json=[]),
+    ],
+)
+def test_whatever_else_answers_the_registry_is_away(held, server, answer):
+    """Only the registry's own words count."""
+    server.answer = answer
+    with pytest.raises(RegistryUnreachable):
+        held.subject("t-value")
+
+
+def test_a_name_is_a_part_of_the_path(held, server):
+    """Whatever it holds."""
+    with pytest.raises(NotThere):
+        held.subject("../config")
+    assert server.asked[0].url.raw_path == b"/subjects/..%2Fconfig/versions"
+
+
+def test_changes_are_told_for_schemas_of_a_known_form():
+    """What else a registry holds may be of any form."""
+    assert [one.kind for one in changes(json.dumps(FIRST), json.dumps(SECOND)) or ()] == [Kind.ADDED_OPTIONAL]
+    avro = '{"type": "record", "name": "R", "fields": []}'
+    assert changes(avro, avro) == []
+    assert changes(avro, json.dumps(FIRST)) is None
+    assert changes('"string"', '"string"') is None
+    assert changes("message T {}", "message T {}") is None
+    assert changes('{"type": "record"}', '{"type": "record"}') is None
+    deep = '{"not": ' * 5000 + "true" + "}" * 5000
+    assert changes(deep, deep) is None

@@ -1,0 +1,186 @@
+"""Pages of rows, told by a table in memory."""
+
+import re
+from dataclasses import replace
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Annotated
+from uuid import UUID
+
+import pytest
+from cassandra import InvalidRequest, OperationTimedOut
+from msgspec import Meta
+
+from penstock.contract.record import KEY, Record
+from penstock.errors import CassandraUnreachable, NotThere, PenstockError, WrongUse
+from penstock.pipelines.users import PIPELINE
+from penstock.web.table.rows import Table
+from tests.unit.fakes import FakeSession
+
+COLUMNS = {"id": "uuid", "first_name": "text", "ingested_at": "timestamp", "kafka_offset": "bigint", "odd": "text"}
+WHEN = datetime(2026, 1, 2, 3, 4, 5)
+
+
+class Held:
+    """A table of `count` rows, ten tokens apart from -20 on."""
+
+    def __init__(self, count: int) -> None:
+        self.rows = [
+            {
+                "id": UUID(int=at),
+                "first_name": f"name {at}",
+                "ingested_at": WHEN,
+                "kafka_offset": at,
+                "odd": None,
+                "row_position": 10 * at - 20,
+                "written_us": 1000 + at,
+            }
+            for at in range(count)
+        ]
+        self.columns = dict(COLUMNS)
+        self.session = FakeSession(self.answer)
+
+    def answer(self, query, values):
+        if "system_schema.columns" in query:
+            kinds = {"id": "partition_key"}
+            return [
+                {"column_name": name, "type": kind, "kind": kinds.get(name, "regular")}
+                for name, kind in self.columns.items()
+            ]
+        if query.startswith("DESCRIBE"):
+            return [{"create_statement": "CREATE TABLE"}]
+        if " = %s" in query:
+            return [row for row in self.rows if row["id"] == values[0]]
+        behind = re.search(r"> (-?\d+)", query)
+        limit = int(query.rpartition("LIMIT ")[2])
+        return [row for row in self.rows if behind is None or row["row_position"] > int(behind[1])][:limit]
+
+
+@pytest.fixture
+def held():
+    return Held(5)
+
+
+@pytest.fixture
+def table(held, settings):
+    return Table(settings, held.session, PIPELINE)
+
+
+def test_pages_follow_each_other_to_the_end(table):
+    """No row twice, none left out; the last page has no next one."""
+    pages = [table.page(rows=2)]
+    while pages[-1].next is not None:
+        pages.append(table.page(pages[-1].next, rows=2))
+    assert [[row["kafka_offset"] for row in page.rows] for page in pages] == [[0, 1], [2, 3], [4]]
+    assert [page.next for page in pages] == ["-10", "10", None]
+    assert [page.passed for page in pages] == [0.5, 0.5, 1.0]
+
+
+def test_a_page_that_is_full_may_be_the_last(table):
+    """It says so."""
+    assert table.page(rows=5).next is None
+
+
+def test_a_page_asks_for_its_rows_alone(table, held):
+    """Neither a count nor all rows; a limit on each query, whatever is asked for."""
+    table.page("-10", rows=1_000_000)
+    (query,) = [query for query, _ in held.session.executed if "FROM spark_streams" in query]
+    assert query.endswith("WHERE token(id) > -10 LIMIT 501")
+    assert "count" not in query.lower()
+
+
+def test_columns_come_in_the_records_order(table):
+    """What else the table has comes last."""
+    page = table.page()
+    assert page.columns == list(COLUMNS)
+    assert list(page.rows[0]) == page.columns
+
+
+def test_times_have_their_zone(table):
+    """The driver leaves it out."""
+    assert table.page().rows[0]["ingested_at"] == WHEN.replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize("token", ["x", "1.5", "1; DROP TABLE t", str(2**63), str(-(2**63) - 1), "9" * 5000])
+def test_a_page_that_is_none_is_wrong_use(table, held, token):
+    """Before anything is asked."""
+    with pytest.raises(WrongUse, match="no page of the table"):
+        table.page(token)
+    assert held.session.executed == []
+
+
+def test_one_row_by_its_id(table):
+    """With its write timestamp."""
+    found = table.row(str(UUID(int=3)))
+    assert (found.id, found.columns["kafka_offset"], found.written_us) == (str(UUID(int=3)), 3, 1003)
+    assert "written_us" not in found.columns
+
+
+def test_an_id_that_no_row_has(table):
+    """It says how to look further."""
+    with pytest.raises(NotThere, match="no row with the id") as caught:
+        table.row(str(UUID(int=77)))
+    assert caught.value.hint == f"./penstock trace {UUID(int=77)}"
+
+
+def test_a_text_that_is_no_id(table):
+    """It says why."""
+    with pytest.raises(WrongUse, match="'x' is no id"):
+        table.row("x")
+
+
+def test_a_table_that_is_not_there_yet(table, held):
+    """Who makes it, and what to type."""
+    held.columns = {}
+    for ask in (table.page, table.definition, lambda: table.row(str(UUID(int=1)))):
+        with pytest.raises(NotThere, match=r"no table spark_streams\.created_users yet"):
+            ask()
+
+
+def test_a_table_of_somebody_else(table, held):
+    """Without a place in Kafka there is no write timestamp to ask for."""
+    held.columns.pop("kafka_offset")
+    table.row(str(UUID(int=1)))
+    assert "WRITETIME" not in held.session.executed[-1][0]
+
+
+def test_the_definition(table):
+    """As Cassandra tells it."""
+    assert table.definition() == "CREATE TABLE"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"), [(OperationTimedOut(), CassandraUnreachable), (InvalidRequest("no"), PenstockError)]
+)
+def test_cassandras_errors_are_ours(settings, error, kind):
+    """Away, or refused."""
+    broken = SimpleNamespace(execute=lambda *_, **__: (_ for _ in ()).throw(error))
+    with pytest.raises(kind):
+        Table(settings, broken, PIPELINE).page()
+
+
+class Item(Record, frozen=True, kw_only=True, rename="camel"):
+    """A key that is a reserved word, and a column with capitals in a table called `table`."""
+
+    order: Annotated[str, Meta(min_length=1, max_length=50, extra=KEY)]
+    unit_price: float
+    soldBy: str  # noqa: N815
+
+
+def test_names_are_quoted_where_they_must_be(settings):
+    """Columns, key and table, those of another hand too; they are shown as the table has them."""
+    pipeline = replace(PIPELINE, keyspace="Lab", table="table", record=Item)
+    row = {"order": "o", "unit_price": 1.0, "soldBy": "ann", 'odd"': 1}
+
+    def answer(query, _values):
+        if "system_schema" in query:
+            return [{"column_name": name, "type": "text", "kind": "regular"} for name in row]
+        return [row]
+
+    session = FakeSession(answer)
+    table = Table(settings, session, pipeline)
+    assert table.page().columns == ["order", "unit_price", "soldBy", 'odd"']
+    asked = 'SELECT "order", unit_price, "soldBy", "odd""", token("order") AS row_position FROM "Lab"."table" LIMIT 51'
+    assert session.executed[-1][0] == asked
+    assert table.row("o").columns == row
+    assert session.executed[-1][0].endswith('FROM "Lab"."table" WHERE "order" = %s')

@@ -1,0 +1,120 @@
+"""What the API tells of rows, and what it hides."""
+
+from types import SimpleNamespace
+from uuid import UUID
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from penstock.config import read
+from penstock.errors import NotThere, PenstockError
+from penstock.pipelines.users import PIPELINE
+from penstock.web.api import told
+from penstock.web.schemas import api as schemas
+from penstock.web.table import api as table
+from penstock.web.table.api import hidden
+from penstock.web.table.rows import Page, Row
+
+COLUMNS = {"id": UUID(int=1), "first_name": "Ada", "gender": "female", "kafka_offset": 3, "odd": "secret"}
+
+
+class FakeTable:
+    """A table of one row; `penstock.web.table.rows.Table`."""
+
+    def __init__(self, *_: object) -> None:
+        self.name = "k.t"
+
+    def page(self, after, rows):
+        return Page(list(COLUMNS), [COLUMNS], "12", 0.5)
+
+    def row(self, text):
+        if text != str(COLUMNS["id"]):
+            raise NotThere("no such row", hint="./penstock trace")
+        return Row(text, COLUMNS, 5)
+
+
+@pytest.fixture
+def noted():
+    return []
+
+
+@pytest.fixture
+def client(monkeypatch, noted):
+    monkeypatch.setattr(table, "Table", FakeTable)
+    api = FastAPI(exception_handlers={PenstockError: told})
+    trail = SimpleNamespace(note=lambda *what: noted.append(what))
+    desk = SimpleNamespace(settings=read(), pipeline=PIPELINE, cassandra=lambda: None, trail=trail)
+    api.state.desk = desk
+    schemas.register(api, desk)
+    table.register(api, desk)
+    return TestClient(api)
+
+
+def test_personal_data_are_hidden(client, noted):
+    """In pages and in single rows; also what the contract does not know."""
+    shown = {**COLUMNS, "id": str(COLUMNS["id"]), "first_name": "•••", "odd": "•••"}
+    assert client.get("/table/rows").json() == {"columns": list(COLUMNS), "rows": [shown], "next": "12", "passed": 0.5}
+    assert client.get(f"/table/rows/{COLUMNS['id']}").json()["columns"] == shown
+    assert noted == []
+
+
+def test_personal_data_are_shown_when_asked_for(client, noted):
+    """The audit log says that they were."""
+    assert client.get("/table/rows?personal=true").json()["rows"][0]["first_name"] == "Ada"
+    assert client.get(f"/table/rows/{COLUMNS['id']}?personal=true").json()["columns"]["first_name"] == "Ada"
+    assert [what[1:] for what in noted] == [
+        ("personal_data", "/table/rows", "shown"),
+        ("personal_data", f"/table/rows/{COLUMNS['id']}", "shown"),
+    ]
+
+
+def test_an_id_that_no_row_has_is_not_found(client):
+    """404, with what to type."""
+    answer = client.get(f"/table/rows/{UUID(int=2)}")
+    assert (answer.status_code, answer.json()) == (404, {"error": "no such row", "hint": "./penstock trace"})
+
+
+@pytest.mark.parametrize("size", ["0", "501", "x"])
+def test_a_page_has_a_size(client, size):
+    """From 1 to 500."""
+    assert client.get(f"/table/rows?size={size}").status_code == 422
+
+
+def test_a_page_is_hidden_only_when_it_is_to_be():
+    """The same page otherwise."""
+    page = Page(list(COLUMNS), [COLUMNS], None, 1.0)
+    desk = SimpleNamespace(pipeline=PIPELINE)
+    assert hidden(page, desk, masks=False) is page
+    assert hidden(page, desk, masks=True).rows[0]["first_name"] == "•••"
+    assert page.rows[0]["first_name"] == "Ada"
+
+
+def test_the_document_tells_the_shape_of_each_answer(client):
+    """Each route has a description and a model."""
+    document = client.get("/openapi.json").json()
+    assert "/trace/{record_id}" in document["paths"]
+    for path, asked in document["paths"].items():
+        assert asked.keys() == {"get"}, path
+        assert asked["get"]["description"], path
+        assert "$ref" in asked["get"]["responses"]["200"]["content"]["application/json"]["schema"], path
+
+
+def test_no_more_than_two_searches_go_on_at_once(client, monkeypatch):
+    """Each reads the whole topic: the next one is told to come again, and may."""
+    asked = []
+
+    class Counting:
+        def __init__(self, *_):
+            asked.append(len(asked))
+            self.is_whole, self.read, self.held = True, 0, 0
+
+        def carry_out(self):
+            return []
+
+    monkeypatch.setattr(table.trace, "Search", Counting)
+    url = f"/trace/{UUID(int=1)}?whole=true"
+    with table._SEARCHES, table._SEARCHES:
+        assert client.get(url).status_code == 503
+    assert client.get(url).status_code == 200
+    assert asked == [0]

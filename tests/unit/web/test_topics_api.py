@@ -1,0 +1,85 @@
+"""The API's answers on topics: what is hidden, what is not there, what is asked wrongly."""
+
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from penstock.config import read
+from penstock.errors import KafkaUnreachable, NotThere
+from penstock.web import api
+from penstock.web.topics import api as topics
+from penstock.web.topics.browse import Found, Question
+from penstock.web.topics.content import Looker, Seen
+from tests.unit.fakes import FakeSchemas, message
+from tests.unit.web import desks
+
+
+class FakeBrowser:
+    """A browser of a topic with one message at 0:0; it keeps what it was asked."""
+
+    asked: ClassVar[list[Question]] = []
+
+    def __init__(self, _client: Any, _settings: Any, topic: str) -> None:
+        if topic == "away":
+            raise KafkaUnreachable("no answer", hint="./penstock status")
+        if topic != "t":
+            raise NotThere(f"there is no topic {topic!r}")
+
+    def find(self, question: Question, looker: Looker) -> Found:
+        self.asked.append(question)
+        return Found([looker.see(message(0, b"Ada"))], 1, 2, "")
+
+    def at(self, partition: int, offset: int, looker: Looker) -> Seen | None:
+        return looker.see(message(0, b"Ada")) if (partition, offset) == (0, 0) else None
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> TestClient:
+    """The API on that topic; its desk's trail keeps the deeds."""
+    monkeypatch.setattr(topics, "Browser", FakeBrowser)
+    settings = read(home="unused")
+    desk = desks.desk(settings, desks.view())
+    desk.registry, desk.noted = FakeSchemas(), []
+    desk.trail = SimpleNamespace(note=lambda *deed: desk.noted.append(deed))
+    app = FastAPI()
+    api.register(app, desk)
+    client = TestClient(app)
+    client.noted = desk.noted  # type: ignore[attr-defined]
+    return client
+
+
+@pytest.mark.parametrize("path", ["messages/0/0", "messages"])
+def test_personal_data_are_hidden_unless_asked_for(client: Any, path: str) -> None:
+    """Asking for them is written down."""
+    address = f"/api/v1/topics/t/{path}"
+    assert "Ada" not in client.get(address).text
+    assert client.noted == []
+    assert "Ada" in client.get(f"{address}?personal=true").text
+    assert client.noted[0][1:] == ("personal_data", address, "shown")
+
+
+@pytest.mark.parametrize("path", ["nix/messages", "t/messages/0/1", "t/messages/7/0"])
+def test_what_is_not_there_is_not_found(client: Any, path: str) -> None:
+    """404, and which it is."""
+    answer = client.get(f"/api/v1/topics/{path}")
+    assert answer.status_code == 404
+    assert set(answer.json()) == {"error", "hint"}
+
+
+def test_kafka_that_is_away_is_said_so(client: Any) -> None:
+    """503, with what to type."""
+    answer = client.get("/api/v1/topics/away/messages")
+    assert (answer.status_code, answer.json()["hint"]) == (503, "./penstock status")
+
+
+def test_a_question_is_handed_on(client: Any) -> None:
+    """As the page's address has it; a time without a zone is refused."""
+    query = "from=time&time=2026-01-01T00:00:00Z&partition=1&key=k&text=x&field=a.b&value=3&most=7&go_on=0:1"
+    assert client.get(f"/api/v1/topics/t/messages?{query}").status_code == 200
+    asked = FakeBrowser.asked[-1]
+    assert (asked.start, asked.partition, asked.key, asked.text) == ("time", 1, "k", "x")
+    assert (asked.field, asked.value, asked.most, asked.go_on) == ("a.b", "3", 7, "0:1")
+    assert client.get("/api/v1/topics/t/messages?from=time&time=2026-01-01T00:00:00").status_code == 400
