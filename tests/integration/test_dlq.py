@@ -20,11 +20,11 @@ from penstock.broker.kafka import producer
 from penstock.broker.registry import Registry
 from penstock.broker.topics import Place
 from penstock.contract.reject import Fault, Headers, Reason, Reject, Stage
+from penstock.dead_letters import redrive
+from penstock.dead_letters.mend import Mending
+from penstock.dead_letters.redrive import Redriven
+from penstock.dead_letters.waiting import Queue, Selection
 from penstock.errors import WrongUse
-from penstock.pipeline import redrive
-from penstock.pipeline.mend import Mending
-from penstock.pipeline.redrive import Redriven
-from penstock.pipeline.waiting import Queue, Selection
 from penstock.pipelines import users
 from penstock.process.decode import Decoder
 from penstock.produce.serialize import serializer

@@ -14,10 +14,10 @@ from pyspark.sql import SparkSession
 from penstock.broker import dlq
 from penstock.broker.kafka import MAX_MESSAGE_BYTES
 from penstock.broker.registry import Registry
+from penstock.dead_letters.mend import Mending
+from penstock.dead_letters.redrive import redrive
+from penstock.dead_letters.waiting import Selection
 from penstock.errors import TransformFailed
-from penstock.pipeline.mend import Mending
-from penstock.pipeline.redrive import redrive
-from penstock.pipeline.waiting import Selection
 from penstock.pipelines import users
 from penstock.produce.serialize import serializer
 from penstock.sink import cassandra

@@ -33,8 +33,8 @@ def accept(
     Nothing else is accepted: what differs later, in the same stretch too, is a difference again.
     """
     from penstock import config
+    from penstock.dead_letters.redrive import whoami
     from penstock.errors import WrongUse
-    from penstock.pipeline.redrive import whoami
     from penstock.reconcile import acceptance
     from penstock.sink.cassandra import connected
 

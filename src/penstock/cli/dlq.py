@@ -15,8 +15,8 @@ from penstock.cli.text import print_json, table, talk
 if TYPE_CHECKING:
     from penstock.broker.dlq import Letter
     from penstock.config import Settings
-    from penstock.pipeline.mend import Mending
-    from penstock.pipeline.waiting import Group, Outcomes, Selection
+    from penstock.dead_letters.mend import Mending
+    from penstock.dead_letters.waiting import Group, Outcomes, Selection
     from penstock.pipelines import Pipeline
 
 group = typer.Typer(no_args_is_help=True, help="Rejected records: show, repair, redrive or discard them.")
@@ -44,7 +44,7 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """Count rejected records by reason and rules, without values."""
-    from penstock.pipeline.waiting import grouped
+    from penstock.dead_letters.waiting import grouped
 
     with _open_queue() as queue:
         groups = grouped(queue.letters(_selection(reason)), queue.lines)
@@ -72,8 +72,8 @@ def show(
     place: Annotated[str, typer.Argument(metavar="PLACE", help="PARTITION:OFFSET, see list.")], as_json: AsJson = False
 ) -> None:
     """Show a rejected record with its violations, headers and value."""
+    from penstock.dead_letters import export
     from penstock.errors import RegistryUnreachable
-    from penstock.pipeline import export
 
     with _open_queue() as queue:
         letter = queue.letter(place)
@@ -103,7 +103,7 @@ def export(
 
     To repair them, edit `value` and pass the file to redrive --edit. Only you can read the file.
     """
-    from penstock.pipeline.export import line
+    from penstock.dead_letters.export import line
     from penstock.sink.settled import WAITING, state_of
 
     written = 0
@@ -140,7 +140,7 @@ def redrive(
     but marked superseded. Records that would be rejected again are not sent: they are reported with their violations
     and stay pending. A repaired record contains only fields of the pipeline's record.
     """
-    from penstock.pipeline.redrive import redrive
+    from penstock.dead_letters.redrive import redrive
 
     with _open_queue() as queue:
         selection = _selection(reason, rule, place, run, limit)
@@ -162,8 +162,8 @@ def discard(
 
     They stay in the dead-letter topic until Kafka deletes them, and are never sent.
     """
+    from penstock.dead_letters.redrive import discard
     from penstock.errors import WrongUse
-    from penstock.pipeline.redrive import discard
 
     if everything == bool(reason or place):
         raise WrongUse(
@@ -196,7 +196,7 @@ class _Queue:
 
     def letters(self, selection: "Selection") -> "Iterator[Letter]":
         """Return the selected records, pending or not."""
-        from penstock.pipeline.waiting import selected
+        from penstock.dead_letters.waiting import selected
 
         return selected(self.settings, self.pipeline, selection)
 
@@ -206,7 +206,7 @@ class _Queue:
 
     def value(self, letter: "Letter") -> dict[str, Any] | None:
         """Decode the fields of a record's value, if possible."""
-        from penstock.pipeline.mend import value_of
+        from penstock.dead_letters.mend import value_of
 
         return value_of(letter.value, self._writers)
 
@@ -229,13 +229,13 @@ def _selection(
     run: str = "",
     limit: int | None = None,
 ) -> "Selection":
-    from penstock.pipeline.waiting import Selection
+    from penstock.dead_letters.waiting import Selection
 
     return Selection(frozenset(reason or ()), rule, frozenset(place or ()), run, limit)
 
 
 def _read_repair(pipeline: "Pipeline", texts: list[str], edit: Path | None) -> "Mending":
-    from penstock.pipeline.mend import Mending, assignments, edits
+    from penstock.dead_letters.mend import Mending, assignments, edits
 
     fields = assignments(pipeline.record, texts)
     if edit is None:
@@ -255,7 +255,7 @@ def _printable(text: str) -> str:
 
 def _format_bytes(content: bytes | None) -> str:
     """Format bytes as text, or as hex if they are not UTF-8."""
-    from penstock.pipeline.export import utf8
+    from penstock.dead_letters.export import utf8
 
     if content is None:
         return "(null)"

@@ -13,13 +13,13 @@ from penstock.broker.topics import Span, beyond
 from penstock.contract import cql
 from penstock.contract.fields import key_of, key_writer
 from penstock.contract.record import Record
+from penstock.dead_letters.mend import Mending
+from penstock.dead_letters.redrive import Redriven, redrive
+from penstock.dead_letters.waiting import Selection
 from penstock.drill import load, proof
 from penstock.drill.ground import Ground
 from penstock.drill.plan import Drill
 from penstock.errors import PenstockError
-from penstock.pipeline.mend import Mending
-from penstock.pipeline.redrive import Redriven, redrive
-from penstock.pipeline.waiting import Selection
 from penstock.retry import wait_until
 from penstock.sink import cassandra
 

@@ -11,8 +11,8 @@ from penstock.broker import registry
 from penstock.broker.frame import pack
 from penstock.cli import app
 from penstock.contract.reject import Reason
+from penstock.dead_letters import redrive
 from penstock.errors import RegistryUnreachable, WrongUse
-from penstock.pipeline import redrive
 from penstock.sink import cassandra
 from tests.unit.fakes import AVRO_ID, FakeRegistry, FakeSession
 from tests.unit.letters import FakeKafka, FakeSettled, reject, set_aside_shrunk

@@ -21,7 +21,7 @@ from penstock.contract.record import KEY, Record
 from penstock.contract.reject import Fault, Reason, Stage
 from penstock.contract.rules import MAX_VALUES, broken_rules, date_check, latest_past, text_check
 from penstock.contract.schemas import avro_schema
-from penstock.pipeline.mend import value_of
+from penstock.dead_letters.mend import value_of
 from penstock.pipelines.users import User
 from penstock.process.batches import decode_batches, decoded_ddl, from_columns, to_columns
 from penstock.process.decode import Decoder

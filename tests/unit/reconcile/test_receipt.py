@@ -96,7 +96,7 @@ class World:
 
 
 class FakeAirflow:
-    """Stands for `observe.airflow.Airflow`."""
+    """Stands for `airflow.client.Airflow`."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -134,7 +134,7 @@ class FakeAirflow:
 
 
 class FakeAuditor:
-    """Stands for `observe.auditor.Auditor`."""
+    """Stands for `reconcile.auditor.Auditor`."""
 
     def __init__(self, world: World) -> None:
         self._world = world

@@ -16,7 +16,7 @@ FOUND = {"dag_run_id": "r1", "state": "success", "run_type": "manual", "conf": {
 
 
 class FakeAirflow:
-    """Stands for `observe.airflow.Airflow`."""
+    """Stands for `airflow.client.Airflow`."""
 
     signed_in = 0
 

@@ -4,10 +4,10 @@ from types import SimpleNamespace
 import pytest
 
 from penstock.config import read
+from penstock.dead_letters.mend import Mending
+from penstock.dead_letters.redrive import Redriven
 from penstock.errors import WrongUse
-from penstock.pipeline.mend import Mending
-from penstock.pipeline.redrive import Redriven
-from penstock.web.rejected import acts as rejected_acts
+from penstock.web.rejected import acts
 from penstock.web.rejected.letters import Letters
 from tests.unit.fakes import FakeRegistry, FakeSession
 from tests.unit.letters import FakeKafka, FakeSettled, reject, set_aside_shrunk
@@ -92,9 +92,9 @@ def test_a_record_that_was_left_out_is_exported_with_what_is_known(letters, kafk
 
 def test_a_confirmation_says_what_becomes_of_each_record():
     """What is sent, what is closed for a newer version, and what stays."""
-    question = rejected_acts._question(Redriven(sent=1200, superseded=2, still_broken=3), "readings")
+    question = acts._question(Redriven(sent=1200, superseded=2, still_broken=3), "readings")
     assert question == (
         "1,200 records are sent to readings, once. 2 have a newer version in the table: they are closed, and not sent. "
         "3 would still be broken, and stay here."
     )
-    assert rejected_acts._question(Redriven(sent=1), "readings") == "1 records are sent to readings, once."
+    assert acts._question(Redriven(sent=1), "readings") == "1 records are sent to readings, once."

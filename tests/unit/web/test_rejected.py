@@ -8,9 +8,9 @@ from penstock.broker.topics import Span
 from penstock.config import read
 from penstock.contract.masking import MASK
 from penstock.contract.reject import Fault, Reason, Stage
+from penstock.dead_letters.redrive import discard
+from penstock.dead_letters.waiting import Selection
 from penstock.errors import NotThere
-from penstock.pipeline.redrive import discard
-from penstock.pipeline.waiting import Selection
 from penstock.pipelines import users
 from penstock.web.rejected import service as module
 from penstock.web.rejected.service import Rejected, Wanted, account, newest_of

@@ -9,7 +9,7 @@ from nicegui.events import ValueChangeEventArguments
 from penstock.web import elements
 from penstock.web.desk import Desk
 from penstock.web.frame import Visit, page
-from penstock.web.health import parts as health_parts
+from penstock.web.health import parts
 from penstock.web.health.upkeep import Upkeep
 from penstock.web.logbook import MOST_LINES, SEARCHED_BYTES, Line, Logbook
 
@@ -23,7 +23,7 @@ def register(desk: Desk, upkeep: Upkeep) -> None:
 
     @page(desk, "/health/logs/{service}", "Log")
     async def log(visit: Visit) -> None:
-        elements.markup(health_parts.links("logs"), tag="nav").classes("parts").props('aria-label="Parts of health"')
+        elements.markup(parts.links("logs"), tag="nav").classes("parts").props('aria-label="Parts of health"')
         book = await visit.ask(upkeep.logbook, visit.path["service"])
         services = [service.name for service in await visit.ask(upkeep.services)]
         await _Log(visit, book, [*services, "supervisor"]).build()

@@ -13,8 +13,7 @@ from penstock.web import elements
 from penstock.web.desk import Desk
 from penstock.web.elements import duration, number, put, size, state_html
 from penstock.web.frame import Visit, page
-from penstock.web.health import logs as health_logs
-from penstock.web.health import parts as health_parts
+from penstock.web.health import logs, parts
 from penstock.web.health.space import LOW_BYTES, Space
 from penstock.web.health.upkeep import OURSELVES, SERVICES_S, Upkeep
 
@@ -35,18 +34,18 @@ _MIB = 2**20
 def register(desk: Desk) -> None:
     """Serve the pages."""
     upkeep = desk.one(Upkeep)
-    health_logs.register(desk, upkeep)
+    logs.register(desk, upkeep)
 
     @page(desk, "/health", "Health")
     async def health(visit: Visit) -> None:
         part = visit.query.get("part", "services")
-        elements.markup(health_parts.links(part), tag="nav").classes("parts").props('aria-label="Parts of health"')
+        elements.markup(parts.links(part), tag="nav").classes("parts").props('aria-label="Parts of health"')
         if part == "settings":
-            health_parts.settings(visit)
+            parts.settings(visit)
         elif part == "audit":
-            health_parts.audit(visit)
+            parts.audit(visit)
         elif part == "alerts":
-            health_parts.alerts(visit)
+            parts.alerts(visit)
         else:
             await _Services(visit, upkeep).build()
 

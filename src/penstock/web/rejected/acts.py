@@ -8,10 +8,10 @@ from typing import TypeVar
 from nicegui import ui
 
 from penstock.contract.fields import fields
+from penstock.dead_letters.mend import Mending
+from penstock.dead_letters.redrive import Discarded, Redriven
+from penstock.dead_letters.waiting import Named
 from penstock.errors import PenstockError
-from penstock.pipeline.mend import Mending
-from penstock.pipeline.redrive import Discarded, Redriven
-from penstock.pipeline.waiting import Named
 from penstock.web import elements
 from penstock.web.elements import number
 from penstock.web.frame import Visit

@@ -8,14 +8,14 @@ import msgspec
 
 from penstock.broker.dlq import Letter
 from penstock.contract.proofs import Proven
+from penstock.dead_letters import redrive as redriving
+from penstock.dead_letters.export import line, utf8
+from penstock.dead_letters.mend import Edit, Mender, Mending, StillBroken, assignments, value_of
+from penstock.dead_letters.original import with_original
+from penstock.dead_letters.redrive import Discarded, Redriven
+from penstock.dead_letters.waiting import Selection
 from penstock.errors import PenstockError, WrongUse
-from penstock.pipeline import redrive as redriving
-from penstock.pipeline.export import line, utf8
-from penstock.pipeline.mend import Edit, Mender, Mending, StillBroken, assignments, value_of
-from penstock.pipeline.original import with_original
 from penstock.pipeline.proven import proven_by_now
-from penstock.pipeline.redrive import Discarded, Redriven
-from penstock.pipeline.waiting import Selection
 from penstock.process.writer import Writers
 from penstock.produce.serialize import serializer
 from penstock.sink import cassandra

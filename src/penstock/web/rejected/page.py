@@ -7,13 +7,13 @@ from nicegui import ui
 
 from penstock.contract import wording
 from penstock.contract.reject import Reason
-from penstock.pipeline.waiting import Group
+from penstock.dead_letters.waiting import Group
 from penstock.sink.settled import WAITING
 from penstock.web import elements
 from penstock.web.desk import Desk
 from penstock.web.elements import moment_html, number, put
 from penstock.web.frame import Visit, page
-from penstock.web.rejected import record as rejected_record
+from penstock.web.rejected import record
 from penstock.web.rejected.acts import Acts
 from penstock.web.rejected.letters import Letters
 from penstock.web.rejected.parts import account_cards, state_html
@@ -28,7 +28,7 @@ _STATES = (WAITING, "redriven", "superseded", "discarded")
 def register(desk: Desk) -> None:
     """Serve the pages."""
     letters = desk.one(Letters)
-    rejected_record.register(desk, letters)
+    record.register(desk, letters)
 
     @page(desk, "/rejected", "Rejected")
     async def rejected(visit: Visit) -> None:

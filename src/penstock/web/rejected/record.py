@@ -7,8 +7,8 @@ from nicegui import ui
 
 from penstock.broker.dlq import Letter
 from penstock.contract.reject import Stage
+from penstock.dead_letters.mend import Mending, StillBroken
 from penstock.errors import NotThere, PenstockError
-from penstock.pipeline.mend import Mending, StillBroken
 from penstock.sink.settled import WAITING
 from penstock.web import elements
 from penstock.web.desk import Desk

@@ -22,11 +22,11 @@ from penstock.contract import wording
 from penstock.contract.masking import MASK, hidden_bytes, masked, shows_key
 from penstock.contract.record import Record
 from penstock.contract.reject import Reason, Stage
+from penstock.dead_letters.export import utf8
+from penstock.dead_letters.mend import value_of
+from penstock.dead_letters.waiting import Group, grouped, told
 from penstock.errors import NotThere, PenstockError, RegistryUnreachable
 from penstock.monitoring.services import TIMEOUT_S
-from penstock.pipeline.export import utf8
-from penstock.pipeline.mend import value_of
-from penstock.pipeline.waiting import Group, grouped, told
 from penstock.pipelines import Pipeline
 from penstock.process.writer import Writers
 from penstock.sink import cassandra, settled

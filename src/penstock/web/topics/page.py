@@ -11,9 +11,8 @@ from penstock.web.desk import Desk, inventory_of
 from penstock.web.elements import UNKNOWN, moment_html, number, size, state_html
 from penstock.web.frame import REFRESH_S, Visit, page
 from penstock.web.shared import Shared
-from penstock.web.topics import acts as topics_acts
+from penstock.web.topics import acts, messages
 from penstock.web.topics import groups as observe_groups
-from penstock.web.topics import messages as topics_messages
 from penstock.web.topics.groups import Group, Positions
 from penstock.web.topics.inventory import Inventory, Topic
 from penstock.web.topics.parts import ROLES, Part, retention
@@ -37,8 +36,8 @@ def register(desk: Desk) -> None:
     def readers(visit: Visit) -> None:
         _Readers(visit, positions, groups)
 
-    topics_messages.register(desk, inventory)
-    topics_acts.register(desk, inventory)
+    messages.register(desk, inventory)
+    acts.register(desk, inventory)
 
 
 class _Topics:

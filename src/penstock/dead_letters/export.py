@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from penstock.broker.dlq import Letter
-from penstock.pipeline.waiting import told
+from penstock.dead_letters.waiting import told
 from penstock.sink.settled import Settled, state_of
 
 
@@ -48,7 +48,7 @@ def content(letter: Letter, value: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def line(letter: Letter, lines: dict[str, Settled], value: dict[str, Any] | None) -> bytes:
-    """A record as a line of JSON, personal data and all; `pipeline.mend.edits` reads it."""
+    """A record as a line of JSON, personal data and all; `dead_letters.mend.edits` reads it."""
     return msgspec.json.encode(facts(letter, lines) | content(letter, value)) + b"\n"
 
 

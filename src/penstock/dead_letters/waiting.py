@@ -20,8 +20,8 @@ from penstock.broker.dlq import Letter
 from penstock.broker.topics import Place, Span
 from penstock.config import Settings
 from penstock.contract.reject import Reason
+from penstock.dead_letters.mend import Edit
 from penstock.errors import WrongUse
-from penstock.pipeline.mend import Edit
 from penstock.pipelines import Pipeline
 from penstock.sink import cassandra, settled
 from penstock.sink.settled import WAITING, Book, Claims, Settled, State, state_of

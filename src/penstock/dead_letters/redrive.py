@@ -1,7 +1,7 @@
 """Rejected records are sent again, mended, or discarded.
 
-A record that is sent again keeps its place in the order of the topic (`pipeline.precedence`): it does not overwrite a
-newer version of its id. When such a version is stored already, the record is not sent at all: it is superseded.
+A record that is sent again keeps its place in the order of the topic (`precedence`): it does not overwrite a newer
+version of its id. When such a version is stored already, the record is not sent at all: it is superseded.
 
 Delivery: exactly once for each record, over crashes and commands side by side. A record is claimed before it is sent,
 and marked redriven when it is acknowledged; a claim that was left behind is looked for in the topic first.
@@ -27,13 +27,13 @@ from penstock.config import Settings
 from penstock.contract.fields import key_of
 from penstock.contract.record import Record
 from penstock.contract.reject import Headers
+from penstock.dead_letters.mend import Mender, Mending, Outgoing, StillBroken
+from penstock.dead_letters.original import with_original
+from penstock.dead_letters.precedence import Destination, Precedence
+from penstock.dead_letters.waiting import CHUNK_LETTERS, Free, Outcomes, Queue, Selection
 from penstock.errors import DeliveryFailed, WrongUse
 from penstock.log import get_logger
-from penstock.pipeline.mend import Mender, Mending, Outgoing, StillBroken
-from penstock.pipeline.original import with_original
-from penstock.pipeline.precedence import Destination, Precedence
 from penstock.pipeline.proven import proven_by_now
-from penstock.pipeline.waiting import CHUNK_LETTERS, Free, Outcomes, Queue, Selection
 from penstock.produce.serialize import Serialize, serializer
 from penstock.sink.settled import State
 

@@ -13,12 +13,12 @@ from penstock.broker.topics import Place
 from penstock.config import read
 from penstock.contract.order import Layout, is_placed
 from penstock.contract.reject import Reason
+from penstock.dead_letters import redrive as module
+from penstock.dead_letters import waiting
+from penstock.dead_letters.mend import Edit, Mending
+from penstock.dead_letters.redrive import discard, redrive
+from penstock.dead_letters.waiting import Selection, grouped
 from penstock.errors import DeliveryFailed, RegistryUnreachable, WrongUse
-from penstock.pipeline import redrive as module
-from penstock.pipeline import waiting
-from penstock.pipeline.mend import Edit, Mending
-from penstock.pipeline.redrive import discard, redrive
-from penstock.pipeline.waiting import Selection, grouped
 from penstock.sink import settled
 from penstock.sink.settled import Book, State
 from tests.unit.fakes import JSON_ID, Clock, FakeProducer, FakeRegistry, FakeSession, kafka_error, message

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from penstock.broker.frame import pack
 from penstock.broker.registry import WriterSchema
 from penstock.contract.reject import Stage
+from penstock.dead_letters import mend
+from penstock.dead_letters.mend import Edit, Mender, Mending, Outgoing, StillBroken
 from penstock.errors import RegistryUnreachable, WrongUse
-from penstock.pipeline import mend
-from penstock.pipeline.mend import Edit, Mender, Mending, Outgoing, StillBroken
 from penstock.pipelines.users import PIPELINE, User
 from penstock.process.writer import Writers
 from penstock.produce.serialize import serializer

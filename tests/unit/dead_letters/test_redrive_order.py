@@ -9,11 +9,11 @@ from penstock import pipelines
 from penstock.broker.headers import ORDER
 from penstock.contract.order_by import Tombstone
 from penstock.contract.record import Int64
+from penstock.dead_letters import redrive as module
+from penstock.dead_letters.mend import Mending
 from penstock.errors import WrongUse
-from penstock.pipeline import redrive as module
-from penstock.pipeline.mend import Mending
+from tests.unit.dead_letters.test_redrive import World
 from tests.unit.letters import GENERATION_US, reject
-from tests.unit.pipeline.test_redrive import World
 from tests.unit.records import READINGS, Reading
 
 SENT_MS = 1_700_000_000_000
