@@ -30,7 +30,7 @@ def register(app: FastAPI, desk: Desk) -> None:
     )
     api.state.desk = desk
     for name in PARTS:
-        import_module(f"penstock.web.api.{name}").register(api, desk)
+        import_module(f"penstock.web.{name}.api").register(api, desk)
     api.add_exception_handler(PenstockError, told)
     app.mount("/api/v1", api)
 
