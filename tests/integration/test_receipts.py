@@ -16,18 +16,20 @@ from typing import Any
 import msgspec
 import pytest
 from cassandra.cluster import Session
-from confluent_kafka import TopicPartition
+from confluent_kafka import Message, TopicPartition
 from pyspark.sql import SparkSession
 from typer.testing import CliRunner, Result
 
 from penstock import config
 from penstock.broker import dlq, topics
+from penstock.broker.admin import delete_records
 from penstock.broker.headers import RUN
 from penstock.broker.kafka import admin, producer
 from penstock.broker.topics import Span
 from penstock.cli import app
 from penstock.cli import spark as command_spark
 from penstock.cli.replay import stretch
+from penstock.config import Settings
 from penstock.contract.order import murmur2
 from penstock.contract.reject import Fault, Reason, Reject, Stage
 from penstock.errors import PenstockError, WrongUse
@@ -138,6 +140,24 @@ def told(found: TopicReceipt) -> set[Difference]:
 
 def value_of(entry: dict[str, Any], **changes: Any) -> bytes:
     return msgspec.json.encode(users.from_source(entry) | changes)
+
+
+def test_records_that_retention_deletes_while_they_are_read_are_no_difference(
+    lab: Lab, places: dict[str, Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log start moves after the ranges were listed, and before their records are read."""
+    read = topics.records
+
+    def read_pruned(settings: Settings, topic: str, spans: list[Span]) -> Iterator[Message]:
+        firsts = [topics.Place(span.partition, 5) for span in spans]
+        delete_records(admin(settings), settings, topic, firsts if topic == lab.pipeline.topic else [])
+        yield from read(settings, topic, spans)
+
+    monkeypatch.setattr(topics, "records", read_pruned)
+    found = lab.verify()
+    assert told(found) == set()
+    assert (found.produced, found.stored, found.rows, found.older_rows) == (20, 20, 20, 10)
+    assert found.acknowledged.records == 20
 
 
 def test_each_difference_is_named(lab: Lab, places: dict[str, Place], captured: list[dict[str, Any]]) -> None:

@@ -241,7 +241,8 @@ def _watermarks(consumer: Consumer, topic: str, partition: int, settings: Settin
 def records(settings: Settings, topic: str, wanted: list[Span]) -> Generator[Message, None, None]:
     """Yield the topic's records in `wanted`, partition by partition, in offset order; control records are skipped.
 
-    Raises `KafkaUnreachable` if nothing arrives for `kafka_timeout_s`.
+    Records that retention deletes meanwhile are skipped too. Raises `KafkaUnreachable` if nothing arrives for
+    `kafka_timeout_s`.
     """
     consumer = reader(settings)
     try:
@@ -264,6 +265,9 @@ def span_records(consumer: Consumer, topic: str, span: Span, settings: Settings)
         if time.monotonic() - heard_s > settings.kafka_timeout_s:
             raise KafkaUnreachable(f"nothing read from {topic}[{span.partition}] in {settings.kafka_timeout_s:g} s")
         for message in batch:
+            if _is_out_of_range(message):
+                at = _move_to_log_start(consumer, topic, span.partition, at, settings)
+                break
             if _is_end(message) or message.offset() >= span.end:
                 return
             at = message.offset() + 1
@@ -290,6 +294,23 @@ def records_at(consumer: Consumer, topic: str, places: Iterable[Place], settings
     finally:
         consumer.unassign()  # otherwise it would keep fetching
     return found
+
+
+def _is_out_of_range(message: Message) -> bool:
+    """Return whether the message reports that the consumer's offset is out of the partition's range."""
+    return message.error() is not None and message.error().code() == KafkaError._AUTO_OFFSET_RESET
+
+
+def _move_to_log_start(consumer: Consumer, topic: str, partition: int, at: int, settings: Settings) -> int:
+    """Move the consumer to the partition's log start, and return that offset.
+
+    Raises `KafkaUnreachable` if the log start is not after `at`: then records are missing at the end of the log.
+    """
+    first = _watermarks(consumer, topic, partition, settings).first
+    if first <= at:
+        raise KafkaUnreachable(f"reading {topic}[{partition}]: Kafka does not have offset {at}, and begins at {first}")
+    consumer.assign([TopicPartition(topic, partition, first)])
+    return first
 
 
 def _is_end(message: Message) -> bool:

@@ -328,6 +328,10 @@ class Auditor:
         except ValueError:
             return None
 
+    def log_starts(self) -> dict[int, int]:
+        """Return the first offset that each partition of the topic holds now."""
+        return {span.partition: span.first for span in topics.spans(self._settings, self._pipeline.topic)}
+
     def later_deletions(self, spans: list[Span]) -> Iterator[Sent]:
         """Yield the tombstones after `spans`."""
         later = topics.beyond(spans, topics.spans(self._settings, self._pipeline.topic))

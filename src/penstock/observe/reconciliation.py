@@ -5,7 +5,7 @@ stays in this process's memory; what an operator should see of them is read from
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -44,6 +44,7 @@ class Sources(Protocol):
     def coverage(self, span: Span) -> Coverage: ...  # noqa: D102
     def letter_copies(self) -> Iterator[tuple[Letter, bool]]: ...  # noqa: D102
     def rows_of(self, ids: Iterable[Any]) -> Iterator[Row]: ...  # noqa: D102
+    def log_starts(self) -> Mapping[int, int]: ...  # noqa: D102
     def later_deletions(self, spans: list[Span]) -> Iterator[Sent]: ...  # noqa: D102
     def id_of_key(self, key: bytes) -> Any: ...  # noqa: D102
     def id_of_text(self, text: str) -> Any: ...  # noqa: D102
@@ -57,6 +58,8 @@ class Reconciliation:
     sources: Sources
     evidence: Evidence
     scope: Scope
+    spans: list[Span] = field(default_factory=list)
+    """The ranges of offsets that were compared, once they have been."""
     runs: list[str] = field(default_factory=list)
     """The ids of the runs whose records were read; their indexes are the runs' numbers in the engine."""
     _pruning_made: Pruning | None = field(default=None, init=False)
@@ -77,7 +80,6 @@ class Reconciliation:
         engine.run("inputs")
         covered = {span.partition: self.sources.coverage(span) for span in scope.spans}
         finder = LineFinder(covered)
-        engine.append("spans", [(*_bounds(span), covered[span.partition].reached) for span in scope.spans])
         engine.append("lines", finder.rows())
         engine.append("letter_copies", self._letter_rows(finder))
         if scope.is_whole:
@@ -86,8 +88,19 @@ class Reconciliation:
         if not scope.is_whole:
             ids = (row[0] for row in engine.rows("SELECT DISTINCT id FROM records WHERE id IS NOT NULL AND is_counted"))
             append_rows(engine, self._look_up(ids))
-        engine.append("deliveries", (_delivery(number, entry) for number, entry in enumerate(scope.deliveries)))
+        firsts = self._find_firsts()
+        self.spans = [Span(span.partition, firsts[span.partition], span.end) for span in scope.spans]
+        engine.append("spans", [(*_bounds(span), covered[span.partition].reached) for span in self.spans])
+        held = (entry for entry in scope.deliveries if entry.offset >= firsts.get(entry.partition, 0))
+        engine.append("deliveries", (_delivery(number, entry) for number, entry in enumerate(held)))
         return covered
+
+    def _find_firsts(self) -> dict[int, int]:
+        """Return where each range begins by now: retention may have deleted records since the ranges were listed."""
+        starts = self.sources.log_starts() if self.scope.spans else {}
+        return {
+            span.partition: min(max(span.first, starts.get(span.partition, 0)), span.end) for span in self.scope.spans
+        }
 
     def _letter_rows(self, finder: LineFinder) -> Iterator[tuple[Any, ...]]:
         for number, (letter, is_current) in enumerate(self.sources.letter_copies()):
@@ -113,7 +126,7 @@ class Reconciliation:
         engine.run("outcomes")
         engine.run("lines")
         if engine.has("absent"):
-            later = ((str(sent.id), sent.order_us) for sent in self.sources.later_deletions(self.scope.spans))
+            later = ((str(sent.id), sent.order_us) for sent in self.sources.later_deletions(self.spans))
             engine.append("later_deletions", later)
         engine.run("explained")
         if engine.has("explained", "outcome IS NULL"):
@@ -145,7 +158,7 @@ class Reconciliation:
 
     def _lacks_records(self) -> bool:
         held = dict(self.engine.rows("SELECT partition_id, COUNT(*) FROM records GROUP BY partition_id"))
-        return any(held.get(span.partition, 0) < span.records for span in self.scope.spans)
+        return any(held.get(span.partition, 0) < span.records for span in self.spans)
 
     def _unread(self) -> Iterator[tuple[str, int, int]]:
         for partition, key_text, has_id_key, record_id, position in self._rows("unread_keys"):
@@ -170,7 +183,7 @@ class Reconciliation:
             self.engine.append("gone_rows", ((str(row.id),) for row in self._look_up(ids) if row.place is not None))
 
     def _result(self, covered: dict[int, Coverage]) -> Audit:
-        audit = Audit({span.partition: Balance(*_bounds(span)) for span in self.scope.spans}, covered)
+        audit = Audit({span.partition: Balance(*_bounds(span)) for span in self.spans}, covered)
         self._count(audit)
         self._name(audit)
         row = self.engine.row

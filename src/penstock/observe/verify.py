@@ -183,6 +183,7 @@ class _Verification:
         )
         with self._auditor.reconciled(scope) as (audit, reconciliation):
             queue = self._queue(reconciliation.rejected())
+        self._spans = reconciliation.spans
         self._free_offsets = sum(span.records for span in self._spans) - audit.total("produced")
         self._accepted += audit.accepted
         for kind in ("missing", "gap", "unordered", "repeated", "miscounted", "doubled", "lost"):

@@ -202,10 +202,18 @@ def test_records_that_do_not_come_are_unreachable(consumer, settings, clock):
     assert client.closed
 
 
-def test_records_that_are_gone_are_an_error(consumer, settings):
-    """An offset that Kafka no longer has is not passed over."""
-    client = consumer([[message(0), event(KafkaError._AUTO_OFFSET_RESET)]])
-    with pytest.raises(PenstockError, match="reading t on Kafka"):
+def test_records_that_retention_deletes_meanwhile_are_passed_over(consumer, settings):
+    """Reading goes on where the partition begins by then."""
+    client = consumer([[message(0), event(KafkaError._AUTO_OFFSET_RESET)], [message(5), message(6)]], {0: (5, 9)})
+    assert [one.offset() for one in topics.records(settings, "t", [Span(0, 0, 7)])] == [0, 5, 6]
+    assert client.assigned == [("t", 0, 0), ("t", 0, 5)]
+    assert client.closed
+
+
+def test_records_that_are_gone_from_the_end_are_an_error(consumer, settings):
+    """An offset that Kafka no longer has, though it has earlier ones, is not passed over."""
+    client = consumer([[message(0), event(KafkaError._AUTO_OFFSET_RESET)]], {0: (0, 1)})
+    with pytest.raises(KafkaUnreachable, match=r"reading t\[0\]: Kafka does not have offset 1, and begins at 0"):
         list(topics.records(settings, "t", [Span(0, 0, 2)]))
     assert client.closed
 

@@ -43,6 +43,7 @@ class Facts:
     table: list[Row] = field(default_factory=list)
     letters: list[Letter] = field(default_factory=list)
     later: list[Sent] = field(default_factory=list)
+    starts: dict[int, int] = field(default_factory=dict)
     evidence: Evidence = field(default_factory=Evidence)
 
     def coverage(self, span: Span) -> Coverage:
@@ -64,6 +65,9 @@ class Facts:
             yield from sorted(
                 (one for one in within if span.first <= one.offset < span.end), key=lambda one: one.offset
             )
+
+    def log_starts(self) -> dict[int, int]:
+        return self.starts
 
     def later_deletions(self, spans: list[Span]) -> Iterator[Sent]:
         return iter(self.later)

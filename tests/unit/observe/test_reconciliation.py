@@ -245,3 +245,16 @@ def test_the_range_that_is_verified_bounds_what_is_compared(tmp_path):
     facts, _ = plain(tmp_path)
     audit = facts.reconcile(spans=[Span(1, 0, 7)])
     assert "miscounted" not in audit.named
+
+
+def test_what_retention_deletes_while_it_is_read_is_not_missed(tmp_path):
+    """Records, deliveries and lines below the present log start are not compared; what lies above it still is."""
+    facts = Facts(tmp_path, starts={0: 3})
+    facts.records = [record(0, 3, "d"), record(0, 4, "e")]
+    facts.lines = [line(0, 0, 2), line(0, 2, 4), line(0, 4, 5)]
+    facts.table = [row(name, 0, offset) for offset, name in enumerate("abcd")]
+    deliveries = [Entry(0, 1, "b"), Entry(0, 3, "d")]
+    audit = facts.reconcile(deliveries=deliveries, spans=[Span(0, 0, 5)])
+    assert audit.differences == {"missing": 1}
+    assert [one["id"] for one in audit.named["missing"]] == ["e"]
+    assert (audit.balances[0].first, audit.balances[0].produced, audit.delivered) == (3, 2, 1)
