@@ -12,38 +12,38 @@ from penstock.sink import cassandra
 
 
 def create_spark_connection() -> SparkSession:
-    """A Spark session on the master in force, with the Kafka source."""
+    """Return a Spark session on the effective master, with the Kafka source."""
     return spark_session.spark_session(settings(), f"penstock {pipelines.of(settings()).topic}")
 
 
 def connect_to_kafka(spark: SparkSession) -> DataFrame:
-    """The topic as a stream of Kafka's columns, from its beginning."""
+    """Return the topic as a stream of Kafka's columns, from its beginning."""
     return spark_session.kafka_stream(spark, settings(), pipelines.of(settings()).topic)
 
 
 def create_cassandra_connection() -> Session:
-    """A session on Cassandra. Raises `CassandraUnreachable`."""
+    """Return a session on Cassandra. Raises `CassandraUnreachable`."""
     return cassandra.connect(settings())
 
 
 def create_keyspace(session: Session) -> None:
-    """Make the keyspace when it is not there."""
+    """Create the keyspace if it does not exist."""
     job.create_keyspace(session, settings())
 
 
 def create_table(session: Session) -> None:
-    """Make the pipeline's table and the ledger when they are not there."""
+    """Create the pipeline's table and the ledger if they do not exist."""
     job.create_tables(session, settings())
 
 
 def create_selection_df_from_kafka(kafka: DataFrame) -> DataFrame:
-    """Kafka's records decoded into the pipeline's columns; `_rejected` is set where a record breaks the contract."""
+    """Decode Kafka's records into the pipeline's columns. `_rejected` is set where a record breaks the contract."""
     raw = spark_session.raw_records(kafka, pipelines.of(settings()).declared_order)
     return stream.decode(raw, stream.plan(settings(), epoch_us=0))
 
 
 def main() -> None:
-    """Stream until stopped: SIGTERM lets the batch in hand finish."""
+    """Stream until stopped. On SIGTERM, the batch in flight finishes first."""
     log.configure(settings().log_level, json=settings().log_json)
     job.wait_for_services(settings())
     session = create_cassandra_connection()

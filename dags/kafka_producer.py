@@ -12,7 +12,7 @@ except ModuleNotFoundError as error:
     raise ImportError("the DAG user_automation needs Airflow 3 or newer: this Airflow has no airflow.sdk") from error
 
 USERS_CREATED = Asset("users_created")
-"""The topic; updated by every run that produced all it was asked for. Schedule a DAG on it to follow this one."""
+"""The topic. Updated by every run that produced all requested records. Schedule a DAG on it to follow this one."""
 
 PARAMETERS = {
     "records": Param(500, type=["null", "integer"], minimum=1, description="How many records; or seconds and rate."),
@@ -33,7 +33,7 @@ PARAMETERS = {
     execution_timeout=timedelta(hours=1),
 )
 def stream_data(params: dict[str, Any] | None = None, run_id: str | None = None) -> dict[str, Any]:
-    """Fetch, format, produce. Gives asked, fetched, produced, bytes, seconds and offsets; fails on any loss."""
+    """Fetch, format, produce. Returns asked, fetched, produced, bytes, seconds and offsets; fails on any loss."""
     from penstock import config, pipelines
     from penstock.errors import TooManyFailed, WrongUse
     from penstock.pipeline import ingest
@@ -55,7 +55,7 @@ def stream_data(params: dict[str, Any] | None = None, run_id: str | None = None)
     doc_md=__doc__,
 )
 def user_automation() -> None:
-    """One task: the API's users into the topic."""
+    """Run one task: the API's users into the topic."""
     stream_data()
 
 

@@ -22,7 +22,7 @@
     ├── CheckpointRefused         the Spark job would skip records if it resumed from its checkpoint
     ├── TopicRecreated            the topic is not the one that the Spark job has read
     ├── JobRunning                another job owns the checkpoint
-    ├── FormatTooNew              a newer penstock wrote what is to be read
+    ├── FormatTooNew              a newer penstock wrote the data
     └── StackError                the local stack
         ├── InstallFailed
         ├── PortTaken
@@ -199,7 +199,7 @@ class ServiceDied(StackError):
 
 @contextmanager
 def exits_by_kind(program: str, *, debug: Callable[[], bool] = lambda: False) -> Iterator[None]:
-    """Print a `PenstockError` on stderr and exit with its code. To be used at the entry point of a process.
+    """Print a `PenstockError` on stderr and exit with its code. Use at the entry point of a process.
 
     With `debug` the error is raised unchanged.
     """

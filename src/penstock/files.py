@@ -1,4 +1,4 @@
-"""What every writer of files needs that must survive a power failure."""
+"""File operations for data that must survive a power failure."""
 
 import os
 from pathlib import Path

@@ -1,8 +1,8 @@
-"""The versions of the formats that penstock stores. Nothing is read that a newer penstock wrote in a newer format.
+"""Versions of penstock's stored formats. Data in a newer format than this penstock knows is not read.
 
-A version rises when an older penstock would misread the format, not when it only lacks what is new. What has no version
-is version 1. A JSON object bears `format` and `penstock`, the version of its writer; a table bears both in its comment,
-a dead letter in headers.
+A version is incremented if an older penstock would misread the format, not if it merely lacks something new. Data
+without a version is version 1. A JSON object stores its version as `format` and that of its writer as `penstock`; a
+table stores both in its comment, a dead letter in headers.
 """
 
 import re
@@ -41,20 +41,20 @@ TABLES: Mapping[str, Format] = {
         *("failing_batches", "marks", "accepted", "table_orders"),
     )
 }
-"""The format of each table that penstock keeps beside the rows, by its name."""
+"""Formats of penstock's own tables in a pipeline's keyspace, by table name."""
 
 _COMMENT = re.compile(r"^penstock (?P<penstock>\S+), format (?P<version>\d+)$")
 
 
 class _Mark(msgspec.Struct):
-    """What a JSON object says of its format."""
+    """Format version and writer of a JSON object."""
 
     format: int = 1
     penstock: str = ""
 
 
 def check_version(stored: Format, version: int, where: str, writer: str = "") -> None:
-    """Return when this penstock reads `version` of a format. Raises `FormatTooNew`, which names `where` it is.
+    """Raise `FormatTooNew`, naming `where` the data is, unless this penstock reads `version` of a format.
 
     `writer` is the version of the penstock that wrote it.
     """
@@ -78,13 +78,13 @@ def encode_marked(stored: Format, value: Any) -> bytes:
 
 
 def check_marked(stored: Format, data: bytes, where: str) -> None:
-    """Return when this penstock reads a JSON object's format. Raises `FormatTooNew`, `ValueError` when it is none."""
+    """Raise `FormatTooNew` unless this penstock reads a JSON object's format, `ValueError` if it is not one."""
     mark = msgspec.json.decode(data, type=_Mark)
     check_version(stored, mark.format, where, mark.penstock)
 
 
 def with_comment(table: str, statement: str) -> str:
-    """Return the CQL that creates a table, with the version of its format as a comment when it is one of ours."""
+    """Return the CQL that creates a table, with its format version as a comment if the table is in `TABLES`."""
     stored = TABLES.get(table)
     if stored is None:
         return statement
@@ -93,7 +93,7 @@ def with_comment(table: str, statement: str) -> str:
 
 
 def check_tables(keyspace: str, comments: Mapping[str, str | None]) -> None:
-    """Return when this penstock reads the tables of a keyspace, given by name and comment. Raises `FormatTooNew`."""
+    """Raise `FormatTooNew` unless this penstock reads the tables of a keyspace, given as comments by name."""
     for name, comment in comments.items():
         marked = _COMMENT.match(comment or "")
         if name in TABLES and marked:

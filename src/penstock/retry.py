@@ -26,7 +26,7 @@ def bounded(on: Retryable, *, attempts: int, timeout_s: float) -> Any:
 def wait_until(probe: Callable[[], T], *, timeout_s: float, every_s: float = 0.25, what: str, hint: str = "") -> T:
     """Call `probe` every `every_s` seconds until it stops raising `Unreachable`, and return its result.
 
-    After `timeout_s` raises the probe's last error with the same class and facts, and `what` and `timeout_s` in its
+    After `timeout_s`, the probe's last error is raised with the same class and facts, and `what` and `timeout_s` in its
     message.
     """
     deadline = time.monotonic() + timeout_s

@@ -1,6 +1,6 @@
-"""The least of a CQL client: one connection to one node, many requests under way, native protocol version 4.
+"""A minimal CQL client: one connection to one node, many requests in flight, native protocol version 4.
 
-It knows no routing, retries, compression or passwords. The protocol is described in
+It has no routing, retries, compression or authentication. The protocol is described in
 https://github.com/apache/cassandra/blob/trunk/doc/native_protocol_v4.spec.
 """
 
@@ -12,14 +12,14 @@ from typing import NamedTuple
 
 TIMEOUT_S = 30.0
 _HEADER = Struct(">BBhBi")
-"""Version, flags, stream, opcode, length of the body."""
+"""Version, flags, stream, opcode, body length."""
 _VERSION = 4
 _ERROR, _STARTUP, _RESULT, _READY, _PREPARE, _BATCH = 0x00, 0x01, 0x08, 0x02, 0x09, 0x0D
 _UNLOGGED, _IS_PREPARED, _LOCAL_ONE = 1, 1, 0x0A
 
 
 class Refused(Exception):
-    """The server answered with an error, or with something else than was asked for."""
+    """The server responded with an error or with an unexpected opcode."""
 
 
 class Answer(NamedTuple):
@@ -31,14 +31,14 @@ class Answer(NamedTuple):
 
 
 class Connection:
-    """Frames to the server and from it. `stream` is the number of a request, by which its answer is known."""
+    """Sends and receives frames. `stream` is the number of a request and identifies its response."""
 
     def __init__(self, link: socket.socket) -> None:
         self._link = link
         self._answers = link.makefile("rb", 64 * 1024)
 
     def prepare(self, query: str) -> bytes:
-        """The id of a prepared statement."""
+        """Prepare a statement and return its id."""
         text = query.encode()
         self.send(0, _PREPARE, pack(">i", len(text)) + text)
         body = self.receive(_RESULT).body
@@ -50,12 +50,12 @@ class Connection:
         self._link.sendall(_HEADER.pack(_VERSION, 0, stream, opcode, len(body)) + body)
 
     def send_batch(self, stream: int, rows: Iterable[bytes], count: int) -> None:
-        """Send an unlogged batch of so many rows, each as `head_of` and `values_of` made it."""
+        """Send an unlogged batch of `count` rows, each encoded by `head_of` and `values_of`."""
         start, end = pack(">BH", _UNLOGGED, count), pack(">HB", _LOCAL_ONE, 0)
         self.send(stream, _BATCH, b"".join((start, *rows, end)))
 
     def receive(self, opcode: int = _RESULT) -> Answer:
-        """The next answer. Raises `Refused` when it is not of this kind."""
+        """Return the next response. Raises `Refused` if its opcode differs."""
         _, _, stream, found, length = _HEADER.unpack(self._read(_HEADER.size))
         body = self._read(length)
         if found != opcode:
@@ -71,7 +71,7 @@ class Connection:
 
 @contextmanager
 def connect(host: str, port: int) -> Iterator[Connection]:
-    """A connection that is ready for requests, while the `with` block lasts."""
+    """Open a connection that is ready for requests, for the length of the `with` block."""
     with socket.create_connection((host, port), TIMEOUT_S) as link:
         link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = Connection(link)
@@ -81,12 +81,12 @@ def connect(host: str, port: int) -> Iterator[Connection]:
 
 
 def head_of(statement: bytes, count: int) -> bytes:
-    """What stands before the values of each row in a batch; `count` is how many values follow."""
+    """Return the header of each row in a batch, up to its values. `count` is the number of values."""
     return pack(">BH", _IS_PREPARED, len(statement)) + statement + pack(">H", count)
 
 
 def values_of(values: Iterable[bytes]) -> bytes:
-    """Values, none of them null, as they stand in a batch."""
+    """Encode non-null values for a batch."""
     return b"".join(pack(">i", len(value)) + value for value in values)
 
 

@@ -1,7 +1,7 @@
-"""The fastest producer: prepared keys and values from memory, with the settings of the project's own.
+"""The fastest producer: prepared keys and values from memory, with penstock's producer settings.
 
-Its argument is a JSON object: bootstrap, topic, records (0: until SIGTERM), and values, a file of one base64 value a
-line; they are sent in turn, again and again.
+Its argument is a JSON object: bootstrap, topic, records (0: until SIGTERM), and values, a file with one base64 value
+per line; they are sent in rotation.
 """
 
 import base64
@@ -20,12 +20,12 @@ from confluent_kafka import KafkaException, Producer
 CALL_RECORDS = 1000
 QUEUED_RECORDS, QUEUED_KBYTES = 500_000, 256 * 1024
 KEYS = 50_000
-"""So many keys are made before the start."""
+"""Number of keys generated before the start."""
 FLUSH_S = 60.0
 
 
 def connect(bootstrap: str) -> Producer:
-    """The project's settings, a longer queue, and delivery reports of failures only."""
+    """Return a producer with penstock's settings, a longer queue, and delivery reports of failures only."""
     return Producer(
         {
             "bootstrap.servers": bootstrap,
@@ -49,7 +49,7 @@ def fail(error: Any, _: Any) -> None:
 
 
 def calls(values: Path, records: int) -> Iterator[list[dict[str, bytes]]]:
-    """The messages of one call after another, `records` in all; endless for 0."""
+    """Yield the messages of each call, `records` in total; endless for 0."""
     bodies = [base64.b64decode(line) for line in values.read_bytes().splitlines()]
     keys = [str(uuid.uuid4()).encode() for _ in range(KEYS)]
     pairs = zip(cycle(keys), cycle(bodies))
@@ -63,7 +63,7 @@ def calls(values: Path, records: int) -> Iterator[list[dict[str, bytes]]]:
 
 
 def send(producer: Producer, topic: str, call: list[dict[str, bytes]]) -> None:
-    """Hand one call's messages over; blocks while the queue has no room."""
+    """Enqueue the messages of one call. Blocks while the queue is full."""
     while len(producer) + len(call) > QUEUED_RECORDS:
         producer.poll(0.01)
     if producer.produce_batch(topic, call) != len(call):
@@ -71,7 +71,7 @@ def send(producer: Producer, topic: str, call: list[dict[str, bytes]]) -> None:
 
 
 def main() -> None:
-    """Send them, and tell how many are acknowledged."""
+    """Send the records and report how many are acknowledged."""
     asked, stop, sent = json.loads(sys.argv[1]), threading.Event(), 0
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     producer = connect(asked["bootstrap"])
@@ -88,7 +88,7 @@ def main() -> None:
 
 
 def tell(done: int) -> None:
-    """Write how many are acknowledged."""
+    """Print the number of acknowledged records."""
     sys.stdout.write(f"{json.dumps({'done': done})}\n")
     sys.stdout.flush()
 

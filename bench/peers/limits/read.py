@@ -1,4 +1,4 @@
-"""The fastest reader: a whole topic from its start, in one process, and nothing done with it.
+"""The fastest reader: reads a whole topic from its start, in one process, and does nothing with it.
 
 Its argument is a JSON object: bootstrap, topic, records (0: until SIGTERM).
 """
@@ -16,7 +16,7 @@ CONNECT_S = 30
 
 
 def connect(asked: dict[str, Any]) -> Consumer:
-    """A consumer that is assigned all partitions and commits nothing."""
+    """Return a consumer that is assigned all partitions and commits nothing."""
     consumer = Consumer(
         {
             "bootstrap.servers": asked["bootstrap"],
@@ -33,7 +33,7 @@ def connect(asked: dict[str, Any]) -> Consumer:
 
 
 def main() -> None:
-    """Read it, and tell how much is read."""
+    """Read the topic and report how much has been read."""
     asked, stop, done = json.loads(sys.argv[1]), threading.Event(), 0
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     consumer = connect(asked)

@@ -1,8 +1,8 @@
-"""The fastest writer: rows whose values are encoded beforehand, in unlogged batches.
+"""The fastest writer: rows with pre-encoded values, in unlogged batches.
 
 Its argument is a JSON object: cassandra_host, cassandra_port, keyspace, table, records (0: until SIGTERM), client
-("socket": frames made here; "cassandra-driver": values bound past its types), batch_rows, and concurrency, the
-batches under way at once. It runs in the project's environment.
+("socket": frames built here; "cassandra-driver": values bound without its types), batch_rows, and concurrency, the
+number of batches in flight. It runs in the project's environment.
 """
 
 import json
@@ -27,7 +27,7 @@ from penstock.drill.load import made_up
 from penstock.pipelines.users import PIPELINE, User
 
 KINDS = 1000
-"""So many different users are made; their rows are written again and again with an id of their own."""
+"""Number of distinct users. Their rows are written repeatedly, each with a new id."""
 REPORT_ROWS = 5_000
 CALL_BATCHES = 200
 
@@ -35,13 +35,13 @@ Asked = dict[str, Any]
 
 
 def ids() -> Iterator[bytes]:
-    """Endless UUIDs of version 4, those of one process all different."""
+    """Return endless version 4 UUIDs, all distinct within one process."""
     start = os.urandom(6) + b"\x40\x00"
     return (start + pack(">Q", 1 << 63 | number) for number in count())
 
 
 def kinds() -> list[list[bytes]]:
-    """The values of some rows as CQL bytes, without the id before them; the last is the write timestamp in us."""
+    """Return the values of some rows as CQL bytes, without the leading id. The last is the write timestamp in us."""
     key, *others = fields(User)
     assert key.key
     now_us, found = time.time_ns() // 1000, []
@@ -53,12 +53,12 @@ def kinds() -> list[list[bytes]]:
 
 
 def insert(asked: Asked) -> str:
-    """The statement that stores one row."""
+    """Return the statement that stores one row."""
     return cql.insert(asked["keyspace"], asked["table"], User)
 
 
 def sizes(asked: Asked, stop: threading.Event) -> Iterator[int]:
-    """How many rows each batch is to have, until all are given out or the signal came."""
+    """Yield the size of each batch until all records are assigned or the signal has arrived."""
     left = asked["records"]
     while not stop.is_set() and (left > 0 or not asked["records"]):
         size = min(left, asked["batch_rows"]) if asked["records"] else asked["batch_rows"]
@@ -67,7 +67,7 @@ def sizes(asked: Asked, stop: threading.Event) -> Iterator[int]:
 
 
 def through_driver(asked: Asked, batches: Iterator[int]) -> Iterator[int]:
-    """Write with cassandra-driver; gives how many more rows are acknowledged."""
+    """Write with cassandra-driver, and yield how many more rows are acknowledged."""
     rows = ([new_id, *values] for new_id, values in zip(ids(), cycle(kinds())))
     with Cluster([asked["cassandra_host"]], port=asked["cassandra_port"]) as cluster, cluster.connect() as session:
         prepared = session.prepare(insert(asked))
@@ -78,7 +78,7 @@ def through_driver(asked: Asked, batches: Iterator[int]) -> Iterator[int]:
 
 
 def bind(prepared: PreparedStatement, rows: Iterator[list[bytes]]) -> BatchStatement:
-    """A batch of rows that are encoded."""
+    """Return a batch of encoded rows."""
     batch = BatchStatement(BatchType.UNLOGGED)
     for values in rows:
         statement = BoundStatement(prepared)
@@ -88,7 +88,7 @@ def bind(prepared: PreparedStatement, rows: Iterator[list[bytes]]) -> BatchState
 
 
 def through_socket(asked: Asked, batches: Iterator[int]) -> Iterator[int]:
-    """Write frames to a socket; gives how many more rows are acknowledged."""
+    """Write frames to a socket, and yield how many more rows are acknowledged."""
     waiting: dict[int, int] = {}
     with native.connect(asked["cassandra_host"], asked["cassandra_port"]) as connection:
         rows = row_frames(connection.prepare(insert(asked)))
@@ -105,7 +105,7 @@ def through_socket(asked: Asked, batches: Iterator[int]) -> Iterator[int]:
 
 
 def row_frames(statement: bytes) -> Iterator[bytes]:
-    """Endless rows as they stand in a batch."""
+    """Return endless rows as encoded in a batch."""
     made = kinds()
     head = native.head_of(statement, 1 + len(made[0])) + pack(">i", 16)
     return (head + new_id + tail for new_id, tail in zip(ids(), cycle(list(map(native.values_of, made)))))
@@ -118,7 +118,7 @@ CLIENTS: dict[str, Callable[[Asked, Iterator[int]], Iterator[int]]] = {
 
 
 def main() -> None:
-    """Write them, and tell how many are acknowledged."""
+    """Write the rows and report how many are acknowledged."""
     asked, stop, done, told = json.loads(sys.argv[1]), threading.Event(), 0, 0
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     for more in CLIENTS[asked["client"]](asked, sizes(asked, stop)):
@@ -129,7 +129,7 @@ def main() -> None:
 
 
 def tell(done: int) -> int:
-    """Write how many are acknowledged."""
+    """Print the number of acknowledged rows and return it."""
     sys.stdout.write(f"{json.dumps({'done': done})}\n")
     sys.stdout.flush()
     return done

@@ -1,10 +1,10 @@
-"""A plain consumer: from a Kafka topic to a Cassandra table, offsets committed when the rows are acknowledged.
+"""A plain consumer: from a Kafka topic to a Cassandra table. Offsets are committed once the rows are acknowledged.
 
 Its argument is a JSON object: bootstrap, topic, records (0: until SIGTERM), cassandra_host, cassandra_port, keyspace,
-table, and style: "concurrent" (one insert a row, many at a time) or "batched" (orjson, unlogged batches). Optional are
-batch_records, the most that one poll takes (5000), and group (without one, the topic is read from its start).
+table, and style: "concurrent" (one insert per row, many at a time) or "batched" (orjson, unlogged batches). Optional
+are batch_records, the maximum per poll (5000), and group (without one, the topic is read from its start).
 
-At least once: a row that is written again is the same row.
+At least once: writing a row again results in the same row.
 """
 
 import json
@@ -24,7 +24,7 @@ from cassandra.query import BatchStatement, BatchType, PreparedStatement
 from confluent_kafka import Consumer, KafkaException, Message
 
 FRAME_BYTES = 5
-"""The schema registry's, before the JSON."""
+"""Size of the schema registry's wire-format header, before the JSON."""
 COLUMNS = (
     "id, first_name, last_name, gender, address, post_code, email, username, dob, registered_date, phone, picture, "
     "nationality, ingested_at, kafka_partition, kafka_offset"
@@ -37,7 +37,7 @@ Row = tuple[Any, ...]
 
 
 def row_of(message: Message, decode: Callable[[bytes], dict[str, str]]) -> Row:
-    """The values of a message's row, in the order of `COLUMNS`."""
+    """Return the values of a message's row, in the order of `COLUMNS`."""
     user = decode(message.value()[FRAME_BYTES:])
     return (
         uuid.UUID(user["id"]),
@@ -60,18 +60,18 @@ def row_of(message: Message, decode: Callable[[bytes], dict[str, str]]) -> Row:
 
 
 def write_concurrent(session: Session, insert: PreparedStatement, rows: Iterator[Row]) -> None:
-    """One insert a row. Raises the driver's error at the first that fails."""
+    """Write with one insert per row. Raises the driver's error at the first that fails."""
     execute_concurrent_with_args(session, insert, rows, concurrency=INSERTS_AT_ONCE)
 
 
 def write_batched(session: Session, insert: PreparedStatement, rows: Iterator[Row]) -> None:
-    """Unlogged batches. Raises the driver's error at the first that fails."""
+    """Write in unlogged batches. Raises the driver's error at the first that fails."""
     batches = ((batch, None) for batch in batches_of(insert, rows))
     execute_concurrent(session, batches, concurrency=BATCHES_AT_ONCE)
 
 
 def batches_of(insert: PreparedStatement, rows: Iterator[Row]) -> Iterator[BatchStatement]:
-    """The rows in batches; the one node holds every partition, so any rows may share a batch."""
+    """Yield the rows in batches. The single node holds every partition, so any rows may share a batch."""
     while some := list(islice(rows, BATCH_ROWS)):
         batch = BatchStatement(BatchType.UNLOGGED)
         for row in some:
@@ -83,7 +83,7 @@ STYLES = {"concurrent": (json.loads, write_concurrent), "batched": (orjson.loads
 
 
 def polls(asked: dict[str, Any], stop: threading.Event) -> Iterator[list[Message]]:
-    """What each poll gave; what was yielded is committed when the next is asked for."""
+    """Yield the messages of each poll, and commit them when the next poll is requested."""
     consumer = Consumer(
         {
             "bootstrap.servers": asked["bootstrap"],

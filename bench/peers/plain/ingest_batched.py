@@ -1,4 +1,4 @@
-"""A tuned kafka-python producer: users by the page, batches that linger and are compressed, every send checked.
+"""A tuned kafka-python producer: users in pages, lingering compressed batches, every send checked.
 
 Its argument is a JSON object: bootstrap, topic, records (0: until SIGTERM), api.
 """
@@ -20,7 +20,7 @@ SEND_TIMEOUT_S = 60
 
 
 def pages(api: str, records: int) -> Iterator[list[dict[str, str]]]:
-    """Pages of users, `records` in all; endless for 0."""
+    """Yield pages of users, `records` in total; endless for 0."""
     seed = uuid.uuid4().hex
     with requests.Session() as session:
         for page in count(1):
@@ -33,7 +33,7 @@ def pages(api: str, records: int) -> Iterator[list[dict[str, str]]]:
 
 
 def tuned(bootstrap: str) -> KafkaProducer:
-    """An idempotent producer that makes few, large, compressed batches."""
+    """Return an idempotent producer that makes few, large, compressed batches."""
     return KafkaProducer(
         bootstrap_servers=bootstrap,
         acks="all",
@@ -45,13 +45,13 @@ def tuned(bootstrap: str) -> KafkaProducer:
 
 
 def main() -> None:
-    """Send the users. Raises kafka-python's error when one was not acknowledged."""
+    """Send the users. Raises kafka-python's error if one was not acknowledged."""
     asked, stop, done, waiting = json.loads(sys.argv[1]), threading.Event(), 0, []
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     producer, topic = tuned(asked["bootstrap"]), asked["topic"]
     for users in pages(asked["api"], asked["records"]):
         sent = [producer.send(topic, json.dumps(user).encode(), key=user["id"].encode()) for user in users]
-        done = settle(waiting, done)  # the page before this one: one is always under way
+        done = settle(waiting, done)  # the page before this one: one is always in flight
         waiting = sent
         if stop.is_set():
             break
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def settle(waiting: list, done: int) -> int:
-    """Wait for the sends in `waiting`; how many are acknowledged by then, told on stdout."""
+    """Wait for the sends in `waiting`, and print and return the number of acknowledged records."""
     for send in waiting:
         send.get(SEND_TIMEOUT_S)
     if waiting:

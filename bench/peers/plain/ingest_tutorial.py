@@ -1,4 +1,4 @@
-"""The tutorial's producer: one request and one send for each user, kafka-python at its defaults.
+"""The tutorial's producer: one request and one send per user, kafka-python with its defaults.
 
 Its argument is a JSON object: bootstrap, topic, records (0: until SIGTERM), api.
 """
@@ -14,36 +14,36 @@ from kafka import KafkaProducer
 from users import reshape
 
 REPORT_RECORDS = 100
-"""How many acknowledged records apart the lines on stdout are."""
+"""Number of acknowledged records between two lines on stdout."""
 
 
 class Acknowledged:
-    """How many records Kafka has acknowledged; told on stdout."""
+    """Counts the records that Kafka has acknowledged, and prints the count."""
 
     def __init__(self) -> None:
         self.records = 0
 
     def note(self, _: Any) -> None:
-        """Count one. The producer's one thread calls it."""
+        """Count one record. Called by the producer's only thread."""
         self.records += 1
         if self.records % REPORT_RECORDS == 0:
             self.tell()
 
     def tell(self) -> None:
-        """Write a line."""
+        """Print a line."""
         sys.stdout.write(f"{json.dumps({'done': self.records})}\n")
         sys.stdout.flush()
 
 
 def one_user(api: str) -> dict[str, str]:
-    """The next user of the API."""
+    """Return the next user of the API."""
     answer = requests.get(api, params={"results": 1}, timeout=10)
     answer.raise_for_status()
     return reshape(answer.json()["results"][0])
 
 
 def main() -> int:
-    """Send the users; 1 when some were not acknowledged."""
+    """Send the users, and return 1 if some were not acknowledged."""
     asked, stop, acknowledged = json.loads(sys.argv[1]), threading.Event(), Acknowledged()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     producer, sent = KafkaProducer(bootstrap_servers=asked["bootstrap"]), 0

@@ -4,7 +4,7 @@ from typing import Any
 
 
 def reshape(entry: dict[str, Any]) -> dict[str, str]:
-    """The 13 fields of a user, from one entry of the API's `results`. Dates stay as they are given."""
+    """Return the 13 fields of a user from one entry of the API's `results`. Dates are unchanged."""
     name, place, login = entry["name"], entry["location"], entry["login"]
     street = f"{place['street']['number']} {place['street']['name']}"
     return {

@@ -1,7 +1,7 @@
-"""A Kafka topic of users into a Cassandra table by Spark's Structured Streaming and spark-cassandra-connector.
+"""Stream a Kafka topic of users into a Cassandra table with Spark Structured Streaming and spark-cassandra-connector.
 
-The same program runs on Spark 3.5 and on Spark 4.1. It is started as `python stream.py SETTINGS`, one JSON object, and
-says {"done": records} on stdout after each micro-batch that is committed. It ends after `records`, or at SIGTERM.
+The same program runs on Spark 3.5 and Spark 4.1. It is started as `python stream.py SETTINGS`, one JSON object, and
+prints {"done": records} to stdout after each committed micro-batch. It ends after `records`, or at SIGTERM.
 """
 
 import json
@@ -25,7 +25,7 @@ _POLL_S = 0.1
 
 
 def main() -> None:
-    """Stream until enough is stored, or until SIGTERM."""
+    """Stream until enough records are stored, or until SIGTERM."""
     settings: Settings = json.loads(sys.argv[1])
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def session(settings: Settings) -> SparkSession:
-    """A Spark in this process's care alone: `local[cores]`, on the loopback address, without a page."""
+    """Return a Spark session within this process: `local[cores]`, on the loopback address, without UI."""
     os.environ |= {"JAVA_HOME": settings["java_home"], "SPARK_LOCAL_IP": "127.0.0.1"}
     options = {
         "spark.cassandra.connection.host": settings["cassandra_host"],
@@ -59,7 +59,7 @@ def session(settings: Settings) -> SparkSession:
 
 
 def users(spark: SparkSession, settings: Settings) -> DataFrame:
-    """The topic's records as the table's columns; `json` tells where the JSON stands in a value."""
+    """Return the topic's records as the table's columns. The setting `json` is an expression for a value's JSON."""
     records = (
         spark.readStream.format("kafka")
         .option("kafka.bootstrap.servers", settings["bootstrap"])
@@ -73,7 +73,7 @@ def users(spark: SparkSession, settings: Settings) -> DataFrame:
 
 
 def store(rows: DataFrame, settings: Settings) -> StreamingQuery:
-    """The query that appends the rows to the table."""
+    """Return the query that appends the rows to the table."""
     return (
         rows.writeStream.format("org.apache.spark.sql.cassandra")
         .option("keyspace", settings["keyspace"])
@@ -85,7 +85,7 @@ def store(rows: DataFrame, settings: Settings) -> StreamingQuery:
 
 
 def follow(query: StreamingQuery, records: int, stopped: threading.Event) -> None:
-    """Say how many records are stored whenever it is more. Raises what fails the query."""
+    """Print the number of stored records whenever it grows. Raises the error that fails the query."""
     done, last_batch = 0, -1
     while not stopped.is_set() and (done < records or not records):
         query.awaitTermination(_POLL_S)

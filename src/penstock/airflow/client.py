@@ -1,4 +1,4 @@
-"""Airflow's REST API v2: trigger a run, follow it, read what its task gave and logged.
+"""Airflow's REST API v2: trigger a run, follow it, read its task's result and log.
 
 https://airflow.apache.org/docs/apache-airflow/stable/stable-rest-api-ref.html
 """
@@ -18,7 +18,7 @@ from penstock.retry import bounded
 DAG_ID = "user_automation"
 TASK_ID = "stream_data"
 PIPELINE = "pipeline"
-"""The parameter that holds the identity of the pipeline that a run is ordered for."""
+"""The run parameter that holds the identity of the pipeline that the run was triggered for."""
 _ENDED = {"success", "failed"}
 _DAG = f"/api/v2/dags/{DAG_ID}"
 _SIGN_IN = "/auth/token"
@@ -47,35 +47,38 @@ class Airflow:
         self._client.headers["Authorization"] = f"Bearer {token}"
 
     def unpause(self) -> None:
-        """Let the DAG run, once Airflow has read its file. At first it starts the day's scheduled run too."""
+        """Unpause the DAG once Airflow has parsed its file.
+
+        The first time, this also starts the day's scheduled run.
+        """
         for attempt in bounded(RunFailed, attempts=20, timeout_s=self._settings.airflow_timeout_s):
             with attempt:
                 self.set_paused(False)
 
     def set_paused(self, paused: bool) -> None:
-        """Pause the DAG: no run begins, those that are made wait. Or let it run again."""
+        """Pause the DAG, so that no run starts and existing runs stay queued; or unpause it."""
         self._call("PATCH", _DAG, json={"is_paused": paused})
 
     def dag(self) -> dict[str, Any]:
-        """The DAG as Airflow knows it: is_paused, timetable_description, next_dagrun_run_after, ..."""
+        """Return the DAG as Airflow describes it: is_paused, timetable_description, next_dagrun_run_after, ..."""
         return self._call("GET", _DAG)
 
     def trigger(self, parameters: dict[str, Any]) -> str:
-        """The id of a new run with `parameters`. Its task fails at once when Airflow has another pipeline than this."""
+        """Trigger a run and return its id. Its task fails at once if Airflow has another pipeline than this process."""
         expected = identify(self._settings, pipelines.of(self._settings)).as_dict()
         body = {"logical_date": None, "conf": {**parameters, PIPELINE: expected}}
         return str(self._call("POST", f"{_DAG}/dagRuns", json=body)["dag_run_id"])
 
     def run(self, run_id: str) -> dict[str, Any]:
-        """The run as Airflow knows it: state, queued_at, start_date, end_date, ..."""
+        """Return the run as Airflow describes it: state, queued_at, start_date, end_date, ..."""
         return self._call("GET", _run_path(run_id))
 
     def has_ended(self, run: dict[str, Any]) -> bool:
-        """Whether the run will not change any more."""
+        """Return whether the run has reached a final state."""
         return run["state"] in _ENDED
 
     def summary(self, run_id: str) -> dict[str, Any]:
-        """What the run's task returned; empty when it did not get so far."""
+        """Return the result of the run's task, or {} if it has not returned one."""
         path = f"{_task_path(run_id)}/xcomEntries/return_value"
         try:
             return dict(self._call("GET", path, params={"deserialize": "true"})["value"])
@@ -83,32 +86,32 @@ class Airflow:
             return {}
 
     def runs(self, newest: int, **which: str) -> list[dict[str, Any]]:
-        """The `newest` runs, the newest first, as Airflow knows them; `which` are filters of its API."""
+        """Return the `newest` runs as Airflow describes them, newest first. `which` are filters of its API."""
         query = {"limit": str(newest), "order_by": "-run_after", **which}
         return list(self._call("GET", f"{_DAG}/dagRuns", params=query)["dag_runs"])
 
     def summaries(self, newest: int) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Id and summary of each successful run among the `newest` ones."""
+        """Yield id and summary of each of the `newest` successful runs that has a summary."""
         for run in self.runs(newest, state="success"):
             if summary := self.summary(run["dag_run_id"]):
                 yield str(run["dag_run_id"]), summary
 
     def task(self, run_id: str) -> tuple[str, int]:
-        """State and number of the newest attempt of the run's task."""
+        """Return state and number of the latest attempt of the run's task."""
         found = self._call("GET", _task_path(run_id))
         return str(found["state"] or "waiting"), int(found["try_number"])
 
     def attempts(self, run_id: str) -> list[dict[str, Any]]:
-        """The attempts of the run's task, as Airflow knows them: try_number, state, start_date, end_date, ..."""
+        """Return the task's attempts as Airflow describes them: try_number, state, start_date, end_date, ..."""
         return list(self._call("GET", f"{_task_path(run_id)}/tries")["task_instances"])
 
     def log(self, run_id: str, attempt: int) -> list[dict[str, Any]]:
-        """The entries of an attempt's log, the oldest first: timestamp, level, event, and facts."""
+        """Return the log entries of an attempt, oldest first: timestamp, level, event, and other fields."""
         content = self._call("GET", f"{_task_path(run_id)}/logs/{attempt}")["content"]
         return [entry if isinstance(entry, dict) else {"event": str(entry)} for entry in content]
 
     def error(self, run_id: str, attempt: int) -> str:
-        """The error that ended an attempt of the run's task, as its log tells it; empty when there was none."""
+        """Return the error that ended an attempt of the run's task, from its log; empty if there was none."""
         errors = [entry["error_detail"][0] for entry in self.log(run_id, attempt) if entry.get("error_detail")]
         return f"{errors[-1]['exc_type']}: {errors[-1]['exc_value']}" if errors else ""
 
@@ -130,7 +133,7 @@ class Airflow:
 
 
 def _run_path(run_id: str) -> str:
-    """Where a run is; the id may come from a link, and names nothing but a run."""
+    """Return the API path of a run. The id may come from a link; it is quoted, so it cannot address anything else."""
     if not run_id.strip("."):
         raise RunFailed(f"no run has the id {run_id!r}")
     return f"{_DAG}/dagRuns/{quote(run_id, safe='')}"

@@ -1,4 +1,4 @@
-"""The DAG's runs, with what each was asked for and did; what a run that has ended did is asked once."""
+"""The DAG's runs: what each was asked for and did. The result of a run that has ended is fetched once."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,9 +9,9 @@ from penstock.errors import without_userinfo
 
 NEWEST = 100
 ASKING_S = 5.0
-"""Longest wait for one answer, where somebody waits for what Airflow says in passing."""
+"""Timeout of one request to Airflow, where a user waits for the answer."""
 COUNTS = ("fetched", "produced", "refused", "bytes")
-"""What a run's summary counts; `bytes` are those of the values that were acknowledged."""
+"""The counts in a run's summary; `bytes` are those of the acknowledged values."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class Run:
 
     @property
     def is_active(self) -> bool:
-        """Whether it has not ended yet."""
+        """Return whether the run has not ended yet."""
         return self.state in {"queued", "running"}
 
 
 class Runs:
-    """Asks Airflow for the newest runs, as often as wanted, with one sign-in."""
+    """Queries Airflow for the newest runs, as often as wanted, with one sign-in."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings.model_copy(update={"airflow_timeout_s": ASKING_S})
@@ -47,17 +47,17 @@ class Runs:
         self._is_known = False
 
     def totals(self) -> dict[str, int]:
-        """What every run that was seen did together, by `COUNTS`: they never fall. Empty before the first answer."""
+        """Return the totals of all runs seen, by `COUNTS`; they never decrease. Empty before the first answer."""
         did = list(self._summaries.values())
         return {count: sum(one.get(count) or 0 for one in did) for count in COUNTS} if self._is_known else {}
 
     def read(self, newest: int = NEWEST) -> list[Run]:
-        """The newest runs, the newest first. Raises `AirflowUnreachable`, or `PenstockError` when it refuses."""
+        """Return the newest runs, newest first. Raises `AirflowUnreachable`, or `PenstockError` if it refuses."""
         try:
             airflow = self._airflow()
             found = [self._run(airflow, one) for one in airflow.runs(newest)]
         except Exception:
-            self.close()  # a token that has expired, too, is made anew
+            self.close()  # also renews an expired token
             raise
         self._is_known = True
         return found
@@ -76,16 +76,16 @@ class Runs:
         return run_of(found, self._summaries.get(run_id, {}))
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         if self._client is not None:
             self._client.__exit__(None, None, None)
             self._client = None
 
 
 def unfinished(settings: Settings) -> list[str]:
-    """Return the ids of the newest runs that have not ended, the newest first; waits at most twice `ASKING_S`.
+    """Return the ids of the newest runs that have not ended, newest first; wait at most twice `ASKING_S`.
 
-    Raises `AirflowUnreachable`, or `PenstockError` when Airflow refuses.
+    Raises `AirflowUnreachable`, or `PenstockError` if Airflow refuses.
     """
     with Airflow(settings.model_copy(update={"airflow_timeout_s": ASKING_S})) as airflow:
         runs = [run_of(found, {}) for found in airflow.runs(NEWEST)]
@@ -97,7 +97,7 @@ def _harmless(value: Any) -> Any:
 
 
 def run_of(found: dict[str, Any], did: dict[str, Any]) -> Run:
-    """A run from what Airflow says of it, and what its task returned, if it did."""
+    """Return a run from Airflow's description and its task's result, which may be empty."""
     given = dict(found.get("conf") or {})
     parameters = {name: _harmless(one) for name, one in given.items() if name != PIPELINE}
     return Run(

@@ -1,4 +1,4 @@
-"""Topics changed on purpose: made, set otherwise, emptied, deleted; never those that services keep for themselves."""
+"""Create, configure, purge and delete topics. Internal topics are protected."""
 
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
@@ -39,7 +39,7 @@ _MISUSED = {
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting of a topic; `value` is None when Kafka does not tell it."""
+    """A setting of a topic; `value` is None if Kafka does not disclose it."""
 
     name: str
     value: str | None
@@ -49,7 +49,7 @@ class Setting:
 
 
 def check_ours(topic: str) -> None:
-    """Return when the topic may be changed. Raises `WrongUse` for one that a service keeps for itself."""
+    """Raise `WrongUse` if the topic is internal to a service and must not be changed."""
     if is_internal(topic):
         owner = "the schema registry" if topic in REGISTRY_TOPICS else "Kafka"
         raise WrongUse(f"{topic} is kept by {owner} for itself: it is shown here, and changed by nobody else")
@@ -58,7 +58,7 @@ def check_ours(topic: str) -> None:
 def create(
     client: AdminClient, settings: Settings, topic: str, partitions: int, changes: Mapping[str, str] | None = None
 ) -> None:
-    """Make a topic, with the settings that every topic of penstock gets and `changes` on top. Raises `WrongUse`."""
+    """Create a topic with the settings of every penstock topic, overridden by `changes`. Raises `WrongUse`."""
     check_ours(topic)
     new = NewTopic(topic, partitions, settings.kafka_replication, config=topic_settings(settings) | dict(changes or {}))
     _asked(
@@ -67,7 +67,7 @@ def create(
 
 
 def settings_of(client: AdminClient, settings: Settings, topic: str) -> list[Setting]:
-    """Every setting of the topic, by name. Raises `WrongUse` when there is none of that name."""
+    """Return all settings of the topic, sorted by name. Raises `WrongUse` if the topic does not exist."""
     resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
     found = _asked(
         settings, f"reading the settings of {topic}", lambda: client.describe_configs([resource], **_WAIT)[resource]
@@ -81,7 +81,7 @@ def _setting(entry: ConfigEntry) -> Setting:
 
 
 def alter(client: AdminClient, settings: Settings, topic: str, name: str, value: str | None) -> None:
-    """Change one setting of the topic; None sets it back to the broker's. Raises `WrongUse`."""
+    """Change a setting of the topic; None resets it to the broker's. Raises `WrongUse`."""
     check_ours(topic)
     operation = AlterConfigOpType.DELETE if value is None else AlterConfigOpType.SET
     entry = ConfigEntry(name, value, incremental_operation=operation)
@@ -91,7 +91,7 @@ def alter(client: AdminClient, settings: Settings, topic: str, name: str, value:
 
 
 def delete_records(client: AdminClient, settings: Settings, topic: str, before: Iterable[Place]) -> dict[int, int]:
-    """The first offset of each partition named, once what lies before each place is deleted. Raises `WrongUse`."""
+    """Delete the records before each place, and return the first offset left in each partition. Raises `WrongUse`."""
     check_ours(topic)
     asked = [TopicPartition(topic, one.partition, one.offset) for one in before]
     doing = f"deleting records of {topic}"
@@ -103,7 +103,7 @@ def delete_records(client: AdminClient, settings: Settings, topic: str, before: 
 
 
 def delete_topic(client: AdminClient, settings: Settings, topic: str) -> None:
-    """Delete the topic with all that it holds. Raises `WrongUse`."""
+    """Delete the topic and all its records. Raises `WrongUse`."""
     check_ours(topic)
     _asked(
         settings,

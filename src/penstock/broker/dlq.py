@@ -1,12 +1,12 @@
-"""The dead-letter topic: a reject as a message, and a message as a letter.
+"""The dead-letter topic: convert a `Reject` to a message, and a message to a `Letter`.
 
-Value, key and headers are those of the record that was set aside, byte for byte; what is wrong with it stands in
-headers of its own, named after those of Kafka Connect's dead-letter queue (KIP-298).
+Value, key and headers are those of the dead-lettered record, byte for byte. What is wrong with it is stored in
+additional headers, named after those of Kafka Connect's dead-letter queue (KIP-298).
 
-A letter that the topic does not take whole is sent without its value, and without key and headers when these are too
-large; size, SHA-256 and position of the record stand in its headers (`left_out`).
+A dead letter that is too large for the topic is sent without its value, and without key and headers if these are too
+large; size, SHA-256 and position of the record are stored in its headers (`left_out`).
 
-The topic is append-only, and a batch that is done again sets the same record aside again. Copies have one identity.
+The topic is append-only, and a batch that is retried dead-letters the same record again. Copies have the same identity.
 """
 
 import hashlib
@@ -52,7 +52,7 @@ _SAID = (
     *("left.out", "value.bytes", "value.sha256"),
 )
 HARMLESS = headers.HARMLESS | {PREFIX + name for name in _SAID}
-"""The names of the headers that tell nothing of a person; `message` may quote what was in the record."""
+"""Names of the headers without personal data; `message` may quote the record."""
 _VERSION = __version__
 _FLUSH_S = 60.0
 _TEXT_CHARACTERS = 4000
@@ -65,9 +65,10 @@ Report = Callable[[KafkaError | None, Message], None]
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a record lay when it was set aside.
+    """Original position of a dead-lettered record.
 
-    Of one that the producer refused the partition is -1, and the offset its number in the run; -1 where none was kept.
+    If the producer rejected the record, the partition is -1, and the offset its number in the run, or -1 if none was
+    stored.
     """
 
     topic: str
@@ -78,9 +79,9 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A record in the dead-letter topic, at `partition` and `offset`. Key, value and headers are the record's own.
+    """A dead letter, at `partition` and `offset` of the dead-letter topic. Key, value and headers are the record's own.
 
-    Those of them that `left_out` names are missing, and are null or empty here.
+    Those that `left_out` names are missing, and are null or empty here.
     """
 
     partition: int
@@ -98,33 +99,33 @@ class Letter:
     headers: Headers
     left_out: LeftOut | None = None
     timestamp_ms: int | None = None
-    """Kafka's timestamp of the record; None when it is not known, -1 when Kafka has none."""
+    """Kafka's timestamp of the record; None if unknown, -1 if Kafka has none."""
 
     @property
     def value_bytes(self) -> int:
-        """Return the size of the record's value, also of one that was left out."""
+        """Return the size of the record's value, even if it was left out."""
         return self.left_out.value_bytes if self.left_out else len(self.value or b"")
 
     @property
     def original(self) -> str:
-        """Return where the record itself is, as text."""
+        """Return the record's original position, as text."""
         if self.origin.partition < 0:
             return "nowhere in Kafka: it never got to the topic"
         return f"in {self.origin.topic}, partition {self.origin.partition} offset {self.origin.offset}"
 
     @property
     def place(self) -> str:
-        """Where it lies in the dead-letter topic, `partition:offset`: the handle that users type."""
+        """Return the position in the dead-letter topic, `partition:offset`, as users type it."""
         return f"{self.partition}:{self.offset}"
 
     @property
     def run(self) -> str:
-        """The id of the run that produced it; empty when no header says so."""
+        """Return the id of the run that produced the record; empty if no header has it."""
         return next((value.decode(errors="replace") for name, value in self.headers if name == RUN and value), "")
 
     @property
     def identity(self) -> str:
-        """The same text for each copy of a record, and another for any other record."""
+        """Return a text that is the same for all copies of a record, and different for any other record."""
         origin = self.origin
         if origin.partition >= 0:
             return f"{origin.topic}/{origin.generation_us or ''}/{origin.partition}/{origin.offset}"
@@ -135,10 +136,10 @@ class Letter:
 
 
 def letters(settings: Settings, pipeline: Pipeline, spans: list[Span] | None = None) -> Iterator[Letter]:
-    """What lies in the pipeline's dead-letter topic, copies too; with `spans` in those alone.
+    """Yield the letters in the pipeline's dead-letter topic, including copies; with `spans`, only from these ranges.
 
-    Messages that penstock did not set aside are passed over and logged. Raises `KafkaUnreachable`, and
-    `FormatTooNew` for one of a newer penstock.
+    Messages that are not penstock's dead letters are skipped and logged. Raises `KafkaUnreachable`, and `FormatTooNew`
+    for a dead letter of a newer penstock.
     """
     topic = pipeline.dead_letter_topic
     strangers = 0
@@ -155,7 +156,7 @@ def letters(settings: Settings, pipeline: Pipeline, spans: list[Span] | None = N
 
 
 def letters_at(settings: Settings, pipeline: Pipeline, places: Iterable[str]) -> dict[str, Letter]:
-    """The letters at `places`, by place; a place where there is none is left out. Raises `WrongUse` for no place."""
+    """Return the dead letters at `places`, by place, omitting empty places. Raises `WrongUse` for an invalid place."""
     wanted: dict[int, set[int]] = defaultdict(set)
     for place in places:
         partition, offset = _parted(place)
@@ -177,7 +178,7 @@ def _parted(place: str) -> tuple[int, int]:
 
 
 def nowhere(settings: Settings, pipeline: Pipeline, what: str) -> WrongUse:
-    """The error that no letter lies at `what`; it says where some do."""
+    """Return the error for no dead letter at `what`; it lists the available positions."""
     topic = pipeline.dead_letter_topic
     held = [f"{one.partition}:{one.first} to {one.end - 1}" for one in topics.spans(settings, topic) if one.records]
     return WrongUse(
@@ -187,7 +188,7 @@ def nowhere(settings: Settings, pipeline: Pipeline, what: str) -> WrongUse:
 
 
 def letter_of(message: Message) -> Letter | None:
-    """The letter in a message of the dead-letter topic; None when its headers are not those of one.
+    """Return the dead letter in a message; None if its headers are not those of a dead letter.
 
     Raises `FormatTooNew`.
     """
@@ -224,7 +225,7 @@ def _check_format(said: dict[str, str], message: Message) -> None:
 
 
 def first_copies(found: Iterable[Letter]) -> Iterator[Letter]:
-    """The first copy of each record, as they come."""
+    """Yield the first copy of each record, in the order received."""
     seen: set[str] = set()
     for letter in found:
         identity = letter.identity
@@ -234,14 +235,14 @@ def first_copies(found: Iterable[Letter]) -> Iterator[Letter]:
 
 
 def unique(found: Iterable[Letter]) -> dict[str, Letter]:
-    """The first copy of each record, by identity."""
+    """Return the first copy of each record, by identity."""
     return {letter.identity: letter for letter in first_copies(found)}
 
 
 def error_headers(reject: Reject, generation_us: int | None, left_out: LeftOut | None = None) -> Headers:
-    """The headers that say what is wrong; all values are UTF-8 text.
+    """Return the headers that say what is wrong; all values are UTF-8 text.
 
-    `generation_us` is the epoch of the topic's generation, since a topic made anew has the same offsets again.
+    `generation_us` is the timestamp base of the topic incarnation, since a recreated topic has the same offsets again.
     """
     facts = {
         "topic": reject.topic,
@@ -265,8 +266,8 @@ def error_headers(reject: Reject, generation_us: int | None, left_out: LeftOut |
 def set_aside(producer: Producer, topic: str, rejects: Iterable[Reject], generation_us: int | None = None) -> int:
     """Send `rejects` to `topic`, and return how many were acknowledged: all of them.
 
-    One that is larger than the topic takes is sent without its value, or without key and headers too. Delivery: at
-    least once; the headers topic, generation, partition and offset tell copies apart. Raises `DeliveryFailed`.
+    A reject that is too large for the topic is sent without its value, or without key and headers too. Delivery: at
+    least once; the headers topic, generation, partition and offset identify copies. Raises `DeliveryFailed`.
     """
     outbox = _Outbox(producer, topic, generation_us)
     for reject in rejects:
@@ -277,7 +278,7 @@ def set_aside(producer: Producer, topic: str, rejects: Iterable[Reject], generat
 
 
 class _Outbox:
-    """Dead letters on their way to a topic."""
+    """Dead letters in flight to a topic."""
 
     def __init__(self, producer: Producer, topic: str, generation_us: int | None) -> None:
         self._producer, self._topic, self._generation_us = producer, topic, generation_us
@@ -286,14 +287,15 @@ class _Outbox:
         self.sent = 0
 
     def send(self, reject: Reject) -> None:
-        """Hand a reject to the producer, whole."""
+        """Pass a reject to the producer, whole."""
         self.sent += 1
         self._hand_over(reject, error_headers(reject, self._generation_us))
 
     def finish(self) -> list[Reject]:
-        """Wait for every answer; return those that were too large. Raises `DeliveryFailed` for any other failure.
+        """Wait for all delivery reports, and return the rejects that were too large.
 
-        Kafka judges a batch of the producer's as a whole: one that it takes alone may be among them.
+        Raises `DeliveryFailed` for any other failure. Kafka accepts or rejects a producer's batch as a whole: a reject
+        that it accepts alone may be among those returned.
         """
         left = self._producer.flush(_FLUSH_S)
         if self._failures or left:
@@ -305,7 +307,7 @@ class _Outbox:
         return too_large
 
     def send_shrunk(self, reject: Reject) -> None:
-        """Send a reject alone, with as much of its record as the topic takes. Raises `DeliveryFailed`."""
+        """Send a reject alone, with as much of its record as the topic accepts. Raises `DeliveryFailed`."""
         position = f"{reject.topic} partition {reject.partition} offset {reject.offset}"
         for shrunk, left_out in shrink(reject):
             self._hand_over(shrunk, error_headers(shrunk, self._generation_us, left_out))
@@ -327,7 +329,7 @@ class _Outbox:
             self._too_large.append(reject)
 
     def _note(self, reject: Reject, error: KafkaError | None, _message: Message) -> None:
-        """Keep one delivery report."""
+        """Record a delivery report."""
         if error is not None and error.code() in _TOO_LARGE:
             self._too_large.append(reject)
         elif error is not None:
@@ -335,7 +337,7 @@ class _Outbox:
 
 
 def _is_too_large(error: BaseException | None) -> bool:
-    """Return whether the producer itself refused a message for its size."""
+    """Return whether the producer itself rejected a message for its size."""
     return isinstance(error, KafkaException) and error.args[0].code() in _TOO_LARGE
 
 
@@ -348,10 +350,10 @@ def send(
     report: Report,
     partition: int = -1,
 ) -> None:
-    """Hand one record to the producer, which calls `report` when it is delivered or given up.
+    """Pass a record to the producer, which calls `report` when it is delivered or has failed.
 
-    Without a partition the producer chooses it by the key. Blocks while the producer's queue is full. Raises
-    `DeliveryFailed` for a record that it does not take.
+    Without a partition, the producer chooses it by the key. Blocks while the producer's queue is full. Raises
+    `DeliveryFailed` for a record that the producer does not accept.
     """
     while True:
         try:
@@ -366,7 +368,7 @@ def send(
 
 
 def facts(message: Message) -> dict[str, str]:
-    """What the error headers of a dead letter say, by name without the prefix; the last of a name counts."""
+    """Return the error headers of a dead letter, by name without the prefix; of duplicates, the last counts."""
     return {
         name.removeprefix(PREFIX): (value or b"").decode(errors="replace")
         for name, value in message.headers() or []

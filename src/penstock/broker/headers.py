@@ -1,34 +1,34 @@
-"""The Kafka headers that penstock gives a record, beside those of its dead letters (`broker.dlq`)."""
+"""The Kafka headers that penstock gives a record, apart from those of dead letters (`broker.dlq`)."""
 
 from confluent_kafka import Message
 
 from penstock.contract.reject import Headers
 
 RUN = "penstock.run"
-"""The id of the run that produced it."""
+"""Id of the run that produced the record."""
 FETCHED = "penstock.fetched"
-"""When the API's answer that held it was fetched, in ms since the epoch."""
+"""When the API response with the record was fetched, in ms since the epoch."""
 REDRIVEN = "penstock.redriven"
-"""The identity of the dead letter that it was made of."""
+"""Identity of the dead letter from which the record was redriven."""
 ORDER = "penstock.order"
-"""The write timestamp of the position that a redriven record had, as text. Spark reads no header but the first."""
+"""Write timestamp of a redriven record's original position, as text. Spark reads only the first header."""
 
 HARMLESS = frozenset({RUN, FETCHED, REDRIVEN, ORDER})
-"""The names of those that tell nothing of a person."""
+"""Names of the headers without personal data."""
 
 
 def order(held: Headers) -> bytes | None:
-    """Return the value of the header `ORDER`; None unless it is the first one."""
+    """Return the value of the header `ORDER`; None unless it is the first header."""
     return held[0][1] if held and held[0][0] == ORDER else None
 
 
 def text(message: Message, name: str) -> str | None:
-    """The value of the header of that name; None when there is none."""
+    """Return the first value of a message's header that is not null, as text; None if there is none."""
     return text_in(message.headers() or [], name)
 
 
 def text_in(held: Headers, name: str) -> str | None:
-    """Return the value of the first header of that name that has one; None when there is none."""
+    """Return the first value of a header that is not null, as text; None if there is none."""
     for found, value in held:
         if found == name and value is not None:
             return str(value, "utf-8", "replace")

@@ -1,4 +1,4 @@
-"""Kafka clients made from settings, and Kafka's errors as ours."""
+"""Create Kafka clients from settings, and translate Kafka's errors."""
 
 from typing import Any
 
@@ -12,9 +12,9 @@ from penstock.log import get_logger
 log = get_logger(__name__)
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
-"""The largest message that a topic takes, whoever sends it; a record has at most `rules.MAX_VALUE_BYTES`."""
+"""Largest message that a topic accepts from any producer; a record has at most `rules.MAX_VALUE_BYTES`."""
 MAX_DEAD_LETTER_BYTES = 2 * MAX_MESSAGE_BYTES
-"""The largest dead letter: a message, and the headers that say what is wrong with it."""
+"""Largest dead letter: a message, and the headers that say what is wrong with it."""
 _NO_LIMIT_BYTES = 1_000_000_000
 
 _AWAY = {
@@ -29,12 +29,12 @@ _AWAY = {
 
 
 def connection(settings: Settings) -> dict[str, Any]:
-    """What every client needs to connect: librdkafka configuration. Holds the password: never log it."""
+    """Return the librdkafka configuration that every client needs to connect. Contains the password: never log it."""
     conf: dict[str, Any] = {
         "bootstrap.servers": settings.kafka_bootstrap,
         "security.protocol": settings.kafka_security_protocol,
         "error_cb": lambda error: log.debug("kafka_client", error=str(error)),
-        "log_level": 2,  # of syslog: a broker that cannot be reached would fill the terminal before our error says so
+        "log_level": 2,  # syslog level: an unavailable broker would flood the terminal before our error appears
     }
     if settings.kafka_security_protocol.startswith("SASL"):
         conf |= {
@@ -48,12 +48,12 @@ def connection(settings: Settings) -> dict[str, Any]:
 
 
 def admin(settings: Settings) -> AdminClient:
-    """An admin client; it connects at its first call."""
+    """Return an admin client; it connects on its first call."""
     return AdminClient(connection(settings))
 
 
 def producer(settings: Settings) -> Producer:
-    """An idempotent producer: acks=all, no second copies and no reordering by its own retries, lz4.
+    """Return an idempotent producer: acks=all, no duplicates and no reordering by its own retries, lz4.
 
     A record that is not acknowledged within `kafka_timeout_s` gets a delivery report with an error.
     """
@@ -63,9 +63,9 @@ def producer(settings: Settings) -> Producer:
             "enable.idempotence": True,
             "acks": "all",
             "compression.type": "lz4",
-            "partitioner": "murmur2_random",  # as Java's clients: an id lies in one partition, whoever sends it
+            "partitioner": "murmur2_random",  # like Java clients: an id's partition is the same for every producer
             "linger.ms": 5,
-            "message.max.bytes": _NO_LIMIT_BYTES,  # the topics have one
+            "message.max.bytes": _NO_LIMIT_BYTES,  # the topics limit it
             "delivery.timeout.ms": int(settings.kafka_timeout_s * 1000),
             "request.timeout.ms": int(settings.kafka_timeout_s * 500),
         }
@@ -73,7 +73,7 @@ def producer(settings: Settings) -> Producer:
 
 
 def reader(settings: Settings, **more: Any) -> Consumer:
-    """A consumer that is assigned partitions by hand and never commits; `more` is librdkafka's."""
+    """Return a consumer with manual assignment that never commits; `more` is librdkafka configuration."""
     return Consumer(
         connection(settings)
         | {
@@ -81,15 +81,15 @@ def reader(settings: Settings, **more: Any) -> Consumer:
             "enable.auto.commit": False,
             "auto.offset.reset": "error",
             "enable.partition.eof": True,
-            "fetch.queue.backoff.ms": 10,  # of a second, a reader that is faster than Kafka would spend most waiting
-            "fetch.wait.max.ms": 50,  # at the end of one partition a fetch holds up the next one so long
+            "fetch.queue.backoff.ms": 10,  # with the default of 1000, a reader faster than Kafka mostly waits
+            "fetch.wait.max.ms": 50,  # upper bound on the stall at the end of a partition
         }
         | more
     )
 
 
 def failure(error: KafkaException, doing: str, settings: Settings) -> PenstockError:
-    """The penstock error that tells of `error`: unreachable, or failed."""
+    """Return the penstock error for `error`: `KafkaUnreachable` if Kafka is unavailable, else `PenstockError`."""
     reason = error.args[0]
     text = f"{doing} on Kafka at {settings.kafka_bootstrap}: {reason.str()}"
     if reason.code() in _AWAY:

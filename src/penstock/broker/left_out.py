@@ -1,4 +1,4 @@
-"""Dead letters that their topic does not take whole: what is left out of them, and what is said of it instead."""
+"""Dead letters that are too large for their topic: which parts are left out, and what is stored instead."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -13,16 +13,16 @@ _WORDS, _RULES = 200, 5
 
 
 class LeftOut(NamedTuple):
-    """What was left out of a dead letter, and size and SHA-256 (hex; empty for null) of the record's value."""
+    """Parts left out of a dead letter, and size and SHA-256 (hex; empty for null) of the record's value."""
 
     parts: tuple[str, ...]
-    """Of `value`, `headers` and `key` those that the record had."""
+    """Those of `value`, `headers` and `key` that the record had."""
     value_bytes: int
     value_sha256: str
 
     @property
     def facts(self) -> dict[str, str]:
-        """Return what the error headers say of it, by name without the prefix."""
+        """Return the error headers for it, by name without the prefix."""
         return {
             "left.out": ",".join(self.parts),
             "value.bytes": str(self.value_bytes),
@@ -31,13 +31,13 @@ class LeftOut(NamedTuple):
 
     @classmethod
     def of_facts(cls, facts: Mapping[str, str]) -> Self | None:
-        """Return what error headers say; None when nothing was left out. Raises `KeyError`, `ValueError`."""
+        """Return what error headers say was left out; None if nothing was. Raises `KeyError`, `ValueError`."""
         parts = tuple(filter(None, facts.get("left.out", "").split(",")))
         return cls(parts, int(facts["value.bytes"]), facts["value.sha256"]) if parts else None
 
 
 def shrink(reject: Reject) -> Iterator[tuple[Reject, LeftOut]]:
-    """Return a reject whole, and then with less and less of its record; of the last one the words are cut too."""
+    """Yield a reject whole, then with less and less of its record; in the last, message and rules are truncated too."""
     size_bytes, digest = len(reject.value or b""), sha256(reject.value)
     for step in _STEPS:
         parts = tuple(part for part in step if getattr(reject, part))

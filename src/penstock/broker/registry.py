@@ -1,7 +1,7 @@
-"""The schema registry: a subject's schema is registered once, a record's writer schema is found by its id.
+"""The schema registry: register a subject's schema once, and look up a record's writer schema by its id.
 
-A schema id never changes its meaning, so what was found is kept for the life of the process. Only the registry's own
-words count: whatever else answers in its place, the registry is away, and no record is to blame for that.
+A schema id never changes its meaning, so schemas are cached for the lifetime of the process. Only the registry's own
+responses count: if anything else answers in its place, the registry is unavailable, and no record is to blame.
 """
 
 import json
@@ -25,37 +25,37 @@ T = TypeVar("T")
 _TYPES: dict[WireFormat, str] = {"json": "JSON", "avro": "AVRO"}
 _NO_SCHEMA = 40403
 _ABSENT = (40401, 40402, _NO_SCHEMA, 40408)
-"""The registry's own codes: no such subject, version, schema, compatibility of a subject's own."""
+"""The registry's own error codes: no such subject, version, schema, or compatibility level of a subject."""
 _REFUSES = {409, 422}
 _DENIES = {401, 403}
 _LAST_ID = 2**31 - 1
 MAX_SCHEMA_CHARACTERS = 1_000_000
 _UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
-"""Raised when the schema cannot be parsed, or nests too deeply."""
+"""Raised if the schema cannot be parsed, or nests too deeply."""
 _ATTEMPTS = 5
 _UNKNOWN_S = 1.0
-"""So long is an id known to be unknown: many records may name it."""
+"""Negative-cache TTL for unknown schema ids, in seconds: many records may name the same id."""
 
 
 class WriterSchema(NamedTuple):
-    """The schema that a value was written with; of a JSON Schema, which nothing is read by, only that it is one."""
+    """The schema that a value was written with; `schema` is None for JSON Schema, which reading does not need."""
 
     wire_format: WireFormat
     schema: Any = None
 
 
 class Schemas(Protocol):
-    """Where writer schemas are found."""
+    """Lookup of writer schemas."""
 
     def writer(self, schema_id: int) -> WriterSchema:
-        """The schema with that id. Raises `SchemaUnknown`, or `RegistryUnreachable`."""
+        """Return the schema with that id. Raises `SchemaUnknown`, or `RegistryUnreachable`."""
         ...
 
 
 class Standing(NamedTuple):
-    """How a record's schema stands to its subject, whose latest version is `version`; None: there is no subject.
+    """How a record's schema compares to its subject, whose latest version is `version`; None if there is no subject.
 
-    `schema_id` is None as long as there is something to register.
+    `schema_id` is None if the record's schema is not registered.
     """
 
     schema_id: int | None
@@ -64,12 +64,12 @@ class Standing(NamedTuple):
 
 
 def schema_of(record: type[Record], wire_format: WireFormat) -> dict[str, Any]:
-    """The schema that is registered for a record."""
+    """Return the schema to register for a record."""
     return json_schema(record) if wire_format == "json" else avro_schema(record)
 
 
 class Registry:
-    """The schema registry at `settings.registry_url`. A call takes about twice `registry_timeout_s` at the most."""
+    """The schema registry at `settings.registry_url`. A call takes at most about twice `registry_timeout_s`."""
 
     def __init__(self, settings: Settings) -> None:
         self._url = settings.registry_url
@@ -85,10 +85,10 @@ class Registry:
         self._unknown_until_s = 0.0
 
     def register(self, subject: str, record: type[Record], wire_format: WireFormat) -> int:
-        """The id of the record's schema under `subject`, registered when it is new.
+        """Return the id of the record's schema under `subject`; register the schema if it is new.
 
-        Raises `SchemaRefused`, which names each field and rule, when older records could not bear the change, or the
-        registry does not accept it; `RegistryUnreachable`.
+        Raises `SchemaRefused`, which names each field and rule, if older records are incompatible with the change, or
+        the registry does not accept it; `RegistryUnreachable`.
         """
         standing = self.standing(subject, record, wire_format)
         if standing.schema_id is not None:
@@ -103,7 +103,10 @@ class Registry:
             raise _refusal(error.message, standing.changes) from error
 
     def standing(self, subject: str, record: type[Record], wire_format: WireFormat) -> Standing:
-        """How the record's schema stands to the subject's latest. Raises `RegistryUnreachable`."""
+        """Return how the record's schema compares to the subject's latest.
+
+        Raises `SchemaRefused` if the latest cannot be read, `RegistryUnreachable`.
+        """
         latest = self._found(f"looking up {subject}", lambda: _whole(self._client.get_latest_version(subject)))
         if latest is None:
             return Standing(None, None, [])
@@ -119,26 +122,26 @@ class Registry:
                 hint="delete that version in the registry, then ./penstock schema plan",
             ) from error
         if held == schema_of(record, wire_format) or (wire_format == "json" and not changes):
-            return Standing(latest.schema_id, latest.version, [])  # Avro's bytes are those of the very same schema
+            return Standing(latest.schema_id, latest.version, [])  # Avro values need the identical schema
         schema = _schema(record, wire_format)
         known = self._found(f"looking in {subject}", lambda: _whole(self._client.lookup_schema(subject, schema)))
         return Standing(known.schema_id, latest.version, []) if known else Standing(None, latest.version, changes)
 
     def versions(self, schema_id: int) -> list[str]:
-        """The subjects and versions that have the schema: `users_created-value version 1`."""
+        """Return the subjects and versions that have the schema: `users_created-value version 1`."""
         found = self._found(
             f"versions of schema {schema_id}", lambda: list(self._client.get_schema_versions(schema_id))
         )
         return [f"{one.subject} version {one.version}" for one in found or ()]
 
     def writer(self, schema_id: int) -> WriterSchema:
-        """The schema with that id, from the registry the first time. Raises `SchemaUnknown`, `RegistryUnreachable`."""
+        """Return the schema with that id, cached once looked up. Raises `SchemaUnknown`, `RegistryUnreachable`."""
         if schema_id not in self._writers:
             self._writers[schema_id] = self._fetch(schema_id)
         return self._writers[schema_id]
 
     def _fetch(self, schema_id: int) -> WriterSchema:
-        if schema_id > _LAST_ID:  # a registry may call a number that it cannot read a wrong address
+        if schema_id > _LAST_ID:  # a registry may report an unknown URL for a number that it cannot parse
             raise SchemaUnknown(f"schema {schema_id}: no id is larger than {_LAST_ID}")
         if time.monotonic() > self._unknown_until_s:
             self._unknown.clear()
@@ -152,14 +155,14 @@ class Registry:
             raise
 
     def _found(self, doing: str, call: Callable[[], T]) -> T | None:
-        """What `call` finds; None when the registry says that there is no such thing."""
+        """Return the result of `call`; None if the registry says that what it looks up does not exist."""
         try:
             return self._ask(doing, call, *_ABSENT)
         except SchemaUnknown:
             return None
 
     def _ask(self, doing: str, call: Callable[[], T], *absent: int) -> T:
-        """The registry's answer, asked for more than once while it is away; `absent` are its codes for `unknown`."""
+        """Return the registry's answer, retrying while it is unavailable; `absent`: its codes for `SchemaUnknown`."""
         for attempt in bounded(RegistryUnreachable, attempts=_ATTEMPTS, timeout_s=self._timeout_s):
             with attempt:
                 answer = self._once(doing, call, absent)
@@ -172,8 +175,8 @@ class Registry:
             raise
         except SchemaRegistryError as error:
             raise self._failure(error, doing, absent) from error
-        except Exception as error:  # the client raises whatever it meets in an answer that is not the registry's
-            self._client.clear_caches()  # it may have kept that
+        except Exception as error:  # the client may raise anything for an answer that is not the registry's
+            self._client.clear_caches()  # they may contain that answer
             raise self._away(f"{doing} at {self._url}: {type(error).__name__}: {error}") from error
 
     def _failure(self, error: SchemaRegistryError, doing: str, absent: tuple[int, ...]) -> PenstockError:
@@ -196,20 +199,20 @@ def _schema(record: type[Record], wire_format: WireFormat) -> Schema:
 
 
 def _refusal(text: str, changes: list[Change]) -> SchemaRefused:
-    """The error that tells why: each change on a line of its own, and as the attribute `changes`."""
+    """Return the error with the reasons: each change on its own line, and in the attribute `changes`."""
     lines = [text, *(f"  {change}" for change in changes)]
     return SchemaRefused("\n".join(lines), hint="./penstock schema plan", changes=changes)
 
 
 def _whole(found: RegisteredSchema) -> RegisteredSchema:
-    """`found`, if it is what a registry answers. Raises `TypeError`."""
+    """Return `found` if it is what a registry answers. Raises `TypeError`."""
     if not (isinstance(found.schema_id, int) and isinstance(found.schema.schema_str, str)):
         raise TypeError("the answer holds no schema")
     return found
 
 
 def _writer(schema_id: int, client: SchemaRegistryClient) -> WriterSchema:
-    """The schema with that id, asked for once. Raises `SchemaUnknown` when it is of no kind that can be read."""
+    """Return the schema with that id, in a single request. Raises `SchemaUnknown` if penstock cannot read it."""
     found = client.get_schema(schema_id)
     formats: dict[str | None, WireFormat] = {name: wire_format for wire_format, name in _TYPES.items()}
     if not isinstance(found.schema_str, str):

@@ -1,6 +1,6 @@
-"""How many bytes topics take on the brokers' disks: Kafka's DescribeLogDirs, which the client library does not have.
+"""Disk usage of topics on the brokers: Kafka's DescribeLogDirs, which the client library does not have.
 
-The request and its answer are those of version 1 of the protocol (https://kafka.apache.org/protocol, API key 35).
+Request and response are version 1 of the protocol (https://kafka.apache.org/protocol, API key 35).
 """
 
 import socket
@@ -17,7 +17,7 @@ _MOST_BYTES = 64 * 1024 * 1024
 
 
 def sizes(settings: Settings, brokers: Iterable[tuple[str, int]], timeout_s: float = 3.0) -> dict[str, int] | None:
-    """Bytes per topic, every replica counted, on these brokers; None when they do not tell, or want SASL."""
+    """Return bytes per topic on these brokers, counting every replica; None if a request fails, or with SASL."""
     if settings.kafka_security_protocol.startswith("SASL"):
         return None
     total: dict[str, int] = defaultdict(int)
@@ -65,7 +65,7 @@ def _read(connection: socket.socket, length: int) -> bytes:
 
 
 class _Answer:
-    """The bytes of an answer, read from the front."""
+    """Reads the bytes of a response sequentially."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -84,7 +84,7 @@ class _Answer:
 
 
 def _parsed(data: bytes) -> Iterable[tuple[str, int]]:
-    """Topic and bytes of each partition in an answer: correlation id, throttle time, then folders of topics."""
+    """Yield topic and bytes of each partition in a response: correlation id, throttle time, then folders of topics."""
     answer = _Answer(data)
     _, _, folders = answer.take("iii")
     for _ in range(folders):

@@ -1,4 +1,4 @@
-"""Topics: created with explicit settings, their watermarks, and their records by offset."""
+"""Topics: create them with explicit settings, read their watermarks, and their records by offset."""
 
 import time
 from collections import defaultdict
@@ -25,13 +25,13 @@ _SETTLING = {
     KafkaError.UNKNOWN_TOPIC_OR_PART,
 }
 NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"
-"""The id that topics have on brokers which give them none: Kafka before 2.8, and others that speak its protocol."""
+"""Id of topics on brokers that do not assign ids: Kafka before 2.8, and others that speak its protocol."""
 _FETCH_RECORDS = 1000
 _FETCH_S = 1.0
 
 
 class Place(NamedTuple):
-    """A partition and an offset in it."""
+    """A position: partition and offset."""
 
     partition: int
     offset: int
@@ -42,7 +42,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Span:
-    """Offsets of one partition: from `first` up to, not including, `end`."""
+    """An offset range of one partition: from `first` up to, not including, `end`."""
 
     partition: int
     first: int
@@ -50,40 +50,40 @@ class Span:
 
     @property
     def records(self) -> int:
-        """How many offsets it covers."""
+        """Return the number of offsets in the range."""
         return self.end - self.first
 
 
 def topic_settings(settings: Settings, max_bytes: int = MAX_MESSAGE_BYTES, *, keeps: bool = False) -> dict[str, str]:
-    """The settings of a topic that penstock creates, for messages of at most `max_bytes`; if it `keeps`, for ever.
+    """Return the settings of a topic that penstock creates, for messages of at most `max_bytes`.
 
-    Stored uncompressed: Kafka measures messages as it stores them, and a small one could else be larger than Spark's
-    memory when it is read.
+    With `keeps`, retention is unlimited. Stored uncompressed: Kafka measures messages as it stores them, and a small
+    compressed message could exceed Spark's memory when it is read.
     """
     return {
         "cleanup.policy": "delete",
         "compression.type": "uncompressed",
         "max.message.bytes": str(max_bytes),
         "message.timestamp.type": "CreateTime",
-        "message.timestamp.after.max.ms": "3600000",  # a time that Spark cannot hold would stop the stream
+        "message.timestamp.after.max.ms": "3600000",  # a timestamp out of Spark's range would stop the stream
         "min.insync.replicas": str(max(1, settings.kafka_replication - 1)),
         "retention.ms": "-1" if keeps else str(settings.kafka_retention_hours * 3_600_000),
     }
 
 
 def ensure_pipeline(settings: Settings, pipeline: Pipeline) -> None:
-    """Create the pipeline's topic, and its dead-letter topic, which takes all that the topic takes. As `ensure`.
+    """Create the pipeline's topic, and its dead-letter topic, which accepts all that the topic accepts. Like `ensure`.
 
-    Rejected records wait for somebody however long that takes: their topic has no retention.
+    Dead letters may be pending for any length of time: their topic has no retention limit.
     """
     ensure(settings, pipeline.topic)
     ensure(settings, pipeline.dead_letter_topic, MAX_DEAD_LETTER_BYTES, keeps=True)
 
 
 def ensure(settings: Settings, topic: str, max_bytes: int = MAX_MESSAGE_BYTES, *, keeps: bool = False) -> None:
-    """Create `topic` unless it is there. Raises `KafkaUnreachable`.
+    """Create `topic` unless it exists. Raises `KafkaUnreachable`.
 
-    A topic that is there is left as it is: its partitions and settings are its owner's.
+    An existing topic is left unchanged: its partitions and settings are its owner's.
     """
     try:
         client = admin(settings)
@@ -104,24 +104,24 @@ def _create(client: AdminClient, topic: str, settings: Settings, config: dict[st
 
 
 def settling(error: Exception) -> bool:
-    """Whether Kafka is still telling its brokers of a new topic or a new leader."""
+    """Return whether Kafka is still propagating a new topic or a new leader to its brokers."""
     return isinstance(error, KafkaException) and error.args[0].code() in _SETTLING
 
 
 def topic_id(settings: Settings, topic: str) -> str:
-    """Return the topic's id: another one when the topic was deleted and recreated (KIP-516), `NO_ID` without ids."""
+    """Return the topic's id, which changes if the topic is deleted and recreated (KIP-516); `NO_ID` without ids."""
     return describe(admin(settings), topic, settings).id
 
 
 class Description(NamedTuple):
-    """A topic's id, and how many partitions it has."""
+    """A topic's id and partition count."""
 
     id: str
     partitions: int
 
 
 def describe(client: AdminClient, topic: str, settings: Settings) -> Description:
-    """Return what a broker says of the topic now. Raises `PenstockError`, `KafkaUnreachable`."""
+    """Return a broker's current description of the topic. Raises `PenstockError`, `KafkaUnreachable`."""
     try:
         for attempt in bounded(settling, attempts=10, timeout_s=settings.kafka_timeout_s):
             with attempt:
@@ -133,7 +133,7 @@ def describe(client: AdminClient, topic: str, settings: Settings) -> Description
 
 
 def partition_count(client: AdminClient, topic: str, settings: Settings) -> int:
-    """Return how many partitions the topic has now, asked of a broker. Raises `KafkaUnreachable`."""
+    """Return the topic's current partition count, from a broker. Raises `KafkaUnreachable`."""
     try:
         found = client.list_topics(topic, timeout=settings.kafka_timeout_s).topics[topic]
     except KafkaException as error:
@@ -144,7 +144,7 @@ def partition_count(client: AdminClient, topic: str, settings: Settings) -> int:
 
 
 def add_partitions(settings: Settings, topic: str, more: int) -> int:
-    """Give the topic `more` partitions; return how many it has then, once a broker says so. Raises `PenstockError`."""
+    """Add `more` partitions to the topic, and return the new count once a broker reports it. Raises `PenstockError`."""
     client = admin(settings)
     wanted = partition_count(client, topic, settings) + more
     try:
@@ -166,7 +166,7 @@ def _check_count(client: AdminClient, topic: str, wanted: int, settings: Setting
 
 
 def spans(settings: Settings, topic: str) -> list[Span]:
-    """What the topic holds now, per partition; empty when there is no such topic. Raises `KafkaUnreachable`."""
+    """Return the topic's current offset range per partition; empty without such a topic. Raises `KafkaUnreachable`."""
     consumer = reader(settings)
     try:
         partitions = _partitions(consumer, topic, settings)
@@ -178,7 +178,7 @@ def spans(settings: Settings, topic: str) -> list[Span]:
 
 
 def spans_of_existing(settings: Settings, topic: str) -> list[Span]:
-    """Return what the topic holds now, per partition. Raises `NotThere` without such a topic, `KafkaUnreachable`."""
+    """Return a topic's offset range per partition, now. Raises `NotThere` if it does not exist, `KafkaUnreachable`."""
     found = spans(settings, topic)
     if not found:
         raise NotThere(
@@ -189,11 +189,11 @@ def spans_of_existing(settings: Settings, topic: str) -> list[Span]:
 
 
 def since(settings: Settings, topic: str, whole: list[Span], moment: datetime) -> list[Span]:
-    """The end of each span in `whole` from the first record with a timestamp at or after `moment`.
+    """Return each span in `whole` from its first record with a timestamp at or after `moment`.
 
     Kafka's timestamps are the producers' clocks. Raises `KafkaUnreachable`.
     """
-    moment_ms = max(0, round(moment.timestamp() * 1000))  # less than 0 has a meaning of its own
+    moment_ms = max(0, round(moment.timestamp() * 1000))  # negative timestamps have special meanings
     consumer = reader(settings)
     try:
         asked = [TopicPartition(topic, span.partition, moment_ms) for span in whole]
@@ -207,20 +207,20 @@ def since(settings: Settings, topic: str, whole: list[Span], moment: datetime) -
 
 
 def _is_found(one: TopicPartition) -> bool:
-    """Whether it has the offset that was asked for. Raises `KafkaException` when Kafka could not tell."""
+    """Return whether Kafka returned an offset. Raises `KafkaException` if it returned an error."""
     if one.error is not None:
         raise KafkaException(one.error)
     return bool(one.offset >= 0)
 
 
 def beyond(before: list[Span], now: list[Span]) -> list[Span]:
-    """The part of each span in `now` behind the end that its partition had in `before`; all of a new partition's."""
+    """Return the part of each span in `now` after its partition's end in `before`; all of a new partition's."""
     ends = {span.partition: span.end for span in before}
     return [Span(one.partition, max(one.first, ends.get(one.partition, 0)), one.end) for one in now]
 
 
 def _partitions(consumer: Consumer, topic: str, settings: Settings) -> list[int]:
-    """The topic's partitions; none when there is no such topic. Raises `KafkaException`, a refusal too."""
+    """Return the topic's partitions; none if there is no such topic. Raises `KafkaException` for any other error."""
     found = consumer.list_topics(topic, timeout=settings.kafka_timeout_s).topics[topic]
     if found.error is None:
         return sorted(found.partitions)
@@ -239,9 +239,9 @@ def _watermarks(consumer: Consumer, topic: str, partition: int, settings: Settin
 
 
 def records(settings: Settings, topic: str, wanted: list[Span]) -> Generator[Message, None, None]:
-    """The topic's records in `wanted`, partition by partition, in offset order; control records are passed over.
+    """Yield the topic's records in `wanted`, partition by partition, in offset order; control records are skipped.
 
-    Records that retention deletes meanwhile are passed over too. Raises `KafkaUnreachable` when nothing comes for
+    Records that retention deletes meanwhile are skipped too. Raises `KafkaUnreachable` if nothing arrives for
     `kafka_timeout_s`.
     """
     consumer = reader(settings)
@@ -256,7 +256,7 @@ def records(settings: Settings, topic: str, wanted: list[Span]) -> Generator[Mes
 
 
 def span_records(consumer: Consumer, topic: str, span: Span, settings: Settings) -> Iterator[Message]:
-    """The records of one span, read with a `reader`. Raises `KafkaException`, `KafkaUnreachable`."""
+    """Yield the records of one span, read with a `reader`. Raises `KafkaException`, `KafkaUnreachable`."""
     consumer.assign([TopicPartition(topic, span.partition, span.first)])
     at, heard_s = span.first, time.monotonic()
     while at < span.end:
@@ -275,9 +275,9 @@ def span_records(consumer: Consumer, topic: str, span: Span, settings: Settings)
 
 
 def records_at(consumer: Consumer, topic: str, places: Iterable[Place], settings: Settings) -> dict[Place, Message]:
-    """The records at `places`, read with a `reader`; one that Kafka no longer has is left out.
+    """Return the records at `places`, read with a `reader`; records that Kafka no longer has are omitted.
 
-    What lies between two places of a partition is read too. Raises `KafkaUnreachable`.
+    Records between two places of a partition are read too. Raises `KafkaUnreachable`.
     """
     wanted: dict[int, set[int]] = defaultdict(set)
     for place in places:
@@ -292,19 +292,19 @@ def records_at(consumer: Consumer, topic: str, places: Iterable[Place], settings
     except KafkaException as error:
         raise failure(error, f"reading {topic}", settings) from error
     finally:
-        consumer.unassign()  # else it would read on
+        consumer.unassign()  # otherwise it would keep fetching
     return found
 
 
 def _is_out_of_range(message: Message) -> bool:
-    """Return whether it reports that the partition does not have the consumer's offset: no longer, or not yet."""
+    """Return whether the message reports that the consumer's offset is out of the partition's range."""
     return message.error() is not None and message.error().code() == KafkaError._AUTO_OFFSET_RESET
 
 
 def _move_to_log_start(consumer: Consumer, topic: str, partition: int, at: int, settings: Settings) -> int:
-    """Let the consumer go on where the partition begins now, and return that offset.
+    """Move the consumer to the partition's log start, and return that offset.
 
-    Raises `KafkaUnreachable` if it does not begin behind `at`: then records are lacking at its end, not its beginning.
+    Raises `KafkaUnreachable` if the log start is not after `at`: then records are missing at the end of the log.
     """
     first = _watermarks(consumer, topic, partition, settings).first
     if first <= at:
@@ -314,7 +314,7 @@ def _move_to_log_start(consumer: Consumer, topic: str, partition: int, at: int, 
 
 
 def _is_end(message: Message) -> bool:
-    """Whether it tells of the partition's end instead of a record. Raises `KafkaException` for any other event."""
+    """Return whether the message marks the end of the partition. Raises `KafkaException` for any other error."""
     if message.error() is None:
         return False
     if message.error().code() == KafkaError._PARTITION_EOF:

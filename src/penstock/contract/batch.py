@@ -1,4 +1,4 @@
-"""What passes from decode to write: rows, deletions and rejects; and what write gives back: a tally per partition."""
+"""Data passed from decode to write (rows, deletions and rejects), and what write returns: a tally per partition."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -11,11 +11,11 @@ from penstock.contract.record import Record
 from penstock.contract.reject import Reject
 
 Row = tuple[Record, int, int, int]
-"""A record, its Kafka timestamp in ms, its partition, its offset."""
+"""Record, Kafka timestamp in ms, partition, offset."""
 
 
 class Deletion(NamedTuple):
-    """A null value, Kafka's tombstone: the row of `key`, a record's id, is to go."""
+    """A null value, Kafka's tombstone: deletes the row of `key`, a record's id."""
 
     key: Any
     timestamp_ms: int
@@ -25,9 +25,10 @@ class Deletion(NamedTuple):
 
 @dataclass(slots=True)
 class Decoded:
-    """A batch of decoded records. Their write timestamps are the generation's epoch, a shift and the offset.
+    """A batch of decoded records. A write timestamp is the incarnation's `epoch_us`, plus a shift, plus the offset.
 
-    `shift_us` is the shift of all of them but those in `shifts`, by partition and offset (`contract.order`).
+    `shifts` holds the shifts of single records by partition and offset, `shift_us` that of all others
+    (`contract.order`).
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -37,7 +38,7 @@ class Decoded:
     shifts: dict[tuple[int, int], int] = field(default_factory=dict)
 
     def write_times_us(self, items: Sequence[Row | Deletion], epoch_us: int) -> list[int]:
-        """Return the write timestamps of some of its rows or deletions."""
+        """Return the write timestamps, in us, of some of its rows or deletions."""
         base_us = epoch_us + self.shift_us
         if not self.shifts:
             return [base_us + item[3] for item in items]
@@ -45,9 +46,9 @@ class Decoded:
         return [epoch_us + shifts.get(item[2:], usual_us) + item[3] for item in items]
 
     def untied(self, key_of_record: Callable[[Record], Any]) -> tuple[list[Row], list[Deletion]]:
-        """Return the rows and deletions without those that another one of their id, and of their timestamp, replaces.
+        """Return the rows and deletions, without those replaced by another with the same id and write timestamp.
 
-        Of several the one at the last position stays: Cassandra would mix the columns of two.
+        Of several, only the one at the last position is kept: Cassandra would mix their columns.
         """
         keys = [*(key_of_record(row[0]) for row in self.rows), *(deletion.key for deletion in self.deletions)]
         times = [*self.write_times_us(self.rows, 0), *self.write_times_us(self.deletions, 0)]
@@ -62,7 +63,7 @@ class Decoded:
         return rows, [deletion for deletion in self.deletions if deletion[2:] in kept]
 
     def reject(self, rejects: list[Reject]) -> None:
-        """Add `rejects`, in place of the rows and deletions at their positions."""
+        """Add `rejects`, and remove the rows and deletions at their positions."""
         if rejects:
             positions = {(reject.partition, reject.offset) for reject in rejects}
             self.rows = [row for row in self.rows if row[2:] not in positions]
@@ -71,11 +72,11 @@ class Decoded:
 
 
 class Tally(NamedTuple):
-    """What became of a stretch of one partition. `first_offset` and `last_offset` are both part of it.
+    """Outcome of an offset range of one partition. `first_offset` and `last_offset` are both inclusive.
 
-    records = stored + deleted + rejected + filtered; `stored_at_ms` is when the last of them was acknowledged; `nulls`
-    counts the stored rows in which a column is null, for those columns in which that happened; `latencies`
-    counts the stored rows by how long they took from Kafka's timestamp on.
+    records = stored + deleted + rejected + filtered. `stored_at_ms` is when the last of them was acknowledged. `nulls`
+    counts the stored rows in which a column is null, for columns in which that occurred. `latencies` counts the stored
+    rows by latency, measured from Kafka's timestamp.
     """
 
     partition: int
@@ -95,11 +96,11 @@ TALLY_DDL = (
     "partition INT, first_offset BIGINT, last_offset BIGINT, records BIGINT, stored BIGINT, deleted BIGINT, "
     "rejected BIGINT, filtered BIGINT, stored_at_ms BIGINT, nulls MAP<STRING, BIGINT>, latencies MAP<INT, BIGINT>"
 )
-"""A `Tally` as Spark schema."""
+"""Spark schema of a `Tally`."""
 
 
 def merge(tallies: Iterable[Tally]) -> list[Tally]:
-    """One tally per partition, in partition order."""
+    """Return one tally per partition, in partition order."""
     merged: dict[int, Tally] = {}
     for one in tallies:
         other = merged.get(one.partition)
@@ -124,7 +125,7 @@ def _add(one: Tally, other: Tally) -> Tally:
 
 
 def tally(decoded: Decoded, stored_at_ms: int) -> list[Tally]:
-    """The tallies of one batch that was carried out: rows stored, deletions made, rejects set aside."""
+    """Return the tallies of a batch that was written: rows stored, deletions applied, rejects dead-lettered."""
     stored = _by_partition((partition, offset) for _, _, partition, offset in decoded.rows)
     latencies = _by_partition((partition, stored_at_ms - sent_ms) for _, sent_ms, partition, _ in decoded.rows)
     deleted = _by_partition((one.partition, one.offset) for one in decoded.deletions)
@@ -151,7 +152,7 @@ def tally(decoded: Decoded, stored_at_ms: int) -> list[Tally]:
 
 
 def _by_partition(pairs: Iterable[tuple[int, int]]) -> dict[int, list[int]]:
-    """What is paired with each partition."""
+    """Return the numbers paired with each partition."""
     sorted_in: dict[int, list[int]] = defaultdict(list)
     for partition, number in pairs:
         sorted_in[partition].append(number)
@@ -159,7 +160,7 @@ def _by_partition(pairs: Iterable[tuple[int, int]]) -> dict[int, list[int]]:
 
 
 def _nulls(rows: list[Row]) -> dict[int, Counter[str]]:
-    """How often each column is null, by partition."""
+    """Return how often each column is null, by partition."""
     counts: dict[int, Counter[str]] = defaultdict(Counter)
     nullable = [one.column for one in fields(type(rows[0][0])) if one.nullable] if rows else []
     for name in nullable:

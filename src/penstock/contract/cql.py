@@ -1,8 +1,8 @@
 """A record as keyspace, table and INSERT, and the values that the INSERT binds; how a name is quoted in CQL.
 
-A row is the record's fields, then its arrival. Its write timestamp is bound too: the record's place in the order of the
-topic (`contract.order`), so that of two records with one key the later in Kafka wins, in whatever order they are
-written, and a replay changes nothing.
+A row is the record's fields, then its arrival. Its write timestamp is bound too, and follows the order of the topic
+(`contract.order`): of two records with one key, the later in Kafka wins, in whatever order they are written, and a
+replay changes nothing.
 """
 
 import re
@@ -23,15 +23,15 @@ RESERVED = frozenset(
     entries execute false from full grant if in index infinity insert into is keyspace limit materialized mbean
     mbeans modify nan norecursive not null of on or order primary rename replace revoke schema select set table
     to token true truncate unlogged unset update use using view where with
-    """.split()  # noqa: SIM905  a list would be a word a line
+    """.split()  # noqa: SIM905  a list would take a line per word
 )
-"""Words that Cassandra 3.11 to 5.0 does not read as a name unless they are quoted."""
+"""Words that Cassandra 3.11 to 5.0 accepts as a name only if they are quoted."""
 
 Encode = Callable[[Sequence[Row], Sequence[int]], Iterator[bytes]]
 
 
 def name(identifier: str) -> str:
-    """Return the name of a keyspace, table or column as a statement must have it: quoted where CQL demands it.
+    """Return the name of a keyspace, table or column for use in a statement, quoted where CQL requires it.
 
     Every name in every statement goes through this function.
     """
@@ -41,43 +41,43 @@ def name(identifier: str) -> str:
 
 
 def table_name(keyspace: str, table: str) -> str:
-    """Return a table's full name as a statement must have it."""
+    """Return a table's qualified name for use in a statement."""
     return f"{name(keyspace)}.{name(table)}"
 
 
 def create_keyspace(keyspace: str, replication: str) -> str:
-    """The statement that makes the keyspace when it is not there."""
+    """Return the statement that creates the keyspace if it does not exist."""
     return f"CREATE KEYSPACE IF NOT EXISTS {name(keyspace)} WITH replication = {replication}"
 
 
 def create_table(keyspace: str, table: str, row: type[Record]) -> str:
-    """The statement that makes the table when it is not there."""
+    """Return the statement that creates the table if it does not exist."""
     lines = [f"  {name(column)} {kind}," for column, kind in columns(row).items()]
     key = f"  PRIMARY KEY ({name(key_of(row).column)})"
     return "\n".join([f"CREATE TABLE IF NOT EXISTS {table_name(keyspace, table)} (", *lines, key, ")"])
 
 
 def columns(row: type[Record]) -> dict[str, str]:
-    """The type of each column by its name, without quotes, in order: the row's fields, then its arrival."""
+    """Return the CQL type of each column by its unquoted name, in order: the row's fields, then its arrival."""
     return {field.column: field.kind.cql for field in (*fields(row), *fields(Arrival))}
 
 
 def add_column(keyspace: str, table: str, column: str, kind: str) -> str:
-    """The statement that gives a table one more column; rows that are there have null in it."""
+    """Return the statement that adds a column to a table; existing rows have null in it."""
     return f"ALTER TABLE {table_name(keyspace, table)} ADD {name(column)} {kind}"
 
 
 def insert(keyspace: str, table: str, row: type[Record]) -> str:
-    """The upsert of one row; its last value is the write timestamp in microseconds."""
+    """Return the upsert of one row; its last value is the write timestamp in microseconds."""
     names = [name(column) for column in columns(row)]
     values = ", ".join("?" for _ in names)
     return f"INSERT INTO {table_name(keyspace, table)} ({', '.join(names)}) VALUES ({values}) USING TIMESTAMP ?"
 
 
 def write_times(row: type[Record]) -> tuple[str, int, list[str]]:
-    """Return the sum of the write times of all columns that are never null, how many those are, and the other columns.
+    """Return a CQL sum of the write times of all columns that are never null, their number, and the other columns.
 
-    The key has none. The sum is one value to send and to compare, instead of one a column.
+    The key has no write time. A sum is a single value to transfer and compare, instead of one per column.
     """
     others = [field for field in (*fields(row), *fields(Arrival)) if field.column != key_of(row).column]
     required = [field.column for field in others if not field.nullable]
@@ -86,12 +86,12 @@ def write_times(row: type[Record]) -> tuple[str, int, list[str]]:
 
 
 def delete(keyspace: str, table: str, row: type[Record]) -> str:
-    """The deletion of one row; its values are the write timestamp in microseconds and the key."""
+    """Return the deletion of one row; its values are the write timestamp in microseconds and the key."""
     return f"DELETE FROM {table_name(keyspace, table)} USING TIMESTAMP ? WHERE {name(key_of(row).column)} = ?"
 
 
 def delete_encoder(row: type[Record]) -> Callable[[Any, int], bytes]:
-    """The function that gives a deletion's bound values in a message, from the key and the write timestamp in us."""
+    """Return a function that encodes a deletion's bound values from the key and the write timestamp in us."""
     to_bytes = key_of(row).kind.encode
 
     def encode(key: Any, write_us: int) -> bytes:
@@ -102,17 +102,17 @@ def delete_encoder(row: type[Record]) -> Callable[[Any, int], bytes]:
 
 
 def key_encoder(row: type[Record]) -> Callable[[Record], bytes]:
-    """The function that gives a record's key as CQL bytes, by which its replicas are found."""
+    """Return a function that encodes a record's key as CQL bytes, which determine its replicas."""
     get, to_bytes = attrgetter(key_of(row).column), key_of(row).kind.encode
     return lambda record: to_bytes(get(record))
 
 
 def encoder(row: type[Record], *, leaves_unset: bool = False) -> Encode:
-    """The function that gives the bound values of rows, in the INSERT's order, as they stand in a message.
+    """Return a function that encodes the bound values of rows, in the INSERT's order, as they appear in a message.
 
-    That is: each value after its length, a null as the length -1 (native protocol v5, section 3), or -2 with
-    `leaves_unset`, which writes nothing. It takes the rows and their write timestamps in us, and goes column by
-    column, which is what is fast.
+    Each value follows its length; a null is the length -1 (native protocol v5, section 3), or -2 with `leaves_unset`,
+    which writes nothing. The function takes the rows and their write timestamps in us, and encodes column by column,
+    for speed.
     """
     framed = partial(_framed, null=_UNSET if leaves_unset else _NULL)
     columns = [(attrgetter(field.column), field.kind.encode, field.nullable) for field in fields(row)]
@@ -140,7 +140,7 @@ def _values(values: Iterable[Any], to_bytes: Callable[[Any], bytes], nullable: b
 
 
 def _framed(column: list[bytes | None], null: bytes) -> tuple[Iterable[bytes], Iterable[bytes]]:
-    """What stands before each value of a column, and the value."""
+    """Return the encoded length of each value of a column, and the values."""
     if None in column:
         lengths = (null if value is None else _LENGTHS[len(value)] for value in column)
         return lengths, (value or b"" for value in column)
@@ -149,7 +149,7 @@ def _framed(column: list[bytes | None], null: bytes) -> tuple[Iterable[bytes], I
 
 
 class _Lengths(dict[int, bytes]):
-    """The four bytes that tell a length; those of most values are made beforehand."""
+    """Lengths as four bytes, big-endian; those of most values are precomputed."""
 
     def __missing__(self, length: int) -> bytes:
         return length.to_bytes(4, "big")

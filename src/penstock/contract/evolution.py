@@ -1,7 +1,8 @@
-"""What changes from one schema of a record to the next, and whether records that are there can bear it.
+"""Changes from one schema of a record to the next, and whether existing records are compatible with them.
 
-A change is allowed when every older record can still be read and its column still holds it: an optional field more, a
-looser rule, another description. Everything else is refused with its reason. Pure: schemas and columns in, changes out.
+A change is allowed if every older record can still be read and its column still holds it: a new optional field, a
+looser rule, another description. Any other change is refused with its reason. Pure: schemas and columns in, changes
+out.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,7 +20,7 @@ Schema = Mapping[str, Any]
 
 
 class Kind(StrEnum):
-    """The kinds of changes. The names are stable: scripts read them."""
+    """Kind of a change. The names are stable: scripts read them."""
 
     ADDED_OPTIONAL = "added_optional"
     ADDED_REQUIRED = "added_required"
@@ -40,7 +41,7 @@ ALLOWED = frozenset({Kind.ADDED_OPTIONAL, Kind.RULE_LOOSENED, Kind.DESCRIBED})
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One change; the field is empty when it is the record as a whole."""
+    """A change. `field` is empty for a change of the record as a whole."""
 
     field: str
     kind: Kind
@@ -49,7 +50,7 @@ class Change:
 
     @classmethod
     def of(cls, name: str, kind: Kind, why: str) -> "Change":
-        """A change, allowed or not as its kind is."""
+        """Return a change, allowed or not according to its kind."""
         return cls(name, kind, kind in ALLOWED, why)
 
     def __str__(self) -> str:
@@ -57,12 +58,12 @@ class Change:
 
 
 def refused(changes: Iterable[Change]) -> list[Change]:
-    """Those of the changes that are not allowed."""
+    """Return the changes that are not allowed."""
     return [change for change in changes if not change.allowed]
 
 
 def encoding_changed(subject: str, older: str, newer: str) -> Change:
-    """The change of a subject from one kind of schema to another."""
+    """Return the change of a subject from one type of schema to another."""
     why = f"{subject} holds {older} schemas and this one is {newer}: another encoding needs another topic"
     return Change.of("", Kind.ENCODING_CHANGED, why)
 
@@ -72,7 +73,7 @@ def encoding_changed(subject: str, older: str, newer: str) -> Change:
 
 @dataclass(frozen=True)
 class _Shape:
-    """What a schema says of a field."""
+    """A field as a schema describes it."""
 
     type: str
     optional: bool
@@ -82,9 +83,9 @@ class _Shape:
 
 
 def compare(older: Schema, newer: Schema) -> list[Change]:
-    """What changes from `older` to `newer`, both JSON Schema or both Avro, in the order of the newer's fields.
+    """Return the changes from `older` to `newer`, both JSON Schema or both Avro, in the order of the newer's fields.
 
-    `older` may be anybody's, `newer` is ours.
+    `older` may come from anyone, `newer` is penstock's.
     """
     older = _mapping(older)
     before, after = _shapes(older), _shapes(newer)
@@ -95,7 +96,7 @@ def compare(older: Schema, newer: Schema) -> list[Change]:
 
 
 def _mapping(schema: Any) -> Schema:
-    """The schema, when it says something of fields: one may also be a word alone, or true."""
+    """Return the schema if it is a mapping, else {}: a schema may also be a type's name, or true."""
     return schema if isinstance(schema, Mapping) else {}
 
 
@@ -218,7 +219,7 @@ _WRITTEN = {
     "exclusiveMaximum": "lt",
     "multipleOf": "multiple_of",
 }
-"""How a record's file writes a rule of JSON Schema."""
+"""Name of each JSON Schema rule in a record's file."""
 _MISSED = "every reader so far relies on it; add another field instead"
 _UNTIL_RESTART = ": a running job sets aside what only the new rule admits, until it is restarted"
 _ON_REPLAY = ": a record that the topic holds may break it, and would be set aside when it is read again"
@@ -236,7 +237,7 @@ def _of_rules(name: str, before: Mapping[str, Any], after: Mapping[str, Any]) ->
 
 
 def _is_tighter(rule: str, old: Any, new: Any) -> bool:
-    """Whether a value that kept the old rule may break the new one. Of two patterns it cannot be told: it may."""
+    """Return whether a value that met the old rule may break the new one. Patterns are not comparable: it may."""
     if new is None:
         return False
     if old is None or rule not in _LOWER | _UPPER:
@@ -253,25 +254,25 @@ def _value(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Table:
-    """A table as it is: the type of each column by its name, and the primary key. No columns: there is no table."""
+    """An existing table: the type of each column by its name, and the primary key. No columns: there is no table."""
 
     columns: dict[str, str]
     key: tuple[str, ...]
 
 
 def missing_columns(table: Table, row: type[Record]) -> dict[str, str]:
-    """The type of each column, by its name, that a row has and the table has not."""
+    """Return the columns of a row that the table does not have: their types by name."""
     return {name: kind for name, kind in cql.columns(row).items() if name not in table.columns}
 
 
 def left_alone(table: Table, row: type[Record]) -> list[str]:
-    """The columns, as `name type`, that the table has and a row has not."""
+    """Return the columns of the table that a row does not have, as `name type`."""
     needed = cql.columns(row)
     return [f"{name} {kind}" for name, kind in sorted(table.columns.items()) if name not in needed]
 
 
 def compare_table(table: Table, row: type[Record]) -> list[Change]:
-    """What would change in a table that is there, so that it can hold `row`: columns more; other types, another key."""
+    """Return what would change in an existing table for it to hold `row`: new columns, other types, another key."""
     if not table.columns:
         return []
     changes = [

@@ -15,8 +15,8 @@ STUCK_AFTER = timedelta(seconds=60)
 class FailingBatch:
     """A batch that failed and has not succeeded since.
 
-    `first` and `end` are the offsets per partition that it covers, half open; empty where unknown. `cause` is short,
-    names the user's line where there is one, and never quotes a record; `message` may.
+    `first` and `end` are the offsets per partition that it covers, half open; empty if unknown. `cause` is short, names
+    the line of the user's code if there is one, and never quotes a record; `message` may.
     """
 
     checkpoint: str
@@ -41,15 +41,16 @@ class FailingBatch:
         return bool(self.end) and all(reached.get(partition, 0) >= end for partition, end in self.end.items())
 
     def is_current(self, checkpoint: str, reached: Mapping[int, int]) -> bool:
-        """Return whether the batch still counts: the job at `checkpoint` resolves its own.
+        """Return whether the batch still counts. The job at `checkpoint` resolves its own batches.
 
-        That of another checkpoint is over once the ledger, of which `reached` gives the ends, is past it.
+        A batch of another checkpoint is over once the ledger is past it; `reached` holds the ledger's ends by
+        partition.
         """
         return self.checkpoint == checkpoint or not self.is_past(reached)
 
     @property
     def position(self) -> str:
-        """The offset ranges that are not stored: `0:17 to 0:20`, both part of it."""
+        """Return the offset ranges that are not stored, both ends inclusive: `0:17 to 0:20`."""
         ranges = [
             f"{partition}:{self.first.get(partition, 0)} to {partition}:{end - 1}"
             for partition, end in sorted(self.end.items())
@@ -59,14 +60,14 @@ class FailingBatch:
 
     @property
     def summary(self) -> str:
-        """What is stuck, where, since when and why, in one line that quotes no record."""
+        """Return what is stuck, where, since when and why, in one line that quotes no record."""
         since = self.first_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         tries = "1 failure" if self.failures == 1 else f"{self.failures} failures"
         return f"the stream is stuck on batch {self.batch_id} ({self.position}) since {since}, {tries}: {self.cause}"
 
     @property
     def remedy(self) -> str:
-        """What to do about it."""
+        """Return what to do about it."""
         if self.state == "transform_failed":
             return "correct transform in the pipeline's file, then ./penstock restart spark-job"
         return "the batch is retried until it succeeds: ./penstock logs spark-job"
@@ -80,5 +81,5 @@ class FailingBatch:
 def stuck_batches(
     batches: Iterable[FailingBatch], checkpoint: str, reached: Mapping[int, int], now: datetime | None = None
 ) -> list[FailingBatch]:
-    """Return the batches on which a stream is stuck now; `checkpoint` is that of the settings in force."""
+    """Return the batches on which a stream is stuck now; `checkpoint` is that of the effective settings."""
     return [batch for batch in batches if batch.is_stuck(now) and batch.is_current(checkpoint, reached)]

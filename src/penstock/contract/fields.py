@@ -1,4 +1,4 @@
-"""The fields of a record, and what each type is called in Avro, in Spark and in CQL: written here once."""
+"""The fields of a record, and the name of each type in Avro, Spark and CQL, defined only here."""
 
 import typing
 from collections.abc import Callable
@@ -19,19 +19,19 @@ _DOUBLE = Layout(">d").pack
 
 
 def epoch_ms(moment: datetime) -> int:
-    """Whole milliseconds from 1970-01-01T00:00Z to `moment` (with a time zone), rounded down."""
+    """Return whole milliseconds from 1970-01-01T00:00Z to `moment` (with a time zone), rounded down."""
     since = moment - _EPOCH
     return since.days * 86_400_000 + since.seconds * 1_000 + since.microseconds // 1_000
 
 
 def from_epoch_ms(ms: int) -> datetime:
-    """The moment `ms` milliseconds after 1970-01-01T00:00Z, in UTC. Raises `OverflowError` outside of years 1-9999."""
+    """Return the UTC time `ms` milliseconds after 1970-01-01T00:00Z. Raises `OverflowError` outside of years 1-9999."""
     return _EPOCH + timedelta(milliseconds=ms)
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A field type: its names elsewhere, and its CQL bytes (native protocol v5, section 6)."""
+    """A field type: its names elsewhere, and its CQL encoding (native protocol v5, section 6)."""
 
     avro: Any
     spark: str
@@ -55,10 +55,10 @@ BOOLEAN = Kind("boolean", "BOOLEAN", "boolean", lambda value: b"\x01" if value e
 
 @dataclass(frozen=True)
 class Field:
-    """One field of a record.
+    """A field of a record.
 
-    `name` is its name in messages and their schemas (JSON, JSON Schema, Avro). `column` is its attribute's name in
-    Python, which DataFrames and the table have too. They differ where the record's file says `rename` or `field(name)`.
+    `name` is its name in messages and their schemas (JSON, JSON Schema, Avro). `column` is its name in Python,
+    DataFrames and the table. They differ if the record's file uses `rename` or `field(name)`.
     """
 
     name: str
@@ -73,14 +73,14 @@ class Field:
 
 @cache
 def fields(struct: type[msgspec.Struct]) -> tuple[Field, ...]:
-    """The fields of `struct`, in order. Raises `TypeError` for a type that has no name in CQL."""
+    """Return the fields of `struct`, in order. Raises `TypeError` for a field that `field_of` does not support."""
     described = inspect.type_info(struct)
     assert isinstance(described, inspect.StructType)
     return tuple(map(field_of, described.fields))
 
 
 def key_of(struct: type[msgspec.Struct]) -> Field:
-    """The one field marked as key. Raises `TypeError` when there is none, more than one, or one that may be None."""
+    """Return the key field. Raises `TypeError` unless exactly one is marked, not nullable, and bounded if text."""
     keys = [field for field in fields(struct) if field.key]
     if len(keys) != 1:
         names = f" ({', '.join(field.column for field in keys)})" if keys else ""
@@ -100,19 +100,19 @@ def key_of(struct: type[msgspec.Struct]) -> Field:
 
 
 def key_reader(struct: type[msgspec.Struct]) -> Callable[[bytes], Any]:
-    """The function that gives the id that a Kafka key stands for. It raises `ValueError` when the key is none."""
+    """Return a function that converts a Kafka key to the record's id. It raises `ValueError` for an invalid key."""
     kind = typing.get_type_hints(struct, include_extras=True)[key_of(struct).column]
     return lambda key: msgspec.convert(key.decode(), kind, strict=False)
 
 
 def key_writer(struct: type[msgspec.Struct]) -> Callable[[msgspec.Struct], bytes]:
-    """The function that gives the Kafka key of a record: its id as text, which `key_reader` reads."""
+    """Return a function that returns the Kafka key of a record: its id as text, which `key_reader` reads."""
     column = key_of(struct).column
     return lambda record: str(getattr(record, column)).encode()
 
 
 def _fits_a_key(struct: type[msgspec.Struct], column: str) -> bool:
-    """Whether each text that the rules allow can be a partition key: 1 to 65,535 bytes of UTF-8."""
+    """Return whether each text that the rules allow can be a partition key: 1 to 65,535 bytes of UTF-8."""
     described = inspect.type_info(struct)
     assert isinstance(described, inspect.StructType)
     text, _, _ = next(_unwrap(one.type) for one in described.fields if one.name == column)
@@ -121,7 +121,7 @@ def _fits_a_key(struct: type[msgspec.Struct], column: str) -> bool:
 
 
 def field_of(one: inspect.Field) -> Field:
-    """Return a field as msgspec describes it. Raises `TypeError` that says what to write instead."""
+    """Return the `Field` that msgspec describes. Raises `TypeError` that says what to write instead."""
     kind_info, marks, description = _unwrap(one.type)
     nullable = isinstance(kind_info, inspect.UnionType)
     if isinstance(kind_info, inspect.UnionType):
@@ -153,7 +153,7 @@ def _unwrap(kind_info: inspect.Type) -> tuple[inspect.Type, dict[str, Any], str]
 
 
 def _written(name: str, nullable: bool, *, has_meta: bool) -> str:
-    """Return how the record's file should declare a field, with {type} and {rules} to be filled in."""
+    """Return how to declare a field in the record's file, with the placeholders {type} and {rules}."""
     more = ", ..." if has_meta else ""
     return f"`{name}: Annotated[{{type}}, Meta({{rules}}{more})]{' | None = None' if nullable else ''}`"
 

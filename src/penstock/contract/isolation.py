@@ -1,4 +1,4 @@
-"""One bad record is one dead letter: what a record's own code raises is kept apart from what stops every record."""
+"""Limit a bad record to one dead letter: separate errors of a single record from those that stop every record."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -9,20 +9,20 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 NOT_OF_A_RECORD = (PenstockError, MemoryError)
-"""Raised while a record is validated or encoded, and not its fault: a service is unreachable, or memory ran out."""
+"""Raised while a record is validated or encoded, but not its fault: a service is unavailable, or memory ran out."""
 
 
 def isolate(items: Sequence[T], encode: Callable[[Sequence[T]], R]) -> tuple[R, list[tuple[T, Exception]]]:
-    """Return what `encode` makes of `items`, and the items that it cannot encode, with what it raised.
+    """Return the result of `encode` for `items`, and the items that it cannot encode, each with the exception raised.
 
-    The batch is encoded as a whole; only when that raises, each item is tried alone, and the batch again without the
-    failures. Raises what is not a record's fault.
+    The batch is encoded as a whole. Only if that raises, each item is tried alone, and the batch encoded again without
+    the failures. Raises what is not a record's fault (`NOT_OF_A_RECORD`).
     """
     try:
         return encode(items), []
     except NOT_OF_A_RECORD:
         raise
-    except Exception:  # noqa: BLE001  the types of a pipeline's file run here, and raise what they like
+    except Exception:  # noqa: BLE001  types of a pipeline's file run here and may raise anything
         good, failures = _split(items, encode)
         return encode(good), failures
 

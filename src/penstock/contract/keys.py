@@ -1,4 +1,4 @@
-"""What a Kafka key of a known format says: the id of a record, checked by the contract's rules for that id."""
+"""Read the record id from a Kafka key of a known format, and check it by the contract's rules for that id."""
 
 import json
 import re
@@ -15,11 +15,11 @@ from penstock.contract.record import Record
 from penstock.contract.rules import date_check, repeated_name, text_check
 
 KeyFormat = Literal["text", "json", "connect", "registry"]
-"""How a topic's keys are written.
+"""Format of a topic's keys.
 
 text      the id as text, as penstock's own producer writes it
 json      the id as a JSON string or number, or an object with the id as its only field
-connect   the same, or inside of Kafka Connect's `{"schema": ..., "payload": ...}`, as Debezium writes it
+connect   the same, or wrapped in Kafka Connect's `{"schema": ..., "payload": ...}`, as Debezium writes it
 registry  Avro or JSON behind the schema registry's header: the id, or a record with the id as its only field
 """
 KEY_FORMATS: tuple[KeyFormat, ...] = get_args(KeyFormat)
@@ -29,12 +29,12 @@ _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 def is_structured(text: str) -> bool:
-    """Return whether a text may be a key of another format than text: JSON, a Connect struct's words, or binary."""
+    """Return whether a text may be a key in a format other than text: JSON, a Connect struct as text, or binary."""
     return _STRUCTURE.match(text) is not None
 
 
 class IdReader:
-    """Reads the ids of `record`. Every method raises `ValueError` for what is no id."""
+    """Reads the ids of `record`. Its `of_` methods raise `ValueError` for an invalid id."""
 
     def __init__(self, record: type[Record]) -> None:
         field = key_of(record)
@@ -45,7 +45,7 @@ class IdReader:
         self._check_text, self._check_date = text_check(alone), date_check(alone)
 
     def is_text_id(self, text: str) -> bool:
-        """Return whether a text stands for an id."""
+        """Return whether a text is a valid id."""
         try:
             self.of_text(text)
         except ValueError:
@@ -53,7 +53,7 @@ class IdReader:
         return True
 
     def of_text(self, text: str) -> Any:
-        """Return the id that a text stands for."""
+        """Return the id that a text represents."""
         return self._checked(msgspec.convert(text, self._hint, strict=False))
 
     def of_value(self, value: Any) -> Any:
@@ -67,7 +67,7 @@ class IdReader:
         return self._checked(msgspec.convert(value, self._hint))
 
     def of_payload(self, value: Any) -> Any:
-        """Return the id in a decoded Connect key: `of_value`, of the payload when schema and payload are there."""
+        """Return the id in a decoded Connect key, like `of_value`; of the payload if the key is Connect's envelope."""
         return self.of_value(value["payload"] if self.is_wrapped(value) else value)
 
     def is_wrapped(self, value: Any) -> bool:
@@ -83,7 +83,7 @@ class IdReader:
 
 
 def parse_json(text: str) -> Any:
-    """Return the value of a JSON text. Raises `ValueError`, also when an object names a field twice."""
+    """Return the value of a JSON text. Raises `ValueError`, also for an object with a duplicate field name."""
     try:
         json.loads(text, object_pairs_hook=_refuse_twins, parse_int=str, parse_float=str)
         return msgspec.json.decode(text)
@@ -102,4 +102,4 @@ TEXT_FORMATS: dict[KeyFormat, TextFormat] = {
     "json": lambda ids, text: ids.of_value(parse_json(text)),
     "connect": lambda ids, text: ids.of_payload(parse_json(text)),
 }
-"""How the formats that are text are read."""
+"""Readers of the text-based formats."""

@@ -1,4 +1,4 @@
-"""Latencies as a histogram: so many records in each bucket, a bucket named by its upper bound in ms.
+"""Latency histograms: the number of records in each bucket; a bucket is named by its upper bound in ms.
 
 A record's latency is the time from Kafka's timestamp to the acknowledgement of its row.
 """
@@ -13,14 +13,14 @@ BOUNDS_MS = (
     *(120_000, 300_000, 900_000, 3_600_000, 21_600_000, 86_400_000),
     2**31 - 1,
 )
-"""Upper bounds, each part of its bucket; the last bucket takes all that is longer."""
+"""Upper bounds, inclusive; the last bucket holds everything longer."""
 
 Histogram = dict[int, int]
-"""Records by the upper bound of their bucket; buckets without any are left out."""
+"""Number of records by the upper bound of their bucket; empty buckets are omitted."""
 
 
 def histogram(latencies_ms: Iterable[int]) -> Histogram:
-    """How many of the latencies fall into each bucket."""
+    """Return how many of the latencies fall into each bucket."""
     ascending, found, below = sorted(latencies_ms), {}, 0
     for bound in BOUNDS_MS:
         up_to = len(ascending) if bound == BOUNDS_MS[-1] else bisect_right(ascending, bound, lo=below)
@@ -31,7 +31,7 @@ def histogram(latencies_ms: Iterable[int]) -> Histogram:
 
 
 def joined(histograms: Iterable[Histogram]) -> Histogram:
-    """The sum of the histograms."""
+    """Return the sum of the histograms."""
     sums: Counter[int] = Counter()
     for one in histograms:
         sums.update(one)
@@ -39,7 +39,10 @@ def joined(histograms: Iterable[Histogram]) -> Histogram:
 
 
 def quantile_ms(found: Histogram, share: float) -> int | None:
-    """The latency that `share` of the records do not exceed, linear within its bucket; None without records."""
+    """Return the latency that `share` of the records do not exceed, in ms; None without records.
+
+    Linear within its bucket.
+    """
     rank, seen = share * sum(found.values()), 0
     for at, bound in enumerate(BOUNDS_MS):
         records = found.get(bound, 0)

@@ -1,6 +1,6 @@
-"""Personal data hidden: what people look at shows which fields there are, not what they say of a person.
+"""Mask personal data: user interfaces show which fields there are, not what they say about a person.
 
-Only fields that the contract knows and does not mark as personal are shown; whatever is not known is hidden too.
+Only fields that the contract knows and does not mark as personal are shown. Unknown fields are hidden too.
 """
 
 from functools import cache
@@ -15,7 +15,7 @@ _DEEPEST = 100
 
 @cache
 def shown_names(record: type[Record]) -> frozenset[str]:
-    """The names of the fields that tell nothing about a person, and of those that say where a record came from.
+    """Return the names of the fields without personal data, including those of the arrival.
 
     Both their names in messages and in rows, unless a personal field has the same name in the other of the two.
     """
@@ -25,7 +25,7 @@ def shown_names(record: type[Record]) -> frozenset[str]:
 
 
 def masked(value: Any, record: type[Record]) -> Any:
-    """`value`, decoded from JSON, Avro or a row, with what may be personal hidden; None stays None."""
+    """Return `value`, decoded from JSON, Avro or a row, with what may be personal hidden; None stays None."""
     if not isinstance(value, dict):
         return _hidden(value)
     shown = shown_names(record)
@@ -35,7 +35,7 @@ def masked(value: Any, record: type[Record]) -> Any:
 
 
 def shows_key(key: bytes, record: type[Record]) -> bool:
-    """Whether a Kafka key tells nothing about a person: it is a record's key, and that is not personal."""
+    """Return whether a Kafka key may be shown: it is a record's key, and the key is not personal."""
     try:
         key_reader(record)(key)
     except ValueError:
@@ -44,12 +44,12 @@ def shows_key(key: bytes, record: type[Record]) -> bool:
 
 
 def hidden_bytes(count: int) -> str:
-    """What stands in the place of bytes that may be personal."""
+    """Return the placeholder for bytes that may be personal."""
     return f"hidden: {count:,} bytes; personal data are hidden"
 
 
 def _hidden(value: Any, depth: int = 0) -> Any:
-    """The same shape, every leaf hidden; what is nested deeper than anybody writes is hidden as a whole."""
+    """Return the same structure with every leaf hidden; anything nested `_DEEPEST` levels deep is hidden as a whole."""
     if isinstance(value, dict | list) and depth == _DEEPEST:
         return MASK
     if isinstance(value, dict):

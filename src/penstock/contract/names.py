@@ -1,4 +1,4 @@
-"""What topics, keyspaces, tables and fields may be called, and the names that services and penstock itself use."""
+"""Valid names of topics, keyspaces, tables and fields, and the names that services and penstock itself use."""
 
 import re
 
@@ -6,14 +6,14 @@ from penstock.contract.fields import fields
 from penstock.contract.record import Arrival
 
 DEAD_LETTERS = ".dlq"
-"""What a topic's name is followed by in the name of its dead-letter topic."""
+"""Suffix that a topic's name gets in the name of its dead-letter topic."""
 REGISTRY_TOPICS = frozenset({"kafkasql-journal", "kafkasql-snapshots", "registry-events"})
-"""What Apicurio keeps its schemas in."""
+"""Topics in which Apicurio stores its schemas."""
 OWN_TABLES = frozenset(
     {"accepted", "batches", "failing_batches", "failures", "generations", "key_formats", "layouts", "leases", "ledger"}
     | {"marks", "receipts", "settled", "table_orders"}
 )
-"""Tables that penstock makes in the pipeline's keyspace."""
+"""Tables that penstock creates in the pipeline's keyspace."""
 OWN_COLUMNS = frozenset(
     {*(field.column for field in fields(Arrival)), "_deleted", "_rejected", "_shift_us", "row_position", "written_us"}
 )
@@ -31,12 +31,12 @@ _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def is_internal(topic: str) -> bool:
-    """Whether a service keeps the topic for itself: nobody else may write to it or change it."""
+    """Return whether the topic is internal to a service: nobody else may write to it or change it."""
     return topic.startswith("__") or topic in REGISTRY_TOPICS
 
 
 def check_topic(topic: object) -> None:
-    """Raise `ValueError` unless a pipeline's topic, and the dead-letter topic beside it, can have these names."""
+    """Raise `ValueError` unless a pipeline's topic and its dead-letter topic can have these names."""
     if not (isinstance(topic, str) and _TOPIC.fullmatch(topic)) or topic in {".", ".."}:
         raise ValueError(
             f"{topic!r} is no topic's name: write 1 to {MOST_TOPIC_CHARACTERS} of a-z, A-Z, 0-9, '.', '_' and '-' "
@@ -47,14 +47,14 @@ def check_topic(topic: object) -> None:
 
 
 def check_keyspace(keyspace: object) -> None:
-    """Raise `ValueError` unless Cassandra lets us make a keyspace of that name."""
+    """Raise `ValueError` unless penstock can create a keyspace of that name in Cassandra."""
     _check_table_word(keyspace, "keyspace")
     if str(keyspace).lower() in _SYSTEM_KEYSPACES:
         raise ValueError(f"{keyspace!r} is a keyspace that Cassandra keeps for itself: write another name")
 
 
 def check_table(table: object) -> None:
-    """Raise `ValueError` unless a pipeline's table can have that name beside penstock's own."""
+    """Raise `ValueError` unless a pipeline's table can have that name in addition to penstock's own tables."""
     _check_table_word(table, "table")
     if table in OWN_TABLES:
         raise ValueError(f"{table!r} is a table of penstock's own in the same keyspace: write another name")
@@ -72,7 +72,7 @@ def check_word(name: str) -> None:
 
 
 def check_field(name: str, column: str) -> None:
-    """Raise `ValueError` unless messages can have a field of that name, and tables and DataFrames such a column."""
+    """Raise `ValueError` unless a field can have that name in messages, and that column in tables and DataFrames."""
     check_word(name)
     check_word(column)
     if column.lower() in OWN_COLUMNS:
@@ -80,6 +80,6 @@ def check_field(name: str, column: str) -> None:
 
 
 def renamed(name: str, column: str) -> str:
-    """Return how to write a field whose column must have another name."""
+    """Return how to declare a field whose column must have another name."""
     other = f"source_{column.lstrip('_')}"
     return f"write `{other}: ... = msgspec.field(name={name!r})`; it is {name!r} in messages, `{other}` in the table"

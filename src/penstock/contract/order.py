@@ -1,17 +1,17 @@
 """The order of records across partitions: which layout of the topic a record belongs to, and its write timestamp.
 
-A layout is the topic with one number of partitions. Within a layout a key stays in one partition, where offsets order
-its versions. When partitions are added, keys move to partitions whose offsets begin at 0: the write timestamps of the
-newer layout start behind all of the older one's. Producers keep the old number for minutes, so no single offset divides
-two layouts: a record belongs to the newest layout in which a known partitioner puts its key into its partition, unless
-it was read before that layout was found. Any partitioner puts some keys there by chance, so one that the topic shows no
-sign of does not count.
+A layout is the topic with one partition count. Within a layout a key stays in one partition, whose offsets order its
+versions. When partitions are added, keys move to partitions whose offsets begin at 0: the write timestamps of the newer
+layout start after all of the older layout's. Producers keep the old count for minutes, so no single offset separates
+two layouts: a record belongs to the newest layout in which a known partitioner assigns its key to its partition, unless
+it was read before that layout was detected. Any partitioner assigns some keys there by chance, so a partitioner of
+which the topic shows no sign does not count.
 
-A redriven record keeps its place: its header `penstock.order` holds the write timestamp of the position at which it was
-rejected. It moves a record back only. A timestamp later than that of the record's own position is ignored, so that no
-producer can write into the future.
+A redriven record keeps its place in the order: its header `penstock.order` holds the write timestamp of the position at
+which it was dead-lettered. The header moves a record back only. A timestamp later than that of the record's own
+position is ignored, so that no producer can write into the future.
 
-Pure, and a function of what is stored and of the record alone: a replay gives each record the same timestamp.
+Pure: a function of stored state and the record alone, so a replay gives each record the same timestamp.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ _LEAST_PROOFS = 20
 
 
 def murmur2(key: bytes) -> int:
-    """Return what Java's default partitioner takes the modulus of: murmur2 of the key, its sign bit cleared.
+    """Return the hash of which Java's default partitioner takes the modulus: murmur2 of the key, sign bit cleared.
 
     As `org.apache.kafka.common.utils.Utils.murmur2` and `toPositive`.
     """
@@ -48,16 +48,16 @@ def murmur2(key: bytes) -> int:
 
 
 PARTITIONERS: Mapping[str, Callable[[bytes], int]] = {"murmur2": murmur2, "crc32": zlib.crc32}
-"""Java's default partitioner and librdkafka's: a key is put into the partition of its hash, modulo their number."""
+"""Hashes of Java's default partitioner and librdkafka's. A key's partition is its hash modulo the partition count."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The topic with a number of partitions.
+    """The topic with a given partition count.
 
-    `starts` has the first offset of each partition that may belong to it: what is before was read while the topic
-    had fewer partitions; a partition that is not named starts at 0. `shift_us` is added to the generation's epoch.
-    `partitioners` are those that the topic's keys showed when the layout was found, or all.
+    `starts` holds the first offset of each partition that may belong to it: earlier records were read while the topic
+    had fewer partitions; a partition that is not listed starts at 0. `shift_us` is added to the incarnation's
+    `epoch_us`. `partitioners` are those that the topic's keys showed when the layout was detected, or all.
     """
 
     partitions: int
@@ -67,13 +67,14 @@ class Layout:
 
 
 class Rank(NamedTuple):
-    """What a record's place in the order begins with: its layout's number and shift, and whether both are proven."""
+    """Leading part of a record's place in the order: its layout's number and shift, and whether both are proven."""
 
     layout: int
     shift_us: int
     is_proven: bool
     is_kept: bool = False
-    """It is not that of its own position: a redriven record keeps an earlier one, `order_by` asks for none."""
+    """Whether it is not from the record's own position: redriven records keep their earlier rank, `order_by` needs no
+    position."""
     digest: int = 0
     """Hash of the value if `order_by` orders the record; 0 for a tombstone. Identical values do not conflict."""
 
@@ -84,7 +85,7 @@ class Rank(NamedTuple):
 
 
 def digest_of(value: bytes) -> int:
-    """Return 64 bits that tell values apart, the same in every process."""
+    """Return a 64-bit hash of a value, the same in every process."""
     return int.from_bytes(hashlib.blake2b(value, digest_size=8).digest(), signed=True)
 
 
@@ -93,24 +94,24 @@ DECLARED = -1
 
 
 FIRST_RANK = Rank(0, 0, True)
-"""The rank of every record of a topic that never grew."""
+"""Rank of every record of a topic that never grew."""
 
 
 @dataclass(frozen=True)
 class Order:
-    """The layouts of one topic generation, the oldest first; at least one."""
+    """The layouts of one topic incarnation, the oldest first; at least one."""
 
     layouts: tuple[Layout, ...]
 
     @property
     def newest(self) -> Layout:
-        """The layout that the topic has now."""
+        """Return the topic's current layout."""
         return self.layouts[-1]
 
     def rank_of(
         self, partition: int, offset: int, key: bytes | None, order: bytes | None = None, *, epoch_us: int = 0
     ) -> Rank:
-        """Return the rank of a record, whose header `penstock.order` is `order`, in the generation of `epoch_us`."""
+        """Return the rank of a record, whose header `penstock.order` is `order`, in the incarnation of `epoch_us`."""
         own = self.rank(partition, offset, key)
         kept_us = kept_timestamp_us(order, epoch_us + own.shift_us + offset)
         if kept_us is None:
@@ -119,7 +120,10 @@ class Order:
         return Rank(layout, kept_us - epoch_us - offset, is_proven=True, is_kept=True)
 
     def rank(self, partition: int, offset: int, key: bytes | None) -> Rank:
-        """Return the rank of a record. One without a key, or that no known partitioner explains, is not proven."""
+        """Return the rank of a record by its position and key.
+
+        It is proven if only the first layout is possible, or if a known partitioner explains the record's partition.
+        """
         candidates = range(self.latest(partition, offset), -1, -1)
         latest = candidates[0]
         if latest == 0:
@@ -141,11 +145,11 @@ class Order:
 
 
 ONE_LAYOUT = Order((Layout(0),))
-"""A topic that was never seen to grow."""
+"""Order of a topic that was never observed to grow."""
 
 
 def kept_timestamp_us(order: bytes | None, latest_us: int) -> int | None:
-    """Return the write timestamp that the header `penstock.order` gives a record; None when it keeps its own.
+    """Return the write timestamp that the header `penstock.order` gives a record; None if the record keeps its own.
 
     `latest_us` is the timestamp of the record's own position, which no header can exceed.
     """
@@ -156,14 +160,14 @@ def kept_timestamp_us(order: bytes | None, latest_us: int) -> int | None:
 
 
 def is_placed(key: bytes, partition: int, partitions: int, partitioners: Iterable[str] = PARTITIONERS) -> bool:
-    """Return whether one of the partitioners puts `key` into this one of `partitions`."""
+    """Return whether any of the partitioners assigns `key` to `partition`, of `partitions` in total."""
     return any(PARTITIONERS[name](key) % partitions == partition for name in partitioners)
 
 
 def find_partitioners(keys: Iterable[tuple[int, bytes | None]], counts: Iterable[int]) -> frozenset[str]:
     """Return which partitioners put keys into the partitions given with them, while the topic had these `counts`.
 
-    One counts when it alone explains a key. All are returned when too few keys show anything.
+    A partitioner counts if it alone explains a key. All are returned if too few keys are conclusive.
     """
     counts, proofs = tuple(counts), Counter[str]()
     for partition, key in keys:

@@ -63,7 +63,7 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True)
 class OrderBy:
-    """Orders the records of a pipeline by Kafka's timestamp, or by `field` when there is one."""
+    """Orders the records of a pipeline by Kafka's timestamp, or by `field` if set."""
 
     field: Field | None = None
     of_tombstone: OrderOfTombstone | None = None
@@ -80,7 +80,7 @@ class OrderBy:
         return self.place_by_field(record, latest)
 
     def place_by_field(self, record: Record, latest: datetime) -> int | Fault:
-        """Return the write timestamp that the record's field gives, or what is wrong with its value."""
+        """Return the write timestamp that the record's field gives, or the fault of its value."""
         assert self.field is not None
         value = getattr(record, self.field.column)
         broken = _broken(value, latest)
@@ -89,7 +89,7 @@ class OrderBy:
     def place_tombstone(self, key: bytes | None, headers: Headers, source: Source, latest: datetime) -> int | Fault:
         """Return the write timestamp of a record without a value, or why it has none.
 
-        By a field, the pipeline's function is asked; whatever it raises is a fault of this record.
+        If a field orders the records, the pipeline's function is called; whatever it raises is a fault of this record.
         """
         if self.field is None:
             return _place_in_time(source, latest)
@@ -103,7 +103,7 @@ class OrderBy:
             value = self.of_tombstone(Tombstone(key, timestamp, headers))
         except NOT_OF_A_RECORD:
             raise
-        except Exception as error:  # noqa: BLE001  the pipeline's own code raises whatever it meets
+        except Exception as error:  # noqa: BLE001  the pipeline's own code may raise anything
             return Fault.of_exception(error)
         if not self._is_fit(value):
             what = "a datetime with a zone" if self.field.kind is TIMESTAMP else "an integer"
@@ -118,9 +118,9 @@ class OrderBy:
         return isinstance(value, int) and not isinstance(value, bool)
 
     def kept_header(self, timestamp_ms: int, offset: int, header: bytes | None) -> tuple[int, bytes] | None:
-        """Return the write timestamp by which a redriven record keeps its time, and the header that says so.
+        """Return the write timestamp by which a redriven record keeps its place in the order, and the header with it.
 
-        `header` is the one that it had. None: Kafka gave it no timestamp.
+        `header` is the record's previous header. Returns None if Kafka gave the record no timestamp.
         """
         if timestamp_ms < 0:
             return None
@@ -128,14 +128,14 @@ class OrderBy:
         return kept_us, b"t%d" % kept_us
 
     def column_of(self, row: type[Record]) -> str | None:
-        """Return the column whose value a row's write timestamp is made of; None when rows do not have it."""
+        """Return the column from which a row's write timestamp is derived; None if rows do not have it."""
         if self.field is None:
             return "ingested_at"
         kept = (field.column for field in fields(row) if (field.column, field.kind) == (self.name, self.field.kind))
         return next(kept, None)
 
     def explains(self, value: Any, offset: int, written_us: int) -> bool:
-        """Return whether a row with `value` in that column, as the driver gives it, was written at this timestamp."""
+        """Return whether a row with `value` in that column, as the driver returns it, was written at this timestamp."""
         if isinstance(value, datetime):  # a column holds milliseconds
             value_ms = epoch_ms(value.replace(tzinfo=UTC) + timedelta(microseconds=500))
             return written_us == _in_time_us(value_ms, offset) if self.field is None else written_us // 1000 == value_ms
@@ -143,13 +143,13 @@ class OrderBy:
 
 
 def declared_rank(order_us: int, epoch_us: int, offset: int, value: bytes | None) -> Rank:
-    """Return the rank of a record whose write timestamp is `order_us`, in the generation of `epoch_us`."""
+    """Return the rank of a record whose write timestamp is `order_us`, in the incarnation of `epoch_us`."""
     digest = 0 if value is None else digest_of(value)
     return Rank(DECLARED, order_us - epoch_us - offset, is_proven=True, is_kept=True, digest=digest)
 
 
 def check_order_by(record: type[Record], order_by: object, of_tombstone: object) -> None:
-    """Raise `TypeError` or `ValueError` unless a pipeline's records can be ordered so; it says what to write."""
+    """Raise `TypeError` or `ValueError`, saying what to write, unless `order_by` can order a pipeline's records."""
     if not isinstance(order_by, str):
         raise TypeError(f"{order_by!r} is no text; write {BY_OFFSET!r}, {BY_TIMESTAMP!r} or the name of a field")
     if order_by in (BY_OFFSET, BY_TIMESTAMP):
@@ -185,7 +185,7 @@ def _is_fit_field(field: Field) -> bool:
 
 
 def order_by_of(record: type[Record], order_by: str, of_tombstone: OrderOfTombstone | None) -> OrderBy | None:
-    """Return what orders a pipeline's records; None for their offsets."""
+    """Return what orders a pipeline's records; None if their offsets do."""
     if order_by == BY_OFFSET:
         return None
     if order_by == BY_TIMESTAMP:
@@ -202,7 +202,7 @@ def _place_in_time(source: Source, latest: datetime) -> int | Fault:
 
 
 def _first_timestamp_us(source: Source) -> int:
-    """Return the write timestamp of the record's Kafka timestamp, or of the earlier one that its header keeps."""
+    """Return the write timestamp of the record's Kafka timestamp, or the earlier timestamp that its header keeps."""
     own_us = _in_time_us(source.timestamp_ms, source.offset)
     kept = _KEPT.fullmatch(source.header) if source.header else None
     return min(own_us, int(kept[1])) if kept else own_us
@@ -213,7 +213,7 @@ def _in_time_us(timestamp_ms: int, offset: int) -> int:
 
 
 def _broken(value: Any, latest: datetime) -> tuple[Rule, str] | None:
-    """Return which rule a value breaks that is to order a record, and how."""
+    """Return which rule a value that orders a record breaks, and how; None if it is valid."""
     if isinstance(value, datetime):
         is_future = value > latest
         return (Rule.DATE, "is in the future, and the table is ordered by it") if is_future else None

@@ -1,8 +1,8 @@
-"""In which shapes the keys of a topic incarnation were seen to be ids, and from which offsets on that counts. Pure.
+"""Key shapes that were observed to be ids in a topic incarnation, and from which offset on each counts. Pure.
 
-A tombstone says by its key alone which row to delete. Unless the pipeline declares the format, it counts only when
-records with a value had keys of that shape, equal to the id of their value. From where on is kept with the proof, so
-that the stream, a replay and a verification decide alike, however they cut the topic into batches.
+Only the key of a tombstone says which row to delete. Unless the pipeline declares the format, it counts only if records
+with a value had keys of that shape, equal to the id in their value. The start offsets are stored with the proof, so
+that the stream, a replay and a verification decide alike, however they divide the topic into batches.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 KeyShape = Literal["text", "odd_text", "json_text", "json_object", "connect", "registry"]
-"""What a key can look like, finer than a declared format.
+"""Shape of a key, finer than a declared format.
 
 text         the id as text; a number too
-odd_text     the id as text that begins like JSON or a Connect struct, or holds control characters
+odd_text     the id as text that begins like JSON or a Connect struct, or contains control characters
 json_text    the id as a JSON string
 json_object  a JSON object with the id as its only field; Debezium's keys without schema too
 connect      the id or such an object in Connect's `{"schema": ..., "payload": ...}`; Debezium's keys with schema too
@@ -21,17 +21,17 @@ registry     Avro or JSON behind the schema registry's header
 """
 KEY_SHAPES: tuple[KeyShape, ...] = get_args(KeyShape)
 Starts = Mapping[int, int]
-"""By partition the first offset at which something holds; 0 in a partition that is not named."""
+"""First offset, by partition, from which something holds; 0 in a partition that is not listed."""
 Proven = frozenset[KeyShape] | None
-"""The shapes that are proven for a record; None: its key is read in the only format that it can have."""
+"""Shapes that are proven for a record; None: its key is read in the only format that it can have."""
 
 
 @dataclass(frozen=True)
 class KeyProofs:
     """The proofs of one topic incarnation.
 
-    Offsets before `assumed` were stored before proofs were kept: there a key is read in the only format that it can
-    have. None: everywhere, because no job that keeps proofs has read the topic.
+    Offsets before `assumed` were stored before proofs were recorded: there, a key is read in the only format that it
+    can have. None: this applies everywhere, because no job that records proofs has read the topic.
     """
 
     starts: Mapping[KeyShape, Starts] = field(default_factory=dict)
@@ -45,19 +45,19 @@ class KeyProofs:
 
     @property
     def by_now(self) -> Proven:
-        """What is proven for a record that comes after all others."""
+        """Return what is proven for a record that comes after all others."""
         return None if self.assumed is None else frozenset(self.starts)
 
 
 ASSUMED = KeyProofs(assumed=None)
-"""The proofs of a topic that no job has read that keeps them."""
+"""Proofs of a topic that no job that records proofs has read."""
 NOTHING_PROVEN = KeyProofs()
 
 
 class Evidence:
     """The proofs that one task of the stream knows and finds; each counts from its batch's first record on.
 
-    A replay finds nothing of its own: it decides by what the stream has kept.
+    A replay finds none of its own: it uses those that the stream has stored.
     """
 
     def __init__(self, known: KeyProofs) -> None:
@@ -72,17 +72,17 @@ class Evidence:
         return known | {shape for shape, starts in self.found.items() if offset >= starts.get(partition, offset + 1)}
 
     def is_known(self, shape: KeyShape) -> bool:
-        """Return whether nothing is left to find out about a shape."""
+        """Return whether nothing is left to learn about a shape."""
         return shape in self._known.starts
 
     def note(self, shape: KeyShape, starts: Starts) -> None:
-        """Add that a shape is proven, in these partitions from these offsets on."""
+        """Record that a shape is proven, in these partitions from these offsets on."""
         if not self.is_known(shape):
             self.found[shape] = {**starts, **self.found.get(shape, {})}
 
 
 def merge_found(found: Iterable[Mapping[KeyShape, Starts]]) -> dict[KeyShape, dict[int, int]]:
-    """Return what several tasks found as one; of two starts in a partition the first counts."""
+    """Return the proofs that several tasks found, combined; of two starts in a partition, the first counts."""
     merged: dict[KeyShape, dict[int, int]] = {}
     for each in found:
         for shape, starts in each.items():
@@ -94,8 +94,8 @@ def merge_found(found: Iterable[Mapping[KeyShape, Starts]]) -> dict[KeyShape, di
 def agreed(samples: Iterable[tuple[Mapping[KeyShape, Any], Any]]) -> set[KeyShape]:
     """Return the shapes in which each sampled key is the id of its record, at least one of them.
 
-    A sample is what a key says by shape, and the record's id. Keys that happen to equal an id now and then, such as
-    other records' numbers, prove nothing: one that does not speaks against its shape.
+    A sample is the readings of a key by shape, and the record's id. Keys that equal an id only now and then, such as
+    other records' numbers, prove nothing: a single mismatch disproves the shape.
     """
     equal: set[KeyShape] = set()
     unequal: set[KeyShape] = set()

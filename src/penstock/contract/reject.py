@@ -1,4 +1,4 @@
-"""A record that was set aside: data with a reason, not an exception."""
+"""A dead-lettered record: data with a reason, not an exception."""
 
 import traceback
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ _EXCEPTION_CHARACTERS = 1000
 
 
 class Reason(StrEnum):
-    """Why a record was set aside. The codes are stable: queues and dashboards hold them."""
+    """Why a record was dead-lettered. The codes are stable: queues and dashboards store them."""
 
     VALUE_MISSING = "value_missing"
     KEY_AMBIGUOUS = "key_ambiguous"
@@ -31,7 +31,7 @@ class Reason(StrEnum):
 
 
 class Stage(StrEnum):
-    """Where it was set aside."""
+    """The stage at which a record was dead-lettered."""
 
     PRODUCE = "produce"
     DECODE = "decode"
@@ -49,37 +49,37 @@ class Fault:
     rules: tuple[str, ...] = ()
     """Field and rule of each broken rule: `email:pattern`."""
     cause: str = ""
-    """What code raised, and where: `TypeError at users.py, line 93`; empty when none did. Never quotes the record."""
+    """What code raised, and where: `TypeError at users.py, line 93`; empty if none did. Never quotes the record."""
 
     @property
     def kind(self) -> str:
-        """What records that fail alike have in common. Never quotes the record."""
+        """Return what records that fail alike have in common. Never quotes the record."""
         return self.cause or " ".join([self.reason, *self.rules])
 
     @classmethod
     def of(cls, broken: Sequence[Broken], stage: Stage = Stage.DECODE, schema_id: int | None = None) -> Self:
-        """The fault of a record that breaks rules of the contract, each of them named."""
+        """Return the fault of a record that breaks rules of the contract, naming each of them."""
         message = "; ".join(map(str, broken))
         return cls(Reason.CONTRACT_BROKEN, message, stage, schema_id, tuple(one.code for one in broken))
 
     @classmethod
     def too_large(cls, value_bytes: int, stage: Stage = Stage.DECODE) -> Self:
-        """The fault of a value that is larger than a record may be."""
+        """Return the fault of a value that is larger than a record may be."""
         message = f"the value has {value_bytes} bytes, a record at most {MAX_VALUE_BYTES}"
         return cls(Reason.VALUE_TOO_LARGE, message, stage, None, (f":{Rule.SIZE}",))
 
     @classmethod
     def of_exception(cls, error: Exception, stage: Stage = Stage.DECODE) -> Self:
-        """Return the fault of a record whose validation or encoding raised: the exception's type and words, cut."""
+        """Return the fault of a record whose validation or encoding raised: exception type and message, truncated."""
         words = "".join(traceback.format_exception_only(error)).strip()[:_EXCEPTION_CHARACTERS]
         return cls(Reason.PROCESSING_ERROR, words.encode(errors="backslashreplace").decode(), stage)
 
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A record as it came, byte for byte, with what is wrong with it.
+    """A dead-lettered record, byte for byte as received, and its fault.
 
-    `partition` and `offset` say where in `topic` it lies; -1 when it never got there.
+    `partition` and `offset` are its position in `topic`; the partition is -1 if it never reached Kafka.
     """
 
     fault: Fault
@@ -90,10 +90,10 @@ class Reject:
     value: bytes | None
     headers: Headers
     timestamp_ms: int | None = None
-    """Kafka's timestamp; None when it is not known, -1 when Kafka has none."""
+    """Kafka's timestamp; None if unknown, -1 if Kafka has none."""
 
     @property
     def has_bytes(self) -> bool:
-        """Whether key and value are at hand: of a record that failed after it was decoded the position alone is."""
+        """Return whether key and value are available: a record that failed after decoding has only its position."""
         failed_later = self.fault.reason == Reason.PROCESSING_ERROR and self.key is None and self.value is None
         return self.fault.stage != Stage.TRANSFORM and not failed_later

@@ -1,8 +1,8 @@
-"""The rules that a record keeps, and which of them a refused one breaks.
+"""The rules of a record, and which of them an invalid record breaks.
 
-msgspec checks types, lengths, patterns and ranges while it decodes, and stops at the first fault. What it refuses is
-looked at again here, slowly, field by field, so that every broken rule is named. Rules that msgspec does not have, on
-dates, on characters and on the number of fields, are checked here alone.
+msgspec checks types, lengths, patterns and ranges while it decodes, and stops at the first error. Values that it
+refuses are checked again here, slowly, field by field, so that every broken rule is named. Rules that msgspec does not
+have, on dates, on characters and on the number of fields, are checked only here.
 """
 
 import re
@@ -22,13 +22,13 @@ from penstock.contract.fields import TIMESTAMP, epoch_ms, fields
 from penstock.contract.record import Record
 
 MAX_VALUE_BYTES = 1_000_000
-"""The largest value that is stored: a record of a table, not a file."""
+"""Maximum size of a stored value: a record of a table, not a file."""
 FUTURE_SLACK = timedelta(minutes=1)
-"""So much may the clock of who wrote a date be ahead of ours."""
+"""Allowed clock skew for dates that must be in the past."""
 MAX_FIELDS = 1000
-"""The most fields that a JSON object may have, known or not."""
+"""Maximum number of fields in a JSON object, known or not."""
 MAX_VALUES = 100_000
-"""The most values that an Avro record may hold, known or not: its fields, the items of its arrays, all of them."""
+"""Maximum number of values in an Avro record, known or not: its fields and the items of its arrays, at every level."""
 
 _LAST_DOLLAR = re.compile(r"(?<!\\)((?:\\\\)*)\$\Z")
 _FIRST_MS = -62_135_596_800_000  # 0001-01-01T00:00Z
@@ -36,7 +36,7 @@ _LAST_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z
 
 
 class Rule(StrEnum):
-    """The kinds of rules. The names are stable: queues and dashboards hold them."""
+    """Kind of a rule. The names are stable: queues and dashboards store them."""
 
     REQUIRED = "required"
     TYPE = "type"
@@ -51,7 +51,7 @@ class Rule(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A rule that a field breaks; the field is empty when it is the record as a whole."""
+    """A rule that a field breaks; `field` is empty for the record as a whole."""
 
     field: str
     rule: Rule
@@ -59,7 +59,7 @@ class Broken:
 
     @property
     def code(self) -> str:
-        """Field and rule: `email:pattern`."""
+        """Return field and rule: `email:pattern`."""
         return f"{self.field}:{self.rule}"
 
     def __str__(self) -> str:
@@ -67,12 +67,12 @@ class Broken:
 
 
 def latest_past() -> datetime:
-    """The latest date that counts as past now."""
+    """Return the latest time that counts as past now, in UTC."""
     return datetime.now(UTC) + FUTURE_SLACK
 
 
 def judge(found: Any, record: type[Record], latest: datetime) -> Record | list[Broken]:
-    """The record made of the decoded JSON or Avro value `found`, or every rule that it breaks.
+    """Return the record converted from the decoded JSON or Avro value `found`, or every rule that it breaks.
 
     `latest` is `latest_past()`.
     """
@@ -84,12 +84,12 @@ def judge(found: Any, record: type[Record], latest: datetime) -> Record | list[B
 
 
 def refused(found: Any, record: type[Record], error: msgspec.ValidationError) -> list[Broken]:
-    """The broken rules of what msgspec refused with `error`: at least that one, though no field should show it."""
+    """Return the broken rules of a value that msgspec refused with `error`: at least one, even if no field shows it."""
     return broken_rules(found, record) or [Broken("", Rule.TYPE, str(error))]
 
 
 def broken_rules(found: Any, record: type[Record]) -> list[Broken]:
-    """Every rule of `record` that the decoded JSON value `found` breaks, in the order of the fields."""
+    """Return every rule of `record` that the decoded JSON value `found` breaks, in the order of the fields."""
     if not isinstance(found, dict):
         return [Broken("", Rule.TYPE, f"Expected `object`, got `{type(found).__name__}`")]
     return [broken for one, hint in _described(record) for broken in _of_field(one, hint, found)]
@@ -97,7 +97,7 @@ def broken_rules(found: Any, record: type[Record]) -> list[Broken]:
 
 @cache
 def _described(record: type[Record]) -> list[tuple[inspect.Field, Any]]:
-    """The fields of a record as msgspec tells of them, and their type hints: slower to find out than to check."""
+    """Return the fields of a record as msgspec describes them, with type hints. Cached: slow to compute."""
     described = inspect.type_info(record)
     assert isinstance(described, inspect.StructType)
     hints = typing.get_type_hints(record, include_extras=True)
@@ -119,12 +119,12 @@ def _of_field(one: inspect.Field, hint: Any, found: dict[str, Any]) -> list[Brok
 
 
 def _missing(one: inspect.Field, found: dict[str, Any]) -> str:
-    """Return what to say of a missing field, which may be there under its column's name."""
+    """Return the message for a missing field, which may be present under its column's name."""
     return f"is missing; a message has no `{one.name}`, that is its column" if one.name in found else "is missing"
 
 
 def _plain(kind: inspect.Type) -> inspect.Type:
-    """The type itself, without description, marks, or None beside it."""
+    """Return the type itself, without description, marks, or `| None`."""
     if isinstance(kind, inspect.Metadata):
         return _plain(kind.type)
     if isinstance(kind, inspect.UnionType):
@@ -133,7 +133,7 @@ def _plain(kind: inspect.Type) -> inspect.Type:
 
 
 def _rules(value: Any, kind: inspect.Type) -> list[Rule]:
-    """The rules that a value which was refused breaks."""
+    """Return the rules that a refused value breaks."""
     if isinstance(kind, inspect.StrType):
         return _text_rules(value, kind) if isinstance(value, str) else [Rule.TYPE]
     if isinstance(kind, inspect.UUIDType | inspect.DateTimeType):
@@ -145,7 +145,7 @@ def _rules(value: Any, kind: inspect.Type) -> list[Rule]:
 
 
 def _is_out_of_range(value: float, kind: inspect.IntType | inspect.FloatType) -> bool:
-    """Whether a number is one that the type could hold, were its range larger; an int may be beyond any float."""
+    """Return whether a number is only out of the type's range; an int may be too large for any float."""
     if isinstance(kind, inspect.FloatType) or isinstance(value, int):
         return True
     low, high = kind.ge, kind.le
@@ -164,9 +164,10 @@ DateCheck = Callable[[Record, datetime], list[Broken]]
 
 @cache
 def date_check(record: type[Record]) -> DateCheck:
-    """The function that gives the broken rules of a decoded record's dates, told `latest_past()`.
+    """Return a function that checks a decoded record's dates, given `latest_past()`, and returns the broken rules.
 
-    A date lies in the years 1 to 9999 of UTC, since no client can read others; one marked PAST is not in the future.
+    A date must be in the years 1 to 9999 of UTC, since no client can read others; a date marked PAST, not in the
+    future.
     """
     dates = [(field.name, attrgetter(field.column), field.past) for field in fields(record) if field.kind is TIMESTAMP]
 
@@ -190,10 +191,10 @@ TextCheck = Callable[[Record], list[Broken]]
 
 @cache
 def text_check(record: type[Record]) -> TextCheck:
-    """The function that gives the broken rules of a decoded record's texts which msgspec does not have.
+    """Return a function that checks a decoded record's texts by rules that msgspec lacks, and returns the broken ones.
 
-    No text holds the NUL character, at which many a client ends it; and `$` in a pattern is the end of the text, where
-    Python's own matches before a last newline too.
+    No text may contain the NUL character, at which many clients end it; and `$` in a pattern matches only at the end of
+    the text, where Python's own also matches before a final newline.
     """
     described = inspect.type_info(record)
     assert isinstance(described, inspect.StructType)
@@ -222,14 +223,14 @@ def _texts(described: inspect.StructType) -> Iterator[tuple[inspect.Field, inspe
 
 
 def _strict(kind: inspect.StrType) -> re.Pattern[str] | None:
-    """The pattern of a text, its last `$` being the end of the text alone."""
+    """Return the pattern of a text, whose last `$` matches only at the end of the text."""
     if kind.pattern is None:
         return None
     return re.compile(_LAST_DOLLAR.sub(r"\1\\Z", kind.pattern))
 
 
 def repeated_name(pairs: Iterable[tuple[str, Any]]) -> str | None:
-    """Return the first name that stands twice in a JSON object; None when there is none.
+    """Return the first name that occurs twice in a JSON object; None if there is none.
 
     Readers differ on which of the two counts (RFC 8259, section 4).
     """

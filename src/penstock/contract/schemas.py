@@ -1,4 +1,4 @@
-"""A record as JSON Schema, as Avro schema and as Spark DDL."""
+"""A record as JSON Schema, Avro schema and Spark DDL."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from penstock.contract.record import Record
 
 
 def json_schema(record: type[Record]) -> dict[str, Any]:
-    """The JSON Schema (draft-07, self-contained) of a JSON message; marks stand as `x-key` and `x-personal`.
+    """Return the JSON Schema (draft-07, self-contained) of a JSON message, with marks as `x-key` and `x-personal`.
 
-    It is closed: it says what a producer writes, and that is these fields and no others. A reader passes over others
-    all the same. Of an open one nobody can prove that older records do not have the field that is added.
+    The schema is closed: a producer writes these fields and no others. Readers ignore other fields nevertheless. With
+    an open schema, nobody could prove that older records do not have a field that is added.
     """
     _, components = msgspec.json.schema_components([record])
     schema = components[record.__name__]
@@ -23,7 +23,7 @@ def json_schema(record: type[Record]) -> dict[str, Any]:
 
 
 def avro_schema(record: type[Record]) -> dict[str, Any]:
-    """The Avro schema of an Avro message: times are milliseconds, a UUID is its 36 characters."""
+    """Return the Avro schema of an Avro message: times are milliseconds, a UUID is its 36 characters."""
     return {
         "type": "record",
         "name": record.__name__,
@@ -40,7 +40,7 @@ def _avro_field(field: Field) -> dict[str, Any]:
 
 
 def spark_ddl(struct: type[msgspec.Struct]) -> str:
-    """The Spark schema of a record's columns, as a DDL string: `id STRING NOT NULL, ...`."""
+    """Return the Spark schema of a record's columns, as a DDL string: `id STRING NOT NULL, ...`."""
     return ", ".join(
         f"{field.column} {field.kind.spark}{'' if field.nullable else ' NOT NULL'}" for field in fields(struct)
     )

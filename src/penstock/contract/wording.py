@@ -1,4 +1,4 @@
-"""Reasons and rules in plain words, for people who look at a rejected record."""
+"""Reasons and rules in plain words, for people who look at a dead letter."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -42,23 +42,23 @@ _FORMATS = {"uuid": "a UUID", "date-time": "a date and time with a zone, as in 2
 
 @dataclass(frozen=True)
 class BrokenRule:
-    """A broken rule: what is wrong, and what the contract demands of the field; both empty when it does not say."""
+    """A broken rule: what is wrong, and what the contract requires of the field; both empty if unknown."""
 
     code: str
     field: str
-    """Empty: the record as a whole."""
+    """Empty for the record as a whole."""
     wrong: str
     demand: str
     description: str
 
 
 def reason(code: str) -> str:
-    """What a reason means; empty for one that is not known."""
+    """Return the meaning of a reason code; empty for an unknown code."""
     return REASONS.get(Reason(code), "") if code in set(Reason) else ""
 
 
 def broken(code: str, record: type[Record]) -> BrokenRule:
-    """What the code of a broken rule, `email:pattern`, means for `record`."""
+    """Return the meaning of a broken rule's code, e.g. `email:pattern`, for `record`."""
     name, _, rule = code.rpartition(":")
     wrong = _RULES[Rule(rule)] if rule in set(Rule) else ""
     described = next((field.description for field in fields(record) if field.name == name), "")
@@ -66,7 +66,7 @@ def broken(code: str, record: type[Record]) -> BrokenRule:
 
 
 def demand(record: type[Record], name: str) -> str:
-    """What the contract demands of a field: `text of 1 to 500 characters`; empty when it has no such field."""
+    """Return what the contract requires of a field: `text of 1 to 500 characters`; empty if there is no such field."""
     if not name:
         return f"an object of at most {MAX_VALUE_BYTES:,} bytes and {MAX_FIELDS:,} fields"
     field = next((one for one in fields(record) if one.name == name), None)

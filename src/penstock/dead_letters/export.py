@@ -1,4 +1,4 @@
-"""What is known of a rejected record, as plain data; and the line that an export has for it."""
+"""A dead letter as plain data, and as a line of an export."""
 
 import base64
 from typing import Any
@@ -11,7 +11,7 @@ from penstock.sink.settled import Settled, state_of
 
 
 def facts(letter: Letter, lines: dict[str, Settled]) -> dict[str, Any]:
-    """What is known of a record, but its content."""
+    """Return everything known of a dead letter except its content."""
     origin, line = letter.origin, lines.get(letter.identity)
     return {
         "place": letter.place,
@@ -36,7 +36,7 @@ def facts(letter: Letter, lines: dict[str, Settled]) -> dict[str, Any]:
 
 
 def content(letter: Letter, value: dict[str, Any] | None) -> dict[str, Any]:
-    """Key, headers and value for machines: as text where they are text, and as bytes always."""
+    """Return key, headers and value for machines: as text where they are valid UTF-8, and always as Base64."""
     headers = [{"name": name, "value": utf8(said), "base64": _base64(said)} for name, said in letter.headers]
     return {
         "key": utf8(letter.key),
@@ -48,12 +48,12 @@ def content(letter: Letter, value: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def line(letter: Letter, lines: dict[str, Settled], value: dict[str, Any] | None) -> bytes:
-    """A record as a line of JSON, personal data and all; `dead_letters.mend.edits` reads it."""
+    """Return a dead letter as a line of JSON, including personal data. `dead_letters.mend.edits` parses it."""
     return msgspec.json.encode(facts(letter, lines) | content(letter, value)) + b"\n"
 
 
 def utf8(held: bytes | None) -> str | None:
-    """The text that the bytes are; None when they are none."""
+    """Return the bytes decoded as UTF-8, or None if they are invalid or None."""
     try:
         return None if held is None else held.decode()
     except UnicodeDecodeError:

@@ -1,6 +1,6 @@
-"""Mending: the record in a dead letter, changed so that it keeps the contract; or why it would be set aside again.
+"""Repair the record in a dead letter to satisfy the contract, or say why it would be dead-lettered again.
 
-Pure but for the look-up of a schema id that was not seen before.
+Pure, except for looking up unknown schema ids.
 """
 
 import typing
@@ -42,7 +42,7 @@ class Edit(NamedTuple):
 
 @dataclass(frozen=True)
 class Mending:
-    """What is changed: fields, the same in each record, or the whole value of some, by place; not both."""
+    """The changes: fields, the same in each record, or whole values of single records by place; not both."""
 
     fields: dict[str, Any] = field(default_factory=dict)
     edits: dict[str, Edit] | None = None
@@ -53,9 +53,9 @@ class Mending:
 
 
 class Outgoing(NamedTuple):
-    """What is sent: key, value and the id of the record. `keeps_id`: it is the id of the record that was rejected.
+    """A message to send: key, value and the record's id. `keeps_id`: it is the id of the dead-lettered record.
 
-    `order_us` is the write timestamp that a field gives it, where that is what orders the table.
+    `order_us` is the write timestamp that a field gives it, if a field orders the table.
     """
 
     key: bytes | None
@@ -66,14 +66,14 @@ class Outgoing(NamedTuple):
 
 
 class StillBroken(NamedTuple):
-    """Why a record would be set aside again."""
+    """The reason why a record would be dead-lettered again."""
 
     message: str
     rules: tuple[str, ...] = ()
 
 
 def assignments(record: type[Record], texts: Iterable[str]) -> dict[str, Any]:
-    """The values by field of texts like `email=a@b.se`, each of its field's type. Raises `WrongUse`."""
+    """Parse texts like `email=a@b.se` into values by field, each of its field's type. Raises `WrongUse`."""
     hints = typing.get_type_hints(record, include_extras=True)
     known = {one.name: hints[one.column] for one in fields(record)}
     found: dict[str, Any] = {}
@@ -97,7 +97,7 @@ class _Line(msgspec.Struct):
 
 
 def edits(lines: Iterable[bytes]) -> dict[str, Edit]:
-    """The edits by place that JSON lines hold, as `dlq export` writes them. Raises `WrongUse`, naming the line."""
+    """Parse JSON lines, as `dlq export` writes them, into edits by place. Raises `WrongUse`, naming the line."""
     found: dict[str, Edit] = {}
     for number, text in enumerate(lines, 1):
         if not text.strip():
@@ -113,7 +113,7 @@ def edits(lines: Iterable[bytes]) -> dict[str, Edit]:
 
 
 class Mender:
-    """Makes what is sent of letters of one pipeline. `proven` returns what is proven of the topic's keys by now."""
+    """Repairs dead letters of one pipeline. `proven` returns the currently proven key formats of the topic."""
 
     def __init__(
         self,
@@ -136,15 +136,15 @@ class Mender:
         self._ids = IdReader(pipeline.record)
 
     def outgoing(self, letter: Letter) -> Outgoing | StillBroken:
-        """What is sent for `letter`: its own bytes when nothing is changed, or the bytes of the mended record.
+        """Return the message to send for `letter`: its own bytes if nothing changes, or those of the repaired record.
 
-        An entry of the API, which the producer refused, is always made a record first. Raises `RegistryUnreachable`.
+        An API entry that the producer dead-lettered is always mapped to a record first. Raises `RegistryUnreachable`.
         """
         try:
             return self._made_of(letter)
         except NOT_OF_A_RECORD:
             raise
-        except Exception as error:  # noqa: BLE001  the types of a pipeline's file run here, and raise what they like
+        except Exception as error:  # noqa: BLE001  the types of a pipeline's file run here and may raise anything
             return _still(Fault.of_exception(error))
 
     def _made_of(self, letter: Letter) -> Outgoing | StillBroken:
@@ -172,7 +172,7 @@ class Mender:
         return Outgoing(letter.key, letter.value, record_id, order_us=place)
 
     def _place(self, record: Record) -> int | Fault | None:
-        """Return the write timestamp that the record's field gives, where a field orders the table, or its fault."""
+        """Return the write timestamp given by the record's field, its fault, or None if no field orders the table."""
         by = self._order_by
         return by.place_by_field(record, latest_past()) if by and by.field else None
 
@@ -217,7 +217,7 @@ class Mender:
         return Outgoing(key, value, self._id_of(judged), keeps_id, place)
 
     def _keeps_id(self, letter: Letter, record: Record) -> bool:
-        """Return whether a mended record has the id of the rejected one, as far as that one's key or value tells."""
+        """Return whether a repaired record has the original's id, as far as the original's key or value shows it."""
         record_id = self._id_of(record)
         if letter.key in (None, self._key(record)) or self._decoder.deleted(letter.key, None) == record_id:
             return True
@@ -238,7 +238,10 @@ def _left_out(letter: Letter) -> str:
 
 
 def timestamp_of(letter: Letter) -> int:
-    """Return Kafka's timestamp of a rejected record, in ms; when it was rejected, if an older penstock did not say."""
+    """Return Kafka's timestamp of a dead-lettered record in ms, or its rejection time if that was not stored.
+
+    Older versions of penstock did not store it.
+    """
     return epoch_ms(letter.time) if letter.timestamp_ms is None else letter.timestamp_ms
 
 
@@ -247,9 +250,9 @@ def _still(fault: Fault) -> StillBroken:
 
 
 def value_of(value: bytes | None, writers: Writers) -> dict[str, Any] | None:
-    """The fields in a value, whatever rules they break: JSON or Avro, with a frame or without; None: there are none.
+    """Return the fields in a value, valid or not: JSON or Avro, framed or unframed. None if there are none.
 
-    Raises `RegistryUnreachable` when an Avro value's schema cannot be looked up.
+    Raises `RegistryUnreachable` if an Avro value's schema cannot be looked up.
     """
     if not value:
         return None
@@ -262,7 +265,7 @@ def value_of(value: bytes | None, writers: Writers) -> dict[str, Any] | None:
 
 def _json(body: bytes) -> dict[str, Any] | None:
     try:
-        names_in(body)  # which of two of one name counts is not ours to choose
+        names_in(body)  # raises for duplicate names: which of the two counts is not ours to choose
         found = msgspec.json.decode(body)
     except MALFORMED_JSON:
         return None
@@ -279,7 +282,7 @@ def _avro(value: bytes, body: bytes, writers: Writers) -> dict[str, Any] | None:
 
 
 def _avro_writer(value: bytes, writers: Writers) -> Writer | None:
-    """Return the Avro schema that a framed value names; None when it names none that can be read."""
+    """Return the Avro schema that a framed value names, or None if there is no readable one."""
     try:
         return writers.find(unpack(value))
     except (ValueError, SchemaUnknown):

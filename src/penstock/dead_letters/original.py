@@ -1,4 +1,4 @@
-"""The record that was left out of a dead letter, read again from where it lies in the pipeline's topic."""
+"""The record that was left out of a dead letter, read again from its position in the pipeline's topic."""
 
 from contextlib import closing
 from dataclasses import replace
@@ -12,9 +12,10 @@ from penstock.pipelines import Pipeline
 
 
 def with_original(settings: Settings, pipeline: Pipeline, letter: Letter) -> Letter:
-    """Return a letter with what was left out of it.
+    """Return a letter with the parts that were left out of it.
 
-    The letter as it is when nothing was, or when the topic no longer has the very record. Raises `KafkaUnreachable`.
+    Returns it unchanged if nothing was left out, or if the topic no longer has that very record. Raises
+    `KafkaUnreachable`.
     """
     origin = letter.origin
     wanted = Span(origin.partition, origin.offset, origin.offset + 1)

@@ -1,4 +1,4 @@
-"""The place of a redriven record in the order of its topic: the one it had, and whether a newer version is stored."""
+"""The order of redriven records in their topic: their original place, and whether a newer version is stored."""
 
 from collections.abc import Mapping
 from functools import cache, cached_property
@@ -20,13 +20,13 @@ from penstock.sink import cassandra, ledger, table_orders
 from penstock.sink.written import written
 
 ANY_PARTITION = -1
-"""The producer's partitioner chooses."""
+"""Leaves the choice to the producer's partitioner."""
 
 
 class Destination(NamedTuple):
     """Where a record is sent, and the write timestamp that it keeps; None: it is the newest version.
 
-    `header` is what says so to those who read the topic; None where the record itself does.
+    `header` conveys that timestamp to readers of the topic; None if the record itself does.
     """
 
     partition: int = ANY_PARTITION
@@ -35,10 +35,10 @@ class Destination(NamedTuple):
 
 
 class Precedence:
-    """Orders the redriven records of one pipeline; with `as_new` each is the newest version of its id.
+    """Orders the redriven records of one pipeline. With `as_new` each is the newest version of its id.
 
-    Raises `WrongUse` for `as_new` where a field orders the table: the record itself then says what it is newer than;
-    `PenstockError` when the table has another order than the pipeline declares.
+    Raises `WrongUse` for `as_new` if a field orders the table, because the record itself then determines its order;
+    `PenstockError` if the table has another order than the pipeline declares.
     """
 
     def __init__(self, settings: Settings, session: Session, pipeline: Pipeline, *, as_new: bool) -> None:
@@ -56,7 +56,7 @@ class Precedence:
         self._order_of = cache(self._read_order)
 
     def destination(self, letter: Letter, outgoing: Outgoing) -> Destination:
-        """Return where the record of a dead letter is sent.
+        """Return the destination of a dead letter's record.
 
         It returns to its own partition and keeps its place, unless it never had one or has become another record.
         """
@@ -84,9 +84,10 @@ class Precedence:
         return Destination(partition if is_newest_layout else ANY_PARTITION)
 
     def _declared(self, letter: Letter, outgoing: Outgoing, order_by: OrderBy) -> Destination:
-        """Return the destination of a record that Kafka's timestamp or a field orders: its partition does not matter.
+        """Return the destination of a record ordered by Kafka's timestamp or a field, whose partition does not matter.
 
-        By a field a tombstone keeps its timestamp, from which the pipeline's function may derive its value.
+        If a field orders the table, a tombstone keeps its timestamp: the pipeline's function may derive its value from
+        it.
         """
         is_current = letter.origin.generation_us == self._epoch_us
         partition = letter.origin.partition if is_current else ANY_PARTITION
@@ -97,9 +98,10 @@ class Precedence:
         return Destination(partition) if self._as_new or kept is None else Destination(partition, *kept)
 
     def newer(self, outgoing: Mapping[str, Outgoing], destinations: Mapping[str, Destination]) -> dict[str, Place]:
-        """Return where the newer version of each record came from that has one in the table, by identity.
+        """Return the position of the newer version of each record that has one in the table, by identity.
 
-        A row from the record's own position is one too: of two writes with one timestamp Cassandra mixes the columns.
+        A row from the record's own position counts too: Cassandra mixes the columns of two writes with equal
+        timestamps.
         """
         kept = {identity: place.order_us for identity, place in destinations.items() if place.order_us is not None}
         ids = {outgoing[identity].record_id for identity in kept}
@@ -113,7 +115,7 @@ class Precedence:
 
     @cached_property
     def _epoch_us(self) -> int | None:
-        """The epoch of the topic's present generation; None before a job has read it."""
+        """Return the timestamp base of the topic's current incarnation, or None before a job has read it."""
         if not cassandra.has_table(self._session, self._keyspace, "generations"):
             return None
         topic = self._pipeline.topic

@@ -1,10 +1,10 @@
-"""Rejected records are sent again, mended, or discarded.
+"""Send dead-lettered records again, repaired if necessary, or discard them.
 
-A record that is sent again keeps its place in the order of the topic (`precedence`): it does not overwrite a newer
-version of its id. When such a version is stored already, the record is not sent at all: it is superseded.
+A redriven record keeps its place in the order of the topic (`precedence`): it does not overwrite a newer
+version of its id. If such a version is stored already, the record is not sent: it is superseded.
 
-Delivery: exactly once for each record, over crashes and commands side by side. A record is claimed before it is sent,
-and marked redriven when it is acknowledged; a claim that was left behind is looked for in the topic first.
+Delivery: exactly once per record, across crashes and concurrent commands. A record is claimed before it is sent, and
+marked redriven when it is acknowledged. An abandoned claim is first looked up in the topic.
 """
 
 import getpass
@@ -42,18 +42,18 @@ log = get_logger(__name__)
 
 @dataclass
 class Redriven(Outcomes):
-    """What a redrive did, or would do."""
+    """The result of a redrive or of its dry run."""
 
     sent: int = 0
     superseded: int = 0
-    """A newer version of its id is stored, so it was not sent."""
+    """Not sent, because a newer version of its id is stored."""
     still_broken: int = 0
-    """It would be set aside again, so it was not sent, and waits on."""
+    """Not sent and still pending, because it would be dead-lettered again."""
 
 
 @dataclass
 class Discarded(Outcomes):
-    """What a discard did, or would do."""
+    """The result of a discard or of its dry run."""
 
     discarded: int = 0
 
@@ -67,11 +67,11 @@ def redrive(
     dry_run: bool = False,
     as_new: bool = False,
 ) -> Redriven:
-    """Send the selected records that wait to the pipeline's topic, mended; a dry run changes nothing.
+    """Send the selected pending records, repaired, to the pipeline's topic. A dry run changes nothing.
 
     With `as_new` each is the newest version of its id, whatever was stored since it was rejected. Raises `WrongUse` for
-    a place, or a line of the edit file, that does not fit; `DeliveryFailed` when a record was not acknowledged: it
-    stays claimed, and the next redrive finds out whether it was sent.
+    an invalid place or line of the edit file; `DeliveryFailed` if a record was not acknowledged: it stays claimed, and
+    the next redrive determines whether it was sent.
     """
     return _Redrive(settings, session, selection, mending, Redriven(dry_run), as_new=as_new).carry_out()
 
@@ -79,7 +79,7 @@ def redrive(
 def discard(
     settings: Settings, session: Session, selection: Selection, note: str = "", *, dry_run: bool = False
 ) -> Discarded:
-    """Give up the selected records that wait, for good: who, when and `note` are kept. A dry run changes nothing."""
+    """Discard the selected pending records for good, recording who, when and `note`. A dry run changes nothing."""
     done = Discarded(dry_run)
     queue = Queue(settings, session, selection, done)
     claim, who = uuid.uuid4(), whoami()
@@ -94,14 +94,14 @@ def discard(
 
 
 def _kept(letters: dict[str, Letter], ours: Collection[str], done: Outcomes) -> dict[str, Letter]:
-    """Those of `letters` that are `ours`; another command was quicker with the rest, which is noted."""
+    """Return those of `letters` that are `ours`. The rest, which another command claimed first, are noted."""
     for identity in letters.keys() - set(ours):
         done.note("in_hand", letters[identity], "another command took it just now")
     return {identity: letter for identity, letter in letters.items() if identity in ours}
 
 
 def whoami() -> str:
-    """The user's name; `unknown` when the system has none."""
+    """Return the user's name, or `unknown` if the system has none."""
     try:
         return getpass.getuser()
     except (KeyError, OSError, ImportError):
@@ -138,7 +138,7 @@ class _Redrive:
 
     @cached_property
     def _serializer(self) -> Serialize:
-        """As the producer does; a dry run registers no schema."""
+        """Return the producer's serializer. A dry run registers no schema."""
         record, wire_format = self._pipeline.record, self._settings.wire_format
         schema_id = 0 if self._done.dry_run else self._registry.register(self._pipeline.subject, record, wire_format)
         return serializer(record, wire_format, schema_id)
@@ -165,7 +165,7 @@ class _Redrive:
         return self._done
 
     def _close_superseded(self, free: Free, newer: dict[str, Place], ready: dict[str, Outgoing]) -> None:
-        """Mark the records that have a newer version in the table as superseded, and take them out of `ready`."""
+        """Mark the records with a newer version in the table as superseded, and remove them from `ready`."""
         for identity in newer:
             del ready[identity]
         letters = {identity: free.letters[identity] for identity in newer}
@@ -178,7 +178,7 @@ class _Redrive:
             self._done.note("superseded", letter, f"a newer version of its id is stored, from {newer[identity]}")
 
     def _with_originals(self, free: Free) -> Free:
-        """Return the letters with what was left out of them, as far as the topic still has it."""
+        """Return the letters with the parts that were left out of them, if the topic still has those."""
         whole = {
             identity: with_original(self._settings, self._pipeline, letter) for identity, letter in free.letters.items()
         }
@@ -189,16 +189,16 @@ class _Redrive:
             self._done.note("sent", free.letters[identity], f"to {place or self._pipeline.topic}")
 
     def _check_key(self, letters: list[Letter]) -> None:
-        """Raises `WrongUse` when several records would get one id: they would end as one row."""
+        """Raise `WrongUse` if several records would get one id, because they would become a single row."""
         if self._key_is_set and len(letters) + self._done.sent > 1:
             raise WrongUse("the id tells records apart: it is set for one at a time", hint="the same with one --place")
 
     def _room(self) -> int:
-        """How many letters the next chunk may have."""
+        """Return how many letters the next chunk may have."""
         return CHUNK_LETTERS if self._limit is None else min(CHUNK_LETTERS, self._limit - self._done.sent)
 
     def _ready(self, free: Free) -> dict[str, Outgoing]:
-        """What is to be sent, by identity; what is still broken is noted."""
+        """Return the messages to send by identity, and note the records that are still invalid."""
         ready: dict[str, Outgoing] = {}
         for identity, letter in free.letters.items():
             outgoing = self._mender.outgoing(letter)
@@ -209,7 +209,7 @@ class _Redrive:
         return ready
 
     def _send(self, free: Free, ready: dict[str, Outgoing], destinations: Mapping[str, Destination]) -> None:
-        """Claim, send, and mark as redriven what was acknowledged. Raises `DeliveryFailed` when something was not."""
+        """Claim and send records, and mark acknowledged ones as redriven. Raises `DeliveryFailed` if some were not."""
         client, began_s = self._producer, time.monotonic()
         claims = {identity: free.claims[identity] for identity in ready}
         ours = self._queue.book.claim(claims, self._claim, whoami(), free.ends)
@@ -238,14 +238,14 @@ class _Redrive:
 
 
 class _Delivery:
-    """What Kafka acknowledged: the new place of each record, by identity; and the first failure."""
+    """Kafka's acknowledgements: the new position of each record, by identity, and the last failure."""
 
     def __init__(self) -> None:
         self.places: dict[str, Place] = {}
         self.failure = "no answer"
 
     def note(self, identity: str, error: KafkaError | None, message: Message) -> None:
-        """Keep one delivery report."""
+        """Record one delivery report."""
         if error is None:
             self.places[identity] = Place(message.partition(), message.offset())
         else:
@@ -253,7 +253,7 @@ class _Delivery:
 
 
 def _headers(letter: Letter, kept: bytes | None) -> Headers:
-    """The record's own headers, and those that say which place it keeps and link it to its original."""
+    """Return the record's own headers, plus those for the place it keeps and the link to its original."""
     own = [(name, value) for name, value in letter.headers if name not in (ORDER, REDRIVEN)]
     order: Headers = [] if kept is None else [(ORDER, kept)]
     return [*order, *own, (REDRIVEN, letter.identity.encode())]

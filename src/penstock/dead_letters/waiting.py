@@ -1,9 +1,9 @@
-"""Rejected records that wait: selected, free of other commands, and each counted by what becomes of it.
+"""Pending dead letters: selected, not claimed by other commands, and each counted by its outcome.
 
-A claim that an interrupted command left behind is told by its age: no producer sends on for twice `kafka_timeout_s`.
-What it had sent lies in the topic, at the end offsets of its claim or later, with the letter's identity in the header
-`penstock.redriven`. Only when the topic no longer holds that stretch, by retention or because it was made anew, is
-there no telling, and the record counts as not sent.
+A claim that an interrupted command left behind is recognised by its age: no producer keeps sending for twice
+`kafka_timeout_s`. What that command sent lies in the topic, at or after the end offsets of its claim, with the letter's
+identity in the header `penstock.redriven`. The outcome is unknown only if the topic no longer holds that range,
+because of retention or because it was recreated. The record then counts as not sent.
 """
 
 from collections.abc import Iterable, Iterator
@@ -33,7 +33,7 @@ _NAMED_AT_MOST = 100
 
 @dataclass(frozen=True)
 class Selection:
-    """Which rejected records: those of which all that is given is true. Places are of the dead-letter topic."""
+    """Selects the dead letters that meet every given condition. Places are positions in the dead-letter topic."""
 
     reasons: frozenset[str] = frozenset()
     rule: str = ""
@@ -41,7 +41,7 @@ class Selection:
     places: frozenset[str] = frozenset()
     run: str = ""
     limit: int | None = None
-    """So many are sent at most."""
+    """Maximum number of records to send."""
 
     def __post_init__(self) -> None:
         strange = self.reasons - set(Reason)
@@ -49,7 +49,7 @@ class Selection:
             raise WrongUse(f"no reason is called {', '.join(sorted(strange))}; reasons: {', '.join(Reason)}")
 
     def takes(self, letter: Letter) -> bool:
-        """Whether the letter is one of them, wherever it lies."""
+        """Return whether the letter meets the conditions, regardless of its place."""
         return (
             (not self.reasons or letter.reason in self.reasons)
             and any(one.startswith(self.rule) for one in letter.rules or ("",))
@@ -59,7 +59,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class Named:
-    """A record, and what became of it."""
+    """A record and its outcome."""
 
     place: str
     identity: str
@@ -71,18 +71,18 @@ class Named:
 
 @dataclass
 class Outcomes:
-    """What became of the selected records: each is counted once, and the first hundred of each outcome are named."""
+    """The outcomes of the selected records. Each is counted once; the first hundred of each outcome are listed."""
 
     dry_run: bool = False
     selected: int = 0
     in_hand: int = 0
-    """Another command is sending it, or was interrupted a moment ago."""
+    """Another command is sending it, or was interrupted just now."""
     already: int = 0
-    """It was redriven, superseded or discarded before."""
+    """Redriven, superseded or discarded before."""
     records: list[Named] = field(default_factory=list)
 
     def note(self, outcome: str, letter: Letter, message: str = "", rules: tuple[str, ...] = ()) -> None:
-        """Count a record as `outcome`, which is the name of a count."""
+        """Count a record as `outcome`, the name of a count."""
         count = getattr(self, outcome) + 1
         setattr(self, outcome, count)
         self.selected += 1
@@ -91,7 +91,7 @@ class Outcomes:
 
 
 class Free(NamedTuple):
-    """Letters that nobody else is sending, by identity, with their present claims and the topic's end offsets."""
+    """Letters that no other command is sending, by identity, with their current claims and the topic's end offsets."""
 
     letters: dict[str, Letter]
     claims: Claims
@@ -99,7 +99,7 @@ class Free(NamedTuple):
 
 
 class Queue:
-    """The selected records, a chunk at a time; those that do not wait are noted in `done` and passed over."""
+    """The selected records in chunks. Those that are not pending are noted in `done` and skipped."""
 
     def __init__(
         self,
@@ -119,13 +119,13 @@ class Queue:
 
     @cached_property
     def book(self) -> Book:
-        """The book of what became of the records; its table is created when it is not there."""
+        """Return the book of resolutions. Its table is created if it does not exist."""
         keyspace = cassandra.keyspace_statement(self._settings, self.pipeline)
         cassandra.create_missing(self._session, self._keyspace, keyspace | settled.statements(self._keyspace))
         return Book(self._session, self._keyspace, self.pipeline.topic)
 
     def next(self, most: int) -> list[Letter]:
-        """The next letters that wait: at most so many, and not many more bytes than a chunk's; none at the end."""
+        """Return the next pending letters, at most `most` and about a chunk's bytes; empty at the end."""
         chunk: list[Letter] = []
         held_bytes = 0
         while len(chunk) < most and held_bytes < _CHUNK_BYTES:
@@ -143,7 +143,7 @@ class Queue:
         return False
 
     def free(self, letters: list[Letter]) -> Free:
-        """Those of `letters` that nobody else is sending; what an interrupted command had sent is marked redriven."""
+        """Return the `letters` that no other command is sending. Marks what an interrupted command sent as redriven."""
         by_identity = {letter.identity: letter for letter in letters}
         lines = {identity: self._lines[identity] for identity in by_identity if identity in self._lines}
         spans = topics.spans(self._settings, self.pipeline.topic)
@@ -162,7 +162,7 @@ class Queue:
         self._done.note("already", letter, f"sent to {place} by a command of {line.who} that was interrupted")
 
     def _sent_before(self, lines: dict[str, Settled], spans: list[Span]) -> dict[str, Place]:
-        """Which records of these claims lie in the topic, and where."""
+        """Return which records of these claims are in the topic, with their positions."""
         if not lines:
             return {}
         found: dict[str, Place] = {}
@@ -177,9 +177,9 @@ class Queue:
 def selected(
     settings: Settings, pipeline: Pipeline, selection: Selection, edits: dict[str, Edit] | None = None
 ) -> Iterator[Letter]:
-    """The first copy of each selected record, waiting or not; with `edits` of those at their places.
+    """Yield the first copy of each selected record, pending or not; with `edits`, of those at their places.
 
-    Raises `WrongUse` for a place where none lies, and for an edit of another record than the one at its place.
+    Raises `WrongUse` for a place without a dead letter, and for an edit of another record than the one at its place.
     """
     if edits is not None:
         copies = iter(_edited(settings, pipeline, edits))
@@ -213,13 +213,13 @@ def _edited(settings: Settings, pipeline: Pipeline, edits: dict[str, Edit]) -> l
 
 
 def _since(span: Span, first: int) -> Span:
-    """The part of `span` from `first` on; all of it when it does not reach so far: the topic was made anew."""
+    """Return the part of `span` from `first` on, or all of it if it ends before: the topic was recreated."""
     return Span(span.partition, max(first, span.first), span.end) if first <= span.end else span
 
 
 @dataclass
 class Group:
-    """Records that were rejected for the same reason, by the same rules; `place` is where the one of them lies."""
+    """Records dead-lettered for the same reason, by the same rules. `place` is the position of one of them."""
 
     reason: str
     rules: tuple[str, ...]
@@ -233,31 +233,31 @@ class Group:
 
 
 class Rejected(Protocol):
-    """What has to be known of a rejected record to count it: a letter has it, and so has a summary of one."""
+    """The fields needed to count a dead letter. A letter has them, and so has a summary of one."""
 
     @property
     def reason(self) -> str:
-        """Why it was rejected."""
+        """Return why the record was rejected."""
 
     @property
     def rules(self) -> tuple[str, ...]:
-        """The rules that it breaks."""
+        """Return the rules that the record breaks."""
 
     @property
     def time(self) -> datetime:
-        """When it was rejected."""
+        """Return when the record was rejected."""
 
     @property
     def place(self) -> str:
-        """Where it lies in the dead-letter topic."""
+        """Return its position in the dead-letter topic."""
 
     @property
     def identity(self) -> str:
-        """Which record it is."""
+        """Return the identity of the record."""
 
 
 def grouped(found: Iterable[Rejected], lines: dict[str, Settled]) -> list[Group]:
-    """The records by reason and rules: those of which most wait come first. `place` is of a waiting one if any."""
+    """Group the records by reason and rules, most pending first. `place` is a pending record's if there is one."""
     groups: dict[tuple[str, tuple[str, ...]], Group] = {}
     for letter in found:
         key = letter.reason, letter.rules
@@ -271,7 +271,7 @@ def grouped(found: Iterable[Rejected], lines: dict[str, Settled]) -> list[Group]
 
 
 def told(line: Settled) -> str:
-    """What became of a record, as text."""
+    """Return the resolution of a record as text."""
     where = ""
     if line.place:
         where = f" (newer version at {line.place})" if line.state is State.SUPERSEDED else f" to {line.place}"

@@ -57,7 +57,7 @@ class Backlog:
             self._start_step("load", f"{self.facts.asked} records")
             self.facts.ids = load.Direct(self._ground, NAME).send(self.facts.asked).records
         except BaseException:
-            self._ground.start(JOB)  # and the step that failed stays the one that is named
+            self._ground.start(JOB)  # the step that failed remains the current one
             raise
         self._start_step("repair", "the job is started")
         self._ground.start(JOB)

@@ -1,4 +1,4 @@
-"""How a drill is held: load, fault, recovery, proof; the same for all."""
+"""Runs a drill: load, fault, recovery, proof; the same for every drill."""
 
 import time
 from typing import Any
@@ -12,7 +12,7 @@ from penstock.errors import PenstockError
 from penstock.retry import wait_until
 
 LOAD_S = 20.0
-"""So long the load lasts beside the fault."""
+"""How long the load lasts in addition to the fault."""
 PATIENCE_S = 2 * RECOVER_S
 RUN_TIMEOUT_S = 900.0
 READY_AGAIN_S = 30.0
@@ -20,7 +20,7 @@ READY_AGAIN_S = 30.0
 
 
 def hold(ground: Ground, drill: Drill, records: int) -> Result:
-    """The result of the drill under a load of so many records. A step that fails is the verdict."""
+    """Run the drill under a load of this many records and return its result. A failed step becomes the verdict."""
     facts = Facts(drill.name, drill.rejects, asked=records)
     course = Course(ground, drill, facts)
     try:
@@ -31,7 +31,7 @@ def hold(ground: Ground, drill: Drill, records: int) -> Result:
 
 
 class Course:
-    """One drill while it is held; `step` says how far it got."""
+    """One run of a drill. `step` is the current step."""
 
     def __init__(self, ground: Ground, drill: Drill, facts: Facts) -> None:
         self._ground, self._drill, self._facts = ground, drill, facts
@@ -41,7 +41,7 @@ class Course:
         self.step = ""
 
     def go(self) -> None:
-        """Every step. Raises the `PenstockError` of the one that fails; the fault is taken away before."""
+        """Run all steps. Raises the `PenstockError` of the first that fails, after ending the fault."""
         self._begin("stack")
         self._ground.up()
         wait_until(self._ground.check_ready, timeout_s=PATIENCE_S, every_s=0.5, what="the stack")
@@ -77,7 +77,7 @@ class Course:
             self._begin("repair")
 
     def _recover(self) -> None:
-        """Until every service is ready and a record that was sent after the fault is stored."""
+        """Wait until every service is ready and a record that was sent after the fault is stored."""
         self._begin("recovery")
         wait_until(self._ground.check_ready, timeout_s=PATIENCE_S, every_s=0.5, what="the stack")
         sent = load.Direct(self._ground, self._drill.name).send(8)
@@ -100,7 +100,7 @@ class Course:
         )
 
     def _stretch(self) -> list[Span]:
-        """What came to the topic since the drill began."""
+        """Return the offsets that were added to the topic since the drill began."""
         return beyond(self._before, self._ground.spans())
 
     def _prove(self, run: load.Run) -> None:

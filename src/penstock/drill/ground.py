@@ -1,4 +1,4 @@
-"""The local stack that drills are held on."""
+"""The local stack that drills run on."""
 
 import socket
 from collections.abc import Callable, Iterable
@@ -24,7 +24,7 @@ STOP_TIMEOUT_S = 90.0
 
 @dataclass(frozen=True)
 class Ground:
-    """The stack of the settings in force, and somebody who is told how it goes."""
+    """The stack of the effective settings. `say` receives progress messages."""
 
     settings: Settings
     layout: Layout
@@ -33,22 +33,22 @@ class Ground:
 
     @property
     def pipeline(self) -> Pipeline:
-        """The pipeline in force."""
+        """Return the effective pipeline."""
         return pipelines.of(self.settings)
 
     def spans(self) -> list[Span]:
-        """What the topic holds now."""
+        """Return the topic's current offsets."""
         return topics.spans(self.settings, self.pipeline.topic)
 
     def process(self, service: str) -> psutil.Process:
-        """The process of a service. Raises `StackError` when there is none."""
+        """Return the process of a service. Raises `StackError` if there is none."""
         known = self.supervisor.processes().get(service)
         if known is None or not known.pid:
             raise StackError(f"{service} does not run", hint=f"./penstock up {service}")
         return psutil.Process(known.pid)
 
     def tree(self, service: str) -> list[psutil.Process]:
-        """The process of a service and all that descend from it; empty while there is none."""
+        """Return the process of a service and all its descendants; empty while there is none."""
         known = self.supervisor.processes().get(service)
         try:
             root = psutil.Process(known.pid) if known and known.pid else None
@@ -57,17 +57,17 @@ class Ground:
             return []
 
     def check_ready(self) -> None:
-        """Return when every service is ready. Raises `Unreachable` that names those that are not."""
+        """Check that every service is ready. Raises `Unreachable` naming those that are not."""
         waiting = [one for one in status.read(self.settings) if one.state != "ready"]
         if waiting:
             raise Unreachable("; ".join(f"{one.name} {one.state} {one.detail}".strip() for one in waiting))
 
     def up(self) -> None:
-        """Bring up what is not. Raises as `launch.up`."""
+        """Start the services that are not running. Raises the errors of `launch.up`."""
         launch.up(self.settings, report=lambda service, stage, detail="": self.say(f"{service} {stage} {detail}"))
 
     def stop(self, service: str) -> None:
-        """Return when the supervisor has stopped the service; those that need it stay up."""
+        """Stop a service through the supervisor and wait until it has stopped. Dependent services stay up."""
         self.supervisor.stop(service)
         wait_until(lambda: self._stopped(service), timeout_s=STOP_TIMEOUT_S, what=f"{service} to stop")
 
@@ -77,18 +77,18 @@ class Ground:
             raise Unreachable(f"{service} is {known.state}")
 
     def start(self, service: str) -> None:
-        """Let the supervisor start the service; it is ready later."""
+        """Start a service through the supervisor, without waiting until it is ready."""
         self.supervisor.start(service)
 
 
 def of(settings: Settings, say: Say) -> Ground:
-    """The ground of the settings in force, as Kafka runs there now."""
+    """Return the ground of the effective settings, with Kafka's current mode of coordination."""
     here = coordination.adopt(site.read(settings))
     return Ground(here.settings, here.layout, Supervisor(here.layout), say)
 
 
 def kill(processes: Iterable[psutil.Process]) -> None:
-    """SIGKILL each process that is still there."""
+    """Send SIGKILL to each process that still exists."""
     for process in processes:
         try:
             process.kill()
@@ -97,7 +97,7 @@ def kill(processes: Iterable[psutil.Process]) -> None:
 
 
 def free_port() -> int:
-    """A port on loopback that nothing listens on."""
+    """Return a free port on loopback."""
     with socket.socket() as listener:
         listener.bind((LOOPBACK, 0))
         return int(listener.getsockname()[1])

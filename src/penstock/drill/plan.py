@@ -1,4 +1,4 @@
-"""What a drill is: plain data, carried out by `frame.hold`."""
+"""Definition of a drill: plain data, run by `frame.hold`."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -8,10 +8,10 @@ from typing import Any
 from penstock.drill.ground import Ground
 
 Fault = Callable[[Ground], AbstractContextManager[None]]
-"""Entering it does the damage; leaving it, for whatever reason, takes it away again."""
+"""Entering the context causes the fault; leaving it, for whatever reason, ends the fault."""
 
 Parameters = Callable[[Ground], AbstractContextManager[dict[str, Any]]]
-"""What the load's DAG run is given beside records and rate; what it needs lives as long as the block."""
+"""Parameters of the load's DAG run besides records and rate. What they need exists as long as the block."""
 
 
 @dataclass(frozen=True)
@@ -24,21 +24,21 @@ class Evidence:
 
 @contextmanager
 def plain(_ground: Ground) -> Iterator[dict[str, Any]]:
-    """No further parameters."""
+    """Yield no further parameters."""
     yield {}
 
 
 @contextmanager
 def nothing(_ground: Ground) -> Iterator[None]:
-    """No fault at all: the load itself is the drill."""
+    """Cause no fault: the load itself is the drill."""
     yield
 
 
 @dataclass(frozen=True)
 class Drill:
-    """A fault under load. It lasts `hold_s` seconds; what is killed is started again by the supervisor.
+    """A fault under load. It lasts `hold_s` seconds; the supervisor restarts killed processes.
 
-    `rejects`: some of the load's records must be set aside, else none may be.
+    `rejects`: some of the load's records must be dead-lettered; otherwise none may be.
     """
 
     name: str

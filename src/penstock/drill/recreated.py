@@ -66,7 +66,7 @@ class Recreation:
         return users
 
     def _recreate(self, users: list[Record]) -> None:
-        """Delete the topic and create it again; each user is then sent, those of the old topic in a newer version."""
+        """Delete the topic and create it again, then send every user, those of the old topic in a newer version."""
         settings, client = self._ground.settings, admin(self._ground.settings)
         before = topics.describe(client, self._topic, settings).id
         delete_topic(client, settings, self._topic)

@@ -1,4 +1,4 @@
-"""Rejected records that are redriven after newer versions of them were stored."""
+"""Dead letters that are redriven after newer versions of their records were stored."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,16 +26,16 @@ from penstock.sink import cassandra
 NAME = "redrive-order"
 EACH = 50
 _OLD, _NEW = "YY", "XX"
-"""The nationality of the rejected version of a user, and of the version that follows it."""
+"""The nationality of a user's rejected version, and of the version that follows it."""
 _MENDED = Mending({"email": "mended@example.org"})
 _STORED_S = 120.0
 
 
 @contextmanager
 def redriven_versions(ground: Ground) -> Iterator[None]:
-    """Redrive rejected versions of users: with a newer one stored, with one on its way, with none, and as new.
+    """Redrive rejected versions of users: with a newer one stored, with one in flight, with none, and as new.
 
-    A redrive that forgot the order would overwrite the newer versions.
+    A redrive that ignored the order would overwrite the newer versions.
     """
     users = list(islice(load.Direct(ground, NAME).users, 4 * EACH))
     stored, coming, alone, replaced = (users[at : at + EACH] for at in range(0, 4 * EACH, EACH))
@@ -55,7 +55,7 @@ def redriven_versions(ground: Ground) -> Iterator[None]:
 
 
 def _send(ground: Ground, users: Sequence[Record], *, waits: bool = True, **changes: Any) -> None:
-    """Send changed versions of users; return when they are stored or dead-lettered, unless it is not waited for."""
+    """Send changed versions of users and, if `waits`, wait until they are stored or dead-lettered."""
     before = ground.spans()
     changed = (msgspec.structs.replace(user, **changes) for user in users)
     load.Direct(ground, NAME).send_at((user, 0) for user in changed)
@@ -64,13 +64,13 @@ def _send(ground: Ground, users: Sequence[Record], *, waits: bool = True, **chan
 
 
 def _wait_for_all(ground: Ground, before: list[Span]) -> None:
-    """Return when the ledger covers all that came to the topic after `before`."""
+    """Wait until the ledger covers everything added to the topic after `before`."""
     spans = beyond(before, ground.spans())
     wait_until(lambda: proof.check_stored(ground.settings, spans), timeout_s=_STORED_S, what=f"the records of {NAME}")
 
 
 def _redrive(ground: Ground, users: Iterable[Record], *, as_new: bool = False) -> Redriven:
-    """Redrive the dead letters of these users, mended."""
+    """Redrive the dead letters of these users, repaired."""
     settings, pipeline = ground.settings, ground.pipeline
     keys = set(map(key_writer(pipeline.record), users))
     letters = dlq.unique(letter for letter in dlq.letters(settings, pipeline) if letter.key in keys)
@@ -82,7 +82,7 @@ def _redrive(ground: Ground, users: Iterable[Record], *, as_new: bool = False) -
 
 
 def _expect(outcome: Redriven, *, sent: int = 0, superseded: int | None = None) -> None:
-    """Raise `PenstockError` unless so many records were sent, and so many superseded."""
+    """Raise `PenstockError` unless `sent` records were sent and `superseded` were superseded."""
     if outcome.sent != sent or superseded not in (None, outcome.superseded):
         raise PenstockError(
             f"redrive: {outcome.sent} sent and {outcome.superseded} superseded, not {sent} and {superseded or 0}"

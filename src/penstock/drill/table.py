@@ -53,7 +53,7 @@ class Ask:
 
 
 def of_all() -> list[str]:
-    """Return the names of the drills that `--all` runs: all but the soak and what deletes the topic."""
+    """Return the names of the drills that `--all` runs: all but the soak and the one that deletes the topic."""
     return [name for name in WHAT if name not in (soak.NAME, DELETES_TOPIC)]
 
 

@@ -1,4 +1,4 @@
-"""A transform that raises: for one record, which is dead-lettered; for a batch, which stops the stream by name."""
+"""A transform that raises: for one record, which is dead-lettered; for a batch, which stops the stream."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +25,7 @@ POISON, STUCK = "poison-record", "stuck-transform"
 JOB = "spark-job"
 RECORDS = 40
 ISOLATED_S = 120.0
-"""Longest time until the record is found and its neighbours are stored, a slow machine's batches included."""
+"""Longest time until the record is found and its neighbours are stored, including a slow machine's batches."""
 ALERT_S = 120.0
 """Longest time until the alert fires."""
 _FILE = """\
@@ -60,7 +60,7 @@ PIPELINE = replace(BASE, transform=transform, transform_is_row_wise={row_wise!r}
 
 @contextmanager
 def poison_record(ground: Ground) -> Iterator[None]:
-    """Let a row-wise transform raise for one of some records: it alone is a dead letter, while the stream goes on."""
+    """Let a row-wise transform raise for one of many records: it alone is dead-lettered, while the stream continues."""
     letters = _letters(ground)
     with _poisoned(ground, POISON, row_wise=True) as sent:
         what = "the neighbours of the record that the transform raises for"
@@ -74,7 +74,7 @@ def poison_record(ground: Ground) -> Iterator[None]:
 
 @contextmanager
 def stuck_transform(ground: Ground) -> Iterator[None]:
-    """Let a transform raise that is not declared row-wise: the job stands by, and everything says so."""
+    """Let a transform raise that is not declared row-wise: the job idles, and status, verify and the alert say so."""
     began, restarts = datetime.now(UTC), _job(ground).restarts
     with _poisoned(ground, STUCK, row_wise=False) as sent:
         log, marks = ground.layout.log(JOB), proof.marks(ground.layout.logs)
@@ -87,7 +87,7 @@ def stuck_transform(ground: Ground) -> Iterator[None]:
 
 @contextmanager
 def _poisoned(ground: Ground, name: str, *, row_wise: bool) -> Iterator[list[Span]]:
-    """Run the job with a transform that raises for one record, which is sent among others; gives where they lie."""
+    """Run the job with a transform that raises for one of the records sent, and yield their offset ranges."""
     direct = load.Direct(ground, name)
     users = list(islice(direct.users, RECORDS))
     file = _write_pipeline(ground, users[RECORDS // 2], row_wise=row_wise)
@@ -100,7 +100,7 @@ def _poisoned(ground: Ground, name: str, *, row_wise: bool) -> Iterator[list[Spa
 
 
 def _write_pipeline(ground: Ground, poison: Record, *, row_wise: bool) -> Path:
-    """Write a pipeline's file that is the one in force, but that its transform raises for one record."""
+    """Write a pipeline file that equals the effective one, except that its transform raises for one record."""
     base = ground.pipeline
     text = _FILE.format(
         base=ground.settings.pipeline,
@@ -122,13 +122,13 @@ def _job(ground: Ground) -> Status:
 
 
 def _check_alert(ground: Ground) -> None:
-    """Return when the stack's watch tells that the stream is stuck. Raises `Unreachable` until then."""
+    """Check that the watcher reports the stream as stuck. Raises `Unreachable` until then."""
     if not any(alert.name == "stuck" for alert in History(ground.settings).open()):
         raise Unreachable("the alert `stuck` does not fire yet")
 
 
 def _check_shown(ground: Ground, sent: list[Span], began: datetime, restarts: int) -> None:
-    """Raise `StackError` unless status and verify say what is wrong, and the process stays idle."""
+    """Raise `StackError` unless status and verify report the error, and the process stays idle."""
     job = _job(ground)
     if job.state != "stuck" or "drill_transform.py, line" not in job.detail:
         raise StackError(f"status says that the job is {job.state}: {job.detail}")

@@ -3,14 +3,14 @@
 from dataclasses import dataclass, field
 
 RECOVER_S = 120.0
-"""Longest time from the end of a fault until the stream goes on."""
+"""Longest time from the end of a fault until the stream continues."""
 
 PASSED = "passed"
 
 
 @dataclass(frozen=True)
 class Result:
-    """What is told of a drill. sent: records in Kafka; doubled: offsets that the ledger counts twice."""
+    """The reported result of a drill. sent: records in Kafka; doubled: offsets that the ledger counts twice."""
 
     name: str
     sent: int
@@ -23,16 +23,16 @@ class Result:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing failed."""
+        """Return whether nothing failed."""
         return self.verdict == PASSED
 
 
 @dataclass
 class Facts:
-    """What was found out so far while a drill was held.
+    """What a drill has established so far.
 
-    asked: records that the load's run was asked for; ids: distinct ids of those that it sent; refused: those that it
-    set aside itself; differences: what `verify` names; failure: the step that did not work out.
+    asked: records requested from the load's run; ids: distinct ids of those that it sent; refused: those that it
+    dead-lettered itself; differences: what `verify` reports; failure: the step that failed.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Facts:
     failure: str = ""
 
     def result(self) -> Result:
-        """The facts with their verdict."""
+        """Return the facts with their verdict."""
         return Result(
             self.name,
             self.sent,
@@ -66,7 +66,7 @@ class Facts:
 
 
 def judge(facts: Facts) -> str:
-    """`PASSED`, or everything that failed."""
+    """Return `PASSED`, or everything that failed."""
     if facts.failure:
         return facts.failure
     return "; ".join([*_of_records(facts), *_of_recovery(facts)]) or PASSED

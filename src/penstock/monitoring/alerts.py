@@ -1,7 +1,7 @@
-"""What is worth an alert: rules over a snapshot of the pipeline, and which alerts fire. No input, no output.
+"""Alert rules over a snapshot of the pipeline, and which alerts are firing. Pure: no I/O.
 
-A rule gives what it finds wrong, or None when it cannot tell now, because the service to ask is away: then its alerts
-stay as they are. What is wrong becomes an alert once it has been so for as long as the rule waits.
+A rule returns its findings, or None if it cannot tell now, because the service to query is unavailable: then its alerts
+stay unchanged. A finding becomes an alert once it has persisted for as long as the rule requires.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,12 +18,12 @@ _JOB = "./penstock status spark-job"
 
 Severity = Literal["warning", "critical"]
 Key = tuple[str, str]
-"""Name and subject: what makes an alert the same one."""
+"""Name and subject, which identify an alert."""
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """What the last `verify` found."""
+    """Result of the last `verify`."""
 
     balanced: bool
     missing: int
@@ -32,10 +32,11 @@ class Receipt:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The pipeline at one moment; None: not known, because a service is away.
+    """The pipeline at one moment. None means unknown, because a service is unavailable.
 
-    `services` gives for each what is wrong, or nothing. `produced` and `rejected` count the last `window_s` seconds, at
-    most `REJECTED_WINDOW_S`; `produced` are the records that came or that were worked off, whichever are more.
+    `services` maps each service to its error, or to an empty string. `produced` and `rejected` count the last
+    `window_s` seconds, at most `REJECTED_WINDOW_S`; `produced` counts the records received or processed, whichever are
+    more.
     """
 
     at_s: float
@@ -49,14 +50,14 @@ class Snapshot:
     newest_record_s: float | None = None
     receipt: Receipt | None = None
     change: str | None = None
-    """What tells that the topic was recreated since the job read it; empty when it was not."""
+    """What shows that the topic was recreated since the job read it; empty if it was not."""
     stuck: tuple[FailingBatch, ...] | None = None
     """The batches on which the stream is stuck."""
 
 
 @dataclass(frozen=True)
 class Alert:
-    """Something is wrong: what, with what, and the command that shows more."""
+    """A problem: what is wrong, with which subject, and the command that shows more."""
 
     name: str
     severity: Severity
@@ -66,12 +67,12 @@ class Alert:
 
     @property
     def key(self) -> Key:
-        """What makes it the same alert."""
+        """Return the name and subject that identify the alert."""
         return self.name, self.subject
 
 
 class Finding(NamedTuple):
-    """What is wrong with `subject`; an alert once that has been so for `after_s`."""
+    """A problem with `subject`. It becomes an alert once it has persisted for `after_s`."""
 
     subject: str
     message: str
@@ -83,7 +84,7 @@ Find = Callable[[Snapshot, Settings], list[Finding] | None]
 
 
 class Rule(NamedTuple):
-    """How bad it is, and what finds it."""
+    """The severity of an alert, and the function that finds it."""
 
     severity: Severity
     find: Find
@@ -104,7 +105,7 @@ def _lag(now: Snapshot, settings: Settings) -> list[Finding] | None:
 def _rejected(now: Snapshot, settings: Settings) -> list[Finding] | None:
     if now.produced is None or now.rejected is None:
         return None
-    records = max(now.produced, now.rejected)  # the producer's rejects never come to the topic
+    records = max(now.produced, now.rejected)  # records rejected at the source never reach the topic
     if records < REJECTED_LEAST_RECORDS:
         return [] if now.window_s >= REJECTED_WINDOW_S else None
     if now.rejected <= settings.alert_rejected_share * records:
@@ -137,7 +138,7 @@ def _service_down(now: Snapshot, settings: Settings) -> list[Finding]:
 
 
 def _of_stack(service: str) -> str:
-    """The service as the local stack's commands call it; Airflow is several there."""
+    """Return the service as an argument of the local stack's commands. Airflow is several services there."""
     return "" if service == "airflow" else f" {service}"
 
 
@@ -181,7 +182,7 @@ RULES: Mapping[str, Rule] = {
     "field_nulls": Rule("warning", _field_nulls),
     "topic_recreated": Rule("critical", _topic_recreated),
 }
-"""By the alert's name; names are stable."""
+"""Rules by alert name. Names are stable."""
 
 
 What = Literal["firing", "resolved"]
@@ -198,21 +199,21 @@ class Change(Alert):
 
 
 class Board:
-    """Which alerts fire, from one snapshot to the next."""
+    """Tracks which alerts are firing, from one snapshot to the next."""
 
     def __init__(self, fired: Iterable[Change] = (), number: int = 0) -> None:
-        """Go on with the alerts that `fired` before a restart, and with the number of the last change."""
+        """Continue with the alerts that `fired` before a restart, and with the number of the last change."""
         self._open = {change.key: change for change in fired}
         self._since_s: dict[Key, float] = {}
         self._number = number
 
     @property
     def open(self) -> list[Change]:
-        """The alerts that fire, as they began to."""
+        """Return the firing alerts, as of when each began to fire."""
         return list(self._open.values())
 
     def take(self, now: Snapshot, settings: Settings, *, patient: bool = True) -> list[Change]:
-        """What changed with this snapshot; without patience what is wrong fires at once."""
+        """Return the changes due to this snapshot. Unless `patient`, findings fire at once."""
         changes: list[Change] = []
         for name, rule in RULES.items():
             found = rule.find(now, settings)
@@ -232,7 +233,7 @@ class Board:
                 yield self._open[alert.key]
 
     def _resolve(self, name: str, wrong: set[str], now: Snapshot) -> Iterator[Change]:
-        """Forget the subjects that are not wrong any more."""
+        """Yield the alerts that are resolved now, and forget all subjects that are no longer wrong."""
         for key in [key for key in {**self._since_s, **self._open} if key[0] == name and key[1] not in wrong]:
             self._since_s.pop(key, None)
             if key in self._open:

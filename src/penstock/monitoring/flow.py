@@ -1,7 +1,7 @@
-"""The flow: at each hop how many records passed, how fast, how late, and what is wrong.
+"""The flow: how many records passed each stage, how fast, with what latency, and what is wrong.
 
-A `Flow` looks again and again, and keeps the looks of the last fifteen minutes. What it cannot tell, because a service
-is away, is None, never zero.
+A `Flow` polls repeatedly, and keeps the polls of the last fifteen minutes. What is unknown, because a service is
+unavailable, is None, never zero.
 """
 
 import time
@@ -34,10 +34,10 @@ log = get_logger(__name__)
 
 KEPT_S = 900.0
 RATE_S = 10.0
-"""A rate is the mean of so many seconds."""
+"""Rates are averaged over this period."""
 LATENCY_S = 300.0
 _SLOW_S = 5.0
-"""Airflow and failures are asked for no more often."""
+"""Minimum interval between queries for Airflow's runs and for failures."""
 
 
 @dataclass(frozen=True)
@@ -45,17 +45,17 @@ class Counts:
     """How many records came to each hop; they only grow while topic and ledger stay the same."""
 
     fetched: int | None = None
-    """By the runs, as `View.ran`, and by those under way; None while it is not known how far one of them is."""
+    """By the runs in `View.ran` and by active runs; None while the progress of an active run is unknown."""
     produced: int | None = None
-    """Likewise."""
+    """As `fetched`."""
     kafka: int | None = None
-    """The sum of the topic's end offsets."""
+    """Sum of the topic's end offsets."""
     read: int | None = None
-    """Up to where the ledger reaches."""
+    """Sum of the offsets that the ledger reaches."""
     stored: int | None = None
-    """Rows acknowledged, as the ledger counts them."""
+    """Rows acknowledged, as counted by the ledger."""
     rejected: int | None = None
-    """The sum of the dead-letter topic's end offsets."""
+    """Sum of the dead-letter topic's end offsets."""
 
 
 @dataclass(frozen=True)
@@ -93,38 +93,41 @@ class Problem:
 
 @dataclass
 class View:
-    """All that the last look found; `points` are those of the last fifteen minutes, the oldest first."""
+    """Everything that the last poll found. `points` are those of the last fifteen minutes, oldest first."""
 
     points: list[Point] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
     ran: dict[str, int] = field(default_factory=dict)
-    """What the newest hundred runs at the first look, and all since, did together; empty: not known."""
+    """Totals of the newest hundred runs at the first poll and of all runs since; empty: unknown."""
     under_way: SoFar | None = field(default_factory=lambda: SoFar(0, 0))
-    """How far the runs under way are, by their journals; None when one of them keeps its journal elsewhere."""
+    """Progress of the active runs, by their delivery logs; None if the delivery log of any is elsewhere."""
     alerts: list[Change] = field(default_factory=list)
     is_watched: bool = True
-    """Whether somebody looks for alerts."""
+    """Whether an alert watcher is running."""
     receipt: dict[str, Any] | None = None
     failures: list[Failure] = field(default_factory=list)
     stuck: list[FailingBatch] = field(default_factory=list)
-    """The batches on which the stream is stuck, at the last look that could ask Cassandra."""
+    """The batches on which the stream is stuck, at the last poll that could query Cassandra."""
     problems: dict[str, Problem] = field(default_factory=dict)
-    """The last error of each service that was up before, also when it is over."""
+    """The last error of each service that was up before, even if it is resolved."""
     latencies: Histogram = field(default_factory=dict)
-    """Of every row that was stored since the flow was first looked at."""
+    """Of every row that was stored since the first poll."""
 
     @property
     def now(self) -> Point | None:
-        """The newest look."""
+        """Return the latest poll."""
         return self.points[-1] if self.points else None
 
     def rate(self, count: str) -> float | None:
-        """Records a second of one of the `Counts`, over the last ten seconds."""
+        """Return the rate of one of the `Counts`, in records per second over the last ten seconds."""
         return rate(self.points, count)
 
 
 def rate(points: Sequence[Point], count: str, over_s: float = RATE_S) -> float | None:
-    """Records a second of one of the `Counts` up to the last point; None when it is not known, or began anew."""
+    """Return the rate of one of the `Counts` up to the last point, in records per second over `over_s`.
+
+    None if it is unknown, or the count was reset.
+    """
     if len(points) < 2:
         return None
     last = points[-1]
@@ -151,7 +154,7 @@ class _Tail:
         self.latencies: Histogram = {}
 
     def read(self, book: Ledger, topic: Topic, reached: dict[int, int]) -> None:
-        """Count what was written since the last time; at the first time all of it."""
+        """Count what was written since the last call; on the first call, everything."""
         if book.epoch_us != self._epoch_us:
             self._epoch_us, self._ends, self.stored = book.epoch_us, {}, 0
         for span in topic.spans:
@@ -164,21 +167,21 @@ class _Tail:
             self._ends[span.partition] = end
 
     def _take(self, book: Ledger, span: Span) -> None:
-        for line in list(book.begun_in(span)):  # all or nothing, when Cassandra goes away
+        for line in list(book.begun_in(span)):  # all or nothing, if Cassandra becomes unavailable
             if not line.job.startswith(REPLAY):
                 self.stored += line.tally.stored
                 self.latencies = joined([self.latencies, line.tally.latencies])
                 self._recent.append(_Stored(line.tally.stored_at_ms / 1000, line.tally.latencies))
 
     def recent(self, now_s: float) -> Histogram:
-        """The latencies of the last five minutes."""
+        """Return the latencies of the last five minutes."""
         while self._recent and now_s - self._recent[0].at_s > LATENCY_S:
             self._recent.popleft()
         return joined(one.latencies for one in self._recent)
 
 
 class Flow:
-    """Looks at the pipeline; `view` is what the last look found, and may be read by any thread."""
+    """Polls the pipeline. `view` is the result of the last poll, and may be read by any thread."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -196,7 +199,7 @@ class Flow:
         self.view = View()
 
     def look(self) -> None:
-        """Look once, and make a new `view`."""
+        """Poll once, and replace `view`."""
         found = self._gauges.look()
         now = self._point(found)
         self._been_up |= {name for name, error in now.services.items() if not error}
@@ -222,7 +225,7 @@ class Flow:
         self.view = view
 
     def _open_alerts(self) -> list[Change]:
-        """The alerts that fire, read when their history has changed."""
+        """Return the firing alerts, read again only if their history has changed."""
         now = file_version(self._history.path)
         if now != self._read_of:
             self._read_of, self._alerts = now, self._history.open()
@@ -244,7 +247,7 @@ class Flow:
                 log.debug("not_measured", service="cassandra", error=str(error))
 
     def _progress(self, runs: list[Run]) -> SoFar | None:
-        """How far those that are running are together."""
+        """Return the total progress of the running runs, or None if it is unknown for any of them."""
         folder = journal.folder_of(self._settings)
         found = [journal.progress(folder, run.run_id) for run in runs if run.state == "running"]
         known = [one for one in found if one is not None]
@@ -253,7 +256,7 @@ class Flow:
         return SoFar(sum(one.fetched for one in known), sum(one.acknowledged for one in known))
 
     def _counted(self) -> tuple[int | None, int | None]:
-        """Fetched and produced so far, by the runs that have ended and those under way."""
+        """Return the records fetched and produced so far, by ended and active runs."""
         ran, now = self.view.ran, self.view.under_way
         if not ran or now is None:
             return None, None
@@ -295,7 +298,7 @@ class Flow:
             log.debug("not_measured", service="cassandra", error=str(error))
 
     def close(self) -> None:
-        """End every connection."""
+        """Close all connections."""
         self._gauges.close()
         self._runs.close()
 
@@ -310,5 +313,5 @@ def _partitions(topic: Topic, reached: dict[int, int] | None) -> list[Partition]
 
 
 def _problems(now: Point, been_up: set[str]) -> dict[str, Problem]:
-    """What is wrong with services that went away; one that has not come up yet has no problem, it starts."""
+    """Return the errors of services that were up before. A service that has not been up yet is still starting."""
     return {name: Problem(now.at_s, error) for name, error in now.services.items() if error and name in been_up}

@@ -28,28 +28,28 @@ from penstock.sink.ledger import Ledger
 log = get_logger(__name__)
 
 _CHANGES_S = 60.0
-"""Where topics have no id, marked records are read no more often."""
+"""Minimum interval between reads of the marked records, where topics have no ids."""
 
 
 class Topic(NamedTuple):
-    """What Kafka tells of a topic; `id` is another one when it was made anew."""
+    """A topic as described by Kafka. A recreated topic has a different `id`."""
 
     id: str
     spans: list[Span]
 
     @property
     def end(self) -> int:
-        """The sum of the partitions' ends: how many records ever came."""
+        """Return the sum of the partitions' end offsets: the number of records ever received."""
         return sum(span.end for span in self.spans)
 
     @property
     def records(self) -> int:
-        """How many offsets it holds."""
+        """Return the number of offsets that the topic holds."""
         return sum(span.records for span in self.spans)
 
 
 def read_topic(client: AdminClient, name: str) -> Topic:
-    """The topic as it is now; empty when there is none. Raises `KafkaException`."""
+    """Return the current state of a topic; empty if it does not exist. Raises `KafkaException`."""
     found = client.describe_topics(TopicCollection([name]), request_timeout=TIMEOUT_S)[name]
     try:
         described = found.result()
@@ -64,14 +64,14 @@ def read_topic(client: AdminClient, name: str) -> Topic:
 
 
 def read_newest_s(client: AdminClient, name: str, spans: Iterable[Span]) -> float | None:
-    """The latest time of a record, in epoch seconds; None when there is none. Raises `KafkaException`."""
+    """Return the latest record timestamp, in epoch seconds, or None. Raises `KafkaException`."""
     partitions = [span.partition for span in spans if span.records]
     times_ms = [time_ms for _, time_ms in _offsets(client, name, partitions, OffsetSpec.max_timestamp()).values()]
     return max((time_ms / 1000 for time_ms in times_ms if time_ms >= 0), default=None)
 
 
 def _offsets(client: AdminClient, name: str, partitions: list[int], spec: OffsetSpec) -> dict[int, tuple[int, int]]:
-    """Offset and time in ms of what `spec` names, per partition."""
+    """Return offset and timestamp in ms of what `spec` selects, per partition."""
     if not partitions:
         return {}
     asked = client.list_offsets({TopicPartition(name, one): spec for one in partitions}, request_timeout=TIMEOUT_S)
@@ -80,7 +80,7 @@ def _offsets(client: AdminClient, name: str, partitions: list[int], spec: Offset
 
 
 class Count(NamedTuple):
-    """Counts that only grow, as long as topic and dead-letter topic are the same."""
+    """Counts that only grow, unless the topic or the dead-letter topic is recreated."""
 
     at_s: float
     produced: int
@@ -97,9 +97,10 @@ class Window:
         self._topics: tuple[str, str] = ("", "")
 
     def add(self, topics: tuple[str, str], count: Count) -> tuple[int, int, float]:
-        """Produced, or worked off when that is more; rejected; and in how many seconds that was.
+        """Add a count; return produced and rejected records, and the window's length in seconds.
 
-        `topics` are the ids of the topics counted: other topics begin a new window.
+        `produced` are the records received or processed, whichever are more. `topics` are the ids of the topics
+        counted: other topics start a new window.
         """
         if topics != self._topics:
             self._counts.clear()
@@ -113,7 +114,7 @@ class Window:
 
 
 class Held(NamedTuple):
-    """What Kafka holds; `newest_s` is the time of the newest record, in epoch seconds."""
+    """What Kafka holds. `newest_s` is the timestamp of the newest record, in epoch seconds."""
 
     topic: Topic
     dead_letters: Topic
@@ -121,20 +122,20 @@ class Held(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """What Cassandra tells: the offset that the ledger reaches per partition, the ledger, and the last receipt."""
+    """What Cassandra holds: the offset that the ledger reaches per partition, the ledger, and the last receipt."""
 
     reached: dict[int, int] | None = None
     receipt: dict[str, Any] | None = None
-    """As it was kept."""
+    """As it was stored."""
     book: Ledger | None = None
     change: str | None = None
-    """What tells that the topic was recreated since the job read it; empty when it was not."""
+    """What shows that the topic was recreated since the job read it; empty if it was not."""
     stuck: tuple[FailingBatch, ...] | None = None
     """The batches on which the stream is stuck."""
 
 
 class Look(NamedTuple):
-    """What the services answered: for each what is wrong or nothing; None: Kafka could not be asked."""
+    """Result of a poll: the error of each service, or an empty string; `held` is None if Kafka could not be queried."""
 
     services: dict[str, str]
     held: Held | None
@@ -142,7 +143,7 @@ class Look(NamedTuple):
 
 
 class Gauges:
-    """Reads the pipeline's gauges, as often as wanted, over connections that are kept."""
+    """Polls the pipeline, as often as wanted, over persistent connections."""
 
     def __init__(self, settings: Settings) -> None:
         self._connections = Connections(settings)
@@ -157,12 +158,12 @@ class Gauges:
         self._change, self._changes_read_s = "", -_CHANGES_S
 
     def read(self) -> Snapshot:
-        """The pipeline now; what cannot be told, because a service is away, is None."""
+        """Return a snapshot of the pipeline. What is unknown, because a service is unavailable, is None."""
         services, held, stored = self.look()
         return snapshot(self._pipeline.topic, services, held, stored, self._window)
 
     def look(self) -> Look:
-        """What the services answer now."""
+        """Poll all services once, and return their answers."""
         services = self._services.read()
         held = None if services["kafka"] else self._from_kafka()
         try:
@@ -172,11 +173,11 @@ class Gauges:
         return Look(services, held, stored)
 
     def session(self) -> Session:
-        """The session with Cassandra. Raises `CassandraUnreachable`."""
+        """Return the Cassandra session. Raises `CassandraUnreachable`."""
         return self._connections.session()
 
     def close(self) -> None:
-        """End every connection."""
+        """Close all connections."""
         self._services.close()
         self._connections.close()
 
@@ -212,25 +213,28 @@ class Gauges:
         return tuple(stuck_batches(recorded, self._checkpoint, reached))
 
     def _reached(self, session: Session, topic: Topic) -> dict[int, int]:
-        """The offset up to which the ledger reaches, per partition."""
+        """Return the offset that the ledger reaches, per partition."""
         book = self._book(session, topic.id)
         return {span.partition: span.first if book is None else book.reached(span) for span in topic.spans}
 
     def _find_change(self, session: Session, topic: Topic) -> str:
-        """Return what tells that the topic was recreated; without ids, records are read for that, and seldom."""
+        """Return what shows that the topic was recreated; empty if nothing does.
+
+        Without topic ids, records are read for that, at most every `_CHANGES_S` seconds.
+        """
         if topic.id != NO_ID and (not topic.id or self._book(session, topic.id)):
             return ""
         if topic.id == NO_ID and time.monotonic() - self._changes_read_s < _CHANGES_S:
             return self._change
         if not cassandra.has_table(session, self._keyspace, "generations"):
             return ""
-        self._changes_read_s, self._ledger = time.monotonic(), None  # a new generation may have begun for the same id
+        self._changes_read_s, self._ledger = time.monotonic(), None  # the same id may have a new incarnation
         incarnation = Incarnation(session, self._keyspace, self._settings, self._pipeline.topic)
         self._change = incarnation.find_change(topic.id)
         return self._change
 
     def _book(self, session: Session, topic_id: str) -> Ledger | None:
-        """The ledger of the topic's present generation; None when no job has read it yet."""
+        """Return the ledger of the current topic incarnation, or None if no job has read it yet."""
         if self._ledger and self._ledger[:2] == (session, topic_id):
             return self._ledger[2]
         if not cassandra.has_table(session, self._keyspace, "generations"):
@@ -243,12 +247,12 @@ class Gauges:
 
 
 def as_receipt(found: dict[str, Any]) -> Receipt:
-    """What a receipt that was kept says."""
+    """Return the parts of a stored receipt that alerts need."""
     return Receipt(bool(found["balanced"]), int(found["missing"]), tuple(map(str, found.get("warnings") or ())))
 
 
 def snapshot(topic: str, services: dict[str, str], held: Held | None, stored: Stored, window: Window) -> Snapshot:
-    """The snapshot that these answers make; the window is moved on."""
+    """Return the snapshot that results from a poll, and advance the window."""
     receipt = as_receipt(stored.receipt) if stored.receipt else None
     now = Snapshot(
         at_s=time.time(), topic=topic, services=services, receipt=receipt, change=stored.change, stuck=stored.stuck

@@ -1,4 +1,4 @@
-"""The history of alerts: a file with one JSON line per change, which also says what fires after a restart."""
+"""The history of alerts: a file with one JSON line per change, from which firing alerts survive a restart."""
 
 import time
 from collections.abc import Iterable
@@ -14,13 +14,13 @@ MAX_BYTES = 5 * 1024 * 1024
 
 
 def is_watched(settings: Settings) -> bool:
-    """Whether somebody writes the history: a watch looked at this home's pipeline lately."""
+    """Return whether an alert watcher is running: it has polled the pipeline of this data directory recently."""
     beat = settings.watch_beat
     return beat.exists() and time.time() - beat.stat().st_mtime <= settings.watch_beat_s
 
 
 class History:
-    """The file, and the one before it. Lines that are torn or not ours are passed over."""
+    """The history file and its predecessor. Lines that are corrupt or foreign are skipped."""
 
     def __init__(self, settings: Settings, max_bytes: int = MAX_BYTES) -> None:
         self.path = settings.home / "data" / "alerts.jsonl"
@@ -28,17 +28,17 @@ class History:
         self._max_bytes = max_bytes
 
     def read(self) -> list[Change]:
-        """Every change that is still kept, the oldest first. Raises `FormatTooNew`."""
+        """Return all changes that are still kept, oldest first. Raises `FormatTooNew`."""
         found = {change.number: change for path in (self._before, self.path) for change in _changes(path)}
         return [found[number] for number in sorted(found)]
 
     def open(self) -> list[Change]:
-        """The alerts that fire: those whose last change was that they began to."""
+        """Return the firing alerts: those whose last change is `firing`."""
         last = {change.key: change for change in self.read()}
         return [change for change in last.values() if change.change == "firing"]
 
     def append(self, changes: Iterable[Change]) -> None:
-        """Write the changes. Raises `OSError`."""
+        """Append the changes. Raises `OSError`."""
         lines = _encoded(changes)
         if not lines:
             return
@@ -49,16 +49,16 @@ class History:
             file.write((b"\n" if _is_torn(self.path) else b"") + lines)
 
     def _rotate(self) -> None:
-        """Begin a new file with what fires now, so that no alert is forgotten while it fires."""
+        """Start a new file with the alerts that are firing, so that none is lost while it fires."""
         fires = _encoded(self.open())
         self.path.replace(self._before)
         self.path.write_bytes(fires)
 
 
 def file_version(path: Path) -> tuple[int, int] | None:
-    """Return what changes with a file's content: its time of modification in ns, and its size in bytes.
+    """Return what changes with a file's content: its modification time in ns, and its size in bytes.
 
-    None if there is no such file, as for a moment while a log is rotated.
+    None if the file does not exist, as for a moment while a log is rotated.
     """
     try:
         stat = path.stat()
@@ -68,7 +68,7 @@ def file_version(path: Path) -> tuple[int, int] | None:
 
 
 def read_lines(path: Path) -> list[bytes]:
-    """Return the lines of a file; none if there is no such file."""
+    """Return the lines of a file; empty if it does not exist."""
     try:
         return path.read_bytes().splitlines()
     except FileNotFoundError:
@@ -94,7 +94,7 @@ def _size_bytes(path: Path) -> int:
 
 
 def _is_torn(path: Path) -> bool:
-    """Whether the last line was not written to its end."""
+    """Return whether the last line is incomplete."""
     if not _size_bytes(path):
         return False
     with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Rejected records by reason, counted as they come: only what is new in the dead-letter topic is read."""
+"""Dead letters by reason, counted as they arrive: only what is new in the dead-letter topic is read."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -14,22 +14,22 @@ from penstock.monitoring.gauges import Topic, read_topic
 from penstock.pipelines import Pipeline
 
 MOST = 10_000
-"""No more letters are read at once; the others the next time."""
+"""Maximum number of dead letters per poll; the rest follows at the next poll."""
 OTHER = "other"
-"""The reason of what penstock did not set aside itself."""
+"""The reason of messages that penstock did not dead-letter itself."""
 _TIMEOUT_S = 5.0
 
 
 @dataclass
 class Tally:
-    """Letters, and the bytes of their values, by reason. Copies count again."""
+    """Dead letters and the bytes of their values, by reason. Duplicates count again."""
 
     records: Counter[str] = field(default_factory=lambda: Counter({str(reason): 0 for reason in Reason}))
     value_bytes: Counter[str] = field(default_factory=lambda: Counter({str(reason): 0 for reason in Reason}))
 
 
 class Rejects:
-    """Follows the dead-letter topic from where it ends at the first look; `tally` only grows."""
+    """Follows the dead-letter topic from its end at the first poll; `tally` only grows."""
 
     def __init__(self, settings: Settings, pipeline: Pipeline) -> None:
         self._settings = settings.model_copy(update={"kafka_timeout_s": _TIMEOUT_S})
@@ -37,10 +37,10 @@ class Rejects:
         self._before: Topic | None = None
         self.tally = Tally()
         self.is_done = True
-        """Whether all that was there at the last look is counted."""
+        """Whether everything that was there at the last poll is counted."""
 
     def follow(self, client: AdminClient) -> None:
-        """Count what came since the last look; nothing when it raises `KafkaException` or `KafkaUnreachable`."""
+        """Count what is new since the last poll; nothing if `KafkaException` or `KafkaUnreachable` is raised."""
         now = read_topic(client, self._topic)
         before = now if self._before is None else self._before
         known = before.spans if before.id == now.id else []
@@ -61,7 +61,7 @@ class Rejects:
 
 
 def _first_of(spans: Iterable[Span], most: int) -> list[Span]:
-    """The beginnings of the spans, so many offsets in all."""
+    """Return the beginnings of the spans, with at most `most` offsets in total."""
     found = []
     for span in spans:
         end = min(span.end, span.first + most)

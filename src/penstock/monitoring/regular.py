@@ -1,4 +1,4 @@
-"""A verification every few hours, without anybody asking: the alerts on receipts then speak of a receipt of today."""
+"""Run `verify` on a schedule so that receipt alerts stay current."""
 
 import subprocess
 import sys
@@ -15,10 +15,10 @@ _COMMAND = (sys.executable, "-m", "penstock.cli", "verify", "--json")
 
 
 class Regular:
-    """Has `penstock verify` carried out when the last time is longer ago than `watch_verify_hours`; 0: never.
+    """Runs `penstock verify` when the last run is longer ago than `watch_verify_hours`; 0: never.
 
-    In a process of its own, which gives its memory back. The receipt is kept in Cassandra, where the watch finds it as
-    one that somebody asked for.
+    It runs in its own process, which frees its memory. The receipt is stored in Cassandra, where the watch finds it
+    like any other.
     """
 
     def __init__(self, settings: Settings, command: tuple[str, ...] = _COMMAND) -> None:
@@ -28,7 +28,10 @@ class Regular:
         self._process: subprocess.Popen[bytes] | None = None
 
     def round(self, now: Snapshot) -> None:
-        """Begin, or look whether it has ended. Nothing is verified while a service is away, or no record came yet."""
+        """Start a verification if it is due, or check whether it has ended.
+
+        Nothing is verified while a service is unavailable, or the topic holds no records.
+        """
         if self._process is not None:
             self._look(self._process)
         elif self._every_s and now.topic_records and not any(now.services.values()) and self._is_due():
@@ -36,7 +39,7 @@ class Regular:
             self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
 
     def _is_due(self) -> bool:
-        """Whether it is time; at the first start that is not yet."""
+        """Return whether a verification is due; at the first start it is not."""
         if not self._stamp.exists():
             self._touch()
         return time.time() - self._stamp.stat().st_mtime >= self._every_s
@@ -50,14 +53,14 @@ class Regular:
         if code in (0, 1):
             log.info("verified", balanced=code == 0)
         else:
-            log.warning("not_verified", exit_code=code)  # its own words stand in the log, before this line
+            log.warning("not_verified", exit_code=code)  # its own message precedes this line in the log
 
     def _touch(self) -> None:
         self._stamp.parent.mkdir(parents=True, exist_ok=True)
         self._stamp.touch()
 
     def close(self) -> None:
-        """End one that is under way."""
+        """End a verification that is in progress."""
         if self._process is not None:
             self._process.terminate()
             try:

@@ -1,4 +1,4 @@
-"""Is each service that the settings name there? Asked with short timeouts, side by side, over connections that last."""
+"""Health of the services in the settings: checked concurrently, with short timeouts, over persistent connections."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -23,51 +23,54 @@ from penstock.sink import cassandra
 
 TIMEOUT_S = 3.0
 LONGEST_S = 5.0
-"""How long all answers together are waited for."""
+"""Maximum time for all checks together."""
 
 
 def quick(settings: Settings) -> Settings:
-    """The settings for somebody who waits for the answer: services that are away say so soon."""
+    """Return settings for interactive use, with which unavailable services fail fast."""
     return settings.model_copy(
         update={"kafka_timeout_s": TIMEOUT_S, "cassandra_timeout_s": TIMEOUT_S, "registry_timeout_s": TIMEOUT_S}
     )
 
 
 class Connections:
-    """Clients that are made when first asked for, and kept."""
+    """Clients that are kept; the Cassandra session is created on first use."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = quick(settings)
         self.kafka = AdminClient(kafka.connection(self.settings) | {"log_level": 0})
-        # a proxy is for the webhook and for services elsewhere
+        # a proxy is only for the webhook and for remote services
         self.http = httpx2.Client(timeout=TIMEOUT_S, mounts={f"all://{LOOPBACK}": None, "all://localhost": None})
         self._session: Session | None = None
 
     def session(self) -> Session:
-        """The session with Cassandra. Raises `CassandraUnreachable`."""
+        """Return the Cassandra session. Raises `CassandraUnreachable`."""
         if self._session is None:
             self._session = cassandra.connect(self.settings)
         return self._session
 
     def drop_session(self) -> None:
-        """Make a new session the next time: an old one would wait longer and longer before it tries again."""
+        """Close the session, so that a new one is created on next use.
+
+        The old session would wait longer and longer between attempts to reconnect.
+        """
         session, self._session = self._session, None
         if session is not None:
             cassandra.close(session)
 
     def close(self) -> None:
-        """End every connection."""
+        """Close all connections."""
         self.drop_session()
         self.http.close()
 
 
 Check = Callable[[Connections], None]
-"""Returns when the service is there, else raises a kind of `Unreachable`."""
+"""Returns if the service is available, else raises a kind of `Unreachable`."""
 
 
 def _kafka(connections: Connections) -> None:
-    """Kafka has brokers."""
-    connections.kafka.poll(0)  # else its events pile up
+    """Check that Kafka has brokers."""
+    connections.kafka.poll(0)  # otherwise its events pile up
     try:
         brokers = connections.kafka.list_topics(timeout=TIMEOUT_S).brokers
     except KafkaException as error:
@@ -78,7 +81,7 @@ def _kafka(connections: Connections) -> None:
 
 
 def _registry(connections: Connections) -> None:
-    """The registry tells its configuration."""
+    """Check that the registry returns its configuration."""
     settings, auth = connections.settings, None
     if settings.registry_username:
         auth = (settings.registry_username, settings.registry_password.get_secret_value())
@@ -86,7 +89,7 @@ def _registry(connections: Connections) -> None:
 
 
 def _cassandra(connections: Connections) -> None:
-    """Cassandra answers a query."""
+    """Check that Cassandra answers a query."""
     try:
         connections.session().execute("SELECT release_version FROM system.local")
     except (DriverException, NoHostAvailable, OSError) as error:
@@ -95,7 +98,7 @@ def _cassandra(connections: Connections) -> None:
 
 
 def _airflow(connections: Connections) -> None:
-    """No part of Airflow calls itself unhealthy."""
+    """Check that no part of Airflow reports itself unhealthy."""
     address = f"{connections.settings.airflow_url}/api/v2/monitor/health"
     try:
         parts = _get(connections, address, AirflowUnreachable).json()
@@ -107,7 +110,7 @@ def _airflow(connections: Connections) -> None:
 
 
 def _spark_job(connections: Connections) -> None:
-    """The job's own page answers."""
+    """Check that the job's UI responds."""
     _get(connections, f"http://{LOOPBACK}:{connections.settings.spark_job_ui_port}/api/v1/version", Unreachable)
 
 
@@ -123,7 +126,7 @@ def _get(connections: Connections, address: str, kind: type[Unreachable], **more
 
 
 def checks(settings: Settings) -> dict[str, Check]:
-    """A check for each service; the job's page can be known where it is for the local stack alone."""
+    """Return a check for each service; for the job's UI only with the local stack, elsewhere its address is unknown."""
     found: dict[str, Check] = {"kafka": _kafka, "registry": _registry, "cassandra": _cassandra, "airflow": _airflow}
     if settings.spark_master == f"spark://{LOOPBACK}:{settings.spark_port}":
         found["spark-job"] = _spark_job
@@ -131,7 +134,7 @@ def checks(settings: Settings) -> dict[str, Check]:
 
 
 class Services:
-    """Asks every service at once; one that does not answer in time holds up no other, and is not asked twice."""
+    """Checks all services concurrently. A slow check delays no other, and is not started twice."""
 
     def __init__(self, connections: Connections, asked: Mapping[str, Check]) -> None:
         self._connections = connections
@@ -141,7 +144,7 @@ class Services:
         self._asked_s: dict[str, float] = {}
 
     def read(self, longest_s: float = LONGEST_S) -> dict[str, str]:
-        """For each service what is wrong with it, or nothing; after `longest_s` at most."""
+        """Return the error of each service, or an empty string, after at most `longest_s`."""
         for name in self._checks.keys() - self._asked.keys():
             self._asked[name] = self._pool.submit(self._ask, name)
             self._asked_s[name] = time.monotonic()
@@ -163,5 +166,5 @@ class Services:
         return f"{type(error).__name__}: {error}" if error else answer.result()
 
     def close(self) -> None:
-        """Ask no more."""
+        """Stop checking."""
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -1,6 +1,6 @@
-"""The watch: looks at the pipeline again and again, and tells each change of an alert once.
+"""The alert watcher: polls the pipeline, and reports each change of an alert once.
 
-Told are the log, the history of alerts in the home's data, and a webhook when one is set.
+It reports to the log, to the history of alerts in the data directory, and to a webhook if configured.
 """
 
 import fcntl
@@ -27,7 +27,7 @@ Tell = Callable[[Change], None]
 
 
 class Watch:
-    """One home's watch: what fires, and who is told."""
+    """The alert watcher of one data directory: which alerts fire, and who is notified."""
 
     def __init__(
         self, settings: Settings, look: Look, tell: Tell = lambda _: None, regular: Regular | None = None
@@ -40,7 +40,7 @@ class Watch:
         self._webhook = _webhook(settings, self._history)
 
     def round(self) -> list[Change]:
-        """What changed since the last round; it is told to all."""
+        """Poll once, report the alerts that changed since the last round, and return them."""
         now = self._look()
         changes = self._board.take(now, self._settings)
         self._write(changes)
@@ -55,7 +55,7 @@ class Watch:
         return changes
 
     def _write(self, changes: Iterable[Change]) -> None:
-        """Add the changes to the history; those that a full disk refuses, with the next ones."""
+        """Append the changes to the history; those that fail, e.g. on a full disk, together with the next changes."""
         self._unwritten += changes
         try:
             self._history.append(self._unwritten)
@@ -64,14 +64,14 @@ class Watch:
             log.warning("alerts_not_written", path=str(self._history.path), error=str(error))
 
     def run(self, stop: threading.Event) -> None:
-        """A round every `watch_s` seconds, until told to stop."""
+        """Run a round every `watch_s` seconds, until `stop` is set."""
         while not stop.is_set():
             began_s = time.monotonic()
             self.round()
             stop.wait(max(0.0, began_s + self._settings.watch_s - time.monotonic()))
 
     def close(self) -> None:
-        """Let a delivery to the webhook end, and no verification go on."""
+        """Wait for a delivery to the webhook, and end a verification."""
         if self._webhook:
             self._webhook.close()
         if self._regular:
@@ -82,7 +82,7 @@ def _webhook(settings: Settings, history: History) -> Webhook | None:
     place = history.path.with_name("alerts.webhook")
     if settings.alert_webhook_url.get_secret_value():
         return Webhook(webhook.poster(settings), place, history.read())
-    place.unlink(missing_ok=True)  # a webhook that is set later is not told what is long past
+    place.unlink(missing_ok=True)  # a webhook that is configured later gets no old changes
     return None
 
 
@@ -103,7 +103,7 @@ def _beat(path: Path) -> None:
 
 
 def run(settings: Settings, stop: threading.Event, tell: Tell = lambda _: None) -> None:
-    """Watch until told to stop. Raises `PenstockError` when this home is watched already."""
+    """Watch until `stop` is set. Raises `PenstockError` if this data directory is watched already."""
     with alone(settings):
         gauges = Gauges(settings)
         watch = Watch(settings, gauges.read, tell, Regular(settings))
@@ -115,7 +115,7 @@ def run(settings: Settings, stop: threading.Event, tell: Tell = lambda _: None) 
 
 
 def once(settings: Settings) -> list[Change]:
-    """What is wrong now, at one look: nothing is waited for, written or posted."""
+    """Return what is wrong now, by a single poll: nothing is waited for, written or posted."""
     gauges = Gauges(settings)
     try:
         return wrong(settings, gauges.read())
@@ -124,7 +124,7 @@ def once(settings: Settings) -> list[Change]:
 
 
 def wrong(settings: Settings, now: Snapshot) -> list[Change]:
-    """What is wrong in a snapshot, and what fires and cannot be told to be over."""
+    """Return what is wrong in a snapshot, and firing alerts that cannot be confirmed as resolved."""
     board = Board(History(settings).open())
     board.take(now, settings, patient=False)
     return board.open
@@ -132,7 +132,10 @@ def wrong(settings: Settings, now: Snapshot) -> list[Change]:
 
 @contextmanager
 def alone(settings: Settings) -> Iterator[None]:
-    """One watch per home: two would tell everything twice. Raises `PenstockError` when there is one."""
+    """Lock the data directory against other watchers. Raises `PenstockError` if it is watched already.
+
+    Two watchers would send duplicate notifications.
+    """
     path = settings.watch_beat.with_suffix(".lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as lock:

@@ -1,4 +1,4 @@
-"""The webhook: each change of an alert is posted, in order, until it is taken. Its address is a secret."""
+"""The webhook: each change of an alert is posted, in order, until it is accepted. The URL is a secret."""
 
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -22,11 +22,11 @@ ATTEMPTS = 3
 MOST_WAITING = 1000
 
 Post = Callable[[dict[str, Any]], None]
-"""Returns when the webhook took it, else raises `Unreachable`, which does not tell the address."""
+"""Returns once the webhook has accepted the body, else raises `Unreachable`, which does not reveal the URL."""
 
 
 def poster(settings: Settings) -> Post:
-    """Posts to the webhook of the settings."""
+    """Return a function that posts to the webhook in the settings."""
     client = httpx2.Client(timeout=TIMEOUT_S)
 
     def post(body: dict[str, Any]) -> None:
@@ -41,16 +41,16 @@ def poster(settings: Settings) -> Post:
 
 
 def payload(change: Change) -> dict[str, Any]:
-    """What is posted: the change, and `text`, which chat services show."""
+    """Return the body to post: the change, and `text`, which chat services display."""
     text = f"{change.change}: {change.name} {change.subject}: {change.message} ({change.command})"
     return {**msgspec.to_builtins(change), "text": text}
 
 
 class Webhook:
-    """Posts changes beside the loop, so that a webhook that is away holds nothing up.
+    """Posts changes in its own thread, so that an unavailable webhook blocks nothing.
 
-    Delivery: at least once, in order; the number of the last change that was taken is kept in the file `place`, so
-    a restart goes on from there. A thousand wait at most; those beyond are posted after the next start.
+    Delivery: at least once, in order. The number of the last accepted change is kept in the file `place`, so a restart
+    continues from there. At most a thousand changes are pending; further changes are posted after the next start.
     """
 
     def __init__(self, post: Post, place: Path, history: Iterable[Change]) -> None:
@@ -64,7 +64,7 @@ class Webhook:
         self._keep()
 
     def send(self, changes: Iterable[Change]) -> None:
-        """Post what waits, and `changes`, unless a delivery is under way; returns at once."""
+        """Queue `changes`, and start posting unless a delivery is in progress. Returns at once."""
         room = MOST_WAITING - len(self._waiting)
         self._waiting.extend(list(changes)[:room])
         if self._waiting and (self._delivery is None or self._delivery.done()):
@@ -98,7 +98,7 @@ class Webhook:
             log.warning("webhook_place_not_kept", error=str(error))
 
     def close(self) -> None:
-        """Wait for the change that is being posted; those after it are posted after the next start."""
+        """Wait for the change that is being posted; later changes are posted after the next start."""
         self._is_closing = True
         self._pool.shutdown(wait=True)
 

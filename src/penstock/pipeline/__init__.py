@@ -1,7 +1,7 @@
 """The stages wired together.
 
-ingest   stages 1-3, what the Airflow task runs
-stream   stages 3-5 for one micro-batch: raw records -> rows and rejects -> tallies
+ingest   stages 1-3, run by the Airflow task
+stream   stages 3-5 for one micro-batch: raw records -> rows and dead letters -> tallies
 job      the Spark job around it: start, checkpoint, ledger, clean stop
-replay   a stretch of the topic carried out again
+replay   processes a range of the topic again
 """

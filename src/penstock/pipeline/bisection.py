@@ -1,31 +1,32 @@
 """Find the records for which a row-wise transform raises, by running it on parts of a batch. Pure.
 
-The batch is cut into groups that are run side by side, until one fails; that one is cut again, until it is a single
-record. A record is to blame when it fails in a group of its own and then once more, alone. Whoever asks runs the rest
+The batch is split into groups that run in parallel until one fails. That group is split again, down to a single
+record. A record is to blame if it fails in a group of its own and then once more, alone. The caller runs the rest
 afterwards, which must pass, or asks for the next record: groups that have passed are not run again.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 
 MOST = 20
-"""When more records of one batch fail, the transform is to blame, not the records."""
+"""If more records of one batch fail, the transform is to blame, not the records."""
 GROUPS = 32
-"""At most so many groups are run side by side."""
+"""Maximum number of groups run in parallel."""
 
 Position = tuple[int, int]
 """A record's partition and offset."""
 Group = Sequence[Position]
 Run = Callable[[Sequence[Group]], Mapping[int, Exception | None]]
-"""Runs the transform on groups of records, without writing; returns by number, for one group at least, what it raised
-or None."""
+"""Runs the transform on groups of records without writing. Returns the exception or None by group number, for at least
+one group.
+"""
 
 
 class NotIsolated(Exception):
-    """No record alone is to blame; the message says why."""
+    """No single record is to blame; the message says why."""
 
 
 class Search:
-    """Finds the failing records of one batch, one after the other. `positions`, sorted, is known to fail."""
+    """Finds the failing records of a batch, one at a time. `positions` is sorted and known to fail."""
 
     def __init__(self, positions: Group, run: Run) -> None:
         self._run = run
@@ -33,9 +34,9 @@ class Search:
         self._found = 0
 
     def find_next(self) -> tuple[Position, Exception]:
-        """Return a record that fails alone, twice, and what it raised. Raises `NotIsolated`, and whatever `run` raises.
+        """Return a record that fails alone, twice, and its exception. Raises `NotIsolated` and whatever `run` raises.
 
-        The record and the groups that passed are not looked at again.
+        The record and the groups that passed are not run again.
         """
         while self._pending:
             group = self._find_group()
@@ -51,7 +52,7 @@ class Search:
         raise NotIsolated("it fails for the batch as a whole, and passes for each part of it")
 
     def _find_group(self) -> Group | None:
-        """Run the next groups; take those that pass, and the first that fails, off the pending ones and return that."""
+        """Run the next groups and return the first that failed. It and those that passed are no longer pending."""
         groups = self._pending[:GROUPS]
         outcomes = self._run(groups)
         failing = next((number for number in sorted(outcomes) if outcomes[number] is not None), None)
@@ -60,7 +61,7 @@ class Search:
         return None if failing is None else groups[failing]
 
     def _confirm(self, record: Group) -> Exception:
-        """Return what a record raises alone. Raises `NotIsolated` when it passes."""
+        """Return the exception that a record raises alone. Raises `NotIsolated` if it passes."""
         error = self._run([record])[0]
         if error is None:
             partition, offset = record[0]
@@ -69,6 +70,6 @@ class Search:
 
 
 def _split(group: Group) -> list[Group]:
-    """Cut a group into at most `GROUPS` parts of about the same size."""
+    """Split a group into at most `GROUPS` parts of about equal size."""
     size = -(-len(group) // GROUPS)
     return [group[at : at + size] for at in range(0, len(group), size)]

@@ -1,7 +1,7 @@
-"""Why a micro-batch failed: through the pipeline's own code, or through what it runs on. Pure, but for source lines.
+"""Find out whether a micro-batch failed through the pipeline's code or its environment. Pure, except for source lines.
 
-A failed Spark task reports the Python traceback of its worker as text; what fails in the driver is an exception with
-frames. Both are read for the line of the pipeline's file, which is what its author needs first.
+A failed Spark task reports its worker's Python traceback as text; a failure in the driver is an exception with
+frames. Both are searched for the line of the pipeline's file, which is what its author needs first.
 """
 
 import inspect
@@ -30,26 +30,26 @@ _AWAY = re.compile(
     r"Connection|ConnectError|Timeout|TimedOut|Unavailable|Unreachable|NoHostAvailable|URLError|gaierror|BrokenPipe"
     r"|NetworkError|MemoryError|OutOfMemory"
 )
-"""Names of exceptions that tell of a service that is away or of memory that ran out, in any library."""
+"""Names of exceptions, from any library, for an unavailable service or exhausted memory."""
 _OVERLOADED = re.compile(r"\b(429|5\d\d)\b")
-"""A status of HTTP that tells of the service and not of the request."""
+"""HTTP status codes that blame the service, not the request."""
 _OF_SPARK = re.compile(r"org\.apache\.spark\.Spark(?P<name>\w+Exception): (?P<words>\[.*)")
-"""How a task says that an expression cannot take a value."""
+"""Format in which a task reports that an expression cannot handle a value."""
 _OF_COLUMNS = frozenset(
     {"AnalysisException", "ParseException", "ArithmeticException", "ArrayIndexOutOfBoundsException"}
     | {"DateTimeException", "IllegalArgumentException", "NumberFormatException", "PySparkAssertionError"}
     | {"SparkNoSuchElementException", "SparkRuntimeException", "SparkUpgradeException"}
     | {"UnsupportedOperationException"}
 )
-"""Exceptions that Spark raises for columns: unknown ones, or values that an expression cannot take."""
+"""Exceptions that Spark raises for columns: unknown ones, or values that an expression cannot handle."""
 
 
 class TaskFailed(Exception):
-    """A task of Spark's failed; the message is what its executor told: Java's exception, and its traceback."""
+    """A Spark task failed. The message is the executor's: Java's exception and its traceback."""
 
 
 class Frame(NamedTuple):
-    """A line of code on a traceback."""
+    """A line of code in a traceback."""
 
     file: str
     line: int
@@ -58,7 +58,7 @@ class Frame(NamedTuple):
 
 @dataclass(frozen=True)
 class Cause:
-    """Why something failed. `is_transform`: the pipeline's own code, or the columns that it asked for, raised.
+    """The cause of a failure. `is_transform`: the pipeline's own code, or the columns that it requested, raised.
 
     `words` may quote a record; `where` and `name` never do.
     """
@@ -70,12 +70,12 @@ class Cause:
 
     @property
     def kind(self) -> str:
-        """The user's line and the exception's type: `orders.py, line 7: ValueError`."""
+        """Return the user's line and the exception's type: `orders.py, line 7: ValueError`."""
         return f"{Path(self.frame.file).name}, line {self.frame.line}: {self.name}" if self.frame else self.name
 
     @property
     def message(self) -> str:
-        """Everything in one line, the user's file and line first."""
+        """Return everything in one line, the user's file and line first."""
         where = f"{self.frame.file}, line {self.frame.line}: " if self.frame else ""
         words = f": {self.words}" if self.words else ""
         code = f"; the line is: {self.frame.code}" if self.frame and self.frame.code else ""
@@ -83,7 +83,7 @@ class Cause:
 
 
 def file_of(function: Callable[..., Any]) -> str:
-    """Return the path of the file that defines a function, below decorators and partials; empty when none does."""
+    """Return the path of the file that defines a function, below decorators and partials, or '' if there is none."""
     while isinstance(function, partial):
         function = function.func
     function = inspect.unwrap(function)
@@ -92,14 +92,14 @@ def file_of(function: Callable[..., Any]) -> str:
 
 
 def find_cause(error: BaseException, file: str) -> Cause:
-    """Return why a batch failed; `file` is the pipeline's file."""
+    """Return the cause of a batch's failure. `file` is the pipeline's file."""
     name, words = _raised(error)
     frame = _users([*_frames(error), *_frames_in(_text(error))], file)
     return Cause(_is_of_transform(error, file), name, clean_line(words, _MESSAGE_CHARS), frame)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Give an exception and those that it was raised from or during, the last one first."""
+    """Yield an exception and those that it was raised from or during, the last one first."""
     seen: set[int] = set()
     following: BaseException | None = error
     while following is not None and id(following) not in seen:
@@ -123,7 +123,7 @@ def _is_of_transform(error: BaseException, file: str) -> bool:
 
 
 def _is_of_service(error: BaseException) -> bool:
-    """Return whether a service, an executor or the memory failed, and not the code that was run."""
+    """Return whether a service, an executor or memory failed, as opposed to the code that was run."""
     if isinstance(error, PenstockError | MemoryError | ConnectionError | TimeoutError):
         return True
     if type(error).__module__.startswith("py4j"):
@@ -134,12 +134,12 @@ def _is_of_service(error: BaseException) -> bool:
 
 
 def _text(error: BaseException) -> str:
-    """Return what an exception says, without Java's frames."""
+    """Return the message of an exception without Java's frames."""
     return str(error).partition("\n\tat ")[0]
 
 
 def _raised_in(text: str) -> list[tuple[str, str]]:
-    """Return type and words of what each traceback in a text ends with."""
+    """Return the type and message of the exception that ends each traceback in a text."""
     traces = text.split(_TRACE)[1:]
     found = [(trace, _RAISED.search(trace)) for trace in traces]
     return [
@@ -158,7 +158,7 @@ def _frames(error: BaseException) -> list[Frame]:
 
 
 def _frames_in(text: str) -> list[Frame]:
-    """Return the frames of the tracebacks in a text, and where a column was made that Spark names."""
+    """Return the frames of the tracebacks in a text, and the origins of columns that Spark names."""
     found = [Frame(match["file"], int(match["line"]), (match["code"] or "").strip()) for match in _FRAME.finditer(text)]
     return found + [Frame(match["file"], int(match["line"]), "") for match in _CALLED.finditer(text)]
 
@@ -168,7 +168,7 @@ def _is_users(frame: Frame, file: str) -> bool:
 
 
 def _users(frames: list[Frame], file: str) -> Frame | None:
-    """Return the innermost line of the pipeline's file, else of other code that is no library's."""
+    """Return the innermost line of the pipeline's file, or else of other code that is not a library's."""
     wanted = [frame for frame in frames if frame.file == file] or [frame for frame in frames if _is_users(frame, file)]
     if not wanted:
         return None
@@ -177,7 +177,7 @@ def _users(frames: list[Frame], file: str) -> Frame | None:
 
 
 def _raised(error: BaseException) -> tuple[str, str]:
-    """Return the type and the words of what was raised first: by the user's code, where it was in a worker."""
+    """Return the type and message of the exception raised first: the user's own if a worker raised it."""
     text = _text(error)
     in_worker = _raised_in(text)
     if in_worker:

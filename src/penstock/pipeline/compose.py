@@ -1,4 +1,4 @@
-"""A message written by hand: begun from a template of the contract, checked as the stream checks it, delivered."""
+"""A hand-written message: started from a template of the contract, validated as the stream does, delivered."""
 
 import json
 import re
@@ -40,7 +40,7 @@ _TEXTS = ("example", "Example Street 1", "someone@example.org", "https://example
 
 
 def template(record: type[Record]) -> str:
-    """JSON text of a made-up record that keeps the contract's rules; empty where no example could be made."""
+    """Return an example record as JSON text that follows the contract's rules; '' for fields without an example."""
     hints = typing.get_type_hints(record, include_extras=True)
     rules = json_schema(record)["properties"]
     made = {one.name: _example(one, hints[one.column], rules[one.name]) for one in fields(record)}
@@ -77,7 +77,7 @@ def _candidates(one: Field, rules: dict[str, Any]) -> Iterator[Any]:
 
 
 def checked(pipeline: Pipeline, schemas: Schemas, text: str) -> Record | Fault:
-    """The record that the text is, or what the stream would set it aside for."""
+    """Return the record in the text, or the fault for which the stream would dead-letter it."""
     value = text.encode()
     if is_framed(value):
         return Fault(Reason.JSON_MALFORMED, "a text that begins with a zero character is no JSON")
@@ -85,9 +85,9 @@ def checked(pipeline: Pipeline, schemas: Schemas, text: str) -> Record | Fault:
 
 
 def framed(schema_id: int, kind: str, schema: str, text: str) -> bytes:
-    """The JSON text as a value of a registered schema of that id: framed, and in Avro's bytes when it is of that kind.
+    """Encode the JSON text as a framed value of the registered schema with this id, as Avro if the schema is Avro.
 
-    Raises `WrongUse` that names each rule of the schema that it breaks, one a line.
+    Raises `WrongUse` naming each rule of the schema that the text breaks, one per line.
     """
     try:
         value, known = msgspec.json.decode(text), json.loads(schema)
@@ -108,28 +108,28 @@ def framed(schema_id: int, kind: str, schema: str, text: str) -> bytes:
 
 
 def _broken(schema: Any, value: Any) -> list[str]:
-    """Return which rules of a JSON Schema `value` breaks. Nothing is fetched that the schema refers to.
+    """Return the rules of a JSON Schema that `value` breaks. External references are not fetched.
 
-    Raises `WrongUse` when the schema cannot be checked with.
+    Raises `WrongUse` if the schema cannot be used for validation.
     """
     try:
         validator = jsonschema.validators.validator_for(schema)(schema, registry=referencing.Registry())
         errors = list(islice(validator.iter_errors(value), _MESSAGES))
-    except Exception as error:  # somebody else's schema: it may have no such type, no such reference, or be in itself
+    except Exception as error:  # somebody else's schema: unknown types, unresolvable or circular references
         raise WrongUse(f"the schema cannot be checked with: {type(error).__name__}") from error
     return [f"{error.json_path}: {error.message[:_MESSAGE_CHARACTERS]}" for error in errors]
 
 
 def packed(settings: Settings, pipeline: Pipeline, registry: Registry, one: Record) -> tuple[bytes, bytes]:
-    """Key and value of a record, as the producer writes them. Raises `SchemaRefused`, `RegistryUnreachable`."""
+    """Return key and value of a record as the producer writes them. Raises `SchemaRefused`, `RegistryUnreachable`."""
     schema_id = registry.register(pipeline.subject, pipeline.record, settings.wire_format)
     return key_writer(pipeline.record)(one), serializer(pipeline.record, settings.wire_format, schema_id)(one)
 
 
 def deliver(settings: Settings, topic: str, key: bytes | None, value: bytes | None) -> Place:
-    """Where the message lies, once Kafka has acknowledged it.
+    """Send a message, wait for Kafka's acknowledgement and return its position.
 
-    Raises `WrongUse` for a topic that a service keeps for itself, `DeliveryFailed`.
+    Raises `WrongUse` for an internal topic of a service, `DeliveryFailed`.
     """
     check_ours(topic)
     reports: list[tuple[KafkaError | None, Message]] = []

@@ -8,7 +8,7 @@ from penstock.errors import TooManyFailed, clean_line
 _KIND_CHARS = 300
 JUDGED_AFTER_ENTRIES = 200
 MIN_FAILURES = 10
-"""Fewer never fail a run, unless they are all of its entries."""
+"""Fewer failures never fail a run, unless they are all of its entries."""
 
 
 class FailedEntries:
@@ -20,13 +20,13 @@ class FailedEntries:
         self._examples: dict[str, tuple[int, Reason]] = {}
 
     def add(self, number: int, fault: Fault) -> None:
-        """Count the entry with this number in the run, counted from 0. Raises `TooManyFailed`."""
+        """Count the failed entry with this number in the run, counted from 0. Raises `TooManyFailed`."""
         self._kinds[fault.kind] += 1
         self._examples.setdefault(fault.kind, (number, fault.reason))
         self.check(number + 1)
 
     def check(self, entries: int, *, at_end: bool = False) -> None:
-        """Raise `TooManyFailed` when too large a share of so many entries failed; early in a run nothing is judged."""
+        """Raise `TooManyFailed` if too large a share of `entries` failed. Early in a run nothing is checked."""
         if entries < JUDGED_AFTER_ENTRIES and not at_end:
             return
         failed = self._kinds.total()

@@ -18,7 +18,7 @@ _UNAVAILABLE = (DriverException, NoHostAvailable, PenstockError)
 
 
 class FailureRecorder:
-    """Records the failing batch of one checkpoint. What cannot be recorded is logged: the stream goes on.
+    """Records the failing batch of one checkpoint. Errors in recording are logged and do not stop the stream.
 
     `file` is the pipeline's file.
     """
@@ -30,7 +30,7 @@ class FailureRecorder:
         self._known: FailingBatch | None = None
 
     def resume(self) -> None:
-        """Go on with what an earlier job recorded, unless its batch is done or no longer planned."""
+        """Resume from what an earlier job recorded, unless its batch is done or no longer planned."""
         try:
             recorded = [batch for batch in self._table.read() if batch.checkpoint == self._checkpoint.folder]
         except _UNAVAILABLE as error:
@@ -40,7 +40,7 @@ class FailureRecorder:
         self.resolve_if_done()
 
     def record(self, error: Exception) -> FailingBatch | None:
-        """Record that the pending batch failed; returns what is known of it, None when no batch is pending."""
+        """Record that the pending batch failed, and return its state; None if no batch is pending."""
         try:
             pending = self._checkpoint.pending()
             if pending is None:
@@ -53,7 +53,7 @@ class FailureRecorder:
 
     def _failed(self, pending: Pending, error: Exception, now: datetime) -> FailingBatch:
         state: State
-        if isinstance(error, TransformFailed):  # it has been told what raised, where
+        if isinstance(error, TransformFailed):  # it already carries the exception and its location
             state, cause, message = "transform_failed", error.kind, error.message.partition("\n")[0]
         else:
             raised = find_cause(error, self._file)
@@ -73,7 +73,7 @@ class FailureRecorder:
         )
 
     def resolve_if_done(self) -> None:
-        """Forget the failing batch once its checkpoint says that it is done. Asks nothing while none is known."""
+        """Delete the failing batch once its checkpoint marks it as done. Does nothing if there is no failing batch."""
         if self._known is None:
             return
         try:

@@ -1,7 +1,7 @@
-"""Stages 1-3: the API's answers become acknowledged records in the topic. What the Airflow task runs.
+"""Stages 1-3: the API's responses become acknowledged records in the topic. Run by the Airflow task.
 
-Delivery: at least once. A run is known by its id. Each answer is on disk before it is sent, and until the run succeeds,
-so that a run that is tried again sends the same records and no others, and they end as the same rows. The id also
+Delivery: at least once. A run is identified by its id. Each response is staged on disk before it is sent and until the
+run succeeds, so that a retried run sends the same records and no others, and they result in the same rows. The id also
 seeds the API, for what was not fetched yet.
 """
 
@@ -37,15 +37,15 @@ log = get_logger(__name__)
 
 _NESTED = frozenset({dict, list})
 LANDED_S = 24 * 3600.0
-"""So long answers are kept: a task may be tried again after all was acknowledged."""
+"""How long responses are kept: a task may be retried after everything was acknowledged."""
 
 
 @dataclass(frozen=True)
 class Order:
-    """What a run is asked for: `records`, or as many as `seconds` at `rate` a second make.
+    """The request for a run: `records`, or as many as `seconds` at `rate` per second make.
 
-    With `rate` (records a second) they are sent no faster than that. `clock_offset_s` is added to Kafka's timestamps:
-    what a wrong clock would do. `pipeline` holds the parts of the `Identity` that it is ordered for; None: any.
+    `rate` (records per second) also limits the speed of sending. `clock_offset_s` is added to Kafka's timestamps, as a
+    wrong clock would do. `pipeline` holds the parts of the `Identity` that the run is ordered for; None for any.
     """
 
     run_id: str
@@ -58,7 +58,7 @@ class Order:
 
     @property
     def asked(self) -> int:
-        """How many records the run is asked for. Raises `WrongUse` when that cannot be told."""
+        """Return the number of requested records. Raises `WrongUse` if the order does not determine it."""
         if self.records is not None and self.seconds is None:
             asked = self.records
         elif self.records is None and self.seconds is not None and self.rate:
@@ -72,7 +72,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run did. produced: acknowledged by the topic; refused: set aside before it, acknowledged by the queue."""
+    """The result of a run. `produced`: acknowledged by the topic; `refused`: acknowledged by the dead-letter topic."""
 
     run_id: str
     asked: int
@@ -91,23 +91,23 @@ class Summary:
     """First and last offset by partition."""
 
     def as_dict(self) -> dict[str, Any]:
-        """For Airflow's XCom: JSON values only, for it wraps all others."""
+        """Return the summary for Airflow's XCom: JSON values only, because XCom wraps all others."""
         return asdict(self)
 
 
 def run(settings: Settings, pipeline: Pipeline, order: Order) -> Summary:
     """Fetch what `order` asks for, send it, and wait for every acknowledgement.
 
-    Raises `WrongSettings` when it is ordered for another pipeline; `TooManyFailed` when too many of the entries became
-    dead letters, which another attempt would not change; `DeliveryFailed` when less was acknowledged than asked
-    for; `SourceRefused`, `SchemaRefused` or an `Unreachable` when it could not be fetched or sent.
+    Raises `WrongSettings` if it is ordered for another pipeline; `TooManyFailed` if too many entries became dead
+    letters, which a retry would not change; `DeliveryFailed` if fewer records were acknowledged than requested;
+    `SourceRefused`, `SchemaRefused` or an `Unreachable` if records could not be fetched or sent.
     """
     check_pipeline(settings, pipeline, order.pipeline or {})
     return _Run(settings, pipeline, order).carry_out()
 
 
 def check_pipeline(settings: Settings, pipeline: Pipeline, expected: dict[str, Any]) -> None:
-    """Return when the pipeline is the one that a run is ordered for. Raises `WrongSettings` that names both."""
+    """Check that the pipeline is the one that a run is ordered for. Raises `WrongSettings` naming both."""
     own = identify(settings, pipeline)
     if names := own.differences(expected):
         raise WrongSettings(
@@ -155,13 +155,13 @@ class _Run:
         return self._complete(summary)
 
     def _journal(self, topic_id: str) -> Journal:
-        """A journal for this attempt; those of records that Kafka has deleted by now are forgotten."""
+        """Open the journal of this attempt, and delete journals whose records have passed Kafka's retention."""
         folder = journal.folder_of(self._settings)
         journal.forget(folder, older_than_s=self._settings.kafka_retention_hours * 3600)
         return Journal(folder, self._order.run_id, self._pipeline.topic, topic_id)
 
     def _send(self, sender: Sender, mapper: Mapper, written: Journal) -> None:
-        """Send every record, those of an answer with the time of its fetch; make dead letters of failed entries."""
+        """Send every record with the fetch time of its response, and make dead letters of failed entries."""
         pace = _Pace(self._order.rate)
         sent = 0
         for answer_number, (answer, fetched_ms) in enumerate(self._fetch()):
@@ -181,11 +181,11 @@ class _Run:
         self._failed.check(sent, at_end=True)
 
     def _marks(self, fetched_ms: int) -> Headers:
-        """The headers of a record of an answer that was fetched at that time."""
+        """Return the headers for records of a response fetched at that time."""
         return [(headers.RUN, self._order.run_id.encode()), (headers.FETCHED, b"%d" % fetched_ms)]
 
     def _timestamp_ms(self) -> int:
-        """The timestamp of a record that is sent now; 0 leaves it to the producer."""
+        """Return the timestamp of a record sent now. 0 leaves it to the producer."""
         offset_s = self._order.clock_offset_s
         return round((time.time() + offset_s) * 1000) if offset_s else 0
 
@@ -197,7 +197,7 @@ class _Run:
         return summary
 
     def _fetch(self) -> Iterator[tuple[list[Any], int]]:
-        """Every answer, on disk before it is given, and when it was fetched in ms since the epoch."""
+        """Yield every response, staged on disk first, with its fetch time in ms since the epoch."""
         for answer, fetched_ms in self._landing.answers():
             self._fetched += len(answer)
             log.info("answer_landed_before", records=len(answer), fetched=self._fetched, asked=self._asked)
@@ -212,7 +212,7 @@ class _Run:
             yield answer, time.time_ns() // 1_000_000
 
     def _answers(self, given: int) -> Iterator[list[Any]]:
-        """What the API still has to give, its time taken."""
+        """Yield the remaining responses of the API, and measure the time that fetching takes."""
         source = HttpSource.configured(self._settings, self._order.source_url or "")
         answers = source.fetch(self._asked, seed_of(self._order.run_id), given)
         while True:
@@ -224,7 +224,7 @@ class _Run:
             yield answer
 
     def _refuse(self, number: int, entry: Any, fault: Fault, marks: Headers) -> None:
-        """Make a dead letter of an entry: its offset is its number in the run, so that two alike are two.
+        """Make a dead letter of an entry. Its offset is its number in the run, so that identical entries stay distinct.
 
         Raises `TooManyFailed`.
         """
@@ -267,7 +267,7 @@ def _unreadable(entry: Unreadable) -> Fault:
 
 
 def drop(names: frozenset[str], entry: Any) -> None:
-    """Take the fields of these names out of a decoded entry, at whatever depth."""
+    """Remove the fields with these names from a decoded entry, at any depth."""
     if not names:
         return
     left: list[Any] = [[entry]]
@@ -279,27 +279,27 @@ def drop(names: frozenset[str], entry: Any) -> None:
                     del held[name]
             held = held.values()
         for value in held:
-            if type(value) in _NESTED:  # twice as fast as to put each value on the list
+            if type(value) in _NESTED:  # twice as fast as putting every value on the list
                 left.append(value)
 
 
 def seed_of(run_id: str) -> str:
-    """The API seed of a run: the same for the same run, 25 characters, ending in a letter.
+    """Return the API seed of a run: the same for the same run, 25 characters, ending in a letter.
 
-    The random user API joins seed and page number, so that seeds that end in digits give each other's pages.
+    The random user API concatenates seed and page number, so seeds that end in digits would share pages.
     """
     return hashlib.sha256(run_id.encode()).hexdigest()[:24] + "s"
 
 
 class _Pace:
-    """Spaces records evenly at `rate` a second; None: as fast as they come."""
+    """Spaces records evenly at `rate` per second; None for as fast as possible."""
 
     def __init__(self, rate: float | None) -> None:
         self._gap_s = 1 / rate if rate else 0.0
         self._next_s = time.monotonic()
 
     def wait(self) -> None:
-        """Return when the next record is due."""
+        """Wait until the next record is due."""
         if self._gap_s:
             time.sleep(max(0.0, self._next_s - time.monotonic()))
             self._next_s += self._gap_s

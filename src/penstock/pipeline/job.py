@@ -1,6 +1,6 @@
-"""The Spark job: waits for its services, makes what is missing, streams, keeps the ledger, stops cleanly.
+"""The Spark job: waits for its services, creates what is missing, streams, keeps the ledger, stops cleanly.
 
-Delivery: the ledger's lines are written before Spark commits the batch; a batch that fails is done again by the next
+Delivery: the ledger entries are written before Spark commits the batch. A failed batch is processed again by the next
 start, from the checkpoint.
 """
 
@@ -61,7 +61,7 @@ _FAILURES = 5
 
 
 def wait_for_services(settings: Settings) -> None:
-    """Return once Kafka and Cassandra answer. Raises `KafkaUnreachable` or `CassandraUnreachable` after the wait."""
+    """Wait until Kafka and Cassandra respond. Raises `KafkaUnreachable` or `CassandraUnreachable` after the timeout."""
     pipeline = pipelines.of(settings)
     short = settings.model_copy(update={"kafka_timeout_s": 5.0, "cassandra_timeout_s": 5.0})
     for what, probe in (
@@ -73,11 +73,11 @@ def wait_for_services(settings: Settings) -> None:
 
 
 class Keeper:
-    """Carries out each micro-batch and writes its ledger lines; lets a batch in hand finish before a stop.
+    """Processes each micro-batch and writes its ledger entries. A batch in flight finishes before a stop.
 
-    `confirm` is asked before each batch, and raises when this job may not begin another one; `order` then tells the
-    layouts that its records can belong to. `guard` checks the topic before the query starts again and, seldom, while
-    no batch comes.
+    `confirm` is called before each batch and raises if this job may not begin another one; `order` then returns the
+    layouts that its records can belong to. `guard` checks the topic before the query restarts and, at intervals, while
+    no batch arrives.
     """
 
     def __init__(
@@ -101,13 +101,13 @@ class Keeper:
         self._working = threading.Lock()
         self.stopping = stopping
         self.mends = 0
-        """How often the checkpoint was mended: a batch that is planned anew may lie across lines of the ledger."""
+        """How often the checkpoint was repaired. A batch that is planned again may overlap ledger entries."""
         self.batches = 0
         self.error: Exception | None = None
-        """What the newest batch failed with: of what Python raised, Spark's own error has only the text."""
+        """The exception of the newest failed batch. Spark's own error has only the text of Python exceptions."""
 
     def keep(self, raw: DataFrame, batch_id: int) -> None:
-        """Carry out one micro-batch; what `foreachBatch` calls. Raises `InterruptedError` once stopping is set."""
+        """Process one micro-batch; the `foreachBatch` function. Raises `InterruptedError` once stopping is set."""
         self.error = None
         try:
             tallies = self._carry_out(raw, batch_id)
@@ -128,7 +128,7 @@ class Keeper:
             return tallies
 
     def _store(self, raw: DataFrame, how: Plan) -> list[Tally]:
-        """Carry out a batch with what is known of the topic's keys, and keep what it proves of them."""
+        """Process a batch with the proven key formats of the topic, and store what the batch proves."""
         if self._key_formats is None or how.found is None:
             return store(raw, how)
         how.found.value = {}
@@ -137,18 +137,18 @@ class Keeper:
         return tallies
 
     def _job(self, raw: DataFrame) -> str:
-        """The id of the streaming query, which stays the same as long as the checkpoint does, and its mends."""
+        """Return the streaming query's id, which is as durable as its checkpoint, with the number of repairs."""
         query_id = raw.sparkSession.sparkContext.getLocalProperty("sql.streaming.queryId") or "unknown"
         return f"{query_id}+{self.mends}" if self.mends else query_id
 
     def wait_idle(self) -> None:
-        """Return once no batch is in hand."""
+        """Wait until no batch is in flight."""
         with self._working:
             return
 
 
 def create_keyspace(session: Session, settings: Settings) -> None:
-    """Create the pipeline's keyspace when it is not there. Raises `PenstockError` with all CQL that is missing."""
+    """Create the pipeline's keyspace if it does not exist. Raises `PenstockError` with all missing CQL."""
     pipeline = pipelines.of(settings)
     keyspace, tables = cassandra.keyspace_of(settings, pipeline), _tables(settings, pipeline)
     statements = cassandra.keyspace_statement(settings, pipeline)
@@ -156,9 +156,9 @@ def create_keyspace(session: Session, settings: Settings) -> None:
 
 
 def create_tables(session: Session, settings: Settings) -> None:
-    """Create the pipeline's table, the ledger, the progress and the leases when they are not there.
+    """Create the pipeline's table, the ledger, the progress and the leases if they do not exist.
 
-    Raises `PenstockError` with all CQL that is missing when the role may not create.
+    Raises `PenstockError` with all missing CQL if the role may not create tables.
     """
     pipeline = pipelines.of(settings)
     keyspace = cassandra.keyspace_of(settings, pipeline)
@@ -174,13 +174,13 @@ def _tables(settings: Settings, pipeline: Pipeline) -> dict[str, str]:
 
 
 def _tables_of_others(keyspace: str) -> dict[str, str]:
-    """Return the tables that `dlq`, `verify` and pipelines with `order_by` create when they first need them."""
+    """Return the tables that `dlq`, `verify` and pipelines with `order_by` create on first use."""
     others = settled.statements(keyspace) | receipts.statements(keyspace) | accepted.statements(keyspace)
     return others | table_orders.statements(keyspace)
 
 
 def check_table(session: Session, settings: Settings, pipeline: Pipeline) -> None:
-    """Return when the pipeline's table has every column that a row needs. Raises `PenstockError` that names them."""
+    """Check that the pipeline's table has every column that a row needs. Raises `PenstockError` naming missing ones."""
     lacking = cassandra.lacking(session, settings, pipeline)
     if lacking:
         raise PenstockError(
@@ -191,15 +191,16 @@ def check_table(session: Session, settings: Settings, pipeline: Pipeline) -> Non
 
 
 def run(spark: SparkSession, read: Callable[[SparkSession], DataFrame], session: Session, settings: Settings) -> None:
-    """Stream Kafka's records into the table until SIGTERM or SIGINT, then let the batch in hand finish and stop.
+    """Stream Kafka's records into the table until SIGTERM or SIGINT, then finish the batch in flight and stop.
 
-    `read` gives the stream; it is called once the checkpoint, which may say where it begins, belongs to this job.
+    `read` returns the stream. It is called once this job owns the checkpoint, which may determine where the stream
+    begins.
 
-    Raises `PenstockError` when the table lacks columns, or is ordered by something else than the pipeline declares.
-    A batch that fails is done again, with back-off. Raises Spark's `StreamingQueryException` when that did not help
-    `_FAILURES` times in a row; the next start of the job does the batch again. A failing transform is not tried again:
-    the query ends, and the job is idle until it is stopped. Raises `JobRunning` when another job owns the checkpoint,
-    and `CheckpointRefused` or `TopicRecreated` when going on from it would skip records.
+    Raises `PenstockError` if the table lacks columns, or has another order than the pipeline declares. A failed batch
+    is retried with back-off. Raises Spark's `StreamingQueryException` after `_FAILURES` failures in a row; the next
+    start of the job processes the batch again. A failing transform is not retried: the query ends, and the job idles
+    until it is stopped. Raises `JobRunning` if another job owns the checkpoint, and `CheckpointRefused` or
+    `TopicRecreated` if continuing from it would skip records.
     """
     pipeline = pipelines.of(settings)
     keyspace = cassandra.keyspace_of(settings, pipeline)
@@ -232,7 +233,7 @@ def run(spark: SparkSession, read: Callable[[SparkSession], DataFrame], session:
 def observer(
     session: Session, keyspace: str, book: ledger.Ledger, settings: Settings, guard: TopicGuard
 ) -> Callable[[], Order]:
-    """Return the function that asks Kafka for the topic's partitions and gives the order of its layouts.
+    """Return a function that asks Kafka for the topic's partitions and returns the order of its layouts.
 
     It raises `TopicRecreated`, `KafkaUnreachable`.
     """
@@ -245,7 +246,7 @@ def observer(
 
 
 def recorder_of(session: Session, settings: Settings, checkpoint: Checkpoint) -> FailureRecorder:
-    """Return what records the checkpoint's failing batch, having read what an earlier job recorded."""
+    """Return the recorder of the checkpoint's failing batch, with what an earlier job recorded loaded."""
     pipeline = pipelines.of(settings)
     table = failing.FailingBatches(session, cassandra.keyspace_of(settings, pipeline), pipeline.topic)
     recorder = FailureRecorder(table, checkpoint, file_of(pipeline.transform or pipeline.from_source))
@@ -254,7 +255,7 @@ def recorder_of(session: Session, settings: Settings, checkpoint: Checkpoint) ->
 
 
 def make_fit(checkpoint: Checkpoint, settings: Settings) -> str:
-    """The id of the topic, once the checkpoint's torn end is mended and nothing would be skipped in going on from it.
+    """Repair a corrupt end of the checkpoint, check that continuing from it skips nothing, and return the topic's id.
 
     Raises `CheckpointRefused`.
     """
@@ -273,7 +274,7 @@ def _stream(
     noter: Noter,
     recorder: FailureRecorder,
 ) -> None:
-    """Run the query, and again with back-off when it fails, until the job is stopping."""
+    """Run the query, and restart it with back-off when it fails, until the job is stopping."""
     failures = 0
     while not keeper.stopping.is_set():
         kept, keeper.mends, keeper.error = keeper.batches, checkpoint.mends(), None
@@ -302,7 +303,7 @@ def _stream(
 
 
 def _stand_by(error: TransformFailed, batch: FailingBatch | None, stopping: threading.Event) -> None:
-    """Say what is wrong with the transform, and wait for the stop: a restart would only fail on the same batch."""
+    """Log the transform's error and wait for the stop: a restart would fail on the same batch."""
     line, _, reason = error.message.partition("\n  ")
     position = batch.position if batch else ""
     log.error("transform_failed", error=line, reason=reason, position=position, hint=error.hint)
@@ -336,7 +337,7 @@ def _silence_tracebacks() -> None:
 
 
 def _follow(query: StreamingQuery, keeper: Keeper, noter: Noter, recorder: FailureRecorder) -> None:
-    """Return once stopping is set and the batch in hand is stored.
+    """Watch the query until stopping is set and the batch in flight is stored.
 
     Raises `StreamingQueryException`, and `TopicRecreated` once the query is stopped.
     """

@@ -1,4 +1,4 @@
-"""Map an entry of the API to what is sent for it, or to the fault that keeps it out. Runs the pipeline's own code."""
+"""Map an entry of the API to the message to send, or to the fault that prevents it. Runs the pipeline's own code."""
 
 import linecache
 import traceback
@@ -31,10 +31,10 @@ class Mapper:
         self._serialize = serialize
 
     def outgoing(self, entry: Any, changes: dict[str, Any] | None = None) -> tuple[bytes, bytes] | Fault:
-        """Return key and value of an entry's record, `changes` to its fields made; or what is wrong with it.
+        """Return key and value of an entry's record with `changes` applied to its fields, or its fault.
 
-        Whatever exception the pipeline's code raises, or the fields that it returned, is a fault of this entry alone.
-        Raises `MemoryError`, which is not the entry's fault.
+        Any exception that the pipeline's code raises, or that the fields it returned cause, is a fault of this entry
+        alone. Raises `MemoryError`, which is not the entry's fault.
         """
         try:
             return self._mapped(entry, changes)
@@ -42,7 +42,7 @@ class Mapper:
             raise
         except msgspec.ValidationError as error:
             return Fault.of([Broken("", Rule.TYPE, _words(error))], Stage.PRODUCE)
-        except Exception as error:  # noqa: BLE001  the pipeline's own code raises whatever it meets
+        except Exception as error:  # noqa: BLE001  the pipeline's own code may raise anything
             return self._fault(error)
 
     def _mapped(self, entry: Any, changes: dict[str, Any] | None) -> tuple[bytes, bytes] | Fault:
@@ -56,7 +56,7 @@ class Mapper:
         return self._key(judged), value
 
     def _fault(self, error: Exception) -> Fault:
-        """Return the fault of an exception: its type, where in the pipeline's file it was raised, and its words."""
+        """Return the fault of an exception: its type, its location in the pipeline's file, and its message."""
         name = clean_line(type(error).__name__, _CODE_CHARS)
         line = _innermost_line(error.__traceback__, self._file)
         cause = f"{name} at {Path(self._file).name}, line {line}" if line else name
@@ -68,11 +68,11 @@ class Mapper:
 def _words(error: Exception) -> str:
     try:
         return clean_line(str(error), _WORDS_CHARS)
-    except Exception as broken:  # noqa: BLE001  an exception of the pipeline's own may not be able to say what it is
+    except Exception as broken:  # noqa: BLE001  the __str__ of a pipeline's own exception may raise
         return f"no message: its __str__ raised {type(broken).__name__}"
 
 
 def _innermost_line(trace: TracebackType | None, file: str) -> int:
-    """Return the number of the innermost line of a traceback that is in `file`; 0 when none is."""
+    """Return the number of the innermost line of a traceback that is in `file`, or 0 if there is none."""
     lines = [line for frame, line in traceback.walk_tb(trace) if frame.f_code.co_filename == file]
     return lines[-1] if lines else 0

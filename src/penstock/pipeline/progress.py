@@ -1,4 +1,4 @@
-"""What Spark tells of a query's micro-batches, noted as they end."""
+"""Spark's reports of a query's micro-batches, recorded as they end."""
 
 import ast
 import math
@@ -17,18 +17,18 @@ log = get_logger(__name__)
 
 _AWAY = (DriverException, NoHostAvailable)
 _STRANGE = (ValueError, SyntaxError, LookupError, TypeError, AttributeError)
-"""What reading a progress of another Spark may raise."""
+"""Exceptions that parsing the progress of another Spark version may raise."""
 
 
 class Noter:
-    """Notes the batches and failures of a stream. What cannot be noted is logged: the stream goes on."""
+    """Records the batches and failures of a stream. Errors in recording are logged and do not stop the stream."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._last: datetime | None = None
 
     def note(self, query: StreamingQuery) -> None:
-        """Keep the batches that ended since the last look."""
+        """Record the batches that ended since the last call."""
         newest = query.lastProgress
         if newest is None or _began_at(newest) == self._last:
             return
@@ -40,7 +40,7 @@ class Noter:
             log.warning("progress_not_kept", batches=len(fresh), error=str(error))
 
     def note_failure(self, error: Exception) -> None:
-        """Keep what ended the query."""
+        """Record the error that ended the query."""
         try:
             self._progress.failed(str(error).partition("\n")[0], "".join(traceback.format_exception(error)))
         except _AWAY as away:
@@ -68,6 +68,6 @@ def _finite(rate: float) -> float:
 
 
 def _positions(end: str) -> dict[int, int]:
-    """Where the batch ended, from Spark's `{"topic": {"0": 17}}`, which pyspark 4.1 gives as Python's own text."""
+    """Return a batch's end offsets from Spark's `{"topic": {"0": 17}}`, which pyspark 4.1 returns in Python syntax."""
     topics = ast.literal_eval(end) or {}
     return {int(partition): int(offset) for topic in topics.values() for partition, offset in topic.items()}

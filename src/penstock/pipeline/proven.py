@@ -1,4 +1,4 @@
-"""What is proven of a topic's keys by now: whether a tombstone that is sent again would say which row to delete."""
+"""The currently proven key formats of a topic: whether a tombstone sent again would identify the row to delete."""
 
 from cassandra.cluster import Session
 
@@ -10,7 +10,7 @@ from penstock.sink import cassandra, key_formats, ledger
 
 
 def proven_by_now(settings: Settings, session: Session, pipeline: Pipeline) -> Proven:
-    """Return the shapes of keys that are proven for records that come now. Raises an `Unreachable`."""
+    """Return the key shapes that are proven for records arriving now. Raises an `Unreachable`."""
     keyspace = cassandra.keyspace_of(settings, pipeline)
     if not cassandra.has_table(session, keyspace, "generations"):
         return frozenset()

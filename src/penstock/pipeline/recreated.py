@@ -1,4 +1,4 @@
-"""A topic that is deleted and recreated while it is read: found before the next batch, or within seconds when idle."""
+"""Detect a topic recreated while it is read: before the next batch, or within seconds when idle."""
 
 import time
 from typing import Protocol
@@ -19,11 +19,11 @@ log = get_logger(__name__)
 
 CHECK_EVERY_S = 10.0
 _TIMEOUT_S = 5.0
-"""As long as a signal to stop may wait for a broker that does not answer."""
+"""Longest time that an unresponsive broker may delay a stop signal."""
 
 
 def recreated(topic: str, change: str) -> TopicRecreated:
-    """Return the error that says how it is known, and what can be chosen."""
+    """Return the error that states the evidence and the choices."""
     return TopicRecreated(
         f"the topic {topic} was deleted and recreated since the job read it: {change}\n{CHOICES}",
         hint="./penstock checkpoint reset --to earliest",
@@ -31,10 +31,10 @@ def recreated(topic: str, change: str) -> TopicRecreated:
 
 
 def begin_generation(checkpoint: Checkpoint, incarnation: Incarnation, topic_id: str) -> int:
-    """Return the epoch of the topic's generation, which begins now when the topic is new or was recreated.
+    """Return the timestamp base of the topic's incarnation, which begins now if the topic is new or was recreated.
 
-    Raises `TopicRecreated` when the checkpoint in use is of another log. Where topics have an id, the checkpoint tells
-    by that itself; where they have none, one look at the records decides both, so that nothing changes in between.
+    Raises `TopicRecreated` if the checkpoint in use belongs to another log. Where topics have an id, the checkpoint
+    itself shows that. Where they have none, one read of the records decides both, so nothing can change in between.
     """
     change = incarnation.find_change(topic_id) or incarnation.find_cut(topic_id)
     other_log = change if topic_id == NO_ID else incarnation.find_other_log(topic_id)
@@ -45,19 +45,19 @@ def begin_generation(checkpoint: Checkpoint, incarnation: Incarnation, topic_id:
 
 
 class Guard(Protocol):
-    """What keeps the job from reading on in another topic."""
+    """Keeps the job from continuing in another topic."""
 
     def check(self) -> None:
-        """Return when the topic is still the one that is read. Raises `TopicRecreated`, an `Unreachable`."""
+        """Check that the topic is still the one being read. Raises `TopicRecreated`, an `Unreachable`."""
         ...
 
     def watch(self) -> None:
-        """Check the topic, but seldom. Raises `TopicRecreated`."""
+        """Check the topic at intervals. Raises `TopicRecreated`."""
         ...
 
 
 class TopicGuard:
-    """Raises `TopicRecreated` once Kafka's topic is not the one that the generation `epoch_us` is of."""
+    """Raises `TopicRecreated` once Kafka's topic is not the one that the incarnation `epoch_us` belongs to."""
 
     def __init__(self, incarnation: Incarnation, topic: str, topic_id: str, epoch_us: int, settings: Settings) -> None:
         self._incarnation, self._topic, self._topic_id, self._epoch_us = incarnation, topic, topic_id, epoch_us
@@ -67,21 +67,21 @@ class TopicGuard:
         self._due_s = 0.0
 
     def count_partitions(self) -> int:
-        """Return how many partitions the topic has. To be asked before each batch: it costs one request.
+        """Return the topic's partition count. Call it before each batch; it costs one request.
 
         Raises `TopicRecreated`, `KafkaUnreachable`.
         """
         return self._checked(self._settings).partitions
 
     def check(self) -> None:
-        """Return when the topic is still the one that is read. Raises `TopicRecreated`, an `Unreachable`."""
+        """Check that the topic is still the one being read. Raises `TopicRecreated`, an `Unreachable`."""
         self._due_s = time.monotonic() + CHECK_EVERY_S
         self._checked(self._impatient)
         if self._topic_id == NO_ID:
             self._check_records()
 
     def watch(self) -> None:
-        """Check the topic, at most every `CHECK_EVERY_S`; a service that is unavailable is asked again later."""
+        """Check the topic, at most every `CHECK_EVERY_S`. If a service is unavailable, it is retried later."""
         if time.monotonic() < self._due_s:
             return
         try:

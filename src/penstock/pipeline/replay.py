@@ -1,8 +1,8 @@
-"""A stretch of the topic read again, beside the stream that goes on: the same decode and the same write, in Spark.
+"""Read a range of the topic again in Spark, while the stream continues, with the same decode and the same write.
 
-Delivery: every offset of the stretch is stored or set aside again. Nothing newer is overwritten, since a row's write
-timestamp is its place in Kafka, so a replay may be broken off, and done again, at any time. Its lines in the ledger
-bear a job of its own.
+Delivery: every offset of the range is stored or dead-lettered again. Nothing newer is overwritten, because a row's
+write timestamp is its position in Kafka, so a replay can be interrupted and repeated at any time. Its ledger entries
+have a job of their own.
 """
 
 import time
@@ -28,12 +28,12 @@ from penstock.sink.incarnation import Incarnation
 from penstock.sink.key_formats import read_proofs
 
 Report = Callable[[int, int], None]
-"""Told how many offsets are done, of how many."""
+"""Called with the number of processed offsets and the total."""
 
 
 @dataclass(frozen=True)
 class Replay:
-    """What a replay did."""
+    """The result of a replay."""
 
     job: str
     records: int
@@ -42,10 +42,10 @@ class Replay:
 
 
 def replay(spark: SparkSession, session: Session, settings: Settings, spans: list[Span], report: Report) -> Replay:
-    """Carry out the records in `spans` again, at most `spark_batch_records` at once.
+    """Process the records in `spans` again, at most `spark_batch_records` at a time.
 
-    Raises `PenstockError` when no job has read the topic yet, or the table has another order than the pipeline;
-    `TopicRecreated` when it read another one of this name.
+    Raises `PenstockError` if no job has read the topic yet, or the table has another order than the pipeline;
+    `TopicRecreated` if the job read an earlier topic of this name.
     """
     pipeline = pipelines.of(settings)
     keyspace = cassandra.keyspace_of(settings, pipeline)
@@ -78,7 +78,7 @@ def replay(spark: SparkSession, session: Session, settings: Settings, spans: lis
 
 
 def rounds(spans: list[Span], records: int) -> Iterator[list[Span]]:
-    """`spans` in rounds of about as many offsets as `records`, each partition in its order."""
+    """Yield `spans` in rounds of about `records` offsets, each partition in order."""
     share = max(1, records // max(1, len(spans)))
     left = [span for span in spans if span.records]
     while left:

@@ -1,7 +1,7 @@
-"""Where a job goes on when the ledger ends before its checkpoint: the keyspace was restored from an older snapshot.
+"""Where a job resumes if the ledger ends before its checkpoint: the keyspace was restored from an older snapshot.
 
-Spark commits a batch after its lines are in the ledger. A ledger that ends earlier is an older one, and so are the rows
-beside it: the query starts again where the ledger ends, not at a checkpoint that is ahead of it.
+Spark commits a batch after its entries are in the ledger. A ledger that ends earlier is older, and so are the rows next
+to it: the query starts again where the ledger ends, not at a checkpoint that is ahead of it.
 """
 
 from contextlib import closing
@@ -19,7 +19,7 @@ log = get_logger(__name__)
 
 
 class Behind(NamedTuple):
-    """A partition whose ledger ends at the offset `ledger`, though the checkpoint goes on at `checkpoint`."""
+    """A partition whose ledger ends at the offset `ledger` although the checkpoint is at `checkpoint`."""
 
     partition: int
     ledger: int
@@ -30,9 +30,9 @@ class Behind(NamedTuple):
 
 
 def resume_from_ledger(checkpoint: Checkpoint, ledger: Ledger, topic_id: str, settings: Settings) -> str:
-    """Begin the checkpoint again where the ledger ends, when that is earlier; return what was done, empty for nothing.
+    """Restart the checkpoint where the ledger ends, if that is earlier. Returns a description, or '' if unchanged.
 
-    The checkpoint that was there is kept. Raises `CheckpointRefused` when Kafka no longer holds what comes next.
+    The previous checkpoint is kept. Raises `CheckpointRefused` if Kafka no longer holds the next records.
     """
     place = checkpoint.place()
     if place is None or not place.begun:
@@ -52,7 +52,7 @@ def resume_from_ledger(checkpoint: Checkpoint, ledger: Ledger, topic_id: str, se
 def find_behind(first: Offsets, beginning: Offsets, ledger: Ledger, settings: Settings) -> list[Behind]:
     """Return the partitions with records before the checkpoint, at `first`, that the ledger does not hold.
 
-    The query began at `beginning`, a partition that it does not name at 0: what is before was never its own.
+    The query began at `beginning`, or at 0 in partitions missing there. Earlier records were never its own.
     """
     ends = {
         partition: ledger.reached(Span(partition, min(at, beginning.get(partition, 0)), at))
@@ -68,7 +68,7 @@ def find_behind(first: Offsets, beginning: Offsets, ledger: Ledger, settings: Se
 
 
 def _has_record(span: Span, held: Span, topic: str, settings: Settings) -> bool:
-    """Return whether Kafka holds a record of `span`: its offsets may be those of transactions' marks alone."""
+    """Return whether Kafka holds a record of `span`. All of its offsets may belong to transaction markers."""
     still_held = Span(span.partition, max(span.first, held.first), min(span.end, held.end))
     if still_held.records <= 0:
         log.warning("ledger_not_comparable", partition=span.partition, ledger=span.first, log_start=held.first)

@@ -1,8 +1,8 @@
-"""Stages 3-5: the topic's records become rows, or rejects. What the Spark job runs.
+"""Stages 3-5: the topic's records become rows or dead letters. Run by the Spark job.
 
-Delivery: every offset is stored or set aside before Spark commits the batch, or the batch fails and is done again.
-Doing it again ends in the same rows, whose write timestamps are their places in Kafka; rejects may be sent twice,
-with the same origin in their headers.
+Delivery: every offset is stored or dead-lettered before Spark commits the batch, or the batch fails and is processed
+again. Processing it again results in the same rows, whose write timestamps are their positions in Kafka; dead letters
+may be sent twice, with the same origin in their headers.
 """
 
 import gc
@@ -40,14 +40,14 @@ from penstock.sink.rows import RowWriter
 
 ArrowBatches = Iterator[pa.RecordBatch]
 Found = dict[KeyShape, dict[int, int]]
-"""The shapes of keys that a batch proves, with their starts."""
+"""The key shapes that a batch proves, with their starts."""
 
 _COLLECT_EVERY = 200_000
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a Spark task needs to know; sent to the executors."""
+    """The input of a Spark task, sent to the executors."""
 
     settings: Settings
     epoch_us: int
@@ -56,16 +56,16 @@ class Plan:
     order: Order = ONE_LAYOUT
     proofs: KeyProofs = NOTHING_PROVEN
     found: "Accumulator[Found] | None" = None
-    """Where the stream's tasks add what they find out about the topic's keys; None: they go by `proofs`."""
+    """Where the stream's tasks add what they discover about the topic's keys; None: they rely on `proofs`."""
 
     @property
     def pipeline(self) -> Pipeline:
-        """The pipeline, imported where it is needed."""
+        """Return the pipeline, imported where it is needed."""
         return pipelines.of(self.settings)
 
 
 class _FoundParam(AccumulatorParam):  # type: ignore[misc]  # pyspark is untyped here
-    """Joins what tasks find out about keys; a task that is done again finds the same."""
+    """Merges what tasks discover about keys. A retried task discovers the same."""
 
     def zero(self, value: Found) -> Found:  # noqa: ARG002
         return {}
@@ -75,7 +75,7 @@ class _FoundParam(AccumulatorParam):  # type: ignore[misc]  # pyspark is untyped
 
 
 def plan(settings: Settings, epoch_us: int, order: Order = ONE_LAYOUT, proofs: KeyProofs | None = None) -> Plan:
-    """The plan of a stream on this settings' pipeline, or of a replay by its `proofs`. Needs a Spark session."""
+    """Return the plan of a stream on this settings' pipeline, or of a replay by its `proofs`. Needs a Spark session."""
     ddl = decoded_ddl(pipelines.of(settings).record)
     schemas = _arrow_schema(ddl), _arrow_schema(TALLY_DDL)
     if proofs is not None:
@@ -89,7 +89,7 @@ def _arrow_schema(ddl: str) -> pa.Schema:
 
 
 class Worker:
-    """What a Python worker keeps between tasks: its connections, each made when first needed."""
+    """The state that a Python worker keeps between tasks: its connections, each opened on first use."""
 
     def __init__(self, settings: Settings, epoch_us: int) -> None:
         self._settings = settings
@@ -98,18 +98,18 @@ class Worker:
         self.topic = self._pipeline.topic
 
     def connect(self) -> None:
-        """Make every connection now."""
+        """Open every connection now."""
         _ = self.decoder, self.rows, self._producer
         _collect_seldom()
 
     @cached_property
     def decoder(self) -> Decoder:
-        """The decoder of the topic's values."""
+        """Return the decoder of the topic's values."""
         return Decoder(self._pipeline.record, Registry(self._settings), self._pipeline.key_format)
 
     @cached_property
     def rows(self) -> RowWriter:
-        """The writer of the table's rows."""
+        """Return the writer of the table's rows."""
         session = cassandra.connect(self._settings)
         with cassandra.asking(self._settings):
             return RowWriter(
@@ -137,7 +137,7 @@ class Worker:
         return decode_batches(batches, self.decoder, self.topic, order, self._epoch_us, proofs, order_by)
 
     def store(self, batch: Decoded) -> None:
-        """Write the rows and deletions of a batch; those that cannot be encoded become rejects."""
+        """Write the rows and deletions of a batch. Those that cannot be encoded become dead letters."""
         stage = Stage.TRANSFORM if self._pipeline.transform else Stage.DECODE
         unencodable = self.rows.write(batch)
         batch.reject(
@@ -153,15 +153,15 @@ class Worker:
             dlq.set_aside(self._producer, self._pipeline.dead_letter_topic, self._as_they_lie(rejects), self._epoch_us)
 
     def _as_they_lie(self, rejects: list[Reject]) -> Iterator[Reject]:
-        """The rejects with key, value and headers as they lie in Kafka.
+        """Yield the rejects with key, value and headers as stored in Kafka.
 
-        One that Kafka has deleted since it was read keeps what it has, which is all but its headers.
+        A record that Kafka has deleted since it was read keeps what it has, which is everything but its headers.
         """
         places = [Place(one.partition, one.offset) for one in rejects]
         found = topics.records_at(self._reader, self.topic, places, self._settings)
         for reject, place in zip(rejects, places, strict=True):
             message = found.get(place)
-            if message is not None:  # one without a value is false
+            if message is not None:  # a message without a value is falsy
                 yield replace(
                     reject,
                     key=message.key(),
@@ -176,16 +176,16 @@ class Worker:
 
 
 def _collect_seldom() -> None:
-    """Let Python's collector look for cycles less often: records are in none."""
+    """Make Python's garbage collector look for cycles less often. Records are in none."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(_COLLECT_EVERY)
 
 
 def _forget_zips() -> None:
-    """Let Python forget that it imported from zip files, as Spark's own packages are given to it.
+    """Make Python forget imports from zip files, the form in which Spark distributes its own packages.
 
-    Each task of Spark's makes it read the directories of all that it remembers again, which took up to 90 ms.
+    Each Spark task makes Python read the directories of all remembered zip files again, which took up to 90 ms.
     """
     for entry, finder in list(sys.path_importer_cache.items()):
         if isinstance(finder, zipimporter):
@@ -203,7 +203,7 @@ def _this_worker(plan: Plan) -> Worker:
 
 
 def warm_up(spark: SparkSession, plan: Plan) -> None:
-    """Start the Python workers and make their connections, so that the first records do not wait for that."""
+    """Start the Python workers and open their connections, so that the first records do not wait for that."""
 
     def task(batches: ArrowBatches) -> ArrowBatches:
         worker = _this_worker(plan)
@@ -215,7 +215,7 @@ def warm_up(spark: SparkSession, plan: Plan) -> None:
 
 
 def write(decoded: Iterable[Decoded], worker: Worker) -> Iterator[Tally]:
-    """Store and set aside each batch; gives its tallies once all of it is acknowledged."""
+    """Store or dead-letter each batch, and yield its tallies once all of it is acknowledged."""
     for batch in decoded:
         worker.store(batch)
         worker.set_aside(batch.rejects)
@@ -223,7 +223,7 @@ def write(decoded: Iterable[Decoded], worker: Worker) -> Iterator[Tally]:
 
 
 def store(raw: DataFrame, plan: Plan) -> list[Tally]:
-    """Carry out one micro-batch of raw records: a tally per partition. Any error fails it as a whole."""
+    """Process one micro-batch of raw records, and return a tally per partition. Any error fails it as a whole."""
     carry_out = _store_transformed if plan.pipeline.transform else _store_as_is
     return carry_out(raw.coalesce(plan.settings.spark_cores), plan)
 
@@ -239,7 +239,7 @@ def _store_as_is(raw: DataFrame, plan: Plan) -> list[Tally]:
 
 
 def _decoded(batches: ArrowBatches, worker: Worker, plan: Plan) -> Iterator[Decoded]:
-    """Decode a task's batches; what their keys prove is added to what the plan has found."""
+    """Decode a task's batches. What their keys prove is added to the plan's `found`."""
     if plan.found is None:
         yield from worker.decode(batches, plan.order, plan.proofs)
         return
@@ -250,7 +250,7 @@ def _decoded(batches: ArrowBatches, worker: Worker, plan: Plan) -> Iterator[Deco
 
 
 def decode(raw: DataFrame, plan: Plan) -> DataFrame:
-    """Raw records as a DataFrame of decoded records; rejects have `_rejected` set, deletions `_deleted`."""
+    """Return raw records as a DataFrame of decoded records. Rejects have `_rejected` set, deletions `_deleted`."""
 
     def task(batches: ArrowBatches) -> ArrowBatches:
         worker = _this_worker(plan)
@@ -260,14 +260,14 @@ def decode(raw: DataFrame, plan: Plan) -> DataFrame:
 
 
 def _store_transformed(raw: DataFrame, plan: Plan) -> list[Tally]:
-    """Decode, transform, check, write. Records that the transform drops are counted as filtered."""
+    """Decode, transform, check and write a batch. Records that the transform drops are counted as filtered."""
     decoded = decode(raw, plan).persist()
     to_transform = "_rejected IS NULL AND _deleted IS NULL"
     good = decoded.where(to_transform)
     others = decoded.where(f"NOT ({to_transform})")
     newest_us = plan.order.newest.shift_us
     try:
-        read, has_one_shift = _read(decoded, newest_us)  # decodes, before the transform can be blamed for it
+        read, has_one_shift = _read(decoded, newest_us)  # decodes first, so that the transform is not blamed for it
         transformed = apply_transform(good, plan.pipeline, newest_us if has_one_shift else None)
         written = _write_all(transformed, others, plan)
     finally:
@@ -276,7 +276,7 @@ def _store_transformed(raw: DataFrame, plan: Plan) -> list[Tally]:
 
 
 def _write_all(transformed: Transformed, others: DataFrame, plan: Plan) -> list[Tally]:
-    """Write the rows, and what went past the transform or failed in it; the rows are unpersisted."""
+    """Write the rows, and the records that bypassed the transform or failed in it. The rows are unpersisted."""
     everything = transformed.rows.unionByName(others, allowMissingColumns=True)
     if transformed.failed is not None:
         everything = everything.unionByName(transformed.failed, allowMissingColumns=True)
@@ -295,9 +295,9 @@ def _write_task(plan: Plan) -> Callable[[ArrowBatches], ArrowBatches]:
 
 
 def _read(decoded: DataFrame, shift_us: int) -> tuple[list[Tally], bool]:
-    """What was read, before the transform: records and offsets per partition, all of them filtered so far.
+    """Return the records and offsets read per partition, before the transform, all counted as filtered so far.
 
-    Also whether all records have the shift `shift_us`.
+    Also return whether all records have the shift `shift_us`.
     """
     offset, has_other = "kafka_offset", functions.max(functions.col("_shift_us") != shift_us)
     found = decoded.groupBy("kafka_partition").agg(
@@ -312,13 +312,13 @@ def _read(decoded: DataFrame, shift_us: int) -> tuple[list[Tally], bool]:
 
 
 def _with_filtered(read: list[Tally], written: list[Tally]) -> list[Tally]:
-    """Return what was read, with what became of it; the rest was filtered."""
+    """Return the tallies of the records read, with what was written. The rest is counted as filtered."""
     written_by_partition = {each.partition: each for each in written}
     return [_as_read(before, written_by_partition.get(before.partition)) for before in read]
 
 
 def _as_read(read: Tally, written: Tally | None) -> Tally:
-    """Return what was written of a partition, over all that was read of it."""
+    """Return a partition's tally of written records, extended to everything read."""
     if written is None:
         return read
     return written._replace(

@@ -1,7 +1,7 @@
-"""Apply a pipeline's transform to a batch: materialised and checked before anything is written.
+"""Apply a pipeline's transform to a batch. Its rows are materialised and checked before anything is written.
 
-When it raises for a record, and is declared row-wise, that record is found and left out (`bisection`, `trials`).
-Otherwise no record can be told from the others, and the batch fails with `TransformFailed`.
+If it raises for a record, and is declared row-wise, that record is identified and left out (`bisection`, `trials`).
+Otherwise no single record can be identified, and the batch fails with `TransformFailed`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -31,17 +31,17 @@ _HINT = (
 
 
 class Transformed(NamedTuple):
-    """Rows that the transform made, persisted; and the records that it fails for, as rejects, if there are any."""
+    """The transform's rows, persisted, and the records that it fails for, as rejects, if there are any."""
 
     rows: DataFrame
     failed: DataFrame | None = None
 
 
 def apply_transform(good: DataFrame, pipeline: Pipeline, shift_us: int | None) -> Transformed:
-    """Return the checked rows of the records in `good`, which is persisted; `shift_us` is None when they have several.
+    """Return the checked rows of the persisted records in `good`. `shift_us` is None if their shifts differ.
 
-    Raises `TransformFailed` when the transform raises or breaks its promises and no record alone is to blame, and what
-    fails for another reason as it is.
+    Raises `TransformFailed` if the transform raises or breaks its promises and no single record is to blame. Failures
+    with another cause are raised unchanged.
     """
     assert pipeline.transform is not None
     file = file_of(pipeline.transform)
@@ -76,7 +76,7 @@ def _materialise(good: DataFrame, pipeline: Pipeline, shift_us: int | None) -> D
 
 
 def _with_shift(good: DataFrame, pipeline: Pipeline, shift_us: int | None) -> DataFrame:
-    """Apply the pipeline's transform, and give each row the shift of its record again."""
+    """Apply the pipeline's transform, and add the shift of its record to each row again."""
     rows = _rows(good, pipeline)
     missing = [name for name in _POSITION if name not in rows.columns]
     if missing:
@@ -113,7 +113,7 @@ def _begin_search(cause: Cause, good: DataFrame, pipeline: Pipeline, file: str) 
 
 
 def _find_next(search: Search, cause: Cause) -> tuple[Position, Exception]:
-    """Return a record for which the transform raises, and what it raised. Raises `TransformFailed`."""
+    """Return a record for which the transform raises, and the exception. Raises `TransformFailed`."""
     try:
         return search.find_next()
     except NotIsolated as reason:
@@ -131,7 +131,7 @@ def _at(positions: Iterable[Position]) -> Column:
 
 
 def _as_rejects(good: DataFrame, failing: Mapping[Position, Cause]) -> DataFrame:
-    """Return rejects of the records at these positions; their bytes are in Kafka."""
+    """Return rejects of the records at these positions. Their bytes are in Kafka."""
     faults = {
         position: Fault(Reason.TRANSFORM_FAILED, cause.message, Stage.TRANSFORM) for position, cause in failing.items()
     }

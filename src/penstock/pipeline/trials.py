@@ -17,10 +17,10 @@ from penstock.pipeline.bisection import Group, NotIsolated, Position
 from penstock.pipeline.cause import TaskFailed, find_cause
 
 LIMIT_S = 60.0
-"""Longest time for all trials of a batch together."""
+"""Time limit for all trials of a batch together."""
 _POLL_S = 0.1
 _LISTENER_S = 3.0
-"""So long the status of a task that ended may take to be told."""
+"""How long Spark may take to report the status of a task that ended."""
 _GROUP = "_group"
 
 Transform = Callable[[DataFrame], DataFrame]
@@ -28,9 +28,10 @@ Outcomes = Mapping[int, Exception | None]
 
 
 class Trials:
-    """Runs `transform` on groups of the records in `good`, `limit_s` seconds in total.
+    """Runs `transform` on groups of the records in `good`, for at most `limit_s` seconds in total.
 
-    Each group is a partition, and so a task, of its own: Spark tells which tasks failed. `file` is the pipeline's file.
+    Each group is a partition, and hence a task, of its own, so that Spark reports which failed. `file` is the
+    pipeline's file.
     """
 
     def __init__(self, good: DataFrame, transform: Transform, file: str, limit_s: float = LIMIT_S) -> None:
@@ -41,21 +42,21 @@ class Trials:
         self._deadline_s = time.monotonic() + limit_s
 
     def run(self, groups: Sequence[Group]) -> Outcomes:
-        """Return what the transform raises for each group, by number; None where it passes.
+        """Return the exception that the transform raises for each group, by number, or None if it passes.
 
-        Says nothing of groups whose tasks did not end, but of one group at least. Raises `NotIsolated` when the time is
-        up, or when the transform raises before any record is read, and what is not the transform's fault.
+        Groups whose tasks did not end are omitted; at least one group is returned. Raises `NotIsolated` if the time is
+        up or the transform raises before any record is read, and any error that is not the transform's fault.
         """
         if len(groups) > 1 and not hasattr(self._good, "repartitionById"):  # before Spark 4.1
             return self.run(groups[:1])
         watch = _Watch(self._good.sparkSession.sparkContext, self._deadline_s)
-        grouped = self._grouped(groups).persist()  # or Spark filters by the transform before it groups
+        grouped = self._grouped(groups).persist()  # otherwise Spark filters by the transform before it groups
         rows: DataFrame | None = None
         try:
             with watch.watching():
                 rows = self._transform(grouped).persist()
                 rows.count()
-        except Exception as error:  # noqa: BLE001  the pipeline's own code runs here, and raises what it likes
+        except Exception as error:  # noqa: BLE001  the pipeline's own code runs here and may raise anything
             return self._judge(error, watch, groups)
         finally:
             for cached in (rows, grouped):
@@ -64,7 +65,7 @@ class Trials:
         return dict.fromkeys(range(len(groups)))
 
     def _grouped(self, groups: Sequence[Group]) -> DataFrame:
-        """Return the records of the groups, each group a partition of its own."""
+        """Return the records of the groups, each group in a partition of its own."""
         numbered = self._good.where(reduce(or_, map(_among, groups)))
         if len(groups) == 1:
             return numbered.coalesce(1)
@@ -90,7 +91,7 @@ class Trials:
 
 
 def _among(group: Group) -> Column:
-    """Return the condition that a record is in a group, whose positions are sorted: nothing of a batch lies between."""
+    """Return the condition that a record is in a group, a contiguous part of the batch's sorted positions."""
     return reduce(or_, [_within(*each) for each in _ranges(group)])
 
 
@@ -105,28 +106,28 @@ def _within(partition: int, first: int, last: int) -> Column:
 
 
 def _ranges(positions: Sequence[Position]) -> Iterator[tuple[int, int, int]]:
-    """Give partition, first and last offset of the positions of each partition."""
+    """Yield partition, first and last offset of the positions of each partition."""
     for partition, group in groupby(positions, key=lambda position: position[0]):
         offsets = [offset for _, offset in group]
         yield partition, offsets[0], offsets[-1]
 
 
 class _Task(NamedTuple):
-    """A task that ended, and what it failed with."""
+    """A task that ended, and its error if it failed."""
 
     partition: int
     error: TaskFailed | None
 
 
 class _Stage(NamedTuple):
-    """A stage of which tasks failed: its number of tasks, and those that ended."""
+    """A stage with failed tasks: its number of tasks, and those that ended."""
 
     size: int
     tasks: list[_Task]
 
 
 class _Watch:
-    """Cancels the jobs of a trial when time is up, or as soon as a task failed.
+    """Cancels the jobs of a trial when the time is up, or as soon as a task fails.
 
     Spark would run a failing task `spark.task.maxFailures` times, and start a Python worker for each.
     """
@@ -160,7 +161,7 @@ class _Watch:
                 self._context.cancelJobsWithTag(self._tag)
 
     def failed_stage(self) -> _Stage | None:
-        """Return the stage of which tasks failed; None when the trial failed before it had one."""
+        """Return the stage with failed tasks, or None if the trial failed before it had one."""
         until_s = time.monotonic() + _LISTENER_S
         while self._failed is None and self._jobs() and time.monotonic() < until_s:
             time.sleep(_POLL_S)
@@ -182,7 +183,7 @@ class _Watch:
         return None
 
     def _tasks(self, stage: int, attempt: int, size: int) -> Iterator[_Task]:
-        """Give the tasks of a stage that ended, each partition's first attempt; not those that were cancelled."""
+        """Yield the tasks of a stage that ended, each partition's first attempt, without the cancelled ones."""
         tasks = self._context._jsc.sc().statusStore().taskList(stage, attempt, 10 * size)
         seen: set[int] = set()
         for number in range(tasks.size()):

@@ -1,9 +1,9 @@
-"""The pipelines: one file each, holding the record, its source and its destination. Copy `users.py` to make yours.
+"""Pipelines: one file each, with the record, its source and its destination. Copy `users.py` to create your own.
 
 definition   what a pipeline's file defines
-loading      how it is found, and what is said of a file that cannot be imported
-validate     what would be refused later, by Kafka, Spark, Cassandra or the registry
-identity     what two processes must agree on before one carries out the other's run
+loading      find a pipeline, and explain a file that cannot be imported
+validate     detect what Kafka, Spark, Cassandra or the registry would refuse later
+identity     what two processes must agree on before one executes the other's run
 started      what the local stack's services were started with
 """
 

@@ -15,26 +15,27 @@ from penstock.contract.record import Record
 class Pipeline:
     """A record, where it comes from and where it goes. Checked by `penstock.pipelines.validate` when it is loaded.
 
-    `from_source` makes the record's fields, by their names in messages, of one entry of the API's answer. Whatever it
-    raises makes a dead letter of that entry alone; `msgspec.ValidationError` counts as a broken rule.
+    `from_source` returns the record's fields, by their names in messages, for one entry of the API's response. Whatever
+    it raises dead-letters that entry alone; `msgspec.ValidationError` counts as a broken rule.
 
-    `secret` names the API's fields that are kept nowhere, not even in an entry that is set aside.
+    `secret` names the API's fields that are never stored, not even in a dead letter.
 
-    `transform`, when there is one, is given each micro-batch's decoded records as a Spark DataFrame (the record's
-    columns and `kafka_partition`, `kafka_offset`, `ingested_at`) and returns the rows to store: at most one row per
-    record, with those three columns unchanged. `row` is then what a row must be; records it drops are counted.
+    `transform`, if set, is given each micro-batch's decoded records as a Spark DataFrame (the record's columns and
+    `kafka_partition`, `kafka_offset`, `ingested_at`) and returns the rows to store: at most one row per record, with
+    those three columns unchanged. `row` is then the type of a row; records it drops are counted.
 
-    `transform_is_row_wise` declares that `transform` makes each row of its record alone, so that a batch may be cut
-    anywhere: a record for which it raises is then found and dead-lettered, and the rest goes on. Otherwise a transform
-    that raises stops the stream until it is corrected.
+    `transform_is_row_wise` declares that `transform` derives each row from its record alone, so that a batch may be
+    split anywhere: a record for which it raises is then located and dead-lettered, and the rest continues. Otherwise a
+    transform that raises stops the stream until it is corrected.
 
-    `key_format` is how the topic's keys are written, where tombstones are not penstock's own: a tombstone's key says
-    which row to delete. None: it counts in the formats in which keys of records with a value were seen to be their ids.
+    `key_format` is the format of the topic's keys, if tombstones are not penstock's own: a tombstone's key says which
+    row to delete. None: a tombstone counts in the formats in which keys of records with a value were observed to be
+    their ids.
 
-    `order_by` says which version of an id is the newest: `"offset"`, the later one in its partition; `"timestamp"`,
-    that with the later Kafka timestamp; or the name of a field of the record, a datetime or an integer, that with the
-    larger value. It is fixed for a table once the job has begun to write it. By a field, `order_of_tombstone` returns
-    the value of a `Tombstone`; without it, tombstones are dead letters.
+    `order_by` says which version of an id is the newest: `"offset"`, the later version in its partition; `"timestamp"`,
+    the version with the later Kafka timestamp; or the name of a field of the record, a datetime or an integer, the
+    version with the larger value. It is fixed for a table once the job has begun to write it. With a field,
+    `order_of_tombstone` returns the value of a `Tombstone`; without it, tombstones are dead letters.
 
     `one_version_per_id`: no id is ever sent again with another value, as with events. Null fields are then left unset
     in Cassandra, where a null is a tombstone; `verify` names an id that has two versions.
@@ -56,20 +57,20 @@ class Pipeline:
 
     @property
     def stored(self) -> type[Record]:
-        """What a row of the table is: `row`, or the record itself."""
+        """Return the type of a row of the table: `row`, or the record itself."""
         return self.row or self.record
 
     @cached_property
     def declared_order(self) -> OrderBy | None:
-        """What orders records by other than their offsets; None for those."""
+        """Return what orders records if their offsets do not, else None."""
         return order_by_of(self.record, self.order_by, self.order_of_tombstone)
 
     @property
     def dead_letter_topic(self) -> str:
-        """Where records that cannot be stored are set aside."""
+        """Return the topic of records that cannot be stored."""
         return f"{self.topic}{DEAD_LETTERS}"
 
     @property
     def subject(self) -> str:
-        """The schema registry's subject of the topic's values (TopicNameStrategy)."""
+        """Return the schema registry's subject of the topic's values (TopicNameStrategy)."""
         return f"{self.topic}-value"

@@ -1,7 +1,7 @@
-"""Which pipeline a process carries: where its records go, and what a record is. Pure: no service is asked.
+"""Which pipeline a process runs: where its records go, and what a record is. Pure: no service is called.
 
-A run is ordered in one process and carried out in others. Each has settings of its own, and a run of one pipeline must
-not be carried out by another.
+A run is triggered in one process and executed in others. Each has its own settings, and a run of one pipeline must not
+be executed by another.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ class Identity:
         return asdict(self)
 
     def differences(self, other: Mapping[str, Any], parts: tuple[str, ...] = PARTS) -> list[str]:
-        """Return the names of the parts that `other` has otherwise; parts that it does not have are not compared."""
+        """Return the names of the parts that differ in `other`; parts that it does not have are not compared."""
         own = self.as_dict()
         return [name for name in parts if name in other and other[name] != own[name]]
 
@@ -48,13 +48,13 @@ def identify(settings: Settings, pipeline: Pipeline) -> Identity:
 
 
 def contract_digest(pipeline: Pipeline) -> str:
-    """Return a digest of what a message and a row of the pipeline are; descriptions do not count."""
+    """Return a digest of the format of the pipeline's messages and rows; descriptions do not count."""
     contract = [_without_prose(json_schema(pipeline.record)), cql.create_table("keyspace", "table", pipeline.stored)]
     return hashlib.sha256(msgspec.json.encode(contract, order="sorted")).hexdigest()[:_DIGEST_CHARACTERS]
 
 
 def _without_prose(schema: Any) -> Any:
-    """Return a JSON Schema without what is only said to readers; names of properties are kept, whatever they are."""
+    """Return a JSON Schema without its documentation; names of properties are kept, whatever they are."""
     if isinstance(schema, list):
         return [_without_prose(item) for item in schema]
     if not isinstance(schema, dict):

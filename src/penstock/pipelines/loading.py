@@ -1,4 +1,4 @@
-"""Find a pipeline, check it, and say where its file is wrong."""
+"""Find a pipeline, check it, and report where its file is wrong."""
 
 import sys
 import sysconfig
@@ -27,11 +27,11 @@ _IMPORTS = {
     **dict.fromkeys(("date", "datetime", "timedelta", "UTC"), "datetime"),
     **{"Meta": "msgspec", "Pipeline": "penstock.pipelines.definition", "UUID": "uuid", "Decimal": "decimal"},
 }
-"""From where a pipeline's file imports what most of them use."""
+"""Modules from which a pipeline's file imports the names that most files use."""
 
 
 def of(settings: Settings) -> Pipeline:
-    """Return the pipeline in force, checked.
+    """Return the effective pipeline, checked.
 
     Raises `WrongSettings` that says what is wrong with it and what to write instead.
     """
@@ -46,9 +46,9 @@ def of(settings: Settings) -> Pipeline:
 
 @cache
 def load(name: str) -> Pipeline:
-    """Return the `PIPELINE` of the module called `name`, or of the file when it ends in .py; checked.
+    """Return the `PIPELINE` of the module called `name`, or of the file if it ends in .py; checked.
 
-    Raises `WrongSettings`, as `of` does.
+    Raises `WrongSettings`, like `of`.
     """
     module = _import(name)
     pipeline = getattr(module, "PIPELINE", None)
@@ -63,7 +63,7 @@ def load(name: str) -> Pipeline:
 
 
 def _without(module: ModuleType) -> str:
-    """Return what is wrong with a module whose PIPELINE is none."""
+    """Return what is wrong with a module without a valid PIPELINE."""
     if hasattr(module, "PIPELINE"):
         return f"PIPELINE is a {type(module.PIPELINE).__name__}, not a Pipeline"
     others = [name for name, value in vars(module).items() if isinstance(value, Pipeline)]
@@ -71,14 +71,14 @@ def _without(module: ModuleType) -> str:
 
 
 def _import(name: str) -> ModuleType:
-    """Import a pipeline's module or file; whatever that raises is said with its line."""
+    """Import a pipeline's module or file; report whatever that raises with its line, as `WrongSettings`."""
     if name.endswith(".py") and not Path(name).is_file():
         raise WrongSettings(
             f"PENSTOCK_PIPELINE={name}: there is no such file", hint=f"ls {Path(name).parent}, or {_BACK}"
         )
     try:
         return _run(Path(name)) if name.endswith(".py") else import_module(name)
-    except (Exception, SystemExit) as error:  # the user's code: it may raise anything, and must not end the process
+    except (Exception, SystemExit) as error:  # user code: may raise anything, and must not end the process
         line = _line_of(error, name)
         message = error.msg if isinstance(error, SyntaxError) else str(error)
         heading = f"PENSTOCK_PIPELINE={name} cannot be imported: {type(error).__name__}: {message}"
@@ -90,7 +90,7 @@ def _run(path: Path) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)
-    sys.modules[spec.name] = module  # msgspec finds the types that annotations name there
+    sys.modules[spec.name] = module  # msgspec resolves annotations there
     try:
         spec.loader.exec_module(module)
     except BaseException:
@@ -111,7 +111,7 @@ class _Line(NamedTuple):
 
 
 def _line_of(error: BaseException, name: str) -> _Line | None:
-    """Return the line of the user's that an error comes from: the innermost that is no library's."""
+    """Return the line of the user's code that an error comes from: the innermost outside of libraries."""
     if isinstance(error, SyntaxError) and error.filename:
         return _Line(error.filename, error.lineno or 1, (error.text or "").strip())
     own = _origin(name)
@@ -127,13 +127,13 @@ def _origin(name: str) -> str | None:
         return name
     try:
         spec = find_spec(name)
-    except Exception:  # noqa: BLE001  it runs the packages above the module, which may raise anything
+    except Exception:  # noqa: BLE001  it imports the parent packages, which may raise anything
         return None
     return spec.origin if spec else None
 
 
 def _hint(error: BaseException, name: str, line: _Line | None) -> str:
-    """Return what to do about an error of an import."""
+    """Return what to do about an import error."""
     if line is None and name.endswith(".py"):
         return f"write {name} as UTF-8 text: python3 -m py_compile {name}"
     if line is None:

@@ -1,4 +1,4 @@
-"""Which pipeline the services of the local stack were started with; noted by `up` in the home's run folder."""
+"""Which pipeline the services of the local stack were started with; `up` stores it in the data directory's `run`."""
 
 from pathlib import Path
 
@@ -10,29 +10,29 @@ from penstock.pipelines.identity import PARTS, PLACES, Identity, describe, ident
 from penstock.pipelines.loading import of
 
 _COMPARED = {
-    "airflow-scheduler": PLACES,  # each task reads the pipeline's file anew, so what a record is may have changed
+    "airflow-scheduler": PLACES,  # each task reads the pipeline's file again, so the record may have changed
     "spark-job": PARTS,
 }
-"""The services that carry out a run, and what each must have been started with."""
+"""Services that execute a run, and the parts that each must have been started with."""
 _WATCHING = ("control-center", "watch")
-"""The services that only look at the pipeline: they too have to be restarted for another one."""
+"""Services that only read the pipeline: they too must be restarted for another pipeline."""
 
 
 def path_of(settings: Settings, service: str) -> Path:
-    """Return the file that holds the identity that a service of the local stack was started with."""
+    """Return the file with the identity that a service of the local stack was started with."""
     return settings.home / "run" / "pipelines" / f"{service}.json"
 
 
 def render(settings: Settings) -> str:
-    """Return the text of such a file, for a service that is started with these settings."""
+    """Return the content of such a file, for a service that is started with these settings."""
     return msgspec.json.encode(identify(settings, of(settings)).as_dict()).decode() + "\n"
 
 
 def check(settings: Settings, asking: str = "") -> None:
-    """Return unless the local stack was started with another pipeline than these settings'.
+    """Raise `WrongSettings` if the local stack was started with another pipeline than these settings'.
 
-    Nothing is compared without a local stack, or when Airflow is another one: then the run's task compares. `asking` is
-    the service that asks, if one does. Raises `WrongSettings` that names both pipelines, and what to type.
+    The error names both pipelines, and what to run. Nothing is compared without a local stack, or if Airflow is not the
+    stack's: then the run's task compares. `asking` is the service that asks, if any.
     """
     if settings.airflow_url != f"http://{LOOPBACK}:{settings.airflow_port}":
         return
@@ -47,7 +47,7 @@ def check(settings: Settings, asking: str = "") -> None:
 
 
 def _difference(settings: Settings, service: str, own: Identity, parts: tuple[str, ...]) -> str:
-    """Return in words how a service's pipeline differs from `own`; empty when it does not, or is not known."""
+    """Return as text how a service's pipeline differs from `own`; empty if it does not, or is unknown."""
     try:
         noted = msgspec.json.decode(path_of(settings, service).read_bytes(), type=dict[str, str])
     except (FileNotFoundError, msgspec.DecodeError):

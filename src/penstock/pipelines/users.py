@@ -48,7 +48,7 @@ class User(Record, frozen=True, kw_only=True):
     nationality: Annotated[str, Meta(pattern="^[A-Z]{2}$", description="ISO 3166 code of the country.")]
 
 
-# 2. The source: what is taken from an entry of the API's answer. The rest (password, salt, hashes) is never read.
+# 2. The source: what is used of an entry of the API's response. The rest (password, salt, hashes) is never read.
 
 
 class _Name(msgspec.Struct):
@@ -96,7 +96,7 @@ class _ApiUser(msgspec.Struct):
 
 
 def from_source(entry: Any) -> dict[str, Any]:
-    """The fields of a `User` from one entry of `results`. Raises `msgspec.ValidationError` naming what is missing."""
+    """Return the fields of a `User` from an entry of `results`. Raises `msgspec.ValidationError` for missing fields."""
     user = msgspec.convert(entry, _ApiUser)
     place = user.location
     return {

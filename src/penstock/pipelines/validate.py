@@ -1,4 +1,4 @@
-"""Check a pipeline before anything uses it, so that no service is the first to refuse it. Pure: no service is asked."""
+"""Check a pipeline before it is used, so that no service is the first to refuse it. Pure: no service is called."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ _REFUSED = (TypeError, ValueError, NameError, RecursionError)
 
 
 def problems(pipeline: Pipeline) -> list[str]:
-    """Return what is wrong with a pipeline: each time which of its parts, why, and what to write instead."""
+    """Return what is wrong with a pipeline: for each problem the part, the reason, and what to write instead."""
     found = [
         *_refused("topic", lambda: names.check_topic(pipeline.topic)),
         *_refused("keyspace", lambda: names.check_keyspace(pipeline.keyspace)),
@@ -35,7 +35,7 @@ def _of_order(pipeline: Pipeline) -> Iterator[str]:
 
 
 def _refused(part: str, check: Callable[[], object]) -> Iterator[str]:
-    """Give what `check` raises, if it does."""
+    """Yield the error that `check` raises, if any."""
     try:
         check()
     except _REFUSED as error:
@@ -61,7 +61,7 @@ def _of_functions(pipeline: Pipeline) -> Iterator[str]:
 
 
 def _of_record(part: str, record: type[Record]) -> Iterator[str]:
-    """Give what is wrong with a record's class, and with each of its fields."""
+    """Yield what is wrong with a record's class, and with each of its fields."""
     if not (isinstance(record, type) and issubclass(record, Record)):
         what = record.__name__ if isinstance(record, type) else repr(record)
         yield f"{part}: {what} is no Record; write `class {_class_name(record)}(Record, frozen=True, kw_only=True)`"
@@ -106,7 +106,7 @@ def _of_fields(described: inspect.StructType) -> Iterator[str]:
 
 
 def _derive(record: type[Record]) -> None:
-    """Make everything that is made of a record. What raises here would raise later."""
+    """Derive everything that is derived from a record. What raises here would raise later."""
     key_of(record)
     rules.date_check(record), rules.text_check(record)
     schemas.json_schema(record), schemas.avro_schema(record), schemas.spark_ddl(record)
@@ -114,7 +114,7 @@ def _derive(record: type[Record]) -> None:
 
 
 def _check_row(pipeline: Pipeline) -> None:
-    """Raise `TypeError` unless a row is known by the key of its record."""
+    """Raise `TypeError` unless a row has the same key as its record."""
     key, of_row = key_of(pipeline.record), key_of(pipeline.stored)
     if (key.column, key.kind) != (of_row.column, of_row.kind):
         raise TypeError(

@@ -1,7 +1,7 @@
-"""Stage 4: Kafka's bytes become records, or rejects. pyspark lives here.
+"""Stage 4: decode Kafka's bytes to records, or rejects. Uses pyspark.
 
 session     the Spark session, and the stream of raw Kafka records
 decode      bytes -> record | fault, by the schema the bytes were written with; writer: these schemas, parsed
 batches     Arrow batches of raw records -> decoded rows and rejects, and back to a DataFrame for a transform
-checkpoint  where a query goes on from: mended, compared with Kafka, set aside; files: where it may lie
+checkpoint  where a query resumes: repaired, compared with Kafka, moved away; files: where it can be stored
 """

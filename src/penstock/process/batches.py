@@ -1,4 +1,4 @@
-"""Arrow batches of raw Kafka records become rows, deletions and rejects; for a transform, columns and back again."""
+"""Convert Arrow batches of raw Kafka records to rows, deletions and rejects; for a transform, to columns and back."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
@@ -28,13 +28,13 @@ REJECT_DDL = (
     "_rejected STRUCT<reason: STRING, message: STRING, rules: ARRAY<STRING>, schema_id: BIGINT, "
     "key: BINARY, value: BINARY>"
 )
-"""The column that tells a reject from a row in a DataFrame of decoded records; null in a row."""
+"""Column that distinguishes a reject from a row in a DataFrame of decoded records; null in a row."""
 DELETION_DDL = "_deleted BOOLEAN"
-"""The column that tells a deletion, which has an id and an arrival, from a row."""
+"""Column that distinguishes a deletion, which has an id and an arrival, from a row."""
 
 
 SHIFT_DDL = "_shift_us BIGINT"
-"""The column that holds what is added to a record's epoch and offset for its write timestamp (`contract.order`)."""
+"""Column with what is added to a record's `epoch_us` and offset for its write timestamp (`contract.order`)."""
 
 
 def decode_batches(
@@ -46,10 +46,10 @@ def decode_batches(
     proofs: KeyProofs | Evidence = NOTHING_PROVEN,
     order_by: OrderBy | None = None,
 ) -> Iterator[Decoded]:
-    """Decode batches of raw records (`process.session.RAW_COLUMNS`). Rejects have no headers yet.
+    """Yield batches of raw records (`process.session.RAW_COLUMNS`), decoded. Rejects have no headers yet.
 
-    What a batch's records with values prove of the topic's keys is added to `Evidence`, and counts for its tombstones.
-    `order_by` orders them, where it is not `order` that does.
+    What a batch's records with values prove about the topic's keys is added to `Evidence`, and counts for its
+    tombstones. `order_by` orders the records if it is set, otherwise `order` does.
     """
     for batch in batches:
         decoded = _decode_values(batch, decoder, topic)
@@ -65,7 +65,7 @@ def decode_batches(
 
 
 def _shifts_of(batch: pa.RecordBatch, order: Order, epoch_us: int) -> dict[tuple[int, int], int]:
-    """Return the shift of each record that does not have the newest layout's: of an older one, or redriven."""
+    """Return the shifts of records whose shift is not the newest layout's: those of an older one, or redriven."""
     if len(order.layouts) == 1 and batch.column("order_header").null_count == batch.num_rows:
         return {}
     usual_us = order.newest.shift_us
@@ -93,7 +93,7 @@ def _decode_values(batch: pa.RecordBatch, decoder: Decoder, topic: str) -> Decod
 def _decode_tombstones(
     batch: pa.RecordBatch, decoder: Decoder, topic: str, proofs: KeyProofs | Evidence, result: Decoded
 ) -> None:
-    """Add the deletions of the records without a value to `result`."""
+    """Add the deletions of the records without a value to `result`, or rejects."""
     if not batch.column("value").null_count:
         return
     for row in batch.filter(batch.column("value").is_null()).to_pylist():
@@ -120,13 +120,13 @@ def _reject(
 
 
 def decoded_ddl(record: type[Record]) -> str:
-    """The Spark schema of decoded records: the record's columns and its arrival, and what tells the others."""
+    """Return the Spark schema of decoded records: record, arrival, and columns for rejects, deletions and shifts."""
     columns = f"{spark_ddl(record)}, {spark_ddl(Arrival)}".replace(" NOT NULL", "")
     return f"{columns}, {REJECT_DDL}, {DELETION_DDL}, {SHIFT_DDL}"
 
 
 def to_columns(decoded: Iterable[Decoded], record: type[Record], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """Decoded records as Arrow batches of `schema`, the Arrow form of `decoded_ddl`."""
+    """Yield decoded records as Arrow batches of `schema`, the Arrow form of `decoded_ddl`."""
     key = key_of(record).column
 
     def encode(items: Sequence[Row | Deletion]) -> pa.RecordBatch:
@@ -184,7 +184,7 @@ def _rejected_columns(
 
 
 def from_columns(batches: Iterable[pa.RecordBatch], row: type[Record], topic: str) -> Iterator[Decoded]:
-    """Rows that a transform gave, and the rejects and deletions that went past it, as decoded batches again.
+    """Yield the rows that a transform returned, and the rejects and deletions that bypassed it, as decoded batches.
 
     A row that breaks the rules of `row`, or holds what Python cannot, becomes a reject of stage `transform`, without
     its bytes: they are in Kafka.
@@ -212,7 +212,7 @@ def _place_at(batch: pa.RecordBatch, at: int) -> tuple[int, int]:
 
 
 class _Sorter:
-    """Tells rows, rejects and deletions of one topic apart."""
+    """Separates rows, rejects and deletions of one topic."""
 
     def __init__(self, row: type[Record], topic: str) -> None:
         self._row = row
@@ -221,7 +221,7 @@ class _Sorter:
         self._key = key_of(row)
 
     def sort_in(self, columns: dict[str, Any], decoded: Decoded) -> None:
-        """Add what `columns` tell of to `decoded`."""
+        """Add the row, reject or deletion in `columns` to `decoded`."""
         if columns["_rejected"] is not None:
             decoded.rejects.append(self._reject(columns))
         elif columns["_deleted"]:
@@ -246,7 +246,7 @@ class _Sorter:
             judged = judge({name: columns[column] for name, column in self._fields}, self._row, latest_past())
         except NOT_OF_A_RECORD:
             raise
-        except Exception as error:  # noqa: BLE001  the types of a pipeline's file run here, and raise what they like
+        except Exception as error:  # noqa: BLE001  types of a pipeline's file run here and may raise anything
             self.reject(Fault.of_exception(error, Stage.TRANSFORM), _place(columns), decoded)
             return
         if isinstance(judged, list):
@@ -255,7 +255,7 @@ class _Sorter:
             decoded.rows.append((judged, _timestamp_ms(columns), *_place(columns)))
 
     def reject(self, fault: Fault, position: tuple[int, int], decoded: Decoded) -> None:
-        """Add the record at a position to the rejects; its bytes are in Kafka."""
+        """Add a reject for the record at a position, without its bytes: they are in Kafka."""
         decoded.rejects.append(Reject(fault, self._topic, *position, None, None, []))
 
 

@@ -1,9 +1,9 @@
-"""A streaming query's checkpoint: where the query goes on from, what of it is torn, and what no longer fits Kafka.
+"""A streaming query's checkpoint: where the query resumes, which files are corrupt, and what no longer matches Kafka.
 
-Spark writes `offsets/N` when it plans batch N, with where that batch ends, and `commits/N` when the batch is done;
-`sources/0/0` says where batch 0 begins, `metadata` which query it is. `penstock.json` is ours.
+Spark writes `offsets/N` when it plans batch N, with the end of that batch, and `commits/N` when the batch is done;
+`sources/0/0` holds the start of batch 0, `metadata` the query's id. `penstock.json` is penstock's own.
 
-A place without a scheme, or with `file://`, is a folder of the driver's machine, whatever Hadoop's default is.
+A location without a scheme, or with `file://`, is a folder of the driver's machine, whatever Hadoop's default is.
 """
 
 import json
@@ -29,7 +29,7 @@ log = get_logger(__name__)
 
 T = TypeVar("T")
 Offsets = dict[int, int]
-"""An offset by partition."""
+"""Offset by partition."""
 
 ORIGIN = "penstock.json"
 _FIRST = "sources/0/0"
@@ -46,9 +46,9 @@ Nothing was read. Choose:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a query goes on: its next batch begins at `first`, and was planned up to `end` when that is another.
+    """Where a query resumes: its next batch begins at `first`, and was planned up to `end` if that differs.
 
-    `begun` is false when Spark has written nothing yet; then these are the start that was asked for.
+    `begun` is false if Spark has written nothing yet; then these are the requested start.
     """
 
     first: Offsets
@@ -66,9 +66,9 @@ class Pending:
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
-    """What our file holds: the topic that the checkpoint is for, where its query is to start, the query's id.
+    """Content of `penstock.json`: the topic that the checkpoint is for, where its query is to start, the query's id.
 
-    `start` is None for all that Kafka holds; `note` says why it starts there when nobody asked for it.
+    `start` is None for everything that Kafka holds; `note` says why it starts there if nobody requested it.
     """
 
     topic_id: str
@@ -78,7 +78,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def folder_of(settings: Settings, topic: str) -> str:
-    """The checkpoint folder of the topic's query: an absolute path, or a URL that only Spark reaches."""
+    """Return the checkpoint folder of the topic's query: an absolute path, or a URL that only Spark reaches."""
     place = f"{settings.checkpoint}/{topic}"
     if place.startswith("file://") or "://" not in place:
         return str(Path(place.removeprefix("file://")).absolute())
@@ -86,7 +86,7 @@ def folder_of(settings: Settings, topic: str) -> str:
 
 
 def checkpoint_of(settings: Settings, topic: str, spark: Any = None) -> "Checkpoint":
-    """The checkpoint of the topic's query. Raises `WrongUse` for a URL, unless there is a `spark` to reach it."""
+    """Return the checkpoint of the topic's query. Raises `WrongUse` for a URL without a `spark` to reach it."""
     folder = folder_of(settings, topic)
     if "://" not in folder:
         return Checkpoint(LocalFiles(), folder, topic)
@@ -99,7 +99,7 @@ def checkpoint_of(settings: Settings, topic: str, spark: Any = None) -> "Checkpo
 
 
 class Checkpoint:
-    """The checkpoint of one query on one topic. Only who holds its lease may change it."""
+    """The checkpoint of one query on one topic. Only the holder of its lease may change it."""
 
     def __init__(self, files: Files, folder: str, topic: str) -> None:
         self._files = files
@@ -108,13 +108,14 @@ class Checkpoint:
 
     @property
     def url(self) -> str:
-        """The folder as Spark is told it."""
+        """Return the folder as it is passed to Spark."""
         return self.folder if "://" in self.folder else f"file://{self.folder}"
 
     def place(self) -> Place | None:
-        """Where the query goes on; None when it starts with all that Kafka holds. Torn ends count for nothing.
+        """Return where the query resumes; None if it starts with everything that Kafka holds.
 
-        Raises `CheckpointRefused` when the batch before the newest is missing or torn.
+        Corrupt files at the end of the logs are ignored. Raises `CheckpointRefused` if the batch before the newest is
+        missing or corrupt.
         """
         with self._said():
             planned = self._newest("offsets", self._planned)
@@ -127,7 +128,7 @@ class Checkpoint:
             return Place(end if done is not None and done >= planned else before, end, begun=True)
 
     def beginning(self) -> Offsets:
-        """Return where the query's first batch began; a partition that is not named began at 0."""
+        """Return where the query's first batch began; a partition that is not listed began at 0."""
         with self._said():
             try:
                 return self._read(_FIRST, self._beginning)
@@ -135,7 +136,7 @@ class Checkpoint:
                 return self.origin().start or {}
 
     def pending(self) -> Pending | None:
-        """Return the batch that is planned and not done; None when there is none. Raises as `place`."""
+        """Return the batch that is planned and not done; None if there is none. Raises like `place`."""
         with self._said():
             planned = self._newest("offsets", self._planned)
             done = self._newest("commits", _done)
@@ -144,7 +145,7 @@ class Checkpoint:
             return Pending(planned, self._before(planned), self._read(f"offsets/{planned}", self._planned))
 
     def _before(self, batch: int) -> Offsets:
-        """Where a batch begins; empty when that cannot be told for the first."""
+        """Return the start offsets of a batch; for the first, {} if unknown."""
         name, parse = (f"offsets/{batch - 1}", self._planned) if batch else (_FIRST, self._beginning)
         try:
             return self._read(name, parse)
@@ -158,7 +159,7 @@ class Checkpoint:
             ) from error
 
     def origin(self) -> Origin:
-        """What our file holds; nothing of it when it is missing or torn. Raises `FormatTooNew`."""
+        """Return the content of `penstock.json`; empty if it is missing or corrupt. Raises `FormatTooNew`."""
         with self._said():
             try:
                 return self._read(ORIGIN, self._origin)
@@ -166,7 +167,7 @@ class Checkpoint:
                 return Origin(topic_id="")
 
     def remember(self, topic_id: str) -> None:
-        """Keep the topic's id in our file, and the query's id once there is one."""
+        """Store the topic's id in `penstock.json`, and the query's id once there is one."""
         with self._said():
             known = self.origin()
             try:
@@ -178,9 +179,10 @@ class Checkpoint:
                 self._files.write(self._at(ORIGIN), encode_origin(now))
 
     def begin_at(self, origin: Origin) -> str | None:
-        """The name under which what was there is kept, None for nothing; the next query starts as `origin` says.
+        """Move the existing checkpoint away, and return its new name; None if there was none.
 
-        Killed in between, it leaves no checkpoint, and the next query starts with all that Kafka holds.
+        The next query starts as `origin` says. If killed in between, there is no checkpoint, and the next query starts
+        with everything that Kafka holds.
         """
         with self._said():
             kept = self._set_aside()
@@ -195,9 +197,9 @@ class Checkpoint:
         return kept
 
     def mend(self) -> list[str]:
-        """Move torn files at the end of the logs into `torn/`; gives the names of what was moved.
+        """Move corrupt single files and log ends, and unplanned commits, into `torn/`; return what was moved.
 
-        This loses nothing: a batch that was only planned is planned again, and one that is not noted as done is done
+        Nothing is lost: a batch that was only planned is planned again, and a batch without a valid commit is processed
         again and ends in the same rows.
         """
         with self._said():
@@ -213,7 +215,7 @@ class Checkpoint:
             return torn
 
     def mends(self) -> int:
-        """How many files were ever moved aside as torn."""
+        """Return how many files were ever moved away as corrupt."""
         with self._said():
             return sum(not name.endswith(".crc") for name in self._files.names(self._at("torn")))
 
@@ -226,7 +228,7 @@ class Checkpoint:
         log.warning("checkpoint_mended", folder=self.folder, torn=torn, kept_in=self._at("torn"))
 
     def _renew_metadata(self) -> None:
-        """Write `metadata` when it is gone: Spark takes offsets without it for those of another query, and refuses."""
+        """Write `metadata` if it is missing: without it, Spark takes the offsets for another query's and fails."""
         if self._batches("offsets") and _METADATA not in self._files.names(self.folder):
             query_id = self.origin().query_id or str(uuid.uuid4())
             self._files.write(self._at(_METADATA), json.dumps({"id": query_id}).encode())
@@ -237,7 +239,7 @@ class Checkpoint:
         return max((batch for batch in self._batches(kind) if batch not in torn), default=None)
 
     def _torn_end(self, kind: str, parse: Callable[[bytes], Any]) -> list[int]:
-        """The torn batches that no whole one comes after."""
+        """Return the corrupt batches after the last intact one."""
         newest_first = sorted(self._batches(kind), reverse=True)
         return list(takewhile(lambda batch: self._is_torn(f"{kind}/{batch}", parse), newest_first))
 
@@ -254,7 +256,7 @@ class Checkpoint:
         return False
 
     def _read(self, name: str, parse: Callable[[bytes], T]) -> T:
-        """What a file says. Raises `FileNotFoundError`, and `Torn` when it is not as it was written."""
+        """Return the parsed content of a file. Raises `FileNotFoundError`, and `Torn` if it is corrupt."""
         try:
             return parse(self._files.read(self._at(name)))
         except (ValueError, LookupError, TypeError, AttributeError) as error:
@@ -265,7 +267,7 @@ class Checkpoint:
 
     @contextmanager
     def _said(self) -> Iterator[None]:
-        """A file system that fails, as an error of ours."""
+        """Translate an `OSError` into a `PenstockError`."""
         try:
             yield
         except OSError as error:
@@ -279,11 +281,11 @@ class Checkpoint:
         return msgspec.json.decode(data, type=Origin)
 
     def _planned(self, data: bytes) -> Offsets:
-        """Where a planned batch ends: the third line; the second is Spark's own."""
+        """Return the end offsets of a planned batch, in the third line; the second is Spark's own."""
         return self._offsets(data, 2)
 
     def _beginning(self, data: bytes) -> Offsets:
-        """Where the source's first batch begins. Spark puts a zero byte before it."""
+        """Return the start offsets of the source's first batch. Spark puts a zero byte before them."""
         return self._offsets(data.removeprefix(b"\0"), 1)
 
     def _offsets(self, data: bytes, at: int) -> Offsets:
@@ -316,7 +318,7 @@ def _query_id(data: bytes) -> str:
 
 
 def encode_origin(origin: Origin) -> bytes:
-    """Return what our file is to hold."""
+    """Return the content of `penstock.json`."""
     return formats.encode_marked(formats.CHECKPOINT, origin)
 
 
@@ -325,7 +327,7 @@ def _now() -> str:
 
 
 def misfits(place: Place | None, origin: Origin, spans: list[Span], topic_id: str) -> list[str]:
-    """Why the query must not go on, a line per partition or for the topic as a whole; empty when all fits.
+    """Return why the query must not resume, a line per partition or for the topic as a whole; empty if all fits.
 
     `spans` is what Kafka holds of the topic, `topic_id` its id.
     """
@@ -339,7 +341,7 @@ def misfits(place: Place | None, origin: Origin, spans: list[Span], topic_id: st
 
 
 def _misfit(place: Place, span: Span) -> str:
-    """Why a partition does not fit; empty when it does. A partition that was added is read from offset 0."""
+    """Return why a partition does not fit; empty if it does. A partition that was added is read from offset 0."""
     unseen = 0 if place.begun and place.first else span.first
     first = place.first.get(span.partition, unseen)
     end = place.end.get(span.partition, first)
@@ -352,7 +354,7 @@ def _misfit(place: Place, span: Span) -> str:
 
 
 def check_fits(checkpoint: Checkpoint, spans: list[Span], topic_id: str) -> None:
-    """Return when the query can go on without skipping anything. Raises `CheckpointRefused` with the three choices."""
+    """Raise `CheckpointRefused`, with the three choices, unless the query can resume without skipping anything."""
     found = misfits(checkpoint.place(), checkpoint.origin(), spans, topic_id)
     if found:
         lines = "\n  ".join(found)

@@ -1,7 +1,7 @@
-"""A Kafka value becomes a record, or a fault that says what is wrong with it; a null value becomes a deletion.
+"""Decode a Kafka value to a record, or a fault that says what is wrong with it; a null value to a deletion.
 
-A framed value is decoded by its own writer schema; a value without a frame is read as plain JSON. Pure but for the
-look-up of a schema id that was not seen before.
+A value with a wire-format header is decoded by its own writer schema; a value without is read as plain JSON. Pure,
+except for the lookup of a schema id that was not seen before.
 """
 
 import json
@@ -35,9 +35,9 @@ from penstock.process.keys import KeyReader
 from penstock.process.writer import Writer, Writers
 
 MALFORMED_JSON = (ValueError, RecursionError)
-"""What every reader of JSON raises: msgspec's, Python's, and UTF-8's errors are kinds of ValueError."""
+"""Errors that readers of JSON raise: those of msgspec, Python and UTF-8 are kinds of ValueError."""
 _QUOTED = (TEXT, TIMESTAMP, UUID)
-"""The kinds whose JSON values stand in quotes."""
+"""Kinds whose JSON values are quoted."""
 
 
 class Decoder:
@@ -50,27 +50,27 @@ class Decoder:
         self._check_texts = text_check(record)
         self._least_quotes = _least_quotes(record)
         self._from_json = msgspec.json.Decoder(record).decode
-        self._reader = Writer(avro_schema(record), 0).parsed  # pruned likewise: fastavro is faster when both are equal
+        self._reader = Writer(avro_schema(record), 0).parsed  # pruned too: fastavro is faster if both are equal
         self._find_writer = Writers(schemas).find
         self.keys = KeyReader(record, self._find_writer, key_format)
 
     def deleted(self, key: bytes | None, proven: Proven) -> Any | Fault:
         """Return the id whose row a null value deletes, or what is wrong with its key.
 
-        `proven` is what is known of the topic's keys at the tombstone's position. Raises `RegistryUnreachable`, for a
-        framed key.
+        `proven` is what is proven about the topic's keys at the tombstone's position. Raises `RegistryUnreachable`, for
+        a key with a wire-format header.
         """
         try:
             return self.keys.read(key or b"", proven)
         except NOT_OF_A_RECORD:
             raise
-        except Exception as error:  # noqa: BLE001  the types of a pipeline's file run here, and raise what they like
+        except Exception as error:  # noqa: BLE001  types of a pipeline's file run here and may raise anything
             return Fault.of_exception(error)
 
     def decode(self, value: bytes | None) -> Record | Fault:
-        """The record in `value`, every rule checked, or what is wrong with it.
+        """Return the record in `value`, every rule checked, or what is wrong with it.
 
-        Raises `RegistryUnreachable`: that the registry is away is no fault of the record.
+        Raises `RegistryUnreachable`: an unavailable registry is not the record's fault.
         """
         if not value:
             return Fault(Reason.VALUE_MISSING, "the value is null" if value is None else "the value is empty")
@@ -80,7 +80,7 @@ class Decoder:
             return self._framed(value) if is_framed(value) else self._json(value, value, None)
         except NOT_OF_A_RECORD:
             raise
-        except Exception as error:  # noqa: BLE001  the types of a pipeline's file run here, and raise what they like
+        except Exception as error:  # noqa: BLE001  types of a pipeline's file run here and may raise anything
             return Fault.of_exception(error)
 
     def _framed(self, value: bytes) -> Record | Fault:
@@ -96,7 +96,7 @@ class Decoder:
         return self._avro(value[FRAME_BYTES:], writer)
 
     def _json(self, body: bytes, value: bytes, schema_id: int | None) -> Record | Fault:
-        """The record in the JSON text `body`, which is `value` or the end of it."""
+        """Return the record in the JSON text `body`, which is `value` or the end of it, or its fault."""
         try:
             record = self._from_json(body)
         except msgspec.ValidationError as error:
@@ -104,11 +104,11 @@ class Decoder:
         except MALFORMED_JSON as error:
             return Fault(Reason.JSON_MALFORMED, str(error), schema_id=schema_id)
         broken = self._check_dates(record, self._latest)
-        if broken:  # what was past a while ago is past now; only what was not is held against the clock
+        if broken:  # past dates stay past: read the clock only if a check fails
             self._latest = latest_past()
             broken = self._check_dates(record, self._latest)
         start = len(value) - len(body)
-        if value.find(b"\\", start) >= 0:  # an escape: a character that is not allowed can only stand there
+        if value.find(b"\\", start) >= 0:  # a forbidden character can only occur as an escape
             broken += self._check_texts(record)
         if value.count(b'"', start) > self._least_quotes:
             try:
@@ -118,7 +118,7 @@ class Decoder:
         return Fault.of(broken, schema_id=schema_id) if broken else record
 
     def _fault_of_json(self, body: bytes, error: msgspec.ValidationError, schema_id: int | None) -> Fault:
-        """What is wrong with JSON that was refused: it may be malformed too, further on."""
+        """Return what is wrong with JSON that was refused: it may also be malformed, further on."""
         try:
             found = msgspec.json.decode(body)
             too_many = names_in(body)
@@ -138,15 +138,15 @@ class Decoder:
 
 
 def _least_quotes(record: type[Record]) -> int:
-    """How many quotes the JSON of a record has at least. A text that has no more has no name twice, and no other."""
+    """Return the minimum number of quotes in a record's JSON. A text with no more has no duplicate or unknown names."""
     required = [field for field in fields(record) if not field.nullable]
     return sum(4 if field.kind in _QUOTED else 2 for field in required)
 
 
 def names_in(body: bytes) -> list[Broken]:
-    """The broken rules on the names in a JSON object.
+    """Return the broken rules on the names in a JSON object.
 
-    Raises `msgspec.DecodeError` when one stands twice in an object; msgspec itself takes the last.
+    Raises `msgspec.DecodeError` if a name occurs twice in an object; msgspec itself takes the last.
     """
     names = 0
 

@@ -1,4 +1,4 @@
-"""What records with a value prove of a topic's keys: that a key of some shape is the id of its record."""
+"""Find what records with a value prove about a topic's keys: that a key of some shape is the id of its record."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from penstock.errors import RegistryUnreachable, SchemaUnknown
 from penstock.process.keys import KeyReader
 
 _SAMPLED, _SAMPLED_FOR_TOMBSTONES = 16, 1000
-"""So many records of a batch are looked at, and of one that holds tombstones."""
+"""Number of records sampled per batch, and per batch with tombstones."""
 
 
 def prove_shapes(batch: pa.RecordBatch, rows: Sequence[Row], keys: KeyReader, evidence: Evidence) -> None:
@@ -30,9 +30,9 @@ def prove_shapes(batch: pa.RecordBatch, rows: Sequence[Row], keys: KeyReader, ev
 def _samples(
     batch: pa.RecordBatch, rows: Sequence[Row], most: int, keys: KeyReader
 ) -> Iterator[tuple[Mapping[KeyShape, Any], Any]]:
-    """Give what the keys of the first records say, and their ids; those without a key or a good value say nothing.
+    """Yield the readings of the first records' keys, and the records' ids; omit those without a key or a valid value.
 
-    It ends where a key needs a registry that is unreachable: the records, which may do without it, do not wait.
+    Stops at a key that needs an unavailable registry: the records, which may not need it, are not held up.
     """
     if not rows:
         return
@@ -50,20 +50,20 @@ def _samples(
 
 
 def _readings(keys: KeyReader, key: bytes, record_id: Any) -> Mapping[KeyShape, Any]:
-    """Return what a key says; nothing when it is no id. Raises `RegistryUnreachable`."""
+    """Return the readings of a key by shape; empty if it is not an id. Raises `RegistryUnreachable`."""
     try:
         if key == str(record_id).encode() and not is_structured(key.decode()):
-            return {"text": record_id}  # as nearly all keys are
+            return {"text": record_id}  # the usual case
         return keys.readings(key)
     except SchemaUnknown:
         return {}
     except NOT_OF_A_RECORD:
         raise
-    except Exception:  # noqa: BLE001  the types of a pipeline's file run here, and raise what they like
+    except Exception:  # noqa: BLE001  types of a pipeline's file run here and may raise anything
         return {}
 
 
 def _first_offsets(batch: pa.RecordBatch) -> dict[int, int]:
-    """Return the first offset of each partition in a batch, in which offsets of a partition rise."""
+    """Return the first offset of each partition in a batch, in which offsets rise per partition."""
     partitions, offsets = (reversed(batch.column(name).to_pylist()) for name in ("partition", "offset"))
     return dict(zip(partitions, offsets, strict=True))

@@ -1,8 +1,8 @@
-"""What Avro bytes may expand to: a schema is measured once, and a long value counted before it is decoded.
+"""Bound what Avro bytes may expand to: a schema is measured once, and a long value counted before it is decoded.
 
 Nulls and records take no bytes of their own, and a record that is used by name costs a schema one word. So a few bytes
-may stand for millions of values. And fastavro, when it passes over a value of a constant size, does not notice that the
-body has ended: an array that says it has 2^62 of them would keep it busy for ever.
+may represent millions of values. Moreover, fastavro does not notice the end of the body when it skips values of a
+constant size: an array that claims to have 2^62 of them would keep it busy forever.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,10 +12,10 @@ from typing import Any, ClassVar, NamedTuple
 from penstock.contract.rules import MAX_VALUES
 
 MAX_DEPTH = 64
-"""The deepest that a schema may nest, types used by name included: readers recurse."""
+"""Maximum nesting depth of a schema, including types used by name: readers recurse."""
 MAX_VALUES_PER_BYTE = 16
 MAX_EXCESS = 1000
-"""The most values that a body may hold beyond `MAX_VALUES_PER_BYTE` times its bytes."""
+"""Maximum number of values in a body beyond `MAX_VALUES_PER_BYTE` times its bytes."""
 _RATES = (0, 1, 2, 4, 8, MAX_VALUES_PER_BYTE)
 
 
@@ -25,32 +25,32 @@ class Expansion(NamedTuple):
     excess: float
     per_byte: int
     is_blind: bool
-    """Whether an array has items of a constant size, of which a reader may miss the end."""
+    """Whether an array has items of a constant size, so that a reader may miss the end of the body."""
 
     @property
     def safe_bytes(self) -> float:
-        """The size up to which a body needs no count, whatever its bytes are."""
+        """Return the size up to which a body needs no count, whatever its bytes are."""
         if self.is_blind:
             return -1
         return (MAX_VALUES - self.excess) / self.per_byte if self.per_byte else inf
 
 
 class Constant(NamedTuple):
-    """A type whose values are all alike in size."""
+    """A type whose values all have the same size."""
 
     size_bytes: int
     values: int
 
 
 class Constants:
-    """Finds the types of a parsed schema that are of a constant size; `named` has its types by their full names."""
+    """Finds the types of constant size in a parsed schema; `named` holds the schema's types by full name."""
 
     def __init__(self, named: dict[str, Any]) -> None:
         self.named = named
         self._known: dict[str, Constant | None] = {}
 
     def find(self, schema: Any) -> Constant | None:
-        """Return the size of each of a schema's values; None when they differ."""
+        """Return the size of each of a schema's values; None if their sizes differ."""
         kind = schema["type"] if isinstance(schema, dict) else schema
         if isinstance(kind, list):
             return None
@@ -84,7 +84,7 @@ _CONSTANT: dict[str, Constant | None] = {
 
 
 def measure(schema: Any, constants: Constants) -> Expansion:
-    """Return the bound for values of a parsed schema. Raises `ValueError` when it is too high, or there is none."""
+    """Return the bound for values of a parsed schema. Raises `ValueError` if it is too high, or there is none."""
     for per_byte in _RATES:
         meter = _Meter(per_byte, constants)
         extent = meter.measure(schema)
@@ -97,7 +97,7 @@ def measure(schema: Any, constants: Constants) -> Expansion:
 
 class _Extent(NamedTuple):
     excess: float
-    """The most values, minus `per_byte` for each byte that they take."""
+    """Maximum number of values, minus `per_byte` for each byte that they take."""
     depth: int
 
 
@@ -111,7 +111,7 @@ class _Meter:
         self._named: dict[str, _Extent | None] = {}
 
     def measure(self, schema: Any) -> _Extent:
-        """Return the extent of a schema's values. Raises `ValueError` for a type that is inside of itself."""
+        """Return the extent of a schema's values. Raises `ValueError` for a type that contains itself."""
         if isinstance(schema, list):
             return self._union(schema)
         kind = schema["type"] if isinstance(schema, dict) else schema
@@ -151,7 +151,7 @@ class _Meter:
         return self._define(schema["name"], self._scalar(1))
 
     def _repeated(self, item: _Extent) -> _Extent:
-        """Return the extent of any number of items: without bound unless each has its own bytes."""
+        """Return the extent of any number of items: unbounded unless each has bytes of its own."""
         return _Extent(inf if item.excess > 0 else 1 - self._per_byte, item.depth + 1)
 
     def _define(self, name: str, extent: _Extent) -> _Extent:
@@ -186,15 +186,15 @@ class TooManyValues(Exception):
 
 
 def check(body: bytes, schema: Any, constants: Constants) -> None:
-    """Return when a reader comes to an end in `body`, with at most `MAX_VALUES` values of a parsed schema.
+    """Check that a reader of a parsed schema reaches an end in `body`, after at most `MAX_VALUES` values.
 
-    Raises `TooManyValues`, and `EOFError`, `IndexError` or `ValueError` for bytes that are no such value.
+    Raises `TooManyValues`, and `EOFError`, `IndexError` or `ValueError` for bytes that are not such a value.
     """
     _Walk(body, constants).over(schema)
 
 
 class _Walk:
-    """Passes over the values in a body, makes none of them, and reads numbers as fastavro does."""
+    """Skips the values in a body without creating them, and reads numbers like fastavro."""
 
     def __init__(self, body: bytes, constants: Constants) -> None:
         self._body = body
@@ -203,7 +203,7 @@ class _Walk:
         self._left = MAX_VALUES
 
     def over(self, schema: Any) -> None:
-        """Pass over a value. Raises as `check` does."""
+        """Skip a value. Raises like `check`."""
         while isinstance(schema, list):
             schema = schema[self._number()]
         kind = schema["type"] if isinstance(schema, dict) else schema
@@ -236,7 +236,7 @@ class _Walk:
         self._at += size_bytes
 
     def _blocks(self) -> Iterator[int]:
-        """Yield how many items each block of an array or a map has."""
+        """Yield the number of items in each block of an array or a map."""
         while count := self._number():
             if count < 0:
                 self._number()

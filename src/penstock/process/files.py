@@ -1,4 +1,4 @@
-"""The file systems that a checkpoint may lie on: a folder of this machine, or whatever Spark's JVM reaches."""
+"""File systems that can hold a checkpoint: a folder of this machine, or any that Spark's JVM can reach."""
 
 import os
 import uuid
@@ -14,45 +14,45 @@ _CHUNK_BYTES = 512
 
 
 class Torn(ValueError):
-    """A file is not as it was written: empty, cut, or its checksum is wrong."""
+    """A file is corrupt: empty, truncated, or its checksum is wrong."""
 
 
 class Files(Protocol):
-    """The few calls on a file system that a checkpoint needs. Each may raise `OSError`."""
+    """File system calls that a checkpoint needs. Each may raise `OSError`."""
 
     def names(self, folder: str) -> list[str]:
-        """The names in a folder; none when there is no such folder."""
+        """Return the names in a folder; none if there is no such folder."""
         ...
 
     def read(self, path: str) -> bytes:
-        """What a file holds. Raises `FileNotFoundError`, and `Torn` when its checksum is wrong."""
+        """Return the content of a file. Raises `FileNotFoundError`, and `Torn` if its checksum is wrong."""
         ...
 
     def write(self, path: str, data: bytes) -> None:
-        """Put a file in place, whole or not at all."""
+        """Write a file atomically, whole or not at all."""
         ...
 
     def move(self, source: str, target: str) -> None:
-        """Rename a file, with its checksum, or a folder; makes the target's folder."""
+        """Rename a file, with its checksum, or a folder; create the target's folder."""
         ...
 
 
 class LocalFiles:
-    """A folder of this machine, as Hadoop's local file system keeps it: `.NAME.crc` beside each file."""
+    """A folder of this machine, in the layout of Hadoop's local file system: `.NAME.crc` next to each file."""
 
     def names(self, folder: str) -> list[str]:
-        """The names in a folder; none when there is no such folder."""
+        """Return the names in a folder; none if there is no such folder."""
         return [one.name for one in Path(folder).iterdir()] if Path(folder).is_dir() else []
 
     def read(self, path: str) -> bytes:
-        """What a file holds. Raises `FileNotFoundError`, and `Torn` when its checksum is wrong."""
+        """Return the content of a file. Raises `FileNotFoundError`, and `Torn` if its checksum is wrong."""
         data, sums = Path(path).read_bytes(), _beside(Path(path))
         if sums.exists() and not _sums_fit(data, sums.read_bytes()):
             raise Torn("its checksum is wrong")
         return data
 
     def write(self, path: str, data: bytes) -> None:
-        """Put a file in place, whole or not at all, also when the power fails."""
+        """Write a file atomically, whole or not at all, even if the power fails."""
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         unfinished = target.with_name(f".{target.name}.{os.getpid()}")
@@ -65,7 +65,7 @@ class LocalFiles:
         sync_folder(target.parent)
 
     def move(self, source: str, target: str) -> None:
-        """Rename a file, with its checksum, or a folder; makes the target's folder."""
+        """Rename a file, with its checksum, or a folder; create the target's folder."""
         Path(target).parent.mkdir(parents=True, exist_ok=True)
         Path(source).rename(target)
         if _beside(Path(source)).exists():
@@ -77,7 +77,7 @@ def _beside(path: Path) -> Path:
 
 
 def _sums_fit(data: bytes, sums: bytes) -> bool:
-    """Whether the data have the sums of Hadoop's checksum file, which passes over one whose head is broken."""
+    """Return whether the data match Hadoop's checksum file. A file with an invalid header is ignored, as by Hadoop."""
     if sums[:4] != b"crc\0" or len(sums) < 8:
         return True
     chunk_bytes = int.from_bytes(sums[4:8], "big") or _CHUNK_BYTES
@@ -86,7 +86,7 @@ def _sums_fit(data: bytes, sums: bytes) -> bool:
 
 
 class HadoopFiles:
-    """Whatever Spark's JVM can reach: hdfs://, s3a:// and the like."""
+    """Any file system that Spark's JVM can reach: hdfs://, s3a:// and the like."""
 
     def __init__(self, spark: Any) -> None:
         self._jvm = spark._jvm
@@ -94,14 +94,14 @@ class HadoopFiles:
         self._conf = spark._jsc.hadoopConfiguration()
 
     def names(self, folder: str) -> list[str]:
-        """The names in a folder; none when there is no such folder."""
+        """Return the names in a folder; none if there is no such folder."""
         try:
             return [str(one.getPath().getName()) for one in self._call("listStatus", folder)]
         except FileNotFoundError:
             return []
 
     def read(self, path: str) -> bytes:
-        """What a file holds. Raises `FileNotFoundError`, and `Torn` when its checksum is wrong."""
+        """Return the content of a file. Raises `FileNotFoundError`, and `Torn` if its checksum is wrong."""
         with _errors_as_ours(path):
             stream = self._call("open", path)
             try:
@@ -110,7 +110,7 @@ class HadoopFiles:
                 stream.close()
 
     def write(self, path: str, data: bytes) -> None:
-        """Put a file in place, whole or not at all."""
+        """Write a file atomically, whole or not at all."""
         unfinished = f"{path}.{uuid.uuid4().hex}"
         with _errors_as_ours(path):
             stream = self._call("create", unfinished)
@@ -119,7 +119,7 @@ class HadoopFiles:
             self._replace(unfinished, path)
 
     def _replace(self, source: str, target: str) -> None:
-        """Rename a file over another in one step, as Spark's own checkpoint files are put in place."""
+        """Rename a file over another in one step, as Spark does with its own checkpoint files."""
         fs = self._jvm.org.apache.hadoop.fs
         rename = getattr(fs, "Options$Rename")
         options = self._spark.sparkContext._gateway.new_array(rename, 1)
@@ -128,7 +128,7 @@ class HadoopFiles:
         fs.FileContext.getFileContext(to.toUri(), self._conf).rename(self._path(source), to, options)
 
     def move(self, source: str, target: str) -> None:
-        """Rename a file, with its checksum, or a folder; makes the target's folder."""
+        """Rename a file, with its checksum, or a folder; create the target's folder."""
         self._call("mkdirs", target.rpartition("/")[0])
         if not self._call("rename", source, self._path(target)):
             raise OSError(f"{source} cannot be renamed to {target}")
@@ -144,8 +144,8 @@ class HadoopFiles:
 
 @contextmanager
 def _errors_as_ours(path: str) -> Iterator[None]:
-    """The JVM's errors within a `with` block as Python's."""
-    from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]  # which only Spark's machines have
+    """Translate the JVM's errors within a `with` block to Python's."""
+    from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]  # only installed where Spark is
 
     try:
         yield

@@ -1,8 +1,8 @@
-"""Which row a tombstone deletes: the id in its Kafka key.
+"""Find the row that a tombstone deletes: the id in its Kafka key.
 
-The decision is a pure function of the key's bytes, the schema that a framed key names, and the format that the pipeline
-declares or else what is proven at the tombstone's position (`contract.proofs`). So the job, `verify` and `trace` decide
-alike, at every replay and after every restart.
+The decision is a pure function of the key's bytes, the schema that a wire-format header names, and the format that the
+pipeline declares, or else what is proven at the tombstone's position (`contract.proofs`). So the job, `verify` and
+`trace` decide alike, at every replay and after every restart.
 """
 
 from collections.abc import Callable
@@ -47,15 +47,15 @@ class KeyReader:
 
     @property
     def is_declared(self) -> bool:
-        """Whether the pipeline declares the format, so that nothing has to be proven."""
+        """Return whether the pipeline declares the format, so that nothing has to be proven."""
         return self._declared is not None
 
     def readings(self, key: bytes) -> dict[KeyShape, Any]:
         """Return the id in a key by each shape that the key can have, at least one.
 
-        Raises `ValueError` or `SchemaUnknown` when it is no id, `RegistryUnreachable`.
+        Raises `ValueError` or `SchemaUnknown` if it is not an id, `RegistryUnreachable`.
         """
-        if is_framed(key):  # no text of a record holds NUL
+        if is_framed(key):  # texts of a record never contain NUL
             return {"registry": self._ids.of_value(self._framed_value(key))}
         text = key.decode()
         if not is_structured(text):
@@ -81,8 +81,8 @@ class KeyReader:
         return found.pop() if len(found) == 1 else Fault(Reason.KEY_AMBIGUOUS, _AMBIGUOUS)
 
     def _only_format(self, key: bytes) -> KeyFormat | None:
-        """Return the only format that a key can have; None when it is a text id and looks like another format."""
-        if is_framed(key):  # no text of a record holds NUL
+        """Return the only format that a key can have; None if it is a text id that looks like another format."""
+        if is_framed(key):  # texts of a record never contain NUL
             return "registry"
         text = key.decode()
         if not is_structured(text):
@@ -104,7 +104,7 @@ class KeyReader:
 def _avro_value(body: bytes, writer: Writer) -> Any:
     found = writer.read(body)
     if isinstance(found, Fault):
-        raise ValueError(f"its bytes are no Avro of that schema: {found.message}")  # noqa: TRY004  of the key, no type
+        raise ValueError(f"its bytes are no Avro of that schema: {found.message}")  # noqa: TRY004  a value error
     value, left_bytes = found
     if left_bytes:
         raise ValueError("bytes are left after the Avro value")

@@ -1,4 +1,4 @@
-"""Give the records of a decoded batch the write timestamps that the pipeline's `order_by` says."""
+"""Assign write timestamps to the records of a decoded batch, according to the pipeline's `order_by`."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,13 +11,13 @@ from penstock.contract.reject import Fault, Headers, Reject
 from penstock.contract.rules import latest_past
 
 TOMBSTONE_HEADERS = "tombstone_headers"
-"""The column of raw records that holds all headers of those without a value; only where `order_by` is a field."""
+"""Column of raw records with all headers of those without a value; only if the pipeline has `order_of_tombstone`."""
 
 Position = tuple[int, int]
 
 
 def order_records(decoded: Decoded, batch: pa.RecordBatch, order_by: OrderBy, topic: str, epoch_us: int) -> None:
-    """Set the shift of each row and deletion in `decoded`; those that have no place become rejects."""
+    """Set the shift of each row and deletion in `decoded`; those without a write timestamp become rejects."""
     faults: dict[Position, Fault] = {}
     for at, place in _places(decoded, batch, order_by):
         if isinstance(place, Fault):
@@ -29,7 +29,7 @@ def order_records(decoded: Decoded, batch: pa.RecordBatch, order_by: OrderBy, to
 
 
 def _places(decoded: Decoded, batch: pa.RecordBatch, order_by: OrderBy) -> Iterator[tuple[Position, int | Fault]]:
-    """Give each position's write timestamp, or why it has none."""
+    """Yield the write timestamp at each position, or why it has none."""
     latest, kept = latest_past(), _order_headers(batch)
     for record, timestamp_ms, partition, offset in decoded.rows:
         at = partition, offset

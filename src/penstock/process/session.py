@@ -23,24 +23,24 @@ RAW_COLUMNS = (
     "unix_millis(timestamp) AS timestamp_ms",
     f"IF(get(headers, 0).key = '{ORDER}', get(headers, 0).value, NULL) AS order_header",
 )
-"""A raw record as `decode_batches` reads it.
+"""Columns of a raw record, as `decode_batches` reads them.
 
-Of the headers one value alone is among them. Spark measures the size of a list of headers anew for each row, which took
-half of the JVM's time.
+Only one header's value is included. Spark measures the size of a list of headers again for each row, which took half of
+the JVM's time.
 """
 
 _LOCAL_CHECKPOINT = "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
-"""Writes a file of a checkpoint by renaming it, as the usual one does, which on a local folder starts a process to look
-at links: four times as long."""
+"""Writes a checkpoint file by renaming it, like the default. On a local folder, the default also starts a process to
+check for links, and takes four times as long."""
 _POLL_RECORDS = 10_000
-"""As many as a fetch brings: after each poll, of 500 by default, Spark asks Kafka where the partition begins and
+"""Records in a fetch. After each poll, of 500 records by default, Spark asks Kafka where the partition begins and
 ends."""
 _BEGINNING = -2
-"""What Spark's Kafka source takes for the first offset that a partition holds."""
+"""Stands for the first offset that a partition holds, in Spark's Kafka source."""
 
 
 def spark_session(settings: Settings, name: str) -> SparkSession:
-    """A session on `settings.spark_master`. The Kafka source's jars are on the class path of its configuration."""
+    """Return a session on `settings.spark_master`. Its configuration has the Kafka source's jars on the class path."""
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     builder = SparkSession.builder.appName(name).master(settings.spark_master)
     for key, value in session_settings(settings).items():
@@ -49,7 +49,7 @@ def spark_session(settings: Settings, name: str) -> SparkSession:
 
 
 def session_settings(settings: Settings) -> dict[str, str]:
-    """The Spark settings of the job."""
+    """Return the Spark settings of the job."""
     shared = {
         "spark.cores.max": str(settings.spark_cores),
         "spark.driver.memory": f"{settings.spark_driver_memory_mib}m",
@@ -71,10 +71,10 @@ def session_settings(settings: Settings) -> dict[str, str]:
 
 
 def kafka_stream(spark: SparkSession, settings: Settings, topic: str) -> DataFrame:
-    """The topic as a stream of Kafka's columns; at most `spark_batch_records` a micro-batch.
+    """Return the topic as a stream of Kafka's columns, with at most `spark_batch_records` per micro-batch.
 
-    Without a checkpoint it starts where `penstock checkpoint reset` said, else at the topic's beginning. A checkpoint
-    that Kafka no longer has the records for fails the stream: nothing is skipped in silence.
+    Without a checkpoint it starts where `penstock checkpoint reset` said, else at the topic's beginning. If Kafka no
+    longer has the records after the checkpoint, the stream fails: nothing is skipped silently.
     """
     options = kafka_options(settings) | {"subscribe": topic}
     start = checkpoint_of(settings, topic, spark).origin().start
@@ -85,7 +85,7 @@ def kafka_stream(spark: SparkSession, settings: Settings, topic: str) -> DataFra
 
 
 def kafka_stretch(spark: SparkSession, settings: Settings, topic: str, spans: list[Span]) -> DataFrame:
-    """The topic's records in `spans` as a DataFrame of Kafka's columns, to be read once."""
+    """Return the topic's records in `spans` as a DataFrame of Kafka's columns, to be read once."""
     options = {name: value for name, value in kafka_options(settings).items() if name != "maxOffsetsPerTrigger"}
     options["assign"] = json.dumps({topic: [span.partition for span in spans]})
     options["startingOffsets"] = json.dumps({topic: {str(span.partition): span.first for span in spans}})
@@ -101,20 +101,20 @@ def _load(reader: DataFrameReader | DataStreamReader, options: dict[str, str]) -
 
 
 def starting_offsets(topic: str, start: Offsets, partitions: list[int]) -> str:
-    """Spark's `startingOffsets`, which names every partition; one that was added later is read from its beginning."""
+    """Return Spark's `startingOffsets`, which names every partition; those added later start at their beginning."""
     return json.dumps({topic: {str(one): start.get(one, _BEGINNING) for one in partitions}})
 
 
 def kafka_options(settings: Settings) -> dict[str, str]:
-    """The options of Spark's Kafka source. Holds the password: never log it."""
+    """Return the options of Spark's Kafka source. Contains the password: never log it."""
     options = {
         "kafka.bootstrap.servers": settings.kafka_bootstrap,
         "kafka.security.protocol": settings.kafka_security_protocol,
         "includeHeaders": "true",
         "startingOffsets": "earliest",
         "failOnDataLoss": "true",
-        "kafka.isolation.level": "read_committed",  # as librdkafka, by which receipts read: what was aborted never was
-        "kafka.fetch.max.wait.ms": "5",  # a batch waits for a fetch that is under way: half a second else
+        "kafka.isolation.level": "read_committed",  # like librdkafka, which receipts use: skip aborted records
+        "kafka.fetch.max.wait.ms": "5",  # a batch waits for a fetch in flight: 500 ms by default
         "kafka.max.poll.records": str(_POLL_RECORDS),
         "maxOffsetsPerTrigger": str(settings.spark_batch_records),
     }
@@ -136,9 +136,9 @@ def _jaas(settings: Settings) -> str:
 
 
 def raw_records(stream: DataFrame, order_by: OrderBy | None = None) -> DataFrame:
-    """The columns of Kafka's records that decode needs, bytes untouched.
+    """Return the columns of Kafka's records that decode needs, with unchanged bytes.
 
-    All headers of tombstones are among them when the pipeline's function needs them, which `order_by` tells.
+    All headers of tombstones are included if the function in `order_by` needs them.
     """
     needs_headers = order_by is not None and order_by.of_tombstone is not None
     more = [f"IF(value IS NULL, headers, NULL) AS {TOMBSTONE_HEADERS}"] if needs_headers else []

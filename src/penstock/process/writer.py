@@ -1,7 +1,7 @@
-"""The Avro schemas that values were written with, and the values read by them, within bounds.
+"""Avro schemas that values were written with, and the values read by them, within bounds.
 
-Anyone who may register a schema chooses it. So only those are read with that keep the bounds of `expansion`, and only
-what reading needs is kept of them. The stream, the pages and the repair of dead letters all read Avro here.
+Anyone who can register a schema chooses it. So only schemas within the bounds of `expansion` are used, and only what
+reading needs is kept of them. The stream, the pages and the repair of dead letters all read Avro here.
 """
 
 from collections.abc import Iterator
@@ -19,9 +19,9 @@ from penstock.errors import SchemaUnknown
 from penstock.process import expansion
 
 MAX_NODES = 10_000
-"""The most types, fields and symbols that a schema may have."""
+"""Maximum number of types, fields and symbols in a schema."""
 MAX_DECIMAL_BYTES = 128
-"""The largest decimal that is computed: 308 digits. The time for one grows with the square of its size."""
+"""Largest decimal that is computed: 308 digits. The time grows with the square of its size."""
 
 _WRONG = (
     fastavro.schema.SchemaParseException,
@@ -32,26 +32,26 @@ _WRONG = (
     TypeError,
     ValueError,
 )
-"""What a schema that is none is met with."""
+"""Errors raised for an invalid schema."""
 _LOGICAL = frozenset(
     {"date", "time-millis", "time-micros", "timestamp-millis", "timestamp-micros", "uuid"}
     | {"local-timestamp-millis", "local-timestamp-micros"}
 )
-"""Logical types whose values all cost the same. Others are read as what they are made of."""
+"""Logical types whose values all cost the same. Others are read as their underlying types."""
 _MESSAGE_CHARACTERS = 1000
 _DECIMAL = "penstock-decimal"
 _KEPT = ("name", "namespace", "size", "scale")
 
 
 class _Brief(dict[str, Any]):
-    """A parsed schema whose text, which stands in fastavro's messages, is its name alone."""
+    """A parsed schema that fastavro's messages show by its type and name alone."""
 
     def __repr__(self) -> str:
         return f"{self.get('type')} {self.get('name', '')}".strip()
 
 
 class Writer:
-    """A writer's schema, measured and parsed. Raises `SchemaUnknown` when it is wrong, or not safe to read with."""
+    """A writer schema, measured and parsed. Raises `SchemaUnknown` if it is invalid, or not safe to read with."""
 
     def __init__(self, schema: Any, schema_id: int) -> None:
         self.schema_id = schema_id
@@ -65,9 +65,9 @@ class Writer:
         self._brief = _brief(self.parsed)
 
     def read(self, body: bytes, reader: Any = None) -> tuple[Any, int] | Fault:
-        """Return the value in `body`, as the parsed schema `reader` has it, and how many bytes are left after it.
+        """Return the value in `body`, converted to the parsed schema `reader`, and the number of bytes left after it.
 
-        What is wrong with a body is a fault, whatever its bytes are.
+        A body that cannot be read results in a fault, whatever its bytes are.
         """
         stream = BytesIO(body)
         try:
@@ -77,7 +77,7 @@ class Writer:
         except expansion.TooManyValues:
             message = f"the value holds more than {MAX_VALUES:,} values"
             return Fault.of([Broken("", Rule.SIZE, message)], schema_id=self.schema_id)
-        except Exception as error:  # noqa: BLE001  bytes that are no Avro raise whatever they meet: EOFError, IndexError, ...
+        except Exception as error:  # noqa: BLE001  invalid Avro may raise anything: EOFError, IndexError, ...
             message = f"{type(error).__name__}: {error}"[:_MESSAGE_CHARACTERS]
             return Fault(Reason.AVRO_MALFORMED, message, schema_id=self.schema_id)
         return value, len(body) - stream.tell()
@@ -94,7 +94,7 @@ class Writers:
     def find(self, schema_id: int) -> Writer | None:
         """Return the Avro schema with that id; None for a JSON Schema.
 
-        Raises `SchemaUnknown` when there is none that is safe to read with, and `RegistryUnreachable`.
+        Raises `SchemaUnknown` if there is none that is safe to read with, and `RegistryUnreachable`.
         """
         if schema_id not in self._known:
             self._known[schema_id] = self._look_up(schema_id)
@@ -114,7 +114,7 @@ class Writers:
 
 
 def _pruned(schema: Any, nodes: Iterator[int], depth: int = 1) -> Any:
-    """Return a copy of `schema` that has only what reading needs. Raises `ValueError` when it is too large or deep."""
+    """Return a copy of `schema` with only what reading needs. Raises `ValueError` if it is too large or deep."""
     if next(nodes) > MAX_NODES:
         raise ValueError(f"it has more than {MAX_NODES:,} types, fields and symbols")
     if depth > expansion.MAX_DEPTH:
@@ -141,7 +141,7 @@ def _pruned_field(field: Any, nodes: Iterator[int], depth: int) -> dict[str, Any
 
 
 def _logical(name: Any) -> dict[str, str]:
-    """Return the logical type that a schema is read with."""
+    """Return the logical type with which a schema is read."""
     if name == "decimal":
         return {"logicalType": _DECIMAL}
     return {"logicalType": name} if isinstance(name, str) and name in _LOGICAL else {}
@@ -154,7 +154,7 @@ def _brief(schema: Any) -> Any:
 
 
 def _decimal(unscaled: bytes, schema: Any, _reader: Any) -> Decimal:
-    """Return the decimal that bytes stand for. Raises `ValueError` when it is too large to be computed."""
+    """Return the decimal that bytes represent. Raises `ValueError` if it is too large to be computed."""
     if len(unscaled) > MAX_DECIMAL_BYTES:
         raise ValueError(f"a decimal of {len(unscaled):,} bytes, more than {MAX_DECIMAL_BYTES}")
     return Decimal(int.from_bytes(unscaled, "big", signed=True)).scaleb(-schema.get("scale", 0), _DIGITS)

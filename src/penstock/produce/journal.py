@@ -33,7 +33,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
 
 @dataclass(frozen=True)
 class Attempt:
-    """One attempt of a run: its delivery log up to the size that it had when it was looked at."""
+    """One attempt of a run: its delivery log up to its size when it was listed."""
 
     run_id: str
     topic: str

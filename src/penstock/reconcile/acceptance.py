@@ -1,4 +1,4 @@
-"""Differences that an operator accepts: chosen among those that `verify` finds now, kept with who, when and why."""
+"""Differences accepted by an operator: selected from those that `verify` finds now, stored with who, when and why."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ from penstock.sink.accepted import Accepted
 log = get_logger(__name__)
 
 KINDS = ("missing", "gap", "unordered", "repeated", "miscounted", "doubled", "lost", "run", "foreign")
-"""The kinds of differences that can be accepted; a stream that is stuck or a recreated topic has to be mended."""
+"""Kinds of differences that can be accepted. A stuck stream or a recreated topic must be repaired instead."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which differences are meant: those that fit all that is given. `end` is the offset behind the last one."""
+    """Selects the differences that match every given criterion. `end` is exclusive."""
 
     kinds: Sequence[str] = ()
     ids: Sequence[str] = ()
@@ -33,7 +33,7 @@ class Selection:
     end: int | None = None
 
     def fits(self, difference: Difference) -> bool:
-        """Return whether a difference is meant. One without an offset fits no range of them."""
+        """Return whether a difference matches. A difference without an offset matches no offset range."""
         offset = difference.offset
         return (
             difference.kind in (self.kinds or KINDS)
@@ -45,7 +45,7 @@ class Selection:
 
 
 def find(settings: Settings, session: Session, selection: Selection) -> list[Difference]:
-    """Return the selected differences that are there now. Raises `WrongUse` when there are none, or too many."""
+    """Return the current differences that match. Raises `WrongUse` if none match, or too many exist."""
     differences, count = verify.differences(settings, session)
     if count > len(differences):
         raise WrongUse(
@@ -59,7 +59,7 @@ def find(settings: Settings, session: Session, selection: Selection) -> list[Dif
 
 
 def accept(settings: Settings, session: Session, differences: Sequence[Difference], who: str, reason: str) -> None:
-    """Keep differences as accepted; later receipts count them apart."""
+    """Store differences as accepted. Later receipts count them separately."""
     pipeline = pipelines.of(settings)
     keyspace, book = cassandra.keyspace_of(settings, pipeline), Auditor(settings, session).book
     if book is None:
@@ -72,7 +72,7 @@ def accept(settings: Settings, session: Session, differences: Sequence[Differenc
 
 
 def accepted_so_far(settings: Settings, session: Session) -> list[Accepted]:
-    """Return what was accepted of the topic's present generation, the oldest first."""
+    """Return the differences accepted for the current topic incarnation, oldest first."""
     pipeline, book = pipelines.of(settings), Auditor(settings, session).book
     if book is None:
         return []

@@ -1,4 +1,4 @@
-"""What the producers were told, for it to be compared with what Kafka holds."""
+"""Acknowledgements to the producers, for comparison with what Kafka holds."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -10,18 +10,18 @@ from penstock.produce.journal import Entry
 
 @dataclass
 class Acknowledged:
-    """What the producers were told, held against Kafka."""
+    """Acknowledgements to the producers, compared with Kafka."""
 
     attempts: int = 0
     records: int = 0
     runs: int | None = None
-    """Successful runs that Airflow knows of and whose records are all in the stretch; None: Airflow did not tell."""
+    """Successful runs in Airflow whose records all lie in the verified range; None if Airflow could not be queried."""
     why: str = ""
-    """Why it did not."""
+    """Why Airflow could not be queried."""
 
 
 def deliveries(attempts: Iterable[journal.Attempt], spans: list[Span], *, to_the_end: bool) -> Iterator[Entry]:
-    """Give what was acknowledged in the spans; `to_the_end`: behind them too, and in partitions without one."""
+    """Yield the acknowledgements in `spans`; `to_the_end`: also beyond them, and in partitions without a span."""
     by_partition = {span.partition: span for span in spans}
     nowhere = Span(0, 0, 0)
     for attempt in attempts:

@@ -1,14 +1,14 @@
-"""A reconciliation's facts and result: what a record is, what a row is, and what became of the records.
+"""Facts and result of a reconciliation: what a record is, what a row is, and the outcome of each record.
 
-stored    the table has a row of its id, from its offset or a later one, or a later tombstone took the row away
-deleted   it is a tombstone, and the table has no row of its id, or one from a later offset
+stored    the table has a row of its id, from its offset or a later one, or a later tombstone deleted the row
+deleted   it is a tombstone, and the table has no row of its id, or a row from a later offset
 rejected  the dead-letter topic has it
-filtered  the pipeline's transform dropped it: the ledger counts so many on its line
+filtered  the pipeline's transform dropped it: its ledger line counts filtered records
 expired   its row is gone, and the TTL that the table had when the row was written has passed
 pruned    the ledger counts it as rejected, and its dead letter may lie below the dead-letter topic's log start
 accepted  it is missing, and an operator has accepted that
-waiting   the ledger has not come to its offset yet
-missing   the ledger covers its offset, or has gone past it, and it is nowhere
+waiting   the ledger has not reached its offset yet
+missing   the ledger covers or has passed its offset, and it is not found in any store
 """
 
 from collections import Counter, defaultdict
@@ -21,13 +21,13 @@ from penstock.contract.order import FIRST_RANK, Rank
 from penstock.reconcile.coverage import Coverage
 
 NAMED_AT_MOST = 100
-"""So many of each kind are named one by one."""
+"""Maximum number of differences of each kind that are listed individually."""
 Named = dict[str, Any]
 """A difference: partition, offset, id and why."""
 
 
 class Sent(NamedTuple):
-    """A record as it lies in Kafka; `id` is None when it cannot be decoded."""
+    """A record in Kafka. `id` is None if it cannot be decoded."""
 
     partition: int
     offset: int
@@ -38,23 +38,23 @@ class Sent(NamedTuple):
     run: str | None
     rank: Rank = FIRST_RANK
     digest: int = 0
-    """Of the value, where an id may have one only; else 0, and of a tombstone."""
+    """Hash of the value, where an id may have only one version; 0 otherwise, and for a tombstone."""
 
     @property
     def order_us(self) -> int:
-        """Its place in the order of all records: its write timestamp, from the generation's epoch on."""
+        """Return the record's place in the order of all records: its write timestamp minus the timestamp base."""
         return self.rank.shift_us + self.offset
 
     def is_replaced_at(self, order_us: int) -> bool:
-        """Return whether a row or a deletion of its id at this place in the order explains that it is not there.
+        """Return whether a row or a tombstone of its id at this place in the order explains the record's absence.
 
-        At its own place too where `order_by` says so: two versions that tie are named as such.
+        If `order_by` orders it, so does its own place: two versions that tie are reported as such.
         """
         return order_us > self.order_us or (self.rank.is_declared and order_us == self.order_us)
 
 
 class RowPlace(NamedTuple):
-    """Where the record of a row was in Kafka, and what its write timestamp has beside the epoch and the offset."""
+    """Position in Kafka of a row's record. `shift_us` is its write timestamp minus timestamp base and offset."""
 
     partition: int
     offset: int
@@ -62,26 +62,26 @@ class RowPlace(NamedTuple):
 
     @property
     def order_us(self) -> int:
-        """Its place in the order of all records, as `Sent.order_us`."""
+        """Return its place in the order of all records, as `Sent.order_us`."""
         return self.shift_us + self.offset
 
     @property
     def place(self) -> Place:
-        """Its partition and offset."""
+        """Return partition and offset."""
         return Place(self.partition, self.offset)
 
 
 class Writer(StrEnum):
-    """Who wrote a row, by its write time."""
+    """Who wrote a row, according to its write timestamp."""
 
     TOPIC = "topic"
-    """A record of the topic's present generation."""
+    """A record of the current topic incarnation."""
     OLDER = "older"
-    """One of an earlier generation."""
+    """A record of an earlier incarnation."""
     HAND = "hand"
-    """Somebody with a wall clock, over a row that came from a record."""
+    """Another writer with a wall clock, over a row that came from a record."""
     UNKNOWN = "unknown"
-    """Something else than penstock."""
+    """Anything other than penstock."""
 
 
 class Row(NamedTuple):
@@ -90,16 +90,16 @@ class Row(NamedTuple):
     id: Any
     writer: Writer
     place: RowPlace | None = None
-    """Of a row that the topic wrote."""
+    """Set if the topic wrote the row."""
     is_mixed: bool = False
-    """The topic wrote it, and some of its columns were changed by hand."""
+    """The topic wrote the row, and some of its columns were changed by hand."""
     changed_us: int | None = None
-    """When it was changed by hand."""
+    """When the row was changed by hand."""
 
 
 @dataclass
 class Balance:
-    """What became of the records of one partition."""
+    """Outcomes of the records of one partition."""
 
     partition: int
     first: int
@@ -108,7 +108,7 @@ class Balance:
     stored: int = 0
     deleted: int = 0
     deleted_nothing: int = 0
-    """Of those deleted: tombstones whose id had no row from the records before them."""
+    """The part of `deleted` whose ids had no row from earlier records."""
     rejected: int = 0
     filtered: int = 0
     expired: int = 0
@@ -117,9 +117,9 @@ class Balance:
     waiting: int = 0
     missing: int = 0
     compacted: int = 0
-    """Records that the ledger counted and compaction removed: no part of those produced."""
+    """Records that the ledger counted and compaction removed. Not part of `produced`."""
     gaps: int = 0
-    """Records that the ledger went past without a line, though they are where they should be."""
+    """Records that the ledger passed without a line, although they reached their destination."""
     doubled: int = 0
     """Offsets that one job recorded twice."""
     reread: int = 0
@@ -128,36 +128,37 @@ class Balance:
 
 @dataclass
 class Audit:
-    """What became of the records of some spans."""
+    """Outcomes of the records of some offset ranges."""
 
     balances: dict[int, Balance]
     covered: dict[int, Coverage] = field(default_factory=dict)
-    """What the ledger said, by partition."""
+    """What the ledger says, by partition."""
     refused: int = 0
-    """How many dead letters are of records that never got to the topic."""
+    """Number of dead letters whose records never reached the topic."""
     known_ids: int = 0
-    """How many ids were found in the topic."""
+    """Number of ids in the topic."""
     expected_ids: int = 0
-    """How many of these are to have a row."""
+    """Number of these that should have a row."""
     expected_rows: int = 0
-    """How many of these have it."""
+    """Number of these that have a row."""
     other_rows: int = 0
-    """Rows of ids that were not found in the topic."""
+    """Number of rows whose ids are not in the topic."""
     latency_ms: dict[str, int | None] = field(default_factory=dict)
-    """Of each stored record: from Kafka's timestamp to the acknowledgement of the last row of its task's batch."""
+    """Latency of the stored records: from Kafka's timestamp to the acknowledgement of the last row of the task's
+    batch."""
     first_produced_ms: int = 0
     last_stored_ms: int = 0
     named: dict[str, list[Named]] = field(default_factory=lambda: defaultdict(list))
-    """The first differences of each kind that nobody has accepted."""
+    """The first unaccepted differences of each kind."""
     differences: Counter[str] = field(default_factory=Counter)
-    """How many there are of each kind."""
+    """Number of unaccepted differences of each kind."""
     accepted: Counter[str] = field(default_factory=Counter)
-    """How many an operator has accepted."""
+    """Number of differences of each kind that an operator has accepted."""
     delivered: int = 0
-    """How many records lie where Kafka acknowledged one."""
+    """Number of acknowledged positions at which Kafka holds a record."""
     runs: Counter[str] = field(default_factory=Counter)
-    """How many records each run produced."""
+    """Number of records that each run produced."""
 
     def total(self, name: str) -> int:
-        """The sum over all partitions."""
+        """Return the sum over all partitions."""
         return sum(getattr(balance, name) for balance in self.balances.values())

@@ -1,4 +1,4 @@
-"""What a reconciliation compares, asked of Kafka, the ledger, the table and the dead-letter topic."""
+"""The facts that a reconciliation compares, read from Kafka, the ledger, the table and the dead-letter topic."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -47,9 +47,9 @@ _NOT_BEGUN_US = 2**63
 
 
 class Auditor:
-    """Audits the topic of the pipeline in force.
+    """Reads the facts about the configured pipeline's topic, and reconciles them.
 
-    Raises `PenstockError` when the table has another order than the pipeline declares.
+    Raises `PenstockError` if the table's order differs from the order that the pipeline declares.
     """
 
     def __init__(self, settings: Settings, session: Session, open_loader: OpenLoader = local_loader) -> None:
@@ -65,17 +65,17 @@ class Auditor:
         self._book: Ledger | None = None
         self.evidence = Evidence(settings, session, self._pipeline, lambda: self.book.epoch_us if self.book else None)
         self.change = ""
-        """What tells that the topic was recreated since a job read it; known once `book` was asked for."""
+        """What shows that the topic was recreated since a job read it; set once `book` has been read."""
 
     @property
     def book(self) -> Ledger | None:
-        """The ledger of the topic's present generation; None before a job has read it."""
+        """Return the ledger of the current topic incarnation, or None before a job has read it."""
         self._book = self._book or self._open_ledger()
         return self._book
 
     @cached_property
     def order(self) -> Order:
-        """The order of the topic's records; one layout before a job has read it."""
+        """Return the order of the topic's records, with one layout before a job has read the topic."""
         if self.book is None or not cassandra.has_table(self._session, self._keyspace, "layouts"):
             return ONE_LAYOUT
         found = ledger.layouts(self._session, self._keyspace, self._pipeline.topic, self.book.epoch_us)
@@ -83,7 +83,7 @@ class Auditor:
 
     @cached_property
     def proofs(self) -> KeyProofs:
-        """What is proven of the topic's keys; nothing before a job has read it."""
+        """Return what is proven about the topic's keys: nothing before a job has read the topic."""
         if self.book is None:
             return KeyProofs()
         return read_proofs(self._session, self._keyspace, self._pipeline.topic, self.book.epoch_us)
@@ -100,22 +100,22 @@ class Auditor:
         return None if epoch_us is None else Ledger(self._session, self._keyspace, topic, epoch_us)
 
     def coverage(self, span: Span) -> Coverage:
-        """What the ledger says of `span`."""
+        """Return what the ledger says about `span`."""
         return Coverage([] if self.book is None else list(self.book.lines(span)))
 
     def waiting(self, spans: list[Span]) -> int:
-        """How many offsets of `spans` the ledger has not come to yet."""
+        """Return how many offsets of `spans` the ledger has not reached yet."""
         return sum(span.end - max(span.first, self._reached(span)) for span in spans)
 
     def _reached(self, span: Span) -> int:
         return span.first if self.book is None else min(span.end, self.book.reached(span))
 
     def sent(self, spans: list[Span]) -> Iterator[Sent]:
-        """The records in `spans`."""
+        """Yield the records in `spans`."""
         return map(self.sent_of, topics.records(self._settings, self._pipeline.topic, spans))
 
     def sent_of(self, message: Message) -> Sent:
-        """The record in a message of the topic."""
+        """Convert a message of the topic into a record."""
         is_deletion, held = message.value() is None, message.headers() or []
         found = self._deleted(message) if is_deletion else self._decoder.decode(message.value())
         rank = self._rank(message, held, found)
@@ -135,7 +135,7 @@ class Auditor:
         )
 
     def _rank(self, message: Message, held: Headers, found: Any) -> Rank | Fault:
-        """Return the rank of a record that was decoded to `found`, or why nothing orders it."""
+        """Return the rank of a record that was decoded to `found`, or why it cannot be ordered."""
         partition, offset, key, order = message.partition(), message.offset(), message.key(), headers.order(held)
         order_by = self._pipeline.declared_order
         if order_by is not None:
@@ -156,7 +156,7 @@ class Auditor:
 
     @property
     def _epoch_us(self) -> int:
-        """The epoch of the topic's generation: 0 before the first; of one that has not begun, later than any row."""
+        """Return the timestamp base: 0 before the first incarnation; later than any row if a new one has not begun."""
         if self.book is not None:
             return self.book.epoch_us
         return _NOT_BEGUN_US if self.change else 0
@@ -165,7 +165,7 @@ class Auditor:
         return self._decoder.deleted(message.key(), self.proofs.at(message.partition(), message.offset()))
 
     def rows(self, tokens: tuple[int, int] | None = None) -> Iterator[Row]:
-        """Give the rows of the whole table, or those with a token from the first of `tokens` to the last, by a scan."""
+        """Yield the rows of the whole table, or those with a token in `tokens` (both ends included), by a scan."""
         within = ""
         if tokens is not None:
             token = f"token({cql.name(self._key)})"
@@ -173,7 +173,7 @@ class Auditor:
         return self._sorted_in(scan(self._session, self._select() + within))
 
     def rows_of(self, ids: Iterable[Any]) -> Iterator[Row]:
-        """The rows of `ids`, by look-ups."""
+        """Yield the rows of `ids`, by lookups."""
         select = self._session.prepare(f"{self._select()} WHERE {cql.name(self._key)} = ?")
         answers = execute_concurrent_with_args(self._session, select, [(one,) for one in ids], concurrency=50)
         return self._sorted_in(row for _, found in answers for row in found)
@@ -200,18 +200,19 @@ class Auditor:
         return len(set(generations.values())) == 1
 
     def _is_explained(self, row: dict[str, Any], place: RowPlace, shifts: set[int]) -> bool:
-        """Return whether a row's own columns say that its write timestamp is that of its record."""
+        """Return whether a row's own columns confirm that its write timestamp is its record's."""
         order_by, column = self._pipeline.declared_order, self._order_column
         if order_by is None:
             return place.shift_us in shifts
         return column is not None and order_by.explains(row[column], place.offset, row["written_us"])
 
     def _sorted_in(self, found: Iterable[dict[str, Any]]) -> Iterator[Row]:
-        """The rows by who wrote them: a write timestamp is the generation's epoch, a layout's shift and the offset.
+        """Yield the rows, classified by writer.
 
-        That of a redriven record is earlier, as the header of the record says. Where the pipeline declares an order it
-        is what the row says, if it holds the value, or else its record. Of a row that was changed by hand the time is
-        that of a wall clock, for all its columns or for some.
+        A write timestamp is the timestamp base of the incarnation plus a layout's shift plus the offset. That of a
+        redriven record is earlier, according to the record's header. If the pipeline declares an order, the write
+        timestamp follows from the row if it holds the value, or else from its record. A row that was changed by hand
+        has a wall-clock timestamp, in all of its columns or in some.
         """
         shifts = {layout.shift_us for layout in self.order.layouts}
         epoch_us, newest_shift_us = self._epoch_us, self.order.newest.shift_us
@@ -242,7 +243,7 @@ class Auditor:
             yield from self._compared_rows(unsure)
 
     def _other_row(self, record_id: Any, written_us: int | None, *, has_place: bool = False) -> Row:
-        """Return a row that no position of the topic's present generation explains."""
+        """Return a row that no position of the current topic incarnation explains."""
         latest_us = time.time_ns() // 1000 + _CLOCK_SKEW_US
         if has_place and written_us is not None and self._epoch_us <= written_us <= latest_us:
             return Row(record_id, Writer.HAND, changed_us=written_us)
@@ -250,11 +251,11 @@ class Auditor:
         return Row(record_id, Writer.UNKNOWN if is_unknown else Writer.OLDER)
 
     def _compared_rows(self, rows: list[tuple[Row, RowPlace, bool]]) -> Iterator[Row]:
-        """Give rows whose write timestamps are earlier than their positions': those of redriven records, and others.
+        """Yield rows whose write timestamps are earlier than their positions': rows of redriven records, and others.
 
-        Each comes with its place, and whether its own columns explain it. One that they do explain, and the record at
-        its position does not, is of an earlier topic. A record that Kafka no longer holds cannot be asked: its row, if
-        it is of this generation, counts as redriven.
+        Each is given with its position, and whether its own columns explain it. A row that they explain, but the record
+        at its position does not, comes from an earlier topic. If Kafka no longer holds the record, a row of this
+        incarnation counts as redriven.
         """
         spans = {span.partition: span for span in topics.spans(self._settings, self._pipeline.topic)}
         held = {place.place for _, place, _ in rows if _holds(spans.get(place.partition), place)}
@@ -273,14 +274,14 @@ class Auditor:
                 yield self._other_row(row.id, place.order_us + self._epoch_us, has_place=is_declared)
 
     def _messages_at(self, places: set[Place]) -> Iterator[tuple[Place, Message]]:
-        """The records at these places, each with its place. What lies shortly before one of them is read too."""
+        """Yield the messages at these positions, each with its position. Messages in short gaps are read too."""
         for message in topics.records(self._settings, self._pipeline.topic, _stretches(places)):
             place = Place(message.partition(), message.offset())
             if place in places:
                 yield place, message
 
     def letter_copies(self) -> Iterator[tuple[Letter, bool]]:
-        """Give the dead letters, duplicates included, each with whether it belongs to the current topic incarnation.
+        """Yield the dead letters, duplicates included, each with whether it belongs to the current topic incarnation.
 
         Records rejected at the source, which never reached a topic, count as current.
         """
@@ -291,9 +292,9 @@ class Auditor:
             yield letter, is_current and origin.topic == self._pipeline.topic
 
     def letters(self, within: Callable[[Iterator[Letter]], Iterator[Letter]] = iter) -> dict[str, Letter]:
-        """The dead letters of the topic's present generation, and of records that never got to it, by identity.
+        """Return the dead letters of the current topic incarnation and of records that never reached it, by identity.
 
-        `within` may end the reading of the dead-letter topic.
+        `within` may stop reading the dead-letter topic early.
         """
         return dlq.unique(within(letter for letter, is_current in self.letter_copies() if is_current))
 
@@ -303,25 +304,25 @@ class Auditor:
             return audit
 
     def audit_run(self, spans: list[Span], run_id: str) -> Audit:
-        """What became of the records of one run, which lie in `spans`."""
+        """Return the outcome of every record of one run, which lie in `spans`."""
         scope = Scope(spans, run_id, is_whole=False, is_meant=lambda letter: letter.run == run_id)
         with self.reconciled(scope) as (audit, reconciliation):
             return replace(audit, latency_ms=reconciliation.latency_ms())
 
     @contextmanager
     def reconciled(self, scope: Scope) -> Iterator[tuple[Audit, Reconciliation]]:
-        """Reconcile; within the block more can be asked of the reconciliation."""
+        """Reconcile, and keep the reconciliation open for more queries within the block."""
         with self._open_loader(self._settings, self) as loader:
             reconciliation = Reconciliation(loader, self, self.evidence, scope)
             yield reconciliation.carry_out(), reconciliation
 
     def id_of_key(self, key: bytes) -> Any:
-        """Return the id that a message's key stands for; None when it stands for none."""
+        """Return the id that a message's key represents, or None if it represents no id."""
         found = self._decoder.deleted(key, self.proofs.by_now)
         return None if isinstance(found, Fault) else found
 
     def id_of_text(self, text: str) -> Any:
-        """Return the id that a text stands for, as it is named or written to the delivery log; None for none."""
+        """Return the id that a text represents, as listed or in the delivery log; None if it represents no id."""
         try:
             return self._read_id(text.encode())
         except ValueError:
@@ -332,7 +333,7 @@ class Auditor:
         return {span.partition: span.first for span in topics.spans(self._settings, self._pipeline.topic)}
 
     def later_deletions(self, spans: list[Span]) -> Iterator[Sent]:
-        """The tombstones that came after `spans`."""
+        """Yield the tombstones after `spans`."""
         later = topics.beyond(spans, topics.spans(self._settings, self._pipeline.topic))
         return (one for one in self.sent(later) if one.is_deletion)
 
@@ -342,7 +343,7 @@ def _holds(span: Span | None, place: RowPlace) -> bool:
 
 
 def _stretches(places: Iterable[Place]) -> list[Span]:
-    """Return spans that hold all of these places, with gaps of at most `_GAP_OFFSETS` read over."""
+    """Return spans that cover all of these positions, including gaps of at most `_GAP_OFFSETS`."""
     spans: list[Span] = []
     for partition, offset in sorted(places):
         last = spans[-1] if spans else None

@@ -1,7 +1,7 @@
-"""What the ledger's lines say of one partition: which line covers an offset, and how far they reach.
+"""The ledger's lines of one partition: which line covers an offset, and how far they reach.
 
-The lines of one job, which is one checkpoint, follow each other without a gap or an overlap; a batch that is done again
-writes its line again. Another job reads offsets again when a checkpoint was lost or reset, and so does a replay.
+The lines of one job, which is one checkpoint, follow each other without a gap or an overlap; a repeated batch writes
+its line again. Another job reads offsets again when a checkpoint was lost or reset, and so does a replay.
 """
 
 from bisect import bisect_right
@@ -15,7 +15,7 @@ class Coverage:
 
     def __init__(self, lines: list[Line]) -> None:
         self.every = lines
-        """Those of replays too."""
+        """Including those of replays."""
         self.lines = [line for line in lines if not line.job.startswith(REPLAY)]
         self._streamed = _Index(self.lines)
         self._replayed = _Index([line for line in lines if line.job.startswith(REPLAY)])
@@ -23,17 +23,17 @@ class Coverage:
         self.reached = max(map(_end, self.lines), default=0)
 
     def at(self, offset: int) -> Line | None:
-        """The line that covers `offset`, the stream's rather than a replay's; None when there is none."""
+        """Return the line that covers `offset`, the stream's rather than a replay's; None if there is none."""
         return self._streamed.at(offset) or self._replayed.at(offset)
 
     def bound_after(self, offset: int) -> int | None:
-        """Return the next offset at which another line may begin to cover; None behind all lines."""
+        """Return the next offset at which the covering line may change, or None after all lines."""
         at = bisect_right(self._bounds, offset)
         return self._bounds[at] if at < len(self._bounds) else None
 
 
 class _Index:
-    """Lines in the order of their first offsets."""
+    """Lines sorted by first offset."""
 
     def __init__(self, lines: list[Line]) -> None:
         ordered = sorted(lines, key=_first)

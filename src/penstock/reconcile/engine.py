@@ -1,4 +1,4 @@
-"""The database of one verification: DuckDB in this process, with a memory limit, that spills to the data directory."""
+"""The database of one verification: DuckDB in this process, with a memory limit, spilling to the data directory."""
 
 import fcntl
 import os
@@ -19,21 +19,21 @@ _MIB_OF_TWO_THREADS = 256
 _MIB = 2**20
 _CGROUP_FILES = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 _CGROUP_SHARE = 4
-"""DuckDB takes a quarter of the cgroup's memory at most: its process needs about 200 MiB beside that limit."""
+"""DuckDB gets at most a quarter of the cgroup's memory: its process needs about 200 MiB on top of that limit."""
 _LEAST_MIB = 96
 """With less, DuckDB fails on a million records instead of spilling."""
 _DTYPES = {"INT": "int32", "BIGINT": "int64", "BOOLEAN": "bool"}
 
 
 class Engine:
-    """Tables of one verification, and queries over them. Nothing is left when the block ends."""
+    """Tables of one verification, and queries over them. Everything is removed when the block ends."""
 
     def __init__(self, settings: Settings) -> None:
         self._folder = SpillFolder(settings.home / "data" / "verify")
         self._limit_mib = limit_mib(settings.verify_memory_mib)
 
     def __enter__(self) -> Self:
-        import duckdb  # 40 MiB, which a page that verifies nothing does without
+        import duckdb  # 40 MiB, which only a verification needs
 
         config: dict[str, Any] = {
             "memory_limit": f"{self._limit_mib}MiB",
@@ -51,12 +51,12 @@ class Engine:
         self._folder.close()
 
     def run(self, section: str) -> None:
-        """Make the tables and views of a section of `reconciliation.sql`."""
+        """Create the tables and views of a section of `reconciliation.sql`."""
         for statement in queries.sections()[section]:
             self.create(statement)
 
     def create(self, statement: Statement) -> None:
-        """Make a table or view."""
+        """Create a table or view."""
         self._connection.execute(statement.sql)
 
     def append(self, table: str, rows: Iterable[Sequence[Any]]) -> None:
@@ -73,14 +73,14 @@ class Engine:
         self._connection.unregister("chunk")
 
     def rows(self, query: str, *values: Any) -> Iterator[tuple[Any, ...]]:
-        """Give the rows of a query, some at a time."""
+        """Yield the rows of a query, fetched in batches."""
         with self._connection.cursor() as cursor:
             cursor.execute(query, values)
             while rows := cursor.fetchmany(_FETCH_ROWS):
                 yield from rows
 
     def row(self, query: str) -> tuple[Any, ...]:
-        """Return the one row of a query."""
+        """Return the only row of a query."""
         (row,) = self.rows(query)
         return row
 
@@ -91,13 +91,13 @@ class Engine:
 
 @contextmanager
 def local_loader(settings: Settings, origin: Origin) -> Iterator[LocalLoader]:
-    """Open the engine of this process, with a loader of what `origin` gives."""
+    """Open the engine of this process, with a loader of what `origin` provides."""
     with Engine(settings) as engine:
         yield LocalLoader(engine, origin)
 
 
 def _array(values: Sequence[Any], kind: str) -> Any:
-    """Return a column as numpy has it; null is masked."""
+    """Return a column as a numpy array. Nulls are masked, except in strings."""
     import numpy as np
 
     if kind == "STRING":
@@ -109,11 +109,11 @@ def _array(values: Sequence[Any], kind: str) -> Any:
 
 
 def limit_mib(setting_mib: int, files: Sequence[Path] = _CGROUP_FILES) -> int:
-    """Return DuckDB's memory limit: as set, but no more than its share of what this process's cgroup may take."""
+    """Return DuckDB's memory limit: as set, but at most its share of the memory limit of this process's cgroup."""
     for file in files:
         try:
             share_mib = int(file.read_text()) // _MIB // _CGROUP_SHARE
-        except (OSError, ValueError):  # there is none, or it says `max`
+        except (OSError, ValueError):  # no such file, or its content is `max`
             continue
         return max(_LEAST_MIB, min(setting_mib, share_mib))
     return setting_mib

@@ -1,4 +1,4 @@
-"""Evidence for excuses, asked of Cassandra and Kafka the first time that something needs to be excused."""
+"""Evidence for excuses, read from Cassandra and Kafka the first time that something needs to be excused."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,16 +19,19 @@ from penstock.sink import accepted, cassandra, receipts
 log = get_logger(__name__)
 
 _COUNTS = {"miscounted", "doubled", "run"}
-"""Kinds of differences that are counts: one that grew is another one than was accepted."""
+"""Kinds of differences that are counts: if a count changes, it is no longer the difference that was accepted."""
 
 
 class Evidence:
-    """What Cassandra and Kafka say of the table's TTL, the topic's compaction and the dead-letter topic's log start."""
+    """The table's TTL, the topic's compaction and the dead-letter topic's log start, from Cassandra and Kafka."""
 
     def __init__(
         self, settings: Settings, session: Session, pipeline: Pipeline, epoch_us: Callable[[], int | None]
     ) -> None:
-        """`epoch_us` returns the epoch of the topic's present generation; None before a job has read it."""
+        """Initialize the evidence; nothing is read yet.
+
+        `epoch_us` returns the timestamp base of the current topic incarnation, or None before a job has read it.
+        """
         self._settings, self._session, self._pipeline = settings, session, pipeline
         self._epoch_us = epoch_us
         self._keyspace = cassandra.keyspace_of(settings, pipeline)
@@ -41,7 +44,7 @@ class Evidence:
 
     @cached_property
     def _accepted(self) -> dict[tuple[str, int | None, int | None, str | None], str]:
-        """What differed when it was accepted, by kind, partition, offset and id."""
+        """Return the `why` of each accepted difference, by kind, partition, offset and id."""
         epoch_us = self._epoch_us()
         if epoch_us is None:
             return {}
@@ -49,22 +52,22 @@ class Evidence:
         return {(entry.kind, entry.partition, entry.offset, entry.id): entry.difference for entry in found}
 
     def accepted_rows(self) -> Iterator[tuple[str, int | None, int | None, str | None, str | None]]:
-        """Give kind, partition, offset and id of what was accepted, and what it was where that counts."""
+        """Yield kind, partition, offset and id of each accepted difference, and its `why` if the kind is a count."""
         for (kind, partition, offset, record_id), why in self._accepted.items():
             yield kind, partition, offset, record_id, why if kind in _COUNTS else None
 
     @property
     def expiries(self) -> list[tuple[int, int]]:
-        """The times of writing whose rows have expired by now."""
+        """Return the ranges of write times whose rows have expired by now."""
         return expiries(self.lifetimes, now_ms())
 
     def is_expired(self, written_ms: int) -> bool:
-        """Return whether a row that was written then has expired by now."""
+        """Return whether a row that was written at `written_ms` has expired by now."""
         return is_expired(written_ms, self.lifetimes, now_ms())
 
     @cached_property
     def lifetimes(self) -> list[Lifetime]:
-        """The table's TTLs that are known, the oldest first: those in the last receipt, and the present one."""
+        """Return the known TTLs of the table, oldest first: those in the last receipt, and the current TTL."""
         ttl = cassandra.table_ttl(self._session, self._keyspace, self._pipeline.table)
         last = receipts.latest(self._session, self._keyspace, self._pipeline.topic) or {}
         known = [Lifetime(**entry) for entry in last.get("lifetimes") or []]
@@ -72,7 +75,7 @@ class Evidence:
 
     @cached_property
     def compaction(self) -> Compaction | None:
-        """How the topic is compacted; None when it is not, or its settings may not be read."""
+        """Return how the topic is compacted; None if it is not, or if its settings may not be read."""
         topic = self._pipeline.topic
         try:
             found = {
@@ -90,12 +93,12 @@ class Evidence:
 
     @cached_property
     def queue_firsts(self) -> dict[int, int]:
-        """The log start of each partition of the dead-letter topic."""
+        """Return the log start of each partition of the dead-letter topic."""
         found = topics.spans(self._settings, self._pipeline.dead_letter_topic)
         return {span.partition: span.first for span in found}
 
     def described(self) -> list[str]:
-        """Return the evidence that was looked at, as sentences."""
+        """Return the evidence that was read, as sentences."""
         asked: dict[str, Any] = vars(self)
         lines = []
         if asked.get("compaction"):
@@ -113,5 +116,5 @@ class Evidence:
 
 
 def now_ms() -> int:
-    """Return the time now, in ms since the epoch."""
+    """Return the current time, in ms since the epoch."""
     return time.time_ns() // 1_000_000

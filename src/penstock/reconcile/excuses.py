@@ -1,6 +1,6 @@
-"""What excuses an absence: the TTL of a row, and the log start of the dead-letter topic. Pure: no service is asked.
+"""What excuses an absence: the TTL of a row, and the log start of the dead-letter topic. Pure: no I/O.
 
-An excuse goes as far as its evidence does, and no further. How far compaction goes stands in `reconciliation.sql`.
+An excuse goes as far as its evidence does, and no further. How far compaction goes is defined in `reconciliation.sql`.
 """
 
 from collections import Counter
@@ -15,17 +15,17 @@ _LONGEST_BATCH_MS = 60_000
 
 @dataclass(frozen=True)
 class Lifetime:
-    """The table's `default_time_to_live`, and since when it is known to be in force. 0: rows do not expire."""
+    """The table's `default_time_to_live`, and since when it is known to be effective. 0: rows do not expire."""
 
     ttl_s: int
     since_ms: int
 
 
 def with_present(known: Sequence[Lifetime], present: Lifetime | None) -> list[Lifetime]:
-    """Return the lifetimes that are known, the oldest first, with the present one behind them when it is another.
+    """Return the known lifetimes, oldest first, followed by the current one if it differs from the last.
 
-    `since_ms` of the present one is when the table was last altered, for whatever reason: an older one with the same
-    TTL says that it was in force before.
+    `since_ms` of the current lifetime is when the table was last altered, for whatever reason: an older lifetime with
+    the same TTL shows that it was effective before.
     """
     if present is None or (known and known[-1].ttl_s == present.ttl_s):
         return list(known)
@@ -33,10 +33,10 @@ def with_present(known: Sequence[Lifetime], present: Lifetime | None) -> list[Li
 
 
 def expiries(lifetimes: Sequence[Lifetime], now_ms: int) -> list[tuple[int, int]]:
-    """Return the times, from one up to another, of which rows have expired if the ledger records them as written then.
+    """Return the half-open ranges of write times, according to the ledger, whose rows have expired.
 
-    The ledger knows when the last row of a batch was acknowledged; the first may be older by what a batch takes: a
-    minute at most, and at most a tenth of the TTL.
+    The ledger knows when the last row of a batch was acknowledged. The first row may be older by the duration of a
+    batch: at most a minute, and at most a tenth of the TTL.
     """
     ordered = sorted(lifetimes, key=lambda lifetime: lifetime.since_ms)
     ends = [lifetime.since_ms for lifetime in ordered[1:]] + [now_ms + 1]
@@ -52,13 +52,13 @@ def _slack_ms(lifetime: Lifetime) -> int:
 
 
 def is_expired(written_ms: int, lifetimes: Sequence[Lifetime], now_ms: int) -> bool:
-    """Return whether a row that the ledger records as written at `written_ms` has passed the TTL then in force."""
+    """Return whether a row that the ledger records as written at `written_ms` has passed the TTL of that time."""
     return any(from_ms <= written_ms < before_ms for from_ms, before_ms in expiries(lifetimes, now_ms))
 
 
 @dataclass(frozen=True)
 class Compaction:
-    """A topic's `cleanup.policy` holds `compact`; tombstones of what was stored until then may be gone."""
+    """A topic whose `cleanup.policy` includes `compact`. Tombstones stored until `stored_until_ms` may be gone."""
 
     stored_until_ms: int
 
@@ -66,36 +66,40 @@ class Compaction:
 class Pruning:
     """Dead letters that may lie below the log start of the dead-letter topic.
 
-    Two things must hold: no more are excused than offsets lie below the log start, and, since letters are appended in
-    the order of the batches, none of an earlier batch of the same partition is still there.
+    Two conditions must hold: no more dead letters are excused than offsets lie below the log start, and no dead letter
+    of an earlier batch of the same partition is still there, since dead letters are appended in the order of the
+    batches.
     """
 
     def __init__(self, firsts: Mapping[int, int], surviving: Container[tuple[int, int]]) -> None:
-        """`firsts` has the log start of each partition of the dead-letter topic; `surviving` has lines by number, each
-        with a partition of that topic that still has a letter of an earlier batch than the line's."""
+        """Start with no excuse used.
+
+        `firsts` has the log start of each partition of the dead-letter topic; `surviving` has ledger lines by number,
+        each with a partition of that topic that still has a dead letter of an earlier batch than the line's.
+        """
         self._firsts = firsts
         self._used: Counter[int] = Counter()
         self._excused = 0
         self._surviving = surviving
 
     def excuse(self, key: bytes | None, line: int) -> bool:
-        """Return whether the letter of a record that `line` covers may have been pruned. One offset excuses once."""
+        """Return whether the dead letter of a record on `line` may have been pruned. Each offset excuses once."""
         if self._excused >= sum(self._firsts.values()):
             return False
         for queue in self._candidates(key):
             if self._used[queue] < self._firsts[queue] and (line, queue) not in self._surviving:
                 self._excused += 1
-                self._used[queue] += bool(key)  # one without a key may have been in any partition
+                self._used[queue] += bool(key)  # without a key, it may have been in any partition
                 return True
         return False
 
     def _candidates(self, key: bytes | None) -> Iterable[int]:
-        """Return the partitions of the dead-letter topic that the letter of a record with this key goes to."""
+        """Return the dead-letter topic's partitions to which the dead letter of a record with this key goes."""
         return [murmur2(key) % len(self._firsts)] if key and self._firsts else list(self._firsts)
 
 
 class Candidate(NamedTuple):
-    """An absent record, as the engine has it, on a line that counts more dead letters than there are."""
+    """An absent record, as the engine has it, on a ledger line that counts more dead letters than exist."""
 
     partition: int
     position: int
@@ -120,10 +124,10 @@ class Candidate(NamedTuple):
 def find_pruned(
     candidates: Iterable[tuple[Any, ...]], pruning: Callable[[], Pruning]
 ) -> Iterator[tuple[int, int, int]]:
-    """Give partition, offset and line of each record whose letter may have been pruned.
+    """Yield partition, offset and line of each record whose dead letter may have been pruned.
 
-    On a line those without an id come first, and those that the topic no longer has: nobody can say that they were not
-    the rejected ones.
+    On a line, records without an id come first, and records that the topic no longer has: nobody can say that they were
+    not the rejected ones.
     """
     pruned: Counter[int] = Counter()
     looked_at: Counter[int] = Counter()

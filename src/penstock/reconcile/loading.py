@@ -16,7 +16,7 @@ from penstock.sink.ledger import REPLAY
 T = TypeVar("T")
 Columns = list[Sequence[Any]]
 RUN = 8
-"""The index of the column `run` in `record_columns`, which has the ids of runs; the engine's has their numbers."""
+"""Index of the column `run` in `record_columns`, which has the runs' ids; the engine's column has their numbers."""
 NO_RUN = -1
 _CHUNK_ROWS = 20_000
 _NO_LINE = -1
@@ -34,7 +34,7 @@ class Tables(Protocol):
 
 
 class LineFinder:
-    """Finds the number of the line that covers a record; fast for records that come in Kafka's order."""
+    """Finds the number of the line that covers a record. Fast for records in Kafka's order."""
 
     def __init__(self, covered: dict[int, Coverage]) -> None:
         self._covered = covered
@@ -44,11 +44,11 @@ class LineFinder:
         self._partition, self._first, self._end, self._number = _NO_LINE, 0, 0, _NO_LINE
 
     def __reduce__(self) -> tuple[type["LineFinder"], tuple[dict[int, Coverage]]]:
-        """Pickle the lines alone: the numbers go by identity, which differs in another process."""
+        """Pickle only the lines: the numbers depend on object identity, which differs in another process."""
         return LineFinder, (self._covered,)
 
     def find(self, partition: int, offset: int) -> int:
-        """Return the number of the line at an offset; -1 without one."""
+        """Return the number of the line at an offset, or -1."""
         if partition != self._partition or not self._first <= offset < self._end:
             coverage = self._covered.get(partition)
             line = None if coverage is None else coverage.at(offset)
@@ -58,7 +58,7 @@ class LineFinder:
         return self._number
 
     def rows(self) -> Iterator[Sequence[Any]]:
-        """Give the lines as the engine has them."""
+        """Yield the lines as rows of the engine's table."""
         for number, line in enumerate(self._lines):
             tally = line.tally
             yield (
@@ -69,20 +69,20 @@ class LineFinder:
 
 
 class Origin(Protocol):
-    """Where records and rows come from: `auditor.Auditor`."""
+    """The source of records and rows: `auditor.Auditor`."""
 
     def sent(self, spans: list[Span]) -> Iterator[Sent]: ...  # noqa: D102
     def rows(self) -> Iterator[Row]: ...  # noqa: D102
 
 
 class Loader(Protocol):
-    """Loads what a topic and a table hold, which is the most there is of anything, into `tables`."""
+    """Loads the contents of a topic and a table, which are the largest inputs, into `tables`."""
 
     @property
     def tables(self) -> Tables: ...  # noqa: D102
 
     def load_records(self, spans: list[Span], finder: LineFinder, run_id: str | None) -> list[str]:
-        """Load the records in `spans`; those of the run `run_id` alone are counted, or all if it is None.
+        """Load the records in `spans`; count only those of the run `run_id`, or all if it is None.
 
         Return the ids of the runs that produced them. Their indexes are the runs' numbers in the engine.
         """
@@ -99,7 +99,7 @@ class LocalLoader:
     origin: Origin
 
     def load_records(self, spans: list[Span], finder: LineFinder, run_id: str | None) -> list[str]:
-        """Load the records in `spans`, as `Loader` says."""
+        """Load the records in `spans`, as `Loader` specifies."""
         numbers: dict[str | None, int] = {None: NO_RUN}
         runs: list[str] = []
         for chunk in chunks(self.origin.sent(spans)):
@@ -123,18 +123,18 @@ def append_rows(tables: Tables, rows: Iterable[Row]) -> None:
 
 
 def chunks(rows: Iterable[T]) -> Iterator[list[T]]:
-    """Give the rows in chunks of the size that is appended at once."""
+    """Yield the rows in chunks of the size that is appended at once."""
     rows = iter(rows)
     while chunk := list(islice(rows, _CHUNK_ROWS)):
         yield chunk
 
 
 def record_columns(chunk: Sequence[Sent], finder: LineFinder, run_id: str | None) -> Columns:
-    """Return the columns of `records`, but for the ids of the runs at `RUN`."""
+    """Return the columns of `records`, with the runs' ids instead of their numbers at `RUN`."""
     partitions, offsets, times_ms, keys, ids, deletions, runs, ranks, digests = zip(*chunk, strict=True)
     layouts, _, proven, kept, tie_digests = zip(*ranks, strict=True)
     names = [None if record_id is None else str(record_id) for record_id in ids]
-    are_ids = [  # the bytes of a name that is not ASCII are not its characters
+    are_ids = [  # outside ASCII, the bytes of a name differ from its characters
         name is not None and key is not None and key == name.encode() and name.isascii()
         for key, name in zip(keys, names, strict=True)
     ]
@@ -155,7 +155,7 @@ def row_columns(chunk: Sequence[Row]) -> Columns:
 
 
 def text(key: bytes) -> str:
-    """Return the bytes of a key as characters, one for each: no two keys have the same."""
+    """Return the bytes of a key as characters, one for each, so that different keys differ."""
     return key.decode("latin-1")
 
 
@@ -168,4 +168,4 @@ def _iso(moment_us: int) -> str:
 
 
 OpenLoader = Callable[[Settings, Origin], AbstractContextManager[Loader]]
-"""Opens an engine, and a loader of what `Origin` gives, until the block ends."""
+"""Opens an engine, and a loader of what `Origin` provides, until the block ends."""

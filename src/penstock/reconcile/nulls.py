@@ -1,4 +1,4 @@
-"""How often fields are null: shares of the rows stored, and how far they moved. Pure."""
+"""How often fields are null: shares of the stored rows, and how they changed. Pure: no I/O."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,20 +6,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Nulls:
-    """In how many of the rows that were stored a field is null, as a share; and since the last receipt."""
+    """The share of stored rows in which a field is null: of all rows, and of those since the last receipt."""
 
     share: float
     since_last: float | None
     moved: float | None
-    """The share since the last receipt less the share up to it."""
+    """The share since the last receipt minus the share up to it."""
 
 
 def null_shares(
     names: Iterable[str], counts: dict[str, int], last: dict[str, int] | None
 ) -> tuple[dict[str, Nulls], list[str]]:
-    """The share of nulls of each field, now and since the last receipt; a warning for each that was never null before.
+    """Return the share of nulls of each field, and a warning for each field that was never null before.
 
-    `counts` and `last` hold the rows stored under the empty name, and the nulls of each field that may be null.
+    `counts` and `last` hold the stored rows under the empty name, and the nulls of each nullable field. `last` is that
+    of the last receipt.
     """
     shares, warnings = {}, []
     stored, before = counts[""], (last or {}).get("", 0)

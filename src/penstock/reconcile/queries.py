@@ -1,4 +1,4 @@
-"""The statements of `reconciliation.sql`, by section, in the order in which they stand there."""
+"""The statements of `reconciliation.sql`, by section, in file order."""
 
 import re
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ _COMMENT = re.compile(r"^--.*\n?", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Statement:
-    """A table or view. `body` is a query, or of an input the list of its columns, in parentheses."""
+    """A table or view. `body` is a query, or for an input its list of columns, in parentheses."""
 
     name: str
     is_view: bool
@@ -21,14 +21,14 @@ class Statement:
 
     @property
     def columns(self) -> Mapping[str, str]:
-        """Return the SQL types of an input's columns by their names; empty for a query."""
+        """Return the SQL types of an input's columns by name; empty for a query."""
         if not self.body.startswith("("):
             return {}
         return dict(re.findall(r"(\w+) (INT|BIGINT|STRING|BOOLEAN)", self.body))
 
     @property
     def sql(self) -> str:
-        """Return the statement that makes it."""
+        """Return the statement that creates it."""
         kind = "VIEW" if self.is_view else "TABLE"
         return f"CREATE {kind} {self.name} {self.body if self.columns else f'AS {self.body}'}"
 

@@ -1,4 +1,4 @@
-"""The receipt of a run, from the order to the rows."""
+"""The receipt of a run, from the request to the rows."""
 
 import time
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from penstock.reconcile.auditor import Auditor
 _POLL_S = 0.3
 _STALLED_S = 120.0
 MOST_RECORDS = 100_000
-"""More than these are not looked at one by one for a run that is long over."""
+"""Maximum number of records that are examined individually for a run that ended earlier."""
 
 Report = Callable[[str], None]
 
@@ -53,11 +53,11 @@ class RunReceipt:
 
 
 def run(settings: Settings, session: Session, parameters: dict[str, Any], report: Report) -> RunReceipt:
-    """Trigger a run, wait until each of its records is stored or rejected, and give the receipt.
+    """Trigger a run, wait until each of its records is stored or dead-lettered, and return the receipt.
 
-    Raises `WrongSettings` when the local stack carries another pipeline and `NotThere` without a topic, before anything
-    is triggered; an `Unreachable` when a service is away. A run that fails, or records that do not arrive, are in the
-    receipt.
+    Raises `WrongSettings` if the local stack has another pipeline, and `NotThere` without a topic, before anything is
+    triggered; an `Unreachable` if a service is unavailable. A run that fails, or records that do not arrive, are
+    reported in the receipt.
     """
     began = time.monotonic()
     started.check(settings)
@@ -77,9 +77,9 @@ def run(settings: Settings, session: Session, parameters: dict[str, Any], report
 
 
 def of_run(settings: Settings, session: Session, dag_run: dict[str, Any], summary: dict[str, Any]) -> RunReceipt:
-    """The receipt of a run that has ended, from what Airflow says of it and what its task returned; waits for nothing.
+    """Return the receipt of a run that has ended, from Airflow's description and its task's result, without waiting.
 
-    Raises `WrongUse` when its records can no longer be told from others'.
+    Raises `WrongUse` if its records can no longer be distinguished from others.
     """
     began = time.monotonic()
     if not summary.get("offsets"):
@@ -117,7 +117,7 @@ def _receipt(found: Audit, dag_run: dict[str, Any], asked: int, summary: dict[st
 
 
 def _follow(airflow: Airflow, run_id: str, report: Report) -> dict[str, Any]:
-    """The run once it has ended; each attempt of its task, and why it failed, is reported."""
+    """Wait for the run to end, and return it. Report each attempt of its task, and why it failed."""
     seen = ("", 0)
     while True:
         dag_run, task = airflow.run(run_id), airflow.task(run_id)
@@ -131,7 +131,7 @@ def _follow(airflow: Airflow, run_id: str, report: Report) -> dict[str, Any]:
 
 
 def _wait_covered(auditor: Auditor, spans: list[Span], report: Report) -> None:
-    """Return once the ledger covers `spans`, or has not moved for two minutes."""
+    """Wait until the ledger covers `spans`, or has not advanced for two minutes."""
     waiting, moved = -1, time.monotonic()
     while (left := auditor.waiting(spans)) and time.monotonic() - moved < _STALLED_S:
         if left != waiting:
@@ -141,7 +141,7 @@ def _wait_covered(auditor: Auditor, spans: list[Span], report: Report) -> None:
 
 
 def _stages(dag_run: dict[str, Any], summary: dict[str, Any], found: Audit) -> dict[str, str | None]:
-    """When the run was triggered, began, fetched and produced, and when its last row was stored: ISO times, UTC."""
+    """Return when each stage of the run was reached, up to its last stored row: ISO times, UTC."""
     return {
         "triggered": dag_run.get("queued_at") or dag_run.get("run_after"),
         "started": summary.get("started_at"),

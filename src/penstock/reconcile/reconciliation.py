@@ -1,7 +1,7 @@
 """A reconciliation: facts are loaded into an engine, and the statements of `reconciliation.sql` compare them.
 
 The ledger is read before the table and the dead-letter topic: what it covers is there by then. No record, row or id
-stays in this process's memory; what an operator is to see of them is read from the engine.
+stays in this process's memory; what an operator should see of them is read from the engine.
 """
 
 from collections import Counter
@@ -28,18 +28,18 @@ class Scope:
 
     spans: list[Span]
     run_id: str | None = None
-    """The run whose records alone are counted; None: all are."""
+    """The run whose records alone are counted; None: all records are."""
     is_whole: bool = True
-    """The whole table is read, instead of the rows of the records' ids."""
+    """Read the whole table, instead of the rows of the records' ids."""
     is_meant: Callable[[Letter], bool] = lambda _letter: True
-    """Whether the dead letter of a record that never got to the topic counts."""
+    """Whether the dead letter of a record that never reached the topic counts."""
     deliveries: Iterable[Entry] = ()
-    """What Kafka acknowledged to the producers, the newest last."""
+    """What Kafka acknowledged to the producers, newest last."""
     named_at_most: int = NAMED_AT_MOST
 
 
 class Sources(Protocol):
-    """Where the facts come from: `auditor.Auditor`."""
+    """The source of the facts: `auditor.Auditor`."""
 
     def coverage(self, span: Span) -> Coverage: ...  # noqa: D102
     def letter_copies(self) -> Iterator[tuple[Letter, bool]]: ...  # noqa: D102
@@ -61,16 +61,16 @@ class Reconciliation:
     spans: list[Span] = field(default_factory=list)
     """The ranges of offsets that were compared, once they have been."""
     runs: list[str] = field(default_factory=list)
-    """The ids of the runs whose records were read; their place here is their number in the engine."""
+    """The ids of the runs whose records were read; their indexes are the runs' numbers in the engine."""
     _pruning_made: Pruning | None = field(default=None, init=False)
 
     @property
     def engine(self) -> Tables:
-        """The engine that the facts are loaded into."""
+        """Return the engine that the facts are loaded into."""
         return self.loader.tables
 
     def carry_out(self) -> Audit:
-        """Load the facts, compare them, and return what became of the records."""
+        """Load the facts, compare them, and return the outcomes of the records."""
         covered = self._load()
         self._compare()
         return self._result(covered)
@@ -112,7 +112,7 @@ class Reconciliation:
             )
 
     def _look_up(self, ids: Iterable[str]) -> Iterator[Row]:
-        """Look up the rows of ids, given as text."""
+        """Yield the rows of ids, which are given as text."""
         known: list[Any] = []
         for name in ids:
             known.append(self.sources.id_of_text(name))
@@ -151,7 +151,7 @@ class Reconciliation:
         return self.engine.rows(f"SELECT * FROM {table}")
 
     def _pruning(self) -> Pruning:
-        """Return what is left of the excuses that the dead-letter topic's log start gives."""
+        """Return the remaining excuses from the dead-letter topic's log start."""
         if self._pruning_made is None:
             self._pruning_made = Pruning(self.evidence.queue_firsts, set(self._rows("surviving")))
         return self._pruning_made
@@ -175,7 +175,7 @@ class Reconciliation:
             yield line, excused
 
     def _load_gone(self) -> None:
-        """Load the ids of delivered records that are gone, and which of them have rows that were not read."""
+        """Load the ids of acknowledged records that are gone, and which of them have rows that were not read."""
         found = ((*place, self.sources.id_of_text(key)) for *place, key in self._rows("gone"))
         self.engine.append("gone_ids", ((*place, None if one is None else str(one)) for *place, one in found))
         if not self.scope.is_whole:
@@ -223,12 +223,12 @@ class Reconciliation:
             audit.named[kind] = [dict(zip(names, row, strict=True)) for row in self.engine.rows(query, kind)]
 
     def latency_ms(self) -> dict[str, int | None]:
-        """Return median and 99th percentile over the stored records, in ms; None when there is none."""
+        """Return median and 99th percentile over the stored records, in ms; None if there are none."""
         p50, p99 = self.engine.row("SELECT * FROM latency")
         return {"p50": None if p50 is None else round(p50), "p99": None if p99 is None else round(p99)}
 
     def rejected(self) -> Iterator[str]:
-        """Give the identity of each dead letter, those of records which never got to the topic too."""
+        """Yield the identity of each dead letter, including those of records that never reached the topic."""
         return (identity for identity, _ in self._rows("rejected"))
 
 

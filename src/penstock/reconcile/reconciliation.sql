@@ -1,76 +1,79 @@
--- What became of every record: the topic, the ledger, the table, the dead letters and the delivery log, compared.
+-- The outcome of every record: the topic, the ledger, the table, the dead letters and the delivery log, compared.
 --
--- Read it from top to bottom. Each statement makes one table or view, from those above it. `reconciliation.py` runs the
--- sections one after another, and between two of them it loads evidence that is only asked for when it is needed.
--- DuckDB and Spark SQL both run it: use what both have, and with the same meaning.
+-- Read it from top to bottom. Each statement creates one table or view, from those above it. `reconciliation.py` runs
+-- the sections one after another, and between two of them it loads evidence that is only queried when it is needed.
+-- DuckDB and Spark SQL both run it: use what both support, with the same meaning.
 --
--- A record's place is (partition_id, position); its position is Kafka's offset. `order_us` is its place in the order of
--- all records, which is its write timestamp from the topic generation's epoch on. It comes in as a column.
--- `line` is the number of the ledger's line that covers a record; -1: none.
+-- A record's position in Kafka is (partition_id, position), where `position` is the offset. `order_us` is its place in
+-- the order of all records: its write timestamp minus the timestamp base of the topic incarnation. It is an input
+-- column. `line` is the number of the ledger line that covers a record; -1: none.
 
 -- Section: inputs
 
--- The offset ranges that are verified, and how far the ledger reaches in their partitions.
+-- The offset ranges to verify, and how far the ledger reaches in their partitions.
 CREATE TABLE spans (partition_id INT, first_position BIGINT, end_position BIGINT, reached BIGINT);
 
 -- The records that Kafka holds in the ranges. `id` is null if the record cannot be decoded. `key_text` has the bytes of
--- the key as characters; it is null if there is no key, or if the key is the id as text (`has_id_key`). A record that is
--- not counted belongs to another run; it still may be the tombstone of one that is. `layout` is -1 where the pipeline
--- declares an order (`order_by`): then versions can tie, and `tie_digest` tells whether those that do are the same bytes.
--- `is_kept`: a redriven record, which keeps the place of an earlier position. `digest` is that of the value in a pipeline
--- with one version per id, else 0.
+-- the key as characters; it is null if there is no key, or if the key is the id as text (`has_id_key`). A record that
+-- is not counted belongs to another run, but may still be the tombstone of a counted record. `layout` is -1 where the
+-- pipeline declares an order (`order_by`): then versions can tie, and `tie_digest` tells whether tied versions are the
+-- same bytes. `is_kept`: a redriven record, which keeps the place in the order of an earlier position. `digest` is the
+-- hash of the value in a pipeline with one version per id, else 0.
 CREATE TABLE records (
   partition_id INT, position BIGINT, timestamp_ms BIGINT, id STRING, key_text STRING, has_id_key BOOLEAN,
   is_deletion BOOLEAN, is_counted BOOLEAN, run INT, order_us BIGINT, layout INT, is_proven BOOLEAN, is_kept BOOLEAN,
   tie_digest BIGINT, digest BIGINT, line BIGINT
 );
 
--- The lines of the ledger, those of a replay too, numbered in the order in which the ledger has them.
+-- The lines of the ledger, including those of replays, numbered in ledger order.
 CREATE TABLE lines (
   line BIGINT, partition_id INT, first_position BIGINT, end_position BIGINT, job STRING, is_replay BOOLEAN,
   records BIGINT, deleted BIGINT, rejected BIGINT, filtered BIGINT, stored_at_ms BIGINT
 );
 
--- The messages of the dead-letter topic, in the order in which they were read, copies too. Of a record that never got to
--- the topic partition_id is -1. `queue` is the partition that the message is in. One that `is_shrunk` was sent late, since
--- the topic did not take it whole. `is_meant`: of this topic's generation, and of the time or run that is verified.
+-- The messages of the dead-letter topic, in the order in which they were read, including duplicates. If the record
+-- never reached the topic, partition_id is -1. `queue` is the partition of the message. `is_shrunk`: the message was
+-- sent late, because the topic did not accept it whole. `is_meant`: it belongs to this topic incarnation, and to the
+-- time or run that is verified.
 CREATE TABLE letter_copies (
   number BIGINT, identity STRING, queue INT, sent_ms BIGINT, is_shrunk BOOLEAN, partition_id INT, position BIGINT,
   line BIGINT, is_meant BOOLEAN
 );
 
--- The rows of the table by who wrote them: `topic` (the present generation), `older` (an earlier one), `hand` (another
--- writer's clock) or `unknown`. Place and order are those of the row's record, and null unless the topic wrote it.
--- `is_mixed`: the topic wrote it, and some of its columns were changed by hand. `changed_at`: when, if that is known.
+-- The rows of the table by writer: `topic` (the current incarnation), `older` (an earlier one), `hand` (another
+-- writer's clock) or `unknown`. Position and order are those of the row's record, and null unless the topic wrote the
+-- row. `is_mixed`: the topic wrote the row, and some of its columns were changed by hand. `changed_at`: when, if that
+-- is known.
 CREATE TABLE table_rows (
   id STRING, writer STRING, partition_id INT, position BIGINT, order_us BIGINT, is_mixed BOOLEAN, changed_at STRING
 );
 
--- What the delivery log says that Kafka acknowledged, in the order of the attempts. `key_text` is as in `records`.
+-- The acknowledgements by Kafka in the delivery log, in the order of the attempts. `key_text` is as in `records`.
 CREATE TABLE deliveries (number BIGINT, partition_id INT, position BIGINT, record_key STRING, key_text STRING);
 
--- Differences that an operator has accepted. `why` is null where any difference at this place is meant.
+-- Differences that an operator has accepted. Where `why` is null, any difference at this position is accepted.
 CREATE TABLE accepted (kind STRING, partition_id INT, position BIGINT, id STRING, why STRING);
 
--- The tombstones behind the ranges. Loaded when a record is absent.
+-- The tombstones after the ranges. Loaded if a record is absent.
 CREATE TABLE later_deletions (id STRING, order_us BIGINT);
 
--- The times of writing whose rows have expired by now, by the TTLs that the table is known to have had. Likewise.
+-- The ranges of write times whose rows have expired by now, by the known TTLs of the table. Loaded if a record is
+-- absent.
 CREATE TABLE expiries (from_ms BIGINT, before_ms BIGINT);
 
--- Absent records whose dead letters may lie below the log start of the dead-letter topic. Likewise.
+-- Absent records whose dead letters may lie below the log start of the dead-letter topic. Loaded if a record is absent.
 CREATE TABLE pruned (partition_id INT, position BIGINT, line BIGINT);
 
--- A row if the topic is compacted: tombstones of lines stored until then may be gone. Loaded when offsets have no record.
+-- A row if the topic is compacted: tombstones of lines stored until then may be gone. Loaded if offsets have no record.
 CREATE TABLE compaction (stored_until_ms BIGINT);
 
 -- The last position of each id, by its key, among records that were rejected or cannot be decoded. Likewise.
 CREATE TABLE unread (id STRING, partition_id INT, position BIGINT);
 
--- How many dead letters of a line may lie below the log start, whose records nobody can name. Likewise.
+-- How many dead letters of a line, for records that cannot be identified, may lie below the log start. Likewise.
 CREATE TABLE pruned_letters (line BIGINT, letters BIGINT);
 
--- The ids of delivered records that are gone, and of those ids the ones with rows that `table_rows` lacks. Likewise.
+-- The ids of acknowledged records that are gone, and those of the ids whose rows `table_rows` lacks. Likewise.
 CREATE TABLE gone_ids (partition_id INT, position BIGINT, id STRING);
 CREATE TABLE gone_rows (id STRING);
 
@@ -83,8 +86,8 @@ FROM letter_copies c
 JOIN (SELECT identity, MIN(number) AS number FROM letter_copies GROUP BY identity) f ON c.number = f.number
 WHERE c.is_meant;
 
--- The records with what the ledger and the dead-letter topic say of them: rejected, waiting (the ledger has not come to
--- them), or read.
+-- The records with what the ledger and the dead-letter topic say about them: rejected, waiting (the ledger has not
+-- reached them), or read.
 CREATE VIEW seen AS
 SELECT r.*, d.identity, CASE
     WHEN d.identity IS NOT NULL THEN 'rejected'
@@ -99,18 +102,18 @@ LEFT JOIN dead_letters d ON r.partition_id = d.partition_id AND r.position = d.p
 CREATE VIEW versions AS
 SELECT * FROM seen WHERE is_counted AND id IS NOT NULL AND state = 'read';
 
--- The rows that the topic's present generation wrote.
+-- The rows that the current topic incarnation wrote.
 CREATE VIEW topic_rows AS
 SELECT * FROM table_rows WHERE writer = 'topic';
 
--- Dead-lettered records that have their row after all: the contract was eased, and a replay stored them.
+-- Dead-lettered records that have a row after all: the contract was relaxed, and a replay stored them.
 CREATE TABLE restored AS
 SELECT s.id, s.partition_id, s.position, s.order_us
 FROM seen s
 JOIN topic_rows w ON s.id = w.id AND s.partition_id = w.partition_id AND s.position = w.position
 WHERE s.is_counted AND s.state = 'rejected';
 
--- Every id with what topic and table say of it: its newest version, its newest tombstone, its row.
+-- Every id with what topic and table say about it: its newest version, its newest tombstone, its row.
 CREATE TABLE ids AS
 SELECT
   id,
@@ -148,7 +151,7 @@ FROM (
 ) facts
 GROUP BY id;
 
--- What became of each record, by its id's row. One that is `absent` is looked for in the next section. A record is
+-- The outcome of each record, by its id's row. An `absent` record is looked for in the next section. A record is
 -- misplaced if it was redriven, and its row was written as if the record were new.
 CREATE TABLE outcomes AS
 SELECT s.partition_id, s.position, s.line, s.timestamp_ms, CASE
@@ -165,7 +168,7 @@ FROM seen s
 LEFT JOIN ids i ON s.id = i.id
 WHERE s.is_counted;
 
--- Tombstones that took nothing away: the version before it is a tombstone too, or there is none.
+-- Tombstones that deleted nothing: the version before is a tombstone too, or there is none.
 CREATE TABLE deleted_nothing AS
 SELECT partition_id, position
 FROM (
@@ -182,7 +185,7 @@ FROM (
 WHERE is_deletion AND (row_us IS NULL OR row_us > order_us OR (layout < 0 AND row_us = order_us))
   AND COALESCE(was_deleted, TRUE);
 
--- The records that are nowhere, with what can explain that.
+-- The records that are not found in any store, with what can explain that.
 CREATE TABLE absent AS
 SELECT
   r.partition_id, r.position, r.line, r.id, r.key_text, r.has_id_key, r.is_deletion, r.order_us,
@@ -198,7 +201,7 @@ WHERE o.outcome IN ('absent', 'misplaced');
 
 -- Section: lines
 
--- The stream's lines, with how far the lines before each of them reach, of all jobs and of its own.
+-- The stream's lines, with how far the lines before each of them reach: those of all jobs, and those of its own job.
 CREATE VIEW stream_lines AS
 SELECT
   l.*,
@@ -213,7 +216,7 @@ SELECT
 FROM lines l
 WHERE NOT l.is_replay;
 
--- Offsets that one job recorded twice (doubled), and those that lines of any jobs record again (repeated).
+-- Offsets that one job recorded twice (doubled), and offsets that lines of any job record again (repeated).
 CREATE TABLE covered_twice AS
 SELECT
   partition_id,
@@ -222,8 +225,8 @@ SELECT
 FROM stream_lines
 GROUP BY partition_id;
 
--- What lies in Kafka and in the dead-letter topic where a line counts it. `unread`: records without an id that are
--- nowhere: a dead letter that is gone is all that can explain them.
+-- What Kafka and the dead-letter topic hold of what each line counts. `unread`: records without an id that are not
+-- found in any store; only a dead letter that is gone can explain them.
 CREATE TABLE line_contents AS
 SELECT
   l.line, l.rejected, l.records,
@@ -237,8 +240,8 @@ LEFT JOIN (SELECT line, COUNT(*) AS letters FROM dead_letters WHERE line >= 0 GR
 
 -- Section: explained
 
--- Absent records that a later tombstone deleted (stored), or that the transform may have dropped (filtered): no more of
--- these than their line counts, and neither tombstones nor what it is not shown.
+-- Absent records that a later tombstone deleted (stored), or that the transform may have dropped (filtered): no more
+-- than their line counts, and neither tombstones nor records that the transform does not see.
 CREATE TABLE explained AS
 SELECT m.*, CASE
     WHEN m.is_deleted_since THEN 'stored'
@@ -264,7 +267,7 @@ FROM (
 ) m
 LEFT JOIN lines l ON m.line = l.line;
 
--- Absent records on lines that are short of dead letters, in Kafka's order: these may have been pruned.
+-- Absent records on lines that lack dead letters, in Kafka's order: their dead letters may have been pruned.
 CREATE VIEW pruning_candidates AS
 SELECT
   e.partition_id, e.position, e.line, e.id, e.key_text, e.has_id_key, c.rejected, c.letters, c.unread, c.records, c.held
@@ -273,8 +276,8 @@ JOIN line_contents c ON e.line = c.line
 WHERE e.outcome IS NULL AND NOT e.is_deletion AND NOT e.is_misplaced AND c.rejected > c.letters
 ORDER BY e.partition_id, e.position;
 
--- Dead letters are appended in the order of the batches. So a line's letter was not pruned from a partition of the
--- dead-letter topic that still has one of an earlier position, sent before the line was written.
+-- Dead letters are appended in the order of the batches. So a line's dead letter was not pruned from a partition of the
+-- dead-letter topic that still has a dead letter of an earlier position, sent before the line was written.
 CREATE VIEW surviving AS
 SELECT DISTINCT line, queue
 FROM (
@@ -308,8 +311,8 @@ FROM versions v
 JOIN (SELECT DISTINCT id, newest_us FROM absent) a ON v.id = a.id AND v.order_us = a.newest_us
 GROUP BY v.id;
 
--- What became of each absent record. Expired: its row is gone, and so is that of its id's newest version, if either was
--- written so long ago. What nothing explains is missing.
+-- The outcome of each absent record. Expired: its row is gone, and so is the row of its id's newest version, if either
+-- was written long enough ago. A record that nothing explains is missing.
 CREATE TABLE settled AS
 SELECT
   e.partition_id, e.position, e.line, e.id, e.is_newest, e.has_row,
@@ -333,7 +336,7 @@ LEFT JOIN expired_lines x ON e.line = x.line
 LEFT JOIN newest_lines n ON e.id = n.id
 LEFT JOIN expired_lines y ON n.line = y.line;
 
--- How many records of each partition have each outcome.
+-- The number of records with each outcome, by partition.
 CREATE TABLE balances AS
 SELECT partition_id, outcome, COUNT(*) AS records
 FROM (
@@ -345,8 +348,8 @@ FROM (
 ) every
 GROUP BY partition_id, outcome;
 
--- The ids that are to have a row: those whose newest version is no tombstone. If it was excused, or any version may have
--- been dropped, the id is to have the row that it has.
+-- The ids that should have a row: those whose newest version is not a tombstone. If the newest version was excused, or
+-- any version may have been dropped, the id should have a row exactly if it has one.
 CREATE VIEW known_ids AS
 SELECT
   i.id, i.row_us IS NOT NULL AS has_row, CASE
@@ -376,7 +379,7 @@ WHERE COALESCE(r.held, 0) < s.end_position - s.first_position;
 CREATE VIEW last_versions AS
 SELECT id, partition_id, MAX(position) AS position FROM versions GROUP BY id, partition_id;
 
--- Keys of records that were rejected, or cannot be decoded, in partitions that were compacted. They name ids too.
+-- Keys of records that were rejected or cannot be decoded, in partitions that were compacted. They identify ids too.
 CREATE VIEW unread_keys AS
 SELECT s.partition_id, s.key_text, s.has_id_key, CASE WHEN s.has_id_key THEN s.id END AS id, MAX(s.position) AS position
 FROM seen s
@@ -384,8 +387,8 @@ JOIN compacted_spans c ON s.partition_id = c.partition_id
 WHERE (s.id IS NULL OR s.identity IS NOT NULL) AND (s.has_id_key OR s.key_text IS NOT NULL)
 GROUP BY s.partition_id, s.key_text, s.has_id_key, CASE WHEN s.has_id_key THEN s.id END;
 
--- The stream's lines that lie within a range as a whole, with how many of their records compaction removed. Those that
--- share offsets with other lines are not compared: what lies on two lines is on one of them by chance.
+-- The stream's lines that lie entirely within a range, with how many of their records compaction removed. Lines that
+-- share offsets with other lines are not compared: a record on two lines is assigned to either of them by chance.
 CREATE TABLE whole_lines AS
 SELECT
   l.line, l.partition_id, l.first_position, l.end_position, l.deleted, l.stored_at_ms, l.records, l.rejected,
@@ -400,14 +403,14 @@ LEFT JOIN (SELECT line, COUNT(*) AS letters FROM pruned GROUP BY line) p ON l.li
 LEFT JOIN compacted_spans k ON l.partition_id = k.partition_id
 WHERE l.first_position >= s.first_position AND l.end_position <= s.end_position;
 
--- Lines that are still short of dead letters, in the order in which they may be excused.
+-- Lines that still lack dead letters, in the order in which they may be excused.
 CREATE VIEW short_lines AS
 SELECT line, rejected - letters - pruned AS letters
 FROM whole_lines
 WHERE is_alone AND rejected > letters + pruned
 ORDER BY partition_id, line;
 
--- Tombstones and the bounds of lines, in Kafka's order, with how many tombstones lie before each bound.
+-- Tombstones and the bounds of lines, in Kafka's order, with the number of tombstones before each bound.
 CREATE VIEW tombstones_before AS
 SELECT partition_id, position, is_bound,
   SUM(tombstones) OVER (PARTITION BY partition_id ORDER BY position, tombstones ROWS UNBOUNDED PRECEDING) AS tombstones
@@ -424,7 +427,7 @@ FROM (
   ) b
 ) places;
 
--- How many tombstones the ledger counted that the topic no longer has, and need not have kept.
+-- How many tombstones the ledger counted that the topic no longer has, and was not required to keep.
 CREATE TABLE gone_tombstones AS
 SELECT w.partition_id, SUM(GREATEST(0, w.deleted - (e.tombstones - f.tombstones))) AS tombstones
 FROM whole_lines w
@@ -435,8 +438,8 @@ GROUP BY w.partition_id;
 
 -- Section: differences
 
--- Rows whose records are gone from a compacted range. `is_lost`: no newer record of the id lies behind, so compaction
--- must have kept it.
+-- Rows whose records are gone from a compacted range. `is_lost`: no newer record of the id follows, so compaction must
+-- have kept the record.
 CREATE TABLE compacted_rows AS
 SELECT i.id, i.row_partition AS partition_id, i.row_position AS position,
   i.waiting = 0 AND COALESCE(u.position, -1) < i.row_position AS is_lost
@@ -447,11 +450,11 @@ LEFT JOIN last_versions v ON i.id = v.id AND i.row_partition = v.partition_id
 LEFT JOIN unread u ON i.id = u.id AND i.row_partition = u.partition_id
 WHERE COALESCE(v.position, -1) < i.row_position;
 
--- Difference `missing`: a record that the ledger covers, or went past, and that is nowhere.
+-- Difference `missing`: a record that the ledger covers or has passed, and that is not found in any store.
 CREATE TABLE missing AS
 SELECT partition_id, position, id, why FROM settled WHERE outcome = 'missing';
 
--- Difference `gap`: a record that is where it should be, but the ledger went past it without a line.
+-- Difference `gap`: a record that reached its destination, but that the ledger passed without a line.
 CREATE TABLE gap AS
 SELECT g.partition_id, g.position, r.id, 'it is ' || g.outcome || ', and no line of the ledger says so' AS why
 FROM (
@@ -463,7 +466,7 @@ FROM (
 JOIN spans s ON g.partition_id = s.partition_id AND g.position < s.reached
 JOIN records r ON g.partition_id = r.partition_id AND g.position = r.position;
 
--- The versions of ids that lie in several partitions or layouts of the topic, gathered by both.
+-- The versions of ids that occur in several partitions or layouts of the topic, grouped by both.
 CREATE TABLE homes AS
 SELECT
   v.id, v.partition_id, v.layout,
@@ -477,7 +480,7 @@ JOIN ids i ON v.id = i.id
 WHERE v.layout >= 0 AND (i.first_partition < i.last_partition OR i.first_layout < i.last_layout)
 GROUP BY v.id, v.partition_id, v.layout;
 
--- Two versions with one place in the order, of which one was redriven.
+-- Two versions with the same place in the order, one of which was redriven.
 CREATE TABLE one_place AS
 SELECT v.id, 0 AS rank, 'two versions have one place in the order: Cassandra mixes their columns' AS why
 FROM versions v
@@ -486,7 +489,7 @@ WHERE i.kept = 1 AND v.layout >= 0
 GROUP BY v.id, v.order_us
 HAVING COUNT(*) > 1 AND BOOL_OR(v.is_kept);
 
--- The newest versions of an id that `order_by` gives one place, and that are not the same bytes.
+-- The newest versions of an id that `order_by` gives the same place, and that are not the same bytes.
 CREATE TABLE tied AS
 SELECT v.id, 0 AS rank, 'two versions have one place in the order: Cassandra mixes their columns' AS why
 FROM versions v
@@ -495,7 +498,7 @@ WHERE v.layout < 0
 GROUP BY v.id
 HAVING MIN(v.tie_digest) < MAX(v.tie_digest);
 
--- Versions of an older layout behind those of a newer one in their partition.
+-- Versions of an older layout after those of a newer layout in the same partition.
 CREATE TABLE two_layouts AS
 SELECT o.id, 1 AS rank,
   'its keys belong to two layouts of the topic, of which partition ' || CAST(o.partition_id AS STRING)
@@ -512,7 +515,7 @@ SELECT a.id, 2 AS rank,
 FROM homes a
 JOIN homes b ON a.id = b.id AND a.layout = b.layout AND a.partition_id < b.partition_id;
 
--- Versions in two partitions, of which no known partitioner explains one.
+-- Versions in two partitions, one of which no known partitioner explains.
 CREATE TABLE unproven AS
 SELECT a.id, 3 AS rank,
   'versions in partitions ' || CAST(a.partition_id AS STRING) || ' and ' || CAST(b.partition_id AS STRING)
@@ -521,7 +524,7 @@ FROM homes a
 JOIN homes b ON a.id = b.id AND a.partition_id < b.partition_id
 WHERE NOT (a.is_proven AND b.is_proven);
 
--- Versions in two partitions, of which the one of the older layout is younger by Kafka's timestamps.
+-- Versions in two partitions, where Kafka's timestamps say that the version of the older layout is newer.
 CREATE TABLE contradicted AS
 SELECT o.id, 4 AS rank,
   'versions in partitions ' || CAST(LEAST(o.partition_id, n.partition_id) AS STRING) || ' and '
@@ -540,7 +543,7 @@ UNION ALL SELECT * FROM one_layout
 UNION ALL SELECT * FROM unproven
 UNION ALL SELECT * FROM contradicted;
 
--- Difference `unordered`: an id whose versions have no order that Kafka gives, for the first of the reasons above.
+-- Difference `unordered`: an id whose versions Kafka does not order, with the first of the reasons above.
 CREATE TABLE unordered AS
 SELECT v.partition_id, v.position, v.id, u.why
 FROM (SELECT id, MIN_BY(why, rank) AS why FROM unordered_reasons GROUP BY id) u
@@ -551,7 +554,7 @@ JOIN (
   WHERE id IN (SELECT id FROM unordered_reasons)
 ) v ON u.id = v.id AND v.number = 1;
 
--- Difference `repeated`: another value than the first one since the id's last tombstone, where ids have one version.
+-- Difference `repeated`: a value other than the first since the id's last tombstone, where ids have one version.
 CREATE TABLE repeated AS
 SELECT partition_id, position, id,
   'another value than an earlier record of the id, and the pipeline declares one_version_per_id' AS why
@@ -570,7 +573,7 @@ FROM (
 ) d
 WHERE digest <> first_digest;
 
--- Difference `miscounted`: a line that counts other records or dead letters than there are, and nothing excuses that.
+-- Difference `miscounted`: a line that counts other records or dead letters than exist, without an excuse.
 CREATE TABLE miscounted AS
 SELECT w.partition_id, w.first_position AS position, CAST(NULL AS STRING) AS id,
   'the ledger counts ' || CAST(w.records AS STRING) || ' records to ' || CAST(w.end_position - 1 AS STRING) || ', '
@@ -581,7 +584,7 @@ LEFT JOIN pruned_letters p ON w.line = p.line
 WHERE w.is_alone
   AND (w.rejected - w.letters - w.pruned <> COALESCE(p.letters, 0) OR w.records <> w.held + w.compacted);
 
--- Difference `doubled`: one job wrote two lines over the same offsets, which one checkpoint never does.
+-- Difference `doubled`: one job wrote two lines for the same offsets, which one checkpoint never does.
 CREATE TABLE doubled AS
 SELECT o.partition_id, CAST(NULL AS BIGINT) AS position, CAST(NULL AS STRING) AS id,
   CAST(CAST(o.doubled AS BIGINT) AS STRING) || ' offsets stand on two lines of the ledger that one job wrote' AS why
@@ -590,14 +593,14 @@ WHERE o.doubled > 0;
 
 -- Section: deliveries
 
--- What Kafka acknowledged, each place once: what was acknowledged last.
+-- What Kafka acknowledged, each position once: the latest acknowledgement.
 CREATE TABLE delivered AS
 SELECT d.partition_id, d.position, d.record_key, d.key_text
 FROM deliveries d
 JOIN (SELECT partition_id, position, MAX(number) AS number FROM deliveries GROUP BY partition_id, position) l
   ON d.number = l.number;
 
--- Acknowledged records with what lies at their places.
+-- Acknowledged records with what Kafka holds at their positions.
 CREATE TABLE found AS
 SELECT d.partition_id, d.position, d.record_key, r.position IS NOT NULL AS is_there,
   r.position IS NOT NULL AND COALESCE(CASE WHEN r.has_id_key THEN r.id ELSE r.key_text END <> d.key_text, TRUE)
@@ -611,7 +614,7 @@ SELECT partition_id, position, record_key FROM found WHERE NOT is_there;
 
 -- Section: sources
 
--- Gone records that no newer record of their id explains. One without a row may have been deleted.
+-- Gone records that no newer record of their id explains. A record without a row may have been deleted.
 CREATE TABLE bare AS
 SELECT g.partition_id, g.position, g.record_key, x.id,
   COALESCE(i.row_us IS NOT NULL, FALSE) OR w.id IS NOT NULL AS has_row
@@ -624,7 +627,8 @@ LEFT JOIN (SELECT DISTINCT id FROM gone_rows) w ON x.id = w.id
 WHERE NOT EXISTS (SELECT 1 FROM compaction)
   OR (COALESCE(i.waiting, 0) = 0 AND COALESCE(v.position, -1) < g.position AND COALESCE(u.position, -1) < g.position);
 
--- Partitions in which no more ids are gone without a row than tombstones are: these were deleted, and compacted away.
+-- Partitions in which at most as many ids are gone without a row as tombstones are gone: these ids were deleted and
+-- compacted away.
 CREATE VIEW deleted_and_gone AS
 SELECT b.partition_id
 FROM bare b
@@ -633,7 +637,7 @@ WHERE NOT b.has_row
 GROUP BY b.partition_id, t.tombstones
 HAVING COUNT(DISTINCT b.id) + MAX(CASE WHEN b.id IS NULL THEN 1 ELSE 0 END) <= t.tombstones;
 
--- Gone records that nothing explains. What lies behind the log end was never there to be compacted.
+-- Gone records that nothing explains. What lies beyond the log end was never there to be compacted.
 CREATE TABLE unexplained AS
 SELECT b.partition_id, b.position, b.record_key
 FROM bare b
@@ -641,7 +645,7 @@ LEFT JOIN deleted_and_gone d ON b.partition_id = d.partition_id
 LEFT JOIN spans s ON b.partition_id = s.partition_id
 WHERE b.has_row OR d.partition_id IS NULL OR b.position >= COALESCE(s.end_position, 0);
 
--- Difference `lost`: Kafka acknowledged a record, or a row came from it, and Kafka has another one there or none.
+-- Difference `lost`: Kafka acknowledged a record, or a row came from it, and Kafka has another record there or none.
 CREATE TABLE lost AS
 SELECT partition_id, position, record_key AS id, 'Kafka acknowledged another key at this offset' AS why
 FROM found WHERE is_another
@@ -654,7 +658,7 @@ FROM compacted_rows c
 LEFT JOIN unexplained u ON c.partition_id = u.partition_id AND c.position = u.position
 WHERE c.is_lost AND u.position IS NULL;
 
--- Difference `foreign`: a row that no record of the topic explains, or that somebody else wrote or changed.
+-- Difference `foreign`: a row that no record of the topic explains, or that another writer wrote or changed.
 CREATE TABLE foreign_rows AS
 SELECT i.row_partition AS partition_id, i.row_position AS position, i.id,
   'a row says that it came from here, and no record there has its id' AS why
@@ -677,7 +681,7 @@ FROM table_rows WHERE writer = 'unknown';
 
 -- Section: results
 
--- Every difference, in the order in which a receipt names them.
+-- Every difference, in the order in which a receipt lists them.
 CREATE VIEW differences AS
 SELECT 'missing' AS kind, partition_id, position, id, why FROM missing
 UNION ALL SELECT 'gap', partition_id, position, id, why FROM gap
@@ -688,7 +692,7 @@ UNION ALL SELECT 'doubled', partition_id, position, id, why FROM doubled
 UNION ALL SELECT 'lost', partition_id, position, id, why FROM lost
 UNION ALL SELECT 'foreign', partition_id, position, id, why FROM foreign_rows;
 
--- The same, with whether an operator has accepted it.
+-- Every difference, with whether an operator has accepted it.
 CREATE VIEW judged AS
 SELECT d.kind, d.partition_id, d.position, d.id, d.why, a.kind IS NOT NULL AS is_accepted
 FROM differences d
@@ -696,11 +700,11 @@ LEFT JOIN accepted a
   ON d.kind = a.kind AND d.partition_id IS NOT DISTINCT FROM a.partition_id
   AND d.position IS NOT DISTINCT FROM a.position AND d.id IS NOT DISTINCT FROM a.id AND d.why = COALESCE(a.why, d.why);
 
--- How many differences of each kind there are.
+-- The number of differences of each kind.
 CREATE VIEW difference_counts AS
 SELECT kind, partition_id, is_accepted, COUNT(*) AS differences FROM judged GROUP BY kind, partition_id, is_accepted;
 
--- How many ids the topic has, how many of them are to have a row and have it, and how many rows are of other ids.
+-- The number of ids in the topic, of those that should have a row, of those that have it, and of rows of other ids.
 CREATE VIEW id_counts AS
 SELECT
   COUNT(k.id) AS known,
@@ -711,7 +715,7 @@ SELECT
 FROM ids i
 LEFT JOIN known_ids k ON i.id = k.id;
 
--- When the first record was produced, and the last line written that has a stored one.
+-- When the first record was produced, and when the last line with a stored record was written.
 CREATE VIEW times AS
 SELECT
   COALESCE(MIN(o.timestamp_ms), 0) AS first_produced_ms,
@@ -719,7 +723,7 @@ SELECT
 FROM outcomes o
 LEFT JOIN lines l ON o.line = l.line;
 
--- From Kafka's timestamp to the acknowledgement of the last row of its task's batch, of each stored record.
+-- The latency of each stored record: from Kafka's timestamp to the acknowledgement of the last row of its task's batch.
 CREATE VIEW latencies AS
 SELECT o.partition_id, o.position, l.stored_at_ms - o.timestamp_ms AS latency_ms
 FROM outcomes o
@@ -732,13 +736,13 @@ SELECT
   PERCENTILE_CONT(0.99) WITHIN GROUP (ORDER BY latency_ms) AS p99
 FROM latencies;
 
--- The dead letters of the records that were verified, those of records which never got to the topic too.
+-- The dead letters of the records that were verified, including those of records that never reached the topic.
 CREATE VIEW rejected AS
 SELECT d.identity, d.partition_id < 0 AS is_refused
 FROM dead_letters d
 LEFT JOIN outcomes o ON d.partition_id = o.partition_id AND d.position = o.position
 WHERE d.partition_id < 0 OR o.position IS NOT NULL;
 
--- How many records each run produced.
+-- The number of records that each run produced.
 CREATE VIEW runs AS
 SELECT run, COUNT(*) AS records FROM records WHERE run >= 0 GROUP BY run;

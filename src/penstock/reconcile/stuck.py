@@ -1,4 +1,4 @@
-"""The stream that is stuck, as a difference that `verify` names: what waits behind it is not going to be stored."""
+"""The stuck stream, as a difference that `verify` reports: records pending behind it will not be stored."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -14,9 +14,9 @@ from penstock.sink.failing import FailingBatches
 
 
 def stuck_differences(settings: Settings, session: Session, reached: Mapping[int, int]) -> Iterator[dict[str, Any]]:
-    """Give a difference for each partition of a batch on which the stream is stuck.
+    """Yield a difference for each partition of a batch on which the stream is stuck.
 
-    `reached` is the offset up to which the ledger reaches, by partition.
+    `reached` is the offset that the ledger reaches, by partition.
     """
     pipeline = pipelines.of(settings)
     failing = FailingBatches(session, cassandra.keyspace_of(settings, pipeline), pipeline.topic).read()

@@ -1,4 +1,4 @@
-"""The way of one record, hop by hop with the time of each: fetched, produced, recorded, and what became of it."""
+"""The path of one record, stage by stage with the time of each: fetched, produced, recorded, and the outcome."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -49,23 +49,24 @@ class Passage:
 
 
 def trace(settings: Settings, session: Session, text: str) -> list[Passage]:
-    """The passages of the records with the id `text`, in the order they were sent; the whole topic is read for them.
+    """Return the passages of the records with the id `text`, in the order they were sent, from the whole topic.
 
-    Raises `WrongUse` when the text is no id.
+    Raises `WrongUse` if the text is not an id.
     """
     return Search(settings, session, text).carry_out()
 
 
 def trace_row(settings: Settings, session: Session, text: str) -> Passage | None:
-    """The passage of the record that made the row of the id `text`: a few look-ups, however much the topic holds.
+    """Return the passage of the record behind the row of the id `text`, by a few lookups however large the topic is.
 
-    None when there is no such row, or it is of an earlier topic of this name. Raises `WrongUse` when the text is no id.
+    None if there is no such row, or it comes from an earlier topic of this name. Raises `WrongUse` if the text is not
+    an id.
     """
     return _Tracer(settings, session, id_of(pipelines.of(settings), text)).of_row()
 
 
 def id_of(pipeline: Pipeline, text: str) -> Any:
-    """The id that `text` stands for. Raises `WrongUse` when it is none."""
+    """Return the id that `text` represents. Raises `WrongUse` if it is not an id."""
     try:
         return key_reader(pipeline.record)(text.encode())
     except ValueError as error:
@@ -73,7 +74,7 @@ def id_of(pipeline: Pipeline, text: str) -> Any:
 
 
 class Search:
-    """A search of the whole topic for one id; it ends when all is read, after `longest_s`, or by `stop`."""
+    """A search of the whole topic for one id. It ends at the end of the topic, after `longest_s`, or by `stop`."""
 
     def __init__(self, settings: Settings, session: Session, text: str, longest_s: float = inf) -> None:
         self._settings, self._session = settings, session
@@ -82,25 +83,25 @@ class Search:
         self._end_s = inf
         self._is_stopped = self._is_cut = False
         self.read = 0
-        """How many records were looked at so far."""
+        """Number of records read so far."""
         self.held = 0
-        """How many there are."""
+        """Number of records in the topic."""
         self.is_whole = False
-        """Whether all were looked at."""
+        """Whether all of them were read."""
 
     def carry_out(self) -> list[Passage]:
-        """The passages that were found, in the order they were sent."""
+        """Run the search, and return the passages found, in the order they were sent."""
         self._end_s = time.monotonic() + self._longest_s
         found = _Tracer(self._settings, self._session, self._id, self.in_time).passages(self)
         self.is_whole = not self._is_cut
         return found
 
     def stop(self) -> None:
-        """Look no further."""
+        """Stop the search."""
         self._is_stopped = True
 
     def records(self, topic: str) -> Iterator[Message]:
-        """The topic's records, counted."""
+        """Yield the topic's records, and count them."""
         spans = topics.spans(self._settings, topic)
         self.held = sum(span.records for span in spans)
         with closing(topics.records(self._settings, topic, spans)) as found:
@@ -109,7 +110,7 @@ class Search:
                 yield message
 
     def in_time(self, found: Iterator[T]) -> Iterator[T]:
-        """What is found, as long as the search goes on."""
+        """Yield what is found, until the search is stopped or its time is up."""
         for one in found:
             if self._is_stopped or time.monotonic() > self._end_s:
                 self._is_cut = True
@@ -118,7 +119,7 @@ class Search:
 
 
 class _Tracer:
-    """Follows one id."""
+    """Traces one id."""
 
     def __init__(
         self,
@@ -147,7 +148,7 @@ class _Tracer:
         return settled.states(self._session, self._keyspace, self._pipeline.topic)
 
     def of_row(self) -> Passage | None:
-        """The passage that ended in the row."""
+        """Return the passage that ended in the row."""
         if self._row is None:
             return None
         place = self._row.place
@@ -161,21 +162,21 @@ class _Tracer:
         return Passage(*place, "stored", hops)
 
     def _message_at(self, wanted: topics.Span) -> Message | None:
-        """The record at a place; None when Kafka no longer holds it."""
+        """Return the record at a position, or None if Kafka no longer holds it."""
         held = topics.spans(self._settings, self._pipeline.topic)
         if not any(one.partition == wanted.partition and one.first <= wanted.first < one.end for one in held):
             return None
         return next(topics.records(self._settings, self._pipeline.topic, [wanted]), None)
 
     def _after(self, line: Line | None) -> Iterator[Hop]:
-        """What the ledger says of a record that has the row, and the row."""
+        """Yield the stages of a stored record after Kafka: its ledger line, if any, and its row."""
         if line is not None:
             yield _recorded(line)
         table = f"{self._keyspace}.{self._pipeline.table}"
         yield Hop("stored", _iso(line.tally.stored_at_ms) if line else None, f"{table} has the row")
 
     def passages(self, search: Search) -> list[Passage]:
-        """All that the search finds."""
+        """Return all passages that the search finds."""
         refused = [self._of_refused(letter) for letter in self._letters.values() if self._is_refused(letter)]
         found = list(self._found(search))
         deletions = [sent for sent, _ in found if sent.is_deletion]
@@ -185,7 +186,7 @@ class _Tracer:
         wanted = str(self._id).encode()
         for message in search.records(self._pipeline.topic):
             value = message.value()
-            if value is None or message.key() == wanted or wanted in value:  # a tombstone's key has a format of its own
+            if value is None or message.key() == wanted or wanted in value:  # a tombstone's key has its own format
                 sent = self._auditor.sent_of(message)
                 if sent.id == self._id or message.key() == wanted:
                     yield sent, message
@@ -233,7 +234,7 @@ class _Tracer:
             return f"schema unknown: {error}"
 
     def _versions(self, schema_id: int) -> list[str]:
-        """Where the registry has the schema: in the topic's own subject, or else in which."""
+        """Return the registry's versions of the schema: those of the topic's own subject, or else all."""
         found = self._registry.versions(schema_id)
         return [one for one in found if one.startswith(f"{self._pipeline.subject} ")] or found
 
@@ -255,7 +256,7 @@ class _Tracer:
         return (line and self._excuse(sent, line)) or self._unexcused(sent, line)
 
     def _excuse(self, sent: Sent, line: Line) -> str:
-        """Return what explains that neither row nor dead letter is there; empty when nothing does."""
+        """Return what explains that there is neither row nor dead letter; empty if nothing does."""
         if sent.id is None:
             return "pruned" if self._is_pruned(sent, line) else ""
         is_expired = self._row is None and self._auditor.evidence.is_expired(line.tally.stored_at_ms)

@@ -1,8 +1,8 @@
-"""The balance of the topic, from sources that know nothing of each other.
+"""The balance of a topic, from independent sources.
 
-Airflow's run results and the producer's journal say what was acknowledged; Kafka's log says what lies there; the ledger
-says what became of each offset; the table is counted; the dead-letter topic holds what was rejected, and `settled` what
-became of that. Each is held against the next, and a difference is named to the record.
+Airflow's run results and the producer's delivery log say what was acknowledged; Kafka's log says what is there; the
+ledger says what became of each offset; the table is counted; the dead-letter topic holds what was rejected, and
+`settled` its resolution. Each is compared with the next, and a difference is reported down to the record.
 """
 
 import time
@@ -37,12 +37,12 @@ from penstock.sink import cassandra, receipts, settled
 _RUNS = 50
 _ACCEPTED_AT_MOST = 100_000
 EXCUSED = ("expired", "pruned", "compacted", "accepted")
-"""The counts of what is absent and excused, by evidence or by an operator, as a receipt names them."""
+"""The counts, as a receipt names them, of what is absent and excused by evidence or by an operator."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Two sources that do not agree, about a record where one can be named."""
+    """Two sources that do not agree, on a single record if possible."""
 
     kind: str
     partition: int | None
@@ -53,12 +53,11 @@ class Difference:
 
 @dataclass(frozen=True)
 class TopicReceipt:
-    """What became of everything in a stretch of the topic.
+    """The outcome of everything in an offset range of the topic.
 
     produced = stored + deleted + rejected + filtered + expired + pruned + accepted + waiting + missing, in each
-    partition.
-    `refused` records never got to the topic, `compacted` ones are no longer there; rejected + refused = the sum of
-    `queue`; `deleted_nothing` is a part of deleted. balanced: nothing is missing, and no two sources differ.
+    partition. `refused` records never reached the topic, `compacted` records are no longer there; rejected + refused =
+    the sum of `queue`; `deleted_nothing` is a part of deleted. balanced: nothing is missing, and no two sources differ.
     """
 
     topic: str
@@ -82,9 +81,9 @@ class TopicReceipt:
     acknowledged: Acknowledged
     nulls: dict[str, Nulls]
     counts: dict[str, int]
-    """Rows stored so far, and in how many of them each field was null: what the next receipt is compared with."""
+    """Rows stored so far, and how many of them were null in each field: the next receipt is compared with it."""
     counted: dict[int, int]
-    """Up to which offset of each partition `counts` goes, in the topic's `generation_us`."""
+    """The offset that `counts` reaches in each partition, in the topic's `generation_us`."""
     generation_us: int | None
     warnings: list[str]
     partitions: list[Balance]
@@ -97,11 +96,11 @@ class TopicReceipt:
     compacted: int = 0
     accepted: int = 0
     accepted_differences: dict[str, int] = field(default_factory=dict)
-    """How many differences of each kind an operator has accepted; `accepted` counts the missing records among them."""
+    """Number of accepted differences of each kind; `accepted` counts the missing records among them."""
     evidence: list[str] = field(default_factory=list)
-    """What was looked at to excuse what is absent, as sentences."""
+    """What was read to excuse what is absent, as sentences."""
     lifetimes: list[Lifetime] = field(default_factory=list)
-    """The table's TTLs that are known, the oldest first."""
+    """The known TTLs of the table, oldest first."""
 
 
 def verify(
@@ -111,20 +110,18 @@ def verify(
     spans: list[Span] | None = None,
     open_loader: OpenLoader = local_loader,
 ) -> TopicReceipt:
-    """The balance of the topic as it is now, of what was produced since a time, or of `spans`.
+    """Return the balance of the topic as it is now, of what was produced since a time, or of `spans`.
 
-    Raises an `Unreachable`.
-
-    A receipt of the whole topic is kept, for the next one to be compared with. `waiting` is no difference.
-    `open_loader` opens the engine that compares: DuckDB in this process, or Spark.
+    A receipt of the whole topic is stored, for comparison with the next one. `waiting` is not a difference.
+    `open_loader` opens the engine that compares: DuckDB in this process, or Spark. Raises an `Unreachable`.
     """
     return _Verification(settings, session, since, spans, open_loader=open_loader).carry_out()
 
 
 def differences(settings: Settings, session: Session) -> tuple[list[Difference], int]:
-    """Return the differences of the whole topic that nobody has accepted, as many as can be, and how many there are.
+    """Return the unaccepted differences of the whole topic, as many as can be listed, and how many there are.
 
-    Keeps no receipt.
+    Stores no receipt.
     """
     receipt = _Verification(settings, session, None, None, named_at_most=_ACCEPTED_AT_MOST).balance()
     return receipt.differences, receipt.differences_found
@@ -153,14 +150,14 @@ class _Verification:
         self._attempts = list(journal.attempts(journal.folder_of(settings)))
         self._spans = (
             self._stretch() if spans is None else spans
-        )  # after the journal: what was acknowledged lies before their ends
+        )  # after the delivery log: what was acknowledged lies before their ends
         self._topic_id = topics.topic_id(settings, self._pipeline.topic) if self._spans else ""
         self._keyspace = cassandra.keyspace_of(settings, self._pipeline)
         self._auditor = Auditor(settings, session, open_loader)
         self._differences: list[Difference] = []
         self._found = 0
         self._free_offsets = 0
-        """Offsets without a record that no run was excused by yet."""
+        """Offsets without a record that have not excused a run yet."""
 
     def _stretch(self) -> list[Span]:
         topic = self._pipeline.topic
@@ -174,7 +171,7 @@ class _Verification:
         return receipt
 
     def balance(self) -> TopicReceipt:
-        """Return the receipt, and keep it nowhere."""
+        """Return the receipt without storing it."""
         began = time.monotonic()
         attempts = [one for one in self._attempts if self._is_of_topic(one.topic, one.topic_id, one.started_at)]
         scope = Scope(
@@ -210,11 +207,11 @@ class _Verification:
         return [{"partition": None, "offset": None, "id": None, "why": why}] if change else []
 
     def _is_meant(self, letter: Letter) -> bool:
-        """Whether a record that never got to the topic belongs to what is verified; to given offsets none does."""
+        """Return whether a record that never reached the topic is verified; with given offsets it never is."""
         return self._is_whole or (self._since is not None and letter.time >= self._since)
 
     def _differ(self, kind: str, found: Iterable[dict[str, Any]]) -> None:
-        """Add differences that are few, unless they are accepted."""
+        """Add a small number of differences, except those that are accepted."""
         differing = list(found)
         open_ones = [one for one in differing if not self._auditor.evidence.accepts(kind, one)]
         self._differences += [_difference(kind, one) for one in open_ones[: self._named_at_most]]
@@ -222,8 +219,10 @@ class _Verification:
         self._found += len(open_ones)
 
     def _compare_runs(self, of_run: Counter[str]) -> tuple[int | None, str]:
-        """Hold what each successful run says it produced against Kafka: how many runs; or None, and why Airflow does
-        not tell."""
+        """Compare what each successful run says it produced with Kafka.
+
+        Return the number of runs compared; or None, and why Airflow could not be queried.
+        """
         compared = 0
         try:
             with Airflow(self._settings) as airflow:
@@ -239,23 +238,29 @@ class _Verification:
         return compared, ""
 
     def _is_whole_run(self, missing: int) -> bool:
-        """Return whether no record of a run is missing from Kafka; a compacted topic may lack as many as offsets."""
+        """Return whether no record of a run is missing from Kafka.
+
+        In a compacted topic, offsets without a record excuse as many missing records.
+        """
         if missing > 0 and self._auditor.evidence.compaction and missing <= self._free_offsets:
             self._free_offsets -= missing
             return True
         return missing <= 0
 
     def _is_of_topic(self, topic: str | None, topic_id: str | None, started_at: str) -> bool:
-        """Return whether a run that began then sent to this very topic; without ids, after its generation began."""
+        """Return whether a run that began at `started_at` sent to this very topic.
+
+        Without topic ids: whether it began after the topic's incarnation did.
+        """
         if (topic, topic_id) != (self._pipeline.topic, self._topic_id):
             return False
         if topic_id != topics.NO_ID:
             return True
-        began_us = self._generation_us or 0  # None before the job has read it, and once it was recreated
+        began_us = self._generation_us or 0  # None before a job has read it, and after it was recreated
         return not self._auditor.change and datetime.fromisoformat(started_at).timestamp() * 1_000_000 >= began_us
 
     def _holds_all_of(self, summary: dict[str, Any]) -> bool:
-        """Whether all that a run produced lies in the spans, and not in an earlier topic of this name."""
+        """Return whether all that a run produced lies in the spans, and not in an earlier topic of this name."""
         spans = {span.partition: span for span in self._spans}
         if not self._is_of_topic(summary.get("topic"), summary.get("topic_id"), summary.get("started_at", "")):
             return False
@@ -298,7 +303,7 @@ class _Verification:
         )
 
     def _queue(self, rejected: Iterable[str]) -> dict[str, int]:
-        """What became of the rejected records."""
+        """Return how many dead letters have each resolution."""
         lines = settled.states(self._session, self._keyspace, self._pipeline.topic)
         states = Counter(settled.state_of(identity, lines) for identity in rejected)
         return {state: states[state] for state in (settled.WAITING, "redriven", "superseded", "discarded")}
@@ -308,15 +313,15 @@ class _Verification:
         return None if self._auditor.book is None else self._auditor.book.epoch_us
 
     def _last(self) -> dict[str, Any]:
-        """The last receipt of the whole topic in its present generation; empty when there is none to compare with."""
+        """Return the last receipt of the whole topic in its current incarnation; {} if none is comparable."""
         last = receipts.latest(self._session, self._keyspace, self._pipeline.topic) if self._is_whole else None
         return last if last is not None and last.get("generation_us") == self._generation_us else {}
 
     def _counts(self, audit: Audit, last: dict[str, Any]) -> tuple[dict[str, int], dict[int, int]]:
-        """Rows stored, under the empty name, and how many of them had null in each field that may be null.
+        """Return the number of rows stored, and of nulls by nullable field; and the offset reached per partition.
 
-        Those of the last receipt, and of the lines since, each stretch once: lines of records that Kafka has deleted
-        since stay counted. Also up to which offset of each partition.
+        Stored rows are under the empty name. The counts are those of the last receipt plus the lines since, each range
+        once: lines of records that Kafka has deleted since stay counted.
         """
         counts = Counter({name: int(count) for name, count in (last.get("counts") or {}).items()})
         counted = {int(partition): int(end) for partition, end in (last.get("counted") or {}).items()}
@@ -357,9 +362,9 @@ def _difference(kind: str, named: dict[str, Any]) -> Difference:
 
 
 def rows_to_rebuild(settings: Settings, session: Session) -> int:
-    """How many rows the table has, all of them from records that the topic still holds.
+    """Return the number of rows in the table, all of them from records that the topic still holds.
 
-    Raises `PenstockError` when others are among them: a rebuild would lose them.
+    Raises `PenstockError` if there are other rows: a rebuild would lose them.
     """
     pipeline = pipelines.of(settings)
     firsts = {span.partition: span.first for span in topics.spans(settings, pipeline.topic)}

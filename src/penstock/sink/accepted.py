@@ -1,4 +1,4 @@
-"""Differences that an operator accepted: which, when, by whom and why. They are kept as long as the table is."""
+"""Differences that an operator accepted: which, when, by whom and why. Kept as long as the table exists."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ CREATE TABLE IF NOT EXISTS {keyspace}.accepted (
 
 @dataclass(frozen=True)
 class Accepted:
-    """An accepted difference. `difference` says what differed then, `reason` why that was accepted."""
+    """An accepted difference. `difference` is what differed at the time, `reason` why it was accepted."""
 
     kind: str
     partition: int | None
@@ -44,17 +44,17 @@ class Accepted:
 
 
 def statements(keyspace: str) -> dict[str, str]:
-    """Return the CQL that creates the table, by its name."""
+    """Return the CQL that creates the table, by table name."""
     return {"accepted": _ACCEPTED.format(keyspace=cql.name(keyspace))}
 
 
 def create_table(session: Session, keyspace: str) -> None:
-    """Create the table when it is not there."""
+    """Create the table if it does not exist."""
     create_missing(session, keyspace, statements(keyspace))
 
 
 def keep(session: Session, keyspace: str, topic: str, epoch_us: int, accepted: Iterable[Accepted]) -> None:
-    """Keep accepted differences of a topic generation; return once they are acknowledged."""
+    """Write accepted differences of a topic incarnation and wait until they are acknowledged."""
     insert = session.prepare(
         f"INSERT INTO {cql.name(keyspace)}.accepted (topic, generation_us, kind, kafka_partition, kafka_offset, id, "
         "difference, reason, who, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -78,7 +78,7 @@ def keep(session: Session, keyspace: str, topic: str, epoch_us: int, accepted: I
 
 
 def read(session: Session, keyspace: str, topic: str, epoch_us: int) -> list[Accepted]:
-    """Return the accepted differences of a topic generation; none when there is no table yet."""
+    """Return the accepted differences of a topic incarnation, or an empty list if there is no table yet."""
     if not has_table(session, keyspace, "accepted"):
         return []
     query = f"SELECT * FROM {cql.name(keyspace)}.accepted WHERE topic = %s AND generation_us = %s"

@@ -1,4 +1,4 @@
-"""The connection to Cassandra, made from settings; keyspace and table."""
+"""The connection to Cassandra, configured from settings; keyspace and table."""
 
 import re
 import socket
@@ -30,14 +30,14 @@ _TRUNCATE_S = 120.0
 _SYNC_LAG = "periodic_commitlog_sync_lag_block"
 _LONGEST_LAG_S = 0.1
 _DENIED = re.compile(r"User (?P<role>\S+) has no (?P<permission>\w+) permission on <(?P<resource>[^>]+)>")
-"""How Cassandra says which permission is missing."""
+"""Format of Cassandra's message about a missing permission."""
 _GRANTS = "docs/operations.md lists what each role needs"
 KEYSPACE = ""
-"""The name under which the statement that creates the keyspace stands among those that create its tables."""
+"""Key of the statement that creates the keyspace, among the statements that create its tables."""
 
 
 def connect(settings: Settings) -> Session:
-    """A session that routes each statement to a replica and gives rows as dicts. Raises `CassandraUnreachable`.
+    """Open a session that routes each statement to a replica and returns rows as dicts. Raises `CassandraUnreachable`.
 
     Close it with `close`.
     """
@@ -51,7 +51,7 @@ def connect(settings: Settings) -> Session:
 
 
 def unreachable(settings: Settings, error: Exception) -> CassandraUnreachable:
-    """The error that tells of Cassandra being away."""
+    """Return the error for an unavailable Cassandra."""
     return CassandraUnreachable(
         f"no answer from Cassandra at {settings.cassandra_hosts}:{settings.cassandra_port}: {error}",
         hint="./penstock status cassandra, or set PENSTOCK_CASSANDRA_HOSTS",
@@ -73,7 +73,7 @@ def _cluster(settings: Settings) -> dict[str, Any]:
         "connect_timeout": settings.cassandra_timeout_s,
         "control_connection_timeout": settings.cassandra_timeout_s,
         "protocol_version": 5,
-        # the driver sends 4 KiB at a time: 40 ms apart without
+        # without it, the driver's 4 KiB segments go out 40 ms apart
         "sockopts": [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
     }
     if settings.cassandra_username:
@@ -85,19 +85,19 @@ def _cluster(settings: Settings) -> dict[str, Any]:
 
 
 def _serial_level(consistency: str) -> int:
-    """Return the level of lightweight transactions: within the data centre when reads and writes stay there."""
+    """Return the consistency of lightweight transactions: within the data centre if reads and writes stay there."""
     is_local = consistency.startswith("LOCAL_")
     return int(ConsistencyLevel.LOCAL_SERIAL if is_local else ConsistencyLevel.SERIAL)
 
 
 def close(session: Session) -> None:
-    """End the session and its cluster's connections."""
+    """Close the session and its cluster's connections."""
     session.cluster.shutdown()
 
 
 @contextmanager
 def connected(settings: Settings) -> Iterator[Session]:
-    """A session for the length of a `with` block; Cassandra's errors in it are raised as penstock's."""
+    """Open a session for a `with` block, and translate Cassandra's errors in it to penstock's."""
     session = connect(settings)
     try:
         with asking(settings):
@@ -108,7 +108,7 @@ def connected(settings: Settings) -> Iterator[Session]:
 
 @contextmanager
 def asking(settings: Settings) -> Iterator[None]:
-    """Cassandra's errors within a `with` block are raised as penstock's: `CassandraUnreachable`, or `PenstockError`."""
+    """Translate Cassandra's errors within a `with` block to `CassandraUnreachable` or another `PenstockError`."""
     try:
         yield
     except (NoHostAvailable, OperationTimedOut, Timeout, Unavailable) as error:
@@ -122,7 +122,7 @@ def asking(settings: Settings) -> Iterator[None]:
 
 
 def grant_hint(error: Exception) -> str:
-    """Return the CQL that gives a role the permission whose lack raised `error`; empty for another error."""
+    """Return the CQL that grants the permission whose absence raised `error`, or '' for any other error."""
     if not isinstance(error, Unauthorized):
         return ""
     denied = _DENIED.search(str(error))
@@ -133,7 +133,7 @@ def grant_hint(error: Exception) -> str:
 
 
 def _resource(name: str) -> str:
-    """Return a resource of an error, `table ks.t` or `all keyspaces`, as a GRANT names it."""
+    """Return a resource named in an error, `table ks.t` or `all keyspaces`, in the syntax of GRANT."""
     if name.startswith("all tables in "):
         return f"KEYSPACE {name.removeprefix('all tables in ')}"
     if name.startswith("all "):
@@ -143,15 +143,15 @@ def _resource(name: str) -> str:
 
 
 def keyspace_of(settings: Settings, pipeline: Pipeline) -> str:
-    """The keyspace in force."""
+    """Return the effective keyspace."""
     return settings.cassandra_keyspace or pipeline.keyspace
 
 
 def sync_lag_s(session: Session) -> float:
-    """How long a node may have acknowledged a write before it is in its commit log; 0: there is nothing to wait for.
+    """Return by how many seconds a node's commit log may lag its acknowledgements; 0 if there is nothing to wait for.
 
-    That is so when the log is synced before each acknowledgement, and when a lag of more than `_LONGEST_LAG_S` tells
-    that replicas are what is relied on when a node is killed.
+    It is 0 if the log is synced before each acknowledgement, and if the lag is above `_LONGEST_LAG_S`: such a setting
+    means that replicas are relied on when a node is killed.
     """
     query = "SELECT name, value FROM system_views.settings WHERE name IN ('commitlog_sync', %s)"
     found = {row["name"]: row["value"] for row in session.execute(query, (_SYNC_LAG,))}
@@ -163,7 +163,7 @@ def sync_lag_s(session: Session) -> float:
 
 
 def has_table(session: Session, keyspace: str, table: str) -> bool:
-    """Whether the table is there now; the session's own picture of the schema may be seconds old.
+    """Return whether the table exists now. The session's cached schema may be seconds old.
 
     Raises `FormatTooNew`.
     """
@@ -171,7 +171,7 @@ def has_table(session: Session, keyspace: str, table: str) -> bool:
 
 
 def table_names(session: Session, keyspace: str) -> set[str]:
-    """Return the names of the tables that a keyspace has now. Raises `FormatTooNew` when a newer penstock made one."""
+    """Return the names of a keyspace's current tables. Raises `FormatTooNew` if a newer penstock created one."""
     query = "SELECT table_name, comment FROM system_schema.tables WHERE keyspace_name = %s"
     comments = {row["table_name"]: row.get("comment") for row in session.execute(query, (keyspace,))}
     formats.check_tables(keyspace, comments)
@@ -179,7 +179,7 @@ def table_names(session: Session, keyspace: str) -> set[str]:
 
 
 def has_column(session: Session, keyspace: str, table: str, column: str) -> bool:
-    """Return whether a table has a column now."""
+    """Return whether a table currently has a column."""
     query = (
         "SELECT column_name FROM system_schema.columns "
         "WHERE keyspace_name = %s AND table_name = %s AND column_name = %s"
@@ -188,7 +188,7 @@ def has_column(session: Session, keyspace: str, table: str, column: str) -> bool
 
 
 def table_ttl(session: Session, keyspace: str, table: str) -> tuple[int, int] | None:
-    """Return the table's `default_time_to_live` in s, and when the table was last altered, in ms; None without it."""
+    """Return the table's `default_time_to_live` in s and the time it was last altered in ms, or None if it has none."""
     query = (
         "SELECT default_time_to_live AS ttl_s, WRITETIME(default_time_to_live) AS altered_us "
         "FROM system_schema.tables WHERE keyspace_name = %s AND table_name = %s"
@@ -202,10 +202,10 @@ def table_ttl(session: Session, keyspace: str, table: str) -> tuple[int, int] | 
 def create_missing(
     session: Session, keyspace: str, statements: Mapping[str, str], also: Mapping[str, str] | None = None
 ) -> None:
-    """Carry out the statements whose table, or keyspace, is not there. What is there needs no permission to create.
+    """Execute the statements whose table or keyspace does not exist. Existing ones need no permission to create.
 
-    Raises `PenstockError` when the role may not create, with the CQL of all that is missing, that in `also` too;
-    `FormatTooNew` when the keyspace is a newer penstock's.
+    Raises `PenstockError` if the role may not create, with the CQL of everything missing, including `also`;
+    `FormatTooNew` if a newer penstock created the keyspace.
     """
     for statement in _missing(session, keyspace, statements):
         try:
@@ -242,17 +242,17 @@ def table_statement(settings: Settings, pipeline: Pipeline) -> dict[str, str]:
 
 
 def create_keyspace(session: Session, settings: Settings, pipeline: Pipeline) -> None:
-    """Create the pipeline's keyspace when it is not there."""
+    """Create the pipeline's keyspace if it does not exist."""
     create_missing(session, keyspace_of(settings, pipeline), keyspace_statement(settings, pipeline))
 
 
 def create_table(session: Session, settings: Settings, pipeline: Pipeline) -> None:
-    """Create the pipeline's table when it is not there."""
+    """Create the pipeline's table if it does not exist."""
     create_missing(session, keyspace_of(settings, pipeline), table_statement(settings, pipeline))
 
 
 def table_of(session: Session, settings: Settings, pipeline: Pipeline) -> Table:
-    """The pipeline's table as it is; without columns when there is none."""
+    """Return the current schema of the pipeline's table, without columns if there is no table."""
     query = "SELECT column_name, type, kind FROM system_schema.columns WHERE keyspace_name = %s AND table_name = %s"
     found = list(session.execute(query, (keyspace_of(settings, pipeline), pipeline.table)))
     key = tuple(row["column_name"] for row in found if row["kind"] in ("partition_key", "clustering"))
@@ -260,9 +260,9 @@ def table_of(session: Session, settings: Settings, pipeline: Pipeline) -> Table:
 
 
 def lacking(session: Session, settings: Settings, pipeline: Pipeline) -> list[str]:
-    """The columns, as `name type`, that a row needs and the table lacks, or has with another type.
+    """Return the columns, as `name type`, that a row needs and that are missing in the table or have another type.
 
-    All of them when there is no table. Empty: rows can be stored.
+    Returns every column if there is no table. An empty list means that rows can be stored.
     """
     found = table_of(session, settings, pipeline).columns
     return [f"{name} {kind}" for name, kind in cql.columns(pipeline.stored).items() if found.get(name) != kind]

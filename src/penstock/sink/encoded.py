@@ -1,6 +1,6 @@
-"""Batches whose statements are bytes already, so that cassandra-driver need not look at each value of each row.
+"""Batches of pre-encoded statements, which spare cassandra-driver the encoding of every value of every row.
 
-`Session.client_protocol_handler` is where the driver lets its messages be written otherwise.
+`Session.client_protocol_handler` is the driver's hook for custom message encoding.
 """
 
 from collections.abc import Iterable
@@ -12,12 +12,12 @@ from cassandra.query import BatchStatement, BatchType
 
 
 def head_of(query_id: bytes, values: int) -> bytes:
-    """What stands before the values of a prepared statement in a batch (native protocol v5, section 4.1.7)."""
+    """Return the header of a prepared statement in a batch, up to its values (native protocol v5, section 4.1.7)."""
     return b"\x01" + len(query_id).to_bytes(2, "big") + query_id + values.to_bytes(2, "big")
 
 
 class EncodedBatch(BatchStatement):  # type: ignore[misc]  # the driver has no types
-    """An unlogged batch of statements, each of them its head and its values as they stand in the message.
+    """An unlogged batch of statements, each a header and values already encoded for the message.
 
     Only a session whose `client_protocol_handler` is `EncodedBatches` can send it.
     """
@@ -30,18 +30,18 @@ class EncodedBatch(BatchStatement):  # type: ignore[misc]  # the driver has no t
 
 
 class EncodedBatches(ProtocolHandler):  # type: ignore[misc]
-    """Writes the statements of an `EncodedBatch` into the message as they are."""
+    """Copies the statements of an `EncodedBatch` into the message unchanged."""
 
     @classmethod
     def encode_message(cls, msg: Any, *arguments: Any, **named: Any) -> bytes:
-        """The bytes of a message of the driver's; its names for the parameters."""
+        """Encode a message of the driver. The parameters have the driver's names."""
         message = _Message(msg) if isinstance(msg, BatchMessage) else msg
         encoded: bytes = super().encode_message(message, *arguments, **named)
         return encoded
 
 
 class _Message(BatchMessage):  # type: ignore[misc]
-    """A batch's message: the driver's own but for the statements between its head and its end."""
+    """A batch message of the driver with pre-encoded statements between its head and its end."""
 
     def __init__(self, message: BatchMessage) -> None:
         self.__dict__.update(message.__dict__)
@@ -49,7 +49,7 @@ class _Message(BatchMessage):  # type: ignore[misc]
         self.queries: list[Any] = []
 
     def send_body(self, f: BytesIO, protocol_version: int) -> None:
-        """Write the body; the driver's name for the parameter."""
+        """Write the body. The parameter has the driver's name."""
         around = BytesIO()
         super().send_body(around, protocol_version)
         kind, end = around.getvalue()[:1], around.getvalue()[3:]

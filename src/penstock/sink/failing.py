@@ -29,7 +29,7 @@ CREATE TABLE IF NOT EXISTS {keyspace}.failing_batches (
 
 
 def statements(keyspace: str) -> dict[str, str]:
-    """Return the CQL that creates the table, by its name."""
+    """Return the CQL that creates the table, by table name."""
     return {TABLE: _FAILING.format(keyspace=cql.name(keyspace))}
 
 
@@ -43,14 +43,14 @@ class FailingBatches:
         self._topic = topic
 
     def read(self) -> list[FailingBatch]:
-        """Return every batch that failed and was not resolved."""
+        """Return every failing batch that has not been resolved."""
         if not has_table(self._session, self._keyspace, TABLE):
             return []
         rows = self._session.execute(f"SELECT * FROM {self._table} WHERE topic = %s", (self._topic,))
         return [_batch(row) for row in rows]
 
     def write(self, batch: FailingBatch) -> None:
-        """Write the state of a failing batch, in place of what was known of its checkpoint."""
+        """Write the state of a failing batch, replacing what is stored for its checkpoint."""
         insert = (
             f"INSERT INTO {self._table} (topic, checkpoint, batch_id, first_offsets, end_offsets, failures, first_at, "
             "last_at, state, cause, message) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
@@ -61,7 +61,7 @@ class FailingBatches:
         self._session.execute(insert, values)
 
     def resolve(self, checkpoint: str) -> None:
-        """Delete what is known of a checkpoint's failing batch."""
+        """Delete the failing batch of a checkpoint."""
         query = f"DELETE FROM {self._table} WHERE topic = %s AND checkpoint = %s"
         self._session.execute(query, (self._topic, checkpoint))
 

@@ -1,8 +1,8 @@
-"""A topic's incarnation: whether Kafka's topic is the one that the newest generation of the ledger is of.
+"""A topic's incarnation: whether Kafka's topic is the one that the ledger's newest incarnation belongs to.
 
-A broker since Kafka 2.8 gives each topic an id, and a recreated topic has another one. Where topics have no ids, one
-record of each partition is marked, by its timestamp and a checksum: a log that ends before it, or that has another
-record there, is another log. The same is true of a log that ends before the ledger does, whatever its id.
+Since Kafka 2.8 a broker gives each topic an id, and a recreated topic has another one. Where topics have no ids, one
+record of each partition is marked by its timestamp and a checksum: a log that ends before it, or has another record
+at its offset, is another log. So is a log that ends before the ledger does, whatever its id.
 """
 
 import zlib
@@ -32,11 +32,11 @@ CREATE TABLE IF NOT EXISTS {keyspace}.marks (
 )
 """
 _LOOK_BACK = 10
-"""As many offsets at the end of a partition may belong to marks of transactions, which are no records."""
+"""Number of offsets at the end of a partition that may be transaction markers, which are not records."""
 
 
 class Mark(NamedTuple):
-    """A record that a generation of the topic had, by its position, Kafka's timestamp and a CRC of key and value."""
+    """A record of a topic incarnation, identified by its position, Kafka's timestamp and a CRC of key and value."""
 
     position: Place
     timestamp_ms: int
@@ -44,24 +44,24 @@ class Mark(NamedTuple):
 
     @classmethod
     def of(cls, message: Message) -> "Mark":
-        """Return the mark of a record."""
+        """Return the mark of a message."""
         crc = zlib.crc32(message.value() or b"", zlib.crc32(message.key() or b""))
         return cls(Place(message.partition(), message.offset()), message.timestamp()[1], crc)
 
 
 def statements(keyspace: str) -> dict[str, str]:
-    """Return the CQL that creates the table, by its name."""
+    """Return the CQL that creates the table, by table name."""
     return {"marks": _MARKS.format(keyspace=cql.name(keyspace))}
 
 
 class Incarnation:
-    """The topic of a name as the ledger knows it. Kafka and Cassandra are asked by each call."""
+    """The topic of a given name as the ledger knows it. Every call queries Kafka and Cassandra."""
 
     def __init__(self, session: Session, keyspace: str, settings: Settings, topic: str) -> None:
         self._session, self._keyspace, self._settings, self._topic = session, keyspace, settings, topic
 
     def find_change(self, topic_id: str) -> str:
-        """Return what tells that the topic was recreated since its newest generation began; empty for nothing.
+        """Return the evidence that the topic was recreated since its newest incarnation began, or '' if there is none.
 
         Raises `KafkaUnreachable`.
         """
@@ -71,7 +71,7 @@ class Incarnation:
         return f"its id is {topic_id}, that of the ledger's topic was {max(known, key=lambda each: known[each])}"
 
     def find_other_log(self, topic_id: str) -> str:
-        """Return as `find_change`, from the marked records alone: empty where ids tell topics apart."""
+        """Return the evidence that marked records give, as `find_change` does; '' where ids distinguish topics."""
         return self._find_other_log(topic_id, self._generations())
 
     def _find_other_log(self, topic_id: str, known: Mapping[str, int]) -> str:
@@ -82,7 +82,7 @@ class Incarnation:
         return ledger.generations(self._session, self._keyspace, self._topic)
 
     def begin_generation(self, topic_id: str, *, is_recreated: bool) -> int:
-        """Return the epoch of the topic's generation, a new one when the topic was recreated or its log was cut."""
+        """Return the incarnation's timestamp base, a new one if the topic was recreated or its log truncated."""
         known = self._generations()
         if not is_recreated and topic_id not in known and known.get(NO_ID, 0) == max(known.values(), default=None):
             ledger.adopt_id(self._session, self._keyspace, self._topic, known[NO_ID], topic_id)  # the broker gained ids
@@ -94,7 +94,7 @@ class Incarnation:
         return epoch_us
 
     def find_cut(self, topic_id: str) -> str:
-        """Return which partition ends before the ledger of this topic does; empty for none."""
+        """Return a message naming a partition that ends before this topic's ledger does, or '' if there is none."""
         epoch_us = ledger.epoch_us(self._session, self._keyspace, self._topic, topic_id)
         if epoch_us is None:
             return ""
@@ -126,9 +126,9 @@ class Incarnation:
         return {position: Mark.of(message) for position, message in messages.items()}
 
     def mark(self, epoch_us: int) -> None:
-        """Mark the newest record of each partition whose mark Kafka no longer holds, or that has none.
+        """Mark the newest record of each partition that has no mark, or whose marked record Kafka no longer holds.
 
-        To be called once `find_change` found nothing. Only topics without an id need marks.
+        Call it once `find_change` has found nothing. Only topics without an id need marks.
         """
         marked = {mark.position.partition: mark.position.offset for mark in self._marks(epoch_us)}
         spans = [span for span in topics.spans(self._settings, self._topic) if span.records]
@@ -152,7 +152,7 @@ def newest_marks(marks: Mapping[Place, Mark]) -> list[Mark]:
 
 
 def find_cut(known: Mapping[int, int], spans: Iterable[Span]) -> str:
-    """Return which partition ends before the offset that is known of it, or is gone; empty for none."""
+    """Return a message naming a partition that is gone or ends before its known end offset, or '' if there is none."""
     ends = {span.partition: span.end for span in spans}
     for partition, end in sorted(known.items()):
         if ends.get(partition, 0) < end:
@@ -161,7 +161,7 @@ def find_cut(known: Mapping[int, int], spans: Iterable[Span]) -> str:
 
 
 def find_other(marks: Iterable[Mark], now: Mapping[Place, Mark]) -> str:
-    """Return where another record lies than the marked one; empty for nowhere. One that is gone tells nothing."""
+    """Return a message naming a position whose record differs from its mark, or ''. A missing record is no evidence."""
     for mark in marks:
         found = now.get(mark.position)
         if found is not None and found != mark:

@@ -1,6 +1,6 @@
-"""What is proven of the keys of a topic incarnation (`contract.proofs`): a replay decides as the stream did.
+"""Proven key formats of a topic incarnation (`contract.proofs`), so that a replay decides as the stream did.
 
-A proof is written before the ledger's lines of the batch that found it, and never changed.
+A proof is written before the ledger entries of the batch that found it, and never changed.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -19,7 +19,7 @@ log = get_logger(__name__)
 
 TABLE = "key_formats"
 _ASSUMED = "assumed"
-"""The shape of the row that says where proofs begin to be kept."""
+"""Shape of the row that records the offsets from which proofs are kept."""
 _STATEMENT = """
 CREATE TABLE IF NOT EXISTS {keyspace}.key_formats (
   topic text,
@@ -32,12 +32,12 @@ CREATE TABLE IF NOT EXISTS {keyspace}.key_formats (
 
 
 def statements(keyspace: str) -> dict[str, str]:
-    """Return the CQL that creates the table, by its name."""
+    """Return the CQL that creates the table, by table name."""
     return {TABLE: _STATEMENT.format(keyspace=cql.name(keyspace))}
 
 
 def read_proofs(session: Session, keyspace: str, topic: str, epoch_us: int) -> KeyProofs:
-    """Return the proofs of a topic incarnation; `ASSUMED` when no job that keeps them has read it."""
+    """Return the proofs of a topic incarnation, or `ASSUMED` if no job that keeps them has read it."""
     if not has_table(session, keyspace, TABLE):
         return ASSUMED
     query = f"SELECT shape, starts FROM {cql.name(keyspace)}.{TABLE} WHERE topic = %s AND generation_us = %s"
@@ -48,16 +48,16 @@ def read_proofs(session: Session, keyspace: str, topic: str, epoch_us: int) -> K
 
 
 class KeyFormats:
-    """The proofs of one topic incarnation, kept up to date by the job. `spans_now` returns what the topic holds now."""
+    """The proofs of one topic incarnation, kept current by the job. `spans_now` returns the topic's current spans."""
 
     def __init__(self, session: Session, keyspace: str, book: Ledger, spans_now: Callable[[], list[Span]]) -> None:
         self._session, self._keyspace, self._book, self._spans_now = session, keyspace, book, spans_now
         self.known = self._read()
-        if self.known is ASSUMED:  # what the ledger holds was stored before proofs were kept
+        if self.known is ASSUMED:  # the ledger's entries were stored before proofs were kept
             self._add(_ASSUMED, {span.partition: book.reached(span) for span in spans_now()})
 
     def note(self, found: Mapping[KeyShape, Starts], tallies: Iterable[Tally]) -> None:
-        """Write what a batch found; in partitions without evidence of their own it counts from after the batch on."""
+        """Write the proofs found in a batch. In partitions without evidence they apply from the end of the batch."""
         if found:
             ends = self._ends(tallies)
             for shape, starts in found.items():
@@ -65,13 +65,13 @@ class KeyFormats:
                 log.info("key_format_proven", topic=self._book.topic, shape=shape)
 
     def _ends(self, tallies: Iterable[Tally]) -> dict[int, int]:
-        """Return where each partition goes on after a batch that is not in the ledger yet."""
+        """Return the next offset of each partition after a batch that is not in the ledger yet."""
         read = {tally.partition: tally.last_offset + 1 for tally in tallies}
         spans = self._spans_now()
         return {span.partition: read.get(span.partition) or self._book.reached(span) for span in spans}
 
     def _add(self, shape: str, starts: Starts) -> None:
-        """Write one row, or take the one that another process has just written."""
+        """Write one row, or use the one that another process has just written."""
         query = (
             f"INSERT INTO {cql.name(self._keyspace)}.{TABLE} (topic, generation_us, shape, starts) "
             "VALUES (%s, %s, %s, %s) IF NOT EXISTS"

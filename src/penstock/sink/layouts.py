@@ -1,4 +1,4 @@
-"""The layouts of a topic generation: each number of partitions that it was seen with, and where that one began.
+"""The layouts of a topic incarnation: each partition count that was observed, and where it began.
 
 A layout is written before the first record is stored that could belong to it, and never changed, so that the stream, a
 replay and a verification order records alike (`contract.order`).
@@ -18,15 +18,16 @@ from penstock.sink import ledger
 log = get_logger(__name__)
 
 _LEAST_SHIFT_US = 60_000_000
-"""A layout's write timestamps begin so far behind the last ones of the layout before: its offsets may still grow."""
+"""Minimum distance of a layout's write timestamps from the last ones of the layout before, which may still grow."""
 _SAMPLED, _LEAST_SAMPLED = 2000, 20
-"""So many of the topic's keys are looked at for its partitioners, and at least so many of each partition."""
+"""Number of the topic's keys sampled to detect its partitioners, and the minimum per partition."""
 
 
 class Layouts:
-    """The layouts of one topic generation, kept up to date.
+    """The layouts of one topic incarnation, kept up to date.
 
-    `spans_now` returns what the topic holds now, by partition; `keys_in` the partition and key of each record in spans.
+    `spans_now` returns the topic's current spans, one per partition; `keys_in` the partition and key of each record
+    in spans.
     """
 
     def __init__(
@@ -42,10 +43,10 @@ class Layouts:
         self._known: list[Layout] = []
 
     def observe(self, partitions: int) -> Order:
-        """Return the order once the topic's present number of partitions is among its layouts.
+        """Add a layout if the topic's partition count is new, and return the order of records.
 
-        To be called after a batch's end offsets are known and before any of it is written: whatever is read until the
-        next call was then in Kafka before the topic grew any further.
+        Call it after a batch's end offsets are known and before any of it is written: everything read until the next
+        call was then in Kafka before the topic grew any further.
         """
         if not self._known or partitions > self._known[-1].partitions:
             self._known = self._read()
@@ -57,7 +58,7 @@ class Layouts:
         return ledger.layouts(self._session, self._keyspace, self._book.topic, self._book.epoch_us)
 
     def _add(self, partitions: int) -> None:
-        """Write one more layout, or take the one that another process has just written."""
+        """Write one more layout, or use the one that another process has just written."""
         layout = Layout(partitions) if not self._known else self._next(partitions)
         query = (
             f"INSERT INTO {cql.name(self._keyspace)}.layouts "
@@ -77,7 +78,7 @@ class Layouts:
         )
 
     def _next(self, partitions: int) -> Layout:
-        """Return the layout that follows those that are known: it begins where the ledger ends."""
+        """Return the layout that follows the known ones. It begins where the ledger ends."""
         spans = self._spans_now()
         starts = {span.partition: self._book.reached(span) for span in spans}
         end = max((span.end for span in spans), default=0)
@@ -85,12 +86,12 @@ class Layouts:
         return Layout(partitions, self._shift_us(end), starts, self._partitioners(spans, partitions))
 
     def _partitioners(self, spans: list[Span], partitions: int) -> frozenset[str]:
-        """Return the partitioners that the newest keys of each partition show."""
+        """Return the partitioners that the newest keys of each partition match."""
         each = max(_LEAST_SAMPLED, _SAMPLED // len(spans)) if spans else 0
         newest = [Span(span.partition, max(span.first, span.end - each), span.end) for span in spans]
         return find_partitioners(self._keys_in(newest), [*(layout.partitions for layout in self._known), partitions])
 
     def _shift_us(self, end: int) -> int:
-        """Return a shift behind all timestamps of the layout before, and near the clock when that is later."""
+        """Return a shift past every timestamp of the previous layout, near the current time if that is later."""
         after = self._known[-1].shift_us + end + _LEAST_SHIFT_US
         return max(after, time.time_ns() // 1000 - self._book.epoch_us - end)

@@ -1,7 +1,7 @@
-"""One job per checkpoint: a lease in Cassandra, which ends by itself when its owner no longer renews it.
+"""One job per checkpoint: a lease in Cassandra that expires unless its owner renews it.
 
-The lease keeps two live jobs apart. It is not what makes rows right: their write timestamps are, and Spark's own check
-of its offset log is the last line.
+The lease keeps two live jobs apart. Correctness of rows does not depend on it but on their write timestamps, and
+Spark's own check of its offset log is the last line of defence.
 """
 
 import os
@@ -43,7 +43,7 @@ CREATE TABLE IF NOT EXISTS {keyspace}.leases (
 
 
 class Owner(msgspec.Struct, frozen=True):
-    """A process: `started` tells it from a later one of the same id, `space` says where such ids mean the same."""
+    """A process. `started` tells it from a later one with the same pid; pids are comparable within a `space`."""
 
     host: str
     pid: int
@@ -55,12 +55,12 @@ class Owner(msgspec.Struct, frozen=True):
 
 
 def this_process() -> Owner:
-    """The owner that this process is."""
+    """Return the owner that represents this process."""
     return Owner(socket.gethostname(), os.getpid(), _started(os.getpid()), _space())
 
 
 def _started(pid: int) -> str:
-    """When a process started, in ticks of this kernel; empty when it is dead, or the system does not tell."""
+    """Return when a process started, in clock ticks since boot, or '' if it is dead or the system does not say."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -69,7 +69,7 @@ def _started(pid: int) -> str:
 
 
 def _space() -> str:
-    """This boot of the machine and this container; empty when the system does not tell."""
+    """Return an identifier of this boot of the machine and this container, or '' if the system has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + str(Path("/proc/self/ns/pid").readlink())
     except OSError:
@@ -77,24 +77,24 @@ def _space() -> str:
 
 
 def _is_dead(owner: Owner, me: Owner) -> bool:
-    """Whether the owner is known to be dead; of another machine's nothing is known."""
+    """Return whether the owner is known to be dead. Nothing is known about processes of other machines."""
     near = bool(me.space) and (owner.host, owner.space) == (me.host, me.space)
     return near and _started(owner.pid) != owner.started
 
 
 def statements(keyspace: str) -> dict[str, str]:
-    """Return the CQL that creates the table, by its name."""
+    """Return the CQL that creates the table, by table name."""
     return {"leases": _TABLE.format(keyspace=cql.name(keyspace))}
 
 
 def create_table(session: Session, keyspace: str) -> None:
-    """Create the table when it is not there."""
+    """Create the table if it does not exist."""
     create_missing(session, keyspace, statements(keyspace))
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who has a lease, and since when; `is_dead` when it is known to run no more."""
+    """The owner of a lease, and since when. `is_dead` if its process is known to have ended."""
 
     owner: Owner
     since: datetime
@@ -102,7 +102,7 @@ class Holder:
 
 
 def holder(session: Session, keyspace: str, name: str) -> Holder | None:
-    """Who has the lease of `name`; None when nobody has it. Changes nothing."""
+    """Return the holder of the lease of `name`, or None if it is free. Changes nothing."""
     if not has_table(session, keyspace, "leases"):
         return None
     row = session.execute(f"SELECT owner, since FROM {cql.name(keyspace)}.leases WHERE name = %s", (name,)).one()
@@ -113,7 +113,7 @@ def holder(session: Session, keyspace: str, name: str) -> Holder | None:
 
 
 def names(session: Session, keyspace: str) -> list[str]:
-    """The names that somebody has the lease of."""
+    """Return the names whose lease is held."""
     if not has_table(session, keyspace, "leases"):
         return []
     rows = session.execute(f"SELECT name, owner FROM {cql.name(keyspace)}.leases")
@@ -121,7 +121,7 @@ def names(session: Session, keyspace: str) -> list[str]:
 
 
 class Lease:
-    """The lease of one name. `on_lost` is called once, from another thread, when somebody else has taken it."""
+    """The lease of one name. `on_lost` is called once, from another thread, when another process has taken it."""
 
     def __init__(
         self, session: Session, keyspace: str, name: str, *, on_lost: Callable[[], None] = lambda: None
@@ -140,9 +140,9 @@ class Lease:
         self._delete = f"DELETE FROM {table} WHERE name = %s IF owner = %s"
 
     def take(self, wait_s: float = WAIT_S) -> None:
-        """Return once the lease is ours: at once from a dead process of this machine, else when it has ended.
+        """Acquire the lease: at once from a dead process of this machine, otherwise when it has expired.
 
-        Raises `JobRunning` when somebody still has it after `wait_s`.
+        Raises `JobRunning` if another process still holds it after `wait_s`.
         """
         deadline_s = time.monotonic() + wait_s
         self._since = datetime.now(UTC)
@@ -157,14 +157,14 @@ class Lease:
         log.info("lease_taken", name=self.name)
 
     def _surely_claim(self) -> dict[str, Any]:
-        """As `_claim`, asked again when no answer came: a Cassandra that has just started is slow to give one."""
+        """Call `_claim`, with retries if there is no response: Cassandra is slow to respond just after a start."""
         for attempt in bounded(_NO_ANSWER, attempts=4, timeout_s=60):
             with attempt:
                 holder = self._claim()
         return holder
 
     def _claim(self) -> dict[str, Any]:
-        """Take the lease when nobody has it, or a process that is dead; empty when it is ours, else who has it."""
+        """Claim the lease if it is free or its owner is dead. Returns {} if it is ours, otherwise the holder's row."""
         holder = self._put(self._insert, (self.name, _text(self.me), self._since))
         if not (holder and _is_dead(_owner(holder), self.me)):
             return holder
@@ -173,9 +173,9 @@ class Lease:
         return self._claim() if changed else {}
 
     def _put(self, query: str, values: tuple[Any, ...]) -> dict[str, Any]:
-        """Ask for the lease; empty when it is ours now, else Cassandra's answer.
+        """Request the lease. Returns {} if it is ours now, otherwise Cassandra's response.
 
-        An answer that got lost may have been a yes: then the row is ours.
+        The write may have applied even if the response was lost.
         """
         asked_s = time.monotonic()
         answer: dict[str, Any] = self._session.execute(query, values).one()
@@ -185,7 +185,7 @@ class Lease:
         return answer
 
     def renew(self) -> None:
-        """Keep the lease, or take it again when it ended and nobody has it. Raises the driver's errors."""
+        """Extend the lease, or take it again if it expired and is free. Raises the driver's errors."""
         with self._lock:
             if self._lost_to:
                 return
@@ -197,18 +197,18 @@ class Lease:
                 self._on_lost()
 
     def confirm(self) -> None:
-        """Return when the lease is ours. Raises `JobRunning` when it is not, the driver's errors when nobody knows."""
+        """Check that the lease is ours. Raises `JobRunning` if it is not, the driver's errors if that is unknown."""
         if time.monotonic() - self._renewed_s > TTL_S:
             self.renew()
         self.check_kept()
 
     def check_kept(self) -> None:
-        """Return unless the lease was lost. Raises `JobRunning`; asks nobody."""
+        """Raise `JobRunning` if the lease was lost. Sends no query."""
         if self._lost_to:
             raise self._running(self._lost_to)
 
     def release(self) -> None:
-        """Give the lease back. Cassandra may be away: then it ends by itself."""
+        """Release the lease. If Cassandra is unavailable, it expires by itself."""
         try:
             self._session.execute(self._delete, (self.name, _text(self.me)))
         except (NoHostAvailable, DriverException) as error:
@@ -226,7 +226,7 @@ class Lease:
 
 @contextmanager
 def held(lease: Lease, wait_s: float = WAIT_S) -> Iterator[None]:
-    """The lease for the length of a `with` block, renewed by a thread, given back at the end. Raises `JobRunning`."""
+    """Hold the lease for a `with` block: a thread renews it, and leaving the block releases it. Raises `JobRunning`."""
     over = threading.Event()
 
     def keep() -> None:

@@ -1,10 +1,10 @@
-"""The ledger: for each stretch of offsets what became of it, written once all of it is acknowledged.
+"""The ledger: what became of each range of offsets, written once every record of the range is acknowledged.
 
-A stretch that is written again gets the same line again. Lines of one partition lie in buckets of a million offsets,
+Writing a range again writes the same entry again. Entries of one partition are split into buckets of a million offsets,
 so that no Cassandra partition grows without bound.
 
-The ledger also holds each topic's generations: a topic that is deleted and made anew starts at offset 0 again, so
-write timestamps count from the epoch of its generation, which is later than any timestamp of the one before.
+The ledger also holds each topic's incarnations: a topic that is deleted and recreated starts at offset 0 again, so
+write timestamps count from the timestamp base of its incarnation, which is later than any timestamp of the one before.
 """
 
 import time
@@ -24,10 +24,11 @@ from penstock.sink.cassandra import create_missing, has_column
 
 BUCKET_OFFSETS = 1_000_000
 REPLAY = "replay-"
-"""What the job of a line begins with when it is not the stream's."""
+"""Job prefix of the entries that a replay wrote, not the stream."""
 _LEAST_GENERATION_US = 60_000_000
-"""Epochs lie at least so far apart, though the clock were set back in between; and farther than offsets went, so that
-what is written for a topic made anew is newer than all before."""
+"""Minimum distance between timestamp bases, even if the clock moves backwards. The distance also exceeds the offsets
+reached, so that writes for a recreated topic are newer than all earlier ones.
+"""
 
 _LEDGER = """
 CREATE TABLE IF NOT EXISTS {keyspace}.ledger (
@@ -74,7 +75,7 @@ CREATE TABLE IF NOT EXISTS {keyspace}.layouts (
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the ledger."""
+    """One entry of the ledger."""
 
     tally: Tally
     batch_id: int
@@ -82,7 +83,7 @@ class Line:
 
 
 class Ledger:
-    """The ledger of one topic generation in one keyspace."""
+    """The ledger of one topic incarnation in one keyspace."""
 
     def __init__(self, session: Session, keyspace: str, topic: str, epoch_us: int) -> None:
         self._session = session
@@ -112,11 +113,11 @@ class Ledger:
         self._sum_begun = session.prepare(f"SELECT SUM(stored) AS stored {within}")
 
     def write(self, job: str, batch_id: int, tallies: Sequence[Tally], sync_lag_s: float = 0.0) -> None:
-        """Add a line per tally; returns once they are acknowledged.
+        """Write an entry per tally and wait until they are acknowledged.
 
-        With `cassandra.sync_lag_s`, all that was acknowledged before the call, and the lines, are then in the commit
-        log of the one node that there may be: the lines are written again after that time, and Cassandra acknowledges
-        a write only when everything that is older by the lag is in its log.
+        With `cassandra.sync_lag_s`, the entries and everything acknowledged before the call are then in the commit log,
+        even on a single node: the entries are written again after that time, and Cassandra acknowledges a write only
+        when everything older than the lag is in its log.
         """
         self._write(job, batch_id, tallies)
         if sync_lag_s:
@@ -149,7 +150,7 @@ class Ledger:
         )
 
     def lines(self, span: Span) -> Iterator[Line]:
-        """The lines that touch `span`, in offset order. A line may begin in the bucket before."""
+        """Yield the entries that overlap `span`, in offset order. An entry may begin in the previous bucket."""
         first_bucket = max(0, span.first // BUCKET_OFFSETS - 1)
         for bucket in range(first_bucket, max(span.end - 1, 0) // BUCKET_OFFSETS + 1):
             for row in self._session.execute(self._select, (self.topic, self.epoch_us, span.partition, bucket)):
@@ -158,12 +159,12 @@ class Ledger:
                     yield line
 
     def begun_in(self, span: Span) -> Iterator[Line]:
-        """The lines that begin in `span`, in offset order."""
+        """Yield the entries that begin in `span`, in offset order."""
         for row in self._rows_within(self._select_begun, span):
             yield _line(row)
 
     def stored_in(self, span: Span) -> int:
-        """How many rows the lines that begin in `span` count as stored; those of a replay too."""
+        """Return the number of rows stored by the entries that begin in `span`, including those of a replay."""
         return sum(row["stored"] or 0 for row in self._rows_within(self._sum_begun, span))
 
     def _rows_within(self, query: Any, span: Span) -> Iterator[dict[str, Any]]:
@@ -172,7 +173,7 @@ class Ledger:
             yield from self._session.execute(query, (*place, span.first, span.end))
 
     def reached(self, span: Span) -> int:
-        """The offset up to which, not including it, the stream's newest line in `span` reaches; or `span.first`."""
+        """Return the offset after the stream's newest entry in `span`, or `span.first`."""
         query, first_bucket = self._newest, max(0, span.first // BUCKET_OFFSETS - 1)
         for bucket in range(max(span.end - 1, 0) // BUCKET_OFFSETS, first_bucket - 1, -1):
             for row in self._session.execute(query, (self.topic, self.epoch_us, span.partition, bucket)):
@@ -199,25 +200,25 @@ def _line(row: dict[str, Any]) -> Line:
 
 
 def statements(keyspace: str) -> dict[str, str]:
-    """Return the CQL that creates the ledger's tables, by their names."""
+    """Return the CQL that creates the ledger's tables, by table name."""
     templates = {"ledger": _LEDGER, "generations": _GENERATIONS, "layouts": _LAYOUTS}
     return {name: template.format(keyspace=cql.name(keyspace)) for name, template in templates.items()}
 
 
 def create_tables(session: Session, keyspace: str) -> None:
-    """Create the ledger's tables when they are not there."""
+    """Create the ledger's tables if they do not exist."""
     create_missing(session, keyspace, statements(keyspace))
 
 
 def add_columns(session: Session, keyspace: str) -> None:
-    """Add the column that the table `layouts` did not have in older versions, when it is not there."""
+    """Add the column that older versions of the table `layouts` lack, if it is missing."""
     if not has_column(session, keyspace, "layouts", "partitioners"):
         add = cql.add_column(keyspace, "layouts", "partitioners", "set<text>")
         create_missing(session, keyspace, {"layouts.partitioners": add})
 
 
 def layouts(session: Session, keyspace: str, topic: str, epoch_us: int) -> list[Layout]:
-    """Return the layouts of a topic generation, the oldest first; none when no job has read it yet."""
+    """Return the layouts of a topic incarnation, oldest first; empty if no job has read it yet."""
     query = f"SELECT * FROM {cql.name(keyspace)}.layouts WHERE topic = %s AND generation_us = %s"
     rows = session.execute(query, (topic, epoch_us))
     return sorted(map(_layout, rows), key=lambda layout: layout.partitions)
@@ -229,12 +230,12 @@ def _layout(row: Mapping[str, Any]) -> Layout:
 
 
 def epoch_us(session: Session, keyspace: str, topic: str, topic_id: str) -> int | None:
-    """The epoch of the topic's present generation; None when no job has read it yet."""
+    """Return the timestamp base of the topic's current incarnation, or None if no job has read it yet."""
     return generations(session, keyspace, topic).get(topic_id)
 
 
 def adopt_id(session: Session, keyspace: str, topic: str, epoch_us: int, topic_id: str) -> None:
-    """Give a generation the id that its topic has got since."""
+    """Record the id that the topic of an incarnation has since received."""
     session.execute(
         f"INSERT INTO {cql.name(keyspace)}.generations (topic, epoch_us, topic_id) VALUES (%s, %s, %s)",
         (topic, epoch_us, topic_id),
@@ -242,9 +243,9 @@ def adopt_id(session: Session, keyspace: str, topic: str, epoch_us: int, topic_i
 
 
 def begin_generation(session: Session, keyspace: str, topic: str, topic_id: str, *, is_recreated: bool = False) -> int:
-    """The epoch of the topic's present generation, which begins now when no job has read it yet.
+    """Return the timestamp base of the topic's current incarnation, which begins now if no job has read it yet.
 
-    `is_recreated`: it begins now though its id is known, which may be none, or that of a topic whose log was cut.
+    With `is_recreated` it begins now even if its id is known: no id, or the id of a topic whose log was truncated.
     """
     known = generations(session, keyspace, topic)
     if topic_id not in known or is_recreated:
@@ -261,7 +262,7 @@ def begin_generation(session: Session, keyspace: str, topic: str, topic_id: str,
 
 
 def ends(session: Session, keyspace: str, topic: str, epoch_us: int) -> dict[int, int]:
-    """Return the offset behind the newest line of each partition of a generation, as far as the stream wrote it."""
+    """Return the offset after the stream's newest entry, for each partition of an incarnation."""
     buckets: dict[int, int] = {}
     for row in _buckets(session, keyspace):
         if (row["topic"], row["generation_us"]) == (topic, epoch_us):
@@ -274,10 +275,10 @@ def ends(session: Session, keyspace: str, topic: str, epoch_us: int) -> dict[int
 
 
 def _ends(session: Session, keyspace: str, topic: str) -> dict[int, int]:
-    """An offset that no record of a generation has, nor any after it, by the generation's epoch."""
+    """Return an offset above every record of an incarnation, by the incarnation's timestamp base."""
     ends: dict[int, int] = {}
     for row in _buckets(session, keyspace):
-        if row["topic"] == topic:  # a line begins in its bucket and ends in the next one at the latest
+        if row["topic"] == topic:  # an entry begins in its bucket and ends in the next one at the latest
             end = (row["bucket"] + 2) * BUCKET_OFFSETS
             ends[row["generation_us"]] = max(end, ends.get(row["generation_us"], 0))
     return ends
@@ -290,7 +291,7 @@ def _buckets(session: Session, keyspace: str) -> Iterator[dict[str, Any]]:
 
 
 def generations(session: Session, keyspace: str, topic: str) -> dict[str, int]:
-    """Return the epoch of each generation of topics of this name by the topic's id; without ids that of the newest."""
+    """Return the timestamp base of each of a topic's incarnations by topic id; without ids, that of the newest."""
     query = f"SELECT epoch_us, topic_id FROM {cql.name(keyspace)}.generations WHERE topic = %s"
     rows = sorted(session.execute(query, (topic,)), key=lambda row: row["epoch_us"])
     return {row["topic_id"]: row["epoch_us"] for row in rows}

@@ -1,6 +1,6 @@
-"""How the stream goes: its micro-batches as Spark reports them, kept for a week, and its failures, kept for 90 days.
+"""The stream's progress: its micro-batches as Spark reports them, kept for a week, and its failures, kept for 90 days.
 
-What is kept here is looked at by people. What became of each offset stands in the ledger.
+This is for people to look at. What became of each offset is in the ledger.
 """
 
 from collections.abc import Iterable, Iterator
@@ -62,7 +62,7 @@ class Failure:
 
 
 def statements(keyspace: str) -> dict[str, str]:
-    """Return the CQL that creates the tables, by their names."""
+    """Return the CQL that creates the tables, by table name."""
     return {
         "batches": _BATCHES.format(keyspace=cql.name(keyspace)),
         "failures": _FAILURES.format(keyspace=cql.name(keyspace)),
@@ -70,12 +70,12 @@ def statements(keyspace: str) -> dict[str, str]:
 
 
 def create_tables(session: Session, keyspace: str) -> None:
-    """Create the tables when they are not there."""
+    """Create the tables if they do not exist."""
     create_missing(session, keyspace, statements(keyspace))
 
 
 class Progress:
-    """What is kept of one topic's stream."""
+    """The stored progress of one topic's stream."""
 
     def __init__(self, session: Session, keyspace: str, topic: str) -> None:
         self._session = session
@@ -83,7 +83,7 @@ class Progress:
         self._topic = topic
 
     def keep(self, batches: Iterable[Batch]) -> None:
-        """Keep these batches."""
+        """Store these batches."""
         insert = (
             f"INSERT INTO {cql.name(self._keyspace)}.batches (topic, hour, began_at, batch_id, rows, input_rows_s, "
             "processed_rows_s, durations_ms, positions) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)"
@@ -94,7 +94,7 @@ class Progress:
             self._session.execute(insert, (*place, *values, one.durations_ms, one.positions))
 
     def batches(self, most: int, now: datetime | None = None) -> list[Batch]:
-        """The newest batches of the last day, at most so many, the newest first."""
+        """Return the batches of the last day, newest first, at most `most`."""
         if not has_table(self._session, self._keyspace, "batches"):
             return []
         found: list[Batch] = []
@@ -110,12 +110,12 @@ class Progress:
         return map(_batch, self._session.execute(query, (self._topic, hour, most)))
 
     def failed(self, error: str, trace: str) -> None:
-        """Keep a failure of now."""
+        """Record a failure at the current time."""
         insert = f"INSERT INTO {cql.name(self._keyspace)}.failures (topic, at, error, trace) VALUES (%s, %s, %s, %s)"
         self._session.execute(insert, (self._topic, datetime.now(UTC), error, trace[-_TRACE_CHARACTERS:]))
 
     def failures(self, most: int = 10) -> list[Failure]:
-        """The newest failures, the newest first."""
+        """Return the newest failures, newest first."""
         if not has_table(self._session, self._keyspace, "failures"):
             return []
         query = f"SELECT at, error, trace FROM {cql.name(self._keyspace)}.failures WHERE topic = %s LIMIT %s"

@@ -1,4 +1,4 @@
-"""The receipts that were given of a topic, kept for 90 days: what the next one is compared with."""
+"""The receipts issued for a topic, kept for 90 days. The next receipt is compared with the newest."""
 
 import json
 from datetime import datetime
@@ -22,23 +22,23 @@ CREATE TABLE IF NOT EXISTS {keyspace}.receipts (
 
 
 def statements(keyspace: str) -> dict[str, str]:
-    """Return the CQL that creates the table, by its name."""
+    """Return the CQL that creates the table, by table name."""
     return {"receipts": _RECEIPTS.format(keyspace=cql.name(keyspace), kept_s=_KEPT_S)}
 
 
 def create_table(session: Session, keyspace: str) -> None:
-    """Create the table when it is not there."""
+    """Create the table if it does not exist."""
     create_missing(session, keyspace, statements(keyspace))
 
 
 def keep(session: Session, keyspace: str, topic: str, at: datetime, receipt: Any) -> None:
-    """Keep a receipt, a JSON object with the version of its format."""
+    """Store a receipt, a JSON object with its format version."""
     insert = f"INSERT INTO {cql.name(keyspace)}.receipts (topic, at, receipt) VALUES (%s, %s, %s)"
     session.execute(insert, (topic, at, formats.encode_marked(formats.RECEIPT, receipt).decode()))
 
 
 def latest(session: Session, keyspace: str, topic: str) -> dict[str, Any] | None:
-    """The newest receipt of the topic; None when none was given yet. Raises `FormatTooNew`."""
+    """Return the topic's newest receipt, or None if there is none yet. Raises `FormatTooNew`."""
     if not has_table(session, keyspace, "receipts"):
         return None
     row = session.execute(f"SELECT receipt FROM {cql.name(keyspace)}.receipts WHERE topic = %s LIMIT 1", (topic,)).one()

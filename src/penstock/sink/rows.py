@@ -1,7 +1,7 @@
 """Rows to Cassandra: upserts and deletions in unlogged batches, each of one replica set and below the server's warning.
 
 Delivery: when `write` returns, everything is acknowledged at the session's consistency. Writing it again, in any
-order, ends in the same table: the write timestamp of a row or a deletion is its place in Kafka.
+order, results in the same table: the write timestamp of a row or a deletion is its position in Kafka.
 """
 
 from collections import defaultdict
@@ -24,15 +24,15 @@ from penstock.sink.cassandra import grant_hint
 from penstock.sink.encoded import EncodedBatch, EncodedBatches, head_of
 
 _CELL_BYTES = 16
-"""What a cell weighs beside its value where the server adds up a batch: timestamp, expiry, deletion time."""
+"""Per-cell overhead in the server's batch size: timestamp, expiry, deletion time."""
 _UNITS = {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "B": 1}
 
 Keyed = tuple[bytes, bytes]
-"""A statement as it stands in a batch, after the key of its row as CQL bytes."""
+"""An encoded statement of a batch, preceded by the row's key as CQL bytes."""
 
 
 class Unencodable(NamedTuple):
-    """The position of a row or a deletion that has no CQL bytes, and what encoding it raised."""
+    """The position of a row or deletion that cannot be encoded as CQL, and the error that encoding raised."""
 
     partition: int
     offset: int
@@ -40,7 +40,7 @@ class Unencodable(NamedTuple):
 
 
 class RowWriter:
-    """Writes rows of one table through a session, which can then send no other batches."""
+    """Writes rows of one table through a session, which cannot send other batches from then on."""
 
     def __init__(
         self,
@@ -54,9 +54,9 @@ class RowWriter:
         leaves_unset: bool = False,
         may_tie: bool = False,
     ) -> None:
-        """`leaves_unset`: null fields are not written, rather than as null; for ids that have one version.
+        """Prepare the statements. `leaves_unset` omits null fields instead of writing nulls: for ids with one version.
 
-        `may_tie`: records of one id can have one write timestamp; of those in a batch the last one alone is written.
+        `may_tie`: records of one id may share a write timestamp, and only the last of them in a batch is written.
         """
         self._limit_bytes = batch_limit_bytes(session)
         self._session = session
@@ -67,7 +67,7 @@ class RowWriter:
         cells = len(fields(row)) + len(fields(Arrival))
         insert = session.prepare(cql.insert(keyspace, table, row))
         delete = session.prepare(cql.delete(keyspace, table, row))
-        # The driver forgets one that nobody holds, and a node that restarted asks for it.
+        # The driver forgets a prepared statement without references, and a restarted node asks for it again.
         self._prepared = insert, delete
         self._insert = head_of(insert.query_id, cells + 1)
         self._delete = head_of(delete.query_id, 2)
@@ -80,7 +80,7 @@ class RowWriter:
         session.client_protocol_handler = EncodedBatches
 
     def write(self, batch: Decoded) -> list[Unencodable]:
-        """Store the rows and deletions of a batch; return, once all are acknowledged, what has no bytes.
+        """Store a batch's rows and deletions, wait until they are acknowledged, and return the unencodable ones.
 
         Raises `StoreFailed` at the first statement that is not acknowledged.
         """
@@ -123,7 +123,7 @@ class RowWriter:
         return EncodedBatch((statement for _, statement in keyed), self._keyspace, keyed[0][0])
 
     def _by_replicas(self, keyed: list[Keyed]) -> Iterable[list[Keyed]]:
-        """The statements, those of one replica set together; one node has them all."""
+        """Group the statements by replica set. With a single node there is one group."""
         metadata = self._session.cluster.metadata
         if len(metadata.all_hosts()) == 1:
             return [keyed]
@@ -134,7 +134,7 @@ class RowWriter:
 
 
 def batch_limit_bytes(session: Session) -> int:
-    """The size a batch may have before the server warns: its own `batch_size_warn_threshold`."""
+    """Return the largest batch that causes no server warning, in bytes: the server's `batch_size_warn_threshold`."""
     row = session.execute("SELECT value FROM system_views.settings WHERE name = 'batch_size_warn_threshold'").one()
     return _bytes(row["value"])
 

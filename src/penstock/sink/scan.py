@@ -1,7 +1,7 @@
-"""A table read as a whole, page by page: a page in which the server meets too many tombstones is asked for smaller.
+"""Full table scans, page by page. A page with too many tombstones is retried with fewer rows.
 
-A null column and a deleted row are tombstones, and a server refuses a page with more of them than its
-`tombstone_failure_threshold`, 100,000 unless it is set otherwise.
+A null column and a deleted row are tombstones, and a server fails a page with more of them than its
+`tombstone_failure_threshold`, 100,000 by default.
 """
 
 from collections.abc import Iterator
@@ -18,12 +18,12 @@ log = get_logger(__name__)
 
 PAGE_ROWS = 5000
 _GOOD_PAGES = 10
-"""After so many pages that were answered the size is doubled again."""
+"""Number of successful pages after which the page size is doubled again."""
 _HINT = "nodetool garbagecollect removes what was deleted; or raise tombstone_failure_threshold in cassandra.yaml"
 
 
 def scan(session: Session, query: str) -> Iterator[dict[str, Any]]:
-    """Give every row of a query. Raises `PenstockError` when the server cannot even read a page of one row."""
+    """Yield every row of a query. Raises `PenstockError` if the server cannot read even a page of one row."""
     size, good, position = PAGE_ROWS, 0, None
     while True:
         try:

@@ -1,8 +1,8 @@
-"""What became of rejected records: redriven, superseded or discarded. One line for each, by its dead letter's identity.
+"""Resolutions of dead letters: redriven, superseded or discarded. One row each, by the dead letter's identity.
 
-A record without a line waits. So does one that is only claimed: a redrive claims it before it sends it, and marks it
-redriven once the send is acknowledged. Every change is a lightweight transaction, and their times are Cassandra's own,
-so of two commands at once one alone has its way, whatever their clocks say.
+A record without a row is `waiting`. So is one that is only claimed: a redrive claims a record before it sends it, and
+marks it redriven once the send is acknowledged. Every change is a lightweight transaction with Cassandra's own time, so
+exactly one of two concurrent commands wins, regardless of clock skew.
 """
 
 import zlib
@@ -51,44 +51,44 @@ _RETRY_S = 30.0
 
 
 class State(StrEnum):
-    """What became of a record."""
+    """The state of a dead letter's resolution."""
 
     CLAIMED = "claimed"
     REDRIVEN = "redriven"
     SUPERSEDED = "superseded"
-    """A newer version of its id was stored: it was not sent."""
+    """Not sent, because a newer version of its id was stored."""
     DISCARDED = "discarded"
 
 
 @dataclass(frozen=True)
 class Settled:
-    """A line: the record's state, since when and by whom."""
+    """A resolution: the record's state, since when and by whom."""
 
     state: State
     claim: UUID
     at: datetime
     age_s: float
-    """Since `at`, by Cassandra's clock."""
+    """Seconds since `at`, by Cassandra's clock."""
     who: str
     note: str
     place: Place | None
-    """Where the redriven record lies in the topic, or the version that superseded it."""
+    """Position of the redriven record in the topic, or of the version that superseded it."""
     ends: dict[int, int]
-    """The topic's end offsets before the claim: what was sent for it lies there or later."""
+    """The topic's end offsets before the claim. What the claim's owner sent lies at or after them."""
 
 
 def statements(keyspace: str) -> dict[str, str]:
-    """Return the CQL that creates the table, by its name."""
+    """Return the CQL that creates the table, by table name."""
     return {"settled": _TABLE.format(keyspace=cql.name(keyspace))}
 
 
 def create_table(session: Session, keyspace: str) -> None:
-    """Create the table when it is not there."""
+    """Create the table if it does not exist."""
     create_missing(session, keyspace, statements(keyspace))
 
 
 def states(session: Session, keyspace: str, topic: str) -> dict[str, Settled]:
-    """The line of each record of `topic` that has one, by identity; none when there is no table yet."""
+    """Return the resolutions of `topic` by identity; empty if there is no table yet."""
     if not has_table(session, keyspace, "settled"):
         return {}
     query = f"SELECT {_READ} FROM {cql.name(keyspace)}.settled WHERE topic = %s AND bucket = %s"
@@ -99,7 +99,7 @@ def states(session: Session, keyspace: str, topic: str) -> dict[str, Settled]:
 
 
 def states_of(session: Session, keyspace: str, topic: str, identities: Iterable[str]) -> dict[str, Settled]:
-    """The line of each of these records of `topic` that has one, by identity; the others are not read."""
+    """Return the resolutions of these records of `topic` by identity, without reading any others."""
     if not has_table(session, keyspace, "settled"):
         return {}
     query = f"SELECT {_READ} FROM {cql.name(keyspace)}.settled WHERE topic = %s AND bucket = %s AND identity IN %s"
@@ -115,7 +115,7 @@ def states_of(session: Session, keyspace: str, topic: str, identities: Iterable[
 
 
 def state_of(identity: str, lines: dict[str, Settled]) -> str:
-    """`waiting`, `redriven`, `superseded` or `discarded`."""
+    """Return `waiting`, `redriven`, `superseded` or `discarded`."""
     line = lines.get(identity)
     return WAITING if line is None or line.state is State.CLAIMED else str(line.state)
 
@@ -135,13 +135,13 @@ def _settled(row: dict[str, Any]) -> Settled:
 
 
 Claims = dict[str, UUID | None]
-"""Identities, each with the claim that it has now, or None when it has no line."""
+"""Identities, each with its current claim, or None if it has no row."""
 
 
 class Book:
-    """Changes the lines of one topic. Its table must be there.
+    """Changes the resolutions of one topic. The table must exist.
 
-    Each call gives the identities that it changed: those that are no longer as the caller said stay as they are.
+    Each call returns the identities that it changed. Those that are no longer as the caller states stay unchanged.
     """
 
     def __init__(self, session: Session, keyspace: str, topic: str) -> None:
@@ -165,15 +165,15 @@ class Book:
         }
 
     def claim(self, wanted: Claims, claim: UUID, who: str, ends: dict[int, int]) -> set[str]:
-        """Claim records before they are sent; `ends` are the topic's end offsets of a moment before."""
+        """Claim records before they are sent. `ends` are the topic's end offsets just before."""
         return self._put(wanted, State.CLAIMED, claim, who, "", ends)
 
     def discard(self, wanted: Claims, claim: UUID, who: str, note: str) -> set[str]:
-        """Mark records as discarded. `claim` is new, and names this call."""
+        """Mark records as discarded. `claim` is new and identifies this call."""
         return self._put(wanted, State.DISCARDED, claim, who, note, {})
 
     def finish(self, places: dict[str, Place], claim: UUID, state: State = State.REDRIVEN) -> set[str]:
-        """Mark records of `claim` as redriven, each with its new place in the topic; or as superseded from there."""
+        """Mark records of `claim` as redriven, each with its new position in the topic, or as superseded by it."""
 
         def values(identity: str) -> tuple[Any, ...]:
             return *places[identity], *self._key(identity), claim
@@ -181,7 +181,7 @@ class Book:
         return self._change(self._finish[state], places, values, state, claim)
 
     def _put(self, wanted: Claims, state: State, claim: UUID, who: str, note: str, ends: dict[int, int]) -> set[str]:
-        """The records that got a first line, and those whose claim was replaced."""
+        """Insert the missing rows and replace the given claims. Returns the identities that changed."""
         fresh = [identity for identity, earlier in wanted.items() if earlier is None]
 
         def inserted(identity: str) -> tuple[Any, ...]:
@@ -217,12 +217,12 @@ class Book:
 
 
 def bucket_of(identity: str) -> int:
-    """The bucket that a record's line lies in: no Cassandra partition holds all of a topic's."""
+    """Return the bucket of a record's row. Buckets keep a topic's rows from sharing one Cassandra partition."""
     return zlib.crc32(identity.encode()) % BUCKETS
 
 
 def _rounds(identities: Collection[str]) -> Iterator[list[str]]:
-    """The identities, each time at most one of a bucket: transactions on one partition hinder each other."""
+    """Yield the identities in rounds, at most one per bucket each: transactions on one partition contend."""
     by_bucket: dict[int, list[str]] = defaultdict(list)
     for identity in identities:
         by_bucket[bucket_of(identity)].append(identity)
@@ -231,5 +231,5 @@ def _rounds(identities: Collection[str]) -> Iterator[list[str]]:
 
 
 def _holds(answer: dict[str, Any], state: State, claim: UUID) -> bool:
-    """Whether the line is as it was to be: by this transaction, or by one whose answer had been lost."""
+    """Return whether the row is as intended, by this transaction or by an earlier one whose response was lost."""
     return bool(answer["[applied]"]) or (answer.get("state"), answer.get("claim")) == (state, claim)

@@ -1,7 +1,7 @@
-"""What each table is ordered by (`contract.order_by`): fixed when it is first written.
+"""The order of each table (`contract.order_by`), fixed at the first write.
 
-Write timestamps of two orders cannot be compared, so a table keeps the one that it began with. A table that has rows
-and no entry is ordered by offset; such a table never gets an entry.
+Write timestamps of two orders cannot be compared, so a table keeps its first order. A table that has rows and no entry
+is ordered by offset; such a table never gets an entry.
 """
 
 from cassandra.cluster import Session
@@ -27,14 +27,14 @@ CREATE TABLE IF NOT EXISTS {keyspace}.table_orders (
 
 
 def statements(keyspace: str) -> dict[str, str]:
-    """Return the CQL that creates the table of entries, by its name. Nothing that is ordered by offset needs it."""
+    """Return the CQL that creates the table of entries, by table name. Tables ordered by offset do not need it."""
     return {TABLE: _STATEMENT.format(keyspace=cql.name(keyspace))}
 
 
 def fix_order(session: Session, keyspace: str, pipeline: Pipeline) -> None:
-    """Return once the pipeline's table is ordered as the pipeline declares; a table without rows is from now on.
+    """Set the order of the pipeline's table to the declared one, if the table has no rows or already has that order.
 
-    To be called before anything is written. Raises `PenstockError` when the table has another order.
+    Call it before anything is written. Raises `PenstockError` if the table has another order.
     """
     check_order(session, keyspace, pipeline)
     if pipeline.order_by == BY_OFFSET:
@@ -46,9 +46,9 @@ def fix_order(session: Session, keyspace: str, pipeline: Pipeline) -> None:
 
 
 def check_order(session: Session, keyspace: str, pipeline: Pipeline) -> None:
-    """Return when the pipeline's table has the order that the pipeline declares, or can get it.
+    """Check that the pipeline's table has the declared order, or can still get it.
 
-    Raises `PenstockError` when it has another order.
+    Raises `PenstockError` if it has another order.
     """
     known = _read(session, keyspace, pipeline.table) if has_table(session, keyspace, TABLE) else None
     if known is None and (pipeline.order_by == BY_OFFSET or not _has_rows(session, keyspace, pipeline)):

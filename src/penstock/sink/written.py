@@ -1,4 +1,4 @@
-"""When rows were written, by Cassandra's write timestamps: which versions of their ids they are."""
+"""Cassandra's write timestamps of rows, which identify the versions of their ids."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -14,14 +14,14 @@ _ASKED_AT_ONCE = 50
 
 
 class Written(NamedTuple):
-    """The write timestamp of a row, and the position in Kafka that it names."""
+    """The write timestamp of a row in microseconds, and the Kafka position stored in the row."""
 
     written_us: int
     place: Place
 
 
 def written(session: Session, keyspace: str, table: str, key: str, ids: Iterable[Any]) -> dict[Any, Written]:
-    """Return when the rows of `ids`, of the column `key`, were written. Without a row or a position: no entry."""
+    """Return the write timestamps of the rows of `ids` in column `key`. Ids without a row or a position are omitted."""
     wanted = [(record_id,) for record_id in ids]
     if not wanted or not has_table(session, keyspace, table):
         return {}

@@ -1,4 +1,4 @@
-"""Generators of random secrets; the standard library alone."""
+"""Generators of random secrets. Standard library only."""
 
 from __future__ import annotations
 

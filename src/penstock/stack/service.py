@@ -53,9 +53,9 @@ class Service:
     """A command to run before each start, also by the supervisor."""
     after: Callable[[Settings], None] | None = None
     note: Callable[[Settings], str] | None = None
-    """What an operator should know of it beside its state; empty for nothing."""
+    """What an operator should know besides its state, or ''."""
     trouble: Callable[[Settings], str] = lambda _settings: ""
-    """Returns what keeps a running service from its work, or nothing."""
+    """Returns what keeps a running service from its work, or ''."""
     directory: Path = Path("/")
     stop_wait_s: int = 20
     memory_mib: int = 0

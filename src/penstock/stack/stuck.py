@@ -1,4 +1,4 @@
-"""What the local stack's Spark job is stuck on, as it recorded in Cassandra."""
+"""The batches that the local stack's Spark job is stuck on, as recorded in Cassandra."""
 
 import socket
 
@@ -15,7 +15,7 @@ _TIMEOUT_S = 3.0
 
 
 def read(settings: Settings) -> str:
-    """Return what the job is stuck on and what to do; nothing when it is not, or Cassandra does not say."""
+    """Return what the job is stuck on and what to do, or '' if it is not stuck or Cassandra is unavailable."""
     try:
         batches = find(settings)
     except PenstockError as error:
@@ -39,7 +39,7 @@ def find(settings: Settings) -> list[FailingBatch]:
 
 
 def _check_port(settings: Settings) -> None:
-    """Return when something listens: cheaper than loading a driver that then waits."""
+    """Check that the port accepts connections, which is cheaper than loading a driver that then waits."""
     try:
         socket.create_connection((LOOPBACK, settings.cassandra_port), _TIMEOUT_S).close()
     except OSError as error:

@@ -48,7 +48,7 @@ class Desk:
         self._lock = threading.Lock()
         self._singletons: dict[Any, Any] = {}
         self._making = threading.RLock()
-        """Held while a singleton is made, which may need another one."""
+        """Held while a singleton is created, because it may need another one."""
         self._flow = Flow(settings)
         self._stop = threading.Event()
         self._poller = threading.Thread(target=self._poll, name="flow", daemon=True)
@@ -62,17 +62,17 @@ class Desk:
 
     @property
     def view(self) -> View:
-        """The latest snapshot of the pipeline."""
+        """Return the latest snapshot of the pipeline."""
         return self._flow.view
 
     @property
     def kafka(self) -> Any:
-        """The Kafka admin client."""
+        """Return the Kafka admin client."""
         return self._connections.kafka
 
     @property
     def http(self) -> Any:
-        """An HTTP client with short timeouts that bypasses proxies for loopback addresses."""
+        """Return an HTTP client with short timeouts that bypasses proxies for loopback addresses."""
         return self._connections.http
 
     def cassandra(self) -> Cassandra:

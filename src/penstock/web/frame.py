@@ -44,7 +44,7 @@ class Visit:
 
     @property
     def masks(self) -> bool:
-        """Whether personal data is masked for this viewer."""
+        """Return whether personal data is masked for this viewer."""
         return not self.session.shows_personal
 
     async def ask(self, question: Callable[..., T], *arguments: Any, **more: Any) -> T:

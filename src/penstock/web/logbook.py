@@ -54,7 +54,7 @@ class Logbook:
         start = max(0, end - SEARCHED_BYTES - 1)
         read, position = self._read_lines(start, end)
         if start:
-            del read[:1]  # cut: it begins before `start`
+            del read[:1]  # incomplete: it begins before `start`
         return Read(_containing(read, search)[-lines:], position)
 
     def since(self, position: int, search: str = "") -> Read:

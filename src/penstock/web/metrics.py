@@ -1,7 +1,7 @@
-"""Metrics for Prometheus, made from what the flow found: asking for them asks no service.
+"""Metrics for Prometheus, derived from the last poll. A scrape sends no request to any service.
 
-What is not known, because a service is away or the last look is too old, is left out, never zero. docs/metrics.md lists
-them all.
+Unknown values, because a service is unavailable or the last poll is too old, are omitted, never zero. docs/metrics.md
+lists all metrics.
 """
 
 import time
@@ -30,11 +30,11 @@ from penstock.web.followed import Followed
 from penstock.web.readiness import LATE_S
 
 Samples = Iterable[tuple[tuple[str, ...], float | None]]
-"""The values of the labels, and the value."""
+"""Values of the labels, and the value."""
 
 
 class Seen(NamedTuple):
-    """All that the values are read from."""
+    """The input from which values are read."""
 
     pipeline: Pipeline
     view: View
@@ -43,7 +43,7 @@ class Seen(NamedTuple):
 
 
 class Said(NamedTuple):
-    """What a metric is."""
+    """The description of a metric."""
 
     kind: str
     told: str
@@ -52,7 +52,7 @@ class Said(NamedTuple):
 
 @dataclass(frozen=True)
 class Metric:
-    """One name, what it says, and how it is read; `labels` in the order of the samples."""
+    """A metric: its name, its meaning, and how it is read. `labels` are in the order of the samples."""
 
     name: str
     kind: Literal["counter", "gauge"]
@@ -61,7 +61,7 @@ class Metric:
     labels: tuple[str, ...] = ()
 
     def family(self, seen: Seen) -> Family:
-        """Its samples now; those that are not known are left out."""
+        """Return the current samples, without unknown values."""
         make = CounterMetricFamily if self.kind == "counter" else GaugeMetricFamily
         family = make(self.name, self.told, labels=self.labels)
         for values, value in self.read(seen):
@@ -123,7 +123,7 @@ ALWAYS = {
         " started. Buckets alone: no sum is kept.",
     ),
 }
-"""Those that are not read as the others are."""
+"""Metrics that are read in other ways than the rest."""
 METRICS = (
     Metric("penstock_fetched_records_total", "counter", "Records that runs fetched from the API.", _ran("fetched")),
     Metric("penstock_produced_records_total", "counter", "Records that Kafka acknowledged to runs.", _ran("produced")),
@@ -240,18 +240,18 @@ METRICS = (
 
 
 class Collector:
-    """Every metric of a desk, read anew each time."""
+    """Collects every metric of a desk, reading it again each time."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._followed = Followed(desk)
 
     def describe(self) -> Iterator[Family]:
-        """None: the registry need not ask before somebody does."""
+        """Return nothing, so that the registry does not collect metrics before the first scrape."""
         return iter(())
 
     def collect(self) -> Iterator[Family]:
-        """The families; of an old look only how old it is."""
+        """Yield the metric families. If the last poll is too old, yield only its time."""
         yield _gauge(BUILD, 1, version=__version__)
         view = self._desk.view
         if view.now is None:
@@ -272,7 +272,7 @@ def _gauge(name: str, value: float, **labels: str) -> Family:
 
 
 def _buckets(found: Histogram) -> list[tuple[str, float]]:
-    """Cumulative counts by upper bound in seconds; the last bucket has none."""
+    """Return cumulative counts by upper bound in seconds. The last bucket has no bound."""
     bounds = [*(str(bound / 1000) for bound in BOUNDS_MS[:-1]), "+Inf"]
     return list(zip(bounds, accumulate(float(found.get(bound, 0)) for bound in BOUNDS_MS), strict=True))
 
@@ -291,7 +291,7 @@ control center restarts (`fetched`, `produced`, `refused`, `rejected`, the laten
 
 
 def page() -> str:
-    """docs/metrics.md: all metrics."""
+    """Return docs/metrics.md, the list of all metrics."""
     said = [(name, one.kind, one.labels, one.told) for name, one in ALWAYS.items()]
     said += [(one.name, one.kind, one.labels, one.told) for one in METRICS]
     lines = [f"| `{name}` | {kind} | {', '.join(labels)} | {told} |" for name, kind, labels, told in said]
@@ -299,13 +299,13 @@ def page() -> str:
 
 
 def register(app: FastAPI, desk: Desk) -> None:
-    """Serve /metrics, in the format that is asked for."""
+    """Serve /metrics in the requested format."""
     registry = CollectorRegistry()
     registry.register(Collector(desk))
     ProcessCollector(registry=registry)
 
     @app.get("/metrics", include_in_schema=False)
     def metrics(request: Request) -> Response:
-        """Every metric now."""
+        """Return the current value of every metric."""
         encode, kind = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(registry), headers={"Content-Type": kind})

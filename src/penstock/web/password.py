@@ -21,7 +21,7 @@ class Password:
 
     @property
     def is_set(self) -> bool:
-        """Whether a password is required."""
+        """Return whether a password is required."""
         return bool(self._password)
 
     def is_right(self, typed: str, door: str, address: str) -> bool:

@@ -26,7 +26,7 @@ class Session:
 
     @property
     def name(self) -> str:
-        """The name in the audit log: enough of the token to tell sessions apart, too little to hijack one."""
+        """Return the name in the audit log: enough of the token to tell sessions apart, too little to hijack one."""
         return f"{self.token[:6]}@{self.address}"
 
 

@@ -1,7 +1,7 @@
-"""Pipeline files as importable modules, `penstock.pipelines.files._HEX`, whose name holds the file's path.
+"""Pipeline files as importable modules, `penstock.pipelines.files._HEX`, whose name contains the file's path.
 
-Spark sends functions of a pipeline's file to its Python workers by the name of their module. A worker that never loaded
-the pipeline imports that name, and so this package first, which finds the file.
+Spark sends functions of a pipeline's file to its Python workers by the name of their module. A worker that has not
+loaded the pipeline imports that name, and therefore this package first, which finds the file.
 """
 
 import os
@@ -16,18 +16,18 @@ _PREFIX = f"{__name__}._"
 
 
 def module_name(path: Path) -> str:
-    """Return the name of the module that a pipeline's file is."""
+    """Return the module name of a pipeline's file."""
     return _PREFIX + os.fsencode(path.absolute()).hex()
 
 
 class _Finder:
-    """Finds the file that a module name of this package holds."""
+    """Finds the file whose path a module name of this package contains."""
 
     @classmethod
     def find_spec(
         cls, name: str, _path: Sequence[str] | None = None, _target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return how to import the file; None for a name that holds no path."""
+        """Return how to import the file; None for a name without a path."""
         if not name.startswith(_PREFIX):
             return None
         try:

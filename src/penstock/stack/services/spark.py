@@ -177,7 +177,7 @@ def _job(site: Site) -> Service:
 
 
 def _note_of_checkpoint(settings: Settings) -> str:
-    """Return why the job started where it did when nobody asked for that; empty when that is not known here."""
+    """Return why the job started where it did if nobody requested that, or '' if the reason is unknown here."""
     try:
         return checkpoint_of(settings, pipelines.of(settings).topic).origin().note
     except PenstockError:

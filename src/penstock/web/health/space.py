@@ -1,4 +1,4 @@
-"""Disk and memory: what the home's disk has left, and what each of its folders takes."""
+"""Disk and memory: free space on the disk of the data directory, and the size of each of its folders."""
 
 import os
 import time
@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 
 LOW_BYTES = 2 * 1024**3
-"""Less free than this is told as a warning."""
+"""Less free space causes a warning."""
 LONGEST_S = 5.0
 
 
@@ -35,12 +35,12 @@ class Space:
 
     @property
     def is_low(self) -> bool:
-        """Whether the disk is nearly full."""
+        """Return whether the disk is nearly full."""
         return self.free_bytes < LOW_BYTES
 
 
 def read(home: Path, longest_s: float = LONGEST_S) -> Space:
-    """What is left and what is taken; counts files for `longest_s` at most."""
+    """Return free space, memory and folder sizes. Counts files for at most `longest_s`."""
     there = next(one for one in (home, *home.parents) if one.exists())
     disk, memory = psutil.disk_usage(str(there)), psutil.virtual_memory()
     deadline_s = time.monotonic() + longest_s
@@ -50,7 +50,7 @@ def read(home: Path, longest_s: float = LONGEST_S) -> Space:
 
 
 def _inside(home: Path) -> Iterator[Path]:
-    """The folders of the home, and those of its data one by one."""
+    """Yield the folders of the data directory; instead of its `data`, the folders in it."""
     for path in sorted(home.iterdir()) if home.is_dir() else ():
         if path.is_dir() and not path.is_symlink():
             yield from sorted(one for one in path.iterdir() if one.is_dir()) if path.name == "data" else [path]
@@ -66,7 +66,7 @@ def _folder(home: Path, path: Path, deadline_s: float) -> Folder:
 
 
 def _files(path: Path) -> Iterator[int]:
-    """What each file takes on the disk."""
+    """Yield the size of each file on disk."""
     for folder, _, names in os.walk(path):
         for name in names:
             try:

@@ -26,7 +26,7 @@ class Upkeep:
 
     @property
     def secrets(self) -> Secrets:
-        """The effective secrets."""
+        """Return the effective secrets."""
         return secrets_of(self._desk.settings)
 
     def services(self) -> list[Status]:

@@ -1,4 +1,4 @@
-"""The way of the records, hop by hop; the last fifteen minutes; the last receipt."""
+"""The path of the records, stage by stage; the last fifteen minutes; the last receipt."""
 
 import time
 from dataclasses import dataclass, fields
@@ -59,7 +59,7 @@ class Missing:
 
 
 def register(api: FastAPI, desk: Desk) -> None:
-    """Serve /pipeline, /pipeline/history and /receipt."""
+    """Add the routes /pipeline, /pipeline/history and /receipt."""
 
     @api.get("/pipeline")
     def pipeline() -> Now:
@@ -84,7 +84,7 @@ def register(api: FastAPI, desk: Desk) -> None:
 
 
 def now(desk: Desk, now_s: float) -> Now:
-    """What the last look found, in words and numbers."""
+    """Return the result of the last poll."""
     view, pipeline = desk.view, desk.pipeline
     return Now(
         topic=pipeline.topic,

@@ -1,4 +1,4 @@
-"""The hops of the pipeline in words: how each does, and one sentence on the whole. No input, no output."""
+"""The pipeline's stages in words: the state of each, and one sentence on the whole. Pure: no I/O."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -44,7 +44,7 @@ class Verdict:
 
 
 def hops(view: View, settings: Settings) -> list[Hop]:
-    """The hops in the order of the way; the last is the queue of rejected records."""
+    """Return the stages in pipeline order; the last is the dead-letter queue."""
     now = view.now
     if now is None:
         return []
@@ -71,7 +71,7 @@ def _api(view: View, now: Point, _settings: Settings) -> Hop:
 
 
 def _total(view: View, count: int | None, name: str) -> int | None:
-    """What the runs did so far; without those under way when it is not known how far they are."""
+    """Return the total of the runs so far; without active runs while their progress is unknown."""
     return view.ran.get(name) if count is None else count
 
 
@@ -132,7 +132,7 @@ def _spark(view: View, now: Point, settings: Settings) -> Hop:
 
 
 def _stuck(hop: Hop, batch: FailingBatch, now: Point) -> Hop:
-    """Return the hop of a stream that is stuck on a batch."""
+    """Return the stage of a stream that is stuck on a batch."""
     return replace(
         hop,
         state="down",
@@ -144,7 +144,7 @@ def _stuck(hop: Hop, batch: FailingBatch, now: Point) -> Hop:
 
 
 def _is_idle(view: View) -> bool:
-    """Whether records waited all the time in which none was read."""
+    """Return whether records were pending at each poll of the last `RATE_S` seconds."""
     last_s = view.points[-1].at_s
     return all(one.lag for one in view.points if last_s - one.at_s <= RATE_S)
 
@@ -170,7 +170,7 @@ def _moving(rate_s: float | None) -> State:
 
 
 def _of_service(view: View, now: Point, hop: Hop, service: str = "") -> Hop:
-    """The hop, or that its service is away."""
+    """Return the stage with the last error of its service; down if the service is unavailable."""
     service = service or hop.name
     error, last = now.services.get(service, ""), view.problems.get(service)
     command = hop.command or f"./penstock status {service}"
@@ -182,7 +182,7 @@ def _of_service(view: View, now: Point, hop: Hop, service: str = "") -> Hop:
 
 
 def verdict(view: View, now_s: float) -> Verdict:
-    """Whether records flow, where they are, and what is wrong: the worst first."""
+    """Return whether records flow, where they are, and what is wrong, the worst first."""
     now = view.now
     if now is None:
         return Verdict("quiet", "Looking at the pipeline for the first time.")
@@ -193,7 +193,7 @@ def verdict(view: View, now_s: float) -> Verdict:
 
 
 def _wrong(view: View, now: Point, waits: str) -> Verdict | None:
-    """Return the worst that is wrong; None when nothing is."""
+    """Return the worst problem, or None if there is none."""
     away = [name for name, error in now.services.items() if error]
     if away:
         names = " and ".join(filter(None, [", ".join(away[:-1]), away[-1]]))

@@ -1,4 +1,4 @@
-"""The first page: the way from the API to the table, and how each hop does."""
+"""The start page: the path from the API to the table, and the state of each stage."""
 
 import time
 from html import escape
@@ -33,7 +33,7 @@ _COUNTS = {
 }
 _WORDS = {"ok": "ready", "busy": "flowing", "idle": "idle", "late": "behind", "down": "down", "unknown": "not known"}
 _POINTS = 75
-"""About so many points of the fifteen minutes are drawn."""
+"""Approximate number of points drawn for the fifteen minutes."""
 
 
 def register(desk: Desk) -> None:
@@ -46,7 +46,7 @@ def register(desk: Desk) -> None:
 
 
 class _Parts(NamedTuple):
-    """What the page shows of one view, as HTML, and the series of its charts."""
+    """What the page shows of one snapshot, as HTML, and the series of its charts."""
 
     verdict: str
     path: str
@@ -59,14 +59,14 @@ class _Parts(NamedTuple):
 
 
 class _Shared:
-    """The parts are made once for each look, however many pages are open."""
+    """The parts of the page, built once per snapshot however many pages are open."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._made: tuple[View, _Parts] | None = None
 
     def parts(self) -> _Parts:
-        """The parts as they are now; how old the look is counts too."""
+        """Return the current parts. The verdict also depends on the snapshot's age."""
         view = self._desk.view
         if self._made is None or self._made[0] is not view:
             self._made = view, self._make(view)
@@ -92,7 +92,7 @@ def _verdict(view: View) -> str:
 
 
 class _Pipeline:
-    """The page; each part is sent again only when it changed."""
+    """The page. A part is sent again only if it has changed."""
 
     def __init__(self, visit: Visit, shared: _Shared) -> None:
         self._shared = shared
@@ -124,7 +124,7 @@ class _Pipeline:
 
 
 def _drawn(view: View) -> list[Point]:
-    """The points that are drawn."""
+    """Return the points to draw."""
     return view.points[:: max(1, len(view.points) // _POINTS)]
 
 
@@ -169,7 +169,7 @@ def _hop(hop: Hop, view: View) -> str:
 
 
 def _wrong(hop: Hop) -> str:
-    """What is wrong, and what to type; or what was wrong last, and when."""
+    """Return the current error and the command to run, or the last error and its time."""
     if hop.state == "down":
         error = f'<div class="wrong" role="alert">{escape(hop.error)}</div>'
         return error + command_html(hop.command)

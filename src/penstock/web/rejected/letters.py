@@ -59,7 +59,7 @@ class Letters:
     def account(self, letter: Letter, *, personal: bool) -> tuple[Account, PenstockError | None]:
         """Return all that is known about a dead letter, and the error of Cassandra, if any.
 
-        Cassandra knows what became of the record; without it the state is unknown.
+        Cassandra holds the record's resolution. If it is unavailable, the state is unknown.
         """
         desk, line, error = self._desk, None, None
         try:

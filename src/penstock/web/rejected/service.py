@@ -1,4 +1,4 @@
-"""The rejected records as people look at them: the newest, by reason and rules; and one of them with all its facts."""
+"""Dead letters as users view them: the newest, by reason and rules; and a single one with all its facts."""
 
 import re
 import threading
@@ -34,19 +34,19 @@ from penstock.sink.settled import Settled, State, state_of
 from penstock.web.topics.content import is_deep
 
 NEWEST = 5000
-"""So many records are looked at."""
+"""Maximum number of records that are listed."""
 LONGEST_S = 5.0
 FRESH_S = 5.0
 _FIRST_LETTERS = 500
 _SHOWN_CHARACTERS = 20_000
 _QUOTED = re.compile(r"'.*'|\".*\"", re.DOTALL)
 UNKNOWN = "unknown"
-"""The state of a record while Cassandra is away."""
+"""The state of a record while Cassandra is unavailable."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A rejected record without its content; partition and offset are its place in the dead-letter topic."""
+    """A dead letter without its content. Partition and offset are its position in the dead-letter topic."""
 
     partition: int
     offset: int
@@ -60,12 +60,12 @@ class Entry:
 
     @property
     def place(self) -> str:
-        """`partition:offset`, as `./penstock dlq` takes it."""
+        """Return `partition:offset`, as `./penstock dlq` accepts it."""
         return f"{self.partition}:{self.offset}"
 
 
 def entry_of(letter: Letter) -> Entry:
-    """The entry of a letter."""
+    """Return the entry of a dead letter."""
     return Entry(
         letter.partition,
         letter.offset,
@@ -81,17 +81,17 @@ def entry_of(letter: Letter) -> Entry:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which entries: those of which all that is given is true."""
+    """Selects the entries that match every given criterion."""
 
     reason: str = ""
     rule: str = ""
-    """The start of the code of a broken rule."""
+    """Start of the code of a broken rule."""
     rules: str = ""
-    """The codes of all broken rules, with commas between them: these and no others."""
+    """Codes of all broken rules, separated by commas: these and no others."""
     state: str = ""
 
     def takes(self, entry: Entry, state: str) -> bool:
-        """Whether the entry is one of them."""
+        """Return whether the entry matches."""
         return (
             self.reason in ("", entry.reason)
             and any(one.startswith(self.rule) for one in entry.rules or ("",))
@@ -102,32 +102,32 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Listing:
-    """The newest rejected records, the newest first, each once."""
+    """The newest dead letters, newest first, without duplicates."""
 
     entries: list[Entry]
     lines: dict[str, Settled]
     held: int
-    """How many messages the dead-letter topic holds, copies too."""
+    """Number of messages in the dead-letter topic, including duplicates."""
     is_whole: bool
     """Whether no older record was left out."""
     error: PenstockError | None = None
-    """Why it is not known what became of the records."""
+    """Why the resolution of the records is unknown."""
 
     def state(self, entry: Entry) -> str:
-        """`waiting`, `redriven`, `superseded` or `discarded`; `unknown` while Cassandra is away."""
+        """Return `waiting`, `redriven`, `superseded` or `discarded`; `unknown` while Cassandra is unavailable."""
         return UNKNOWN if self.error else state_of(entry.identity, self.lines)
 
     def groups(self) -> list[Group]:
-        """The records by reason and rules; while Cassandra is away all count as waiting."""
+        """Return the records by reason and rules. Without a known resolution, a record counts as waiting."""
         return grouped(self.entries, self.lines)
 
     def select(self, wanted: Wanted) -> list[Entry]:
-        """The wanted entries."""
+        """Return the entries that match."""
         return [one for one in self.entries if wanted.takes(one, self.state(one))]
 
 
 class Rejected:
-    """Reads the dead-letter topic's end once, and then what is new in it. May be asked by any thread."""
+    """Reads the end of the dead-letter topic once, and then what is new in it. May be called by any thread."""
 
     def __init__(self, settings: Settings, pipeline: Pipeline, newest: int = NEWEST) -> None:
         self._settings = settings.model_copy(update={"kafka_timeout_s": TIMEOUT_S})
@@ -146,7 +146,7 @@ class Rejected:
         self._read_s = 0.0
 
     def listing(self, session: Callable[[], Session], max_age_s: float = FRESH_S) -> Listing:
-        """The records as they were at most `max_age_s` ago. Raises `KafkaUnreachable`."""
+        """Return the records as of at most `max_age_s` ago. Raises `KafkaUnreachable`."""
         with self._lock:
             if self._listing is None or time.monotonic() - self._read_s >= max_age_s:
                 held = self._read_letters()
@@ -157,11 +157,11 @@ class Rejected:
             return self._listing
 
     def _read_letters(self) -> int:
-        """How many messages the topic holds; what is new in it was read."""
+        """Read what is new in the topic, and return how many messages it holds."""
         spans = topics.spans(self._settings, self._pipeline.dead_letter_topic)
         ends = {span.partition: span.end for span in self._spans}
         if any(span.end < ends.get(span.partition, 0) for span in spans) or not spans:
-            self._forget()  # made anew
+            self._forget()  # recreated
         firsts = {span.partition: span.first for span in spans}
         self._entries = {
             identity: one for identity, one in self._entries.items() if one.offset >= firsts.get(one.partition, 0)
@@ -175,7 +175,7 @@ class Rejected:
         return sum(span.records for span in spans)
 
     def _new(self, spans: list[Span]) -> Iterator[Entry]:
-        """The entries in the newest part of `spans`, for `LONGEST_S` at most: the newest of all come first."""
+        """Yield the entries in the newest part of `spans`, newest part first, for at most `LONGEST_S`."""
         deadline_s = time.monotonic() + LONGEST_S
         chosen = newest_of(spans, self._newest)
         self._is_whole = self._is_whole and chosen == spans
@@ -195,7 +195,7 @@ class Rejected:
             self._is_whole = False
 
     def _read_states(self, session: Callable[[], Session]) -> PenstockError | None:
-        """Ask what became of those that may still wait; gives what is wrong with Cassandra, if anything."""
+        """Query the resolution of records that may still be pending; return Cassandra's error, if any."""
         final = {
             identity: line
             for identity, line in self._settled.items()
@@ -211,7 +211,7 @@ class Rejected:
         return None
 
     def letters(self, places: Iterable[tuple[int, int]]) -> list[Letter]:
-        """The letters at these places; one that is no longer there is left out. Raises `KafkaUnreachable`."""
+        """Return the dead letters at these positions, except those that are gone. Raises `KafkaUnreachable`."""
         held = {one.partition: one for one in topics.spans(self._settings, self._pipeline.dead_letter_topic)}
         spans = [
             Span(partition, offset, offset + 1)
@@ -221,7 +221,7 @@ class Rejected:
         return list(dlq.letters(self._settings, self._pipeline, spans)) if spans else []
 
     def letter(self, partition: int, offset: int) -> Letter:
-        """The letter at a place. Raises `NotThere` that says where some are."""
+        """Return the dead letter at a position. Raises `NotThere`, which says where some are."""
         found = self.letters([(partition, offset)])
         if not found:
             nowhere = dlq.nowhere(self._settings, self._pipeline, f"{partition}:{offset}")
@@ -229,14 +229,14 @@ class Rejected:
         return found[0]
 
     def line(self, session: Session, letter: Letter) -> Settled | None:
-        """What became of a record, if anything. Raises `CassandraUnreachable`."""
+        """Return the resolution of a record, if any. Raises `CassandraUnreachable`."""
         with cassandra.asking(self._settings):
             found = settled.states_of(session, self._keyspace, self._pipeline.topic, [letter.identity])
         return found.get(letter.identity)
 
 
 def newest_of(spans: Sequence[Span], most: int) -> list[Span]:
-    """The ends of the spans, at most so many offsets together; a span that is short leaves its part to the others."""
+    """Return the ends of the spans, at most `most` offsets in total; short spans leave their share to the others."""
     found: dict[int, Span] = {}
     for at, span in enumerate(sorted(spans, key=lambda one: one.records)):
         taken = min(span.records, most // (len(spans) - at))
@@ -253,7 +253,7 @@ class Content:
     text: str
     size_bytes: int
     frame: str = ""
-    """The schema registry's frame in hex; empty when there is none."""
+    """The wire-format header in hex; empty if there is none."""
     fields: dict[str, Any] | None = None
 
 
@@ -267,7 +267,7 @@ class Account:
     identity: str
     state: str
     settled: str
-    """What became of it, by whom and when; empty while it waits."""
+    """Its resolution, by whom and when; empty while it is pending."""
     reason: str
     meaning: str
     broken: list[wording.BrokenRule]
@@ -276,10 +276,10 @@ class Account:
     time: datetime
     topic: str
     topic_partition: int
-    """Where in the topic it lay; -1: the producer refused it."""
+    """Position in the topic; -1: rejected at the source."""
     topic_offset: int
     new_place: str
-    """Where in the topic it lies since it was redriven."""
+    """Position in the topic after it was redriven."""
     schema_id: int | None
     run: str
     version: str
@@ -291,7 +291,7 @@ class Account:
 def account(
     letter: Letter, line: Settled | None, record: type[Record], schemas: Schemas, *, personal: bool, state: str = ""
 ) -> Account:
-    """All that is known of a letter; unless `personal`, what may be personal is hidden."""
+    """Return all that is known about a dead letter; unless `personal`, what may be personal is hidden."""
     settled_as = state_of(letter.identity, {} if line is None else {letter.identity: line})
     return Account(
         place=letter.place,
@@ -320,9 +320,9 @@ def account(
 
 
 def harmless(letter: Letter) -> str:
-    """What is wrong, without what it may quote of the record."""
+    """Return the message without what it may quote from the record."""
     if letter.reason == Reason.CONTRACT_BROKEN and letter.stage == Stage.DECODE:
-        return letter.message  # the contract's own words
+        return letter.message  # the contract's own wording
     raised = {Reason.AVRO_MALFORMED, Reason.PROCESSING_ERROR, Reason.MAPPING_FAILED, Reason.TRANSFORM_FAILED}
     if letter.reason in raised:
         return re.split("[:\n]", letter.message, maxsplit=1)[0]
@@ -330,7 +330,7 @@ def harmless(letter: Letter) -> str:
 
 
 def shown_key(key: bytes | None, record: type[Record], *, personal: bool) -> str:
-    """A Kafka key as text; unless `personal`, only one that is a record's key, which is not personal."""
+    """Return a Kafka key as text; unless `personal`, only a record's key, which is not personal."""
     if key is None:
         return "none"
     if not (personal or shows_key(key, record)):
@@ -345,7 +345,7 @@ def _header(name: str, value: bytes | None, *, personal: bool) -> str:
 
 
 def _content(letter: Letter, record: type[Record], schemas: Schemas, *, personal: bool) -> Content:
-    """Return a letter's value as far as it can be shown, or where it is when it was left out."""
+    """Return a dead letter's value as far as it can be shown, or where it is if it was left out."""
     if letter.left_out and "value" in letter.left_out.parts:
         why = f"the value was too large for the dead-letter topic: the record is {letter.original}"
         return Content("none", why, letter.value_bytes)
@@ -353,7 +353,7 @@ def _content(letter: Letter, record: type[Record], schemas: Schemas, *, personal
 
 
 def content(value: bytes | None, record: type[Record], schemas: Schemas, *, personal: bool) -> Content:
-    """A value as far as it can be decoded; unless `personal`, only what the contract calls harmless is shown."""
+    """Return a value as far as it can be decoded; unless `personal`, only what the contract calls harmless is shown."""
     if not value:
         return Content("none", "the value is null" if value is None else "the value is empty", 0)
     frame = value[:FRAME_BYTES].hex(" ") if is_framed(value) else ""
@@ -371,7 +371,7 @@ def content(value: bytes | None, record: type[Record], schemas: Schemas, *, pers
 
 
 def pretty(value: Any) -> str:
-    """JSON on many lines."""
+    """Format a value as indented JSON."""
     return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
 
 

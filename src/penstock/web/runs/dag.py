@@ -1,4 +1,4 @@
-"""The DAG as people use it: pause it, order a run, follow the run's way, read its task's log."""
+"""The DAG as users operate it: pause it, trigger a run, follow its progress, read its task's log."""
 
 import threading
 from collections.abc import Iterable
@@ -67,7 +67,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Detail:
-    """A run with its task's attempts, and what the task returned: `spans` are the offsets between which it produced."""
+    """A run with its task's attempts and result. `spans` are the offset ranges in which it produced."""
 
     run: Run
     attempts: list[Attempt]
@@ -88,7 +88,7 @@ class Line:
 
     @property
     def text(self) -> str:
-        """The line as it is searched and copied."""
+        """Return the line as it is searched and copied."""
         facts = " ".join(f"{name}={value}" for name, value in self.facts.items())
         return " ".join(filter(None, (self.at, self.level, self.event, facts, self.error)))
 
@@ -110,9 +110,9 @@ class Way:
 
 
 class Dag:
-    """Asks Airflow with one sign-in, from any thread. Raises `AirflowUnreachable`, or `PenstockError` when it refuses.
+    """Queries Airflow with one sign-in, from any thread. Raises `AirflowUnreachable`, or `PenstockError` if it refuses.
 
-    A run that Airflow does not know is `NotThere`.
+    Raises `NotThere` for a run that Airflow does not know.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -127,7 +127,7 @@ class Dag:
             return self._client
 
     def schedule(self) -> Schedule:
-        """Whether it is paused, and when it runs."""
+        """Return whether the DAG is paused, and when it runs."""
         found = self._airflow().dag()
         return Schedule(
             paused=bool(found["is_paused"]),
@@ -136,20 +136,23 @@ class Dag:
         )
 
     def set_paused(self, paused: bool) -> None:
-        """Pause it, or let it run again."""
+        """Pause or unpause the DAG."""
         self._airflow().set_paused(paused)
 
     def check_pipeline(self) -> None:
-        """Return unless the local stack carries another pipeline than this process. Raises `WrongSettings`."""
+        """Check that the local stack has the same pipeline as this process. Raises `WrongSettings`."""
         started.check(self._settings, asking="control-center")
 
     def order(self, parameters: dict[str, Any]) -> str:
-        """The id of a new run; it waits while the DAG is paused. Raises `WrongSettings`, as `check_pipeline`."""
+        """Trigger a run and return its id. It stays queued while the DAG is paused.
+
+        Raises `WrongSettings`, as `check_pipeline`.
+        """
         self.check_pipeline()
         return self._airflow().trigger(parameters)
 
     def detail(self, run_id: str) -> Detail:
-        """A run as it is now."""
+        """Return the current state of a run."""
         airflow = self._airflow()
         try:
             found = airflow.run(run_id)
@@ -164,17 +167,17 @@ class Dag:
         )
 
     def log(self, run_id: str, attempt: int) -> list[Line]:
-        """An attempt's log, the oldest line first."""
+        """Return an attempt's log, oldest line first."""
         return lines(self._airflow().log(run_id, attempt))
 
     def receipt(self, run_id: str, session: Session) -> RunReceipt:
-        """What became of each record of a run that has ended. Raises `WrongUse` when that cannot be told any more."""
+        """Return the receipt of a run that has ended. Raises `WrongUse` if it can no longer be determined."""
         airflow = self._airflow()
         with cassandra.asking(self._settings):
             return receipt.of_run(self._settings, session, airflow.run(run_id), airflow.summary(run_id))
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         with self._lock:
             client, self._client = self._client, None
         if client is not None:
@@ -182,7 +185,7 @@ class Dag:
 
 
 def parameters_of(records: float | None, seconds: float | None, rate: float | None) -> dict[str, Any]:
-    """The parameters of a run that is asked for `records`, or for `seconds` at `rate`. Raises `WrongUse`."""
+    """Return the parameters of a run of `records`, or of `seconds` at `rate`. Raises `WrongUse`."""
     for name, value in (("records", records), ("seconds", seconds), ("rate", rate)):
         if value is not None and not 0 < value < float("inf"):
             raise WrongUse(f"{name} must be more than 0, not {value:g}")
@@ -201,13 +204,13 @@ def parameters_of(records: float | None, seconds: float | None, rate: float | No
 
 
 def spans_of(summary: dict[str, Any]) -> list[Span]:
-    """The offsets between which the run produced, by partition."""
+    """Return the offset ranges in which the run produced, by partition."""
     offsets = dict(summary.get("offsets") or {})
     return [Span(int(partition), first, last + 1) for partition, (first, last) in sorted(offsets.items())]
 
 
 def way(detail: Detail, log: list[Line], progress: SoFar | None, partitions: Iterable[Partition]) -> Way:
-    """How far the records have come: by what the task returned, else by its log and its journal so far."""
+    """Return the progress of the records, from the task's result, or else from its log and its delivery log so far."""
     run = detail.run
     acknowledged = None if progress is None else progress.acknowledged
     waiting = _waiting(detail.spans, {one.partition: one.reached for one in partitions})
@@ -226,7 +229,7 @@ def way(detail: Detail, log: list[Line], progress: SoFar | None, partitions: Ite
 
 
 def _waiting(spans: list[Span], reached: dict[int, int | None]) -> int | None:
-    """How many offsets of `spans` the ledger has not come to; None when that is not known."""
+    """Return how many offsets of `spans` the ledger has not reached, or None if that is unknown."""
     if not spans:
         return None
     left = 0
@@ -239,7 +242,7 @@ def _waiting(spans: list[Span], reached: dict[int, int | None]) -> int | None:
 
 
 def fetched_of(log: Iterable[Line], fact: str) -> int | None:
-    """The newest number that the log tells of this name."""
+    """Return the latest number that the log has for `fact`, or None."""
     told = [line.facts[fact] for line in log if line.facts.get(fact, "").isdigit()]
     return int(told[-1]) if told else None
 
@@ -251,7 +254,7 @@ def _attempt(found: dict[str, Any]) -> Attempt:
 
 
 def lines(entries: Iterable[dict[str, Any]]) -> list[Line]:
-    """The entries of a log as lines; what is the same in every entry is left out."""
+    """Return the entries of a log as lines, without the fields that every entry has."""
     return [_line(entry) for entry in entries if entry.get("event") != _GROUP_END]
 
 
@@ -271,7 +274,7 @@ def _line(entry: dict[str, Any]) -> Line:
 
 
 def _traceback(detail: dict[str, Any]) -> str:
-    """Where it came from and what it said, without the variables."""
+    """Render stack frames and error, without the variables."""
     frames = [
         f'  File "{one.get("filename")}", line {one.get("lineno")}, in {one.get("name")}'
         for one in detail.get("frames") or []
@@ -280,7 +283,7 @@ def _traceback(detail: dict[str, Any]) -> str:
 
 
 def seconds_between(began: str | None, ended: str | None, now: datetime) -> float | None:
-    """How long something took, or takes so far; None when it has not begun."""
+    """Return how long something took, or has taken so far; None if it has not begun."""
     if began is None:
         return None
     until = now if ended is None else datetime.fromisoformat(ended)

@@ -1,4 +1,4 @@
-"""The difference of two texts, line by line. No input, no output."""
+"""The difference of two texts, line by line. Pure: no I/O."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Line:
 
 
 def difference(older: str, newer: str, around: int = _AROUND) -> list[Line]:
-    """The lines that differ, each with so many lines of both around it; none when the texts are the same."""
+    """Return the lines that differ, each with `around` lines of context; empty if the texts are equal."""
     before, after = older.splitlines(), newer.splitlines()
     matcher = SequenceMatcher(a=before, b=after, autojunk=False)
     groups = [list(group) for group in matcher.get_grouped_opcodes(around)]

@@ -1,6 +1,7 @@
-"""What the schema registry holds: subjects, their versions, what changes between two, and whether a draft would pass.
+"""Contents of the schema registry: subjects, versions, changes between two, and whether a draft is compatible.
 
-Asked over its Confluent-compatible API, each time anew: a subject may be deleted and made again. Nothing is registered.
+Queried over its Confluent-compatible API, without a cache: a subject may be deleted and recreated. Nothing is
+registered.
 """
 
 import json
@@ -19,7 +20,7 @@ from penstock.web.schemas.usage import place_of
 
 T = TypeVar("T")
 LISTED = 100
-"""So many subjects are listed at a time: each takes three requests."""
+"""Maximum number of subjects per listing: each takes three requests."""
 MOST_CHARACTERS = 1_000_000
 _NOT_FOUND, _WRONG, _DENIED = 404, {409, 422}, {401, 403}
 
@@ -42,7 +43,7 @@ class Subjects:
     subjects: list[Subject]
     found: int
     compatibility: str
-    """The level of subjects that have none of their own."""
+    """The level of subjects without a level of their own."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Version:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a draft could be the subject's next version: what the registry says, and what the contract says."""
+    """Whether a draft could be the subject's next version, according to the registry and to the contract."""
 
     subject: str
     against: int
@@ -66,11 +67,11 @@ class Verdict:
     is_compatible: bool
     messages: list[str]
     changes: list[Change] | None
-    """What changes for records and rows; None when it cannot be told for schemas of this kind."""
+    """What changes for records and rows; None if it cannot be determined for schemas of this kind."""
 
 
 class Catalogue:
-    """The registry at `settings.registry_url`, asked through `http`; its methods may be called from any thread.
+    """The registry at `settings.registry_url`, queried through `http`. Methods may be called from any thread.
 
     They raise `RegistryUnreachable`, `NotThere` for what it does not hold, and `WrongUse` for what it refuses to read.
     """
@@ -84,7 +85,7 @@ class Catalogue:
             self._auth = settings.registry_username, settings.registry_password.get_secret_value()
 
     def subjects(self, holding: str = "", most: int = LISTED) -> Subjects:
-        """The subjects whose names hold `holding`, in the order of their names; the pipeline's own come first."""
+        """Return the subjects whose names contain `holding`, by name, the pipeline's own first."""
         names = self._ask("GET", "subjects", lambda found: sorted(map(str, found), key=self._rank))
         names = [name for name in names if holding.lower() in name.lower()]
         return Subjects([self.subject(name) for name in names[:most]], len(names), self._level())
@@ -93,24 +94,24 @@ class Catalogue:
         return place_of(name)[0] != self._topic, name
 
     def subject(self, name: str) -> Subject:
-        """One subject."""
+        """Return a subject."""
         versions = self._ask("GET", f"subjects/{_part(name)}/versions", lambda found: sorted(map(int, found)))
         latest = self.version(name, "latest")
         return Subject(name, latest.type, versions, latest.id, self._level(name))
 
     def version(self, name: str, version: int | str) -> Version:
-        """One version of a subject, or its `latest`."""
+        """Return a version of a subject, or its `latest`."""
         return self._ask("GET", f"subjects/{_part(name)}/versions/{version}", lambda found: _version(name, found))
 
     def named(self, schema_id: int) -> list[str]:
-        """The subjects and versions that have the schema: `users_created-value version 1`."""
+        """Return the subjects and versions that have the schema: `users_created-value version 1`."""
         try:
             return self._ask("GET", f"schemas/ids/{schema_id}/versions", _names)
         except NotThere:
             return []
 
     def check(self, name: str, draft: str) -> Verdict:
-        """Whether `draft`, a schema as text, could be the subject's next version; it is not registered."""
+        """Return whether `draft`, a schema as text, could be the subject's next version. Nothing is registered."""
         latest = self.version(name, "latest")
         _readable(draft, latest.type)
         body = {"schema": draft, "schemaType": latest.type}
@@ -120,15 +121,15 @@ class Catalogue:
         return Verdict(name, latest.version, level, is_compatible, messages, changes(latest.text, draft))
 
     def _level(self, name: str = "") -> str:
-        """The level of a subject, or that of those which have none of their own."""
+        """Return the level of a subject, or the level of subjects without their own."""
         path = f"config/{_part(name)}" if name else "config"
-        # Apicurio calls a subject without a level of its own NONE, unless it is asked so
+        # otherwise Apicurio returns NONE for a subject without its own level
         return self._ask(
             "GET", path, lambda found: str(found["compatibilityLevel"]), params={"defaultToGlobal": "true"}
         )
 
     def _ask(self, method: str, path: str, take: Callable[[Any], T], **more: Any) -> T:
-        """What `take` makes of the registry's answer."""
+        """Return the registry's response, converted by `take`."""
         address = httpx2.URL(f"{self._url}/{path}")
         shown = str(address.copy_with(userinfo=b""))
         try:
@@ -145,7 +146,7 @@ class Catalogue:
 
 
 def _version(name: str, found: Any) -> Version:
-    kind = str(found.get("schemaType") or "AVRO")  # which the API leaves out
+    kind = str(found.get("schemaType") or "AVRO")  # the API leaves it out
     return Version(name, int(found["version"]), int(found["id"]), kind, _indented(str(found["schema"])))
 
 
@@ -165,7 +166,7 @@ def _refusal(address: str, status: int, reason: str, *, is_check: bool) -> Penst
     if status in _DENIED:
         hint = "set PENSTOCK_REGISTRY_USERNAME and PENSTOCK_REGISTRY_PASSWORD"
         return RegistryUnreachable(f"{address} answers {status}: {reason}", hint=hint)
-    if is_check:  # Apicurio fails on a schema of JSON that is none, such as one with an unknown type
+    if is_check:  # Apicurio fails on JSON that is not a schema, e.g. with an unknown type
         return PenstockError(f"the schema registry failed over this schema: {reason}", hint="./penstock logs registry")
     return _away(f"{address} answers {status}: {reason}")
 
@@ -186,7 +187,7 @@ def _indented(text: str) -> str:
 
 
 def _readable(draft: str, kind: str) -> None:
-    """Nothing, if `draft` can be a schema of that kind. Raises `WrongUse`, which says where it cannot be read."""
+    """Raise `WrongUse`, which says where `draft` cannot be read, unless it can be a schema of that kind."""
     if len(draft) > MOST_CHARACTERS:
         raise WrongUse(f"the schema has {len(draft):,} characters, more than {MOST_CHARACTERS:,}")
     if not draft.strip():
@@ -204,9 +205,9 @@ def _readable(draft: str, kind: str) -> None:
 
 
 def changes(older: str, newer: str) -> list[Change] | None:
-    """What changes for records and rows from one schema to the other; None when it cannot be told.
+    """Return what changes for records and rows from one schema to the other, or None if it cannot be determined.
 
-    It can for the JSON objects and Avro records of pipelines; what else a registry holds may be of another form.
+    It can be for the JSON objects and Avro records of pipelines; other schemas in a registry may have another form.
     """
     try:
         before, after = json.loads(older), json.loads(newer)

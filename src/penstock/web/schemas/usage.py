@@ -1,6 +1,6 @@
-"""Which schemas the records of a topic were written with: counted in a sample, never in the whole of a large topic.
+"""The schemas that a topic's records were written with, counted in a sample, never in all of a large topic.
 
-The sample is the oldest and the newest messages: a version that neither holds may still lie between them.
+The sample is the oldest and the newest messages: a version that is in neither may still occur between them.
 """
 
 import time
@@ -38,7 +38,7 @@ class Use:
 
 @dataclass(frozen=True)
 class Usage:
-    """What a sample of `looked` of the `held` messages showed; `is_cut` when the time was over before its end."""
+    """Result of a sample: `looked` of the `held` messages were read. `is_cut`: the time was up before its end."""
 
     topic: str
     part: Part
@@ -50,19 +50,19 @@ class Usage:
 
     @property
     def is_whole(self) -> bool:
-        """Whether every message was looked at."""
+        """Return whether every message was read."""
         return not self.is_cut and self.looked >= self.held
 
 
 def place_of(subject: str) -> tuple[str, Part]:
-    """The topic, and the part of its messages, that a subject is for (TopicNameStrategy)."""
+    """Return the topic, and the part of its messages, that a subject is for (TopicNameStrategy)."""
     if subject.endswith("-key"):
         return subject.removesuffix("-key"), "key"
     return subject.removesuffix("-value"), "value"
 
 
 def usage(settings: Settings, subject: str, longest_s: float = LONGEST_S) -> Usage:
-    """The schemas in the subject's topic, by partition; nothing when there is no such topic.
+    """Return the schemas in the subject's topic, by partition; empty if there is no such topic.
 
     Raises `KafkaUnreachable`.
     """
@@ -77,7 +77,7 @@ def usage(settings: Settings, subject: str, longest_s: float = LONGEST_S) -> Usa
 
 
 class _Sample:
-    """Counts what is looked at, and ends it in time."""
+    """Counts the messages that are read, and ends in time."""
 
     def __init__(self, end_s: float) -> None:
         self._end_s = end_s
@@ -85,7 +85,7 @@ class _Sample:
         self.is_cut = False
 
     def within(self, messages: Iterable[Message]) -> Iterator[Message]:
-        """The messages, as long as there is time."""
+        """Yield the messages until the time is up."""
         for self.looked, message in enumerate(messages, 1):
             yield message
             if time.monotonic() > self._end_s:
@@ -94,7 +94,7 @@ class _Sample:
 
 
 def stretches(spans: list[Span], newest: int = NEWEST, oldest: int = OLDEST) -> list[Span]:
-    """The newest and the oldest offsets of each partition, an equal share for each; the newest of all come first."""
+    """Return the newest and the oldest offsets of each partition, an equal share for each; the newest first."""
     shares = max(1, len(spans))
     last = [Span(one.partition, max(one.first, one.end - newest // shares), one.end) for one in spans]
     before = {one.partition: one.first for one in last}
@@ -103,7 +103,7 @@ def stretches(spans: list[Span], newest: int = NEWEST, oldest: int = OLDEST) -> 
 
 
 def count(messages: Iterable[Message], part: Part = "value") -> list[Use]:
-    """The schemas of some messages, by id and partition."""
+    """Count messages by schema id and partition."""
     found: dict[tuple[int | None, str, int], Use] = {}
     for message in messages:
         schema_id, what = _schema(message.value() if part == "value" else message.key())
@@ -119,7 +119,7 @@ def count(messages: Iterable[Message], part: Part = "value") -> list[Use]:
 
 
 def _schema(body: bytes | None) -> tuple[int | None, str]:
-    """The schema's id, and what it is when there is none."""
+    """Return the schema's id, and what the body is; without a valid header the id is None."""
     if body is None:
         return None, "null"
     if not frame.is_framed(body):

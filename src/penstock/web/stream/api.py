@@ -1,4 +1,4 @@
-"""The stream: how its query does, its micro-batches, its failures."""
+"""The stream: its query's state, its micro-batches, its failures."""
 
 from typing import Annotated
 
@@ -10,7 +10,7 @@ from penstock.web.stream.streaming import MOST_BATCHES, State, Streaming
 
 
 def register(api: FastAPI, desk: Desk) -> None:
-    """Serve it."""
+    """Add the routes under /stream."""
     streaming = desk.one(Streaming)
 
     @api.get("/stream", tags=["stream"])

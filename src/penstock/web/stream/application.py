@@ -1,4 +1,4 @@
-"""The Spark application that runs the stream, as Spark itself tells it: the job's page and the master's page.
+"""The Spark application that runs the stream, as reported by the UIs of the job and of the master.
 
 https://spark.apache.org/docs/latest/monitoring.html#rest-api
 """
@@ -66,7 +66,7 @@ class Pages:
 
 
 def pages(settings: Settings) -> Pages | None:
-    """Spark's own pages; None when its master is not the local stack's, for then only others know them."""
+    """Return the URLs of Spark's UIs; None if the master is not the local stack's, because they are unknown then."""
     if settings.spark_master != f"spark://{LOOPBACK}:{settings.spark_port}":
         return None
     return Pages(
@@ -77,7 +77,7 @@ def pages(settings: Settings) -> Pages | None:
 
 
 def application(http: httpx2.Client, page: str) -> Application:
-    """The application whose page this is. Raises `Unreachable`: it is not running, or only just starting."""
+    """Return the application whose UI is at `page`. Raises `Unreachable` if it is not running or still starting."""
     api = f"{page}/api/v1/applications"
     found = _get(http, api, "./penstock status spark-job")
     if not found:
@@ -95,7 +95,7 @@ def application(http: httpx2.Client, page: str) -> Application:
 
 
 def master(http: httpx2.Client, page: str) -> Master:
-    """The master whose page this is. Raises `Unreachable`."""
+    """Return the master whose UI is at `page`. Raises `Unreachable`."""
     found = _get(http, f"{page}/json/", "./penstock status spark-master")
     active = list(found.get("activeapps") or [])
     return Master(

@@ -1,4 +1,4 @@
-"""The stream: whether it runs, what its micro-batches cost, where it stands, why it failed last."""
+"""The stream: whether it runs, what its micro-batches cost, its offsets, and its last failure."""
 
 import re
 from functools import partial
@@ -28,7 +28,7 @@ _STATES = {
 _WORDS = {"waiting": "waiting to start again", "unknown": "not known"}
 _TONES = {"running": "ok", "waiting": "warn", "stuck": "bad", "starting": "warn", "stopped": "bad", "unknown": "quiet"}
 _DRAWN = ("addBatch", *(name for name in PHASES if name != "addBatch"), OTHER)
-"""From the bottom up: the work itself first."""
+"""From bottom to top: the work itself first."""
 _LASTS = (30, 60, 200, MOST_BATCHES)
 _ROWS = 25
 
@@ -44,7 +44,7 @@ def register(desk: Desk) -> None:
 
 
 class _Job:
-    """What is being done to the job, by whoever does it: every page shows it."""
+    """The action in progress on the job, whoever started it. Every page shows it."""
 
     doing = ""
 
@@ -97,7 +97,7 @@ class _Control:
         self._stops = True
 
     def show(self, state: State) -> None:
-        """Show how the query does, and offer what can be done about it."""
+        """Show the query's state, and enable the actions that are possible."""
         put(self._verdict, _verdict_html(state.query, self._job.doing))
         if not self._visit.desk.host.is_local:
             return
@@ -213,7 +213,7 @@ def _application_html(spark: Spark) -> str:
 
 
 class _Batches:
-    """The charts and the table of the newest micro-batches; drawn again when there is a new one."""
+    """The charts and the table of the newest micro-batches, drawn again when there is a new one."""
 
     def __init__(self, visit: Visit) -> None:
         self._topic = visit.desk.pipeline.topic
@@ -238,7 +238,7 @@ class _Batches:
         self._newest: object = None
 
     def show(self, found: Found) -> None:
-        """Show these batches, if there is a new one among them."""
+        """Show these batches if there is a new one among them."""
         shown = found.batches[: self._last]
         put(self._empty, "" if shown else _NO_BATCH)
         newest = (shown[0].batch_id, shown[0].began_at) if shown else None
@@ -340,7 +340,7 @@ def _ends(batch: Batch, topic: str) -> str:
 
 
 class _Failures:
-    """The newest failures; a trace is sent when it is opened."""
+    """The newest failures. A traceback is sent when it is opened."""
 
     def __init__(self, visit: Visit) -> None:
         self._visit = visit
@@ -349,7 +349,7 @@ class _Failures:
         self._list = ui.element("div")
 
     def show(self, failures: list[Failure]) -> None:
-        """Show these, if they are others than before."""
+        """Show these failures if they have changed."""
         if failures == self._shown:
             return
         self._shown = failures

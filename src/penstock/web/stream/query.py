@@ -1,4 +1,4 @@
-"""The streaming query: whether it runs, its newest micro-batches, and its failures, as Cassandra has them."""
+"""The streaming query: whether it runs, its latest micro-batches, and its failures, from Cassandra."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from penstock.sink.progress import Batch, Failure, Progress
 
 State = Literal["running", "waiting", "stuck", "starting", "stopped", "unknown"]
 _BACK_OFF_S = 35.0
-"""The job tries again after half a minute at most."""
+"""The job retries after at most half a minute."""
 TOTAL = "triggerExecution"
 PHASES = {
     "latestOffset": "asks Kafka how far the topic reaches",
@@ -27,7 +27,7 @@ PHASES = {
     "addBatch": "does the work: reads, checks and writes the records, then the ledger",
     "commitOffsets": "writes down, in the checkpoint, that the batch is done",
 }
-"""What a micro-batch spends its time on, in order, by Spark's names."""
+"""The phases of a micro-batch, in order, by Spark's names."""
 OTHER = "other"
 
 
@@ -44,19 +44,19 @@ class Query:
 
 @dataclass(frozen=True)
 class Found:
-    """All that Cassandra says of the stream: who owns it, the newest batches and failures, the newest first."""
+    """Everything that Cassandra has about the stream: its owner, the latest batches and failures, newest first."""
 
     holder: Holder | None
     batches: list[Batch]
     failures: list[Failure]
     elsewhere: list[str] = field(default_factory=list)
-    """Other checkpoints of a query on this topic that a job owns."""
+    """Other checkpoints for this topic that a job owns."""
     stuck: list[FailingBatch] = field(default_factory=list)
     """The batches on which the stream is stuck."""
 
 
 def read(settings: Settings, keyspace: str, topic: str, session: Callable[[], Session], batches: int) -> Found:
-    """What Cassandra says now. Raises `CassandraUnreachable`."""
+    """Return what Cassandra has now. Raises `CassandraUnreachable`."""
     with cassandra.asking(settings):
         connected = session()
         progress, ours = Progress(connected, keyspace, topic), folder_of(settings, topic)
@@ -71,7 +71,7 @@ def read(settings: Settings, keyspace: str, topic: str, session: Callable[[], Se
 
 
 def tell(found: Found, checkpoint: str, process: str = "", now: datetime | None = None) -> Query:
-    """How the query does; `process` is the state of the job's process, where it is known."""
+    """Return the state of the query. `process` is the state of the job's process, if known."""
     owner = found.holder
     if owner is None and found.elsewhere:
         told = f"a job runs with another checkpoint: {found.elsewhere[0]}; PENSTOCK_SPARK_CHECKPOINT names another here"
@@ -106,13 +106,13 @@ def _without_owner(checkpoint: str, process: str, *, died: bool) -> Query:
 
 
 def phases_ms(batch: Batch) -> dict[str, int]:
-    """What the batch spent its time on, by phase; what Spark does not name is `other`."""
+    """Return the batch's time by phase; time that Spark does not name is `other`."""
     known = {name: batch.durations_ms.get(name, 0) for name in PHASES}
     return known | {OTHER: max(0, batch.durations_ms.get(TOTAL, 0) - sum(known.values()))}
 
 
 def shares(batches: Iterable[Batch]) -> Mapping[str, float]:
-    """Which part of all these batches' time each phase took; empty when they took none."""
+    """Return each phase's share of the batches' total time; empty if that is 0."""
     took = dict.fromkeys([*PHASES, OTHER], 0)
     for batch in batches:
         for name, ms in phases_ms(batch).items():

@@ -93,6 +93,6 @@ class Streaming:
         return Spark(job, master, "; ".join(errors))
 
     def look_again(self) -> None:
-        """Drop all cached answers. Call it after an action."""
+        """Drop all cached responses. Call it after an action."""
         for cache in (self.found, self._spark, self._process):
             cache.forget()

@@ -1,4 +1,4 @@
-"""What each Cassandra node says of itself and of one table, from its virtual tables; and the table's files on disk.
+"""The state of each Cassandra node and of one table, from virtual tables; and the table's files on disk.
 
 https://cassandra.apache.org/doc/5.0/cassandra/managing/operating/virtualtables.html
 """
@@ -43,9 +43,9 @@ class Node:
     writes: int | None = None
     reads: int | None = None
     table_mib: int | None = None
-    """The table's files, rounded; less than half is 0."""
+    """Size of the table's files, rounded; less than half a MiB is 0."""
     node_bytes: float | None = None
-    """The files of all tables, as the node last told the others."""
+    """Size of the files of all tables, as last gossiped by the node."""
     compactions_pending: int | None = None
     compactions_active: int | None = None
     compactions_done: int | None = None
@@ -61,7 +61,10 @@ class Files:
 
 
 def read(settings: Settings, session: Session, keyspace: str, table: str) -> list[Node]:
-    """Each node that the cluster knows; one that is away says so. Raises `CassandraUnreachable` when none is there."""
+    """Return each node that the cluster knows; an unavailable node has an `error`.
+
+    Raises `CassandraUnreachable` if no node is available.
+    """
     with cassandra.asking(settings):
         session.execute("SELECT key FROM system.local")
     hosts = sorted(session.cluster.metadata.all_hosts(), key=lambda host: str(host.address))
@@ -82,17 +85,17 @@ def _node(session: Session, host: Host, keyspace: str, table: str) -> Node:
 
 
 class _Asked:
-    """One node, asked directly."""
+    """A node that is queried directly."""
 
     def __init__(self, session: Session, host: Host) -> None:
         self._session, self._host = session, host
 
     def rows(self, query: str, *values: str) -> list[dict[str, Any]]:
-        """What it answers."""
+        """Return the rows of a query."""
         return list(self._session.execute(query, values or None, host=self._host))
 
     def one(self, column: str, query: str, *values: str) -> Any:
-        """A column of the first row; None when there is none."""
+        """Return a column of the first row, or None if there is no row."""
         return next((row[column] for row in self.rows(query, *values)), None)
 
 
@@ -115,7 +118,7 @@ def _facts(node: _Asked, keyspace: str, table: str) -> dict[str, Any]:
 
 
 def _load(node: _Asked) -> float | None:
-    """The node's own load, as gossip has it."""
+    """Return the node's own load, from gossip."""
     own = node.rows("SELECT broadcast_address FROM system.local")
     told = node.rows("SELECT address, load FROM system_views.gossip_info")
     addresses = {str(row["broadcast_address"]) for row in own}
@@ -127,7 +130,7 @@ def _task(row: dict[str, Any]) -> Task:
 
 
 def files(settings: Settings, session: Session, data: Path, keyspace: str, table: str) -> Files | None:
-    """The table's files within `data`, the node's own folder of tables; None when they are not there.
+    """Return the table's files within `data`, the node's data directory, or None if they are not there.
 
     Raises `CassandraUnreachable`.
     """
@@ -139,7 +142,7 @@ def files(settings: Settings, session: Session, data: Path, keyspace: str, table
 
 
 def _files(paths: Iterable[Path]) -> Files:
-    """Of paths within one folder; a compaction may take one away at any time."""
+    """Count SSTables and bytes of the files in one folder. A compaction may delete a file at any time."""
     sstables, total_bytes = 0, 0
     for path in paths:
         try:

@@ -1,6 +1,6 @@
-"""The table as people look at it: its rows page by page in the order of their tokens, one row, and its definition.
+"""The table as users view it: rows page by page in token order, a single row, and the table's definition.
 
-A page asks for so many rows behind a token, so it costs the same wherever it lies; no row is counted, none skipped.
+A page selects a number of rows after a token, so its cost does not depend on where it is; no row is counted or skipped.
 """
 
 from collections.abc import Mapping
@@ -58,9 +58,9 @@ class Table:
         self.name = cql.table_name(self._keyspace, pipeline.table)
 
     def page(self, after: str = "", rows: int = PAGE_ROWS) -> Page:
-        """The rows behind `after`, which is the `next` of a page; empty: the first ones.
+        """Return the page after `after`, which is the `next` of another page; empty: the first page.
 
-        Raises `WrongUse` when it is none, `NotThere` when there is no table, `CassandraUnreachable`.
+        Raises `WrongUse` if it is not, `NotThere` if there is no table, `CassandraUnreachable`.
         """
         token, count = _token(after), min(max(rows, 1), MOST_ROWS)
         with cassandra.asking(self._settings):
@@ -74,7 +74,7 @@ class Table:
         return Page(names, kept, None if last is None else str(last), 1.0 if last is None else _share(last))
 
     def row(self, text: str) -> Row:
-        """The row of the id `text`. Raises `WrongUse` when that is none, `NotThere`, `CassandraUnreachable`."""
+        """Return the row of the id `text`. Raises `WrongUse` if it is not an id, `NotThere`, `CassandraUnreachable`."""
         record_id = id_of(self._pipeline, text)
         with cassandra.asking(self._settings):
             names = self._columns()
@@ -87,14 +87,14 @@ class Table:
         return Row(str(record_id), _plain(found, names), found.get("written_us"))
 
     def definition(self) -> str:
-        """The statement that makes the table as it is. Raises `NotThere`, `CassandraUnreachable`."""
+        """Return the statement that creates the current table. Raises `NotThere`, `CassandraUnreachable`."""
         with cassandra.asking(self._settings):
             self._columns()
             found = self._session.execute(f"DESCRIBE TABLE {self.name}").one()
         return str(found["create_statement"])
 
     def _columns(self) -> list[str]:
-        """The table's columns: the record's in its own order, then what else there is."""
+        """Return the table's columns: the record's in its own order, then any others."""
         there = cassandra.table_of(self._session, self._settings, self._pipeline).columns
         if not there:
             raise NotThere(f"there is no table {self.name} yet: the Spark job makes it", hint="./penstock up")
@@ -103,7 +103,7 @@ class Table:
 
 
 def _token(text: str) -> int | None:
-    """The token that a page begins behind. Raises `WrongUse`."""
+    """Return the token that a page starts after, or None for the first page. Raises `WrongUse`."""
     if not text:
         return None
     try:
@@ -123,7 +123,7 @@ def _share(token: int) -> float:
 
 
 def _plain(row: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
-    """The row's values by column; times with their zone, which the driver leaves out."""
+    """Return the row's values by column. Times get the zone that the driver leaves out, UTC."""
     return {name: _zoned(row[name]) for name in names}
 
 

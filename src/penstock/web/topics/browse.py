@@ -1,6 +1,6 @@
-"""Messages of a topic, a page of them at a time: the newest first, or from an offset or a time on; searched, or not.
+"""Messages of a topic, page by page: newest first, or from an offset or a time on; optionally filtered.
 
-No look reads more than `LOOKED_RECORDS` messages or takes much longer than `LOOK_S`; it tells where to go on.
+No search examines more than `LOOKED_RECORDS` messages or takes much longer than `LOOK_S`; it returns where to continue.
 """
 
 import heapq
@@ -26,7 +26,7 @@ from penstock.web.topics.content import Looker, Seen
 from penstock.web.topics.inventory import spans_of
 
 MOST = 500
-"""A page has no more messages."""
+"""Maximum number of messages per page."""
 LOOK_S = 5.0
 LOOKED_RECORDS = 50_000
 _FIRST_RECORDS = 20
@@ -41,16 +41,16 @@ _FETCHES = {
     "fetch.message.max.bytes": 131_072,
     "fetch.queue.backoff.ms": 10,
 }
-"""Little is fetched ahead: a look goes from place to place, and what lies behind each is not wanted."""
+"""Little is prefetched: a search jumps between positions, and what follows each of them is not needed."""
 
 Start = Literal["newest", "offset", "time"]
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is looked for, from where on. Empty texts, and None, ask for nothing.
+    """What to search for, and where to start. Empty strings and None match everything.
 
-    `field` may be a path, as in `address.city`; its value is compared as JSON writes it, without quotes.
+    `field` may be a path, as in `address.city`; its value is compared in its JSON form, without quotes.
     """
 
     start: Start = "newest"
@@ -63,11 +63,11 @@ class Question:
     value: str = ""
     most: int = 50
     go_on: str = ""
-    """Where the look before ended, as it told."""
+    """Where the previous search ended, as returned by it."""
 
     @property
     def searches(self) -> bool:
-        """Whether not every message is wanted."""
+        """Return whether the messages are filtered."""
         return bool(self.key or self.text or self.field)
 
 
@@ -82,12 +82,12 @@ class Found:
 
 
 class Walk:
-    """One partition's messages, backwards from its end or forwards from its first, read in pieces."""
+    """Reads one partition in chunks, backwards from its end or forwards from its first offset."""
 
     def __init__(
         self, span: Span, read: Callable[[Span], Iterable[Message]], *, backwards: bool, first: int, until_s: float
     ) -> None:
-        """`first` is the size of the first piece; nothing is read after `until_s`, a time of the monotonic clock."""
+        """Start a walk. `first` is the size of the first chunk; reading stops at `until_s`, a monotonic time."""
         self._left = span
         self._read = read
         self._backwards = backwards
@@ -96,18 +96,18 @@ class Walk:
         self._pending: deque[Message] = deque()
 
     def head(self) -> Message | None:
-        """The next message, left where it is; None when there are no more, or none that can be had in time."""
+        """Return the next message without taking it; None if there are no more, or none can be read in time."""
         while not self._pending and self._left.records > 0 and time.monotonic() < self._until_s:
             self._fill()
         return self._pending[0] if self._pending else None
 
     def take(self) -> Message:
-        """The next message; there has to be one."""
+        """Remove and return the next message, which must exist."""
         return self._pending.popleft()
 
     @property
     def place(self) -> Span:
-        """What was not taken."""
+        """Return the offset range that has not been taken."""
         if not self._pending:
             return self._left
         at = self._pending[0].offset()
@@ -116,7 +116,7 @@ class Walk:
         return replace(self._left, first=at)
 
     def _fill(self) -> None:
-        """Read a piece, of which no more than `_CHUNK_RECORDS` are kept: where offsets are sparse it is a long one."""
+        """Read a chunk, and keep at most `_CHUNK_RECORDS` of it: where offsets are sparse, it is long."""
         left, size = self._left, min(self._size, self._left.records)
         if self._backwards:
             piece = replace(left, first=left.end - size)
@@ -140,9 +140,9 @@ class Walk:
 
 
 class Search:
-    """Whether a message is one that is asked for. While personal data are hidden it looks at what is shown alone.
+    """Decides whether a message matches. While personal data is hidden, it sees only what is shown.
 
-    Else whoever is shown none could find out what they are, by asking for one letter after the other.
+    Otherwise a user who may not see personal data could find it out by searching character by character.
     """
 
     def __init__(self, question: Question, looker: Looker) -> None:
@@ -152,7 +152,7 @@ class Search:
         self._path = question.field.split(".")
 
     def __call__(self, message: Message) -> bool:
-        """Whether key, text and field are those that are asked for."""
+        """Return whether key, text and field match."""
         return self._has_key(message) and self._has_text(message) and self._has_field(message)
 
     def _has_key(self, message: Message) -> bool:
@@ -175,7 +175,7 @@ class Search:
             return True
         if b"\\" not in raw:
             return False
-        _, value = self._looker.words(message)  # an escape: the text may be written otherwise
+        _, value = self._looker.words(message)  # an escape: the text may be spelled differently
         return self._text in json.dumps(value, ensure_ascii=False).casefold()
 
     def _has_field(self, message: Message) -> bool:
@@ -192,7 +192,7 @@ def _word(value: Any) -> str:
 
 
 class Browser:
-    """Looks at the messages of one topic. Raises `KafkaUnreachable`, and `WrongUse` when there is no such topic."""
+    """Reads the messages of one topic. Raises `KafkaUnreachable`, and `WrongUse` if the topic does not exist."""
 
     def __init__(self, client: AdminClient, settings: Settings, topic: str) -> None:
         self._client = client
@@ -200,7 +200,7 @@ class Browser:
         self._topic = topic
 
     def find(self, question: Question, looker: Looker) -> Found:
-        """A page of what is asked for. Across partitions the order is that of the messages' times."""
+        """Return a page of matching messages, in the order of their timestamps across partitions."""
         began_s = time.monotonic()
         spans = self._spans(question)
         backwards = question.start == "newest"
@@ -225,7 +225,7 @@ class Browser:
         )
 
     def at(self, partition: int, offset: int, looker: Looker) -> Seen | None:
-        """The message at this place; None when there is none, or no more."""
+        """Return the message at this position, or None if there is none (any more)."""
         span = next((one for one in self.spans() if one.partition == partition), None)
         if span is None or not span.first <= offset < span.end:
             return None
@@ -235,7 +235,10 @@ class Browser:
     def after(
         self, before: list[Span], looker: Looker, most: int, wanted: Callable[[Message], bool] = lambda _: True
     ) -> tuple[list[Seen], int, list[Span]]:
-        """What came since `before`: the newest `most`, oldest first; how many were passed over; and what is held."""
+        """Return the newest messages since `before`, how many were skipped, and what the topic holds now.
+
+        The messages are sorted by timestamp, oldest first. `most` is divided among the partitions.
+        """
         now = self.spans()
         fresh = [one for one in topics.beyond(before, now) if one.records > 0]
         came = sum(one.records for one in fresh)
@@ -247,11 +250,11 @@ class Browser:
         return [looker.see(one) for one in found if wanted(one)], came - sum(one.records for one in newest), now
 
     def spans(self) -> list[Span]:
-        """What the topic holds now."""
+        """Return what the topic holds now."""
         return spans_of(self._client, self._settings, self._topic)
 
     def _spans(self, question: Question) -> list[Span]:
-        """The part of the topic to look at."""
+        """Return the part of the topic to search."""
         whole = self.spans()
         if question.partition is not None:
             whole = [one for one in whole if one.partition == question.partition]
@@ -273,9 +276,9 @@ class Browser:
 def _merge(
     walks: list[Walk], wanted: Callable[[Message], bool], most: int, *, backwards: bool
 ) -> tuple[list[Message], int]:
-    """The messages that are wanted, in the order of their times, and how many were looked at.
+    """Return the matching messages in the order of their timestamps, and how many messages were examined.
 
-    It ends with what could be read in time. A page is not full when its messages would be too large for one answer.
+    Stops at what could be read in time. A page is not full if its messages would be too large for one response.
     """
     sign = -1 if backwards else 1
     heads = [(sign * _time_ms(head), at) for at, walk in enumerate(walks) if (head := walk.head()) is not None]
@@ -303,12 +306,12 @@ def _time_ms(message: Message) -> int:
 
 
 def _written(left: list[Span], *, backwards: bool) -> str:
-    """Where to go on, per partition: `0:117,1:98`."""
+    """Encode where to continue, per partition: `0:117,1:98`."""
     return ",".join(f"{one.partition}:{one.end if backwards else one.first}" for one in left)
 
 
 def _gone_on(whole: list[Span], question: Question) -> list[Span]:
-    """What is left to look at after `question.go_on`. Raises `WrongUse` when nothing wrote it so."""
+    """Return what is left to search after `question.go_on`. Raises `WrongUse` if that is malformed."""
     try:
         pairs = [one.partition(":") for one in question.go_on.split(",")]
         places = {int(partition): int(offset) for partition, _, offset in pairs}

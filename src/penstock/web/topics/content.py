@@ -1,4 +1,4 @@
-"""What a message of any topic holds: JSON, Avro, text or bytes, framed or not; and how much of it is shown."""
+"""Content of a message of any topic: JSON, Avro, text or bytes, with or without a header; and how much is shown."""
 
 import json
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ from penstock.process.decode import MALFORMED_JSON
 from penstock.process.writer import Writer, Writers
 
 SHOWN_BYTES = 20_000
-"""So much of a value is shown, and so much of it as hex."""
+"""Maximum size of the part of a value that is shown, as it is or as hex."""
 _HEADER_CHARACTERS = 4000
 _HEADERS = 100
 _DEEPEST = 100
@@ -29,9 +29,10 @@ _DEEPEST = 100
 
 @dataclass(frozen=True)
 class Content:
-    """A value, decoded: `kind` is null, json, avro, text or bytes.
+    """A decoded value. `kind` is null, json, avro, text or bytes.
 
-    `value` is the decoded JSON or Avro, as JSON has it; `problem` says why a value that claims to be such is not.
+    `value` is the decoded JSON or Avro, in JSON types; `problem` says what is wrong with a value that claims to be
+    either.
     """
 
     kind: str
@@ -42,7 +43,7 @@ class Content:
 
 
 class Reader:
-    """Decodes values, those of hostile producers too. The registry is not asked again once it was away."""
+    """Decodes values, including those of hostile producers. Queries the registry no more once it was unavailable."""
 
     def __init__(self, schemas: Schemas) -> None:
         self._writers = Writers(schemas)
@@ -50,7 +51,7 @@ class Reader:
         self._away = ""
 
     def read(self, value: bytes | None) -> Content:
-        """What the value holds; never an error."""
+        """Return the content of the value. Never raises."""
         if value is None:
             return Content("null")
         if len(value) > MAX_VALUE_BYTES:
@@ -87,7 +88,7 @@ def _json(value: bytes, schema_id: int | None) -> Content:
 
 
 def is_deep(value: Any) -> bool:
-    """Whether a decoded value is nested deeper than what shows it can follow."""
+    """Return whether a decoded value is nested too deeply to be displayed."""
     level = [value]
     for _ in range(_DEEPEST):
         level = [one for held in level if isinstance(held, dict | list) for one in _inside(held)]
@@ -103,7 +104,7 @@ def _inside(held: dict[str, Any] | list[Any]) -> Iterable[Any]:
 def _avro(value: bytes, writer: Writer) -> Content:
     found = writer.read(value[FRAME_BYTES:])
     if isinstance(found, Fault):
-        # what fastavro says may quote the value
+        # fastavro's message may quote the value
         why = f"not decoded: {found.message}" if found.rules else found.message.partition(":")[0]
         return _plain(value, writer.schema_id, f"no Avro of schema {writer.schema_id}: {why}")
     fields, left_bytes = found
@@ -118,7 +119,7 @@ def _plain(value: bytes, schema_id: int | None = None, problem: str = "") -> Con
 
 
 def text_of(value: bytes) -> str | None:
-    """The value as text; None when it is none."""
+    """Return the value as text, or None if it is not text."""
     try:
         text = value.decode()
     except UnicodeDecodeError:
@@ -146,7 +147,7 @@ class Seen:
     partition: int
     offset: int
     at: str
-    """ISO 8601, UTC; empty when the message has no time."""
+    """ISO 8601, UTC; empty if the message has no timestamp."""
     key: str | None
     key_is_hidden: bool
     kind: str
@@ -163,7 +164,7 @@ class Seen:
 
 
 class Looker:
-    """Makes what is shown of messages: personal data are hidden unless they are asked for."""
+    """Renders messages for display. Personal data is hidden unless it was requested."""
 
     def __init__(self, reader: Reader, record: type[Record], masks: bool) -> None:
         self._reader = reader
@@ -171,7 +172,7 @@ class Looker:
         self.masks = masks
 
     def see(self, message: Message) -> Seen:
-        """The message as it is shown."""
+        """Return the message as it is shown."""
         raw: bytes | None = message.value()
         content = self._reader.read(raw)
         value, text, is_cut, hidden = self._body(raw or b"", content)
@@ -197,7 +198,7 @@ class Looker:
         )
 
     def words(self, message: Message) -> tuple[str, Any]:
-        """What is shown of a message, to be searched: its key, empty when hidden, and its decoded value."""
+        """Return what is shown of a message, for searching: its key, empty if hidden, and its decoded value."""
         key, _ = self._key(message.key())
         return key or "", self._shown(self._reader.read(message.value()).value)
 
@@ -205,7 +206,7 @@ class Looker:
         return masked(value, self._record) if self.masks else value
 
     def _body(self, raw: bytes, content: Content) -> tuple[Any, str | None, bool, str]:
-        """Decoded value, text, whether it is cut, and what is hidden."""
+        """Return decoded value, text, whether it is cut, and what is hidden."""
         if content.kind in {"json", "avro"}:
             value = self._shown(content.value)
             shown = json.dumps(value, ensure_ascii=False)
@@ -232,7 +233,7 @@ class Looker:
 
 
 def at(message: Message) -> str:
-    """When the message was sent, as ISO 8601 in UTC; empty when it does not tell."""
+    """Return when the message was sent, as ISO 8601 in UTC; empty if it has no valid timestamp."""
     kind, moment_ms = message.timestamp()
     if kind == TIMESTAMP_NOT_AVAILABLE:
         return ""
@@ -243,6 +244,6 @@ def at(message: Message) -> str:
 
 
 def key_text(key: bytes) -> str:
-    """A key as text, or in hex when it is none."""
+    """Return a key as text, or in hex if it is not text."""
     text = text_of(key[:_HEADER_CHARACTERS])
     return f"0x{key[:_HEADER_CHARACTERS].hex()}" if text is None else text

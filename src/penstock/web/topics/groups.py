@@ -1,4 +1,4 @@
-"""Who reads how far: Kafka's consumer groups, and the Spark query, which commits nothing to Kafka."""
+"""Progress of the readers: Kafka's consumer groups, and the Spark query, which commits nothing to Kafka."""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
@@ -34,7 +34,7 @@ class Reach:
     end: int | None
     lag: int | None
     client: str
-    """The member that reads it; empty when none does."""
+    """The member that reads the partition; empty if there is none."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Positions:
 
 
 def groups(client: AdminClient, settings: Settings) -> list[Group]:
-    """Every consumer group, those with members first, stale ones last. Raises `KafkaUnreachable`."""
+    """Return the consumer groups, first those with members, stale groups last. Raises `KafkaUnreachable`."""
     try:
         names = _names(client)[:MOST_GROUPS]
         described = _results(client.describe_consumer_groups(names, request_timeout=TIMEOUT_S)) if names else {}
@@ -101,7 +101,7 @@ def _names(client: AdminClient) -> list[str]:
 
 
 def _results(asked: dict[Any, "Future[Any]"]) -> dict[Any, Any]:
-    """The answers that are none of a failure: a group may be gone by now."""
+    """Return the answers that are not errors: a group may have been deleted meanwhile."""
     found = {}
     for name, future in asked.items():
         try:
@@ -112,7 +112,7 @@ def _results(asked: dict[Any, "Future[Any]"]) -> dict[Any, Any]:
 
 
 def _is_forgotten(name: str, described: Any) -> bool:
-    """Whether a registry made the group at a start that is over: Apicurio makes a new one at each."""
+    """Return whether a registry created the group at an earlier start: Apicurio creates a new group at each."""
     return name.startswith("apicurio") and (described is None or not described.members)
 
 
@@ -168,10 +168,10 @@ def _reach(one: TopicPartition, ends: dict[tuple[str, int], int], clients: dict[
 def positions(
     client: AdminClient, settings: Settings, session: Callable[[], Session], recorded: dict[int, int | None]
 ) -> Positions:
-    """How far the Spark query is; `recorded` is how far the ledger reaches, per partition.
+    """Return the progress of the Spark query. `recorded` is the offset that the ledger reaches, per partition.
 
-    A checkpoint or a table that cannot be read is one of the `problems`. Raises `KafkaUnreachable`, or `NotThere` when
-    there is no topic yet.
+    A checkpoint or a table that cannot be read is listed in `problems`. Raises `KafkaUnreachable`, or `NotThere` if the
+    topic does not exist yet.
     """
     pipeline = pipelines.of(settings)
     spans = spans_of(client, settings, pipeline.topic)

@@ -1,4 +1,4 @@
-"""The topics that Kafka holds: how many records and bytes, for how long, and how many a second come."""
+"""The topics in Kafka: how many records and bytes, for how long, and how many records per second."""
 
 import threading
 import time
@@ -23,9 +23,9 @@ from penstock.pipelines import Pipeline
 from penstock.retry import bounded
 
 _LOOK_S = 1.5
-"""A look that is no older is told again, to as many as ask."""
+"""Time for which a listing is cached, for any number of callers."""
 _SLOW_S = 15.0
-"""Settings and sizes are asked for no more often."""
+"""Minimum interval between queries for settings and sizes."""
 _RATE_S = 10.0
 
 
@@ -38,9 +38,9 @@ class Topic:
     """pipeline, rejected, registry, Kafka, or empty for any other."""
     partitions: int
     records: int | None
-    """Offsets that it holds; records that were compacted away, and markers of transactions, count too."""
+    """Number of offsets held, including compacted records and transaction markers."""
     disk_bytes: int | None
-    """Every replica counted."""
+    """Including every replica."""
     retention_ms: int | None
     retention_bytes: int | None
     cleanup: str
@@ -49,7 +49,7 @@ class Topic:
 
 
 def role_of(name: str, pipeline: Pipeline) -> str:
-    """What the topic is there for."""
+    """Return the role of a topic."""
     if name in REGISTRY_TOPICS:
         return "registry"
     roles = {pipeline.topic: "pipeline", pipeline.dead_letter_topic: "rejected"}
@@ -57,7 +57,7 @@ def role_of(name: str, pipeline: Pipeline) -> str:
 
 
 def spans_of(client: AdminClient, settings: Settings, name: str) -> list[Span]:
-    """What the topic holds now, per partition. Raises `NotThere` when there is none."""
+    """Return what the topic holds now, per partition. Raises `NotThere` if it does not exist."""
     try:
         for attempt in bounded(settling, attempts=5, timeout_s=TIMEOUT_S):
             with attempt:
@@ -72,7 +72,7 @@ def spans_of(client: AdminClient, settings: Settings, name: str) -> list[Span]:
 
 
 class Inventory:
-    """All topics. Any number of threads may ask: Kafka is asked for all of them at once."""
+    """All topics. May be called by any number of threads: Kafka is queried once for all of them."""
 
     def __init__(self, client: AdminClient, settings: Settings) -> None:
         self._client = client
@@ -89,7 +89,7 @@ class Inventory:
         self._sizes: dict[str, int] | None = None
 
     def topics(self) -> list[Topic]:
-        """Every topic, by name: those that services keep for themselves last. Raises `KafkaUnreachable`."""
+        """Return all topics by name, the pipeline's first, internal topics last. Raises `KafkaUnreachable`."""
         with self._lock:
             if time.monotonic() - self._found_s >= _LOOK_S:
                 self._error = None
@@ -98,14 +98,14 @@ class Inventory:
                 except KafkaException as error:
                     self._error = error
                 self._found_s = time.monotonic()
-            if self._error is not None:  # of this look, or of the one that others waited for
+            if self._error is not None:  # from this query, or from another thread's
                 raise failure(self._error, "listing the topics", self._settings)
             return self._found
 
     def topic(self, name: str) -> Topic:
-        """The topic. Raises `NotThere` when there is none."""
+        """Return a topic. Raises `NotThere` if it does not exist."""
         found = next((one for one in self.topics() if one.name == name), None)
-        if found is None:  # it may have been made since the last look
+        if found is None:  # it may have been created since the last query
             with self._lock:
                 self._found_s = -_LOOK_S
             found = next((one for one in self.topics() if one.name == name), None)
@@ -114,7 +114,7 @@ class Inventory:
         return found
 
     def forget(self) -> None:
-        """Look anew the next time: something was changed."""
+        """Discard the cached listing after a change."""
         with self._lock:
             self._found_s, self._slow_s = -_LOOK_S, -_SLOW_S
 
@@ -135,7 +135,7 @@ class Inventory:
         )
 
     def _offsets(self, places: list[TopicPartition], spec: OffsetSpec) -> dict[tuple[str, int], int]:
-        """The offset of each partition that has a leader."""
+        """Return the offset of each partition that has a leader."""
         asked = self._client.list_offsets(dict.fromkeys(places, spec), request_timeout=TIMEOUT_S) if places else {}
         found: dict[tuple[str, int], int] = {}
         for place, future in asked.items():
