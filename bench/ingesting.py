@@ -12,7 +12,7 @@ def main() -> None:
     """Run the ingest, and report progress once at its start and once at its end."""
     options, settings = json.loads(sys.argv[1]), config.load()
     tell(1)
-    order = ingest.Order(f"bench-{uuid.uuid4().hex}", records=options["records"], source_url=options["api"])
+    order = ingest.RunOrder(f"bench-{uuid.uuid4().hex}", records=options["records"], source_url=options["api"])
     tell(ingest.run(settings, pipelines.of(settings), order).produced)
 
 

@@ -17,7 +17,7 @@ import psutil
 from bench import endtoend, growth, ingest, latency, stages, start, store, verification
 from bench.ground import Ground
 from bench.race import Contestant
-from penstock.errors import WrongUse
+from penstock.errors import UsageError
 from penstock.stack.layout import REPOSITORY
 from penstock.stack.services import cassandra, kafka, registry
 
@@ -107,10 +107,10 @@ BENCHMARKS = {
 
 
 def known(names: Sequence[str]) -> list[Benchmark]:
-    """Return the benchmarks with these names, by default all. Raises `WrongUse` for an unknown name."""
+    """Return the benchmarks with these names, by default all. Raises `UsageError` for an unknown name."""
     for name in names:
         if name not in BENCHMARKS:
-            raise WrongUse(
+            raise UsageError(
                 f"there is no benchmark {name!r}; there are {', '.join(BENCHMARKS)}", hint="./penstock bench -h"
             )
     return [BENCHMARKS[name] for name in names or BENCHMARKS]
@@ -141,7 +141,7 @@ def hold(ground: Ground, benchmark: Benchmark, records: int | None, repeat: int,
 def begun(file: Path | None) -> dict[str, Any]:
     """Load the results in a `--json` file, to add to them; empty results if there is none. Creates its folder.
 
-    Raises `WrongUse` if the file holds something else, or was measured on another machine or with other versions.
+    Raises `UsageError` if the file holds something else, or was measured on another machine or with other versions.
     """
     current = machine()
     if file is not None:
@@ -152,9 +152,9 @@ def begun(file: Path | None) -> dict[str, Any]:
         results: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         is_comparable = results["machine"] == current and isinstance(results["benchmarks"], dict)
     except (ValueError, KeyError, TypeError) as error:
-        raise WrongUse(f"{file} is there, and holds no figures of a bench", hint="name another file") from error
+        raise UsageError(f"{file} is there, and holds no figures of a bench", hint="name another file") from error
     if not is_comparable:
-        raise WrongUse(f"{file} was measured on another machine or with other versions", hint="name another file")
+        raise UsageError(f"{file} was measured on another machine or with other versions", hint="name another file")
     return results
 
 

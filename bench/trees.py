@@ -9,18 +9,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from penstock.errors import WrongUse
+from penstock.errors import UsageError
 from penstock.stack.jars import unpack
 from penstock.stack.layout import REPOSITORY
 
 
 @contextmanager
 def tree_of(revision: str) -> Iterator[Path]:
-    """Provide the tree of a git revision in a temporary folder. Raises `WrongUse` for an unknown revision."""
+    """Provide the tree of a git revision in a temporary folder. Raises `UsageError` for an unknown revision."""
     command = ["git", "-C", str(REPOSITORY), "archive", "--format=tar", revision]
     process = subprocess.run(command, capture_output=True, check=False)
     if process.returncode:
-        raise WrongUse(f"{revision} is no revision: {process.stderr.decode().strip()}", hint="git log --oneline")
+        raise UsageError(f"{revision} is no revision: {process.stderr.decode().strip()}", hint="git log --oneline")
     folder = Path(tempfile.mkdtemp(prefix="penstock-bench-"))
     try:
         with tarfile.open(fileobj=io.BytesIO(process.stdout)) as archive:

@@ -35,14 +35,14 @@ PARAMETERS = {
 def stream_data(params: dict[str, Any] | None = None, run_id: str | None = None) -> dict[str, Any]:
     """Fetch, format, produce. Returns asked, fetched, produced, bytes, seconds and offsets; fails on any loss."""
     from penstock import config, pipelines
-    from penstock.errors import TooManyFailed, WrongUse
+    from penstock.errors import TooManyFailed, UsageError
     from penstock.pipeline import ingest
 
     try:
         settings = config.load()
-        order = ingest.Order(run_id=str(run_id), **(params or {}))
+        order = ingest.RunOrder(run_id=str(run_id), **(params or {}))
         return ingest.run(settings, pipelines.of(settings), order).as_dict()
-    except (WrongUse, TooManyFailed) as error:
+    except (UsageError, TooManyFailed) as error:
         raise AirflowFailException(str(error)) from error  # another try would not mend it
 
 

@@ -89,17 +89,17 @@ def _rebuild(kind: type[PenstockError], message: str, hint: str, facts: dict[str
     return kind(message, hint=hint, **facts)
 
 
-class WrongUse(PenstockError):
+class UsageError(PenstockError):
     """The call is invalid: nothing was done."""
 
     exit_code = 2
 
 
-class WrongSettings(WrongUse):
+class WrongSettings(UsageError):
     """A setting is invalid: nothing was done."""
 
 
-class NotThere(WrongUse):
+class NotFound(UsageError):
     """The name or id is unknown."""
 
 

@@ -35,7 +35,7 @@ class Aside:
         assert client.flush(30) == 0
         self.letter = wait_until(self._letter, timeout_s=60, every_s=0.5, what="the record to be set aside")
 
-    def _letter(self) -> dlq.Letter:
+    def _letter(self) -> dlq.DeadLetter:
         for letter in dlq.letters(self.stack.settings, pipelines.of(self.stack.settings)):
             if letter.key == self.id.encode():
                 return letter

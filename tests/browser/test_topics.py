@@ -12,7 +12,7 @@ from playwright.sync_api import Locator, Page, expect
 from penstock import pipelines
 from penstock.broker import admin, kafka
 from penstock.config import Settings
-from penstock.errors import KafkaUnreachable, WrongUse
+from penstock.errors import KafkaUnreachable, UsageError
 from penstock.pipeline import compose
 from penstock.retry import wait_until
 
@@ -24,7 +24,7 @@ def topic(settings: Settings, unique: str) -> Iterator[str]:
     admin.create(client, settings, unique, 2)
     compose.deliver(settings, unique, b"first", b'{"colour": "green", "inner": {"size": 3}}')
     yield unique
-    with suppress(WrongUse):  # the test deleted it
+    with suppress(UsageError):  # the test deleted it
         admin.delete_topic(client, settings, unique)
 
 

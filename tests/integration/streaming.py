@@ -11,7 +11,7 @@ from penstock import pipelines
 from penstock.broker import topics
 from penstock.broker.kafka import producer
 from penstock.config import Settings
-from penstock.contract.batch import Tally, merge
+from penstock.contract.batch import BatchSummary, merge
 from penstock.contract.proofs import KEY_SHAPES, KeyProofs
 from penstock.contract.reject import Headers
 from penstock.pipeline import job, stream
@@ -64,11 +64,11 @@ class Topic:
                 reader = reader.option(name, value)
         return raw_records(reader.load(), self.pipeline.declared_order)
 
-    def tallies(self) -> list[Tally]:
+    def tallies(self) -> list[BatchSummary]:
         """The tallies of one batch over all that the topic holds, by partition."""
         return stream.store(self.raw(), stream.plan(self.settings, epoch_us=EPOCH_US, proofs=PROVEN))
 
-    def store(self) -> Tally:
+    def store(self) -> BatchSummary:
         """As `tallies`, all in one."""
         return merge(one._replace(partition=0) for one in self.tallies())[0]
 

@@ -9,7 +9,7 @@ import pytest
 from penstock.airflow.client import Airflow
 from penstock.broker import topics
 from penstock.config import Settings
-from penstock.errors import NotThere
+from penstock.errors import NotFound
 from penstock.produce import journal
 from penstock.produce.journal import SoFar
 from penstock.sink.cassandra import connected
@@ -125,7 +125,7 @@ def test_a_run_that_is_over_is_read_again(stack: Stack, settings: Settings) -> N
     with connected(settings) as session:
         receipt = dag.receipt(run_id, session)
     assert (receipt.asked, receipt.produced, receipt.stored, receipt.missing) == (20, 20, 20, 0)
-    with pytest.raises(NotThere):
+    with pytest.raises(NotFound):
         dag.detail("manual__nothing")
     dag.close()
 

@@ -12,15 +12,15 @@ from penstock.broker import admin, kafka
 from penstock.broker.registry import Registry
 from penstock.broker.topics import Place
 from penstock.config import Settings
-from penstock.errors import KafkaUnreachable, WrongUse
+from penstock.errors import KafkaUnreachable, UsageError
 from penstock.pipeline import compose
 from penstock.retry import wait_until
 from penstock.web.topics import groups as observe_groups
-from penstock.web.topics.browse import Browser, Found, Question
+from penstock.web.topics.browse import Browser, MessagePage, Question
 from penstock.web.topics.content import Looker, Reader
 from penstock.web.topics.inventory import Inventory, spans_of
 
-Look = Callable[..., Found]
+Look = Callable[..., MessagePage]
 
 
 @pytest.fixture
@@ -43,13 +43,13 @@ def look(settings: Settings, client: Any, unique: str) -> Look:
     looker = Looker(reader, pipelines.of(settings).record, False)
     browser = Browser(client, settings, unique)
 
-    def find(question: Question) -> Found:
+    def find(question: Question) -> MessagePage:
         return browser.find(question, looker)
 
     return find
 
 
-def numbers(found: Found) -> list[int]:
+def numbers(found: MessagePage) -> list[int]:
     return [one.value["n"] for one in found.messages]
 
 
@@ -102,7 +102,7 @@ def test_a_topic_is_made_changed_emptied_and_deleted(settings: Settings, client:
     def is_gone() -> None:
         try:
             spans_of(client, settings, unique)
-        except WrongUse:
+        except UsageError:
             return
         raise KafkaUnreachable("it is still there")
 
@@ -119,7 +119,7 @@ def test_what_kafka_refuses_is_a_wrong_use(settings: Settings, client: Any, uniq
         "Offset out of range": lambda: admin.delete_records(client, settings, unique, [Place(0, 5)]),
         "for itself": lambda: admin.delete_topic(client, settings, "__consumer_offsets"),
     }.items():
-        with pytest.raises(WrongUse, match=told):
+        with pytest.raises(UsageError, match=told):
             ask()
 
 

@@ -11,13 +11,13 @@ from cassandra.cluster import Session
 
 from penstock import pipelines
 from penstock.config import Settings
-from penstock.errors import NotThere
+from penstock.errors import NotFound
 from penstock.reconcile import trace
 from penstock.sink import cassandra
 from penstock.web.schemas import usage
 from penstock.web.schemas.subjects import Catalogue
 from penstock.web.table import nodes
-from penstock.web.table.rows import Table
+from penstock.web.table.rows import TableReader
 from tests.conftest import Stack
 
 RECORDS = 60
@@ -32,12 +32,12 @@ def session(stack: Stack) -> Iterator[Session]:
 
 
 @pytest.fixture
-def table(settings: Settings, session: Session) -> Table:
+def table(settings: Settings, session: Session) -> TableReader:
     """The users' table."""
-    return Table(settings, session, pipelines.of(settings))
+    return TableReader(settings, session, pipelines.of(settings))
 
 
-def test_pages_hold_every_row_once(settings: Settings, session: Session, table: Table) -> None:
+def test_pages_hold_every_row_once(settings: Settings, session: Session, table: TableReader) -> None:
     """As many as a scan finds, in the order of their tokens."""
     page = table.page(rows=25)
     ids = [row["id"] for row in page.rows]
@@ -50,7 +50,9 @@ def test_pages_hold_every_row_once(settings: Settings, session: Session, table: 
     assert ids == scanned
 
 
-def test_a_row_leads_to_the_passage_that_a_search_finds(settings: Settings, session: Session, table: Table) -> None:
+def test_a_row_leads_to_the_passage_that_a_search_finds(
+    settings: Settings, session: Session, table: TableReader
+) -> None:
     """The row's own record, hop by hop, without reading the topic."""
     first = table.page(rows=1).rows[0]
     record_id = str(first["id"])
@@ -64,15 +66,15 @@ def test_a_row_leads_to_the_passage_that_a_search_finds(settings: Settings, sess
     assert found in trace.trace(settings, session, record_id)
 
 
-def test_an_id_that_nobody_has(settings: Settings, session: Session, table: Table) -> None:
+def test_an_id_that_nobody_has(settings: Settings, session: Session, table: TableReader) -> None:
     """No row, and no passage."""
     record_id = str(uuid4())
-    with pytest.raises(NotThere):
+    with pytest.raises(NotFound):
         table.row(record_id)
     assert trace.trace_row(settings, session, record_id) is None
 
 
-def test_the_definition_and_the_node(settings: Settings, session: Session, table: Table) -> None:
+def test_the_definition_and_the_node(settings: Settings, session: Session, table: TableReader) -> None:
     """Cassandra's own words; its files appear when it flushes."""
     assert table.definition().startswith(f"CREATE TABLE {table.name} (")
     keyspace, _, name = table.name.partition(".")

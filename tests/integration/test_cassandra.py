@@ -14,7 +14,7 @@ from cassandra.cluster import Session
 from penstock import config
 from penstock.broker.topics import Span
 from penstock.config import Settings
-from penstock.contract.batch import Decoded, Deletion, Row, Tally
+from penstock.contract.batch import BatchSummary, Decoded, Deletion, Row
 from penstock.contract.record import Record
 from penstock.errors import CassandraUnreachable, StoreFailed
 from penstock.pipelines import Pipeline, users
@@ -158,8 +158,8 @@ def test_the_ledger_knows_how_far_it_reaches(session: Session, pipeline: Pipelin
     """The newest line tells, in whichever bucket it begins; a span without one reaches nowhere."""
     book = ledger.Ledger(session, pipeline.keyspace, "topic", EPOCH_US)
     assert book.reached(Span(0, 17, 5_000_000)) == 17
-    first = Tally(0, 0, 999_990, 999_991, 999_991, 0, 0, 0, 1_000, {}, {})
-    across = Tally(0, 999_991, 1_000_004, 14, 14, 0, 0, 0, 2_000, {}, {})
+    first = BatchSummary(0, 0, 999_990, 999_991, 999_991, 0, 0, 0, 1_000, {}, {})
+    across = BatchSummary(0, 999_991, 1_000_004, 14, 14, 0, 0, 0, 2_000, {}, {})
     book.write("job", 1, [first, across])
     assert book.reached(Span(0, 0, 1_000_005)) == 1_000_005
     assert book.reached(Span(0, 0, 4_000_000)) == 1_000_005
@@ -194,10 +194,10 @@ def test_the_ledger_gives_back_what_touches_a_span(session: Session, pipeline: P
     """Lines come in offset order, over the border of a bucket; writing one again changes nothing."""
     book = ledger.Ledger(session, pipeline.keyspace, "topic", EPOCH_US)
     lines = [
-        Tally(0, 0, 999_997, 999_998, 999_998, 0, 0, 0, 1_000, {}, {}),
-        Tally(0, 999_998, 1_000_004, 7, 4, 1, 2, 0, 2_000, {"title": 3, "age": 1}, {25: 3, 2_147_483_647: 1}),
-        Tally(0, 1_000_005, 1_000_005, 1, 1, 0, 0, 0, 3_000, {}, {}),
-        Tally(1, 0, 9, 10, 10, 0, 0, 0, 4_000, {}, {}),
+        BatchSummary(0, 0, 999_997, 999_998, 999_998, 0, 0, 0, 1_000, {}, {}),
+        BatchSummary(0, 999_998, 1_000_004, 7, 4, 1, 2, 0, 2_000, {"title": 3, "age": 1}, {25: 3, 2_147_483_647: 1}),
+        BatchSummary(0, 1_000_005, 1_000_005, 1, 1, 0, 0, 0, 3_000, {}, {}),
+        BatchSummary(1, 0, 9, 10, 10, 0, 0, 0, 4_000, {}, {}),
     ]
     book.write("job", 1, lines)
     book.write("job", 1, lines)
@@ -249,9 +249,9 @@ def test_lines_are_summed_and_followed_from_an_offset(session: Session, pipeline
     """Over the border of a bucket, those that begin in a stretch count, and no others."""
     book = ledger.Ledger(session, pipeline.keyspace, "t", EPOCH_US)
     tallies = [
-        Tally(0, 0, 999_989, 999_990, 999_980, 0, 10, 0, 1_000, {}, {100: 999_980}),
-        Tally(0, 999_990, 1_000_009, 20, 20, 0, 0, 0, 2_000, {}, {250: 20}),
-        Tally(0, 1_000_010, 1_000_014, 5, 5, 0, 0, 0, 3_000, {}, {}),
+        BatchSummary(0, 0, 999_989, 999_990, 999_980, 0, 10, 0, 1_000, {}, {100: 999_980}),
+        BatchSummary(0, 999_990, 1_000_009, 20, 20, 0, 0, 0, 2_000, {}, {250: 20}),
+        BatchSummary(0, 1_000_010, 1_000_014, 5, 5, 0, 0, 0, 3_000, {}, {}),
     ]
     book.write("stream", 1, tallies)
     assert book.stored_in(Span(0, 0, 1_000_015)) == 1_000_005

@@ -22,9 +22,9 @@ from penstock.contract.failing import FailingBatch
 from penstock.errors import CheckpointRefused, JobRunning, Unreachable
 from penstock.pipeline import job
 from penstock.pipeline.failures import FailureRecorder
-from penstock.pipeline.progress import Noter
+from penstock.pipeline.progress import ProgressRecorder
 from penstock.pipelines import Pipeline
-from penstock.process.checkpoint import Origin, checkpoint_of
+from penstock.process.checkpoint import CheckpointOrigin, checkpoint_of
 from penstock.process.files import HadoopFiles, LocalFiles, Torn
 from penstock.process.session import kafka_stream, spark_session
 from penstock.retry import wait_until
@@ -45,7 +45,7 @@ def spark(stack: Stack) -> Iterator[SparkSession]:
     del os.environ["SPARK_CONF_DIR"], os.environ["SPARK_LOCAL_IP"]
 
 
-class Counted(job.Keeper):
+class Counted(job.BatchRunner):
     """A keeper that notes which offsets it was given, and stops the job once it has `wanted` of them."""
 
     def __init__(self, wanted: int) -> None:
@@ -117,7 +117,7 @@ class Query:
         job.make_fit(self.checkpoint, self.settings)
         stream = kafka_stream(self._spark, self.settings, self.topic)
         recorder = FailureRecorder(NothingFailing(), self.checkpoint, "")
-        job._stream(stream, self.settings, self.checkpoint, keeper, Noter(Forgetful()), recorder)
+        job._stream(stream, self.settings, self.checkpoint, keeper, ProgressRecorder(Forgetful()), recorder)
         return sorted(set(keeper.seen))
 
     def delete_until(self, offset: int) -> None:
@@ -206,12 +206,12 @@ def test_records_that_were_deleted_unread_stop_the_job(query: Query) -> None:
     with pytest.raises(CheckpointRefused, match="at 10, Kafka holds 12 to 15: 2 records were deleted unread"):
         query.read(1)
     topic_id = topics.topic_id(query.settings, query.topic)
-    kept = query.checkpoint.begin_at(Origin(topic_id=topic_id))
+    kept = query.checkpoint.begin_at(CheckpointOrigin(topic_id=topic_id))
     assert kept is not None
     assert (Path(kept) / "offsets").is_dir()
     assert query.read(3) == [12, 13, 14]
     query.send(2)
-    query.checkpoint.begin_at(Origin(topic_id=topic_id, start={0: 16}))
+    query.checkpoint.begin_at(CheckpointOrigin(topic_id=topic_id, start={0: 16}))
     assert query.read(1) == [16]
 
 
@@ -221,7 +221,7 @@ def test_a_topic_made_anew_stops_the_job(query: Query) -> None:
     query.send(10)
     with pytest.raises(CheckpointRefused, match="made for another topic of this name"):
         query.read(1)
-    query.checkpoint.begin_at(Origin(topic_id=topics.topic_id(query.settings, query.topic)))
+    query.checkpoint.begin_at(CheckpointOrigin(topic_id=topics.topic_id(query.settings, query.topic)))
     assert query.read(10) == list(range(10))
 
 

@@ -14,7 +14,7 @@ from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
 from penstock.broker import dlq
 from penstock.broker.topics import Span
-from penstock.contract.batch import Tally
+from penstock.contract.batch import BatchSummary
 from penstock.contract.reject import Stage
 from penstock.pipelines.users import User
 from penstock.sink import cassandra
@@ -128,7 +128,7 @@ def assert_dead_letters_are_as_the_cases_say(corpus: Pass) -> None:
     assert {name: facts for name, facts in wrong.items() if facts} == {}
 
 
-def assert_tallies_add_up(corpus: Pass, tallies: list[Tally]) -> None:
+def assert_tallies_add_up(corpus: Pass, tallies: list[BatchSummary]) -> None:
     """Every record is counted once, as what it became."""
     became = Counter(type(case.becomes) for case, _ in corpus.cases)
     total = {name: sum(getattr(one, name) for one in tallies) for name in ("records", "stored", "deleted", "rejected")}
@@ -142,7 +142,7 @@ def assert_tallies_add_up(corpus: Pass, tallies: list[Tally]) -> None:
     assert all(one.last_offset - one.first_offset + 1 == one.records for one in tallies)
 
 
-def assert_ledger_keeps(topic: Topic, tallies: list[Tally]) -> None:
+def assert_ledger_keeps(topic: Topic, tallies: list[BatchSummary]) -> None:
     """What was written to the ledger is read back, and it is known how far it reaches."""
     with cassandra.connected(topic.settings) as session:
         book = Ledger(session, topic.pipeline.keyspace, topic.pipeline.topic, EPOCH_US)

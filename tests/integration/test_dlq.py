@@ -21,10 +21,10 @@ from penstock.broker.registry import Registry
 from penstock.broker.topics import Place
 from penstock.contract.reject import Fault, Headers, Reason, Reject, Stage
 from penstock.dead_letters import redrive
-from penstock.dead_letters.mend import Mending
+from penstock.dead_letters.mend import Repair
 from penstock.dead_letters.redrive import Redriven
-from penstock.dead_letters.waiting import Queue, Selection
-from penstock.errors import WrongUse
+from penstock.dead_letters.waiting import LetterSelection, Queue
+from penstock.errors import UsageError
 from penstock.pipelines import users
 from penstock.process.decode import Decoder
 from penstock.produce.serialize import serializer
@@ -62,17 +62,17 @@ class Lab:
     def lines(self) -> dict[str, settled.Settled]:
         return settled.states(self.session, self.pipeline.keyspace, self.pipeline.topic)
 
-    def letters(self) -> list[dlq.Letter]:
+    def letters(self) -> list[dlq.DeadLetter]:
         return list(dlq.unique(dlq.letters(self.settings, self.pipeline)).values())
 
     def sent(self) -> list[Any]:
         spans = topics.spans(self.settings, self.pipeline.topic)
         return list(topics.records(self.settings, self.pipeline.topic, spans))
 
-    def redrive(self, mending: Mending | None = None, *, dry_run: bool = False, **selection: Any) -> Redriven:
+    def redrive(self, mending: Repair | None = None, *, dry_run: bool = False, **selection: Any) -> Redriven:
         with cassandra.connected(self.settings) as session:
-            wanted = Selection(**selection)
-            return redrive.redrive(self.settings, session, wanted, mending or Mending(), dry_run=dry_run)
+            wanted = LetterSelection(**selection)
+            return redrive.redrive(self.settings, session, wanted, mending or Repair(), dry_run=dry_run)
 
     def cli(self, *words: str) -> Any:
         return self.stack.cli("dlq", *words, PENSTOCK_PIPELINE=str(self.file))
@@ -176,7 +176,7 @@ def test_one_record_is_shown_with_all_that_is_known(lab: Lab, kinds: None) -> No
 
 def test_records_are_mended_by_setting_a_field_and_sent_once(lab: Lab, kinds: None) -> None:
     """What the contract then takes is sent, linked to its original; the rest waits on; a second one sends nothing."""
-    mending = Mending({"email": "mended@example.org", "phone": "1"})
+    mending = Repair({"email": "mended@example.org", "phone": "1"})
     tried = lab.redrive(mending, dry_run=True)
     assert (tried.sent, tried.still_broken, lab.sent(), lab.lines()) == (4, 4, [], {})
     done = lab.redrive(mending)
@@ -234,7 +234,7 @@ def test_records_are_mended_in_an_exported_file(lab: Lab, kinds: None, entry: di
     assert "line 2" in refused.stderr
 
 
-def good_letters(lab: Lab, entry: dict[str, Any], count: int, headers: Headers | None = None) -> list[dlq.Letter]:
+def good_letters(lab: Lab, entry: dict[str, Any], count: int, headers: Headers | None = None) -> list[dlq.DeadLetter]:
     """Letters whose records the contract takes now, as if a schema had become known since."""
     serialize = serializer(users.User, "json", lab.schema_id)
     fault = Fault(Reason.SCHEMA_UNKNOWN, "was not known then")
@@ -260,7 +260,7 @@ def test_a_record_that_would_be_taken_now_is_sent_as_it_was(lab: Lab, entry: dic
 def test_what_an_interrupted_command_had_sent_is_not_sent_again(lab: Lab, entry: dict[str, Any]) -> None:
     """Killed between send and note: the record is found in the topic. Killed before the send: it is sent."""
     sent, unsent, young = good_letters(lab, entry, 3)
-    queue = Queue(lab.settings, lab.session, Selection(), Redriven())
+    queue = Queue(lab.settings, lab.session, LetterSelection(), Redriven())
     free = queue.free([sent, unsent])
     assert queue.book.claim(free.claims, uuid.uuid4(), "me", free.ends) == {sent.identity, unsent.identity}
     client = producer(lab.settings)
@@ -327,7 +327,7 @@ def test_a_discarded_record_is_never_sent_and_a_redriven_one_never_discarded(lab
 def test_a_place_without_a_record_is_wrong_use(lab: Lab, entry: dict[str, Any]) -> None:
     """The error says what the queue holds; nothing is sent."""
     good_letters(lab, entry, 1)
-    with pytest.raises(WrongUse, match=f"9:9; {lab.pipeline.dead_letter_topic} holds "):
+    with pytest.raises(UsageError, match=f"9:9; {lab.pipeline.dead_letter_topic} holds "):
         lab.redrive(places=frozenset({"9:9"}))
     assert lab.sent() == []
 
@@ -336,7 +336,7 @@ def test_the_consistency_of_plain_writes_does_not_matter(lab: Lab) -> None:
     """Each change is made once, by whoever comes first, with the consistency ONE too."""
     one = lab.settings.model_copy(update={"cassandra_consistency": "ONE"})
     with cassandra.connected(one) as session:
-        book = Queue(one, session, Selection(), Redriven()).book
+        book = Queue(one, session, LetterSelection(), Redriven()).book
         claim = uuid.uuid4()
         assert book.claim({"a": None, "b": None}, claim, "me", {0: 5}) == {"a", "b"}
         assert book.claim({"a": None}, uuid.uuid4(), "you", {}) == set()

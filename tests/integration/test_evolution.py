@@ -16,7 +16,7 @@ from penstock.broker.kafka import producer
 from penstock.broker.registry import Registry, WireFormat, schema_of
 from penstock.config import Settings
 from penstock.contract.batch import Decoded
-from penstock.contract.evolution import Kind, compare, refused
+from penstock.contract.evolution import ChangeKind, compare, refused
 from penstock.contract.record import KEY, Int64, Record
 from penstock.errors import SchemaRefused
 from penstock.pipeline import ingest
@@ -125,7 +125,7 @@ def test_what_is_refused_is_not_begun(world: Callable[..., World], wire_format: 
     assert "added_required: `age`" in done.stderr
     assert wrong.columns() == before
     with pytest.raises(SchemaRefused, match="added_required: `age`"):
-        ingest.run(wrong.settings, wrong.pipeline, ingest.Order("run", 10))
+        ingest.run(wrong.settings, wrong.pipeline, ingest.RunOrder("run", 10))
     assert [span.records for span in topics.spans(wrong.settings, wrong.pipeline.topic)] == [0, 0, 0, 0]
 
 
@@ -230,38 +230,47 @@ def changed(name: str, hint: Any, **default: Any) -> type[Record]:
     )
 
 
-CASES: dict[str, tuple[Kind, type[Record]]] = {
-    "optional more": (Kind.ADDED_OPTIONAL, changed("more", Annotated[datetime, Meta(tz=True)] | None, default=None)),
-    "required more": (Kind.ADDED_REQUIRED, changed("more", str)),
-    "optional gone": (Kind.REMOVED, changed("maybe", None)),
-    "required gone": (Kind.REMOVED, changed("number", None)),
-    "int to text": (Kind.TYPE_CHANGED, changed("number", str)),
-    "int to bigint": (Kind.TYPE_CHANGED, changed("number", Int64)),
-    "text to uuid": (Kind.TYPE_CHANGED, changed("name", UUID)),
-    "shorter": (Kind.RULE_TIGHTENED, changed("name", Annotated[str, Meta(min_length=1, max_length=40, pattern="^a")])),
-    "longer": (Kind.RULE_LOOSENED, changed("name", Annotated[str, Meta(min_length=1, max_length=60, pattern="^a")])),
+CASES: dict[str, tuple[ChangeKind, type[Record]]] = {
+    "optional more": (
+        ChangeKind.ADDED_OPTIONAL,
+        changed("more", Annotated[datetime, Meta(tz=True)] | None, default=None),
+    ),
+    "required more": (ChangeKind.ADDED_REQUIRED, changed("more", str)),
+    "optional gone": (ChangeKind.REMOVED, changed("maybe", None)),
+    "required gone": (ChangeKind.REMOVED, changed("number", None)),
+    "int to text": (ChangeKind.TYPE_CHANGED, changed("number", str)),
+    "int to bigint": (ChangeKind.TYPE_CHANGED, changed("number", Int64)),
+    "text to uuid": (ChangeKind.TYPE_CHANGED, changed("name", UUID)),
+    "shorter": (
+        ChangeKind.RULE_TIGHTENED,
+        changed("name", Annotated[str, Meta(min_length=1, max_length=40, pattern="^a")]),
+    ),
+    "longer": (
+        ChangeKind.RULE_LOOSENED,
+        changed("name", Annotated[str, Meta(min_length=1, max_length=60, pattern="^a")]),
+    ),
     "another pattern": (
-        Kind.RULE_TIGHTENED,
+        ChangeKind.RULE_TIGHTENED,
         changed("name", Annotated[str, Meta(min_length=1, max_length=50, pattern="^b")]),
     ),
-    "no pattern": (Kind.RULE_LOOSENED, changed("name", Annotated[str, Meta(min_length=1, max_length=50)])),
-    "smaller range": (Kind.RULE_TIGHTENED, changed("number", Annotated[int, Meta(ge=1, le=100)])),
-    "larger range": (Kind.RULE_LOOSENED, changed("number", Annotated[int, Meta(ge=0, le=1000)])),
+    "no pattern": (ChangeKind.RULE_LOOSENED, changed("name", Annotated[str, Meta(min_length=1, max_length=50)])),
+    "smaller range": (ChangeKind.RULE_TIGHTENED, changed("number", Annotated[int, Meta(ge=1, le=100)])),
+    "larger range": (ChangeKind.RULE_LOOSENED, changed("number", Annotated[int, Meta(ge=0, le=1000)])),
     "no longer required": (
-        Kind.NOW_OPTIONAL,
+        ChangeKind.NOW_OPTIONAL,
         changed("number", Annotated[int, Meta(ge=0, le=100)] | None, default=None),
     ),
-    "no longer optional": (Kind.NOW_REQUIRED, changed("maybe", str)),
+    "no longer optional": (ChangeKind.NOW_REQUIRED, changed("maybe", str)),
     "described": (
-        Kind.DESCRIBED,
+        ChangeKind.DESCRIBED,
         changed("number", Annotated[int, Meta(ge=0, le=100, description="How many.")]),
     ),
 }
 TAKEN_ALL_THE_SAME = {
-    ("json", Kind.TYPE_CHANGED),
-    ("avro", Kind.TYPE_CHANGED),
-    ("avro", Kind.REMOVED),
-    ("avro", Kind.NOW_OPTIONAL),
+    ("json", ChangeKind.TYPE_CHANGED),
+    ("avro", ChangeKind.TYPE_CHANGED),
+    ("avro", ChangeKind.REMOVED),
+    ("avro", ChangeKind.NOW_OPTIONAL),
 }
 """What the registry takes, some of it at least, and we refuse: a column keeps its type, a job its fields."""
 
@@ -274,7 +283,7 @@ def test_the_registry_takes_what_we_allow(
     """Each kind of change is found; what we allow the registry takes, and what we refuse it does not, but for some."""
     kind, record = CASES[case]
     changes = compare(schema_of(Base, wire_format), schema_of(record, wire_format))
-    has_rules = wire_format == "json" or kind not in (Kind.RULE_TIGHTENED, Kind.RULE_LOOSENED)
+    has_rules = wire_format == "json" or kind not in (ChangeKind.RULE_TIGHTENED, ChangeKind.RULE_LOOSENED)
     assert [change.kind for change in changes] == ([kind] if has_rules else [])
     client = Registry(settings)
     client.register(f"{unique}-value", Base, wire_format)

@@ -13,7 +13,7 @@ from cassandra.cluster import Session
 from penstock import formats
 from penstock.broker.topics import Span
 from penstock.config import Settings
-from penstock.contract.order import Layout
+from penstock.contract.order import TopicLayout
 from penstock.errors import FormatTooNew
 from penstock.pipeline import job
 from penstock.sink import cassandra, lease, ledger, receipts, settled
@@ -87,7 +87,7 @@ def test_what_an_older_penstock_stored_is_read(older: Settings, session: Session
     with lease.held(lease.Lease(session, unique, "checkpoint"), wait_s=0):
         assert lease.names(session, unique) == ["checkpoint"]
     session.execute(f"ALTER TABLE {unique}.layouts DROP partitioners")  # as versions in between created it
-    assert ledger.layouts(session, unique, TOPIC, EPOCH_US) == [Layout(1)]
+    assert ledger.layouts(session, unique, TOPIC, EPOCH_US) == [TopicLayout(1)]
     job.create_tables(session, older)
     assert cassandra.has_column(session, unique, "layouts", "partitioners")
 

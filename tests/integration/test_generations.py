@@ -18,7 +18,7 @@ from penstock.broker.topics import NO_ID
 from penstock.errors import CheckpointRefused, PenstockError, TopicRecreated, Unreachable
 from penstock.pipeline import job
 from penstock.pipelines import users
-from penstock.process.checkpoint import Checkpoint, Origin, checkpoint_of
+from penstock.process.checkpoint import Checkpoint, CheckpointOrigin, checkpoint_of
 from penstock.process.session import kafka_stream
 from penstock.reconcile.auditor import Auditor
 from penstock.reconcile.verify import TopicReceipt, verify
@@ -153,7 +153,7 @@ def test_a_topic_that_is_recreated_under_the_job_loses_nothing(running: Running,
     with pytest.raises((TopicRecreated, CheckpointRefused)):
         running.run()
     topic_id = topics.topic_id(running.settings, running.topic.pipeline.topic)
-    running.checkpoint.begin_at(Origin(topic_id=topic_id))
+    running.checkpoint.begin_at(CheckpointOrigin(topic_id=topic_id))
     running.run()
     receipt = running.verify()
     assert (receipt.balanced, receipt.produced, receipt.stored) == (True, 30, 30), receipt.differences

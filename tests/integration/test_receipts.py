@@ -32,9 +32,9 @@ from penstock.cli.replay import stretch
 from penstock.config import Settings
 from penstock.contract.order import murmur2
 from penstock.contract.reject import Fault, Reason, Reject, Stage
-from penstock.errors import PenstockError, WrongUse
+from penstock.errors import PenstockError, UsageError
 from penstock.pipeline import ingest, job, replay, stream
-from penstock.pipeline.ingest import Order
+from penstock.pipeline.ingest import RunOrder
 from penstock.pipeline.recreated import TopicGuard
 from penstock.pipelines import users
 from penstock.process.session import kafka_stretch, raw_records
@@ -68,12 +68,12 @@ class Lab(Topic):
         order = job.observer(session, self.pipeline.keyspace, self.book, self.settings, guard)
         shapes = KeyFormats(session, self.pipeline.keyspace, self.book, self.spans)
         plan = stream.plan(self.settings, self.epoch_us)
-        self.keeper = job.Keeper(plan, self.book, threading.Event(), order=order, key_formats=shapes)
+        self.keeper = job.BatchRunner(plan, self.book, threading.Event(), order=order, key_formats=shapes)
         self.ends: dict[int, int] = {}
 
     def produce(self, api: str, captured: list[dict[str, Any]]) -> dict[str, Place]:
         """Where each of the captured users lies."""
-        order = Order("run-1", records=len(captured), source_url=api)
+        order = RunOrder("run-1", records=len(captured), source_url=api)
         assert ingest.run(self.settings, self.pipeline, order).produced == len(captured)
         return {str(one.key(), "utf-8"): (one.partition(), one.offset()) for one in self.messages()}
 
@@ -270,7 +270,7 @@ def test_the_way_of_each_record(lab: Lab, places: dict[str, Place], captured: li
     assert done.exit_code == 0, done.output
     assert [one["outcome"] for one in json.loads(done.stdout)][1] == "deleted"
     assert lab.cli("trace", str(uuid.uuid4())).exit_code == 1
-    assert isinstance(lab.cli("trace", "nobody").exception, WrongUse)
+    assert isinstance(lab.cli("trace", "nobody").exception, UsageError)
 
 
 def killed_in_the_middle(lab: Lab, *words: str) -> None:

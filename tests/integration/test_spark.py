@@ -14,9 +14,9 @@ from pyspark.sql import SparkSession
 from penstock.broker import dlq
 from penstock.broker.kafka import MAX_MESSAGE_BYTES
 from penstock.broker.registry import Registry
-from penstock.dead_letters.mend import Mending
+from penstock.dead_letters.mend import Repair
 from penstock.dead_letters.redrive import redrive
-from penstock.dead_letters.waiting import Selection
+from penstock.dead_letters.waiting import LetterSelection
 from penstock.errors import TransformFailed
 from penstock.pipelines import users
 from penstock.produce.serialize import serializer
@@ -289,8 +289,8 @@ def test_a_redriven_record_keeps_its_place(
 
     def redrive_all(*, as_new: bool = False) -> tuple[int, int]:
         with cassandra.connected(one.settings) as session:
-            mending = Mending({"email": "mended@example.org"})
-            done = redrive(one.settings, session, Selection(), mending, as_new=as_new)
+            mending = Repair({"email": "mended@example.org"})
+            done = redrive(one.settings, session, LetterSelection(), mending, as_new=as_new)
         return done.sent, done.superseded
 
     def stored() -> tuple[str, str]:

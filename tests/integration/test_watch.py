@@ -18,7 +18,7 @@ from penstock import config
 from penstock.broker import topics
 from penstock.broker.kafka import producer
 from penstock.config import Settings
-from penstock.contract.batch import Tally
+from penstock.contract.batch import BatchSummary
 from penstock.errors import Unreachable
 from penstock.monitoring.alerts import Receipt, Snapshot
 from penstock.monitoring.gauges import Gauges
@@ -202,8 +202,8 @@ def write_ledger_and_receipt(settings: Settings, topic: str) -> None:
         receipts.keep(session, topic, topic, datetime.now(UTC), receipt)
 
 
-def tally(span: topics.Span) -> Tally:
-    return Tally(
+def tally(span: topics.Span) -> BatchSummary:
+    return BatchSummary(
         partition=span.partition,
         first_offset=span.first,
         last_offset=span.end - 1,

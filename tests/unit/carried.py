@@ -14,12 +14,12 @@ from confluent_kafka import Message
 
 from penstock import pipelines
 from penstock.broker import admin, dlq, headers, kafka, topics
-from penstock.broker.admin import Setting
+from penstock.broker.admin import TopicSetting
 from penstock.broker.topics import Span
 from penstock.config import Settings, read
-from penstock.contract.batch import Decoded, Deletion, Tally, merge, tally
+from penstock.contract.batch import BatchSummary, Decoded, Deletion, merge, tally
 from penstock.contract.fields import fields
-from penstock.contract.order import Layout, Order
+from penstock.contract.order import Order, TopicLayout
 from penstock.contract.order_by import Source
 from penstock.contract.record import Arrival
 from penstock.contract.reject import Fault, Reason, Reject, Stage
@@ -30,7 +30,7 @@ from penstock.process.decode import Decoder
 from penstock.produce import journal
 from penstock.produce.journal import Journal
 from penstock.reconcile import auditor, evidence, verify
-from penstock.reconcile.audit import Audit, Row, RowPlace, Writer
+from penstock.reconcile.audit import Audit, Row, RowAuthor, RowPlace
 from penstock.reconcile.auditor import Auditor
 from penstock.reconcile.reconciliation import Reconciliation, Scope
 from penstock.reconcile.verify import TopicReceipt
@@ -73,7 +73,7 @@ class Tables:
         self.deleted_us: dict[int, int] = {}
         self.stored_ms: dict[int, int] = {}
         """When each row was last written."""
-        self.layouts = [Layout(1)]
+        self.layouts = [TopicLayout(1)]
         self.node: dict[str, str] = {"commitlog_sync": "batch"}
         self.ttl = (0, 0)
         """The table's `default_time_to_live`, and when the table was last altered, in us."""
@@ -145,7 +145,7 @@ class Tables:
 
     def _layouts(self, query: str, values: tuple[Any, ...]) -> list[dict[str, Any]]:
         if query.startswith("INSERT") and values[2] not in {layout.partitions for layout in self.layouts}:
-            self.layouts.append(Layout(*values[2:5], frozenset(values[5])))
+            self.layouts.append(TopicLayout(*values[2:5], frozenset(values[5])))
         return [vars(layout) for layout in self.layouts]
 
     def _insert(self, name: str, query: str, values: tuple[Any, ...]) -> list[dict[str, Any]]:
@@ -258,7 +258,7 @@ class Carried:
         lines = self.written(*(spans or self.spans()))
         self.book.write(job, self._batches if number is None else number, lines)
 
-    def written(self, *spans: Span) -> list[Tally]:
+    def written(self, *spans: Span) -> list[BatchSummary]:
         """A batch that is broken off before its lines: what they would be."""
         tallies = []
         for span in spans:
@@ -335,8 +335,8 @@ class Carried:
         messages = self.kafka[span.partition][span.first : span.end]
         return [one for one in messages if (one.partition(), one.offset()) not in self.compacted]
 
-    def _settings_of(self, _client: Any, _settings: Any, _topic: str) -> list[Setting]:
-        return [Setting(name, value, True, False) for name, value in self.topic_settings.items()]
+    def _settings_of(self, _client: Any, _settings: Any, _topic: str) -> list[TopicSetting]:
+        return [TopicSetting(name, value, True, False) for name, value in self.topic_settings.items()]
 
     def _records(self, _settings: Any, topic: str, wanted: Iterable[Span]) -> Iterator[Message]:
         for span in wanted:
@@ -407,13 +407,13 @@ class Rows:
     def __init__(self, rows: Iterable[Row]) -> None:
         every = list(rows)
         self.places: dict[Any, RowPlace] = {row.id: row.place for row in every if row.place is not None}
-        self.older = sum(row.writer == Writer.OLDER for row in every)
-        self.foreign = [row.id for row in every if row.writer == Writer.UNKNOWN]
-        self.changed = {row.id: row.changed_us for row in every if row.writer == Writer.HAND or row.is_mixed}
+        self.older = sum(row.writer == RowAuthor.OLDER for row in every)
+        self.foreign = [row.id for row in every if row.writer == RowAuthor.UNKNOWN]
+        self.changed = {row.id: row.changed_us for row in every if row.writer == RowAuthor.HAND or row.is_mixed}
 
 
-def _read(partition: int, messages: list[Message]) -> Tally:
+def _read(partition: int, messages: list[Message]) -> BatchSummary:
     """What a batch read of a partition, all of it filtered so far."""
     first, last = messages[0].offset(), messages[-1].offset()
     count = len(messages)
-    return Tally(partition, first, last, count, 0, 0, 0, count, STORED_MS, {}, {})
+    return BatchSummary(partition, first, last, count, 0, 0, 0, count, STORED_MS, {}, {})

@@ -49,14 +49,14 @@ class FakeKafka:
         for span in wanted:
             yield from (one for one in self.lying(topic) if span.first <= one.offset() < span.end)
 
-    def set_aside(self, *rejects: Reject, topic: str = "readings.dlq") -> list[dlq.Letter]:
+    def set_aside(self, *rejects: Reject, topic: str = "readings.dlq") -> list[dlq.DeadLetter]:
         """The letters of `rejects`, now in the queue."""
         dlq.set_aside(self.producer, topic, rejects, GENERATION_US)
         found = [dlq.letter_of(one) for one in self.lying(topic)[-len(rejects) :]]
         return [one for one in found if one is not None]
 
 
-def set_aside_shrunk(kafka: FakeKafka, one: Reject) -> dlq.Letter:
+def set_aside_shrunk(kafka: FakeKafka, one: Reject) -> dlq.DeadLetter:
     """The letter of a reject that the queue does not take whole, its value or more left out."""
     kafka.producer.limit_bytes = 2000
     (letter,) = kafka.set_aside(one)

@@ -94,8 +94,8 @@ def test_every_parameter_is_one_of_an_order(dag):
     """What can be given to the DAG is what a run can be asked for; as they stand, they ask for 500 records."""
     module, _ = dag
     parameters = {name: one.default for name, one in module.PARAMETERS.items()}
-    assert ingest.Order(run_id="r", **parameters).asked == 500
-    assert {"run_id", *parameters} == set(ingest.Order.__dataclass_fields__)
+    assert ingest.RunOrder(run_id="r", **parameters).asked == 500
+    assert {"run_id", *parameters} == set(ingest.RunOrder.__dataclass_fields__)
 
 
 def test_the_task_runs_what_it_is_asked_for(dag):
@@ -104,7 +104,7 @@ def test_the_task_runs_what_it_is_asked_for(dag):
     assert module.stream_data(params={"records": 5, "source_url": None}, run_id="manual__1") == {"asked": 5}
     ((_, pipeline, order),) = made["runs"]
     assert pipeline is PIPELINE
-    assert order == ingest.Order(run_id="manual__1", records=5)
+    assert order == ingest.RunOrder(run_id="manual__1", records=5)
 
 
 def test_the_tasks_clock_can_be_set_wrong(dag):
@@ -113,7 +113,7 @@ def test_the_tasks_clock_can_be_set_wrong(dag):
     assert module.PARAMETERS["clock_offset_s"].default is None
     module.stream_data(params={"records": 5, "clock_offset_s": -3600}, run_id="r")
     ((_, _, order),) = made["runs"]
-    assert order == ingest.Order(run_id="r", records=5, clock_offset_s=-3600)
+    assert order == ingest.RunOrder(run_id="r", records=5, clock_offset_s=-3600)
 
 
 def test_a_call_that_is_wrong_is_not_tried_again(dag, monkeypatch):

@@ -4,7 +4,7 @@ import pickle
 import pytest
 
 from penstock import errors
-from penstock.errors import KafkaUnreachable, PenstockError, PortTaken, Unreachable, WrongUse, clean_line
+from penstock.errors import KafkaUnreachable, PenstockError, PortTaken, Unreachable, UsageError, clean_line
 
 KINDS = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, PenstockError)]
 
@@ -27,7 +27,7 @@ def test_an_error_without_a_message_says_what_its_class_says(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_exit_code_follows_from_the_branch(kind):
     """The exit code is 2 for usage errors, 3 for unavailable services, 1 otherwise."""
-    expected = 2 if issubclass(kind, WrongUse) else 3 if issubclass(kind, Unreachable) else 1
+    expected = 2 if issubclass(kind, UsageError) else 3 if issubclass(kind, Unreachable) else 1
     assert kind.exit_code == expected
 
 
@@ -56,7 +56,7 @@ def test_facts_are_attributes():
 
 def test_no_error_tells_the_password_in_a_url():
     """Neither message nor hint shows the password of a URL."""
-    error = WrongUse("no answer from http://me:secret@host/a", hint="curl https://me:secret@host")
+    error = UsageError("no answer from http://me:secret@host/a", hint="curl https://me:secret@host")
     assert str(error) == "no answer from http://******@host/a\n  try: curl https://******@host"
 
 

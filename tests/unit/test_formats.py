@@ -20,13 +20,13 @@ from penstock.broker import dlq
 from penstock.config import read
 from penstock.errors import FormatTooNew
 from penstock.formats import Format
-from penstock.monitoring.alerts import Change
+from penstock.monitoring.alerts import AlertChange
 from penstock.monitoring.history import History
 from penstock.pipeline import job
-from penstock.process.checkpoint import Checkpoint, Origin
+from penstock.process.checkpoint import Checkpoint, CheckpointOrigin
 from penstock.process.files import LocalFiles
 from penstock.produce import journal
-from penstock.produce.journal import Entry, Journal, SoFar
+from penstock.produce.journal import Acknowledgement, Journal, SoFar
 from penstock.sink import cassandra, receipts
 from penstock.source.entries import Unreadable
 from penstock.source.landing import Landing
@@ -50,7 +50,7 @@ def test_a_delivery_log_without_a_version_is_read(tmp_path: Path) -> None:
     copied("delivery-log.journal", tmp_path / f"20260601T000000.000000Z{journal._suffix(RUN)}")
     (attempt,) = journal.attempts(tmp_path)
     assert (attempt.run_id, attempt.topic, attempt.topic_id, attempt.finished) == (RUN, TOPIC, TOPIC_ID, True)
-    assert list(attempt.entries) == [Entry(0, 0, "id-1"), Entry(0, 1, "id-2")]
+    assert list(attempt.entries) == [Acknowledgement(0, 0, "id-1"), Acknowledgement(0, 1, "id-2")]
     assert journal.progress(tmp_path, RUN) == SoFar(fetched=2, acknowledged=2)
 
 
@@ -64,7 +64,7 @@ def test_a_staged_answer_without_a_version_is_sent_again(tmp_path: Path) -> None
 def test_a_checkpoint_without_a_version_is_read(tmp_path: Path) -> None:
     """The query starts where the older penstock was told to."""
     copied("checkpoint.json", tmp_path / "penstock.json")
-    assert Checkpoint(LocalFiles(), str(tmp_path), TOPIC).origin() == Origin(topic_id=TOPIC_ID, start={0: 3})
+    assert Checkpoint(LocalFiles(), str(tmp_path), TOPIC).origin() == CheckpointOrigin(topic_id=TOPIC_ID, start={0: 3})
 
 
 def test_alerts_and_audit_log_without_a_version_are_read(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_alerts_and_audit_log_without_a_version_are_read(tmp_path: Path) -> None
     ]
 
 
-def letter(**changes: str) -> dlq.Letter | None:
+def letter(**changes: str) -> dlq.DeadLetter | None:
     """The dead letter in a message with the headers of commit 01f13c7, and these of today."""
     headers = [(name, value.encode()) for name, value in json.loads((UNVERSIONED / "dead-letter.json").read_text())]
     headers += [(dlq.PREFIX + name, value.encode()) for name, value in changes.items()]
@@ -140,13 +140,13 @@ def a_staged_answer(home: Path) -> tuple[Path, Reading]:
 
 def a_checkpoint(home: Path) -> tuple[Path, Reading]:
     checkpoint = Checkpoint(LocalFiles(), str(home / "c"), TOPIC)
-    checkpoint.begin_at(Origin(topic_id=TOPIC_ID, start={0: 3}))
+    checkpoint.begin_at(CheckpointOrigin(topic_id=TOPIC_ID, start={0: 3}))
     return home / "c" / "penstock.json", checkpoint.origin
 
 
 def an_alert_history(home: Path) -> tuple[Path, Reading]:
     history = History(read(home=home))
-    history.append([Change("lag", "warning", "t", "m", "c", 1, "2026-01-01", "firing", "2026-01-01")])
+    history.append([AlertChange("lag", "warning", "t", "m", "c", 1, "2026-01-01", "firing", "2026-01-01")])
     return history.path, history.read
 
 

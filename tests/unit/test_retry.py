@@ -1,7 +1,7 @@
 import pytest
 import stamina
 
-from penstock.errors import CassandraUnreachable, KafkaUnreachable, WrongUse
+from penstock.errors import CassandraUnreachable, KafkaUnreachable, UsageError
 from penstock.retry import bounded, wait_until
 
 
@@ -47,8 +47,8 @@ def test_a_hint_of_the_caller_is_the_better_one(clock):
 
 def test_another_error_is_not_waited_out(clock):
     """Errors other than `Unreachable` are raised at once."""
-    with pytest.raises(WrongUse):
-        wait_until(Probe(WrongUse()), timeout_s=10, what="Kafka")
+    with pytest.raises(UsageError):
+        wait_until(Probe(UsageError()), timeout_s=10, what="Kafka")
     assert clock.slept_s == []
 
 
@@ -73,5 +73,5 @@ def test_attempts_are_bounded():
 
 def test_only_what_is_named_is_tried_again():
     """An error that is not retryable is raised at once."""
-    assert attempts_of(3, WrongUse()) == 1
-    assert attempts_of(3, WrongUse(), on=lambda error: isinstance(error, WrongUse)) == 3
+    assert attempts_of(3, UsageError()) == 1
+    assert attempts_of(3, UsageError(), on=lambda error: isinstance(error, UsageError)) == 3

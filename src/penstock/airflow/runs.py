@@ -15,7 +15,7 @@ COUNTS = ("fetched", "produced", "refused", "bytes")
 
 
 @dataclass(frozen=True)
-class Run:
+class DagRun:
     """One run of the DAG. Times are ISO 8601, UTC; counts are None until its task has ended well."""
 
     run_id: str
@@ -51,7 +51,7 @@ class Runs:
         did = list(self._summaries.values())
         return {count: sum(one.get(count) or 0 for one in did) for count in COUNTS} if self._is_known else {}
 
-    def read(self, newest: int = NEWEST) -> list[Run]:
+    def read(self, newest: int = NEWEST) -> list[DagRun]:
         """Return the newest runs, newest first. Raises `AirflowUnreachable`, or `PenstockError` if it refuses."""
         try:
             airflow = self._airflow()
@@ -69,7 +69,7 @@ class Runs:
             self._client = client
         return self._client
 
-    def _run(self, airflow: Airflow, found: dict[str, Any]) -> Run:
+    def _run(self, airflow: Airflow, found: dict[str, Any]) -> DagRun:
         run_id = str(found["dag_run_id"])
         if found["state"] == "success" and run_id not in self._summaries:
             self._summaries[run_id] = airflow.summary(run_id)
@@ -96,11 +96,11 @@ def _harmless(value: Any) -> Any:
     return without_userinfo(value) if isinstance(value, str) else value
 
 
-def run_of(found: dict[str, Any], did: dict[str, Any]) -> Run:
+def run_of(found: dict[str, Any], did: dict[str, Any]) -> DagRun:
     """Return a run from Airflow's description and its task's result, which may be empty."""
     given = dict(found.get("conf") or {})
     parameters = {name: _harmless(one) for name, one in given.items() if name != PIPELINE}
-    return Run(
+    return DagRun(
         run_id=str(found["dag_run_id"]),
         state=str(found["state"]),
         kind=str(found["run_type"]),

@@ -19,7 +19,7 @@ from penstock.broker.kafka import failure
 from penstock.broker.topics import Place, topic_settings
 from penstock.config import Settings
 from penstock.contract.names import REGISTRY_TOPICS, is_internal
-from penstock.errors import PenstockError, WrongUse
+from penstock.errors import PenstockError, UsageError
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ _MISUSED = {
 
 
 @dataclass(frozen=True)
-class Setting:
+class TopicSetting:
     """A setting of a topic; `value` is None if Kafka does not disclose it."""
 
     name: str
@@ -49,16 +49,16 @@ class Setting:
 
 
 def check_ours(topic: str) -> None:
-    """Raise `WrongUse` if the topic is internal to a service and must not be changed."""
+    """Raise `UsageError` if the topic is internal to a service and must not be changed."""
     if is_internal(topic):
         owner = "the schema registry" if topic in REGISTRY_TOPICS else "Kafka"
-        raise WrongUse(f"{topic} is kept by {owner} for itself: it is shown here, and changed by nobody else")
+        raise UsageError(f"{topic} is kept by {owner} for itself: it is shown here, and changed by nobody else")
 
 
 def create(
     client: AdminClient, settings: Settings, topic: str, partitions: int, changes: Mapping[str, str] | None = None
 ) -> None:
-    """Create a topic with the settings of every penstock topic, overridden by `changes`. Raises `WrongUse`."""
+    """Create a topic with the settings of every penstock topic, overridden by `changes`. Raises `UsageError`."""
     check_ours(topic)
     new = NewTopic(topic, partitions, settings.kafka_replication, config=topic_settings(settings) | dict(changes or {}))
     _asked(
@@ -66,8 +66,8 @@ def create(
     )
 
 
-def settings_of(client: AdminClient, settings: Settings, topic: str) -> list[Setting]:
-    """Return all settings of the topic, sorted by name. Raises `WrongUse` if the topic does not exist."""
+def settings_of(client: AdminClient, settings: Settings, topic: str) -> list[TopicSetting]:
+    """Return all settings of the topic, sorted by name. Raises `UsageError` if the topic does not exist."""
     resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
     found = _asked(
         settings, f"reading the settings of {topic}", lambda: client.describe_configs([resource], **_WAIT)[resource]
@@ -75,13 +75,13 @@ def settings_of(client: AdminClient, settings: Settings, topic: str) -> list[Set
     return sorted(map(_setting, found.values()), key=lambda one: one.name)
 
 
-def _setting(entry: ConfigEntry) -> Setting:
+def _setting(entry: ConfigEntry) -> TopicSetting:
     is_own = entry.source == ConfigSource.DYNAMIC_TOPIC_CONFIG.value
-    return Setting(entry.name, None if entry.is_sensitive else entry.value, is_own, bool(entry.is_read_only))
+    return TopicSetting(entry.name, None if entry.is_sensitive else entry.value, is_own, bool(entry.is_read_only))
 
 
 def alter(client: AdminClient, settings: Settings, topic: str, name: str, value: str | None) -> None:
-    """Change a setting of the topic; None resets it to the broker's. Raises `WrongUse`."""
+    """Change a setting of the topic; None resets it to the broker's. Raises `UsageError`."""
     check_ours(topic)
     operation = AlterConfigOpType.DELETE if value is None else AlterConfigOpType.SET
     entry = ConfigEntry(name, value, incremental_operation=operation)
@@ -91,7 +91,7 @@ def alter(client: AdminClient, settings: Settings, topic: str, name: str, value:
 
 
 def delete_records(client: AdminClient, settings: Settings, topic: str, before: Iterable[Place]) -> dict[int, int]:
-    """Delete the records before each place, and return the first offset left in each partition. Raises `WrongUse`."""
+    """Delete the records before each place, and return the first offset left in each partition. Raises `UsageError`."""
     check_ours(topic)
     asked = [TopicPartition(topic, one.partition, one.offset) for one in before]
     doing = f"deleting records of {topic}"
@@ -103,7 +103,7 @@ def delete_records(client: AdminClient, settings: Settings, topic: str, before: 
 
 
 def delete_topic(client: AdminClient, settings: Settings, topic: str) -> None:
-    """Delete the topic and all its records. Raises `WrongUse`."""
+    """Delete the topic and all its records. Raises `UsageError`."""
     check_ours(topic)
     _asked(
         settings,
@@ -132,8 +132,8 @@ def _done(settings: Settings, doing: str, future: "Future[T]") -> T:
 
 def _told(error: Exception, doing: str, settings: Settings) -> PenstockError:
     if not isinstance(error, KafkaException):
-        return WrongUse(f"{doing}: {error}")
+        return UsageError(f"{doing}: {error}")
     reason = error.args[0]
     if reason.code() in _MISUSED:
-        return WrongUse(f"{doing}: {reason.str()}")
+        return UsageError(f"{doing}: {reason.str()}")
     return failure(error, doing, settings)

@@ -1,4 +1,4 @@
-"""The dead-letter topic: convert a `Reject` to a message, and a message to a `Letter`.
+"""The dead-letter topic: convert a `Reject` to a message, and a message to a `DeadLetter`.
 
 Value, key and headers are those of the dead-lettered record, byte for byte. What is wrong with it is stored in
 additional headers, named after those of Kafka Connect's dead-letter queue (KIP-298).
@@ -27,7 +27,7 @@ from penstock.broker.left_out import LeftOut, shrink
 from penstock.broker.topics import Span
 from penstock.config import Settings
 from penstock.contract.reject import Headers, Reject
-from penstock.errors import DeliveryFailed, WrongUse
+from penstock.errors import DeliveryFailed, UsageError
 from penstock.log import get_logger
 from penstock.pipelines import Pipeline
 
@@ -78,7 +78,7 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class DeadLetter:
     """A dead letter, at `partition` and `offset` of the dead-letter topic. Key, value and headers are the record's own.
 
     Those that `left_out` names are missing, and are null or empty here.
@@ -135,7 +135,7 @@ class Letter:
         return f"{origin.topic}/run/{digest[:_IDENTITY_DIGITS]}"
 
 
-def letters(settings: Settings, pipeline: Pipeline, spans: list[Span] | None = None) -> Iterator[Letter]:
+def letters(settings: Settings, pipeline: Pipeline, spans: list[Span] | None = None) -> Iterator[DeadLetter]:
     """Yield the letters in the pipeline's dead-letter topic, including copies; with `spans`, only from these ranges.
 
     Messages that are not penstock's dead letters are skipped and logged. Raises `KafkaUnreachable`, and `FormatTooNew`
@@ -155,8 +155,8 @@ def letters(settings: Settings, pipeline: Pipeline, spans: list[Span] | None = N
         log.warning("no_dead_letters", topic=topic, records=strangers)
 
 
-def letters_at(settings: Settings, pipeline: Pipeline, places: Iterable[str]) -> dict[str, Letter]:
-    """Return the dead letters at `places`, by place, omitting empty places. Raises `WrongUse` for an invalid place."""
+def letters_at(settings: Settings, pipeline: Pipeline, places: Iterable[str]) -> dict[str, DeadLetter]:
+    """Return the dead letters at `places`, by place, omitting empty places. Raises `UsageError` for an invalid one."""
     wanted: dict[int, set[int]] = defaultdict(set)
     for place in places:
         partition, offset = _parted(place)
@@ -172,22 +172,22 @@ def letters_at(settings: Settings, pipeline: Pipeline, places: Iterable[str]) ->
 
 def _parted(place: str) -> tuple[int, int]:
     if not PLACE.fullmatch(place):
-        raise WrongUse(f"{place!r} is no place: it is PARTITION:OFFSET, as in 0:17", hint="./penstock dlq list --all")
+        raise UsageError(f"{place!r} is no place: it is PARTITION:OFFSET, as in 0:17", hint="./penstock dlq list --all")
     partition, _, offset = place.partition(":")
     return int(partition), int(offset)
 
 
-def nowhere(settings: Settings, pipeline: Pipeline, what: str) -> WrongUse:
+def nowhere(settings: Settings, pipeline: Pipeline, what: str) -> UsageError:
     """Return the error for no dead letter at `what`; it lists the available positions."""
     topic = pipeline.dead_letter_topic
     held = [f"{one.partition}:{one.first} to {one.end - 1}" for one in topics.spans(settings, topic) if one.records]
-    return WrongUse(
+    return UsageError(
         f"no rejected record lies at {what}; {topic} holds {', '.join(held) or 'none'}",
         hint="./penstock dlq list --all",
     )
 
 
-def letter_of(message: Message) -> Letter | None:
+def letter_of(message: Message) -> DeadLetter | None:
     """Return the dead letter in a message; None if its headers are not those of a dead letter.
 
     Raises `FormatTooNew`.
@@ -196,7 +196,7 @@ def letter_of(message: Message) -> Letter | None:
     try:
         _check_format(said, message)
         generation, schema_id = said.get("generation"), said.get("schema.id")
-        return Letter(
+        return DeadLetter(
             partition=message.partition(),
             offset=message.offset(),
             origin=Origin(
@@ -224,7 +224,7 @@ def _check_format(said: dict[str, str], message: Message) -> None:
     formats.check_version(formats.DEAD_LETTER, int(said.get("format", "1")), where, said.get("version", ""))
 
 
-def first_copies(found: Iterable[Letter]) -> Iterator[Letter]:
+def first_copies(found: Iterable[DeadLetter]) -> Iterator[DeadLetter]:
     """Yield the first copy of each record, in the order received."""
     seen: set[str] = set()
     for letter in found:
@@ -234,7 +234,7 @@ def first_copies(found: Iterable[Letter]) -> Iterator[Letter]:
             yield letter
 
 
-def unique(found: Iterable[Letter]) -> dict[str, Letter]:
+def unique(found: Iterable[DeadLetter]) -> dict[str, DeadLetter]:
     """Return the first copy of each record, by identity."""
     return {letter.identity: letter for letter in first_copies(found)}
 

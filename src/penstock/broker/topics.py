@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from penstock.broker.kafka import MAX_DEAD_LETTER_BYTES, MAX_MESSAGE_BYTES, admin, failure, reader
 from penstock.config import Settings
-from penstock.errors import KafkaUnreachable, NotThere
+from penstock.errors import KafkaUnreachable, NotFound
 from penstock.log import get_logger
 from penstock.pipelines import Pipeline
 from penstock.retry import bounded, wait_until
@@ -178,10 +178,10 @@ def spans(settings: Settings, topic: str) -> list[Span]:
 
 
 def spans_of_existing(settings: Settings, topic: str) -> list[Span]:
-    """Return a topic's offset range per partition, now. Raises `NotThere` if it does not exist, `KafkaUnreachable`."""
+    """Return a topic's offset range per partition, now. Raises `NotFound` if it does not exist, `KafkaUnreachable`."""
     found = spans(settings, topic)
     if not found:
-        raise NotThere(
+        raise NotFound(
             f"topic {topic!r} does not exist on Kafka at {settings.kafka_bootstrap}",
             hint="./penstock up spark-job creates it; is PENSTOCK_PIPELINE the one you mean? ./penstock config",
         )

@@ -34,18 +34,18 @@ def accept(
     """
     from penstock import config
     from penstock.dead_letters.redrive import whoami
-    from penstock.errors import WrongUse
+    from penstock.errors import UsageError
     from penstock.reconcile import acceptance
     from penstock.sink.cassandra import connected
 
     if unknown := set(kind or ()) - set(acceptance.KINDS):
-        raise WrongUse(f"{', '.join(sorted(unknown))}: no such kind", hint=f"one of {', '.join(acceptance.KINDS)}")
+        raise UsageError(f"{', '.join(sorted(unknown))}: no such kind", hint=f"one of {', '.join(acceptance.KINDS)}")
     if not reason.strip():
-        raise WrongUse("an accepted difference needs a reason", hint="--reason TEXT")
+        raise UsageError("an accepted difference needs a reason", hint="--reason TEXT")
     if not (kind or record_id) and None in (partition, first, end):
-        raise WrongUse("which ones? --kind, --id, or --partition with --from and --to", hint="./penstock verify")
+        raise UsageError("which ones? --kind, --id, or --partition with --from and --to", hint="./penstock verify")
     settings = config.load()
-    selection = acceptance.Selection(kind or (), record_id or (), partition, first, end)
+    selection = acceptance.DifferenceSelection(kind or (), record_id or (), partition, first, end)
     with connected(settings) as session:
         found = acceptance.find(settings, session, selection)
         _ask(found, yes=yes)

@@ -21,7 +21,7 @@ class To(StrEnum):
 
 
 @dataclass(frozen=True)
-class Partition:
+class CheckpointPartition:
     """Offsets of a partition: the query's next and planned end, and the range available in Kafka."""
 
     partition: int
@@ -75,11 +75,11 @@ def show(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
     raise typer.Exit(1 if misfits else 0)
 
 
-def _partitions(place: Any, spans: list[Any]) -> list[Partition]:
+def _partitions(place: Any, spans: list[Any]) -> list[CheckpointPartition]:
     first, end = (place.first, place.end) if place else ({}, {})
     available = {span.partition: span for span in spans}
     return [
-        Partition(
+        CheckpointPartition(
             partition,
             checkpoint=first.get(partition),
             planned=end.get(partition),
@@ -159,7 +159,7 @@ def _reset(settings: Any, topic: str, to: To) -> str | None:
 
     ends = {span.partition: span.end for span in topics.spans(settings, topic)}
     start = ends if to is To.LATEST else None
-    origin = checkpoint.Origin(topic_id=topics.topic_id(settings, topic), start=start)
+    origin = checkpoint.CheckpointOrigin(topic_id=topics.topic_id(settings, topic), start=start)
     folder = checkpoint.folder_of(settings, topic)
     if "://" in folder:
         text = checkpoint.encode_origin(origin).decode()

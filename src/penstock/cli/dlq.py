@@ -13,10 +13,10 @@ import typer
 from penstock.cli.text import print_json, table, talk
 
 if TYPE_CHECKING:
-    from penstock.broker.dlq import Letter
+    from penstock.broker.dlq import DeadLetter
     from penstock.config import Settings
-    from penstock.dead_letters.mend import Mending
-    from penstock.dead_letters.waiting import Group, Outcomes, Selection
+    from penstock.dead_letters.mend import Repair
+    from penstock.dead_letters.waiting import LetterGroup, LetterSelection, Outcomes
     from penstock.pipelines import Pipeline
 
 group = typer.Typer(no_args_is_help=True, help="Rejected records: show, repair, redrive or discard them.")
@@ -59,7 +59,7 @@ def list_(
         talk("no rejected record is pending" + ("; for all of them: ./penstock dlq list --all" if groups else ""))
 
 
-def _group_cells(group: "Group") -> tuple[Any, ...]:
+def _group_cells(group: "LetterGroup") -> tuple[Any, ...]:
     rules = ",".join(group.rules)
     shown_rules = rules if len(rules) <= _CELL_CHARACTERS else rules[: _CELL_CHARACTERS - 3] + "..."
     times = (f"{moment:%Y-%m-%dT%H:%M:%SZ}" for moment in (group.first, group.last))
@@ -163,10 +163,10 @@ def discard(
     They stay in the dead-letter topic until Kafka deletes them, and are never sent.
     """
     from penstock.dead_letters.redrive import discard
-    from penstock.errors import WrongUse
+    from penstock.errors import UsageError
 
     if everything == bool(reason or place):
-        raise WrongUse(
+        raise UsageError(
             "invalid selection: expected --reason or --place, or --all alone",
             hint="./penstock dlq list",
         )
@@ -187,24 +187,24 @@ class _Queue:
 
     def __init__(self, settings: "Settings", pipeline: "Pipeline", session: Any) -> None:
         from penstock.broker.registry import Registry
-        from penstock.process.writer import Writers
+        from penstock.process.writer import AvroWriters
         from penstock.sink import cassandra, settled
 
         self.settings, self.pipeline, self.session = settings, pipeline, session
         self.lines = settled.states(session, cassandra.keyspace_of(settings, pipeline), pipeline.topic)
-        self._writers = Writers(Registry(settings))
+        self._writers = AvroWriters(Registry(settings))
 
-    def letters(self, selection: "Selection") -> "Iterator[Letter]":
+    def letters(self, selection: "LetterSelection") -> "Iterator[DeadLetter]":
         """Return the selected records, pending or not."""
         from penstock.dead_letters.waiting import selected
 
         return selected(self.settings, self.pipeline, selection)
 
-    def letter(self, place: str) -> "Letter":
-        """Return the record at a position. Raises `WrongUse` if there is none."""
+    def letter(self, place: str) -> "DeadLetter":
+        """Return the record at a position. Raises `UsageError` if there is none."""
         return next(self.letters(_selection(place=[place])))
 
-    def value(self, letter: "Letter") -> dict[str, Any] | None:
+    def value(self, letter: "DeadLetter") -> dict[str, Any] | None:
         """Decode the fields of a record's value, if possible."""
         from penstock.dead_letters.mend import value_of
 
@@ -228,20 +228,20 @@ def _selection(
     place: Sequence[str] | None = None,
     run: str = "",
     limit: int | None = None,
-) -> "Selection":
-    from penstock.dead_letters.waiting import Selection
+) -> "LetterSelection":
+    from penstock.dead_letters.waiting import LetterSelection
 
-    return Selection(frozenset(reason or ()), rule, frozenset(place or ()), run, limit)
+    return LetterSelection(frozenset(reason or ()), rule, frozenset(place or ()), run, limit)
 
 
-def _read_repair(pipeline: "Pipeline", texts: list[str], edit: Path | None) -> "Mending":
-    from penstock.dead_letters.mend import Mending, assignments, edits
+def _read_repair(pipeline: "Pipeline", texts: list[str], edit: Path | None) -> "Repair":
+    from penstock.dead_letters.mend import Repair, assignments, edits
 
     fields = assignments(pipeline.record, texts)
     if edit is None:
-        return Mending(fields)
+        return Repair(fields)
     with edit.open("rb") as lines:
-        return Mending(fields, edits(lines))
+        return Repair(fields, edits(lines))
 
 
 def _format_fact(fact: Any) -> str:
@@ -269,7 +269,7 @@ def _truncate(text: str) -> str:
     return text[:_SHOWN_CHARACTERS] + "\n... truncated; for the rest: ./penstock dlq export"
 
 
-def _format_value(letter: "Letter", value: dict[str, Any] | None) -> str:
+def _format_value(letter: "DeadLetter", value: dict[str, Any] | None) -> str:
     import msgspec
 
     from penstock.broker.frame import FRAME_BYTES, is_framed
@@ -298,7 +298,7 @@ def _suggest_next(place: str, state: str) -> str:
 @contextmanager
 def _open_export(file: str) -> Iterator[BinaryIO]:
     """Open the export for writing. A file appears atomically at the end, and only its owner can read it."""
-    from penstock.errors import WrongUse
+    from penstock.errors import UsageError
 
     if file == "-":
         yield sys.stdout.buffer
@@ -306,7 +306,7 @@ def _open_export(file: str) -> Iterator[BinaryIO]:
         return
     path = Path(file)
     if path.is_dir() or not path.parent.is_dir():
-        raise WrongUse(
+        raise UsageError(
             f"cannot write {file}: it is a folder, or its folder does not exist", hint="./penstock dlq export FILE"
         )
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)

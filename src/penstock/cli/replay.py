@@ -82,7 +82,7 @@ def rebuild(
 
 
 def stretch(settings: "Settings", start: str | None, to: str | None) -> list["Span"]:
-    """Return the offset ranges from `start` to `to`, half open. Raises `WrongUse`."""
+    """Return the offset ranges from `start` to `to`, half open. Raises `UsageError`."""
     from penstock import pipelines
     from penstock.broker import topics
     from penstock.broker.topics import Span
@@ -101,14 +101,14 @@ def stretch(settings: "Settings", start: str | None, to: str | None) -> list["Sp
 
 def _parse_offsets(settings: "Settings", topic: str, whole: list["Span"], text: str) -> dict[int, int]:
     from penstock.broker import topics
-    from penstock.errors import WrongUse
+    from penstock.errors import UsageError
 
     if not _OFFSETS.fullmatch(text):
         return {span.partition: span.first for span in topics.since(settings, topic, whole, moment(text))}
     offsets = {int(partition): int(offset) for partition, offset in (item.split(":") for item in text.split(","))}
     unknown = sorted(offsets.keys() - {span.partition for span in whole})
     if unknown:
-        raise WrongUse(f"{topic} has no partition {unknown[0]}", hint="./penstock verify")
+        raise UsageError(f"{topic} has no partition {unknown[0]}", hint="./penstock verify")
     return offsets
 
 

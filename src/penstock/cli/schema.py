@@ -68,7 +68,7 @@ def renderings() -> dict[Path, str]:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SchemaPlan:
     """Changes of the configured pipeline: `schema` in the registry, `columns` in the table."""
 
     subject: str
@@ -136,7 +136,7 @@ def apply(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = Fals
     talk("the running job still uses the old schema: ./penstock restart spark-job")
 
 
-def make_plan(settings: "Settings") -> Plan:
+def make_plan(settings: "Settings") -> SchemaPlan:
     """Compute the changes of the configured pipeline. Raises `RegistryUnreachable`, `CassandraUnreachable`."""
     from penstock import pipelines
     from penstock.broker.registry import Registry
@@ -147,7 +147,7 @@ def make_plan(settings: "Settings") -> Plan:
     standing = Registry(settings).standing(pipeline.subject, pipeline.record, settings.wire_format)
     with cassandra.connected(settings) as session:
         table = cassandra.table_of(session, settings, pipeline)
-    return Plan(
+    return SchemaPlan(
         subject=pipeline.subject,
         version=standing.version,
         is_registered=standing.schema_id is not None,
@@ -172,7 +172,7 @@ def _statements(settings: "Settings", pipeline: "Pipeline", table: "Table") -> l
     return [cql.add_column(keyspace, pipeline.table, name, kind) for name, kind in missing.items()]
 
 
-def told(plan: Plan) -> list[str]:
+def told(plan: SchemaPlan) -> list[str]:
     """Format the plan as lines."""
     lines = [f"subject {plan.subject}: {_describe_version(plan)}", *map(_describe_change, plan.schema)]
     lines += [f"table {plan.table}", *(_describe_change(change) for change in plan.columns if not change.allowed)]
@@ -183,7 +183,7 @@ def told(plan: Plan) -> list[str]:
     return [*lines, "nothing to do"] if plan.is_empty else lines
 
 
-def _describe_version(plan: Plan) -> str:
+def _describe_version(plan: SchemaPlan) -> str:
     if plan.version is None:
         return "does not exist yet; version 1 will be registered"
     if plan.is_registered:
@@ -195,7 +195,7 @@ def _describe_change(change: "Change") -> str:
     return f"  {change}" if change.allowed else f"  refused, {change}"
 
 
-def _apply_plan(settings: "Settings", plan: Plan) -> None:
+def _apply_plan(settings: "Settings", plan: SchemaPlan) -> None:
     """Apply the plan, columns first, so that records of the new schema always find their columns."""
     from penstock import pipelines
     from penstock.broker.registry import Registry

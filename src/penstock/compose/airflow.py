@@ -12,7 +12,7 @@ from typing import Any
 from penstock import config
 from penstock.compose import preflight
 from penstock.config import Settings
-from penstock.errors import WrongUse, exits_by_kind
+from penstock.errors import UsageError, exits_by_kind
 
 PASSWORDS_FILE = "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"
 _TIMEOUT_S = 20
@@ -30,7 +30,7 @@ def write_login(settings: Settings, path: Path) -> None:
 def settle_database_password(passwords: Sequence[str], connect: Callable[[str], Any]) -> None:
     """Set the password of the database role to the first of `passwords` if it is still one of the others.
 
-    `connect` opens a connection with a password or raises `PermissionError`. Raises `WrongUse` if no password is valid.
+    `connect` opens a connection with a password or raises `PermissionError`. Raises `UsageError` if none is valid.
     """
     for password in passwords:
         try:
@@ -42,7 +42,7 @@ def settle_database_password(passwords: Sequence[str], connect: Callable[[str], 
                 cursor.execute("ALTER ROLE airflow WITH PASSWORD %s", (passwords[0],))
         connection.close()
         return
-    raise WrongUse(
+    raise UsageError(
         "Postgres rejected POSTGRES_PASSWORD and all earlier passwords",
         hint="set POSTGRES_PASSWORD in .env to the password it was created with; or docker compose down --volumes",
     )

@@ -11,7 +11,7 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from penstock.errors import WrongUse
+from penstock.errors import UsageError
 from penstock.net import is_loopback
 from penstock.stack import generators
 
@@ -147,12 +147,12 @@ def example() -> str:
 def init(path: Path, *, simple_login: bool = False) -> list[str]:
     """Add missing secrets and the user id to the `.env` at `path` and return their names. Other lines are unchanged.
 
-    With `simple_login` Airflow's password is `airflow`. Raises `WrongUse` if other machines could use it or another
+    With `simple_login` Airflow's password is `airflow`. Raises `UsageError` if other machines could use it or another
     password is set, and if a line of the file is invalid.
     """
     file = parse(path.read_bytes()) if path.exists() else File({}, [])
     if file.faults:
-        raise WrongUse(f"{path}: {file.faults[0]}", hint="correct the file, or move it")
+        raise UsageError(f"{path}: {file.faults[0]}", hint="correct the file, or move it")
     if simple_login:
         _check_simple_login(file.variables)
     wanted = {"AIRFLOW_UID": own_uid} | {secret.name: secret.generate for secret in SECRETS}
@@ -180,9 +180,9 @@ def missing_passwords(variables: Mapping[str, str]) -> list[str]:
 def _check_simple_login(variables: Mapping[str, str]) -> None:
     bind = variables.get("BIND") or LOOPBACK
     if not is_loopback(bind):
-        raise WrongUse(f"BIND={bind}: other machines could sign in with the password {SIMPLE!r}", hint="remove BIND")
+        raise UsageError(f"BIND={bind}: other machines could sign in with the password {SIMPLE!r}", hint="remove BIND")
     if variables.get("AIRFLOW_PASSWORD") not in (None, "", SIMPLE):
-        raise WrongUse("AIRFLOW_PASSWORD is set already", hint="remove that line from .env")
+        raise UsageError("AIRFLOW_PASSWORD is set already", hint="remove that line from .env")
 
 
 def _write(path: Path, values: Mapping[str, str]) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from penstock.compose.environment import DEFAULT_UID, LOOPBACK, SECRETS, WITHOUT_VALUE, missing_passwords
-from penstock.errors import WrongUse, exits_by_kind
+from penstock.errors import UsageError, exits_by_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -33,16 +33,16 @@ LEAST_MEMORY_MIB = 5600
 
 
 def check(environ: Mapping[str, str], uid: int, memory_mib: int, dags: Path) -> None:
-    """Raise `WrongUse` if the services could not run on this machine or would be accessible without a password."""
+    """Raise `UsageError` if the services could not run on this machine or would be accessible without a password."""
     if uid == 0:
-        raise WrongUse("AIRFLOW_UID=0: no container runs as root", hint=f"set AIRFLOW_UID={DEFAULT_UID} in .env")
+        raise UsageError("AIRFLOW_UID=0: no container runs as root", hint=f"set AIRFLOW_UID={DEFAULT_UID} in .env")
     if missing := missing_passwords(environ):
-        raise WrongUse(
+        raise UsageError(
             f"BIND={environ['BIND']} allows access from other machines: {' and '.join(missing)} must be set",
             hint=f"./penstock compose init, which writes them to .env, or set BIND={LOOPBACK}",
         )
     if memory_mib < LEAST_MEMORY_MIB:
-        raise WrongUse(
+        raise UsageError(
             f"Docker has {memory_mib} MiB of memory, the services require {LEAST_MEMORY_MIB} MiB",
             hint="give Docker 8 GiB: in Docker Desktop under Settings, Resources",
         )
@@ -54,7 +54,7 @@ def _check_dags(folder: Path, uid: int) -> None:
         for path in folder.glob("*.py"):
             path.read_bytes()
     except OSError as error:
-        raise WrongUse(
+        raise UsageError(
             f"user {uid} cannot read {error.filename}, which is mounted from dags/",
             hint='chmod -R a+rX dags, or echo "AIRFLOW_UID=$(id -u)" >> .env',
         ) from None
@@ -67,12 +67,12 @@ def memory_mib() -> int:
 
 
 def write_secrets(environ: Mapping[str, str], uid: int, folder: Path) -> None:
-    """Write each service's secrets to its subfolder of `folder`. Raises `WrongUse` if the user id has changed."""
+    """Write each service's secrets to its subfolder of `folder`. Raises `UsageError` if the user id has changed."""
     file = folder / "all" / "secrets.json"
     new: dict[str, Any] = {"uid": uid, "values": {}}
     stored = json.loads(file.read_text(encoding="utf-8")) if file.exists() else new
     if stored["uid"] != uid:
-        raise WrongUse(
+        raise UsageError(
             f"AIRFLOW_UID is {uid}, but the volumes were created with {stored['uid']}",
             hint=f"set AIRFLOW_UID={stored['uid']} in .env; or docker compose down --volumes, which deletes the data",
         )

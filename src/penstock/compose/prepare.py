@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from penstock import config
 from penstock.compose import preflight
 from penstock.config import Settings
-from penstock.errors import CassandraUnreachable, Unreachable, WrongUse, exits_by_kind
+from penstock.errors import CassandraUnreachable, Unreachable, UsageError, exits_by_kind
 from penstock.log import configure, get_logger
 from penstock.retry import wait_until
 from penstock.sink import cassandra
@@ -36,14 +36,14 @@ def prepare(settings: Settings, admin_passwords: Sequence[str]) -> None:
     """Set up role and compatibility level, waiting for the services.
 
     `admin_passwords` are the superuser's, newest first. Raises `Unreachable` if a service does not respond within two
-    minutes, and `WrongUse` if Cassandra still rejects every password then.
+    minutes, and `UsageError` if Cassandra still rejects every password then.
     """
     try:
         wait_until(
             lambda: settle_roles(settings, admin_passwords), timeout_s=_WAIT_S, every_s=2.0, what="Cassandra's roles"
         )
     except _AdminRefused:
-        raise WrongUse(
+        raise UsageError(
             f"Cassandra rejected CASSANDRA_ADMIN_PASSWORD for its role {ADMIN}",
             hint="set CASSANDRA_ADMIN_PASSWORD in .env to the role's password",
         ) from None

@@ -71,7 +71,7 @@ class Decoded:
             self.rejects += rejects
 
 
-class Tally(NamedTuple):
+class BatchSummary(NamedTuple):
     """Outcome of an offset range of one partition. `first_offset` and `last_offset` are both inclusive.
 
     records = stored + deleted + rejected + filtered. `stored_at_ms` is when the last of them was acknowledged. `nulls`
@@ -96,20 +96,20 @@ TALLY_DDL = (
     "partition INT, first_offset BIGINT, last_offset BIGINT, records BIGINT, stored BIGINT, deleted BIGINT, "
     "rejected BIGINT, filtered BIGINT, stored_at_ms BIGINT, nulls MAP<STRING, BIGINT>, latencies MAP<INT, BIGINT>"
 )
-"""Spark schema of a `Tally`."""
+"""Spark schema of a `BatchSummary`."""
 
 
-def merge(tallies: Iterable[Tally]) -> list[Tally]:
+def merge(tallies: Iterable[BatchSummary]) -> list[BatchSummary]:
     """Return one tally per partition, in partition order."""
-    merged: dict[int, Tally] = {}
+    merged: dict[int, BatchSummary] = {}
     for one in tallies:
         other = merged.get(one.partition)
         merged[one.partition] = one if other is None else _add(one, other)
     return [merged[partition] for partition in sorted(merged)]
 
 
-def _add(one: Tally, other: Tally) -> Tally:
-    return Tally(
+def _add(one: BatchSummary, other: BatchSummary) -> BatchSummary:
+    return BatchSummary(
         partition=one.partition,
         first_offset=min(one.first_offset, other.first_offset),
         last_offset=max(one.last_offset, other.last_offset),
@@ -124,7 +124,7 @@ def _add(one: Tally, other: Tally) -> Tally:
     )
 
 
-def tally(decoded: Decoded, stored_at_ms: int) -> list[Tally]:
+def tally(decoded: Decoded, stored_at_ms: int) -> list[BatchSummary]:
     """Return the tallies of a batch that was written: rows stored, deletions applied, rejects dead-lettered."""
     stored = _by_partition((partition, offset) for _, _, partition, offset in decoded.rows)
     latencies = _by_partition((partition, stored_at_ms - sent_ms) for _, sent_ms, partition, _ in decoded.rows)
@@ -134,7 +134,7 @@ def tally(decoded: Decoded, stored_at_ms: int) -> list[Tally]:
     tallies = []
     for partition in sorted({*stored, *deleted, *rejected}):
         offsets = stored[partition] + deleted[partition] + rejected[partition]
-        one = Tally(
+        one = BatchSummary(
             partition=partition,
             first_offset=min(offsets),
             last_offset=max(offsets),

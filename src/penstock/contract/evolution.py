@@ -19,7 +19,7 @@ Schema = Mapping[str, Any]
 """A JSON Schema or an Avro schema, as `contract.schemas` renders them."""
 
 
-class Kind(StrEnum):
+class ChangeKind(StrEnum):
     """Kind of a change. The names are stable: scripts read them."""
 
     ADDED_OPTIONAL = "added_optional"
@@ -36,7 +36,7 @@ class Kind(StrEnum):
     ENCODING_CHANGED = "encoding_changed"
 
 
-ALLOWED = frozenset({Kind.ADDED_OPTIONAL, Kind.RULE_LOOSENED, Kind.DESCRIBED})
+ALLOWED = frozenset({ChangeKind.ADDED_OPTIONAL, ChangeKind.RULE_LOOSENED, ChangeKind.DESCRIBED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +44,12 @@ class Change:
     """A change. `field` is empty for a change of the record as a whole."""
 
     field: str
-    kind: Kind
+    kind: ChangeKind
     allowed: bool
     why: str
 
     @classmethod
-    def of(cls, name: str, kind: Kind, why: str) -> "Change":
+    def of(cls, name: str, kind: ChangeKind, why: str) -> "Change":
         """Return a change, allowed or not according to its kind."""
         return cls(name, kind, kind in ALLOWED, why)
 
@@ -65,7 +65,7 @@ def refused(changes: Iterable[Change]) -> list[Change]:
 def encoding_changed(subject: str, older: str, newer: str) -> Change:
     """Return the change of a subject from one type of schema to another."""
     why = f"{subject} holds {older} schemas and this one is {newer}: another encoding needs another topic"
-    return Change.of("", Kind.ENCODING_CHANGED, why)
+    return Change.of("", ChangeKind.ENCODING_CHANGED, why)
 
 
 # Two schemas
@@ -167,45 +167,47 @@ def _of_record(older: Schema, newer: Schema) -> Iterator[Change]:
         names = [f"{one.get('namespace', '')}.{one.get('name', '')}" for one in (older, newer)]
         if names[0] != names[1]:
             why = f"the record is {names[1]} and was {names[0]}: Avro reads a record under its own name alone"
-            yield Change.of("", Kind.RENAMED, why)
+            yield Change.of("", ChangeKind.RENAMED, why)
     notes = [[one.get(name) for name in ("description", "doc", "title")] for one in (older, newer)]
     if notes[0] != notes[1]:
-        yield Change.of("", Kind.DESCRIBED, "the record is described otherwise")
+        yield Change.of("", ChangeKind.DESCRIBED, "the record is described otherwise")
 
 
 def _added(name: str, shape: _Shape) -> Change:
     if shape.optional:
-        return Change.of(name, Kind.ADDED_OPTIONAL, f"`{name}` ({shape.type}) is new; older records have none")
+        return Change.of(name, ChangeKind.ADDED_OPTIONAL, f"`{name}` ({shape.type}) is new; older records have none")
     python = _PYTHON.get(shape.type, shape.type)
     why = f"`{name}` is required and older records do not have it: make it `{python} | None = None`"
-    return Change.of(name, Kind.ADDED_REQUIRED, why)
+    return Change.of(name, ChangeKind.ADDED_REQUIRED, why)
 
 
 def _removed(name: str, shape: _Shape) -> Change:
     mend = "leave it in, and unfilled" if shape.optional else "leave it in"
     why = f"`{name}` is gone: its column stays, and a job that still knows it would miss it; {mend}"
-    return Change.of(name, Kind.REMOVED, why)
+    return Change.of(name, ChangeKind.REMOVED, why)
 
 
 def _of_field(name: str, before: _Shape, after: _Shape) -> Iterator[Change]:
     if before.is_key != after.is_key:
         why = f"`{name}` {'is' if after.is_key else 'is no longer'} the key: another key needs another topic and table"
-        yield Change.of(name, Kind.KEY_CHANGED, why)
+        yield Change.of(name, ChangeKind.KEY_CHANGED, why)
     if before.optional and not after.optional:
-        yield Change.of(name, Kind.NOW_REQUIRED, f"`{name}` is required and was optional: older records may lack it")
+        yield Change.of(
+            name, ChangeKind.NOW_REQUIRED, f"`{name}` is required and was optional: older records may lack it"
+        )
     if after.optional and not before.optional:
-        yield Change.of(name, Kind.NOW_OPTIONAL, f"`{name}` is optional and was required: {_MISSED}")
+        yield Change.of(name, ChangeKind.NOW_OPTIONAL, f"`{name}` is optional and was required: {_MISSED}")
     if before.type != after.type:
         yield _retyped(name, before.type, after.type)
     else:
         yield from _of_rules(name, before.rules, after.rules)
     if before.notes != after.notes:
-        yield Change.of(name, Kind.DESCRIBED, f"`{name}` is described or marked otherwise")
+        yield Change.of(name, ChangeKind.DESCRIBED, f"`{name}` is described or marked otherwise")
 
 
 def _retyped(name: str, before: str, after: str) -> Change:
     why = f"`{name}` is {after} and was {before}: a column keeps its type, so give the field another name"
-    return Change.of(name, Kind.TYPE_CHANGED, why)
+    return Change.of(name, ChangeKind.TYPE_CHANGED, why)
 
 
 _LOWER = {"minLength", "minimum", "exclusiveMinimum"}
@@ -231,7 +233,7 @@ def _of_rules(name: str, before: Mapping[str, Any], after: Mapping[str, Any]) ->
         if old == new:
             continue
         is_tighter = _is_tighter(rule, old, new)
-        kind = Kind.RULE_TIGHTENED if is_tighter else Kind.RULE_LOOSENED
+        kind = ChangeKind.RULE_TIGHTENED if is_tighter else ChangeKind.RULE_LOOSENED
         told = f"`{name}`: {_WRITTEN.get(rule, rule)} is {_value(new)} and was {_value(old)}"
         yield Change.of(name, kind, told + (_ON_REPLAY if is_tighter else _UNTIL_RESTART))
 
@@ -276,7 +278,7 @@ def compare_table(table: Table, row: type[Record]) -> list[Change]:
     if not table.columns:
         return []
     changes = [
-        Change.of(name, Kind.ADDED_OPTIONAL, f"column `{name}` {kind} is new; null in the rows that are there")
+        Change.of(name, ChangeKind.ADDED_OPTIONAL, f"column `{name}` {kind} is new; null in the rows that are there")
         for name, kind in missing_columns(table, row).items()
     ]
     for name, kind in cql.columns(row).items():
@@ -285,5 +287,5 @@ def compare_table(table: Table, row: type[Record]) -> list[Change]:
     key = key_of(row).column
     if table.key != (key,):
         why = f"the key is `{key}` and the table's is `{', '.join(table.key)}`: another key needs another table"
-        changes.append(Change.of(key, Kind.KEY_CHANGED, why))
+        changes.append(Change.of(key, ChangeKind.KEY_CHANGED, why))
     return changes

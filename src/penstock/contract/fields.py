@@ -30,7 +30,7 @@ def from_epoch_ms(ms: int) -> datetime:
 
 
 @dataclass(frozen=True)
-class Kind:
+class FieldKind:
     """A field type: its names elsewhere, and its CQL encoding (native protocol v5, section 6)."""
 
     avro: Any
@@ -39,18 +39,18 @@ class Kind:
     encode: Callable[[Any], bytes]
 
 
-TEXT = Kind("string", "STRING", "text", str.encode)
-UUID = Kind({"type": "string", "logicalType": "uuid"}, "STRING", "uuid", lambda value: value.bytes)
-TIMESTAMP = Kind(
+TEXT = FieldKind("string", "STRING", "text", str.encode)
+UUID = FieldKind({"type": "string", "logicalType": "uuid"}, "STRING", "uuid", lambda value: value.bytes)
+TIMESTAMP = FieldKind(
     {"type": "long", "logicalType": "timestamp-millis"},
     "TIMESTAMP",
     "timestamp",
     lambda value: _INT64(epoch_ms(value)),
 )
-INT = Kind("int", "INT", "int", _INT32)
-BIGINT = Kind("long", "BIGINT", "bigint", _INT64)
-DOUBLE = Kind("double", "DOUBLE", "double", _DOUBLE)
-BOOLEAN = Kind("boolean", "BOOLEAN", "boolean", lambda value: b"\x01" if value else b"\x00")
+INT = FieldKind("int", "INT", "int", _INT32)
+BIGINT = FieldKind("long", "BIGINT", "bigint", _INT64)
+DOUBLE = FieldKind("double", "DOUBLE", "double", _DOUBLE)
+BOOLEAN = FieldKind("boolean", "BOOLEAN", "boolean", lambda value: b"\x01" if value else b"\x00")
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Field:
 
     name: str
     column: str
-    kind: Kind
+    kind: FieldKind
     nullable: bool
     key: bool
     personal: bool
@@ -158,7 +158,7 @@ def _written(name: str, nullable: bool, *, has_meta: bool) -> str:
     return f"`{name}: Annotated[{{type}}, Meta({{rules}}{more})]{' | None = None' if nullable else ''}`"
 
 
-def _kind(name: str, kind_info: inspect.Type, written: str) -> Kind:
+def _kind(name: str, kind_info: inspect.Type, written: str) -> FieldKind:
     if isinstance(kind_info, inspect.IntType):
         if kind_info.ge is None or kind_info.le is None:
             rules = written.format(type="int", rules="ge=-(2**63), le=2**63 - 1")
@@ -167,7 +167,7 @@ def _kind(name: str, kind_info: inspect.Type, written: str) -> Kind:
     if isinstance(kind_info, inspect.DateTimeType) and kind_info.tz is not True:
         zoned = written.format(type="datetime", rules="tz=True")
         raise TypeError(f"field {name}: a time without a zone is no moment; write {zoned}")
-    simple: dict[type[inspect.Type], Kind] = {
+    simple: dict[type[inspect.Type], FieldKind] = {
         inspect.StrType: TEXT,
         inspect.UUIDType: UUID,
         inspect.DateTimeType: TIMESTAMP,

@@ -52,7 +52,7 @@ PARTITIONERS: Mapping[str, Callable[[bytes], int]] = {"murmur2": murmur2, "crc32
 
 
 @dataclass(frozen=True)
-class Layout:
+class TopicLayout:
     """The topic with a given partition count.
 
     `starts` holds the first offset of each partition that may belong to it: earlier records were read while the topic
@@ -101,10 +101,10 @@ FIRST_RANK = Rank(0, 0, True)
 class Order:
     """The layouts of one topic incarnation, the oldest first; at least one."""
 
-    layouts: tuple[Layout, ...]
+    layouts: tuple[TopicLayout, ...]
 
     @property
-    def newest(self) -> Layout:
+    def newest(self) -> TopicLayout:
         """Return the topic's current layout."""
         return self.layouts[-1]
 
@@ -144,7 +144,7 @@ class Order:
         return 0
 
 
-ONE_LAYOUT = Order((Layout(0),))
+ONE_LAYOUT = Order((TopicLayout(0),))
 """Order of a topic that was never observed to grow."""
 
 

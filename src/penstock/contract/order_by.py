@@ -24,7 +24,7 @@ from penstock.contract.isolation import NOT_OF_A_RECORD
 from penstock.contract.order import DECLARED, Rank, digest_of
 from penstock.contract.record import Record
 from penstock.contract.reject import Fault, Headers, Reason
-from penstock.contract.rules import Broken, Rule
+from penstock.contract.rules import Rule, Violation
 
 BY_OFFSET = "offset"
 """Default: order by offset within the partition (`contract.order`)."""
@@ -84,7 +84,7 @@ class OrderBy:
         assert self.field is not None
         value = getattr(record, self.field.column)
         broken = _broken(value, latest)
-        return Fault.of([Broken(self.field.name, *broken)]) if broken else _write_us(value)
+        return Fault.of([Violation(self.field.name, *broken)]) if broken else _write_us(value)
 
     def place_tombstone(self, key: bytes | None, headers: Headers, source: Source, latest: datetime) -> int | Fault:
         """Return the write timestamp of a record without a value, or why it has none.

@@ -54,7 +54,7 @@ ASSUMED = KeyProofs(assumed=None)
 NOTHING_PROVEN = KeyProofs()
 
 
-class Evidence:
+class KeyEvidence:
     """The proofs that one task of the stream knows and finds; each counts from its batch's first record on.
 
     A replay finds none of its own: it uses those that the stream has stored.

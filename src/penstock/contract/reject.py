@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
-from penstock.contract.rules import MAX_VALUE_BYTES, Broken, Rule
+from penstock.contract.rules import MAX_VALUE_BYTES, Rule, Violation
 
 Headers = list[tuple[str, bytes | None]]
 
@@ -57,7 +57,7 @@ class Fault:
         return self.cause or " ".join([self.reason, *self.rules])
 
     @classmethod
-    def of(cls, broken: Sequence[Broken], stage: Stage = Stage.DECODE, schema_id: int | None = None) -> Self:
+    def of(cls, broken: Sequence[Violation], stage: Stage = Stage.DECODE, schema_id: int | None = None) -> Self:
         """Return the fault of a record that breaks rules of the contract, naming each of them."""
         message = "; ".join(map(str, broken))
         return cls(Reason.CONTRACT_BROKEN, message, stage, schema_id, tuple(one.code for one in broken))

@@ -50,7 +50,7 @@ class Rule(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Broken:
+class Violation:
     """A rule that a field breaks; `field` is empty for the record as a whole."""
 
     field: str
@@ -71,7 +71,7 @@ def latest_past() -> datetime:
     return datetime.now(UTC) + FUTURE_SLACK
 
 
-def judge(found: Any, record: type[Record], latest: datetime) -> Record | list[Broken]:
+def judge(found: Any, record: type[Record], latest: datetime) -> Record | list[Violation]:
     """Return the record converted from the decoded JSON or Avro value `found`, or every rule that it breaks.
 
     `latest` is `latest_past()`.
@@ -83,15 +83,15 @@ def judge(found: Any, record: type[Record], latest: datetime) -> Record | list[B
     return date_check(record)(one, latest) + text_check(record)(one) or one
 
 
-def refused(found: Any, record: type[Record], error: msgspec.ValidationError) -> list[Broken]:
+def refused(found: Any, record: type[Record], error: msgspec.ValidationError) -> list[Violation]:
     """Return the broken rules of a value that msgspec refused with `error`: at least one, even if no field shows it."""
-    return broken_rules(found, record) or [Broken("", Rule.TYPE, str(error))]
+    return broken_rules(found, record) or [Violation("", Rule.TYPE, str(error))]
 
 
-def broken_rules(found: Any, record: type[Record]) -> list[Broken]:
+def broken_rules(found: Any, record: type[Record]) -> list[Violation]:
     """Return every rule of `record` that the decoded JSON value `found` breaks, in the order of the fields."""
     if not isinstance(found, dict):
-        return [Broken("", Rule.TYPE, f"Expected `object`, got `{type(found).__name__}`")]
+        return [Violation("", Rule.TYPE, f"Expected `object`, got `{type(found).__name__}`")]
     return [broken for one, hint in _described(record) for broken in _of_field(one, hint, found)]
 
 
@@ -104,17 +104,17 @@ def _described(record: type[Record]) -> list[tuple[inspect.Field, Any]]:
     return [(one, hints[one.name]) for one in described.fields]
 
 
-def _of_field(one: inspect.Field, hint: Any, found: dict[str, Any]) -> list[Broken]:
+def _of_field(one: inspect.Field, hint: Any, found: dict[str, Any]) -> list[Violation]:
     name = one.encode_name
     if found.get(name) is None and one.required:
-        return [Broken(name, Rule.REQUIRED, "is null" if name in found else _missing(one, found))]
+        return [Violation(name, Rule.REQUIRED, "is null" if name in found else _missing(one, found))]
     if name not in found:
         return []
     value = found[name]
     try:
         msgspec.convert(value, hint)
     except msgspec.ValidationError as error:
-        return [Broken(name, rule, str(error)) for rule in _rules(value, _plain(one.type))]
+        return [Violation(name, rule, str(error)) for rule in _rules(value, _plain(one.type))]
     return []
 
 
@@ -159,7 +159,7 @@ def _text_rules(value: str, kind: inspect.StrType) -> list[Rule]:
     return [rule for rule, is_broken in ((Rule.LENGTH, too_short or too_long), (Rule.PATTERN, unlike)) if is_broken]
 
 
-DateCheck = Callable[[Record, datetime], list[Broken]]
+DateCheck = Callable[[Record, datetime], list[Violation]]
 
 
 @cache
@@ -171,22 +171,22 @@ def date_check(record: type[Record]) -> DateCheck:
     """
     dates = [(field.name, attrgetter(field.column), field.past) for field in fields(record) if field.kind is TIMESTAMP]
 
-    def check(one: Record, latest: datetime) -> list[Broken]:
-        broken: list[Broken] = []
+    def check(one: Record, latest: datetime) -> list[Violation]:
+        broken: list[Violation] = []
         for name, get, past in dates:
             moment = get(one)
             if moment is None:
                 continue
             if past and moment > latest:
-                broken.append(Broken(name, Rule.DATE, "is in the future"))
+                broken.append(Violation(name, Rule.DATE, "is in the future"))
             elif not 1 < moment.year < 9999 and not _FIRST_MS <= epoch_ms(moment) <= _LAST_MS:
-                broken.append(Broken(name, Rule.DATE, "is outside of the years 1 to 9999 of UTC"))
+                broken.append(Violation(name, Rule.DATE, "is outside of the years 1 to 9999 of UTC"))
         return broken
 
     return check
 
 
-TextCheck = Callable[[Record], list[Broken]]
+TextCheck = Callable[[Record], list[Violation]]
 
 
 @cache
@@ -200,16 +200,16 @@ def text_check(record: type[Record]) -> TextCheck:
     assert isinstance(described, inspect.StructType)
     texts = [(one.encode_name, attrgetter(one.name), _strict(kind)) for one, kind in _texts(described)]
 
-    def check(one: Record) -> list[Broken]:
-        broken: list[Broken] = []
+    def check(one: Record) -> list[Violation]:
+        broken: list[Violation] = []
         for name, get, pattern in texts:
             text = get(one)
             if text is None:
                 continue
             if "\0" in text:
-                broken.append(Broken(name, Rule.CHARACTER, "holds the NUL character"))
+                broken.append(Violation(name, Rule.CHARACTER, "holds the NUL character"))
             if text[-1:] == "\n" and pattern is not None and pattern.search(text) is None:
-                broken.append(Broken(name, Rule.PATTERN, "ends with a newline"))
+                broken.append(Violation(name, Rule.PATTERN, "ends with a newline"))
         return broken
 
     return check

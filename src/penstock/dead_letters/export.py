@@ -5,12 +5,12 @@ from typing import Any
 
 import msgspec
 
-from penstock.broker.dlq import Letter
+from penstock.broker.dlq import DeadLetter
 from penstock.dead_letters.waiting import told
 from penstock.sink.settled import Settled, state_of
 
 
-def facts(letter: Letter, lines: dict[str, Settled]) -> dict[str, Any]:
+def facts(letter: DeadLetter, lines: dict[str, Settled]) -> dict[str, Any]:
     """Return everything known of a dead letter except its content."""
     origin, line = letter.origin, lines.get(letter.identity)
     return {
@@ -35,7 +35,7 @@ def facts(letter: Letter, lines: dict[str, Settled]) -> dict[str, Any]:
     }
 
 
-def content(letter: Letter, value: dict[str, Any] | None) -> dict[str, Any]:
+def content(letter: DeadLetter, value: dict[str, Any] | None) -> dict[str, Any]:
     """Return key, headers and value for machines: as text where they are valid UTF-8, and always as Base64."""
     headers = [{"name": name, "value": utf8(said), "base64": _base64(said)} for name, said in letter.headers]
     return {
@@ -47,7 +47,7 @@ def content(letter: Letter, value: dict[str, Any] | None) -> dict[str, Any]:
     }
 
 
-def line(letter: Letter, lines: dict[str, Settled], value: dict[str, Any] | None) -> bytes:
+def line(letter: DeadLetter, lines: dict[str, Settled], value: dict[str, Any] | None) -> bytes:
     """Return a dead letter as a line of JSON, including personal data. `dead_letters.mend.edits` parses it."""
     return msgspec.json.encode(facts(letter, lines) | content(letter, value)) + b"\n"
 

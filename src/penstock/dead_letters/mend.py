@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from penstock.broker import headers
-from penstock.broker.dlq import PLACE, Letter
+from penstock.broker.dlq import PLACE, DeadLetter
 from penstock.broker.frame import FRAME_BYTES, is_framed, unpack
 from penstock.broker.registry import Schemas
 from penstock.contract.fields import epoch_ms, fields, key_of, key_writer
@@ -23,11 +23,11 @@ from penstock.contract.proofs import Proven
 from penstock.contract.record import Record
 from penstock.contract.reject import Fault, Stage
 from penstock.contract.rules import MAX_VALUE_BYTES, judge, latest_past
-from penstock.errors import SchemaUnknown, WrongUse
+from penstock.errors import SchemaUnknown, UsageError
 from penstock.pipeline.mapping import Mapper
 from penstock.pipelines import Pipeline
 from penstock.process.decode import MALFORMED_JSON, Decoder, names_in
-from penstock.process.writer import Writer, Writers
+from penstock.process.writer import AvroWriter, AvroWriters
 from penstock.produce.serialize import Serialize
 
 
@@ -41,7 +41,7 @@ class Edit(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Mending:
+class Repair:
     """The changes: fields, the same in each record, or whole values of single records by place; not both."""
 
     fields: dict[str, Any] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Mending:
 
     def __post_init__(self) -> None:
         if self.fields and self.edits is not None:
-            raise WrongUse("either fields are set, or an edit file is given", hint="./penstock dlq redrive --help")
+            raise UsageError("either fields are set, or an edit file is given", hint="./penstock dlq redrive --help")
 
 
 class Outgoing(NamedTuple):
@@ -65,7 +65,7 @@ class Outgoing(NamedTuple):
     order_us: int | None = None
 
 
-class StillBroken(NamedTuple):
+class StillInvalid(NamedTuple):
     """The reason why a record would be dead-lettered again."""
 
     message: str
@@ -73,59 +73,61 @@ class StillBroken(NamedTuple):
 
 
 def assignments(record: type[Record], texts: Iterable[str]) -> dict[str, Any]:
-    """Parse texts like `email=a@b.se` into values by field, each of its field's type. Raises `WrongUse`."""
+    """Parse texts like `email=a@b.se` into values by field, each of its field's type. Raises `UsageError`."""
     hints = typing.get_type_hints(record, include_extras=True)
     known = {one.name: hints[one.column] for one in fields(record)}
     found: dict[str, Any] = {}
     for text in texts:
         name, is_there, value = text.partition("=")
         if name not in known:
-            raise WrongUse(f"there is no field {name!r}; fields: {', '.join(known)}", hint="--set FIELD=VALUE")
+            raise UsageError(f"there is no field {name!r}; fields: {', '.join(known)}", hint="--set FIELD=VALUE")
         if not is_there:
-            raise WrongUse(f"{name} is set to nothing", hint=f"--set {name}=VALUE")
+            raise UsageError(f"{name} is set to nothing", hint=f"--set {name}=VALUE")
         try:
             found[name] = msgspec.convert(value, known[name], strict=False)
         except msgspec.ValidationError as error:
-            raise WrongUse(f"{name}: {error}", hint="./penstock dlq redrive --help") from None
+            raise UsageError(f"{name}: {error}", hint="./penstock dlq redrive --help") from None
     return found
 
 
-class _Line(msgspec.Struct):
+class _ExportedLine(msgspec.Struct):
     place: Annotated[str, Meta(pattern=PLACE.pattern)]
     identity: str
     value: Any
 
 
 def edits(lines: Iterable[bytes]) -> dict[str, Edit]:
-    """Parse JSON lines, as `dlq export` writes them, into edits by place. Raises `WrongUse`, naming the line."""
+    """Parse JSON lines, as `dlq export` writes them, into edits by place. Raises `UsageError`, naming the line."""
     found: dict[str, Edit] = {}
     for number, text in enumerate(lines, 1):
         if not text.strip():
             continue
         try:
-            line = msgspec.json.decode(text, type=_Line)
+            line = msgspec.json.decode(text, type=_ExportedLine)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise WrongUse(f"line {number} of the edit file: {error}", hint="./penstock dlq export FILE") from None
+            raise UsageError(f"line {number} of the edit file: {error}", hint="./penstock dlq export FILE") from None
         if line.place in found:
-            raise WrongUse(f"line {number} of the edit file: {line.place} stands on line {found[line.place].line} too")
+            raise UsageError(
+                f"line {number} of the edit file: {line.place} stands on line {found[line.place].line} too"
+            )
         found[line.place] = Edit(number, line.place, line.identity, line.value)
     return found
 
 
-class Mender:
+class Repairer:
     """Repairs dead letters of one pipeline. `proven` returns the currently proven key formats of the topic."""
 
     def __init__(
         self,
         pipeline: Pipeline,
         schemas: Schemas,
-        mending: Mending,
+        mending: Repair,
         serialize: Serialize,
         proven: Callable[[], Proven],
     ) -> None:
         self._pipeline = pipeline
         self._mapper = Mapper(pipeline, serialize)
-        self._writers = Writers(schemas)
+        self._writers = AvroWriters(schemas)
         self._mending = mending
         self._serialize = serialize
         self._proven = proven
@@ -135,7 +137,7 @@ class Mender:
         self._id_field = key_of(pipeline.record)
         self._ids = IdReader(pipeline.record)
 
-    def outgoing(self, letter: Letter) -> Outgoing | StillBroken:
+    def outgoing(self, letter: DeadLetter) -> Outgoing | StillInvalid:
         """Return the message to send for `letter`: its own bytes if nothing changes, or those of the repaired record.
 
         An API entry that the producer dead-lettered is always mapped to a record first. Raises `RegistryUnreachable`.
@@ -147,20 +149,20 @@ class Mender:
         except Exception as error:  # noqa: BLE001  the types of a pipeline's file run here and may raise anything
             return _still(Fault.of_exception(error))
 
-    def _made_of(self, letter: Letter) -> Outgoing | StillBroken:
+    def _made_of(self, letter: DeadLetter) -> Outgoing | StillInvalid:
         mending = self._mending
         if letter.left_out is not None and letter.place not in (mending.edits or {}):
-            return StillBroken(_left_out(letter), letter.rules)
+            return StillInvalid(_left_out(letter), letter.rules)
         is_entry = letter.stage == Stage.PRODUCE
         if not mending.fields and mending.edits is None and not is_entry:
             return self._unchanged(letter)
         found = self._fields(letter)
-        if isinstance(found, StillBroken):
+        if isinstance(found, StillInvalid):
             return found
         made = self._mapped(found) if is_entry else self._made(letter, found)
         return _still(made) if isinstance(made, Fault) else made
 
-    def _unchanged(self, letter: Letter) -> Outgoing | StillBroken:
+    def _unchanged(self, letter: DeadLetter) -> Outgoing | StillInvalid:
         is_tombstone = letter.value is None
         judged = self._deleted(letter.key) if is_tombstone else self._decoder.decode(letter.value)
         if isinstance(judged, Fault):
@@ -176,7 +178,7 @@ class Mender:
         by = self._order_by
         return by.place_by_field(record, latest_past()) if by and by.field else None
 
-    def _tombstone_place(self, letter: Letter) -> int | Fault | None:
+    def _tombstone_place(self, letter: DeadLetter) -> int | Fault | None:
         by = self._order_by
         if by is None or by.field is None:
             return None
@@ -190,19 +192,19 @@ class Mender:
     def _deleted(self, key: bytes | None) -> Any | Fault:
         return self._decoder.deleted(key, self._proven())
 
-    def _fields(self, letter: Letter) -> dict[str, Any] | StillBroken:
+    def _fields(self, letter: DeadLetter) -> dict[str, Any] | StillInvalid:
         edit = (self._mending.edits or {}).get(letter.place)
         found = value_of(letter.value, self._writers) if edit is None else edit.value
         if isinstance(found, dict):
             return found
         why = f"the value is no object whose fields could be set: {letter.message}"
-        return StillBroken(why if edit is None else f"line {edit.line} holds no object as value", letter.rules)
+        return StillInvalid(why if edit is None else f"line {edit.line} holds no object as value", letter.rules)
 
     def _mapped(self, entry: dict[str, Any]) -> Outgoing | Fault:
         made = self._mapper.outgoing(entry, self._mending.fields)
         return made if isinstance(made, Fault) else Outgoing(*made)
 
-    def _made(self, letter: Letter, found: dict[str, Any]) -> Outgoing | Fault:
+    def _made(self, letter: DeadLetter, found: dict[str, Any]) -> Outgoing | Fault:
         judged = judge(found | self._mending.fields, self._pipeline.record, latest_past())
         if isinstance(judged, list):
             return Fault.of(judged)
@@ -216,7 +218,7 @@ class Mender:
         key = letter.key if keeps_id and letter.key is not None else self._key(judged)
         return Outgoing(key, value, self._id_of(judged), keeps_id, place)
 
-    def _keeps_id(self, letter: Letter, record: Record) -> bool:
+    def _keeps_id(self, letter: DeadLetter, record: Record) -> bool:
         """Return whether a repaired record has the original's id, as far as the original's key or value shows it."""
         record_id = self._id_of(record)
         if letter.key in (None, self._key(record)) or self._decoder.deleted(letter.key, None) == record_id:
@@ -228,7 +230,7 @@ class Mender:
             return False
 
 
-def _left_out(letter: Letter) -> str:
+def _left_out(letter: DeadLetter) -> str:
     """Return why a letter without its record cannot be sent."""
     assert letter.left_out is not None
     why = f"{', '.join(letter.left_out.parts)} left out of the dead letter, which was too large for its topic"
@@ -237,7 +239,7 @@ def _left_out(letter: Letter) -> str:
     return f"{why}; the record is no longer {letter.original}"
 
 
-def timestamp_of(letter: Letter) -> int:
+def timestamp_of(letter: DeadLetter) -> int:
     """Return Kafka's timestamp of a dead-lettered record in ms, or its rejection time if that was not stored.
 
     Older versions of penstock did not store it.
@@ -245,11 +247,11 @@ def timestamp_of(letter: Letter) -> int:
     return epoch_ms(letter.time) if letter.timestamp_ms is None else letter.timestamp_ms
 
 
-def _still(fault: Fault) -> StillBroken:
-    return StillBroken(fault.message, fault.rules)
+def _still(fault: Fault) -> StillInvalid:
+    return StillInvalid(fault.message, fault.rules)
 
 
-def value_of(value: bytes | None, writers: Writers) -> dict[str, Any] | None:
+def value_of(value: bytes | None, writers: AvroWriters) -> dict[str, Any] | None:
     """Return the fields in a value, valid or not: JSON or Avro, framed or unframed. None if there are none.
 
     Raises `RegistryUnreachable` if an Avro value's schema cannot be looked up.
@@ -272,7 +274,7 @@ def _json(body: bytes) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _avro(value: bytes, body: bytes, writers: Writers) -> dict[str, Any] | None:
+def _avro(value: bytes, body: bytes, writers: AvroWriters) -> dict[str, Any] | None:
     writer = _avro_writer(value, writers)
     found = None if writer is None or len(value) > MAX_VALUE_BYTES else writer.read(body)
     if found is None or isinstance(found, Fault):
@@ -281,7 +283,7 @@ def _avro(value: bytes, body: bytes, writers: Writers) -> dict[str, Any] | None:
     return fields if isinstance(fields, dict) and not left_bytes else None
 
 
-def _avro_writer(value: bytes, writers: Writers) -> Writer | None:
+def _avro_writer(value: bytes, writers: AvroWriters) -> AvroWriter | None:
     """Return the Avro schema that a framed value names, or None if there is no readable one."""
     try:
         return writers.find(unpack(value))

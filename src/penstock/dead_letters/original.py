@@ -4,14 +4,14 @@ from contextlib import closing
 from dataclasses import replace
 
 from penstock.broker import topics
-from penstock.broker.dlq import PREFIX, Letter
+from penstock.broker.dlq import PREFIX, DeadLetter
 from penstock.broker.left_out import sha256
 from penstock.broker.topics import Span
 from penstock.config import Settings
 from penstock.pipelines import Pipeline
 
 
-def with_original(settings: Settings, pipeline: Pipeline, letter: Letter) -> Letter:
+def with_original(settings: Settings, pipeline: Pipeline, letter: DeadLetter) -> DeadLetter:
     """Return a letter with the parts that were left out of it.
 
     Returns it unchanged if nothing was left out, or if the topic no longer has that very record. Raises

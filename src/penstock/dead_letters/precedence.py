@@ -7,14 +7,14 @@ from typing import NamedTuple
 from cassandra.cluster import Session
 
 from penstock.broker import headers, topics
-from penstock.broker.dlq import Letter
+from penstock.broker.dlq import DeadLetter
 from penstock.broker.topics import Place
 from penstock.config import Settings
 from penstock.contract.fields import key_of
 from penstock.contract.order import ONE_LAYOUT, Order
 from penstock.contract.order_by import OrderBy
 from penstock.dead_letters.mend import Outgoing, timestamp_of
-from penstock.errors import WrongUse
+from penstock.errors import UsageError
 from penstock.pipelines import Pipeline
 from penstock.sink import cassandra, ledger, table_orders
 from penstock.sink.written import written
@@ -37,7 +37,7 @@ class Destination(NamedTuple):
 class Precedence:
     """Orders the redriven records of one pipeline. With `as_new` each is the newest version of its id.
 
-    Raises `WrongUse` for `as_new` if a field orders the table, because the record itself then determines its order;
+    Raises `UsageError` for `as_new` if a field orders the table, because the record itself then determines its order;
     `PenstockError` if the table has another order than the pipeline declares.
     """
 
@@ -46,7 +46,7 @@ class Precedence:
         self._order_by = pipeline.declared_order
         if as_new and self._order_by is not None and self._order_by.field is not None:
             name = self._order_by.field.name
-            raise WrongUse(
+            raise UsageError(
                 f"--as-new changes nothing: {pipeline.table} is ordered by the field {name}, whatever is sent last",
                 hint=f"./penstock dlq redrive --set {name}=VALUE, a later one than that of the row",
             )
@@ -55,7 +55,7 @@ class Precedence:
         self._as_new = as_new
         self._order_of = cache(self._read_order)
 
-    def destination(self, letter: Letter, outgoing: Outgoing) -> Destination:
+    def destination(self, letter: DeadLetter, outgoing: Outgoing) -> Destination:
         """Return the destination of a dead letter's record.
 
         It returns to its own partition and keeps its place, unless it never had one or has become another record.
@@ -83,7 +83,7 @@ class Precedence:
         is_newest_layout = rank.layout == len(order.layouts) - 1
         return Destination(partition if is_newest_layout else ANY_PARTITION)
 
-    def _declared(self, letter: Letter, outgoing: Outgoing, order_by: OrderBy) -> Destination:
+    def _declared(self, letter: DeadLetter, outgoing: Outgoing, order_by: OrderBy) -> Destination:
         """Return the destination of a record ordered by Kafka's timestamp or a field, whose partition does not matter.
 
         If a field orders the table, a tombstone keeps its timestamp: the pipeline's function may derive its value from

@@ -18,7 +18,7 @@ from cassandra.cluster import Session
 from confluent_kafka import KafkaError, Message, Producer
 
 from penstock.broker import dlq, topics
-from penstock.broker.dlq import Letter
+from penstock.broker.dlq import DeadLetter
 from penstock.broker.headers import ORDER, REDRIVEN
 from penstock.broker.kafka import producer
 from penstock.broker.registry import Registry
@@ -27,11 +27,11 @@ from penstock.config import Settings
 from penstock.contract.fields import key_of
 from penstock.contract.record import Record
 from penstock.contract.reject import Headers
-from penstock.dead_letters.mend import Mender, Mending, Outgoing, StillBroken
+from penstock.dead_letters.mend import Outgoing, Repair, Repairer, StillInvalid
 from penstock.dead_letters.original import with_original
 from penstock.dead_letters.precedence import Destination, Precedence
-from penstock.dead_letters.waiting import CHUNK_LETTERS, Free, Outcomes, Queue, Selection
-from penstock.errors import DeliveryFailed, WrongUse
+from penstock.dead_letters.waiting import CHUNK_LETTERS, Free, LetterSelection, Outcomes, Queue
+from penstock.errors import DeliveryFailed, UsageError
 from penstock.log import get_logger
 from penstock.pipeline.proven import proven_by_now
 from penstock.produce.serialize import Serialize, serializer
@@ -61,23 +61,23 @@ class Discarded(Outcomes):
 def redrive(
     settings: Settings,
     session: Session,
-    selection: Selection,
-    mending: Mending,
+    selection: LetterSelection,
+    mending: Repair,
     *,
     dry_run: bool = False,
     as_new: bool = False,
 ) -> Redriven:
     """Send the selected pending records, repaired, to the pipeline's topic. A dry run changes nothing.
 
-    With `as_new` each is the newest version of its id, whatever was stored since it was rejected. Raises `WrongUse` for
-    an invalid place or line of the edit file; `DeliveryFailed` if a record was not acknowledged: it stays claimed, and
+    With `as_new` each is the newest version of its id, whatever was stored since it was rejected. Raises `UsageError`
+    for an invalid place or line of the edit file; `DeliveryFailed` if a record was not acknowledged: it stays claimed, and
     the next redrive determines whether it was sent.
     """
     return _Redrive(settings, session, selection, mending, Redriven(dry_run), as_new=as_new).carry_out()
 
 
 def discard(
-    settings: Settings, session: Session, selection: Selection, note: str = "", *, dry_run: bool = False
+    settings: Settings, session: Session, selection: LetterSelection, note: str = "", *, dry_run: bool = False
 ) -> Discarded:
     """Discard the selected pending records for good, recording who, when and `note`. A dry run changes nothing."""
     done = Discarded(dry_run)
@@ -93,7 +93,7 @@ def discard(
     return done
 
 
-def _kept(letters: dict[str, Letter], ours: Collection[str], done: Outcomes) -> dict[str, Letter]:
+def _kept(letters: dict[str, DeadLetter], ours: Collection[str], done: Outcomes) -> dict[str, DeadLetter]:
     """Return those of `letters` that are `ours`. The rest, which another command claimed first, are noted."""
     for identity in letters.keys() - set(ours):
         done.note("in_hand", letters[identity], "another command took it just now")
@@ -115,8 +115,8 @@ class _Redrive:
         self,
         settings: Settings,
         session: Session,
-        selection: Selection,
-        mending: Mending,
+        selection: LetterSelection,
+        mending: Repair,
         done: Redriven,
         *,
         as_new: bool,
@@ -129,7 +129,7 @@ class _Redrive:
         self._key_is_set = key_of(self._pipeline.record).name in mending.fields
         self._registry = Registry(settings)
         proven = cache(partial(proven_by_now, settings, session, self._pipeline))
-        self._mender = Mender(self._pipeline, self._registry, mending, self._serialize, proven)
+        self._mender = Repairer(self._pipeline, self._registry, mending, self._serialize, proven)
         self._precedence = Precedence(settings, session, self._pipeline, as_new=as_new)
         self._claim = uuid.uuid4()
 
@@ -188,10 +188,12 @@ class _Redrive:
         for identity, place in places.items():
             self._done.note("sent", free.letters[identity], f"to {place or self._pipeline.topic}")
 
-    def _check_key(self, letters: list[Letter]) -> None:
-        """Raise `WrongUse` if several records would get one id, because they would become a single row."""
+    def _check_key(self, letters: list[DeadLetter]) -> None:
+        """Raise `UsageError` if several records would get one id, because they would become a single row."""
         if self._key_is_set and len(letters) + self._done.sent > 1:
-            raise WrongUse("the id tells records apart: it is set for one at a time", hint="the same with one --place")
+            raise UsageError(
+                "the id tells records apart: it is set for one at a time", hint="the same with one --place"
+            )
 
     def _room(self) -> int:
         """Return how many letters the next chunk may have."""
@@ -202,7 +204,7 @@ class _Redrive:
         ready: dict[str, Outgoing] = {}
         for identity, letter in free.letters.items():
             outgoing = self._mender.outgoing(letter)
-            if isinstance(outgoing, StillBroken):
+            if isinstance(outgoing, StillInvalid):
                 self._done.note("still_broken", letter, outgoing.message, outgoing.rules)
             else:
                 ready[identity] = outgoing
@@ -252,7 +254,7 @@ class _Delivery:
             self.failure = f"{error.name()}: {error.str()}"
 
 
-def _headers(letter: Letter, kept: bytes | None) -> Headers:
+def _headers(letter: DeadLetter, kept: bytes | None) -> Headers:
     """Return the record's own headers, plus those for the place it keeps and the link to its original."""
     own = [(name, value) for name, value in letter.headers if name not in (ORDER, REDRIVEN)]
     order: Headers = [] if kept is None else [(ORDER, kept)]

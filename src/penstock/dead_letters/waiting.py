@@ -16,12 +16,12 @@ from cassandra.cluster import Session
 
 from penstock import pipelines
 from penstock.broker import dlq, headers, topics
-from penstock.broker.dlq import Letter
+from penstock.broker.dlq import DeadLetter
 from penstock.broker.topics import Place, Span
 from penstock.config import Settings
 from penstock.contract.reject import Reason
 from penstock.dead_letters.mend import Edit
-from penstock.errors import WrongUse
+from penstock.errors import UsageError
 from penstock.pipelines import Pipeline
 from penstock.sink import cassandra, settled
 from penstock.sink.settled import WAITING, Book, Claims, Settled, State, state_of
@@ -32,7 +32,7 @@ _NAMED_AT_MOST = 100
 
 
 @dataclass(frozen=True)
-class Selection:
+class LetterSelection:
     """Selects the dead letters that meet every given condition. Places are positions in the dead-letter topic."""
 
     reasons: frozenset[str] = frozenset()
@@ -46,9 +46,9 @@ class Selection:
     def __post_init__(self) -> None:
         strange = self.reasons - set(Reason)
         if strange:
-            raise WrongUse(f"no reason is called {', '.join(sorted(strange))}; reasons: {', '.join(Reason)}")
+            raise UsageError(f"no reason is called {', '.join(sorted(strange))}; reasons: {', '.join(Reason)}")
 
-    def takes(self, letter: Letter) -> bool:
+    def takes(self, letter: DeadLetter) -> bool:
         """Return whether the letter meets the conditions, regardless of its place."""
         return (
             (not self.reasons or letter.reason in self.reasons)
@@ -81,7 +81,7 @@ class Outcomes:
     """Redriven, superseded or discarded before."""
     records: list[Named] = field(default_factory=list)
 
-    def note(self, outcome: str, letter: Letter, message: str = "", rules: tuple[str, ...] = ()) -> None:
+    def note(self, outcome: str, letter: DeadLetter, message: str = "", rules: tuple[str, ...] = ()) -> None:
         """Count a record as `outcome`, the name of a count."""
         count = getattr(self, outcome) + 1
         setattr(self, outcome, count)
@@ -93,7 +93,7 @@ class Outcomes:
 class Free(NamedTuple):
     """Letters that no other command is sending, by identity, with their current claims and the topic's end offsets."""
 
-    letters: dict[str, Letter]
+    letters: dict[str, DeadLetter]
     claims: Claims
     ends: dict[int, int]
 
@@ -105,7 +105,7 @@ class Queue:
         self,
         settings: Settings,
         session: Session,
-        selection: Selection,
+        selection: LetterSelection,
         done: Outcomes,
         edits: dict[str, Edit] | None = None,
     ) -> None:
@@ -124,9 +124,9 @@ class Queue:
         cassandra.create_missing(self._session, self._keyspace, keyspace | settled.statements(self._keyspace))
         return Book(self._session, self._keyspace, self.pipeline.topic)
 
-    def next(self, most: int) -> list[Letter]:
+    def next(self, most: int) -> list[DeadLetter]:
         """Return the next pending letters, at most `most` and about a chunk's bytes; empty at the end."""
-        chunk: list[Letter] = []
+        chunk: list[DeadLetter] = []
         held_bytes = 0
         while len(chunk) < most and held_bytes < _CHUNK_BYTES:
             letter = next(self._letters, None)
@@ -136,13 +136,13 @@ class Queue:
             held_bytes += letter.value_bytes
         return chunk
 
-    def _waits(self, letter: Letter) -> bool:
+    def _waits(self, letter: DeadLetter) -> bool:
         if state_of(letter.identity, self._lines) == WAITING:
             return True
         self._done.note("already", letter, told(self._lines[letter.identity]))
         return False
 
-    def free(self, letters: list[Letter]) -> Free:
+    def free(self, letters: list[DeadLetter]) -> Free:
         """Return the `letters` that no other command is sending. Marks what an interrupted command sent as redriven."""
         by_identity = {letter.identity: letter for letter in letters}
         lines = {identity: self._lines[identity] for identity in by_identity if identity in self._lines}
@@ -156,7 +156,7 @@ class Queue:
         claims = {identity: lines[identity].claim if identity in lines else None for identity in by_identity}
         return Free(by_identity, claims, {span.partition: span.end for span in spans})
 
-    def _had_sent(self, letter: Letter, line: Settled, place: Place) -> None:
+    def _had_sent(self, letter: DeadLetter, line: Settled, place: Place) -> None:
         if not self._done.dry_run:
             self.book.finish({letter.identity: place}, line.claim)
         self._done.note("already", letter, f"sent to {place} by a command of {line.who} that was interrupted")
@@ -175,11 +175,11 @@ class Queue:
 
 
 def selected(
-    settings: Settings, pipeline: Pipeline, selection: Selection, edits: dict[str, Edit] | None = None
-) -> Iterator[Letter]:
+    settings: Settings, pipeline: Pipeline, selection: LetterSelection, edits: dict[str, Edit] | None = None
+) -> Iterator[DeadLetter]:
     """Yield the first copy of each selected record, pending or not; with `edits`, of those at their places.
 
-    Raises `WrongUse` for a place without a dead letter, and for an edit of another record than the one at its place.
+    Raises `UsageError` for a place without a dead letter, and for an edit of another record than the one at its place.
     """
     if edits is not None:
         copies = iter(_edited(settings, pipeline, edits))
@@ -190,7 +190,7 @@ def selected(
     return filter(selection.takes, dlq.first_copies(copies))
 
 
-def _placed(settings: Settings, pipeline: Pipeline, places: frozenset[str]) -> list[Letter]:
+def _placed(settings: Settings, pipeline: Pipeline, places: frozenset[str]) -> list[DeadLetter]:
     found = dlq.letters_at(settings, pipeline, places)
     strange = sorted(places - found.keys())
     if strange:
@@ -198,14 +198,14 @@ def _placed(settings: Settings, pipeline: Pipeline, places: frozenset[str]) -> l
     return list(found.values())
 
 
-def _edited(settings: Settings, pipeline: Pipeline, edits: dict[str, Edit]) -> list[Letter]:
+def _edited(settings: Settings, pipeline: Pipeline, edits: dict[str, Edit]) -> list[DeadLetter]:
     found = dlq.letters_at(settings, pipeline, edits)
     for place, edit in edits.items():
         if place not in found:
             raise dlq.nowhere(settings, pipeline, f"{place} (line {edit.line} of the edit file)")
         identity = found[place].identity
         if identity != edit.identity:
-            raise WrongUse(
+            raise UsageError(
                 f"line {edit.line} of the edit file: the record at {place} is {identity}, not {edit.identity}",
                 hint="./penstock dlq export FILE",
             )
@@ -218,7 +218,7 @@ def _since(span: Span, first: int) -> Span:
 
 
 @dataclass
-class Group:
+class LetterGroup:
     """Records dead-lettered for the same reason, by the same rules. `place` is the position of one of them."""
 
     reason: str
@@ -256,12 +256,12 @@ class Rejected(Protocol):
         """Return the identity of the record."""
 
 
-def grouped(found: Iterable[Rejected], lines: dict[str, Settled]) -> list[Group]:
+def grouped(found: Iterable[Rejected], lines: dict[str, Settled]) -> list[LetterGroup]:
     """Group the records by reason and rules, most pending first. `place` is a pending record's if there is one."""
-    groups: dict[tuple[str, tuple[str, ...]], Group] = {}
+    groups: dict[tuple[str, tuple[str, ...]], LetterGroup] = {}
     for letter in found:
         key = letter.reason, letter.rules
-        group = groups.setdefault(key, Group(*key, 0, 0, 0, 0, letter.time, letter.time, letter.place))
+        group = groups.setdefault(key, LetterGroup(*key, 0, 0, 0, 0, letter.time, letter.time, letter.place))
         state = state_of(letter.identity, lines)
         if state == WAITING or not group.waiting:
             group.place = letter.place

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import psutil
 
 from penstock.drill.ground import Ground, kill
-from penstock.drill.plan import Drill, Evidence, Fault
+from penstock.drill.plan import Drill, Fault, LogEvidence
 from penstock.stack import orphans
 
 AWAY_S, FROZEN_S = 60.0, 30.0
@@ -80,8 +80,8 @@ DRILLS = (
         away("kafka"),
         hold_s=AWAY_S,
         evidence=(
-            Evidence("supervisor.log", r"stopped: kafka"),
-            Evidence("airflow/**/*.log", r"DeliveryFailed|KafkaUnreachable"),
+            LogEvidence("supervisor.log", r"stopped: kafka"),
+            LogEvidence("airflow/**/*.log", r"DeliveryFailed|KafkaUnreachable"),
         ),
     ),
     Drill(
@@ -89,22 +89,22 @@ DRILLS = (
         "Cassandra is stopped for 60 s",
         away("cassandra"),
         hold_s=AWAY_S,
-        evidence=(Evidence("spark-job.log", r"(?i)cassandra.*(unreachable|refused|no answer|NoHostAvailable)"),),
+        evidence=(LogEvidence("spark-job.log", r"(?i)cassandra.*(unreachable|refused|no answer|NoHostAvailable)"),),
     ),
     Drill(
         "cassandra-frozen",
         "Cassandra gets SIGSTOP for 30 s: timeouts, not errors",
         frozen("cassandra"),
         hold_s=FROZEN_S,
-        evidence=(Evidence("spark-job.log", r"(?i)OperationTimedOut|timed out|no answer"),),
+        evidence=(LogEvidence("spark-job.log", r"(?i)OperationTimedOut|timed out|no answer"),),
     ),
     Drill(
         "power-cut",
         "every process of the stack is killed at once; `up` starts it again",
         power_cut,
         evidence=(
-            Evidence("supervisor.log", r"supervisord started"),
-            Evidence("spark-master.log", r"Trying to recover app"),
+            LogEvidence("supervisor.log", r"supervisord started"),
+            LogEvidence("spark-master.log", r"Trying to recover app"),
         ),
     ),
 )

@@ -15,7 +15,7 @@ from penstock.errors import PenstockError
 from penstock.reconcile.auditor import Auditor
 from penstock.retry import wait_until
 from penstock.sink import cassandra
-from penstock.sink.ledger import Line
+from penstock.sink.ledger import LedgerEntry
 from penstock.stack import catalog, site, status
 
 NAME = "backlog"
@@ -104,7 +104,7 @@ class Backlog:
         return {service: services[service].memory_mib for service in (JOB, WORKER)}
 
 
-def records_by_batch(lines: Iterable[Line]) -> "Counter[int]":
+def records_by_batch(lines: Iterable[LedgerEntry]) -> "Counter[int]":
     """Count the records of each micro-batch."""
     counts: Counter[int] = Counter()
     for line in lines:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from penstock.drill.ground import Ground, free_port, kill
-from penstock.drill.plan import Drill, Evidence
+from penstock.drill.plan import Drill, LogEvidence
 from penstock.errors import PenstockError, StackError
 from penstock.stack import catalog, site
 from penstock.stack.supervise import MARKER, inherited
@@ -82,12 +82,12 @@ DRILLS = (
         "torn-checkpoint",
         "the job is killed and the newest files of its checkpoint are cut in half",
         torn,
-        evidence=(Evidence("spark-job.log", r"torn"),),
+        evidence=(LogEvidence("spark-job.log", r"torn"),),
     ),
     Drill(
         "second-job",
         "a second job is started on the checkpoint of the first and must be refused",
         second_job,
-        evidence=(Evidence(f"{SECOND}.log", r"another job owns the checkpoint"),),
+        evidence=(LogEvidence(f"{SECOND}.log", r"another job owns the checkpoint"),),
     ),
 )

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import psutil
 
 from penstock.drill.ground import Ground
-from penstock.drill.plan import Drill, Evidence, Fault
+from penstock.drill.plan import Drill, Fault, LogEvidence
 from penstock.errors import PenstockError
 from penstock.sink import cassandra
 
@@ -81,13 +81,13 @@ DRILLS = (
         "for 20 s Cassandra's files cannot grow, nor those of the process that takes its place",
         full("cassandra", _change_schema),
         hold_s=FULL_S,
-        evidence=(Evidence("cassandra.log", r"File too large|No space left|FSWriteError"),),
+        evidence=(LogEvidence("cassandra.log", r"File too large|No space left|FSWriteError"),),
     ),
     Drill(
         "disk-full-checkpoint",
         "for 20 s the files of the Spark job's driver cannot grow, its checkpoint among them",
         full("spark-job", _rely_on_load),
         hold_s=FULL_S,
-        evidence=(Evidence("spark-job.log", r"File too large|No space left"),),
+        evidence=(LogEvidence("spark-job.log", r"File too large|No space left"),),
     ),
 )

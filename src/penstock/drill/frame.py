@@ -57,11 +57,11 @@ class Course:
         self.step = step
         self._ground.say(f"{self._drill.name}: {step} {detail}".rstrip())
 
-    def _load(self, parameters: dict[str, Any]) -> load.Run:
+    def _load(self, parameters: dict[str, Any]) -> load.LoadRun:
         self._begin("load")
         records = self._facts.asked
         rate = records / (LOAD_S + self._drill.hold_s)
-        run = load.Run(self._ground.settings, {"records": records, "rate": rate, **parameters})
+        run = load.LoadRun(self._ground.settings, {"records": records, "rate": rate, **parameters})
         wait_until(self._check_moving, timeout_s=PATIENCE_S, every_s=0.5, what="the load's first rows")
         return run
 
@@ -88,7 +88,7 @@ class Course:
         )
         self._facts.recovered_s = round(time.monotonic() - self._ended_s, 1)
 
-    def _settle(self, run: load.Run) -> None:
+    def _settle(self, run: load.LoadRun) -> None:
         self._begin("rest", f"recovered after {self._facts.recovered_s} s")
         self._facts.run_state = wait_until(run.state, timeout_s=RUN_TIMEOUT_S, every_s=1.0, what="the run")
         spans = self._stretch()
@@ -103,7 +103,7 @@ class Course:
         """Return the offsets that were added to the topic since the drill began."""
         return beyond(self._before, self._ground.spans())
 
-    def _prove(self, run: load.Run) -> None:
+    def _prove(self, run: load.LoadRun) -> None:
         self._begin("proof")
         proof.prove(self._ground.settings, self._stretch(), run.id, self._facts)
         self._facts.hidden = proof.hidden(self._ground.layout.logs, self._marks, self._drill.evidence)

@@ -9,7 +9,7 @@ import msgspec
 from penstock.broker import topics
 from penstock.drill import load, proof
 from penstock.drill.ground import Ground
-from penstock.drill.plan import Drill, Evidence
+from penstock.drill.plan import Drill, LogEvidence
 from penstock.retry import wait_until
 
 NAME = "add-partitions"
@@ -42,6 +42,6 @@ DRILLS = (
         NAME,
         f"the topic gets {MORE} more partitions between two versions of the same users, and keeps them",
         added_partitions,
-        evidence=(Evidence("spark-job.log", r"layout_found"),),
+        evidence=(LogEvidence("spark-job.log", r"layout_found"),),
     ),
 )

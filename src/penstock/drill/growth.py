@@ -13,7 +13,7 @@ _ENDS = 3
 
 
 @dataclass(frozen=True)
-class Usage:
+class ServiceUsage:
     """Resource usage of a service at one moment: memory (PSS), open files, disk space."""
 
     memory_mib: int
@@ -26,27 +26,27 @@ class Growth:
     """Usage of a service at the start of the soak, after its warm-up, and at its end."""
 
     service: str
-    start: Usage
-    end: Usage
+    start: ServiceUsage
+    end: ServiceUsage
     verdict: str
 
 
-def grown(service: str, samples: Sequence[Usage], records: int) -> Growth:
+def grown(service: str, samples: Sequence[ServiceUsage], records: int) -> Growth:
     """Compare the medians of a service's first and last samples and report what grew too much."""
     start, end = _median_usage(samples[:_ENDS]), _median_usage(samples[-_ENDS:])
     return Growth(service, start, end, "; ".join(_find_excess(start, end, records)) or "steady")
 
 
-def _median_usage(samples: Sequence[Usage]) -> Usage:
-    return Usage(
+def _median_usage(samples: Sequence[ServiceUsage]) -> ServiceUsage:
+    return ServiceUsage(
         round(median(sample.memory_mib for sample in samples)),
         round(median(sample.handles for sample in samples)),
         round(median(sample.disk_mib for sample in samples)),
     )
 
 
-def _find_excess(start: Usage, end: Usage, records: int) -> list[str]:
-    allowed = Usage(
+def _find_excess(start: ServiceUsage, end: ServiceUsage, records: int) -> list[str]:
+    allowed = ServiceUsage(
         round(start.memory_mib * MEMORY_FACTOR + MEMORY_SLACK_MIB),
         round(start.handles * HANDLES_FACTOR + HANDLES_SLACK),
         round(start.disk_mib + records * DISK_MIB_PER_RECORD + DISK_SLACK_MIB),

@@ -15,7 +15,7 @@ from penstock import __name__ as package
 from penstock.config import LOOPBACK
 from penstock.drill import load
 from penstock.drill.ground import Ground, free_port
-from penstock.drill.plan import Drill, Evidence
+from penstock.drill.plan import Drill, LogEvidence
 from penstock.retry import wait_until
 from penstock.stack import probes
 
@@ -76,7 +76,7 @@ DRILLS = (
         "hostile-source",
         "10 % of the API's answers and users are bad",
         parameters=hostile_source,
-        evidence=(Evidence("airflow/**/*.log", r"record_refused"),),
+        evidence=(LogEvidence("airflow/**/*.log", r"record_refused"),),
         rejects=True,
     ),
 )

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import psutil
 
 from penstock.drill.ground import Ground, kill
-from penstock.drill.plan import Drill, Evidence, Fault
+from penstock.drill.plan import Drill, Fault, LogEvidence
 from penstock.errors import Unreachable
 from penstock.retry import wait_until
 
@@ -65,7 +65,7 @@ def killed(find: Find) -> Fault:
 
 
 def _make_drill(name: str, service: str, what: str) -> Drill:
-    evidence = Evidence("supervisor.log", rf"exited: {service} \(terminated by SIGKILL")
+    evidence = LogEvidence("supervisor.log", rf"exited: {service} \(terminated by SIGKILL")
     return Drill(name, what, killed(_find_service(service)), evidence=(evidence,))
 
 
@@ -74,13 +74,13 @@ DRILLS = (
         "kill-driver",
         "SIGKILL of the JVM that drives the Spark job",
         killed(_find_driver),
-        evidence=(Evidence("supervisor.log", r"exited: spark-job \("),),
+        evidence=(LogEvidence("supervisor.log", r"exited: spark-job \("),),
     ),
     Drill(
         "kill-executor",
         "SIGKILL of the job's executor",
         killed(_find_executor),
-        evidence=(Evidence("spark-job.log", r"Lost executor|Command exited with code 137"),),
+        evidence=(LogEvidence("spark-job.log", r"Lost executor|Command exited with code 137"),),
     ),
     _make_drill("kill-worker", "spark-worker", "SIGKILL of Spark's worker"),
     _make_drill("kill-kafka", "kafka", "SIGKILL of Kafka"),
@@ -91,6 +91,6 @@ DRILLS = (
         "kill-task",
         "SIGKILL of the DAG's task while it sends; its retry sends the same users and no others",
         killed(_find_task),
-        evidence=(Evidence("airflow*/**/*", r"(?i)sigkill|exit_code=-9|signal=-?9|exit.code.{1,8}-9"),),
+        evidence=(LogEvidence("airflow*/**/*", r"(?i)sigkill|exit_code=-9|signal=-?9|exit.code.{1,8}-9"),),
     ),
 )

@@ -28,7 +28,7 @@ _PATTERNS = 1000
 """Number of distinct users. Further ones are copies of these with new ids."""
 
 
-class Run:
+class LoadRun:
     """A DAG run, triggered with these parameters. Unpauses the DAG."""
 
     def __init__(self, settings: Settings, parameters: dict[str, Any]) -> None:

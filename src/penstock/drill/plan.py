@@ -15,7 +15,7 @@ Parameters = Callable[[Ground], AbstractContextManager[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
-class Evidence:
+class LogEvidence:
     """A line that must appear in a log: `log` is a pattern of file names below the logs' folder."""
 
     log: str
@@ -45,6 +45,6 @@ class Drill:
     what: str
     fault: Fault = nothing
     hold_s: float = 0.0
-    evidence: tuple[Evidence, ...] = ()
+    evidence: tuple[LogEvidence, ...] = ()
     parameters: Parameters = plain
     rejects: bool = False

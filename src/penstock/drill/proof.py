@@ -7,7 +7,7 @@ from pathlib import Path
 
 from penstock.broker.topics import Span
 from penstock.config import Settings
-from penstock.drill.plan import Evidence
+from penstock.drill.plan import LogEvidence
 from penstock.drill.verdict import Facts
 from penstock.errors import Unreachable
 from penstock.reconcile import verify as verification
@@ -74,12 +74,12 @@ def marks(logs: Path) -> Marks:
     return {path.stat().st_ino: path.stat().st_size for path in logs.rglob("*") if path.is_file()}
 
 
-def hidden(logs: Path, since: Marks, wanted: Iterable[Evidence]) -> list[str]:
+def hidden(logs: Path, since: Marks, wanted: Iterable[LogEvidence]) -> list[str]:
     """Return the wanted patterns that no log has matched since the marks were taken."""
     return [evidence.pattern for evidence in wanted if not _is_logged(logs, since, evidence)]
 
 
-def _is_logged(logs: Path, since: Marks, wanted: Evidence) -> bool:
+def _is_logged(logs: Path, since: Marks, wanted: LogEvidence) -> bool:
     paths = [*logs.glob(wanted.log), *logs.glob(f"{wanted.log}.*")]
     return any(re.search(wanted.pattern, written_since(path, since)) for path in paths if path.is_file())
 

@@ -12,10 +12,10 @@ from penstock.contract.record import Record
 from penstock.drill import load, proof
 from penstock.drill.frame import PATIENCE_S, READY_AGAIN_S
 from penstock.drill.ground import Ground
-from penstock.drill.plan import Evidence
+from penstock.drill.plan import LogEvidence
 from penstock.drill.verdict import Facts, Result
 from penstock.errors import PenstockError, Unreachable
-from penstock.process.checkpoint import Origin, checkpoint_of
+from penstock.process.checkpoint import CheckpointOrigin, checkpoint_of
 from penstock.reconcile.auditor import Auditor
 from penstock.retry import wait_until
 from penstock.sink import cassandra
@@ -23,7 +23,7 @@ from penstock.sink import cassandra
 NAME = "recreate-topic"
 WHAT = "the topic is deleted, with its records, and recreated under the job: it stops, and reads all of the new topic"
 JOB = "spark-job"
-_REFUSED = Evidence("spark-job.log", r"deleted and recreated|another topic of this name")
+_REFUSED = LogEvidence("spark-job.log", r"deleted and recreated|another topic of this name")
 
 
 class Recreation:
@@ -90,7 +90,7 @@ class Recreation:
         self._ground.stop(JOB)
         try:
             topic_id = topics.topic_id(settings, self._topic)
-            checkpoint_of(settings, self._topic).begin_at(Origin(topic_id=topic_id))
+            checkpoint_of(settings, self._topic).begin_at(CheckpointOrigin(topic_id=topic_id))
         finally:
             self._ground.start(JOB)
 

@@ -13,9 +13,9 @@ from penstock.broker.topics import Span, beyond
 from penstock.contract import cql
 from penstock.contract.fields import key_of, key_writer
 from penstock.contract.record import Record
-from penstock.dead_letters.mend import Mending
+from penstock.dead_letters.mend import Repair
 from penstock.dead_letters.redrive import Redriven, redrive
-from penstock.dead_letters.waiting import Selection
+from penstock.dead_letters.waiting import LetterSelection
 from penstock.drill import load, proof
 from penstock.drill.ground import Ground
 from penstock.drill.plan import Drill
@@ -27,7 +27,7 @@ NAME = "redrive-order"
 EACH = 50
 _OLD, _NEW = "YY", "XX"
 """The nationality of a user's rejected version, and of the version that follows it."""
-_MENDED = Mending({"email": "mended@example.org"})
+_MENDED = Repair({"email": "mended@example.org"})
 _STORED_S = 120.0
 
 
@@ -78,7 +78,7 @@ def _redrive(ground: Ground, users: Iterable[Record], *, as_new: bool = False) -
     if len(places) != len(keys):
         raise PenstockError(f"{len(places)} of {len(keys)} broken records are in {pipeline.dead_letter_topic}")
     with cassandra.connected(settings) as session:
-        return redrive(settings, session, Selection(places=places), _MENDED, as_new=as_new)
+        return redrive(settings, session, LetterSelection(places=places), _MENDED, as_new=as_new)
 
 
 def _expect(outcome: Redriven, *, sent: int = 0, superseded: int | None = None) -> None:

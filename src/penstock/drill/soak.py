@@ -9,7 +9,7 @@ from penstock.broker.topics import Span, beyond
 from penstock.drill import load, proof, usage
 from penstock.drill.frame import PATIENCE_S
 from penstock.drill.ground import Ground
-from penstock.drill.growth import Growth, Usage, grown
+from penstock.drill.growth import Growth, ServiceUsage, grown
 from penstock.drill.verdict import PASSED, Facts, Result
 from penstock.errors import PenstockError, Unreachable
 from penstock.retry import wait_until
@@ -38,7 +38,7 @@ class Soak:
         self._run_s = minutes * 60 / self._runs
         self._warm_up_s = min(minutes * 60 * _WARM_UP_SHARE, _WARM_UP_AT_MOST_S)
         self.facts = Facts(NAME, recovered_s=0.0)
-        self.samples: dict[str, list[Usage]] = defaultdict(list)
+        self.samples: dict[str, list[ServiceUsage]] = defaultdict(list)
 
     def go(self) -> None:
         """Run the whole drill. Raises a `PenstockError` if a step fails."""
@@ -47,11 +47,11 @@ class Soak:
         began = time.monotonic()
         for number in range(self._runs):
             self._ground.say(f"{NAME}: run {number + 1} of {self._runs}, {self._run_s:.0f} s at {self._rate:g}/s")
-            run = load.Run(self._ground.settings, {"records": None, "seconds": self._run_s, "rate": self._rate})
+            run = load.LoadRun(self._ground.settings, {"records": None, "seconds": self._run_s, "rate": self._rate})
             self.facts.run_state = self._await_run(run, began)
             self._prove(run, before)
 
-    def _await_run(self, run: load.Run, began: float) -> str:
+    def _await_run(self, run: load.LoadRun, began: float) -> str:
         """Wait for the end of the run and return its state. After the warm-up, sample the services' usage meanwhile."""
         deadline = time.monotonic() + self._run_s + PATIENCE_S
         while time.monotonic() < deadline:
@@ -64,7 +64,7 @@ class Soak:
                 time.sleep(_SAMPLE_S)
         return run.state()
 
-    def _prove(self, run: load.Run, before: list[Span]) -> None:
+    def _prove(self, run: load.LoadRun, before: list[Span]) -> None:
         settings = self._ground.settings
         spans = beyond(before, self._ground.spans())
         wait_until(lambda: proof.check_stored(settings, spans), timeout_s=PATIENCE_S, what="all of the soak")

@@ -19,7 +19,7 @@ from penstock.drill import (
 from penstock.drill.ground import Ground
 from penstock.drill.plan import Drill
 from penstock.drill.verdict import Result
-from penstock.errors import WrongUse
+from penstock.errors import UsageError
 
 DRILLS: tuple[Drill, ...] = (
     *kill.DRILLS,
@@ -58,10 +58,10 @@ def of_all() -> list[str]:
 
 
 def known(wanted: list[str]) -> list[str]:
-    """Return `wanted` if all are names of drills. Raises `WrongUse` for the first unknown name."""
+    """Return `wanted` if all are names of drills. Raises `UsageError` for the first unknown name."""
     for name in wanted:
         if name not in WHAT:
-            raise WrongUse(f"there is no drill {name!r}; there are {', '.join(WHAT)}", hint="./penstock drill")
+            raise UsageError(f"there is no drill {name!r}; there are {', '.join(WHAT)}", hint="./penstock drill")
     return wanted
 
 

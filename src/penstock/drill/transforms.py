@@ -12,7 +12,7 @@ from penstock.contract.fields import key_of, key_writer
 from penstock.contract.record import Record
 from penstock.drill import load, proof
 from penstock.drill.ground import Ground
-from penstock.drill.plan import Drill, Evidence
+from penstock.drill.plan import Drill, LogEvidence
 from penstock.errors import StackError, Unreachable
 from penstock.monitoring.history import History
 from penstock.reconcile import verify
@@ -147,13 +147,13 @@ DRILLS = (
         POISON,
         "a row-wise transform raises for one record, which alone is dead-lettered",
         poison_record,
-        evidence=(Evidence(f"{JOB}.log", r"records_isolated"),),
+        evidence=(LogEvidence(f"{JOB}.log", r"records_isolated"),),
         rejects=True,
     ),
     Drill(
         STUCK,
         "a transform raises for a batch: the job stands by, and status, verify and the alert say where and why",
         stuck_transform,
-        evidence=(Evidence(f"{JOB}.log", r"transform_failed +.*drill_transform.py, line \d+: PoisonError"),),
+        evidence=(LogEvidence(f"{JOB}.log", r"transform_failed +.*drill_transform.py, line \d+: PoisonError"),),
     ),
 )

@@ -6,12 +6,12 @@ from pathlib import Path
 import psutil
 
 from penstock.drill.ground import Ground
-from penstock.drill.growth import Usage
+from penstock.drill.growth import ServiceUsage
 from penstock.stack import catalog, site, status
 from penstock.stack.service import Service
 
 
-def of_services(ground: Ground) -> dict[str, Usage]:
+def of_services(ground: Ground) -> dict[str, ServiceUsage]:
     """Return the usage of each running service. A folder that services share counts for the first of them."""
     counted: set[Path] = set()
     usages = {}
@@ -20,7 +20,7 @@ def of_services(ground: Ground) -> dict[str, Usage]:
         folders = [folder for folder in _folders(ground, service) if folder not in counted]
         counted.update(folders)
         if tree:
-            usages[service.name] = Usage(status.memory_mib(tree[0].pid), _count_handles(tree), disk_mib(folders))
+            usages[service.name] = ServiceUsage(status.memory_mib(tree[0].pid), _count_handles(tree), disk_mib(folders))
     return usages
 
 

@@ -83,7 +83,7 @@ class Finding(NamedTuple):
 Find = Callable[[Snapshot, Settings], list[Finding] | None]
 
 
-class Rule(NamedTuple):
+class AlertRule(NamedTuple):
     """The severity of an alert, and the function that finds it."""
 
     severity: Severity
@@ -172,15 +172,15 @@ def _stuck(now: Snapshot, _settings: Settings) -> list[Finding] | None:
     return [Finding(now.topic, message, _JOB)] if message else []
 
 
-RULES: Mapping[str, Rule] = {
-    "stuck": Rule("critical", _stuck),
-    "lag": Rule("warning", _lag),
-    "rejected": Rule("warning", _rejected),
-    "no_data": Rule("warning", _no_data),
-    "service_down": Rule("critical", _service_down),
-    "not_balanced": Rule("critical", _not_balanced),
-    "field_nulls": Rule("warning", _field_nulls),
-    "topic_recreated": Rule("critical", _topic_recreated),
+RULES: Mapping[str, AlertRule] = {
+    "stuck": AlertRule("critical", _stuck),
+    "lag": AlertRule("warning", _lag),
+    "rejected": AlertRule("warning", _rejected),
+    "no_data": AlertRule("warning", _no_data),
+    "service_down": AlertRule("critical", _service_down),
+    "not_balanced": AlertRule("critical", _not_balanced),
+    "field_nulls": AlertRule("warning", _field_nulls),
+    "topic_recreated": AlertRule("critical", _topic_recreated),
 }
 """Rules by alert name. Names are stable."""
 
@@ -189,7 +189,7 @@ What = Literal["firing", "resolved"]
 
 
 @dataclass(frozen=True)
-class Change(Alert):
+class AlertChange(Alert):
     """An alert began to fire, or was resolved. `number` counts changes; times are ISO 8601, UTC."""
 
     number: int
@@ -201,20 +201,20 @@ class Change(Alert):
 class Board:
     """Tracks which alerts are firing, from one snapshot to the next."""
 
-    def __init__(self, fired: Iterable[Change] = (), number: int = 0) -> None:
+    def __init__(self, fired: Iterable[AlertChange] = (), number: int = 0) -> None:
         """Continue with the alerts that `fired` before a restart, and with the number of the last change."""
         self._open = {change.key: change for change in fired}
         self._since_s: dict[Key, float] = {}
         self._number = number
 
     @property
-    def open(self) -> list[Change]:
+    def open(self) -> list[AlertChange]:
         """Return the firing alerts, as of when each began to fire."""
         return list(self._open.values())
 
-    def take(self, now: Snapshot, settings: Settings, *, patient: bool = True) -> list[Change]:
+    def take(self, now: Snapshot, settings: Settings, *, patient: bool = True) -> list[AlertChange]:
         """Return the changes due to this snapshot. Unless `patient`, findings fire at once."""
-        changes: list[Change] = []
+        changes: list[AlertChange] = []
         for name, rule in RULES.items():
             found = rule.find(now, settings)
             if found is not None:
@@ -224,7 +224,7 @@ class Board:
 
     def _fire(
         self, name: str, severity: Severity, found: Iterable[Finding], now: Snapshot, patient: bool
-    ) -> Iterator[Change]:
+    ) -> Iterator[AlertChange]:
         for one in found:
             alert = Alert(name, severity, one.subject, one.message, one.command)
             since_s = self._since_s.setdefault(alert.key, now.at_s)
@@ -232,7 +232,7 @@ class Board:
                 self._open[alert.key] = self._change("firing", _iso(since_s), alert, now)
                 yield self._open[alert.key]
 
-    def _resolve(self, name: str, wrong: set[str], now: Snapshot) -> Iterator[Change]:
+    def _resolve(self, name: str, wrong: set[str], now: Snapshot) -> Iterator[AlertChange]:
         """Yield the alerts that are resolved now, and forget all subjects that are no longer wrong."""
         for key in [key for key in {**self._since_s, **self._open} if key[0] == name and key[1] not in wrong]:
             self._since_s.pop(key, None)
@@ -240,9 +240,9 @@ class Board:
                 ended = self._open.pop(key)
                 yield self._change("resolved", ended.since, ended, now)
 
-    def _change(self, change: What, since: str, alert: Alert, now: Snapshot) -> Change:
+    def _change(self, change: What, since: str, alert: Alert, now: Snapshot) -> AlertChange:
         self._number += 1
-        return Change(
+        return AlertChange(
             alert.name,
             alert.severity,
             alert.subject,

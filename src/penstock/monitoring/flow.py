@@ -14,15 +14,15 @@ from cassandra import DriverException
 from cassandra.cluster import NoHostAvailable
 
 from penstock import pipelines
-from penstock.airflow.runs import Run, Runs
+from penstock.airflow.runs import DagRun, Runs
 from penstock.broker.topics import Span
 from penstock.config import Settings
 from penstock.contract.failing import FailingBatch
 from penstock.contract.latency import Histogram, joined, quantile_ms
 from penstock.errors import PenstockError
 from penstock.log import get_logger
-from penstock.monitoring.alerts import Change
-from penstock.monitoring.gauges import Gauges, Look, Topic
+from penstock.monitoring.alerts import AlertChange
+from penstock.monitoring.gauges import Gauges, Look, TopicGauge
 from penstock.monitoring.history import History, file_version, is_watched
 from penstock.produce import journal
 from penstock.produce.journal import SoFar
@@ -70,11 +70,11 @@ class Point:
     rejected_held: int | None
     p50_ms: int | None
     p99_ms: int | None
-    partitions: list["Partition"] = field(default_factory=list)
+    partitions: list["PartitionProgress"] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Partition:
+class PartitionProgress:
     """A partition of the topic, and up to which offset the ledger reaches; None: not known."""
 
     partition: int
@@ -96,12 +96,12 @@ class View:
     """Everything that the last poll found. `points` are those of the last fifteen minutes, oldest first."""
 
     points: list[Point] = field(default_factory=list)
-    runs: list[Run] = field(default_factory=list)
+    runs: list[DagRun] = field(default_factory=list)
     ran: dict[str, int] = field(default_factory=dict)
     """Totals of the newest hundred runs at the first poll and of all runs since; empty: unknown."""
     under_way: SoFar | None = field(default_factory=lambda: SoFar(0, 0))
     """Progress of the active runs, by their delivery logs; None if the delivery log of any is elsewhere."""
-    alerts: list[Change] = field(default_factory=list)
+    alerts: list[AlertChange] = field(default_factory=list)
     is_watched: bool = True
     """Whether an alert watcher is running."""
     receipt: dict[str, Any] | None = None
@@ -143,7 +143,7 @@ class _Stored(NamedTuple):
     latencies: Histogram
 
 
-class _Tail:
+class _LedgerTail:
     """Reads the ledger's lines as they are written."""
 
     def __init__(self) -> None:
@@ -153,7 +153,7 @@ class _Tail:
         self.stored = 0
         self.latencies: Histogram = {}
 
-    def read(self, book: Ledger, topic: Topic, reached: dict[int, int]) -> None:
+    def read(self, book: Ledger, topic: TopicGauge, reached: dict[int, int]) -> None:
         """Count what was written since the last call; on the first call, everything."""
         if book.epoch_us != self._epoch_us:
             self._epoch_us, self._ends, self.stored = book.epoch_us, {}, 0
@@ -190,9 +190,9 @@ class Flow:
         self._gauges = Gauges(settings)
         self._history = History(settings)
         self._read_of: tuple[int, int] | None = None
-        self._alerts: list[Change] = []
+        self._alerts: list[AlertChange] = []
         self._runs = Runs(settings)
-        self._tail = _Tail()
+        self._tail = _LedgerTail()
         self._points: deque[Point] = deque()
         self._asked_s = -_SLOW_S
         self._been_up: set[str] = set()
@@ -224,7 +224,7 @@ class Flow:
             self._ask_slowly(view, found)
         self.view = view
 
-    def _open_alerts(self) -> list[Change]:
+    def _open_alerts(self) -> list[AlertChange]:
         """Return the firing alerts, read again only if their history has changed."""
         now = file_version(self._history.path)
         if now != self._read_of:
@@ -246,7 +246,7 @@ class Flow:
             except (DriverException, NoHostAvailable, PenstockError) as error:
                 log.debug("not_measured", service="cassandra", error=str(error))
 
-    def _progress(self, runs: list[Run]) -> SoFar | None:
+    def _progress(self, runs: list[DagRun]) -> SoFar | None:
         """Return the total progress of the running runs, or None if it is unknown for any of them."""
         folder = journal.folder_of(self._settings)
         found = [journal.progress(folder, run.run_id) for run in runs if run.state == "running"]
@@ -303,13 +303,13 @@ class Flow:
         self._runs.close()
 
 
-def _lag(topic: Topic, reached: dict[int, int]) -> int:
+def _lag(topic: TopicGauge, reached: dict[int, int]) -> int:
     return sum(max(0, span.end - reached[span.partition]) for span in topic.spans)
 
 
-def _partitions(topic: Topic, reached: dict[int, int] | None) -> list[Partition]:
+def _partitions(topic: TopicGauge, reached: dict[int, int] | None) -> list[PartitionProgress]:
     known = reached or {}
-    return [Partition(one.partition, one.first, one.end, known.get(one.partition)) for one in topic.spans]
+    return [PartitionProgress(one.partition, one.first, one.end, known.get(one.partition)) for one in topic.spans]
 
 
 def _problems(now: Point, been_up: set[str]) -> dict[str, Problem]:

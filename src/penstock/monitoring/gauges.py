@@ -31,7 +31,7 @@ _CHANGES_S = 60.0
 """Minimum interval between reads of the marked records, where topics have no ids."""
 
 
-class Topic(NamedTuple):
+class TopicGauge(NamedTuple):
     """A topic as described by Kafka. A recreated topic has a different `id`."""
 
     id: str
@@ -48,19 +48,19 @@ class Topic(NamedTuple):
         return sum(span.records for span in self.spans)
 
 
-def read_topic(client: AdminClient, name: str) -> Topic:
+def read_topic(client: AdminClient, name: str) -> TopicGauge:
     """Return the current state of a topic; empty if it does not exist. Raises `KafkaException`."""
     found = client.describe_topics(TopicCollection([name]), request_timeout=TIMEOUT_S)[name]
     try:
         described = found.result()
     except KafkaException as error:
         if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-            return Topic("", [])
+            return TopicGauge("", [])
         raise
     partitions = sorted(one.id for one in described.partitions)
     firsts = _offsets(client, name, partitions, OffsetSpec.earliest())
     ends = _offsets(client, name, partitions, OffsetSpec.latest())
-    return Topic(str(described.topic_id), [Span(one, firsts[one][0], ends[one][0]) for one in partitions])
+    return TopicGauge(str(described.topic_id), [Span(one, firsts[one][0], ends[one][0]) for one in partitions])
 
 
 def read_newest_s(client: AdminClient, name: str, spans: Iterable[Span]) -> float | None:
@@ -116,8 +116,8 @@ class Window:
 class Held(NamedTuple):
     """What Kafka holds. `newest_s` is the timestamp of the newest record, in epoch seconds."""
 
-    topic: Topic
-    dead_letters: Topic
+    topic: TopicGauge
+    dead_letters: TopicGauge
     newest_s: float | None
 
 
@@ -196,7 +196,7 @@ class Gauges:
         self._held = Held(topic, dead_letters, newest_s)
         return self._held
 
-    def _from_cassandra(self, topic: Topic | None) -> Stored:
+    def _from_cassandra(self, topic: TopicGauge | None) -> Stored:
         try:
             session = self._connections.session()
             found = receipts.latest(session, self._keyspace, self._pipeline.topic)
@@ -212,12 +212,12 @@ class Gauges:
         recorded = FailingBatches(session, self._keyspace, self._pipeline.topic).read()
         return tuple(stuck_batches(recorded, self._checkpoint, reached))
 
-    def _reached(self, session: Session, topic: Topic) -> dict[int, int]:
+    def _reached(self, session: Session, topic: TopicGauge) -> dict[int, int]:
         """Return the offset that the ledger reaches, per partition."""
         book = self._book(session, topic.id)
         return {span.partition: span.first if book is None else book.reached(span) for span in topic.spans}
 
-    def _find_change(self, session: Session, topic: Topic) -> str:
+    def _find_change(self, session: Session, topic: TopicGauge) -> str:
         """Return what shows that the topic was recreated; empty if nothing does.
 
         Without topic ids, records are read for that, at most every `_CHANGES_S` seconds.
@@ -273,5 +273,5 @@ def snapshot(topic: str, services: dict[str, str], held: Held | None, stored: St
     )
 
 
-def _waiting(topic: Topic, reached: dict[int, int]) -> int:
+def _waiting(topic: TopicGauge, reached: dict[int, int]) -> int:
     return sum(max(0, span.end - reached[span.partition]) for span in topic.spans)

@@ -8,7 +8,7 @@ import msgspec
 
 from penstock import formats
 from penstock.config import Settings
-from penstock.monitoring.alerts import Change
+from penstock.monitoring.alerts import AlertChange
 
 MAX_BYTES = 5 * 1024 * 1024
 
@@ -27,17 +27,17 @@ class History:
         self._before = self.path.with_name("alerts.1.jsonl")
         self._max_bytes = max_bytes
 
-    def read(self) -> list[Change]:
+    def read(self) -> list[AlertChange]:
         """Return all changes that are still kept, oldest first. Raises `FormatTooNew`."""
         found = {change.number: change for path in (self._before, self.path) for change in _changes(path)}
         return [found[number] for number in sorted(found)]
 
-    def open(self) -> list[Change]:
+    def open(self) -> list[AlertChange]:
         """Return the firing alerts: those whose last change is `firing`."""
         last = {change.key: change for change in self.read()}
         return [change for change in last.values() if change.change == "firing"]
 
-    def append(self, changes: Iterable[Change]) -> None:
+    def append(self, changes: Iterable[AlertChange]) -> None:
         """Append the changes. Raises `OSError`."""
         lines = _encoded(changes)
         if not lines:
@@ -75,15 +75,15 @@ def read_lines(path: Path) -> list[bytes]:
         return []
 
 
-def _encoded(changes: Iterable[Change]) -> bytes:
+def _encoded(changes: Iterable[AlertChange]) -> bytes:
     return b"".join(formats.encode_marked(formats.ALERTS, change) + b"\n" for change in changes)
 
 
-def _changes(path: Path) -> Iterable[Change]:
+def _changes(path: Path) -> Iterable[AlertChange]:
     for line in read_lines(path):
         try:
             formats.check_marked(formats.ALERTS, line, str(path))
-            yield msgspec.json.decode(line, type=Change)
+            yield msgspec.json.decode(line, type=AlertChange)
         except msgspec.DecodeError:
             continue
 

@@ -10,7 +10,7 @@ from penstock.broker import dlq, topics
 from penstock.broker.topics import Span
 from penstock.config import Settings
 from penstock.contract.reject import Reason
-from penstock.monitoring.gauges import Topic, read_topic
+from penstock.monitoring.gauges import TopicGauge, read_topic
 from penstock.pipelines import Pipeline
 
 MOST = 10_000
@@ -21,7 +21,7 @@ _TIMEOUT_S = 5.0
 
 
 @dataclass
-class Tally:
+class ReasonCounts:
     """Dead letters and the bytes of their values, by reason. Duplicates count again."""
 
     records: Counter[str] = field(default_factory=lambda: Counter({str(reason): 0 for reason in Reason}))
@@ -34,8 +34,8 @@ class Rejects:
     def __init__(self, settings: Settings, pipeline: Pipeline) -> None:
         self._settings = settings.model_copy(update={"kafka_timeout_s": _TIMEOUT_S})
         self._topic = pipeline.dead_letter_topic
-        self._before: Topic | None = None
-        self.tally = Tally()
+        self._before: TopicGauge | None = None
+        self.tally = ReasonCounts()
         self.is_done = True
         """Whether everything that was there at the last poll is counted."""
 
@@ -46,7 +46,7 @@ class Rejects:
         known = before.spans if before.id == now.id else []
         new = _first_of(topics.beyond(known, now.spans), MOST)
         self._count(new)
-        self._before = Topic(now.id, new)
+        self._before = TopicGauge(now.id, new)
         self.is_done = [one.end for one in new] == [one.end for one in now.spans]
 
     def _count(self, new: list[Span]) -> None:

@@ -14,7 +14,7 @@ from penstock.config import Settings
 from penstock.errors import PenstockError
 from penstock.log import get_logger
 from penstock.monitoring import webhook
-from penstock.monitoring.alerts import Board, Change, Snapshot
+from penstock.monitoring.alerts import AlertChange, Board, Snapshot
 from penstock.monitoring.gauges import Gauges
 from penstock.monitoring.history import History
 from penstock.monitoring.regular import Regular
@@ -23,7 +23,7 @@ from penstock.monitoring.webhook import Webhook
 log = get_logger(__name__)
 
 Look = Callable[[], Snapshot]
-Tell = Callable[[Change], None]
+Tell = Callable[[AlertChange], None]
 
 
 class Watch:
@@ -36,10 +36,10 @@ class Watch:
         self._history = History(settings)
         known = self._history.read()
         self._board = Board(self._history.open(), known[-1].number if known else 0)
-        self._unwritten: list[Change] = []
+        self._unwritten: list[AlertChange] = []
         self._webhook = _webhook(settings, self._history)
 
-    def round(self) -> list[Change]:
+    def round(self) -> list[AlertChange]:
         """Poll once, report the alerts that changed since the last round, and return them."""
         now = self._look()
         changes = self._board.take(now, self._settings)
@@ -54,7 +54,7 @@ class Watch:
         _beat(self._settings.watch_beat)
         return changes
 
-    def _write(self, changes: Iterable[Change]) -> None:
+    def _write(self, changes: Iterable[AlertChange]) -> None:
         """Append the changes to the history; those that fail, e.g. on a full disk, together with the next changes."""
         self._unwritten += changes
         try:
@@ -86,7 +86,7 @@ def _webhook(settings: Settings, history: History) -> Webhook | None:
     return None
 
 
-def _log(change: Change) -> None:
+def _log(change: AlertChange) -> None:
     facts = {"name": change.name, "subject": change.subject, "severity": change.severity, "since": change.since}
     if change.change == "firing":
         log.warning("alert_firing", **facts, message=change.message, command=change.command)
@@ -114,7 +114,7 @@ def run(settings: Settings, stop: threading.Event, tell: Tell = lambda _: None) 
             gauges.close()
 
 
-def once(settings: Settings) -> list[Change]:
+def once(settings: Settings) -> list[AlertChange]:
     """Return what is wrong now, by a single poll: nothing is waited for, written or posted."""
     gauges = Gauges(settings)
     try:
@@ -123,7 +123,7 @@ def once(settings: Settings) -> list[Change]:
         gauges.close()
 
 
-def wrong(settings: Settings, now: Snapshot) -> list[Change]:
+def wrong(settings: Settings, now: Snapshot) -> list[AlertChange]:
     """Return what is wrong in a snapshot, and firing alerts that cannot be confirmed as resolved."""
     board = Board(History(settings).open())
     board.take(now, settings, patient=False)

@@ -12,7 +12,7 @@ import msgspec
 from penstock.config import Settings
 from penstock.errors import Unreachable
 from penstock.log import get_logger
-from penstock.monitoring.alerts import Change
+from penstock.monitoring.alerts import AlertChange
 from penstock.retry import bounded
 
 log = get_logger(__name__)
@@ -40,7 +40,7 @@ def poster(settings: Settings) -> Post:
     return post
 
 
-def payload(change: Change) -> dict[str, Any]:
+def payload(change: AlertChange) -> dict[str, Any]:
     """Return the body to post: the change, and `text`, which chat services display."""
     text = f"{change.change}: {change.name} {change.subject}: {change.message} ({change.command})"
     return {**msgspec.to_builtins(change), "text": text}
@@ -53,7 +53,7 @@ class Webhook:
     continues from there. At most a thousand changes are pending; further changes are posted after the next start.
     """
 
-    def __init__(self, post: Post, place: Path, history: Iterable[Change]) -> None:
+    def __init__(self, post: Post, place: Path, history: Iterable[AlertChange]) -> None:
         changes = list(history)
         self._post, self._place = post, place
         self._taken = _number(place, default=max((change.number for change in changes), default=0))
@@ -63,7 +63,7 @@ class Webhook:
         self._is_away = self._is_closing = False
         self._keep()
 
-    def send(self, changes: Iterable[Change]) -> None:
+    def send(self, changes: Iterable[AlertChange]) -> None:
         """Queue `changes`, and start posting unless a delivery is in progress. Returns at once."""
         room = MOST_WAITING - len(self._waiting)
         self._waiting.extend(list(changes)[:room])
@@ -85,7 +85,7 @@ class Webhook:
             self._taken = self._waiting.popleft().number
             self._keep()
 
-    def _post_one(self, change: Change) -> None:
+    def _post_one(self, change: AlertChange) -> None:
         for attempt in bounded(Unreachable, attempts=ATTEMPTS, timeout_s=ATTEMPTS * TIMEOUT_S):
             with attempt:
                 self._post(payload(change))

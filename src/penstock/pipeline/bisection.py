@@ -25,7 +25,7 @@ class NotIsolated(Exception):
     """No single record is to blame; the message says why."""
 
 
-class Search:
+class FailureSearch:
     """Finds the failing records of a batch, one at a time. `positions` is sorted and known to fail."""
 
     def __init__(self, positions: Group, run: Run) -> None:

@@ -27,10 +27,10 @@ from penstock.contract.fields import BOOLEAN, INT, TEXT, TIMESTAMP, UUID, Field,
 from penstock.contract.record import Record
 from penstock.contract.reject import Fault, Reason
 from penstock.contract.schemas import json_schema
-from penstock.errors import DeliveryFailed, SchemaUnknown, WrongUse
+from penstock.errors import DeliveryFailed, SchemaUnknown, UsageError
 from penstock.pipelines import Pipeline
 from penstock.process.decode import Decoder
-from penstock.process.writer import Writer
+from penstock.process.writer import AvroWriter
 from penstock.produce.serialize import serializer
 
 TIMEOUT_S = 10.0
@@ -87,36 +87,36 @@ def checked(pipeline: Pipeline, schemas: Schemas, text: str) -> Record | Fault:
 def framed(schema_id: int, kind: str, schema: str, text: str) -> bytes:
     """Encode the JSON text as a framed value of the registered schema with this id, as Avro if the schema is Avro.
 
-    Raises `WrongUse` naming each rule of the schema that the text breaks, one per line.
+    Raises `UsageError` naming each rule of the schema that the text breaks, one per line.
     """
     try:
         value, known = msgspec.json.decode(text), json.loads(schema)
     except (ValueError, RecursionError) as error:
-        raise WrongUse(f"it is no JSON: {error}") from None
+        raise UsageError(f"it is no JSON: {error}") from None
     if kind == "JSON":
         if broken := _broken(known, value):
-            raise WrongUse("\n".join(broken))
+            raise UsageError("\n".join(broken))
         return pack(schema_id) + text.encode()
     if kind != "AVRO":
-        raise WrongUse(f"a schema of kind {kind} cannot be checked here: send it as typed")
+        raise UsageError(f"a schema of kind {kind} cannot be checked here: send it as typed")
     out = BytesIO()
     try:
-        fastavro.schemaless_writer(out, Writer(known, schema_id).parsed, value, strict=True)
+        fastavro.schemaless_writer(out, AvroWriter(known, schema_id).parsed, value, strict=True)
     except (SchemaUnknown, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-        raise WrongUse(f"it is no record of Avro schema {schema_id}: {error}") from None
+        raise UsageError(f"it is no record of Avro schema {schema_id}: {error}") from None
     return pack(schema_id) + out.getvalue()
 
 
 def _broken(schema: Any, value: Any) -> list[str]:
     """Return the rules of a JSON Schema that `value` breaks. External references are not fetched.
 
-    Raises `WrongUse` if the schema cannot be used for validation.
+    Raises `UsageError` if the schema cannot be used for validation.
     """
     try:
         validator = jsonschema.validators.validator_for(schema)(schema, registry=referencing.Registry())
         errors = list(islice(validator.iter_errors(value), _MESSAGES))
     except Exception as error:  # somebody else's schema: unknown types, unresolvable or circular references
-        raise WrongUse(f"the schema cannot be checked with: {type(error).__name__}") from error
+        raise UsageError(f"the schema cannot be checked with: {type(error).__name__}") from error
     return [f"{error.json_path}: {error.message[:_MESSAGE_CHARACTERS]}" for error in errors]
 
 
@@ -129,7 +129,7 @@ def packed(settings: Settings, pipeline: Pipeline, registry: Registry, one: Reco
 def deliver(settings: Settings, topic: str, key: bytes | None, value: bytes | None) -> Place:
     """Send a message, wait for Kafka's acknowledgement and return its position.
 
-    Raises `WrongUse` for an internal topic of a service, `DeliveryFailed`.
+    Raises `UsageError` for an internal topic of a service, `DeliveryFailed`.
     """
     check_ours(topic)
     reports: list[tuple[KafkaError | None, Message]] = []

@@ -19,7 +19,7 @@ from penstock.broker.kafka import producer
 from penstock.broker.registry import Registry
 from penstock.config import Settings
 from penstock.contract.reject import Fault, Reason, Reject, Stage
-from penstock.errors import DeliveryFailed, SourceRefused, SourceUnreachable, TooManyFailed, WrongSettings, WrongUse
+from penstock.errors import DeliveryFailed, SourceRefused, SourceUnreachable, TooManyFailed, UsageError, WrongSettings
 from penstock.log import get_logger
 from penstock.pipeline.failed import FailedEntries
 from penstock.pipeline.mapping import Mapper
@@ -41,7 +41,7 @@ LANDED_S = 24 * 3600.0
 
 
 @dataclass(frozen=True)
-class Order:
+class RunOrder:
     """The request for a run: `records`, or as many as `seconds` at `rate` per second make.
 
     `rate` (records per second) also limits the speed of sending. `clock_offset_s` is added to Kafka's timestamps, as a
@@ -58,15 +58,15 @@ class Order:
 
     @property
     def asked(self) -> int:
-        """Return the number of requested records. Raises `WrongUse` if the order does not determine it."""
+        """Return the number of requested records. Raises `UsageError` if the order does not determine it."""
         if self.records is not None and self.seconds is None:
             asked = self.records
         elif self.records is None and self.seconds is not None and self.rate:
             asked = round(self.seconds * self.rate)
         else:
-            raise WrongUse("a run is asked for either `records`, or `seconds` and `rate`")
+            raise UsageError("a run is asked for either `records`, or `seconds` and `rate`")
         if asked < 1:
-            raise WrongUse(f"a run is asked for at least 1 record, not {asked}")
+            raise UsageError(f"a run is asked for at least 1 record, not {asked}")
         return asked
 
 
@@ -95,7 +95,7 @@ class Summary:
         return asdict(self)
 
 
-def run(settings: Settings, pipeline: Pipeline, order: Order) -> Summary:
+def run(settings: Settings, pipeline: Pipeline, order: RunOrder) -> Summary:
     """Fetch what `order` asks for, send it, and wait for every acknowledgement.
 
     Raises `WrongSettings` if it is ordered for another pipeline; `TooManyFailed` if too many entries became dead
@@ -121,7 +121,7 @@ def check_pipeline(settings: Settings, pipeline: Pipeline, expected: dict[str, A
 class _Run:
     """One run: its clients and its counts."""
 
-    def __init__(self, settings: Settings, pipeline: Pipeline, order: Order) -> None:
+    def __init__(self, settings: Settings, pipeline: Pipeline, order: RunOrder) -> None:
         self._settings = settings
         self._pipeline = pipeline
         self._order = order

@@ -21,17 +21,17 @@ from penstock import pipelines
 from penstock.broker import topics
 from penstock.broker.topics import Span
 from penstock.config import Settings
-from penstock.contract.batch import Tally
+from penstock.contract.batch import BatchSummary
 from penstock.contract.failing import FailingBatch
 from penstock.contract.order import ONE_LAYOUT, Order
 from penstock.errors import JobRunning, PenstockError, TopicRecreated, TransformFailed, Unreachable
 from penstock.log import get_logger
 from penstock.pipeline.cause import file_of
 from penstock.pipeline.failures import FailureRecorder
-from penstock.pipeline.progress import Noter
-from penstock.pipeline.recreated import Guard, TopicGuard, begin_generation
+from penstock.pipeline.progress import ProgressRecorder
+from penstock.pipeline.recreated import IncarnationGuard, TopicGuard, begin_generation
 from penstock.pipeline.resume import resume_from_ledger
-from penstock.pipeline.stream import Plan, plan, store, warm_up
+from penstock.pipeline.stream import BatchPlan, plan, store, warm_up
 from penstock.pipelines import Pipeline
 from penstock.process.checkpoint import Checkpoint, check_fits, checkpoint_of
 from penstock.process.session import raw_records
@@ -72,7 +72,7 @@ def wait_for_services(settings: Settings) -> None:
         wait_until(probe, timeout_s=settings.spark_wait_s, every_s=1.0, what=what)
 
 
-class Keeper:
+class BatchRunner:
     """Processes each micro-batch and writes its ledger entries. A batch in flight finishes before a stop.
 
     `confirm` is called before each batch and raises if this job may not begin another one; `order` then returns the
@@ -82,13 +82,13 @@ class Keeper:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: BatchPlan,
         book: ledger.Ledger,
         stopping: threading.Event,
         confirm: Callable[[], None] = lambda: None,
         sync_lag_s: float = 0.0,
         order: Callable[[], Order] = lambda: ONE_LAYOUT,
-        guard: Guard | None = None,
+        guard: IncarnationGuard | None = None,
         key_formats: KeyFormats | None = None,
     ) -> None:
         self._plan = plan
@@ -117,7 +117,7 @@ class Keeper:
         for one in tallies:
             log.info("batch_stored", batch=batch_id, **one._asdict())
 
-    def _carry_out(self, raw: DataFrame, batch_id: int) -> list[Tally]:
+    def _carry_out(self, raw: DataFrame, batch_id: int) -> list[BatchSummary]:
         with self._working:
             if self.stopping.is_set():
                 raise InterruptedError(f"batch {batch_id} was not begun: the job is stopping")
@@ -127,7 +127,7 @@ class Keeper:
             self.batches += 1
             return tallies
 
-    def _store(self, raw: DataFrame, how: Plan) -> list[Tally]:
+    def _store(self, raw: DataFrame, how: BatchPlan) -> list[BatchSummary]:
         """Process a batch with the proven key formats of the topic, and store what the batch proves."""
         if self._key_formats is None or how.found is None:
             return store(raw, how)
@@ -218,8 +218,8 @@ def run(spark: SparkSession, read: Callable[[SparkSession], DataFrame], session:
         guard = TopicGuard(known, pipeline.topic, topic_id, epoch_us, settings)
         order = observer(session, keyspace, book, settings, guard)
         shapes = KeyFormats(session, keyspace, book, lambda: topics.spans(settings, pipeline.topic))
-        keeper = Keeper(how, book, stopping, ours.confirm, cassandra.sync_lag_s(session), order, guard, shapes)
-        noter = Noter(progress.Progress(session, keyspace, pipeline.topic))
+        keeper = BatchRunner(how, book, stopping, ours.confirm, cassandra.sync_lag_s(session), order, guard, shapes)
+        noter = ProgressRecorder(progress.Progress(session, keyspace, pipeline.topic))
         resume_from_ledger(checkpoint, book, topic_id, settings)
         recorder = recorder_of(session, settings, checkpoint)
         _stop_on_signal(stopping)
@@ -270,8 +270,8 @@ def _stream(
     records: DataFrame,
     settings: Settings,
     checkpoint: Checkpoint,
-    keeper: Keeper,
-    noter: Noter,
+    keeper: BatchRunner,
+    noter: ProgressRecorder,
     recorder: FailureRecorder,
 ) -> None:
     """Run the query, and restart it with back-off when it fails, until the job is stopping."""
@@ -310,7 +310,7 @@ def _stand_by(error: TransformFailed, batch: FailingBatch | None, stopping: thre
     stopping.wait()
 
 
-def _start(records: DataFrame, settings: Settings, checkpoint: Checkpoint, keeper: Keeper) -> StreamingQuery:
+def _start(records: DataFrame, settings: Settings, checkpoint: Checkpoint, keeper: BatchRunner) -> StreamingQuery:
     log.info("streaming", topic=checkpoint.topic, checkpoint=checkpoint.folder)
     return (
         records.writeStream.queryName(checkpoint.topic)
@@ -336,7 +336,7 @@ def _silence_tracebacks() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
-def _follow(query: StreamingQuery, keeper: Keeper, noter: Noter, recorder: FailureRecorder) -> None:
+def _follow(query: StreamingQuery, keeper: BatchRunner, noter: ProgressRecorder, recorder: FailureRecorder) -> None:
     """Watch the query until stopping is set and the batch in flight is stored.
 
     Raises `StreamingQueryException`, and `TopicRecreated` once the query is stopped.

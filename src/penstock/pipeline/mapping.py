@@ -10,7 +10,7 @@ import msgspec
 
 from penstock.contract.fields import key_writer
 from penstock.contract.reject import Fault, Reason, Stage
-from penstock.contract.rules import MAX_VALUE_BYTES, Broken, Rule, judge, latest_past
+from penstock.contract.rules import MAX_VALUE_BYTES, Rule, Violation, judge, latest_past
 from penstock.errors import clean_line
 from penstock.pipeline.cause import file_of
 from penstock.pipelines import Pipeline
@@ -41,7 +41,7 @@ class Mapper:
         except MemoryError:
             raise
         except msgspec.ValidationError as error:
-            return Fault.of([Broken("", Rule.TYPE, _words(error))], Stage.PRODUCE)
+            return Fault.of([Violation("", Rule.TYPE, _words(error))], Stage.PRODUCE)
         except Exception as error:  # noqa: BLE001  the pipeline's own code may raise anything
             return self._fault(error)
 

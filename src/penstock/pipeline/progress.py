@@ -20,7 +20,7 @@ _STRANGE = (ValueError, SyntaxError, LookupError, TypeError, AttributeError)
 """Exceptions that parsing the progress of another Spark version may raise."""
 
 
-class Noter:
+class ProgressRecorder:
     """Records the batches and failures of a stream. Errors in recording are logged and do not stop the stream."""
 
     def __init__(self, progress: Progress) -> None:

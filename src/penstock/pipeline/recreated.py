@@ -44,7 +44,7 @@ def begin_generation(checkpoint: Checkpoint, incarnation: Incarnation, topic_id:
     return incarnation.begin_generation(topic_id, is_recreated=bool(change))
 
 
-class Guard(Protocol):
+class IncarnationGuard(Protocol):
     """Keeps the job from continuing in another topic."""
 
     def check(self) -> None:

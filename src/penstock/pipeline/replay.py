@@ -17,7 +17,7 @@ from penstock import pipelines
 from penstock.broker import topics
 from penstock.broker.topics import Span
 from penstock.config import Settings
-from penstock.contract.batch import Tally, merge
+from penstock.contract.batch import BatchSummary, merge
 from penstock.errors import PenstockError
 from penstock.pipeline.job import observer
 from penstock.pipeline.recreated import TopicGuard, recreated
@@ -38,7 +38,7 @@ class Replay:
     job: str
     records: int
     seconds: float
-    partitions: list[Tally]
+    partitions: list[BatchSummary]
 
 
 def replay(spark: SparkSession, session: Session, settings: Settings, spans: list[Span], report: Report) -> Replay:
@@ -65,7 +65,7 @@ def replay(spark: SparkSession, session: Session, settings: Settings, spans: lis
     sync_lag_s = cassandra.sync_lag_s(session)
     job = f"{ledger.REPLAY}{datetime.now(UTC):%Y%m%dT%H%M%S.%f}Z"
     warm_up(spark, how)
-    tallies: list[Tally] = []
+    tallies: list[BatchSummary] = []
     done, total = 0, sum(span.records for span in spans)
     for number, some in enumerate(rounds(spans, settings.spark_batch_records)):
         raw = raw_records(kafka_stretch(spark, settings, pipeline.topic, some), pipeline.declared_order)

@@ -12,7 +12,7 @@ from penstock.broker import topics
 from penstock.broker.topics import Span
 from penstock.config import Settings
 from penstock.log import get_logger
-from penstock.process.checkpoint import Checkpoint, Offsets, Origin, check_fits
+from penstock.process.checkpoint import Checkpoint, CheckpointOrigin, Offsets, check_fits
 from penstock.sink.ledger import Ledger
 
 log = get_logger(__name__)
@@ -43,7 +43,7 @@ def resume_from_ledger(checkpoint: Checkpoint, ledger: Ledger, topic_id: str, se
     start = place.first | {each.partition: each.ledger for each in behind}
     moment = datetime.now(UTC).isoformat(timespec="seconds")
     note = f"{moment}: resumed from the ledger, an older one than the checkpoint: {'; '.join(map(str, behind))}"
-    kept = checkpoint.begin_at(Origin(topic_id=topic_id, start=start, note=note))
+    kept = checkpoint.begin_at(CheckpointOrigin(topic_id=topic_id, start=start, note=note))
     log.warning("resumed_from_ledger", behind=[each._asdict() for each in behind], checkpoint_kept_as=kept)
     check_fits(checkpoint, topics.spans(settings, checkpoint.topic), topic_id)
     return note

@@ -26,9 +26,9 @@ from penstock.broker.kafka import producer, reader
 from penstock.broker.registry import Registry
 from penstock.broker.topics import Place
 from penstock.config import Settings
-from penstock.contract.batch import TALLY_DDL, Decoded, Tally, merge, tally
+from penstock.contract.batch import TALLY_DDL, BatchSummary, Decoded, merge, tally
 from penstock.contract.order import ONE_LAYOUT, Order
-from penstock.contract.proofs import NOTHING_PROVEN, Evidence, KeyProofs, KeyShape, merge_found
+from penstock.contract.proofs import NOTHING_PROVEN, KeyEvidence, KeyProofs, KeyShape, merge_found
 from penstock.contract.reject import Fault, Reject, Stage
 from penstock.errors import KafkaUnreachable
 from penstock.pipeline.transform import Transformed, apply_transform
@@ -46,7 +46,7 @@ _COLLECT_EVERY = 200_000
 
 
 @dataclass(frozen=True)
-class Plan:
+class BatchPlan:
     """The input of a Spark task, sent to the executors."""
 
     settings: Settings
@@ -74,14 +74,14 @@ class _FoundParam(AccumulatorParam):  # type: ignore[misc]  # pyspark is untyped
         return merge_found([value1, value2])
 
 
-def plan(settings: Settings, epoch_us: int, order: Order = ONE_LAYOUT, proofs: KeyProofs | None = None) -> Plan:
+def plan(settings: Settings, epoch_us: int, order: Order = ONE_LAYOUT, proofs: KeyProofs | None = None) -> BatchPlan:
     """Return the plan of a stream on this settings' pipeline, or of a replay by its `proofs`. Needs a Spark session."""
     ddl = decoded_ddl(pipelines.of(settings).record)
     schemas = _arrow_schema(ddl), _arrow_schema(TALLY_DDL)
     if proofs is not None:
-        return Plan(settings, epoch_us, *schemas, order, proofs)
+        return BatchPlan(settings, epoch_us, *schemas, order, proofs)
     found = SparkContext.getOrCreate().accumulator({}, _FoundParam())
-    return Plan(settings, epoch_us, *schemas, order, NOTHING_PROVEN, found)
+    return BatchPlan(settings, epoch_us, *schemas, order, NOTHING_PROVEN, found)
 
 
 def _arrow_schema(ddl: str) -> pa.Schema:
@@ -131,7 +131,7 @@ class Worker:
     def _reader(self) -> Consumer:
         return reader(self._settings)
 
-    def decode(self, batches: ArrowBatches, order: Order, proofs: KeyProofs | Evidence) -> Iterator[Decoded]:
+    def decode(self, batches: ArrowBatches, order: Order, proofs: KeyProofs | KeyEvidence) -> Iterator[Decoded]:
         """Decode batches of raw records."""
         order_by = self._pipeline.declared_order
         return decode_batches(batches, self.decoder, self.topic, order, self._epoch_us, proofs, order_by)
@@ -197,12 +197,12 @@ def _worker(settings: Settings, epoch_us: int) -> Worker:
     return Worker(settings, epoch_us)
 
 
-def _this_worker(plan: Plan) -> Worker:
+def _this_worker(plan: BatchPlan) -> Worker:
     _forget_zips()
     return _worker(plan.settings, plan.epoch_us)
 
 
-def warm_up(spark: SparkSession, plan: Plan) -> None:
+def warm_up(spark: SparkSession, plan: BatchPlan) -> None:
     """Start the Python workers and open their connections, so that the first records do not wait for that."""
 
     def task(batches: ArrowBatches) -> ArrowBatches:
@@ -214,7 +214,7 @@ def warm_up(spark: SparkSession, plan: Plan) -> None:
     spark.range(0, cores, 1, cores).mapInArrow(task, "id BIGINT").collect()
 
 
-def write(decoded: Iterable[Decoded], worker: Worker) -> Iterator[Tally]:
+def write(decoded: Iterable[Decoded], worker: Worker) -> Iterator[BatchSummary]:
     """Store or dead-letter each batch, and yield its tallies once all of it is acknowledged."""
     for batch in decoded:
         worker.store(batch)
@@ -222,13 +222,13 @@ def write(decoded: Iterable[Decoded], worker: Worker) -> Iterator[Tally]:
         yield from tally(batch, time.time_ns() // 1_000_000)
 
 
-def store(raw: DataFrame, plan: Plan) -> list[Tally]:
+def store(raw: DataFrame, plan: BatchPlan) -> list[BatchSummary]:
     """Process one micro-batch of raw records, and return a tally per partition. Any error fails it as a whole."""
     carry_out = _store_transformed if plan.pipeline.transform else _store_as_is
     return carry_out(raw.coalesce(plan.settings.spark_cores), plan)
 
 
-def _store_as_is(raw: DataFrame, plan: Plan) -> list[Tally]:
+def _store_as_is(raw: DataFrame, plan: BatchPlan) -> list[BatchSummary]:
     """Decode and write in one pass over the raw bytes."""
 
     def task(batches: ArrowBatches) -> ArrowBatches:
@@ -238,18 +238,18 @@ def _store_as_is(raw: DataFrame, plan: Plan) -> list[Tally]:
     return _collect(raw, task)
 
 
-def _decoded(batches: ArrowBatches, worker: Worker, plan: Plan) -> Iterator[Decoded]:
+def _decoded(batches: ArrowBatches, worker: Worker, plan: BatchPlan) -> Iterator[Decoded]:
     """Decode a task's batches. What their keys prove is added to the plan's `found`."""
     if plan.found is None:
         yield from worker.decode(batches, plan.order, plan.proofs)
         return
-    evidence = Evidence(plan.proofs)
+    evidence = KeyEvidence(plan.proofs)
     yield from worker.decode(batches, plan.order, evidence)
     if evidence.found:
         plan.found.add(evidence.found)
 
 
-def decode(raw: DataFrame, plan: Plan) -> DataFrame:
+def decode(raw: DataFrame, plan: BatchPlan) -> DataFrame:
     """Return raw records as a DataFrame of decoded records. Rejects have `_rejected` set, deletions `_deleted`."""
 
     def task(batches: ArrowBatches) -> ArrowBatches:
@@ -259,7 +259,7 @@ def decode(raw: DataFrame, plan: Plan) -> DataFrame:
     return raw.mapInArrow(task, decoded_ddl(plan.pipeline.record))
 
 
-def _store_transformed(raw: DataFrame, plan: Plan) -> list[Tally]:
+def _store_transformed(raw: DataFrame, plan: BatchPlan) -> list[BatchSummary]:
     """Decode, transform, check and write a batch. Records that the transform drops are counted as filtered."""
     decoded = decode(raw, plan).persist()
     to_transform = "_rejected IS NULL AND _deleted IS NULL"
@@ -275,7 +275,7 @@ def _store_transformed(raw: DataFrame, plan: Plan) -> list[Tally]:
     return _with_filtered(read, written)
 
 
-def _write_all(transformed: Transformed, others: DataFrame, plan: Plan) -> list[Tally]:
+def _write_all(transformed: Transformed, others: DataFrame, plan: BatchPlan) -> list[BatchSummary]:
     """Write the rows, and the records that bypassed the transform or failed in it. The rows are unpersisted."""
     everything = transformed.rows.unionByName(others, allowMissingColumns=True)
     if transformed.failed is not None:
@@ -286,7 +286,7 @@ def _write_all(transformed: Transformed, others: DataFrame, plan: Plan) -> list[
         transformed.rows.unpersist()
 
 
-def _write_task(plan: Plan) -> Callable[[ArrowBatches], ArrowBatches]:
+def _write_task(plan: BatchPlan) -> Callable[[ArrowBatches], ArrowBatches]:
     def task(batches: ArrowBatches) -> ArrowBatches:
         worker = _this_worker(plan)
         yield _arrow(write(from_columns(batches, plan.pipeline.stored, worker.topic), worker), plan)
@@ -294,7 +294,7 @@ def _write_task(plan: Plan) -> Callable[[ArrowBatches], ArrowBatches]:
     return task
 
 
-def _read(decoded: DataFrame, shift_us: int) -> tuple[list[Tally], bool]:
+def _read(decoded: DataFrame, shift_us: int) -> tuple[list[BatchSummary], bool]:
     """Return the records and offsets read per partition, before the transform, all counted as filtered so far.
 
     Also return whether all records have the shift `shift_us`.
@@ -305,19 +305,21 @@ def _read(decoded: DataFrame, shift_us: int) -> tuple[list[Tally], bool]:
     )
     counted, now_ms = found.collect(), time.time_ns() // 1_000_000
     tallies = [
-        Tally(partition, first, last, records, 0, 0, 0, filtered=records, stored_at_ms=now_ms, nulls={}, latencies={})
+        BatchSummary(
+            partition, first, last, records, 0, 0, 0, filtered=records, stored_at_ms=now_ms, nulls={}, latencies={}
+        )
         for partition, first, last, records, _ in counted
     ]
     return tallies, not any(is_other for *_, is_other in counted)
 
 
-def _with_filtered(read: list[Tally], written: list[Tally]) -> list[Tally]:
+def _with_filtered(read: list[BatchSummary], written: list[BatchSummary]) -> list[BatchSummary]:
     """Return the tallies of the records read, with what was written. The rest is counted as filtered."""
     written_by_partition = {each.partition: each for each in written}
     return [_as_read(before, written_by_partition.get(before.partition)) for before in read]
 
 
-def _as_read(read: Tally, written: Tally | None) -> Tally:
+def _as_read(read: BatchSummary, written: BatchSummary | None) -> BatchSummary:
     """Return a partition's tally of written records, extended to everything read."""
     if written is None:
         return read
@@ -329,7 +331,7 @@ def _as_read(read: Tally, written: Tally | None) -> Tally:
     )
 
 
-def _arrow(tallies: Iterable[Tally], plan: Plan) -> pa.RecordBatch:
+def _arrow(tallies: Iterable[BatchSummary], plan: BatchPlan) -> pa.RecordBatch:
     rows = [
         one._asdict() | {"nulls": list(one.nulls.items()), "latencies": list(one.latencies.items())}
         for one in merge(tallies)
@@ -337,5 +339,5 @@ def _arrow(tallies: Iterable[Tally], plan: Plan) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist(rows, schema=plan.tally_schema)
 
 
-def _collect(frame: DataFrame, task: Callable[[ArrowBatches], ArrowBatches]) -> list[Tally]:
-    return merge([Tally(*row) for row in frame.mapInArrow(task, TALLY_DDL).collect()])
+def _collect(frame: DataFrame, task: Callable[[ArrowBatches], ArrowBatches]) -> list[BatchSummary]:
+    return merge([BatchSummary(*row) for row in frame.mapInArrow(task, TALLY_DDL).collect()])

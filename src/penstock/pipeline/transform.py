@@ -14,7 +14,7 @@ from pyspark.sql import Column, DataFrame, functions
 from penstock.contract.reject import Fault, Reason, Stage
 from penstock.errors import TransformFailed
 from penstock.log import get_logger
-from penstock.pipeline.bisection import NotIsolated, Position, Search
+from penstock.pipeline.bisection import FailureSearch, NotIsolated, Position
 from penstock.pipeline.cause import Cause, file_of, find_cause
 from penstock.pipeline.trials import Trials
 from penstock.pipelines import Pipeline
@@ -46,7 +46,7 @@ def apply_transform(good: DataFrame, pipeline: Pipeline, shift_us: int | None) -
     assert pipeline.transform is not None
     file = file_of(pipeline.transform)
     failing: dict[Position, Cause] = {}
-    search: Search | None = None
+    search: FailureSearch | None = None
     while True:
         try:
             rows = _materialise(good.where(~_at(failing)) if failing else good, pipeline, shift_us)
@@ -104,15 +104,15 @@ def _check_positions(rows: DataFrame, good: DataFrame) -> None:
         raise ValueError(f"transform gave a row at {unknown[0][0]}:{unknown[0][1]}, where no record was read")
 
 
-def _begin_search(cause: Cause, good: DataFrame, pipeline: Pipeline, file: str) -> Search:
+def _begin_search(cause: Cause, good: DataFrame, pipeline: Pipeline, file: str) -> FailureSearch:
     """Return the search for the records for which the transform raises. Raises `TransformFailed`."""
     if not pipeline.transform_is_row_wise:
         raise _failed(cause, "it is not declared row-wise, so no record can be left out")
     trials = Trials(good, lambda part: _rows(part, pipeline), file)
-    return Search(sorted((row[0], row[1]) for row in good.select(*_POSITION).collect()), trials.run)
+    return FailureSearch(sorted((row[0], row[1]) for row in good.select(*_POSITION).collect()), trials.run)
 
 
-def _find_next(search: Search, cause: Cause) -> tuple[Position, Exception]:
+def _find_next(search: FailureSearch, cause: Cause) -> tuple[Position, Exception]:
     """Return a record for which the transform raises, and the exception. Raises `TransformFailed`."""
     try:
         return search.find_next()

@@ -99,7 +99,7 @@ def _run(path: Path) -> ModuleType:
     return module
 
 
-class _Line(NamedTuple):
+class _SourceLine(NamedTuple):
     """A line of a file."""
 
     file: str
@@ -110,14 +110,14 @@ class _Line(NamedTuple):
         return f"{self.file}, line {self.number}: {self.text}"
 
 
-def _line_of(error: BaseException, name: str) -> _Line | None:
+def _line_of(error: BaseException, name: str) -> _SourceLine | None:
     """Return the line of the user's code that an error comes from: the innermost outside of libraries."""
     if isinstance(error, SyntaxError) and error.filename:
-        return _Line(error.filename, error.lineno or 1, (error.text or "").strip())
+        return _SourceLine(error.filename, error.lineno or 1, (error.text or "").strip())
     own = _origin(name)
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if frame.filename == own or not frame.filename.startswith(("<", *_LIBRARIES)):
-            return _Line(frame.filename, frame.lineno or 1, (frame.line or "").strip())
+            return _SourceLine(frame.filename, frame.lineno or 1, (frame.line or "").strip())
     return None
 
 
@@ -132,7 +132,7 @@ def _origin(name: str) -> str | None:
     return spec.origin if spec else None
 
 
-def _hint(error: BaseException, name: str, line: _Line | None) -> str:
+def _hint(error: BaseException, name: str, line: _SourceLine | None) -> str:
     """Return what to do about an import error."""
     if line is None and name.endswith(".py"):
         return f"write {name} as UTF-8 text: python3 -m py_compile {name}"

@@ -15,7 +15,7 @@ from penstock.contract.fields import fields, from_epoch_ms, key_of
 from penstock.contract.isolation import NOT_OF_A_RECORD, isolate
 from penstock.contract.order import ONE_LAYOUT, Order
 from penstock.contract.order_by import OrderBy
-from penstock.contract.proofs import NOTHING_PROVEN, Evidence, KeyProofs
+from penstock.contract.proofs import NOTHING_PROVEN, KeyEvidence, KeyProofs
 from penstock.contract.record import Arrival, Record
 from penstock.contract.reject import Fault, Reason, Reject, Stage
 from penstock.contract.rules import judge, latest_past
@@ -43,17 +43,17 @@ def decode_batches(
     topic: str,
     order: Order = ONE_LAYOUT,
     epoch_us: int = 0,
-    proofs: KeyProofs | Evidence = NOTHING_PROVEN,
+    proofs: KeyProofs | KeyEvidence = NOTHING_PROVEN,
     order_by: OrderBy | None = None,
 ) -> Iterator[Decoded]:
     """Yield batches of raw records (`process.session.RAW_COLUMNS`), decoded. Rejects have no headers yet.
 
-    What a batch's records with values prove about the topic's keys is added to `Evidence`, and counts for its
+    What a batch's records with values prove about the topic's keys is added to `KeyEvidence`, and counts for its
     tombstones. `order_by` orders the records if it is set, otherwise `order` does.
     """
     for batch in batches:
         decoded = _decode_values(batch, decoder, topic)
-        if isinstance(proofs, Evidence) and not decoder.keys.is_declared:
+        if isinstance(proofs, KeyEvidence) and not decoder.keys.is_declared:
             prove_shapes(batch, decoded.rows, decoder.keys, proofs)
         _decode_tombstones(batch, decoder, topic, proofs, decoded)
         if order_by is not None:
@@ -91,7 +91,7 @@ def _decode_values(batch: pa.RecordBatch, decoder: Decoder, topic: str) -> Decod
 
 
 def _decode_tombstones(
-    batch: pa.RecordBatch, decoder: Decoder, topic: str, proofs: KeyProofs | Evidence, result: Decoded
+    batch: pa.RecordBatch, decoder: Decoder, topic: str, proofs: KeyProofs | KeyEvidence, result: Decoded
 ) -> None:
     """Add the deletions of the records without a value to `result`, or rejects."""
     if not batch.column("value").null_count:

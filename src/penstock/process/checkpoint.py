@@ -21,9 +21,9 @@ import msgspec
 from penstock import formats
 from penstock.broker.topics import NO_ID, Span
 from penstock.config import Settings
-from penstock.errors import CheckpointRefused, PenstockError, WrongUse
+from penstock.errors import CheckpointRefused, PenstockError, UsageError
 from penstock.log import get_logger
-from penstock.process.files import Files, HadoopFiles, LocalFiles, Torn
+from penstock.process.files import CheckpointFiles, HadoopFiles, LocalFiles, Torn
 
 log = get_logger(__name__)
 
@@ -45,7 +45,7 @@ Nothing was read. Choose:
 
 
 @dataclass(frozen=True)
-class Place:
+class QueryPosition:
     """Where a query resumes: its next batch begins at `first`, and was planned up to `end` if that differs.
 
     `begun` is false if Spark has written nothing yet; then these are the requested start.
@@ -65,7 +65,7 @@ class Pending:
     end: Offsets
 
 
-class Origin(msgspec.Struct, frozen=True, kw_only=True):
+class CheckpointOrigin(msgspec.Struct, frozen=True, kw_only=True):
     """Content of `penstock.json`: the topic that the checkpoint is for, where its query is to start, the query's id.
 
     `start` is None for everything that Kafka holds; `note` says why it starts there if nobody requested it.
@@ -86,12 +86,12 @@ def folder_of(settings: Settings, topic: str) -> str:
 
 
 def checkpoint_of(settings: Settings, topic: str, spark: Any = None) -> "Checkpoint":
-    """Return the checkpoint of the topic's query. Raises `WrongUse` for a URL without a `spark` to reach it."""
+    """Return the checkpoint of the topic's query. Raises `UsageError` for a URL without a `spark` to reach it."""
     folder = folder_of(settings, topic)
     if "://" not in folder:
         return Checkpoint(LocalFiles(), folder, topic)
     if spark is None:
-        raise WrongUse(
+        raise UsageError(
             f"the checkpoint {folder} is not a folder of this machine: only the Spark job reaches it",
             hint="./penstock checkpoint reset: it says what to move and what to write",
         )
@@ -101,7 +101,7 @@ def checkpoint_of(settings: Settings, topic: str, spark: Any = None) -> "Checkpo
 class Checkpoint:
     """The checkpoint of one query on one topic. Only the holder of its lease may change it."""
 
-    def __init__(self, files: Files, folder: str, topic: str) -> None:
+    def __init__(self, files: CheckpointFiles, folder: str, topic: str) -> None:
         self._files = files
         self.folder = folder
         self.topic = topic
@@ -111,7 +111,7 @@ class Checkpoint:
         """Return the folder as it is passed to Spark."""
         return self.folder if "://" in self.folder else f"file://{self.folder}"
 
-    def place(self) -> Place | None:
+    def place(self) -> QueryPosition | None:
         """Return where the query resumes; None if it starts with everything that Kafka holds.
 
         Corrupt files at the end of the logs are ignored. Raises `CheckpointRefused` if the batch before the newest is
@@ -121,11 +121,11 @@ class Checkpoint:
             planned = self._newest("offsets", self._planned)
             if planned is None:
                 start = self.origin().start
-                return None if start is None else Place(start, start, begun=False)
+                return None if start is None else QueryPosition(start, start, begun=False)
             end = self._read(f"offsets/{planned}", self._planned)
             done = self._newest("commits", _done)
             before = self._before(planned)
-            return Place(end if done is not None and done >= planned else before, end, begun=True)
+            return QueryPosition(end if done is not None and done >= planned else before, end, begun=True)
 
     def beginning(self) -> Offsets:
         """Return where the query's first batch began; a partition that is not listed began at 0."""
@@ -158,13 +158,13 @@ class Checkpoint:
                 hint="./penstock checkpoint reset --to earliest",
             ) from error
 
-    def origin(self) -> Origin:
+    def origin(self) -> CheckpointOrigin:
         """Return the content of `penstock.json`; empty if it is missing or corrupt. Raises `FormatTooNew`."""
         with self._said():
             try:
                 return self._read(ORIGIN, self._origin)
             except (FileNotFoundError, Torn):
-                return Origin(topic_id="")
+                return CheckpointOrigin(topic_id="")
 
     def remember(self, topic_id: str) -> None:
         """Store the topic's id in `penstock.json`, and the query's id once there is one."""
@@ -178,7 +178,7 @@ class Checkpoint:
             if now != known:
                 self._files.write(self._at(ORIGIN), encode_origin(now))
 
-    def begin_at(self, origin: Origin) -> str | None:
+    def begin_at(self, origin: CheckpointOrigin) -> str | None:
         """Move the existing checkpoint away, and return its new name; None if there was none.
 
         The next query starts as `origin` says. If killed in between, there is no checkpoint, and the next query starts
@@ -276,9 +276,9 @@ class Checkpoint:
                 hint=f"look at {self.folder}, or set PENSTOCK_SPARK_CHECKPOINT",
             ) from error
 
-    def _origin(self, data: bytes) -> Origin:
+    def _origin(self, data: bytes) -> CheckpointOrigin:
         formats.check_marked(formats.CHECKPOINT, data, self._at(ORIGIN))
-        return msgspec.json.decode(data, type=Origin)
+        return msgspec.json.decode(data, type=CheckpointOrigin)
 
     def _planned(self, data: bytes) -> Offsets:
         """Return the end offsets of a planned batch, in the third line; the second is Spark's own."""
@@ -317,7 +317,7 @@ def _query_id(data: bytes) -> str:
     return str(json.loads(data)["id"])
 
 
-def encode_origin(origin: Origin) -> bytes:
+def encode_origin(origin: CheckpointOrigin) -> bytes:
     """Return the content of `penstock.json`."""
     return formats.encode_marked(formats.CHECKPOINT, origin)
 
@@ -326,7 +326,7 @@ def _now() -> str:
     return datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
 
 
-def misfits(place: Place | None, origin: Origin, spans: list[Span], topic_id: str) -> list[str]:
+def misfits(place: QueryPosition | None, origin: CheckpointOrigin, spans: list[Span], topic_id: str) -> list[str]:
     """Return why the query must not resume, a line per partition or for the topic as a whole; empty if all fits.
 
     `spans` is what Kafka holds of the topic, `topic_id` its id.
@@ -340,7 +340,7 @@ def misfits(place: Place | None, origin: Origin, spans: list[Span], topic_id: st
     return gone + [line for span in spans if (line := _misfit(place, span))]
 
 
-def _misfit(place: Place, span: Span) -> str:
+def _misfit(place: QueryPosition, span: Span) -> str:
     """Return why a partition does not fit; empty if it does. A partition that was added is read from offset 0."""
     unseen = 0 if place.begun and place.first else span.first
     first = place.first.get(span.partition, unseen)

@@ -20,8 +20,8 @@ from penstock.contract.reject import Fault, Reason
 from penstock.contract.rules import (
     MAX_FIELDS,
     MAX_VALUE_BYTES,
-    Broken,
     Rule,
+    Violation,
     date_check,
     judge,
     latest_past,
@@ -32,7 +32,7 @@ from penstock.contract.rules import (
 from penstock.contract.schemas import avro_schema
 from penstock.errors import SchemaUnknown
 from penstock.process.keys import KeyReader
-from penstock.process.writer import Writer, Writers
+from penstock.process.writer import AvroWriter, AvroWriters
 
 MALFORMED_JSON = (ValueError, RecursionError)
 """Errors that readers of JSON raise: those of msgspec, Python and UTF-8 are kinds of ValueError."""
@@ -50,8 +50,8 @@ class Decoder:
         self._check_texts = text_check(record)
         self._least_quotes = _least_quotes(record)
         self._from_json = msgspec.json.Decoder(record).decode
-        self._reader = Writer(avro_schema(record), 0).parsed  # pruned too: fastavro is faster if both are equal
-        self._find_writer = Writers(schemas).find
+        self._reader = AvroWriter(avro_schema(record), 0).parsed  # pruned too: fastavro is faster if both are equal
+        self._find_writer = AvroWriters(schemas).find
         self.keys = KeyReader(record, self._find_writer, key_format)
 
     def deleted(self, key: bytes | None, proven: Proven) -> Any | Fault:
@@ -126,7 +126,7 @@ class Decoder:
             return Fault(Reason.JSON_MALFORMED, str(malformed), schema_id=schema_id)
         return Fault.of(refused(found, self._record, error) + too_many, schema_id=schema_id)
 
-    def _avro(self, body: bytes, writer: Writer) -> Record | Fault:
+    def _avro(self, body: bytes, writer: AvroWriter) -> Record | Fault:
         found = writer.read(body, self._reader)
         if isinstance(found, Fault):
             return found
@@ -143,7 +143,7 @@ def _least_quotes(record: type[Record]) -> int:
     return sum(4 if field.kind in _QUOTED else 2 for field in required)
 
 
-def names_in(body: bytes) -> list[Broken]:
+def names_in(body: bytes) -> list[Violation]:
     """Return the broken rules on the names in a JSON object.
 
     Raises `msgspec.DecodeError` if a name occurs twice in an object; msgspec itself takes the last.
@@ -159,4 +159,4 @@ def names_in(body: bytes) -> list[Broken]:
     json.loads(bytes(body), object_pairs_hook=note, parse_int=str, parse_float=str)
     if names <= MAX_FIELDS:
         return []
-    return [Broken("", Rule.SIZE, f"the value has {names} fields, a record at most {MAX_FIELDS}")]
+    return [Violation("", Rule.SIZE, f"the value has {names} fields, a record at most {MAX_FIELDS}")]

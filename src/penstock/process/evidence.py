@@ -9,7 +9,7 @@ from penstock.contract.batch import Row
 from penstock.contract.fields import key_of
 from penstock.contract.isolation import NOT_OF_A_RECORD
 from penstock.contract.keys import is_structured
-from penstock.contract.proofs import Evidence, KeyShape, agreed
+from penstock.contract.proofs import KeyEvidence, KeyShape, agreed
 from penstock.errors import RegistryUnreachable, SchemaUnknown
 from penstock.process.keys import KeyReader
 
@@ -17,7 +17,7 @@ _SAMPLED, _SAMPLED_FOR_TOMBSTONES = 16, 1000
 """Number of records sampled per batch, and per batch with tombstones."""
 
 
-def prove_shapes(batch: pa.RecordBatch, rows: Sequence[Row], keys: KeyReader, evidence: Evidence) -> None:
+def prove_shapes(batch: pa.RecordBatch, rows: Sequence[Row], keys: KeyReader, evidence: KeyEvidence) -> None:
     """Add what the keys of a batch's first records prove to `evidence`; it counts from those records on."""
     most = _SAMPLED_FOR_TOMBSTONES if batch.column("value").null_count else _SAMPLED
     new = [shape for shape in agreed(_samples(batch, rows, most, keys)) if not evidence.is_known(shape)]

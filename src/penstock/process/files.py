@@ -17,7 +17,7 @@ class Torn(ValueError):
     """A file is corrupt: empty, truncated, or its checksum is wrong."""
 
 
-class Files(Protocol):
+class CheckpointFiles(Protocol):
     """File system calls that a checkpoint needs. Each may raise `OSError`."""
 
     def names(self, folder: str) -> list[str]:

@@ -15,9 +15,9 @@ from penstock.contract.proofs import KeyShape, Proven
 from penstock.contract.record import Record
 from penstock.contract.reject import Fault, Reason
 from penstock.errors import SchemaUnknown
-from penstock.process.writer import Writer
+from penstock.process.writer import AvroWriter
 
-FindWriter = Callable[[int], Writer | None]
+FindWriter = Callable[[int], AvroWriter | None]
 """Returns the Avro schema of an id, None for a JSON Schema. Raises `SchemaUnknown`, `RegistryUnreachable`."""
 
 _NO_ID = "the value is null, and the key is no id whose row to delete"
@@ -101,7 +101,7 @@ class KeyReader:
         return parse_json(body.decode()) if writer is None else _avro_value(body, writer)
 
 
-def _avro_value(body: bytes, writer: Writer) -> Any:
+def _avro_value(body: bytes, writer: AvroWriter) -> Any:
     found = writer.read(body)
     if isinstance(found, Fault):
         raise ValueError(f"its bytes are no Avro of that schema: {found.message}")  # noqa: TRY004  a value error

@@ -14,7 +14,7 @@ import fastavro
 
 from penstock.broker.registry import Schemas
 from penstock.contract.reject import Fault, Reason
-from penstock.contract.rules import MAX_VALUES, Broken, Rule
+from penstock.contract.rules import MAX_VALUES, Rule, Violation
 from penstock.errors import SchemaUnknown
 from penstock.process import expansion
 
@@ -50,7 +50,7 @@ class _Brief(dict[str, Any]):
         return f"{self.get('type')} {self.get('name', '')}".strip()
 
 
-class Writer:
+class AvroWriter:
     """A writer schema, measured and parsed. Raises `SchemaUnknown` if it is invalid, or not safe to read with."""
 
     def __init__(self, schema: Any, schema_id: int) -> None:
@@ -76,22 +76,22 @@ class Writer:
             value = fastavro.schemaless_reader(stream, self._brief, reader)
         except expansion.TooManyValues:
             message = f"the value holds more than {MAX_VALUES:,} values"
-            return Fault.of([Broken("", Rule.SIZE, message)], schema_id=self.schema_id)
+            return Fault.of([Violation("", Rule.SIZE, message)], schema_id=self.schema_id)
         except Exception as error:  # noqa: BLE001  invalid Avro may raise anything: EOFError, IndexError, ...
             message = f"{type(error).__name__}: {error}"[:_MESSAGE_CHARACTERS]
             return Fault(Reason.AVRO_MALFORMED, message, schema_id=self.schema_id)
         return value, len(body) - stream.tell()
 
 
-class Writers:
+class AvroWriters:
     """The Avro schemas that values name, each looked up and measured once."""
 
     def __init__(self, schemas: Schemas) -> None:
         self._schemas = schemas
-        self._known: dict[int, Writer | None] = {}
+        self._known: dict[int, AvroWriter | None] = {}
         self._refused: dict[int, str] = {}
 
-    def find(self, schema_id: int) -> Writer | None:
+    def find(self, schema_id: int) -> AvroWriter | None:
         """Return the Avro schema with that id; None for a JSON Schema.
 
         Raises `SchemaUnknown` if there is none that is safe to read with, and `RegistryUnreachable`.
@@ -100,14 +100,14 @@ class Writers:
             self._known[schema_id] = self._look_up(schema_id)
         return self._known[schema_id]
 
-    def _look_up(self, schema_id: int) -> Writer | None:
+    def _look_up(self, schema_id: int) -> AvroWriter | None:
         if schema_id in self._refused:  # an id never changes its meaning
             raise SchemaUnknown(self._refused[schema_id])
         found = self._schemas.writer(schema_id)
         if found.wire_format == "json":
             return None
         try:
-            return Writer(found.schema, schema_id)
+            return AvroWriter(found.schema, schema_id)
         except SchemaUnknown as error:
             self._refused[schema_id] = error.message
             raise

@@ -23,7 +23,7 @@ from penstock.log import get_logger
 log = get_logger(__name__)
 
 
-class Entry(msgspec.Struct, frozen=True, array_like=True):
+class Acknowledgement(msgspec.Struct, frozen=True, array_like=True):
     """An acknowledgement."""
 
     partition: int
@@ -43,9 +43,9 @@ class Attempt:
     size_bytes: int
 
     @property
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[Acknowledgement]:
         """Read the acknowledgements from the file."""
-        return (Entry(*line) for line in self._lines() if isinstance(line, list))
+        return (Acknowledgement(*line) for line in self._lines() if isinstance(line, list))
 
     @property
     def finished(self) -> bool:

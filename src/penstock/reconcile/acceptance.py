@@ -8,7 +8,7 @@ from cassandra.cluster import Session
 
 from penstock import pipelines
 from penstock.config import Settings
-from penstock.errors import WrongUse
+from penstock.errors import UsageError
 from penstock.log import get_logger
 from penstock.reconcile import verify
 from penstock.reconcile.auditor import Auditor
@@ -23,7 +23,7 @@ KINDS = ("missing", "gap", "unordered", "repeated", "miscounted", "doubled", "lo
 
 
 @dataclass(frozen=True)
-class Selection:
+class DifferenceSelection:
     """Selects the differences that match every given criterion. `end` is exclusive."""
 
     kinds: Sequence[str] = ()
@@ -44,17 +44,17 @@ class Selection:
         )
 
 
-def find(settings: Settings, session: Session, selection: Selection) -> list[Difference]:
-    """Return the current differences that match. Raises `WrongUse` if none match, or too many exist."""
+def find(settings: Settings, session: Session, selection: DifferenceSelection) -> list[Difference]:
+    """Return the current differences that match. Raises `UsageError` if none match, or too many exist."""
     differences, count = verify.differences(settings, session)
     if count > len(differences):
-        raise WrongUse(
+        raise UsageError(
             f"{count:,} differences are more than can be accepted one by one",
             hint="./penstock replay or ./penstock rebuild, which store what the topic still holds",
         )
     found = [difference for difference in differences if selection.fits(difference)]
     if not found:
-        raise WrongUse(f"none of the {count} differences that are there now is selected", hint="./penstock verify")
+        raise UsageError(f"none of the {count} differences that are there now is selected", hint="./penstock verify")
     return found
 
 
@@ -63,7 +63,9 @@ def accept(settings: Settings, session: Session, differences: Sequence[Differenc
     pipeline = pipelines.of(settings)
     keyspace, book = cassandra.keyspace_of(settings, pipeline), Auditor(settings, session).book
     if book is None:
-        raise WrongUse(f"no job has read {pipeline.topic} yet: nothing is missing", hint="./penstock status spark-job")
+        raise UsageError(
+            f"no job has read {pipeline.topic} yet: nothing is missing", hint="./penstock status spark-job"
+        )
     now = datetime.now(UTC)
     accepted.create_table(session, keyspace)
     entries = [Accepted(one.kind, one.partition, one.offset, one.id, one.why, reason, who, now) for one in differences]

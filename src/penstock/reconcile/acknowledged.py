@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from penstock.broker.topics import Span
 from penstock.produce import journal
-from penstock.produce.journal import Entry
+from penstock.produce.journal import Acknowledgement
 
 
 @dataclass
@@ -20,7 +20,9 @@ class Acknowledged:
     """Why Airflow could not be queried."""
 
 
-def deliveries(attempts: Iterable[journal.Attempt], spans: list[Span], *, to_the_end: bool) -> Iterator[Entry]:
+def deliveries(
+    attempts: Iterable[journal.Attempt], spans: list[Span], *, to_the_end: bool
+) -> Iterator[Acknowledgement]:
     """Yield the acknowledgements in `spans`; `to_the_end`: also beyond them, and in partitions without a span."""
     by_partition = {span.partition: span for span in spans}
     nowhere = Span(0, 0, 0)

@@ -71,7 +71,7 @@ class RowPlace(NamedTuple):
         return Place(self.partition, self.offset)
 
 
-class Writer(StrEnum):
+class RowAuthor(StrEnum):
     """Who wrote a row, according to its write timestamp."""
 
     TOPIC = "topic"
@@ -88,7 +88,7 @@ class Row(NamedTuple):
     """A row of the table."""
 
     id: Any
-    writer: Writer
+    writer: RowAuthor
     place: RowPlace | None = None
     """Set if the topic wrote the row."""
     is_mixed: bool = False

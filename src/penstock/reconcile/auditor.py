@@ -13,7 +13,7 @@ from confluent_kafka import Message
 
 from penstock import pipelines
 from penstock.broker import dlq, headers, topics
-from penstock.broker.dlq import Letter
+from penstock.broker.dlq import DeadLetter
 from penstock.broker.registry import Registry
 from penstock.broker.topics import Place, Span
 from penstock.config import Settings
@@ -25,7 +25,7 @@ from penstock.contract.proofs import KeyProofs
 from penstock.contract.reject import Fault, Headers
 from penstock.contract.rules import latest_past
 from penstock.process.decode import Decoder
-from penstock.reconcile.audit import Audit, Row, RowPlace, Sent, Writer
+from penstock.reconcile.audit import Audit, Row, RowAuthor, RowPlace, Sent
 from penstock.reconcile.coverage import Coverage
 from penstock.reconcile.engine import local_loader
 from penstock.reconcile.evidence import Evidence
@@ -231,9 +231,9 @@ class Auditor:
             place = RowPlace(row["kafka_partition"], offset, written_us - epoch_us - offset)
             is_explained = self._is_explained(row, place, shifts)
             if is_explained and (not is_declared or (self.book is not None and self._is_only_generation)):
-                yield Row(record_id, Writer.TOPIC, place, is_mixed)
+                yield Row(record_id, RowAuthor.TOPIC, place, is_mixed)
             elif self.book is not None and (is_declared or place.shift_us < newest_shift_us):
-                unsure.append((Row(record_id, Writer.TOPIC, place, is_mixed), place, is_explained))
+                unsure.append((Row(record_id, RowAuthor.TOPIC, place, is_mixed), place, is_explained))
                 if len(unsure) == _UNSURE_ROWS:
                     yield from self._compared_rows(unsure)
                     unsure = []
@@ -246,9 +246,9 @@ class Auditor:
         """Return a row that no position of the current topic incarnation explains."""
         latest_us = time.time_ns() // 1000 + _CLOCK_SKEW_US
         if has_place and written_us is not None and self._epoch_us <= written_us <= latest_us:
-            return Row(record_id, Writer.HAND, changed_us=written_us)
+            return Row(record_id, RowAuthor.HAND, changed_us=written_us)
         is_unknown = written_us is None or written_us >= self._epoch_us
-        return Row(record_id, Writer.UNKNOWN if is_unknown else Writer.OLDER)
+        return Row(record_id, RowAuthor.UNKNOWN if is_unknown else RowAuthor.OLDER)
 
     def _compared_rows(self, rows: list[tuple[Row, RowPlace, bool]]) -> Iterator[Row]:
         """Yield rows whose write timestamps are earlier than their positions': rows of redriven records, and others.
@@ -269,7 +269,7 @@ class Auditor:
             if is_gone or (is_of_record and not is_other):
                 yield row
             elif is_explained:
-                yield Row(row.id, Writer.OLDER)
+                yield Row(row.id, RowAuthor.OLDER)
             else:
                 yield self._other_row(row.id, place.order_us + self._epoch_us, has_place=is_declared)
 
@@ -280,7 +280,7 @@ class Auditor:
             if place in places:
                 yield place, message
 
-    def letter_copies(self) -> Iterator[tuple[Letter, bool]]:
+    def letter_copies(self) -> Iterator[tuple[DeadLetter, bool]]:
         """Yield the dead letters, duplicates included, each with whether it belongs to the current topic incarnation.
 
         Records rejected at the source, which never reached a topic, count as current.
@@ -291,7 +291,7 @@ class Auditor:
             is_current = origin.partition < 0 or origin.generation_us == epoch_us
             yield letter, is_current and origin.topic == self._pipeline.topic
 
-    def letters(self, within: Callable[[Iterator[Letter]], Iterator[Letter]] = iter) -> dict[str, Letter]:
+    def letters(self, within: Callable[[Iterator[DeadLetter]], Iterator[DeadLetter]] = iter) -> dict[str, DeadLetter]:
         """Return the dead letters of the current topic incarnation and of records that never reached it, by identity.
 
         `within` may stop reading the dead-letter topic early.

@@ -7,13 +7,13 @@ its line again. Another job reads offsets again when a checkpoint was lost or re
 from bisect import bisect_right
 from itertools import accumulate
 
-from penstock.sink.ledger import REPLAY, Line
+from penstock.sink.ledger import REPLAY, LedgerEntry
 
 
 class Coverage:
     """The lines of one partition."""
 
-    def __init__(self, lines: list[Line]) -> None:
+    def __init__(self, lines: list[LedgerEntry]) -> None:
         self.every = lines
         """Including those of replays."""
         self.lines = [line for line in lines if not line.job.startswith(REPLAY)]
@@ -22,7 +22,7 @@ class Coverage:
         self._bounds = sorted({bound for line in lines for bound in (_first(line), _end(line))})
         self.reached = max(map(_end, self.lines), default=0)
 
-    def at(self, offset: int) -> Line | None:
+    def at(self, offset: int) -> LedgerEntry | None:
         """Return the line that covers `offset`, the stream's rather than a replay's; None if there is none."""
         return self._streamed.at(offset) or self._replayed.at(offset)
 
@@ -35,21 +35,21 @@ class Coverage:
 class _Index:
     """Lines sorted by first offset."""
 
-    def __init__(self, lines: list[Line]) -> None:
+    def __init__(self, lines: list[LedgerEntry]) -> None:
         ordered = sorted(lines, key=_first)
         self._firsts = [_first(line) for line in ordered]
-        self._farthest: list[Line] = list(accumulate(ordered, lambda *two: max(two, key=_end)))
+        self._farthest: list[LedgerEntry] = list(accumulate(ordered, lambda *two: max(two, key=_end)))
 
-    def at(self, offset: int) -> Line | None:
+    def at(self, offset: int) -> LedgerEntry | None:
         at = bisect_right(self._firsts, offset) - 1
         if at < 0 or _end(self._farthest[at]) <= offset:
             return None
         return self._farthest[at]
 
 
-def _first(line: Line) -> int:
+def _first(line: LedgerEntry) -> int:
     return line.tally.first_offset
 
 
-def _end(line: Line) -> int:
+def _end(line: LedgerEntry) -> int:
     return line.tally.last_offset + 1

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from penstock.config import Settings
 from penstock.reconcile import queries
-from penstock.reconcile.loading import LocalLoader, Origin, chunks
+from penstock.reconcile.loading import FactOrigin, LocalLoader, chunks
 from penstock.reconcile.queries import Statement
 
 _FETCH_ROWS = 1_000
@@ -90,7 +90,7 @@ class Engine:
 
 
 @contextmanager
-def local_loader(settings: Settings, origin: Origin) -> Iterator[LocalLoader]:
+def local_loader(settings: Settings, origin: FactOrigin) -> Iterator[LocalLoader]:
     """Open the engine of this process, with a loader of what `origin` provides."""
     with Engine(settings) as engine:
         yield LocalLoader(engine, origin)

@@ -68,7 +68,7 @@ class LineFinder:
             )
 
 
-class Origin(Protocol):
+class FactOrigin(Protocol):
     """The source of records and rows: `auditor.Auditor`."""
 
     def sent(self, spans: list[Span]) -> Iterator[Sent]: ...  # noqa: D102
@@ -96,7 +96,7 @@ class LocalLoader:
     """Loads records and rows through this process."""
 
     tables: Tables
-    origin: Origin
+    origin: FactOrigin
 
     def load_records(self, spans: list[Span], finder: LineFinder, run_id: str | None) -> list[str]:
         """Load the records in `spans`, as `Loader` specifies."""
@@ -167,5 +167,5 @@ def _iso(moment_us: int) -> str:
     return str(from_epoch_ms(moment_us // 1000).isoformat(timespec="seconds"))
 
 
-OpenLoader = Callable[[Settings, Origin], AbstractContextManager[Loader]]
-"""Opens an engine, and a loader of what `Origin` provides, until the block ends."""
+OpenLoader = Callable[[Settings, FactOrigin], AbstractContextManager[Loader]]
+"""Opens an engine, and a loader of what `FactOrigin` provides, until the block ends."""

@@ -13,7 +13,7 @@ from penstock.broker import topics
 from penstock.broker.topics import Span
 from penstock.config import Settings
 from penstock.contract.fields import from_epoch_ms
-from penstock.errors import WrongUse
+from penstock.errors import UsageError
 from penstock.pipelines import started
 from penstock.reconcile.audit import Audit
 from penstock.reconcile.auditor import Auditor
@@ -79,17 +79,17 @@ def run(settings: Settings, session: Session, parameters: dict[str, Any], report
 def of_run(settings: Settings, session: Session, dag_run: dict[str, Any], summary: dict[str, Any]) -> RunReceipt:
     """Return the receipt of a run that has ended, from Airflow's description and its task's result, without waiting.
 
-    Raises `WrongUse` if its records can no longer be distinguished from others.
+    Raises `UsageError` if its records can no longer be distinguished from others.
     """
     began = time.monotonic()
     if not summary.get("offsets"):
-        raise WrongUse("the run's task returned no offsets: there is nothing to look for", hint="./penstock verify")
+        raise UsageError("the run's task returned no offsets: there is nothing to look for", hint="./penstock verify")
     topics.spans_of_existing(settings, summary["topic"])
     if summary["topic_id"] != topics.topic_id(settings, summary["topic"]):
-        raise WrongUse(f"the topic {summary['topic']} was deleted and made anew since this run")
+        raise UsageError(f"the topic {summary['topic']} was deleted and made anew since this run")
     spans = [Span(int(partition), first, last + 1) for partition, (first, last) in summary["offsets"].items()]
     if (count := sum(span.records for span in spans)) > MOST_RECORDS:
-        raise WrongUse(f"the run lies among {count:,} records: too many to look at here", hint="./penstock verify")
+        raise UsageError(f"the run lies among {count:,} records: too many to look at here", hint="./penstock verify")
     found = Auditor(settings, session).audit_run(spans, str(dag_run["dag_run_id"]))
     return _receipt(found, dag_run, int(summary["asked"]), summary, time.monotonic() - began)
 

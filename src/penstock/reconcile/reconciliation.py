@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from penstock.broker.dlq import Letter
+from penstock.broker.dlq import DeadLetter
 from penstock.broker.topics import Span
 from penstock.contract.fields import epoch_ms
-from penstock.produce.journal import Entry
+from penstock.produce.journal import Acknowledgement
 from penstock.reconcile.audit import NAMED_AT_MOST, Audit, Balance, Row, Sent
 from penstock.reconcile.coverage import Coverage
 from penstock.reconcile.evidence import Evidence
@@ -31,9 +31,9 @@ class Scope:
     """The run whose records alone are counted; None: all records are."""
     is_whole: bool = True
     """Read the whole table, instead of the rows of the records' ids."""
-    is_meant: Callable[[Letter], bool] = lambda _letter: True
+    is_meant: Callable[[DeadLetter], bool] = lambda _letter: True
     """Whether the dead letter of a record that never reached the topic counts."""
-    deliveries: Iterable[Entry] = ()
+    deliveries: Iterable[Acknowledgement] = ()
     """What Kafka acknowledged to the producers, newest last."""
     named_at_most: int = NAMED_AT_MOST
 
@@ -42,7 +42,7 @@ class Sources(Protocol):
     """The source of the facts: `auditor.Auditor`."""
 
     def coverage(self, span: Span) -> Coverage: ...  # noqa: D102
-    def letter_copies(self) -> Iterator[tuple[Letter, bool]]: ...  # noqa: D102
+    def letter_copies(self) -> Iterator[tuple[DeadLetter, bool]]: ...  # noqa: D102
     def rows_of(self, ids: Iterable[Any]) -> Iterator[Row]: ...  # noqa: D102
     def log_starts(self) -> Mapping[int, int]: ...  # noqa: D102
     def later_deletions(self, spans: list[Span]) -> Iterator[Sent]: ...  # noqa: D102
@@ -236,5 +236,5 @@ def _bounds(span: Span) -> tuple[int, int, int]:
     return span.partition, span.first, span.end
 
 
-def _delivery(number: int, entry: Entry) -> tuple[int, int, int, str, str]:
+def _delivery(number: int, entry: Acknowledgement) -> tuple[int, int, int, str, str]:
     return number, entry.partition, entry.offset, entry.key, text(entry.key.encode())

@@ -16,7 +16,7 @@ from penstock.config import Settings
 from penstock.errors import PenstockError
 from penstock.reconcile import queries
 from penstock.reconcile.auditor import Auditor
-from penstock.reconcile.loading import LineFinder, OpenLoader, Origin, chunks, record_columns, row_columns
+from penstock.reconcile.loading import FactOrigin, LineFinder, OpenLoader, chunks, record_columns, row_columns
 from penstock.reconcile.spark_tables import Batches, SparkTables, schema_of
 from penstock.sink import cassandra
 
@@ -63,7 +63,7 @@ def open_on(spark: SparkSession) -> OpenLoader:
     """Return what opens the engine on a Spark session, for `Auditor` and `verify`."""
 
     @contextmanager
-    def open_loader(settings: Settings, _origin: Origin) -> Iterator[SparkLoader]:
+    def open_loader(settings: Settings, _origin: FactOrigin) -> Iterator[SparkLoader]:
         try:
             yield SparkLoader(SparkTables(spark), settings)
         except PySparkException as error:

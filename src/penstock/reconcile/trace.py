@@ -13,24 +13,24 @@ from confluent_kafka import Message
 
 from penstock import pipelines
 from penstock.broker import frame, headers, topics
-from penstock.broker.dlq import Letter
+from penstock.broker.dlq import DeadLetter
 from penstock.broker.registry import Registry
 from penstock.broker.topics import Place
 from penstock.config import Settings
 from penstock.contract.fields import epoch_ms, from_epoch_ms, key_reader
-from penstock.errors import PenstockError, WrongUse
+from penstock.errors import PenstockError, UsageError
 from penstock.pipelines import Pipeline
 from penstock.reconcile.audit import RowPlace, Sent
 from penstock.reconcile.auditor import Auditor
 from penstock.reconcile.excuses import Pruning
 from penstock.sink import cassandra, settled
-from penstock.sink.ledger import Line
+from penstock.sink.ledger import LedgerEntry
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Hop:
+class TraceStep:
     """One hop: when, and what is known of it."""
 
     name: str
@@ -45,35 +45,35 @@ class Passage:
     partition: int | None
     offset: int | None
     outcome: str
-    hops: list[Hop]
+    hops: list[TraceStep]
 
 
 def trace(settings: Settings, session: Session, text: str) -> list[Passage]:
     """Return the passages of the records with the id `text`, in the order they were sent, from the whole topic.
 
-    Raises `WrongUse` if the text is not an id.
+    Raises `UsageError` if the text is not an id.
     """
-    return Search(settings, session, text).carry_out()
+    return TraceSearch(settings, session, text).carry_out()
 
 
 def trace_row(settings: Settings, session: Session, text: str) -> Passage | None:
     """Return the passage of the record behind the row of the id `text`, by a few lookups however large the topic is.
 
-    None if there is no such row, or it comes from an earlier topic of this name. Raises `WrongUse` if the text is not
+    None if there is no such row, or it comes from an earlier topic of this name. Raises `UsageError` if the text is not
     an id.
     """
     return _Tracer(settings, session, id_of(pipelines.of(settings), text)).of_row()
 
 
 def id_of(pipeline: Pipeline, text: str) -> Any:
-    """Return the id that `text` represents. Raises `WrongUse` if it is not an id."""
+    """Return the id that `text` represents. Raises `UsageError` if it is not an id."""
     try:
         return key_reader(pipeline.record)(text.encode())
     except ValueError as error:
-        raise WrongUse(f"{text!r} is no id: {error}", hint="./penstock rows") from None
+        raise UsageError(f"{text!r} is no id: {error}", hint="./penstock rows") from None
 
 
-class Search:
+class TraceSearch:
     """A search of the whole topic for one id. It ends at the end of the topic, after `longest_s`, or by `stop`."""
 
     def __init__(self, settings: Settings, session: Session, text: str, longest_s: float = inf) -> None:
@@ -126,7 +126,7 @@ class _Tracer:
         settings: Settings,
         session: Session,
         record_id: Any,
-        in_time: Callable[[Iterator[Letter]], Iterator[Letter]] = iter,
+        in_time: Callable[[Iterator[DeadLetter]], Iterator[DeadLetter]] = iter,
     ) -> None:
         self._settings = settings
         self._session = session
@@ -140,7 +140,7 @@ class _Tracer:
         self._keyspace = cassandra.keyspace_of(settings, self._pipeline)
 
     @cached_property
-    def _letters(self) -> dict[str, Letter]:
+    def _letters(self) -> dict[str, DeadLetter]:
         return self._auditor.letters(self._in_time)
 
     @cached_property
@@ -156,7 +156,9 @@ class _Tracer:
         line = self._auditor.coverage(span).at(place.offset)
         message = self._message_at(span)
         if message is None:
-            gone = Hop("produced", None, f"{_named(place)}, which Kafka no longer holds: its retention has passed")
+            gone = TraceStep(
+                "produced", None, f"{_named(place)}, which Kafka no longer holds: its retention has passed"
+            )
             return Passage(*place, "stored", [gone, *self._after(line)])
         hops = [*self._before(message), self._produced(self._auditor.sent_of(message), message), *self._after(line)]
         return Passage(*place, "stored", hops)
@@ -168,21 +170,21 @@ class _Tracer:
             return None
         return next(topics.records(self._settings, self._pipeline.topic, [wanted]), None)
 
-    def _after(self, line: Line | None) -> Iterator[Hop]:
+    def _after(self, line: LedgerEntry | None) -> Iterator[TraceStep]:
         """Yield the stages of a stored record after Kafka: its ledger line, if any, and its row."""
         if line is not None:
             yield _recorded(line)
         table = f"{self._keyspace}.{self._pipeline.table}"
-        yield Hop("stored", _iso(line.tally.stored_at_ms) if line else None, f"{table} has the row")
+        yield TraceStep("stored", _iso(line.tally.stored_at_ms) if line else None, f"{table} has the row")
 
-    def passages(self, search: Search) -> list[Passage]:
+    def passages(self, search: TraceSearch) -> list[Passage]:
         """Return all passages that the search finds."""
         refused = [self._of_refused(letter) for letter in self._letters.values() if self._is_refused(letter)]
         found = list(self._found(search))
         deletions = [sent for sent, _ in found if sent.is_deletion]
         return refused + [self._of_sent(sent, message, deletions) for sent, message in found]
 
-    def _found(self, search: Search) -> Iterator[tuple[Sent, Message]]:
+    def _found(self, search: TraceSearch) -> Iterator[tuple[Sent, Message]]:
         wanted = str(self._id).encode()
         for message in search.records(self._pipeline.topic):
             value = message.value()
@@ -191,10 +193,10 @@ class _Tracer:
                 if sent.id == self._id or message.key() == wanted:
                     yield sent, message
 
-    def _is_refused(self, letter: Letter) -> bool:
+    def _is_refused(self, letter: DeadLetter) -> bool:
         return letter.origin.partition < 0 and str(self._id).encode() in (letter.value or b"")
 
-    def _of_refused(self, letter: Letter) -> Passage:
+    def _of_refused(self, letter: DeadLetter) -> Passage:
         held = {name: (value or b"").decode(errors="replace") for name, value in letter.headers}
         return Passage(
             None, None, "refused", [*_fetched(held.get(headers.FETCHED), letter.run), self._rejection(letter)]
@@ -212,17 +214,17 @@ class _Tracer:
             return Passage(*place, "rejected", [*hops, self._rejection(letter)])
         return Passage(*place, self._outcome(sent, line, deletions), hops)
 
-    def _before(self, message: Message) -> Iterator[Hop]:
+    def _before(self, message: Message) -> Iterator[TraceStep]:
         redriven = headers.text(message, headers.REDRIVEN)
         yield from _fetched(headers.text(message, headers.FETCHED), headers.text(message, headers.RUN))
         if redriven is not None:
-            yield Hop("redriven", None, f"made of the dead letter {redriven}")
+            yield TraceStep("redriven", None, f"made of the dead letter {redriven}")
 
-    def _produced(self, sent: Sent, message: Message) -> Hop:
+    def _produced(self, sent: Sent, message: Message) -> TraceStep:
         value = message.value()
         what = "a null value" if value is None else f"{len(value)} bytes, {self._schema(value)}"
         place = Place(sent.partition, sent.offset)
-        return Hop("produced", _iso(sent.timestamp_ms), f"{_named(place)}, {what}")
+        return TraceStep("produced", _iso(sent.timestamp_ms), f"{_named(place)}, {what}")
 
     def _schema(self, value: bytes) -> str:
         if not frame.is_framed(value):
@@ -238,12 +240,12 @@ class _Tracer:
         found = self._registry.versions(schema_id)
         return [one for one in found if one.startswith(f"{self._pipeline.subject} ")] or found
 
-    def _rejection(self, letter: Letter) -> Hop:
+    def _rejection(self, letter: DeadLetter) -> TraceStep:
         state = settled.state_of(letter.identity, self._states)
         detail = f"{letter.reason} {','.join(letter.rules)} at {letter.stage}, dead letter {letter.place}, {state}"
-        return Hop("rejected", letter.time.isoformat(timespec="milliseconds"), detail)
+        return TraceStep("rejected", letter.time.isoformat(timespec="milliseconds"), detail)
 
-    def _outcome(self, sent: Sent, line: Line | None, deletions: list[Sent]) -> str:
+    def _outcome(self, sent: Sent, line: LedgerEntry | None, deletions: list[Sent]) -> str:
         if line is None and self._auditor.waiting([_span(sent)]):
             return "waiting"
         if sent.is_deletion:
@@ -255,14 +257,14 @@ class _Tracer:
             return f"stored, deleted by offset {deleted_by[0]}"
         return (line and self._excuse(sent, line)) or self._unexcused(sent, line)
 
-    def _excuse(self, sent: Sent, line: Line) -> str:
+    def _excuse(self, sent: Sent, line: LedgerEntry) -> str:
         """Return what explains that there is neither row nor dead letter; empty if nothing does."""
         if sent.id is None:
             return "pruned" if self._is_pruned(sent, line) else ""
         is_expired = self._row is None and self._auditor.evidence.is_expired(line.tally.stored_at_ms)
         return "expired" if is_expired and not line.tally.filtered else ""
 
-    def _is_pruned(self, sent: Sent, line: Line) -> bool:
+    def _is_pruned(self, sent: Sent, line: LedgerEntry) -> bool:
         """Return whether the dead letter of a record that cannot be decoded may have been pruned."""
         tally = line.tally
         letters = [letter for letter in self._letters.values() if letter.origin.partition == tally.partition]
@@ -276,7 +278,7 @@ class _Tracer:
         }
         return tally.rejected > held and Pruning(self._auditor.evidence.queue_firsts, surviving).excuse(sent.key, 0)
 
-    def _unexcused(self, sent: Sent, line: Line | None) -> str:
+    def _unexcused(self, sent: Sent, line: LedgerEntry | None) -> str:
         if line is not None and line.tally.filtered:
             return "filtered"
         record_id = None if sent.id is None else str(sent.id)
@@ -284,9 +286,9 @@ class _Tracer:
         return "accepted" if self._auditor.evidence.accepts("missing", missing) else "missing"
 
 
-def _fetched(at_ms: str | None, run: str | None) -> Iterator[Hop]:
+def _fetched(at_ms: str | None, run: str | None) -> Iterator[TraceStep]:
     if at_ms or run:
-        yield Hop("fetched", _iso(int(at_ms)) if at_ms and at_ms.isdecimal() else None, f"run {run}")
+        yield TraceStep("fetched", _iso(int(at_ms)) if at_ms and at_ms.isdecimal() else None, f"run {run}")
 
 
 def _named(place: Place) -> str:
@@ -297,15 +299,15 @@ def _span(sent: Sent) -> topics.Span:
     return topics.Span(sent.partition, sent.offset, sent.offset + 1)
 
 
-def _lay_at(letter: Letter, sent: Sent) -> bool:
+def _lay_at(letter: DeadLetter, sent: Sent) -> bool:
     return (letter.origin.partition, letter.origin.offset) == (sent.partition, sent.offset)
 
 
-def _recorded(line: Line) -> Hop:
+def _recorded(line: LedgerEntry) -> TraceStep:
     tally = line.tally
     detail = f"micro-batch {line.batch_id} of {line.job}: offsets {tally.first_offset} to {tally.last_offset}, "
     detail += f"{tally.stored} stored, {tally.deleted} deleted, {tally.rejected} rejected, {tally.filtered} filtered"
-    return Hop("recorded", _iso(tally.stored_at_ms), detail)
+    return TraceStep("recorded", _iso(tally.stored_at_ms), detail)
 
 
 def _iso(moment_ms: int) -> str:

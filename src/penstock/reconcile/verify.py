@@ -17,14 +17,14 @@ from cassandra.cluster import Session
 from penstock import pipelines
 from penstock.airflow.client import Airflow
 from penstock.broker import topics
-from penstock.broker.dlq import Letter
+from penstock.broker.dlq import DeadLetter
 from penstock.broker.topics import Span
 from penstock.config import Settings
 from penstock.contract.fields import fields
 from penstock.errors import PenstockError
 from penstock.produce import journal
 from penstock.reconcile.acknowledged import Acknowledged, deliveries
-from penstock.reconcile.audit import NAMED_AT_MOST, Audit, Balance, Writer
+from penstock.reconcile.audit import NAMED_AT_MOST, Audit, Balance, RowAuthor
 from penstock.reconcile.auditor import Auditor
 from penstock.reconcile.engine import local_loader
 from penstock.reconcile.excuses import Lifetime
@@ -206,7 +206,7 @@ class _Verification:
         why = f"the topic was deleted and recreated since the Spark job read it, which must begin again: {change}"
         return [{"partition": None, "offset": None, "id": None, "why": why}] if change else []
 
-    def _is_meant(self, letter: Letter) -> bool:
+    def _is_meant(self, letter: DeadLetter) -> bool:
         """Return whether a record that never reached the topic is verified; with given offsets it never is."""
         return self._is_whole or (self._since is not None and letter.time >= self._since)
 
@@ -372,8 +372,8 @@ def rows_to_rebuild(settings: Settings, session: Session) -> int:
     for row in Auditor(settings, session).rows():
         is_held = row.place is not None and row.place.offset >= firsts.get(row.place.partition, row.place.offset + 1)
         held += is_held
-        by_hand += row.writer in (Writer.HAND, Writer.UNKNOWN)
-        older += row.writer == Writer.OLDER or (row.writer == Writer.TOPIC and not is_held)
+        by_hand += row.writer in (RowAuthor.HAND, RowAuthor.UNKNOWN)
+        older += row.writer == RowAuthor.OLDER or (row.writer == RowAuthor.TOPIC and not is_held)
     if older + by_hand:
         raise PenstockError(
             f"{older + by_hand} rows of {pipeline.table} came from no record that {pipeline.topic} still holds "

@@ -9,7 +9,7 @@ from cassandra.cluster import Session
 
 from penstock.broker.topics import Span
 from penstock.contract import cql
-from penstock.contract.batch import Tally
+from penstock.contract.batch import BatchSummary
 from penstock.contract.proofs import ASSUMED, KEY_SHAPES, KeyProofs, KeyShape, Starts
 from penstock.log import get_logger
 from penstock.sink.cassandra import has_table
@@ -56,7 +56,7 @@ class KeyFormats:
         if self.known is ASSUMED:  # the ledger's entries were stored before proofs were kept
             self._add(_ASSUMED, {span.partition: book.reached(span) for span in spans_now()})
 
-    def note(self, found: Mapping[KeyShape, Starts], tallies: Iterable[Tally]) -> None:
+    def note(self, found: Mapping[KeyShape, Starts], tallies: Iterable[BatchSummary]) -> None:
         """Write the proofs found in a batch. In partitions without evidence they apply from the end of the batch."""
         if found:
             ends = self._ends(tallies)
@@ -64,7 +64,7 @@ class KeyFormats:
                 self._add(shape, {**ends, **starts})
                 log.info("key_format_proven", topic=self._book.topic, shape=shape)
 
-    def _ends(self, tallies: Iterable[Tally]) -> dict[int, int]:
+    def _ends(self, tallies: Iterable[BatchSummary]) -> dict[int, int]:
         """Return the next offset of each partition after a batch that is not in the ledger yet."""
         read = {tally.partition: tally.last_offset + 1 for tally in tallies}
         spans = self._spans_now()

@@ -11,7 +11,7 @@ from cassandra.cluster import Session
 
 from penstock.broker.topics import Span
 from penstock.contract import cql
-from penstock.contract.order import Layout, Order, find_partitioners
+from penstock.contract.order import Order, TopicLayout, find_partitioners
 from penstock.log import get_logger
 from penstock.sink import ledger
 
@@ -40,7 +40,7 @@ class Layouts:
     ) -> None:
         self._session, self._keyspace, self._book = session, keyspace, book
         self._spans_now, self._keys_in = spans_now, keys_in
-        self._known: list[Layout] = []
+        self._known: list[TopicLayout] = []
 
     def observe(self, partitions: int) -> Order:
         """Add a layout if the topic's partition count is new, and return the order of records.
@@ -54,12 +54,12 @@ class Layouts:
                 self._add(partitions)
         return Order(tuple(self._known))
 
-    def _read(self) -> list[Layout]:
+    def _read(self) -> list[TopicLayout]:
         return ledger.layouts(self._session, self._keyspace, self._book.topic, self._book.epoch_us)
 
     def _add(self, partitions: int) -> None:
         """Write one more layout, or use the one that another process has just written."""
-        layout = Layout(partitions) if not self._known else self._next(partitions)
+        layout = TopicLayout(partitions) if not self._known else self._next(partitions)
         query = (
             f"INSERT INTO {cql.name(self._keyspace)}.layouts "
             "(topic, generation_us, partitions, shift_us, starts, partitioners) "
@@ -77,13 +77,13 @@ class Layouts:
             partitioners=sorted(newest.partitioners),
         )
 
-    def _next(self, partitions: int) -> Layout:
+    def _next(self, partitions: int) -> TopicLayout:
         """Return the layout that follows the known ones. It begins where the ledger ends."""
         spans = self._spans_now()
         starts = {span.partition: self._book.reached(span) for span in spans}
         end = max((span.end for span in spans), default=0)
         starts = {number: at for number, at in starts.items() if at}
-        return Layout(partitions, self._shift_us(end), starts, self._partitioners(spans, partitions))
+        return TopicLayout(partitions, self._shift_us(end), starts, self._partitioners(spans, partitions))
 
     def _partitioners(self, spans: list[Span], partitions: int) -> frozenset[str]:
         """Return the partitioners that the newest keys of each partition match."""

@@ -17,9 +17,9 @@ from cassandra.cluster import Session
 
 from penstock.broker.topics import Span
 from penstock.contract import cql
-from penstock.contract.batch import Tally
+from penstock.contract.batch import BatchSummary
 from penstock.contract.fields import epoch_ms, from_epoch_ms
-from penstock.contract.order import PARTITIONERS, Layout
+from penstock.contract.order import PARTITIONERS, TopicLayout
 from penstock.sink.cassandra import create_missing, has_column
 
 BUCKET_OFFSETS = 1_000_000
@@ -74,10 +74,10 @@ CREATE TABLE IF NOT EXISTS {keyspace}.layouts (
 
 
 @dataclass(frozen=True)
-class Line:
+class LedgerEntry:
     """One entry of the ledger."""
 
-    tally: Tally
+    tally: BatchSummary
     batch_id: int
     job: str
 
@@ -112,7 +112,7 @@ class Ledger:
         self._select_begun = session.prepare(f"SELECT * {within}")
         self._sum_begun = session.prepare(f"SELECT SUM(stored) AS stored {within}")
 
-    def write(self, job: str, batch_id: int, tallies: Sequence[Tally], sync_lag_s: float = 0.0) -> None:
+    def write(self, job: str, batch_id: int, tallies: Sequence[BatchSummary], sync_lag_s: float = 0.0) -> None:
         """Write an entry per tally and wait until they are acknowledged.
 
         With `cassandra.sync_lag_s`, the entries and everything acknowledged before the call are then in the commit log,
@@ -124,12 +124,12 @@ class Ledger:
             time.sleep(sync_lag_s)
             self._write(job, batch_id, tallies)
 
-    def _write(self, job: str, batch_id: int, tallies: Sequence[Tally]) -> None:
+    def _write(self, job: str, batch_id: int, tallies: Sequence[BatchSummary]) -> None:
         lines = [self._values(job, batch_id, one) for one in tallies]
         for written in [self._session.execute_async(self._insert, line) for line in lines]:
             written.result()
 
-    def _values(self, job: str, batch_id: int, one: Tally) -> tuple[Any, ...]:
+    def _values(self, job: str, batch_id: int, one: BatchSummary) -> tuple[Any, ...]:
         return (
             self.topic,
             self.epoch_us,
@@ -149,7 +149,7 @@ class Ledger:
             one.latencies,
         )
 
-    def lines(self, span: Span) -> Iterator[Line]:
+    def lines(self, span: Span) -> Iterator[LedgerEntry]:
         """Yield the entries that overlap `span`, in offset order. An entry may begin in the previous bucket."""
         first_bucket = max(0, span.first // BUCKET_OFFSETS - 1)
         for bucket in range(first_bucket, max(span.end - 1, 0) // BUCKET_OFFSETS + 1):
@@ -158,7 +158,7 @@ class Ledger:
                 if line.tally.first_offset < span.end and line.tally.last_offset >= span.first:
                     yield line
 
-    def begun_in(self, span: Span) -> Iterator[Line]:
+    def begun_in(self, span: Span) -> Iterator[LedgerEntry]:
         """Yield the entries that begin in `span`, in offset order."""
         for row in self._rows_within(self._select_begun, span):
             yield _line(row)
@@ -182,8 +182,8 @@ class Ledger:
         return span.first
 
 
-def _line(row: dict[str, Any]) -> Line:
-    tally = Tally(
+def _line(row: dict[str, Any]) -> LedgerEntry:
+    tally = BatchSummary(
         partition=row["kafka_partition"],
         first_offset=row["first_offset"],
         last_offset=row["last_offset"],
@@ -196,7 +196,7 @@ def _line(row: dict[str, Any]) -> Line:
         nulls=dict(row["nulls"] or {}),
         latencies=dict(row["latencies"] or {}),
     )
-    return Line(tally, row["batch_id"], row["job"])
+    return LedgerEntry(tally, row["batch_id"], row["job"])
 
 
 def statements(keyspace: str) -> dict[str, str]:
@@ -217,16 +217,16 @@ def add_columns(session: Session, keyspace: str) -> None:
         create_missing(session, keyspace, {"layouts.partitioners": add})
 
 
-def layouts(session: Session, keyspace: str, topic: str, epoch_us: int) -> list[Layout]:
+def layouts(session: Session, keyspace: str, topic: str, epoch_us: int) -> list[TopicLayout]:
     """Return the layouts of a topic incarnation, oldest first; empty if no job has read it yet."""
     query = f"SELECT * FROM {cql.name(keyspace)}.layouts WHERE topic = %s AND generation_us = %s"
     rows = session.execute(query, (topic, epoch_us))
     return sorted(map(_layout, rows), key=lambda layout: layout.partitions)
 
 
-def _layout(row: Mapping[str, Any]) -> Layout:
+def _layout(row: Mapping[str, Any]) -> TopicLayout:
     known = frozenset(row.get("partitioners") or ()) & PARTITIONERS.keys()
-    return Layout(row["partitions"], row["shift_us"], dict(row["starts"] or {}), known or frozenset(PARTITIONERS))
+    return TopicLayout(row["partitions"], row["shift_us"], dict(row["starts"] or {}), known or frozenset(PARTITIONERS))
 
 
 def epoch_us(session: Session, keyspace: str, topic: str, topic_id: str) -> int | None:

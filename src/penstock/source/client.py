@@ -9,7 +9,7 @@ import httpx2
 
 from penstock import __version__
 from penstock.config import Settings
-from penstock.errors import SourceRefused, SourceUnreachable, WrongSettings, WrongUse, clean_line
+from penstock.errors import SourceRefused, SourceUnreachable, UsageError, WrongSettings, clean_line
 from penstock.log import get_logger
 from penstock.retry import bounded
 from penstock.source.answer import WORDS_MAX_CHARS, check_status, users_of
@@ -43,8 +43,8 @@ class HttpSource:
         """Validate the URL and configure the limits per response.
 
         `timeout_s` limits one request, `attempts` the requests for one response, `max_wait_s` the waits that the API
-        requests. `hosts` are the allowed hosts, empty for any. Raises `WrongSettings` for an invalid URL, `WrongUse` if
-        its host is not allowed.
+        requests. `hosts` are the allowed hosts, empty for any. Raises `WrongSettings` for an invalid URL, `UsageError`
+        if its host is not allowed.
         """
         self._url = _parse_url(url)
         self._hosts = hosts
@@ -72,13 +72,13 @@ class HttpSource:
 
         Entries may be any JSON value. The same seed, `records` and `batch_records` return the same entries again.
         `results` is the same on every page and the last page is truncated here, because pages of different sizes
-        overlap. Raises `WrongUse` at the call, `SourceUnreachable` and `SourceRefused` during iteration.
+        overlap. Raises `UsageError` at the call, `SourceUnreachable` and `SourceRefused` during iteration.
         """
         if records < 1 or not seed:
-            raise WrongUse(f"cannot fetch {records} records with seed {seed!r}: expected at least 1 and a seed")
+            raise UsageError(f"cannot fetch {records} records with seed {seed!r}: expected at least 1 and a seed")
         results = min(self._batch_records, records)
         if records > results * PAGES_MAX:
-            raise WrongUse(
+            raise UsageError(
                 f"{records} records exceed {PAGES_MAX} pages of {results}",
                 hint="set PENSTOCK_SOURCE_BATCH_RECORDS higher",
             )
@@ -127,18 +127,18 @@ class HttpSource:
         )
 
     def _check_request(self, request: httpx2.Request) -> None:
-        """Raise `WrongUse` unless the request, possibly the target of a redirect, may be sent."""
+        """Raise `UsageError` unless the request, possibly the target of a redirect, may be sent."""
         self._check_allowed(request.url)
         is_safe = request.url.host == self._url.host and request.url.scheme in (self._url.scheme, "https")
         if self._url.userinfo and not is_safe:
-            raise WrongUse(
+            raise UsageError(
                 f"{self._address} redirects to {_origin(request.url)}, which does not receive the user and password",
                 hint=f"if {_origin(request.url)} is trusted, set the source URL to the address there",
             )
 
     def _check_allowed(self, url: httpx2.URL) -> None:
         if self._hosts and url.host not in self._hosts:
-            raise WrongUse(
+            raise UsageError(
                 f"the source host {url.host!r} is not allowed (allowed: {', '.join(sorted(self._hosts))})",
                 hint=f"add {url.host} to PENSTOCK_SOURCE_HOSTS in the run's environment, or use another source URL",
             )

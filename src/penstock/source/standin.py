@@ -21,7 +21,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from penstock.errors import WrongUse
+from penstock.errors import UsageError
 from penstock.source.hostile import Hostility, Trouble
 from penstock.source.nationalities import NATIONALITIES
 from penstock.source.people import GENDERS, make_user
@@ -35,7 +35,7 @@ FIELDS = ("gender", "name", "location", "email", "login", "dob", "registered", "
 
 
 @dataclass(frozen=True)
-class Query:
+class UserQuery:
     """Parameters of a request."""
 
     results: int
@@ -57,16 +57,16 @@ class Query:
         )
 
 
-UserSource = Callable[[Query], list[dict[str, Any]]]
+UserSource = Callable[[UserQuery], list[dict[str, Any]]]
 
 
-def read_query(params: Mapping[str, str]) -> Query:
+def read_query(params: Mapping[str, str]) -> UserQuery:
     """Parse a request's parameters. Values out of range or unknown are ignored, as by the real API."""
     included = _split_list(params.get("inc", "").lower()) or FIELDS
     excluded = _split_list(params.get("exc", "").lower())
     nats = _split_list(params.get("nat", "").upper())
     gender = params.get("gender", "")
-    return Query(
+    return UserQuery(
         results=_parse_number(params.get("results", ""), RESULTS_MAX),
         page=_parse_number(params.get("page", ""), PAGE_MAX),
         seed=params.get("seed", "") or secrets.token_hex(8),
@@ -76,7 +76,7 @@ def read_query(params: Mapping[str, str]) -> Query:
     )
 
 
-def made_users(query: Query) -> list[dict[str, Any]]:
+def made_users(query: UserQuery) -> list[dict[str, Any]]:
     """Generate the users of a query, deterministically."""
     positions = range(query.start, query.start + query.results)
     return [make_user(query.seed, position, query.nats, query.genders) for position in positions]
@@ -85,14 +85,14 @@ def made_users(query: Query) -> list[dict[str, Any]]:
 def captured_users(file: Path) -> UserSource:
     """Return a source of the users in a captured response, in order, starting over at the end.
 
-    A page contains at most as many users as the file. Raises `WrongUse` if the file is not such a response.
+    A page contains at most as many users as the file. Raises `UsageError` if the file is not such a response.
     """
     try:
         captured = msgspec.convert(json.loads(file.read_bytes())["results"], list[dict[str, Any]])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise WrongUse(f"{file} is not a response of the random user API: {error!r}") from error
+        raise UsageError(f"{file} is not a response of the random user API: {error!r}") from error
 
-    def users(query: Query) -> list[dict[str, Any]]:
+    def users(query: UserQuery) -> list[dict[str, Any]]:
         matching = [user for user in captured if query.fits(user)]
         count = min(query.results, len(matching))
         return [matching[(query.start + i) % len(matching)] for i in range(count)]
@@ -120,7 +120,7 @@ class Standin:
         body = await run_in_threadpool(self._body, read_query(request.query_params))
         return _respond(body, trouble)
 
-    def _body(self, query: Query) -> bytes:
+    def _body(self, query: UserQuery) -> bytes:
         generated = self._users(query)
         users = [self._hostility.touched(user, f"{query.seed}:{query.start + i}") for i, user in enumerate(generated)]
         info = {"seed": query.seed, "results": len(users), "page": query.page, "version": VERSION}

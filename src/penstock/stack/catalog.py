@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from penstock.errors import WrongUse
+from penstock.errors import UsageError
 from penstock.stack.service import Service
 from penstock.stack.services import airflow, cassandra, control, kafka, registry, source, spark, watch
 from penstock.stack.site import Site
@@ -38,9 +38,11 @@ def dependents(catalog: Mapping[str, Service], names: Iterable[str]) -> list[str
 
 
 def known(catalog: Mapping[str, Service], names: Iterable[str]) -> list[str]:
-    """Return the names as a list. Raises `WrongUse` for the first one that is not a service."""
+    """Return the names as a list. Raises `UsageError` for the first one that is not a service."""
     names = list(names)
     for name in names:
         if name not in catalog:
-            raise WrongUse(f"unknown service {name!r}: expected one of {', '.join(catalog)}", hint="./penstock status")
+            raise UsageError(
+                f"unknown service {name!r}: expected one of {', '.join(catalog)}", hint="./penstock status"
+            )
     return names

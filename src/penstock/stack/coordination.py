@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from penstock.errors import WrongUse
+from penstock.errors import UsageError
 from penstock.stack.layout import write
 from penstock.stack.site import Site
 from penstock.stack.supervise import Supervisor
@@ -19,11 +19,11 @@ def adopt(environment: Site) -> Site:
 def settle(environment: Site) -> Site:
     """Do what `adopt` does and record the coordination for later commands.
 
-    Raises `WrongUse` if Kafka is running with another coordination than explicitly requested.
+    Raises `UsageError` if Kafka is running with another coordination than explicitly requested.
     """
     running, requested = _read_running(environment), environment.settings.coordination
     if running and running != requested and "coordination" in environment.settings.model_fields_set:
-        raise WrongUse(
+        raise UsageError(
             f"Kafka is running with {running}, not with {requested}",
             hint=f"./penstock down && ./penstock up --coordination {requested}",
         )

@@ -12,7 +12,7 @@ import psutil
 
 from penstock import pipelines
 from penstock.config import Settings
-from penstock.errors import StackError, WrongUse
+from penstock.errors import StackError, UsageError
 from penstock.stack import catalog, coordination, orphans, ports, site, supervise
 from penstock.stack.layout import of
 from penstock.stack.report import Report, silent
@@ -85,11 +85,11 @@ def restart(settings: Settings, names: Iterable[str] = (), report: Report = sile
 def destroy(settings: Settings, *, downloads: bool = False, report: Report = silent) -> list[Path]:
     """Stop all services and delete data, logs, jars and secrets, with `downloads` also the downloaded files.
 
-    Returns the deleted paths. Raises `WrongUse` if the data directory was not created by `up`.
+    Returns the deleted paths. Raises `UsageError` if the data directory was not created by `up`.
     """
     layout = of(settings)
     if not layout.credentials.exists():
-        raise WrongUse(f"no local stack in {layout.home}", hint="./penstock status")
+        raise UsageError(f"no local stack in {layout.home}", hint="./penstock status")
     down(settings, (), report)
     paths = [layout.data, layout.logs, Supervisor(layout).socket.parent, layout.run, layout.jars, layout.credentials]
     paths += [layout.cache] if downloads else []
@@ -103,7 +103,7 @@ def destroy(settings: Settings, *, downloads: bool = False, report: Report = sil
 
 
 def log_of(settings: Settings, name: str) -> Path:
-    """Return the log file of a service or of the supervisor. Raises `WrongUse` for an unknown name."""
+    """Return the log file of a service or of the supervisor. Raises `UsageError` for an unknown name."""
     layout = of(settings)
     if not layout.log(name).exists() and name != "supervisor":
         catalog.known(catalog.services(site.read(settings)), [name])

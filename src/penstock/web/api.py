@@ -12,14 +12,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from penstock import __version__
-from penstock.errors import NotThere, PenstockError, Unreachable, WrongUse
-from penstock.web.desk import Desk
+from penstock.errors import NotFound, PenstockError, Unreachable, UsageError
+from penstock.web.desk import AppContext
 from penstock.web.guard import SESSION
 
 PARTS = ("pipeline", "topics", "schemas", "stream", "table", "runs", "rejected", "health")
 
 
-def register(app: FastAPI, desk: Desk) -> None:
+def register(app: FastAPI, desk: AppContext) -> None:
     """Mount the API at /api/v1."""
     api = FastAPI(
         title="penstock",
@@ -42,7 +42,7 @@ def told(_request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"error": error.message, "hint": error.hint}, status_code=status)
 
 
-_STATUS: tuple[tuple[type[PenstockError], int], ...] = ((NotThere, 404), (WrongUse, 400), (Unreachable, 503))
+_STATUS: tuple[tuple[type[PenstockError], int], ...] = ((NotFound, 404), (UsageError, 400), (Unreachable, 503))
 
 
 def _shows_personal(

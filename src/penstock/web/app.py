@@ -15,8 +15,8 @@ from starlette.types import ASGIApp
 
 from penstock.config import Settings
 from penstock.log import get_logger
-from penstock.web.desk import ASKING_THREADS, Desk
-from penstock.web.guard import Guard
+from penstock.web.desk import ASKING_THREADS, AppContext
+from penstock.web.guard import SecurityMiddleware
 
 log = get_logger(__name__)
 
@@ -28,12 +28,12 @@ _HEAD = """
 """
 
 
-def build(settings: Settings) -> tuple[ASGIApp, Desk]:
-    """Return the application and its `Desk`, which polls the pipeline while the application runs.
+def build(settings: Settings) -> tuple[ASGIApp, AppContext]:
+    """Return the application and its `AppContext`, which polls the pipeline while the application runs.
 
     Call once per process: NiceGUI keeps its pages and head elements in process-wide state.
     """
-    desk = Desk(settings)
+    desk = AppContext(settings)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -61,7 +61,7 @@ def build(settings: Settings) -> tuple[ASGIApp, Desk]:
         reconnect_timeout=15.0,
         show_welcome_message=False,
     )
-    return Guard(app, settings, desk.sessions, desk.trail), desk
+    return SecurityMiddleware(app, settings, desk.sessions, desk.trail), desk
 
 
 def serve(settings: Settings, port: int) -> None:

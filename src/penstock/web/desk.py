@@ -29,7 +29,7 @@ ACTING_THREADS, ASKING_THREADS = 8, 64
 """Asking threads mostly wait for services; asyncio's default pool is sized by the number of cores."""
 
 
-class Desk:
+class AppContext:
     """Settings, long-lived clients, the flow monitor and the audit log. Thread-safe.
 
     Actions run in their own pool, `acting`: they may take minutes and must not block readers.
@@ -53,7 +53,7 @@ class Desk:
         self._stop = threading.Event()
         self._poller = threading.Thread(target=self._poll, name="flow", daemon=True)
 
-    def one(self, make: Callable[["Desk"], T]) -> T:
+    def one(self, make: Callable[["AppContext"], T]) -> T:
         """Return `make(self)`, created on first use and shared by all pages and the API."""
         with self._making:
             if make not in self._singletons:
@@ -109,11 +109,11 @@ class Desk:
         self._connections.close()
 
 
-def inventory_of(desk: Desk) -> Inventory:
-    """Return a new `Inventory` of topics; share it with `Desk.one`."""
+def inventory_of(desk: AppContext) -> Inventory:
+    """Return a new `Inventory` of topics; share it with `AppContext.one`."""
     return Inventory(desk.kafka, desk.settings)
 
 
-def dag_of(desk: Desk) -> Dag:
-    """Return a new client of the DAG; share it with `Desk.one`."""
+def dag_of(desk: AppContext) -> Dag:
+    """Return a new client of the DAG; share it with `AppContext.one`."""
     return Dag(desk.settings)

@@ -15,7 +15,7 @@ from penstock.monitoring.flow import Point
 from penstock.monitoring.reasons import Rejects
 from penstock.monitoring.services import TIMEOUT_S
 from penstock.sink.progress import Batch, Progress
-from penstock.web.desk import Desk
+from penstock.web.desk import AppContext
 
 log = get_logger(__name__)
 
@@ -25,7 +25,7 @@ EVERY_S = 5.0
 class Followed:
     """Rejects by reason, the newest micro-batch, and topic sizes on the brokers, as of the last poll."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: AppContext) -> None:
         self._desk = desk
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="metrics")
         self._future: Future[None] | None = None

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from penstock.errors import PenstockError
 from penstock.log import get_logger
 from penstock.web import elements
-from penstock.web.desk import Desk
+from penstock.web.desk import AppContext
 from penstock.web.guard import SESSION
 from penstock.web.sessions import Session
 from penstock.web.trail import Trail
@@ -33,10 +33,10 @@ PAGES = {
 REFRESH_S = 2.0
 
 
-class Visit:
+class PageContext:
     """One viewer's visit to one page. `path` and `query` hold the parameters of the URL."""
 
-    def __init__(self, desk: Desk, session: Session, request: Request) -> None:
+    def __init__(self, desk: AppContext, session: Session, request: Request) -> None:
         self.desk = desk
         self.session = session
         self.path: dict[str, str] = dict(request.path_params)
@@ -100,16 +100,16 @@ def noted(trail: Trail, who: str, action: str, subject: str, operation: Callable
     return result
 
 
-Build = Callable[[Visit], Any]
+Build = Callable[[PageContext], Any]
 
 
-def page(desk: Desk, path: str, title: str) -> Callable[[Build], Build]:
+def page(desk: AppContext, path: str, title: str) -> Callable[[Build], Build]:
     """Serve the page built by the decorated function at `path`. A `PenstockError` is shown on the page."""
 
     def decorate(build: Build) -> Build:
         async def serve_page(request: Request) -> None:
             session = request.scope[SESSION]
-            visit = Visit(desk, session, request)
+            visit = PageContext(desk, session, request)
             with _build_layout(visit, title, request.url.path):
                 try:
                     result = build(visit)
@@ -124,7 +124,7 @@ def page(desk: Desk, path: str, title: str) -> Callable[[Build], Build]:
     return decorate
 
 
-def _build_layout(visit: Visit, title: str, path: str) -> ui.element:
+def _build_layout(visit: PageContext, title: str, path: str) -> ui.element:
     """Build the page layout and return the element for the page's content."""
     session = visit.session
     dark = ui.dark_mode(session.dark)
@@ -162,7 +162,7 @@ def _add_theme_button(session: Session, dark: ui.dark_mode) -> None:
     button = ui.button(icon=icon, on_click=switch).props(f'flat round dense aria-label="Colours: {name}"')
 
 
-def _add_personal_button(visit: Visit) -> None:
+def _add_personal_button(visit: PageContext) -> None:
     session = visit.session
 
     def switch() -> None:
@@ -177,7 +177,7 @@ def _add_personal_button(visit: Visit) -> None:
     button.tooltip("What the contract marks as personal. Showing it is written to the audit log.")
 
 
-def _sign_out(visit: Visit) -> None:
+def _sign_out(visit: PageContext) -> None:
     visit.desk.trail.note(visit.session.name, "sign_out", "", "done")
     visit.desk.sessions.end(visit.session)
     ui.navigate.to("/sign-in")

@@ -47,7 +47,7 @@ _HEADERS = {
 }
 
 
-class Guard:
+class SecurityMiddleware:
     """Security middleware around the application; itself an ASGI application."""
 
     def __init__(self, app: ASGIApp, settings: Settings, sessions: Sessions, trail: Trail) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Protocol
 
 from penstock.config import LOOPBACK, Settings
-from penstock.errors import WrongUse
+from penstock.errors import UsageError
 from penstock.stack import layout
 from penstock.stack.service import Status
 
@@ -18,7 +18,7 @@ class Host(Protocol):
         """Return the current state of every service; empty if they run elsewhere."""
 
     def log_of(self, service: str) -> Path:
-        """Return the path of a service's log. Raises `WrongUse` for an unknown service."""
+        """Return the path of a service's log. Raises `UsageError` for an unknown service."""
 
     def stop(self, service: str) -> None:
         """Stop one service; leave the others running."""
@@ -31,7 +31,7 @@ class Host(Protocol):
 
 
 class Elsewhere:
-    """Services that run elsewhere: their processes are unknown, and all methods but `services` raise `WrongUse`."""
+    """Services that run elsewhere: their processes are unknown, and all methods but `services` raise `UsageError`."""
 
     is_local = False
 
@@ -40,24 +40,24 @@ class Elsewhere:
         return []
 
     def log_of(self, service: str) -> Path:
-        """Raise `WrongUse`."""
+        """Raise `UsageError`."""
         raise _elsewhere(f"the log of {service}")
 
     def stop(self, service: str) -> None:
-        """Raise `WrongUse`."""
+        """Raise `UsageError`."""
         raise _elsewhere(service)
 
     def start(self, service: str) -> None:
-        """Raise `WrongUse`."""
+        """Raise `UsageError`."""
         raise _elsewhere(service)
 
     def restart(self, service: str) -> None:
-        """Raise `WrongUse`."""
+        """Raise `UsageError`."""
         raise _elsewhere(service)
 
 
-def _elsewhere(what: str) -> WrongUse:
-    return WrongUse(f"{what}: the local stack of this home is not what the settings name", hint="./penstock config")
+def _elsewhere(what: str) -> UsageError:
+    return UsageError(f"{what}: the local stack of this home is not what the settings name", hint="./penstock config")
 
 
 def host_of(settings: Settings) -> Host:

@@ -17,7 +17,7 @@ from penstock.stack import layout
 
 
 @dataclass(frozen=True)
-class Setting:
+class EffectiveSetting:
     """An effective setting: its environment variable, and its value as text with secrets hidden."""
 
     variable: str
@@ -26,11 +26,11 @@ class Setting:
     description: str
 
 
-def in_force(settings: Settings) -> list[Setting]:
+def in_force(settings: Settings) -> list[EffectiveSetting]:
     """Return every setting in the order of the documentation."""
     known = settings.model_dump()
     return [
-        Setting(
+        EffectiveSetting(
             variable=PREFIX + name.upper(),
             value=_display(getattr(settings, name)),
             is_default=getattr(settings, name) == _default(field, known),

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from penstock.errors import NotThere, WrongUse
+from penstock.errors import NotFound, UsageError
 from penstock.stack.logs import size_bytes
 from penstock.web.host import Host
 from penstock.web.in_force import Secrets
@@ -21,7 +21,7 @@ Level = Literal["error", "warning", "debug", ""]
 
 
 @dataclass(frozen=True)
-class Line:
+class LogLine:
     """A log line with its secrets hidden, and the level it names."""
 
     text: str
@@ -32,20 +32,20 @@ class Line:
 class Read:
     """Lines of a log, and the byte position up to which it was read."""
 
-    lines: list[Line]
+    lines: list[LogLine]
     position: int
 
 
 class Logbook:
-    """The log of one service of the local stack. Raises `NotThere` for an unknown service."""
+    """The log of one service of the local stack. Raises `NotFound` for an unknown service."""
 
     def __init__(self, host: Host, service: str, secrets: Secrets) -> None:
         if not _NAME.fullmatch(service):
-            raise NotThere(f"no service is called {service!r}", hint="./penstock status")
+            raise NotFound(f"no service is called {service!r}", hint="./penstock status")
         try:
             self.path = host.log_of(service)
-        except WrongUse as error:
-            raise NotThere(error.message, hint=error.hint) from None
+        except UsageError as error:
+            raise NotFound(error.message, hint=error.hint) from None
         self._secrets = secrets
 
     def last(self, lines: int, search: str = "") -> Read:
@@ -69,7 +69,7 @@ class Logbook:
         read, position = self._read_lines(max(start, end - SEARCHED_BYTES), end)
         return Read(_containing(read, search)[-MOST_LINES:], position)
 
-    def _read_lines(self, start: int, end: int) -> tuple[list[Line], int]:
+    def _read_lines(self, start: int, end: int) -> tuple[list[LogLine], int]:
         """Return the complete lines between two byte positions, and the position where the last one ends."""
         if not end:
             return [], 0
@@ -79,12 +79,12 @@ class Logbook:
         texts = content.decode(errors="replace").split("\n") if is_whole else []
         return [self._parse_line(text) for text in texts], start + len(content) + len(is_whole)
 
-    def _parse_line(self, text: str) -> Line:
+    def _parse_line(self, text: str) -> LogLine:
         cleaned = self._secrets.hide(_COLOURS.sub("", text.rstrip("\r")))[:_LINE_CHARACTERS]
-        return Line(cleaned, level_of(cleaned))
+        return LogLine(cleaned, level_of(cleaned))
 
 
-def _containing(lines: list[Line], search: str) -> list[Line]:
+def _containing(lines: list[LogLine], search: str) -> list[LogLine]:
     wanted = search.casefold()
     return [line for line in lines if wanted in line.text.casefold()] if wanted else lines
 

@@ -25,7 +25,7 @@ from penstock.monitoring.alerts import RULES
 from penstock.monitoring.flow import Point, View
 from penstock.pipelines import Pipeline
 from penstock.reconcile.verify import EXCUSED
-from penstock.web.desk import Desk
+from penstock.web.desk import AppContext
 from penstock.web.followed import Followed
 from penstock.web.readiness import LATE_S
 
@@ -33,7 +33,7 @@ Samples = Iterable[tuple[tuple[str, ...], float | None]]
 """Values of the labels, and the value."""
 
 
-class Seen(NamedTuple):
+class MetricsInput(NamedTuple):
     """The input from which values are read."""
 
     pipeline: Pipeline
@@ -57,10 +57,10 @@ class Metric:
     name: str
     kind: Literal["counter", "gauge"]
     told: str
-    read: Callable[[Seen], Samples]
+    read: Callable[[MetricsInput], Samples]
     labels: tuple[str, ...] = ()
 
-    def family(self, seen: Seen) -> Family:
+    def family(self, seen: MetricsInput) -> Family:
         """Return the current samples, without unknown values."""
         make = CounterMetricFamily if self.kind == "counter" else GaugeMetricFamily
         family = make(self.name, self.told, labels=self.labels)
@@ -70,43 +70,43 @@ class Metric:
         return family
 
 
-def _one(read: Callable[[Seen], float | None]) -> Callable[[Seen], Samples]:
+def _one(read: Callable[[MetricsInput], float | None]) -> Callable[[MetricsInput], Samples]:
     return lambda seen: [((), read(seen))]
 
 
-def _ran(name: str) -> Callable[[Seen], Samples]:
+def _ran(name: str) -> Callable[[MetricsInput], Samples]:
     return _one(lambda seen: seen.view.ran.get(name))
 
 
-def _topics(seen: Seen, records: float | None, letters: float | None) -> Samples:
+def _topics(seen: MetricsInput, records: float | None, letters: float | None) -> Samples:
     return [((seen.pipeline.topic,), records), ((seen.pipeline.dead_letter_topic,), letters)]
 
 
-def _lags(seen: Seen) -> Samples:
+def _lags(seen: MetricsInput) -> Samples:
     for one in seen.now.partitions:
         yield (str(one.partition),), None if one.reached is None else max(0, one.end - one.reached)
 
 
-def _alerts(seen: Seen) -> Samples:
+def _alerts(seen: MetricsInput) -> Samples:
     for name, rule in RULES.items():
         yield (name, rule.severity), sum(one.name == name for one in seen.view.alerts)
 
 
-def _receipt(name: str) -> Callable[[Seen], Samples]:
+def _receipt(name: str) -> Callable[[MetricsInput], Samples]:
     return _one(lambda seen: None if seen.view.receipt is None else seen.view.receipt.get(name))
 
 
-def _excused(seen: Seen) -> Samples:
+def _excused(seen: MetricsInput) -> Samples:
     receipt = seen.view.receipt or {}
     return (((name,), receipt[name]) for name in EXCUSED if name in receipt)
 
 
-def _given_s(seen: Seen) -> float | None:
+def _given_s(seen: MetricsInput) -> float | None:
     receipt = seen.view.receipt
     return None if receipt is None else datetime.fromisoformat(str(receipt["at"])).timestamp()
 
 
-def _phases(seen: Seen) -> Samples:
+def _phases(seen: MetricsInput) -> Samples:
     batch = seen.followed.batch
     return [((phase,), ms / 1000) for phase, ms in sorted(batch.durations_ms.items())] if batch else []
 
@@ -242,7 +242,7 @@ METRICS = (
 class Collector:
     """Collects every metric of a desk, reading it again each time."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: AppContext) -> None:
         self._desk = desk
         self._followed = Followed(desk)
 
@@ -260,7 +260,7 @@ class Collector:
         if time.time() - view.now.at_s > LATE_S:
             return
         self._followed.follow(view.now)
-        seen = Seen(self._desk.pipeline, view, view.now, self._followed)
+        seen = MetricsInput(self._desk.pipeline, view, view.now, self._followed)
         yield from (metric.family(seen) for metric in METRICS)
         yield HistogramMetricFamily(LATENCY, ALWAYS[LATENCY].told, buckets=_buckets(view.latencies))
 
@@ -298,7 +298,7 @@ def page() -> str:
     return _PAGE + "\n".join(["| name | kind | labels | meaning |", "|---|---|---|---|", *lines]) + "\n"
 
 
-def register(app: FastAPI, desk: Desk) -> None:
+def register(app: FastAPI, desk: AppContext) -> None:
     """Serve /metrics in the requested format."""
     registry = CollectorRegistry()
     registry.register(Collector(desk))

@@ -5,12 +5,12 @@ import time
 from fastapi import FastAPI
 from starlette.responses import JSONResponse
 
-from penstock.web.desk import Desk
+from penstock.web.desk import AppContext
 
 LATE_S = 15.0
 
 
-def register(app: FastAPI, desk: Desk) -> None:
+def register(app: FastAPI, desk: AppContext) -> None:
     """Serve /health/live and /health/ready."""
 
     @app.get("/health/live", include_in_schema=False)

@@ -2,7 +2,7 @@ import pytest
 
 from bench import quick, trees
 from bench.race import Lap
-from penstock.errors import WrongUse
+from penstock.errors import UsageError
 
 
 def laps(*cpu_us: float) -> list[Lap]:
@@ -43,5 +43,5 @@ def test_a_revision_is_laid_out_and_taken_away_again():
 
 def test_what_is_no_revision_is_told():
     """git's own words, and what to type."""
-    with pytest.raises(WrongUse, match="no-such-revision"), trees.tree_of("no-such-revision"):
+    with pytest.raises(UsageError, match="no-such-revision"), trees.tree_of("no-such-revision"):
         pytest.fail("there is none")

@@ -7,7 +7,7 @@ import pytest
 from bench import report, suite
 from bench.ground import Load, of
 from penstock.config import read
-from penstock.errors import WrongUse
+from penstock.errors import UsageError
 from penstock.stack.report import silent
 
 
@@ -59,7 +59,7 @@ def test_all_benchmarks_are_meant_by_no_name():
     """Their order is the report's; an unknown name is told with those that are known."""
     assert [one.name for one in suite.known([])] == list(suite.BENCHMARKS)
     assert [one.name for one in suite.known(["start", "store"])] == ["start", "store"]
-    with pytest.raises(WrongUse, match="ingest, store"):
+    with pytest.raises(UsageError, match="ingest, store"):
         suite.known(["sore"])
 
 
@@ -173,7 +173,7 @@ def test_a_file_of_figures_is_gone_on_with(tmp_path):
     file.write_text(json.dumps({"machine": suite.machine(), "benchmarks": {"store": {"what": "stores"}}}))
     assert suite.begun(file)["benchmarks"] == {"store": {"what": "stores"}}
     file.write_text(json.dumps({"machine": suite.machine() | {"cores": 1000}, "benchmarks": {}}))
-    with pytest.raises(WrongUse, match="another machine"):
+    with pytest.raises(UsageError, match="another machine"):
         suite.begun(file)
 
 
@@ -182,6 +182,6 @@ def test_a_file_of_something_else_is_not_written_over(tmp_path, text):
     """It is told, before anything is measured, and left as it is."""
     file = tmp_path / "notes.md"
     file.write_text(text)
-    with pytest.raises(WrongUse, match=r"notes\.md"):
+    with pytest.raises(UsageError, match=r"notes\.md"):
         suite.begun(file)
     assert file.read_text() == text

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from penstock.broker import dlq
-from penstock.broker.dlq import Letter, Origin
+from penstock.broker.dlq import DeadLetter, Origin
 from penstock.broker.headers import RUN
 from penstock.broker.left_out import LeftOut
 from penstock.broker.topics import Span
 from penstock.contract.reject import Fault, Reason, Reject, Stage
-from penstock.errors import DeliveryFailed, WrongUse
+from penstock.errors import DeliveryFailed, UsageError
 from penstock.pipelines.users import PIPELINE
 from tests.unit.fakes import FakeProducer, kafka_error, message
 
@@ -133,7 +133,7 @@ VALUE = b"x" * 9000
 DIGEST = hashlib.sha256(VALUE).hexdigest()
 
 
-def shrunk(limit_bytes: int, **changes) -> Letter:
+def shrunk(limit_bytes: int, **changes) -> DeadLetter:
     """The letter of a reject in a topic that takes so many bytes."""
     producer = FakeProducer(limit_bytes=limit_bytes)
     assert dlq.set_aside(producer, "t.dlq", [reject(**{"value": VALUE} | changes)], generation_us=9) == 1
@@ -249,7 +249,7 @@ def test_refused_records_without_values_are_told_apart():
 
 
 letters = st.builds(
-    Letter,
+    DeadLetter,
     partition=st.integers(0, 9),
     offset=st.integers(0, 99),
     origin=st.builds(
@@ -362,7 +362,7 @@ def test_letters_are_found_by_their_places(monkeypatch):
 @pytest.mark.parametrize("place", ["", "1", "1:", ":1", "a:1", "1:-1", "1:1:1", "1:1\n", "9" * 10 + ":1"])
 def test_a_place_is_a_partition_and_an_offset(place):
     """Anything else is wrong use, before Kafka is asked."""
-    with pytest.raises(WrongUse, match="PARTITION:OFFSET"):
+    with pytest.raises(UsageError, match="PARTITION:OFFSET"):
         dlq.letters_at(None, PIPELINE, [place])
 
 

@@ -11,7 +11,7 @@ from msgspec import Meta
 from penstock.broker import registry
 from penstock.broker.registry import Registry, Standing, WriterSchema, schema_of
 from penstock.config import read
-from penstock.contract.evolution import Kind
+from penstock.contract.evolution import ChangeKind
 from penstock.contract.record import KEY, Record
 from penstock.contract.schemas import avro_schema, json_schema
 from penstock.errors import RegistryUnreachable, SchemaRefused, SchemaUnknown
@@ -165,7 +165,7 @@ def test_an_optional_field_more_is_a_new_version(made, server, wire_format):
     made().register(SUBJECT, Reading, wire_format)
     standing = made().standing(SUBJECT, Wider, wire_format)
     assert (standing.schema_id, standing.version) == (None, 1)
-    assert [(change.field, change.kind) for change in standing.changes] == [("place", Kind.ADDED_OPTIONAL)]
+    assert [(change.field, change.kind) for change in standing.changes] == [("place", ChangeKind.ADDED_OPTIONAL)]
     assert made().register(SUBJECT, Wider, wire_format) == 2
     assert made().standing(SUBJECT, Wider, wire_format) == Standing(2, 2, [])
 

@@ -8,7 +8,7 @@ from confluent_kafka import KafkaError, Message
 from penstock.broker import topics
 from penstock.broker.topics import Place, Span
 from penstock.config import read
-from penstock.errors import KafkaUnreachable, NotThere, PenstockError
+from penstock.errors import KafkaUnreachable, NotFound, PenstockError
 from penstock.pipelines import users
 from tests.unit.fakes import FakeConsumer, event, kafka_error, message
 
@@ -156,7 +156,7 @@ def test_a_topic_that_is_not_there_has_no_spans(consumer, settings):
 def test_a_topic_that_has_to_be_there_is_missed_by_name(consumer, settings):
     """It says which topic, where, and what creates it; one that is there has its spans."""
     consumer(error=KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART))
-    with pytest.raises(NotThere, match=r"topic 't' does not exist on Kafka at 127\.0\.0\.1:9092") as missed:
+    with pytest.raises(NotFound, match=r"topic 't' does not exist on Kafka at 127\.0\.0\.1:9092") as missed:
         topics.spans_of_existing(settings, "t")
     assert "./penstock up spark-job" in missed.value.hint
     consumer(partitions={0: (3, 3)})

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from penstock.cli import app
-from penstock.errors import WrongUse
+from penstock.errors import UsageError
 from penstock.reconcile import acceptance
 from penstock.reconcile.verify import Difference
 from penstock.sink import cassandra
@@ -21,7 +21,7 @@ class Desk:
     """What the commands call."""
 
     def __init__(self) -> None:
-        self.selected: list[acceptance.Selection] = []
+        self.selected: list[acceptance.DifferenceSelection] = []
         self.accepted: list[tuple] = []
         self.known: list[Accepted] = []
 
@@ -55,7 +55,7 @@ def test_accept_asks_and_accepts(desk):
     result = run(*words, answer="y\n")
     assert result.exit_code == 0
     assert "and 10 more" in result.stderr
-    assert desk.selected[-1] == acceptance.Selection(["missing"], (), 0, 5, 6)
+    assert desk.selected[-1] == acceptance.DifferenceSelection(["missing"], (), 0, 5, 6)
     assert desk.accepted == [(30, True, "a drill")]
 
 
@@ -80,7 +80,7 @@ def test_accept_does_not_ask_scripts(desk):
 def test_accept_wants_a_selection_and_a_reason(desk, words, why):
     """Nothing is accepted in passing."""
     result = run("accept", *words, "--yes")
-    assert isinstance(result.exception, WrongUse)
+    assert isinstance(result.exception, UsageError)
     assert why in str(result.exception)
     assert desk.selected == desk.accepted == []
 

@@ -7,8 +7,8 @@ from penstock.broker import topics
 from penstock.broker.topics import Span
 from penstock.cli import app
 from penstock.config import read
-from penstock.errors import JobRunning, PenstockError, WrongUse
-from penstock.process.checkpoint import Origin, checkpoint_of
+from penstock.errors import JobRunning, PenstockError, UsageError
+from penstock.process.checkpoint import CheckpointOrigin, checkpoint_of
 from penstock.sink import cassandra, lease
 from tests.unit.fakes import FakeSession
 
@@ -71,7 +71,9 @@ def test_show_says_what_does_not_fit(place):
 
 def test_show_says_why_the_job_started_where_it_did(place):
     """When it resumed from the ledger, nobody asked for that."""
-    checkpoint_of(read(), TOPIC).begin_at(Origin(topic_id="id-1", start={0: 20}, note="resumed from the ledger"))
+    checkpoint_of(read(), TOPIC).begin_at(
+        CheckpointOrigin(topic_id="id-1", start={0: 20}, note="resumed from the ledger")
+    )
     assert "resumed from the ledger" in run("show").stderr
     assert json.loads(run("show", "--json").stdout)["note"] == "resumed from the ledger"
 
@@ -79,7 +81,7 @@ def test_show_says_why_the_job_started_where_it_did(place):
 def test_show_without_a_checkpoint(place):
     """`show` works without a checkpoint, or with only a start position."""
     assert "starts with the earliest offsets" in run("show").stderr
-    checkpoint_of(read(), TOPIC).begin_at(Origin(topic_id="id-1", start={0: 20}))
+    checkpoint_of(read(), TOPIC).begin_at(CheckpointOrigin(topic_id="id-1", start={0: 20}))
     result = run("show")
     assert "has not started from this checkpoint yet" in result.stderr
     assert result.stdout.splitlines()[-1].split() == ["0", "20", "20", "5", "20"]
@@ -95,7 +97,7 @@ def test_reset_keeps_what_was_and_begins_elsewhere(place, session, to, start):
     assert (kept / "offsets" / "0").exists()
     assert str(kept) in result.stderr
     assert "./penstock restart spark-job" in result.stderr
-    assert checkpoint_of(read(), TOPIC).origin() == Origin(topic_id="id-1", start=start)
+    assert checkpoint_of(read(), TOPIC).origin() == CheckpointOrigin(topic_id="id-1", start=start)
 
 
 def test_reset_asks(place, session):
@@ -133,7 +135,7 @@ def test_reset_works_before_any_job_ran(place, session):
 def test_a_url_is_left_to_spark(place, session, monkeypatch):
     """For a URL, `reset` only prints the folder to rename and the file to create."""
     monkeypatch.setenv("PENSTOCK_SPARK_CHECKPOINT", "hdfs://name/c")
-    assert isinstance(run("show").exception, WrongUse)
+    assert isinstance(run("show").exception, UsageError)
     failed = run("reset", "--to", "latest", "--yes").exception
     assert type(failed) is PenstockError
     assert f"hdfs://name/c/{TOPIC}" in failed.message

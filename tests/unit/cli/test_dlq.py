@@ -12,7 +12,7 @@ from penstock.broker.frame import pack
 from penstock.cli import app
 from penstock.contract.reject import Reason
 from penstock.dead_letters import redrive
-from penstock.errors import RegistryUnreachable, WrongUse
+from penstock.errors import RegistryUnreachable, UsageError
 from penstock.sink import cassandra
 from tests.unit.fakes import AVRO_ID, FakeRegistry, FakeSession
 from tests.unit.letters import FakeKafka, FakeSettled, reject, set_aside_shrunk
@@ -160,7 +160,7 @@ def test_show_needs_no_registry(world):
 def test_a_place_that_does_not_exist_is_wrong_use(world, words):
     """A position that does not exist is a usage error that names the available ones."""
     world.kafka.set_aside(reject(1, BAD))
-    with pytest.raises(WrongUse):
+    with pytest.raises(UsageError):
         raise run(*words).exception
 
 
@@ -206,7 +206,7 @@ def test_an_export_to_stdout_is_lines_alone(world):
 @pytest.mark.parametrize("name", ["", "no/such/file"])
 def test_an_export_needs_a_folder(world, tmp_path, name):
     """An export to a missing folder, or onto a folder, is a usage error."""
-    assert isinstance(run("export", tmp_path / name).exception, WrongUse)
+    assert isinstance(run("export", tmp_path / name).exception, UsageError)
 
 
 def test_redrive_sets_fields(world):
@@ -283,7 +283,7 @@ def test_wrong_use_names_what_there_is(world, words, says):
     """A usage error does nothing, and the message lists what is available."""
     world.kafka.set_aside(reject(1, GOOD))
     failed = run(*words).exception
-    assert isinstance(failed, WrongUse)
+    assert isinstance(failed, UsageError)
     assert says in f"{failed.message} {failed.hint}"
     assert world.sent == []
 
@@ -292,7 +292,7 @@ def test_fields_and_a_file_together_are_wrong_use(world, tmp_path):
     """Setting fields and passing a file together is a usage error, whatever the file contains."""
     file = tmp_path / "edit.jsonl"
     file.touch()
-    with pytest.raises(WrongUse, match="either fields are set, or"):
+    with pytest.raises(UsageError, match="either fields are set, or"):
         raise run("redrive", "--set", "celsius=1", "--edit", file).exception
 
 

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from penstock.cli import app
 from penstock.drill import ground, table
 from penstock.drill.backlog import BacklogResult
-from penstock.drill.growth import Growth, Usage
+from penstock.drill.growth import Growth, ServiceUsage
 from penstock.drill.soak import SoakResult
 from penstock.drill.verdict import PASSED, Result
 
@@ -92,7 +92,7 @@ def test_an_unknown_name_is_wrong_use(held: list[Any]) -> None:
 def test_a_soak_and_a_backlog_tell_more(monkeypatch: pytest.MonkeyPatch, held: list[Any]) -> None:
     """A soak also prints each service at start and end, a backlog the batches and the memory."""
     common = (10, 10, 0, 0, 0, 1.5, PASSED)
-    usage = Usage(321, 45, 6)
+    usage = ServiceUsage(321, 45, 6)
     results = {
         "soak": SoakResult("soak", *common, processes=[Growth("kafka", usage, usage, "steady")]),
         "backlog": BacklogResult("backlog", *common, 7, 4321, 12.5, {"spark-job": 567}),

@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from penstock import cli
-from penstock.errors import CassandraUnreachable, NotBalanced, WrongUse
+from penstock.errors import CassandraUnreachable, NotBalanced, UsageError
 from penstock.sink import cassandra
 
 
@@ -84,7 +84,7 @@ def test_a_wrong_setting_is_2(penstock, monkeypatch):
     ("error", "code"),
     [
         (CassandraUnreachable("away", hint="start it"), 3),
-        (WrongUse("no", hint="start it"), 2),
+        (UsageError("no", hint="start it"), 2),
         (NotBalanced("lost", hint="start it"), 1),
     ],
     ids=repr,

@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from penstock.cli.moment import moment
-from penstock.errors import WrongUse
+from penstock.errors import UsageError
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,6 @@ def test_how_long_ago(text, seconds):
 )
 def test_anything_else_is_wrong_use(text):
     """Any other text is a usage error with the expected forms."""
-    with pytest.raises(WrongUse, match="invalid time") as failed:
+    with pytest.raises(UsageError, match="invalid time") as failed:
         moment(text)
     assert "ISO 8601" in failed.value.hint

@@ -11,8 +11,8 @@ from penstock.broker import topics
 from penstock.broker.topics import Span
 from penstock.cli import app
 from penstock.cli import replay as commands
-from penstock.contract.batch import Tally
-from penstock.errors import PenstockError, StackError, WrongUse
+from penstock.contract.batch import BatchSummary
+from penstock.errors import PenstockError, StackError, UsageError
 from penstock.pipeline import replay as replaying
 from penstock.pipeline.replay import Replay
 from penstock.reconcile import verify
@@ -20,7 +20,7 @@ from penstock.sink import cassandra, table_orders
 from tests.unit.cli.test_runs import TOPIC
 
 WHOLE = [Span(0, 2, 10), Span(1, 0, 0), Span(2, 5, 9)]
-DONE = Replay("replay-1", 8, 1.5, [Tally(0, 2, 9, 8, 8, 0, 0, 0, 9, {}, {})])
+DONE = Replay("replay-1", 8, 1.5, [BatchSummary(0, 2, 9, 8, 8, 0, 0, 0, 9, {}, {})])
 
 
 class World:
@@ -106,14 +106,14 @@ def test_a_stretch_lies_within_what_the_topic_holds(world, settings, start, to, 
 @pytest.mark.parametrize("place", ["7:0", "0:1,7:0"])
 def test_a_partition_that_is_not_there_is_wrong_use(world, settings, place):
     """An unknown partition is a usage error that names it."""
-    with pytest.raises(WrongUse, match="no partition 7"):
+    with pytest.raises(UsageError, match="no partition 7"):
         commands.stretch(settings, place, None)
 
 
 @pytest.mark.parametrize("place", ["0", "0:", ":0", "0:1,", "0:-1", "a:b", "soon"])
 def test_a_place_that_is_none_is_wrong_use(world, settings, place):
     """Text that is neither offsets nor a time is a usage error."""
-    with pytest.raises(WrongUse, match="invalid time"):
+    with pytest.raises(UsageError, match="invalid time"):
         commands.stretch(settings, None, place)
 
 

@@ -10,14 +10,14 @@ from typer.testing import CliRunner
 from penstock.cli import app
 from penstock.cli import spark as command_spark
 from penstock.cli import stack as stack_commands
-from penstock.errors import KafkaUnreachable, Unreachable, WrongUse
+from penstock.errors import KafkaUnreachable, Unreachable, UsageError
 from penstock.reconcile import receipt, trace, verify
 from penstock.reconcile.acknowledged import Acknowledged
 from penstock.reconcile.audit import Balance
 from penstock.reconcile.engine import local_loader
 from penstock.reconcile.nulls import Nulls
 from penstock.reconcile.receipt import RunReceipt
-from penstock.reconcile.trace import Hop, Passage
+from penstock.reconcile.trace import Passage, TraceStep
 from penstock.reconcile.verify import Difference, TopicReceipt
 from penstock.sink import cassandra
 
@@ -70,7 +70,9 @@ TOPIC = TopicReceipt(
     seconds=0.1,
 )
 UNBALANCED = replace(TOPIC, balanced=False, missing=1, differences=[DIFFERENCE], differences_found=130)
-STORED = Passage(0, 5, "stored", [Hop("fetched", None, "run r1"), Hop("produced", "2026-01-01T00:00", "p 0")])
+STORED = Passage(
+    0, 5, "stored", [TraceStep("fetched", None, "run r1"), TraceStep("produced", "2026-01-01T00:00", "p 0")]
+)
 
 
 class World:
@@ -262,7 +264,7 @@ def test_verify_since_a_time(world):
     run("verify", "--since", "2026-01-02T03:04:05Z")
     run("verify")
     assert world.done == [datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), None]
-    assert isinstance(run("verify", "--since", "soon").exception, WrongUse)
+    assert isinstance(run("verify", "--since", "soon").exception, UsageError)
     assert len(world.done) == 2
 
 

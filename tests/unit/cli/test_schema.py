@@ -7,7 +7,7 @@ from penstock.broker import registry
 from penstock.broker.registry import Standing
 from penstock.cli import app, schema
 from penstock.contract import cql
-from penstock.contract.evolution import Change, Kind
+from penstock.contract.evolution import Change, ChangeKind
 from penstock.contract.fields import fields
 from penstock.errors import CassandraUnreachable, PenstockError, RegistryUnreachable, SchemaRefused
 from penstock.pipelines.users import User
@@ -64,8 +64,8 @@ def test_renderings_hold_every_field(root):
     assert all(f"  {name} " in texts[".cql"] for name in names)
 
 
-OPTIONAL = Change.of("age", Kind.ADDED_OPTIONAL, "`age` (int) is new; older records have none")
-REQUIRED = Change.of("age", Kind.ADDED_REQUIRED, "`age` is required")
+OPTIONAL = Change.of("age", ChangeKind.ADDED_OPTIONAL, "`age` (int) is new; older records have none")
+REQUIRED = Change.of("age", ChangeKind.ADDED_REQUIRED, "`age` is required")
 COLUMNS = cql.columns(User)
 TABLE = "spark_streams.created_users"
 ADDS_PHONE = f"ALTER TABLE {TABLE} ADD phone text"

@@ -8,7 +8,7 @@ import pytest
 
 from penstock import config
 from penstock.compose import airflow
-from penstock.errors import WrongUse
+from penstock.errors import UsageError
 
 
 class Database:
@@ -57,5 +57,5 @@ def test_a_database_with_an_older_password_gets_the_new_one(password, altered):
 
 def test_a_database_with_a_password_of_others_is_named():
     """An unknown password is an error that names the variable to set."""
-    with pytest.raises(WrongUse, match="POSTGRES_PASSWORD"):
+    with pytest.raises(UsageError, match="POSTGRES_PASSWORD"):
         airflow.settle_database_password(["new"], Database("somebody's").connect)

@@ -5,7 +5,7 @@ import stat
 import pytest
 
 from penstock.compose import environment
-from penstock.errors import WrongUse
+from penstock.errors import UsageError
 
 SECRETS = [secret.name for secret in environment.SECRETS]
 
@@ -54,11 +54,11 @@ def test_the_password_that_everybody_knows_has_to_be_asked_for(tmp_path):
     assert environment.read(path)["AIRFLOW_PASSWORD"] == "airflow"
     other = tmp_path / "other.env"
     environment.init(other)
-    with pytest.raises(WrongUse, match="is set already"):
+    with pytest.raises(UsageError, match="is set already"):
         environment.init(other, simple_login=True)
     open_to_all = tmp_path / "open.env"
     open_to_all.write_text("BIND=0.0.0.0\n")
-    with pytest.raises(WrongUse, match=r"0\.0\.0\.0"):
+    with pytest.raises(UsageError, match=r"0\.0\.0\.0"):
         environment.init(open_to_all, simple_login=True)
 
 
@@ -106,6 +106,6 @@ def test_what_cannot_be_read_is_named(content, fault, tmp_path):
     assert "hunter2" not in found
     path = tmp_path / ".env"
     path.write_bytes(content)
-    with pytest.raises(WrongUse):
+    with pytest.raises(UsageError):
         environment.init(path)
     assert path.read_bytes() == content

@@ -6,7 +6,7 @@ import stat
 import pytest
 
 from penstock.compose import environment, preflight
-from penstock.errors import WrongUse
+from penstock.errors import UsageError
 
 OWN = {"AIRFLOW_PASSWORD": "mine", "CONTROL_PASSWORD": "mine too"}
 UID = 1000
@@ -48,7 +48,7 @@ def test_a_machine_that_has_all_passes(environ, tmp_path):
 )
 def test_what_would_fail_or_be_open_is_refused(environ, uid, memory_mib, message, tmp_path):
     """Settings that would fail or be open are rejected, in one line with a hint."""
-    with pytest.raises(WrongUse, match=message) as error:
+    with pytest.raises(UsageError, match=message) as error:
         check(tmp_path, environ, uid, memory_mib)
     assert error.value.hint
     assert "\n" not in error.value.message
@@ -62,7 +62,7 @@ def test_dags_that_the_user_cannot_read_are_named(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(preflight.Path, "read_bytes", refuse)
-    with pytest.raises(WrongUse, match=r"user 1000 cannot read .*a\.py"):
+    with pytest.raises(UsageError, match=r"user 1000 cannot read .*a\.py"):
         check(tmp_path)
 
 
@@ -136,6 +136,6 @@ def test_another_user_than_that_of_the_volumes_is_refused(folder):
     """Another user id than that of the volumes is rejected before anything is written."""
     preflight.write_secrets({}, UID, folder)
     before = written(folder)
-    with pytest.raises(WrongUse, match="AIRFLOW_UID is 1001, but the volumes were created with 1000"):
+    with pytest.raises(UsageError, match="AIRFLOW_UID is 1001, but the volumes were created with 1000"):
         preflight.write_secrets(OWN, 1001, folder)
     assert written(folder) == before

@@ -6,7 +6,7 @@ from cassandra.cluster import NoHostAvailable
 
 from penstock import config
 from penstock.compose import prepare
-from penstock.errors import CassandraUnreachable, WrongUse
+from penstock.errors import CassandraUnreachable, UsageError
 from penstock.retry import wait_until
 from tests.unit.fakes import FakeSession
 
@@ -89,7 +89,7 @@ def test_the_first_role_is_waited_for(doors):
 def test_a_first_role_with_a_password_of_others_is_named_at_the_deadline(doors):
     """If the superuser rejects all known passwords until the timeout, the error names the variable to set."""
     fake = doors(cassandra="somebody's")
-    with pytest.raises(WrongUse, match="rejected CASSANDRA_ADMIN_PASSWORD"):
+    with pytest.raises(UsageError, match="rejected CASSANDRA_ADMIN_PASSWORD"):
         prepare.prepare(SETTINGS, ["admins"])
     assert len(fake.tried) > 4
 

@@ -3,7 +3,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.contract.batch import TALLY_DDL, Decoded, Deletion, Tally, merge, tally
+from penstock.contract.batch import TALLY_DDL, BatchSummary, Decoded, Deletion, merge, tally
 from penstock.contract.reject import Fault, Reason, Reject
 from tests.unit.records import Everything, Reading
 from tests.unit.strategies import everything
@@ -24,10 +24,14 @@ def decoded(stored, rejected=(), deleted=()) -> Decoded:
     )
 
 
-def one_tally(partition, first, last, stored=0, deleted=0, rejected=0, at_ms=99, nulls=None, latencies=None) -> Tally:
+def one_tally(
+    partition, first, last, stored=0, deleted=0, rejected=0, at_ms=99, nulls=None, latencies=None
+) -> BatchSummary:
     records = stored + deleted + rejected
     seen = {100: stored} if stored else {}  # the records are of the time 0
-    return Tally(partition, first, last, records, stored, deleted, rejected, 0, at_ms, nulls or {}, latencies or seen)
+    return BatchSummary(
+        partition, first, last, records, stored, deleted, rejected, 0, at_ms, nulls or {}, latencies or seen
+    )
 
 
 places = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 50)), unique=True, max_size=30)
@@ -99,10 +103,10 @@ def test_merge_gives_the_same_in_any_order(parts, random):
 def test_merge_adds_up_and_keeps_the_last_acknowledgement():
     """A partition is done when the last of its parts is; counts and nulls are added, field by field."""
     parts = [
-        Tally(0, 0, 4, 5, 5, 0, 0, 0, 30, {"a": 2, "b": 1}, {10: 4, 25: 1}),
-        Tally(0, 5, 9, 5, 2, 1, 1, 1, 20, {"a": 1, "c": 4}, {10: 2}),
+        BatchSummary(0, 0, 4, 5, 5, 0, 0, 0, 30, {"a": 2, "b": 1}, {10: 4, 25: 1}),
+        BatchSummary(0, 5, 9, 5, 2, 1, 1, 1, 20, {"a": 1, "c": 4}, {10: 2}),
     ]
-    assert merge(parts) == [Tally(0, 0, 9, 10, 7, 1, 1, 1, 30, {"a": 3, "b": 1, "c": 4}, {10: 6, 25: 1})]
+    assert merge(parts) == [BatchSummary(0, 0, 9, 10, 7, 1, 1, 1, 30, {"a": 3, "b": 1, "c": 4}, {10: 6, 25: 1})]
     assert merge(iter(parts)) == merge(parts)
     assert parts[0].nulls == {"a": 2, "b": 1}
 
@@ -110,7 +114,7 @@ def test_merge_adds_up_and_keeps_the_last_acknowledgement():
 def test_tally_ddl_names_the_fields_in_order():
     """Spark's columns are the tally's fields, in order."""
     columns = re.sub("MAP<[^>]*>", "MAP", TALLY_DDL).split(", ")
-    assert [column.split()[0] for column in columns] == list(Tally._fields)
+    assert [column.split()[0] for column in columns] == list(BatchSummary._fields)
 
 
 versions = st.lists(

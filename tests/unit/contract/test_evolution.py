@@ -10,7 +10,7 @@ from penstock.contract.cql import columns
 from penstock.contract.evolution import (
     ALLOWED,
     Change,
-    Kind,
+    ChangeKind,
     Table,
     compare,
     compare_table,
@@ -49,44 +49,54 @@ def test_a_schema_does_not_differ_from_itself(record, render):
 
 
 JSON_CASES = {
-    "optional more": (of_json(a=TEXT), of_json(a=TEXT, b=MAYBE_TEXT), Kind.ADDED_OPTIONAL, "b"),
-    "required more": (of_json(a=TEXT), of_json("ab", a=TEXT, b=TEXT), Kind.ADDED_REQUIRED, "b"),
-    "required gone": (of_json("ab", a=TEXT, b=TEXT), of_json(a=TEXT), Kind.REMOVED, "b"),
-    "optional gone": (of_json(a=TEXT, b=MAYBE_TEXT), of_json(a=TEXT), Kind.REMOVED, "b"),
-    "now required": (of_json(a=TEXT, b=MAYBE_TEXT), of_json("ab", a=TEXT, b=TEXT), Kind.NOW_REQUIRED, "b"),
-    "now optional": (of_json(a=TEXT), of_json((), a=MAYBE_TEXT), Kind.NOW_OPTIONAL, "a"),
+    "optional more": (of_json(a=TEXT), of_json(a=TEXT, b=MAYBE_TEXT), ChangeKind.ADDED_OPTIONAL, "b"),
+    "required more": (of_json(a=TEXT), of_json("ab", a=TEXT, b=TEXT), ChangeKind.ADDED_REQUIRED, "b"),
+    "required gone": (of_json("ab", a=TEXT, b=TEXT), of_json(a=TEXT), ChangeKind.REMOVED, "b"),
+    "optional gone": (of_json(a=TEXT, b=MAYBE_TEXT), of_json(a=TEXT), ChangeKind.REMOVED, "b"),
+    "now required": (of_json(a=TEXT, b=MAYBE_TEXT), of_json("ab", a=TEXT, b=TEXT), ChangeKind.NOW_REQUIRED, "b"),
+    "now optional": (of_json(a=TEXT), of_json((), a=MAYBE_TEXT), ChangeKind.NOW_OPTIONAL, "a"),
     "text to int": (
         of_json(a=TEXT),
         of_json(a={"type": "integer", "minimum": 0, "maximum": 9}),
-        Kind.TYPE_CHANGED,
+        ChangeKind.TYPE_CHANGED,
         "a",
     ),
-    "text to uuid": (of_json(a=TEXT), of_json(a=TEXT | {"format": "uuid"}), Kind.TYPE_CHANGED, "a"),
+    "text to uuid": (of_json(a=TEXT), of_json(a=TEXT | {"format": "uuid"}), ChangeKind.TYPE_CHANGED, "a"),
     "int to bigint": (
         of_json(a={"type": "integer", "minimum": 0, "maximum": 9}),
         of_json(a={"type": "integer", "minimum": 0, "maximum": 2**31}),
-        Kind.TYPE_CHANGED,
+        ChangeKind.TYPE_CHANGED,
         "a",
     ),
-    "shorter": (of_json(a=TEXT | {"maxLength": 5}), of_json(a=TEXT | {"maxLength": 4}), Kind.RULE_TIGHTENED, "a"),
-    "longer": (of_json(a=TEXT | {"maxLength": 5}), of_json(a=TEXT | {"maxLength": 6}), Kind.RULE_LOOSENED, "a"),
-    "limited": (of_json(a=TEXT), of_json(a=TEXT | {"maxLength": 5}), Kind.RULE_TIGHTENED, "a"),
-    "unlimited": (of_json(a=TEXT | {"maxLength": 5}), of_json(a=TEXT), Kind.RULE_LOOSENED, "a"),
-    "higher least": (of_json(a=TEXT | {"minLength": 1}), of_json(a=TEXT | {"minLength": 2}), Kind.RULE_TIGHTENED, "a"),
-    "lower least": (of_json(a=TEXT | {"minLength": 1}), of_json(a=TEXT | {"minLength": 0}), Kind.RULE_LOOSENED, "a"),
-    "pattern": (of_json(a=TEXT | {"pattern": "a"}), of_json(a=TEXT | {"pattern": "b"}), Kind.RULE_TIGHTENED, "a"),
-    "no pattern": (of_json(a=TEXT | {"pattern": "a"}), of_json(a=TEXT), Kind.RULE_LOOSENED, "a"),
+    "shorter": (of_json(a=TEXT | {"maxLength": 5}), of_json(a=TEXT | {"maxLength": 4}), ChangeKind.RULE_TIGHTENED, "a"),
+    "longer": (of_json(a=TEXT | {"maxLength": 5}), of_json(a=TEXT | {"maxLength": 6}), ChangeKind.RULE_LOOSENED, "a"),
+    "limited": (of_json(a=TEXT), of_json(a=TEXT | {"maxLength": 5}), ChangeKind.RULE_TIGHTENED, "a"),
+    "unlimited": (of_json(a=TEXT | {"maxLength": 5}), of_json(a=TEXT), ChangeKind.RULE_LOOSENED, "a"),
+    "higher least": (
+        of_json(a=TEXT | {"minLength": 1}),
+        of_json(a=TEXT | {"minLength": 2}),
+        ChangeKind.RULE_TIGHTENED,
+        "a",
+    ),
+    "lower least": (
+        of_json(a=TEXT | {"minLength": 1}),
+        of_json(a=TEXT | {"minLength": 0}),
+        ChangeKind.RULE_LOOSENED,
+        "a",
+    ),
+    "pattern": (of_json(a=TEXT | {"pattern": "a"}), of_json(a=TEXT | {"pattern": "b"}), ChangeKind.RULE_TIGHTENED, "a"),
+    "no pattern": (of_json(a=TEXT | {"pattern": "a"}), of_json(a=TEXT), ChangeKind.RULE_LOOSENED, "a"),
     "rule of none": (
         of_json((), a={"anyOf": [TEXT | {"maxLength": 5}, {"type": "null"}]}),
         of_json((), a={"anyOf": [TEXT | {"maxLength": 4}, {"type": "null"}]}),
-        Kind.RULE_TIGHTENED,
+        ChangeKind.RULE_TIGHTENED,
         "a",
     ),
-    "unheard-of rule": (of_json(a=TEXT), of_json(a=TEXT | {"enum": ["x"]}), Kind.RULE_TIGHTENED, "a"),
-    "key": (of_json(a=TEXT), of_json(a=TEXT | {"x-key": True}), Kind.KEY_CHANGED, "a"),
-    "described": (of_json(a=TEXT), of_json(a=TEXT | {"description": "A."}), Kind.DESCRIBED, "a"),
-    "marked": (of_json(a=TEXT), of_json(a=TEXT | {"x-personal": True}), Kind.DESCRIBED, "a"),
-    "record described": (of_json(a=TEXT), of_json(a=TEXT) | {"description": "R."}, Kind.DESCRIBED, ""),
+    "unheard-of rule": (of_json(a=TEXT), of_json(a=TEXT | {"enum": ["x"]}), ChangeKind.RULE_TIGHTENED, "a"),
+    "key": (of_json(a=TEXT), of_json(a=TEXT | {"x-key": True}), ChangeKind.KEY_CHANGED, "a"),
+    "described": (of_json(a=TEXT), of_json(a=TEXT | {"description": "A."}), ChangeKind.DESCRIBED, "a"),
+    "marked": (of_json(a=TEXT), of_json(a=TEXT | {"x-personal": True}), ChangeKind.DESCRIBED, "a"),
+    "record described": (of_json(a=TEXT), of_json(a=TEXT) | {"description": "R."}, ChangeKind.DESCRIBED, ""),
 }
 
 
@@ -102,30 +112,30 @@ def test_each_kind_of_change_of_a_json_schema(case):
 TEXT_A = {"name": "a", "type": "string"}
 MAYBE_B = {"name": "b", "type": ["null", "string"], "default": None}
 AVRO_CASES = {
-    "optional more": (of_avro(TEXT_A), of_avro(TEXT_A, MAYBE_B), Kind.ADDED_OPTIONAL, "b"),
-    "required more": (of_avro(TEXT_A), of_avro(TEXT_A, {"name": "b", "type": "int"}), Kind.ADDED_REQUIRED, "b"),
+    "optional more": (of_avro(TEXT_A), of_avro(TEXT_A, MAYBE_B), ChangeKind.ADDED_OPTIONAL, "b"),
+    "required more": (of_avro(TEXT_A), of_avro(TEXT_A, {"name": "b", "type": "int"}), ChangeKind.ADDED_REQUIRED, "b"),
     "null but no default": (
         of_avro(TEXT_A),
         of_avro(TEXT_A, {"name": "b", "type": ["null", "int"]}),
-        Kind.ADDED_REQUIRED,
+        ChangeKind.ADDED_REQUIRED,
         "b",
     ),
-    "gone": (of_avro(TEXT_A, MAYBE_B), of_avro(TEXT_A), Kind.REMOVED, "b"),
-    "now required": (of_avro(MAYBE_B), of_avro({"name": "b", "type": "string"}), Kind.NOW_REQUIRED, "b"),
+    "gone": (of_avro(TEXT_A, MAYBE_B), of_avro(TEXT_A), ChangeKind.REMOVED, "b"),
+    "now required": (of_avro(MAYBE_B), of_avro({"name": "b", "type": "string"}), ChangeKind.NOW_REQUIRED, "b"),
     "int to long": (
         of_avro({"name": "a", "type": "int"}),
         of_avro({"name": "a", "type": "long"}),
-        Kind.TYPE_CHANGED,
+        ChangeKind.TYPE_CHANGED,
         "a",
     ),
     "long to time": (
         of_avro({"name": "a", "type": "long"}),
         of_avro({"name": "a", "type": {"type": "long", "logicalType": "timestamp-millis"}}),
-        Kind.TYPE_CHANGED,
+        ChangeKind.TYPE_CHANGED,
         "a",
     ),
-    "renamed": (of_avro(TEXT_A), of_avro(TEXT_A, name="S"), Kind.RENAMED, ""),
-    "described": (of_avro(TEXT_A), of_avro(TEXT_A | {"doc": "A."}), Kind.DESCRIBED, "a"),
+    "renamed": (of_avro(TEXT_A), of_avro(TEXT_A, name="S"), ChangeKind.RENAMED, ""),
+    "described": (of_avro(TEXT_A), of_avro(TEXT_A | {"doc": "A."}), ChangeKind.DESCRIBED, "a"),
 }
 
 
@@ -140,7 +150,7 @@ def test_each_kind_of_change_of_an_avro_schema(case):
 def test_every_kind_is_found_by_the_tests_above():
     """No kind is without an example."""
     found = {case[2] for case in (*JSON_CASES.values(), *AVRO_CASES.values())}
-    assert found | {encoding_changed("s", "AVRO", "JSON").kind} == set(Kind)
+    assert found | {encoding_changed("s", "AVRO", "JSON").kind} == set(ChangeKind)
 
 
 def test_a_required_field_is_refused_with_the_way_out():
@@ -160,13 +170,17 @@ def test_several_changes_come_in_the_order_of_the_fields():
     """Fields of the newer schema first, then those that are gone."""
     older, newer = of_json("abz", a=TEXT, b=TEXT, z=TEXT), of_json("ab", c=MAYBE_TEXT, b=TEXT, a={"type": "boolean"})
     changes = compare(older, newer)
-    assert told(changes) == [("c", Kind.ADDED_OPTIONAL), ("a", Kind.TYPE_CHANGED), ("z", Kind.REMOVED)]
-    assert told(refused(changes)) == [("a", Kind.TYPE_CHANGED), ("z", Kind.REMOVED)]
+    assert told(changes) == [
+        ("c", ChangeKind.ADDED_OPTIONAL),
+        ("a", ChangeKind.TYPE_CHANGED),
+        ("z", ChangeKind.REMOVED),
+    ]
+    assert told(refused(changes)) == [("a", ChangeKind.TYPE_CHANGED), ("z", ChangeKind.REMOVED)]
 
 
 def test_changes_go_with_an_error_to_another_process():
     """Spark and Airflow send errors about: the changes of one arrive with it."""
-    error = SchemaRefused("no", changes=[Change.of("a", Kind.REMOVED, "why")])
+    error = SchemaRefused("no", changes=[Change.of("a", ChangeKind.REMOVED, "why")])
     assert pickle.loads(pickle.dumps(error)).changes == error.changes
 
 
@@ -231,22 +245,22 @@ def test_a_column_that_is_missing_is_added():
     table = Table({"sensor": "int", "kafka_partition": "int", "kafka_offset": "bigint"}, ("sensor",))
     assert missing_columns(table, Reading) == {"celsius": "double", "ingested_at": "timestamp"}
     assert told(compare_table(table, Reading)) == [
-        ("celsius", Kind.ADDED_OPTIONAL),
-        ("ingested_at", Kind.ADDED_OPTIONAL),
+        ("celsius", ChangeKind.ADDED_OPTIONAL),
+        ("ingested_at", ChangeKind.ADDED_OPTIONAL),
     ]
 
 
 def test_a_column_of_another_type_is_refused():
     """Cassandra does not change a column's type."""
     (change,) = compare_table(with_columns(celsius="float"), Reading)
-    assert (change.field, change.kind, change.allowed) == ("celsius", Kind.TYPE_CHANGED, False)
+    assert (change.field, change.kind, change.allowed) == ("celsius", ChangeKind.TYPE_CHANGED, False)
     assert "double and was float" in change.why
 
 
 def test_another_key_is_refused():
     """A table keeps its primary key."""
     (change,) = compare_table(Table(TABLE.columns, ("celsius", "sensor")), Reading)
-    assert (change.field, change.kind, change.allowed) == ("sensor", Kind.KEY_CHANGED, False)
+    assert (change.field, change.kind, change.allowed) == ("sensor", ChangeKind.KEY_CHANGED, False)
     assert "`celsius, sensor`" in change.why
 
 
@@ -265,7 +279,7 @@ def test_a_table_that_is_not_there_is_not_compared():
 
 def test_a_change_reads_the_same_in_json():
     """Scripts are given field, kind, verdict and reason."""
-    change = Change.of("a", Kind.REMOVED, "why")
+    change = Change.of("a", ChangeKind.REMOVED, "why")
     assert msgspec.json.decode(msgspec.json.encode(change)) == {
         "field": "a",
         "kind": "removed",

@@ -10,15 +10,15 @@ from penstock.contract.order import (
     FIRST_RANK,
     ONE_LAYOUT,
     PARTITIONERS,
-    Layout,
     Order,
     Rank,
+    TopicLayout,
     find_partitioners,
     kept_timestamp_us,
     murmur2,
 )
 
-GROWN = Order((Layout(4), Layout(6, 1_000_000, {0: 100, 1: 100, 2: 100, 3: 100})))
+GROWN = Order((TopicLayout(4), TopicLayout(6, 1_000_000, {0: 100, 1: 100, 2: 100, 3: 100})))
 """Four partitions of which a hundred records each were read before there were six."""
 keys = st.binary(max_size=40)
 
@@ -100,8 +100,8 @@ def test_a_partitioner_that_the_topic_does_not_use_moves_no_key():
     numbers = (b"%d" % number for number in range(99))
     key = next(key for key in numbers if zlib.crc32(key) % 6 == murmur2(key) % 4 != murmur2(key) % 6)
     old = murmur2(key) % 4
-    by_both = Order((Layout(4), Layout(6, 1_000_000)))
-    by_one = Order((Layout(4), Layout(6, 1_000_000, {}, frozenset({"murmur2"}))))
+    by_both = Order((TopicLayout(4), TopicLayout(6, 1_000_000)))
+    by_one = Order((TopicLayout(4), TopicLayout(6, 1_000_000, {}, frozenset({"murmur2"}))))
     assert by_both.rank(old, 7, key) == Rank(1, 1_000_000, True)
     assert by_one.rank(old, 7, key) == FIRST_RANK
     assert by_one.rank(murmur2(key) % 6, 0, key) == Rank(1, 1_000_000, True)
@@ -114,12 +114,12 @@ def test_the_order_of_a_key_is_that_of_kafka(sends, data):
     Producers know the number of partitions at once here; the job looks at the topic now and then, and whatever it read
     until then belongs to what it knew.
     """
-    partitions, layouts, ends = 2, [Layout(2)], {}
+    partitions, layouts, ends = 2, [TopicLayout(2)], {}
     known: dict[bytes, int] = {}
     for grows, key in sends:
         if grows == 0 and partitions < 12:
             partitions += data.draw(st.integers(1, 3))
-            layouts.append(Layout(partitions, layouts[-1].shift_us + 1_000_000, dict(ends)))
+            layouts.append(TopicLayout(partitions, layouts[-1].shift_us + 1_000_000, dict(ends)))
         order = Order(tuple(layouts))
         partition = murmur2(key) % partitions
         offset = ends.get(partition, 0)
@@ -137,13 +137,13 @@ def test_the_order_is_kafkas_however_late_a_growth_is_found(sends, data):
     `verify` names when Kafka's timestamps contradict (`contradicted` in `reconciliation.sql`).
     """
     only = frozenset({"murmur2"})
-    partitions, layouts, sent = 2, [Layout(2)], []
+    partitions, layouts, sent = 2, [TopicLayout(2)], []
     ends: dict[int, int] = {}
     for grows, key in sends:
         if grows == 0 and len(layouts) == 1:
             partitions += data.draw(st.integers(1, 3))
             read = {partition: data.draw(st.integers(0, end)) for partition, end in ends.items()}
-            layouts.append(Layout(partitions, layouts[-1].shift_us + 1_000_000, read, only))
+            layouts.append(TopicLayout(partitions, layouts[-1].shift_us + 1_000_000, read, only))
         partition = murmur2(key) % partitions
         sent.append((partition, ends.get(partition, 0), key))
         ends[partition] = sent[-1][1] + 1

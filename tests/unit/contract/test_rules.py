@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from penstock.contract.record import PAST, Record
 from penstock.contract.reject import Fault
-from penstock.contract.rules import Broken, Rule, broken_rules, date_check, judge, latest_past, text_check
+from penstock.contract.rules import Rule, Violation, broken_rules, date_check, judge, latest_past, text_check
 from penstock.pipelines import users
 from penstock.pipelines.users import User
 from tests.unit.records import Everything
@@ -165,7 +165,7 @@ def test_what_msgspec_alone_knows_is_still_told():
         def __post_init__(self):
             raise ValueError("it is odd")
 
-    assert judge({"it": "x"}, Odd, NOW) == [Broken("", Rule.TYPE, "it is odd")]
+    assert judge({"it": "x"}, Odd, NOW) == [Violation("", Rule.TYPE, "it is odd")]
 
 
 class Note(Record, frozen=True, kw_only=True):

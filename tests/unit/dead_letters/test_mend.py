@@ -11,10 +11,10 @@ from penstock.broker.frame import pack
 from penstock.broker.registry import WriterSchema
 from penstock.contract.reject import Stage
 from penstock.dead_letters import mend
-from penstock.dead_letters.mend import Edit, Mender, Mending, Outgoing, StillBroken
-from penstock.errors import RegistryUnreachable, WrongUse
+from penstock.dead_letters.mend import Edit, Outgoing, Repair, Repairer, StillInvalid
+from penstock.errors import RegistryUnreachable, UsageError
 from penstock.pipelines.users import PIPELINE, User
-from penstock.process.writer import Writers
+from penstock.process.writer import AvroWriters
 from penstock.produce.serialize import serializer
 from tests.unit.fakes import AVRO_ID, JSON_ID, FakeSchemas
 from tests.unit.letters import FakeKafka, reject
@@ -38,7 +38,7 @@ def entry_letter(value, **changes):
 def outgoing(one, fields=None, edits=None, pipeline=READINGS, proven=frozenset({"text"})):
     schemas = FakeSchemas.of(pipeline.record)
     serialize = serializer(pipeline.record, "json", JSON_ID)
-    mender = Mender(pipeline, schemas, Mending(fields or {}, edits), serialize, lambda: proven)
+    mender = Repairer(pipeline, schemas, Repair(fields or {}, edits), serialize, lambda: proven)
     return mender.outgoing(one)
 
 
@@ -52,21 +52,21 @@ def test_a_record_that_is_not_changed_is_sent_as_it_is():
 def test_a_record_that_is_not_changed_and_still_broken_is_told_so(value):
     """It is looked at again, as the stream would: the message is today's."""
     found = outgoing(letter(value))
-    assert isinstance(found, StillBroken)
+    assert isinstance(found, StillInvalid)
     assert found.message != "is wrong"
 
 
 def test_a_null_value_is_sent_when_its_key_is_an_id():
     """A tombstone that the stream would take now is one."""
     assert outgoing(letter(None, key=b"7")) == Outgoing(b"7", None, 7)
-    assert isinstance(outgoing(letter(None, key=b"seven")), StillBroken)
+    assert isinstance(outgoing(letter(None, key=b"seven")), StillInvalid)
 
 
 def test_a_null_value_is_sent_once_the_shape_of_its_key_is_proven():
     """Until records with values had such keys it waits on, and the message says what would help."""
     one = letter(None, key=b'{"sensor":7}')
     waits = outgoing(one)
-    assert isinstance(waits, StillBroken)
+    assert isinstance(waits, StillInvalid)
     assert "set key_format" in waits.message
     assert outgoing(one, proven=frozenset({"text", "json_object"})) == Outgoing(one.key, None, 7)
 
@@ -74,7 +74,7 @@ def test_a_null_value_is_sent_once_the_shape_of_its_key_is_proven():
 def test_a_null_value_is_sent_once_its_key_format_is_declared():
     """The declaration that the dead letter asks for is what a redrive goes by."""
     one = letter(None, key=b'{"schema":{},"payload":7}')
-    assert isinstance(outgoing(one, pipeline=replace(READINGS, key_format="json")), StillBroken)
+    assert isinstance(outgoing(one, pipeline=replace(READINGS, key_format="json")), StillInvalid)
     assert outgoing(one, pipeline=replace(READINGS, key_format="connect")) == Outgoing(one.key, None, 7)
 
 
@@ -86,8 +86,8 @@ def test_a_record_whose_own_code_raises_waits_on():
             raise KeyError("never")
 
     picky = replace(READINGS, record=Picky)
-    assert outgoing(letter(GOOD), pipeline=picky) == StillBroken("KeyError: 'never'")
-    assert outgoing(letter(GOOD), {"celsius": 1.0}, pipeline=picky) == StillBroken("KeyError: 'never'")
+    assert outgoing(letter(GOOD), pipeline=picky) == StillInvalid("KeyError: 'never'")
+    assert outgoing(letter(GOOD), {"celsius": 1.0}, pipeline=picky) == StillInvalid("KeyError: 'never'")
 
 
 def test_a_field_is_set_and_the_record_written_anew():
@@ -123,7 +123,7 @@ def test_a_record_that_is_given_another_id_is_another_record(key):
 def test_setting_a_field_does_not_mend_another():
     """What is still wrong is told with its rules."""
     found = outgoing(letter(b'{"sensor":"one"}'), {"sensor": 5})
-    assert found == StillBroken("celsius: is missing", ("celsius:required",))
+    assert found == StillInvalid("celsius: is missing", ("celsius:required",))
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_setting_a_field_does_not_mend_another():
 def test_a_value_without_fields_cannot_be_set(value):
     """No object, or one whose names stand twice: the letter's own message says why."""
     found = outgoing(letter(value), {"sensor": 1, "celsius": 1.0})
-    assert isinstance(found, StillBroken)
+    assert isinstance(found, StillInvalid)
     assert found.rules == ("a:type",)
     assert "is wrong" in found.message
 
@@ -147,7 +147,7 @@ def test_a_frame_that_names_no_known_schema_hides_no_json():
 @given(everything())
 def test_an_avro_value_has_fields_too(record):
     """Read by its own writer's schema, whatever rules it breaks."""
-    writers = Writers(FakeSchemas.of(Everything))
+    writers = AvroWriters(FakeSchemas.of(Everything))
     value = serializer(Everything, "avro", AVRO_ID)(record)
     found = mend.value_of(value, writers)
     assert found.keys() == set(Everything.__struct_fields__)
@@ -159,19 +159,19 @@ def test_an_avro_value_has_fields_too(record):
 @pytest.mark.parametrize("schema", ["nonsense", {"type": "record"}, {"type": "no-such"}])
 def test_an_avro_schema_that_cannot_be_read_gives_no_fields(schema):
     """Nor is it an error of the command."""
-    assert mend.value_of(pack(3) + b"x", Writers(FakeSchemas({3: WriterSchema("avro", schema)}))) is None
+    assert mend.value_of(pack(3) + b"x", AvroWriters(FakeSchemas({3: WriterSchema("avro", schema)}))) is None
 
 
 def test_a_registry_that_is_away_is_no_broken_record():
     """It is raised: nothing can be said of the record."""
     with pytest.raises(RegistryUnreachable):
-        mend.value_of(pack(3) + b"x", Writers(FakeSchemas(error=RegistryUnreachable("away"))))
+        mend.value_of(pack(3) + b"x", AvroWriters(FakeSchemas(error=RegistryUnreachable("away"))))
 
 
 @given(st.binary(max_size=40))
 def test_no_bytes_are_an_error(value):
     """Whatever a value is, it has fields or none."""
-    assert isinstance(mend.value_of(value, Writers(FakeSchemas.of(Reading))), dict | None)
+    assert isinstance(mend.value_of(value, AvroWriters(FakeSchemas.of(Reading))), dict | None)
 
 
 def test_an_entry_that_the_producer_refused_becomes_a_record_first(entry):
@@ -200,7 +200,7 @@ def test_an_entry_whose_mapping_raises_is_still_broken(changed):
 
     pipeline = replace(READINGS, from_source=from_source)
     found = outgoing(entry_letter(b'{"sensor": null}'), pipeline=pipeline)
-    assert isinstance(found, StillBroken)
+    assert isinstance(found, StillInvalid)
     assert "TypeError at test_mend.py" in found.message
     edits = {"0:0": Edit(1, "0:0", "x", {"sensor": {"number": 4}})}
     assert outgoing(entry_letter(b'{"sensor": NaN}'), edits=edits, pipeline=pipeline).key == b"4"
@@ -209,7 +209,7 @@ def test_an_entry_whose_mapping_raises_is_still_broken(changed):
 def test_a_record_that_became_too_large_is_not_sent(entry):
     """The size is that of the bytes that would be sent."""
     one = letter(BAD)
-    mender = Mender(READINGS, FakeSchemas.of(Reading), Mending({"sensor": 1}), lambda _: b"x" * 1_000_001, frozenset)
+    mender = Repairer(READINGS, FakeSchemas.of(Reading), Repair({"sensor": 1}), lambda _: b"x" * 1_000_001, frozenset)
     assert mender.outgoing(one).rules == (":size",)
 
 
@@ -219,13 +219,13 @@ def test_an_edited_value_takes_the_place_of_the_value():
     mended = pack(JSON_ID) + b'{"sensor":4,"celsius":1.0}'
     assert outgoing(letter(b"{"), edits=edits) == Outgoing(b"4", mended, 4, keeps_id=False)
     edits = {"0:0": Edit(3, "0:0", "x", None)}
-    assert outgoing(letter(GOOD), edits=edits) == StillBroken("line 3 holds no object as value", ("a:type",))
+    assert outgoing(letter(GOOD), edits=edits) == StillInvalid("line 3 holds no object as value", ("a:type",))
 
 
 def test_fields_and_edits_are_not_mixed():
     """Which of the two should count is not for us to say."""
-    with pytest.raises(WrongUse, match="either"):
-        Mending({"sensor": 1}, {})
+    with pytest.raises(UsageError, match="either"):
+        Repair({"sensor": 1}, {})
 
 
 def test_values_get_the_types_of_their_fields():
@@ -249,7 +249,7 @@ def test_values_get_the_types_of_their_fields():
 )
 def test_what_cannot_be_set_is_wrong_use(text, says):
     """An unknown field with those there are; no value; a value that no record could have."""
-    with pytest.raises(WrongUse, match=says):
+    with pytest.raises(UsageError, match=says):
         mend.assignments(Reading, [text])
 
 
@@ -283,5 +283,5 @@ GOOD_LINE = b'{"place":"0:1","identity":"a","value":1}'
 )
 def test_a_line_that_cannot_be_used_is_named(line):
     """Malformed, incomplete, or of a place that had a line before."""
-    with pytest.raises(WrongUse, match="line 2 of the edit file"):
+    with pytest.raises(UsageError, match="line 2 of the edit file"):
         mend.edits([GOOD_LINE, line])

@@ -11,14 +11,14 @@ from penstock.broker.frame import pack
 from penstock.broker.headers import ORDER, REDRIVEN
 from penstock.broker.topics import Place
 from penstock.config import read
-from penstock.contract.order import Layout, is_placed
+from penstock.contract.order import TopicLayout, is_placed
 from penstock.contract.reject import Reason
 from penstock.dead_letters import redrive as module
 from penstock.dead_letters import waiting
-from penstock.dead_letters.mend import Edit, Mending
+from penstock.dead_letters.mend import Edit, Repair
 from penstock.dead_letters.redrive import discard, redrive
-from penstock.dead_letters.waiting import Selection, grouped
-from penstock.errors import DeliveryFailed, RegistryUnreachable, WrongUse
+from penstock.dead_letters.waiting import LetterSelection, grouped
+from penstock.errors import DeliveryFailed, RegistryUnreachable, UsageError
 from penstock.sink import settled
 from penstock.sink.settled import Book, State
 from tests.unit.fakes import JSON_ID, Clock, FakeProducer, FakeRegistry, FakeSession, kafka_error, message
@@ -42,8 +42,8 @@ class World:
         self.monkeypatch = monkeypatch
 
     def redrive(self, mending=None, *, dry_run=False, as_new=False, **selection):
-        wanted = Selection(**selection)
-        return redrive(read(), self.session, wanted, mending or Mending(), dry_run=dry_run, as_new=as_new)
+        wanted = LetterSelection(**selection)
+        return redrive(read(), self.session, wanted, mending or Repair(), dry_run=dry_run, as_new=as_new)
 
     def begin_generation(self, epoch_us=GENERATION_US, *layouts):
         """The job has read the topic, with these layouts."""
@@ -69,7 +69,7 @@ class World:
         return [to for to, one in zip(asked, self.kafka.producer.sent, strict=True) if one.topic() == "readings"]
 
     def discard(self, note="", *, dry_run=False, **selection):
-        return discard(read(), self.session, Selection(**selection), note, dry_run=dry_run)
+        return discard(read(), self.session, LetterSelection(**selection), note, dry_run=dry_run)
 
     def produce_with(self, producer):
         """The next redrives send with another producer, into the same topics."""
@@ -135,7 +135,7 @@ def test_a_record_is_sent_once_however_often_it_lies_in_the_queue(world):
 def test_a_mended_record_is_what_the_producer_would_send(world):
     """Its schema is registered under the topic's subject, and its key is its id."""
     world.kafka.set_aside(reject(value=BAD))
-    assert world.redrive(Mending({"sensor": 4})).sent == 1
+    assert world.redrive(Repair({"sensor": 4})).sent == 1
     (message,) = world.sent
     assert (message.key(), message.value()) == (b"4", pack(JSON_ID) + b'{"sensor":4,"celsius":2.5}')
     assert world.registry.registered == [("readings-value", Reading, "json")]
@@ -153,7 +153,7 @@ def test_what_is_still_broken_waits_on(world):
 def test_a_dry_run_tells_and_changes_nothing(world):
     """What would be sent, and what is still broken: no send, no claim, no table, no schema."""
     letters = world.kafka.set_aside(reject(1, b'{"sensor":4}'), reject(2, b"{"))
-    done = world.redrive(Mending({"celsius": 4.0}), dry_run=True)
+    done = world.redrive(Repair({"celsius": 4.0}), dry_run=True)
     assert (done.dry_run, done.sent, done.still_broken) == (True, 1, 1)
     assert outcomes(done) == [(letters[1].place, "still_broken"), (letters[0].place, "sent")]
     assert (world.sent, world.registry.registered, world.table.is_there) == ([], [], False)
@@ -336,14 +336,14 @@ def test_records_are_selected_by_what_is_wrong_with_them(world):
 
 def test_a_reason_that_does_not_exist_is_wrong_use():
     """The error names those that do."""
-    with pytest.raises(WrongUse, match=r"no reason is called nope; reasons: value_missing, .*value_too_large"):
-        Selection(frozenset({"nope"}))
+    with pytest.raises(UsageError, match=r"no reason is called nope; reasons: value_missing, .*value_too_large"):
+        LetterSelection(frozenset({"nope"}))
 
 
 def test_a_place_where_nothing_lies_is_wrong_use(world):
     """Nothing is sent, not even what lies at the other places."""
     world.kafka.set_aside(reject(value=GOOD))
-    with pytest.raises(WrongUse, match=r"at 0:7; readings.dlq holds 0:0 to 0"):
+    with pytest.raises(UsageError, match=r"at 0:7; readings.dlq holds 0:0 to 0"):
         world.redrive(places=frozenset({"0:0", "0:7"}))
     assert world.sent == []
 
@@ -359,9 +359,9 @@ def test_a_copy_may_be_named_by_its_own_place(world):
 def test_an_edit_file_selects_its_own_places(world):
     """Others are left alone; an empty one selects nothing."""
     letters = world.kafka.set_aside(reject(1, BAD), reject(2, GOOD))
-    assert world.redrive(Mending(edits={})).selected == 0
+    assert world.redrive(Repair(edits={})).selected == 0
     edit = Edit(1, letters[0].place, letters[0].identity, {"sensor": 3, "celsius": 1.0})
-    done = world.redrive(Mending(edits={edit.place: edit}))
+    done = world.redrive(Repair(edits={edit.place: edit}))
     assert (done.selected, done.sent) == (1, 1)
     assert world.sent[0].key() == b"3"
 
@@ -377,17 +377,17 @@ def test_an_edit_of_another_record_is_wrong_use(world, changes, says):
     """Place and identity must both fit, or nothing is sent."""
     (letter,) = world.kafka.set_aside(reject(value=BAD))
     edit = Edit(4, letter.place, letter.identity, {"sensor": 3, "celsius": 1.0})._replace(**changes)
-    with pytest.raises(WrongUse, match=says):
-        world.redrive(Mending(edits={edit.place: edit}))
+    with pytest.raises(UsageError, match=says):
+        world.redrive(Repair(edits={edit.place: edit}))
     assert world.sent == []
 
 
 def test_the_key_is_set_for_one_record_at_a_time(world):
     """Many records with one id would end as one row."""
     world.kafka.set_aside(reject(1, BAD), reject(2, BAD))
-    with pytest.raises(WrongUse, match="one at a time"):
-        world.redrive(Mending({"sensor": 1}))
-    assert world.redrive(Mending({"sensor": 1}), places=frozenset({"0:1"})).sent == 1
+    with pytest.raises(UsageError, match="one at a time"):
+        world.redrive(Repair({"sensor": 1}))
+    assert world.redrive(Repair({"sensor": 1}), places=frozenset({"0:1"})).sent == 1
 
 
 def test_a_discard_keeps_who_when_and_why_and_writes_a_line(world, monkeypatch):
@@ -466,7 +466,7 @@ def sent_and_shrunk(world, value=LARGE, **changes):
 def test_what_was_left_out_is_read_from_the_topic(world, fields):
     """Value and headers are those of the record where it lies; fields are set in it as in any other."""
     letter = sent_and_shrunk(world)
-    assert outcomes(world.redrive(Mending(fields))) == [(letter.place, "sent")]
+    assert outcomes(world.redrive(Repair(fields))) == [(letter.place, "sent")]
     original, sent = world.sent
     order = (ORDER, b"%d" % (GENERATION_US + original.offset()))
     assert sent.headers() == [order, *original.headers(), (REDRIVEN, letter.identity.encode())]
@@ -498,7 +498,7 @@ def test_what_the_topic_no_longer_has_is_not_sent(world, gone):
     if gone == "recreated":
         world.kafka.producer.sent[0] = message(0, GOOD, topic="readings", key=b"1")
     before = len(world.sent)
-    for mending in (Mending(), Mending({"celsius": 3.5})):
+    for mending in (Repair(), Repair({"celsius": 3.5})):
         (named,) = world.redrive(mending).records
         assert (named.outcome, named.identity) == ("still_broken", letter.identity)
         assert named.message.startswith("value, headers left out of the dead letter")
@@ -511,7 +511,7 @@ def test_what_is_edited_needs_no_original(world):
     letter = sent_and_shrunk(world)
     world.kafka.producer.sent.pop(0)
     edit = Edit(1, letter.place, letter.identity, {"sensor": 1, "celsius": 9.5})
-    assert world.redrive(Mending(edits={letter.place: edit})).sent == 1
+    assert world.redrive(Repair(edits={letter.place: edit})).sent == 1
     assert b'"celsius":9.5' in world.sent[-1].value()
 
 
@@ -547,8 +547,8 @@ def test_a_redriven_record_keeps_its_place_and_partition(world):
 
 def test_a_record_of_an_older_layout_keeps_its_place_there(world):
     """The topic grew since: its write timestamp has the shift of the layout that it was read in."""
-    grown = Layout(2, 1_000, {0: 100})
-    world.begin_generation(GENERATION_US, Layout(1), grown)
+    grown = TopicLayout(2, 1_000, {0: 100})
+    world.begin_generation(GENERATION_US, TopicLayout(1), grown)
     key = next(key for key in (b"%d" % at for at in range(99)) if is_placed(key, 0, 2))
     world.kafka.set_aside(reject(99, GOOD, key=key), reject(100, GOOD, key=key))
     assert world.redrive().sent == 2
@@ -557,7 +557,7 @@ def test_a_record_of_an_older_layout_keeps_its_place_there(world):
 
 def test_as_new_a_record_is_sent_behind_all_others(world):
     """Without a place to keep: in its own partition, or in the one that the key has since the topic grew."""
-    world.begin_generation(GENERATION_US, Layout(1), Layout(2, 1_000, {0: 100}))
+    world.begin_generation(GENERATION_US, TopicLayout(1), TopicLayout(2, 1_000, {0: 100}))
     key = next(key for key in (b"%d" % at for at in range(99)) if is_placed(key, 0, 2))
     world.kafka.set_aside(reject(99, GOOD, key=key), reject(100, GOOD, key=key))
     world.store(1, 500, GENERATION_US + 1_500)
@@ -581,7 +581,7 @@ def test_what_has_no_place_in_the_topic_is_new(world, what):
     world.begin_generation()
     letter, *_ = world.kafka.set_aside(what)
     edit = Edit(1, letter.place, letter.identity, {"sensor": 4, "celsius": 2.5})
-    assert world.redrive(Mending(edits={letter.place: edit})).sent == 1
+    assert world.redrive(Repair(edits={letter.place: edit})).sent == 1
     assert (world.order, world.partitions) == ([None], [-1])
 
 

@@ -10,8 +10,8 @@ from penstock.broker.headers import ORDER
 from penstock.contract.order_by import Tombstone
 from penstock.contract.record import Int64
 from penstock.dead_letters import redrive as module
-from penstock.dead_letters.mend import Mending
-from penstock.errors import WrongUse
+from penstock.dead_letters.mend import Repair
+from penstock.errors import UsageError
 from tests.unit.dead_letters.test_redrive import World
 from tests.unit.letters import GENERATION_US, reject
 from tests.unit.records import READINGS, Reading
@@ -91,7 +91,7 @@ def test_a_larger_number_supersedes_a_record_until_it_is_mended(world):
     world.store(2, 2, 6)
     tried = world.redrive(dry_run=True)
     assert (tried.sent, tried.superseded) == (1, 1)
-    assert world.redrive(Mending({"number": 9})).sent == 2
+    assert world.redrive(Repair({"number": 9})).sent == 2
     assert (world.order, world.partitions) == ([None, None], [0, 0])
 
 
@@ -103,13 +103,13 @@ def test_what_a_field_cannot_order_is_still_broken(world):
     assert done.still_broken == 2
     assert "number: is negative" in done.records[0].message
     assert "write order_of_tombstone" in done.records[1].message
-    assert world.redrive(Mending({"number": -2}), places=["0:0"]).still_broken == 1
+    assert world.redrive(Repair({"number": -2}), places=["0:0"]).still_broken == 1
 
 
 def test_as_new_says_nothing_where_a_field_orders(world):
     """It is refused with what to do instead."""
     order_by(world, "number")
-    with pytest.raises(WrongUse, match="ordered by the field number") as refused:
+    with pytest.raises(UsageError, match="ordered by the field number") as refused:
         world.redrive(as_new=True)
     assert "--set number=VALUE" in refused.value.hint
 

@@ -5,16 +5,16 @@ from typing import Any
 
 import pytest
 
-from penstock.contract.batch import Tally
+from penstock.contract.batch import BatchSummary
 from penstock.drill import backlog
 from penstock.drill.verdict import PASSED
 from penstock.errors import Unreachable
-from penstock.sink.ledger import Line
+from penstock.sink.ledger import LedgerEntry
 
 
-def line(batch_id: int, records: int) -> Line:
-    empty: Any = [0] * len(Tally._fields)
-    return Line(Tally(*empty)._replace(records=records), batch_id, "job")
+def line(batch_id: int, records: int) -> LedgerEntry:
+    empty: Any = [0] * len(BatchSummary._fields)
+    return LedgerEntry(BatchSummary(*empty)._replace(records=records), batch_id, "job")
 
 
 def test_a_batch_is_all_its_partitions() -> None:

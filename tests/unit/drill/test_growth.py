@@ -4,30 +4,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.drill.growth import Usage, grown, unbounded
+from penstock.drill.growth import ServiceUsage, grown, unbounded
 
-START = Usage(memory_mib=400, handles=100, disk_mib=50)
+START = ServiceUsage(memory_mib=400, handles=100, disk_mib=50)
 
 
 @pytest.mark.parametrize(
     ("end", "said"),
     [
-        (Usage(564, 100, 50), "steady"),
-        (Usage(565, 100, 50), "memory MiB 565, at most 564 expected"),
-        (Usage(400, 170, 50), "steady"),
-        (Usage(400, 171, 50), "open files 171, at most 170 expected"),
-        (Usage(400, 100, 358), "steady"),
-        (Usage(400, 100, 359), "disk MiB 359, at most 358 expected"),
+        (ServiceUsage(564, 100, 50), "steady"),
+        (ServiceUsage(565, 100, 50), "memory MiB 565, at most 564 expected"),
+        (ServiceUsage(400, 170, 50), "steady"),
+        (ServiceUsage(400, 171, 50), "open files 171, at most 170 expected"),
+        (ServiceUsage(400, 100, 358), "steady"),
+        (ServiceUsage(400, 100, 359), "disk MiB 359, at most 358 expected"),
     ],
 )
-def test_growth_beyond_the_rule_is_named(end: Usage, said: str) -> None:
+def test_growth_beyond_the_rule_is_named(end: ServiceUsage, said: str) -> None:
     """What is within factor and slack is steady; one more is not. A thousand records may take 8 MiB of disk."""
     assert grown("kafka", [START] * 3 + [end] * 3, records=1024).verdict == said
 
 
 def test_a_peak_in_between_or_a_single_sample_is_no_growth() -> None:
     """Start and end are medians of three."""
-    peak = Usage(4000, 9000, 5000)
+    peak = ServiceUsage(4000, 9000, 5000)
     found = grown("kafka", [START, peak, START, peak, START, START, peak], records=0)
     assert (found.verdict, found.start, found.end) == ("steady", START, START)
 

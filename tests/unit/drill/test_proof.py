@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from penstock.drill import proof
-from penstock.drill.plan import Evidence
+from penstock.drill.plan import LogEvidence
 from penstock.drill.verdict import Facts
 from penstock.reconcile.audit import Audit, Balance
 
-KILLED = Evidence("supervisor.log", r"exited: kafka \(terminated by SIGKILL")
+KILLED = LogEvidence("supervisor.log", r"exited: kafka \(terminated by SIGKILL")
 LINE = "2026-11-23 WARN exited: kafka (terminated by SIGKILL; not expected)\n"
 
 
@@ -27,7 +27,7 @@ def test_a_log_that_is_new_is_evidence(tmp_path: Path) -> None:
     folder = tmp_path / "airflow" / "run_id=1"
     folder.mkdir(parents=True)
     (folder / "attempt=1.log").write_text("DeliveryFailed")
-    assert proof.hidden(tmp_path, since, [Evidence("airflow/**/*.log", "DeliveryFailed")]) == []
+    assert proof.hidden(tmp_path, since, [LogEvidence("airflow/**/*.log", "DeliveryFailed")]) == []
 
 
 def test_a_log_that_was_rotated_is_read_with_the_one_before(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from penstock.drill import proof, recreated
 from penstock.drill.verdict import PASSED
 from penstock.errors import Unreachable
 from penstock.pipeline.recreated import recreated as recreated_error
-from penstock.process.checkpoint import Origin, Place, misfits
+from penstock.process.checkpoint import CheckpointOrigin, QueryPosition, misfits
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_a_job_that_does_not_stop_is_the_verdict(ground: Any, monkeypatch: pytes
     "line",
     [
         recreated_error("t", "its id is id-2, it was id-1").message,
-        *misfits(Place({0: 1}, {0: 1}, begun=True), Origin(topic_id="id-1"), [], "id-2"),
+        *misfits(QueryPosition({0: 1}, {0: 1}, begun=True), CheckpointOrigin(topic_id="id-1"), [], "id-2"),
     ],
 )
 def test_the_job_refuses_in_its_own_words(ground: Any, line: str) -> None:

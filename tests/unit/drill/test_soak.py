@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from penstock.drill import soak
-from penstock.drill.growth import Usage
+from penstock.drill.growth import ServiceUsage
 from penstock.drill.verdict import PASSED
 
 
@@ -17,8 +17,8 @@ def went(handles: int) -> Any:
         facts = self.facts
         facts.asked = facts.ids = facts.sent = facts.stored = 600
         facts.run_state = "success"
-        self.samples["kafka"] = [Usage(400, 100, 50)] * 3 + [Usage(400, handles, 50)] * 3
-        self.samples["source"] = [Usage(80, 10, 0)] * 6
+        self.samples["kafka"] = [ServiceUsage(400, 100, 50)] * 3 + [ServiceUsage(400, handles, 50)] * 3
+        self.samples["source"] = [ServiceUsage(80, 10, 0)] * 6
 
     return go
 

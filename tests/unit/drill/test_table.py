@@ -6,7 +6,7 @@ import pytest
 
 from penstock.drill import table
 from penstock.drill.away import AWAY_S
-from penstock.errors import WrongUse
+from penstock.errors import UsageError
 
 FAULTS = [
     "kill-driver",
@@ -61,5 +61,5 @@ def test_away_is_a_minute() -> None:
 
 def test_an_unknown_drill_is_named_with_those_that_there_are() -> None:
     """Wrong use, before anything is started."""
-    with pytest.raises(WrongUse, match=r"'kill-all'.*kill-kafka"):
+    with pytest.raises(UsageError, match=r"'kill-all'.*kill-kafka"):
         table.known(["kill-kafka", "kill-all"])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from penstock import config
 from penstock.config import Settings
 from penstock.contract.failing import FailingBatch
-from penstock.monitoring.alerts import RULES, Board, Change, Receipt, Snapshot
+from penstock.monitoring.alerts import RULES, AlertChange, Board, Receipt, Snapshot
 
 HOUR_S = 3600.0
 FINE = Snapshot(
@@ -61,7 +61,7 @@ def later(snapshot: Snapshot, by_s: float) -> Snapshot:
     return replace(snapshot, at_s=snapshot.at_s + by_s, newest_record_s=newest_s)
 
 
-def told(changes: list[Change]) -> list[tuple[str, str]]:
+def told(changes: list[AlertChange]) -> list[tuple[str, str]]:
     return [(one.change, one.name) for one in changes]
 
 

@@ -7,40 +7,40 @@ from typing import Any
 import pytest
 from cassandra import OperationTimedOut
 
-from penstock.airflow.runs import Run
+from penstock.airflow.runs import DagRun
 from penstock.broker.topics import Span
 from penstock.config import read
-from penstock.contract.batch import Tally
+from penstock.contract.batch import BatchSummary
 from penstock.errors import AirflowUnreachable
 from penstock.monitoring import flow
-from penstock.monitoring.flow import Counts, Flow, Partition, Point, rate
-from penstock.monitoring.gauges import Held, Look, Stored, Topic
+from penstock.monitoring.flow import Counts, Flow, PartitionProgress, Point, rate
+from penstock.monitoring.gauges import Held, Look, Stored, TopicGauge
 from penstock.produce import journal
 from penstock.produce.journal import Journal
-from penstock.sink.ledger import Line
+from penstock.sink.ledger import LedgerEntry
 from tests.unit.fakes import FakeSession
 
-RUN = Run("r1", "success", "manual", None, None, None, {}, asked=10, fetched=10, produced=9, refused=1)
+RUN = DagRun("r1", "success", "manual", None, None, None, {}, asked=10, fetched=10, produced=9, refused=1)
 
 
 def point(at_s: float, **counts: int | None) -> Point:
     return Point(at_s, {}, Counts(**counts), None, None, None, None, None)
 
 
-def line(first: int, last: int, latencies: dict[int, int], job: str = "stream", partition: int = 0) -> Line:
+def line(first: int, last: int, latencies: dict[int, int], job: str = "stream", partition: int = 0) -> LedgerEntry:
     records = last - first + 1
     now_ms = round(time.time() * 1000)
-    return Line(Tally(partition, first, last, records, records, 0, 0, 0, now_ms, {}, latencies), 1, job)
+    return LedgerEntry(BatchSummary(partition, first, last, records, records, 0, 0, 0, now_ms, {}, latencies), 1, job)
 
 
 class FakeBook:
     """A ledger with some lines."""
 
-    def __init__(self, *lines: Line, epoch_us: int = 7) -> None:
+    def __init__(self, *lines: LedgerEntry, epoch_us: int = 7) -> None:
         self.lines, self.epoch_us = list(lines), epoch_us
         self.error: Exception | None = None
 
-    def _begun(self, span: Span) -> list[Line]:
+    def _begun(self, span: Span) -> list[LedgerEntry]:
         if self.error:
             raise self.error
         return [
@@ -77,10 +77,10 @@ class FakeRuns:
     """Airflow's runs."""
 
     def __init__(self) -> None:
-        self.found: list[Run] | Exception = [RUN]
+        self.found: list[DagRun] | Exception = [RUN]
         self.asked = 0
 
-    def read(self) -> list[Run]:
+    def read(self) -> list[DagRun]:
         self.asked += 1
         if isinstance(self.found, Exception):
             raise self.found
@@ -94,7 +94,7 @@ class FakeRuns:
 
 
 def look(book: FakeBook | None, end: int, reached: int | None, rejected: int = 0, **away: str) -> Look:
-    held = Held(Topic("a", [Span(0, 0, end)]), Topic("b", [Span(0, 0, rejected)]), None)
+    held = Held(TopicGauge("a", [Span(0, 0, end)]), TopicGauge("b", [Span(0, 0, rejected)]), None)
     services = {"kafka": "", "cassandra": "", "airflow": ""} | away
     stored = Stored(
         None if reached is None else {0: reached}, {"balanced": True} if reached is not None else None, book
@@ -152,7 +152,7 @@ def test_what_was_stored_before_counts_in_the_total_alone(watched: Flow, gauges:
     assert (now.counts.stored, watched.view.latencies) == (14, {250: 4})
     assert now.p50_ms is not None
     assert 200 < now.p50_ms <= 250
-    assert now.partitions == [Partition(0, 0, 14, 14)]
+    assert now.partitions == [PartitionProgress(0, 0, 14, 14)]
 
 
 def test_a_replay_is_not_late(watched: Flow, gauges: FakeGauges) -> None:

@@ -12,7 +12,7 @@ from penstock.broker.topics import NO_ID, Span
 from penstock.config import Settings
 from penstock.monitoring import gauges
 from penstock.monitoring.alerts import Receipt
-from penstock.monitoring.gauges import Count, Gauges, Held, Stored, Topic, Window, as_receipt, read_topic, snapshot
+from penstock.monitoring.gauges import Count, Gauges, Held, Stored, TopicGauge, Window, as_receipt, read_topic, snapshot
 from tests.unit.fakes import Clock, FakeSession, kafka_error
 
 RECEIPT = {"at": "2025-01-01T00:00:00+00:00", "balanced": False, "missing": 2, "warnings": ["email: null"]}
@@ -102,7 +102,7 @@ def with_tables(session: FakeSession) -> FakeSession:
 
 def test_a_topic_that_is_not_there_is_empty() -> None:
     """Asking does not make it, and is no error."""
-    assert read_topic(FakeAdmin({}), "nothing") == Topic("", [])  # type: ignore[arg-type]
+    assert read_topic(FakeAdmin({}), "nothing") == TopicGauge("", [])  # type: ignore[arg-type]
 
 
 def test_everything_is_read(make: Any) -> None:
@@ -180,7 +180,7 @@ def test_without_ids_the_newest_generation_is_found_within_a_minute(make: Any, m
     """A recreated topic has the same id; marked records are read once a minute, not at every look."""
     clock, epochs, asked = Clock(), [7], []
     monkeypatch.setattr(gauges.time, "monotonic", clock.monotonic)
-    monkeypatch.setattr(gauges, "read_topic", lambda *_: Topic(NO_ID, [Span(0, 0, 5)]))
+    monkeypatch.setattr(gauges, "read_topic", lambda *_: TopicGauge(NO_ID, [Span(0, 0, 5)]))
 
     class FakeIncarnation:
         def __init__(self, *_: Any) -> None:
@@ -262,5 +262,5 @@ def test_a_receipt_is_read_as_it_was_kept() -> None:
 
 def test_a_ledger_beyond_the_offsets_read_before_is_no_negative_lag() -> None:
     """The job may store while the gauges are read."""
-    held = Held(Topic("a", [Span(0, 0, 5), Span(1, 0, 5)]), Topic("b", []), None)
+    held = Held(TopicGauge("a", [Span(0, 0, 5), Span(1, 0, 5)]), TopicGauge("b", []), None)
     assert snapshot("t", {}, held, Stored({0: 9, 1: 3}), Window()).lag_records == 2

@@ -7,7 +7,7 @@ import pytest
 
 from penstock import config
 from penstock.config import Settings
-from penstock.monitoring.alerts import Change
+from penstock.monitoring.alerts import AlertChange
 from penstock.monitoring.history import History
 
 
@@ -16,8 +16,8 @@ def settings(tmp_path: Path) -> Settings:
     return config.read(home=tmp_path)
 
 
-def change(number: int, what: str = "firing", subject: str = "kafka") -> Change:
-    return Change(
+def change(number: int, what: str = "firing", subject: str = "kafka") -> AlertChange:
+    return AlertChange(
         "service_down",
         "critical",
         subject,

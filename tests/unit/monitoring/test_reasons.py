@@ -11,7 +11,7 @@ from penstock.broker.topics import Span
 from penstock.config import Settings
 from penstock.errors import KafkaUnreachable
 from penstock.monitoring import reasons
-from penstock.monitoring.gauges import Topic
+from penstock.monitoring.gauges import TopicGauge
 from penstock.monitoring.reasons import OTHER, Rejects
 from tests.unit.fakes import message
 
@@ -22,7 +22,9 @@ class Queue:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.id, self.first, self.letters, self.read = "a", 0, [], []
         self.is_away = False
-        monkeypatch.setattr(reasons, "read_topic", lambda *_: Topic(self.id, [Span(0, self.first, len(self.letters))]))
+        monkeypatch.setattr(
+            reasons, "read_topic", lambda *_: TopicGauge(self.id, [Span(0, self.first, len(self.letters))])
+        )
         monkeypatch.setattr(topics, "records", self._records)
 
     def put(self, reason: str, value: bytes = b"12345") -> None:

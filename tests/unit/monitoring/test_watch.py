@@ -15,7 +15,7 @@ from penstock import config
 from penstock.config import Settings
 from penstock.errors import PenstockError, Unreachable
 from penstock.monitoring import watch, webhook
-from penstock.monitoring.alerts import Change, Snapshot
+from penstock.monitoring.alerts import AlertChange, Snapshot
 from penstock.monitoring.history import History
 from penstock.monitoring.watch import Watch
 
@@ -53,7 +53,7 @@ def watching(settings: Settings) -> Iterator[Callable[..., Watch]]:
 
 def test_each_change_is_told_once_to_all(settings: Settings, watching: Any) -> None:
     """Log, file and whoever listens hear of an alert when it fires and when it is over, and not in between."""
-    heard: list[Change] = []
+    heard: list[AlertChange] = []
     one = watching(FINE, DOWN, DOWN, DOWN, FINE, FINE, tell=heard.append)
     with structlog.testing.capture_logs() as logs:
         for _ in range(6):
@@ -108,7 +108,7 @@ def test_the_loop_ends_when_told(settings: Settings, watching: Any) -> None:
     stop, rounds = threading.Event(), []
     slow = settings.model_copy(update={"watch_s": 1000.0})
 
-    def told(change: Change) -> None:
+    def told(change: AlertChange) -> None:
         rounds.append(change)
         stop.set()
 

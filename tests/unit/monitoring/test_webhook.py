@@ -11,7 +11,7 @@ import structlog
 from penstock import config
 from penstock.errors import Unreachable, WrongSettings
 from penstock.monitoring import webhook
-from penstock.monitoring.alerts import Change
+from penstock.monitoring.alerts import AlertChange
 from penstock.monitoring.webhook import Webhook, payload, poster
 from tests.unit.monitoring.test_history import change
 
@@ -43,7 +43,7 @@ def place(tmp_path: Path) -> Path:
     return tmp_path / "data" / "alerts.webhook"
 
 
-def delivered(hook: Webhook, changes: list[Change]) -> None:
+def delivered(hook: Webhook, changes: list[AlertChange]) -> None:
     """Send, and wait until the delivery has ended."""
     with stamina.set_testing(True, attempts=3, cap=True):
         hook.send(changes)

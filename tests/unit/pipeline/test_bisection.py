@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.pipeline.bisection import GROUPS, MOST, Group, NotIsolated, Position, Run, Search
+from penstock.pipeline.bisection import GROUPS, MOST, FailureSearch, Group, NotIsolated, Position, Run
 
 
 class Transform:
@@ -29,7 +29,7 @@ class Transform:
 
 def find_all(records: Group, run: Run, count: int) -> dict[Position, Exception]:
     """Ask for so many records, one after the other."""
-    search = Search(records, run)
+    search = FailureSearch(records, run)
     return dict(search.find_next() for _ in range(count))
 
 
@@ -54,7 +54,7 @@ def test_one_record_among_many_takes_few_runs(at: int) -> None:
     """At most two for each time that the batch is cut, and one alone."""
     records = positions(100_000)
     transform = Transform({records[at]}, told=1)
-    Search(records, transform.run).find_next()
+    FailureSearch(records, transform.run).find_next()
     assert len(transform.runs) <= 9
 
 
@@ -62,7 +62,7 @@ def test_a_record_is_to_blame_when_it_fails_alone_twice() -> None:
     """In a group of its own, and then without any other; one that passes then is not."""
     records = positions(8)
     transform = Transform({records[5]})
-    assert Search(records, transform.run).find_next()[0] == records[5]
+    assert FailureSearch(records, transform.run).find_next()[0] == records[5]
     assert [[record] in groups for groups in transform.runs for record in [records[5]]].count(True) == 2
     assert transform.runs[-1] == [[records[5]]]
 
@@ -70,13 +70,13 @@ def test_a_record_is_to_blame_when_it_fails_alone_twice() -> None:
         return {0: None} if len(groups) == 1 else Transform({records[5]}).run(groups)
 
     with pytest.raises(NotIsolated, match=r"1:7 fails with others, and passes alone"):
-        Search(records, run).find_next()
+        FailureSearch(records, run).find_next()
 
 
 def test_records_that_fail_only_together_are_not_to_blame() -> None:
     """A transform that is declared row-wise and is not: its parts pass."""
     with pytest.raises(NotIsolated, match="passes for each part"):
-        Search(positions(8), Transform(set()).run).find_next()
+        FailureSearch(positions(8), Transform(set()).run).find_next()
 
 
 @pytest.mark.parametrize("count", [21, 200, 100_000])
@@ -90,7 +90,7 @@ def test_what_passed_is_not_run_again() -> None:
     """The search for the next record goes on behind the last one."""
     records = positions(1_000)
     transform = Transform({records[300], records[700]}, told=1_000)
-    search = Search(records, transform.run)
+    search = FailureSearch(records, transform.run)
     first, _ = search.find_next()
     runs = len(transform.runs)
     second, _ = search.find_next()
@@ -108,4 +108,4 @@ def test_what_is_not_the_transforms_fault_comes_out() -> None:
         raise ConnectionError("away")
 
     with pytest.raises(ConnectionError):
-        Search(positions(4), run).find_next()
+        FailureSearch(positions(4), run).find_next()

@@ -7,7 +7,7 @@ import pytest
 from penstock.broker.frame import pack
 from penstock.config import read
 from penstock.contract.reject import Fault, Reason
-from penstock.errors import DeliveryFailed, WrongUse
+from penstock.errors import DeliveryFailed, UsageError
 from penstock.pipeline import compose
 from penstock.pipelines import users
 from tests.unit.fakes import JSON_ID, FakeProducer, FakeRegistry, FakeSchemas
@@ -78,7 +78,7 @@ def test_a_value_of_a_registered_schema_is_framed():
 )
 def test_a_value_that_breaks_its_schema_is_not_framed(kind, schema, text, told):
     """Each broken rule is named."""
-    with pytest.raises(WrongUse, match=told):
+    with pytest.raises(UsageError, match=told):
         compose.framed(7, kind, schema, text)
 
 
@@ -96,14 +96,14 @@ def test_a_value_that_breaks_its_schema_is_not_framed(kind, schema, text, told):
 )
 def test_a_schema_that_cannot_be_checked_with_is_a_wrong_use(schema):
     """It may be in itself, or name what is not there; nothing that it refers to is fetched."""
-    with pytest.raises(WrongUse, match="the schema cannot be checked with"):
+    with pytest.raises(UsageError, match="the schema cannot be checked with"):
         compose.framed(7, "JSON", schema, '"x"')
 
 
 def test_an_avro_schema_that_could_hurt_is_not_written_with():
     """A type inside of itself is refused, as it is when values are read."""
     endless = '{"type": "record", "name": "R", "fields": [{"name": "r", "type": ["null", "R"]}]}'
-    with pytest.raises(WrongUse, match="R is used inside of itself"):
+    with pytest.raises(UsageError, match="R is used inside of itself"):
         compose.framed(7, "AVRO", endless, '{"r": null}')
 
 
@@ -139,6 +139,6 @@ def test_what_is_not_acknowledged_is_not_called_delivered(sends, named):
 def test_nothing_is_sent_to_a_topic_that_a_service_keeps(sends, topic):
     """A message there could break the registry, or Kafka."""
     client = sends()
-    with pytest.raises(WrongUse):
+    with pytest.raises(UsageError):
         compose.deliver(SETTINGS, topic, None, b"x")
     assert client.sent == []

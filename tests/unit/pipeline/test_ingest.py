@@ -14,9 +14,9 @@ from penstock.broker.headers import FETCHED, RUN
 from penstock.config import read
 from penstock.contract.record import KEY, Record
 from penstock.contract.reject import Reason
-from penstock.errors import DeliveryFailed, SourceRefused, TooManyFailed, WrongSettings, WrongUse
+from penstock.errors import DeliveryFailed, SourceRefused, TooManyFailed, UsageError, WrongSettings
 from penstock.pipeline import ingest
-from penstock.pipeline.ingest import Order
+from penstock.pipeline.ingest import RunOrder
 from penstock.pipelines.identity import identify
 from penstock.pipelines.users import PIPELINE, User
 from penstock.process.decode import Decoder
@@ -78,7 +78,7 @@ def world(monkeypatch, tmp_path):
     return world
 
 
-def run(order: Order, pipeline=PIPELINE):
+def run(order: RunOrder, pipeline=PIPELINE):
     return ingest.run(read(), pipeline, order)
 
 
@@ -98,7 +98,7 @@ def letters_of(world) -> list:
 )
 def test_what_a_run_is_asked_for(what, asked):
     """A run is asked for a number of records, or for what a time at a rate makes."""
-    assert Order("r", **what).asked == asked
+    assert RunOrder("r", **what).asked == asked
 
 
 @pytest.mark.parametrize(
@@ -118,14 +118,14 @@ def test_what_a_run_is_asked_for(what, asked):
 )
 def test_an_order_that_does_not_say_how_many_is_wrong_use(what):
     """Neither, both, and less than one record are refused before anything is done."""
-    with pytest.raises(WrongUse):
-        _ = Order("r", **what).asked
+    with pytest.raises(UsageError):
+        _ = RunOrder("r", **what).asked
 
 
 def test_a_wrong_order_touches_nothing(world):
     """A run that is refused has made no topic and asked no API."""
-    with pytest.raises(WrongUse):
-        run(Order("r"))
+    with pytest.raises(UsageError):
+        run(RunOrder("r"))
     assert (world.topics, world.urls, world.producer.sent) == ([], [], [])
 
 
@@ -133,20 +133,20 @@ def test_a_run_for_another_pipeline_touches_nothing(world):
     """It names both pipelines; a run that does not say for which it is, or for this one, is carried out."""
     own = identify(read(), PIPELINE).as_dict()
     with pytest.raises(WrongSettings) as refused:
-        run(Order("r", records=1, pipeline=own | {"topic": "orders"}))
+        run(RunOrder("r", records=1, pipeline=own | {"topic": "orders"}))
     assert "triggered for topic 'orders', but Airflow runs PENSTOCK_PIPELINE=" in refused.value.message
     assert "with topic 'users_created'" in refused.value.message
     assert "./penstock restart airflow-scheduler spark-job" in refused.value.hint
     assert (world.topics, world.urls, world.producer.sent) == ([], [], [])
     for expected in (None, own):
         with pytest.raises(DeliveryFailed):  # the API gives nothing
-            run(Order("r", records=1, pipeline=expected))
+            run(RunOrder("r", records=1, pipeline=expected))
 
 
 def test_a_run_sends_what_it_fetches(world, captured_users):
     """Every user of the answers lies in the topic by its id, framed, under the run's id, and all are counted."""
     world.source = FakeSource([captured_users[:20], captured_users[20:]])
-    summary = run(Order("run-1", records=30))
+    summary = run(RunOrder("run-1", records=30))
     assert (summary.asked, summary.fetched, summary.produced, summary.refused) == (30, 30, 30, 0)
     assert (summary.run_id, summary.topic, summary.schema_id) == ("run-1", "users_created", JSON_ID)
     assert summary.bytes == sum(len(one) for one in world.producer.sent)
@@ -163,7 +163,7 @@ def test_a_run_sends_what_it_fetches(world, captured_users):
 def test_what_a_run_says_is_json(world, captured_users):
     """Airflow keeps the summary as XCom: it is made of JSON values."""
     world.source = FakeSource([captured_users])
-    told = run(Order("run-1", records=30)).as_dict()
+    told = run(RunOrder("run-1", records=30)).as_dict()
     assert msgspec.json.decode(msgspec.json.encode(told)).keys() == told.keys()
     assert {"asked", "fetched", "produced", "bytes", "seconds"} <= told.keys()
 
@@ -172,7 +172,7 @@ def test_the_same_run_asks_for_the_same_users(world, captured_users):
     """A run that is tried again seeds the API as before; another run seeds it otherwise."""
     for run_id in ("scheduled__2025-01-01", "scheduled__2025-01-01", "scheduled__2025-01-02"):
         world.source.answers = [captured_users]
-        run(Order(run_id, records=30))
+        run(RunOrder(run_id, records=30))
     (_, first), (_, again), (_, other) = world.source.asked
     assert first == again != other
     assert first[-1].isalpha()
@@ -181,15 +181,15 @@ def test_the_same_run_asks_for_the_same_users(world, captured_users):
 def test_an_order_may_name_another_api(world, captured_users):
     """A run's own URL is stronger than the setting."""
     world.source = FakeSource([captured_users])
-    run(Order("r", records=30, source_url="http://other/"))
-    run(Order("r", records=30))
+    run(RunOrder("r", records=30, source_url="http://other/"))
+    run(RunOrder("r", records=30))
     assert world.urls == ["http://other/", ""]
 
 
 def test_an_entry_that_breaks_the_contract_is_set_aside(world, changed):
     """A damaged entry lies in the dead-letter topic with its reason and the run's id; the others are sent."""
     world.source = FakeSource([[changed("nat", "NO"), changed("email", "nobody"), "no user at all"]])
-    summary = run(Order("run-1", records=3))
+    summary = run(RunOrder("run-1", records=3))
     assert (summary.fetched, summary.produced, summary.refused) == (3, 1, 2)
     email, no_user = world.sent("users_created.dlq")
     facts = dlq.facts(email)
@@ -210,7 +210,7 @@ def test_nothing_secret_is_set_aside(world, changed, captured_users):
     entry = changed("email", "nobody")
     entry["login"] |= dict.fromkeys(("password", "salt", "md5", "sha1", "sha256"), "s3cret")
     world.source = FakeSource([[entry, captured_users[0]]])
-    run(Order("run-1", records=2))
+    run(RunOrder("run-1", records=2))
     assert b"s3cret" not in world.sent("users_created.dlq")[0].value()
 
 
@@ -218,14 +218,14 @@ def test_less_than_asked_fails(world, captured_users):
     """An API that gives fewer users than asked for fails the run, though all it gave are sent."""
     world.source = FakeSource([captured_users])
     with pytest.raises(DeliveryFailed, match="30 records were acknowledged, 31 were asked for"):
-        run(Order("r", records=31))
+        run(RunOrder("r", records=31))
     assert len(world.producer.sent) == 30
 
 
 def test_nothing_fetched_fails(world):
     """A run that produced nothing fails."""
     with pytest.raises(DeliveryFailed, match="0 records were acknowledged, 1 were asked for"):
-        run(Order("r", records=1))
+        run(RunOrder("r", records=1))
 
 
 def test_less_than_acknowledged_fails(world, captured_users):
@@ -233,21 +233,21 @@ def test_less_than_acknowledged_fails(world, captured_users):
     world.source = FakeSource([captured_users])
     world.producer = FakeProducer(fails=lambda one: one.offset() == 3)
     with pytest.raises(DeliveryFailed, match="users_created: 1 records failed"):
-        run(Order("r", records=30))
+        run(RunOrder("r", records=30))
 
 
 def test_a_source_that_fails_in_the_middle_fails_the_run(world, captured_users):
     """The API's error comes out; what was sent until then is flushed."""
     world.source = FakeSource([captured_users], SourceRefused("429"))
     with pytest.raises(SourceRefused):
-        run(Order("r", records=60))
+        run(RunOrder("r", records=60))
     assert world.producer.flushed_s[0] == 30.0
 
 
 def test_a_rate_spaces_the_records(world, captured_users, clock):
     """With a rate, records are sent no faster than that, the first at once."""
     world.source = FakeSource([captured_users[:5]])
-    summary = run(Order("r", records=5, rate=4.0))
+    summary = run(RunOrder("r", records=5, rate=4.0))
     assert clock.slept_s == [0, 0.25, 0.25, 0.25, 0.25]
     assert summary.seconds == 1.0
 
@@ -255,7 +255,7 @@ def test_a_rate_spaces_the_records(world, captured_users, clock):
 def test_without_a_rate_nothing_waits(world, captured_users, clock):
     """Without a rate, records are sent as fast as they come."""
     world.source = FakeSource([captured_users])
-    run(Order("r", records=30))
+    run(RunOrder("r", records=30))
     assert clock.slept_s == []
 
 
@@ -263,10 +263,10 @@ def test_a_run_that_is_tried_again_sends_the_same_records_and_no_others(world, c
     """What was fetched before a failure is sent again from disk, though the API would now answer otherwise."""
     world.source = FakeSource([captured_users[:10]], SourceRefused("answered 503"))
     with pytest.raises(SourceRefused):
-        run(Order("run-1", records=20))
+        run(RunOrder("run-1", records=20))
     world.producer.sent.clear()
     world.source = FakeSource([captured_users[20:30]])
-    summary = run(Order("run-1", records=20))
+    summary = run(RunOrder("run-1", records=20))
     assert (summary.fetched, summary.produced) == (20, 20)
     assert world.source.given == 10
     wanted = [entry["login"]["uuid"] for entry in captured_users[:10] + captured_users[20:30]]
@@ -276,31 +276,31 @@ def test_a_run_that_is_tried_again_sends_the_same_records_and_no_others(world, c
 def test_a_run_that_is_tried_again_after_all_was_acknowledged_sends_the_same(world, captured_users, tmp_path):
     """Its scheduler may have died before it wrote down the success; another run never sees its answers."""
     world.source = FakeSource([captured_users])
-    run(Order("run-1", records=30))
+    run(RunOrder("run-1", records=30))
     first = [one.key() for one in world.sent("users_created")]
     world.producer.sent.clear()
     world.source = FakeSource([])
-    assert run(Order("run-1", records=30)).produced == 30
+    assert run(RunOrder("run-1", records=30)).produced == 30
     assert [one.key() for one in world.sent("users_created")] == first
     world.source = FakeSource([captured_users[:1]])
-    assert run(Order("run-2", records=1)).fetched == 1
+    assert run(RunOrder("run-2", records=1)).fetched == 1
 
 
 def test_landed_answers_are_forgotten_after_a_day(world, captured_users, tmp_path):
     """At the next run."""
     world.source = FakeSource([captured_users])
-    run(Order("run-1", records=30))
+    run(RunOrder("run-1", records=30))
     (folder,) = (tmp_path / "data" / "landing").iterdir()
     os.utime(folder, (0, 0))
     world.source = FakeSource([captured_users[:1]])
-    run(Order("run-2", records=1))
+    run(RunOrder("run-2", records=1))
     assert not folder.exists()
 
 
 def test_two_entries_alike_are_refused_twice(world, captured_users):
     """They are two dead letters: each has its number in the run."""
     world.source = FakeSource([[None, None, captured_users[0]]])
-    assert run(Order("run-1", records=3)).refused == 2
+    assert run(RunOrder("run-1", records=3)).refused == 2
     letters = [dlq.letter_of(one) for one in world.sent("users_created.dlq")]
     assert [one.origin.offset for one in letters] == [0, 1]
     assert len({one.identity for one in letters}) == 2
@@ -313,7 +313,7 @@ def test_an_entry_without_end_spoils_no_other(world, captured_users):
     for _ in range(600):
         deep = [deep]
     world.source = FakeSource([[deep, captured_users[0]]])
-    summary = run(Order("run-1", records=2))
+    summary = run(RunOrder("run-1", records=2))
     assert (summary.produced, summary.refused) == (1, 1)
 
 
@@ -322,7 +322,7 @@ def test_what_was_landed_holds_nothing_secret(world, captured_users, tmp_path):
     secret = captured_users[0]["login"]["sha256"].encode()
     world.source = FakeSource([captured_users], SourceRefused("answered 503"))
     with pytest.raises(SourceRefused):
-        run(Order("run-1", records=31))
+        run(RunOrder("run-1", records=31))
     (landed,) = (tmp_path / "data" / "landing").rglob("*.json")
     assert secret not in landed.read_bytes()
     assert captured_users[0]["login"]["uuid"].encode() in landed.read_bytes()
@@ -336,7 +336,7 @@ def attempts(home):
 def test_a_run_writes_down_what_was_acknowledged(world, captured_users, tmp_path):
     """Place and key of each record, under the run and the topic's generation; finished."""
     world.source = FakeSource([captured_users[:20], captured_users[20:]])
-    summary = run(Order("run-1", records=30))
+    summary = run(RunOrder("run-1", records=30))
     (attempt,) = attempts(tmp_path)
     assert (attempt.run_id, attempt.topic, attempt.topic_id) == ("run-1", summary.topic, summary.topic_id)
     assert summary.topic_id == "id of users_created"
@@ -348,7 +348,7 @@ def test_a_run_writes_down_what_was_acknowledged(world, captured_users, tmp_path
 def test_a_refused_record_is_not_in_the_journal(world, changed, captured_users, tmp_path):
     """It never got to the topic."""
     world.source = FakeSource([[changed("email", "nobody"), captured_users[1]]])
-    assert run(Order("run-1", records=2)).refused == 1
+    assert run(RunOrder("run-1", records=2)).refused == 1
     (attempt,) = attempts(tmp_path)
     assert [entry.key for entry in attempt.entries] == [captured_users[1]["login"]["uuid"]]
     assert attempt.finished
@@ -359,7 +359,7 @@ def test_a_delivery_that_failed_leaves_the_journal_unfinished(world, captured_us
     world.source = FakeSource([captured_users])
     world.producer = FakeProducer(fails=lambda one: one.offset() == 3)
     with pytest.raises(DeliveryFailed):
-        run(Order("r", records=30))
+        run(RunOrder("r", records=30))
     (attempt,) = attempts(tmp_path)
     assert not attempt.finished
     assert [entry.offset for entry in attempt.entries] == [0, 1, 2, *range(4, 30)]
@@ -369,7 +369,7 @@ def test_a_source_that_failed_leaves_the_journal_unfinished(world, captured_user
     """What was sent until then is in it."""
     world.source = FakeSource([captured_users[:10]], SourceRefused("answered 503"))
     with pytest.raises(SourceRefused):
-        run(Order("r", records=20))
+        run(RunOrder("r", records=20))
     (attempt,) = attempts(tmp_path)
     assert (len(list(attempt.entries)), attempt.finished) == (10, False)
 
@@ -395,10 +395,10 @@ def test_an_attempt_that_was_killed_is_done_again_with_the_same_records(world, c
     """The next one sends what was landed, though nothing of it was acknowledged, and asks for the rest alone."""
     world.source = KilledSource([captured_users[:10]], world)
     with pytest.raises(Killed):
-        run(Order("run-1", records=20))
+        run(RunOrder("run-1", records=20))
     killed = world.producer
     world.producer, world.source = FakeProducer(), FakeSource([captured_users[10:20]])
-    summary = run(Order("run-1", records=20))
+    summary = run(RunOrder("run-1", records=20))
     assert world.source.given == 10
     wanted = [entry["login"]["uuid"].encode() for entry in captured_users[:20]]
     assert [one.key() for one in world.sent("users_created")] == wanted
@@ -413,7 +413,7 @@ def test_each_record_says_which_run_sent_it_and_when_it_was_fetched(world, captu
     """In ms since the epoch; all records of one answer alike, and nothing else."""
     before_ms = time.time_ns() // 1_000_000
     world.source = FakeSource([captured_users[:20], captured_users[20:]])
-    run(Order("run-1", records=30))
+    run(RunOrder("run-1", records=30))
     after_ms = time.time_ns() // 1_000_000
     marks = [one.headers() for one in world.sent("users_created")]
     assert [[name for name, _ in one] for one in marks] == [[RUN, FETCHED]] * 30
@@ -426,12 +426,12 @@ def test_landed_answers_keep_the_time_at_which_they_were_fetched(world, captured
     """A run that is tried again an hour later fetched them an hour ago."""
     world.source = FakeSource([captured_users[:10]], SourceRefused("answered 503"))
     with pytest.raises(SourceRefused):
-        run(Order("run-1", records=20))
+        run(RunOrder("run-1", records=20))
     (landed,) = (tmp_path / "data" / "landing").rglob("*.json")
     os.utime(landed, ns=(0, 1_700_000_000_123_000_000))
     world.producer = FakeProducer()
     world.source = FakeSource([captured_users[10:20]])
-    run(Order("run-1", records=20))
+    run(RunOrder("run-1", records=20))
     fetched = [headers.text(one, FETCHED) for one in world.sent("users_created")]
     assert set(fetched[:10]) == {"1700000000123"}
     assert all(int(one) > 1_700_000_000_123 for one in fetched[10:])
@@ -442,7 +442,7 @@ def test_a_clock_that_is_wrong_moves_kafkas_timestamps(world, captured_users, of
     """By so many seconds; the time of the fetch is another clock's."""
     world.source = FakeSource([captured_users])
     before_ms = time.time() * 1000
-    run(Order("r", records=30, clock_offset_s=offset_s))
+    run(RunOrder("r", records=30, clock_offset_s=offset_s))
     after_ms = time.time() * 1000
     stamps = [one.timestamp()[1] for one in world.sent("users_created")]
     assert all(before_ms - 1 <= stamp - offset_s * 1000 <= after_ms + 1 for stamp in stamps)
@@ -453,7 +453,7 @@ def test_a_clock_that_is_wrong_moves_kafkas_timestamps(world, captured_users, of
 def test_without_an_offset_the_timestamps_are_the_producers(world, captured_users, offset_s):
     """0 stands for that."""
     world.source = FakeSource([captured_users])
-    run(Order("r", records=30, clock_offset_s=offset_s))
+    run(RunOrder("r", records=30, clock_offset_s=offset_s))
     assert {one.timestamp()[1] for one in world.producer.sent} == {0}
 
 
@@ -461,13 +461,13 @@ def test_journals_of_records_that_kafka_has_deleted_are_forgotten(world, capture
     """As old as the topic's retention."""
     monkeypatch.setenv("PENSTOCK_KAFKA_RETENTION_HOURS", "2")
     world.source = FakeSource([captured_users])
-    run(Order("old", records=30))
+    run(RunOrder("old", records=30))
     (old,) = (tmp_path / "data" / "journal").iterdir()
     for hours, left in ((1.9, 2), (2.1, 2)):
         moment_s = time.time() - hours * 3600
         os.utime(old, (moment_s, moment_s))
         world.source, world.producer = FakeSource([captured_users]), FakeProducer()
-        run(Order(f"young {hours}", records=30))
+        run(RunOrder(f"young {hours}", records=30))
         assert len(attempts(tmp_path)) == left
     assert "old" not in [one.run_id for one in attempts(tmp_path)]
 
@@ -492,7 +492,7 @@ def test_an_entry_that_the_mapping_did_not_expect_is_one_dead_letter(world, capt
     """It says exception and line, and holds the entry as the API gave it, without secrets; the run goes on."""
     bad = changed("location", None)
     world.source = FakeSource([[*captured_users[:4], bad, *captured_users[5:10]]])
-    summary = run(Order("run-1", records=10), PLAIN)
+    summary = run(RunOrder("run-1", records=10), PLAIN)
     assert (summary.fetched, summary.produced, summary.refused) == (10, 9, 1)
     (letter,) = letters_of(world)
     assert (letter.stage, letter.reason, letter.origin.offset, letter.run) == ("produce", "mapping_failed", 4, "run-1")
@@ -514,9 +514,9 @@ def test_a_retried_run_makes_the_same_dead_letters(world, captured_users, change
     bad = [changed("location"), Unreadable(b'{"n": NaN}', "NaN is not a JSON number"), changed("nat", ["DE"])]
     world.source = FakeSource([[*bad, *captured_users[:20]]], SourceRefused("answered 503"))
     with pytest.raises(SourceRefused):
-        run(Order("run-1", records=24), PLAIN)
+        run(RunOrder("run-1", records=24), PLAIN)
     world.source = FakeSource([captured_users[20:21]])
-    assert run(Order("run-1", records=24), PLAIN).refused == 3
+    assert run(RunOrder("run-1", records=24), PLAIN).refused == 3
     letters = letters_of(world)
     assert len(letters) == 6
     assert len({one.identity for one in letters}) == 3
@@ -527,7 +527,7 @@ def test_an_entry_that_is_not_json_is_one_dead_letter(world, captured_users):
     """Its bytes are the value, without the secrets, on disk neither; the others are sent."""
     bad = Unreadable(b'{"score": NaN, "login": {"password": "s3cret"}}', "NaN is not a JSON number")
     world.source = FakeSource([[*captured_users[:5], bad]])
-    summary = run(Order("run-1", records=6))
+    summary = run(RunOrder("run-1", records=6))
     assert (summary.produced, summary.refused) == (5, 1)
     (letter,) = letters_of(world)
     assert (letter.stage, letter.reason, letter.origin.offset) == ("produce", "json_malformed", 5)
@@ -544,7 +544,7 @@ def test_too_many_failed_entries_end_a_run_at_once(world, captured_users):
     with pytest.raises(
         TooManyFailed, match=r"100 of 200 entries .* KeyError at test_ingest.py, line \d+, for example entry 0"
     ):
-        run(Order("run-1", records=5000), PLAIN)
+        run(RunOrder("run-1", records=5000), PLAIN)
     assert len(list((read().home / "data" / "landing").rglob("*.json"))) == 4
     assert [len(world.sent(topic)) for topic in ("users_created", "users_created.dlq")] == [100, 100]
 
@@ -554,7 +554,7 @@ def test_entries_of_every_kind_count_towards_the_share(world, captured_users, ch
     bad = [changed("nat", ["DE"]), changed("location"), Unreadable(b"NaN", "no"), changed("name", None)] * 3
     world.source = FakeSource([[*bad, *captured_users[:28]]])
     with pytest.raises(TooManyFailed, match="12 of 40"):
-        run(Order("run-1", records=40), PLAIN)
+        run(RunOrder("run-1", records=40), PLAIN)
     assert len(world.sent("users_created.dlq")) == 12
 
 
@@ -562,14 +562,14 @@ def test_the_share_of_failed_entries_is_a_setting(world, monkeypatch):
     """1 lets every entry fail."""
     monkeypatch.setenv("PENSTOCK_SOURCE_MAX_FAILED_SHARE", "1")
     world.source = FakeSource([[None] * 300])
-    assert run(Order("run-1", records=300)).refused == 300
+    assert run(RunOrder("run-1", records=300)).refused == 300
 
 
 def test_what_was_refused_before_the_source_failed_is_kept(world, captured_users):
     """The API may never answer again: its bad entries are in the dead-letter topic all the same."""
     world.source = FakeSource([[None, *captured_users]], SourceRefused("answered 503"))
     with pytest.raises(SourceRefused):
-        run(Order("run-1", records=60))
+        run(RunOrder("run-1", records=60))
     assert len(world.sent("users_created.dlq")) == 1
 
 

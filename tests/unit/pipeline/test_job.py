@@ -14,9 +14,9 @@ from pyspark.errors import StreamingQueryException
 
 from penstock.broker.topics import Span
 from penstock.config import read
-from penstock.contract.batch import Tally
+from penstock.contract.batch import BatchSummary
 from penstock.contract.failing import FailingBatch
-from penstock.contract.order import ONE_LAYOUT, Layout, Order
+from penstock.contract.order import ONE_LAYOUT, Order, TopicLayout
 from penstock.contract.proofs import NOTHING_PROVEN, KeyProofs
 from penstock.errors import (
     CassandraUnreachable,
@@ -29,11 +29,11 @@ from penstock.errors import (
     TransformFailed,
 )
 from penstock.pipeline import job
-from penstock.pipeline.job import Keeper
+from penstock.pipeline.job import BatchRunner
 from penstock.process.checkpoint import checkpoint_of
 from tests.unit.fakes import FakeSession, created
 
-ONE = Tally(
+ONE = BatchSummary(
     partition=0,
     first_offset=0,
     last_offset=4,
@@ -157,7 +157,7 @@ def stored(monkeypatch):
 def test_a_batch_is_in_the_ledger_once_it_is_stored(stored):
     """After a batch its lines are written, under the id of the query, which outlives the process."""
     book = FakeBook()
-    keeper = Keeper(FakePlan(), book, threading.Event())
+    keeper = BatchRunner(FakePlan(), book, threading.Event())
     keeper.keep(raw_of("query-1"), 7)
     keeper.keep(raw_of(None), 8)
     assert book.written == [("query-1", 7, [ONE]), ("unknown", 8, [ONE])]
@@ -171,7 +171,7 @@ def test_what_a_batch_proves_of_keys_is_kept_before_its_ledger_lines(stored):
     known = KeyProofs({"text": {}})
     formats = SimpleNamespace(known=known, note=lambda *what: happened.append(("note", *what)))
     book = SimpleNamespace(write=lambda *_: happened.append("ledger"))
-    keeper = Keeper(FakePlan(found=SimpleNamespace(value=None)), book, threading.Event(), key_formats=formats)
+    keeper = BatchRunner(FakePlan(found=SimpleNamespace(value=None)), book, threading.Event(), key_formats=formats)
 
     def do(plan):
         assert (plan.proofs, plan.found.value) == (known, {})
@@ -190,22 +190,22 @@ def test_what_a_batch_proves_of_keys_is_kept_before_its_ledger_lines(stored):
 
 def test_a_batch_is_stored_in_the_order_of_the_moment(stored):
     """The topic may have grown since the batch before; when Kafka cannot be asked, nothing of the batch is stored."""
-    grown = Order((Layout(4), Layout(6, 9)))
-    Keeper(FakePlan(), FakeBook(), threading.Event(), order=lambda: grown).keep(raw_of("q"), 7)
+    grown = Order((TopicLayout(4), TopicLayout(6, 9)))
+    BatchRunner(FakePlan(), FakeBook(), threading.Event(), order=lambda: grown).keep(raw_of("q"), 7)
     assert stored.order is grown
 
     def away():
         raise KafkaUnreachable("away")
 
     with pytest.raises(KafkaUnreachable):
-        Keeper(FakePlan(), FakeBook(), threading.Event(), order=away).keep(raw_of("q"), 7)
+        BatchRunner(FakePlan(), FakeBook(), threading.Event(), order=away).keep(raw_of("q"), 7)
     assert stored.calls == 1
 
 
 def test_a_batch_that_fails_is_not_in_the_ledger(stored):
     """An error comes out, nothing is written, and the next batch can be kept."""
     book = FakeBook()
-    keeper = Keeper(FakePlan(), book, threading.Event())
+    keeper = BatchRunner(FakePlan(), book, threading.Event())
 
     def fail():
         raise StoreFailed("no")
@@ -220,7 +220,7 @@ def test_a_batch_that_fails_is_not_in_the_ledger(stored):
 
 def test_no_batch_begins_once_the_job_is_stopping(stored):
     """A batch that comes after the stop is refused before anything of it is done."""
-    keeper = Keeper(FakePlan(), FakeBook(), threading.Event())
+    keeper = BatchRunner(FakePlan(), FakeBook(), threading.Event())
     keeper.stopping.set()
     with pytest.raises(InterruptedError, match="batch 7 was not begun"):
         keeper.keep(raw_of("q"), 7)
@@ -234,7 +234,7 @@ def test_no_batch_begins_without_the_lease(stored):
         raise JobRunning("another job")
 
     with pytest.raises(JobRunning):
-        Keeper(FakePlan(), FakeBook(), threading.Event(), confirm).keep(raw_of("q"), 7)
+        BatchRunner(FakePlan(), FakeBook(), threading.Event(), confirm).keep(raw_of("q"), 7)
     assert stored.calls == 0
 
 
@@ -243,7 +243,7 @@ def test_the_batch_in_hand_is_finished_before_a_stop(stored):
     happened = []
     begun, may_end = threading.Event(), threading.Event()
     book = SimpleNamespace(write=lambda *_: happened.append("written"))
-    keeper = Keeper(FakePlan(), book, threading.Event())
+    keeper = BatchRunner(FakePlan(), book, threading.Event())
 
     def slow():
         begun.set()
@@ -269,7 +269,7 @@ def test_the_batch_in_hand_is_finished_before_a_stop(stored):
 
 def test_a_stop_waits_for_the_commit(clock):
     """Once stopping is set, the query is stopped after the trigger in hand has committed."""
-    keeper = Keeper(FakePlan(), FakeBook(), threading.Event())
+    keeper = BatchRunner(FakePlan(), FakeBook(), threading.Event())
     query, noter = FakeQuery(None, keeper.stopping.set, busy=3), FakeNoter()
     recorder = FakeRecorder()
     job._follow(query, keeper, noter, recorder)
@@ -280,7 +280,7 @@ def test_a_stop_waits_for_the_commit(clock):
 
 def test_a_commit_is_not_waited_for_without_end(clock):
     """A trigger that never ends does not keep the job from stopping."""
-    keeper = Keeper(FakePlan(), FakeBook(), threading.Event())
+    keeper = BatchRunner(FakePlan(), FakeBook(), threading.Event())
     keeper.stopping.set()
     query = FakeQuery(busy=10**9)
     job._follow(query, keeper, FakeNoter(), FakeRecorder())
@@ -292,12 +292,12 @@ def test_a_query_that_fails_is_an_error():
     """Spark's error comes out while the job is not stopping."""
     query = FakeQuery(None, StreamingQueryException("StoreFailed"))
     with pytest.raises(StreamingQueryException):
-        job._follow(query, Keeper(FakePlan(), FakeBook(), threading.Event()), FakeNoter(), FakeRecorder())
+        job._follow(query, BatchRunner(FakePlan(), FakeBook(), threading.Event()), FakeNoter(), FakeRecorder())
 
 
 def test_a_batch_refused_by_the_stop_is_no_error(clock):
     """That the next batch was not begun is what a stop is for; any other error of a stopping query is one."""
-    keeper = Keeper(FakePlan(), FakeBook(), threading.Event())
+    keeper = BatchRunner(FakePlan(), FakeBook(), threading.Event())
     keeper.stopping.set()
     for refusal in ("InterruptedError: batch 7 was not begun", "JobRunning: another job owns the checkpoint"):
         job._follow(FakeQuery(StreamingQueryException(refusal)), keeper, FakeNoter(), FakeRecorder())
@@ -547,7 +547,7 @@ def test_a_query_on_a_recreated_topic_is_stopped():
         raise TopicRecreated("recreated")
 
     query, guard = FakeQuery(), SimpleNamespace(watch=watch)
-    keeper = Keeper(FakePlan(), FakeBook(), threading.Event(), guard=guard)
+    keeper = BatchRunner(FakePlan(), FakeBook(), threading.Event(), guard=guard)
     with pytest.raises(TopicRecreated):
         job._follow(query, keeper, FakeNoter(), FakeRecorder())
     assert query.stopped
@@ -623,7 +623,7 @@ def test_spark_is_told_the_folder_that_was_looked_at(tmp_path):
             return "query"
 
     one = checkpoint_of(read(spark_checkpoint=str(tmp_path)), "t")
-    keeper = Keeper(FakePlan(), FakeBook(), threading.Event())
+    keeper = BatchRunner(FakePlan(), FakeBook(), threading.Event())
     assert job._start(SimpleNamespace(writeStream=Writer()), read(spark_trigger_ms=70), one, keeper) == "query"
     assert asked == {"name": "t", "checkpointLocation": f"file://{tmp_path}/t", "trigger": "70 milliseconds"}
 
@@ -694,7 +694,7 @@ def test_a_service_that_stays_away_ends_the_wait(monkeypatch, clock):
 def test_a_mended_checkpoint_writes_lines_of_its_own(stored):
     """A batch that is planned anew may lie across older lines: it must not be taken for the same job's."""
     book = FakeBook()
-    keeper = Keeper(FakePlan(), book, threading.Event())
+    keeper = BatchRunner(FakePlan(), book, threading.Event())
     keeper.keep(raw_of("q"), 7)
     keeper.mends = 2
     keeper.keep(raw_of("q"), 7)

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from cassandra import OperationTimedOut
 
-from penstock.pipeline.progress import Noter
+from penstock.pipeline.progress import ProgressRecorder
 
 
 class FakeProgress:
@@ -54,7 +54,7 @@ def progress() -> FakeProgress:
 
 def test_each_batch_is_noted_once(progress):
     """A batch is kept at the first look after it ended, and not again."""
-    noter = Noter(progress)
+    noter = ProgressRecorder(progress)
     noter.note(query_of())
     noter.note(query_of(told(1, 0), told(2, 1)))
     noter.note(query_of(told(1, 0), told(2, 1)))
@@ -67,14 +67,14 @@ def test_each_batch_is_noted_once(progress):
 @pytest.mark.parametrize("end", [JSON_END, PYSPARK_END])
 def test_where_a_batch_ended(progress, end):
     """The offsets are read as Spark writes them, and as pyspark does."""
-    Noter(progress).note(query_of(told(1, 0, end=end)))
+    ProgressRecorder(progress).note(query_of(told(1, 0, end=end)))
     assert progress.kept[0].positions == {0: 17, 1: 4}
 
 
 @pytest.mark.parametrize("end", ["", "{", "[1]", "{'t': {'a': 'b'}}", "open('x')"])
 def test_a_progress_that_cannot_be_read_is_left_out(progress, end):
     """What another Spark might tell does not stop the stream."""
-    noter = Noter(progress)
+    noter = ProgressRecorder(progress)
     noter.note(query_of(told(1, 0, end=end)))
     noter.note(query_of(told(1, 0, end=end), told(2, 1)))
     assert [one.batch_id for one in progress.kept] == [1]
@@ -82,7 +82,7 @@ def test_a_progress_that_cannot_be_read_is_left_out(progress, end):
 
 def test_a_look_that_found_nothing_is_no_batch(progress):
     """A trigger without records is not kept; the batch that takes its number later is."""
-    noter = Noter(progress)
+    noter = ProgressRecorder(progress)
     noter.note(query_of(told(1, 7, rows=0)))
     noter.note(query_of(told(1, 7, rows=0), told(2, 7)))
     assert [one.batch_id for one in progress.kept] == [7]
@@ -90,14 +90,14 @@ def test_a_look_that_found_nothing_is_no_batch(progress):
 
 def test_a_rate_that_is_no_number_is_zero(progress):
     """Spark's first batch has an endless rate, which is no number in JSON."""
-    Noter(progress).note(query_of(told(1, 0, rate=float("inf"))))
+    ProgressRecorder(progress).note(query_of(told(1, 0, rate=float("inf"))))
     assert progress.kept[0].input_rows_s == 0.0
 
 
 def test_the_stream_goes_on_without_its_notes(progress):
     """Cassandra being away for the notes is no error of the stream."""
     progress.error = OperationTimedOut()
-    noter = Noter(progress)
+    noter = ProgressRecorder(progress)
     noter.note(query_of(told(1, 0)))
     noter.note_failure(ValueError("no"))
     assert progress.kept == []
@@ -111,7 +111,7 @@ def test_a_failure_is_kept_with_its_trace(progress):
 
     with pytest.raises(ValueError, match="first line") as caught:
         fail()
-    Noter(progress).note_failure(caught.value)
+    ProgressRecorder(progress).note_failure(caught.value)
     [(error, trace)] = progress.failures
     assert error == "first line"
     assert "second line" in trace

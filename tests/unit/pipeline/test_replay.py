@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from penstock.broker.topics import Span
 from penstock.config import read
-from penstock.contract.batch import Tally
+from penstock.contract.batch import BatchSummary
 from penstock.errors import PenstockError, TopicRecreated
 from penstock.pipeline import replay
 from penstock.pipeline.replay import rounds
@@ -47,7 +47,8 @@ class World:
         if len(self.stored()) > self.fails_at:
             raise PenstockError("killed")
         return [
-            Tally(one.partition, one.first, one.end - 1, one.records, one.records, 0, 0, 0, 9, {}, {}) for one in some
+            BatchSummary(one.partition, one.first, one.end - 1, one.records, one.records, 0, 0, 0, 9, {}, {})
+            for one in some
         ]
 
     def stored(self) -> list:

@@ -12,7 +12,7 @@ from penstock.config import read
 from penstock.errors import CheckpointRefused
 from penstock.pipeline import resume
 from penstock.pipeline.resume import resume_from_ledger
-from penstock.process.checkpoint import Checkpoint, Place, checkpoint_of
+from penstock.process.checkpoint import Checkpoint, QueryPosition, checkpoint_of
 from tests.unit.fakes import message
 
 
@@ -70,7 +70,7 @@ def test_an_older_ledger_is_where_the_query_goes_on(make):
     world.commit(20, 30)
     with capture_logs() as logs:
         note = world.resume()
-    assert world.checkpoint.place() == Place({0: 12, 1: 30}, {0: 12, 1: 30}, begun=False)
+    assert world.checkpoint.place() == QueryPosition({0: 12, 1: 30}, {0: 12, 1: 30}, begun=False)
     origin = world.checkpoint.origin()
     assert (origin.topic_id, origin.note) == ("id-1", note)
     assert "partition 0: the ledger ends at 12, the checkpoint is at 20" in note

@@ -14,11 +14,11 @@ from confluent_kafka import KafkaError, Message
 from penstock import pipelines
 from penstock.broker import dlq
 from penstock.config import read
-from penstock.contract.batch import TALLY_DDL, Decoded, Deletion, Tally
+from penstock.contract.batch import TALLY_DDL, BatchSummary, Decoded, Deletion
 from penstock.contract.reject import Fault, Reason, Reject, Stage
 from penstock.errors import DeliveryFailed, KafkaUnreachable, StoreFailed
 from penstock.pipeline import stream
-from penstock.pipeline.stream import Plan, Worker, _arrow, _with_filtered, write
+from penstock.pipeline.stream import BatchPlan, Worker, _arrow, _with_filtered, write
 from penstock.sink.rows import Unencodable
 from tests.unit.ddl import arrow_schema
 from tests.unit.fakes import FakeConsumer, FakeProducer, event, kafka_error, message
@@ -32,13 +32,13 @@ TALLIES = arrow_schema(TALLY_DDL)
 
 def tally(partition: int, first: int, last: int, at_ms: int = 9, nulls: dict[str, int] | None = None, **counts: int):
     became = {"stored": 0, "deleted": 0, "rejected": 0, "filtered": 0} | counts
-    return Tally(
+    return BatchSummary(
         partition, first, last, sum(became.values()), **became, stored_at_ms=at_ms, nulls=nulls or {}, latencies={}
     )
 
 
-def plan_of(settings) -> Plan:
-    return Plan(settings, 5, pa.schema([]), TALLIES)
+def plan_of(settings) -> BatchPlan:
+    return BatchPlan(settings, 5, pa.schema([]), TALLIES)
 
 
 def reject(offset: int, stage: Stage = Stage.DECODE, value: bytes | None = b"x") -> Reject:
@@ -306,12 +306,14 @@ def test_a_task_gives_one_tally_per_partition():
         tally(1, 2, 3, stored=1, rejected=1, nulls={"a": 1, "b": 1}),
     ]
     batch = _arrow(parts, plan_of(read()))
-    assert [Tally(**row | {name: dict(row[name]) for name in ("nulls", "latencies")}) for row in batch.to_pylist()] == [
+    assert [
+        BatchSummary(**row | {name: dict(row[name]) for name in ("nulls", "latencies")}) for row in batch.to_pylist()
+    ] == [
         tally(0, 5, 5, deleted=1),
         tally(1, 0, 3, stored=3, rejected=1, nulls={"a": 2, "b": 1}),
     ]
     assert batch.schema == TALLIES
-    assert batch.schema.names == list(Tally._fields)
+    assert batch.schema.names == list(BatchSummary._fields)
     assert _arrow([], plan_of(read())).num_rows == 0
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec import Meta, structs
 
 from penstock.contract.batch import Decoded, Deletion
-from penstock.contract.order import Layout, Order
+from penstock.contract.order import Order, TopicLayout
 from penstock.contract.order_by import order_by_of
 from penstock.contract.proofs import ASSUMED
 from penstock.contract.record import KEY, Record
@@ -220,7 +220,7 @@ def test_garbage_goes_through_columns(values):
     assert back == found
 
 
-GROWN = Order((Layout(1), Layout(2, 1000, {0: 10})))
+GROWN = Order((TopicLayout(1), TopicLayout(2, 1000, {0: 10})))
 """A topic of one partition that was given a second one when its first ten records had been read."""
 
 
@@ -239,7 +239,7 @@ def test_each_record_has_the_shift_of_its_layout():
     assert back.write_times_us(back.deletions, 5_000) == [5_009, 5_010, 6_011]
 
 
-@pytest.mark.parametrize("order", [Order((Layout(1),)), GROWN])
+@pytest.mark.parametrize("order", [Order((TopicLayout(1),)), GROWN])
 def test_a_redriven_record_is_written_at_its_earlier_place(order):
     """Upserts and deletions alike, through a transform too; a header that is later or no number changes nothing."""
     good = msgspec.json.encode(GOOD)

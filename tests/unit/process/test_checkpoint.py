@@ -9,13 +9,13 @@ from structlog.testing import capture_logs
 
 from penstock.broker.topics import Span
 from penstock.config import read
-from penstock.errors import CheckpointRefused, PenstockError, WrongUse
+from penstock.errors import CheckpointRefused, PenstockError, UsageError
 from penstock.process import checkpoint
 from penstock.process.checkpoint import (
     Checkpoint,
-    Origin,
+    CheckpointOrigin,
     Pending,
-    Place,
+    QueryPosition,
     check_fits,
     checkpoint_of,
     folder_of,
@@ -93,22 +93,22 @@ def found(files) -> Checkpoint:
 
 def test_a_planned_batch_is_done_again(found):
     """It begins where the batch before ended, and was planned up to its own end."""
-    assert found.place() == Place({0: 20, 1: 25}, {0: 30, 1: 35}, begun=True)
+    assert found.place() == QueryPosition({0: 20, 1: 25}, {0: 30, 1: 35}, begun=True)
 
 
 def test_after_a_batch_that_is_done_the_query_goes_on_at_its_end(found, files):
     """Nothing is planned then."""
     put(files, "commits/2", DONE)
-    assert found.place() == Place({0: 30, 1: 35}, {0: 30, 1: 35}, begun=True)
+    assert found.place() == QueryPosition({0: 30, 1: 35}, {0: 30, 1: 35}, begun=True)
 
 
 def test_the_first_batch_begins_where_the_source_did(found, files):
     """A first batch that is not done begins at `sources/0/0`, or where the start was asked for."""
     for name in ("offsets/1", "offsets/2", "commits/0", "commits/1"):
         del files.held[f"{FOLDER}/{name}"]
-    assert found.place() == Place({0: 0, 1: 5}, {0: 10, 1: 15}, begun=True)
+    assert found.place() == QueryPosition({0: 0, 1: 5}, {0: 10, 1: 15}, begun=True)
     del files.held[f"{FOLDER}/sources/0/0"]
-    assert found.place() == Place({}, {0: 10, 1: 15}, begun=True)
+    assert found.place() == QueryPosition({}, {0: 10, 1: 15}, begun=True)
 
 
 def test_the_batch_that_is_planned_and_not_done_is_pending(found, files):
@@ -129,17 +129,17 @@ def test_batches_are_numbers_not_words(found, files):
         put(files, f"offsets/{batch}", planned(batch * 10, 0))
         put(files, f"commits/{batch}", DONE)
     put(files, "offsets/.11.0a-b.tmp", b"")
-    assert found.place() == Place({0: 100, 1: 0}, {0: 100, 1: 0}, begun=True)
+    assert found.place() == QueryPosition({0: 100, 1: 0}, {0: 100, 1: 0}, begun=True)
 
 
 def test_without_a_checkpoint_there_is_no_place(found, files):
     """Nothing yet: the query starts with all that Kafka holds, or where it was told to."""
     files.held.clear()
     assert found.place() is None
-    found.begin_at(Origin(topic_id="id-1"))
+    found.begin_at(CheckpointOrigin(topic_id="id-1"))
     assert found.place() is None
-    found.begin_at(Origin(topic_id="id-1", start={0: 3}))
-    assert found.place() == Place({0: 3}, {0: 3}, begun=False)
+    found.begin_at(CheckpointOrigin(topic_id="id-1", start={0: 3}))
+    assert found.place() == QueryPosition({0: 3}, {0: 3}, begun=False)
 
 
 TEARS = [b"", b"v", b"v1\n", planned(1, 2)[:-1], planned(1, 2)[:-15], b"\xff\xfe", b"v1\n{}\n[]", planned(1, 2)[:37]]
@@ -149,7 +149,7 @@ TEARS = [b"", b"v", b"v1\n", planned(1, 2)[:-1], planned(1, 2)[:-15], b"\xff\xfe
 def test_a_torn_plan_is_moved_aside(found, files, torn):
     """The batch is planned again, the file is kept, and one line of the log names it."""
     put(files, "offsets/2", torn)
-    assert found.place() == Place({0: 20, 1: 25}, {0: 20, 1: 25}, begun=True)
+    assert found.place() == QueryPosition({0: 20, 1: 25}, {0: 20, 1: 25}, begun=True)
     with capture_logs() as logs:
         assert found.mend() == ["offsets/2"]
     assert [(line["event"], line["log_level"], line["torn"]) for line in logs] == [
@@ -188,7 +188,7 @@ def test_a_commit_without_its_plan_goes_with_it(found, files):
     put(files, "offsets/2", b"")
     put(files, "commits/2", DONE)
     assert found.mend() == ["offsets/2", "commits/2"]
-    assert found.place() == Place({0: 20, 1: 25}, {0: 20, 1: 25}, begun=True)
+    assert found.place() == QueryPosition({0: 20, 1: 25}, {0: 20, 1: 25}, begun=True)
 
 
 def test_a_power_cut_may_tear_several_at_the_end(found, files):
@@ -196,7 +196,7 @@ def test_a_power_cut_may_tear_several_at_the_end(found, files):
     for name in ("offsets/2", "offsets/1", "commits/1"):
         put(files, name, b"")
     assert found.mend() == ["offsets/2", "offsets/1", "commits/1"]
-    assert found.place() == Place({0: 10, 1: 15}, {0: 10, 1: 15}, begun=True)
+    assert found.place() == QueryPosition({0: 10, 1: 15}, {0: 10, 1: 15}, begun=True)
 
 
 def test_nothing_whole_is_no_checkpoint(found, files):
@@ -253,19 +253,19 @@ def test_a_format_of_a_later_spark_is_not_taken_for_torn(found, files):
 def test_what_is_remembered(found, files):
     """The topic's and the query's id; a torn file of ours counts for nothing and is moved aside."""
     found.remember("id-1")
-    assert found.origin() == Origin(topic_id="id-1", query_id="q-1")
+    assert found.origin() == CheckpointOrigin(topic_id="id-1", query_id="q-1")
     put(files, "penstock.json", b"{")
-    assert found.origin() == Origin(topic_id="")
+    assert found.origin() == CheckpointOrigin(topic_id="")
     assert found.mend() == ["penstock.json"]
     del files.held[f"{FOLDER}/metadata"]
     found.remember("id-2")
-    assert found.origin() == Origin(topic_id="id-2")
+    assert found.origin() == CheckpointOrigin(topic_id="id-2")
 
 
 def test_a_checkpoint_is_set_aside_whole(found, files):
     """What was there is kept under another name, and the next query starts where it was told to."""
     before = dict(files.held)
-    kept = found.begin_at(Origin(topic_id="id-1", start={0: 7, 1: 8}))
+    kept = found.begin_at(CheckpointOrigin(topic_id="id-1", start={0: 7, 1: 8}))
     assert re.fullmatch(r"/c/t\.before-\d{8}T\d{12}Z", kept)
     assert {path.replace(kept, FOLDER) for path in files.held if path.startswith(kept)} == set(before)
     assert files.names(FOLDER) == ["penstock.json"]
@@ -276,7 +276,7 @@ def test_a_checkpoint_is_set_aside_whole(found, files):
 def test_nothing_is_set_aside_when_there_is_nothing(files, found):
     """A checkpoint that is not there can be begun all the same."""
     files.held.clear()
-    assert found.begin_at(Origin(topic_id="id-1")) is None
+    assert found.begin_at(CheckpointOrigin(topic_id="id-1")) is None
 
 
 def test_a_file_system_that_fails_is_said(found, files):
@@ -287,7 +287,7 @@ def test_a_file_system_that_fails_is_said(found, files):
             call()
 
 
-FITS = Place({0: 10, 1: 0}, {0: 15, 1: 0}, begun=True)
+FITS = QueryPosition({0: 10, 1: 0}, {0: 15, 1: 0}, begun=True)
 
 
 @pytest.mark.parametrize(
@@ -319,23 +319,23 @@ FITS = Place({0: 10, 1: 0}, {0: 15, 1: 0}, begun=True)
 )  # fmt: skip
 def test_what_does_not_fit_is_told_per_partition(spans, expected):
     """Behind what Kafka still holds, ahead of it, or of partitions that are not there; a new partition begins at 0."""
-    assert misfits(FITS, Origin(topic_id="id-1"), spans, "id-1") == expected
+    assert misfits(FITS, CheckpointOrigin(topic_id="id-1"), spans, "id-1") == expected
 
 
 def test_a_topic_made_anew_does_not_fit():
     """Though all offsets would; a checkpoint from before our file is taken for this topic's."""
     spans = [Span(0, 0, 15), Span(1, 0, 0)]
-    (line,) = misfits(FITS, Origin(topic_id="id-1"), spans, "id-2")
+    (line,) = misfits(FITS, CheckpointOrigin(topic_id="id-1"), spans, "id-2")
     assert "another topic of this name" in line
-    assert misfits(FITS, Origin(topic_id=""), spans, "id-2") == []
-    assert misfits(None, Origin(topic_id="id-1"), spans, "id-2") == []
+    assert misfits(FITS, CheckpointOrigin(topic_id=""), spans, "id-2") == []
+    assert misfits(None, CheckpointOrigin(topic_id="id-1"), spans, "id-2") == []
 
 
 def test_a_start_need_not_name_every_partition():
     """One that was added since is read from its beginning, wherever that is."""
-    start = Place({0: 3}, {0: 3}, begun=False)
-    assert misfits(start, Origin(topic_id="i"), [Span(0, 0, 3), Span(1, 7, 9)], "i") == []
-    assert len(misfits(start, Origin(topic_id="i"), [Span(0, 4, 9)], "i")) == 1
+    start = QueryPosition({0: 3}, {0: 3}, begun=False)
+    assert misfits(start, CheckpointOrigin(topic_id="i"), [Span(0, 0, 3), Span(1, 7, 9)], "i") == []
+    assert len(misfits(start, CheckpointOrigin(topic_id="i"), [Span(0, 4, 9)], "i")) == 1
 
 
 @given(
@@ -343,8 +343,8 @@ def test_a_start_need_not_name_every_partition():
 )  # fmt: skip
 def test_a_place_fits_exactly_when_kafka_holds_all_of_it(first, records, at, ahead):
     """Each offset from where the query goes on is there, or is still to come."""
-    place = Place({0: at}, {0: at + ahead}, begun=True)
-    fits = misfits(place, Origin(topic_id="i"), [Span(0, first, first + records)], "i") == []
+    place = QueryPosition({0: at}, {0: at + ahead}, begun=True)
+    fits = misfits(place, CheckpointOrigin(topic_id="i"), [Span(0, first, first + records)], "i") == []
     assert fits == (first <= at and at + ahead <= first + records)
 
 
@@ -372,7 +372,7 @@ def test_a_url_is_reached_through_spark_alone():
     """Without a Spark the error says what to do."""
     settings = read(spark_checkpoint="hdfs://name/c")
     assert folder_of(settings, TOPIC) == "hdfs://name/c/t"
-    with pytest.raises(WrongUse, match="hdfs://name/c/t"):
+    with pytest.raises(UsageError, match="hdfs://name/c/t"):
         checkpoint_of(settings, TOPIC)
 
     class Spark:

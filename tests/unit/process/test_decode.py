@@ -21,7 +21,7 @@ from penstock.errors import RegistryUnreachable
 from penstock.pipelines.users import User
 from penstock.process import decode
 from penstock.process.decode import Decoder
-from penstock.process.writer import Writer
+from penstock.process.writer import AvroWriter
 from penstock.produce.serialize import serializer
 from tests.unit.fakes import AVRO_ID, JSON_ID, FakeSchemas
 from tests.unit.records import Everything, Reading
@@ -181,7 +181,7 @@ def test_a_schema_is_asked_for_once():
 def test_what_our_producer_writes_needs_no_resolution(record):
     """Both schemas are equal once they are pruned, doc and order of keys aside: fastavro then compares no field."""
     registered = json.loads(json.dumps(avro_schema(record) | {"doc": "another text"}))
-    assert Writer(registered, 5).parsed == Decoder(record, FakeSchemas())._reader
+    assert AvroWriter(registered, 5).parsed == Decoder(record, FakeSchemas())._reader
 
 
 def test_a_registry_that_is_away_is_no_fault_of_the_record():

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from penstock.broker.frame import pack
 from penstock.broker.topics import Span
 from penstock.contract.batch import Decoded
-from penstock.contract.proofs import KEY_SHAPES, NOTHING_PROVEN, Evidence, KeyProofs, merge_found
+from penstock.contract.proofs import KEY_SHAPES, NOTHING_PROVEN, KeyEvidence, KeyProofs, merge_found
 from penstock.contract.reject import Reason
 from penstock.errors import RegistryUnreachable
 from penstock.process.batches import decode_batches
@@ -48,7 +48,7 @@ def batch_of(records: Iterable[tuple[bytes | None, bytes | None]], partition=0, 
 
 
 def decode(*records, decoder=DECODER, evidence=None) -> Decoded:
-    (found,) = decode_batches([batch_of(records)], decoder, "t", proofs=evidence or Evidence(NOTHING_PROVEN))
+    (found,) = decode_batches([batch_of(records)], decoder, "t", proofs=evidence or KeyEvidence(NOTHING_PROVEN))
     return found
 
 
@@ -59,7 +59,7 @@ def deleted(found: Decoded) -> list[str]:
 @pytest.mark.parametrize("shape", AS_SHAPE)
 def test_records_with_a_value_prove_the_shape_of_their_keys(shape):
     """A tombstone of that shape deletes its row, one of any other shape is ambiguous, whichever it is."""
-    write, evidence = AS_SHAPE[shape], Evidence(NOTHING_PROVEN)
+    write, evidence = AS_SHAPE[shape], KeyEvidence(NOTHING_PROVEN)
     tombstones = [(AS_SHAPE[other]("J1"), None) for other in AS_SHAPE]
     found = decode(upsert("J1", write("J1")), upsert("J2", write("J2")), *tombstones, evidence=evidence)
     assert deleted(found) == ["J1"]
@@ -82,7 +82,7 @@ def test_records_with_a_value_prove_the_shape_of_their_keys(shape):
 )
 def test_a_shape_has_many_spellings(shape, key):
     """Connect with schema and without, framed Avro and JSON: each proves its shape."""
-    evidence = Evidence(NOTHING_PROVEN)
+    evidence = KeyEvidence(NOTHING_PROVEN)
     decode(upsert("J1", key), evidence=evidence)
     assert set(evidence.found) == {shape}
 
@@ -97,14 +97,14 @@ def test_nothing_is_proven_by_keys_that_are_not_the_id():
 @pytest.mark.parametrize("key", [None, b"", b"\xff", b"[1]", b'{"id":"J1","region":"eu"}', pack(99) + b"J1"])
 def test_a_key_that_says_nothing_proves_nothing(key):
     """No key, one that is no id, and one whose schema is unknown: the record is stored all the same."""
-    evidence = Evidence(NOTHING_PROVEN)
+    evidence = KeyEvidence(NOTHING_PROVEN)
     assert len(decode(upsert("J1", key), evidence=evidence).rows) == 1
     assert evidence.found == {}
 
 
 def test_a_registry_that_is_away_stops_no_record_that_does_not_need_it():
     """A plain value with a framed key is stored; its key is looked at again with the next batch."""
-    away, evidence = Decoder(Order, FakeSchemas(error=RegistryUnreachable("away"))), Evidence(NOTHING_PROVEN)
+    away, evidence = Decoder(Order, FakeSchemas(error=RegistryUnreachable("away"))), KeyEvidence(NOTHING_PROVEN)
     assert len(decode(upsert("J1", avro(1, "J1")), decoder=away, evidence=evidence).rows) == 1
     assert evidence.found == {}
 
@@ -120,7 +120,7 @@ def test_text_that_looks_like_json_is_told_from_json():
 
 def test_a_declared_format_needs_no_proof_and_looks_for_none():
     """The declaration decides alone."""
-    declared, evidence = Decoder(Order, SCHEMAS, "json"), Evidence(NOTHING_PROVEN)
+    declared, evidence = Decoder(Order, SCHEMAS, "json"), KeyEvidence(NOTHING_PROVEN)
     assert deleted(decode((b'"J1"', None), decoder=declared, evidence=evidence)) == ["J1"]
     decode(upsert("J1", b'"J1"'), decoder=declared, evidence=evidence)
     assert evidence.found == {}
@@ -160,7 +160,7 @@ class Job:
             self.kept.setdefault(values[2], values[3])
         return [{"shape": shape, "starts": starts} for shape, starts in self.kept.items()]
 
-    def task(self, partition: int, first: int, end: int, size: int, proofs: KeyProofs | Evidence) -> list:
+    def task(self, partition: int, first: int, end: int, size: int, proofs: KeyProofs | KeyEvidence) -> list:
         """What a task makes of a stretch, in Arrow batches of a size."""
         records = self.topic[partition][first:end]
         batches = [batch_of(records[at : at + size], partition, first + at) for at in range(0, len(records), size)]
@@ -179,7 +179,7 @@ class Job:
                 first = self.reached.get(partition, 0)
                 end = min(first + most, len(records))
                 if first < end:
-                    evidence = Evidence(self.formats.known)
+                    evidence = KeyEvidence(self.formats.known)
                     outcomes += self.task(partition, first, end, size, evidence)
                     found = merge_found([found, evidence.found])
                     tallies.append(SimpleNamespace(partition=partition, last_offset=end - 1))

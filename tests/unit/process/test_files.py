@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.process.files import Files, HadoopFiles, LocalFiles, Torn
+from penstock.process.files import CheckpointFiles, HadoopFiles, LocalFiles, Torn
 
 
 @pytest.fixture
-def files() -> Files:
+def files() -> CheckpointFiles:
     return LocalFiles()
 
 

@@ -26,7 +26,7 @@ from penstock.pipelines.users import User
 from penstock.process.batches import decode_batches, decoded_ddl, from_columns, to_columns
 from penstock.process.decode import Decoder
 from penstock.process.expansion import MAX_EXCESS, MAX_VALUES_PER_BYTE
-from penstock.process.writer import Writers
+from penstock.process.writer import AvroWriters
 from penstock.produce.serialize import serializer
 from penstock.web.topics.content import Reader
 from tests.corpus.avro import number
@@ -269,4 +269,4 @@ def test_no_schema_and_value_hurt_who_reads_them(kind, name, body, good):
     shown = Reader(schemas).read(start + body).value
     most = min(MAX_EXCESS + MAX_VALUES_PER_BYTE * (len(start + body) - FRAME_BYTES), MAX_VALUES)
     assert _values_in(shown) <= most
-    assert _values_in(value_of(start + body, Writers(schemas))) <= most
+    assert _values_in(value_of(start + body, AvroWriters(schemas))) <= most

@@ -14,7 +14,7 @@ from penstock.config import read
 from penstock.contract.fields import fields
 from penstock.contract.order_by import OrderBy
 from penstock.process import session
-from penstock.process.checkpoint import Origin, checkpoint_of
+from penstock.process.checkpoint import CheckpointOrigin, checkpoint_of
 from tests.unit.ddl import arrow_schema
 from tests.unit.records import Versioned
 
@@ -94,7 +94,7 @@ def test_the_stream_starts_where_the_reset_said(tmp_path, monkeypatch):
     settings = read(spark_checkpoint=str(tmp_path))
     monkeypatch.setattr(session.topics, "spans", lambda *_: [Span(0, 0, 9), Span(1, 2, 3), Span(2, 1, 4)])
     assert session.kafka_stream(Reader(), settings, "t")["startingOffsets"] == "earliest"
-    checkpoint_of(settings, "t").begin_at(Origin(topic_id="i", start={0: 7, 1: 2}))
+    checkpoint_of(settings, "t").begin_at(CheckpointOrigin(topic_id="i", start={0: 7, 1: 2}))
     options = session.kafka_stream(Reader(), settings, "t")
     assert json.loads(options["startingOffsets"]) == {"t": {"0": 7, "1": 2, "2": -2}}
     assert (options["subscribe"], options["failOnDataLoss"]) == ("t", "true")

@@ -14,7 +14,7 @@ from penstock.contract.schemas import avro_schema
 from penstock.errors import SchemaUnknown
 from penstock.pipelines.users import User
 from penstock.process import expansion, writer
-from penstock.process.writer import MAX_DECIMAL_BYTES, Writer, Writers
+from penstock.process.writer import MAX_DECIMAL_BYTES, AvroWriter, AvroWriters
 from tests.corpus.avro import number
 from tests.unit.fakes import FakeSchemas
 from tests.unit.records import Everything, Reading
@@ -32,7 +32,7 @@ def array(items):
 @pytest.mark.parametrize("one", [User, Everything, Reading])
 def test_our_own_schemas_are_read(one):
     """What our producer writes with is safe."""
-    assert Writer(avro_schema(one), 5).parsed["name"] == f"penstock.{one.__name__}"
+    assert AvroWriter(avro_schema(one), 5).parsed["name"] == f"penstock.{one.__name__}"
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_our_own_schemas_are_read(one):
 )
 def test_what_ends_is_read(schema):
     """Arrays of something, and types that are used again beside themselves, are fine."""
-    assert Writer(schema, 5).parsed is not None
+    assert AvroWriter(schema, 5).parsed is not None
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_what_ends_is_read(schema):
 def test_an_array_of_nothing_is_refused(schema):
     """A few bytes could say that it has 2^62 items, and none of them would ever be missing."""
     with pytest.raises(SchemaUnknown, match="schema 5 cannot be read: ValueError: its values may be more than"):
-        Writer(schema, 5)
+        AvroWriter(schema, 5)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_an_array_of_nothing_is_refused(schema):
 def test_a_type_inside_of_itself_is_refused(schema):
     """A value of it may be as deep as it has bytes, and its reader's stack is not."""
     with pytest.raises(SchemaUnknown, match="is used inside of itself"):
-        Writer(schema, 5)
+        AvroWriter(schema, 5)
 
 
 _HIDDEN = {"__fastavro_parsed": True, "__named_schemas": {"Node": record("Node", ["null", "Node"])}}
@@ -137,7 +137,7 @@ _HIDDEN = {"__fastavro_parsed": True, "__named_schemas": {"Node": record("Node",
 def test_what_is_no_schema_is_refused(schema):
     """It may be put into a registry by hand; it is as good as none, and no reason to stop."""
     with pytest.raises(SchemaUnknown, match="schema 5 cannot be read"):
-        Writer(schema, 5)
+        AvroWriter(schema, 5)
 
 
 def test_a_schema_too_deep_to_be_read_is_refused():
@@ -146,7 +146,7 @@ def test_a_schema_too_deep_to_be_read_is_refused():
     for _ in range(5000):
         schema = array(schema)
     with pytest.raises(SchemaUnknown, match="nested more than 64 levels deep"):
-        Writer(schema, 5)
+        AvroWriter(schema, 5)
 
 
 _KINDS = st.recursive(
@@ -166,11 +166,11 @@ _KINDS = st.recursive(
 def test_a_schema_is_read_or_refused(schema):
     """Whatever it is, nothing but `SchemaUnknown` is raised."""
     with suppress(SchemaUnknown):
-        Writer(schema, 5)
+        AvroWriter(schema, 5)
 
 
 def read(schema, body, reader=None):
-    return Writer(schema, 5).read(body, reader)
+    return AvroWriter(schema, 5).read(body, reader)
 
 
 DECIMAL = {"type": "bytes", "logicalType": "decimal", "precision": 400, "scale": 2}
@@ -242,7 +242,7 @@ def nested_by_name(levels, fan, leaf):
 def test_a_schema_whose_values_grow_out_of_few_bytes_is_refused(schema):
     """Types used by name make a byte stand for thousands of values; nothing is read with such a schema."""
     with pytest.raises(SchemaUnknown, match="its values may be more than 1,000, and 16 a byte"):
-        Writer(schema, 5)
+        AvroWriter(schema, 5)
 
 
 @pytest.mark.parametrize(
@@ -258,7 +258,7 @@ def test_a_schema_whose_values_grow_out_of_few_bytes_is_refused(schema):
 )
 def test_a_wide_schema_is_read_with(schema):
     """A value of many fields is no danger when each takes a byte."""
-    assert Writer(schema, 5).parsed is not None
+    assert AvroWriter(schema, 5).parsed is not None
 
 
 def chain(length):
@@ -268,9 +268,9 @@ def chain(length):
 
 def test_depth_counts_types_that_are_used_by_name():
     """A reader recurses through them, on a stack that nothing guards."""
-    assert Writer(chain(expansion.MAX_DEPTH - 2), 5).parsed is not None
+    assert AvroWriter(chain(expansion.MAX_DEPTH - 2), 5).parsed is not None
     with pytest.raises(SchemaUnknown, match="nested more than 64 levels deep"):
-        Writer(chain(expansion.MAX_DEPTH - 1), 5)
+        AvroWriter(chain(expansion.MAX_DEPTH - 1), 5)
 
 
 @pytest.mark.parametrize(
@@ -285,14 +285,14 @@ def test_depth_counts_types_that_are_used_by_name():
 def test_a_schema_has_at_most_so_many_parts(schema):
     """What one record's schema costs is bounded."""
     with pytest.raises(SchemaUnknown, match="it has more than 10,000 types, fields and symbols"):
-        Writer(schema, 5)
+        AvroWriter(schema, 5)
 
 
 @pytest.mark.parametrize("size", [-1, True, 1.5, "7", None])
 def test_a_fixed_has_a_size(size):
     """Bytes are counted in whole numbers from 0."""
     with pytest.raises(SchemaUnknown, match="the size of F is no number of bytes"):
-        Writer({"type": "fixed", "name": "F", "size": size}, 5)
+        AvroWriter({"type": "fixed", "name": "F", "size": size}, 5)
 
 
 def items(count, item):
@@ -415,22 +415,22 @@ def test_a_number_that_no_writer_writes_hides_nothing():
 
 def test_a_message_names_a_schema_by_its_name():
     """A fault's message is short, however large the schema."""
-    fault = read(record("Room" + "x" * 50, *["int"] * 5000), b"", Writer(record("User", "int"), 6).parsed)
+    fault = read(record("Room" + "x" * 50, *["int"] * 5000), b"", AvroWriter(record("User", "int"), 6).parsed)
     assert fault.message.startswith("SchemaResolutionError: Schema mismatch: record Roomxxx")
     assert len(fault.message) <= 1000
     with pytest.raises(SchemaUnknown) as refused:
-        Writer("x" * 5000, 5)
+        AvroWriter("x" * 5000, 5)
     assert len(refused.value.message) <= 1000
 
 
 def test_a_refused_schema_is_measured_once(monkeypatch):
     """A topic full of its values does not have it measured again for each; JSON Schemas are not measured at all."""
-    measured = Mock(side_effect=writer.Writer)
+    measured = Mock(side_effect=writer.AvroWriter)
     monkeypatch.setattr(writer, "Writer", measured)
     schemas = FakeSchemas(
         {5: WriterSchema("avro", array("null")), 6: WriterSchema("avro", "int"), 7: WriterSchema("json")}
     )
-    writers = Writers(schemas)
+    writers = AvroWriters(schemas)
     for _ in range(3):
         with pytest.raises(SchemaUnknown, match="schema 5 cannot be read"):
             writers.find(5)
@@ -443,7 +443,7 @@ def test_a_refused_schema_is_measured_once(monkeypatch):
 def test_an_id_that_is_unknown_may_be_known_later():
     """Only what the registry has said is kept."""
     known = {}
-    writers = Writers(FakeSchemas(known))
+    writers = AvroWriters(FakeSchemas(known))
     known = writers._schemas._writers
     with pytest.raises(SchemaUnknown, match="no schema 5"):
         writers.find(5)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from penstock.config import read
 from penstock.produce import journal
-from penstock.produce.journal import Entry, Journal, SoFar
+from penstock.produce.journal import Acknowledgement, Journal, SoFar
 
 
 def written(folder: Path, run_id: str = "r1", count: int = 3) -> Path:
@@ -25,7 +25,11 @@ def test_an_attempt_is_read_as_it_was_written(tmp_path):
     written(tmp_path, "manual__2026-01-01T00:00:00+00:00/../x")
     (attempt,) = journal.attempts(tmp_path)
     assert (attempt.run_id, attempt.topic, attempt.topic_id) == ("manual__2026-01-01T00:00:00+00:00/../x", "t", "id-1")
-    assert list(attempt.entries) == [Entry(0, 0, "k0"), Entry(0, 1, "k1"), Entry(0, 2, "k2")]
+    assert list(attempt.entries) == [
+        Acknowledgement(0, 0, "k0"),
+        Acknowledgement(0, 1, "k1"),
+        Acknowledgement(0, 2, "k2"),
+    ]
     assert attempt.finished
 
 
@@ -49,7 +53,7 @@ def test_an_attempt_that_failed_is_not_finished(tmp_path):
     with pytest.raises(RuntimeError):
         fail()
     (attempt,) = journal.attempts(tmp_path)
-    assert (attempt.finished, list(attempt.entries)) == (False, [Entry(2, 7, "k")])
+    assert (attempt.finished, list(attempt.entries)) == (False, [Acknowledgement(2, 7, "k")])
 
 
 def test_what_was_flushed_outlives_a_kill(tmp_path):
@@ -59,7 +63,7 @@ def test_what_was_flushed_outlives_a_kill(tmp_path):
     writer.flush()
     writer.note(0, 2, b"b")
     (attempt,) = journal.attempts(tmp_path)
-    assert (attempt.finished, list(attempt.entries)) == (False, [Entry(0, 1, "a")])
+    assert (attempt.finished, list(attempt.entries)) == (False, [Acknowledgement(0, 1, "a")])
     writer.__exit__(KeyboardInterrupt)
 
 
@@ -80,7 +84,7 @@ def test_a_journal_that_was_cut_anywhere_is_read_as_far_as_it_goes(tmp_path_fact
     attempts = list(journal.attempts(folder))
     assert len(attempts) <= 1
     for attempt in attempts:
-        assert list(attempt.entries) == [Entry(*entry) for entry in entries[: len(list(attempt.entries))]]
+        assert list(attempt.entries) == [Acknowledgement(*entry) for entry in entries[: len(list(attempt.entries))]]
         assert not attempt.finished or cut >= len(whole) - 1
 
 

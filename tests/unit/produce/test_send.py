@@ -2,7 +2,7 @@ import pytest
 from confluent_kafka import KafkaError
 
 from penstock.errors import DeliveryFailed
-from penstock.produce.journal import Entry, Journal, attempts
+from penstock.produce.journal import Acknowledgement, Journal, attempts
 from penstock.produce.send import Delivered, Sender
 from tests.unit.fakes import FakeProducer, kafka_error, message
 
@@ -111,4 +111,4 @@ def test_each_acknowledgement_is_written_down(tmp_path):
         with pytest.raises(DeliveryFailed):
             sender.finish()
     (attempt,) = attempts(tmp_path)
-    assert list(attempt.entries) == [Entry(0, 0, "k0"), Entry(0, 2, "k2")]
+    assert list(attempt.entries) == [Acknowledgement(0, 0, "k0"), Acknowledgement(0, 2, "k2")]

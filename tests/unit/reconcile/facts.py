@@ -6,16 +6,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from penstock.broker.dlq import Letter, Origin
+from penstock.broker.dlq import DeadLetter, Origin
 from penstock.broker.topics import Span
 from penstock.config import read
-from penstock.contract.batch import Tally
-from penstock.reconcile.audit import Audit, Row, RowPlace, Sent, Writer
+from penstock.contract.batch import BatchSummary
+from penstock.reconcile.audit import Audit, Row, RowAuthor, RowPlace, Sent
 from penstock.reconcile.coverage import Coverage
 from penstock.reconcile.engine import local_loader
 from penstock.reconcile.excuses import Compaction
 from penstock.reconcile.reconciliation import Reconciliation, Scope
-from penstock.sink.ledger import Line
+from penstock.sink.ledger import LedgerEntry
 
 STORED_MS = 1_000_000
 
@@ -39,9 +39,9 @@ class Facts:
 
     home: Path
     records: list[Sent] = field(default_factory=list)
-    lines: list[Line] = field(default_factory=list)
+    lines: list[LedgerEntry] = field(default_factory=list)
     table: list[Row] = field(default_factory=list)
-    letters: list[Letter] = field(default_factory=list)
+    letters: list[DeadLetter] = field(default_factory=list)
     later: list[Sent] = field(default_factory=list)
     starts: dict[int, int] = field(default_factory=dict)
     evidence: Evidence = field(default_factory=Evidence)
@@ -49,7 +49,7 @@ class Facts:
     def coverage(self, span: Span) -> Coverage:
         return Coverage([line for line in self.lines if line.tally.partition == span.partition])
 
-    def letter_copies(self) -> Iterator[tuple[Letter, bool]]:
+    def letter_copies(self) -> Iterator[tuple[DeadLetter, bool]]:
         return ((letter, True) for letter in self.letters)
 
     def rows(self) -> Iterator[Row]:
@@ -98,20 +98,20 @@ def record(partition: int, offset: int, record_id: str | None, **more: Any) -> S
     return Sent(partition=partition, offset=offset, id=record_id, **given)
 
 
-def line(partition: int, first: int, end: int, job: str = "a", **counts: int) -> Line:
+def line(partition: int, first: int, end: int, job: str = "a", **counts: int) -> LedgerEntry:
     """A line that counts all of its records as stored, or what is given."""
     given = {"records": end - first, "deleted": 0, "rejected": 0, "filtered": 0, "stored_at_ms": STORED_MS} | counts
     stored = given["records"] - given["deleted"] - given["rejected"] - given["filtered"]
-    return Line(Tally(partition, first, end - 1, stored=stored, nulls={}, latencies={}, **given), 1, job)
+    return LedgerEntry(BatchSummary(partition, first, end - 1, stored=stored, nulls={}, latencies={}, **given), 1, job)
 
 
 def row(record_id: str, partition: int, offset: int, shift_us: int = 0, **more: Any) -> Row:
     """A row that the topic wrote."""
-    return Row(record_id, Writer.TOPIC, RowPlace(partition, offset, shift_us), **more)
+    return Row(record_id, RowAuthor.TOPIC, RowPlace(partition, offset, shift_us), **more)
 
 
-def letter(partition: int, offset: int, *, queue: int = 0, at: int = 0, sent_ms: int = STORED_MS - 1) -> Letter:
+def letter(partition: int, offset: int, *, queue: int = 0, at: int = 0, sent_ms: int = STORED_MS - 1) -> DeadLetter:
     """A dead letter, which lies in the dead-letter topic at `queue` and `at`."""
     time = datetime.fromtimestamp(sent_ms / 1000, UTC)
     origin = Origin("t", 1, partition, offset)
-    return Letter(queue, at, origin, "decode", "json_malformed", (), "", None, time, "", None, b"junk", [])
+    return DeadLetter(queue, at, origin, "decode", "json_malformed", (), "", None, time, "", None, b"junk", [])

@@ -4,14 +4,14 @@ from pathlib import Path
 from typing import Any
 
 from penstock.contract.order import DECLARED, Rank
-from penstock.produce.journal import Entry
-from penstock.reconcile.audit import Row, Sent, Writer
+from penstock.produce.journal import Acknowledgement
+from penstock.reconcile.audit import Row, RowAuthor, Sent
 from penstock.reconcile.excuses import Compaction
 from penstock.reconcile.loading import Loader
 from penstock.reconcile.reconciliation import Reconciliation, Scope
 from tests.unit.reconcile.facts import STORED_MS, Evidence, Facts, letter, line, record, row
 
-Planted = tuple[Facts, list[Entry]]
+Planted = tuple[Facts, list[Acknowledgement]]
 """Facts, and the delivery log."""
 NEWER, OPEN = Rank(1, 1_000_000, True), Rank(1, 1_000_000, False)
 EXPIRED_MS, NEW_MS = 1_000, STORED_MS
@@ -38,8 +38,13 @@ def plain(home: Path) -> Planted:
         "waiting": 12,
     }.items():
         rows.append(row(record_id, 0, offset, is_mixed=record_id == "three"))
-    rows += [row("foreign", 0, 9), row("gone", 0, 12), Row("hand", Writer.HAND, changed_us=1), Row("old", Writer.OLDER)]
-    rows.append(Row("unknown", Writer.UNKNOWN))
+    rows += [
+        row("foreign", 0, 9),
+        row("gone", 0, 12),
+        Row("hand", RowAuthor.HAND, changed_us=1),
+        Row("old", RowAuthor.OLDER),
+    ]
+    rows.append(Row("unknown", RowAuthor.UNKNOWN))
     for offset in range(8):
         add(record(1, offset, f"p{offset}"))
         rows.append(row(f"p{offset}", 1, offset))
@@ -71,7 +76,12 @@ def plain(home: Path) -> Planted:
         add(record(7, offset, "tied", rank=tied))
     lines.append(line(7, 0, 2))
     rows.append(row("tied", 7, 1, -1))
-    deliveries = [Entry(0, 0, "older"), Entry(0, 0, "stored"), Entry(0, 7, "another"), Entry(0, 99, "lost")]
+    deliveries = [
+        Acknowledgement(0, 0, "older"),
+        Acknowledgement(0, 0, "stored"),
+        Acknowledgement(0, 7, "another"),
+        Acknowledgement(0, 99, "lost"),
+    ]
     return facts, deliveries
 
 
@@ -82,7 +92,12 @@ def compacted(home: Path) -> Planted:
     facts.lines = [line(0, 0, 6, deleted=1, rejected=1), line(1, 0, 2)]
     facts.table = [row("a", 0, 2), row("b", 0, 1), row("c", 0, 5), row("f", 1, 1), row("e", 1, 0)]
     facts.letters = [letter(0, 4)]
-    return facts, [Entry(0, 0, "a"), Entry(0, 1, "b"), Entry(0, 3, "d"), Entry(1, 0, "e")]
+    return facts, [
+        Acknowledgement(0, 0, "a"),
+        Acknowledgement(0, 1, "b"),
+        Acknowledgement(0, 3, "d"),
+        Acknowledgement(1, 0, "e"),
+    ]
 
 
 def replace_key(sent: Sent, key: bytes) -> Sent:

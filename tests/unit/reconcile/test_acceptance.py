@@ -3,9 +3,9 @@
 import pytest
 
 from penstock.broker.topics import Span
-from penstock.errors import WrongUse
+from penstock.errors import UsageError
 from penstock.reconcile import acceptance, trace, verify
-from penstock.reconcile.acceptance import Selection
+from penstock.reconcile.acceptance import DifferenceSelection
 from penstock.reconcile.verify import Difference, TopicReceipt
 from tests.unit.carried import EPOCH_US, Carried
 
@@ -23,7 +23,7 @@ def topic(tmp_path):
     return topic
 
 
-def accept(topic: Carried, selection: Selection) -> list[Difference]:
+def accept(topic: Carried, selection: DifferenceSelection) -> list[Difference]:
     with topic.in_place():
         found = acceptance.find(topic.settings, topic.tables.session, selection)
         acceptance.accept(topic.settings, topic.tables.session, found, "ann", "a drill")
@@ -36,18 +36,18 @@ def named(receipt: TopicReceipt) -> list[tuple[str, int | None]]:
 
 def test_what_is_accepted_is_counted_apart(topic):
     """Missing records are; every record is still accounted for, and what was not selected is still named."""
-    accept(topic, Selection(kinds=["missing"], ids=["2", "5"]))
+    accept(topic, DifferenceSelection(kinds=["missing"], ids=["2", "5"]))
     receipt = topic.verify()
     assert named(receipt) == [("missing", 7)]
     assert (receipt.produced, receipt.stored, receipt.missing, receipt.accepted) == (10, 7, 1, 2)
-    accept(topic, Selection(partition=0, first=7, end=8))
+    accept(topic, DifferenceSelection(partition=0, first=7, end=8))
     receipt = topic.verify()
     assert (receipt.balanced, receipt.accepted, receipt.accepted_differences) == (True, 3, {"missing": 3})
 
 
 def test_a_loss_beside_what_was_accepted_is_named(topic):
     """Within the same stretch, and of the same kind."""
-    accept(topic, Selection(kinds=["missing"]))
+    accept(topic, DifferenceSelection(kinds=["missing"]))
     assert topic.verify().balanced
     del topic.tables.rows[6]
     assert named(topic.verify()) == [("missing", 6)]
@@ -55,7 +55,7 @@ def test_a_loss_beside_what_was_accepted_is_named(topic):
 
 def test_who_accepted_what_and_why_is_kept(topic):
     """With the time, and what differed then."""
-    accept(topic, Selection(ids=["5"]))
+    accept(topic, DifferenceSelection(ids=["5"]))
     with topic.in_place():
         (entry,) = acceptance.accepted_so_far(topic.settings, topic.tables.session)
     assert (entry.kind, entry.partition, entry.offset, entry.id) == ("missing", 0, 5, "5")
@@ -64,12 +64,18 @@ def test_who_accepted_what_and_why_is_kept(topic):
 
 @pytest.mark.parametrize(
     "selection",
-    [Selection(ids=["3"]), Selection(kinds=["lost"]), Selection(partition=1), Selection(first=8), Selection(end=2)],
+    [
+        DifferenceSelection(ids=["3"]),
+        DifferenceSelection(kinds=["lost"]),
+        DifferenceSelection(partition=1),
+        DifferenceSelection(first=8),
+        DifferenceSelection(end=2),
+    ],
     ids=str,
 )
 def test_what_is_not_missing_now_cannot_be_accepted(topic, selection):
     """Nothing is kept for a difference to come."""
-    with pytest.raises(WrongUse, match="none of the 3 differences"):
+    with pytest.raises(UsageError, match="none of the 3 differences"):
         accept(topic, selection)
     assert topic.tables.kept["accepted"] == {}
 
@@ -77,8 +83,8 @@ def test_what_is_not_missing_now_cannot_be_accepted(topic, selection):
 def test_more_than_memory_holds_is_not_accepted(topic, monkeypatch):
     """The table is to be rebuilt then."""
     monkeypatch.setattr(verify, "_ACCEPTED_AT_MOST", 2)
-    with pytest.raises(WrongUse, match="3 differences are more"):
-        accept(topic, Selection(kinds=["missing"]))
+    with pytest.raises(UsageError, match="3 differences are more"):
+        accept(topic, DifferenceSelection(kinds=["missing"]))
 
 
 def test_more_than_a_receipt_names_can_be_accepted(tmp_path):
@@ -88,14 +94,14 @@ def test_more_than_a_receipt_names_can_be_accepted(tmp_path):
         topic.send(sensor)
     topic.carry_out()
     topic.tables.rows.clear()
-    assert len(accept(topic, Selection(kinds=["missing"]))) == 130
+    assert len(accept(topic, DifferenceSelection(kinds=["missing"]))) == 130
     assert topic.verify().balanced
     assert len(topic.tables.kept["receipts"]) == 1, "accepting gives no receipt"
 
 
 def test_what_an_earlier_topic_lost_is_not_accepted_of_a_new_one(topic):
     """A topic made anew has the same offsets again."""
-    accept(topic, Selection(kinds=["missing"]))
+    accept(topic, DifferenceSelection(kinds=["missing"]))
     topic.tables.generations = {"id-1": EPOCH_US + 60_000_000}
     assert acceptance_count(topic) == 0
 
@@ -109,7 +115,7 @@ def test_a_count_that_grew_is_another_difference(topic):
     """The line was short of one record when that was accepted; now it is short of two."""
     (line,) = topic.tables.kept["ledger"].values()
     line["records"] = 11
-    accept(topic, Selection(kinds=["miscounted", "missing"]))
+    accept(topic, DifferenceSelection(kinds=["miscounted", "missing"]))
     assert topic.verify().balanced
     line["records"] = 12
     assert named(topic.verify()) == [("miscounted", 0)]
@@ -127,7 +133,7 @@ def test_gaps_lost_records_and_unordered_ids_can_be_accepted(tmp_path):
     topic.tables.put(77, None, None, None)
     kinds = {kind for kind, _ in named(topic.verify())}
     assert kinds == {"gap", "lost", "unordered", "foreign"}
-    accept(topic, Selection(kinds=sorted(kinds)))
+    accept(topic, DifferenceSelection(kinds=sorted(kinds)))
     receipt = topic.verify()
     assert (receipt.balanced, set(receipt.accepted_differences)) == (True, kinds)
     assert receipt.accepted == 0, "none of the records is missing"
@@ -135,7 +141,7 @@ def test_gaps_lost_records_and_unordered_ids_can_be_accepted(tmp_path):
 
 def test_a_trace_says_that_it_was_accepted(topic):
     """Of the record that was, and of no other."""
-    accept(topic, Selection(ids=["5"]))
+    accept(topic, DifferenceSelection(ids=["5"]))
     with topic.in_place(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(trace, "Registry", lambda _settings: None)
         traced = [trace.trace(topic.settings, topic.tables.session, sensor)[0].outcome for sensor in "57"]
@@ -145,6 +151,6 @@ def test_a_trace_says_that_it_was_accepted(topic):
 def test_nothing_is_accepted_of_a_topic_that_no_job_has_read(topic):
     """All of it waits."""
     topic.tables.generations = {}
-    with pytest.raises(WrongUse, match="is selected"):
-        accept(topic, Selection(kinds=["missing"]))
+    with pytest.raises(UsageError, match="is selected"):
+        accept(topic, DifferenceSelection(kinds=["missing"]))
     assert acceptance_count(topic) == 0

@@ -5,7 +5,7 @@ import zlib
 import pytest
 
 from penstock.broker.topics import Span
-from penstock.contract.order import Layout, murmur2
+from penstock.contract.order import TopicLayout, murmur2
 from penstock.sink.ledger import REPLAY
 from tests.unit.carried import EPOCH_US, STORED_MS, Carried, Reconciled, value
 
@@ -373,7 +373,7 @@ def grow(topic: Carried) -> None:
     """Give the topic a second partition; what was read of the first belongs to the layout before."""
     topic.kafka[1] = []
     topic.firsts[1] = 0
-    topic.tables.layouts.append(Layout(2, 60_000_000, {0: len(topic.kafka[0])}))
+    topic.tables.layouts.append(TopicLayout(2, 60_000_000, {0: len(topic.kafka[0])}))
 
 
 def moved(partition: int) -> list[int]:

@@ -5,16 +5,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.broker.topics import Span
-from penstock.contract.batch import Tally
+from penstock.contract.batch import BatchSummary
 from penstock.reconcile.audit import Audit
 from penstock.reconcile.coverage import Coverage
-from penstock.sink.ledger import REPLAY, Line
+from penstock.sink.ledger import REPLAY, LedgerEntry
 from tests.unit.reconcile.facts import Facts
 
 
-def line(first: int, last: int, job: str = "a") -> Line:
+def line(first: int, last: int, job: str = "a") -> LedgerEntry:
     count = last - first + 1
-    return Line(Tally(0, first, last, count, count, 0, 0, 0, 9, {}, {}), 1, job)
+    return LedgerEntry(BatchSummary(0, first, last, count, count, 0, 0, 0, 9, {}, {}), 1, job)
 
 
 stretches = st.lists(
@@ -22,11 +22,11 @@ stretches = st.lists(
 )
 
 
-def offsets(one: Line) -> set[int]:
+def offsets(one: LedgerEntry) -> set[int]:
     return set(range(one.tally.first_offset, one.tally.last_offset + 1))
 
 
-def covered_by(lines: list[Line]) -> set[int]:
+def covered_by(lines: list[LedgerEntry]) -> set[int]:
     return set().union(*map(offsets, lines))
 
 
@@ -49,7 +49,7 @@ def test_an_offset_is_on_a_line_that_covers_it(found):
     assert coverage.reached == max((one + 1 for one in covered_by(streamed)), default=0)
 
 
-def compared(lines: list[Line]) -> tuple[Audit, set[int]]:
+def compared(lines: list[LedgerEntry]) -> tuple[Audit, set[int]]:
     """What a reconciliation of an empty topic says of the lines, and the first offsets of those that stand alone."""
     with tempfile.TemporaryDirectory() as home:
         audit = Facts(Path(home), lines=lines).reconcile(spans=[Span(0, 0, 99)], named_at_most=99)

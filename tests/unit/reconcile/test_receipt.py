@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from penstock.broker.topics import Span
 from penstock.config import read
-from penstock.errors import WrongUse
+from penstock.errors import UsageError
 from penstock.reconcile import receipt
 from penstock.reconcile.audit import Audit, Balance
 from penstock.reconcile.engine import local_loader
@@ -179,13 +179,13 @@ def test_nothing_is_triggered_for_what_the_stack_does_not_have(world, monkeypatc
     """Neither for another pipeline, nor for a topic that does not exist; the DAG is not even unpaused."""
 
     def refuse(_settings):
-        raise WrongUse("another pipeline")
+        raise UsageError("another pipeline")
 
     if missing == "pipeline":
         monkeypatch.setattr(receipt.started, "check", refuse)
     else:
         world.spans = [[]]
-    with pytest.raises(WrongUse, match=r"another pipeline|topic 'users_created' does not exist"):
+    with pytest.raises(UsageError, match=r"another pipeline|topic 'users_created' does not exist"):
         world.run()
     assert world.triggered == []
 
@@ -272,6 +272,6 @@ def test_the_receipt_of_a_run_that_is_over(world, monkeypatch):
 def test_a_receipt_that_can_no_longer_be_made(world, monkeypatch, told, why):
     """It is said why, and no record is read."""
     monkeypatch.setattr(receipt.topics, "topic_id", lambda *_: "id-1")
-    with pytest.raises(WrongUse, match=why):
+    with pytest.raises(UsageError, match=why):
         receipt.of_run(read(), None, ENDED, told)
     assert world.audited == []

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from penstock.broker.topics import Span
 from penstock.config import read
-from penstock.produce.journal import Entry
+from penstock.produce.journal import Acknowledgement
 from penstock.reconcile import queries
 from penstock.reconcile.audit import Sent
 from penstock.reconcile.engine import local_loader
@@ -31,7 +31,7 @@ Difference = tuple[str, int | None, int | None, str | None]
 class Oracle:
     """What is to be found in facts: the definitions, word by word, one record at a time; no excuse but filters."""
 
-    def __init__(self, facts: Facts, deliveries: list[Entry]) -> None:
+    def __init__(self, facts: Facts, deliveries: list[Acknowledgement]) -> None:
         self._facts, self._deliveries = facts, deliveries
         self._records = {(one.partition, one.offset): one for one in facts.records}
         self._rows = {one.id: one.place for one in facts.table if one.place is not None}
@@ -129,7 +129,7 @@ PLACES = st.tuples(st.integers(0, PARTITIONS - 1), st.integers(0, LENGTH - 1))
 
 
 @st.composite
-def any_facts(draw: st.DrawFn) -> tuple[Facts, list[Entry]]:
+def any_facts(draw: st.DrawFn) -> tuple[Facts, list[Acknowledgement]]:
     """A topic, and a ledger, a table, dead letters and a delivery log that may have nothing to do with it."""
     facts = Facts(Path())
     for place in sorted(draw(st.sets(PLACES, min_size=1, max_size=2 * LENGTH))):
@@ -145,7 +145,7 @@ def any_facts(draw: st.DrawFn) -> tuple[Facts, list[Entry]]:
                 facts.lines.append(line(partition, first, end, **counts))
     facts.table = [row(record_id, *draw(PLACES)) for record_id in draw(st.sets(IDS))]
     facts.letters = [letter(*place) for place in draw(st.sets(PLACES, max_size=3))]
-    deliveries = [Entry(*place, draw(IDS)) for place in draw(st.sets(PLACES, max_size=3))]
+    deliveries = [Acknowledgement(*place, draw(IDS)) for place in draw(st.sets(PLACES, max_size=3))]
     return facts, deliveries
 
 
@@ -232,7 +232,7 @@ def without(statement: Statement, empty: Statement) -> Mapping[str, tuple[Statem
     }
 
 
-def differs(made: tuple[Facts, list[Entry]], expected: Any) -> bool:
+def differs(made: tuple[Facts, list[Acknowledgement]], expected: Any) -> bool:
     """Whether something else is found; also if there is no result at all."""
     try:
         return bool(result(made) != expected)
@@ -253,7 +253,7 @@ def test_what_retention_deletes_while_it_is_read_is_not_missed(tmp_path):
     facts.records = [record(0, 3, "d"), record(0, 4, "e")]
     facts.lines = [line(0, 0, 2), line(0, 2, 4), line(0, 4, 5)]
     facts.table = [row(name, 0, offset) for offset, name in enumerate("abcd")]
-    deliveries = [Entry(0, 1, "b"), Entry(0, 3, "d")]
+    deliveries = [Acknowledgement(0, 1, "b"), Acknowledgement(0, 3, "d")]
     audit = facts.reconcile(deliveries=deliveries, spans=[Span(0, 0, 5)])
     assert audit.differences == {"missing": 1}
     assert [one["id"] for one in audit.named["missing"]] == ["e"]

@@ -5,7 +5,7 @@ import pytest
 from penstock.broker import headers, topics
 from penstock.broker.frame import pack
 from penstock.broker.topics import Span
-from penstock.errors import RegistryUnreachable, WrongUse
+from penstock.errors import RegistryUnreachable, UsageError
 from penstock.reconcile import trace
 from penstock.sink import settled
 from penstock.sink.ledger import REPLAY
@@ -236,7 +236,7 @@ def test_an_id_that_nobody_sent_has_no_passages(topic):
 @pytest.mark.parametrize("text", ["", "x", "7.5", "-1"])
 def test_a_text_that_is_no_id_is_wrong_use(topic, text):
     """It says what an id is, before anything is read."""
-    with pytest.raises(WrongUse, match="is no id"):
+    with pytest.raises(UsageError, match="is no id"):
         passages(topic, text)
 
 
@@ -290,7 +290,7 @@ def test_no_row_or_one_of_an_earlier_topic_leads_nowhere(topic):
     assert trace.trace_row(topic.settings, topic.tables.session, "8") is None
     topic.tables.put(7, 0, 0, EPOCH_US - 1)
     assert trace.trace_row(topic.settings, topic.tables.session, "7") is None
-    with pytest.raises(WrongUse, match="is no id"):
+    with pytest.raises(UsageError, match="is no id"):
         trace.trace_row(topic.settings, topic.tables.session, "x")
 
 
@@ -298,7 +298,7 @@ def test_a_search_of_the_whole_topic_says_how_far_it_came(topic):
     """All of it, when nothing stops it."""
     for _ in range(5):
         topic.send(7)
-    search = trace.Search(topic.settings, topic.tables.session, "7")
+    search = trace.TraceSearch(topic.settings, topic.tables.session, "7")
     assert len(search.carry_out()) == 5
     assert (search.read, search.held, search.is_whole) == (5, 5, True)
 
@@ -307,9 +307,9 @@ def test_a_search_ends_in_time_or_when_it_is_stopped(topic):
     """What it found so far counts, and it says that it is not all."""
     for _ in range(5):
         topic.send(7)
-    late = trace.Search(topic.settings, topic.tables.session, "7", longest_s=-1.0)
+    late = trace.TraceSearch(topic.settings, topic.tables.session, "7", longest_s=-1.0)
     assert late.carry_out() == []
-    stopped = trace.Search(topic.settings, topic.tables.session, "7")
+    stopped = trace.TraceSearch(topic.settings, topic.tables.session, "7")
     stopped.stop()
     assert stopped.carry_out() == []
     assert (late.is_whole, stopped.is_whole, stopped.held) == (False, False, 5)

@@ -11,7 +11,7 @@ import pytest
 from penstock.broker import topics
 from penstock.broker.topics import Span
 from penstock.contract.failing import FailingBatch
-from penstock.errors import NotThere, PenstockError
+from penstock.errors import NotFound, PenstockError
 from penstock.process.checkpoint import folder_of
 from penstock.produce import journal
 from penstock.produce.journal import Journal
@@ -322,7 +322,7 @@ def test_a_topic_that_is_not_there_is_not_balanced(tmp_path):
     """It may be the wrong pipeline's: its name is said, and no receipt is kept."""
     topic = Carried(tmp_path, partitions=0)
     topic.tables.generations = {}
-    with pytest.raises(NotThere, match="topic 'readings' does not exist"):
+    with pytest.raises(NotFound, match="topic 'readings' does not exist"):
         topic.verify()
     assert topic.tables.kept["receipts"] == {}
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from penstock.broker.topics import Span
-from penstock.contract.order import Layout, Order, murmur2
+from penstock.contract.order import Order, TopicLayout, murmur2
 from penstock.sink.layouts import Layouts
 from tests.unit.carried import EPOCH_US, Carried
 
@@ -21,22 +21,22 @@ def test_the_first_layout_begins_with_the_topic(tmp_path):
     """Its write timestamps are epoch and offset, as they were before layouts were kept."""
     topic = Carried(tmp_path, partitions=4)
     topic.tables.layouts.clear()
-    assert layouts(topic).observe(4) == Order((Layout(4),))
-    assert topic.tables.layouts == [Layout(4, 0, {})]
+    assert layouts(topic).observe(4) == Order((TopicLayout(4),))
+    assert topic.tables.layouts == [TopicLayout(4, 0, {})]
 
 
 def test_a_topic_that_grew_gets_a_layout_that_begins_where_the_ledger_ends(tmp_path, monkeypatch):
     """What the ledger covers was read before; the new timestamps start behind all of the old ones, near the clock."""
     topic = Carried(tmp_path, partitions=2)
-    topic.tables.layouts[:] = [Layout(2)]
+    topic.tables.layouts[:] = [TopicLayout(2)]
     for sensor in range(5):
         topic.send(sensor, partition=0)
     topic.carry_out(Span(0, 0, 3))
     kept = layouts(topic)
-    assert kept.observe(2) == Order((Layout(2),))
+    assert kept.observe(2) == Order((TopicLayout(2),))
     monkeypatch.setattr("time.time_ns", lambda: (EPOCH_US + 500_000_000) * 1000)
     grown = kept.observe(3)
-    assert grown.newest == Layout(3, 500_000_000 - 5, {0: 3})
+    assert grown.newest == TopicLayout(3, 500_000_000 - 5, {0: 3})
     monkeypatch.setattr("time.time_ns", lambda: EPOCH_US * 1000)
     assert kept.observe(4).newest.shift_us >= grown.newest.shift_us + 5 + 60_000_000, "the clock was set back"
 
@@ -44,7 +44,7 @@ def test_a_topic_that_grew_gets_a_layout_that_begins_where_the_ledger_ends(tmp_p
 def test_a_layout_is_found_once(tmp_path):
     """A second job, or a replay, takes what the first one wrote, and a topic that did not grow is not asked about."""
     topic = Carried(tmp_path, partitions=2)
-    topic.tables.layouts[:] = [Layout(2)]
+    topic.tables.layouts[:] = [TopicLayout(2)]
     first, second = layouts(topic), layouts(topic)
     first.observe(2), second.observe(2)
     topic.send(1, partition=0)
@@ -59,7 +59,7 @@ def test_a_layout_is_found_once(tmp_path):
 def test_a_layout_knows_the_partitioner_that_its_topic_shows(tmp_path):
     """By the newest keys of each partition, that were sent before and after the topic grew; it is kept."""
     topic = Carried(tmp_path, partitions=3)
-    topic.tables.layouts[:] = [Layout(2)]
+    topic.tables.layouts[:] = [TopicLayout(2)]
     for sensor in range(100):
         topic.send(sensor, partition=murmur2(str(sensor).encode()) % (2 if sensor < 80 else 3))
     assert layouts(topic).observe(3).newest.partitioners == {"murmur2"}

@@ -6,10 +6,10 @@ import pytest
 from cassandra import OperationTimedOut
 
 from penstock.broker.topics import Span
-from penstock.contract.batch import Tally
-from penstock.contract.order import Layout
+from penstock.contract.batch import BatchSummary
+from penstock.contract.order import TopicLayout
 from penstock.sink import ledger
-from penstock.sink.ledger import BUCKET_OFFSETS, Ledger, Line
+from penstock.sink.ledger import BUCKET_OFFSETS, Ledger, LedgerEntry
 from tests.unit.fakes import FakeSession, created
 
 EPOCH_US = 5
@@ -58,7 +58,7 @@ def book(session) -> Ledger:
     return Ledger(session, "ks", "t", EPOCH_US)
 
 
-def tally(first: int, last: int, partition: int = 0, **changes) -> Tally:
+def tally(first: int, last: int, partition: int = 0, **changes) -> BatchSummary:
     count = last - first + 1
     plain = {
         "records": count,
@@ -69,7 +69,7 @@ def tally(first: int, last: int, partition: int = 0, **changes) -> Tally:
         "nulls": {},
         "latencies": {},
     }
-    return Tally(partition, first, last, **plain | {"stored_at_ms": 1_700_000_000_123} | changes)
+    return BatchSummary(partition, first, last, **plain | {"stored_at_ms": 1_700_000_000_123} | changes)
 
 
 def firsts(book: Ledger, span: Span) -> list[int]:
@@ -80,7 +80,7 @@ def test_a_line_is_read_as_it_was_written(book):
     """What became of a stretch of offsets is read back, counts, nulls, time and job."""
     one = tally(10, 19, partition=3, stored=5, deleted=2, rejected=2, filtered=1, nulls={"a": 3, "b": 1})
     book.write("job-1", 42, [one])
-    assert list(book.lines(Span(3, 0, 100))) == [Line(one, 42, "job-1")]
+    assert list(book.lines(Span(3, 0, 100))) == [LedgerEntry(one, 42, "job-1")]
 
 
 def test_a_stretch_written_again_is_one_line(book):
@@ -261,7 +261,7 @@ def test_a_topic_made_anew_begins_after_the_layouts_of_the_one_before(session, t
     insert = "INSERT INTO ks.layouts (topic, generation_us, partitions, shift_us, starts)"
     for layout in (("t", first, 4, 0, None), ("t", first, 6, 5_000_000_000_000, {0: 10})):
         table(insert, layout)
-    assert ledger.layouts(session, "ks", "t", first) == [Layout(4), Layout(6, 5_000_000_000_000, {0: 10})]
+    assert ledger.layouts(session, "ks", "t", first) == [TopicLayout(4), TopicLayout(6, 5_000_000_000_000, {0: 10})]
     assert ledger.begin_generation(session, "ks", "t", "id-2") > first + 5_000_000_000_000
 
 

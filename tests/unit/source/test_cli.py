@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 
 from penstock.cli.source import register
 from penstock.config import load
-from penstock.errors import WrongUse
+from penstock.errors import UsageError
 from penstock.source.hostile import Trouble
 from penstock.source.standin import captured_users, make_app
 
@@ -66,7 +66,7 @@ def test_serve_refuses_what_is_no_answer(started, tmp_path):
     """A file that is not a captured response is a usage error."""
     (file := tmp_path / "x.json").write_text("{}")
     result = run("source", "serve", "--answer", str(file))
-    assert isinstance(result.exception, WrongUse)
+    assert isinstance(result.exception, UsageError)
     assert started == []
 
 

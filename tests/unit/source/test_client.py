@@ -8,7 +8,7 @@ import pytest
 import stamina
 
 from penstock.config import read
-from penstock.errors import SourceRefused, SourceUnreachable, WrongSettings, WrongUse
+from penstock.errors import SourceRefused, SourceUnreachable, UsageError, WrongSettings
 from penstock.source import client as client_module
 from penstock.source.client import HttpSource
 from penstock.source.entries import Unreadable
@@ -133,7 +133,7 @@ def test_answers_are_fetched_as_they_are_read(source_of):
 def test_wrong_use(source_of, asked, seed):
     """No records, no seed, or too many pages are rejected at the call, before any request."""
     script = Script(GOOD)
-    with pytest.raises(WrongUse):
+    with pytest.raises(UsageError):
         source_of(script).fetch(asked, seed)
     assert script.requests == []
 
@@ -182,7 +182,7 @@ def test_a_host_that_is_allowed_is_asked(hosts, url):
 def test_a_host_that_is_not_allowed_is_refused(url):
     """A host that is not allowed is rejected before anything is sent, with the setting to change."""
     settings = read(source_url="http://a.test/api/", source_hosts="b.test")
-    with pytest.raises(WrongUse, match=r"is not allowed \(allowed: a\.test, b\.test\)") as failed:
+    with pytest.raises(UsageError, match=r"is not allowed \(allowed: a\.test, b\.test\)") as failed:
         HttpSource.configured(settings, url)
     assert failed.value.hint.startswith("add ")
     assert "PENSTOCK_SOURCE_HOSTS" in failed.value.hint
@@ -214,14 +214,14 @@ WITH_PASSWORD = "http://me:secret@api.test/api/"
 )
 def test_a_password_follows_no_redirect_to_another_host(to):
     """A redirect to another host with credentials fails at once, without showing the password."""
-    with pytest.raises(WrongUse, match=r"redirects to .*which does not receive the user and password") as failed:
+    with pytest.raises(UsageError, match=r"redirects to .*which does not receive the user and password") as failed:
         redirected(to, url=WITH_PASSWORD)
     assert "secret" not in str(failed.value)
 
 
 def test_a_password_is_not_sent_in_clear_by_a_redirect():
     """Credentials are not sent on a redirect from HTTPS to HTTP."""
-    with pytest.raises(WrongUse, match=r"redirects to http://api\.test/"):
+    with pytest.raises(UsageError, match=r"redirects to http://api\.test/"):
         redirected("http://api.test/", url="https://me:secret@api.test/")
 
 
@@ -235,7 +235,7 @@ def test_a_redirect_leads_to_no_host_that_is_not_allowed():
     """Allowed hosts also apply to redirects."""
     hosts = frozenset({"api.test", "b.test"})
     assert redirected("http://b.test/", hosts=hosts)[1].host == "b.test"
-    with pytest.raises(WrongUse, match=r"'evil\.test' is not allowed"):
+    with pytest.raises(UsageError, match=r"'evil\.test' is not allowed"):
         redirected("http://evil.test/", hosts=hosts)
 
 

@@ -5,7 +5,7 @@ import httpx2
 import msgspec
 import pytest
 
-from penstock.errors import WrongUse
+from penstock.errors import UsageError
 from penstock.source.hostile import Hostility, Trouble
 from penstock.source.nationalities import NATIONALITIES
 from penstock.source.standin import FIELDS, captured_users, make_app
@@ -171,7 +171,7 @@ def test_not_an_answer(tmp_path, content):
     """A file that is not a response is rejected when the stand-in is created."""
     file = tmp_path / "answer.json"
     file.write_text(content)
-    with pytest.raises(WrongUse, match=r"answer\.json"):
+    with pytest.raises(UsageError, match=r"answer\.json"):
         captured_users(file)
 
 

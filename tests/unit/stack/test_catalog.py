@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from penstock import config
-from penstock.errors import WrongUse
+from penstock.errors import UsageError
 from penstock.stack import catalog
 from penstock.stack.service import Service
 from penstock.stack.site import Site
@@ -123,7 +123,7 @@ def test_dependents_bring_what_would_break(here: Site) -> None:
 
 def test_an_unknown_service_is_wrong_use(here: Site) -> None:
     """An unknown name changes nothing, and the message lists the known ones."""
-    with pytest.raises(WrongUse, match=r"'kafak': expected one of .*kafka"):
+    with pytest.raises(UsageError, match=r"'kafak': expected one of .*kafka"):
         catalog.closure(catalog.services(here), ["kafak"])
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from penstock import config
-from penstock.errors import ServiceDied, Unreachable, WrongSettings, WrongUse
+from penstock.errors import ServiceDied, Unreachable, UsageError, WrongSettings
 from penstock.pipelines import started
 from penstock.stack import coordination, launch, start, supervise
 from penstock.stack.report import Stage
@@ -223,7 +223,7 @@ def test_down_leaves_others_alone() -> None:
 def test_destroy_refuses_a_folder_that_is_no_home(tmp_path: Path) -> None:
     """With a mistyped PENSTOCK_HOME nothing is deleted."""
     (tmp_path / "data").mkdir()
-    with pytest.raises(WrongUse, match="no local stack in"):
+    with pytest.raises(UsageError, match="no local stack in"):
         launch.destroy(config.read(home=tmp_path))
     assert (tmp_path / "data").exists()
 
@@ -253,7 +253,7 @@ def test_the_running_coordination_is_adopted(here: Site) -> None:
 def test_another_coordination_is_refused_while_kafka_runs(here: Site) -> None:
     """Another coordination is rejected while Kafka is running, because its data is separate. `down` still works."""
     asked = replace(here, settings=config.read(home=here.settings.home, coordination="kraft"))
-    with pytest.raises(WrongUse, match="Kafka is running with zookeeper, not with kraft"):
+    with pytest.raises(UsageError, match="Kafka is running with zookeeper, not with kraft"):
         coordination.settle(asked)
     assert coordination.adopt(asked).settings.coordination == "zookeeper"
 

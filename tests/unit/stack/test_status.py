@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from penstock import pipelines
-from penstock.process.checkpoint import Origin, checkpoint_of
+from penstock.process.checkpoint import CheckpointOrigin, checkpoint_of
 from penstock.stack import catalog, status
 from penstock.stack.service import Service
 from penstock.stack.site import Site
@@ -22,7 +22,7 @@ def test_status_says_that_the_job_resumed_from_the_ledger(here: Site, job: Servi
     settings = here.settings.model_copy(update={"spark_checkpoint": str(tmp_path)})
     checkpoint = checkpoint_of(settings, pipelines.of(settings).topic)
     assert status._status(settings, job, None, Restarts()).detail == ""
-    checkpoint.begin_at(Origin(topic_id="id-1", start={0: 3}, note="resumed from the ledger"))
+    checkpoint.begin_at(CheckpointOrigin(topic_id="id-1", start={0: 3}, note="resumed from the ledger"))
     assert status._status(settings, job, None, Restarts()).detail == "resumed from the ledger"
 
 

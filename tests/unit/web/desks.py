@@ -6,23 +6,23 @@ from types import SimpleNamespace
 from typing import Any
 
 from penstock import pipelines
-from penstock.airflow.runs import Run
+from penstock.airflow.runs import DagRun
 from penstock.config import Settings
 from penstock.contract.latency import histogram
-from penstock.monitoring.alerts import Change
-from penstock.monitoring.flow import Counts, Partition, Point, View
+from penstock.monitoring.alerts import AlertChange
+from penstock.monitoring.flow import Counts, PartitionProgress, Point, View
 
 SERVICES = {"kafka": "", "registry": "", "cassandra": "", "airflow": "away", "spark-job": ""}
-ALERT = Change(
+ALERT = AlertChange(
     "lag", "warning", "users_created", "too many", "./penstock status", number=1, at="", change="firing", since=""
 )
 RECEIPT = {"at": "2025-01-01T00:00:00+00:00", "balanced": False, "missing": 2, "expired": 3, "warnings": []}
 
 
-def run(number: int, fetched: int | None = 5) -> Run:
+def run(number: int, fetched: int | None = 5) -> DagRun:
     """A run that fetched so many; None: it is under way."""
     state = "success" if fetched is not None else "running"
-    return Run(f"run-{number}", state, "manual", None, None, None, {}, 5, fetched, fetched, 0)
+    return DagRun(f"run-{number}", state, "manual", None, None, None, {}, 5, fetched, fetched, 0)
 
 
 def point(at_s: float | None = None) -> Point:
@@ -36,7 +36,7 @@ def point(at_s: float | None = None) -> Point:
         rejected_held=2,
         p50_ms=20,
         p99_ms=40,
-        partitions=[Partition(0, 0, 5, 3), Partition(1, 0, 5, None)],
+        partitions=[PartitionProgress(0, 0, 5, 3), PartitionProgress(1, 0, 5, None)],
     )
 
 

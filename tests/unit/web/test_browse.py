@@ -6,9 +6,9 @@ import pytest
 
 from penstock.broker.topics import Span
 from penstock.config import read
-from penstock.errors import WrongUse
+from penstock.errors import UsageError
 from penstock.web.topics import browse
-from penstock.web.topics.browse import Browser, Question, Search, Walk
+from penstock.web.topics.browse import Browser, MessageSearch, Question, Walk
 from penstock.web.topics.content import Looker, Reader
 from tests.unit.fakes import FakeSchemas, message
 from tests.unit.records import Reading
@@ -181,7 +181,7 @@ def test_a_walk_ends_when_its_time_is_over():
 
 
 def hits(question: Question, value: bytes, key: bytes | None = None, *, masks: bool = False) -> bool:
-    return Search(question, Looker(Reader(FakeSchemas.of(Reading)), Reading, masks))(message(1, value, key=key))
+    return MessageSearch(question, Looker(Reader(FakeSchemas.of(Reading)), Reading, masks))(message(1, value, key=key))
 
 
 def test_a_search_looks_at_key_text_and_field():
@@ -225,7 +225,7 @@ def test_a_search_finds_out_nothing_that_is_hidden():
 def test_a_wrong_question_is_told_so(topic, question, told):
     """Nothing is read for it."""
     topic.add(0)
-    with pytest.raises(WrongUse, match=told):
+    with pytest.raises(UsageError, match=told):
         look(question)
     assert topic.read == []
 

@@ -5,11 +5,21 @@ import pytest
 from penstock.airflow.runs import run_of
 from penstock.broker.topics import Span
 from penstock.config import read
-from penstock.errors import NotThere, RunFailed, WrongUse
-from penstock.monitoring.flow import Partition
+from penstock.errors import NotFound, RunFailed, UsageError
+from penstock.monitoring.flow import PartitionProgress
 from penstock.produce.journal import SoFar
 from penstock.web.runs import dag as dags
-from penstock.web.runs.dag import Dag, Detail, Line, Way, lines, parameters_of, seconds_between, spans_of, way
+from penstock.web.runs.dag import (
+    Dag,
+    Detail,
+    RunProgress,
+    TaskLogLine,
+    lines,
+    parameters_of,
+    seconds_between,
+    spans_of,
+    way,
+)
 
 SUMMARY = {"asked": 9, "fetched": 9, "produced": 8, "refused": 1, "offsets": {"0": [3, 7], "1": [0, 2]}}
 FOUND = {"dag_run_id": "r1", "state": "success", "run_type": "manual", "conf": {"records": 9}}
@@ -68,7 +78,7 @@ def test_a_run_with_its_attempts_and_offsets(dag):
 
 def test_a_run_that_is_not_there(dag):
     """Is told by its id, not by an address of Airflow's."""
-    with pytest.raises(NotThere, match="no run r2"):
+    with pytest.raises(NotFound, match="no run r2"):
         dag.detail("r2")
 
 
@@ -99,7 +109,7 @@ def test_what_can_be_ordered(records, seconds, rate):
 )
 def test_what_cannot_be_ordered(order, why):
     """It is refused with the reason before anything is sent."""
-    with pytest.raises(WrongUse, match=why):
+    with pytest.raises(UsageError, match=why):
         parameters_of(*order)
 
 
@@ -110,30 +120,32 @@ def detail(summary=SUMMARY, state="success"):
 
 def reached(first, second):
     """Up to where the ledger reaches in two partitions."""
-    return [Partition(0, 0, 90, first), Partition(1, 0, 90, second)]
+    return [PartitionProgress(0, 0, 90, first), PartitionProgress(1, 0, 90, second)]
 
 
 def test_the_way_of_a_run_that_has_ended():
     """By what its task returned, and how far the ledger reaches."""
-    assert way(detail(), [], None, reached(8, 3)) == Way(9, 9, 8, 1, handled=8, waiting=0)
-    assert way(detail(), [], None, reached(5, 0)) == Way(9, 9, 8, 1, handled=2, waiting=6)
-    assert way(detail(), [], None, reached(5, None)) == Way(9, 9, 8, 1, handled=None, waiting=None)
+    assert way(detail(), [], None, reached(8, 3)) == RunProgress(9, 9, 8, 1, handled=8, waiting=0)
+    assert way(detail(), [], None, reached(5, 0)) == RunProgress(9, 9, 8, 1, handled=2, waiting=6)
+    assert way(detail(), [], None, reached(5, None)) == RunProgress(9, 9, 8, 1, handled=None, waiting=None)
 
 
 def test_records_of_others_lie_among_those_of_the_run():
     """How many of its own wait is not claimed before none does."""
     among = detail(SUMMARY | {"produced": 5, "refused": 4})
-    assert way(among, [], None, reached(5, 0)) == Way(9, 9, 5, 4, handled=None, waiting=6)
-    assert way(among, [], None, reached(80, 80)) == Way(9, 9, 5, 4, handled=5, waiting=0)
+    assert way(among, [], None, reached(5, 0)) == RunProgress(9, 9, 5, 4, handled=None, waiting=6)
+    assert way(among, [], None, reached(80, 80)) == RunProgress(9, 9, 5, 4, handled=5, waiting=0)
 
 
 def test_the_way_of_a_run_that_goes_on():
     """Fetched by its log, produced by its journal."""
     log = [
-        Line(None, "info", "answer_fetched", "", {"fetched": "4", "asked": "9"}),
-        Line(None, "info", "x", "", {"fetched": "none"}),
+        TaskLogLine(None, "info", "answer_fetched", "", {"fetched": "4", "asked": "9"}),
+        TaskLogLine(None, "info", "x", "", {"fetched": "none"}),
     ]
-    assert way(detail({}, "running"), log, SoFar(4, 3), reached(0, 0)) == Way(9, 4, 3, None, handled=None, waiting=None)
+    assert way(detail({}, "running"), log, SoFar(4, 3), reached(0, 0)) == RunProgress(
+        9, 4, 3, None, handled=None, waiting=None
+    )
 
 
 def test_the_lines_of_a_log():
@@ -147,8 +159,8 @@ def test_the_lines_of_a_log():
             {"event": "failed", "error_detail": [{"exc_type": "OSError", "exc_value": "full", "frames": frames}]},
         ]
     )
-    assert found[0] == Line(None, "info", "Pre Execute", "")
-    assert found[1] == Line("t", "info", "answer_fetched", "", {"fetched": "5"})
+    assert found[0] == TaskLogLine(None, "info", "Pre Execute", "")
+    assert found[1] == TaskLogLine("t", "info", "answer_fetched", "", {"fetched": "5"})
     assert found[1].text == "t info answer_fetched fetched=5"
     assert found[2].error == '  File "a.py", line 3, in f\nOSError: full'
     assert len(found) == 3

@@ -15,7 +15,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from penstock import config
 from penstock.config import Settings
 from penstock.errors import WrongSettings
-from penstock.web.guard import SESSION, Guard
+from penstock.web.guard import SESSION, SecurityMiddleware
 from penstock.web.sessions import COOKIE, Sessions
 from penstock.web.trail import Trail
 
@@ -39,12 +39,12 @@ async def _talks(socket: WebSocket) -> None:
         return
 
 
-def guarded(settings: Settings) -> Guard:
+def guarded(settings: Settings) -> SecurityMiddleware:
     methods = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"]
     app = Starlette(
         routes=[WebSocketRoute("/{path:path}", _talks), Route("/{path:path}", _tells, methods=methods)],
     )
-    return Guard(app, settings, Sessions(), Trail(settings))
+    return SecurityMiddleware(app, settings, Sessions(), Trail(settings))
 
 
 def settings_of(home: Path, **more: str) -> Settings:
@@ -52,12 +52,12 @@ def settings_of(home: Path, **more: str) -> Settings:
 
 
 @pytest.fixture
-def guard(tmp_path: Path) -> Guard:
+def guard(tmp_path: Path) -> SecurityMiddleware:
     return guarded(settings_of(tmp_path, control_password=PASSWORD))
 
 
 @pytest.fixture
-def viewer(guard: Guard) -> TestClient:
+def viewer(guard: SecurityMiddleware) -> TestClient:
     """A browser without a session."""
     return TestClient(guard, base_url=f"http://{HOST}", follow_redirects=False, raise_server_exceptions=False)
 
@@ -185,7 +185,7 @@ def test_the_websocket_needs_a_session(open_viewer: TestClient, viewer: TestClie
             assert socket.receive_text() == "here"
 
 
-def test_signing_out_ends_the_websockets(guard: Guard, viewer: TestClient) -> None:
+def test_signing_out_ends_the_websockets(guard: SecurityMiddleware, viewer: TestClient) -> None:
     """A page that is still open in another tab gets nothing more once its session has ended."""
     sign_in(viewer)
     with viewer.websocket_connect(SOCKET) as socket:
@@ -211,7 +211,7 @@ def test_the_right_password_leads_in(viewer: TestClient, tmp_path: Path) -> None
     assert viewer.cookies[COOKIE] not in deeds(tmp_path)
 
 
-def test_a_session_of_before_the_sign_in_is_worth_nothing(viewer: TestClient, guard: Guard) -> None:
+def test_a_session_of_before_the_sign_in_is_worth_nothing(viewer: TestClient, guard: SecurityMiddleware) -> None:
     """Who planted a cookie in somebody's browser is not signed in with them."""
     planted = guard._sessions.begin("1.2.3.4")
     viewer.cookies.set(COOKIE, planted.token, domain="127.0.0.1")
@@ -361,7 +361,7 @@ def test_another_address_needs_a_password(host: str) -> None:
     assert config.read(control_host=host, control_password="x").control_host == host
 
 
-def test_a_page_begins_a_session_that_lasts(open_viewer: TestClient, guard: Guard) -> None:
+def test_a_page_begins_a_session_that_lasts(open_viewer: TestClient, guard: SecurityMiddleware) -> None:
     """The first page sets the cookie, the next ones use it; API and assets set none."""
     assert "set-cookie" not in open_viewer.get("/api/v1/pipeline").headers
     assert "set-cookie" not in open_viewer.get("/assets/penstock.css").headers

@@ -5,16 +5,16 @@ from datetime import UTC, datetime
 
 import pytest
 
-from penstock.airflow.runs import Run
+from penstock.airflow.runs import DagRun
 from penstock.config import read
 from penstock.contract.failing import FailingBatch
-from penstock.monitoring.alerts import Change
+from penstock.monitoring.alerts import AlertChange
 from penstock.monitoring.flow import Counts, Point, Problem, View
 from penstock.sink.progress import Failure
 from penstock.web.pipeline.hops import hops, verdict
 
 SERVICES = dict.fromkeys(("kafka", "registry", "cassandra", "airflow", "spark-job"), "")
-RUN = Run("r1", "success", "manual", None, None, None, {}, asked=10, fetched=10, produced=10, refused=0)
+RUN = DagRun("r1", "success", "manual", None, None, None, {}, asked=10, fetched=10, produced=10, refused=0)
 
 
 def view(before: int = 100, now: int = 100, stored: int | None = None, lag: int = 0, **more: object) -> View:
@@ -117,8 +117,8 @@ def test_without_airflow_nothing_is_known_of_the_api() -> None:
     assert (by_name(shown)["api"].state, by_name(shown)["api"].total) == ("idle", None)
 
 
-def alert(severity: str, message: str) -> Change:
-    return Change("lag", severity, "t", message, "./penstock x", number=1, at="", change="firing", since="")  # type: ignore[arg-type]
+def alert(severity: str, message: str) -> AlertChange:
+    return AlertChange("lag", severity, "t", message, "./penstock x", number=1, at="", change="firing", since="")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 
 from penstock.config import read
-from penstock.errors import WrongUse
+from penstock.errors import UsageError
 from penstock.web.host import Elsewhere, host_of
 from penstock.web.local_stack import LocalStack
 
@@ -14,7 +14,7 @@ def test_a_cluster_elsewhere_is_left_alone(tmp_path):
     assert isinstance(host, Elsewhere)
     assert host.services() == []
     for act in (lambda: host.log_of("kafka"), lambda: host.stop("kafka"), lambda: host.start("kafka")):
-        with pytest.raises(WrongUse, match="the local stack of this home is not what the settings name"):
+        with pytest.raises(UsageError, match="the local stack of this home is not what the settings name"):
             act()
 
 

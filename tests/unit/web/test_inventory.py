@@ -8,7 +8,7 @@ from confluent_kafka import KafkaError
 from confluent_kafka.admin import OffsetSpec
 
 from penstock.config import read
-from penstock.errors import KafkaUnreachable, WrongUse
+from penstock.errors import KafkaUnreachable, UsageError
 from penstock.pipelines import users
 from penstock.web.topics import inventory
 from penstock.web.topics.inventory import Inventory, role_of
@@ -100,7 +100,7 @@ def test_a_topic_that_is_not_there_is_a_wrong_question(clock):
     """And one that was just made is found at once."""
     client = FakeAdmin({"t": [1]})
     held = Inventory(client, read(home="unused"))
-    with pytest.raises(WrongUse, match="no topic 'new'"):
+    with pytest.raises(UsageError, match="no topic 'new'"):
         held.topic("new")
     client.ends["new"] = [1]
     assert held.topic("new").name == "new"

@@ -4,9 +4,9 @@ from types import SimpleNamespace
 import pytest
 
 from penstock.config import read
-from penstock.dead_letters.mend import Mending
+from penstock.dead_letters.mend import Repair
 from penstock.dead_letters.redrive import Redriven
-from penstock.errors import WrongUse
+from penstock.errors import UsageError
 from penstock.web.rejected import acts
 from penstock.web.rejected.letters import Letters
 from tests.unit.fakes import FakeRegistry, FakeSession
@@ -28,9 +28,9 @@ def letters(kafka):
 
 def test_no_place_is_not_all_places(letters):
     """A selection without places is of every record: it is refused before anything is asked."""
-    with pytest.raises(WrongUse, match="no rejected record is chosen"):
-        letters.redrive([], Mending())
-    with pytest.raises(WrongUse, match="no rejected record is chosen"):
+    with pytest.raises(UsageError, match="no rejected record is chosen"):
+        letters.redrive([], Repair())
+    with pytest.raises(UsageError, match="no rejected record is chosen"):
         letters.discard([], "note")
 
 
@@ -38,7 +38,7 @@ def test_an_edited_text_is_judged_as_typed(letters, kafka):
     """No JSON, JSON that breaks rules, JSON that keeps them."""
     (letter,) = kafka.set_aside(reject(1, b'{"sensor":"one","celsius":2.5}'))
     for text in ("{", "[1]", '{"sensor": 1, "sensor": 2}', '"\ud800"'):
-        with pytest.raises(WrongUse, match="the value is no JSON object"):
+        with pytest.raises(UsageError, match="the value is no JSON object"):
             letters.edited(letter, text)
     broken = letters.broken(letter, letters.edited(letter, '{"sensor": "one", "celsius": 2.5}'))
     assert broken.rules == ("sensor:type",)
@@ -48,7 +48,7 @@ def test_an_edited_text_is_judged_as_typed(letters, kafka):
 def test_fields_are_set_as_the_command_does(letters):
     """Each of its field's type; none is a mistake."""
     assert letters.set_fields(["sensor=7", ""]).fields == {"sensor": 7}
-    with pytest.raises(WrongUse, match="no field is set"):
+    with pytest.raises(UsageError, match="no field is set"):
         letters.set_fields([" "])
 
 
@@ -72,9 +72,9 @@ def test_a_record_that_was_left_out_is_tried_as_it_lies_in_the_topic(letters, ka
     kafka.producer.produce("readings", value, b"1", [], lambda *_: None)
     kafka.producer.flush(1)
     letter = set_aside_shrunk(kafka, reject(0, value, key=b"1"))
-    assert letters.broken(letter, Mending()) is None
+    assert letters.broken(letter, Repair()) is None
     kafka.producer.sent.pop(0)
-    assert "the record is no longer in readings" in letters.broken(letter, Mending()).message
+    assert "the record is no longer in readings" in letters.broken(letter, Repair()).message
 
 
 def test_a_record_that_was_left_out_is_exported_with_what_is_known(letters, kafka):

@@ -1,7 +1,7 @@
 import pytest
 
 from penstock.config import read
-from penstock.errors import NotThere
+from penstock.errors import NotFound
 from penstock.web import logbook as module
 from penstock.web.in_force import Secrets
 from penstock.web.local_stack import LocalStack
@@ -73,7 +73,7 @@ def test_a_log_that_is_not_there_yet_is_empty(book, log):
 @pytest.mark.parametrize("name", ["..", "../secrets", "KAFKA", ""])
 def test_a_name_that_is_no_service_is_not_there(name, tmp_path):
     """No other file can be read."""
-    with pytest.raises(NotThere):
+    with pytest.raises(NotFound):
         Logbook(LocalStack(read(home=tmp_path)), name, Secrets([]))
 
 

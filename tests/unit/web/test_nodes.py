@@ -9,7 +9,7 @@ from cassandra.cluster import NoHostAvailable
 
 from penstock.errors import CassandraUnreachable
 from penstock.web.table import nodes
-from penstock.web.table.nodes import Files, Task
+from penstock.web.table.nodes import TableFiles, Task
 
 TABLE_ID = UUID(int=7)
 TOLD = {
@@ -90,7 +90,7 @@ def test_sstables_are_counted_in_the_tables_own_folder(settings, tmp_path):
     for name in ("nb-1-big-Data.db", "nb-1-big-Index.db", "nb-2-big-Data.db"):
         (folder / name).write_bytes(b"12345")
     (tmp_path / "k" / f"t-{UUID(int=8).hex}").mkdir()
-    assert nodes.files(settings, FakeNodes(), tmp_path, "k", "t") == Files(2, 15)
+    assert nodes.files(settings, FakeNodes(), tmp_path, "k", "t") == TableFiles(2, 15)
 
 
 @pytest.mark.parametrize("told", [TOLD, {}])

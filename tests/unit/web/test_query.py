@@ -9,7 +9,7 @@ from penstock.errors import CassandraUnreachable
 from penstock.sink.lease import Holder, Owner
 from penstock.sink.progress import Batch, Failure
 from penstock.web.stream import query
-from penstock.web.stream.query import OTHER, PHASES, Found, phases_ms, shares, tell
+from penstock.web.stream.query import OTHER, PHASES, StreamFacts, phases_ms, shares, tell
 from tests.unit.fakes import FakeSession
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -30,20 +30,20 @@ def failure(ago_s):
 @pytest.mark.parametrize(
     ("found", "process", "state"),
     [
-        (Found(OWNER, [], []), "", "running"),
-        (Found(OWNER, [batch(60)], [failure(500)]), "", "running"),
-        (Found(OWNER, [batch(60)], [failure(3)]), "", "waiting"),
-        (Found(OWNER, [], [failure(3)]), "", "waiting"),
-        (Found(OWNER, [batch(1)], [failure(3)]), "", "running"),
-        (Found(OWNER, [], []), "stopping", "running"),
-        (Found(None, [batch(1)], []), "stopped", "stopped"),
-        (Found(None, [], []), "", "stopped"),
-        (Found(DEAD, [batch(1)], []), "", "stopped"),
-        (Found(None, [], []), "starting", "starting"),
-        (Found(DEAD, [], []), "restarting", "waiting"),
-        (Found(None, [], []), "dead", "stopped"),
-        (Found(None, [], [], ["/other/t"]), "", "unknown"),
-        (Found(DEAD, [], [], ["/other/t"]), "", "stopped"),
+        (StreamFacts(OWNER, [], []), "", "running"),
+        (StreamFacts(OWNER, [batch(60)], [failure(500)]), "", "running"),
+        (StreamFacts(OWNER, [batch(60)], [failure(3)]), "", "waiting"),
+        (StreamFacts(OWNER, [], [failure(3)]), "", "waiting"),
+        (StreamFacts(OWNER, [batch(1)], [failure(3)]), "", "running"),
+        (StreamFacts(OWNER, [], []), "stopping", "running"),
+        (StreamFacts(None, [batch(1)], []), "stopped", "stopped"),
+        (StreamFacts(None, [], []), "", "stopped"),
+        (StreamFacts(DEAD, [batch(1)], []), "", "stopped"),
+        (StreamFacts(None, [], []), "starting", "starting"),
+        (StreamFacts(DEAD, [], []), "restarting", "waiting"),
+        (StreamFacts(None, [], []), "dead", "stopped"),
+        (StreamFacts(None, [], [], ["/other/t"]), "", "unknown"),
+        (StreamFacts(DEAD, [], [], ["/other/t"]), "", "stopped"),
     ],
 )
 def test_how_the_query_does(found, process, state):
@@ -59,29 +59,29 @@ STUCK = FailingBatch("/c", 7, {0: 17}, {0: 20}, 4, NOW, NOW, "transform_failed",
 
 def test_a_stuck_query_is_told_as_such_with_what_to_do():
     """Neither its last batch nor that it has an owner makes it a running one; a job that stopped is stopped."""
-    told = tell(Found(OWNER, [batch(1)], [failure(3)], stuck=[STUCK]), "/c", "", NOW)
+    told = tell(StreamFacts(OWNER, [batch(1)], [failure(3)], stuck=[STUCK]), "/c", "", NOW)
     assert (told.state, told.owner) == ("stuck", "process 7 on vm")
     assert "0:17 to 0:19" in told.told
     assert "my.py, line 7: ValueError" in told.told
     assert "./penstock restart spark-job" in told.told
-    assert tell(Found(None, [], [], stuck=[STUCK]), "/c", "stopped", NOW).state == "stopped"
+    assert tell(StreamFacts(None, [], [], stuck=[STUCK]), "/c", "stopped", NOW).state == "stopped"
 
 
 def test_who_reads_is_told():
     """The process and its machine, and since when."""
-    told = tell(Found(OWNER, [], []), "/checkpoint", "", NOW)
+    told = tell(StreamFacts(OWNER, [], []), "/checkpoint", "", NOW)
     assert (told.owner, told.since) == ("process 7 on vm", OWNER.since)
 
 
 def test_a_stop_loses_nothing_and_says_so():
     """So does a killed process."""
-    assert "none is lost" in tell(Found(None, [], []), "c").told
-    assert "killed" in tell(Found(DEAD, [], []), "c").told
+    assert "none is lost" in tell(StreamFacts(None, [], []), "c").told
+    assert "killed" in tell(StreamFacts(DEAD, [], []), "c").told
 
 
 def test_a_job_on_another_checkpoint_is_named():
     """Who looks with other settings than the job's is not told that it stopped."""
-    told = tell(Found(None, [], [], ["/other/t"]), "/here/t").told
+    told = tell(StreamFacts(None, [], [], ["/other/t"]), "/here/t").told
     assert "/other/t" in told
     assert "PENSTOCK_SPARK_CHECKPOINT" in told
 
@@ -110,4 +110,4 @@ def test_cassandra_is_away():
 
 def test_nothing_was_kept_yet():
     """Before a job has made its tables nobody reads, and nothing was read."""
-    assert query.read(settings(), "ks", "t", FakeSession, 5) == Found(None, [], [])
+    assert query.read(settings(), "ks", "t", FakeSession, 5) == StreamFacts(None, [], [])

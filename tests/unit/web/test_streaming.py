@@ -5,7 +5,7 @@ import pytest
 from penstock.config import read
 from penstock.errors import CassandraUnreachable, Unreachable
 from penstock.web.stream import streaming
-from penstock.web.stream.query import Found
+from penstock.web.stream.query import StreamFacts
 from penstock.web.stream.streaming import Streaming
 from tests.unit.web import desks
 
@@ -46,7 +46,7 @@ def test_what_is_away_is_told_and_the_rest_goes_on(desk):
 
 def test_the_process_is_asked_about_while_nobody_owns_the_checkpoint(desk, monkeypatch):
     """A job that is starting is not one that was stopped."""
-    monkeypatch.setattr(streaming.query, "read", lambda *_: Found(None, [], []))
+    monkeypatch.setattr(streaming.query, "read", lambda *_: StreamFacts(None, [], []))
     assert Streaming(desk).state().query.state == "starting"
 
 

@@ -6,8 +6,8 @@ import httpx2
 import pytest
 
 from penstock import config
-from penstock.contract.evolution import Kind
-from penstock.errors import NotThere, PenstockError, RegistryUnreachable, WrongUse
+from penstock.contract.evolution import ChangeKind
+from penstock.errors import NotFound, PenstockError, RegistryUnreachable, UsageError
 from penstock.web.schemas.subjects import Catalogue, changes
 
 FIRST = {"type": "object", "properties": {"a": {"type": "string"}}}
@@ -116,7 +116,7 @@ def test_a_draft_is_checked_and_not_registered(held, server, draft):
     good = "good" in draft
     assert (found.against, found.is_compatible, found.messages) == (2, good, [] if good else ["too narrow"])
     assert found.changes is not None
-    assert {one.field for one in found.changes if one.kind == Kind.REMOVED} == {"a", "b"}
+    assert {one.field for one in found.changes if one.kind == ChangeKind.REMOVED} == {"a", "b"}
     posts = [request for request in server.asked if request.method == "POST"]
     assert [(one.url.path, one.url.params["verbose"]) for one in posts] == [
         ("/compatibility/subjects/t-value/versions/latest", "true")
@@ -136,14 +136,14 @@ def test_a_draft_is_checked_and_not_registered(held, server, draft):
 )
 def test_a_draft_that_cannot_be_read_is_wrong_use(held, server, draft, words):
     """It says where; the registry is not asked."""
-    with pytest.raises(WrongUse, match=words):
+    with pytest.raises(UsageError, match=words):
         held.check("t-value", draft)
     assert not [request for request in server.asked if request.method == "POST"]
 
 
 @pytest.mark.parametrize(
     ("status", "kind"),
-    [(404, NotThere), (409, WrongUse), (422, WrongUse), (401, RegistryUnreachable), (500, RegistryUnreachable)],
+    [(404, NotFound), (409, UsageError), (422, UsageError), (401, RegistryUnreachable), (500, RegistryUnreachable)],
 )
 def test_what_the_registry_refuses(held, server, status, kind):
     """Each in its kind, with the registry's words."""
@@ -181,14 +181,14 @@ def test_whatever_else_answers_the_registry_is_away(held, server, answer):
 
 def test_a_name_is_a_part_of_the_path(held, server):
     """Whatever it holds."""
-    with pytest.raises(NotThere):
+    with pytest.raises(NotFound):
         held.subject("../config")
     assert server.asked[0].url.raw_path == b"/subjects/..%2Fconfig/versions"
 
 
 def test_changes_are_told_for_schemas_of_a_known_form():
     """What else a registry holds may be of any form."""
-    assert [one.kind for one in changes(json.dumps(FIRST), json.dumps(SECOND)) or ()] == [Kind.ADDED_OPTIONAL]
+    assert [one.kind for one in changes(json.dumps(FIRST), json.dumps(SECOND)) or ()] == [ChangeKind.ADDED_OPTIONAL]
     avro = '{"type": "record", "name": "R", "fields": []}'
     assert changes(avro, avro) == []
     assert changes(avro, json.dumps(FIRST)) is None

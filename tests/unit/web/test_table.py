@@ -12,9 +12,9 @@ from cassandra import InvalidRequest, OperationTimedOut
 from msgspec import Meta
 
 from penstock.contract.record import KEY, Record
-from penstock.errors import CassandraUnreachable, NotThere, PenstockError, WrongUse
+from penstock.errors import CassandraUnreachable, NotFound, PenstockError, UsageError
 from penstock.pipelines.users import PIPELINE
-from penstock.web.table.rows import Table
+from penstock.web.table.rows import TableReader
 from tests.unit.fakes import FakeSession
 
 COLUMNS = {"id": "uuid", "first_name": "text", "ingested_at": "timestamp", "kafka_offset": "bigint", "odd": "text"}
@@ -63,7 +63,7 @@ def held():
 
 @pytest.fixture
 def table(held, settings):
-    return Table(settings, held.session, PIPELINE)
+    return TableReader(settings, held.session, PIPELINE)
 
 
 def test_pages_follow_each_other_to_the_end(table):
@@ -104,7 +104,7 @@ def test_times_have_their_zone(table):
 @pytest.mark.parametrize("token", ["x", "1.5", "1; DROP TABLE t", str(2**63), str(-(2**63) - 1), "9" * 5000])
 def test_a_page_that_is_none_is_wrong_use(table, held, token):
     """Before anything is asked."""
-    with pytest.raises(WrongUse, match="no page of the table"):
+    with pytest.raises(UsageError, match="no page of the table"):
         table.page(token)
     assert held.session.executed == []
 
@@ -118,14 +118,14 @@ def test_one_row_by_its_id(table):
 
 def test_an_id_that_no_row_has(table):
     """It says how to look further."""
-    with pytest.raises(NotThere, match="no row with the id") as caught:
+    with pytest.raises(NotFound, match="no row with the id") as caught:
         table.row(str(UUID(int=77)))
     assert caught.value.hint == f"./penstock trace {UUID(int=77)}"
 
 
 def test_a_text_that_is_no_id(table):
     """It says why."""
-    with pytest.raises(WrongUse, match="'x' is no id"):
+    with pytest.raises(UsageError, match="'x' is no id"):
         table.row("x")
 
 
@@ -133,7 +133,7 @@ def test_a_table_that_is_not_there_yet(table, held):
     """Who makes it, and what to type."""
     held.columns = {}
     for ask in (table.page, table.definition, lambda: table.row(str(UUID(int=1)))):
-        with pytest.raises(NotThere, match=r"no table spark_streams\.created_users yet"):
+        with pytest.raises(NotFound, match=r"no table spark_streams\.created_users yet"):
             ask()
 
 
@@ -156,7 +156,7 @@ def test_cassandras_errors_are_ours(settings, error, kind):
     """Away, or refused."""
     broken = SimpleNamespace(execute=lambda *_, **__: (_ for _ in ()).throw(error))
     with pytest.raises(kind):
-        Table(settings, broken, PIPELINE).page()
+        TableReader(settings, broken, PIPELINE).page()
 
 
 class Item(Record, frozen=True, kw_only=True, rename="camel"):
@@ -178,7 +178,7 @@ def test_names_are_quoted_where_they_must_be(settings):
         return [row]
 
     session = FakeSession(answer)
-    table = Table(settings, session, pipeline)
+    table = TableReader(settings, session, pipeline)
     assert table.page().columns == ["order", "unit_price", "soldBy", 'odd"']
     asked = 'SELECT "order", unit_price, "soldBy", "odd""", token("order") AS row_position FROM "Lab"."table" LIMIT 51'
     assert session.executed[-1][0] == asked

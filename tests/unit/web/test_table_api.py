@@ -8,13 +8,13 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from penstock.config import read
-from penstock.errors import NotThere, PenstockError
+from penstock.errors import NotFound, PenstockError
 from penstock.pipelines.users import PIPELINE
 from penstock.web.api import told
 from penstock.web.schemas import api as schemas
 from penstock.web.table import api as table
 from penstock.web.table.api import hidden
-from penstock.web.table.rows import Page, Row
+from penstock.web.table.rows import Page, TableRow
 
 COLUMNS = {"id": UUID(int=1), "first_name": "Ada", "gender": "female", "kafka_offset": 3, "odd": "secret"}
 
@@ -30,8 +30,8 @@ class FakeTable:
 
     def row(self, text):
         if text != str(COLUMNS["id"]):
-            raise NotThere("no such row", hint="./penstock trace")
-        return Row(text, COLUMNS, 5)
+            raise NotFound("no such row", hint="./penstock trace")
+        return TableRow(text, COLUMNS, 5)
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from penstock.config import read
-from penstock.errors import KafkaUnreachable, NotThere
+from penstock.errors import KafkaUnreachable, NotFound
 from penstock.web import api
 from penstock.web.topics import api as topics
-from penstock.web.topics.browse import Found, Question
-from penstock.web.topics.content import Looker, Seen
+from penstock.web.topics.browse import MessagePage, Question
+from penstock.web.topics.content import Looker, ShownMessage
 from tests.unit.fakes import FakeSchemas, message
 from tests.unit.web import desks
 
@@ -26,13 +26,13 @@ class FakeBrowser:
         if topic == "away":
             raise KafkaUnreachable("no answer", hint="./penstock status")
         if topic != "t":
-            raise NotThere(f"there is no topic {topic!r}")
+            raise NotFound(f"there is no topic {topic!r}")
 
-    def find(self, question: Question, looker: Looker) -> Found:
+    def find(self, question: Question, looker: Looker) -> MessagePage:
         self.asked.append(question)
-        return Found([looker.see(message(0, b"Ada"))], 1, 2, "")
+        return MessagePage([looker.see(message(0, b"Ada"))], 1, 2, "")
 
-    def at(self, partition: int, offset: int, looker: Looker) -> Seen | None:
+    def at(self, partition: int, offset: int, looker: Looker) -> ShownMessage | None:
         return looker.see(message(0, b"Ada")) if (partition, offset) == (0, 0) else None
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from penstock.config import read
-from penstock.errors import WrongUse
+from penstock.errors import UsageError
 from penstock.web.frame import noted
 from penstock.web.trail import Trail
 
@@ -49,7 +49,7 @@ def test_a_full_disk_is_logged(tmp_path):
     Trail(read(home=home)).note("who", "act", "1", "done")
 
 
-@pytest.mark.parametrize("error", [WrongUse("no", hint="x"), OSError("disk"), KeyboardInterrupt()])
+@pytest.mark.parametrize("error", [UsageError("no", hint="x"), OSError("disk"), KeyboardInterrupt()])
 def test_a_deed_that_fails_is_written_down(tmp_path, error):
     """Foreseen or not, and it fails all the same."""
 

@@ -5,14 +5,14 @@ from typing import Annotated
 
 from fastapi import FastAPI, Query
 
-from penstock.monitoring.alerts import Change
+from penstock.monitoring.alerts import AlertChange
 from penstock.monitoring.history import History
 from penstock.stack.service import Status
-from penstock.web.desk import Desk
+from penstock.web.desk import AppContext
 from penstock.web.health.space import Space
 from penstock.web.health.upkeep import Upkeep
-from penstock.web.in_force import Setting, in_force
-from penstock.web.logbook import MOST_LINES, Line
+from penstock.web.in_force import EffectiveSetting, in_force
+from penstock.web.logbook import MOST_LINES, LogLine
 from penstock.web.trail import Deed
 
 
@@ -21,10 +21,10 @@ class Log:
     """The tail of a service's log, oldest line first."""
 
     service: str
-    lines: list[Line]
+    lines: list[LogLine]
 
 
-def register(api: FastAPI, desk: Desk) -> None:
+def register(api: FastAPI, desk: AppContext) -> None:
     """Add the health routes."""
     upkeep = desk.one(Upkeep)
 
@@ -39,7 +39,7 @@ def register(api: FastAPI, desk: Desk) -> None:
         return upkeep.space()
 
     @api.get("/settings")
-    def settings() -> list[Setting]:
+    def settings() -> list[EffectiveSetting]:
         """List all effective settings. Secrets are shown as ******."""
         return in_force(desk.settings)
 
@@ -58,6 +58,6 @@ def register(api: FastAPI, desk: Desk) -> None:
         return desk.trail.newest(newest)
 
     @api.get("/alerts")
-    def alerts(newest: Annotated[int, Query(ge=1, le=1000)] = 50) -> list[Change]:
+    def alerts(newest: Annotated[int, Query(ge=1, le=1000)] = 50) -> list[AlertChange]:
         """List alert changes, newest first."""
         return History(desk.settings).read()[-newest:][::-1]

@@ -7,32 +7,32 @@ from nicegui import ui
 from nicegui.events import ValueChangeEventArguments
 
 from penstock.web import elements
-from penstock.web.desk import Desk
-from penstock.web.frame import Visit, page
+from penstock.web.desk import AppContext
+from penstock.web.frame import PageContext, page
 from penstock.web.health import parts
 from penstock.web.health.upkeep import Upkeep
-from penstock.web.logbook import MOST_LINES, SEARCHED_BYTES, Line, Logbook
+from penstock.web.logbook import MOST_LINES, SEARCHED_BYTES, Logbook, LogLine
 
 _FOLLOW_S = 1.0
 _LINES = 200
 _CHOICES = {100: "100 lines", _LINES: "200 lines", 500: "500 lines", MOST_LINES: "2,000 lines"}
 
 
-def register(desk: Desk, upkeep: Upkeep) -> None:
+def register(desk: AppContext, upkeep: Upkeep) -> None:
     """Serve the page."""
 
     @page(desk, "/health/logs/{service}", "Log")
-    async def log(visit: Visit) -> None:
+    async def log(visit: PageContext) -> None:
         elements.markup(parts.links("logs"), tag="nav").classes("parts").props('aria-label="Parts of health"')
         book = await visit.ask(upkeep.logbook, visit.path["service"])
         services = [service.name for service in await visit.ask(upkeep.services)]
-        await _Log(visit, book, [*services, "supervisor"]).build()
+        await _LogPage(visit, book, [*services, "supervisor"]).build()
 
 
-class _Log:
+class _LogPage:
     """The page of a log."""
 
-    def __init__(self, visit: Visit, book: Logbook, services: list[str]) -> None:
+    def __init__(self, visit: PageContext, book: Logbook, services: list[str]) -> None:
         self._visit, self._book, self._services = visit, book, services
         self._service = visit.path["service"]
         requested = visit.query.get("lines", "")
@@ -101,6 +101,6 @@ class _Log:
             self._position = added.position
             self._push(added.lines[-self._lines :])
 
-    def _push(self, lines: list[Line]) -> None:
+    def _push(self, lines: list[LogLine]) -> None:
         for line in lines:
             self._shown.push(line.text or " ", classes=f"level-{line.level or 'info'}")

@@ -10,9 +10,9 @@ from nicegui import ui
 from penstock.config import LOOPBACKS
 from penstock.stack.service import Status
 from penstock.web import elements
-from penstock.web.desk import Desk
+from penstock.web.desk import AppContext
 from penstock.web.elements import duration, number, put, size, state_html
-from penstock.web.frame import Visit, page
+from penstock.web.frame import PageContext, page
 from penstock.web.health import logs, parts
 from penstock.web.health.space import LOW_BYTES, Space
 from penstock.web.health.upkeep import OURSELVES, SERVICES_S, Upkeep
@@ -31,13 +31,13 @@ _STATES = {
 _MIB = 2**20
 
 
-def register(desk: Desk) -> None:
+def register(desk: AppContext) -> None:
     """Serve the pages."""
     upkeep = desk.one(Upkeep)
     logs.register(desk, upkeep)
 
     @page(desk, "/health", "Health")
-    async def health(visit: Visit) -> None:
+    async def health(visit: PageContext) -> None:
         part = visit.query.get("part", "services")
         elements.markup(parts.links(part), tag="nav").classes("parts").props('aria-label="Parts of health"')
         if part == "settings":
@@ -53,7 +53,7 @@ def register(desk: Desk) -> None:
 class _Services:
     """The services, one row each, and the machine's disk and memory below."""
 
-    def __init__(self, visit: Visit, upkeep: Upkeep) -> None:
+    def __init__(self, visit: PageContext, upkeep: Upkeep) -> None:
         self._visit, self._upkeep = visit, upkeep
         self._rows: dict[str, _Row] = {}
 
@@ -113,7 +113,7 @@ class _Services:
 class _Row:
     """A service's row. Updates replace its cells only; its links and button stay."""
 
-    def __init__(self, visit: Visit, service: Status, restart: Callable[[], Any]) -> None:
+    def __init__(self, visit: PageContext, service: Status, restart: Callable[[], Any]) -> None:
         is_local = visit.desk.host.is_local
         with ui.element("tr"):
             elements.markup(

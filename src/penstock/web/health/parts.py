@@ -7,12 +7,12 @@ from urllib.parse import urlencode
 
 from nicegui import ui
 
-from penstock.monitoring.alerts import Change
+from penstock.monitoring.alerts import AlertChange
 from penstock.monitoring.history import History, file_version
 from penstock.web import elements
 from penstock.web.elements import moment_html, number
-from penstock.web.frame import Visit
-from penstock.web.in_force import Setting, in_force, secrets_of
+from penstock.web.frame import PageContext
+from penstock.web.in_force import EffectiveSetting, in_force, secrets_of
 from penstock.web.trail import Deed
 
 _PARTS = {"services": "Services", "settings": "Settings", "audit": "Audit log", "alerts": "Alerts"}
@@ -30,7 +30,7 @@ def links(part: str) -> str:
     )
 
 
-def settings(visit: Visit) -> None:
+def settings(visit: PageContext) -> None:
     """Add the effective settings, with a search. Secrets are hidden."""
     effective = in_force(visit.desk.settings)
     text = "Each is an environment variable, read when penstock starts: set it, and restart the services."
@@ -47,7 +47,7 @@ def settings(visit: Visit) -> None:
     table.content = _settings_html(_filter_settings(effective, search.value or ""), len(effective))
 
 
-def _filter_settings(settings: list[Setting], text: str) -> list[Setting]:
+def _filter_settings(settings: list[EffectiveSetting], text: str) -> list[EffectiveSetting]:
     """Return the settings whose name, value or description contains the text, ignoring case."""
     wanted = text.casefold()
     return [
@@ -57,7 +57,7 @@ def _filter_settings(settings: list[Setting], text: str) -> list[Setting]:
     ]
 
 
-def _settings_html(matches: list[Setting], total: int) -> str:
+def _settings_html(matches: list[EffectiveSetting], total: int) -> str:
     if not matches:
         return '<div class="empty"><strong>No setting fits</strong><p>Search for less, or clear the search.</p></div>'
     rows = [
@@ -73,7 +73,7 @@ def _settings_html(matches: list[Setting], total: int) -> str:
     return _table(caption, ("Variable", "Value", "", "Meaning"), rows)
 
 
-def audit(visit: Visit) -> None:
+def audit(visit: PageContext) -> None:
     """Add the audit log, newest first."""
     hide = secrets_of(visit.desk.settings).hide
     path = visit.desk.trail.path
@@ -81,7 +81,7 @@ def audit(visit: Visit) -> None:
     _follow(visit, path, lambda: hide(_audit_html(visit.desk.trail.newest(NEWEST_DEEDS))))
 
 
-def _follow(visit: Visit, path: Path, render: Callable[[], str]) -> None:
+def _follow(visit: PageContext, path: Path, render: Callable[[], str]) -> None:
     """Show the HTML that `render` returns for a file, and render it again when the file changes."""
     element = elements.markup("", tag="div")
     seen: list[tuple[int, int] | None] = []
@@ -108,14 +108,14 @@ def _audit_html(entries: list[Deed]) -> str:
     return _table(f"the newest {number(len(entries))}", ("When", "Who", "What", "On what", "Outcome"), rows)
 
 
-def alerts(visit: Visit) -> None:
+def alerts(visit: PageContext) -> None:
     """Add the newest alert changes."""
     hide = secrets_of(visit.desk.settings).hide
     history = History(visit.desk.settings)
     _follow(visit, history.path, lambda: hide(_alerts_html(history.read()[-NEWEST_ALERTS:][::-1])))
 
 
-def _alerts_html(changes: list[Change]) -> str:
+def _alerts_html(changes: list[AlertChange]) -> str:
     if not changes:
         return (
             '<div class="empty"><strong>No alert has fired yet</strong><p>The service <code>watch</code> looks for '

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from penstock.errors import WrongUse
+from penstock.errors import UsageError
 from penstock.stack.service import Status
-from penstock.web.desk import Desk
+from penstock.web.desk import AppContext
 from penstock.web.health import space
 from penstock.web.health.space import Space
 from penstock.web.in_force import Secrets, secrets_of
@@ -19,7 +19,7 @@ SPACE_S = 60.0
 class Upkeep:
     """State of services, disk and memory; logs and restarts. Shared by all pages and thread-safe."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: AppContext) -> None:
         self._desk = desk
         self._services = Shared(self._read_services, SERVICES_S)
         self._space = Shared(lambda: space.read(desk.settings.home), SPACE_S)
@@ -40,19 +40,19 @@ class Upkeep:
     def logbook(self, service: str) -> Logbook:
         """Return the log of a service of the local stack.
 
-        Raises `NotThere` for an unknown service, `WrongUse` for a remote cluster.
+        Raises `NotThere` for an unknown service, `UsageError` for a remote cluster.
         """
         if not self._desk.host.is_local:
-            raise WrongUse(f"the log of {service} lies where the service runs, not here", hint="./penstock config")
+            raise UsageError(f"the log of {service} lies where the service runs, not here", hint="./penstock config")
         return Logbook(self._desk.host, service, self.secrets)
 
     def restart(self, service: str) -> None:
         """Restart a service as `./penstock restart` does. Services that depend on it stay up.
 
-        Raises `WrongUse` for the control center itself and for a remote cluster.
+        Raises `UsageError` for the control center itself and for a remote cluster.
         """
         if service == OURSELVES or not self._desk.host.is_local:
-            raise WrongUse(f"{service} cannot be restarted from here", hint=f"./penstock restart {service}")
+            raise UsageError(f"{service} cannot be restarted from here", hint=f"./penstock restart {service}")
         try:
             self._desk.host.restart(service)
         finally:

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Query
 from starlette.responses import JSONResponse
 
-from penstock.monitoring.alerts import Change
+from penstock.monitoring.alerts import AlertChange
 from penstock.monitoring.flow import Counts, Point, Problem
-from penstock.web.desk import Desk
+from penstock.web.desk import AppContext
 from penstock.web.pipeline import hops
-from penstock.web.pipeline.hops import Hop, Verdict
+from penstock.web.pipeline.hops import Hop, PipelineStatus
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class Now:
     dead_letter_topic: str
     keyspace: str
     table: str
-    verdict: Verdict
+    verdict: PipelineStatus
     hops: list[Hop]
     now: Point | None
     rates_s: dict[str, float | None]
     problems: dict[str, Problem]
-    alerts: list[Change]
+    alerts: list[AlertChange]
     is_watched: bool
 
 
@@ -58,7 +58,7 @@ class Missing:
     hint: str
 
 
-def register(api: FastAPI, desk: Desk) -> None:
+def register(api: FastAPI, desk: AppContext) -> None:
     """Add the routes /pipeline, /pipeline/history and /receipt."""
 
     @api.get("/pipeline")
@@ -83,7 +83,7 @@ def register(api: FastAPI, desk: Desk) -> None:
         return LastReceipt(found)
 
 
-def now(desk: Desk, now_s: float) -> Now:
+def now(desk: AppContext, now_s: float) -> Now:
     """Return the result of the last poll."""
     view, pipeline = desk.view, desk.pipeline
     return Now(

@@ -35,7 +35,7 @@ class Hop:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class PipelineStatus:
     """One sentence on the whole pipeline, and the command that shows more."""
 
     tone: Literal["good", "quiet", "warn", "bad"]
@@ -181,58 +181,60 @@ def _of_service(view: View, now: Point, hop: Hop, service: str = "") -> Hop:
     return replace(hop, command=command)
 
 
-def verdict(view: View, now_s: float) -> Verdict:
+def verdict(view: View, now_s: float) -> PipelineStatus:
     """Return whether records flow, where they are, and what is wrong, the worst first."""
     now = view.now
     if now is None:
-        return Verdict("quiet", "Looking at the pipeline for the first time.")
+        return PipelineStatus("quiet", "Looking at the pipeline for the first time.")
     if now_s - now.at_s > _LOOK_S:
-        return Verdict("bad", f"The last look at the pipeline is {now_s - now.at_s:.0f} s old.", "./penstock doctor")
+        return PipelineStatus(
+            "bad", f"The last look at the pipeline is {now_s - now.at_s:.0f} s old.", "./penstock doctor"
+        )
     waits = f" {now.lag:,} records wait." if now.lag else ""
     return _wrong(view, now, waits) or _on_flow(view, now, waits)
 
 
-def _wrong(view: View, now: Point, waits: str) -> Verdict | None:
+def _wrong(view: View, now: Point, waits: str) -> PipelineStatus | None:
     """Return the worst problem, or None if there is none."""
     away = [name for name, error in now.services.items() if error]
     if away:
         names = " and ".join(filter(None, [", ".join(away[:-1]), away[-1]]))
-        return Verdict(
+        return PipelineStatus(
             "bad", f"{names} {'is' if len(away) == 1 else 'are'} away.{waits}", f"./penstock status {away[0]}"
         )
     if view.stuck:
         batch = view.stuck[0]
-        return Verdict("bad", f"{batch.summary[0].upper()}{batch.summary[1:]}; {batch.remedy}.{waits}", _JOB)
+        return PipelineStatus("bad", f"{batch.summary[0].upper()}{batch.summary[1:]}; {batch.remedy}.{waits}", _JOB)
     if view.receipt and not view.receipt["balanced"]:
         what = f"{view.receipt['missing']} missing" if view.receipt["missing"] else "its sources differ"
-        return Verdict("bad", f"The last receipt does not balance: {what}.", "./penstock verify")
+        return PipelineStatus("bad", f"The last receipt does not balance: {what}.", "./penstock verify")
     critical = next((one for one in view.alerts if one.severity == "critical"), None) or next(iter(view.alerts), None)
     if critical:
-        return Verdict(
+        return PipelineStatus(
             "bad" if critical.severity == "critical" else "warn", f"{critical.message}.{waits}", critical.command
         )
     return None
 
 
-def _on_flow(view: View, now: Point, waits: str) -> Verdict:
+def _on_flow(view: View, now: Point, waits: str) -> PipelineStatus:
     if now.counts.kafka is None or now.lag is None:
-        return Verdict("quiet", "How many records came, or wait, is not known now.", "./penstock status")
+        return PipelineStatus("quiet", "How many records came, or wait, is not known now.", "./penstock status")
     if view.rate("kafka") or view.rate("read"):
         return _of_rates(view, now, waits)
     if now.lag and _is_idle(view):
-        return Verdict("warn", f"Records wait and none is read:{waits}", _JOB)
+        return PipelineStatus("warn", f"Records wait and none is read:{waits}", _JOB)
     if not now.counts.kafka:
-        return Verdict("quiet", "No record came yet. Everything is ready.", "./penstock run --records 500")
-    return Verdict(
+        return PipelineStatus("quiet", "No record came yet. Everything is ready.", "./penstock run --records 500")
+    return PipelineStatus(
         "quiet", "Nothing comes now, and nothing waits: all that came is stored or set aside.", "./penstock run"
     )
 
 
-def _of_rates(view: View, now: Point, waits: str) -> Verdict:
+def _of_rates(view: View, now: Point, waits: str) -> PipelineStatus:
     come, stored, rejected = (view.rate(count) or 0.0 for count in ("kafka", "stored", "rejected"))
     late = "" if now.p99_ms is None else f", 99 % within {now.p99_ms:,} ms"
     if rejected > stored:
         text = f"More records are set aside, {rejected:,.0f}/s, than are stored, {stored:,.0f}/s.{waits}"
-        return Verdict("warn", text, "./penstock dlq list")
+        return PipelineStatus("warn", text, "./penstock dlq list")
     aside = f", {rejected:,.0f}/s are set aside" if rejected else ""
-    return Verdict("good", f"Records flow: {come:,.0f}/s come, {stored:,.0f}/s are stored{aside}{late}.{waits}")
+    return PipelineStatus("good", f"Records flow: {come:,.0f}/s come, {stored:,.0f}/s are stored{aside}{late}.{waits}")

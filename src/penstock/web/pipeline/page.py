@@ -9,9 +9,9 @@ from nicegui import ui
 from penstock.monitoring.flow import Point, View, rate
 from penstock.reconcile.verify import EXCUSED
 from penstock.web import elements
-from penstock.web.desk import Desk
+from penstock.web.desk import AppContext
 from penstock.web.elements import command_html, duration, moment_html, number, put, sparkline_html, state_html
-from penstock.web.frame import REFRESH_S, Visit, page
+from penstock.web.frame import REFRESH_S, PageContext, page
 from penstock.web.pipeline import hops as observe_hops
 from penstock.web.pipeline.hops import Hop
 
@@ -36,12 +36,12 @@ _POINTS = 75
 """Approximate number of points drawn for the fifteen minutes."""
 
 
-def register(desk: Desk) -> None:
+def register(desk: AppContext) -> None:
     """Serve the page."""
     shared = _Shared(desk)
 
     @page(desk, "/", "Pipeline")
-    def pipeline(visit: Visit) -> None:
+    def pipeline(visit: PageContext) -> None:
         _Pipeline(visit, shared)
 
 
@@ -61,7 +61,7 @@ class _Parts(NamedTuple):
 class _Shared:
     """The parts of the page, built once per snapshot however many pages are open."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: AppContext) -> None:
         self._desk = desk
         self._made: tuple[View, _Parts] | None = None
 
@@ -94,7 +94,7 @@ def _verdict(view: View) -> str:
 class _Pipeline:
     """The page. A part is sent again only if it has changed."""
 
-    def __init__(self, visit: Visit, shared: _Shared) -> None:
+    def __init__(self, visit: PageContext, shared: _Shared) -> None:
         self._shared = shared
         self._verdict = elements.markup("", tag="div").props("role=status aria-live=polite")
         self._path = elements.markup("", tag="div").props('aria-label="The way of the records" role=group')

@@ -8,18 +8,18 @@ from typing import TypeVar
 from nicegui import ui
 
 from penstock.contract.fields import fields
-from penstock.dead_letters.mend import Mending
+from penstock.dead_letters.mend import Repair
 from penstock.dead_letters.redrive import Discarded, Redriven
 from penstock.dead_letters.waiting import Named
 from penstock.errors import PenstockError
 from penstock.web import elements
 from penstock.web.elements import number
-from penstock.web.frame import Visit
+from penstock.web.frame import PageContext
 from penstock.web.rejected.letters import Letters
-from penstock.web.rejected.service import Entry
+from penstock.web.rejected.service import RejectedEntry
 
 T = TypeVar("T")
-Entries = Callable[[], Awaitable[list[Entry]]]
+Entries = Callable[[], Awaitable[list[RejectedEntry]]]
 _NAMED = 20
 _BUTTON = "no-caps outline"
 
@@ -29,7 +29,7 @@ class Acts:
 
     def __init__(
         self,
-        visit: Visit,
+        visit: PageContext,
         letters: Letters,
         waiting: Entries,
         name: str,
@@ -82,7 +82,7 @@ class Acts:
             value = ui.input("New value").props("outlined dense").classes("field-value")
         self._fields.append((name, value))
 
-    def _read_fields(self) -> Mending:
+    def _read_fields(self) -> Repair:
         return self._letters.set_fields(
             [f"{name.value}={value.value or ''}" for name, value in self._fields if name.value]
         )
@@ -92,8 +92,8 @@ class Acts:
         text = "For records that would be taken now, since a schema or a rule has changed. Others stay here."
         elements.markup(text, tag="p")
         with ui.element("div").classes("row-bar"):
-            ui.button("Try unchanged", on_click=lambda: self._dry_run(Mending)).props(_BUTTON)
-            ui.button("Redrive", on_click=lambda: self.send(Mending, "redrive")).props("no-caps")
+            ui.button("Try unchanged", on_click=lambda: self._dry_run(Repair)).props(_BUTTON)
+            ui.button("Redrive", on_click=lambda: self.send(Repair, "redrive")).props("no-caps")
 
     def _build_discard_form(self) -> None:
         elements.heading("Give up", 3)
@@ -133,7 +133,7 @@ class Acts:
             self._status.content = "<p>Nothing to do: none of these records waits.</p>"
         return places
 
-    async def _dry_run(self, mending: Callable[[], Mending]) -> tuple[list[str], Mending, Redriven] | None:
+    async def _dry_run(self, mending: Callable[[], Repair]) -> tuple[list[str], Repair, Redriven] | None:
         """Do a dry run, and show how many records would be sent and which are still invalid."""
         places = await self._pending_places()
         if not places:
@@ -148,7 +148,7 @@ class Acts:
         self._status.content = self._outcome_html(result)
         return places, repair, result
 
-    async def send(self, mending: Callable[[], Mending], action: str) -> None:
+    async def send(self, mending: Callable[[], Repair], action: str) -> None:
         """Do a dry run, ask for confirmation, send the records and show the outcome."""
         trial = await self._dry_run(mending)
         if trial is None or not (trial[2].sent or trial[2].superseded):

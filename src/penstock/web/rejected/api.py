@@ -7,13 +7,13 @@ from typing import Annotated
 from fastapi import FastAPI, Path, Query
 
 from penstock.web.api import ShowsPersonal
-from penstock.web.desk import Desk
+from penstock.web.desk import AppContext
 from penstock.web.rejected.letters import Letters
-from penstock.web.rejected.service import Account, Entry, Listing, Wanted
+from penstock.web.rejected.service import Account, Listing, RejectedEntry, Wanted
 
 
 @dataclass(frozen=True)
-class Group:
+class RejectedGroup:
     """Records rejected for the same reason by the same rules. Counts are null while Cassandra is unavailable."""
 
     reason: str
@@ -31,7 +31,7 @@ class Group:
 class Groups:
     """The newest rejected records, grouped by reason and rules."""
 
-    groups: list[Group]
+    groups: list[RejectedGroup]
     looked_at: int
     held: int
     """Number of messages in the dead-letter topic, duplicates included."""
@@ -42,7 +42,7 @@ class Groups:
 
 
 @dataclass(frozen=True)
-class Found:
+class RejectedRecord:
     """A rejected record. `place` is its partition and offset in the dead-letter topic."""
 
     place: str
@@ -58,7 +58,7 @@ class Found:
     value_bytes: int
 
 
-def register(api: FastAPI, desk: Desk) -> None:
+def register(api: FastAPI, desk: AppContext) -> None:
     """Add the routes under /rejected."""
     letters = desk.one(Letters)
 
@@ -74,7 +74,7 @@ def register(api: FastAPI, desk: Desk) -> None:
         rules: Annotated[str, Query(description="The codes of all broken rules, with commas between them.")] = "",
         state: Annotated[str, Query(description="waiting, redriven, superseded or discarded.")] = "",
         limit: Annotated[int, Query(ge=1, le=5000)] = 100,
-    ) -> list[Found]:
+    ) -> list[RejectedRecord]:
         """List rejected records that match the filters, newest first, without their content."""
         listing = letters.queue.listing(desk.cassandra)
         chosen = listing.select(Wanted(reason, rule, rules, state))[:limit]
@@ -92,7 +92,7 @@ def register(api: FastAPI, desk: Desk) -> None:
 def _group_listing(listing: Listing) -> Groups:
     is_known = listing.error is None
     groups = [
-        Group(
+        RejectedGroup(
             group.reason,
             group.rules,
             group.waiting if is_known else None,
@@ -109,8 +109,8 @@ def _group_listing(listing: Listing) -> Groups:
     return Groups(groups, len(listing.entries), listing.held, listing.is_whole, error)
 
 
-def _describe_entry(entry: Entry, state: str) -> Found:
-    return Found(
+def _describe_entry(entry: RejectedEntry, state: str) -> RejectedRecord:
+    return RejectedRecord(
         entry.place,
         entry.partition,
         entry.offset,

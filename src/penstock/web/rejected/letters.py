@@ -6,21 +6,21 @@ from typing import Any
 
 import msgspec
 
-from penstock.broker.dlq import Letter
+from penstock.broker.dlq import DeadLetter
 from penstock.contract.proofs import Proven
 from penstock.dead_letters import redrive as redriving
 from penstock.dead_letters.export import line, utf8
-from penstock.dead_letters.mend import Edit, Mender, Mending, StillBroken, assignments, value_of
+from penstock.dead_letters.mend import Edit, Repair, Repairer, StillInvalid, assignments, value_of
 from penstock.dead_letters.original import with_original
 from penstock.dead_letters.redrive import Discarded, Redriven
-from penstock.dead_letters.waiting import Selection
-from penstock.errors import PenstockError, WrongUse
+from penstock.dead_letters.waiting import LetterSelection
+from penstock.errors import PenstockError, UsageError
 from penstock.pipeline.proven import proven_by_now
-from penstock.process.writer import Writers
+from penstock.process.writer import AvroWriters
 from penstock.produce.serialize import serializer
 from penstock.sink import cassandra
-from penstock.web.desk import Desk
-from penstock.web.rejected.service import UNKNOWN, Account, Entry, Rejected, account, pretty
+from penstock.web.desk import AppContext
+from penstock.web.rejected.service import UNKNOWN, Account, RejectedEntry, RejectedReader, account, pretty
 
 EXPORTED_AT_MOST = 10_000
 EXPORTED_BYTES = 16 * 1024 * 1024
@@ -36,27 +36,27 @@ class Exported:
     left_out: int
 
 
-def _select(places: Iterable[str]) -> Selection:
-    """Return the selection of these positions. Raises `WrongUse` if empty: an empty one means all records."""
+def _select(places: Iterable[str]) -> LetterSelection:
+    """Return the selection of these positions. Raises `UsageError` if empty: an empty one means all records."""
     chosen = frozenset(places)
     if not chosen:
-        raise WrongUse("no rejected record is chosen", hint="./penstock dlq list")
-    return Selection(places=chosen)
+        raise UsageError("no rejected record is chosen", hint="./penstock dlq list")
+    return LetterSelection(places=chosen)
 
 
 class Letters:
     """Dead-letter queue access for all pages. Each redrive or discard opens its own Cassandra session and closes it."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: AppContext) -> None:
         self._desk = desk
-        self.queue = Rejected(desk.settings, desk.pipeline)
+        self.queue = RejectedReader(desk.settings, desk.pipeline)
 
-    def letter(self, place: str) -> Letter:
-        """Return the dead letter at a position (`PARTITION:OFFSET`). Raises `WrongUse` if there is none."""
+    def letter(self, place: str) -> DeadLetter:
+        """Return the dead letter at a position (`PARTITION:OFFSET`). Raises `UsageError` if there is none."""
         partition, _, offset = place.partition(":")
         return self.queue.letter(int(partition), int(offset))
 
-    def account(self, letter: Letter, *, personal: bool) -> tuple[Account, PenstockError | None]:
+    def account(self, letter: DeadLetter, *, personal: bool) -> tuple[Account, PenstockError | None]:
         """Return all that is known about a dead letter, and the error of Cassandra, if any.
 
         Cassandra holds the record's resolution. If it is unavailable, the state is unknown.
@@ -69,24 +69,24 @@ class Letters:
         state = UNKNOWN if error else ""
         return account(letter, line, desk.pipeline.record, desk.registry, personal=personal, state=state), error
 
-    def set_fields(self, texts: Iterable[str]) -> Mending:
-        """Parse `FIELD=VALUE` texts into a repair, as `--set` does. Raises `WrongUse` if invalid or empty."""
+    def set_fields(self, texts: Iterable[str]) -> Repair:
+        """Parse `FIELD=VALUE` texts into a repair, as `--set` does. Raises `UsageError` if invalid or empty."""
         given = [text for text in texts if text.strip()]
         if not given:
-            raise WrongUse("no field is set", hint="choose a field, and type its value")
-        return Mending(assignments(self._desk.pipeline.record, given))
+            raise UsageError("no field is set", hint="choose a field, and type its value")
+        return Repair(assignments(self._desk.pipeline.record, given))
 
-    def edited(self, letter: Letter, text: str) -> Mending:
-        """Return the repair that replaces one record's value. Raises `WrongUse` unless `text` is a JSON object."""
+    def edited(self, letter: DeadLetter, text: str) -> Repair:
+        """Return the repair that replaces one record's value. Raises `UsageError` unless `text` is a JSON object."""
         try:
             value: Any = msgspec.json.decode(text.encode())
         except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
-            raise WrongUse(_RULE_TEXT.format(error)) from None
-        if value_of(text.encode(), Writers(self._desk.registry)) is None:
-            raise WrongUse(_RULE_TEXT.format("it is a list or a bare value, or names a field twice"))
-        return Mending(edits={letter.place: Edit(1, letter.place, letter.identity, value)})
+            raise UsageError(_RULE_TEXT.format(error)) from None
+        if value_of(text.encode(), AvroWriters(self._desk.registry)) is None:
+            raise UsageError(_RULE_TEXT.format("it is a list or a bare value, or names a field twice"))
+        return Repair(edits={letter.place: Edit(1, letter.place, letter.identity, value)})
 
-    def broken(self, letter: Letter, mending: Mending) -> StillBroken | None:
+    def broken(self, letter: DeadLetter, mending: Repair) -> StillInvalid | None:
         """Return why the repaired record would be dead-lettered again, or None if it would be stored. Sends nothing."""
         pipeline, settings = self._desk.pipeline, self._desk.settings
         serialize = serializer(pipeline.record, settings.wire_format, 0)
@@ -95,11 +95,11 @@ class Letters:
         def proven() -> Proven:
             return proven_by_now(settings, self._desk.cassandra(), pipeline)
 
-        outgoing = Mender(pipeline, self._desk.registry, mending, serialize, proven).outgoing(whole)
-        return outgoing if isinstance(outgoing, StillBroken) else None
+        outgoing = Repairer(pipeline, self._desk.registry, mending, serialize, proven).outgoing(whole)
+        return outgoing if isinstance(outgoing, StillInvalid) else None
 
     def redrive(
-        self, places: Iterable[str], mending: Mending, *, as_new: bool = False, dry_run: bool = False
+        self, places: Iterable[str], mending: Repair, *, as_new: bool = False, dry_run: bool = False
     ) -> Redriven:
         """Redrive the records at these positions and return the result. With `dry_run`, send nothing."""
         selection = _select(places)
@@ -112,11 +112,11 @@ class Letters:
         with cassandra.connected(self._desk.settings) as session:
             return redriving.discard(self._desk.settings, session, selection, note)
 
-    def export(self, entries: list[Entry]) -> Exported:
+    def export(self, entries: list[RejectedEntry]) -> Exported:
         """Export the records in the format of `./penstock dlq export`, personal data unmasked."""
         wanted = entries[:EXPORTED_AT_MOST]
         lines = self.queue.listing(self._desk.cassandra).lines
-        writers = Writers(self._desk.registry)
+        writers = AvroWriters(self._desk.registry)
         exported, size_bytes = [], 0
         for letter in self.queue.letters((entry.partition, entry.offset) for entry in wanted):
             exported.append(line(letter, lines, value_of(letter.value, writers)))
@@ -125,9 +125,9 @@ class Letters:
                 break
         return Exported(b"".join(exported), len(exported), len(entries) - len(exported))
 
-    def text(self, letter: Letter) -> str:
+    def text(self, letter: DeadLetter) -> str:
         """Return the record for editing: its fields as JSON, else its bytes as text; empty if they are not UTF-8."""
-        value = value_of(letter.value, Writers(self._desk.registry))
+        value = value_of(letter.value, AvroWriters(self._desk.registry))
         if value is None:
             return utf8(letter.value) or ""
         return pretty(value)

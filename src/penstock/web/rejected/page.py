@@ -7,17 +7,17 @@ from nicegui import ui
 
 from penstock.contract import wording
 from penstock.contract.reject import Reason
-from penstock.dead_letters.waiting import Group
+from penstock.dead_letters.waiting import LetterGroup
 from penstock.sink.settled import WAITING
 from penstock.web import elements
-from penstock.web.desk import Desk
+from penstock.web.desk import AppContext
 from penstock.web.elements import moment_html, number, put
-from penstock.web.frame import Visit, page
+from penstock.web.frame import PageContext, page
 from penstock.web.rejected import record
 from penstock.web.rejected.acts import Acts
 from penstock.web.rejected.letters import Letters
 from penstock.web.rejected.parts import account_cards, state_html
-from penstock.web.rejected.service import NEWEST, UNKNOWN, Entry, Listing, Wanted, account
+from penstock.web.rejected.service import NEWEST, UNKNOWN, Listing, RejectedEntry, Wanted, account
 
 _EVERY_S = 5.0
 _ROWS = 200
@@ -25,13 +25,13 @@ _SAMPLES = 3
 _STATES = (WAITING, "redriven", "superseded", "discarded")
 
 
-def register(desk: Desk) -> None:
+def register(desk: AppContext) -> None:
     """Serve the pages."""
     letters = desk.one(Letters)
     record.register(desk, letters)
 
     @page(desk, "/rejected", "Rejected")
-    async def rejected(visit: Visit) -> None:
+    async def rejected(visit: PageContext) -> None:
         wanted = Wanted(**{name: visit.query.get(name, "") for name in ("reason", "rule", "rules", "state")})
         listing = await visit.ask(letters.queue.listing, desk.cassandra)
         if wanted == Wanted():
@@ -43,7 +43,7 @@ def register(desk: Desk) -> None:
 class _Overview:
     """All groups of rejected records."""
 
-    def __init__(self, visit: Visit, letters: Letters, listing: Listing) -> None:
+    def __init__(self, visit: PageContext, letters: Letters, listing: Listing) -> None:
         self._visit, self._letters = visit, letters
         self._told = elements.markup("", tag="div")
         elements.markup(_filters_html(Wanted()), tag="div")
@@ -62,7 +62,7 @@ class _Overview:
 class _Selection:
     """The records of one group, or those that match a filter."""
 
-    def __init__(self, visit: Visit, letters: Letters, listing: Listing, wanted: Wanted) -> None:
+    def __init__(self, visit: PageContext, letters: Letters, listing: Listing, wanted: Wanted) -> None:
         self._visit, self._letters, self._wanted = visit, letters, wanted
         self._listing = listing
 
@@ -82,12 +82,12 @@ class _Selection:
     def _confirmation(self) -> str:
         return self._wanted.reason or "discard"
 
-    async def _pending(self) -> list[Entry]:
+    async def _pending(self) -> list[RejectedEntry]:
         """Return the records of the selection that are pending now."""
         listing = await self._visit.ask(self._letters.queue.listing, self._visit.desk.cassandra, 0.0)
         return [entry for entry in listing.select(self._wanted) if listing.state(entry) == WAITING]
 
-    async def _chosen(self) -> list[Entry]:
+    async def _chosen(self) -> list[RejectedEntry]:
         return self._listing.select(self._wanted)
 
     async def _reload(self) -> None:
@@ -181,7 +181,7 @@ def _groups(listing: Listing) -> str:
     return elements.region_html("Rejected records by reason", table)
 
 
-def _group_row(group: Group, listing: Listing) -> list[str]:
+def _group_row(group: LetterGroup, listing: Listing) -> list[str]:
     address = f"/rejected?{urlencode({'reason': group.reason, 'rules': ','.join(group.rules)})}"
     rules = " ".join(f"<code>{escape(rule)}</code>" for rule in group.rules[:4])
     more = f" and {len(group.rules) - 4} more" if len(group.rules) > 4 else ""
@@ -191,7 +191,7 @@ def _group_row(group: Group, listing: Listing) -> list[str]:
     return [name, f"{rules}{more}" or elements.UNKNOWN, *cells, moment_html(group.first), moment_html(group.last)]
 
 
-def _rows(chosen: list[Entry], listing: Listing) -> str:
+def _rows(chosen: list[RejectedEntry], listing: Listing) -> str:
     heads = ("Place", "State", "Reason", "Broken rules", "Rejected", "Run", "Size")
     newest = chosen[:_ROWS]
     caption = f"the newest {number(len(newest))} of {number(len(chosen))}" if len(chosen) > _ROWS else "newest first"

@@ -5,31 +5,31 @@ from html import escape
 
 from nicegui import ui
 
-from penstock.broker.dlq import Letter
+from penstock.broker.dlq import DeadLetter
 from penstock.contract.reject import Stage
-from penstock.dead_letters.mend import Mending, StillBroken
-from penstock.errors import NotThere, PenstockError
+from penstock.dead_letters.mend import Repair, StillInvalid
+from penstock.errors import NotFound, PenstockError
 from penstock.sink.settled import WAITING
 from penstock.web import elements
-from penstock.web.desk import Desk
-from penstock.web.frame import Visit, page
+from penstock.web.desk import AppContext
+from penstock.web.frame import PageContext, page
 from penstock.web.rejected.acts import Acts
 from penstock.web.rejected.letters import Letters
 from penstock.web.rejected.parts import account_cards, where_facts
-from penstock.web.rejected.service import Account, Entry, entry_of
+from penstock.web.rejected.service import Account, RejectedEntry, entry_of
 
 _EDITED_CHARACTERS = 100_000
 
 
-def register(desk: Desk, letters: Letters) -> None:
+def register(desk: AppContext, letters: Letters) -> None:
     """Serve the page."""
 
     @page(desk, "/rejected/{partition}/{offset}", "Rejected record")
-    async def record(visit: Visit) -> None:
+    async def record(visit: PageContext) -> None:
         partition, offset = visit.path["partition"], visit.path["offset"]
         elements.link("All groups", "/rejected")
         if not (partition.isdecimal() and offset.isdecimal()):
-            raise NotThere(f"{partition}:{offset} is no place of a rejected record", hint="./penstock dlq list --all")
+            raise NotFound(f"{partition}:{offset} is no place of a rejected record", hint="./penstock dlq list --all")
         letter = await visit.ask(letters.queue.letter, int(partition), int(offset))
         await _Record(visit, letters, letter).build()
 
@@ -37,7 +37,7 @@ def register(desk: Desk, letters: Letters) -> None:
 class _Record:
     """The page of one record."""
 
-    def __init__(self, visit: Visit, letters: Letters, letter: Letter) -> None:
+    def __init__(self, visit: PageContext, letters: Letters, letter: DeadLetter) -> None:
         self._visit, self._letters, self._letter = visit, letters, letter
 
     async def build(self) -> None:
@@ -69,12 +69,12 @@ class _Record:
     async def _refresh(self) -> None:
         await self._show()
 
-    async def _pending(self) -> list[Entry]:
+    async def _pending(self) -> list[RejectedEntry]:
         """Return the record if it is still pending."""
         account, _ = await self._visit.ask(self._letters.account, self._letter, personal=False)
         return [entry_of(self._letter)] if account.state == WAITING else []
 
-    async def _selected(self) -> list[Entry]:
+    async def _selected(self) -> list[RejectedEntry]:
         return [entry_of(self._letter)]
 
     async def _build_editor(self) -> None:
@@ -110,7 +110,7 @@ class _Record:
         self._visit.desk.trail.note(session.name, "personal_data", self._letter.place, "shown")
         ui.navigate.reload()
 
-    def _edit(self) -> Mending:
+    def _edit(self) -> Repair:
         return self._letters.edited(self._letter, self._text.value or "")
 
     async def _check(self) -> None:
@@ -126,7 +126,7 @@ class _Record:
             self._checked.content = result
 
 
-def _check_html(problem: StillBroken | None) -> str:
+def _check_html(problem: StillInvalid | None) -> str:
     if problem is None:
         return f"<p>{elements.state_html('ok', 'No rule is broken: it can be sent')}</p>"
     rules = "".join(f"<li>{escape(rule)}</li>" for rule in problem.message.split("; "))

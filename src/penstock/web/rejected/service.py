@@ -13,7 +13,7 @@ import msgspec
 from cassandra.cluster import Session
 
 from penstock.broker import dlq, headers, topics
-from penstock.broker.dlq import Letter
+from penstock.broker.dlq import DeadLetter
 from penstock.broker.frame import FRAME_BYTES, is_framed
 from penstock.broker.registry import Schemas
 from penstock.broker.topics import Span
@@ -24,11 +24,11 @@ from penstock.contract.record import Record
 from penstock.contract.reject import Reason, Stage
 from penstock.dead_letters.export import utf8
 from penstock.dead_letters.mend import value_of
-from penstock.dead_letters.waiting import Group, grouped, told
-from penstock.errors import NotThere, PenstockError, RegistryUnreachable
+from penstock.dead_letters.waiting import LetterGroup, grouped, told
+from penstock.errors import NotFound, PenstockError, RegistryUnreachable
 from penstock.monitoring.services import TIMEOUT_S
 from penstock.pipelines import Pipeline
-from penstock.process.writer import Writers
+from penstock.process.writer import AvroWriters
 from penstock.sink import cassandra, settled
 from penstock.sink.settled import Settled, State, state_of
 from penstock.web.topics.content import is_deep
@@ -45,7 +45,7 @@ UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class RejectedEntry:
     """A dead letter without its content. Partition and offset are its position in the dead-letter topic."""
 
     partition: int
@@ -64,9 +64,9 @@ class Entry:
         return f"{self.partition}:{self.offset}"
 
 
-def entry_of(letter: Letter) -> Entry:
+def entry_of(letter: DeadLetter) -> RejectedEntry:
     """Return the entry of a dead letter."""
-    return Entry(
+    return RejectedEntry(
         letter.partition,
         letter.offset,
         letter.identity,
@@ -90,7 +90,7 @@ class Wanted:
     """Codes of all broken rules, separated by commas: these and no others."""
     state: str = ""
 
-    def takes(self, entry: Entry, state: str) -> bool:
+    def takes(self, entry: RejectedEntry, state: str) -> bool:
         """Return whether the entry matches."""
         return (
             self.reason in ("", entry.reason)
@@ -104,7 +104,7 @@ class Wanted:
 class Listing:
     """The newest dead letters, newest first, without duplicates."""
 
-    entries: list[Entry]
+    entries: list[RejectedEntry]
     lines: dict[str, Settled]
     held: int
     """Number of messages in the dead-letter topic, including duplicates."""
@@ -113,20 +113,20 @@ class Listing:
     error: PenstockError | None = None
     """Why the resolution of the records is unknown."""
 
-    def state(self, entry: Entry) -> str:
+    def state(self, entry: RejectedEntry) -> str:
         """Return `waiting`, `redriven`, `superseded` or `discarded`; `unknown` while Cassandra is unavailable."""
         return UNKNOWN if self.error else state_of(entry.identity, self.lines)
 
-    def groups(self) -> list[Group]:
+    def groups(self) -> list[LetterGroup]:
         """Return the records by reason and rules. Without a known resolution, a record counts as waiting."""
         return grouped(self.entries, self.lines)
 
-    def select(self, wanted: Wanted) -> list[Entry]:
+    def select(self, wanted: Wanted) -> list[RejectedEntry]:
         """Return the entries that match."""
         return [one for one in self.entries if wanted.takes(one, self.state(one))]
 
 
-class Rejected:
+class RejectedReader:
     """Reads the end of the dead-letter topic once, and then what is new in it. May be called by any thread."""
 
     def __init__(self, settings: Settings, pipeline: Pipeline, newest: int = NEWEST) -> None:
@@ -138,7 +138,7 @@ class Rejected:
         self._forget()
 
     def _forget(self) -> None:
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, RejectedEntry] = {}
         self._settled: dict[str, Settled] = {}
         self._spans: list[Span] = []
         self._is_whole = True
@@ -174,7 +174,7 @@ class Rejected:
         self._trim()
         return sum(span.records for span in spans)
 
-    def _new(self, spans: list[Span]) -> Iterator[Entry]:
+    def _new(self, spans: list[Span]) -> Iterator[RejectedEntry]:
         """Yield the entries in the newest part of `spans`, newest part first, for at most `LONGEST_S`."""
         deadline_s = time.monotonic() + LONGEST_S
         chosen = newest_of(spans, self._newest)
@@ -210,7 +210,7 @@ class Rejected:
         self._settled = final | found
         return None
 
-    def letters(self, places: Iterable[tuple[int, int]]) -> list[Letter]:
+    def letters(self, places: Iterable[tuple[int, int]]) -> list[DeadLetter]:
         """Return the dead letters at these positions, except those that are gone. Raises `KafkaUnreachable`."""
         held = {one.partition: one for one in topics.spans(self._settings, self._pipeline.dead_letter_topic)}
         spans = [
@@ -220,15 +220,15 @@ class Rejected:
         ]
         return list(dlq.letters(self._settings, self._pipeline, spans)) if spans else []
 
-    def letter(self, partition: int, offset: int) -> Letter:
-        """Return the dead letter at a position. Raises `NotThere`, which says where some are."""
+    def letter(self, partition: int, offset: int) -> DeadLetter:
+        """Return the dead letter at a position. Raises `NotFound`, which says where some are."""
         found = self.letters([(partition, offset)])
         if not found:
             nowhere = dlq.nowhere(self._settings, self._pipeline, f"{partition}:{offset}")
-            raise NotThere(nowhere.message, hint=nowhere.hint)
+            raise NotFound(nowhere.message, hint=nowhere.hint)
         return found[0]
 
-    def line(self, session: Session, letter: Letter) -> Settled | None:
+    def line(self, session: Session, letter: DeadLetter) -> Settled | None:
         """Return the resolution of a record, if any. Raises `CassandraUnreachable`."""
         with cassandra.asking(self._settings):
             found = settled.states_of(session, self._keyspace, self._pipeline.topic, [letter.identity])
@@ -246,7 +246,7 @@ def newest_of(spans: Sequence[Span], most: int) -> list[Span]:
 
 
 @dataclass(frozen=True)
-class Content:
+class LetterContent:
     """A record's value as it can be shown: its fields, text, bytes in hex, nothing, or hidden."""
 
     kind: Literal["fields", "text", "hex", "none", "hidden"]
@@ -285,11 +285,11 @@ class Account:
     version: str
     key: str
     headers: list[tuple[str, str]]
-    value: Content
+    value: LetterContent
 
 
 def account(
-    letter: Letter, line: Settled | None, record: type[Record], schemas: Schemas, *, personal: bool, state: str = ""
+    letter: DeadLetter, line: Settled | None, record: type[Record], schemas: Schemas, *, personal: bool, state: str = ""
 ) -> Account:
     """Return all that is known about a dead letter; unless `personal`, what may be personal is hidden."""
     settled_as = state_of(letter.identity, {} if line is None else {letter.identity: line})
@@ -319,7 +319,7 @@ def account(
     )
 
 
-def harmless(letter: Letter) -> str:
+def harmless(letter: DeadLetter) -> str:
     """Return the message without what it may quote from the record."""
     if letter.reason == Reason.CONTRACT_BROKEN and letter.stage == Stage.DECODE:
         return letter.message  # the contract's own wording
@@ -344,30 +344,30 @@ def _header(name: str, value: bytes | None, *, personal: bool) -> str:
     return _cut(_text(value)) if personal or name in headers.HARMLESS else hidden_bytes(len(value))
 
 
-def _content(letter: Letter, record: type[Record], schemas: Schemas, *, personal: bool) -> Content:
+def _content(letter: DeadLetter, record: type[Record], schemas: Schemas, *, personal: bool) -> LetterContent:
     """Return a dead letter's value as far as it can be shown, or where it is if it was left out."""
     if letter.left_out and "value" in letter.left_out.parts:
         why = f"the value was too large for the dead-letter topic: the record is {letter.original}"
-        return Content("none", why, letter.value_bytes)
+        return LetterContent("none", why, letter.value_bytes)
     return content(letter.value, record, schemas, personal=personal)
 
 
-def content(value: bytes | None, record: type[Record], schemas: Schemas, *, personal: bool) -> Content:
+def content(value: bytes | None, record: type[Record], schemas: Schemas, *, personal: bool) -> LetterContent:
     """Return a value as far as it can be decoded; unless `personal`, only what the contract calls harmless is shown."""
     if not value:
-        return Content("none", "the value is null" if value is None else "the value is empty", 0)
+        return LetterContent("none", "the value is null" if value is None else "the value is empty", 0)
     frame = value[:FRAME_BYTES].hex(" ") if is_framed(value) else ""
     found: dict[str, Any] | None = None
     with suppress(RegistryUnreachable):  # the bytes are shown without it
-        found = value_of(value, Writers(schemas))
+        found = value_of(value, AvroWriters(schemas))
     if found is not None and not is_deep(found):
         shown = found if personal else masked(found, record)
-        return Content("fields", _cut(pretty(shown)), len(value), frame, shown)
+        return LetterContent("fields", _cut(pretty(shown)), len(value), frame, shown)
     if not personal:
-        return Content("hidden", hidden_bytes(len(value)), len(value), frame)
+        return LetterContent("hidden", hidden_bytes(len(value)), len(value), frame)
     body = value[FRAME_BYTES:] if frame else value
     text = utf8(body)
-    return Content("hex" if text is None else "text", _cut(_text(body)), len(value), frame)
+    return LetterContent("hex" if text is None else "text", _cut(_text(body)), len(value), frame)
 
 
 def pretty(value: Any) -> str:

@@ -5,12 +5,12 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Query
 
-from penstock.airflow.runs import NEWEST, Run
-from penstock.errors import NotThere
+from penstock.airflow.runs import NEWEST, DagRun
+from penstock.errors import NotFound
 from penstock.produce import journal
 from penstock.reconcile.receipt import RunReceipt
-from penstock.web.desk import Desk, dag_of
-from penstock.web.runs.dag import Attempt, Detail, Line, Schedule, Way, way
+from penstock.web.desk import AppContext, dag_of
+from penstock.web.runs.dag import Detail, RunProgress, Schedule, TaskAttempt, TaskLogLine, way
 
 
 @dataclass(frozen=True)
@@ -26,19 +26,19 @@ class Offsets:
 class Told:
     """A run, the progress of its records, the attempts of its task, and the task's return value."""
 
-    run: Run
-    way: Way
-    attempts: list[Attempt]
+    run: DagRun
+    way: RunProgress
+    attempts: list[TaskAttempt]
     offsets: list[Offsets]
     summary: dict[str, Any]
 
 
-def register(api: FastAPI, desk: Desk) -> None:
+def register(api: FastAPI, desk: AppContext) -> None:
     """Add the routes under /runs, and /schedule."""
     dag = desk.one(dag_of)
 
     @api.get("/runs", tags=["runs"])
-    def runs(limit: Annotated[int, Query(ge=1, le=NEWEST)] = 20) -> list[Run]:
+    def runs(limit: Annotated[int, Query(ge=1, le=NEWEST)] = 20) -> list[DagRun]:
         """List runs, newest first, as of the last poll; the last known ones if Airflow is unavailable."""
         return desk.view.runs[:limit]
 
@@ -60,16 +60,16 @@ def register(api: FastAPI, desk: Desk) -> None:
         return dag.receipt(run_id, desk.cassandra())
 
     @api.get("/runs/{run_id}/log", tags=["runs"])
-    def log(run_id: str, attempt: Annotated[int | None, Query(ge=1)] = None) -> list[Line]:
+    def log(run_id: str, attempt: Annotated[int | None, Query(ge=1)] = None) -> list[TaskLogLine]:
         """Get the log of an attempt of the run's task, by default the newest; empty before the first attempt."""
         numbers = [task_attempt.number for task_attempt in dag.detail(run_id).attempts if task_attempt.number]
         chosen = attempt or max(numbers, default=0)
         if attempt and attempt not in numbers:
-            raise NotThere(f"the run has no attempt {attempt}")
+            raise NotFound(f"the run has no attempt {attempt}")
         return dag.log(run_id, chosen) if chosen else []
 
 
-def _describe_run(desk: Desk, detail: Detail, log: list[Line]) -> Told:
+def _describe_run(desk: AppContext, detail: Detail, log: list[TaskLogLine]) -> Told:
     now, run = desk.view.now, detail.run
     progress = None
     if run.produced is None:

@@ -9,12 +9,12 @@ from typing import Any
 from cassandra.cluster import Session
 
 from penstock.airflow.client import Airflow
-from penstock.airflow.runs import Run, run_of
+from penstock.airflow.runs import DagRun, run_of
 from penstock.broker.topics import Span
 from penstock.config import Settings
-from penstock.errors import NotThere, RunFailed, WrongUse
-from penstock.monitoring.flow import Partition
-from penstock.pipeline.ingest import Order
+from penstock.errors import NotFound, RunFailed, UsageError
+from penstock.monitoring.flow import PartitionProgress
+from penstock.pipeline.ingest import RunOrder
 from penstock.pipelines import started
 from penstock.produce.journal import SoFar
 from penstock.reconcile import receipt
@@ -56,7 +56,7 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class Attempt:
+class TaskAttempt:
     """An attempt of a run's task. Times are ISO 8601, UTC."""
 
     number: int
@@ -69,14 +69,14 @@ class Attempt:
 class Detail:
     """A run with its task's attempts and result. `spans` are the offset ranges in which it produced."""
 
-    run: Run
-    attempts: list[Attempt]
+    run: DagRun
+    attempts: list[TaskAttempt]
     spans: list[Span]
     summary: dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Line:
+class TaskLogLine:
     """A line of a task's log; `error` is a traceback, or empty."""
 
     at: str | None
@@ -94,7 +94,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Way:
+class RunProgress:
     """How far a run's records have come; None: not known (yet).
 
     `handled`: the stream stored them or set them aside. While others' records lie among the run's own, how many of
@@ -112,7 +112,7 @@ class Way:
 class Dag:
     """Queries Airflow with one sign-in, from any thread. Raises `AirflowUnreachable`, or `PenstockError` if it refuses.
 
-    Raises `NotThere` for a run that Airflow does not know.
+    Raises `NotFound` for a run that Airflow does not know.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -157,7 +157,7 @@ class Dag:
         try:
             found = airflow.run(run_id)
         except RunFailed:
-            raise NotThere(f"Airflow knows no run {run_id}: it may have been deleted") from None
+            raise NotFound(f"Airflow knows no run {run_id}: it may have been deleted") from None
         summary = airflow.summary(run_id) if found["state"] == "success" else {}
         return Detail(
             run=run_of(found, summary),
@@ -166,12 +166,12 @@ class Dag:
             summary=summary,
         )
 
-    def log(self, run_id: str, attempt: int) -> list[Line]:
+    def log(self, run_id: str, attempt: int) -> list[TaskLogLine]:
         """Return an attempt's log, oldest line first."""
         return lines(self._airflow().log(run_id, attempt))
 
     def receipt(self, run_id: str, session: Session) -> RunReceipt:
-        """Return the receipt of a run that has ended. Raises `WrongUse` if it can no longer be determined."""
+        """Return the receipt of a run that has ended. Raises `UsageError` if it can no longer be determined."""
         airflow = self._airflow()
         with cassandra.asking(self._settings):
             return receipt.of_run(self._settings, session, airflow.run(run_id), airflow.summary(run_id))
@@ -185,18 +185,18 @@ class Dag:
 
 
 def parameters_of(records: float | None, seconds: float | None, rate: float | None) -> dict[str, Any]:
-    """Return the parameters of a run of `records`, or of `seconds` at `rate`. Raises `WrongUse`."""
+    """Return the parameters of a run of `records`, or of `seconds` at `rate`. Raises `UsageError`."""
     for name, value in (("records", records), ("seconds", seconds), ("rate", rate)):
         if value is not None and not 0 < value < float("inf"):
-            raise WrongUse(f"{name} must be more than 0, not {value:g}")
+            raise UsageError(f"{name} must be more than 0, not {value:g}")
     if records is not None and records != int(records):
-        raise WrongUse(f"records must be a whole number, not {records:g}")
+        raise UsageError(f"records must be a whole number, not {records:g}")
     count = None if records is None else int(records)
-    asked = Order("", records=count, seconds=seconds, rate=rate).asked
+    asked = RunOrder("", records=count, seconds=seconds, rate=rate).asked
     if asked > MOST_RECORDS:
-        raise WrongUse(f"one run carries at most {MOST_RECORDS:,} records, not {asked:,}: trigger several")
+        raise UsageError(f"one run carries at most {MOST_RECORDS:,} records, not {asked:,}: trigger several")
     if rate and asked / rate > LONGEST_S:
-        raise WrongUse(
+        raise UsageError(
             f"{asked:,} records at {rate:g} a second take {asked / rate / 60:,.0f} minutes; "
             f"Airflow ends a task after {LONGEST_S / 60:.0f}"
         )
@@ -209,7 +209,9 @@ def spans_of(summary: dict[str, Any]) -> list[Span]:
     return [Span(int(partition), first, last + 1) for partition, (first, last) in sorted(offsets.items())]
 
 
-def way(detail: Detail, log: list[Line], progress: SoFar | None, partitions: Iterable[Partition]) -> Way:
+def way(
+    detail: Detail, log: list[TaskLogLine], progress: SoFar | None, partitions: Iterable[PartitionProgress]
+) -> RunProgress:
     """Return the progress of the records, from the task's result, or else from its log and its delivery log so far."""
     run = detail.run
     acknowledged = None if progress is None else progress.acknowledged
@@ -218,7 +220,7 @@ def way(detail: Detail, log: list[Line], progress: SoFar | None, partitions: Ite
     handled = None
     if run.produced is not None and waiting is not None and (lie_alone or not waiting):
         handled = run.produced - waiting
-    return Way(
+    return RunProgress(
         asked=run.asked or fetched_of(log, "asked"),
         fetched=run.fetched if run.fetched is not None else fetched_of(log, "fetched"),
         produced=run.produced if run.produced is not None else acknowledged,
@@ -241,25 +243,25 @@ def _waiting(spans: list[Span], reached: dict[int, int | None]) -> int | None:
     return left
 
 
-def fetched_of(log: Iterable[Line], fact: str) -> int | None:
+def fetched_of(log: Iterable[TaskLogLine], fact: str) -> int | None:
     """Return the latest number that the log has for `fact`, or None."""
     told = [line.facts[fact] for line in log if line.facts.get(fact, "").isdigit()]
     return int(told[-1]) if told else None
 
 
-def _attempt(found: dict[str, Any]) -> Attempt:
-    return Attempt(
+def _attempt(found: dict[str, Any]) -> TaskAttempt:
+    return TaskAttempt(
         int(found["try_number"]), str(found["state"] or "waiting"), found.get("start_date"), found.get("end_date")
     )
 
 
-def lines(entries: Iterable[dict[str, Any]]) -> list[Line]:
+def lines(entries: Iterable[dict[str, Any]]) -> list[TaskLogLine]:
     """Return the entries of a log as lines, without the fields that every entry has."""
     return [_line(entry) for entry in entries if entry.get("event") != _GROUP_END]
 
 
-def _line(entry: dict[str, Any]) -> Line:
-    return Line(
+def _line(entry: dict[str, Any]) -> TaskLogLine:
+    return TaskLogLine(
         at=entry.get("timestamp"),
         level=str(entry.get("level") or ""),
         event=str(entry.get("event") or "").removeprefix(_GROUP),

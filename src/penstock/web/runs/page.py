@@ -9,12 +9,12 @@ import httpx2
 from nicegui import ui
 
 from penstock.airflow.client import DAG_ID
-from penstock.airflow.runs import NEWEST, Run
-from penstock.errors import PenstockError, WrongUse
+from penstock.airflow.runs import NEWEST, DagRun
+from penstock.errors import PenstockError, UsageError
 from penstock.web import elements
-from penstock.web.desk import Desk, dag_of
+from penstock.web.desk import AppContext, dag_of
 from penstock.web.elements import moment_html, number, put, state_html
-from penstock.web.frame import REFRESH_S, Visit, page
+from penstock.web.frame import REFRESH_S, PageContext, page
 from penstock.web.runs import run as run_page
 from penstock.web.runs.dag import Dag, Schedule, parameters_of
 from penstock.web.runs.run import address, run_state, told_parameters, took
@@ -26,14 +26,14 @@ _CONFIRMED = 10_000
 """Triggering a run of more records requires typing their number as confirmation."""
 
 
-def register(desk: Desk) -> None:
+def register(desk: AppContext) -> None:
     """Serve the pages."""
     dag = desk.one(dag_of)
     schedule = Shared(dag.schedule, for_s=REFRESH_S)
     run_page.register(desk, dag)
 
     @page(desk, "/runs", "Runs")
-    def runs(visit: Visit) -> None:
+    def runs(visit: PageContext) -> None:
         with ui.element("div").classes("grid runs-top"):
             _Schedule(visit, dag, schedule)
             _Order(visit, dag, schedule)
@@ -43,7 +43,7 @@ def register(desk: Desk) -> None:
 class _Schedule:
     """The DAG's schedule, and the button that pauses and unpauses it."""
 
-    def __init__(self, visit: Visit, dag: Dag, schedule: Shared[Schedule]) -> None:
+    def __init__(self, visit: PageContext, dag: Dag, schedule: Shared[Schedule]) -> None:
         self._visit, self._dag, self._schedule = visit, dag, schedule
         self._paused: bool | None = None
         with ui.element("section").classes("card"):
@@ -101,7 +101,7 @@ def _schedule_html(schedule: Schedule) -> str:
 class _Order:
     """The form that triggers a run. `/runs?records=1000&rate=50` prefills it."""
 
-    def __init__(self, visit: Visit, dag: Dag, schedule: Shared[Schedule]) -> None:
+    def __init__(self, visit: PageContext, dag: Dag, schedule: Shared[Schedule]) -> None:
         self._visit, self._dag, self._schedule = visit, dag, schedule
         prefilled = {name: _parse_number(visit.query.get(name)) for name in ("records", "seconds", "rate")}
         self._by = "seconds" if prefilled["seconds"] else "records"
@@ -129,9 +129,9 @@ class _Order:
     def _read_parameters(self) -> dict[str, Any]:
         by_records = self._by == "records"
         if by_records and self._records.value is None:
-            raise WrongUse("say how many records")
+            raise UsageError("say how many records")
         if not by_records and (self._seconds.value is None or self._rate.value is None):
-            raise WrongUse("say for how many seconds, and how many records a second")
+            raise UsageError("say for how many seconds, and how many records a second")
         return parameters_of(
             self._records.value if by_records else None,
             None if by_records else self._seconds.value,
@@ -206,7 +206,7 @@ def _parse_number(text: str | None) -> float | None:
 class _List:
     """The newest runs. `/runs?state=failed` filters by state."""
 
-    def __init__(self, visit: Visit) -> None:
+    def __init__(self, visit: PageContext) -> None:
         self._desk = visit.desk
         self._only = visit.query.get("state", "")
         self._only = self._only if self._only in _FILTERS else ""
@@ -238,7 +238,7 @@ def _away(error: str) -> str:
     )
 
 
-def _matches(run: Run, only: str) -> bool:
+def _matches(run: DagRun, only: str) -> bool:
     return not only or (run.is_active if only == "active" else run.state == only)
 
 
@@ -251,12 +251,12 @@ def _empty_html(*, loaded: bool, only: str) -> str:
     return f'<div class="empty"><strong>No run yet.</strong>{hint}</div>'
 
 
-def _table(runs: list[Run]) -> str:
+def _table(runs: list[DagRun]) -> str:
     now = datetime.now(UTC)
     return elements.table_html(f"The newest {NEWEST} runs at most", _HEADS, [_row(run, now) for run in runs])
 
 
-def _row(run: Run, now: datetime) -> list[str]:
+def _row(run: DagRun, now: datetime) -> list[str]:
     counts = (run.asked, run.fetched, run.produced, run.refused)
     return [
         f'<a href="{escape(address(run.run_id))}" class="mono">{escape(run.run_id)}</a>',

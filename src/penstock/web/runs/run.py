@@ -16,10 +16,10 @@ from penstock.produce import journal
 from penstock.produce.journal import SoFar
 from penstock.reconcile.receipt import RunReceipt
 from penstock.web import elements
-from penstock.web.desk import Desk
+from penstock.web.desk import AppContext
 from penstock.web.elements import duration, message_link, moment_html, number, put, state_html
-from penstock.web.frame import REFRESH_S, Visit, page
-from penstock.web.runs.dag import Dag, Detail, Line, Way, seconds_between, way
+from penstock.web.frame import REFRESH_S, PageContext, page
+from penstock.web.runs.dag import Dag, Detail, RunProgress, TaskLogLine, seconds_between, way
 from penstock.web.shared import Shared
 
 _STATES = {"success": "ok", "running": "busy", "queued": "late", "failed": "down", "up_for_retry": "late"}
@@ -30,21 +30,21 @@ _TONES = {"warning": "warn", "error": "bad", "critical": "bad"}
 _ENDED = {"success", "failed", "up_for_retry", "skipped", "upstream_failed", "removed"}
 
 
-def register(desk: Desk, dag: Dag) -> None:
+def register(desk: AppContext, dag: Dag) -> None:
     """Serve the page."""
     watched = Watched(desk, dag)
 
     @page(desk, "/runs/{run_id}", "Run")
-    async def run(visit: Visit) -> None:
+    async def run(visit: PageContext) -> None:
         run_id = visit.path["run_id"]
         detail = await visit.ask(watched.detail(run_id))
-        _Run(visit, watched, detail)
+        _RunPage(visit, watched, detail)
 
 
 class Watched:
     """Runs and logs with open pages, cached so that all viewers share one query."""
 
-    def __init__(self, desk: Desk, dag: Dag) -> None:
+    def __init__(self, desk: AppContext, dag: Dag) -> None:
         self.desk = desk
         self.dag = dag
         self._shared: dict[tuple[Any, ...], Shared[Any]] = {}
@@ -54,7 +54,7 @@ class Watched:
         """Return the cached query for a run's current state."""
         return self._cached(("run", run_id), partial(self.dag.detail, run_id))
 
-    def log(self, run_id: str, attempt: int) -> Shared[list[Line]]:
+    def log(self, run_id: str, attempt: int) -> Shared[list[TaskLogLine]]:
         """Return the cached query for the log of an attempt."""
         return self._cached(("log", run_id, attempt), partial(self.dag.log, run_id, attempt))
 
@@ -66,7 +66,7 @@ class Watched:
         folder = journal.folder_of(self.desk.settings)
         return self._cached(("journal", run_id), partial(journal.progress, folder, run_id))
 
-    def way(self, run_id: str) -> Way:
+    def way(self, run_id: str) -> RunProgress:
         """Compute the progress of a run's records, from the API to the table."""
         detail, now = self.detail(run_id)(), self.desk.view.now
         is_running = detail.run.is_active and bool(detail.attempts)
@@ -83,10 +83,10 @@ class Watched:
             return self._shared[key]
 
 
-class _Run:
+class _RunPage:
     """The page of a run."""
 
-    def __init__(self, visit: Visit, watched: Watched, detail: Detail) -> None:
+    def __init__(self, visit: PageContext, watched: Watched, detail: Detail) -> None:
         self._visit, self._watched, self._id = visit, watched, detail.run.run_id
         self._complete = False
         with ui.element("div").classes("row-bar"):
@@ -99,7 +99,7 @@ class _Run:
             self._attempts = elements.markup("", tag="section").classes("card")
             self._offsets = elements.markup("", tag="section").classes("card")
             _Receipt(visit, watched.dag, self._id)
-        self._log = _Log(visit, watched, detail)
+        self._log = _TaskLog(visit, watched, detail)
         visit.every(REFRESH_S, self._refresh)
 
     async def _refresh(self) -> None:
@@ -123,7 +123,7 @@ class _Run:
 class _Receipt:
     """The receipt, created on demand: that reads every record of the run."""
 
-    def __init__(self, visit: Visit, dag: Dag, run_id: str) -> None:
+    def __init__(self, visit: PageContext, dag: Dag, run_id: str) -> None:
         self._visit, self._dag, self._id = visit, dag, run_id
         with ui.element("section").classes("card receipt"):
             elements.heading("Receipt")
@@ -168,14 +168,14 @@ def _receipt_html(receipt: RunReceipt) -> str:
     )
 
 
-class _Log:
+class _TaskLog:
     """The log of an attempt. `?attempt=2&search=error` selects and filters it."""
 
-    def __init__(self, visit: Visit, watched: Watched, detail: Detail) -> None:
+    def __init__(self, visit: PageContext, watched: Watched, detail: Detail) -> None:
         self._visit, self._watched, self._id = visit, watched, detail.run.run_id
         wanted = visit.query.get("attempt", "")
         self._chosen = int(wanted) if re.fullmatch("[0-9]{1,6}", wanted) else None
-        self._lines: list[Line] = []
+        self._lines: list[TaskLogLine] = []
         self._states: dict[int, str] = {}
         self._read: int | None = None
         elements.heading("Task log")
@@ -247,7 +247,7 @@ def _limit_note(count: int) -> str:
     return f", the newest {number(_MOST_LINES)} are shown" if count > _MOST_LINES else ""
 
 
-def _line_html(line: Line) -> str:
+def _line_html(line: TaskLogLine) -> str:
     tone = _TONES.get(line.level, "")
     facts = " ".join(f'<span class="quiet">{escape(name)}=</span>{escape(value)}' for name, value in line.facts.items())
     error = f"<pre>{escape(line.error)}</pre>" if line.error else ""
@@ -256,7 +256,7 @@ def _line_html(line: Line) -> str:
     return f"<div>{at} {level}{escape(line.event)} {facts}{error}</div>"
 
 
-def _progress_html(progress: Way, detail: Detail) -> str:
+def _progress_html(progress: RunProgress, detail: Detail) -> str:
     run = detail.run
     handled = number(progress.handled)
     handled_label = "stored, or set aside"
@@ -278,7 +278,7 @@ def _progress_html(progress: Way, detail: Detail) -> str:
     return f'<ol class="way">{cells}</ol>{note if run.state == "queued" else ""}'
 
 
-def _refused_note(progress: Way) -> str:
+def _refused_note(progress: RunProgress) -> str:
     return f"; {number(progress.refused)} refused" if progress.refused else ""
 
 

@@ -6,17 +6,17 @@ from typing import Annotated
 from fastapi import FastAPI, Query
 
 from penstock.contract.evolution import Change
-from penstock.web.desk import Desk
+from penstock.web.desk import AppContext
 from penstock.web.schemas import subjects
 from penstock.web.schemas import usage as sampling
-from penstock.web.schemas.difference import Line, difference
+from penstock.web.schemas.difference import DiffLine, difference
 from penstock.monitoring.services import quick
 from penstock.web.schemas.subjects import LISTED, Catalogue, Subject, Subjects, Version
 from penstock.web.schemas.usage import Use
 
 
 @dataclass(frozen=True)
-class Difference:
+class SchemaDifference:
     """The differences between two versions of a subject.
 
     `changes` is their effect on records and rows under penstock's rules; null if it cannot be derived from the schemas.
@@ -25,7 +25,7 @@ class Difference:
     subject: str
     older: int
     newer: int
-    lines: list[Line]
+    lines: list[DiffLine]
     changes: list[Change] | None
 
 
@@ -47,7 +47,7 @@ class InUse:
     names: dict[int, list[str]]
 
 
-def register(api: FastAPI, desk: Desk) -> None:
+def register(api: FastAPI, desk: AppContext) -> None:
     """Add the routes under /schemas."""
 
     @api.get("/schemas")
@@ -73,7 +73,7 @@ def register(api: FastAPI, desk: Desk) -> None:
         subject: str,
         older: Annotated[int, Query(alias="from", description="The older version.")],
         newer: Annotated[int, Query(alias="to", description="The newer version.")],
-    ) -> Difference:
+    ) -> SchemaDifference:
         """Compare two versions, line by line and field by field."""
         return differing(catalogue(desk), subject, older, newer)
 
@@ -87,19 +87,19 @@ def register(api: FastAPI, desk: Desk) -> None:
         return in_use(desk, subject)
 
 
-def catalogue(desk: Desk) -> Catalogue:
+def catalogue(desk: AppContext) -> Catalogue:
     """Return a client of the schema registry."""
     return Catalogue(desk.settings, desk.http)
 
 
-def differing(held: Catalogue, subject: str, older: int, newer: int) -> Difference:
+def differing(held: Catalogue, subject: str, older: int, newer: int) -> SchemaDifference:
     """Compare two versions of a subject. Raises as `Catalogue` does."""
     old, new = held.version(subject, older), held.version(subject, newer)
     lines, changes = difference(old.text, new.text), subjects.changes(old.text, new.text)
-    return Difference(subject, older, newer, lines, changes)
+    return SchemaDifference(subject, older, newer, lines, changes)
 
 
-def in_use(desk: Desk, subject: str) -> InUse:
+def in_use(desk: AppContext, subject: str) -> InUse:
     """Sample the topic for the schemas in use. Raises `KafkaUnreachable`, `RegistryUnreachable`."""
     sample, registry = sampling.usage(quick(desk.settings), subject), catalogue(desk)
     ids = sorted({use.schema_id for use in sample.uses if use.schema_id is not None})

@@ -9,7 +9,7 @@ _AROUND = 3
 
 
 @dataclass(frozen=True)
-class Line:
+class DiffLine:
     """A line of either text, with its numbers there from 1 on.
 
     `sign` is `-` for one that the older text alone has, `+` for one that the newer has, a space for one of both, and
@@ -22,17 +22,17 @@ class Line:
     text: str
 
 
-def difference(older: str, newer: str, around: int = _AROUND) -> list[Line]:
+def difference(older: str, newer: str, around: int = _AROUND) -> list[DiffLine]:
     """Return the lines that differ, each with `around` lines of context; empty if the texts are equal."""
     before, after = older.splitlines(), newer.splitlines()
     matcher = SequenceMatcher(a=before, b=after, autojunk=False)
     groups = [list(group) for group in matcher.get_grouped_opcodes(around)]
     if before == after:
         return []
-    found: list[Line] = []
+    found: list[DiffLine] = []
     for group in groups:
         if group[0][1] or group[0][3]:
-            found.append(Line("@", None, None, ""))
+            found.append(DiffLine("@", None, None, ""))
         for tag, first, end, other, other_end in group:
             found += (
                 _same(before, first, end, other)
@@ -40,17 +40,17 @@ def difference(older: str, newer: str, around: int = _AROUND) -> list[Line]:
                 else _changed(before, after, first, end, other, other_end)
             )
     if groups and groups[-1][-1][2] < len(before):
-        found.append(Line("@", None, None, ""))
+        found.append(DiffLine("@", None, None, ""))
     return found
 
 
-def _same(before: list[str], first: int, end: int, other: int) -> Iterator[Line]:
+def _same(before: list[str], first: int, end: int, other: int) -> Iterator[DiffLine]:
     for at in range(first, end):
-        yield Line(" ", at + 1, other + at - first + 1, before[at])
+        yield DiffLine(" ", at + 1, other + at - first + 1, before[at])
 
 
-def _changed(before: list[str], after: list[str], first: int, end: int, other: int, other_end: int) -> Iterator[Line]:
+def _changed(before: list[str], after: list[str], first: int, end: int, other: int, other_end: int) -> Iterator[DiffLine]:
     for at in range(first, end):
-        yield Line("-", at + 1, None, before[at])
+        yield DiffLine("-", at + 1, None, before[at])
     for at in range(other, other_end):
-        yield Line("+", None, at + 1, after[at])
+        yield DiffLine("+", None, at + 1, after[at])

@@ -7,14 +7,14 @@ from nicegui import ui
 
 from penstock.contract.evolution import Change
 from penstock.web import elements
-from penstock.web.schemas.api import Difference, InUse, catalogue, differing, in_use
-from penstock.web.desk import Desk
+from penstock.web.schemas.api import SchemaDifference, InUse, catalogue, differing, in_use
+from penstock.web.desk import AppContext
 from penstock.web.elements import message_link, moment_html, number, state_html
-from penstock.web.frame import Visit, page
+from penstock.web.frame import PageContext, page
 from penstock.web.parts import Draw, copy_button, fill, soon
-from penstock.errors import WrongUse
-from penstock.web.schemas.difference import Line
-from penstock.web.schemas.subjects import Subject, Subjects, Verdict, Version
+from penstock.errors import UsageError
+from penstock.web.schemas.difference import DiffLine
+from penstock.web.schemas.subjects import Subject, Subjects, DraftVerdict, Version
 from penstock.web.schemas.usage import Use, place_of
 
 _SIGNS = {"-": ("removed", "removed"), "+": ("added", "added"), " ": ("", "unchanged"), "@": ("skipped", "left out")}
@@ -22,17 +22,17 @@ _SHOWN_USES = 200
 _SHOWN_VERSIONS = 20
 
 
-def register(desk: Desk) -> None:
+def register(desk: AppContext) -> None:
     """Serve the pages."""
 
     @page(desk, "/schemas", "Schemas")
-    async def listed(visit: Visit) -> None:
+    async def listed(visit: PageContext) -> None:
         holding = visit.query.get("find", "")
         _add_search(holding)
         _show_subjects(await visit.ask(catalogue(desk).subjects, holding), holding)
 
     @page(desk, "/schemas/{subject}", "Schemas")
-    async def subject(visit: Visit) -> None:
+    async def subject(visit: PageContext) -> None:
         await _Subject(visit).build()
 
 
@@ -92,7 +92,7 @@ def _address(subject: str, older: int | None = None, newer: int | None = None) -
 class _Subject:
     """The page of a subject."""
 
-    def __init__(self, visit: Visit) -> None:
+    def __init__(self, visit: PageContext) -> None:
         self._visit = visit
         self._name = visit.path["subject"]
         self._catalogue = catalogue(visit.desk)
@@ -110,7 +110,7 @@ class _Subject:
         self._add_draft_form(subject)
 
     def _parse_versions(self, subject: Subject) -> tuple[int, int]:
-        """Return the two versions in the URL, by default the last two. Raises `WrongUse`."""
+        """Return the two versions in the URL, by default the last two. Raises `UsageError`."""
         last = subject.versions[-1]
         before = subject.versions[-2] if len(subject.versions) > 1 else last
         versions = []
@@ -118,7 +118,7 @@ class _Subject:
             text = self._visit.query.get(name, str(default))
             if not text.isdecimal() or int(text) not in subject.versions:
                 known = ", ".join(map(str, subject.versions))
-                raise WrongUse(f"{self._name} has no version {text!r}; it has {known}")
+                raise UsageError(f"{self._name} has no version {text!r}; it has {known}")
             versions.append(int(text))
         return versions[0], versions[1]
 
@@ -213,7 +213,7 @@ def _show_versions(versions: list[Version], subject: Subject) -> None:
     elements.table(f"Versions{note}", ["Version", "Schema id", "Text", ""], rows).classes("versions")
 
 
-def _show_difference(difference: Difference) -> None:
+def _show_difference(difference: SchemaDifference) -> None:
     if not difference.lines:
         elements.markup(f"Versions {difference.older} and {difference.newer} have the same text.", tag="p")
         return
@@ -228,7 +228,7 @@ def _show_difference(difference: Difference) -> None:
     element.props(f'tabindex=0 role=region aria-label="{escape(name)}"')
 
 
-def _line_html(line: Line) -> str:
+def _line_html(line: DiffLine) -> str:
     kind, word = _SIGNS[line.sign]
     sign = "…" if line.sign == "@" else escape(line.sign)
     numbers = "".join(f"<td class=number>{number or ''}</td>" for number in (line.older, line.newer))
@@ -306,7 +306,7 @@ def _schema_html(use: Use, sample: InUse, subject: str) -> str:
     return f'<span class="warn">id {use.schema_id}: {elsewhere}</span>'
 
 
-def _show_verdict(verdict: Verdict) -> None:
+def _show_verdict(verdict: DraftVerdict) -> None:
     level = f"version {verdict.against}, level {verdict.compatibility}"
     if verdict.is_compatible:
         result = state_html("ok", f"The registry would take it ({level}).")

@@ -15,7 +15,7 @@ import httpx2
 from penstock import pipelines
 from penstock.config import Settings
 from penstock.contract.evolution import Change, compare
-from penstock.errors import NotThere, PenstockError, RegistryUnreachable, WrongUse
+from penstock.errors import NotFound, PenstockError, RegistryUnreachable, UsageError
 from penstock.web.schemas.usage import place_of
 
 T = TypeVar("T")
@@ -58,7 +58,7 @@ class Version:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class DraftVerdict:
     """Whether a draft could be the subject's next version, according to the registry and to the contract."""
 
     subject: str
@@ -73,7 +73,7 @@ class Verdict:
 class Catalogue:
     """The registry at `settings.registry_url`, queried through `http`. Methods may be called from any thread.
 
-    They raise `RegistryUnreachable`, `NotThere` for what it does not hold, and `WrongUse` for what it refuses to read.
+    They raise `RegistryUnreachable`, `NotFound` for what it does not hold, and `UsageError` for what it refuses to read.
     """
 
     def __init__(self, settings: Settings, http: httpx2.Client) -> None:
@@ -107,10 +107,10 @@ class Catalogue:
         """Return the subjects and versions that have the schema: `users_created-value version 1`."""
         try:
             return self._ask("GET", f"schemas/ids/{schema_id}/versions", _names)
-        except NotThere:
+        except NotFound:
             return []
 
-    def check(self, name: str, draft: str) -> Verdict:
+    def check(self, name: str, draft: str) -> DraftVerdict:
         """Return whether `draft`, a schema as text, could be the subject's next version. Nothing is registered."""
         latest = self.version(name, "latest")
         _readable(draft, latest.type)
@@ -118,7 +118,7 @@ class Catalogue:
         path = f"compatibility/subjects/{_part(name)}/versions/latest"
         is_compatible, messages = self._ask("POST", path, _answer, params={"verbose": "true"}, json=body)
         level = self._level(name)
-        return Verdict(name, latest.version, level, is_compatible, messages, changes(latest.text, draft))
+        return DraftVerdict(name, latest.version, level, is_compatible, messages, changes(latest.text, draft))
 
     def _level(self, name: str = "") -> str:
         """Return the level of a subject, or the level of subjects without their own."""
@@ -160,9 +160,9 @@ def _answer(found: Any) -> tuple[bool, list[str]]:
 
 def _refusal(address: str, status: int, reason: str, *, is_check: bool) -> PenstockError:
     if status == _NOT_FOUND:
-        return NotThere(f"the schema registry: {reason}", hint="./penstock schema plan")
+        return NotFound(f"the schema registry: {reason}", hint="./penstock schema plan")
     if status in _WRONG:
-        return WrongUse(f"the schema registry cannot read this schema: {reason}")
+        return UsageError(f"the schema registry cannot read this schema: {reason}")
     if status in _DENIED:
         hint = "set PENSTOCK_REGISTRY_USERNAME and PENSTOCK_REGISTRY_PASSWORD"
         return RegistryUnreachable(f"{address} answers {status}: {reason}", hint=hint)
@@ -187,21 +187,21 @@ def _indented(text: str) -> str:
 
 
 def _readable(draft: str, kind: str) -> None:
-    """Raise `WrongUse`, which says where `draft` cannot be read, unless it can be a schema of that kind."""
+    """Raise `UsageError`, which says where `draft` cannot be read, unless it can be a schema of that kind."""
     if len(draft) > MOST_CHARACTERS:
-        raise WrongUse(f"the schema has {len(draft):,} characters, more than {MOST_CHARACTERS:,}")
+        raise UsageError(f"the schema has {len(draft):,} characters, more than {MOST_CHARACTERS:,}")
     if not draft.strip():
-        raise WrongUse("there is no schema to check", hint="paste one first")
+        raise UsageError("there is no schema to check", hint="paste one first")
     if kind == "PROTOBUF":
         return
     try:
         found = json.loads(draft)
     except ValueError as error:
-        raise WrongUse(f"the schema is not JSON: {error}") from None
+        raise UsageError(f"the schema is not JSON: {error}") from None
     except RecursionError:
-        raise WrongUse("the schema is nested too deeply to be read") from None
+        raise UsageError("the schema is nested too deeply to be read") from None
     if not isinstance(found, dict | bool | str | list) or (kind == "JSON" and not isinstance(found, dict | bool)):
-        raise WrongUse(f"the schema is JSON, but no {kind} schema: that begins with {{")
+        raise UsageError(f"the schema is JSON, but no {kind} schema: that begins with {{")
 
 
 def changes(older: str, newer: str) -> list[Change] | None:

@@ -37,7 +37,7 @@ class Use:
 
 
 @dataclass(frozen=True)
-class Usage:
+class SchemaUsage:
     """Result of a sample: `looked` of the `held` messages were read. `is_cut`: the time was up before its end."""
 
     topic: str
@@ -61,7 +61,7 @@ def place_of(subject: str) -> tuple[str, Part]:
     return subject.removesuffix("-value"), "value"
 
 
-def usage(settings: Settings, subject: str, longest_s: float = LONGEST_S) -> Usage:
+def usage(settings: Settings, subject: str, longest_s: float = LONGEST_S) -> SchemaUsage:
     """Return the schemas in the subject's topic, by partition; empty if there is no such topic.
 
     Raises `KafkaUnreachable`.
@@ -73,7 +73,7 @@ def usage(settings: Settings, subject: str, longest_s: float = LONGEST_S) -> Usa
     with closing(topics.records(settings, topic, stretches(spans))) as found:
         uses = count(sample.within(found), part)
     held, seconds = sum(span.records for span in spans), round(time.monotonic() - began_s, 3)
-    return Usage(topic, part, held, sample.looked, sample.is_cut, seconds, uses)
+    return SchemaUsage(topic, part, held, sample.looked, sample.is_cut, seconds, uses)
 
 
 class _Sample:

@@ -5,16 +5,16 @@ from typing import Annotated
 from fastapi import FastAPI, Query
 
 from penstock.sink.progress import Batch, Failure
-from penstock.web.desk import Desk
-from penstock.web.stream.streaming import MOST_BATCHES, State, Streaming
+from penstock.web.desk import AppContext
+from penstock.web.stream.streaming import MOST_BATCHES, Streaming, StreamState
 
 
-def register(api: FastAPI, desk: Desk) -> None:
+def register(api: FastAPI, desk: AppContext) -> None:
     """Add the routes under /stream."""
     streaming = desk.one(Streaming)
 
     @api.get("/stream", tags=["stream"])
-    def stream() -> State:
+    def stream() -> StreamState:
         """The query's state, its place in the topic, and the Spark application. What is away is told as such."""
         return streaming.state()
 

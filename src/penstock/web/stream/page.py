@@ -10,12 +10,12 @@ from nicegui import ui
 from penstock.errors import PenstockError
 from penstock.sink.progress import Batch, Failure
 from penstock.web import elements
-from penstock.web.desk import Desk
+from penstock.web.desk import AppContext
 from penstock.web.elements import duration, message_link, moment_html, number, put, size, state_html
-from penstock.web.frame import REFRESH_S, Visit, page
+from penstock.web.frame import REFRESH_S, PageContext, page
 from penstock.web.parts import copy_button
-from penstock.web.stream.query import OTHER, PHASES, TOTAL, Found, Query, phases_ms, shares
-from penstock.web.stream.streaming import JOB, MOST_BATCHES, Spark, State, Streaming
+from penstock.web.stream.query import OTHER, PHASES, TOTAL, QueryStatus, StreamFacts, phases_ms, shares
+from penstock.web.stream.streaming import JOB, MOST_BATCHES, Spark, Streaming, StreamState
 
 _STATES = {
     "running": "ok",
@@ -33,13 +33,13 @@ _LASTS = (30, 60, 200, MOST_BATCHES)
 _ROWS = 25
 
 
-def register(desk: Desk) -> None:
+def register(desk: AppContext) -> None:
     """Serve the page."""
     streaming = desk.one(Streaming)
     job = _Job()
 
     @page(desk, "/stream", "Stream")
-    def stream(visit: Visit) -> None:
+    def stream(visit: PageContext) -> None:
         _Stream(visit, streaming, job)
 
 
@@ -52,7 +52,7 @@ class _Job:
 class _Stream:
     """The page. `/stream?last=200` draws the last 200 micro-batches."""
 
-    def __init__(self, visit: Visit, streaming: Streaming, job: _Job) -> None:
+    def __init__(self, visit: PageContext, streaming: Streaming, job: _Job) -> None:
         self._visit, self._streaming = visit, streaming
         self._control = _Control(visit, streaming, job)
         with ui.element("div").classes("grid stream-top"):
@@ -81,7 +81,7 @@ class _Stream:
 class _Control:
     """The query's state, and the buttons that stop and start its job."""
 
-    def __init__(self, visit: Visit, streaming: Streaming, job: _Job) -> None:
+    def __init__(self, visit: PageContext, streaming: Streaming, job: _Job) -> None:
         self._visit, self._streaming, self._job = visit, streaming, job
         self._verdict = elements.markup("", tag="div").props("role=status aria-live=polite id=stream-state")
         with ui.element("div").classes("row-bar"):
@@ -96,7 +96,7 @@ class _Control:
                 _links({"job": streaming.pages.job, "master": streaming.pages.master, "worker": streaming.pages.worker})
         self._stops = True
 
-    def show(self, state: State) -> None:
+    def show(self, state: StreamState) -> None:
         """Show the query's state, and enable the actions that are possible."""
         put(self._verdict, _verdict_html(state.query, self._job.doing))
         if not self._visit.desk.host.is_local:
@@ -140,7 +140,7 @@ def _links(pages: dict[str, str]) -> None:
     elements.markup(f"Spark&rsquo;s own pages: {shown}").classes("spark-pages")
 
 
-def _verdict_html(query: Query, doing: str) -> str:
+def _verdict_html(query: QueryStatus, doing: str) -> str:
     word = doing or _WORDS.get(query.state, query.state)
     who = f"{escape(query.owner)}, since {moment_html(query.since)}" if query.owner else ""
     return (
@@ -149,7 +149,7 @@ def _verdict_html(query: Query, doing: str) -> str:
     )
 
 
-def _place_html(state: State, topic: str) -> str:
+def _place_html(state: StreamState, topic: str) -> str:
     if not state.partitions:
         return "<h2>Where it stands</h2><p>Kafka does not tell the topic&rsquo;s offsets now.</p>"
     rows = [
@@ -215,7 +215,7 @@ def _application_html(spark: Spark) -> str:
 class _Batches:
     """The charts and the table of the newest micro-batches, drawn again when there is a new one."""
 
-    def __init__(self, visit: Visit) -> None:
+    def __init__(self, visit: PageContext) -> None:
         self._topic = visit.desk.pipeline.topic
         wanted = visit.query.get("last", "")
         self._last = min(int(wanted), MOST_BATCHES) if re.fullmatch("[1-9][0-9]{0,5}", wanted) else _LASTS[1]
@@ -237,7 +237,7 @@ class _Batches:
         self._drawn.set_visibility(False)
         self._newest: object = None
 
-    def show(self, found: Found) -> None:
+    def show(self, found: StreamFacts) -> None:
         """Show these batches if there is a new one among them."""
         shown = found.batches[: self._last]
         put(self._empty, "" if shown else _NO_BATCH)
@@ -342,7 +342,7 @@ def _ends(batch: Batch, topic: str) -> str:
 class _Failures:
     """The newest failures. A traceback is sent when it is opened."""
 
-    def __init__(self, visit: Visit) -> None:
+    def __init__(self, visit: PageContext) -> None:
         self._visit = visit
         self._shown: list[Failure] | None = None
         elements.heading("Failures")

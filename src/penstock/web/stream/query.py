@@ -32,7 +32,7 @@ OTHER = "other"
 
 
 @dataclass(frozen=True)
-class Query:
+class QueryStatus:
     """How the query does. `owner` is the process that owns the checkpoint, `since` when it began."""
 
     state: State
@@ -43,7 +43,7 @@ class Query:
 
 
 @dataclass(frozen=True)
-class Found:
+class StreamFacts:
     """Everything that Cassandra has about the stream: its owner, the latest batches and failures, newest first."""
 
     holder: Holder | None
@@ -55,13 +55,13 @@ class Found:
     """The batches on which the stream is stuck."""
 
 
-def read(settings: Settings, keyspace: str, topic: str, session: Callable[[], Session], batches: int) -> Found:
+def read(settings: Settings, keyspace: str, topic: str, session: Callable[[], Session], batches: int) -> StreamFacts:
     """Return what Cassandra has now. Raises `CassandraUnreachable`."""
     with cassandra.asking(settings):
         connected = session()
         progress, ours = Progress(connected, keyspace, topic), folder_of(settings, topic)
         failing = FailingBatches(connected, keyspace, topic).read()
-        return Found(
+        return StreamFacts(
             holder=lease.holder(connected, keyspace, ours),
             batches=progress.batches(batches),
             failures=progress.failures(),
@@ -70,39 +70,41 @@ def read(settings: Settings, keyspace: str, topic: str, session: Callable[[], Se
         )
 
 
-def tell(found: Found, checkpoint: str, process: str = "", now: datetime | None = None) -> Query:
+def tell(found: StreamFacts, checkpoint: str, process: str = "", now: datetime | None = None) -> QueryStatus:
     """Return the state of the query. `process` is the state of the job's process, if known."""
     owner = found.holder
     if owner is None and found.elsewhere:
         told = f"a job runs with another checkpoint: {found.elsewhere[0]}; PENSTOCK_SPARK_CHECKPOINT names another here"
-        return Query("unknown", told, checkpoint)
+        return QueryStatus("unknown", told, checkpoint)
     if owner is None or owner.is_dead:
         return _without_owner(checkpoint, process, died=owner is not None)
     if found.stuck:
         told = found.stuck[0].notice
-        return Query("stuck", told, checkpoint, str(owner.owner), owner.since)
+        return QueryStatus("stuck", told, checkpoint, str(owner.owner), owner.since)
     failure = found.failures[0] if found.failures else None
     newest = found.batches[0].began_at if found.batches else None
     ago_s = ((now or datetime.now(UTC)) - failure.at).total_seconds() if failure else 0.0
     fails = failure is not None and ago_s < _BACK_OFF_S and (newest is None or failure.at > newest)
     if process == "stopping":
-        return Query("running", "finishes the batch in hand, then stops", checkpoint, str(owner.owner), owner.since)
+        return QueryStatus(
+            "running", "finishes the batch in hand, then stops", checkpoint, str(owner.owner), owner.since
+        )
     if fails:
         told = f"failed {ago_s:.0f} s ago; tries again by itself"
-        return Query("waiting", told, checkpoint, str(owner.owner), owner.since)
+        return QueryStatus("waiting", told, checkpoint, str(owner.owner), owner.since)
     told = "reads the topic as records come"
-    return Query("running", told, checkpoint, str(owner.owner), owner.since)
+    return QueryStatus("running", told, checkpoint, str(owner.owner), owner.since)
 
 
-def _without_owner(checkpoint: str, process: str, *, died: bool) -> Query:
+def _without_owner(checkpoint: str, process: str, *, died: bool) -> QueryStatus:
     if process in {"starting", "ready", "failing"}:
-        return Query("starting", "the job's process is there; its query is not yet", checkpoint)
+        return QueryStatus("starting", "the job's process is there; its query is not yet", checkpoint)
     if process == "restarting":
-        return Query("waiting", "the job ended by itself and is started again", checkpoint)
+        return QueryStatus("waiting", "the job ended by itself and is started again", checkpoint)
     if process == "dead":
-        return Query("stopped", "the job ended too often: it is not started again by itself", checkpoint)
+        return QueryStatus("stopped", "the job ended too often: it is not started again by itself", checkpoint)
     told = "its process was killed" if died else "no job owns the checkpoint"
-    return Query("stopped", f"{told}; records wait in Kafka, none is lost", checkpoint)
+    return QueryStatus("stopped", f"{told}; records wait in Kafka, none is lost", checkpoint)
 
 
 def phases_ms(batch: Batch) -> dict[str, int]:

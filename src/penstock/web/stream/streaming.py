@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 
 from penstock.errors import PenstockError
-from penstock.monitoring.flow import Partition
+from penstock.monitoring.flow import PartitionProgress
 from penstock.process.checkpoint import folder_of
-from penstock.web.desk import Desk
+from penstock.web.desk import AppContext
 from penstock.web.shared import Shared
 from penstock.web.stream import application, query
 from penstock.web.stream.application import Application, Master, Pages
-from penstock.web.stream.query import Found, Query
+from penstock.web.stream.query import QueryStatus, StreamFacts
 
 JOB = "spark-job"
 MOST_BATCHES = 500
@@ -25,15 +25,15 @@ class Spark:
 
 
 @dataclass(frozen=True)
-class State:
+class StreamState:
     """The state of the stream: `partitions` holds the offset up to which each is stored, `lag` the records behind.
 
     `pages` are the URLs of Spark's UI, None unless Spark belongs to the local stack.
     """
 
-    query: Query
+    query: QueryStatus
     spark: Spark
-    partitions: list[Partition]
+    partitions: list[PartitionProgress]
     lag: int | None
     pages: Pages | None
 
@@ -41,7 +41,7 @@ class State:
 class Streaming:
     """The stream of the configured pipeline. Thread-safe."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: AppContext) -> None:
         self._desk = desk
         self._checkpoint = folder_of(desk.settings, desk.pipeline.topic)
         self.pages = application.pages(desk.settings)
@@ -50,14 +50,14 @@ class Streaming:
         self._spark = Shared(self._ask_spark, for_s=4.0)
         self._process = Shared(self._ask_process, for_s=2.5)
 
-    def _read(self) -> Found:
+    def _read(self) -> StreamFacts:
         desk = self._desk
         return query.read(desk.settings, desk.keyspace, desk.pipeline.topic, desk.cassandra, MOST_BATCHES)
 
-    def state(self) -> State:
+    def state(self) -> StreamState:
         """Return the current state. Unavailable services are reported in it, not raised."""
         now = self._desk.view.now
-        return State(
+        return StreamState(
             query=self._query(),
             spark=self._spark(),
             partitions=now.partitions if now else [],
@@ -65,11 +65,11 @@ class Streaming:
             pages=self.pages,
         )
 
-    def _query(self) -> Query:
+    def _query(self) -> QueryStatus:
         try:
             read = self.found()
         except PenstockError as error:
-            return Query("unknown", f"Cassandra, which knows the job that reads, is away: {error.message}", "")
+            return QueryStatus("unknown", f"Cassandra, which knows the job that reads, is away: {error.message}", "")
         is_owned = read.holder is not None and not read.holder.is_dead
         return query.tell(read, self._checkpoint, "" if is_owned else self._process())
 

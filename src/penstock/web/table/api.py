@@ -14,10 +14,10 @@ from penstock.reconcile import trace
 from penstock.reconcile.trace import Passage
 from penstock.sink import cassandra
 from penstock.web.api import ShowsPersonal
-from penstock.web.desk import Desk
+from penstock.web.desk import AppContext
 from penstock.web.table import nodes
-from penstock.web.table.nodes import Files, Node
-from penstock.web.table.rows import MOST_ROWS, PAGE_ROWS, Page, Row, Table
+from penstock.web.table.nodes import Node, TableFiles
+from penstock.web.table.rows import MOST_ROWS, PAGE_ROWS, Page, TableReader, TableRow
 
 SEARCH_S = 20.0
 _SEARCHES = threading.BoundedSemaphore(2)
@@ -36,11 +36,11 @@ class Nodes:
     """Cassandra's nodes. `files` are the table's, null unless on this machine: then see `nodetool tablestats`."""
 
     nodes: list[Node]
-    files: Files | None
+    files: TableFiles | None
 
 
 @dataclass(frozen=True)
-class Way:
+class RecordPassages:
     """The passages through Kafka of the records with one id.
 
     `is_whole`: the search reached the end of the topic. It read `read` of the topic's `held` records; both are null if
@@ -54,7 +54,7 @@ class Way:
     held: int | None = None
 
 
-def register(api: FastAPI, desk: Desk) -> None:
+def register(api: FastAPI, desk: AppContext) -> None:
     """Add the routes under /table, and /trace/{id}."""
 
     @api.get("/table")
@@ -73,7 +73,7 @@ def register(api: FastAPI, desk: Desk) -> None:
         return hidden(table(desk).page(page, size), desk, masks=not personal)
 
     @api.get("/table/rows/{record_id}")
-    def row(record_id: str, personal: ShowsPersonal = False) -> Row:
+    def row(record_id: str, personal: ShowsPersonal = False) -> TableRow:
         """Get a row. Personal data is masked unless `personal` is true."""
         stored_row = table(desk).row(record_id)
         return stored_row if personal else replace(stored_row, columns=masked(stored_row.columns, desk.pipeline.stored))
@@ -87,22 +87,22 @@ def register(api: FastAPI, desk: Desk) -> None:
     def way(
         record_id: str,
         whole: Annotated[bool, Query(description="Search the whole topic, for 20 s at most.")] = False,
-    ) -> Way:
+    ) -> RecordPassages:
         """Trace the record that the row was written from, or with `whole` every record of the id."""
         return search(desk, record_id) if whole else way_of_row(desk, record_id)
 
 
-def table(desk: Desk) -> Table:
+def table(desk: AppContext) -> TableReader:
     """Return the pipeline's table. Raises `CassandraUnreachable`."""
-    return Table(desk.settings, desk.cassandra(), desk.pipeline)
+    return TableReader(desk.settings, desk.cassandra(), desk.pipeline)
 
 
-def hidden(page: Page, desk: Desk, *, masks: bool) -> Page:
+def hidden(page: Page, desk: AppContext, *, masks: bool) -> Page:
     """Mask personal data in a page of rows if `masks`."""
     return replace(page, rows=[masked(row, desk.pipeline.stored) for row in page.rows]) if masks else page
 
 
-def node_facts(desk: Desk) -> Nodes:
+def node_facts(desk: AppContext) -> Nodes:
     """Read the state of the nodes and the table's files. Raises `CassandraUnreachable`."""
     settings, session, name = desk.settings, desk.cassandra(), desk.pipeline.table
     statuses = nodes.read(settings, session, desk.keyspace, name)
@@ -111,14 +111,16 @@ def node_facts(desk: Desk) -> Nodes:
     return Nodes(statuses, files)
 
 
-def way_of_row(desk: Desk, record_id: str) -> Way:
+def way_of_row(desk: AppContext, record_id: str) -> RecordPassages:
     """Trace the record that the row was written from. Raises `WrongUse` for an invalid id, and what `trace` raises."""
     with cassandra.asking(desk.settings):
         passage = trace.trace_row(quick(desk.settings), desk.cassandra(), record_id)
-    return Way(record_id, [] if passage is None else [passage], is_whole=False)
+    return RecordPassages(record_id, [] if passage is None else [passage], is_whole=False)
 
 
-def search(desk: Desk, record_id: str, begun: Callable[[trace.Search], None] = lambda _: None) -> Way:
+def search(
+    desk: AppContext, record_id: str, begun: Callable[[trace.TraceSearch], None] = lambda _: None
+) -> RecordPassages:
     """Search the whole topic for the records of an id, for at most `SEARCH_S` seconds.
 
     `begun` is called with the search when it starts, e.g. to show its progress or stop it. Raises `Unreachable` while
@@ -128,9 +130,9 @@ def search(desk: Desk, record_id: str, begun: Callable[[trace.Search], None] = l
         raise Unreachable("two searches of the whole topic are under way: try again when one has ended")
     try:
         with cassandra.asking(desk.settings):
-            search = trace.Search(quick(desk.settings), desk.cassandra(), record_id, SEARCH_S)
+            search = trace.TraceSearch(quick(desk.settings), desk.cassandra(), record_id, SEARCH_S)
             begun(search)
             passages = search.carry_out()
     finally:
         _SEARCHES.release()
-    return Way(record_id, passages, search.is_whole, search.read, search.held)
+    return RecordPassages(record_id, passages, search.is_whole, search.read, search.held)

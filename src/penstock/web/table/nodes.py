@@ -53,7 +53,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Files:
+class TableFiles:
     """The table's SSTables on this machine, and what all of their files take."""
 
     sstables: int
@@ -129,7 +129,7 @@ def _task(row: dict[str, Any]) -> Task:
     return Task(str(row["kind"]), int(row["progress"]), int(row["total"]), str(row["unit"]))
 
 
-def files(settings: Settings, session: Session, data: Path, keyspace: str, table: str) -> Files | None:
+def files(settings: Settings, session: Session, data: Path, keyspace: str, table: str) -> TableFiles | None:
     """Return the table's files within `data`, the node's data directory, or None if they are not there.
 
     Raises `CassandraUnreachable`.
@@ -141,7 +141,7 @@ def files(settings: Settings, session: Session, data: Path, keyspace: str, table
     return _files(folder.iterdir()) if found and folder.is_dir() else None
 
 
-def _files(paths: Iterable[Path]) -> Files:
+def _files(paths: Iterable[Path]) -> TableFiles:
     """Count SSTables and bytes of the files in one folder. A compaction may delete a file at any time."""
     sstables, total_bytes = 0, 0
     for path in paths:
@@ -150,4 +150,4 @@ def _files(paths: Iterable[Path]) -> Files:
         except FileNotFoundError:
             continue
         sstables += path.name.endswith("-Data.db")
-    return Files(sstables, total_bytes)
+    return TableFiles(sstables, total_bytes)

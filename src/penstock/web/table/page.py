@@ -8,11 +8,11 @@ from nicegui import ui
 
 from penstock.contract.fields import key_of
 from penstock.contract.masking import MASK
-from penstock.errors import PenstockError, WrongUse
+from penstock.errors import PenstockError, UsageError
 from penstock.web import elements
-from penstock.web.desk import Desk
+from penstock.web.desk import AppContext
 from penstock.web.elements import number, size, state_html
-from penstock.web.frame import Visit, page
+from penstock.web.frame import PageContext, page
 from penstock.web.parts import Draw, copy_button, fill, soon
 from penstock.web.shared import Shared
 from penstock.web.table import row
@@ -24,13 +24,13 @@ _REFRESH_S = 10.0
 _ARRIVAL = ("ingested_at", "kafka_partition", "kafka_offset")
 
 
-def register(desk: Desk) -> None:
+def register(desk: AppContext) -> None:
     """Serve the pages."""
     kept = Shared(lambda: node_facts(desk), for_s=_REFRESH_S - 1)
     row.register(desk)
 
     @page(desk, "/table", "Table")
-    async def shown(visit: Visit) -> None:
+    async def shown(visit: PageContext) -> None:
         _add_search()
         _add_nodes(visit, kept)
         elements.heading("Rows")
@@ -50,7 +50,7 @@ def _add_search() -> None:
         ui.button("Show row and trace", on_click=find).props("no-caps")
 
 
-def _add_nodes(visit: Visit, kept: Shared[Nodes]) -> None:
+def _add_nodes(visit: PageContext, kept: Shared[Nodes]) -> None:
     part = ui.element("div")
     with part:
         shown = elements.markup("<p class=quiet>Asking the nodes …</p>", tag="div")
@@ -130,7 +130,7 @@ def _task_html(task: Task) -> str:
     return f"{escape(task.kind)} {share}"
 
 
-async def _load_rows(visit: Visit) -> Draw:
+async def _load_rows(visit: PageContext) -> Draw:
     count = _parse_size(visit.query.get("size", str(PAGE_ROWS)))
     after = visit.query.get("page", "")
     rows_page = await visit.ask(lambda: hidden(table(visit.desk).page(after, count), visit.desk, masks=visit.masks))
@@ -139,11 +139,11 @@ async def _load_rows(visit: Visit) -> Draw:
 
 def _parse_size(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= MOST_ROWS:
-        raise WrongUse(f"{text[:20]!r} is no number of rows from 1 to {MOST_ROWS}", hint="/table")
+        raise UsageError(f"{text[:20]!r} is no number of rows from 1 to {MOST_ROWS}", hint="/table")
     return int(text)
 
 
-def _show_page(visit: Visit, rows_page: Page, after: str, count: int) -> None:
+def _show_page(visit: PageContext, rows_page: Page, after: str, count: int) -> None:
     if not rows_page.rows:
         if after:
             elements.markup('<p>No row follows. <a href="/table">First page</a></p>', tag="div")
@@ -181,7 +181,7 @@ def _has_position(rows_page: Page) -> bool:
     return set(_ARRIVAL) <= set(rows_page.columns)
 
 
-def _ordered(visit: Visit, columns: list[str]) -> list[str]:
+def _ordered(visit: PageContext, columns: list[str]) -> list[str]:
     """Return the columns to show: the key, the arrival time, then the rest without the Kafka position.
 
     The position is shown in a column of its own.
@@ -191,14 +191,14 @@ def _ordered(visit: Visit, columns: list[str]) -> list[str]:
     return first + [name for name in columns if name not in (*first, "kafka_partition", "kafka_offset")]
 
 
-def _row(visit: Visit, columns: dict[str, Any], names: list[str], *, with_place: bool) -> list[str]:
+def _row(visit: PageContext, columns: dict[str, Any], names: list[str], *, with_place: bool) -> list[str]:
     key = columns[names[0]]
     linked = MASK if key == MASK else f'<a href="/table/rows/{quote(str(key), safe="")}">{escape(str(key))}</a>'
     position = [row.message_link(visit.desk.pipeline.topic, columns)] if with_place else []
     return [linked, *position, *(row.value_html(columns[name]) for name in names[1:])]
 
 
-async def _load_definition(visit: Visit) -> Draw:
+async def _load_definition(visit: PageContext) -> Draw:
     definition = await visit.ask(lambda: table(visit.desk).definition())
 
     def draw() -> None:

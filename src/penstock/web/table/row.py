@@ -7,15 +7,15 @@ from typing import Any
 from nicegui import ui
 
 from penstock.contract.masking import MASK, masked
-from penstock.errors import NotThere
-from penstock.reconcile.trace import Hop, Passage, Search
+from penstock.errors import NotFound
+from penstock.reconcile.trace import Passage, TraceSearch, TraceStep
 from penstock.web import elements
-from penstock.web.desk import Desk
+from penstock.web.desk import AppContext
 from penstock.web.elements import duration, moment_html, number, state_html
-from penstock.web.frame import Visit, page
+from penstock.web.frame import PageContext, page
 from penstock.web.parts import Draw, fill, soon
-from penstock.web.table.api import SEARCH_S, Way, search, table, way_of_row
-from penstock.web.table.rows import Row
+from penstock.web.table.api import SEARCH_S, RecordPassages, search, table, way_of_row
+from penstock.web.table.rows import TableRow
 
 _PROGRESS_S = 0.5
 _STATES = {
@@ -25,11 +25,11 @@ _STATES = {
 }
 
 
-def register(desk: Desk) -> None:
+def register(desk: AppContext) -> None:
     """Serve the page."""
 
     @page(desk, "/table/rows/{record_id}", "Row")
-    async def shown(visit: Visit) -> None:
+    async def shown(visit: PageContext) -> None:
         record_id = visit.path["record_id"]
         with ui.element("div").classes("row-bar"):
             elements.markup('<a href="/table">All rows</a>')
@@ -41,11 +41,11 @@ def register(desk: Desk) -> None:
         _Searching(visit, record_id)
 
 
-async def _show_row(visit: Visit, record_id: str) -> bool:
+async def _show_row(visit: PageContext, record_id: str) -> bool:
     """Show the row, or an empty state; return whether it exists. Raises `WrongUse` for an invalid id."""
     try:
         stored_row = await visit.ask(lambda: table(visit.desk).row(record_id))
-    except NotThere as error:
+    except NotFound as error:
         todo = "Its record may wait, or was rejected, or deleted, or nobody sent it: search the topic for it."
         elements.empty(error.message, todo, error.hint)
         return False
@@ -53,7 +53,7 @@ async def _show_row(visit: Visit, record_id: str) -> bool:
     return True
 
 
-def _show_facts(visit: Visit, stored_row: Row) -> None:
+def _show_facts(visit: PageContext, stored_row: TableRow) -> None:
     columns = masked(stored_row.columns, visit.desk.pipeline.stored) if visit.masks else stored_row.columns
     pairs = [(name, value_html(value)) for name, value in columns.items()]
     pairs.append(("record in Kafka", message_link(visit.desk.pipeline.topic, stored_row.columns)))
@@ -82,12 +82,12 @@ def message_link(topic: str, columns: dict[str, Any]) -> str:
     return elements.message_link(topic, partition, offset, f"partition {partition} offset {offset:,}")
 
 
-async def _load_trace(visit: Visit, record_id: str) -> Draw:
+async def _load_trace(visit: PageContext, record_id: str) -> Draw:
     trace = await visit.ask(way_of_row, visit.desk, record_id)
     return lambda: _show_passages(visit.desk.pipeline.topic, trace)
 
 
-def _show_passages(topic: str, trace: Way) -> None:
+def _show_passages(topic: str, trace: RecordPassages) -> None:
     for passage in trace.passages:
         _show_passage(topic, passage)
     if trace.passages:
@@ -114,7 +114,7 @@ def _show_passage(topic: str, passage: Passage) -> None:
     elements.markup(text, tag="section").classes("card passage")
 
 
-def _stage_html(stage: Hop, previous: Hop | None) -> str:
+def _stage_html(stage: TraceStep, previous: TraceStep | None) -> str:
     elapsed = _format_elapsed(previous, stage)
     elapsed_html = f'<span class="later">{escape(elapsed)}</span>' if elapsed else ""
     at = moment_html(stage.at) if stage.at else "<span class=quiet>time not known</span>"
@@ -124,7 +124,7 @@ def _stage_html(stage: Hop, previous: Hop | None) -> str:
     )
 
 
-def _format_elapsed(previous: Hop | None, stage: Hop) -> str:
+def _format_elapsed(previous: TraceStep | None, stage: TraceStep) -> str:
     """Format the time since the previous stage; empty if unknown."""
     if previous is None or previous.at is None or stage.at is None:
         return ""
@@ -135,10 +135,10 @@ def _format_elapsed(previous: Hop | None, stage: Hop) -> str:
 class _Searching:
     """The search of the whole topic, started by the viewer."""
 
-    def __init__(self, visit: Visit, record_id: str) -> None:
+    def __init__(self, visit: PageContext, record_id: str) -> None:
         self._visit = visit
         self._id = record_id
-        self._search: Search | None = None
+        self._search: TraceSearch | None = None
         elements.heading("Other records of this id", 3)
         note = f"Each record of the id is found by reading the whole topic, for {SEARCH_S:.0f} s at most."
         elements.markup(note, tag="p").classes("quiet")
@@ -177,5 +177,5 @@ class _Searching:
 
         return draw
 
-    def _on_start(self, search: Search) -> None:
+    def _on_start(self, search: TraceSearch) -> None:
         self._search = search

@@ -13,7 +13,7 @@ from cassandra.cluster import Session
 from penstock.config import Settings
 from penstock.contract import cql
 from penstock.contract.fields import key_of
-from penstock.errors import NotThere, WrongUse
+from penstock.errors import NotFound, UsageError
 from penstock.pipelines import Pipeline
 from penstock.reconcile.trace import id_of
 from penstock.sink import cassandra
@@ -38,7 +38,7 @@ class Page:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One row: its columns, and its write timestamp in us, which is its topic's generation and offset, no clock."""
 
     id: str
@@ -46,7 +46,7 @@ class Row:
     written_us: int | None
 
 
-class Table:
+class TableReader:
     """The pipeline's table."""
 
     def __init__(self, settings: Settings, session: Session, pipeline: Pipeline) -> None:
@@ -60,7 +60,7 @@ class Table:
     def page(self, after: str = "", rows: int = PAGE_ROWS) -> Page:
         """Return the page after `after`, which is the `next` of another page; empty: the first page.
 
-        Raises `WrongUse` if it is not, `NotThere` if there is no table, `CassandraUnreachable`.
+        Raises `UsageError` if it is not, `NotFound` if there is no table, `CassandraUnreachable`.
         """
         token, count = _token(after), min(max(rows, 1), MOST_ROWS)
         with cassandra.asking(self._settings):
@@ -73,8 +73,8 @@ class Table:
         kept = [_plain(row, names) for row in found[:count]]
         return Page(names, kept, None if last is None else str(last), 1.0 if last is None else _share(last))
 
-    def row(self, text: str) -> Row:
-        """Return the row of the id `text`. Raises `WrongUse` if it is not an id, `NotThere`, `CassandraUnreachable`."""
+    def row(self, text: str) -> TableRow:
+        """Return the row of the id `text`. Raises `UsageError` if it is no id, `NotFound`, `CassandraUnreachable`."""
         record_id = id_of(self._pipeline, text)
         with cassandra.asking(self._settings):
             names = self._columns()
@@ -83,11 +83,11 @@ class Table:
             query = f"SELECT {columns}{written} FROM {self.name} WHERE {cql.name(self._key)} = %s"
             found = self._session.execute(query, (record_id,)).one()
         if found is None:
-            raise NotThere(f"{self.name} has no row with the id {record_id}", hint=f"./penstock trace {record_id}")
-        return Row(str(record_id), _plain(found, names), found.get("written_us"))
+            raise NotFound(f"{self.name} has no row with the id {record_id}", hint=f"./penstock trace {record_id}")
+        return TableRow(str(record_id), _plain(found, names), found.get("written_us"))
 
     def definition(self) -> str:
-        """Return the statement that creates the current table. Raises `NotThere`, `CassandraUnreachable`."""
+        """Return the statement that creates the current table. Raises `NotFound`, `CassandraUnreachable`."""
         with cassandra.asking(self._settings):
             self._columns()
             found = self._session.execute(f"DESCRIBE TABLE {self.name}").one()
@@ -97,13 +97,13 @@ class Table:
         """Return the table's columns: the record's in its own order, then any others."""
         there = cassandra.table_of(self._session, self._settings, self._pipeline).columns
         if not there:
-            raise NotThere(f"there is no table {self.name} yet: the Spark job makes it", hint="./penstock up")
+            raise NotFound(f"there is no table {self.name} yet: the Spark job makes it", hint="./penstock up")
         own = [name for name in cql.columns(self._pipeline.stored) if name in there]
         return own + sorted(there.keys() - set(own))
 
 
 def _token(text: str) -> int | None:
-    """Return the token that a page starts after, or None for the first page. Raises `WrongUse`."""
+    """Return the token that a page starts after, or None for the first page. Raises `UsageError`."""
     if not text:
         return None
     try:
@@ -111,7 +111,7 @@ def _token(text: str) -> int | None:
     except ValueError:
         token = _TOKENS
     if not -_TOKENS // 2 <= token < _TOKENS // 2:
-        raise WrongUse(
+        raise UsageError(
             f"{text[:40]!r} is no page of the table: begin with the first one, and take `next` from there",
             hint="./penstock rows",
         )

@@ -6,17 +6,17 @@ from html import escape
 from nicegui import ui
 
 from penstock.broker import admin
-from penstock.broker.admin import Setting
+from penstock.broker.admin import TopicSetting
 from penstock.broker.topics import Place
 from penstock.contract.reject import Fault
-from penstock.errors import NotThere, PenstockError, RegistryUnreachable, WrongUse
+from penstock.errors import NotFound, PenstockError, RegistryUnreachable, UsageError
 from penstock.pipeline import compose
 from penstock.web import elements
-from penstock.web.desk import Desk
-from penstock.web.frame import Visit, page
+from penstock.web.desk import AppContext
+from penstock.web.frame import PageContext, page
 from penstock.web.schemas.api import catalogue
 from penstock.web.schemas.subjects import Version
-from penstock.web.topics.inventory import Inventory, Topic, spans_of
+from penstock.web.topics.inventory import Inventory, TopicInfo, spans_of
 from penstock.web.topics.messages import bar
 
 _DANGER = "outline no-caps"
@@ -36,11 +36,11 @@ _DELETED = {
 """What a deletion of records means, by the topic's role."""
 
 
-def register(desk: Desk, inventory: Inventory) -> None:
+def register(desk: AppContext, inventory: Inventory) -> None:
     """Serve the pages."""
 
     @page(desk, "/topics/{name}/produce", "Produce a message")
-    async def produce(visit: Visit) -> None:
+    async def produce(visit: PageContext) -> None:
         topic = await visit.ask(inventory.topic, visit.path["name"])
         admin.check_ours(topic.name)
         bar(topic, "produce")
@@ -48,7 +48,7 @@ def register(desk: Desk, inventory: Inventory) -> None:
         _Compose(visit, topic, None if is_pipeline else await visit.ask(_latest_schema, desk, topic.name))
 
     @page(desk, "/topics/{name}/settings", "Settings")
-    async def settings(visit: Visit) -> None:
+    async def settings(visit: PageContext) -> None:
         topic = await visit.ask(inventory.topic, visit.path["name"])
         bar(topic, "settings")
         current = await visit.ask(admin.settings_of, desk.kafka, desk.settings, topic.name)
@@ -57,11 +57,11 @@ def register(desk: Desk, inventory: Inventory) -> None:
             _Deletion(visit, inventory, topic)
 
 
-def _latest_schema(desk: Desk, topic: str) -> Version | None:
+def _latest_schema(desk: AppContext, topic: str) -> Version | None:
     """Return the newest schema of the topic's values. None if there is none or the registry is unavailable."""
     try:
         return catalogue(desk).version(f"{topic}-value", "latest")
-    except (NotThere, RegistryUnreachable):
+    except (NotFound, RegistryUnreachable):
         return None
 
 
@@ -72,7 +72,7 @@ class _Compose:
     another topic with a value schema, it is validated against that and sent with the wire-format header.
     """
 
-    def __init__(self, visit: Visit, topic: Topic, schema: Version | None) -> None:
+    def __init__(self, visit: PageContext, topic: TopicInfo, schema: Version | None) -> None:
         self._visit = visit
         self._topic = topic.name
         self._schema = schema
@@ -141,7 +141,7 @@ class _Compose:
         """Serialize the value with the schema. If it does not conform, show why and return None."""
         try:
             return compose.framed(schema.id, schema.type, schema.text, self._value.value or "")
-        except WrongUse as error:
+        except UsageError as error:
             self._show_problems(*error.message.splitlines())
             return None
 
@@ -204,7 +204,7 @@ class _Compose:
 class _Settings:
     """A topic's settings, and the form that changes one."""
 
-    def __init__(self, visit: Visit, topic: Topic, settings: list[Setting]) -> None:
+    def __init__(self, visit: PageContext, topic: TopicInfo, settings: list[TopicSetting]) -> None:
         self._visit = visit
         self._topic = topic.name
         self._known = {setting.name: setting for setting in settings}
@@ -258,7 +258,7 @@ class _Settings:
             ui.navigate.reload()
 
 
-def _setting_row(setting: Setting) -> tuple[str, str]:
+def _setting_row(setting: TopicSetting) -> tuple[str, str]:
     duration = ""
     if setting.name.endswith(".ms") and (setting.value or "").isdigit() and int(setting.value or "0") < 2**62:
         duration = f' <span class="quiet">{elements.duration(int(setting.value or "0"))}</span>'
@@ -268,7 +268,7 @@ def _setting_row(setting: Setting) -> tuple[str, str]:
 class _Deletion:
     """Deletion of records or the whole topic. The viewer must type its name."""
 
-    def __init__(self, visit: Visit, inventory: Inventory, topic: Topic) -> None:
+    def __init__(self, visit: PageContext, inventory: Inventory, topic: TopicInfo) -> None:
         self._visit = visit
         self._inventory = inventory
         self._topic = topic
@@ -321,5 +321,5 @@ class _Deletion:
 
 def _parse_offset(text: str) -> int | None:
     if text and not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise WrongUse(f"{text[:100]!r} is no offset: it is a whole number")
+        raise UsageError(f"{text[:100]!r} is no offset: it is a whole number")
     return int(text) if text else None

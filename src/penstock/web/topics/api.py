@@ -6,22 +6,22 @@ from typing import Annotated, Any, Literal
 from fastapi import FastAPI, Path, Query
 
 from penstock.broker import admin
-from penstock.broker.admin import Setting
+from penstock.broker.admin import TopicSetting
 from penstock.broker.topics import Span
-from penstock.errors import NotThere, WrongUse
+from penstock.errors import NotFound, UsageError
 from penstock.web.api import ShowsPersonal
-from penstock.web.desk import Desk, inventory_of
+from penstock.web.desk import AppContext, inventory_of
 from penstock.web.topics import groups as observe_groups
-from penstock.web.topics.browse import MOST, Browser, Found, Question
-from penstock.web.topics.content import Looker, Reader, Seen
-from penstock.web.topics.groups import Group, Positions
-from penstock.web.topics.inventory import Inventory, Topic, spans_of
+from penstock.web.topics.browse import MOST, Browser, MessagePage, Question
+from penstock.web.topics.content import Looker, Reader, ShownMessage
+from penstock.web.topics.groups import ConsumerGroup, Positions
+from penstock.web.topics.inventory import Inventory, TopicInfo, spans_of
 
 Name = Annotated[str, Path(description="The topic.", max_length=249)]
 _MISSING: dict[int | str, dict[str, Any]] = {404: {"description": "There is none."}}
 
 
-def register(api: FastAPI, desk: Desk) -> None:
+def register(api: FastAPI, desk: AppContext) -> None:
     """Add the routes under /topics, /groups and /positions."""
     inventory = desk.one(inventory_of)
     _register_topics(api, desk, inventory)
@@ -29,13 +29,13 @@ def register(api: FastAPI, desk: Desk) -> None:
     _register_groups(api, desk)
 
 
-def _register_topics(api: FastAPI, desk: Desk, inventory: Inventory) -> None:
+def _register_topics(api: FastAPI, desk: AppContext, inventory: Inventory) -> None:
     @api.get("/topics", tags=["topics"])
-    def topics() -> list[Topic]:
+    def topics() -> list[TopicInfo]:
         """List all topics with records, bytes, retention and records per second."""
         return inventory.topics()
 
-    @api.get("/topics/{name}", tags=["topics"], response_model=Topic, responses=_MISSING)
+    @api.get("/topics/{name}", tags=["topics"], response_model=TopicInfo, responses=_MISSING)
     def topic(name: Name) -> Any:
         """Get a topic."""
         return inventory.topic(name)
@@ -45,14 +45,14 @@ def _register_topics(api: FastAPI, desk: Desk, inventory: Inventory) -> None:
         """List the offset range of each partition: from `first` (inclusive) to `end` (exclusive)."""
         return spans_of(desk.kafka, desk.settings, name)
 
-    @api.get("/topics/{name}/settings", tags=["topics"], response_model=list[Setting], responses=_MISSING)
+    @api.get("/topics/{name}/settings", tags=["topics"], response_model=list[TopicSetting], responses=_MISSING)
     def settings(name: Name) -> Any:
         """List the topic's configuration: its overrides and Kafka's defaults."""
         return admin.settings_of(desk.kafka, desk.settings, inventory.topic(name).name)
 
 
-def _register_messages(api: FastAPI, desk: Desk) -> None:
-    @api.get("/topics/{name}/messages", tags=["topics"], response_model=Found, responses=_MISSING)
+def _register_messages(api: FastAPI, desk: AppContext) -> None:
+    @api.get("/topics/{name}/messages", tags=["topics"], response_model=MessagePage, responses=_MISSING)
     def messages(
         name: Name,
         start: Annotated[Literal["newest", "offset", "time"], Query(alias="from")] = "newest",
@@ -69,12 +69,14 @@ def _register_messages(api: FastAPI, desk: Desk) -> None:
     ) -> Any:
         """Search messages, newest first, or from an offset or time onwards. Scans at most 50,000 messages, for 5 s."""
         if time is not None and time.tzinfo is None:
-            raise WrongUse(f"time={time.isoformat()}: it needs a time zone, as in 2026-01-31T09:00:00Z")
+            raise UsageError(f"time={time.isoformat()}: it needs a time zone, as in 2026-01-31T09:00:00Z")
         question = Question(start, partition, offset, time, key, text, field, value, most, go_on)
         looker = Looker(Reader(desk.registry), desk.pipeline.record, not personal)
         return Browser(desk.kafka, desk.settings, name).find(question, looker)
 
-    @api.get("/topics/{name}/messages/{partition}/{offset}", tags=["topics"], response_model=Seen, responses=_MISSING)
+    @api.get(
+        "/topics/{name}/messages/{partition}/{offset}", tags=["topics"], response_model=ShownMessage, responses=_MISSING
+    )
     def message(
         name: Name,
         partition: Annotated[int, Path(ge=0, lt=2**31)],
@@ -86,13 +88,13 @@ def _register_messages(api: FastAPI, desk: Desk) -> None:
         browser = Browser(desk.kafka, desk.settings, name)
         seen = browser.at(partition, offset, looker)
         if seen is None:
-            raise NotThere(f"{name} holds no message at {partition}:{offset}")
+            raise NotFound(f"{name} holds no message at {partition}:{offset}")
         return seen
 
 
-def _register_groups(api: FastAPI, desk: Desk) -> None:
+def _register_groups(api: FastAPI, desk: AppContext) -> None:
     @api.get("/groups", tags=["topics"])
-    def groups() -> list[Group]:
+    def groups() -> list[ConsumerGroup]:
         """List consumer groups and their lag."""
         return observe_groups.groups(desk.kafka, desk.settings)
 

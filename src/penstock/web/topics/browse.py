@@ -20,9 +20,9 @@ from penstock.broker import topics
 from penstock.broker.kafka import failure, reader
 from penstock.broker.topics import Span
 from penstock.config import Settings
-from penstock.errors import WrongUse
+from penstock.errors import UsageError
 from penstock.monitoring.services import TIMEOUT_S
-from penstock.web.topics.content import Looker, Seen
+from penstock.web.topics.content import Looker, ShownMessage
 from penstock.web.topics.inventory import spans_of
 
 MOST = 500
@@ -72,10 +72,10 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Found:
+class MessagePage:
     """A page of messages, and how many were looked through for it. `go_on` is empty when there are no more."""
 
-    messages: list[Seen]
+    messages: list[ShownMessage]
     looked_through: int
     took_ms: int
     go_on: str
@@ -139,7 +139,7 @@ class Walk:
         return max(1, min(2 * self._size, _CHUNK_RECORDS, _CHUNK_BYTES // max(1, mean_bytes)))
 
 
-class Search:
+class MessageSearch:
     """Decides whether a message matches. While personal data is hidden, it sees only what is shown.
 
     Otherwise a user who may not see personal data could find it out by searching character by character.
@@ -192,14 +192,14 @@ def _word(value: Any) -> str:
 
 
 class Browser:
-    """Reads the messages of one topic. Raises `KafkaUnreachable`, and `WrongUse` if the topic does not exist."""
+    """Reads the messages of one topic. Raises `KafkaUnreachable`, and `UsageError` if the topic does not exist."""
 
     def __init__(self, client: AdminClient, settings: Settings, topic: str) -> None:
         self._client = client
         self._settings = settings.model_copy(update={"kafka_timeout_s": TIMEOUT_S})
         self._topic = topic
 
-    def find(self, question: Question, looker: Looker) -> Found:
+    def find(self, question: Question, looker: Looker) -> MessagePage:
         """Return a page of matching messages, in the order of their timestamps across partitions."""
         began_s = time.monotonic()
         spans = self._spans(question)
@@ -211,20 +211,20 @@ class Browser:
             first = min(_FIRST_RECORDS, most // max(1, len(spans)) + 5)
             until_s = began_s + LOOK_S
             walks = [Walk(span, read, backwards=backwards, first=first, until_s=until_s) for span in spans]
-            hits, looked = _merge(walks, Search(question, looker), most, backwards=backwards)
+            hits, looked = _merge(walks, MessageSearch(question, looker), most, backwards=backwards)
         except KafkaException as error:
             raise failure(error, f"reading {self._topic}", self._settings) from error
         finally:
             consumer.close()
         left = [walk.place for walk in walks]
-        return Found(
+        return MessagePage(
             messages=[looker.see(one) for one in hits],
             looked_through=looked,
             took_ms=round((time.monotonic() - began_s) * 1000),
             go_on=_written(left, backwards=backwards) if any(one.records > 0 for one in left) else "",
         )
 
-    def at(self, partition: int, offset: int, looker: Looker) -> Seen | None:
+    def at(self, partition: int, offset: int, looker: Looker) -> ShownMessage | None:
         """Return the message at this position, or None if there is none (any more)."""
         span = next((one for one in self.spans() if one.partition == partition), None)
         if span is None or not span.first <= offset < span.end:
@@ -234,7 +234,7 @@ class Browser:
 
     def after(
         self, before: list[Span], looker: Looker, most: int, wanted: Callable[[Message], bool] = lambda _: True
-    ) -> tuple[list[Seen], int, list[Span]]:
+    ) -> tuple[list[ShownMessage], int, list[Span]]:
         """Return the newest messages since `before`, how many were skipped, and what the topic holds now.
 
         The messages are sorted by timestamp, oldest first. `most` is divided among the partitions.
@@ -259,7 +259,7 @@ class Browser:
         if question.partition is not None:
             whole = [one for one in whole if one.partition == question.partition]
             if not whole:
-                raise WrongUse(f"{self._topic} has no partition {question.partition}")
+                raise UsageError(f"{self._topic} has no partition {question.partition}")
         if question.go_on:
             return _gone_on(whole, question)
         if question.start == "offset":
@@ -311,12 +311,14 @@ def _written(left: list[Span], *, backwards: bool) -> str:
 
 
 def _gone_on(whole: list[Span], question: Question) -> list[Span]:
-    """Return what is left to search after `question.go_on`. Raises `WrongUse` if that is malformed."""
+    """Return what is left to search after `question.go_on`. Raises `UsageError` if that is malformed."""
     try:
         pairs = [one.partition(":") for one in question.go_on.split(",")]
         places = {int(partition): int(offset) for partition, _, offset in pairs}
     except ValueError:
-        raise WrongUse(f"go_on={question.go_on[:100]!r}: it is PARTITION:OFFSET[,...], as an answer told it") from None
+        raise UsageError(
+            f"go_on={question.go_on[:100]!r}: it is PARTITION:OFFSET[,...], as an answer told it"
+        ) from None
     spans: list[Span] = []
     for one in whole:
         at = min(one.end, max(one.first, places.get(one.partition, one.first)))

@@ -18,7 +18,7 @@ from penstock.contract.reject import Fault
 from penstock.contract.rules import MAX_VALUE_BYTES
 from penstock.errors import RegistryUnreachable, SchemaUnknown
 from penstock.process.decode import MALFORMED_JSON
-from penstock.process.writer import Writer, Writers
+from penstock.process.writer import AvroWriter, AvroWriters
 
 SHOWN_BYTES = 20_000
 """Maximum size of the part of a value that is shown, as it is or as hex."""
@@ -46,7 +46,7 @@ class Reader:
     """Decodes values, including those of hostile producers. Queries the registry no more once it was unavailable."""
 
     def __init__(self, schemas: Schemas) -> None:
-        self._writers = Writers(schemas)
+        self._writers = AvroWriters(schemas)
         self._problems: dict[int, str] = {}
         self._away = ""
 
@@ -101,7 +101,7 @@ def _inside(held: dict[str, Any] | list[Any]) -> Iterable[Any]:
     return held.values() if isinstance(held, dict) else held
 
 
-def _avro(value: bytes, writer: Writer) -> Content:
+def _avro(value: bytes, writer: AvroWriter) -> Content:
     found = writer.read(value[FRAME_BYTES:])
     if isinstance(found, Fault):
         # fastavro's message may quote the value
@@ -137,7 +137,7 @@ class Header:
 
 
 @dataclass(frozen=True)
-class Seen:
+class ShownMessage:
     """A message as it is shown. `value` is the decoded value, `text` the value as text when not decoded, or cut.
 
     `hidden` says what is not shown, and why.
@@ -171,13 +171,13 @@ class Looker:
         self._record = record
         self.masks = masks
 
-    def see(self, message: Message) -> Seen:
+    def see(self, message: Message) -> ShownMessage:
         """Return the message as it is shown."""
         raw: bytes | None = message.value()
         content = self._reader.read(raw)
         value, text, is_cut, hidden = self._body(raw or b"", content)
         key, key_is_hidden = self._key(message.key())
-        return Seen(
+        return ShownMessage(
             topic=message.topic(),
             partition=message.partition(),
             offset=message.offset(),

@@ -38,7 +38,7 @@ class Reach:
 
 
 @dataclass(frozen=True)
-class Group:
+class ConsumerGroup:
     """A consumer group. A stale one has no members and will get none: its lag means nothing, and is None."""
 
     name: str
@@ -80,7 +80,7 @@ class Positions:
     problems: list[str]
 
 
-def groups(client: AdminClient, settings: Settings) -> list[Group]:
+def groups(client: AdminClient, settings: Settings) -> list[ConsumerGroup]:
     """Return the consumer groups, first those with members, stale groups last. Raises `KafkaUnreachable`."""
     try:
         names = _names(client)[:MOST_GROUPS]
@@ -130,7 +130,9 @@ def _ends(client: AdminClient, places: set[tuple[str, int]]) -> dict[tuple[str, 
     return {(place.topic, place.partition): answer.offset for place, answer in answers.items()}
 
 
-def _group(name: str, described: Any, committed: list[TopicPartition], ends: dict[tuple[str, int], int]) -> Group:
+def _group(
+    name: str, described: Any, committed: list[TopicPartition], ends: dict[tuple[str, int], int]
+) -> ConsumerGroup:
     clients = {
         (part.topic, part.partition): member.client_id
         for member in described.members
@@ -143,7 +145,7 @@ def _group(name: str, described: Any, committed: list[TopicPartition], ends: dic
     is_stale = is_registry and not described.members
     lags = [one.lag for one in reaches]
     known = [one for one in lags if one is not None]
-    return Group(
+    return ConsumerGroup(
         name=name,
         state=_word(described.state),
         members=len(described.members),

@@ -16,7 +16,7 @@ from penstock.broker.sizes import sizes
 from penstock.broker.topics import Span, settling
 from penstock.config import Settings
 from penstock.contract.names import REGISTRY_TOPICS, is_internal
-from penstock.errors import NotThere
+from penstock.errors import NotFound
 from penstock.monitoring.gauges import read_topic
 from penstock.monitoring.services import TIMEOUT_S
 from penstock.pipelines import Pipeline
@@ -30,7 +30,7 @@ _RATE_S = 10.0
 
 
 @dataclass(frozen=True)
-class Topic:
+class TopicInfo:
     """A topic. What Kafka does not tell is None; a retention of -1 is without end; `rate_s` is records a second."""
 
     name: str
@@ -57,7 +57,7 @@ def role_of(name: str, pipeline: Pipeline) -> str:
 
 
 def spans_of(client: AdminClient, settings: Settings, name: str) -> list[Span]:
-    """Return what the topic holds now, per partition. Raises `NotThere` if it does not exist."""
+    """Return what the topic holds now, per partition. Raises `NotFound` if it does not exist."""
     try:
         for attempt in bounded(settling, attempts=5, timeout_s=TIMEOUT_S):
             with attempt:
@@ -67,7 +67,7 @@ def spans_of(client: AdminClient, settings: Settings, name: str) -> list[Span]:
             raise failure(error, f"reading the offsets of {name}", settings) from error
         found = []
     if not found:
-        raise NotThere(f"there is no topic {name!r}", hint="./penstock control")
+        raise NotFound(f"there is no topic {name!r}", hint="./penstock control")
     return found
 
 
@@ -80,7 +80,7 @@ class Inventory:
         self._pipeline = pipelines.of(settings)
         self._lock = threading.Lock()
         self._looks: deque[tuple[float, dict[str, int]]] = deque()
-        self._found: list[Topic] = []
+        self._found: list[TopicInfo] = []
         self._error: KafkaException | None = None
         self._found_s = -_LOOK_S
         self._slow_s = -_SLOW_S
@@ -88,7 +88,7 @@ class Inventory:
         self._configs: dict[str, dict[str, str]] = {}
         self._sizes: dict[str, int] | None = None
 
-    def topics(self) -> list[Topic]:
+    def topics(self) -> list[TopicInfo]:
         """Return all topics by name, the pipeline's first, internal topics last. Raises `KafkaUnreachable`."""
         with self._lock:
             if time.monotonic() - self._found_s >= _LOOK_S:
@@ -102,15 +102,15 @@ class Inventory:
                 raise failure(self._error, "listing the topics", self._settings)
             return self._found
 
-    def topic(self, name: str) -> Topic:
-        """Return a topic. Raises `NotThere` if it does not exist."""
+    def topic(self, name: str) -> TopicInfo:
+        """Return a topic. Raises `NotFound` if it does not exist."""
         found = next((one for one in self.topics() if one.name == name), None)
         if found is None:  # it may have been created since the last query
             with self._lock:
                 self._found_s = -_LOOK_S
             found = next((one for one in self.topics() if one.name == name), None)
         if found is None:
-            raise NotThere(f"there is no topic {name!r}", hint="./penstock control")
+            raise NotFound(f"there is no topic {name!r}", hint="./penstock control")
         return found
 
     def forget(self) -> None:
@@ -118,7 +118,7 @@ class Inventory:
         with self._lock:
             self._found_s, self._slow_s = -_LOOK_S, -_SLOW_S
 
-    def _look(self) -> list[Topic]:
+    def _look(self) -> list[TopicInfo]:
         listed = self._client.list_topics(timeout=TIMEOUT_S)
         partitions = {one.topic: sorted(one.partitions) for one in listed.topics.values()}
         if time.monotonic() - self._slow_s >= _SLOW_S or self._asked_for != frozenset(partitions):
@@ -157,10 +157,10 @@ class Inventory:
             return None
         return (now[topic] - before[topic]) / (last_s - first_s)
 
-    def _topic(self, name: str, partitions: dict[str, list[int]], firsts: Any, ends: Any) -> Topic:
+    def _topic(self, name: str, partitions: dict[str, list[int]], firsts: Any, ends: Any) -> TopicInfo:
         first, end = _sum(firsts, name, partitions), _sum(ends, name, partitions)
         config = self._configs.get(name, {})
-        return Topic(
+        return TopicInfo(
             name=name,
             role=role_of(name, self._pipeline),
             partitions=len(partitions[name]),

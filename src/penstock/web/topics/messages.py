@@ -9,14 +9,14 @@ from nicegui import ui
 
 from penstock.broker.topics import Span
 from penstock.contract.fields import fields
-from penstock.errors import PenstockError, WrongUse
+from penstock.errors import PenstockError, UsageError
 from penstock.web import elements
-from penstock.web.desk import Desk
+from penstock.web.desk import AppContext
 from penstock.web.elements import moment_html, number, size
-from penstock.web.frame import REFRESH_S, Visit, page
-from penstock.web.topics.browse import Browser, Found, Question, Search, Start
-from penstock.web.topics.content import Looker, Reader, Seen
-from penstock.web.topics.inventory import Inventory, Topic
+from penstock.web.frame import REFRESH_S, PageContext, page
+from penstock.web.topics.browse import Browser, MessagePage, MessageSearch, Question, Start
+from penstock.web.topics.content import Looker, Reader, ShownMessage
+from penstock.web.topics.inventory import Inventory, TopicInfo
 from penstock.web.topics.parts import (
     ROLES,
     Part,
@@ -35,11 +35,11 @@ _TAIL_RECORDS = 100
 _TAIL_KEPT = 500
 
 
-def register(desk: Desk, inventory: Inventory) -> None:
+def register(desk: AppContext, inventory: Inventory) -> None:
     """Serve the pages."""
 
     @page(desk, "/topics/{name}", "Messages")
-    async def messages(visit: Visit) -> None:
+    async def messages(visit: PageContext) -> None:
         name = visit.path["name"]
         topic = await visit.ask(inventory.topic, name)
         bar(topic, "messages")
@@ -47,11 +47,11 @@ def register(desk: Desk, inventory: Inventory) -> None:
         question = question_of(visit.query)
         looker = _make_looker(visit)
         _Form(name, question, [field.name for field in fields(desk.pipeline.record)])
-        _Tail(visit, name, question, looker)
+        _LiveTail(visit, name, question, looker)
         await _show_results(visit, name, question, looker)
 
     @page(desk, "/topics/{name}/messages/{partition}/{offset}", "Message")
-    async def message(visit: Visit) -> None:
+    async def message(visit: PageContext) -> None:
         name, partition, offset = (
             visit.path["name"],
             _parse_int(visit.path, "partition"),
@@ -67,7 +67,7 @@ def register(desk: Desk, inventory: Inventory) -> None:
             _show_message(seen)
 
 
-def bar(topic: Topic, here: str) -> None:
+def bar(topic: TopicInfo, here: str) -> None:
     """Add the topic's name, its role, and links to its pages."""
     pages = {"messages": f"/topics/{topic.name}"}
     if not topic.is_internal:
@@ -84,7 +84,7 @@ def bar(topic: Topic, here: str) -> None:
         elements.markup(links, tag="nav").props('aria-label="Of this topic"')
 
 
-def _make_looker(visit: Visit) -> Looker:
+def _make_looker(visit: PageContext) -> Looker:
     return Looker(Reader(visit.desk.registry), visit.desk.pipeline.record, visit.masks)
 
 
@@ -93,15 +93,15 @@ def _parse_int(query: dict[str, str], name: str) -> int | None:
     if not text:
         return None
     if not text.isascii() or not text.isdigit() or len(text) > 18:
-        raise WrongUse(f"{name}={text[:100]!r}: it is a whole number")
+        raise UsageError(f"{name}={text[:100]!r}: it is a whole number")
     return int(text)
 
 
 def question_of(query: dict[str, str]) -> Question:
-    """Parse the query parameters of a URL. Raises `WrongUse`."""
+    """Parse the query parameters of a URL. Raises `UsageError`."""
     start = query.get("from", "newest")
     if start not in get_args(Start):
-        raise WrongUse(f"from={start[:100]!r}: it is one of {', '.join(_STARTS)}")
+        raise UsageError(f"from={start[:100]!r}: it is one of {', '.join(_STARTS)}")
     return Question(
         start=start,  # type: ignore[arg-type]
         partition=_parse_int(query, "partition"),
@@ -120,9 +120,9 @@ def _parse_time(text: str) -> datetime | None:
     try:
         time = datetime.fromisoformat(text) if text else None
     except ValueError:
-        raise WrongUse(f"time={text[:100]!r}: it is written as in 2026-01-31T09:00:00Z") from None
+        raise UsageError(f"time={text[:100]!r}: it is written as in 2026-01-31T09:00:00Z") from None
     if time is not None and time.tzinfo is None:
-        raise WrongUse(f"time={text[:100]!r}: it needs a time zone, as in 2026-01-31T09:00:00Z")
+        raise UsageError(f"time={text[:100]!r}: it needs a time zone, as in 2026-01-31T09:00:00Z")
     return time
 
 
@@ -144,7 +144,7 @@ def _address(name: str, question: Question, **more: Any) -> str:
 class _Summary:
     """Size and offsets of the topic, in total and per partition."""
 
-    def __init__(self, visit: Visit, inventory: Inventory, name: str) -> None:
+    def __init__(self, visit: PageContext, inventory: Inventory, name: str) -> None:
         self._ask = lambda: (inventory.topic(name), Browser(visit.desk.kafka, visit.desk.settings, name).spans())
         self._part = Part(visit)
         visit.every(REFRESH_S, self._refresh)
@@ -153,7 +153,7 @@ class _Summary:
         await self._part.refresh(self._ask, lambda state: _summary_html(*state))
 
 
-def _summary_html(topic: Topic, spans: list[Span]) -> str:
+def _summary_html(topic: TopicInfo, spans: list[Span]) -> str:
     counts = {
         "records": number(topic.records),
         "on disk": size(topic.disk_bytes),
@@ -223,14 +223,14 @@ def _to_text(value: int | None) -> str:
     return "" if value is None else str(value)
 
 
-class _Tail:
+class _LiveTail:
     """Live tail of new messages, newest on top. Can be paused."""
 
-    def __init__(self, visit: Visit, name: str, question: Question, looker: Looker) -> None:
+    def __init__(self, visit: PageContext, name: str, question: Question, looker: Looker) -> None:
         self._visit = visit
         self._browser = Browser(visit.desk.kafka, visit.desk.settings, name)
         self._make_looker = looker
-        self._wanted = Search(question, looker)
+        self._wanted = MessageSearch(question, looker)
         self._partition = question.partition
         self._polled: list[Span] = []
         self._kept: list[tuple[ui.html, int]] = []
@@ -281,7 +281,7 @@ class _Tail:
     def _matches(self, message: Any) -> bool:
         return self._partition in (None, message.partition()) and self._wanted(message)
 
-    def _prepend(self, messages: list[Seen]) -> None:
+    def _prepend(self, messages: list[ShownMessage]) -> None:
         with self._list:
             batch = elements.markup("".join(map(row_html, reversed(messages))), tag="ul").classes("messages fresh")
         batch.move(target_index=0)
@@ -290,7 +290,7 @@ class _Tail:
             self._kept.pop(0)[0].delete()
 
 
-async def _show_results(visit: Visit, name: str, question: Question, looker: Looker) -> None:
+async def _show_results(visit: PageContext, name: str, question: Question, looker: Looker) -> None:
     """Add the search results for the current URL."""
     browser = Browser(visit.desk.kafka, visit.desk.settings, name)
     try:
@@ -309,7 +309,7 @@ async def _show_results(visit: Visit, name: str, question: Question, looker: Loo
         link.classes("go-on")
 
 
-def _result_summary_html(result: Found, question: Question, *, masks: bool) -> str:
+def _result_summary_html(result: MessagePage, question: Question, *, masks: bool) -> str:
     order = "the newest first" if question.start == "newest" else "the oldest first"
     since = f" from {moment_html(question.time)} on" if question.start == "time" and question.time else ""
     count = len(result.messages)
@@ -337,7 +337,7 @@ def _show_no_message(name: str, position: str, spans: list[Span]) -> None:
     )
 
 
-def _show_message(seen: Seen) -> None:
+def _show_message(seen: ShownMessage) -> None:
     position = f"{seen.partition}:{seen.offset}"
     with ui.element("div").classes("row-bar"):
         elements.copyable(position, "the place")

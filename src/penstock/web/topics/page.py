@@ -7,33 +7,33 @@ from nicegui import ui
 
 from penstock.broker import admin
 from penstock.web import elements
-from penstock.web.desk import Desk, inventory_of
+from penstock.web.desk import AppContext, inventory_of
 from penstock.web.elements import UNKNOWN, moment_html, number, size, state_html
-from penstock.web.frame import REFRESH_S, Visit, page
+from penstock.web.frame import REFRESH_S, PageContext, page
 from penstock.web.shared import Shared
 from penstock.web.topics import acts, messages
 from penstock.web.topics import groups as observe_groups
-from penstock.web.topics.groups import Group, Positions
-from penstock.web.topics.inventory import Inventory, Topic
+from penstock.web.topics.groups import ConsumerGroup, Positions
+from penstock.web.topics.inventory import Inventory, TopicInfo
 from penstock.web.topics.parts import ROLES, Part, retention
 
 _READERS_S = 5.0
 
 
-def register(desk: Desk) -> None:
+def register(desk: AppContext) -> None:
     """Serve the pages."""
     inventory = desk.one(inventory_of)
     positions = Shared(lambda: _read_positions(desk), for_s=_READERS_S / 2)
     groups = Shared(lambda: observe_groups.groups(desk.kafka, desk.settings), for_s=_READERS_S / 2)
 
     @page(desk, "/topics", "Topics")
-    def topics(visit: Visit) -> None:
+    def topics(visit: PageContext) -> None:
         _Topics(visit, inventory)
         elements.heading("Who reads how far")
         _Readers(visit, positions, groups)
 
     @page(desk, "/groups", "Who reads how far")
-    def readers(visit: Visit) -> None:
+    def readers(visit: PageContext) -> None:
         _Readers(visit, positions, groups)
 
     messages.register(desk, inventory)
@@ -43,7 +43,7 @@ def register(desk: Desk) -> None:
 class _Topics:
     """The list of topics."""
 
-    def __init__(self, visit: Visit, inventory: Inventory) -> None:
+    def __init__(self, visit: PageContext, inventory: Inventory) -> None:
         self._visit = visit
         self._inventory = inventory
         with ui.element("div").classes("row-bar"):
@@ -96,7 +96,7 @@ def _topic_settings(hours: float, is_compacted: bool) -> dict[str, str]:
     return {"retention.ms": str(int(hours * 3_600_000)), "cleanup.policy": policy}
 
 
-def _topics_html(topics: list[Topic]) -> str:
+def _topics_html(topics: list[TopicInfo]) -> str:
     heads = ("Topic", "Records", "Records/s", "On disk", "Retention", "Partitions")
     rows = [
         (
@@ -115,7 +115,7 @@ def _topics_html(topics: list[Topic]) -> str:
 class _Readers:
     """Offsets of the Spark query, consumer groups, and a chart of their lag."""
 
-    def __init__(self, visit: Visit, positions: Shared[Positions], groups: Shared[list[Group]]) -> None:
+    def __init__(self, visit: PageContext, positions: Shared[Positions], groups: Shared[list[ConsumerGroup]]) -> None:
         self._ask_positions, self._ask_groups = positions, groups
         with ui.element("div").classes("grid readers"):
             with ui.element("section").classes("card"):
@@ -139,7 +139,7 @@ class _Readers:
             self._chart.update()
 
 
-def _read_positions(desk: Desk) -> Positions:
+def _read_positions(desk: AppContext) -> Positions:
     now = desk.view.now
     recorded = {partition.partition: partition.reached for partition in now.partitions} if now else {}
     return observe_groups.positions(desk.kafka, desk.settings, desk.cassandra, recorded)
@@ -149,7 +149,7 @@ Lags = list[tuple[str, dict[str, int]]]
 """Each reader with its lag by `topic:partition`."""
 
 
-def _collect_lags(spark: Positions | None, groups: list[Group]) -> Lags:
+def _collect_lags(spark: Positions | None, groups: list[ConsumerGroup]) -> Lags:
     lags: Lags = []
     if spark is not None:
         lags.append(
@@ -199,7 +199,7 @@ def _positions_html(positions: Positions) -> str:
     return f'{summary}{problems}<div class="table topics">{elements.table_html(caption, heads, rows)}</div>{note}'
 
 
-def _groups_html(groups: list[Group]) -> str:
+def _groups_html(groups: list[ConsumerGroup]) -> str:
     live = [group for group in groups if not group.is_stale]
     stale = [group for group in groups if group.is_stale]
     if not live:
@@ -221,7 +221,7 @@ def _groups_html(groups: list[Group]) -> str:
     return live_html + stale_html
 
 
-def _group_rows(group: Group) -> list[tuple[str, ...]]:
+def _group_rows(group: ConsumerGroup) -> list[tuple[str, ...]]:
     state = state_html("ok" if group.members else "idle", group.state)
     owner = '<br><span class="quiet">the schema registry</span>' if group.is_registry else ""
     head = f"<code>{escape(group.name)}</code>{owner}", state, number(group.members)

@@ -12,9 +12,9 @@ from penstock.contract.masking import hidden_bytes
 from penstock.errors import PenstockError
 from penstock.web import elements
 from penstock.web.elements import UNKNOWN, moment_html, number, size
-from penstock.web.frame import Visit
-from penstock.web.topics.content import SHOWN_BYTES, Seen
-from penstock.web.topics.inventory import Topic
+from penstock.web.frame import PageContext
+from penstock.web.topics.content import SHOWN_BYTES, ShownMessage
+from penstock.web.topics.inventory import TopicInfo
 
 _PREVIEW_CHARACTERS = 160
 _BODY_CHARACTERS = 4000
@@ -31,7 +31,7 @@ ROLES = {
 class Part:
     """A section of HTML that is refreshed repeatedly. While that fails, the error is shown instead."""
 
-    def __init__(self, visit: Visit, classes: str = "", label: str = "") -> None:
+    def __init__(self, visit: PageContext, classes: str = "", label: str = "") -> None:
         self._visit = visit
         self._trouble = ui.element("div")
         self._html = elements.markup("", tag="div").classes(classes)
@@ -64,7 +64,7 @@ class Part:
                 elements.trouble(error)
 
 
-def retention(topic: Topic) -> str:
+def retention(topic: TopicInfo) -> str:
     """Describe the topic's retention."""
     if "delete" not in topic.cleanup:
         return "newest per key" if topic.cleanup else UNKNOWN
@@ -79,12 +79,12 @@ def address(topic: str, **query: Any) -> str:
     return f"/topics/{topic}" + (f"?{urlencode(parameters)}" if parameters else "")
 
 
-def place_address(seen: Seen) -> str:
+def place_address(seen: ShownMessage) -> str:
     """Return the path of a message's page."""
     return elements.message_address(seen.topic, seen.partition, seen.offset)
 
 
-def row_html(seen: Seen) -> str:
+def row_html(seen: ShownMessage) -> str:
     """Return HTML for a message in a list: one line that expands."""
     position = f"{seen.partition}:{seen.offset}"
     return (
@@ -96,20 +96,20 @@ def row_html(seen: Seen) -> str:
     )
 
 
-def _key_html(seen: Seen) -> str:
+def _key_html(seen: ShownMessage) -> str:
     if seen.key_is_hidden:
         return "key hidden"
     return "no key" if seen.key is None else escape(seen.key[:80])
 
 
-def _preview_html(seen: Seen) -> str:
+def _preview_html(seen: ShownMessage) -> str:
     if not seen.value_bytes:
         return "null" if seen.kind == "null" else "empty"
     text = seen.hidden or (seen.text if seen.text is not None else json.dumps(seen.value, ensure_ascii=False))
     return escape(text[:_PREVIEW_CHARACTERS]) + ("…" if len(text) > _PREVIEW_CHARACTERS else "")
 
 
-def kind_of(seen: Seen) -> str:
+def kind_of(seen: ShownMessage) -> str:
     """Describe the encoding of the value."""
     encoding = {"null": "null", "json": "JSON", "avro": "Avro", "text": "text", "bytes": "bytes"}[seen.kind]
     if seen.schema_id is None:
@@ -117,19 +117,19 @@ def kind_of(seen: Seen) -> str:
     return f"{encoding}, schema {seen.schema_id}"
 
 
-def _facts_html(seen: Seen) -> str:
+def _facts_html(seen: ShownMessage) -> str:
     problem = f' <span class="warn">{escape(seen.problem)}</span>' if seen.problem else ""
     return f'<p class="quiet">{escape(kind_of(seen))}, {number(seen.value_bytes)} bytes{problem}</p>'
 
 
-def _body_html(seen: Seen, most: int) -> str:
+def _body_html(seen: ShownMessage, most: int) -> str:
     text = body_of(seen)
     cut = len(text) > most or seen.is_cut
     more = f'<p class="quiet">Cut here: <a href="{place_address(seen)}">the whole message</a></p>' if cut else ""
     return f"<pre>{escape(text[:most])}</pre>{more}"
 
 
-def body_of(seen: Seen) -> str:
+def body_of(seen: ShownMessage) -> str:
     """Return the value as readable text."""
     if seen.hidden:
         return seen.hidden
@@ -138,7 +138,7 @@ def body_of(seen: Seen) -> str:
     return json.dumps(seen.value, indent=2, ensure_ascii=False)
 
 
-def headers_html(seen: Seen) -> str:
+def headers_html(seen: ShownMessage) -> str:
     """Return HTML for the message's headers; empty if it has none."""
     if not seen.headers:
         return ""
@@ -154,7 +154,7 @@ def headers_html(seen: Seen) -> str:
     return f'<div class="table">{elements.table_html("Headers, as they were sent", ("name", "value"), rows)}</div>'
 
 
-def hex_of(seen: Seen) -> str:
+def hex_of(seen: ShownMessage) -> str:
     """Return a hex dump of the value: 16 bytes per line, with offset, hex and ASCII."""
     if seen.hex is None:
         return "" if seen.kind == "null" else hidden_bytes(seen.value_bytes)
