@@ -35,7 +35,7 @@ class Verdict:
 
 
 def compare(ground: Ground, revision: str, records: int | None, repeat: int | None, say: Say) -> Verdict:
-    """Measure both trees in turns. Raises `WrongUse` for an unknown revision, and `BenchFailed`."""
+    """Measure both trees in turns. Raises `UsageError` for an unknown revision, and `BenchFailed`."""
     load = Load(records or RECORDS)
     laps: dict[str, list[Lap]] = {"this": [], "that": []}
     with tree_of(revision) as that:

@@ -1,9 +1,9 @@
 """Exceptions raised by penstock.
 
     PenstockError                 exit 1  the operation failed
-    ├── WrongUse                  exit 2  invalid call or setting: nothing was done
+    ├── UsageError                  exit 2  invalid call or setting: nothing was done
     │   ├── WrongSettings
-    │   └── NotThere              unknown name or id
+    │   └── NotFound              unknown name or id
     ├── Unreachable               exit 3  a service did not respond in time
     │   ├── SourceUnreachable
     │   ├── KafkaUnreachable

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def main(arguments: list[str]) -> int:
-    """Run a command and return its exit code. Raises `WrongUse`."""
+    """Run a command and return its exit code. Raises `UsageError`."""
     parser = argparse.ArgumentParser(prog="./penstock", description="Commands for Docker Compose.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     init = commands.add_parser("init", help="write .env with random secrets; existing values are kept")
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
 
 
 def run_init(*, simple_login: bool) -> int:
-    """Add missing variables to `.env` and print their names. Raises `WrongUse`."""
+    """Add missing variables to `.env` and print their names. Raises `UsageError`."""
     path = ROOT / ".env"
     written = environment.init(path, simple_login=simple_login)
     message = f"wrote to {path}: {', '.join(written)}\n  next: docker compose up -d --build"

@@ -55,7 +55,7 @@ class RunReceipt:
 def run(settings: Settings, session: Session, parameters: dict[str, Any], report: Report) -> RunReceipt:
     """Trigger a run, wait until each of its records is stored or dead-lettered, and return the receipt.
 
-    Raises `WrongSettings` if the local stack has another pipeline, and `NotThere` without a topic, before anything is
+    Raises `WrongSettings` if the local stack has another pipeline, and `NotFound` without a topic, before anything is
     triggered; an `Unreachable` if a service is unavailable. A run that fails, or records that do not arrive, are
     reported in the receipt.
     """

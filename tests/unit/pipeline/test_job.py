@@ -403,7 +403,7 @@ def around(monkeypatch, signals, stored, clock, tmp_path):
     monkeypatch.setattr(job, "KeyFormats", lambda *_: None)
     monkeypatch.setattr(job, "plan", lambda *_: FakePlan())
     around.noter = FakeNoter()
-    monkeypatch.setattr(job, "Noter", lambda progress: around.noter)
+    monkeypatch.setattr(job, "ProgressRecorder", lambda progress: around.noter)
     around.recorder = FakeRecorder()
     monkeypatch.setattr(job, "recorder_of", lambda *_: around.recorder)
     monkeypatch.setattr(job, "_silence_tracebacks", lambda: None)

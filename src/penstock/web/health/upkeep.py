@@ -40,7 +40,7 @@ class Upkeep:
     def logbook(self, service: str) -> Logbook:
         """Return the log of a service of the local stack.
 
-        Raises `NotThere` for an unknown service, `UsageError` for a remote cluster.
+        Raises `NotFound` for an unknown service, `UsageError` for a remote cluster.
         """
         if not self._desk.host.is_local:
             raise UsageError(f"the log of {service} lies where the service runs, not here", hint="./penstock config")

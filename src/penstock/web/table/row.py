@@ -42,7 +42,7 @@ def register(desk: AppContext) -> None:
 
 
 async def _show_row(visit: PageContext, record_id: str) -> bool:
-    """Show the row, or an empty state; return whether it exists. Raises `WrongUse` for an invalid id."""
+    """Show the row, or an empty state; return whether it exists. Raises `UsageError` for an invalid id."""
     try:
         stored_row = await visit.ask(lambda: table(visit.desk).row(record_id))
     except NotFound as error:

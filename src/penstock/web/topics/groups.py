@@ -172,7 +172,7 @@ def positions(
 ) -> Positions:
     """Return the progress of the Spark query. `recorded` is the offset that the ledger reaches, per partition.
 
-    A checkpoint or a table that cannot be read is listed in `problems`. Raises `KafkaUnreachable`, or `NotThere` if the
+    A checkpoint or a table that cannot be read is listed in `problems`. Raises `KafkaUnreachable`, or `NotFound` if the
     topic does not exist yet.
     """
     pipeline = pipelines.of(settings)
