@@ -1,7 +1,7 @@
 """Exceptions raised by penstock.
 
     PenstockError                 exit 1  the operation failed
-    ├── UsageError                  exit 2  invalid call or setting: nothing was done
+    ├── UsageError                exit 2  invalid call or setting: nothing was done
     │   ├── WrongSettings
     │   └── NotFound              unknown name or id
     ├── Unreachable               exit 3  a service did not respond in time
@@ -17,7 +17,6 @@
     ├── SchemaUnknown             no schema has the id in a record's header
     ├── StoreFailed               Cassandra did not acknowledge every row
     ├── RunFailed                 a DAG run did not succeed
-    ├── NotBalanced               records are missing
     ├── TransformFailed           the pipeline's transform fails on a batch, and no record alone is to blame
     ├── CheckpointRefused         the Spark job would skip records if it resumed from its checkpoint
     ├── TopicRecreated            the topic is not the one that the Spark job has read
@@ -155,10 +154,6 @@ class StoreFailed(PenstockError):
 
 class RunFailed(PenstockError):
     """The DAG run did not succeed."""
-
-
-class NotBalanced(PenstockError):
-    """Records are missing."""
 
 
 class TransformFailed(PenstockError):

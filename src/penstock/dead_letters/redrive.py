@@ -70,8 +70,8 @@ def redrive(
     """Send the selected pending records, repaired, to the pipeline's topic. A dry run changes nothing.
 
     With `as_new` each is the newest version of its id, whatever was stored since it was rejected. Raises `UsageError`
-    for an invalid place or line of the edit file; `DeliveryFailed` if a record was not acknowledged: it stays claimed, and
-    the next redrive determines whether it was sent.
+    for an invalid place or line of the edit file; `DeliveryFailed` if a record was not acknowledged: it stays claimed,
+    and the next redrive determines whether it was sent.
     """
     return _Redrive(settings, session, selection, mending, Redriven(dry_run), as_new=as_new).carry_out()
 

@@ -223,19 +223,16 @@ class _Verification:
 
         Return the number of runs compared; or None, and why Airflow could not be queried.
         """
-        compared = 0
         try:
             with Airflow(self._settings) as airflow:
-                for run_id, summary in airflow.summaries(_RUNS):
-                    if not self._holds_all_of(summary):
-                        continue
-                    compared += 1
-                    if not self._is_whole_run(summary["produced"] - of_run[run_id]):
-                        why = f"run {run_id} says it produced {summary['produced']}, Kafka has {of_run[run_id]}"
-                        self._differ("run", [{"partition": None, "offset": None, "id": None, "why": why}])
+                summaries = [(run_id, one) for run_id, one in airflow.summaries(_RUNS) if self._holds_all_of(one)]
         except PenstockError as error:
             return None, error.message
-        return compared, ""
+        for run_id, summary in summaries:
+            if not self._is_whole_run(summary["produced"] - of_run[run_id]):
+                why = f"run {run_id} says it produced {summary['produced']}, Kafka has {of_run[run_id]}"
+                self._differ("run", [{"partition": None, "offset": None, "id": None, "why": why}])
+        return len(summaries), ""
 
     def _is_whole_run(self, missing: int) -> bool:
         """Return whether no record of a run is missing from Kafka.

@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from penstock import cli
-from penstock.errors import CassandraUnreachable, NotBalanced, UsageError
+from penstock.errors import CassandraUnreachable, RunFailed, UsageError
 from penstock.sink import cassandra
 
 
@@ -85,7 +85,7 @@ def test_a_wrong_setting_is_2(penstock, monkeypatch):
     [
         (CassandraUnreachable("away", hint="start it"), 3),
         (UsageError("no", hint="start it"), 2),
-        (NotBalanced("lost", hint="start it"), 1),
+        (RunFailed("lost", hint="start it"), 1),
     ],
     ids=repr,
 )

@@ -112,7 +112,7 @@ def node_facts(desk: AppContext) -> Nodes:
 
 
 def way_of_row(desk: AppContext, record_id: str) -> RecordPassages:
-    """Trace the record that the row was written from. Raises `UsageError` for an invalid id, and what `trace` raises."""
+    """Trace the record that the row was written from. Raises `UsageError` for an invalid id, and as `trace`."""
     with cassandra.asking(desk.settings):
         passage = trace.trace_row(quick(desk.settings), desk.cassandra(), record_id)
     return RecordPassages(record_id, [] if passage is None else [passage], is_whole=False)
