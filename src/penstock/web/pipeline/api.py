@@ -38,21 +38,21 @@ class Now:
 
 @dataclass(frozen=True)
 class Past:
-    """The looks of the last fifteen minutes, the oldest first."""
+    """Snapshots of the last fifteen minutes, oldest first."""
 
     points: list[Point]
 
 
 @dataclass(frozen=True)
 class LastReceipt:
-    """The receipt of the whole topic that was kept last, as `./penstock verify --json` prints it."""
+    """The last stored receipt of the whole topic, as `./penstock verify --json` prints it."""
 
     receipt: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Missing:
-    """What is not there, and what to type to get it."""
+    """What does not exist, and the command that creates it."""
 
     error: str
     hint: str
@@ -63,20 +63,20 @@ def register(api: FastAPI, desk: AppContext) -> None:
 
     @api.get("/pipeline")
     def pipeline() -> Now:
-        """Each hop, what it counts and what is wrong with it; one sentence on the whole."""
+        """Return each stage with its counts and problems, and a one-line summary."""
         return now(desk, time.time())
 
     @api.get("/pipeline/history")
     def history(
-        after_s: Annotated[float, Query(description="Only looks after this time, in epoch seconds.")] = 0.0,
-        every: Annotated[int, Query(ge=1, le=1000, description="Each so-many-th of them.")] = 1,
+        after_s: Annotated[float, Query(description="Only snapshots after this time, in epoch seconds.")] = 0.0,
+        every: Annotated[int, Query(ge=1, le=1000, description="Return every n-th snapshot.")] = 1,
     ) -> Past:
-        """The looks at the pipeline, one about every two seconds."""
+        """Return the snapshots of the last fifteen minutes, one about every two seconds."""
         return Past([one for one in desk.view.points if one.at_s > after_s][::every])
 
     @api.get("/receipt", response_model=LastReceipt, responses={404: {"model": Missing, "description": "None yet."}})
     def receipt() -> LastReceipt | JSONResponse:
-        """The last receipt: what became of everything in the topic."""
+        """Return the last receipt: what became of every record in the topic."""
         found = desk.view.receipt
         if found is None:
             return JSONResponse({"error": "no receipt was given yet", "hint": "./penstock verify"}, status_code=404)

@@ -15,15 +15,15 @@ def register(api: FastAPI, desk: AppContext) -> None:
 
     @api.get("/stream", tags=["stream"])
     def stream() -> StreamState:
-        """The query's state, its place in the topic, and the Spark application. What is away is told as such."""
+        """Return the query's state and position, and the Spark application. Unavailable services are named."""
         return streaming.state()
 
     @api.get("/stream/batches", tags=["stream"])
     def batches(limit: Annotated[int, Query(ge=1, le=MOST_BATCHES)] = 60) -> list[Batch]:
-        """The newest micro-batches of the last day that carried records, the newest first."""
+        """Return the micro-batches of the last day that had records, newest first."""
         return streaming.found().batches[:limit]
 
     @api.get("/stream/failures", tags=["stream"])
     def failures() -> list[Failure]:
-        """The newest failures, the newest first, each with its trace."""
+        """Return the newest failures with their tracebacks, newest first."""
         return streaming.found().failures

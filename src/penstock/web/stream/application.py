@@ -14,8 +14,10 @@ from penstock.errors import Unreachable
 
 @dataclass(frozen=True)
 class Executor:
-    """A process that works for the application; the `driver` plans. Memory is the JVM's heap: at its peak, and how
-    much of it there may be for Spark's own storage."""
+    """A process of the application; the `driver` plans.
+
+    Memory is the JVM's heap: its peak, and the limit for Spark's own storage.
+    """
 
     id: str
     address: str
