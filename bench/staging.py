@@ -106,7 +106,7 @@ class _Encoder(RowWriter):
     """Encodes all batches but sends none."""
 
     def write(self, batch: Decoded) -> list[Unencodable]:
-        for _ in self._batches(list(self._inserts(batch.rows, self._times_us(batch, batch.rows)))):
+        for _ in self._iter_batches(list(self._iter_inserts(batch.rows, self._times_us(batch, batch.rows)))):
             pass
         return []
 

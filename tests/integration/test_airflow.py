@@ -20,10 +20,10 @@ from tests.conftest import Stack
 def test_the_dag_is_there_with_its_parameters_and_its_asset(settings: Settings) -> None:
     """Airflow parsed the file without an error: daily, no catch-up, one task, an asset for the topic."""
     with Airflow(settings) as airflow:
-        assert airflow._call("GET", "/api/v2/importErrors")["import_errors"] == []
-        dag = airflow._call("GET", "/api/v2/dags/user_automation/details")
-        tasks = airflow._call("GET", "/api/v2/dags/user_automation/tasks")["tasks"]
-        assets = airflow._call("GET", "/api/v2/assets")["assets"]
+        assert airflow._send_request("GET", "/api/v2/importErrors")["import_errors"] == []
+        dag = airflow._send_request("GET", "/api/v2/dags/user_automation/details")
+        tasks = airflow._send_request("GET", "/api/v2/dags/user_automation/tasks")["tasks"]
+        assets = airflow._send_request("GET", "/api/v2/assets")["assets"]
     assert (dag["timetable_summary"], dag["catchup"]) == ("0 0 * * *", False)
     assert set(dag["params"]) == {"records", "seconds", "rate", "source_url", "clock_offset_s", "pipeline"}
     assert [task["task_id"] for task in tasks] == ["stream_data"]
@@ -131,6 +131,6 @@ def test_a_run_that_is_over_is_read_again(stack: Stack, settings: Settings) -> N
 
 
 def _ended(airflow: Airflow, run_id: str) -> dict[str, object]:
-    from penstock.reconcile.receipt import _follow
+    from penstock.reconcile.receipt import _wait_for_run
 
-    return _follow(airflow, run_id, lambda _line: None)
+    return _wait_for_run(airflow, run_id, lambda _line: None)

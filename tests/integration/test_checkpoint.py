@@ -117,7 +117,7 @@ class Query:
         job.make_fit(self.checkpoint, self.settings)
         stream = kafka_stream(self._spark, self.settings, self.topic)
         recorder = FailureRecorder(NothingFailing(), self.checkpoint, "")
-        job._stream(stream, self.settings, self.checkpoint, keeper, ProgressRecorder(Forgetful()), recorder)
+        job._run_query(stream, self.settings, self.checkpoint, keeper, ProgressRecorder(Forgetful()), recorder)
         return sorted(set(keeper.seen))
 
     def delete_until(self, offset: int) -> None:

@@ -100,7 +100,7 @@ class Lab(Topic):
         config.load.cache_clear()
         environment = self.stack.environment | {"PENSTOCK_PIPELINE": str(self.file)}
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(command_spark, "_session", lambda _settings, _name: nullcontext(self.spark))
+            patch.setattr(command_spark, "_open_session", lambda _settings, _name: nullcontext(self.spark))
             done = CliRunner().invoke(app, list(words), env=environment)
         config.load.cache_clear()
         return done

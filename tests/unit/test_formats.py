@@ -47,7 +47,7 @@ def copied(name: str, target: Path) -> Path:
 
 def test_a_delivery_log_without_a_version_is_read(tmp_path: Path) -> None:
     """Its acknowledgements count in receipts, and its progress on the page, as those of today do."""
-    copied("delivery-log.journal", tmp_path / f"20260601T000000.000000Z{journal._suffix(RUN)}")
+    copied("delivery-log.journal", tmp_path / f"20260601T000000.000000Z{journal._build_suffix(RUN)}")
     (attempt,) = journal.attempts(tmp_path)
     assert (attempt.run_id, attempt.topic, attempt.topic_id, attempt.finished) == (RUN, TOPIC, TOPIC_ID, True)
     assert list(attempt.entries) == [Acknowledgement(0, 0, "id-1"), Acknowledgement(0, 1, "id-2")]

@@ -43,7 +43,7 @@ class Airflow:
             "username": self._settings.airflow_username,
             "password": self._settings.airflow_password.get_secret_value(),
         }
-        token = self._call("POST", _SIGN_IN, json=login)["access_token"]
+        token = self._send_request("POST", _SIGN_IN, json=login)["access_token"]
         self._client.headers["Authorization"] = f"Bearer {token}"
 
     def unpause(self) -> None:
@@ -57,21 +57,21 @@ class Airflow:
 
     def set_paused(self, paused: bool) -> None:
         """Pause the DAG, so that no run starts and existing runs stay queued; or unpause it."""
-        self._call("PATCH", _DAG, json={"is_paused": paused})
+        self._send_request("PATCH", _DAG, json={"is_paused": paused})
 
     def dag(self) -> dict[str, Any]:
         """Return the DAG as Airflow describes it: is_paused, timetable_description, next_dagrun_run_after, ..."""
-        return self._call("GET", _DAG)
+        return self._send_request("GET", _DAG)
 
     def trigger(self, parameters: dict[str, Any]) -> str:
         """Trigger a run and return its id. Its task fails at once if Airflow has another pipeline than this process."""
         expected = identify(self._settings, pipelines.of(self._settings)).as_dict()
         body = {"logical_date": None, "conf": {**parameters, PIPELINE: expected}}
-        return str(self._call("POST", f"{_DAG}/dagRuns", json=body)["dag_run_id"])
+        return str(self._send_request("POST", f"{_DAG}/dagRuns", json=body)["dag_run_id"])
 
     def run(self, run_id: str) -> dict[str, Any]:
         """Return the run as Airflow describes it: state, queued_at, start_date, end_date, ..."""
-        return self._call("GET", _run_path(run_id))
+        return self._send_request("GET", _run_path(run_id))
 
     def has_ended(self, run: dict[str, Any]) -> bool:
         """Return whether the run has reached a final state."""
@@ -81,14 +81,14 @@ class Airflow:
         """Return the result of the run's task, or {} if it has not returned one."""
         path = f"{_task_path(run_id)}/xcomEntries/return_value"
         try:
-            return dict(self._call("GET", path, params={"deserialize": "true"})["value"])
+            return dict(self._send_request("GET", path, params={"deserialize": "true"})["value"])
         except RunFailed:
             return {}
 
     def runs(self, newest: int, **which: str) -> list[dict[str, Any]]:
         """Return the `newest` runs as Airflow describes them, newest first. `which` are filters of its API."""
         query = {"limit": str(newest), "order_by": "-run_after", **which}
-        return list(self._call("GET", f"{_DAG}/dagRuns", params=query)["dag_runs"])
+        return list(self._send_request("GET", f"{_DAG}/dagRuns", params=query)["dag_runs"])
 
     def summaries(self, newest: int) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield id and summary of each of the `newest` successful runs that has a summary."""
@@ -98,16 +98,16 @@ class Airflow:
 
     def task(self, run_id: str) -> tuple[str, int]:
         """Return state and number of the latest attempt of the run's task."""
-        found = self._call("GET", _task_path(run_id))
+        found = self._send_request("GET", _task_path(run_id))
         return str(found["state"] or "waiting"), int(found["try_number"])
 
     def attempts(self, run_id: str) -> list[dict[str, Any]]:
         """Return the task's attempts as Airflow describes them: try_number, state, start_date, end_date, ..."""
-        return list(self._call("GET", f"{_task_path(run_id)}/tries")["task_instances"])
+        return list(self._send_request("GET", f"{_task_path(run_id)}/tries")["task_instances"])
 
     def log(self, run_id: str, attempt: int) -> list[dict[str, Any]]:
         """Return the log entries of an attempt, oldest first: timestamp, level, event, and other fields."""
-        content = self._call("GET", f"{_task_path(run_id)}/logs/{attempt}")["content"]
+        content = self._send_request("GET", f"{_task_path(run_id)}/logs/{attempt}")["content"]
         return [entry if isinstance(entry, dict) else {"event": str(entry)} for entry in content]
 
     def error(self, run_id: str, attempt: int) -> str:
@@ -115,7 +115,7 @@ class Airflow:
         errors = [entry["error_detail"][0] for entry in self.log(run_id, attempt) if entry.get("error_detail")]
         return f"{errors[-1]['exc_type']}: {errors[-1]['exc_value']}" if errors else ""
 
-    def _call(self, method: str, path: str, *, again: bool = False, **arguments: Any) -> dict[str, Any]:
+    def _send_request(self, method: str, path: str, *, again: bool = False, **arguments: Any) -> dict[str, Any]:
         try:
             answer = self._client.request(method, path, **arguments)
         except httpx2.TransportError as error:
@@ -124,7 +124,7 @@ class Airflow:
             ) from error
         if answer.status_code == httpx2.codes.UNAUTHORIZED and path != _SIGN_IN and not again:
             self._sign_in()  # a token lasts for a day
-            return self._call(method, path, again=True, **arguments)
+            return self._send_request(method, path, again=True, **arguments)
         if answer.status_code == httpx2.codes.NOT_FOUND:
             raise RunFailed(f"Airflow does not know {path}", hint="./penstock logs airflow-dags")
         if answer.is_error:

@@ -54,22 +54,22 @@ class Runs:
     def read(self, newest: int = NEWEST) -> list[DagRun]:
         """Return the newest runs, newest first. Raises `AirflowUnreachable`, or `PenstockError` if it refuses."""
         try:
-            airflow = self._airflow()
-            found = [self._run(airflow, one) for one in airflow.runs(newest)]
+            airflow = self._get_client()
+            found = [self._read_run(airflow, one) for one in airflow.runs(newest)]
         except Exception:
             self.close()  # also renews an expired token
             raise
         self._is_known = True
         return found
 
-    def _airflow(self) -> Airflow:
+    def _get_client(self) -> Airflow:
         if self._client is None:
             client = Airflow(self._settings)
             client.__enter__()
             self._client = client
         return self._client
 
-    def _run(self, airflow: Airflow, found: dict[str, Any]) -> DagRun:
+    def _read_run(self, airflow: Airflow, found: dict[str, Any]) -> DagRun:
         run_id = str(found["dag_run_id"])
         if found["state"] == "success" and run_id not in self._summaries:
             self._summaries[run_id] = airflow.summary(run_id)
@@ -92,14 +92,14 @@ def unfinished(settings: Settings) -> list[str]:
     return [run.run_id for run in runs if run.is_active]
 
 
-def _harmless(value: Any) -> Any:
+def _strip_userinfo(value: Any) -> Any:
     return without_userinfo(value) if isinstance(value, str) else value
 
 
 def run_of(found: dict[str, Any], did: dict[str, Any]) -> DagRun:
     """Return a run from Airflow's description and its task's result, which may be empty."""
     given = dict(found.get("conf") or {})
-    parameters = {name: _harmless(one) for name, one in given.items() if name != PIPELINE}
+    parameters = {name: _strip_userinfo(one) for name, one in given.items() if name != PIPELINE}
     return DagRun(
         run_id=str(found["dag_run_id"]),
         state=str(found["state"]),

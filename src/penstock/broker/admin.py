@@ -61,7 +61,7 @@ def create(
     """Create a topic with the settings of every penstock topic, overridden by `changes`. Raises `UsageError`."""
     check_ours(topic)
     new = NewTopic(topic, partitions, settings.kafka_replication, config=topic_settings(settings) | dict(changes or {}))
-    _asked(
+    _run_request(
         settings, f"creating {topic}", lambda: client.create_topics([new], operation_timeout=TIMEOUT_S, **_WAIT)[topic]
     )
 
@@ -69,13 +69,13 @@ def create(
 def settings_of(client: AdminClient, settings: Settings, topic: str) -> list[TopicSetting]:
     """Return all settings of the topic, sorted by name. Raises `UsageError` if the topic does not exist."""
     resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
-    found = _asked(
+    found = _run_request(
         settings, f"reading the settings of {topic}", lambda: client.describe_configs([resource], **_WAIT)[resource]
     )
-    return sorted(map(_setting, found.values()), key=lambda one: one.name)
+    return sorted(map(_parse_setting, found.values()), key=lambda one: one.name)
 
 
-def _setting(entry: ConfigEntry) -> TopicSetting:
+def _parse_setting(entry: ConfigEntry) -> TopicSetting:
     is_own = entry.source == ConfigSource.DYNAMIC_TOPIC_CONFIG.value
     return TopicSetting(entry.name, None if entry.is_sensitive else entry.value, is_own, bool(entry.is_read_only))
 
@@ -87,7 +87,7 @@ def alter(client: AdminClient, settings: Settings, topic: str, name: str, value:
     entry = ConfigEntry(name, value, incremental_operation=operation)
     resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
     doing = f"setting {name} of {topic}"
-    _asked(settings, doing, lambda: client.incremental_alter_configs([resource], **_WAIT)[resource])
+    _run_request(settings, doing, lambda: client.incremental_alter_configs([resource], **_WAIT)[resource])
 
 
 def delete_records(client: AdminClient, settings: Settings, topic: str, before: Iterable[Place]) -> dict[int, int]:
@@ -98,14 +98,14 @@ def delete_records(client: AdminClient, settings: Settings, topic: str, before: 
     try:
         found = client.delete_records(asked, **_WAIT, operation_timeout=TIMEOUT_S) if asked else {}
     except (KafkaException, ValueError) as error:
-        raise _told(error, doing, settings) from error
-    return {part.partition: _done(settings, doing, future).low_watermark for part, future in found.items()}
+        raise _translate_error(error, doing, settings) from error
+    return {part.partition: _await_result(settings, doing, future).low_watermark for part, future in found.items()}
 
 
 def delete_topic(client: AdminClient, settings: Settings, topic: str) -> None:
     """Delete the topic and all its records. Raises `UsageError`."""
     check_ours(topic)
-    _asked(
+    _run_request(
         settings,
         f"deleting {topic}",
         lambda: client.delete_topics([topic], operation_timeout=TIMEOUT_S, **_WAIT)[topic],
@@ -115,22 +115,22 @@ def delete_topic(client: AdminClient, settings: Settings, topic: str) -> None:
 _WAIT: dict[str, Any] = {"request_timeout": TIMEOUT_S}
 
 
-def _asked(settings: Settings, doing: str, ask: Callable[[], "Future[T]"]) -> T:
+def _run_request(settings: Settings, doing: str, ask: Callable[[], "Future[T]"]) -> T:
     try:
         future = ask()
     except (KafkaException, ValueError) as error:
-        raise _told(error, doing, settings) from error
-    return _done(settings, doing, future)
+        raise _translate_error(error, doing, settings) from error
+    return _await_result(settings, doing, future)
 
 
-def _done(settings: Settings, doing: str, future: "Future[T]") -> T:
+def _await_result(settings: Settings, doing: str, future: "Future[T]") -> T:
     try:
         return future.result(2 * TIMEOUT_S)
     except (KafkaException, ValueError, TimeoutError) as error:
-        raise _told(error, doing, settings) from error
+        raise _translate_error(error, doing, settings) from error
 
 
-def _told(error: Exception, doing: str, settings: Settings) -> PenstockError:
+def _translate_error(error: Exception, doing: str, settings: Settings) -> PenstockError:
     if not isinstance(error, KafkaException):
         return UsageError(f"{doing}: {error}")
     reason = error.args[0]

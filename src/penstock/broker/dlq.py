@@ -159,7 +159,7 @@ def letters_at(settings: Settings, pipeline: Pipeline, places: Iterable[str]) ->
     """Return the dead letters at `places`, by place, omitting empty places. Raises `UsageError` for an invalid one."""
     wanted: dict[int, set[int]] = defaultdict(set)
     for place in places:
-        partition, offset = _parted(place)
+        partition, offset = _parse_position(place)
         wanted[partition].add(offset)
     spans = [
         Span(one.partition, max(one.first, min(offsets)), min(one.end, max(offsets) + 1))
@@ -170,7 +170,7 @@ def letters_at(settings: Settings, pipeline: Pipeline, places: Iterable[str]) ->
     return {letter.place: letter for letter in found if letter.offset in wanted[letter.partition]}
 
 
-def _parted(place: str) -> tuple[int, int]:
+def _parse_position(place: str) -> tuple[int, int]:
     if not PLACE.fullmatch(place):
         raise UsageError(f"{place!r} is no place: it is PARTITION:OFFSET, as in 0:17", hint="./penstock dlq list --all")
     partition, _, offset = place.partition(":")
@@ -320,7 +320,7 @@ class _Outbox:
         )
 
     def _hand_over(self, reject: Reject, said: Headers) -> None:
-        report = partial(self._note, reject)
+        report = partial(self._on_delivery, reject)
         try:
             send(self._producer, self._topic, reject.key, reject.value, [*reject.headers, *said], report)
         except DeliveryFailed as error:
@@ -328,7 +328,7 @@ class _Outbox:
                 raise
             self._too_large.append(reject)
 
-    def _note(self, reject: Reject, error: KafkaError | None, _message: Message) -> None:
+    def _on_delivery(self, reject: Reject, error: KafkaError | None, _message: Message) -> None:
         """Record a delivery report."""
         if error is not None and error.code() in _TOO_LARGE:
             self._too_large.append(reject)

@@ -95,19 +95,21 @@ class Registry:
             return standing.schema_id
         doing = f"registering {_TYPES[wire_format]} schema {record.__name__} as {subject}"
         if found := refused(standing.changes):
-            raise _refusal(f"{doing} at {self._url}: not done", found)
-        schema = _schema(record, wire_format)
+            raise _build_schema_error(f"{doing} at {self._url}: not done", found)
+        schema = _build_schema(record, wire_format)
         try:
-            return self._ask(doing, lambda: int(self._client.register_schema(subject, schema)))
+            return self._call_with_retries(doing, lambda: int(self._client.register_schema(subject, schema)))
         except SchemaRefused as error:
-            raise _refusal(error.message, standing.changes) from error
+            raise _build_schema_error(error.message, standing.changes) from error
 
     def standing(self, subject: str, record: type[Record], wire_format: WireFormat) -> Standing:
         """Return how the record's schema compares to the subject's latest.
 
         Raises `SchemaRefused` if the latest cannot be read, `RegistryUnreachable`.
         """
-        latest = self._found(f"looking up {subject}", lambda: _whole(self._client.get_latest_version(subject)))
+        latest = self._find_or_none(
+            f"looking up {subject}", lambda: _check_response(self._client.get_latest_version(subject))
+        )
         if latest is None:
             return Standing(None, None, [])
         if latest.schema.schema_type != _TYPES[wire_format]:
@@ -123,13 +125,15 @@ class Registry:
             ) from error
         if held == schema_of(record, wire_format) or (wire_format == "json" and not changes):
             return Standing(latest.schema_id, latest.version, [])  # Avro values need the identical schema
-        schema = _schema(record, wire_format)
-        known = self._found(f"looking in {subject}", lambda: _whole(self._client.lookup_schema(subject, schema)))
+        schema = _build_schema(record, wire_format)
+        known = self._find_or_none(
+            f"looking in {subject}", lambda: _check_response(self._client.lookup_schema(subject, schema))
+        )
         return Standing(known.schema_id, latest.version, []) if known else Standing(None, latest.version, changes)
 
     def versions(self, schema_id: int) -> list[str]:
         """Return the subjects and versions that have the schema: `users_created-value version 1`."""
-        found = self._found(
+        found = self._find_or_none(
             f"versions of schema {schema_id}", lambda: list(self._client.get_schema_versions(schema_id))
         )
         return [f"{one.subject} version {one.version}" for one in found or ()]
@@ -137,10 +141,10 @@ class Registry:
     def writer(self, schema_id: int) -> WriterSchema:
         """Return the schema with that id, cached once looked up. Raises `SchemaUnknown`, `RegistryUnreachable`."""
         if schema_id not in self._writers:
-            self._writers[schema_id] = self._fetch(schema_id)
+            self._writers[schema_id] = self._look_up_schema(schema_id)
         return self._writers[schema_id]
 
-    def _fetch(self, schema_id: int) -> WriterSchema:
+    def _look_up_schema(self, schema_id: int) -> WriterSchema:
         if schema_id > _LAST_ID:  # a registry may report an unknown URL for a number that it cannot parse
             raise SchemaUnknown(f"schema {schema_id}: no id is larger than {_LAST_ID}")
         if time.monotonic() > self._unknown_until_s:
@@ -149,37 +153,39 @@ class Registry:
         if schema_id in self._unknown:
             raise SchemaUnknown(self._unknown[schema_id])
         try:
-            return self._ask(f"looking up schema {schema_id}", lambda: _writer(schema_id, self._client), _NO_SCHEMA)
+            return self._call_with_retries(
+                f"looking up schema {schema_id}", lambda: _request_schema(schema_id, self._client), _NO_SCHEMA
+            )
         except SchemaUnknown as error:
             self._unknown[schema_id] = error.message
             raise
 
-    def _found(self, doing: str, call: Callable[[], T]) -> T | None:
+    def _find_or_none(self, doing: str, call: Callable[[], T]) -> T | None:
         """Return the result of `call`; None if the registry says that what it looks up does not exist."""
         try:
-            return self._ask(doing, call, *_ABSENT)
+            return self._call_with_retries(doing, call, *_ABSENT)
         except SchemaUnknown:
             return None
 
-    def _ask(self, doing: str, call: Callable[[], T], *absent: int) -> T:
+    def _call_with_retries(self, doing: str, call: Callable[[], T], *absent: int) -> T:
         """Return the registry's answer, retrying while it is unavailable; `absent`: its codes for `SchemaUnknown`."""
         for attempt in bounded(RegistryUnreachable, attempts=_ATTEMPTS, timeout_s=self._timeout_s):
             with attempt:
-                answer = self._once(doing, call, absent)
+                answer = self._call_once(doing, call, absent)
         return answer
 
-    def _once(self, doing: str, call: Callable[[], T], absent: tuple[int, ...]) -> T:
+    def _call_once(self, doing: str, call: Callable[[], T], absent: tuple[int, ...]) -> T:
         try:
             return call()
         except PenstockError:
             raise
         except SchemaRegistryError as error:
-            raise self._failure(error, doing, absent) from error
+            raise self._translate_error(error, doing, absent) from error
         except Exception as error:  # the client may raise anything for an answer that is not the registry's
             self._client.clear_caches()  # they may contain that answer
-            raise self._away(f"{doing} at {self._url}: {type(error).__name__}: {error}") from error
+            raise self._build_unreachable_error(f"{doing} at {self._url}: {type(error).__name__}: {error}") from error
 
-    def _failure(self, error: SchemaRegistryError, doing: str, absent: tuple[int, ...]) -> PenstockError:
+    def _translate_error(self, error: SchemaRegistryError, doing: str, absent: tuple[int, ...]) -> PenstockError:
         text = f"{doing} at {self._url}: {error}"
         if error.http_status_code == 404 and error.error_code in absent:
             return SchemaUnknown(text)
@@ -187,31 +193,31 @@ class Registry:
             return SchemaRefused(text, hint="./penstock schema plan")
         if error.http_status_code in _DENIES:
             return RegistryUnreachable(text, hint="set PENSTOCK_REGISTRY_USERNAME and PENSTOCK_REGISTRY_PASSWORD")
-        return self._away(text)
+        return self._build_unreachable_error(text)
 
     @staticmethod
-    def _away(text: str) -> RegistryUnreachable:
+    def _build_unreachable_error(text: str) -> RegistryUnreachable:
         return RegistryUnreachable(text, hint="./penstock status registry, or set PENSTOCK_REGISTRY_URL")
 
 
-def _schema(record: type[Record], wire_format: WireFormat) -> Schema:
+def _build_schema(record: type[Record], wire_format: WireFormat) -> Schema:
     return Schema(json.dumps(schema_of(record, wire_format)), schema_type=_TYPES[wire_format])
 
 
-def _refusal(text: str, changes: list[Change]) -> SchemaRefused:
+def _build_schema_error(text: str, changes: list[Change]) -> SchemaRefused:
     """Return the error with the reasons: each change on its own line, and in the attribute `changes`."""
     lines = [text, *(f"  {change}" for change in changes)]
     return SchemaRefused("\n".join(lines), hint="./penstock schema plan", changes=changes)
 
 
-def _whole(found: RegisteredSchema) -> RegisteredSchema:
+def _check_response(found: RegisteredSchema) -> RegisteredSchema:
     """Return `found` if it is what a registry answers. Raises `TypeError`."""
     if not (isinstance(found.schema_id, int) and isinstance(found.schema.schema_str, str)):
         raise TypeError("the answer holds no schema")
     return found
 
 
-def _writer(schema_id: int, client: SchemaRegistryClient) -> WriterSchema:
+def _request_schema(schema_id: int, client: SchemaRegistryClient) -> WriterSchema:
     """Return the schema with that id, in a single request. Raises `SchemaUnknown` if penstock cannot read it."""
     found = client.get_schema(schema_id)
     formats: dict[str | None, WireFormat] = {name: wire_format for wire_format, name in _TYPES.items()}

@@ -23,25 +23,25 @@ def sizes(settings: Settings, brokers: Iterable[tuple[str, int]], timeout_s: flo
     total: dict[str, int] = defaultdict(int)
     try:
         for host, port in brokers:
-            for topic, held_bytes in _parsed(_asked(settings, host, port, timeout_s)):
+            for topic, held_bytes in _parse_sizes(_request_log_dirs(settings, host, port, timeout_s)):
                 total[topic] += held_bytes
     except (OSError, ValueError, struct.error):
         return None
     return dict(total)
 
 
-def _asked(settings: Settings, host: str, port: int, timeout_s: float) -> bytes:
+def _request_log_dirs(settings: Settings, host: str, port: int, timeout_s: float) -> bytes:
     client = b"penstock"
     body = struct.pack(">hhih", _API_KEY, _VERSION, 1, len(client)) + client + struct.pack(">i", -1)
-    with closing(_connected(settings, host, port, timeout_s)) as connection:
+    with closing(_open_connection(settings, host, port, timeout_s)) as connection:
         connection.sendall(struct.pack(">i", len(body)) + body)
-        (length,) = struct.unpack(">i", _read(connection, 4))
+        (length,) = struct.unpack(">i", _receive_bytes(connection, 4))
         if not 0 <= length <= _MOST_BYTES:
             raise ValueError(f"an answer of {length} bytes")
-        return _read(connection, length)
+        return _receive_bytes(connection, length)
 
 
-def _connected(settings: Settings, host: str, port: int, timeout_s: float) -> socket.socket:
+def _open_connection(settings: Settings, host: str, port: int, timeout_s: float) -> socket.socket:
     connection = socket.create_connection((host, port), timeout=timeout_s)
     if settings.kafka_security_protocol != "SSL":
         return connection
@@ -53,7 +53,7 @@ def _connected(settings: Settings, host: str, port: int, timeout_s: float) -> so
         raise
 
 
-def _read(connection: socket.socket, length: int) -> bytes:
+def _receive_bytes(connection: socket.socket, length: int) -> bytes:
     parts: list[bytes] = []
     while length:
         part = connection.recv(min(length, 65_536))
@@ -83,7 +83,7 @@ class _Answer:
         return found.decode()
 
 
-def _parsed(data: bytes) -> Iterable[tuple[str, int]]:
+def _parse_sizes(data: bytes) -> Iterable[tuple[str, int]]:
     """Yield topic and bytes of each partition in a response: correlation id, throttle time, then folders of topics."""
     answer = _Answer(data)
     _, _, folders = answer.take("iii")

@@ -88,12 +88,12 @@ def ensure(settings: Settings, topic: str, max_bytes: int = MAX_MESSAGE_BYTES, *
     try:
         client = admin(settings)
         if topic not in client.list_topics(timeout=settings.kafka_timeout_s).topics:
-            _create(client, topic, settings, topic_settings(settings, max_bytes, keeps=keeps))
+            _create_topic(client, topic, settings, topic_settings(settings, max_bytes, keeps=keeps))
     except KafkaException as error:
         raise failure(error, f"creating {topic}", settings) from error
 
 
-def _create(client: AdminClient, topic: str, settings: Settings, config: dict[str, str]) -> None:
+def _create_topic(client: AdminClient, topic: str, settings: Settings, config: dict[str, str]) -> None:
     new = NewTopic(topic, settings.kafka_partitions, settings.kafka_replication, config=config)
     try:
         client.create_topics([new], operation_timeout=settings.kafka_timeout_s)[topic].result()
@@ -169,8 +169,8 @@ def spans(settings: Settings, topic: str) -> list[Span]:
     """Return the topic's current offset range per partition; empty without such a topic. Raises `KafkaUnreachable`."""
     consumer = reader(settings)
     try:
-        partitions = _partitions(consumer, topic, settings)
-        return [_watermarks(consumer, topic, partition, settings) for partition in partitions]
+        partitions = _list_partitions(consumer, topic, settings)
+        return [_fetch_watermarks(consumer, topic, partition, settings) for partition in partitions]
     except KafkaException as error:
         raise failure(error, f"reading the offsets of {topic}", settings) from error
     finally:
@@ -219,7 +219,7 @@ def beyond(before: list[Span], now: list[Span]) -> list[Span]:
     return [Span(one.partition, max(one.first, ends.get(one.partition, 0)), one.end) for one in now]
 
 
-def _partitions(consumer: Consumer, topic: str, settings: Settings) -> list[int]:
+def _list_partitions(consumer: Consumer, topic: str, settings: Settings) -> list[int]:
     """Return the topic's partitions; none if there is no such topic. Raises `KafkaException` for any other error."""
     found = consumer.list_topics(topic, timeout=settings.kafka_timeout_s).topics[topic]
     if found.error is None:
@@ -229,7 +229,7 @@ def _partitions(consumer: Consumer, topic: str, settings: Settings) -> list[int]
     raise KafkaException(found.error)
 
 
-def _watermarks(consumer: Consumer, topic: str, partition: int, settings: Settings) -> Span:
+def _fetch_watermarks(consumer: Consumer, topic: str, partition: int, settings: Settings) -> Span:
     for attempt in bounded(settling, attempts=10, timeout_s=settings.kafka_timeout_s):
         with attempt:
             marks = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=settings.kafka_timeout_s)
@@ -285,7 +285,7 @@ def records_at(consumer: Consumer, topic: str, places: Iterable[Place], settings
     found = {}
     try:
         for partition, offsets in wanted.items():
-            first = max(min(offsets), _watermarks(consumer, topic, partition, settings).first)
+            first = max(min(offsets), _fetch_watermarks(consumer, topic, partition, settings).first)
             for message in span_records(consumer, topic, Span(partition, first, max(offsets) + 1), settings):
                 if message.offset() in offsets:
                     found[Place(partition, message.offset())] = message
@@ -306,7 +306,7 @@ def _move_to_log_start(consumer: Consumer, topic: str, partition: int, at: int, 
 
     Raises `KafkaUnreachable` if the log start is not after `at`: then records are missing at the end of the log.
     """
-    first = _watermarks(consumer, topic, partition, settings).first
+    first = _fetch_watermarks(consumer, topic, partition, settings).first
     if first <= at:
         raise KafkaUnreachable(f"reading {topic}[{partition}]: Kafka does not have offset {at}, and begins at {first}")
     consumer.assign([TopicPartition(topic, partition, first)])

@@ -48,7 +48,7 @@ def accept(
     selection = acceptance.DifferenceSelection(kind or (), record_id or (), partition, first, end)
     with connected(settings) as session:
         found = acceptance.find(settings, session, selection)
-        _ask(found, yes=yes)
+        _ask_confirmation(found, yes=yes)
         acceptance.accept(settings, session, found, whoami(), reason)
     if as_json:
         print_json(found)
@@ -56,7 +56,7 @@ def accept(
         talk(f"accepted {len(found)} differences; the receipt from now on: ./penstock verify")
 
 
-def _ask(found: list[Any], *, yes: bool) -> None:
+def _ask_confirmation(found: list[Any], *, yes: bool) -> None:
     if yes:
         return
     heads = ("kind", "partition", "offset", "id", "why")

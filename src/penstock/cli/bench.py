@@ -54,17 +54,17 @@ def bench(
         typer.echo(text_table(("benchmark", "what it measures"), benchmarks))
         return
     chosen = suite.known(list(names or ()))
-    ground = _ground()
+    ground = _create_target()
     try:
         if quick:
-            _compare(ground, against, records, repeat)
+            _compare_revision(ground, against, records, repeat)
         else:
             _run_benchmarks(ground, chosen, records, repeat, json_file, report)
     finally:
         ground.down()
 
 
-def _ground() -> "Ground":
+def _create_target() -> "Ground":
     from bench import ground
     from penstock import config
 
@@ -97,7 +97,7 @@ def _run_benchmarks(
         print_json(figures)
 
 
-def _compare(ground: "Ground", revision: str, records: int | None, repeat: int | None) -> None:
+def _compare_revision(ground: "Ground", revision: str, records: int | None, repeat: int | None) -> None:
     from bench import quick
 
     comparison = quick.compare(ground, revision, records, repeat, talk)

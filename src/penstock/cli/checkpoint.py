@@ -55,7 +55,7 @@ def show(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
     topic_id = topics.topic_id(settings, topic) if spans else ""
     origin = current.origin()
     misfits = checkpoint.misfits(place, origin, spans, topic_id)
-    partitions = _partitions(place, spans)
+    partitions = _list_partitions(place, spans)
     if as_json:
         begun = bool(place and place.begun)
         print_json(
@@ -71,11 +71,11 @@ def show(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
     else:
         typer.echo(current.folder)
         typer.echo(table(_HEADS, [[getattr(partition, head) for head in _HEADS] for partition in partitions]))
-        _report(place, misfits, origin.note)
+        _print_status(place, misfits, origin.note)
     raise typer.Exit(1 if misfits else 0)
 
 
-def _partitions(place: Any, spans: list[Any]) -> list[CheckpointPartition]:
+def _list_partitions(place: Any, spans: list[Any]) -> list[CheckpointPartition]:
     first, end = (place.first, place.end) if place else ({}, {})
     available = {span.partition: span for span in spans}
     return [
@@ -90,7 +90,7 @@ def _partitions(place: Any, spans: list[Any]) -> list[CheckpointPartition]:
     ]
 
 
-def _report(place: Any, misfits: list[str], note: str) -> None:
+def _print_status(place: Any, misfits: list[str], note: str) -> None:
     if note:
         talk(note)
     if place is None:
@@ -121,7 +121,7 @@ def reset(
     if not yes:
         typer.confirm(_ask_question(folder, to), abort=True, err=True)
     with cassandra.connected(settings) as session, _hold_lease(session, settings, folder):
-        moved = _reset(settings, pipeline.topic, to)
+        moved = _reset_checkpoint(settings, pipeline.topic, to)
     talk(f"moved to {moved}" if moved else "no earlier checkpoint")
     talk(f"the next start of the job reads {_MEANING[to]}: ./penstock restart spark-job")
 
@@ -151,7 +151,7 @@ def _ask_question(folder: str, to: To) -> str:
     return f"Move the checkpoint {folder} aside and read {_MEANING[to]}?"
 
 
-def _reset(settings: Any, topic: str, to: To) -> str | None:
+def _reset_checkpoint(settings: Any, topic: str, to: To) -> str | None:
     """Reset the checkpoint. Returns the new name of the old one, or None if there was none."""
     from penstock.broker import topics
     from penstock.errors import PenstockError

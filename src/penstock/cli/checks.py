@@ -53,12 +53,12 @@ def test(
     """
     if compose:
         raise typer.Exit(
-            _run([sys.executable, "-m", "pytest", "-s", "--durations=20", "tests/compose", *(arguments or ())])
+            _run_command([sys.executable, "-m", "pytest", "-s", "--durations=20", "tests/compose", *(arguments or ())])
         )
     if arguments:
-        raise typer.Exit(_run([sys.executable, "-m", "pytest", *arguments]))
+        raise typer.Exit(_run_command([sys.executable, "-m", "pytest", *arguments]))
     checked = run_checks()
-    tested = _run([sys.executable, "-m", "pytest", "--durations=20", *STACK_TESTS]) == 0
+    tested = _run_command([sys.executable, "-m", "pytest", "--durations=20", *STACK_TESTS]) == 0
     raise typer.Exit(0 if checked and tested else 1)
 
 
@@ -67,13 +67,13 @@ def run_checks() -> bool:
     passed = True
     for name, command in CHECKS.items():
         typer.echo(f"== {name}", err=True)
-        if _run(command):
+        if _run_command(command):
             typer.echo(f"== {name}: FAILED", err=True)
             passed = False
     return passed
 
 
-def _run(command: list[str]) -> int:
+def _run_command(command: list[str]) -> int:
     return subprocess.run(command, cwd=REPOSITORY, check=False).returncode
 
 
@@ -93,7 +93,7 @@ def config() -> None:
 
 def wheel() -> None:
     """Build dist/*.whl to install into your own Airflow or Spark."""
-    code = _run([sys.executable, "-m", "hatchling", "build", "--target", "wheel"])
+    code = _run_command([sys.executable, "-m", "hatchling", "build", "--target", "wheel"])
     raise typer.Exit(code)
 
 

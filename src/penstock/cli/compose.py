@@ -13,7 +13,7 @@ def register(app: typer.Typer) -> None:
 
 
 @group.callback()
-def _options() -> None:
+def _on_compose() -> None:
     """Group commands for Docker Compose."""
 
 

@@ -43,7 +43,7 @@ def rows(
 
     settings = config.load()
     if as_json:
-        print_json(_select(settings, "", (), limit))
+        print_json(_select_rows(settings, "", (), limit))
     else:
         print_rows(settings, limit)
 
@@ -62,7 +62,7 @@ def row(
     settings = config.load()
     pipeline = pipelines.of(settings)
     key = cql.name(key_of(pipeline.stored).column)
-    selected = _select(settings, f"WHERE {key} = %s", (id_of(pipeline, record_id),), 1)
+    selected = _select_rows(settings, f"WHERE {key} = %s", (id_of(pipeline, record_id),), 1)
     if not selected:
         raise PenstockError(f"no row with id {record_id}", hint="./penstock rows, ./penstock verify")
     if as_json:
@@ -73,7 +73,7 @@ def row(
 
 def print_rows(settings: Any, limit: int) -> None:
     """Print the main columns of up to `limit` rows."""
-    selected = _select(settings, "", (), limit)
+    selected = _select_rows(settings, "", (), limit)
     if not selected:
         typer.echo("the table is empty: ./penstock run", err=True)
         return
@@ -81,7 +81,7 @@ def print_rows(settings: Any, limit: int) -> None:
     typer.echo(table(heads, [[row[head] for head in heads] for row in selected]))
 
 
-def _select(settings: Any, where: str, values: tuple[Any, ...], limit: int) -> list[dict[str, Any]]:
+def _select_rows(settings: Any, where: str, values: tuple[Any, ...], limit: int) -> list[dict[str, Any]]:
     from penstock import pipelines
     from penstock.contract import cql
     from penstock.sink import cassandra

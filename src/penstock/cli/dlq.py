@@ -47,7 +47,7 @@ def list_(
     from penstock.dead_letters.waiting import grouped
 
     with _open_queue() as queue:
-        groups = grouped(queue.letters(_selection(reason)), queue.lines)
+        groups = grouped(queue.letters(_build_selection(reason)), queue.lines)
     shown = [group for group in groups if everything or group.waiting]
     if as_json:
         print_json(shown)
@@ -84,10 +84,10 @@ def show(
     if as_json:
         print_json(facts | export.content(letter, value))
         return
-    cells = [(name, _printable(_format_fact(fact))) for name, fact in facts.items() if fact not in (None, "", [])]
+    cells = [(name, _escape_text(_format_fact(fact))) for name, fact in facts.items() if fact not in (None, "", [])]
     typer.echo(table(("record", ""), [*cells, ("key", _format_bytes(letter.key))]))
     if letter.headers:
-        headers = [(_printable(name), _format_bytes(content)) for name, content in letter.headers]
+        headers = [(_escape_text(name), _format_bytes(content)) for name, content in letter.headers]
         typer.echo("\n" + table(("header", ""), headers))
     typer.echo(f"\n{_format_value(letter, value)}")
     talk(f"\nNext: {_suggest_next(place, facts['state'])}")
@@ -108,7 +108,7 @@ def export(
 
     written = 0
     with _open_queue() as queue, _open_export(file) as out:
-        for letter in queue.letters(_selection(reason)):
+        for letter in queue.letters(_build_selection(reason)):
             if everything or state_of(letter.identity, queue.lines) == WAITING:
                 out.write(line(letter, queue.lines, queue.value(letter)))
                 written += 1
@@ -143,7 +143,7 @@ def redrive(
     from penstock.dead_letters.redrive import redrive
 
     with _open_queue() as queue:
-        selection = _selection(reason, rule, place, run, limit)
+        selection = _build_selection(reason, rule, place, run, limit)
         mending = _read_repair(queue.pipeline, fields or [], edit)
         done = redrive(queue.settings, queue.session, selection, mending, dry_run=dry_run, as_new=as_new)
     _print_outcomes(done, ("sent", "superseded", "still_broken", "in_hand", "already"), as_json)
@@ -171,7 +171,7 @@ def discard(
             hint="./penstock dlq list",
         )
     with _open_queue() as queue:
-        selection = _selection(reason, place=place)
+        selection = _build_selection(reason, place=place)
         done = discard(queue.settings, queue.session, selection, note, dry_run=True)
         if done.discarded:
             if not yes:
@@ -202,7 +202,7 @@ class _Queue:
 
     def letter(self, place: str) -> "DeadLetter":
         """Return the record at a position. Raises `UsageError` if there is none."""
-        return next(self.letters(_selection(place=[place])))
+        return next(self.letters(_build_selection(place=[place])))
 
     def value(self, letter: "DeadLetter") -> dict[str, Any] | None:
         """Decode the fields of a record's value, if possible."""
@@ -222,7 +222,7 @@ def _open_queue() -> Iterator[_Queue]:
         yield _Queue(settings, pipeline, session)
 
 
-def _selection(
+def _build_selection(
     reason: Sequence[str] | None = None,
     rule: str = "",
     place: Sequence[str] | None = None,
@@ -248,7 +248,7 @@ def _format_fact(fact: Any) -> str:
     return ", ".join(fact) if isinstance(fact, tuple) else str(fact)
 
 
-def _printable(text: str) -> str:
+def _escape_text(text: str) -> str:
     """Escape control characters and line breaks of a text."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
@@ -260,10 +260,10 @@ def _format_bytes(content: bytes | None) -> str:
     if content is None:
         return "(null)"
     text = utf8(content)
-    return _truncate(content.hex(" ") if text is None else _printable(text))
+    return _truncate_text(content.hex(" ") if text is None else _escape_text(text))
 
 
-def _truncate(text: str) -> str:
+def _truncate_text(text: str) -> str:
     if len(text) <= _SHOWN_CHARACTERS:
         return text
     return text[:_SHOWN_CHARACTERS] + "\n... truncated; for the rest: ./penstock dlq export"
@@ -285,7 +285,7 @@ def _format_value(letter: "DeadLetter", value: dict[str, Any] | None) -> str:
     if value is None:
         return f"{size}:\n{_format_bytes(content[FRAME_BYTES:] if is_framed(content) else letter.value)}"
     pretty = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
-    return f"{size}, its fields:\n{_truncate(chr(10).join(map(_printable, pretty.split(chr(10)))))}"
+    return f"{size}, its fields:\n{_truncate_text(chr(10).join(map(_escape_text, pretty.split(chr(10)))))}"
 
 
 def _suggest_next(place: str, state: str) -> str:
@@ -332,4 +332,4 @@ def _print_outcomes(done: "Outcomes", names: tuple[str, ...], as_json: bool) -> 
     for record in done.records:
         if done.dry_run or record.outcome not in ("sent", "discarded"):
             line = f"{record.place} {record.outcome.replace('_', ' ')}: {record.message}"
-            typer.echo(_printable(line.removesuffix(": ")))
+            typer.echo(_escape_text(line.removesuffix(": ")))

@@ -47,11 +47,11 @@ def config_page() -> str:
         "|---|---|---|",
     ]
     for name, field in Settings.model_fields.items():
-        lines.append(f"| `{PREFIX}{name.upper()}` | {_default(field)} | {field.description} |")
+        lines.append(f"| `{PREFIX}{name.upper()}` | {_format_default(field)} | {field.description} |")
     return "\n".join(lines) + "\n"
 
 
-def _default(field: Any) -> str:
+def _format_default(field: Any) -> str:
     if field.default_factory is not None:
         return "the local stack's"
     text = str(field.default.get_secret_value() if hasattr(field.default, "get_secret_value") else field.default)
@@ -61,14 +61,14 @@ def _default(field: Any) -> str:
 def cli_page() -> str:
     """Render the help of all commands."""
     parts = [_NOTICE, "", "# Commands"]
-    for words in _commands(typer.main.get_command(app), []):
+    for words in _iter_commands(typer.main.get_command(app), []):
         result = CliRunner().invoke(app, [*words, "--help"], prog_name="./penstock", env={"COLUMNS": "110"})
         title = " ".join(["penstock", *words])
         parts += ["", f"## {title}", "", "```", result.output.strip(), "```"]
     return "\n".join(parts) + "\n"
 
 
-def _commands(command: Any, words: list[str]) -> Iterator[list[str]]:
+def _iter_commands(command: Any, words: list[str]) -> Iterator[list[str]]:
     yield words
     for name, child in getattr(command, "commands", {}).items():
-        yield from _commands(child, [*words, name])
+        yield from _iter_commands(child, [*words, name])

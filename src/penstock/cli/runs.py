@@ -44,7 +44,7 @@ def demo(
     settings = config.load()
     stack.up_for(settings)
     try:
-        complete = _carry(settings, records, source, as_json)
+        complete = _run_pipeline(settings, records, source, as_json)
         if not as_json:
             _show_rows(settings, limit=10)
     finally:
@@ -59,7 +59,7 @@ def run(records: Records = 500, source: Source = None, as_json: AsJson = False) 
     """Run the pipeline once on running services, and print a receipt."""
     from penstock import config
 
-    complete = _carry(config.load(), records, source, as_json)
+    complete = _run_pipeline(config.load(), records, source, as_json)
     raise typer.Exit(0 if complete else 1)
 
 
@@ -140,7 +140,7 @@ def _print_passages(passages: list[Any]) -> None:
     typer.echo(table(("hop", "at", "what"), lines))
 
 
-def _carry(settings: Any, records: int, source: str | None, as_json: bool) -> bool:
+def _run_pipeline(settings: Any, records: int, source: str | None, as_json: bool) -> bool:
     """Run the pipeline, print the receipt, and return whether nothing is missing."""
     from penstock.reconcile import receipt
     from penstock.sink.cassandra import connected

@@ -32,7 +32,7 @@ def render(
     """Render JSON Schema, Avro schema, Spark DDL and CQL of the configured pipeline to schemas/."""
     from penstock.errors import PenstockError
 
-    stale = [path for path, text in renderings().items() if _differs(path, text)]
+    stale = [path for path, text in renderings().items() if _is_stale(path, text)]
     if check and stale:
         names = ", ".join(path.name for path in stale)
         raise PenstockError(f"stale in schemas/: {names}", hint="./penstock schema render")
@@ -42,7 +42,7 @@ def render(
         typer.echo(f"wrote {path.relative_to(REPOSITORY)}")
 
 
-def _differs(path: Path, text: str) -> bool:
+def _is_stale(path: Path, text: str) -> bool:
     return not path.exists() or path.read_text() != text
 
 
@@ -153,13 +153,13 @@ def make_plan(settings: "Settings") -> SchemaPlan:
         is_registered=standing.schema_id is not None,
         schema=standing.changes,
         table=f"{cassandra.keyspace_of(settings, pipeline)}.{pipeline.table}",
-        statements=_statements(settings, pipeline, table),
+        statements=_render_statements(settings, pipeline, table),
         columns=evolution.compare_table(table, pipeline.stored),
         left_alone=evolution.left_alone(table, pipeline.stored),
     )
 
 
-def _statements(settings: "Settings", pipeline: "Pipeline", table: "Table") -> list[str]:
+def _render_statements(settings: "Settings", pipeline: "Pipeline", table: "Table") -> list[str]:
     """Return the CQL that creates the table or adds its missing columns."""
     from penstock.contract import cql, evolution
     from penstock.sink.cassandra import keyspace_of

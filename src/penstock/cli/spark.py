@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 @contextmanager
 def local_spark(settings: "Settings", name: str, cores: int = 1) -> Iterator["SparkSession"]:
     """Start a local Spark in this process, because the cluster's cores are used by the stream."""
-    with _session(settings.model_copy(update={"spark_master": f"local[{cores}]"}), name) as spark:
+    with _open_session(settings.model_copy(update={"spark_master": f"local[{cores}]"}), name) as spark:
         yield spark
 
 
@@ -27,7 +27,7 @@ def spark_of_cluster(settings: "Settings", name: str) -> Iterator["SparkSession"
         with local_spark(settings, name, settings.spark_cores) as spark:
             yield spark
     else:
-        with _session(settings, name) as spark:
+        with _open_session(settings, name) as spark:
             wait_for_executor(spark, settings)
             yield spark
 
@@ -53,7 +53,7 @@ def count_executors(spark: "SparkSession") -> int:
 
 
 @contextmanager
-def _session(settings: "Settings", name: str) -> Iterator["SparkSession"]:
+def _open_session(settings: "Settings", name: str) -> Iterator["SparkSession"]:
     from penstock.stack.services.spark import environment_of
 
     if "SPARK_CONF_DIR" not in os.environ:

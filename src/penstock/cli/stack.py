@@ -35,7 +35,7 @@ def up(
     ] = None,
 ) -> None:
     """Start services and their dependencies, and wait until all are ready."""
-    settings = _settings(coordination)
+    settings = _load_settings(coordination)
     up_for(settings, services)
     if not services:
         talk("\n" + where_to_look(settings))
@@ -51,7 +51,7 @@ def up_for(settings: "Settings", services: list[str] | None = None) -> None:
 
 def down(services: Services = None) -> None:
     """Stop services and their dependents. Data is kept."""
-    down_all(_settings(), services)
+    down_all(_load_settings(), services)
 
 
 def down_all(settings: "Settings", services: list[str] | None = None) -> None:
@@ -90,7 +90,7 @@ def restart(services: Services = None) -> None:
     from penstock.stack import launch
 
     with reporting() as report:
-        launch.restart(_settings(), services or (), report)
+        launch.restart(_load_settings(), services or (), report)
 
 
 def status(services: Services = None, as_json: AsJson = False) -> None:
@@ -100,7 +100,7 @@ def status(services: Services = None, as_json: AsJson = False) -> None:
     """
     from penstock.stack import status as stack_status
 
-    states = stack_status.read(_settings(), services or ())
+    states = stack_status.read(_load_settings(), services or ())
     if as_json:
         print_json(states)
     else:
@@ -114,7 +114,7 @@ def status(services: Services = None, as_json: AsJson = False) -> None:
                 service.restarts or "",
                 service.rss_mib or "",
                 service.version,
-                _ports(service.ports),
+                _format_ports(service.ports),
             )
             for service in states
         ]
@@ -143,7 +143,7 @@ def logs(
     from penstock.stack import launch
     from penstock.stack import logs as stack_logs
 
-    path = launch.log_of(_settings(), service)
+    path = launch.log_of(_load_settings(), service)
     with contextlib.suppress(KeyboardInterrupt):
         for line in stack_logs.follow(path, lines) if follow else stack_logs.tail(path, lines):
             typer.echo(line)
@@ -171,7 +171,7 @@ def doctor(
 def _stack_checks() -> "list[Check]":
     from penstock.stack import doctor
 
-    return doctor.examine(_settings())
+    return doctor.examine(_load_settings())
 
 
 def _compose_checks() -> "list[Check]":
@@ -191,7 +191,7 @@ def destroy(
     """
     from penstock.stack import launch
 
-    settings = _settings()
+    settings = _load_settings()
     if not yes:
         typer.confirm(f"Delete all data of the local stack in {settings.home}?", abort=True, err=True)
     with reporting() as report:
@@ -200,7 +200,7 @@ def destroy(
         talk(f"deleted {path}")
 
 
-def _settings(coordination: str | None = None) -> "Settings":
+def _load_settings(coordination: str | None = None) -> "Settings":
     from penstock.config import load, read
 
     return read(coordination=coordination) if coordination else load()
@@ -211,7 +211,7 @@ def _format_uptime(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02}:{rest_s:02}" if seconds else ""
 
 
-def _ports(ports: dict[str, int]) -> str:
+def _format_ports(ports: dict[str, int]) -> str:
     return " ".join(str(port) for port in ports.values())
 
 

@@ -19,12 +19,12 @@ def talk(line: str) -> None:
 
 def table(heads: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
     """Format a plain table with aligned columns."""
-    cells = [list(heads), *([_cell(value) for value in line] for line in lines)]
+    cells = [list(heads), *([_format_cell(value) for value in line] for line in lines)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(heads))]
     return "\n".join(
         "  ".join(value.ljust(width) for value, width in zip(line, widths, strict=True)).rstrip() for line in cells
     )
 
 
-def _cell(value: Any) -> str:
+def _format_cell(value: Any) -> str:
     return "-" if value is None else str(value)

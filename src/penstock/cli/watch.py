@@ -35,7 +35,7 @@ def watch(
     settings = config.load()
     logging.getLogger("cassandra").setLevel(logging.CRITICAL)  # these errors are alerts already
     if not once:
-        _watch(settings, as_json)
+        _run_watcher(settings, as_json)
         return
     from penstock.monitoring import watch as observe_watch
 
@@ -61,7 +61,7 @@ def alerts(
     _warn_unless_watched(settings)
 
 
-def _watch(settings: Any, as_json: bool) -> None:
+def _run_watcher(settings: Any, as_json: bool) -> None:
     import signal
     import threading
 

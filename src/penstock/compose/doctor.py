@@ -59,16 +59,22 @@ def run(*command: str) -> Answer:
 
 def examine(root: Path, run: Run = run) -> list[Check]:
     """Run all checks for the Compose files in `root`."""
-    engine, command, variables = _engine(run), _find_compose(run), _environment(root / ".env")
-    compose = _compose(command, run)
+    engine, command, variables = _check_engine(run), _find_compose(run), _check_environment(root / ".env")
+    compose = _check_compose(command, run)
     values = {**environment.read(root / ".env"), **_read_exported()}
     checks = [engine, compose]
     if engine.ok:
-        checks.append(_memory(run))
-    checks += [_processor(), variables, _user(values), _dags(root / "dags", values), _bind(values)]
-    checks.append(_ports(values, command, run))
+        checks.append(_check_memory(run))
+    checks += [
+        _check_processor(),
+        variables,
+        _check_user(values),
+        _check_dags(root / "dags", values),
+        _check_bind(values),
+    ]
+    checks.append(_check_ports(values, command, run))
     if compose.ok and variables.ok:
-        checks.append(_files(root, command, run))
+        checks.append(_check_files(root, command, run))
     return checks
 
 
@@ -78,7 +84,7 @@ def _read_exported() -> dict[str, str]:
     return {name: os.environ[name] for name in names if name in os.environ}
 
 
-def _engine(run: Run) -> Check:
+def _check_engine(run: Run) -> Check:
     hint = "start Docker: systemctl start docker; and join the group docker, or use sudo"
     if shutil.which("docker") is None:
         return Check("docker", False, "docker is not installed", "https://docs.docker.com/engine/install/")
@@ -93,7 +99,7 @@ def _find_compose(run: Run) -> tuple[str, ...]:
     return program if has_only_program else plugin
 
 
-def _compose(command: tuple[str, ...], run: Run) -> Check:
+def _check_compose(command: tuple[str, ...], run: Run) -> Check:
     """Check that Compose is installed and recent enough."""
     hint = "install the Compose plugin: https://docs.docker.com/compose/install/linux/"
     program = run(*command, "version", "--short")
@@ -108,7 +114,7 @@ def _compose(command: tuple[str, ...], run: Run) -> Check:
     return Check("compose", is_new, program.text.strip() + ("" if is_new else f", {least} or newer is required"), hint)
 
 
-def _memory(run: Run) -> Check:
+def _check_memory(run: Run) -> Check:
     answer = run("docker", "info", "--format", "{{.MemTotal}}")
     mib = int(answer.text) // 2**20 if answer.text.strip().isdecimal() else 0
     hint = f"give Docker {LEAST_MEMORY_MIB} MiB: in Docker Desktop under Settings, Resources"
@@ -120,7 +126,7 @@ def _memory(run: Run) -> Check:
     )
 
 
-def _processor(path: Path = Path("/proc/cpuinfo")) -> Check:
+def _check_processor(path: Path = Path("/proc/cpuinfo")) -> Check:
     """Check for x86-64-v3, without which the schema registry's container crashes at startup."""
     if platform.machine() not in {"x86_64", "AMD64"} or not path.exists():
         return Check("processor", True, f"not checked: {platform.machine()}")
@@ -130,7 +136,7 @@ def _processor(path: Path = Path("/proc/cpuinfo")) -> Check:
     return Check("processor", not missing, detail, "use a machine with a processor of 2013 (Intel Haswell) or later")
 
 
-def _environment(path: Path) -> Check:
+def _check_environment(path: Path) -> Check:
     if not path.exists():
         return Check(".env", True, "does not exist: defaults apply, Airflow's password is airflow")
     faults = environment.parse(path.read_bytes()).faults
@@ -138,13 +144,13 @@ def _environment(path: Path) -> Check:
     return Check(".env", not faults, detail, f"correct it, or delete it and run: {_INIT}")
 
 
-def _uid(values: dict[str, str]) -> str:
+def _get_uid(values: dict[str, str]) -> str:
     return values.get("AIRFLOW_UID") or str(environment.DEFAULT_UID)
 
 
-def _user(values: dict[str, str]) -> Check:
+def _check_user(values: dict[str, str]) -> Check:
     """Check the user id of the containers. The images also reject 0."""
-    uid = _uid(values)
+    uid = _get_uid(values)
     if uid.isdecimal() and int(uid):
         return Check("user", True, f"AIRFLOW_UID={uid}")
     reason = "no container runs as root, which Airflow refuses" if uid.strip("0") == "" else "not a user id"
@@ -152,11 +158,11 @@ def _user(values: dict[str, str]) -> Check:
     return Check("user", False, f"AIRFLOW_UID={uid}: {reason}", hint)
 
 
-def _dags(folder: Path, values: dict[str, str]) -> Check:
+def _check_dags(folder: Path, values: dict[str, str]) -> Check:
     """Check that the containers' user can read the DAGs, which are mounted from the checkout."""
     if platform.system() != "Linux":
         return Check("dags", True, "not checked: Docker Desktop maps file ownership")
-    uid = _uid(values)
+    uid = _get_uid(values)
     unreadable = [path.name for path in _list_dags(folder) if not _is_readable(path, uid)]
     detail = f"user {uid} cannot read {', '.join(unreadable[:3])}" if unreadable else f"readable by user {uid}"
     return Check("dags", not unreadable, detail, f"chmod -R a+rX {folder}, or set AIRFLOW_UID={environment.own_uid()}")
@@ -176,7 +182,7 @@ def _is_readable(path: Path, uid: str) -> bool:
     return (status.st_mode >> shift) & needed == needed
 
 
-def _bind(values: dict[str, str]) -> Check:
+def _check_bind(values: dict[str, str]) -> Check:
     bind = values.get("BIND") or environment.LOOPBACK
     missing = environment.missing_passwords(values)
     if not missing:
@@ -185,7 +191,7 @@ def _bind(values: dict[str, str]) -> Check:
     return Check("bind", False, detail, f"{_INIT}, or set BIND={environment.LOOPBACK}")
 
 
-def _ports(values: dict[str, str], command: tuple[str, ...], run: Run) -> Check:
+def _check_ports(values: dict[str, str], command: tuple[str, ...], run: Run) -> Check:
     """Check that each port is valid and free. Not checked while the project's containers are running."""
     wanted = {name: values.get(name) or default for name, default in _PORTS.items()}
     invalid = [f"{name}={port}" for name, port in wanted.items() if not (port.isdecimal() and 0 < int(port) < 65536)]
@@ -196,14 +202,16 @@ def _ports(values: dict[str, str], command: tuple[str, ...], run: Run) -> Check:
         return Check("ports", True, "not checked: containers of the project are running")
     bind = values.get("BIND") or environment.LOOPBACK
     taken = [
-        f"{name}={port}{_holder(port, run)}" for name, port in wanted.items() if not net.is_port_free(int(port), bind)
+        f"{name}={port}{_describe_holder(port, run)}"
+        for name, port in wanted.items()
+        if not net.is_port_free(int(port), bind)
     ]
     detail = f"in use: {'; '.join(taken)}" if taken else "free"
     hint = "stop the process that listens there (./penstock down, docker ps), or set another port in .env"
     return Check("ports", not taken, detail, hint)
 
 
-def _holder(port: str, run: Run) -> str:
+def _describe_holder(port: str, run: Run) -> str:
     """Name the container that publishes the port, or return "" if it is not Docker's."""
     containers = run("docker", "ps", "--filter", f"publish={port}", "--format", "{{.Names}}")
     return (
@@ -219,7 +227,7 @@ def _is_container(line: str) -> bool:
     return bool(container)
 
 
-def _files(root: Path, command: tuple[str, ...], run: Run) -> Check:
+def _check_files(root: Path, command: tuple[str, ...], run: Run) -> Check:
     """Check that Compose accepts the project's files."""
     answer = run(*command, "--project-directory", str(root), "config", "--quiet")
     return Check("files", answer.code == 0, answer.text.strip()[:400] or "accepted", "correct .env as the message says")

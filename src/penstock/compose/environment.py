@@ -160,7 +160,7 @@ def init(path: Path, *, simple_login: bool = False) -> list[str]:
         wanted["AIRFLOW_PASSWORD"] = lambda: SIMPLE
     missing = {name: generate() for name, generate in wanted.items() if generate and not file.variables.get(name)}
     if missing:
-        _write(path, missing)
+        _write_variables(path, missing)
     return list(missing)
 
 
@@ -185,7 +185,7 @@ def _check_simple_login(variables: Mapping[str, str]) -> None:
         raise UsageError("AIRFLOW_PASSWORD is set already", hint="remove that line from .env")
 
 
-def _write(path: Path, values: Mapping[str, str]) -> None:
+def _write_variables(path: Path, values: Mapping[str, str]) -> None:
     """Write the variables, replacing empty ones in place. Only the owner can read the file."""
     text = path.read_text(encoding="utf-8-sig") if path.exists() else example()
     for name, value in values.items():

@@ -27,12 +27,12 @@ class NotHealthy(Exception):
 def check(target: str, expected: str = "") -> None:
     """Check a URL or a file. Raises `NotHealthy`."""
     if target.startswith("http://"):
-        _check_response(target, expected, _fetch(target))
+        _check_response(target, expected, _fetch_text(target))
     else:
         _check_age(Path(target), float(expected))
 
 
-def _fetch(address: str) -> str:
+def _fetch_text(address: str) -> str:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never through a proxy
     try:
         with opener.open(address, timeout=TIMEOUT_S) as response:

@@ -76,14 +76,14 @@ def write_secrets(environ: Mapping[str, str], uid: int, folder: Path) -> None:
             f"AIRFLOW_UID is {uid}, but the volumes were created with {stored['uid']}",
             hint=f"set AIRFLOW_UID={stored['uid']} in .env; or docker compose down --volumes, which deletes the data",
         )
-    values = {secret.name: _values(secret.name, secret.generate, environ, stored["values"]) for secret in SECRETS}
-    _write(file, json.dumps({"uid": uid, "values": values}, indent=2), 0o640)  # group may read: see the error above
+    values = {secret.name: _merge_values(secret.name, secret.generate, environ, stored["values"]) for secret in SECRETS}
+    _save_file(file, json.dumps({"uid": uid, "values": values}, indent=2), 0o640)  # group may read: see the error above
     for service, files in FILES.items():
         for name, render in files.items():
-            _write(folder / service / name, render(values), 0o444)  # only this service mounts the volume
+            _save_file(folder / service / name, render(values), 0o444)  # only this service mounts the volume
 
 
-def _values(
+def _merge_values(
     name: str, generate: Callable[[], str] | None, environ: Mapping[str, str], stored: Mapping[str, list[str]]
 ) -> list[str]:
     """Return a secret's values, newest first. The newest is the one set, else the stored one, else a generated one."""
@@ -138,7 +138,7 @@ FILES: dict[str, dict[str, Callable[[Values], str]]] = {
 """Files by folder, each of which is a service's volume. Names that start with `penstock_` are settings."""
 
 
-def _write(path: Path, text: str, mode: int) -> None:
+def _save_file(path: Path, text: str, mode: int) -> None:
     """Write `text` to `path` atomically, unless the file has this content already."""
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return

@@ -67,7 +67,7 @@ def settle_roles(settings: Settings, admin_passwords: Sequence[str]) -> None:
             session.execute(f"CREATE ROLE IF NOT EXISTS {role} WITH LOGIN = true AND PASSWORD = %s", (password,))
             session.execute(f"GRANT CREATE ON ALL KEYSPACES TO {role}")
             session.execute(f"GRANT SELECT ON KEYSPACE system_views TO {role}")
-            if _login(settings) is None:
+            if _try_login(settings) is None:
                 session.execute(f"ALTER ROLE {role} WITH PASSWORD = %s", (password,))
             if current != admin_passwords[0]:
                 session.execute(f"ALTER ROLE {ADMIN} WITH PASSWORD = %s", (admin_passwords[0],))
@@ -80,13 +80,13 @@ def _connect_as_admin(settings: Settings, passwords: Sequence[str]) -> tuple[Ses
     """Return a session of the superuser and its current password. Raises `_AdminRefused`."""
     for password in (*passwords, ADMIN):
         login = {"cassandra_username": ADMIN, "cassandra_password": SecretStr(password)}
-        session = _login(settings.model_copy(update=login), keep=True)
+        session = _try_login(settings.model_copy(update=login), keep=True)
         if session is not None:
             return session, password
     raise _AdminRefused(f"Cassandra rejects every known password of its role {ADMIN}")
 
 
-def _login(settings: Settings, *, keep: bool = False) -> Session | None:
+def _try_login(settings: Settings, *, keep: bool = False) -> Session | None:
     """Return a session, closed unless `keep`, or None if Cassandra rejects the password."""
     try:
         session = cassandra.connect(settings)

@@ -104,11 +104,11 @@ def merge(tallies: Iterable[BatchSummary]) -> list[BatchSummary]:
     merged: dict[int, BatchSummary] = {}
     for one in tallies:
         other = merged.get(one.partition)
-        merged[one.partition] = one if other is None else _add(one, other)
+        merged[one.partition] = one if other is None else _add_summaries(one, other)
     return [merged[partition] for partition in sorted(merged)]
 
 
-def _add(one: BatchSummary, other: BatchSummary) -> BatchSummary:
+def _add_summaries(one: BatchSummary, other: BatchSummary) -> BatchSummary:
     return BatchSummary(
         partition=one.partition,
         first_offset=min(one.first_offset, other.first_offset),
@@ -130,7 +130,7 @@ def tally(decoded: Decoded, stored_at_ms: int) -> list[BatchSummary]:
     latencies = _by_partition((partition, stored_at_ms - sent_ms) for _, sent_ms, partition, _ in decoded.rows)
     deleted = _by_partition((one.partition, one.offset) for one in decoded.deletions)
     rejected = _by_partition((one.partition, one.offset) for one in decoded.rejects)
-    nulls = _nulls(decoded.rows)
+    nulls = _count_nulls(decoded.rows)
     tallies = []
     for partition in sorted({*stored, *deleted, *rejected}):
         offsets = stored[partition] + deleted[partition] + rejected[partition]
@@ -159,7 +159,7 @@ def _by_partition(pairs: Iterable[tuple[int, int]]) -> dict[int, list[int]]:
     return sorted_in
 
 
-def _nulls(rows: list[Row]) -> dict[int, Counter[str]]:
+def _count_nulls(rows: list[Row]) -> dict[int, Counter[str]]:
     """Return how often each column is null, by partition."""
     counts: dict[int, Counter[str]] = defaultdict(Counter)
     nullable = [one.column for one in fields(type(rows[0][0])) if one.nullable] if rows else []

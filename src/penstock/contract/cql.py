@@ -114,14 +114,14 @@ def encoder(row: type[Record], *, leaves_unset: bool = False) -> Encode:
     which writes nothing. The function takes the rows and their write timestamps in us, and encodes column by column,
     for speed.
     """
-    framed = partial(_framed, null=_UNSET if leaves_unset else _NULL)
+    framed = partial(_encode_lengths, null=_UNSET if leaves_unset else _NULL)
     columns = [(attrgetter(field.column), field.kind.encode, field.nullable) for field in fields(row)]
 
     def encode(rows: Sequence[Row], written_us: Sequence[int]) -> Iterator[bytes]:
         if not rows:
             return iter(())
         records, timestamps_ms, partitions, offsets = zip(*rows, strict=True)
-        values = [_values(map(get, records), to_bytes, nullable) for get, to_bytes, nullable in columns]
+        values = [_encode_values(map(get, records), to_bytes, nullable) for get, to_bytes, nullable in columns]
         values += [
             list(map(BIGINT.encode, timestamps_ms)),
             list(map(INT.encode, partitions)),
@@ -133,13 +133,13 @@ def encoder(row: type[Record], *, leaves_unset: bool = False) -> Encode:
     return encode
 
 
-def _values(values: Iterable[Any], to_bytes: Callable[[Any], bytes], nullable: bool) -> list[bytes | None]:
+def _encode_values(values: Iterable[Any], to_bytes: Callable[[Any], bytes], nullable: bool) -> list[bytes | None]:
     if nullable:
         return [None if value is None else to_bytes(value) for value in values]
     return list(map(to_bytes, values))
 
 
-def _framed(column: list[bytes | None], null: bytes) -> tuple[Iterable[bytes], Iterable[bytes]]:
+def _encode_lengths(column: list[bytes | None], null: bytes) -> tuple[Iterable[bytes], Iterable[bytes]]:
     """Return the encoded length of each value of a column, and the values."""
     if None in column:
         lengths = (null if value is None else _LENGTHS[len(value)] for value in column)

@@ -87,15 +87,15 @@ def compare(older: Schema, newer: Schema) -> list[Change]:
 
     `older` may come from anyone, `newer` is penstock's.
     """
-    older = _mapping(older)
-    before, after = _shapes(older), _shapes(newer)
+    older = _coerce_mapping(older)
+    before, after = _extract_shapes(older), _extract_shapes(newer)
     changes = list(_of_record(older, newer))
     for name, shape in after.items():
-        changes += _of_field(name, before[name], shape) if name in before else [_added(name, shape)]
-    return changes + [_removed(name, shape) for name, shape in before.items() if name not in after]
+        changes += _of_field(name, before[name], shape) if name in before else [_describe_addition(name, shape)]
+    return changes + [_describe_removal(name, shape) for name, shape in before.items() if name not in after]
 
 
-def _mapping(schema: Any) -> Schema:
+def _coerce_mapping(schema: Any) -> Schema:
     """Return the schema if it is a mapping, else {}: a schema may also be a type's name, or true."""
     return schema if isinstance(schema, Mapping) else {}
 
@@ -104,11 +104,13 @@ def _is_avro(schema: Schema) -> bool:
     return schema.get("type") == "record"
 
 
-def _shapes(schema: Schema) -> dict[str, _Shape]:
+def _extract_shapes(schema: Schema) -> dict[str, _Shape]:
     if _is_avro(schema):
         return {one["name"]: _avro_shape(one) for one in schema["fields"]}
     required = schema.get("required", ())
-    return {name: _json_shape(_mapping(one), name in required) for name, one in schema.get("properties", {}).items()}
+    return {
+        name: _json_shape(_coerce_mapping(one), name in required) for name, one in schema.get("properties", {}).items()
+    }
 
 
 _KINDS = (fields.TEXT, fields.UUID, fields.TIMESTAMP, fields.INT, fields.BIGINT, fields.DOUBLE, fields.BOOLEAN)
@@ -142,7 +144,7 @@ _NO_RULES = _NOTES | {"type", "format", "anyOf", "default", "title", "x-key"}
 
 
 def _json_shape(one: Schema, is_required: bool) -> _Shape:
-    members = map(_mapping, one.get("anyOf", ()))
+    members = map(_coerce_mapping, one.get("anyOf", ()))
     inner = [member for member in members if member.get("type") != "null"]
     whole = {**one, **inner[0]} if len(inner) == 1 else dict(one)
     return _Shape(
@@ -173,7 +175,7 @@ def _of_record(older: Schema, newer: Schema) -> Iterator[Change]:
         yield Change.of("", ChangeKind.DESCRIBED, "the record is described otherwise")
 
 
-def _added(name: str, shape: _Shape) -> Change:
+def _describe_addition(name: str, shape: _Shape) -> Change:
     if shape.optional:
         return Change.of(name, ChangeKind.ADDED_OPTIONAL, f"`{name}` ({shape.type}) is new; older records have none")
     python = _PYTHON.get(shape.type, shape.type)
@@ -181,7 +183,7 @@ def _added(name: str, shape: _Shape) -> Change:
     return Change.of(name, ChangeKind.ADDED_REQUIRED, why)
 
 
-def _removed(name: str, shape: _Shape) -> Change:
+def _describe_removal(name: str, shape: _Shape) -> Change:
     mend = "leave it in, and unfilled" if shape.optional else "leave it in"
     why = f"`{name}` is gone: its column stays, and a job that still knows it would miss it; {mend}"
     return Change.of(name, ChangeKind.REMOVED, why)
@@ -198,14 +200,14 @@ def _of_field(name: str, before: _Shape, after: _Shape) -> Iterator[Change]:
     if after.optional and not before.optional:
         yield Change.of(name, ChangeKind.NOW_OPTIONAL, f"`{name}` is optional and was required: {_MISSED}")
     if before.type != after.type:
-        yield _retyped(name, before.type, after.type)
+        yield _describe_type_change(name, before.type, after.type)
     else:
         yield from _of_rules(name, before.rules, after.rules)
     if before.notes != after.notes:
         yield Change.of(name, ChangeKind.DESCRIBED, f"`{name}` is described or marked otherwise")
 
 
-def _retyped(name: str, before: str, after: str) -> Change:
+def _describe_type_change(name: str, before: str, after: str) -> Change:
     why = f"`{name}` is {after} and was {before}: a column keeps its type, so give the field another name"
     return Change.of(name, ChangeKind.TYPE_CHANGED, why)
 
@@ -234,7 +236,7 @@ def _of_rules(name: str, before: Mapping[str, Any], after: Mapping[str, Any]) ->
             continue
         is_tighter = _is_tighter(rule, old, new)
         kind = ChangeKind.RULE_TIGHTENED if is_tighter else ChangeKind.RULE_LOOSENED
-        told = f"`{name}`: {_WRITTEN.get(rule, rule)} is {_value(new)} and was {_value(old)}"
+        told = f"`{name}`: {_WRITTEN.get(rule, rule)} is {_format_value(new)} and was {_format_value(old)}"
         yield Change.of(name, kind, told + (_ON_REPLAY if is_tighter else _UNTIL_RESTART))
 
 
@@ -247,7 +249,7 @@ def _is_tighter(rule: str, old: Any, new: Any) -> bool:
     return bool(new > old if rule in _LOWER else new < old)
 
 
-def _value(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return "not set" if value is None else str(value)
 
 
@@ -283,7 +285,7 @@ def compare_table(table: Table, row: type[Record]) -> list[Change]:
     ]
     for name, kind in cql.columns(row).items():
         if name in table.columns and table.columns[name] != kind:
-            changes.append(_retyped(name, table.columns[name], kind))
+            changes.append(_describe_type_change(name, table.columns[name], kind))
     key = key_of(row).column
     if table.key != (key,):
         why = f"the key is `{key}` and the table's is `{', '.join(table.key)}`: another key needs another table"

@@ -115,20 +115,20 @@ def _fits_a_key(struct: type[msgspec.Struct], column: str) -> bool:
     """Return whether each text that the rules allow can be a partition key: 1 to 65,535 bytes of UTF-8."""
     described = inspect.type_info(struct)
     assert isinstance(described, inspect.StructType)
-    text, _, _ = next(_unwrap(one.type) for one in described.fields if one.name == column)
+    text, _, _ = next(_unwrap_metadata(one.type) for one in described.fields if one.name == column)
     assert isinstance(text, inspect.StrType)
     return bool(text.min_length) and text.max_length is not None and text.max_length <= _KEY_CHARACTERS
 
 
 def field_of(one: inspect.Field) -> Field:
     """Return the `Field` that msgspec describes. Raises `TypeError` that says what to write instead."""
-    kind_info, marks, description = _unwrap(one.type)
+    kind_info, marks, description = _unwrap_metadata(one.type)
     nullable = isinstance(kind_info, inspect.UnionType)
     if isinstance(kind_info, inspect.UnionType):
         inner = [member for member in kind_info.types if not isinstance(member, inspect.NoneType)]
         if len(inner) != 1:
             raise TypeError(f"field {one.name}: write one type, or one type and None: `{one.name}: T | None = None`")
-        kind_info, inner_marks, inner_description = _unwrap(inner[0])
+        kind_info, inner_marks, inner_description = _unwrap_metadata(inner[0])
         marks, description = {**inner_marks, **marks}, description or inner_description
     if not (one.required or (nullable and one.default is None)):
         raise TypeError(
@@ -137,7 +137,9 @@ def field_of(one: inspect.Field) -> Field:
     return Field(
         name=one.encode_name,
         column=one.name,
-        kind=_kind(one.name, kind_info, written=_written(one.name, nullable, has_meta=bool(marks or description))),
+        kind=_resolve_kind(
+            one.name, kind_info, written=_format_declaration(one.name, nullable, has_meta=bool(marks or description))
+        ),
         nullable=nullable,
         key=marks.get("key", False),
         personal=marks.get("personal", False),
@@ -146,19 +148,19 @@ def field_of(one: inspect.Field) -> Field:
     )
 
 
-def _unwrap(kind_info: inspect.Type) -> tuple[inspect.Type, dict[str, Any], str]:
+def _unwrap_metadata(kind_info: inspect.Type) -> tuple[inspect.Type, dict[str, Any], str]:
     if isinstance(kind_info, inspect.Metadata):
         return kind_info.type, kind_info.extra or {}, (kind_info.extra_json_schema or {}).get("description", "")
     return kind_info, {}, ""
 
 
-def _written(name: str, nullable: bool, *, has_meta: bool) -> str:
+def _format_declaration(name: str, nullable: bool, *, has_meta: bool) -> str:
     """Return how to declare a field in the record's file, with the placeholders {type} and {rules}."""
     more = ", ..." if has_meta else ""
     return f"`{name}: Annotated[{{type}}, Meta({{rules}}{more})]{' | None = None' if nullable else ''}`"
 
 
-def _kind(name: str, kind_info: inspect.Type, written: str) -> FieldKind:
+def _resolve_kind(name: str, kind_info: inspect.Type, written: str) -> FieldKind:
     if isinstance(kind_info, inspect.IntType):
         if kind_info.ge is None or kind_info.le is None:
             rules = written.format(type="int", rules="ge=-(2**63), le=2**63 - 1")

@@ -23,11 +23,13 @@ def isolate(items: Sequence[T], encode: Callable[[Sequence[T]], R]) -> tuple[R, 
     except NOT_OF_A_RECORD:
         raise
     except Exception:  # noqa: BLE001  types of a pipeline's file run here and may raise anything
-        good, failures = _split(items, encode)
+        good, failures = _split_failures(items, encode)
         return encode(good), failures
 
 
-def _split(items: Sequence[T], encode: Callable[[Sequence[T]], R]) -> tuple[list[T], list[tuple[T, Exception]]]:
+def _split_failures(
+    items: Sequence[T], encode: Callable[[Sequence[T]], R]
+) -> tuple[list[T], list[tuple[T, Exception]]]:
     good: list[T] = []
     failures: list[tuple[T, Exception]] = []
     for item in items:

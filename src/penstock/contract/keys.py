@@ -54,7 +54,7 @@ class IdReader:
 
     def of_text(self, text: str) -> Any:
         """Return the id that a text represents."""
-        return self._checked(msgspec.convert(text, self._hint, strict=False))
+        return self._validate_id(msgspec.convert(text, self._hint, strict=False))
 
     def of_value(self, value: Any) -> Any:
         """Return the id in a decoded value: the id itself, or an object with the id as its only field."""
@@ -64,7 +64,7 @@ class IdReader:
             value = value[self._name]
         if isinstance(value, str | UUID):
             return self.of_text(str(value))
-        return self._checked(msgspec.convert(value, self._hint))
+        return self._validate_id(msgspec.convert(value, self._hint))
 
     def of_payload(self, value: Any) -> Any:
         """Return the id in a decoded Connect key, like `of_value`; of the payload if the key is Connect's envelope."""
@@ -75,7 +75,7 @@ class IdReader:
         is_envelope = isinstance(value, dict) and "payload" in value and value.keys() <= {"schema", "payload"}
         return is_envelope and self._name != "payload"
 
-    def _checked(self, record_id: Any) -> Any:
+    def _validate_id(self, record_id: Any) -> Any:
         one = self._key_struct(**{self._column: record_id})
         if broken := self._check_text(one) + self._check_date(one, _NEVER):
             raise ValueError("; ".join(map(str, broken)))

@@ -27,10 +27,11 @@ def shown_names(record: type[Record]) -> frozenset[str]:
 def masked(value: Any, record: type[Record]) -> Any:
     """Return `value`, decoded from JSON, Avro or a row, with what may be personal hidden; None stays None."""
     if not isinstance(value, dict):
-        return _hidden(value)
+        return _mask_leaves(value)
     shown = shown_names(record)
     return {
-        name: one if name in shown and not isinstance(one, dict | list) else _hidden(one) for name, one in value.items()
+        name: one if name in shown and not isinstance(one, dict | list) else _mask_leaves(one)
+        for name, one in value.items()
     }
 
 
@@ -48,12 +49,12 @@ def hidden_bytes(count: int) -> str:
     return f"hidden: {count:,} bytes; personal data are hidden"
 
 
-def _hidden(value: Any, depth: int = 0) -> Any:
+def _mask_leaves(value: Any, depth: int = 0) -> Any:
     """Return the same structure with every leaf hidden; anything nested `_DEEPEST` levels deep is hidden as a whole."""
     if isinstance(value, dict | list) and depth == _DEEPEST:
         return MASK
     if isinstance(value, dict):
-        return {name: _hidden(one, depth + 1) for name, one in value.items()}
+        return {name: _mask_leaves(one, depth + 1) for name, one in value.items()}
     if isinstance(value, list):
-        return [_hidden(one, depth + 1) for one in value]
+        return [_mask_leaves(one, depth + 1) for one in value]
     return None if value is None else MASK

@@ -83,7 +83,7 @@ class OrderBy:
         """Return the write timestamp that the record's field gives, or the fault of its value."""
         assert self.field is not None
         value = getattr(record, self.field.column)
-        broken = _broken(value, latest)
+        broken = _find_violation(value, latest)
         return Fault.of([Violation(self.field.name, *broken)]) if broken else _write_us(value)
 
     def place_tombstone(self, key: bytes | None, headers: Headers, source: Source, latest: datetime) -> int | Fault:
@@ -94,7 +94,7 @@ class OrderBy:
         if self.field is None:
             return _place_in_time(source, latest)
         if self.of_tombstone is None:
-            return _unplaced(
+            return _build_order_error(
                 f"the table is ordered by the field {self.field.column}, which a record without a value does not "
                 "have: write order_of_tombstone in the pipeline's file"
             )
@@ -107,9 +107,13 @@ class OrderBy:
             return Fault.of_exception(error)
         if not self._is_fit(value):
             what = "a datetime with a zone" if self.field.kind is TIMESTAMP else "an integer"
-            return _unplaced(f"order_of_tombstone returned {type(value).__name__}, not {what}")
-        broken = _broken(value, latest)
-        return _unplaced(f"the value that order_of_tombstone returned {broken[1]}") if broken else _write_us(value)
+            return _build_order_error(f"order_of_tombstone returned {type(value).__name__}, not {what}")
+        broken = _find_violation(value, latest)
+        return (
+            _build_order_error(f"the value that order_of_tombstone returned {broken[1]}")
+            if broken
+            else _write_us(value)
+        )
 
     def _is_fit(self, value: Any) -> bool:
         assert self.field is not None
@@ -195,9 +199,9 @@ def order_by_of(record: type[Record], order_by: str, of_tombstone: OrderOfTombst
 
 def _place_in_time(source: Source, latest: datetime) -> int | Fault:
     if source.timestamp_ms < 0:
-        return _unplaced("the record has no timestamp of Kafka's, by which the table is ordered")
+        return _build_order_error("the record has no timestamp of Kafka's, by which the table is ordered")
     if source.timestamp_ms > latest.timestamp() * 1000:
-        return _unplaced("Kafka's timestamp of the record, by which the table is ordered, is in the future")
+        return _build_order_error("Kafka's timestamp of the record, by which the table is ordered, is in the future")
     return _first_timestamp_us(source)
 
 
@@ -212,7 +216,7 @@ def _in_time_us(timestamp_ms: int, offset: int) -> int:
     return timestamp_ms * 1000 + offset % 1000
 
 
-def _broken(value: Any, latest: datetime) -> tuple[Rule, str] | None:
+def _find_violation(value: Any, latest: datetime) -> tuple[Rule, str] | None:
     """Return which rule a value that orders a record breaks, and how; None if it is valid."""
     if isinstance(value, datetime):
         is_future = value > latest
@@ -226,5 +230,5 @@ def _write_us(value: Any) -> int:
     return (value - _EPOCH) // _MICROSECOND if isinstance(value, datetime) else int(value)
 
 
-def _unplaced(message: str) -> Fault:
+def _build_order_error(message: str) -> Fault:
     return Fault(Reason.ORDER_UNKNOWN, message)

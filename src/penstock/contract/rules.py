@@ -92,11 +92,11 @@ def broken_rules(found: Any, record: type[Record]) -> list[Violation]:
     """Return every rule of `record` that the decoded JSON value `found` breaks, in the order of the fields."""
     if not isinstance(found, dict):
         return [Violation("", Rule.TYPE, f"Expected `object`, got `{type(found).__name__}`")]
-    return [broken for one, hint in _described(record) for broken in _of_field(one, hint, found)]
+    return [broken for one, hint in _describe_fields(record) for broken in _of_field(one, hint, found)]
 
 
 @cache
-def _described(record: type[Record]) -> list[tuple[inspect.Field, Any]]:
+def _describe_fields(record: type[Record]) -> list[tuple[inspect.Field, Any]]:
     """Return the fields of a record as msgspec describes them, with type hints. Cached: slow to compute."""
     described = inspect.type_info(record)
     assert isinstance(described, inspect.StructType)
@@ -107,32 +107,32 @@ def _described(record: type[Record]) -> list[tuple[inspect.Field, Any]]:
 def _of_field(one: inspect.Field, hint: Any, found: dict[str, Any]) -> list[Violation]:
     name = one.encode_name
     if found.get(name) is None and one.required:
-        return [Violation(name, Rule.REQUIRED, "is null" if name in found else _missing(one, found))]
+        return [Violation(name, Rule.REQUIRED, "is null" if name in found else _describe_missing(one, found))]
     if name not in found:
         return []
     value = found[name]
     try:
         msgspec.convert(value, hint)
     except msgspec.ValidationError as error:
-        return [Violation(name, rule, str(error)) for rule in _rules(value, _plain(one.type))]
+        return [Violation(name, rule, str(error)) for rule in _find_broken_rules(value, _unwrap_type(one.type))]
     return []
 
 
-def _missing(one: inspect.Field, found: dict[str, Any]) -> str:
+def _describe_missing(one: inspect.Field, found: dict[str, Any]) -> str:
     """Return the message for a missing field, which may be present under its column's name."""
     return f"is missing; a message has no `{one.name}`, that is its column" if one.name in found else "is missing"
 
 
-def _plain(kind: inspect.Type) -> inspect.Type:
+def _unwrap_type(kind: inspect.Type) -> inspect.Type:
     """Return the type itself, without description, marks, or `| None`."""
     if isinstance(kind, inspect.Metadata):
-        return _plain(kind.type)
+        return _unwrap_type(kind.type)
     if isinstance(kind, inspect.UnionType):
-        return next(_plain(one) for one in kind.types if not isinstance(one, inspect.NoneType))
+        return next(_unwrap_type(one) for one in kind.types if not isinstance(one, inspect.NoneType))
     return kind
 
 
-def _rules(value: Any, kind: inspect.Type) -> list[Rule]:
+def _find_broken_rules(value: Any, kind: inspect.Type) -> list[Rule]:
     """Return the rules that a refused value breaks."""
     if isinstance(kind, inspect.StrType):
         return _text_rules(value, kind) if isinstance(value, str) else [Rule.TYPE]
@@ -198,7 +198,9 @@ def text_check(record: type[Record]) -> TextCheck:
     """
     described = inspect.type_info(record)
     assert isinstance(described, inspect.StructType)
-    texts = [(one.encode_name, attrgetter(one.name), _strict(kind)) for one, kind in _texts(described)]
+    texts = [
+        (one.encode_name, attrgetter(one.name), _compile_pattern(kind)) for one, kind in _iter_text_fields(described)
+    ]
 
     def check(one: Record) -> list[Violation]:
         broken: list[Violation] = []
@@ -215,14 +217,14 @@ def text_check(record: type[Record]) -> TextCheck:
     return check
 
 
-def _texts(described: inspect.StructType) -> Iterator[tuple[inspect.Field, inspect.StrType]]:
+def _iter_text_fields(described: inspect.StructType) -> Iterator[tuple[inspect.Field, inspect.StrType]]:
     for one in described.fields:
-        kind = _plain(one.type)
+        kind = _unwrap_type(one.type)
         if isinstance(kind, inspect.StrType):
             yield one, kind
 
 
-def _strict(kind: inspect.StrType) -> re.Pattern[str] | None:
+def _compile_pattern(kind: inspect.StrType) -> re.Pattern[str] | None:
     """Return the pattern of a text, whose last `$` matches only at the end of the text."""
     if kind.pattern is None:
         return None

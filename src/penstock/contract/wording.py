@@ -74,12 +74,12 @@ def demand(record: type[Record], name: str) -> str:
         return ""
     said = json_schema(record)["properties"][name]
     kind = next(one for one in said.get("anyOf", [said]) if one.get("type") != "null")
-    words = [_FORMATS.get(kind.get("format", ""), _TYPES.get(kind.get("type", ""), "")), *_limits(kind)]
+    words = [_FORMATS.get(kind.get("format", ""), _TYPES.get(kind.get("type", ""), "")), *_describe_limits(kind)]
     words += ["not in the future"] if field.past else []
     return " ".join(filter(None, words)) + (", or null" if field.nullable else "")
 
 
-def _limits(kind: dict[str, Any]) -> list[str]:
+def _describe_limits(kind: dict[str, Any]) -> list[str]:
     shortest, longest = kind.get("minLength"), kind.get("maxLength")
     least, most = kind.get("minimum"), kind.get("maximum")
     found = []

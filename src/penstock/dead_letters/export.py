@@ -37,13 +37,13 @@ def facts(letter: DeadLetter, lines: dict[str, Settled]) -> dict[str, Any]:
 
 def content(letter: DeadLetter, value: dict[str, Any] | None) -> dict[str, Any]:
     """Return key, headers and value for machines: as text where they are valid UTF-8, and always as Base64."""
-    headers = [{"name": name, "value": utf8(said), "base64": _base64(said)} for name, said in letter.headers]
+    headers = [{"name": name, "value": utf8(said), "base64": _encode_base64(said)} for name, said in letter.headers]
     return {
         "key": utf8(letter.key),
-        "key_base64": _base64(letter.key),
+        "key_base64": _encode_base64(letter.key),
         "headers": headers,
         "value": value,
-        "value_base64": _base64(letter.value),
+        "value_base64": _encode_base64(letter.value),
     }
 
 
@@ -60,5 +60,5 @@ def utf8(held: bytes | None) -> str | None:
         return None
 
 
-def _base64(held: bytes | None) -> str | None:
+def _encode_base64(held: bytes | None) -> str | None:
     return None if held is None else base64.b64encode(held).decode()

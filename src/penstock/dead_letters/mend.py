@@ -147,7 +147,7 @@ class Repairer:
         except NOT_OF_A_RECORD:
             raise
         except Exception as error:  # noqa: BLE001  the types of a pipeline's file run here and may raise anything
-            return _still(Fault.of_exception(error))
+            return _build_still_invalid(Fault.of_exception(error))
 
     def _made_of(self, letter: DeadLetter) -> Outgoing | StillInvalid:
         mending = self._mending
@@ -155,25 +155,25 @@ class Repairer:
             return StillInvalid(_left_out(letter), letter.rules)
         is_entry = letter.stage == Stage.PRODUCE
         if not mending.fields and mending.edits is None and not is_entry:
-            return self._unchanged(letter)
-        found = self._fields(letter)
+            return self._check_unchanged(letter)
+        found = self._read_fields(letter)
         if isinstance(found, StillInvalid):
             return found
-        made = self._mapped(found) if is_entry else self._made(letter, found)
-        return _still(made) if isinstance(made, Fault) else made
+        made = self._map_entry(found) if is_entry else self._repair_record(letter, found)
+        return _build_still_invalid(made) if isinstance(made, Fault) else made
 
-    def _unchanged(self, letter: DeadLetter) -> Outgoing | StillInvalid:
+    def _check_unchanged(self, letter: DeadLetter) -> Outgoing | StillInvalid:
         is_tombstone = letter.value is None
-        judged = self._deleted(letter.key) if is_tombstone else self._decoder.decode(letter.value)
+        judged = self._decode_tombstone(letter.key) if is_tombstone else self._decoder.decode(letter.value)
         if isinstance(judged, Fault):
-            return _still(judged)
-        place = self._tombstone_place(letter) if is_tombstone else self._place(judged)
+            return _build_still_invalid(judged)
+        place = self._tombstone_place(letter) if is_tombstone else self._find_write_timestamp(judged)
         if isinstance(place, Fault):
-            return _still(place)
+            return _build_still_invalid(place)
         record_id = judged if is_tombstone else self._id_of(judged)
         return Outgoing(letter.key, letter.value, record_id, order_us=place)
 
-    def _place(self, record: Record) -> int | Fault | None:
+    def _find_write_timestamp(self, record: Record) -> int | Fault | None:
         """Return the write timestamp given by the record's field, its fault, or None if no field orders the table."""
         by = self._order_by
         return by.place_by_field(record, latest_past()) if by and by.field else None
@@ -189,10 +189,10 @@ class Repairer:
     def _id_of(self, record: Record) -> Any:
         return getattr(record, self._id_field.column)
 
-    def _deleted(self, key: bytes | None) -> Any | Fault:
+    def _decode_tombstone(self, key: bytes | None) -> Any | Fault:
         return self._decoder.deleted(key, self._proven())
 
-    def _fields(self, letter: DeadLetter) -> dict[str, Any] | StillInvalid:
+    def _read_fields(self, letter: DeadLetter) -> dict[str, Any] | StillInvalid:
         edit = (self._mending.edits or {}).get(letter.place)
         found = value_of(letter.value, self._writers) if edit is None else edit.value
         if isinstance(found, dict):
@@ -200,15 +200,15 @@ class Repairer:
         why = f"the value is no object whose fields could be set: {letter.message}"
         return StillInvalid(why if edit is None else f"line {edit.line} holds no object as value", letter.rules)
 
-    def _mapped(self, entry: dict[str, Any]) -> Outgoing | Fault:
+    def _map_entry(self, entry: dict[str, Any]) -> Outgoing | Fault:
         made = self._mapper.outgoing(entry, self._mending.fields)
         return made if isinstance(made, Fault) else Outgoing(*made)
 
-    def _made(self, letter: DeadLetter, found: dict[str, Any]) -> Outgoing | Fault:
+    def _repair_record(self, letter: DeadLetter, found: dict[str, Any]) -> Outgoing | Fault:
         judged = judge(found | self._mending.fields, self._pipeline.record, latest_past())
         if isinstance(judged, list):
             return Fault.of(judged)
-        place = self._place(judged)
+        place = self._find_write_timestamp(judged)
         if isinstance(place, Fault):
             return place
         value = self._serialize(judged)
@@ -247,7 +247,7 @@ def timestamp_of(letter: DeadLetter) -> int:
     return epoch_ms(letter.time) if letter.timestamp_ms is None else letter.timestamp_ms
 
 
-def _still(fault: Fault) -> StillInvalid:
+def _build_still_invalid(fault: Fault) -> StillInvalid:
     return StillInvalid(fault.message, fault.rules)
 
 
@@ -259,13 +259,13 @@ def value_of(value: bytes | None, writers: AvroWriters) -> dict[str, Any] | None
     if not value:
         return None
     if not is_framed(value):
-        return _json(value)
+        return _decode_json(value)
     body = value[FRAME_BYTES:]
-    found = _json(body)
-    return _avro(value, body, writers) if found is None else found
+    found = _decode_json(body)
+    return _decode_avro(value, body, writers) if found is None else found
 
 
-def _json(body: bytes) -> dict[str, Any] | None:
+def _decode_json(body: bytes) -> dict[str, Any] | None:
     try:
         names_in(body)  # raises for duplicate names: which of the two counts is not ours to choose
         found = msgspec.json.decode(body)
@@ -274,7 +274,7 @@ def _json(body: bytes) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _avro(value: bytes, body: bytes, writers: AvroWriters) -> dict[str, Any] | None:
+def _decode_avro(value: bytes, body: bytes, writers: AvroWriters) -> dict[str, Any] | None:
     writer = _avro_writer(value, writers)
     found = None if writer is None or len(value) > MAX_VALUE_BYTES else writer.read(body)
     if found is None or isinstance(found, Fault):

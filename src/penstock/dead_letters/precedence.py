@@ -66,7 +66,7 @@ class Precedence:
             return Destination(order_us=outgoing.order_us)
         assert origin.generation_us is not None
         if self._order_by is not None:
-            return self._declared(letter, outgoing, self._order_by)
+            return self._find_destination(letter, outgoing, self._order_by)
         order = self._order_of(origin.generation_us)
         rank = order.rank_of(
             origin.partition,
@@ -83,7 +83,7 @@ class Precedence:
         is_newest_layout = rank.layout == len(order.layouts) - 1
         return Destination(partition if is_newest_layout else ANY_PARTITION)
 
-    def _declared(self, letter: DeadLetter, outgoing: Outgoing, order_by: OrderBy) -> Destination:
+    def _find_destination(self, letter: DeadLetter, outgoing: Outgoing, order_by: OrderBy) -> Destination:
         """Return the destination of a record ordered by Kafka's timestamp or a field, whose partition does not matter.
 
         If a field orders the table, a tombstone keeps its timestamp: the pipeline's function may derive its value from

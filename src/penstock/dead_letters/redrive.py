@@ -86,14 +86,14 @@ def discard(
     while letters := queue.next(CHUNK_LETTERS):
         free = queue.free(letters)
         ours = set(free.letters) if dry_run else queue.book.discard(free.claims, claim, who, note)
-        for identity, letter in _kept(free.letters, ours, done).items():
+        for identity, letter in _filter_claimed(free.letters, ours, done).items():
             done.note("discarded", letter)
             if not dry_run:
                 log.info("record_discarded", place=letter.place, identity=identity, who=who, note=note)
     return done
 
 
-def _kept(letters: dict[str, DeadLetter], ours: Collection[str], done: Outcomes) -> dict[str, DeadLetter]:
+def _filter_claimed(letters: dict[str, DeadLetter], ours: Collection[str], done: Outcomes) -> dict[str, DeadLetter]:
     """Return those of `letters` that are `ours`. The rest, which another command claimed first, are noted."""
     for identity in letters.keys() - set(ours):
         done.note("in_hand", letters[identity], "another command took it just now")
@@ -129,11 +129,11 @@ class _Redrive:
         self._key_is_set = key_of(self._pipeline.record).name in mending.fields
         self._registry = Registry(settings)
         proven = cache(partial(proven_by_now, settings, session, self._pipeline))
-        self._mender = Repairer(self._pipeline, self._registry, mending, self._serialize, proven)
+        self._mender = Repairer(self._pipeline, self._registry, mending, self._serialize_record, proven)
         self._precedence = Precedence(settings, session, self._pipeline, as_new=as_new)
         self._claim = uuid.uuid4()
 
-    def _serialize(self, record: Record) -> bytes:
+    def _serialize_record(self, record: Record) -> bytes:
         return self._serializer(record)
 
     @cached_property
@@ -149,10 +149,10 @@ class _Redrive:
         return producer(self._settings)
 
     def carry_out(self) -> Redriven:
-        while letters := self._queue.next(self._room()):
+        while letters := self._queue.next(self._compute_chunk_size()):
             self._check_key(letters)
             free = self._with_originals(self._queue.free(letters))
-            ready = self._ready(free)
+            ready = self._prepare_messages(free)
             destinations = {
                 identity: self._precedence.destination(free.letters[identity], outgoing)
                 for identity, outgoing in ready.items()
@@ -161,7 +161,7 @@ class _Redrive:
             if self._done.dry_run:
                 self._note_sent(free, dict.fromkeys(ready))
             elif ready:
-                self._send(free, ready, destinations)
+                self._send_records(free, ready, destinations)
         return self._done
 
     def _close_superseded(self, free: Free, newer: dict[str, Place], ready: dict[str, Outgoing]) -> None:
@@ -171,7 +171,9 @@ class _Redrive:
         letters = {identity: free.letters[identity] for identity in newer}
         if letters and not self._done.dry_run:
             claims = {identity: free.claims[identity] for identity in newer}
-            letters = _kept(letters, self._queue.book.claim(claims, self._claim, whoami(), free.ends), self._done)
+            letters = _filter_claimed(
+                letters, self._queue.book.claim(claims, self._claim, whoami(), free.ends), self._done
+            )
             places = {identity: newer[identity] for identity in letters}
             self._queue.book.finish(places, self._claim, State.SUPERSEDED)
         for identity, letter in letters.items():
@@ -195,11 +197,11 @@ class _Redrive:
                 "the id tells records apart: it is set for one at a time", hint="the same with one --place"
             )
 
-    def _room(self) -> int:
+    def _compute_chunk_size(self) -> int:
         """Return how many letters the next chunk may have."""
         return CHUNK_LETTERS if self._limit is None else min(CHUNK_LETTERS, self._limit - self._done.sent)
 
-    def _ready(self, free: Free) -> dict[str, Outgoing]:
+    def _prepare_messages(self, free: Free) -> dict[str, Outgoing]:
         """Return the messages to send by identity, and note the records that are still invalid."""
         ready: dict[str, Outgoing] = {}
         for identity, letter in free.letters.items():
@@ -210,28 +212,28 @@ class _Redrive:
                 ready[identity] = outgoing
         return ready
 
-    def _send(self, free: Free, ready: dict[str, Outgoing], destinations: Mapping[str, Destination]) -> None:
+    def _send_records(self, free: Free, ready: dict[str, Outgoing], destinations: Mapping[str, Destination]) -> None:
         """Claim and send records, and mark acknowledged ones as redriven. Raises `DeliveryFailed` if some were not."""
         client, began_s = self._producer, time.monotonic()
         claims = {identity: free.claims[identity] for identity in ready}
         ours = self._queue.book.claim(claims, self._claim, whoami(), free.ends)
-        letters = _kept({identity: free.letters[identity] for identity in ready}, ours, self._done)
+        letters = _filter_claimed({identity: free.letters[identity] for identity in ready}, ours, self._done)
         if time.monotonic() - began_s > self._settings.kafka_timeout_s:
-            raise self._failed(len(letters), "claiming them took too long")
+            raise self._build_delivery_error(len(letters), "claiming them took too long")
         delivery = _Delivery()
         for identity, letter in letters.items():
             to, outgoing = destinations[identity], ready[identity]
             report = partial(delivery.note, identity)
-            headers = _headers(letter, to.header)
+            headers = _build_headers(letter, to.header)
             dlq.send(client, self._pipeline.topic, outgoing.key, outgoing.value, headers, report, to.partition)
         client.flush(self._settings.kafka_timeout_s)
         self._queue.book.finish(delivery.places, self._claim)
         self._note_sent(free, delivery.places)
         log.info("records_redriven", topic=self._pipeline.topic, records=len(delivery.places))
         if len(delivery.places) < len(letters):
-            raise self._failed(len(letters) - len(delivery.places), delivery.failure)
+            raise self._build_delivery_error(len(letters) - len(delivery.places), delivery.failure)
 
-    def _failed(self, records: int, why: str) -> DeliveryFailed:
+    def _build_delivery_error(self, records: int, why: str) -> DeliveryFailed:
         wait_s = 2 * self._settings.kafka_timeout_s
         return DeliveryFailed(
             f"{self._pipeline.topic}: {records} records were claimed and not acknowledged: {why}",
@@ -254,7 +256,7 @@ class _Delivery:
             self.failure = f"{error.name()}: {error.str()}"
 
 
-def _headers(letter: DeadLetter, kept: bytes | None) -> Headers:
+def _build_headers(letter: DeadLetter, kept: bytes | None) -> Headers:
     """Return the record's own headers, plus those for the place it keeps and the link to its original."""
     own = [(name, value) for name, value in letter.headers if name not in (ORDER, REDRIVEN)]
     order: Headers = [] if kept is None else [(ORDER, kept)]

@@ -115,7 +115,7 @@ class Queue:
         self._keyspace = cassandra.keyspace_of(settings, self.pipeline)
         self._done = done
         self._lines = settled.states(session, self._keyspace, self.pipeline.topic)
-        self._letters = filter(self._waits, selected(settings, self.pipeline, selection, edits))
+        self._letters = filter(self._is_pending, selected(settings, self.pipeline, selection, edits))
 
     @cached_property
     def book(self) -> Book:
@@ -136,7 +136,7 @@ class Queue:
             held_bytes += letter.value_bytes
         return chunk
 
-    def _waits(self, letter: DeadLetter) -> bool:
+    def _is_pending(self, letter: DeadLetter) -> bool:
         if state_of(letter.identity, self._lines) == WAITING:
             return True
         self._done.note("already", letter, told(self._lines[letter.identity]))
@@ -166,7 +166,7 @@ class Queue:
         if not lines:
             return {}
         found: dict[str, Place] = {}
-        wanted = [_since(span, min(line.ends.get(span.partition, 0) for line in lines.values())) for span in spans]
+        wanted = [_clip_range(span, min(line.ends.get(span.partition, 0) for line in lines.values())) for span in spans]
         for message in topics.records(self._settings, self.pipeline.topic, wanted):
             identity = headers.text(message, headers.REDRIVEN)
             if identity is not None and identity in lines:
@@ -182,15 +182,15 @@ def selected(
     Raises `UsageError` for a place without a dead letter, and for an edit of another record than the one at its place.
     """
     if edits is not None:
-        copies = iter(_edited(settings, pipeline, edits))
+        copies = iter(_fetch_edited(settings, pipeline, edits))
     elif selection.places:
-        copies = iter(_placed(settings, pipeline, selection.places))
+        copies = iter(_fetch_by_position(settings, pipeline, selection.places))
     else:
         copies = dlq.letters(settings, pipeline)
     return filter(selection.takes, dlq.first_copies(copies))
 
 
-def _placed(settings: Settings, pipeline: Pipeline, places: frozenset[str]) -> list[DeadLetter]:
+def _fetch_by_position(settings: Settings, pipeline: Pipeline, places: frozenset[str]) -> list[DeadLetter]:
     found = dlq.letters_at(settings, pipeline, places)
     strange = sorted(places - found.keys())
     if strange:
@@ -198,7 +198,7 @@ def _placed(settings: Settings, pipeline: Pipeline, places: frozenset[str]) -> l
     return list(found.values())
 
 
-def _edited(settings: Settings, pipeline: Pipeline, edits: dict[str, Edit]) -> list[DeadLetter]:
+def _fetch_edited(settings: Settings, pipeline: Pipeline, edits: dict[str, Edit]) -> list[DeadLetter]:
     found = dlq.letters_at(settings, pipeline, edits)
     for place, edit in edits.items():
         if place not in found:
@@ -212,7 +212,7 @@ def _edited(settings: Settings, pipeline: Pipeline, edits: dict[str, Edit]) -> l
     return list(found.values())
 
 
-def _since(span: Span, first: int) -> Span:
+def _clip_range(span: Span, first: int) -> Span:
     """Return the part of `span` from `first` on, or all of it if it ends before: the topic was recreated."""
     return Span(span.partition, max(first, span.first), span.end) if first <= span.end else span
 

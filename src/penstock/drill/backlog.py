@@ -62,20 +62,20 @@ class Backlog:
         self._start_step("repair", "the job is started")
         self._ground.start(JOB)
         spans = beyond(before, self._ground.spans())
-        self._drain(spans)
+        self._drain_backlog(spans)
         self._start_step("proof")
-        self._prove(spans)
+        self._check_outcome(spans)
 
     def _start_step(self, step: str, detail: str = "") -> None:
         self.step = step
         self._ground.say(f"{NAME}: {step} {detail}".rstrip())
 
-    def _drain(self, spans: list[Span]) -> None:
+    def _drain_backlog(self, spans: list[Span]) -> None:
         self._start_step("recovery")
         began, settings = time.monotonic(), self._ground.settings
 
         def done() -> None:
-            self._sample()
+            self._sample_memory()
             proof.check_stored(settings, spans)
 
         wait_until(lambda: proof.check_moving(settings, spans), timeout_s=PATIENCE_S, what="the backlog's first rows")
@@ -85,13 +85,13 @@ class Backlog:
         self.worked_off_s = round(time.monotonic() - began, 1)
         self._ground.say(f"{NAME}: worked off in {self.worked_off_s} s")
 
-    def _sample(self) -> None:
+    def _sample_memory(self) -> None:
         """Sample the memory of the driver's and the executor's side. A missing process counts as 0."""
         for service in (JOB, WORKER):
             tree = self._ground.tree(service)
             self.memory_mib[service].append(status.memory_mib(tree[0].pid) if tree else 0)
 
-    def _prove(self, spans: list[Span]) -> None:
+    def _check_outcome(self, spans: list[Span]) -> None:
         with cassandra.connected(self._ground.settings) as session:
             audit = Auditor(self._ground.settings, session).audit(spans)
         self.batches = records_by_batch(line for covered in audit.covered.values() for line in covered.lines)

@@ -26,7 +26,7 @@ def torn(ground: Ground) -> Iterator[None]:
         kill(processes)
         ground.stop(JOB)
         for kind in ("offsets", "commits"):
-            _truncate(newest(Path(ground.settings.checkpoint) / ground.pipeline.topic / kind), ground)
+            _truncate_file(newest(Path(ground.settings.checkpoint) / ground.pipeline.topic / kind), ground)
         yield
     finally:
         ground.start(JOB)
@@ -40,7 +40,7 @@ def newest(folder: Path) -> Path:
     return max(batches, key=lambda path: int(path.name))
 
 
-def _truncate(path: Path, ground: Ground) -> None:
+def _truncate_file(path: Path, ground: Ground) -> None:
     size_bytes = path.stat().st_size
     os.truncate(path, size_bytes // 2)
     ground.say(f"cut {path.parent.name}/{path.name} from {size_bytes} to {size_bytes // 2} bytes")

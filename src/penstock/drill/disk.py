@@ -38,7 +38,7 @@ def full(service: str, spur: Spur) -> Fault:
         finally:
             over.set()
             limiter.join()
-            _limit(ground.tree(service), resource.RLIM_INFINITY)
+            _limit_file_size(ground.tree(service), resource.RLIM_INFINITY)
 
     return fault
 
@@ -46,10 +46,10 @@ def full(service: str, spur: Spur) -> Fault:
 def _keep_limited(ground: Ground, service: str, over: threading.Event) -> None:
     """Limit all processes of the service repeatedly until `over` is set, since replacements start unlimited."""
     while not over.wait(_EVERY_S):
-        _limit(ground.tree(service), 0)
+        _limit_file_size(ground.tree(service), 0)
 
 
-def _limit(processes: list[psutil.Process], limit_bytes: int) -> None:
+def _limit_file_size(processes: list[psutil.Process], limit_bytes: int) -> None:
     """Set the soft file-size limit of each process, in bytes. `RLIM_INFINITY` raises it to the hard limit."""
     for process in processes:
         try:

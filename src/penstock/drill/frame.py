@@ -42,23 +42,23 @@ class Course:
 
     def go(self) -> None:
         """Run all steps. Raises the `PenstockError` of the first that fails, after ending the fault."""
-        self._begin("stack")
+        self._start_step("stack")
         self._ground.up()
         wait_until(self._ground.check_ready, timeout_s=PATIENCE_S, every_s=0.5, what="the stack")
         self._before = self._ground.spans()
         with self._drill.parameters(self._ground) as parameters:
-            run = self._load(parameters)
-            self._strike()
-            self._recover()
-            self._settle(run)
-        self._prove(run)
+            run = self._start_load(parameters)
+            self._inject_fault()
+            self._wait_for_recovery()
+            self._wait_for_load(run)
+        self._check_outcome(run)
 
-    def _begin(self, step: str, detail: str = "") -> None:
+    def _start_step(self, step: str, detail: str = "") -> None:
         self.step = step
         self._ground.say(f"{self._drill.name}: {step} {detail}".rstrip())
 
-    def _load(self, parameters: dict[str, Any]) -> load.LoadRun:
-        self._begin("load")
+    def _start_load(self, parameters: dict[str, Any]) -> load.LoadRun:
+        self._start_step("load")
         records = self._facts.asked
         rate = records / (LOAD_S + self._drill.hold_s)
         run = load.LoadRun(self._ground.settings, {"records": records, "rate": rate, **parameters})
@@ -66,19 +66,19 @@ class Course:
         return run
 
     def _check_moving(self) -> None:
-        proof.check_moving(self._ground.settings, self._stretch())
+        proof.check_moving(self._ground.settings, self._find_new_ranges())
 
-    def _strike(self) -> None:
-        self._begin("fault", self._drill.what)
+    def _inject_fault(self) -> None:
+        self._start_step("fault", self._drill.what)
         self._marks = proof.marks(self._ground.layout.logs)
         with self._drill.fault(self._ground):
             time.sleep(self._drill.hold_s)
             self._ended_s = time.monotonic()
-            self._begin("repair")
+            self._start_step("repair")
 
-    def _recover(self) -> None:
+    def _wait_for_recovery(self) -> None:
         """Wait until every service is ready and a record that was sent after the fault is stored."""
-        self._begin("recovery")
+        self._start_step("recovery")
         wait_until(self._ground.check_ready, timeout_s=PATIENCE_S, every_s=0.5, what="the stack")
         sent = load.Direct(self._ground, self._drill.name).send(8)
         wait_until(
@@ -88,10 +88,10 @@ class Course:
         )
         self._facts.recovered_s = round(time.monotonic() - self._ended_s, 1)
 
-    def _settle(self, run: load.LoadRun) -> None:
-        self._begin("rest", f"recovered after {self._facts.recovered_s} s")
+    def _wait_for_load(self, run: load.LoadRun) -> None:
+        self._start_step("rest", f"recovered after {self._facts.recovered_s} s")
         self._facts.run_state = wait_until(run.state, timeout_s=RUN_TIMEOUT_S, every_s=1.0, what="the run")
-        spans = self._stretch()
+        spans = self._find_new_ranges()
         wait_until(
             lambda: proof.check_stored(self._ground.settings, spans),
             timeout_s=PATIENCE_S,
@@ -99,12 +99,12 @@ class Course:
             what="all of the load",
         )
 
-    def _stretch(self) -> list[Span]:
+    def _find_new_ranges(self) -> list[Span]:
         """Return the offsets that were added to the topic since the drill began."""
         return beyond(self._before, self._ground.spans())
 
-    def _prove(self, run: load.LoadRun) -> None:
-        self._begin("proof")
-        proof.prove(self._ground.settings, self._stretch(), run.id, self._facts)
+    def _check_outcome(self, run: load.LoadRun) -> None:
+        self._start_step("proof")
+        proof.prove(self._ground.settings, self._find_new_ranges(), run.id, self._facts)
         self._facts.hidden = proof.hidden(self._ground.layout.logs, self._marks, self._drill.evidence)
         wait_until(self._ground.check_ready, timeout_s=READY_AGAIN_S, what="the stack as it was before")

@@ -29,16 +29,18 @@ def _find_executor(ground: Ground) -> psutil.Process:
 
 
 def _find_jvm(ground: Ground, service: str) -> psutil.Process:
-    return _newest(ground.tree(service)[1:], lambda process: "java" in process.name(), f"{service} has no JVM below it")
+    return _find_newest(
+        ground.tree(service)[1:], lambda process: "java" in process.name(), f"{service} has no JVM below it"
+    )
 
 
 def _find_task(ground: Ground) -> psutil.Process:
     """Return the process that runs the DAG's task: a grandchild of Airflow's scheduler."""
     tree = ground.tree("airflow-scheduler")
-    return _newest(tree[1:], lambda process: process.ppid() != tree[0].pid, "Airflow carries out no task")
+    return _find_newest(tree[1:], lambda process: process.ppid() != tree[0].pid, "Airflow carries out no task")
 
 
-def _newest(
+def _find_newest(
     processes: list[psutil.Process], is_wanted: Callable[[psutil.Process], bool], message: str
 ) -> psutil.Process:
     """Return the newest matching process. Raises `Unreachable` if there is none, or one exits during the search."""

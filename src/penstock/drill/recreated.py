@@ -43,13 +43,13 @@ class Recreation:
         users = self._store_half()
         marks = proof.marks(self._ground.layout.logs)
         self._start_step("fault", "the topic is recreated, with all of the users")
-        self._recreate(users)
+        self._recreate_topic(users)
         wait_until(lambda: self._check_refused(marks), timeout_s=PATIENCE_S, every_s=0.5, what="the job to stop")
         self._start_step("repair", "checkpoint reset")
-        self._reset()
-        self._recover()
+        self._reset_checkpoint()
+        self._wait_for_recovery()
         self._start_step("proof")
-        self._prove()
+        self._check_outcome()
 
     def _start_step(self, step: str, detail: str = "") -> None:
         self.step = step
@@ -65,7 +65,7 @@ class Recreation:
         )
         return users
 
-    def _recreate(self, users: list[Record]) -> None:
+    def _recreate_topic(self, users: list[Record]) -> None:
         """Delete the topic and create it again, then send every user, those of the old topic in a newer version."""
         settings, client = self._ground.settings, admin(self._ground.settings)
         before = topics.describe(client, self._topic, settings).id
@@ -84,7 +84,7 @@ class Recreation:
         if proof.hidden(self._ground.layout.logs, marks, [_REFUSED]):
             raise Unreachable("the job does not say that the topic was recreated")
 
-    def _reset(self) -> None:
+    def _reset_checkpoint(self) -> None:
         """Do what `checkpoint reset --to earliest` does, and start the job."""
         settings = self._ground.settings
         self._ground.stop(JOB)
@@ -94,7 +94,7 @@ class Recreation:
         finally:
             self._ground.start(JOB)
 
-    def _recover(self) -> None:
+    def _wait_for_recovery(self) -> None:
         self._start_step("recovery")
         began, spans = time.monotonic(), self._ground.spans()
         wait_until(
@@ -105,7 +105,7 @@ class Recreation:
         )
         self.facts.recovered_s = round(time.monotonic() - began, 1)
 
-    def _prove(self) -> None:
+    def _check_outcome(self) -> None:
         with cassandra.connected(self._ground.settings) as session:
             audit = Auditor(self._ground.settings, session).audit(self._ground.spans())
         proof.note_audit(self.facts, audit)

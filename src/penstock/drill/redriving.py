@@ -39,14 +39,14 @@ def redriven_versions(ground: Ground) -> Iterator[None]:
     """
     users = list(islice(load.Direct(ground, NAME).users, 4 * EACH))
     stored, coming, alone, replaced = (users[at : at + EACH] for at in range(0, 4 * EACH, EACH))
-    _send(ground, users, nationality=_OLD, email="nobody")
-    _send(ground, [*stored, *replaced], nationality=_NEW)
-    _expect(_redrive(ground, stored), superseded=EACH)
-    _expect(_redrive(ground, replaced, as_new=True), sent=EACH)
-    _send(ground, coming, nationality=_NEW, waits=False)
-    outcome = _redrive(ground, coming)
-    _expect(outcome, sent=EACH - outcome.superseded)
-    _expect(_redrive(ground, alone), sent=EACH)
+    _send_versions(ground, users, nationality=_OLD, email="nobody")
+    _send_versions(ground, [*stored, *replaced], nationality=_NEW)
+    _check_redriven(_redrive_dead_letters(ground, stored), superseded=EACH)
+    _check_redriven(_redrive_dead_letters(ground, replaced, as_new=True), sent=EACH)
+    _send_versions(ground, coming, nationality=_NEW, waits=False)
+    outcome = _redrive_dead_letters(ground, coming)
+    _check_redriven(outcome, sent=EACH - outcome.superseded)
+    _check_redriven(_redrive_dead_letters(ground, alone), sent=EACH)
     _wait_for_all(ground, [])
     _check_rows(ground, [*stored, *coming], _NEW)
     _check_rows(ground, [*alone, *replaced], _OLD)
@@ -54,7 +54,7 @@ def redriven_versions(ground: Ground) -> Iterator[None]:
     yield
 
 
-def _send(ground: Ground, users: Sequence[Record], *, waits: bool = True, **changes: Any) -> None:
+def _send_versions(ground: Ground, users: Sequence[Record], *, waits: bool = True, **changes: Any) -> None:
     """Send changed versions of users and, if `waits`, wait until they are stored or dead-lettered."""
     before = ground.spans()
     changed = (msgspec.structs.replace(user, **changes) for user in users)
@@ -69,7 +69,7 @@ def _wait_for_all(ground: Ground, before: list[Span]) -> None:
     wait_until(lambda: proof.check_stored(ground.settings, spans), timeout_s=_STORED_S, what=f"the records of {NAME}")
 
 
-def _redrive(ground: Ground, users: Iterable[Record], *, as_new: bool = False) -> Redriven:
+def _redrive_dead_letters(ground: Ground, users: Iterable[Record], *, as_new: bool = False) -> Redriven:
     """Redrive the dead letters of these users, repaired."""
     settings, pipeline = ground.settings, ground.pipeline
     keys = set(map(key_writer(pipeline.record), users))
@@ -81,7 +81,7 @@ def _redrive(ground: Ground, users: Iterable[Record], *, as_new: bool = False) -
         return redrive(settings, session, LetterSelection(places=places), _MENDED, as_new=as_new)
 
 
-def _expect(outcome: Redriven, *, sent: int = 0, superseded: int | None = None) -> None:
+def _check_redriven(outcome: Redriven, *, sent: int = 0, superseded: int | None = None) -> None:
     """Raise `PenstockError` unless `sent` records were sent and `superseded` were superseded."""
     if outcome.sent != sent or superseded not in (None, outcome.superseded):
         raise PenstockError(

@@ -49,7 +49,7 @@ class Soak:
             self._ground.say(f"{NAME}: run {number + 1} of {self._runs}, {self._run_s:.0f} s at {self._rate:g}/s")
             run = load.LoadRun(self._ground.settings, {"records": None, "seconds": self._run_s, "rate": self._rate})
             self.facts.run_state = self._await_run(run, began)
-            self._prove(run, before)
+            self._check_outcome(run, before)
 
     def _await_run(self, run: load.LoadRun, began: float) -> str:
         """Wait for the end of the run and return its state. After the warm-up, sample the services' usage meanwhile."""
@@ -64,7 +64,7 @@ class Soak:
                 time.sleep(_SAMPLE_S)
         return run.state()
 
-    def _prove(self, run: load.LoadRun, before: list[Span]) -> None:
+    def _check_outcome(self, run: load.LoadRun, before: list[Span]) -> None:
         settings = self._ground.settings
         spans = beyond(before, self._ground.spans())
         wait_until(lambda: proof.check_stored(settings, spans), timeout_s=PATIENCE_S, what="all of the soak")

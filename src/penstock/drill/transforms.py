@@ -61,11 +61,13 @@ PIPELINE = replace(BASE, transform=transform, transform_is_row_wise={row_wise!r}
 @contextmanager
 def poison_record(ground: Ground) -> Iterator[None]:
     """Let a row-wise transform raise for one of many records: it alone is dead-lettered, while the stream continues."""
-    letters = _letters(ground)
-    with _poisoned(ground, POISON, row_wise=True) as sent:
+    letters = _read_dlq_ranges(ground)
+    with _run_poisoned_job(ground, POISON, row_wise=True) as sent:
         what = "the neighbours of the record that the transform raises for"
         wait_until(lambda: proof.check_stored(ground.settings, sent), timeout_s=ISOLATED_S, what=what)
-        new = topics.records(ground.settings, ground.pipeline.dead_letter_topic, beyond(letters, _letters(ground)))
+        new = topics.records(
+            ground.settings, ground.pipeline.dead_letter_topic, beyond(letters, _read_dlq_ranges(ground))
+        )
         reasons = [dlq.facts(letter)["reason"] for letter in new]
         if reasons.count("transform_failed") != 1:
             raise StackError(f"one dead letter of reason transform_failed was expected, there are {reasons}")
@@ -75,8 +77,8 @@ def poison_record(ground: Ground) -> Iterator[None]:
 @contextmanager
 def stuck_transform(ground: Ground) -> Iterator[None]:
     """Let a transform raise that is not declared row-wise: the job idles, and status, verify and the alert say so."""
-    began, restarts = datetime.now(UTC), _job(ground).restarts
-    with _poisoned(ground, STUCK, row_wise=False) as sent:
+    began, restarts = datetime.now(UTC), _read_job_status(ground).restarts
+    with _run_poisoned_job(ground, STUCK, row_wise=False) as sent:
         log, marks = ground.layout.log(JOB), proof.marks(ground.layout.logs)
         wait_until(lambda: _check_alert(ground), timeout_s=ALERT_S, every_s=1.0, what="the alert `stuck`")
         _check_shown(ground, sent, began, restarts)
@@ -86,7 +88,7 @@ def stuck_transform(ground: Ground) -> Iterator[None]:
 
 
 @contextmanager
-def _poisoned(ground: Ground, name: str, *, row_wise: bool) -> Iterator[list[Span]]:
+def _run_poisoned_job(ground: Ground, name: str, *, row_wise: bool) -> Iterator[list[Span]]:
     """Run the job with a transform that raises for one of the records sent, and yield their offset ranges."""
     direct = load.Direct(ground, name)
     users = list(islice(direct.users, RECORDS))
@@ -113,11 +115,11 @@ def _write_pipeline(ground: Ground, poison: Record, *, row_wise: bool) -> Path:
     return file
 
 
-def _letters(ground: Ground) -> list[Span]:
+def _read_dlq_ranges(ground: Ground) -> list[Span]:
     return topics.spans(ground.settings, ground.pipeline.dead_letter_topic)
 
 
-def _job(ground: Ground) -> Status:
+def _read_job_status(ground: Ground) -> Status:
     return status.read(ground.settings, [JOB])[0]
 
 
@@ -129,7 +131,7 @@ def _check_alert(ground: Ground) -> None:
 
 def _check_shown(ground: Ground, sent: list[Span], began: datetime, restarts: int) -> None:
     """Raise `StackError` unless status and verify report the error, and the process stays idle."""
-    job = _job(ground)
+    job = _read_job_status(ground)
     if job.state != "stuck" or "drill_transform.py, line" not in job.detail:
         raise StackError(f"status says that the job is {job.state}: {job.detail}")
     with cassandra.connected(ground.settings) as session:

@@ -17,14 +17,14 @@ def of_services(ground: Ground) -> dict[str, ServiceUsage]:
     usages = {}
     for service in catalog.services(site.read(ground.settings)).values():
         tree = ground.tree(service.name)
-        folders = [folder for folder in _folders(ground, service) if folder not in counted]
+        folders = [folder for folder in _list_folders(ground, service) if folder not in counted]
         counted.update(folders)
         if tree:
             usages[service.name] = ServiceUsage(status.memory_mib(tree[0].pid), _count_handles(tree), disk_mib(folders))
     return usages
 
 
-def _folders(ground: Ground, service: Service) -> list[Path]:
+def _list_folders(ground: Ground, service: Service) -> list[Path]:
     checkpoint = [Path(ground.settings.checkpoint)] if service.name == "spark-job" else []
     return [*service.folders, ground.layout.log(service.name), *checkpoint]
 
@@ -41,10 +41,10 @@ def _count_handles(tree: Iterable[psutil.Process]) -> int:
 
 def disk_mib(places: Iterable[Path]) -> int:
     """Return the disk usage of files and folders, in MiB. Holes in sparse files do not count."""
-    return sum(_blocks_bytes(path) for root in places for path in _walk(root)) // 2**20
+    return sum(_blocks_bytes(path) for root in places for path in _iter_files(root)) // 2**20
 
 
-def _walk(place: Path) -> Iterator[Path]:
+def _iter_files(place: Path) -> Iterator[Path]:
     yield from (path for path in place.rglob("*") if path.is_file()) if place.is_dir() else [place]
 
 

@@ -90,7 +90,7 @@ class AlertRule(NamedTuple):
     find: Find
 
 
-def _lag(now: Snapshot, settings: Settings) -> list[Finding] | None:
+def _find_lag(now: Snapshot, settings: Settings) -> list[Finding] | None:
     if now.lag_records is None:
         return None
     if now.lag_records <= settings.alert_lag_records:
@@ -102,7 +102,7 @@ def _lag(now: Snapshot, settings: Settings) -> list[Finding] | None:
     return [Finding(now.topic, message, _JOB, settings.alert_lag_s)]
 
 
-def _rejected(now: Snapshot, settings: Settings) -> list[Finding] | None:
+def _find_rejected(now: Snapshot, settings: Settings) -> list[Finding] | None:
     if now.produced is None or now.rejected is None:
         return None
     records = max(now.produced, now.rejected)  # records rejected at the source never reach the topic
@@ -165,7 +165,7 @@ def _field_nulls(now: Snapshot, _settings: Settings) -> list[Finding] | None:
     return [Finding(now.topic, message, "./penstock verify")] if message else []
 
 
-def _stuck(now: Snapshot, _settings: Settings) -> list[Finding] | None:
+def _find_stuck(now: Snapshot, _settings: Settings) -> list[Finding] | None:
     if now.stuck is None:
         return None
     message = "; ".join(batch.notice for batch in now.stuck)
@@ -173,9 +173,9 @@ def _stuck(now: Snapshot, _settings: Settings) -> list[Finding] | None:
 
 
 RULES: Mapping[str, AlertRule] = {
-    "stuck": AlertRule("critical", _stuck),
-    "lag": AlertRule("warning", _lag),
-    "rejected": AlertRule("warning", _rejected),
+    "stuck": AlertRule("critical", _find_stuck),
+    "lag": AlertRule("warning", _find_lag),
+    "rejected": AlertRule("warning", _find_rejected),
     "no_data": AlertRule("warning", _no_data),
     "service_down": AlertRule("critical", _service_down),
     "not_balanced": AlertRule("critical", _not_balanced),
@@ -218,29 +218,29 @@ class Board:
         for name, rule in RULES.items():
             found = rule.find(now, settings)
             if found is not None:
-                changes += self._resolve(name, {one.subject for one in found}, now)
-                changes += self._fire(name, rule.severity, found, now, patient)
+                changes += self._resolve_alerts(name, {one.subject for one in found}, now)
+                changes += self._fire_alerts(name, rule.severity, found, now, patient)
         return changes
 
-    def _fire(
+    def _fire_alerts(
         self, name: str, severity: Severity, found: Iterable[Finding], now: Snapshot, patient: bool
     ) -> Iterator[AlertChange]:
         for one in found:
             alert = Alert(name, severity, one.subject, one.message, one.command)
             since_s = self._since_s.setdefault(alert.key, now.at_s)
             if alert.key not in self._open and (not patient or now.at_s - since_s >= one.after_s):
-                self._open[alert.key] = self._change("firing", _iso(since_s), alert, now)
+                self._open[alert.key] = self._build_change("firing", _format_time(since_s), alert, now)
                 yield self._open[alert.key]
 
-    def _resolve(self, name: str, wrong: set[str], now: Snapshot) -> Iterator[AlertChange]:
+    def _resolve_alerts(self, name: str, wrong: set[str], now: Snapshot) -> Iterator[AlertChange]:
         """Yield the alerts that are resolved now, and forget all subjects that are no longer wrong."""
         for key in [key for key in {**self._since_s, **self._open} if key[0] == name and key[1] not in wrong]:
             self._since_s.pop(key, None)
             if key in self._open:
                 ended = self._open.pop(key)
-                yield self._change("resolved", ended.since, ended, now)
+                yield self._build_change("resolved", ended.since, ended, now)
 
-    def _change(self, change: What, since: str, alert: Alert, now: Snapshot) -> AlertChange:
+    def _build_change(self, change: What, since: str, alert: Alert, now: Snapshot) -> AlertChange:
         self._number += 1
         return AlertChange(
             alert.name,
@@ -249,11 +249,11 @@ class Board:
             alert.message,
             alert.command,
             number=self._number,
-            at=_iso(now.at_s),
+            at=_format_time(now.at_s),
             change=change,
             since=since,
         )
 
 
-def _iso(moment_s: float) -> str:
+def _format_time(moment_s: float) -> str:
     return datetime.fromtimestamp(moment_s, tz=UTC).isoformat(timespec="milliseconds")

@@ -163,10 +163,10 @@ class _LedgerTail:
             if before is None:
                 self.stored += book.stored_in(Span(span.partition, 0, end))
             elif end > before:
-                self._take(book, Span(span.partition, before, end))
+                self._add_entries(book, Span(span.partition, before, end))
             self._ends[span.partition] = end
 
-    def _take(self, book: Ledger, span: Span) -> None:
+    def _add_entries(self, book: Ledger, span: Span) -> None:
         for line in list(book.begun_in(span)):  # all or nothing, if Cassandra becomes unavailable
             if not line.job.startswith(REPLAY):
                 self.stored += line.tally.stored
@@ -201,7 +201,7 @@ class Flow:
     def look(self) -> None:
         """Poll once, and replace `view`."""
         found = self._gauges.look()
-        now = self._point(found)
+        now = self._build_point(found)
         self._been_up |= {name for name, error in now.services.items() if not error}
         self._points.append(now)
         while now.at_s - self._points[0].at_s > KEPT_S:
@@ -216,7 +216,7 @@ class Flow:
             receipt=found.stored.receipt or self.view.receipt,
             failures=self.view.failures,
             stuck=self.view.stuck if found.stored.stuck is None else list(found.stored.stuck),
-            problems=self.view.problems | _problems(now, self._been_up),
+            problems=self.view.problems | _find_problems(now, self._been_up),
             latencies=self._tail.latencies,
         )
         if time.monotonic() - self._asked_s >= _SLOW_S:
@@ -236,7 +236,7 @@ class Flow:
             try:
                 view.runs = self._runs.read()
                 view.ran = self._runs.totals()
-                view.under_way = self._progress(view.runs)
+                view.under_way = self._sum_progress(view.runs)
             except PenstockError as error:
                 log.debug("not_measured", service="airflow", error=str(error))
         if not found.services["cassandra"]:
@@ -246,7 +246,7 @@ class Flow:
             except (DriverException, NoHostAvailable, PenstockError) as error:
                 log.debug("not_measured", service="cassandra", error=str(error))
 
-    def _progress(self, runs: list[DagRun]) -> SoFar | None:
+    def _sum_progress(self, runs: list[DagRun]) -> SoFar | None:
         """Return the total progress of the running runs, or None if it is unknown for any of them."""
         folder = journal.folder_of(self._settings)
         found = [journal.progress(folder, run.run_id) for run in runs if run.state == "running"]
@@ -255,20 +255,20 @@ class Flow:
             return None
         return SoFar(sum(one.fetched for one in known), sum(one.acknowledged for one in known))
 
-    def _counted(self) -> tuple[int | None, int | None]:
+    def _count_run_records(self) -> tuple[int | None, int | None]:
         """Return the records fetched and produced so far, by ended and active runs."""
         ran, now = self.view.ran, self.view.under_way
         if not ran or now is None:
             return None, None
         return ran["fetched"] + now.fetched, ran["produced"] + now.acknowledged
 
-    def _point(self, found: Look) -> Point:
+    def _build_point(self, found: Look) -> Point:
         held, stored = found.held, found.stored
         now_s = time.time()
         self._follow_ledger(found)
         recent = self._tail.recent(now_s)
         known = held is not None and stored.reached is not None
-        fetched, produced = self._counted()
+        fetched, produced = self._count_run_records()
         return Point(
             at_s=now_s,
             services=found.services,
@@ -280,12 +280,12 @@ class Flow:
                 stored=self._tail.stored if known else None,
                 rejected=held and held.dead_letters.end,
             ),
-            lag=_lag(held.topic, stored.reached) if held and stored.reached is not None else None,
+            lag=_compute_lag(held.topic, stored.reached) if held and stored.reached is not None else None,
             kafka_held=held and held.topic.records,
             rejected_held=held and held.dead_letters.records,
             p50_ms=quantile_ms(recent, 0.5),
             p99_ms=quantile_ms(recent, 0.99),
-            partitions=_partitions(held.topic, stored.reached) if held else [],
+            partitions=_list_partitions(held.topic, stored.reached) if held else [],
         )
 
     def _follow_ledger(self, found: Look) -> None:
@@ -303,15 +303,15 @@ class Flow:
         self._runs.close()
 
 
-def _lag(topic: TopicGauge, reached: dict[int, int]) -> int:
+def _compute_lag(topic: TopicGauge, reached: dict[int, int]) -> int:
     return sum(max(0, span.end - reached[span.partition]) for span in topic.spans)
 
 
-def _partitions(topic: TopicGauge, reached: dict[int, int] | None) -> list[PartitionProgress]:
+def _list_partitions(topic: TopicGauge, reached: dict[int, int] | None) -> list[PartitionProgress]:
     known = reached or {}
     return [PartitionProgress(one.partition, one.first, one.end, known.get(one.partition)) for one in topic.spans]
 
 
-def _problems(now: Point, been_up: set[str]) -> dict[str, Problem]:
+def _find_problems(now: Point, been_up: set[str]) -> dict[str, Problem]:
     """Return the errors of services that were up before. A service that has not been up yet is still starting."""
     return {name: Problem(now.at_s, error) for name, error in now.services.items() if error and name in been_up}

@@ -58,19 +58,19 @@ def read_topic(client: AdminClient, name: str) -> TopicGauge:
             return TopicGauge("", [])
         raise
     partitions = sorted(one.id for one in described.partitions)
-    firsts = _offsets(client, name, partitions, OffsetSpec.earliest())
-    ends = _offsets(client, name, partitions, OffsetSpec.latest())
+    firsts = _get_offsets(client, name, partitions, OffsetSpec.earliest())
+    ends = _get_offsets(client, name, partitions, OffsetSpec.latest())
     return TopicGauge(str(described.topic_id), [Span(one, firsts[one][0], ends[one][0]) for one in partitions])
 
 
 def read_newest_s(client: AdminClient, name: str, spans: Iterable[Span]) -> float | None:
     """Return the latest record timestamp, in epoch seconds, or None. Raises `KafkaException`."""
     partitions = [span.partition for span in spans if span.records]
-    times_ms = [time_ms for _, time_ms in _offsets(client, name, partitions, OffsetSpec.max_timestamp()).values()]
+    times_ms = [time_ms for _, time_ms in _get_offsets(client, name, partitions, OffsetSpec.max_timestamp()).values()]
     return max((time_ms / 1000 for time_ms in times_ms if time_ms >= 0), default=None)
 
 
-def _offsets(client: AdminClient, name: str, partitions: list[int], spec: OffsetSpec) -> dict[int, tuple[int, int]]:
+def _get_offsets(client: AdminClient, name: str, partitions: list[int], spec: OffsetSpec) -> dict[int, tuple[int, int]]:
     """Return offset and timestamp in ms of what `spec` selects, per partition."""
     if not partitions:
         return {}
@@ -200,21 +200,23 @@ class Gauges:
         try:
             session = self._connections.session()
             found = receipts.latest(session, self._keyspace, self._pipeline.topic)
-            reached = topic and self._reached(session, topic)
-            book, change = (self._book(session, topic.id), self._find_change(session, topic)) if topic else (None, None)
-            return Stored(reached, found, book, change, self._stuck(session, reached or {}))
+            reached = topic and self._read_reached_offsets(session, topic)
+            book, change = (
+                (self._open_ledger(session, topic.id), self._find_change(session, topic)) if topic else (None, None)
+            )
+            return Stored(reached, found, book, change, self._find_stuck_batches(session, reached or {}))
         except (DriverException, NoHostAvailable, CassandraUnreachable, KafkaUnreachable) as error:
             log.debug("not_measured", service="cassandra", error=str(error))
             self._connections.drop_session()
             return Stored()
 
-    def _stuck(self, session: Session, reached: dict[int, int]) -> tuple[FailingBatch, ...]:
+    def _find_stuck_batches(self, session: Session, reached: dict[int, int]) -> tuple[FailingBatch, ...]:
         recorded = FailingBatches(session, self._keyspace, self._pipeline.topic).read()
         return tuple(stuck_batches(recorded, self._checkpoint, reached))
 
-    def _reached(self, session: Session, topic: TopicGauge) -> dict[int, int]:
+    def _read_reached_offsets(self, session: Session, topic: TopicGauge) -> dict[int, int]:
         """Return the offset that the ledger reaches, per partition."""
-        book = self._book(session, topic.id)
+        book = self._open_ledger(session, topic.id)
         return {span.partition: span.first if book is None else book.reached(span) for span in topic.spans}
 
     def _find_change(self, session: Session, topic: TopicGauge) -> str:
@@ -222,7 +224,7 @@ class Gauges:
 
         Without topic ids, records are read for that, at most every `_CHANGES_S` seconds.
         """
-        if topic.id != NO_ID and (not topic.id or self._book(session, topic.id)):
+        if topic.id != NO_ID and (not topic.id or self._open_ledger(session, topic.id)):
             return ""
         if topic.id == NO_ID and time.monotonic() - self._changes_read_s < _CHANGES_S:
             return self._change
@@ -233,7 +235,7 @@ class Gauges:
         self._change = incarnation.find_change(topic.id)
         return self._change
 
-    def _book(self, session: Session, topic_id: str) -> Ledger | None:
+    def _open_ledger(self, session: Session, topic_id: str) -> Ledger | None:
         """Return the ledger of the current topic incarnation, or None if no job has read it yet."""
         if self._ledger and self._ledger[:2] == (session, topic_id):
             return self._ledger[2]
@@ -264,7 +266,7 @@ def snapshot(topic: str, services: dict[str, str], held: Held | None, stored: St
     produced, rejected, window_s = window.add((held.topic.id, held.dead_letters.id), count)
     return replace(
         now,
-        lag_records=None if reached is None else _waiting(held.topic, reached),
+        lag_records=None if reached is None else _compute_lag(held.topic, reached),
         produced=produced,
         rejected=rejected,
         window_s=window_s,
@@ -273,5 +275,5 @@ def snapshot(topic: str, services: dict[str, str], held: Held | None, stored: St
     )
 
 
-def _waiting(topic: TopicGauge, reached: dict[int, int]) -> int:
+def _compute_lag(topic: TopicGauge, reached: dict[int, int]) -> int:
     return sum(max(0, span.end - reached[span.partition]) for span in topic.spans)

@@ -29,7 +29,7 @@ class History:
 
     def read(self) -> list[AlertChange]:
         """Return all changes that are still kept, oldest first. Raises `FormatTooNew`."""
-        found = {change.number: change for path in (self._before, self.path) for change in _changes(path)}
+        found = {change.number: change for path in (self._before, self.path) for change in _read_changes(path)}
         return [found[number] for number in sorted(found)]
 
     def open(self) -> list[AlertChange]:
@@ -39,18 +39,18 @@ class History:
 
     def append(self, changes: Iterable[AlertChange]) -> None:
         """Append the changes. Raises `OSError`."""
-        lines = _encoded(changes)
+        lines = _encode_changes(changes)
         if not lines:
             return
         if _size_bytes(self.path) + len(lines) > self._max_bytes:
-            self._rotate()
+            self._rotate_file()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab") as file:
             file.write((b"\n" if _is_torn(self.path) else b"") + lines)
 
-    def _rotate(self) -> None:
+    def _rotate_file(self) -> None:
         """Start a new file with the alerts that are firing, so that none is lost while it fires."""
-        fires = _encoded(self.open())
+        fires = _encode_changes(self.open())
         self.path.replace(self._before)
         self.path.write_bytes(fires)
 
@@ -75,11 +75,11 @@ def read_lines(path: Path) -> list[bytes]:
         return []
 
 
-def _encoded(changes: Iterable[AlertChange]) -> bytes:
+def _encode_changes(changes: Iterable[AlertChange]) -> bytes:
     return b"".join(formats.encode_marked(formats.ALERTS, change) + b"\n" for change in changes)
 
 
-def _changes(path: Path) -> Iterable[AlertChange]:
+def _read_changes(path: Path) -> Iterable[AlertChange]:
     for line in read_lines(path):
         try:
             formats.check_marked(formats.ALERTS, line, str(path))

@@ -45,11 +45,11 @@ class Rejects:
         before = now if self._before is None else self._before
         known = before.spans if before.id == now.id else []
         new = _first_of(topics.beyond(known, now.spans), MOST)
-        self._count(new)
+        self._count_dead_letters(new)
         self._before = TopicGauge(now.id, new)
         self.is_done = [one.end for one in new] == [one.end for one in now.spans]
 
-    def _count(self, new: list[Span]) -> None:
+    def _count_dead_letters(self, new: list[Span]) -> None:
         records, value_bytes = Counter[str](), Counter[str]()
         for message in topics.records(self._settings, self._topic, new) if any(one.records for one in new) else ():
             said = dlq.facts(message).get("reason", "")

@@ -33,7 +33,7 @@ class Regular:
         Nothing is verified while a service is unavailable, or the topic holds no records.
         """
         if self._process is not None:
-            self._look(self._process)
+            self._poll_process(self._process)
         elif self._every_s and now.topic_records and not any(now.services.values()) and self._is_due():
             log.info("verifying")
             self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
@@ -41,21 +41,21 @@ class Regular:
     def _is_due(self) -> bool:
         """Return whether a verification is due; at the first start it is not."""
         if not self._stamp.exists():
-            self._touch()
+            self._touch_stamp()
         return time.time() - self._stamp.stat().st_mtime >= self._every_s
 
-    def _look(self, process: "subprocess.Popen[bytes]") -> None:
+    def _poll_process(self, process: "subprocess.Popen[bytes]") -> None:
         code = process.poll()
         if code is None:
             return
         self._process = None
-        self._touch()
+        self._touch_stamp()
         if code in (0, 1):
             log.info("verified", balanced=code == 0)
         else:
             log.warning("not_verified", exit_code=code)  # its own message precedes this line in the log
 
-    def _touch(self) -> None:
+    def _touch_stamp(self) -> None:
         self._stamp.parent.mkdir(parents=True, exist_ok=True)
         self._stamp.touch()
 

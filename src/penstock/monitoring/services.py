@@ -68,7 +68,7 @@ Check = Callable[[Connections], None]
 """Returns if the service is available, else raises a kind of `Unreachable`."""
 
 
-def _kafka(connections: Connections) -> None:
+def _check_kafka(connections: Connections) -> None:
     """Check that Kafka has brokers."""
     connections.kafka.poll(0)  # otherwise its events pile up
     try:
@@ -80,15 +80,15 @@ def _kafka(connections: Connections) -> None:
         raise KafkaUnreachable("no broker is registered")
 
 
-def _registry(connections: Connections) -> None:
+def _check_registry(connections: Connections) -> None:
     """Check that the registry returns its configuration."""
     settings, auth = connections.settings, None
     if settings.registry_username:
         auth = (settings.registry_username, settings.registry_password.get_secret_value())
-    _get(connections, f"{settings.registry_url}/config", RegistryUnreachable, auth=auth)
+    _fetch_url(connections, f"{settings.registry_url}/config", RegistryUnreachable, auth=auth)
 
 
-def _cassandra(connections: Connections) -> None:
+def _check_cassandra(connections: Connections) -> None:
     """Check that Cassandra answers a query."""
     try:
         connections.session().execute("SELECT release_version FROM system.local")
@@ -97,11 +97,11 @@ def _cassandra(connections: Connections) -> None:
         raise cassandra.unreachable(connections.settings, error) from None
 
 
-def _airflow(connections: Connections) -> None:
+def _check_airflow(connections: Connections) -> None:
     """Check that no part of Airflow reports itself unhealthy."""
     address = f"{connections.settings.airflow_url}/api/v2/monitor/health"
     try:
-        parts = _get(connections, address, AirflowUnreachable).json()
+        parts = _fetch_url(connections, address, AirflowUnreachable).json()
     except ValueError:
         raise AirflowUnreachable(f"{address}: the answer is not JSON") from None
     ill = [name for name, part in parts.items() if part and part.get("status") == "unhealthy"]
@@ -111,10 +111,10 @@ def _airflow(connections: Connections) -> None:
 
 def _spark_job(connections: Connections) -> None:
     """Check that the job's UI responds."""
-    _get(connections, f"http://{LOOPBACK}:{connections.settings.spark_job_ui_port}/api/v1/version", Unreachable)
+    _fetch_url(connections, f"http://{LOOPBACK}:{connections.settings.spark_job_ui_port}/api/v1/version", Unreachable)
 
 
-def _get(connections: Connections, address: str, kind: type[Unreachable], **more: Any) -> httpx2.Response:
+def _fetch_url(connections: Connections, address: str, kind: type[Unreachable], **more: Any) -> httpx2.Response:
     shown = httpx2.URL(address).copy_with(userinfo=b"")
     try:
         answer = connections.http.get(address, **more)
@@ -127,7 +127,12 @@ def _get(connections: Connections, address: str, kind: type[Unreachable], **more
 
 def checks(settings: Settings) -> dict[str, Check]:
     """Return a check for each service; for the job's UI only with the local stack, elsewhere its address is unknown."""
-    found: dict[str, Check] = {"kafka": _kafka, "registry": _registry, "cassandra": _cassandra, "airflow": _airflow}
+    found: dict[str, Check] = {
+        "kafka": _check_kafka,
+        "registry": _check_registry,
+        "cassandra": _check_cassandra,
+        "airflow": _check_airflow,
+    }
     if settings.spark_master == f"spark://{LOOPBACK}:{settings.spark_port}":
         found["spark-job"] = _spark_job
     return found
@@ -146,19 +151,19 @@ class Services:
     def read(self, longest_s: float = LONGEST_S) -> dict[str, str]:
         """Return the error of each service, or an empty string, after at most `longest_s`."""
         for name in self._checks.keys() - self._asked.keys():
-            self._asked[name] = self._pool.submit(self._ask, name)
+            self._asked[name] = self._pool.submit(self._run_check, name)
             self._asked_s[name] = time.monotonic()
         wait(self._asked.values(), timeout=longest_s)
-        return {name: self._answer(name) for name in self._checks}
+        return {name: self._get_result(name) for name in self._checks}
 
-    def _ask(self, name: str) -> str:
+    def _run_check(self, name: str) -> str:
         try:
             self._checks[name](self._connections)
         except Unreachable as error:
             return error.message
         return ""
 
-    def _answer(self, name: str) -> str:
+    def _get_result(self, name: str) -> str:
         if not self._asked[name].done():
             return f"no answer for {time.monotonic() - self._asked_s[name]:.0f} s"
         answer = self._asked.pop(name)

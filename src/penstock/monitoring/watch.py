@@ -43,18 +43,18 @@ class Watch:
         """Poll once, report the alerts that changed since the last round, and return them."""
         now = self._look()
         changes = self._board.take(now, self._settings)
-        self._write(changes)
+        self._write_changes(changes)
         for change in changes:
-            _log(change)
+            _log_change(change)
             self._tell(change)
         if self._webhook:
             self._webhook.send(changes)
         if self._regular:
             self._regular.round(now)
-        _beat(self._settings.watch_beat)
+        _write_heartbeat(self._settings.watch_beat)
         return changes
 
-    def _write(self, changes: Iterable[AlertChange]) -> None:
+    def _write_changes(self, changes: Iterable[AlertChange]) -> None:
         """Append the changes to the history; those that fail, e.g. on a full disk, together with the next changes."""
         self._unwritten += changes
         try:
@@ -86,7 +86,7 @@ def _webhook(settings: Settings, history: History) -> Webhook | None:
     return None
 
 
-def _log(change: AlertChange) -> None:
+def _log_change(change: AlertChange) -> None:
     facts = {"name": change.name, "subject": change.subject, "severity": change.severity, "since": change.since}
     if change.change == "firing":
         log.warning("alert_firing", **facts, message=change.message, command=change.command)
@@ -94,7 +94,7 @@ def _log(change: AlertChange) -> None:
         log.info("alert_resolved", **facts)
 
 
-def _beat(path: Path) -> None:
+def _write_heartbeat(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()

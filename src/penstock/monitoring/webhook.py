@@ -56,21 +56,21 @@ class Webhook:
     def __init__(self, post: Post, place: Path, history: Iterable[AlertChange]) -> None:
         changes = list(history)
         self._post, self._place = post, place
-        self._taken = _number(place, default=max((change.number for change in changes), default=0))
+        self._taken = _read_number(place, default=max((change.number for change in changes), default=0))
         self._waiting = deque(change for change in changes if change.number > self._taken)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="webhook")
         self._delivery: Future[None] | None = None
         self._is_away = self._is_closing = False
-        self._keep()
+        self._save_number()
 
     def send(self, changes: Iterable[AlertChange]) -> None:
         """Queue `changes`, and start posting unless a delivery is in progress. Returns at once."""
         room = MOST_WAITING - len(self._waiting)
         self._waiting.extend(list(changes)[:room])
         if self._waiting and (self._delivery is None or self._delivery.done()):
-            self._delivery = self._pool.submit(self._deliver)
+            self._delivery = self._pool.submit(self._deliver_pending)
 
-    def _deliver(self) -> None:
+    def _deliver_pending(self) -> None:
         while self._waiting and not self._is_closing:
             try:
                 self._post_one(self._waiting[0])
@@ -83,14 +83,14 @@ class Webhook:
                 log.info("webhook_back", waiting=len(self._waiting))
             self._is_away = False
             self._taken = self._waiting.popleft().number
-            self._keep()
+            self._save_number()
 
     def _post_one(self, change: AlertChange) -> None:
         for attempt in bounded(Unreachable, attempts=ATTEMPTS, timeout_s=ATTEMPTS * TIMEOUT_S):
             with attempt:
                 self._post(payload(change))
 
-    def _keep(self) -> None:
+    def _save_number(self) -> None:
         try:
             self._place.parent.mkdir(parents=True, exist_ok=True)
             self._place.write_text(str(self._taken), encoding="utf-8")
@@ -103,7 +103,7 @@ class Webhook:
         self._pool.shutdown(wait=True)
 
 
-def _number(place: Path, default: int) -> int:
+def _read_number(place: Path, default: int) -> int:
     try:
         return int(place.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -30,7 +30,7 @@ class FailureSearch:
 
     def __init__(self, positions: Group, run: Run) -> None:
         self._run = run
-        self._pending = _split(positions)
+        self._pending = _split_group(positions)
         self._found = 0
 
     def find_next(self) -> tuple[Position, Exception]:
@@ -43,12 +43,12 @@ class FailureSearch:
             if group is None:
                 continue
             if len(group) > 1:
-                self._pending = [*_split(group), *self._pending]
+                self._pending = [*_split_group(group), *self._pending]
                 continue
             self._found += 1
             if self._found > MOST:
                 raise NotIsolated(f"it fails for more than {MOST} records of one batch")
-            return group[0], self._confirm(group)
+            return group[0], self._confirm_failure(group)
         raise NotIsolated("it fails for the batch as a whole, and passes for each part of it")
 
     def _find_group(self) -> Group | None:
@@ -60,7 +60,7 @@ class FailureSearch:
         self._pending = [group for number, group in enumerate(self._pending) if number not in ended]
         return None if failing is None else groups[failing]
 
-    def _confirm(self, record: Group) -> Exception:
+    def _confirm_failure(self, record: Group) -> Exception:
         """Return the exception that a record raises alone. Raises `NotIsolated` if it passes."""
         error = self._run([record])[0]
         if error is None:
@@ -69,7 +69,7 @@ class FailureSearch:
         return error
 
 
-def _split(group: Group) -> list[Group]:
+def _split_group(group: Group) -> list[Group]:
     """Split a group into at most `GROUPS` parts of about equal size."""
     size = -(-len(group) // GROUPS)
     return [group[at : at + size] for at in range(0, len(group), size)]

@@ -93,12 +93,12 @@ def file_of(function: Callable[..., Any]) -> str:
 
 def find_cause(error: BaseException, file: str) -> Cause:
     """Return the cause of a batch's failure. `file` is the pipeline's file."""
-    name, words = _raised(error)
-    frame = _users([*_frames(error), *_frames_in(_text(error))], file)
+    name, words = _find_root_error(error)
+    frame = _find_user_frame([*_extract_frames(error), *_frames_in(_extract_message(error))], file)
     return Cause(_is_of_transform(error, file), name, clean_line(words, _MESSAGE_CHARS), frame)
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def _iter_causes(error: BaseException) -> Iterator[BaseException]:
     """Yield an exception and those that it was raised from or during, the last one first."""
     seen: set[int] = set()
     following: BaseException | None = error
@@ -109,10 +109,10 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _is_of_transform(error: BaseException, file: str) -> bool:
-    if any(_is_of_service(each) for each in _chain(error)):
+    if any(_is_of_service(each) for each in _iter_causes(error)):
         return False
-    if _raised_in(_text(error)):
-        in_worker = _frames_in(_text(error))
+    if _raised_in(_extract_message(error)):
+        in_worker = _frames_in(_extract_message(error))
         outermost = next((frame for frame in in_worker if _is_users(frame, file) or frame.file.startswith(_OWN)), None)
         return outermost is None or _is_users(outermost, file)
     if isinstance(error, TaskFailed):
@@ -128,12 +128,12 @@ def _is_of_service(error: BaseException) -> bool:
         return True
     if type(error).__module__.startswith("py4j"):
         return True
-    text = _text(error)
+    text = _extract_message(error)
     raised = [(type(error).__name__, text), *_raised_in(text)]
     return any(_AWAY.search(name) or ("HTTP" in name and _OVERLOADED.search(words)) for name, words in raised)
 
 
-def _text(error: BaseException) -> str:
+def _extract_message(error: BaseException) -> str:
     """Return the message of an exception without Java's frames."""
     return str(error).partition("\n\tat ")[0]
 
@@ -149,7 +149,7 @@ def _raised_in(text: str) -> list[tuple[str, str]]:
     ]
 
 
-def _frames(error: BaseException) -> list[Frame]:
+def _extract_frames(error: BaseException) -> list[Frame]:
     """Return the frames of an exception in this process."""
     return [
         Frame(frame.filename, frame.lineno or 0, frame.line or "")
@@ -167,7 +167,7 @@ def _is_users(frame: Frame, file: str) -> bool:
     return frame.file == file or not frame.file.startswith(("<", *_OWN, *_LIBRARIES))
 
 
-def _users(frames: list[Frame], file: str) -> Frame | None:
+def _find_user_frame(frames: list[Frame], file: str) -> Frame | None:
     """Return the innermost line of the pipeline's file, or else of other code that is not a library's."""
     wanted = [frame for frame in frames if frame.file == file] or [frame for frame in frames if _is_users(frame, file)]
     if not wanted:
@@ -176,9 +176,9 @@ def _users(frames: list[Frame], file: str) -> Frame | None:
     return wanted[-1]._replace(code=clean_line(code, _CODE_CHARS))
 
 
-def _raised(error: BaseException) -> tuple[str, str]:
+def _find_root_error(error: BaseException) -> tuple[str, str]:
     """Return the type and message of the exception raised first: the user's own if a worker raised it."""
-    text = _text(error)
+    text = _extract_message(error)
     in_worker = _raised_in(text)
     if in_worker:
         return in_worker[-1]

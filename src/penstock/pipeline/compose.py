@@ -43,14 +43,14 @@ def template(record: type[Record]) -> str:
     """Return an example record as JSON text that follows the contract's rules; '' for fields without an example."""
     hints = typing.get_type_hints(record, include_extras=True)
     rules = json_schema(record)["properties"]
-    made = {one.name: _example(one, hints[one.column], rules[one.name]) for one in fields(record)}
+    made = {one.name: _build_example(one, hints[one.column], rules[one.name]) for one in fields(record)}
     return json.dumps(made, indent=2, ensure_ascii=False)
 
 
-def _example(one: Field, hint: Any, rules: dict[str, Any]) -> Any:
+def _build_example(one: Field, hint: Any, rules: dict[str, Any]) -> Any:
     if one.nullable:
         return None
-    for candidate in _candidates(one, rules):
+    for candidate in _iter_candidates(one, rules):
         try:
             msgspec.convert(candidate, hint)
         except msgspec.ValidationError:
@@ -59,7 +59,7 @@ def _example(one: Field, hint: Any, rules: dict[str, Any]) -> Any:
     return ""
 
 
-def _candidates(one: Field, rules: dict[str, Any]) -> Iterator[Any]:
+def _iter_candidates(one: Field, rules: dict[str, Any]) -> Iterator[Any]:
     if one.kind is UUID:
         yield str(uuid.uuid4())
     elif one.kind is TIMESTAMP:
@@ -94,7 +94,7 @@ def framed(schema_id: int, kind: str, schema: str, text: str) -> bytes:
     except (ValueError, RecursionError) as error:
         raise UsageError(f"it is no JSON: {error}") from None
     if kind == "JSON":
-        if broken := _broken(known, value):
+        if broken := _find_violations(known, value):
             raise UsageError("\n".join(broken))
         return pack(schema_id) + text.encode()
     if kind != "AVRO":
@@ -107,7 +107,7 @@ def framed(schema_id: int, kind: str, schema: str, text: str) -> bytes:
     return pack(schema_id) + out.getvalue()
 
 
-def _broken(schema: Any, value: Any) -> list[str]:
+def _find_violations(schema: Any, value: Any) -> list[str]:
     """Return the rules of a JSON Schema that `value` breaks. External references are not fetched.
 
     Raises `UsageError` if the schema cannot be used for validation.

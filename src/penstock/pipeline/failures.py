@@ -45,13 +45,13 @@ class FailureRecorder:
             pending = self._checkpoint.pending()
             if pending is None:
                 return None
-            self._known = self._failed(pending, error, datetime.now(UTC))
+            self._known = self._build_failing_batch(pending, error, datetime.now(UTC))
             self._table.write(self._known)
         except _UNAVAILABLE as unavailable:
             log.warning("failing_batch_not_recorded", error=str(unavailable))
         return self._known
 
-    def _failed(self, pending: Pending, error: Exception, now: datetime) -> FailingBatch:
+    def _build_failing_batch(self, pending: Pending, error: Exception, now: datetime) -> FailingBatch:
         state: State
         if isinstance(error, TransformFailed):  # it already carries the exception and its location
             state, cause, message = "transform_failed", error.kind, error.message.partition("\n")[0]

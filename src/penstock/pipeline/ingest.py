@@ -143,36 +143,36 @@ class _Run:
         mapper = Mapper(pipeline, serializer(pipeline.record, settings.wire_format, schema_id))
         try:
             with (
-                self._journal(topic_id) as written,
+                self._open_delivery_log(topic_id) as written,
                 Sender(client, pipeline.topic, settings.kafka_timeout_s, written) as sender,
             ):
-                self._send(sender, mapper, written)
+                self._send_records(sender, mapper, written)
         except (TooManyFailed, SourceRefused, SourceUnreachable):
             dlq.set_aside(client, pipeline.dead_letter_topic, self._rejects)
             raise
         refused = dlq.set_aside(client, pipeline.dead_letter_topic, self._rejects)
-        summary = self._summary(sender.delivered, refused, schema_id, topic_id, started, started_at)
-        return self._complete(summary)
+        summary = self._build_summary(sender.delivered, refused, schema_id, topic_id, started, started_at)
+        return self._finish_run(summary)
 
-    def _journal(self, topic_id: str) -> Journal:
+    def _open_delivery_log(self, topic_id: str) -> Journal:
         """Open the journal of this attempt, and delete journals whose records have passed Kafka's retention."""
         folder = journal.folder_of(self._settings)
         journal.forget(folder, older_than_s=self._settings.kafka_retention_hours * 3600)
         return Journal(folder, self._order.run_id, self._pipeline.topic, topic_id)
 
-    def _send(self, sender: Sender, mapper: Mapper, written: Journal) -> None:
+    def _send_records(self, sender: Sender, mapper: Mapper, written: Journal) -> None:
         """Send every record with the fetch time of its response, and make dead letters of failed entries."""
         pace = _Pace(self._order.rate)
         sent = 0
-        for answer_number, (answer, fetched_ms) in enumerate(self._fetch()):
+        for answer_number, (answer, fetched_ms) in enumerate(self._fetch_responses()):
             written.fetched(self._fetched)
-            marks = self._marks(fetched_ms)
+            marks = self._build_headers(fetched_ms)
             for index, entry in enumerate(answer):
                 pace.wait()
-                outgoing = _unreadable(entry) if isinstance(entry, Unreadable) else mapper.outgoing(entry)
+                outgoing = _build_decode_error(entry) if isinstance(entry, Unreadable) else mapper.outgoing(entry)
                 if isinstance(outgoing, Fault):
                     original = self._landing.entry(answer_number, index)
-                    self._refuse(sent + index, original, outgoing, marks)
+                    self._reject_entry(sent + index, original, outgoing, marks)
                 else:
                     sender.send(*outgoing, marks, self._timestamp_ms())
             sent += len(answer)
@@ -180,7 +180,7 @@ class _Run:
             written.flush()
         self._failed.check(sent, at_end=True)
 
-    def _marks(self, fetched_ms: int) -> Headers:
+    def _build_headers(self, fetched_ms: int) -> Headers:
         """Return the headers for records of a response fetched at that time."""
         return [(headers.RUN, self._order.run_id.encode()), (headers.FETCHED, b"%d" % fetched_ms)]
 
@@ -189,21 +189,21 @@ class _Run:
         offset_s = self._order.clock_offset_s
         return round((time.time() + offset_s) * 1000) if offset_s else 0
 
-    def _complete(self, summary: Summary) -> Summary:
+    def _finish_run(self, summary: Summary) -> Summary:
         log.info("run_finished", **{name: value for name, value in summary.as_dict().items() if name != "offsets"})
         acknowledged = summary.produced + summary.refused
         if acknowledged < summary.asked:
             raise DeliveryFailed(f"{acknowledged} records were acknowledged, {summary.asked} were asked for")
         return summary
 
-    def _fetch(self) -> Iterator[tuple[list[Any], int]]:
+    def _fetch_responses(self) -> Iterator[tuple[list[Any], int]]:
         """Yield every response, staged on disk first, with its fetch time in ms since the epoch."""
         for answer, fetched_ms in self._landing.answers():
             self._fetched += len(answer)
             log.info("answer_landed_before", records=len(answer), fetched=self._fetched, asked=self._asked)
             yield answer, fetched_ms
         secret = self._pipeline.secret
-        for fetched in self._answers(given=self._fetched):
+        for fetched in self._fetch_remaining(given=self._fetched):
             drop(secret, fetched)
             answer = [entry.without(secret) if isinstance(entry, Unreadable) else entry for entry in fetched]
             self._landing.keep(answer)
@@ -211,7 +211,7 @@ class _Run:
             log.info("answer_fetched", records=len(answer), fetched=self._fetched, asked=self._asked)
             yield answer, time.time_ns() // 1_000_000
 
-    def _answers(self, given: int) -> Iterator[list[Any]]:
+    def _fetch_remaining(self, given: int) -> Iterator[list[Any]]:
         """Yield the remaining responses of the API, and measure the time that fetching takes."""
         source = HttpSource.configured(self._settings, self._order.source_url or "")
         answers = source.fetch(self._asked, seed_of(self._order.run_id), given)
@@ -223,7 +223,7 @@ class _Run:
                 return
             yield answer
 
-    def _refuse(self, number: int, entry: Any, fault: Fault, marks: Headers) -> None:
+    def _reject_entry(self, number: int, entry: Any, fault: Fault, marks: Headers) -> None:
         """Make a dead letter of an entry. Its offset is its number in the run, so that identical entries stay distinct.
 
         Raises `TooManyFailed`.
@@ -241,7 +241,7 @@ class _Run:
         self._rejects.append(reject)
         self._failed.add(number, fault)
 
-    def _summary(
+    def _build_summary(
         self, delivered: Delivered, refused: int, schema_id: int, topic_id: str, started: float, started_at: datetime
     ) -> Summary:
         return Summary(
@@ -262,7 +262,7 @@ class _Run:
         )
 
 
-def _unreadable(entry: Unreadable) -> Fault:
+def _build_decode_error(entry: Unreadable) -> Fault:
     return Fault(Reason.JSON_MALFORMED, entry.message, Stage.PRODUCE)
 
 

@@ -122,12 +122,12 @@ class BatchRunner:
             if self.stopping.is_set():
                 raise InterruptedError(f"batch {batch_id} was not begun: the job is stopping")
             self._confirm()
-            tallies = self._store(raw, replace(self._plan, order=self._order()))
-            self._book.write(self._job(raw), batch_id, tallies, self._sync_lag_s)
+            tallies = self._store_batch(raw, replace(self._plan, order=self._order()))
+            self._book.write(self._get_job_id(raw), batch_id, tallies, self._sync_lag_s)
             self.batches += 1
             return tallies
 
-    def _store(self, raw: DataFrame, how: BatchPlan) -> list[BatchSummary]:
+    def _store_batch(self, raw: DataFrame, how: BatchPlan) -> list[BatchSummary]:
         """Process a batch with the proven key formats of the topic, and store what the batch proves."""
         if self._key_formats is None or how.found is None:
             return store(raw, how)
@@ -136,7 +136,7 @@ class BatchRunner:
         self._key_formats.note(how.found.value, tallies)
         return tallies
 
-    def _job(self, raw: DataFrame) -> str:
+    def _get_job_id(self, raw: DataFrame) -> str:
         """Return the streaming query's id, which is as durable as its checkpoint, with the number of repairs."""
         query_id = raw.sparkSession.sparkContext.getLocalProperty("sql.streaming.queryId") or "unknown"
         return f"{query_id}+{self.mends}" if self.mends else query_id
@@ -150,7 +150,7 @@ class BatchRunner:
 def create_keyspace(session: Session, settings: Settings) -> None:
     """Create the pipeline's keyspace if it does not exist. Raises `PenstockError` with all missing CQL."""
     pipeline = pipelines.of(settings)
-    keyspace, tables = cassandra.keyspace_of(settings, pipeline), _tables(settings, pipeline)
+    keyspace, tables = cassandra.keyspace_of(settings, pipeline), _build_statements(settings, pipeline)
     statements = cassandra.keyspace_statement(settings, pipeline)
     cassandra.create_missing(session, keyspace, statements, tables | _tables_of_others(keyspace))
 
@@ -162,11 +162,11 @@ def create_tables(session: Session, settings: Settings) -> None:
     """
     pipeline = pipelines.of(settings)
     keyspace = cassandra.keyspace_of(settings, pipeline)
-    cassandra.create_missing(session, keyspace, _tables(settings, pipeline), _tables_of_others(keyspace))
+    cassandra.create_missing(session, keyspace, _build_statements(settings, pipeline), _tables_of_others(keyspace))
     ledger.add_columns(session, keyspace)
 
 
-def _tables(settings: Settings, pipeline: Pipeline) -> dict[str, str]:
+def _build_statements(settings: Settings, pipeline: Pipeline) -> dict[str, str]:
     keyspace = cassandra.keyspace_of(settings, pipeline)
     own = ledger.statements(keyspace) | progress.statements(keyspace) | failing.statements(keyspace)
     own |= lease.statements(keyspace) | incarnation.statements(keyspace) | key_formats.statements(keyspace)
@@ -225,7 +225,7 @@ def run(spark: SparkSession, read: Callable[[SparkSession], DataFrame], session:
         _stop_on_signal(stopping)
         _silence_tracebacks()
         warm_up(spark, how)
-        _stream(read(spark), settings, checkpoint, keeper, noter, recorder)
+        _run_query(read(spark), settings, checkpoint, keeper, noter, recorder)
     ours.check_kept()
     log.info("stopped", batches=keeper.batches)
 
@@ -266,7 +266,7 @@ def make_fit(checkpoint: Checkpoint, settings: Settings) -> str:
     return topic_id
 
 
-def _stream(
+def _run_query(
     records: DataFrame,
     settings: Settings,
     checkpoint: Checkpoint,
@@ -284,7 +284,7 @@ def _stream(
                 if keeper.guard:
                     keeper.guard.check()
             raw = raw_records(records, pipelines.of(settings).declared_order)
-            _follow(_start(raw, settings, checkpoint, keeper), keeper, noter, recorder)
+            _watch_query(_start_query(raw, settings, checkpoint, keeper), keeper, noter, recorder)
         except (StreamingQueryException, Unreachable) as failure:
             error = keeper.error or failure
             failures = 1 if keeper.batches > kept else failures + 1
@@ -310,7 +310,7 @@ def _stand_by(error: TransformFailed, batch: FailingBatch | None, stopping: thre
     stopping.wait()
 
 
-def _start(records: DataFrame, settings: Settings, checkpoint: Checkpoint, keeper: BatchRunner) -> StreamingQuery:
+def _start_query(records: DataFrame, settings: Settings, checkpoint: Checkpoint, keeper: BatchRunner) -> StreamingQuery:
     log.info("streaming", topic=checkpoint.topic, checkpoint=checkpoint.folder)
     return (
         records.writeStream.queryName(checkpoint.topic)
@@ -331,12 +331,14 @@ def _stop_on_signal(stopping: threading.Event) -> None:
 
 
 def _silence_tracebacks() -> None:
-    """Keep py4j and pyspark from logging what `_stream` reports, with Java's frames and a line of JSON."""
+    """Keep py4j and pyspark from logging what `_run_query` reports, with Java's frames and a line of JSON."""
     for name in ("py4j.clientserver", "DataFrameQueryContextLogger", "SQLQueryContextLogger"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
-def _follow(query: StreamingQuery, keeper: BatchRunner, noter: ProgressRecorder, recorder: FailureRecorder) -> None:
+def _watch_query(
+    query: StreamingQuery, keeper: BatchRunner, noter: ProgressRecorder, recorder: FailureRecorder
+) -> None:
     """Watch the query until stopping is set and the batch in flight is stored.
 
     Raises `StreamingQueryException`, and `TopicRecreated` once the query is stopped.

@@ -37,15 +37,15 @@ class Mapper:
         alone. Raises `MemoryError`, which is not the entry's fault.
         """
         try:
-            return self._mapped(entry, changes)
+            return self._map_entry(entry, changes)
         except MemoryError:
             raise
         except msgspec.ValidationError as error:
-            return Fault.of([Violation("", Rule.TYPE, _words(error))], Stage.PRODUCE)
+            return Fault.of([Violation("", Rule.TYPE, _format_error(error))], Stage.PRODUCE)
         except Exception as error:  # noqa: BLE001  the pipeline's own code may raise anything
-            return self._fault(error)
+            return self._build_mapping_error(error)
 
-    def _mapped(self, entry: Any, changes: dict[str, Any] | None) -> tuple[bytes, bytes] | Fault:
+    def _map_entry(self, entry: Any, changes: dict[str, Any] | None) -> tuple[bytes, bytes] | Fault:
         fields = self._from_source(entry)
         judged = judge({**fields, **changes} if changes else fields, self._record, latest_past())
         if isinstance(judged, list):
@@ -55,17 +55,17 @@ class Mapper:
             return Fault.too_large(len(value), Stage.PRODUCE)
         return self._key(judged), value
 
-    def _fault(self, error: Exception) -> Fault:
+    def _build_mapping_error(self, error: Exception) -> Fault:
         """Return the fault of an exception: its type, its location in the pipeline's file, and its message."""
         name = clean_line(type(error).__name__, _CODE_CHARS)
         line = _innermost_line(error.__traceback__, self._file)
         cause = f"{name} at {Path(self._file).name}, line {line}" if line else name
         code = clean_line(linecache.getline(self._file, line), _CODE_CHARS) if line else ""
-        message = f"{cause}: {_words(error)}" + (f"; the line is: {code}" if code else "")
+        message = f"{cause}: {_format_error(error)}" + (f"; the line is: {code}" if code else "")
         return Fault(Reason.MAPPING_FAILED, message, Stage.PRODUCE, cause=cause)
 
 
-def _words(error: Exception) -> str:
+def _format_error(error: Exception) -> str:
     try:
         return clean_line(str(error), _WORDS_CHARS)
     except Exception as broken:  # noqa: BLE001  the __str__ of a pipeline's own exception may raise

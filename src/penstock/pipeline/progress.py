@@ -35,7 +35,7 @@ class ProgressRecorder:
         fresh = [one for one in query.recentProgress if self._last is None or _began_at(one) > self._last]
         self._last = _began_at(newest)
         try:
-            self._progress.keep([_batch(one) for one in fresh if one.numInputRows])
+            self._progress.keep([_parse_batch(one) for one in fresh if one.numInputRows])
         except (*_AWAY, *_STRANGE) as error:
             log.warning("progress_not_kept", batches=len(fresh), error=str(error))
 
@@ -51,23 +51,23 @@ def _began_at(progress: Any) -> datetime:
     return datetime.fromisoformat(progress.timestamp)
 
 
-def _batch(progress: Any) -> Batch:
+def _parse_batch(progress: Any) -> Batch:
     return Batch(
         batch_id=progress.batchId,
         began_at=_began_at(progress),
         rows=progress.numInputRows,
-        input_rows_s=_finite(progress.inputRowsPerSecond),
-        processed_rows_s=_finite(progress.processedRowsPerSecond),
+        input_rows_s=_sanitize_rate(progress.inputRowsPerSecond),
+        processed_rows_s=_sanitize_rate(progress.processedRowsPerSecond),
         durations_ms=dict(progress.durationMs),
-        positions=_positions(progress.sources[0].endOffset),
+        positions=_parse_end_offsets(progress.sources[0].endOffset),
     )
 
 
-def _finite(rate: float) -> float:
+def _sanitize_rate(rate: float) -> float:
     return rate if math.isfinite(rate) else 0.0
 
 
-def _positions(end: str) -> dict[int, int]:
+def _parse_end_offsets(end: str) -> dict[int, int]:
     """Return a batch's end offsets from Spark's `{"topic": {"0": 17}}`, which pyspark 4.1 returns in Python syntax."""
     topics = ast.literal_eval(end) or {}
     return {int(partition): int(offset) for topic in topics.values() for partition, offset in topic.items()}

@@ -71,12 +71,12 @@ class TopicGuard:
 
         Raises `TopicRecreated`, `KafkaUnreachable`.
         """
-        return self._checked(self._settings).partitions
+        return self._check_topic_id(self._settings).partitions
 
     def check(self) -> None:
         """Check that the topic is still the one being read. Raises `TopicRecreated`, an `Unreachable`."""
         self._due_s = time.monotonic() + CHECK_EVERY_S
-        self._checked(self._impatient)
+        self._check_topic_id(self._impatient)
         if self._topic_id == NO_ID:
             self._check_records()
 
@@ -91,7 +91,7 @@ class TopicGuard:
         except (PenstockError, DriverException, NoHostAvailable) as error:
             log.debug("topic_not_checked", topic=self._topic, error=str(error))
 
-    def _checked(self, settings: Settings) -> topics.Description:
+    def _check_topic_id(self, settings: Settings) -> topics.Description:
         now = topics.describe(self._client, self._topic, settings)
         if now.id != self._topic_id:
             raise recreated(self._topic, f"its id is {now.id}, it was {self._topic_id}")

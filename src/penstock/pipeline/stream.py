@@ -193,13 +193,13 @@ def _forget_zips() -> None:
 
 
 @cache
-def _worker(settings: Settings, epoch_us: int) -> Worker:
+def _get_worker(settings: Settings, epoch_us: int) -> Worker:
     return Worker(settings, epoch_us)
 
 
 def _this_worker(plan: BatchPlan) -> Worker:
     _forget_zips()
-    return _worker(plan.settings, plan.epoch_us)
+    return _get_worker(plan.settings, plan.epoch_us)
 
 
 def warm_up(spark: SparkSession, plan: BatchPlan) -> None:
@@ -233,12 +233,12 @@ def _store_as_is(raw: DataFrame, plan: BatchPlan) -> list[BatchSummary]:
 
     def task(batches: ArrowBatches) -> ArrowBatches:
         worker = _this_worker(plan)
-        yield _arrow(write(_decoded(batches, worker, plan), worker), plan)
+        yield _build_arrow_batch(write(_decode_task(batches, worker, plan), worker), plan)
 
-    return _collect(raw, task)
+    return _collect_summaries(raw, task)
 
 
-def _decoded(batches: ArrowBatches, worker: Worker, plan: BatchPlan) -> Iterator[Decoded]:
+def _decode_task(batches: ArrowBatches, worker: Worker, plan: BatchPlan) -> Iterator[Decoded]:
     """Decode a task's batches. What their keys prove is added to the plan's `found`."""
     if plan.found is None:
         yield from worker.decode(batches, plan.order, plan.proofs)
@@ -254,7 +254,7 @@ def decode(raw: DataFrame, plan: BatchPlan) -> DataFrame:
 
     def task(batches: ArrowBatches) -> ArrowBatches:
         worker = _this_worker(plan)
-        return to_columns(_decoded(batches, worker, plan), plan.pipeline.record, plan.decoded_schema)
+        return to_columns(_decode_task(batches, worker, plan), plan.pipeline.record, plan.decoded_schema)
 
     return raw.mapInArrow(task, decoded_ddl(plan.pipeline.record))
 
@@ -267,7 +267,9 @@ def _store_transformed(raw: DataFrame, plan: BatchPlan) -> list[BatchSummary]:
     others = decoded.where(f"NOT ({to_transform})")
     newest_us = plan.order.newest.shift_us
     try:
-        read, has_one_shift = _read(decoded, newest_us)  # decodes first, so that the transform is not blamed for it
+        read, has_one_shift = _count_records(
+            decoded, newest_us
+        )  # decodes first, so that the transform is not blamed for it
         transformed = apply_transform(good, plan.pipeline, newest_us if has_one_shift else None)
         written = _write_all(transformed, others, plan)
     finally:
@@ -281,7 +283,7 @@ def _write_all(transformed: Transformed, others: DataFrame, plan: BatchPlan) -> 
     if transformed.failed is not None:
         everything = everything.unionByName(transformed.failed, allowMissingColumns=True)
     try:
-        return _collect(everything, _write_task(plan))
+        return _collect_summaries(everything, _write_task(plan))
     finally:
         transformed.rows.unpersist()
 
@@ -289,12 +291,12 @@ def _write_all(transformed: Transformed, others: DataFrame, plan: BatchPlan) -> 
 def _write_task(plan: BatchPlan) -> Callable[[ArrowBatches], ArrowBatches]:
     def task(batches: ArrowBatches) -> ArrowBatches:
         worker = _this_worker(plan)
-        yield _arrow(write(from_columns(batches, plan.pipeline.stored, worker.topic), worker), plan)
+        yield _build_arrow_batch(write(from_columns(batches, plan.pipeline.stored, worker.topic), worker), plan)
 
     return task
 
 
-def _read(decoded: DataFrame, shift_us: int) -> tuple[list[BatchSummary], bool]:
+def _count_records(decoded: DataFrame, shift_us: int) -> tuple[list[BatchSummary], bool]:
     """Return the records and offsets read per partition, before the transform, all counted as filtered so far.
 
     Also return whether all records have the shift `shift_us`.
@@ -331,7 +333,7 @@ def _as_read(read: BatchSummary, written: BatchSummary | None) -> BatchSummary:
     )
 
 
-def _arrow(tallies: Iterable[BatchSummary], plan: BatchPlan) -> pa.RecordBatch:
+def _build_arrow_batch(tallies: Iterable[BatchSummary], plan: BatchPlan) -> pa.RecordBatch:
     rows = [
         one._asdict() | {"nulls": list(one.nulls.items()), "latencies": list(one.latencies.items())}
         for one in merge(tallies)
@@ -339,5 +341,5 @@ def _arrow(tallies: Iterable[BatchSummary], plan: BatchPlan) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist(rows, schema=plan.tally_schema)
 
 
-def _collect(frame: DataFrame, task: Callable[[ArrowBatches], ArrowBatches]) -> list[BatchSummary]:
+def _collect_summaries(frame: DataFrame, task: Callable[[ArrowBatches], ArrowBatches]) -> list[BatchSummary]:
     return merge([BatchSummary(*row) for row in frame.mapInArrow(task, TALLY_DDL).collect()])

@@ -49,7 +49,7 @@ def apply_transform(good: DataFrame, pipeline: Pipeline, shift_us: int | None) -
     search: FailureSearch | None = None
     while True:
         try:
-            rows = _materialise(good.where(~_at(failing)) if failing else good, pipeline, shift_us)
+            rows = _materialise_rows(good.where(~_match_positions(failing)) if failing else good, pipeline, shift_us)
             break
         except Exception as error:
             cause = find_cause(error, file)
@@ -64,7 +64,7 @@ def apply_transform(good: DataFrame, pipeline: Pipeline, shift_us: int | None) -
     return Transformed(rows, _as_rejects(good, failing))
 
 
-def _materialise(good: DataFrame, pipeline: Pipeline, shift_us: int | None) -> DataFrame:
+def _materialise_rows(good: DataFrame, pipeline: Pipeline, shift_us: int | None) -> DataFrame:
     """Return the rows of the transform, persisted and checked."""
     rows = _with_shift(good, pipeline, shift_us).persist()
     try:
@@ -77,7 +77,7 @@ def _materialise(good: DataFrame, pipeline: Pipeline, shift_us: int | None) -> D
 
 def _with_shift(good: DataFrame, pipeline: Pipeline, shift_us: int | None) -> DataFrame:
     """Apply the pipeline's transform, and add the shift of its record to each row again."""
-    rows = _rows(good, pipeline)
+    rows = _run_transform(good, pipeline)
     missing = [name for name in _POSITION if name not in rows.columns]
     if missing:
         raise ValueError(f"transform gave rows without {' and '.join(missing)}: keep these columns as they are")
@@ -86,7 +86,7 @@ def _with_shift(good: DataFrame, pipeline: Pipeline, shift_us: int | None) -> Da
     return rows.join(good.select(*_POSITION, "_shift_us"), list(_POSITION), "left")
 
 
-def _rows(good: DataFrame, pipeline: Pipeline) -> DataFrame:
+def _run_transform(good: DataFrame, pipeline: Pipeline) -> DataFrame:
     assert pipeline.transform is not None
     rows = pipeline.transform(good.drop("_rejected", "_deleted", "_shift_us"))
     if not isinstance(rows, DataFrame):
@@ -107,8 +107,8 @@ def _check_positions(rows: DataFrame, good: DataFrame) -> None:
 def _begin_search(cause: Cause, good: DataFrame, pipeline: Pipeline, file: str) -> FailureSearch:
     """Return the search for the records for which the transform raises. Raises `TransformFailed`."""
     if not pipeline.transform_is_row_wise:
-        raise _failed(cause, "it is not declared row-wise, so no record can be left out")
-    trials = Trials(good, lambda part: _rows(part, pipeline), file)
+        raise _build_transform_error(cause, "it is not declared row-wise, so no record can be left out")
+    trials = Trials(good, lambda part: _run_transform(part, pipeline), file)
     return FailureSearch(sorted((row[0], row[1]) for row in good.select(*_POSITION).collect()), trials.run)
 
 
@@ -117,14 +117,14 @@ def _find_next(search: FailureSearch, cause: Cause) -> tuple[Position, Exception
     try:
         return search.find_next()
     except NotIsolated as reason:
-        raise _failed(cause, str(reason)) from reason
+        raise _build_transform_error(cause, str(reason)) from reason
 
 
-def _failed(cause: Cause, reason: str) -> TransformFailed:
+def _build_transform_error(cause: Cause, reason: str) -> TransformFailed:
     return TransformFailed(f"{cause.message}\n  transform fails on this batch: {reason}", hint=_HINT, kind=cause.kind)
 
 
-def _at(positions: Iterable[Position]) -> Column:
+def _match_positions(positions: Iterable[Position]) -> Column:
     partition, offset = (functions.col(name) for name in _POSITION)
     each = [(partition == number) & (offset == at) for number, at in positions]
     return reduce(or_, each)

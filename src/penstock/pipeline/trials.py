@@ -50,30 +50,30 @@ class Trials:
         if len(groups) > 1 and not hasattr(self._good, "repartitionById"):  # before Spark 4.1
             return self.run(groups[:1])
         watch = _Watch(self._good.sparkSession.sparkContext, self._deadline_s)
-        grouped = self._grouped(groups).persist()  # otherwise Spark filters by the transform before it groups
+        grouped = self._group_records(groups).persist()  # otherwise Spark filters by the transform before it groups
         rows: DataFrame | None = None
         try:
             with watch.watching():
                 rows = self._transform(grouped).persist()
                 rows.count()
         except Exception as error:  # noqa: BLE001  the pipeline's own code runs here and may raise anything
-            return self._judge(error, watch, groups)
+            return self._find_outcomes(error, watch, groups)
         finally:
             for cached in (rows, grouped):
                 if cached is not None:
                     cached.unpersist()
         return dict.fromkeys(range(len(groups)))
 
-    def _grouped(self, groups: Sequence[Group]) -> DataFrame:
+    def _group_records(self, groups: Sequence[Group]) -> DataFrame:
         """Return the records of the groups, each group in a partition of its own."""
-        numbered = self._good.where(reduce(or_, map(_among, groups)))
+        numbered = self._good.where(reduce(or_, map(_match_group, groups)))
         if len(groups) == 1:
             return numbered.coalesce(1)
-        number = reduce(lambda cases, case: cases.when(*case), _cases(groups), functions)
+        number = reduce(lambda cases, case: cases.when(*case), _iter_cases(groups), functions)
         grouped = numbered.withColumn(_GROUP, number).repartitionById(len(groups), _GROUP)
         return grouped.drop(_GROUP)
 
-    def _judge(self, error: Exception, watch: "_Watch", groups: Sequence[Group]) -> Outcomes:
+    def _find_outcomes(self, error: Exception, watch: "_Watch", groups: Sequence[Group]) -> Outcomes:
         if watch.is_late or time.monotonic() >= self._deadline_s:
             raise NotIsolated(f"no record could be found within {self._limit_s:g} s") from error
         failed = watch.failed_stage()
@@ -90,22 +90,22 @@ class Trials:
         return self.run(groups[:1])  # the transform moved rows to other partitions
 
 
-def _among(group: Group) -> Column:
+def _match_group(group: Group) -> Column:
     """Return the condition that a record is in a group, a contiguous part of the batch's sorted positions."""
-    return reduce(or_, [_within(*each) for each in _ranges(group)])
+    return reduce(or_, [_match_range(*each) for each in _iter_ranges(group)])
 
 
-def _cases(groups: Sequence[Group]) -> Iterator[tuple[Column, int]]:
+def _iter_cases(groups: Sequence[Group]) -> Iterator[tuple[Column, int]]:
     for number, group in enumerate(groups):
-        yield _among(group), number
+        yield _match_group(group), number
 
 
-def _within(partition: int, first: int, last: int) -> Column:
+def _match_range(partition: int, first: int, last: int) -> Column:
     offset = functions.col("kafka_offset")
     return (functions.col("kafka_partition") == partition) & (offset >= first) & (offset <= last)
 
 
-def _ranges(positions: Sequence[Position]) -> Iterator[tuple[int, int, int]]:
+def _iter_ranges(positions: Sequence[Position]) -> Iterator[tuple[int, int, int]]:
     """Yield partition, first and last offset of the positions of each partition."""
     for partition, group in groupby(positions, key=lambda position: position[0]):
         offsets = [offset for _, offset in group]
@@ -143,7 +143,7 @@ class _Watch:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Watch the jobs that this thread starts within the block."""
-        thread = threading.Thread(target=self._watch, name="trial", daemon=True)
+        thread = threading.Thread(target=self._poll_status, name="trial", daemon=True)
         self._context.addJobTag(self._tag)
         thread.start()
         try:
@@ -153,7 +153,7 @@ class _Watch:
             thread.join()
             self._context.removeJobTag(self._tag)
 
-    def _watch(self) -> None:
+    def _poll_status(self) -> None:
         while not self._ended.wait(_POLL_S):
             self.is_late = time.monotonic() >= self._deadline_s
             self._failed = self._failed or self._find_failed()
@@ -163,26 +163,26 @@ class _Watch:
     def failed_stage(self) -> _Stage | None:
         """Return the stage with failed tasks, or None if the trial failed before it had one."""
         until_s = time.monotonic() + _LISTENER_S
-        while self._failed is None and self._jobs() and time.monotonic() < until_s:
+        while self._failed is None and self._list_jobs() and time.monotonic() < until_s:
             time.sleep(_POLL_S)
             self._failed = self._find_failed()
         return self._failed
 
-    def _jobs(self) -> list[int]:
+    def _list_jobs(self) -> list[int]:
         jobs = self._context._jsc.sc().statusTracker().getJobIdsForTag(self._tag)
         return list(jobs)
 
     def _find_failed(self) -> _Stage | None:
         tracker = self._context.statusTracker()
-        for job in self._jobs():
+        for job in self._list_jobs():
             info = tracker.getJobInfo(job)
             for stage in info.stageIds if info else ():
                 found = tracker.getStageInfo(stage)
                 if found is not None and found.numFailedTasks:
-                    return _Stage(found.numTasks, list(self._tasks(stage, found.currentAttemptId, found.numTasks)))
+                    return _Stage(found.numTasks, list(self._iter_tasks(stage, found.currentAttemptId, found.numTasks)))
         return None
 
-    def _tasks(self, stage: int, attempt: int, size: int) -> Iterator[_Task]:
+    def _iter_tasks(self, stage: int, attempt: int, size: int) -> Iterator[_Task]:
         """Yield the tasks of a stage that ended, each partition's first attempt, without the cancelled ones."""
         tasks = self._context._jsc.sc().statusStore().taskList(stage, attempt, 10 * size)
         seen: set[int] = set()

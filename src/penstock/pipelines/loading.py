@@ -50,11 +50,13 @@ def load(name: str) -> Pipeline:
 
     Raises `WrongSettings`, like `of`.
     """
-    module = _import(name)
+    module = _import_pipeline(name)
     pipeline = getattr(module, "PIPELINE", None)
     file = module.__dict__.get("__file__") or name
     if not isinstance(pipeline, Pipeline):
-        raise WrongSettings(f"PENSTOCK_PIPELINE={name}: {_without(module)}", hint=f"end {file} with {_EXAMPLE}")
+        raise WrongSettings(
+            f"PENSTOCK_PIPELINE={name}: {_describe_missing(module)}", hint=f"end {file} with {_EXAMPLE}"
+        )
     found = problems(pipeline)
     if found:
         heading = f"PENSTOCK_PIPELINE={name}: {len(found)} {'problem' if len(found) == 1 else 'problems'}"
@@ -62,7 +64,7 @@ def load(name: str) -> Pipeline:
     return pipeline
 
 
-def _without(module: ModuleType) -> str:
+def _describe_missing(module: ModuleType) -> str:
     """Return what is wrong with a module without a valid PIPELINE."""
     if hasattr(module, "PIPELINE"):
         return f"PIPELINE is a {type(module.PIPELINE).__name__}, not a Pipeline"
@@ -70,22 +72,24 @@ def _without(module: ModuleType) -> str:
     return "it has no PIPELINE" + (f", but {', '.join(others)}: that is the name to give it" if others else "")
 
 
-def _import(name: str) -> ModuleType:
+def _import_pipeline(name: str) -> ModuleType:
     """Import a pipeline's module or file; report whatever that raises with its line, as `WrongSettings`."""
     if name.endswith(".py") and not Path(name).is_file():
         raise WrongSettings(
             f"PENSTOCK_PIPELINE={name}: there is no such file", hint=f"ls {Path(name).parent}, or {_BACK}"
         )
     try:
-        return _run(Path(name)) if name.endswith(".py") else import_module(name)
+        return _import_file(Path(name)) if name.endswith(".py") else import_module(name)
     except (Exception, SystemExit) as error:  # user code: may raise anything, and must not end the process
         line = _line_of(error, name)
         message = error.msg if isinstance(error, SyntaxError) else str(error)
         heading = f"PENSTOCK_PIPELINE={name} cannot be imported: {type(error).__name__}: {message}"
-        raise WrongSettings(f"{heading}\n  {line}" if line else heading, hint=_hint(error, name, line)) from error
+        raise WrongSettings(
+            f"{heading}\n  {line}" if line else heading, hint=_suggest_fix(error, name, line)
+        ) from error
 
 
-def _run(path: Path) -> ModuleType:
+def _import_file(path: Path) -> ModuleType:
     spec = spec_from_file_location(module_name(path), path)
     assert spec is not None
     assert spec.loader is not None
@@ -114,14 +118,14 @@ def _line_of(error: BaseException, name: str) -> _SourceLine | None:
     """Return the line of the user's code that an error comes from: the innermost outside of libraries."""
     if isinstance(error, SyntaxError) and error.filename:
         return _SourceLine(error.filename, error.lineno or 1, (error.text or "").strip())
-    own = _origin(name)
+    own = _find_module_file(name)
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if frame.filename == own or not frame.filename.startswith(("<", *_LIBRARIES)):
             return _SourceLine(frame.filename, frame.lineno or 1, (frame.line or "").strip())
     return None
 
 
-def _origin(name: str) -> str | None:
+def _find_module_file(name: str) -> str | None:
     """Return the file of a module; None when it is not found."""
     if name.endswith(".py"):
         return name
@@ -132,7 +136,7 @@ def _origin(name: str) -> str | None:
     return spec.origin if spec else None
 
 
-def _hint(error: BaseException, name: str, line: _SourceLine | None) -> str:
+def _suggest_fix(error: BaseException, name: str, line: _SourceLine | None) -> str:
     """Return what to do about an import error."""
     if line is None and name.endswith(".py"):
         return f"write {name} as UTF-8 text: python3 -m py_compile {name}"

@@ -37,16 +37,18 @@ def check(settings: Settings, asking: str = "") -> None:
     if settings.airflow_url != f"http://{LOOPBACK}:{settings.airflow_port}":
         return
     own = identify(settings, of(settings))
-    different = {name: text for name, parts in _COMPARED.items() if (text := _difference(settings, name, own, parts))}
+    different = {
+        name: text for name, parts in _COMPARED.items() if (text := _describe_difference(settings, name, own, parts))
+    }
     if different:
         lines = [f"  {service} was started with {text}" for service, text in different.items()]
         heading = f"no run was triggered: PENSTOCK_PIPELINE={settings.pipeline} is not the stack's pipeline"
-        outdated = [name for name in _WATCHING if name == asking or _difference(settings, name, own, PARTS)]
+        outdated = [name for name in _WATCHING if name == asking or _describe_difference(settings, name, own, PARTS)]
         hint = f"./penstock restart {' '.join([*different, *outdated])}, or set PENSTOCK_PIPELINE as the stack has it"
         raise WrongSettings("\n".join([heading, *lines]), hint=hint)
 
 
-def _difference(settings: Settings, service: str, own: Identity, parts: tuple[str, ...]) -> str:
+def _describe_difference(settings: Settings, service: str, own: Identity, parts: tuple[str, ...]) -> str:
     """Return as text how a service's pipeline differs from `own`; empty if it does not, or is unknown."""
     try:
         noted = msgspec.json.decode(path_of(settings, service).read_bytes(), type=dict[str, str])

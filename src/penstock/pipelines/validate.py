@@ -18,23 +18,23 @@ _REFUSED = (TypeError, ValueError, NameError, RecursionError)
 def problems(pipeline: Pipeline) -> list[str]:
     """Return what is wrong with a pipeline: for each problem the part, the reason, and what to write instead."""
     found = [
-        *_refused("topic", lambda: names.check_topic(pipeline.topic)),
-        *_refused("keyspace", lambda: names.check_keyspace(pipeline.keyspace)),
-        *_refused("table", lambda: names.check_table(pipeline.table)),
+        *_iter_errors("topic", lambda: names.check_topic(pipeline.topic)),
+        *_iter_errors("keyspace", lambda: names.check_keyspace(pipeline.keyspace)),
+        *_iter_errors("table", lambda: names.check_table(pipeline.table)),
         *_of_functions(pipeline),
     ]
     broken = [*_of_record("record", pipeline.record)]
     if pipeline.row is not None:
         broken += _of_record("row", pipeline.row)
-    return [*found, *(broken or [*_refused("row", lambda: _check_row(pipeline)), *_of_order(pipeline)])]
+    return [*found, *(broken or [*_iter_errors("row", lambda: _check_row(pipeline)), *_of_order(pipeline)])]
 
 
 def _of_order(pipeline: Pipeline) -> Iterator[str]:
     order_by, of_tombstone = pipeline.order_by, pipeline.order_of_tombstone
-    yield from _refused("order_by", lambda: check_order_by(pipeline.record, order_by, of_tombstone))
+    yield from _iter_errors("order_by", lambda: check_order_by(pipeline.record, order_by, of_tombstone))
 
 
-def _refused(part: str, check: Callable[[], object]) -> Iterator[str]:
+def _iter_errors(part: str, check: Callable[[], object]) -> Iterator[str]:
     """Yield the error that `check` raises, if any."""
     try:
         check()
@@ -75,7 +75,7 @@ def _of_record(part: str, record: type[Record]) -> Iterator[str]:
     found = [*_of_class(described), *_of_fields(described)]
     yield from (f"{record.__name__}: {problem}" for problem in found)
     if not found:
-        yield from _refused(part, lambda: _derive(record))
+        yield from _iter_errors(part, lambda: _derive_schemas(record))
 
 
 def _class_name(record: object) -> str:
@@ -83,7 +83,7 @@ def _class_name(record: object) -> str:
 
 
 def _of_class(described: inspect.StructType) -> Iterator[str]:
-    yield from _refused("the class", lambda: names.check_word(described.cls.__name__))
+    yield from _iter_errors("the class", lambda: names.check_word(described.cls.__name__))
     if described.array_like:
         yield "a message is a JSON object with names: take `array_like=True` away"
     if described.tag_field is not None:
@@ -105,7 +105,7 @@ def _of_fields(described: inspect.StructType) -> Iterator[str]:
             yield f"fields {', '.join(same)}: Spark takes them for one; {names.renamed(same[-1], same[-1])}"
 
 
-def _derive(record: type[Record]) -> None:
+def _derive_schemas(record: type[Record]) -> None:
     """Derive everything that is derived from a record. What raises here would raise later."""
     key_of(record)
     rules.date_check(record), rules.text_check(record)

@@ -84,7 +84,7 @@ def _decode_values(batch: pa.RecordBatch, decoder: Decoder, topic: str) -> Decod
             continue
         decoded = decode(value)
         if isinstance(decoded, Fault):
-            result.rejects.append(_reject(decoded, batch, at, topic, partition, offset, value))
+            result.rejects.append(_build_reject(decoded, batch, at, topic, partition, offset, value))
         else:
             rows.append((decoded, timestamp_ms, partition, offset))
     return result
@@ -105,7 +105,7 @@ def _decode_tombstones(
             result.deletions.append(Deletion(deleted, row["timestamp_ms"], partition, offset))
 
 
-def _reject(
+def _build_reject(
     fault: Fault, batch: pa.RecordBatch, at: int, topic: str, partition: int, offset: int, value: bytes | None
 ) -> Reject:
     return Reject(
@@ -153,19 +153,19 @@ def _shift_column(decoded: Decoded, columns: pa.RecordBatch) -> pa.Array:
 def _as_columns(row: Row) -> dict[str, Any]:
     record, timestamp_ms, partition, offset = row
     columns = {name: _as_column(value) for name, value in asdict(record).items()}
-    return columns | _arrival(timestamp_ms, partition, offset)
+    return columns | _build_metadata(timestamp_ms, partition, offset)
 
 
 def _as_column(value: Any) -> Any:
     return str(value) if isinstance(value, UUID) else value
 
 
-def _arrival(timestamp_ms: int, partition: int, offset: int) -> dict[str, Any]:
+def _build_metadata(timestamp_ms: int, partition: int, offset: int) -> dict[str, Any]:
     return {"ingested_at": from_epoch_ms(timestamp_ms), "kafka_partition": partition, "kafka_offset": offset}
 
 
 def _deletion_as_columns(one: Deletion, key: str) -> dict[str, Any]:
-    return {key: _as_column(one.key), "_deleted": True} | _arrival(one.timestamp_ms, one.partition, one.offset)
+    return {key: _as_column(one.key), "_deleted": True} | _build_metadata(one.timestamp_ms, one.partition, one.offset)
 
 
 def _rejected_columns(
@@ -196,7 +196,7 @@ def from_columns(batches: Iterable[pa.RecordBatch], row: type[Record], topic: st
         for columns in rows:
             sorter.sort_in(columns, decoded)
             if columns["_shift_us"] != decoded.shift_us:
-                decoded.shifts[_place(columns)] = columns["_shift_us"]
+                decoded.shifts[_read_position(columns)] = columns["_shift_us"]
         for at, error in failures:
             sorter.reject(Fault.of_exception(error, Stage.TRANSFORM), _place_at(batch, at), decoded)
         yield decoded
@@ -223,23 +223,23 @@ class _Sorter:
     def sort_in(self, columns: dict[str, Any], decoded: Decoded) -> None:
         """Add the row, reject or deletion in `columns` to `decoded`."""
         if columns["_rejected"] is not None:
-            decoded.rejects.append(self._reject(columns))
+            decoded.rejects.append(self._build_reject(columns))
         elif columns["_deleted"]:
-            decoded.deletions.append(self._deletion(columns))
+            decoded.deletions.append(self._build_deletion(columns))
         else:
             self._sort_in_row(columns, decoded)
 
-    def _reject(self, columns: dict[str, Any]) -> Reject:
+    def _build_reject(self, columns: dict[str, Any]) -> Reject:
         rejected = columns["_rejected"]
         reason, rules = Reason(rejected["reason"]), tuple(rejected["rules"])
         stage = Stage.TRANSFORM if reason == Reason.TRANSFORM_FAILED else Stage.DECODE
         fault = Fault(reason, rejected["message"], stage, rejected["schema_id"], rules)
-        return Reject(fault, self._topic, *_place(columns), rejected["key"], rejected["value"], [])
+        return Reject(fault, self._topic, *_read_position(columns), rejected["key"], rejected["value"], [])
 
-    def _deletion(self, columns: dict[str, Any]) -> Deletion:
+    def _build_deletion(self, columns: dict[str, Any]) -> Deletion:
         text = columns[self._key.column]
         key = UUID(text) if self._key.kind is UUID_KIND else text
-        return Deletion(key, _timestamp_ms(columns), *_place(columns))
+        return Deletion(key, _timestamp_ms(columns), *_read_position(columns))
 
     def _sort_in_row(self, columns: dict[str, Any], decoded: Decoded) -> None:
         try:
@@ -247,19 +247,19 @@ class _Sorter:
         except NOT_OF_A_RECORD:
             raise
         except Exception as error:  # noqa: BLE001  types of a pipeline's file run here and may raise anything
-            self.reject(Fault.of_exception(error, Stage.TRANSFORM), _place(columns), decoded)
+            self.reject(Fault.of_exception(error, Stage.TRANSFORM), _read_position(columns), decoded)
             return
         if isinstance(judged, list):
-            self.reject(Fault.of(judged, Stage.TRANSFORM), _place(columns), decoded)
+            self.reject(Fault.of(judged, Stage.TRANSFORM), _read_position(columns), decoded)
         else:
-            decoded.rows.append((judged, _timestamp_ms(columns), *_place(columns)))
+            decoded.rows.append((judged, _timestamp_ms(columns), *_read_position(columns)))
 
     def reject(self, fault: Fault, position: tuple[int, int], decoded: Decoded) -> None:
         """Add a reject for the record at a position, without its bytes: they are in Kafka."""
         decoded.rejects.append(Reject(fault, self._topic, *position, None, None, []))
 
 
-def _place(columns: dict[str, Any]) -> tuple[int, int]:
+def _read_position(columns: dict[str, Any]) -> tuple[int, int]:
     return columns["kafka_partition"], columns["kafka_offset"]
 
 

@@ -117,38 +117,44 @@ class Checkpoint:
         Corrupt files at the end of the logs are ignored. Raises `CheckpointRefused` if the batch before the newest is
         missing or corrupt.
         """
-        with self._said():
-            planned = self._newest("offsets", self._planned)
+        with self._translate_errors():
+            planned = self._find_newest("offsets", self._parse_end_offsets)
             if planned is None:
                 start = self.origin().start
                 return None if start is None else QueryPosition(start, start, begun=False)
-            end = self._read(f"offsets/{planned}", self._planned)
-            done = self._newest("commits", _done)
-            before = self._before(planned)
+            end = self._read_file(f"offsets/{planned}", self._parse_end_offsets)
+            done = self._find_newest("commits", _check_commit)
+            before = self._read_start_offsets(planned)
             return QueryPosition(end if done is not None and done >= planned else before, end, begun=True)
 
     def beginning(self) -> Offsets:
         """Return where the query's first batch began; a partition that is not listed began at 0."""
-        with self._said():
+        with self._translate_errors():
             try:
-                return self._read(_FIRST, self._beginning)
+                return self._read_file(_FIRST, self._parse_first_offsets)
             except (FileNotFoundError, Torn):
                 return self.origin().start or {}
 
     def pending(self) -> Pending | None:
         """Return the batch that is planned and not done; None if there is none. Raises like `place`."""
-        with self._said():
-            planned = self._newest("offsets", self._planned)
-            done = self._newest("commits", _done)
+        with self._translate_errors():
+            planned = self._find_newest("offsets", self._parse_end_offsets)
+            done = self._find_newest("commits", _check_commit)
             if planned is None or (done is not None and done >= planned):
                 return None
-            return Pending(planned, self._before(planned), self._read(f"offsets/{planned}", self._planned))
+            return Pending(
+                planned,
+                self._read_start_offsets(planned),
+                self._read_file(f"offsets/{planned}", self._parse_end_offsets),
+            )
 
-    def _before(self, batch: int) -> Offsets:
+    def _read_start_offsets(self, batch: int) -> Offsets:
         """Return the start offsets of a batch; for the first, {} if unknown."""
-        name, parse = (f"offsets/{batch - 1}", self._planned) if batch else (_FIRST, self._beginning)
+        name, parse = (
+            (f"offsets/{batch - 1}", self._parse_end_offsets) if batch else (_FIRST, self._parse_first_offsets)
+        )
         try:
-            return self._read(name, parse)
+            return self._read_file(name, parse)
         except (FileNotFoundError, Torn) as error:
             if not batch:
                 return self.origin().start or {}
@@ -160,23 +166,23 @@ class Checkpoint:
 
     def origin(self) -> CheckpointOrigin:
         """Return the content of `penstock.json`; empty if it is missing or corrupt. Raises `FormatTooNew`."""
-        with self._said():
+        with self._translate_errors():
             try:
-                return self._read(ORIGIN, self._origin)
+                return self._read_file(ORIGIN, self._parse_origin)
             except (FileNotFoundError, Torn):
                 return CheckpointOrigin(topic_id="")
 
     def remember(self, topic_id: str) -> None:
         """Store the topic's id in `penstock.json`, and the query's id once there is one."""
-        with self._said():
+        with self._translate_errors():
             known = self.origin()
             try:
-                query_id = self._read(_METADATA, _query_id)
+                query_id = self._read_file(_METADATA, _query_id)
             except (FileNotFoundError, Torn):
                 query_id = known.query_id
             now = msgspec.structs.replace(known, topic_id=topic_id, query_id=query_id)
             if now != known:
-                self._files.write(self._at(ORIGIN), encode_origin(now))
+                self._files.write(self._resolve_path(ORIGIN), encode_origin(now))
 
     def begin_at(self, origin: CheckpointOrigin) -> str | None:
         """Move the existing checkpoint away, and return its new name; None if there was none.
@@ -184,15 +190,15 @@ class Checkpoint:
         The next query starts as `origin` says. If killed in between, there is no checkpoint, and the next query starts
         with everything that Kafka holds.
         """
-        with self._said():
+        with self._translate_errors():
             kept = self._set_aside()
-            self._files.write(self._at(ORIGIN), encode_origin(origin))
+            self._files.write(self._resolve_path(ORIGIN), encode_origin(origin))
             return kept
 
     def _set_aside(self) -> str | None:
         if not self._files.names(self.folder):
             return None
-        kept = f"{self.folder}.before-{_now()}"
+        kept = f"{self.folder}.before-{_format_now()}"
         self._files.move(self.folder, kept)
         return kept
 
@@ -202,12 +208,12 @@ class Checkpoint:
         Nothing is lost: a batch that was only planned is planned again, and a batch without a valid commit is processed
         again and ends in the same rows.
         """
-        with self._said():
-            torn = [name for name, parse in self._single().items() if self._is_torn(name, parse)]
-            torn += [f"offsets/{batch}" for batch in self._torn_end("offsets", self._planned)]
-            planned = self._newest("offsets", self._planned)
-            torn += [f"commits/{batch}" for batch in self._torn_end("commits", _done)]
-            unplanned = [batch for batch in self._batches("commits") if planned is None or batch > planned]
+        with self._translate_errors():
+            torn = [name for name, parse in self._list_parsers().items() if self._is_torn(name, parse)]
+            torn += [f"offsets/{batch}" for batch in self._torn_end("offsets", self._parse_end_offsets)]
+            planned = self._find_newest("offsets", self._parse_end_offsets)
+            torn += [f"commits/{batch}" for batch in self._torn_end("commits", _check_commit)]
+            unplanned = [batch for batch in self._list_batches("commits") if planned is None or batch > planned]
             torn += [name for name in (f"commits/{batch}" for batch in unplanned) if name not in torn]
             if torn:
                 self._keep_aside(torn)
@@ -216,57 +222,59 @@ class Checkpoint:
 
     def mends(self) -> int:
         """Return how many files were ever moved away as corrupt."""
-        with self._said():
-            return sum(not name.endswith(".crc") for name in self._files.names(self._at("torn")))
+        with self._translate_errors():
+            return sum(not name.endswith(".crc") for name in self._files.names(self._resolve_path("torn")))
 
-    def _single(self) -> dict[str, Callable[[bytes], Any]]:
-        return {_METADATA: _query_id, _FIRST: self._beginning, ORIGIN: self._origin}
+    def _list_parsers(self) -> dict[str, Callable[[bytes], Any]]:
+        return {_METADATA: _query_id, _FIRST: self._parse_first_offsets, ORIGIN: self._parse_origin}
 
     def _keep_aside(self, torn: list[str]) -> None:
         for name in torn:
-            self._files.move(self._at(name), self._at(f"torn/{name.replace('/', '-')}.{_now()}"))
-        log.warning("checkpoint_mended", folder=self.folder, torn=torn, kept_in=self._at("torn"))
+            self._files.move(
+                self._resolve_path(name), self._resolve_path(f"torn/{name.replace('/', '-')}.{_format_now()}")
+            )
+        log.warning("checkpoint_mended", folder=self.folder, torn=torn, kept_in=self._resolve_path("torn"))
 
     def _renew_metadata(self) -> None:
         """Write `metadata` if it is missing: without it, Spark takes the offsets for another query's and fails."""
-        if self._batches("offsets") and _METADATA not in self._files.names(self.folder):
+        if self._list_batches("offsets") and _METADATA not in self._files.names(self.folder):
             query_id = self.origin().query_id or str(uuid.uuid4())
-            self._files.write(self._at(_METADATA), json.dumps({"id": query_id}).encode())
+            self._files.write(self._resolve_path(_METADATA), json.dumps({"id": query_id}).encode())
             log.warning("checkpoint_metadata_renewed", folder=self.folder, query_id=query_id)
 
-    def _newest(self, kind: str, parse: Callable[[bytes], Any]) -> int | None:
+    def _find_newest(self, kind: str, parse: Callable[[bytes], Any]) -> int | None:
         torn = self._torn_end(kind, parse)
-        return max((batch for batch in self._batches(kind) if batch not in torn), default=None)
+        return max((batch for batch in self._list_batches(kind) if batch not in torn), default=None)
 
     def _torn_end(self, kind: str, parse: Callable[[bytes], Any]) -> list[int]:
         """Return the corrupt batches after the last intact one."""
-        newest_first = sorted(self._batches(kind), reverse=True)
+        newest_first = sorted(self._list_batches(kind), reverse=True)
         return list(takewhile(lambda batch: self._is_torn(f"{kind}/{batch}", parse), newest_first))
 
-    def _batches(self, kind: str) -> list[int]:
-        return [int(name) for name in self._files.names(self._at(kind)) if name.isdecimal()]
+    def _list_batches(self, kind: str) -> list[int]:
+        return [int(name) for name in self._files.names(self._resolve_path(kind)) if name.isdecimal()]
 
     def _is_torn(self, name: str, parse: Callable[[bytes], Any]) -> bool:
         try:
-            self._read(name, parse)
+            self._read_file(name, parse)
         except FileNotFoundError:
             return False
         except Torn:
             return True
         return False
 
-    def _read(self, name: str, parse: Callable[[bytes], T]) -> T:
+    def _read_file(self, name: str, parse: Callable[[bytes], T]) -> T:
         """Return the parsed content of a file. Raises `FileNotFoundError`, and `Torn` if it is corrupt."""
         try:
-            return parse(self._files.read(self._at(name)))
+            return parse(self._files.read(self._resolve_path(name)))
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise Torn(str(error)) from error
 
-    def _at(self, name: str) -> str:
+    def _resolve_path(self, name: str) -> str:
         return f"{self.folder}/{name}"
 
     @contextmanager
-    def _said(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         """Translate an `OSError` into a `PenstockError`."""
         try:
             yield
@@ -276,19 +284,19 @@ class Checkpoint:
                 hint=f"look at {self.folder}, or set PENSTOCK_SPARK_CHECKPOINT",
             ) from error
 
-    def _origin(self, data: bytes) -> CheckpointOrigin:
-        formats.check_marked(formats.CHECKPOINT, data, self._at(ORIGIN))
+    def _parse_origin(self, data: bytes) -> CheckpointOrigin:
+        formats.check_marked(formats.CHECKPOINT, data, self._resolve_path(ORIGIN))
         return msgspec.json.decode(data, type=CheckpointOrigin)
 
-    def _planned(self, data: bytes) -> Offsets:
+    def _parse_end_offsets(self, data: bytes) -> Offsets:
         """Return the end offsets of a planned batch, in the third line; the second is Spark's own."""
-        return self._offsets(data, 2)
+        return self._parse_offsets(data, 2)
 
-    def _beginning(self, data: bytes) -> Offsets:
+    def _parse_first_offsets(self, data: bytes) -> Offsets:
         """Return the start offsets of the source's first batch. Spark puts a zero byte before them."""
-        return self._offsets(data.removeprefix(b"\0"), 1)
+        return self._parse_offsets(data.removeprefix(b"\0"), 1)
 
-    def _offsets(self, data: bytes, at: int) -> Offsets:
+    def _parse_offsets(self, data: bytes, at: int) -> Offsets:
         lines = data.decode().splitlines()
         _check_version(lines[0], "v1")
         topics = json.loads(lines[at])
@@ -299,7 +307,7 @@ class Checkpoint:
         return {int(partition): int(offset) for partition, offset in topics[self.topic].items()}
 
 
-def _done(data: bytes) -> None:
+def _check_commit(data: bytes) -> None:
     lines = data.decode().splitlines()
     _check_version(lines[0], "v1", "v2")
     json.loads(lines[1] if len(lines) > 1 else "{}")
@@ -322,7 +330,7 @@ def encode_origin(origin: CheckpointOrigin) -> bytes:
     return formats.encode_marked(formats.CHECKPOINT, origin)
 
 
-def _now() -> str:
+def _format_now() -> str:
     return datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
 
 
@@ -337,10 +345,10 @@ def misfits(place: QueryPosition | None, origin: CheckpointOrigin, spans: list[S
         return [f"it was made for another topic of this name: id {origin.topic_id}, Kafka has {topic_id} (made anew?)"]
     held = {span.partition: span for span in spans}
     gone = [f"partition {one}: Kafka has no such partition any more" for one in sorted(place.end.keys() - held.keys())]
-    return gone + [line for span in spans if (line := _misfit(place, span))]
+    return gone + [line for span in spans if (line := _describe_mismatch(place, span))]
 
 
-def _misfit(place: QueryPosition, span: Span) -> str:
+def _describe_mismatch(place: QueryPosition, span: Span) -> str:
     """Return why a partition does not fit; empty if it does. A partition that was added is read from offset 0."""
     unseen = 0 if place.begun and place.first else span.first
     first = place.first.get(span.partition, unseen)

@@ -77,13 +77,13 @@ class Decoder:
         if len(value) > MAX_VALUE_BYTES:
             return Fault.too_large(len(value))
         try:
-            return self._framed(value) if is_framed(value) else self._json(value, value, None)
+            return self._decode_with_header(value) if is_framed(value) else self._decode_json(value, value, None)
         except NOT_OF_A_RECORD:
             raise
         except Exception as error:  # noqa: BLE001  types of a pipeline's file run here and may raise anything
             return Fault.of_exception(error)
 
-    def _framed(self, value: bytes) -> Record | Fault:
+    def _decode_with_header(self, value: bytes) -> Record | Fault:
         try:
             schema_id = unpack(value)
             writer = self._find_writer(schema_id)
@@ -92,10 +92,10 @@ class Decoder:
         except SchemaUnknown as error:
             return Fault(Reason.SCHEMA_UNKNOWN, error.message, schema_id=schema_id)
         if writer is None:
-            return self._json(value[FRAME_BYTES:], value, schema_id)
-        return self._avro(value[FRAME_BYTES:], writer)
+            return self._decode_json(value[FRAME_BYTES:], value, schema_id)
+        return self._decode_avro(value[FRAME_BYTES:], writer)
 
-    def _json(self, body: bytes, value: bytes, schema_id: int | None) -> Record | Fault:
+    def _decode_json(self, body: bytes, value: bytes, schema_id: int | None) -> Record | Fault:
         """Return the record in the JSON text `body`, which is `value` or the end of it, or its fault."""
         try:
             record = self._from_json(body)
@@ -126,7 +126,7 @@ class Decoder:
             return Fault(Reason.JSON_MALFORMED, str(malformed), schema_id=schema_id)
         return Fault.of(refused(found, self._record, error) + too_many, schema_id=schema_id)
 
-    def _avro(self, body: bytes, writer: AvroWriter) -> Record | Fault:
+    def _decode_avro(self, body: bytes, writer: AvroWriter) -> Record | Fault:
         found = writer.read(body, self._reader)
         if isinstance(found, Fault):
             return found

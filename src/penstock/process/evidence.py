@@ -20,14 +20,14 @@ _SAMPLED, _SAMPLED_FOR_TOMBSTONES = 16, 1000
 def prove_shapes(batch: pa.RecordBatch, rows: Sequence[Row], keys: KeyReader, evidence: KeyEvidence) -> None:
     """Add what the keys of a batch's first records prove to `evidence`; it counts from those records on."""
     most = _SAMPLED_FOR_TOMBSTONES if batch.column("value").null_count else _SAMPLED
-    new = [shape for shape in agreed(_samples(batch, rows, most, keys)) if not evidence.is_known(shape)]
+    new = [shape for shape in agreed(_iter_samples(batch, rows, most, keys)) if not evidence.is_known(shape)]
     if new:
         starts = _first_offsets(batch)
         for shape in new:
             evidence.note(shape, starts)
 
 
-def _samples(
+def _iter_samples(
     batch: pa.RecordBatch, rows: Sequence[Row], most: int, keys: KeyReader
 ) -> Iterator[tuple[Mapping[KeyShape, Any], Any]]:
     """Yield the readings of the first records' keys, and the records' ids; omit those without a key or a valid value.
@@ -43,13 +43,13 @@ def _samples(
         record_id = ids.get(tuple(position))
         if key and record_id is not None:
             try:
-                readings = _readings(keys, key, record_id)
+                readings = _read_key(keys, key, record_id)
             except RegistryUnreachable:
                 return
             yield readings, record_id
 
 
-def _readings(keys: KeyReader, key: bytes, record_id: Any) -> Mapping[KeyShape, Any]:
+def _read_key(keys: KeyReader, key: bytes, record_id: Any) -> Mapping[KeyShape, Any]:
     """Return the readings of a key by shape; empty if it is not an id. Raises `RegistryUnreachable`."""
     try:
         if key == str(record_id).encode() and not is_structured(key.decode()):

@@ -113,48 +113,50 @@ class _Meter:
     def measure(self, schema: Any) -> _Extent:
         """Return the extent of a schema's values. Raises `ValueError` for a type that contains itself."""
         if isinstance(schema, list):
-            return self._union(schema)
+            return self._measure_union(schema)
         kind = schema["type"] if isinstance(schema, dict) else schema
         if kind in _PRIMITIVES:
-            return self._scalar(kind != "null")
+            return self._measure_scalar(kind != "null")
         measure = self._OF_KIND.get(kind)
         return measure(self, schema) if measure else self._of_name(kind)
 
-    def _scalar(self, size_bytes: int) -> _Extent:
+    def _measure_scalar(self, size_bytes: int) -> _Extent:
         return _Extent(1 - self._per_byte * size_bytes, 1)
 
-    def _union(self, members: list[Any]) -> _Extent:
+    def _measure_union(self, members: list[Any]) -> _Extent:
         extents = [self.measure(member) for member in members]
-        return _Extent(max((extent.excess for extent in extents), default=0) - self._per_byte, _deepest(extents))
+        return _Extent(max((extent.excess for extent in extents), default=0) - self._per_byte, _compute_depth(extents))
 
-    def _record(self, schema: dict[str, Any]) -> _Extent:
+    def _visit_record(self, schema: dict[str, Any]) -> _Extent:
         self._named[schema["name"]] = None
         extents = [self.measure(field["type"]) for field in schema["fields"]]
-        return self._define(schema["name"], _Extent(1 + sum(extent.excess for extent in extents), _deepest(extents)))
+        return self._define_type(
+            schema["name"], _Extent(1 + sum(extent.excess for extent in extents), _compute_depth(extents))
+        )
 
-    def _array(self, schema: dict[str, Any]) -> _Extent:
+    def _visit_array(self, schema: dict[str, Any]) -> _Extent:
         item = self.measure(schema["items"])
         self.is_blind = self.is_blind or self._constants.find(schema["items"]) is not None
-        return self._repeated(item)
+        return self._repeat_extent(item)
 
-    def _map(self, schema: dict[str, Any]) -> _Extent:
-        key, value = self._scalar(1), self.measure(schema["values"])
-        return self._repeated(_Extent(key.excess + value.excess, value.depth))
+    def _visit_map(self, schema: dict[str, Any]) -> _Extent:
+        key, value = self._measure_scalar(1), self.measure(schema["values"])
+        return self._repeat_extent(_Extent(key.excess + value.excess, value.depth))
 
-    def _fixed(self, schema: dict[str, Any]) -> _Extent:
+    def _visit_fixed(self, schema: dict[str, Any]) -> _Extent:
         size = schema["size"]
         if type(size) is not int or size < 0:
             raise ValueError(f"the size of {schema['name']} is no number of bytes")
-        return self._define(schema["name"], self._scalar(size))
+        return self._define_type(schema["name"], self._measure_scalar(size))
 
-    def _enum(self, schema: dict[str, Any]) -> _Extent:
-        return self._define(schema["name"], self._scalar(1))
+    def _visit_enum(self, schema: dict[str, Any]) -> _Extent:
+        return self._define_type(schema["name"], self._measure_scalar(1))
 
-    def _repeated(self, item: _Extent) -> _Extent:
+    def _repeat_extent(self, item: _Extent) -> _Extent:
         """Return the extent of any number of items: unbounded unless each has bytes of its own."""
         return _Extent(inf if item.excess > 0 else 1 - self._per_byte, item.depth + 1)
 
-    def _define(self, name: str, extent: _Extent) -> _Extent:
+    def _define_type(self, name: str, extent: _Extent) -> _Extent:
         self._named[name] = extent
         return extent
 
@@ -165,19 +167,19 @@ class _Meter:
         return extent
 
     _OF_KIND: ClassVar[dict[str, Callable[["_Meter", Any], _Extent]]] = {
-        "record": _record,
-        "error": _record,
-        "array": _array,
-        "map": _map,
-        "fixed": _fixed,
-        "enum": _enum,
+        "record": _visit_record,
+        "error": _visit_record,
+        "array": _visit_array,
+        "map": _visit_map,
+        "fixed": _visit_fixed,
+        "enum": _visit_enum,
     }
 
 
 _PRIMITIVES = frozenset({"null", "boolean", "int", "long", "float", "double", "bytes", "string"})
 
 
-def _deepest(extents: list[_Extent]) -> int:
+def _compute_depth(extents: list[_Extent]) -> int:
     return 1 + max((extent.depth for extent in extents), default=0)
 
 
@@ -205,15 +207,15 @@ class _Walk:
     def over(self, schema: Any) -> None:
         """Skip a value. Raises like `check`."""
         while isinstance(schema, list):
-            schema = schema[self._number()]
+            schema = schema[self._read_varint()]
         kind = schema["type"] if isinstance(schema, dict) else schema
         if kind not in self._OF_KIND:
             schema = self._constants.named[kind]
             kind = schema["type"]
-        self._spend(1)
+        self._spend_budget(1)
         self._OF_KIND[kind](self, schema)
 
-    def _number(self) -> int:
+    def _read_varint(self) -> int:
         value = shift = 0
         while (byte := self._body[self._at]) > 0x7F:
             value |= (byte & 0x7F) << shift
@@ -225,62 +227,62 @@ class _Walk:
         value = (value | byte << shift) & 0xFFFF_FFFF_FFFF_FFFF
         return (value >> 1) ^ -(value & 1)
 
-    def _spend(self, values: int) -> None:
+    def _spend_budget(self, values: int) -> None:
         self._left -= values
         if self._left < 0:
             raise TooManyValues
 
-    def _skip(self, size_bytes: int) -> None:
+    def _skip_bytes(self, size_bytes: int) -> None:
         if not 0 <= size_bytes <= len(self._body) - self._at:
             raise EOFError("the value ends early")
         self._at += size_bytes
 
-    def _blocks(self) -> Iterator[int]:
+    def _iter_blocks(self) -> Iterator[int]:
         """Yield the number of items in each block of an array or a map."""
-        while count := self._number():
+        while count := self._read_varint():
             if count < 0:
-                self._number()
+                self._read_varint()
             if abs(count) > self._left:
                 raise TooManyValues
             yield abs(count)
 
-    def _text(self, _schema: Any = None) -> None:
-        self._skip(self._number())
+    def _skip_text(self, _schema: Any = None) -> None:
+        self._skip_bytes(self._read_varint())
 
-    def _record(self, schema: Any) -> None:
+    def _visit_record(self, schema: Any) -> None:
         for field in schema["fields"]:
             self.over(field["type"])
 
-    def _array(self, schema: Any) -> None:
+    def _visit_array(self, schema: Any) -> None:
         constant = self._constants.find(schema["items"])
-        for count in self._blocks():
+        for count in self._iter_blocks():
             if constant is not None:
-                self._spend(count * constant.values)
-                self._skip(count * constant.size_bytes)
+                self._spend_budget(count * constant.values)
+                self._skip_bytes(count * constant.size_bytes)
                 continue
             for _ in range(count):
                 self.over(schema["items"])
 
-    def _map(self, schema: Any) -> None:
-        for count in self._blocks():
-            self._spend(count)
+    def _visit_map(self, schema: Any) -> None:
+        for count in self._iter_blocks():
+            self._spend_budget(count)
             for _ in range(count):
-                self._text()
+                self._skip_text()
                 self.over(schema["values"])
 
     _OF_KIND: ClassVar[dict[str, Callable[["_Walk", Any], object]]] = {
         "null": lambda *_: None,
-        "boolean": lambda walk, _: walk._skip(1),
-        "int": lambda walk, _: walk._number(),
-        "long": lambda walk, _: walk._number(),
-        "enum": lambda walk, _: walk._number(),
-        "float": lambda walk, _: walk._skip(4),
-        "double": lambda walk, _: walk._skip(8),
-        "fixed": lambda walk, schema: walk._skip(schema["size"]),
-        "bytes": _text,
-        "string": _text,
-        "array": _array,
-        "map": _map,
-        "record": _record,
-        "error": _record,
+        "boolean": lambda walk, _: walk._skip_bytes(1),
+        "int": lambda walk, _: walk._read_varint(),
+        "long": lambda walk, _: walk._read_varint(),
+        "enum": lambda walk, _: walk._read_varint(),
+        "float": lambda walk, _: walk._skip_bytes(4),
+        "double": lambda walk, _: walk._skip_bytes(8),
+        "fixed": lambda walk, schema: walk._skip_bytes(schema["size"]),
+        "bytes": _skip_text,
+        "string": _skip_text,
+        "array": _visit_array,
+        "map": _visit_map,
+        "record": _visit_record,
+        "error": _visit_record,
     }

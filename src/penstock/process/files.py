@@ -46,7 +46,7 @@ class LocalFiles:
 
     def read(self, path: str) -> bytes:
         """Return the content of a file. Raises `FileNotFoundError`, and `Torn` if its checksum is wrong."""
-        data, sums = Path(path).read_bytes(), _beside(Path(path))
+        data, sums = Path(path).read_bytes(), _build_crc_path(Path(path))
         if sums.exists() and not _sums_fit(data, sums.read_bytes()):
             raise Torn("its checksum is wrong")
         return data
@@ -60,7 +60,7 @@ class LocalFiles:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        _beside(target).unlink(missing_ok=True)
+        _build_crc_path(target).unlink(missing_ok=True)
         unfinished.replace(target)
         sync_folder(target.parent)
 
@@ -68,11 +68,11 @@ class LocalFiles:
         """Rename a file, with its checksum, or a folder; create the target's folder."""
         Path(target).parent.mkdir(parents=True, exist_ok=True)
         Path(source).rename(target)
-        if _beside(Path(source)).exists():
-            _beside(Path(source)).rename(_beside(Path(target)))
+        if _build_crc_path(Path(source)).exists():
+            _build_crc_path(Path(source)).rename(_build_crc_path(Path(target)))
 
 
-def _beside(path: Path) -> Path:
+def _build_crc_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.crc")
 
 
@@ -96,14 +96,14 @@ class HadoopFiles:
     def names(self, folder: str) -> list[str]:
         """Return the names in a folder; none if there is no such folder."""
         try:
-            return [str(one.getPath().getName()) for one in self._call("listStatus", folder)]
+            return [str(one.getPath().getName()) for one in self._call_filesystem("listStatus", folder)]
         except FileNotFoundError:
             return []
 
     def read(self, path: str) -> bytes:
         """Return the content of a file. Raises `FileNotFoundError`, and `Torn` if its checksum is wrong."""
         with _errors_as_ours(path):
-            stream = self._call("open", path)
+            stream = self._call_filesystem("open", path)
             try:
                 return bytes(self._jvm.org.apache.commons.io.IOUtils.toByteArray(stream))
             finally:
@@ -113,7 +113,7 @@ class HadoopFiles:
         """Write a file atomically, whole or not at all."""
         unfinished = f"{path}.{uuid.uuid4().hex}"
         with _errors_as_ours(path):
-            stream = self._call("create", unfinished)
+            stream = self._call_filesystem("create", unfinished)
             stream.write(data)
             stream.close()
             self._replace(unfinished, path)
@@ -124,21 +124,21 @@ class HadoopFiles:
         rename = getattr(fs, "Options$Rename")
         options = self._spark.sparkContext._gateway.new_array(rename, 1)
         options[0] = rename.OVERWRITE
-        to = self._path(target)
-        fs.FileContext.getFileContext(to.toUri(), self._conf).rename(self._path(source), to, options)
+        to = self._build_path(target)
+        fs.FileContext.getFileContext(to.toUri(), self._conf).rename(self._build_path(source), to, options)
 
     def move(self, source: str, target: str) -> None:
         """Rename a file, with its checksum, or a folder; create the target's folder."""
-        self._call("mkdirs", target.rpartition("/")[0])
-        if not self._call("rename", source, self._path(target)):
+        self._call_filesystem("mkdirs", target.rpartition("/")[0])
+        if not self._call_filesystem("rename", source, self._build_path(target)):
             raise OSError(f"{source} cannot be renamed to {target}")
 
-    def _path(self, path: str) -> Any:
+    def _build_path(self, path: str) -> Any:
         return self._jvm.org.apache.hadoop.fs.Path(path)
 
-    def _call(self, method: str, path: str, *more: Any) -> Any:
+    def _call_filesystem(self, method: str, path: str, *more: Any) -> Any:
         with _errors_as_ours(path):
-            place = self._path(path)
+            place = self._build_path(path)
             return getattr(place.getFileSystem(self._conf), method)(place, *more)
 
 

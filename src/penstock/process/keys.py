@@ -41,7 +41,7 @@ class KeyReader:
             if self._declared is None and proven is not None:
                 return self._read_proven(key, proven)
             key_format = self._declared or self._only_format(key)
-            return Fault(Reason.KEY_AMBIGUOUS, _AMBIGUOUS) if key_format is None else self._read(key, key_format)
+            return Fault(Reason.KEY_AMBIGUOUS, _AMBIGUOUS) if key_format is None else self._read_id(key, key_format)
         except (ValueError, SchemaUnknown) as error:
             return Fault(Reason.VALUE_MISSING, f"{_NO_ID}: {error}")
 
@@ -65,13 +65,13 @@ class KeyReader:
             found["odd_text"] = self._ids.of_text(text)
         try:
             value = parse_json(text)
-            found[self._shape(value)] = self._ids.of_payload(value)
+            found[self._detect_shape(value)] = self._ids.of_payload(value)
         except ValueError:
             if not found:
                 raise
         return found
 
-    def _shape(self, value: Any) -> KeyShape:
+    def _detect_shape(self, value: Any) -> KeyShape:
         if self._ids.is_wrapped(value):
             return "connect"
         return "json_object" if isinstance(value, dict) else "json_text"
@@ -89,7 +89,7 @@ class KeyReader:
             return "text"
         return None if self._ids.is_text_id(text) else "connect"
 
-    def _read(self, key: bytes, key_format: KeyFormat) -> Any:
+    def _read_id(self, key: bytes, key_format: KeyFormat) -> Any:
         if key_format == "registry":
             return self._ids.of_value(self._framed_value(key))
         return TEXT_FORMATS[key_format](self._ids, key.decode())

@@ -19,22 +19,24 @@ Position = tuple[int, int]
 def order_records(decoded: Decoded, batch: pa.RecordBatch, order_by: OrderBy, topic: str, epoch_us: int) -> None:
     """Set the shift of each row and deletion in `decoded`; those without a write timestamp become rejects."""
     faults: dict[Position, Fault] = {}
-    for at, place in _places(decoded, batch, order_by):
+    for at, place in _iter_timestamps(decoded, batch, order_by):
         if isinstance(place, Fault):
             faults[at] = place
         else:
             decoded.shifts[at] = place - epoch_us - at[1]
     if faults:
-        decoded.reject(list(_rejects(faults, batch, topic)))
+        decoded.reject(list(_iter_rejects(faults, batch, topic)))
 
 
-def _places(decoded: Decoded, batch: pa.RecordBatch, order_by: OrderBy) -> Iterator[tuple[Position, int | Fault]]:
+def _iter_timestamps(
+    decoded: Decoded, batch: pa.RecordBatch, order_by: OrderBy
+) -> Iterator[tuple[Position, int | Fault]]:
     """Yield the write timestamp at each position, or why it has none."""
     latest, kept = latest_past(), _order_headers(batch)
     for record, timestamp_ms, partition, offset in decoded.rows:
         at = partition, offset
         yield at, order_by.place(record, Source(timestamp_ms, offset, kept.get(at)), latest)
-    tombstones = _tombstones(batch) if decoded.deletions else {}
+    tombstones = _read_tombstones(batch) if decoded.deletions else {}
     for deletion in decoded.deletions:
         at = deletion.partition, deletion.offset
         key, headers = tombstones[at]
@@ -47,10 +49,12 @@ def _order_headers(batch: pa.RecordBatch) -> dict[Position, bytes]:
     column = batch.column("order_header")
     if column.null_count == batch.num_rows:
         return {}
-    return {at: value for at, value in zip(_positions(batch), column.to_pylist(), strict=True) if value is not None}
+    return {
+        at: value for at, value in zip(_iter_positions(batch), column.to_pylist(), strict=True) if value is not None
+    }
 
 
-def _tombstones(batch: pa.RecordBatch) -> dict[Position, tuple[bytes | None, Headers]]:
+def _read_tombstones(batch: pa.RecordBatch) -> dict[Position, tuple[bytes | None, Headers]]:
     """Return key and headers of the records without a value, by position."""
     some = batch.filter(batch.column("value").is_null())
     has_headers = TOMBSTONE_HEADERS in some.schema.names
@@ -58,16 +62,16 @@ def _tombstones(batch: pa.RecordBatch) -> dict[Position, tuple[bytes | None, Hea
     keys = some.column("key").to_pylist()
     return {
         at: (key, [(header["key"], header["value"]) for header in held or []])
-        for at, key, held in zip(_positions(some), keys, headers, strict=True)
+        for at, key, held in zip(_iter_positions(some), keys, headers, strict=True)
     }
 
 
-def _rejects(faults: Mapping[Position, Fault], batch: pa.RecordBatch, topic: str) -> Iterator[Reject]:
-    for number, at in enumerate(_positions(batch)):
+def _iter_rejects(faults: Mapping[Position, Fault], batch: pa.RecordBatch, topic: str) -> Iterator[Reject]:
+    for number, at in enumerate(_iter_positions(batch)):
         if at in faults:
             key, value = (batch.column(name)[number].as_py() for name in ("key", "value"))
             yield Reject(faults[at], topic, at[0], at[1], key, value, [])
 
 
-def _positions(batch: pa.RecordBatch) -> Iterator[Any]:
+def _iter_positions(batch: pa.RecordBatch) -> Iterator[Any]:
     return zip(*(batch.column(name).to_pylist() for name in ("partition", "offset")), strict=True)

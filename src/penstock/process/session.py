@@ -81,7 +81,7 @@ def kafka_stream(spark: SparkSession, settings: Settings, topic: str) -> DataFra
     if start is not None:
         partitions = [span.partition for span in topics.spans(settings, topic)]
         options["startingOffsets"] = starting_offsets(topic, start, partitions)
-    return _load(spark.readStream, options)
+    return _load_kafka(spark.readStream, options)
 
 
 def kafka_stretch(spark: SparkSession, settings: Settings, topic: str, spans: list[Span]) -> DataFrame:
@@ -90,10 +90,10 @@ def kafka_stretch(spark: SparkSession, settings: Settings, topic: str, spans: li
     options["assign"] = json.dumps({topic: [span.partition for span in spans]})
     options["startingOffsets"] = json.dumps({topic: {str(span.partition): span.first for span in spans}})
     options["endingOffsets"] = json.dumps({topic: {str(span.partition): span.end for span in spans}})
-    return _load(spark.read, options)
+    return _load_kafka(spark.read, options)
 
 
-def _load(reader: DataFrameReader | DataStreamReader, options: dict[str, str]) -> DataFrame:
+def _load_kafka(reader: DataFrameReader | DataStreamReader, options: dict[str, str]) -> DataFrame:
     reader = reader.format("kafka")
     for key, value in options.items():
         reader = reader.option(key, value)
@@ -119,13 +119,16 @@ def kafka_options(settings: Settings) -> dict[str, str]:
         "maxOffsetsPerTrigger": str(settings.spark_batch_records),
     }
     if settings.kafka_security_protocol.startswith("SASL"):
-        options |= {"kafka.sasl.mechanism": settings.kafka_sasl_mechanism, "kafka.sasl.jaas.config": _jaas(settings)}
+        options |= {
+            "kafka.sasl.mechanism": settings.kafka_sasl_mechanism,
+            "kafka.sasl.jaas.config": _format_jaas_config(settings),
+        }
     if settings.kafka_ca_file:
         options |= {"kafka.ssl.truststore.type": "PEM", "kafka.ssl.truststore.location": str(settings.kafka_ca_file)}
     return options
 
 
-def _jaas(settings: Settings) -> str:
+def _format_jaas_config(settings: Settings) -> str:
     scram = settings.kafka_sasl_mechanism.startswith("SCRAM")
     module = "scram.ScramLoginModule" if scram else "plain.PlainLoginModule"
     password = settings.kafka_password.get_secret_value().replace("\\", "\\\\").replace('"', '\\"')

@@ -57,7 +57,7 @@ class AvroWriter:
         self.schema_id = schema_id
         self._constants = expansion.Constants({})
         try:
-            self.parsed = fastavro.parse_schema(_pruned(schema, count(1)), self._constants.named)
+            self.parsed = fastavro.parse_schema(_prune_schema(schema, count(1)), self._constants.named)
             self._safe_bytes = expansion.measure(self.parsed, self._constants).safe_bytes
         except _WRONG as error:
             message = f"schema {schema_id} cannot be read: {type(error).__name__}: {error}"
@@ -113,34 +113,34 @@ class AvroWriters:
             raise
 
 
-def _pruned(schema: Any, nodes: Iterator[int], depth: int = 1) -> Any:
+def _prune_schema(schema: Any, nodes: Iterator[int], depth: int = 1) -> Any:
     """Return a copy of `schema` with only what reading needs. Raises `ValueError` if it is too large or deep."""
     if next(nodes) > MAX_NODES:
         raise ValueError(f"it has more than {MAX_NODES:,} types, fields and symbols")
     if depth > expansion.MAX_DEPTH:
         raise ValueError(f"nested more than {expansion.MAX_DEPTH} levels deep")
     if isinstance(schema, list):
-        return [_pruned(member, nodes, depth + 1) for member in schema]
+        return [_prune_schema(member, nodes, depth + 1) for member in schema]
     if not isinstance(schema, dict):
         return schema
     pruned = {"type": schema["type"]} | {name: schema[name] for name in _KEPT if name in schema}
-    pruned |= _logical(schema.get("logicalType"))
+    pruned |= _map_logical_type(schema.get("logicalType"))
     for name in ("items", "values"):
         if name in schema:
-            pruned[name] = _pruned(schema[name], nodes, depth + 1)
+            pruned[name] = _prune_schema(schema[name], nodes, depth + 1)
     if "fields" in schema:
         pruned["fields"] = [_pruned_field(field, nodes, depth) for field in schema["fields"]]
     if "symbols" in schema:
-        pruned["symbols"] = [_pruned(symbol, nodes, depth + 1) for symbol in schema["symbols"]]
+        pruned["symbols"] = [_prune_schema(symbol, nodes, depth + 1) for symbol in schema["symbols"]]
     return pruned
 
 
 def _pruned_field(field: Any, nodes: Iterator[int], depth: int) -> dict[str, Any]:
-    pruned = {"name": field["name"], "type": _pruned(field["type"], nodes, depth + 1)}
+    pruned = {"name": field["name"], "type": _prune_schema(field["type"], nodes, depth + 1)}
     return pruned | {"default": field["default"]} if "default" in field else pruned
 
 
-def _logical(name: Any) -> dict[str, str]:
+def _map_logical_type(name: Any) -> dict[str, str]:
     """Return the logical type with which a schema is read."""
     if name == "decimal":
         return {"logicalType": _DECIMAL}
@@ -153,7 +153,7 @@ def _brief(schema: Any) -> Any:
     return _Brief(schema) if isinstance(schema, dict) else schema
 
 
-def _decimal(unscaled: bytes, schema: Any, _reader: Any) -> Decimal:
+def _read_decimal(unscaled: bytes, schema: Any, _reader: Any) -> Decimal:
     """Return the decimal that bytes represent. Raises `ValueError` if it is too large to be computed."""
     if len(unscaled) > MAX_DECIMAL_BYTES:
         raise ValueError(f"a decimal of {len(unscaled):,} bytes, more than {MAX_DECIMAL_BYTES}")
@@ -161,4 +161,4 @@ def _decimal(unscaled: bytes, schema: Any, _reader: Any) -> Decimal:
 
 
 _DIGITS = Context(prec=4 * MAX_DECIMAL_BYTES)
-fastavro.read.LOGICAL_READERS |= {f"bytes-{_DECIMAL}": _decimal, f"fixed-{_DECIMAL}": _decimal}
+fastavro.read.LOGICAL_READERS |= {f"bytes-{_DECIMAL}": _read_decimal, f"fixed-{_DECIMAL}": _read_decimal}

@@ -45,15 +45,15 @@ class Attempt:
     @property
     def entries(self) -> Iterator[Acknowledgement]:
         """Read the acknowledgements from the file."""
-        return (Acknowledgement(*line) for line in self._lines() if isinstance(line, list))
+        return (Acknowledgement(*line) for line in self._iter_lines() if isinstance(line, list))
 
     @property
     def finished(self) -> bool:
         """Return whether the attempt sent all of its records."""
-        *_, last = self._lines()
+        *_, last = self._iter_lines()
         return isinstance(last, dict) and "finished_at" in last
 
-    def _lines(self) -> Iterator[Any]:
+    def _iter_lines(self) -> Iterator[Any]:
         left = self.size_bytes
         with self.file.open("rb") as file:
             while left > 0 and (line := file.readline(left)):
@@ -77,7 +77,7 @@ class Journal:
     def __init__(self, folder: Path, run_id: str, topic: str, topic_id: str) -> None:
         now = datetime.now(UTC)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        name = f"{now:%Y%m%dT%H%M%S.%f}Z{_suffix(run_id)}"
+        name = f"{now:%Y%m%dT%H%M%S.%f}Z{_build_suffix(run_id)}"
         header = {"run": run_id, "topic": topic, "topic_id": topic_id, "started_at": now.isoformat()}
         self._file = os.fdopen(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
         self._file.write(formats.encode_marked(formats.DELIVERY_LOG, header) + b"\n")
@@ -108,7 +108,7 @@ class Journal:
         self._file.close()
 
 
-def _suffix(run_id: str) -> str:
+def _build_suffix(run_id: str) -> str:
     return f"-{hashlib.sha256(run_id.encode()).hexdigest()[:12]}.journal"
 
 
@@ -122,7 +122,7 @@ class SoFar:
 
 def progress(folder: Path, run_id: str) -> SoFar | None:
     """Return the progress of a run, or None if it has no delivery log here. Raises `FormatTooNew`."""
-    files = sorted(folder.glob(f"*{_suffix(run_id)}"))
+    files = sorted(folder.glob(f"*{_build_suffix(run_id)}"))
     if not files:
         return None
     fetched = acknowledged = 0

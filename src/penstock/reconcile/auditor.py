@@ -105,9 +105,9 @@ class Auditor:
 
     def waiting(self, spans: list[Span]) -> int:
         """Return how many offsets of `spans` the ledger has not reached yet."""
-        return sum(span.end - max(span.first, self._reached(span)) for span in spans)
+        return sum(span.end - max(span.first, self._read_reached_offset(span)) for span in spans)
 
-    def _reached(self, span: Span) -> int:
+    def _read_reached_offset(self, span: Span) -> int:
         return span.first if self.book is None else min(span.end, self.book.reached(span))
 
     def sent(self, spans: list[Span]) -> Iterator[Sent]:
@@ -117,8 +117,8 @@ class Auditor:
     def sent_of(self, message: Message) -> Sent:
         """Convert a message of the topic into a record."""
         is_deletion, held = message.value() is None, message.headers() or []
-        found = self._deleted(message) if is_deletion else self._decoder.decode(message.value())
-        rank = self._rank(message, held, found)
+        found = self._decode_tombstone(message) if is_deletion else self._decoder.decode(message.value())
+        rank = self._compute_rank(message, held, found)
         if isinstance(rank, Fault):
             found, rank = rank, FIRST_RANK
         record_id = None if isinstance(found, Fault) else found if is_deletion else getattr(found, self._key)
@@ -134,7 +134,7 @@ class Auditor:
             digest=digest_of(message.value()) if self._pipeline.one_version_per_id and not is_deletion else 0,
         )
 
-    def _rank(self, message: Message, held: Headers, found: Any) -> Rank | Fault:
+    def _compute_rank(self, message: Message, held: Headers, found: Any) -> Rank | Fault:
         """Return the rank of a record that was decoded to `found`, or why it cannot be ordered."""
         partition, offset, key, order = message.partition(), message.offset(), message.key(), headers.order(held)
         order_by = self._pipeline.declared_order
@@ -161,7 +161,7 @@ class Auditor:
             return self.book.epoch_us
         return _NOT_BEGUN_US if self.change else 0
 
-    def _deleted(self, message: Message) -> Any:
+    def _decode_tombstone(self, message: Message) -> Any:
         return self._decoder.deleted(message.key(), self.proofs.at(message.partition(), message.offset()))
 
     def rows(self, tokens: tuple[int, int] | None = None) -> Iterator[Row]:
@@ -170,15 +170,15 @@ class Auditor:
         if tokens is not None:
             token = f"token({cql.name(self._key)})"
             within = f" WHERE {token} >= {tokens[0]} AND {token} <= {tokens[1]}"
-        return self._sorted_in(scan(self._session, self._select() + within))
+        return self._sorted_in(scan(self._session, self._build_select() + within))
 
     def rows_of(self, ids: Iterable[Any]) -> Iterator[Row]:
         """Yield the rows of `ids`, by lookups."""
-        select = self._session.prepare(f"{self._select()} WHERE {cql.name(self._key)} = ?")
+        select = self._session.prepare(f"{self._build_select()} WHERE {cql.name(self._key)} = ?")
         answers = execute_concurrent_with_args(self._session, select, [(one,) for one in ids], concurrency=50)
         return self._sorted_in(row for _, found in answers for row in found)
 
-    def _select(self) -> str:
+    def _build_select(self) -> str:
         key, table = cql.name(self._key), cql.table_name(self._keyspace, self._pipeline.table)
         every, _, nullable = cql.write_times(self._pipeline.stored)
         times = ["WRITETIME(kafka_offset) AS written_us", f"{every} AS {cql.name(_ALL)}"]
@@ -258,7 +258,7 @@ class Auditor:
         incarnation counts as redriven.
         """
         spans = {span.partition: span for span in topics.spans(self._settings, self._pipeline.topic)}
-        held = {place.place for _, place, _ in rows if _holds(spans.get(place.partition), place)}
+        held = {place.place for _, place, _ in rows if _is_in_range(spans.get(place.partition), place)}
         sent = {place: self.sent_of(message) for place, message in self._messages_at(held)}
         is_declared = self._pipeline.declared_order is not None
         for row, place, is_explained in rows:
@@ -275,7 +275,7 @@ class Auditor:
 
     def _messages_at(self, places: set[Place]) -> Iterator[tuple[Place, Message]]:
         """Yield the messages at these positions, each with its position. Messages in short gaps are read too."""
-        for message in topics.records(self._settings, self._pipeline.topic, _stretches(places)):
+        for message in topics.records(self._settings, self._pipeline.topic, _merge_positions(places)):
             place = Place(message.partition(), message.offset())
             if place in places:
                 yield place, message
@@ -338,11 +338,11 @@ class Auditor:
         return (one for one in self.sent(later) if one.is_deletion)
 
 
-def _holds(span: Span | None, place: RowPlace) -> bool:
+def _is_in_range(span: Span | None, place: RowPlace) -> bool:
     return span is not None and span.first <= place.offset < span.end
 
 
-def _stretches(places: Iterable[Place]) -> list[Span]:
+def _merge_positions(places: Iterable[Place]) -> list[Span]:
     """Return spans that cover all of these positions, including gaps of at most `_GAP_OFFSETS`."""
     spans: list[Span] = []
     for partition, offset in sorted(places):

@@ -19,8 +19,8 @@ class Coverage:
         self.lines = [line for line in lines if not line.job.startswith(REPLAY)]
         self._streamed = _Index(self.lines)
         self._replayed = _Index([line for line in lines if line.job.startswith(REPLAY)])
-        self._bounds = sorted({bound for line in lines for bound in (_first(line), _end(line))})
-        self.reached = max(map(_end, self.lines), default=0)
+        self._bounds = sorted({bound for line in lines for bound in (_get_first_offset(line), _get_end_offset(line))})
+        self.reached = max(map(_get_end_offset, self.lines), default=0)
 
     def at(self, offset: int) -> LedgerEntry | None:
         """Return the line that covers `offset`, the stream's rather than a replay's; None if there is none."""
@@ -36,20 +36,20 @@ class _Index:
     """Lines sorted by first offset."""
 
     def __init__(self, lines: list[LedgerEntry]) -> None:
-        ordered = sorted(lines, key=_first)
-        self._firsts = [_first(line) for line in ordered]
-        self._farthest: list[LedgerEntry] = list(accumulate(ordered, lambda *two: max(two, key=_end)))
+        ordered = sorted(lines, key=_get_first_offset)
+        self._firsts = [_get_first_offset(line) for line in ordered]
+        self._farthest: list[LedgerEntry] = list(accumulate(ordered, lambda *two: max(two, key=_get_end_offset)))
 
     def at(self, offset: int) -> LedgerEntry | None:
         at = bisect_right(self._firsts, offset) - 1
-        if at < 0 or _end(self._farthest[at]) <= offset:
+        if at < 0 or _get_end_offset(self._farthest[at]) <= offset:
             return None
         return self._farthest[at]
 
 
-def _first(line: LedgerEntry) -> int:
+def _get_first_offset(line: LedgerEntry) -> int:
     return line.tally.first_offset
 
 
-def _end(line: LedgerEntry) -> int:
+def _get_end_offset(line: LedgerEntry) -> int:
     return line.tally.last_offset + 1

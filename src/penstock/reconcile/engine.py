@@ -67,7 +67,7 @@ class Engine:
     def append_columns(self, table: str, columns: Iterable[Sequence[Any]]) -> None:
         """Append a chunk of rows to an input, given as its columns."""
         kinds = queries.inputs()[table].items()
-        arrays = {name: _array(column, kind) for (name, kind), column in zip(kinds, columns, strict=True)}
+        arrays = {name: _build_array(column, kind) for (name, kind), column in zip(kinds, columns, strict=True)}
         self._connection.register("chunk", arrays)
         self._connection.execute(f"INSERT INTO {table} SELECT * FROM chunk")
         self._connection.unregister("chunk")
@@ -96,7 +96,7 @@ def local_loader(settings: Settings, origin: FactOrigin) -> Iterator[LocalLoader
         yield LocalLoader(engine, origin)
 
 
-def _array(values: Sequence[Any], kind: str) -> Any:
+def _build_array(values: Sequence[Any], kind: str) -> Any:
     """Return a column as a numpy array. Nulls are masked, except in strings."""
     import numpy as np
 

@@ -86,14 +86,14 @@ class Pruning:
         """Return whether the dead letter of a record on `line` may have been pruned. Each offset excuses once."""
         if self._excused >= sum(self._firsts.values()):
             return False
-        for queue in self._candidates(key):
+        for queue in self._find_partitions(key):
             if self._used[queue] < self._firsts[queue] and (line, queue) not in self._surviving:
                 self._excused += 1
                 self._used[queue] += bool(key)  # without a key, it may have been in any partition
                 return True
         return False
 
-    def _candidates(self, key: bytes | None) -> Iterable[int]:
+    def _find_partitions(self, key: bytes | None) -> Iterable[int]:
         """Return the dead-letter topic's partitions to which the dead letter of a record with this key goes."""
         return [murmur2(key) % len(self._firsts)] if key and self._firsts else list(self._firsts)
 

@@ -150,7 +150,7 @@ def row_columns(chunk: Sequence[Row]) -> Columns:
     """Return the columns of `table_rows`."""
     ids, writers, places, mixed, changed_us = zip(*chunk, strict=True)
     partitions, offsets, orders_us = zip(*map(_place_columns, places), strict=True)
-    changed_at = [None if moment_us is None else _iso(moment_us) for moment_us in changed_us]
+    changed_at = [None if moment_us is None else _format_time(moment_us) for moment_us in changed_us]
     return [list(map(str, ids)), list(map(str, writers)), partitions, offsets, orders_us, mixed, changed_at]
 
 
@@ -163,7 +163,7 @@ def _place_columns(place: RowPlace | None) -> tuple[int | None, int | None, int 
     return (None, None, None) if place is None else (place.partition, place.offset, place.order_us)
 
 
-def _iso(moment_us: int) -> str:
+def _format_time(moment_us: int) -> str:
     return str(from_epoch_ms(moment_us // 1000).isoformat(timespec="seconds"))
 
 

@@ -38,10 +38,10 @@ def sections() -> Mapping[str, tuple[Statement, ...]]:
     """Return the statements of each section."""
     text = resources.files("penstock.reconcile").joinpath("reconciliation.sql").read_text(encoding="utf-8")
     _, *parts = _SECTION.split(text)
-    return {name: _statements(body) for name, body in zip(parts[::2], parts[1::2], strict=True)}
+    return {name: _parse_statements(body) for name, body in zip(parts[::2], parts[1::2], strict=True)}
 
 
-def _statements(text: str) -> tuple[Statement, ...]:
+def _parse_statements(text: str) -> tuple[Statement, ...]:
     found = (_STATEMENT.fullmatch(statement.strip()) for statement in _COMMENT.sub("", text).split(";\n"))
     return tuple(Statement(match[2], match[1] == "VIEW", match[3]) for match in found if match)
 

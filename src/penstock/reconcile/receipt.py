@@ -67,13 +67,13 @@ def run(settings: Settings, session: Session, parameters: dict[str, Any], report
         airflow.unpause()
         run_id = airflow.trigger(parameters)
         report(f"run {run_id} triggered")
-        dag_run = _follow(airflow, run_id, report)
+        dag_run = _wait_for_run(airflow, run_id, report)
         summary = airflow.summary(run_id)
     since = topics.beyond(before, topics.spans(settings, topic))
     auditor = Auditor(settings, session)
     _wait_covered(auditor, since, report)
     asked = int(summary.get("asked") or parameters.get("records") or 0)
-    return _receipt(auditor.audit_run(since, run_id), dag_run, asked, summary, time.monotonic() - began)
+    return _build_receipt(auditor.audit_run(since, run_id), dag_run, asked, summary, time.monotonic() - began)
 
 
 def of_run(settings: Settings, session: Session, dag_run: dict[str, Any], summary: dict[str, Any]) -> RunReceipt:
@@ -91,10 +91,12 @@ def of_run(settings: Settings, session: Session, dag_run: dict[str, Any], summar
     if (count := sum(span.records for span in spans)) > MOST_RECORDS:
         raise UsageError(f"the run lies among {count:,} records: too many to look at here", hint="./penstock verify")
     found = Auditor(settings, session).audit_run(spans, str(dag_run["dag_run_id"]))
-    return _receipt(found, dag_run, int(summary["asked"]), summary, time.monotonic() - began)
+    return _build_receipt(found, dag_run, int(summary["asked"]), summary, time.monotonic() - began)
 
 
-def _receipt(found: Audit, dag_run: dict[str, Any], asked: int, summary: dict[str, Any], seconds: float) -> RunReceipt:
+def _build_receipt(
+    found: Audit, dag_run: dict[str, Any], asked: int, summary: dict[str, Any], seconds: float
+) -> RunReceipt:
     produced = found.total("produced")
     unsent = max(0, asked - produced - found.refused)
     compacted = min(unsent, found.total("compacted"))
@@ -109,14 +111,14 @@ def _receipt(found: Audit, dag_run: dict[str, Any], asked: int, summary: dict[st
         filtered=found.total("filtered"),
         missing=unsent - compacted + found.total("missing") + found.total("waiting"),
         latency_ms=found.latency_ms,
-        stages=_stages(dag_run, summary, found),
+        stages=_list_stage_times(dag_run, summary, found),
         seconds=round(seconds, 1),
         missing_records=found.named["missing"],
         excused=sum(map(found.total, ("expired", "pruned", "accepted"))) + compacted,
     )
 
 
-def _follow(airflow: Airflow, run_id: str, report: Report) -> dict[str, Any]:
+def _wait_for_run(airflow: Airflow, run_id: str, report: Report) -> dict[str, Any]:
     """Wait for the run to end, and return it. Report each attempt of its task, and why it failed."""
     seen = ("", 0)
     while True:
@@ -140,16 +142,16 @@ def _wait_covered(auditor: Auditor, spans: list[Span], report: Report) -> None:
         time.sleep(_POLL_S)
 
 
-def _stages(dag_run: dict[str, Any], summary: dict[str, Any], found: Audit) -> dict[str, str | None]:
+def _list_stage_times(dag_run: dict[str, Any], summary: dict[str, Any], found: Audit) -> dict[str, str | None]:
     """Return when each stage of the run was reached, up to its last stored row: ISO times, UTC."""
     return {
         "triggered": dag_run.get("queued_at") or dag_run.get("run_after"),
         "started": summary.get("started_at"),
-        "first_produced": _iso(found.first_produced_ms),
+        "first_produced": _format_time(found.first_produced_ms),
         "produced": summary.get("finished_at"),
-        "stored": _iso(found.last_stored_ms),
+        "stored": _format_time(found.last_stored_ms),
     }
 
 
-def _iso(moment_ms: int) -> str | None:
+def _format_time(moment_ms: int) -> str | None:
     return from_epoch_ms(moment_ms).isoformat(timespec="milliseconds") if moment_ms else None

@@ -71,11 +71,11 @@ class Reconciliation:
 
     def carry_out(self) -> Audit:
         """Load the facts, compare them, and return the outcomes of the records."""
-        covered = self._load()
-        self._compare()
-        return self._result(covered)
+        covered = self._load_facts()
+        self._compare_facts()
+        return self._build_result(covered)
 
-    def _load(self) -> dict[int, Coverage]:
+    def _load_facts(self) -> dict[int, Coverage]:
         engine, scope = self.engine, self.scope
         engine.run("inputs")
         covered = {span.partition: self.sources.coverage(span) for span in scope.spans}
@@ -90,9 +90,9 @@ class Reconciliation:
             append_rows(engine, self._look_up(ids))
         firsts = self._find_firsts()
         self.spans = [Span(span.partition, firsts[span.partition], span.end) for span in scope.spans]
-        engine.append("spans", [(*_bounds(span), covered[span.partition].reached) for span in self.spans])
+        engine.append("spans", [(*_get_bounds(span), covered[span.partition].reached) for span in self.spans])
         held = (entry for entry in scope.deliveries if entry.offset >= firsts.get(entry.partition, 0))
-        engine.append("deliveries", (_delivery(number, entry) for number, entry in enumerate(held)))
+        engine.append("deliveries", (_build_delivery_row(number, entry) for number, entry in enumerate(held)))
         return covered
 
     def _find_firsts(self) -> dict[int, int]:
@@ -121,7 +121,7 @@ class Reconciliation:
                 known = []
         yield from self.sources.rows_of(known)
 
-    def _compare(self) -> None:
+    def _compare_facts(self) -> None:
         engine = self.engine
         engine.run("outcomes")
         engine.run("lines")
@@ -130,13 +130,13 @@ class Reconciliation:
             engine.append("later_deletions", later)
         engine.run("explained")
         if engine.has("explained", "outcome IS NULL"):
-            engine.append("pruned", find_pruned(self._rows("pruning_candidates"), self._pruning))
+            engine.append("pruned", find_pruned(self._iter_rows("pruning_candidates"), self._get_pruning))
             engine.append("expiries", self.evidence.expiries)
         engine.run("settled")
         if self._lacks_records() and self.evidence.compaction:
             engine.append("compaction", [(self.evidence.compaction.stored_until_ms,)])
         engine.run("compaction")
-        engine.append("unread", self._unread())
+        engine.append("unread", self._decode_unread_keys())
         engine.append("pruned_letters", self._pruned_letters())
         engine.run("differences")
         engine.run("deliveries")
@@ -147,67 +147,67 @@ class Reconciliation:
         if engine.has("differences"):
             engine.append("accepted", self.evidence.accepted_rows())
 
-    def _rows(self, table: str) -> Iterator[tuple[Any, ...]]:
+    def _iter_rows(self, table: str) -> Iterator[tuple[Any, ...]]:
         return self.engine.rows(f"SELECT * FROM {table}")
 
-    def _pruning(self) -> Pruning:
+    def _get_pruning(self) -> Pruning:
         """Return the remaining excuses from the dead-letter topic's log start."""
         if self._pruning_made is None:
-            self._pruning_made = Pruning(self.evidence.queue_firsts, set(self._rows("surviving")))
+            self._pruning_made = Pruning(self.evidence.queue_firsts, set(self._iter_rows("surviving")))
         return self._pruning_made
 
     def _lacks_records(self) -> bool:
         held = dict(self.engine.rows("SELECT partition_id, COUNT(*) FROM records GROUP BY partition_id"))
         return any(held.get(span.partition, 0) < span.records for span in self.spans)
 
-    def _unread(self) -> Iterator[tuple[str, int, int]]:
-        for partition, key_text, has_id_key, record_id, position in self._rows("unread_keys"):
+    def _decode_unread_keys(self) -> Iterator[tuple[str, int, int]]:
+        for partition, key_text, has_id_key, record_id, position in self._iter_rows("unread_keys"):
             key = record_id.encode() if has_id_key else key_text.encode("latin-1")
             found = self.sources.id_of_key(key)
             if found is not None:
                 yield str(found), partition, position
 
     def _pruned_letters(self) -> Iterator[tuple[int, int]]:
-        for line, letters in self._rows("short_lines"):
+        for line, letters in self._iter_rows("short_lines"):
             excused = 0
-            while excused < letters and self._pruning().excuse(None, line):
+            while excused < letters and self._get_pruning().excuse(None, line):
                 excused += 1
             yield line, excused
 
     def _load_gone(self) -> None:
         """Load the ids of acknowledged records that are gone, and which of them have rows that were not read."""
-        found = ((*place, self.sources.id_of_text(key)) for *place, key in self._rows("gone"))
+        found = ((*place, self.sources.id_of_text(key)) for *place, key in self._iter_rows("gone"))
         self.engine.append("gone_ids", ((*place, None if one is None else str(one)) for *place, one in found))
         if not self.scope.is_whole:
             ids = (row[0] for row in self.engine.rows("SELECT DISTINCT id FROM gone_ids WHERE id IS NOT NULL"))
             self.engine.append("gone_rows", ((str(row.id),) for row in self._look_up(ids) if row.place is not None))
 
-    def _result(self, covered: dict[int, Coverage]) -> Audit:
-        audit = Audit({span.partition: Balance(*_bounds(span)) for span in self.spans}, covered)
-        self._count(audit)
-        self._name(audit)
+    def _build_result(self, covered: dict[int, Coverage]) -> Audit:
+        audit = Audit({span.partition: Balance(*_get_bounds(span)) for span in self.spans}, covered)
+        self._fill_balances(audit)
+        self._fill_differences(audit)
         row = self.engine.row
         audit.known_ids, audit.expected_ids, audit.expected_rows, audit.other_rows = row("SELECT * FROM id_counts")
         audit.first_produced_ms, audit.last_stored_ms = row("SELECT * FROM times")
         (audit.refused,) = row("SELECT COUNT(*) FROM rejected WHERE is_refused")
         (audit.delivered,) = row("SELECT COUNT(*) FROM found WHERE is_there")
-        audit.runs = Counter({self.runs[number]: records for number, records in self._rows("runs")})
+        audit.runs = Counter({self.runs[number]: records for number, records in self._iter_rows("runs")})
         return audit
 
-    def _count(self, audit: Audit) -> None:
-        for partition, outcome, records in self._rows("balances"):
+    def _fill_balances(self, audit: Audit) -> None:
+        for partition, outcome, records in self._iter_rows("balances"):
             balance = audit.balances[partition]
             setattr(balance, outcome, getattr(balance, outcome) + records)
             balance.produced += records if outcome != "deleted_nothing" else 0
-        for partition, doubled, repeated in self._rows("covered_twice"):
+        for partition, doubled, repeated in self._iter_rows("covered_twice"):
             audit.balances[partition].doubled = int(doubled)
             audit.balances[partition].reread = int(repeated - doubled)
         compacted = "SELECT partition_id, SUM(compacted) FROM whole_lines WHERE is_alone GROUP BY partition_id"
         for partition, records in self.engine.rows(compacted):
             audit.balances[partition].compacted = int(records)
 
-    def _name(self, audit: Audit) -> None:
-        for kind, partition, is_accepted, differences in self._rows("difference_counts"):
+    def _fill_differences(self, audit: Audit) -> None:
+        for kind, partition, is_accepted, differences in self._iter_rows("difference_counts"):
             (audit.accepted if is_accepted else audit.differences)[kind] += differences
             if kind == "gap" and not is_accepted:
                 audit.balances[partition].gaps += differences
@@ -229,12 +229,12 @@ class Reconciliation:
 
     def rejected(self) -> Iterator[str]:
         """Yield the identity of each dead letter, including those of records that never reached the topic."""
-        return (identity for identity, _ in self._rows("rejected"))
+        return (identity for identity, _ in self._iter_rows("rejected"))
 
 
-def _bounds(span: Span) -> tuple[int, int, int]:
+def _get_bounds(span: Span) -> tuple[int, int, int]:
     return span.partition, span.first, span.end
 
 
-def _delivery(number: int, entry: Acknowledgement) -> tuple[int, int, int, str, str]:
+def _build_delivery_row(number: int, entry: Acknowledgement) -> tuple[int, int, int, str, str]:
     return number, entry.partition, entry.offset, entry.key, text(entry.key.encode())

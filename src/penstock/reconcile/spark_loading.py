@@ -101,7 +101,7 @@ def _read_records(settings: Settings, finder: LineFinder, run_id: str | None, ba
     for partition, first, end in _rows_of(batches):
         with cassandra.connected(settings) as session:
             for chunk in chunks(Auditor(settings, session).sent([Span(partition, first, end)])):
-                yield _batch("records", record_columns(chunk, finder, run_id), kinds)
+                yield _build_batch("records", record_columns(chunk, finder, run_id), kinds)
 
 
 def _read_rows(settings: Settings, batches: Batches) -> Batches:
@@ -109,7 +109,7 @@ def _read_rows(settings: Settings, batches: Batches) -> Batches:
     for first, last in _rows_of(batches):
         with cassandra.connected(settings) as session:
             for chunk in chunks(Auditor(settings, session).rows((first, last))):
-                yield _batch("table_rows", row_columns(chunk), kinds)
+                yield _build_batch("table_rows", row_columns(chunk), kinds)
 
 
 def _rows_of(batches: Batches) -> Iterator[tuple[Any, ...]]:
@@ -117,7 +117,7 @@ def _rows_of(batches: Batches) -> Iterator[tuple[Any, ...]]:
         yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
-def _batch(table: str, columns: Sequence[Sequence[Any]], kinds: Sequence[str]) -> pa.RecordBatch:
+def _build_batch(table: str, columns: Sequence[Sequence[Any]], kinds: Sequence[str]) -> pa.RecordBatch:
     arrays = [pa.array(column, _ARROW_TYPES[kind]) for column, kind in zip(columns, kinds, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, list(queries.inputs()[table]))
 

@@ -157,10 +157,14 @@ class _Tracer:
         message = self._message_at(span)
         if message is None:
             gone = TraceStep(
-                "produced", None, f"{_named(place)}, which Kafka no longer holds: its retention has passed"
+                "produced", None, f"{_format_position(place)}, which Kafka no longer holds: its retention has passed"
             )
-            return Passage(*place, "stored", [gone, *self._after(line)])
-        hops = [*self._before(message), self._produced(self._auditor.sent_of(message), message), *self._after(line)]
+            return Passage(*place, "stored", [gone, *self._iter_storage_steps(line)])
+        hops = [
+            *self._iter_source_steps(message),
+            self._build_produced_step(self._auditor.sent_of(message), message),
+            *self._iter_storage_steps(line),
+        ]
         return Passage(*place, "stored", hops)
 
     def _message_at(self, wanted: topics.Span) -> Message | None:
@@ -170,21 +174,21 @@ class _Tracer:
             return None
         return next(topics.records(self._settings, self._pipeline.topic, [wanted]), None)
 
-    def _after(self, line: LedgerEntry | None) -> Iterator[TraceStep]:
+    def _iter_storage_steps(self, line: LedgerEntry | None) -> Iterator[TraceStep]:
         """Yield the stages of a stored record after Kafka: its ledger line, if any, and its row."""
         if line is not None:
-            yield _recorded(line)
+            yield _build_recorded_step(line)
         table = f"{self._keyspace}.{self._pipeline.table}"
-        yield TraceStep("stored", _iso(line.tally.stored_at_ms) if line else None, f"{table} has the row")
+        yield TraceStep("stored", _format_time(line.tally.stored_at_ms) if line else None, f"{table} has the row")
 
     def passages(self, search: TraceSearch) -> list[Passage]:
         """Return all passages that the search finds."""
         refused = [self._of_refused(letter) for letter in self._letters.values() if self._is_refused(letter)]
-        found = list(self._found(search))
+        found = list(self._find_records(search))
         deletions = [sent for sent, _ in found if sent.is_deletion]
         return refused + [self._of_sent(sent, message, deletions) for sent, message in found]
 
-    def _found(self, search: TraceSearch) -> Iterator[tuple[Sent, Message]]:
+    def _find_records(self, search: TraceSearch) -> Iterator[tuple[Sent, Message]]:
         wanted = str(self._id).encode()
         for message in search.records(self._pipeline.topic):
             value = message.value()
@@ -199,54 +203,60 @@ class _Tracer:
     def _of_refused(self, letter: DeadLetter) -> Passage:
         held = {name: (value or b"").decode(errors="replace") for name, value in letter.headers}
         return Passage(
-            None, None, "refused", [*_fetched(held.get(headers.FETCHED), letter.run), self._rejection(letter)]
+            None,
+            None,
+            "refused",
+            [*_iter_fetch_steps(held.get(headers.FETCHED), letter.run), self._build_rejected_step(letter)],
         )
 
     def _of_sent(self, sent: Sent, message: Message, deletions: list[Sent]) -> Passage:
-        line = self._auditor.coverage(_span(sent)).at(sent.offset)
-        place, hops = Place(sent.partition, sent.offset), [*self._before(message), self._produced(sent, message)]
+        line = self._auditor.coverage(_get_offset_range(sent)).at(sent.offset)
+        place, hops = (
+            Place(sent.partition, sent.offset),
+            [*self._iter_source_steps(message), self._build_produced_step(sent, message)],
+        )
         letter = next((one for one in self._letters.values() if _lay_at(one, sent)), None)
         if letter is None and self._row is not None and self._row.place == place:
-            return Passage(*place, "stored", [*hops, *self._after(line)])
+            return Passage(*place, "stored", [*hops, *self._iter_storage_steps(line)])
         if line is not None:
-            hops.append(_recorded(line))
+            hops.append(_build_recorded_step(line))
         if letter is not None:
-            return Passage(*place, "rejected", [*hops, self._rejection(letter)])
-        return Passage(*place, self._outcome(sent, line, deletions), hops)
+            return Passage(*place, "rejected", [*hops, self._build_rejected_step(letter)])
+        return Passage(*place, self._determine_outcome(sent, line, deletions), hops)
 
-    def _before(self, message: Message) -> Iterator[TraceStep]:
+    def _iter_source_steps(self, message: Message) -> Iterator[TraceStep]:
         redriven = headers.text(message, headers.REDRIVEN)
-        yield from _fetched(headers.text(message, headers.FETCHED), headers.text(message, headers.RUN))
+        yield from _iter_fetch_steps(headers.text(message, headers.FETCHED), headers.text(message, headers.RUN))
         if redriven is not None:
             yield TraceStep("redriven", None, f"made of the dead letter {redriven}")
 
-    def _produced(self, sent: Sent, message: Message) -> TraceStep:
+    def _build_produced_step(self, sent: Sent, message: Message) -> TraceStep:
         value = message.value()
-        what = "a null value" if value is None else f"{len(value)} bytes, {self._schema(value)}"
+        what = "a null value" if value is None else f"{len(value)} bytes, {self._describe_schema(value)}"
         place = Place(sent.partition, sent.offset)
-        return TraceStep("produced", _iso(sent.timestamp_ms), f"{_named(place)}, {what}")
+        return TraceStep("produced", _format_time(sent.timestamp_ms), f"{_format_position(place)}, {what}")
 
-    def _schema(self, value: bytes) -> str:
+    def _describe_schema(self, value: bytes) -> str:
         if not frame.is_framed(value):
             return "plain JSON"
         try:
             schema_id = frame.unpack(value)
-            return f"schema {schema_id} ({', '.join(self._versions(schema_id)) or 'of no subject'})"
+            return f"schema {schema_id} ({', '.join(self._list_versions(schema_id)) or 'of no subject'})"
         except (PenstockError, ValueError) as error:
             return f"schema unknown: {error}"
 
-    def _versions(self, schema_id: int) -> list[str]:
+    def _list_versions(self, schema_id: int) -> list[str]:
         """Return the registry's versions of the schema: those of the topic's own subject, or else all."""
         found = self._registry.versions(schema_id)
         return [one for one in found if one.startswith(f"{self._pipeline.subject} ")] or found
 
-    def _rejection(self, letter: DeadLetter) -> TraceStep:
+    def _build_rejected_step(self, letter: DeadLetter) -> TraceStep:
         state = settled.state_of(letter.identity, self._states)
         detail = f"{letter.reason} {','.join(letter.rules)} at {letter.stage}, dead letter {letter.place}, {state}"
         return TraceStep("rejected", letter.time.isoformat(timespec="milliseconds"), detail)
 
-    def _outcome(self, sent: Sent, line: LedgerEntry | None, deletions: list[Sent]) -> str:
-        if line is None and self._auditor.waiting([_span(sent)]):
+    def _determine_outcome(self, sent: Sent, line: LedgerEntry | None, deletions: list[Sent]) -> str:
+        if line is None and self._auditor.waiting([_get_offset_range(sent)]):
             return "waiting"
         if sent.is_deletion:
             return "deleted" if self._row is None or sent.is_replaced_at(self._row.order_us) else "missing"
@@ -255,9 +265,9 @@ class _Tracer:
         deleted_by = [one.offset for one in deletions if sent.is_replaced_at(one.order_us)]
         if deleted_by and self._row is None:
             return f"stored, deleted by offset {deleted_by[0]}"
-        return (line and self._excuse(sent, line)) or self._unexcused(sent, line)
+        return (line and self._find_excuse(sent, line)) or self._classify_absence(sent, line)
 
-    def _excuse(self, sent: Sent, line: LedgerEntry) -> str:
+    def _find_excuse(self, sent: Sent, line: LedgerEntry) -> str:
         """Return what explains that there is neither row nor dead letter; empty if nothing does."""
         if sent.id is None:
             return "pruned" if self._is_pruned(sent, line) else ""
@@ -278,7 +288,7 @@ class _Tracer:
         }
         return tally.rejected > held and Pruning(self._auditor.evidence.queue_firsts, surviving).excuse(sent.key, 0)
 
-    def _unexcused(self, sent: Sent, line: LedgerEntry | None) -> str:
+    def _classify_absence(self, sent: Sent, line: LedgerEntry | None) -> str:
         if line is not None and line.tally.filtered:
             return "filtered"
         record_id = None if sent.id is None else str(sent.id)
@@ -286,16 +296,16 @@ class _Tracer:
         return "accepted" if self._auditor.evidence.accepts("missing", missing) else "missing"
 
 
-def _fetched(at_ms: str | None, run: str | None) -> Iterator[TraceStep]:
+def _iter_fetch_steps(at_ms: str | None, run: str | None) -> Iterator[TraceStep]:
     if at_ms or run:
-        yield TraceStep("fetched", _iso(int(at_ms)) if at_ms and at_ms.isdecimal() else None, f"run {run}")
+        yield TraceStep("fetched", _format_time(int(at_ms)) if at_ms and at_ms.isdecimal() else None, f"run {run}")
 
 
-def _named(place: Place) -> str:
+def _format_position(place: Place) -> str:
     return f"partition {place.partition} offset {place.offset}"
 
 
-def _span(sent: Sent) -> topics.Span:
+def _get_offset_range(sent: Sent) -> topics.Span:
     return topics.Span(sent.partition, sent.offset, sent.offset + 1)
 
 
@@ -303,12 +313,12 @@ def _lay_at(letter: DeadLetter, sent: Sent) -> bool:
     return (letter.origin.partition, letter.origin.offset) == (sent.partition, sent.offset)
 
 
-def _recorded(line: LedgerEntry) -> TraceStep:
+def _build_recorded_step(line: LedgerEntry) -> TraceStep:
     tally = line.tally
     detail = f"micro-batch {line.batch_id} of {line.job}: offsets {tally.first_offset} to {tally.last_offset}, "
     detail += f"{tally.stored} stored, {tally.deleted} deleted, {tally.rejected} rejected, {tally.filtered} filtered"
-    return TraceStep("recorded", _iso(tally.stored_at_ms), detail)
+    return TraceStep("recorded", _format_time(tally.stored_at_ms), detail)
 
 
-def _iso(moment_ms: int) -> str:
+def _format_time(moment_ms: int) -> str:
     return from_epoch_ms(moment_ms).isoformat(timespec="milliseconds")

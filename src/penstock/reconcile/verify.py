@@ -149,7 +149,7 @@ class _Verification:
         self._pipeline = pipelines.of(settings)
         self._attempts = list(journal.attempts(journal.folder_of(settings)))
         self._spans = (
-            self._stretch() if spans is None else spans
+            self._select_ranges() if spans is None else spans
         )  # after the delivery log: what was acknowledged lies before their ends
         self._topic_id = topics.topic_id(settings, self._pipeline.topic) if self._spans else ""
         self._keyspace = cassandra.keyspace_of(settings, self._pipeline)
@@ -159,7 +159,7 @@ class _Verification:
         self._free_offsets = 0
         """Offsets without a record that have not excused a run yet."""
 
-    def _stretch(self) -> list[Span]:
+    def _select_ranges(self) -> list[Span]:
         topic = self._pipeline.topic
         whole = topics.spans_of_existing(self._settings, topic)
         return whole if self._since is None else topics.since(self._settings, topic, whole, self._since)
@@ -167,7 +167,7 @@ class _Verification:
     def carry_out(self) -> TopicReceipt:
         receipt = self.balance()
         if self._is_whole and self._auditor.book is not None:
-            self._keep(receipt)
+            self._store_receipt(receipt)
         return receipt
 
     def balance(self) -> TopicReceipt:
@@ -182,26 +182,26 @@ class _Verification:
             named_at_most=self._named_at_most,
         )
         with self._auditor.reconciled(scope) as (audit, reconciliation):
-            queue = self._queue(reconciliation.rejected())
+            queue = self._count_resolutions(reconciliation.rejected())
         self._spans = reconciliation.spans
         self._free_offsets = sum(span.records for span in self._spans) - audit.total("produced")
         self._accepted += audit.accepted
         for kind in ("missing", "gap", "unordered", "repeated", "miscounted", "doubled", "lost"):
-            self._add(kind, audit)
+            self._add_differences(kind, audit)
         if not self._is_given:
             reached = {partition: covered.reached for partition, covered in audit.covered.items()}
-            self._differ("stuck", stuck_differences(self._settings, self._session, reached))
+            self._add_unaccepted("stuck", stuck_differences(self._settings, self._session, reached))
         acknowledged = Acknowledged(len(attempts), audit.delivered, *self._compare_runs(audit.runs))
-        self._add("foreign", audit)
-        self._differ("recreated", self._recreated())
-        return self._receipt(audit, queue, acknowledged, began)
+        self._add_differences("foreign", audit)
+        self._add_unaccepted("recreated", self._find_recreation())
+        return self._build_receipt(audit, queue, acknowledged, began)
 
-    def _add(self, kind: str, audit: Audit) -> None:
+    def _add_differences(self, kind: str, audit: Audit) -> None:
         """Add the differences of a kind that the reconciliation found."""
-        self._differences += [_difference(kind, one) for one in audit.named.get(kind, [])]
+        self._differences += [_build_difference(kind, one) for one in audit.named.get(kind, [])]
         self._found += audit.differences[kind]
 
-    def _recreated(self) -> list[dict[str, Any]]:
+    def _find_recreation(self) -> list[dict[str, Any]]:
         change = self._auditor.change
         why = f"the topic was deleted and recreated since the Spark job read it, which must begin again: {change}"
         return [{"partition": None, "offset": None, "id": None, "why": why}] if change else []
@@ -210,11 +210,11 @@ class _Verification:
         """Return whether a record that never reached the topic is verified; with given offsets it never is."""
         return self._is_whole or (self._since is not None and letter.time >= self._since)
 
-    def _differ(self, kind: str, found: Iterable[dict[str, Any]]) -> None:
+    def _add_unaccepted(self, kind: str, found: Iterable[dict[str, Any]]) -> None:
         """Add a small number of differences, except those that are accepted."""
         differing = list(found)
         open_ones = [one for one in differing if not self._auditor.evidence.accepts(kind, one)]
-        self._differences += [_difference(kind, one) for one in open_ones[: self._named_at_most]]
+        self._differences += [_build_difference(kind, one) for one in open_ones[: self._named_at_most]]
         self._accepted[kind] += len(differing) - len(open_ones)
         self._found += len(open_ones)
 
@@ -231,7 +231,7 @@ class _Verification:
         for run_id, summary in summaries:
             if not self._is_whole_run(summary["produced"] - of_run[run_id]):
                 why = f"run {run_id} says it produced {summary['produced']}, Kafka has {of_run[run_id]}"
-                self._differ("run", [{"partition": None, "offset": None, "id": None, "why": why}])
+                self._add_unaccepted("run", [{"partition": None, "offset": None, "id": None, "why": why}])
         return len(summaries), ""
 
     def _is_whole_run(self, missing: int) -> bool:
@@ -266,9 +266,11 @@ class _Verification:
             for partition, (first, last) in summary["offsets"].items()
         )
 
-    def _receipt(self, audit: Audit, queue: dict[str, int], acknowledged: Acknowledged, began: float) -> TopicReceipt:
-        last = self._last()
-        counts, counted = self._counts(audit, last)
+    def _build_receipt(
+        self, audit: Audit, queue: dict[str, int], acknowledged: Acknowledged, began: float
+    ) -> TopicReceipt:
+        last = self._read_last_receipt()
+        counts, counted = self._sum_counts(audit, last)
         nulls, warnings = null_shares(
             [field.column for field in fields(self._pipeline.stored)], counts, last.get("counts")
         )
@@ -299,7 +301,7 @@ class _Verification:
             evidence=self._auditor.evidence.described(),
         )
 
-    def _queue(self, rejected: Iterable[str]) -> dict[str, int]:
+    def _count_resolutions(self, rejected: Iterable[str]) -> dict[str, int]:
         """Return how many dead letters have each resolution."""
         lines = settled.states(self._session, self._keyspace, self._pipeline.topic)
         states = Counter(settled.state_of(identity, lines) for identity in rejected)
@@ -309,12 +311,12 @@ class _Verification:
     def _generation_us(self) -> int | None:
         return None if self._auditor.book is None else self._auditor.book.epoch_us
 
-    def _last(self) -> dict[str, Any]:
+    def _read_last_receipt(self) -> dict[str, Any]:
         """Return the last receipt of the whole topic in its current incarnation; {} if none is comparable."""
         last = receipts.latest(self._session, self._keyspace, self._pipeline.topic) if self._is_whole else None
         return last if last is not None and last.get("generation_us") == self._generation_us else {}
 
-    def _counts(self, audit: Audit, last: dict[str, Any]) -> tuple[dict[str, int], dict[int, int]]:
+    def _sum_counts(self, audit: Audit, last: dict[str, Any]) -> tuple[dict[str, int], dict[int, int]]:
         """Return the number of rows stored, and of nulls by nullable field; and the offset reached per partition.
 
         Stored rows are under the empty name. The counts are those of the last receipt plus the lines since, each range
@@ -330,7 +332,7 @@ class _Verification:
         nullable = [field.column for field in fields(self._pipeline.stored) if field.nullable]
         return {name: counts[name] for name in ("", *nullable)}, counted
 
-    def _keep(self, receipt: TopicReceipt) -> None:
+    def _store_receipt(self, receipt: TopicReceipt) -> None:
         receipts.create_table(self._session, self._keyspace)
         at = datetime.fromisoformat(receipt.at)
         receipts.keep(self._session, self._keyspace, receipt.topic, at, receipt)
@@ -354,7 +356,7 @@ _TOTALS = (
 )
 
 
-def _difference(kind: str, named: dict[str, Any]) -> Difference:
+def _build_difference(kind: str, named: dict[str, Any]) -> Difference:
     return Difference(kind, named["partition"], named["offset"], named["id"], named["why"])
 
 

@@ -82,10 +82,10 @@ def read(session: Session, keyspace: str, topic: str, epoch_us: int) -> list[Acc
     if not has_table(session, keyspace, "accepted"):
         return []
     query = f"SELECT * FROM {cql.name(keyspace)}.accepted WHERE topic = %s AND generation_us = %s"
-    return [_accepted(row) for row in session.execute(query, (topic, epoch_us))]
+    return [_parse_row(row) for row in session.execute(query, (topic, epoch_us))]
 
 
-def _accepted(row: dict[str, Any]) -> Accepted:
+def _parse_row(row: dict[str, Any]) -> Accepted:
     partition, offset = row["kafka_partition"], row["kafka_offset"]
     return Accepted(
         kind=row["kind"],

@@ -41,7 +41,7 @@ def connect(settings: Settings) -> Session:
 
     Close it with `close`.
     """
-    cluster = Cluster(**_cluster(settings))
+    cluster = Cluster(**_build_cluster_options(settings))
     try:
         session = cluster.connect()
     except (NoHostAvailable, OSError) as error:
@@ -58,7 +58,7 @@ def unreachable(settings: Settings, error: Exception) -> CassandraUnreachable:
     )
 
 
-def _cluster(settings: Settings) -> dict[str, Any]:
+def _build_cluster_options(settings: Settings) -> dict[str, Any]:
     profile = ExecutionProfile(
         load_balancing_policy=TokenAwarePolicy(DCAwareRoundRobinPolicy(settings.cassandra_datacenter)),
         consistency_level=ConsistencyLevel.name_to_value[settings.cassandra_consistency],
@@ -128,11 +128,11 @@ def grant_hint(error: Exception) -> str:
     denied = _DENIED.search(str(error))
     if denied is None:
         return _GRANTS
-    grant = f"GRANT {denied['permission']} ON {_resource(denied['resource'])} TO {denied['role']}"
+    grant = f"GRANT {denied['permission']} ON {_format_resource(denied['resource'])} TO {denied['role']}"
     return f"an administrator can: {grant}; {_GRANTS}"
 
 
-def _resource(name: str) -> str:
+def _format_resource(name: str) -> str:
     """Return a resource named in an error, `table ks.t` or `all keyspaces`, in the syntax of GRANT."""
     if name.startswith("all tables in "):
         return f"KEYSPACE {name.removeprefix('all tables in ')}"
@@ -207,11 +207,11 @@ def create_missing(
     Raises `PenstockError` if the role may not create, with the CQL of everything missing, including `also`;
     `FormatTooNew` if a newer penstock created the keyspace.
     """
-    for statement in _missing(session, keyspace, statements):
+    for statement in _list_missing(session, keyspace, statements):
         try:
             session.execute(statement)
         except Unauthorized as error:
-            missing = _missing(session, keyspace, {**statements, **(also or {})})
+            missing = _list_missing(session, keyspace, {**statements, **(also or {})})
             cql_text = "\n\n".join(f"{one.strip()};" for one in missing)
             raise PenstockError(
                 f"{error}. What is missing can be created by an administrator:\n\n{cql_text}\n",
@@ -219,7 +219,7 @@ def create_missing(
             ) from error
 
 
-def _missing(session: Session, keyspace: str, statements: Mapping[str, str]) -> list[str]:
+def _list_missing(session: Session, keyspace: str, statements: Mapping[str, str]) -> list[str]:
     there = table_names(session, keyspace)
     if KEYSPACE in statements and _has_keyspace(session, keyspace):
         there.add(KEYSPACE)

@@ -47,7 +47,7 @@ class FailingBatches:
         if not has_table(self._session, self._keyspace, TABLE):
             return []
         rows = self._session.execute(f"SELECT * FROM {self._table} WHERE topic = %s", (self._topic,))
-        return [_batch(row) for row in rows]
+        return [_parse_batch(row) for row in rows]
 
     def write(self, batch: FailingBatch) -> None:
         """Write the state of a failing batch, replacing what is stored for its checkpoint."""
@@ -66,7 +66,7 @@ class FailingBatches:
         self._session.execute(query, (self._topic, checkpoint))
 
 
-def _batch(row: dict[str, Any]) -> FailingBatch:
+def _parse_batch(row: dict[str, Any]) -> FailingBatch:
     return FailingBatch(
         checkpoint=row["checkpoint"],
         batch_id=row["batch_id"],

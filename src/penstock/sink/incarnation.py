@@ -65,25 +65,29 @@ class Incarnation:
 
         Raises `KafkaUnreachable`.
         """
-        known = self._generations()
+        known = self._read_incarnations()
         if NO_ID in known or not known or topic_id in known:
             return self._find_other_log(topic_id, known)
         return f"its id is {topic_id}, that of the ledger's topic was {max(known, key=lambda each: known[each])}"
 
     def find_other_log(self, topic_id: str) -> str:
         """Return the evidence that marked records give, as `find_change` does; '' where ids distinguish topics."""
-        return self._find_other_log(topic_id, self._generations())
+        return self._find_other_log(topic_id, self._read_incarnations())
 
     def _find_other_log(self, topic_id: str, known: Mapping[str, int]) -> str:
         is_known_by_id = topic_id != NO_ID and topic_id in known
-        return "" if is_known_by_id or NO_ID not in known else self._find_other_record(self._marks(known[NO_ID]))
+        return (
+            ""
+            if is_known_by_id or NO_ID not in known
+            else self._find_other_record(self._read_stored_marks(known[NO_ID]))
+        )
 
-    def _generations(self) -> dict[str, int]:
+    def _read_incarnations(self) -> dict[str, int]:
         return ledger.generations(self._session, self._keyspace, self._topic)
 
     def begin_generation(self, topic_id: str, *, is_recreated: bool) -> int:
         """Return the incarnation's timestamp base, a new one if the topic was recreated or its log truncated."""
-        known = self._generations()
+        known = self._read_incarnations()
         if not is_recreated and topic_id not in known and known.get(NO_ID, 0) == max(known.values(), default=None):
             ledger.adopt_id(self._session, self._keyspace, self._topic, known[NO_ID], topic_id)  # the broker gained ids
         epoch_us = ledger.begin_generation(
@@ -101,7 +105,7 @@ class Incarnation:
         known = ledger.ends(self._session, self._keyspace, self._topic, epoch_us)
         return find_cut(known, topics.spans(self._settings, self._topic))
 
-    def _marks(self, epoch_us: int) -> list[Mark]:
+    def _read_stored_marks(self, epoch_us: int) -> list[Mark]:
         if not has_table(self._session, self._keyspace, "marks"):
             return []
         query = f"SELECT * FROM {cql.name(self._keyspace)}.marks WHERE topic = %s AND generation_us = %s"
@@ -115,9 +119,9 @@ class Incarnation:
             return ""
         spans = topics.spans(self._settings, self._topic)
         cut = find_cut({mark.position.partition: mark.position.offset + 1 for mark in marks}, spans)
-        return cut or find_other(marks, self._read(mark.position for mark in marks))
+        return cut or find_other(marks, self._read_kafka_marks(mark.position for mark in marks))
 
-    def _read(self, positions: Iterable[Place]) -> dict[Place, Mark]:
+    def _read_kafka_marks(self, positions: Iterable[Place]) -> dict[Place, Mark]:
         consumer = reader(self._settings)
         try:
             messages = topics.records_at(consumer, self._topic, positions, self._settings)
@@ -130,10 +134,10 @@ class Incarnation:
 
         Call it once `find_change` has found nothing. Only topics without an id need marks.
         """
-        marked = {mark.position.partition: mark.position.offset for mark in self._marks(epoch_us)}
+        marked = {mark.position.partition: mark.position.offset for mark in self._read_stored_marks(epoch_us)}
         spans = [span for span in topics.spans(self._settings, self._topic) if span.records]
         unmarked = [span for span in spans if marked.get(span.partition, -1) < span.first]
-        for mark in newest_marks(self._read(place for span in unmarked for place in _last_places(span))):
+        for mark in newest_marks(self._read_kafka_marks(place for span in unmarked for place in _last_places(span))):
             self._session.execute(
                 f"INSERT INTO {cql.name(self._keyspace)}.marks "
                 "(topic, generation_us, kafka_partition, marked_offset, timestamp_ms, crc) "

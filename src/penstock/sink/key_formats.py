@@ -52,25 +52,25 @@ class KeyFormats:
 
     def __init__(self, session: Session, keyspace: str, book: Ledger, spans_now: Callable[[], list[Span]]) -> None:
         self._session, self._keyspace, self._book, self._spans_now = session, keyspace, book, spans_now
-        self.known = self._read()
+        self.known = self._load_proofs()
         if self.known is ASSUMED:  # the ledger's entries were stored before proofs were kept
-            self._add(_ASSUMED, {span.partition: book.reached(span) for span in spans_now()})
+            self._insert_proof(_ASSUMED, {span.partition: book.reached(span) for span in spans_now()})
 
     def note(self, found: Mapping[KeyShape, Starts], tallies: Iterable[BatchSummary]) -> None:
         """Write the proofs found in a batch. In partitions without evidence they apply from the end of the batch."""
         if found:
-            ends = self._ends(tallies)
+            ends = self._find_end_offsets(tallies)
             for shape, starts in found.items():
-                self._add(shape, {**ends, **starts})
+                self._insert_proof(shape, {**ends, **starts})
                 log.info("key_format_proven", topic=self._book.topic, shape=shape)
 
-    def _ends(self, tallies: Iterable[BatchSummary]) -> dict[int, int]:
+    def _find_end_offsets(self, tallies: Iterable[BatchSummary]) -> dict[int, int]:
         """Return the next offset of each partition after a batch that is not in the ledger yet."""
         read = {tally.partition: tally.last_offset + 1 for tally in tallies}
         spans = self._spans_now()
         return {span.partition: read.get(span.partition) or self._book.reached(span) for span in spans}
 
-    def _add(self, shape: str, starts: Starts) -> None:
+    def _insert_proof(self, shape: str, starts: Starts) -> None:
         """Write one row, or use the one that another process has just written."""
         query = (
             f"INSERT INTO {cql.name(self._keyspace)}.{TABLE} (topic, generation_us, shape, starts) "
@@ -78,7 +78,7 @@ class KeyFormats:
         )
         positive = {partition: start for partition, start in starts.items() if start}
         self._session.execute(query, (self._book.topic, self._book.epoch_us, shape, positive))
-        self.known = self._read()
+        self.known = self._load_proofs()
 
-    def _read(self) -> KeyProofs:
+    def _load_proofs(self) -> KeyProofs:
         return read_proofs(self._session, self._keyspace, self._book.topic, self._book.epoch_us)

@@ -49,17 +49,17 @@ class Layouts:
         call was then in Kafka before the topic grew any further.
         """
         if not self._known or partitions > self._known[-1].partitions:
-            self._known = self._read()
+            self._known = self._read_layouts()
             if not self._known or partitions > self._known[-1].partitions:
-                self._add(partitions)
+                self._add_layout(partitions)
         return Order(tuple(self._known))
 
-    def _read(self) -> list[TopicLayout]:
+    def _read_layouts(self) -> list[TopicLayout]:
         return ledger.layouts(self._session, self._keyspace, self._book.topic, self._book.epoch_us)
 
-    def _add(self, partitions: int) -> None:
+    def _add_layout(self, partitions: int) -> None:
         """Write one more layout, or use the one that another process has just written."""
-        layout = TopicLayout(partitions) if not self._known else self._next(partitions)
+        layout = TopicLayout(partitions) if not self._known else self._build_next_layout(partitions)
         query = (
             f"INSERT INTO {cql.name(self._keyspace)}.layouts "
             "(topic, generation_us, partitions, shift_us, starts, partitioners) "
@@ -67,7 +67,7 @@ class Layouts:
         )
         values = (self._book.topic, self._book.epoch_us, partitions, layout.shift_us, dict(layout.starts))
         self._session.execute(query, (*values, set(layout.partitioners)))
-        self._known = self._read()
+        self._known = self._read_layouts()
         newest = self._known[-1]
         log.info(
             "layout_found",
@@ -77,15 +77,15 @@ class Layouts:
             partitioners=sorted(newest.partitioners),
         )
 
-    def _next(self, partitions: int) -> TopicLayout:
+    def _build_next_layout(self, partitions: int) -> TopicLayout:
         """Return the layout that follows the known ones. It begins where the ledger ends."""
         spans = self._spans_now()
         starts = {span.partition: self._book.reached(span) for span in spans}
         end = max((span.end for span in spans), default=0)
         starts = {number: at for number, at in starts.items() if at}
-        return TopicLayout(partitions, self._shift_us(end), starts, self._partitioners(spans, partitions))
+        return TopicLayout(partitions, self._shift_us(end), starts, self._detect_partitioners(spans, partitions))
 
-    def _partitioners(self, spans: list[Span], partitions: int) -> frozenset[str]:
+    def _detect_partitioners(self, spans: list[Span], partitions: int) -> frozenset[str]:
         """Return the partitioners that the newest keys of each partition match."""
         each = max(_LEAST_SAMPLED, _SAMPLED // len(spans)) if spans else 0
         newest = [Span(span.partition, max(span.first, span.end - each), span.end) for span in spans]

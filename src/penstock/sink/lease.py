@@ -56,10 +56,10 @@ class Owner(msgspec.Struct, frozen=True):
 
 def this_process() -> Owner:
     """Return the owner that represents this process."""
-    return Owner(socket.gethostname(), os.getpid(), _started(os.getpid()), _space())
+    return Owner(socket.gethostname(), os.getpid(), _read_start_time(os.getpid()), _read_boot_id())
 
 
-def _started(pid: int) -> str:
+def _read_start_time(pid: int) -> str:
     """Return when a process started, in clock ticks since boot, or '' if it is dead or the system does not say."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -68,7 +68,7 @@ def _started(pid: int) -> str:
     return "" if fields[0] in "ZX" else fields[19]
 
 
-def _space() -> str:
+def _read_boot_id() -> str:
     """Return an identifier of this boot of the machine and this container, or '' if the system has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + str(Path("/proc/self/ns/pid").readlink())
@@ -79,7 +79,7 @@ def _space() -> str:
 def _is_dead(owner: Owner, me: Owner) -> bool:
     """Return whether the owner is known to be dead. Nothing is known about processes of other machines."""
     near = bool(me.space) and (owner.host, owner.space) == (me.host, me.space)
-    return near and _started(owner.pid) != owner.started
+    return near and _read_start_time(owner.pid) != owner.started
 
 
 def statements(keyspace: str) -> dict[str, str]:
@@ -108,7 +108,7 @@ def holder(session: Session, keyspace: str, name: str) -> Holder | None:
     row = session.execute(f"SELECT owner, since FROM {cql.name(keyspace)}.leases WHERE name = %s", (name,)).one()
     if row is None or row["owner"] is None:
         return None
-    owner = _owner(row)
+    owner = _decode_owner(row)
     return Holder(owner, row["since"].replace(tzinfo=UTC), _is_dead(owner, this_process()))
 
 
@@ -149,37 +149,37 @@ class Lease:
         waits_for = ""
         while holder := self._surely_claim():
             if time.monotonic() >= deadline_s:
-                raise self._running(holder)
+                raise self._build_running_error(holder)
             if waits_for != holder["owner"]:
-                log.info("waiting_for_lease", name=self.name, owner=str(_owner(holder)), at_most_s=wait_s)
+                log.info("waiting_for_lease", name=self.name, owner=str(_decode_owner(holder)), at_most_s=wait_s)
                 waits_for = holder["owner"]
             time.sleep(_POLL_S)
         log.info("lease_taken", name=self.name)
 
     def _surely_claim(self) -> dict[str, Any]:
-        """Call `_claim`, with retries if there is no response: Cassandra is slow to respond just after a start."""
+        """Call `_claim_row`, with retries if there is no response: Cassandra is slow to respond just after a start."""
         for attempt in bounded(_NO_ANSWER, attempts=4, timeout_s=60):
             with attempt:
-                holder = self._claim()
+                holder = self._claim_row()
         return holder
 
-    def _claim(self) -> dict[str, Any]:
+    def _claim_row(self) -> dict[str, Any]:
         """Claim the lease if it is free or its owner is dead. Returns {} if it is ours, otherwise the holder's row."""
-        holder = self._put(self._insert, (self.name, _text(self.me), self._since))
-        if not (holder and _is_dead(_owner(holder), self.me)):
+        holder = self._request_lease(self._insert, (self.name, _encode_owner(self.me), self._since))
+        if not (holder and _is_dead(_decode_owner(holder), self.me)):
             return holder
-        log.warning("lease_of_a_dead_process", name=self.name, owner=str(_owner(holder)))
-        changed = self._put(self._update, (_text(self.me), self._since, self.name, holder["owner"]))
-        return self._claim() if changed else {}
+        log.warning("lease_of_a_dead_process", name=self.name, owner=str(_decode_owner(holder)))
+        changed = self._request_lease(self._update, (_encode_owner(self.me), self._since, self.name, holder["owner"]))
+        return self._claim_row() if changed else {}
 
-    def _put(self, query: str, values: tuple[Any, ...]) -> dict[str, Any]:
+    def _request_lease(self, query: str, values: tuple[Any, ...]) -> dict[str, Any]:
         """Request the lease. Returns {} if it is ours now, otherwise Cassandra's response.
 
         The write may have applied even if the response was lost.
         """
         asked_s = time.monotonic()
         answer: dict[str, Any] = self._session.execute(query, values).one()
-        if answer["[applied]"] or answer.get("owner") == _text(self.me):
+        if answer["[applied]"] or answer.get("owner") == _encode_owner(self.me):
             self._renewed_s = asked_s
             return {}
         return answer
@@ -189,11 +189,13 @@ class Lease:
         with self._lock:
             if self._lost_to:
                 return
-            changed = self._put(self._update, (_text(self.me), self._since, self.name, _text(self.me)))
-            holder = self._claim() if changed else {}
+            changed = self._request_lease(
+                self._update, (_encode_owner(self.me), self._since, self.name, _encode_owner(self.me))
+            )
+            holder = self._claim_row() if changed else {}
             if holder:
                 self._lost_to = holder
-                log.error("lease_lost", name=self.name, owner=str(_owner(holder)))
+                log.error("lease_lost", name=self.name, owner=str(_decode_owner(holder)))
                 self._on_lost()
 
     def confirm(self) -> None:
@@ -205,18 +207,18 @@ class Lease:
     def check_kept(self) -> None:
         """Raise `JobRunning` if the lease was lost. Sends no query."""
         if self._lost_to:
-            raise self._running(self._lost_to)
+            raise self._build_running_error(self._lost_to)
 
     def release(self) -> None:
         """Release the lease. If Cassandra is unavailable, it expires by itself."""
         try:
-            self._session.execute(self._delete, (self.name, _text(self.me)))
+            self._session.execute(self._delete, (self.name, _encode_owner(self.me)))
         except (NoHostAvailable, DriverException) as error:
             log.warning("lease_not_released", name=self.name, error=str(error))
 
-    def _running(self, holder: dict[str, Any]) -> JobRunning:
+    def _build_running_error(self, holder: dict[str, Any]) -> JobRunning:
         since = f"{holder['since']:%Y-%m-%d %H:%M:%S} UTC"
-        owner = _owner(holder)
+        owner = _decode_owner(holder)
         return JobRunning(
             f"another job owns the checkpoint {self.name}: {owner}, since {since}",
             hint="./penstock status spark-job",
@@ -247,9 +249,9 @@ def held(lease: Lease, wait_s: float = WAIT_S) -> Iterator[None]:
         lease.release()
 
 
-def _text(owner: Owner) -> str:
+def _encode_owner(owner: Owner) -> str:
     return msgspec.json.encode(owner).decode()
 
 
-def _owner(holder: dict[str, Any]) -> Owner:
+def _decode_owner(holder: dict[str, Any]) -> Owner:
     return msgspec.json.decode(holder["owner"], type=Owner)

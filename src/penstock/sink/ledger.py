@@ -119,17 +119,17 @@ class Ledger:
         even on a single node: the entries are written again after that time, and Cassandra acknowledges a write only
         when everything older than the lag is in its log.
         """
-        self._write(job, batch_id, tallies)
+        self._write_entries(job, batch_id, tallies)
         if sync_lag_s:
             time.sleep(sync_lag_s)
-            self._write(job, batch_id, tallies)
+            self._write_entries(job, batch_id, tallies)
 
-    def _write(self, job: str, batch_id: int, tallies: Sequence[BatchSummary]) -> None:
-        lines = [self._values(job, batch_id, one) for one in tallies]
+    def _write_entries(self, job: str, batch_id: int, tallies: Sequence[BatchSummary]) -> None:
+        lines = [self._bind_values(job, batch_id, one) for one in tallies]
         for written in [self._session.execute_async(self._insert, line) for line in lines]:
             written.result()
 
-    def _values(self, job: str, batch_id: int, one: BatchSummary) -> tuple[Any, ...]:
+    def _bind_values(self, job: str, batch_id: int, one: BatchSummary) -> tuple[Any, ...]:
         return (
             self.topic,
             self.epoch_us,
@@ -154,14 +154,14 @@ class Ledger:
         first_bucket = max(0, span.first // BUCKET_OFFSETS - 1)
         for bucket in range(first_bucket, max(span.end - 1, 0) // BUCKET_OFFSETS + 1):
             for row in self._session.execute(self._select, (self.topic, self.epoch_us, span.partition, bucket)):
-                line = _line(row)
+                line = _parse_entry(row)
                 if line.tally.first_offset < span.end and line.tally.last_offset >= span.first:
                     yield line
 
     def begun_in(self, span: Span) -> Iterator[LedgerEntry]:
         """Yield the entries that begin in `span`, in offset order."""
         for row in self._rows_within(self._select_begun, span):
-            yield _line(row)
+            yield _parse_entry(row)
 
     def stored_in(self, span: Span) -> int:
         """Return the number of rows stored by the entries that begin in `span`, including those of a replay."""
@@ -182,7 +182,7 @@ class Ledger:
         return span.first
 
 
-def _line(row: dict[str, Any]) -> LedgerEntry:
+def _parse_entry(row: dict[str, Any]) -> LedgerEntry:
     tally = BatchSummary(
         partition=row["kafka_partition"],
         first_offset=row["first_offset"],
@@ -221,10 +221,10 @@ def layouts(session: Session, keyspace: str, topic: str, epoch_us: int) -> list[
     """Return the layouts of a topic incarnation, oldest first; empty if no job has read it yet."""
     query = f"SELECT * FROM {cql.name(keyspace)}.layouts WHERE topic = %s AND generation_us = %s"
     rows = session.execute(query, (topic, epoch_us))
-    return sorted(map(_layout, rows), key=lambda layout: layout.partitions)
+    return sorted(map(_parse_layout, rows), key=lambda layout: layout.partitions)
 
 
-def _layout(row: Mapping[str, Any]) -> TopicLayout:
+def _parse_layout(row: Mapping[str, Any]) -> TopicLayout:
     known = frozenset(row.get("partitioners") or ()) & PARTITIONERS.keys()
     return TopicLayout(row["partitions"], row["shift_us"], dict(row["starts"] or {}), known or frozenset(PARTITIONERS))
 
@@ -249,7 +249,7 @@ def begin_generation(session: Session, keyspace: str, topic: str, topic_id: str,
     """
     known = generations(session, keyspace, topic)
     if topic_id not in known or is_recreated:
-        ends = _ends(session, keyspace, topic) if known else {}
+        ends = _find_upper_bounds(session, keyspace, topic) if known else {}
         shifts = {
             epoch: max((at.shift_us for at in layouts(session, keyspace, topic, epoch)), default=0) for epoch in ends
         }
@@ -264,7 +264,7 @@ def begin_generation(session: Session, keyspace: str, topic: str, topic_id: str,
 def ends(session: Session, keyspace: str, topic: str, epoch_us: int) -> dict[int, int]:
     """Return the offset after the stream's newest entry, for each partition of an incarnation."""
     buckets: dict[int, int] = {}
-    for row in _buckets(session, keyspace):
+    for row in _iter_buckets(session, keyspace):
         if (row["topic"], row["generation_us"]) == (topic, epoch_us):
             buckets[row["kafka_partition"]] = max(row["bucket"], buckets.get(row["kafka_partition"], 0))
     book = Ledger(session, keyspace, topic, epoch_us)
@@ -274,17 +274,17 @@ def ends(session: Session, keyspace: str, topic: str, epoch_us: int) -> dict[int
     return {span.partition: book.reached(span) for span in spans}
 
 
-def _ends(session: Session, keyspace: str, topic: str) -> dict[int, int]:
+def _find_upper_bounds(session: Session, keyspace: str, topic: str) -> dict[int, int]:
     """Return an offset above every record of an incarnation, by the incarnation's timestamp base."""
     ends: dict[int, int] = {}
-    for row in _buckets(session, keyspace):
+    for row in _iter_buckets(session, keyspace):
         if row["topic"] == topic:  # an entry begins in its bucket and ends in the next one at the latest
             end = (row["bucket"] + 2) * BUCKET_OFFSETS
             ends[row["generation_us"]] = max(end, ends.get(row["generation_us"], 0))
     return ends
 
 
-def _buckets(session: Session, keyspace: str) -> Iterator[dict[str, Any]]:
+def _iter_buckets(session: Session, keyspace: str) -> Iterator[dict[str, Any]]:
     yield from session.execute(
         f"SELECT DISTINCT topic, generation_us, kafka_partition, bucket FROM {cql.name(keyspace)}.ledger"
     )

@@ -90,7 +90,7 @@ class Progress:
         )
         for one in batches:
             values = (one.began_at, one.batch_id, one.rows, one.input_rows_s, one.processed_rows_s)
-            place = self._topic, _hour(one.began_at)
+            place = self._topic, _truncate_to_hour(one.began_at)
             self._session.execute(insert, (*place, *values, one.durations_ms, one.positions))
 
     def batches(self, most: int, now: datetime | None = None) -> list[Batch]:
@@ -98,7 +98,7 @@ class Progress:
         if not has_table(self._session, self._keyspace, "batches"):
             return []
         found: list[Batch] = []
-        hour = _hour(now or datetime.now(UTC))
+        hour = _truncate_to_hour(now or datetime.now(UTC))
         for back in range(24):
             found += self._of_hour(hour - timedelta(hours=back), most - len(found))
             if len(found) >= most:
@@ -107,7 +107,7 @@ class Progress:
 
     def _of_hour(self, hour: datetime, most: int) -> Iterator[Batch]:
         query = f"SELECT * FROM {cql.name(self._keyspace)}.batches WHERE topic = %s AND hour = %s LIMIT %s"
-        return map(_batch, self._session.execute(query, (self._topic, hour, most)))
+        return map(_parse_batch, self._session.execute(query, (self._topic, hour, most)))
 
     def failed(self, error: str, trace: str) -> None:
         """Record a failure at the current time."""
@@ -123,11 +123,11 @@ class Progress:
         return [Failure(row["at"].replace(tzinfo=UTC), row["error"], row["trace"]) for row in found]
 
 
-def _hour(moment: datetime) -> datetime:
+def _truncate_to_hour(moment: datetime) -> datetime:
     return moment.replace(minute=0, second=0, microsecond=0)
 
 
-def _batch(row: dict[str, Any]) -> Batch:
+def _parse_batch(row: dict[str, Any]) -> Batch:
     return Batch(
         batch_id=row["batch_id"],
         began_at=row["began_at"].replace(tzinfo=UTC),

@@ -85,9 +85,11 @@ class RowWriter:
         Raises `StoreFailed` at the first statement that is not acknowledged.
         """
         rows, deletions = batch.untied(self._id) if self._may_tie else (batch.rows, batch.deletions)
-        inserts, bad_rows = isolate(rows, lambda some: list(self._inserts(some, self._times_us(batch, some))))
-        deletes, bad_deletions = isolate(deletions, lambda some: list(self._deletes(some, self._times_us(batch, some))))
-        batches = ((batch, None) for batch in self._batches(inserts + deletes))
+        inserts, bad_rows = isolate(rows, lambda some: list(self._iter_inserts(some, self._times_us(batch, some))))
+        deletes, bad_deletions = isolate(
+            deletions, lambda some: list(self._iter_deletes(some, self._times_us(batch, some)))
+        )
+        batches = ((batch, None) for batch in self._iter_batches(inserts + deletes))
         try:
             execute_concurrent(self._session, batches, concurrency=self._concurrency, raise_on_first_error=True)
         except (DriverException, RequestExecutionException, NoHostAvailable) as error:
@@ -98,28 +100,28 @@ class RowWriter:
     def _times_us(self, batch: Decoded, items: Sequence[Row | Deletion]) -> list[int]:
         return batch.write_times_us(items, self._epoch_us)
 
-    def _inserts(self, rows: Sequence[Row], times_us: Sequence[int]) -> Iterator[Keyed]:
+    def _iter_inserts(self, rows: Sequence[Row], times_us: Sequence[int]) -> Iterator[Keyed]:
         keys = (self._key(row[0]) for row in rows)
         return zip(keys, map(self._insert.__add__, self._encode(rows, times_us)), strict=True)
 
-    def _deletes(self, deletions: Sequence[Deletion], times_us: Sequence[int]) -> Iterator[Keyed]:
+    def _iter_deletes(self, deletions: Sequence[Deletion], times_us: Sequence[int]) -> Iterator[Keyed]:
         for deletion, written_us in zip(deletions, times_us, strict=True):
             values = self._encode_deletion(deletion.key, written_us)
             yield self._key_bytes(deletion.key), self._delete + values
 
-    def _batches(self, keyed: list[Keyed]) -> Iterator[EncodedBatch]:
+    def _iter_batches(self, keyed: list[Keyed]) -> Iterator[EncodedBatch]:
         for some in self._by_replicas(keyed):
             begun, room = 0, self._limit_bytes
             for at, (_, statement) in enumerate(some):
                 weight = self._cells_bytes + len(statement)
                 if weight > room and at > begun:
-                    yield self._batch(some[begun:at])
+                    yield self._build_batch(some[begun:at])
                     begun, room = at, self._limit_bytes
                 room -= weight
             if some:
-                yield self._batch(some[begun:])
+                yield self._build_batch(some[begun:])
 
-    def _batch(self, keyed: list[Keyed]) -> EncodedBatch:
+    def _build_batch(self, keyed: list[Keyed]) -> EncodedBatch:
         return EncodedBatch((statement for _, statement in keyed), self._keyspace, keyed[0][0])
 
     def _by_replicas(self, keyed: list[Keyed]) -> Iterable[list[Keyed]]:
@@ -136,10 +138,10 @@ class RowWriter:
 def batch_limit_bytes(session: Session) -> int:
     """Return the largest batch that causes no server warning, in bytes: the server's `batch_size_warn_threshold`."""
     row = session.execute("SELECT value FROM system_views.settings WHERE name = 'batch_size_warn_threshold'").one()
-    return _bytes(row["value"])
+    return _parse_size(row["value"])
 
 
-def _bytes(size: str) -> int:
+def _parse_size(size: str) -> int:
     for unit, factor in _UNITS.items():
         if size.endswith(unit):
             return int(size.removesuffix(unit)) * factor

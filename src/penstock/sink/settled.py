@@ -94,7 +94,7 @@ def states(session: Session, keyspace: str, topic: str) -> dict[str, Settled]:
     query = f"SELECT {_READ} FROM {cql.name(keyspace)}.settled WHERE topic = %s AND bucket = %s"
     found: dict[str, Settled] = {}
     for bucket in range(BUCKETS):
-        found |= {row["identity"]: _settled(row) for row in session.execute(query, (topic, bucket))}
+        found |= {row["identity"]: _parse_resolution(row) for row in session.execute(query, (topic, bucket))}
     return found
 
 
@@ -111,7 +111,7 @@ def states_of(session: Session, keyspace: str, topic: str, identities: Iterable[
         for bucket, some in by_bucket.items()
         for at in range(0, len(some), _ASKED_AT_ONCE)
     ]
-    return {row["identity"]: _settled(row) for values in asked for row in session.execute(query, values)}
+    return {row["identity"]: _parse_resolution(row) for values in asked for row in session.execute(query, values)}
 
 
 def state_of(identity: str, lines: dict[str, Settled]) -> str:
@@ -120,7 +120,7 @@ def state_of(identity: str, lines: dict[str, Settled]) -> str:
     return WAITING if line is None or line.state is State.CLAIMED else str(line.state)
 
 
-def _settled(row: dict[str, Any]) -> Settled:
+def _parse_resolution(row: dict[str, Any]) -> Settled:
     new = (row["new_partition"], row["new_offset"])
     return Settled(
         state=State(row["state"]),
@@ -166,38 +166,40 @@ class Book:
 
     def claim(self, wanted: Claims, claim: UUID, who: str, ends: dict[int, int]) -> set[str]:
         """Claim records before they are sent. `ends` are the topic's end offsets just before."""
-        return self._put(wanted, State.CLAIMED, claim, who, "", ends)
+        return self._write_resolutions(wanted, State.CLAIMED, claim, who, "", ends)
 
     def discard(self, wanted: Claims, claim: UUID, who: str, note: str) -> set[str]:
         """Mark records as discarded. `claim` is new and identifies this call."""
-        return self._put(wanted, State.DISCARDED, claim, who, note, {})
+        return self._write_resolutions(wanted, State.DISCARDED, claim, who, note, {})
 
     def finish(self, places: dict[str, Place], claim: UUID, state: State = State.REDRIVEN) -> set[str]:
         """Mark records of `claim` as redriven, each with its new position in the topic, or as superseded by it."""
 
         def values(identity: str) -> tuple[Any, ...]:
-            return *places[identity], *self._key(identity), claim
+            return *places[identity], *self._build_key(identity), claim
 
-        return self._change(self._finish[state], places, values, state, claim)
+        return self._change_rows(self._finish[state], places, values, state, claim)
 
-    def _put(self, wanted: Claims, state: State, claim: UUID, who: str, note: str, ends: dict[int, int]) -> set[str]:
+    def _write_resolutions(
+        self, wanted: Claims, state: State, claim: UUID, who: str, note: str, ends: dict[int, int]
+    ) -> set[str]:
         """Insert the missing rows and replace the given claims. Returns the identities that changed."""
         fresh = [identity for identity, earlier in wanted.items() if earlier is None]
 
         def inserted(identity: str) -> tuple[Any, ...]:
-            return *self._key(identity), state, claim, who, note, ends
+            return *self._build_key(identity), state, claim, who, note, ends
 
         def replaced(identity: str) -> tuple[Any, ...]:
-            return state, claim, who, note, ends, *self._key(identity), wanted[identity]
+            return state, claim, who, note, ends, *self._build_key(identity), wanted[identity]
 
-        return self._change(self._insert, fresh, inserted, state, claim) | self._change(
+        return self._change_rows(self._insert, fresh, inserted, state, claim) | self._change_rows(
             self._replace, wanted.keys() - set(fresh), replaced, state, claim
         )
 
-    def _key(self, identity: str) -> tuple[str, int, str]:
+    def _build_key(self, identity: str) -> tuple[str, int, str]:
         return self._topic, bucket_of(identity), identity
 
-    def _change(
+    def _change_rows(
         self,
         statement: Any,
         identities: Collection[str],
@@ -206,12 +208,14 @@ class Book:
         claim: UUID,
     ) -> set[str]:
         changed: set[str] = set()
-        for some in _rounds(identities):
+        for some in _iter_rounds(identities):
             for attempt in bounded(WriteTimeout, attempts=_ATTEMPTS, timeout_s=_RETRY_S):
                 with attempt:
                     answers = execute_concurrent_with_args(self._session, statement, map(values, some))
             changed |= {
-                identity for identity, (_, rows) in zip(some, answers, strict=True) if _holds(rows.one(), state, claim)
+                identity
+                for identity, (_, rows) in zip(some, answers, strict=True)
+                if _is_applied(rows.one(), state, claim)
             }
         return changed
 
@@ -221,7 +225,7 @@ def bucket_of(identity: str) -> int:
     return zlib.crc32(identity.encode()) % BUCKETS
 
 
-def _rounds(identities: Collection[str]) -> Iterator[list[str]]:
+def _iter_rounds(identities: Collection[str]) -> Iterator[list[str]]:
     """Yield the identities in rounds, at most one per bucket each: transactions on one partition contend."""
     by_bucket: dict[int, list[str]] = defaultdict(list)
     for identity in identities:
@@ -230,6 +234,6 @@ def _rounds(identities: Collection[str]) -> Iterator[list[str]]:
         yield [identity for identity in some if identity is not None]
 
 
-def _holds(answer: dict[str, Any], state: State, claim: UUID) -> bool:
+def _is_applied(answer: dict[str, Any], state: State, claim: UUID) -> bool:
     """Return whether the row is as intended, by this transaction or by an earlier one whose response was lost."""
     return bool(answer["[applied]"]) or (answer.get("state"), answer.get("claim")) == (state, claim)

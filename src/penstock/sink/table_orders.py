@@ -40,8 +40,8 @@ def fix_order(session: Session, keyspace: str, pipeline: Pipeline) -> None:
     if pipeline.order_by == BY_OFFSET:
         return
     create_missing(session, keyspace, statements(keyspace))
-    if _read(session, keyspace, pipeline.table) is None:
-        _add(session, keyspace, pipeline)
+    if _read_order(session, keyspace, pipeline.table) is None:
+        _insert_order(session, keyspace, pipeline)
         check_order(session, keyspace, pipeline)
 
 
@@ -50,14 +50,14 @@ def check_order(session: Session, keyspace: str, pipeline: Pipeline) -> None:
 
     Raises `PenstockError` if it has another order.
     """
-    known = _read(session, keyspace, pipeline.table) if has_table(session, keyspace, TABLE) else None
+    known = _read_order(session, keyspace, pipeline.table) if has_table(session, keyspace, TABLE) else None
     if known is None and (pipeline.order_by == BY_OFFSET or not _has_rows(session, keyspace, pipeline)):
         return
     if (known or BY_OFFSET) != pipeline.order_by:
-        raise _refused(keyspace, pipeline, known or BY_OFFSET)
+        raise _build_order_error(keyspace, pipeline, known or BY_OFFSET)
 
 
-def _read(session: Session, keyspace: str, table: str) -> str | None:
+def _read_order(session: Session, keyspace: str, table: str) -> str | None:
     query = f"SELECT order_by FROM {cql.name(keyspace)}.{TABLE} WHERE table_name = %s"
     row = session.execute(query, (table,)).one()
     return None if row is None else str(row["order_by"])
@@ -70,14 +70,14 @@ def _has_rows(session: Session, keyspace: str, pipeline: Pipeline) -> bool:
     return next(scan(session, f"SELECT {key} FROM {name}"), None) is not None
 
 
-def _add(session: Session, keyspace: str, pipeline: Pipeline) -> None:
+def _insert_order(session: Session, keyspace: str, pipeline: Pipeline) -> None:
     """Write the table's entry, unless another process has just written one."""
     query = f"INSERT INTO {cql.name(keyspace)}.{TABLE} (table_name, order_by) VALUES (%s, %s) IF NOT EXISTS"
     session.execute(query, (pipeline.table, pipeline.order_by))
     log.info("table_order_fixed", table=pipeline.table, order_by=pipeline.order_by)
 
 
-def _refused(keyspace: str, pipeline: Pipeline, known: str) -> PenstockError:
+def _build_order_error(keyspace: str, pipeline: Pipeline, known: str) -> PenstockError:
     return PenstockError(
         f"{keyspace}.{pipeline.table} is ordered by {known!r}, and the pipeline declares "
         f"order_by={pipeline.order_by!r}: write timestamps of two orders cannot be compared. Nothing was written",

@@ -40,16 +40,18 @@ def users_of(body: bytes, results: int) -> list[Any]:
     try:
         data = read_page(body)
     except NOT_JSON as error:
-        raise _retryable(f"answered {len(body)} bytes that are not JSON: {_describe_invalid(error, body)}") from None
+        raise _build_retryable_error(
+            f"answered {len(body)} bytes that are not JSON: {_describe_invalid(error, body)}"
+        ) from None
     if not isinstance(data, dict):
-        raise _retryable(f"answered a JSON {type(data).__name__}, not an object")
+        raise _build_retryable_error(f"answered a JSON {type(data).__name__}, not an object")
     if data.get("error"):
-        raise _retryable(f"answered an error: {_to_line(data['error'])}")
+        raise _build_retryable_error(f"answered an error: {_to_line(data['error'])}")
     users = data.get("results")
     if not isinstance(users, list):
-        raise _retryable("answered an object without a list of results")
+        raise _build_retryable_error("answered an object without a list of results")
     if len(users) < results:
-        raise _retryable(
+        raise _build_retryable_error(
             f"answered {len(users)} of {results} results",
             hint="set PENSTOCK_SOURCE_BATCH_RECORDS to the number of records that the API returns in one response",
         )
@@ -66,7 +68,7 @@ def words_of(body: bytes) -> str:
     return next(map(_to_line, messages), "")
 
 
-def _retryable(message: str, hint: str = "") -> SourceRefused:
+def _build_retryable_error(message: str, hint: str = "") -> SourceRefused:
     return SourceRefused(message, hint=hint, again=True, wait_s=0.0)
 
 

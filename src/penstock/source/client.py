@@ -85,7 +85,7 @@ class HttpSource:
         return self._fetch_pages(records, results, seed, skip)
 
     def _fetch_pages(self, records: int, results: int, seed: str, skip: int) -> Iterator[list[Any]]:
-        with self._client() as client:
+        with self._create_client() as client:
             for page, first in enumerate(range(0, records, results), start=1):
                 if skip < min(first + results, records):
                     url = self._url.copy_merge_params({"results": results, "page": page, "seed": seed})
@@ -98,16 +98,16 @@ class HttpSource:
                 _RetryPolicy(self._max_wait_s).should_retry, attempts=self._attempts, timeout_s=timeout_s
             ):
                 with attempt:
-                    users = self._request(client, url, results)
+                    users = self._request_users(client, url, results)
         except SourceRefused as error:
-            raise self._refused(error) from error
+            raise self._add_address(error) from error
         except httpx2.TransportError as error:
-            raise self._unreachable(error) from error
+            raise self._translate_error(error) from error
         except httpx2.RequestError as error:  # too many redirects
-            raise self._refused(SourceRefused(clean_line(str(error), WORDS_MAX_CHARS))) from error
+            raise self._add_address(SourceRefused(clean_line(str(error), WORDS_MAX_CHARS))) from error
         return users
 
-    def _request(self, client: httpx2.Client, url: httpx2.URL, results: int) -> list[Any]:
+    def _request_users(self, client: httpx2.Client, url: httpx2.URL, results: int) -> list[Any]:
         started_s = time.monotonic()
         with client.stream("GET", url) as response:
             body = _read_body(response, deadline_s=started_s + self._timeout_s)
@@ -116,7 +116,7 @@ class HttpSource:
         log.debug("source_answered", users=len(users), bytes=len(body), seconds=round(time.monotonic() - started_s, 3))
         return users
 
-    def _client(self) -> httpx2.Client:
+    def _create_client(self) -> httpx2.Client:
         return httpx2.Client(
             headers={"User-Agent": f"penstock/{__version__}", "Accept": "application/json"},
             timeout=httpx2.Timeout(self._timeout_s, connect=min(self._timeout_s, CONNECT_TIMEOUT_MAX_S)),
@@ -132,8 +132,8 @@ class HttpSource:
         is_safe = request.url.host == self._url.host and request.url.scheme in (self._url.scheme, "https")
         if self._url.userinfo and not is_safe:
             raise UsageError(
-                f"{self._address} redirects to {_origin(request.url)}, which does not receive the user and password",
-                hint=f"if {_origin(request.url)} is trusted, set the source URL to the address there",
+                f"{self._address} redirects to {_to_origin(request.url)}, which does not receive the user and password",
+                hint=f"if {_to_origin(request.url)} is trusted, set the source URL to the address there",
             )
 
     def _check_allowed(self, url: httpx2.URL) -> None:
@@ -147,11 +147,11 @@ class HttpSource:
     def _address(self) -> str:
         return str(self._url.copy_with(userinfo=b"", query=None))
 
-    def _refused(self, error: SourceRefused) -> SourceRefused:
+    def _add_address(self, error: SourceRefused) -> SourceRefused:
         hint = error.hint or "check PENSTOCK_SOURCE_URL"
         return SourceRefused(f"{self._address} {error.message}", hint=hint, **error.facts)
 
-    def _unreachable(self, error: httpx2.TransportError) -> SourceUnreachable:
+    def _translate_error(self, error: httpx2.TransportError) -> SourceUnreachable:
         details = clean_line(str(error), WORDS_MAX_CHARS) or type(error).__name__
         return SourceUnreachable(
             f"{self._address} did not answer: {details} ({self._attempts} attempts)",
@@ -170,7 +170,7 @@ def _parse_url(text: str) -> httpx2.URL:
     return url
 
 
-def _origin(url: httpx2.URL) -> str:
+def _to_origin(url: httpx2.URL) -> str:
     return str(url.copy_with(userinfo=b"", path="/", query=None, fragment=None))
 
 
@@ -179,10 +179,10 @@ def _allowed_hosts(settings: Settings) -> frozenset[str]:
     names = [name.strip() for name in settings.source_hosts.split(",") if name.strip()]
     if not names:
         return frozenset()
-    return frozenset([*map(_host, names), _parse_url(settings.source_url).host])
+    return frozenset([*map(_parse_host, names), _parse_url(settings.source_url).host])
 
 
-def _host(name: str) -> str:
+def _parse_host(name: str) -> str:
     try:
         url = httpx2.URL(f"http://{name}/")
     except httpx2.InvalidURL:

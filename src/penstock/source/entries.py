@@ -91,7 +91,7 @@ def _repeats_a_name(page: Any, text: bytes) -> bool:
 
 
 def _read_by_entry(text: bytes) -> dict[str, Any]:
-    members = list(_members(text))
+    members = list(_iter_members(text))
     results = [value for name, value in members if name == "results"]
     if len(results) > 1:
         raise ValueError("duplicate name 'results'")
@@ -105,7 +105,7 @@ def _read_by_entry(text: bytes) -> dict[str, Any]:
     return page
 
 
-def _members(text: bytes) -> Iterator[tuple[str, bytes]]:
+def _iter_members(text: bytes) -> Iterator[tuple[str, bytes]]:
     """Yield name and value of each member of an object. Members without a valid name are skipped."""
     for part in split(text, b"{"):
         match = _MEMBER.fullmatch(part)

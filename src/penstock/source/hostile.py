@@ -50,21 +50,21 @@ class Hostility:
 
     def trouble(self, request: int) -> Trouble:
         """Return the fault of the response to the `request`th request, deterministic per seed."""
-        rng = self._rng("request", request)
+        rng = self._create_rng("request", request)
         return rng.choice(TROUBLES) if rng.random() < self.rate else Trouble.NONE
 
     def touched(self, user: dict[str, Any], place: str) -> dict[str, Any]:
         """Return the user, or a copy with a missing or mistyped field, deterministic per `place`."""
         if not self.rate:
             return user
-        rng = self._rng("user", place)
-        return _damage(user, rng) if rng.random() < self.rate else user
+        rng = self._create_rng("user", place)
+        return _damage_user(user, rng) if rng.random() < self.rate else user
 
-    def _rng(self, *place: object) -> random.Random:
+    def _create_rng(self, *place: object) -> random.Random:
         return random.Random(":".join([self.seed, *map(str, place)]))  # noqa: S311 - must be reproducible
 
 
-def _damage(user: dict[str, Any], rng: random.Random) -> dict[str, Any]:
+def _damage_user(user: dict[str, Any], rng: random.Random) -> dict[str, Any]:
     damaged = copy.deepcopy(user)
     *parents, field = path = rng.choice(list(MISTYPED))
     part = damaged

@@ -37,23 +37,23 @@ class Landing:
 
     def answers(self) -> Iterator[tuple[list[Any], int]]:
         """Yield the staged responses in order, each with its time in ms since the epoch. Raises `FormatTooNew`."""
-        for file in self._files():
+        for file in self._list_files():
             staged_ms = file.stat().st_mtime_ns // 1_000_000
-            yield _read(file), staged_ms
+            yield _read_response(file), staged_ms
 
     def entry(self, answer: int, index: int) -> Any:
         """Return an entry as it was staged, even if it was changed in memory. Both indexes count from 0."""
         if self._last_read[0] != answer:
-            self._last_read = answer, _read(self.folder / _name(answer))
+            self._last_read = answer, _read_response(self.folder / _format_name(answer))
         return self._last_read[1][index]
 
     def keep(self, answer: list[Any]) -> None:
         """Write a response to disk, atomically and synced. Only its owner can read it."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file = self.folder / _name(len(self._files()))
+        file = self.folder / _format_name(len(self._list_files()))
         unfinished = file.with_suffix(".unfinished")
         with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
-            out.write(_encode(answer))
+            out.write(_encode_response(answer))
             out.flush()
             os.fsync(out.fileno())
         unfinished.replace(file)
@@ -66,21 +66,21 @@ class Landing:
             if folder != self.folder and folder.stat().st_mtime < cutoff_s:
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def _files(self) -> list[Path]:
+    def _list_files(self) -> list[Path]:
         return sorted(self.folder.glob("*.json"))
 
 
-def _name(answer: int) -> str:
+def _format_name(answer: int) -> str:
     return f"{answer:06}.json"
 
 
-def _encode(answer: list[Any]) -> bytes:
+def _encode_response(answer: list[Any]) -> bytes:
     unreadable = {index: entry for index, entry in enumerate(answer) if isinstance(entry, Unreadable)}
     entries = [None if index in unreadable else entry for index, entry in enumerate(answer)] if unreadable else answer
     return msgspec.json.encode(_Page(entries, unreadable, penstock=__version__))
 
 
-def _read(file: Path) -> list[Any]:
+def _read_response(file: Path) -> list[Any]:
     data = file.read_bytes()
     try:
         page = msgspec.json.decode(data, type=list[Any] | _Page)

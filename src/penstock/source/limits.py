@@ -27,22 +27,22 @@ def wait_s(headers: Mapping[str, str], now: datetime) -> float:
     """
     value = headers.get("retry-after")
     if not value and _is_exhausted(headers):
-        value = _first(headers, RESETS)
-    seconds = _seconds(value or "", now)
+        value = _find_header(headers, RESETS)
+    seconds = _parse_seconds(value or "", now)
     return seconds if seconds > 0 and math.isfinite(seconds) else 0.0
 
 
 def _is_exhausted(headers: Mapping[str, str]) -> bool:
     """Return whether a rate limit is exhausted. APIs send its reset time with every response, also successful ones."""
-    remaining = _first(headers, REMAINDERS)
-    return remaining.strip() == "0" if remaining else bool(_first(headers, RESETS))
+    remaining = _find_header(headers, REMAINDERS)
+    return remaining.strip() == "0" if remaining else bool(_find_header(headers, RESETS))
 
 
-def _first(headers: Mapping[str, str], names: tuple[str, ...]) -> str:
+def _find_header(headers: Mapping[str, str], names: tuple[str, ...]) -> str:
     return next((headers[name] for name in names if headers.get(name)), "")
 
 
-def _seconds(text: str, now: datetime) -> float:
+def _parse_seconds(text: str, now: datetime) -> float:
     """Return the seconds from `now`. `text` is a date, a number of seconds, or the epoch in s or ms."""
     try:
         number = float(text)

@@ -117,10 +117,10 @@ class Standin:
             return _FAULTY_RESPONSES[trouble]()
         if trouble is Trouble.SLOW:
             await asyncio.sleep(self._hostility.slow_s)
-        body = await run_in_threadpool(self._body, read_query(request.query_params))
-        return _respond(body, trouble)
+        body = await run_in_threadpool(self._render_body, read_query(request.query_params))
+        return _build_response(body, trouble)
 
-    def _body(self, query: UserQuery) -> bytes:
+    def _render_body(self, query: UserQuery) -> bytes:
         generated = self._users(query)
         users = [self._hostility.touched(user, f"{query.seed}:{query.start + i}") for i, user in enumerate(generated)]
         info = {"seed": query.seed, "results": len(users), "page": query.page, "version": VERSION}
@@ -140,10 +140,10 @@ class CutResponse(Response):
 def make_app(users: UserSource = made_users, hostility: Hostility | None = None) -> Starlette:
     """Create the stand-in as an ASGI app, without faults unless `hostility` is given."""
     endpoint: Callable[[Request], Awaitable[Response]] = Standin(users, hostility or Hostility()).answer
-    return Starlette(routes=[*(Route(path, endpoint) for path in PATHS), Route("/health", _health)])
+    return Starlette(routes=[*(Route(path, endpoint) for path in PATHS), Route("/health", _serve_health)])
 
 
-async def _health(_: Request) -> Response:
+async def _serve_health(_: Request) -> Response:
     return JSONResponse({"status": "ok"})
 
 
@@ -156,7 +156,7 @@ _FAULTY_RESPONSES: dict[Trouble, Callable[[], Response]] = {
 }
 
 
-def _respond(body: bytes, trouble: Trouble) -> Response:
+def _build_response(body: bytes, trouble: Trouble) -> Response:
     if trouble is Trouble.CUT:
         return CutResponse(body, media_type="application/json")
     if trouble is Trouble.TRUNCATED:

@@ -21,17 +21,17 @@ MAKERS = {
 
 def load(layout: Layout) -> Mapping[str, str]:
     """Return the secrets of this data directory. Missing ones are generated and saved, once for concurrent commands."""
-    stored = _read(layout.credentials)
-    return stored if MAKERS.keys() <= stored.keys() else _complete(layout)
+    stored = _read_secrets(layout.credentials)
+    return stored if MAKERS.keys() <= stored.keys() else _generate_missing(layout)
 
 
-def _complete(layout: Layout) -> Mapping[str, str]:
+def _generate_missing(layout: Layout) -> Mapping[str, str]:
     """Generate and save missing secrets under a lock on the data directory."""
     layout.home.mkdir(parents=True, exist_ok=True)
     directory = os.open(layout.home, os.O_RDONLY)
     try:
         fcntl.flock(directory, fcntl.LOCK_EX)
-        stored = _read(layout.credentials)
+        stored = _read_secrets(layout.credentials)
         stored |= {name: generate() for name, generate in MAKERS.items() if name not in stored}
         write(layout.credentials, json.dumps(stored, indent=2) + "\n", 0o600)
     finally:
@@ -39,6 +39,6 @@ def _complete(layout: Layout) -> Mapping[str, str]:
     return stored
 
 
-def _read(path: Path) -> dict[str, str]:
+def _read_secrets(path: Path) -> dict[str, str]:
     stored: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return stored

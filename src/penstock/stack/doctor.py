@@ -36,23 +36,23 @@ def examine(settings: Settings) -> list[Check]:
     running = {name for name, process in Supervisor(environment.layout).processes().items() if process.alive}
     idle = [service for service in wanted if service.name not in running]
     checks: list[Callable[[], Check]] = [
-        lambda: _java(environment),
+        lambda: _check_java(environment),
         lambda: memory(idle, psutil.virtual_memory().available // 2**20),
         lambda: disk(environment.layout.home),
-        lambda: file_system(environment.layout.home, _mounts()),
+        lambda: file_system(environment.layout.home, _list_mounts()),
         lambda: open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[1]),
         lambda: clock(time.time(), jars.LOCK.stat().st_mtime),
         lambda: requirements(Path(sys.prefix), REPOSITORY),
-        lambda: _jars(environment, wanted),
-        lambda: _ports(environment, idle),
-        lambda: _orphans(environment),
-        lambda: _source(settings),
+        lambda: _check_jars(environment, wanted),
+        lambda: _check_ports(environment, idle),
+        lambda: _check_orphans(environment),
+        lambda: _check_source(settings),
         lambda: pipeline(settings),
     ]
-    return [check() for check in checks] + [_service(service) for service in status.read(settings)]
+    return [check() for check in checks] + [_check_service(service) for service in status.read(settings)]
 
 
-def _java(environment: Site) -> Check:
+def _check_java(environment: Site) -> Check:
     java, newer = environment.java, environment.java21
     detail = f"{java.major} from {java.origin}"
     return Check("java", True, detail if newer == java else f"{detail}; {newer.major} from {newer.origin} where needed")
@@ -68,7 +68,7 @@ def memory(idle: Iterable[Service], available_mib: int) -> Check:
 
 def disk(home: Path) -> Check:
     """Check that there is enough disk space for data and logs."""
-    free_gib = shutil.disk_usage(_existing(home)).free / 2**30
+    free_gib = shutil.disk_usage(_find_existing(home)).free / 2**30
     detail = f"{free_gib:.0f} GiB free in {home}"
     return Check("disk", free_gib >= FREE_DISK_GIB, detail, f"free {FREE_DISK_GIB} GiB, or set {PREFIX}HOME")
 
@@ -110,7 +110,7 @@ def requirements(environment: Path, repository: Path) -> Check:
     )
 
 
-def _jars(environment: Site, services: Iterable[Service]) -> Check:
+def _check_jars(environment: Site, services: Iterable[Service]) -> Check:
     groups = {group for service in services for group in service.jars}
     missing = sorted(group for group in groups if not jars.is_installed(environment.layout, group))
     was_installed = environment.layout.jars.exists()
@@ -120,7 +120,7 @@ def _jars(environment: Site, services: Iterable[Service]) -> Check:
     )
 
 
-def _ports(environment: Site, idle: Iterable[Service]) -> Check:
+def _check_ports(environment: Site, idle: Iterable[Service]) -> Check:
     if _find_orphans(environment):
         return Check("ports", True, "not checked: processes of an earlier start are still running")
     try:
@@ -130,7 +130,7 @@ def _ports(environment: Site, idle: Iterable[Service]) -> Check:
     return Check("ports", True, "free, or used by this stack")
 
 
-def _orphans(environment: Site) -> Check:
+def _check_orphans(environment: Site) -> Check:
     processes = _find_orphans(environment)
     ids = ", ".join(str(process.pid) for process in processes)
     return Check("left behind", not processes, f"processes {ids}" if processes else "none", "./penstock down")
@@ -140,7 +140,7 @@ def _find_orphans(environment: Site) -> list[psutil.Process]:
     return orphans.find(environment.layout.marker, Supervisor(environment.layout).pid())
 
 
-def _source(settings: Settings) -> Check:
+def _check_source(settings: Settings) -> Check:
     if "source_url" not in settings.model_fields_set:
         return Check("source", True, f"stand-in API; set {PREFIX}SOURCE_URL={REAL_API_URL} to use the real one")
     try:
@@ -159,16 +159,16 @@ def pipeline(settings: Settings) -> Check:
     return Check("pipeline", True, f"{settings.pipeline}: topic {loaded.topic}, table {loaded.table}")
 
 
-def _service(service: Status) -> Check:
+def _check_service(service: Status) -> Check:
     detail = f"{service.state}: {service.detail}" if service.detail else service.state
     return Check(
         service.name, service.state in {"ready", "starting", "stopped"}, detail, f"./penstock logs {service.name}"
     )
 
 
-def _existing(folder: Path) -> Path:
+def _find_existing(folder: Path) -> Path:
     return next(parent for parent in (folder, *folder.parents) if parent.exists())
 
 
-def _mounts() -> dict[str, str]:
+def _list_mounts() -> dict[str, str]:
     return {mount.mountpoint: mount.fstype for mount in psutil.disk_partitions(all=True)}

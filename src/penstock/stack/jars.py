@@ -98,13 +98,13 @@ def install(
     if is_installed(layout, group, lock):
         return
     cache_folder = repository(layout)
-    with _exclusive(cache_folder):
+    with _hold_lock(cache_folder):
         files = _fetch_all(cache_folder, locked(lock)[group], fetch, check)
         unfinished = layout.jars / f".{group}.{os.getpid()}"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         for file in files:
-            _place(file, unfinished)
+            _install_file(file, unfinished)
         write(unfinished / STAMP, group_digest(group, lock))
         shutil.rmtree(layout.jars / group, ignore_errors=True)
         unfinished.rename(layout.jars / group)
@@ -116,7 +116,7 @@ def repository(layout: Layout) -> Path:
 
 
 @contextlib.contextmanager
-def _exclusive(folder: Path) -> Iterator[None]:
+def _hold_lock(folder: Path) -> Iterator[None]:
     """Hold the lock of a download directory, which several data directories may share."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".installing").open("w") as lock:
@@ -170,7 +170,7 @@ def unpack(archive: tarfile.TarFile, folder: Path) -> None:
     archive.extractall(folder)  # noqa: S202  the filter is an attribute
 
 
-def _place(file: Path, folder: Path) -> None:
+def _install_file(file: Path, folder: Path) -> None:
     """Hard-link a jar into the folder, or copy it across file systems. Archives are unpacked."""
     if file.name.endswith(".tar.gz"):
         with tarfile.open(file) as archive:

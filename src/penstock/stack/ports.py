@@ -21,12 +21,12 @@ def check(settings: Settings, services: Iterable[Service]) -> None:
     if taken:
         raise PortTaken(
             "\n".join(f"port {port}, needed by {name}, is in use by {holder(port)}" for name, _, port in taken),
-            hint=_hint([setting for _, setting, _ in taken]),
+            hint=_format_hint([setting for _, setting, _ in taken]),
             ports={setting: port for _, setting, port in taken},
         )
 
 
-def _hint(settings: list[str]) -> str:
+def _format_hint(settings: list[str]) -> str:
     variables = " ".join(f"{PREFIX}{name.upper()}" for name in settings)
     if len(settings) == 1:
         return f"stop that process, or set {variables} to another port"
@@ -37,11 +37,11 @@ def holder(port: int) -> str:
     """Describe the process that listens on a port, as far as visible to this user."""
     for connection in psutil.net_connections(kind="inet"):
         if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port:
-            return _describe(connection.pid)
+            return _describe_process(connection.pid)
     return "a process of another user"
 
 
-def _describe(pid: int | None) -> str:
+def _describe_process(pid: int | None) -> str:
     if pid is None:
         return "a process of another user"
     try:

@@ -64,7 +64,7 @@ def registry(settings: Settings, _started_s: float) -> None:
     health = f"http://{LOOPBACK}:{settings.registry_management_port}/health/ready"
     if _get_json(health, RegistryUnreachable).get("status") != "UP":
         raise RegistryUnreachable(f"{health}: not UP")
-    _get(f"{_registry_url(settings)}/subjects", RegistryUnreachable)
+    _fetch_url(f"{_registry_url(settings)}/subjects", RegistryUnreachable)
 
 
 def set_backward_compatibility(settings: Settings) -> None:
@@ -103,7 +103,7 @@ def cassandra(settings: Settings, _started_s: float) -> None:
         token_metadata_enabled=False,
         executor_threads=1,
     )
-    with _quiet("cassandra"), contextlib.closing(_Shutdown(cluster)):
+    with _silence_logger("cassandra"), contextlib.closing(_Shutdown(cluster)):
         try:
             cluster.connect().execute("SELECT release_version FROM system.local", timeout=TIMEOUT_S)
         except (DriverException, NoHostAvailable, OperationTimedOut, RequestExecutionException, OSError) as error:
@@ -118,7 +118,7 @@ class _Shutdown:
 
 
 @contextlib.contextmanager
-def _quiet(name: str) -> Iterator[None]:
+def _silence_logger(name: str) -> Iterator[None]:
     """Silence a driver's logger, whose messages the probe's error repeats."""
     logger = logging.getLogger(name)
     level = logger.level
@@ -141,7 +141,7 @@ def spark_worker(settings: Settings, _started_s: float) -> None:
     workers = _get_json(_master_url(settings), Unreachable).get("workers", [])
     if not any(worker.get("state") == "ALIVE" for worker in workers):
         raise Unreachable("Spark's master has no live worker")
-    _get(f"http://{LOOPBACK}:{settings.spark_worker_ui_port}/json/", Unreachable)
+    _fetch_url(f"http://{LOOPBACK}:{settings.spark_worker_ui_port}/json/", Unreachable)
 
 
 def spark_job(settings: Settings, started_s: float) -> None:
@@ -150,7 +150,7 @@ def spark_job(settings: Settings, started_s: float) -> None:
     A job that stands by, since its transform failed after the start, counts as up: `status` reports it as stuck.
     """
     page = f"http://{LOOPBACK}:{settings.spark_job_ui_port}"
-    if "Active Streaming Queries" not in _get(f"{page}/StreamingQuery/", Unreachable).text:
+    if "Active Streaming Queries" not in _fetch_url(f"{page}/StreamingQuery/", Unreachable).text:
         if _stands_by(settings, started_s):
             return
         raise Unreachable("the Spark job has no active streaming query yet")
@@ -209,12 +209,12 @@ def _check_healthy(settings: Settings, component: str, started_s: float | None =
 
 def source(settings: Settings, _started_s: float) -> None:
     """Check that the stand-in API answers with a record."""
-    _get(f"http://{LOOPBACK}:{settings.source_port}/api/?results=1", SourceUnreachable)
+    _fetch_url(f"http://{LOOPBACK}:{settings.source_port}/api/?results=1", SourceUnreachable)
 
 
 def control(settings: Settings, _started_s: float) -> None:
     """Check that the control center answers and has polled the pipeline."""
-    _get(f"http://{LOOPBACK}:{settings.control_port}/health/ready", Unreachable)
+    _fetch_url(f"http://{LOOPBACK}:{settings.control_port}/health/ready", Unreachable)
 
 
 def answers(address: str) -> None:
@@ -234,14 +234,14 @@ def _check_accepts(port: int, kind: type[Unreachable]) -> None:
 
 
 @cache
-def _client() -> httpx2.Client:
+def _get_client() -> httpx2.Client:
     """Return the HTTP client shared by all probes. Each new client would load all certificates again."""
     return httpx2.Client(timeout=TIMEOUT_S, trust_env=False)
 
 
-def _get(address: str, kind: type[Unreachable]) -> httpx2.Response:
+def _fetch_url(address: str, kind: type[Unreachable]) -> httpx2.Response:
     try:
-        response = _client().get(address)
+        response = _get_client().get(address)
     except httpx2.HTTPError as error:
         raise kind(f"{address}: {error}") from None
     if response.status_code != httpx2.codes.OK:
@@ -251,6 +251,6 @@ def _get(address: str, kind: type[Unreachable]) -> httpx2.Response:
 
 def _get_json(address: str, kind: type[Unreachable]) -> Any:
     try:
-        return _get(address, kind).json()
+        return _fetch_url(address, kind).json()
     except ValueError:
         raise kind(f"{address}: the response is not JSON") from None

@@ -50,14 +50,14 @@ class Starter:
         running = self.supervisor.processes().get(service.name)
         if running and running.alive:
             is_current = self._is_current(service)
-            self._wait(service, running)
+            self._wait_until_ready(service, running)
             outdated = f"its settings changed: ./penstock restart {service.name}"
             self.report(service.name, "unchanged" if is_current else "outdated", "" if is_current else outdated)
             return
         start_s = time.monotonic()
-        self._render(service)
-        self._prepare(service)
-        self._start(service)
+        self._write_files(service)
+        self._prepare_service(service)
+        self._start_service(service)
         self.report(service.name, "ready", f"{time.monotonic() - start_s:.1f} s")
 
     def install(self, service: Service) -> None:
@@ -68,7 +68,7 @@ class Starter:
                     self.report(service.name, "installing", group)
                     jars.install(self.site.layout, group, check=self.check_cancelled)
 
-    def _render(self, service: Service) -> None:
+    def _write_files(self, service: Service) -> None:
         for folder in (*service.folders, self.site.layout.temporary):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._locks["files"]:
@@ -76,15 +76,15 @@ class Starter:
                 write(file.path, file.text, file.mode)
         write(script_path(self.site.layout, service.name), service.script(), 0o700)
 
-    def _prepare(self, service: Service) -> None:
+    def _prepare_service(self, service: Service) -> None:
         for step in service.prepare:
             with self._locks[str(step.done)]:
                 if not step.done.exists():
                     self.check_cancelled()
                     self.report(service.name, "preparing", step.name)
-                    self._run(service, step)
+                    self._run_step(service, step)
 
-    def _run(self, service: Service, step: Step) -> None:
+    def _run_step(self, service: Service, step: Step) -> None:
         script = script_path(self.site.layout, f"{service.name}-{step.name.replace(' ', '-')}")
         write(script, service.script(step.command), 0o700)
         log = self.site.layout.log(script.name)
@@ -101,17 +101,17 @@ class Starter:
             raise ServiceDied(f"{service.name}: {step.name} failed ({code})\n{text}", hint=f"read {log}")
         step.done.touch()
 
-    def _start(self, service: Service) -> None:
+    def _start_service(self, service: Service) -> None:
         self.check_cancelled()
         self.report(service.name, "starting")
-        write(self._stamp(service), service.fingerprint)
+        write(self._get_stamp_path(service), service.fingerprint)
         if PIPELINE in service.env:
             write(started.path_of(self.site.settings, service.name), started.render(self.site.settings))
         self._log_starts[service.name] = logs.size_bytes(self.site.layout.log(service.name))
         self.supervisor.start(service.name)
-        self._wait(service, self._process(service))
+        self._wait_until_ready(service, self._find_process(service))
 
-    def _wait(self, service: Service, process: Process) -> None:
+    def _wait_until_ready(self, service: Service, process: Process) -> None:
         settings = self.site.settings
 
         def ready() -> None:
@@ -128,13 +128,13 @@ class Starter:
             raise type(error)(message, hint=service.hint, **error.facts) from error
 
     def _check_alive(self, service: Service, first: Process) -> None:
-        now = self._process(service, at_most_s=PROBE_EVERY_S)
+        now = self._find_process(service, at_most_s=PROBE_EVERY_S)
         if not now.alive or (first.pid and now.pid not in {0, first.pid}):
             raise ServiceDied(
                 f"{service.name} exited before it was ready\n{self._describe_last(service)}", hint=service.hint
             )
 
-    def _process(self, service: Service, *, at_most_s: float = 0.0) -> Process:
+    def _find_process(self, service: Service, *, at_most_s: float = 0.0) -> Process:
         """Return the supervisor's view of the service, at most `at_most_s` old. One query serves all threads."""
         with self._locks["processes"]:
             if time.monotonic() - self._queried_s > at_most_s:
@@ -157,9 +157,9 @@ class Starter:
         if self.cancelled.is_set():
             raise Cancelled
 
-    def _stamp(self, service: Service) -> Path:
+    def _get_stamp_path(self, service: Service) -> Path:
         return self.site.layout.run / "fingerprints" / service.name
 
     def _is_current(self, service: Service) -> bool:
-        stamp = self._stamp(service)
+        stamp = self._get_stamp_path(service)
         return stamp.exists() and stamp.read_text(encoding="utf-8") == service.fingerprint

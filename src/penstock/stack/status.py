@@ -34,7 +34,7 @@ def read(settings: Settings, names: Iterable[str] = ()) -> list[Status]:
 
     def read_status(service: Service) -> Status:
         restart = restarts.get(service.name, Restarts())
-        return _status(environment.settings, service, processes.get(service.name), restart)
+        return _build_status(environment.settings, service, processes.get(service.name), restart)
 
     with ThreadPoolExecutor(len(chosen), thread_name_prefix="probe") as pool:
         return list(pool.map(read_status, chosen))
@@ -55,10 +55,10 @@ def _find_unsupervised(environment: Site) -> dict[str, Process]:
     return processes
 
 
-def _status(settings: Settings, service: Service, process: Process | None, restarts: Restarts) -> Status:
-    state, detail = _state(settings, service, process)
+def _build_status(settings: Settings, service: Service, process: Process | None, restarts: Restarts) -> Status:
+    state, detail = _determine_state(settings, service, process)
     pid = process.pid if process and (process.alive or state == "unsupervised") else 0
-    ended = f"{restarts.how}, {_ago(time.time() - restarts.at_s)} ago"
+    ended = f"{restarts.how}, {_format_duration(time.time() - restarts.at_s)} ago"
     last_exit = f"last ended by itself: {ended}" if restarts.how and state != "stopped" else ""
     return Status(
         name=service.name,
@@ -75,7 +75,7 @@ def _status(settings: Settings, service: Service, process: Process | None, resta
     )
 
 
-def _ago(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     """Format a duration in its largest unit."""
     for unit, unit_s in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * unit_s:
@@ -83,7 +83,7 @@ def _ago(seconds: float) -> str:
     return f"{max(0.0, seconds):.0f} s"
 
 
-def _state(settings: Settings, service: Service, process: Process | None) -> tuple[State, str]:
+def _determine_state(settings: Settings, service: Service, process: Process | None) -> tuple[State, str]:
     if process and process.state in _STATES:
         trouble = service.trouble(settings) if process.state in {"BACKOFF", "FATAL"} else ""
         return _STATES[process.state], "; ".join(filter(None, [process.detail, trouble]))

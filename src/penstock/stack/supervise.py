@@ -111,14 +111,14 @@ class Supervisor:
     def pid(self) -> int:
         """Return the process id of supervisord, 0 if it is not running."""
         try:
-            return int(self._ask("getPID"))
+            return int(self._call_supervisor("getPID"))
         except SupervisorGone:
             return 0
 
     def processes(self) -> dict[str, Process]:
         """Return the state of each configured service. Empty if the supervisor is not running."""
         try:
-            answers = self._ask("getAllProcessInfo")
+            answers = self._call_supervisor("getAllProcessInfo")
         except SupervisorGone:
             return {}
         return {answer["name"]: _parse_process(answer) for answer in answers}
@@ -155,27 +155,27 @@ class Supervisor:
 
     def start(self, name: str) -> None:
         """Start a stopped service with its last written configuration."""
-        self._reload(name)
-        self._ask("startProcess", name, False)
+        self._reload_config(name)
+        self._call_supervisor("startProcess", name, False)
 
     def stop(self, name: str) -> None:
         """Request a service to stop, without waiting. `processes` shows when it has exited."""
         with contextlib.suppress(SupervisorRefused):  # it has exited already
-            self._ask("stopProcess", name, False)
+            self._call_supervisor("stopProcess", name, False)
 
     def shutdown(self) -> None:
         """Request supervisord to exit."""
         with contextlib.suppress(SupervisorGone):
-            self._ask("shutdown")
+            self._call_supervisor("shutdown")
 
-    def _reload(self, name: str) -> None:
-        added, changed, _ = self._ask("reloadConfig")[0]
+    def _reload_config(self, name: str) -> None:
+        added, changed, _ = self._call_supervisor("reloadConfig")[0]
         if name in changed:
-            self._ask("removeProcessGroup", name)
+            self._call_supervisor("removeProcessGroup", name)
         if name in added or name in changed:
-            self._ask("addProcessGroup", name)
+            self._call_supervisor("addProcessGroup", name)
 
-    def _ask(self, method: str, *arguments: Any) -> Any:
+    def _call_supervisor(self, method: str, *arguments: Any) -> Any:
         """Call the supervisor. A slow one is not taken for a missing one, whose services would be ended as orphans."""
         try:
             with xmlrpc.client.ServerProxy("http://localhost", transport=_UnixTransport(self.socket)) as server:

@@ -51,7 +51,7 @@ class AppContext:
         """Held while a singleton is created, because it may need another one."""
         self._flow = Flow(settings)
         self._stop = threading.Event()
-        self._poller = threading.Thread(target=self._poll, name="flow", daemon=True)
+        self._poller = threading.Thread(target=self._run_poller, name="flow", daemon=True)
 
     def one(self, make: Callable[["AppContext"], T]) -> T:
         """Return `make(self)`, created on first use and shared by all pages and the API."""
@@ -90,7 +90,7 @@ class AppContext:
         """Start polling the pipeline."""
         self._poller.start()
 
-    def _poll(self) -> None:
+    def _run_poller(self) -> None:
         while not self._stop.is_set():
             began_s = time.monotonic()
             try:

@@ -65,7 +65,7 @@ class SecurityMiddleware:
             return
         request = HTTPConnection(scope)
         session = self._sessions.find(request.cookies.get(COOKIE))
-        response = await self._check(request, session, receive)
+        response = await self._check_request(request, session, receive)
         if response is not None:
             await _send_response(response, scope, receive, send)
             return
@@ -81,7 +81,9 @@ class SecurityMiddleware:
         else:
             await self._app(scope, receive, _with_headers(send, scope["path"], cookie))
 
-    async def _check(self, request: HTTPConnection, session: Session | None, receive: Receive) -> Response | None:
+    async def _check_request(
+        self, request: HTTPConnection, session: Session | None, receive: Receive
+    ) -> Response | None:
         """Return the response to a request that must not reach the application, or None to forward it."""
         path = request.scope["path"]
         if path in _PROBES:
@@ -198,7 +200,7 @@ async def _read_password(request: Request) -> str:
 
 def _is_cross_site(request: HTTPConnection, host: str) -> bool:
     origin = request.headers.get("origin")
-    if origin is not None and _netloc(origin) != host.lower():
+    if origin is not None and _parse_netloc(origin) != host.lower():
         return True
     is_link = request.scope["type"] == "http" and request.headers.get("sec-fetch-mode") == "navigate"
     if is_link and request.scope["method"] in {"GET", "HEAD"}:
@@ -215,7 +217,7 @@ def _host_name(host: str) -> str:
         return ""
 
 
-def _netloc(origin: str) -> str:
+def _parse_netloc(origin: str) -> str:
     try:
         return urlsplit(origin).netloc.lower()
     except ValueError:

@@ -41,22 +41,22 @@ class Elsewhere:
 
     def log_of(self, service: str) -> Path:
         """Raise `UsageError`."""
-        raise _elsewhere(f"the log of {service}")
+        raise _make_mismatch_error(f"the log of {service}")
 
     def stop(self, service: str) -> None:
         """Raise `UsageError`."""
-        raise _elsewhere(service)
+        raise _make_mismatch_error(service)
 
     def start(self, service: str) -> None:
         """Raise `UsageError`."""
-        raise _elsewhere(service)
+        raise _make_mismatch_error(service)
 
     def restart(self, service: str) -> None:
         """Raise `UsageError`."""
-        raise _elsewhere(service)
+        raise _make_mismatch_error(service)
 
 
-def _elsewhere(what: str) -> UsageError:
+def _make_mismatch_error(what: str) -> UsageError:
     return UsageError(f"{what}: the local stack of this home is not what the settings name", hint="./penstock config")
 
 

@@ -32,20 +32,20 @@ def in_force(settings: Settings) -> list[EffectiveSetting]:
     return [
         EffectiveSetting(
             variable=PREFIX + name.upper(),
-            value=_display(getattr(settings, name)),
-            is_default=getattr(settings, name) == _default(field, known),
+            value=_format_value(getattr(settings, name)),
+            is_default=getattr(settings, name) == _resolve_default(field, known),
             description=field.description or "",
         )
         for name, field in type(settings).model_fields.items()
     ]
 
 
-def _default(field: FieldInfo, known: dict[str, Any]) -> Any:
+def _resolve_default(field: FieldInfo, known: dict[str, Any]) -> Any:
     default = field.get_default(call_default_factory=True, validated_data=known)
     return default.absolute() if isinstance(default, Path) else default
 
 
-def _display(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, SecretStr):
         return HIDDEN if value.get_secret_value() else ""
     return "" if value is None else without_userinfo(str(value))
@@ -76,18 +76,18 @@ def secrets_of(settings: Settings) -> Secrets:
         if isinstance(value, SecretStr) and value != field.default:
             secrets.append(value.get_secret_value())
         elif isinstance(value, str) and "://" in value:
-            secrets += filter(None, [_password(value)])
-    return Secrets([*secrets, *_generated(settings)])
+            secrets += filter(None, [_extract_password(value)])
+    return Secrets([*secrets, *_read_credentials(settings)])
 
 
-def _password(url: str) -> str | None:
+def _extract_password(url: str) -> str | None:
     try:
         return urlsplit(url).password
     except ValueError:
         return None
 
 
-def _generated(settings: Settings) -> list[str]:
+def _read_credentials(settings: Settings) -> list[str]:
     path = layout.of(settings).credentials
     try:
         credentials: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))

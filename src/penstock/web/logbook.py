@@ -55,7 +55,7 @@ class Logbook:
         read, position = self._read_lines(start, end)
         if start:
             del read[:1]  # incomplete: it begins before `start`
-        return Read(_containing(read, search)[-lines:], position)
+        return Read(_filter_lines(read, search)[-lines:], position)
 
     def since(self, position: int, search: str = "") -> Read:
         """Return the lines added since `position`, at most `MOST_LINES` from the last 2 MiB.
@@ -67,7 +67,7 @@ class Logbook:
             return Read([], position)
         start = 0 if end < position else position
         read, position = self._read_lines(max(start, end - SEARCHED_BYTES), end)
-        return Read(_containing(read, search)[-MOST_LINES:], position)
+        return Read(_filter_lines(read, search)[-MOST_LINES:], position)
 
     def _read_lines(self, start: int, end: int) -> tuple[list[LogLine], int]:
         """Return the complete lines between two byte positions, and the position where the last one ends."""
@@ -84,7 +84,7 @@ class Logbook:
         return LogLine(cleaned, level_of(cleaned))
 
 
-def _containing(lines: list[LogLine], search: str) -> list[LogLine]:
+def _filter_lines(lines: list[LogLine], search: str) -> list[LogLine]:
     wanted = search.casefold()
     return [line for line in lines if wanted in line.text.casefold()] if wanted else lines
 

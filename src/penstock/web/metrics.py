@@ -70,33 +70,33 @@ class Metric:
         return family
 
 
-def _one(read: Callable[[MetricsInput], float | None]) -> Callable[[MetricsInput], Samples]:
+def _sample_value(read: Callable[[MetricsInput], float | None]) -> Callable[[MetricsInput], Samples]:
     return lambda seen: [((), read(seen))]
 
 
-def _ran(name: str) -> Callable[[MetricsInput], Samples]:
-    return _one(lambda seen: seen.view.ran.get(name))
+def _sample_runs(name: str) -> Callable[[MetricsInput], Samples]:
+    return _sample_value(lambda seen: seen.view.ran.get(name))
 
 
-def _topics(seen: MetricsInput, records: float | None, letters: float | None) -> Samples:
+def _label_by_topic(seen: MetricsInput, records: float | None, letters: float | None) -> Samples:
     return [((seen.pipeline.topic,), records), ((seen.pipeline.dead_letter_topic,), letters)]
 
 
-def _lags(seen: MetricsInput) -> Samples:
+def _iter_lags(seen: MetricsInput) -> Samples:
     for one in seen.now.partitions:
         yield (str(one.partition),), None if one.reached is None else max(0, one.end - one.reached)
 
 
-def _alerts(seen: MetricsInput) -> Samples:
+def _iter_alert_counts(seen: MetricsInput) -> Samples:
     for name, rule in RULES.items():
         yield (name, rule.severity), sum(one.name == name for one in seen.view.alerts)
 
 
-def _receipt(name: str) -> Callable[[MetricsInput], Samples]:
-    return _one(lambda seen: None if seen.view.receipt is None else seen.view.receipt.get(name))
+def _sample_receipt(name: str) -> Callable[[MetricsInput], Samples]:
+    return _sample_value(lambda seen: None if seen.view.receipt is None else seen.view.receipt.get(name))
 
 
-def _excused(seen: MetricsInput) -> Samples:
+def _iter_excused(seen: MetricsInput) -> Samples:
     receipt = seen.view.receipt or {}
     return (((name,), receipt[name]) for name in EXCUSED if name in receipt)
 
@@ -106,7 +106,7 @@ def _given_s(seen: MetricsInput) -> float | None:
     return None if receipt is None else datetime.fromisoformat(str(receipt["at"])).timestamp()
 
 
-def _phases(seen: MetricsInput) -> Samples:
+def _list_phase_durations(seen: MetricsInput) -> Samples:
     batch = seen.followed.batch
     return [((phase,), ms / 1000) for phase, ms in sorted(batch.durations_ms.items())] if batch else []
 
@@ -125,22 +125,33 @@ ALWAYS = {
 }
 """Metrics that are read in other ways than the rest."""
 METRICS = (
-    Metric("penstock_fetched_records_total", "counter", "Records that runs fetched from the API.", _ran("fetched")),
-    Metric("penstock_produced_records_total", "counter", "Records that Kafka acknowledged to runs.", _ran("produced")),
-    Metric("penstock_produced_bytes_total", "counter", "Bytes of the values acknowledged to runs.", _ran("bytes")),
-    Metric("penstock_refused_records_total", "counter", "Records that runs set aside themselves.", _ran("refused")),
+    Metric(
+        "penstock_fetched_records_total", "counter", "Records that runs fetched from the API.", _sample_runs("fetched")
+    ),
+    Metric(
+        "penstock_produced_records_total",
+        "counter",
+        "Records that Kafka acknowledged to runs.",
+        _sample_runs("produced"),
+    ),
+    Metric(
+        "penstock_produced_bytes_total", "counter", "Bytes of the values acknowledged to runs.", _sample_runs("bytes")
+    ),
+    Metric(
+        "penstock_refused_records_total", "counter", "Records that runs set aside themselves.", _sample_runs("refused")
+    ),
     Metric(
         "penstock_kafka_records_total",
         "counter",
         "Records that ever came to the topic: the sum of its end offsets.",
-        lambda seen: _topics(seen, seen.now.counts.kafka, seen.now.counts.rejected),
+        lambda seen: _label_by_topic(seen, seen.now.counts.kafka, seen.now.counts.rejected),
         ("topic",),
     ),
     Metric(
         "penstock_kafka_held_records",
         "gauge",
         "Offsets that the topic holds.",
-        lambda seen: _topics(seen, seen.now.kafka_held, seen.now.rejected_held),
+        lambda seen: _label_by_topic(seen, seen.now.kafka_held, seen.now.rejected_held),
         ("topic",),
     ),
     Metric(
@@ -154,13 +165,13 @@ METRICS = (
         "penstock_read_records_total",
         "counter",
         "Records that the stream has dealt with: the sum of the offsets that the ledger reaches.",
-        _one(lambda seen: seen.now.counts.read),
+        _sample_value(lambda seen: seen.now.counts.read),
     ),
     Metric(
         "penstock_stored_records_total",
         "counter",
         "Rows that Cassandra acknowledged, as the ledger counts them.",
-        _one(lambda seen: seen.now.counts.stored),
+        _sample_value(lambda seen: seen.now.counts.stored),
     ),
     Metric(
         "penstock_rejected_records_total",
@@ -176,31 +187,31 @@ METRICS = (
         lambda seen: [((reason,), count) for reason, count in seen.followed.rejects.tally.value_bytes.items()],
         ("reason",),
     ),
-    Metric("penstock_lag_records", "gauge", "Records that wait to be stored.", _lags, ("partition",)),
+    Metric("penstock_lag_records", "gauge", "Records that wait to be stored.", _iter_lags, ("partition",)),
     Metric(
         "penstock_batch_seconds",
         "gauge",
         "How long the newest micro-batch took, by Spark's phase; triggerExecution is all of it.",
-        _phases,
+        _list_phase_durations,
         ("phase",),
     ),
     Metric(
         "penstock_batch_records",
         "gauge",
         "Records of the newest micro-batch.",
-        _one(lambda seen: None if seen.followed.batch is None else seen.followed.batch.rows),
+        _sample_value(lambda seen: None if seen.followed.batch is None else seen.followed.batch.rows),
     ),
     Metric(
         "penstock_batch_timestamp_seconds",
         "gauge",
         "When the newest micro-batch began.",
-        _one(lambda seen: None if seen.followed.batch is None else seen.followed.batch.began_at.timestamp()),
+        _sample_value(lambda seen: None if seen.followed.batch is None else seen.followed.batch.began_at.timestamp()),
     ),
     Metric(
         "penstock_stream_stuck",
         "gauge",
         "1: the stream is stuck on a batch that keeps failing; 0: it is not.",
-        _one(lambda seen: float(bool(seen.view.stuck))),
+        _sample_value(lambda seen: float(bool(seen.view.stuck))),
     ),
     Metric(
         "penstock_stuck_since_timestamp_seconds",
@@ -219,23 +230,25 @@ METRICS = (
         "penstock_receipt_balanced",
         "gauge",
         "1: by the last receipt nothing is missing and no two sources differ; 0: otherwise.",
-        _receipt("balanced"),
+        _sample_receipt("balanced"),
     ),
-    Metric("penstock_receipt_missing_records", "gauge", "Missing by the last receipt.", _receipt("missing")),
+    Metric("penstock_receipt_missing_records", "gauge", "Missing by the last receipt.", _sample_receipt("missing")),
     Metric(
         "penstock_receipt_excused_records",
         "gauge",
         "Absent by the last receipt, and excused: by a TTL, compaction, a pruned dead-letter topic, or an operator.",
-        _excused,
+        _iter_excused,
         ("excuse",),
     ),
     Metric(
         "penstock_receipt_timestamp_seconds",
         "gauge",
         "When the last receipt was given.",
-        _one(_given_s),
+        _sample_value(_given_s),
     ),
-    Metric("penstock_alerts_firing", "gauge", "Alerts of this name that fire.", _alerts, ("name", "severity")),
+    Metric(
+        "penstock_alerts_firing", "gauge", "Alerts of this name that fire.", _iter_alert_counts, ("name", "severity")
+    ),
 )
 
 
@@ -252,26 +265,26 @@ class Collector:
 
     def collect(self) -> Iterator[Family]:
         """Yield the metric families. If the last poll is too old, yield only its time."""
-        yield _gauge(BUILD, 1, version=__version__)
+        yield _build_gauge(BUILD, 1, version=__version__)
         view = self._desk.view
         if view.now is None:
             return
-        yield _gauge(LOOK, view.now.at_s)
+        yield _build_gauge(LOOK, view.now.at_s)
         if time.time() - view.now.at_s > LATE_S:
             return
         self._followed.follow(view.now)
         seen = MetricsInput(self._desk.pipeline, view, view.now, self._followed)
         yield from (metric.family(seen) for metric in METRICS)
-        yield HistogramMetricFamily(LATENCY, ALWAYS[LATENCY].told, buckets=_buckets(view.latencies))
+        yield HistogramMetricFamily(LATENCY, ALWAYS[LATENCY].told, buckets=_accumulate_buckets(view.latencies))
 
 
-def _gauge(name: str, value: float, **labels: str) -> Family:
+def _build_gauge(name: str, value: float, **labels: str) -> Family:
     family = GaugeMetricFamily(name, ALWAYS[name].told, labels=list(labels))
     family.add_metric(list(labels.values()), value)
     return family
 
 
-def _buckets(found: Histogram) -> list[tuple[str, float]]:
+def _accumulate_buckets(found: Histogram) -> list[tuple[str, float]]:
     """Return cumulative counts by upper bound in seconds. The last bucket has no bound."""
     bounds = [*(str(bound / 1000) for bound in BOUNDS_MS[:-1]), "+Inf"]
     return list(zip(bounds, accumulate(float(found.get(bound, 0)) for bound in BOUNDS_MS), strict=True))

@@ -27,12 +27,12 @@ class Shared(Generic[T]):
         """Return the result. Raises the `PenstockError` that the query raised."""
         with self._lock:
             if self._until_s is None or self._clock() >= self._until_s:
-                self._ask()
+                self._run_query()
             if self._error is not None:
                 raise self._error.with_traceback(None)
             return self._answers[0]
 
-    def _ask(self) -> None:
+    def _run_query(self) -> None:
         self._until_s, self._error = None, None
         try:
             self._answers = [self._question()]

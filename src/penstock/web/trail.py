@@ -46,11 +46,11 @@ class Trail:
         log.info("acted", who=who, action=action, subject=subject, outcome=outcome)
         try:
             with self._lock:
-                self._append(formats.encode_marked(formats.AUDIT_LOG, entry) + b"\n")
+                self._append_line(formats.encode_marked(formats.AUDIT_LOG, entry) + b"\n")
         except OSError as error:
             log.warning("deed_not_written", path=str(self.path), error=str(error))
 
-    def _append(self, line: bytes) -> None:
+    def _append_line(self, line: bytes) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists() and self.path.stat().st_size + len(line) > self._max_bytes:
             self.path.replace(self._rotated)

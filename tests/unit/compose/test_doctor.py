@@ -21,7 +21,7 @@ def root(tmp_path, monkeypatch):
     """A checkout with a `.env` on a machine with free ports."""
     monkeypatch.setattr(doctor.shutil, "which", lambda _: "/usr/bin/docker")
     monkeypatch.setattr(doctor.net, "is_port_free", lambda port, host: True)
-    monkeypatch.setattr(doctor, "_processor", lambda: Check("processor", True, ""))
+    monkeypatch.setattr(doctor, "_check_processor", lambda: Check("processor", True, ""))
     for name in [variable.name for variable in environment.VARIABLES]:
         monkeypatch.delenv(name, raising=False)
     environment.init(tmp_path / ".env")
@@ -153,13 +153,13 @@ def test_an_older_processor_is_named(tmp_path, monkeypatch):
     path = tmp_path / "cpuinfo"
     flags = " ".join(sorted(doctor.X86_64_V3 - {"avx2"}))
     path.write_text(f"processor : 0\nflags\t\t: fpu {flags}\n")
-    result = doctor._processor(path)
+    result = doctor._check_processor(path)
     assert (result.ok, "missing: avx2" in result.detail) == (False, True)
     path.write_text(f"flags\t\t: fpu avx2 {flags}\n")
-    assert doctor._processor(path).ok
-    assert doctor._processor(tmp_path / "none").ok
+    assert doctor._check_processor(path).ok
+    assert doctor._check_processor(tmp_path / "none").ok
     monkeypatch.setattr(doctor.platform, "machine", lambda: "aarch64")
-    assert doctor._processor(path).ok
+    assert doctor._check_processor(path).ok
 
 
 def test_dags_that_the_containers_cannot_read_are_named(root, monkeypatch):

@@ -22,7 +22,7 @@ HEALTH = json.dumps({"scheduler": {"status": "healthy"}, "triggerer": {"status":
 )
 def test_what_answers_as_it_should_is_well(monkeypatch, address, wanted, text):
     """A response, a text in it, or a component of Airflow is healthy."""
-    monkeypatch.setattr(healthy, "_fetch", lambda _: text)
+    monkeypatch.setattr(healthy, "_fetch_text", lambda _: text)
     assert healthy.main([address, wanted]) == 0
 
 
@@ -36,7 +36,7 @@ def test_what_answers_as_it_should_is_well(monkeypatch, address, wanted, text):
 )
 def test_what_answers_otherwise_is_not(monkeypatch, capsys, address, wanted, message):
     """The reason for a failure is on stderr, which `docker inspect` shows."""
-    monkeypatch.setattr(healthy, "_fetch", lambda _: HEALTH)
+    monkeypatch.setattr(healthy, "_fetch_text", lambda _: HEALTH)
     assert healthy.main([address, wanted]) == 1
     assert message in capsys.readouterr().err
 
@@ -63,6 +63,6 @@ def test_a_file_that_is_touched_tells_of_life(tmp_path):
 def test_an_answer_that_is_not_airflows_is_not_healthy(monkeypatch, capsys, text):
     """An unexpected response, e.g. of a proxy, is shown without a traceback."""
     address = "http://x/api/v2/monitor/health"
-    monkeypatch.setattr(healthy, "_fetch", lambda _: text)
+    monkeypatch.setattr(healthy, "_fetch_text", lambda _: text)
     assert healthy.main([address, "triggerer"]) == 1
     assert capsys.readouterr().err == f"{address} did not return Airflow's health: {text!r}\n"

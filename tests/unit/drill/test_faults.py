@@ -172,5 +172,5 @@ def test_the_end_of_a_fault_is_before_its_repair() -> None:
 
     facts = frame.Facts("kill-kafka")
     course = frame.Course(ground_of(FakeSupervisor({})), Drill("kill-kafka", "", fault), facts)
-    course._strike()
+    course._inject_fault()
     assert course._ended_s <= repaired[0]

@@ -112,7 +112,7 @@ def test_services_executors_and_memory_are_not(error: Exception) -> None:
 
 def test_where_spark_was_called_from_says_nothing_of_whose_fault_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """The driver's frames are penstock's whatever failed in a worker."""
-    monkeypatch.setattr(cause, "_frames", lambda _error: [cause.Frame(OURS, 7, "rows.count()")])
+    monkeypatch.setattr(cause, "_extract_frames", lambda _error: [cause.Frame(OURS, 7, "rows.count()")])
     assert find_cause(in_worker("ValueError: no", FILE), FILE).is_transform
     assert not find_cause(in_worker("ValueError: no", OURS), FILE).is_transform
 

@@ -272,7 +272,7 @@ def test_a_stop_waits_for_the_commit(clock):
     keeper = BatchRunner(FakePlan(), FakeBook(), threading.Event())
     query, noter = FakeQuery(None, keeper.stopping.set, busy=3), FakeNoter()
     recorder = FakeRecorder()
-    job._follow(query, keeper, noter, recorder)
+    job._watch_query(query, keeper, noter, recorder)
     assert query.stopped
     assert (noter.looks, recorder.looks) == (2, 3)
     assert clock.slept_s == [0.05] * 3
@@ -283,7 +283,7 @@ def test_a_commit_is_not_waited_for_without_end(clock):
     keeper = BatchRunner(FakePlan(), FakeBook(), threading.Event())
     keeper.stopping.set()
     query = FakeQuery(busy=10**9)
-    job._follow(query, keeper, FakeNoter(), FakeRecorder())
+    job._watch_query(query, keeper, FakeNoter(), FakeRecorder())
     assert query.stopped
     assert sum(clock.slept_s) == pytest.approx(10, abs=0.1)
 
@@ -292,7 +292,7 @@ def test_a_query_that_fails_is_an_error():
     """Spark's error comes out while the job is not stopping."""
     query = FakeQuery(None, StreamingQueryException("StoreFailed"))
     with pytest.raises(StreamingQueryException):
-        job._follow(query, BatchRunner(FakePlan(), FakeBook(), threading.Event()), FakeNoter(), FakeRecorder())
+        job._watch_query(query, BatchRunner(FakePlan(), FakeBook(), threading.Event()), FakeNoter(), FakeRecorder())
 
 
 def test_a_batch_refused_by_the_stop_is_no_error(clock):
@@ -300,9 +300,9 @@ def test_a_batch_refused_by_the_stop_is_no_error(clock):
     keeper = BatchRunner(FakePlan(), FakeBook(), threading.Event())
     keeper.stopping.set()
     for refusal in ("InterruptedError: batch 7 was not begun", "JobRunning: another job owns the checkpoint"):
-        job._follow(FakeQuery(StreamingQueryException(refusal)), keeper, FakeNoter(), FakeRecorder())
+        job._watch_query(FakeQuery(StreamingQueryException(refusal)), keeper, FakeNoter(), FakeRecorder())
     with pytest.raises(StreamingQueryException):
-        job._follow(FakeQuery(StreamingQueryException("StoreFailed")), keeper, FakeNoter(), FakeRecorder())
+        job._watch_query(FakeQuery(StreamingQueryException("StoreFailed")), keeper, FakeNoter(), FakeRecorder())
 
 
 @pytest.fixture
@@ -410,7 +410,7 @@ def around(monkeypatch, signals, stored, clock, tmp_path):
     monkeypatch.setattr(job, "warm_up", lambda *_: None)
     monkeypatch.setattr(job, "raw_records", lambda records, _order_by: records)
     monkeypatch.setattr(job.table_orders, "fix_order", lambda *_: None)
-    monkeypatch.setattr(job, "_start", start)
+    monkeypatch.setattr(job, "_start_query", start)
     monkeypatch.setattr(threading.Event, "wait", wait)
     around.run = lambda: job.run(None, lambda _spark: None, None, around.settings)
     return around
@@ -549,7 +549,7 @@ def test_a_query_on_a_recreated_topic_is_stopped():
     query, guard = FakeQuery(), SimpleNamespace(watch=watch)
     keeper = BatchRunner(FakePlan(), FakeBook(), threading.Event(), guard=guard)
     with pytest.raises(TopicRecreated):
-        job._follow(query, keeper, FakeNoter(), FakeRecorder())
+        job._watch_query(query, keeper, FakeNoter(), FakeRecorder())
     assert query.stopped
 
 
@@ -624,7 +624,7 @@ def test_spark_is_told_the_folder_that_was_looked_at(tmp_path):
 
     one = checkpoint_of(read(spark_checkpoint=str(tmp_path)), "t")
     keeper = BatchRunner(FakePlan(), FakeBook(), threading.Event())
-    assert job._start(SimpleNamespace(writeStream=Writer()), read(spark_trigger_ms=70), one, keeper) == "query"
+    assert job._start_query(SimpleNamespace(writeStream=Writer()), read(spark_trigger_ms=70), one, keeper) == "query"
     assert asked == {"name": "t", "checkpointLocation": f"file://{tmp_path}/t", "trigger": "70 milliseconds"}
 
 

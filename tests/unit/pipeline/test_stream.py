@@ -18,7 +18,7 @@ from penstock.contract.batch import TALLY_DDL, BatchSummary, Decoded, Deletion
 from penstock.contract.reject import Fault, Reason, Reject, Stage
 from penstock.errors import DeliveryFailed, KafkaUnreachable, StoreFailed
 from penstock.pipeline import stream
-from penstock.pipeline.stream import BatchPlan, Worker, _arrow, _with_filtered, write
+from penstock.pipeline.stream import BatchPlan, Worker, _build_arrow_batch, _with_filtered, write
 from penstock.sink.rows import Unencodable
 from tests.unit.ddl import arrow_schema
 from tests.unit.fakes import FakeConsumer, FakeProducer, event, kafka_error, message
@@ -295,7 +295,7 @@ def test_each_task_forgets_zip_files(importers, tmp_path):
     importers[str(tmp_path / "packages.zip")] = zipimporter(str(tmp_path / "packages.zip"))
     stream._this_worker(plan)
     assert str(tmp_path / "packages.zip") not in importers
-    stream._worker.cache_clear()
+    stream._get_worker.cache_clear()
 
 
 def test_a_task_gives_one_tally_per_partition():
@@ -305,7 +305,7 @@ def test_a_task_gives_one_tally_per_partition():
         tally(0, 5, 5, deleted=1),
         tally(1, 2, 3, stored=1, rejected=1, nulls={"a": 1, "b": 1}),
     ]
-    batch = _arrow(parts, plan_of(read()))
+    batch = _build_arrow_batch(parts, plan_of(read()))
     assert [
         BatchSummary(**row | {name: dict(row[name]) for name in ("nulls", "latencies")}) for row in batch.to_pylist()
     ] == [
@@ -314,7 +314,7 @@ def test_a_task_gives_one_tally_per_partition():
     ]
     assert batch.schema == TALLIES
     assert batch.schema.names == list(BatchSummary._fields)
-    assert _arrow([], plan_of(read())).num_rows == 0
+    assert _build_arrow_batch([], plan_of(read())).num_rows == 0
 
 
 def test_a_plan_can_be_sent_to_a_worker():
@@ -329,9 +329,9 @@ def test_a_plan_can_be_sent_to_a_worker():
 def test_a_worker_is_kept_between_tasks():
     """Connections are made once in a Python worker; other settings or another generation have their own."""
     settings = read()
-    assert stream._worker(settings, 5) is stream._worker(read(), 5)
-    assert stream._worker(settings, 6) is not stream._worker(settings, 5)
-    stream._worker.cache_clear()
+    assert stream._get_worker(settings, 5) is stream._get_worker(read(), 5)
+    assert stream._get_worker(settings, 6) is not stream._get_worker(settings, 5)
+    stream._get_worker.cache_clear()
 
 
 def test_a_pipeline_with_a_transform_takes_the_longer_way(monkeypatch):

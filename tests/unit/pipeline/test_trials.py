@@ -54,7 +54,7 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return _Cached()
 
     monkeypatch.setattr(trials, "_Watch", FakeWatch)
-    monkeypatch.setattr(Trials, "_grouped", grouped)
+    monkeypatch.setattr(Trials, "_group_records", grouped)
     monkeypatch.setattr(FakeWatch, "stages", [])
     monkeypatch.setattr(FakeWatch, "is_late", False)
     return sizes

@@ -111,7 +111,7 @@ def test_the_row_of_a_redriven_record_that_retention_took_is_ours(topic):
 
 def test_only_what_lies_near_a_redriven_row_is_read():
     """Places that are far apart are asked for one by one."""
-    assert auditor._stretches({Place(0, 5), Place(0, 900), Place(0, 9000), Place(1, 9001)}) == [
+    assert auditor._merge_positions({Place(0, 5), Place(0, 900), Place(0, 9000), Place(1, 9001)}) == [
         Span(0, 5, 901),
         Span(0, 9000, 9001),
         Span(1, 9001, 9002),
@@ -278,7 +278,7 @@ def test_rows_are_asked_for_by_quoted_names(settings, monkeypatch):
         f'{" + ".join(times)} AS "write times", WRITETIME("limit") AS "limit written" FROM "Lab"."table"'
     )
     assert session.executed[1:] == [(select, ())], "after a look at the keyspace's tables"
-    assert found._select() == select
+    assert found._build_select() == select
 
 
 def test_a_nullable_field_that_was_changed_by_hand_is_named(settings, monkeypatch):

@@ -174,7 +174,7 @@ def test_a_record_that_nothing_orders_has_no_id(topic):
     topic.send(1, at_ms=BY_TIME_MS)
     found = list(topic.auditor().sent(topic.spans()))
     assert [one.id for one in found] == [None, None, 1]
-    fault = topic.auditor()._rank(topic.kafka[0][0], [], found[2])
+    fault = topic.auditor()._compute_rank(topic.kafka[0][0], [], found[2])
     assert isinstance(fault, Fault)
     assert fault.reason == Reason.ORDER_UNKNOWN
 

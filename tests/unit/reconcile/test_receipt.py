@@ -12,7 +12,7 @@ from penstock.errors import UsageError
 from penstock.reconcile import receipt
 from penstock.reconcile.audit import Audit, Balance
 from penstock.reconcile.engine import local_loader
-from penstock.reconcile.receipt import _stages
+from penstock.reconcile.receipt import _list_stage_times
 from penstock.reconcile.reconciliation import Reconciliation, Scope
 from tests.unit.reconcile.facts import STORED_MS, Facts, line, record, row
 
@@ -52,7 +52,7 @@ def test_stages_are_moments_in_utc():
     """Each stage has its moment: what Airflow says of the run, the task of itself, and the audit of the records."""
     found = Audit({}, first_produced_ms=1_700_000_000_123, last_stored_ms=1_700_000_001_456)
     summary = {"started_at": "s", "finished_at": "f"}
-    assert _stages({"queued_at": "q", "run_after": "r"}, summary, found) == {
+    assert _list_stage_times({"queued_at": "q", "run_after": "r"}, summary, found) == {
         "triggered": "q",
         "started": "s",
         "first_produced": "2023-11-14T22:13:20.123+00:00",
@@ -63,7 +63,7 @@ def test_stages_are_moments_in_utc():
 
 def test_stages_that_were_not_reached_are_none():
     """A run that failed early has the stages it got to."""
-    assert _stages({"queued_at": None, "run_after": "r"}, {}, Audit({})) == {
+    assert _list_stage_times({"queued_at": None, "run_after": "r"}, {}, Audit({})) == {
         "triggered": "r",
         "started": None,
         "first_produced": None,

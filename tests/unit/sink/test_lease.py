@@ -137,7 +137,7 @@ def test_a_process_that_waits_to_be_reaped_is_dead():
     """A killed driver does not keep the lease because its parent has not looked yet."""
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     me = this_process()
-    alive = msgspec.structs.replace(me, pid=child.pid, started=lease._started(child.pid))
+    alive = msgspec.structs.replace(me, pid=child.pid, started=lease._read_start_time(child.pid))
     assert not lease._is_dead(alive, me)
     child.kill()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
@@ -154,8 +154,8 @@ def test_of_a_process_elsewhere_nothing_is_known(change):
 
 def test_where_the_system_tells_nothing_nobody_is_dead(monkeypatch):
     """Without /proc the lease has to end by itself."""
-    monkeypatch.setattr(lease, "_space", lambda: "")
-    monkeypatch.setattr(lease, "_started", lambda _pid: "")
+    monkeypatch.setattr(lease, "_read_boot_id", lambda: "")
+    monkeypatch.setattr(lease, "_read_start_time", lambda _pid: "")
     me = this_process()
     assert not lease._is_dead(msgspec.structs.replace(me, pid=2**30), me)
 

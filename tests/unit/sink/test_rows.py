@@ -321,7 +321,7 @@ def test_the_limit_is_the_servers_own():
 )
 def test_sizes(size, bytes_):
     """Cassandra writes sizes with a unit."""
-    assert rows._bytes(size) == bytes_
+    assert rows._parse_size(size) == bytes_
 
 
 def test_keys_are_bytes():

@@ -113,7 +113,7 @@ def test_a_transaction_that_times_out_is_tried_again_and_then_fails(book, sessio
 @given(st.sets(st.text(max_size=9), max_size=60))
 def test_transactions_side_by_side_are_never_on_one_partition(identities):
     """Each identity comes once, and no two of a round share a bucket."""
-    rounds = list(settled._rounds(identities))
+    rounds = list(settled._iter_rounds(identities))
     assert sorted(one for some in rounds for one in some) == sorted(identities)
     for some in rounds:
         assert len({settled.bucket_of(one) for one in some}) == len(some) <= BUCKETS

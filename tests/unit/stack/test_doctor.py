@@ -63,9 +63,9 @@ def test_requirements_are_compared_with_the_stamp(tmp_path: Path) -> None:
 def test_jars_that_are_not_as_locked_are_named(here: Site) -> None:
     """Groups that differ from the lock are listed. Before the first start that is not a failure."""
     services = [catalog.services(here)["kafka"]]
-    assert doctor._jars(here, services).ok
+    assert doctor._check_jars(here, services).ok
     here.layout.jars.mkdir()
-    found = doctor._jars(here, services)
+    found = doctor._check_jars(here, services)
     assert (found.ok, found.detail, found.hint) == (False, "not as locked: kafka", "./penstock up")
 
 

@@ -45,7 +45,7 @@ def test_a_stricter_need_skips_a_supported_one(tmp_path: Path) -> None:
 
 def test_none_at_all_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without any Java the error names the supported versions and JAVA_HOME."""
-    monkeypatch.setattr(java, "_bundled", lambda: None)
+    monkeypatch.setattr(java, "_find_bundled", lambda: None)
     with pytest.raises(InstallFailed, match=r"Java 17 or 21(.|\n)*JAVA_HOME"):
         java.choose({"PATH": ""})
 

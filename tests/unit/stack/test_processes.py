@@ -138,7 +138,7 @@ def _never(*_: object) -> None:
 def test_state_is_what_the_probe_says(here: Site, process: Process | None, ready: bool, state: str) -> None:
     """A running process is ready if its probe succeeds, and failing if it has not for too long."""
     service = Service("x", "X", "1", ("true",), (lambda *_: None) if ready else _never)
-    assert status._state(here.settings, service, process)[0] == state
+    assert status._determine_state(here.settings, service, process)[0] == state
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,9 @@ def test_a_job_without_executor_is_not_ready(
         return [{"id": "app-1"}]
 
     monkeypatch.setattr(probes, "_get_json", answer)
-    monkeypatch.setattr(probes, "_get", lambda *_: httpx2.Response(200, text="<a>Active Streaming Queries (1)</a>"))
+    monkeypatch.setattr(
+        probes, "_fetch_url", lambda *_: httpx2.Response(200, text="<a>Active Streaming Queries (1)</a>")
+    )
     settings = here.settings.model_copy(update={"spark_master": master})
     if fine:
         probes.spark_job(settings, 0.0)
@@ -188,7 +190,9 @@ def test_a_job_without_executor_is_not_ready(
 
 def test_a_job_that_does_not_stream_yet_is_not_ready(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """A job is not ready until it streams, although its page answers as soon as Spark is up."""
-    monkeypatch.setattr(probes, "_get", lambda *_: httpx2.Response(200, text="<h3>Streaming Query Statistics</h3>"))
+    monkeypatch.setattr(
+        probes, "_fetch_url", lambda *_: httpx2.Response(200, text="<h3>Streaming Query Statistics</h3>")
+    )
     with pytest.raises(Unreachable, match="no active streaming query yet"):
         probes.spark_job(here.settings, 0.0)
 
@@ -233,16 +237,16 @@ def spawn_service(here: Site) -> Iterator[Callable[[str], int]]:
 )
 def test_a_time_span_is_told_in_its_largest_unit(seconds: float, text: str) -> None:
     """A duration is formatted in its largest unit."""
-    assert status._ago(seconds) == text
+    assert status._format_duration(seconds) == text
 
 
 def test_how_a_service_last_ended_is_told(here: Site) -> None:
     """The last exit is shown after the probe's message, with the number of restarts."""
     service = Service("x", "X", "1", ("true",), _never)
     ends = Restarts(2, "killed by signal 9", time.time() - 12)
-    found = status._status(here.settings, service, Process("x", "RUNNING", 0, 4e9, ""), ends)
+    found = status._build_status(here.settings, service, Process("x", "RUNNING", 0, 4e9, ""), ends)
     assert (found.restarts, found.detail) == (2, "no answer; last ended by itself: killed by signal 9, 12 s ago")
-    assert status._status(here.settings, service, None, ends).detail == ""
+    assert status._build_status(here.settings, service, None, ends).detail == ""
 
 
 @pytest.mark.parametrize(
@@ -253,7 +257,7 @@ def test_a_service_that_runs_and_is_stuck_is_not_ready(here: Site, process: str,
     """What keeps it from its work is told whatever its probe says, also while it is started again and again."""
     service = Service("x", "X", "1", ("true",), lambda *_: None, trouble=lambda _settings: "on 0:7")
     spawn = "too quickly" if process == "BACKOFF" else ""
-    found = status._status(here.settings, service, Process("x", process, 0, 4e9, spawn), Restarts())
+    found = status._build_status(here.settings, service, Process("x", process, 0, 4e9, spawn), Restarts())
     assert (found.state, found.detail) == (state, detail)
 
 

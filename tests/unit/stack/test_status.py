@@ -21,12 +21,12 @@ def test_status_says_that_the_job_resumed_from_the_ledger(here: Site, job: Servi
     """Nobody asked for that; a job that goes on from its checkpoint has nothing to say."""
     settings = here.settings.model_copy(update={"spark_checkpoint": str(tmp_path)})
     checkpoint = checkpoint_of(settings, pipelines.of(settings).topic)
-    assert status._status(settings, job, None, Restarts()).detail == ""
+    assert status._build_status(settings, job, None, Restarts()).detail == ""
     checkpoint.begin_at(CheckpointOrigin(topic_id="id-1", start={0: 3}, note="resumed from the ledger"))
-    assert status._status(settings, job, None, Restarts()).detail == "resumed from the ledger"
+    assert status._build_status(settings, job, None, Restarts()).detail == "resumed from the ledger"
 
 
 def test_a_checkpoint_that_only_spark_reaches_has_no_note_here(here: Site, job: Service) -> None:
     """Status fails for none of that."""
     settings = here.settings.model_copy(update={"spark_checkpoint": "hdfs://name/c"})
-    assert status._status(settings, job, None, Restarts()).detail == ""
+    assert status._build_status(settings, job, None, Restarts()).detail == ""

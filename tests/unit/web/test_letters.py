@@ -92,9 +92,9 @@ def test_a_record_that_was_left_out_is_exported_with_what_is_known(letters, kafk
 
 def test_a_confirmation_says_what_becomes_of_each_record():
     """What is sent, what is closed for a newer version, and what stays."""
-    question = acts._question(Redriven(sent=1200, superseded=2, still_broken=3), "readings")
+    question = acts._describe_redrive(Redriven(sent=1200, superseded=2, still_broken=3), "readings")
     assert question == (
         "1,200 records are sent to readings, once. 2 have a newer version in the table: they are closed, and not sent. "
         "3 would still be broken, and stay here."
     )
-    assert acts._question(Redriven(sent=1), "readings") == "1 records are sent to readings, once."
+    assert acts._describe_redrive(Redriven(sent=1), "readings") == "1 records are sent to readings, once."

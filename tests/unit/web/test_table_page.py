@@ -17,4 +17,4 @@ def test_the_key_comes_first_by_the_name_of_its_column():
     record = msgspec.defstruct("Item", [("to", str), ("item_id", Id)], bases=(Record,), rename="camel", kw_only=True)
     visit = SimpleNamespace(desk=SimpleNamespace(pipeline=SimpleNamespace(stored=record)))
     columns = ["to", "item_id", "ingested_at", "kafka_partition", "kafka_offset"]
-    assert table._ordered(visit, columns) == ["item_id", "ingested_at", "to"]
+    assert table._order_columns(visit, columns) == ["item_id", "ingested_at", "to"]

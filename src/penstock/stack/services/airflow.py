@@ -23,10 +23,12 @@ _PROCESSES: tuple[tuple[str, str, tuple[str, ...], Probe, int], ...] = (
 
 def services(site: Site) -> list[Service]:
     """Return the four processes."""
-    return [_process(site, *process) for process in _PROCESSES]
+    return [_build_service(site, *process) for process in _PROCESSES]
 
 
-def _process(site: Site, name: str, title: str, arguments: tuple[str, ...], probe: Probe, memory_mib: int) -> Service:
+def _build_service(
+    site: Site, name: str, title: str, arguments: tuple[str, ...], probe: Probe, memory_mib: int
+) -> Service:
     airflow, home = (site.python, "-m", "airflow"), site.layout.data / "airflow"
     migrate = Step("db migrate", (*airflow, "db", "migrate"), done=home / f".migrated-{VERSION}")
     is_api_server = name == "airflow-api"
@@ -35,7 +37,7 @@ def _process(site: Site, name: str, title: str, arguments: tuple[str, ...], prob
         title=title,
         version=VERSION,
         ports=("airflow_port",) if is_api_server else (),
-        files=(_passwords(site),) if is_api_server else (),
+        files=(_render_passwords(site),) if is_api_server else (),
         folders=(home, site.layout.logs / "airflow"),
         prepare=(migrate,),
         command=(*airflow, *arguments),
@@ -49,7 +51,7 @@ def _process(site: Site, name: str, title: str, arguments: tuple[str, ...], prob
     )
 
 
-def _passwords(site: Site) -> ConfigFile:
+def _render_passwords(site: Site) -> ConfigFile:
     settings = site.settings
     passwords = {settings.airflow_username: settings.airflow_password.get_secret_value()}
     return ConfigFile(site.layout.run / "airflow-passwords.json", json.dumps(passwords))
@@ -61,7 +63,7 @@ def environment(site: Site) -> dict[str, str]:
     address = f"http://127.0.0.1:{settings.airflow_port}"
     return {
         "AIRFLOW_HOME": str(home),
-        **_core(site),
+        **_build_core_env(site),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
         "AIRFLOW__API__HOST": "127.0.0.1",
         "AIRFLOW__API__PORT": str(settings.airflow_port),
@@ -82,7 +84,7 @@ def environment(site: Site) -> dict[str, str]:
     }
 
 
-def _core(site: Site) -> dict[str, str]:
+def _build_core_env(site: Site) -> dict[str, str]:
     settings = site.settings
     return {
         "AIRFLOW__CORE__DAGS_FOLDER": str(site.repository / "dags"),

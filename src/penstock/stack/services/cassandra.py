@@ -23,14 +23,14 @@ def services(site: Site) -> list[Service]:
             ports=("cassandra_port", "cassandra_storage_port"),
             jars=("cassandra",),
             files=(
-                ConfigFile(run / "cassandra.yaml", _yaml(site)),
+                ConfigFile(run / "cassandra.yaml", _render_yaml(site)),
                 ConfigFile(run / "cassandra.options", render("cassandra.options")),
                 ConfigFile(run / "cassandra-logback.xml", render("cassandra-logback.xml")),
             ),
             folders=(data, commit_log),
             # A full disk leaves empty segments, with which Cassandra does not start. They hold no acknowledged writes.
             before=("find", str(commit_log), "-name", "CommitLog-*.log", "-size", "0", "-delete"),
-            command=_command(site),
+            command=_build_command(site),
             env={"MALLOC_ARENA_MAX": "4"},
             directory=data,
             probe=probes.cassandra,
@@ -41,7 +41,7 @@ def services(site: Site) -> list[Service]:
     ]
 
 
-def _yaml(site: Site) -> str:
+def _render_yaml(site: Site) -> str:
     settings = site.settings
     return render(
         "cassandra.yaml",
@@ -52,7 +52,7 @@ def _yaml(site: Site) -> str:
     )
 
 
-def _command(site: Site) -> tuple[str, ...]:
+def _build_command(site: Site) -> tuple[str, ...]:
     run, jars, heap_mib = site.layout.run, site.layout.jars / "cassandra", site.settings.cassandra_heap_mib
     return (
         site.java.command,

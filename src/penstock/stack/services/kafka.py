@@ -17,11 +17,11 @@ JARS = {
 def services(site: Site) -> list[Service]:
     """Return Kafka, preceded by ZooKeeper if that is the coordination."""
     if site.settings.coordination == "zookeeper":
-        return [_zookeeper(site), _kafka_with_zookeeper(site)]
-    return [_kafka(site)]
+        return [_build_zookeeper(site), _kafka_with_zookeeper(site)]
+    return [_build_kafka(site)]
 
 
-def _java(site: Site, group: str, heap_mib: int, *options: str) -> tuple[str, ...]:
+def _build_java_command(site: Site, group: str, heap_mib: int, *options: str) -> tuple[str, ...]:
     return (
         site.java.command,
         java.temporary(site.layout),
@@ -38,13 +38,13 @@ def _java(site: Site, group: str, heap_mib: int, *options: str) -> tuple[str, ..
     )
 
 
-def _log4j2(site: Site) -> ConfigFile:
+def _render_log4j2(site: Site) -> ConfigFile:
     return ConfigFile(site.layout.run / "kafka-log4j2.xml", render("kafka-log4j2.xml"))
 
 
-def _kafka(site: Site) -> Service:
+def _build_kafka(site: Site) -> Service:
     settings, data, config = site.settings, site.layout.data / "kafka", site.layout.run / "kafka.properties"
-    jvm = _java(site, "kafka", settings.kafka_heap_mib)
+    jvm = _build_java_command(site, "kafka", settings.kafka_heap_mib)
     cluster_id = site.secrets["kafka_cluster_id"]
     format_ = (*jvm, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(config))
     text = render("kafka.properties", data=data, port=settings.kafka_port, controller=settings.kafka_controller_port)
@@ -54,7 +54,7 @@ def _kafka(site: Site) -> Service:
         version=VERSION,
         ports=("kafka_port", "kafka_controller_port"),
         jars=("kafka",),
-        files=(ConfigFile(config, text + render("kafka-common.properties")), _log4j2(site)),
+        files=(ConfigFile(config, text + render("kafka-common.properties")), _render_log4j2(site)),
         folders=(data,),
         prepare=(Step("format", format_, done=data / "meta.properties"),),
         command=(*jvm, "kafka.Kafka", str(config)),
@@ -67,7 +67,7 @@ def _kafka(site: Site) -> Service:
     )
 
 
-def _zookeeper(site: Site) -> Service:
+def _build_zookeeper(site: Site) -> Service:
     settings, data, config = site.settings, site.layout.data / "zookeeper", site.layout.run / "zookeeper.properties"
     heap_mib = settings.zookeeper_heap_mib
     return Service(
@@ -78,11 +78,11 @@ def _zookeeper(site: Site) -> Service:
         jars=("kafka-zookeeper",),
         files=(
             ConfigFile(config, render("zookeeper.properties", data=data, port=settings.zookeeper_port)),
-            _log4j2(site),
+            _render_log4j2(site),
         ),
         folders=(data,),
         command=(
-            *_java(site, "kafka-zookeeper", heap_mib, "-Dzookeeper.jmx.log4j.disable=true"),
+            *_build_java_command(site, "kafka-zookeeper", heap_mib, "-Dzookeeper.jmx.log4j.disable=true"),
             "org.apache.zookeeper.server.quorum.QuorumPeerMain",
             str(config),
         ),
@@ -105,9 +105,9 @@ def _kafka_with_zookeeper(site: Site) -> Service:
         ports=("kafka_port",),
         needs=("zookeeper",),
         jars=("kafka-zookeeper",),
-        files=(ConfigFile(config, text + render("kafka-common.properties")), _log4j2(site)),
+        files=(ConfigFile(config, text + render("kafka-common.properties")), _render_log4j2(site)),
         folders=(data,),
-        command=(*_java(site, "kafka-zookeeper", settings.kafka_heap_mib), "kafka.Kafka", str(config)),
+        command=(*_build_java_command(site, "kafka-zookeeper", settings.kafka_heap_mib), "kafka.Kafka", str(config)),
         env={"MALLOC_ARENA_MAX": "2"},
         directory=site.layout.run,
         probe=probes.kafka,

@@ -21,8 +21,8 @@ def services(site: Site) -> list[Service]:
             needs=("kafka",),
             jars=(ARCHIVE,),
             folders=(data,),
-            command=_command(site),
-            env=_environment(site),
+            command=_build_command(site),
+            env=_build_environment(site),
             directory=data,
             probe=probes.registry,
             after=probes.set_backward_compatibility,
@@ -33,7 +33,7 @@ def services(site: Site) -> list[Service]:
     ]
 
 
-def _command(site: Site) -> tuple[str, ...]:
+def _build_command(site: Site) -> tuple[str, ...]:
     return (
         site.java21.command,
         java.temporary(site.layout),
@@ -47,7 +47,7 @@ def _command(site: Site) -> tuple[str, ...]:
     )
 
 
-def _environment(site: Site) -> dict[str, str]:
+def _build_environment(site: Site) -> dict[str, str]:
     settings, data = site.settings, site.layout.data / "registry"
     return {
         "QUARKUS_HTTP_HOST": "127.0.0.1",

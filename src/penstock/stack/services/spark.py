@@ -31,7 +31,7 @@ def home() -> Path:
 
 def services(site: Site) -> list[Service]:
     """Return the master, the worker and the job."""
-    return [_master(site), _worker(site), _job(site)]
+    return [_build_master(site), _build_worker(site), _build_job(site)]
 
 
 def environment(site: Site) -> dict[str, str]:
@@ -105,7 +105,7 @@ def _daemon_command(site: Site, main: str, *arguments: str) -> tuple[str, ...]:
     )
 
 
-def _master(site: Site) -> Service:
+def _build_master(site: Site) -> Service:
     settings = site.settings
     ports = ("--port", str(settings.spark_port), "--webui-port", str(settings.spark_ui_port))
     return Service(
@@ -125,7 +125,7 @@ def _master(site: Site) -> Service:
     )
 
 
-def _worker(site: Site) -> Service:
+def _build_worker(site: Site) -> Service:
     settings, work = site.settings, site.layout.data / "spark-work"
     memory_mib = settings.spark_executor_memory_mib + _OVERHEAD_MIB
     return Service(
@@ -152,7 +152,7 @@ def _worker(site: Site) -> Service:
     )
 
 
-def _job(site: Site) -> Service:
+def _build_job(site: Site) -> Service:
     settings = site.settings
     return Service(
         name="spark-job",

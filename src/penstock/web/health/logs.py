@@ -46,23 +46,23 @@ class _LogPage:
                 "outlined dense"
             )
             self._search = ui.input(
-                "Search in the log", value=self._visit.query.get("search", ""), on_change=self._reload
+                "Search in the log", value=self._visit.query.get("search", ""), on_change=self._reload_log
             )
             self._search.props("outlined dense clearable debounce=300").classes("seek")
-            self._most = ui.select(_CHOICES, value=self._lines, label="At most", on_change=self._reload)
+            self._most = ui.select(_CHOICES, value=self._lines, label="At most", on_change=self._reload_log)
             self._most.props("outlined dense")
             self._follows = ui.switch("Follow", value=True)
         self._status = elements.markup("", tag="p").classes("quiet").props("role=status aria-live=polite")
         self._shown = ui.log(max_lines=self._lines).classes("log-lines")
         self._shown.props(f'role=log tabindex=0 aria-label="Log of {escape(self._service)}" aria-live=off')
         elements.copyable(f"./penstock logs {self._service} -f", "the command that follows this log")
-        await self._read()
-        self._visit.every(_FOLLOW_S, self._follow)
+        await self._read_tail()
+        self._visit.every(_FOLLOW_S, self._read_new_lines)
 
     def _open_service(self, chosen: ValueChangeEventArguments[str | None]) -> None:
         ui.navigate.to(f"/health/logs/{quote(chosen.value or self._service)}")
 
-    async def _reload(self) -> None:
+    async def _reload_log(self) -> None:
         """Reload the log after the search or the number of lines changed, and update the URL."""
         self._lines = int(self._most.value)
         self._shown.max_lines = self._lines
@@ -70,16 +70,16 @@ class _LogPage:
         query |= {"lines": str(self._lines)} if self._lines != _LINES else {}
         address = f"/health/logs/{quote(self._service)}"
         ui.navigate.history.replace(f"{address}?{urlencode(query)}" if query else address)
-        await self._read()
+        await self._read_tail()
 
-    async def _read(self) -> None:
+    async def _read_tail(self) -> None:
         search = self._search.value or ""
         tail = await self._visit.ask(self._book.last, self._lines, search)
         if search != (self._search.value or ""):
             return  # the search has changed meanwhile
         self._position = tail.position
         self._shown.clear()
-        self._push(tail.lines)
+        self._push_lines(tail.lines)
         self._show_status(len(tail.lines), search)
 
     def _show_status(self, count: int, search: str) -> None:
@@ -92,15 +92,15 @@ class _LogPage:
             status = "Nothing is logged yet. Lines that come are shown here."
         self._status.content = escape(status)
 
-    async def _follow(self) -> None:
+    async def _read_new_lines(self) -> None:
         if not self._follows.value:
             return
         search, position = self._search.value or "", self._position
         added = await self._visit.ask(self._book.since, position, search)
         if position == self._position and search == (self._search.value or ""):
             self._position = added.position
-            self._push(added.lines[-self._lines :])
+            self._push_lines(added.lines[-self._lines :])
 
-    def _push(self, lines: list[LogLine]) -> None:
+    def _push_lines(self, lines: list[LogLine]) -> None:
         for line in lines:
             self._shown.push(line.text or " ", classes=f"level-{line.level or 'info'}")

@@ -66,11 +66,11 @@ class _Services:
         self._table = ui.element("div").classes("table").props('tabindex=0 role=region aria-label="Services"')
         elements.heading("Machine")
         self._machine = elements.markup("", tag="div")
-        await self._refresh()
-        self._visit.every(SERVICES_S, self._refresh)
+        await self._refresh_services()
+        self._visit.every(SERVICES_S, self._refresh_services)
         self._visit.every(60.0, self._refresh_space)
 
-    async def _refresh(self) -> None:
+    async def _refresh_services(self) -> None:
         services = await self._visit.ask(self._upkeep.services)
         if list(self._rows) != [service.name for service in services]:
             self._build_rows(services)
@@ -95,11 +95,11 @@ class _Services:
             elements.markup(f"<tr>{cells}</tr>", tag="thead")
             with ui.element("tbody"):
                 self._rows = {
-                    service.name: _Row(self._visit, service, partial(self._restart, service.name))
+                    service.name: _Row(self._visit, service, partial(self._restart_service, service.name))
                     for service in services
                 }
 
-    async def _restart(self, name: str) -> None:
+    async def _restart_service(self, name: str) -> None:
         text = f"{name} stops and starts again, with the settings in force. What needs it stays up and waits meanwhile."
         if not await elements.confirmed(f"Restart {name}?", text, verb="Restart"):
             return
@@ -107,7 +107,7 @@ class _Services:
         self._rows[name].button.disable()
         await self._visit.act("restart", name, lambda: self._upkeep.restart(name))
         self._rows[name].button.enable()
-        await self._refresh()
+        await self._refresh_services()
 
 
 class _Row:

@@ -70,7 +70,7 @@ def _settings_html(matches: list[EffectiveSetting], total: int) -> str:
         for setting in matches
     ]
     caption = f"{number(len(matches))} of {number(total)} settings; set: another value than the default"
-    return _table(caption, ("Variable", "Value", "", "Meaning"), rows)
+    return _render_table(caption, ("Variable", "Value", "", "Meaning"), rows)
 
 
 def audit(visit: PageContext) -> None:
@@ -78,10 +78,10 @@ def audit(visit: PageContext) -> None:
     hide = secrets_of(visit.desk.settings).hide
     path = visit.desk.trail.path
     elements.markup(f"Kept in <code>{escape(str(path))}</code>, a JSON object a line.", tag="p")
-    _follow(visit, path, lambda: hide(_audit_html(visit.desk.trail.newest(NEWEST_DEEDS))))
+    _show_live_html(visit, path, lambda: hide(_audit_html(visit.desk.trail.newest(NEWEST_DEEDS))))
 
 
-def _follow(visit: PageContext, path: Path, render: Callable[[], str]) -> None:
+def _show_live_html(visit: PageContext, path: Path, render: Callable[[], str]) -> None:
     """Show the HTML that `render` returns for a file, and render it again when the file changes."""
     element = elements.markup("", tag="div")
     seen: list[tuple[int, int] | None] = []
@@ -105,14 +105,14 @@ def _audit_html(entries: list[Deed]) -> str:
         [moment_html(entry.at), escape(entry.who), escape(entry.action), escape(entry.subject), escape(entry.outcome)]
         for entry in entries
     ]
-    return _table(f"the newest {number(len(entries))}", ("When", "Who", "What", "On what", "Outcome"), rows)
+    return _render_table(f"the newest {number(len(entries))}", ("When", "Who", "What", "On what", "Outcome"), rows)
 
 
 def alerts(visit: PageContext) -> None:
     """Add the newest alert changes."""
     hide = secrets_of(visit.desk.settings).hide
     history = History(visit.desk.settings)
-    _follow(visit, history.path, lambda: hide(_alerts_html(history.read()[-NEWEST_ALERTS:][::-1])))
+    _show_live_html(visit, history.path, lambda: hide(_alerts_html(history.read()[-NEWEST_ALERTS:][::-1])))
 
 
 def _alerts_html(changes: list[AlertChange]) -> str:
@@ -133,8 +133,8 @@ def _alerts_html(changes: list[AlertChange]) -> str:
         for change in changes
     ]
     heads = ("When", "Change", "Severity", "Alert", "Message", "What to type")
-    return _table(f"the newest {number(len(changes))} changes", heads, rows)
+    return _render_table(f"the newest {number(len(changes))} changes", heads, rows)
 
 
-def _table(caption: str, heads: tuple[str, ...], rows: list[list[str]]) -> str:
+def _render_table(caption: str, heads: tuple[str, ...], rows: list[list[str]]) -> str:
     return elements.region_html(caption, elements.table_html(caption, heads, rows))

@@ -44,28 +44,28 @@ def read(home: Path, longest_s: float = LONGEST_S) -> Space:
     there = next(one for one in (home, *home.parents) if one.exists())
     disk, memory = psutil.disk_usage(str(there)), psutil.virtual_memory()
     deadline_s = time.monotonic() + longest_s
-    folders = [_folder(home, path, deadline_s) for path in _inside(home)]
+    folders = [_measure_folder(home, path, deadline_s) for path in _iter_folders(home)]
     folders.sort(key=lambda one: -one.size_bytes)
     return Space(str(home), disk.total, disk.free, memory.total, memory.available, folders)
 
 
-def _inside(home: Path) -> Iterator[Path]:
+def _iter_folders(home: Path) -> Iterator[Path]:
     """Yield the folders of the data directory; instead of its `data`, the folders in it."""
     for path in sorted(home.iterdir()) if home.is_dir() else ():
         if path.is_dir() and not path.is_symlink():
             yield from sorted(one for one in path.iterdir() if one.is_dir()) if path.name == "data" else [path]
 
 
-def _folder(home: Path, path: Path, deadline_s: float) -> Folder:
+def _measure_folder(home: Path, path: Path, deadline_s: float) -> Folder:
     size_bytes = 0
-    for one in _files(path):
+    for one in _iter_file_sizes(path):
         size_bytes += one
         if time.monotonic() > deadline_s:
             return Folder(str(path.relative_to(home)), size_bytes, False)
     return Folder(str(path.relative_to(home)), size_bytes, True)
 
 
-def _files(path: Path) -> Iterator[int]:
+def _iter_file_sizes(path: Path) -> Iterator[int]:
     """Yield the size of each file on disk."""
     for folder, _, names in os.walk(path):
         for name in names:

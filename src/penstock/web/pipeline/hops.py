@@ -48,12 +48,24 @@ def hops(view: View, settings: Settings) -> list[Hop]:
     now = view.now
     if now is None:
         return []
-    makers: list[Callable[[View, Point, Settings], Hop]] = [_api, _airflow, _kafka, _spark, _cassandra, _rejected]
+    makers: list[Callable[[View, Point, Settings], Hop]] = [
+        _build_api_stage,
+        _build_airflow_stage,
+        _build_kafka_stage,
+        _build_spark_stage,
+        _build_cassandra_stage,
+        _build_rejected_stage,
+    ]
     return [make(view, now, settings) for make in makers]
 
 
-def _api(view: View, now: Point, _settings: Settings) -> Hop:
-    title, counts, rate_s, total = "API", "fetched", view.rate("fetched"), _total(view, now.counts.fetched, "fetched")
+def _build_api_stage(view: View, now: Point, _settings: Settings) -> Hop:
+    title, counts, rate_s, total = (
+        "API",
+        "fetched",
+        view.rate("fetched"),
+        _get_run_total(view, now.counts.fetched, "fetched"),
+    )
     command = "./penstock run"
     if not view.runs:
         away = "airflow" in now.services and now.services["airflow"]
@@ -66,20 +78,24 @@ def _api(view: View, now: Point, _settings: Settings) -> Hop:
     if ended is not None and ended.state == "failed":
         error = f"run {ended.run_id} failed"
         state = state if newest.is_active else "down"
-    told = f"run {newest.run_id} is {newest.state}" if newest.is_active else f"last run: {_did(newest.fetched)} fetched"
+    told = (
+        f"run {newest.run_id} is {newest.state}"
+        if newest.is_active
+        else f"last run: {_format_count(newest.fetched)} fetched"
+    )
     return Hop("api", title, state, told, rate_s, total, counts, error=error, command=command)
 
 
-def _total(view: View, count: int | None, name: str) -> int | None:
+def _get_run_total(view: View, count: int | None, name: str) -> int | None:
     """Return the total of the runs so far; without active runs while their progress is unknown."""
     return view.ran.get(name) if count is None else count
 
 
-def _did(count: int | None) -> str:
+def _format_count(count: int | None) -> str:
     return "none" if count is None else f"{count:,}"
 
 
-def _airflow(view: View, now: Point, _settings: Settings) -> Hop:
+def _build_airflow_stage(view: View, now: Point, _settings: Settings) -> Hop:
     active = [run for run in view.runs if run.is_active]
     queued = [run for run in active if run.state == "queued"]
     told = f"{len(active)} runs under way" if len(active) != 1 else "1 run under way"
@@ -93,23 +109,23 @@ def _airflow(view: View, now: Point, _settings: Settings) -> Hop:
             "busy" if active else "idle",
             told if active else "no run under way",
             view.rate("produced"),
-            _total(view, now.counts.produced, "produced"),
+            _get_run_total(view, now.counts.produced, "produced"),
             "produced",
             command="./penstock status",
         ),
     )
 
 
-def _kafka(view: View, now: Point, _settings: Settings) -> Hop:
+def _build_kafka_stage(view: View, now: Point, _settings: Settings) -> Hop:
     rate_s = view.rate("kafka")
     told = f"holds {now.kafka_held:,} records in {len(now.partitions)} partitions" if now.kafka_held is not None else ""
-    hop = Hop("kafka", "Kafka", _moving(rate_s), told, rate_s, now.counts.kafka, "received")
+    hop = Hop("kafka", "Kafka", _classify_rate(rate_s), told, rate_s, now.counts.kafka, "received")
     return _of_service(view, now, hop)
 
 
-def _spark(view: View, now: Point, settings: Settings) -> Hop:
+def _build_spark_stage(view: View, now: Point, settings: Settings) -> Hop:
     rate_s, lag = view.rate("read"), now.lag
-    state = _moving(rate_s)
+    state = _classify_rate(rate_s)
     if lag is not None and (lag > settings.alert_lag_records or (state == "idle" and _is_idle(view))):
         state = "late"
     told = "" if lag is None else "nothing waits" if lag == 0 else f"{lag:,} records wait"
@@ -128,10 +144,10 @@ def _spark(view: View, now: Point, settings: Settings) -> Hop:
         _JOB,
     )
     hop = _of_service(view, now, hop, "spark-job")
-    return _stuck(hop, view.stuck[0], now) if view.stuck and hop.state != "down" else hop
+    return _mark_stuck(hop, view.stuck[0], now) if view.stuck and hop.state != "down" else hop
 
 
-def _stuck(hop: Hop, batch: FailingBatch, now: Point) -> Hop:
+def _mark_stuck(hop: Hop, batch: FailingBatch, now: Point) -> Hop:
     """Return the stage of a stream that is stuck on a batch."""
     return replace(
         hop,
@@ -149,14 +165,14 @@ def _is_idle(view: View) -> bool:
     return all(one.lag for one in view.points if last_s - one.at_s <= RATE_S)
 
 
-def _cassandra(view: View, now: Point, _settings: Settings) -> Hop:
+def _build_cassandra_stage(view: View, now: Point, _settings: Settings) -> Hop:
     rate_s = view.rate("stored")
     late = "" if now.p50_ms is None else f"half within {now.p50_ms:,} ms, 99 % within {now.p99_ms:,} ms"
-    hop = Hop("cassandra", "Cassandra", _moving(rate_s), late, rate_s, now.counts.stored, "stored")
+    hop = Hop("cassandra", "Cassandra", _classify_rate(rate_s), late, rate_s, now.counts.stored, "stored")
     return _of_service(view, now, hop)
 
 
-def _rejected(view: View, now: Point, _settings: Settings) -> Hop:
+def _build_rejected_stage(view: View, now: Point, _settings: Settings) -> Hop:
     rate_s, held = view.rate("rejected"), now.rejected_held
     state: State = "unknown" if held is None else "late" if rate_s else "idle"
     told = "" if held is None else "no record was rejected" if held == 0 else f"{held:,} in the queue"
@@ -165,7 +181,7 @@ def _rejected(view: View, now: Point, _settings: Settings) -> Hop:
     )
 
 
-def _moving(rate_s: float | None) -> State:
+def _classify_rate(rate_s: float | None) -> State:
     return "unknown" if rate_s is None else "busy" if rate_s else "idle"
 
 
@@ -191,10 +207,10 @@ def verdict(view: View, now_s: float) -> PipelineStatus:
             "bad", f"The last look at the pipeline is {now_s - now.at_s:.0f} s old.", "./penstock doctor"
         )
     waits = f" {now.lag:,} records wait." if now.lag else ""
-    return _wrong(view, now, waits) or _on_flow(view, now, waits)
+    return _find_problem(view, now, waits) or _on_flow(view, now, waits)
 
 
-def _wrong(view: View, now: Point, waits: str) -> PipelineStatus | None:
+def _find_problem(view: View, now: Point, waits: str) -> PipelineStatus | None:
     """Return the worst problem, or None if there is none."""
     away = [name for name, error in now.services.items() if error]
     if away:

@@ -76,8 +76,8 @@ class _Shared:
         found = observe_hops.hops(view, self._desk.settings)
         return _Parts(
             verdict="",
-            path=f'<div class="path">{"".join(_hop(hop, view) for hop in found[:-1])}</div>',
-            branch="".join(_hop(hop, view) for hop in found[-1:]),
+            path=f'<div class="path">{"".join(_render_stage(hop, view) for hop in found[:-1])}</div>',
+            branch="".join(_render_stage(hop, view) for hop in found[-1:]),
             totals=_totals(view),
             receipt=_receipt(view),
             alerts=_alerts(view),
@@ -110,10 +110,10 @@ class _Pipeline:
         with ui.element("div").classes("grid"):
             self._receipt = elements.markup("", tag="section").classes("card")
             self._alerts = elements.markup("", tag="section").classes("card")
-        self._refresh()
-        visit.every(REFRESH_S, self._refresh)
+        self._refresh_parts()
+        visit.every(REFRESH_S, self._refresh_parts)
 
-    def _refresh(self) -> None:
+    def _refresh_parts(self) -> None:
         parts = self._shared.parts()
         for name in ("verdict", "path", "branch", "totals", "receipt", "alerts"):
             put(getattr(self, f"_{name}"), getattr(parts, name))
@@ -123,13 +123,13 @@ class _Pipeline:
                 chart.update()
 
 
-def _drawn(view: View) -> list[Point]:
+def _sample_points(view: View) -> list[Point]:
     """Return the points to draw."""
     return view.points[:: max(1, len(view.points) // _POINTS)]
 
 
 def _rates(view: View) -> list[dict[str, Any]]:
-    points = _drawn(view)
+    points = _sample_points(view)
     names = {"kafka": "come", "stored": "stored", "rejected": "rejected"}
     return [
         elements.series(name, [(points[at].at_s, rate(points[: at + 1], count)) for at in range(1, len(points))])
@@ -138,7 +138,7 @@ def _rates(view: View) -> list[dict[str, Any]]:
 
 
 def _late(view: View) -> list[dict[str, Any]]:
-    points = _drawn(view)
+    points = _sample_points(view)
     return [
         elements.series("waiting", [(one.at_s, one.lag) for one in points], area=True),
         elements.series("half within, ms", [(one.at_s, one.p50_ms) for one in points]) | {"yAxisIndex": 1},
@@ -151,12 +151,12 @@ def _two_axes() -> dict[str, object]:
     return axes | {"yAxis": [axes["yAxis"], {**axes["yAxis"], "name": "ms", "splitLine": {"show": False}}]}
 
 
-def _hop(hop: Hop, view: View) -> str:
-    points = _drawn(view)
+def _render_stage(hop: Hop, view: View) -> str:
+    points = _sample_points(view)
     values = [rate(points[: at + 1], _COUNTS[hop.name], over_s=30) for at in range(1, len(points))]
     wrong = ""
     if hop.error:
-        wrong = _wrong(hop)
+        wrong = _render_error(hop)
     waiting = f", {number(hop.waiting)} waiting" if hop.waiting else ""
     return (
         f'<article class="hop {hop.state}" id="hop-{hop.name}">'
@@ -168,7 +168,7 @@ def _hop(hop: Hop, view: View) -> str:
     )
 
 
-def _wrong(hop: Hop) -> str:
+def _render_error(hop: Hop) -> str:
     """Return the current error and the command to run, or the last error and its time."""
     if hop.state == "down":
         error = f'<div class="wrong" role="alert">{escape(hop.error)}</div>'

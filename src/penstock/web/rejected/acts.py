@@ -99,14 +99,14 @@ class Acts:
         elements.heading("Give up", 3)
         elements.markup("They stay in the queue as long as Kafka keeps them, and are never sent.", tag="p")
         self._note = ui.input("Why (kept with who and when)").props("outlined dense")
-        ui.button("Discard", on_click=self._discard, color=None).props(_BUTTON).classes("danger")
+        ui.button("Discard", on_click=self._discard_records, color=None).props(_BUTTON).classes("danger")
 
     def _build_export_form(self) -> None:
         elements.heading("Export", 3)
         elements.markup(
             "JSON lines, as <code>./penstock dlq export</code> writes them, to be edited in a file.", tag="p"
         )
-        button = ui.button("Export", on_click=self._export).props(_BUTTON)
+        button = ui.button("Export", on_click=self._export_records).props(_BUTTON)
         if self._visit.masks:
             button.disable()
             text = "An export holds personal data: show them first, with the button at the top of the page."
@@ -154,17 +154,17 @@ class Acts:
         if trial is None or not (trial[2].sent or trial[2].superseded):
             return
         places, repair, expected = trial
-        as_new, question = self._is_as_new(), _question(expected, self._visit.desk.pipeline.topic)
+        as_new, question = self._is_as_new(), _describe_redrive(expected, self._visit.desk.pipeline.topic)
         if not await elements.confirmed("Send again?", question, verb="Send"):
             return
         result = await self._visit.act(
-            action, _subject(places), lambda: self._letters.redrive(places, repair, as_new=as_new)
+            action, _join_positions(places), lambda: self._letters.redrive(places, repair, as_new=as_new)
         )
         if result is not None:
             self._status.content = self._outcome_html(result)
         await self._on_done()
 
-    async def _discard(self) -> None:
+    async def _discard_records(self) -> None:
         places = await self._pending_places()
         if not places:
             return
@@ -172,16 +172,16 @@ class Acts:
         if not await elements.confirmed("Discard?", question, name=self._name, verb="Discard"):
             return
         note = f"{self._note.value or ''} (by {self._visit.session.name})".strip()
-        result = await self._visit.act("discard", _subject(places), lambda: self._letters.discard(places, note))
+        result = await self._visit.act("discard", _join_positions(places), lambda: self._letters.discard(places, note))
         if result is not None:
             self._status.content = self._outcome_html(result)
         await self._on_done()
 
-    async def _export(self) -> None:
+    async def _export_records(self) -> None:
         if self._visit.masks:
             return
         entries = await self._chosen()
-        subject = _subject([entry.place for entry in entries])
+        subject = _join_positions([entry.place for entry in entries])
         export = await self._visit.act("export rejected", subject, lambda: self._letters.export(entries))
         if export is None:
             return
@@ -208,14 +208,14 @@ class Acts:
         not_sent = [record for record in result.records if record.outcome not in ("sent", "discarded")][:_NAMED]
         lines = "".join(
             f'<li><a href="/rejected/{record.place.replace(":", "/")}">{record.place}</a> '
-            f"{escape(labels[record.outcome])}: {escape(self._reason(record))}</li>"
+            f"{escape(labels[record.outcome])}: {escape(self._explain_outcome(record))}</li>"
             for record in not_sent
         )
         cells = "".join(f"<dt>{name}</dt><dd>{count}</dd>" for name, count in counts)
         title = "What would happen" if is_dry_run else "What happened"
         return f'<section class="card"><h3>{title}</h3><dl class="facts">{cells}</dl><ul>{lines}</ul></section>'
 
-    def _reason(self, record: Named) -> str:
+    def _explain_outcome(self, record: Named) -> str:
         """Return why a record was not sent. The message may quote its data, so masked viewers get the rules only."""
         named = ", ".join(record.rules)
         if self._visit.masks and record.outcome != "superseded":
@@ -226,7 +226,7 @@ class Acts:
         return self._as_new is not None and bool(self._as_new.value)
 
 
-def _question(expected: Redriven, topic: str) -> str:
+def _describe_redrive(expected: Redriven, topic: str) -> str:
     """Return what a confirmed redrive does, by its dry run."""
     parts = [f"{number(expected.sent)} records are sent to {topic}, once."]
     if expected.superseded:
@@ -236,7 +236,7 @@ def _question(expected: Redriven, topic: str) -> str:
     return " ".join(parts)
 
 
-def _subject(places: list[str]) -> str:
+def _join_positions(places: list[str]) -> str:
     """Summarize positions for the audit log: the first three, and the number of others."""
     others = f" and {len(places) - 3} more" if len(places) > 3 else ""
     return f"{', '.join(places[:3])}{others}"

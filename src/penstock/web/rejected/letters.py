@@ -36,7 +36,7 @@ class Exported:
     left_out: int
 
 
-def _select(places: Iterable[str]) -> LetterSelection:
+def _select_positions(places: Iterable[str]) -> LetterSelection:
     """Return the selection of these positions. Raises `UsageError` if empty: an empty one means all records."""
     chosen = frozenset(places)
     if not chosen:
@@ -102,13 +102,13 @@ class Letters:
         self, places: Iterable[str], mending: Repair, *, as_new: bool = False, dry_run: bool = False
     ) -> Redriven:
         """Redrive the records at these positions and return the result. With `dry_run`, send nothing."""
-        selection = _select(places)
+        selection = _select_positions(places)
         with cassandra.connected(self._desk.settings) as session:
             return redriving.redrive(self._desk.settings, session, selection, mending, dry_run=dry_run, as_new=as_new)
 
     def discard(self, places: Iterable[str], note: str) -> Discarded:
         """Discard the records at these positions and return the result."""
-        selection = _select(places)
+        selection = _select_positions(places)
         with cassandra.connected(self._desk.settings) as session:
             return redriving.discard(self._desk.settings, session, selection, note)
 

@@ -48,13 +48,13 @@ class _Overview:
         self._told = elements.markup("", tag="div")
         elements.markup(_filters_html(Wanted()), tag="div")
         self._groups = elements.markup("", tag="div")
-        self._show(listing)
-        visit.every(_EVERY_S, self._refresh)
+        self._show_listing(listing)
+        visit.every(_EVERY_S, self._refresh_listing)
 
-    async def _refresh(self) -> None:
-        self._show(await self._visit.ask(self._letters.queue.listing, self._visit.desk.cassandra))
+    async def _refresh_listing(self) -> None:
+        self._show_listing(await self._visit.ask(self._letters.queue.listing, self._visit.desk.cassandra))
 
-    def _show(self, listing: Listing) -> None:
+    def _show_listing(self, listing: Listing) -> None:
         put(self._told, _summary_html(listing))
         put(self._groups, _groups(listing) if listing.entries else _empty_html())
 
@@ -73,32 +73,39 @@ class _Selection:
         elements.markup(_filters_html(self._wanted), tag="div")
         elements.markup(_meaning_html(self._wanted), tag="div")
         self._samples = ui.element("div")
-        Acts(self._visit, self._letters, self._pending, self._confirmation(), self._reload, self._chosen).build()
+        Acts(
+            self._visit,
+            self._letters,
+            self._list_pending,
+            self._get_confirm_name(),
+            self._reload_listing,
+            self._list_selected,
+        ).build()
         self._rows = elements.markup("", tag="div")
-        self._show(self._listing)
+        self._show_listing(self._listing)
         await self._show_samples()
-        self._visit.every(_EVERY_S, self._refresh)
+        self._visit.every(_EVERY_S, self._refresh_listing)
 
-    def _confirmation(self) -> str:
+    def _get_confirm_name(self) -> str:
         return self._wanted.reason or "discard"
 
-    async def _pending(self) -> list[RejectedEntry]:
+    async def _list_pending(self) -> list[RejectedEntry]:
         """Return the records of the selection that are pending now."""
         listing = await self._visit.ask(self._letters.queue.listing, self._visit.desk.cassandra, 0.0)
         return [entry for entry in listing.select(self._wanted) if listing.state(entry) == WAITING]
 
-    async def _chosen(self) -> list[RejectedEntry]:
+    async def _list_selected(self) -> list[RejectedEntry]:
         return self._listing.select(self._wanted)
 
-    async def _reload(self) -> None:
+    async def _reload_listing(self) -> None:
         """Reload after an action."""
-        self._show(await self._visit.ask(self._letters.queue.listing, self._visit.desk.cassandra, 0.0))
+        self._show_listing(await self._visit.ask(self._letters.queue.listing, self._visit.desk.cassandra, 0.0))
         await self._show_samples()
 
-    async def _refresh(self) -> None:
-        self._show(await self._visit.ask(self._letters.queue.listing, self._visit.desk.cassandra))
+    async def _refresh_listing(self) -> None:
+        self._show_listing(await self._visit.ask(self._letters.queue.listing, self._visit.desk.cassandra))
 
-    def _show(self, listing: Listing) -> None:
+    def _show_listing(self, listing: Listing) -> None:
         self._listing = listing
         chosen = listing.select(self._wanted)
         waiting = sum(listing.state(entry) == WAITING for entry in chosen)

@@ -48,13 +48,20 @@ class _Record:
         self._cards = elements.markup("", tag="div")
         elements.heading("Where it was, and what became of it")
         self._facts = elements.markup("", tag="dl").classes("facts card")
-        account = await self._show()
-        self._acts = Acts(self._visit, self._letters, self._pending, self._letter.place, self._refresh, self._selected)
+        account = await self._show_record()
+        self._acts = Acts(
+            self._visit,
+            self._letters,
+            self._list_pending,
+            self._letter.place,
+            self._refresh_record,
+            self._list_selected,
+        )
         if account.state == WAITING:
             await self._build_editor()
             self._acts.build()
 
-    async def _show(self) -> Account:
+    async def _show_record(self) -> Account:
         account, error = await self._visit.ask(self._letters.account, self._letter, personal=not self._visit.masks)
         self._trouble.clear()
         if error is not None:
@@ -66,15 +73,15 @@ class _Record:
         )
         return account
 
-    async def _refresh(self) -> None:
-        await self._show()
+    async def _refresh_record(self) -> None:
+        await self._show_record()
 
-    async def _pending(self) -> list[RejectedEntry]:
+    async def _list_pending(self) -> list[RejectedEntry]:
         """Return the record if it is still pending."""
         account, _ = await self._visit.ask(self._letters.account, self._letter, personal=False)
         return [entry_of(self._letter)] if account.state == WAITING else []
 
-    async def _selected(self) -> list[RejectedEntry]:
+    async def _list_selected(self) -> list[RejectedEntry]:
         return [entry_of(self._letter)]
 
     async def _build_editor(self) -> None:
@@ -85,7 +92,9 @@ class _Record:
                 "audit log. A field can be set below without seeing the others."
             )
             elements.markup(text, tag="p")
-            ui.button("Show personal data and edit", icon="visibility", on_click=self._reveal).props("no-caps outline")
+            ui.button("Show personal data and edit", icon="visibility", on_click=self._show_personal_data).props(
+                "no-caps outline"
+            )
             return
         text = await self._visit.ask(self._letters.text, self._letter)
         if len(text) > _EDITED_CHARACTERS:
@@ -96,24 +105,24 @@ class _Record:
         elements.markup(
             f"This is {kind}, as JSON. Fields that the contract does not have are left out when sent.", tag="p"
         )
-        self._text = ui.textarea("Record as JSON", value=text, on_change=self._check)
+        self._text = ui.textarea("Record as JSON", value=text, on_change=self._check_text)
         self._text.props("outlined autogrow debounce=300 spellcheck=false").classes("editor")
         self._checked = elements.markup("", tag="div").props("role=status aria-live=polite")
-        ui.button("Send the edited record", on_click=lambda: self._acts.send(self._edit, "mend and redrive")).props(
-            "no-caps"
-        )
-        await self._check()
+        ui.button(
+            "Send the edited record", on_click=lambda: self._acts.send(self._build_repair, "mend and redrive")
+        ).props("no-caps")
+        await self._check_text()
 
-    def _reveal(self) -> None:
+    def _show_personal_data(self) -> None:
         session = self._visit.session
         session.shows_personal = True
         self._visit.desk.trail.note(session.name, "personal_data", self._letter.place, "shown")
         ui.navigate.reload()
 
-    def _edit(self) -> Repair:
+    def _build_repair(self) -> Repair:
         return self._letters.edited(self._letter, self._text.value or "")
 
-    async def _check(self) -> None:
+    async def _check_text(self) -> None:
         """Show which rules the text still violates, as it is typed."""
         typed = self._text.value or ""
         try:

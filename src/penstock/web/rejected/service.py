@@ -135,9 +135,9 @@ class RejectedReader:
         self._keyspace = cassandra.keyspace_of(settings, pipeline)
         self._newest = newest
         self._lock = threading.Lock()
-        self._forget()
+        self._clear_cache()
 
-    def _forget(self) -> None:
+    def _clear_cache(self) -> None:
         self._entries: dict[str, RejectedEntry] = {}
         self._settled: dict[str, Settled] = {}
         self._spans: list[Span] = []
@@ -161,20 +161,20 @@ class RejectedReader:
         spans = topics.spans(self._settings, self._pipeline.dead_letter_topic)
         ends = {span.partition: span.end for span in self._spans}
         if any(span.end < ends.get(span.partition, 0) for span in spans) or not spans:
-            self._forget()  # recreated
+            self._clear_cache()  # recreated
         firsts = {span.partition: span.first for span in spans}
         self._entries = {
             identity: one for identity, one in self._entries.items() if one.offset >= firsts.get(one.partition, 0)
         }
-        for entry in self._new([span for span in topics.beyond(self._spans, spans) if span.records > 0]):
+        for entry in self._iter_new_entries([span for span in topics.beyond(self._spans, spans) if span.records > 0]):
             earlier = self._entries.get(entry.identity)
             if earlier is None or entry.time < earlier.time:
                 self._entries[entry.identity] = entry
         self._spans = spans
-        self._trim()
+        self._trim_entries()
         return sum(span.records for span in spans)
 
-    def _new(self, spans: list[Span]) -> Iterator[RejectedEntry]:
+    def _iter_new_entries(self, spans: list[Span]) -> Iterator[RejectedEntry]:
         """Yield the entries in the newest part of `spans`, newest part first, for at most `LONGEST_S`."""
         deadline_s = time.monotonic() + LONGEST_S
         chosen = newest_of(spans, self._newest)
@@ -188,7 +188,7 @@ class RejectedReader:
                 self._is_whole = False
                 return
 
-    def _trim(self) -> None:
+    def _trim_entries(self) -> None:
         if len(self._entries) > self._newest:
             kept = sorted(self._entries.values(), key=lambda one: one.time)[-self._newest :]
             self._entries = {one.identity: one for one in kept}
@@ -314,8 +314,8 @@ def account(
         run=letter.run,
         version=letter.version,
         key=shown_key(letter.key, record, personal=personal),
-        headers=[(name, _header(name, value, personal=personal)) for name, value in letter.headers],
-        value=_content(letter, record, schemas, personal=personal),
+        headers=[(name, _format_header(name, value, personal=personal)) for name, value in letter.headers],
+        value=_build_content(letter, record, schemas, personal=personal),
     )
 
 
@@ -335,16 +335,16 @@ def shown_key(key: bytes | None, record: type[Record], *, personal: bool) -> str
         return "none"
     if not (personal or shows_key(key, record)):
         return hidden_bytes(len(key))
-    return _cut(_text(key))
+    return _truncate_text(_decode_text(key))
 
 
-def _header(name: str, value: bytes | None, *, personal: bool) -> str:
+def _format_header(name: str, value: bytes | None, *, personal: bool) -> str:
     if value is None:
         return "none"
-    return _cut(_text(value)) if personal or name in headers.HARMLESS else hidden_bytes(len(value))
+    return _truncate_text(_decode_text(value)) if personal or name in headers.HARMLESS else hidden_bytes(len(value))
 
 
-def _content(letter: DeadLetter, record: type[Record], schemas: Schemas, *, personal: bool) -> LetterContent:
+def _build_content(letter: DeadLetter, record: type[Record], schemas: Schemas, *, personal: bool) -> LetterContent:
     """Return a dead letter's value as far as it can be shown, or where it is if it was left out."""
     if letter.left_out and "value" in letter.left_out.parts:
         why = f"the value was too large for the dead-letter topic: the record is {letter.original}"
@@ -362,12 +362,12 @@ def content(value: bytes | None, record: type[Record], schemas: Schemas, *, pers
         found = value_of(value, AvroWriters(schemas))
     if found is not None and not is_deep(found):
         shown = found if personal else masked(found, record)
-        return LetterContent("fields", _cut(pretty(shown)), len(value), frame, shown)
+        return LetterContent("fields", _truncate_text(pretty(shown)), len(value), frame, shown)
     if not personal:
         return LetterContent("hidden", hidden_bytes(len(value)), len(value), frame)
     body = value[FRAME_BYTES:] if frame else value
     text = utf8(body)
-    return LetterContent("hex" if text is None else "text", _cut(_text(body)), len(value), frame)
+    return LetterContent("hex" if text is None else "text", _truncate_text(_decode_text(body)), len(value), frame)
 
 
 def pretty(value: Any) -> str:
@@ -375,12 +375,12 @@ def pretty(value: Any) -> str:
     return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
 
 
-def _text(held: bytes) -> str:
+def _decode_text(held: bytes) -> str:
     text = utf8(held)
     return held.hex(" ") if text is None else text
 
 
-def _cut(text: str) -> str:
+def _truncate_text(text: str) -> str:
     if len(text) <= _SHOWN_CHARACTERS:
         return text
     return f"{text[:_SHOWN_CHARACTERS]}\n... all of it: ./penstock dlq export FILE"

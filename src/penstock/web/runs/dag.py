@@ -120,7 +120,7 @@ class Dag:
         self._lock = threading.Lock()
         self._client: Airflow | None = None
 
-    def _airflow(self) -> Airflow:
+    def _get_client(self) -> Airflow:
         with self._lock:
             if self._client is None:
                 self._client = Airflow(self._settings).__enter__()
@@ -128,7 +128,7 @@ class Dag:
 
     def schedule(self) -> Schedule:
         """Return whether the DAG is paused, and when it runs."""
-        found = self._airflow().dag()
+        found = self._get_client().dag()
         return Schedule(
             paused=bool(found["is_paused"]),
             told=str(found.get("timetable_description") or found.get("timetable_summary") or "not by itself"),
@@ -137,7 +137,7 @@ class Dag:
 
     def set_paused(self, paused: bool) -> None:
         """Pause or unpause the DAG."""
-        self._airflow().set_paused(paused)
+        self._get_client().set_paused(paused)
 
     def check_pipeline(self) -> None:
         """Check that the local stack has the same pipeline as this process. Raises `WrongSettings`."""
@@ -149,11 +149,11 @@ class Dag:
         Raises `WrongSettings`, as `check_pipeline`.
         """
         self.check_pipeline()
-        return self._airflow().trigger(parameters)
+        return self._get_client().trigger(parameters)
 
     def detail(self, run_id: str) -> Detail:
         """Return the current state of a run."""
-        airflow = self._airflow()
+        airflow = self._get_client()
         try:
             found = airflow.run(run_id)
         except RunFailed:
@@ -161,18 +161,18 @@ class Dag:
         summary = airflow.summary(run_id) if found["state"] == "success" else {}
         return Detail(
             run=run_of(found, summary),
-            attempts=[_attempt(one) for one in airflow.attempts(run_id)],
+            attempts=[_parse_attempt(one) for one in airflow.attempts(run_id)],
             spans=spans_of(summary),
             summary=summary,
         )
 
     def log(self, run_id: str, attempt: int) -> list[TaskLogLine]:
         """Return an attempt's log, oldest line first."""
-        return lines(self._airflow().log(run_id, attempt))
+        return lines(self._get_client().log(run_id, attempt))
 
     def receipt(self, run_id: str, session: Session) -> RunReceipt:
         """Return the receipt of a run that has ended. Raises `UsageError` if it can no longer be determined."""
-        airflow = self._airflow()
+        airflow = self._get_client()
         with cassandra.asking(self._settings):
             return receipt.of_run(self._settings, session, airflow.run(run_id), airflow.summary(run_id))
 
@@ -215,7 +215,7 @@ def way(
     """Return the progress of the records, from the task's result, or else from its log and its delivery log so far."""
     run = detail.run
     acknowledged = None if progress is None else progress.acknowledged
-    waiting = _waiting(detail.spans, {one.partition: one.reached for one in partitions})
+    waiting = _count_pending(detail.spans, {one.partition: one.reached for one in partitions})
     lie_alone = sum(span.records for span in detail.spans) == run.produced
     handled = None
     if run.produced is not None and waiting is not None and (lie_alone or not waiting):
@@ -230,7 +230,7 @@ def way(
     )
 
 
-def _waiting(spans: list[Span], reached: dict[int, int | None]) -> int | None:
+def _count_pending(spans: list[Span], reached: dict[int, int | None]) -> int | None:
     """Return how many offsets of `spans` the ledger has not reached, or None if that is unknown."""
     if not spans:
         return None
@@ -249,7 +249,7 @@ def fetched_of(log: Iterable[TaskLogLine], fact: str) -> int | None:
     return int(told[-1]) if told else None
 
 
-def _attempt(found: dict[str, Any]) -> TaskAttempt:
+def _parse_attempt(found: dict[str, Any]) -> TaskAttempt:
     return TaskAttempt(
         int(found["try_number"]), str(found["state"] or "waiting"), found.get("start_date"), found.get("end_date")
     )
@@ -257,10 +257,10 @@ def _attempt(found: dict[str, Any]) -> TaskAttempt:
 
 def lines(entries: Iterable[dict[str, Any]]) -> list[TaskLogLine]:
     """Return the entries of a log as lines, without the fields that every entry has."""
-    return [_line(entry) for entry in entries if entry.get("event") != _GROUP_END]
+    return [_parse_log_line(entry) for entry in entries if entry.get("event") != _GROUP_END]
 
 
-def _line(entry: dict[str, Any]) -> TaskLogLine:
+def _parse_log_line(entry: dict[str, Any]) -> TaskLogLine:
     return TaskLogLine(
         at=entry.get("timestamp"),
         level=str(entry.get("level") or ""),
@@ -271,11 +271,11 @@ def _line(entry: dict[str, Any]) -> TaskLogLine:
             for name, value in entry.items()
             if name not in _OF_EVERY_LINE and value is not None
         },
-        error="\n\n".join(_traceback(one) for one in entry.get("error_detail") or []),
+        error="\n\n".join(_format_traceback(one) for one in entry.get("error_detail") or []),
     )
 
 
-def _traceback(detail: dict[str, Any]) -> str:
+def _format_traceback(detail: dict[str, Any]) -> str:
     """Render stack frames and error, without the variables."""
     frames = [
         f'  File "{one.get("filename")}", line {one.get("lineno")}, in {one.get("name")}'

@@ -50,7 +50,7 @@ class _Schedule:
             elements.heading(f"DAG {DAG_ID}")
             self._told = elements.markup("", tag="div").props("role=status")
             with ui.element("div").classes("row-bar"):
-                self._switch = ui.button("Pause", on_click=self._act).props("outline no-caps")
+                self._switch = ui.button("Pause", on_click=self._on_click).props("outline no-caps")
                 self._switch.disable()
                 address = httpx2.URL(visit.desk.settings.airflow_url).copy_with(userinfo=b"")
                 elements.markup(
@@ -73,7 +73,7 @@ class _Schedule:
             self._switch.enable()
         put(self._told, _schedule_html(schedule))
 
-    async def _act(self) -> None:
+    async def _on_click(self) -> None:
         pause = not self._paused
         if pause:
             text = "No run begins until it is unpaused: daily runs are left out, ordered ones stay queued."
@@ -108,17 +108,17 @@ class _Order:
         with ui.element("section").classes("card").props('aria-label="Trigger a run"'):
             elements.heading("Trigger a run")
             modes = {"records": "A number of records", "seconds": "For some seconds"}
-            ui.radio(modes, value=self._by, on_change=self._choose).props("inline").classes("ways")
+            ui.radio(modes, value=self._by, on_change=self._on_mode_change).props("inline").classes("ways")
             with ui.element("div").classes("row-bar order"):
                 self._records = _add_number_field("Records", prefilled["records"] or 500)
                 self._seconds = _add_number_field("Seconds", prefilled["seconds"] or 60)
                 self._rate = _add_number_field("Records a second", prefilled["rate"])
-                self._button = ui.button("Trigger", icon="play_arrow", on_click=self._act).props("no-caps")
+                self._button = ui.button("Trigger", icon="play_arrow", on_click=self._on_click).props("no-caps")
             elements.markup("Without a rate they are sent as fast as they come.", tag="p").classes("quiet")
             self._wrong = elements.markup("", tag="p").classes("bad").props("role=alert")
         self._show_fields()
 
-    def _choose(self, change: Any) -> None:
+    def _on_mode_change(self, change: Any) -> None:
         self._by = change.value
         self._show_fields()
 
@@ -138,7 +138,7 @@ class _Order:
             self._rate.value,
         )
 
-    async def _act(self) -> None:
+    async def _on_click(self) -> None:
         try:
             parameters = self._read_parameters()
             self._dag.check_pipeline()
@@ -156,11 +156,11 @@ class _Order:
             return
         self._button.disable()
         try:
-            await self._trigger(parameters)
+            await self._trigger_run(parameters)
         finally:
             self._button.enable()
 
-    async def _trigger(self, parameters: dict[str, Any]) -> None:
+    async def _trigger_run(self, parameters: dict[str, Any]) -> None:
         try:
             self._schedule.forget()
             paused = (await self._visit.ask(self._schedule)).paused
@@ -220,14 +220,14 @@ class _List:
         self._away = elements.markup("", tag="div").props("role=status")
         self._table = elements.markup("", tag="div").classes("table tight")
         self._table.props('tabindex=0 role=region aria-label="Runs"')
-        visit.every(REFRESH_S, self._refresh)
-        self._refresh()
+        visit.every(REFRESH_S, self._refresh_runs)
+        self._refresh_runs()
 
-    def _refresh(self) -> None:
+    def _refresh_runs(self) -> None:
         view = self._desk.view
         error = view.now.services.get("airflow", "") if view.now else ""
         put(self._away, _away(error) if error else "")
-        runs = [run for run in view.runs if _matches(run, self._only)]
+        runs = [run for run in view.runs if _is_in_state(run, self._only)]
         put(self._table, _table(runs) if runs else _empty_html(loaded=view.now is not None, only=self._only))
 
 
@@ -238,7 +238,7 @@ def _away(error: str) -> str:
     )
 
 
-def _matches(run: DagRun, only: str) -> bool:
+def _is_in_state(run: DagRun, only: str) -> bool:
     return not only or (run.is_active if only == "active" else run.state == only)
 
 
@@ -253,10 +253,10 @@ def _empty_html(*, loaded: bool, only: str) -> str:
 
 def _table(runs: list[DagRun]) -> str:
     now = datetime.now(UTC)
-    return elements.table_html(f"The newest {NEWEST} runs at most", _HEADS, [_row(run, now) for run in runs])
+    return elements.table_html(f"The newest {NEWEST} runs at most", _HEADS, [_render_row(run, now) for run in runs])
 
 
-def _row(run: DagRun, now: datetime) -> list[str]:
+def _render_row(run: DagRun, now: datetime) -> list[str]:
     counts = (run.asked, run.fetched, run.produced, run.refused)
     return [
         f'<a href="{escape(address(run.run_id))}" class="mono">{escape(run.run_id)}</a>',

@@ -52,11 +52,11 @@ class Watched:
 
     def detail(self, run_id: str) -> Shared[Detail]:
         """Return the cached query for a run's current state."""
-        return self._cached(("run", run_id), partial(self.dag.detail, run_id))
+        return self._get_cached(("run", run_id), partial(self.dag.detail, run_id))
 
     def log(self, run_id: str, attempt: int) -> Shared[list[TaskLogLine]]:
         """Return the cached query for the log of an attempt."""
-        return self._cached(("log", run_id, attempt), partial(self.dag.log, run_id, attempt))
+        return self._get_cached(("log", run_id, attempt), partial(self.dag.log, run_id, attempt))
 
     def progress(self, run_id: str) -> Shared[SoFar | None]:
         """Return the cached query for a run's progress, read from its delivery log.
@@ -64,7 +64,7 @@ class Watched:
         The result is None if the log is kept on another machine.
         """
         folder = journal.folder_of(self.desk.settings)
-        return self._cached(("journal", run_id), partial(journal.progress, folder, run_id))
+        return self._get_cached(("journal", run_id), partial(journal.progress, folder, run_id))
 
     def way(self, run_id: str) -> RunProgress:
         """Compute the progress of a run's records, from the API to the table."""
@@ -74,7 +74,7 @@ class Watched:
         progress = self.progress(run_id)() if detail.run.produced is None else None
         return way(detail, log, progress, now.partitions if now else [])
 
-    def _cached(self, key: tuple[Any, ...], question: Callable[[], Any]) -> Shared[Any]:
+    def _get_cached(self, key: tuple[Any, ...], question: Callable[[], Any]) -> Shared[Any]:
         with self._lock:  # called from the event loop and from threads
             if key not in self._shared:
                 while len(self._shared) >= _SHARED:
@@ -100,9 +100,9 @@ class _RunPage:
             self._offsets = elements.markup("", tag="section").classes("card")
             _Receipt(visit, watched.dag, self._id)
         self._log = _TaskLog(visit, watched, detail)
-        visit.every(REFRESH_S, self._refresh)
+        visit.every(REFRESH_S, self._refresh_content)
 
-    async def _refresh(self) -> None:
+    async def _refresh_content(self) -> None:
         if self._complete:
             return
         try:
@@ -180,7 +180,7 @@ class _TaskLog:
         self._read: int | None = None
         elements.heading("Task log")
         with ui.element("div").classes("row-bar"):
-            self._attempt = ui.select({}, label="Attempt", on_change=self._choose).props("outlined dense")
+            self._attempt = ui.select({}, label="Attempt", on_change=self._on_attempt_change).props("outlined dense")
             self._attempt.classes("attempt")
             self._search = ui.input("Search", value=visit.query.get("search", ""), on_change=self._filter_lines)
             self._search.props("outlined dense clearable debounce=300").classes("search")
@@ -189,7 +189,7 @@ class _TaskLog:
             self._told = elements.markup("").classes("quiet").props("role=status")
         self._shown = elements.markup("", tag="div").classes("log").props('tabindex=0 role=log aria-label="Task log"')
         self.offer(detail)
-        visit.every(REFRESH_S, self._refresh)
+        visit.every(REFRESH_S, self._refresh_content)
 
     def offer(self, detail: Detail) -> None:
         """Update the choice of attempts. Selects the newest unless the viewer chose another."""
@@ -201,7 +201,7 @@ class _TaskLog:
         chosen = self._chosen if self._chosen in numbers else max(numbers, default=None)
         self._attempt.set_options({number: f"{number}: {states[number]}" for number in numbers}, value=chosen)
 
-    def _choose(self, change: Any) -> None:
+    def _on_attempt_change(self, change: Any) -> None:
         if change.value is not None and change.value != max(self._states, default=None):
             self._chosen = change.value
             self._update_url()
@@ -209,7 +209,7 @@ class _TaskLog:
 
     def _filter_lines(self) -> None:
         self._update_url()
-        self._show()
+        self._show_lines()
 
     def _update_url(self) -> None:
         """Put the chosen attempt and search into the URL, so that it can be shared."""
@@ -217,7 +217,7 @@ class _TaskLog:
         query = urlencode({name: value for name, value in parameters.items() if value})
         ui.navigate.history.replace(f"{address(self._id)}{f'?{query}' if query else ''}")
 
-    async def _refresh(self) -> None:
+    async def _refresh_content(self) -> None:
         attempt = self._attempt.value
         if attempt is None:
             put(self._shown, '<p class="quiet">No attempt has begun yet: the log appears here.</p>')
@@ -232,11 +232,11 @@ class _TaskLog:
             put(self._told, f'<span class="bad">{escape(error.message)}</span>')
             return
         self._read = attempt
-        self._show()
+        self._show_lines()
         if not ended:
             ui.run_javascript(f"const log = getHtmlElement({self._shown.id}); log.scrollTop = log.scrollHeight")
 
-    def _show(self) -> None:
+    def _show_lines(self) -> None:
         search = (self._search.value or "").lower()
         matches = [line for line in self._lines if search in line.text.lower()]
         put(self._told, f"{number(len(matches))} of {number(len(self._lines))} lines{_limit_note(len(matches))}")

@@ -35,21 +35,21 @@ def difference(older: str, newer: str, around: int = _AROUND) -> list[DiffLine]:
             found.append(DiffLine("@", None, None, ""))
         for tag, first, end, other, other_end in group:
             found += (
-                _same(before, first, end, other)
+                _iter_unchanged(before, first, end, other)
                 if tag == "equal"
-                else _changed(before, after, first, end, other, other_end)
+                else _iter_changed(before, after, first, end, other, other_end)
             )
     if groups and groups[-1][-1][2] < len(before):
         found.append(DiffLine("@", None, None, ""))
     return found
 
 
-def _same(before: list[str], first: int, end: int, other: int) -> Iterator[DiffLine]:
+def _iter_unchanged(before: list[str], first: int, end: int, other: int) -> Iterator[DiffLine]:
     for at in range(first, end):
         yield DiffLine(" ", at + 1, other + at - first + 1, before[at])
 
 
-def _changed(before: list[str], after: list[str], first: int, end: int, other: int, other_end: int) -> Iterator[DiffLine]:
+def _iter_changed(before: list[str], after: list[str], first: int, end: int, other: int, other_end: int) -> Iterator[DiffLine]:
     for at in range(first, end):
         yield DiffLine("-", at + 1, None, before[at])
     for at in range(other, other_end):

@@ -67,8 +67,8 @@ def _show_subjects(subjects: Subjects, holding: str) -> None:
 def _subject_row(subject: Subject) -> list[str]:
     versions = f"{len(subject.versions)}"
     if len(subject.versions) > 1:
-        versions += f' (<a href="{_address(subject.name, *subject.versions[-2:])}">what changed last</a>)'
-    name = f'<a href="{_address(subject.name)}">{escape(subject.name)}</a>'
+        versions += f' (<a href="{_build_url(subject.name, *subject.versions[-2:])}">what changed last</a>)'
+    name = f'<a href="{_build_url(subject.name)}">{escape(subject.name)}</a>'
     return [
         name,
         escape(subject.type),
@@ -84,7 +84,7 @@ def _topic_html(subject: str) -> str:
     return f'<a href="/topics/{quote(topic, safe="")}">{escape(topic)}</a> {part}s'
 
 
-def _address(subject: str, older: int | None = None, newer: int | None = None) -> str:
+def _build_url(subject: str, older: int | None = None, newer: int | None = None) -> str:
     chosen = f"?from={older}&amp;to={newer}" if older and newer else ""
     return f"/schemas/{quote(subject, safe='')}{chosen}"
 
@@ -152,7 +152,7 @@ class _Subject:
     def _add_version_choice(self, subject: Subject, older: int, newer: int) -> None:
         def show() -> None:
             if chosen := [field.value for field in fields if field.value]:
-                ui.navigate.to(_address(self._name, *chosen).replace("&amp;", "&"))
+                ui.navigate.to(_build_url(self._name, *chosen).replace("&amp;", "&"))
 
         options = {version: f"version {version}" for version in subject.versions}
         with ui.element("div").classes("row-bar"):
@@ -200,7 +200,7 @@ def _show_versions(versions: list[Version], subject: Subject) -> None:
     for version in versions:
         previous = next((number for number in reversed(subject.versions) if number < version.version), None)
         changed = (
-            f'<a href="{_address(subject.name, previous, version.version)}">what changed</a>'
+            f'<a href="{_build_url(subject.name, previous, version.version)}">what changed</a>'
             if previous
             else "the first"
         )

@@ -86,79 +86,79 @@ class Catalogue:
 
     def subjects(self, holding: str = "", most: int = LISTED) -> Subjects:
         """Return the subjects whose names contain `holding`, by name, the pipeline's own first."""
-        names = self._ask("GET", "subjects", lambda found: sorted(map(str, found), key=self._rank))
+        names = self._call_registry("GET", "subjects", lambda found: sorted(map(str, found), key=self._get_sort_key))
         names = [name for name in names if holding.lower() in name.lower()]
-        return Subjects([self.subject(name) for name in names[:most]], len(names), self._level())
+        return Subjects([self.subject(name) for name in names[:most]], len(names), self._fetch_level())
 
-    def _rank(self, name: str) -> tuple[bool, str]:
+    def _get_sort_key(self, name: str) -> tuple[bool, str]:
         return place_of(name)[0] != self._topic, name
 
     def subject(self, name: str) -> Subject:
         """Return a subject."""
-        versions = self._ask("GET", f"subjects/{_part(name)}/versions", lambda found: sorted(map(int, found)))
+        versions = self._call_registry("GET", f"subjects/{_quote_name(name)}/versions", lambda found: sorted(map(int, found)))
         latest = self.version(name, "latest")
-        return Subject(name, latest.type, versions, latest.id, self._level(name))
+        return Subject(name, latest.type, versions, latest.id, self._fetch_level(name))
 
     def version(self, name: str, version: int | str) -> Version:
         """Return a version of a subject, or its `latest`."""
-        return self._ask("GET", f"subjects/{_part(name)}/versions/{version}", lambda found: _version(name, found))
+        return self._call_registry("GET", f"subjects/{_quote_name(name)}/versions/{version}", lambda found: _parse_version(name, found))
 
     def named(self, schema_id: int) -> list[str]:
         """Return the subjects and versions that have the schema: `users_created-value version 1`."""
         try:
-            return self._ask("GET", f"schemas/ids/{schema_id}/versions", _names)
+            return self._call_registry("GET", f"schemas/ids/{schema_id}/versions", _parse_names)
         except NotFound:
             return []
 
     def check(self, name: str, draft: str) -> DraftVerdict:
         """Return whether `draft`, a schema as text, could be the subject's next version. Nothing is registered."""
         latest = self.version(name, "latest")
-        _readable(draft, latest.type)
+        _check_draft(draft, latest.type)
         body = {"schema": draft, "schemaType": latest.type}
-        path = f"compatibility/subjects/{_part(name)}/versions/latest"
-        is_compatible, messages = self._ask("POST", path, _answer, params={"verbose": "true"}, json=body)
-        level = self._level(name)
+        path = f"compatibility/subjects/{_quote_name(name)}/versions/latest"
+        is_compatible, messages = self._call_registry("POST", path, _parse_check_result, params={"verbose": "true"}, json=body)
+        level = self._fetch_level(name)
         return DraftVerdict(name, latest.version, level, is_compatible, messages, changes(latest.text, draft))
 
-    def _level(self, name: str = "") -> str:
+    def _fetch_level(self, name: str = "") -> str:
         """Return the level of a subject, or the level of subjects without their own."""
-        path = f"config/{_part(name)}" if name else "config"
+        path = f"config/{_quote_name(name)}" if name else "config"
         # otherwise Apicurio returns NONE for a subject without its own level
-        return self._ask(
+        return self._call_registry(
             "GET", path, lambda found: str(found["compatibilityLevel"]), params={"defaultToGlobal": "true"}
         )
 
-    def _ask(self, method: str, path: str, take: Callable[[Any], T], **more: Any) -> T:
+    def _call_registry(self, method: str, path: str, take: Callable[[Any], T], **more: Any) -> T:
         """Return the registry's response, converted by `take`."""
         address = httpx2.URL(f"{self._url}/{path}")
         shown = str(address.copy_with(userinfo=b""))
         try:
             answer = self._http.request(method, address, auth=self._auth, **more)
         except httpx2.HTTPError as error:
-            raise _away(f"no answer from {shown}: {str(error) or type(error).__name__}") from None
+            raise _make_unreachable(f"no answer from {shown}: {str(error) or type(error).__name__}") from None
         try:
             if answer.is_success:
                 return take(answer.json())
             reason = str(answer.json()["message"])
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise _away(f"{shown} answers {answer.status_code}, and nothing of a schema registry") from None
-        raise _refusal(shown, answer.status_code, reason, is_check=method == "POST")
+            raise _make_unreachable(f"{shown} answers {answer.status_code}, and nothing of a schema registry") from None
+        raise _make_status_error(shown, answer.status_code, reason, is_check=method == "POST")
 
 
-def _version(name: str, found: Any) -> Version:
+def _parse_version(name: str, found: Any) -> Version:
     kind = str(found.get("schemaType") or "AVRO")  # the API leaves it out
-    return Version(name, int(found["version"]), int(found["id"]), kind, _indented(str(found["schema"])))
+    return Version(name, int(found["version"]), int(found["id"]), kind, _indent_json(str(found["schema"])))
 
 
-def _names(found: Any) -> list[str]:
+def _parse_names(found: Any) -> list[str]:
     return [f"{one['subject']} version {one['version']}" for one in found]
 
 
-def _answer(found: Any) -> tuple[bool, list[str]]:
+def _parse_check_result(found: Any) -> tuple[bool, list[str]]:
     return bool(found["is_compatible"]), [str(one) for one in found.get("messages") or ()]
 
 
-def _refusal(address: str, status: int, reason: str, *, is_check: bool) -> PenstockError:
+def _make_status_error(address: str, status: int, reason: str, *, is_check: bool) -> PenstockError:
     if status == _NOT_FOUND:
         return NotFound(f"the schema registry: {reason}", hint="./penstock schema plan")
     if status in _WRONG:
@@ -168,25 +168,25 @@ def _refusal(address: str, status: int, reason: str, *, is_check: bool) -> Penst
         return RegistryUnreachable(f"{address} answers {status}: {reason}", hint=hint)
     if is_check:  # Apicurio fails on JSON that is not a schema, e.g. with an unknown type
         return PenstockError(f"the schema registry failed over this schema: {reason}", hint="./penstock logs registry")
-    return _away(f"{address} answers {status}: {reason}")
+    return _make_unreachable(f"{address} answers {status}: {reason}")
 
 
-def _away(text: str) -> RegistryUnreachable:
+def _make_unreachable(text: str) -> RegistryUnreachable:
     return RegistryUnreachable(text, hint="./penstock status registry, or set PENSTOCK_REGISTRY_URL")
 
 
-def _part(name: str) -> str:
+def _quote_name(name: str) -> str:
     return quote(name, safe="")
 
 
-def _indented(text: str) -> str:
+def _indent_json(text: str) -> str:
     try:
         return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
     except (ValueError, RecursionError):
         return text
 
 
-def _readable(draft: str, kind: str) -> None:
+def _check_draft(draft: str, kind: str) -> None:
     """Raise `UsageError`, which says where `draft` cannot be read, unless it can be a schema of that kind."""
     if len(draft) > MOST_CHARACTERS:
         raise UsageError(f"the schema has {len(draft):,} characters, more than {MOST_CHARACTERS:,}")

@@ -106,7 +106,7 @@ def count(messages: Iterable[Message], part: Part = "value") -> list[Use]:
     """Count messages by schema id and partition."""
     found: dict[tuple[int | None, str, int], Use] = {}
     for message in messages:
-        schema_id, what = _schema(message.value() if part == "value" else message.key())
+        schema_id, what = _identify_schema(message.value() if part == "value" else message.key())
         partition, offset, at_ms = message.partition(), message.offset(), message.timestamp()[1]
         use = found.get((schema_id, what, partition))
         if use is None:
@@ -118,7 +118,7 @@ def count(messages: Iterable[Message], part: Part = "value") -> list[Use]:
     return [found[name] for name in sorted(found, key=lambda name: (name[0] is None, name[0] or 0, name[1:]))]
 
 
-def _schema(body: bytes | None) -> tuple[int | None, str]:
+def _identify_schema(body: bytes | None) -> tuple[int | None, str]:
     """Return the schema's id, and what the body is; without a valid header the id is None."""
     if body is None:
         return None, "null"

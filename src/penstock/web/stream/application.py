@@ -81,24 +81,24 @@ def pages(settings: Settings) -> Pages | None:
 def application(http: httpx2.Client, page: str) -> Application:
     """Return the application whose UI is at `page`. Raises `Unreachable` if it is not running or still starting."""
     api = f"{page}/api/v1/applications"
-    found = _get(http, api, "./penstock status spark-job")
+    found = _fetch_json(http, api, "./penstock status spark-job")
     if not found:
         raise Unreachable(f"{api} names no application", hint="./penstock status spark-job")
     newest = found[0]
-    executors = _get(http, f"{api}/{newest['id']}/executors", "./penstock status spark-job")
+    executors = _fetch_json(http, f"{api}/{newest['id']}/executors", "./penstock status spark-job")
     began = newest["attempts"][-1]
     return Application(
         id=str(newest["id"]),
         name=str(newest["name"]),
         spark_version=str(began.get("appSparkVersion", "")),
         started_at=str(began["startTime"]).replace("GMT", "+00:00"),
-        executors=[_executor(one) for one in executors],
+        executors=[_parse_executor(one) for one in executors],
     )
 
 
 def master(http: httpx2.Client, page: str) -> Master:
     """Return the master whose UI is at `page`. Raises `Unreachable`."""
-    found = _get(http, f"{page}/json/", "./penstock status spark-master")
+    found = _fetch_json(http, f"{page}/json/", "./penstock status spark-master")
     active = list(found.get("activeapps") or [])
     return Master(
         url=str(found["url"]),
@@ -113,7 +113,7 @@ def master(http: httpx2.Client, page: str) -> Master:
     )
 
 
-def _executor(found: dict[str, Any]) -> Executor:
+def _parse_executor(found: dict[str, Any]) -> Executor:
     return Executor(
         id=str(found["id"]),
         address=str(found["hostPort"]),
@@ -129,7 +129,7 @@ def _executor(found: dict[str, Any]) -> Executor:
     )
 
 
-def _get(http: httpx2.Client, address: str, hint: str) -> Any:
+def _fetch_json(http: httpx2.Client, address: str, hint: str) -> Any:
     try:
         answer = http.get(address)
     except httpx2.HTTPError as error:

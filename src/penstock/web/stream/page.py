@@ -61,9 +61,9 @@ class _Stream:
         self._away = elements.markup("", tag="div").props("role=status")
         self._batches = _Batches(visit)
         self._failures = _Failures(visit)
-        visit.every(REFRESH_S, self._refresh)
+        visit.every(REFRESH_S, self._refresh_page)
 
-    async def _refresh(self) -> None:
+    async def _refresh_page(self) -> None:
         state = await self._visit.ask(self._streaming.state)
         self._control.show(state)
         put(self._place, _place_html(state, self._visit.desk.pipeline.topic))
@@ -86,14 +86,16 @@ class _Control:
         self._verdict = elements.markup("", tag="div").props("role=status aria-live=polite id=stream-state")
         with ui.element("div").classes("row-bar"):
             if visit.desk.host.is_local:
-                self._button = ui.button("Stop", on_click=self._act).props("outline no-caps")
+                self._button = ui.button("Stop", on_click=self._toggle_job).props("outline no-caps")
                 self._button.disable()
             else:
                 elements.markup("The job runs elsewhere. Stop and start it there; on the machine it runs on:")
                 elements.copyable(f"./penstock down {JOB}")
                 elements.copyable(f"./penstock up {JOB}")
             if streaming.pages is not None:
-                _links({"job": streaming.pages.job, "master": streaming.pages.master, "worker": streaming.pages.worker})
+                _show_links(
+                    {"job": streaming.pages.job, "master": streaming.pages.master, "worker": streaming.pages.worker}
+                )
         self._stops = True
 
     def show(self, state: StreamState) -> None:
@@ -107,18 +109,18 @@ class _Control:
             self._button.text = text
         self._button.set_enabled(not self._job.doing and state.query.state != "unknown")
 
-    async def _act(self) -> None:
+    async def _toggle_job(self) -> None:
         host = self._visit.desk.host
         if not self._stops:
-            await self._do("start job", "Starting …", partial(host.start, JOB))
+            await self._run_action("start job", "Starting …", partial(host.start, JOB))
             return
         text = (
             "It finishes the batch in hand first. Records then wait in Kafka until it is started again; none is lost."
         )
         if await elements.confirmed("Stop the Spark job?", text, verb="Stop the job"):
-            await self._do("stop job", "Stopping …", partial(host.stop, JOB))
+            await self._run_action("stop job", "Stopping …", partial(host.stop, JOB))
 
-    async def _do(self, action: str, doing: str, deed: Any) -> None:
+    async def _run_action(self, action: str, doing: str, deed: Any) -> None:
         if self._job.doing:
             ui.notify(f"Somebody else acts on the job: {self._job.doing}", type="warning")
             return
@@ -133,7 +135,7 @@ class _Control:
         self.show(await self._visit.ask(self._streaming.state))
 
 
-def _links(pages: dict[str, str]) -> None:
+def _show_links(pages: dict[str, str]) -> None:
     shown = " · ".join(
         f'<a href="{escape(to)}" target="_blank" rel="noopener">{name}</a>' for name, to in pages.items()
     )
@@ -228,9 +230,13 @@ class _Batches:
         self._empty = elements.markup("", tag="div")
         with ui.element("div").classes("batches") as self._drawn:
             with ui.element("div").classes("grid"):
-                self._rows = _card("Rows", _axes("rows"), "rows of each micro-batch")
-                self._rates = _card("Rows a second", _axes("1/s"), "rows a second that came, and that were processed")
-            self._phases = _card("Where the time goes", _axes("ms"), "duration of each micro-batch by phase, in ms")
+                self._rows = _add_chart("Rows", _build_axes("rows"), "rows of each micro-batch")
+                self._rates = _add_chart(
+                    "Rows a second", _build_axes("1/s"), "rows a second that came, and that were processed"
+                )
+            self._phases = _add_chart(
+                "Where the time goes", _build_axes("ms"), "duration of each micro-batch by phase, in ms"
+            )
             self._legend = elements.markup("", tag="div").classes("phases")
             self._table = elements.markup("", tag="div").classes("table tight")
             self._table.props('tabindex=0 role=region aria-label="Newest micro-batches"')
@@ -246,23 +252,23 @@ class _Batches:
             return
         self._newest = newest
         self._drawn.set_visibility(bool(shown))
-        self._draw(shown[::-1])
+        self._draw_charts(shown[::-1])
         put(self._legend, _legend_html(shown))
         put(self._table, _table_html(shown[:_ROWS], self._topic))
 
-    def _draw(self, batches: list[Batch]) -> None:
+    def _draw_charts(self, batches: list[Batch]) -> None:
         names = [f"{one.batch_id:,}" for one in batches]
         phases = [phases_ms(one) for one in batches]
         for chart, drawn in (
-            (self._rows, [_bars("rows", [one.rows for one in batches])]),
+            (self._rows, [_build_bar_series("rows", [one.rows for one in batches])]),
             (
                 self._rates,
                 [
-                    _line("came", [one.input_rows_s for one in batches]),
-                    _line("processed", [one.processed_rows_s for one in batches]),
+                    _build_line_series("came", [one.input_rows_s for one in batches]),
+                    _build_line_series("processed", [one.processed_rows_s for one in batches]),
                 ],
             ),
-            (self._phases, [_bars(name, [one[name] for one in phases], stack=True) for name in _DRAWN]),
+            (self._phases, [_build_bar_series(name, [one[name] for one in phases], stack=True) for name in _DRAWN]),
         ):
             chart.options["xAxis"]["data"] = names
             chart.options["series"] = drawn
@@ -275,13 +281,13 @@ _NO_BATCH = (
 )
 
 
-def _card(title: str, options: dict[str, Any], label: str) -> ui.echart:
+def _add_chart(title: str, options: dict[str, Any], label: str) -> ui.echart:
     with ui.element("div").classes("card"):
         elements.heading(title)
         return elements.chart(options, label)
 
 
-def _axes(unit: str) -> dict[str, Any]:
+def _build_axes(unit: str) -> dict[str, Any]:
     return {
         "xAxis": {"type": "category", "data": [], "axisLabel": {"hideOverlap": True}},
         "yAxis": {"type": "value", "name": unit},
@@ -289,11 +295,11 @@ def _axes(unit: str) -> dict[str, Any]:
     }
 
 
-def _bars(name: str, values: list[int], *, stack: bool = False) -> dict[str, Any]:
+def _build_bar_series(name: str, values: list[int], *, stack: bool = False) -> dict[str, Any]:
     return {"name": name, "type": "bar", "data": values, "barMaxWidth": 28} | ({"stack": "ms"} if stack else {})
 
 
-def _line(name: str, values: list[float]) -> dict[str, Any]:
+def _build_line_series(name: str, values: list[float]) -> dict[str, Any]:
     return {"name": name, "type": "line", "data": values, "showSymbol": len(values) < 3, "lineStyle": {"width": 2}}
 
 
@@ -315,22 +321,22 @@ def _table_html(batches: list[Batch], topic: str) -> str:
             number(one.rows),
             duration(one.durations_ms.get(TOTAL)),
             number(round(one.processed_rows_s)),
-            _longest(one),
-            _ends(one, topic),
+            _render_longest_phase(one),
+            _render_end_offsets(one, topic),
         ]
         for one in batches
     ]
     return elements.table_html(f"The newest {len(rows)} that carried records", heads, rows)
 
 
-def _longest(batch: Batch) -> str:
+def _render_longest_phase(batch: Batch) -> str:
     phases = phases_ms(batch)
     name = max(phases, key=lambda one: phases[one])
     every = ", ".join(f"{one} {duration(ms)}" for one, ms in phases.items())
     return f'<span title="{escape(every)}">{name} {duration(phases[name])}</span>'
 
 
-def _ends(batch: Batch, topic: str) -> str:
+def _render_end_offsets(batch: Batch, topic: str) -> str:
     links = [
         message_link(topic, partition, end - 1, f"{partition}:{end - 1:,}")
         for partition, end in sorted(batch.positions.items())
@@ -358,10 +364,10 @@ class _Failures:
             if not failures:
                 elements.markup("None in the last 90 days.", tag="p").classes("quiet")
             for at, one in enumerate(failures):
-                _failure(one, newest=at == 0)
+                _show_failure(one, newest=at == 0)
 
 
-def _failure(failure: Failure, *, newest: bool) -> None:
+def _show_failure(failure: Failure, *, newest: bool) -> None:
     with ui.element("div").classes("trouble" if newest else "card failure"):
         when = "Last failure, " if newest else ""
         elements.markup(f"{when}{moment_html(failure.at)}", tag="p").classes("quiet")

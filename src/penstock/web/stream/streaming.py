@@ -45,12 +45,12 @@ class Streaming:
         self._desk = desk
         self._checkpoint = folder_of(desk.settings, desk.pipeline.topic)
         self.pages = application.pages(desk.settings)
-        self.found = Shared(self._read, for_s=1.5)
+        self.found = Shared(self._read_facts, for_s=1.5)
         """Cached read of what Cassandra knows about the query. Raises `CassandraUnreachable`."""
         self._spark = Shared(self._ask_spark, for_s=4.0)
         self._process = Shared(self._ask_process, for_s=2.5)
 
-    def _read(self) -> StreamFacts:
+    def _read_facts(self) -> StreamFacts:
         desk = self._desk
         return query.read(desk.settings, desk.keyspace, desk.pipeline.topic, desk.cassandra, MOST_BATCHES)
 
@@ -58,14 +58,14 @@ class Streaming:
         """Return the current state. Unavailable services are reported in it, not raised."""
         now = self._desk.view.now
         return StreamState(
-            query=self._query(),
+            query=self._read_query_status(),
             spark=self._spark(),
             partitions=now.partitions if now else [],
             lag=now.lag if now else None,
             pages=self.pages,
         )
 
-    def _query(self) -> QueryStatus:
+    def _read_query_status(self) -> QueryStatus:
         try:
             read = self.found()
         except PenstockError as error:

@@ -68,10 +68,10 @@ def read(settings: Settings, session: Session, keyspace: str, table: str) -> lis
     with cassandra.asking(settings):
         session.execute("SELECT key FROM system.local")
     hosts = sorted(session.cluster.metadata.all_hosts(), key=lambda host: str(host.address))
-    return [_node(session, host, keyspace, table) for host in hosts]
+    return [_read_node(session, host, keyspace, table) for host in hosts]
 
 
-def _node(session: Session, host: Host, keyspace: str, table: str) -> Node:
+def _read_node(session: Session, host: Host, keyspace: str, table: str) -> Node:
     name: dict[str, Any] = {
         "address": str(host.endpoint),
         "datacenter": str(host.datacenter or ""),
@@ -79,7 +79,7 @@ def _node(session: Session, host: Host, keyspace: str, table: str) -> Node:
         "version": str(host.release_version or ""),
     }
     try:
-        return Node(**name, **_facts(_Asked(session, host), keyspace, table))
+        return Node(**name, **_read_facts(_Asked(session, host), keyspace, table))
     except (DriverException, NoHostAvailable) as error:
         return Node(**name, error=f"{type(error).__name__}: {error}")
 
@@ -99,7 +99,7 @@ class _Asked:
         return next((row[column] for row in self.rows(query, *values)), None)
 
 
-def _facts(node: _Asked, keyspace: str, table: str) -> dict[str, Any]:
+def _read_facts(node: _Asked, keyspace: str, table: str) -> dict[str, Any]:
     of_table = "WHERE keyspace_name = %s AND table_name = %s"
     names = keyspace, table
     pools = node.rows("SELECT * FROM system_views.thread_pools WHERE name = %s", _COMPACTION)
@@ -109,15 +109,15 @@ def _facts(node: _Asked, keyspace: str, table: str) -> dict[str, Any]:
         "writes": node.one("count", f"SELECT count FROM system_views.local_write_latency {of_table}", *names),
         "reads": node.one("count", f"SELECT count FROM system_views.local_read_latency {of_table}", *names),
         "table_mib": node.one("mebibytes", f"SELECT mebibytes FROM system_views.disk_usage {of_table}", *names),
-        "node_bytes": _load(node),
+        "node_bytes": _read_load(node),
         "compactions_pending": pool.get("pending_tasks"),
         "compactions_active": pool.get("active_tasks"),
         "compactions_done": pool.get("completed_tasks"),
-        "tasks": [_task(row) for row in tasks if (row["keyspace_name"], row["table_name"]) == names],
+        "tasks": [_parse_task(row) for row in tasks if (row["keyspace_name"], row["table_name"]) == names],
     }
 
 
-def _load(node: _Asked) -> float | None:
+def _read_load(node: _Asked) -> float | None:
     """Return the node's own load, from gossip."""
     own = node.rows("SELECT broadcast_address FROM system.local")
     told = node.rows("SELECT address, load FROM system_views.gossip_info")
@@ -125,7 +125,7 @@ def _load(node: _Asked) -> float | None:
     return next((float(row["load"]) for row in told if str(row["address"]) in addresses and row["load"]), None)
 
 
-def _task(row: dict[str, Any]) -> Task:
+def _parse_task(row: dict[str, Any]) -> Task:
     return Task(str(row["kind"]), int(row["progress"]), int(row["total"]), str(row["unit"]))
 
 
@@ -138,10 +138,10 @@ def files(settings: Settings, session: Session, data: Path, keyspace: str, table
     with cassandra.asking(settings):
         found = session.execute(query, (keyspace, table)).one()
     folder = data / keyspace / f"{table}-{found['id'].hex}" if found else data
-    return _files(folder.iterdir()) if found and folder.is_dir() else None
+    return _measure_files(folder.iterdir()) if found and folder.is_dir() else None
 
 
-def _files(paths: Iterable[Path]) -> TableFiles:
+def _measure_files(paths: Iterable[Path]) -> TableFiles:
     """Count SSTables and bytes of the files in one folder. A compaction may delete a file at any time."""
     sstables, total_bytes = 0, 0
     for path in paths:

@@ -75,11 +75,11 @@ def _add_nodes(visit: PageContext, kept: Shared[Nodes]) -> None:
 def _nodes_html(nodes: Nodes) -> str:
     responding = [node for node in nodes.nodes if not node.error]
     cards = {
-        "writes of rows since the nodes' start": number(_sum(responding, "writes")),
-        "compactions wait": number(_sum(responding, "compactions_pending")),
+        "writes of rows since the nodes' start": number(_sum_known(responding, "writes")),
+        "compactions wait": number(_sum_known(responding, "compactions_pending")),
         "SSTables": number(nodes.files.sstables) if nodes.files else "not known from here",
         "the table's files": _disk_size(nodes, responding),
-        "all files of the nodes": size(_sum(responding, "node_bytes")),
+        "all files of the nodes": size(_sum_known(responding, "node_bytes")),
     }
     cards_html = "".join(
         f'<div class="card"><strong>{escape(value)}</strong><span class="quiet">{escape(name)}</span></div>'
@@ -100,11 +100,11 @@ def _nodes_html(nodes: Nodes) -> str:
 def _disk_size(nodes: Nodes, responding: list[Node]) -> str:
     if nodes.files:
         return size(nodes.files.bytes)
-    mib = _sum(responding, "table_mib")
+    mib = _sum_known(responding, "table_mib")
     return "less than 1 MiB" if mib == 0 else size(None if mib is None else mib * 2**20)
 
 
-def _sum(nodes: list[Node], name: str) -> float | None:
+def _sum_known(nodes: list[Node], name: str) -> float | None:
     known = [value for node in nodes if (value := getattr(node, name)) is not None]
     return sum(known) if known else None
 
@@ -152,9 +152,9 @@ def _show_page(visit: PageContext, rows_page: Page, after: str, count: int) -> N
             elements.empty("The table holds no row yet.", todo, "./penstock run --records 500")
         return
     _add_paging(rows_page, after, count)
-    names = _ordered(visit, rows_page.columns)
+    names = _order_columns(visit, rows_page.columns)
     heads = [names[0], *(["record in Kafka"] if _has_position(rows_page) else []), *names[1:]]
-    rows = [_row(visit, columns, names, with_place=_has_position(rows_page)) for columns in rows_page.rows]
+    rows = [_render_row(visit, columns, names, with_place=_has_position(rows_page)) for columns in rows_page.rows]
     name = visit.desk.pipeline.table
     hides = "; personal data are hidden" if visit.masks else ""
     elements.table(f"{len(rows)} rows of {name}, in the order of their tokens{hides}", heads, rows).classes("rows")
@@ -181,7 +181,7 @@ def _has_position(rows_page: Page) -> bool:
     return set(_ARRIVAL) <= set(rows_page.columns)
 
 
-def _ordered(visit: PageContext, columns: list[str]) -> list[str]:
+def _order_columns(visit: PageContext, columns: list[str]) -> list[str]:
     """Return the columns to show: the key, the arrival time, then the rest without the Kafka position.
 
     The position is shown in a column of its own.
@@ -191,7 +191,7 @@ def _ordered(visit: PageContext, columns: list[str]) -> list[str]:
     return first + [name for name in columns if name not in (*first, "kafka_partition", "kafka_offset")]
 
 
-def _row(visit: PageContext, columns: dict[str, Any], names: list[str], *, with_place: bool) -> list[str]:
+def _render_row(visit: PageContext, columns: dict[str, Any], names: list[str], *, with_place: bool) -> list[str]:
     key = columns[names[0]]
     linked = MASK if key == MASK else f'<a href="/table/rows/{quote(str(key), safe="")}">{escape(str(key))}</a>'
     position = [row.message_link(visit.desk.pipeline.topic, columns)] if with_place else []

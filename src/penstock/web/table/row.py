@@ -143,16 +143,16 @@ class _Searching:
         note = f"Each record of the id is found by reading the whole topic, for {SEARCH_S:.0f} s at most."
         elements.markup(note, tag="p").classes("quiet")
         with ui.element("div").classes("row-bar"):
-            self._button = ui.button("Search the whole topic", on_click=self._run).props("no-caps outline")
+            self._button = ui.button("Search the whole topic", on_click=self._run_search).props("no-caps outline")
             self._progress = elements.markup("", tag="span").props("role=status aria-live=polite").classes("quiet")
         self._results = ui.element("div")
-        ui.context.client.on_delete(self._stop)
+        ui.context.client.on_delete(self._stop_search)
 
-    def _stop(self) -> None:
+    def _stop_search(self) -> None:
         if self._search is not None:
             self._search.stop()
 
-    async def _run(self) -> None:
+    async def _run_search(self) -> None:
         self._button.disable()
         timer = ui.timer(_PROGRESS_S, self._show_progress)
         try:

@@ -62,38 +62,38 @@ class TableReader:
 
         Raises `UsageError` if it is not, `NotFound` if there is no table, `CassandraUnreachable`.
         """
-        token, count = _token(after), min(max(rows, 1), MOST_ROWS)
+        token, count = _parse_token(after), min(max(rows, 1), MOST_ROWS)
         with cassandra.asking(self._settings):
-            names = self._columns()
+            names = self._list_columns()
             columns = ", ".join(map(cql.name, names))
             where = "" if token is None else f" WHERE token({cql.name(self._key)}) > {token}"
             query = f"SELECT {columns}, token({cql.name(self._key)}) AS {_POSITION} FROM {self.name}{where}"
             found = [dict(row) for row in self._session.execute(f"{query} LIMIT {count + 1}")]
         last = int(found[count - 1][_POSITION]) if len(found) > count else None
-        kept = [_plain(row, names) for row in found[:count]]
-        return Page(names, kept, None if last is None else str(last), 1.0 if last is None else _share(last))
+        kept = [_convert_row(row, names) for row in found[:count]]
+        return Page(names, kept, None if last is None else str(last), 1.0 if last is None else _compute_share(last))
 
     def row(self, text: str) -> TableRow:
         """Return the row of the id `text`. Raises `UsageError` if it is no id, `NotFound`, `CassandraUnreachable`."""
         record_id = id_of(self._pipeline, text)
         with cassandra.asking(self._settings):
-            names = self._columns()
+            names = self._list_columns()
             columns = ", ".join(map(cql.name, names))
             written = ", WRITETIME(kafka_offset) AS written_us" if "kafka_offset" in names else ""
             query = f"SELECT {columns}{written} FROM {self.name} WHERE {cql.name(self._key)} = %s"
             found = self._session.execute(query, (record_id,)).one()
         if found is None:
             raise NotFound(f"{self.name} has no row with the id {record_id}", hint=f"./penstock trace {record_id}")
-        return TableRow(str(record_id), _plain(found, names), found.get("written_us"))
+        return TableRow(str(record_id), _convert_row(found, names), found.get("written_us"))
 
     def definition(self) -> str:
         """Return the statement that creates the current table. Raises `NotFound`, `CassandraUnreachable`."""
         with cassandra.asking(self._settings):
-            self._columns()
+            self._list_columns()
             found = self._session.execute(f"DESCRIBE TABLE {self.name}").one()
         return str(found["create_statement"])
 
-    def _columns(self) -> list[str]:
+    def _list_columns(self) -> list[str]:
         """Return the table's columns: the record's in its own order, then any others."""
         there = cassandra.table_of(self._session, self._settings, self._pipeline).columns
         if not there:
@@ -102,7 +102,7 @@ class TableReader:
         return own + sorted(there.keys() - set(own))
 
 
-def _token(text: str) -> int | None:
+def _parse_token(text: str) -> int | None:
     """Return the token that a page starts after, or None for the first page. Raises `UsageError`."""
     if not text:
         return None
@@ -118,14 +118,14 @@ def _token(text: str) -> int | None:
     return token
 
 
-def _share(token: int) -> float:
+def _compute_share(token: int) -> float:
     return round((token + _TOKENS // 2) / _TOKENS, 4)
 
 
-def _plain(row: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
+def _convert_row(row: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
     """Return the row's values by column. Times get the zone that the driver leaves out, UTC."""
-    return {name: _zoned(row[name]) for name in names}
+    return {name: _add_utc(row[name]) for name in names}
 
 
-def _zoned(value: Any) -> Any:
+def _add_utc(value: Any) -> Any:
     return value.replace(tzinfo=UTC) if isinstance(value, datetime) and value.tzinfo is None else value

@@ -99,8 +99,8 @@ class _Compose:
                 if self._is_pipeline:
                     ui.button("Template", on_click=self._fill_template).props("flat no-caps")
                 if can_validate:
-                    ui.button("Check", on_click=self._check).props("outline no-caps")
-                ui.button("Send", icon="send", on_click=self._send).props("no-caps")
+                    ui.button("Check", on_click=self._show_check_result).props("outline no-caps")
+                ui.button("Send", icon="send", on_click=self._send_message).props("no-caps")
                 if can_validate:
                     ui.button("Send anyway, as typed", on_click=self._send_as_typed, color=None).props(_DANGER).classes(
                         "danger"
@@ -110,7 +110,7 @@ class _Compose:
     def _fill_template(self) -> None:
         self._value.value = compose.template(self._visit.desk.pipeline.record)
 
-    async def _validate(self) -> Fault | object | None:
+    async def _validate_value(self) -> Fault | object | None:
         """Validate the typed value; return the record or its fault. On a `PenstockError`, show it and return None."""
         desk = self._visit.desk
         try:
@@ -126,18 +126,18 @@ class _Compose:
     def _show_fault(self, fault: Fault) -> None:
         self._show_problems(*fault.message.split("; "))
 
-    async def _check(self) -> None:
+    async def _show_check_result(self) -> None:
         if self._schema is not None:
-            if self._serialize(self._schema) is not None:
+            if self._serialize_value(self._schema) is not None:
                 self._status.content = "<p>It keeps every rule of the schema.</p>"
             return
-        result = await self._validate()
+        result = await self._validate_value()
         if isinstance(result, Fault):
             self._show_fault(result)
         elif result is not None:
             self._status.content = "<p>It keeps every rule of the contract.</p>"
 
-    def _serialize(self, schema: Version) -> bytes | None:
+    def _serialize_value(self, schema: Version) -> bytes | None:
         """Serialize the value with the schema. If it does not conform, show why and return None."""
         try:
             return compose.framed(schema.id, schema.type, schema.text, self._value.value or "")
@@ -148,21 +148,21 @@ class _Compose:
     async def _send_by_schema(self, schema: Version) -> None:
         key, value, settings = (
             (self._key.value or "").encode() or None,
-            self._serialize(schema),
+            self._serialize_value(schema),
             self._visit.desk.settings,
         )
         if value is not None:
             deliver = partial(compose.deliver, settings, self._topic, key, value)
             self._show_sent(await self._visit.act("produce", self._topic, deliver))
 
-    async def _send(self) -> None:
+    async def _send_message(self) -> None:
         if self._schema is not None and not self._is_null.value:
             await self._send_by_schema(self._schema)
             return
         if not self._is_pipeline or self._is_null.value:
             await self._send_as_typed()
             return
-        result = await self._validate()
+        result = await self._validate_value()
         if isinstance(result, Fault):
             self._show_fault(result)
         elif result is not None:
@@ -229,20 +229,20 @@ class _Settings:
             self._value = ui.input("Value", value=retention.value if retention else "")
             for field in (self._name, self._value):
                 field.props("outlined dense")
-            ui.button("Change", on_click=self._change).props("no-caps")
-            ui.button("As Kafka has it", on_click=self._reset).props("flat no-caps")
+            ui.button("Change", on_click=self._change_setting).props("no-caps")
+            ui.button("As Kafka has it", on_click=self._reset_setting).props("flat no-caps")
 
     def _show_value(self) -> None:
         setting = self._known.get(self._name.value or "")
         self._value.value = "" if setting is None else setting.value or ""
 
-    async def _change(self) -> None:
-        await self._alter(self._value.value or "")
+    async def _change_setting(self) -> None:
+        await self._apply_setting(self._value.value or "")
 
-    async def _reset(self) -> None:
-        await self._alter(None)
+    async def _reset_setting(self) -> None:
+        await self._apply_setting(None)
 
-    async def _alter(self, value: str | None) -> None:
+    async def _apply_setting(self, value: str | None) -> None:
         desk, name = self._visit.desk, self._name.value or ""
         setting = self._known.get(name)
         before = setting.value if setting else ""

@@ -98,7 +98,7 @@ class Walk:
     def head(self) -> Message | None:
         """Return the next message without taking it; None if there are no more, or none can be read in time."""
         while not self._pending and self._left.records > 0 and time.monotonic() < self._until_s:
-            self._fill()
+            self._read_chunk()
         return self._pending[0] if self._pending else None
 
     def take(self) -> Message:
@@ -115,7 +115,7 @@ class Walk:
             return replace(self._left, end=at + 1)
         return replace(self._left, first=at)
 
-    def _fill(self) -> None:
+    def _read_chunk(self) -> None:
         """Read a chunk, and keep at most `_CHUNK_RECORDS` of it: where offsets are sparse, it is long."""
         left, size = self._left, min(self._size, self._left.records)
         if self._backwards:
@@ -184,10 +184,12 @@ class MessageSearch:
         _, found = self._looker.words(message)
         for name in self._path:
             found = found.get(name, _MISSING) if isinstance(found, dict) else _MISSING
-        return found is not _MISSING and (not self._question.value or _word(found) == self._question.value.casefold())
+        return found is not _MISSING and (
+            not self._question.value or _fold_case(found) == self._question.value.casefold()
+        )
 
 
-def _word(value: Any) -> str:
+def _fold_case(value: Any) -> str:
     return (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)).casefold()
 
 
@@ -202,16 +204,16 @@ class Browser:
     def find(self, question: Question, looker: Looker) -> MessagePage:
         """Return a page of matching messages, in the order of their timestamps across partitions."""
         began_s = time.monotonic()
-        spans = self._spans(question)
+        spans = self._select_ranges(question)
         backwards = question.start == "newest"
         most = max(1, min(question.most, MOST))
         consumer = reader(self._settings, **_FETCHES)
         try:
-            read = self._reads(consumer)
+            read = self._make_reader(consumer)
             first = min(_FIRST_RECORDS, most // max(1, len(spans)) + 5)
             until_s = began_s + LOOK_S
             walks = [Walk(span, read, backwards=backwards, first=first, until_s=until_s) for span in spans]
-            hits, looked = _merge(walks, MessageSearch(question, looker), most, backwards=backwards)
+            hits, looked = _merge_walks(walks, MessageSearch(question, looker), most, backwards=backwards)
         except KafkaException as error:
             raise failure(error, f"reading {self._topic}", self._settings) from error
         finally:
@@ -221,7 +223,7 @@ class Browser:
             messages=[looker.see(one) for one in hits],
             looked_through=looked,
             took_ms=round((time.monotonic() - began_s) * 1000),
-            go_on=_written(left, backwards=backwards) if any(one.records > 0 for one in left) else "",
+            go_on=_encode_cursor(left, backwards=backwards) if any(one.records > 0 for one in left) else "",
         )
 
     def at(self, partition: int, offset: int, looker: Looker) -> ShownMessage | None:
@@ -253,7 +255,7 @@ class Browser:
         """Return what the topic holds now."""
         return spans_of(self._client, self._settings, self._topic)
 
-    def _spans(self, question: Question) -> list[Span]:
+    def _select_ranges(self, question: Question) -> list[Span]:
         """Return the part of the topic to search."""
         whole = self.spans()
         if question.partition is not None:
@@ -269,11 +271,11 @@ class Browser:
             return topics.since(self._settings, self._topic, whole, question.time)
         return whole
 
-    def _reads(self, consumer: Consumer) -> Callable[[Span], Iterable[Message]]:
+    def _make_reader(self, consumer: Consumer) -> Callable[[Span], Iterable[Message]]:
         return lambda span: topics.span_records(consumer, self._topic, span, self._settings)
 
 
-def _merge(
+def _merge_walks(
     walks: list[Walk], wanted: Callable[[Message], bool], most: int, *, backwards: bool
 ) -> tuple[list[Message], int]:
     """Return the matching messages in the order of their timestamps, and how many messages were examined.
@@ -305,7 +307,7 @@ def _time_ms(message: Message) -> int:
     return int(message.timestamp()[1])
 
 
-def _written(left: list[Span], *, backwards: bool) -> str:
+def _encode_cursor(left: list[Span], *, backwards: bool) -> str:
     """Encode where to continue, per partition: `0:117,1:98`."""
     return ",".join(f"{one.partition}:{one.end if backwards else one.first}" for one in left)
 

@@ -55,35 +55,35 @@ class Reader:
         if value is None:
             return Content("null")
         if len(value) > MAX_VALUE_BYTES:
-            return _plain(value, problem=f"not decoded: a record has at most {MAX_VALUE_BYTES:,} bytes")
-        return self._framed(value) if is_framed(value) else _json(value, None)
+            return _wrap_undecoded(value, problem=f"not decoded: a record has at most {MAX_VALUE_BYTES:,} bytes")
+        return self._decode_by_schema(value) if is_framed(value) else _decode_json(value, None)
 
-    def _framed(self, value: bytes) -> Content:
+    def _decode_by_schema(self, value: bytes) -> Content:
         try:
             schema_id = unpack(value)
         except ValueError as error:
-            return _plain(value, problem=str(error))
+            return _wrap_undecoded(value, problem=str(error))
         if problem := self._away or self._problems.get(schema_id):
-            return _plain(value, schema_id, problem)
+            return _wrap_undecoded(value, schema_id, problem)
         try:
             writer = self._writers.find(schema_id)
         except SchemaUnknown as error:
             self._problems[schema_id] = error.message
-            return _plain(value, schema_id, error.message)
+            return _wrap_undecoded(value, schema_id, error.message)
         except RegistryUnreachable as error:
             self._away = f"not decoded: {error.message}"
-            return _plain(value, schema_id, self._away)
-        return _json(value, schema_id) if writer is None else _avro(value, writer)
+            return _wrap_undecoded(value, schema_id, self._away)
+        return _decode_json(value, schema_id) if writer is None else _decode_avro(value, writer)
 
 
-def _json(value: bytes, schema_id: int | None) -> Content:
+def _decode_json(value: bytes, schema_id: int | None) -> Content:
     framed = schema_id is not None
     try:
         found = msgspec.json.decode(memoryview(value)[FRAME_BYTES:] if framed else value)
     except MALFORMED_JSON as error:
-        return _plain(value, schema_id, f"no JSON: {error}")
+        return _wrap_undecoded(value, schema_id, f"no JSON: {error}")
     if is_deep(found):
-        return _plain(value, schema_id, f"not decoded: it is nested more than {_DEEPEST} levels deep")
+        return _wrap_undecoded(value, schema_id, f"not decoded: it is nested more than {_DEEPEST} levels deep")
     return Content("json", found, schema_id, framed)
 
 
@@ -91,29 +91,29 @@ def is_deep(value: Any) -> bool:
     """Return whether a decoded value is nested too deeply to be displayed."""
     level = [value]
     for _ in range(_DEEPEST):
-        level = [one for held in level if isinstance(held, dict | list) for one in _inside(held)]
+        level = [one for held in level if isinstance(held, dict | list) for one in _iter_children(held)]
         if not level:
             return False
     return True
 
 
-def _inside(held: dict[str, Any] | list[Any]) -> Iterable[Any]:
+def _iter_children(held: dict[str, Any] | list[Any]) -> Iterable[Any]:
     return held.values() if isinstance(held, dict) else held
 
 
-def _avro(value: bytes, writer: AvroWriter) -> Content:
+def _decode_avro(value: bytes, writer: AvroWriter) -> Content:
     found = writer.read(value[FRAME_BYTES:])
     if isinstance(found, Fault):
         # fastavro's message may quote the value
         why = f"not decoded: {found.message}" if found.rules else found.message.partition(":")[0]
-        return _plain(value, writer.schema_id, f"no Avro of schema {writer.schema_id}: {why}")
+        return _wrap_undecoded(value, writer.schema_id, f"no Avro of schema {writer.schema_id}: {why}")
     fields, left_bytes = found
     plain = msgspec.json.decode(msgspec.json.encode(fields, enc_hook=str))
     problem = "bytes are left after the record" if left_bytes else ""
     return Content("avro", plain, writer.schema_id, True, problem)
 
 
-def _plain(value: bytes, schema_id: int | None = None, problem: str = "") -> Content:
+def _wrap_undecoded(value: bytes, schema_id: int | None = None, problem: str = "") -> Content:
     kind = "bytes" if text_of(value) is None else "text"
     return Content(kind, None, schema_id, is_framed(value), problem)
 
@@ -175,8 +175,8 @@ class Looker:
         """Return the message as it is shown."""
         raw: bytes | None = message.value()
         content = self._reader.read(raw)
-        value, text, is_cut, hidden = self._body(raw or b"", content)
-        key, key_is_hidden = self._key(message.key())
+        value, text, is_cut, hidden = self._render_body(raw or b"", content)
+        key, key_is_hidden = self._render_key(message.key())
         return ShownMessage(
             topic=message.topic(),
             partition=message.partition(),
@@ -194,21 +194,21 @@ class Looker:
             is_cut=is_cut,
             problem=content.problem,
             hidden=hidden,
-            headers=[self._header(name, one) for name, one in (message.headers() or [])[:_HEADERS]],
+            headers=[self._render_header(name, one) for name, one in (message.headers() or [])[:_HEADERS]],
         )
 
     def words(self, message: Message) -> tuple[str, Any]:
         """Return what is shown of a message, for searching: its key, empty if hidden, and its decoded value."""
-        key, _ = self._key(message.key())
-        return key or "", self._shown(self._reader.read(message.value()).value)
+        key, _ = self._render_key(message.key())
+        return key or "", self._mask_value(self._reader.read(message.value()).value)
 
-    def _shown(self, value: Any) -> Any:
+    def _mask_value(self, value: Any) -> Any:
         return masked(value, self._record) if self.masks else value
 
-    def _body(self, raw: bytes, content: Content) -> tuple[Any, str | None, bool, str]:
+    def _render_body(self, raw: bytes, content: Content) -> tuple[Any, str | None, bool, str]:
         """Return decoded value, text, whether it is cut, and what is hidden."""
         if content.kind in {"json", "avro"}:
-            value = self._shown(content.value)
+            value = self._mask_value(content.value)
             shown = json.dumps(value, ensure_ascii=False)
             is_cut = len(shown) > SHOWN_BYTES
             return (None, shown[:SHOWN_BYTES], True, "") if is_cut else (value, None, False, "")
@@ -218,14 +218,14 @@ class Looker:
             return None, None, False, hidden_bytes(len(raw))
         return None, raw[:SHOWN_BYTES].decode(errors="replace"), len(raw) > SHOWN_BYTES, ""
 
-    def _key(self, key: bytes | None) -> tuple[str | None, bool]:
+    def _render_key(self, key: bytes | None) -> tuple[str | None, bool]:
         if key is None:
             return None, False
         if self.masks and not shows_key(key, self._record):
             return None, True
         return key_text(key), False
 
-    def _header(self, name: str, value: Any) -> Header:
+    def _render_header(self, name: str, value: Any) -> Header:
         if self.masks and name not in dlq.HARMLESS:
             return Header(name, None, value is not None)
         text = value if isinstance(value, str) or value is None else key_text(value)

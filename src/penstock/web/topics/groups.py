@@ -83,24 +83,24 @@ class Positions:
 def groups(client: AdminClient, settings: Settings) -> list[ConsumerGroup]:
     """Return the consumer groups, first those with members, stale groups last. Raises `KafkaUnreachable`."""
     try:
-        names = _names(client)[:MOST_GROUPS]
-        described = _results(client.describe_consumer_groups(names, request_timeout=TIMEOUT_S)) if names else {}
-        committed = _committed(client, [name for name in names if not _is_forgotten(name, described.get(name))])
-        ends = _ends(client, {(one.topic, one.partition) for found in committed.values() for one in found})
+        names = _list_group_ids(client)[:MOST_GROUPS]
+        described = _collect_results(client.describe_consumer_groups(names, request_timeout=TIMEOUT_S)) if names else {}
+        committed = _fetch_committed(client, [name for name in names if not _is_forgotten(name, described.get(name))])
+        ends = _fetch_end_offsets(client, {(one.topic, one.partition) for found in committed.values() for one in found})
     except KafkaException as error:
         raise failure(error, "reading the consumer groups", settings) from error
-    found = [_group(name, described[name], committed.get(name, []), ends) for name in names if name in described]
+    found = [_build_group(name, described[name], committed.get(name, []), ends) for name in names if name in described]
     return sorted(found, key=lambda one: (one.is_stale, one.is_registry, not one.members, one.name))
 
 
-def _names(client: AdminClient) -> list[str]:
+def _list_group_ids(client: AdminClient) -> list[str]:
     listed = client.list_consumer_groups(request_timeout=TIMEOUT_S).result()
     if listed.errors:
         raise KafkaException(listed.errors[0])
     return sorted(one.group_id for one in listed.valid)
 
 
-def _results(asked: dict[Any, "Future[Any]"]) -> dict[Any, Any]:
+def _collect_results(asked: dict[Any, "Future[Any]"]) -> dict[Any, Any]:
     """Return the answers that are not errors: a group may have been deleted meanwhile."""
     found = {}
     for name, future in asked.items():
@@ -116,21 +116,21 @@ def _is_forgotten(name: str, described: Any) -> bool:
     return name.startswith("apicurio") and (described is None or not described.members)
 
 
-def _committed(client: AdminClient, names: Iterable[str]) -> dict[str, list[TopicPartition]]:
+def _fetch_committed(client: AdminClient, names: Iterable[str]) -> dict[str, list[TopicPartition]]:
     asked: dict[str, Future[Any]] = {}
     for name in names:
         asked |= client.list_consumer_group_offsets([ConsumerGroupTopicPartitions(name)], request_timeout=TIMEOUT_S)
-    answers = _results(asked).items()
+    answers = _collect_results(asked).items()
     return {name: [one for one in answer.topic_partitions if one.offset >= 0] for name, answer in answers}
 
 
-def _ends(client: AdminClient, places: set[tuple[str, int]]) -> dict[tuple[str, int], int]:
+def _fetch_end_offsets(client: AdminClient, places: set[tuple[str, int]]) -> dict[tuple[str, int], int]:
     asked = {TopicPartition(*place): OffsetSpec.latest() for place in places}
-    answers = _results(client.list_offsets(asked, request_timeout=TIMEOUT_S)) if asked else {}
+    answers = _collect_results(client.list_offsets(asked, request_timeout=TIMEOUT_S)) if asked else {}
     return {(place.topic, place.partition): answer.offset for place, answer in answers.items()}
 
 
-def _group(
+def _build_group(
     name: str, described: Any, committed: list[TopicPartition], ends: dict[tuple[str, int], int]
 ) -> ConsumerGroup:
     clients = {
@@ -138,7 +138,9 @@ def _group(
         for member in described.members
         for part in (member.assignment.topic_partitions if member.assignment else [])
     }
-    reaches = [_reach(one, ends, clients) for one in sorted(committed, key=lambda one: (one.topic, one.partition))]
+    reaches = [
+        _measure_lag(one, ends, clients) for one in sorted(committed, key=lambda one: (one.topic, one.partition))
+    ]
     is_registry = name.startswith("apicurio") or (
         bool(reaches) and all(one.topic in REGISTRY_TOPICS for one in reaches)
     )
@@ -147,7 +149,7 @@ def _group(
     known = [one for one in lags if one is not None]
     return ConsumerGroup(
         name=name,
-        state=_word(described.state),
+        state=_format_state(described.state),
         members=len(described.members),
         is_registry=is_registry,
         is_stale=is_stale,
@@ -156,11 +158,11 @@ def _group(
     )
 
 
-def _word(state: ConsumerGroupState) -> str:
+def _format_state(state: ConsumerGroupState) -> str:
     return str(state.name).lower().replace("_", " ")
 
 
-def _reach(one: TopicPartition, ends: dict[tuple[str, int], int], clients: dict[tuple[str, int], str]) -> Reach:
+def _measure_lag(one: TopicPartition, ends: dict[tuple[str, int], int], clients: dict[tuple[str, int], str]) -> Reach:
     place = one.topic, one.partition
     end = ends.get(place)
     lag = None if end is None else max(0, end - one.offset)
@@ -178,8 +180,8 @@ def positions(
     pipeline = pipelines.of(settings)
     spans = spans_of(client, settings, pipeline.topic)
     problems: list[str] = []
-    planned = _planned(settings, pipeline.topic, problems)
-    reported = _reported(settings, session, problems)
+    planned = _read_planned_offsets(settings, pipeline.topic, problems)
+    reported = _read_newest_batch(settings, session, problems)
     ended = reported.positions if reported else {}
     found = []
     for span in spans:
@@ -199,7 +201,7 @@ def positions(
     )
 
 
-def _planned(settings: Settings, topic: str, problems: list[str]) -> dict[int, int]:
+def _read_planned_offsets(settings: Settings, topic: str, problems: list[str]) -> dict[int, int]:
     try:
         place = checkpoint_of(settings, topic).place()
     except (PenstockError, OSError) as error:
@@ -208,7 +210,7 @@ def _planned(settings: Settings, topic: str, problems: list[str]) -> dict[int, i
     return place.first if place else {}
 
 
-def _reported(settings: Settings, session: Callable[[], Session], problems: list[str]) -> Any:
+def _read_newest_batch(settings: Settings, session: Callable[[], Session], problems: list[str]) -> Any:
     pipeline = pipelines.of(settings)
     try:
         with cassandra.asking(settings):

@@ -94,7 +94,7 @@ class Inventory:
             if time.monotonic() - self._found_s >= _LOOK_S:
                 self._error = None
                 try:
-                    self._found = self._look()
+                    self._found = self._poll_topics()
                 except KafkaException as error:
                     self._error = error
                 self._found_s = time.monotonic()
@@ -118,7 +118,7 @@ class Inventory:
         with self._lock:
             self._found_s, self._slow_s = -_LOOK_S, -_SLOW_S
 
-    def _look(self) -> list[TopicInfo]:
+    def _poll_topics(self) -> list[TopicInfo]:
         listed = self._client.list_topics(timeout=TIMEOUT_S)
         partitions = {one.topic: sorted(one.partitions) for one in listed.topics.values()}
         if time.monotonic() - self._slow_s >= _SLOW_S or self._asked_for != frozenset(partitions):
@@ -127,14 +127,16 @@ class Inventory:
             self._configs = _configs(self._client, partitions)
             self._sizes = sizes(self._settings, [(one.host, one.port) for one in listed.brokers.values()])
         places = [TopicPartition(topic, one) for topic, found in partitions.items() for one in found]
-        firsts, ends = (self._offsets(places, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest()))
-        self._note({topic: end for topic in partitions if (end := _sum(ends, topic, partitions)) is not None})
-        found = [self._topic(topic, partitions, firsts, ends) for topic in partitions]
+        firsts, ends = (self._fetch_offsets(places, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest()))
+        self._record_end_offsets(
+            {topic: end for topic in partitions if (end := _sum_offsets(ends, topic, partitions)) is not None}
+        )
+        found = [self._describe_topic(topic, partitions, firsts, ends) for topic in partitions]
         return sorted(
             found, key=lambda one: (one.is_internal, one.role != "pipeline", one.role != "rejected", one.name)
         )
 
-    def _offsets(self, places: list[TopicPartition], spec: OffsetSpec) -> dict[tuple[str, int], int]:
+    def _fetch_offsets(self, places: list[TopicPartition], spec: OffsetSpec) -> dict[tuple[str, int], int]:
         """Return the offset of each partition that has a leader."""
         asked = self._client.list_offsets(dict.fromkeys(places, spec), request_timeout=TIMEOUT_S) if places else {}
         found: dict[tuple[str, int], int] = {}
@@ -145,7 +147,7 @@ class Inventory:
                 continue
         return found
 
-    def _note(self, ends: dict[str, int]) -> None:
+    def _record_end_offsets(self, ends: dict[str, int]) -> None:
         now_s = time.monotonic()
         self._looks.append((now_s, ends))
         while len(self._looks) > 2 and now_s - self._looks[1][0] >= _RATE_S:
@@ -157,8 +159,8 @@ class Inventory:
             return None
         return (now[topic] - before[topic]) / (last_s - first_s)
 
-    def _topic(self, name: str, partitions: dict[str, list[int]], firsts: Any, ends: Any) -> TopicInfo:
-        first, end = _sum(firsts, name, partitions), _sum(ends, name, partitions)
+    def _describe_topic(self, name: str, partitions: dict[str, list[int]], firsts: Any, ends: Any) -> TopicInfo:
+        first, end = _sum_offsets(firsts, name, partitions), _sum_offsets(ends, name, partitions)
         config = self._configs.get(name, {})
         return TopicInfo(
             name=name,
@@ -166,15 +168,15 @@ class Inventory:
             partitions=len(partitions[name]),
             records=None if first is None or end is None else end - first,
             disk_bytes=None if self._sizes is None else self._sizes.get(name, 0),
-            retention_ms=_whole(config.get("retention.ms")),
-            retention_bytes=_whole(config.get("retention.bytes")),
+            retention_ms=_parse_int(config.get("retention.ms")),
+            retention_bytes=_parse_int(config.get("retention.bytes")),
             cleanup=config.get("cleanup.policy", ""),
             rate_s=self._rate_s(name),
             is_internal=is_internal(name),
         )
 
 
-def _sum(offsets: dict[tuple[str, int], int], topic: str, partitions: dict[str, list[int]]) -> int | None:
+def _sum_offsets(offsets: dict[tuple[str, int], int], topic: str, partitions: dict[str, list[int]]) -> int | None:
     found = [offsets.get((topic, one)) for one in partitions[topic]]
     known = [one for one in found if one is not None]
     return sum(known) if len(known) == len(found) else None
@@ -192,5 +194,5 @@ def _configs(client: AdminClient, topics: Iterable[str]) -> dict[str, dict[str, 
     return found
 
 
-def _whole(text: str | None) -> int | None:
+def _parse_int(text: str | None) -> int | None:
     return int(text) if text and text.lstrip("-").isdigit() else None

@@ -147,9 +147,9 @@ class _Summary:
     def __init__(self, visit: PageContext, inventory: Inventory, name: str) -> None:
         self._ask = lambda: (inventory.topic(name), Browser(visit.desk.kafka, visit.desk.settings, name).spans())
         self._part = Part(visit)
-        visit.every(REFRESH_S, self._refresh)
+        visit.every(REFRESH_S, self._refresh_summary)
 
-    async def _refresh(self) -> None:
+    async def _refresh_summary(self) -> None:
         await self._part.refresh(self._ask, lambda state: _summary_html(*state))
 
 
@@ -173,7 +173,7 @@ class _Form:
         self._name = name
         self._most = question.most
         with ui.element("form").classes("card find").props('role=search aria-label="Messages"') as form:
-            form.on("submit.prevent", self._submit)
+            form.on("submit.prevent", self._submit_search)
             self._start = ui.select(_STARTS, value=question.start, label="From")
             self._offset = ui.input("Offset", value=_to_text(question.offset)).props("inputmode=numeric")
             self._offset.bind_visibility_from(self._start, "value", lambda value: value == "offset")
@@ -192,15 +192,15 @@ class _Form:
             elements.markup(f'<a href="/topics/{name}">Clear</a>')
         if question.time is not None:
             self._at = question.time
-            ui.timer(0.1, self._fill, once=True)
+            ui.timer(0.1, self._fill_time, once=True)
 
-    async def _fill(self) -> None:
+    async def _fill_time(self) -> None:
         """Fill in the time in the viewer's time zone, which only the browser knows."""
         script = f"const t = new Date({json.dumps(self._at.isoformat())});"
         script += "return new Date(t - t.getTimezoneOffset() * 60000).toISOString().slice(0, 19)"
         self._time.value = await ui.run_javascript(script)
 
-    async def _submit(self) -> None:
+    async def _submit_search(self) -> None:
         start = self._start.value
         time = ""
         if start == "time" and self._time.value:
@@ -237,20 +237,22 @@ class _LiveTail:
         self._address = _address(name, question)
         self._timer: ui.timer | None = None
         with ui.element("div").classes("row-bar"):
-            self._button = ui.button("Live tail", icon="play_arrow", on_click=self._switch).props("outline no-caps")
+            self._button = ui.button("Live tail", icon="play_arrow", on_click=self._toggle_tail).props(
+                "outline no-caps"
+            )
             self._status = elements.markup("", tag="span").classes("quiet").props("role=status")
         self._list = ui.element("div")
         if visit.query.get("tail"):
-            ui.timer(0.1, self._switch, once=True)
+            ui.timer(0.1, self._toggle_tail, once=True)
 
-    async def _switch(self) -> None:
+    async def _toggle_tail(self) -> None:
         if self._timer is None:
             try:
                 self._polled = await self._visit.ask(self._browser.spans)
             except PenstockError as error:
                 self._status.content = escape(error.message)
                 return
-            self._timer = self._visit.every(_TAIL_S, self._poll)
+            self._timer = self._visit.every(_TAIL_S, self._poll_messages)
         else:
             self._timer.active = not self._timer.active
         is_on = self._timer.active
@@ -263,10 +265,10 @@ class _LiveTail:
             f"{self._address}{'&' if '?' in self._address else '?'}tail=1" if is_on else self._address
         )
 
-    async def _poll(self) -> None:
+    async def _poll_messages(self) -> None:
         try:
             messages, skipped, self._polled = await self._visit.ask(
-                self._browser.after, self._polled, self._make_looker, _TAIL_RECORDS, self._matches
+                self._browser.after, self._polled, self._make_looker, _TAIL_RECORDS, self._is_match
             )
         except PenstockError as error:
             self._status.content = escape(error.message)
@@ -276,12 +278,12 @@ class _LiveTail:
         elif messages or not self._kept:
             self._status.content = "" if messages else "Waiting for messages…"
         if messages:
-            self._prepend(messages)
+            self._prepend_messages(messages)
 
-    def _matches(self, message: Any) -> bool:
+    def _is_match(self, message: Any) -> bool:
         return self._partition in (None, message.partition()) and self._wanted(message)
 
-    def _prepend(self, messages: list[ShownMessage]) -> None:
+    def _prepend_messages(self, messages: list[ShownMessage]) -> None:
         with self._list:
             batch = elements.markup("".join(map(row_html, reversed(messages))), tag="ul").classes("messages fresh")
         batch.move(target_index=0)

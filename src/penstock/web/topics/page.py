@@ -47,14 +47,14 @@ class _Topics:
         self._visit = visit
         self._inventory = inventory
         with ui.element("div").classes("row-bar"):
-            ui.button("Create a topic", icon="add", on_click=self._create).props("no-caps")
+            ui.button("Create a topic", icon="add", on_click=self._create_topic).props("no-caps")
         self._part = Part(visit, "table topics", "Topics")
-        visit.every(REFRESH_S, self._refresh)
+        visit.every(REFRESH_S, self._refresh_content)
 
-    async def _refresh(self) -> None:
+    async def _refresh_content(self) -> None:
         await self._part.refresh(self._inventory.topics, _topics_html)
 
-    async def _create(self) -> None:
+    async def _create_topic(self) -> None:
         settings, kafka = self._visit.desk.settings, self._visit.desk.kafka
         answer = await _ask_topic(settings.kafka_partitions, settings.kafka_retention_hours)
         if answer is None:
@@ -127,9 +127,9 @@ class _Readers:
         elements.heading("Consumer groups")
         self._groups = Part(visit)
         self._drawn: Any = None
-        visit.every(_READERS_S, self._refresh)
+        visit.every(_READERS_S, self._refresh_content)
 
-    async def _refresh(self) -> None:
+    async def _refresh_content(self) -> None:
         spark = await self._spark.refresh(self._ask_positions, _positions_html)
         groups = await self._groups.refresh(self._ask_groups, _groups_html)
         lags = _collect_lags(spark, groups or [])
