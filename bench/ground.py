@@ -19,7 +19,7 @@ from penstock.broker.kafka import admin, producer
 from penstock.broker.registry import Registry, WireFormat
 from penstock.config import LOOPBACK, Settings, read
 from penstock.contract.fields import key_writer
-from penstock.drill import usage
+from penstock.drill import service_usage
 from penstock.drill.load import made_up
 from penstock.pipelines import Pipeline
 from penstock.produce.send import Sender
@@ -184,7 +184,7 @@ class Ground:
 
     def disk_mib(self, settings: Settings) -> float:
         """Return the size of the keyspace on disk. Rows still in the memtable are not included."""
-        return usage.disk_mib([self.layout.data / "cassandra" / "data" / settings.cassandra_keyspace])
+        return service_usage.disk_mib([self.layout.data / "cassandra" / "data" / settings.cassandra_keyspace])
 
     def drop(self, settings: Settings) -> None:
         """Drop the keyspace and delete the checkpoint."""

@@ -19,7 +19,7 @@ from penstock import pipelines
 from penstock.broker import topics
 from penstock.config import LOOPBACK, Settings
 from penstock.config import load as load_settings
-from penstock.drill.ground import free_port
+from penstock.drill.target import free_port
 from penstock.retry import wait_until
 from penstock.stack import probes
 from penstock.stack.layout import REPOSITORY, write

@@ -14,7 +14,7 @@ from typing import Any
 
 from bench.race import BenchFailed
 from penstock.config import load
-from penstock.drill.usage import disk_mib
+from penstock.drill.service_usage import disk_mib
 from penstock.stack.layout import REPOSITORY
 
 NAME = "start"

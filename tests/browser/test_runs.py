@@ -7,7 +7,7 @@ from urllib.parse import unquote
 import pytest
 from playwright.sync_api import Page, expect
 
-from penstock.airflow.client import Airflow
+from penstock.airflow.api_client import Airflow
 from penstock.pipelines import started
 from tests.conftest import Stack
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from penstock.airflow.client import Airflow
+from penstock.airflow.api_client import Airflow
 from penstock.broker import topics
 from penstock.config import Settings
 from penstock.errors import NotFound
-from penstock.produce import journal
-from penstock.produce.journal import SoFar
+from penstock.produce import delivery_log
+from penstock.produce.delivery_log import SoFar
 from penstock.sink.cassandra import connected
 from penstock.web.runs.dag import Dag, fetched_of
 from tests.conftest import Stack
@@ -121,7 +121,7 @@ def test_a_run_that_is_over_is_read_again(stack: Stack, settings: Settings) -> N
     log = dag.log(run_id, 1)
     assert fetched_of(log, "fetched") == 20
     assert "run_finished" in [line.event for line in log]
-    assert journal.progress(journal.folder_of(settings), run_id) == SoFar(20, 20)
+    assert delivery_log.progress(delivery_log.folder_of(settings), run_id) == SoFar(20, 20)
     with connected(settings) as session:
         receipt = dag.receipt(run_id, session)
     assert (receipt.asked, receipt.produced, receipt.stored, receipt.missing) == (20, 20, 20, 0)

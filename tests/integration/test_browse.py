@@ -13,7 +13,7 @@ from penstock.broker.registry import Registry
 from penstock.broker.topics import Place
 from penstock.config import Settings
 from penstock.errors import KafkaUnreachable, UsageError
-from penstock.pipeline import compose
+from penstock.pipeline import message_draft
 from penstock.retry import wait_until
 from penstock.web.topics import groups as observe_groups
 from penstock.web.topics.browse import Browser, MessagePage, Question
@@ -72,9 +72,9 @@ def test_messages_are_found_newest_first_and_from_a_place_on(look: Look) -> None
 def test_a_framed_record_is_decoded_by_its_schema(settings: Settings, client: Any) -> None:
     """What is composed by hand is read back with the schema's id, and hidden where it is personal."""
     pipeline, registry = pipelines.of(settings), Registry(settings)
-    one = compose.checked(pipeline, registry, compose.template(pipeline.record))
-    key, value = compose.packed(settings, pipeline, registry, one)  # type: ignore[arg-type]
-    place = compose.deliver(settings, pipeline.topic, key, value)
+    one = message_draft.checked(pipeline, registry, message_draft.template(pipeline.record))
+    key, value = message_draft.packed(settings, pipeline, registry, one)  # type: ignore[arg-type]
+    place = message_draft.deliver(settings, pipeline.topic, key, value)
     looker = Looker(Reader(registry), pipeline.record, True)
     seen = Browser(client, settings, pipeline.topic).at(place.partition, place.offset, looker)
     assert seen is not None
@@ -87,7 +87,7 @@ def test_a_topic_is_made_changed_emptied_and_deleted(settings: Settings, client:
     """Each step is seen in the inventory: settings, records, bytes, and that it is gone."""
     admin.create(client, settings, unique, 2, {"retention.ms": "60000"})
     for _ in range(5):
-        compose.deliver(settings, unique, b"same", b"x" * 1000)
+        message_draft.deliver(settings, unique, b"same", b"x" * 1000)
     held = Inventory(client, settings).topic(unique)
     assert (held.partitions, held.records, held.retention_ms, held.is_internal) == (2, 5, 60_000, False)
     assert held.disk_bytes is not None

@@ -14,10 +14,10 @@ from penstock.config import Settings
 from penstock.errors import NotFound
 from penstock.reconcile import trace
 from penstock.sink import cassandra
-from penstock.web.schemas import usage
+from penstock.web.schemas import schema_usage
 from penstock.web.schemas.subjects import Catalogue
 from penstock.web.table import nodes
-from penstock.web.table.rows import TableReader
+from penstock.web.table.table_reader import TableReader
 from tests.conftest import Stack
 
 RECORDS = 60
@@ -92,7 +92,7 @@ def test_the_schema_of_the_topic_is_in_use(settings: Settings, session: Session)
     """The subject's version is found in the sample, under its name."""
     catalogue = Catalogue(settings, httpx2.Client(trust_env=False))
     subject = catalogue.subject(pipelines.of(settings).subject)
-    found = usage.usage(settings, subject.name)
+    found = schema_usage.usage(settings, subject.name)
     assert found.looked >= RECORDS
     names = {name for use in found.uses if use.schema_id for name in catalogue.named(use.schema_id)}
     assert f"{subject.name} version {subject.versions[-1]}" in names

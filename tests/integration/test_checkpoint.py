@@ -22,14 +22,14 @@ from penstock.contract.failing import FailingBatch
 from penstock.errors import CheckpointRefused, JobRunning, Unreachable
 from penstock.pipeline import job
 from penstock.pipeline.failures import FailureRecorder
-from penstock.pipeline.progress import ProgressRecorder
+from penstock.pipeline.progress_recorder import ProgressRecorder
 from penstock.pipelines import Pipeline
 from penstock.process.checkpoint import CheckpointOrigin, checkpoint_of
-from penstock.process.files import HadoopFiles, LocalFiles, Torn
+from penstock.process.checkpoint_files import HadoopFiles, LocalFiles, Torn
 from penstock.process.session import kafka_stream, spark_session
 from penstock.retry import wait_until
 from penstock.sink import cassandra, lease
-from penstock.sink.failing import FailingBatches
+from penstock.sink.failing_batches import FailingBatches
 from penstock.sink.progress import Batch, Progress
 from tests.conftest import Stack
 

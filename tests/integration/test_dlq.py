@@ -14,21 +14,21 @@ from cassandra.cluster import Session
 
 from penstock import pipelines
 from penstock.broker import dlq, topics
-from penstock.broker.frame import pack
 from penstock.broker.headers import ORDER, REDRIVEN, RUN
 from penstock.broker.kafka import producer
 from penstock.broker.registry import Registry
 from penstock.broker.topics import Place
+from penstock.broker.wire_format import pack
 from penstock.contract.reject import Fault, Headers, Reason, Reject, Stage
 from penstock.dead_letters import redrive
-from penstock.dead_letters.mend import Repair
+from penstock.dead_letters.pending import LetterSelection, Queue
 from penstock.dead_letters.redrive import Redriven
-from penstock.dead_letters.waiting import LetterSelection, Queue
+from penstock.dead_letters.repair import Repair
 from penstock.errors import UsageError
 from penstock.pipelines import users
 from penstock.process.decode import Decoder
 from penstock.produce.serialize import serializer
-from penstock.sink import cassandra, settled
+from penstock.sink import cassandra, resolutions
 from tests.conftest import Stack
 
 GENERATION_US = 1_700_000_000_000_000
@@ -59,8 +59,8 @@ class Lab:
         assert isinstance(fault, Fault)
         return Reject(fault, self.pipeline.topic, 0, offset, key, value, [("h", b"\xff"), ("h", None)])
 
-    def lines(self) -> dict[str, settled.Settled]:
-        return settled.states(self.session, self.pipeline.keyspace, self.pipeline.topic)
+    def lines(self) -> dict[str, resolutions.Settled]:
+        return resolutions.states(self.session, self.pipeline.keyspace, self.pipeline.topic)
 
     def letters(self) -> list[dlq.DeadLetter]:
         return list(dlq.unique(dlq.letters(self.settings, self.pipeline)).values())
@@ -275,7 +275,7 @@ def test_what_an_interrupted_command_had_sent_is_not_sent_again(lab: Lab, entry:
     assert (done.sent, done.already, done.in_hand) == (1, 1, 1)
     identities = [dict(message.headers())[REDRIVEN].decode() for message in lab.sent()]
     assert sorted(identities) == sorted([sent.identity, unsent.identity])
-    assert all(lab.lines()[one.identity].state is settled.State.REDRIVEN for one in (sent, unsent))
+    assert all(lab.lines()[one.identity].state is resolutions.State.REDRIVEN for one in (sent, unsent))
 
 
 def test_two_commands_at_once_send_each_record_once(lab: Lab, entry: dict[str, Any]) -> None:
@@ -318,8 +318,8 @@ def test_a_discarded_record_is_never_sent_and_a_redriven_one_never_discarded(lab
     assert (found["discarded"], found["already"]) == (0, 2)
     assert any("a test" in one["message"] for one in found["records"])
     lines = lab.lines()
-    assert (lines[gone.identity].state, lines[gone.identity].note) == (settled.State.DISCARDED, "a test")
-    assert lines[kept.identity].state is settled.State.REDRIVEN
+    assert (lines[gone.identity].state, lines[gone.identity].note) == (resolutions.State.DISCARDED, "a test")
+    assert lines[kept.identity].state is resolutions.State.REDRIVEN
     (group,) = json.loads(lab.cli("list", "--all", "--json").stdout)
     assert (group["waiting"], group["redriven"], group["discarded"]) == (0, 1, 1)
 

@@ -8,7 +8,7 @@ from pyspark.sql import SparkSession
 
 from penstock.config import read
 from penstock.reconcile.engine import local_loader
-from penstock.reconcile.loading import LocalLoader
+from penstock.reconcile.fact_loading import LocalLoader
 from penstock.reconcile.spark_tables import SparkTables
 from tests.unit.reconcile.planted import Planted, compacted, plain, said
 

@@ -22,8 +22,8 @@ from penstock.broker.kafka import producer
 from penstock.broker.topics import Place
 from penstock.contract.order import murmur2
 from penstock.errors import KafkaUnreachable
-from penstock.produce import journal
-from penstock.produce.journal import Journal
+from penstock.produce import delivery_log
+from penstock.produce.delivery_log import Journal
 from penstock.reconcile.verify import TopicReceipt
 from penstock.retry import wait_until
 from penstock.sink import cassandra
@@ -131,7 +131,7 @@ def test_what_ages_is_excused_and_a_loss_beside_it_is_named(
 
     lab.session.execute(f"DELETE FROM {lab.name} WHERE id = %s", (uuid.UUID(young[0]),))
     lab.session.execute(f"UPDATE {lab.name} SET email = 'by@hand.org' WHERE id = %s", (uuid.UUID(young[1]),))
-    with Journal(journal.folder_of(lab.settings), "run-2", topic, lab.topic_id) as written:
+    with Journal(delivery_log.folder_of(lab.settings), "run-2", topic, lab.topic_id) as written:
         written.note(*places[kept[2]], str(uuid.uuid4()).encode())
     for partition in (0, 1):
         count_one_more_reject(lab, partition)

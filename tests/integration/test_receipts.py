@@ -35,11 +35,11 @@ from penstock.contract.reject import Fault, Reason, Reject, Stage
 from penstock.errors import PenstockError, UsageError
 from penstock.pipeline import ingest, job, replay, stream
 from penstock.pipeline.ingest import RunOrder
-from penstock.pipeline.recreated import TopicGuard
+from penstock.pipeline.topic_guard import TopicGuard
 from penstock.pipelines import users
 from penstock.process.session import kafka_stretch, raw_records
-from penstock.produce import journal
-from penstock.produce.journal import Journal
+from penstock.produce import delivery_log
+from penstock.produce.delivery_log import Journal
 from penstock.reconcile import trace, verify
 from penstock.reconcile.verify import TopicReceipt
 from penstock.sink import cassandra, ledger
@@ -189,7 +189,7 @@ def test_each_difference_is_named(lab: Lab, places: dict[str, Place], captured: 
     expected |= {("miscounted", 1, 0, None)}
     assert told(lab.verify()) == expected
 
-    folder = journal.folder_of(lab.settings)
+    folder = delivery_log.folder_of(lab.settings)
     with Journal(folder, "run-2", lab.pipeline.topic, lab.topic_id) as written:
         written.note(0, 10_000, b"lost")
         written.note(*places[gone], b"another")

@@ -14,9 +14,9 @@ from pyspark.sql import SparkSession
 from penstock.broker import dlq
 from penstock.broker.kafka import MAX_MESSAGE_BYTES
 from penstock.broker.registry import Registry
-from penstock.dead_letters.mend import Repair
+from penstock.dead_letters.pending import LetterSelection
 from penstock.dead_letters.redrive import redrive
-from penstock.dead_letters.waiting import LetterSelection
+from penstock.dead_letters.repair import Repair
 from penstock.errors import TransformFailed
 from penstock.pipelines import users
 from penstock.produce.serialize import serializer

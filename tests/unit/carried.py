@@ -27,9 +27,9 @@ from penstock.contract.rules import latest_past
 from penstock.errors import AirflowUnreachable
 from penstock.pipeline.stream import _with_filtered
 from penstock.process.decode import Decoder
-from penstock.produce import journal
-from penstock.produce.journal import Journal
-from penstock.reconcile import auditor, evidence, verify
+from penstock.produce import delivery_log
+from penstock.produce.delivery_log import Journal
+from penstock.reconcile import auditor, excuse_evidence, verify
 from penstock.reconcile.audit import Audit, Row, RowAuthor, RowPlace
 from penstock.reconcile.auditor import Auditor
 from penstock.reconcile.reconciliation import Reconciliation, Scope
@@ -247,7 +247,7 @@ class Carried:
     def acknowledge(self, run: str, places: Iterable[tuple[int, int]] | None = None, topic_id: str = TOPIC_ID) -> None:
         """Write the journal of an attempt that was told of the records at `places`, or of all."""
         everywhere = [(one.partition(), one.offset()) for kept in self.kafka.values() for one in kept]
-        with Journal(journal.folder_of(self.settings), run, "readings", topic_id) as written:
+        with Journal(delivery_log.folder_of(self.settings), run, "readings", topic_id) as written:
             for partition, offset in everywhere if places is None else places:
                 known = offset < len(self.kafka.get(partition, []))
                 written.note(partition, offset, self.kafka[partition][offset].key() if known else b"7")
@@ -360,7 +360,7 @@ class Carried:
             patch.setattr(auditor, "Registry", lambda _settings: FakeSchemas.of(Reading))
             patch.setattr(kafka, "admin", lambda _settings: None)
             patch.setattr(admin, "settings_of", self._settings_of)
-            patch.setattr(evidence, "now_ms", lambda: self.now_ms)
+            patch.setattr(excuse_evidence, "now_ms", lambda: self.now_ms)
             patch.setattr(verify, "Airflow", lambda _settings: FakeAirflow(self.runs))
             yield
 

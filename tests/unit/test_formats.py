@@ -24,13 +24,13 @@ from penstock.monitoring.alerts import AlertChange
 from penstock.monitoring.history import History
 from penstock.pipeline import job
 from penstock.process.checkpoint import Checkpoint, CheckpointOrigin
-from penstock.process.files import LocalFiles
-from penstock.produce import journal
-from penstock.produce.journal import Acknowledgement, Journal, SoFar
+from penstock.process.checkpoint_files import LocalFiles
+from penstock.produce import delivery_log
+from penstock.produce.delivery_log import Acknowledgement, Journal, SoFar
 from penstock.sink import cassandra, receipts
 from penstock.source.entries import Unreadable
 from penstock.source.landing import Landing
-from penstock.web.trail import Trail
+from penstock.web.audit_log import Trail
 from tests.unit.fakes import FakeSession, created
 
 UNVERSIONED = Path(__file__).parents[1] / "data" / "unversioned"
@@ -47,11 +47,11 @@ def copied(name: str, target: Path) -> Path:
 
 def test_a_delivery_log_without_a_version_is_read(tmp_path: Path) -> None:
     """Its acknowledgements count in receipts, and its progress on the page, as those of today do."""
-    copied("delivery-log.journal", tmp_path / f"20260601T000000.000000Z{journal._build_suffix(RUN)}")
-    (attempt,) = journal.attempts(tmp_path)
+    copied("delivery-log.journal", tmp_path / f"20260601T000000.000000Z{delivery_log._build_suffix(RUN)}")
+    (attempt,) = delivery_log.attempts(tmp_path)
     assert (attempt.run_id, attempt.topic, attempt.topic_id, attempt.finished) == (RUN, TOPIC, TOPIC_ID, True)
     assert list(attempt.entries) == [Acknowledgement(0, 0, "id-1"), Acknowledgement(0, 1, "id-2")]
-    assert journal.progress(tmp_path, RUN) == SoFar(fetched=2, acknowledged=2)
+    assert delivery_log.progress(tmp_path, RUN) == SoFar(fetched=2, acknowledged=2)
 
 
 def test_a_staged_answer_without_a_version_is_sent_again(tmp_path: Path) -> None:
@@ -125,11 +125,11 @@ def a_delivery_log(home: Path) -> tuple[Path, Reading]:
     with Journal(home, RUN, TOPIC, TOPIC_ID) as attempt:
         attempt.note(0, 0, b"id-1")
     (path,) = home.glob("*.journal")
-    return path, lambda: list(journal.attempts(home))
+    return path, lambda: list(delivery_log.attempts(home))
 
 
 def a_progress(home: Path) -> tuple[Path, Reading]:
-    return a_delivery_log(home)[0], lambda: journal.progress(home, RUN)
+    return a_delivery_log(home)[0], lambda: delivery_log.progress(home, RUN)
 
 
 def a_staged_answer(home: Path) -> tuple[Path, Reading]:

@@ -21,8 +21,8 @@ from penstock.contract.reject import Fault
 from penstock.contract.rules import judge, latest_past
 from penstock.contract.schemas import avro_schema, json_schema, spark_ddl
 from penstock.contract.wording import demand
-from penstock.dead_letters.mend import assignments
-from penstock.pipeline.compose import template
+from penstock.dead_letters.repair import assignments
+from penstock.pipeline.message_draft import template
 from penstock.pipelines.validate import problems
 from penstock.process.batches import decoded_ddl, from_columns, to_columns
 from penstock.process.decode import Decoder

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from penstock.airflow.client import PIPELINE, Airflow
+from penstock.airflow.api_client import PIPELINE, Airflow
 from penstock.config import Settings
 from penstock.errors import without_userinfo
 

@@ -23,7 +23,7 @@ from penstock import __version__, formats
 from penstock.broker import headers, topics
 from penstock.broker.headers import RUN
 from penstock.broker.kafka import MAX_DEAD_LETTER_BYTES
-from penstock.broker.left_out import LeftOut, shrink
+from penstock.broker.omitted_value import LeftOut, shrink
 from penstock.broker.topics import Span
 from penstock.config import Settings
 from penstock.contract.reject import Headers, Reject

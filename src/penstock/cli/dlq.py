@@ -15,8 +15,8 @@ from penstock.cli.text import print_json, table, talk
 if TYPE_CHECKING:
     from penstock.broker.dlq import DeadLetter
     from penstock.config import Settings
-    from penstock.dead_letters.mend import Repair
-    from penstock.dead_letters.waiting import LetterGroup, LetterSelection, Outcomes
+    from penstock.dead_letters.pending import LetterGroup, LetterSelection, Outcomes
+    from penstock.dead_letters.repair import Repair
     from penstock.pipelines import Pipeline
 
 group = typer.Typer(no_args_is_help=True, help="Rejected records: show, repair, redrive or discard them.")
@@ -44,7 +44,7 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """Count rejected records by reason and rules, without values."""
-    from penstock.dead_letters.waiting import grouped
+    from penstock.dead_letters.pending import grouped
 
     with _open_queue() as queue:
         groups = grouped(queue.letters(_build_selection(reason)), queue.lines)
@@ -104,7 +104,7 @@ def export(
     To repair them, edit `value` and pass the file to redrive --edit. Only you can read the file.
     """
     from penstock.dead_letters.export import line
-    from penstock.sink.settled import WAITING, state_of
+    from penstock.sink.resolutions import WAITING, state_of
 
     written = 0
     with _open_queue() as queue, _open_export(file) as out:
@@ -188,15 +188,15 @@ class _Queue:
     def __init__(self, settings: "Settings", pipeline: "Pipeline", session: Any) -> None:
         from penstock.broker.registry import Registry
         from penstock.process.writer import AvroWriters
-        from penstock.sink import cassandra, settled
+        from penstock.sink import cassandra, resolutions
 
         self.settings, self.pipeline, self.session = settings, pipeline, session
-        self.lines = settled.states(session, cassandra.keyspace_of(settings, pipeline), pipeline.topic)
+        self.lines = resolutions.states(session, cassandra.keyspace_of(settings, pipeline), pipeline.topic)
         self._writers = AvroWriters(Registry(settings))
 
     def letters(self, selection: "LetterSelection") -> "Iterator[DeadLetter]":
         """Return the selected records, pending or not."""
-        from penstock.dead_letters.waiting import selected
+        from penstock.dead_letters.pending import selected
 
         return selected(self.settings, self.pipeline, selection)
 
@@ -206,7 +206,7 @@ class _Queue:
 
     def value(self, letter: "DeadLetter") -> dict[str, Any] | None:
         """Decode the fields of a record's value, if possible."""
-        from penstock.dead_letters.mend import value_of
+        from penstock.dead_letters.repair import value_of
 
         return value_of(letter.value, self._writers)
 
@@ -229,13 +229,13 @@ def _build_selection(
     run: str = "",
     limit: int | None = None,
 ) -> "LetterSelection":
-    from penstock.dead_letters.waiting import LetterSelection
+    from penstock.dead_letters.pending import LetterSelection
 
     return LetterSelection(frozenset(reason or ()), rule, frozenset(place or ()), run, limit)
 
 
 def _read_repair(pipeline: "Pipeline", texts: list[str], edit: Path | None) -> "Repair":
-    from penstock.dead_letters.mend import Repair, assignments, edits
+    from penstock.dead_letters.repair import Repair, assignments, edits
 
     fields = assignments(pipeline.record, texts)
     if edit is None:
@@ -272,7 +272,7 @@ def _truncate_text(text: str) -> str:
 def _format_value(letter: "DeadLetter", value: dict[str, Any] | None) -> str:
     import msgspec
 
-    from penstock.broker.frame import FRAME_BYTES, is_framed
+    from penstock.broker.wire_format import FRAME_BYTES, is_framed
 
     if letter.left_out and "value" in letter.left_out.parts:
         return (

@@ -11,8 +11,8 @@ from penstock.cli.text import table as text_table
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from penstock.drill.ground import Ground
     from penstock.drill.table import Ask
+    from penstock.drill.target import Ground
     from penstock.drill.verdict import Result
 
 Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Drills to run; without: list them.")]
@@ -45,7 +45,8 @@ def drill(
     Starts the stack if necessary. Asks for confirmation before recreate-topic. Exit 1 if a drill does not pass.
     """
     from penstock import config, pipelines
-    from penstock.drill import ground, table
+    from penstock.drill import table
+    from penstock.drill import target as ground
 
     chosen = table.known(list(names or ()))
     if not chosen and not every:

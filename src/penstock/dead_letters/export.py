@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 
 from penstock.broker.dlq import DeadLetter
-from penstock.dead_letters.waiting import told
-from penstock.sink.settled import Settled, state_of
+from penstock.dead_letters.pending import told
+from penstock.sink.resolutions import Settled, state_of
 
 
 def facts(letter: DeadLetter, lines: dict[str, Settled]) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def content(letter: DeadLetter, value: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def line(letter: DeadLetter, lines: dict[str, Settled], value: dict[str, Any] | None) -> bytes:
-    """Return a dead letter as a line of JSON, including personal data. `dead_letters.mend.edits` parses it."""
+    """Return a dead letter as a line of JSON, including personal data. `dead_letters.repair.edits` parses it."""
     return msgspec.json.encode(facts(letter, lines) | content(letter, value)) + b"\n"
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from penstock.broker import topics
 from penstock.broker.dlq import PREFIX, DeadLetter
-from penstock.broker.left_out import sha256
+from penstock.broker.omitted_value import sha256
 from penstock.broker.topics import Span
 from penstock.config import Settings
 from penstock.pipelines import Pipeline

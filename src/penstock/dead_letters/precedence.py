@@ -13,7 +13,7 @@ from penstock.config import Settings
 from penstock.contract.fields import key_of
 from penstock.contract.order import ONE_LAYOUT, Order
 from penstock.contract.order_by import OrderBy
-from penstock.dead_letters.mend import Outgoing, timestamp_of
+from penstock.dead_letters.repair import Outgoing, timestamp_of
 from penstock.errors import UsageError
 from penstock.pipelines import Pipeline
 from penstock.sink import cassandra, ledger, table_orders

@@ -27,15 +27,15 @@ from penstock.config import Settings
 from penstock.contract.fields import key_of
 from penstock.contract.record import Record
 from penstock.contract.reject import Headers
-from penstock.dead_letters.mend import Outgoing, Repair, Repairer, StillInvalid
 from penstock.dead_letters.original import with_original
+from penstock.dead_letters.pending import CHUNK_LETTERS, Free, LetterSelection, Outcomes, Queue
 from penstock.dead_letters.precedence import Destination, Precedence
-from penstock.dead_letters.waiting import CHUNK_LETTERS, Free, LetterSelection, Outcomes, Queue
+from penstock.dead_letters.repair import Outgoing, Repair, Repairer, StillInvalid
 from penstock.errors import DeliveryFailed, UsageError
 from penstock.log import get_logger
 from penstock.pipeline.proven import proven_by_now
 from penstock.produce.serialize import Serialize, serializer
-from penstock.sink.settled import State
+from penstock.sink.resolutions import State
 
 log = get_logger(__name__)
 

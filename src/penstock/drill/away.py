@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import psutil
 
-from penstock.drill.ground import Ground, kill
 from penstock.drill.plan import Drill, Fault, LogEvidence
+from penstock.drill.target import Ground, kill
 from penstock.stack import orphans
 
 AWAY_S, FROZEN_S = 60.0, 30.0

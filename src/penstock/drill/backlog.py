@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 from penstock.broker.topics import Span, beyond
-from penstock.drill import load, proof
-from penstock.drill.frame import PATIENCE_S, READY_AGAIN_S
-from penstock.drill.ground import Ground
+from penstock.drill import checks, load
 from penstock.drill.growth import unbounded
+from penstock.drill.runner import PATIENCE_S, READY_AGAIN_S
+from penstock.drill.target import Ground
 from penstock.drill.verdict import PASSED, Facts, Result
 from penstock.errors import PenstockError
 from penstock.reconcile.auditor import Auditor
@@ -76,9 +76,9 @@ class Backlog:
 
         def done() -> None:
             self._sample_memory()
-            proof.check_stored(settings, spans)
+            checks.check_stored(settings, spans)
 
-        wait_until(lambda: proof.check_moving(settings, spans), timeout_s=PATIENCE_S, what="the backlog's first rows")
+        wait_until(lambda: checks.check_moving(settings, spans), timeout_s=PATIENCE_S, what="the backlog's first rows")
         self.facts.recovered_s = round(time.monotonic() - began, 1)
         timeout_s = PATIENCE_S + self.facts.asked / _SLOWEST_PER_S
         wait_until(done, timeout_s=timeout_s, every_s=_SAMPLE_S, what="the backlog to be worked off")
@@ -95,7 +95,7 @@ class Backlog:
         with cassandra.connected(self._ground.settings) as session:
             audit = Auditor(self._ground.settings, session).audit(spans)
         self.batches = records_by_batch(line for covered in audit.covered.values() for line in covered.lines)
-        proof.note_audit(self.facts, audit)
+        checks.note_audit(self.facts, audit)
         wait_until(self._ground.check_ready, timeout_s=READY_AGAIN_S, what="the stack as it was before")
 
     def limits_mib(self) -> dict[str, int]:

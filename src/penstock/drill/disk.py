@@ -12,8 +12,8 @@ from contextlib import contextmanager
 
 import psutil
 
-from penstock.drill.ground import Ground
 from penstock.drill.plan import Drill, Fault, LogEvidence
+from penstock.drill.target import Ground
 from penstock.errors import PenstockError
 from penstock.sink import cassandra
 

@@ -14,8 +14,8 @@ import msgspec
 from penstock import __name__ as package
 from penstock.config import LOOPBACK
 from penstock.drill import load
-from penstock.drill.ground import Ground, free_port
 from penstock.drill.plan import Drill, LogEvidence
+from penstock.drill.target import Ground, free_port
 from penstock.retry import wait_until
 from penstock.stack import probes
 

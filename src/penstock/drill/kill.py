@@ -5,8 +5,8 @@ from contextlib import contextmanager
 
 import psutil
 
-from penstock.drill.ground import Ground, kill
 from penstock.drill.plan import Drill, Fault, LogEvidence
+from penstock.drill.target import Ground, kill
 from penstock.errors import Unreachable
 from penstock.retry import wait_until
 

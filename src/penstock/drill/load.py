@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from penstock.airflow.client import Airflow
+from penstock.airflow.api_client import Airflow
 from penstock.broker import headers
 from penstock.broker.kafka import producer
 from penstock.broker.registry import Registry
@@ -16,7 +16,7 @@ from penstock.broker.topics import Span
 from penstock.config import Settings
 from penstock.contract.fields import key_of, key_writer
 from penstock.contract.record import Record
-from penstock.drill.ground import Ground
+from penstock.drill.target import Ground
 from penstock.errors import Unreachable
 from penstock.pipelines import Pipeline
 from penstock.produce.send import Delivered, Sender

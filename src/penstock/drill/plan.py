@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from penstock.drill.ground import Ground
+from penstock.drill.target import Ground
 
 Fault = Callable[[Ground], AbstractContextManager[None]]
 """Entering the context causes the fault; leaving it, for whatever reason, ends the fault."""

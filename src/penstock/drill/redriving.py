@@ -13,12 +13,12 @@ from penstock.broker.topics import Span, beyond
 from penstock.contract import cql
 from penstock.contract.fields import key_of, key_writer
 from penstock.contract.record import Record
-from penstock.dead_letters.mend import Repair
+from penstock.dead_letters.pending import LetterSelection
 from penstock.dead_letters.redrive import Redriven, redrive
-from penstock.dead_letters.waiting import LetterSelection
-from penstock.drill import load, proof
-from penstock.drill.ground import Ground
+from penstock.dead_letters.repair import Repair
+from penstock.drill import checks, load
 from penstock.drill.plan import Drill
+from penstock.drill.target import Ground
 from penstock.errors import PenstockError
 from penstock.retry import wait_until
 from penstock.sink import cassandra
@@ -66,7 +66,7 @@ def _send_versions(ground: Ground, users: Sequence[Record], *, waits: bool = Tru
 def _wait_for_all(ground: Ground, before: list[Span]) -> None:
     """Wait until the ledger covers everything added to the topic after `before`."""
     spans = beyond(before, ground.spans())
-    wait_until(lambda: proof.check_stored(ground.settings, spans), timeout_s=_STORED_S, what=f"the records of {NAME}")
+    wait_until(lambda: checks.check_stored(ground.settings, spans), timeout_s=_STORED_S, what=f"the records of {NAME}")
 
 
 def _redrive_dead_letters(ground: Ground, users: Iterable[Record], *, as_new: bool = False) -> Redriven:

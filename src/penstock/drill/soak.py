@@ -6,10 +6,10 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass
 
 from penstock.broker.topics import Span, beyond
-from penstock.drill import load, proof, usage
-from penstock.drill.frame import PATIENCE_S
-from penstock.drill.ground import Ground
+from penstock.drill import checks, load, service_usage
 from penstock.drill.growth import Growth, ServiceUsage, grown
+from penstock.drill.runner import PATIENCE_S
+from penstock.drill.target import Ground
 from penstock.drill.verdict import PASSED, Facts, Result
 from penstock.errors import PenstockError, Unreachable
 from penstock.retry import wait_until
@@ -59,7 +59,7 @@ class Soak:
                 return run.state()
             except Unreachable:
                 if time.monotonic() - began >= self._warm_up_s:
-                    for service, sample in usage.of_services(self._ground).items():
+                    for service, sample in service_usage.of_services(self._ground).items():
                         self.samples[service].append(sample)
                 time.sleep(_SAMPLE_S)
         return run.state()
@@ -67,9 +67,9 @@ class Soak:
     def _check_outcome(self, run: load.LoadRun, before: list[Span]) -> None:
         settings = self._ground.settings
         spans = beyond(before, self._ground.spans())
-        wait_until(lambda: proof.check_stored(settings, spans), timeout_s=PATIENCE_S, what="all of the soak")
+        wait_until(lambda: checks.check_stored(settings, spans), timeout_s=PATIENCE_S, what="all of the soak")
         ids, refused = self.facts.ids, self.facts.refused
-        proof.prove(settings, spans, run.id, self.facts)
+        checks.prove(settings, spans, run.id, self.facts)
         self.facts.ids, self.facts.refused = self.facts.ids + ids, self.facts.refused + refused
         self.facts.asked += round(self._run_s * self._rate)
 

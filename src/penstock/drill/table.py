@@ -5,19 +5,19 @@ from dataclasses import dataclass
 from penstock.drill import (
     away,
     backlog,
-    checkpoint,
+    checkpoint_faults,
     disk,
-    frame,
     growing,
     intake,
     kill,
-    recreated,
+    recreated_topic,
     redriving,
+    runner,
     soak,
     transforms,
 )
-from penstock.drill.ground import Ground
 from penstock.drill.plan import Drill
+from penstock.drill.target import Ground
 from penstock.drill.verdict import Result
 from penstock.errors import UsageError
 
@@ -25,18 +25,18 @@ DRILLS: tuple[Drill, ...] = (
     *kill.DRILLS,
     *away.DRILLS,
     *disk.DRILLS,
-    *checkpoint.DRILLS,
+    *checkpoint_faults.DRILLS,
     *intake.DRILLS,
     *growing.DRILLS,
     *redriving.DRILLS,
     *transforms.DRILLS,
 )
-DELETES_TOPIC = recreated.NAME
+DELETES_TOPIC = recreated_topic.NAME
 BACKLOG_ALONE, BACKLOG_OF_ALL = 2_000_000, 300_000
 _FAULTS = {drill.name: drill for drill in DRILLS}
 WHAT = {
     **{drill.name: drill.what for drill in DRILLS},
-    recreated.NAME: recreated.WHAT,
+    recreated_topic.NAME: recreated_topic.WHAT,
     backlog.NAME: backlog.WHAT,
     soak.NAME: soak.WHAT,
 }
@@ -69,8 +69,8 @@ def hold(ground: Ground, name: str, ask: Ask) -> Result:
     """Run one drill and return its result."""
     if name == backlog.NAME:
         return backlog.hold(ground, ask.backlog)
-    if name == recreated.NAME:
-        return recreated.hold(ground, ask.records)
+    if name == recreated_topic.NAME:
+        return recreated_topic.hold(ground, ask.records)
     if name == soak.NAME:
         return soak.hold(ground, ask.minutes, ask.rate)
-    return frame.hold(ground, _FAULTS[name], ask.records)
+    return runner.hold(ground, _FAULTS[name], ask.records)

@@ -24,8 +24,8 @@ from penstock.log import get_logger
 from penstock.monitoring.alerts import AlertChange
 from penstock.monitoring.gauges import Gauges, Look, TopicGauge
 from penstock.monitoring.history import History, file_version, is_watched
-from penstock.produce import journal
-from penstock.produce.journal import SoFar
+from penstock.produce import delivery_log
+from penstock.produce.delivery_log import SoFar
 from penstock.sink import cassandra
 from penstock.sink.ledger import REPLAY, Ledger
 from penstock.sink.progress import Failure, Progress
@@ -248,8 +248,8 @@ class Flow:
 
     def _sum_progress(self, runs: list[DagRun]) -> SoFar | None:
         """Return the total progress of the running runs, or None if it is unknown for any of them."""
-        folder = journal.folder_of(self._settings)
-        found = [journal.progress(folder, run.run_id) for run in runs if run.state == "running"]
+        folder = delivery_log.folder_of(self._settings)
+        found = [delivery_log.progress(folder, run.run_id) for run in runs if run.state == "running"]
         known = [one for one in found if one is not None]
         if len(known) < len(found):
             return None

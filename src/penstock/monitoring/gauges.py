@@ -21,7 +21,7 @@ from penstock.monitoring.alerts import REJECTED_WINDOW_S, Receipt, Snapshot
 from penstock.monitoring.services import TIMEOUT_S, Connections, Services, checks
 from penstock.process.checkpoint import folder_of
 from penstock.sink import cassandra, ledger, receipts
-from penstock.sink.failing import FailingBatches
+from penstock.sink.failing_batches import FailingBatches
 from penstock.sink.incarnation import Incarnation
 from penstock.sink.ledger import Ledger
 

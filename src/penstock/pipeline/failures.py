@@ -10,7 +10,7 @@ from penstock.errors import PenstockError, TransformFailed
 from penstock.log import get_logger
 from penstock.pipeline.cause import find_cause
 from penstock.process.checkpoint import Checkpoint, Pending
-from penstock.sink.failing import FailingBatches
+from penstock.sink.failing_batches import FailingBatches
 
 log = get_logger(__name__)
 

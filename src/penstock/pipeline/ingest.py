@@ -25,8 +25,8 @@ from penstock.pipeline.failed import FailedEntries
 from penstock.pipeline.mapping import Mapper
 from penstock.pipelines import Pipeline
 from penstock.pipelines.identity import describe, identify
-from penstock.produce import journal
-from penstock.produce.journal import Journal
+from penstock.produce import delivery_log
+from penstock.produce.delivery_log import Journal
 from penstock.produce.send import Delivered, Headers, Sender
 from penstock.produce.serialize import serializer
 from penstock.source.client import HttpSource
@@ -156,8 +156,8 @@ class _Run:
 
     def _open_delivery_log(self, topic_id: str) -> Journal:
         """Open the journal of this attempt, and delete journals whose records have passed Kafka's retention."""
-        folder = journal.folder_of(self._settings)
-        journal.forget(folder, older_than_s=self._settings.kafka_retention_hours * 3600)
+        folder = delivery_log.folder_of(self._settings)
+        delivery_log.forget(folder, older_than_s=self._settings.kafka_retention_hours * 3600)
         return Journal(folder, self._order.run_id, self._pipeline.topic, topic_id)
 
     def _send_records(self, sender: Sender, mapper: Mapper, written: Journal) -> None:

@@ -28,10 +28,10 @@ from penstock.errors import JobRunning, PenstockError, TopicRecreated, Transform
 from penstock.log import get_logger
 from penstock.pipeline.cause import file_of
 from penstock.pipeline.failures import FailureRecorder
-from penstock.pipeline.progress import ProgressRecorder
-from penstock.pipeline.recreated import IncarnationGuard, TopicGuard, begin_generation
+from penstock.pipeline.progress_recorder import ProgressRecorder
 from penstock.pipeline.resume import resume_from_ledger
 from penstock.pipeline.stream import BatchPlan, plan, store, warm_up
+from penstock.pipeline.topic_guard import IncarnationGuard, TopicGuard, begin_generation
 from penstock.pipelines import Pipeline
 from penstock.process.checkpoint import Checkpoint, check_fits, checkpoint_of
 from penstock.process.session import raw_records
@@ -39,14 +39,14 @@ from penstock.retry import wait_until
 from penstock.sink import (
     accepted,
     cassandra,
-    failing,
+    failing_batches,
     incarnation,
     key_formats,
     lease,
     ledger,
     progress,
     receipts,
-    settled,
+    resolutions,
     table_orders,
 )
 from penstock.sink.incarnation import Incarnation
@@ -168,14 +168,14 @@ def create_tables(session: Session, settings: Settings) -> None:
 
 def _build_statements(settings: Settings, pipeline: Pipeline) -> dict[str, str]:
     keyspace = cassandra.keyspace_of(settings, pipeline)
-    own = ledger.statements(keyspace) | progress.statements(keyspace) | failing.statements(keyspace)
+    own = ledger.statements(keyspace) | progress.statements(keyspace) | failing_batches.statements(keyspace)
     own |= lease.statements(keyspace) | incarnation.statements(keyspace) | key_formats.statements(keyspace)
     return cassandra.table_statement(settings, pipeline) | own
 
 
 def _tables_of_others(keyspace: str) -> dict[str, str]:
     """Return the tables that `dlq`, `verify` and pipelines with `order_by` create on first use."""
-    others = settled.statements(keyspace) | receipts.statements(keyspace) | accepted.statements(keyspace)
+    others = resolutions.statements(keyspace) | receipts.statements(keyspace) | accepted.statements(keyspace)
     return others | table_orders.statements(keyspace)
 
 
@@ -248,7 +248,7 @@ def observer(
 def recorder_of(session: Session, settings: Settings, checkpoint: Checkpoint) -> FailureRecorder:
     """Return the recorder of the checkpoint's failing batch, with what an earlier job recorded loaded."""
     pipeline = pipelines.of(settings)
-    table = failing.FailingBatches(session, cassandra.keyspace_of(settings, pipeline), pipeline.topic)
+    table = failing_batches.FailingBatches(session, cassandra.keyspace_of(settings, pipeline), pipeline.topic)
     recorder = FailureRecorder(table, checkpoint, file_of(pipeline.transform or pipeline.from_source))
     recorder.resume()
     return recorder

@@ -20,8 +20,8 @@ from penstock.config import Settings
 from penstock.contract.batch import BatchSummary, merge
 from penstock.errors import PenstockError
 from penstock.pipeline.job import observer
-from penstock.pipeline.recreated import TopicGuard, recreated
 from penstock.pipeline.stream import plan, store, warm_up
+from penstock.pipeline.topic_guard import TopicGuard, recreated
 from penstock.process.session import kafka_stretch, raw_records
 from penstock.sink import cassandra, ledger, table_orders
 from penstock.sink.incarnation import Incarnation

@@ -21,7 +21,7 @@ from penstock.contract.reject import Fault, Reason, Reject, Stage
 from penstock.contract.rules import judge, latest_past
 from penstock.contract.schemas import spark_ddl
 from penstock.process.decode import Decoder
-from penstock.process.evidence import prove_shapes
+from penstock.process.key_evidence import prove_shapes
 from penstock.process.ordering import order_records
 
 REJECT_DDL = (

@@ -23,7 +23,7 @@ from penstock.broker.topics import NO_ID, Span
 from penstock.config import Settings
 from penstock.errors import CheckpointRefused, PenstockError, UsageError
 from penstock.log import get_logger
-from penstock.process.files import CheckpointFiles, HadoopFiles, LocalFiles, Torn
+from penstock.process.checkpoint_files import CheckpointFiles, HadoopFiles, LocalFiles, Torn
 
 log = get_logger(__name__)
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from penstock.broker.frame import FRAME_BYTES, is_framed, unpack
 from penstock.broker.registry import Schemas
+from penstock.broker.wire_format import FRAME_BYTES, is_framed, unpack
 from penstock.contract.fields import TEXT, TIMESTAMP, UUID, fields
 from penstock.contract.isolation import NOT_OF_A_RECORD
 from penstock.contract.keys import KeyFormat
@@ -31,7 +31,7 @@ from penstock.contract.rules import (
 )
 from penstock.contract.schemas import avro_schema
 from penstock.errors import SchemaUnknown
-from penstock.process.keys import KeyReader
+from penstock.process.key_decoding import KeyReader
 from penstock.process.writer import AvroWriter, AvroWriters
 
 MALFORMED_JSON = (ValueError, RecursionError)

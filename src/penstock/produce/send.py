@@ -10,7 +10,7 @@ from typing import Self
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from penstock.errors import DeliveryFailed
-from penstock.produce.journal import Journal
+from penstock.produce.delivery_log import Journal
 
 Headers = list[tuple[str, bytes]]
 

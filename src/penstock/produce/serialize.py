@@ -7,8 +7,8 @@ from typing import Any
 import fastavro
 import msgspec
 
-from penstock.broker.frame import pack
 from penstock.broker.registry import WireFormat
+from penstock.broker.wire_format import pack
 from penstock.contract.record import Record
 from penstock.contract.schemas import avro_schema
 

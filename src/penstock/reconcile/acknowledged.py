@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from penstock.broker.topics import Span
-from penstock.produce import journal
-from penstock.produce.journal import Acknowledgement
+from penstock.produce import delivery_log
+from penstock.produce.delivery_log import Acknowledgement
 
 
 @dataclass
@@ -21,7 +21,7 @@ class Acknowledged:
 
 
 def deliveries(
-    attempts: Iterable[journal.Attempt], spans: list[Span], *, to_the_end: bool
+    attempts: Iterable[delivery_log.Attempt], spans: list[Span], *, to_the_end: bool
 ) -> Iterator[Acknowledgement]:
     """Yield the acknowledgements in `spans`; `to_the_end`: also beyond them, and in partitions without a span."""
     by_partition = {span.partition: span for span in spans}

@@ -28,8 +28,8 @@ from penstock.process.decode import Decoder
 from penstock.reconcile.audit import Audit, Row, RowAuthor, RowPlace, Sent
 from penstock.reconcile.coverage import Coverage
 from penstock.reconcile.engine import local_loader
-from penstock.reconcile.evidence import Evidence
-from penstock.reconcile.loading import OpenLoader
+from penstock.reconcile.excuse_evidence import Evidence
+from penstock.reconcile.fact_loading import OpenLoader
 from penstock.reconcile.reconciliation import Reconciliation, Scope
 from penstock.sink import cassandra, ledger, table_orders
 from penstock.sink.incarnation import Incarnation

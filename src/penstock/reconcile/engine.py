@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from penstock.config import Settings
 from penstock.reconcile import queries
-from penstock.reconcile.loading import FactOrigin, LocalLoader, chunks
+from penstock.reconcile.fact_loading import FactOrigin, LocalLoader, chunks
 from penstock.reconcile.queries import Statement
 
 _FETCH_ROWS = 1_000

@@ -8,7 +8,7 @@ from typing import Any
 from cassandra.cluster import Session
 
 from penstock import pipelines
-from penstock.airflow.client import Airflow
+from penstock.airflow.api_client import Airflow
 from penstock.broker import topics
 from penstock.broker.topics import Span
 from penstock.config import Settings

@@ -12,12 +12,12 @@ from typing import Any, Protocol
 from penstock.broker.dlq import DeadLetter
 from penstock.broker.topics import Span
 from penstock.contract.fields import epoch_ms
-from penstock.produce.journal import Acknowledgement
+from penstock.produce.delivery_log import Acknowledgement
 from penstock.reconcile.audit import NAMED_AT_MOST, Audit, Balance, Row, Sent
 from penstock.reconcile.coverage import Coverage
-from penstock.reconcile.evidence import Evidence
+from penstock.reconcile.excuse_evidence import Evidence
 from penstock.reconcile.excuses import Pruning, find_pruned
-from penstock.reconcile.loading import LineFinder, Loader, Tables, append_rows, text
+from penstock.reconcile.fact_loading import LineFinder, Loader, Tables, append_rows, text
 
 _LOOK_UP_IDS = 5_000
 

@@ -16,7 +16,14 @@ from penstock.config import Settings
 from penstock.errors import PenstockError
 from penstock.reconcile import queries
 from penstock.reconcile.auditor import Auditor
-from penstock.reconcile.loading import FactOrigin, LineFinder, OpenLoader, chunks, record_columns, row_columns
+from penstock.reconcile.fact_loading import (
+    FactOrigin,
+    LineFinder,
+    OpenLoader,
+    chunks,
+    record_columns,
+    row_columns,
+)
 from penstock.reconcile.spark_tables import Batches, SparkTables, schema_of
 from penstock.sink import cassandra
 

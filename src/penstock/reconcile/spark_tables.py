@@ -7,7 +7,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
 from penstock.reconcile import queries
-from penstock.reconcile.loading import chunks
+from penstock.reconcile.fact_loading import chunks
 from penstock.reconcile.queries import Statement
 
 Batches = Iterator[pa.RecordBatch]

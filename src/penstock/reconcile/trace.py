@@ -12,7 +12,7 @@ from cassandra.cluster import Session
 from confluent_kafka import Message
 
 from penstock import pipelines
-from penstock.broker import frame, headers, topics
+from penstock.broker import headers, topics, wire_format
 from penstock.broker.dlq import DeadLetter
 from penstock.broker.registry import Registry
 from penstock.broker.topics import Place
@@ -23,7 +23,7 @@ from penstock.pipelines import Pipeline
 from penstock.reconcile.audit import RowPlace, Sent
 from penstock.reconcile.auditor import Auditor
 from penstock.reconcile.excuses import Pruning
-from penstock.sink import cassandra, settled
+from penstock.sink import cassandra, resolutions
 from penstock.sink.ledger import LedgerEntry
 
 T = TypeVar("T")
@@ -144,8 +144,8 @@ class _Tracer:
         return self._auditor.letters(self._in_time)
 
     @cached_property
-    def _states(self) -> dict[str, settled.Settled]:
-        return settled.states(self._session, self._keyspace, self._pipeline.topic)
+    def _states(self) -> dict[str, resolutions.Settled]:
+        return resolutions.states(self._session, self._keyspace, self._pipeline.topic)
 
     def of_row(self) -> Passage | None:
         """Return the passage that ended in the row."""
@@ -237,10 +237,10 @@ class _Tracer:
         return TraceStep("produced", _format_time(sent.timestamp_ms), f"{_format_position(place)}, {what}")
 
     def _describe_schema(self, value: bytes) -> str:
-        if not frame.is_framed(value):
+        if not wire_format.is_framed(value):
             return "plain JSON"
         try:
-            schema_id = frame.unpack(value)
+            schema_id = wire_format.unpack(value)
             return f"schema {schema_id} ({', '.join(self._list_versions(schema_id)) or 'of no subject'})"
         except (PenstockError, ValueError) as error:
             return f"schema unknown: {error}"
@@ -251,7 +251,7 @@ class _Tracer:
         return [one for one in found if one.startswith(f"{self._pipeline.subject} ")] or found
 
     def _build_rejected_step(self, letter: DeadLetter) -> TraceStep:
-        state = settled.state_of(letter.identity, self._states)
+        state = resolutions.state_of(letter.identity, self._states)
         detail = f"{letter.reason} {','.join(letter.rules)} at {letter.stage}, dead letter {letter.place}, {state}"
         return TraceStep("rejected", letter.time.isoformat(timespec="milliseconds"), detail)
 

@@ -15,24 +15,24 @@ from typing import Any
 from cassandra.cluster import Session
 
 from penstock import pipelines
-from penstock.airflow.client import Airflow
+from penstock.airflow.api_client import Airflow
 from penstock.broker import topics
 from penstock.broker.dlq import DeadLetter
 from penstock.broker.topics import Span
 from penstock.config import Settings
 from penstock.contract.fields import fields
 from penstock.errors import PenstockError
-from penstock.produce import journal
+from penstock.produce import delivery_log
 from penstock.reconcile.acknowledged import Acknowledged, deliveries
 from penstock.reconcile.audit import NAMED_AT_MOST, Audit, Balance, RowAuthor
 from penstock.reconcile.auditor import Auditor
 from penstock.reconcile.engine import local_loader
 from penstock.reconcile.excuses import Lifetime
-from penstock.reconcile.loading import OpenLoader
+from penstock.reconcile.fact_loading import OpenLoader
 from penstock.reconcile.nulls import Nulls, null_shares
 from penstock.reconcile.reconciliation import Scope
-from penstock.reconcile.stuck import stuck_differences
-from penstock.sink import cassandra, receipts, settled
+from penstock.reconcile.stuck_streams import stuck_differences
+from penstock.sink import cassandra, receipts, resolutions
 
 _RUNS = 50
 _ACCEPTED_AT_MOST = 100_000
@@ -147,7 +147,7 @@ class _Verification:
         self._is_given = spans is not None
         self._is_whole = since is None and spans is None
         self._pipeline = pipelines.of(settings)
-        self._attempts = list(journal.attempts(journal.folder_of(settings)))
+        self._attempts = list(delivery_log.attempts(delivery_log.folder_of(settings)))
         self._spans = (
             self._select_ranges() if spans is None else spans
         )  # after the delivery log: what was acknowledged lies before their ends
@@ -303,9 +303,9 @@ class _Verification:
 
     def _count_resolutions(self, rejected: Iterable[str]) -> dict[str, int]:
         """Return how many dead letters have each resolution."""
-        lines = settled.states(self._session, self._keyspace, self._pipeline.topic)
-        states = Counter(settled.state_of(identity, lines) for identity in rejected)
-        return {state: states[state] for state in (settled.WAITING, "redriven", "superseded", "discarded")}
+        lines = resolutions.states(self._session, self._keyspace, self._pipeline.topic)
+        states = Counter(resolutions.state_of(identity, lines) for identity in rejected)
+        return {state: states[state] for state in (resolutions.WAITING, "redriven", "superseded", "discarded")}
 
     @property
     def _generation_us(self) -> int | None:

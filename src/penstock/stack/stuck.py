@@ -27,7 +27,7 @@ def read(settings: Settings) -> str:
 def find(settings: Settings) -> list[FailingBatch]:
     """Return the batches of the job's own checkpoint that it is stuck on. Raises `PenstockError`."""
     from penstock.sink import cassandra
-    from penstock.sink.failing import FailingBatches
+    from penstock.sink.failing_batches import FailingBatches
 
     _check_port(settings)
     pipeline = pipelines.of(settings)

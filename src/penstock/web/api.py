@@ -13,8 +13,8 @@ from starlette.responses import JSONResponse
 
 from penstock import __version__
 from penstock.errors import NotFound, PenstockError, Unreachable, UsageError
-from penstock.web.desk import AppContext
-from penstock.web.guard import SESSION
+from penstock.web.app_context import AppContext
+from penstock.web.security import SESSION
 
 PARTS = ("pipeline", "topics", "schemas", "stream", "table", "runs", "rejected", "health")
 

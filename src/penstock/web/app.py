@@ -15,8 +15,8 @@ from starlette.types import ASGIApp
 
 from penstock.config import Settings
 from penstock.log import get_logger
-from penstock.web.desk import ASKING_THREADS, AppContext
-from penstock.web.guard import SecurityMiddleware
+from penstock.web.app_context import ASKING_THREADS, AppContext
+from penstock.web.security import SecurityMiddleware
 
 log = get_logger(__name__)
 

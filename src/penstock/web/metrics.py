@@ -25,8 +25,8 @@ from penstock.monitoring.alerts import RULES
 from penstock.monitoring.flow import Point, View
 from penstock.pipelines import Pipeline
 from penstock.reconcile.verify import EXCUSED
-from penstock.web.desk import AppContext
-from penstock.web.followed import Followed
+from penstock.web.app_context import AppContext
+from penstock.web.metrics_poller import Followed
 from penstock.web.readiness import LATE_S
 
 Samples = Iterable[tuple[tuple[str, ...], float | None]]

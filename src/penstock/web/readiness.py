@@ -5,7 +5,7 @@ import time
 from fastapi import FastAPI
 from starlette.responses import JSONResponse
 
-from penstock.web.desk import AppContext
+from penstock.web.app_context import AppContext
 
 LATE_S = 15.0
 

@@ -24,13 +24,13 @@ from penstock.contract.reject import Fault, Reason, Reject
 from penstock.monitoring.alerts import AlertChange
 from penstock.monitoring.history import History
 from penstock.process.checkpoint import Checkpoint, CheckpointOrigin
-from penstock.process.files import LocalFiles
-from penstock.produce.journal import Journal
+from penstock.process.checkpoint_files import LocalFiles
+from penstock.produce.delivery_log import Journal
 from penstock.reconcile.audit import Balance
 from penstock.reconcile.verify import Acknowledged, Difference, Nulls, TopicReceipt
-from penstock.sink import lease, ledger, progress, receipts, settled
+from penstock.sink import lease, ledger, progress, receipts, resolutions
 from penstock.source.landing import Landing
-from penstock.web.trail import Trail
+from penstock.web.audit_log import Trail
 from tests.unit.fakes import FakeProducer, FakeSession
 
 HERE = Path(__file__).parent
@@ -80,7 +80,7 @@ def write_tables() -> None:
     session = FakeSession()
     for module in (ledger, progress):
         module.create_tables(session, KEYSPACE)
-    for module in (lease, settled, receipts):
+    for module in (lease, resolutions, receipts):
         module.create_table(session, KEYSPACE)
     created = [query for query, _ in session.executed]
     (HERE / "tables.cql").write_text(";\n".join(query.strip() for query in created) + ";\n")
@@ -93,7 +93,7 @@ def write_tables() -> None:
     stream.keep([progress.Batch(0, AT, 5, 5.0, 5.0, {"addBatch": 90}, {0: 5})])
     stream.failed("StreamingQueryException: refused", "trace")
     claim = uuid.UUID(int=1)
-    settled.Book(session, KEYSPACE, TOPIC).discard({f"{TOPIC}/{EPOCH_US}/0/4": None}, claim, "ann", "spam")
+    resolutions.Book(session, KEYSPACE, TOPIC).discard({f"{TOPIC}/{EPOCH_US}/0/4": None}, claim, "ann", "spam")
     inserts = [(query, [plain(value) for value in values]) for query, values in session.executed if "INSERT" in query]
     save("rows.json", inserts)
 

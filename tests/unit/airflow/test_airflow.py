@@ -4,9 +4,9 @@ import httpx2
 import pytest
 import stamina
 
-from penstock.airflow import client as airflow
+from penstock.airflow import api_client as airflow
 from penstock.airflow import runs
-from penstock.airflow.client import Airflow
+from penstock.airflow.api_client import Airflow
 from penstock.config import read
 from penstock.errors import AirflowUnreachable, PenstockError, RunFailed
 from penstock.pipelines.identity import identify

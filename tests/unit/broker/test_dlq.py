@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from penstock.broker import dlq
 from penstock.broker.dlq import DeadLetter, Origin
 from penstock.broker.headers import RUN
-from penstock.broker.left_out import LeftOut
+from penstock.broker.omitted_value import LeftOut
 from penstock.broker.topics import Span
 from penstock.contract.reject import Fault, Reason, Reject, Stage
 from penstock.errors import DeliveryFailed, UsageError

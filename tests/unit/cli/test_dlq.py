@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from penstock import log, pipelines
 from penstock.broker import registry
-from penstock.broker.frame import pack
+from penstock.broker.wire_format import pack
 from penstock.cli import app
 from penstock.contract.reject import Reason
 from penstock.dead_letters import redrive

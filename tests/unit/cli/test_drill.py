@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from penstock.cli import app
-from penstock.drill import ground, table
+from penstock.drill import table, target
 from penstock.drill.backlog import BacklogResult
 from penstock.drill.growth import Growth, ServiceUsage
 from penstock.drill.soak import SoakResult
@@ -25,7 +25,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, table.Ask]]:
         return Result(name, 10, 10, 0, 0, 0, 1.5, verdict)
 
     monkeypatch.setattr(table, "hold", hold)
-    monkeypatch.setattr(ground, "of", lambda *_: None)
+    monkeypatch.setattr(target, "of", lambda *_: None)
     monkeypatch.setattr("signal.signal", lambda *_: None)
     return asked
 

@@ -7,20 +7,20 @@ from confluent_kafka import KafkaError
 from structlog.testing import capture_logs
 
 from penstock import pipelines
-from penstock.broker.frame import pack
 from penstock.broker.headers import ORDER, REDRIVEN
 from penstock.broker.topics import Place
+from penstock.broker.wire_format import pack
 from penstock.config import read
 from penstock.contract.order import TopicLayout, is_placed
 from penstock.contract.reject import Reason
+from penstock.dead_letters import pending
 from penstock.dead_letters import redrive as module
-from penstock.dead_letters import waiting
-from penstock.dead_letters.mend import Edit, Repair
+from penstock.dead_letters.pending import LetterSelection, grouped
 from penstock.dead_letters.redrive import discard, redrive
-from penstock.dead_letters.waiting import LetterSelection, grouped
+from penstock.dead_letters.repair import Edit, Repair
 from penstock.errors import DeliveryFailed, RegistryUnreachable, UsageError
-from penstock.sink import settled
-from penstock.sink.settled import Book, State
+from penstock.sink import resolutions
+from penstock.sink.resolutions import Book, State
 from tests.unit.fakes import JSON_ID, Clock, FakeProducer, FakeRegistry, FakeSession, kafka_error, message
 from tests.unit.letters import GENERATION_US, TOPIC_ID, FakeKafka, FakeSettled, reject, set_aside_shrunk
 from tests.unit.records import READINGS, Reading
@@ -82,11 +82,11 @@ class World:
 
     @property
     def lines(self):
-        return settled.states(self.session, "lab", "readings")
+        return resolutions.states(self.session, "lab", "readings")
 
     def claim(self, letter, ends):
         """What a command that was interrupted leaves behind."""
-        settled.create_table(self.session, "lab")
+        resolutions.create_table(self.session, "lab")
         claim = uuid4()
         assert Book(self.session, "lab", "readings").claim({letter.identity: None}, claim, "they", ends)
         return claim
@@ -223,10 +223,10 @@ def test_what_a_killed_command_had_sent_cannot_be_discarded(world):
 def test_of_two_commands_at_once_one_has_its_way(world, monkeypatch, command):
     """What the other one claimed after this one looked is left to it."""
     (letter,) = world.kafka.set_aside(reject(value=GOOD))
-    settled.create_table(world.session, "lab")
-    before = settled.states(world.session, "lab", "readings")
+    resolutions.create_table(world.session, "lab")
+    before = resolutions.states(world.session, "lab", "readings")
     world.claim(letter, {})
-    monkeypatch.setattr(settled, "states", lambda *_: before)
+    monkeypatch.setattr(resolutions, "states", lambda *_: before)
     done = getattr(world, command)()
     assert (done.in_hand, world.sent) == (1, [])
 
@@ -291,7 +291,7 @@ def test_a_registry_that_is_away_sends_and_claims_nothing(world):
 
 def test_records_are_worked_off_in_chunks(world, monkeypatch):
     """More than a chunk holds, in letters or in bytes: all are sent, those of a chunk in one go."""
-    monkeypatch.setattr(waiting, "_CHUNK_BYTES", 5 * len(GOOD))
+    monkeypatch.setattr(pending, "_CHUNK_BYTES", 5 * len(GOOD))
     world.kafka.set_aside(*(reject(offset, GOOD) for offset in range(12)))
     with capture_logs() as logs:
         assert world.redrive().sent == 12
@@ -517,7 +517,7 @@ def test_what_is_edited_needs_no_original(world):
 
 def test_chunks_are_as_large_as_the_records_they_are_read_for(world, monkeypatch):
     """What was left out takes memory once it is read from the topic."""
-    monkeypatch.setattr(waiting, "_CHUNK_BYTES", 10_000)
+    monkeypatch.setattr(pending, "_CHUNK_BYTES", 10_000)
     for _ in range(4):
         sent_and_shrunk(world)
     chunks = []
@@ -599,7 +599,7 @@ def test_a_record_with_a_newer_version_in_the_table_is_superseded(world):
     assert [one.headers()[-1][1].decode() for one in world.sent] == [young.identity]
     line = world.lines[old.identity]
     assert (line.state, line.place) == (State.SUPERSEDED, Place(0, 7))
-    assert waiting.told(line).startswith(f"superseded (newer version at 0:7) by {line.who} at ")
+    assert pending.told(line).startswith(f"superseded (newer version at 0:7) by {line.who} at ")
     again = world.redrive(as_new=True)
     assert (again.already, again.selected, len(world.sent)) == (2, 2, 1)
     (group,) = grouped([old, young], world.lines)

@@ -10,7 +10,7 @@ from penstock.broker.headers import ORDER
 from penstock.contract.order_by import Tombstone
 from penstock.contract.record import Int64
 from penstock.dead_letters import redrive as module
-from penstock.dead_letters.mend import Repair
+from penstock.dead_letters.repair import Repair
 from penstock.errors import UsageError
 from tests.unit.dead_letters.test_redrive import World
 from tests.unit.letters import GENERATION_US, reject

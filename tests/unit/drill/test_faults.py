@@ -13,10 +13,10 @@ from typing import Any
 import psutil
 import pytest
 
-from penstock.drill import away, checkpoint, disk, frame, kill
-from penstock.drill import ground as ground_
-from penstock.drill.ground import Ground
+from penstock.drill import away, checkpoint_faults, disk, kill, runner
+from penstock.drill import target as ground_
 from penstock.drill.plan import Drill
+from penstock.drill.target import Ground
 from penstock.errors import StackError, Unreachable
 from penstock.retry import wait_until
 
@@ -145,9 +145,9 @@ def test_the_newest_file_of_a_checkpoint_is_that_of_the_highest_batch(tmp_path: 
     """By number, not by name; Hadoop's checksums beside them are none."""
     for name in ("8", "9", "10", ".10.crc", "torn"):
         (tmp_path / name).touch()
-    assert checkpoint.newest(tmp_path).name == "10"
+    assert checkpoint_faults.newest(tmp_path).name == "10"
     with pytest.raises(StackError, match="holds no batch"):
-        checkpoint.newest(tmp_path / "nowhere")
+        checkpoint_faults.newest(tmp_path / "nowhere")
 
 
 def test_a_step_that_fails_is_the_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +157,7 @@ def test_a_step_that_fails_is_the_verdict(monkeypatch: pytest.MonkeyPatch) -> No
         raise Unreachable("Kafka: not ready after 240 s")
 
     monkeypatch.setattr(Ground, "up", up)
-    result = frame.hold(ground_of(FakeSupervisor({})), Drill("kill-kafka", "SIGKILL of Kafka"), 100)
+    result = runner.hold(ground_of(FakeSupervisor({})), Drill("kill-kafka", "SIGKILL of Kafka"), 100)
     assert (result.verdict, result.sent) == ("stack: Kafka: not ready after 240 s", 0)
 
 
@@ -170,7 +170,7 @@ def test_the_end_of_a_fault_is_before_its_repair() -> None:
         yield
         repaired.append(time.monotonic())
 
-    facts = frame.Facts("kill-kafka")
-    course = frame.Course(ground_of(FakeSupervisor({})), Drill("kill-kafka", "", fault), facts)
+    facts = runner.Facts("kill-kafka")
+    course = runner.Course(ground_of(FakeSupervisor({})), Drill("kill-kafka", "", fault), facts)
     course._inject_fault()
     assert course._ended_s <= repaired[0]

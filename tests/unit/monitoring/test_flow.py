@@ -15,8 +15,8 @@ from penstock.errors import AirflowUnreachable
 from penstock.monitoring import flow
 from penstock.monitoring.flow import Counts, Flow, PartitionProgress, Point, rate
 from penstock.monitoring.gauges import Held, Look, Stored, TopicGauge
-from penstock.produce import journal
-from penstock.produce.journal import Journal
+from penstock.produce import delivery_log
+from penstock.produce.delivery_log import Journal
 from penstock.sink.ledger import LedgerEntry
 from tests.unit.fakes import FakeSession
 
@@ -240,7 +240,7 @@ def test_runs_under_way_count_as_far_as_their_journals_tell(
         return counts.fetched, counts.produced
 
     assert counted() == (None, None)
-    with Journal(journal.folder_of(read(home=tmp_path)), "r2", "t", "id") as written:
+    with Journal(delivery_log.folder_of(read(home=tmp_path)), "r2", "t", "id") as written:
         written.note(0, 0, b"k")
         written.fetched(5)
         assert counted() == (15, 10)

@@ -20,7 +20,7 @@ from penstock.pipeline.ingest import RunOrder
 from penstock.pipelines.identity import identify
 from penstock.pipelines.users import PIPELINE, User
 from penstock.process.decode import Decoder
-from penstock.produce import journal
+from penstock.produce import delivery_log
 from penstock.source.entries import Unreadable
 from tests.unit.fakes import JSON_ID, FakeProducer, FakeRegistry, FakeSchemas
 
@@ -330,7 +330,7 @@ def test_what_was_landed_holds_nothing_secret(world, captured_users, tmp_path):
 
 
 def attempts(home):
-    return list(journal.attempts(home / "data" / "journal"))
+    return list(delivery_log.attempts(home / "data" / "journal"))
 
 
 def test_a_run_writes_down_what_was_acknowledged(world, captured_users, tmp_path):

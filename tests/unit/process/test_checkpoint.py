@@ -21,7 +21,7 @@ from penstock.process.checkpoint import (
     folder_of,
     misfits,
 )
-from penstock.process.files import HadoopFiles, LocalFiles, Torn
+from penstock.process.checkpoint_files import HadoopFiles, LocalFiles, Torn
 
 TOPIC = "t"
 FOLDER = "/c/t"

@@ -11,8 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec import Meta, structs
 
-from penstock.broker.frame import pack
 from penstock.broker.registry import WriterSchema
+from penstock.broker.wire_format import pack
 from penstock.contract.record import KEY, PAST, Record
 from penstock.contract.reject import Fault, Reason, Stage
 from penstock.contract.rules import MAX_FIELDS

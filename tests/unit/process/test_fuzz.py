@@ -12,8 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec import Meta
 
-from penstock.broker.frame import FRAME_BYTES, pack
 from penstock.broker.registry import WriterSchema
+from penstock.broker.wire_format import FRAME_BYTES, pack
 from penstock.contract import cql
 from penstock.contract.batch import Decoded
 from penstock.contract.fields import fields
@@ -21,7 +21,7 @@ from penstock.contract.record import KEY, Record
 from penstock.contract.reject import Fault, Reason, Stage
 from penstock.contract.rules import MAX_VALUES, broken_rules, date_check, latest_past, text_check
 from penstock.contract.schemas import avro_schema
-from penstock.dead_letters.mend import value_of
+from penstock.dead_letters.repair import value_of
 from penstock.pipelines.users import User
 from penstock.process.batches import decode_batches, decoded_ddl, from_columns, to_columns
 from penstock.process.decode import Decoder

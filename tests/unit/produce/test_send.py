@@ -2,7 +2,7 @@ import pytest
 from confluent_kafka import KafkaError
 
 from penstock.errors import DeliveryFailed
-from penstock.produce.journal import Acknowledgement, Journal, attempts
+from penstock.produce.delivery_log import Acknowledgement, Journal, attempts
 from penstock.produce.send import Delivered, Sender
 from tests.unit.fakes import FakeProducer, kafka_error, message
 

@@ -5,7 +5,7 @@ import msgspec
 import pytest
 from hypothesis import given
 
-from penstock.broker.frame import pack
+from penstock.broker.wire_format import pack
 from penstock.contract.schemas import avro_schema
 from penstock.pipelines.users import User
 from penstock.process.decode import Decoder

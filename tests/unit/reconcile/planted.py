@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from penstock.contract.order import DECLARED, Rank
-from penstock.produce.journal import Acknowledgement
+from penstock.produce.delivery_log import Acknowledgement
 from penstock.reconcile.audit import Row, RowAuthor, Sent
 from penstock.reconcile.excuses import Compaction
-from penstock.reconcile.loading import Loader
+from penstock.reconcile.fact_loading import Loader
 from penstock.reconcile.reconciliation import Reconciliation, Scope
 from tests.unit.reconcile.facts import STORED_MS, Evidence, Facts, letter, line, record, row
 

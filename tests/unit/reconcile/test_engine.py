@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from penstock.config import read
-from penstock.reconcile import loading, queries
+from penstock.reconcile import fact_loading, queries
 from penstock.reconcile.engine import Engine, SpillFolder, limit_mib
 
 
@@ -70,7 +70,7 @@ def test_the_folder_of_a_process_that_was_killed_is_removed_by_the_next(tmp_path
 
 def test_rows_are_appended_in_chunks_whatever_is_null(settings, monkeypatch):
     """Null, in any column of any chunk, is null; what is text stays text."""
-    monkeypatch.setattr(loading, "_CHUNK_ROWS", 2)
+    monkeypatch.setattr(fact_loading, "_CHUNK_ROWS", 2)
     rows = [("a", "topic", 1, 2, 3, True, None), ("b\0é", "older", None, None, None, False, None)] * 2
     rows.append((None, None, None, None, None, None, "then"))
     with Engine(settings) as database:

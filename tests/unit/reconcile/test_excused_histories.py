@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.broker.topics import Span
-from penstock.produce import journal
+from penstock.produce import delivery_log
 from penstock.reconcile.verify import TopicReceipt
 from tests.unit.carried import Carried, value
 
@@ -117,7 +117,7 @@ def test_a_record_that_compaction_must_have_kept_is_named(sends, is_journaled, d
         topic.topic_settings |= {"cleanup.policy": "compact", "delete.retention.ms": "0"}
         topic.compact()
         if not is_journaled:
-            for file in journal.folder_of(topic.settings).iterdir():
+            for file in delivery_log.folder_of(topic.settings).iterdir():
                 file.unlink()
         rows = {sensor: (row["kafka_partition"], row["kafka_offset"]) for sensor, row in topic.tables.rows.items()}
         sensor = data.draw(st.sampled_from([one for one, place in rows.items() if place not in topic.compacted]))

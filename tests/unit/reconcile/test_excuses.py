@@ -5,7 +5,7 @@ import pytest
 from penstock.broker.topics import Span
 from penstock.contract.order import murmur2
 from penstock.errors import KafkaUnreachable, PenstockError
-from penstock.reconcile import evidence
+from penstock.reconcile import excuse_evidence
 from penstock.reconcile.excuses import Lifetime, Pruning, is_expired, with_present
 from penstock.sink.ledger import REPLAY
 from tests.unit.carried import EPOCH_US, STORED_MS, Carried, Reconciled, value
@@ -398,8 +398,8 @@ def test_evidence_is_asked_for_when_something_is_absent(topic, monkeypatch):
     topic.send(1)
     junk(topic, 2)
     topic.carry_out()
-    monkeypatch.setattr(evidence.Evidence, "compaction", property(lambda _: pytest.fail("asked")))
-    monkeypatch.setattr(evidence.Evidence, "queue_firsts", property(lambda _: pytest.fail("asked")))
+    monkeypatch.setattr(excuse_evidence.Evidence, "compaction", property(lambda _: pytest.fail("asked")))
+    monkeypatch.setattr(excuse_evidence.Evidence, "queue_firsts", property(lambda _: pytest.fail("asked")))
     assert topic.verify().balanced
 
 

@@ -96,7 +96,7 @@ class World:
 
 
 class FakeAirflow:
-    """Stands for `airflow.client.Airflow`."""
+    """Stands for `airflow.api_client.Airflow`."""
 
     def __init__(self, world: World) -> None:
         self._world = world

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from penstock.broker.topics import Span
 from penstock.config import read
-from penstock.produce.journal import Acknowledgement
+from penstock.produce.delivery_log import Acknowledgement
 from penstock.reconcile import queries
 from penstock.reconcile.audit import Sent
 from penstock.reconcile.engine import local_loader

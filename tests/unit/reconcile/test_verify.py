@@ -13,13 +13,13 @@ from penstock.broker.topics import Span
 from penstock.contract.failing import FailingBatch
 from penstock.errors import NotFound, PenstockError
 from penstock.process.checkpoint import folder_of
-from penstock.produce import journal
-from penstock.produce.journal import Journal
+from penstock.produce import delivery_log
+from penstock.produce.delivery_log import Journal
 from penstock.reconcile import verify
 from penstock.reconcile.nulls import Nulls, null_shares
 from penstock.reconcile.verify import TopicReceipt
-from penstock.sink import settled
-from penstock.sink.failing import FailingBatches
+from penstock.sink import resolutions
+from penstock.sink.failing_batches import FailingBatches
 from penstock.sink.ledger import REPLAY
 from tests.unit.carried import EPOCH_US, STORED_MS, TOPIC_ID, Carried, message, value
 
@@ -122,7 +122,7 @@ def test_the_journal_of_an_earlier_topic_of_this_name_is_passed_over(topic):
 
 def test_a_torn_journal_counts_as_far_as_it_goes(topic):
     """A killed attempt lacks lines of records that Kafka has, never the other way round."""
-    (file,) = journal.folder_of(topic.settings).iterdir()
+    (file,) = delivery_log.folder_of(topic.settings).iterdir()
     whole = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(b"".join(whole[:3]) + whole[3][:4])
     found = topic.verify()
@@ -262,10 +262,10 @@ def test_queue_counts_are_what_became_of_the_rejected(topic, monkeypatch):
     identities = [f"readings/{EPOCH_US}/0/{offset}" for offset in (5, 6, 7, 8)] + ["readings/1/0/5"]
 
     def line(state):
-        return settled.Settled(settled.State(state), None, None, 0, "", "", None, {})
+        return resolutions.Settled(resolutions.State(state), None, None, 0, "", "", None, {})
 
     lines = {identity: line(states.get(at, "redriven")) for at, identity in enumerate(identities)}
-    monkeypatch.setattr(settled, "states", lambda *_: lines)
+    monkeypatch.setattr(resolutions, "states", lambda *_: lines)
     found = topic.verify()
     assert found.queue == {"waiting": 3, "redriven": 1, "superseded": 1, "discarded": 1}
     assert (found.rejected, found.refused, told(found)) == (5, 1, [])
@@ -384,10 +384,10 @@ def test_without_ids_a_run_counts_for_the_topic_that_it_sent_to(topic, monkeypat
     """What was acknowledged before the present generation began was another topic's, and is not lost."""
     monkeypatch.setattr("tests.unit.carried.TOPIC_ID", topics.NO_ID)
     topic.tables.generations = {topics.NO_ID: EPOCH_US}
-    with Journal(journal.folder_of(topic.settings), "r9", "readings", topics.NO_ID) as attempt:
+    with Journal(delivery_log.folder_of(topic.settings), "r9", "readings", topics.NO_ID) as attempt:
         attempt.note(0, 77, b"9")
     assert [one.kind for one in topic.verify().differences] == ["lost"]
-    file = max(journal.folder_of(topic.settings).glob("*.journal"))
+    file = max(delivery_log.folder_of(topic.settings).glob("*.journal"))
     began = datetime.fromtimestamp(EPOCH_US / 1_000_000 - 1, UTC).isoformat()
     file.write_text(re.sub(r'"started_at":"[^"]*"', f'"started_at":"{began}"', file.read_text()))
     assert topic.verify().balanced

@@ -8,7 +8,7 @@ import pytest
 from penstock.config import read
 from penstock.contract.names import OWN_TABLES
 from penstock.pipelines.users import PIPELINE
-from penstock.sink import accepted, cassandra, lease, ledger, progress, receipts, settled
+from penstock.sink import accepted, cassandra, lease, ledger, progress, receipts, resolutions
 from tests.unit.fakes import FakeSession
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -61,10 +61,10 @@ def use_progress(session):
 
 
 def use_settled(session):
-    settled.create_table(session, KEYSPACE)
-    settled.states(session, KEYSPACE, "t")
-    settled.states_of(session, KEYSPACE, "t", ["t:0:0"])
-    settled.Book(session, KEYSPACE, "t")
+    resolutions.create_table(session, KEYSPACE)
+    resolutions.states(session, KEYSPACE, "t")
+    resolutions.states_of(session, KEYSPACE, "t", ["t:0:0"])
+    resolutions.Book(session, KEYSPACE, "t")
 
 
 def use_leases(session):

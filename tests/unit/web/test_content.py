@@ -5,8 +5,8 @@ import json
 import fastavro
 import pytest
 
-from penstock.broker.frame import pack
 from penstock.broker.registry import WriterSchema
+from penstock.broker.wire_format import pack
 from penstock.contract.masking import MASK
 from penstock.errors import RegistryUnreachable
 from penstock.produce.serialize import serializer

@@ -7,7 +7,7 @@ from penstock.broker.topics import Span
 from penstock.config import read
 from penstock.errors import NotFound, RunFailed, UsageError
 from penstock.monitoring.flow import PartitionProgress
-from penstock.produce.journal import SoFar
+from penstock.produce.delivery_log import SoFar
 from penstock.web.runs import dag as dags
 from penstock.web.runs.dag import (
     Dag,
@@ -26,7 +26,7 @@ FOUND = {"dag_run_id": "r1", "state": "success", "run_type": "manual", "conf": {
 
 
 class FakeAirflow:
-    """Stands for `airflow.client.Airflow`."""
+    """Stands for `airflow.api_client.Airflow`."""
 
     signed_in = 0
 

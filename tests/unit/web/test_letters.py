@@ -4,8 +4,8 @@ from types import SimpleNamespace
 import pytest
 
 from penstock.config import read
-from penstock.dead_letters.mend import Repair
 from penstock.dead_letters.redrive import Redriven
+from penstock.dead_letters.repair import Repair
 from penstock.errors import UsageError
 from penstock.web.rejected import acts
 from penstock.web.rejected.letters import Letters

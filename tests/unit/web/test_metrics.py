@@ -17,8 +17,8 @@ from starlette.testclient import TestClient
 from penstock.config import Settings
 from penstock.monitoring.flow import View
 from penstock.web import metrics
-from penstock.web.followed import Followed
 from penstock.web.metrics import METRICS
+from penstock.web.metrics_poller import Followed
 from tests.unit.web import desks
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -8,12 +8,12 @@ from penstock.broker.topics import Span
 from penstock.config import read
 from penstock.contract.masking import MASK
 from penstock.contract.reject import Fault, Reason, Stage
+from penstock.dead_letters.pending import LetterSelection
 from penstock.dead_letters.redrive import discard
-from penstock.dead_letters.waiting import LetterSelection
 from penstock.errors import NotFound
 from penstock.pipelines import users
-from penstock.web.rejected import service as module
-from penstock.web.rejected.service import RejectedReader, Wanted, account, newest_of
+from penstock.web.rejected import reader as module
+from penstock.web.rejected.reader import RejectedReader, Wanted, account, newest_of
 from tests.unit.fakes import FakeRegistry, FakeSession
 from tests.unit.letters import FakeKafka, FakeSettled, reject
 from tests.unit.records import READINGS

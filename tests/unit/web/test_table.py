@@ -14,7 +14,7 @@ from msgspec import Meta
 from penstock.contract.record import KEY, Record
 from penstock.errors import CassandraUnreachable, NotFound, PenstockError, UsageError
 from penstock.pipelines.users import PIPELINE
-from penstock.web.table.rows import TableReader
+from penstock.web.table.table_reader import TableReader
 from tests.unit.fakes import FakeSession
 
 COLUMNS = {"id": "uuid", "first_name": "text", "ingested_at": "timestamp", "kafka_offset": "bigint", "odd": "text"}

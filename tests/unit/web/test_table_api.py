@@ -14,13 +14,13 @@ from penstock.web.api import told
 from penstock.web.schemas import api as schemas
 from penstock.web.table import api as table
 from penstock.web.table.api import hidden
-from penstock.web.table.rows import Page, TableRow
+from penstock.web.table.table_reader import Page, TableRow
 
 COLUMNS = {"id": UUID(int=1), "first_name": "Ada", "gender": "female", "kafka_offset": 3, "odd": "secret"}
 
 
 class FakeTable:
-    """A table of one row; `penstock.web.table.rows.Table`."""
+    """A table of one row; `penstock.web.table.table_reader.Table`."""
 
     def __init__(self, *_: object) -> None:
         self.name = "k.t"

@@ -3,10 +3,10 @@
 import pytest
 
 from penstock.broker import topics
-from penstock.broker.frame import pack
 from penstock.broker.topics import Span
-from penstock.web.schemas import usage
-from penstock.web.schemas.usage import Use, count, place_of, stretches
+from penstock.broker.wire_format import pack
+from penstock.web.schemas import schema_usage
+from penstock.web.schemas.schema_usage import Use, count, place_of, stretches
 from tests.unit.fakes import message
 
 
@@ -76,25 +76,25 @@ def placed(monkeypatch, held: dict[int, list]):
 def test_a_small_topic_is_looked_at_whole(monkeypatch, settings):
     """It says so."""
     placed(monkeypatch, {0: [message(offset, pack(1)) for offset in range(5)]})
-    found = usage.usage(settings, "t-value")
+    found = schema_usage.usage(settings, "t-value")
     assert (found.topic, found.held, found.looked, found.is_whole, found.is_cut) == ("t", 5, 5, True, False)
 
 
 def test_a_large_topic_is_looked_at_in_part(monkeypatch, settings):
     """2,500 messages, however many there are."""
     placed(monkeypatch, {0: [message(offset, pack(1)) for offset in range(9000)]})
-    found = usage.usage(settings, "t-value")
+    found = schema_usage.usage(settings, "t-value")
     assert (found.held, found.looked, found.is_whole) == (9000, 2500, False)
 
 
 def test_a_slow_sample_is_cut(monkeypatch, settings, clock):
     """What was looked at so far counts."""
     placed(monkeypatch, {0: [message(offset, pack(1)) for offset in range(5)]})
-    found = usage.usage(settings, "t-value", longest_s=-1.0)
+    found = schema_usage.usage(settings, "t-value", longest_s=-1.0)
     assert (found.looked, found.is_cut, found.is_whole, len(found.uses)) == (1, True, False, 1)
 
 
 def test_a_topic_that_is_not_there_holds_nothing(monkeypatch, settings):
     """That is no error."""
     placed(monkeypatch, {})
-    assert (usage.usage(settings, "t-value").held, usage.usage(settings, "t-value").uses) == (0, [])
+    assert (schema_usage.usage(settings, "t-value").held, schema_usage.usage(settings, "t-value").uses) == (0, [])

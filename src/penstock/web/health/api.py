@@ -8,12 +8,12 @@ from fastapi import FastAPI, Query
 from penstock.monitoring.alerts import AlertChange
 from penstock.monitoring.history import History
 from penstock.stack.service import Status
-from penstock.web.desk import AppContext
+from penstock.web.app_context import AppContext
+from penstock.web.audit_log import Deed
+from penstock.web.health.services import Upkeep
 from penstock.web.health.space import Space
-from penstock.web.health.upkeep import Upkeep
 from penstock.web.in_force import EffectiveSetting, in_force
 from penstock.web.logbook import MOST_LINES, LogLine
-from penstock.web.trail import Deed
 
 
 @dataclass(frozen=True)

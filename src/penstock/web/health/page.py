@@ -10,12 +10,12 @@ from nicegui import ui
 from penstock.config import LOOPBACKS
 from penstock.stack.service import Status
 from penstock.web import elements
-from penstock.web.desk import AppContext
+from penstock.web.app_context import AppContext
 from penstock.web.elements import duration, number, put, size, state_html
-from penstock.web.frame import PageContext, page
-from penstock.web.health import logs, parts
+from penstock.web.health import log_page, parts
+from penstock.web.health.services import OURSELVES, SERVICES_S, Upkeep
 from penstock.web.health.space import LOW_BYTES, Space
-from penstock.web.health.upkeep import OURSELVES, SERVICES_S, Upkeep
+from penstock.web.page_layout import PageContext, page
 
 _STATES = {
     "ready": "ok",
@@ -34,7 +34,7 @@ _MIB = 2**20
 def register(desk: AppContext) -> None:
     """Serve the pages."""
     upkeep = desk.one(Upkeep)
-    logs.register(desk, upkeep)
+    log_page.register(desk, upkeep)
 
     @page(desk, "/health", "Health")
     async def health(visit: PageContext) -> None:

@@ -10,10 +10,10 @@ from nicegui import ui
 from penstock.monitoring.alerts import AlertChange
 from penstock.monitoring.history import History, file_version
 from penstock.web import elements
+from penstock.web.audit_log import Deed
 from penstock.web.elements import moment_html, number
-from penstock.web.frame import PageContext
 from penstock.web.in_force import EffectiveSetting, in_force, secrets_of
-from penstock.web.trail import Deed
+from penstock.web.page_layout import PageContext
 
 _PARTS = {"services": "Services", "settings": "Settings", "audit": "Audit log", "alerts": "Alerts"}
 _EVERY_S = 5.0

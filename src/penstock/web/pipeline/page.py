@@ -9,9 +9,9 @@ from nicegui import ui
 from penstock.monitoring.flow import Point, View, rate
 from penstock.reconcile.verify import EXCUSED
 from penstock.web import elements
-from penstock.web.desk import AppContext
+from penstock.web.app_context import AppContext
 from penstock.web.elements import command_html, duration, moment_html, number, put, sparkline_html, state_html
-from penstock.web.frame import REFRESH_S, PageContext, page
+from penstock.web.page_layout import REFRESH_S, PageContext, page
 from penstock.web.pipeline import hops as observe_hops
 from penstock.web.pipeline.hops import Hop
 

@@ -8,15 +8,15 @@ from typing import TypeVar
 from nicegui import ui
 
 from penstock.contract.fields import fields
-from penstock.dead_letters.mend import Repair
+from penstock.dead_letters.pending import Named
 from penstock.dead_letters.redrive import Discarded, Redriven
-from penstock.dead_letters.waiting import Named
+from penstock.dead_letters.repair import Repair
 from penstock.errors import PenstockError
 from penstock.web import elements
 from penstock.web.elements import number
-from penstock.web.frame import PageContext
+from penstock.web.page_layout import PageContext
 from penstock.web.rejected.letters import Letters
-from penstock.web.rejected.service import RejectedEntry
+from penstock.web.rejected.reader import RejectedEntry
 
 T = TypeVar("T")
 Entries = Callable[[], Awaitable[list[RejectedEntry]]]

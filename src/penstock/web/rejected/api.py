@@ -7,9 +7,9 @@ from typing import Annotated
 from fastapi import FastAPI, Path, Query
 
 from penstock.web.api import ShowsPersonal
-from penstock.web.desk import AppContext
+from penstock.web.app_context import AppContext
 from penstock.web.rejected.letters import Letters
-from penstock.web.rejected.service import Account, Listing, RejectedEntry, Wanted
+from penstock.web.rejected.reader import Account, Listing, RejectedEntry, Wanted
 
 
 @dataclass(frozen=True)

@@ -10,17 +10,17 @@ from penstock.broker.dlq import DeadLetter
 from penstock.contract.proofs import Proven
 from penstock.dead_letters import redrive as redriving
 from penstock.dead_letters.export import line, utf8
-from penstock.dead_letters.mend import Edit, Repair, Repairer, StillInvalid, assignments, value_of
 from penstock.dead_letters.original import with_original
+from penstock.dead_letters.pending import LetterSelection
 from penstock.dead_letters.redrive import Discarded, Redriven
-from penstock.dead_letters.waiting import LetterSelection
+from penstock.dead_letters.repair import Edit, Repair, Repairer, StillInvalid, assignments, value_of
 from penstock.errors import PenstockError, UsageError
 from penstock.pipeline.proven import proven_by_now
 from penstock.process.writer import AvroWriters
 from penstock.produce.serialize import serializer
 from penstock.sink import cassandra
-from penstock.web.desk import AppContext
-from penstock.web.rejected.service import UNKNOWN, Account, RejectedEntry, RejectedReader, account, pretty
+from penstock.web.app_context import AppContext
+from penstock.web.rejected.reader import UNKNOWN, Account, RejectedEntry, RejectedReader, account, pretty
 
 EXPORTED_AT_MOST = 10_000
 EXPORTED_BYTES = 16 * 1024 * 1024

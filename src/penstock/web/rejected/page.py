@@ -7,17 +7,17 @@ from nicegui import ui
 
 from penstock.contract import wording
 from penstock.contract.reject import Reason
-from penstock.dead_letters.waiting import LetterGroup
-from penstock.sink.settled import WAITING
+from penstock.dead_letters.pending import LetterGroup
+from penstock.sink.resolutions import WAITING
 from penstock.web import elements
-from penstock.web.desk import AppContext
+from penstock.web.app_context import AppContext
 from penstock.web.elements import moment_html, number, put
-from penstock.web.frame import PageContext, page
-from penstock.web.rejected import record
+from penstock.web.page_layout import PageContext, page
+from penstock.web.rejected import record_page
 from penstock.web.rejected.acts import Acts
 from penstock.web.rejected.letters import Letters
 from penstock.web.rejected.parts import account_cards, state_html
-from penstock.web.rejected.service import NEWEST, UNKNOWN, Listing, RejectedEntry, Wanted, account
+from penstock.web.rejected.reader import NEWEST, UNKNOWN, Listing, RejectedEntry, Wanted, account
 
 _EVERY_S = 5.0
 _ROWS = 200
@@ -28,7 +28,7 @@ _STATES = (WAITING, "redriven", "superseded", "discarded")
 def register(desk: AppContext) -> None:
     """Serve the pages."""
     letters = desk.one(Letters)
-    record.register(desk, letters)
+    record_page.register(desk, letters)
 
     @page(desk, "/rejected", "Rejected")
     async def rejected(visit: PageContext) -> None:

@@ -5,10 +5,10 @@ import re
 from html import escape
 
 from penstock.contract.wording import BrokenRule
-from penstock.sink.settled import WAITING
+from penstock.sink.resolutions import WAITING
 from penstock.web import elements
 from penstock.web.elements import moment_html, number
-from penstock.web.rejected.service import Account
+from penstock.web.rejected.reader import Account
 
 _ICONS = {WAITING: "late", "redriven": "ok", "superseded": "idle", "discarded": "idle"}
 _FIELD = re.compile(r'^  "((?:[^"\\]|\\.)*)":')

@@ -7,9 +7,9 @@ from fastapi import FastAPI, Query
 
 from penstock.airflow.runs import NEWEST, DagRun
 from penstock.errors import NotFound
-from penstock.produce import journal
+from penstock.produce import delivery_log
 from penstock.reconcile.receipt import RunReceipt
-from penstock.web.desk import AppContext, dag_of
+from penstock.web.app_context import AppContext, dag_of
 from penstock.web.runs.dag import Detail, RunProgress, Schedule, TaskAttempt, TaskLogLine, way
 
 
@@ -73,7 +73,7 @@ def _describe_run(desk: AppContext, detail: Detail, log: list[TaskLogLine]) -> T
     now, run = desk.view.now, detail.run
     progress = None
     if run.produced is None:
-        progress = journal.progress(journal.folder_of(desk.settings), run.run_id)
+        progress = delivery_log.progress(delivery_log.folder_of(desk.settings), run.run_id)
     return Told(
         run=run,
         way=way(detail, log, progress, now.partitions if now else []),

@@ -8,7 +8,7 @@ from typing import Any
 
 from cassandra.cluster import Session
 
-from penstock.airflow.client import Airflow
+from penstock.airflow.api_client import Airflow
 from penstock.airflow.runs import DagRun, run_of
 from penstock.broker.topics import Span
 from penstock.config import Settings
@@ -16,7 +16,7 @@ from penstock.errors import NotFound, RunFailed, UsageError
 from penstock.monitoring.flow import PartitionProgress
 from penstock.pipeline.ingest import RunOrder
 from penstock.pipelines import started
-from penstock.produce.journal import SoFar
+from penstock.produce.delivery_log import SoFar
 from penstock.reconcile import receipt
 from penstock.reconcile.receipt import RunReceipt
 from penstock.sink import cassandra

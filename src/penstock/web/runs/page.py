@@ -8,17 +8,17 @@ from typing import Any
 import httpx2
 from nicegui import ui
 
-from penstock.airflow.client import DAG_ID
+from penstock.airflow.api_client import DAG_ID
 from penstock.airflow.runs import NEWEST, DagRun
 from penstock.errors import PenstockError, UsageError
 from penstock.web import elements
-from penstock.web.desk import AppContext, dag_of
+from penstock.web.app_context import AppContext, dag_of
 from penstock.web.elements import moment_html, number, put, state_html
-from penstock.web.frame import REFRESH_S, PageContext, page
+from penstock.web.page_layout import REFRESH_S, PageContext, page
+from penstock.web.query_cache import Shared
 from penstock.web.runs import run as run_page
 from penstock.web.runs.dag import Dag, Schedule, parameters_of
 from penstock.web.runs.run import address, run_state, told_parameters, took
-from penstock.web.shared import Shared
 
 _FILTERS = {"": "all", "active": "under way", "success": "success", "failed": "failed"}
 _HEADS = ("Run", "State", "Kind", "Began", "Took", "Asked", "Fetched", "Produced", "Refused", "Parameters")

@@ -12,15 +12,15 @@ from urllib.parse import quote, urlencode
 from nicegui import ui
 
 from penstock.errors import PenstockError
-from penstock.produce import journal
-from penstock.produce.journal import SoFar
+from penstock.produce import delivery_log
+from penstock.produce.delivery_log import SoFar
 from penstock.reconcile.receipt import RunReceipt
 from penstock.web import elements
-from penstock.web.desk import AppContext
+from penstock.web.app_context import AppContext
 from penstock.web.elements import duration, message_link, moment_html, number, put, state_html
-from penstock.web.frame import REFRESH_S, PageContext, page
+from penstock.web.page_layout import REFRESH_S, PageContext, page
+from penstock.web.query_cache import Shared
 from penstock.web.runs.dag import Dag, Detail, RunProgress, TaskLogLine, seconds_between, way
-from penstock.web.shared import Shared
 
 _STATES = {"success": "ok", "running": "busy", "queued": "late", "failed": "down", "up_for_retry": "late"}
 _SHARED = 50
@@ -63,8 +63,8 @@ class Watched:
 
         The result is None if the log is kept on another machine.
         """
-        folder = journal.folder_of(self.desk.settings)
-        return self._get_cached(("journal", run_id), partial(journal.progress, folder, run_id))
+        folder = delivery_log.folder_of(self.desk.settings)
+        return self._get_cached(("journal", run_id), partial(delivery_log.progress, folder, run_id))
 
     def way(self, run_id: str) -> RunProgress:
         """Compute the progress of a run's records, from the API to the table."""

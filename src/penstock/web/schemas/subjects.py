@@ -16,7 +16,7 @@ from penstock import pipelines
 from penstock.config import Settings
 from penstock.contract.evolution import Change, compare
 from penstock.errors import NotFound, PenstockError, RegistryUnreachable, UsageError
-from penstock.web.schemas.usage import place_of
+from penstock.web.schemas.schema_usage import place_of
 
 T = TypeVar("T")
 LISTED = 100

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import FastAPI, Query
 
 from penstock.sink.progress import Batch, Failure
-from penstock.web.desk import AppContext
+from penstock.web.app_context import AppContext
 from penstock.web.stream.streaming import MOST_BATCHES, Streaming, StreamState
 
 

@@ -10,10 +10,10 @@ from nicegui import ui
 from penstock.errors import PenstockError
 from penstock.sink.progress import Batch, Failure
 from penstock.web import elements
-from penstock.web.desk import AppContext
+from penstock.web.app_context import AppContext
+from penstock.web.components import copy_button
 from penstock.web.elements import duration, message_link, moment_html, number, put, size, state_html
-from penstock.web.frame import REFRESH_S, PageContext, page
-from penstock.web.parts import copy_button
+from penstock.web.page_layout import REFRESH_S, PageContext, page
 from penstock.web.stream.query import OTHER, PHASES, TOTAL, QueryStatus, StreamFacts, phases_ms, shares
 from penstock.web.stream.streaming import JOB, MOST_BATCHES, Spark, Streaming, StreamState
 

@@ -11,7 +11,7 @@ from penstock.config import Settings
 from penstock.contract.failing import FailingBatch, stuck_batches
 from penstock.process.checkpoint import folder_of
 from penstock.sink import cassandra, lease
-from penstock.sink.failing import FailingBatches
+from penstock.sink.failing_batches import FailingBatches
 from penstock.sink.lease import Holder
 from penstock.sink.progress import Batch, Failure, Progress
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from penstock.errors import PenstockError
 from penstock.monitoring.flow import PartitionProgress
 from penstock.process.checkpoint import folder_of
-from penstock.web.desk import AppContext
-from penstock.web.shared import Shared
+from penstock.web.app_context import AppContext
+from penstock.web.query_cache import Shared
 from penstock.web.stream import application, query
 from penstock.web.stream.application import Application, Master, Pages
 from penstock.web.stream.query import QueryStatus, StreamFacts

@@ -14,10 +14,10 @@ from penstock.reconcile import trace
 from penstock.reconcile.trace import Passage
 from penstock.sink import cassandra
 from penstock.web.api import ShowsPersonal
-from penstock.web.desk import AppContext
+from penstock.web.app_context import AppContext
 from penstock.web.table import nodes
 from penstock.web.table.nodes import Node, TableFiles
-from penstock.web.table.rows import MOST_ROWS, PAGE_ROWS, Page, TableReader, TableRow
+from penstock.web.table.table_reader import MOST_ROWS, PAGE_ROWS, Page, TableReader, TableRow
 
 SEARCH_S = 20.0
 _SEARCHES = threading.BoundedSemaphore(2)

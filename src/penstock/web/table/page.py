@@ -10,15 +10,15 @@ from penstock.contract.fields import key_of
 from penstock.contract.masking import MASK
 from penstock.errors import PenstockError, UsageError
 from penstock.web import elements
-from penstock.web.desk import AppContext
+from penstock.web.app_context import AppContext
+from penstock.web.components import Draw, copy_button, fill, soon
 from penstock.web.elements import number, size, state_html
-from penstock.web.frame import PageContext, page
-from penstock.web.parts import Draw, copy_button, fill, soon
-from penstock.web.shared import Shared
+from penstock.web.page_layout import PageContext, page
+from penstock.web.query_cache import Shared
 from penstock.web.table import row
 from penstock.web.table.api import Nodes, hidden, node_facts, table
 from penstock.web.table.nodes import Node, Task
-from penstock.web.table.rows import MOST_ROWS, PAGE_ROWS, Page
+from penstock.web.table.table_reader import MOST_ROWS, PAGE_ROWS, Page
 
 _REFRESH_S = 10.0
 _ARRIVAL = ("ingested_at", "kafka_partition", "kafka_offset")

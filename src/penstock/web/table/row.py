@@ -10,12 +10,12 @@ from penstock.contract.masking import MASK, masked
 from penstock.errors import NotFound
 from penstock.reconcile.trace import Passage, TraceSearch, TraceStep
 from penstock.web import elements
-from penstock.web.desk import AppContext
+from penstock.web.app_context import AppContext
+from penstock.web.components import Draw, fill, soon
 from penstock.web.elements import duration, moment_html, number, state_html
-from penstock.web.frame import PageContext, page
-from penstock.web.parts import Draw, fill, soon
+from penstock.web.page_layout import PageContext, page
 from penstock.web.table.api import SEARCH_S, RecordPassages, search, table, way_of_row
-from penstock.web.table.rows import TableRow
+from penstock.web.table.table_reader import TableRow
 
 _PROGRESS_S = 0.5
 _STATES = {

@@ -10,10 +10,10 @@ from penstock.broker.admin import TopicSetting
 from penstock.broker.topics import Place
 from penstock.contract.reject import Fault
 from penstock.errors import NotFound, PenstockError, RegistryUnreachable, UsageError
-from penstock.pipeline import compose
+from penstock.pipeline import message_draft
 from penstock.web import elements
-from penstock.web.desk import AppContext
-from penstock.web.frame import PageContext, page
+from penstock.web.app_context import AppContext
+from penstock.web.page_layout import PageContext, page
 from penstock.web.schemas.api import catalogue
 from penstock.web.schemas.subjects import Version
 from penstock.web.topics.inventory import Inventory, TopicInfo, spans_of
@@ -88,7 +88,7 @@ class _Compose:
         elements.markup(note, tag="p").classes("quiet")
         with ui.element("div").classes("card compose"):
             self._key = ui.input("Key, empty: the record's id" if self._is_pipeline else "Key, empty: none")
-            template = compose.template(visit.desk.pipeline.record) if self._is_pipeline else ""
+            template = message_draft.template(visit.desk.pipeline.record) if self._is_pipeline else ""
             self._value = ui.textarea("Value", value=template).props("outlined input-class=mono rows=17")
             self._key.props("outlined dense")
             self._is_null = ui.checkbox(
@@ -108,13 +108,13 @@ class _Compose:
         self._status = elements.markup("", tag="div").props("role=status aria-live=polite")
 
     def _fill_template(self) -> None:
-        self._value.value = compose.template(self._visit.desk.pipeline.record)
+        self._value.value = message_draft.template(self._visit.desk.pipeline.record)
 
     async def _validate_value(self) -> Fault | object | None:
         """Validate the typed value; return the record or its fault. On a `PenstockError`, show it and return None."""
         desk = self._visit.desk
         try:
-            return await self._visit.ask(compose.checked, desk.pipeline, desk.registry, self._value.value or "")
+            return await self._visit.ask(message_draft.checked, desk.pipeline, desk.registry, self._value.value or "")
         except PenstockError as error:
             self._show_problems(error.message)
             return None
@@ -140,7 +140,7 @@ class _Compose:
     def _serialize_value(self, schema: Version) -> bytes | None:
         """Serialize the value with the schema. If it does not conform, show why and return None."""
         try:
-            return compose.framed(schema.id, schema.type, schema.text, self._value.value or "")
+            return message_draft.framed(schema.id, schema.type, schema.text, self._value.value or "")
         except UsageError as error:
             self._show_problems(*error.message.splitlines())
             return None
@@ -152,7 +152,7 @@ class _Compose:
             self._visit.desk.settings,
         )
         if value is not None:
-            deliver = partial(compose.deliver, settings, self._topic, key, value)
+            deliver = partial(message_draft.deliver, settings, self._topic, key, value)
             self._show_sent(await self._visit.act("produce", self._topic, deliver))
 
     async def _send_message(self) -> None:
@@ -169,8 +169,8 @@ class _Compose:
             desk = self._visit.desk
 
             def deliver() -> Place:
-                key, value = compose.packed(desk.settings, desk.pipeline, desk.registry, result)  # type: ignore[arg-type]
-                return compose.deliver(desk.settings, self._topic, (self._key.value or "").encode() or key, value)
+                key, value = message_draft.packed(desk.settings, desk.pipeline, desk.registry, result)  # type: ignore[arg-type]
+                return message_draft.deliver(desk.settings, self._topic, (self._key.value or "").encode() or key, value)
 
             self._show_sent(await self._visit.act("produce", self._topic, deliver))
 
@@ -182,7 +182,7 @@ class _Compose:
         settings = self._visit.desk.settings
         self._show_sent(
             await self._visit.act(
-                "produce as typed", self._topic, lambda: compose.deliver(settings, self._topic, key, value)
+                "produce as typed", self._topic, lambda: message_draft.deliver(settings, self._topic, key, value)
             )
         )
 

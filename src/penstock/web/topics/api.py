@@ -10,7 +10,7 @@ from penstock.broker.admin import TopicSetting
 from penstock.broker.topics import Span
 from penstock.errors import NotFound, UsageError
 from penstock.web.api import ShowsPersonal
-from penstock.web.desk import AppContext, inventory_of
+from penstock.web.app_context import AppContext, inventory_of
 from penstock.web.topics import groups as observe_groups
 from penstock.web.topics.browse import MOST, Browser, MessagePage, Question
 from penstock.web.topics.content import Looker, Reader, ShownMessage

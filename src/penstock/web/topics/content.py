@@ -9,8 +9,8 @@ import msgspec
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 
 from penstock.broker import dlq
-from penstock.broker.frame import FRAME_BYTES, is_framed, unpack
 from penstock.broker.registry import Schemas
+from penstock.broker.wire_format import FRAME_BYTES, is_framed, unpack
 from penstock.contract.fields import from_epoch_ms
 from penstock.contract.masking import hidden_bytes, masked, shows_key
 from penstock.contract.record import Record

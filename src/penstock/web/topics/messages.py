@@ -11,9 +11,9 @@ from penstock.broker.topics import Span
 from penstock.contract.fields import fields
 from penstock.errors import PenstockError, UsageError
 from penstock.web import elements
-from penstock.web.desk import AppContext
+from penstock.web.app_context import AppContext
 from penstock.web.elements import moment_html, number, size
-from penstock.web.frame import REFRESH_S, PageContext, page
+from penstock.web.page_layout import REFRESH_S, PageContext, page
 from penstock.web.topics.browse import Browser, MessagePage, MessageSearch, Question, Start
 from penstock.web.topics.content import Looker, Reader, ShownMessage
 from penstock.web.topics.inventory import Inventory, TopicInfo

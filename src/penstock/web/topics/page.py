@@ -7,10 +7,10 @@ from nicegui import ui
 
 from penstock.broker import admin
 from penstock.web import elements
-from penstock.web.desk import AppContext, inventory_of
+from penstock.web.app_context import AppContext, inventory_of
 from penstock.web.elements import UNKNOWN, moment_html, number, size, state_html
-from penstock.web.frame import REFRESH_S, PageContext, page
-from penstock.web.shared import Shared
+from penstock.web.page_layout import REFRESH_S, PageContext, page
+from penstock.web.query_cache import Shared
 from penstock.web.topics import acts, messages
 from penstock.web.topics import groups as observe_groups
 from penstock.web.topics.groups import ConsumerGroup, Positions

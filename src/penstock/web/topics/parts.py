@@ -12,7 +12,7 @@ from penstock.contract.masking import hidden_bytes
 from penstock.errors import PenstockError
 from penstock.web import elements
 from penstock.web.elements import UNKNOWN, moment_html, number, size
-from penstock.web.frame import PageContext
+from penstock.web.page_layout import PageContext
 from penstock.web.topics.content import SHOWN_BYTES, ShownMessage
 from penstock.web.topics.inventory import TopicInfo
 

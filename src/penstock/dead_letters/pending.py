@@ -1,0 +1,279 @@
+"""Pending dead letters: selected, not claimed by other commands, and each counted by its outcome.
+
+A claim that an interrupted command left behind is recognised by its age: no producer keeps sending for twice
+`kafka_timeout_s`. What that command sent lies in the topic, at or after the end offsets of its claim, with the letter's
+identity in the header `penstock.redriven`. The outcome is unknown only if the topic no longer holds that range,
+because of retention or because it was recreated. The record then counts as not sent.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from typing import NamedTuple, Protocol
+
+from cassandra.cluster import Session
+
+from penstock import pipelines
+from penstock.broker import dlq, headers, topics
+from penstock.broker.dlq import DeadLetter
+from penstock.broker.topics import Place, Span
+from penstock.config import Settings
+from penstock.contract.reject import Reason
+from penstock.dead_letters.repair import Edit
+from penstock.errors import UsageError
+from penstock.pipelines import Pipeline
+from penstock.sink import cassandra, resolutions
+from penstock.sink.resolutions import WAITING, Book, Claims, Settled, State, state_of
+
+CHUNK_LETTERS = 500
+_CHUNK_BYTES = 64 * 1024 * 1024
+_NAMED_AT_MOST = 100
+
+
+@dataclass(frozen=True)
+class LetterSelection:
+    """Selects the dead letters that meet every given condition. Places are positions in the dead-letter topic."""
+
+    reasons: frozenset[str] = frozenset()
+    rule: str = ""
+    """The start of the code of a broken rule: `email:` or `email:pattern`."""
+    places: frozenset[str] = frozenset()
+    run: str = ""
+    limit: int | None = None
+    """Maximum number of records to send."""
+
+    def __post_init__(self) -> None:
+        strange = self.reasons - set(Reason)
+        if strange:
+            raise UsageError(f"no reason is called {', '.join(sorted(strange))}; reasons: {', '.join(Reason)}")
+
+    def takes(self, letter: DeadLetter) -> bool:
+        """Return whether the letter meets the conditions, regardless of its place."""
+        return (
+            (not self.reasons or letter.reason in self.reasons)
+            and any(one.startswith(self.rule) for one in letter.rules or ("",))
+            and self.run in ("", letter.run)
+        )
+
+
+@dataclass(frozen=True)
+class Named:
+    """A record and its outcome."""
+
+    place: str
+    identity: str
+    reason: str
+    outcome: str
+    message: str
+    rules: tuple[str, ...]
+
+
+@dataclass
+class Outcomes:
+    """The outcomes of the selected records. Each is counted once; the first hundred of each outcome are listed."""
+
+    dry_run: bool = False
+    selected: int = 0
+    in_hand: int = 0
+    """Another command is sending it, or was interrupted just now."""
+    already: int = 0
+    """Redriven, superseded or discarded before."""
+    records: list[Named] = field(default_factory=list)
+
+    def note(self, outcome: str, letter: DeadLetter, message: str = "", rules: tuple[str, ...] = ()) -> None:
+        """Count a record as `outcome`, the name of a count."""
+        count = getattr(self, outcome) + 1
+        setattr(self, outcome, count)
+        self.selected += 1
+        if count <= _NAMED_AT_MOST:
+            self.records.append(Named(letter.place, letter.identity, letter.reason, outcome, message, rules))
+
+
+class Free(NamedTuple):
+    """Letters that no other command is sending, by identity, with their current claims and the topic's end offsets."""
+
+    letters: dict[str, DeadLetter]
+    claims: Claims
+    ends: dict[int, int]
+
+
+class Queue:
+    """The selected records in chunks. Those that are not pending are noted in `done` and skipped."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        session: Session,
+        selection: LetterSelection,
+        done: Outcomes,
+        edits: dict[str, Edit] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._session = session
+        self.pipeline = pipelines.of(settings)
+        self._keyspace = cassandra.keyspace_of(settings, self.pipeline)
+        self._done = done
+        self._lines = resolutions.states(session, self._keyspace, self.pipeline.topic)
+        self._letters = filter(self._is_pending, selected(settings, self.pipeline, selection, edits))
+
+    @cached_property
+    def book(self) -> Book:
+        """Return the book of resolutions. Its table is created if it does not exist."""
+        keyspace = cassandra.keyspace_statement(self._settings, self.pipeline)
+        cassandra.create_missing(self._session, self._keyspace, keyspace | resolutions.statements(self._keyspace))
+        return Book(self._session, self._keyspace, self.pipeline.topic)
+
+    def next(self, most: int) -> list[DeadLetter]:
+        """Return the next pending letters, at most `most` and about a chunk's bytes; empty at the end."""
+        chunk: list[DeadLetter] = []
+        held_bytes = 0
+        while len(chunk) < most and held_bytes < _CHUNK_BYTES:
+            letter = next(self._letters, None)
+            if letter is None:
+                break
+            chunk.append(letter)
+            held_bytes += letter.value_bytes
+        return chunk
+
+    def _is_pending(self, letter: DeadLetter) -> bool:
+        if state_of(letter.identity, self._lines) == WAITING:
+            return True
+        self._done.note("already", letter, told(self._lines[letter.identity]))
+        return False
+
+    def free(self, letters: list[DeadLetter]) -> Free:
+        """Return the `letters` that no other command is sending. Marks what an interrupted command sent as redriven."""
+        by_identity = {letter.identity: letter for letter in letters}
+        lines = {identity: self._lines[identity] for identity in by_identity if identity in self._lines}
+        spans = topics.spans(self._settings, self.pipeline.topic)
+        for identity, line in list(lines.items()):
+            if line.age_s < 2 * self._settings.kafka_timeout_s:
+                self._done.note("in_hand", by_identity.pop(identity), told(line))
+                del lines[identity]
+        for identity, place in self._sent_before(lines, spans).items():
+            self._had_sent(by_identity.pop(identity), lines.pop(identity), place)
+        claims = {identity: lines[identity].claim if identity in lines else None for identity in by_identity}
+        return Free(by_identity, claims, {span.partition: span.end for span in spans})
+
+    def _had_sent(self, letter: DeadLetter, line: Settled, place: Place) -> None:
+        if not self._done.dry_run:
+            self.book.finish({letter.identity: place}, line.claim)
+        self._done.note("already", letter, f"sent to {place} by a command of {line.who} that was interrupted")
+
+    def _sent_before(self, lines: dict[str, Settled], spans: list[Span]) -> dict[str, Place]:
+        """Return which records of these claims are in the topic, with their positions."""
+        if not lines:
+            return {}
+        found: dict[str, Place] = {}
+        wanted = [_clip_range(span, min(line.ends.get(span.partition, 0) for line in lines.values())) for span in spans]
+        for message in topics.records(self._settings, self.pipeline.topic, wanted):
+            identity = headers.text(message, headers.REDRIVEN)
+            if identity is not None and identity in lines:
+                found.setdefault(identity, Place(message.partition(), message.offset()))
+        return found
+
+
+def selected(
+    settings: Settings, pipeline: Pipeline, selection: LetterSelection, edits: dict[str, Edit] | None = None
+) -> Iterator[DeadLetter]:
+    """Yield the first copy of each selected record, pending or not; with `edits`, of those at their places.
+
+    Raises `UsageError` for a place without a dead letter, and for an edit of another record than the one at its place.
+    """
+    if edits is not None:
+        copies = iter(_fetch_edited(settings, pipeline, edits))
+    elif selection.places:
+        copies = iter(_fetch_by_position(settings, pipeline, selection.places))
+    else:
+        copies = dlq.letters(settings, pipeline)
+    return filter(selection.takes, dlq.first_copies(copies))
+
+
+def _fetch_by_position(settings: Settings, pipeline: Pipeline, places: frozenset[str]) -> list[DeadLetter]:
+    found = dlq.letters_at(settings, pipeline, places)
+    strange = sorted(places - found.keys())
+    if strange:
+        raise dlq.nowhere(settings, pipeline, ", ".join(strange))
+    return list(found.values())
+
+
+def _fetch_edited(settings: Settings, pipeline: Pipeline, edits: dict[str, Edit]) -> list[DeadLetter]:
+    found = dlq.letters_at(settings, pipeline, edits)
+    for place, edit in edits.items():
+        if place not in found:
+            raise dlq.nowhere(settings, pipeline, f"{place} (line {edit.line} of the edit file)")
+        identity = found[place].identity
+        if identity != edit.identity:
+            raise UsageError(
+                f"line {edit.line} of the edit file: the record at {place} is {identity}, not {edit.identity}",
+                hint="./penstock dlq export FILE",
+            )
+    return list(found.values())
+
+
+def _clip_range(span: Span, first: int) -> Span:
+    """Return the part of `span` from `first` on, or all of it if it ends before: the topic was recreated."""
+    return Span(span.partition, max(first, span.first), span.end) if first <= span.end else span
+
+
+@dataclass
+class LetterGroup:
+    """Records dead-lettered for the same reason, by the same rules. `place` is the position of one of them."""
+
+    reason: str
+    rules: tuple[str, ...]
+    waiting: int
+    redriven: int
+    superseded: int
+    discarded: int
+    first: datetime
+    last: datetime
+    place: str
+
+
+class Rejected(Protocol):
+    """The fields needed to count a dead letter. A letter has them, and so has a summary of one."""
+
+    @property
+    def reason(self) -> str:
+        """Return why the record was rejected."""
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """Return the rules that the record breaks."""
+
+    @property
+    def time(self) -> datetime:
+        """Return when the record was rejected."""
+
+    @property
+    def place(self) -> str:
+        """Return its position in the dead-letter topic."""
+
+    @property
+    def identity(self) -> str:
+        """Return the identity of the record."""
+
+
+def grouped(found: Iterable[Rejected], lines: dict[str, Settled]) -> list[LetterGroup]:
+    """Group the records by reason and rules, most pending first. `place` is a pending record's if there is one."""
+    groups: dict[tuple[str, tuple[str, ...]], LetterGroup] = {}
+    for letter in found:
+        key = letter.reason, letter.rules
+        group = groups.setdefault(key, LetterGroup(*key, 0, 0, 0, 0, letter.time, letter.time, letter.place))
+        state = state_of(letter.identity, lines)
+        if state == WAITING or not group.waiting:
+            group.place = letter.place
+        setattr(group, state, getattr(group, state) + 1)
+        group.first, group.last = min(group.first, letter.time), max(group.last, letter.time)
+    return sorted(groups.values(), key=lambda one: (-one.waiting, one.reason, one.rules))
+
+
+def told(line: Settled) -> str:
+    """Return the resolution of a record as text."""
+    where = ""
+    if line.place:
+        where = f" (newer version at {line.place})" if line.state is State.SUPERSEDED else f" to {line.place}"
+    note = f": {line.note}" if line.note else ""
+    return f"{line.state}{where} by {line.who} at {line.at:%Y-%m-%dT%H:%M:%SZ}{note}"

@@ -1,0 +1,110 @@
+"""Runs a drill: load, fault, recovery, proof; the same for every drill."""
+
+import time
+from typing import Any
+
+from penstock.broker.topics import Span, beyond
+from penstock.drill import checks, load
+from penstock.drill.plan import Drill
+from penstock.drill.target import Ground
+from penstock.drill.verdict import RECOVER_S, Facts, Result
+from penstock.errors import PenstockError
+from penstock.retry import wait_until
+
+LOAD_S = 20.0
+"""How long the load lasts in addition to the fault."""
+PATIENCE_S = 2 * RECOVER_S
+RUN_TIMEOUT_S = 900.0
+READY_AGAIN_S = 30.0
+"""A probe of a busy machine may fail once."""
+
+
+def hold(ground: Ground, drill: Drill, records: int) -> Result:
+    """Run the drill under a load of this many records and return its result. A failed step becomes the verdict."""
+    facts = Facts(drill.name, drill.rejects, asked=records)
+    course = Course(ground, drill, facts)
+    try:
+        course.go()
+    except PenstockError as error:
+        facts.failure = f"{course.step}: {error.message}".strip()
+    return facts.result()
+
+
+class Course:
+    """One run of a drill. `step` is the current step."""
+
+    def __init__(self, ground: Ground, drill: Drill, facts: Facts) -> None:
+        self._ground, self._drill, self._facts = ground, drill, facts
+        self._before: list[Span] = []
+        self._marks: checks.Marks = {}
+        self._ended_s = 0.0
+        self.step = ""
+
+    def go(self) -> None:
+        """Run all steps. Raises the `PenstockError` of the first that fails, after ending the fault."""
+        self._start_step("stack")
+        self._ground.up()
+        wait_until(self._ground.check_ready, timeout_s=PATIENCE_S, every_s=0.5, what="the stack")
+        self._before = self._ground.spans()
+        with self._drill.parameters(self._ground) as parameters:
+            run = self._start_load(parameters)
+            self._inject_fault()
+            self._wait_for_recovery()
+            self._wait_for_load(run)
+        self._check_outcome(run)
+
+    def _start_step(self, step: str, detail: str = "") -> None:
+        self.step = step
+        self._ground.say(f"{self._drill.name}: {step} {detail}".rstrip())
+
+    def _start_load(self, parameters: dict[str, Any]) -> load.LoadRun:
+        self._start_step("load")
+        records = self._facts.asked
+        rate = records / (LOAD_S + self._drill.hold_s)
+        run = load.LoadRun(self._ground.settings, {"records": records, "rate": rate, **parameters})
+        wait_until(self._check_moving, timeout_s=PATIENCE_S, every_s=0.5, what="the load's first rows")
+        return run
+
+    def _check_moving(self) -> None:
+        checks.check_moving(self._ground.settings, self._find_new_ranges())
+
+    def _inject_fault(self) -> None:
+        self._start_step("fault", self._drill.what)
+        self._marks = checks.marks(self._ground.layout.logs)
+        with self._drill.fault(self._ground):
+            time.sleep(self._drill.hold_s)
+            self._ended_s = time.monotonic()
+            self._start_step("repair")
+
+    def _wait_for_recovery(self) -> None:
+        """Wait until every service is ready and a record that was sent after the fault is stored."""
+        self._start_step("recovery")
+        wait_until(self._ground.check_ready, timeout_s=PATIENCE_S, every_s=0.5, what="the stack")
+        sent = load.Direct(self._ground, self._drill.name).send(8)
+        wait_until(
+            lambda: checks.check_stored(self._ground.settings, load.spans_of(sent)),
+            timeout_s=PATIENCE_S,
+            what="a record sent after the fault",
+        )
+        self._facts.recovered_s = round(time.monotonic() - self._ended_s, 1)
+
+    def _wait_for_load(self, run: load.LoadRun) -> None:
+        self._start_step("rest", f"recovered after {self._facts.recovered_s} s")
+        self._facts.run_state = wait_until(run.state, timeout_s=RUN_TIMEOUT_S, every_s=1.0, what="the run")
+        spans = self._find_new_ranges()
+        wait_until(
+            lambda: checks.check_stored(self._ground.settings, spans),
+            timeout_s=PATIENCE_S,
+            every_s=0.5,
+            what="all of the load",
+        )
+
+    def _find_new_ranges(self) -> list[Span]:
+        """Return the offsets that were added to the topic since the drill began."""
+        return beyond(self._before, self._ground.spans())
+
+    def _check_outcome(self, run: load.LoadRun) -> None:
+        self._start_step("proof")
+        checks.prove(self._ground.settings, self._find_new_ranges(), run.id, self._facts)
+        self._facts.hidden = checks.hidden(self._ground.layout.logs, self._marks, self._drill.evidence)
+        wait_until(self._ground.check_ready, timeout_s=READY_AGAIN_S, what="the stack as it was before")

@@ -1,0 +1,55 @@
+"""Current resource usage of each service."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import psutil
+
+from penstock.drill.growth import ServiceUsage
+from penstock.drill.target import Ground
+from penstock.stack import catalog, site, status
+from penstock.stack.service import Service
+
+
+def of_services(ground: Ground) -> dict[str, ServiceUsage]:
+    """Return the usage of each running service. A folder that services share counts for the first of them."""
+    counted: set[Path] = set()
+    usages = {}
+    for service in catalog.services(site.read(ground.settings)).values():
+        tree = ground.tree(service.name)
+        folders = [folder for folder in _list_folders(ground, service) if folder not in counted]
+        counted.update(folders)
+        if tree:
+            usages[service.name] = ServiceUsage(status.memory_mib(tree[0].pid), _count_handles(tree), disk_mib(folders))
+    return usages
+
+
+def _list_folders(ground: Ground, service: Service) -> list[Path]:
+    checkpoint = [Path(ground.settings.checkpoint)] if service.name == "spark-job" else []
+    return [*service.folders, ground.layout.log(service.name), *checkpoint]
+
+
+def _count_handles(tree: Iterable[psutil.Process]) -> int:
+    total = 0
+    for process in tree:
+        try:
+            total += process.num_fds()
+        except psutil.Error:
+            continue
+    return total
+
+
+def disk_mib(places: Iterable[Path]) -> int:
+    """Return the disk usage of files and folders, in MiB. Holes in sparse files do not count."""
+    return sum(_blocks_bytes(path) for root in places for path in _iter_files(root)) // 2**20
+
+
+def _iter_files(place: Path) -> Iterator[Path]:
+    yield from (path for path in place.rglob("*") if path.is_file()) if place.is_dir() else [place]
+
+
+def _blocks_bytes(path: Path) -> int:
+    try:
+        return path.stat().st_blocks * 512
+    except FileNotFoundError:
+        return 0

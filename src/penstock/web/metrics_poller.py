@@ -1,0 +1,75 @@
+"""Poller for values that only metrics need. It runs in its own thread, and only while metrics are scraped."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from cassandra import DriverException
+from cassandra.cluster import NoHostAvailable
+from confluent_kafka import KafkaException
+
+from penstock.broker.sizes import sizes
+from penstock.errors import PenstockError
+from penstock.log import get_logger
+from penstock.monitoring.flow import Point
+from penstock.monitoring.reasons import Rejects
+from penstock.monitoring.services import TIMEOUT_S
+from penstock.sink.progress import Batch, Progress
+from penstock.web.app_context import AppContext
+
+log = get_logger(__name__)
+
+EVERY_S = 5.0
+
+
+class Followed:
+    """Rejects by reason, the newest micro-batch, and topic sizes on the brokers, as of the last poll."""
+
+    def __init__(self, desk: AppContext) -> None:
+        self._desk = desk
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="metrics")
+        self._future: Future[None] | None = None
+        self._polled_s = -EVERY_S
+        self._read: int | None = None
+        self._rejected: int | None = None
+        self.rejects = Rejects(desk.settings, desk.pipeline)
+        self.batch: Batch | None = None
+        self.held_bytes: dict[str, int] = {}
+
+    def follow(self, now: Point) -> None:
+        """Schedule a poll if none is running and the last began at least `EVERY_S` ago. Does not block."""
+        is_free = self._future is None or self._future.done()
+        if is_free and time.monotonic() - self._polled_s >= EVERY_S:
+            self._polled_s = time.monotonic()
+            self._future = self._pool.submit(self.look, now)
+
+    def look(self, now: Point) -> None:
+        """Poll what has changed. Values of a service that fails keep their last reading."""
+        polls: list[tuple[str, Callable[[Point], None]]] = [
+            ("kafka", self._poll_rejects),
+            ("cassandra", self._poll_batches),
+            ("kafka", self._poll_sizes),
+        ]
+        for service, poll in polls:
+            try:
+                poll(now)
+            except (PenstockError, KafkaException, DriverException, NoHostAvailable, OSError) as error:
+                log.debug("not_measured", service=service, error=str(error))
+
+    def _poll_rejects(self, now: Point) -> None:
+        if now.counts.rejected is not None and now.counts.rejected != self._rejected:
+            self.rejects.follow(self._desk.kafka)
+            self._rejected = now.counts.rejected if self.rejects.is_done else None
+
+    def _poll_batches(self, now: Point) -> None:
+        if now.counts.read is not None and now.counts.read != self._read:
+            progress = Progress(self._desk.cassandra(), self._desk.keyspace, self._desk.pipeline.topic)
+            self.batch = next(iter(progress.batches(1)), None)
+            self._read = now.counts.read
+
+    def _poll_sizes(self, now: Point) -> None:
+        if not now.services.get("kafka"):
+            brokers = self._desk.kafka.list_topics(timeout=TIMEOUT_S).brokers.values()
+            bytes_by_topic = sizes(self._desk.settings, [(broker.host, broker.port) for broker in brokers]) or {}
+            topics = (self._desk.pipeline.topic, self._desk.pipeline.dead_letter_topic)
+            self.held_bytes = {topic: bytes_by_topic[topic] for topic in topics if topic in bytes_by_topic}

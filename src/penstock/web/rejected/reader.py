@@ -1,0 +1,387 @@
+"""Dead letters as users view them: the newest, by reason and rules; and a single one with all its facts."""
+
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+from cassandra.cluster import Session
+
+from penstock.broker import dlq, headers, topics
+from penstock.broker.dlq import DeadLetter
+from penstock.broker.registry import Schemas
+from penstock.broker.topics import Span
+from penstock.broker.wire_format import FRAME_BYTES, is_framed
+from penstock.config import Settings
+from penstock.contract import wording
+from penstock.contract.masking import MASK, hidden_bytes, masked, shows_key
+from penstock.contract.record import Record
+from penstock.contract.reject import Reason, Stage
+from penstock.dead_letters.export import utf8
+from penstock.dead_letters.pending import LetterGroup, grouped, told
+from penstock.dead_letters.repair import value_of
+from penstock.errors import NotFound, PenstockError, RegistryUnreachable
+from penstock.monitoring.services import TIMEOUT_S
+from penstock.pipelines import Pipeline
+from penstock.process.writer import AvroWriters
+from penstock.sink import cassandra
+from penstock.sink import resolutions as settled
+from penstock.sink.resolutions import Settled, State, state_of
+from penstock.web.topics.content import is_deep
+
+NEWEST = 5000
+"""Maximum number of records that are listed."""
+LONGEST_S = 5.0
+FRESH_S = 5.0
+_FIRST_LETTERS = 500
+_SHOWN_CHARACTERS = 20_000
+_QUOTED = re.compile(r"'.*'|\".*\"", re.DOTALL)
+UNKNOWN = "unknown"
+"""The state of a record while Cassandra is unavailable."""
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedEntry:
+    """A dead letter without its content. Partition and offset are its position in the dead-letter topic."""
+
+    partition: int
+    offset: int
+    identity: str
+    reason: str
+    rules: tuple[str, ...]
+    stage: str
+    time: datetime
+    run: str
+    value_bytes: int
+
+    @property
+    def place(self) -> str:
+        """Return `partition:offset`, as `./penstock dlq` accepts it."""
+        return f"{self.partition}:{self.offset}"
+
+
+def entry_of(letter: DeadLetter) -> RejectedEntry:
+    """Return the entry of a dead letter."""
+    return RejectedEntry(
+        letter.partition,
+        letter.offset,
+        letter.identity,
+        letter.reason,
+        letter.rules,
+        letter.stage,
+        letter.time,
+        letter.run,
+        letter.value_bytes,
+    )
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Selects the entries that match every given criterion."""
+
+    reason: str = ""
+    rule: str = ""
+    """Start of the code of a broken rule."""
+    rules: str = ""
+    """Codes of all broken rules, separated by commas: these and no others."""
+    state: str = ""
+
+    def takes(self, entry: RejectedEntry, state: str) -> bool:
+        """Return whether the entry matches."""
+        return (
+            self.reason in ("", entry.reason)
+            and any(one.startswith(self.rule) for one in entry.rules or ("",))
+            and self.rules in ("", ",".join(entry.rules))
+            and self.state in ("", state)
+        )
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The newest dead letters, newest first, without duplicates."""
+
+    entries: list[RejectedEntry]
+    lines: dict[str, Settled]
+    held: int
+    """Number of messages in the dead-letter topic, including duplicates."""
+    is_whole: bool
+    """Whether no older record was left out."""
+    error: PenstockError | None = None
+    """Why the resolution of the records is unknown."""
+
+    def state(self, entry: RejectedEntry) -> str:
+        """Return `waiting`, `redriven`, `superseded` or `discarded`; `unknown` while Cassandra is unavailable."""
+        return UNKNOWN if self.error else state_of(entry.identity, self.lines)
+
+    def groups(self) -> list[LetterGroup]:
+        """Return the records by reason and rules. Without a known resolution, a record counts as waiting."""
+        return grouped(self.entries, self.lines)
+
+    def select(self, wanted: Wanted) -> list[RejectedEntry]:
+        """Return the entries that match."""
+        return [one for one in self.entries if wanted.takes(one, self.state(one))]
+
+
+class RejectedReader:
+    """Reads the end of the dead-letter topic once, and then what is new in it. May be called by any thread."""
+
+    def __init__(self, settings: Settings, pipeline: Pipeline, newest: int = NEWEST) -> None:
+        self._settings = settings.model_copy(update={"kafka_timeout_s": TIMEOUT_S})
+        self._pipeline = pipeline
+        self._keyspace = cassandra.keyspace_of(settings, pipeline)
+        self._newest = newest
+        self._lock = threading.Lock()
+        self._clear_cache()
+
+    def _clear_cache(self) -> None:
+        self._entries: dict[str, RejectedEntry] = {}
+        self._settled: dict[str, Settled] = {}
+        self._spans: list[Span] = []
+        self._is_whole = True
+        self._listing: Listing | None = None
+        self._read_s = 0.0
+
+    def listing(self, session: Callable[[], Session], max_age_s: float = FRESH_S) -> Listing:
+        """Return the records as of at most `max_age_s` ago. Raises `KafkaUnreachable`."""
+        with self._lock:
+            if self._listing is None or time.monotonic() - self._read_s >= max_age_s:
+                held = self._read_letters()
+                error = self._read_states(session)
+                newest = sorted(self._entries.values(), key=lambda one: one.time, reverse=True)
+                self._listing = Listing(newest, dict(self._settled), held, self._is_whole, error)
+                self._read_s = time.monotonic()
+            return self._listing
+
+    def _read_letters(self) -> int:
+        """Read what is new in the topic, and return how many messages it holds."""
+        spans = topics.spans(self._settings, self._pipeline.dead_letter_topic)
+        ends = {span.partition: span.end for span in self._spans}
+        if any(span.end < ends.get(span.partition, 0) for span in spans) or not spans:
+            self._clear_cache()  # recreated
+        firsts = {span.partition: span.first for span in spans}
+        self._entries = {
+            identity: one for identity, one in self._entries.items() if one.offset >= firsts.get(one.partition, 0)
+        }
+        for entry in self._iter_new_entries([span for span in topics.beyond(self._spans, spans) if span.records > 0]):
+            earlier = self._entries.get(entry.identity)
+            if earlier is None or entry.time < earlier.time:
+                self._entries[entry.identity] = entry
+        self._spans = spans
+        self._trim_entries()
+        return sum(span.records for span in spans)
+
+    def _iter_new_entries(self, spans: list[Span]) -> Iterator[RejectedEntry]:
+        """Yield the entries in the newest part of `spans`, newest part first, for at most `LONGEST_S`."""
+        deadline_s = time.monotonic() + LONGEST_S
+        chosen = newest_of(spans, self._newest)
+        self._is_whole = self._is_whole and chosen == spans
+        last = newest_of(chosen, _FIRST_LETTERS)
+        ends = {span.partition: span.first for span in last}
+        before = [Span(one.partition, one.first, ends[one.partition]) for one in chosen]
+        for letter in dlq.letters(self._settings, self._pipeline, [*last, *before]) if chosen else ():
+            yield entry_of(letter)
+            if time.monotonic() > deadline_s:
+                self._is_whole = False
+                return
+
+    def _trim_entries(self) -> None:
+        if len(self._entries) > self._newest:
+            kept = sorted(self._entries.values(), key=lambda one: one.time)[-self._newest :]
+            self._entries = {one.identity: one for one in kept}
+            self._is_whole = False
+
+    def _read_states(self, session: Callable[[], Session]) -> PenstockError | None:
+        """Query the resolution of records that may still be pending; return Cassandra's error, if any."""
+        final = {
+            identity: line
+            for identity, line in self._settled.items()
+            if line.state is not State.CLAIMED and identity in self._entries
+        }
+        try:
+            with cassandra.asking(self._settings):
+                asked = self._entries.keys() - final.keys()
+                found = settled.states_of(session(), self._keyspace, self._pipeline.topic, asked)
+        except PenstockError as error:
+            return error
+        self._settled = final | found
+        return None
+
+    def letters(self, places: Iterable[tuple[int, int]]) -> list[DeadLetter]:
+        """Return the dead letters at these positions, except those that are gone. Raises `KafkaUnreachable`."""
+        held = {one.partition: one for one in topics.spans(self._settings, self._pipeline.dead_letter_topic)}
+        spans = [
+            Span(partition, offset, offset + 1)
+            for partition, offset in places
+            if partition in held and held[partition].first <= offset < held[partition].end
+        ]
+        return list(dlq.letters(self._settings, self._pipeline, spans)) if spans else []
+
+    def letter(self, partition: int, offset: int) -> DeadLetter:
+        """Return the dead letter at a position. Raises `NotFound`, which says where some are."""
+        found = self.letters([(partition, offset)])
+        if not found:
+            nowhere = dlq.nowhere(self._settings, self._pipeline, f"{partition}:{offset}")
+            raise NotFound(nowhere.message, hint=nowhere.hint)
+        return found[0]
+
+    def line(self, session: Session, letter: DeadLetter) -> Settled | None:
+        """Return the resolution of a record, if any. Raises `CassandraUnreachable`."""
+        with cassandra.asking(self._settings):
+            found = settled.states_of(session, self._keyspace, self._pipeline.topic, [letter.identity])
+        return found.get(letter.identity)
+
+
+def newest_of(spans: Sequence[Span], most: int) -> list[Span]:
+    """Return the ends of the spans, at most `most` offsets in total; short spans leave their share to the others."""
+    found: dict[int, Span] = {}
+    for at, span in enumerate(sorted(spans, key=lambda one: one.records)):
+        taken = min(span.records, most // (len(spans) - at))
+        most -= taken
+        found[span.partition] = Span(span.partition, span.end - taken, span.end)
+    return [found[span.partition] for span in spans]
+
+
+@dataclass(frozen=True)
+class LetterContent:
+    """A record's value as it can be shown: its fields, text, bytes in hex, nothing, or hidden."""
+
+    kind: Literal["fields", "text", "hex", "none", "hidden"]
+    text: str
+    size_bytes: int
+    frame: str = ""
+    """The wire-format header in hex; empty if there is none."""
+    fields: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Account:
+    """All that is known of a rejected record."""
+
+    place: str
+    partition: int
+    offset: int
+    identity: str
+    state: str
+    settled: str
+    """Its resolution, by whom and when; empty while it is pending."""
+    reason: str
+    meaning: str
+    broken: list[wording.BrokenRule]
+    message: str
+    stage: str
+    time: datetime
+    topic: str
+    topic_partition: int
+    """Position in the topic; -1: rejected at the source."""
+    topic_offset: int
+    new_place: str
+    """Position in the topic after it was redriven."""
+    schema_id: int | None
+    run: str
+    version: str
+    key: str
+    headers: list[tuple[str, str]]
+    value: LetterContent
+
+
+def account(
+    letter: DeadLetter, line: Settled | None, record: type[Record], schemas: Schemas, *, personal: bool, state: str = ""
+) -> Account:
+    """Return all that is known about a dead letter; unless `personal`, what may be personal is hidden."""
+    settled_as = state_of(letter.identity, {} if line is None else {letter.identity: line})
+    return Account(
+        place=letter.place,
+        partition=letter.partition,
+        offset=letter.offset,
+        identity=letter.identity,
+        state=state or settled_as,
+        settled="" if line is None else told(line),
+        reason=letter.reason,
+        meaning=wording.reason(letter.reason),
+        broken=[wording.broken(code, record) for code in letter.rules],
+        message=letter.message if personal else harmless(letter),
+        stage=letter.stage,
+        time=letter.time,
+        topic=letter.origin.topic,
+        topic_partition=letter.origin.partition,
+        topic_offset=letter.origin.offset,
+        new_place=str(line.place) if line is not None and line.place and settled_as == State.REDRIVEN else "",
+        schema_id=letter.schema_id,
+        run=letter.run,
+        version=letter.version,
+        key=shown_key(letter.key, record, personal=personal),
+        headers=[(name, _format_header(name, value, personal=personal)) for name, value in letter.headers],
+        value=_build_content(letter, record, schemas, personal=personal),
+    )
+
+
+def harmless(letter: DeadLetter) -> str:
+    """Return the message without what it may quote from the record."""
+    if letter.reason == Reason.CONTRACT_BROKEN and letter.stage == Stage.DECODE:
+        return letter.message  # the contract's own wording
+    raised = {Reason.AVRO_MALFORMED, Reason.PROCESSING_ERROR, Reason.MAPPING_FAILED, Reason.TRANSFORM_FAILED}
+    if letter.reason in raised:
+        return re.split("[:\n]", letter.message, maxsplit=1)[0]
+    return _QUOTED.sub(f"'{MASK}'", letter.message)
+
+
+def shown_key(key: bytes | None, record: type[Record], *, personal: bool) -> str:
+    """Return a Kafka key as text; unless `personal`, only a record's key, which is not personal."""
+    if key is None:
+        return "none"
+    if not (personal or shows_key(key, record)):
+        return hidden_bytes(len(key))
+    return _truncate_text(_decode_text(key))
+
+
+def _format_header(name: str, value: bytes | None, *, personal: bool) -> str:
+    if value is None:
+        return "none"
+    return _truncate_text(_decode_text(value)) if personal or name in headers.HARMLESS else hidden_bytes(len(value))
+
+
+def _build_content(letter: DeadLetter, record: type[Record], schemas: Schemas, *, personal: bool) -> LetterContent:
+    """Return a dead letter's value as far as it can be shown, or where it is if it was left out."""
+    if letter.left_out and "value" in letter.left_out.parts:
+        why = f"the value was too large for the dead-letter topic: the record is {letter.original}"
+        return LetterContent("none", why, letter.value_bytes)
+    return content(letter.value, record, schemas, personal=personal)
+
+
+def content(value: bytes | None, record: type[Record], schemas: Schemas, *, personal: bool) -> LetterContent:
+    """Return a value as far as it can be decoded; unless `personal`, only what the contract calls harmless is shown."""
+    if not value:
+        return LetterContent("none", "the value is null" if value is None else "the value is empty", 0)
+    frame = value[:FRAME_BYTES].hex(" ") if is_framed(value) else ""
+    found: dict[str, Any] | None = None
+    with suppress(RegistryUnreachable):  # the bytes are shown without it
+        found = value_of(value, AvroWriters(schemas))
+    if found is not None and not is_deep(found):
+        shown = found if personal else masked(found, record)
+        return LetterContent("fields", _truncate_text(pretty(shown)), len(value), frame, shown)
+    if not personal:
+        return LetterContent("hidden", hidden_bytes(len(value)), len(value), frame)
+    body = value[FRAME_BYTES:] if frame else value
+    text = utf8(body)
+    return LetterContent("hex" if text is None else "text", _truncate_text(_decode_text(body)), len(value), frame)
+
+
+def pretty(value: Any) -> str:
+    """Format a value as indented JSON."""
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+
+
+def _decode_text(held: bytes) -> str:
+    text = utf8(held)
+    return held.hex(" ") if text is None else text
+
+
+def _truncate_text(text: str) -> str:
+    if len(text) <= _SHOWN_CHARACTERS:
+        return text
+    return f"{text[:_SHOWN_CHARACTERS]}\n... all of it: ./penstock dlq export FILE"

@@ -1,0 +1,142 @@
+"""One rejected record: its content, the rules it violates, its origin, and an editor to repair it."""
+
+from functools import partial
+from html import escape
+
+from nicegui import ui
+
+from penstock.broker.dlq import DeadLetter
+from penstock.contract.reject import Stage
+from penstock.dead_letters.repair import Repair, StillInvalid
+from penstock.errors import NotFound, PenstockError
+from penstock.sink.resolutions import WAITING
+from penstock.web import elements
+from penstock.web.app_context import AppContext
+from penstock.web.page_layout import PageContext, page
+from penstock.web.rejected.acts import Acts
+from penstock.web.rejected.letters import Letters
+from penstock.web.rejected.parts import account_cards, where_facts
+from penstock.web.rejected.reader import Account, RejectedEntry, entry_of
+
+_EDITED_CHARACTERS = 100_000
+
+
+def register(desk: AppContext, letters: Letters) -> None:
+    """Serve the page."""
+
+    @page(desk, "/rejected/{partition}/{offset}", "Rejected record")
+    async def record(visit: PageContext) -> None:
+        partition, offset = visit.path["partition"], visit.path["offset"]
+        elements.link("All groups", "/rejected")
+        if not (partition.isdecimal() and offset.isdecimal()):
+            raise NotFound(f"{partition}:{offset} is no place of a rejected record", hint="./penstock dlq list --all")
+        letter = await visit.ask(letters.queue.letter, int(partition), int(offset))
+        await _Record(visit, letters, letter).build()
+
+
+class _Record:
+    """The page of one record."""
+
+    def __init__(self, visit: PageContext, letters: Letters, letter: DeadLetter) -> None:
+        self._visit, self._letters, self._letter = visit, letters, letter
+
+    async def build(self) -> None:
+        """Build the page."""
+        with ui.element("div").classes("row-bar"):
+            elements.copyable(f"./penstock dlq show {self._letter.place}", "the command that shows this record")
+        self._trouble = ui.element("div")
+        self._cards = elements.markup("", tag="div")
+        elements.heading("Where it was, and what became of it")
+        self._facts = elements.markup("", tag="dl").classes("facts card")
+        account = await self._show_record()
+        self._acts = Acts(
+            self._visit,
+            self._letters,
+            self._list_pending,
+            self._letter.place,
+            self._refresh_record,
+            self._list_selected,
+        )
+        if account.state == WAITING:
+            await self._build_editor()
+            self._acts.build()
+
+    async def _show_record(self) -> Account:
+        account, error = await self._visit.ask(self._letters.account, self._letter, personal=not self._visit.masks)
+        self._trouble.clear()
+        if error is not None:
+            with self._trouble:
+                elements.trouble(error)
+        self._cards.content = account_cards(account)
+        self._facts.content = "".join(
+            f"<dt>{escape(name)}</dt><dd>{value}</dd>" for name, value in where_facts(account)
+        )
+        return account
+
+    async def _refresh_record(self) -> None:
+        await self._show_record()
+
+    async def _list_pending(self) -> list[RejectedEntry]:
+        """Return the record if it is still pending."""
+        account, _ = await self._visit.ask(self._letters.account, self._letter, personal=False)
+        return [entry_of(self._letter)] if account.state == WAITING else []
+
+    async def _list_selected(self) -> list[RejectedEntry]:
+        return [entry_of(self._letter)]
+
+    async def _build_editor(self) -> None:
+        elements.heading("Edit")
+        if self._visit.masks:
+            text = (
+                "To edit the record you have to see it, and personal data are hidden. Showing them is written to the "
+                "audit log. A field can be set below without seeing the others."
+            )
+            elements.markup(text, tag="p")
+            ui.button("Show personal data and edit", icon="visibility", on_click=self._show_personal_data).props(
+                "no-caps outline"
+            )
+            return
+        text = await self._visit.ask(self._letters.text, self._letter)
+        if len(text) > _EDITED_CHARACTERS:
+            elements.markup("The record is too large to be edited here. In a file:", tag="p")
+            elements.copyable("./penstock dlq export FILE")
+            return
+        kind = "the API's entry, as it came" if self._letter.stage == Stage.PRODUCE else "the record"
+        elements.markup(
+            f"This is {kind}, as JSON. Fields that the contract does not have are left out when sent.", tag="p"
+        )
+        self._text = ui.textarea("Record as JSON", value=text, on_change=self._check_text)
+        self._text.props("outlined autogrow debounce=300 spellcheck=false").classes("editor")
+        self._checked = elements.markup("", tag="div").props("role=status aria-live=polite")
+        ui.button(
+            "Send the edited record", on_click=lambda: self._acts.send(self._build_repair, "mend and redrive")
+        ).props("no-caps")
+        await self._check_text()
+
+    def _show_personal_data(self) -> None:
+        session = self._visit.session
+        session.shows_personal = True
+        self._visit.desk.trail.note(session.name, "personal_data", self._letter.place, "shown")
+        ui.navigate.reload()
+
+    def _build_repair(self) -> Repair:
+        return self._letters.edited(self._letter, self._text.value or "")
+
+    async def _check_text(self) -> None:
+        """Show which rules the text still violates, as it is typed."""
+        typed = self._text.value or ""
+        try:
+            mending = self._letters.edited(self._letter, typed)
+            problem = await self._visit.ask(partial(self._letters.broken, self._letter, mending))
+            result = _check_html(problem)
+        except PenstockError as error:
+            result = f"<p>{elements.state_html('down', error.message)}</p>"
+        if typed == (self._text.value or ""):
+            self._checked.content = result
+
+
+def _check_html(problem: StillInvalid | None) -> str:
+    if problem is None:
+        return f"<p>{elements.state_html('ok', 'No rule is broken: it can be sent')}</p>"
+    rules = "".join(f"<li>{escape(rule)}</li>" for rule in problem.message.split("; "))
+    return f"<p>{elements.state_html('down', 'Still broken')}</p><ul>{rules}</ul>"

@@ -1,0 +1,287 @@
+from dataclasses import replace
+from datetime import UTC, datetime
+from uuid import UUID
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.broker.registry import WriterSchema
+from penstock.broker.wire_format import pack
+from penstock.contract.reject import Stage
+from penstock.dead_letters import repair
+from penstock.dead_letters.repair import Edit, Outgoing, Repair, Repairer, StillInvalid
+from penstock.errors import RegistryUnreachable, UsageError
+from penstock.pipelines.users import PIPELINE, User
+from penstock.process.writer import AvroWriters
+from penstock.produce.serialize import serializer
+from tests.unit.fakes import AVRO_ID, JSON_ID, FakeSchemas
+from tests.unit.letters import FakeKafka, reject
+from tests.unit.records import READINGS, Everything, Reading
+from tests.unit.strategies import everything
+
+GOOD = b'{"sensor":1,"celsius":2.5}'
+BAD = b'{"sensor":"one","celsius":2.5}'
+
+
+def letter(value, **changes):
+    (one,) = FakeKafka().set_aside(reject(value=value, **changes))
+    return one
+
+
+def entry_letter(value, **changes):
+    """The letter of an entry that the producer refused."""
+    return replace(letter(value, **changes), stage=str(Stage.PRODUCE))
+
+
+def outgoing(one, fields=None, edits=None, pipeline=READINGS, proven=frozenset({"text"})):
+    schemas = FakeSchemas.of(pipeline.record)
+    serialize = serializer(pipeline.record, "json", JSON_ID)
+    mender = Repairer(pipeline, schemas, Repair(fields or {}, edits), serialize, lambda: proven)
+    return mender.outgoing(one)
+
+
+def test_a_record_that_is_not_changed_is_sent_as_it_is():
+    """Its own bytes and key, when the contract takes them now."""
+    assert outgoing(letter(GOOD, key=None)) == Outgoing(None, GOOD, 1)
+    assert outgoing(letter(pack(JSON_ID) + GOOD)) == Outgoing(b"k", pack(JSON_ID) + GOOD, 1)
+
+
+@pytest.mark.parametrize("value", [BAD, b"", b"{", pack(9) + GOOD, b"\x00"])
+def test_a_record_that_is_not_changed_and_still_broken_is_told_so(value):
+    """It is looked at again, as the stream would: the message is today's."""
+    found = outgoing(letter(value))
+    assert isinstance(found, StillInvalid)
+    assert found.message != "is wrong"
+
+
+def test_a_null_value_is_sent_when_its_key_is_an_id():
+    """A tombstone that the stream would take now is one."""
+    assert outgoing(letter(None, key=b"7")) == Outgoing(b"7", None, 7)
+    assert isinstance(outgoing(letter(None, key=b"seven")), StillInvalid)
+
+
+def test_a_null_value_is_sent_once_the_shape_of_its_key_is_proven():
+    """Until records with values had such keys it waits on, and the message says what would help."""
+    one = letter(None, key=b'{"sensor":7}')
+    waits = outgoing(one)
+    assert isinstance(waits, StillInvalid)
+    assert "set key_format" in waits.message
+    assert outgoing(one, proven=frozenset({"text", "json_object"})) == Outgoing(one.key, None, 7)
+
+
+def test_a_null_value_is_sent_once_its_key_format_is_declared():
+    """The declaration that the dead letter asks for is what a redrive goes by."""
+    one = letter(None, key=b'{"schema":{},"payload":7}')
+    assert isinstance(outgoing(one, pipeline=replace(READINGS, key_format="json")), StillInvalid)
+    assert outgoing(one, pipeline=replace(READINGS, key_format="connect")) == Outgoing(one.key, None, 7)
+
+
+def test_a_record_whose_own_code_raises_waits_on():
+    """A redrive tells what it raised, and goes on with the next letter."""
+
+    class Picky(Reading, frozen=True, kw_only=True):
+        def __post_init__(self):
+            raise KeyError("never")
+
+    picky = replace(READINGS, record=Picky)
+    assert outgoing(letter(GOOD), pipeline=picky) == StillInvalid("KeyError: 'never'")
+    assert outgoing(letter(GOOD), {"celsius": 1.0}, pipeline=picky) == StillInvalid("KeyError: 'never'")
+
+
+def test_a_field_is_set_and_the_record_written_anew():
+    """Key and bytes are the producer's; fields that the record does not have are left out."""
+    found = outgoing(letter(b'{"sensor":"one","celsius":2.5,"more":1}'), {"sensor": 5})
+    assert found == Outgoing(b"5", pack(JSON_ID) + b'{"sensor":5,"celsius":2.5}', 5, keeps_id=False)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sent"),
+    [
+        (b"1", b'{"sensor":1,"celsius":"hot"}', b"1"),
+        (b"1", b"{", b"1"),
+        (b'{"sensor":1}', b"{", b'{"sensor":1}'),
+        (b"room-7", b'{"sensor":1,"celsius":"hot"}', b"room-7"),
+        (None, b'{"sensor":1,"celsius":"hot"}', b"1"),
+    ],
+)
+def test_a_mended_record_with_the_same_id_keeps_its_key(key, value, sent):
+    """So it belongs to the partition in which it lay. A record without a key is given one."""
+    edits = {"0:0": Edit(1, "0:0", "x", {"sensor": 1, "celsius": 2.5})}
+    found = outgoing(letter(value, key=key), edits=edits)
+    assert (found.key, found.record_id, found.keeps_id) == (sent, 1, True)
+
+
+@pytest.mark.parametrize("key", [b"1", b"room-7", b'{"sensor":1}'])
+def test_a_record_that_is_given_another_id_is_another_record(key):
+    """Its key is that of the new id."""
+    found = outgoing(letter(b'{"sensor":1,"celsius":2.5}', key=key), {"sensor": 2})
+    assert (found.key, found.record_id, found.keeps_id) == (b"2", 2, False)
+
+
+def test_setting_a_field_does_not_mend_another():
+    """What is still wrong is told with its rules."""
+    found = outgoing(letter(b'{"sensor":"one"}'), {"sensor": 5})
+    assert found == StillInvalid("celsius: is missing", ("celsius:required",))
+
+
+@pytest.mark.parametrize(
+    "value", [None, b"", b"[]", b"{", b'{"sensor":1,"sensor":2}', pack(9) + b"x", b"\x00", b"\xff"]
+)
+def test_a_value_without_fields_cannot_be_set(value):
+    """No object, or one whose names stand twice: the letter's own message says why."""
+    found = outgoing(letter(value), {"sensor": 1, "celsius": 1.0})
+    assert isinstance(found, StillInvalid)
+    assert found.rules == ("a:type",)
+    assert "is wrong" in found.message
+
+
+def test_a_frame_that_names_no_known_schema_hides_no_json():
+    """The fields are read although the registry does not know the schema."""
+    assert outgoing(letter(pack(9) + GOOD), {"celsius": 3.0}) == Outgoing(
+        b"k", pack(JSON_ID) + b'{"sensor":1,"celsius":3.0}', 1
+    )
+
+
+@given(everything())
+def test_an_avro_value_has_fields_too(record):
+    """Read by its own writer's schema, whatever rules it breaks."""
+    writers = AvroWriters(FakeSchemas.of(Everything))
+    value = serializer(Everything, "avro", AVRO_ID)(record)
+    found = repair.value_of(value, writers)
+    assert found.keys() == set(Everything.__struct_fields__)
+    assert found["text"] == record.text
+    assert repair.value_of(value[:7], writers) is None
+    assert repair.value_of(value + b"\x00", writers) is None
+
+
+@pytest.mark.parametrize("schema", ["nonsense", {"type": "record"}, {"type": "no-such"}])
+def test_an_avro_schema_that_cannot_be_read_gives_no_fields(schema):
+    """Nor is it an error of the command."""
+    assert repair.value_of(pack(3) + b"x", AvroWriters(FakeSchemas({3: WriterSchema("avro", schema)}))) is None
+
+
+def test_a_registry_that_is_away_is_no_broken_record():
+    """It is raised: nothing can be said of the record."""
+    with pytest.raises(RegistryUnreachable):
+        repair.value_of(pack(3) + b"x", AvroWriters(FakeSchemas(error=RegistryUnreachable("away"))))
+
+
+@given(st.binary(max_size=40))
+def test_no_bytes_are_an_error(value):
+    """Whatever a value is, it has fields or none."""
+    assert isinstance(repair.value_of(value, AvroWriters(FakeSchemas.of(Reading))), dict | None)
+
+
+def test_an_entry_that_the_producer_refused_becomes_a_record_first(entry):
+    """Then the fields are set; without any it is judged as it is."""
+    one = entry_letter(msgspec.json.encode(entry | {"email": "nobody"}))
+    found = outgoing(one, {"email": "a@b.se"}, pipeline=PIPELINE)
+    assert isinstance(found, Outgoing)
+    assert found.key == entry["login"]["uuid"].encode()
+    assert msgspec.json.decode(found.value[5:], type=User).email == "a@b.se"
+    assert outgoing(one, pipeline=PIPELINE).rules == ("email:pattern",)
+    whole = outgoing(entry_letter(msgspec.json.encode(entry)), pipeline=PIPELINE)
+    assert isinstance(whole, Outgoing)
+
+
+def test_an_entry_that_makes_no_record_says_what_it_lacks(changed):
+    """The API's own field is named."""
+    found = outgoing(entry_letter(msgspec.json.encode(changed("login"))), {"email": "a@b.se"}, pipeline=PIPELINE)
+    assert "login" in found.message
+
+
+def test_an_entry_whose_mapping_raises_is_still_broken(changed):
+    """Whatever it raises: the redrive goes on with the next letter."""
+
+    def from_source(entry):
+        return {"sensor": entry["sensor"]["number"], "celsius": 1.0}
+
+    pipeline = replace(READINGS, from_source=from_source)
+    found = outgoing(entry_letter(b'{"sensor": null}'), pipeline=pipeline)
+    assert isinstance(found, StillInvalid)
+    assert "TypeError at test_mend.py" in found.message
+    edits = {"0:0": Edit(1, "0:0", "x", {"sensor": {"number": 4}})}
+    assert outgoing(entry_letter(b'{"sensor": NaN}'), edits=edits, pipeline=pipeline).key == b"4"
+
+
+def test_a_record_that_became_too_large_is_not_sent(entry):
+    """The size is that of the bytes that would be sent."""
+    one = letter(BAD)
+    mender = Repairer(READINGS, FakeSchemas.of(Reading), Repair({"sensor": 1}), lambda _: b"x" * 1_000_001, frozenset)
+    assert mender.outgoing(one).rules == (":size",)
+
+
+def test_an_edited_value_takes_the_place_of_the_value():
+    """Also where the value could not be read at all."""
+    edits = {"0:0": Edit(3, "0:0", "x", {"sensor": 4, "celsius": 1.0})}
+    mended = pack(JSON_ID) + b'{"sensor":4,"celsius":1.0}'
+    assert outgoing(letter(b"{"), edits=edits) == Outgoing(b"4", mended, 4, keeps_id=False)
+    edits = {"0:0": Edit(3, "0:0", "x", None)}
+    assert outgoing(letter(GOOD), edits=edits) == StillInvalid("line 3 holds no object as value", ("a:type",))
+
+
+def test_fields_and_edits_are_not_mixed():
+    """Which of the two should count is not for us to say."""
+    with pytest.raises(UsageError, match="either"):
+        Repair({"sensor": 1}, {})
+
+
+def test_values_get_the_types_of_their_fields():
+    """As the command line has them: text."""
+    texts = ["small=-5", "ratio=2.5", "flag=true", "moment=2020-01-02T03:04:05Z", "text=a=b", "maybe_small=null"]
+    texts.append("id=91c38129-e067-4af8-8705-7d8376747cef")
+    assert repair.assignments(Everything, texts) == {
+        "small": -5,
+        "ratio": 2.5,
+        "flag": True,
+        "moment": datetime(2020, 1, 2, 3, 4, 5, tzinfo=UTC),
+        "text": "a=b",
+        "maybe_small": None,
+        "id": UUID("91c38129-e067-4af8-8705-7d8376747cef"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("nope=1", "fields: sensor, celsius"), ("sensor", "to nothing"), ("sensor=x", "sensor: "), ("sensor=-1", ">= 0")],
+)
+def test_what_cannot_be_set_is_wrong_use(text, says):
+    """An unknown field with those there are; no value; a value that no record could have."""
+    with pytest.raises(UsageError, match=says):
+        repair.assignments(Reading, [text])
+
+
+def test_an_edit_file_is_read_by_place():
+    """Empty lines do not count; what else a line holds is left alone."""
+    lines = [
+        b'{"place":"0:1","identity":"a","value":{"x":1},"more":2}\n',
+        b"\n",
+        b'{"place":"0:2","identity":"b","value":null}',
+    ]
+    assert repair.edits(lines) == {"0:1": Edit(1, "0:1", "a", {"x": 1}), "0:2": Edit(3, "0:2", "b", None)}
+    assert repair.edits([]) == {}
+
+
+GOOD_LINE = b'{"place":"0:1","identity":"a","value":1}'
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"{",
+        b"[]",
+        b'{"place":"0:1","value":1}',
+        b'{"place":"0:1","identity":"a"}',
+        b'{"place":"nowhere","identity":"a","value":1}',
+        b"\xff",
+        GOOD_LINE,
+        b'{"place":"0:2","identity":"a","value":' + b"[" * 100_000,
+    ],
+    ids=range(8),
+)
+def test_a_line_that_cannot_be_used_is_named(line):
+    """Malformed, incomplete, or of a place that had a line before."""
+    with pytest.raises(UsageError, match="line 2 of the edit file"):
+        repair.edits([GOOD_LINE, line])

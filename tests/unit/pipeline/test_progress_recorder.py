@@ -1,0 +1,118 @@
+"""The micro-batches that Spark tells of are noted, each once."""
+
+from types import SimpleNamespace
+
+import pytest
+from cassandra import OperationTimedOut
+
+from penstock.pipeline.progress_recorder import ProgressRecorder
+
+
+class FakeProgress:
+    """Stands for what is kept in Cassandra."""
+
+    def __init__(self) -> None:
+        self.kept, self.failures = [], []
+        self.error: Exception | None = None
+
+    def keep(self, batches) -> None:
+        if self.error:
+            raise self.error
+        self.kept += batches
+
+    def failed(self, error, trace) -> None:
+        if self.error:
+            raise self.error
+        self.failures.append((error, trace))
+
+
+JSON_END = '{"users_created":{"0":17,"1":4}}'
+PYSPARK_END = "{'users_created': {'0': 17, '1': 4}}"
+
+
+def told(second: int, batch_id: int, rows: int = 5, rate: float = 50.0, end: str = JSON_END):
+    """A progress as pyspark gives it."""
+    return SimpleNamespace(
+        batchId=batch_id,
+        timestamp=f"2026-01-01T00:00:{second:02}.250Z",
+        numInputRows=rows,
+        inputRowsPerSecond=rate,
+        processedRowsPerSecond=80.0,
+        durationMs={"addBatch": 90, "triggerExecution": 100},
+        sources=[SimpleNamespace(endOffset=end)],
+    )
+
+
+def query_of(*progress):
+    return SimpleNamespace(recentProgress=list(progress), lastProgress=progress[-1] if progress else None)
+
+
+@pytest.fixture
+def progress() -> FakeProgress:
+    return FakeProgress()
+
+
+def test_each_batch_is_noted_once(progress):
+    """A batch is kept at the first look after it ended, and not again."""
+    noter = ProgressRecorder(progress)
+    noter.note(query_of())
+    noter.note(query_of(told(1, 0), told(2, 1)))
+    noter.note(query_of(told(1, 0), told(2, 1)))
+    noter.note(query_of(told(1, 0), told(2, 1), told(3, 2)))
+    assert [one.batch_id for one in progress.kept] == [0, 1, 2]
+    assert progress.kept[0].durations_ms["addBatch"] == 90
+    assert progress.kept[0].began_at.isoformat() == "2026-01-01T00:00:01.250000+00:00"
+
+
+@pytest.mark.parametrize("end", [JSON_END, PYSPARK_END])
+def test_where_a_batch_ended(progress, end):
+    """The offsets are read as Spark writes them, and as pyspark does."""
+    ProgressRecorder(progress).note(query_of(told(1, 0, end=end)))
+    assert progress.kept[0].positions == {0: 17, 1: 4}
+
+
+@pytest.mark.parametrize("end", ["", "{", "[1]", "{'t': {'a': 'b'}}", "open('x')"])
+def test_a_progress_that_cannot_be_read_is_left_out(progress, end):
+    """What another Spark might tell does not stop the stream."""
+    noter = ProgressRecorder(progress)
+    noter.note(query_of(told(1, 0, end=end)))
+    noter.note(query_of(told(1, 0, end=end), told(2, 1)))
+    assert [one.batch_id for one in progress.kept] == [1]
+
+
+def test_a_look_that_found_nothing_is_no_batch(progress):
+    """A trigger without records is not kept; the batch that takes its number later is."""
+    noter = ProgressRecorder(progress)
+    noter.note(query_of(told(1, 7, rows=0)))
+    noter.note(query_of(told(1, 7, rows=0), told(2, 7)))
+    assert [one.batch_id for one in progress.kept] == [7]
+
+
+def test_a_rate_that_is_no_number_is_zero(progress):
+    """Spark's first batch has an endless rate, which is no number in JSON."""
+    ProgressRecorder(progress).note(query_of(told(1, 0, rate=float("inf"))))
+    assert progress.kept[0].input_rows_s == 0.0
+
+
+def test_the_stream_goes_on_without_its_notes(progress):
+    """Cassandra being away for the notes is no error of the stream."""
+    progress.error = OperationTimedOut()
+    noter = ProgressRecorder(progress)
+    noter.note(query_of(told(1, 0)))
+    noter.note_failure(ValueError("no"))
+    assert progress.kept == []
+
+
+def test_a_failure_is_kept_with_its_trace(progress):
+    """The first line says what happened, the trace where."""
+
+    def fail():
+        raise ValueError("first line\nsecond line")
+
+    with pytest.raises(ValueError, match="first line") as caught:
+        fail()
+    ProgressRecorder(progress).note_failure(caught.value)
+    [(error, trace)] = progress.failures
+    assert error == "first line"
+    assert "second line" in trace
+    assert "test_progress.py" in trace
