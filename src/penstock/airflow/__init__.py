@@ -1,1 +1,1 @@
-"""Airflow's REST API: its client, and the DAG's runs."""
+"""Airflow's REST API: api_client, and the DAG's runs."""

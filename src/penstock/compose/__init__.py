@@ -9,7 +9,7 @@ doctor      checks of Docker, Compose, memory, processor, user, ports and .env, 
 In containers:
 
 preflight   secrets-init: checks before other containers start, and each service's secrets as files
-airflow     airflow-init: Airflow's login, and the password of its database
+airflow_files  airflow-init: Airflow's login, and the password of its database
 prepare     pipeline-init: the pipeline's role in Cassandra, the registry's compatibility level
 healthy     health checks
 """

@@ -1,7 +1,7 @@
 """What an operator does with dead letters: find, repair, redrive, discard and export them.
 
-waiting     those that nothing was done with yet, and the claims on them
-mend        repairs a dead letter into a record that keeps the contract
+pending     those that nothing was done with yet, and the claims on them
+repair      repairs a dead letter into a record that keeps the contract
 redrive     sends it again, once; original: its first bytes; precedence: its place in the order
 export      writes them to a file
 

@@ -1,12 +1,12 @@
 """Drills: deliberate faults under load, each with a verdict.
 
-ground      the target: a local stack, its processes and readiness
+target      the local stack that a drill runs on: processes and readiness
 load        records in flight during a fault: a DAG run, and users produced directly to the topic
 plan        definition of a drill
-frame       runs a drill: load, fault, recovery, checks
-proof       checks that every record is accounted for and that the logs name the fault
+runner      runs a drill: load, fault, recovery, checks
+checks      checks that every record is accounted for and that the logs name the fault
 verdict     passed, or what failed
-kill away disk checkpoint intake growing redriving transforms     faults by family
-backlog soak                         a large backlog; a steady load for minutes, measured with `usage` and `growth`
+kill away disk checkpoint_faults intake growing recreated_topic redriving transforms     faults by family
+backlog soak                         a large backlog; a steady load for minutes, measured with `service_usage` and `growth`
 table       list of all drills
 """

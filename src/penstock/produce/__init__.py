@@ -2,5 +2,5 @@
 
 serialize  record -> bytes with wire-format header, JSON or Avro
 send       bytes -> topic, counts every delivery report
-journal    delivery log: acknowledged offsets, on disk
+delivery_log  acknowledged offsets, on disk
 """

@@ -4,9 +4,9 @@ verify          the receipt of a whole topic; receipt: of one run; trace: the st
 reconciliation  loads the facts and runs reconciliation.sql, which holds every check; queries: its statements
 engine          DuckDB, in which they run; spark_tables: Spark instead, for topics larger than a machine
 auditor         reads the facts from Kafka and Cassandra; coverage: the ledger's entries
-loading         facts as columns; spark_loading: the same, read by Spark's executors
+fact_loading    facts as columns; spark_loading: the same, read by Spark's executors
 audit           the types: a record, a row, and what became of each
-evidence        what excuses an absence; excuses: how far it goes
+excuse_evidence what excuses an absence; excuses: how far it goes
 acceptance      differences that an operator accepts
-acknowledged, nulls, stuck    what a receipt says besides
+acknowledged, nulls, stuck_streams    what else a receipt reports
 """

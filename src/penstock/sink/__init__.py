@@ -3,7 +3,7 @@
 cassandra   the connection, keyspace and table
 rows        rows and deletions -> acknowledged writes
 ledger      which offsets were stored or dead-lettered, and when
-settled     which dead letters were redriven or discarded
+resolutions which dead letters were redriven or discarded
 receipts    the receipts that were issued
 accepted    differences that an operator accepted
 lease       which job owns a checkpoint

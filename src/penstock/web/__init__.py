@@ -3,11 +3,11 @@
 A folder per page: page (what it shows), api (the same as JSON), acts (what its operator does), and what only it needs.
 
 app          the web application: pages, API, metrics and health checks behind one security middleware
-guard        security middleware: host names, cross-site requests, sessions, sign-in (sessions, password, sign_in)
-trail        audit log: who did what
-desk         what pages and API share: clients, the latest snapshot; host: the services' processes
-frame        page layout; elements, parts: building blocks of pages
-api          read-only JSON API; readiness: health checks; metrics: Prometheus endpoint, fed by followed
-shared       cache of a query's result, shared by all open pages
+security     security middleware: host names, cross-site requests, sessions, sign-in (sessions, password, sign_in)
+audit_log    who did what
+app_context  what pages and API share: clients, the latest snapshot; host: the services' processes
+page_layout  what every page has; elements, components: building blocks of pages
+api          read-only JSON API; readiness: health checks; metrics: Prometheus endpoint, fed by metrics_poller
+query_cache  a query's result, shared by all open pages
 logbook      the tail of a log; in_force: effective settings, secrets hidden
 """
