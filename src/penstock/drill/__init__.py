@@ -6,7 +6,7 @@ plan        definition of a drill
 runner      runs a drill: load, fault, recovery, checks
 checks      checks that every record is accounted for and that the logs name the fault
 verdict     passed, or what failed
-kill away disk checkpoint_faults intake growing recreated_topic redriving transforms     faults by family
+faults by family: kill away disk checkpoint_faults intake growing recreated_topic redriving transforms
 backlog soak                         a large backlog; a steady load for minutes, measured with `service_usage` and `growth`
 table       list of all drills
 """
