@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 from penstock.broker.topics import Span, beyond
-from penstock.drill import checks, load
+from penstock.drill import load, record_checks
 from penstock.drill.growth import unbounded
 from penstock.drill.runner import PATIENCE_S, READY_AGAIN_S
 from penstock.drill.target import Ground
@@ -76,9 +76,11 @@ class Backlog:
 
         def done() -> None:
             self._sample_memory()
-            checks.check_stored(settings, spans)
+            record_checks.check_stored(settings, spans)
 
-        wait_until(lambda: checks.check_moving(settings, spans), timeout_s=PATIENCE_S, what="the backlog's first rows")
+        wait_until(
+            lambda: record_checks.check_moving(settings, spans), timeout_s=PATIENCE_S, what="the backlog's first rows"
+        )
         self.facts.recovered_s = round(time.monotonic() - began, 1)
         timeout_s = PATIENCE_S + self.facts.asked / _SLOWEST_PER_S
         wait_until(done, timeout_s=timeout_s, every_s=_SAMPLE_S, what="the backlog to be worked off")
@@ -95,7 +97,7 @@ class Backlog:
         with cassandra.connected(self._ground.settings) as session:
             audit = Auditor(self._ground.settings, session).audit(spans)
         self.batches = records_by_batch(line for covered in audit.covered.values() for line in covered.lines)
-        checks.note_audit(self.facts, audit)
+        record_checks.note_audit(self.facts, audit)
         wait_until(self._ground.check_ready, timeout_s=READY_AGAIN_S, what="the stack as it was before")
 
     def limits_mib(self) -> dict[str, int]:

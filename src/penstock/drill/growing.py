@@ -7,7 +7,7 @@ from itertools import islice
 import msgspec
 
 from penstock.broker import topics
-from penstock.drill import checks, load
+from penstock.drill import load, record_checks
 from penstock.drill.plan import Drill, LogEvidence
 from penstock.drill.target import Ground
 from penstock.retry import wait_until
@@ -29,7 +29,9 @@ def added_partitions(ground: Ground) -> Iterator[None]:
     users = list(islice(direct.users, UPDATES))
     delivered = direct.send_at((user, 0) for user in users)
     stored = load.spans_of(delivered)
-    wait_until(lambda: checks.check_stored(ground.settings, stored), timeout_s=_STORED_S, what="the first version")
+    wait_until(
+        lambda: record_checks.check_stored(ground.settings, stored), timeout_s=_STORED_S, what="the first version"
+    )
     partitions = topics.add_partitions(ground.settings, ground.pipeline.topic, MORE)
     ground.say(f"{ground.pipeline.topic} has {partitions} partitions")
     changed = (msgspec.structs.replace(user, nationality="XX") for user in users)

@@ -9,7 +9,7 @@ from penstock.broker import topics
 from penstock.broker.admin import delete_topic
 from penstock.broker.kafka import admin
 from penstock.contract.record import Record
-from penstock.drill import checks, load
+from penstock.drill import load, record_checks
 from penstock.drill.plan import LogEvidence
 from penstock.drill.runner import PATIENCE_S, READY_AGAIN_S
 from penstock.drill.target import Ground
@@ -41,7 +41,7 @@ class Recreation:
         self._ground.up()
         self._start_step("load", "half of the users")
         users = self._store_half()
-        marks = checks.marks(self._ground.layout.logs)
+        marks = record_checks.marks(self._ground.layout.logs)
         self._start_step("fault", "the topic is recreated, with all of the users")
         self._recreate_topic(users)
         wait_until(lambda: self._check_refused(marks), timeout_s=PATIENCE_S, every_s=0.5, what="the job to stop")
@@ -61,7 +61,9 @@ class Recreation:
         sent = direct.send_at((user, 0) for user in users[: len(users) // 2])
         stored = load.spans_of(sent)
         wait_until(
-            lambda: checks.check_stored(self._ground.settings, stored), timeout_s=PATIENCE_S, what="the first half"
+            lambda: record_checks.check_stored(self._ground.settings, stored),
+            timeout_s=PATIENCE_S,
+            what="the first half",
         )
         return users
 
@@ -80,8 +82,8 @@ class Recreation:
         newer = (msgspec.structs.replace(user, nationality="XX") for user in users)
         load.Direct(self._ground, NAME).send_at((user, 0) for user in newer)
 
-    def _check_refused(self, marks: checks.Marks) -> None:
-        if checks.hidden(self._ground.layout.logs, marks, [_REFUSED]):
+    def _check_refused(self, marks: record_checks.Marks) -> None:
+        if record_checks.hidden(self._ground.layout.logs, marks, [_REFUSED]):
             raise Unreachable("the job does not say that the topic was recreated")
 
     def _reset_checkpoint(self) -> None:
@@ -98,7 +100,7 @@ class Recreation:
         self._start_step("recovery")
         began, spans = time.monotonic(), self._ground.spans()
         wait_until(
-            lambda: checks.check_stored(self._ground.settings, spans),
+            lambda: record_checks.check_stored(self._ground.settings, spans),
             timeout_s=PATIENCE_S,
             every_s=0.5,
             what="all of the new topic",
@@ -108,7 +110,7 @@ class Recreation:
     def _check_outcome(self) -> None:
         with cassandra.connected(self._ground.settings) as session:
             audit = Auditor(self._ground.settings, session).audit(self._ground.spans())
-        checks.note_audit(self.facts, audit)
+        record_checks.note_audit(self.facts, audit)
         self.facts.ids = audit.known_ids
         wait_until(self._ground.check_ready, timeout_s=READY_AGAIN_S, what="the stack as it was before")
 

@@ -16,7 +16,7 @@ from penstock.contract.record import Record
 from penstock.dead_letters.pending import LetterSelection
 from penstock.dead_letters.redrive import Redriven, redrive
 from penstock.dead_letters.repair import Repair
-from penstock.drill import checks, load
+from penstock.drill import load, record_checks
 from penstock.drill.plan import Drill
 from penstock.drill.target import Ground
 from penstock.errors import PenstockError
@@ -66,7 +66,9 @@ def _send_versions(ground: Ground, users: Sequence[Record], *, waits: bool = Tru
 def _wait_for_all(ground: Ground, before: list[Span]) -> None:
     """Wait until the ledger covers everything added to the topic after `before`."""
     spans = beyond(before, ground.spans())
-    wait_until(lambda: checks.check_stored(ground.settings, spans), timeout_s=_STORED_S, what=f"the records of {NAME}")
+    wait_until(
+        lambda: record_checks.check_stored(ground.settings, spans), timeout_s=_STORED_S, what=f"the records of {NAME}"
+    )
 
 
 def _redrive_dead_letters(ground: Ground, users: Iterable[Record], *, as_new: bool = False) -> Redriven:

@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 from penstock.broker.topics import Span, beyond
-from penstock.drill import checks, load
+from penstock.drill import load, record_checks
 from penstock.drill.plan import Drill
 from penstock.drill.target import Ground
 from penstock.drill.verdict import RECOVER_S, Facts, Result
@@ -36,7 +36,7 @@ class Course:
     def __init__(self, ground: Ground, drill: Drill, facts: Facts) -> None:
         self._ground, self._drill, self._facts = ground, drill, facts
         self._before: list[Span] = []
-        self._marks: checks.Marks = {}
+        self._marks: record_checks.Marks = {}
         self._ended_s = 0.0
         self.step = ""
 
@@ -66,11 +66,11 @@ class Course:
         return run
 
     def _check_moving(self) -> None:
-        checks.check_moving(self._ground.settings, self._find_new_ranges())
+        record_checks.check_moving(self._ground.settings, self._find_new_ranges())
 
     def _inject_fault(self) -> None:
         self._start_step("fault", self._drill.what)
-        self._marks = checks.marks(self._ground.layout.logs)
+        self._marks = record_checks.marks(self._ground.layout.logs)
         with self._drill.fault(self._ground):
             time.sleep(self._drill.hold_s)
             self._ended_s = time.monotonic()
@@ -82,7 +82,7 @@ class Course:
         wait_until(self._ground.check_ready, timeout_s=PATIENCE_S, every_s=0.5, what="the stack")
         sent = load.Direct(self._ground, self._drill.name).send(8)
         wait_until(
-            lambda: checks.check_stored(self._ground.settings, load.spans_of(sent)),
+            lambda: record_checks.check_stored(self._ground.settings, load.spans_of(sent)),
             timeout_s=PATIENCE_S,
             what="a record sent after the fault",
         )
@@ -93,7 +93,7 @@ class Course:
         self._facts.run_state = wait_until(run.state, timeout_s=RUN_TIMEOUT_S, every_s=1.0, what="the run")
         spans = self._find_new_ranges()
         wait_until(
-            lambda: checks.check_stored(self._ground.settings, spans),
+            lambda: record_checks.check_stored(self._ground.settings, spans),
             timeout_s=PATIENCE_S,
             every_s=0.5,
             what="all of the load",
@@ -105,6 +105,6 @@ class Course:
 
     def _check_outcome(self, run: load.LoadRun) -> None:
         self._start_step("proof")
-        checks.prove(self._ground.settings, self._find_new_ranges(), run.id, self._facts)
-        self._facts.hidden = checks.hidden(self._ground.layout.logs, self._marks, self._drill.evidence)
+        record_checks.prove(self._ground.settings, self._find_new_ranges(), run.id, self._facts)
+        self._facts.hidden = record_checks.hidden(self._ground.layout.logs, self._marks, self._drill.evidence)
         wait_until(self._ground.check_ready, timeout_s=READY_AGAIN_S, what="the stack as it was before")

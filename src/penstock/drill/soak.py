@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass
 
 from penstock.broker.topics import Span, beyond
-from penstock.drill import checks, load, service_usage
+from penstock.drill import load, record_checks, service_usage
 from penstock.drill.growth import Growth, ServiceUsage, grown
 from penstock.drill.runner import PATIENCE_S
 from penstock.drill.target import Ground
@@ -67,9 +67,9 @@ class Soak:
     def _check_outcome(self, run: load.LoadRun, before: list[Span]) -> None:
         settings = self._ground.settings
         spans = beyond(before, self._ground.spans())
-        wait_until(lambda: checks.check_stored(settings, spans), timeout_s=PATIENCE_S, what="all of the soak")
+        wait_until(lambda: record_checks.check_stored(settings, spans), timeout_s=PATIENCE_S, what="all of the soak")
         ids, refused = self.facts.ids, self.facts.refused
-        checks.prove(settings, spans, run.id, self.facts)
+        record_checks.prove(settings, spans, run.id, self.facts)
         self.facts.ids, self.facts.refused = self.facts.ids + ids, self.facts.refused + refused
         self.facts.asked += round(self._run_s * self._rate)
 

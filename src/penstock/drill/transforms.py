@@ -10,7 +10,7 @@ from penstock.broker import dlq, topics
 from penstock.broker.topics import Span, beyond
 from penstock.contract.fields import key_of, key_writer
 from penstock.contract.record import Record
-from penstock.drill import checks, load
+from penstock.drill import load, record_checks
 from penstock.drill.plan import Drill, LogEvidence
 from penstock.drill.target import Ground
 from penstock.errors import StackError, Unreachable
@@ -64,7 +64,7 @@ def poison_record(ground: Ground) -> Iterator[None]:
     letters = _read_dlq_ranges(ground)
     with _run_poisoned_job(ground, POISON, row_wise=True) as sent:
         what = "the neighbours of the record that the transform raises for"
-        wait_until(lambda: checks.check_stored(ground.settings, sent), timeout_s=ISOLATED_S, what=what)
+        wait_until(lambda: record_checks.check_stored(ground.settings, sent), timeout_s=ISOLATED_S, what=what)
         new = topics.records(
             ground.settings, ground.pipeline.dead_letter_topic, beyond(letters, _read_dlq_ranges(ground))
         )
@@ -79,10 +79,10 @@ def stuck_transform(ground: Ground) -> Iterator[None]:
     """Let a transform raise that is not declared row-wise: the job idles, and status, verify and the alert say so."""
     began, restarts = datetime.now(UTC), _read_job_status(ground).restarts
     with _run_poisoned_job(ground, STUCK, row_wise=False) as sent:
-        log, marks = ground.layout.log(JOB), checks.marks(ground.layout.logs)
+        log, marks = ground.layout.log(JOB), record_checks.marks(ground.layout.logs)
         wait_until(lambda: _check_alert(ground), timeout_s=ALERT_S, every_s=1.0, what="the alert `stuck`")
         _check_shown(ground, sent, began, restarts)
-        if "\tat " in checks.written_since(log, marks):
+        if "\tat " in record_checks.written_since(log, marks):
             raise StackError(f"Java's frames are in {log}, behind which the user's line is hard to find")
         yield
 
@@ -138,7 +138,7 @@ def _check_shown(ground: Ground, sent: list[Span], began: datetime, restarts: in
         receipt = verify.verify(ground.settings, session, since=began)
     if not any(difference.kind == "stuck" for difference in receipt.differences):
         raise StackError("verify does not name the stuck stream")
-    if not checks.waiting(ground.settings, sent):
+    if not record_checks.waiting(ground.settings, sent):
         raise StackError("records were stored of the batch that the transform raises for")
     if "1 failure:" not in job.detail or job.restarts != restarts:
         raise StackError(f"the job does not stand by: restarted {job.restarts - restarts} times, {job.detail}")

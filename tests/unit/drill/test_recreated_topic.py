@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from penstock.drill import checks, recreated_topic
+from penstock.drill import record_checks, recreated_topic
 from penstock.drill.verdict import PASSED
 from penstock.errors import Unreachable
 from penstock.pipeline.topic_guard import recreated as recreated_error
@@ -64,7 +64,7 @@ def test_the_job_refuses_in_its_own_words(ground: Any, line: str) -> None:
     drill = recreated_topic.Recreation(ground, 20)
     log = ground.layout.logs / "spark-job.log"
     log.write_text("batch_stored\n")
-    marks = checks.marks(ground.layout.logs)
+    marks = record_checks.marks(ground.layout.logs)
     with pytest.raises(Unreachable):
         drill._check_refused(marks)
     log.write_text(f"batch_stored\nspark_stream: {line}\n")

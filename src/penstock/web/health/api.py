@@ -10,7 +10,7 @@ from penstock.monitoring.history import History
 from penstock.stack.service import Status
 from penstock.web.app_context import AppContext
 from penstock.web.audit_log import Deed
-from penstock.web.health.services import Upkeep
+from penstock.web.health.health_service import Upkeep
 from penstock.web.health.space import Space
 from penstock.web.in_force import EffectiveSetting, in_force
 from penstock.web.logbook import MOST_LINES, LogLine

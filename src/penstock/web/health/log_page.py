@@ -9,7 +9,7 @@ from nicegui.events import ValueChangeEventArguments
 from penstock.web import elements
 from penstock.web.app_context import AppContext
 from penstock.web.health import parts
-from penstock.web.health.services import Upkeep
+from penstock.web.health.health_service import Upkeep
 from penstock.web.logbook import MOST_LINES, SEARCHED_BYTES, Logbook, LogLine
 from penstock.web.page_layout import PageContext, page
 

@@ -13,7 +13,7 @@ from penstock.web import elements
 from penstock.web.app_context import AppContext
 from penstock.web.elements import duration, number, put, size, state_html
 from penstock.web.health import log_page, parts
-from penstock.web.health.services import OURSELVES, SERVICES_S, Upkeep
+from penstock.web.health.health_service import OURSELVES, SERVICES_S, Upkeep
 from penstock.web.health.space import LOW_BYTES, Space
 from penstock.web.page_layout import PageContext, page
 
