@@ -9,7 +9,6 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.process.test_keys import JSON_SCHEMA, SCHEMAS, Order, avro
 
 from penstock.broker.topics import Span
 from penstock.broker.wire_format import pack
@@ -22,6 +21,7 @@ from penstock.process.decode import Decoder
 from penstock.sink.key_formats import KeyFormats
 from tests.unit.ddl import arrow_schema
 from tests.unit.fakes import FakeSchemas, FakeSession
+from tests.unit.process.test_key_decoding import JSON_SCHEMA, SCHEMAS, Order, avro
 
 RAW = arrow_schema("key BINARY, value BINARY, partition INT, offset BIGINT, timestamp_ms BIGINT, order_header BINARY")
 DECODER = Decoder(Order, SCHEMAS)
