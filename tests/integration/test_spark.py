@@ -227,7 +227,7 @@ def transform(df):
 """
 LOSES = """
 def transform(df):
-    return df.drop("kafka_offset")
+    return df.drop("kafka_offset", "ingested_at")
 """
 
 
@@ -236,7 +236,7 @@ def transform(df):
     [
         (DOUBLES_AND_DROPS, r"more than one row for the record at \d+:\d+"),
         (INVENTS, r"a row at \d+:1\d\d\d, where no record was read"),
-        (LOSES, r"rows without kafka_offset"),
+        (LOSES, r"rows without kafka_offset and ingested_at"),
     ],
     ids=["doubles and drops", "invents", "loses"],
 )

@@ -23,6 +23,7 @@ from penstock.process.batches import DELETION_DDL, REJECT_DDL, SHIFT_DDL
 log = get_logger(__name__)
 
 _POSITION = ("kafka_partition", "kafka_offset")
+_KEPT = (*_POSITION, "ingested_at")
 _FAILED_DDL = f"kafka_partition INT, kafka_offset BIGINT, {REJECT_DDL}, {DELETION_DDL}, {SHIFT_DDL}"
 _HINT = (
     "correct transform, then ./penstock restart spark-job (Docker Compose: docker compose restart spark-submitter); "
@@ -78,7 +79,7 @@ def _materialise_rows(good: DataFrame, pipeline: Pipeline, shift_us: int | None)
 def _with_shift(good: DataFrame, pipeline: Pipeline, shift_us: int | None) -> DataFrame:
     """Apply the pipeline's transform, and add the shift of its record to each row again."""
     rows = _run_transform(good, pipeline)
-    missing = [name for name in _POSITION if name not in rows.columns]
+    missing = [name for name in _KEPT if name not in rows.columns]
     if missing:
         raise ValueError(f"transform gave rows without {' and '.join(missing)}: keep these columns as they are")
     if shift_us is not None:

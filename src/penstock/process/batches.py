@@ -244,6 +244,7 @@ class _Sorter:
     def _sort_in_row(self, columns: dict[str, Any], decoded: Decoded) -> None:
         try:
             judged = judge({name: columns[column] for name, column in self._fields}, self._row, latest_past())
+            time_ms = _timestamp_ms(columns)
         except NOT_OF_A_RECORD:
             raise
         except Exception as error:  # noqa: BLE001  types of a pipeline's file run here and may raise anything
@@ -252,7 +253,7 @@ class _Sorter:
         if isinstance(judged, list):
             self.reject(Fault.of(judged, Stage.TRANSFORM), _read_position(columns), decoded)
         else:
-            decoded.rows.append((judged, _timestamp_ms(columns), *_read_position(columns)))
+            decoded.rows.append((judged, time_ms, *_read_position(columns)))
 
     def reject(self, fault: Fault, position: tuple[int, int], decoded: Decoded) -> None:
         """Add a reject for the record at a position, without its bytes: they are in Kafka."""

@@ -201,7 +201,7 @@ def test_an_entry_whose_mapping_raises_is_still_broken(changed):
     pipeline = replace(READINGS, from_source=from_source)
     found = outgoing(entry_letter(b'{"sensor": null}'), pipeline=pipeline)
     assert isinstance(found, StillInvalid)
-    assert "TypeError at test_mend.py" in found.message
+    assert "TypeError at test_repair.py" in found.message
     edits = {"0:0": Edit(1, "0:0", "x", {"sensor": {"number": 4}})}
     assert outgoing(entry_letter(b'{"sensor": NaN}'), edits=edits, pipeline=pipeline).key == b"4"
 

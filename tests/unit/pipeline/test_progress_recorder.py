@@ -115,4 +115,4 @@ def test_a_failure_is_kept_with_its_trace(progress):
     [(error, trace)] = progress.failures
     assert error == "first line"
     assert "second line" in trace
-    assert "test_progress.py" in trace
+    assert "test_progress_recorder.py" in trace

@@ -344,6 +344,18 @@ def test_a_row_that_is_no_column_is_a_reject(row, error):
     assert not new.has_bytes
 
 
+def test_a_row_whose_time_a_transform_took_away_is_a_reject_of_the_transform():
+    """A null in a column that it must keep is the fault of that row alone: the rows beside it are stored."""
+    (batch,) = to_columns([Decoded([(GOOD, 1000, 1, offset) for offset in (5, 6)])], Reading, READINGS)
+    columns = batch.to_pylist()
+    columns[1]["ingested_at"] = None
+    (found,) = from_columns([pa.RecordBatch.from_pylist(columns, schema=READINGS)], Reading, "t")
+    assert [row[3] for row in found.rows] == [5]
+    (rejected,) = found.rejects
+    assert (rejected.partition, rejected.offset, rejected.fault.stage) == (1, 6, Stage.TRANSFORM)
+    assert rejected.fault.reason == Reason.PROCESSING_ERROR
+
+
 def test_a_row_that_python_cannot_hold_is_a_reject_of_the_transform():
     """Spark knows later years than Python: the rows beside it are stored."""
     (batch,) = to_columns([Decoded([(GOOD, 1000, 1, offset) for offset in (5, 6)])], Reading, READINGS)

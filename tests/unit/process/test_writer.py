@@ -426,7 +426,7 @@ def test_a_message_names_a_schema_by_its_name():
 def test_a_refused_schema_is_measured_once(monkeypatch):
     """A topic full of its values does not have it measured again for each; JSON Schemas are not measured at all."""
     measured = Mock(side_effect=writer.AvroWriter)
-    monkeypatch.setattr(writer, "Writer", measured)
+    monkeypatch.setattr(writer, "AvroWriter", measured)
     schemas = FakeSchemas(
         {5: WriterSchema("avro", array("null")), 6: WriterSchema("avro", "int"), 7: WriterSchema("json")}
     )

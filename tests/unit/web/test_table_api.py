@@ -41,7 +41,7 @@ def noted():
 
 @pytest.fixture
 def client(monkeypatch, noted):
-    monkeypatch.setattr(table, "Table", FakeTable)
+    monkeypatch.setattr(table, "TableReader", FakeTable)
     api = FastAPI(exception_handlers={PenstockError: told})
     trail = SimpleNamespace(note=lambda *what: noted.append(what))
     desk = SimpleNamespace(settings=read(), pipeline=PIPELINE, cassandra=lambda: None, trail=trail)
@@ -112,7 +112,7 @@ def test_no_more_than_two_searches_go_on_at_once(client, monkeypatch):
         def carry_out(self):
             return []
 
-    monkeypatch.setattr(table.trace, "Search", Counting)
+    monkeypatch.setattr(table.trace, "TraceSearch", Counting)
     url = f"/trace/{UUID(int=1)}?whole=true"
     with table._SEARCHES, table._SEARCHES:
         assert client.get(url).status_code == 503
