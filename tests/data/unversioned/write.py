@@ -19,25 +19,25 @@ from confluent_kafka import Message
 
 from penstock.broker import dlq
 from penstock.config import read
-from penstock.contract.batch import BatchSummary
+from penstock.contract.batch import Tally
 from penstock.contract.reject import Fault, Reason, Reject
-from penstock.monitoring.alerts import AlertChange
-from penstock.monitoring.history import History
-from penstock.process.checkpoint import Checkpoint, CheckpointOrigin
-from penstock.process.checkpoint_files import LocalFiles
-from penstock.produce.delivery_log import Journal
-from penstock.reconcile.audit import Balance
-from penstock.reconcile.verify import Acknowledged, Difference, Nulls, TopicReceipt
-from penstock.sink import lease, ledger, progress, receipts, resolutions
+from penstock.control.trail import Trail
+from penstock.observe.alerts import Change
+from penstock.observe.audit import Balance
+from penstock.observe.history import History
+from penstock.observe.verify import Acknowledged, Difference, Nulls, TopicReceipt
+from penstock.process.checkpoint import Checkpoint, Origin
+from penstock.process.files import LocalFiles
+from penstock.produce.journal import Journal
+from penstock.sink import lease, ledger, progress, receipts, settled
 from penstock.source.landing import Landing
-from penstock.web.audit_log import Trail
 from tests.unit.fakes import FakeProducer, FakeSession
 
 HERE = Path(__file__).parent
 KEYSPACE, TOPIC, TOPIC_ID, RUN = "unversioned", "users_created", "Xk3Z9q1wTmS0yB7dVhJ2Lg", "manual__2026-06-01"
 EPOCH_US = 1_780_272_000_000_000
 AT = datetime(2026, 6, 1, 12, tzinfo=UTC)
-TALLY = BatchSummary(0, 0, 4, 5, 3, 1, 1, 0, 1_780_272_001_000, {"state": 2}, {12: 3})
+TALLY = Tally(0, 0, 4, 5, 3, 1, 1, 0, 1_780_272_001_000, {"state": 2}, {12: 3})
 
 
 def write_home() -> None:
@@ -52,12 +52,12 @@ def write_home() -> None:
     for path in (HERE / "home").rglob("000000.json"):
         shutil.copyfile(path, HERE / "staging.json")
     alert = ("service_down", "critical", "kafka", "kafka is away: refused", "./penstock status kafka")
-    History(settings).append([AlertChange(*alert, 1, AT.isoformat(), "firing", AT.isoformat())])
+    History(settings).append([Change(*alert, 1, AT.isoformat(), "firing", AT.isoformat())])
     Trail(settings).note("ann@127.0.0.1", "restart service", "kafka", "done")
     for name in ("alerts.jsonl", "audit.jsonl"):
         shutil.copyfile(HERE / "home" / "data" / name, HERE / name)
     checkpoint = Checkpoint(LocalFiles(), str(HERE / "home" / "checkpoint"), TOPIC)
-    checkpoint.begin_at(CheckpointOrigin(topic_id=TOPIC_ID, start={0: 3}))
+    checkpoint.begin_at(Origin(topic_id=TOPIC_ID, start={0: 3}))
     shutil.copyfile(HERE / "home" / "checkpoint" / "penstock.json", HERE / "checkpoint.json")
     shutil.rmtree(HERE / "home")
 
@@ -80,7 +80,7 @@ def write_tables() -> None:
     session = FakeSession()
     for module in (ledger, progress):
         module.create_tables(session, KEYSPACE)
-    for module in (lease, resolutions, receipts):
+    for module in (lease, settled, receipts):
         module.create_table(session, KEYSPACE)
     created = [query for query, _ in session.executed]
     (HERE / "tables.cql").write_text(";\n".join(query.strip() for query in created) + ";\n")
@@ -93,7 +93,7 @@ def write_tables() -> None:
     stream.keep([progress.Batch(0, AT, 5, 5.0, 5.0, {"addBatch": 90}, {0: 5})])
     stream.failed("StreamingQueryException: refused", "trace")
     claim = uuid.UUID(int=1)
-    resolutions.Book(session, KEYSPACE, TOPIC).discard({f"{TOPIC}/{EPOCH_US}/0/4": None}, claim, "ann", "spam")
+    settled.Book(session, KEYSPACE, TOPIC).discard({f"{TOPIC}/{EPOCH_US}/0/4": None}, claim, "ann", "spam")
     inserts = [(query, [plain(value) for value in values]) for query, values in session.executed if "INSERT" in query]
     save("rows.json", inserts)
 
