@@ -157,7 +157,11 @@ class Settings(BaseSettings):
     spark_executor_memory_mib: int = Field(
         640, ge=LEAST_SPARK_HEAP_MIB, description="Heap of the job's executor; Spark requires at least 466."
     )
-    spark_wait_s: float = Field(120, gt=0, description="Timeout for Kafka and Cassandra at startup, in seconds.")
+    spark_wait_s: float = Field(
+        120,
+        gt=0,
+        description="Timeout for Kafka and Cassandra at startup, and for an executor of `verify`, in seconds.",
+    )
 
     # Airflow
     airflow_url: str = Field(
