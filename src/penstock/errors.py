@@ -17,7 +17,7 @@
     ├── SchemaUnknown             no schema has the id in a record's header
     ├── StoreFailed               Cassandra did not acknowledge every row
     ├── RunFailed                 a DAG run did not succeed
-    ├── TransformFailed           the pipeline's transform fails on a batch, and no record alone is to blame
+    ├── TransformFailed           the pipeline's transform failed on a batch, and no single record is the cause
     ├── CheckpointRefused         the Spark job would skip records if it resumed from its checkpoint
     ├── TopicRecreated            the topic is not the one that the Spark job has read
     ├── JobRunning                another job owns the checkpoint
@@ -157,7 +157,7 @@ class RunFailed(PenstockError):
 
 
 class TransformFailed(PenstockError):
-    """The pipeline's transform fails on a batch, and no record alone is to blame."""
+    """The pipeline's transform failed on a batch, and no single record is the cause."""
 
 
 class CheckpointRefused(PenstockError):
@@ -173,7 +173,7 @@ class JobRunning(PenstockError):
 
 
 class FormatTooNew(PenstockError):
-    """What is to be read was written by a newer penstock."""
+    """The data was written by a newer penstock."""
 
 
 class StackError(PenstockError):

@@ -16,7 +16,10 @@ COUNTS = ("fetched", "produced", "refused", "bytes")
 
 @dataclass(frozen=True)
 class DagRun:
-    """One run of the DAG. Times are ISO 8601, UTC; counts are None until its task has ended well."""
+    """A run of the DAG. Times are ISO 8601, UTC.
+
+    Counts are null until the run's task has succeeded; `asked` is known earlier if the run's parameters contain it.
+    """
 
     run_id: str
     state: str
@@ -38,7 +41,7 @@ class DagRun:
 
 
 class Runs:
-    """Queries Airflow for the newest runs, as often as wanted, with one sign-in."""
+    """Queries Airflow for the newest runs, repeatedly with a single sign-in."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings.model_copy(update={"airflow_timeout_s": ASKING_S})

@@ -50,14 +50,14 @@ class Snapshot:
     newest_record_s: float | None = None
     receipt: Receipt | None = None
     change: str | None = None
-    """What shows that the topic was recreated since the job read it; empty if it was not."""
+    """Evidence that the topic was recreated since the job read it; empty if it was not."""
     stuck: tuple[FailingBatch, ...] | None = None
     """The batches on which the stream is stuck."""
 
 
 @dataclass(frozen=True)
 class Alert:
-    """A problem: what is wrong, with which subject, and the command that shows more."""
+    """A problem: the affected subject, what is wrong with it, and the command that shows more."""
 
     name: str
     severity: Severity
@@ -190,7 +190,7 @@ What = Literal["firing", "resolved"]
 
 @dataclass(frozen=True)
 class AlertChange(Alert):
-    """An alert began to fire, or was resolved. `number` counts changes; times are ISO 8601, UTC."""
+    """A change of an alert: it began to fire, or was resolved. `number` counts changes; times are ISO 8601, UTC."""
 
     number: int
     at: str

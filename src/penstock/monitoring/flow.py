@@ -42,12 +42,12 @@ _SLOW_S = 5.0
 
 @dataclass(frozen=True)
 class Counts:
-    """How many records came to each hop; they only grow while topic and ledger stay the same."""
+    """Number of records at each stage. Counts only grow while the topic and the ledger stay the same."""
 
     fetched: int | None = None
-    """By the runs in `View.ran` and by active runs; None while the progress of an active run is unknown."""
+    """Records fetched by the runs in `View.ran` and by active runs; null while any active run's progress is unknown."""
     produced: int | None = None
-    """As `fetched`."""
+    """Records produced by the same runs; null under the same condition."""
     kafka: int | None = None
     """Sum of the topic's end offsets."""
     read: int | None = None
@@ -60,7 +60,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Point:
-    """One look. `services` gives for each what is wrong, or nothing; latencies are those of the last five minutes."""
+    """A poll. `services` maps each service to its error, or an empty string; latencies cover the last five minutes."""
 
     at_s: float
     services: dict[str, str]
@@ -75,7 +75,7 @@ class Point:
 
 @dataclass(frozen=True)
 class PartitionProgress:
-    """A partition of the topic, and up to which offset the ledger reaches; None: not known."""
+    """A partition of the topic. `reached` is the offset that the ledger reaches, null if unknown."""
 
     partition: int
     first: int
@@ -93,14 +93,14 @@ class Problem:
 
 @dataclass
 class View:
-    """Everything that the last poll found. `points` are those of the last fifteen minutes, oldest first."""
+    """Results of the last poll. `points` are the polls of the last fifteen minutes, oldest first."""
 
     points: list[Point] = field(default_factory=list)
     runs: list[DagRun] = field(default_factory=list)
     ran: dict[str, int] = field(default_factory=dict)
-    """Totals of the newest hundred runs at the first poll and of all runs since; empty: unknown."""
+    """Totals of the newest hundred runs at the first poll and of all runs since; empty if unknown."""
     under_way: SoFar | None = field(default_factory=lambda: SoFar(0, 0))
-    """Progress of the active runs, by their delivery logs; None if the delivery log of any is elsewhere."""
+    """Progress of the active runs, from their delivery logs; None if any of these logs is elsewhere."""
     alerts: list[AlertChange] = field(default_factory=list)
     is_watched: bool = True
     """Whether an alert watcher is running."""
@@ -109,9 +109,9 @@ class View:
     stuck: list[FailingBatch] = field(default_factory=list)
     """The batches on which the stream is stuck, at the last poll that could query Cassandra."""
     problems: dict[str, Problem] = field(default_factory=dict)
-    """The last error of each service that was up before, even if it is resolved."""
+    """The last error of each service that has been up before, even if it is resolved."""
     latencies: Histogram = field(default_factory=dict)
-    """Of every row that was stored since the first poll."""
+    """Latencies of every row stored since the first poll."""
 
     @property
     def now(self) -> Point | None:
@@ -144,7 +144,7 @@ class _Stored(NamedTuple):
 
 
 class _LedgerTail:
-    """Reads the ledger's lines as they are written."""
+    """Reads new ledger entries as they are written."""
 
     def __init__(self) -> None:
         self._epoch_us: int | None = None

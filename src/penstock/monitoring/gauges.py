@@ -89,7 +89,7 @@ class Count(NamedTuple):
 
 
 class Window:
-    """The counts of the last minutes, and how much they grew."""
+    """A sliding window of counts over the last minutes, and their growth."""
 
     def __init__(self, length_s: float = REJECTED_WINDOW_S) -> None:
         self._length_s = length_s
@@ -114,7 +114,7 @@ class Window:
 
 
 class Held(NamedTuple):
-    """What Kafka holds. `newest_s` is the timestamp of the newest record, in epoch seconds."""
+    """State of the topics in Kafka. `newest_s` is the timestamp of the newest record, in epoch seconds."""
 
     topic: TopicGauge
     dead_letters: TopicGauge
@@ -122,14 +122,14 @@ class Held(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """What Cassandra holds: the offset that the ledger reaches per partition, the ledger, and the last receipt."""
+    """State in Cassandra: the offset that the ledger reaches per partition, the ledger, and the last receipt."""
 
     reached: dict[int, int] | None = None
     receipt: dict[str, Any] | None = None
-    """As it was stored."""
+    """The last receipt, as stored."""
     book: Ledger | None = None
     change: str | None = None
-    """What shows that the topic was recreated since the job read it; empty if it was not."""
+    """Evidence that the topic was recreated since the job read it; empty if it was not."""
     stuck: tuple[FailingBatch, ...] | None = None
     """The batches on which the stream is stuck."""
 
@@ -143,7 +143,7 @@ class Look(NamedTuple):
 
 
 class Gauges:
-    """Polls the pipeline, as often as wanted, over persistent connections."""
+    """Polls the pipeline repeatedly over persistent connections."""
 
     def __init__(self, settings: Settings) -> None:
         self._connections = Connections(settings)

@@ -29,7 +29,7 @@ class ReasonCounts:
 
 
 class Rejects:
-    """Follows the dead-letter topic from its end at the first poll; `tally` only grows."""
+    """Counts new dead letters, starting from the topic's end at the first poll. `tally` only grows."""
 
     def __init__(self, settings: Settings, pipeline: Pipeline) -> None:
         self._settings = settings.model_copy(update={"kafka_timeout_s": _TIMEOUT_S})
@@ -37,7 +37,7 @@ class Rejects:
         self._before: TopicGauge | None = None
         self.tally = ReasonCounts()
         self.is_done = True
-        """Whether everything that was there at the last poll is counted."""
+        """Whether every dead letter present at the last poll is counted."""
 
     def follow(self, client: AdminClient) -> None:
         """Count what is new since the last poll; nothing if `KafkaException` or `KafkaUnreachable` is raised."""

@@ -15,10 +15,10 @@ _COMMAND = (sys.executable, "-m", "penstock.cli", "verify", "--json")
 
 
 class Regular:
-    """Runs `penstock verify` when the last run is longer ago than `watch_verify_hours`; 0: never.
+    """Runs `penstock verify` if the last run was more than `watch_verify_hours` ago; 0 disables it.
 
-    It runs in its own process, which frees its memory. The receipt is stored in Cassandra, where the watch finds it
-    like any other.
+    It runs in its own process, so that its memory is freed. The receipt is stored in Cassandra, where the watcher reads
+    it like any other.
     """
 
     def __init__(self, settings: Settings, command: tuple[str, ...] = _COMMAND) -> None:

@@ -34,7 +34,7 @@ def quick(settings: Settings) -> Settings:
 
 
 class Connections:
-    """Clients that are kept; the Cassandra session is created on first use."""
+    """Persistent clients. The Cassandra session is created on first use."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = quick(settings)
@@ -139,7 +139,7 @@ def checks(settings: Settings) -> dict[str, Check]:
 
 
 class Services:
-    """Checks all services concurrently. A slow check delays no other, and is not started twice."""
+    """Checks all services concurrently. A slow check does not delay the others, and is not started twice."""
 
     def __init__(self, connections: Connections, asked: Mapping[str, Check]) -> None:
         self._connections = connections

@@ -27,7 +27,7 @@ Tell = Callable[[AlertChange], None]
 
 
 class Watch:
-    """The alert watcher of one data directory: which alerts fire, and who is notified."""
+    """The alert watcher of one data directory. Tracks firing alerts and sends notifications."""
 
     def __init__(
         self, settings: Settings, look: Look, tell: Tell = lambda _: None, regular: Regular | None = None

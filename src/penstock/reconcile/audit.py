@@ -132,15 +132,15 @@ class Audit:
 
     balances: dict[int, Balance]
     covered: dict[int, Coverage] = field(default_factory=dict)
-    """What the ledger says, by partition."""
+    """Coverage by the ledger, per partition."""
     refused: int = 0
     """Number of dead letters whose records never reached the topic."""
     known_ids: int = 0
     """Number of ids in the topic."""
     expected_ids: int = 0
-    """Number of these that should have a row."""
+    """Number of these ids that should have a row."""
     expected_rows: int = 0
-    """Number of these that have a row."""
+    """Number of these ids that should have a row and have one."""
     other_rows: int = 0
     """Number of rows whose ids are not in the topic."""
     latency_ms: dict[str, int | None] = field(default_factory=dict)

@@ -28,12 +28,12 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class RunReceipt:
-    """What became of one DAG run.
+    """The outcome of one DAG run.
 
-    `produced` counts records in Kafka that carry the run's id, `rejected` those set aside, by the task or by Spark,
-    `excused` those whose rows expired, whose dead letters were pruned, that compaction may have removed or an operator
-    accepted; missing = asked for and not produced, or produced and neither stored nor rejected nor filtered nor
-    excused in time.
+    `produced` counts the records in Kafka with the run's id, `rejected` the records dead-lettered by the task or by
+    Spark, `excused` the records whose rows expired, whose dead letters were pruned, that compaction may have removed,
+    or that an operator accepted. `missing` counts the records that were requested and not produced, or produced and not
+    stored, rejected, filtered or excused in time.
     """
 
     run_id: str

@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class TraceStep:
-    """One hop: when, and what is known of it."""
+    """A stage of a record's path: its time, null if unknown, and details."""
 
     name: str
     at: str | None
@@ -40,7 +40,7 @@ class TraceStep:
 
 @dataclass(frozen=True)
 class Passage:
-    """A record of the id as it went through Kafka; partition and offset are None when it never got there."""
+    """The path of one record with the id. `partition` and `offset` are null if the record never reached Kafka."""
 
     partition: int | None
     offset: int | None
@@ -74,7 +74,7 @@ def id_of(pipeline: Pipeline, text: str) -> Any:
 
 
 class TraceSearch:
-    """A search of the whole topic for one id. It ends at the end of the topic, after `longest_s`, or by `stop`."""
+    """A search of the whole topic for one id. It ends at the end of the topic, after `longest_s`, or when stopped."""
 
     def __init__(self, settings: Settings, session: Session, text: str, longest_s: float = inf) -> None:
         self._settings, self._session = settings, session
@@ -87,7 +87,7 @@ class TraceSearch:
         self.held = 0
         """Number of records in the topic."""
         self.is_whole = False
-        """Whether all of them were read."""
+        """Whether all records in the topic were read."""
 
     def carry_out(self) -> list[Passage]:
         """Run the search, and return the passages found, in the order they were sent."""

@@ -37,12 +37,12 @@ from penstock.sink import cassandra, receipts, resolutions
 _RUNS = 50
 _ACCEPTED_AT_MOST = 100_000
 EXCUSED = ("expired", "pruned", "compacted", "accepted")
-"""The counts, as a receipt names them, of what is absent and excused by evidence or by an operator."""
+"""Receipt fields that count absent records excused by evidence or by an operator."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Two sources that do not agree, on a single record if possible."""
+    """A disagreement between two sources, down to a single record if possible."""
 
     kind: str
     partition: int | None
@@ -53,11 +53,12 @@ class Difference:
 
 @dataclass(frozen=True)
 class TopicReceipt:
-    """The outcome of everything in an offset range of the topic.
+    """The outcome of all records in an offset range of the topic.
 
-    produced = stored + deleted + rejected + filtered + expired + pruned + accepted + waiting + missing, in each
-    partition. `refused` records never reached the topic, `compacted` records are no longer there; rejected + refused =
-    the sum of `queue`; `deleted_nothing` is a part of deleted. balanced: nothing is missing, and no two sources differ.
+    In each partition, produced = stored + deleted + rejected + filtered + expired + pruned + accepted + waiting +
+    missing. `refused` records never reached the topic; `compacted` records are no longer in it. rejected + refused =
+    the sum of `queue`. `deleted_nothing` is part of `deleted`. `balanced` means that nothing is missing, and no two
+    sources differ.
     """
 
     topic: str
@@ -81,9 +82,9 @@ class TopicReceipt:
     acknowledged: Acknowledged
     nulls: dict[str, Nulls]
     counts: dict[str, int]
-    """Rows stored so far, and how many of them were null in each field: the next receipt is compared with it."""
+    """Rows stored so far, and how many of them were null in each field. The next receipt is compared with these."""
     counted: dict[int, int]
-    """The offset that `counts` reaches in each partition, in the topic's `generation_us`."""
+    """The offset that `counts` reaches in each partition, within the topic incarnation `generation_us`."""
     generation_us: int | None
     warnings: list[str]
     partitions: list[Balance]
@@ -98,7 +99,7 @@ class TopicReceipt:
     accepted_differences: dict[str, int] = field(default_factory=dict)
     """Number of accepted differences of each kind; `accepted` counts the missing records among them."""
     evidence: list[str] = field(default_factory=list)
-    """What was read to excuse what is absent, as sentences."""
+    """The evidence read to excuse absent records, as sentences."""
     lifetimes: list[Lifetime] = field(default_factory=list)
     """The known TTLs of the table, oldest first."""
 

@@ -41,7 +41,7 @@ _TRACE_CHARACTERS = 20_000
 
 @dataclass(frozen=True)
 class Batch:
-    """A micro-batch: `durations_ms` by phase as Spark names them, `positions` the offset it ends at per partition."""
+    """A micro-batch. `durations_ms` is keyed by Spark's phase names; `positions` maps partitions to end offsets."""
 
     batch_id: int
     began_at: datetime
@@ -54,7 +54,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Failure:
-    """The stream failed, and what it told."""
+    """A failure of the stream: its time, error and traceback."""
 
     at: datetime
     error: str

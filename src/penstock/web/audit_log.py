@@ -19,7 +19,7 @@ MAX_BYTES = 5 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Deed:
-    """One audited action. `at` is ISO 8601 in UTC."""
+    """An entry of the audit log. `at` is ISO 8601, UTC."""
 
     at: str
     who: str

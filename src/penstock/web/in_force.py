@@ -18,7 +18,7 @@ from penstock.stack import layout
 
 @dataclass(frozen=True)
 class EffectiveSetting:
-    """An effective setting: its environment variable, and its value as text with secrets hidden."""
+    """An effective setting. `variable` is its environment variable, `value` its value as text with secrets hidden."""
 
     variable: str
     value: str

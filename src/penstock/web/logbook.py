@@ -22,7 +22,7 @@ Level = Literal["error", "warning", "debug", ""]
 
 @dataclass(frozen=True)
 class LogLine:
-    """A log line with its secrets hidden, and the level it names."""
+    """A log line with secrets hidden. `level` is the level named in it; empty for info, or if it names none."""
 
     text: str
     level: Level

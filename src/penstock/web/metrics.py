@@ -253,7 +253,7 @@ METRICS = (
 
 
 class Collector:
-    """Collects every metric of a desk, reading it again each time."""
+    """Collects every metric of an `AppContext`, read again at each scrape."""
 
     def __init__(self, desk: AppContext) -> None:
         self._desk = desk

@@ -23,7 +23,7 @@ EVERY_S = 5.0
 
 
 class Followed:
-    """Rejects by reason, the newest micro-batch, and topic sizes on the brokers, as of the last poll."""
+    """Dead letters by reason, the newest micro-batch, and topic sizes on the brokers, as of the last poll."""
 
     def __init__(self, desk: AppContext) -> None:
         self._desk = desk

@@ -47,7 +47,7 @@ def register(api: FastAPI, desk: AppContext) -> None:
     def logs(
         service: str,
         lines: Annotated[int, Query(ge=1, le=MOST_LINES)] = 200,
-        search: Annotated[str, Query(description="A text that each line holds, whatever its case.")] = "",
+        search: Annotated[str, Query(description="Only lines that contain this text, ignoring case.")] = "",
     ) -> Log:
         """Get the last lines of a service's log, from its last 2 MiB."""
         return Log(service, upkeep.logbook(service).last(lines, search).lines)

@@ -9,13 +9,13 @@ from pathlib import Path
 import psutil
 
 LOW_BYTES = 2 * 1024**3
-"""Less free space causes a warning."""
+"""Threshold of free space below which a warning is shown."""
 LONGEST_S = 5.0
 
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder and what its files take; `is_whole` is false when counting took too long."""
+    """A folder and the total size of its files. `is_whole` is false if counting took too long."""
 
     name: str
     size_bytes: int
@@ -24,7 +24,7 @@ class Folder:
 
 @dataclass(frozen=True)
 class Space:
-    """The disk that holds the home, and the machine's memory."""
+    """Usage of the data directory's disk and of the machine's memory, and the data directory's folders."""
 
     path: str
     disk_bytes: int

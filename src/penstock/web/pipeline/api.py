@@ -16,11 +16,12 @@ from penstock.web.pipeline.hops import Hop, PipelineStatus
 
 @dataclass(frozen=True)
 class Now:
-    """The pipeline as it was last looked at; `now` is null before the first look.
+    """The pipeline as of the last poll. `now` is null before the first poll.
 
-    `rates_s` are records a second over the last ten seconds, by the names of `now.counts`; null is not known, or no
-    longer the same topic. `problems` has the last error of each service, also when it is over; times are epoch seconds.
-    `alerts` are those that fire, as a watch wrote them; `is_watched` tells whether there is one.
+    `rates_s` maps the names in `now.counts` to records per second over the last ten seconds; null if unknown, or if the
+    topic is no longer the same. `problems` holds the last error of each service, even if it is resolved; times are
+    epoch seconds. `alerts` are the firing alerts, as recorded by the alert watcher; `is_watched` is whether one is
+    running.
     """
 
     topic: str
@@ -52,7 +53,7 @@ class LastReceipt:
 
 @dataclass(frozen=True)
 class Missing:
-    """What does not exist, and the command that creates it."""
+    """A resource that does not exist, and the command that creates it."""
 
     error: str
     hint: str

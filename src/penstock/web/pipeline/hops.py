@@ -15,9 +15,9 @@ _JOB = "./penstock status spark-job"
 
 @dataclass(frozen=True)
 class Hop:
-    """One hop: records a second now, records in total, records that wait; None is not known.
+    """A stage of the pipeline: current records per second, total records, and pending records; null if unknown.
 
-    `error` is the last one; it is over when `state` is not down. `command` shows more.
+    `error` is the last error; it is resolved unless `state` is `down`. `command` is the command that shows more.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Hop:
 
 @dataclass(frozen=True)
 class PipelineStatus:
-    """One sentence on the whole pipeline, and the command that shows more."""
+    """A one-sentence status of the whole pipeline, and the command that shows more."""
 
     tone: Literal["good", "quiet", "warn", "bad"]
     text: str

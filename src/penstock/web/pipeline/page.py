@@ -46,7 +46,7 @@ def register(desk: AppContext) -> None:
 
 
 class _Parts(NamedTuple):
-    """What the page shows of one snapshot, as HTML, and the series of its charts."""
+    """Page content for one snapshot: HTML fragments, and the series of the charts."""
 
     verdict: str
     path: str

@@ -70,9 +70,9 @@ def register(api: FastAPI, desk: AppContext) -> None:
     @api.get("/rejected/records")
     def records(
         reason: str = "",
-        rule: Annotated[str, Query(description="The start of a broken rule's code: email:pattern.")] = "",
-        rules: Annotated[str, Query(description="The codes of all broken rules, with commas between them.")] = "",
-        state: Annotated[str, Query(description="waiting, redriven, superseded or discarded.")] = "",
+        rule: Annotated[str, Query(description="Prefix of a violated rule's code, e.g. email:pattern.")] = "",
+        rules: Annotated[str, Query(description="Codes of all violated rules, separated by commas.")] = "",
+        state: Annotated[str, Query(description="One of waiting, redriven, superseded, discarded.")] = "",
         limit: Annotated[int, Query(ge=1, le=5000)] = 100,
     ) -> list[RejectedRecord]:
         """List rejected records that match the filters, newest first, without their content."""

@@ -86,9 +86,9 @@ class Wanted:
 
     reason: str = ""
     rule: str = ""
-    """Start of the code of a broken rule."""
+    """Prefix of a violated rule's code."""
     rules: str = ""
-    """Codes of all broken rules, separated by commas: these and no others."""
+    """Codes of all violated rules, separated by commas: exactly these."""
     state: str = ""
 
     def takes(self, entry: RejectedEntry, state: str) -> bool:
@@ -110,9 +110,9 @@ class Listing:
     held: int
     """Number of messages in the dead-letter topic, including duplicates."""
     is_whole: bool
-    """Whether no older record was left out."""
+    """Whether all records were considered, not just the newest."""
     error: PenstockError | None = None
-    """Why the resolution of the records is unknown."""
+    """Why the resolution of the records is unknown; None if it is known."""
 
     def state(self, entry: RejectedEntry) -> str:
         """Return `waiting`, `redriven`, `superseded` or `discarded`; `unknown` while Cassandra is unavailable."""
@@ -128,7 +128,7 @@ class Listing:
 
 
 class RejectedReader:
-    """Reads the end of the dead-letter topic once, and then what is new in it. May be called by any thread."""
+    """Reads the end of the dead-letter topic once, then only new dead letters. Thread-safe."""
 
     def __init__(self, settings: Settings, pipeline: Pipeline, newest: int = NEWEST) -> None:
         self._settings = settings.model_copy(update={"kafka_timeout_s": TIMEOUT_S})
@@ -248,7 +248,7 @@ def newest_of(spans: Sequence[Span], most: int) -> list[Span]:
 
 @dataclass(frozen=True)
 class LetterContent:
-    """A record's value as it can be shown: its fields, text, bytes in hex, nothing, or hidden."""
+    """A record's value in displayable form: its fields, text, or bytes in hex; or none, or hidden."""
 
     kind: Literal["fields", "text", "hex", "none", "hidden"]
     text: str
@@ -260,7 +260,7 @@ class LetterContent:
 
 @dataclass(frozen=True)
 class Account:
-    """All that is known of a rejected record."""
+    """Everything known about a rejected record."""
 
     place: str
     partition: int
@@ -268,7 +268,7 @@ class Account:
     identity: str
     state: str
     settled: str
-    """Its resolution, by whom and when; empty while it is pending."""
+    """The record's resolution, by whom and when; empty while the record is pending."""
     reason: str
     meaning: str
     broken: list[wording.BrokenRule]
@@ -277,10 +277,10 @@ class Account:
     time: datetime
     topic: str
     topic_partition: int
-    """Position in the topic; -1: rejected at the source."""
+    """Partition in the topic; -1 if the record was rejected at the source."""
     topic_offset: int
     new_place: str
-    """Position in the topic after it was redriven."""
+    """Position in the topic after redrive; empty if the record was not redriven."""
     schema_id: int | None
     run: str
     version: str

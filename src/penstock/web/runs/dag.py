@@ -48,7 +48,7 @@ _GROUP, _GROUP_END = "::group::", "::endgroup::"
 
 @dataclass(frozen=True)
 class Schedule:
-    """Whether the DAG is paused, when it runs by itself, and when next. Times are ISO 8601, UTC."""
+    """The DAG's schedule: whether it is paused, when it runs, and when next. Times are ISO 8601, UTC."""
 
     paused: bool
     told: str
@@ -95,10 +95,11 @@ class TaskLogLine:
 
 @dataclass(frozen=True)
 class RunProgress:
-    """How far a run's records have come; None: not known (yet).
+    """Progress of a run's records. Null means unknown, or not known yet.
 
-    `handled`: the stream stored them or set them aside. While others' records lie among the run's own, how many of
-    those wait can only be told once none waits: then `handled` is None, and at most `waiting` do.
+    `handled` counts the records that the stream stored or dead-lettered. If records of other runs lie between the run's
+    own, the number of its pending records is unknown until none is pending: until then, `handled` is null, and
+    `waiting` is an upper bound.
     """
 
     asked: int | None
@@ -110,9 +111,9 @@ class RunProgress:
 
 
 class Dag:
-    """Queries Airflow with one sign-in, from any thread. Raises `AirflowUnreachable`, or `PenstockError` if it refuses.
+    """Queries Airflow with a single sign-in, from any thread.
 
-    Raises `NotFound` for a run that Airflow does not know.
+    Raises `AirflowUnreachable`, `PenstockError` if Airflow rejects the request, and `NotFound` for an unknown run.
     """
 
     def __init__(self, settings: Settings) -> None:

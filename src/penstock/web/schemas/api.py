@@ -52,8 +52,8 @@ def register(api: FastAPI, desk: AppContext) -> None:
 
     @api.get("/schemas")
     def listed(
-        holding: Annotated[str, Query(description="Only subjects whose names hold this.")] = "",
-        most: Annotated[int, Query(ge=1, le=500, description="So many at most.")] = LISTED,
+        holding: Annotated[str, Query(description="Only subjects whose names contain this text, ignoring case.")] = "",
+        most: Annotated[int, Query(ge=1, le=500, description="Maximum number of subjects.")] = LISTED,
     ) -> Subjects:
         """List subjects with their versions and compatibility levels."""
         return catalogue(desk).subjects(holding, most)

@@ -10,10 +10,10 @@ _AROUND = 3
 
 @dataclass(frozen=True)
 class DiffLine:
-    """A line of either text, with its numbers there from 1 on.
+    """A line of a diff, with its line numbers in both texts, starting at 1; null where the line is absent.
 
-    `sign` is `-` for one that the older text alone has, `+` for one that the newer has, a space for one of both, and
-    `@` where lines of both are left out.
+    `sign` is `-` for a line only in the older text, `+` for a line only in the newer text, a space for a line in both,
+    and `@` where lines in both are omitted.
     """
 
     sign: Literal["-", "+", " ", "@"]

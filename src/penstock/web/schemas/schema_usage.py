@@ -21,9 +21,10 @@ Part = Literal["key", "value"]
 
 @dataclass
 class Use:
-    """A schema in one partition: how many messages of the sample have it, the first and the last of them.
+    """The use of a schema in one partition: the number of sampled messages with it, and the first and last of them.
 
-    `schema_id` is None for what has no frame; `what` says what that is. Times are Kafka's, in ms since the epoch.
+    `schema_id` is null for messages without a valid wire-format header; `what` says what these are. Times are Kafka's,
+    in ms since the epoch.
     """
 
     schema_id: int | None
@@ -38,7 +39,7 @@ class Use:
 
 @dataclass(frozen=True)
 class SchemaUsage:
-    """Result of a sample: `looked` of the `held` messages were read. `is_cut`: the time was up before its end."""
+    """Result of a sample: `looked` of the `held` messages were read. `is_cut` means sampling hit its time limit."""
 
     topic: str
     part: Part
@@ -77,7 +78,7 @@ def usage(settings: Settings, subject: str, longest_s: float = LONGEST_S) -> Sch
 
 
 class _Sample:
-    """Counts the messages that are read, and ends in time."""
+    """Counts the messages read, and stops at a deadline."""
 
     def __init__(self, end_s: float) -> None:
         self._end_s = end_s

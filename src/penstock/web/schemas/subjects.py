@@ -27,7 +27,7 @@ _NOT_FOUND, _WRONG, _DENIED = 404, {409, 422}, {401, 403}
 
 @dataclass(frozen=True)
 class Subject:
-    """A subject; `compatibility` is its own level, or else the registry's."""
+    """A subject. `compatibility` is its own level, or the registry's if it has none."""
 
     name: str
     type: str
@@ -38,17 +38,17 @@ class Subject:
 
 @dataclass(frozen=True)
 class Subjects:
-    """The subjects whose names hold a text: the first of them, and how many there are."""
+    """The first subjects whose names contain a text. `found` is the number of all such subjects."""
 
     subjects: list[Subject]
     found: int
     compatibility: str
-    """The level of subjects without a level of their own."""
+    """The compatibility level of subjects without their own."""
 
 
 @dataclass(frozen=True)
 class Version:
-    """A version of a subject; `text` is indented when it is JSON."""
+    """A version of a subject. `text` is indented if it is JSON."""
 
     subject: str
     version: int
@@ -73,7 +73,7 @@ class DraftVerdict:
 class Catalogue:
     """The registry at `settings.registry_url`, queried through `http`. Methods may be called from any thread.
 
-    They raise `RegistryUnreachable`, `NotFound` for what it does not hold, and `UsageError` for what it refuses to read.
+    They raise `RegistryUnreachable`, `NotFound` for what it does not hold, and `UsageError` for what it cannot read.
     """
 
     def __init__(self, settings: Settings, http: httpx2.Client) -> None:

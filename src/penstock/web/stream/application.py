@@ -14,9 +14,9 @@ from penstock.errors import Unreachable
 
 @dataclass(frozen=True)
 class Executor:
-    """A process of the application; the `driver` plans.
+    """A process of the application; the `driver` plans the work.
 
-    Memory is the JVM's heap: its peak, and the limit for Spark's own storage.
+    Memory is JVM heap: `peak_heap_bytes` is its peak, `storage_bytes` the limit for Spark's own storage.
     """
 
     id: str
@@ -34,7 +34,7 @@ class Executor:
 
 @dataclass(frozen=True)
 class Application:
-    """What runs now. `started_at` is ISO 8601, UTC."""
+    """The running application. `started_at` is ISO 8601, UTC."""
 
     id: str
     name: str
@@ -45,7 +45,7 @@ class Application:
 
 @dataclass(frozen=True)
 class Master:
-    """The cluster that the application runs on; `waiting` applications have no cores yet."""
+    """The Spark cluster that the application runs on. `waiting` counts the applications without cores yet."""
 
     url: str
     status: str
@@ -60,7 +60,7 @@ class Master:
 
 @dataclass(frozen=True)
 class Pages:
-    """The addresses of Spark's own pages."""
+    """URLs of Spark's own UIs."""
 
     job: str
     master: str

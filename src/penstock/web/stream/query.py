@@ -33,7 +33,7 @@ OTHER = "other"
 
 @dataclass(frozen=True)
 class QueryStatus:
-    """How the query does. `owner` is the process that owns the checkpoint, `since` when it began."""
+    """State of the query. `owner` is the process that owns the checkpoint, `since` the start of its ownership."""
 
     state: State
     told: str
@@ -44,7 +44,7 @@ class QueryStatus:
 
 @dataclass(frozen=True)
 class StreamFacts:
-    """Everything that Cassandra has about the stream: its owner, the latest batches and failures, newest first."""
+    """What Cassandra stores about the stream: its owner, and the latest batches and failures, newest first."""
 
     holder: Holder | None
     batches: list[Batch]

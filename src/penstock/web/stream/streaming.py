@@ -17,7 +17,7 @@ MOST_BATCHES = 500
 
 @dataclass(frozen=True)
 class Spark:
-    """The Spark application and its master. None while unavailable, with the reason in `error`."""
+    """The Spark application and its master. Null while unavailable, with the reason in `error`."""
 
     application: Application | None
     master: Master | None
@@ -26,9 +26,9 @@ class Spark:
 
 @dataclass(frozen=True)
 class StreamState:
-    """The state of the stream: `partitions` holds the offset up to which each is stored, `lag` the records behind.
+    """State of the stream. `partitions` holds the offset up to which each is stored, `lag` the lag in records.
 
-    `pages` are the URLs of Spark's UI, None unless Spark belongs to the local stack.
+    `pages` are the URLs of Spark's UIs, null unless Spark belongs to the local stack.
     """
 
     query: QueryStatus

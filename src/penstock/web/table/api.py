@@ -33,7 +33,10 @@ class Definition:
 
 @dataclass(frozen=True)
 class Nodes:
-    """Cassandra's nodes. `files` are the table's, null unless on this machine: then see `nodetool tablestats`."""
+    """Cassandra's nodes, and the table's files.
+
+    `files` is null unless the files are on this machine: use `nodetool tablestats` instead.
+    """
 
     nodes: list[Node]
     files: TableFiles | None
@@ -41,10 +44,10 @@ class Nodes:
 
 @dataclass(frozen=True)
 class RecordPassages:
-    """The passages through Kafka of the records with one id.
+    """The paths of the records with one id.
 
-    `is_whole`: the search reached the end of the topic. It read `read` of the topic's `held` records; both are null if
-    only the row's own record was traced.
+    `is_whole` is whether the search reached the end of the topic. It read `read` of the topic's `held` records; both
+    are null if only the row's own record was traced.
     """
 
     id: str
@@ -65,8 +68,8 @@ def register(api: FastAPI, desk: AppContext) -> None:
 
     @api.get("/table/rows")
     def rows(
-        page: Annotated[str, Query(description="The `next` of another page; empty: the first.")] = "",
-        size: Annotated[int, Query(ge=1, le=MOST_ROWS, description="Rows of a page.")] = PAGE_ROWS,
+        page: Annotated[str, Query(description="The `next` value of another page; empty for the first page.")] = "",
+        size: Annotated[int, Query(ge=1, le=MOST_ROWS, description="Number of rows per page.")] = PAGE_ROWS,
         personal: ShowsPersonal = False,
     ) -> Page:
         """List a page of rows in token order. Personal data is masked unless `personal` is true."""
@@ -86,7 +89,7 @@ def register(api: FastAPI, desk: AppContext) -> None:
     @api.get("/trace/{record_id}")
     def way(
         record_id: str,
-        whole: Annotated[bool, Query(description="Search the whole topic, for 20 s at most.")] = False,
+        whole: Annotated[bool, Query(description="Search the whole topic, for at most 20 s.")] = False,
     ) -> RecordPassages:
         """Trace the record that the row was written from, or with `whole` every record of the id."""
         return search(desk, record_id) if whole else way_of_row(desk, record_id)

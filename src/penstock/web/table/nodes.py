@@ -20,7 +20,7 @@ _COMPACTION = "CompactionExecutor"
 
 @dataclass(frozen=True)
 class Task:
-    """A compaction, or another work on files, that is under way."""
+    """A compaction or another SSTable operation in progress."""
 
     kind: str
     done: int
@@ -30,9 +30,9 @@ class Task:
 
 @dataclass(frozen=True)
 class Node:
-    """One node; what it does not tell is None, and `error` says why.
+    """A Cassandra node. What it does not report is null, and `error` says why.
 
-    `writes` and `reads` are those of the table that this node carried out since it was started, a replica's each.
+    `writes` and `reads` count the operations on the table that this node performed as a replica since it was started.
     """
 
     address: str
@@ -43,7 +43,7 @@ class Node:
     writes: int | None = None
     reads: int | None = None
     table_mib: int | None = None
-    """Size of the table's files, rounded; less than half a MiB is 0."""
+    """Size of the table's files, rounded; 0 if less than half a MiB."""
     node_bytes: float | None = None
     """Size of the files of all tables, as last gossiped by the node."""
     compactions_pending: int | None = None
@@ -54,7 +54,7 @@ class Node:
 
 @dataclass(frozen=True)
 class TableFiles:
-    """The table's SSTables on this machine, and what all of their files take."""
+    """Number of the table's SSTables on this machine, and the total size of their files."""
 
     sstables: int
     bytes: int

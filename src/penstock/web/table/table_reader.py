@@ -26,9 +26,9 @@ _TOKENS = 2**64
 
 @dataclass(frozen=True)
 class Page:
-    """Some rows, in the order of their tokens, which is that of no column.
+    """A page of rows in token order, which is not the order of any column.
 
-    `next` is the page that follows, None at the end; `passed` is the share of all tokens that lie before that.
+    `next` identifies the next page, null at the end; `passed` is the share of the token range before the next page.
     """
 
     columns: list[str]
@@ -39,7 +39,11 @@ class Page:
 
 @dataclass(frozen=True)
 class TableRow:
-    """One row: its columns, and its write timestamp in us, which is its topic's generation and offset, no clock."""
+    """A row and its write timestamp.
+
+    `written_us` is in microseconds, derived from the topic incarnation's timestamp base and the offset, not from a
+    clock.
+    """
 
     id: str
     columns: dict[str, Any]

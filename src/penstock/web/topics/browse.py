@@ -48,9 +48,9 @@ Start = Literal["newest", "offset", "time"]
 
 @dataclass(frozen=True)
 class Question:
-    """What to search for, and where to start. Empty strings and None match everything.
+    """A message search: filters, and where to start. Empty strings and None match everything.
 
-    `field` may be a path, as in `address.city`; its value is compared in its JSON form, without quotes.
+    `field` may be a path, e.g. `address.city`; its value is compared in JSON form, without quotes.
     """
 
     start: Start = "newest"
@@ -63,7 +63,7 @@ class Question:
     value: str = ""
     most: int = 50
     go_on: str = ""
-    """Where the previous search ended, as returned by it."""
+    """Where the previous search ended: the `go_on` of its result."""
 
     @property
     def searches(self) -> bool:
@@ -73,7 +73,7 @@ class Question:
 
 @dataclass(frozen=True)
 class MessagePage:
-    """A page of messages, and how many were looked through for it. `go_on` is empty when there are no more."""
+    """A page of messages. `looked_through` counts the messages examined; `go_on` is empty if there are no more."""
 
     messages: list[ShownMessage]
     looked_through: int
@@ -140,9 +140,9 @@ class Walk:
 
 
 class MessageSearch:
-    """Decides whether a message matches. While personal data is hidden, it sees only what is shown.
+    """Decides whether a message matches. While personal data is hidden, only displayed content is searched.
 
-    Otherwise a user who may not see personal data could find it out by searching character by character.
+    Otherwise a user who may not see personal data could recover it by searching character by character.
     """
 
     def __init__(self, question: Question, looker: Looker) -> None:

@@ -31,8 +31,7 @@ _DEEPEST = 100
 class Content:
     """A decoded value. `kind` is null, json, avro, text or bytes.
 
-    `value` is the decoded JSON or Avro, in JSON types; `problem` says what is wrong with a value that claims to be
-    either.
+    `value` is the decoded JSON or Avro, in JSON types; `problem` says what is wrong with a value that should be either.
     """
 
     kind: str
@@ -43,7 +42,7 @@ class Content:
 
 
 class Reader:
-    """Decodes values, including those of hostile producers. Queries the registry no more once it was unavailable."""
+    """Decodes values, including those of hostile producers. Stops querying the registry once it is unavailable."""
 
     def __init__(self, schemas: Schemas) -> None:
         self._writers = AvroWriters(schemas)
@@ -129,7 +128,7 @@ def text_of(value: bytes) -> str | None:
 
 @dataclass(frozen=True)
 class Header:
-    """A header of a message; `value` is None when it is null, or hidden."""
+    """A message header. `value` is null if the header's value is null or hidden."""
 
     name: str
     value: str | None
@@ -138,7 +137,7 @@ class Header:
 
 @dataclass(frozen=True)
 class ShownMessage:
-    """A message as it is shown. `value` is the decoded value, `text` the value as text when not decoded, or cut.
+    """A message as displayed. `value` is the decoded value, `text` the value as text if not decoded, or truncated.
 
     `hidden` says what is not shown, and why.
     """

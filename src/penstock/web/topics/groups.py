@@ -26,7 +26,7 @@ MOST_GROUPS = 200
 
 @dataclass(frozen=True)
 class Reach:
-    """How far a group has read a partition. `lag` is None when Kafka does not tell where the partition ends."""
+    """A group's progress in a partition. `lag` is null if Kafka does not report the partition's end offset."""
 
     topic: str
     partition: int
@@ -34,12 +34,12 @@ class Reach:
     end: int | None
     lag: int | None
     client: str
-    """The member that reads the partition; empty if there is none."""
+    """Client id of the member that reads the partition; empty if there is none."""
 
 
 @dataclass(frozen=True)
 class ConsumerGroup:
-    """A consumer group. A stale one has no members and will get none: its lag means nothing, and is None."""
+    """A consumer group. A stale group has no members and never will: its lag is meaningless, and null."""
 
     name: str
     state: str
@@ -52,10 +52,11 @@ class ConsumerGroup:
 
 @dataclass(frozen=True)
 class Position:
-    """How far the Spark query is in a partition; what is not known is None.
+    """The Spark query's progress in a partition. Null means unknown.
 
-    `planned` is where the checkpoint's next batch begins, `reported` where the newest batch that Spark told of ended,
-    `recorded` how far the ledger reaches. `lag` counts from the ledger on, or from the checkpoint without it.
+    `planned` is the offset where the checkpoint's next batch begins, `reported` the offset where the newest batch
+    reported by Spark ended, `recorded` the offset that the ledger reaches. `lag` counts from `recorded`, or from
+    `planned` if that is null.
     """
 
     partition: int
@@ -69,7 +70,7 @@ class Position:
 
 @dataclass(frozen=True)
 class Positions:
-    """The Spark query's positions; `problems` says what could not be read, and why."""
+    """The Spark query's positions. `problems` lists what could not be read, and why."""
 
     topic: str
     checkpoint: str

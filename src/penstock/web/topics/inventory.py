@@ -31,16 +31,16 @@ _RATE_S = 10.0
 
 @dataclass(frozen=True)
 class TopicInfo:
-    """A topic. What Kafka does not tell is None; a retention of -1 is without end; `rate_s` is records a second."""
+    """A topic. What Kafka does not report is null; a retention of -1 is unlimited; `rate_s` is records per second."""
 
     name: str
     role: str
-    """pipeline, rejected, registry, Kafka, or empty for any other."""
+    """`pipeline`, `rejected`, `registry` or `Kafka`; empty for any other topic."""
     partitions: int
     records: int | None
     """Number of offsets held, including compacted records and transaction markers."""
     disk_bytes: int | None
-    """Including every replica."""
+    """Size on the brokers' disks, counting every replica."""
     retention_ms: int | None
     retention_bytes: int | None
     cleanup: str
@@ -72,7 +72,7 @@ def spans_of(client: AdminClient, settings: Settings, name: str) -> list[Span]:
 
 
 class Inventory:
-    """All topics. May be called by any number of threads: Kafka is queried once for all of them."""
+    """All topics. Thread-safe: concurrent callers share one query to Kafka."""
 
     def __init__(self, client: AdminClient, settings: Settings) -> None:
         self._client = client
