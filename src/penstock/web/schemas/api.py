@@ -6,13 +6,13 @@ from typing import Annotated
 from fastapi import FastAPI, Query
 
 from penstock.contract.evolution import Change
-from penstock.web.app_context import AppContext
-from penstock.web.schemas import subjects
-from penstock.web.schemas import schema_usage as sampling
-from penstock.web.schemas.difference import DiffLine, difference
 from penstock.monitoring.services import quick
-from penstock.web.schemas.subjects import LISTED, Catalogue, Subject, Subjects, Version
+from penstock.web.app_context import AppContext
+from penstock.web.schemas import schema_usage as sampling
+from penstock.web.schemas import subjects
+from penstock.web.schemas.difference import DiffLine, difference
 from penstock.web.schemas.schema_usage import Use
+from penstock.web.schemas.subjects import LISTED, Catalogue, Subject, Subjects, Version
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,9 @@ def _iter_unchanged(before: list[str], first: int, end: int, other: int) -> Iter
         yield DiffLine(" ", at + 1, other + at - first + 1, before[at])
 
 
-def _iter_changed(before: list[str], after: list[str], first: int, end: int, other: int, other_end: int) -> Iterator[DiffLine]:
+def _iter_changed(
+    before: list[str], after: list[str], first: int, end: int, other: int, other_end: int
+) -> Iterator[DiffLine]:
     for at in range(first, end):
         yield DiffLine("-", at + 1, None, before[at])
     for at in range(other, other_end):

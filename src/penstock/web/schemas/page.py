@@ -6,16 +6,16 @@ from urllib.parse import quote, urlencode
 from nicegui import ui
 
 from penstock.contract.evolution import Change
+from penstock.errors import UsageError
 from penstock.web import elements
-from penstock.web.schemas.api import SchemaDifference, InUse, catalogue, differing, in_use
 from penstock.web.app_context import AppContext
+from penstock.web.components import Draw, copy_button, fill, soon
 from penstock.web.elements import message_link, moment_html, number, state_html
 from penstock.web.page_layout import PageContext, page
-from penstock.web.components import Draw, copy_button, fill, soon
-from penstock.errors import UsageError
+from penstock.web.schemas.api import InUse, SchemaDifference, catalogue, differing, in_use
 from penstock.web.schemas.difference import DiffLine
-from penstock.web.schemas.subjects import Subject, Subjects, DraftVerdict, Version
 from penstock.web.schemas.schema_usage import Use, place_of
+from penstock.web.schemas.subjects import DraftVerdict, Subject, Subjects, Version
 
 _SIGNS = {"-": ("removed", "removed"), "+": ("added", "added"), " ": ("", "unchanged"), "@": ("skipped", "left out")}
 _SHOWN_USES = 200

@@ -11,7 +11,7 @@ from typing import Literal
 
 from confluent_kafka import Message
 
-from penstock.broker import wire_format, topics
+from penstock.broker import topics, wire_format
 from penstock.broker.topics import Span
 from penstock.config import Settings
 

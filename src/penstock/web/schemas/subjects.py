@@ -95,13 +95,17 @@ class Catalogue:
 
     def subject(self, name: str) -> Subject:
         """Return a subject."""
-        versions = self._call_registry("GET", f"subjects/{_quote_name(name)}/versions", lambda found: sorted(map(int, found)))
+        versions = self._call_registry(
+            "GET", f"subjects/{_quote_name(name)}/versions", lambda found: sorted(map(int, found))
+        )
         latest = self.version(name, "latest")
         return Subject(name, latest.type, versions, latest.id, self._fetch_level(name))
 
     def version(self, name: str, version: int | str) -> Version:
         """Return a version of a subject, or its `latest`."""
-        return self._call_registry("GET", f"subjects/{_quote_name(name)}/versions/{version}", lambda found: _parse_version(name, found))
+        return self._call_registry(
+            "GET", f"subjects/{_quote_name(name)}/versions/{version}", lambda found: _parse_version(name, found)
+        )
 
     def named(self, schema_id: int) -> list[str]:
         """Return the subjects and versions that have the schema: `users_created-value version 1`."""
@@ -116,7 +120,9 @@ class Catalogue:
         _check_draft(draft, latest.type)
         body = {"schema": draft, "schemaType": latest.type}
         path = f"compatibility/subjects/{_quote_name(name)}/versions/latest"
-        is_compatible, messages = self._call_registry("POST", path, _parse_check_result, params={"verbose": "true"}, json=body)
+        is_compatible, messages = self._call_registry(
+            "POST", path, _parse_check_result, params={"verbose": "true"}, json=body
+        )
         level = self._fetch_level(name)
         return DraftVerdict(name, latest.version, level, is_compatible, messages, changes(latest.text, draft))
 
