@@ -15,7 +15,7 @@ from cassandra.cluster import Session
 from penstock.broker import topics
 from penstock.broker.kafka import admin
 from penstock.broker.topics import NO_ID
-from penstock.errors import CheckpointRefused, PenstockError, TopicRecreated, Unreachable
+from penstock.errors import CheckpointRefused, KafkaUnreachable, PenstockError, TopicRecreated, Unreachable
 from penstock.pipeline import job
 from penstock.pipelines import users
 from penstock.process.checkpoint import Checkpoint, CheckpointOrigin, checkpoint_of
@@ -147,7 +147,8 @@ def test_a_topic_that_is_recreated_under_the_job_loses_nothing(running: Running,
         running.send("BB", 10, 40)
 
     running.run()
-    with pytest.raises((TopicRecreated, CheckpointRefused)):
+    # a job that starts while there are two topics of this name may not find its offset in either: the next start tells
+    with pytest.raises((TopicRecreated, CheckpointRefused, KafkaUnreachable)):
         running.run(meanwhile=recreate)
     assert [each.kind for each in running.verify().differences] == ["recreated"]
     with pytest.raises((TopicRecreated, CheckpointRefused)):
