@@ -80,15 +80,13 @@ def engine() -> Iterator[Engine]:
 
 
 def copy_checkout(root: Path) -> None:
-    """Lay a clean checkout at `root`, readable for its owner alone: two of them build the same layers."""
+    """Lay a clean checkout at `root`."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     for name in listed.stdout.splitlines():
         if (ROOT / name).is_file():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, root / name)
-    for path in (root, *root.rglob("*")):
-        path.chmod(path.stat().st_mode & 0o700)
 
 
 @pytest.fixture(scope="session")
@@ -99,6 +97,7 @@ def clone(engine: Engine) -> Path:
     engine.home.chmod(0o755)
     root.parent.chmod(0o755)
     for path in (root, *root.rglob("*")):
+        path.chmod(path.stat().st_mode & 0o700)
         os.chown(path, ORDINARY_USER, ORDINARY_USER)
     return root
 
