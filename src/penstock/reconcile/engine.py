@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from penstock.config import Settings
 from penstock.reconcile import queries
-from penstock.reconcile.fact_loading import FactOrigin, LocalLoader, chunks
+from penstock.reconcile.fact_loading import FactOrigin, LocalLoader, Tables, chunks
 from penstock.reconcile.queries import Statement
 
 _FETCH_ROWS = 1_000
@@ -25,7 +25,7 @@ _LEAST_MIB = 96
 _DTYPES = {"INT": "int32", "BIGINT": "int64", "BOOLEAN": "bool"}
 
 
-class Engine:
+class Engine(Tables):
     """Tables of one verification, and queries over them. Everything is removed when the block ends."""
 
     def __init__(self, settings: Settings) -> None:
@@ -78,15 +78,6 @@ class Engine:
             cursor.execute(query, values)
             while rows := cursor.fetchmany(_FETCH_ROWS):
                 yield from rows
-
-    def row(self, query: str) -> tuple[Any, ...]:
-        """Return the only row of a query."""
-        (row,) = self.rows(query)
-        return row
-
-    def has(self, table: str, condition: str = "TRUE") -> bool:
-        """Return whether a table has a row that matches `condition`."""
-        return any(True for _ in self.rows(f"SELECT 1 FROM {table} WHERE {condition} LIMIT 1"))
 
 
 @contextmanager

@@ -29,8 +29,15 @@ class Tables(Protocol):
     def append(self, table: str, rows: Iterable[Sequence[Any]]) -> None: ...  # noqa: D102
     def append_columns(self, table: str, columns: Iterable[Sequence[Any]]) -> None: ...  # noqa: D102
     def rows(self, query: str, *values: Any) -> Iterator[tuple[Any, ...]]: ...  # noqa: D102
-    def row(self, query: str) -> tuple[Any, ...]: ...  # noqa: D102
-    def has(self, table: str, condition: str = "TRUE") -> bool: ...  # noqa: D102
+
+    def row(self, query: str) -> tuple[Any, ...]:
+        """Return the one row of a query."""
+        (row,) = self.rows(query)
+        return row
+
+    def has(self, table: str, condition: str = "TRUE") -> bool:
+        """Return whether a table has a row that matches `condition`."""
+        return any(True for _ in self.rows(f"SELECT 1 FROM {table} WHERE {condition} LIMIT 1"))
 
 
 class LineFinder:

@@ -46,14 +46,15 @@ class SparkLoader:
         self.tables.set_partitions(sum(span.records for span in spans), _RECORDS_A_TASK)
         work = partial(_read_records, self.settings, finder, run_id)
         pieces = split_offsets(spans, _RECORDS_A_TASK)
-        columns = dict(queries.inputs()["records"]) | {"run": "STRING"}
         read = self.tables.map_pieces(
-            pieces, "partition_id INT, first BIGINT, end BIGINT", work, _columns_in_sql(columns)
+            pieces, "partition_id INT, first BIGINT, end BIGINT", work, schema_of("records", run="STRING")
         )
         self.tables.replace("read_records", read)
         runs = [run for (run,) in self.tables.rows("SELECT DISTINCT run FROM read_records WHERE run IS NOT NULL")]
         self.tables.replace("run_numbers", self.tables.frame(list(enumerate(runs)), "number INT, run STRING"))
-        selected = ["COALESCE(n.number, -1) AS run" if name == "run" else f"r.{name}" for name in columns]
+        selected = [
+            "COALESCE(n.number, -1) AS run" if name == "run" else f"r.{name}" for name in queries.inputs()["records"]
+        ]
         numbered = f"SELECT {', '.join(selected)} FROM read_records r LEFT JOIN run_numbers n ON r.run = n.run"
         self.tables.replace("records", self.tables.query(numbered))
         return runs
@@ -127,7 +128,3 @@ def _rows_of(batches: Batches) -> Iterator[tuple[Any, ...]]:
 def _build_batch(table: str, columns: Sequence[Sequence[Any]], kinds: Sequence[str]) -> pa.RecordBatch:
     arrays = [pa.array(column, _ARROW_TYPES[kind]) for column, kind in zip(columns, kinds, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, list(queries.inputs()[table]))
-
-
-def _columns_in_sql(columns: dict[str, str]) -> str:
-    return ", ".join(f"{name} {kind}" for name, kind in columns.items())

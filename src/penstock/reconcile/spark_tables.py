@@ -7,13 +7,13 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
 from penstock.reconcile import queries
-from penstock.reconcile.fact_loading import chunks
+from penstock.reconcile.fact_loading import Tables, chunks
 from penstock.reconcile.queries import Statement
 
 Batches = Iterator[pa.RecordBatch]
 
 
-class SparkTables:
+class SparkTables(Tables):
     """Tables of one verification as temporary views, and queries over them.
 
     What an executor keeps is gone if the executor is lost: the verification fails then, and can be repeated.
@@ -55,15 +55,6 @@ class SparkTables:
         """Give the rows of a query, a partition of them at a time."""
         yield from self._spark.sql(query, list(values) or None).toLocalIterator()
 
-    def row(self, query: str) -> tuple[Any, ...]:
-        """Return the one row of a query."""
-        (row,) = self.rows(query)
-        return row
-
-    def has(self, table: str, condition: str = "TRUE") -> bool:
-        """Return whether a table has a row that matches `condition`."""
-        return any(True for _ in self.rows(f"SELECT 1 FROM {table} WHERE {condition} LIMIT 1"))
-
     def map_pieces(
         self, pieces: Sequence[tuple[int, ...]], schema: str, work: Callable[[Batches], Batches], result: str
     ) -> DataFrame:
@@ -90,6 +81,6 @@ class SparkTables:
         return int(self._spark.sparkContext.defaultParallelism)
 
 
-def schema_of(table: str) -> str:
-    """Return the columns of an input, in SQL."""
-    return ", ".join(f"{name} {kind}" for name, kind in queries.inputs()[table].items())
+def schema_of(table: str, **others: str) -> str:
+    """Return the columns of an input, in SQL. `others` gives columns that have another type than there."""
+    return ", ".join(f"{name} {kind}" for name, kind in (dict(queries.inputs()[table]) | others).items())
