@@ -30,7 +30,7 @@ from penstock.process.decode import Decoder
 from penstock.produce import delivery_log
 from penstock.produce.delivery_log import Journal
 from penstock.reconcile import auditor, excuse_evidence, verify
-from penstock.reconcile.audit import Audit, Row, RowAuthor, RowPlace
+from penstock.reconcile.audit import Audit, Row, RowAuthor, RowPlace, Sent
 from penstock.reconcile.auditor import Auditor
 from penstock.reconcile.reconciliation import Reconciliation, Scope
 from penstock.reconcile.verify import TopicReceipt
@@ -368,6 +368,10 @@ class Carried:
         """An auditor, for use while `in_place`."""
         return Auditor(self.settings, self.tables.session)
 
+    def sent(self) -> list[Sent]:
+        """The topic's records, one by one, as an auditor reads them, for use while `in_place`."""
+        return list(map(self.auditor().sent_of, topics.records(self.settings, "readings", self.spans())))
+
     def audit(self, *spans: Span) -> "Reconciled":
         """The reconciliation of `spans`, or of all."""
         with self.in_place(), self.auditor().reconciled(Scope(list(spans) or self.spans())) as (audit, reconciliation):
@@ -410,6 +414,15 @@ class Rows:
         self.older = sum(row.writer == RowAuthor.OLDER for row in every)
         self.foreign = [row.id for row in every if row.writer == RowAuthor.UNKNOWN]
         self.changed = {row.id: row.changed_us for row in every if row.writer == RowAuthor.HAND or row.is_mixed}
+
+
+def scanned(auditor: Auditor) -> Iterator[Row]:
+    """The rows of a scan, of which the time of a change by hand is known to the second."""
+    for columns in auditor.row_columns():
+        for name, writer, partition, offset, order_us, is_mixed, changed_at in zip(*columns, strict=True):
+            place = None if partition is None else RowPlace(partition, offset, order_us - offset)
+            changed_us = changed_at and round(datetime.fromisoformat(changed_at).timestamp()) * 1_000_000
+            yield Row(int(name) if name.isdecimal() else name, RowAuthor(writer), place, is_mixed, changed_us)
 
 
 def _read(partition: int, messages: list[Message]) -> BatchSummary:

@@ -369,11 +369,12 @@ def rows_to_rebuild(settings: Settings, session: Session) -> int:
     pipeline = pipelines.of(settings)
     firsts = {span.partition: span.first for span in topics.spans(settings, pipeline.topic)}
     held = older = by_hand = 0
-    for row in Auditor(settings, session).rows():
-        is_held = row.place is not None and row.place.offset >= firsts.get(row.place.partition, row.place.offset + 1)
-        held += is_held
-        by_hand += row.writer in (RowAuthor.HAND, RowAuthor.UNKNOWN)
-        older += row.writer == RowAuthor.OLDER or (row.writer == RowAuthor.TOPIC and not is_held)
+    for _, writers, partitions, offsets, *_ in Auditor(settings, session).row_columns():
+        for writer, partition, offset in zip(writers, partitions, offsets, strict=True):
+            is_held = writer == RowAuthor.TOPIC and offset >= firsts.get(partition, offset + 1)
+            held += is_held
+            by_hand += writer in (RowAuthor.HAND, RowAuthor.UNKNOWN)
+            older += writer == RowAuthor.OLDER or (writer == RowAuthor.TOPIC and not is_held)
     if older + by_hand:
         raise PenstockError(
             f"{older + by_hand} rows of {pipeline.table} came from no record that {pipeline.topic} still holds "

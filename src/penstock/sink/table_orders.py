@@ -67,7 +67,7 @@ def _has_rows(session: Session, keyspace: str, pipeline: Pipeline) -> bool:
     if not has_table(session, keyspace, pipeline.table):
         return False
     name, key = cql.table_name(keyspace, pipeline.table), cql.name(key_of(pipeline.stored).column)
-    return next(scan(session, f"SELECT {key} FROM {name}"), None) is not None
+    return any(scan(session, f"SELECT {key} FROM {name}"))
 
 
 def _insert_order(session: Session, keyspace: str, pipeline: Pipeline) -> None:

@@ -14,6 +14,7 @@ from penstock.reconcile.audit import Audit, Row, RowAuthor, RowPlace, Sent
 from penstock.reconcile.coverage import Coverage
 from penstock.reconcile.engine import local_loader
 from penstock.reconcile.excuses import Compaction
+from penstock.reconcile.fact_loading import Columns, LineFinder, chunks, record_columns, row_columns
 from penstock.reconcile.reconciliation import Reconciliation, Scope
 from penstock.sink.ledger import LedgerEntry
 
@@ -52,14 +53,17 @@ class Facts:
     def letter_copies(self) -> Iterator[tuple[DeadLetter, bool]]:
         return ((letter, True) for letter in self.letters)
 
-    def rows(self) -> Iterator[Row]:
-        return iter(self.table)
+    def row_columns(self) -> Iterator[Columns]:
+        return map(row_columns, chunks(self.table))
 
     def rows_of(self, ids: Iterable[Any]) -> Iterator[Row]:
         wanted = set(ids)
         return (row for row in self.table if row.id in wanted)
 
-    def sent(self, spans: list[Span]) -> Iterator[Sent]:
+    def record_columns(self, spans: list[Span], finder: LineFinder, run_id: str | None) -> Iterator[Columns]:
+        return (record_columns(chunk, finder, run_id) for chunk in chunks(self._sent(spans)))
+
+    def _sent(self, spans: list[Span]) -> Iterator[Sent]:
         for span in spans:
             within = (one for one in self.records if one.partition == span.partition)
             yield from sorted(
