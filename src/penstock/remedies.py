@@ -1,6 +1,7 @@
 """What a user types to investigate or repair something. Only this module and `cli` know the command line.
 
-Each function returns a text for an error's `hint`, an alert or a page. Standard library only, also for Python 3.9.
+Each function returns a text for an error's `hint`, an alert or a page; its docstring says what the command does.
+Standard library only, also for Python 3.9.
 """
 
 from __future__ import annotations

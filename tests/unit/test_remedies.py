@@ -73,18 +73,20 @@ def find_commands(text: str) -> list[list[str]]:
     return [shlex.split(words) for words in _COMMAND.findall(text)]
 
 
-def replace_callbacks(command: Any) -> None:
+def without_callbacks(command: Any) -> Any:
     command.callback = lambda **_: None
     for child in getattr(command, "commands", {}).values():
-        replace_callbacks(child)
+        without_callbacks(child)
+    return command
+
+
+COMMAND_LINE = without_callbacks(typer.main.get_command(app))
+"""The real command line, which parses everything and runs nothing."""
 
 
 def exit_code_of(arguments: list[str]) -> object:
-    """Parse the arguments with the real command line, run nothing, and return the exit code."""
-    command = typer.main.get_command(app)
-    replace_callbacks(command)
     with pytest.raises(SystemExit) as ended:
-        command.main(args=arguments, prog_name=remedies.PROGRAM)
+        COMMAND_LINE.main(args=arguments, prog_name=remedies.PROGRAM)
     return ended.value.code
 
 

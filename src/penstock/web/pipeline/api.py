@@ -47,7 +47,7 @@ class Past:
 
 @dataclass(frozen=True)
 class LastReceipt:
-    """The last stored receipt of the whole topic, as `verify` prints it."""
+    """The last stored receipt of the whole topic, as `verify --json` prints it."""
 
     receipt: dict[str, Any]
 
