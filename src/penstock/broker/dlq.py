@@ -19,7 +19,7 @@ from functools import partial
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from penstock import __version__, formats
+from penstock import __version__, formats, remedies
 from penstock.broker import headers, topics
 from penstock.broker.headers import RUN
 from penstock.broker.kafka import MAX_DEAD_LETTER_BYTES
@@ -172,7 +172,9 @@ def letters_at(settings: Settings, pipeline: Pipeline, places: Iterable[str]) ->
 
 def _parse_position(place: str) -> tuple[int, int]:
     if not PLACE.fullmatch(place):
-        raise UsageError(f"{place!r} is no place: it is PARTITION:OFFSET, as in 0:17", hint="./penstock dlq list --all")
+        raise UsageError(
+            f"{place!r} is no place: it is PARTITION:OFFSET, as in 0:17", hint=remedies.list_dead_letters(resolved=True)
+        )
     partition, _, offset = place.partition(":")
     return int(partition), int(offset)
 
@@ -183,7 +185,7 @@ def nowhere(settings: Settings, pipeline: Pipeline, what: str) -> UsageError:
     held = [f"{one.partition}:{one.first} to {one.end - 1}" for one in topics.spans(settings, topic) if one.records]
     return UsageError(
         f"no rejected record lies at {what}; {topic} holds {', '.join(held) or 'none'}",
-        hint="./penstock dlq list --all",
+        hint=remedies.list_dead_letters(resolved=True),
     )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
+from penstock import remedies
 from penstock.config import Settings
 from penstock.errors import KafkaUnreachable, PenstockError
 from penstock.log import get_logger
@@ -93,5 +94,5 @@ def failure(error: KafkaException, doing: str, settings: Settings) -> PenstockEr
     reason = error.args[0]
     text = f"{doing} on Kafka at {settings.kafka_bootstrap}: {reason.str()}"
     if reason.code() in _AWAY:
-        return KafkaUnreachable(text, hint="./penstock status, or set PENSTOCK_KAFKA_BOOTSTRAP")
+        return KafkaUnreachable(text, hint=remedies.check_address("kafka"))
     return PenstockError(text)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
+from penstock import remedies
 from penstock.broker.kafka import MAX_DEAD_LETTER_BYTES, MAX_MESSAGE_BYTES, admin, failure, reader
 from penstock.config import Settings
 from penstock.errors import KafkaUnreachable, NotFound
@@ -183,7 +184,8 @@ def spans_of_existing(settings: Settings, topic: str) -> list[Span]:
     if not found:
         raise NotFound(
             f"topic {topic!r} does not exist on Kafka at {settings.kafka_bootstrap}",
-            hint="./penstock up spark-job creates it; is PENSTOCK_PIPELINE the one you mean? ./penstock config",
+            hint=f"{remedies.start('spark-job')} creates it; is PENSTOCK_PIPELINE the one you mean? "
+            f"{remedies.show_settings()}",
         )
     return found
 

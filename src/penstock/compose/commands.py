@@ -14,6 +14,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from penstock import remedies
 from penstock.compose import doctor, environment
 from penstock.errors import exits_by_kind
 from penstock.stack.check import render
@@ -23,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 def main(arguments: list[str]) -> int:
     """Run a command and return its exit code. Raises `UsageError`."""
-    parser = argparse.ArgumentParser(prog="./penstock", description="Commands for Docker Compose.")
+    parser = argparse.ArgumentParser(prog=remedies.PROGRAM, description="Commands for Docker Compose.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     init = commands.add_parser("init", help="write .env with random secrets; existing values are kept")
     init.add_argument("--simple-login", action="store_true", help="Airflow's password is `airflow`; on loopback only")

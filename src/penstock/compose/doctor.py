@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from penstock import net
+from penstock import net, remedies
 from penstock.compose import environment
 from penstock.stack.check import Check
 
@@ -33,7 +33,7 @@ X86_64_V3 = {"avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe", "xsav
 """The x86-64 level that the schema registry's base image requires, as flags of /proc/cpuinfo."""
 _TIMEOUT_S = 20
 _PORTS = {variable.name: variable.default for variable in environment.VARIABLES if variable.name.endswith("_PORT")}
-_INIT = "./penstock compose init"
+_INIT = remedies.init_compose()
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,7 @@ def _check_ports(values: dict[str, str], command: tuple[str, ...], run: Run) -> 
         if not net.is_port_free(int(port), bind)
     ]
     detail = f"in use: {'; '.join(taken)}" if taken else "free"
-    hint = "stop the process that listens there (./penstock down, docker ps), or set another port in .env"
+    hint = f"stop the process that listens there ({remedies.stop()}, docker ps), or set another port in .env"
     return Check("ports", not taken, detail, hint)
 
 

@@ -11,6 +11,7 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from penstock import remedies
 from penstock.errors import UsageError
 from penstock.net import is_loopback
 from penstock.stack import generators
@@ -26,9 +27,9 @@ WITHOUT_VALUE = {"AIRFLOW_PASSWORD": SIMPLE, "CONTROL_PASSWORD": ""}
 LOOPBACK = "127.0.0.1"
 DEFAULT_UID = 50000
 """User id of Airflow's image."""
-_HEAD = """\
+_HEAD = f"""\
 # All variables of docker-compose.yml. All are optional.
-# `./penstock compose init` creates .env from this file, with generated secrets."""
+# `{remedies.init_compose()}` creates .env from this file, with generated secrets."""
 _ASSIGNMENT = re.compile(r"^(?:export\s+)?([A-Za-z_][A-Za-z0-9_.]*)\s*=\s*(.*)$")
 _QUOTED = re.compile(r"""^(["'])(.*?)(?<!\\)\1\s*(?:#.*)?$""")
 

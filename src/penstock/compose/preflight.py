@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from penstock import remedies
 from penstock.compose.environment import DEFAULT_UID, LOOPBACK, SECRETS, WITHOUT_VALUE, missing_passwords
 from penstock.errors import UsageError, exits_by_kind
 
@@ -39,7 +40,7 @@ def check(environ: Mapping[str, str], uid: int, memory_mib: int, dags: Path) -> 
     if missing := missing_passwords(environ):
         raise UsageError(
             f"BIND={environ['BIND']} allows access from other machines: {' and '.join(missing)} must be set",
-            hint=f"./penstock compose init, which writes them to .env, or set BIND={LOOPBACK}",
+            hint=f"{remedies.init_compose()}, which writes them to .env, or set BIND={LOOPBACK}",
         )
     if memory_mib < LEAST_MEMORY_MIB:
         raise UsageError(

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 
 from cassandra.cluster import Session
 
-from penstock import pipelines
+from penstock import pipelines, remedies
 from penstock.broker import dlq, headers, topics
 from penstock.broker.dlq import DeadLetter
 from penstock.broker.topics import Place, Span
@@ -207,7 +207,7 @@ def _fetch_edited(settings: Settings, pipeline: Pipeline, edits: dict[str, Edit]
         if identity != edit.identity:
             raise UsageError(
                 f"line {edit.line} of the edit file: the record at {place} is {identity}, not {edit.identity}",
-                hint="./penstock dlq export FILE",
+                hint=remedies.export_dead_letters(),
             )
     return list(found.values())
 

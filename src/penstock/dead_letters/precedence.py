@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from cassandra.cluster import Session
 
+from penstock import remedies
 from penstock.broker import headers, topics
 from penstock.broker.dlq import DeadLetter
 from penstock.broker.topics import Place
@@ -48,7 +49,7 @@ class Precedence:
             name = self._order_by.field.name
             raise UsageError(
                 f"--as-new changes nothing: {pipeline.table} is ordered by the field {name}, whatever is sent last",
-                hint=f"./penstock dlq redrive --set {name}=VALUE, a later one than that of the row",
+                hint=f"{remedies.redrive_dead_letters(set_field=name)}, a later one than that of the row",
             )
         self._keyspace = cassandra.keyspace_of(settings, pipeline)
         table_orders.check_order(session, self._keyspace, pipeline)

@@ -17,6 +17,7 @@ from functools import cache, cached_property, partial
 from cassandra.cluster import Session
 from confluent_kafka import KafkaError, Message, Producer
 
+from penstock import remedies
 from penstock.broker import dlq, topics
 from penstock.broker.dlq import DeadLetter
 from penstock.broker.headers import ORDER, REDRIVEN
@@ -193,9 +194,7 @@ class _Redrive:
     def _check_key(self, letters: list[DeadLetter]) -> None:
         """Raise `UsageError` if several records would get one id, because they would become a single row."""
         if self._key_is_set and len(letters) + self._done.sent > 1:
-            raise UsageError(
-                "the id tells records apart: it is set for one at a time", hint="the same with one --place"
-            )
+            raise UsageError("the id tells records apart: it is set for one at a time", hint=remedies.redrive_one())
 
     def _compute_chunk_size(self) -> int:
         """Return how many letters the next chunk may have."""
@@ -237,7 +236,8 @@ class _Redrive:
         wait_s = 2 * self._settings.kafka_timeout_s
         return DeliveryFailed(
             f"{self._pipeline.topic}: {records} records were claimed and not acknowledged: {why}",
-            hint=f"./penstock status kafka, and in {wait_s:.0f} s ./penstock dlq redrive again: none is sent twice",
+            hint=f"{remedies.show_status('kafka')}, and in {wait_s:.0f} s {remedies.redrive_dead_letters()} again: "
+            "none is sent twice",
         )
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 from msgspec import Meta
 
+from penstock import remedies
 from penstock.broker import headers
 from penstock.broker.dlq import PLACE, DeadLetter
 from penstock.broker.registry import Schemas
@@ -49,7 +50,7 @@ class Repair:
 
     def __post_init__(self) -> None:
         if self.fields and self.edits is not None:
-            raise UsageError("either fields are set, or an edit file is given", hint="./penstock dlq redrive --help")
+            raise UsageError("either fields are set, or an edit file is given", hint=remedies.explain_redrive())
 
 
 class Outgoing(NamedTuple):
@@ -80,13 +81,13 @@ def assignments(record: type[Record], texts: Iterable[str]) -> dict[str, Any]:
     for text in texts:
         name, is_there, value = text.partition("=")
         if name not in known:
-            raise UsageError(f"there is no field {name!r}; fields: {', '.join(known)}", hint="--set FIELD=VALUE")
+            raise UsageError(f"there is no field {name!r}; fields: {', '.join(known)}", hint=remedies.assign_field())
         if not is_there:
-            raise UsageError(f"{name} is set to nothing", hint=f"--set {name}=VALUE")
+            raise UsageError(f"{name} is set to nothing", hint=remedies.assign_field(name))
         try:
             found[name] = msgspec.convert(value, known[name], strict=False)
         except msgspec.ValidationError as error:
-            raise UsageError(f"{name}: {error}", hint="./penstock dlq redrive --help") from None
+            raise UsageError(f"{name}: {error}", hint=remedies.explain_redrive()) from None
     return found
 
 
@@ -105,7 +106,7 @@ def edits(lines: Iterable[bytes]) -> dict[str, Edit]:
         try:
             line = msgspec.json.decode(text, type=_ExportedLine)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise UsageError(f"line {number} of the edit file: {error}", hint="./penstock dlq export FILE") from None
+            raise UsageError(f"line {number} of the edit file: {error}", hint=remedies.export_dead_letters()) from None
         if line.place in found:
             raise UsageError(
                 f"line {number} of the edit file: {line.place} stands on line {found[line.place].line} too"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from penstock import remedies
 from penstock.drill.plan import Drill, LogEvidence
 from penstock.drill.target import Ground, free_port, kill
 from penstock.errors import PenstockError, StackError
@@ -36,7 +37,7 @@ def newest(folder: Path) -> Path:
     """Return the file of the highest batch. Raises `StackError` if there is none."""
     batches = [path for path in folder.glob("*") if path.name.isdigit()]
     if not batches:
-        raise StackError(f"{folder} holds no batch", hint="./penstock status spark-job")
+        raise StackError(f"{folder} holds no batch", hint=remedies.show_status("spark-job"))
     return max(batches, key=lambda path: int(path.name))
 
 

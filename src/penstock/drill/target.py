@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from penstock import pipelines
+from penstock import pipelines, remedies
 from penstock.broker import topics
 from penstock.broker.topics import Span
 from penstock.config import LOOPBACK, Settings
@@ -44,7 +44,7 @@ class Ground:
         """Return the process of a service. Raises `StackError` if there is none."""
         known = self.supervisor.processes().get(service)
         if known is None or not known.pid:
-            raise StackError(f"{service} does not run", hint=f"./penstock up {service}")
+            raise StackError(f"{service} does not run", hint=remedies.start(service))
         return psutil.Process(known.pid)
 
     def tree(self, service: str) -> list[psutil.Process]:

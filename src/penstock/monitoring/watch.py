@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from penstock import remedies
 from penstock.config import Settings
 from penstock.errors import PenstockError
 from penstock.log import get_logger
@@ -143,6 +144,6 @@ def alone(settings: Settings) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise PenstockError(
-                f"{settings.home} is watched already", hint="./penstock alerts, ./penstock watch --once"
+                f"{settings.home} is watched already", hint=f"{remedies.show_alerts()}, {remedies.poll_alerts()}"
             ) from None
         yield

@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from penstock import remedies
 from penstock.contract.reject import Fault, Reason
 from penstock.errors import TooManyFailed, clean_line
 
@@ -39,7 +40,7 @@ class FailedEntries:
         return TooManyFailed(
             f"{failed} of {entries} entries became dead letters, more than {self._max_share:.0%}; "
             f"most often, {count} times: {clean_line(kind, _KIND_CHARS)}, for example entry {example}",
-            hint=f"./penstock dlq list --reason {reason}, then correct from_source and run again; "
+            hint=f"{remedies.list_dead_letters(reason)}, then correct from_source and run again; "
             "or set PENSTOCK_SOURCE_MAX_FAILED_SHARE higher",
             failed=failed,
             entries=entries,

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from penstock import remedies
 from penstock.broker import dlq, headers, topics
 from penstock.broker.kafka import producer
 from penstock.broker.registry import Registry
@@ -113,8 +114,9 @@ def check_pipeline(settings: Settings, pipeline: Pipeline, expected: dict[str, A
         raise WrongSettings(
             f"nothing was fetched: the run was triggered for {describe(expected, names)}, but Airflow runs "
             f"PENSTOCK_PIPELINE={settings.pipeline} with {describe(own.as_dict(), names)}",
-            hint="give both the same PENSTOCK_PIPELINE: where the run is triggered, or with ./penstock restart "
-            "airflow-scheduler spark-job (Docker Compose: in .env, then docker compose up -d)",
+            hint="give both the same PENSTOCK_PIPELINE: where the run is triggered, or with "
+            f"{remedies.restart('airflow-scheduler', 'spark-job')} "
+            "(Docker Compose: in .env, then docker compose up -d)",
         )
 
 

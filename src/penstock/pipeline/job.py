@@ -17,7 +17,7 @@ from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming import StreamingQuery
 
-from penstock import pipelines
+from penstock import pipelines, remedies
 from penstock.broker import topics
 from penstock.broker.topics import Span
 from penstock.config import Settings
@@ -186,7 +186,7 @@ def check_table(session: Session, settings: Settings, pipeline: Pipeline) -> Non
         raise PenstockError(
             f"the table {cassandra.keyspace_of(settings, pipeline)}.{pipeline.table} lacks, or has with another type: "
             + ", ".join(lacking),
-            hint="./penstock schema plan, ./penstock schema apply",
+            hint=f"{remedies.plan_schema()}, {remedies.apply_schema()}",
         )
 
 

@@ -16,6 +16,7 @@ import msgspec
 import referencing
 from confluent_kafka import KafkaError, Message
 
+from penstock import remedies
 from penstock.broker.admin import check_ours
 from penstock.broker.dlq import send
 from penstock.broker.kafka import producer
@@ -137,8 +138,10 @@ def deliver(settings: Settings, topic: str, key: bytes | None, value: bytes | No
     send(client, topic, key, value, [], lambda error, message: reports.append((error, message)))
     client.flush(2 * TIMEOUT_S)
     if not reports:
-        raise DeliveryFailed(f"{topic}: no acknowledgement within {2 * TIMEOUT_S:g} s", hint="./penstock status kafka")
+        raise DeliveryFailed(
+            f"{topic}: no acknowledgement within {2 * TIMEOUT_S:g} s", hint=remedies.show_status("kafka")
+        )
     error, message = reports[0]
     if error is not None:
-        raise DeliveryFailed(f"{topic}: {error.name()}: {error.str()}", hint="./penstock status kafka")
+        raise DeliveryFailed(f"{topic}: {error.name()}: {error.str()}", hint=remedies.show_status("kafka"))
     return Place(message.partition(), message.offset())

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from pyspark.sql import Column, DataFrame, functions
 
+from penstock import remedies
 from penstock.contract.reject import Fault, Reason, Stage
 from penstock.errors import TransformFailed
 from penstock.log import get_logger
@@ -26,8 +27,8 @@ _POSITION = ("kafka_partition", "kafka_offset")
 _KEPT = (*_POSITION, "ingested_at")
 _FAILED_DDL = f"kafka_partition INT, kafka_offset BIGINT, {REJECT_DDL}, {DELETION_DDL}, {SHIFT_DDL}"
 _HINT = (
-    "correct transform, then ./penstock restart spark-job (Docker Compose: docker compose restart spark-submitter); "
-    "until then the job is idle and records wait in Kafka"
+    f"correct transform, then {remedies.restart('spark-job')} "
+    "(Docker Compose: docker compose restart spark-submitter); until then the job is idle and records wait in Kafka"
 )
 
 

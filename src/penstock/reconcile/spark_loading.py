@@ -11,6 +11,7 @@ import pyarrow as pa
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
+from penstock import remedies
 from penstock.broker.topics import Span
 from penstock.config import Settings
 from penstock.errors import PenstockError
@@ -74,7 +75,7 @@ def open_on(spark: SparkSession) -> OpenLoader:
             yield SparkLoader(SparkTables(spark), settings)
         except PySparkException as error:
             raise PenstockError(
-                f"the verification failed on Spark: {reason_of(error)}", hint="./penstock verify, without Spark"
+                f"the verification failed on Spark: {reason_of(error)}", hint=f"{remedies.verify()}, without Spark"
             ) from error
 
     return open_loader

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from cassandra.cluster import Session
 from confluent_kafka import Message
 
-from penstock import pipelines
+from penstock import pipelines, remedies
 from penstock.broker import headers, topics, wire_format
 from penstock.broker.dlq import DeadLetter
 from penstock.broker.registry import Registry
@@ -70,7 +70,7 @@ def id_of(pipeline: Pipeline, text: str) -> Any:
     try:
         return key_reader(pipeline.record)(text.encode())
     except ValueError as error:
-        raise UsageError(f"{text!r} is no id: {error}", hint="./penstock rows") from None
+        raise UsageError(f"{text!r} is no id: {error}", hint=remedies.show_rows()) from None
 
 
 class TraceSearch:

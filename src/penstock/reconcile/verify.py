@@ -14,7 +14,7 @@ from typing import Any
 
 from cassandra.cluster import Session
 
-from penstock import pipelines
+from penstock import pipelines, remedies
 from penstock.airflow.api_client import Airflow
 from penstock.broker import topics
 from penstock.broker.dlq import DeadLetter
@@ -379,6 +379,6 @@ def rows_to_rebuild(settings: Settings, session: Session) -> int:
         raise PenstockError(
             f"{older + by_hand} rows of {pipeline.table} came from no record that {pipeline.topic} still holds "
             f"({older} from older records, {by_hand} by other hands): a rebuild would lose them",
-            hint="./penstock replay, which deletes nothing",
+            hint=f"{remedies.replay()}, which deletes nothing",
         )
     return held

@@ -20,7 +20,7 @@ from cassandra.cluster import (
 from cassandra.policies import DCAwareRoundRobinPolicy, TokenAwarePolicy
 from cassandra.query import dict_factory
 
-from penstock import formats
+from penstock import formats, remedies
 from penstock.config import Settings
 from penstock.contract import cql
 from penstock.contract.evolution import Table
@@ -57,7 +57,7 @@ def unreachable(settings: Settings, error: Exception) -> CassandraUnreachable:
     """Return the error for an unavailable Cassandra."""
     return CassandraUnreachable(
         f"no answer from Cassandra at {settings.cassandra_hosts}:{settings.cassandra_port}: {error}",
-        hint="./penstock status cassandra, or set PENSTOCK_CASSANDRA_HOSTS",
+        hint=remedies.check_address("cassandra"),
     )
 
 
@@ -127,7 +127,7 @@ def asking(settings: Settings) -> Iterator[None]:
         raise PenstockError(f"Cassandra refused: {error}", hint=grant_hint(error)) from error
     except DriverException as error:
         raise PenstockError(
-            f"Cassandra refused: {error}", hint="./penstock verify, ./penstock logs cassandra"
+            f"Cassandra refused: {error}", hint=f"{remedies.verify()}, {remedies.show_logs('cassandra')}"
         ) from error
 
 

@@ -6,6 +6,7 @@ is ordered by offset; such a table never gets an entry.
 
 from cassandra.cluster import Session
 
+from penstock import remedies
 from penstock.contract import cql
 from penstock.contract.fields import key_of
 from penstock.contract.order_by import BY_OFFSET
@@ -81,6 +82,6 @@ def _build_order_error(keyspace: str, pipeline: Pipeline, known: str) -> Penstoc
     return PenstockError(
         f"{keyspace}.{pipeline.table} is ordered by {known!r}, and the pipeline declares "
         f"order_by={pipeline.order_by!r}: write timestamps of two orders cannot be compared. Nothing was written",
-        hint=f"set order_by={known!r} again; or give the pipeline another table, ./penstock restart spark-job, "
-        "then ./penstock replay",
+        hint=f"set order_by={known!r} again; or give the pipeline another table, {remedies.restart('spark-job')}, "
+        f"then {remedies.replay()}",
     )

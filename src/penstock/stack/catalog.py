@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
+from penstock import remedies
 from penstock.errors import UsageError
 from penstock.stack.service import Service
 from penstock.stack.services import airflow, cassandra, control, kafka, registry, source, spark, watch
@@ -43,6 +44,6 @@ def known(catalog: Mapping[str, Service], names: Iterable[str]) -> list[str]:
     for name in names:
         if name not in catalog:
             raise UsageError(
-                f"unknown service {name!r}: expected one of {', '.join(catalog)}", hint="./penstock status"
+                f"unknown service {name!r}: expected one of {', '.join(catalog)}", hint=remedies.show_status()
             )
     return names

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from penstock import remedies
 from penstock.errors import UsageError
 from penstock.stack.layout import write
 from penstock.stack.site import Site
@@ -25,7 +26,7 @@ def settle(environment: Site) -> Site:
     if running and running != requested and "coordination" in environment.settings.model_fields_set:
         raise UsageError(
             f"Kafka is running with {running}, not with {requested}",
-            hint=f"./penstock down && ./penstock up --coordination {requested}",
+            hint=remedies.change_coordination(requested),
         )
     settled = adopt(environment)
     write(environment.layout.run / "coordination", settled.settings.coordination)

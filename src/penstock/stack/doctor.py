@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from penstock import pipelines
+from penstock import pipelines, remedies
 from penstock.config import PREFIX, REAL_API_URL, Settings
 from penstock.errors import InstallFailed, PenstockError, PortTaken, WrongSettings
 from penstock.stack import catalog, coordination, jars, orphans, ports, probes, site, status
@@ -98,15 +98,18 @@ def clock(now_s: float, past_s: float) -> Check:
 
 
 def requirements(environment: Path, repository: Path) -> Check:
-    """Check that the Python environment matches the lock, by the stamp that ./penstock writes into it."""
+    """Check that the Python environment matches the lock, by the stamp that the front door writes into it."""
     stamp = environment / ".penstock-lock"
     if not stamp.exists():
-        return Check("requirements", True, "not checked: not installed by ./penstock")
+        return Check("requirements", True, f"not checked: not installed by {remedies.PROGRAM}")
     text = b"".join((repository / name).read_bytes() for name in ("requirements.txt", "pyproject.toml"))
     cksum = subprocess.run(["cksum"], input=text, capture_output=True, check=True, timeout=10)  # noqa: S607
     matches = stamp.read_text(encoding="utf-8").strip() == cksum.stdout.decode().strip()
     return Check(
-        "requirements", matches, "as locked" if matches else "out of date with requirements.txt", "./penstock --version"
+        "requirements",
+        matches,
+        "as locked" if matches else "out of date with requirements.txt",
+        remedies.install_packages(),
     )
 
 
@@ -116,7 +119,7 @@ def _check_jars(environment: Site, services: Iterable[Service]) -> Check:
     was_installed = environment.layout.jars.exists()
     detail = f"not as locked: {', '.join(missing)}" if missing else "as locked"
     return Check(
-        "jars", not (missing and was_installed), detail if was_installed else "not installed yet", "./penstock up"
+        "jars", not (missing and was_installed), detail if was_installed else "not installed yet", remedies.start()
     )
 
 
@@ -133,7 +136,7 @@ def _check_ports(environment: Site, idle: Iterable[Service]) -> Check:
 def _check_orphans(environment: Site) -> Check:
     processes = _find_orphans(environment)
     ids = ", ".join(str(process.pid) for process in processes)
-    return Check("left behind", not processes, f"processes {ids}" if processes else "none", "./penstock down")
+    return Check("left behind", not processes, f"processes {ids}" if processes else "none", remedies.stop())
 
 
 def _find_orphans(environment: Site) -> list[psutil.Process]:
@@ -162,7 +165,7 @@ def pipeline(settings: Settings) -> Check:
 def _check_service(service: Status) -> Check:
     detail = f"{service.state}: {service.detail}" if service.detail else service.state
     return Check(
-        service.name, service.state in {"ready", "starting", "stopped"}, detail, f"./penstock logs {service.name}"
+        service.name, service.state in {"ready", "starting", "stopped"}, detail, remedies.show_logs(service.name)
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from penstock import pipelines
+from penstock import pipelines, remedies
 from penstock.config import Settings
 from penstock.errors import StackError, UsageError
 from penstock.stack import catalog, coordination, orphans, ports, site, supervise
@@ -89,7 +89,7 @@ def destroy(settings: Settings, *, downloads: bool = False, report: Report = sil
     """
     layout = of(settings)
     if not layout.credentials.exists():
-        raise UsageError(f"no local stack in {layout.home}", hint="./penstock status")
+        raise UsageError(f"no local stack in {layout.home}", hint=remedies.show_status())
     down(settings, (), report)
     paths = [layout.data, layout.logs, Supervisor(layout).socket.parent, layout.run, layout.jars, layout.credentials]
     paths += [layout.cache] if downloads else []
@@ -182,7 +182,7 @@ def _stop_all(supervisor: Supervisor, services: Mapping[str, Service], names: It
 def _check_stopping(services: Mapping[str, Service], stopping_since: Mapping[str, float]) -> None:
     for name, since in stopping_since.items():
         if time.monotonic() - since > services[name].stop_wait_s + STOP_SLACK_S:
-            raise StackError(f"{name} did not stop", hint=f"./penstock logs {name}")
+            raise StackError(f"{name} did not stop", hint=remedies.show_logs(name))
 
 
 def _is_occupied(supervisor: Supervisor, name: str) -> bool:

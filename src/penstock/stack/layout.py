@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from penstock import remedies
 from penstock.config import Settings
 from penstock.errors import WrongSettings
 
@@ -64,7 +65,7 @@ def of(settings: Settings) -> Layout:
     if forbidden:
         raise WrongSettings(
             f"PENSTOCK_HOME={settings.home} contains {' '.join(map(repr, forbidden))}, not allowed in Java class paths",
-            hint="PENSTOCK_HOME=/another/folder ./penstock up",
+            hint=remedies.start_elsewhere(),
         )
     return Layout(home=settings.home, cache=settings.cache or settings.home / "cache")
 

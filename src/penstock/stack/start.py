@@ -8,6 +8,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from penstock import remedies
 from penstock.config import PREFIX
 from penstock.errors import ServiceDied, Unreachable
 from penstock.pipelines import started
@@ -51,7 +52,7 @@ class Starter:
         if running and running.alive:
             is_current = self._is_current(service)
             self._wait_until_ready(service, running)
-            outdated = f"its settings changed: ./penstock restart {service.name}"
+            outdated = f"its settings changed: {remedies.restart(service.name)}"
             self.report(service.name, "unchanged" if is_current else "outdated", "" if is_current else outdated)
             return
         start_s = time.monotonic()
@@ -141,7 +142,7 @@ class Starter:
                 self._processes, self._queried_s = self.supervisor.processes(), time.monotonic()
             process = self._processes.get(service.name)
         if process is None:
-            raise SupervisorGone(hint="./penstock up")
+            raise SupervisorGone(hint=remedies.start())
         return process
 
     def _describe_last(self, service: Service) -> str:

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 
+from penstock import remedies
 from penstock.config import Settings
 from penstock.errors import Unreachable
 from penstock.stack import catalog, coordination, orphans, site
@@ -20,7 +21,7 @@ _STATES: dict[str, State] = {
     "UNSUPERVISED": "unsupervised",
 }
 _SERVICE = "SUPERVISOR_PROCESS_NAME"  # set by supervisord to the service's name
-_UNSUPERVISED = "running without its supervisor, which has exited: ./penstock up"
+_UNSUPERVISED = f"running without its supervisor, which has exited: {remedies.start()}"
 
 
 def read(settings: Settings, names: Iterable[str] = ()) -> list[Status]:

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from penstock import remedies
 from penstock.errors import StackError
 from penstock.stack.layout import Layout, write
 from penstock.stack.service import Service, render
@@ -135,9 +136,7 @@ class Supervisor:
         for folder in (self.socket.parent, self._layout.logs):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if folder.stat().st_uid != os.getuid():
-                raise StackError(
-                    f"{folder} belongs to another user", hint="PENSTOCK_HOME=/another/folder ./penstock up"
-                )
+                raise StackError(f"{folder} belongs to another user", hint=remedies.start_elsewhere())
         command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(self._config)]
         env = {**inherited(environment), MARKER: self._layout.marker}
         result = subprocess.run(command, env=env, capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False)
@@ -186,7 +185,7 @@ class Supervisor:
             raise SupervisorRefused(f"{method} {' '.join(map(str, arguments))}: {fault.faultString}") from None
         except TimeoutError:
             raise StackError(
-                f"no answer from the supervisor within {ANSWER_TIMEOUT_S} s", hint="./penstock up"
+                f"no answer from the supervisor within {ANSWER_TIMEOUT_S} s", hint=remedies.start()
             ) from None
 
 

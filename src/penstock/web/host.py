@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Protocol
 
+from penstock import remedies
 from penstock.config import LOOPBACK, Settings
 from penstock.errors import UsageError
 from penstock.stack import layout
@@ -57,7 +58,9 @@ class Elsewhere:
 
 
 def _make_mismatch_error(what: str) -> UsageError:
-    return UsageError(f"{what}: the local stack of this home is not what the settings name", hint="./penstock config")
+    return UsageError(
+        f"{what}: the local stack of this home is not what the settings name", hint=remedies.show_settings()
+    )
 
 
 def host_of(settings: Settings) -> Host:

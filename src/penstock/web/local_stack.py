@@ -16,21 +16,21 @@ class LocalStack:
         self._settings = settings
 
     def services(self) -> list[Status]:
-        """Return the state of every service, as `./penstock status` does."""
+        """Return the state of every service."""
         return status.read(self._settings)
 
     def log_of(self, service: str) -> Path:
-        """Return the path of a service's log, as used by `./penstock logs`."""
+        """Return the path of a service's log."""
         return launch.log_of(self._settings, service)
 
     def stop(self, service: str) -> None:
-        """Stop a service, as `./penstock down` does."""
+        """Stop a service."""
         launch.down(self._settings, [service])
 
     def start(self, service: str) -> None:
-        """Start a service, as `./penstock up` does."""
+        """Start a service."""
         launch.up(self._settings, [service])
 
     def restart(self, service: str) -> None:
-        """Restart a service, as `./penstock restart` does."""
+        """Restart a service."""
         launch.restart(self._settings, [service])

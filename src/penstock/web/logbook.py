@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from penstock import remedies
 from penstock.errors import NotFound, UsageError
 from penstock.stack.logs import size_bytes
 from penstock.web.host import Host
@@ -41,7 +42,7 @@ class Logbook:
 
     def __init__(self, host: Host, service: str, secrets: Secrets) -> None:
         if not _NAME.fullmatch(service):
-            raise NotFound(f"no service is called {service!r}", hint="./penstock status")
+            raise NotFound(f"no service is called {service!r}", hint=remedies.show_status())
         try:
             self.path = host.log_of(service)
         except UsageError as error:

@@ -107,6 +107,12 @@ def test_api_and_airflow_tell_how_fast_a_run_goes() -> None:
     assert [(found[name].rate_s, found[name].total) for name in ("api", "airflow")] == [(None, 10), (None, 9)]
 
 
+def test_airflow_has_a_command_that_the_local_stack_accepts() -> None:
+    """There it is several services and none is named `airflow`: the status of all is shown."""
+    shown = view(services=SERVICES | {"airflow": "gone"})
+    assert [by_name(shown)["airflow"].command, verdict(shown, 11.0).command] == ["./penstock status"] * 2
+
+
 def test_without_airflow_nothing_is_known_of_the_api() -> None:
     """With it and without a run, the API is idle."""
     shown = view(services=SERVICES | {"airflow": "gone"})

@@ -3,6 +3,7 @@
 import json
 from importlib.metadata import version
 
+from penstock import remedies
 from penstock.stack import probes
 from penstock.stack.service import ConfigFile, Probe, Service, Step
 from penstock.stack.site import Site
@@ -47,7 +48,7 @@ def _build_service(
         stop_wait_s=30,
         memory_mib=memory_mib,
         page=f"http://127.0.0.1:{site.settings.airflow_port}" if is_api_server else "",
-        hint=f"./penstock logs {name}",
+        hint=remedies.show_logs(name),
     )
 
 

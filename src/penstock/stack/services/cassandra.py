@@ -2,6 +2,7 @@
 
 import json
 
+from penstock import remedies
 from penstock.stack import java, probes
 from penstock.stack.service import ConfigFile, Service, render
 from penstock.stack.site import Site
@@ -36,7 +37,7 @@ def services(site: Site) -> list[Service]:
             probe=probes.cassandra,
             stop_wait_s=60,
             memory_mib=settings.cassandra_heap_mib + 350,
-            hint="./penstock logs cassandra",
+            hint=remedies.show_logs("cassandra"),
         )
     ]
 

@@ -1,6 +1,7 @@
 """The control center: the page that shows the whole pipeline."""
 
 from penstock import __name__ as package
+from penstock import remedies
 from penstock.stack import probes
 from penstock.stack.service import Service
 from penstock.stack.site import Site
@@ -21,6 +22,6 @@ def services(site: Site) -> list[Service]:
             probe=probes.control,
             memory_mib=130,
             page=f"http://127.0.0.1:{settings.control_port}",
-            hint="./penstock logs control-center",
+            hint=remedies.show_logs("control-center"),
         )
     ]

@@ -1,5 +1,6 @@
 """Kafka: one node in KRaft mode, or an older version with ZooKeeper."""
 
+from penstock import remedies
 from penstock.stack import java, probes
 from penstock.stack.service import ConfigFile, Service, Step, render
 from penstock.stack.site import Site
@@ -63,7 +64,7 @@ def _build_kafka(site: Site) -> Service:
         probe=probes.kafka,
         stop_wait_s=30,
         memory_mib=settings.kafka_heap_mib + 100,
-        hint="./penstock logs kafka",
+        hint=remedies.show_logs("kafka"),
     )
 
 
@@ -90,7 +91,7 @@ def _build_zookeeper(site: Site) -> Service:
         directory=site.layout.run,
         probe=probes.zookeeper,
         memory_mib=heap_mib + 60,
-        hint="./penstock logs zookeeper",
+        hint=remedies.show_logs("zookeeper"),
     )
 
 
@@ -113,5 +114,5 @@ def _kafka_with_zookeeper(site: Site) -> Service:
         probe=probes.kafka,
         stop_wait_s=30,
         memory_mib=settings.kafka_heap_mib + 100,
-        hint="./penstock logs kafka",
+        hint=remedies.show_logs("kafka"),
     )

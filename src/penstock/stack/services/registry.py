@@ -1,5 +1,6 @@
 """Schema registry: Apicurio, which stores schemas in Kafka and has a Confluent-compatible API."""
 
+from penstock import remedies
 from penstock.stack import java, probes
 from penstock.stack.service import Service
 from penstock.stack.site import Site
@@ -28,7 +29,7 @@ def services(site: Site) -> list[Service]:
             after=probes.set_backward_compatibility,
             memory_mib=settings.registry_heap_mib + 150,
             page=f"http://127.0.0.1:{settings.registry_port}/ui/",
-            hint="./penstock logs registry",
+            hint=remedies.show_logs("registry"),
         )
     ]
 

@@ -1,6 +1,7 @@
 """Stand-in for the HTTP API that is the source of records."""
 
 from penstock import __name__ as package
+from penstock import remedies
 from penstock.stack import probes
 from penstock.stack.service import Service
 from penstock.stack.site import Site
@@ -21,6 +22,6 @@ def services(site: Site) -> list[Service]:
             probe=probes.source,
             memory_mib=70,
             page=f"http://127.0.0.1:{port}/api/?results=1",
-            hint="./penstock logs source",
+            hint=remedies.show_logs("source"),
         )
     ]

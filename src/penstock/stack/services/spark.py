@@ -4,7 +4,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-from penstock import pipelines
+from penstock import pipelines, remedies
 from penstock.config import Settings
 from penstock.errors import PenstockError, StackError
 from penstock.process.checkpoint import checkpoint_of
@@ -57,7 +57,7 @@ def environment_of(settings: Settings) -> dict[str, str]:
     site = read(settings)
     if not (_conf_folder(site) / "spark-defaults.conf").exists():
         raise StackError(
-            "the local stack's Spark was never started", hint="./penstock up spark-job, or set SPARK_CONF_DIR"
+            "the local stack's Spark was never started", hint=f"{remedies.start('spark-job')}, or set SPARK_CONF_DIR"
         )
     return environment(site)
 
@@ -121,7 +121,7 @@ def _build_master(site: Site) -> Service:
         probe=probes.spark_master,
         memory_mib=settings.spark_daemon_heap_mib + 80,
         page=f"http://127.0.0.1:{settings.spark_ui_port}",
-        hint="./penstock logs spark-master",
+        hint=remedies.show_logs("spark-master"),
     )
 
 
@@ -148,7 +148,7 @@ def _build_worker(site: Site) -> Service:
         probe=probes.spark_worker,
         memory_mib=settings.spark_daemon_heap_mib + 80 + memory_mib,
         page=f"http://127.0.0.1:{settings.spark_worker_ui_port}",
-        hint="./penstock logs spark-worker",
+        hint=remedies.show_logs("spark-worker"),
     )
 
 
@@ -172,7 +172,7 @@ def _build_job(site: Site) -> Service:
         stop_wait_s=60,
         memory_mib=settings.spark_driver_memory_mib + 250,
         page=f"http://127.0.0.1:{settings.spark_job_ui_port}",
-        hint="./penstock logs spark-job",
+        hint=remedies.show_logs("spark-job"),
     )
 
 

@@ -3,6 +3,7 @@
 import time
 
 from penstock import __name__ as package
+from penstock import remedies
 from penstock.config import Settings
 from penstock.errors import Unreachable
 from penstock.stack.service import Service
@@ -23,7 +24,7 @@ def services(site: Site) -> list[Service]:
             directory=site.repository,
             probe=looks,
             memory_mib=65,
-            hint="./penstock logs watch",
+            hint=remedies.show_logs("watch"),
         )
     ]
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from penstock import remedies
 from penstock.errors import UsageError
 from penstock.stack.service import Status
 from penstock.web.app_context import AppContext
@@ -43,16 +44,18 @@ class Upkeep:
         Raises `NotFound` for an unknown service, `UsageError` for a remote cluster.
         """
         if not self._desk.host.is_local:
-            raise UsageError(f"the log of {service} lies where the service runs, not here", hint="./penstock config")
+            raise UsageError(
+                f"the log of {service} lies where the service runs, not here", hint=remedies.show_settings()
+            )
         return Logbook(self._desk.host, service, self.secrets)
 
     def restart(self, service: str) -> None:
-        """Restart a service as `./penstock restart` does. Services that depend on it stay up.
+        """Restart a service. Services that depend on it stay up.
 
         Raises `UsageError` for the control center itself and for a remote cluster.
         """
         if service == OURSELVES or not self._desk.host.is_local:
-            raise UsageError(f"{service} cannot be restarted from here", hint=f"./penstock restart {service}")
+            raise UsageError(f"{service} cannot be restarted from here", hint=remedies.restart(service))
         try:
             self._desk.host.restart(service)
         finally:

@@ -4,13 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from penstock import remedies
 from penstock.config import Settings
 from penstock.contract.failing import FailingBatch
 from penstock.monitoring.flow import RATE_S, Point, View
 
 State = Literal["ok", "busy", "idle", "late", "down", "unknown"]
 _LOOK_S = 15.0
-_JOB = "./penstock status spark-job"
+_JOB = remedies.show_status("spark-job")
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def _build_api_stage(view: View, now: Point, _settings: Settings) -> Hop:
         view.rate("fetched"),
         _get_run_total(view, now.counts.fetched, "fetched"),
     )
-    command = "./penstock run"
+    command = remedies.run_pipeline()
     if not view.runs:
         away = "airflow" in now.services and now.services["airflow"]
         told = "Airflow, which asks the API, is away" if away else "no run yet"
@@ -111,7 +112,7 @@ def _build_airflow_stage(view: View, now: Point, _settings: Settings) -> Hop:
             view.rate("produced"),
             _get_run_total(view, now.counts.produced, "produced"),
             "produced",
-            command="./penstock status",
+            command=remedies.show_status(),
         ),
     )
 
@@ -177,7 +178,14 @@ def _build_rejected_stage(view: View, now: Point, _settings: Settings) -> Hop:
     state: State = "unknown" if held is None else "late" if rate_s else "idle"
     told = "" if held is None else "no record was rejected" if held == 0 else f"{held:,} in the queue"
     return Hop(
-        "rejected", "Rejected", state, told, rate_s, now.counts.rejected, "set aside", command="./penstock dlq list"
+        "rejected",
+        "Rejected",
+        state,
+        told,
+        rate_s,
+        now.counts.rejected,
+        "set aside",
+        command=remedies.list_dead_letters(),
     )
 
 
@@ -189,7 +197,7 @@ def _of_service(view: View, now: Point, hop: Hop, service: str = "") -> Hop:
     """Return the stage with the last error of its service; down if the service is unavailable."""
     service = service or hop.name
     error, last = now.services.get(service, ""), view.problems.get(service)
-    command = hop.command or f"./penstock status {service}"
+    command = hop.command or remedies.show_status(service)
     if error:
         return replace(hop, state="down", told="away", error=error, error_at_s=now.at_s, command=command)
     if last is not None and (hop.error_at_s is None or last.at_s > hop.error_at_s):
@@ -204,7 +212,7 @@ def verdict(view: View, now_s: float) -> PipelineStatus:
         return PipelineStatus("quiet", "Looking at the pipeline for the first time.")
     if now_s - now.at_s > _LOOK_S:
         return PipelineStatus(
-            "bad", f"The last look at the pipeline is {now_s - now.at_s:.0f} s old.", "./penstock doctor"
+            "bad", f"The last look at the pipeline is {now_s - now.at_s:.0f} s old.", remedies.diagnose_stack()
         )
     waits = f" {now.lag:,} records wait." if now.lag else ""
     return _find_problem(view, now, waits) or _on_flow(view, now, waits)
@@ -216,14 +224,14 @@ def _find_problem(view: View, now: Point, waits: str) -> PipelineStatus | None:
     if away:
         names = " and ".join(filter(None, [", ".join(away[:-1]), away[-1]]))
         return PipelineStatus(
-            "bad", f"{names} {'is' if len(away) == 1 else 'are'} away.{waits}", f"./penstock status {away[0]}"
+            "bad", f"{names} {'is' if len(away) == 1 else 'are'} away.{waits}", remedies.show_status(away[0])
         )
     if view.stuck:
         batch = view.stuck[0]
         return PipelineStatus("bad", f"{batch.summary[0].upper()}{batch.summary[1:]}; {batch.remedy}.{waits}", _JOB)
     if view.receipt and not view.receipt["balanced"]:
         what = f"{view.receipt['missing']} missing" if view.receipt["missing"] else "its sources differ"
-        return PipelineStatus("bad", f"The last receipt does not balance: {what}.", "./penstock verify")
+        return PipelineStatus("bad", f"The last receipt does not balance: {what}.", remedies.verify())
     critical = next((one for one in view.alerts if one.severity == "critical"), None) or next(iter(view.alerts), None)
     if critical:
         return PipelineStatus(
@@ -234,15 +242,15 @@ def _find_problem(view: View, now: Point, waits: str) -> PipelineStatus | None:
 
 def _on_flow(view: View, now: Point, waits: str) -> PipelineStatus:
     if now.counts.kafka is None or now.lag is None:
-        return PipelineStatus("quiet", "How many records came, or wait, is not known now.", "./penstock status")
+        return PipelineStatus("quiet", "How many records came, or wait, is not known now.", remedies.show_status())
     if view.rate("kafka") or view.rate("read"):
         return _of_rates(view, now, waits)
     if now.lag and _is_idle(view):
         return PipelineStatus("warn", f"Records wait and none is read:{waits}", _JOB)
     if not now.counts.kafka:
-        return PipelineStatus("quiet", "No record came yet. Everything is ready.", "./penstock run --records 500")
+        return PipelineStatus("quiet", "No record came yet. Everything is ready.", remedies.run_pipeline(records=500))
     return PipelineStatus(
-        "quiet", "Nothing comes now, and nothing waits: all that came is stored or set aside.", "./penstock run"
+        "quiet", "Nothing comes now, and nothing waits: all that came is stored or set aside.", remedies.run_pipeline()
     )
 
 
@@ -251,6 +259,6 @@ def _of_rates(view: View, now: Point, waits: str) -> PipelineStatus:
     late = "" if now.p99_ms is None else f", 99 % within {now.p99_ms:,} ms"
     if rejected > stored:
         text = f"More records are set aside, {rejected:,.0f}/s, than are stored, {stored:,.0f}/s.{waits}"
-        return PipelineStatus("warn", text, "./penstock dlq list")
+        return PipelineStatus("warn", text, remedies.list_dead_letters())
     aside = f", {rejected:,.0f}/s are set aside" if rejected else ""
     return PipelineStatus("good", f"Records flow: {come:,.0f}/s come, {stored:,.0f}/s are stored{aside}{late}.{waits}")

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from nicegui import ui
 
+from penstock import remedies
 from penstock.monitoring.flow import Point, View, rate
 from penstock.reconcile.verify import EXCUSED
 from penstock.web import elements
@@ -200,7 +201,7 @@ def _totals(view: View) -> str:
 def _receipt(view: View) -> str:
     receipt = view.receipt
     if receipt is None:
-        how = command_html("./penstock verify")
+        how = command_html(remedies.verify())
         return f"<h2>Last receipt</h2><p>None yet. It proves that nothing was lost: {how}</p>"
     words = ("ok", "balanced") if receipt["balanced"] else ("down", "not balanced")
     names = ("produced", "stored", "rejected", "waiting", "missing", "rows")
@@ -215,7 +216,7 @@ def _receipt(view: View) -> str:
 
 
 def _alerts(view: View) -> str:
-    nobody = "" if view.is_watched else f"<p>Nobody looks for alerts: {command_html('./penstock up watch')}</p>"
+    nobody = "" if view.is_watched else f"<p>Nobody looks for alerts: {command_html(remedies.start('watch'))}</p>"
     if not view.alerts:
         return f"<h2>Alerts</h2>{nobody or '<p>None fires.</p>'}"
     lines = "".join(

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from nicegui import ui
 
+from penstock import remedies
 from penstock.contract.fields import fields
 from penstock.dead_letters.pending import Named
 from penstock.dead_letters.redrive import Discarded, Redriven
@@ -104,7 +105,8 @@ class Acts:
     def _build_export_form(self) -> None:
         elements.heading("Export", 3)
         elements.markup(
-            "JSON lines, as <code>./penstock dlq export</code> writes them, to be edited in a file.", tag="p"
+            f"JSON lines, as <code>{remedies.export_dead_letters()}</code> writes them, to be edited in a file.",
+            tag="p",
         )
         button = ui.button("Export", on_click=self._export_records).props(_BUTTON)
         if self._visit.masks:
@@ -187,7 +189,7 @@ class Acts:
             return
         ui.download.content(export.content, f"rejected-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.jsonl", "application/jsonl")
         rest = (
-            f" {number(export.left_out)} did not fit; all: <code>./penstock dlq export FILE</code>"
+            f" {number(export.left_out)} did not fit; all: <code>{remedies.export_dead_letters()}</code>"
             if export.left_out
             else ""
         )

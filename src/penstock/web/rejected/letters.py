@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from penstock import remedies
 from penstock.broker.dlq import DeadLetter
 from penstock.contract.proofs import Proven
 from penstock.dead_letters import redrive as redriving
@@ -40,7 +41,7 @@ def _select_positions(places: Iterable[str]) -> LetterSelection:
     """Return the selection of these positions. Raises `UsageError` if empty: an empty one means all records."""
     chosen = frozenset(places)
     if not chosen:
-        raise UsageError("no rejected record is chosen", hint="./penstock dlq list")
+        raise UsageError("no rejected record is chosen", hint=remedies.list_dead_letters())
     return LetterSelection(places=chosen)
 
 
@@ -113,7 +114,7 @@ class Letters:
             return redriving.discard(self._desk.settings, session, selection, note)
 
     def export(self, entries: list[RejectedEntry]) -> Exported:
-        """Export the records in the format of `./penstock dlq export`, personal data unmasked."""
+        """Export the records as JSON lines, personal data unmasked."""
         wanted = entries[:EXPORTED_AT_MOST]
         lines = self.queue.listing(self._desk.cassandra).lines
         writers = AvroWriters(self._desk.registry)

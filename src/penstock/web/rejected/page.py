@@ -5,6 +5,7 @@ from urllib.parse import urlencode
 
 from nicegui import ui
 
+from penstock import remedies
 from penstock.contract import wording
 from penstock.contract.reject import Reason
 from penstock.dead_letters.pending import LetterGroup
@@ -158,7 +159,7 @@ def _summary_html(listing: Listing) -> str:
         ""
         if listing.is_whole
         else f" These are the newest {number(len(listing.entries))}, at most {number(NEWEST)}; "
-        f"all of them: {elements.command_html('./penstock dlq list --all')}"
+        f"all of them: {elements.command_html(remedies.list_dead_letters(resolved=True))}"
     )
     return (
         f"{_error_html(listing)}<p><strong>{number(len(listing.entries))}</strong> rejected records, "

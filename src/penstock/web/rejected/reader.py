@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 from cassandra.cluster import Session
 
+from penstock import remedies
 from penstock.broker import dlq, headers, topics
 from penstock.broker.dlq import DeadLetter
 from penstock.broker.registry import Schemas
@@ -61,7 +62,7 @@ class RejectedEntry:
 
     @property
     def place(self) -> str:
-        """Return `partition:offset`, as `./penstock dlq` accepts it."""
+        """Return `partition:offset`."""
         return f"{self.partition}:{self.offset}"
 
 
@@ -384,4 +385,4 @@ def _decode_text(held: bytes) -> str:
 def _truncate_text(text: str) -> str:
     if len(text) <= _SHOWN_CHARACTERS:
         return text
-    return f"{text[:_SHOWN_CHARACTERS]}\n... all of it: ./penstock dlq export FILE"
+    return f"{text[:_SHOWN_CHARACTERS]}\n... all of it: {remedies.export_dead_letters()}"

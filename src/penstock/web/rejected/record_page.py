@@ -5,6 +5,7 @@ from html import escape
 
 from nicegui import ui
 
+from penstock import remedies
 from penstock.broker.dlq import DeadLetter
 from penstock.contract.reject import Stage
 from penstock.dead_letters.repair import Repair, StillInvalid
@@ -29,7 +30,9 @@ def register(desk: AppContext, letters: Letters) -> None:
         partition, offset = visit.path["partition"], visit.path["offset"]
         elements.link("All groups", "/rejected")
         if not (partition.isdecimal() and offset.isdecimal()):
-            raise NotFound(f"{partition}:{offset} is no place of a rejected record", hint="./penstock dlq list --all")
+            raise NotFound(
+                f"{partition}:{offset} is no place of a rejected record", hint=remedies.list_dead_letters(resolved=True)
+            )
         letter = await visit.ask(letters.queue.letter, int(partition), int(offset))
         await _Record(visit, letters, letter).build()
 
@@ -43,7 +46,7 @@ class _Record:
     async def build(self) -> None:
         """Build the page."""
         with ui.element("div").classes("row-bar"):
-            elements.copyable(f"./penstock dlq show {self._letter.place}", "the command that shows this record")
+            elements.copyable(remedies.show_dead_letter(self._letter.place), "the command that shows this record")
         self._trouble = ui.element("div")
         self._cards = elements.markup("", tag="div")
         elements.heading("Where it was, and what became of it")
@@ -99,7 +102,7 @@ class _Record:
         text = await self._visit.ask(self._letters.text, self._letter)
         if len(text) > _EDITED_CHARACTERS:
             elements.markup("The record is too large to be edited here. In a file:", tag="p")
-            elements.copyable("./penstock dlq export FILE")
+            elements.copyable(remedies.export_dead_letters())
             return
         kind = "the API's entry, as it came" if self._letter.stage == Stage.PRODUCE else "the record"
         elements.markup(

@@ -8,6 +8,7 @@ from typing import Any
 import httpx2
 from nicegui import ui
 
+from penstock import remedies
 from penstock.airflow.api_client import DAG_ID
 from penstock.airflow.runs import NEWEST, DagRun
 from penstock.errors import PenstockError, UsageError
@@ -234,7 +235,7 @@ class _List:
 def _away(error: str) -> str:
     return (
         f'<div class="trouble"><p>Airflow is away: what it told last is shown.</p><p>{escape(error)}</p>'
-        f"{elements.command_html('./penstock status')}</div>"
+        f"{elements.command_html(remedies.show_status())}</div>"
     )
 
 
@@ -247,7 +248,7 @@ def _empty_html(*, loaded: bool, only: str) -> str:
         return '<div class="empty"><strong>Asking Airflow …</strong></div>'
     if only:
         return f'<div class="empty"><strong>No run is {escape(_FILTERS[only])}.</strong></div>'
-    hint = f"<p>Trigger one above, or: {elements.command_html('./penstock run')}</p>"
+    hint = f"<p>Trigger one above, or: {elements.command_html(remedies.run_pipeline())}</p>"
     return f'<div class="empty"><strong>No run yet.</strong>{hint}</div>'
 
 

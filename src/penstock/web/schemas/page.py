@@ -5,6 +5,7 @@ from urllib.parse import quote, urlencode
 
 from nicegui import ui
 
+from penstock import remedies
 from penstock.contract.evolution import Change
 from penstock.errors import UsageError
 from penstock.web import elements
@@ -53,7 +54,7 @@ def _show_subjects(subjects: Subjects, holding: str) -> None:
             elements.empty(f"No subject's name holds {holding!r}.", "Look for a shorter part of it.")
         else:
             todo = "The first run registers the schema of its records."
-            elements.empty("The registry holds no schema yet.", todo, "./penstock run --records 500")
+            elements.empty("The registry holds no schema yet.", todo, remedies.run_pipeline(records=500))
         return
     rows = [_subject_row(subject) for subject in subjects.subjects]
     shown = len(subjects.subjects)
@@ -169,7 +170,7 @@ class _Subject:
             if sample.held:
                 _show_use(sample, subject)
             elif is_ours:
-                elements.empty("The topic holds no message.", "A run fills it.", "./penstock run --records 500")
+                elements.empty("The topic holds no message.", "A run fills it.", remedies.run_pipeline(records=500))
             else:
                 todo = "No message of it names a version of this subject."
                 elements.empty(f"There is no topic {sample.topic}, or it holds no message.", todo)

@@ -7,6 +7,7 @@ from typing import Any
 
 from nicegui import ui
 
+from penstock import remedies
 from penstock.errors import PenstockError
 from penstock.sink.progress import Batch, Failure
 from penstock.web import elements
@@ -90,8 +91,8 @@ class _Control:
                 self._button.disable()
             else:
                 elements.markup("The job runs elsewhere. Stop and start it there; on the machine it runs on:")
-                elements.copyable(f"./penstock down {JOB}")
-                elements.copyable(f"./penstock up {JOB}")
+                elements.copyable(remedies.stop(JOB))
+                elements.copyable(remedies.start(JOB))
             if streaming.pages is not None:
                 _show_links(
                     {"job": streaming.pages.job, "master": streaming.pages.master, "worker": streaming.pages.worker}
@@ -277,7 +278,7 @@ class _Batches:
 
 _NO_BATCH = (
     '<div class="empty"><strong>No micro-batch carried records in the last day.</strong>'
-    f"<p>Trigger a run on the page Runs, or: {elements.command_html('./penstock run')}</p></div>"
+    f"<p>Trigger a run on the page Runs, or: {elements.command_html(remedies.run_pipeline())}</p></div>"
 )
 
 

@@ -6,6 +6,7 @@ from urllib.parse import quote, urlencode
 
 from nicegui import ui
 
+from penstock import remedies
 from penstock.contract.fields import key_of
 from penstock.contract.masking import MASK
 from penstock.errors import PenstockError, UsageError
@@ -149,7 +150,7 @@ def _show_page(visit: PageContext, rows_page: Page, after: str, count: int) -> N
             elements.markup('<p>No row follows. <a href="/table">First page</a></p>', tag="div")
         else:
             todo = "A run fetches records, and the stream stores them."
-            elements.empty("The table holds no row yet.", todo, "./penstock run --records 500")
+            elements.empty("The table holds no row yet.", todo, remedies.run_pipeline(records=500))
         return
     _add_paging(rows_page, after, count)
     names = _order_columns(visit, rows_page.columns)

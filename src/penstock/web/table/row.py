@@ -6,6 +6,7 @@ from typing import Any
 
 from nicegui import ui
 
+from penstock import remedies
 from penstock.contract.masking import MASK, masked
 from penstock.errors import NotFound
 from penstock.reconcile.trace import Passage, TraceSearch, TraceStep
@@ -99,7 +100,7 @@ def _show_passages(topic: str, trace: RecordPassages) -> None:
         elements.empty("The topic holds no record that this row was made of.", todo)
     else:
         elements.empty(
-            "None was found in this time.", "The command searches to the end.", f"./penstock trace {trace.id}"
+            "None was found in this time.", "The command searches to the end.", remedies.trace_record(trace.id)
         )
 
 

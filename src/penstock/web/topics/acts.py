@@ -5,6 +5,7 @@ from html import escape
 
 from nicegui import ui
 
+from penstock import remedies
 from penstock.broker import admin
 from penstock.broker.admin import TopicSetting
 from penstock.broker.topics import Place
@@ -23,7 +24,7 @@ _DANGER = "outline no-caps"
 _LOST = "Every record in it is lost, and whatever reads it stops, or starts over."
 _DROPPED = {
     "pipeline": " The Spark job reads this topic: its checkpoint does not fit a topic that is made anew, so it stops "
-    "until you run ./penstock checkpoint reset --to earliest. Rows that are stored stay.",
+    f"until you run {remedies.reset_checkpoint()}. Rows that are stored stay.",
     "rejected": " verify names every dead letter that is gone: a topic that is made anew does not say how many it "
     "held. Delete its records instead.",
 }

@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 from nicegui import ui
 
+from penstock import remedies
 from penstock.broker.topics import Span
 from penstock.contract.fields import fields
 from penstock.errors import PenstockError, UsageError
@@ -327,7 +328,7 @@ def _show_no_results(name: str, question: Question) -> None:
         elements.empty("No message is like that.", "Look from another place on, or for less.")
         elements.link("All messages, the newest first", f"/topics/{name}")
     else:
-        elements.empty("The topic holds no message.", "Produce one above, or start a run:", "./penstock run")
+        elements.empty("The topic holds no message.", "Produce one above, or start a run:", remedies.run_pipeline())
 
 
 def _show_no_message(name: str, position: str, spans: list[Span]) -> None:
