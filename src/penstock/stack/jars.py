@@ -46,12 +46,6 @@ class Artifact:
         packaging = "" if self.packaging == "jar" else f"@{self.packaging}"
         return f"{self.group}:{self.name}:{self.version}{classifier}{packaging}"
 
-    @property
-    def file_name(self) -> str:
-        """Return Maven's file name of the artifact."""
-        classifier = f"-{self.classifier}" if self.classifier else ""
-        return f"{self.name}-{self.version}{classifier}.{self.packaging}"
-
 
 @cache
 def locked(lock: Path = LOCK) -> dict[str, dict[Artifact, str]]:
