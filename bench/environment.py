@@ -8,8 +8,9 @@ from pathlib import Path
 
 from bench.ground import Ground
 from penstock.errors import InstallFailed
+from penstock.files import write_atomically
 from penstock.stack import jars, java
-from penstock.stack.layout import REPOSITORY, write
+from penstock.stack.layout import REPOSITORY
 
 PEERS = REPOSITORY / "bench" / "peers"
 _STAMP = ".lock"
@@ -25,7 +26,7 @@ def python_of(ground: Ground, peer: str) -> str:
     if not (stamp.exists() and stamp.read_text() == digest):
         _run([sys.executable, "-m", "venv", "--clear", str(folder)])
         _run([*_install_command(python), "--require-hashes", "-r", str(lock)])
-        write(stamp, digest)
+        write_atomically(stamp, digest)
     return str(python)
 
 
@@ -66,5 +67,5 @@ def _wrap_java(ground: Ground, home: Path) -> Path:
     if installation is None:
         raise InstallFailed(f"{home} holds no Java that runs", hint="rm -r the environment, and type it again")
     folder = ground.layout.run / f"java-{installation.major}"
-    write(folder / "bin" / "java", java.spark_wrapper(ground.layout, installation), 0o700)
+    write_atomically(folder / "bin" / "java", java.spark_wrapper(ground.layout, installation), 0o700)
     return folder

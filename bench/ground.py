@@ -21,6 +21,7 @@ from penstock.config import LOOPBACK, Settings, read
 from penstock.contract.fields import key_writer
 from penstock.drill import service_usage
 from penstock.drill.load import made_up
+from penstock.files import write_atomically
 from penstock.pipelines import Pipeline
 from penstock.produce.send import Sender
 from penstock.produce.serialize import serializer
@@ -134,7 +135,7 @@ class Ground:
         """Return the settings of a pipeline from the load's topic to `keyspace`. `more` overrides settings."""
         file = self.layout.home / "pipelines" / f"{load.topic}.py"
         text = _PIPELINE_OF_NOTES if load.note_bytes else _PIPELINE
-        layout.write(file, text.format(topic=load.topic, note_bytes=load.note_bytes))
+        write_atomically(file, text.format(topic=load.topic, note_bytes=load.note_bytes))
         overrides = {
             "pipeline": str(file),
             "cassandra_keyspace": keyspace,

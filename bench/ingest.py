@@ -20,9 +20,10 @@ from penstock.broker import topics
 from penstock.config import LOOPBACK, Settings
 from penstock.config import load as load_settings
 from penstock.drill.target import free_port
+from penstock.files import write_atomically
 from penstock.retry import wait_until
 from penstock.stack import probes
-from penstock.stack.layout import REPOSITORY, write
+from penstock.stack.layout import REPOSITORY
 
 NAME = "ingest"
 WHAT = "API to Kafka, compared with the tutorial, a tuned kafka-python, and the limit: sending alone"
@@ -116,7 +117,7 @@ def ingest(ground: Ground, make: Make, api: str, records: int) -> Lap:
 def _write_values(ground: Ground) -> None:
     settings = ground.using(Load(0, name="values"), "unused")
     samples = islice(messages(Load(0), settings, pipelines.of(settings)), 1000)
-    write(_values_file(ground), "\n".join(b64encode(value).decode() for _, value in samples))
+    write_atomically(_values_file(ground), "\n".join(b64encode(value).decode() for _, value in samples))
 
 
 def _values_file(ground: Ground) -> Path:

@@ -19,7 +19,7 @@ OLDEST = PROJECT["project"]["requires-python"].removeprefix(">=")
 STANDARD_ALONE = (
     *(f"src/penstock/compose/{name}.py" for name in ("__init__", "commands", "doctor", "environment", "preflight")),
     *(f"src/penstock/stack/{name}.py" for name in ("__init__", "check", "generators")),
-    *(f"src/penstock/{name}.py" for name in ("__init__", "errors", "net", "remedies")),
+    *(f"src/penstock/{name}.py" for name in ("__init__", "errors", "files", "net", "remedies")),
 )
 """What `compose init` and `doctor --compose` import: the standard library alone, on macOS' Python too."""
 SINCE_A_BUGFIX = {("extractall", "filter"), ("extract", "filter"), ("unpack_archive", "filter")}

@@ -1,8 +1,6 @@
 """`penstock dlq`: show, export, redrive or discard rejected records."""
 
-import os
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 
 from penstock.cli.text import print_json, table, talk
+from penstock.files import open_atomically
 
 if TYPE_CHECKING:
     from penstock.broker.dlq import DeadLetter
@@ -309,13 +308,8 @@ def _open_export(file: str) -> Iterator[BinaryIO]:
         raise UsageError(
             f"cannot write {file}: it is a folder, or its folder does not exist", hint="./penstock dlq export FILE"
         )
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as out:
-            yield out
-        Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+    with open_atomically(path) as out:
+        yield out
 
 
 def _print_outcomes(done: "Outcomes", names: tuple[str, ...], as_json: bool) -> None:

@@ -13,6 +13,7 @@ from penstock import config
 from penstock.compose import preflight
 from penstock.config import Settings
 from penstock.errors import UsageError, exits_by_kind
+from penstock.files import write_atomically
 
 PASSWORDS_FILE = "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"
 _TIMEOUT_S = 20
@@ -20,11 +21,8 @@ _TIMEOUT_S = 20
 
 def write_login(settings: Settings, path: Path) -> None:
     """Write user and password to the file of Airflow's SimpleAuthManager. Only the owner can read it."""
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.unlink(missing_ok=True)
-    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        json.dump({settings.airflow_username: settings.airflow_password.get_secret_value()}, file)
-    unfinished.replace(path)
+    login = {settings.airflow_username: settings.airflow_password.get_secret_value()}
+    write_atomically(path, json.dumps(login))
 
 
 def settle_database_password(passwords: Sequence[str], connect: Callable[[str], Any]) -> None:

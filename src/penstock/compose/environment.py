@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from penstock import remedies
 from penstock.errors import UsageError
+from penstock.files import write_atomically
 from penstock.net import is_loopback
 from penstock.stack import generators
 
@@ -194,8 +195,4 @@ def _write_variables(path: Path, values: Mapping[str, str]) -> None:
         text, replaced = re.subn(rf"^{name}=.*$", line, text, flags=re.MULTILINE)
         if not replaced:
             text = f"{text.rstrip()}\n{line}\n"
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-    unfinished.replace(path)
+    write_atomically(path, text)

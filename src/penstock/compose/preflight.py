@@ -17,6 +17,7 @@ from urllib.parse import quote
 from penstock import remedies
 from penstock.compose.environment import DEFAULT_UID, LOOPBACK, SECRETS, WITHOUT_VALUE, missing_passwords
 from penstock.errors import UsageError, exits_by_kind
+from penstock.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -141,13 +142,8 @@ FILES: dict[str, dict[str, Callable[[Values], str]]] = {
 
 def _save_file(path: Path, text: str, mode: int) -> None:
     """Write `text` to `path` atomically, unless the file has this content already."""
-    if path.exists() and path.read_text(encoding="utf-8") == text:
-        return
-    unfinished = path.with_name(f".{path.name}")
-    unfinished.unlink(missing_ok=True)
-    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as file:
-        file.write(text)
-    unfinished.replace(path)
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_atomically(path, text, mode)
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from penstock import remedies
 from penstock.errors import UsageError
-from penstock.stack.layout import write
+from penstock.files import write_atomically
 from penstock.stack.site import Site
 from penstock.stack.supervise import Supervisor
 
@@ -29,7 +29,7 @@ def settle(environment: Site) -> Site:
             hint=remedies.change_coordination(requested),
         )
     settled = adopt(environment)
-    write(environment.layout.run / "coordination", settled.settings.coordination)
+    write_atomically(environment.layout.run / "coordination", settled.settings.coordination)
     return settled
 
 

@@ -1,14 +1,13 @@
 """Random secrets of one data directory, generated once and readable only by their owner."""
 
-import fcntl
 import json
-import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
+from penstock.files import hold_lock, write_atomically
 from penstock.stack import generators
-from penstock.stack.layout import Layout, write
+from penstock.stack.layout import Layout
 
 MAKERS = {
     "airflow_jwt_secret": secrets.token_hex,
@@ -28,14 +27,10 @@ def load(layout: Layout) -> Mapping[str, str]:
 def _generate_missing(layout: Layout) -> Mapping[str, str]:
     """Generate and save missing secrets under a lock on the data directory."""
     layout.home.mkdir(parents=True, exist_ok=True)
-    directory = os.open(layout.home, os.O_RDONLY)
-    try:
-        fcntl.flock(directory, fcntl.LOCK_EX)
+    with hold_lock(layout.home):
         stored = _read_secrets(layout.credentials)
         stored |= {name: generate() for name, generate in MAKERS.items() if name not in stored}
-        write(layout.credentials, json.dumps(stored, indent=2) + "\n", 0o600)
-    finally:
-        os.close(directory)
+        write_atomically(layout.credentials, json.dumps(stored, indent=2) + "\n")
     return stored
 
 

@@ -1,7 +1,6 @@
 """Jars of the local stack: downloaded and verified according to jars.lock.toml, hard-linked into home/jars."""
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
@@ -15,7 +14,8 @@ from pathlib import Path
 from typing import Self
 
 from penstock.errors import InstallFailed
-from penstock.stack.layout import Layout, write
+from penstock.files import hold_lock, write_atomically
+from penstock.stack.layout import Layout
 
 LOCK = Path(__file__).with_name("jars.lock.toml")
 STAMP = ".lock"
@@ -45,12 +45,6 @@ class Artifact:
         classifier = f":{self.classifier}" if self.classifier else ""
         packaging = "" if self.packaging == "jar" else f"@{self.packaging}"
         return f"{self.group}:{self.name}:{self.version}{classifier}{packaging}"
-
-    @property
-    def file_name(self) -> str:
-        """Return Maven's file name of the artifact."""
-        classifier = f"-{self.classifier}" if self.classifier else ""
-        return f"{self.name}-{self.version}{classifier}.{self.packaging}"
 
 
 @cache
@@ -105,7 +99,7 @@ def install(
         unfinished.mkdir(parents=True)
         for file in files:
             _install_file(file, unfinished)
-        write(unfinished / STAMP, group_digest(group, lock))
+        write_atomically(unfinished / STAMP, group_digest(group, lock))
         shutil.rmtree(layout.jars / group, ignore_errors=True)
         unfinished.rename(layout.jars / group)
 
@@ -119,8 +113,9 @@ def repository(layout: Layout) -> Path:
 def _hold_lock(folder: Path) -> Iterator[None]:
     """Hold the lock of a download directory, which several data directories may share."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".installing").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    lock = folder / ".installing"
+    lock.touch()
+    with hold_lock(lock):
         yield
 
 

@@ -1,6 +1,5 @@
 """Directory layout of the local stack, below `settings.home`."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,14 +67,3 @@ def of(settings: Settings) -> Layout:
             hint=remedies.start_elsewhere(),
         )
     return Layout(home=settings.home, cache=settings.cache or settings.home / "cache")
-
-
-def write(path: Path, text: str, mode: int = 0o600) -> None:
-    """Write `text` to `path` atomically. Other users cannot read it at any time, unless `mode` allows it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.unlink(missing_ok=True)
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    unfinished.replace(path)

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from penstock.config import load
+from penstock.files import write_atomically
 from penstock.stack import catalog, jars, layout
 from penstock.stack.services import spark
 
@@ -72,4 +73,4 @@ def is_carried(artifact: jars.Artifact, file_names: Iterable[str]) -> bool:
 
 
 if __name__ == "__main__":
-    layout.write(jars.LOCK, render(resolve(jars.repository(layout.of(load())))), 0o644)
+    write_atomically(jars.LOCK, render(resolve(jars.repository(layout.of(load())))), 0o644)

@@ -11,10 +11,10 @@ from pathlib import Path
 from penstock import remedies
 from penstock.config import PREFIX
 from penstock.errors import ServiceDied, Unreachable
+from penstock.files import write_atomically
 from penstock.pipelines import started
 from penstock.retry import wait_until
 from penstock.stack import jars, logs
-from penstock.stack.layout import write
 from penstock.stack.report import Report
 from penstock.stack.service import Service, Step
 from penstock.stack.site import Site
@@ -74,8 +74,8 @@ class Starter:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._locks["files"]:
             for file in service.files:
-                write(file.path, file.text, file.mode)
-        write(script_path(self.site.layout, service.name), service.script(), 0o700)
+                write_atomically(file.path, file.text, file.mode)
+        write_atomically(script_path(self.site.layout, service.name), service.script(), 0o700)
 
     def _prepare_service(self, service: Service) -> None:
         for step in service.prepare:
@@ -87,7 +87,7 @@ class Starter:
 
     def _run_step(self, service: Service, step: Step) -> None:
         script = script_path(self.site.layout, f"{service.name}-{step.name.replace(' ', '-')}")
-        write(script, service.script(step.command), 0o700)
+        write_atomically(script, service.script(step.command), 0o700)
         log = self.site.layout.log(script.name)
         env = {**inherited(os.environ), MARKER: self.site.layout.marker}
         with log.open("ab") as out:
@@ -105,9 +105,9 @@ class Starter:
     def _start_service(self, service: Service) -> None:
         self.check_cancelled()
         self.report(service.name, "starting")
-        write(self._get_stamp_path(service), service.fingerprint)
+        write_atomically(self._get_stamp_path(service), service.fingerprint)
         if PIPELINE in service.env:
-            write(started.path_of(self.site.settings, service.name), started.render(self.site.settings))
+            write_atomically(started.path_of(self.site.settings, service.name), started.render(self.site.settings))
         self._log_starts[service.name] = logs.size_bytes(self.site.layout.log(service.name))
         self.supervisor.start(service.name)
         self._wait_until_ready(service, self._find_process(service))

@@ -1,7 +1,6 @@
 """Supervisor of a data directory: supervisord, which keeps the services running after the command has exited."""
 
 import contextlib
-import fcntl
 import getpass
 import hashlib
 import http.client
@@ -23,7 +22,8 @@ from typing import Any
 
 from penstock import remedies
 from penstock.errors import StackError
-from penstock.stack.layout import Layout, write
+from penstock.files import hold_lock, write_atomically
+from penstock.stack.layout import Layout
 from penstock.stack.service import Service, render
 
 MARKER = "PENSTOCK_STACK"
@@ -150,7 +150,7 @@ class Supervisor:
     def configure(self, services: Mapping[str, Service]) -> None:
         """Write the configuration for services started from now on."""
         programs = [_render_program(self._layout, service) for service in services.values()]
-        write(self._config, _render_head(self._layout, self.socket) + "\n".join(programs))
+        write_atomically(self._config, _render_head(self._layout, self.socket) + "\n".join(programs))
 
     def start(self, name: str) -> None:
         """Start a stopped service with its last written configuration."""
@@ -286,10 +286,12 @@ def escape(value: object) -> str:
 def alone(layout: Layout, waiting: Any) -> Iterator[None]:
     """Hold the data directory's lock during `up`, `down` or `restart`. Calls `waiting` if another command holds it."""
     layout.run.mkdir(parents=True, exist_ok=True)
-    with (layout.run / ".changing").open("w") as lock:
+    lock = layout.run / ".changing"
+    lock.touch()
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stack.enter_context(hold_lock(lock, wait=False))
         except BlockingIOError:
             waiting()
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            stack.enter_context(hold_lock(lock))
         yield

@@ -1,6 +1,8 @@
 """The Compose files: versions of the catalog, limits of all services, known variables, no open ports."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 from importlib.metadata import version
@@ -212,6 +214,24 @@ def test_what_is_copied_is_readable_for_every_user(name: str) -> None:
     last = (ROOT / name).read_text().rpartition("\nFROM ")[2]
     copied = last.rindex("COPY --chown=airflow:0 dags" if "airflow" in name else "COPY spark_stream.py")
     assert re.search(r"^RUN chmod ", last[copied:], re.MULTILINE)
+
+
+def test_the_jars_are_installed_by_the_modules_copied_before_them(tmp_path: Path) -> None:
+    """The rest of the sources is copied later, so that changing it does not download the jars again."""
+    head = (ROOT / "Dockerfile.spark").read_text().partition("\nRUN PYTHONPATH=src")[0]
+    for line in re.findall(r"^COPY (src/.*)$", head, re.MULTILINE):
+        *names, folder = line.split()
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        for name in names:
+            shutil.copy(ROOT / name, tmp_path / folder)
+    done = subprocess.run(
+        [sys.executable, "-c", "from penstock.stack import jars, layout; print(jars.__file__)"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "src")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.startswith(str(tmp_path)), done.stderr
 
 
 def test_the_build_sees_nothing_that_is_secret() -> None:

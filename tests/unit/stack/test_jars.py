@@ -18,6 +18,10 @@ SHA = hashlib.sha256(GOOD).hexdigest()
 ONE = Artifact("org.example", "one", "1.0")
 
 
+def file_name(artifact: Artifact) -> str:
+    return f"{artifact.name}-{artifact.version}.{artifact.packaging}"
+
+
 class Repository:
     """Returns the given bodies in turn and counts the requests."""
 
@@ -25,7 +29,7 @@ class Repository:
         self.bodies, self.asked = list(bodies), 0
 
     def __call__(self, folder: Path, artifact: Artifact) -> Path:
-        path = folder / artifact.file_name
+        path = folder / file_name(artifact)
         if path.exists():
             return path
         body = self.bodies[self.asked]
@@ -116,7 +120,7 @@ def test_installing_twice_fetches_once(here: Site, locked: dict[str, dict[Artifa
     for _ in range(2):
         jars.install(here.layout, "group", fetch=repository)
     assert repository.asked == 1
-    assert (here.layout.jars / "group" / ONE.file_name).read_bytes() == GOOD
+    assert (here.layout.jars / "group" / file_name(ONE)).read_bytes() == GOOD
 
 
 def test_a_new_lock_replaces_the_group(here: Site, locked: dict[str, dict[Artifact, str]]) -> None:
@@ -126,7 +130,7 @@ def test_a_new_lock_replaces_the_group(here: Site, locked: dict[str, dict[Artifa
     locked["group"] = {two: SHA}
     assert not jars.is_installed(here.layout, "group")
     jars.install(here.layout, "group", fetch=Repository(GOOD))
-    assert [path.name for path in (here.layout.jars / "group").glob("*.jar")] == [two.file_name]
+    assert [path.name for path in (here.layout.jars / "group").glob("*.jar")] == [file_name(two)]
 
 
 def test_a_group_of_another_lock_is_installed_as_that_one_says(here: Site, tmp_path: Path) -> None:
@@ -135,7 +139,7 @@ def test_a_group_of_another_lock_is_installed_as_that_one_says(here: Site, tmp_p
     one.write_text(lock.render({"group": {str(ONE): SHA}}), encoding="utf-8")
     other.write_text(lock.render({"group": {"org.example:two:2.0": SHA}}), encoding="utf-8")
     jars.install(here.layout, "group", lock=one, fetch=Repository(GOOD))
-    assert [path.name for path in (here.layout.jars / "group").glob("*.jar")] == [ONE.file_name]
+    assert [path.name for path in (here.layout.jars / "group").glob("*.jar")] == [file_name(ONE)]
     assert jars.is_installed(here.layout, "group", one)
     assert not jars.is_installed(here.layout, "group", other)
     assert jars.group_digest("group", one) != jars.group_digest("group", other)

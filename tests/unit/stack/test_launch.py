@@ -10,6 +10,7 @@ import pytest
 
 from penstock import config
 from penstock.errors import ServiceDied, Unreachable, UsageError, WrongSettings
+from penstock.files import write_atomically
 from penstock.pipelines import started
 from penstock.stack import coordination, launch, start, supervise
 from penstock.stack.report import Stage
@@ -239,7 +240,7 @@ def test_destroy_keeps_downloads_and_strangers(here: Site, monkeypatch: pytest.M
 
 @pytest.fixture
 def zookeeper_runs(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    supervise.write(here.layout.run / "coordination", "zookeeper")
+    write_atomically(here.layout.run / "coordination", "zookeeper")
     monkeypatch.setattr(coordination, "Supervisor", lambda _layout: FakeSupervisor("kafka"))
 
 
