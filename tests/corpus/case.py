@@ -11,7 +11,7 @@ from typing import Any
 import fastavro
 import msgspec
 
-from penstock.broker.wire_format import pack
+from penstock.codec.wire_format import pack
 from penstock.contract.reject import Headers, Reason
 from penstock.pipelines.users import User
 from tests.corpus.schemas import SCHEMAS

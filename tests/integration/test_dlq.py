@@ -18,7 +18,9 @@ from penstock.broker.headers import ORDER, REDRIVEN, RUN
 from penstock.broker.kafka import producer
 from penstock.broker.registry import Registry
 from penstock.broker.topics import Place
-from penstock.broker.wire_format import pack
+from penstock.codec.encode import serializer
+from penstock.codec.records import Decoder
+from penstock.codec.wire_format import pack
 from penstock.contract.reject import Fault, Headers, Reason, Reject, Stage
 from penstock.dead_letters import redrive
 from penstock.dead_letters.pending import LetterSelection, Queue
@@ -26,8 +28,6 @@ from penstock.dead_letters.redrive import Redriven
 from penstock.dead_letters.repair import Repair
 from penstock.errors import UsageError
 from penstock.pipelines import users
-from penstock.process.decode import Decoder
-from penstock.produce.serialize import serializer
 from penstock.sink import cassandra, resolutions
 from tests.conftest import Stack
 

@@ -14,12 +14,12 @@ from pyspark.sql import SparkSession
 from penstock.broker import dlq
 from penstock.broker.kafka import MAX_MESSAGE_BYTES
 from penstock.broker.registry import Registry
+from penstock.codec.encode import serializer
 from penstock.dead_letters.pending import LetterSelection
 from penstock.dead_letters.redrive import redrive
 from penstock.dead_letters.repair import Repair
 from penstock.errors import TransformFailed
 from penstock.pipelines import users
-from penstock.produce.serialize import serializer
 from penstock.sink import cassandra
 from tests.conftest import Stack
 from tests.integration.streaming import Topic

@@ -16,6 +16,7 @@ from penstock import pipelines
 from penstock.broker import admin, dlq, headers, kafka, topics
 from penstock.broker.admin import TopicSetting
 from penstock.broker.topics import Span
+from penstock.codec.records import Decoder
 from penstock.config import Settings, read
 from penstock.contract.batch import BatchSummary, Decoded, Deletion, merge, tally
 from penstock.contract.fields import fields
@@ -26,7 +27,6 @@ from penstock.contract.reject import Fault, Reason, Reject, Stage
 from penstock.contract.rules import latest_past
 from penstock.errors import AirflowUnreachable
 from penstock.pipeline.stream import _with_filtered
-from penstock.process.decode import Decoder
 from penstock.produce import delivery_log
 from penstock.produce.delivery_log import Journal
 from penstock.reconcile import auditor, excuse_evidence, verify

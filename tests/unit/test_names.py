@@ -11,6 +11,8 @@ import msgspec
 import pytest
 from msgspec import Meta
 
+from penstock.codec.encode import serializer
+from penstock.codec.records import Decoder
 from penstock.contract import cql
 from penstock.contract.batch import Decoded, Deletion, tally
 from penstock.contract.evolution import Table, compare, compare_table
@@ -25,8 +27,6 @@ from penstock.dead_letters.repair import assignments
 from penstock.pipeline.message_draft import template
 from penstock.pipelines.validate import problems
 from penstock.process.batches import decoded_ddl, from_columns, to_columns
-from penstock.process.decode import Decoder
-from penstock.produce.serialize import serializer
 from tests.unit.ddl import arrow_schema
 from tests.unit.fakes import AVRO_ID, JSON_ID, FakeSchemas
 from tests.unit.framed import values_in

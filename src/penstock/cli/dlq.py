@@ -187,12 +187,12 @@ class _Queue:
 
     def __init__(self, settings: "Settings", pipeline: "Pipeline", session: Any) -> None:
         from penstock.broker.registry import Registry
-        from penstock.process.writer import AvroWriters
+        from penstock.codec.avro import AvroReaders
         from penstock.sink import cassandra, resolutions
 
         self.settings, self.pipeline, self.session = settings, pipeline, session
         self.lines = resolutions.states(session, cassandra.keyspace_of(settings, pipeline), pipeline.topic)
-        self._writers = AvroWriters(Registry(settings))
+        self._readers = AvroReaders(Registry(settings))
 
     def letters(self, selection: "LetterSelection") -> "Iterator[DeadLetter]":
         """Return the selected records, pending or not."""
@@ -206,9 +206,9 @@ class _Queue:
 
     def value(self, letter: "DeadLetter") -> dict[str, Any] | None:
         """Decode the fields of a record's value, if possible."""
-        from penstock.dead_letters.repair import value_of
+        from penstock.codec.values import read_fields
 
-        return value_of(letter.value, self._writers)
+        return read_fields(letter.value, self._readers)
 
 
 @contextmanager
@@ -272,7 +272,7 @@ def _truncate_text(text: str) -> str:
 def _format_value(letter: "DeadLetter", value: dict[str, Any] | None) -> str:
     import msgspec
 
-    from penstock.broker.wire_format import FRAME_BYTES, is_framed
+    from penstock.codec.wire_format import split_header
 
     if letter.left_out and "value" in letter.left_out.parts:
         return (
@@ -280,10 +280,11 @@ def _format_value(letter: "DeadLetter", value: dict[str, Any] | None) -> str:
         )
     content = letter.value or b""
     size = f"value, {len(content)} bytes"
-    if is_framed(content):
-        size += f", frame {content[:FRAME_BYTES].hex(' ')}"
+    header, body = split_header(content)
+    if header:
+        size += f", frame {header.hex(' ')}"
     if value is None:
-        return f"{size}:\n{_format_bytes(content[FRAME_BYTES:] if is_framed(content) else letter.value)}"
+        return f"{size}:\n{_format_bytes(body if header else letter.value)}"
     pretty = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
     return f"{size}, its fields:\n{_truncate_text(chr(10).join(map(_escape_text, pretty.split(chr(10)))))}"
 

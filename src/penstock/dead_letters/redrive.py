@@ -23,6 +23,7 @@ from penstock.broker.headers import ORDER, REDRIVEN
 from penstock.broker.kafka import producer
 from penstock.broker.registry import Registry
 from penstock.broker.topics import Place
+from penstock.codec.encode import Serialize, serializer
 from penstock.config import Settings
 from penstock.contract.fields import key_of
 from penstock.contract.record import Record
@@ -34,7 +35,6 @@ from penstock.dead_letters.repair import Outgoing, Repair, Repairer, StillInvali
 from penstock.errors import DeliveryFailed, UsageError
 from penstock.log import get_logger
 from penstock.pipeline.proven import proven_by_now
-from penstock.produce.serialize import Serialize, serializer
 from penstock.sink.resolutions import State
 
 log = get_logger(__name__)

@@ -14,7 +14,10 @@ from msgspec import Meta
 from penstock.broker import headers
 from penstock.broker.dlq import PLACE, DeadLetter
 from penstock.broker.registry import Schemas
-from penstock.broker.wire_format import FRAME_BYTES, is_framed, unpack
+from penstock.codec.avro import AvroReaders
+from penstock.codec.encode import Serialize
+from penstock.codec.records import Decoder
+from penstock.codec.values import read_fields
 from penstock.contract.fields import epoch_ms, fields, key_of, key_writer
 from penstock.contract.isolation import NOT_OF_A_RECORD
 from penstock.contract.keys import IdReader
@@ -23,12 +26,9 @@ from penstock.contract.proofs import Proven
 from penstock.contract.record import Record
 from penstock.contract.reject import Fault, Stage
 from penstock.contract.rules import MAX_VALUE_BYTES, judge, latest_past
-from penstock.errors import SchemaUnknown, UsageError
+from penstock.errors import UsageError
 from penstock.pipeline.mapping import Mapper
 from penstock.pipelines import Pipeline
-from penstock.process.decode import MALFORMED_JSON, Decoder, names_in
-from penstock.process.writer import AvroWriter, AvroWriters
-from penstock.produce.serialize import Serialize
 
 
 class Edit(NamedTuple):
@@ -127,7 +127,7 @@ class Repairer:
     ) -> None:
         self._pipeline = pipeline
         self._mapper = Mapper(pipeline, serialize)
-        self._writers = AvroWriters(schemas)
+        self._readers = AvroReaders(schemas)
         self._mending = mending
         self._serialize = serialize
         self._proven = proven
@@ -194,7 +194,7 @@ class Repairer:
 
     def _read_fields(self, letter: DeadLetter) -> dict[str, Any] | StillInvalid:
         edit = (self._mending.edits or {}).get(letter.place)
-        found = value_of(letter.value, self._writers) if edit is None else edit.value
+        found = read_fields(letter.value, self._readers) if edit is None else edit.value
         if isinstance(found, dict):
             return found
         why = f"the value is no object whose fields could be set: {letter.message}"
@@ -223,7 +223,7 @@ class Repairer:
         record_id = self._id_of(record)
         if letter.key in (None, self._key(record)) or self._decoder.deleted(letter.key, None) == record_id:
             return True
-        before = value_of(letter.value, self._writers) or {}
+        before = read_fields(letter.value, self._readers) or {}
         try:
             return bool(self._ids.of_value(before.get(self._id_field.name)) == record_id)
         except ValueError:
@@ -249,43 +249,3 @@ def timestamp_of(letter: DeadLetter) -> int:
 
 def _build_still_invalid(fault: Fault) -> StillInvalid:
     return StillInvalid(fault.message, fault.rules)
-
-
-def value_of(value: bytes | None, writers: AvroWriters) -> dict[str, Any] | None:
-    """Return the fields in a value, valid or not: JSON or Avro, framed or unframed. None if there are none.
-
-    Raises `RegistryUnreachable` if an Avro value's schema cannot be looked up.
-    """
-    if not value:
-        return None
-    if not is_framed(value):
-        return _decode_json(value)
-    body = value[FRAME_BYTES:]
-    found = _decode_json(body)
-    return _decode_avro(value, body, writers) if found is None else found
-
-
-def _decode_json(body: bytes) -> dict[str, Any] | None:
-    try:
-        names_in(body)  # raises for duplicate names: which of the two counts is not ours to choose
-        found = msgspec.json.decode(body)
-    except MALFORMED_JSON:
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def _decode_avro(value: bytes, body: bytes, writers: AvroWriters) -> dict[str, Any] | None:
-    writer = _avro_writer(value, writers)
-    found = None if writer is None or len(value) > MAX_VALUE_BYTES else writer.read(body)
-    if found is None or isinstance(found, Fault):
-        return None
-    fields, left_bytes = found
-    return fields if isinstance(fields, dict) and not left_bytes else None
-
-
-def _avro_writer(value: bytes, writers: AvroWriters) -> AvroWriter | None:
-    """Return the Avro schema that a framed value names, or None if there is no readable one."""
-    try:
-        return writers.find(unpack(value))
-    except (ValueError, SchemaUnknown):
-        return None

@@ -17,6 +17,7 @@ import msgspec
 from penstock.broker import dlq, headers, topics
 from penstock.broker.kafka import producer
 from penstock.broker.registry import Registry
+from penstock.codec.encode import serializer
 from penstock.config import Settings
 from penstock.contract.reject import Fault, Reason, Reject, Stage
 from penstock.errors import DeliveryFailed, SourceRefused, SourceUnreachable, TooManyFailed, UsageError, WrongSettings
@@ -28,7 +29,6 @@ from penstock.pipelines.identity import describe, identify
 from penstock.produce import delivery_log
 from penstock.produce.delivery_log import Journal
 from penstock.produce.send import Delivered, Headers, Sender
-from penstock.produce.serialize import serializer
 from penstock.source.client import HttpSource
 from penstock.source.entries import Unreadable
 from penstock.source.landing import Landing

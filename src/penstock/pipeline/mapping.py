@@ -8,13 +8,13 @@ from typing import Any
 
 import msgspec
 
+from penstock.codec.encode import Serialize
 from penstock.contract.fields import key_writer
 from penstock.contract.reject import Fault, Reason, Stage
 from penstock.contract.rules import MAX_VALUE_BYTES, Rule, Violation, judge, latest_past
 from penstock.errors import clean_line
 from penstock.pipeline.cause import file_of
 from penstock.pipelines import Pipeline
-from penstock.produce.serialize import Serialize
 
 _WORDS_CHARS = 500
 _CODE_CHARS = 200

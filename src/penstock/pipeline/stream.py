@@ -25,6 +25,7 @@ from penstock.broker import dlq, topics
 from penstock.broker.kafka import producer, reader
 from penstock.broker.registry import Registry
 from penstock.broker.topics import Place
+from penstock.codec.records import Decoder
 from penstock.config import Settings
 from penstock.contract.batch import TALLY_DDL, BatchSummary, Decoded, merge, tally
 from penstock.contract.order import ONE_LAYOUT, Order
@@ -34,7 +35,6 @@ from penstock.errors import KafkaUnreachable
 from penstock.pipeline.transform import Transformed, apply_transform
 from penstock.pipelines import Pipeline
 from penstock.process.batches import decode_batches, decoded_ddl, from_columns, to_columns
-from penstock.process.decode import Decoder
 from penstock.sink import cassandra
 from penstock.sink.rows import RowWriter
 

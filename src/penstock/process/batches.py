@@ -9,6 +9,7 @@ from uuid import UUID
 import pyarrow as pa
 from msgspec.structs import asdict
 
+from penstock.codec.records import Decoder
 from penstock.contract.batch import Decoded, Deletion, Row
 from penstock.contract.fields import UUID as UUID_KIND
 from penstock.contract.fields import fields, from_epoch_ms, key_of
@@ -20,7 +21,6 @@ from penstock.contract.record import Arrival, Record
 from penstock.contract.reject import Fault, Reason, Reject, Stage
 from penstock.contract.rules import judge, latest_past
 from penstock.contract.schemas import spark_ddl
-from penstock.process.decode import Decoder
 from penstock.process.key_evidence import prove_shapes
 from penstock.process.ordering import order_records
 

@@ -16,6 +16,7 @@ from penstock.broker import dlq, headers, topics
 from penstock.broker.dlq import DeadLetter
 from penstock.broker.registry import Registry
 from penstock.broker.topics import Place, Span
+from penstock.codec.records import Decoder
 from penstock.config import Settings
 from penstock.contract import cql
 from penstock.contract.fields import key_of, key_reader
@@ -24,7 +25,6 @@ from penstock.contract.order_by import OrderBy, Source, declared_rank
 from penstock.contract.proofs import KeyProofs
 from penstock.contract.reject import Fault, Headers
 from penstock.contract.rules import latest_past
-from penstock.process.decode import Decoder
 from penstock.reconcile.audit import Audit, Row, RowAuthor, RowPlace, Sent
 from penstock.reconcile.coverage import Coverage
 from penstock.reconcile.engine import local_loader

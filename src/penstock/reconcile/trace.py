@@ -12,10 +12,11 @@ from cassandra.cluster import Session
 from confluent_kafka import Message
 
 from penstock import pipelines
-from penstock.broker import headers, topics, wire_format
+from penstock.broker import headers, topics
 from penstock.broker.dlq import DeadLetter
 from penstock.broker.registry import Registry
 from penstock.broker.topics import Place
+from penstock.codec import wire_format
 from penstock.config import Settings
 from penstock.contract.fields import epoch_ms, from_epoch_ms, key_reader
 from penstock.errors import PenstockError, UsageError

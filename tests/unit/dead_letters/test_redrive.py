@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from penstock import pipelines
 from penstock.broker.headers import ORDER, REDRIVEN
 from penstock.broker.topics import Place
-from penstock.broker.wire_format import pack
+from penstock.codec.wire_format import pack
 from penstock.config import read
 from penstock.contract.order import TopicLayout, is_placed
 from penstock.contract.reject import Reason

@@ -4,22 +4,17 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from penstock.broker.registry import WriterSchema
-from penstock.broker.wire_format import pack
+from penstock.codec.encode import serializer
+from penstock.codec.wire_format import pack
 from penstock.contract.reject import Stage
 from penstock.dead_letters import repair
 from penstock.dead_letters.repair import Edit, Outgoing, Repair, Repairer, StillInvalid
-from penstock.errors import RegistryUnreachable, UsageError
+from penstock.errors import UsageError
 from penstock.pipelines.users import PIPELINE, User
-from penstock.process.writer import AvroWriters
-from penstock.produce.serialize import serializer
-from tests.unit.fakes import AVRO_ID, JSON_ID, FakeSchemas
+from tests.unit.fakes import JSON_ID, FakeSchemas
 from tests.unit.letters import FakeKafka, reject
 from tests.unit.records import READINGS, Everything, Reading
-from tests.unit.strategies import everything
 
 GOOD = b'{"sensor":1,"celsius":2.5}'
 BAD = b'{"sensor":"one","celsius":2.5}'
@@ -142,36 +137,6 @@ def test_a_frame_that_names_no_known_schema_hides_no_json():
     assert outgoing(letter(pack(9) + GOOD), {"celsius": 3.0}) == Outgoing(
         b"k", pack(JSON_ID) + b'{"sensor":1,"celsius":3.0}', 1
     )
-
-
-@given(everything())
-def test_an_avro_value_has_fields_too(record):
-    """Read by its own writer's schema, whatever rules it breaks."""
-    writers = AvroWriters(FakeSchemas.of(Everything))
-    value = serializer(Everything, "avro", AVRO_ID)(record)
-    found = repair.value_of(value, writers)
-    assert found.keys() == set(Everything.__struct_fields__)
-    assert found["text"] == record.text
-    assert repair.value_of(value[:7], writers) is None
-    assert repair.value_of(value + b"\x00", writers) is None
-
-
-@pytest.mark.parametrize("schema", ["nonsense", {"type": "record"}, {"type": "no-such"}])
-def test_an_avro_schema_that_cannot_be_read_gives_no_fields(schema):
-    """Nor is it an error of the command."""
-    assert repair.value_of(pack(3) + b"x", AvroWriters(FakeSchemas({3: WriterSchema("avro", schema)}))) is None
-
-
-def test_a_registry_that_is_away_is_no_broken_record():
-    """It is raised: nothing can be said of the record."""
-    with pytest.raises(RegistryUnreachable):
-        repair.value_of(pack(3) + b"x", AvroWriters(FakeSchemas(error=RegistryUnreachable("away"))))
-
-
-@given(st.binary(max_size=40))
-def test_no_bytes_are_an_error(value):
-    """Whatever a value is, it has fields or none."""
-    assert isinstance(repair.value_of(value, AvroWriters(FakeSchemas.of(Reading))), dict | None)
 
 
 def test_an_entry_that_the_producer_refused_becomes_a_record_first(entry):

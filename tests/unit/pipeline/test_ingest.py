@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from penstock.broker import dlq, headers
 from penstock.broker.headers import FETCHED, RUN
+from penstock.codec.records import Decoder
 from penstock.config import read
 from penstock.contract.record import KEY, Record
 from penstock.contract.reject import Reason
@@ -19,7 +20,6 @@ from penstock.pipeline import ingest
 from penstock.pipeline.ingest import RunOrder
 from penstock.pipelines.identity import identify
 from penstock.pipelines.users import PIPELINE, User
-from penstock.process.decode import Decoder
 from penstock.produce import delivery_log
 from penstock.source.entries import Unreadable
 from tests.unit.fakes import JSON_ID, FakeProducer, FakeRegistry, FakeSchemas

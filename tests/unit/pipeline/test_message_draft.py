@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from penstock.broker.wire_format import pack
+from penstock.codec.wire_format import pack
 from penstock.config import read
 from penstock.contract.reject import Fault, Reason
 from penstock.errors import DeliveryFailed, UsageError

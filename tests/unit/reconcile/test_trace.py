@@ -4,7 +4,7 @@ import pytest
 
 from penstock.broker import headers, topics
 from penstock.broker.topics import Span
-from penstock.broker.wire_format import pack
+from penstock.codec.wire_format import pack
 from penstock.errors import RegistryUnreachable, UsageError
 from penstock.reconcile import trace
 from penstock.sink import resolutions

@@ -7,17 +7,18 @@ from typing import Any
 import msgspec
 
 from penstock.broker.dlq import DeadLetter
+from penstock.codec.avro import AvroReaders
+from penstock.codec.encode import serializer
+from penstock.codec.values import read_fields
 from penstock.contract.proofs import Proven
 from penstock.dead_letters import redrive as redriving
 from penstock.dead_letters.export import line, utf8
 from penstock.dead_letters.original import with_original
 from penstock.dead_letters.pending import LetterSelection
 from penstock.dead_letters.redrive import Discarded, Redriven
-from penstock.dead_letters.repair import Edit, Repair, Repairer, StillInvalid, assignments, value_of
+from penstock.dead_letters.repair import Edit, Repair, Repairer, StillInvalid, assignments
 from penstock.errors import PenstockError, UsageError
 from penstock.pipeline.proven import proven_by_now
-from penstock.process.writer import AvroWriters
-from penstock.produce.serialize import serializer
 from penstock.sink import cassandra
 from penstock.web.app_context import AppContext
 from penstock.web.rejected.reader import UNKNOWN, Account, RejectedEntry, RejectedReader, account, pretty
@@ -82,7 +83,7 @@ class Letters:
             value: Any = msgspec.json.decode(text.encode())
         except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
             raise UsageError(_RULE_TEXT.format(error)) from None
-        if value_of(text.encode(), AvroWriters(self._desk.registry)) is None:
+        if read_fields(text.encode(), AvroReaders(self._desk.registry)) is None:
             raise UsageError(_RULE_TEXT.format("it is a list or a bare value, or names a field twice"))
         return Repair(edits={letter.place: Edit(1, letter.place, letter.identity, value)})
 
@@ -116,10 +117,10 @@ class Letters:
         """Export the records in the format of `./penstock dlq export`, personal data unmasked."""
         wanted = entries[:EXPORTED_AT_MOST]
         lines = self.queue.listing(self._desk.cassandra).lines
-        writers = AvroWriters(self._desk.registry)
+        readers = AvroReaders(self._desk.registry)
         exported, size_bytes = [], 0
         for letter in self.queue.letters((entry.partition, entry.offset) for entry in wanted):
-            exported.append(line(letter, lines, value_of(letter.value, writers)))
+            exported.append(line(letter, lines, read_fields(letter.value, readers)))
             size_bytes += len(exported[-1])
             if size_bytes > EXPORTED_BYTES:
                 break
@@ -127,7 +128,7 @@ class Letters:
 
     def text(self, letter: DeadLetter) -> str:
         """Return the record for editing: its fields as JSON, else its bytes as text; empty if they are not UTF-8."""
-        value = value_of(letter.value, AvroWriters(self._desk.registry))
+        value = read_fields(letter.value, AvroReaders(self._desk.registry))
         if value is None:
             return utf8(letter.value) or ""
         return pretty(value)

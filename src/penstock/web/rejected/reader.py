@@ -16,7 +16,9 @@ from penstock.broker import dlq, headers, topics
 from penstock.broker.dlq import DeadLetter
 from penstock.broker.registry import Schemas
 from penstock.broker.topics import Span
-from penstock.broker.wire_format import FRAME_BYTES, is_framed
+from penstock.codec.avro import AvroReaders
+from penstock.codec.values import is_deep, read_fields
+from penstock.codec.wire_format import split_header
 from penstock.config import Settings
 from penstock.contract import wording
 from penstock.contract.masking import MASK, hidden_bytes, masked, shows_key
@@ -24,15 +26,12 @@ from penstock.contract.record import Record
 from penstock.contract.reject import Reason, Stage
 from penstock.dead_letters.export import utf8
 from penstock.dead_letters.pending import LetterGroup, grouped, told
-from penstock.dead_letters.repair import value_of
 from penstock.errors import NotFound, PenstockError, RegistryUnreachable
 from penstock.monitoring.services import TIMEOUT_S
 from penstock.pipelines import Pipeline
-from penstock.process.writer import AvroWriters
 from penstock.sink import cassandra
 from penstock.sink import resolutions as settled
 from penstock.sink.resolutions import Settled, State, state_of
-from penstock.web.topics.content import is_deep
 
 NEWEST = 5000
 """Maximum number of records that are listed."""
@@ -357,16 +356,16 @@ def content(value: bytes | None, record: type[Record], schemas: Schemas, *, pers
     """Return a value as far as it can be decoded; unless `personal`, only what the contract calls harmless is shown."""
     if not value:
         return LetterContent("none", "the value is null" if value is None else "the value is empty", 0)
-    frame = value[:FRAME_BYTES].hex(" ") if is_framed(value) else ""
-    found: dict[str, Any] | None = None
+    header, body = split_header(value)
+    frame = header.hex(" ")
+    decoded: dict[str, Any] | None = None
     with suppress(RegistryUnreachable):  # the bytes are shown without it
-        found = value_of(value, AvroWriters(schemas))
-    if found is not None and not is_deep(found):
-        shown = found if personal else masked(found, record)
+        decoded = read_fields(value, AvroReaders(schemas))
+    if decoded is not None and not is_deep(decoded):
+        shown = decoded if personal else masked(decoded, record)
         return LetterContent("fields", _truncate_text(pretty(shown)), len(value), frame, shown)
     if not personal:
         return LetterContent("hidden", hidden_bytes(len(value)), len(value), frame)
-    body = value[FRAME_BYTES:] if frame else value
     text = utf8(body)
     return LetterContent("hex" if text is None else "text", _truncate_text(_decode_text(body)), len(value), frame)
 

@@ -5,20 +5,15 @@ pipeline declares, or else what is proven at the tombstone's position (`contract
 `trace` decide alike, at every replay and after every restart.
 """
 
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from penstock.broker.wire_format import FRAME_BYTES, is_framed, unpack
+from penstock.codec.avro import AvroReader, AvroReaders
+from penstock.codec.wire_format import HEADER_BYTES, is_framed
 from penstock.contract.keys import TEXT_FORMATS, IdReader, KeyFormat, is_structured, parse_json
 from penstock.contract.proofs import KeyShape, Proven
 from penstock.contract.record import Record
 from penstock.contract.reject import Fault, Reason
-from penstock.errors import SchemaUnknown
-from penstock.process.writer import AvroWriter
-
-FindWriter = Callable[[int], AvroWriter | None]
-"""Returns the Avro schema of an id, None for a JSON Schema. Raises `SchemaUnknown`, `RegistryUnreachable`."""
 
 _NO_ID = "the value is null, and the key is no id whose row to delete"
 _AMBIGUOUS = (
@@ -30,9 +25,9 @@ _AMBIGUOUS = (
 class KeyReader:
     """Reads the keys of one topic, in the `declared` format or in those that are proven."""
 
-    def __init__(self, record: type[Record], find_writer: FindWriter, declared: KeyFormat | None) -> None:
+    def __init__(self, record: type[Record], readers: AvroReaders, declared: KeyFormat | None) -> None:
         self._ids = IdReader(record)
-        self._find_writer = find_writer
+        self._readers = readers
         self._declared = declared
 
     def read(self, key: bytes, proven: Proven) -> Any | Fault:
@@ -42,7 +37,7 @@ class KeyReader:
                 return self._read_proven(key, proven)
             key_format = self._declared or self._only_format(key)
             return Fault(Reason.KEY_AMBIGUOUS, _AMBIGUOUS) if key_format is None else self._read_id(key, key_format)
-        except (ValueError, SchemaUnknown) as error:
+        except ValueError as error:
             return Fault(Reason.VALUE_MISSING, f"{_NO_ID}: {error}")
 
     @property
@@ -53,23 +48,23 @@ class KeyReader:
     def readings(self, key: bytes) -> dict[KeyShape, Any]:
         """Return the id in a key by each shape that the key can have, at least one.
 
-        Raises `ValueError` or `SchemaUnknown` if it is not an id, `RegistryUnreachable`.
+        Raises `ValueError` if it is not an id, `RegistryUnreachable`.
         """
         if is_framed(key):  # texts of a record never contain NUL
             return {"registry": self._ids.of_value(self._framed_value(key))}
         text = key.decode()
         if not is_structured(text):
             return {"text": self._ids.of_text(text)}
-        found: dict[KeyShape, Any] = {}
+        readings: dict[KeyShape, Any] = {}
         with suppress(ValueError):
-            found["odd_text"] = self._ids.of_text(text)
+            readings["odd_text"] = self._ids.of_text(text)
         try:
             value = parse_json(text)
-            found[self._detect_shape(value)] = self._ids.of_payload(value)
+            readings[self._detect_shape(value)] = self._ids.of_payload(value)
         except ValueError:
-            if not found:
+            if not readings:
                 raise
-        return found
+        return readings
 
     def _detect_shape(self, value: Any) -> KeyShape:
         if self._ids.is_wrapped(value):
@@ -77,8 +72,8 @@ class KeyReader:
         return "json_object" if isinstance(value, dict) else "json_text"
 
     def _read_proven(self, key: bytes, proven: frozenset[KeyShape]) -> Any | Fault:
-        found = {record_id for shape, record_id in self.readings(key).items() if shape in proven}
-        return found.pop() if len(found) == 1 else Fault(Reason.KEY_AMBIGUOUS, _AMBIGUOUS)
+        ids = {record_id for shape, record_id in self.readings(key).items() if shape in proven}
+        return ids.pop() if len(ids) == 1 else Fault(Reason.KEY_AMBIGUOUS, _AMBIGUOUS)
 
     def _only_format(self, key: bytes) -> KeyFormat | None:
         """Return the only format that a key can have; None if it is a text id that looks like another format."""
@@ -97,15 +92,19 @@ class KeyReader:
     def _framed_value(self, key: bytes) -> Any:
         if not is_framed(key):
             raise ValueError("it has no schema-registry header")
-        writer, body = self._find_writer(unpack(key)), key[FRAME_BYTES:]
-        return parse_json(body.decode()) if writer is None else _avro_value(body, writer)
+        schema = self._readers.find_for(key)
+        if isinstance(schema, Fault):
+            raise ValueError(schema.message)  # noqa: TRY004  a value error
+        _, reader = schema
+        body = key[HEADER_BYTES:]
+        return parse_json(body.decode()) if reader is None else _avro_value(body, reader)
 
 
-def _avro_value(body: bytes, writer: AvroWriter) -> Any:
-    found = writer.read(body)
-    if isinstance(found, Fault):
-        raise ValueError(f"its bytes are no Avro of that schema: {found.message}")  # noqa: TRY004  a value error
-    value, left_bytes = found
+def _avro_value(body: bytes, reader: AvroReader) -> Any:
+    result = reader.read(body)
+    if isinstance(result, Fault):
+        raise ValueError(f"its bytes are no Avro of that schema: {result.message}")  # noqa: TRY004  a value error
+    value, left_bytes = result
     if left_bytes:
         raise ValueError("bytes are left after the Avro value")
     return value

@@ -12,17 +12,17 @@ from hypothesis import strategies as st
 from msgspec import Meta, structs
 
 from penstock.broker.registry import WriterSchema
-from penstock.broker.wire_format import pack
+from penstock.codec import records
+from penstock.codec.avro import AvroReader
+from penstock.codec.encode import serializer
+from penstock.codec.records import Decoder
+from penstock.codec.wire_format import pack
 from penstock.contract.record import KEY, PAST, Record
 from penstock.contract.reject import Fault, Reason, Stage
 from penstock.contract.rules import MAX_FIELDS
 from penstock.contract.schemas import avro_schema
 from penstock.errors import RegistryUnreachable
 from penstock.pipelines.users import User
-from penstock.process import decode
-from penstock.process.decode import Decoder
-from penstock.process.writer import AvroWriter
-from penstock.produce.serialize import serializer
 from tests.unit.fakes import AVRO_ID, JSON_ID, FakeSchemas
 from tests.unit.records import Everything, Reading
 from tests.unit.strategies import everything, json_texts, users
@@ -153,7 +153,7 @@ def test_a_date_that_has_passed_since_is_no_future_one(monkeypatch):
         clock["asked"] += 1
         return clock["latest"]
 
-    monkeypatch.setattr(decode, "latest_past", latest_past)
+    monkeypatch.setattr(records, "latest_past", latest_past)
     decoder = Decoder(Dated, FakeSchemas())
     value = msgspec.json.encode({"id": 1, "at": began + timedelta(minutes=5)})
     assert decoder.decode(value).rules == ("at:date",)
@@ -181,7 +181,7 @@ def test_a_schema_is_asked_for_once():
 def test_what_our_producer_writes_needs_no_resolution(record):
     """Both schemas are equal once they are pruned, doc and order of keys aside: fastavro then compares no field."""
     registered = json.loads(json.dumps(avro_schema(record) | {"doc": "another text"}))
-    assert AvroWriter(registered, 5).parsed == Decoder(record, FakeSchemas())._reader
+    assert AvroReader(registered, 5).parsed == Decoder(record, FakeSchemas())._schema
 
 
 def test_a_registry_that_is_away_is_no_fault_of_the_record():
@@ -340,7 +340,7 @@ def test_what_our_producer_writes_is_not_read_twice(user, schema_id):
     """Names are looked at only in a value that has more quotes than a record needs: here, in a text."""
     value = serializer(User, "json", schema_id)(user)
     decoder = Decoder(User, FakeSchemas({schema_id: WriterSchema("json", {})}))
-    with patch.object(decode, "names_in", return_value=[]) as looked:
+    with patch.object(records, "check_names", return_value=[]) as looked:
         assert decoder.decode(value) == user
     assert looked.called is any('"' in text for text in structs.astuple(user) if isinstance(text, str))
 
@@ -350,12 +350,12 @@ def test_the_frame_is_no_part_of_the_text(schema_id):
     """A schema id that holds the byte of a quote or a backslash does not make every value be looked at again."""
     schemas, check_texts = FakeSchemas({schema_id: WriterSchema("json", {})}), Mock(return_value=[])
     with (
-        patch.object(decode, "text_check", return_value=check_texts),
-        patch.object(decode, "names_in", return_value=[]) as names_in,
+        patch.object(records, "text_check", return_value=check_texts),
+        patch.object(records, "check_names", return_value=[]) as check_names,
     ):
         assert Decoder(Reading, schemas).decode(pack(schema_id) + GOOD_JSON) == GOOD
     check_texts.assert_not_called()
-    names_in.assert_not_called()
+    check_names.assert_not_called()
 
 
 @given(everything())
@@ -363,7 +363,7 @@ def test_the_least_number_of_quotes_is_the_least(record):
     """No record is written with fewer quotes, and one without optional fields with as many."""
     found = structs.asdict(record)
     required = {name: value for name, value in found.items() if not name.startswith("maybe_")}
-    least = decode._least_quotes(Everything)
+    least = records._least_quotes(Everything)
     assert msgspec.json.encode(record).count(b'"') > least
     assert msgspec.json.encode(required | {"text": "words"}).count(b'"') == least
 

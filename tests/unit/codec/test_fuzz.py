@@ -13,7 +13,12 @@ from hypothesis import strategies as st
 from msgspec import Meta
 
 from penstock.broker.registry import WriterSchema
-from penstock.broker.wire_format import FRAME_BYTES, pack
+from penstock.codec.avro import AvroReaders
+from penstock.codec.encode import serializer
+from penstock.codec.expansion import MAX_EXCESS, MAX_VALUES_PER_BYTE
+from penstock.codec.records import Decoder
+from penstock.codec.values import ContentReader, read_fields
+from penstock.codec.wire_format import HEADER_BYTES, pack
 from penstock.contract import cql
 from penstock.contract.batch import Decoded
 from penstock.contract.fields import fields
@@ -21,14 +26,8 @@ from penstock.contract.record import KEY, Record
 from penstock.contract.reject import Fault, Reason, Stage
 from penstock.contract.rules import MAX_VALUES, broken_rules, date_check, latest_past, text_check
 from penstock.contract.schemas import avro_schema
-from penstock.dead_letters.repair import value_of
 from penstock.pipelines.users import User
 from penstock.process.batches import decode_batches, decoded_ddl, from_columns, to_columns
-from penstock.process.decode import Decoder
-from penstock.process.expansion import MAX_EXCESS, MAX_VALUES_PER_BYTE
-from penstock.process.writer import AvroWriters
-from penstock.produce.serialize import serializer
-from penstock.web.topics.content import Reader
 from tests.corpus.avro import number
 from tests.unit.ddl import arrow_schema
 from tests.unit.fakes import AVRO_ID, JSON_ID, FakeSchemas
@@ -266,7 +265,7 @@ def test_no_schema_and_value_hurt_who_reads_them(kind, name, body, good):
         assert_can_be_set_aside(found)
     else:
         assert_can_be_stored(found)
-    shown = Reader(schemas).read(start + body).value
-    most = min(MAX_EXCESS + MAX_VALUES_PER_BYTE * (len(start + body) - FRAME_BYTES), MAX_VALUES)
+    shown = ContentReader(schemas).read(start + body).value
+    most = min(MAX_EXCESS + MAX_VALUES_PER_BYTE * (len(start + body) - HEADER_BYTES), MAX_VALUES)
     assert _values_in(shown) <= most
-    assert _values_in(value_of(start + body, AvroWriters(schemas))) <= most
+    assert _values_in(read_fields(start + body, AvroReaders(schemas))) <= most

@@ -1,7 +1,8 @@
 """Avro schemas that values were written with, and the values read by them, within bounds.
 
 Anyone who can register a schema chooses it. So only schemas within the bounds of `expansion` are used, and only what
-reading needs is kept of them. The stream, the pages and the repair of dead letters all read Avro here.
+reading needs is kept of them. The stream, the pages and the repair of dead letters all read Avro here, and all find the
+schema of a value with a header here.
 """
 
 from collections.abc import Iterator
@@ -13,10 +14,11 @@ from typing import Any
 import fastavro
 
 from penstock.broker.registry import Schemas
+from penstock.codec import expansion
+from penstock.codec.wire_format import HEADER_BYTES, unpack
 from penstock.contract.reject import Fault, Reason
 from penstock.contract.rules import MAX_VALUES, Rule, Violation
 from penstock.errors import SchemaUnknown
-from penstock.process import expansion
 
 MAX_NODES = 10_000
 """Maximum number of types, fields and symbols in a schema."""
@@ -50,8 +52,11 @@ class _Brief(dict[str, Any]):
         return f"{self.get('type')} {self.get('name', '')}".strip()
 
 
-class AvroWriter:
-    """A writer schema, measured and parsed. Raises `SchemaUnknown` if it is invalid, or not safe to read with."""
+class AvroReader:
+    """Reads the values of one writer schema, which is measured and parsed.
+
+    Raises `SchemaUnknown` if the schema is invalid, or not safe to read with.
+    """
 
     def __init__(self, schema: Any, schema_id: int) -> None:
         self.schema_id = schema_id
@@ -64,8 +69,8 @@ class AvroWriter:
             raise SchemaUnknown(message[:_MESSAGE_CHARACTERS]) from error
         self._brief = _brief(self.parsed)
 
-    def read(self, body: bytes, reader: Any = None) -> tuple[Any, int] | Fault:
-        """Return the value in `body`, converted to the parsed schema `reader`, and the number of bytes left after it.
+    def read(self, body: bytes, reader_schema: Any = None) -> tuple[Any, int] | Fault:
+        """Return the value in `body`, converted to the parsed `reader_schema`, and the number of bytes left after it.
 
         A body that cannot be read results in a fault, whatever its bytes are.
         """
@@ -73,7 +78,7 @@ class AvroWriter:
         try:
             if len(body) > self._safe_bytes:
                 expansion.check(body, self.parsed, self._constants)
-            value = fastavro.schemaless_reader(stream, self._brief, reader)
+            value = fastavro.schemaless_reader(stream, self._brief, reader_schema)
         except expansion.TooManyValues:
             message = f"the value holds more than {MAX_VALUES:,} values"
             return Fault.of([Violation("", Rule.SIZE, message)], schema_id=self.schema_id)
@@ -83,16 +88,35 @@ class AvroWriter:
         return value, len(body) - stream.tell()
 
 
-class AvroWriters:
-    """The Avro schemas that values name, each looked up and measured once."""
+class AvroReaders:
+    """Readers for the Avro schemas that values name, each looked up and measured once."""
 
     def __init__(self, schemas: Schemas) -> None:
         self._schemas = schemas
-        self._known: dict[int, AvroWriter | None] = {}
+        self._known: dict[int, AvroReader | None] = {}
+        self._by_header: dict[bytes, tuple[int, AvroReader | None]] = {}
         self._refused: dict[int, str] = {}
 
-    def find(self, schema_id: int) -> AvroWriter | None:
-        """Return the Avro schema with that id; None for a JSON Schema.
+    def find_for(self, value: bytes) -> tuple[int, AvroReader | None] | Fault:
+        """Return the schema id in the header of `value` and its reader, None for a JSON Schema; or what is wrong.
+
+        Raises `RegistryUnreachable`.
+        """
+        return self._by_header.get(value[:HEADER_BYTES]) or self._read_header(value)
+
+    def _read_header(self, value: bytes) -> tuple[int, AvroReader | None] | Fault:
+        try:
+            schema_id = unpack(value)
+            schema = schema_id, self.find(schema_id)
+        except ValueError as error:
+            return Fault(Reason.FRAME_BROKEN, str(error))
+        except SchemaUnknown as error:
+            return Fault(Reason.SCHEMA_UNKNOWN, error.message, schema_id=schema_id)
+        self._by_header[value[:HEADER_BYTES]] = schema
+        return schema
+
+    def find(self, schema_id: int) -> AvroReader | None:
+        """Return the reader for the Avro schema with that id; None for a JSON Schema.
 
         Raises `SchemaUnknown` if there is none that is safe to read with, and `RegistryUnreachable`.
         """
@@ -100,14 +124,14 @@ class AvroWriters:
             self._known[schema_id] = self._look_up(schema_id)
         return self._known[schema_id]
 
-    def _look_up(self, schema_id: int) -> AvroWriter | None:
+    def _look_up(self, schema_id: int) -> AvroReader | None:
         if schema_id in self._refused:  # an id never changes its meaning
             raise SchemaUnknown(self._refused[schema_id])
-        found = self._schemas.writer(schema_id)
-        if found.wire_format == "json":
+        writer_schema = self._schemas.writer(schema_id)
+        if writer_schema.wire_format == "json":
             return None
         try:
-            return AvroWriter(found.schema, schema_id)
+            return AvroReader(writer_schema.schema, schema_id)
         except SchemaUnknown as error:
             self._refused[schema_id] = error.message
             raise

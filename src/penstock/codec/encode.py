@@ -1,4 +1,4 @@
-"""Serialize records to Kafka values: the schema registry's wire-format header, then JSON or Avro."""
+"""Serialize records, and JSON values, to Kafka values: the schema registry's wire-format header, then JSON or Avro."""
 
 from collections.abc import Callable
 from io import BytesIO
@@ -8,9 +8,11 @@ import fastavro
 import msgspec
 
 from penstock.broker.registry import WireFormat
-from penstock.broker.wire_format import pack
+from penstock.codec.avro import AvroReader
+from penstock.codec.wire_format import pack
 from penstock.contract.record import Record
 from penstock.contract.schemas import avro_schema
+from penstock.errors import SchemaUnknown
 
 Serialize = Callable[[Record], bytes]
 
@@ -37,6 +39,20 @@ def _avro_serializer(header: bytes, record: type[Record]) -> Serialize:
         return body.getvalue()
 
     return serialize
+
+
+def encode_avro(schema: Any, schema_id: int, value: Any) -> bytes:
+    """Return a JSON value as a framed Avro value of the schema with that id, which may be anybody's.
+
+    Raises `ValueError` if the value is not of that schema, or the schema cannot be used.
+    """
+    body = BytesIO()
+    body.write(pack(schema_id))
+    try:
+        fastavro.schemaless_writer(body, AvroReader(schema, schema_id).parsed, value, strict=True)
+    except (SchemaUnknown, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+        raise ValueError(str(error)) from error
+    return body.getvalue()
 
 
 def _to_dict(record: type[Record]) -> Callable[[Record], dict[str, Any]]:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from msgspec import Meta
 
 from penstock.broker.registry import WriterSchema
-from penstock.broker.wire_format import pack
+from penstock.codec.records import Decoder
+from penstock.codec.wire_format import pack
 from penstock.contract.fields import key_writer
 from penstock.contract.keys import KEY_FORMATS, is_structured
 from penstock.contract.proofs import KEY_SHAPES
@@ -18,7 +19,6 @@ from penstock.contract.record import KEY, Record
 from penstock.contract.reject import Fault, Reason
 from penstock.errors import RegistryUnreachable
 from penstock.pipelines.users import User
-from penstock.process.decode import Decoder
 from tests.unit.fakes import FakeSchemas
 from tests.unit.records import Reading
 

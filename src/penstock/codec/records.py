@@ -4,15 +4,17 @@ A value with a wire-format header is decoded by its own writer schema; a value w
 except for the lookup of a schema id that was not seen before.
 """
 
-import json
 from typing import Any
 
 import msgspec
 
 from penstock.broker.registry import Schemas
-from penstock.broker.wire_format import FRAME_BYTES, is_framed, unpack
+from penstock.codec.avro import AvroReader, AvroReaders
+from penstock.codec.keys import KeyReader
+from penstock.codec.wire_format import HEADER_BYTES, is_framed
 from penstock.contract.fields import TEXT, TIMESTAMP, UUID, fields
 from penstock.contract.isolation import NOT_OF_A_RECORD
+from penstock.contract.json_text import MALFORMED_JSON, DuplicateName, count_names
 from penstock.contract.keys import KeyFormat
 from penstock.contract.proofs import Proven
 from penstock.contract.record import Record
@@ -26,16 +28,10 @@ from penstock.contract.rules import (
     judge,
     latest_past,
     refused,
-    repeated_name,
     text_check,
 )
 from penstock.contract.schemas import avro_schema
-from penstock.errors import SchemaUnknown
-from penstock.process.key_decoding import KeyReader
-from penstock.process.writer import AvroWriter, AvroWriters
 
-MALFORMED_JSON = (ValueError, RecursionError)
-"""Errors that readers of JSON raise: those of msgspec, Python and UTF-8 are kinds of ValueError."""
 _QUOTED = (TEXT, TIMESTAMP, UUID)
 """Kinds whose JSON values are quoted."""
 
@@ -50,9 +46,10 @@ class Decoder:
         self._check_texts = text_check(record)
         self._least_quotes = _least_quotes(record)
         self._from_json = msgspec.json.Decoder(record).decode
-        self._reader = AvroWriter(avro_schema(record), 0).parsed  # pruned too: fastavro is faster if both are equal
-        self._find_writer = AvroWriters(schemas).find
-        self.keys = KeyReader(record, self._find_writer, key_format)
+        self._schema = AvroReader(avro_schema(record), 0).parsed  # pruned too: fastavro is faster if both are equal
+        readers = AvroReaders(schemas)
+        self._find_reader = readers.find_for
+        self.keys = KeyReader(record, readers, key_format)
 
     def deleted(self, key: bytes | None, proven: Proven) -> Any | Fault:
         """Return the id whose row a null value deletes, or what is wrong with its key.
@@ -84,16 +81,13 @@ class Decoder:
             return Fault.of_exception(error)
 
     def _decode_with_header(self, value: bytes) -> Record | Fault:
-        try:
-            schema_id = unpack(value)
-            writer = self._find_writer(schema_id)
-        except ValueError as error:
-            return Fault(Reason.FRAME_BROKEN, str(error))
-        except SchemaUnknown as error:
-            return Fault(Reason.SCHEMA_UNKNOWN, error.message, schema_id=schema_id)
-        if writer is None:
-            return self._decode_json(value[FRAME_BYTES:], value, schema_id)
-        return self._decode_avro(value[FRAME_BYTES:], writer)
+        schema = self._find_reader(value)
+        if isinstance(schema, Fault):
+            return schema
+        schema_id, reader = schema
+        if reader is None:
+            return self._decode_json(value[HEADER_BYTES:], value, schema_id)
+        return self._decode_avro(value[HEADER_BYTES:], reader)
 
     def _decode_json(self, body: bytes, value: bytes, schema_id: int | None) -> Record | Fault:
         """Return the record in the JSON text `body`, which is `value` or the end of it, or its fault."""
@@ -112,7 +106,7 @@ class Decoder:
             broken += self._check_texts(record)
         if value.count(b'"', start) > self._least_quotes:
             try:
-                broken += names_in(body)
+                broken += check_names(body)
             except MALFORMED_JSON as error:
                 return Fault(Reason.JSON_MALFORMED, str(error), schema_id=schema_id)
         return Fault.of(broken, schema_id=schema_id) if broken else record
@@ -120,21 +114,21 @@ class Decoder:
     def _fault_of_json(self, body: bytes, error: msgspec.ValidationError, schema_id: int | None) -> Fault:
         """Return what is wrong with JSON that was refused: it may also be malformed, further on."""
         try:
-            found = msgspec.json.decode(body)
-            too_many = names_in(body)
+            value = msgspec.json.decode(body)
+            too_many = check_names(body)
         except MALFORMED_JSON as malformed:
             return Fault(Reason.JSON_MALFORMED, str(malformed), schema_id=schema_id)
-        return Fault.of(refused(found, self._record, error) + too_many, schema_id=schema_id)
+        return Fault.of(refused(value, self._record, error) + too_many, schema_id=schema_id)
 
-    def _decode_avro(self, body: bytes, writer: AvroWriter) -> Record | Fault:
-        found = writer.read(body, self._reader)
-        if isinstance(found, Fault):
-            return found
-        fields, left_bytes = found
+    def _decode_avro(self, body: bytes, reader: AvroReader) -> Record | Fault:
+        result = reader.read(body, self._schema)
+        if isinstance(result, Fault):
+            return result
+        fields, left_bytes = result
         if left_bytes:
-            return Fault(Reason.AVRO_MALFORMED, "bytes are left after the record", schema_id=writer.schema_id)
+            return Fault(Reason.AVRO_MALFORMED, "bytes are left after the record", schema_id=reader.schema_id)
         judged = judge(fields, self._record, latest_past())
-        return Fault.of(judged, schema_id=writer.schema_id) if isinstance(judged, list) else judged
+        return Fault.of(judged, schema_id=reader.schema_id) if isinstance(judged, list) else judged
 
 
 def _least_quotes(record: type[Record]) -> int:
@@ -143,20 +137,15 @@ def _least_quotes(record: type[Record]) -> int:
     return sum(4 if field.kind in _QUOTED else 2 for field in required)
 
 
-def names_in(body: bytes) -> list[Violation]:
+def check_names(body: bytes) -> list[Violation]:
     """Return the broken rules on the names in a JSON object.
 
     Raises `msgspec.DecodeError` if a name occurs twice in an object; msgspec itself takes the last.
     """
-    names = 0
-
-    def note(pairs: list[tuple[str, Any]]) -> None:
-        nonlocal names
-        names += len(pairs)
-        if (name := repeated_name(pairs)) is not None:
-            raise msgspec.DecodeError(f"the name {name[:100]!r} stands twice in an object")
-
-    json.loads(bytes(body), object_pairs_hook=note, parse_int=str, parse_float=str)
+    try:
+        names = count_names(bytes(body))
+    except DuplicateName as error:
+        raise msgspec.DecodeError(f"the name {error.name!r} stands twice in an object") from None
     if names <= MAX_FIELDS:
         return []
     return [Violation("", Rule.SIZE, f"the value has {names} fields, a record at most {MAX_FIELDS}")]

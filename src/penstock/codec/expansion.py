@@ -71,7 +71,7 @@ class Constants:
         known = [field for field in fields if field is not None]
         if len(known) < len(fields):
             return None
-        return Constant(sum(one.size_bytes for one in known), 1 + sum(one.values for one in known))
+        return Constant(sum(field.size_bytes for field in known), 1 + sum(field.values for field in known))
 
 
 _CONSTANT: dict[str, Constant | None] = {

@@ -5,11 +5,11 @@ import msgspec
 import pytest
 from hypothesis import given
 
-from penstock.broker.wire_format import pack
+from penstock.codec.encode import serializer
+from penstock.codec.records import Decoder
+from penstock.codec.wire_format import pack
 from penstock.contract.schemas import avro_schema
 from penstock.pipelines.users import User
-from penstock.process.decode import Decoder
-from penstock.produce.serialize import serializer
 from tests.unit.fakes import AVRO_ID, JSON_ID, FakeSchemas
 from tests.unit.records import Everything, Reading
 from tests.unit.strategies import everything, to_ms, users

@@ -4,9 +4,9 @@ import time
 
 import pytest
 
+from penstock.codec.records import Decoder
 from penstock.contract.reject import Fault, Reason
 from penstock.pipelines.users import User
-from penstock.process.decode import Decoder
 from tests.corpus.all import CASES
 from tests.corpus.case import Deleted, Rejected, Stored
 from tests.corpus.schemas import SCHEMAS

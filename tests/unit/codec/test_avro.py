@@ -8,13 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.broker.registry import WriterSchema
-from penstock.contract.reject import Reason
+from penstock.codec import avro, expansion
+from penstock.codec.avro import MAX_DECIMAL_BYTES, AvroReader, AvroReaders
+from penstock.codec.wire_format import pack
+from penstock.contract.reject import Fault, Reason
 from penstock.contract.rules import MAX_VALUES
 from penstock.contract.schemas import avro_schema
-from penstock.errors import SchemaUnknown
+from penstock.errors import RegistryUnreachable, SchemaUnknown
 from penstock.pipelines.users import User
-from penstock.process import expansion, writer
-from penstock.process.writer import MAX_DECIMAL_BYTES, AvroWriter, AvroWriters
 from tests.corpus.avro import number
 from tests.unit.fakes import FakeSchemas
 from tests.unit.records import Everything, Reading
@@ -32,7 +33,7 @@ def array(items):
 @pytest.mark.parametrize("one", [User, Everything, Reading])
 def test_our_own_schemas_are_read(one):
     """What our producer writes with is safe."""
-    assert AvroWriter(avro_schema(one), 5).parsed["name"] == f"penstock.{one.__name__}"
+    assert AvroReader(avro_schema(one), 5).parsed["name"] == f"penstock.{one.__name__}"
 
 
 @pytest.mark.parametrize(
@@ -58,7 +59,7 @@ def test_our_own_schemas_are_read(one):
 )
 def test_what_ends_is_read(schema):
     """Arrays of something, and types that are used again beside themselves, are fine."""
-    assert AvroWriter(schema, 5).parsed is not None
+    assert AvroReader(schema, 5).parsed is not None
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,7 @@ def test_what_ends_is_read(schema):
 def test_an_array_of_nothing_is_refused(schema):
     """A few bytes could say that it has 2^62 items, and none of them would ever be missing."""
     with pytest.raises(SchemaUnknown, match="schema 5 cannot be read: ValueError: its values may be more than"):
-        AvroWriter(schema, 5)
+        AvroReader(schema, 5)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +104,7 @@ def test_an_array_of_nothing_is_refused(schema):
 def test_a_type_inside_of_itself_is_refused(schema):
     """A value of it may be as deep as it has bytes, and its reader's stack is not."""
     with pytest.raises(SchemaUnknown, match="is used inside of itself"):
-        AvroWriter(schema, 5)
+        AvroReader(schema, 5)
 
 
 _HIDDEN = {"__fastavro_parsed": True, "__named_schemas": {"Node": record("Node", ["null", "Node"])}}
@@ -137,7 +138,7 @@ _HIDDEN = {"__fastavro_parsed": True, "__named_schemas": {"Node": record("Node",
 def test_what_is_no_schema_is_refused(schema):
     """It may be put into a registry by hand; it is as good as none, and no reason to stop."""
     with pytest.raises(SchemaUnknown, match="schema 5 cannot be read"):
-        AvroWriter(schema, 5)
+        AvroReader(schema, 5)
 
 
 def test_a_schema_too_deep_to_be_read_is_refused():
@@ -146,7 +147,7 @@ def test_a_schema_too_deep_to_be_read_is_refused():
     for _ in range(5000):
         schema = array(schema)
     with pytest.raises(SchemaUnknown, match="nested more than 64 levels deep"):
-        AvroWriter(schema, 5)
+        AvroReader(schema, 5)
 
 
 _KINDS = st.recursive(
@@ -166,11 +167,11 @@ _KINDS = st.recursive(
 def test_a_schema_is_read_or_refused(schema):
     """Whatever it is, nothing but `SchemaUnknown` is raised."""
     with suppress(SchemaUnknown):
-        AvroWriter(schema, 5)
+        AvroReader(schema, 5)
 
 
 def read(schema, body, reader=None):
-    return AvroWriter(schema, 5).read(body, reader)
+    return AvroReader(schema, 5).read(body, reader)
 
 
 DECIMAL = {"type": "bytes", "logicalType": "decimal", "precision": 400, "scale": 2}
@@ -242,7 +243,7 @@ def nested_by_name(levels, fan, leaf):
 def test_a_schema_whose_values_grow_out_of_few_bytes_is_refused(schema):
     """Types used by name make a byte stand for thousands of values; nothing is read with such a schema."""
     with pytest.raises(SchemaUnknown, match="its values may be more than 1,000, and 16 a byte"):
-        AvroWriter(schema, 5)
+        AvroReader(schema, 5)
 
 
 @pytest.mark.parametrize(
@@ -258,7 +259,7 @@ def test_a_schema_whose_values_grow_out_of_few_bytes_is_refused(schema):
 )
 def test_a_wide_schema_is_read_with(schema):
     """A value of many fields is no danger when each takes a byte."""
-    assert AvroWriter(schema, 5).parsed is not None
+    assert AvroReader(schema, 5).parsed is not None
 
 
 def chain(length):
@@ -268,31 +269,31 @@ def chain(length):
 
 def test_depth_counts_types_that_are_used_by_name():
     """A reader recurses through them, on a stack that nothing guards."""
-    assert AvroWriter(chain(expansion.MAX_DEPTH - 2), 5).parsed is not None
+    assert AvroReader(chain(expansion.MAX_DEPTH - 2), 5).parsed is not None
     with pytest.raises(SchemaUnknown, match="nested more than 64 levels deep"):
-        AvroWriter(chain(expansion.MAX_DEPTH - 1), 5)
+        AvroReader(chain(expansion.MAX_DEPTH - 1), 5)
 
 
 @pytest.mark.parametrize(
     "schema",
     [
-        record("R", *["int"] * writer.MAX_NODES),
-        ["null"] * writer.MAX_NODES,
-        {"type": "enum", "name": "E", "symbols": [f"S{at}" for at in range(writer.MAX_NODES)]},
+        record("R", *["int"] * avro.MAX_NODES),
+        ["null"] * avro.MAX_NODES,
+        {"type": "enum", "name": "E", "symbols": [f"S{at}" for at in range(avro.MAX_NODES)]},
     ],
     ids=["record", "union", "enum"],
 )
 def test_a_schema_has_at_most_so_many_parts(schema):
     """What one record's schema costs is bounded."""
     with pytest.raises(SchemaUnknown, match="it has more than 10,000 types, fields and symbols"):
-        AvroWriter(schema, 5)
+        AvroReader(schema, 5)
 
 
 @pytest.mark.parametrize("size", [-1, True, 1.5, "7", None])
 def test_a_fixed_has_a_size(size):
     """Bytes are counted in whole numbers from 0."""
     with pytest.raises(SchemaUnknown, match="the size of F is no number of bytes"):
-        AvroWriter({"type": "fixed", "name": "F", "size": size}, 5)
+        AvroReader({"type": "fixed", "name": "F", "size": size}, 5)
 
 
 def items(count, item):
@@ -331,7 +332,7 @@ TOO_MANY = {
 def test_a_value_that_holds_too_much_is_not_decoded(case, monkeypatch):
     """It is counted first, without making any value, and refused by the contract's rule on size."""
     schema, body = TOO_MANY[case]
-    monkeypatch.setattr(writer.fastavro, "schemaless_reader", None)
+    monkeypatch.setattr(avro.fastavro, "schemaless_reader", None)
     fault = read(schema, body)
     assert (fault.reason, fault.rules, fault.schema_id) == (Reason.CONTRACT_BROKEN, (":size",), 5)
     assert fault.message == "record: the value holds more than 100,000 values"
@@ -385,7 +386,7 @@ def test_an_array_that_says_more_than_there_is_keeps_nobody_busy(case, count, mo
     item, _ = CONSTANT[case]
     schema = record("T", "int", {"type": "fixed", "name": "F", "size": 3} if case == "by name" else "int", array(item))
     start = b"\2abc" if case == "by name" else b"\2\2"
-    monkeypatch.setattr(writer.fastavro, "schemaless_reader", None)
+    monkeypatch.setattr(avro.fastavro, "schemaless_reader", None)
     for inner in (array(item), {"type": "map", "values": array(item)}, ["null", array(item)]):
         schema["fields"][2]["type"] = inner
         around = number(1) + number(1) + b"k" if isinstance(inner, dict) and "values" in inner else b""
@@ -415,27 +416,27 @@ def test_a_number_that_no_writer_writes_hides_nothing():
 
 def test_a_message_names_a_schema_by_its_name():
     """A fault's message is short, however large the schema."""
-    fault = read(record("Room" + "x" * 50, *["int"] * 5000), b"", AvroWriter(record("User", "int"), 6).parsed)
+    fault = read(record("Room" + "x" * 50, *["int"] * 5000), b"", AvroReader(record("User", "int"), 6).parsed)
     assert fault.message.startswith("SchemaResolutionError: Schema mismatch: record Roomxxx")
     assert len(fault.message) <= 1000
     with pytest.raises(SchemaUnknown) as refused:
-        AvroWriter("x" * 5000, 5)
+        AvroReader("x" * 5000, 5)
     assert len(refused.value.message) <= 1000
 
 
 def test_a_refused_schema_is_measured_once(monkeypatch):
     """A topic full of its values does not have it measured again for each; JSON Schemas are not measured at all."""
-    measured = Mock(side_effect=writer.AvroWriter)
-    monkeypatch.setattr(writer, "AvroWriter", measured)
+    measured = Mock(side_effect=avro.AvroReader)
+    monkeypatch.setattr(avro, "AvroReader", measured)
     schemas = FakeSchemas(
         {5: WriterSchema("avro", array("null")), 6: WriterSchema("avro", "int"), 7: WriterSchema("json")}
     )
-    writers = AvroWriters(schemas)
+    readers = AvroReaders(schemas)
     for _ in range(3):
         with pytest.raises(SchemaUnknown, match="schema 5 cannot be read"):
-            writers.find(5)
-        assert writers.find(6).parsed == "int"
-        assert writers.find(7) is None
+            readers.find(5)
+        assert readers.find(6).parsed == "int"
+        assert readers.find(7) is None
     assert measured.call_count == 2
     assert schemas.asked == [5, 6, 7]
 
@@ -443,9 +444,31 @@ def test_a_refused_schema_is_measured_once(monkeypatch):
 def test_an_id_that_is_unknown_may_be_known_later():
     """Only what the registry has said is kept."""
     known = {}
-    writers = AvroWriters(FakeSchemas(known))
-    known = writers._schemas._writers
+    readers = AvroReaders(FakeSchemas(known))
+    known = readers._schemas._writers
     with pytest.raises(SchemaUnknown, match="no schema 5"):
-        writers.find(5)
+        readers.find(5)
     known[5] = WriterSchema("avro", "int")
-    assert writers.find(5).parsed == "int"
+    assert readers.find(5).parsed == "int"
+
+
+def test_the_schema_of_a_value_is_looked_up_once():
+    """By its header; a JSON Schema has no reader."""
+    schemas = FakeSchemas({6: WriterSchema("avro", "int"), 7: WriterSchema("json")})
+    readers = AvroReaders(schemas)
+    for body in (b"a", b"b"):
+        assert readers.find_for(pack(6) + body) == (6, readers.find(6))
+        assert readers.find_for(pack(7) + body) == (7, None)
+    assert schemas.asked == [6, 7]
+
+
+def test_a_header_without_a_usable_schema_is_a_fault():
+    """Truncated, unknown, or not safe to read with; an unavailable registry is an exception."""
+    readers = AvroReaders(FakeSchemas({5: WriterSchema("avro", array("null"))}))
+    assert readers.find_for(b"\0\0") == Fault(Reason.FRAME_BROKEN, "the frame has 2 of 5 bytes")
+    assert readers.find_for(pack(9)) == Fault(Reason.SCHEMA_UNKNOWN, "no schema 9", schema_id=9)
+    for _ in range(2):
+        fault = readers.find_for(pack(5))
+        assert (fault.reason, fault.schema_id) == (Reason.SCHEMA_UNKNOWN, 5)
+    with pytest.raises(RegistryUnreachable):
+        AvroReaders(FakeSchemas(error=RegistryUnreachable("away"))).find_for(pack(6))

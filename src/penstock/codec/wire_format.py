@@ -3,7 +3,7 @@
 https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/index.html#wire-format
 """
 
-FRAME_BYTES = 5
+HEADER_BYTES = 5
 _MAGIC = b"\x00"
 
 
@@ -19,6 +19,11 @@ def is_framed(value: bytes) -> bool:
 
 def unpack(value: bytes) -> int:
     """Return the schema id in the wire-format header of `value`. Raises `ValueError` if the header is truncated."""
-    if len(value) < FRAME_BYTES:
-        raise ValueError(f"the frame has {len(value)} of {FRAME_BYTES} bytes")
-    return int.from_bytes(value[1:FRAME_BYTES], "big")
+    if len(value) < HEADER_BYTES:
+        raise ValueError(f"the frame has {len(value)} of {HEADER_BYTES} bytes")
+    return int.from_bytes(value[1:HEADER_BYTES], "big")
+
+
+def split_header(value: bytes) -> tuple[bytes, bytes]:
+    """Return the wire-format header, empty if there is none, and the body of `value`."""
+    return (value[:HEADER_BYTES], value[HEADER_BYTES:]) if is_framed(value) else (b"", value)
