@@ -5,7 +5,8 @@ from io import BytesIO
 import fastavro
 
 from penstock.codec.wire_format import pack
-from penstock.contract.reject import Headers, Reason
+from penstock.contract.fault import Reason
+from penstock.contract.record import Headers
 from tests.corpus.case import Case, Deleted, Key, Rejected, Sender, Stored, broken
 from tests.corpus.schemas import SCHEMAS, UNKNOWN_ID
 

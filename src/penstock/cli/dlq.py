@@ -13,9 +13,9 @@ import typer
 from penstock.cli.text import print_json, table, talk
 
 if TYPE_CHECKING:
-    from penstock.broker.dlq import DeadLetter
     from penstock.config import Settings
-    from penstock.dead_letters.pending import LetterGroup, LetterSelection, Outcomes
+    from penstock.dead_letters.message import DeadLetter
+    from penstock.dead_letters.pending import DeadLetterGroup, DeadLetterSelection, Outcomes
     from penstock.dead_letters.repair import Repair
     from penstock.pipelines import Pipeline
 
@@ -44,10 +44,10 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """Count rejected records by reason and rules, without values."""
-    from penstock.dead_letters.pending import grouped
+    from penstock.dead_letters.pending import group_by_reason
 
     with _open_queue() as queue:
-        groups = grouped(queue.letters(_build_selection(reason)), queue.lines)
+        groups = group_by_reason(queue.letters(_build_selection(reason)), queue.lines)
     shown = [group for group in groups if everything or group.waiting]
     if as_json:
         print_json(shown)
@@ -59,7 +59,7 @@ def list_(
         talk("no rejected record is pending" + ("; for all of them: ./penstock dlq list --all" if groups else ""))
 
 
-def _group_cells(group: "LetterGroup") -> tuple[Any, ...]:
+def _group_cells(group: "DeadLetterGroup") -> tuple[Any, ...]:
     rules = ",".join(group.rules)
     shown_rules = rules if len(rules) <= _CELL_CHARACTERS else rules[: _CELL_CHARACTERS - 3] + "..."
     times = (f"{moment:%Y-%m-%dT%H:%M:%SZ}" for moment in (group.first, group.last))
@@ -104,7 +104,7 @@ def export(
     To repair them, edit `value` and pass the file to redrive --edit. Only you can read the file.
     """
     from penstock.dead_letters.export import line
-    from penstock.sink.resolutions import WAITING, state_of
+    from penstock.dead_letters.resolutions import WAITING, state_of
 
     written = 0
     with _open_queue() as queue, _open_export(file) as out:
@@ -188,13 +188,14 @@ class _Queue:
     def __init__(self, settings: "Settings", pipeline: "Pipeline", session: Any) -> None:
         from penstock.broker.registry import Registry
         from penstock.codec.avro import AvroReaders
-        from penstock.sink import cassandra, resolutions
+        from penstock.dead_letters import resolutions
+        from penstock.sink import cassandra
 
         self.settings, self.pipeline, self.session = settings, pipeline, session
-        self.lines = resolutions.states(session, cassandra.keyspace_of(settings, pipeline), pipeline.topic)
+        self.lines = resolutions.read_resolutions(session, cassandra.keyspace_of(settings, pipeline), pipeline.topic)
         self._readers = AvroReaders(Registry(settings))
 
-    def letters(self, selection: "LetterSelection") -> "Iterator[DeadLetter]":
+    def letters(self, selection: "DeadLetterSelection") -> "Iterator[DeadLetter]":
         """Return the selected records, pending or not."""
         from penstock.dead_letters.pending import selected
 
@@ -228,10 +229,10 @@ def _build_selection(
     place: Sequence[str] | None = None,
     run: str = "",
     limit: int | None = None,
-) -> "LetterSelection":
-    from penstock.dead_letters.pending import LetterSelection
+) -> "DeadLetterSelection":
+    from penstock.dead_letters.pending import DeadLetterSelection
 
-    return LetterSelection(frozenset(reason or ()), rule, frozenset(place or ()), run, limit)
+    return DeadLetterSelection(frozenset(reason or ()), rule, frozenset(place or ()), run, limit)
 
 
 def _read_repair(pipeline: "Pipeline", texts: list[str], edit: Path | None) -> "Repair":

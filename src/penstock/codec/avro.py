@@ -16,7 +16,7 @@ import fastavro
 from penstock.broker.registry import Schemas
 from penstock.codec import expansion
 from penstock.codec.wire_format import HEADER_BYTES, unpack
-from penstock.contract.reject import Fault, Reason
+from penstock.contract.fault import Fault, Reason
 from penstock.contract.rules import MAX_VALUES, Rule, Violation
 from penstock.errors import SchemaUnknown
 

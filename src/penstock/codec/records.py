@@ -12,13 +12,13 @@ from penstock.broker.registry import Schemas
 from penstock.codec.avro import AvroReader, AvroReaders
 from penstock.codec.keys import KeyReader
 from penstock.codec.wire_format import HEADER_BYTES, is_framed
+from penstock.contract.fault import Fault, Reason
 from penstock.contract.fields import TEXT, TIMESTAMP, UUID, fields
 from penstock.contract.isolation import NOT_OF_A_RECORD
 from penstock.contract.json_text import MALFORMED_JSON, DuplicateName, count_names
 from penstock.contract.keys import KeyFormat
 from penstock.contract.proofs import Proven
 from penstock.contract.record import Record
-from penstock.contract.reject import Fault, Reason
 from penstock.contract.rules import (
     MAX_FIELDS,
     MAX_VALUE_BYTES,

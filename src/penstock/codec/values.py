@@ -13,8 +13,8 @@ from penstock.broker.registry import Schemas
 from penstock.codec.avro import AvroReader, AvroReaders
 from penstock.codec.records import check_names
 from penstock.codec.wire_format import HEADER_BYTES, is_framed, split_header, unpack
+from penstock.contract.fault import Fault
 from penstock.contract.json_text import MALFORMED_JSON
-from penstock.contract.reject import Fault
 from penstock.contract.rules import MAX_VALUE_BYTES
 from penstock.errors import RegistryUnreachable, SchemaUnknown
 

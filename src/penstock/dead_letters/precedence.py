@@ -7,12 +7,12 @@ from typing import NamedTuple
 from cassandra.cluster import Session
 
 from penstock.broker import headers, topics
-from penstock.broker.dlq import DeadLetter
 from penstock.broker.topics import Place
 from penstock.config import Settings
 from penstock.contract.fields import key_of
 from penstock.contract.order import ONE_LAYOUT, Order
 from penstock.contract.order_by import OrderBy
+from penstock.dead_letters.message import DeadLetter
 from penstock.dead_letters.repair import Outgoing, timestamp_of
 from penstock.errors import UsageError
 from penstock.pipelines import Pipeline

@@ -12,23 +12,24 @@ import msgspec
 from msgspec import Meta
 
 from penstock.broker import headers
-from penstock.broker.dlq import PLACE, DeadLetter
 from penstock.broker.registry import Schemas
 from penstock.codec.avro import AvroReaders
 from penstock.codec.encode import Serialize
 from penstock.codec.records import Decoder
 from penstock.codec.values import read_fields
+from penstock.contract.fault import Fault, Stage
 from penstock.contract.fields import epoch_ms, fields, key_of, key_writer
 from penstock.contract.isolation import NOT_OF_A_RECORD
 from penstock.contract.keys import IdReader
 from penstock.contract.order_by import Source
 from penstock.contract.proofs import Proven
 from penstock.contract.record import Record
-from penstock.contract.reject import Fault, Stage
 from penstock.contract.rules import MAX_VALUE_BYTES, judge, latest_past
+from penstock.dead_letters.message import DeadLetter
+from penstock.dead_letters.topic import POSITION
 from penstock.errors import UsageError
-from penstock.pipeline.mapping import Mapper
 from penstock.pipelines import Pipeline
+from penstock.pipelines.mapping import Mapper
 
 
 class Edit(NamedTuple):
@@ -91,7 +92,7 @@ def assignments(record: type[Record], texts: Iterable[str]) -> dict[str, Any]:
 
 
 class _ExportedLine(msgspec.Struct):
-    place: Annotated[str, Meta(pattern=PLACE.pattern)]
+    place: Annotated[str, Meta(pattern=POSITION.pattern)]
     identity: str
     value: Any
 
@@ -121,14 +122,14 @@ class Repairer:
         self,
         pipeline: Pipeline,
         schemas: Schemas,
-        mending: Repair,
+        repair: Repair,
         serialize: Serialize,
         proven: Callable[[], Proven],
     ) -> None:
         self._pipeline = pipeline
         self._mapper = Mapper(pipeline, serialize)
         self._readers = AvroReaders(schemas)
-        self._mending = mending
+        self._repair = repair
         self._serialize = serialize
         self._proven = proven
         self._decoder = Decoder(pipeline.record, schemas, pipeline.key_format)
@@ -150,11 +151,11 @@ class Repairer:
             return _build_still_invalid(Fault.of_exception(error))
 
     def _made_of(self, letter: DeadLetter) -> Outgoing | StillInvalid:
-        mending = self._mending
-        if letter.left_out is not None and letter.place not in (mending.edits or {}):
+        repair = self._repair
+        if letter.left_out is not None and letter.place not in (repair.edits or {}):
             return StillInvalid(_left_out(letter), letter.rules)
         is_entry = letter.stage == Stage.PRODUCE
-        if not mending.fields and mending.edits is None and not is_entry:
+        if not repair.fields and repair.edits is None and not is_entry:
             return self._check_unchanged(letter)
         found = self._read_fields(letter)
         if isinstance(found, StillInvalid):
@@ -193,7 +194,7 @@ class Repairer:
         return self._decoder.deleted(key, self._proven())
 
     def _read_fields(self, letter: DeadLetter) -> dict[str, Any] | StillInvalid:
-        edit = (self._mending.edits or {}).get(letter.place)
+        edit = (self._repair.edits or {}).get(letter.place)
         found = read_fields(letter.value, self._readers) if edit is None else edit.value
         if isinstance(found, dict):
             return found
@@ -201,11 +202,11 @@ class Repairer:
         return StillInvalid(why if edit is None else f"line {edit.line} holds no object as value", letter.rules)
 
     def _map_entry(self, entry: dict[str, Any]) -> Outgoing | Fault:
-        made = self._mapper.outgoing(entry, self._mending.fields)
+        made = self._mapper.outgoing(entry, self._repair.fields)
         return made if isinstance(made, Fault) else Outgoing(*made)
 
     def _repair_record(self, letter: DeadLetter, found: dict[str, Any]) -> Outgoing | Fault:
-        judged = judge(found | self._mending.fields, self._pipeline.record, latest_past())
+        judged = judge(found | self._repair.fields, self._pipeline.record, latest_past())
         if isinstance(judged, list):
             return Fault.of(judged)
         place = self._find_write_timestamp(judged)

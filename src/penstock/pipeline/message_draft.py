@@ -15,17 +15,16 @@ import referencing
 from confluent_kafka import KafkaError, Message
 
 from penstock.broker.admin import check_ours
-from penstock.broker.dlq import send
-from penstock.broker.kafka import producer
+from penstock.broker.kafka import produce_record, producer
 from penstock.broker.registry import Registry, Schemas
 from penstock.broker.topics import Place
 from penstock.codec.encode import encode_avro, serializer
 from penstock.codec.records import Decoder
 from penstock.codec.wire_format import is_framed, pack
 from penstock.config import Settings
+from penstock.contract.fault import Fault, Reason
 from penstock.contract.fields import BOOLEAN, INT, TEXT, TIMESTAMP, UUID, Field, fields, key_writer
 from penstock.contract.record import Record
-from penstock.contract.reject import Fault, Reason
 from penstock.contract.schemas import json_schema
 from penstock.errors import DeliveryFailed, UsageError
 from penstock.pipelines import Pipeline
@@ -129,7 +128,7 @@ def deliver(settings: Settings, topic: str, key: bytes | None, value: bytes | No
     check_ours(topic)
     reports: list[tuple[KafkaError | None, Message]] = []
     client = producer(settings.model_copy(update={"kafka_timeout_s": TIMEOUT_S}))
-    send(client, topic, key, value, [], lambda error, message: reports.append((error, message)))
+    produce_record(client, topic, key, value, [], lambda error, message: reports.append((error, message)))
     client.flush(2 * TIMEOUT_S)
     if not reports:
         raise DeliveryFailed(f"{topic}: no acknowledgement within {2 * TIMEOUT_S:g} s", hint="./penstock status kafka")

@@ -10,7 +10,7 @@ from penstock import log, pipelines
 from penstock.broker import registry
 from penstock.cli import app
 from penstock.codec.wire_format import pack
-from penstock.contract.reject import Reason
+from penstock.contract.fault import Reason
 from penstock.dead_letters import redrive
 from penstock.errors import RegistryUnreachable, UsageError
 from penstock.sink import cassandra

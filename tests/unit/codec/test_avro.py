@@ -11,7 +11,7 @@ from penstock.broker.registry import WriterSchema
 from penstock.codec import avro, expansion
 from penstock.codec.avro import MAX_DECIMAL_BYTES, AvroReader, AvroReaders
 from penstock.codec.wire_format import pack
-from penstock.contract.reject import Fault, Reason
+from penstock.contract.fault import Fault, Reason
 from penstock.contract.rules import MAX_VALUES
 from penstock.contract.schemas import avro_schema
 from penstock.errors import RegistryUnreachable, SchemaUnknown

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from penstock.codec.records import Decoder
-from penstock.contract.reject import Fault, Reason
+from penstock.contract.fault import Fault, Reason
 from penstock.pipelines.users import User
 from tests.corpus.all import CASES
 from tests.corpus.case import Deleted, Rejected, Stored

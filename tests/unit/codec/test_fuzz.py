@@ -21,9 +21,9 @@ from penstock.codec.values import ContentReader, read_fields
 from penstock.codec.wire_format import HEADER_BYTES, pack
 from penstock.contract import cql
 from penstock.contract.batch import Decoded
+from penstock.contract.fault import Fault, Reason, Stage
 from penstock.contract.fields import fields
 from penstock.contract.record import KEY, Record
-from penstock.contract.reject import Fault, Reason, Stage
 from penstock.contract.rules import MAX_VALUES, broken_rules, date_check, latest_past, text_check
 from penstock.contract.schemas import avro_schema
 from penstock.pipelines.users import User

@@ -12,11 +12,11 @@ from msgspec import Meta
 from penstock.broker.registry import WriterSchema
 from penstock.codec.records import Decoder
 from penstock.codec.wire_format import pack
+from penstock.contract.fault import Fault, Reason
 from penstock.contract.fields import key_writer
 from penstock.contract.keys import KEY_FORMATS, is_structured
 from penstock.contract.proofs import KEY_SHAPES
 from penstock.contract.record import KEY, Record
-from penstock.contract.reject import Fault, Reason
 from penstock.errors import RegistryUnreachable
 from penstock.pipelines.users import User
 from tests.unit.fakes import FakeSchemas

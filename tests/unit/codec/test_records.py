@@ -17,8 +17,8 @@ from penstock.codec.avro import AvroReader
 from penstock.codec.encode import serializer
 from penstock.codec.records import Decoder
 from penstock.codec.wire_format import pack
+from penstock.contract.fault import Fault, Reason, Stage
 from penstock.contract.record import KEY, PAST, Record
-from penstock.contract.reject import Fault, Reason, Stage
 from penstock.contract.rules import MAX_FIELDS
 from penstock.contract.schemas import avro_schema
 from penstock.errors import RegistryUnreachable

@@ -7,7 +7,7 @@ import pytest
 
 from penstock.codec.encode import serializer
 from penstock.codec.wire_format import pack
-from penstock.contract.reject import Stage
+from penstock.contract.fault import Stage
 from penstock.dead_letters import repair
 from penstock.dead_letters.repair import Edit, Outgoing, Repair, Repairer, StillInvalid
 from penstock.errors import UsageError

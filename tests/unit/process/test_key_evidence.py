@@ -14,8 +14,8 @@ from penstock.broker.topics import Span
 from penstock.codec.records import Decoder
 from penstock.codec.wire_format import pack
 from penstock.contract.batch import Decoded
+from penstock.contract.fault import Reason
 from penstock.contract.proofs import KEY_SHAPES, NOTHING_PROVEN, KeyEvidence, KeyProofs, merge_found
-from penstock.contract.reject import Reason
 from penstock.errors import RegistryUnreachable
 from penstock.process.batches import decode_batches
 from penstock.sink.key_formats import KeyFormats

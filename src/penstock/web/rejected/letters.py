@@ -6,22 +6,22 @@ from typing import Any
 
 import msgspec
 
-from penstock.broker.dlq import DeadLetter
 from penstock.codec.avro import AvroReaders
 from penstock.codec.encode import serializer
 from penstock.codec.values import read_fields
 from penstock.contract.proofs import Proven
 from penstock.dead_letters import redrive as redriving
 from penstock.dead_letters.export import line, utf8
+from penstock.dead_letters.message import DeadLetter, DeadLetterSummary
 from penstock.dead_letters.original import with_original
-from penstock.dead_letters.pending import LetterSelection
+from penstock.dead_letters.pending import DeadLetterSelection
 from penstock.dead_letters.redrive import Discarded, Redriven
 from penstock.dead_letters.repair import Edit, Repair, Repairer, StillInvalid, assignments
 from penstock.errors import PenstockError, UsageError
-from penstock.pipeline.proven import proven_by_now
 from penstock.sink import cassandra
+from penstock.sink.key_formats import proven_by_now
 from penstock.web.app_context import AppContext
-from penstock.web.rejected.reader import UNKNOWN, Account, RejectedEntry, RejectedReader, account, pretty
+from penstock.web.rejected.reader import UNKNOWN, Account, RejectedReader, account, pretty
 
 EXPORTED_AT_MOST = 10_000
 EXPORTED_BYTES = 16 * 1024 * 1024
@@ -37,12 +37,12 @@ class Exported:
     left_out: int
 
 
-def _select_positions(places: Iterable[str]) -> LetterSelection:
+def _select_positions(places: Iterable[str]) -> DeadLetterSelection:
     """Return the selection of these positions. Raises `UsageError` if empty: an empty one means all records."""
     chosen = frozenset(places)
     if not chosen:
         raise UsageError("no rejected record is chosen", hint="./penstock dlq list")
-    return LetterSelection(places=chosen)
+    return DeadLetterSelection(places=chosen)
 
 
 class Letters:
@@ -113,7 +113,7 @@ class Letters:
         with cassandra.connected(self._desk.settings) as session:
             return redriving.discard(self._desk.settings, session, selection, note)
 
-    def export(self, entries: list[RejectedEntry]) -> Exported:
+    def export(self, entries: list[DeadLetterSummary]) -> Exported:
         """Export the records in the format of `./penstock dlq export`, personal data unmasked."""
         wanted = entries[:EXPORTED_AT_MOST]
         lines = self.queue.listing(self._desk.cassandra).lines

@@ -6,11 +6,11 @@ from typing import Any
 
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 
-from penstock.broker import dlq
 from penstock.codec.values import Content, ContentReader, decode_text
 from penstock.contract.fields import from_epoch_ms
 from penstock.contract.masking import hidden_bytes, masked, shows_key
 from penstock.contract.record import Record
+from penstock.dead_letters.message import HARMLESS_HEADERS
 
 SHOWN_BYTES = 20_000
 """Maximum size of the part of a value that is shown, as it is or as hex."""
@@ -117,7 +117,7 @@ class Looker:
         return key_text(key), False
 
     def _render_header(self, name: str, value: Any) -> Header:
-        if self.masks and name not in dlq.HARMLESS:
+        if self.masks and name not in HARMLESS_HEADERS:
             return Header(name, None, value is not None)
         text = value if isinstance(value, str) or value is None else key_text(value)
         return Header(name, None if text is None else text[:_HEADER_CHARACTERS])

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from penstock.contract.reject import Fault, Reason
+from penstock.contract.fault import Fault, Reason
 from penstock.errors import TooManyFailed, clean_line
 
 _KIND_CHARS = 300

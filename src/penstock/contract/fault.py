@@ -1,4 +1,4 @@
-"""A dead-lettered record: data with a reason, not an exception."""
+"""What is wrong with a value or a record: data with a reason, not an exception."""
 
 import traceback
 from collections.abc import Sequence
@@ -7,8 +7,6 @@ from enum import StrEnum
 from typing import Self
 
 from penstock.contract.rules import MAX_VALUE_BYTES, Rule, Violation
-
-Headers = list[tuple[str, bytes | None]]
 
 _EXCEPTION_CHARACTERS = 1000
 
@@ -40,7 +38,7 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is wrong with a value."""
+    """What is wrong with a value or a record. Every stage and every reader reports it, and a dead letter has it."""
 
     reason: Reason
     message: str
@@ -73,27 +71,3 @@ class Fault:
         """Return the fault of a record whose validation or encoding raised: exception type and message, truncated."""
         words = "".join(traceback.format_exception_only(error)).strip()[:_EXCEPTION_CHARACTERS]
         return cls(Reason.PROCESSING_ERROR, words.encode(errors="backslashreplace").decode(), stage)
-
-
-@dataclass(frozen=True, slots=True)
-class Reject:
-    """A dead-lettered record, byte for byte as received, and its fault.
-
-    `partition` and `offset` are its position in `topic`; the partition is -1 if it never reached Kafka.
-    """
-
-    fault: Fault
-    topic: str
-    partition: int
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    headers: Headers
-    timestamp_ms: int | None = None
-    """Kafka's timestamp; None if unknown, -1 if Kafka has none."""
-
-    @property
-    def has_bytes(self) -> bool:
-        """Return whether key and value are available: a record that failed after decoding has only its position."""
-        failed_later = self.fault.reason == Reason.PROCESSING_ERROR and self.key is None and self.value is None
-        return self.fault.stage != Stage.TRANSFORM and not failed_later

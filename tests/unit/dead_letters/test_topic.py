@@ -8,12 +8,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from penstock.broker import dlq
-from penstock.broker.dlq import DeadLetter, Origin
+from penstock.broker import topics
 from penstock.broker.headers import RUN
-from penstock.broker.omitted_value import LeftOut
 from penstock.broker.topics import Span
-from penstock.contract.reject import Fault, Reason, Reject, Stage
+from penstock.contract.batch import Reject
+from penstock.contract.fault import Fault, Reason, Stage
+from penstock.dead_letters.message import (
+    PREFIX,
+    DeadLetter,
+    Origin,
+    build_error_headers,
+    index_first_copies,
+    parse_message,
+    read_error_headers,
+)
+from penstock.dead_letters.omitted_value import LeftOut
+from penstock.dead_letters.topic import (
+    build_not_found_error,
+    read_dead_letters,
+    read_dead_letters_at,
+    send_dead_letters,
+)
 from penstock.errors import DeliveryFailed, UsageError
 from penstock.pipelines.users import PIPELINE
 from tests.unit.fakes import FakeProducer, kafka_error, message
@@ -37,11 +52,11 @@ def reject(offset: int = 5, **changes) -> Reject:
 def test_a_dead_letter_is_the_record_byte_for_byte():
     """Key, value and headers stand unchanged; what is wrong follows in headers of its own."""
     producer = FakeProducer()
-    assert dlq.set_aside(producer, "t.dlq", [reject(headers=[("h", b"v"), ("h", None)])], generation_us=9) == 1
+    assert send_dead_letters(producer, "t.dlq", [reject(headers=[("h", b"v"), ("h", None)])], generation_us=9) == 1
     sent = producer.sent[0]
     assert (sent.topic(), sent.key(), sent.value()) == ("t.dlq", b"k", b"\x00\xff")
     assert sent.headers()[:2] == [("h", b"v"), ("h", None)]
-    facts = dlq.facts(sent)
+    facts = read_error_headers(sent)
     moment = datetime.fromisoformat(facts.pop("time"))
     assert abs((datetime.now(UTC) - moment).total_seconds()) < 60
     assert facts.pop("version")
@@ -64,47 +79,47 @@ def test_a_fault_without_a_schema_has_an_empty_schema_id():
     """Every error header is there, whatever is known."""
     fault = Fault(Reason.VALUE_MISSING, "null", Stage.PRODUCE)
     producer = FakeProducer()
-    dlq.set_aside(producer, "t.dlq", [reject(fault=fault, key=None, value=None, headers=[])])
+    send_dead_letters(producer, "t.dlq", [reject(fault=fault, key=None, value=None, headers=[])])
     assert (producer.sent[0].key(), producer.sent[0].value()) == (None, None)
-    assert dlq.facts(producer.sent[0])["schema.id"] == ""
+    assert read_error_headers(producer.sent[0])["schema.id"] == ""
 
 
 def test_a_message_that_utf_8_cannot_write_is_escaped():
     """Half a surrogate pair in it loses neither the letter nor the batch."""
     one = Fault(Reason.CONTRACT_BROKEN, "is '\ud800'")
-    headers = dict(dlq.error_headers(Reject(one, "readings", 0, 5, None, b"", []), None))
+    headers = dict(build_error_headers(Reject(one, "readings", 0, 5, None, b"", []), None))
     assert headers["__penstock.errors.message"] == b"is '\\ud800'"
 
 
 def test_facts_reads_only_the_error_headers():
     """Headers of the record itself are no facts; of a name that is there twice, from a redrive, the last counts."""
-    found = dlq.facts(
+    found = read_error_headers(
         message(
             1,
             headers=[
                 ("reason", b"mine"),
-                (dlq.PREFIX + "reason", b"old"),
-                (dlq.PREFIX + "reason", b"new"),
-                (dlq.PREFIX + "message", None),
-                (dlq.PREFIX + "offset", b"\xff"),
+                (PREFIX + "reason", b"old"),
+                (PREFIX + "reason", b"new"),
+                (PREFIX + "message", None),
+                (PREFIX + "offset", b"\xff"),
             ],
         )
     )
     assert found == {"reason": "new", "message": "", "offset": "\ufffd"}
-    assert dlq.facts(message(1)) == {}
+    assert read_error_headers(message(1)) == {}
 
 
 def test_nothing_to_set_aside_is_fine():
     """No rejects: nothing is sent."""
-    assert dlq.set_aside(FakeProducer(), "t.dlq", []) == 0
+    assert send_dead_letters(FakeProducer(), "t.dlq", []) == 0
 
 
 def test_a_full_queue_is_waited_for():
     """When the producer's queue is full, sending waits and goes on; nothing is dropped."""
     producer = FakeProducer(queue=2)
-    assert dlq.set_aside(producer, "t.dlq", [reject(offset) for offset in range(7)]) == 7
+    assert send_dead_letters(producer, "t.dlq", [reject(offset) for offset in range(7)]) == 7
     assert producer.full == 3
-    assert [dlq.facts(one)["offset"] for one in producer.sent] == list("0123456")
+    assert [read_error_headers(one)["offset"] for one in producer.sent] == list("0123456")
 
 
 def test_a_dead_letter_that_is_not_acknowledged_fails():
@@ -113,20 +128,20 @@ def test_a_dead_letter_that_is_not_acknowledged_fails():
     with pytest.raises(
         DeliveryFailed, match=r"t.dlq: 1 of 3 rejected records were not acknowledged; first: .*timed out"
     ):
-        dlq.set_aside(producer, "t.dlq", [reject(offset) for offset in range(3)])
+        send_dead_letters(producer, "t.dlq", [reject(offset) for offset in range(3)])
 
 
 def test_a_dead_letter_that_is_not_reported_fails():
     """What is still unreported after the flush counts as lost."""
     with pytest.raises(DeliveryFailed, match=r"2 of 3 rejected records were not acknowledged$"):
-        dlq.set_aside(FakeProducer(held=2), "t.dlq", [reject(offset) for offset in range(3)])
+        send_dead_letters(FakeProducer(held=2), "t.dlq", [reject(offset) for offset in range(3)])
 
 
 def test_a_producer_that_refuses_fails():
     """An error at the call names the topic."""
     producer = FakeProducer(refuses=kafka_error(KafkaError.MSG_SIZE_TOO_LARGE, "too large"))
     with pytest.raises(DeliveryFailed, match=r"t.dlq: .*too large"):
-        dlq.set_aside(producer, "t.dlq", [reject()])
+        send_dead_letters(producer, "t.dlq", [reject()])
 
 
 VALUE = b"x" * 9000
@@ -136,9 +151,9 @@ DIGEST = hashlib.sha256(VALUE).hexdigest()
 def shrunk(limit_bytes: int, **changes) -> DeadLetter:
     """The letter of a reject in a topic that takes so many bytes."""
     producer = FakeProducer(limit_bytes=limit_bytes)
-    assert dlq.set_aside(producer, "t.dlq", [reject(**{"value": VALUE} | changes)], generation_us=9) == 1
+    assert send_dead_letters(producer, "t.dlq", [reject(**{"value": VALUE} | changes)], generation_us=9) == 1
     (sent,) = producer.sent
-    letter = dlq.letter_of(sent)
+    letter = parse_message(sent)
     assert letter is not None
     return letter
 
@@ -183,8 +198,8 @@ def test_a_batch_that_is_too_large_costs_no_letter_its_value():
     producer = FakeProducer(limit_bytes=5000)
     rejects = [reject(offset, value=b"x" * (9000 if offset == 1 else 2000)) for offset in range(4)]
     with capture_logs() as logs:
-        assert dlq.set_aside(producer, "t.dlq", rejects) == 4
-    letters = {letter.origin.offset: letter for letter in map(dlq.letter_of, producer.sent)}
+        assert send_dead_letters(producer, "t.dlq", rejects) == 4
+    letters = {letter.origin.offset: letter for letter in map(parse_message, producer.sent)}
     assert {offset: len(letter.value or b"") for offset, letter in letters.items()} == {0: 2000, 1: 0, 2: 2000, 3: 2000}
     assert [letters[offset].left_out is None for offset in range(4)] == [True, False, True, True]
     assert [one["left_out"] for one in logs] == [(), ("value",), (), ()]
@@ -202,8 +217,8 @@ def test_a_value_that_the_producer_refuses_is_left_out(code):
         produce(topic, value=value, **named)
 
     producer.produce = limited
-    assert dlq.set_aside(producer, "t.dlq", [reject(value=VALUE)]) == 1
-    assert dlq.letter_of(producer.sent[0]).left_out == LeftOut(("value",), 9000, DIGEST)
+    assert send_dead_letters(producer, "t.dlq", [reject(value=VALUE)]) == 1
+    assert parse_message(producer.sent[0]).left_out == LeftOut(("value",), 9000, DIGEST)
 
 
 def test_a_queue_that_takes_nothing_fails():
@@ -217,25 +232,25 @@ def test_another_failure_is_no_reason_to_leave_anything_out():
     """A letter that was not acknowledged fails the call, whatever else was too large."""
     producer = FakeProducer(refuses=kafka_error(KafkaError._QUEUE_FULL, "no"))
     with pytest.raises(DeliveryFailed):
-        dlq.set_aside(producer, "t.dlq", [reject()])
+        send_dead_letters(producer, "t.dlq", [reject()])
     assert producer.sent == []
 
 
 def test_a_record_cannot_claim_that_something_was_left_out():
     """A header of the record's own that is named so does not count."""
-    mine = [(dlq.PREFIX + "left.out", b"value"), (dlq.PREFIX + "value.bytes", b"5")]
+    mine = [(PREFIX + "left.out", b"value"), (PREFIX + "value.bytes", b"5")]
     producer = FakeProducer()
-    dlq.set_aside(producer, "t.dlq", [reject(headers=mine)])
-    assert dlq.letter_of(producer.sent[0]).left_out is None
+    send_dead_letters(producer, "t.dlq", [reject(headers=mine)])
+    assert parse_message(producer.sent[0]).left_out is None
 
 
 def test_a_letter_of_an_older_version_has_nothing_left_out():
     """It has no such header."""
     producer = FakeProducer()
-    dlq.set_aside(producer, "t.dlq", [reject()])
+    send_dead_letters(producer, "t.dlq", [reject()])
     sent = producer.sent[0]
     older = message(0, sent.value(), headers=[one for one in sent.headers() if not one[0].endswith("left.out")])
-    assert dlq.letter_of(older).left_out is None
+    assert parse_message(older).left_out is None
 
 
 def test_refused_records_without_values_are_told_apart():
@@ -288,7 +303,7 @@ def test_copies_share_their_identity_and_others_do_not(one, other):
 @given(st.lists(letters, max_size=20))
 def test_the_first_copy_of_each_record_counts(found):
     """Each identity once, in the order of the queue."""
-    copies = dlq.unique(found)
+    copies = index_first_copies(found)
     assert list(copies) == list(dict.fromkeys(one.identity for one in found))
     assert all(copies[one.identity] == one for one in reversed(list(copies.values())))
     assert [next(one for one in found if one.identity == name) for name in copies] == list(copies.values())
@@ -302,8 +317,8 @@ def test_the_first_copy_of_each_record_counts(found):
 def test_a_letter_is_the_record_that_was_set_aside(key, value, headers):
     """Key, value and headers come back as they were; the error headers become facts."""
     producer = FakeProducer()
-    dlq.set_aside(producer, "t.dlq", [reject(key=key, value=value, headers=headers)], generation_us=9)
-    letter = dlq.letter_of(producer.sent[0])
+    send_dead_letters(producer, "t.dlq", [reject(key=key, value=value, headers=headers)], generation_us=9)
+    letter = parse_message(producer.sent[0])
     assert (letter.key, letter.value, letter.headers) == (key, value, headers)
     assert letter.origin == Origin("t", 9, 2, 5)
     assert (letter.stage, letter.reason, letter.message) == ("decode", "contract_broken", "Expected `å`")
@@ -316,8 +331,8 @@ def test_a_letter_of_a_refused_record_has_no_place_in_the_topic():
     producer = FakeProducer()
     fault = Fault(Reason.CONTRACT_BROKEN, "no", Stage.PRODUCE)
     one = reject(-1, partition=-1, fault=fault, headers=[(RUN, b"r1")])
-    dlq.set_aside(producer, "t.dlq", [one, one])
-    first, copy = map(dlq.letter_of, producer.sent)
+    send_dead_letters(producer, "t.dlq", [one, one])
+    first, copy = map(parse_message, producer.sent)
     assert first.identity == copy.identity
     assert re.fullmatch("t/run/[0-9a-f]{24}", first.identity)
     assert (first.run, first.schema_id, first.rules, first.origin.generation_us) == ("r1", None, (), None)
@@ -328,33 +343,33 @@ def test_a_letter_of_a_refused_record_has_no_place_in_the_topic():
 def test_a_message_that_is_no_dead_letter_is_passed_over(monkeypatch, name, value):
     """Somebody else's message, or one with broken headers, is no letter; it is logged, and the others are given."""
     producer = FakeProducer()
-    dlq.set_aside(producer, "t.dlq", [reject(1), reject(2)])
+    send_dead_letters(producer, "t.dlq", [reject(1), reject(2)])
     good, stranger = producer.sent
-    headers = [(said, held) for said, held in stranger.headers() if said != dlq.PREFIX + name]
+    headers = [(said, held) for said, held in stranger.headers() if said != PREFIX + name]
     if value is not None and name in ("partition", "offset", "time"):
-        headers.append((dlq.PREFIX + name, value))
+        headers.append((PREFIX + name, value))
     strange = message(7, headers=headers)
-    monkeypatch.setattr(dlq.topics, "spans", lambda *_: [Span(0, 0, 3)])
-    monkeypatch.setattr(dlq.topics, "records", lambda _settings, topic, spans: [strange, good, message(8)])
+    monkeypatch.setattr(topics, "spans", lambda *_: [Span(0, 0, 3)])
+    monkeypatch.setattr(topics, "records", lambda _settings, topic, spans: [strange, good, message(8)])
     with capture_logs() as logs:
-        found = list(dlq.letters(None, PIPELINE))
+        found = list(read_dead_letters(None, PIPELINE))
     assert [one.origin.offset for one in found] == [1]
-    assert [(one["event"], one.get("offset")) for one in logs] == [("no_dead_letter", 7), ("no_dead_letters", None)]
+    assert [(one["event"], one.get("offset")) for one in logs] == [("foreign_message", 7), ("foreign_messages", None)]
     assert logs[1]["records"] == 2
 
 
 def test_letters_are_found_by_their_places(monkeypatch):
     """Only the stretch that holds them is read; what lies beside them is left out, and so is what is not there."""
     producer, asked = FakeProducer(), []
-    dlq.set_aside(producer, "t.dlq", [reject(offset) for offset in range(6)])
+    send_dead_letters(producer, "t.dlq", [reject(offset) for offset in range(6)])
 
     def records(_settings, _topic, spans):
         asked.extend(spans)
         return [one for one in producer.sent for span in spans if span.first <= one.offset() < span.end]
 
-    monkeypatch.setattr(dlq.topics, "spans", lambda *_: [Span(0, 1, 6), Span(1, 0, 0)])
-    monkeypatch.setattr(dlq.topics, "records", records)
-    found = dlq.letters_at(None, PIPELINE, ["0:0", "0:2", "0:4", "0:99", "1:0", "7:1"])
+    monkeypatch.setattr(topics, "spans", lambda *_: [Span(0, 1, 6), Span(1, 0, 0)])
+    monkeypatch.setattr(topics, "records", records)
+    found = read_dead_letters_at(None, PIPELINE, ["0:0", "0:2", "0:4", "0:99", "1:0", "7:1"])
     assert list(found) == ["0:2", "0:4"]
     assert asked == [Span(0, 1, 6)]
 
@@ -363,10 +378,11 @@ def test_letters_are_found_by_their_places(monkeypatch):
 def test_a_place_is_a_partition_and_an_offset(place):
     """Anything else is wrong use, before Kafka is asked."""
     with pytest.raises(UsageError, match="PARTITION:OFFSET"):
-        dlq.letters_at(None, PIPELINE, [place])
+        read_dead_letters_at(None, PIPELINE, [place])
 
 
 def test_a_place_without_a_letter_says_where_there_are_some(monkeypatch):
     """The error names the stretches that the queue holds."""
-    monkeypatch.setattr(dlq.topics, "spans", lambda *_: [Span(0, 1, 6), Span(1, 4, 4), Span(2, 0, 1)])
-    assert "at 5:5; users_created.dlq holds 0:1 to 5, 2:0 to 0" in dlq.nowhere(None, PIPELINE, "5:5").message
+    monkeypatch.setattr(topics, "spans", lambda *_: [Span(0, 1, 6), Span(1, 4, 4), Span(2, 0, 1)])
+    message = build_not_found_error(None, PIPELINE, "5:5").message
+    assert message == "no dead letter at 5:5 in users_created.dlq (available: 0:1 to 0:5, 2:0 to 2:0)"

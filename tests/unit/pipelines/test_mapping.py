@@ -8,11 +8,11 @@ import pytest
 from msgspec import Meta
 
 from penstock.codec.encode import serializer
+from penstock.contract.fault import Reason, Stage
 from penstock.contract.record import KEY, Record
-from penstock.contract.reject import Reason, Stage
 from penstock.errors import SourceRefused
-from penstock.pipeline.mapping import Mapper
 from penstock.pipelines.definition import Pipeline
+from penstock.pipelines.mapping import Mapper
 
 
 class Person(Record, frozen=True, kw_only=True):

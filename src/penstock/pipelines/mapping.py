@@ -1,29 +1,40 @@
 """Map an entry of the API to the message to send, or to the fault that prevents it. Runs the pipeline's own code."""
 
+import inspect
 import linecache
 import traceback
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import msgspec
 
-from penstock.codec.encode import Serialize
+from penstock.contract.fault import Fault, Reason, Stage
 from penstock.contract.fields import key_writer
-from penstock.contract.reject import Fault, Reason, Stage
+from penstock.contract.record import Record
 from penstock.contract.rules import MAX_VALUE_BYTES, Rule, Violation, judge, latest_past
 from penstock.errors import clean_line
-from penstock.pipeline.cause import file_of
-from penstock.pipelines import Pipeline
+from penstock.pipelines.definition import Pipeline
 
 _WORDS_CHARS = 500
 _CODE_CHARS = 200
 
 
+def file_of(function: Callable[..., Any]) -> str:
+    """Return the path of the file that defines a function, below decorators and partials, or '' if there is none."""
+    while isinstance(function, partial):
+        function = function.func
+    function = inspect.unwrap(function)
+    code = getattr(function, "__code__", None) or getattr(type(function).__call__, "__code__", None)
+    return code.co_filename if code else ""
+
+
 class Mapper:
     """Maps entries with a pipeline's `from_source`."""
 
-    def __init__(self, pipeline: Pipeline, serialize: Serialize) -> None:
+    def __init__(self, pipeline: Pipeline, serialize: Callable[[Record], bytes]) -> None:
         self._from_source = pipeline.from_source
         self._file = file_of(pipeline.from_source)
         self._record = pipeline.record

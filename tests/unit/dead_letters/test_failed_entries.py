@@ -1,8 +1,8 @@
 import pytest
 
-from penstock.contract.reject import Fault, Reason, Stage
+from penstock.contract.fault import Fault, Reason, Stage
+from penstock.dead_letters.failed_entries import FailedEntries
 from penstock.errors import TooManyFailed
-from penstock.pipeline.failed import FailedEntries
 
 FAULT = Fault(Reason.CONTRACT_BROKEN, "email: of somebody", Stage.PRODUCE, rules=("email:pattern",))
 RAISED = Fault(Reason.MAPPING_FAILED, "KeyError: 'somebody'", Stage.PRODUCE, cause="KeyError at my.py, line 7")

@@ -1,9 +1,9 @@
 import pytest
 
-from penstock.contract import wording
-from penstock.contract.reject import Reason
+from penstock.contract.fault import Reason
 from penstock.contract.rules import Rule
 from penstock.pipelines.users import User
+from penstock.web.rejected import wording
 from tests.unit.records import Everything, Reading
 
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.broker.topics import Place
-from penstock.sink import resolutions
-from penstock.sink.resolutions import BUCKETS, Book, State, state_of
+from penstock.dead_letters import resolutions
+from penstock.dead_letters.resolutions import BUCKETS, ResolutionStore, State, state_of
 from tests.unit.fakes import Clock, FakeSession
 from tests.unit.letters import FakeSettled
 
@@ -26,13 +26,13 @@ def session(table) -> FakeSession:
 
 
 @pytest.fixture
-def book(session) -> Book:
+def book(session) -> ResolutionStore:
     resolutions.create_table(session, "ks")
-    return Book(session, "ks", "t")
+    return ResolutionStore(session, "ks", "t")
 
 
 def states(session):
-    return resolutions.states(session, "ks", "t")
+    return resolutions.read_resolutions(session, "ks", "t")
 
 
 def test_before_there_is_a_table_every_record_waits(session, table):

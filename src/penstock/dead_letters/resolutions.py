@@ -6,7 +6,7 @@ exactly one of two concurrent commands wins, regardless of clock skew.
 """
 
 import zlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -61,7 +61,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True)
-class Settled:
+class Resolution:
     """A resolution: the record's state, since when and by whom."""
 
     state: State
@@ -87,18 +87,20 @@ def create_table(session: Session, keyspace: str) -> None:
     create_missing(session, keyspace, statements(keyspace))
 
 
-def states(session: Session, keyspace: str, topic: str) -> dict[str, Settled]:
+def read_resolutions(session: Session, keyspace: str, topic: str) -> dict[str, Resolution]:
     """Return the resolutions of `topic` by identity; empty if there is no table yet."""
     if not has_table(session, keyspace, "settled"):
         return {}
     query = f"SELECT {_READ} FROM {cql.name(keyspace)}.settled WHERE topic = %s AND bucket = %s"
-    found: dict[str, Settled] = {}
+    resolutions: dict[str, Resolution] = {}
     for bucket in range(BUCKETS):
-        found |= {row["identity"]: _parse_resolution(row) for row in session.execute(query, (topic, bucket))}
-    return found
+        resolutions |= {row["identity"]: _parse_resolution(row) for row in session.execute(query, (topic, bucket))}
+    return resolutions
 
 
-def states_of(session: Session, keyspace: str, topic: str, identities: Iterable[str]) -> dict[str, Settled]:
+def read_resolutions_of(
+    session: Session, keyspace: str, topic: str, identities: Iterable[str]
+) -> dict[str, Resolution]:
     """Return the resolutions of these records of `topic` by identity, without reading any others."""
     if not has_table(session, keyspace, "settled"):
         return {}
@@ -114,15 +116,22 @@ def states_of(session: Session, keyspace: str, topic: str, identities: Iterable[
     return {row["identity"]: _parse_resolution(row) for values in asked for row in session.execute(query, values)}
 
 
-def state_of(identity: str, lines: dict[str, Settled]) -> str:
+def count_states(session: Session, keyspace: str, topic: str, identities: Iterable[str]) -> dict[str, int]:
+    """Return how many of these records are in each state; every state is counted, claimed ones as `waiting`."""
+    resolutions = read_resolutions(session, keyspace, topic)
+    counts = Counter(state_of(identity, resolutions) for identity in identities)
+    return {state: counts[state] for state in (WAITING, *map(str, (State.REDRIVEN, State.SUPERSEDED, State.DISCARDED)))}
+
+
+def state_of(identity: str, lines: dict[str, Resolution]) -> str:
     """Return `waiting`, `redriven`, `superseded` or `discarded`."""
     line = lines.get(identity)
     return WAITING if line is None or line.state is State.CLAIMED else str(line.state)
 
 
-def _parse_resolution(row: dict[str, Any]) -> Settled:
+def _parse_resolution(row: dict[str, Any]) -> Resolution:
     new = (row["new_partition"], row["new_offset"])
-    return Settled(
+    return Resolution(
         state=State(row["state"]),
         claim=row["claim"],
         at=row["at"].replace(tzinfo=UTC),
@@ -134,12 +143,22 @@ def _parse_resolution(row: dict[str, Any]) -> Settled:
     )
 
 
+def describe_resolution(resolution: Resolution) -> str:
+    """Return the resolution of a record as text."""
+    where = ""
+    if resolution.place:
+        is_superseded = resolution.state is State.SUPERSEDED
+        where = f" (newer version at {resolution.place})" if is_superseded else f" to {resolution.place}"
+    note = f": {resolution.note}" if resolution.note else ""
+    return f"{resolution.state}{where} by {resolution.who} at {resolution.at:%Y-%m-%dT%H:%M:%SZ}{note}"
+
+
 Claims = dict[str, UUID | None]
 """Identities, each with its current claim, or None if it has no row."""
 
 
-class Book:
-    """Changes the resolutions of one topic. The table must exist.
+class ResolutionStore:
+    """Store of the resolutions of one topic. The table must exist.
 
     Each call returns the identities that it changed. Those that are no longer as the caller states stay unchanged.
     """

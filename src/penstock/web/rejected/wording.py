@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
+from penstock.contract.fault import Reason
 from penstock.contract.fields import fields
 from penstock.contract.record import Record
-from penstock.contract.reject import Reason
 from penstock.contract.rules import MAX_FIELDS, MAX_VALUE_BYTES, MAX_VALUES, Rule
 from penstock.contract.schemas import json_schema
 

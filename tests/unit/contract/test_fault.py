@@ -1,8 +1,6 @@
-import pickle
-
 import pytest
 
-from penstock.contract.reject import Fault, Reason, Reject, Stage
+from penstock.contract.fault import Fault, Reason, Stage
 
 
 def test_reason_codes_are_stable():
@@ -24,12 +22,6 @@ def test_reason_codes_are_stable():
     assert [str(stage) for stage in Stage] == ["produce", "decode", "transform"]
 
 
-def test_a_reject_can_be_sent_to_another_process():
-    """Spark may carry rejects between processes."""
-    reject = Reject(Fault(Reason.FRAME_BROKEN, "cut"), "t", 1, 2, b"k", None, [("h", None)])
-    assert pickle.loads(pickle.dumps(reject)) == reject
-
-
 class Wordless(Exception):
     """An exception that cannot even say what it is."""
 
@@ -44,7 +36,7 @@ class Wordless(Exception):
         (KeyError("a"), "KeyError: 'a'"),
         (ValueError(), "ValueError"),
         (ValueError("\ud800"), r"ValueError: \ud800"),
-        (Wordless(), "tests.unit.contract.test_reject.Wordless: <exception str() failed>"),
+        (Wordless(), "tests.unit.contract.test_fault.Wordless: <exception str() failed>"),
     ],
 )
 def test_an_exception_is_told_by_its_type_and_words(error, words):
@@ -56,19 +48,3 @@ def test_an_exception_is_told_by_its_type_and_words(error, words):
 def test_the_words_of_an_exception_are_bounded():
     """An exception may quote a whole record."""
     assert len(Fault.of_exception(ValueError("x" * 1_000_000)).message) == 1000
-
-
-@pytest.mark.parametrize(
-    ("reason", "stage", "key", "value", "has_bytes"),
-    [
-        (Reason.CONTRACT_BROKEN, Stage.DECODE, b"k", b"v", True),
-        (Reason.VALUE_MISSING, Stage.DECODE, None, None, True),
-        (Reason.CONTRACT_BROKEN, Stage.TRANSFORM, None, None, False),
-        (Reason.PROCESSING_ERROR, Stage.DECODE, None, b"v", True),
-        (Reason.PROCESSING_ERROR, Stage.DECODE, b"k", None, True),
-        (Reason.PROCESSING_ERROR, Stage.DECODE, None, None, False),
-    ],
-)
-def test_a_record_that_failed_after_it_was_decoded_has_no_bytes(reason, stage, key, value, has_bytes):
-    """What the transform or an encoder met is known by its position alone; a null value without a key is what it is."""
-    assert Reject(Fault(reason, "", stage), "t", 0, 1, key, value, []).has_bytes is has_bytes

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple, Self
 
-from penstock.contract.reject import Reject
+from penstock.contract.batch import Reject
 
 _STEPS: tuple[tuple[str, ...], ...] = ((), ("value",), ("value", "headers"), ("value", "headers", "key"))
 _NOTHING: dict[str, Any] = {"value": None, "headers": [], "key": None}

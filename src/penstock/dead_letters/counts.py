@@ -4,13 +4,11 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from confluent_kafka.admin import AdminClient
-
-from penstock.broker import dlq, topics
+from penstock.broker import topics
 from penstock.broker.topics import Span
 from penstock.config import Settings
-from penstock.contract.reject import Reason
-from penstock.monitoring.gauges import TopicGauge, read_topic
+from penstock.contract.fault import Reason
+from penstock.dead_letters.message import read_error_headers
 from penstock.pipelines import Pipeline
 
 MOST = 10_000
@@ -28,43 +26,47 @@ class ReasonCounts:
     value_bytes: Counter[str] = field(default_factory=lambda: Counter({str(reason): 0 for reason in Reason}))
 
 
-class Rejects:
-    """Counts new dead letters, starting from the topic's end at the first poll. `tally` only grows."""
+class DeadLetterCounter:
+    """Counts new dead letters, starting from the topic's end at the first poll. `counts` only grow."""
 
     def __init__(self, settings: Settings, pipeline: Pipeline) -> None:
         self._settings = settings.model_copy(update={"kafka_timeout_s": _TIMEOUT_S})
         self._topic = pipeline.dead_letter_topic
-        self._before: TopicGauge | None = None
-        self.tally = ReasonCounts()
+        self._topic_id: str | None = None
+        self._counted: list[Span] = []
+        self.counts = ReasonCounts()
         self.is_done = True
         """Whether every dead letter present at the last poll is counted."""
 
-    def follow(self, client: AdminClient) -> None:
-        """Count what is new since the last poll; nothing if `KafkaException` or `KafkaUnreachable` is raised."""
-        now = read_topic(client, self._topic)
-        before = now if self._before is None else self._before
-        known = before.spans if before.id == now.id else []
-        new = _first_of(topics.beyond(known, now.spans), MOST)
+    def count_new(self, topic_id: str, spans: list[Span]) -> None:
+        """Count what is new since the last poll; nothing if `KafkaUnreachable` is raised.
+
+        `topic_id` and `spans` describe the dead-letter topic now: a recreated topic has another id.
+        """
+        if self._topic_id is None:
+            self._topic_id, self._counted = topic_id, spans
+        counted = self._counted if self._topic_id == topic_id else []
+        new = _first_of(topics.beyond(counted, spans), MOST)
         self._count_dead_letters(new)
-        self._before = TopicGauge(now.id, new)
-        self.is_done = [one.end for one in new] == [one.end for one in now.spans]
+        self._topic_id, self._counted = topic_id, new
+        self.is_done = [span.end for span in new] == [span.end for span in spans]
 
     def _count_dead_letters(self, new: list[Span]) -> None:
         records, value_bytes = Counter[str](), Counter[str]()
-        for message in topics.records(self._settings, self._topic, new) if any(one.records for one in new) else ():
-            said = dlq.facts(message).get("reason", "")
-            reason = said if said in self.tally.records else OTHER
+        for message in topics.records(self._settings, self._topic, new) if any(span.records for span in new) else ():
+            code = read_error_headers(message).get("reason", "")
+            reason = code if code in self.counts.records else OTHER
             records[reason] += 1
             value_bytes[reason] += len(message.value() or b"")
-        self.tally.records.update(records)
-        self.tally.value_bytes.update(value_bytes)
+        self.counts.records.update(records)
+        self.counts.value_bytes.update(value_bytes)
 
 
 def _first_of(spans: Iterable[Span], most: int) -> list[Span]:
     """Return the beginnings of the spans, with at most `most` offsets in total."""
-    found = []
+    beginnings = []
     for span in spans:
         end = min(span.end, span.first + most)
         most -= end - span.first
-        found.append(Span(span.partition, span.first, end))
-    return found
+        beginnings.append(Span(span.partition, span.first, end))
+    return beginnings

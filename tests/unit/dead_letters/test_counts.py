@@ -1,6 +1,4 @@
-"""Rejected records are counted by reason as they come."""
-
-from typing import Any
+"""Dead letters are counted by reason as they arrive."""
 
 import pytest
 from confluent_kafka import Message
@@ -9,10 +7,9 @@ from penstock import pipelines
 from penstock.broker import topics
 from penstock.broker.topics import Span
 from penstock.config import Settings
+from penstock.dead_letters import counts
+from penstock.dead_letters.counts import OTHER, DeadLetterCounter
 from penstock.errors import KafkaUnreachable
-from penstock.monitoring import reasons
-from penstock.monitoring.gauges import TopicGauge
-from penstock.monitoring.reasons import OTHER, Rejects
 from tests.unit.fakes import message
 
 
@@ -22,14 +19,14 @@ class Queue:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.id, self.first, self.letters, self.read = "a", 0, [], []
         self.is_away = False
-        monkeypatch.setattr(
-            reasons, "read_topic", lambda *_: TopicGauge(self.id, [Span(0, self.first, len(self.letters))])
-        )
         monkeypatch.setattr(topics, "records", self._records)
 
     def put(self, reason: str, value: bytes = b"12345") -> None:
         headers = [("__penstock.errors.reason", reason.encode())] if reason else []
         self.letters.append(message(len(self.letters), value, headers=headers))
+
+    def count_in(self, counter: DeadLetterCounter) -> None:
+        counter.count_new(self.id, [Span(0, self.first, len(self.letters))])
 
     def _records(self, _settings: Settings, _topic: str, wanted: list[Span]) -> list[Message]:
         self.read += wanted
@@ -44,64 +41,63 @@ def queue(monkeypatch: pytest.MonkeyPatch) -> Queue:
 
 
 @pytest.fixture
-def followed(settings: Settings) -> Rejects:
-    return Rejects(settings, pipelines.of(settings))
+def counter(settings: Settings) -> DeadLetterCounter:
+    return DeadLetterCounter(settings, pipelines.of(settings))
 
 
-CLIENT: Any = None
-
-
-def test_only_what_comes_after_the_first_look_is_read(queue: Queue, followed: Rejects) -> None:
+def test_only_what_comes_after_the_first_look_is_read(queue: Queue, counter: DeadLetterCounter) -> None:
     """The queue as it was is not read; each letter after that once."""
     queue.put("json_malformed")
-    followed.follow(CLIENT)
+    queue.count_in(counter)
     assert queue.read == []
     queue.put("contract_broken")
-    followed.follow(CLIENT)
-    followed.follow(CLIENT)
+    queue.count_in(counter)
+    queue.count_in(counter)
     assert queue.read == [Span(0, 1, 2)]
-    assert (followed.tally.records["contract_broken"], followed.tally.value_bytes["contract_broken"]) == (1, 5)
-    assert followed.tally.records["json_malformed"] == 0
+    assert (counter.counts.records["contract_broken"], counter.counts.value_bytes["contract_broken"]) == (1, 5)
+    assert counter.counts.records["json_malformed"] == 0
 
 
-def test_a_reason_that_is_not_ours_makes_no_label(queue: Queue, followed: Rejects) -> None:
+def test_a_reason_that_is_not_ours_makes_no_label(queue: Queue, counter: DeadLetterCounter) -> None:
     """Whoever writes to the topic cannot make names without end."""
-    followed.follow(CLIENT)
+    queue.count_in(counter)
     for number in range(10):
         queue.put(f"reason-{number}")
     queue.put("")
-    followed.follow(CLIENT)
-    assert followed.tally.records[OTHER] == 11
+    queue.count_in(counter)
+    assert counter.counts.records[OTHER] == 11
 
 
-def test_what_could_not_be_read_is_counted_once_it_can(queue: Queue, followed: Rejects) -> None:
+def test_what_could_not_be_read_is_counted_once_it_can(queue: Queue, counter: DeadLetterCounter) -> None:
     """An error counts nothing, and passes nothing over."""
-    followed.follow(CLIENT)
+    queue.count_in(counter)
     queue.put("avro_malformed")
     queue.is_away = True
     with pytest.raises(KafkaUnreachable):
-        followed.follow(CLIENT)
+        queue.count_in(counter)
     queue.is_away = False
-    followed.follow(CLIENT)
-    assert followed.tally.records["avro_malformed"] == 1
+    queue.count_in(counter)
+    assert counter.counts.records["avro_malformed"] == 1
 
 
-def test_many_letters_are_read_in_parts(queue: Queue, followed: Rejects, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_letters_are_read_in_parts(
+    queue: Queue, counter: DeadLetterCounter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One look reads at most so many, and says that it is not done."""
-    monkeypatch.setattr(reasons, "MOST", 2)
-    followed.follow(CLIENT)
+    monkeypatch.setattr(counts, "MOST", 2)
+    queue.count_in(counter)
     for _ in range(3):
         queue.put("frame_broken")
-    followed.follow(CLIENT)
-    assert (followed.tally.records["frame_broken"], followed.is_done) == (2, False)
-    followed.follow(CLIENT)
-    assert (followed.tally.records["frame_broken"], followed.is_done) == (3, True)
+    queue.count_in(counter)
+    assert (counter.counts.records["frame_broken"], counter.is_done) == (2, False)
+    queue.count_in(counter)
+    assert (counter.counts.records["frame_broken"], counter.is_done) == (3, True)
 
 
-def test_a_topic_that_was_made_anew_is_read_from_its_beginning(queue: Queue, followed: Rejects) -> None:
+def test_a_topic_that_was_made_anew_is_read_from_its_beginning(queue: Queue, counter: DeadLetterCounter) -> None:
     """Its offsets say nothing of those before; the counts go on."""
     queue.put("frame_broken")
-    followed.follow(CLIENT)
+    queue.count_in(counter)
     queue.id = "b"
-    followed.follow(CLIENT)
-    assert followed.tally.records["frame_broken"] == 1
+    queue.count_in(counter)
+    assert counter.counts.records["frame_broken"] == 1
