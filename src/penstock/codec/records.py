@@ -127,8 +127,8 @@ class Decoder:
         fields, left_bytes = result
         if left_bytes:
             return Fault(Reason.AVRO_MALFORMED, "bytes are left after the record", schema_id=reader.schema_id)
-        judged = judge(fields, self._record, latest_past())
-        return Fault.of(judged, schema_id=reader.schema_id) if isinstance(judged, list) else judged
+        record = judge(fields, self._record, latest_past())
+        return Fault.of(record, schema_id=reader.schema_id) if isinstance(record, list) else record
 
 
 def _least_quotes(record: type[Record]) -> int:

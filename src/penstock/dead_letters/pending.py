@@ -174,13 +174,13 @@ class Queue:
         """Return which records of these claims are in the topic, with their positions."""
         if not lines:
             return {}
-        found: dict[str, Place] = {}
+        positions: dict[str, Place] = {}
         wanted = [_clip_range(span, min(line.ends.get(span.partition, 0) for line in lines.values())) for span in spans]
         for message in topics.records(self._settings, self.pipeline.topic, wanted):
             identity = headers.text(message, headers.REDRIVEN)
             if identity is not None and identity in lines:
-                found.setdefault(identity, Place(message.partition(), message.offset()))
-        return found
+                positions.setdefault(identity, Place(message.partition(), message.offset()))
+        return positions
 
 
 def selected(
@@ -200,25 +200,25 @@ def selected(
 
 
 def _fetch_by_position(settings: Settings, pipeline: Pipeline, places: frozenset[str]) -> list[DeadLetter]:
-    found = read_dead_letters_at(settings, pipeline, places)
-    strange = sorted(places - found.keys())
-    if strange:
-        raise build_not_found_error(settings, pipeline, ", ".join(strange))
-    return list(found.values())
+    letters = read_dead_letters_at(settings, pipeline, places)
+    missing = sorted(places - letters.keys())
+    if missing:
+        raise build_not_found_error(settings, pipeline, ", ".join(missing))
+    return list(letters.values())
 
 
 def _fetch_edited(settings: Settings, pipeline: Pipeline, edits: dict[str, Edit]) -> list[DeadLetter]:
-    found = read_dead_letters_at(settings, pipeline, edits)
+    letters = read_dead_letters_at(settings, pipeline, edits)
     for place, edit in edits.items():
-        if place not in found:
+        if place not in letters:
             raise build_not_found_error(settings, pipeline, f"{place} (line {edit.line} of the edit file)")
-        identity = found[place].identity
+        identity = letters[place].identity
         if identity != edit.identity:
             raise UsageError(
                 f"line {edit.line} of the edit file: the record at {place} is {identity}, not {edit.identity}",
                 hint="./penstock dlq export FILE",
             )
-    return list(found.values())
+    return list(letters.values())
 
 
 def _clip_range(span: Span, first: int) -> Span:

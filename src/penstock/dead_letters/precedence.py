@@ -124,5 +124,5 @@ class Precedence:
     def _read_order(self, generation_us: int) -> Order:
         if not cassandra.has_table(self._session, self._keyspace, "layouts"):
             return ONE_LAYOUT
-        found = ledger.layouts(self._session, self._keyspace, self._pipeline.topic, generation_us)
-        return Order(tuple(found)) if found else ONE_LAYOUT
+        layouts = ledger.layouts(self._session, self._keyspace, self._pipeline.topic, generation_us)
+        return Order(tuple(layouts)) if layouts else ONE_LAYOUT

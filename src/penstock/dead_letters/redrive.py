@@ -184,7 +184,8 @@ class _Redrive:
         """Raise `UsageError` if several records would get one id, because they would become a single row."""
         if self._key_is_set and len(letters) + self._done.sent > 1:
             raise UsageError(
-                "the id tells records apart: it is set for one at a time", hint="the same with one --place"
+                "the id identifies the row: it can be set for one record at a time",
+                hint="select one record with --place",
             )
 
     def _compute_chunk_size(self) -> int:

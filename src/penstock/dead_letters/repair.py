@@ -76,19 +76,19 @@ class StillInvalid(NamedTuple):
 def assignments(record: type[Record], texts: Iterable[str]) -> dict[str, Any]:
     """Parse texts like `email=a@b.se` into values by field, each of its field's type. Raises `UsageError`."""
     hints = typing.get_type_hints(record, include_extras=True)
-    known = {one.name: hints[one.column] for one in fields(record)}
-    found: dict[str, Any] = {}
+    known = {field.name: hints[field.column] for field in fields(record)}
+    values: dict[str, Any] = {}
     for text in texts:
-        name, is_there, value = text.partition("=")
+        name, has_value, value = text.partition("=")
         if name not in known:
-            raise UsageError(f"there is no field {name!r}; fields: {', '.join(known)}", hint="--set FIELD=VALUE")
-        if not is_there:
-            raise UsageError(f"{name} is set to nothing", hint=f"--set {name}=VALUE")
+            raise UsageError(f"unknown field {name!r}: expected {', '.join(known)}", hint="--set FIELD=VALUE")
+        if not has_value:
+            raise UsageError(f"no value for {name}", hint=f"--set {name}=VALUE")
         try:
-            found[name] = msgspec.convert(value, known[name], strict=False)
+            values[name] = msgspec.convert(value, known[name], strict=False)
         except msgspec.ValidationError as error:
             raise UsageError(f"{name}: {error}", hint="./penstock dlq redrive --help") from None
-    return found
+    return values
 
 
 class _ExportedLine(msgspec.Struct):
@@ -99,7 +99,7 @@ class _ExportedLine(msgspec.Struct):
 
 def edits(lines: Iterable[bytes]) -> dict[str, Edit]:
     """Parse JSON lines, as `dlq export` writes them, into edits by place. Raises `UsageError`, naming the line."""
-    found: dict[str, Edit] = {}
+    edits_by_place: dict[str, Edit] = {}
     for number, text in enumerate(lines, 1):
         if not text.strip():
             continue
@@ -107,12 +107,11 @@ def edits(lines: Iterable[bytes]) -> dict[str, Edit]:
             line = msgspec.json.decode(text, type=_ExportedLine)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise UsageError(f"line {number} of the edit file: {error}", hint="./penstock dlq export FILE") from None
-        if line.place in found:
-            raise UsageError(
-                f"line {number} of the edit file: {line.place} stands on line {found[line.place].line} too"
-            )
-        found[line.place] = Edit(number, line.place, line.identity, line.value)
-    return found
+        if line.place in edits_by_place:
+            earlier = edits_by_place[line.place].line
+            raise UsageError(f"line {number} of the edit file: {line.place} is also on line {earlier}")
+        edits_by_place[line.place] = Edit(number, line.place, line.identity, line.value)
+    return edits_by_place
 
 
 class Repairer:
@@ -144,42 +143,42 @@ class Repairer:
         An API entry that the producer dead-lettered is always mapped to a record first. Raises `RegistryUnreachable`.
         """
         try:
-            return self._made_of(letter)
+            return self._prepare_message(letter)
         except NOT_OF_A_RECORD:
             raise
         except Exception as error:  # noqa: BLE001  the types of a pipeline's file run here and may raise anything
             return _build_still_invalid(Fault.of_exception(error))
 
-    def _made_of(self, letter: DeadLetter) -> Outgoing | StillInvalid:
+    def _prepare_message(self, letter: DeadLetter) -> Outgoing | StillInvalid:
         repair = self._repair
         if letter.left_out is not None and letter.place not in (repair.edits or {}):
             return StillInvalid(_left_out(letter), letter.rules)
         is_entry = letter.stage == Stage.PRODUCE
         if not repair.fields and repair.edits is None and not is_entry:
             return self._check_unchanged(letter)
-        found = self._read_fields(letter)
-        if isinstance(found, StillInvalid):
-            return found
-        made = self._map_entry(found) if is_entry else self._repair_record(letter, found)
-        return _build_still_invalid(made) if isinstance(made, Fault) else made
+        values = self._read_fields(letter)
+        if isinstance(values, StillInvalid):
+            return values
+        outgoing = self._map_entry(values) if is_entry else self._repair_record(letter, values)
+        return _build_still_invalid(outgoing) if isinstance(outgoing, Fault) else outgoing
 
     def _check_unchanged(self, letter: DeadLetter) -> Outgoing | StillInvalid:
         is_tombstone = letter.value is None
-        judged = self._decode_tombstone(letter.key) if is_tombstone else self._decoder.decode(letter.value)
-        if isinstance(judged, Fault):
-            return _build_still_invalid(judged)
-        place = self._tombstone_place(letter) if is_tombstone else self._find_write_timestamp(judged)
-        if isinstance(place, Fault):
-            return _build_still_invalid(place)
-        record_id = judged if is_tombstone else self._id_of(judged)
-        return Outgoing(letter.key, letter.value, record_id, order_us=place)
+        decoded = self._decode_tombstone(letter.key) if is_tombstone else self._decoder.decode(letter.value)
+        if isinstance(decoded, Fault):
+            return _build_still_invalid(decoded)
+        order_us = self._find_tombstone_timestamp(letter) if is_tombstone else self._find_write_timestamp(decoded)
+        if isinstance(order_us, Fault):
+            return _build_still_invalid(order_us)
+        record_id = decoded if is_tombstone else self._id_of(decoded)
+        return Outgoing(letter.key, letter.value, record_id, order_us=order_us)
 
     def _find_write_timestamp(self, record: Record) -> int | Fault | None:
         """Return the write timestamp given by the record's field, its fault, or None if no field orders the table."""
         by = self._order_by
         return by.place_by_field(record, latest_past()) if by and by.field else None
 
-    def _tombstone_place(self, letter: DeadLetter) -> int | Fault | None:
+    def _find_tombstone_timestamp(self, letter: DeadLetter) -> int | Fault | None:
         by = self._order_by
         if by is None or by.field is None:
             return None
@@ -195,29 +194,29 @@ class Repairer:
 
     def _read_fields(self, letter: DeadLetter) -> dict[str, Any] | StillInvalid:
         edit = (self._repair.edits or {}).get(letter.place)
-        found = read_fields(letter.value, self._readers) if edit is None else edit.value
-        if isinstance(found, dict):
-            return found
-        why = f"the value is no object whose fields could be set: {letter.message}"
-        return StillInvalid(why if edit is None else f"line {edit.line} holds no object as value", letter.rules)
+        values = read_fields(letter.value, self._readers) if edit is None else edit.value
+        if isinstance(values, dict):
+            return values
+        why = f"the value is not an object whose fields can be set: {letter.message}"
+        return StillInvalid(why if edit is None else f"line {edit.line}: the value is not an object", letter.rules)
 
     def _map_entry(self, entry: dict[str, Any]) -> Outgoing | Fault:
-        made = self._mapper.outgoing(entry, self._repair.fields)
-        return made if isinstance(made, Fault) else Outgoing(*made)
+        message = self._mapper.outgoing(entry, self._repair.fields)
+        return message if isinstance(message, Fault) else Outgoing(*message)
 
-    def _repair_record(self, letter: DeadLetter, found: dict[str, Any]) -> Outgoing | Fault:
-        judged = judge(found | self._repair.fields, self._pipeline.record, latest_past())
-        if isinstance(judged, list):
-            return Fault.of(judged)
-        place = self._find_write_timestamp(judged)
-        if isinstance(place, Fault):
-            return place
-        value = self._serialize(judged)
+    def _repair_record(self, letter: DeadLetter, values: dict[str, Any]) -> Outgoing | Fault:
+        record = judge(values | self._repair.fields, self._pipeline.record, latest_past())
+        if isinstance(record, list):
+            return Fault.of(record)
+        order_us = self._find_write_timestamp(record)
+        if isinstance(order_us, Fault):
+            return order_us
+        value = self._serialize(record)
         if len(value) > MAX_VALUE_BYTES:
             return Fault.too_large(len(value))
-        keeps_id = self._keeps_id(letter, judged)
-        key = letter.key if keeps_id and letter.key is not None else self._key(judged)
-        return Outgoing(key, value, self._id_of(judged), keeps_id, place)
+        keeps_id = self._keeps_id(letter, record)
+        key = letter.key if keeps_id and letter.key is not None else self._key(record)
+        return Outgoing(key, value, self._id_of(record), keeps_id, order_us)
 
     def _keeps_id(self, letter: DeadLetter, record: Record) -> bool:
         """Return whether a repaired record has the original's id, as far as the original's key or value shows it."""

@@ -384,7 +384,7 @@ def test_an_edit_of_another_record_is_wrong_use(world, changes, says):
 def test_the_key_is_set_for_one_record_at_a_time(world):
     """Many records with one id would end as one row."""
     world.kafka.set_aside(reject(1, BAD), reject(2, BAD))
-    with pytest.raises(UsageError, match="one at a time"):
+    with pytest.raises(UsageError, match="one record at a time"):
         world.redrive(Repair({"sensor": 1}))
     assert world.redrive(Repair({"sensor": 1}), places=frozenset({"0:1"})).sent == 1
 

@@ -184,7 +184,7 @@ def test_an_edited_value_takes_the_place_of_the_value():
     mended = pack(JSON_ID) + b'{"sensor":4,"celsius":1.0}'
     assert outgoing(letter(b"{"), edits=edits) == Outgoing(b"4", mended, 4, keeps_id=False)
     edits = {"0:0": Edit(3, "0:0", "x", None)}
-    assert outgoing(letter(GOOD), edits=edits) == StillInvalid("line 3 holds no object as value", ("a:type",))
+    assert outgoing(letter(GOOD), edits=edits) == StillInvalid("line 3: the value is not an object", ("a:type",))
 
 
 def test_fields_and_edits_are_not_mixed():
@@ -210,7 +210,12 @@ def test_values_get_the_types_of_their_fields():
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("nope=1", "fields: sensor, celsius"), ("sensor", "to nothing"), ("sensor=x", "sensor: "), ("sensor=-1", ">= 0")],
+    [
+        ("nope=1", "expected sensor, celsius"),
+        ("sensor", "no value for sensor"),
+        ("sensor=x", "sensor: "),
+        ("sensor=-1", ">= 0"),
+    ],
 )
 def test_what_cannot_be_set_is_wrong_use(text, says):
     """An unknown field with those there are; no value; a value that no record could have."""
