@@ -17,6 +17,7 @@ from penstock import pipelines
 from penstock.broker import topics
 from penstock.broker.kafka import admin, producer
 from penstock.broker.registry import Registry, WireFormat
+from penstock.codec.encode import serializer
 from penstock.config import LOOPBACK, Settings, read
 from penstock.contract.fields import key_writer
 from penstock.drill import service_usage
@@ -24,7 +25,6 @@ from penstock.drill.load import made_up
 from penstock.files import write_atomically
 from penstock.pipelines import Pipeline
 from penstock.produce.send import Sender
-from penstock.produce.serialize import serializer
 from penstock.sink import cassandra
 from penstock.stack import jars, launch, layout
 from penstock.stack.report import Report

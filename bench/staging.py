@@ -17,6 +17,8 @@ from bench.ground import Load, messages
 from bench.ingesting import tell
 from penstock import config, pipelines
 from penstock.broker.registry import Registry
+from penstock.codec.encode import serializer
+from penstock.codec.records import Decoder
 from penstock.config import Settings
 from penstock.contract.batch import Decoded
 from penstock.contract.record import Record
@@ -24,9 +26,7 @@ from penstock.contract.rules import judge, latest_past
 from penstock.pipeline.ingest import drop
 from penstock.process.batches import decode_batches
 from penstock.process.checkpoint import checkpoint_of
-from penstock.process.decode import Decoder
 from penstock.process.session import kafka_stream, raw_records, spark_session
-from penstock.produce.serialize import serializer
 from penstock.sink import cassandra
 from penstock.sink.rows import RowWriter, Unencodable
 from penstock.source.answer import users_of

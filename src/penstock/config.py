@@ -6,6 +6,7 @@ addresses of its services. Addresses default to the ports of the local stack. Se
 """
 
 import ast
+import getpass
 import os
 import re
 from collections.abc import Callable
@@ -336,3 +337,11 @@ def read(**overrides: Any) -> Settings:
 
 def _variable(name: int | str) -> str:
     return PREFIX + str(name).upper()
+
+
+def current_user() -> str:
+    """Return the name of the user who runs this process, or `unknown` if the system has none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return "unknown"

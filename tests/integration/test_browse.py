@@ -11,13 +11,14 @@ from penstock import pipelines
 from penstock.broker import admin, kafka
 from penstock.broker.registry import Registry
 from penstock.broker.topics import Place
+from penstock.codec.values import ContentReader
 from penstock.config import Settings
 from penstock.errors import KafkaUnreachable, UsageError
 from penstock.pipeline import message_draft
 from penstock.retry import wait_until
 from penstock.web.topics import groups as observe_groups
 from penstock.web.topics.browse import Browser, MessagePage, Question
-from penstock.web.topics.content import Looker, Reader
+from penstock.web.topics.content import Looker
 from penstock.web.topics.inventory import Inventory, spans_of
 
 Look = Callable[..., MessagePage]
@@ -39,7 +40,7 @@ def look(settings: Settings, client: Any, unique: str) -> Look:
         value = b'{"n": %d}' % at
         producer.produce(unique, value, b"k%d" % at, partition=at % 3, timestamp=began_ms + at * 1000)
     assert producer.flush(30) == 0
-    reader = Reader(Registry(settings))
+    reader = ContentReader(Registry(settings))
     looker = Looker(reader, pipelines.of(settings).record, False)
     browser = Browser(client, settings, unique)
 
@@ -75,7 +76,7 @@ def test_a_framed_record_is_decoded_by_its_schema(settings: Settings, client: An
     one = message_draft.checked(pipeline, registry, message_draft.template(pipeline.record))
     key, value = message_draft.packed(settings, pipeline, registry, one)  # type: ignore[arg-type]
     place = message_draft.deliver(settings, pipeline.topic, key, value)
-    looker = Looker(Reader(registry), pipeline.record, True)
+    looker = Looker(ContentReader(registry), pipeline.record, True)
     seen = Browser(client, settings, pipeline.topic).at(place.partition, place.offset, looker)
     assert seen is not None
     assert seen.schema_id is not None

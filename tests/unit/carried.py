@@ -13,20 +13,22 @@ import pytest
 from confluent_kafka import Message
 
 from penstock import pipelines
-from penstock.broker import admin, dlq, headers, kafka, topics
+from penstock.broker import admin, headers, kafka, topics
 from penstock.broker.admin import TopicSetting
 from penstock.broker.topics import Span
+from penstock.codec.records import Decoder
 from penstock.config import Settings, read
-from penstock.contract.batch import BatchSummary, Decoded, Deletion, merge, tally
+from penstock.contract.batch import BatchSummary, Decoded, Deletion, Reject, merge, tally
+from penstock.contract.fault import Fault, Reason, Stage
 from penstock.contract.fields import fields
 from penstock.contract.order import Order, TopicLayout
 from penstock.contract.order_by import Source
 from penstock.contract.record import Arrival
-from penstock.contract.reject import Fault, Reason, Reject, Stage
 from penstock.contract.rules import latest_past
+from penstock.dead_letters import message as message_format
+from penstock.dead_letters.topic import send_dead_letters
 from penstock.errors import AirflowUnreachable
 from penstock.pipeline.stream import _with_filtered
-from penstock.process.decode import Decoder
 from penstock.produce import delivery_log
 from penstock.produce.delivery_log import Journal
 from penstock.reconcile import auditor, excuse_evidence, verify
@@ -278,8 +280,8 @@ class Carried:
         """Send dead letters at the time of the batch."""
         at = datetime.fromtimestamp((self.stored_ms - 1) / 1000, UTC)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(dlq, "datetime", type("At", (datetime,), {"now": lambda _zone: at}))
-            dlq.set_aside(self.queue, READINGS.dead_letter_topic, rejects, EPOCH_US)
+            patch.setattr(message_format, "datetime", type("At", (datetime,), {"now": lambda _zone: at}))
+            send_dead_letters(self.queue, READINGS.dead_letter_topic, rejects, EPOCH_US)
 
     def expire(self, ttl_s: int) -> None:
         """Give the table a TTL that it had from the beginning: rows that are older are gone by now."""
@@ -322,7 +324,7 @@ class Carried:
         """Set a record aside before it gets to the topic."""
         fault = Fault(Reason.CONTRACT_BROKEN, "no", Stage.PRODUCE)
         reject = Reject(fault, "readings", -1, -1, None, what, [(headers.RUN, run.encode())])
-        dlq.set_aside(self.queue, READINGS.dead_letter_topic, [reject])
+        send_dead_letters(self.queue, READINGS.dead_letter_topic, [reject])
 
     def spans(self) -> list[Span]:
         """What the topic holds."""

@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
-from penstock.broker import dlq, topics
+from penstock.broker import topics
 from penstock.broker.topics import Span, beyond
 from penstock.contract.fields import key_of, key_writer
 from penstock.contract.record import Record
+from penstock.dead_letters.message import read_error_headers
 from penstock.drill import load, record_checks
 from penstock.drill.plan import Drill, LogEvidence
 from penstock.drill.target import Ground
@@ -68,7 +69,7 @@ def poison_record(ground: Ground) -> Iterator[None]:
         new = topics.records(
             ground.settings, ground.pipeline.dead_letter_topic, beyond(letters, _read_dlq_ranges(ground))
         )
-        reasons = [dlq.facts(letter)["reason"] for letter in new]
+        reasons = [read_error_headers(letter)["reason"] for letter in new]
         if reasons.count("transform_failed") != 1:
             raise StackError(f"one dead letter of reason transform_failed was expected, there are {reasons}")
         yield

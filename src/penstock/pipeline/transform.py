@@ -12,13 +12,14 @@ from typing import NamedTuple
 from pyspark.sql import Column, DataFrame, functions
 
 from penstock import remedies
-from penstock.contract.reject import Fault, Reason, Stage
+from penstock.contract.fault import Fault, Reason, Stage
 from penstock.errors import TransformFailed
 from penstock.log import get_logger
 from penstock.pipeline.bisection import FailureSearch, NotIsolated, Position
-from penstock.pipeline.cause import Cause, file_of, find_cause
+from penstock.pipeline.cause import Cause, find_cause
 from penstock.pipeline.trials import Trials
 from penstock.pipelines import Pipeline
+from penstock.pipelines.mapping import file_of
 from penstock.process.batches import DELETION_DDL, REJECT_DDL, SHIFT_DDL
 
 log = get_logger(__name__)

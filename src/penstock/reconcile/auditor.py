@@ -10,19 +10,22 @@ from cassandra.cluster import Session
 from confluent_kafka import Message
 
 from penstock import pipelines
-from penstock.broker import dlq, headers, topics
-from penstock.broker.dlq import DeadLetter
+from penstock.broker import headers, topics
 from penstock.broker.registry import Registry
 from penstock.broker.topics import Span
+from penstock.codec.records import Decoder
 from penstock.config import Settings
+from penstock.contract.fault import Fault
 from penstock.contract.fields import key_of, key_reader
 from penstock.contract.order import FIRST_RANK, ONE_LAYOUT, Order, Rank, digest_of
 from penstock.contract.order_by import OrderBy, Source, declared_rank
 from penstock.contract.proofs import KeyProofs
-from penstock.contract.reject import Fault, Headers
+from penstock.contract.record import Headers
 from penstock.contract.rules import latest_past
-from penstock.process.decode import Decoder
-from penstock.reconcile.audit import Audit, Row, Sent
+from penstock.dead_letters import resolutions
+from penstock.dead_letters.message import DeadLetter, index_first_copies
+from penstock.dead_letters.topic import read_dead_letters
+from penstock.reconcile.audit import Audit, DeadLetterCopy, Row, Sent
 from penstock.reconcile.coverage import Coverage
 from penstock.reconcile.engine import local_loader
 from penstock.reconcile.excuse_evidence import Evidence
@@ -199,23 +202,26 @@ class Auditor:
         """Yield the rows of `ids`, by lookups."""
         return self._table.rows_of(ids)
 
-    def letter_copies(self) -> Iterator[tuple[DeadLetter, bool]]:
-        """Yield the dead letters, duplicates included, each with whether it belongs to the current topic incarnation.
+    def letter_copies(self) -> Iterator[DeadLetterCopy]:
+        """Yield the messages of the dead-letter topic, duplicates included."""
+        for letter in read_dead_letters(self._settings, self._pipeline):
+            yield copy_of(letter, is_current=self._is_current(letter))
 
-        Records rejected at the source, which never reached a topic, count as current.
-        """
-        epoch_us = None if self.book is None else self.book.epoch_us
-        for letter in dlq.letters(self._settings, self._pipeline):
-            origin = letter.origin
-            is_current = origin.partition < 0 or origin.generation_us == epoch_us
-            yield letter, is_current and origin.topic == self._pipeline.topic
+    def _is_current(self, letter: DeadLetter) -> bool:
+        """Return whether a dead letter is of the current topic incarnation, or of a record that never reached one."""
+        origin, epoch_us = letter.origin, None if self.book is None else self.book.epoch_us
+        return origin.topic == self._pipeline.topic and (origin.partition < 0 or origin.generation_us == epoch_us)
 
     def letters(self, within: Callable[[Iterator[DeadLetter]], Iterator[DeadLetter]] = iter) -> dict[str, DeadLetter]:
         """Return the dead letters of the current topic incarnation and of records that never reached it, by identity.
 
         `within` may stop reading the dead-letter topic early.
         """
-        return dlq.unique(within(letter for letter, is_current in self.letter_copies() if is_current))
+        return index_first_copies(within(filter(self._is_current, read_dead_letters(self._settings, self._pipeline))))
+
+    def count_resolutions(self, identities: Iterable[str]) -> dict[str, int]:
+        """Return how many of these dead letters have each resolution."""
+        return resolutions.count_states(self._session, self._keyspace, self._pipeline.topic, identities)
 
     def audit(self, spans: list[Span]) -> Audit:
         """Return the outcome of every record in `spans`."""
@@ -224,7 +230,7 @@ class Auditor:
 
     def audit_run(self, spans: list[Span], run_id: str) -> Audit:
         """Return the outcome of every record of one run, which lie in `spans`."""
-        scope = Scope(spans, run_id, is_whole=False, is_meant=lambda letter: letter.run == run_id)
+        scope = Scope(spans, run_id, is_whole=False, is_meant=lambda copy: copy.run == run_id)
         with self.reconciled(scope) as (audit, reconciliation):
             return replace(audit, latency_ms=reconciliation.latency_ms())
 
@@ -256,3 +262,17 @@ class Auditor:
         later = topics.beyond(spans, topics.spans(self._settings, self._pipeline.topic))
         messages = topics.records(self._settings, self._pipeline.topic, later)
         return (one for one in map(self.sent_of, messages) if one.is_deletion)
+
+
+def copy_of(letter: DeadLetter, *, is_current: bool) -> DeadLetterCopy:
+    """Return what a reconciliation needs to know of a dead letter."""
+    return DeadLetterCopy(
+        identity=letter.identity,
+        queue_partition=letter.partition,
+        time=letter.time,
+        run=letter.run,
+        is_shrunk=letter.left_out is not None,
+        partition=letter.origin.partition,
+        offset=letter.origin.offset,
+        is_current=is_current,
+    )

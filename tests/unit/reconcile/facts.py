@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from penstock.broker.dlq import DeadLetter, Origin
 from penstock.broker.topics import Span
 from penstock.config import read
 from penstock.contract.batch import BatchSummary
-from penstock.reconcile.audit import Audit, Row, RowAuthor, RowPlace, Sent
+from penstock.dead_letters.message import DeadLetter, Origin
+from penstock.reconcile.audit import Audit, DeadLetterCopy, Row, RowAuthor, RowPlace, Sent
+from penstock.reconcile.auditor import copy_of
 from penstock.reconcile.coverage import Coverage
 from penstock.reconcile.engine import local_loader
 from penstock.reconcile.excuses import Compaction
@@ -50,8 +51,8 @@ class Facts:
     def coverage(self, span: Span) -> Coverage:
         return Coverage([line for line in self.lines if line.tally.partition == span.partition])
 
-    def letter_copies(self) -> Iterator[tuple[DeadLetter, bool]]:
-        return ((letter, True) for letter in self.letters)
+    def letter_copies(self) -> Iterator[DeadLetterCopy]:
+        return (copy_of(letter, is_current=True) for letter in self.letters)
 
     def row_columns(self) -> Iterator[Columns]:
         return map(row_columns, chunks(self.table))

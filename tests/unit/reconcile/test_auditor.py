@@ -9,7 +9,7 @@ import pytest
 from msgspec import Meta
 
 from penstock.broker.topics import Place, Span
-from penstock.broker.wire_format import pack
+from penstock.codec.wire_format import pack
 from penstock.config import read
 from penstock.contract.record import KEY, Int64, Record
 from penstock.pipelines import Pipeline

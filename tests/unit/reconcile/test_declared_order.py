@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.broker.topics import Span
-from penstock.contract.reject import Fault, Reason
+from penstock.contract.fault import Fault, Reason
 from penstock.errors import PenstockError
 from penstock.reconcile.audit import RowPlace
 from tests.unit.carried import EPOCH_US, STORED_MS, Carried, Rows, scanned, value

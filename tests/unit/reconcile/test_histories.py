@@ -7,8 +7,8 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.broker import dlq
 from penstock.broker.topics import Span
+from penstock.dead_letters.message import read_error_headers
 from penstock.reconcile.verify import TopicReceipt
 from penstock.sink.ledger import REPLAY
 from tests.unit.carried import EPOCH_US, Carried, key, message, value
@@ -204,7 +204,7 @@ def test_a_letter_that_goes_is_named(sends, data):
 
 
 def origin(letter) -> tuple[int, int]:
-    facts = dlq.facts(letter)
+    facts = read_error_headers(letter)
     return int(facts["partition"]), int(facts["offset"])
 
 

@@ -5,11 +5,12 @@ import math
 import pytest
 
 from penstock.broker.topics import Span
+from penstock.codec.values import ContentReader
 from penstock.config import read
 from penstock.errors import UsageError
 from penstock.web.topics import browse
 from penstock.web.topics.browse import Browser, MessageSearch, Question, Walk
-from penstock.web.topics.content import Looker, Reader
+from penstock.web.topics.content import Looker
 from tests.unit.fakes import FakeSchemas, message
 from tests.unit.records import Reading
 
@@ -46,7 +47,7 @@ def topic(monkeypatch):
 
 
 def look(question: Question):
-    reader = Reader(FakeSchemas.of(Reading))
+    reader = ContentReader(FakeSchemas.of(Reading))
     return Browser(None, read(home="unused"), "t").find(question, Looker(reader, Reading, False))
 
 
@@ -181,7 +182,8 @@ def test_a_walk_ends_when_its_time_is_over():
 
 
 def hits(question: Question, value: bytes, key: bytes | None = None, *, masks: bool = False) -> bool:
-    return MessageSearch(question, Looker(Reader(FakeSchemas.of(Reading)), Reading, masks))(message(1, value, key=key))
+    looker = Looker(ContentReader(FakeSchemas.of(Reading)), Reading, masks)
+    return MessageSearch(question, looker)(message(1, value, key=key))
 
 
 def test_a_search_looks_at_key_text_and_field():
@@ -232,7 +234,8 @@ def test_a_wrong_question_is_told_so(topic, question, told):
 
 def test_a_tail_gives_what_came_since_and_says_what_it_passed_over(topic):
     """The oldest first; no more than are asked for, and nothing twice."""
-    browser, looker = Browser(None, read(home="unused"), "t"), Looker(Reader(FakeSchemas.of(Reading)), Reading, False)
+    browser = Browser(None, read(home="unused"), "t")
+    looker = Looker(ContentReader(FakeSchemas.of(Reading)), Reading, False)
     topic.add(0)
     before = browser.spans()
     assert browser.after(before, looker, 10) == ([], 0, before)

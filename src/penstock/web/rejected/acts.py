@@ -9,6 +9,7 @@ from nicegui import ui
 
 from penstock import remedies
 from penstock.contract.fields import fields
+from penstock.dead_letters.message import DeadLetterSummary
 from penstock.dead_letters.pending import Named
 from penstock.dead_letters.redrive import Discarded, Redriven
 from penstock.dead_letters.repair import Repair
@@ -17,10 +18,9 @@ from penstock.web import elements
 from penstock.web.elements import number
 from penstock.web.page_layout import PageContext
 from penstock.web.rejected.letters import Letters
-from penstock.web.rejected.reader import RejectedEntry
 
 T = TypeVar("T")
-Entries = Callable[[], Awaitable[list[RejectedEntry]]]
+Entries = Callable[[], Awaitable[list[DeadLetterSummary]]]
 _NAMED = 20
 _BUTTON = "no-caps outline"
 

@@ -7,21 +7,22 @@ from typing import Any
 import msgspec
 
 from penstock import remedies
-from penstock.broker.dlq import DeadLetter
+from penstock.codec.avro import AvroReaders
+from penstock.codec.encode import serializer
+from penstock.codec.values import read_fields
 from penstock.contract.proofs import Proven
 from penstock.dead_letters import redrive as redriving
 from penstock.dead_letters.export import line, utf8
+from penstock.dead_letters.message import DeadLetter, DeadLetterSummary
 from penstock.dead_letters.original import with_original
-from penstock.dead_letters.pending import LetterSelection
+from penstock.dead_letters.pending import DeadLetterSelection
 from penstock.dead_letters.redrive import Discarded, Redriven
-from penstock.dead_letters.repair import Edit, Repair, Repairer, StillInvalid, assignments, value_of
+from penstock.dead_letters.repair import Edit, Repair, Repairer, StillInvalid, assignments
 from penstock.errors import PenstockError, UsageError
-from penstock.pipeline.proven import proven_by_now
-from penstock.process.writer import AvroWriters
-from penstock.produce.serialize import serializer
 from penstock.sink import cassandra
+from penstock.sink.key_formats import proven_by_now
 from penstock.web.app_context import AppContext
-from penstock.web.rejected.reader import UNKNOWN, Account, RejectedEntry, RejectedReader, account, pretty
+from penstock.web.rejected.reader import UNKNOWN, Account, RejectedReader, account, pretty
 
 EXPORTED_AT_MOST = 10_000
 EXPORTED_BYTES = 16 * 1024 * 1024
@@ -37,12 +38,12 @@ class Exported:
     left_out: int
 
 
-def _select_positions(places: Iterable[str]) -> LetterSelection:
+def _select_positions(places: Iterable[str]) -> DeadLetterSelection:
     """Return the selection of these positions. Raises `UsageError` if empty: an empty one means all records."""
     chosen = frozenset(places)
     if not chosen:
         raise UsageError("no rejected record is chosen", hint=remedies.list_dead_letters())
-    return LetterSelection(places=chosen)
+    return DeadLetterSelection(places=chosen)
 
 
 class Letters:
@@ -83,7 +84,7 @@ class Letters:
             value: Any = msgspec.json.decode(text.encode())
         except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
             raise UsageError(_RULE_TEXT.format(error)) from None
-        if value_of(text.encode(), AvroWriters(self._desk.registry)) is None:
+        if read_fields(text.encode(), AvroReaders(self._desk.registry)) is None:
             raise UsageError(_RULE_TEXT.format("it is a list or a bare value, or names a field twice"))
         return Repair(edits={letter.place: Edit(1, letter.place, letter.identity, value)})
 
@@ -113,14 +114,14 @@ class Letters:
         with cassandra.connected(self._desk.settings) as session:
             return redriving.discard(self._desk.settings, session, selection, note)
 
-    def export(self, entries: list[RejectedEntry]) -> Exported:
+    def export(self, entries: list[DeadLetterSummary]) -> Exported:
         """Export the records as JSON lines, personal data unmasked."""
         wanted = entries[:EXPORTED_AT_MOST]
         lines = self.queue.listing(self._desk.cassandra).lines
-        writers = AvroWriters(self._desk.registry)
+        readers = AvroReaders(self._desk.registry)
         exported, size_bytes = [], 0
         for letter in self.queue.letters((entry.partition, entry.offset) for entry in wanted):
-            exported.append(line(letter, lines, value_of(letter.value, writers)))
+            exported.append(line(letter, lines, read_fields(letter.value, readers)))
             size_bytes += len(exported[-1])
             if size_bytes > EXPORTED_BYTES:
                 break
@@ -128,7 +129,7 @@ class Letters:
 
     def text(self, letter: DeadLetter) -> str:
         """Return the record for editing: its fields as JSON, else its bytes as text; empty if they are not UTF-8."""
-        value = value_of(letter.value, AvroWriters(self._desk.registry))
+        value = read_fields(letter.value, AvroReaders(self._desk.registry))
         if value is None:
             return utf8(letter.value) or ""
         return pretty(value)

@@ -6,19 +6,19 @@ from urllib.parse import urlencode
 from nicegui import ui
 
 from penstock import remedies
-from penstock.contract import wording
-from penstock.contract.reject import Reason
-from penstock.dead_letters.pending import LetterGroup
-from penstock.sink.resolutions import WAITING
+from penstock.contract.fault import Reason
+from penstock.dead_letters.message import DeadLetterSummary
+from penstock.dead_letters.pending import DeadLetterGroup
+from penstock.dead_letters.resolutions import WAITING
 from penstock.web import elements
 from penstock.web.app_context import AppContext
 from penstock.web.elements import moment_html, number, put
 from penstock.web.page_layout import PageContext, page
-from penstock.web.rejected import record_page
+from penstock.web.rejected import record_page, wording
 from penstock.web.rejected.acts import Acts
 from penstock.web.rejected.letters import Letters
 from penstock.web.rejected.parts import account_cards, state_html
-from penstock.web.rejected.reader import NEWEST, UNKNOWN, Listing, RejectedEntry, Wanted, account
+from penstock.web.rejected.reader import NEWEST, UNKNOWN, Listing, Wanted, account
 
 _EVERY_S = 5.0
 _ROWS = 200
@@ -90,12 +90,12 @@ class _Selection:
     def _get_confirm_name(self) -> str:
         return self._wanted.reason or "discard"
 
-    async def _list_pending(self) -> list[RejectedEntry]:
+    async def _list_pending(self) -> list[DeadLetterSummary]:
         """Return the records of the selection that are pending now."""
         listing = await self._visit.ask(self._letters.queue.listing, self._visit.desk.cassandra, 0.0)
         return [entry for entry in listing.select(self._wanted) if listing.state(entry) == WAITING]
 
-    async def _list_selected(self) -> list[RejectedEntry]:
+    async def _list_selected(self) -> list[DeadLetterSummary]:
         return self._listing.select(self._wanted)
 
     async def _reload_listing(self) -> None:
@@ -189,7 +189,7 @@ def _groups(listing: Listing) -> str:
     return elements.region_html("Rejected records by reason", table)
 
 
-def _group_row(group: LetterGroup, listing: Listing) -> list[str]:
+def _group_row(group: DeadLetterGroup, listing: Listing) -> list[str]:
     address = f"/rejected?{urlencode({'reason': group.reason, 'rules': ','.join(group.rules)})}"
     rules = " ".join(f"<code>{escape(rule)}</code>" for rule in group.rules[:4])
     more = f" and {len(group.rules) - 4} more" if len(group.rules) > 4 else ""
@@ -199,7 +199,7 @@ def _group_row(group: LetterGroup, listing: Listing) -> list[str]:
     return [name, f"{rules}{more}" or elements.UNKNOWN, *cells, moment_html(group.first), moment_html(group.last)]
 
 
-def _rows(chosen: list[RejectedEntry], listing: Listing) -> str:
+def _rows(chosen: list[DeadLetterSummary], listing: Listing) -> str:
     heads = ("Place", "State", "Reason", "Broken rules", "Rejected", "Run", "Size")
     newest = chosen[:_ROWS]
     caption = f"the newest {number(len(newest))} of {number(len(chosen))}" if len(chosen) > _ROWS else "newest first"

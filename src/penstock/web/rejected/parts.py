@@ -4,11 +4,11 @@ import json
 import re
 from html import escape
 
-from penstock.contract.wording import BrokenRule
-from penstock.sink.resolutions import WAITING
+from penstock.dead_letters.resolutions import WAITING
 from penstock.web import elements
 from penstock.web.elements import moment_html, number
 from penstock.web.rejected.reader import Account
+from penstock.web.rejected.wording import BrokenRule
 
 _ICONS = {WAITING: "late", "redriven": "ok", "superseded": "idle", "discarded": "idle"}
 _FIELD = re.compile(r'^  "((?:[^"\\]|\\.)*)":')

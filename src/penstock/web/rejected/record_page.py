@@ -6,18 +6,18 @@ from html import escape
 from nicegui import ui
 
 from penstock import remedies
-from penstock.broker.dlq import DeadLetter
-from penstock.contract.reject import Stage
+from penstock.contract.fault import Stage
+from penstock.dead_letters.message import DeadLetter, DeadLetterSummary, summarize
 from penstock.dead_letters.repair import Repair, StillInvalid
+from penstock.dead_letters.resolutions import WAITING
 from penstock.errors import NotFound, PenstockError
-from penstock.sink.resolutions import WAITING
 from penstock.web import elements
 from penstock.web.app_context import AppContext
 from penstock.web.page_layout import PageContext, page
 from penstock.web.rejected.acts import Acts
 from penstock.web.rejected.letters import Letters
 from penstock.web.rejected.parts import account_cards, where_facts
-from penstock.web.rejected.reader import Account, RejectedEntry, entry_of
+from penstock.web.rejected.reader import Account
 
 _EDITED_CHARACTERS = 100_000
 
@@ -79,13 +79,13 @@ class _Record:
     async def _refresh_record(self) -> None:
         await self._show_record()
 
-    async def _list_pending(self) -> list[RejectedEntry]:
+    async def _list_pending(self) -> list[DeadLetterSummary]:
         """Return the record if it is still pending."""
         account, _ = await self._visit.ask(self._letters.account, self._letter, personal=False)
-        return [entry_of(self._letter)] if account.state == WAITING else []
+        return [summarize(self._letter)] if account.state == WAITING else []
 
-    async def _list_selected(self) -> list[RejectedEntry]:
-        return [entry_of(self._letter)]
+    async def _list_selected(self) -> list[DeadLetterSummary]:
+        return [summarize(self._letter)]
 
     async def _build_editor(self) -> None:
         elements.heading("Edit")

@@ -9,7 +9,7 @@ from penstock import remedies
 from penstock.broker import admin
 from penstock.broker.admin import TopicSetting
 from penstock.broker.topics import Place
-from penstock.contract.reject import Fault
+from penstock.contract.fault import Fault
 from penstock.errors import NotFound, PenstockError, RegistryUnreachable, UsageError
 from penstock.pipeline import message_draft
 from penstock.web import elements

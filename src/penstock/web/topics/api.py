@@ -8,12 +8,13 @@ from fastapi import FastAPI, Path, Query
 from penstock.broker import admin
 from penstock.broker.admin import TopicSetting
 from penstock.broker.topics import Span
+from penstock.codec.values import ContentReader
 from penstock.errors import NotFound, UsageError
 from penstock.web.api import ShowsPersonal
 from penstock.web.app_context import AppContext, inventory_of
 from penstock.web.topics import groups as observe_groups
 from penstock.web.topics.browse import MOST, Browser, MessagePage, Question
-from penstock.web.topics.content import Looker, Reader, ShownMessage
+from penstock.web.topics.content import Looker, ShownMessage
 from penstock.web.topics.groups import ConsumerGroup, Positions
 from penstock.web.topics.inventory import Inventory, TopicInfo, spans_of
 
@@ -71,7 +72,7 @@ def _register_messages(api: FastAPI, desk: AppContext) -> None:
         if time is not None and time.tzinfo is None:
             raise UsageError(f"time={time.isoformat()}: it needs a time zone, as in 2026-01-31T09:00:00Z")
         question = Question(start, partition, offset, time, key, text, field, value, most, go_on)
-        looker = Looker(Reader(desk.registry), desk.pipeline.record, not personal)
+        looker = Looker(ContentReader(desk.registry), desk.pipeline.record, not personal)
         return Browser(desk.kafka, desk.settings, name).find(question, looker)
 
     @api.get(
@@ -84,7 +85,7 @@ def _register_messages(api: FastAPI, desk: AppContext) -> None:
         personal: ShowsPersonal = False,
     ) -> Any:
         """Get a message."""
-        looker = Looker(Reader(desk.registry), desk.pipeline.record, not personal)
+        looker = Looker(ContentReader(desk.registry), desk.pipeline.record, not personal)
         browser = Browser(desk.kafka, desk.settings, name)
         seen = browser.at(partition, offset, looker)
         if seen is None:

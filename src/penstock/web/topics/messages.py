@@ -9,6 +9,7 @@ from nicegui import ui
 
 from penstock import remedies
 from penstock.broker.topics import Span
+from penstock.codec.values import ContentReader
 from penstock.contract.fields import fields
 from penstock.errors import PenstockError, UsageError
 from penstock.web import elements
@@ -16,7 +17,7 @@ from penstock.web.app_context import AppContext
 from penstock.web.elements import moment_html, number, size
 from penstock.web.page_layout import REFRESH_S, PageContext, page
 from penstock.web.topics.browse import Browser, MessagePage, MessageSearch, Question, Start
-from penstock.web.topics.content import Looker, Reader, ShownMessage
+from penstock.web.topics.content import Looker, ShownMessage
 from penstock.web.topics.inventory import Inventory, TopicInfo
 from penstock.web.topics.parts import (
     ROLES,
@@ -86,7 +87,7 @@ def bar(topic: TopicInfo, here: str) -> None:
 
 
 def _make_looker(visit: PageContext) -> Looker:
-    return Looker(Reader(visit.desk.registry), visit.desk.pipeline.record, visit.masks)
+    return Looker(ContentReader(visit.desk.registry), visit.desk.pipeline.record, visit.masks)
 
 
 def _parse_int(query: dict[str, str], name: str) -> int | None:
