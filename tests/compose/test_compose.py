@@ -424,7 +424,7 @@ def zookeeper(engine: Engine, project: Project, tmp_path_factory: pytest.TempPat
     made = Project(engine, root, *ZOOKEEPER, **PORTS)
     done = made.run("./penstock", "compose", "init")
     assert done.returncode == 0, done.stderr
-    assert environment.read(root / ".env")["AIRFLOW_UID"] == "50000"
+    assert environment.read_env(root / ".env")["AIRFLOW_UID"] == "50000"
     assert not (root / ".venv").exists(), "nothing was installed"
     try:
         made.compose("up", "--detach", "--build")
@@ -436,7 +436,7 @@ def zookeeper(engine: Engine, project: Project, tmp_path_factory: pytest.TempPat
 
 def test_kafka_with_zookeeper_and_secrets_of_ones_own(zookeeper: Project) -> None:
     """The other set of files: the same pipeline on Kafka 3.9, and every password is the one in `.env`."""
-    known = environment.read(zookeeper.root / ".env")
+    known = environment.read_env(zookeeper.root / ".env")
     assert {secret.name: known[secret.name] for secret in environment.SECRETS if secret.name in known} == {
         **secrets_of(zookeeper),
         **{name: known[name] for name in preflight.WITHOUT_VALUE},

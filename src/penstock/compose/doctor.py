@@ -44,7 +44,7 @@ class Answer:
     text: str
 
 
-def run(*command: str) -> Answer:
+def run_command(*command: str) -> Answer:
     """Run a command. The exit code is 127 if it is not installed and 124 after a timeout."""
     try:
         done = subprocess.run(
@@ -57,11 +57,11 @@ def run(*command: str) -> Answer:
     return Answer(done.returncode, done.stdout if done.returncode == 0 else done.stderr.strip() or done.stdout.strip())
 
 
-def examine(root: Path, run: Run = run) -> list[Check]:
+def run_checks(root: Path, run: Run = run_command) -> list[Check]:
     """Run all checks for the Compose files in `root`."""
     engine, command, variables = _check_engine(run), _find_compose(run), _check_environment(root / ".env")
     compose = _check_compose(command, run)
-    values = {**environment.read(root / ".env"), **_read_exported()}
+    values = {**environment.read_env(root / ".env"), **_read_exported()}
     checks = [engine, compose]
     if engine.ok:
         checks.append(_check_memory(run))
@@ -139,7 +139,7 @@ def _check_processor(path: Path = Path("/proc/cpuinfo")) -> Check:
 def _check_environment(path: Path) -> Check:
     if not path.exists():
         return Check(".env", True, "does not exist: defaults apply, Airflow's password is airflow")
-    faults = environment.parse(path.read_bytes()).faults
+    faults = environment.parse_env(path.read_bytes()).faults
     detail = "; ".join(faults[:3]) if faults else "valid"
     return Check(".env", not faults, detail, f"correct it, or delete it and run: {_INIT}")
 
@@ -154,7 +154,7 @@ def _check_user(values: dict[str, str]) -> Check:
     if uid.isdecimal() and int(uid):
         return Check("user", True, f"AIRFLOW_UID={uid}")
     reason = "no container runs as root, which Airflow refuses" if uid.strip("0") == "" else "not a user id"
-    hint = f"set AIRFLOW_UID={environment.own_uid()} in .env"
+    hint = f"set AIRFLOW_UID={environment.get_own_uid()} in .env"
     return Check("user", False, f"AIRFLOW_UID={uid}: {reason}", hint)
 
 
@@ -165,7 +165,9 @@ def _check_dags(folder: Path, values: dict[str, str]) -> Check:
     uid = _get_uid(values)
     unreadable = [path.name for path in _list_dags(folder) if not _is_readable(path, uid)]
     detail = f"user {uid} cannot read {', '.join(unreadable[:3])}" if unreadable else f"readable by user {uid}"
-    return Check("dags", not unreadable, detail, f"chmod -R a+rX {folder}, or set AIRFLOW_UID={environment.own_uid()}")
+    return Check(
+        "dags", not unreadable, detail, f"chmod -R a+rX {folder}, or set AIRFLOW_UID={environment.get_own_uid()}"
+    )
 
 
 def _list_dags(folder: Path) -> Iterator[Path]:

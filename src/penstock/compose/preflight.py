@@ -32,7 +32,7 @@ LEAST_MEMORY_MIB = 5600
 """Memory of all services under load, with a margin. With less, containers are killed."""
 
 
-def check(environ: Mapping[str, str], uid: int, memory_mib: int, dags: Path) -> None:
+def check_requirements(environ: Mapping[str, str], uid: int, memory_mib: int, dags: Path) -> None:
     """Raise `UsageError` if the services could not run on this machine or would be accessible without a password."""
     if uid == 0:
         raise UsageError("AIRFLOW_UID=0: no container runs as root", hint=f"set AIRFLOW_UID={DEFAULT_UID} in .env")
@@ -151,7 +151,7 @@ def _save_file(path: Path, text: str, mode: int) -> None:
 
 def main() -> None:
     """Run the container `secrets-init`."""
-    check(os.environ, os.getuid(), memory_mib(), DAGS)
+    check_requirements(os.environ, os.getuid(), memory_mib(), DAGS)
     write_secrets(os.environ, os.getuid(), VOLUMES)
 
 

@@ -32,7 +32,7 @@ class _AdminRefused(Unreachable):
     """Cassandra rejects every known password of the superuser."""
 
 
-def prepare(settings: Settings, admin_passwords: Sequence[str]) -> None:
+def prepare_services(settings: Settings, admin_passwords: Sequence[str]) -> None:
     """Set up role and compatibility level, waiting for the services.
 
     `admin_passwords` are the superuser's, newest first. Raises `Unreachable` if a service does not respond within two
@@ -40,7 +40,7 @@ def prepare(settings: Settings, admin_passwords: Sequence[str]) -> None:
     """
     try:
         wait_until(
-            lambda: settle_roles(settings, admin_passwords), timeout_s=_WAIT_S, every_s=2.0, what="Cassandra's roles"
+            lambda: update_roles(settings, admin_passwords), timeout_s=_WAIT_S, every_s=2.0, what="Cassandra's roles"
         )
     except _AdminRefused:
         raise UsageError(
@@ -51,10 +51,10 @@ def prepare(settings: Settings, admin_passwords: Sequence[str]) -> None:
 
 
 def _settle_registry(settings: Settings) -> None:
-    probes.refuse_what_breaks(settings.registry_url, settings.registry_timeout_s)
+    probes.ensure_backward_compatibility(settings.registry_url, settings.registry_timeout_s)
 
 
-def settle_roles(settings: Settings, admin_passwords: Sequence[str]) -> None:
+def update_roles(settings: Settings, admin_passwords: Sequence[str]) -> None:
     """Create the pipeline's role, and set the superuser's password to the first of `admin_passwords`.
 
     Passwords are changed only if they differ, because Cassandra allows one change in five seconds. Raises
@@ -110,7 +110,7 @@ def main() -> None:
     """Run the container `pipeline-init`."""
     settings = config.load()
     configure(settings.log_level, json=settings.log_json)
-    prepare(settings, json.loads((preflight.FOLDER / _ADMIN_PASSWORDS).read_text(encoding="utf-8")))
+    prepare_services(settings, json.loads((preflight.FOLDER / _ADMIN_PASSWORDS).read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":

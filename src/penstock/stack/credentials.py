@@ -13,13 +13,13 @@ from penstock.stack.layout import Layout, write
 MAKERS = {
     "airflow_jwt_secret": secrets.token_hex,
     "airflow_api_secret": secrets.token_hex,
-    "airflow_fernet_key": generators.fernet_key,
+    "airflow_fernet_key": generators.generate_fernet_key,
     "spark_rpc_secret": secrets.token_hex,
-    "kafka_cluster_id": generators.cluster_id,
+    "kafka_cluster_id": generators.generate_cluster_id,
 }
 
 
-def load(layout: Layout) -> Mapping[str, str]:
+def load_secrets(layout: Layout) -> Mapping[str, str]:
     """Return the secrets of this data directory. Missing ones are generated and saved, once for concurrent commands."""
     stored = _read_secrets(layout.credentials)
     return stored if MAKERS.keys() <= stored.keys() else _generate_missing(layout)

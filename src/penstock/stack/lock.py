@@ -18,7 +18,7 @@ HEADER = f"""\
 """
 
 
-def render(groups: dict[str, dict[str, str]]) -> str:
+def render_lock(groups: dict[str, dict[str, str]]) -> str:
     """Render the lock file: one table per group, SHA-256 by coordinate."""
     lines = [HEADER]
     for group, locked in groups.items():
@@ -26,7 +26,7 @@ def render(groups: dict[str, dict[str, str]]) -> str:
     return "\n".join(lines)
 
 
-def resolve(cache: Path) -> dict[str, dict[str, str]]:
+def resolve_groups(cache: Path) -> dict[str, dict[str, str]]:
     """Resolve each group of the catalog over the network."""
     return {group: _resolve_group(cache, group, roots) for group, roots in catalog.JARS.items()}
 
@@ -34,11 +34,11 @@ def resolve(cache: Path) -> dict[str, dict[str, str]]:
 def _resolve_group(cache: Path, group: str, roots: tuple[str, ...]) -> dict[str, str]:
     archives = [jars.Artifact.parse(root) for root in roots if "@" in root]
     if archives:
-        return {str(archive): jars.digest(jars.fetch(cache, archive)) for archive in archives}
+        return {str(archive): jars.compute_sha256(jars.fetch_artifact(cache, archive)) for archive in archives}
     dependencies = _resolve_dependencies(cache, roots)
     if group == spark.GROUP:
-        bundled = [path.name for path in (spark.home() / "jars").glob("*.jar")]
-        dependencies = [(artifact, digest) for artifact, digest in dependencies if not is_carried(artifact, bundled)]
+        bundled = [path.name for path in (spark.find_spark_home() / "jars").glob("*.jar")]
+        dependencies = [(artifact, digest) for artifact, digest in dependencies if not is_bundled(artifact, bundled)]
     return {str(artifact): digest for artifact, digest in sorted(dependencies, key=lambda pair: str(pair[0]))}
 
 
@@ -65,11 +65,11 @@ def _resolve_dependencies(cache: Path, roots: tuple[str, ...]) -> list[tuple[jar
     ]
 
 
-def is_carried(artifact: jars.Artifact, file_names: Iterable[str]) -> bool:
+def is_bundled(artifact: jars.Artifact, file_names: Iterable[str]) -> bool:
     """Return whether one of the jars is the artifact, in any version."""
     prefix = f"{artifact.name}-"
     return any(name.startswith(prefix) and name[len(prefix)].isdigit() for name in file_names)
 
 
 if __name__ == "__main__":
-    layout.write(jars.LOCK, render(resolve(jars.repository(layout.of(load())))), 0o644)
+    layout.write(jars.LOCK, render_lock(resolve_groups(jars.repository_folder(layout.resolve_layout(load())))), 0o644)

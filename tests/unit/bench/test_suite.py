@@ -8,7 +8,7 @@ from bench import report, suite
 from bench.ground import Load, of
 from penstock.config import read
 from penstock.errors import UsageError
-from penstock.stack.report import silent
+from penstock.stack.report import discard_report
 
 
 def run(rows_per_s: float, cpu_us: float) -> dict:
@@ -83,7 +83,7 @@ def test_the_bench_stays_on_this_machine(monkeypatch, tmp_path):
     monkeypatch.setenv("PENSTOCK_CASSANDRA_HOSTS", "cassandra")
     monkeypatch.setenv("PENSTOCK_REGISTRY_URL", "https://registry")
     usual = read(home=tmp_path)
-    own = of(usual, silent).settings
+    own = of(usual, discard_report).settings
     assert (own.kafka_bootstrap, own.cassandra_hosts) == (f"127.0.0.1:{own.kafka_port}", "127.0.0.1")
     assert own.registry_url == f"http://127.0.0.1:{own.registry_port}/apis/ccompat/v7"
     assert own.home == tmp_path / "bench"

@@ -24,7 +24,7 @@ def root(tmp_path, monkeypatch):
     monkeypatch.setattr(doctor, "_check_processor", lambda: Check("processor", True, ""))
     for name in [variable.name for variable in environment.VARIABLES]:
         monkeypatch.delenv(name, raising=False)
-    environment.init(tmp_path / ".env")
+    environment.add_missing_variables(tmp_path / ".env")
     (tmp_path / "dags").mkdir()
     return tmp_path
 
@@ -37,7 +37,7 @@ def checks(root, answers=None):
         words = " ".join(command[1:] if command[0] == "docker" else command)
         return next(answer for begun, answer in commands.items() if words.startswith(begun))
 
-    return {one.name: one for one in doctor.examine(root, run)}
+    return {one.name: one for one in doctor.run_checks(root, run)}
 
 
 def failed(root):
@@ -192,6 +192,6 @@ def test_what_compose_itself_refuses_is_told(root):
 
 def test_commands_that_are_not_there_or_hang_are_answers(monkeypatch):
     """Commands that are missing or hang return an exit code instead of raising."""
-    assert doctor.run("no-such-command-at-all").code == 127
+    assert doctor.run_command("no-such-command-at-all").code == 127
     monkeypatch.setattr(doctor, "_TIMEOUT_S", 0.1)
-    assert doctor.run("sleep", "5").code == 124
+    assert doctor.run_command("sleep", "5").code == 124

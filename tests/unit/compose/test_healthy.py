@@ -44,19 +44,19 @@ def test_what_answers_otherwise_is_not(monkeypatch, capsys, address, wanted, mes
 def test_what_does_not_answer_is_not_well(free_port):
     """A closed port fails with the address."""
     with pytest.raises(NotHealthy, match=f"127.0.0.1:{free_port}"):
-        healthy.check(f"http://127.0.0.1:{free_port}/")
+        healthy.check_target(f"http://127.0.0.1:{free_port}/")
 
 
 def test_a_file_that_is_touched_tells_of_life(tmp_path):
     """A file is healthy while it is recent, and not before it exists."""
     heartbeat = tmp_path / "beat"
     with pytest.raises(NotHealthy, match="does not exist yet"):
-        healthy.check(str(heartbeat), "60")
+        healthy.check_target(str(heartbeat), "60")
     heartbeat.touch()
-    healthy.check(str(heartbeat), "60")
+    healthy.check_target(str(heartbeat), "60")
     os.utime(heartbeat, (time.time() - 100,) * 2)
     with pytest.raises(NotHealthy, match="100 s ago"):
-        healthy.check(str(heartbeat), "60")
+        healthy.check_target(str(heartbeat), "60")
 
 
 @pytest.mark.parametrize("text", ["<html>502</html>", "[]", '{"triggerer": 1}', ""])

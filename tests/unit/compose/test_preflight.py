@@ -21,7 +21,7 @@ def folder(tmp_path):
 
 
 def check(dags, environ=(), uid=UID, memory_mib=8000):
-    preflight.check(dict(environ), uid, memory_mib, dags)
+    preflight.check_requirements(dict(environ), uid, memory_mib, dags)
 
 
 def written(folder):

@@ -59,7 +59,7 @@ def doors(monkeypatch):
 def test_only_passwords_that_are_others_are_changed(doors, passwords, changed):
     """Only differing passwords are changed, because Cassandra rejects two changes within five seconds."""
     fake = doors(**passwords)
-    prepare.settle_roles(SETTINGS, ["admins", "former"])
+    prepare.update_roles(SETTINGS, ["admins", "former"])
     assert fake.changed == changed
     statements = [query for query, _ in fake.session.executed]
     assert statements[0].startswith("CREATE ROLE IF NOT EXISTS penstock")
@@ -81,7 +81,7 @@ def test_the_first_role_is_waited_for(doors):
     """The superuser is awaited: Cassandra accepts queries ten seconds before it exists, and rejects every password."""
     fake = doors(cassandra="cassandra", penstock="ours")
     fake.closed_until = 7
-    prepare.prepare(SETTINGS, ["admins"])
+    prepare.prepare_services(SETTINGS, ["admins"])
     assert fake.changed == ["cassandra"]
 
 
@@ -90,7 +90,7 @@ def test_a_first_role_with_a_password_of_others_is_named_at_the_deadline(doors):
     """If the superuser rejects all known passwords until the timeout, the error names the variable to set."""
     fake = doors(cassandra="somebody's")
     with pytest.raises(UsageError, match="rejected CASSANDRA_ADMIN_PASSWORD"):
-        prepare.prepare(SETTINGS, ["admins"])
+        prepare.prepare_services(SETTINGS, ["admins"])
     assert len(fake.tried) > 4
 
 
@@ -98,5 +98,5 @@ def test_a_cassandra_that_is_down_is_not_tried_with_another_password(doors):
     """If Cassandra is down, no other password is tried, because it has not rejected the first."""
     fake = doors(error=OSError("refused"))
     with pytest.raises(CassandraUnreachable):
-        prepare.settle_roles(SETTINGS, ["admins"])
+        prepare.update_roles(SETTINGS, ["admins"])
     assert len(fake.tried) == 1
