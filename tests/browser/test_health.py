@@ -39,7 +39,7 @@ def test_a_log_is_searched_and_followed(page: Page, stack: Stack, unique: str, s
     page.goto("/health")
     with path.open("a") as log:
         log.write(f"2026-01-01T00:00:00Z [warning  ] {unique}-first <b>no markup</b>\n")
-    page.get_by_role("row").filter(has_text="Watch for alerts").get_by_role("link", name="Log").click()
+    page.get_by_role("row").filter(has_text="Alert watcher").get_by_role("link", name="Log").click()
     lines = page.get_by_role("log")
     expect(lines.locator(".level-warning").filter(has_text=f"{unique}-first <b>no markup</b>")).to_be_visible()
     page.get_by_label("Search in the log").fill(unique.upper())

@@ -242,7 +242,7 @@ class _Lines:
 class _Moving:
     """Prints a line for each completed step, and a spinner for those in progress."""
 
-    ENDS = ("ready", "unchanged", "outdated", "failed", "stopped", "swept")
+    ENDS = ("ready", "unchanged", "outdated", "failed", "stopped")
 
     def __init__(self, write: "Callable[[str], None]", update: "Callable[[str], None]") -> None:
         self._write, self._update = write, update

@@ -102,11 +102,11 @@ class EnvFile:
     """Content of a `.env`: its variables, and the error of each invalid line."""
 
     variables: dict[str, str]
-    faults: list[str]
+    errors: list[str]
 
 
 def parse_env(content: bytes) -> EnvFile:
-    """Parse a `.env`. A file that is not UTF-8 has no variables and one fault."""
+    """Parse a `.env`. A file that is not UTF-8 has no variables and one error."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -121,16 +121,16 @@ def parse_env(content: bytes) -> EnvFile:
 
 
 def _parse_line(number: int, line: str, file: EnvFile) -> None:
-    """Add the variable or fault of a line to `file`. Faults never show values, which may be secret."""
+    """Add the variable or error of a line to `file`. Errors never show values, which may be secret."""
     assignment = _ASSIGNMENT.match(line)
     if assignment is None:
         word = re.match(r"[\w.-]{1,40}", line)
-        file.faults.append(f"line {number}, {word[0] if word else '...'}: expected NAME=value")
+        file.errors.append(f"line {number}, {word[0] if word else '...'}: expected NAME=value")
         return
     name, value = assignment.groups()
     quoted = _QUOTED.match(value)
     if quoted is None and value[:1] in {'"', "'"}:
-        file.faults.append(f"line {number}, {name}: unterminated quote")
+        file.errors.append(f"line {number}, {name}: unterminated quote")
         return
     file.variables[name] = quoted[2] if quoted else re.sub(r"(?:^|\s+)#.*", "", value).strip()
 
@@ -153,8 +153,8 @@ def add_missing_variables(path: Path, *, simple_login: bool = False) -> list[str
     password is set, and if a line of the file is invalid.
     """
     file = parse_env(path.read_bytes()) if path.exists() else EnvFile({}, [])
-    if file.faults:
-        raise UsageError(f"{path}: {file.faults[0]}", hint="correct the file, or move it")
+    if file.errors:
+        raise UsageError(f"{path}: {file.errors[0]}", hint="correct the file, or move it")
     if simple_login:
         _check_simple_login(file.variables)
     wanted = {"AIRFLOW_UID": get_own_uid} | {secret.name: secret.generate for secret in SECRETS}

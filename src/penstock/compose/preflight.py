@@ -28,7 +28,7 @@ FOLDER = Path("/etc/penstock/secrets")
 VOLUMES = Path("/var/lib/secrets")
 """Mount point of all secrets volumes in secrets-init. Its own is `all`."""
 DAGS = Path("/opt/airflow/dags")
-LEAST_MEMORY_MIB = 5600
+MIN_MEMORY_MIB = 5600
 """Memory of all services under load, with a margin. With less, containers are killed."""
 
 
@@ -41,9 +41,9 @@ def check_requirements(environ: Mapping[str, str], uid: int, memory_mib: int, da
             f"BIND={environ['BIND']} allows access from other machines: {' and '.join(missing)} must be set",
             hint=f"./penstock compose init, which writes them to .env, or set BIND={LOOPBACK}",
         )
-    if memory_mib < LEAST_MEMORY_MIB:
+    if memory_mib < MIN_MEMORY_MIB:
         raise UsageError(
-            f"Docker has {memory_mib} MiB of memory, the services require {LEAST_MEMORY_MIB} MiB",
+            f"Docker has {memory_mib} MiB of memory, the services require {MIN_MEMORY_MIB} MiB",
             hint="give Docker 8 GiB: in Docker Desktop under Settings, Resources",
         )
     _check_dags(dags, uid)

@@ -32,8 +32,8 @@ def resolve_dependencies(catalog: Mapping[str, Service], names: Iterable[str]) -
 def find_dependents(catalog: Mapping[str, Service], names: Iterable[str]) -> list[str]:
     """Return the names of the given services and of all that depend on them. Without names: all services."""
     wanted = set(check_names(catalog, names) or catalog)
-    while more := {name for name, service in catalog.items() if wanted & set(service.needs)} - wanted:
-        wanted |= more
+    while added := {name for name, service in catalog.items() if wanted & set(service.needs)} - wanted:
+        wanted |= added
     return [name for name in catalog if name in wanted]
 
 

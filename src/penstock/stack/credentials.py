@@ -10,7 +10,7 @@ from pathlib import Path
 from penstock.stack import generators
 from penstock.stack.layout import Layout, write
 
-MAKERS = {
+GENERATORS = {
     "airflow_jwt_secret": secrets.token_hex,
     "airflow_api_secret": secrets.token_hex,
     "airflow_fernet_key": generators.generate_fernet_key,
@@ -22,7 +22,7 @@ MAKERS = {
 def load_secrets(layout: Layout) -> Mapping[str, str]:
     """Return the secrets of this data directory. Missing ones are generated and saved, once for concurrent commands."""
     stored = _read_secrets(layout.credentials)
-    return stored if MAKERS.keys() <= stored.keys() else _generate_missing(layout)
+    return stored if GENERATORS.keys() <= stored.keys() else _generate_missing(layout)
 
 
 def _generate_missing(layout: Layout) -> Mapping[str, str]:
@@ -32,7 +32,7 @@ def _generate_missing(layout: Layout) -> Mapping[str, str]:
     try:
         fcntl.flock(directory, fcntl.LOCK_EX)
         stored = _read_secrets(layout.credentials)
-        stored |= {name: generate() for name, generate in MAKERS.items() if name not in stored}
+        stored |= {name: generate() for name, generate in GENERATORS.items() if name not in stored}
         write(layout.credentials, json.dumps(stored, indent=2) + "\n", 0o600)
     finally:
         os.close(directory)

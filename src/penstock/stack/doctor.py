@@ -55,7 +55,9 @@ def run_checks(settings: Settings) -> list[Check]:
 def _check_java(environment: StackEnvironment) -> Check:
     java, newer = environment.java, environment.java21
     detail = f"{java.major} from {java.origin}"
-    return Check("java", True, detail if newer == java else f"{detail}; {newer.major} from {newer.origin} where needed")
+    return Check(
+        "java", True, detail if newer == java else f"{detail}; {newer.major} from {newer.origin} for the registry"
+    )
 
 
 def check_memory(idle: Iterable[Service], available_mib: int) -> Check:
@@ -122,7 +124,7 @@ def _check_jars(environment: StackEnvironment, services: Iterable[Service]) -> C
 
 def _check_ports(environment: StackEnvironment, idle: Iterable[Service]) -> Check:
     if _find_orphans(environment):
-        return Check("ports", True, "not checked: processes of an earlier start are still running")
+        return Check("ports", True, "not checked: orphaned processes of an earlier start are running")
     try:
         ports.check_ports(environment.settings, idle)
     except PortTaken as error:
@@ -133,7 +135,7 @@ def _check_ports(environment: StackEnvironment, idle: Iterable[Service]) -> Chec
 def _check_orphans(environment: StackEnvironment) -> Check:
     processes = _find_orphans(environment)
     ids = ", ".join(str(process.pid) for process in processes)
-    return Check("left behind", not processes, f"processes {ids}" if processes else "none", "./penstock down")
+    return Check("orphans", not processes, f"processes {ids}" if processes else "none", "./penstock down")
 
 
 def _find_orphans(environment: StackEnvironment) -> list[psutil.Process]:
@@ -146,7 +148,7 @@ def _check_source(settings: Settings) -> Check:
     try:
         probes.probe_url(settings.source_url)
     except PenstockError as error:
-        return Check("source", True, f"note: {error.message}")
+        return Check("source", True, f"warning: not reachable: {error.message}")
     return Check("source", True, settings.source_url)
 
 

@@ -151,7 +151,7 @@ def fetch_verified(folder: Path, artifact: Artifact, expected: str, fetch: Fetch
         if actual == expected:
             return path
         path.unlink()
-        reason = f"its SHA-256 is {actual}, the lock says {expected}"
+        reason = f"SHA-256 mismatch: expected {expected}, got {actual}"
     raise InstallFailed(f"{artifact}: {reason}", hint="check network and disk space, then run the command again")
 
 

@@ -34,12 +34,12 @@ def start_services(settings: Settings, names: Iterable[str] = (), report: Report
     """
     pipelines.of(settings)
     environment = read_environment(settings)
-    with supervise.hold_lock(environment.layout, lambda: report("stack", "waiting", "for another command to end")):
+    with supervise.hold_lock(environment.layout, lambda: report("stack", "waiting", "for another command to finish")):
         environment, supervisor = coordination.record_coordination(environment), Supervisor(environment.layout)
         services = catalog.build_services(environment)
         wanted = catalog.resolve_dependencies(services, names)
-        _sweep_orphans(environment, supervisor, report)
-        _stop_unsettled(supervisor, services, wanted, report)
+        _end_orphans(environment, supervisor, report)
+        _stop_in_transition(supervisor, services, wanted, report)
         running = {name for name, process in supervisor.processes().items() if process.alive}
         ports.check_ports(environment.settings, [service for service in wanted if service.name not in running])
         if not supervisor.pid():
@@ -52,17 +52,17 @@ def start_services(settings: Settings, names: Iterable[str] = (), report: Report
 def stop_services(settings: Settings, names: Iterable[str] = (), report: Report = discard_report) -> None:
     """Stop the named services and their dependents and wait until they have exited.
 
-    Without names: all services and the supervisor. Processes left behind by an earlier start are ended too. Data is
-    kept.
+    Without names: all services and the supervisor. Orphaned processes of an earlier start are ended too. Data is
+        kept.
     """
     environment = read_environment(settings)
-    with supervise.hold_lock(environment.layout, lambda: report("stack", "waiting", "for another command to end")):
+    with supervise.hold_lock(environment.layout, lambda: report("stack", "waiting", "for another command to finish")):
         environment, supervisor = coordination.adopt_coordination(environment), Supervisor(environment.layout)
         services = catalog.build_services(environment)
         _stop_all(supervisor, services, catalog.find_dependents(services, names), report)
         if not any(process.occupied for process in supervisor.processes().values()):
             _end_supervisor(supervisor)
-        _sweep_orphans(environment, supervisor, report)
+        _end_orphans(environment, supervisor, report)
 
 
 def restart_services(settings: Settings, names: Iterable[str] = (), report: Report = discard_report) -> None:
@@ -72,7 +72,7 @@ def restart_services(settings: Settings, names: Iterable[str] = (), report: Repo
     """
     pipelines.of(settings)
     environment = read_environment(settings)
-    with supervise.hold_lock(environment.layout, lambda: report("stack", "waiting", "for another command to end")):
+    with supervise.hold_lock(environment.layout, lambda: report("stack", "waiting", "for another command to finish")):
         environment, supervisor = coordination.adopt_coordination(environment), Supervisor(environment.layout)
         services = catalog.build_services(environment)
         running = [name for name, process in supervisor.processes().items() if process.occupied]
@@ -110,13 +110,13 @@ def log_path(settings: Settings, name: str) -> Path:
     return layout.log(name)
 
 
-def _sweep_orphans(environment: StackEnvironment, supervisor: Supervisor, report: Report) -> None:
-    swept = orphans.end_orphans(environment.layout.marker, supervisor.pid())
-    if swept:
-        report("stack", "swept", f"{len(swept)} processes left behind by an earlier start")
+def _end_orphans(environment: StackEnvironment, supervisor: Supervisor, report: Report) -> None:
+    ended = orphans.end_orphans(environment.layout.marker, supervisor.pid())
+    if ended:
+        report("stack", "stopped", f"{len(ended)} orphaned processes of an earlier start")
 
 
-def _stop_unsettled(
+def _stop_in_transition(
     supervisor: Supervisor, services: Mapping[str, Service], wanted: Iterable[Service], report: Report
 ) -> None:
     """Stop services in transition: crash-looping, or still stopping after an interrupted `down`."""

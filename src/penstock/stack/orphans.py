@@ -1,4 +1,4 @@
-"""Processes left behind by a killed launcher or supervisor: found by their marker, ended by process id."""
+"""Orphaned processes of a killed launcher or supervisor: found by their marker, ended by process id."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ import psutil
 from penstock.stack.supervise import MARKER
 
 TERMINATE_S = 20
-LEFT_S = 5
+SURVIVORS_S = 5
 
 
 def find_orphans(marker: str, supervisor_pid: int = 0) -> list[psutil.Process]:
@@ -40,8 +40,8 @@ def end_processes(processes: Iterable[psutil.Process]) -> None:
     ids = {process.pid for process in alive}
     parents = [process for process in alive if _get_parent_pid(process) not in ids]
     alive = _send_signal(psutil.Process.terminate, parents, alive, TERMINATE_S)
-    alive = _send_signal(psutil.Process.terminate, alive, alive, LEFT_S)
-    _send_signal(psutil.Process.kill, alive, alive, LEFT_S)
+    alive = _send_signal(psutil.Process.terminate, alive, alive, SURVIVORS_S)
+    _send_signal(psutil.Process.kill, alive, alive, SURVIVORS_S)
 
 
 def _send_signal(

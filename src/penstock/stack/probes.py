@@ -52,18 +52,18 @@ def probe_zookeeper(settings: Settings, _started_s: float) -> None:
         with socket.create_connection((LOOPBACK, settings.zookeeper_port), TIMEOUT_S) as connection:
             connection.settimeout(TIMEOUT_S)
             connection.sendall(b"srvr")
-            answer = connection.recv(4096).decode(errors="replace")
+            response = connection.recv(4096).decode(errors="replace")
     except OSError as error:
         raise Unreachable(f"{LOOPBACK}:{settings.zookeeper_port}: {error}") from None
-    if "Mode: standalone" not in answer:
-        raise Unreachable(f"unexpected answer from ZooKeeper: {answer.strip()[:80]!r}")
+    if "Mode: standalone" not in response:
+        raise Unreachable(f"unexpected response from ZooKeeper: {response.strip()[:80]!r}")
 
 
 def probe_registry(settings: Settings, _started_s: float) -> None:
     """Check that the registry is healthy and lists its subjects."""
     health = f"http://{LOOPBACK}:{settings.registry_management_port}/health/ready"
     if _get_json(health, RegistryUnreachable).get("status") != "UP":
-        raise RegistryUnreachable(f"{health}: not UP")
+        raise RegistryUnreachable(f"{health}: the status is not UP")
     _fetch_url(f"{_registry_url(settings)}/subjects", RegistryUnreachable)
 
 
@@ -151,7 +151,7 @@ def probe_spark_job(settings: Settings, started_s: float) -> None:
     """
     page = f"http://{LOOPBACK}:{settings.spark_job_ui_port}"
     if "Active Streaming Queries" not in _fetch_url(f"{page}/StreamingQuery/", Unreachable).text:
-        if _stands_by(settings, started_s):
+        if _is_standing_by(settings, started_s):
             return
         raise Unreachable("the Spark job has no active streaming query yet")
     address = f"{page}/api/v1/applications"
@@ -163,12 +163,12 @@ def probe_spark_job(settings: Settings, started_s: float) -> None:
     raise Unreachable("the Spark job has no executor yet")
 
 
-def _stands_by(settings: Settings, started_s: float) -> bool:
+def _is_standing_by(settings: Settings, started_s: float) -> bool:
     try:
         batches = stuck.find_stuck_batches(settings)
     except PenstockError:
         return False
-    return any(one.state == "transform_failed" and one.last_at.timestamp() >= started_s for one in batches)
+    return any(batch.state == "transform_failed" and batch.last_at.timestamp() >= started_s for batch in batches)
 
 
 def _master_url(settings: Settings) -> str:

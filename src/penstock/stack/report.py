@@ -13,7 +13,6 @@ Stage = Literal[
     "failed",
     "stopping",
     "stopped",
-    "swept",
 ]
 
 

@@ -54,7 +54,7 @@ class Service:
     after: Callable[[Settings], None] | None = None
     note: Callable[[Settings], str] | None = None
     """What an operator should know besides its state, or ''."""
-    trouble: Callable[[Settings], str] = lambda _settings: ""
+    problem: Callable[[Settings], str] = lambda _settings: ""
     """Returns what keeps a running service from its work, or ''."""
     directory: Path = Path("/")
     stop_wait_s: int = 20

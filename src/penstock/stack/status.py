@@ -59,7 +59,7 @@ def _build_status(settings: Settings, service: Service, process: Process | None,
     state, detail = _determine_state(settings, service, process)
     pid = process.pid if process and (process.alive or state == "unsupervised") else 0
     ended = f"{restarts.how}, {_format_duration(time.time() - restarts.at_s)} ago"
-    last_exit = f"last ended by itself: {ended}" if restarts.how and state != "stopped" else ""
+    last_exit = f"last unexpected exit: {ended}" if restarts.how and state != "stopped" else ""
     return Status(
         name=service.name,
         title=service.title,
@@ -85,12 +85,12 @@ def _format_duration(seconds: float) -> str:
 
 def _determine_state(settings: Settings, service: Service, process: Process | None) -> tuple[State, str]:
     if process and process.state in _STATES:
-        trouble = service.trouble(settings) if process.state in {"BACKOFF", "FATAL"} else ""
-        return _STATES[process.state], "; ".join(filter(None, [process.detail, trouble]))
+        problem = service.problem(settings) if process.state in {"BACKOFF", "FATAL"} else ""
+        return _STATES[process.state], "; ".join(filter(None, [process.detail, problem]))
     if process is None or not process.alive:
         return "stopped", ""
-    if trouble := service.trouble(settings):
-        return "stuck", trouble
+    if problem := service.problem(settings):
+        return "stuck", problem
     try:
         service.probe(settings, process.started_s)
     except Unreachable as error:

@@ -30,7 +30,7 @@ SOCKET_PATH_BYTES = 104  # sun_path is 108 bytes with the final NUL; supervisord
 ANSWER_TIMEOUT_S = 20
 START_TIMEOUT_S = 20
 STEADY_S = 20  # a process that exits sooner is restarted with backoff, at most RETRIES times
-RETRIES = 40  # the backoff grows by a second each time: gives up after a quarter of an hour, e.g. of a full disk
+RETRIES = 40  # the backoff grows by one second each time; gives up after 15 minutes, e.g. if the disk is full
 START_SLACK_S = 5
 OPEN_FILES = 65536
 _OURS = ("AIRFLOW", "APICURIO", "CLASSPATH", "HADOOP", "JAVA", "JDK_", "KAFKA", "PENSTOCK_", "PYSPARK", "PYTHON")
@@ -225,7 +225,7 @@ def count_restarts(lines: Iterable[str]) -> dict[str, Restarts]:
 def _describe_exit(text: str) -> str:
     """Describe how a process exited, from supervisord's text: `terminated by SIGKILL`, `exit status 1`."""
     number = getattr(signal, text.removeprefix("terminated by ").split(" ")[0], None)
-    return f"killed by signal {number:d}" if number else f"ended with {text}"
+    return f"killed by signal {number:d}" if number else text
 
 
 def _read_lines(path: Path) -> list[str]:

@@ -3,16 +3,16 @@
 import pytest
 
 from penstock.compose import doctor, environment
-from penstock.compose.doctor import Answer
+from penstock.compose.doctor import CommandResult
 from penstock.stack.check import Check
 
 FINE = {
-    "version": Answer(0, "28.0.1\n"),
-    "compose version": Answer(0, "2.39.1\n"),
-    "info": Answer(0, f"{16 * 2**30}\n"),
-    "compose ps": Answer(0, ""),
-    "ps --filter": Answer(0, ""),
-    "compose --project-directory": Answer(0, ""),
+    "version": CommandResult(0, "28.0.1\n"),
+    "compose version": CommandResult(0, "2.39.1\n"),
+    "info": CommandResult(0, f"{16 * 2**30}\n"),
+    "compose ps": CommandResult(0, ""),
+    "ps --filter": CommandResult(0, ""),
+    "compose --project-directory": CommandResult(0, ""),
 }
 
 
@@ -52,14 +52,14 @@ def test_a_machine_that_has_all_passes(root):
 @pytest.mark.parametrize("version", ["1.29.2", "2.20.3", "v2.23.9"])
 def test_an_old_compose_is_named(root, version):
     """An old Compose fails with the required version."""
-    result = checks(root, {"compose version": Answer(0, version)})["compose"]
+    result = checks(root, {"compose version": CommandResult(0, version)})["compose"]
     assert (result.ok, "2.24" in result.detail) == (False, True)
 
 
 def test_a_compose_that_is_not_there_is_told(root):
     """A missing Compose fails with Docker's message."""
-    answer = Answer(1, "docker: 'compose' is not a docker command.\n\nUsage: docker")
-    result = checks(root, {"compose version": answer, "docker-compose version": Answer(127, "not installed")})
+    answer = CommandResult(1, "docker: 'compose' is not a docker command.\n\nUsage: docker")
+    result = checks(root, {"compose version": answer, "docker-compose version": CommandResult(127, "not installed")})
     assert not result["compose"].ok
     assert result["compose"].detail == "`docker compose` is not available: docker: 'compose' is not a docker command."
     assert "files" not in result, "it has nobody to ask"
@@ -68,12 +68,12 @@ def test_a_compose_that_is_not_there_is_told(root):
 @pytest.mark.parametrize("version", ["2.24.0", "v2.40.0", "5.6.0", "dev"])
 def test_a_newer_compose_will_do(root, version):
     """Newer versions pass, by their first two numbers."""
-    assert checks(root, {"compose version": Answer(0, version)})["compose"].ok
+    assert checks(root, {"compose version": CommandResult(0, version)})["compose"].ok
 
 
 def test_no_engine_and_no_docker(root, monkeypatch):
     """A stopped engine and a missing Docker are told apart."""
-    result = checks(root, {"version": Answer(1, "Cannot connect to the Docker daemon")})
+    result = checks(root, {"version": CommandResult(1, "Cannot connect to the Docker daemon")})
     assert "Cannot connect" in result["docker"].detail
     assert "memory" not in result
     monkeypatch.setattr(doctor.shutil, "which", lambda _: None)
@@ -82,15 +82,18 @@ def test_no_engine_and_no_docker(root, monkeypatch):
 
 def test_too_little_memory(root):
     """Too little memory fails with the available and the required amount."""
-    result = checks(root, {"info": Answer(0, str(4 * 2**30))})["memory"]
+    result = checks(root, {"info": CommandResult(0, str(4 * 2**30))})["memory"]
     assert (result.ok, result.detail) == (False, "Docker has 4096 MiB, the containers may use 8192")
 
 
 def test_a_program_of_that_name_will_do(root):
     """The program docker-compose is accepted too, unless it is too old."""
-    plugin = {"compose version": Answer(1, "unknown"), "compose --project-directory": Answer(1, "unknown")}
+    plugin = {
+        "compose version": CommandResult(1, "unknown"),
+        "compose --project-directory": CommandResult(1, "unknown"),
+    }
     for version, ok in (("v2.39.1", True), ("1.29.2", False)):
-        program = {"docker-compose version": Answer(0, version), "docker-compose": Answer(0, "")}
+        program = {"docker-compose version": CommandResult(0, version), "docker-compose": CommandResult(0, "")}
         result = checks(root, plugin | program)
         assert result["compose"].ok is ok
         assert not ok or result["files"].ok, "the installed program is used, and .env is not blamed"
@@ -179,14 +182,14 @@ def test_a_taken_port_is_named_by_its_variable(root, monkeypatch):
     """A port in use fails with its variable, unless the project's own containers use it."""
     monkeypatch.setattr(doctor.net, "is_port_free", lambda port, host: port != 9021)
     assert checks(root)["ports"].detail == "in use: CONTROL_PORT=9021"
-    other = {"ps --filter publish=9021": Answer(0, "other-1\n")} | FINE
+    other = {"ps --filter publish=9021": CommandResult(0, "other-1\n")} | FINE
     assert checks(root, other)["ports"].detail == "in use: CONTROL_PORT=9021, by the container other-1"
-    assert checks(root, {"compose ps": Answer(0, '{"Name": "penstock-broker-1"}')})["ports"].ok
+    assert checks(root, {"compose ps": CommandResult(0, '{"Name": "penstock-broker-1"}')})["ports"].ok
 
 
 def test_what_compose_itself_refuses_is_told(root):
     """Files that Compose rejects fail with its message."""
-    result = checks(root, {"compose --project-directory": Answer(1, "required variable X is missing")})["files"]
+    result = checks(root, {"compose --project-directory": CommandResult(1, "required variable X is missing")})["files"]
     assert (result.ok, result.detail) == (False, "required variable X is missing")
 
 

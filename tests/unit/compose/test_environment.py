@@ -65,7 +65,7 @@ def test_the_password_that_everybody_knows_has_to_be_asked_for(tmp_path):
 def test_the_example_names_every_variable_and_no_secret():
     """The example lists all variables and no secret values."""
     found = environment.parse_env(environment.render_example().encode())
-    assert found.faults == []
+    assert found.errors == []
     assert list(found.variables) == [variable.name for variable in environment.VARIABLES]
     assert all(found.variables[name] == "" for name in SECRETS)
 
@@ -90,7 +90,7 @@ def test_lines_are_read_as_compose_reads_them(line, value):
 
 
 @pytest.mark.parametrize(
-    ("content", "fault"),
+    ("content", "error"),
     [
         (b"AIRFLOW_UID 1000", "line 1, AIRFLOW_UID: expected NAME=value"),
         (b"\n# fine\nA='open", "line 3, A: unterminated quote"),
@@ -99,11 +99,11 @@ def test_lines_are_read_as_compose_reads_them(line, value):
         (b"A=\xff\xfe\xfa", "not UTF-8"),
     ],
 )
-def test_what_cannot_be_read_is_named(content, fault, tmp_path):
+def test_what_cannot_be_read_is_named(content, error, tmp_path):
     """An invalid line is an error with its number, without its value. `compose init` keeps such a file."""
-    (found,) = environment.parse_env(content).faults
-    assert found.startswith(fault)
-    assert "hunter2" not in found
+    (message,) = environment.parse_env(content).errors
+    assert message.startswith(error)
+    assert "hunter2" not in message
     path = tmp_path / ".env"
     path.write_bytes(content)
     with pytest.raises(UsageError):

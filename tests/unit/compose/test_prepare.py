@@ -69,7 +69,7 @@ def test_only_passwords_that_are_others_are_changed(doors, passwords, changed):
 @pytest.fixture
 def patient(monkeypatch):
     """A ready registry and a short timeout."""
-    monkeypatch.setattr(prepare, "_settle_registry", lambda _: None)
+    monkeypatch.setattr(prepare, "_set_compatibility", lambda _: None)
     monkeypatch.setattr(prepare, "wait_until", lambda probe, **more: wait_until(probe, **more | FAST))
 
 

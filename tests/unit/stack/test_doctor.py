@@ -80,7 +80,7 @@ def test_secrets_are_made_once_and_private(environment: StackEnvironment) -> Non
     """Every start reads the same secrets, and other users cannot read them."""
     assert credentials.load_secrets(environment.layout) == environment.secrets
     assert environment.layout.credentials.stat().st_mode & 0o777 == 0o600
-    assert set(environment.secrets) == set(credentials.MAKERS)
+    assert set(environment.secrets) == set(credentials.GENERATORS)
 
 
 def test_commands_that_start_at_once_share_their_secrets(environment: StackEnvironment, tmp_path: Path) -> None:

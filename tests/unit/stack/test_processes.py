@@ -249,7 +249,7 @@ def test_how_a_service_last_ended_is_told(environment: StackEnvironment) -> None
     service = Service("x", "X", "1", ("true",), _never)
     ends = Restarts(2, "killed by signal 9", time.time() - 12)
     found = status._build_status(environment.settings, service, Process("x", "RUNNING", 0, 4e9, ""), ends)
-    assert (found.restarts, found.detail) == (2, "no answer; last ended by itself: killed by signal 9, 12 s ago")
+    assert (found.restarts, found.detail) == (2, "no answer; last unexpected exit: killed by signal 9, 12 s ago")
     assert status._build_status(environment.settings, service, None, ends).detail == ""
 
 
@@ -261,7 +261,7 @@ def test_a_service_that_runs_and_is_stuck_is_not_ready(
     environment: StackEnvironment, process: str, state: str, detail: str
 ) -> None:
     """What keeps it from its work is told whatever its probe says, also while it is started again and again."""
-    service = Service("x", "X", "1", ("true",), lambda *_: None, trouble=lambda _settings: "on 0:7")
+    service = Service("x", "X", "1", ("true",), lambda *_: None, problem=lambda _settings: "on 0:7")
     spawn = "too quickly" if process == "BACKOFF" else ""
     found = status._build_status(environment.settings, service, Process("x", process, 0, 4e9, spawn), Restarts())
     assert (found.state, found.detail) == (state, detail)

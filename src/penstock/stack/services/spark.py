@@ -171,8 +171,8 @@ def _build_job(environment: StackEnvironment) -> Service:
         env={**environment.child_env(), **build_env(environment)},
         directory=environment.repository,
         probe=probes.probe_spark_job,
-        note=_note_of_checkpoint,
-        trouble=stuck.describe_stuck_batches,
+        note=_describe_checkpoint,
+        problem=stuck.describe_stuck_batches,
         stop_wait_s=60,
         memory_mib=settings.spark_driver_memory_mib + 250,
         page=f"http://127.0.0.1:{settings.spark_job_ui_port}",
@@ -180,7 +180,7 @@ def _build_job(environment: StackEnvironment) -> Service:
     )
 
 
-def _note_of_checkpoint(settings: Settings) -> str:
+def _describe_checkpoint(settings: Settings) -> str:
     """Return why the job started where it did if nobody requested that, or '' if the reason is unknown here."""
     try:
         return checkpoint_of(settings, pipelines.of(settings).topic).origin().note

@@ -16,7 +16,7 @@ def build_services(environment: StackEnvironment) -> list[Service]:
     return [
         Service(
             name="watch",
-            title="Watch for alerts",
+            title="Alert watcher",
             version="-",
             command=(environment.python, "-m", f"{package}.cli", "watch"),
             env={**environment.child_env(), "MALLOC_ARENA_MAX": "2"},
