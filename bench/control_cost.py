@@ -25,7 +25,7 @@ _ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run
 _PAINT = "performance.getEntriesByType('paint').find(e => e.name == 'first-contentful-paint')?.startTime"
 
 
-class Opened(NamedTuple):
+class PageTiming(NamedTuple):
     """Timings of one page load, in ms. `shown_ms` ends when the page has loaded and its heading is visible."""
 
     first_paint_ms: float
@@ -33,43 +33,43 @@ class Opened(NamedTuple):
     foreign: list[str]
 
 
-class Load(NamedTuple):
+class Usage(NamedTuple):
     """Usage of a process over an interval: percent of one core, resident memory."""
 
     cpu_percent: float
     memory_mib: float
 
 
-def open_page(browser: Browser, address: str, path: str, wait_for: str = "main h1") -> Opened:
+def open_page(browser: Browser, address: str, path: str, wait_for: str = "main h1") -> PageTiming:
     """Open a page in a fresh browser context, without cache or cookies."""
     context = browser.new_context(viewport={"width": 1360, "height": 900})
     page, foreign = context.new_page(), list[str]()
-    page.on("request", lambda request: _note(request, address, foreign))
-    began_s = time.monotonic()
+    page.on("request", lambda request: _record_external(request, address, foreign))
+    started_s = time.monotonic()
     page.goto(address + path, wait_until="load")
     page.wait_for_selector(wait_for, timeout=30_000)
-    shown_ms = (time.monotonic() - began_s) * 1000
+    shown_ms = (time.monotonic() - started_s) * 1000
     page.wait_for_function(f"{_PAINT} !== undefined", timeout=30_000)
     painted_ms = float(page.evaluate(_PAINT))
     context.close()
-    return Opened(painted_ms, shown_ms, foreign)
+    return PageTiming(painted_ms, shown_ms, foreign)
 
 
-def _note(request: Request, address: str, foreign: list[str]) -> None:
+def _record_external(request: Request, address: str, foreign: list[str]) -> None:
     scheme, host = urlsplit(request.url).scheme, urlsplit(request.url).netloc
     if scheme not in {"data", "blob"} and host != urlsplit(address).netloc:
         foreign.append(request.url)
 
 
-def load(process: psutil.Process, seconds: float) -> Load:
+def measure_load(process: psutil.Process, seconds: float) -> Usage:
     """Measure the process for this many seconds."""
     process.cpu_percent()
     time.sleep(seconds)
-    return Load(process.cpu_percent(), process.memory_info().rss / 2**20)
+    return Usage(process.cpu_percent(), process.memory_info().rss / 2**20)
 
 
 @contextmanager
-def idle_pages(browser: Browser, address: str, count: int, path: str = "/") -> Iterator[list[Page]]:
+def open_idle_pages(browser: Browser, address: str, count: int, path: str = "/") -> Iterator[list[Page]]:
     """Keep this number of pages open and idle, each in its own browser context."""
     contexts = [browser.new_context() for _ in range(count)]
     pages = []
@@ -84,7 +84,7 @@ def idle_pages(browser: Browser, address: str, count: int, path: str = "/") -> I
 
 
 @contextmanager
-def large_topic(bootstrap: str) -> Iterator[str]:
+def create_large_topic(bootstrap: str) -> Iterator[str]:
     """Provide a topic with a million messages of 100 bytes, deleted on exit."""
     from confluent_kafka import Producer
     from confluent_kafka.admin import AdminClient, NewTopic
@@ -109,7 +109,7 @@ def large_topic(bootstrap: str) -> Iterator[str]:
         admin.delete_topics([_LARGE])[_LARGE].result(30)
 
 
-def median_of(browser: Browser, address: str, path: str, rounds: int) -> dict[str, object]:
+def measure_page(browser: Browser, address: str, path: str, rounds: int) -> dict[str, object]:
     """Load a page repeatedly and return the medians."""
     loads = [open_page(browser, address, path) for _ in range(rounds)]
     return {
@@ -120,7 +120,7 @@ def median_of(browser: Browser, address: str, path: str, rounds: int) -> dict[st
     }
 
 
-def show(title: str, rows: Sequence[Mapping[str, object]]) -> None:
+def print_table(title: str, rows: Sequence[Mapping[str, object]]) -> None:
     """Print a Markdown table."""
     if rows:
         sys.stdout.write(f"\n{title}\n\n| {' | '.join(rows[0])} |\n|{'---|' * len(rows[0])}\n")
@@ -128,29 +128,29 @@ def show(title: str, rows: Sequence[Mapping[str, object]]) -> None:
         sys.stdout.flush()
 
 
-def measure(browser: Browser, options: argparse.Namespace) -> None:
+def measure_control_center(browser: Browser, options: argparse.Namespace) -> None:
     """Measure everything, and print each table when it is complete."""
     process = psutil.Process(options.pid)
-    show("Pages", [median_of(browser, options.address, path, options.rounds) for path in options.pages])
+    print_table("Pages", [measure_page(browser, options.address, path, options.rounds) for path in options.pages])
     loads = []
     for count in (0, 1, 20):
-        with idle_pages(browser, options.address, count):
+        with open_idle_pages(browser, options.address, count):
             time.sleep(5)  # let the cost of loading them pass
-            usage = load(process, options.seconds)
+            usage = measure_load(process, options.seconds)
         loads.append(
             {"open_pages": count, "cpu_percent": round(usage.cpu_percent, 1), "memory_mib": round(usage.memory_mib)}
         )
-    show(f"Control center, {options.seconds:g} s each", loads)
+    print_table(f"Control center, {options.seconds:g} s each", loads)
     if options.bootstrap:
-        with large_topic(options.bootstrap) as topic:
+        with create_large_topic(options.bootstrap) as topic:
             before_mib = process.memory_info().rss / 2**20
             paths = [f"/topics/{topic}", f"/topics/{topic}/messages/0/100000"]
-            show(
+            print_table(
                 "A topic of 1,000,000 messages",
-                [median_of(browser, options.address, path, options.rounds) for path in paths],
+                [measure_page(browser, options.address, path, options.rounds) for path in paths],
             )
             grown = {"grown_mib": round(process.memory_info().rss / 2**20 - before_mib)}
-            show("Its memory", [grown])
+            print_table("Its memory", [grown])
 
 
 def main() -> None:
@@ -167,7 +167,7 @@ def main() -> None:
         path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
         browser = playwright.chromium.launch(executable_path=path, args=_ARGUMENTS)
         sys.stdout.write(f"{json.dumps({'cores': psutil.cpu_count(), 'load': psutil.getloadavg()})}\n")
-        measure(browser, options)
+        measure_control_center(browser, options)
         browser.close()
 
 

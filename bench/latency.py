@@ -16,9 +16,9 @@ from typing import Any, Self
 from cassandra.cluster import Session
 
 from bench import store
-from bench.ground import Ground, Load, messages
-from bench.race import BenchFailed, Contestant, Running
-from bench.store import Make
+from bench.measure import BenchFailed, Contestant, Running
+from bench.store import ProgramFactory
+from bench.target import Load, Target, generate_messages
 from penstock import pipelines
 from penstock.broker.kafka import producer
 from penstock.config import Settings
@@ -31,14 +31,14 @@ SECONDS = 20.0
 _SETTLE_S = 4.0
 _WARM_UP_RATE, _WARM_UP_FACTOR = 1000, 1.5
 _IDLE_S = 10.0
-_LOOK_EVERY_S = 0.01
-_LOOKS_PER_S = 25
-_PATIENCE_S = 90.0
+_POLL_EVERY_S = 0.01
+_SAMPLES_PER_S = 25
+_TIMEOUT_S = 90.0
 
-CONTESTANTS: dict[str, tuple[str, Make]] = {
-    "ours": ("penstock", store.ours),
-    "tutorial": ("the tutorial's job: Spark 3.5, connector 3.5.1, defaults", store.spark35({})),
-    "connector": ("Spark 4.1, connector 3.5.1, tuned", store.spark41(store.TUNED_41)),
+CONTESTANTS: dict[str, tuple[str, ProgramFactory]] = {
+    "ours": ("penstock", store.make_penstock),
+    "tutorial": ("the tutorial's job: Spark 3.5, connector 3.5.1, defaults", store.spark35_factory({})),
+    "connector": ("Spark 4.1, connector 3.5.1, tuned", store.spark41_factory(store.TUNED_41)),
 }
 
 
@@ -54,26 +54,26 @@ class Latency:
 
 
 @dataclass(frozen=True)
-class Pace:
+class LatencyRun:
     """One run: latency by rate, and the idle job's CPU usage in cores."""
 
     idle_cores: float
     by_rate: dict[str, Latency]
 
 
-def contestants(ground: Ground, seconds: float) -> list[Contestant]:
+def build_contestants(target: Target, seconds: float) -> list[Contestant]:
     """Return all contestants. Each run uses a topic of its own."""
     return [
-        Contestant(name, title, partial(_run_pace, ground, make, seconds))
+        Contestant(name, title, partial(_run_contestant, target, make, seconds))
         for name, (title, make) in CONTESTANTS.items()
     ]
 
 
-def _run_pace(ground: Ground, make: Make, seconds: float) -> dict[str, Any]:
-    return asdict(pace(ground, make, seconds=seconds))
+def _run_contestant(target: Target, make: ProgramFactory, seconds: float) -> dict[str, Any]:
+    return asdict(measure_latency(target, make, seconds=seconds))
 
 
-class Lookout:
+class RowPoller:
     """Polls for rows in a thread inside the `with` block, and measures how long each takes to appear."""
 
     def __init__(self, session: Session, table: str) -> None:
@@ -89,7 +89,7 @@ class Lookout:
         self._sent_s[uuid.UUID(key.decode())] = sent_s
 
     def _poll(self) -> None:
-        while not self._over.wait(_LOOK_EVERY_S):
+        while not self._over.wait(_POLL_EVERY_S):
             if pending := list(self._sent_s):
                 rows = list(self._session.execute(self._query, (pending,)))
                 now_s = time.monotonic()
@@ -101,7 +101,7 @@ class Lookout:
         while self._sent_s:
             if time.monotonic() > deadline_s:
                 raise BenchFailed(f"{len(self._sent_s)} rows were not there after {timeout_s:g} s")
-            time.sleep(_LOOK_EVERY_S)
+            time.sleep(_POLL_EVERY_S)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -112,31 +112,36 @@ class Lookout:
         self._thread.join()
 
 
-def pace(ground: Ground, make: Make, rates: tuple[int, ...] = RATES, seconds: float = SECONDS) -> Pace:
+def measure_latency(
+    target: Target, make: ProgramFactory, rates: tuple[int, ...] = RATES, seconds: float = SECONDS
+) -> LatencyRun:
     """Measure one contestant on an empty topic and table. Raises `BenchFailed`."""
     load = Load(0, name=uuid.uuid4().hex[:8])
-    settings = ground.fresh_table(load)
-    ground.fill(load)
-    made = messages(load, settings, pipelines.of(settings))
+    settings = target.create_table(load)
+    target.fill_topic(load)
+    made = generate_messages(load, settings, pipelines.of(settings))
     try:
-        with Running(make(ground, settings, 0)) as running:
-            send(ground.session, settings, made, 1, 1.0)
-            send(ground.session, settings, made, _WARM_UP_RATE, _WARM_UP_FACTOR * seconds)
+        with Running(make(target, settings, 0)) as running:
+            send_at_rate(target.session, settings, made, 1, 1.0)
+            send_at_rate(target.session, settings, made, _WARM_UP_RATE, _WARM_UP_FACTOR * seconds)
             time.sleep(_SETTLE_S)
-            idle = _measure_cores(ground, running, _IDLE_S)
+            idle = _measure_cores(target, running, _IDLE_S)
             by_rate: dict[str, Latency] = {}
             for rate in rates:
-                by_rate[str(rate)] = send(ground.session, settings, made, rate, seconds, settle_s=_SETTLE_S)
-            return Pace(idle, by_rate)
+                by_rate[str(rate)] = send_at_rate(target.session, settings, made, rate, seconds, settle_s=_SETTLE_S)
+            return LatencyRun(idle, by_rate)
     finally:
-        ground.drop(settings)
+        target.drop_keyspace(settings)
 
 
-def _measure_cores(ground: Ground, running: Running, seconds: float) -> float:
+def _measure_cores(target: Target, running: Running, seconds: float) -> float:
     """Measure the CPU usage of the job in cores."""
 
     def spent_s() -> float:
-        processes = [*running.processes(), *(process for name in running.services for process in ground.tree(name))]
+        processes = [
+            *running.processes(),
+            *(process for name in running.services for process in target.list_processes(name)),
+        ]
         return sum(sum(process.cpu_times()[:4]) for process in processes)
 
     before = spent_s()
@@ -144,7 +149,7 @@ def _measure_cores(ground: Ground, running: Running, seconds: float) -> float:
     return (spent_s() - before) / seconds
 
 
-def send(
+def send_at_rate(
     session: Session,
     settings: Settings,
     made: Iterator[tuple[bytes, bytes]],
@@ -158,17 +163,17 @@ def send(
     """
     pipeline = pipelines.of(settings)
     table = f"{settings.cassandra_keyspace}.{pipeline.table}"
-    stride, began_s = max(1, rate // _LOOKS_PER_S), time.monotonic()
-    with Lookout(session, table) as lookout:
-        with Sender(producer(settings), pipeline.topic, _PATIENCE_S) as sender:
+    stride, started_s = max(1, rate // _SAMPLES_PER_S), time.monotonic()
+    with RowPoller(session, table) as lookout:
+        with Sender(producer(settings), pipeline.topic, _TIMEOUT_S) as sender:
             for number in range(round(rate * (settle_s + seconds))):
                 key, value = next(made)
-                time.sleep(max(0.0, began_s + number / rate - time.monotonic()))
+                time.sleep(max(0.0, started_s + number / rate - time.monotonic()))
                 sent_s = time.monotonic()
                 sender.send(key, value, [])
                 if number >= rate * settle_s and number % stride == 0:
                     lookout.await_row(key, sent_s)
-        lookout.wait(_PATIENCE_S)
+        lookout.wait(_TIMEOUT_S)
     return _summarize(lookout.found_ms)
 
 

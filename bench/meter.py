@@ -12,7 +12,7 @@ Roots = Mapping[str, Callable[[], list[psutil.Process]]]
 """Functions that list the processes of each kind. Called for each sample, since some processes start later."""
 
 
-def tree(pid: int) -> list[psutil.Process]:
+def list_tree(pid: int) -> list[psutil.Process]:
     """Return a process and all its descendants; empty if there is no such process."""
     try:
         root = psutil.Process(pid)
@@ -21,17 +21,17 @@ def tree(pid: int) -> list[psutil.Process]:
         return []
 
 
-def java_of(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
+def filter_java(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
     """Return the Java processes."""
-    return [process for process in processes if _name(process) == "java"]
+    return [process for process in processes if _read_name(process) == "java"]
 
 
-def others_of(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
+def filter_others(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
     """Return the processes that are not Java."""
-    return [process for process in processes if _name(process) != "java"]
+    return [process for process in processes if _read_name(process) != "java"]
 
 
-def _name(process: psutil.Process) -> str:
+def _read_name(process: psutil.Process) -> str:
     try:
         return str(process.name())
     except psutil.Error:

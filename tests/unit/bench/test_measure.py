@@ -5,12 +5,12 @@ import time
 import psutil
 import pytest
 
+from bench.measure import BenchFailed, Mark, Program, Running, compute_measurement, measure_program, track_done_lines
 from bench.meter import Meter
-from bench.race import BenchFailed, Mark, Program, Running, between, lap, own_lines
 
 
 def program(code: str) -> Program:
-    return Program((sys.executable, "-u", "-c", code), own_lines)
+    return Program((sys.executable, "-u", "-c", code), track_done_lines)
 
 
 def this_process(_service: str):
@@ -19,7 +19,7 @@ def this_process(_service: str):
 
 def test_progress_is_what_is_more_than_before():
     """Each line tells how many are done in all; other lines tell of nothing."""
-    more = own_lines()
+    more = track_done_lines()
     assert [more(line) for line in ('{"done": 3}\n', "a warning\n", '{"done": 10}\n')] == [3, 0, 7]
 
 
@@ -72,7 +72,7 @@ def test_a_lap_is_measured_from_its_first_step_to_its_last():
         "    while time.process_time() < end: pass\n"
         "burn(0.4)\nprint('{\"done\": 100}')\ntime.sleep(0.1)\nburn(0.2)\nprint('{\"done\": 300}')\ntime.sleep(9)"
     )
-    found = lap(program(code), this_process, 300, timeout_s=60)
+    found = measure_program(program(code), this_process, 300, timeout_s=60)
     assert found.records == 200
     assert 0 < found.cpu_us_per_row["Python"] < 0.4 * 1e6 / 200  # the system counts in ticks of 10 ms
     assert found.cpu_us_per_row["Java"] == 0.0
@@ -85,7 +85,7 @@ def test_a_lap_is_what_lies_between_two_marks():
     """Records and CPU time of each kind are those of the second mark less those of the first, per record."""
     first = Mark(100, 10.0, {"kafka": 1.0, "Python": 5.0})
     last = Mark(300, 14.0, {"kafka": 1.5, "Python": 5.2})
-    found = between(first, last, 20.0, Meter({"kafka": list}))
+    found = compute_measurement(first, last, 20.0, Meter({"kafka": list}))
     assert (found.records, found.seconds, found.cold_s, found.rows_per_s) == (200, 4.0, 20.0, 50.0)
     assert found.cpu_us_per_row == {"kafka": 2500.0, "Python": pytest.approx(1000.0)}
     assert found.rss_mib == {"kafka": 0}
@@ -94,20 +94,20 @@ def test_a_lap_is_what_lies_between_two_marks():
 def test_what_warms_up_is_passed_over():
     """With `skip`, the first step that reaches it is where the lap begins."""
     code = "import time\nfor n in (100, 200, 300):\n    print('{\"done\": %d}' % n); time.sleep(0.2)\ntime.sleep(9)"
-    assert lap(program(code), this_process, 300, skip=150, timeout_s=60).records == 100
+    assert measure_program(program(code), this_process, 300, skip=150, timeout_s=60).records == 100
 
 
 def test_a_batch_that_is_a_little_short_has_warmed_up_too():
     """Spark asks each partition for its part, and rounds it."""
     code = "import time\nfor n in (999, 2000):\n    print('{\"done\": %d}' % n); time.sleep(0.2)\ntime.sleep(9)"
-    assert lap(program(code), this_process, 2000, skip=1000, timeout_s=60).records == 1001
+    assert measure_program(program(code), this_process, 2000, skip=1000, timeout_s=60).records == 1001
 
 
 @pytest.mark.parametrize("skip", [0, 3])
 def test_what_is_told_at_once_is_measured_from_the_start(skip: int):
     """So few records that a program tells of them in one step have a rate and a cost too: its start is in them."""
     code = "import time\nwhile time.process_time() < 0.3: pass\nprint('{\"done\": 5}'); time.sleep(9)"
-    found = lap(program(code), this_process, 5, skip=skip, timeout_s=60)
+    found = measure_program(program(code), this_process, 5, skip=skip, timeout_s=60)
     assert found.records == 5
     assert found.cold_s > found.seconds > 0.2
     assert found.rows_per_s == 5 / found.seconds
@@ -118,7 +118,7 @@ def test_the_environment_of_a_program_is_its_own_on_top():
     """It sees what it was given, and what everybody sees."""
     before = {**os.environ}
     one = program("import os; print('{\"done\": %d}' % (os.environ['N'] == '7')); import time; time.sleep(9)")
-    with Running(Program(one.command, own_lines, env={"N": "7"})) as running:
+    with Running(Program(one.command, track_done_lines, env={"N": "7"})) as running:
         assert next(running.steps(20)) == 1
     assert dict(os.environ) == before
-    assert time.monotonic() > running.began_s
+    assert time.monotonic() > running.started_s

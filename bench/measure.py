@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from bench.meter import Meter, java_of, others_of, tree
+from bench.meter import Meter, filter_java, filter_others, list_tree
 from penstock.errors import PenstockError
 
 _STOP_S = 30.0
@@ -25,7 +25,7 @@ _ALMOST = 0.999
 """Tolerance, since a micro-batch can be short of its requested size by about one record per partition."""
 _END = -1
 
-Find = Callable[[str], Callable[[], list[psutil.Process]]]
+FindProcesses = Callable[[str], Callable[[], list[psutil.Process]]]
 """Returns, for the name of a service, a function that lists its processes."""
 SHARED = ("kafka", "cassandra", "registry")
 """Services that every contestant uses."""
@@ -47,7 +47,7 @@ class Program:
 
 
 @dataclass(frozen=True)
-class Lap:
+class Measurement:
     """One run of one contestant, measured from its first reported records to the last.
 
     A program that reports all records at once is measured from its start. `cold_s` is the time from program start to
@@ -90,7 +90,7 @@ class BenchFailed(PenstockError):
     """A contestant did not do what was requested."""
 
 
-def own_lines() -> Progress:
+def track_done_lines() -> Progress:
     """Return the progress of a program that prints `{"done": TOTAL}` lines."""
     before = 0
 
@@ -112,7 +112,7 @@ class Running:
         self._program = program
         self._steps: queue.Queue[int] = queue.Queue()
         self._tail: list[str] = []
-        self.began_s = time.monotonic()
+        self.started_s = time.monotonic()
         self._process = subprocess.Popen(
             program.command,
             env={**os.environ, **program.env},
@@ -132,7 +132,7 @@ class Running:
 
     def processes(self) -> list[psutil.Process]:
         """Return the program and its descendants."""
-        return tree(self._process.pid)
+        return list_tree(self._process.pid)
 
     def _read(self) -> None:
         """Read the program's output: queue its progress, and keep the last lines for error messages."""
@@ -192,17 +192,19 @@ class Running:
         self.stop()
 
 
-def lap(program: Program, find: Find, records: int, *, timeout_s: float, skip: int = 0) -> Lap:
+def measure_program(
+    program: Program, find: FindProcesses, records: int, *, timeout_s: float, skip: int = 0
+) -> Measurement:
     """Run a program until `records` are done and return the lap.
 
     Measured from the first report of at least about `skip` records; from program start if that is also the last report.
     Raises `BenchFailed`.
     """
-    with Running(program) as running, Meter(kinds_of([running], find)) as meter:
+    with Running(program) as running, Meter(group_processes([running], find)) as meter:
         return _measure(running, meter, records, skip, timeout_s)
 
 
-def _measure(running: Running, meter: Meter, records: int, skip: int, timeout_s: float) -> Lap:
+def _measure(running: Running, meter: Meter, records: int, skip: int, timeout_s: float) -> Measurement:
     start, done, first = Mark.now(0, meter), 0, None
     for step in running.steps(timeout_s):
         done += step
@@ -211,7 +213,7 @@ def _measure(running: Running, meter: Meter, records: int, skip: int, timeout_s:
         if first is None and done >= skip * _ALMOST:
             first = Mark.now(done, meter)
     last = Mark.now(done, meter)
-    return between(first or start, last, last.at_s - running.began_s, meter)
+    return compute_measurement(first or start, last, last.at_s - running.started_s, meter)
 
 
 class Mark(NamedTuple):
@@ -227,10 +229,10 @@ class Mark(NamedTuple):
         return cls(done, time.monotonic(), meter.cpu_s())
 
 
-def between(first: Mark, last: Mark, cold_s: float, meter: Meter) -> Lap:
+def compute_measurement(first: Mark, last: Mark, cold_s: float, meter: Meter) -> Measurement:
     """Compute the lap between two marks."""
     counted = last.done - first.done
-    return Lap(
+    return Measurement(
         records=counted,
         seconds=last.at_s - first.at_s,
         cold_s=cold_s,
@@ -239,11 +241,11 @@ def between(first: Mark, last: Mark, cold_s: float, meter: Meter) -> Lap:
     )
 
 
-def kinds_of(running: Sequence["Running"], find: Find) -> dict[str, Callable[[], list[psutil.Process]]]:
+def group_processes(running: Sequence["Running"], find: FindProcesses) -> dict[str, Callable[[], list[psutil.Process]]]:
     """Return functions that list the processes to measure: shared services, and the programs' own, Java and others."""
     own = [program.processes for program in running] + [find(name) for program in running for name in program.services]
     return {
         **{service: find(service) for service in SHARED},
-        "Java": lambda: [process for find_own in own for process in java_of(find_own())],
-        "Python": lambda: [process for find_own in own for process in others_of(find_own())],
+        "Java": lambda: [process for find_own in own for process in filter_java(find_own())],
+        "Python": lambda: [process for find_own in own for process in filter_others(find_own())],
     }

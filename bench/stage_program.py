@@ -12,9 +12,9 @@ from typing import Any
 import pyarrow as pa
 from pyspark.sql import DataFrame
 
-from bench.api import made_users, page_of
-from bench.ground import Load, messages
-from bench.ingesting import tell
+from bench.api import make_users, render_page
+from bench.ingest_program import report_progress
+from bench.target import Load, generate_messages
 from penstock import config, pipelines
 from penstock.broker.registry import Registry
 from penstock.config import Settings
@@ -43,21 +43,21 @@ def main() -> None:
     """Process the requested number of records; Spark stages run until SIGTERM."""
     options, settings = json.loads(sys.argv[1]), config.load()
     if options["stage"] in SPARK_STAGES:
-        stream(settings, SPARK_STAGES[options["stage"]])
+        run_spark_stage(settings, SPARK_STAGES[options["stage"]])
     step, done = STAGES[options["stage"]](settings), 0
     while done < options["records"]:
         done += step()
-        tell(done)
+        report_progress(done)
 
 
-def stream(settings: Settings, stage: Callable[[DataFrame, int], int]) -> None:
+def run_spark_stage(settings: Settings, stage: Callable[[DataFrame, int], int]) -> None:
     """Run a stage on each micro-batch, as the job does."""
     done = 0
 
     def keep(raw: DataFrame, _: int) -> None:
         nonlocal done
         done += stage(raw, settings.spark_cores)
-        tell(done)
+        report_progress(done)
 
     topic = pipelines.of(settings).topic
     with spark_session(settings, "bench") as spark:
@@ -66,12 +66,12 @@ def stream(settings: Settings, stage: Callable[[DataFrame, int], int]) -> None:
         records.writeStream.option("checkpointLocation", checkpoint.url).foreachBatch(keep).start().awaitTermination()
 
 
-def read(raw: DataFrame, _cores: int) -> int:
+def count_records(raw: DataFrame, _cores: int) -> int:
     """Read the records in Spark."""
     return int(raw.count())
 
 
-def hand_over(raw: DataFrame, cores: int) -> int:
+def pass_to_python(raw: DataFrame, cores: int) -> int:
     """Pass the records from Spark to Python."""
 
     def count(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -81,13 +81,13 @@ def hand_over(raw: DataFrame, cores: int) -> int:
     return sum(int(row["records"]) for row in counted)
 
 
-def decode(settings: Settings) -> Step:
+def make_decode_step(settings: Settings) -> Step:
     """Decode and validate records in Python."""
     decoded = _make_decoder(settings)
     return lambda: len(decoded().rows)
 
 
-def encode(settings: Settings) -> Step:
+def make_encode_step(settings: Settings) -> Step:
     """Decode and validate records, and encode them as CQL statements and batches."""
     pipeline, decoded = pipelines.of(settings), _make_decoder(settings)
     session = cassandra.connect(settings)
@@ -113,32 +113,32 @@ class _Encoder(RowWriter):
 
 def _make_decoder(settings: Settings) -> Callable[[], Decoded]:
     pipeline = pipelines.of(settings)
-    keys, values = zip(*islice(messages(Load(0), settings, pipeline), CHUNK), strict=True)
+    keys, values = zip(*islice(generate_messages(Load(0), settings, pipeline), CHUNK), strict=True)
     columns = {"key": keys, "value": values, "partition": [0] * CHUNK, "offset": range(CHUNK)}
     raw = pa.RecordBatch.from_pydict({**columns, "timestamp_ms": [0] * CHUNK, "order_header": [None] * CHUNK})
     decoder = Decoder(pipeline.record, Registry(settings))
     return lambda: next(decode_batches([raw], decoder, pipeline.topic))
 
 
-def parse(_settings: Settings) -> Step:
+def make_parse_step(_settings: Settings) -> Step:
     """Parse a page of the API."""
-    page = page_of(made_users(PAGE))
+    page = render_page(make_users(PAGE))
     return lambda: len(users_of(page, PAGE))
 
 
-def drop_secrets(settings: Settings) -> Step:
+def make_drop_step(settings: Settings) -> Step:
     """Parse a page and drop secret fields such as passwords."""
     entries = _make_entries(settings)
     return lambda: len(entries())
 
 
-def check(settings: Settings) -> Step:
+def make_check_step(settings: Settings) -> Step:
     """Parse a page, drop secrets, and convert entries to validated records."""
     records = _make_records(settings)
     return lambda: len(records())
 
 
-def serialize(settings: Settings) -> Step:
+def make_serialize_step(settings: Settings) -> Step:
     """Parse a page, drop secrets, convert entries to validated records, and serialize those."""
     records = _make_records(settings)
     to_bytes = serializer(pipelines.of(settings).record, settings.wire_format, 1)
@@ -146,7 +146,7 @@ def serialize(settings: Settings) -> Step:
 
 
 def _make_entries(settings: Settings) -> Callable[[], list[Any]]:
-    page, secret = page_of(made_users(PAGE)), pipelines.of(settings).secret
+    page, secret = render_page(make_users(PAGE)), pipelines.of(settings).secret
 
     def entries() -> list[Any]:
         answer = users_of(page, PAGE)
@@ -166,14 +166,14 @@ def _make_records(settings: Settings) -> Callable[[], list[Record]]:
     return records
 
 
-SPARK_STAGES = {"read": read, "hand-over": hand_over}
+SPARK_STAGES = {"read": count_records, "hand-over": pass_to_python}
 STAGES = {
-    "decode": decode,
-    "encode": encode,
-    "parse": parse,
-    "drop": drop_secrets,
-    "check": check,
-    "serialize": serialize,
+    "decode": make_decode_step,
+    "encode": make_encode_step,
+    "parse": make_parse_step,
+    "drop": make_drop_step,
+    "check": make_check_step,
+    "serialize": make_serialize_step,
 }
 
 if __name__ == "__main__":
