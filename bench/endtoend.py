@@ -1,4 +1,4 @@
-"""API to readable row, with all stages running at once: throughput in records per second."""
+"""Benchmark from the API to a readable row, with all stages running at once: throughput in records per second."""
 
 import uuid
 from functools import partial
@@ -22,7 +22,7 @@ CONTESTANTS: dict[str, tuple[str, ingest.ProgramFactory, store.ProgramFactory, f
     "tutorial": (
         "the tutorial",
         ingest.plain_factory("ingest_tutorial.py"),
-        store.spark35_factory({}, store.EITHER),
+        store.spark35_factory({}, store.WITHOUT_OPTIONAL_HEADER),
         _TUTORIAL_SHARE,
     ),
 }
@@ -30,7 +30,7 @@ CONTESTANTS: dict[str, tuple[str, ingest.ProgramFactory, store.ProgramFactory, f
 
 
 def build_contestants(target: Target, api: str, records: int) -> list[Contestant]:
-    """Return both contestants."""
+    """Build both contestants."""
     return [
         Contestant(name, title, partial(_run_contestant, target, send, make, api, round(records * share)))
         for name, (title, send, make, share) in CONTESTANTS.items()
@@ -46,7 +46,7 @@ def _run_contestant(
 def measure_run(
     target: Target, send: ingest.ProgramFactory, make: store.ProgramFactory, api: str, records: int
 ) -> Measurement:
-    """Measure one run. The job is up and warm before the first user is requested. Raises `BenchFailed`."""
+    """Measure one run. The job is warmed up before the first user is requested. Raises `BenchFailed`."""
     load = Load(_WARM_UP, name=uuid.uuid4().hex[:8])
     target.fill_topic(load)
     settings = target.create_table(load)
@@ -64,7 +64,7 @@ def measure_run(
                     done += next(steps)
                 last = Mark.now(done, meter)
         if (rows := target.count_rows(settings)) < _WARM_UP + min(records, ingest.API_USERS):
-            raise BenchFailed(f"too few rows of {pipelines.of(settings).table}: {rows}")
+            raise BenchFailed(f"too few rows in {pipelines.of(settings).table}: {rows}")
         return compute_measurement(first, last, last.at_s - first.at_s, meter)
     finally:
         target.drop_keyspace(settings)

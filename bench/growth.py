@@ -1,4 +1,4 @@
-"""Cost per record as the number and size of records, the number of partitions and the share of rejects grow."""
+"""Benchmark the cost per record by number and size of records, partitions, and share of rejected records."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,17 +27,17 @@ class Variation:
     batch_records: int = 100_000
 
     def run(self, target: Target) -> Measurement:
-        """Fill the topic and run one lap."""
+        """Fill the topic and measure one run."""
         target.fill_topic(self.load)
-        more = {"spark_batch_records": self.batch_records}
-        return store.measure_store(target, self.load, store.make_penstock, skip=self.warm_up, **more)
+        overrides = {"spark_batch_records": self.batch_records}
+        return store.measure_store(target, self.load, store.make_penstock, skip=self.warm_up, **overrides)
 
 
 def build_variations(scale: float = 1.0) -> list[Variation]:
-    """Return all variations. `scale` multiplies their numbers of records."""
+    """Build all variations. `scale` multiplies their numbers of records."""
     numbers = [round(number * scale) for number in (10_000, 100_000, 1_000_000, 5_000_000)]
-    warm_up, more = round(WARM_UP * scale), round(_MEASURED * scale)
-    base = Load(warm_up + more)
+    warm_up, measured = round(WARM_UP * scale), round(_MEASURED * scale)
+    base = Load(warm_up + measured)
     sizes = ((3_600, 4, 20_000), (40_000, 40, 2_000))
     return [
         *(Variation(f"records-{number}", f"{number:,} records", Load(warm_up + number), warm_up) for number in numbers),
@@ -55,7 +55,7 @@ def build_variations(scale: float = 1.0) -> list[Variation]:
 
 
 def build_contestants(target: Target, scale: float = 1.0) -> list[Contestant]:
-    """Return each variation as a contestant."""
+    """Build a contestant for each variation."""
     return [
         Contestant(variation.name, variation.title, _build_run(variation, target))
         for variation in build_variations(scale)

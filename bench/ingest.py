@@ -1,4 +1,4 @@
-"""API to Kafka: fetch and send users until Kafka has acknowledged them all."""
+"""Benchmark from the API to Kafka: fetch and send users until Kafka has acknowledged all of them."""
 
 import json
 import sys
@@ -34,18 +34,18 @@ _WARM_UP_FACTOR = 5
 _TIMEOUT_S = 600.0
 
 ProgramFactory = Callable[[Target, Settings, str, int], Program]
-"""Makes a program that sends users from the API at a URL: (ground, settings, URL, records)."""
+"""Builds a program that sends users from the API at a URL: (target, settings, URL, records)."""
 
 
 def make_penstock(_ground: Target, settings: Settings, api: str, records: int) -> Program:
-    """Make the program that Airflow's task runs."""
+    """Build the program that Airflow's task runs."""
     options = {"records": records, "api": api}
     command = (sys.executable, "-m", "bench.ingest_program", json.dumps(options))
     return Program(command, track_done_lines, env=settings.environment(), directory=REPOSITORY)
 
 
 def plain_factory(file: str) -> ProgramFactory:
-    """Return what makes a kafka-python producer."""
+    """Return a factory for a kafka-python producer."""
 
     def make(target: Target, settings: Settings, api: str, records: int) -> Program:
         options = {"bootstrap": settings.kafka_bootstrap, "topic": pipelines.of(settings).topic}
@@ -56,7 +56,7 @@ def plain_factory(file: str) -> ProgramFactory:
 
 
 def make_sender(target: Target, settings: Settings, _api: str, records: int) -> Program:
-    """Make the limit: send values that were prepared in advance."""
+    """Build the limit: send values that were prepared in advance."""
     topic, values = pipelines.of(settings).topic, str(_values_file(target))
     options = {"bootstrap": settings.kafka_bootstrap, "topic": topic, "records": records, "values": values}
     return Program((sys.executable, str(PEERS / "limits" / "produce.py"), json.dumps(options)), track_done_lines)
@@ -65,7 +65,7 @@ def make_sender(target: Target, settings: Settings, _api: str, records: int) -> 
 CONTESTANTS: dict[str, tuple[str, ProgramFactory, float]] = {
     "ours": ("penstock", make_penstock, 1.0),
     "tutorial": (
-        "the tutorial: a request and a send for each user",
+        "the tutorial: one request and send per user",
         plain_factory("ingest_tutorial.py"),
         _TUTORIAL_SHARE,
     ),
@@ -77,7 +77,7 @@ CONTESTANTS: dict[str, tuple[str, ProgramFactory, float]] = {
 
 @contextmanager
 def serve_api() -> Iterator[str]:
-    """Run the API and provide its URL. It is cheap, so that it does not affect the figures."""
+    """Run the API and yield its URL. Its cost is too low to affect the figures."""
     port = free_port()
     command = (sys.executable, "-m", "bench.api", str(port), str(API_USERS))
     with Running(Program(command, track_done_lines, directory=REPOSITORY)):
@@ -87,12 +87,12 @@ def serve_api() -> Iterator[str]:
 
 
 def warm_up(target: Target, api: str, records: int) -> None:
-    """Send more records than will be measured, unmeasured: Kafka takes five times as long right after its start."""
+    """Warm up Kafka, which takes five times as long right after its start."""
     measure_ingest(target, make_penstock, api, records * _WARM_UP_FACTOR)
 
 
 def build_contestants(target: Target, api: str, records: int) -> list[Contestant]:
-    """Return all contestants. Each lap writes to a topic of its own."""
+    """Build all contestants. Each run writes to its own topic."""
     _write_values(target)
     return [
         Contestant(name, title, partial(_run_contestant, target, make, api, round(records * share)))
@@ -112,9 +112,9 @@ def measure_ingest(target: Target, make: ProgramFactory, api: str, records: int)
     measured = measure_program(
         make(target, settings, api, records), target.process_finder, records, timeout_s=_TIMEOUT_S
     )
-    held = sum(span.records for span in topics.spans(settings, load.topic))
-    if held < records:
-        raise BenchFailed(f"{records} records should be in the topic, {held} are")
+    stored = sum(span.records for span in topics.spans(settings, load.topic))
+    if stored < records:
+        raise BenchFailed(f"expected {records} records in the topic, found {stored}")
     target.delete_topics(load)
     return measured
 

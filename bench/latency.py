@@ -1,4 +1,4 @@
-"""Latency from producing a record to its row being readable, at steady rates, and idle CPU usage of the job.
+"""Benchmark the latency from producing a record to reading its row, at steady rates, and the idle job's CPU usage.
 
 A sample of the records is polled for in Cassandra about every 10 ms, the same for every contestant. This measures when
 a reader sees the row, independent of what a job reports.
@@ -55,14 +55,14 @@ class Latency:
 
 @dataclass(frozen=True)
 class LatencyRun:
-    """One run: latency by rate, and the idle job's CPU usage in cores."""
+    """Results of one run: latency by rate, and the idle job's CPU usage in cores."""
 
     idle_cores: float
     by_rate: dict[str, Latency]
 
 
 def build_contestants(target: Target, seconds: float) -> list[Contestant]:
-    """Return all contestants. Each run uses a topic of its own."""
+    """Build all contestants. Each run uses its own topic."""
     return [
         Contestant(name, title, partial(_run_contestant, target, make, seconds))
         for name, (title, make) in CONTESTANTS.items()
@@ -74,33 +74,33 @@ def _run_contestant(target: Target, make: ProgramFactory, seconds: float) -> dic
 
 
 class RowPoller:
-    """Polls for rows in a thread inside the `with` block, and measures how long each takes to appear."""
+    """Polls for rows in a thread inside the `with` block, and measures the time until each appears."""
 
     def __init__(self, session: Session, table: str) -> None:
         self._session = session
         self._query = session.prepare(f"SELECT id FROM {table} WHERE id IN ?")
         self._sent_s: dict[uuid.UUID, float] = {}
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._poll, name="lookout", daemon=True)
-        self.found_ms: list[float] = []
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._poll, name="row-poller", daemon=True)
+        self.latencies_ms: list[float] = []
 
     def await_row(self, key: bytes, sent_s: float) -> None:
         """Start polling for the row of a key."""
         self._sent_s[uuid.UUID(key.decode())] = sent_s
 
     def _poll(self) -> None:
-        while not self._over.wait(_POLL_EVERY_S):
+        while not self._stopped.wait(_POLL_EVERY_S):
             if pending := list(self._sent_s):
                 rows = list(self._session.execute(self._query, (pending,)))
                 now_s = time.monotonic()
-                self.found_ms += [(now_s - self._sent_s.pop(row["id"])) * 1000 for row in rows]
+                self.latencies_ms += [(now_s - self._sent_s.pop(row["id"])) * 1000 for row in rows]
 
     def wait(self, timeout_s: float) -> None:
         """Wait until all rows have appeared. Raises `BenchFailed` on timeout."""
         deadline_s = time.monotonic() + timeout_s
         while self._sent_s:
             if time.monotonic() > deadline_s:
-                raise BenchFailed(f"{len(self._sent_s)} rows were not there after {timeout_s:g} s")
+                raise BenchFailed(f"{len(self._sent_s)} rows did not appear within {timeout_s:g} s")
             time.sleep(_POLL_EVERY_S)
 
     def __enter__(self) -> Self:
@@ -108,7 +108,7 @@ class RowPoller:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        self._stopped.set()
         self._thread.join()
 
 
@@ -119,16 +119,16 @@ def measure_latency(
     load = Load(0, name=uuid.uuid4().hex[:8])
     settings = target.create_table(load)
     target.fill_topic(load)
-    made = generate_messages(load, settings, pipelines.of(settings))
+    messages = generate_messages(load, settings, pipelines.of(settings))
     try:
         with Running(make(target, settings, 0)) as running:
-            send_at_rate(target.session, settings, made, 1, 1.0)
-            send_at_rate(target.session, settings, made, _WARM_UP_RATE, _WARM_UP_FACTOR * seconds)
+            send_at_rate(target.session, settings, messages, 1, 1.0)
+            send_at_rate(target.session, settings, messages, _WARM_UP_RATE, _WARM_UP_FACTOR * seconds)
             time.sleep(_SETTLE_S)
             idle = _measure_cores(target, running, _IDLE_S)
             by_rate: dict[str, Latency] = {}
             for rate in rates:
-                by_rate[str(rate)] = send_at_rate(target.session, settings, made, rate, seconds, settle_s=_SETTLE_S)
+                by_rate[str(rate)] = send_at_rate(target.session, settings, messages, rate, seconds, settle_s=_SETTLE_S)
             return LatencyRun(idle, by_rate)
     finally:
         target.drop_keyspace(settings)
@@ -152,33 +152,33 @@ def _measure_cores(target: Target, running: Running, seconds: float) -> float:
 def send_at_rate(
     session: Session,
     settings: Settings,
-    made: Iterator[tuple[bytes, bytes]],
+    messages: Iterator[tuple[bytes, bytes]],
     rate: int,
     seconds: float,
     settle_s: float = 0.0,
 ) -> Latency:
-    """Send `rate` records per second, poll for a sample of them until they appear, and return their latency.
+    """Send `rate` records per second and return the latency of a sample, which is polled for until it appears.
 
     The first `settle_s` seconds are not sampled, since a new producer has to connect first. Raises `BenchFailed`.
     """
     pipeline = pipelines.of(settings)
     table = f"{settings.cassandra_keyspace}.{pipeline.table}"
     stride, started_s = max(1, rate // _SAMPLES_PER_S), time.monotonic()
-    with RowPoller(session, table) as lookout:
+    with RowPoller(session, table) as poller:
         with Sender(producer(settings), pipeline.topic, _TIMEOUT_S) as sender:
             for number in range(round(rate * (settle_s + seconds))):
-                key, value = next(made)
+                key, value = next(messages)
                 time.sleep(max(0.0, started_s + number / rate - time.monotonic()))
                 sent_s = time.monotonic()
                 sender.send(key, value, [])
                 if number >= rate * settle_s and number % stride == 0:
-                    lookout.await_row(key, sent_s)
-        lookout.wait(_TIMEOUT_S)
-    return _summarize(lookout.found_ms)
+                    poller.await_row(key, sent_s)
+        poller.wait(_TIMEOUT_S)
+    return _summarize(poller.latencies_ms)
 
 
-def _summarize(found_ms: list[float]) -> Latency:
+def _summarize(latencies_ms: list[float]) -> Latency:
     percentiles: list[Any] = (
-        statistics.quantiles(found_ms, n=100, method="inclusive") if len(found_ms) > 1 else found_ms * 99
+        statistics.quantiles(latencies_ms, n=100, method="inclusive") if len(latencies_ms) > 1 else latencies_ms * 99
     )
-    return Latency(len(found_ms), percentiles[49], percentiles[94], percentiles[98], max(found_ms))
+    return Latency(len(latencies_ms), percentiles[49], percentiles[94], percentiles[98], max(latencies_ms))

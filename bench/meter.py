@@ -1,4 +1,4 @@
-"""CPU time and memory of processes by kind: a service, or a program's Java or other processes."""
+"""Measure CPU time and memory of processes by kind: a service, or a program's Java or other processes."""
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -43,7 +43,7 @@ class Meter:
 
     def __init__(self, roots: Roots) -> None:
         self._roots = roots
-        self._over = threading.Event()
+        self._stopped = threading.Event()
         self._sampler = threading.Thread(target=self._sample, name="meter", daemon=True)
         self.rss_mib: dict[str, int] = dict.fromkeys(roots, 0)
         """Peak memory of each kind, as PSS."""
@@ -53,7 +53,7 @@ class Meter:
         return {kind: sum(map(_cpu_s, find())) for kind, find in self._roots.items()}
 
     def _sample(self) -> None:
-        while not self._over.wait(_SAMPLE_S):
+        while not self._stopped.wait(_SAMPLE_S):
             for kind, find in self._roots.items():
                 self.rss_mib[kind] = max(self.rss_mib[kind], sum(map(_pss_bytes, find())) // 2**20)
 
@@ -62,7 +62,7 @@ class Meter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        self._stopped.set()
         self._sampler.join()
 
 

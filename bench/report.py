@@ -1,4 +1,4 @@
-"""Renders benchmark results as Markdown, with plots."""
+"""Render benchmark results as Markdown, with plots."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -82,7 +82,7 @@ def _render_measurements(contestants: Results) -> Iterator[str]:
 
 def _render_stages(contestants: Results) -> Iterator[str]:
     yield """CPU time in µs per record. Each row runs the stages of the rows above it in its half (`ingest` or `store`),
-and one more. Python's part of `store` is measured in one process without Spark. The rest of `all of it` is the sending
+plus one. Python's part of `store` is measured in one process without Spark. The rest of `everything` is the sending
 and waiting of cassandra-driver, and Cassandra's own work. The two limits of [store](#store) are the minimum for any
 program."""
     yield _table(

@@ -1,6 +1,6 @@
-"""Program that runs the pipeline up to one of its stages. Its argument is a JSON object: stage, records.
+"""Run the pipeline up to one of its stages. The argument is a JSON object: stage, records.
 
-The settings come from the environment. They name a pipeline whose topic is filled and whose table exists.
+The settings come from the environment. Their pipeline's topic must be filled and its table must exist.
 """
 
 import json
@@ -36,11 +36,11 @@ CHUNK = 10_000
 PAGE = 500
 
 Step = Callable[[], int]
-"""Processes the next records and returns how many."""
+"""Processes the next records and returns their number."""
 
 
 def main() -> None:
-    """Process the requested number of records; Spark stages run until SIGTERM."""
+    """Process the requested number of records. Spark stages run until SIGTERM."""
     options, settings = json.loads(sys.argv[1]), config.load()
     if options["stage"] in SPARK_STAGES:
         run_spark_stage(settings, SPARK_STAGES[options["stage"]])
@@ -54,7 +54,7 @@ def run_spark_stage(settings: Settings, stage: Callable[[DataFrame, int], int]) 
     """Run a stage on each micro-batch, as the job does."""
     done = 0
 
-    def keep(raw: DataFrame, _: int) -> None:
+    def process_batch(raw: DataFrame, _: int) -> None:
         nonlocal done
         done += stage(raw, settings.spark_cores)
         report_progress(done)
@@ -63,16 +63,18 @@ def run_spark_stage(settings: Settings, stage: Callable[[DataFrame, int], int]) 
     with spark_session(settings, "bench") as spark:
         records = raw_records(kafka_stream(spark, settings, topic))
         checkpoint = checkpoint_of(settings, topic, spark)
-        records.writeStream.option("checkpointLocation", checkpoint.url).foreachBatch(keep).start().awaitTermination()
+        records.writeStream.option("checkpointLocation", checkpoint.url).foreachBatch(
+            process_batch
+        ).start().awaitTermination()
 
 
 def count_records(raw: DataFrame, _cores: int) -> int:
-    """Read the records in Spark."""
+    """Count the records in Spark."""
     return int(raw.count())
 
 
 def pass_to_python(raw: DataFrame, cores: int) -> int:
-    """Pass the records from Spark to Python."""
+    """Pass the records from Spark to Python and count them there."""
 
     def count(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         yield pa.RecordBatch.from_pydict({"records": [sum(batch.num_rows for batch in batches)]})
@@ -82,13 +84,13 @@ def pass_to_python(raw: DataFrame, cores: int) -> int:
 
 
 def make_decode_step(settings: Settings) -> Step:
-    """Decode and validate records in Python."""
+    """Return the step that decodes and validates records in Python."""
     decoded = _make_decoder(settings)
     return lambda: len(decoded().rows)
 
 
 def make_encode_step(settings: Settings) -> Step:
-    """Decode and validate records, and encode them as CQL statements and batches."""
+    """Return the step that also encodes the records as CQL statements and batches."""
     pipeline, decoded = pipelines.of(settings), _make_decoder(settings)
     session = cassandra.connect(settings)
     keyspace = settings.cassandra_keyspace
@@ -103,7 +105,7 @@ def make_encode_step(settings: Settings) -> Step:
 
 
 class _Encoder(RowWriter):
-    """Encodes all batches but sends none."""
+    """Encodes all batches, but sends none."""
 
     def write(self, batch: Decoded) -> list[Unencodable]:
         for _ in self._iter_batches(list(self._iter_inserts(batch.rows, self._times_us(batch, batch.rows)))):
@@ -121,25 +123,25 @@ def _make_decoder(settings: Settings) -> Callable[[], Decoded]:
 
 
 def make_parse_step(_settings: Settings) -> Step:
-    """Parse a page of the API."""
+    """Return the step that parses a page of the API."""
     page = render_page(make_users(PAGE))
     return lambda: len(users_of(page, PAGE))
 
 
 def make_drop_step(settings: Settings) -> Step:
-    """Parse a page and drop secret fields such as passwords."""
+    """Return the step that also drops secret fields such as passwords."""
     entries = _make_entries(settings)
     return lambda: len(entries())
 
 
 def make_check_step(settings: Settings) -> Step:
-    """Parse a page, drop secrets, and convert entries to validated records."""
+    """Return the step that also converts entries to validated records."""
     records = _make_records(settings)
     return lambda: len(records())
 
 
 def make_serialize_step(settings: Settings) -> Step:
-    """Parse a page, drop secrets, convert entries to validated records, and serialize those."""
+    """Return the step that also serializes the records."""
     records = _make_records(settings)
     to_bytes = serializer(pipelines.of(settings).record, settings.wire_format, 1)
     return lambda: len([to_bytes(record) for record in records()])
@@ -149,9 +151,9 @@ def _make_entries(settings: Settings) -> Callable[[], list[Any]]:
     page, secret = render_page(make_users(PAGE)), pipelines.of(settings).secret
 
     def entries() -> list[Any]:
-        answer = users_of(page, PAGE)
-        drop(secret, answer)
-        return answer
+        users = users_of(page, PAGE)
+        drop(secret, users)
+        return users
 
     return entries
 

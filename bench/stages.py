@@ -1,4 +1,4 @@
-"""Where penstock's CPU time goes: the pipeline up to each of its stages, one more each time."""
+"""Benchmark where penstock's CPU time goes: run the pipeline up to each of its stages."""
 
 import json
 import sys
@@ -14,14 +14,14 @@ from penstock.config import Settings
 from penstock.stack.layout import REPOSITORY
 
 NAME = "stages"
-WHAT = "where penstock's CPU time goes: the pipeline up to each of its stages, one more each time"
+WHAT = "where penstock's CPU time goes: the pipeline up to each of its stages"
 RECORDS = 400_000
 _WARM_UP_SHARE = 0.25
 _TIMEOUT_S = 300.0
 
 
 def spark_stage_factory(stage: str) -> ProgramFactory:
-    """Return what makes the program of a stage within Spark, set up as the job is."""
+    """Return a factory for the program of a stage in Spark, configured like the job."""
 
     def make(target: Target, settings: Settings, records: int) -> Program:
         job = store.make_penstock(target, settings)
@@ -31,7 +31,7 @@ def spark_stage_factory(stage: str) -> ProgramFactory:
 
 
 def python_stage_factory(stage: str) -> ProgramFactory:
-    """Return what makes the program of a stage in a single Python process."""
+    """Return a factory for the program of a stage in a single Python process."""
 
     def make(_ground: Target, settings: Settings, records: int) -> Program:
         return Program(
@@ -46,21 +46,21 @@ def _build_command(stage: str, records: int) -> tuple[str, ...]:
 
 
 CONTESTANTS: dict[str, tuple[str, ProgramFactory]] = {
-    "parse": ("ingest: Python parses the API's pages", python_stage_factory("parse")),
-    "drop": ("ingest: ... and takes out what is secret", python_stage_factory("drop")),
-    "check": ("ingest: ... and makes records of them, every rule checked", python_stage_factory("check")),
-    "serialize": ("ingest: ... and makes bytes of those", python_stage_factory("serialize")),
-    "read": ("store: Spark reads the topic", spark_stage_factory("read")),
-    "hand-over": ("store: ... and hands the records to Python", spark_stage_factory("hand-over")),
-    "decode": ("store: Python, no Spark, decodes records, every rule checked", python_stage_factory("decode")),
-    "encode": ("store: ... and makes statements and batches of them", python_stage_factory("encode")),
-    "ours": ("store: all of it", store.make_penstock),
+    "parse": ("ingest: parse the API's pages, in Python", python_stage_factory("parse")),
+    "drop": ("ingest: ... drop secret fields", python_stage_factory("drop")),
+    "check": ("ingest: ... convert to records, check every rule", python_stage_factory("check")),
+    "serialize": ("ingest: ... serialize", python_stage_factory("serialize")),
+    "read": ("store: read the topic in Spark", spark_stage_factory("read")),
+    "hand-over": ("store: ... pass records to Python", spark_stage_factory("hand-over")),
+    "decode": ("store: decode, check every rule, in Python only", python_stage_factory("decode")),
+    "encode": ("store: ... encode statements and batches", python_stage_factory("encode")),
+    "ours": ("store: everything", store.make_penstock),
 }
 """Title and program of each stage, by name."""
 
 
 def build_contestants(target: Target, records: int) -> list[Contestant]:
-    """Fill the topic and return each stage as a contestant."""
+    """Fill the topic and build a contestant for each stage."""
     load = Load(records)
     target.fill_topic(load)
     return [

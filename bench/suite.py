@@ -1,4 +1,4 @@
-"""Runs benchmarks: contestants take turns, repeatedly, and the results are plain data."""
+"""Run benchmarks: contestants take turns, repeatedly, and the results are plain data."""
 
 import json
 import platform
@@ -87,8 +87,8 @@ def _prepare_verify(target: Target, records: int | None) -> Iterator[list[Contes
 def _prepare_start(target: Target, _records: int | None) -> Iterator[list[Contestant]]:
     target.stop()
     with start.create_clone() as clone:
-        first_demo = clone.first_demo()
-        yield [Contestant(OURS, "penstock", lambda: first_demo | clone.warm())]
+        first_demo = clone.time_first_demo()
+        yield [Contestant(OURS, "penstock", lambda: first_demo | clone.time_warm_start())]
 
 
 BENCHMARKS = {
@@ -111,7 +111,7 @@ def select_benchmarks(names: Sequence[str]) -> list[Benchmark]:
     for name in names:
         if name not in BENCHMARKS:
             raise UsageError(
-                f"there is no benchmark {name!r}; there are {', '.join(BENCHMARKS)}", hint="./penstock bench -h"
+                f"unknown benchmark {name!r}: expected one of {', '.join(BENCHMARKS)}", hint="./penstock bench -h"
             )
     return [BENCHMARKS[name] for name in names or BENCHMARKS]
 
@@ -119,8 +119,8 @@ def select_benchmarks(names: Sequence[str]) -> list[Benchmark]:
 def run_benchmark(
     target: Target, benchmark: Benchmark, records: int | None, repeat: int, notify: Notify
 ) -> dict[str, Any]:
-    """Run the contestants of a benchmark in turns; return runs, medians, and ratios of ours to each."""
-    measured = describe_commit(REPOSITORY)
+    """Run the contestants of a benchmark in turns and return runs, medians, and penstock's ratio to each."""
+    commit = describe_commit(REPOSITORY)
     target.start()
     with benchmark.prepare(target, records) as contestants:
         runs: dict[str, list[Figures]] = {contestant.name: [] for contestant in contestants}
@@ -135,15 +135,15 @@ def run_benchmark(
         "what": benchmark.what,
         "command": f"./penstock bench {benchmark.name}{option} --repeat {repeat}",
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "commit": measured,
+        "commit": commit,
         "contestants": compare_runs(runs, titles),
     }
 
 
 def load_results(file: Path | None) -> dict[str, Any]:
-    """Load the results in a `--json` file, to add to them; empty results if there is none. Creates its folder.
+    """Load the results in a `--json` file, or return empty results if it does not exist. Creates its folder.
 
-    Raises `UsageError` if the file holds something else, or was measured on another machine or with other versions.
+    Raises `UsageError` if the file contains something else, or results of another machine or of other versions.
     """
     current = describe_machine()
     if file is not None:
@@ -154,14 +154,14 @@ def load_results(file: Path | None) -> dict[str, Any]:
         results: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         is_comparable = results["machine"] == current and isinstance(results["benchmarks"], dict)
     except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{file} is there, and holds no figures of a bench", hint="name another file") from error
+        raise UsageError(f"{file} exists, but does not contain benchmark results", hint="name another file") from error
     if not is_comparable:
-        raise UsageError(f"{file} was measured on another machine or with other versions", hint="name another file")
+        raise UsageError(f"{file} contains results of another machine or of other versions", hint="name another file")
     return results
 
 
 def compare_runs(runs: Mapping[str, Sequence[Figures]], titles: Mapping[str, str]) -> dict[str, Any]:
-    """Return runs, medians and spread of each contestant by name, and our medians divided by its medians."""
+    """Return runs, median and spread of each contestant by name, and penstock's median divided by its median."""
     medians = {name: aggregate_runs(statistics.median, contestant_runs) for name, contestant_runs in runs.items()}
     results: dict[str, Any] = {}
     for name, contestant_runs in runs.items():
@@ -201,7 +201,7 @@ def _format_run(run: Figures) -> str:
 
 
 def describe_commit(tree: Path) -> str:
-    """Return the commit of a tree, or `no commit`. A `+` marks local changes outside docs/, which has the report."""
+    """Return the commit of a tree, or `no commit`. A `+` marks local changes, except in docs/, which has the report."""
     git = ["git", "-C", str(tree)]
     try:
         head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)

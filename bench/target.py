@@ -1,4 +1,4 @@
-"""The target of benchmarks: a local stack of its own, with topics of generated records and empty tables."""
+"""Set up the target of benchmarks: a separate local stack, with topics of generated records and empty tables."""
 
 import itertools
 import shutil
@@ -42,7 +42,7 @@ from penstock.pipelines import users
 
 PIPELINE = replace(users.PIPELINE, topic="{topic}")
 """
-_PIPELINE_OF_NOTES = """\
+_PIPELINE_WITH_NOTES = """\
 from dataclasses import replace
 from typing import Annotated
 
@@ -51,7 +51,7 @@ from msgspec import Meta
 from penstock.pipelines import users
 
 
-class Noted(users.User, frozen=True, kw_only=True):
+class UserWithNote(users.User, frozen=True, kw_only=True):
     note: Annotated[str, Meta(max_length=500_000)]
 
 
@@ -59,7 +59,7 @@ def from_source(entry):
     return users.from_source(entry) | {{"note": "x" * {note_bytes}}}
 
 
-PIPELINE = replace(users.PIPELINE, topic="{topic}", record=Noted, from_source=from_source)
+PIPELINE = replace(users.PIPELINE, topic="{topic}", record=UserWithNote, from_source=from_source)
 """
 
 
@@ -76,11 +76,11 @@ class Load:
     rejected: float = 0.0
     wire_format: WireFormat = "json"
     name: str = ""
-    """Distinguishes its topic from others with the same content."""
+    """Distinguishes topics with the same content."""
 
     @property
     def topic(self) -> str:
-        """A topic name that encodes all fields, so that an existing topic can be reused."""
+        """Return a topic name that encodes all fields, so that an existing topic can be reused."""
         parts = (
             self.wire_format,
             self.records,
@@ -103,7 +103,7 @@ class Target:
         self._session: Session | None = None
 
     def start(self) -> None:
-        """Start the services and wait until they are ready. Raises as `launch.up` does."""
+        """Start the services and wait until they are ready. Raises the errors of `launch.start_services`."""
         jars.install_group(self.layout, spark.GROUP)
         launch.start_services(self.settings, SERVICES, self._report)
 
@@ -126,29 +126,29 @@ class Target:
 
     @property
     def session(self) -> Session:
-        """The Cassandra session, opened on first use."""
+        """Return the Cassandra session, opened on first use."""
         self._session = self._session or cassandra.connect(self.settings)
         return self._session
 
-    def settings_for(self, load: Load, keyspace: str, **more: object) -> Settings:
-        """Return the settings of a pipeline from the load's topic to `keyspace`. `more` overrides settings."""
+    def settings_for(self, load: Load, keyspace: str, **overrides: object) -> Settings:
+        """Return the settings of a pipeline from the load's topic to `keyspace`. `overrides` replaces settings."""
         file = self.layout.home / "pipelines" / f"{load.topic}.py"
-        text = _PIPELINE_OF_NOTES if load.note_bytes else _PIPELINE
+        text = _PIPELINE_WITH_NOTES if load.note_bytes else _PIPELINE
         layout.write(file, text.format(topic=load.topic, note_bytes=load.note_bytes))
-        overrides = {
+        defaults = {
             "pipeline": str(file),
             "cassandra_keyspace": keyspace,
             "kafka_partitions": load.partitions,
             "wire_format": load.wire_format,
             "spark_checkpoint": str(self.layout.data / "checkpoints" / keyspace),
         }
-        return self.settings.model_copy(update=overrides | more)
+        return self.settings.model_copy(update=defaults | overrides)
 
     def fill_topic(self, load: Load) -> None:
-        """Produce the load to its topic, unless the topic already holds it."""
+        """Produce the load to its topic, unless the topic already contains it."""
         settings = self.settings_for(load, "unused")
-        held = topics.spans(settings, load.topic)
-        if held and sum(span.records for span in held) == load.records:
+        spans = topics.spans(settings, load.topic)
+        if spans and sum(span.records for span in spans) == load.records:
             return
         pipeline = pipelines.of(settings)
         topics.ensure_pipeline(settings, pipeline)
@@ -162,9 +162,9 @@ class Target:
         for deleted in client.delete_topics(names, operation_timeout=30).values():
             deleted.result()
 
-    def create_table(self, load: Load, **more: object) -> Settings:
+    def create_table(self, load: Load, **overrides: object) -> Settings:
         """Create an empty table in a new keyspace and return the settings of its pipeline."""
-        settings = self.settings_for(load, f"bench_{uuid.uuid4().hex[:12]}", **more)
+        settings = self.settings_for(load, f"bench_{uuid.uuid4().hex[:12]}", **overrides)
         pipeline = pipelines.of(settings)
         cassandra.create_keyspace(self.session, settings, pipeline)
         cassandra.create_table(self.session, settings, pipeline)
@@ -193,7 +193,7 @@ class Target:
 
 
 def create_target(settings: Settings, report: Report) -> Target:
-    """Return the target next to the effective data directory: own folders and ports, shared downloads."""
+    """Create the target next to the effective data directory, with separate folders and ports, and shared downloads."""
     ports = {name: port + PORT_SHIFT for name, port in settings.ports().items()}
     folders: dict[str, Any] = {"home": settings.home / "bench", "cache": settings.cache or settings.home / "cache"}
     addresses = {
@@ -209,17 +209,17 @@ def create_target(settings: Settings, report: Report) -> Target:
 
 
 def generate_messages(load: Load, settings: Settings, pipeline: Pipeline) -> Iterator[tuple[bytes, bytes]]:
-    """Generate keys and values of made-up records endlessly, each with a new id."""
+    """Generate keys and values of random records endlessly, each with a new id."""
     schema_id = Registry(settings).register(pipeline.subject, pipeline.record, settings.wire_format)
     serialize = serializer(pipeline.record, settings.wire_format, schema_id)
     records = islice(made_up(pipeline.record, pipeline), _KINDS)
     write_key = key_writer(pipeline.record)
     templates = [_split_at_id(serialize(record), write_key(record)) for record in records]
-    broken = [(head, tail.replace(b"@", b" ")) for head, tail in templates]
+    invalid = [(head, tail.replace(b"@", b" ")) for head, tail in templates]
     for count in itertools.count():
         record_id = str(uuid.uuid4()).encode()
-        is_broken = int((count + 1) * load.rejected) > int(count * load.rejected)
-        head, tail = (broken if is_broken else templates)[count % _KINDS]
+        is_invalid = int((count + 1) * load.rejected) > int(count * load.rejected)
+        head, tail = (invalid if is_invalid else templates)[count % _KINDS]
         yield record_id, head + record_id + tail
 
 

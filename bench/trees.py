@@ -16,11 +16,11 @@ from penstock.stack.layout import REPOSITORY
 
 @contextmanager
 def check_out_tree(revision: str) -> Iterator[Path]:
-    """Provide the tree of a git revision in a temporary folder. Raises `UsageError` for an unknown revision."""
+    """Check out a git revision to a temporary folder. Deleted on exit. Raises `UsageError` for an unknown revision."""
     command = ["git", "-C", str(REPOSITORY), "archive", "--format=tar", revision]
     process = subprocess.run(command, capture_output=True, check=False)
     if process.returncode:
-        raise UsageError(f"{revision} is no revision: {process.stderr.decode().strip()}", hint="git log --oneline")
+        raise UsageError(f"unknown revision {revision!r}: {process.stderr.decode().strip()}", hint="git log --oneline")
     folder = Path(tempfile.mkdtemp(prefix="penstock-bench-"))
     try:
         with tarfile.open(fileobj=io.BytesIO(process.stdout)) as archive:

@@ -1,4 +1,4 @@
-"""CPU time and memory of a verification, of the working tree and of the last revision that kept all ids in Python."""
+"""Benchmark CPU time and memory of `verify`, compared with the last revision that kept all ids in Python objects."""
 
 import json
 import os
@@ -26,7 +26,7 @@ _TIMEOUT_S = 3600.0
 
 @contextmanager
 def build_contestants(target: Target, records: int) -> Iterator[list[Contestant]]:
-    """Store records once, and provide both trees, which verify them."""
+    """Store records once and build a contestant for each tree, which verifies them."""
     load = Load(records)
     target.fill_topic(load)
     settings = target.create_table(load)
@@ -45,7 +45,7 @@ def build_contestants(target: Target, records: int) -> Iterator[list[Contestant]
 
 
 def _add_metadata(tree: Path) -> None:
-    """Let the tree's code find its version, which it asks the environment for by an older name of the distribution."""
+    """Add package metadata, because the tree's code looks up its version under an older distribution name."""
     folder = tree / "src" / "penstock-0.0.0.dist-info"
     folder.mkdir()
     (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: penstock\nVersion: 0.0.0\n")

@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def await_sends(pending: list, done: int) -> int:
-    """Wait for the sends in `waiting`, and print and return the number of acknowledged records."""
+    """Wait for the pending sends, then print and return the number of acknowledged records."""
     for send in pending:
         send.get(SEND_TIMEOUT_S)
     if pending:

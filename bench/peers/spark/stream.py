@@ -59,7 +59,7 @@ def create_session(settings: Settings) -> SparkSession:
 
 
 def read_users(spark: SparkSession, settings: Settings) -> DataFrame:
-    """Read the topic's records as the table's columns. The setting `json` is a SQL expression for the JSON of a value."""
+    """Read the topic's records as the table's columns. The setting `json` is a SQL expression for a value's JSON."""
     records = (
         spark.readStream.format("kafka")
         .option("kafka.bootstrap.servers", settings["bootstrap"])
