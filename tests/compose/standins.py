@@ -1,8 +1,8 @@
-"""Stand-ins for the official images, under their names: no registry of images is asked.
+"""Stand-ins for the official images, under their names, so that nothing is pulled from an image registry.
 
-Each is a small re-creation, in our own words, of what the official image's Dockerfile and entry point do with user,
-home, environment and files; where a class of Java's or Python's does the work, that very one runs. What differs all the
-same is in `DIFFERENCES`, which the test prints.
+Each is a small re-implementation of what the official image's Dockerfile and entry point do with user, home,
+environment and files. Where a Java class or Python module does the work, that one runs. The remaining differences are
+in `DIFFERENCES`, which the test prints.
 """
 
 import hashlib
@@ -43,14 +43,14 @@ DIFFERENCES = {
     "python": ("Debian's Python 3.11 without pip, not one built in /usr/local",),
     "zookeeper": ("the jars that Kafka brings; Debian's Java 17, not Temurin's",),
 }
-"""What each stand-in does otherwise than its official image."""
+"""Differences between each stand-in and its official image."""
 _FILES = ROOT / "src" / "penstock" / "stack" / "files"
 _CONFIGURATION = ("etc/pip.conf", "etc/apt/sources.list", "etc/apt/sources.list.d", "etc/apt/apt.conf.d")
-"""How this machine finds its packages: a build must find them the same way."""
+"""Package index configuration of this machine, which the builds use too."""
 
 
 class Standins:
-    """Builds them on an engine, each from a context that is laid anew."""
+    """Builds the stand-ins on an engine, each from a fresh build context."""
 
     def __init__(self, engine: Engine, cache: Path) -> None:
         self._engine = engine
@@ -58,7 +58,7 @@ class Standins:
         self._jars = layout.Layout(engine.folder / "home", cache)
 
     def build(self) -> list[str]:
-        """The names of all images, built or there already."""
+        """Build the images that are missing or out of date, and return the names of all."""
         images: dict[str, Callable[[Path], None]] = {
             "penstock-standin": self._base,
             JAVA: self._java,
@@ -73,20 +73,20 @@ class Standins:
         }
         self._rootfs()
         for name, lay in images.items():
-            if self._engine.label_of(name) != self._made_of(name):
+            if self._engine.label_of(name) != self._compute_source_digest(name):
                 self._build(name, lay)
         return list(images)
 
     @staticmethod
-    def _made_of(name: str) -> str:
-        """A digest of an image's files and of all locks: another one, and it is built anew."""
+    def _compute_source_digest(name: str) -> str:
+        """Return a digest of an image's files and of all locks. The image is rebuilt if it changes."""
         folders = [HERE / "base", HERE / "java", HERE / _kind(name)]
         files = sorted(file for folder in folders for file in folder.rglob("*") if file.is_file())
         files += [Path(__file__), ROOT / "requirements.txt", jars.LOCK]
         return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
     def _rootfs(self) -> None:
-        """Debian, as debootstrap makes it."""
+        """Import a Debian root file system, created by debootstrap."""
         if self._engine.label_of(ROOTFS) is not None:
             return
         folder = self._engine.folder / "rootfs"
@@ -110,7 +110,7 @@ class Standins:
         shutil.rmtree(context, ignore_errors=True)
         shutil.copytree(HERE / _kind(name), context)
         lay(context)
-        label = f"{LABEL}={self._made_of(name)}"
+        label = f"{LABEL}={self._compute_source_digest(name)}"
         self._engine.docker("build", "--network", "host", "--label", label, "--tag", name, str(context))
         shutil.rmtree(context)
 
@@ -120,18 +120,18 @@ class Standins:
 
     @staticmethod
     def _base(context: Path) -> None:
-        """How this machine finds packages and whom it trusts."""
+        """Copy this machine's package index configuration and its certificate authorities."""
         authorities = os.environ.get("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt")
         shutil.copyfile(authorities, context / "ca-certificates.crt")
         (context / "etc").mkdir()
         for name in _CONFIGURATION:
-            found = Path("/") / name
+            source = Path("/") / name
             target = context / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            if found.is_dir():
-                shutil.copytree(found, target)
-            elif found.exists():
-                shutil.copyfile(found, target)
+            if source.is_dir():
+                shutil.copytree(source, target)
+            elif source.exists():
+                shutil.copyfile(source, target)
 
     @staticmethod
     def _java(context: Path) -> None:
@@ -144,7 +144,7 @@ class Standins:
     def _kafka(self, context: Path, group: str) -> None:
         shutil.copytree(self._installed(group), context / "libs", ignore=shutil.ignore_patterns(jars.STAMP))
         shutil.copyfile(_FILES / "kafka-log4j2.xml", context / "log4j2.xml")
-        if (context / "run").exists():  # Kafka's own: each major version has defaults of its own
+        if (context / "run").exists():  # Kafka's image: each major version has its own defaults
             defaults = context / ("4" if group == "kafka" else "3")
             shutil.copytree(defaults, context / "defaults")
             if group != "kafka":
@@ -163,17 +163,21 @@ class Standins:
 
     @staticmethod
     def _constraints(context: Path) -> None:
-        """The versions of this environment, which are the lock's."""
-        installed = {f"{one.name}=={one.version}" for one in distributions() if not one.name.startswith("penstock")}
+        """Write constraints with the versions of this environment, which are the lock's."""
+        installed = {
+            f"{package.name}=={package.version}"
+            for package in distributions()
+            if not package.name.startswith("penstock")
+        }
         (context / "constraints.txt").write_text("\n".join(sorted(installed)))
 
 
 def _kind(name: str) -> str:
-    """The folder of an image's stand-in."""
+    """Return the folder name of an image's stand-in."""
     short = re.sub(r"^.*/|:.*$", "", name)
     return {"penstock-standin": "base", JAVA: "java", "apicurio-registry": "registry"}.get(short, short)
 
 
 def cache_folder() -> Path:
-    """Where jars are downloaded to, shared with the local stack."""
+    """Return the download directory of jars, which is shared with the local stack."""
     return layout.resolve_layout(config.load()).cache
