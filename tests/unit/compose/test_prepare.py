@@ -56,7 +56,7 @@ def doors(monkeypatch):
     ],
     ids=["new containers", "again", "another password of the role", "another password of the first role"],
 )
-def test_only_passwords_that_are_others_are_changed(doors, passwords, changed):
+def test_only_different_passwords_are_changed(doors, passwords, changed):
     """Only differing passwords are changed, because Cassandra rejects two changes within five seconds."""
     fake = doors(**passwords)
     prepare.update_roles(SETTINGS, ["admins", "former"])
@@ -77,7 +77,7 @@ FAST = {"timeout_s": 0.5, "every_s": 0.01}
 
 
 @pytest.mark.usefixtures("patient")
-def test_the_first_role_is_waited_for(doors):
+def test_the_superuser_is_awaited(doors):
     """The superuser is awaited: Cassandra accepts queries ten seconds before it exists, and rejects every password."""
     fake = doors(cassandra="cassandra", penstock="ours")
     fake.closed_until = 7
@@ -86,7 +86,7 @@ def test_the_first_role_is_waited_for(doors):
 
 
 @pytest.mark.usefixtures("patient")
-def test_a_first_role_with_a_password_of_others_is_named_at_the_deadline(doors):
+def test_a_superuser_with_an_unknown_password_is_an_error_after_the_timeout(doors):
     """If the superuser rejects all known passwords until the timeout, the error names the variable to set."""
     fake = doors(cassandra="somebody's")
     with pytest.raises(UsageError, match="rejected CASSANDRA_ADMIN_PASSWORD"):
@@ -94,7 +94,7 @@ def test_a_first_role_with_a_password_of_others_is_named_at_the_deadline(doors):
     assert len(fake.tried) > 4
 
 
-def test_a_cassandra_that_is_down_is_not_tried_with_another_password(doors):
+def test_an_unavailable_cassandra_is_not_tried_with_another_password(doors):
     """If Cassandra is down, no other password is tried, because it has not rejected the first."""
     fake = doors(error=OSError("refused"))
     with pytest.raises(CassandraUnreachable):

@@ -95,7 +95,7 @@ def test_everything_is_below_home(services: dict[str, Service], environment: Sta
         assert all(path.is_relative_to(environment.layout.home) for path in paths)
 
 
-def test_both_ways_to_coordinate_keep_their_data_apart(environment: StackEnvironment) -> None:
+def test_both_coordinations_use_separate_data_folders(environment: StackEnvironment) -> None:
     """KRaft and ZooKeeper use separate data folders, because their formats differ."""
     folders = [
         catalog.build_services(
@@ -111,14 +111,14 @@ def test_jar_groups_are_known(services: dict[str, Service]) -> None:
     assert {group for service in services.values() for group in service.jars} <= set(catalog.JARS)
 
 
-def test_closure_brings_what_is_needed(environment: StackEnvironment) -> None:
+def test_dependencies_are_started_too(environment: StackEnvironment) -> None:
     """Starting the registry also starts Kafka, and nothing else."""
     assert [
         service.name for service in catalog.resolve_dependencies(catalog.build_services(environment), ["registry"])
     ] == ["kafka", "registry"]
 
 
-def test_dependents_bring_what_would_break(environment: StackEnvironment) -> None:
+def test_dependents_are_stopped_too(environment: StackEnvironment) -> None:
     """Stopping the worker also stops the job."""
     assert set(catalog.find_dependents(catalog.build_services(environment), ["spark-worker"])) == {
         "spark-worker",
@@ -126,13 +126,13 @@ def test_dependents_bring_what_would_break(environment: StackEnvironment) -> Non
     }
 
 
-def test_an_unknown_service_is_wrong_use(environment: StackEnvironment) -> None:
+def test_an_unknown_service_is_a_usage_error(environment: StackEnvironment) -> None:
     """An unknown name changes nothing, and the message lists the known ones."""
     with pytest.raises(UsageError, match=r"'kafak': expected one of .*kafka"):
         catalog.resolve_dependencies(catalog.build_services(environment), ["kafak"])
 
 
-def test_children_use_the_standin_unless_told_otherwise(environment: StackEnvironment, tmp_path: Path) -> None:
+def test_child_processes_use_the_standin_by_default(environment: StackEnvironment, tmp_path: Path) -> None:
     """Tasks use the stand-in API unless PENSTOCK_SOURCE_URL is set."""
     assert environment.child_env()["PENSTOCK_SOURCE_URL"] == f"http://127.0.0.1:{environment.settings.source_port}/api/"
     chosen = config.read(home=tmp_path, source_url=config.REAL_API_URL)

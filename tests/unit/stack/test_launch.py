@@ -95,14 +95,14 @@ def test_a_service_waits_for_those_it_needs(run: BringUp) -> None:
     assert stages.index(("a", "ready")) < stages.index(("b", "starting")) < stages.index(("b", "ready"))
 
 
-def test_independent_services_start_side_by_side(run: BringUp) -> None:
+def test_independent_services_start_in_parallel(run: BringUp) -> None:
     """Independent services start in parallel: each becomes ready only while the other is probed."""
     both = threading.Barrier(2, timeout=5)
     fake, _ = run(*(_service(name, probe=lambda *_: both.wait() and None) for name in ("a", "b")))
     assert sorted(fake.started) == ["a", "b"]
 
 
-def test_a_death_ends_the_wait_at_once(run: BringUp, environment: StackEnvironment) -> None:
+def test_an_exit_aborts_the_start_at_once(run: BringUp, environment: StackEnvironment) -> None:
     """A service that exits aborts `up` long before the timeout, with its log tail and a hint."""
     fake = FakeSupervisor()
     fake.dying = {"a"}
@@ -146,7 +146,7 @@ def test_a_restart_by_the_supervisor_counts_as_death(environment: StackEnvironme
         starter._check_alive(_service("a"), Process("a", "RUNNING", 100, 0.0, ""))
 
 
-def test_up_twice_starts_nothing_again(run: BringUp) -> None:
+def test_starting_twice_starts_nothing_again(run: BringUp) -> None:
     """A running service is only probed."""
     fake, _ = run(_service("a"))
     again, story = run(_service("a"), supervisor=fake)
@@ -161,7 +161,7 @@ def test_changed_settings_are_reported_not_applied(run: BringUp) -> None:
     assert story == [("a", "outdated", "its settings changed: ./penstock restart a")]
 
 
-def test_the_pipeline_that_a_service_was_started_with_is_noted(run: BringUp, environment: StackEnvironment) -> None:
+def test_the_pipeline_of_a_started_service_is_recorded(run: BringUp, environment: StackEnvironment) -> None:
     """The pipeline of a service is recorded when it is started, not when a running one is probed."""
     note = started.path_of(environment.settings, "a")
     carries = {"PENSTOCK_PIPELINE": environment.settings.pipeline}
@@ -186,7 +186,7 @@ def test_a_step_runs_once(run: BringUp, environment: StackEnvironment) -> None:
     assert done.exists()
 
 
-def test_a_failed_step_is_told_with_its_output(run: BringUp, environment: StackEnvironment) -> None:
+def test_the_error_of_a_failed_step_quotes_its_output(run: BringUp, environment: StackEnvironment) -> None:
     """A failed step starts nothing and is retried next time. The error quotes its output."""
     step = Step("format", ("/bin/sh", "-c", "echo no room; exit 3"), environment.layout.home / "done")
     fake = FakeSupervisor()
@@ -196,8 +196,8 @@ def test_a_failed_step_is_told_with_its_output(run: BringUp, environment: StackE
     assert not step.done.exists()
 
 
-def test_steps_carry_the_mark(run: BringUp, environment: StackEnvironment) -> None:
-    """Steps carry the marker, so that those left behind by a killed launcher are found."""
+def test_steps_carry_the_marker(run: BringUp, environment: StackEnvironment) -> None:
+    """Steps carry the marker, so that orphans of a killed launcher are found."""
     out = environment.layout.home / "mark"
     step = Step("mark", ("/bin/sh", "-c", f"echo ${supervise.MARKER} >{out}"), environment.layout.home / "done")
     run(_service("a", prepare=(step,)))
@@ -220,7 +220,7 @@ def test_down_leaves_others_alone() -> None:
     assert fake.stopped == ["b"]
 
 
-def test_destroy_refuses_a_folder_that_is_no_home(tmp_path: Path) -> None:
+def test_destroy_rejects_a_folder_without_a_stack(tmp_path: Path) -> None:
     """With a mistyped PENSTOCK_HOME nothing is deleted."""
     (tmp_path / "data").mkdir()
     with pytest.raises(UsageError, match="no local stack in"):
@@ -228,7 +228,9 @@ def test_destroy_refuses_a_folder_that_is_no_home(tmp_path: Path) -> None:
     assert (tmp_path / "data").exists()
 
 
-def test_destroy_keeps_downloads_and_strangers(environment: StackEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_destroy_keeps_downloads_and_foreign_files(
+    environment: StackEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Data, logs, jars and secrets are deleted. Downloads and foreign files stay."""
     monkeypatch.setattr(launch, "stop_services", lambda *_: None)
     for name in ("data", "logs", "run", "jars", "cache", "mine"):
@@ -245,17 +247,17 @@ def zookeeper_runs(environment: StackEnvironment, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.usefixtures("zookeeper_runs")
 def test_the_running_coordination_is_adopted(environment: StackEnvironment) -> None:
-    """Once Kafka is running with ZooKeeper, later commands use it without being told."""
+    """Once Kafka is running with ZooKeeper, later commands use it without an option."""
     assert coordination.record_coordination(environment).settings.coordination == "zookeeper"
 
 
 @pytest.mark.usefixtures("zookeeper_runs")
-def test_another_coordination_is_refused_while_kafka_runs(environment: StackEnvironment) -> None:
+def test_another_coordination_is_rejected_while_kafka_runs(environment: StackEnvironment) -> None:
     """Another coordination is rejected while Kafka is running, because its data is separate. `down` still works."""
-    asked = replace(environment, settings=config.read(home=environment.settings.home, coordination="kraft"))
+    requested = replace(environment, settings=config.read(home=environment.settings.home, coordination="kraft"))
     with pytest.raises(UsageError, match="Kafka is running with zookeeper, not with kraft"):
-        coordination.record_coordination(asked)
-    assert coordination.adopt_coordination(asked).settings.coordination == "zookeeper"
+        coordination.record_coordination(requested)
+    assert coordination.adopt_coordination(requested).settings.coordination == "zookeeper"
 
 
 def test_probing_stops_when_another_fails(environment: StackEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,7 +270,7 @@ def test_probing_stops_when_another_fails(environment: StackEnvironment, monkeyp
 
 
 @pytest.mark.parametrize("command", [launch.start_services, launch.restart_services])
-def test_a_pipeline_that_cannot_work_starts_and_stops_nothing(tmp_path: Path, command: Callable[..., None]) -> None:
+def test_an_invalid_pipeline_starts_and_stops_nothing(tmp_path: Path, command: Callable[..., None]) -> None:
     """An invalid pipeline is rejected before any service is started or stopped."""
     settings = config.read(home=tmp_path / "home", pipeline=str(tmp_path / "none.py"))
     with pytest.raises(WrongSettings, match="there is no such file"):

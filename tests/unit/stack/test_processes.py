@@ -31,7 +31,7 @@ def marker(tmp_path: Path) -> str:
 def spawn() -> Iterator[object]:
     started: list[subprocess.Popen[bytes]] = []
 
-    def one(mark: str | None) -> subprocess.Popen[bytes]:
+    def spawn_process(mark: str | None) -> subprocess.Popen[bytes]:
         env = {name: value for name, value in os.environ.items() if name != MARKER}
         process = subprocess.Popen(SLEEP, env=env | ({MARKER: mark} if mark else {}), stdout=subprocess.PIPE)
         started.append(process)
@@ -39,7 +39,7 @@ def spawn() -> Iterator[object]:
         process.stdout.readline()
         return process
 
-    yield one
+    yield spawn_process
     for process in started:
         process.kill()
         process.wait()
@@ -47,7 +47,7 @@ def spawn() -> Iterator[object]:
         process.stdout.close()
 
 
-def test_sweep_ends_the_marked_and_no_other(spawn: object, marker: str) -> None:
+def test_only_processes_with_the_marker_are_ended(spawn: object, marker: str) -> None:
     """Only processes with this stack's marker are ended, not those of another stack or without a marker."""
     ours, other, plain = spawn(marker), spawn(marker + "2"), spawn(None)  # type: ignore[operator]
     assert orphans.end_orphans(marker) == [ours.pid]
@@ -55,7 +55,7 @@ def test_sweep_ends_the_marked_and_no_other(spawn: object, marker: str) -> None:
     assert (other.poll(), plain.poll()) == (None, None)
 
 
-def test_the_live_supervisors_tree_is_spared(spawn: object, marker: str) -> None:
+def test_descendants_of_the_running_supervisor_are_no_orphans(spawn: object, marker: str) -> None:
     """Descendants of the running supervisor are not orphans."""
     child = spawn(marker)  # type: ignore[operator]
     assert orphans.find_orphans(marker, supervisor_pid=os.getpid()) == []
@@ -93,7 +93,7 @@ def test_a_taken_port_names_holder_and_setting(environment: StackEnvironment, ta
 
 
 def test_every_taken_port_is_in_the_hint(environment: StackEnvironment, taken: int) -> None:
-    """One try shows all that has to be moved."""
+    """A single error lists all ports in use."""
     settings = environment.settings.model_copy(update={"registry_port": taken, "registry_management_port": taken})
     with pytest.raises(PortTaken) as caught:
         ports.check_ports(settings, [_service("registry_port", "registry_management_port")])
@@ -239,17 +239,17 @@ def spawn_service(environment: StackEnvironment) -> Iterator[Callable[[str], int
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0, "0 s"), (-5, "0 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (400_000, "5 d")]
 )
-def test_a_time_span_is_told_in_its_largest_unit(seconds: float, text: str) -> None:
+def test_a_duration_is_formatted_in_its_largest_unit(seconds: float, text: str) -> None:
     """A duration is formatted in its largest unit."""
     assert status._format_duration(seconds) == text
 
 
-def test_how_a_service_last_ended_is_told(environment: StackEnvironment) -> None:
+def test_the_last_exit_is_shown(environment: StackEnvironment) -> None:
     """The last exit is shown after the probe's message, with the number of restarts."""
     service = Service("x", "X", "1", ("true",), _never)
     ends = Restarts(2, "killed by signal 9", time.time() - 12)
-    found = status._build_status(environment.settings, service, Process("x", "RUNNING", 0, 4e9, ""), ends)
-    assert (found.restarts, found.detail) == (2, "no answer; last unexpected exit: killed by signal 9, 12 s ago")
+    result = status._build_status(environment.settings, service, Process("x", "RUNNING", 0, 4e9, ""), ends)
+    assert (result.restarts, result.detail) == (2, "no answer; last unexpected exit: killed by signal 9, 12 s ago")
     assert status._build_status(environment.settings, service, None, ends).detail == ""
 
 
@@ -257,20 +257,20 @@ def test_how_a_service_last_ended_is_told(environment: StackEnvironment) -> None
     ("process", "state", "detail"),
     [("RUNNING", "stuck", "on 0:7"), ("BACKOFF", "restarting", "too quickly; on 0:7"), ("STOPPED", "stopped", "")],
 )
-def test_a_service_that_runs_and_is_stuck_is_not_ready(
+def test_a_running_service_that_is_stuck_is_not_ready(
     environment: StackEnvironment, process: str, state: str, detail: str
 ) -> None:
-    """What keeps it from its work is told whatever its probe says, also while it is started again and again."""
+    """The problem of a stuck service is shown whatever its probe returns, also while it is crash-looping."""
     service = Service("x", "X", "1", ("true",), lambda *_: None, problem=lambda _settings: "on 0:7")
     spawn = "too quickly" if process == "BACKOFF" else ""
-    found = status._build_status(environment.settings, service, Process("x", process, 0, 4e9, spawn), Restarts())
-    assert (found.state, found.detail) == (state, detail)
+    result = status._build_status(environment.settings, service, Process("x", process, 0, 4e9, spawn), Restarts())
+    assert (result.state, result.detail) == (state, detail)
 
 
 @pytest.mark.parametrize(
     ("beat_s", "started_s", "fine"), [(None, 0, False), (-5, -60, True), (-31, -60, False), (-60, -30, False)]
 )
-def test_a_watch_that_looks_is_ready(
+def test_a_watch_that_polls_is_ready(
     environment: StackEnvironment, beat_s: float | None, started_s: float, fine: bool
 ) -> None:
     """The watch is ready if its heartbeat is recent and newer than its process."""

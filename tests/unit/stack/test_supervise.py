@@ -24,16 +24,16 @@ def _written(layout: Layout, environment: StackEnvironment) -> configparser.RawC
     return parser
 
 
-def test_each_service_is_a_program_that_waits(environment: StackEnvironment) -> None:
+def test_each_service_is_a_supervised_program(environment: StackEnvironment) -> None:
     """Every service is a supervisord program, started on demand and restarted after exits."""
-    found = _written(environment.layout, environment)
-    programs = {name.removeprefix("program:"): found[name] for name in found if name.startswith("program:")}
+    parser = _written(environment.layout, environment)
+    programs = {name.removeprefix("program:"): parser[name] for name in parser if name.startswith("program:")}
     assert set(programs) == set(catalog.build_services(environment))
     assert {program["autostart"] for program in programs.values()} == {"false"}
     assert {program["autorestart"] for program in programs.values()} == {"true"}
 
 
-def test_configuration_is_private_and_holds_no_secret(environment: StackEnvironment) -> None:
+def test_the_configuration_is_private_and_contains_no_secret(environment: StackEnvironment) -> None:
     """The configuration is private and contains no secret: it only names scripts."""
     _written(environment.layout, environment)
     file = environment.layout.run / "supervisord.conf"
@@ -44,9 +44,9 @@ def test_configuration_is_private_and_holds_no_secret(environment: StackEnvironm
 def test_a_percent_sign_is_escaped(environment: StackEnvironment, tmp_path: Path) -> None:
     """A percent sign in a path is escaped, because it starts an expansion in supervisord's configuration."""
     layout = Layout(tmp_path / "50% off", tmp_path)
-    found = _written(layout, replace(environment, layout=layout))
-    assert "50%% off" in found["program:kafka"]["command"]
-    assert "50%% off" in found["supervisord"]["logfile"]
+    parser = _written(layout, replace(environment, layout=layout))
+    assert "50%% off" in parser["program:kafka"]["command"]
+    assert "50%% off" in parser["supervisord"]["logfile"]
 
 
 def test_a_path_with_a_space_stays_one_word(environment: StackEnvironment, tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_a_long_home_gets_a_short_socket(monkeypatch: pytest.MonkeyPatch) -> Non
     assert supervise.socket_path(Path("/short/run")) == Path("/short/run/supervisor.sock")
 
 
-def test_services_inherit_no_configuration_of_their_own() -> None:
+def test_services_do_not_inherit_their_own_variables() -> None:
     """Variables for Airflow, Spark, Java or Python do not reach the services. Proxy settings do."""
     shell = {
         "AIRFLOW_HOME": "x",
@@ -137,7 +137,7 @@ LOG = """\
 """
 
 
-def test_restarts_are_counted_since_the_supervisor_came_up() -> None:
+def test_restarts_are_counted_since_the_supervisors_start() -> None:
     """Only restarts after unexpected exits count: no stops, no manual starts, none before the supervisor's start."""
     restarts = supervise.count_restarts(LOG.splitlines())
     assert {name: (restart.count, restart.how) for name, restart in restarts.items()} == {
@@ -149,7 +149,7 @@ def test_restarts_are_counted_since_the_supervisor_came_up() -> None:
 
 
 @given(st.lists(st.sampled_from(LOG.splitlines()) | st.text(), max_size=30))
-def test_no_log_is_too_odd_to_be_read(lines: list[str]) -> None:
+def test_arbitrary_log_lines_are_accepted(lines: list[str]) -> None:
     """Arbitrary log lines in any order never raise an error."""
     assert all(restart.count >= 0 and restart.how for restart in supervise.count_restarts(lines).values())
 
