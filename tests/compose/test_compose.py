@@ -244,7 +244,7 @@ def test_an_open_address_without_passwords_stops_before_anything_starts(users: P
     users.compose("down", "--volumes")
 
 
-def test_root_is_refused_by_the_build(users: Project) -> None:
+def test_root_is_rejected_by_the_build(users: Project) -> None:
     """The build of an image for user id 0 fails with the reason."""
     for service in ("control-center", "spark-master"):
         done = users.try_compose("build", service, AIRFLOW_UID="0")

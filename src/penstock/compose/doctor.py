@@ -156,7 +156,7 @@ def _check_user(values: dict[str, str]) -> Check:
     uid = _get_uid(values)
     if uid.isdecimal() and int(uid):
         return Check("user", True, f"AIRFLOW_UID={uid}")
-    reason = "no container runs as root, which Airflow refuses" if uid.strip("0") == "" else "not a user id"
+    reason = "no container runs as root, which Airflow rejects" if uid.strip("0") == "" else "not a user id"
     hint = f"set AIRFLOW_UID={environment.get_own_uid()} in .env"
     return Check("user", False, f"AIRFLOW_UID={uid}: {reason}", hint)
 
@@ -189,7 +189,7 @@ def _is_readable(path: Path, uid: str) -> bool:
 
 def _check_bind(values: dict[str, str]) -> Check:
     bind = values.get("BIND") or environment.LOOPBACK
-    missing = environment.missing_passwords(values)
+    missing = environment.find_missing_passwords(values)
     if not missing:
         return Check("bind", True, f"BIND={bind}")
     detail = f"BIND={bind} allows access from other machines, but not set, or well known: {' and '.join(missing)}"

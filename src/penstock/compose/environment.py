@@ -172,8 +172,8 @@ def get_own_uid() -> str:
     return str((getuid() if getuid else 0) or DEFAULT_UID)
 
 
-def missing_passwords(variables: Mapping[str, str]) -> list[str]:
-    """Return the passwords that have no value of their own although `BIND` allows access from other machines."""
+def find_missing_passwords(variables: Mapping[str, str]) -> list[str]:
+    """Return the passwords that must be set because `BIND` allows access from other machines, but are not."""
     if is_loopback(variables.get("BIND") or LOOPBACK):
         return []
     return [name for name, default in WITHOUT_VALUE.items() if variables.get(name, "") in ("", default)]

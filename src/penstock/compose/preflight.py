@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from penstock.compose.environment import DEFAULT_UID, LOOPBACK, SECRETS, WITHOUT_VALUE, missing_passwords
+from penstock.compose.environment import DEFAULT_UID, LOOPBACK, SECRETS, WITHOUT_VALUE, find_missing_passwords
 from penstock.errors import UsageError, exits_by_kind
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def check_requirements(environ: Mapping[str, str], uid: int, memory_mib: int, da
     """Raise `UsageError` if the services could not run on this machine or would be accessible without a password."""
     if uid == 0:
         raise UsageError("AIRFLOW_UID=0: no container runs as root", hint=f"set AIRFLOW_UID={DEFAULT_UID} in .env")
-    if missing := missing_passwords(environ):
+    if missing := find_missing_passwords(environ):
         raise UsageError(
             f"BIND={environ['BIND']} allows access from other machines: {' and '.join(missing)} must be set",
             hint=f"./penstock compose init, which writes them to .env, or set BIND={LOOPBACK}",

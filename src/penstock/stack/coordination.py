@@ -17,7 +17,7 @@ def adopt_coordination(environment: StackEnvironment) -> StackEnvironment:
 
 
 def record_coordination(environment: StackEnvironment) -> StackEnvironment:
-    """Do what `adopt` does and record the coordination for later commands.
+    """Do what `adopt_coordination` does and record the coordination for later commands.
 
     Raises `UsageError` if Kafka is running with another coordination than explicitly requested.
     """
@@ -27,9 +27,9 @@ def record_coordination(environment: StackEnvironment) -> StackEnvironment:
             f"Kafka is running with {running}, not with {requested}",
             hint=f"./penstock down && ./penstock up --coordination {requested}",
         )
-    settled = adopt_coordination(environment)
-    write(environment.layout.run / "coordination", settled.settings.coordination)
-    return settled
+    effective = adopt_coordination(environment)
+    write(environment.layout.run / "coordination", effective.settings.coordination)
+    return effective
 
 
 def _read_running(environment: StackEnvironment) -> str:

@@ -68,7 +68,7 @@ def stop_services(settings: Settings, names: Iterable[str] = (), report: Report 
 def restart_services(settings: Settings, names: Iterable[str] = (), report: Report = discard_report) -> None:
     """Stop and start the named services with the effective settings. Their dependents keep running.
 
-    Without names: all running services. Raises what `up` raises. For an invalid pipeline nothing is stopped.
+    Without names: all running services. Raises the errors of `start_services`. An invalid pipeline stops nothing.
     """
     pipelines.of(settings)
     environment = read_environment(settings)

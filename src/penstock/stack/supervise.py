@@ -240,7 +240,7 @@ def socket_path(folder: Path) -> Path:
     key = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
     base = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
     if len(os.fsencode(base)) > 40:
-        base = Path("/tmp")  # noqa: S108 - the folder below it is ours alone
+        base = Path("/tmp")  # noqa: S108 - the folder below it is private
     return base / f"penstock-{os.getuid()}-{key}" / "supervisor.sock"
 
 
