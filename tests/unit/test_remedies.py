@@ -16,7 +16,7 @@ from penstock.cli import app
 from penstock.config import PREFIX, Settings
 from penstock.stack import catalog
 from tests.conftest import ROOT
-from tests.unit.stack.conftest import site_of
+from tests.unit.stack.conftest import create_environment
 
 Advise = Callable[..., str]
 SOURCES = ROOT / "src" / "penstock"
@@ -176,7 +176,8 @@ def test_every_service_that_is_advised_exists(settings: Settings) -> None:
     named = {service for name, arguments in CALLS if name in of_services for service in arguments}
     assert len(named) > 5
     for coordination in ("kraft", "zookeeper"):
-        named -= catalog.services(site_of(settings.model_copy(update={"coordination": coordination}))).keys()
+        environment = create_environment(settings.model_copy(update={"coordination": coordination}))
+        named -= catalog.build_services(environment).keys()
     assert named == set()
 
 

@@ -25,7 +25,7 @@ def write_login(settings: Settings, path: Path) -> None:
     write_atomically(path, json.dumps(login))
 
 
-def settle_database_password(passwords: Sequence[str], connect: Callable[[str], Any]) -> None:
+def update_database_password(passwords: Sequence[str], connect: Callable[[str], Any]) -> None:
     """Set the password of the database role to the first of `passwords` if it is still one of the others.
 
     `connect` opens a connection with a password or raises `PermissionError`. Raises `UsageError` if none is valid.
@@ -46,7 +46,7 @@ def settle_database_password(passwords: Sequence[str], connect: Callable[[str], 
     )
 
 
-def connect(password: str) -> Any:
+def connect_database(password: str) -> Any:
     """Connect to Airflow's database. Raises `PermissionError` if the password is rejected."""
     import psycopg2  # included in Airflow's image
 
@@ -64,7 +64,7 @@ def main() -> None:
     """Run the first steps of the container `airflow-init`."""
     write_login(config.load(), Path(os.environ[PASSWORDS_FILE]))
     passwords = json.loads((preflight.FOLDER / "postgres_passwords").read_text(encoding="utf-8"))
-    settle_database_password(passwords, connect)
+    update_database_password(passwords, connect_database)
 
 
 if __name__ == "__main__":

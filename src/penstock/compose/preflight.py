@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from penstock import remedies
-from penstock.compose.environment import DEFAULT_UID, LOOPBACK, SECRETS, WITHOUT_VALUE, missing_passwords
+from penstock.compose.environment import DEFAULT_UID, LOOPBACK, SECRETS, WITHOUT_VALUE, find_missing_passwords
 from penstock.errors import UsageError, exits_by_kind
 from penstock.files import write_atomically
 
@@ -30,22 +30,22 @@ FOLDER = Path("/etc/penstock/secrets")
 VOLUMES = Path("/var/lib/secrets")
 """Mount point of all secrets volumes in secrets-init. Its own is `all`."""
 DAGS = Path("/opt/airflow/dags")
-LEAST_MEMORY_MIB = 5600
+MIN_MEMORY_MIB = 5600
 """Memory of all services under load, with a margin. With less, containers are killed."""
 
 
-def check(environ: Mapping[str, str], uid: int, memory_mib: int, dags: Path) -> None:
+def check_requirements(environ: Mapping[str, str], uid: int, memory_mib: int, dags: Path) -> None:
     """Raise `UsageError` if the services could not run on this machine or would be accessible without a password."""
     if uid == 0:
         raise UsageError("AIRFLOW_UID=0: no container runs as root", hint=f"set AIRFLOW_UID={DEFAULT_UID} in .env")
-    if missing := missing_passwords(environ):
+    if missing := find_missing_passwords(environ):
         raise UsageError(
             f"BIND={environ['BIND']} allows access from other machines: {' and '.join(missing)} must be set",
             hint=f"{remedies.init_compose()}, which writes them to .env, or set BIND={LOOPBACK}",
         )
-    if memory_mib < LEAST_MEMORY_MIB:
+    if memory_mib < MIN_MEMORY_MIB:
         raise UsageError(
-            f"Docker has {memory_mib} MiB of memory, the services require {LEAST_MEMORY_MIB} MiB",
+            f"Docker has {memory_mib} MiB of memory, the services require {MIN_MEMORY_MIB} MiB",
             hint="give Docker 8 GiB: in Docker Desktop under Settings, Resources",
         )
     _check_dags(dags, uid)
@@ -148,7 +148,7 @@ def _save_file(path: Path, text: str, mode: int) -> None:
 
 def main() -> None:
     """Run the container `secrets-init`."""
-    check(os.environ, os.getuid(), memory_mib(), DAGS)
+    check_requirements(os.environ, os.getuid(), memory_mib(), DAGS)
     write_secrets(os.environ, os.getuid(), VOLUMES)
 
 

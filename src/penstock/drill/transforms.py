@@ -95,11 +95,11 @@ def _run_poisoned_job(ground: Ground, name: str, *, row_wise: bool) -> Iterator[
     users = list(islice(direct.users, RECORDS))
     file = _write_pipeline(ground, users[RECORDS // 2], row_wise=row_wise)
     ground.say(f"the job is restarted with {file}")
-    launch.restart(ground.settings.model_copy(update={"pipeline": str(file)}), [JOB])
+    launch.restart_services(ground.settings.model_copy(update={"pipeline": str(file)}), [JOB])
     try:
         yield load.spans_of(direct.send_at((user, 0) for user in users))
     finally:
-        launch.restart(ground.settings, [JOB])
+        launch.restart_services(ground.settings, [JOB])
 
 
 def _write_pipeline(ground: Ground, poison: Record, *, row_wise: bool) -> Path:
@@ -121,7 +121,7 @@ def _read_dlq_ranges(ground: Ground) -> list[Span]:
 
 
 def _read_job_status(ground: Ground) -> Status:
-    return status.read(ground.settings, [JOB])[0]
+    return status.read_statuses(ground.settings, [JOB])[0]
 
 
 def _check_alert(ground: Ground) -> None:

@@ -58,7 +58,7 @@ class Layout:
         return self.logs / f"{service}.log"
 
 
-def of(settings: Settings) -> Layout:
+def resolve_layout(settings: Settings) -> Layout:
     """Return the layout of PENSTOCK_HOME. Raises `WrongSettings` for characters that class paths cannot contain."""
     forbidden = sorted(set(str(settings.home)) & set(NOT_IN_PATHS))
     if forbidden:

@@ -66,7 +66,7 @@ def _make_mismatch_error(what: str) -> UsageError:
 def host_of(settings: Settings) -> Host:
     """Return the local stack if the settings point at its Kafka and this data directory has one, else `Elsewhere`."""
     is_ours = settings.kafka_bootstrap == f"{LOOPBACK}:{settings.kafka_port}"
-    if not (is_ours and layout.of(settings).credentials.exists()):
+    if not (is_ours and layout.resolve_layout(settings).credentials.exists()):
         return Elsewhere()
     from penstock.web.local_stack import LocalStack  # imports the whole stack, which is not installed everywhere
 

@@ -17,20 +17,20 @@ class LocalStack:
 
     def services(self) -> list[Status]:
         """Return the state of every service."""
-        return status.read(self._settings)
+        return status.read_statuses(self._settings)
 
     def log_of(self, service: str) -> Path:
         """Return the path of a service's log."""
-        return launch.log_of(self._settings, service)
+        return launch.log_path(self._settings, service)
 
     def stop(self, service: str) -> None:
         """Stop a service."""
-        launch.down(self._settings, [service])
+        launch.stop_services(self._settings, [service])
 
     def start(self, service: str) -> None:
         """Start a service."""
-        launch.up(self._settings, [service])
+        launch.start_services(self._settings, [service])
 
     def restart(self, service: str) -> None:
         """Restart a service."""
-        launch.restart(self._settings, [service])
+        launch.restart_services(self._settings, [service])

@@ -1,4 +1,4 @@
-"""Runs contestants: programs that print their progress and are measured from outside until they finish."""
+"""Run contestants, which are programs that print their progress, and measure them from outside until they finish."""
 
 import contextlib
 import json
@@ -15,23 +15,23 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from bench.meter import Meter, java_of, others_of, tree
+from bench.meter import Meter, filter_java, filter_others, list_tree
 from penstock.errors import PenstockError
 
 _STOP_S = 30.0
 _TAIL_LINES = 40
 _AT_ONCE_S = 0.02
 _ALMOST = 0.999
-"""Tolerance, since a micro-batch can be short of its requested size by about one record per partition."""
+"""Tolerance, because a micro-batch can be smaller than requested by about one record per partition."""
 _END = -1
 
-Find = Callable[[str], Callable[[], list[psutil.Process]]]
+FindProcesses = Callable[[str], Callable[[], list[psutil.Process]]]
 """Returns, for the name of a service, a function that lists its processes."""
 SHARED = ("kafka", "cassandra", "registry")
 """Services that every contestant uses."""
 
 Progress = Callable[[str], int]
-"""Returns how many more records are done according to a line printed by the program."""
+"""Returns the number of records processed since the last line, according to a line of the program's output."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ class Program:
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     directory: Path | None = None
     services: tuple[str, ...] = ()
-    """Services of the stack that work for this program alone."""
+    """Services of the stack that only this program uses."""
 
 
 @dataclass(frozen=True)
-class Lap:
+class Measurement:
     """One run of one contestant, measured from its first reported records to the last.
 
     A program that reports all records at once is measured from its start. `cold_s` is the time from program start to
@@ -64,12 +64,12 @@ class Lap:
 
     @property
     def rows_per_s(self) -> float:
-        """Records per second."""
+        """Return the records per second."""
         return self.records / self.seconds
 
     @property
     def cpu_us(self) -> float:
-        """CPU time of all processes, in µs per record."""
+        """Return the CPU time of all processes, in µs per record."""
         return sum(self.cpu_us_per_row.values())
 
     def numbers(self) -> dict[str, Any]:
@@ -87,22 +87,22 @@ class Contestant:
 
 
 class BenchFailed(PenstockError):
-    """A contestant did not do what was requested."""
+    """A contestant did not process the requested records."""
 
 
-def own_lines() -> Progress:
+def track_done_lines() -> Progress:
     """Return the progress of a program that prints `{"done": TOTAL}` lines."""
-    before = 0
+    previous = 0
 
-    def more(line: str) -> int:
-        nonlocal before
+    def count_new(line: str) -> int:
+        nonlocal previous
         if not line.startswith('{"done"'):
             return 0
         done = int(json.loads(line)["done"])
-        more, before = done - before, done
-        return more
+        new, previous = done - previous, done
+        return new
 
-    return more
+    return count_new
 
 
 class Running:
@@ -112,7 +112,7 @@ class Running:
         self._program = program
         self._steps: queue.Queue[int] = queue.Queue()
         self._tail: list[str] = []
-        self.began_s = time.monotonic()
+        self.started_s = time.monotonic()
         self._process = subprocess.Popen(
             program.command,
             env={**os.environ, **program.env},
@@ -127,26 +127,26 @@ class Running:
 
     @property
     def services(self) -> tuple[str, ...]:
-        """Services that work for the program alone."""
+        """Return the services that only this program uses."""
         return self._program.services
 
     def processes(self) -> list[psutil.Process]:
         """Return the program and its descendants."""
-        return tree(self._process.pid)
+        return list_tree(self._process.pid)
 
     def _read(self) -> None:
         """Read the program's output: queue its progress, and keep the last lines for error messages."""
         assert self._process.stdout is not None
-        more = self._program.progress()
+        count_new = self._program.progress()
         with self._process.stdout as out:
             for line in out:
                 self._tail = [*self._tail[-_TAIL_LINES:], line]
-                if step := more(line):
+                if step := count_new(line):
                     self._steps.put(step)
         self._steps.put(_END)
 
     def steps(self, timeout_s: float) -> Iterator[int]:
-        """Yield how many more records are done at each progress report. Lines printed together count as one report.
+        """Yield the number of newly processed records at each report. Lines printed together count as one report.
 
         Raises `BenchFailed` on timeout or if the program ends.
         """
@@ -155,9 +155,9 @@ class Running:
             try:
                 step = self._steps.get(timeout=max(0.0, deadline_s - time.monotonic()))
             except queue.Empty:
-                raise self._failed("took too long") from None
+                raise self._failed("timed out") from None
             if step == _END:
-                raise self._failed("ended before it was done")
+                raise self._failed("exited before it had processed all records")
             time.sleep(_AT_ONCE_S)
             yield step + self._drain()
 
@@ -176,7 +176,7 @@ class Running:
         return BenchFailed(f"{' '.join(self._program.command[:3])} {reason}\n{''.join(self._tail)}")
 
     def stop(self) -> None:
-        """Terminate the program, then kill what is left of its process group."""
+        """Terminate the program, then kill the rest of its process group."""
         self._process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_STOP_S)
@@ -192,17 +192,19 @@ class Running:
         self.stop()
 
 
-def lap(program: Program, find: Find, records: int, *, timeout_s: float, skip: int = 0) -> Lap:
-    """Run a program until `records` are done and return the lap.
+def measure_program(
+    program: Program, find: FindProcesses, records: int, *, timeout_s: float, skip: int = 0
+) -> Measurement:
+    """Run a program until it has processed `records`, and return the measurement.
 
-    Measured from the first report of at least about `skip` records; from program start if that is also the last report.
+    Measured from the first report of about `skip` records or more, or from program start if that is also the last one.
     Raises `BenchFailed`.
     """
-    with Running(program) as running, Meter(kinds_of([running], find)) as meter:
+    with Running(program) as running, Meter(group_processes([running], find)) as meter:
         return _measure(running, meter, records, skip, timeout_s)
 
 
-def _measure(running: Running, meter: Meter, records: int, skip: int, timeout_s: float) -> Lap:
+def _measure(running: Running, meter: Meter, records: int, skip: int, timeout_s: float) -> Measurement:
     start, done, first = Mark.now(0, meter), 0, None
     for step in running.steps(timeout_s):
         done += step
@@ -211,7 +213,7 @@ def _measure(running: Running, meter: Meter, records: int, skip: int, timeout_s:
         if first is None and done >= skip * _ALMOST:
             first = Mark.now(done, meter)
     last = Mark.now(done, meter)
-    return between(first or start, last, last.at_s - running.began_s, meter)
+    return compute_measurement(first or start, last, last.at_s - running.started_s, meter)
 
 
 class Mark(NamedTuple):
@@ -223,27 +225,27 @@ class Mark(NamedTuple):
 
     @classmethod
     def now(cls, done: int, meter: Meter) -> "Mark":
-        """Take a mark now."""
+        """Record the current progress and CPU time."""
         return cls(done, time.monotonic(), meter.cpu_s())
 
 
-def between(first: Mark, last: Mark, cold_s: float, meter: Meter) -> Lap:
-    """Compute the lap between two marks."""
-    counted = last.done - first.done
-    return Lap(
-        records=counted,
+def compute_measurement(first: Mark, last: Mark, cold_s: float, meter: Meter) -> Measurement:
+    """Compute the measurement between two marks."""
+    records = last.done - first.done
+    return Measurement(
+        records=records,
         seconds=last.at_s - first.at_s,
         cold_s=cold_s,
-        cpu_us_per_row={kind: (spent_s - first.cpu_s[kind]) * 1e6 / counted for kind, spent_s in last.cpu_s.items()},
+        cpu_us_per_row={kind: (spent_s - first.cpu_s[kind]) * 1e6 / records for kind, spent_s in last.cpu_s.items()},
         rss_mib=dict(meter.rss_mib),
     )
 
 
-def kinds_of(running: Sequence["Running"], find: Find) -> dict[str, Callable[[], list[psutil.Process]]]:
+def group_processes(running: Sequence["Running"], find: FindProcesses) -> dict[str, Callable[[], list[psutil.Process]]]:
     """Return functions that list the processes to measure: shared services, and the programs' own, Java and others."""
     own = [program.processes for program in running] + [find(name) for program in running for name in program.services]
     return {
         **{service: find(service) for service in SHARED},
-        "Java": lambda: [process for find_own in own for process in java_of(find_own())],
-        "Python": lambda: [process for find_own in own for process in others_of(find_own())],
+        "Java": lambda: [process for find_own in own for process in filter_java(find_own())],
+        "Python": lambda: [process for find_own in own for process in filter_others(find_own())],
     }

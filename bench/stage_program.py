@@ -1,6 +1,6 @@
-"""Program that runs the pipeline up to one of its stages. Its argument is a JSON object: stage, records.
+"""Run the pipeline up to one of its stages. The argument is a JSON object: stage, records.
 
-The settings come from the environment. They name a pipeline whose topic is filled and whose table exists.
+The settings come from the environment. Their pipeline's topic must be filled and its table must exist.
 """
 
 import json
@@ -12,9 +12,9 @@ from typing import Any
 import pyarrow as pa
 from pyspark.sql import DataFrame
 
-from bench.api import made_users, page_of
-from bench.ground import Load, messages
-from bench.ingesting import tell
+from bench.api import make_users, render_page
+from bench.ingest_program import report_progress
+from bench.target import Load, generate_messages
 from penstock import config, pipelines
 from penstock.broker.registry import Registry
 from penstock.codec.encode import serializer
@@ -36,43 +36,45 @@ CHUNK = 10_000
 PAGE = 500
 
 Step = Callable[[], int]
-"""Processes the next records and returns how many."""
+"""Processes the next records and returns their number."""
 
 
 def main() -> None:
-    """Process the requested number of records; Spark stages run until SIGTERM."""
+    """Process the requested number of records. Spark stages run until SIGTERM."""
     options, settings = json.loads(sys.argv[1]), config.load()
     if options["stage"] in SPARK_STAGES:
-        stream(settings, SPARK_STAGES[options["stage"]])
+        run_spark_stage(settings, SPARK_STAGES[options["stage"]])
     step, done = STAGES[options["stage"]](settings), 0
     while done < options["records"]:
         done += step()
-        tell(done)
+        report_progress(done)
 
 
-def stream(settings: Settings, stage: Callable[[DataFrame, int], int]) -> None:
+def run_spark_stage(settings: Settings, stage: Callable[[DataFrame, int], int]) -> None:
     """Run a stage on each micro-batch, as the job does."""
     done = 0
 
-    def keep(raw: DataFrame, _: int) -> None:
+    def process_batch(raw: DataFrame, _: int) -> None:
         nonlocal done
         done += stage(raw, settings.spark_cores)
-        tell(done)
+        report_progress(done)
 
     topic = pipelines.of(settings).topic
     with spark_session(settings, "bench") as spark:
         records = raw_records(kafka_stream(spark, settings, topic))
         checkpoint = checkpoint_of(settings, topic, spark)
-        records.writeStream.option("checkpointLocation", checkpoint.url).foreachBatch(keep).start().awaitTermination()
+        records.writeStream.option("checkpointLocation", checkpoint.url).foreachBatch(
+            process_batch
+        ).start().awaitTermination()
 
 
-def read(raw: DataFrame, _cores: int) -> int:
-    """Read the records in Spark."""
+def count_records(raw: DataFrame, _cores: int) -> int:
+    """Count the records in Spark."""
     return int(raw.count())
 
 
-def hand_over(raw: DataFrame, cores: int) -> int:
-    """Pass the records from Spark to Python."""
+def pass_to_python(raw: DataFrame, cores: int) -> int:
+    """Pass the records from Spark to Python and count them there."""
 
     def count(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         yield pa.RecordBatch.from_pydict({"records": [sum(batch.num_rows for batch in batches)]})
@@ -81,14 +83,14 @@ def hand_over(raw: DataFrame, cores: int) -> int:
     return sum(int(row["records"]) for row in counted)
 
 
-def decode(settings: Settings) -> Step:
-    """Decode and validate records in Python."""
+def make_decode_step(settings: Settings) -> Step:
+    """Return the step that decodes and validates records in Python."""
     decoded = _make_decoder(settings)
     return lambda: len(decoded().rows)
 
 
-def encode(settings: Settings) -> Step:
-    """Decode and validate records, and encode them as CQL statements and batches."""
+def make_encode_step(settings: Settings) -> Step:
+    """Return the step that also encodes the records as CQL statements and batches."""
     pipeline, decoded = pipelines.of(settings), _make_decoder(settings)
     session = cassandra.connect(settings)
     keyspace = settings.cassandra_keyspace
@@ -103,7 +105,7 @@ def encode(settings: Settings) -> Step:
 
 
 class _Encoder(RowWriter):
-    """Encodes all batches but sends none."""
+    """Encodes all batches, but sends none."""
 
     def write(self, batch: Decoded) -> list[Unencodable]:
         for _ in self._iter_batches(list(self._iter_inserts(batch.rows, self._times_us(batch, batch.rows)))):
@@ -113,45 +115,45 @@ class _Encoder(RowWriter):
 
 def _make_decoder(settings: Settings) -> Callable[[], Decoded]:
     pipeline = pipelines.of(settings)
-    keys, values = zip(*islice(messages(Load(0), settings, pipeline), CHUNK), strict=True)
+    keys, values = zip(*islice(generate_messages(Load(0), settings, pipeline), CHUNK), strict=True)
     columns = {"key": keys, "value": values, "partition": [0] * CHUNK, "offset": range(CHUNK)}
     raw = pa.RecordBatch.from_pydict({**columns, "timestamp_ms": [0] * CHUNK, "order_header": [None] * CHUNK})
     decoder = Decoder(pipeline.record, Registry(settings))
     return lambda: next(decode_batches([raw], decoder, pipeline.topic))
 
 
-def parse(_settings: Settings) -> Step:
-    """Parse a page of the API."""
-    page = page_of(made_users(PAGE))
+def make_parse_step(_settings: Settings) -> Step:
+    """Return the step that parses a page of the API."""
+    page = render_page(make_users(PAGE))
     return lambda: len(users_of(page, PAGE))
 
 
-def drop_secrets(settings: Settings) -> Step:
-    """Parse a page and drop secret fields such as passwords."""
+def make_drop_step(settings: Settings) -> Step:
+    """Return the step that also drops secret fields such as passwords."""
     entries = _make_entries(settings)
     return lambda: len(entries())
 
 
-def check(settings: Settings) -> Step:
-    """Parse a page, drop secrets, and convert entries to validated records."""
+def make_check_step(settings: Settings) -> Step:
+    """Return the step that also converts entries to validated records."""
     records = _make_records(settings)
     return lambda: len(records())
 
 
-def serialize(settings: Settings) -> Step:
-    """Parse a page, drop secrets, convert entries to validated records, and serialize those."""
+def make_serialize_step(settings: Settings) -> Step:
+    """Return the step that also serializes the records."""
     records = _make_records(settings)
     to_bytes = serializer(pipelines.of(settings).record, settings.wire_format, 1)
     return lambda: len([to_bytes(record) for record in records()])
 
 
 def _make_entries(settings: Settings) -> Callable[[], list[Any]]:
-    page, secret = page_of(made_users(PAGE)), pipelines.of(settings).secret
+    page, secret = render_page(make_users(PAGE)), pipelines.of(settings).secret
 
     def entries() -> list[Any]:
-        answer = users_of(page, PAGE)
-        drop(secret, answer)
-        return answer
+        users = users_of(page, PAGE)
+        drop(secret, users)
+        return users
 
     return entries
 
@@ -166,14 +168,14 @@ def _make_records(settings: Settings) -> Callable[[], list[Record]]:
     return records
 
 
-SPARK_STAGES = {"read": read, "hand-over": hand_over}
+SPARK_STAGES = {"read": count_records, "hand-over": pass_to_python}
 STAGES = {
-    "decode": decode,
-    "encode": encode,
-    "parse": parse,
-    "drop": drop_secrets,
-    "check": check,
-    "serialize": serialize,
+    "decode": make_decode_step,
+    "encode": make_encode_step,
+    "parse": make_parse_step,
+    "drop": make_drop_step,
+    "check": make_check_step,
+    "serialize": make_serialize_step,
 }
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Program that runs stages 1 to 3 as Airflow's task does. Its argument is a JSON object: records, api."""
+"""Run stages 1 to 3 as Airflow's task does. The argument is a JSON object: records, api."""
 
 import json
 import sys
@@ -9,15 +9,15 @@ from penstock.pipeline import ingest
 
 
 def main() -> None:
-    """Run the ingest, and report progress once at its start and once at its end."""
+    """Run the ingest. Reports progress at its start and its end."""
     options, settings = json.loads(sys.argv[1]), config.load()
-    tell(1)
+    report_progress(1)
     order = ingest.RunOrder(f"bench-{uuid.uuid4().hex}", records=options["records"], source_url=options["api"])
-    tell(ingest.run(settings, pipelines.of(settings), order).produced)
+    report_progress(ingest.run(settings, pipelines.of(settings), order).produced)
 
 
-def tell(done: int) -> None:
-    """Report how many records are done."""
+def report_progress(done: int) -> None:
+    """Print the number of processed records."""
     sys.stdout.write(f"{json.dumps({'done': done})}\n")
     sys.stdout.flush()
 

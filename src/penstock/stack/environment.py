@@ -9,11 +9,11 @@ from pathlib import Path
 from penstock.config import Settings
 from penstock.stack import credentials, java
 from penstock.stack.java import Java
-from penstock.stack.layout import REPOSITORY, Layout, of
+from penstock.stack.layout import REPOSITORY, Layout, resolve_layout
 
 
 @dataclass(frozen=True)
-class Site:
+class StackEnvironment:
     """Settings, paths, Java, Python and secrets of one data directory on this machine."""
 
     settings: Settings
@@ -24,7 +24,7 @@ class Site:
     python: str = sys.executable
     repository: Path = REPOSITORY
 
-    def child_environment(self) -> dict[str, str]:
+    def child_env(self) -> dict[str, str]:
         """Return the settings as environment variables for a child process. Contains secrets.
 
         The source is the stand-in API unless PENSTOCK_SOURCE_URL is set.
@@ -35,9 +35,9 @@ class Site:
         return environment
 
 
-def read(settings: Settings) -> Site:
+def read_environment(settings: Settings) -> StackEnvironment:
     """Return the environment for the settings. Generates secrets that do not exist yet."""
-    layout = of(settings)
-    default = java.choose(os.environ)
-    java21 = default if default.major == 21 else java.choose({}, (21,))
-    return Site(settings, layout, default, java21, credentials.load(layout))
+    layout = resolve_layout(settings)
+    default = java.choose_java(os.environ)
+    java21 = default if default.major == 21 else java.choose_java({}, (21,))
+    return StackEnvironment(settings, layout, default, java21, credentials.load_secrets(layout))
