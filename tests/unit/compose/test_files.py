@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ WANTED = {
 _VARIABLE = re.compile(r"\$\{([A-Z_]+)(?:(:?[-?+])([^}]*))?\}")
 
 
+@cache
 def load(name: str) -> Any:
     return yaml.safe_load((ROOT / name).read_text())
 

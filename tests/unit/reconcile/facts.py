@@ -8,7 +8,6 @@ from typing import Any
 
 from penstock.broker.dlq import DeadLetter, Origin
 from penstock.broker.topics import Span
-from penstock.config import read
 from penstock.contract.batch import BatchSummary
 from penstock.reconcile.audit import Audit, Row, RowAuthor, RowPlace, Sent
 from penstock.reconcile.coverage import Coverage
@@ -16,6 +15,7 @@ from penstock.reconcile.engine import local_loader
 from penstock.reconcile.excuses import Compaction
 from penstock.reconcile.reconciliation import Reconciliation, Scope
 from penstock.sink.ledger import LedgerEntry
+from tests.unit.carried import settings_in
 
 STORED_MS = 1_000_000
 
@@ -86,7 +86,7 @@ class Facts:
         ]
 
     def reconcile(self, **scope: Any) -> Audit:
-        with local_loader(read(home=self.home), self) as loader:
+        with local_loader(settings_in(self.home), self) as loader:
             spans = scope.pop("spans", None) or self.spans()
             return Reconciliation(loader, self, self.evidence, Scope(spans, **scope)).carry_out()
 
