@@ -16,18 +16,19 @@ BIN = Path(sys.executable).parent
 PYTEST = [sys.executable, "-m", "pytest", "-q"]
 QUICK = "--hypothesis-profile=quick"
 """Makes pytest try a third of the examples of each property."""
-
+SLOWEST_TESTS = "tests/unit/reconcile/test_reconciliation.py"
 CHECKS = {
     "format": [str(BIN / "ruff"), "format", "--check"],
     "lint": [str(BIN / "ruff"), "check"],
-    "reconciliation tests": [*PYTEST, "tests/unit/reconcile"],
     "unit tests": [*PYTEST, "tests/unit", "--ignore=tests/unit/reconcile"],
+    "reconcile tests": [*PYTEST, "tests/unit/reconcile", f"--ignore={SLOWEST_TESTS}"],
+    "reconciliation tests": [*PYTEST, SLOWEST_TESTS],
     "layers": [str(BIN / "lint-imports")],
     "types": [str(BIN / "mypy")],
     "schemas": [sys.executable, "-m", "penstock.cli", "schema", "render", "--check"],
     "docs": [sys.executable, "-m", "penstock.cli", "docs", "--check"],
 }
-"""In the order in which they start. The tests are in two processes that take the same time: one per core."""
+"""In the order in which they start. The unit tests are divided so that two cores are busy to the end."""
 STACK_TESTS = ("tests/integration", "tests/e2e", "tests/browser", "tests/drills")
 
 
