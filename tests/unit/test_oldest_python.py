@@ -45,41 +45,43 @@ def python_files() -> list[Path]:
     return [path for folder in ("src", "bench", "tests", "dags") for path in (ROOT / folder).rglob("*.py")]
 
 
-def run_vermin(cache: pytest.Cache, target: str, paths: Iterable[Path]) -> None:
+def run_vermin(config: pytest.Config, target: str, paths: Iterable[Path]) -> None:
     """Assert that vermin finds nothing newer than `target`. Files that have passed before, as they are, are skipped."""
     tool = [str(Path(sys.executable).parent / "vermin"), f"--target={target}-", *VERMIN_OPTIONS]
     salt = " ".join([version("vermin"), *tool[1:]]).encode()
     digests = {str(path): hashlib.sha256(salt + path.read_bytes()).hexdigest() for path in paths}
     assert digests
     key = f"penstock/vermin-{target}"
-    passed = set(cache.get(key, []))
+    cache = getattr(config, "cache", None)  # none if the plugin is off
+    passed = set(cache.get(key, [])) if cache else set()
     changed = [path for path, digest in digests.items() if digest not in passed]
     if changed:
         done = subprocess.run([*tool, *changed], cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout
+    if cache:
         cache.set(key, sorted(digests.values()))
 
 
-def test_nothing_is_newer_than_the_oldest_python(cache: pytest.Cache) -> None:
+def test_nothing_is_newer_than_the_oldest_python(pytestconfig: pytest.Config) -> None:
     """No syntax, module, function or argument of a later one."""
-    run_vermin(cache, OLDEST, [*python_files(), ROOT / "spark_stream.py"])
+    run_vermin(pytestconfig, OLDEST, [*python_files(), ROOT / "spark_stream.py"])
 
 
-def test_what_runs_before_the_installation_runs_on_an_older_python(cache: pytest.Cache) -> None:
+def test_what_runs_before_the_installation_runs_on_an_older_python(pytestconfig: pytest.Config) -> None:
     """3.9 is the one that macOS brings."""
-    run_vermin(cache, "3.9", [ROOT / path for path in STANDARD_ALONE])
+    run_vermin(pytestconfig, "3.9", [ROOT / path for path in STANDARD_ALONE])
 
 
-def test_a_file_that_is_too_new_is_found_each_time(tmp_path: Path, cache: pytest.Cache) -> None:
+def test_a_file_that_is_too_new_is_found_each_time(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     """A file is skipped only if it has passed: one that failed fails again, and so does one that changed."""
     file = tmp_path / f"{uuid.uuid4().hex}.py"
     target = "3.10"
     file.write_text(f"import json  # {file.name}\n")
-    run_vermin(cache, target, [file])
+    run_vermin(pytestconfig, target, [file])
     file.write_text(f"import tomllib  # {file.name}\n")
     for _ in range(2):
         with pytest.raises(AssertionError, match="tomllib"):
-            run_vermin(cache, target, [file])
+            run_vermin(pytestconfig, target, [file])
 
 
 def later_arguments(source: str) -> list[str]:
