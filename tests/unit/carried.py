@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -164,6 +165,19 @@ class Tables:
         return found[::-1] if "DESC" in query or name == "receipts" else found
 
 
+@cache
+def _default_settings() -> Settings:
+    return read(home=Path("unused"), verify_memory_mib=128)
+
+
+def settings_in(home: Path) -> Settings:
+    """Return the defaults with another data directory, read once. With 128 MiB, a verification has a single thread.
+
+    On a few records a second thread only costs time.
+    """
+    return _default_settings().model_copy(update={"home": home})
+
+
 class FakeAirflow:
     """Airflow with the summaries of some runs; away when there are none."""
 
@@ -186,7 +200,7 @@ class Carried:
     """A topic, and what a stream made of it: sends, batches, replays, receipts."""
 
     def __init__(self, home: Path, partitions: int = 1) -> None:
-        self.settings: Settings = read(home=home)
+        self.settings = settings_in(home)
         self.pipeline = READINGS
         self.kafka: dict[int, list[Message]] = {partition: [] for partition in range(partitions)}
         self.firsts = dict.fromkeys(range(partitions), 0)

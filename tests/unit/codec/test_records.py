@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec import Meta, structs
 
@@ -25,7 +25,7 @@ from penstock.errors import RegistryUnreachable
 from penstock.pipelines.users import User
 from tests.unit.fakes import AVRO_ID, JSON_ID, FakeSchemas
 from tests.unit.records import Everything, Reading
-from tests.unit.strategies import everything, json_texts, users
+from tests.unit.strategies import everything, json_texts, many_examples, users
 
 GOOD = Reading(sensor=3, celsius=21.5)
 GOOD_JSON = msgspec.json.encode(GOOD)
@@ -320,7 +320,7 @@ QUOTED_ID = 0x22222222
 FRAMES = [b"", pack(JSON_ID), pack(QUOTED_ID), pack(0x22)]
 
 
-@settings(max_examples=300)
+@many_examples
 @given(readings(), st.sampled_from(FRAMES))
 @example('{"sensor":3,"celsius":21.5,"sensor":3}', b"")
 @example('{"sensor":3,"celsius":21.5,"x":"\\"a\\":1,\\"a\\":1"}', pack(QUOTED_ID))

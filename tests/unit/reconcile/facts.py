@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from penstock.broker.topics import Span
-from penstock.config import read
 from penstock.contract.batch import BatchSummary
 from penstock.dead_letters.message import DeadLetter, Origin
 from penstock.reconcile.audit import Audit, DeadLetterCopy, Row, RowAuthor, RowPlace, Sent
@@ -18,6 +17,7 @@ from penstock.reconcile.excuses import Compaction
 from penstock.reconcile.fact_loading import Columns, LineFinder, chunks, record_columns, row_columns
 from penstock.reconcile.reconciliation import Reconciliation, Scope
 from penstock.sink.ledger import LedgerEntry
+from tests.unit.carried import settings_in
 
 STORED_MS = 1_000_000
 
@@ -91,7 +91,7 @@ class Facts:
         ]
 
     def reconcile(self, **scope: Any) -> Audit:
-        with local_loader(read(home=self.home), self) as loader:
+        with local_loader(settings_in(self.home), self) as loader:
             spans = scope.pop("spans", None) or self.spans()
             return Reconciliation(loader, self, self.evidence, Scope(spans, **scope)).carry_out()
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.broker.topics import Span
@@ -15,6 +15,7 @@ from penstock.reconcile.audit import RowPlace
 from tests.unit.carried import EPOCH_US, STORED_MS, Carried, Rows, scanned, value
 from tests.unit.reconcile.test_histories import told
 from tests.unit.reconcile.test_versions import TIE
+from tests.unit.strategies import few_examples
 
 BY_TIME_MS = STORED_MS - 10_000
 NOW_US = EPOCH_US + 9_000_000_000
@@ -90,7 +91,7 @@ def carry_out_in_batches(topic: Carried, data: st.DataObject) -> None:
     topic.carry_out(*[Span(span.partition, at[span.partition], span.end) for span in topic.spans()])
 
 
-@settings(max_examples=12)
+@few_examples
 @given(SENDS, st.data())
 def test_only_ties_lack_an_order(sends, data):
     """Whatever the partitions and batches are; the table has the newest version of each id that has one."""
@@ -110,7 +111,7 @@ def test_only_ties_lack_an_order(sends, data):
         assert len(topic.tables.rows) <= len(model.versions)
 
 
-@settings(max_examples=12)
+@few_examples
 @given(SENDS.filter(bool), st.data())
 def test_a_loss_is_named(sends, data):
     """The row of the newest version is gone, is an older version's, or was changed by hand."""
