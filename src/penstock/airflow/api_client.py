@@ -70,7 +70,7 @@ class Airflow:
         return str(self._send_request("POST", f"{_DAG}/dagRuns", json=body)["dag_run_id"])
 
     def run(self, run_id: str) -> dict[str, Any]:
-        """Return the run as Airflow describes it: state, queued_at, start_date, end_date, ..."""
+        """Return a run as Airflow describes it: state, queued_at, start_date, end_date, ..."""
         return self._send_request("GET", _run_path(run_id))
 
     def has_ended(self, run: dict[str, Any]) -> bool:
@@ -99,7 +99,7 @@ class Airflow:
     def task(self, run_id: str) -> tuple[str, int]:
         """Return state and number of the latest attempt of the run's task."""
         found = self._send_request("GET", _task_path(run_id))
-        return str(found["state"] or "waiting"), int(found["try_number"])
+        return str(found["state"] or "pending"), int(found["try_number"])
 
     def attempts(self, run_id: str) -> list[dict[str, Any]]:
         """Return the task's attempts as Airflow describes them: try_number, state, start_date, end_date, ..."""
@@ -120,22 +120,24 @@ class Airflow:
             answer = self._client.request(method, path, **arguments)
         except httpx2.TransportError as error:
             raise AirflowUnreachable(
-                f"no answer from Airflow at {self._settings.airflow_url}: {error}", hint="./penstock status"
+                f"no response from Airflow at {self._settings.airflow_url}: {error}", hint="./penstock status"
             ) from error
         if answer.status_code == httpx2.codes.UNAUTHORIZED and path != _SIGN_IN and not again:
             self._sign_in()  # a token lasts for a day
             return self._send_request(method, path, again=True, **arguments)
         if answer.status_code == httpx2.codes.NOT_FOUND:
-            raise RunFailed(f"Airflow does not know {path}", hint="./penstock logs airflow-dags")
+            raise RunFailed(f"not found in Airflow: {path}", hint="./penstock logs airflow-dags")
         if answer.is_error:
-            raise PenstockError(f"Airflow answered {answer.status_code} to {method} {path}: {answer.text[:300]}")
+            raise PenstockError(
+                f"Airflow responded with HTTP {answer.status_code} to {method} {path}: {answer.text[:300]}"
+            )
         return dict(answer.json())
 
 
 def _run_path(run_id: str) -> str:
     """Return the API path of a run. The id may come from a link; it is quoted, so it cannot address anything else."""
     if not run_id.strip("."):
-        raise RunFailed(f"no run has the id {run_id!r}")
+        raise RunFailed(f"invalid run id {run_id!r}")
     return f"{_DAG}/dagRuns/{quote(run_id, safe='')}"
 
 

@@ -1,4 +1,4 @@
-"""The DAG's runs: what each was asked for and did. The result of a run that has ended is fetched once."""
+"""The DAG's runs, with the request and the result of each. Results of finished runs are cached."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -55,7 +55,7 @@ class Runs:
         return {count: sum(one.get(count) or 0 for one in did) for count in COUNTS} if self._is_known else {}
 
     def read(self, newest: int = NEWEST) -> list[DagRun]:
-        """Return the newest runs, newest first. Raises `AirflowUnreachable`, or `PenstockError` if it refuses."""
+        """Return the newest runs, newest first. Raises `AirflowUnreachable`, or `PenstockError` if Airflow refuses the request."""
         try:
             airflow = self._get_client()
             found = [self._read_run(airflow, one) for one in airflow.runs(newest)]
@@ -88,7 +88,7 @@ class Runs:
 def unfinished(settings: Settings) -> list[str]:
     """Return the ids of the newest runs that have not ended, newest first; wait at most twice `ASKING_S`.
 
-    Raises `AirflowUnreachable`, or `PenstockError` if Airflow refuses.
+    Raises `AirflowUnreachable`, or `PenstockError` if Airflow refuses the request.
     """
     with Airflow(settings.model_copy(update={"airflow_timeout_s": ASKING_S})) as airflow:
         runs = [run_of(found, {}) for found in airflow.runs(NEWEST)]

@@ -122,7 +122,7 @@ def reset(
         typer.confirm(_ask_question(folder, to), abort=True, err=True)
     with cassandra.connected(settings) as session, _hold_lease(session, settings, folder):
         moved = _reset_checkpoint(settings, pipeline.topic, to)
-    talk(f"moved to {moved}" if moved else "no earlier checkpoint")
+    talk(f"moved to {moved}" if moved else "there was no checkpoint")
     talk(f"the next start of the job reads {_MEANING[to]}: ./penstock restart spark-job")
 
 

@@ -75,7 +75,7 @@ def print_rows(settings: Any, limit: int) -> None:
     """Print the main columns of up to `limit` rows."""
     selected = _select_rows(settings, "", (), limit)
     if not selected:
-        typer.echo("the table is empty: ./penstock run", err=True)
+        typer.echo("the table is empty; to fill it: ./penstock run", err=True)
         return
     heads = [name for name in _SHOWN if name in selected[0]] or list(selected[0])
     typer.echo(table(heads, [[row[head] for head in heads] for row in selected]))

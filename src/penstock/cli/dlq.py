@@ -1,4 +1,4 @@
-"""`penstock dlq`: show, export, redrive or discard rejected records."""
+"""`penstock dlq`: show, export, redrive or discard dead letters."""
 
 import os
 import sys
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from penstock.dead_letters.repair import Repair
     from penstock.pipelines import Pipeline
 
-group = typer.Typer(no_args_is_help=True, help="Rejected records: show, repair, redrive or discard them.")
+group = typer.Typer(no_args_is_help=True, help="Dead letters: show, repair, redrive or discard them.")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Reasons = Annotated[list[str] | None, typer.Option("--reason", metavar="R", help="Select by reason; repeatable.")]
@@ -43,7 +43,7 @@ def list_(
     everything: Annotated[bool, typer.Option("--all", help="Include groups with nothing pending.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Count rejected records by reason and rules, without values."""
+    """Count dead letters by reason and rules, without values."""
     from penstock.dead_letters.pending import grouped
 
     with _open_queue() as queue:
@@ -56,7 +56,7 @@ def list_(
         typer.echo(table(heads, [_group_cells(group) for group in shown]))
         talk(f"\nNext: ./penstock dlq show {shown[0].place}")
     if not shown:
-        talk("no rejected record is pending" + ("; for all of them: ./penstock dlq list --all" if groups else ""))
+        talk("no pending dead letters" + ("; for all of them: ./penstock dlq list --all" if groups else ""))
 
 
 def _group_cells(group: "LetterGroup") -> tuple[Any, ...]:
@@ -71,7 +71,7 @@ def _group_cells(group: "LetterGroup") -> tuple[Any, ...]:
 def show(
     place: Annotated[str, typer.Argument(metavar="PLACE", help="PARTITION:OFFSET, see list.")], as_json: AsJson = False
 ) -> None:
-    """Show a rejected record with its violations, headers and value."""
+    """Show a dead letter with its violations, headers and value."""
     from penstock.dead_letters import export
     from penstock.errors import RegistryUnreachable
 
@@ -97,9 +97,9 @@ def show(
 def export(
     file: Annotated[str, typer.Argument(metavar="FILE", help="File to write; - for stdout.")],
     reason: Reasons = None,
-    everything: Annotated[bool, typer.Option("--all", help="Include records that are no longer pending.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Include dead letters that are no longer pending.")] = False,
 ) -> None:
-    """Export pending records as JSON lines, including personal data.
+    """Export pending dead letters as JSON lines, including personal data.
 
     To repair them, edit `value` and pass the file to redrive --edit. Only you can read the file.
     """
@@ -112,7 +112,7 @@ def export(
             if everything or state_of(letter.identity, queue.lines) == WAITING:
                 out.write(line(letter, queue.lines, queue.value(letter)))
                 written += 1
-    talk(f"{written} rejected records written to {'stdout' if file == '-' else file}")
+    talk(f"{written} dead letters written to {'stdout' if file == '-' else file}")
 
 
 @group.command()
@@ -134,7 +134,7 @@ def redrive(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be sent, without sending.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Send pending records to the topic again, exactly once. All, or those selected.
+    """Send pending dead letters to the topic again, exactly once. All, or those selected.
 
     Each keeps its original position in the order of the topic. If a newer version of its id is stored, it is not sent
     but marked superseded. Records that would be rejected again are not sent: they are reported with their violations
@@ -153,12 +153,12 @@ def redrive(
 def discard(
     reason: Reasons = None,
     place: Places = None,
-    everything: Annotated[bool, typer.Option("--all", help="Select all pending records.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Select all pending dead letters.")] = False,
     note: Annotated[str, typer.Option(metavar="TEXT", help="Reason; stored with user and time.")] = "",
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Discard pending records permanently. Asks for confirmation.
+    """Discard pending dead letters permanently. Asks for confirmation.
 
     They stay in the dead-letter topic until Kafka deletes them, and are never sent.
     """
@@ -175,7 +175,7 @@ def discard(
         done = discard(queue.settings, queue.session, selection, note, dry_run=True)
         if done.discarded:
             if not yes:
-                question = f"Discard {done.discarded} rejected records of {queue.pipeline.topic} permanently?"
+                question = f"Discard {done.discarded} dead letters of {queue.pipeline.topic} permanently?"
                 typer.confirm(question, abort=True, err=True)
             done = discard(queue.settings, queue.session, selection, note)
     done.dry_run = False
@@ -281,7 +281,7 @@ def _format_value(letter: "DeadLetter", value: dict[str, Any] | None) -> str:
     content = letter.value or b""
     size = f"value, {len(content)} bytes"
     if is_framed(content):
-        size += f", frame {content[:FRAME_BYTES].hex(' ')}"
+        size += f", wire-format header {content[:FRAME_BYTES].hex(' ')}"
     if value is None:
         return f"{size}:\n{_format_bytes(content[FRAME_BYTES:] if is_framed(content) else letter.value)}"
     pretty = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
@@ -318,18 +318,26 @@ def _open_export(file: str) -> Iterator[BinaryIO]:
         Path(name).unlink(missing_ok=True)
 
 
+_OUTCOMES = {"in_hand": "in flight", "still_broken": "still invalid", "already": "already resolved"}
+"""Labels of the outcomes whose JSON names differ."""
+
+
+def _format_outcome(name: str) -> str:
+    return _OUTCOMES.get(name, name)
+
+
 def _print_outcomes(done: "Outcomes", names: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         print_json(done)
         return
     if not done.selected:
-        talk("nothing to do: no rejected record matches; for all of them: ./penstock dlq list --all")
+        talk("nothing to do: no dead letter matches; for all of them: ./penstock dlq list --all")
         return
-    counts = [(name.replace("_", " "), getattr(done, name)) for name in ("selected", *names)]
+    counts = [(_format_outcome(name), getattr(done, name)) for name in ("selected", *names)]
     typer.echo(table(("records", "dry run" if done.dry_run else ""), counts))
     if done.in_hand:
-        talk("in hand: another command is sending them or was interrupted; try again in two minutes")
+        talk("in flight: another command is sending them or was interrupted; try again in two minutes")
     for record in done.records:
         if done.dry_run or record.outcome not in ("sent", "discarded"):
-            line = f"{record.place} {record.outcome.replace('_', ' ')}: {record.message}"
+            line = f"{record.place} {_format_outcome(record.outcome)}: {record.message}"
             typer.echo(_escape_text(line.removesuffix(": ")))

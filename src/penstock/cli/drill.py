@@ -77,7 +77,7 @@ def _run_drill(ground: "Ground", name: str, ask: "Ask") -> "Result":
         result = table.hold(ground, name, ask)
     except Exception as error:  # noqa: BLE001  process edge: a failing drill must not discard the others' results
         talk("".join(traceback.format_exception(error)))
-        result = Facts(name, failure=f"the drill itself failed: {type(error).__name__}: {error}").result()
+        result = Facts(name, failure=f"the drill failed unexpectedly: {type(error).__name__}: {error}").result()
     talk(f"{name}: {result.verdict}")
     return result
 

@@ -1,4 +1,4 @@
-"""demo, run, verify, trace: carry records and prove that they arrived."""
+"""demo, run, verify, trace: run the pipeline and verify its records."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 class EngineName(StrEnum):
-    """What compares the sources."""
+    """Engine that compares the sources."""
 
     DUCKDB = "duckdb"
     SPARK = "spark"
@@ -68,14 +68,14 @@ def verify(
     since: Annotated[str | None, typer.Option(metavar="TIME", help=f"Only records produced since. {HELP}")] = None,
     engine: Annotated[
         EngineName,
-        typer.Option(help="Where to compare: in this process, or on Spark if the topic is larger than that."),
+        typer.Option(help="Compare in this process (duckdb), or on Spark if the topic is too large for it."),
     ] = EngineName.DUCKDB,
     as_json: AsJson = False,
 ) -> None:
     """Balance all records in the topic. Exit 1 if a record is missing or sources differ.
 
-    Reconciles Airflow's runs, the producer's delivery log, Kafka's records, the ledger, the table and the rejected
-    records, and lists each difference.
+    Reconciles Airflow's runs, the producer's delivery log, Kafka's records, the ledger, the table and the dead letters,
+    and lists each difference.
     """
     if context.invoked_subcommand is not None:
         return
@@ -96,7 +96,7 @@ def verify(
 
 @contextmanager
 def _loader_on(engine: EngineName, settings: Any) -> Iterator[Any]:
-    """Give what opens the engine, as `verify.verify` takes it."""
+    """Yield the function that opens the engine, as `verify.verify` takes it."""
     if engine is EngineName.DUCKDB:
         from penstock.reconcile.engine import local_loader
 
@@ -128,16 +128,16 @@ def trace(
     elif passages:
         _print_passages(passages)
     else:
-        talk(f"no record or rejected record with id {record_id}")
+        talk(f"no record or dead letter with id {record_id}")
     raise typer.Exit(0 if passages and all(passage.outcome != "missing" for passage in passages) else 1)
 
 
 def _print_passages(passages: list[Any]) -> None:
     lines = []
     for passage in passages:
-        lines += [(hop.name, hop.at, hop.detail) for hop in passage.hops]
+        lines += [(step.name, step.at, step.detail) for step in passage.hops]
         lines.append(("outcome", None, passage.outcome))
-    typer.echo(table(("hop", "at", "what"), lines))
+    typer.echo(table(("stage", "at", "details"), lines))
 
 
 def _run_pipeline(settings: Any, records: int, source: str | None, as_json: bool) -> bool:
@@ -164,7 +164,7 @@ def _print_receipt(receipt: Any) -> None:
         *([("excused", receipt.excused)] if receipt.excused else []),
         *((f"{name} at", moment) for name, moment in receipt.stages.items()),
         ("latency", latency),
-        ("took", f"{receipt.seconds} s"),
+        ("duration", f"{receipt.seconds} s"),
     ]
     typer.echo("\n" + table(("receipt", ""), lines))
     for record in receipt.missing_records:

@@ -113,7 +113,7 @@ def plan(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON ob
 def apply(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
     """Apply the plan: add columns to the table, then register the schema. Asks for confirmation.
 
-    Only additions are possible. If a change is refused, nothing is done.
+    Only additions are possible. If a change is refused, nothing is changed.
     """
     from penstock import config
     from penstock.errors import SchemaRefused
@@ -122,7 +122,7 @@ def apply(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = Fals
     planned = make_plan(settings)
     if planned.refused:
         lines = [
-            f"{planned.subject}, {planned.table}: nothing was done",
+            f"{planned.subject}, {planned.table}: nothing was changed",
             *(f"  {change}" for change in planned.refused),
         ]
         raise SchemaRefused("\n".join(lines), hint="./penstock schema plan", changes=planned.refused)
@@ -179,7 +179,7 @@ def told(plan: SchemaPlan) -> list[str]:
     lines += [f"  {statement}" for statement in plan.statements]
     lines += [f"  unmanaged column: {column}" for column in plan.left_alone]
     if plan.refused:
-        return [*lines, f"refused: {len(plan.refused)} of the changes; nothing would be done"]
+        return [*lines, f"refused changes: {len(plan.refused)}; nothing will be applied"]
     return [*lines, "nothing to do"] if plan.is_empty else lines
 
 

@@ -80,7 +80,7 @@ def tell_unfinished(settings: "Settings") -> None:
         talk(f"cannot check for unfinished runs: {error.message}")
         return
     if unfinished:
-        count = f"{len(unfinished)} {'run is' if len(unfinished) == 1 else 'runs are'} unfinished"
+        count = f"{len(unfinished)} unfinished {'run' if len(unfinished) == 1 else 'runs'}"
         more = f" and {len(unfinished) - _LISTED} more" if len(unfinished) > _LISTED else ""
         talk(f"{count}: {', '.join(unfinished[:_LISTED])}{more}\n  resume: ./penstock up")
 
@@ -131,7 +131,7 @@ def where_to_look(settings: "Settings") -> str:
     from penstock.stack import catalog, site
 
     services = catalog.services(site.read(settings)).values()
-    return table(("where to look", ""), [(service.title, service.page) for service in services if service.page])
+    return table(("web page", "address"), [(service.title, service.page) for service in services if service.page])
 
 
 def logs(

@@ -85,7 +85,7 @@ def _print_open(open_alerts: Sequence[Any], as_json: bool) -> None:
         print_json(open_alerts)
     elif open_alerts:
         lines = [(alert.name, alert.severity, alert.since, alert.message, alert.command) for alert in open_alerts]
-        typer.echo(table(("alert", "severity", "since", "what", "see"), lines))
+        typer.echo(table(("alert", "severity", "since", "message", "see"), lines))
     else:
         talk("no active alerts")
 
@@ -95,7 +95,7 @@ def _print_changes(changes: Sequence[Any], as_json: bool) -> None:
         print_json(changes)
     else:
         lines = [(change.at, change.change, change.name, change.subject, change.message) for change in changes]
-        typer.echo(table(("at", "change", "alert", "subject", "what"), lines))
+        typer.echo(table(("at", "change", "alert", "subject", "message"), lines))
 
 
 def _warn_unless_watched(settings: Any) -> None:

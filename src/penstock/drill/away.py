@@ -1,4 +1,4 @@
-"""A service that is stopped or hangs for a while, and the whole stack killed at once."""
+"""Stop or suspend a service for a while, and kill the whole stack at once."""
 
 import signal
 import time
@@ -89,14 +89,16 @@ DRILLS = (
         "Cassandra is stopped for 60 s",
         away("cassandra"),
         hold_s=AWAY_S,
-        evidence=(LogEvidence("spark-job.log", r"(?i)cassandra.*(unreachable|refused|no answer|NoHostAvailable)"),),
+        evidence=(
+            LogEvidence("spark-job.log", r"(?i)cassandra.*(unreachable|refused|no answer|no response|NoHostAvailable)"),
+        ),
     ),
     Drill(
         "cassandra-frozen",
-        "Cassandra gets SIGSTOP for 30 s: timeouts, not errors",
+        "Cassandra is suspended with SIGSTOP for 30 s: requests time out instead of failing",
         frozen("cassandra"),
         hold_s=FROZEN_S,
-        evidence=(LogEvidence("spark-job.log", r"(?i)OperationTimedOut|timed out|no answer"),),
+        evidence=(LogEvidence("spark-job.log", r"(?i)OperationTimedOut|timed out|no answer|no response"),),
     ),
     Drill(
         "power-cut",

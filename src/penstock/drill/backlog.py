@@ -19,7 +19,7 @@ from penstock.sink.ledger import LedgerEntry
 from penstock.stack import catalog, site, status
 
 NAME = "backlog"
-WHAT = "records wait while the job is down: worked off in bounded batches within bounded memory"
+WHAT = "a backlog builds up while the job is down: it is drained in bounded batches within bounded memory"
 JOB, WORKER = "spark-job", "spark-worker"
 _SLOWEST_PER_S = 500
 _SAMPLE_S = 2.0
@@ -63,7 +63,7 @@ class Backlog:
         self._ground.start(JOB)
         spans = beyond(before, self._ground.spans())
         self._drain_backlog(spans)
-        self._start_step("proof")
+        self._start_step("checks")
         self._check_outcome(spans)
 
     def _start_step(self, step: str, detail: str = "") -> None:
@@ -83,9 +83,9 @@ class Backlog:
         )
         self.facts.recovered_s = round(time.monotonic() - began, 1)
         timeout_s = PATIENCE_S + self.facts.asked / _SLOWEST_PER_S
-        wait_until(done, timeout_s=timeout_s, every_s=_SAMPLE_S, what="the backlog to be worked off")
+        wait_until(done, timeout_s=timeout_s, every_s=_SAMPLE_S, what="draining the backlog")
         self.worked_off_s = round(time.monotonic() - began, 1)
-        self._ground.say(f"{NAME}: worked off in {self.worked_off_s} s")
+        self._ground.say(f"{NAME}: drained in {self.worked_off_s} s")
 
     def _sample_memory(self) -> None:
         """Sample the memory of the driver's and the executor's side. A missing process counts as 0."""
@@ -98,7 +98,7 @@ class Backlog:
             audit = Auditor(self._ground.settings, session).audit(spans)
         self.batches = records_by_batch(line for covered in audit.covered.values() for line in covered.lines)
         record_checks.note_audit(self.facts, audit)
-        wait_until(self._ground.check_ready, timeout_s=READY_AGAIN_S, what="the stack as it was before")
+        wait_until(self._ground.check_ready, timeout_s=READY_AGAIN_S, what="the stack after the drill")
 
     def limits_mib(self) -> dict[str, int]:
         """Return the memory that the catalog plans for each side: heaps and off-heap."""
@@ -124,7 +124,9 @@ def hold(ground: Ground, records: int) -> BacklogResult:
     result, largest = backlog.facts.result(), max(backlog.batches.values(), default=0)
     failures = [] if result.passed else [result.verdict]
     if largest > ground.settings.spark_batch_records:
-        failures.append(f"a batch had {largest} records, {ground.settings.spark_batch_records} are the most")
+        failures.append(
+            f"a batch had {largest} records, more than the maximum of {ground.settings.spark_batch_records}"
+        )
     for service, limit_mib in backlog.limits_mib().items():
         failures += unbounded(service, backlog.memory_mib[service], limit_mib)
     return BacklogResult(

@@ -36,14 +36,14 @@ def newest(folder: Path) -> Path:
     """Return the file of the highest batch. Raises `StackError` if there is none."""
     batches = [path for path in folder.glob("*") if path.name.isdigit()]
     if not batches:
-        raise StackError(f"{folder} holds no batch", hint="./penstock status spark-job")
+        raise StackError(f"no batch in {folder}", hint="./penstock status spark-job")
     return max(batches, key=lambda path: int(path.name))
 
 
 def _truncate_file(path: Path, ground: Ground) -> None:
     size_bytes = path.stat().st_size
     os.truncate(path, size_bytes // 2)
-    ground.say(f"cut {path.parent.name}/{path.name} from {size_bytes} to {size_bytes // 2} bytes")
+    ground.say(f"truncated {path.parent.name}/{path.name} from {size_bytes} to {size_bytes // 2} bytes")
 
 
 @contextmanager
@@ -55,13 +55,13 @@ def second_job(ground: Ground) -> Iterator[None]:
         try:
             code = job.wait(_REFUSED_S)
         except subprocess.TimeoutExpired:
-            raise PenstockError(f"the second job still runs after {_REFUSED_S:g} s", hint=f"read {log}") from None
+            raise PenstockError(f"the second job is still running after {_REFUSED_S:g} s", hint=f"read {log}") from None
         finally:
             job.kill()
             job.wait()
     if not code:
-        raise PenstockError("the second job ended as if all were well", hint=f"read {log}")
-    ground.say(f"the second job ended with exit code {code}")
+        raise PenstockError("the second job exited with code 0 instead of being refused", hint=f"read {log}")
+    ground.say(f"the second job exited with code {code}")
     yield
 
 
@@ -80,9 +80,9 @@ def _start_second(ground: Ground, output: int) -> "subprocess.Popen[bytes]":
 DRILLS = (
     Drill(
         "torn-checkpoint",
-        "the job is killed and the newest files of its checkpoint are cut in half",
+        "the job is killed and the newest files of its checkpoint are truncated to half",
         torn,
-        evidence=(LogEvidence("spark-job.log", r"torn"),),
+        evidence=(LogEvidence("spark-job.log", r"torn|corrupt"),),
     ),
     Drill(
         "second-job",

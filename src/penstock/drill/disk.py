@@ -78,14 +78,14 @@ def _change_schema(ground: Ground) -> None:
 DRILLS = (
     Drill(
         "disk-full-cassandra",
-        "for 20 s Cassandra's files cannot grow, nor those of the process that takes its place",
+        "for 20 s Cassandra's files cannot grow, nor those of a process that replaces it",
         full("cassandra", _change_schema),
         hold_s=FULL_S,
         evidence=(LogEvidence("cassandra.log", r"File too large|No space left|FSWriteError"),),
     ),
     Drill(
         "disk-full-checkpoint",
-        "for 20 s the files of the Spark job's driver cannot grow, its checkpoint among them",
+        "for 20 s the files of the Spark job's driver cannot grow, including its checkpoint",
         full("spark-job", _rely_on_load),
         hold_s=FULL_S,
         evidence=(LogEvidence("spark-job.log", r"File too large|No space left"),),

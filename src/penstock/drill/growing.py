@@ -42,7 +42,7 @@ def added_partitions(ground: Ground) -> Iterator[None]:
 DRILLS = (
     Drill(
         NAME,
-        f"the topic gets {MORE} more partitions between two versions of the same users, and keeps them",
+        f"the topic gets {MORE} more partitions between two versions of the same users, permanently",
         added_partitions,
         evidence=(LogEvidence("spark-job.log", r"layout_found"),),
     ),

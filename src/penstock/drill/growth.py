@@ -69,5 +69,5 @@ def unbounded(service: str, memory_mib: Sequence[int], limit_mib: int) -> list[s
     if half and second > first * HALVES_FACTOR + HALVES_SLACK_MIB:
         problems.append(f"{service} grew from {first} to {second} MiB")
     if second > limit_mib or first > limit_mib:
-        problems.append(f"{service} took {max(first, second)} MiB, {limit_mib} are meant for it")
+        problems.append(f"{service} used {max(first, second)} MiB, more than the planned {limit_mib} MiB")
     return problems

@@ -74,9 +74,9 @@ DRILLS = (
     ),
     Drill(
         "hostile-source",
-        "10 % of the API's answers and users are bad",
+        "10 % of the API's responses and users are invalid",
         parameters=hostile_source,
-        evidence=(LogEvidence("airflow/**/*.log", r"record_refused"),),
+        evidence=(LogEvidence("airflow/**/*.log", r"record_refused|record_rejected"),),
         rejects=True,
     ),
 )

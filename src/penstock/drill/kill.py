@@ -30,14 +30,14 @@ def _find_executor(ground: Ground) -> psutil.Process:
 
 def _find_jvm(ground: Ground, service: str) -> psutil.Process:
     return _find_newest(
-        ground.tree(service)[1:], lambda process: "java" in process.name(), f"{service} has no JVM below it"
+        ground.tree(service)[1:], lambda process: "java" in process.name(), f"no JVM is running under {service}"
     )
 
 
 def _find_task(ground: Ground) -> psutil.Process:
     """Return the process that runs the DAG's task: a grandchild of Airflow's scheduler."""
     tree = ground.tree("airflow-scheduler")
-    return _find_newest(tree[1:], lambda process: process.ppid() != tree[0].pid, "Airflow carries out no task")
+    return _find_newest(tree[1:], lambda process: process.ppid() != tree[0].pid, "Airflow is running no task")
 
 
 def _find_newest(

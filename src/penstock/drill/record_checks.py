@@ -60,7 +60,7 @@ def check_stored(settings: Settings, spans: list[Span]) -> None:
 def check_moving(settings: Settings, spans: list[Span]) -> None:
     """Check that the ledger covers some of `spans`. Raises `Unreachable` if not yet, so that it can be retried."""
     if waiting(settings, spans) == sum(span.records for span in spans):
-        raise Unreachable("nothing of the load is stored yet")
+        raise Unreachable("no record of the load is stored yet")
 
 
 def waiting(settings: Settings, spans: list[Span]) -> int:

@@ -48,7 +48,7 @@ class Recreation:
         self._start_step("repair", "checkpoint reset")
         self._reset_checkpoint()
         self._wait_for_recovery()
-        self._start_step("proof")
+        self._start_step("checks")
         self._check_outcome()
 
     def _start_step(self, step: str, detail: str = "") -> None:
@@ -84,7 +84,7 @@ class Recreation:
 
     def _check_refused(self, marks: record_checks.Marks) -> None:
         if record_checks.hidden(self._ground.layout.logs, marks, [_REFUSED]):
-            raise Unreachable("the job does not say that the topic was recreated")
+            raise Unreachable("the job has not reported that the topic was recreated")
 
     def _reset_checkpoint(self) -> None:
         """Do what `checkpoint reset --to earliest` does, and start the job."""
@@ -103,7 +103,7 @@ class Recreation:
             lambda: record_checks.check_stored(self._ground.settings, spans),
             timeout_s=PATIENCE_S,
             every_s=0.5,
-            what="all of the new topic",
+            what="the records of the new topic",
         )
         self.facts.recovered_s = round(time.monotonic() - began, 1)
 
@@ -112,7 +112,7 @@ class Recreation:
             audit = Auditor(self._ground.settings, session).audit(self._ground.spans())
         record_checks.note_audit(self.facts, audit)
         self.facts.ids = audit.known_ids
-        wait_until(self._ground.check_ready, timeout_s=READY_AGAIN_S, what="the stack as it was before")
+        wait_until(self._ground.check_ready, timeout_s=READY_AGAIN_S, what="the stack after the drill")
 
 
 def hold(ground: Ground, records: int) -> Result:

@@ -27,7 +27,7 @@ NAME = "redrive-order"
 EACH = 50
 _OLD, _NEW = "YY", "XX"
 """The nationality of a user's rejected version, and of the version that follows it."""
-_MENDED = Repair({"email": "mended@example.org"})
+_REPAIR = Repair({"email": "repaired@example.org"})
 _STORED_S = 120.0
 
 
@@ -39,7 +39,7 @@ def redriven_versions(ground: Ground) -> Iterator[None]:
     """
     users = list(islice(load.Direct(ground, NAME).users, 4 * EACH))
     stored, coming, alone, replaced = (users[at : at + EACH] for at in range(0, 4 * EACH, EACH))
-    _send_versions(ground, users, nationality=_OLD, email="nobody")
+    _send_versions(ground, users, nationality=_OLD, email="invalid")
     _send_versions(ground, [*stored, *replaced], nationality=_NEW)
     _check_redriven(_redrive_dead_letters(ground, stored), superseded=EACH)
     _check_redriven(_redrive_dead_letters(ground, replaced, as_new=True), sent=EACH)
@@ -50,7 +50,7 @@ def redriven_versions(ground: Ground) -> Iterator[None]:
     _wait_for_all(ground, [])
     _check_rows(ground, [*stored, *coming], _NEW)
     _check_rows(ground, [*alone, *replaced], _OLD)
-    ground.say(f"{NAME}: {4 * EACH} users have the version that they should")
+    ground.say(f"{NAME}: {4 * EACH} users have the expected version")
     yield
 
 
@@ -78,16 +78,16 @@ def _redrive_dead_letters(ground: Ground, users: Iterable[Record], *, as_new: bo
     letters = dlq.unique(letter for letter in dlq.letters(settings, pipeline) if letter.key in keys)
     places = frozenset(letter.place for letter in letters.values())
     if len(places) != len(keys):
-        raise PenstockError(f"{len(places)} of {len(keys)} broken records are in {pipeline.dead_letter_topic}")
+        raise PenstockError(f"only {len(places)} of {len(keys)} invalid records are in {pipeline.dead_letter_topic}")
     with cassandra.connected(settings) as session:
-        return redrive(settings, session, LetterSelection(places=places), _MENDED, as_new=as_new)
+        return redrive(settings, session, LetterSelection(places=places), _REPAIR, as_new=as_new)
 
 
 def _check_redriven(outcome: Redriven, *, sent: int = 0, superseded: int | None = None) -> None:
     """Raise `PenstockError` unless `sent` records were sent and `superseded` were superseded."""
     if outcome.sent != sent or superseded not in (None, outcome.superseded):
         raise PenstockError(
-            f"redrive: {outcome.sent} sent and {outcome.superseded} superseded, not {sent} and {superseded or 0}"
+            f"redrive: {outcome.sent} sent and {outcome.superseded} superseded, expected {sent} and {superseded or 0}"
         )
 
 

@@ -1,4 +1,4 @@
-"""Runs a drill: load, fault, recovery, proof; the same for every drill."""
+"""Run a drill: load, fault, recovery and checks, the same for every drill."""
 
 import time
 from typing import Any
@@ -89,14 +89,14 @@ class Course:
         self._facts.recovered_s = round(time.monotonic() - self._ended_s, 1)
 
     def _wait_for_load(self, run: load.LoadRun) -> None:
-        self._start_step("rest", f"recovered after {self._facts.recovered_s} s")
+        self._start_step("drain", f"recovered after {self._facts.recovered_s} s")
         self._facts.run_state = wait_until(run.state, timeout_s=RUN_TIMEOUT_S, every_s=1.0, what="the run")
         spans = self._find_new_ranges()
         wait_until(
             lambda: record_checks.check_stored(self._ground.settings, spans),
             timeout_s=PATIENCE_S,
             every_s=0.5,
-            what="all of the load",
+            what="the records of the load",
         )
 
     def _find_new_ranges(self) -> list[Span]:
@@ -104,7 +104,7 @@ class Course:
         return beyond(self._before, self._ground.spans())
 
     def _check_outcome(self, run: load.LoadRun) -> None:
-        self._start_step("proof")
+        self._start_step("checks")
         record_checks.prove(self._ground.settings, self._find_new_ranges(), run.id, self._facts)
         self._facts.hidden = record_checks.hidden(self._ground.layout.logs, self._marks, self._drill.evidence)
-        wait_until(self._ground.check_ready, timeout_s=READY_AGAIN_S, what="the stack as it was before")
+        wait_until(self._ground.check_ready, timeout_s=READY_AGAIN_S, what="the stack after the drill")

@@ -67,7 +67,9 @@ class Soak:
     def _check_outcome(self, run: load.LoadRun, before: list[Span]) -> None:
         settings = self._ground.settings
         spans = beyond(before, self._ground.spans())
-        wait_until(lambda: record_checks.check_stored(settings, spans), timeout_s=PATIENCE_S, what="all of the soak")
+        wait_until(
+            lambda: record_checks.check_stored(settings, spans), timeout_s=PATIENCE_S, what="the records of the soak"
+        )
         ids, refused = self.facts.ids, self.facts.refused
         record_checks.prove(settings, spans, run.id, self.facts)
         self.facts.ids, self.facts.refused = self.facts.ids + ids, self.facts.refused + refused

@@ -61,7 +61,7 @@ def known(wanted: list[str]) -> list[str]:
     """Return `wanted` if all are names of drills. Raises `UsageError` for the first unknown name."""
     for name in wanted:
         if name not in WHAT:
-            raise UsageError(f"there is no drill {name!r}; there are {', '.join(WHAT)}", hint="./penstock drill")
+            raise UsageError(f"unknown drill {name!r}: expected one of {', '.join(WHAT)}", hint="./penstock drill")
     return wanted
 
 

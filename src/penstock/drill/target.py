@@ -44,7 +44,7 @@ class Ground:
         """Return the process of a service. Raises `StackError` if there is none."""
         known = self.supervisor.processes().get(service)
         if known is None or not known.pid:
-            raise StackError(f"{service} does not run", hint=f"./penstock up {service}")
+            raise StackError(f"{service} is not running", hint=f"./penstock up {service}")
         return psutil.Process(known.pid)
 
     def tree(self, service: str) -> list[psutil.Process]:

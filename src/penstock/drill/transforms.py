@@ -70,7 +70,7 @@ def poison_record(ground: Ground) -> Iterator[None]:
         )
         reasons = [dlq.facts(letter)["reason"] for letter in new]
         if reasons.count("transform_failed") != 1:
-            raise StackError(f"one dead letter of reason transform_failed was expected, there are {reasons}")
+            raise StackError(f"expected one dead letter with reason transform_failed, found {reasons}")
         yield
 
 
@@ -83,7 +83,7 @@ def stuck_transform(ground: Ground) -> Iterator[None]:
         wait_until(lambda: _check_alert(ground), timeout_s=ALERT_S, every_s=1.0, what="the alert `stuck`")
         _check_shown(ground, sent, began, restarts)
         if "\tat " in record_checks.written_since(log, marks):
-            raise StackError(f"Java's frames are in {log}, behind which the user's line is hard to find")
+            raise StackError(f"{log} contains Java stack frames, which hide the line of the transform")
         yield
 
 
@@ -126,22 +126,22 @@ def _read_job_status(ground: Ground) -> Status:
 def _check_alert(ground: Ground) -> None:
     """Check that the watcher reports the stream as stuck. Raises `Unreachable` until then."""
     if not any(alert.name == "stuck" for alert in History(ground.settings).open()):
-        raise Unreachable("the alert `stuck` does not fire yet")
+        raise Unreachable("the alert `stuck` is not firing yet")
 
 
 def _check_shown(ground: Ground, sent: list[Span], began: datetime, restarts: int) -> None:
     """Raise `StackError` unless status and verify report the error, and the process stays idle."""
     job = _read_job_status(ground)
     if job.state != "stuck" or "drill_transform.py, line" not in job.detail:
-        raise StackError(f"status says that the job is {job.state}: {job.detail}")
+        raise StackError(f"expected state stuck, status reports {job.state}: {job.detail}")
     with cassandra.connected(ground.settings) as session:
         receipt = verify.verify(ground.settings, session, since=began)
     if not any(difference.kind == "stuck" for difference in receipt.differences):
-        raise StackError("verify does not name the stuck stream")
+        raise StackError("verify does not report the stuck stream")
     if not record_checks.waiting(ground.settings, sent):
-        raise StackError("records were stored of the batch that the transform raises for")
+        raise StackError("records of the failing batch were stored")
     if "1 failure:" not in job.detail or job.restarts != restarts:
-        raise StackError(f"the job does not stand by: restarted {job.restarts - restarts} times, {job.detail}")
+        raise StackError(f"the job did not stay idle: restarted {job.restarts - restarts} times, {job.detail}")
 
 
 DRILLS = (
@@ -154,7 +154,7 @@ DRILLS = (
     ),
     Drill(
         STUCK,
-        "a transform raises for a batch: the job stands by, and status, verify and the alert say where and why",
+        "a transform raises for a batch: the job stays idle, and status, verify and the alert report where and why",
         stuck_transform,
         evidence=(LogEvidence(f"{JOB}.log", r"transform_failed +.*drill_transform.py, line \d+: PoisonError"),),
     ),

@@ -79,22 +79,24 @@ def _of_records(facts: Facts) -> list[str]:
     if facts.doubled:
         wrong.append(f"{facts.doubled} offsets are counted twice")
     if facts.differences:
-        wrong.append(f"verify names {len(facts.differences)} differences, first {facts.differences[0]}")
+        wrong.append(f"verify reports {len(facts.differences)} differences, the first: {facts.differences[0]}")
     if facts.ids + facts.refused < facts.asked:
-        wrong.append(f"the run sent {facts.ids} distinct records and refused {facts.refused} of {facts.asked}")
+        wrong.append(f"the run sent {facts.ids} distinct records and rejected {facts.refused}, expected {facts.asked}")
     if facts.ids > facts.asked:
-        wrong.append(f"the run sent {facts.ids} distinct records, {facts.asked} were asked for: a retry sent others")
+        wrong.append(f"the run sent {facts.ids} distinct records, expected {facts.asked}: a retry sent different ones")
     if facts.rejects != bool(facts.rejected):
-        wrong.append("nothing was rejected" if facts.rejects else f"{facts.rejected} records were rejected")
+        wrong.append(
+            "no record was rejected, some were expected" if facts.rejects else f"{facts.rejected} records were rejected"
+        )
     return wrong
 
 
 def _of_recovery(facts: Facts) -> list[str]:
     wrong = []
     if facts.run_state != "success":
-        wrong.append(f"the run ended in {facts.run_state or 'nothing'}")
+        wrong.append(f"the run ended in state {facts.run_state or 'unknown'}")
     if facts.recovered_s is None or facts.recovered_s > RECOVER_S:
-        took = "never" if facts.recovered_s is None else f"after {facts.recovered_s:g} s"
-        wrong.append(f"the stream went on {took}, not within {RECOVER_S:g} s")
-    wrong += [f"no log names the fault: {pattern}" for pattern in facts.hidden]
+        took = "never recovered" if facts.recovered_s is None else f"recovered after {facts.recovered_s:g} s"
+        wrong.append(f"the stream {took}, expected within {RECOVER_S:g} s")
+    wrong += [f"no log line matches: {pattern}" for pattern in facts.hidden]
     return wrong

@@ -1,4 +1,4 @@
-"""How is the pipeline now? Snapshots, rates and alerts.
+"""Monitor the pipeline: snapshots, rates and alerts.
 
 services  which service answers
 gauges    a snapshot of the pipeline: offsets, lag, dead letters

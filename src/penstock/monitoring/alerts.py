@@ -57,7 +57,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Alert:
-    """A problem: the affected subject, what is wrong with it, and the command that shows more."""
+    """A problem with `subject`. `command` shows details."""
 
     name: str
     severity: Severity
@@ -96,8 +96,8 @@ def _find_lag(now: Snapshot, settings: Settings) -> list[Finding] | None:
     if now.lag_records <= settings.alert_lag_records:
         return []
     message = (
-        f"more than {settings.alert_lag_records} records wait to be stored, "
-        f"for {settings.alert_lag_s:g} s or more; now {now.lag_records}"
+        f"lag above {settings.alert_lag_records} records for {settings.alert_lag_s:g} s or longer; "
+        f"now {now.lag_records} records"
     )
     return [Finding(now.topic, message, _JOB, settings.alert_lag_s)]
 
@@ -131,7 +131,7 @@ def _no_data(now: Snapshot, settings: Settings) -> list[Finding] | None:
 
 def _service_down(now: Snapshot, settings: Settings) -> list[Finding]:
     return [
-        Finding(name, f"{name} is away: {error}", f"./penstock status{_of_stack(name)}", settings.alert_down_s)
+        Finding(name, f"{name} is unavailable: {error}", f"./penstock status{_of_stack(name)}", settings.alert_down_s)
         for name, error in now.services.items()
         if error
     ]
@@ -145,15 +145,15 @@ def _of_stack(service: str) -> str:
 def _not_balanced(now: Snapshot, _settings: Settings) -> list[Finding] | None:
     if now.receipt is None:
         return None
-    missing = f"{now.receipt.missing} records are missing" if now.receipt.missing else "its sources differ"
-    message = f"the last receipt does not balance: {missing}"
+    missing = f"{now.receipt.missing} records are missing" if now.receipt.missing else "its sources disagree"
+    message = f"the last receipt is not balanced: {missing}"
     return [] if now.receipt.balanced else [Finding(now.topic, message, "./penstock verify")]
 
 
 def _topic_recreated(now: Snapshot, settings: Settings) -> list[Finding] | None:
     if now.change is None:
         return None
-    message = f"{now.topic} was deleted and recreated, and the Spark job does not read it: {now.change}"
+    message = f"{now.topic} was deleted and recreated, and the Spark job does not read the new topic: {now.change}"
     command = "./penstock checkpoint reset --to earliest"
     return [Finding(now.topic, message, command, settings.alert_down_s)] if now.change else []
 

@@ -1,4 +1,4 @@
-"""The flow: how many records passed each stage, how fast, with what latency, and what is wrong.
+"""Counts, rates and latencies of each stage of the pipeline, and its current problems.
 
 A `Flow` polls repeatedly, and keeps the polls of the last fifteen minutes. What is unknown, because a service is
 unavailable, is None, never zero.
@@ -238,13 +238,13 @@ class Flow:
                 view.ran = self._runs.totals()
                 view.under_way = self._sum_progress(view.runs)
             except PenstockError as error:
-                log.debug("not_measured", service="airflow", error=str(error))
+                log.debug("service_unreachable", service="airflow", error=str(error))
         if not found.services["cassandra"]:
             try:
                 session = self._gauges.session()
                 view.failures = Progress(session, self._keyspace, self._pipeline.topic).failures(3)
             except (DriverException, NoHostAvailable, PenstockError) as error:
-                log.debug("not_measured", service="cassandra", error=str(error))
+                log.debug("service_unreachable", service="cassandra", error=str(error))
 
     def _sum_progress(self, runs: list[DagRun]) -> SoFar | None:
         """Return the total progress of the running runs, or None if it is unknown for any of them."""
@@ -295,7 +295,7 @@ class Flow:
         try:
             self._tail.read(stored.book, held.topic, stored.reached)
         except (DriverException, NoHostAvailable) as error:
-            log.debug("not_measured", service="cassandra", error=str(error))
+            log.debug("service_unreachable", service="cassandra", error=str(error))
 
     def close(self) -> None:
         """Close all connections."""

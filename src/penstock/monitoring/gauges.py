@@ -191,7 +191,7 @@ class Gauges:
                 before.newest_s if before and is_same else read_newest_s(client, self._pipeline.topic, topic.spans)
             )
         except KafkaException as error:
-            log.debug("not_measured", service="kafka", error=str(error))
+            log.debug("service_unreachable", service="kafka", error=str(error))
             return None
         self._held = Held(topic, dead_letters, newest_s)
         return self._held
@@ -206,7 +206,7 @@ class Gauges:
             )
             return Stored(reached, found, book, change, self._find_stuck_batches(session, reached or {}))
         except (DriverException, NoHostAvailable, CassandraUnreachable, KafkaUnreachable) as error:
-            log.debug("not_measured", service="cassandra", error=str(error))
+            log.debug("service_unreachable", service="cassandra", error=str(error))
             self._connections.drop_session()
             return Stored()
 

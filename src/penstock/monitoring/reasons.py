@@ -1,4 +1,4 @@
-"""Dead letters by reason, counted as they arrive: only what is new in the dead-letter topic is read."""
+"""Count dead letters by reason as they arrive. Only new dead letters are read."""
 
 from collections import Counter
 from collections.abc import Iterable

@@ -75,9 +75,9 @@ def _check_kafka(connections: Connections) -> None:
         brokers = connections.kafka.list_topics(timeout=TIMEOUT_S).brokers
     except KafkaException as error:
         address = connections.settings.kafka_bootstrap
-        raise KafkaUnreachable(f"no answer from {address}: {error.args[0].str()}") from None
+        raise KafkaUnreachable(f"no response from {address}: {error.args[0].str()}") from None
     if not brokers:
-        raise KafkaUnreachable("no broker is registered")
+        raise KafkaUnreachable("no brokers registered")
 
 
 def _check_registry(connections: Connections) -> None:
@@ -103,7 +103,7 @@ def _check_airflow(connections: Connections) -> None:
     try:
         parts = _fetch_url(connections, address, AirflowUnreachable).json()
     except ValueError:
-        raise AirflowUnreachable(f"{address}: the answer is not JSON") from None
+        raise AirflowUnreachable(f"{address}: the response is not JSON") from None
     ill = [name for name, part in parts.items() if part and part.get("status") == "unhealthy"]
     if ill:
         raise AirflowUnreachable(f"unhealthy: {', '.join(ill)}")
@@ -119,9 +119,9 @@ def _fetch_url(connections: Connections, address: str, kind: type[Unreachable], 
     try:
         answer = connections.http.get(address, **more)
     except httpx2.HTTPError as error:
-        raise kind(f"no answer from {shown}: {str(error) or type(error).__name__}") from None
+        raise kind(f"no response from {shown}: {str(error) or type(error).__name__}") from None
     if not answer.is_success:
-        raise kind(f"{shown} answers {answer.status_code}")
+        raise kind(f"{shown} responded with HTTP {answer.status_code}")
     return answer
 
 
@@ -165,7 +165,7 @@ class Services:
 
     def _get_result(self, name: str) -> str:
         if not self._asked[name].done():
-            return f"no answer for {time.monotonic() - self._asked_s[name]:.0f} s"
+            return f"no response for {time.monotonic() - self._asked_s[name]:.0f} s"
         answer = self._asked.pop(name)
         error = answer.exception()
         return f"{type(error).__name__}: {error}" if error else answer.result()

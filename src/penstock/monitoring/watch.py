@@ -61,7 +61,7 @@ class Watch:
             self._history.append(self._unwritten)
             self._unwritten.clear()
         except OSError as error:
-            log.warning("alerts_not_written", path=str(self._history.path), error=str(error))
+            log.warning("alert_history_write_failed", path=str(self._history.path), error=str(error))
 
     def run(self, stop: threading.Event) -> None:
         """Run a round every `watch_s` seconds, until `stop` is set."""
@@ -99,11 +99,11 @@ def _write_heartbeat(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     except OSError as error:
-        log.warning("no_beat", path=str(path), error=str(error))
+        log.warning("heartbeat_write_failed", path=str(path), error=str(error))
 
 
 def run(settings: Settings, stop: threading.Event, tell: Tell = lambda _: None) -> None:
-    """Watch until `stop` is set. Raises `PenstockError` if this data directory is watched already."""
+    """Watch until `stop` is set. Raises `PenstockError` if another watcher is running on this data directory."""
     with alone(settings):
         gauges = Gauges(settings)
         watch = Watch(settings, gauges.read, tell, Regular(settings))
@@ -115,7 +115,7 @@ def run(settings: Settings, stop: threading.Event, tell: Tell = lambda _: None) 
 
 
 def once(settings: Settings) -> list[AlertChange]:
-    """Return what is wrong now, by a single poll: nothing is waited for, written or posted."""
+    """Poll once and return the active alerts. Writes and posts nothing."""
     gauges = Gauges(settings)
     try:
         return wrong(settings, gauges.read())
@@ -124,7 +124,7 @@ def once(settings: Settings) -> list[AlertChange]:
 
 
 def wrong(settings: Settings, now: Snapshot) -> list[AlertChange]:
-    """Return what is wrong in a snapshot, and firing alerts that cannot be confirmed as resolved."""
+    """Return the alerts of a snapshot, and firing alerts that cannot be confirmed as resolved."""
     board = Board(History(settings).open())
     board.take(now, settings, patient=False)
     return board.open
@@ -132,7 +132,7 @@ def wrong(settings: Settings, now: Snapshot) -> list[AlertChange]:
 
 @contextmanager
 def alone(settings: Settings) -> Iterator[None]:
-    """Lock the data directory against other watchers. Raises `PenstockError` if it is watched already.
+    """Lock the data directory against other watchers. Raises `PenstockError` if another one is running.
 
     Two watchers would send duplicate notifications.
     """
@@ -143,6 +143,7 @@ def alone(settings: Settings) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise PenstockError(
-                f"{settings.home} is watched already", hint="./penstock alerts, ./penstock watch --once"
+                f"another alert watcher is running on {settings.home}",
+                hint="./penstock alerts, ./penstock watch --once",
             ) from None
         yield

@@ -1,4 +1,4 @@
-"""Differences accepted by an operator: selected from those that `verify` finds now, stored with who, when and why."""
+"""Accept differences that `verify` currently reports. They are stored with user, time and reason."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,12 +49,14 @@ def find(settings: Settings, session: Session, selection: DifferenceSelection) -
     differences, count = verify.differences(settings, session)
     if count > len(differences):
         raise UsageError(
-            f"{count:,} differences are more than can be accepted one by one",
+            f"too many differences to accept individually: {count:,}",
             hint="./penstock replay or ./penstock rebuild, which store what the topic still holds",
         )
     found = [difference for difference in differences if selection.fits(difference)]
     if not found:
-        raise UsageError(f"none of the {count} differences that are there now is selected", hint="./penstock verify")
+        raise UsageError(
+            f"no current difference matches the selection (current differences: {count})", hint="./penstock verify"
+        )
     return found
 
 
@@ -64,7 +66,8 @@ def accept(settings: Settings, session: Session, differences: Sequence[Differenc
     keyspace, book = cassandra.keyspace_of(settings, pipeline), Auditor(settings, session).book
     if book is None:
         raise UsageError(
-            f"no job has read {pipeline.topic} yet: nothing is missing", hint="./penstock status spark-job"
+            f"no Spark job has read {pipeline.topic} yet: there is nothing to accept",
+            hint="./penstock status spark-job",
         )
     now = datetime.now(UTC)
     accepted.create_table(session, keyspace)

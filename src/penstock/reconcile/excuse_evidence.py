@@ -102,12 +102,12 @@ class Evidence:
         asked: dict[str, Any] = vars(self)
         lines = []
         if asked.get("compaction"):
-            lines.append(f"cleanup.policy of {self._pipeline.topic} holds compact")
+            lines.append(f"cleanup.policy of {self._pipeline.topic} includes compact")
         if any(asked.get("queue_firsts", {}).values()):
             starts = ", ".join(f"{partition}:{first}" for partition, first in self.queue_firsts.items())
-            lines.append(f"{self._pipeline.dead_letter_topic} begins at {starts}")
+            lines.append(f"log start of {self._pipeline.dead_letter_topic}: {starts}")
         lines += [
-            f"default_time_to_live of {self._pipeline.table} is {lifetime.ttl_s} s, known since "
+            f"default_time_to_live of {self._pipeline.table} is {lifetime.ttl_s} s, in effect since at least "
             f"{from_epoch_ms(lifetime.since_ms).isoformat(timespec='seconds')}"
             for lifetime in asked.get("lifetimes", [])
             if lifetime.ttl_s

@@ -1,4 +1,4 @@
-"""The receipt of a run, from the request to the rows."""
+"""Create the receipt of a run, from the request to the stored rows."""
 
 import time
 from collections.abc import Callable
@@ -83,13 +83,18 @@ def of_run(settings: Settings, session: Session, dag_run: dict[str, Any], summar
     """
     began = time.monotonic()
     if not summary.get("offsets"):
-        raise UsageError("the run's task returned no offsets: there is nothing to look for", hint="./penstock verify")
+        raise UsageError(
+            "the run's task returned no offsets, so its records cannot be located", hint="./penstock verify"
+        )
     topics.spans_of_existing(settings, summary["topic"])
     if summary["topic_id"] != topics.topic_id(settings, summary["topic"]):
-        raise UsageError(f"the topic {summary['topic']} was deleted and made anew since this run")
+        raise UsageError(f"topic {summary['topic']} was deleted and recreated after this run")
     spans = [Span(int(partition), first, last + 1) for partition, (first, last) in summary["offsets"].items()]
     if (count := sum(span.records for span in spans)) > MOST_RECORDS:
-        raise UsageError(f"the run lies among {count:,} records: too many to look at here", hint="./penstock verify")
+        raise UsageError(
+            f"the run's offsets span {count:,} records, more than the maximum of {MOST_RECORDS:,}",
+            hint="./penstock verify",
+        )
     found = Auditor(settings, session).audit_run(spans, str(dag_run["dag_run_id"]))
     return _build_receipt(found, dag_run, int(summary["asked"]), summary, time.monotonic() - began)
 
@@ -137,7 +142,7 @@ def _wait_covered(auditor: Auditor, spans: list[Span], report: Report) -> None:
     waiting, moved = -1, time.monotonic()
     while (left := auditor.waiting(spans)) and time.monotonic() - moved < _STALLED_S:
         if left != waiting:
-            report(f"{left} records on their way to Cassandra")
+            report(f"waiting for {left} records to be stored")
             waiting, moved = left, time.monotonic()
         time.sleep(_POLL_S)
 

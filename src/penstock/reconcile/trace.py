@@ -70,7 +70,7 @@ def id_of(pipeline: Pipeline, text: str) -> Any:
     try:
         return key_reader(pipeline.record)(text.encode())
     except ValueError as error:
-        raise UsageError(f"{text!r} is no id: {error}", hint="./penstock rows") from None
+        raise UsageError(f"invalid id {text!r}: {error}", hint="./penstock rows") from None
 
 
 class TraceSearch:
@@ -156,9 +156,7 @@ class _Tracer:
         line = self._auditor.coverage(span).at(place.offset)
         message = self._message_at(span)
         if message is None:
-            gone = TraceStep(
-                "produced", None, f"{_format_position(place)}, which Kafka no longer holds: its retention has passed"
-            )
+            gone = TraceStep("produced", None, f"{_format_position(place)}, no longer in Kafka (retention expired)")
             return Passage(*place, "stored", [gone, *self._iter_storage_steps(line)])
         hops = [
             *self._iter_source_steps(message),
@@ -179,7 +177,7 @@ class _Tracer:
         if line is not None:
             yield _build_recorded_step(line)
         table = f"{self._keyspace}.{self._pipeline.table}"
-        yield TraceStep("stored", _format_time(line.tally.stored_at_ms) if line else None, f"{table} has the row")
+        yield TraceStep("stored", _format_time(line.tally.stored_at_ms) if line else None, f"row in {table}")
 
     def passages(self, search: TraceSearch) -> list[Passage]:
         """Return all passages that the search finds."""
@@ -228,11 +226,11 @@ class _Tracer:
         redriven = headers.text(message, headers.REDRIVEN)
         yield from _iter_fetch_steps(headers.text(message, headers.FETCHED), headers.text(message, headers.RUN))
         if redriven is not None:
-            yield TraceStep("redriven", None, f"made of the dead letter {redriven}")
+            yield TraceStep("redriven", None, f"from dead letter {redriven}")
 
     def _build_produced_step(self, sent: Sent, message: Message) -> TraceStep:
         value = message.value()
-        what = "a null value" if value is None else f"{len(value)} bytes, {self._describe_schema(value)}"
+        what = "null value" if value is None else f"{len(value)} bytes, {self._describe_schema(value)}"
         place = Place(sent.partition, sent.offset)
         return TraceStep("produced", _format_time(sent.timestamp_ms), f"{_format_position(place)}, {what}")
 
@@ -241,7 +239,7 @@ class _Tracer:
             return "plain JSON"
         try:
             schema_id = wire_format.unpack(value)
-            return f"schema {schema_id} ({', '.join(self._list_versions(schema_id)) or 'of no subject'})"
+            return f"schema {schema_id} ({', '.join(self._list_versions(schema_id)) or 'no subject'})"
         except (PenstockError, ValueError) as error:
             return f"schema unknown: {error}"
 

@@ -1,4 +1,4 @@
-"""The balance of a topic, from independent sources.
+"""Compute the balance of a topic from independent sources.
 
 Airflow's run results and the producer's delivery log say what was acknowledged; Kafka's log says what is there; the
 ledger says what became of each offset; the table is counted; the dead-letter topic holds what was rejected, and
@@ -204,7 +204,7 @@ class _Verification:
 
     def _find_recreation(self) -> list[dict[str, Any]]:
         change = self._auditor.change
-        why = f"the topic was deleted and recreated since the Spark job read it, which must begin again: {change}"
+        why = f"the topic was deleted and recreated after the Spark job read it; reset the job's checkpoint: {change}"
         return [{"partition": None, "offset": None, "id": None, "why": why}] if change else []
 
     def _is_meant(self, letter: DeadLetter) -> bool:
@@ -376,8 +376,8 @@ def rows_to_rebuild(settings: Settings, session: Session) -> int:
         older += row.writer == RowAuthor.OLDER or (row.writer == RowAuthor.TOPIC and not is_held)
     if older + by_hand:
         raise PenstockError(
-            f"{older + by_hand} rows of {pipeline.table} came from no record that {pipeline.topic} still holds "
-            f"({older} from older records, {by_hand} by other hands): a rebuild would lose them",
+            f"a rebuild would lose {older + by_hand} rows of {pipeline.table} whose records {pipeline.topic} does not hold "
+            f"({older} from older records, {by_hand} from other writers)",
             hint="./penstock replay, which deletes nothing",
         )
     return held
