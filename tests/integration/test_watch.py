@@ -89,7 +89,7 @@ def test_a_service_that_goes_and_comes_back_is_told_once_each(small: Stack, hook
     (fires,) = [one for one in small.json("alerts") if one["subject"] == "kafka"]
     assert (fires["name"], fires["command"]) == ("service_down", "./penstock status kafka")
     assert small.cli("watch", "--once").returncode == 1
-    assert "watched already" in small.cli("watch").stderr
+    assert "another alert watcher is running" in small.cli("watch").stderr
     before = of(small, "watch")
     os.kill(before["pid"], signal.SIGKILL)
     once(lambda: of(small, "watch")["pid"] not in {0, before["pid"]}, "the watch")

@@ -98,8 +98,8 @@ class Airflow:
 
     def task(self, run_id: str) -> tuple[str, int]:
         """Return state and number of the latest attempt of the run's task."""
-        found = self._send_request("GET", _task_path(run_id))
-        return str(found["state"] or "pending"), int(found["try_number"])
+        instance = self._send_request("GET", _task_path(run_id))
+        return str(instance["state"] or "pending"), int(instance["try_number"])
 
     def attempts(self, run_id: str) -> list[dict[str, Any]]:
         """Return the task's attempts as Airflow describes them: try_number, state, start_date, end_date, ..."""

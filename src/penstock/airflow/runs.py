@@ -51,19 +51,21 @@ class Runs:
 
     def totals(self) -> dict[str, int]:
         """Return the totals of all runs seen, by `COUNTS`; they never decrease. Empty before the first answer."""
-        did = list(self._summaries.values())
-        return {count: sum(one.get(count) or 0 for one in did) for count in COUNTS} if self._is_known else {}
+        summaries = list(self._summaries.values())
+        return (
+            {count: sum(summary.get(count) or 0 for summary in summaries) for count in COUNTS} if self._is_known else {}
+        )
 
     def read(self, newest: int = NEWEST) -> list[DagRun]:
-        """Return the newest runs, newest first. Raises `AirflowUnreachable`, or `PenstockError` if Airflow refuses the request."""
+        """Return the newest runs, newest first. Raises `AirflowUnreachable`, or `PenstockError` if the request is refused."""
         try:
             airflow = self._get_client()
-            found = [self._read_run(airflow, one) for one in airflow.runs(newest)]
+            runs = [self._read_run(airflow, description) for description in airflow.runs(newest)]
         except Exception:
             self.close()  # also renews an expired token
             raise
         self._is_known = True
-        return found
+        return runs
 
     def _get_client(self) -> Airflow:
         if self._client is None:
@@ -72,11 +74,11 @@ class Runs:
             self._client = client
         return self._client
 
-    def _read_run(self, airflow: Airflow, found: dict[str, Any]) -> DagRun:
-        run_id = str(found["dag_run_id"])
-        if found["state"] == "success" and run_id not in self._summaries:
+    def _read_run(self, airflow: Airflow, description: dict[str, Any]) -> DagRun:
+        run_id = str(description["dag_run_id"])
+        if description["state"] == "success" and run_id not in self._summaries:
             self._summaries[run_id] = airflow.summary(run_id)
-        return run_of(found, self._summaries.get(run_id, {}))
+        return run_of(description, self._summaries.get(run_id, {}))
 
     def close(self) -> None:
         """Close the connection."""
@@ -91,7 +93,7 @@ def unfinished(settings: Settings) -> list[str]:
     Raises `AirflowUnreachable`, or `PenstockError` if Airflow refuses the request.
     """
     with Airflow(settings.model_copy(update={"airflow_timeout_s": ASKING_S})) as airflow:
-        runs = [run_of(found, {}) for found in airflow.runs(NEWEST)]
+        runs = [run_of(description, {}) for description in airflow.runs(NEWEST)]
     return [run.run_id for run in runs if run.is_active]
 
 
@@ -99,20 +101,20 @@ def _strip_userinfo(value: Any) -> Any:
     return without_userinfo(value) if isinstance(value, str) else value
 
 
-def run_of(found: dict[str, Any], did: dict[str, Any]) -> DagRun:
+def run_of(description: dict[str, Any], summary: dict[str, Any]) -> DagRun:
     """Return a run from Airflow's description and its task's result, which may be empty."""
-    given = dict(found.get("conf") or {})
-    parameters = {name: _strip_userinfo(one) for name, one in given.items() if name != PIPELINE}
+    conf = dict(description.get("conf") or {})
+    parameters = {name: _strip_userinfo(value) for name, value in conf.items() if name != PIPELINE}
     return DagRun(
-        run_id=str(found["dag_run_id"]),
-        state=str(found["state"]),
-        kind=str(found["run_type"]),
-        queued_at=found.get("queued_at"),
-        started_at=found.get("start_date"),
-        ended_at=found.get("end_date"),
+        run_id=str(description["dag_run_id"]),
+        state=str(description["state"]),
+        kind=str(description["run_type"]),
+        queued_at=description.get("queued_at"),
+        started_at=description.get("start_date"),
+        ended_at=description.get("end_date"),
         parameters=parameters,
-        asked=did.get("asked") or parameters.get("records"),
-        fetched=did.get("fetched"),
-        produced=did.get("produced"),
-        refused=did.get("refused"),
+        asked=summary.get("asked") or parameters.get("records"),
+        fetched=summary.get("fetched"),
+        produced=summary.get("produced"),
+        refused=summary.get("refused"),
     )

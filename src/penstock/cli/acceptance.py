@@ -49,23 +49,23 @@ def accept(
     settings = config.load()
     selection = acceptance.DifferenceSelection(kind or (), record_id or (), partition, first, end)
     with connected(settings) as session:
-        found = acceptance.find(settings, session, selection)
-        _ask_confirmation(found, yes=yes)
-        acceptance.accept(settings, session, found, whoami(), reason)
+        selected = acceptance.find(settings, session, selection)
+        _ask_confirmation(selected, yes=yes)
+        acceptance.accept(settings, session, selected, whoami(), reason)
     if as_json:
-        print_json(found)
+        print_json(selected)
     else:
-        talk(f"accepted {len(found)} differences; for a new receipt: ./penstock verify")
+        talk(f"accepted {len(selected)} differences; for a new receipt: ./penstock verify")
 
 
-def _ask_confirmation(found: list[Any], *, yes: bool) -> None:
+def _ask_confirmation(selected: list[Any], *, yes: bool) -> None:
     if yes:
         return
     heads = ("kind", "partition", "offset", "id", "why")
-    talk(table(heads, [[getattr(difference, head) for head in heads] for difference in found[:_SHOWN]]))
-    if len(found) > _SHOWN:
-        talk(f"and {len(found) - _SHOWN} more")
-    typer.confirm(f"Accept {len(found)} differences? Later receipts will not list them.", abort=True, err=True)
+    talk(table(heads, [[getattr(difference, head) for head in heads] for difference in selected[:_SHOWN]]))
+    if len(selected) > _SHOWN:
+        talk(f"and {len(selected) - _SHOWN} more")
+    typer.confirm(f"Accept {len(selected)} differences? Later receipts will not list them.", abort=True, err=True)
 
 
 @group.command()
@@ -77,11 +77,11 @@ def accepted(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")
 
     settings = config.load()
     with connected(settings) as session:
-        found = accepted_so_far(settings, session)
+        entries = accepted_so_far(settings, session)
     if as_json:
-        print_json(found)
-    elif found:
+        print_json(entries)
+    elif entries:
         heads = ("at", "who", "kind", "partition", "offset", "id", "reason", "difference")
-        typer.echo(table(heads, [[getattr(entry, head) for head in heads] for entry in found]))
+        typer.echo(table(heads, [[getattr(entry, head) for head in heads] for entry in entries]))
     else:
         talk("no accepted differences")

@@ -61,14 +61,14 @@ def _format_default(field: Any) -> str:
 def cli_page() -> str:
     """Render the help of all commands."""
     parts = [_NOTICE, "", "# Commands"]
-    for words in _iter_commands(typer.main.get_command(app), []):
-        result = CliRunner().invoke(app, [*words, "--help"], prog_name="./penstock", env={"COLUMNS": "110"})
-        title = " ".join(["penstock", *words])
+    for names in _iter_commands(typer.main.get_command(app), []):
+        result = CliRunner().invoke(app, [*names, "--help"], prog_name="./penstock", env={"COLUMNS": "110"})
+        title = " ".join(["penstock", *names])
         parts += ["", f"## {title}", "", "```", result.output.strip(), "```"]
     return "\n".join(parts) + "\n"
 
 
-def _iter_commands(command: Any, words: list[str]) -> Iterator[list[str]]:
-    yield words
+def _iter_commands(command: Any, names: list[str]) -> Iterator[list[str]]:
+    yield names
     for name, child in getattr(command, "commands", {}).items():
-        yield from _iter_commands(child, [*words, name])
+        yield from _iter_commands(child, [*names, name])

@@ -99,9 +99,9 @@ def _check_rows(ground: Ground, users: Iterable[Record], nationality: str) -> No
     with cassandra.connected(ground.settings) as session:
         select = session.prepare(f"SELECT nationality FROM {table} WHERE {cql.name(key)} = ?")
         answers = execute_concurrent_with_args(session, select, ids)
-        found = [row["nationality"] for _, rows in answers for row in rows]
-    if found != [nationality] * len(ids):
-        raise PenstockError(f"{found.count(nationality)} of {len(ids)} rows have the version {nationality}")
+        nationalities = [row["nationality"] for _, rows in answers for row in rows]
+    if nationalities != [nationality] * len(ids):
+        raise PenstockError(f"{nationalities.count(nationality)} of {len(ids)} rows have the version {nationality}")
 
 
 DRILLS = (

@@ -58,9 +58,11 @@ class Ground:
 
     def check_ready(self) -> None:
         """Check that every service is ready. Raises `Unreachable` naming those that are not."""
-        waiting = [one for one in status.read(self.settings) if one.state != "ready"]
-        if waiting:
-            raise Unreachable("; ".join(f"{one.name} {one.state} {one.detail}".strip() for one in waiting))
+        not_ready = [service for service in status.read(self.settings) if service.state != "ready"]
+        if not_ready:
+            raise Unreachable(
+                "; ".join(f"{service.name} {service.state} {service.detail}".strip() for service in not_ready)
+            )
 
     def up(self) -> None:
         """Start the services that are not running. Raises the errors of `launch.up`."""

@@ -75,11 +75,11 @@ def judge(facts: Facts) -> str:
 def _of_records(facts: Facts) -> list[str]:
     wrong = []
     if facts.missing:
-        wrong.append(f"{facts.missing} records are missing")
+        wrong.append(f"missing records: {facts.missing}")
     if facts.doubled:
-        wrong.append(f"{facts.doubled} offsets are counted twice")
+        wrong.append(f"offsets counted twice: {facts.doubled}")
     if facts.differences:
-        wrong.append(f"verify reports {len(facts.differences)} differences, the first: {facts.differences[0]}")
+        wrong.append(f"differences reported by verify: {len(facts.differences)}, the first: {facts.differences[0]}")
     if facts.ids + facts.refused < facts.asked:
         wrong.append(f"the run sent {facts.ids} distinct records and rejected {facts.refused}, expected {facts.asked}")
     if facts.ids > facts.asked:

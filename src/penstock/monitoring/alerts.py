@@ -216,19 +216,19 @@ class Board:
         """Return the changes due to this snapshot. Unless `patient`, findings fire at once."""
         changes: list[AlertChange] = []
         for name, rule in RULES.items():
-            found = rule.find(now, settings)
-            if found is not None:
-                changes += self._resolve_alerts(name, {one.subject for one in found}, now)
-                changes += self._fire_alerts(name, rule.severity, found, now, patient)
+            findings = rule.find(now, settings)
+            if findings is not None:
+                changes += self._resolve_alerts(name, {finding.subject for finding in findings}, now)
+                changes += self._fire_alerts(name, rule.severity, findings, now, patient)
         return changes
 
     def _fire_alerts(
-        self, name: str, severity: Severity, found: Iterable[Finding], now: Snapshot, patient: bool
+        self, name: str, severity: Severity, findings: Iterable[Finding], now: Snapshot, patient: bool
     ) -> Iterator[AlertChange]:
-        for one in found:
-            alert = Alert(name, severity, one.subject, one.message, one.command)
+        for finding in findings:
+            alert = Alert(name, severity, finding.subject, finding.message, finding.command)
             since_s = self._since_s.setdefault(alert.key, now.at_s)
-            if alert.key not in self._open and (not patient or now.at_s - since_s >= one.after_s):
+            if alert.key not in self._open and (not patient or now.at_s - since_s >= finding.after_s):
                 self._open[alert.key] = self._build_change("firing", _format_time(since_s), alert, now)
                 yield self._open[alert.key]
 

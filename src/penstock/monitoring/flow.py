@@ -131,7 +131,7 @@ def rate(points: Sequence[Point], count: str, over_s: float = RATE_S) -> float |
     if len(points) < 2:
         return None
     last = points[-1]
-    first = next(one for one in points if last.at_s - one.at_s <= over_s or one is points[-2])
+    first = next(point for point in points if last.at_s - point.at_s <= over_s or point is points[-2])
     before, after = getattr(first.counts, count), getattr(last.counts, count)
     if before is None or after is None or after < before:
         return None
@@ -177,7 +177,7 @@ class _LedgerTail:
         """Return the latencies of the last five minutes."""
         while self._recent and now_s - self._recent[0].at_s > LATENCY_S:
             self._recent.popleft()
-        return joined(one.latencies for one in self._recent)
+        return joined(entry.latencies for entry in self._recent)
 
 
 class Flow:
@@ -249,11 +249,14 @@ class Flow:
     def _sum_progress(self, runs: list[DagRun]) -> SoFar | None:
         """Return the total progress of the running runs, or None if it is unknown for any of them."""
         folder = delivery_log.folder_of(self._settings)
-        found = [delivery_log.progress(folder, run.run_id) for run in runs if run.state == "running"]
-        known = [one for one in found if one is not None]
-        if len(known) < len(found):
+        progress = [delivery_log.progress(folder, run.run_id) for run in runs if run.state == "running"]
+        known = [run_progress for run_progress in progress if run_progress is not None]
+        if len(known) < len(progress):
             return None
-        return SoFar(sum(one.fetched for one in known), sum(one.acknowledged for one in known))
+        return SoFar(
+            sum(run_progress.fetched for run_progress in known),
+            sum(run_progress.acknowledged for run_progress in known),
+        )
 
     def _count_run_records(self) -> tuple[int | None, int | None]:
         """Return the records fetched and produced so far, by ended and active runs."""
@@ -309,7 +312,7 @@ def _compute_lag(topic: TopicGauge, reached: dict[int, int]) -> int:
 
 def _list_partitions(topic: TopicGauge, reached: dict[int, int] | None) -> list[PartitionProgress]:
     known = reached or {}
-    return [PartitionProgress(one.partition, one.first, one.end, known.get(one.partition)) for one in topic.spans]
+    return [PartitionProgress(span.partition, span.first, span.end, known.get(span.partition)) for span in topic.spans]
 
 
 def _find_problems(now: Point, been_up: set[str]) -> dict[str, Problem]:

@@ -50,17 +50,19 @@ class TopicGauge(NamedTuple):
 
 def read_topic(client: AdminClient, name: str) -> TopicGauge:
     """Return the current state of a topic; empty if it does not exist. Raises `KafkaException`."""
-    found = client.describe_topics(TopicCollection([name]), request_timeout=TIMEOUT_S)[name]
+    future = client.describe_topics(TopicCollection([name]), request_timeout=TIMEOUT_S)[name]
     try:
-        described = found.result()
+        described = future.result()
     except KafkaException as error:
         if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             return TopicGauge("", [])
         raise
-    partitions = sorted(one.id for one in described.partitions)
+    partitions = sorted(partition.id for partition in described.partitions)
     firsts = _get_offsets(client, name, partitions, OffsetSpec.earliest())
     ends = _get_offsets(client, name, partitions, OffsetSpec.latest())
-    return TopicGauge(str(described.topic_id), [Span(one, firsts[one][0], ends[one][0]) for one in partitions])
+    return TopicGauge(
+        str(described.topic_id), [Span(partition, firsts[partition][0], ends[partition][0]) for partition in partitions]
+    )
 
 
 def read_newest_s(client: AdminClient, name: str, spans: Iterable[Span]) -> float | None:
@@ -74,8 +76,10 @@ def _get_offsets(client: AdminClient, name: str, partitions: list[int], spec: Of
     """Return offset and timestamp in ms of what `spec` selects, per partition."""
     if not partitions:
         return {}
-    asked = client.list_offsets({TopicPartition(name, one): spec for one in partitions}, request_timeout=TIMEOUT_S)
-    answers = {place.partition: found.result() for place, found in asked.items()}
+    futures = client.list_offsets(
+        {TopicPartition(name, partition): spec for partition in partitions}, request_timeout=TIMEOUT_S
+    )
+    answers = {place.partition: future.result() for place, future in futures.items()}
     return {partition: (answer.offset, answer.timestamp) for partition, answer in answers.items()}
 
 
@@ -199,12 +203,12 @@ class Gauges:
     def _from_cassandra(self, topic: TopicGauge | None) -> Stored:
         try:
             session = self._connections.session()
-            found = receipts.latest(session, self._keyspace, self._pipeline.topic)
+            receipt = receipts.latest(session, self._keyspace, self._pipeline.topic)
             reached = topic and self._read_reached_offsets(session, topic)
             book, change = (
                 (self._open_ledger(session, topic.id), self._find_change(session, topic)) if topic else (None, None)
             )
-            return Stored(reached, found, book, change, self._find_stuck_batches(session, reached or {}))
+            return Stored(reached, receipt, book, change, self._find_stuck_batches(session, reached or {}))
         except (DriverException, NoHostAvailable, CassandraUnreachable, KafkaUnreachable) as error:
             log.debug("service_unreachable", service="cassandra", error=str(error))
             self._connections.drop_session()
@@ -248,9 +252,9 @@ class Gauges:
         return self._ledger[2]
 
 
-def as_receipt(found: dict[str, Any]) -> Receipt:
+def as_receipt(stored: dict[str, Any]) -> Receipt:
     """Return the parts of a stored receipt that alerts need."""
-    return Receipt(bool(found["balanced"]), int(found["missing"]), tuple(map(str, found.get("warnings") or ())))
+    return Receipt(bool(stored["balanced"]), int(stored["missing"]), tuple(map(str, stored.get("warnings") or ())))
 
 
 def snapshot(topic: str, services: dict[str, str], held: Held | None, stored: Stored, window: Window) -> Snapshot:

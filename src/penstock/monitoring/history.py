@@ -29,8 +29,8 @@ class History:
 
     def read(self) -> list[AlertChange]:
         """Return all changes that are still kept, oldest first. Raises `FormatTooNew`."""
-        found = {change.number: change for path in (self._before, self.path) for change in _read_changes(path)}
-        return [found[number] for number in sorted(found)]
+        changes = {change.number: change for path in (self._before, self.path) for change in _read_changes(path)}
+        return [changes[number] for number in sorted(changes)]
 
     def open(self) -> list[AlertChange]:
         """Return the firing alerts: those whose last change is `firing`."""

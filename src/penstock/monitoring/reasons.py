@@ -47,13 +47,13 @@ class Rejects:
         new = _first_of(topics.beyond(known, now.spans), MOST)
         self._count_dead_letters(new)
         self._before = TopicGauge(now.id, new)
-        self.is_done = [one.end for one in new] == [one.end for one in now.spans]
+        self.is_done = [span.end for span in new] == [span.end for span in now.spans]
 
     def _count_dead_letters(self, new: list[Span]) -> None:
         records, value_bytes = Counter[str](), Counter[str]()
-        for message in topics.records(self._settings, self._topic, new) if any(one.records for one in new) else ():
-            said = dlq.facts(message).get("reason", "")
-            reason = said if said in self.tally.records else OTHER
+        for message in topics.records(self._settings, self._topic, new) if any(span.records for span in new) else ():
+            given = dlq.facts(message).get("reason", "")
+            reason = given if given in self.tally.records else OTHER
             records[reason] += 1
             value_bytes[reason] += len(message.value() or b"")
         self.tally.records.update(records)
@@ -62,9 +62,9 @@ class Rejects:
 
 def _first_of(spans: Iterable[Span], most: int) -> list[Span]:
     """Return the beginnings of the spans, with at most `most` offsets in total."""
-    found = []
+    beginnings = []
     for span in spans:
         end = min(span.end, span.first + most)
         most -= end - span.first
-        found.append(Span(span.partition, span.first, end))
-    return found
+        beginnings.append(Span(span.partition, span.first, end))
+    return beginnings

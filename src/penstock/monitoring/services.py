@@ -127,15 +127,15 @@ def _fetch_url(connections: Connections, address: str, kind: type[Unreachable], 
 
 def checks(settings: Settings) -> dict[str, Check]:
     """Return a check for each service; for the job's UI only with the local stack, elsewhere its address is unknown."""
-    found: dict[str, Check] = {
+    checks_by_name: dict[str, Check] = {
         "kafka": _check_kafka,
         "registry": _check_registry,
         "cassandra": _check_cassandra,
         "airflow": _check_airflow,
     }
     if settings.spark_master == f"spark://{LOOPBACK}:{settings.spark_port}":
-        found["spark-job"] = _spark_job
-    return found
+        checks_by_name["spark-job"] = _spark_job
+    return checks_by_name
 
 
 class Services:

@@ -52,12 +52,12 @@ def find(settings: Settings, session: Session, selection: DifferenceSelection) -
             f"too many differences to accept individually: {count:,}",
             hint="./penstock replay or ./penstock rebuild, which store what the topic still holds",
         )
-    found = [difference for difference in differences if selection.fits(difference)]
-    if not found:
+    selected = [difference for difference in differences if selection.fits(difference)]
+    if not selected:
         raise UsageError(
             f"no current difference matches the selection (current differences: {count})", hint="./penstock verify"
         )
-    return found
+    return selected
 
 
 def accept(settings: Settings, session: Session, differences: Sequence[Difference], who: str, reason: str) -> None:
@@ -71,7 +71,12 @@ def accept(settings: Settings, session: Session, differences: Sequence[Differenc
         )
     now = datetime.now(UTC)
     accepted.create_table(session, keyspace)
-    entries = [Accepted(one.kind, one.partition, one.offset, one.id, one.why, reason, who, now) for one in differences]
+    entries = [
+        Accepted(
+            difference.kind, difference.partition, difference.offset, difference.id, difference.why, reason, who, now
+        )
+        for difference in differences
+    ]
     accepted.keep(session, keyspace, pipeline.topic, book.epoch_us, entries)
     log.info("differences_accepted", topic=pipeline.topic, count=len(entries), who=who, reason=reason)
 
@@ -81,5 +86,5 @@ def accepted_so_far(settings: Settings, session: Session) -> list[Accepted]:
     pipeline, book = pipelines.of(settings), Auditor(settings, session).book
     if book is None:
         return []
-    found = accepted.read(session, cassandra.keyspace_of(settings, pipeline), pipeline.topic, book.epoch_us)
-    return sorted(found, key=lambda entry: entry.at)
+    entries = accepted.read(session, cassandra.keyspace_of(settings, pipeline), pipeline.topic, book.epoch_us)
+    return sorted(entries, key=lambda entry: entry.at)

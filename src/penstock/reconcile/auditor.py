@@ -78,8 +78,8 @@ class Auditor:
         """Return the order of the topic's records, with one layout before a job has read the topic."""
         if self.book is None or not cassandra.has_table(self._session, self._keyspace, "layouts"):
             return ONE_LAYOUT
-        found = ledger.layouts(self._session, self._keyspace, self._pipeline.topic, self.book.epoch_us)
-        return Order(tuple(found)) if found else ONE_LAYOUT
+        layouts = ledger.layouts(self._session, self._keyspace, self._pipeline.topic, self.book.epoch_us)
+        return Order(tuple(layouts)) if layouts else ONE_LAYOUT
 
     @cached_property
     def proofs(self) -> KeyProofs:
@@ -117,11 +117,11 @@ class Auditor:
     def sent_of(self, message: Message) -> Sent:
         """Convert a message of the topic into a record."""
         is_deletion, held = message.value() is None, message.headers() or []
-        found = self._decode_tombstone(message) if is_deletion else self._decoder.decode(message.value())
-        rank = self._compute_rank(message, held, found)
+        decoded = self._decode_tombstone(message) if is_deletion else self._decoder.decode(message.value())
+        rank = self._compute_rank(message, held, decoded)
         if isinstance(rank, Fault):
-            found, rank = rank, FIRST_RANK
-        record_id = None if isinstance(found, Fault) else found if is_deletion else getattr(found, self._key)
+            decoded, rank = rank, FIRST_RANK
+        record_id = None if isinstance(decoded, Fault) else decoded if is_deletion else getattr(decoded, self._key)
         return Sent(
             partition=message.partition(),
             offset=message.offset(),
@@ -134,22 +134,22 @@ class Auditor:
             digest=digest_of(message.value()) if self._pipeline.one_version_per_id and not is_deletion else 0,
         )
 
-    def _compute_rank(self, message: Message, held: Headers, found: Any) -> Rank | Fault:
+    def _compute_rank(self, message: Message, held: Headers, decoded: Any) -> Rank | Fault:
         """Return the rank of a record that was decoded to `found`, or why it cannot be ordered."""
         partition, offset, key, order = message.partition(), message.offset(), message.key(), headers.order(held)
         order_by = self._pipeline.declared_order
         if order_by is not None:
-            return found if isinstance(found, Fault) else self._declared_rank(message, held, found, order_by)
+            return decoded if isinstance(decoded, Fault) else self._declared_rank(message, held, decoded, order_by)
         if order is None:
             return self.order.rank(partition, offset, key)
         return self.order.rank_of(partition, offset, key, order, epoch_us=self._epoch_us)
 
-    def _declared_rank(self, message: Message, held: Headers, found: Any, order_by: OrderBy) -> Rank | Fault:
+    def _declared_rank(self, message: Message, held: Headers, decoded: Any, order_by: OrderBy) -> Rank | Fault:
         source = Source(message.timestamp()[1], message.offset(), headers.order(held))
         if message.value() is None:
             place = order_by.place_tombstone(message.key(), held, source, latest_past())
         else:
-            place = order_by.place(found, source, latest_past())
+            place = order_by.place(decoded, source, latest_past())
         if isinstance(place, Fault):
             return place
         return declared_rank(place, self._epoch_us, message.offset(), message.value())
@@ -175,8 +175,10 @@ class Auditor:
     def rows_of(self, ids: Iterable[Any]) -> Iterator[Row]:
         """Yield the rows of `ids`, by lookups."""
         select = self._session.prepare(f"{self._build_select()} WHERE {cql.name(self._key)} = ?")
-        answers = execute_concurrent_with_args(self._session, select, [(one,) for one in ids], concurrency=50)
-        return self._sorted_in(row for _, found in answers for row in found)
+        answers = execute_concurrent_with_args(
+            self._session, select, [(record_id,) for record_id in ids], concurrency=50
+        )
+        return self._sorted_in(row for _, rows in answers for row in rows)
 
     def _build_select(self) -> str:
         key, table = cql.name(self._key), cql.table_name(self._keyspace, self._pipeline.table)
@@ -206,7 +208,7 @@ class Auditor:
             return place.shift_us in shifts
         return column is not None and order_by.explains(row[column], place.offset, row["written_us"])
 
-    def _sorted_in(self, found: Iterable[dict[str, Any]]) -> Iterator[Row]:
+    def _sorted_in(self, rows: Iterable[dict[str, Any]]) -> Iterator[Row]:
         """Yield the rows, classified by writer.
 
         A write timestamp is the timestamp base of the incarnation plus a layout's shift plus the offset. That of a
@@ -220,7 +222,7 @@ class Auditor:
         names = [column + _TIME for column in nullable]
         is_declared = self._pipeline.declared_order is not None
         unsure: list[tuple[Row, RowPlace, bool]] = []
-        for row in found:
+        for row in rows:
             record_id, offset, written_us = row[self._key], row["kafka_offset"], row["written_us"]
             if offset is None or written_us is None:
                 yield self._other_row(record_id, written_us)
@@ -318,8 +320,8 @@ class Auditor:
 
     def id_of_key(self, key: bytes) -> Any:
         """Return the id that a message's key represents, or None if it represents no id."""
-        found = self._decoder.deleted(key, self.proofs.by_now)
-        return None if isinstance(found, Fault) else found
+        record_id = self._decoder.deleted(key, self.proofs.by_now)
+        return None if isinstance(record_id, Fault) else record_id
 
     def id_of_text(self, text: str) -> Any:
         """Return the id that a text represents, as listed or in the delivery log; None if it represents no id."""
@@ -335,7 +337,7 @@ class Auditor:
     def later_deletions(self, spans: list[Span]) -> Iterator[Sent]:
         """Yield the tombstones after `spans`."""
         later = topics.beyond(spans, topics.spans(self._settings, self._pipeline.topic))
-        return (one for one in self.sent(later) if one.is_deletion)
+        return (sent for sent in self.sent(later) if sent.is_deletion)
 
 
 def _is_in_range(span: Span | None, place: RowPlace) -> bool:

@@ -95,31 +95,31 @@ def of_run(settings: Settings, session: Session, dag_run: dict[str, Any], summar
             f"the run's offsets span {count:,} records, more than the maximum of {MOST_RECORDS:,}",
             hint="./penstock verify",
         )
-    found = Auditor(settings, session).audit_run(spans, str(dag_run["dag_run_id"]))
-    return _build_receipt(found, dag_run, int(summary["asked"]), summary, time.monotonic() - began)
+    audit = Auditor(settings, session).audit_run(spans, str(dag_run["dag_run_id"]))
+    return _build_receipt(audit, dag_run, int(summary["asked"]), summary, time.monotonic() - began)
 
 
 def _build_receipt(
-    found: Audit, dag_run: dict[str, Any], asked: int, summary: dict[str, Any], seconds: float
+    audit: Audit, dag_run: dict[str, Any], asked: int, summary: dict[str, Any], seconds: float
 ) -> RunReceipt:
-    produced = found.total("produced")
-    unsent = max(0, asked - produced - found.refused)
-    compacted = min(unsent, found.total("compacted"))
+    produced = audit.total("produced")
+    unsent = max(0, asked - produced - audit.refused)
+    compacted = min(unsent, audit.total("compacted"))
     return RunReceipt(
         run_id=str(dag_run["dag_run_id"]),
         dag_run_state=str(dag_run["state"]),
         asked=asked,
         fetched=int(summary.get("fetched", 0)),
         produced=produced,
-        stored=found.total("stored"),
-        rejected=found.total("rejected") + found.refused,
-        filtered=found.total("filtered"),
-        missing=unsent - compacted + found.total("missing") + found.total("waiting"),
-        latency_ms=found.latency_ms,
-        stages=_list_stage_times(dag_run, summary, found),
+        stored=audit.total("stored"),
+        rejected=audit.total("rejected") + audit.refused,
+        filtered=audit.total("filtered"),
+        missing=unsent - compacted + audit.total("missing") + audit.total("waiting"),
+        latency_ms=audit.latency_ms,
+        stages=_list_stage_times(dag_run, summary, audit),
         seconds=round(seconds, 1),
-        missing_records=found.named["missing"],
-        excused=sum(map(found.total, ("expired", "pruned", "accepted"))) + compacted,
+        missing_records=audit.named["missing"],
+        excused=sum(map(audit.total, ("expired", "pruned", "accepted"))) + compacted,
     )
 
 
@@ -147,14 +147,14 @@ def _wait_covered(auditor: Auditor, spans: list[Span], report: Report) -> None:
         time.sleep(_POLL_S)
 
 
-def _list_stage_times(dag_run: dict[str, Any], summary: dict[str, Any], found: Audit) -> dict[str, str | None]:
+def _list_stage_times(dag_run: dict[str, Any], summary: dict[str, Any], audit: Audit) -> dict[str, str | None]:
     """Return when each stage of the run was reached, up to its last stored row: ISO times, UTC."""
     return {
         "triggered": dag_run.get("queued_at") or dag_run.get("run_after"),
         "started": summary.get("started_at"),
-        "first_produced": _format_time(found.first_produced_ms),
+        "first_produced": _format_time(audit.first_produced_ms),
         "produced": summary.get("finished_at"),
-        "stored": _format_time(found.last_stored_ms),
+        "stored": _format_time(audit.last_stored_ms),
     }
 
 

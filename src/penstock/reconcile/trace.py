@@ -92,9 +92,9 @@ class TraceSearch:
     def carry_out(self) -> list[Passage]:
         """Run the search, and return the passages found, in the order they were sent."""
         self._end_s = time.monotonic() + self._longest_s
-        found = _Tracer(self._settings, self._session, self._id, self.in_time).passages(self)
+        passages = _Tracer(self._settings, self._session, self._id, self.in_time).passages(self)
         self.is_whole = not self._is_cut
-        return found
+        return passages
 
     def stop(self) -> None:
         """Stop the search."""
@@ -104,18 +104,18 @@ class TraceSearch:
         """Yield the topic's records, and count them."""
         spans = topics.spans(self._settings, topic)
         self.held = sum(span.records for span in spans)
-        with closing(topics.records(self._settings, topic, spans)) as found:
-            for message in self.in_time(found):
+        with closing(topics.records(self._settings, topic, spans)) as messages:
+            for message in self.in_time(messages):
                 self.read += 1
                 yield message
 
-    def in_time(self, found: Iterator[T]) -> Iterator[T]:
+    def in_time(self, items: Iterator[T]) -> Iterator[T]:
         """Yield what is found, until the search is stopped or its time is up."""
-        for one in found:
+        for item in items:
             if self._is_stopped or time.monotonic() > self._end_s:
                 self._is_cut = True
                 return
-            yield one
+            yield item
 
 
 class _Tracer:
@@ -168,7 +168,7 @@ class _Tracer:
     def _message_at(self, wanted: topics.Span) -> Message | None:
         """Return the record at a position, or None if Kafka no longer holds it."""
         held = topics.spans(self._settings, self._pipeline.topic)
-        if not any(one.partition == wanted.partition and one.first <= wanted.first < one.end for one in held):
+        if not any(span.partition == wanted.partition and span.first <= wanted.first < span.end for span in held):
             return None
         return next(topics.records(self._settings, self._pipeline.topic, [wanted]), None)
 
@@ -182,9 +182,9 @@ class _Tracer:
     def passages(self, search: TraceSearch) -> list[Passage]:
         """Return all passages that the search finds."""
         refused = [self._of_refused(letter) for letter in self._letters.values() if self._is_refused(letter)]
-        found = list(self._find_records(search))
-        deletions = [sent for sent, _ in found if sent.is_deletion]
-        return refused + [self._of_sent(sent, message, deletions) for sent, message in found]
+        records = list(self._find_records(search))
+        deletions = [sent for sent, _ in records if sent.is_deletion]
+        return refused + [self._of_sent(sent, message, deletions) for sent, message in records]
 
     def _find_records(self, search: TraceSearch) -> Iterator[tuple[Sent, Message]]:
         wanted = str(self._id).encode()
@@ -213,7 +213,7 @@ class _Tracer:
             Place(sent.partition, sent.offset),
             [*self._iter_source_steps(message), self._build_produced_step(sent, message)],
         )
-        letter = next((one for one in self._letters.values() if _lay_at(one, sent)), None)
+        letter = next((letter for letter in self._letters.values() if _lay_at(letter, sent)), None)
         if letter is None and self._row is not None and self._row.place == place:
             return Passage(*place, "stored", [*hops, *self._iter_storage_steps(line)])
         if line is not None:
@@ -245,8 +245,8 @@ class _Tracer:
 
     def _list_versions(self, schema_id: int) -> list[str]:
         """Return the registry's versions of the schema: those of the topic's own subject, or else all."""
-        found = self._registry.versions(schema_id)
-        return [one for one in found if one.startswith(f"{self._pipeline.subject} ")] or found
+        versions = self._registry.versions(schema_id)
+        return [version for version in versions if version.startswith(f"{self._pipeline.subject} ")] or versions
 
     def _build_rejected_step(self, letter: DeadLetter) -> TraceStep:
         state = resolutions.state_of(letter.identity, self._states)
@@ -260,7 +260,7 @@ class _Tracer:
             return "deleted" if self._row is None or sent.is_replaced_at(self._row.order_us) else "missing"
         if self._row is not None and sent.is_replaced_at(self._row.order_us):
             return f"stored, superseded by partition {self._row.partition} offset {self._row.offset}"
-        deleted_by = [one.offset for one in deletions if sent.is_replaced_at(one.order_us)]
+        deleted_by = [deletion.offset for deletion in deletions if sent.is_replaced_at(deletion.order_us)]
         if deleted_by and self._row is None:
             return f"stored, deleted by offset {deleted_by[0]}"
         return (line and self._find_excuse(sent, line)) or self._classify_absence(sent, line)

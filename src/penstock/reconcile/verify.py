@@ -174,7 +174,11 @@ class _Verification:
     def balance(self) -> TopicReceipt:
         """Return the receipt without storing it."""
         began = time.monotonic()
-        attempts = [one for one in self._attempts if self._is_of_topic(one.topic, one.topic_id, one.started_at)]
+        attempts = [
+            attempt
+            for attempt in self._attempts
+            if self._is_of_topic(attempt.topic, attempt.topic_id, attempt.started_at)
+        ]
         scope = Scope(
             self._spans,
             is_whole=self._is_whole,
@@ -199,7 +203,7 @@ class _Verification:
 
     def _add_differences(self, kind: str, audit: Audit) -> None:
         """Add the differences of a kind that the reconciliation found."""
-        self._differences += [_build_difference(kind, one) for one in audit.named.get(kind, [])]
+        self._differences += [_build_difference(kind, named) for named in audit.named.get(kind, [])]
         self._found += audit.differences[kind]
 
     def _find_recreation(self) -> list[dict[str, Any]]:
@@ -211,13 +215,13 @@ class _Verification:
         """Return whether a record that never reached the topic is verified; with given offsets it never is."""
         return self._is_whole or (self._since is not None and letter.time >= self._since)
 
-    def _add_unaccepted(self, kind: str, found: Iterable[dict[str, Any]]) -> None:
+    def _add_unaccepted(self, kind: str, differences: Iterable[dict[str, Any]]) -> None:
         """Add a small number of differences, except those that are accepted."""
-        differing = list(found)
-        open_ones = [one for one in differing if not self._auditor.evidence.accepts(kind, one)]
-        self._differences += [_build_difference(kind, one) for one in open_ones[: self._named_at_most]]
-        self._accepted[kind] += len(differing) - len(open_ones)
-        self._found += len(open_ones)
+        differing = list(differences)
+        unaccepted = [difference for difference in differing if not self._auditor.evidence.accepts(kind, difference)]
+        self._differences += [_build_difference(kind, difference) for difference in unaccepted[: self._named_at_most]]
+        self._accepted[kind] += len(differing) - len(unaccepted)
+        self._found += len(unaccepted)
 
     def _compare_runs(self, of_run: Counter[str]) -> tuple[int | None, str]:
         """Compare what each successful run says it produced with Kafka.
@@ -226,7 +230,9 @@ class _Verification:
         """
         try:
             with Airflow(self._settings) as airflow:
-                summaries = [(run_id, one) for run_id, one in airflow.summaries(_RUNS) if self._holds_all_of(one)]
+                summaries = [
+                    (run_id, summary) for run_id, summary in airflow.summaries(_RUNS) if self._holds_all_of(summary)
+                ]
         except PenstockError as error:
             return None, error.message
         for run_id, summary in summaries:
@@ -326,7 +332,7 @@ class _Verification:
         counts = Counter({name: int(count) for name, count in (last.get("counts") or {}).items()})
         counted = {int(partition): int(end) for partition, end in (last.get("counted") or {}).items()}
         for partition, covered in audit.covered.items():
-            for line in sorted(covered.lines, key=lambda one: one.tally.first_offset):
+            for line in sorted(covered.lines, key=lambda line: line.tally.first_offset):
                 if line.tally.first_offset >= counted.get(partition, 0):
                     counts.update({"": line.tally.stored, **line.tally.nulls})
                     counted[partition] = line.tally.last_offset + 1
@@ -376,7 +382,7 @@ def rows_to_rebuild(settings: Settings, session: Session) -> int:
         older += row.writer == RowAuthor.OLDER or (row.writer == RowAuthor.TOPIC and not is_held)
     if older + by_hand:
         raise PenstockError(
-            f"a rebuild would lose {older + by_hand} rows of {pipeline.table} whose records {pipeline.topic} does not hold "
+            f"a rebuild would lose {older + by_hand} rows of {pipeline.table} whose records are not in {pipeline.topic} "
             f"({older} from older records, {by_hand} from other writers)",
             hint="./penstock replay, which deletes nothing",
         )

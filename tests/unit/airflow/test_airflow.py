@@ -125,7 +125,7 @@ def test_the_state_and_number_of_the_newest_attempt(server):
     with Airflow(read()) as client:
         assert client.task("r1") == ("running", 2)
         server.answers["GET", TASK] = {"state": None, "try_number": 0}
-        assert client.task("r1") == ("waiting", 0)
+        assert client.task("r1") == ("pending", 0)
 
 
 def test_the_error_that_ended_an_attempt(server):
@@ -166,7 +166,7 @@ def test_a_token_that_has_expired_is_made_anew(server):
     server.answers["GET", f"{DAG}/dagRuns/r1"] = [401, {"state": "running"}, 401, 401]
     with Airflow(read()) as client:
         assert client.run("r1") == {"state": "running"}
-        with pytest.raises(PenstockError, match="answered 401"):
+        with pytest.raises(PenstockError, match="responded with HTTP 401"):
             client.run("r1")
     assert [request.url.path for request in server.requests].count("/auth/token") == 3
 
@@ -177,7 +177,7 @@ def test_a_run_id_names_nothing_but_a_run(server):
         with pytest.raises(RunFailed):
             client.run("../../pools?x=1")
         assert server.requests[-1].url.raw_path.endswith(b"/dagRuns/..%2F..%2Fpools%3Fx%3D1")
-        with pytest.raises(RunFailed, match="no run has the id"):
+        with pytest.raises(RunFailed, match="invalid run id"):
             client.run("..")
 
 
@@ -191,7 +191,7 @@ def test_an_airflow_that_is_away_is_unreachable(server, error):
 
 def test_what_airflow_does_not_know(server):
     """A run or DAG that is not there is named."""
-    with Airflow(read()) as client, pytest.raises(RunFailed, match=r"does not know .*/dagRuns/r9"):
+    with Airflow(read()) as client, pytest.raises(RunFailed, match=r"not found in Airflow: .*/dagRuns/r9"):
         client.run("r9")
 
 

@@ -21,7 +21,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, table.Ask]]:
 
     def hold(_: Any, name: str, ask: table.Ask) -> Result:
         asked.append((name, ask))
-        verdict = "1 records are missing" if name == "kill-cassandra" else PASSED
+        verdict = "missing records: 1" if name == "kill-cassandra" else PASSED
         return Result(name, 10, 10, 0, 0, 0, 1.5, verdict)
 
     monkeypatch.setattr(table, "hold", hold)
@@ -58,7 +58,7 @@ def test_one_that_does_not_pass_fails_the_command(held: list[Any]) -> None:
     """If a drill does not pass, the others still run, and the table shows its verdict."""
     done = run("kill-cassandra", "kill-kafka")
     assert done.exit_code == 1
-    assert "1 records are missing" in done.stdout
+    assert "missing records: 1" in done.stdout
     assert [name for name, _ in held] == ["kill-cassandra", "kill-kafka"]
 
 

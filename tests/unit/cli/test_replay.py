@@ -171,7 +171,7 @@ def test_rebuild_empties_the_table_and_replays_all(world, words):
 
 def test_a_table_that_the_topic_no_longer_holds_is_not_emptied(world):
     """A table whose records are no longer in the topic is refused before the question."""
-    world.rows = PenstockError("2 rows came from no record")
+    world.rows = PenstockError("a rebuild would lose 2 rows")
     result = run("rebuild", "--yes")
     assert isinstance(result.exception, PenstockError)
     assert "truncate" not in world.done

@@ -212,10 +212,10 @@ def test_verify_prints_the_balance(world):
 
 def test_verify_shows_what_excuses_an_absence(world):
     """The counts, and the evidence."""
-    world.topic = replace(TOPIC, expired=3, compacted=4, pruned=5, evidence=["users.dlq begins at 0:5"])
+    world.topic = replace(TOPIC, expired=3, compacted=4, pruned=5, evidence=["log start of users.dlq: 0:5"])
     found = shown(run("verify").stdout)
     assert (found["expired"], found["compacted"], found["pruned"]) == ("3", "4", "5")
-    assert found["evidence"] == "users.dlq begins at 0:5"
+    assert found["evidence"] == "log start of users.dlq: 0:5"
 
 
 def test_verify_shows_the_fields_that_are_null(world):
@@ -272,7 +272,7 @@ def test_trace_shows_each_hop_and_the_outcome(world):
     """`trace` prints each stage, and the outcome as the last line of each passage."""
     result = run("trace", "abc")
     assert (result.exit_code, world.done) == (0, ["abc"])
-    assert [line.split()[0] for line in result.stdout.splitlines()] == ["hop", "fetched", "produced", "outcome"]
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["stage", "fetched", "produced", "outcome"]
     assert result.stdout.splitlines()[-1].split() == ["outcome", "-", "stored"]
 
 

@@ -31,7 +31,7 @@ def went(stored: int) -> Any:
     return go
 
 
-@pytest.mark.parametrize(("stored", "verdict"), [(20, PASSED), (15, "5 records are missing")])
+@pytest.mark.parametrize(("stored", "verdict"), [(20, PASSED), (15, "missing records: 5")])
 def test_every_user_of_the_new_topic_must_be_stored(
     ground: Any, monkeypatch: pytest.MonkeyPatch, stored: int, verdict: str
 ) -> None:
@@ -49,7 +49,7 @@ def test_a_job_that_does_not_stop_is_the_verdict(ground: Any, monkeypatch: pytes
 
     monkeypatch.setattr(recreated_topic.Recreation, "go", go)
     result = recreated_topic.hold(ground, 20)
-    assert result.verdict == "fault: the job does not say that the topic was recreated"
+    assert result.verdict == "fault: the job has not reported that the topic was recreated"
 
 
 @pytest.mark.parametrize(

@@ -47,12 +47,12 @@ def events(regular: Regular, now: Snapshot = FINE) -> list[dict]:
 
 
 @pytest.mark.parametrize(
-    ("code", "told"), [(0, ("verified", True)), (1, ("verified", False)), (3, ("not_verified", 3))]
+    ("code", "told"), [(0, ("verification_finished", True)), (1, ("verification_finished", False)), (3, ("verification_failed", 3))]
 )
 def test_what_is_due_is_verified_once(due, code, told):
     """Balanced or not, it is not due again before the time has passed."""
     regular = Regular(due, ending(code))
-    assert events(regular) == [("verifying", None), told]
+    assert events(regular) == [("verification_started", None), told]
     assert events(regular) == []
 
 

@@ -100,7 +100,7 @@ def test_airflow_is_as_well_as_its_parts(serve, connect, text: str, wrong: str) 
 def test_an_answer_that_is_an_error_is_away(serve, connect, status: int) -> None:
     """A server that refuses is of no use; its status is told."""
     port = serve({"/apis/ccompat/v7/config": (status, "")})
-    assert f"answers {status}" in error_of("registry", connect(registry_port=port))
+    assert f"responded with HTTP {status}" in error_of("registry", connect(registry_port=port))
 
 
 def test_a_password_in_an_address_is_not_told(closed_port: int, connect) -> None:
@@ -137,7 +137,7 @@ def test_all_are_told_and_none_holds_up_another(connect) -> None:
     try:
         for _ in range(2):
             found = asked.read(longest_s=0.2)
-            assert found["a"].startswith("no answer for")
+            assert found["a"].startswith("no response for")
             assert (found["b"], found["c"], found["d"]) == ("refused", "", "ZeroDivisionError: by nothing")
         assert calls == ["hanging"]
         hang.set()

@@ -97,7 +97,7 @@ def test_a_full_disk_stops_nothing(settings: Settings, watching: Any, monkeypatc
     with structlog.testing.capture_logs() as logs:
         one.round()
         one.round()
-    assert "alerts_not_written" in {log["event"] for log in logs}
+    assert "alert_history_write_failed" in {log["event"] for log in logs}
     monkeypatch.setattr(History, "append", append)
     one.round()
     assert [change.change for change in History(settings).read()] == ["firing", "resolved"]
@@ -179,7 +179,7 @@ def test_one_look_knows_what_fires(settings: Settings, watching: Any) -> None:
 
 def test_two_watches_of_one_home_are_one_too_many(settings: Settings) -> None:
     """The second is refused, and told what to do; when the first is gone it may."""
-    with watch.alone(settings), pytest.raises(PenstockError, match="watched already") as caught, watch.alone(settings):
+    with watch.alone(settings), pytest.raises(PenstockError, match="another alert watcher is running") as caught, watch.alone(settings):
         pass
     assert "./penstock alerts" in caught.value.hint
     with watch.alone(settings):

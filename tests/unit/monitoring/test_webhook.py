@@ -29,7 +29,7 @@ class FakePost:
     def __call__(self, body: dict[str, Any]) -> None:
         self.tried += 1
         if self.away:
-            raise Unreachable("the webhook answers 503")
+            raise Unreachable("the webhook responded with HTTP 503")
         self.taken.append(body["number"])
 
 
@@ -104,7 +104,7 @@ def test_it_is_told_once_that_it_is_away(post: FakePost, place: Path) -> None:
         post.away = False
         delivered(hook, [])
     hook.close()
-    assert [log["event"] for log in logs if "webhook" in log["event"]] == ["webhook_away", "webhook_back"]
+    assert [log["event"] for log in logs if "webhook" in log["event"]] == ["webhook_unavailable", "webhook_recovered"]
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_the_address_is_never_told(
         delivered(hook, [change(1)])
     hook.close()
     said = "".join([str(logs), *capsys.readouterr(), place.read_text()])
-    assert "webhook_away" in said
+    assert "webhook_unavailable" in said
     assert "very-secret" not in said
 
 

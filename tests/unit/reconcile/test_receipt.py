@@ -198,7 +198,7 @@ def test_a_receipt_says_how_it_goes(world):
         "attempt 0: waiting",
         "attempt 1: running",
         "attempt 1: success",
-        "4 records on their way to Cassandra",
+        "waiting for 4 records to be stored",
     ]
 
 
@@ -264,8 +264,8 @@ def test_the_receipt_of_a_run_that_is_over(world, monkeypatch):
     [
         ({}, "no offsets"),
         (TOLD | {"topic": ""}, "topic '' does not exist"),
-        (TOLD | {"topic_id": "id-0"}, "made anew"),
-        (TOLD | {"offsets": {"0": [0, 100_000]}}, "too many"),
+        (TOLD | {"topic_id": "id-0"}, "recreated after this run"),
+        (TOLD | {"offsets": {"0": [0, 100_000]}}, "more than the maximum"),
     ],
     ids=["failed", "no-topic", "another-topic", "large"],
 )

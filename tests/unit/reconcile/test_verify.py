@@ -201,7 +201,7 @@ def test_nulls_stay_counted_when_retention_takes_their_records(topic, monkeypatc
     ids=str,
 )
 def test_a_row_that_no_record_explains_is_foreign(topic, row, difference):
-    """Put there by other hands, or with a place that is not its own."""
+    """Put there from other writers, or with a place that is not its own."""
     topic.tables.put(*row)
     assert told(topic.verify()) == [difference]
 
@@ -421,10 +421,10 @@ def test_a_table_that_the_topic_holds_can_be_rebuilt(topic):
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        ((9, 3, 1, EPOCH_US + 1), "1 from older records, 0 by other hands"),
-        ((9, 0, 1, EPOCH_US - 1), "1 from older records, 0 by other hands"),
-        ((9, 0, 1, NOW_US), "0 from older records, 1 by other hands"),
-        ((9, None, None, None), "0 from older records, 1 by other hands"),
+        ((9, 3, 1, EPOCH_US + 1), "1 from older records, 0 from other writers"),
+        ((9, 0, 1, EPOCH_US - 1), "1 from older records, 0 from other writers"),
+        ((9, 0, 1, NOW_US), "0 from older records, 1 from other writers"),
+        ((9, None, None, None), "0 from older records, 1 from other writers"),
     ],
     ids=str,
 )
@@ -438,7 +438,7 @@ def test_a_table_with_rows_of_no_record_is_not_rebuilt(topic, row, words):
 def test_a_table_that_the_topic_outlived_is_not_rebuilt(topic):
     """Retention took the records of two rows."""
     topic.firsts[0] = 2
-    with pytest.raises(PenstockError, match=r"2 rows of readings .*2 from older records, 0 by other hands"):
+    with pytest.raises(PenstockError, match=r"would lose 2 rows of readings .*2 from older records, 0 from other writers"):
         rebuildable(topic)
 
 
