@@ -19,7 +19,7 @@ from penstock import pipelines
 from penstock.broker import topics
 from penstock.config import LOOPBACK, Settings
 from penstock.config import load as load_settings
-from penstock.drill.target import free_port
+from penstock.drill.target import find_free_port
 from penstock.retry import wait_until
 from penstock.stack import probes
 from penstock.stack.layout import REPOSITORY, write
@@ -74,7 +74,7 @@ CONTESTANTS: dict[str, tuple[str, Make, float]] = {
 @contextmanager
 def serving() -> Iterator[str]:
     """Run the API and provide its URL. It is cheap, so that it does not affect the figures."""
-    port = free_port()
+    port = find_free_port()
     command = (sys.executable, "-m", "bench.api", str(port), str(API_USERS))
     with Running(Program(command, own_lines, directory=REPOSITORY)):
         settings = load_settings().model_copy(update={"source_port": port})

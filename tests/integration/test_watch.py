@@ -21,7 +21,7 @@ from penstock.config import Settings
 from penstock.contract.batch import BatchSummary
 from penstock.errors import Unreachable
 from penstock.monitoring.alerts import Receipt, Snapshot
-from penstock.monitoring.gauges import Gauges
+from penstock.monitoring.gauges import Poller
 from penstock.produce.send import Sender
 from penstock.retry import wait_until
 from penstock.sink import cassandra, ledger, receipts
@@ -150,7 +150,7 @@ def test_the_watch_is_small(stack: Stack) -> None:
 def test_the_gauges_are_those_of_the_services(settings: Settings, unique: str, pipeline_file: Any) -> None:
     """What waits, what came, what was set aside, and the last receipt: as Kafka and Cassandra have them."""
     here = config.read(**{**settings.plain(), "pipeline": str(pipeline_file()), "cassandra_keyspace": unique})
-    gauges = Gauges(here)
+    gauges = Poller(here)
     try:
         seen(gauges, lag_records=0, topic_records=0)
         topics.ensure(here, unique)
@@ -167,7 +167,7 @@ def test_the_gauges_are_those_of_the_services(settings: Settings, unique: str, p
         gauges.close()
 
 
-def seen(gauges: Gauges, **wanted: Any) -> Snapshot:
+def seen(gauges: Poller, **wanted: Any) -> Snapshot:
     """The first snapshot that shows this. A look at a new topic, or at a slow service, tells nothing."""
 
     def look() -> Snapshot:

@@ -23,7 +23,7 @@ from cassandra.query import BatchStatement, BatchType, BoundStatement, PreparedS
 
 from penstock.contract import cql
 from penstock.contract.fields import BIGINT, INT, fields
-from penstock.drill.load import made_up
+from penstock.drill.load import generate_users
 from penstock.pipelines.users import PIPELINE, User
 
 KINDS = 1000
@@ -45,7 +45,7 @@ def kinds() -> list[list[bytes]]:
     key, *others = fields(User)
     assert key.key
     now_us, found = time.time_ns() // 1000, []
-    for number, user in enumerate(islice(made_up(User, PIPELINE), KINDS)):
+    for number, user in enumerate(islice(generate_users(User, PIPELINE), KINDS)):
         values = [one.kind.encode(getattr(user, one.name)) for one in others]
         values += BIGINT.encode(now_us // 1000), INT.encode(0), BIGINT.encode(number), BIGINT.encode(now_us + number)
         found.append(values)

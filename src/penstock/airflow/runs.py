@@ -78,7 +78,7 @@ class Runs:
         run_id = str(description["dag_run_id"])
         if description["state"] == "success" and run_id not in self._summaries:
             self._summaries[run_id] = airflow.summary(run_id)
-        return run_of(description, self._summaries.get(run_id, {}))
+        return parse_run(description, self._summaries.get(run_id, {}))
 
     def close(self) -> None:
         """Close the connection."""
@@ -87,13 +87,13 @@ class Runs:
             self._client = None
 
 
-def unfinished(settings: Settings) -> list[str]:
+def list_unfinished(settings: Settings) -> list[str]:
     """Return the ids of the newest runs that have not ended, newest first; wait at most twice `ASKING_S`.
 
     Raises `AirflowUnreachable`, or `PenstockError` if Airflow refuses the request.
     """
     with Airflow(settings.model_copy(update={"airflow_timeout_s": ASKING_S})) as airflow:
-        runs = [run_of(description, {}) for description in airflow.runs(NEWEST)]
+        runs = [parse_run(description, {}) for description in airflow.runs(NEWEST)]
     return [run.run_id for run in runs if run.is_active]
 
 
@@ -101,7 +101,7 @@ def _strip_userinfo(value: Any) -> Any:
     return without_userinfo(value) if isinstance(value, str) else value
 
 
-def run_of(description: dict[str, Any], summary: dict[str, Any]) -> DagRun:
+def parse_run(description: dict[str, Any], summary: dict[str, Any]) -> DagRun:
     """Return a run from Airflow's description and its task's result, which may be empty."""
     conf = dict(description.get("conf") or {})
     parameters = {name: _strip_userinfo(value) for name, value in conf.items() if name != PIPELINE}

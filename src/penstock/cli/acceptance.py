@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from penstock.cli.text import print_json, table, talk
+from penstock.cli.text import print_json, format_table, print_progress
 
 group = typer.Typer()
 _SHOWN = 20
@@ -49,22 +49,22 @@ def accept(
     settings = config.load()
     selection = acceptance.DifferenceSelection(kind or (), record_id or (), partition, first, end)
     with connected(settings) as session:
-        selected = acceptance.find(settings, session, selection)
+        selected = acceptance.find_differences(settings, session, selection)
         _ask_confirmation(selected, yes=yes)
-        acceptance.accept(settings, session, selected, whoami(), reason)
+        acceptance.accept_differences(settings, session, selected, whoami(), reason)
     if as_json:
         print_json(selected)
     else:
-        talk(f"accepted {len(selected)} differences; for a new receipt: ./penstock verify")
+        print_progress(f"accepted {len(selected)} differences; for a new receipt: ./penstock verify")
 
 
 def _ask_confirmation(selected: list[Any], *, yes: bool) -> None:
     if yes:
         return
     heads = ("kind", "partition", "offset", "id", "why")
-    talk(table(heads, [[getattr(difference, head) for head in heads] for difference in selected[:_SHOWN]]))
+    print_progress(format_table(heads, [[getattr(difference, head) for head in heads] for difference in selected[:_SHOWN]]))
     if len(selected) > _SHOWN:
-        talk(f"and {len(selected) - _SHOWN} more")
+        print_progress(f"and {len(selected) - _SHOWN} more")
     typer.confirm(f"Accept {len(selected)} differences? Later receipts will not list them.", abort=True, err=True)
 
 
@@ -72,16 +72,16 @@ def _ask_confirmation(selected: list[Any], *, yes: bool) -> None:
 def accepted(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """List accepted differences, with time, user and reason."""
     from penstock import config
-    from penstock.reconcile.acceptance import accepted_so_far
+    from penstock.reconcile.acceptance import list_accepted
     from penstock.sink.cassandra import connected
 
     settings = config.load()
     with connected(settings) as session:
-        entries = accepted_so_far(settings, session)
+        entries = list_accepted(settings, session)
     if as_json:
         print_json(entries)
     elif entries:
         heads = ("at", "who", "kind", "partition", "offset", "id", "reason", "difference")
-        typer.echo(table(heads, [[getattr(entry, head) for head in heads] for entry in entries]))
+        typer.echo(format_table(heads, [[getattr(entry, head) for head in heads] for entry in entries]))
     else:
-        talk("no accepted differences")
+        print_progress("no accepted differences")

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from penstock.cli.text import print_json, talk
-from penstock.cli.text import table as text_table
+from penstock.cli.text import print_json, print_progress
+from penstock.cli.text import format_table as text_table
 
 if TYPE_CHECKING:
     from bench.ground import Ground
@@ -68,7 +68,7 @@ def _create_target() -> "Ground":
     from bench import ground
     from penstock import config
 
-    return ground.of(config.load(), lambda service, stage, detail="": talk(f"{service} {stage} {detail}".rstrip()))
+    return ground.of(config.load(), lambda service, stage, detail="": print_progress(f"{service} {stage} {detail}".rstrip()))
 
 
 def _run_benchmarks(
@@ -86,7 +86,7 @@ def _run_benchmarks(
 
     figures = suite.begun(json_file)
     for benchmark in chosen:
-        figures["benchmarks"][benchmark.name] = suite.hold(ground, benchmark, records, repeat or suite.REPEAT, talk)
+        figures["benchmarks"][benchmark.name] = suite.hold(ground, benchmark, records, repeat or suite.REPEAT, print_progress)
         if json_file:
             json_file.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
         if report:
@@ -100,7 +100,7 @@ def _run_benchmarks(
 def _compare_revision(ground: "Ground", revision: str, records: int | None, repeat: int | None) -> None:
     from bench import quick
 
-    comparison = quick.compare(ground, revision, records, repeat, talk)
+    comparison = quick.compare(ground, revision, records, repeat, print_progress)
     typer.echo(
         text_table(
             ("tree", "CPU us/record", "records/s"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from penstock.cli.text import print_json, table, talk
+from penstock.cli.text import print_json, format_table, print_progress
 
 if TYPE_CHECKING:
     from penstock.broker.dlq import DeadLetter
@@ -53,10 +53,10 @@ def list_(
         print_json(shown)
     elif shown:
         heads = ("reason", "rules", "waiting", "redriven", "superseded", "discarded", "first", "last", "example")
-        typer.echo(table(heads, [_group_cells(group) for group in shown]))
-        talk(f"\nNext: ./penstock dlq show {shown[0].place}")
+        typer.echo(format_table(heads, [_group_cells(group) for group in shown]))
+        print_progress(f"\nNext: ./penstock dlq show {shown[0].place}")
     if not shown:
-        talk("no pending dead letters" + ("; for all of them: ./penstock dlq list --all" if groups else ""))
+        print_progress("no pending dead letters" + ("; for all of them: ./penstock dlq list --all" if groups else ""))
 
 
 def _group_cells(group: "LetterGroup") -> tuple[Any, ...]:
@@ -85,12 +85,12 @@ def show(
         print_json(facts | export.content(letter, value))
         return
     cells = [(name, _escape_text(_format_fact(fact))) for name, fact in facts.items() if fact not in (None, "", [])]
-    typer.echo(table(("record", ""), [*cells, ("key", _format_bytes(letter.key))]))
+    typer.echo(format_table(("record", ""), [*cells, ("key", _format_bytes(letter.key))]))
     if letter.headers:
         headers = [(_escape_text(name), _format_bytes(content)) for name, content in letter.headers]
-        typer.echo("\n" + table(("header", ""), headers))
+        typer.echo("\n" + format_table(("header", ""), headers))
     typer.echo(f"\n{_format_value(letter, value)}")
-    talk(f"\nNext: {_suggest_next(place, facts['state'])}")
+    print_progress(f"\nNext: {_suggest_next(place, facts['state'])}")
 
 
 @group.command()
@@ -112,7 +112,7 @@ def export(
             if everything or state_of(letter.identity, queue.lines) == WAITING:
                 out.write(line(letter, queue.lines, queue.value(letter)))
                 written += 1
-    talk(f"{written} dead letters written to {'stdout' if file == '-' else file}")
+    print_progress(f"{written} dead letters written to {'stdout' if file == '-' else file}")
 
 
 @group.command()
@@ -331,12 +331,12 @@ def _print_outcomes(done: "Outcomes", names: tuple[str, ...], as_json: bool) -> 
         print_json(done)
         return
     if not done.selected:
-        talk("nothing to do: no dead letter matches; for all of them: ./penstock dlq list --all")
+        print_progress("nothing to do: no dead letter matches; for all of them: ./penstock dlq list --all")
         return
     counts = [(_format_outcome(name), getattr(done, name)) for name in ("selected", *names)]
-    typer.echo(table(("records", "dry run" if done.dry_run else ""), counts))
+    typer.echo(format_table(("records", "dry run" if done.dry_run else ""), counts))
     if done.in_hand:
-        talk("in flight: another command is sending them or was interrupted; try again in two minutes")
+        print_progress("in flight: another command is sending them or was interrupted; try again in two minutes")
     for record in done.records:
         if done.dry_run or record.outcome not in ("sent", "discarded"):
             line = f"{record.place} {_format_outcome(record.outcome)}: {record.message}"

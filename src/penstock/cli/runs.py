@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from penstock.cli import acceptance
-from penstock.cli.moment import HELP, moment
-from penstock.cli.text import print_json, table, talk
+from penstock.cli.moment import HELP, parse_time
+from penstock.cli.text import print_json, format_table, print_progress
 
 Records = Annotated[int, typer.Option(min=1, help="Number of records to fetch from the API.")]
 Source = Annotated[str | None, typer.Option(help="URL of the API; default: PENSTOCK_SOURCE_URL.")]
@@ -42,16 +42,16 @@ def demo(
     from penstock.cli import stack
 
     settings = config.load()
-    stack.up_for(settings)
+    stack.start_stack(settings)
     try:
         complete = _run_pipeline(settings, records, source, as_json)
         if not as_json:
             _show_rows(settings, limit=10)
     finally:
         if stop:
-            stack.down_all(settings)
+            stack.stop_stack(settings)
     if not stop:
-        talk("\n" + stack.where_to_look(settings) + "\n\nThe stack keeps running. Stop it with: ./penstock down")
+        print_progress("\n" + stack.format_web_pages(settings) + "\n\nThe stack keeps running. Stop it with: ./penstock down")
     raise typer.Exit(0 if complete else 1)
 
 
@@ -84,7 +84,7 @@ def verify(
     from penstock.sink.cassandra import connected
 
     settings = config.load()
-    start = moment(since) if since else None
+    start = parse_time(since) if since else None
     with connected(settings) as session, _loader_on(engine, settings) as open_loader:
         receipt = verification.verify(settings, session, start, open_loader=open_loader)
     if as_json:
@@ -102,10 +102,10 @@ def _loader_on(engine: EngineName, settings: Any) -> Iterator[Any]:
 
         yield local_loader
     else:
-        from penstock.cli.spark import spark_of_cluster
+        from penstock.cli.spark import open_cluster_spark
         from penstock.reconcile.spark_loading import open_on
 
-        with spark_of_cluster(settings, "penstock verify") as spark:
+        with open_cluster_spark(settings, "penstock verify") as spark:
             yield open_on(spark)
 
 
@@ -120,7 +120,7 @@ def trace(
 
     settings = config.load()
     with connected(settings) as session:
-        passages = tracing.trace(settings, session, record_id)
+        passages = tracing.trace_record(settings, session, record_id)
         if not passages and (of_row := tracing.trace_row(settings, session, record_id)):
             passages = [of_row]  # the record of a row may have expired in the topic
     if as_json:
@@ -128,7 +128,7 @@ def trace(
     elif passages:
         _print_passages(passages)
     else:
-        talk(f"no record or dead letter with id {record_id}")
+        print_progress(f"no record or dead letter with id {record_id}")
     raise typer.Exit(0 if passages and all(passage.outcome != "missing" for passage in passages) else 1)
 
 
@@ -137,7 +137,7 @@ def _print_passages(passages: list[Any]) -> None:
     for passage in passages:
         lines += [(step.name, step.at, step.detail) for step in passage.hops]
         lines.append(("outcome", None, passage.outcome))
-    typer.echo(table(("stage", "at", "details"), lines))
+    typer.echo(format_table(("stage", "at", "details"), lines))
 
 
 def _run_pipeline(settings: Any, records: int, source: str | None, as_json: bool) -> bool:
@@ -147,7 +147,7 @@ def _run_pipeline(settings: Any, records: int, source: str | None, as_json: bool
 
     parameters = {"records": records, "source_url": source}
     with connected(settings) as session:
-        result = receipt.run(settings, session, parameters, talk)
+        result = receipt.run_and_reconcile(settings, session, parameters, print_progress)
     if as_json:
         print_json(result)
     else:
@@ -166,7 +166,7 @@ def _print_receipt(receipt: Any) -> None:
         ("latency", latency),
         ("duration", f"{receipt.seconds} s"),
     ]
-    typer.echo("\n" + table(("receipt", ""), lines))
+    typer.echo("\n" + format_table(("receipt", ""), lines))
     for record in receipt.missing_records:
         typer.echo(
             f"missing: partition {record['partition']} offset {record['offset']} id {record['id']}: {record['why']}"
@@ -201,7 +201,7 @@ _COUNTS = (
 def print_balance(receipt: Any) -> None:
     """Print the receipt of a topic."""
     heads = ("partition", "first", "end", *_BALANCE)
-    typer.echo(table(heads, [[getattr(partition, head) for head in heads] for partition in receipt.partitions]))
+    typer.echo(format_table(heads, [[getattr(partition, head) for head in heads] for partition in receipt.partitions]))
     queue = ", ".join(f"{count} {state}" for state, count in receipt.queue.items())
     acknowledged = receipt.acknowledged
     runs = f"no run compared: {acknowledged.why}" if acknowledged.runs is None else f"{acknowledged.runs} runs"
@@ -214,7 +214,7 @@ def print_balance(receipt: Any) -> None:
     lines += [("accepted differences", accepted)] if accepted else []
     lines += [("evidence", sentence) for sentence in receipt.evidence]
     lines += [(f"null: {name}", _format_share(nulls)) for name, nulls in receipt.nulls.items() if nulls.share]
-    typer.echo("\n" + table((receipt.topic, ""), lines))
+    typer.echo("\n" + format_table((receipt.topic, ""), lines))
     for warning in receipt.warnings:
         typer.echo(f"warning: {warning}")
     for difference in receipt.differences:

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 
 from penstock.broker.topics import Span, beyond
 from penstock.drill import load, record_checks
-from penstock.drill.growth import unbounded
+from penstock.drill.growth import find_memory_problems
 from penstock.drill.runner import PATIENCE_S, READY_AGAIN_S
-from penstock.drill.target import Ground
+from penstock.drill.target import Target
 from penstock.drill.verdict import PASSED, Facts, Result
 from penstock.errors import PenstockError
 from penstock.reconcile.auditor import Auditor
@@ -38,7 +38,7 @@ class BacklogResult(Result):
 class Backlog:
     """A run of the drill."""
 
-    def __init__(self, ground: Ground, records: int) -> None:
+    def __init__(self, ground: Target, records: int) -> None:
         self._ground = ground
         self.facts = Facts(NAME, asked=records, run_state="success")
         self.memory_mib: dict[str, list[int]] = defaultdict(list)
@@ -97,7 +97,7 @@ class Backlog:
         with cassandra.connected(self._ground.settings) as session:
             audit = Auditor(self._ground.settings, session).audit(spans)
         self.batches = records_by_batch(line for covered in audit.covered.values() for line in covered.lines)
-        record_checks.note_audit(self.facts, audit)
+        record_checks.set_audit(self.facts, audit)
         wait_until(self._ground.check_ready, timeout_s=READY_AGAIN_S, what="the stack after the drill")
 
     def limits_mib(self) -> dict[str, int]:
@@ -114,7 +114,7 @@ def records_by_batch(lines: Iterable[LedgerEntry]) -> "Counter[int]":
     return counts
 
 
-def hold(ground: Ground, records: int) -> BacklogResult:
+def run_backlog(ground: Target, records: int) -> BacklogResult:
     """Run the drill with this number of records and return its result."""
     backlog = Backlog(ground, records)
     try:
@@ -128,7 +128,7 @@ def hold(ground: Ground, records: int) -> BacklogResult:
             f"a batch had {largest} records, more than the maximum of {ground.settings.spark_batch_records}"
         )
     for service, limit_mib in backlog.limits_mib().items():
-        failures += unbounded(service, backlog.memory_mib[service], limit_mib)
+        failures += find_memory_problems(service, backlog.memory_mib[service], limit_mib)
     return BacklogResult(
         **{**asdict(result), "verdict": "; ".join(failures) or PASSED},
         batches=len(backlog.batches),

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from penstock.drill.plan import Drill, LogEvidence
-from penstock.drill.target import Ground, free_port, kill
+from penstock.drill.target import Target, find_free_port, kill_processes
 from penstock.errors import PenstockError, StackError
 from penstock.stack import catalog, site
 from penstock.stack.supervise import MARKER, inherited
@@ -18,21 +18,21 @@ _REFUSED_S = 90.0
 
 
 @contextmanager
-def torn(ground: Ground) -> Iterator[None]:
+def truncate_checkpoint(ground: Target) -> Iterator[None]:
     """Kill the job and truncate the newest files of its checkpoint to half. The job is started again at the end."""
     processes = ground.tree(JOB)
     try:
         ground.supervisor.stop(JOB)
-        kill(processes)
+        kill_processes(processes)
         ground.stop(JOB)
         for kind in ("offsets", "commits"):
-            _truncate_file(newest(Path(ground.settings.checkpoint) / ground.pipeline.topic / kind), ground)
+            _truncate_file(find_newest(Path(ground.settings.checkpoint) / ground.pipeline.topic / kind), ground)
         yield
     finally:
         ground.start(JOB)
 
 
-def newest(folder: Path) -> Path:
+def find_newest(folder: Path) -> Path:
     """Return the file of the highest batch. Raises `StackError` if there is none."""
     batches = [path for path in folder.glob("*") if path.name.isdigit()]
     if not batches:
@@ -40,14 +40,14 @@ def newest(folder: Path) -> Path:
     return max(batches, key=lambda path: int(path.name))
 
 
-def _truncate_file(path: Path, ground: Ground) -> None:
+def _truncate_file(path: Path, ground: Target) -> None:
     size_bytes = path.stat().st_size
     os.truncate(path, size_bytes // 2)
     ground.say(f"truncated {path.parent.name}/{path.name} from {size_bytes} to {size_bytes // 2} bytes")
 
 
 @contextmanager
-def second_job(ground: Ground) -> Iterator[None]:
+def start_second_job(ground: Target) -> Iterator[None]:
     """Start a second job on the same checkpoint. Raises `PenstockError` unless it is refused."""
     log = ground.layout.log(SECOND)
     with log.open("ab") as output:
@@ -65,9 +65,9 @@ def second_job(ground: Ground) -> Iterator[None]:
     yield
 
 
-def _start_second(ground: Ground, output: int) -> "subprocess.Popen[bytes]":
+def _start_second(ground: Target, output: int) -> "subprocess.Popen[bytes]":
     service = catalog.services(site.read(ground.settings))[JOB]
-    own = {"PENSTOCK_SPARK_JOB_UI_PORT": str(free_port()), MARKER: ground.layout.marker}
+    own = {"PENSTOCK_SPARK_JOB_UI_PORT": str(find_free_port()), MARKER: ground.layout.marker}
     return subprocess.Popen(
         service.command,
         env={**inherited(os.environ), **service.env, **own},
@@ -81,13 +81,13 @@ DRILLS = (
     Drill(
         "torn-checkpoint",
         "the job is killed and the newest files of its checkpoint are truncated to half",
-        torn,
+        truncate_checkpoint,
         evidence=(LogEvidence("spark-job.log", r"torn|corrupt"),),
     ),
     Drill(
         "second-job",
         "a second job is started on the checkpoint of the first and must be refused",
-        second_job,
+        start_second_job,
         evidence=(LogEvidence(f"{SECOND}.log", r"another job owns the checkpoint"),),
     ),
 )

@@ -13,22 +13,22 @@ from contextlib import contextmanager
 import psutil
 
 from penstock.drill.plan import Drill, Fault, LogEvidence
-from penstock.drill.target import Ground
+from penstock.drill.target import Target
 from penstock.errors import PenstockError
 from penstock.sink import cassandra
 
 FULL_S = 20.0
 _EVERY_S = 0.05
 
-Spur = Callable[[Ground], None]
+Trigger = Callable[[Target], None]
 """Makes the service write to disk immediately."""
 
 
-def full(service: str, spur: Spur) -> Fault:
+def fill_disk(service: str, spur: Trigger) -> Fault:
     """Return the fault that keeps a service's files from growing, also those of a process that replaces it."""
 
     @contextmanager
-    def fault(ground: Ground) -> Iterator[None]:
+    def fault(ground: Target) -> Iterator[None]:
         over = threading.Event()
         limiter = threading.Thread(target=_keep_limited, args=(ground, service, over), daemon=True)
         limiter.start()
@@ -43,7 +43,7 @@ def full(service: str, spur: Spur) -> Fault:
     return fault
 
 
-def _keep_limited(ground: Ground, service: str, over: threading.Event) -> None:
+def _keep_limited(ground: Target, service: str, over: threading.Event) -> None:
     """Limit all processes of the service repeatedly until `over` is set, since replacements start unlimited."""
     while not over.wait(_EVERY_S):
         _limit_file_size(ground.tree(service), 0)
@@ -60,11 +60,11 @@ def _limit_file_size(processes: list[psutil.Process], limit_bytes: int) -> None:
             continue
 
 
-def _rely_on_load(_ground: Ground) -> None:
+def _rely_on_load(_ground: Target) -> None:
     """Do nothing: the load makes the service write."""
 
 
-def _change_schema(ground: Ground) -> None:
+def _change_schema(ground: Target) -> None:
     """Change the schema, which Cassandra flushes to disk immediately. That may fail, as the fault intends."""
     name, replication = f"drill_{uuid.uuid4().hex[:12]}", "{'class': 'SimpleStrategy', 'replication_factor': 1}"
     try:
@@ -79,14 +79,14 @@ DRILLS = (
     Drill(
         "disk-full-cassandra",
         "for 20 s Cassandra's files cannot grow, nor those of a process that replaces it",
-        full("cassandra", _change_schema),
+        fill_disk("cassandra", _change_schema),
         hold_s=FULL_S,
         evidence=(LogEvidence("cassandra.log", r"File too large|No space left|FSWriteError"),),
     ),
     Drill(
         "disk-full-checkpoint",
         "for 20 s the files of the Spark job's driver cannot grow, including its checkpoint",
-        full("spark-job", _rely_on_load),
+        fill_disk("spark-job", _rely_on_load),
         hold_s=FULL_S,
         evidence=(LogEvidence("spark-job.log", r"File too large|No space left"),),
     ),

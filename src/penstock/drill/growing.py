@@ -9,7 +9,7 @@ import msgspec
 from penstock.broker import topics
 from penstock.drill import load, record_checks
 from penstock.drill.plan import Drill, LogEvidence
-from penstock.drill.target import Ground
+from penstock.drill.target import Target
 from penstock.retry import wait_until
 
 NAME = "add-partitions"
@@ -19,7 +19,7 @@ _STORED_S = 120.0
 
 
 @contextmanager
-def added_partitions(ground: Ground) -> Iterator[None]:
+def add_partitions(ground: Target) -> Iterator[None]:
     """Add partitions between two versions of the same users, once the first version is stored.
 
     Two thirds of the users move, to smaller offsets than before. A job that ordered by offset alone would keep their
@@ -28,7 +28,7 @@ def added_partitions(ground: Ground) -> Iterator[None]:
     direct = load.Direct(ground, NAME)
     users = list(islice(direct.users, UPDATES))
     delivered = direct.send_at((user, 0) for user in users)
-    stored = load.spans_of(delivered)
+    stored = load.ranges_of(delivered)
     wait_until(
         lambda: record_checks.check_stored(ground.settings, stored), timeout_s=_STORED_S, what="the first version"
     )
@@ -43,7 +43,7 @@ DRILLS = (
     Drill(
         NAME,
         f"the topic gets {MORE} more partitions between two versions of the same users, permanently",
-        added_partitions,
+        add_partitions,
         evidence=(LogEvidence("spark-job.log", r"layout_found"),),
     ),
 )

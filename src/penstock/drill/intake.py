@@ -15,7 +15,7 @@ from penstock import __name__ as package
 from penstock.config import LOOPBACK
 from penstock.drill import load
 from penstock.drill.plan import Drill, LogEvidence
-from penstock.drill.target import Ground, free_port
+from penstock.drill.target import Target, find_free_port
 from penstock.retry import wait_until
 from penstock.stack import probes
 
@@ -26,13 +26,13 @@ _START_S = 60.0
 
 
 @contextmanager
-def clock_back(_ground: Ground) -> Iterator[dict[str, Any]]:
+def set_clock_back(_ground: Target) -> Iterator[dict[str, Any]]:
     """Set the run's clock back by one day."""
     yield {"clock_offset_s": -DAY_S}
 
 
 @contextmanager
-def older_updates(ground: Ground) -> Iterator[None]:
+def send_older_updates(ground: Target) -> Iterator[None]:
     """Send users, then send changed versions of them with timestamps a day older.
 
     The second version is newer by Kafka's order. If the first one won, the second would be counted as missing.
@@ -46,9 +46,9 @@ def older_updates(ground: Ground) -> Iterator[None]:
 
 
 @contextmanager
-def hostile_source(ground: Ground) -> Iterator[dict[str, Any]]:
+def run_hostile_source(ground: Target) -> Iterator[dict[str, Any]]:
     """Run a stand-in API for the drill in which one in ten responses and users is invalid."""
-    port = free_port()
+    port = find_free_port()
     seed = str(random.randrange(10**6))  # noqa: S311 - reported, so that the faults can be reproduced
     command = [sys.executable, "-m", f"{package}.cli", "source", "serve", "--port", str(port)]
     ground.say(f"a hostile source, seed {seed}")
@@ -69,13 +69,13 @@ DRILLS = (
     Drill(
         "clock-back",
         "the producer's clock is one day back; updates with older times still win by Kafka's order",
-        older_updates,
-        parameters=clock_back,
+        send_older_updates,
+        parameters=set_clock_back,
     ),
     Drill(
         "hostile-source",
         "10 % of the API's responses and users are invalid",
-        parameters=hostile_source,
+        parameters=run_hostile_source,
         evidence=(LogEvidence("airflow/**/*.log", r"record_refused|record_rejected"),),
         rejects=True,
     ),

@@ -16,7 +16,7 @@ from penstock.broker.topics import Span
 from penstock.config import Settings
 from penstock.contract.fields import key_of, key_writer
 from penstock.contract.record import Record
-from penstock.drill.target import Ground
+from penstock.drill.target import Target
 from penstock.errors import Unreachable
 from penstock.pipelines import Pipeline
 from penstock.produce.send import Delivered, Sender
@@ -46,7 +46,7 @@ class LoadRun:
             return str(run["state"])
 
 
-def made_up(record: type[Record], pipeline: Pipeline) -> Iterator[Record]:
+def generate_users(record: type[Record], pipeline: Pipeline) -> Iterator[Record]:
     """Generate made-up users endlessly, each with a new id."""
     key = key_of(record).column
     seed, nats = uuid.uuid4().hex, tuple(NATIONALITIES)
@@ -62,13 +62,13 @@ def made_up(record: type[Record], pipeline: Pipeline) -> Iterator[Record]:
 class Direct:
     """Produces generated users directly to the topic, bypassing Airflow."""
 
-    def __init__(self, ground: Ground, name: str) -> None:
+    def __init__(self, ground: Target, name: str) -> None:
         settings, pipeline = ground.settings, ground.pipeline
         self._settings, self._topic, self._key = settings, pipeline.topic, key_writer(pipeline.record)
         self._headers = [(headers.RUN, f"drill-{name}".encode())]
         schema_id = Registry(settings).register(pipeline.subject, pipeline.record, settings.wire_format)
         self._serialize: Serialize = serializer(pipeline.record, settings.wire_format, schema_id)
-        self.users = made_up(pipeline.record, pipeline)
+        self.users = generate_users(pipeline.record, pipeline)
 
     def send(self, records: int) -> Delivered:
         """Send this number of users and wait for all acknowledgements. Raises `DeliveryFailed`."""
@@ -82,7 +82,7 @@ class Direct:
         return sender.delivered
 
 
-def spans_of(delivered: Delivered) -> list[Span]:
+def ranges_of(delivered: Delivered) -> list[Span]:
     """Return the range from the first to the last acknowledged offset of each partition."""
     return [Span(partition, first, last + 1) for partition, (first, last) in delivered.offsets.items()]
 

@@ -12,7 +12,7 @@ from penstock.contract.record import Record
 from penstock.drill import load, record_checks
 from penstock.drill.plan import LogEvidence
 from penstock.drill.runner import PATIENCE_S, READY_AGAIN_S
-from penstock.drill.target import Ground
+from penstock.drill.target import Target
 from penstock.drill.verdict import Facts, Result
 from penstock.errors import PenstockError, Unreachable
 from penstock.process.checkpoint import CheckpointOrigin, checkpoint_of
@@ -29,7 +29,7 @@ _REFUSED = LogEvidence("spark-job.log", r"deleted and recreated|another topic of
 class Recreation:
     """A run of the drill."""
 
-    def __init__(self, ground: Ground, records: int) -> None:
+    def __init__(self, ground: Target, records: int) -> None:
         self._ground = ground
         self._topic = ground.pipeline.topic
         self.facts = Facts(NAME, asked=records, run_state="success")
@@ -41,7 +41,7 @@ class Recreation:
         self._ground.up()
         self._start_step("load", "half of the users")
         users = self._store_half()
-        marks = record_checks.marks(self._ground.layout.logs)
+        marks = record_checks.read_log_sizes(self._ground.layout.logs)
         self._start_step("fault", "the topic is recreated, with all of the users")
         self._recreate_topic(users)
         wait_until(lambda: self._check_refused(marks), timeout_s=PATIENCE_S, every_s=0.5, what="the job to stop")
@@ -59,7 +59,7 @@ class Recreation:
         direct = load.Direct(self._ground, NAME)
         users = list(islice(direct.users, self.facts.asked))
         sent = direct.send_at((user, 0) for user in users[: len(users) // 2])
-        stored = load.spans_of(sent)
+        stored = load.ranges_of(sent)
         wait_until(
             lambda: record_checks.check_stored(self._ground.settings, stored),
             timeout_s=PATIENCE_S,
@@ -82,8 +82,8 @@ class Recreation:
         newer = (msgspec.structs.replace(user, nationality="XX") for user in users)
         load.Direct(self._ground, NAME).send_at((user, 0) for user in newer)
 
-    def _check_refused(self, marks: record_checks.Marks) -> None:
-        if record_checks.hidden(self._ground.layout.logs, marks, [_REFUSED]):
+    def _check_refused(self, marks: record_checks.LogSizes) -> None:
+        if record_checks.find_unmatched(self._ground.layout.logs, marks, [_REFUSED]):
             raise Unreachable("the job has not reported that the topic was recreated")
 
     def _reset_checkpoint(self) -> None:
@@ -110,12 +110,12 @@ class Recreation:
     def _check_outcome(self) -> None:
         with cassandra.connected(self._ground.settings) as session:
             audit = Auditor(self._ground.settings, session).audit(self._ground.spans())
-        record_checks.note_audit(self.facts, audit)
+        record_checks.set_audit(self.facts, audit)
         self.facts.ids = audit.known_ids
         wait_until(self._ground.check_ready, timeout_s=READY_AGAIN_S, what="the stack after the drill")
 
 
-def hold(ground: Ground, records: int) -> Result:
+def run_recreation(ground: Target, records: int) -> Result:
     """Run the drill with this number of users and return its result."""
     recreation = Recreation(ground, records)
     try:

@@ -18,7 +18,7 @@ from penstock.dead_letters.redrive import Redriven, redrive
 from penstock.dead_letters.repair import Repair
 from penstock.drill import load, record_checks
 from penstock.drill.plan import Drill
-from penstock.drill.target import Ground
+from penstock.drill.target import Target
 from penstock.errors import PenstockError
 from penstock.retry import wait_until
 from penstock.sink import cassandra
@@ -32,7 +32,7 @@ _STORED_S = 120.0
 
 
 @contextmanager
-def redriven_versions(ground: Ground) -> Iterator[None]:
+def redrive_versions(ground: Target) -> Iterator[None]:
     """Redrive rejected versions of users: with a newer one stored, with one in flight, with none, and as new.
 
     A redrive that ignored the order would overwrite the newer versions.
@@ -54,7 +54,7 @@ def redriven_versions(ground: Ground) -> Iterator[None]:
     yield
 
 
-def _send_versions(ground: Ground, users: Sequence[Record], *, waits: bool = True, **changes: Any) -> None:
+def _send_versions(ground: Target, users: Sequence[Record], *, waits: bool = True, **changes: Any) -> None:
     """Send changed versions of users and, if `waits`, wait until they are stored or dead-lettered."""
     before = ground.spans()
     changed = (msgspec.structs.replace(user, **changes) for user in users)
@@ -63,7 +63,7 @@ def _send_versions(ground: Ground, users: Sequence[Record], *, waits: bool = Tru
         _wait_for_all(ground, before)
 
 
-def _wait_for_all(ground: Ground, before: list[Span]) -> None:
+def _wait_for_all(ground: Target, before: list[Span]) -> None:
     """Wait until the ledger covers everything added to the topic after `before`."""
     spans = beyond(before, ground.spans())
     wait_until(
@@ -71,7 +71,7 @@ def _wait_for_all(ground: Ground, before: list[Span]) -> None:
     )
 
 
-def _redrive_dead_letters(ground: Ground, users: Iterable[Record], *, as_new: bool = False) -> Redriven:
+def _redrive_dead_letters(ground: Target, users: Iterable[Record], *, as_new: bool = False) -> Redriven:
     """Redrive the dead letters of these users, repaired."""
     settings, pipeline = ground.settings, ground.pipeline
     keys = set(map(key_writer(pipeline.record), users))
@@ -91,7 +91,7 @@ def _check_redriven(outcome: Redriven, *, sent: int = 0, superseded: int | None 
         )
 
 
-def _check_rows(ground: Ground, users: Iterable[Record], nationality: str) -> None:
+def _check_rows(ground: Target, users: Iterable[Record], nationality: str) -> None:
     """Raise `PenstockError` unless the row of each user has this nationality."""
     pipeline, key = ground.pipeline, key_of(ground.pipeline.stored).column
     table = cql.table_name(cassandra.keyspace_of(ground.settings, pipeline), pipeline.table)
@@ -108,7 +108,7 @@ DRILLS = (
     Drill(
         NAME,
         "rejected versions are redriven after newer ones were stored: the newest keep the rows, except with --as-new",
-        redriven_versions,
+        redrive_versions,
         rejects=True,
     ),
 )

@@ -6,7 +6,7 @@ from typing import Any
 from penstock.broker.topics import Span, beyond
 from penstock.drill import load, record_checks
 from penstock.drill.plan import Drill
-from penstock.drill.target import Ground
+from penstock.drill.target import Target
 from penstock.drill.verdict import RECOVER_S, Facts, Result
 from penstock.errors import PenstockError
 from penstock.retry import wait_until
@@ -19,10 +19,10 @@ READY_AGAIN_S = 30.0
 """A probe of a busy machine may fail once."""
 
 
-def hold(ground: Ground, drill: Drill, records: int) -> Result:
+def run_drill(ground: Target, drill: Drill, records: int) -> Result:
     """Run the drill under a load of this many records and return its result. A failed step becomes the verdict."""
     facts = Facts(drill.name, drill.rejects, asked=records)
-    course = Course(ground, drill, facts)
+    course = DrillRun(ground, drill, facts)
     try:
         course.go()
     except PenstockError as error:
@@ -30,13 +30,13 @@ def hold(ground: Ground, drill: Drill, records: int) -> Result:
     return facts.result()
 
 
-class Course:
+class DrillRun:
     """One run of a drill. `step` is the current step."""
 
-    def __init__(self, ground: Ground, drill: Drill, facts: Facts) -> None:
+    def __init__(self, ground: Target, drill: Drill, facts: Facts) -> None:
         self._ground, self._drill, self._facts = ground, drill, facts
         self._before: list[Span] = []
-        self._marks: record_checks.Marks = {}
+        self._marks: record_checks.LogSizes = {}
         self._ended_s = 0.0
         self.step = ""
 
@@ -70,7 +70,7 @@ class Course:
 
     def _inject_fault(self) -> None:
         self._start_step("fault", self._drill.what)
-        self._marks = record_checks.marks(self._ground.layout.logs)
+        self._marks = record_checks.read_log_sizes(self._ground.layout.logs)
         with self._drill.fault(self._ground):
             time.sleep(self._drill.hold_s)
             self._ended_s = time.monotonic()
@@ -82,7 +82,7 @@ class Course:
         wait_until(self._ground.check_ready, timeout_s=PATIENCE_S, every_s=0.5, what="the stack")
         sent = load.Direct(self._ground, self._drill.name).send(8)
         wait_until(
-            lambda: record_checks.check_stored(self._ground.settings, load.spans_of(sent)),
+            lambda: record_checks.check_stored(self._ground.settings, load.ranges_of(sent)),
             timeout_s=PATIENCE_S,
             what="a record sent after the fault",
         )
@@ -105,6 +105,6 @@ class Course:
 
     def _check_outcome(self, run: load.LoadRun) -> None:
         self._start_step("checks")
-        record_checks.prove(self._ground.settings, self._find_new_ranges(), run.id, self._facts)
-        self._facts.hidden = record_checks.hidden(self._ground.layout.logs, self._marks, self._drill.evidence)
+        record_checks.check_run(self._ground.settings, self._find_new_ranges(), run.id, self._facts)
+        self._facts.hidden = record_checks.find_unmatched(self._ground.layout.logs, self._marks, self._drill.evidence)
         wait_until(self._ground.check_ready, timeout_s=READY_AGAIN_S, what="the stack after the drill")

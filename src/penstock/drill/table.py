@@ -17,7 +17,7 @@ from penstock.drill import (
     transforms,
 )
 from penstock.drill.plan import Drill
-from penstock.drill.target import Ground
+from penstock.drill.target import Target
 from penstock.drill.verdict import Result
 from penstock.errors import UsageError
 
@@ -43,7 +43,7 @@ WHAT = {
 
 
 @dataclass(frozen=True)
-class Ask:
+class Options:
     """Options of a call: records per load, records of the backlog, minutes and rate (records/s) of the soak."""
 
     records: int
@@ -52,12 +52,12 @@ class Ask:
     rate: float
 
 
-def of_all() -> list[str]:
+def list_of_all() -> list[str]:
     """Return the names of the drills that `--all` runs: all but the soak and the one that deletes the topic."""
     return [name for name in WHAT if name not in (soak.NAME, DELETES_TOPIC)]
 
 
-def known(wanted: list[str]) -> list[str]:
+def check_names(wanted: list[str]) -> list[str]:
     """Return `wanted` if all are names of drills. Raises `UsageError` for the first unknown name."""
     for name in wanted:
         if name not in WHAT:
@@ -65,12 +65,12 @@ def known(wanted: list[str]) -> list[str]:
     return wanted
 
 
-def hold(ground: Ground, name: str, ask: Ask) -> Result:
+def run_drill(ground: Target, name: str, ask: Options) -> Result:
     """Run one drill and return its result."""
     if name == backlog.NAME:
-        return backlog.hold(ground, ask.backlog)
+        return backlog.run_backlog(ground, ask.backlog)
     if name == recreated_topic.NAME:
-        return recreated_topic.hold(ground, ask.records)
+        return recreated_topic.run_recreation(ground, ask.records)
     if name == soak.NAME:
-        return soak.hold(ground, ask.minutes, ask.rate)
-    return runner.hold(ground, _FAULTS[name], ask.records)
+        return soak.run_soak(ground, ask.minutes, ask.rate)
+    return runner.run_drill(ground, _FAULTS[name], ask.records)

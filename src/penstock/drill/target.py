@@ -23,7 +23,7 @@ STOP_TIMEOUT_S = 90.0
 
 
 @dataclass(frozen=True)
-class Ground:
+class Target:
     """The stack of the effective settings. `say` receives progress messages."""
 
     settings: Settings
@@ -83,13 +83,13 @@ class Ground:
         self.supervisor.start(service)
 
 
-def of(settings: Settings, say: Say) -> Ground:
+def open_target(settings: Settings, say: Say) -> Target:
     """Return the ground of the effective settings, with Kafka's current mode of coordination."""
     here = coordination.adopt(site.read(settings))
-    return Ground(here.settings, here.layout, Supervisor(here.layout), say)
+    return Target(here.settings, here.layout, Supervisor(here.layout), say)
 
 
-def kill(processes: Iterable[psutil.Process]) -> None:
+def kill_processes(processes: Iterable[psutil.Process]) -> None:
     """Send SIGKILL to each process that still exists."""
     for process in processes:
         try:
@@ -98,7 +98,7 @@ def kill(processes: Iterable[psutil.Process]) -> None:
             continue
 
 
-def free_port() -> int:
+def find_free_port() -> int:
     """Return a free port on loopback."""
     with socket.socket() as listener:
         listener.bind((LOOPBACK, 0))

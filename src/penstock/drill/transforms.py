@@ -12,7 +12,7 @@ from penstock.contract.fields import key_of, key_writer
 from penstock.contract.record import Record
 from penstock.drill import load, record_checks
 from penstock.drill.plan import Drill, LogEvidence
-from penstock.drill.target import Ground
+from penstock.drill.target import Target
 from penstock.errors import StackError, Unreachable
 from penstock.monitoring.history import History
 from penstock.reconcile import verify
@@ -59,7 +59,7 @@ PIPELINE = replace(BASE, transform=transform, transform_is_row_wise={row_wise!r}
 
 
 @contextmanager
-def poison_record(ground: Ground) -> Iterator[None]:
+def isolate_record(ground: Target) -> Iterator[None]:
     """Let a row-wise transform raise for one of many records: it alone is dead-lettered, while the stream continues."""
     letters = _read_dlq_ranges(ground)
     with _run_poisoned_job(ground, POISON, row_wise=True) as sent:
@@ -75,20 +75,20 @@ def poison_record(ground: Ground) -> Iterator[None]:
 
 
 @contextmanager
-def stuck_transform(ground: Ground) -> Iterator[None]:
+def block_stream(ground: Target) -> Iterator[None]:
     """Let a transform raise that is not declared row-wise: the job idles, and status, verify and the alert say so."""
     began, restarts = datetime.now(UTC), _read_job_status(ground).restarts
     with _run_poisoned_job(ground, STUCK, row_wise=False) as sent:
-        log, marks = ground.layout.log(JOB), record_checks.marks(ground.layout.logs)
+        log, marks = ground.layout.log(JOB), record_checks.read_log_sizes(ground.layout.logs)
         wait_until(lambda: _check_alert(ground), timeout_s=ALERT_S, every_s=1.0, what="the alert `stuck`")
         _check_shown(ground, sent, began, restarts)
-        if "\tat " in record_checks.written_since(log, marks):
+        if "\tat " in record_checks.read_since(log, marks):
             raise StackError(f"{log} contains Java stack frames, which hide the line of the transform")
         yield
 
 
 @contextmanager
-def _run_poisoned_job(ground: Ground, name: str, *, row_wise: bool) -> Iterator[list[Span]]:
+def _run_poisoned_job(ground: Target, name: str, *, row_wise: bool) -> Iterator[list[Span]]:
     """Run the job with a transform that raises for one of the records sent, and yield their offset ranges."""
     direct = load.Direct(ground, name)
     users = list(islice(direct.users, RECORDS))
@@ -96,12 +96,12 @@ def _run_poisoned_job(ground: Ground, name: str, *, row_wise: bool) -> Iterator[
     ground.say(f"the job is restarted with {file}")
     launch.restart(ground.settings.model_copy(update={"pipeline": str(file)}), [JOB])
     try:
-        yield load.spans_of(direct.send_at((user, 0) for user in users))
+        yield load.ranges_of(direct.send_at((user, 0) for user in users))
     finally:
         launch.restart(ground.settings, [JOB])
 
 
-def _write_pipeline(ground: Ground, poison: Record, *, row_wise: bool) -> Path:
+def _write_pipeline(ground: Target, poison: Record, *, row_wise: bool) -> Path:
     """Write a pipeline file that equals the effective one, except that its transform raises for one record."""
     base = ground.pipeline
     text = _FILE.format(
@@ -115,21 +115,21 @@ def _write_pipeline(ground: Ground, poison: Record, *, row_wise: bool) -> Path:
     return file
 
 
-def _read_dlq_ranges(ground: Ground) -> list[Span]:
+def _read_dlq_ranges(ground: Target) -> list[Span]:
     return topics.spans(ground.settings, ground.pipeline.dead_letter_topic)
 
 
-def _read_job_status(ground: Ground) -> Status:
+def _read_job_status(ground: Target) -> Status:
     return status.read(ground.settings, [JOB])[0]
 
 
-def _check_alert(ground: Ground) -> None:
+def _check_alert(ground: Target) -> None:
     """Check that the watcher reports the stream as stuck. Raises `Unreachable` until then."""
     if not any(alert.name == "stuck" for alert in History(ground.settings).open()):
         raise Unreachable("the alert `stuck` is not firing yet")
 
 
-def _check_shown(ground: Ground, sent: list[Span], began: datetime, restarts: int) -> None:
+def _check_shown(ground: Target, sent: list[Span], began: datetime, restarts: int) -> None:
     """Raise `StackError` unless status and verify report the error, and the process stays idle."""
     job = _read_job_status(ground)
     if job.state != "stuck" or "drill_transform.py, line" not in job.detail:
@@ -138,7 +138,7 @@ def _check_shown(ground: Ground, sent: list[Span], began: datetime, restarts: in
         receipt = verify.verify(ground.settings, session, since=began)
     if not any(difference.kind == "stuck" for difference in receipt.differences):
         raise StackError("verify does not report the stuck stream")
-    if not record_checks.waiting(ground.settings, sent):
+    if not record_checks.count_pending(ground.settings, sent):
         raise StackError("records of the failing batch were stored")
     if "1 failure:" not in job.detail or job.restarts != restarts:
         raise StackError(f"the job did not stay idle: restarted {job.restarts - restarts} times, {job.detail}")
@@ -148,14 +148,14 @@ DRILLS = (
     Drill(
         POISON,
         "a row-wise transform raises for one record, which alone is dead-lettered",
-        poison_record,
+        isolate_record,
         evidence=(LogEvidence(f"{JOB}.log", r"records_isolated"),),
         rejects=True,
     ),
     Drill(
         STUCK,
         "a transform raises for a batch: the job stays idle, and status, verify and the alert report where and why",
-        stuck_transform,
+        block_stream,
         evidence=(LogEvidence(f"{JOB}.log", r"transform_failed +.*drill_transform.py, line \d+: PoisonError"),),
     ),
 )

@@ -61,11 +61,11 @@ class Facts:
             self.missing,
             self.doubled,
             self.recovered_s,
-            judge(self),
+            build_verdict(self),
         )
 
 
-def judge(facts: Facts) -> str:
+def build_verdict(facts: Facts) -> str:
     """Return `PASSED`, or everything that failed."""
     if facts.failure:
         return facts.failure

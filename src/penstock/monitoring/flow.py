@@ -22,7 +22,7 @@ from penstock.contract.latency import Histogram, joined, quantile_ms
 from penstock.errors import PenstockError
 from penstock.log import get_logger
 from penstock.monitoring.alerts import AlertChange
-from penstock.monitoring.gauges import Gauges, Look, TopicGauge
+from penstock.monitoring.gauges import Poller, Poll, TopicState
 from penstock.monitoring.history import History, file_version, is_watched
 from penstock.produce import delivery_log
 from penstock.produce.delivery_log import SoFar
@@ -120,10 +120,10 @@ class View:
 
     def rate(self, count: str) -> float | None:
         """Return the rate of one of the `Counts`, in records per second over the last ten seconds."""
-        return rate(self.points, count)
+        return compute_rate(self.points, count)
 
 
-def rate(points: Sequence[Point], count: str, over_s: float = RATE_S) -> float | None:
+def compute_rate(points: Sequence[Point], count: str, over_s: float = RATE_S) -> float | None:
     """Return the rate of one of the `Counts` up to the last point, in records per second over `over_s`.
 
     None if it is unknown, or the count was reset.
@@ -153,7 +153,7 @@ class _LedgerTail:
         self.stored = 0
         self.latencies: Histogram = {}
 
-    def read(self, book: Ledger, topic: TopicGauge, reached: dict[int, int]) -> None:
+    def read(self, book: Ledger, topic: TopicState, reached: dict[int, int]) -> None:
         """Count what was written since the last call; on the first call, everything."""
         if book.epoch_us != self._epoch_us:
             self._epoch_us, self._ends, self.stored = book.epoch_us, {}, 0
@@ -180,14 +180,14 @@ class _LedgerTail:
         return joined(entry.latencies for entry in self._recent)
 
 
-class Flow:
+class Monitor:
     """Polls the pipeline. `view` is the result of the last poll, and may be read by any thread."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._pipeline = pipelines.of(settings)
         self._keyspace = cassandra.keyspace_of(settings, self._pipeline)
-        self._gauges = Gauges(settings)
+        self._gauges = Poller(settings)
         self._history = History(settings)
         self._read_of: tuple[int, int] | None = None
         self._alerts: list[AlertChange] = []
@@ -231,7 +231,7 @@ class Flow:
             self._read_of, self._alerts = now, self._history.open()
         return self._alerts
 
-    def _ask_slowly(self, view: View, found: Look) -> None:
+    def _ask_slowly(self, view: View, found: Poll) -> None:
         if not found.services["airflow"]:
             try:
                 view.runs = self._runs.read()
@@ -265,7 +265,7 @@ class Flow:
             return None, None
         return ran["fetched"] + now.fetched, ran["produced"] + now.acknowledged
 
-    def _build_point(self, found: Look) -> Point:
+    def _build_point(self, found: Poll) -> Point:
         held, stored = found.held, found.stored
         now_s = time.time()
         self._follow_ledger(found)
@@ -291,7 +291,7 @@ class Flow:
             partitions=_list_partitions(held.topic, stored.reached) if held else [],
         )
 
-    def _follow_ledger(self, found: Look) -> None:
+    def _follow_ledger(self, found: Poll) -> None:
         held, stored = found.held, found.stored
         if held is None or stored.reached is None or stored.book is None:
             return
@@ -306,11 +306,11 @@ class Flow:
         self._runs.close()
 
 
-def _compute_lag(topic: TopicGauge, reached: dict[int, int]) -> int:
+def _compute_lag(topic: TopicState, reached: dict[int, int]) -> int:
     return sum(max(0, span.end - reached[span.partition]) for span in topic.spans)
 
 
-def _list_partitions(topic: TopicGauge, reached: dict[int, int] | None) -> list[PartitionProgress]:
+def _list_partitions(topic: TopicState, reached: dict[int, int] | None) -> list[PartitionProgress]:
     known = reached or {}
     return [PartitionProgress(span.partition, span.first, span.end, known.get(span.partition)) for span in topic.spans]
 

@@ -18,7 +18,7 @@ from penstock.contract.failing import FailingBatch, stuck_batches
 from penstock.errors import CassandraUnreachable, FormatTooNew, KafkaUnreachable
 from penstock.log import get_logger
 from penstock.monitoring.alerts import REJECTED_WINDOW_S, Receipt, Snapshot
-from penstock.monitoring.services import TIMEOUT_S, Connections, Services, checks
+from penstock.monitoring.services import TIMEOUT_S, Connections, Services, build_checks
 from penstock.process.checkpoint import folder_of
 from penstock.sink import cassandra, ledger, receipts
 from penstock.sink.failing_batches import FailingBatches
@@ -31,7 +31,7 @@ _CHANGES_S = 60.0
 """Minimum interval between reads of the marked records, where topics have no ids."""
 
 
-class TopicGauge(NamedTuple):
+class TopicState(NamedTuple):
     """A topic as described by Kafka. A recreated topic has a different `id`."""
 
     id: str
@@ -48,19 +48,19 @@ class TopicGauge(NamedTuple):
         return sum(span.records for span in self.spans)
 
 
-def read_topic(client: AdminClient, name: str) -> TopicGauge:
+def read_topic(client: AdminClient, name: str) -> TopicState:
     """Return the current state of a topic; empty if it does not exist. Raises `KafkaException`."""
     future = client.describe_topics(TopicCollection([name]), request_timeout=TIMEOUT_S)[name]
     try:
         described = future.result()
     except KafkaException as error:
         if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-            return TopicGauge("", [])
+            return TopicState("", [])
         raise
     partitions = sorted(partition.id for partition in described.partitions)
     firsts = _get_offsets(client, name, partitions, OffsetSpec.earliest())
     ends = _get_offsets(client, name, partitions, OffsetSpec.latest())
-    return TopicGauge(
+    return TopicState(
         str(described.topic_id), [Span(partition, firsts[partition][0], ends[partition][0]) for partition in partitions]
     )
 
@@ -117,15 +117,15 @@ class Window:
         return max(count.produced - first.produced, handled), count.rejected - first.rejected, count.at_s - first.at_s
 
 
-class Held(NamedTuple):
+class KafkaState(NamedTuple):
     """State of the topics in Kafka. `newest_s` is the timestamp of the newest record, in epoch seconds."""
 
-    topic: TopicGauge
-    dead_letters: TopicGauge
+    topic: TopicState
+    dead_letters: TopicState
     newest_s: float | None
 
 
-class Stored(NamedTuple):
+class CassandraState(NamedTuple):
     """State in Cassandra: the offset that the ledger reaches per partition, the ledger, and the last receipt."""
 
     reached: dict[int, int] | None = None
@@ -138,25 +138,25 @@ class Stored(NamedTuple):
     """The batches on which the stream is stuck."""
 
 
-class Look(NamedTuple):
+class Poll(NamedTuple):
     """Result of a poll: the error of each service, or an empty string; `held` is None if Kafka could not be queried."""
 
     services: dict[str, str]
-    held: Held | None
-    stored: Stored
+    held: KafkaState | None
+    stored: CassandraState
 
 
-class Gauges:
+class Poller:
     """Polls the pipeline repeatedly over persistent connections."""
 
     def __init__(self, settings: Settings) -> None:
         self._connections = Connections(settings)
-        self._services = Services(self._connections, checks(settings))
+        self._services = Services(self._connections, build_checks(settings))
         self._pipeline = pipelines.of(settings)
         self._keyspace = cassandra.keyspace_of(settings, self._pipeline)
         self._checkpoint = folder_of(settings, self._pipeline.topic)
         self._window = Window()
-        self._held: Held | None = None
+        self._held: KafkaState | None = None
         self._ledger: tuple[Session, str, Ledger] | None = None
         self._settings = settings
         self._change, self._changes_read_s = "", -_CHANGES_S
@@ -164,17 +164,17 @@ class Gauges:
     def read(self) -> Snapshot:
         """Return a snapshot of the pipeline. What is unknown, because a service is unavailable, is None."""
         services, held, stored = self.look()
-        return snapshot(self._pipeline.topic, services, held, stored, self._window)
+        return build_snapshot(self._pipeline.topic, services, held, stored, self._window)
 
-    def look(self) -> Look:
+    def look(self) -> Poll:
         """Poll all services once, and return their answers."""
         services = self._services.read()
         held = None if services["kafka"] else self._from_kafka()
         try:
-            stored = Stored() if services["cassandra"] else self._from_cassandra(held and held.topic)
+            stored = CassandraState() if services["cassandra"] else self._from_cassandra(held and held.topic)
         except FormatTooNew as error:
-            return Look(services | {"cassandra": error.message}, held, Stored())
-        return Look(services, held, stored)
+            return Poll(services | {"cassandra": error.message}, held, CassandraState())
+        return Poll(services, held, stored)
 
     def session(self) -> Session:
         """Return the Cassandra session. Raises `CassandraUnreachable`."""
@@ -185,7 +185,7 @@ class Gauges:
         self._services.close()
         self._connections.close()
 
-    def _from_kafka(self) -> Held | None:
+    def _from_kafka(self) -> KafkaState | None:
         client, before = self._connections.kafka, self._held
         try:
             topic = read_topic(client, self._pipeline.topic)
@@ -197,10 +197,10 @@ class Gauges:
         except KafkaException as error:
             log.debug("service_unreachable", service="kafka", error=str(error))
             return None
-        self._held = Held(topic, dead_letters, newest_s)
+        self._held = KafkaState(topic, dead_letters, newest_s)
         return self._held
 
-    def _from_cassandra(self, topic: TopicGauge | None) -> Stored:
+    def _from_cassandra(self, topic: TopicState | None) -> CassandraState:
         try:
             session = self._connections.session()
             receipt = receipts.latest(session, self._keyspace, self._pipeline.topic)
@@ -208,22 +208,22 @@ class Gauges:
             book, change = (
                 (self._open_ledger(session, topic.id), self._find_change(session, topic)) if topic else (None, None)
             )
-            return Stored(reached, receipt, book, change, self._find_stuck_batches(session, reached or {}))
+            return CassandraState(reached, receipt, book, change, self._find_stuck_batches(session, reached or {}))
         except (DriverException, NoHostAvailable, CassandraUnreachable, KafkaUnreachable) as error:
             log.debug("service_unreachable", service="cassandra", error=str(error))
             self._connections.drop_session()
-            return Stored()
+            return CassandraState()
 
     def _find_stuck_batches(self, session: Session, reached: dict[int, int]) -> tuple[FailingBatch, ...]:
         recorded = FailingBatches(session, self._keyspace, self._pipeline.topic).read()
         return tuple(stuck_batches(recorded, self._checkpoint, reached))
 
-    def _read_reached_offsets(self, session: Session, topic: TopicGauge) -> dict[int, int]:
+    def _read_reached_offsets(self, session: Session, topic: TopicState) -> dict[int, int]:
         """Return the offset that the ledger reaches, per partition."""
         book = self._open_ledger(session, topic.id)
         return {span.partition: span.first if book is None else book.reached(span) for span in topic.spans}
 
-    def _find_change(self, session: Session, topic: TopicGauge) -> str:
+    def _find_change(self, session: Session, topic: TopicState) -> str:
         """Return what shows that the topic was recreated; empty if nothing does.
 
         Without topic ids, records are read for that, at most every `_CHANGES_S` seconds.
@@ -252,14 +252,14 @@ class Gauges:
         return self._ledger[2]
 
 
-def as_receipt(stored: dict[str, Any]) -> Receipt:
+def parse_receipt(stored: dict[str, Any]) -> Receipt:
     """Return the parts of a stored receipt that alerts need."""
     return Receipt(bool(stored["balanced"]), int(stored["missing"]), tuple(map(str, stored.get("warnings") or ())))
 
 
-def snapshot(topic: str, services: dict[str, str], held: Held | None, stored: Stored, window: Window) -> Snapshot:
+def build_snapshot(topic: str, services: dict[str, str], held: KafkaState | None, stored: CassandraState, window: Window) -> Snapshot:
     """Return the snapshot that results from a poll, and advance the window."""
-    receipt = as_receipt(stored.receipt) if stored.receipt else None
+    receipt = parse_receipt(stored.receipt) if stored.receipt else None
     now = Snapshot(
         at_s=time.time(), topic=topic, services=services, receipt=receipt, change=stored.change, stuck=stored.stuck
     )
@@ -279,5 +279,5 @@ def snapshot(topic: str, services: dict[str, str], held: Held | None, stored: St
     )
 
 
-def _compute_lag(topic: TopicGauge, reached: dict[int, int]) -> int:
+def _compute_lag(topic: TopicState, reached: dict[int, int]) -> int:
     return sum(max(0, span.end - reached[span.partition]) for span in topic.spans)

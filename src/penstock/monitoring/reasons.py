@@ -10,7 +10,7 @@ from penstock.broker import dlq, topics
 from penstock.broker.topics import Span
 from penstock.config import Settings
 from penstock.contract.reject import Reason
-from penstock.monitoring.gauges import TopicGauge, read_topic
+from penstock.monitoring.gauges import TopicState, read_topic
 from penstock.pipelines import Pipeline
 
 MOST = 10_000
@@ -28,13 +28,13 @@ class ReasonCounts:
     value_bytes: Counter[str] = field(default_factory=lambda: Counter({str(reason): 0 for reason in Reason}))
 
 
-class Rejects:
+class ReasonCounter:
     """Counts new dead letters, starting from the topic's end at the first poll. `tally` only grows."""
 
     def __init__(self, settings: Settings, pipeline: Pipeline) -> None:
         self._settings = settings.model_copy(update={"kafka_timeout_s": _TIMEOUT_S})
         self._topic = pipeline.dead_letter_topic
-        self._before: TopicGauge | None = None
+        self._before: TopicState | None = None
         self.tally = ReasonCounts()
         self.is_done = True
         """Whether every dead letter present at the last poll is counted."""
@@ -46,7 +46,7 @@ class Rejects:
         known = before.spans if before.id == now.id else []
         new = _first_of(topics.beyond(known, now.spans), MOST)
         self._count_dead_letters(new)
-        self._before = TopicGauge(now.id, new)
+        self._before = TopicState(now.id, new)
         self.is_done = [span.end for span in new] == [span.end for span in now.spans]
 
     def _count_dead_letters(self, new: list[Span]) -> None:

@@ -14,7 +14,7 @@ _END_S = 10.0
 _COMMAND = (sys.executable, "-m", "penstock.cli", "verify", "--json")
 
 
-class Regular:
+class ScheduledVerify:
     """Runs `penstock verify` if the last run was more than `watch_verify_hours` ago; 0 disables it.
 
     It runs in its own process, so that its memory is freed. The receipt is stored in Cassandra, where the watcher reads

@@ -26,7 +26,7 @@ LONGEST_S = 5.0
 """Maximum time for all checks together."""
 
 
-def quick(settings: Settings) -> Settings:
+def with_short_timeouts(settings: Settings) -> Settings:
     """Return settings for interactive use, with which unavailable services fail fast."""
     return settings.model_copy(
         update={"kafka_timeout_s": TIMEOUT_S, "cassandra_timeout_s": TIMEOUT_S, "registry_timeout_s": TIMEOUT_S}
@@ -37,7 +37,7 @@ class Connections:
     """Persistent clients. The Cassandra session is created on first use."""
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = quick(settings)
+        self.settings = with_short_timeouts(settings)
         self.kafka = AdminClient(kafka.connection(self.settings) | {"log_level": 0})
         # a proxy is only for the webhook and for remote services
         self.http = httpx2.Client(timeout=TIMEOUT_S, mounts={f"all://{LOOPBACK}": None, "all://localhost": None})
@@ -125,7 +125,7 @@ def _fetch_url(connections: Connections, address: str, kind: type[Unreachable], 
     return answer
 
 
-def checks(settings: Settings) -> dict[str, Check]:
+def build_checks(settings: Settings) -> dict[str, Check]:
     """Return a check for each service; for the job's UI only with the local stack, elsewhere its address is unknown."""
     checks_by_name: dict[str, Check] = {
         "kafka": _check_kafka,

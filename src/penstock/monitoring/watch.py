@@ -15,22 +15,22 @@ from penstock.errors import PenstockError
 from penstock.log import get_logger
 from penstock.monitoring import webhook
 from penstock.monitoring.alerts import AlertChange, Board, Snapshot
-from penstock.monitoring.gauges import Gauges
+from penstock.monitoring.gauges import Poller
 from penstock.monitoring.history import History
-from penstock.monitoring.regular import Regular
+from penstock.monitoring.regular import ScheduledVerify
 from penstock.monitoring.webhook import Webhook
 
 log = get_logger(__name__)
 
-Look = Callable[[], Snapshot]
-Tell = Callable[[AlertChange], None]
+Poll = Callable[[], Snapshot]
+Report = Callable[[AlertChange], None]
 
 
 class Watch:
     """The alert watcher of one data directory. Tracks firing alerts and sends notifications."""
 
     def __init__(
-        self, settings: Settings, look: Look, tell: Tell = lambda _: None, regular: Regular | None = None
+        self, settings: Settings, look: Poll, tell: Report = lambda _: None, regular: ScheduledVerify | None = None
     ) -> None:
         self._settings, self._look, self._tell, self._regular = settings, look, tell, regular
         self._history = History(settings)
@@ -81,7 +81,7 @@ class Watch:
 def _webhook(settings: Settings, history: History) -> Webhook | None:
     place = history.path.with_name("alerts.webhook")
     if settings.alert_webhook_url.get_secret_value():
-        return Webhook(webhook.poster(settings), place, history.read())
+        return Webhook(webhook.build_poster(settings), place, history.read())
     place.unlink(missing_ok=True)  # a webhook that is configured later gets no old changes
     return None
 
@@ -102,11 +102,11 @@ def _write_heartbeat(path: Path) -> None:
         log.warning("heartbeat_write_failed", path=str(path), error=str(error))
 
 
-def run(settings: Settings, stop: threading.Event, tell: Tell = lambda _: None) -> None:
+def run_watcher(settings: Settings, stop: threading.Event, tell: Report = lambda _: None) -> None:
     """Watch until `stop` is set. Raises `PenstockError` if another watcher is running on this data directory."""
-    with alone(settings):
-        gauges = Gauges(settings)
-        watch = Watch(settings, gauges.read, tell, Regular(settings))
+    with lock_watcher(settings):
+        gauges = Poller(settings)
+        watch = Watch(settings, gauges.read, tell, ScheduledVerify(settings))
         try:
             watch.run(stop)
         finally:
@@ -114,16 +114,16 @@ def run(settings: Settings, stop: threading.Event, tell: Tell = lambda _: None) 
             gauges.close()
 
 
-def once(settings: Settings) -> list[AlertChange]:
+def poll_once(settings: Settings) -> list[AlertChange]:
     """Poll once and return the active alerts. Writes and posts nothing."""
-    gauges = Gauges(settings)
+    gauges = Poller(settings)
     try:
-        return wrong(settings, gauges.read())
+        return find_alerts(settings, gauges.read())
     finally:
         gauges.close()
 
 
-def wrong(settings: Settings, now: Snapshot) -> list[AlertChange]:
+def find_alerts(settings: Settings, now: Snapshot) -> list[AlertChange]:
     """Return the alerts of a snapshot, and firing alerts that cannot be confirmed as resolved."""
     board = Board(History(settings).open())
     board.take(now, settings, patient=False)
@@ -131,7 +131,7 @@ def wrong(settings: Settings, now: Snapshot) -> list[AlertChange]:
 
 
 @contextmanager
-def alone(settings: Settings) -> Iterator[None]:
+def lock_watcher(settings: Settings) -> Iterator[None]:
     """Lock the data directory against other watchers. Raises `PenstockError` if another one is running.
 
     Two watchers would send duplicate notifications.

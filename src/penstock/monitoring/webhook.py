@@ -25,7 +25,7 @@ Post = Callable[[dict[str, Any]], None]
 """Returns once the webhook has accepted the body, else raises `Unreachable`, which does not reveal the URL."""
 
 
-def poster(settings: Settings) -> Post:
+def build_poster(settings: Settings) -> Post:
     """Return a function that posts to the webhook in the settings."""
     client = httpx2.Client(timeout=TIMEOUT_S)
 
@@ -40,7 +40,7 @@ def poster(settings: Settings) -> Post:
     return post
 
 
-def payload(change: AlertChange) -> dict[str, Any]:
+def build_payload(change: AlertChange) -> dict[str, Any]:
     """Return the body to post: the change, and `text`, which chat services display."""
     text = f"{change.change}: {change.name} {change.subject}: {change.message} ({change.command})"
     return {**msgspec.to_builtins(change), "text": text}
@@ -88,7 +88,7 @@ class Webhook:
     def _post_one(self, change: AlertChange) -> None:
         for attempt in bounded(Unreachable, attempts=ATTEMPTS, timeout_s=ATTEMPTS * TIMEOUT_S):
             with attempt:
-                self._post(payload(change))
+                self._post(build_payload(change))
 
     def _save_number(self) -> None:
         try:

@@ -44,9 +44,9 @@ class DifferenceSelection:
         )
 
 
-def find(settings: Settings, session: Session, selection: DifferenceSelection) -> list[Difference]:
+def find_differences(settings: Settings, session: Session, selection: DifferenceSelection) -> list[Difference]:
     """Return the current differences that match. Raises `UsageError` if none match, or too many exist."""
-    differences, count = verify.differences(settings, session)
+    differences, count = verify.list_differences(settings, session)
     if count > len(differences):
         raise UsageError(
             f"too many differences to accept individually: {count:,}",
@@ -60,7 +60,7 @@ def find(settings: Settings, session: Session, selection: DifferenceSelection) -
     return selected
 
 
-def accept(settings: Settings, session: Session, differences: Sequence[Difference], who: str, reason: str) -> None:
+def accept_differences(settings: Settings, session: Session, differences: Sequence[Difference], who: str, reason: str) -> None:
     """Store differences as accepted. Later receipts count them separately."""
     pipeline = pipelines.of(settings)
     keyspace, book = cassandra.keyspace_of(settings, pipeline), Auditor(settings, session).book
@@ -81,7 +81,7 @@ def accept(settings: Settings, session: Session, differences: Sequence[Differenc
     log.info("differences_accepted", topic=pipeline.topic, count=len(entries), who=who, reason=reason)
 
 
-def accepted_so_far(settings: Settings, session: Session) -> list[Accepted]:
+def list_accepted(settings: Settings, session: Session) -> list[Accepted]:
     """Return the differences accepted for the current topic incarnation, oldest first."""
     pipeline, book = pipelines.of(settings), Auditor(settings, session).book
     if book is None:

@@ -52,7 +52,7 @@ class RunReceipt:
     excused: int = 0
 
 
-def run(settings: Settings, session: Session, parameters: dict[str, Any], report: Report) -> RunReceipt:
+def run_and_reconcile(settings: Settings, session: Session, parameters: dict[str, Any], report: Report) -> RunReceipt:
     """Trigger a run, wait until each of its records is stored or dead-lettered, and return the receipt.
 
     Raises `WrongSettings` if the local stack has another pipeline, and `NotFound` without a topic, before anything is
@@ -76,7 +76,7 @@ def run(settings: Settings, session: Session, parameters: dict[str, Any], report
     return _build_receipt(auditor.audit_run(since, run_id), dag_run, asked, summary, time.monotonic() - began)
 
 
-def of_run(settings: Settings, session: Session, dag_run: dict[str, Any], summary: dict[str, Any]) -> RunReceipt:
+def reconcile_run(settings: Settings, session: Session, dag_run: dict[str, Any], summary: dict[str, Any]) -> RunReceipt:
     """Return the receipt of a run that has ended, from Airflow's description and its task's result, without waiting.
 
     Raises `UsageError` if its records can no longer be distinguished from others.

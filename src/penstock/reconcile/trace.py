@@ -48,7 +48,7 @@ class Passage:
     hops: list[TraceStep]
 
 
-def trace(settings: Settings, session: Session, text: str) -> list[Passage]:
+def trace_record(settings: Settings, session: Session, text: str) -> list[Passage]:
     """Return the passages of the records with the id `text`, in the order they were sent, from the whole topic.
 
     Raises `UsageError` if the text is not an id.
@@ -62,10 +62,10 @@ def trace_row(settings: Settings, session: Session, text: str) -> Passage | None
     None if there is no such row, or it comes from an earlier topic of this name. Raises `UsageError` if the text is not
     an id.
     """
-    return _Tracer(settings, session, id_of(pipelines.of(settings), text)).of_row()
+    return _Tracer(settings, session, parse_id(pipelines.of(settings), text)).of_row()
 
 
-def id_of(pipeline: Pipeline, text: str) -> Any:
+def parse_id(pipeline: Pipeline, text: str) -> Any:
     """Return the id that `text` represents. Raises `UsageError` if it is not an id."""
     try:
         return key_reader(pipeline.record)(text.encode())
@@ -78,7 +78,7 @@ class TraceSearch:
 
     def __init__(self, settings: Settings, session: Session, text: str, longest_s: float = inf) -> None:
         self._settings, self._session = settings, session
-        self._id = id_of(pipelines.of(settings), text)
+        self._id = parse_id(pipelines.of(settings), text)
         self._longest_s = longest_s
         self._end_s = inf
         self._is_stopped = self._is_cut = False

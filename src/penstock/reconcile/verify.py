@@ -23,15 +23,15 @@ from penstock.config import Settings
 from penstock.contract.fields import fields
 from penstock.errors import PenstockError
 from penstock.produce import delivery_log
-from penstock.reconcile.acknowledged import Acknowledged, deliveries
+from penstock.reconcile.acknowledged import Acknowledged, iter_deliveries
 from penstock.reconcile.audit import NAMED_AT_MOST, Audit, Balance, RowAuthor
 from penstock.reconcile.auditor import Auditor
 from penstock.reconcile.engine import local_loader
 from penstock.reconcile.excuses import Lifetime
 from penstock.reconcile.fact_loading import OpenLoader
-from penstock.reconcile.nulls import Nulls, null_shares
+from penstock.reconcile.nulls import Nulls, compute_null_shares
 from penstock.reconcile.reconciliation import Scope
-from penstock.reconcile.stuck_streams import stuck_differences
+from penstock.reconcile.stuck_streams import iter_stuck_differences
 from penstock.sink import cassandra, receipts, resolutions
 
 _RUNS = 50
@@ -119,7 +119,7 @@ def verify(
     return _Verification(settings, session, since, spans, open_loader=open_loader).carry_out()
 
 
-def differences(settings: Settings, session: Session) -> tuple[list[Difference], int]:
+def list_differences(settings: Settings, session: Session) -> tuple[list[Difference], int]:
     """Return the unaccepted differences of the whole topic, as many as can be listed, and how many there are.
 
     Stores no receipt.
@@ -183,7 +183,7 @@ class _Verification:
             self._spans,
             is_whole=self._is_whole,
             is_meant=self._is_meant,
-            deliveries=deliveries(attempts, self._spans, to_the_end=not self._is_given),
+            deliveries=iter_deliveries(attempts, self._spans, to_the_end=not self._is_given),
             named_at_most=self._named_at_most,
         )
         with self._auditor.reconciled(scope) as (audit, reconciliation):
@@ -195,7 +195,7 @@ class _Verification:
             self._add_differences(kind, audit)
         if not self._is_given:
             reached = {partition: covered.reached for partition, covered in audit.covered.items()}
-            self._add_unaccepted("stuck", stuck_differences(self._settings, self._session, reached))
+            self._add_unaccepted("stuck", iter_stuck_differences(self._settings, self._session, reached))
         acknowledged = Acknowledged(len(attempts), audit.delivered, *self._compare_runs(audit.runs))
         self._add_differences("foreign", audit)
         self._add_unaccepted("recreated", self._find_recreation())
@@ -278,7 +278,7 @@ class _Verification:
     ) -> TopicReceipt:
         last = self._read_last_receipt()
         counts, counted = self._sum_counts(audit, last)
-        nulls, warnings = null_shares(
+        nulls, warnings = compute_null_shares(
             [field.column for field in fields(self._pipeline.stored)], counts, last.get("counts")
         )
         totals = {name: audit.total(name) for name in _TOTALS}
@@ -367,7 +367,7 @@ def _build_difference(kind: str, named: dict[str, Any]) -> Difference:
     return Difference(kind, named["partition"], named["offset"], named["id"], named["why"])
 
 
-def rows_to_rebuild(settings: Settings, session: Session) -> int:
+def count_rows_to_rebuild(settings: Settings, session: Session) -> int:
     """Return the number of rows in the table, all of them from records that the topic still holds.
 
     Raises `PenstockError` if there are other rows: a rebuild would lose them.

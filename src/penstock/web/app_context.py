@@ -12,7 +12,7 @@ from penstock import pipelines
 from penstock.broker.registry import Registry
 from penstock.config import Settings
 from penstock.log import get_logger
-from penstock.monitoring.flow import Flow, View
+from penstock.monitoring.flow import Monitor, View
 from penstock.monitoring.services import Connections
 from penstock.sink import cassandra
 from penstock.web.audit_log import Trail
@@ -49,7 +49,7 @@ class AppContext:
         self._singletons: dict[Any, Any] = {}
         self._making = threading.RLock()
         """Held while a singleton is created, because it may need another one."""
-        self._flow = Flow(settings)
+        self._flow = Monitor(settings)
         self._stop = threading.Event()
         self._poller = threading.Thread(target=self._run_poller, name="flow", daemon=True)
 

@@ -12,7 +12,7 @@ from penstock.broker.sizes import sizes
 from penstock.errors import PenstockError
 from penstock.log import get_logger
 from penstock.monitoring.flow import Point
-from penstock.monitoring.reasons import Rejects
+from penstock.monitoring.reasons import ReasonCounter
 from penstock.monitoring.services import TIMEOUT_S
 from penstock.sink.progress import Batch, Progress
 from penstock.web.app_context import AppContext
@@ -32,7 +32,7 @@ class Followed:
         self._polled_s = -EVERY_S
         self._read: int | None = None
         self._rejected: int | None = None
-        self.rejects = Rejects(desk.settings, desk.pipeline)
+        self.rejects = ReasonCounter(desk.settings, desk.pipeline)
         self.batch: Batch | None = None
         self.held_bytes: dict[str, int] = {}
 

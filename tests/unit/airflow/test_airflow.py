@@ -75,7 +75,7 @@ def test_the_runs_that_have_not_ended_are_named(server):
     states = {"r4": "queued", "r3": "success", "r2": "running", "r1": "failed"}
     found = [{"dag_run_id": name, "state": state, "run_type": "manual"} for name, state in states.items()]
     server.answers["GET", f"{DAG}/dagRuns"] = {"dag_runs": found}
-    assert runs.unfinished(read()) == ["r4", "r2"]
+    assert runs.list_unfinished(read()) == ["r4", "r2"]
     assert server.requests[-1].extensions["timeout"]["read"] == runs.ASKING_S
 
 

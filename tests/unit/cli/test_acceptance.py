@@ -37,9 +37,9 @@ class Desk:
 def desk(monkeypatch):
     desk = Desk()
     monkeypatch.setattr(cassandra, "connected", lambda _settings: nullcontext())
-    monkeypatch.setattr(acceptance, "find", desk.find)
-    monkeypatch.setattr(acceptance, "accept", desk.accept)
-    monkeypatch.setattr(acceptance, "accepted_so_far", lambda *_: desk.known)
+    monkeypatch.setattr(acceptance, "find_differences", desk.find)
+    monkeypatch.setattr(acceptance, "accept_differences", desk.accept)
+    monkeypatch.setattr(acceptance, "list_accepted", lambda *_: desk.known)
     return desk
 
 

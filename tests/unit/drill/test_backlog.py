@@ -55,7 +55,7 @@ def test_batches_and_memory_must_be_bounded(
 ) -> None:
     """One record more than a batch may have, or one MiB more than the rule allows, is the verdict."""
     monkeypatch.setattr(backlog.Backlog, "go", went(batches, memory_mib))
-    result = backlog.hold(ground, 150)
+    result = backlog.run_backlog(ground, 150)
     assert result.verdict == verdict
     assert (result.batches, result.largest_batch) == (len(batches), max(batches.values()))
     assert result.memory_mib == {"spark-job": max(memory_mib)}
@@ -69,5 +69,5 @@ def test_a_step_that_fails_is_the_verdict(ground: Any, monkeypatch: pytest.Monke
         raise Unreachable("nothing moves")
 
     monkeypatch.setattr(backlog.Backlog, "go", go)
-    result = backlog.hold(ground, 150)
+    result = backlog.run_backlog(ground, 150)
     assert (result.verdict, result.batches, result.memory_mib) == ("recovery: nothing moves", 0, {"spark-job": 0})

@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from penstock.drill.verdict import PASSED, RECOVER_S, Facts, judge
+from penstock.drill.verdict import PASSED, RECOVER_S, Facts, build_verdict
 
 GOOD = Facts("kill-kafka", asked=10, ids=10, sent=18, stored=18, recovered_s=3.0, run_state="success")
 
 
 def test_what_went_well_has_passed() -> None:
     """Nothing missing, nothing twice, all produced, recovered in time, logs that name the fault."""
-    assert judge(GOOD) == PASSED
+    assert build_verdict(GOOD) == PASSED
     assert GOOD.result().passed
 
 
@@ -36,21 +36,21 @@ def test_what_went_well_has_passed() -> None:
 def test_each_thing_that_fails_is_said(wrong: dict[str, Any], said: str) -> None:
     """One thing wrong is enough, and the verdict says which."""
     facts = replace(GOOD, **wrong)
-    assert said in judge(facts)
+    assert said in build_verdict(facts)
     assert not facts.result().passed
 
 
 def test_recovery_may_take_as_long_as_it_may() -> None:
     """The bound itself is in time."""
-    assert judge(replace(GOOD, recovered_s=RECOVER_S)) == PASSED
+    assert build_verdict(replace(GOOD, recovered_s=RECOVER_S)) == PASSED
 
 
 def test_what_the_run_refused_need_not_be_sent() -> None:
     """Refused records make up for those that are not in the topic, where some must be rejected."""
-    assert judge(replace(GOOD, ids=7, refused=3, rejected=3, rejects=True)) == PASSED
+    assert build_verdict(replace(GOOD, ids=7, refused=3, rejected=3, rejects=True)) == PASSED
 
 
 def test_all_that_fails_is_said() -> None:
     """Several failures stand beside each other."""
-    said = judge(replace(GOOD, missing=1, doubled=1))
+    said = build_verdict(replace(GOOD, missing=1, doubled=1))
     assert said == "missing records: 1; offsets counted twice: 1"

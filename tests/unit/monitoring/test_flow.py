@@ -13,8 +13,8 @@ from penstock.config import read
 from penstock.contract.batch import BatchSummary
 from penstock.errors import AirflowUnreachable
 from penstock.monitoring import flow
-from penstock.monitoring.flow import Counts, Flow, PartitionProgress, Point, rate
-from penstock.monitoring.gauges import Held, Look, Stored, TopicGauge
+from penstock.monitoring.flow import Counts, Monitor, PartitionProgress, Point, compute_rate
+from penstock.monitoring.gauges import KafkaState, Poll, CassandraState, TopicState
 from penstock.produce import delivery_log
 from penstock.produce.delivery_log import Journal
 from penstock.sink.ledger import LedgerEntry
@@ -60,10 +60,10 @@ class FakeGauges:
     """Gives the looks one after the other; the last again and again."""
 
     def __init__(self) -> None:
-        self.looks: list[Look] = []
+        self.looks: list[Poll] = []
         self.closed = False
 
-    def look(self) -> Look:
+    def look(self) -> Poll:
         return self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
 
     def session(self) -> FakeSession:
@@ -93,19 +93,19 @@ class FakeRuns:
         """Nothing to end."""
 
 
-def look(book: FakeBook | None, end: int, reached: int | None, rejected: int = 0, **away: str) -> Look:
-    held = Held(TopicGauge("a", [Span(0, 0, end)]), TopicGauge("b", [Span(0, 0, rejected)]), None)
+def look(book: FakeBook | None, end: int, reached: int | None, rejected: int = 0, **away: str) -> Poll:
+    held = KafkaState(TopicState("a", [Span(0, 0, end)]), TopicState("b", [Span(0, 0, rejected)]), None)
     services = {"kafka": "", "cassandra": "", "airflow": ""} | away
-    stored = Stored(
+    stored = CassandraState(
         None if reached is None else {0: reached}, {"balanced": True} if reached is not None else None, book
     )
-    return Look(services, None if services["kafka"] else held, stored)
+    return Poll(services, None if services["kafka"] else held, stored)
 
 
 @pytest.fixture
 def gauges(monkeypatch: pytest.MonkeyPatch) -> FakeGauges:
     gauges = FakeGauges()
-    monkeypatch.setattr(flow, "Gauges", lambda settings: gauges)
+    monkeypatch.setattr(flow, "Poller", lambda settings: gauges)
     return gauges
 
 
@@ -117,27 +117,27 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> FakeRuns:
 
 
 @pytest.fixture
-def watched(gauges: FakeGauges, runs: FakeRuns, tmp_path: Any) -> Flow:
-    return Flow(read(home=tmp_path))
+def watched(gauges: FakeGauges, runs: FakeRuns, tmp_path: Any) -> Monitor:
+    return Monitor(read(home=tmp_path))
 
 
 def test_a_rate_is_the_mean_of_ten_seconds() -> None:
     """Older points do not count; without a second point there is none."""
     points = [point(0, kafka=0), point(10, kafka=900), point(15, kafka=950), point(20, kafka=1000)]
-    assert rate(points, "kafka") == 10.0
-    assert rate(points[:2], "kafka") == 90.0
-    assert rate(points[:1], "kafka") is None
+    assert compute_rate(points, "kafka") == 10.0
+    assert compute_rate(points[:2], "kafka") == 90.0
+    assert compute_rate(points[:1], "kafka") is None
 
 
 def test_a_rate_that_cannot_be_told_is_none() -> None:
     """A count that is not known, or that fell because the topic was made anew, has no rate; zero is a rate."""
-    assert rate([point(0, kafka=None), point(2, kafka=5)], "kafka") is None
-    assert rate([point(0, kafka=9), point(2, kafka=None)], "kafka") is None
-    assert rate([point(0, kafka=9), point(2, kafka=5)], "kafka") is None
-    assert rate([point(0, kafka=9), point(2, kafka=9)], "kafka") == 0.0
+    assert compute_rate([point(0, kafka=None), point(2, kafka=5)], "kafka") is None
+    assert compute_rate([point(0, kafka=9), point(2, kafka=None)], "kafka") is None
+    assert compute_rate([point(0, kafka=9), point(2, kafka=5)], "kafka") is None
+    assert compute_rate([point(0, kafka=9), point(2, kafka=9)], "kafka") == 0.0
 
 
-def test_what_was_stored_before_counts_in_the_total_alone(watched: Flow, gauges: FakeGauges) -> None:
+def test_what_was_stored_before_counts_in_the_total_alone(watched: Monitor, gauges: FakeGauges) -> None:
     """The first look sums the ledger up; latencies are those of what is written since."""
     book = FakeBook(line(0, 9, {100: 10}))
     gauges.looks = [look(book, 10, 10), look(book, 14, 14)]
@@ -155,7 +155,7 @@ def test_what_was_stored_before_counts_in_the_total_alone(watched: Flow, gauges:
     assert now.partitions == [PartitionProgress(0, 0, 14, 14)]
 
 
-def test_a_replay_is_not_late(watched: Flow, gauges: FakeGauges) -> None:
+def test_a_replay_is_not_late(watched: Monitor, gauges: FakeGauges) -> None:
     """What a replay writes again is neither stored anew nor a latency."""
     book = FakeBook()
     gauges.looks = [look(book, 0, 0), look(book, 4, 4)]
@@ -165,7 +165,7 @@ def test_a_replay_is_not_late(watched: Flow, gauges: FakeGauges) -> None:
     assert (watched.view.points[-1].counts.stored, watched.view.latencies) == (4, {100: 4})
 
 
-def test_a_ledger_that_goes_away_in_between_is_read_later(watched: Flow, gauges: FakeGauges) -> None:
+def test_a_ledger_that_goes_away_in_between_is_read_later(watched: Monitor, gauges: FakeGauges) -> None:
     """Nothing is counted twice or left out."""
     book = FakeBook()
     gauges.looks = [look(book, 0, 0), look(book, 4, 4), look(book, 4, 4)]
@@ -178,7 +178,7 @@ def test_a_ledger_that_goes_away_in_between_is_read_later(watched: Flow, gauges:
     assert (watched.view.points[-1].counts.stored, watched.view.latencies) == (4, {100: 4})
 
 
-def test_a_topic_made_anew_is_counted_anew(watched: Flow, gauges: FakeGauges) -> None:
+def test_a_topic_made_anew_is_counted_anew(watched: Monitor, gauges: FakeGauges) -> None:
     """Its ledger is another one."""
     gauges.looks = [look(FakeBook(line(0, 9, {})), 10, 10), look(FakeBook(line(0, 1, {}), epoch_us=8), 2, 2)]
     watched.look()
@@ -186,7 +186,7 @@ def test_a_topic_made_anew_is_counted_anew(watched: Flow, gauges: FakeGauges) ->
     assert watched.view.points[-1].counts.stored == 2
 
 
-def test_what_is_away_is_not_known_and_its_error_is_kept(watched: Flow, gauges: FakeGauges) -> None:
+def test_what_is_away_is_not_known_and_its_error_is_kept(watched: Monitor, gauges: FakeGauges) -> None:
     """Counts are None while a service is away; its last error stays to be seen when it is back."""
     book = FakeBook()
     gauges.looks = [
@@ -212,7 +212,7 @@ def test_what_is_away_is_not_known_and_its_error_is_kept(watched: Flow, gauges: 
     assert watched.view.now.lag == 0
 
 
-def test_airflow_is_asked_every_few_seconds(watched: Flow, gauges: FakeGauges, runs: FakeRuns, clock: Any) -> None:
+def test_airflow_is_asked_every_few_seconds(watched: Monitor, gauges: FakeGauges, runs: FakeRuns, clock: Any) -> None:
     """Looks in between keep what it said; its being away keeps it too."""
     gauges.looks = [look(FakeBook(), 0, 0)]
     watched.look()
@@ -226,7 +226,7 @@ def test_airflow_is_asked_every_few_seconds(watched: Flow, gauges: FakeGauges, r
 
 
 def test_runs_under_way_count_as_far_as_their_journals_tell(
-    watched: Flow, gauges: FakeGauges, runs: FakeRuns, clock: Any, tmp_path: Any
+    watched: Monitor, gauges: FakeGauges, runs: FakeRuns, clock: Any, tmp_path: Any
 ) -> None:
     """So that API and Airflow have a rate while a run goes on; one whose journal lies elsewhere makes them unknown."""
     gauges.looks = [look(FakeBook(), 0, 0)]
@@ -249,7 +249,7 @@ def test_runs_under_way_count_as_far_as_their_journals_tell(
 
 
 def test_points_are_kept_for_fifteen_minutes(
-    watched: Flow, gauges: FakeGauges, monkeypatch: pytest.MonkeyPatch
+    watched: Monitor, gauges: FakeGauges, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Older ones are forgotten."""
     gauges.looks = [look(FakeBook(), 0, 0)]
@@ -259,7 +259,7 @@ def test_points_are_kept_for_fifteen_minutes(
     assert [one.at_s for one in watched.view.points] == [1500.0, 1950.0]
 
 
-def test_a_service_that_starts_has_no_problem(watched: Flow, gauges: FakeGauges) -> None:
+def test_a_service_that_starts_has_no_problem(watched: Monitor, gauges: FakeGauges) -> None:
     """What it answered before it was up for the first time is no error to remember; what came later is."""
     book = FakeBook()
     gauges.looks = [look(book, 0, 0, airflow="starts"), look(book, 0, 0), look(book, 0, 0, airflow="gone")]

@@ -12,7 +12,7 @@ from penstock.broker.topics import NO_ID, Span
 from penstock.config import Settings
 from penstock.monitoring import gauges
 from penstock.monitoring.alerts import Receipt
-from penstock.monitoring.gauges import Count, Gauges, Held, Stored, TopicGauge, Window, as_receipt, read_topic, snapshot
+from penstock.monitoring.gauges import Count, Poller, KafkaState, CassandraState, TopicState, Window, parse_receipt, read_topic, build_snapshot
 from tests.unit.fakes import Clock, FakeSession, kafka_error
 
 RECEIPT = {"at": "2025-01-01T00:00:00+00:00", "balanced": False, "missing": 2, "warnings": ["email: null"]}
@@ -83,12 +83,12 @@ def rows(reached: dict[int, int], epoch: int | None = 7) -> Any:
 def make(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Gauges over fakes; `away` names the services that are away."""
 
-    def build(topics: Any, session: FakeSession, away: tuple[str, ...] = ()) -> tuple[Gauges, FakeConnections]:
+    def build(topics: Any, session: FakeSession, away: tuple[str, ...] = ()) -> tuple[Poller, FakeConnections]:
         connections = FakeConnections(FakeAdmin(topics), session)
         answers = {name: "refused" if name in away else "" for name in ("kafka", "cassandra")}
         monkeypatch.setattr(gauges, "Connections", lambda _: connections)
         monkeypatch.setattr(gauges, "Services", lambda *_: SimpleNamespace(read=lambda: answers))
-        return Gauges(settings), connections
+        return Poller(settings), connections
 
     return build
 
@@ -102,7 +102,7 @@ def with_tables(session: FakeSession) -> FakeSession:
 
 def test_a_topic_that_is_not_there_is_empty() -> None:
     """Asking does not make it, and is no error."""
-    assert read_topic(FakeAdmin({}), "nothing") == TopicGauge("", [])  # type: ignore[arg-type]
+    assert read_topic(FakeAdmin({}), "nothing") == TopicState("", [])  # type: ignore[arg-type]
 
 
 def test_everything_is_read(make: Any) -> None:
@@ -180,7 +180,7 @@ def test_without_ids_the_newest_generation_is_found_within_a_minute(make: Any, m
     """A recreated topic has the same id; marked records are read once a minute, not at every look."""
     clock, epochs, asked = Clock(), [7], []
     monkeypatch.setattr(gauges.time, "monotonic", clock.monotonic)
-    monkeypatch.setattr(gauges, "read_topic", lambda *_: TopicGauge(NO_ID, [Span(0, 0, 5)]))
+    monkeypatch.setattr(gauges, "read_topic", lambda *_: TopicState(NO_ID, [Span(0, 0, 5)]))
 
     class FakeIncarnation:
         def __init__(self, *_: Any) -> None:
@@ -256,11 +256,11 @@ def test_a_topic_made_anew_begins_a_new_window() -> None:
 
 def test_a_receipt_is_read_as_it_was_kept() -> None:
     """One that was kept before there were warnings has none."""
-    assert as_receipt(RECEIPT) == Receipt(balanced=False, missing=2, warnings=("email: null",))
-    assert as_receipt({"balanced": True, "missing": 0}) == Receipt(balanced=True, missing=0)
+    assert parse_receipt(RECEIPT) == Receipt(balanced=False, missing=2, warnings=("email: null",))
+    assert parse_receipt({"balanced": True, "missing": 0}) == Receipt(balanced=True, missing=0)
 
 
 def test_a_ledger_beyond_the_offsets_read_before_is_no_negative_lag() -> None:
     """The job may store while the gauges are read."""
-    held = Held(TopicGauge("a", [Span(0, 0, 5), Span(1, 0, 5)]), TopicGauge("b", []), None)
-    assert snapshot("t", {}, held, Stored({0: 9, 1: 3}), Window()).lag_records == 2
+    held = KafkaState(TopicState("a", [Span(0, 0, 5), Span(1, 0, 5)]), TopicState("b", []), None)
+    assert build_snapshot("t", {}, held, CassandraState({0: 9, 1: 3}), Window()).lag_records == 2

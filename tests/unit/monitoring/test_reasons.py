@@ -11,8 +11,8 @@ from penstock.broker.topics import Span
 from penstock.config import Settings
 from penstock.errors import KafkaUnreachable
 from penstock.monitoring import reasons
-from penstock.monitoring.gauges import TopicGauge
-from penstock.monitoring.reasons import OTHER, Rejects
+from penstock.monitoring.gauges import TopicState
+from penstock.monitoring.reasons import OTHER, ReasonCounter
 from tests.unit.fakes import message
 
 
@@ -23,7 +23,7 @@ class Queue:
         self.id, self.first, self.letters, self.read = "a", 0, [], []
         self.is_away = False
         monkeypatch.setattr(
-            reasons, "read_topic", lambda *_: TopicGauge(self.id, [Span(0, self.first, len(self.letters))])
+            reasons, "read_topic", lambda *_: TopicState(self.id, [Span(0, self.first, len(self.letters))])
         )
         monkeypatch.setattr(topics, "records", self._records)
 
@@ -44,14 +44,14 @@ def queue(monkeypatch: pytest.MonkeyPatch) -> Queue:
 
 
 @pytest.fixture
-def followed(settings: Settings) -> Rejects:
-    return Rejects(settings, pipelines.of(settings))
+def followed(settings: Settings) -> ReasonCounter:
+    return ReasonCounter(settings, pipelines.of(settings))
 
 
 CLIENT: Any = None
 
 
-def test_only_what_comes_after_the_first_look_is_read(queue: Queue, followed: Rejects) -> None:
+def test_only_what_comes_after_the_first_look_is_read(queue: Queue, followed: ReasonCounter) -> None:
     """The queue as it was is not read; each letter after that once."""
     queue.put("json_malformed")
     followed.follow(CLIENT)
@@ -64,7 +64,7 @@ def test_only_what_comes_after_the_first_look_is_read(queue: Queue, followed: Re
     assert followed.tally.records["json_malformed"] == 0
 
 
-def test_a_reason_that_is_not_ours_makes_no_label(queue: Queue, followed: Rejects) -> None:
+def test_a_reason_that_is_not_ours_makes_no_label(queue: Queue, followed: ReasonCounter) -> None:
     """Whoever writes to the topic cannot make names without end."""
     followed.follow(CLIENT)
     for number in range(10):
@@ -74,7 +74,7 @@ def test_a_reason_that_is_not_ours_makes_no_label(queue: Queue, followed: Reject
     assert followed.tally.records[OTHER] == 11
 
 
-def test_what_could_not_be_read_is_counted_once_it_can(queue: Queue, followed: Rejects) -> None:
+def test_what_could_not_be_read_is_counted_once_it_can(queue: Queue, followed: ReasonCounter) -> None:
     """An error counts nothing, and passes nothing over."""
     followed.follow(CLIENT)
     queue.put("avro_malformed")
@@ -86,7 +86,7 @@ def test_what_could_not_be_read_is_counted_once_it_can(queue: Queue, followed: R
     assert followed.tally.records["avro_malformed"] == 1
 
 
-def test_many_letters_are_read_in_parts(queue: Queue, followed: Rejects, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_letters_are_read_in_parts(queue: Queue, followed: ReasonCounter, monkeypatch: pytest.MonkeyPatch) -> None:
     """One look reads at most so many, and says that it is not done."""
     monkeypatch.setattr(reasons, "MOST", 2)
     followed.follow(CLIENT)
@@ -98,7 +98,7 @@ def test_many_letters_are_read_in_parts(queue: Queue, followed: Rejects, monkeyp
     assert (followed.tally.records["frame_broken"], followed.is_done) == (3, True)
 
 
-def test_a_topic_that_was_made_anew_is_read_from_its_beginning(queue: Queue, followed: Rejects) -> None:
+def test_a_topic_that_was_made_anew_is_read_from_its_beginning(queue: Queue, followed: ReasonCounter) -> None:
     """Its offsets say nothing of those before; the counts go on."""
     queue.put("frame_broken")
     followed.follow(CLIENT)

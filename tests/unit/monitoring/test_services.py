@@ -10,7 +10,7 @@ import pytest
 from penstock import config
 from penstock.errors import Unreachable
 from penstock.monitoring import services
-from penstock.monitoring.services import Connections, Services, checks
+from penstock.monitoring.services import Connections, Services, build_checks
 
 HEALTH = "/api/v2/monitor/health"
 Answers = dict[str, tuple[int, str]]
@@ -67,7 +67,7 @@ def connect() -> Iterator[Callable[..., Connections]]:
 def error_of(name: str, connections: Connections) -> str:
     """What is wrong with the service, or nothing."""
     try:
-        checks(connections.settings)[name](connections)
+        build_checks(connections.settings)[name](connections)
     except Unreachable as error:
         return error.message
     return ""
@@ -75,9 +75,9 @@ def error_of(name: str, connections: Connections) -> str:
 
 def test_only_the_local_stacks_job_is_asked() -> None:
     """Where another master's job has its page is not known."""
-    assert "spark-job" in checks(config.read())
-    assert "spark-job" in checks(config.read(spark_port=17077))
-    assert "spark-job" not in checks(config.read(spark_master="spark://elsewhere:7077"))
+    assert "spark-job" in build_checks(config.read())
+    assert "spark-job" in build_checks(config.read(spark_port=17077))
+    assert "spark-job" not in build_checks(config.read(spark_master="spark://elsewhere:7077"))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from penstock import config
 from penstock.errors import Unreachable, WrongSettings
 from penstock.monitoring import webhook
 from penstock.monitoring.alerts import AlertChange
-from penstock.monitoring.webhook import Webhook, payload, poster
+from penstock.monitoring.webhook import Webhook, build_payload, build_poster
 from tests.unit.monitoring.test_history import change
 
 SECRET = "https://hooks.example.com/services/T000/very-secret"
@@ -53,7 +53,7 @@ def delivered(hook: Webhook, changes: list[AlertChange]) -> None:
 
 def test_the_payload_is_the_change_and_a_text(post: FakePost) -> None:
     """Programs read the keys, chat services show the text."""
-    body = payload(change(1))
+    body = build_payload(change(1))
     assert (body["name"], body["subject"], body["change"], body["number"]) == ("service_down", "kafka", "firing", 1)
     assert body["text"] == "firing: service_down kafka: refused (./penstock status)"
 
@@ -130,7 +130,7 @@ def test_the_address_is_never_told(
 
     client = httpx2.Client(transport=httpx2.MockTransport(handle))
     monkeypatch.setattr(webhook.httpx2, "Client", lambda **_: client)
-    hook = Webhook(poster(config.read(alert_webhook_url=SECRET)), place, [])
+    hook = Webhook(build_poster(config.read(alert_webhook_url=SECRET)), place, [])
     with structlog.testing.capture_logs() as logs:
         delivered(hook, [change(1)])
     hook.close()

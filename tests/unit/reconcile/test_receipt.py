@@ -92,7 +92,7 @@ class World:
         self.tasks = [("waiting", 0), ("running", 1), ("success", 1)]
 
     def run(self):
-        return receipt.run(read(), None, {"records": 10, "source_url": None}, self.reports.append)
+        return receipt.run_and_reconcile(read(), None, {"records": 10, "source_url": None}, self.reports.append)
 
 
 class FakeAirflow:
@@ -253,7 +253,7 @@ ENDED = {"dag_run_id": "r1", "state": "success", "queued_at": "q"}
 def test_the_receipt_of_a_run_that_is_over(world, monkeypatch):
     """It is made from what the task returned: nothing is triggered, nothing waited for."""
     monkeypatch.setattr(receipt.topics, "topic_id", lambda *_: "id-1")
-    found = receipt.of_run(read(), None, ENDED, TOLD)
+    found = receipt.reconcile_run(read(), None, ENDED, TOLD)
     assert (found.asked, found.produced, found.stored, found.rejected, found.missing) == (10, 9, 8, 2, 0)
     assert world.audited == [([Span(0, 3, 9), Span(1, 0, 3)], "r1")]
     assert world.triggered == []
@@ -273,5 +273,5 @@ def test_a_receipt_that_can_no_longer_be_made(world, monkeypatch, told, why):
     """It is said why, and no record is read."""
     monkeypatch.setattr(receipt.topics, "topic_id", lambda *_: "id-1")
     with pytest.raises(UsageError, match=why):
-        receipt.of_run(read(), None, ENDED, told)
+        receipt.reconcile_run(read(), None, ENDED, told)
     assert world.audited == []

@@ -30,7 +30,7 @@ def topic(tmp_path, monkeypatch):
 
 
 def passages(topic: Carried, text: str = "7"):
-    return trace.trace(topic.settings, topic.tables.session, text)
+    return trace.trace_record(topic.settings, topic.tables.session, text)
 
 
 def outcomes(topic: Carried) -> list[str]:

@@ -16,7 +16,7 @@ from penstock.process.checkpoint import folder_of
 from penstock.produce import delivery_log
 from penstock.produce.delivery_log import Journal
 from penstock.reconcile import verify
-from penstock.reconcile.nulls import Nulls, null_shares
+from penstock.reconcile.nulls import Nulls, compute_null_shares
 from penstock.reconcile.verify import TopicReceipt
 from penstock.sink import resolutions
 from penstock.sink.failing_batches import FailingBatches
@@ -330,7 +330,7 @@ def test_a_topic_that_is_not_there_is_not_balanced(tmp_path):
 def shares(stored: int, nulls: int, last: tuple[int, int] | None = None) -> tuple[Nulls, list[str]]:
     """The share of one field that may be null."""
     before = None if last is None else {"": last[0], "maybe": last[1]}
-    found, warnings = null_shares(["maybe"], {"": stored, "maybe": nulls}, before)
+    found, warnings = compute_null_shares(["maybe"], {"": stored, "maybe": nulls}, before)
     return found["maybe"], warnings
 
 
@@ -362,7 +362,7 @@ def test_a_field_that_becomes_null_is_warned_of():
 
 def test_a_new_field_is_not_warned_of():
     """Old records do not have it: the last receipt did not know it."""
-    found, warnings = null_shares(["new"], {"": 20, "new": 15}, {"": 10})
+    found, warnings = compute_null_shares(["new"], {"": 20, "new": 15}, {"": 10})
     assert (found["new"].share, warnings) == (0.75, [])
 
 
@@ -410,7 +410,7 @@ def test_nulls_are_compared_with_the_last_receipt(topic, monkeypatch):
 
 def rebuildable(topic: Carried) -> int:
     with topic.in_place():
-        return verify.rows_to_rebuild(topic.settings, topic.tables.session)
+        return verify.count_rows_to_rebuild(topic.settings, topic.tables.session)
 
 
 def test_a_table_that_the_topic_holds_can_be_rebuilt(topic):

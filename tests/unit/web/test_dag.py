@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from penstock.airflow.runs import run_of
+from penstock.airflow.runs import parse_run
 from penstock.broker.topics import Span
 from penstock.config import read
 from penstock.errors import NotFound, RunFailed, UsageError
@@ -115,7 +115,7 @@ def test_what_cannot_be_ordered(order, why):
 
 def detail(summary=SUMMARY, state="success"):
     """A run whose task returned this."""
-    return Detail(run_of(FOUND | {"state": state}, summary), [], spans_of(summary), summary)
+    return Detail(parse_run(FOUND | {"state": state}, summary), [], spans_of(summary), summary)
 
 
 def reached(first, second):

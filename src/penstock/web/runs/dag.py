@@ -9,7 +9,7 @@ from typing import Any
 from cassandra.cluster import Session
 
 from penstock.airflow.api_client import Airflow
-from penstock.airflow.runs import DagRun, run_of
+from penstock.airflow.runs import DagRun, parse_run
 from penstock.broker.topics import Span
 from penstock.config import Settings
 from penstock.errors import NotFound, RunFailed, UsageError
@@ -161,7 +161,7 @@ class Dag:
             raise NotFound(f"Airflow knows no run {run_id}: it may have been deleted") from None
         summary = airflow.summary(run_id) if found["state"] == "success" else {}
         return Detail(
-            run=run_of(found, summary),
+            run=parse_run(found, summary),
             attempts=[_parse_attempt(one) for one in airflow.attempts(run_id)],
             spans=spans_of(summary),
             summary=summary,
@@ -175,7 +175,7 @@ class Dag:
         """Return the receipt of a run that has ended. Raises `UsageError` if it can no longer be determined."""
         airflow = self._get_client()
         with cassandra.asking(self._settings):
-            return receipt.of_run(self._settings, session, airflow.run(run_id), airflow.summary(run_id))
+            return receipt.reconcile_run(self._settings, session, airflow.run(run_id), airflow.summary(run_id))
 
     def close(self) -> None:
         """Close the connection."""
