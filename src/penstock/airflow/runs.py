@@ -57,7 +57,10 @@ class Runs:
         )
 
     def read(self, newest: int = NEWEST) -> list[DagRun]:
-        """Return the newest runs, newest first. Raises `AirflowUnreachable`, or `PenstockError` if the request is refused."""
+        """Return the newest runs, newest first.
+
+        Raises `AirflowUnreachable`, or `PenstockError` if Airflow rejects the request.
+        """
         try:
             airflow = self._get_client()
             runs = [self._read_run(airflow, description) for description in airflow.runs(newest)]
@@ -90,7 +93,7 @@ class Runs:
 def list_unfinished(settings: Settings) -> list[str]:
     """Return the ids of the newest runs that have not ended, newest first; wait at most twice `ASKING_S`.
 
-    Raises `AirflowUnreachable`, or `PenstockError` if Airflow refuses the request.
+    Raises `AirflowUnreachable`, or `PenstockError` if Airflow rejects the request.
     """
     with Airflow(settings.model_copy(update={"airflow_timeout_s": ASKING_S})) as airflow:
         runs = [parse_run(description, {}) for description in airflow.runs(NEWEST)]

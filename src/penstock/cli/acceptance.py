@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from penstock.cli.text import print_json, format_table, print_progress
+from penstock.cli.text import format_table, print_json, print_progress
 
 group = typer.Typer()
 _SHOWN = 20
@@ -62,7 +62,9 @@ def _ask_confirmation(selected: list[Any], *, yes: bool) -> None:
     if yes:
         return
     heads = ("kind", "partition", "offset", "id", "why")
-    print_progress(format_table(heads, [[getattr(difference, head) for head in heads] for difference in selected[:_SHOWN]]))
+    print_progress(
+        format_table(heads, [[getattr(difference, head) for head in heads] for difference in selected[:_SHOWN]])
+    )
     if len(selected) > _SHOWN:
         print_progress(f"and {len(selected) - _SHOWN} more")
     typer.confirm(f"Accept {len(selected)} differences? Later receipts will not list them.", abort=True, err=True)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from penstock.cli.text import print_json, print_progress
 from penstock.cli.text import format_table as text_table
+from penstock.cli.text import print_json, print_progress
 
 if TYPE_CHECKING:
     from bench.ground import Ground
@@ -68,7 +68,9 @@ def _create_target() -> "Ground":
     from bench import ground
     from penstock import config
 
-    return ground.of(config.load(), lambda service, stage, detail="": print_progress(f"{service} {stage} {detail}".rstrip()))
+    return ground.of(
+        config.load(), lambda service, stage, detail="": print_progress(f"{service} {stage} {detail}".rstrip())
+    )
 
 
 def _run_benchmarks(
@@ -86,7 +88,9 @@ def _run_benchmarks(
 
     figures = suite.begun(json_file)
     for benchmark in chosen:
-        figures["benchmarks"][benchmark.name] = suite.hold(ground, benchmark, records, repeat or suite.REPEAT, print_progress)
+        figures["benchmarks"][benchmark.name] = suite.hold(
+            ground, benchmark, records, repeat or suite.REPEAT, print_progress
+        )
         if json_file:
             json_file.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
         if report:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from penstock.cli.text import print_json, format_table, print_progress
+from penstock.cli.text import format_table, print_json, print_progress
 
 _HEADS = ("partition", "checkpoint", "planned", "first", "end")
 
@@ -100,7 +100,9 @@ def _print_status(place: Any, misfits: list[str], note: str) -> None:
     for line in misfits:
         print_progress(line)
     if misfits:
-        print_progress("the job refuses to resume from this checkpoint\n  try: ./penstock checkpoint reset --to earliest")
+        print_progress(
+            "the job refuses to resume from this checkpoint\n  try: ./penstock checkpoint reset --to earliest"
+        )
 
 
 def reset(

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from penstock.cli.text import print_json, format_table
+from penstock.cli.text import format_table, print_json
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _SHOWN = ("id", "first_name", "last_name", "post_code", "nationality", "kafka_partition", "kafka_offset")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from penstock.cli.text import print_json, format_table, print_progress
+from penstock.cli.text import format_table, print_json, print_progress
 
 if TYPE_CHECKING:
     from penstock.broker.dlq import DeadLetter

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from penstock.cli.text import print_json, print_progress
 from penstock.cli.text import format_table as text_table
+from penstock.cli.text import print_json, print_progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

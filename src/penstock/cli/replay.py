@@ -7,7 +7,7 @@ import typer
 
 from penstock.cli.moment import HELP, parse_time
 from penstock.cli.spark import open_local_spark
-from penstock.cli.text import print_json, format_table, print_progress
+from penstock.cli.text import format_table, print_json, print_progress
 
 if TYPE_CHECKING:
     from cassandra.cluster import Session

@@ -9,7 +9,7 @@ import typer
 
 from penstock.cli import acceptance
 from penstock.cli.moment import HELP, parse_time
-from penstock.cli.text import print_json, format_table, print_progress
+from penstock.cli.text import format_table, print_json, print_progress
 
 Records = Annotated[int, typer.Option(min=1, help="Number of records to fetch from the API.")]
 Source = Annotated[str | None, typer.Option(help="URL of the API; default: PENSTOCK_SOURCE_URL.")]
@@ -51,7 +51,9 @@ def demo(
         if stop:
             stack.stop_stack(settings)
     if not stop:
-        print_progress("\n" + stack.format_web_pages(settings) + "\n\nThe stack keeps running. Stop it with: ./penstock down")
+        print_progress(
+            "\n" + stack.format_web_pages(settings) + "\n\nThe stack keeps running. Stop it with: ./penstock down"
+        )
     raise typer.Exit(0 if complete else 1)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from penstock.cli.text import print_json, format_table, print_progress
+from penstock.cli.text import format_table, print_json, print_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -118,7 +118,9 @@ def status(services: Services = None, as_json: AsJson = False) -> None:
             )
             for service in states
         ]
-        typer.echo(format_table(heads, [*lines, ("", "", "", "", "", sum(service.rss_mib for service in states), "", "")]))
+        typer.echo(
+            format_table(heads, [*lines, ("", "", "", "", "", sum(service.rss_mib for service in states), "", "")])
+        )
         for service in states:
             if service.detail:
                 print_progress(f"{service.name}: {service.detail}")
@@ -131,7 +133,9 @@ def format_web_pages(settings: "Settings") -> str:
     from penstock.stack import catalog, site
 
     services = catalog.services(site.read(settings)).values()
-    return format_table(("web page", "address"), [(service.title, service.page) for service in services if service.page])
+    return format_table(
+        ("web page", "address"), [(service.title, service.page) for service in services if service.page]
+    )
 
 
 def logs(

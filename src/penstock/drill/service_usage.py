@@ -20,7 +20,9 @@ def measure_services(ground: Target) -> dict[str, ServiceUsage]:
         folders = [folder for folder in _list_folders(ground, service) if folder not in counted]
         counted.update(folders)
         if tree:
-            usages[service.name] = ServiceUsage(status.memory_mib(tree[0].pid), _count_handles(tree), measure_disk_mib(folders))
+            usages[service.name] = ServiceUsage(
+                status.memory_mib(tree[0].pid), _count_handles(tree), measure_disk_mib(folders)
+            )
     return usages
 
 

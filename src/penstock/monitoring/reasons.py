@@ -10,7 +10,7 @@ from penstock.broker import dlq, topics
 from penstock.broker.topics import Span
 from penstock.config import Settings
 from penstock.contract.reject import Reason
-from penstock.monitoring.gauges import TopicState, read_topic
+from penstock.monitoring.poller import TopicState, read_topic
 from penstock.pipelines import Pipeline
 
 MOST = 10_000

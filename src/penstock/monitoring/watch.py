@@ -15,8 +15,8 @@ from penstock.errors import PenstockError
 from penstock.log import get_logger
 from penstock.monitoring import webhook
 from penstock.monitoring.alerts import AlertChange, Board, Snapshot
-from penstock.monitoring.gauges import Poller
 from penstock.monitoring.history import History
+from penstock.monitoring.poller import Poller
 from penstock.monitoring.regular import ScheduledVerify
 from penstock.monitoring.webhook import Webhook
 
@@ -30,9 +30,9 @@ class Watch:
     """The alert watcher of one data directory. Tracks firing alerts and sends notifications."""
 
     def __init__(
-        self, settings: Settings, look: Poll, tell: Report = lambda _: None, regular: ScheduledVerify | None = None
+        self, settings: Settings, poll: Poll, report: Report = lambda _: None, schedule: ScheduledVerify | None = None
     ) -> None:
-        self._settings, self._look, self._tell, self._regular = settings, look, tell, regular
+        self._settings, self._poll, self._report, self._schedule = settings, poll, report, schedule
         self._history = History(settings)
         known = self._history.read()
         self._board = Board(self._history.open(), known[-1].number if known else 0)
@@ -41,16 +41,16 @@ class Watch:
 
     def round(self) -> list[AlertChange]:
         """Poll once, report the alerts that changed since the last round, and return them."""
-        now = self._look()
+        now = self._poll()
         changes = self._board.take(now, self._settings)
         self._write_changes(changes)
         for change in changes:
             _log_change(change)
-            self._tell(change)
+            self._report(change)
         if self._webhook:
             self._webhook.send(changes)
-        if self._regular:
-            self._regular.round(now)
+        if self._schedule:
+            self._schedule.round(now)
         _write_heartbeat(self._settings.watch_beat)
         return changes
 
@@ -74,8 +74,8 @@ class Watch:
         """Wait for a delivery to the webhook, and end a verification."""
         if self._webhook:
             self._webhook.close()
-        if self._regular:
-            self._regular.close()
+        if self._schedule:
+            self._schedule.close()
 
 
 def _webhook(settings: Settings, history: History) -> Webhook | None:
@@ -102,25 +102,25 @@ def _write_heartbeat(path: Path) -> None:
         log.warning("heartbeat_write_failed", path=str(path), error=str(error))
 
 
-def run_watcher(settings: Settings, stop: threading.Event, tell: Report = lambda _: None) -> None:
+def run_watcher(settings: Settings, stop: threading.Event, report: Report = lambda _: None) -> None:
     """Watch until `stop` is set. Raises `PenstockError` if another watcher is running on this data directory."""
     with lock_watcher(settings):
-        gauges = Poller(settings)
-        watch = Watch(settings, gauges.read, tell, ScheduledVerify(settings))
+        poller = Poller(settings)
+        watch = Watch(settings, poller.read_snapshot, report, ScheduledVerify(settings))
         try:
             watch.run(stop)
         finally:
             watch.close()
-            gauges.close()
+            poller.close()
 
 
 def poll_once(settings: Settings) -> list[AlertChange]:
     """Poll once and return the active alerts. Writes and posts nothing."""
-    gauges = Poller(settings)
+    poller = Poller(settings)
     try:
-        return find_alerts(settings, gauges.read())
+        return find_alerts(settings, poller.read_snapshot())
     finally:
-        gauges.close()
+        poller.close()
 
 
 def find_alerts(settings: Settings, now: Snapshot) -> list[AlertChange]:

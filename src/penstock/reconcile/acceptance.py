@@ -60,7 +60,9 @@ def find_differences(settings: Settings, session: Session, selection: Difference
     return selected
 
 
-def accept_differences(settings: Settings, session: Session, differences: Sequence[Difference], who: str, reason: str) -> None:
+def accept_differences(
+    settings: Settings, session: Session, differences: Sequence[Difference], who: str, reason: str
+) -> None:
     """Store differences as accepted. Later receipts count them separately."""
     pipeline = pipelines.of(settings)
     keyspace, book = cassandra.keyspace_of(settings, pipeline), Auditor(settings, session).book

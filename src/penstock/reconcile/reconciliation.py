@@ -163,9 +163,9 @@ class Reconciliation:
     def _decode_unread_keys(self) -> Iterator[tuple[str, int, int]]:
         for partition, key_text, has_id_key, record_id, position in self._iter_rows("unread_keys"):
             key = record_id.encode() if has_id_key else key_text.encode("latin-1")
-            record_id = self.sources.id_of_key(key)
-            if record_id is not None:
-                yield str(record_id), partition, position
+            decoded_id = self.sources.id_of_key(key)
+            if decoded_id is not None:
+                yield str(decoded_id), partition, position
 
     def _pruned_letters(self) -> Iterator[tuple[int, int]]:
         for line, letters in self._iter_rows("short_lines"):

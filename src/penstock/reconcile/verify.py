@@ -382,8 +382,8 @@ def count_rows_to_rebuild(settings: Settings, session: Session) -> int:
         older += row.writer == RowAuthor.OLDER or (row.writer == RowAuthor.TOPIC and not is_held)
     if older + by_hand:
         raise PenstockError(
-            f"a rebuild would lose {older + by_hand} rows of {pipeline.table} whose records are not in {pipeline.topic} "
-            f"({older} from older records, {by_hand} from other writers)",
+            f"a rebuild would lose {older + by_hand} rows of {pipeline.table} whose records are not in "
+            f"{pipeline.topic} ({older} from older records, {by_hand} from other writers)",
             hint="./penstock replay, which deletes nothing",
         )
     return held

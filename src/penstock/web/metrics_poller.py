@@ -11,7 +11,7 @@ from confluent_kafka import KafkaException
 from penstock.broker.sizes import sizes
 from penstock.errors import PenstockError
 from penstock.log import get_logger
-from penstock.monitoring.flow import Point
+from penstock.monitoring.monitor import Point
 from penstock.monitoring.reasons import ReasonCounter
 from penstock.monitoring.services import TIMEOUT_S
 from penstock.sink.progress import Batch, Progress

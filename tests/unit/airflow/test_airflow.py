@@ -199,7 +199,7 @@ def test_what_airflow_does_not_know(server):
 def test_what_airflow_refuses(server, status):
     """Any other answer is told with its status and text, and never with the password."""
     server.answers["POST", "/auth/token"] = status
-    told = f"answered {status} to POST /auth/token: what went wrong"
+    told = f"responded with HTTP {status} to POST /auth/token: what went wrong"
     with pytest.raises(PenstockError, match=told) as failed, Airflow(read(airflow_password="secret")):
         pass
     assert type(failed.value) is PenstockError

@@ -59,7 +59,9 @@ def test_an_empty_queue_is_no_error(world, words):
     """An empty queue is reported on stderr, and nothing is queried, sent or created."""
     result = run(*words)
     assert (result.exit_code, result.stdout) == (0, "")
-    assert any(text in result.stderr for text in ("no pending dead letters", "no dead letter matches", "0 dead letters"))
+    assert any(
+        text in result.stderr for text in ("no pending dead letters", "no dead letter matches", "0 dead letters")
+    )
     assert not world.table.is_there
 
 
@@ -315,4 +317,4 @@ def test_discard_does_not_ask_when_told(world):
     result = run("discard", "--all", "--yes", "--json")
     found = msgspec.json.decode(result.stdout)
     assert (found["dry_run"], found["discarded"], found["already"]) == (False, 1, 1)
-    assert "0:0 already: redriven to 0:2" in run("discard", "--all", "--yes").stdout
+    assert "0:0 already resolved: redriven to 0:2" in run("discard", "--all", "--yes").stdout

@@ -189,6 +189,6 @@ def test_a_replay_without_the_stacks_spark_says_what_to_start(tmp_path, monkeypa
     """Without the stack's Spark, whose configuration and jars `up` creates, the error says what to start."""
     monkeypatch.delenv("SPARK_CONF_DIR", raising=False)
     own = settings.model_copy(update={"home": tmp_path})
-    with pytest.raises(StackError, match="never started") as failed, commands.local_spark(own, "replay"):
+    with pytest.raises(StackError, match="never started") as failed, commands.open_local_spark(own, "replay"):
         pass
     assert "up spark-job" in failed.value.hint

@@ -5,13 +5,17 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.cli.text import print_json, format_table, print_progress
+from penstock.cli.text import format_table, print_json, print_progress
 from penstock.reconcile.audit import Balance
 
 
 def test_columns_are_aligned():
     """Columns are as wide as their widest cell, two spaces apart, without trailing spaces."""
-    assert format_table(("name", "n"), [("a", 1), ("longer", 22)]).splitlines() == ["name    n", "a       1", "longer  22"]
+    assert format_table(("name", "n"), [("a", 1), ("longer", 22)]).splitlines() == [
+        "name    n",
+        "a       1",
+        "longer  22",
+    ]
 
 
 def test_none_is_a_dash():

@@ -11,7 +11,7 @@ from penstock.broker.topics import Span
 from penstock.config import Settings
 from penstock.errors import KafkaUnreachable
 from penstock.monitoring import reasons
-from penstock.monitoring.gauges import TopicState
+from penstock.monitoring.poller import TopicState
 from penstock.monitoring.reasons import OTHER, ReasonCounter
 from tests.unit.fakes import message
 

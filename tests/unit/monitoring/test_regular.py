@@ -47,7 +47,8 @@ def events(regular: ScheduledVerify, now: Snapshot = FINE) -> list[dict]:
 
 
 @pytest.mark.parametrize(
-    ("code", "told"), [(0, ("verification_finished", True)), (1, ("verification_finished", False)), (3, ("verification_failed", 3))]
+    ("code", "told"),
+    [(0, ("verification_finished", True)), (1, ("verification_finished", False)), (3, ("verification_failed", 3))],
 )
 def test_what_is_due_is_verified_once(due, code, told):
     """Balanced or not, it is not due again before the time has passed."""

@@ -179,7 +179,11 @@ def test_one_look_knows_what_fires(settings: Settings, watching: Any) -> None:
 
 def test_two_watches_of_one_home_are_one_too_many(settings: Settings) -> None:
     """The second is refused, and told what to do; when the first is gone it may."""
-    with watch.lock_watcher(settings), pytest.raises(PenstockError, match="another alert watcher is running") as caught, watch.lock_watcher(settings):
+    with (
+        watch.lock_watcher(settings),
+        pytest.raises(PenstockError, match="another alert watcher is running") as caught,
+        watch.lock_watcher(settings),
+    ):
         pass
     assert "./penstock alerts" in caught.value.hint
     with watch.lock_watcher(settings):

@@ -75,7 +75,7 @@ def test_who_accepted_what_and_why_is_kept(topic):
 )
 def test_what_is_not_missing_now_cannot_be_accepted(topic, selection):
     """Nothing is kept for a difference to come."""
-    with pytest.raises(UsageError, match="no current difference matches .*: 3"):
+    with pytest.raises(UsageError, match=r"no current difference matches .*: 3"):
         accept(topic, selection)
     assert topic.tables.kept["accepted"] == {}
 

@@ -134,7 +134,9 @@ def test_ttls_are_known_from_one_receipt_to_the_next(topic):
     topic.now_ms += HOUR_MS
     found = topic.verify()
     assert (found.balanced, found.expired, found.lifetimes) == (True, 1, first.lifetimes)
-    assert found.evidence == ["default_time_to_live of readings is 3600 s, in effect since at least 2023-11-14T22:13:20+00:00"]
+    assert found.evidence == [
+        "default_time_to_live of readings is 3600 s, in effect since at least 2023-11-14T22:13:20+00:00"
+    ]
     topic.tables.ttl = (0, EPOCH_US + 2 * 10**12)
     assert [lifetime.ttl_s for lifetime in topic.verify().lifetimes] == [HOUR_S, 0]
 

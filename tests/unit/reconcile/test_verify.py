@@ -438,7 +438,7 @@ def test_a_table_with_rows_of_no_record_is_not_rebuilt(topic, row, words):
 def test_a_table_that_the_topic_outlived_is_not_rebuilt(topic):
     """Retention took the records of two rows."""
     topic.firsts[0] = 2
-    with pytest.raises(PenstockError, match=r"would lose 2 rows of readings .*2 from older records, 0 from other writers"):
+    with pytest.raises(PenstockError, match=r"would lose 2 rows of readings .*2 from older records, 0 from other"):
         rebuildable(topic)
 
 

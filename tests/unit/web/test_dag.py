@@ -6,7 +6,7 @@ from penstock.airflow.runs import parse_run
 from penstock.broker.topics import Span
 from penstock.config import read
 from penstock.errors import NotFound, RunFailed, UsageError
-from penstock.monitoring.flow import PartitionProgress
+from penstock.monitoring.poller import PartitionProgress
 from penstock.produce.delivery_log import SoFar
 from penstock.web.runs import dag as dags
 from penstock.web.runs.dag import (

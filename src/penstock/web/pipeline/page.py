@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from nicegui import ui
 
-from penstock.monitoring.flow import Point, View, compute_rate
+from penstock.monitoring.monitor import Point, View, compute_rate
 from penstock.reconcile.verify import EXCUSED
 from penstock.web import elements
 from penstock.web.app_context import AppContext
@@ -132,7 +132,9 @@ def _rates(view: View) -> list[dict[str, Any]]:
     points = _sample_points(view)
     names = {"kafka": "come", "stored": "stored", "rejected": "rejected"}
     return [
-        elements.series(name, [(points[at].at_s, compute_rate(points[: at + 1], count)) for at in range(1, len(points))])
+        elements.series(
+            name, [(points[at].at_s, compute_rate(points[: at + 1], count)) for at in range(1, len(points))]
+        )
         for count, name in names.items()
     ]
 

@@ -1,9 +1,9 @@
-"""The gauges: a snapshot of the pipeline, read from Kafka's offsets, the ledger and the last receipt."""
+"""Poll Kafka's offsets, the ledger and the last receipt. `Poll` is the only place that computes the lag."""
 
 import time
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from cassandra import DriverException
@@ -138,12 +138,49 @@ class CassandraState(NamedTuple):
     """The batches on which the stream is stuck."""
 
 
+@dataclass(frozen=True)
+class PartitionProgress:
+    """A partition of the topic. `reached` is the offset that the ledger reaches, null if unknown."""
+
+    partition: int
+    first: int
+    end: int
+    reached: int | None
+
+    @property
+    def lag_records(self) -> int | None:
+        """Return the number of records that are not stored yet; None if unknown."""
+        return None if self.reached is None else max(0, self.end - max(self.first, self.reached))
+
+
 class Poll(NamedTuple):
-    """Result of a poll: the error of each service, or an empty string; `held` is None if Kafka could not be queried."""
+    """Result of a poll.
+
+    `services` has the error of each service, or an empty string. `kafka` is None if Kafka could not be queried.
+    """
 
     services: dict[str, str]
-    held: KafkaState | None
-    stored: CassandraState
+    kafka: KafkaState | None
+    cassandra: CassandraState
+
+    @property
+    def partitions(self) -> list[PartitionProgress]:
+        """Return the progress of each partition of the topic; empty if Kafka could not be queried."""
+        reached = self.cassandra.reached or {}
+        spans = self.kafka.topic.spans if self.kafka else []
+        return [PartitionProgress(span.partition, span.first, span.end, reached.get(span.partition)) for span in spans]
+
+    @property
+    def reached(self) -> int | None:
+        """Return the sum of the offsets that the ledger reaches; None if unknown."""
+        return None if self.cassandra.reached is None else sum(self.cassandra.reached.values())
+
+    @property
+    def lag_records(self) -> int | None:
+        """Return the number of records that are not stored yet; None if Kafka or Cassandra could not be queried."""
+        if self.kafka is None or self.cassandra.reached is None:
+            return None
+        return sum(partition.lag_records or 0 for partition in self.partitions)
 
 
 class Poller:
@@ -156,25 +193,24 @@ class Poller:
         self._keyspace = cassandra.keyspace_of(settings, self._pipeline)
         self._checkpoint = folder_of(settings, self._pipeline.topic)
         self._window = Window()
-        self._held: KafkaState | None = None
+        self._kafka: KafkaState | None = None
         self._ledger: tuple[Session, str, Ledger] | None = None
         self._settings = settings
         self._change, self._changes_read_s = "", -_CHANGES_S
 
-    def read(self) -> Snapshot:
+    def read_snapshot(self) -> Snapshot:
         """Return a snapshot of the pipeline. What is unknown, because a service is unavailable, is None."""
-        services, held, stored = self.look()
-        return build_snapshot(self._pipeline.topic, services, held, stored, self._window)
+        return build_snapshot(self._pipeline.topic, self.poll(), self._window)
 
-    def look(self) -> Poll:
-        """Poll all services once, and return their answers."""
+    def poll(self) -> Poll:
+        """Poll all services once, and return their state."""
         services = self._services.read()
-        held = None if services["kafka"] else self._from_kafka()
+        kafka = None if services["kafka"] else self._read_kafka()
         try:
-            stored = CassandraState() if services["cassandra"] else self._from_cassandra(held and held.topic)
+            stored = CassandraState() if services["cassandra"] else self._read_cassandra(kafka and kafka.topic)
         except FormatTooNew as error:
-            return Poll(services | {"cassandra": error.message}, held, CassandraState())
-        return Poll(services, held, stored)
+            return Poll(services | {"cassandra": error.message}, kafka, CassandraState())
+        return Poll(services, kafka, stored)
 
     def session(self) -> Session:
         """Return the Cassandra session. Raises `CassandraUnreachable`."""
@@ -185,8 +221,8 @@ class Poller:
         self._services.close()
         self._connections.close()
 
-    def _from_kafka(self) -> KafkaState | None:
-        client, before = self._connections.kafka, self._held
+    def _read_kafka(self) -> KafkaState | None:
+        client, before = self._connections.kafka, self._kafka
         try:
             topic = read_topic(client, self._pipeline.topic)
             dead_letters = read_topic(client, self._pipeline.dead_letter_topic)
@@ -197,10 +233,10 @@ class Poller:
         except KafkaException as error:
             log.debug("service_unreachable", service="kafka", error=str(error))
             return None
-        self._held = KafkaState(topic, dead_letters, newest_s)
-        return self._held
+        self._kafka = KafkaState(topic, dead_letters, newest_s)
+        return self._kafka
 
-    def _from_cassandra(self, topic: TopicState | None) -> CassandraState:
+    def _read_cassandra(self, topic: TopicState | None) -> CassandraState:
         try:
             session = self._connections.session()
             receipt = receipts.latest(session, self._keyspace, self._pipeline.topic)
@@ -257,27 +293,27 @@ def parse_receipt(stored: dict[str, Any]) -> Receipt:
     return Receipt(bool(stored["balanced"]), int(stored["missing"]), tuple(map(str, stored.get("warnings") or ())))
 
 
-def build_snapshot(topic: str, services: dict[str, str], held: KafkaState | None, stored: CassandraState, window: Window) -> Snapshot:
+def build_snapshot(topic: str, poll: Poll, window: Window) -> Snapshot:
     """Return the snapshot that results from a poll, and advance the window."""
-    receipt = parse_receipt(stored.receipt) if stored.receipt else None
+    kafka, stored = poll.kafka, poll.cassandra
     now = Snapshot(
-        at_s=time.time(), topic=topic, services=services, receipt=receipt, change=stored.change, stuck=stored.stuck
+        at_s=time.time(),
+        topic=topic,
+        services=poll.services,
+        receipt=parse_receipt(stored.receipt) if stored.receipt else None,
+        change=stored.change,
+        stuck=stored.stuck,
     )
-    if held is None:
+    if kafka is None:
         return now
-    reached = stored.reached
-    count = Count(now.at_s, held.topic.end, held.dead_letters.end, None if reached is None else sum(reached.values()))
-    produced, rejected, window_s = window.add((held.topic.id, held.dead_letters.id), count)
+    count = Count(now.at_s, kafka.topic.end, kafka.dead_letters.end, poll.reached)
+    produced, rejected, window_s = window.add((kafka.topic.id, kafka.dead_letters.id), count)
     return replace(
         now,
-        lag_records=None if reached is None else _compute_lag(held.topic, reached),
+        lag_records=poll.lag_records,
         produced=produced,
         rejected=rejected,
         window_s=window_s,
-        topic_records=held.topic.records,
-        newest_record_s=held.newest_s,
+        topic_records=kafka.topic.records,
+        newest_record_s=kafka.newest_s,
     )
-
-
-def _compute_lag(topic: TopicState, reached: dict[int, int]) -> int:
-    return sum(max(0, span.end - reached[span.partition]) for span in topic.spans)

@@ -1,6 +1,6 @@
 """Counts, rates and latencies of each stage of the pipeline, and its current problems.
 
-A `Flow` polls repeatedly, and keeps the polls of the last fifteen minutes. What is unknown, because a service is
+A `Monitor` polls repeatedly, and keeps the polls of the last fifteen minutes. What is unknown, because a service is
 unavailable, is None, never zero.
 """
 
@@ -22,8 +22,8 @@ from penstock.contract.latency import Histogram, joined, quantile_ms
 from penstock.errors import PenstockError
 from penstock.log import get_logger
 from penstock.monitoring.alerts import AlertChange
-from penstock.monitoring.gauges import Poller, Poll, TopicState
 from penstock.monitoring.history import History, file_version, is_watched
+from penstock.monitoring.poller import PartitionProgress, Poll, Poller, TopicState
 from penstock.produce import delivery_log
 from penstock.produce.delivery_log import SoFar
 from penstock.sink import cassandra
@@ -70,17 +70,7 @@ class Point:
     rejected_held: int | None
     p50_ms: int | None
     p99_ms: int | None
-    partitions: list["PartitionProgress"] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class PartitionProgress:
-    """A partition of the topic. `reached` is the offset that the ledger reaches, null if unknown."""
-
-    partition: int
-    first: int
-    end: int
-    reached: int | None
+    partitions: list[PartitionProgress] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -187,21 +177,21 @@ class Monitor:
         self._settings = settings
         self._pipeline = pipelines.of(settings)
         self._keyspace = cassandra.keyspace_of(settings, self._pipeline)
-        self._gauges = Poller(settings)
+        self._poller = Poller(settings)
         self._history = History(settings)
         self._read_of: tuple[int, int] | None = None
         self._alerts: list[AlertChange] = []
         self._runs = Runs(settings)
-        self._tail = _LedgerTail()
+        self._ledger_tail = _LedgerTail()
         self._points: deque[Point] = deque()
-        self._asked_s = -_SLOW_S
+        self._slow_poll_s = -_SLOW_S
         self._been_up: set[str] = set()
         self.view = View()
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Poll once, and replace `view`."""
-        found = self._gauges.look()
-        now = self._build_point(found)
+        poll = self._poller.poll()
+        now = self._build_point(poll)
         self._been_up |= {name for name, error in now.services.items() if not error}
         self._points.append(now)
         while now.at_s - self._points[0].at_s > KEPT_S:
@@ -213,15 +203,15 @@ class Monitor:
             under_way=self.view.under_way,
             alerts=self._open_alerts(),
             is_watched=is_watched(self._settings),
-            receipt=found.stored.receipt or self.view.receipt,
+            receipt=poll.cassandra.receipt or self.view.receipt,
             failures=self.view.failures,
-            stuck=self.view.stuck if found.stored.stuck is None else list(found.stored.stuck),
+            stuck=self.view.stuck if poll.cassandra.stuck is None else list(poll.cassandra.stuck),
             problems=self.view.problems | _find_problems(now, self._been_up),
-            latencies=self._tail.latencies,
+            latencies=self._ledger_tail.latencies,
         )
-        if time.monotonic() - self._asked_s >= _SLOW_S:
-            self._asked_s = time.monotonic()
-            self._ask_slowly(view, found)
+        if time.monotonic() - self._slow_poll_s >= _SLOW_S:
+            self._slow_poll_s = time.monotonic()
+            self._poll_slow_sources(view, poll)
         self.view = view
 
     def _open_alerts(self) -> list[AlertChange]:
@@ -231,17 +221,17 @@ class Monitor:
             self._read_of, self._alerts = now, self._history.open()
         return self._alerts
 
-    def _ask_slowly(self, view: View, found: Poll) -> None:
-        if not found.services["airflow"]:
+    def _poll_slow_sources(self, view: View, poll: Poll) -> None:
+        if not poll.services["airflow"]:
             try:
                 view.runs = self._runs.read()
                 view.ran = self._runs.totals()
                 view.under_way = self._sum_progress(view.runs)
             except PenstockError as error:
                 log.debug("service_unreachable", service="airflow", error=str(error))
-        if not found.services["cassandra"]:
+        if not poll.services["cassandra"]:
             try:
-                session = self._gauges.session()
+                session = self._poller.session()
                 view.failures = Progress(session, self._keyspace, self._pipeline.topic).failures(3)
             except (DriverException, NoHostAvailable, PenstockError) as error:
                 log.debug("service_unreachable", service="cassandra", error=str(error))
@@ -265,54 +255,44 @@ class Monitor:
             return None, None
         return ran["fetched"] + now.fetched, ran["produced"] + now.acknowledged
 
-    def _build_point(self, found: Poll) -> Point:
-        held, stored = found.held, found.stored
+    def _build_point(self, poll: Poll) -> Point:
+        kafka, reached = poll.kafka, poll.reached
         now_s = time.time()
-        self._follow_ledger(found)
-        recent = self._tail.recent(now_s)
-        known = held is not None and stored.reached is not None
+        self._follow_ledger(poll)
+        recent = self._ledger_tail.recent(now_s)
         fetched, produced = self._count_run_records()
         return Point(
             at_s=now_s,
-            services=found.services,
+            services=poll.services,
             counts=Counts(
                 fetched=fetched,
                 produced=produced,
-                kafka=held and held.topic.end,
-                read=sum(stored.reached.values()) if stored.reached is not None else None,
-                stored=self._tail.stored if known else None,
-                rejected=held and held.dead_letters.end,
+                kafka=kafka and kafka.topic.end,
+                read=reached,
+                stored=self._ledger_tail.stored if kafka is not None and reached is not None else None,
+                rejected=kafka and kafka.dead_letters.end,
             ),
-            lag=_compute_lag(held.topic, stored.reached) if held and stored.reached is not None else None,
-            kafka_held=held and held.topic.records,
-            rejected_held=held and held.dead_letters.records,
+            lag=poll.lag_records,
+            kafka_held=kafka and kafka.topic.records,
+            rejected_held=kafka and kafka.dead_letters.records,
             p50_ms=quantile_ms(recent, 0.5),
             p99_ms=quantile_ms(recent, 0.99),
-            partitions=_list_partitions(held.topic, stored.reached) if held else [],
+            partitions=poll.partitions,
         )
 
-    def _follow_ledger(self, found: Poll) -> None:
-        held, stored = found.held, found.stored
-        if held is None or stored.reached is None or stored.book is None:
+    def _follow_ledger(self, poll: Poll) -> None:
+        kafka, stored = poll.kafka, poll.cassandra
+        if kafka is None or stored.reached is None or stored.book is None:
             return
         try:
-            self._tail.read(stored.book, held.topic, stored.reached)
+            self._ledger_tail.read(stored.book, kafka.topic, stored.reached)
         except (DriverException, NoHostAvailable) as error:
             log.debug("service_unreachable", service="cassandra", error=str(error))
 
     def close(self) -> None:
         """Close all connections."""
-        self._gauges.close()
+        self._poller.close()
         self._runs.close()
-
-
-def _compute_lag(topic: TopicState, reached: dict[int, int]) -> int:
-    return sum(max(0, span.end - reached[span.partition]) for span in topic.spans)
-
-
-def _list_partitions(topic: TopicState, reached: dict[int, int] | None) -> list[PartitionProgress]:
-    known = reached or {}
-    return [PartitionProgress(span.partition, span.first, span.end, known.get(span.partition)) for span in topic.spans]
 
 
 def _find_problems(now: Point, been_up: set[str]) -> dict[str, Problem]:
