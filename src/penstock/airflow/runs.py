@@ -63,7 +63,7 @@ class Runs:
         """
         try:
             airflow = self._get_client()
-            runs = [self._read_run(airflow, description) for description in airflow.runs(newest)]
+            runs = [self._read_run(airflow, description) for description in airflow.list_runs(newest)]
         except Exception:
             self.close()  # also renews an expired token
             raise
@@ -80,7 +80,7 @@ class Runs:
     def _read_run(self, airflow: Airflow, description: dict[str, Any]) -> DagRun:
         run_id = str(description["dag_run_id"])
         if description["state"] == "success" and run_id not in self._summaries:
-            self._summaries[run_id] = airflow.summary(run_id)
+            self._summaries[run_id] = airflow.fetch_summary(run_id)
         return parse_run(description, self._summaries.get(run_id, {}))
 
     def close(self) -> None:
@@ -96,7 +96,7 @@ def list_unfinished(settings: Settings) -> list[str]:
     Raises `AirflowUnreachable`, or `PenstockError` if Airflow rejects the request.
     """
     with Airflow(settings.model_copy(update={"airflow_timeout_s": ASKING_S})) as airflow:
-        runs = [parse_run(description, {}) for description in airflow.runs(NEWEST)]
+        runs = [parse_run(description, {}) for description in airflow.list_runs(NEWEST)]
     return [run.run_id for run in runs if run.is_active]
 
 

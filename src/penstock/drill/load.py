@@ -34,13 +34,13 @@ class LoadRun:
     def __init__(self, settings: Settings, parameters: dict[str, Any]) -> None:
         self._settings = settings
         with Airflow(settings) as airflow:
-            airflow.unpause()
-            self.id = airflow.trigger(parameters)
+            airflow.unpause_dag()
+            self.id = airflow.trigger_run(parameters)
 
     def state(self) -> str:
         """Return the final state of the run. Raises `Unreachable` while it is still running."""
         with Airflow(self._settings) as airflow:
-            run, (task, attempt) = airflow.run(self.id), airflow.task(self.id)
+            run, (task, attempt) = airflow.describe_run(self.id), airflow.fetch_task_state(self.id)
             if not airflow.has_ended(run):
                 raise Unreachable(f"run {self.id} is {run['state']}, attempt {attempt} of its task {task}")
             return str(run["state"])

@@ -64,11 +64,11 @@ def run_and_reconcile(settings: Settings, session: Session, parameters: dict[str
     topic = pipelines.of(settings).topic
     before = topics.spans_of_existing(settings, topic)
     with Airflow(settings) as airflow:
-        airflow.unpause()
-        run_id = airflow.trigger(parameters)
+        airflow.unpause_dag()
+        run_id = airflow.trigger_run(parameters)
         report(f"run {run_id} triggered")
         dag_run = _wait_for_run(airflow, run_id, report)
-        summary = airflow.summary(run_id)
+        summary = airflow.fetch_summary(run_id)
     since = topics.beyond(before, topics.spans(settings, topic))
     auditor = Auditor(settings, session)
     _wait_covered(auditor, since, report)
@@ -127,10 +127,10 @@ def _wait_for_run(airflow: Airflow, run_id: str, report: Report) -> dict[str, An
     """Wait for the run to end, and return it. Report each attempt of its task, and why it failed."""
     seen = ("", 0)
     while True:
-        dag_run, task = airflow.run(run_id), airflow.task(run_id)
+        dag_run, task = airflow.describe_run(run_id), airflow.fetch_task_state(run_id)
         if task != seen:
             seen, (state, attempt) = task, task
-            error = airflow.error(run_id, attempt) if state in {"up_for_retry", "failed"} else ""
+            error = airflow.find_error(run_id, attempt) if state in {"up_for_retry", "failed"} else ""
             report(f"attempt {attempt}: {state}{': ' if error else ''}{error}")
         if airflow.has_ended(dag_run):
             return dag_run

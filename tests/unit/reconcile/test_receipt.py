@@ -107,14 +107,14 @@ class FakeAirflow:
     def __exit__(self, *_):
         pass
 
-    def unpause(self):
+    def unpause_dag(self):
         self._world.triggered.append("unpaused")
 
-    def trigger(self, parameters):
+    def trigger_run(self, parameters):
         self._world.triggered.append(parameters)
         return "r1"
 
-    def run(self, run_id):
+    def describe_run(self, run_id):
         states = self._world.states
         state = states.pop(0) if len(states) > 1 else states[0]
         return {"dag_run_id": run_id, "state": state, "queued_at": "q"}
@@ -122,14 +122,14 @@ class FakeAirflow:
     def has_ended(self, run):
         return run["state"] in {"success", "failed"}
 
-    def summary(self, run_id):
+    def fetch_summary(self, run_id):
         return self._world.told
 
-    def task(self, run_id):
+    def fetch_task_state(self, run_id):
         tasks = self._world.tasks
         return tasks.pop(0) if len(tasks) > 1 else tasks[0]
 
-    def error(self, run_id, attempt):
+    def find_error(self, run_id, attempt):
         return f"error of attempt {attempt}"
 
 

@@ -38,18 +38,18 @@ class FakeAirflow:
         FakeAirflow.signed_in += 1
         return self
 
-    def dag(self):
+    def describe_dag(self):
         return {"is_paused": True, "timetable_description": "At 00:00", "next_dagrun_run_after": None}
 
-    def run(self, run_id):
+    def describe_run(self, run_id):
         if run_id != "r1":
             raise RunFailed("unknown")
         return self.found
 
-    def summary(self, _run_id):
+    def fetch_summary(self, _run_id):
         return SUMMARY
 
-    def attempts(self, _run_id):
+    def list_attempts(self, _run_id):
         return [{"try_number": 1, "state": None}]
 
 
