@@ -46,7 +46,7 @@ def drill(
     """
     from penstock import config, pipelines
     from penstock.drill import table
-    from penstock.drill import target as ground
+    from penstock.drill.target import open_target
 
     chosen = table.check_names(list(names or ()))
     if not chosen and not every:
@@ -58,7 +58,7 @@ def drill(
         typer.confirm(f"Delete the topic {topic} of the local stack, with its records?", abort=True, err=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the fault is removed as on Ctrl-C
     ask = table.Options(records, backlog or (table.BACKLOG_OF_ALL if every else table.BACKLOG_ALONE), minutes, rate)
-    target = ground.open_target(settings, print_progress)
+    target = open_target(settings, print_progress)
     results = [_run_drill(target, name, ask) for name in chosen or table.list_of_all()]
     if as_json:
         print_json(results)
@@ -67,14 +67,14 @@ def drill(
     raise typer.Exit(0 if all(result.passed for result in results) else 1)
 
 
-def _run_drill(ground: "Target", name: str, ask: "Options") -> "Result":
+def _run_drill(target: "Target", name: str, ask: "Options") -> "Result":
     import traceback
 
     from penstock.drill import table
     from penstock.drill.verdict import Facts
 
     try:
-        result = table.run_drill(ground, name, ask)
+        result = table.run_drill(target, name, ask)
     except Exception as error:  # noqa: BLE001  process edge: a failing drill must not discard the others' results
         print_progress("".join(traceback.format_exception(error)))
         result = Facts(name, failure=f"the drill failed unexpectedly: {type(error).__name__}: {error}").result()

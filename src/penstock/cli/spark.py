@@ -1,4 +1,4 @@
-"""Sessions of Spark for the commands that need one."""
+"""Open the Spark sessions of commands."""
 
 import os
 from collections.abc import Iterator

@@ -19,12 +19,12 @@ def stop_service(service: str) -> Fault:
     """Return the fault that stops a service. It is started again at the end."""
 
     @contextmanager
-    def fault(ground: Target) -> Iterator[None]:
+    def fault(target: Target) -> Iterator[None]:
         try:
-            ground.stop(service)
+            target.stop(service)
             yield
         finally:
-            ground.start(service)
+            target.start(service)
 
     return fault
 
@@ -33,8 +33,8 @@ def suspend_service(service: str) -> Fault:
     """Return the fault that suspends a service with SIGSTOP: it accepts connections but never responds."""
 
     @contextmanager
-    def fault(ground: Target) -> Iterator[None]:
-        processes = ground.tree(service)
+    def fault(target: Target) -> Iterator[None]:
+        processes = target.tree(service)
         try:
             _send_signal(processes, signal.SIGSTOP)
             yield
@@ -53,22 +53,22 @@ def _send_signal(processes: list[psutil.Process], number: signal.Signals) -> Non
 
 
 @contextmanager
-def kill_stack(ground: Target) -> Iterator[None]:
+def kill_stack(target: Target) -> Iterator[None]:
     """Kill every process of the stack at once, the supervisor first. `up` restarts them at the end."""
-    supervisor = ground.supervisor.pid()
+    supervisor = target.supervisor.pid()
     try:
         kill_processes([psutil.Process(supervisor)] if supervisor else [])
-        _kill_all(ground)
+        _kill_all(target)
         yield
     finally:
-        ground.up()
+        target.up()
 
 
-def _kill_all(ground: Target) -> None:
+def _kill_all(target: Target) -> None:
     """Kill all processes of the stack, repeatedly: new ones may start while the others are listed."""
     deadline = time.monotonic() + _CUT_S
-    while (survivors := orphans.find(ground.layout.marker)) and time.monotonic() < deadline:
-        ground.say(f"SIGKILL of {len(survivors)} processes")
+    while (survivors := orphans.find(target.layout.marker)) and time.monotonic() < deadline:
+        target.say(f"SIGKILL of {len(survivors)} processes")
         kill_processes(survivors)
         psutil.wait_procs(survivors, timeout=1.0)
 

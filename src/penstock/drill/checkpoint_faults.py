@@ -18,18 +18,18 @@ _REFUSED_S = 90.0
 
 
 @contextmanager
-def truncate_checkpoint(ground: Target) -> Iterator[None]:
+def truncate_checkpoint(target: Target) -> Iterator[None]:
     """Kill the job and truncate the newest files of its checkpoint to half. The job is started again at the end."""
-    processes = ground.tree(JOB)
+    processes = target.tree(JOB)
     try:
-        ground.supervisor.stop(JOB)
+        target.supervisor.stop(JOB)
         kill_processes(processes)
-        ground.stop(JOB)
+        target.stop(JOB)
         for kind in ("offsets", "commits"):
-            _truncate_file(find_newest(Path(ground.settings.checkpoint) / ground.pipeline.topic / kind), ground)
+            _truncate_file(find_newest(Path(target.settings.checkpoint) / target.pipeline.topic / kind), target)
         yield
     finally:
-        ground.start(JOB)
+        target.start(JOB)
 
 
 def find_newest(folder: Path) -> Path:
@@ -40,18 +40,18 @@ def find_newest(folder: Path) -> Path:
     return max(batches, key=lambda path: int(path.name))
 
 
-def _truncate_file(path: Path, ground: Target) -> None:
+def _truncate_file(path: Path, target: Target) -> None:
     size_bytes = path.stat().st_size
     os.truncate(path, size_bytes // 2)
-    ground.say(f"truncated {path.parent.name}/{path.name} from {size_bytes} to {size_bytes // 2} bytes")
+    target.say(f"truncated {path.parent.name}/{path.name} from {size_bytes} to {size_bytes // 2} bytes")
 
 
 @contextmanager
-def start_second_job(ground: Target) -> Iterator[None]:
+def start_second_job(target: Target) -> Iterator[None]:
     """Start a second job on the same checkpoint. Raises `PenstockError` unless it is refused."""
-    log = ground.layout.log(SECOND)
+    log = target.layout.log(SECOND)
     with log.open("ab") as output:
-        job = _start_second(ground, output.fileno())
+        job = _start_second(target, output.fileno())
         try:
             code = job.wait(_REFUSED_S)
         except subprocess.TimeoutExpired:
@@ -61,13 +61,13 @@ def start_second_job(ground: Target) -> Iterator[None]:
             job.wait()
     if not code:
         raise PenstockError("the second job exited with code 0 instead of being refused", hint=f"read {log}")
-    ground.say(f"the second job exited with code {code}")
+    target.say(f"the second job exited with code {code}")
     yield
 
 
-def _start_second(ground: Target, output: int) -> "subprocess.Popen[bytes]":
-    service = catalog.services(site.read(ground.settings))[JOB]
-    own = {"PENSTOCK_SPARK_JOB_UI_PORT": str(find_free_port()), MARKER: ground.layout.marker}
+def _start_second(target: Target, output: int) -> "subprocess.Popen[bytes]":
+    service = catalog.services(site.read(target.settings))[JOB]
+    own = {"PENSTOCK_SPARK_JOB_UI_PORT": str(find_free_port()), MARKER: target.layout.marker}
     return subprocess.Popen(
         service.command,
         env={**inherited(os.environ), **service.env, **own},

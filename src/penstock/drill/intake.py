@@ -26,18 +26,18 @@ _START_S = 60.0
 
 
 @contextmanager
-def set_clock_back(_ground: Target) -> Iterator[dict[str, Any]]:
+def set_clock_back(_target: Target) -> Iterator[dict[str, Any]]:
     """Set the run's clock back by one day."""
     yield {"clock_offset_s": -DAY_S}
 
 
 @contextmanager
-def send_older_updates(ground: Target) -> Iterator[None]:
+def send_older_updates(target: Target) -> Iterator[None]:
     """Send users, then send changed versions of them with timestamps a day older.
 
     The second version is newer by Kafka's order. If the first one won, the second would be counted as missing.
     """
-    direct, now_ms = load.Direct(ground, "clock-back"), load.now_ms()
+    direct, now_ms = load.Direct(target, "clock-back"), load.now_ms()
     users = list(islice(direct.users, UPDATES))
     changed = [msgspec.structs.replace(user, nationality="XX") for user in users]
     direct.send_at([(user, now_ms) for user in users])
@@ -46,13 +46,13 @@ def send_older_updates(ground: Target) -> Iterator[None]:
 
 
 @contextmanager
-def run_hostile_source(ground: Target) -> Iterator[dict[str, Any]]:
+def run_hostile_source(target: Target) -> Iterator[dict[str, Any]]:
     """Run a stand-in API for the drill in which one in ten responses and users is invalid."""
     port = find_free_port()
     seed = str(random.randrange(10**6))  # noqa: S311 - reported, so that the faults can be reproduced
     command = [sys.executable, "-m", f"{package}.cli", "source", "serve", "--port", str(port)]
-    ground.say(f"a hostile source, seed {seed}")
-    with ground.layout.log("drill-source").open("ab") as output:
+    target.say(f"a hostile source, seed {seed}")
+    with target.layout.log("drill-source").open("ab") as output:
         source = subprocess.Popen(
             [*command, "--hostile", str(HOSTILE), "--seed", seed], env=os.environ, stdout=output, stderr=output
         )

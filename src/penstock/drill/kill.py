@@ -15,28 +15,28 @@ _FIND_S = 60.0
 
 
 def _find_service(name: str) -> Find:
-    return lambda ground: ground.process(name)
+    return lambda target: target.process(name)
 
 
-def _find_driver(ground: Target) -> psutil.Process:
+def _find_driver(target: Target) -> psutil.Process:
     """Return the JVM of the Spark driver."""
-    return _find_jvm(ground, "spark-job")
+    return _find_jvm(target, "spark-job")
 
 
-def _find_executor(ground: Target) -> psutil.Process:
+def _find_executor(target: Target) -> psutil.Process:
     """Return the JVM of the executor that the worker started for the job."""
-    return _find_jvm(ground, "spark-worker")
+    return _find_jvm(target, "spark-worker")
 
 
-def _find_jvm(ground: Target, service: str) -> psutil.Process:
+def _find_jvm(target: Target, service: str) -> psutil.Process:
     return _find_newest(
-        ground.tree(service)[1:], lambda process: "java" in process.name(), f"no JVM is running under {service}"
+        target.tree(service)[1:], lambda process: "java" in process.name(), f"no JVM is running under {service}"
     )
 
 
-def _find_task(ground: Target) -> psutil.Process:
+def _find_task(target: Target) -> psutil.Process:
     """Return the process that runs the DAG's task: a grandchild of Airflow's scheduler."""
-    tree = ground.tree("airflow-scheduler")
+    tree = target.tree("airflow-scheduler")
     return _find_newest(tree[1:], lambda process: process.ppid() != tree[0].pid, "Airflow is running no task")
 
 
@@ -57,9 +57,9 @@ def kill_process(find: Find) -> Fault:
     """Return the fault that kills the process returned by `find`."""
 
     @contextmanager
-    def fault(ground: Target) -> Iterator[None]:
-        victim = wait_until(lambda: find(ground), timeout_s=_FIND_S, what="a process to kill")
-        ground.say(f"SIGKILL of {victim.pid}: {victim.name()}")
+    def fault(target: Target) -> Iterator[None]:
+        victim = wait_until(lambda: find(target), timeout_s=_FIND_S, what="a process to kill")
+        target.say(f"SIGKILL of {victim.pid}: {victim.name()}")
         kill_processes([victim])
         yield
 

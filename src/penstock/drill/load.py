@@ -62,8 +62,8 @@ def generate_users(record: type[Record], pipeline: Pipeline) -> Iterator[Record]
 class Direct:
     """Produces generated users directly to the topic, bypassing Airflow."""
 
-    def __init__(self, ground: Target, name: str) -> None:
-        settings, pipeline = ground.settings, ground.pipeline
+    def __init__(self, target: Target, name: str) -> None:
+        settings, pipeline = target.settings, target.pipeline
         self._settings, self._topic, self._key = settings, pipeline.topic, key_writer(pipeline.record)
         self._headers = [(headers.RUN, f"drill-{name}".encode())]
         schema_id = Registry(settings).register(pipeline.subject, pipeline.record, settings.wire_format)

@@ -1,4 +1,4 @@
-"""Definition of a drill: plain data, run by `frame.hold`."""
+"""Definition of a drill: plain data, run by `runner.run_drill`."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -23,13 +23,13 @@ class LogEvidence:
 
 
 @contextmanager
-def no_parameters(_ground: Target) -> Iterator[dict[str, Any]]:
+def no_parameters(_target: Target) -> Iterator[dict[str, Any]]:
     """Yield no further parameters."""
     yield {}
 
 
 @contextmanager
-def no_fault(_ground: Target) -> Iterator[None]:
+def no_fault(_target: Target) -> Iterator[None]:
     """Cause no fault: the load itself is the drill."""
     yield
 

@@ -32,48 +32,48 @@ _STORED_S = 120.0
 
 
 @contextmanager
-def redrive_versions(ground: Target) -> Iterator[None]:
+def redrive_versions(target: Target) -> Iterator[None]:
     """Redrive rejected versions of users: with a newer one stored, with one in flight, with none, and as new.
 
     A redrive that ignored the order would overwrite the newer versions.
     """
-    users = list(islice(load.Direct(ground, NAME).users, 4 * EACH))
+    users = list(islice(load.Direct(target, NAME).users, 4 * EACH))
     stored, coming, alone, replaced = (users[at : at + EACH] for at in range(0, 4 * EACH, EACH))
-    _send_versions(ground, users, nationality=_OLD, email="invalid")
-    _send_versions(ground, [*stored, *replaced], nationality=_NEW)
-    _check_redriven(_redrive_dead_letters(ground, stored), superseded=EACH)
-    _check_redriven(_redrive_dead_letters(ground, replaced, as_new=True), sent=EACH)
-    _send_versions(ground, coming, nationality=_NEW, waits=False)
-    outcome = _redrive_dead_letters(ground, coming)
+    _send_versions(target, users, nationality=_OLD, email="invalid")
+    _send_versions(target, [*stored, *replaced], nationality=_NEW)
+    _check_redriven(_redrive_dead_letters(target, stored), superseded=EACH)
+    _check_redriven(_redrive_dead_letters(target, replaced, as_new=True), sent=EACH)
+    _send_versions(target, coming, nationality=_NEW, waits=False)
+    outcome = _redrive_dead_letters(target, coming)
     _check_redriven(outcome, sent=EACH - outcome.superseded)
-    _check_redriven(_redrive_dead_letters(ground, alone), sent=EACH)
-    _wait_for_all(ground, [])
-    _check_rows(ground, [*stored, *coming], _NEW)
-    _check_rows(ground, [*alone, *replaced], _OLD)
-    ground.say(f"{NAME}: {4 * EACH} users have the expected version")
+    _check_redriven(_redrive_dead_letters(target, alone), sent=EACH)
+    _wait_for_all(target, [])
+    _check_rows(target, [*stored, *coming], _NEW)
+    _check_rows(target, [*alone, *replaced], _OLD)
+    target.say(f"{NAME}: {4 * EACH} users have the expected version")
     yield
 
 
-def _send_versions(ground: Target, users: Sequence[Record], *, waits: bool = True, **changes: Any) -> None:
+def _send_versions(target: Target, users: Sequence[Record], *, waits: bool = True, **changes: Any) -> None:
     """Send changed versions of users and, if `waits`, wait until they are stored or dead-lettered."""
-    before = ground.spans()
+    before = target.spans()
     changed = (msgspec.structs.replace(user, **changes) for user in users)
-    load.Direct(ground, NAME).send_at((user, 0) for user in changed)
+    load.Direct(target, NAME).send_at((user, 0) for user in changed)
     if waits:
-        _wait_for_all(ground, before)
+        _wait_for_all(target, before)
 
 
-def _wait_for_all(ground: Target, before: list[Span]) -> None:
+def _wait_for_all(target: Target, before: list[Span]) -> None:
     """Wait until the ledger covers everything added to the topic after `before`."""
-    spans = beyond(before, ground.spans())
+    spans = beyond(before, target.spans())
     wait_until(
-        lambda: record_checks.check_stored(ground.settings, spans), timeout_s=_STORED_S, what=f"the records of {NAME}"
+        lambda: record_checks.check_stored(target.settings, spans), timeout_s=_STORED_S, what=f"the records of {NAME}"
     )
 
 
-def _redrive_dead_letters(ground: Target, users: Iterable[Record], *, as_new: bool = False) -> Redriven:
+def _redrive_dead_letters(target: Target, users: Iterable[Record], *, as_new: bool = False) -> Redriven:
     """Redrive the dead letters of these users, repaired."""
-    settings, pipeline = ground.settings, ground.pipeline
+    settings, pipeline = target.settings, target.pipeline
     keys = set(map(key_writer(pipeline.record), users))
     letters = dlq.unique(letter for letter in dlq.letters(settings, pipeline) if letter.key in keys)
     places = frozenset(letter.place for letter in letters.values())
@@ -91,12 +91,12 @@ def _check_redriven(outcome: Redriven, *, sent: int = 0, superseded: int | None 
         )
 
 
-def _check_rows(ground: Target, users: Iterable[Record], nationality: str) -> None:
+def _check_rows(target: Target, users: Iterable[Record], nationality: str) -> None:
     """Raise `PenstockError` unless the row of each user has this nationality."""
-    pipeline, key = ground.pipeline, key_of(ground.pipeline.stored).column
-    table = cql.table_name(cassandra.keyspace_of(ground.settings, pipeline), pipeline.table)
+    pipeline, key = target.pipeline, key_of(target.pipeline.stored).column
+    table = cql.table_name(cassandra.keyspace_of(target.settings, pipeline), pipeline.table)
     ids = [(getattr(user, key),) for user in users]
-    with cassandra.connected(ground.settings) as session:
+    with cassandra.connected(target.settings) as session:
         select = session.prepare(f"SELECT nationality FROM {table} WHERE {cql.name(key)} = ?")
         answers = execute_concurrent_with_args(session, select, ids)
         nationalities = [row["nationality"] for _, rows in answers for row in rows]

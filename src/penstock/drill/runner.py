@@ -19,10 +19,10 @@ READY_AGAIN_S = 30.0
 """A probe of a busy machine may fail once."""
 
 
-def run_drill(ground: Target, drill: Drill, records: int) -> Result:
+def run_drill(target: Target, drill: Drill, records: int) -> Result:
     """Run the drill under a load of this many records and return its result. A failed step becomes the verdict."""
     facts = Facts(drill.name, drill.rejects, asked=records)
-    course = DrillRun(ground, drill, facts)
+    course = DrillRun(target, drill, facts)
     try:
         course.go()
     except PenstockError as error:
@@ -33,8 +33,8 @@ def run_drill(ground: Target, drill: Drill, records: int) -> Result:
 class DrillRun:
     """One run of a drill. `step` is the current step."""
 
-    def __init__(self, ground: Target, drill: Drill, facts: Facts) -> None:
-        self._ground, self._drill, self._facts = ground, drill, facts
+    def __init__(self, target: Target, drill: Drill, facts: Facts) -> None:
+        self._target, self._drill, self._facts = target, drill, facts
         self._before: list[Span] = []
         self._marks: record_checks.LogSizes = {}
         self._ended_s = 0.0
@@ -43,10 +43,10 @@ class DrillRun:
     def go(self) -> None:
         """Run all steps. Raises the `PenstockError` of the first that fails, after ending the fault."""
         self._start_step("stack")
-        self._ground.up()
-        wait_until(self._ground.check_ready, timeout_s=PATIENCE_S, every_s=0.5, what="the stack")
-        self._before = self._ground.spans()
-        with self._drill.parameters(self._ground) as parameters:
+        self._target.up()
+        wait_until(self._target.check_ready, timeout_s=PATIENCE_S, every_s=0.5, what="the stack")
+        self._before = self._target.spans()
+        with self._drill.parameters(self._target) as parameters:
             run = self._start_load(parameters)
             self._inject_fault()
             self._wait_for_recovery()
@@ -55,23 +55,23 @@ class DrillRun:
 
     def _start_step(self, step: str, detail: str = "") -> None:
         self.step = step
-        self._ground.say(f"{self._drill.name}: {step} {detail}".rstrip())
+        self._target.say(f"{self._drill.name}: {step} {detail}".rstrip())
 
     def _start_load(self, parameters: dict[str, Any]) -> load.LoadRun:
         self._start_step("load")
         records = self._facts.asked
         rate = records / (LOAD_S + self._drill.hold_s)
-        run = load.LoadRun(self._ground.settings, {"records": records, "rate": rate, **parameters})
+        run = load.LoadRun(self._target.settings, {"records": records, "rate": rate, **parameters})
         wait_until(self._check_moving, timeout_s=PATIENCE_S, every_s=0.5, what="the load's first rows")
         return run
 
     def _check_moving(self) -> None:
-        record_checks.check_moving(self._ground.settings, self._find_new_ranges())
+        record_checks.check_moving(self._target.settings, self._find_new_ranges())
 
     def _inject_fault(self) -> None:
         self._start_step("fault", self._drill.what)
-        self._marks = record_checks.read_log_sizes(self._ground.layout.logs)
-        with self._drill.fault(self._ground):
+        self._marks = record_checks.read_log_sizes(self._target.layout.logs)
+        with self._drill.fault(self._target):
             time.sleep(self._drill.hold_s)
             self._ended_s = time.monotonic()
             self._start_step("repair")
@@ -79,10 +79,10 @@ class DrillRun:
     def _wait_for_recovery(self) -> None:
         """Wait until every service is ready and a record that was sent after the fault is stored."""
         self._start_step("recovery")
-        wait_until(self._ground.check_ready, timeout_s=PATIENCE_S, every_s=0.5, what="the stack")
-        sent = load.Direct(self._ground, self._drill.name).send(8)
+        wait_until(self._target.check_ready, timeout_s=PATIENCE_S, every_s=0.5, what="the stack")
+        sent = load.Direct(self._target, self._drill.name).send(8)
         wait_until(
-            lambda: record_checks.check_stored(self._ground.settings, load.ranges_of(sent)),
+            lambda: record_checks.check_stored(self._target.settings, load.ranges_of(sent)),
             timeout_s=PATIENCE_S,
             what="a record sent after the fault",
         )
@@ -93,7 +93,7 @@ class DrillRun:
         self._facts.run_state = wait_until(run.state, timeout_s=RUN_TIMEOUT_S, every_s=1.0, what="the run")
         spans = self._find_new_ranges()
         wait_until(
-            lambda: record_checks.check_stored(self._ground.settings, spans),
+            lambda: record_checks.check_stored(self._target.settings, spans),
             timeout_s=PATIENCE_S,
             every_s=0.5,
             what="the records of the load",
@@ -101,10 +101,10 @@ class DrillRun:
 
     def _find_new_ranges(self) -> list[Span]:
         """Return the offsets that were added to the topic since the drill began."""
-        return beyond(self._before, self._ground.spans())
+        return beyond(self._before, self._target.spans())
 
     def _check_outcome(self, run: load.LoadRun) -> None:
         self._start_step("checks")
-        record_checks.check_run(self._ground.settings, self._find_new_ranges(), run.id, self._facts)
-        self._facts.hidden = record_checks.find_unmatched(self._ground.layout.logs, self._marks, self._drill.evidence)
-        wait_until(self._ground.check_ready, timeout_s=READY_AGAIN_S, what="the stack after the drill")
+        record_checks.check_run(self._target.settings, self._find_new_ranges(), run.id, self._facts)
+        self._facts.hidden = record_checks.find_unmatched(self._target.layout.logs, self._marks, self._drill.evidence)
+        wait_until(self._target.check_ready, timeout_s=READY_AGAIN_S, what="the stack after the drill")

@@ -11,13 +11,13 @@ from penstock.stack import catalog, site, status
 from penstock.stack.service import Service
 
 
-def measure_services(ground: Target) -> dict[str, ServiceUsage]:
+def measure_services(target: Target) -> dict[str, ServiceUsage]:
     """Return the usage of each running service. A folder that services share counts for the first of them."""
     counted: set[Path] = set()
     usages = {}
-    for service in catalog.services(site.read(ground.settings)).values():
-        tree = ground.tree(service.name)
-        folders = [folder for folder in _list_folders(ground, service) if folder not in counted]
+    for service in catalog.services(site.read(target.settings)).values():
+        tree = target.tree(service.name)
+        folders = [folder for folder in _list_folders(target, service) if folder not in counted]
         counted.update(folders)
         if tree:
             usages[service.name] = ServiceUsage(
@@ -26,9 +26,9 @@ def measure_services(ground: Target) -> dict[str, ServiceUsage]:
     return usages
 
 
-def _list_folders(ground: Target, service: Service) -> list[Path]:
-    checkpoint = [Path(ground.settings.checkpoint)] if service.name == "spark-job" else []
-    return [*service.folders, ground.layout.log(service.name), *checkpoint]
+def _list_folders(target: Target, service: Service) -> list[Path]:
+    checkpoint = [Path(target.settings.checkpoint)] if service.name == "spark-job" else []
+    return [*service.folders, target.layout.log(service.name), *checkpoint]
 
 
 def _count_handles(tree: Iterable[psutil.Process]) -> int:

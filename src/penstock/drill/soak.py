@@ -32,8 +32,8 @@ class SoakResult(Result):
 class Soak:
     """A run of the drill."""
 
-    def __init__(self, ground: Target, minutes: float, rate: float) -> None:
-        self._ground, self._rate = ground, rate
+    def __init__(self, target: Target, minutes: float, rate: float) -> None:
+        self._target, self._rate = target, rate
         self._runs = max(1, math.ceil(minutes * 60 / _RUN_S))
         self._run_s = minutes * 60 / self._runs
         self._warm_up_s = min(minutes * 60 * _WARM_UP_SHARE, _WARM_UP_AT_MOST_S)
@@ -42,12 +42,12 @@ class Soak:
 
     def go(self) -> None:
         """Run the whole drill. Raises a `PenstockError` if a step fails."""
-        self._ground.up()
-        before = self._ground.spans()
+        self._target.up()
+        before = self._target.spans()
         began = time.monotonic()
         for number in range(self._runs):
-            self._ground.say(f"{NAME}: run {number + 1} of {self._runs}, {self._run_s:.0f} s at {self._rate:g}/s")
-            run = load.LoadRun(self._ground.settings, {"records": None, "seconds": self._run_s, "rate": self._rate})
+            self._target.say(f"{NAME}: run {number + 1} of {self._runs}, {self._run_s:.0f} s at {self._rate:g}/s")
+            run = load.LoadRun(self._target.settings, {"records": None, "seconds": self._run_s, "rate": self._rate})
             self.facts.run_state = self._await_run(run, began)
             self._check_outcome(run, before)
 
@@ -59,14 +59,14 @@ class Soak:
                 return run.state()
             except Unreachable:
                 if time.monotonic() - began >= self._warm_up_s:
-                    for service, sample in service_usage.measure_services(self._ground).items():
+                    for service, sample in service_usage.measure_services(self._target).items():
                         self.samples[service].append(sample)
                 time.sleep(_SAMPLE_S)
         return run.state()
 
     def _check_outcome(self, run: load.LoadRun, before: list[Span]) -> None:
-        settings = self._ground.settings
-        spans = beyond(before, self._ground.spans())
+        settings = self._target.settings
+        spans = beyond(before, self._target.spans())
         wait_until(
             lambda: record_checks.check_stored(settings, spans), timeout_s=PATIENCE_S, what="the records of the soak"
         )
@@ -76,9 +76,9 @@ class Soak:
         self.facts.asked += round(self._run_s * self._rate)
 
 
-def run_soak(ground: Target, minutes: float, rate: float) -> SoakResult:
+def run_soak(target: Target, minutes: float, rate: float) -> SoakResult:
     """Run the soak for these minutes at `rate` records per second and return its result."""
-    soak = Soak(ground, minutes, rate)
+    soak = Soak(target, minutes, rate)
     try:
         soak.go()
     except PenstockError as error:

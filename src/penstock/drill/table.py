@@ -65,12 +65,12 @@ def check_names(wanted: list[str]) -> list[str]:
     return wanted
 
 
-def run_drill(ground: Target, name: str, ask: Options) -> Result:
+def run_drill(target: Target, name: str, ask: Options) -> Result:
     """Run one drill and return its result."""
     if name == backlog.NAME:
-        return backlog.run_backlog(ground, ask.backlog)
+        return backlog.run_backlog(target, ask.backlog)
     if name == recreated_topic.NAME:
-        return recreated_topic.run_recreation(ground, ask.records)
+        return recreated_topic.run_recreation(target, ask.records)
     if name == soak.NAME:
-        return soak.run_soak(ground, ask.minutes, ask.rate)
-    return runner.run_drill(ground, _FAULTS[name], ask.records)
+        return soak.run_soak(target, ask.minutes, ask.rate)
+    return runner.run_drill(target, _FAULTS[name], ask.records)

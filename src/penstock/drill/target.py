@@ -84,7 +84,7 @@ class Target:
 
 
 def open_target(settings: Settings, say: Say) -> Target:
-    """Return the ground of the effective settings, with Kafka's current mode of coordination."""
+    """Return the stack of the effective settings, with Kafka's current mode of coordination."""
     here = coordination.adopt(site.read(settings))
     return Target(here.settings, here.layout, Supervisor(here.layout), say)
 

@@ -59,14 +59,14 @@ PIPELINE = replace(BASE, transform=transform, transform_is_row_wise={row_wise!r}
 
 
 @contextmanager
-def isolate_record(ground: Target) -> Iterator[None]:
+def isolate_record(target: Target) -> Iterator[None]:
     """Let a row-wise transform raise for one of many records: it alone is dead-lettered, while the stream continues."""
-    letters = _read_dlq_ranges(ground)
-    with _run_poisoned_job(ground, POISON, row_wise=True) as sent:
+    letters = _read_dlq_ranges(target)
+    with _run_poisoned_job(target, POISON, row_wise=True) as sent:
         what = "the neighbours of the record that the transform raises for"
-        wait_until(lambda: record_checks.check_stored(ground.settings, sent), timeout_s=ISOLATED_S, what=what)
+        wait_until(lambda: record_checks.check_stored(target.settings, sent), timeout_s=ISOLATED_S, what=what)
         new = topics.records(
-            ground.settings, ground.pipeline.dead_letter_topic, beyond(letters, _read_dlq_ranges(ground))
+            target.settings, target.pipeline.dead_letter_topic, beyond(letters, _read_dlq_ranges(target))
         )
         reasons = [dlq.facts(letter)["reason"] for letter in new]
         if reasons.count("transform_failed") != 1:
@@ -75,70 +75,70 @@ def isolate_record(ground: Target) -> Iterator[None]:
 
 
 @contextmanager
-def block_stream(ground: Target) -> Iterator[None]:
+def block_stream(target: Target) -> Iterator[None]:
     """Let a transform raise that is not declared row-wise: the job idles, and status, verify and the alert say so."""
-    began, restarts = datetime.now(UTC), _read_job_status(ground).restarts
-    with _run_poisoned_job(ground, STUCK, row_wise=False) as sent:
-        log, marks = ground.layout.log(JOB), record_checks.read_log_sizes(ground.layout.logs)
-        wait_until(lambda: _check_alert(ground), timeout_s=ALERT_S, every_s=1.0, what="the alert `stuck`")
-        _check_shown(ground, sent, began, restarts)
+    began, restarts = datetime.now(UTC), _read_job_status(target).restarts
+    with _run_poisoned_job(target, STUCK, row_wise=False) as sent:
+        log, marks = target.layout.log(JOB), record_checks.read_log_sizes(target.layout.logs)
+        wait_until(lambda: _check_alert(target), timeout_s=ALERT_S, every_s=1.0, what="the alert `stuck`")
+        _check_shown(target, sent, began, restarts)
         if "\tat " in record_checks.read_since(log, marks):
             raise StackError(f"{log} contains Java stack frames, which hide the line of the transform")
         yield
 
 
 @contextmanager
-def _run_poisoned_job(ground: Target, name: str, *, row_wise: bool) -> Iterator[list[Span]]:
+def _run_poisoned_job(target: Target, name: str, *, row_wise: bool) -> Iterator[list[Span]]:
     """Run the job with a transform that raises for one of the records sent, and yield their offset ranges."""
-    direct = load.Direct(ground, name)
+    direct = load.Direct(target, name)
     users = list(islice(direct.users, RECORDS))
-    file = _write_pipeline(ground, users[RECORDS // 2], row_wise=row_wise)
-    ground.say(f"the job is restarted with {file}")
-    launch.restart(ground.settings.model_copy(update={"pipeline": str(file)}), [JOB])
+    file = _write_pipeline(target, users[RECORDS // 2], row_wise=row_wise)
+    target.say(f"the job is restarted with {file}")
+    launch.restart(target.settings.model_copy(update={"pipeline": str(file)}), [JOB])
     try:
         yield load.ranges_of(direct.send_at((user, 0) for user in users))
     finally:
-        launch.restart(ground.settings, [JOB])
+        launch.restart(target.settings, [JOB])
 
 
-def _write_pipeline(ground: Target, poison: Record, *, row_wise: bool) -> Path:
+def _write_pipeline(target: Target, poison: Record, *, row_wise: bool) -> Path:
     """Write a pipeline file that equals the effective one, except that its transform raises for one record."""
-    base = ground.pipeline
+    base = target.pipeline
     text = _FILE.format(
-        base=ground.settings.pipeline,
+        base=target.settings.pipeline,
         poison=key_writer(base.record)(poison).decode(),
         column=key_of(base.record).column,
         row_wise=row_wise and (base.transform is None or base.transform_is_row_wise),
     )
-    file = ground.layout.run / "drill_transform.py"
+    file = target.layout.run / "drill_transform.py"
     file.write_text(text, encoding="utf-8")
     return file
 
 
-def _read_dlq_ranges(ground: Target) -> list[Span]:
-    return topics.spans(ground.settings, ground.pipeline.dead_letter_topic)
+def _read_dlq_ranges(target: Target) -> list[Span]:
+    return topics.spans(target.settings, target.pipeline.dead_letter_topic)
 
 
-def _read_job_status(ground: Target) -> Status:
-    return status.read(ground.settings, [JOB])[0]
+def _read_job_status(target: Target) -> Status:
+    return status.read(target.settings, [JOB])[0]
 
 
-def _check_alert(ground: Target) -> None:
+def _check_alert(target: Target) -> None:
     """Check that the watcher reports the stream as stuck. Raises `Unreachable` until then."""
-    if not any(alert.name == "stuck" for alert in History(ground.settings).open()):
+    if not any(alert.name == "stuck" for alert in History(target.settings).open()):
         raise Unreachable("the alert `stuck` is not firing yet")
 
 
-def _check_shown(ground: Target, sent: list[Span], began: datetime, restarts: int) -> None:
+def _check_shown(target: Target, sent: list[Span], began: datetime, restarts: int) -> None:
     """Raise `StackError` unless status and verify report the error, and the process stays idle."""
-    job = _read_job_status(ground)
+    job = _read_job_status(target)
     if job.state != "stuck" or "drill_transform.py, line" not in job.detail:
         raise StackError(f"expected state stuck, status reports {job.state}: {job.detail}")
-    with cassandra.connected(ground.settings) as session:
-        receipt = verify.verify(ground.settings, session, since=began)
+    with cassandra.connected(target.settings) as session:
+        receipt = verify.verify(target.settings, session, since=began)
     if not any(difference.kind == "stuck" for difference in receipt.differences):
         raise StackError("verify does not report the stuck stream")
-    if not record_checks.count_pending(ground.settings, sent):
+    if not record_checks.count_pending(target.settings, sent):
         raise StackError("records of the failing batch were stored")
     if "1 failure:" not in job.detail or job.restarts != restarts:
         raise StackError(f"the job did not stay idle: restarted {job.restarts - restarts} times, {job.detail}")

@@ -231,7 +231,9 @@ class _Verification:
         try:
             with Airflow(self._settings) as airflow:
                 summaries = [
-                    (run_id, summary) for run_id, summary in airflow.iter_summaries(_RUNS) if self._holds_all_of(summary)
+                    (run_id, summary)
+                    for run_id, summary in airflow.iter_summaries(_RUNS)
+                    if self._holds_all_of(summary)
                 ]
         except PenstockError as error:
             return None, error.message

@@ -175,7 +175,9 @@ class Dag:
         """Return the receipt of a run that has ended. Raises `UsageError` if it can no longer be determined."""
         airflow = self._get_client()
         with cassandra.asking(self._settings):
-            return receipt.reconcile_run(self._settings, session, airflow.describe_run(run_id), airflow.fetch_summary(run_id))
+            return receipt.reconcile_run(
+                self._settings, session, airflow.describe_run(run_id), airflow.fetch_summary(run_id)
+            )
 
     def close(self) -> None:
         """Close the connection."""
