@@ -100,7 +100,7 @@ class Auditor:
         return None if epoch_us is None else Ledger(self._session, self._keyspace, topic, epoch_us)
 
     def coverage(self, span: Span) -> Coverage:
-        """Return what the ledger says about `span`."""
+        """Return the ledger's coverage of `span`."""
         return Coverage([] if self.book is None else list(self.book.lines(span)))
 
     def waiting(self, spans: list[Span]) -> int:
@@ -306,7 +306,7 @@ class Auditor:
             return audit
 
     def audit_run(self, spans: list[Span], run_id: str) -> Audit:
-        """Return the outcome of every record of one run, which lie in `spans`."""
+        """Return the outcome of every record of one run. All of them are within `spans`."""
         scope = Scope(spans, run_id, is_whole=False, is_meant=lambda letter: letter.run == run_id)
         with self.reconciled(scope) as (audit, reconciliation):
             return replace(audit, latency_ms=reconciliation.latency_ms())

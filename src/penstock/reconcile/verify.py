@@ -224,7 +224,7 @@ class _Verification:
         self._found += len(unaccepted)
 
     def _compare_runs(self, of_run: Counter[str]) -> tuple[int | None, str]:
-        """Compare what each successful run says it produced with Kafka.
+        """Compare the number of records that each successful run reports with Kafka.
 
         Return the number of runs compared; or None, and why Airflow could not be queried.
         """
@@ -239,6 +239,7 @@ class _Verification:
             return None, error.message
         for run_id, summary in summaries:
             if not self._is_whole_run(summary["produced"] - of_run[run_id]):
+                # stored with accepted differences and compared with them: another text would reopen them
                 why = f"run {run_id} says it produced {summary['produced']}, Kafka has {of_run[run_id]}"
                 self._add_unaccepted("run", [{"partition": None, "offset": None, "id": None, "why": why}])
         return len(summaries), ""
@@ -266,7 +267,7 @@ class _Verification:
         return not self._auditor.change and datetime.fromisoformat(started_at).timestamp() * 1_000_000 >= began_us
 
     def _holds_all_of(self, summary: dict[str, Any]) -> bool:
-        """Return whether all that a run produced lies in the spans, and not in an earlier topic of this name."""
+        """Return whether all records of a run are within the spans, and not in an earlier topic of this name."""
         spans = {span.partition: span for span in self._spans}
         if not self._is_of_topic(summary.get("topic"), summary.get("topic_id"), summary.get("started_at", "")):
             return False
