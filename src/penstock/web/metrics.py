@@ -22,7 +22,7 @@ from starlette.responses import Response
 from penstock import __version__
 from penstock.contract.latency import BOUNDS_MS, Histogram
 from penstock.monitoring.alerts import RULES
-from penstock.monitoring.flow import Point, View
+from penstock.monitoring.monitor import Point, View
 from penstock.pipelines import Pipeline
 from penstock.reconcile.verify import EXCUSED
 from penstock.web.app_context import AppContext
@@ -84,7 +84,7 @@ def _label_by_topic(seen: MetricsInput, records: float | None, letters: float | 
 
 def _iter_lags(seen: MetricsInput) -> Samples:
     for one in seen.now.partitions:
-        yield (str(one.partition),), None if one.reached is None else max(0, one.end - one.reached)
+        yield (str(one.partition),), one.lag_records
 
 
 def _iter_alert_counts(seen: MetricsInput) -> Samples:

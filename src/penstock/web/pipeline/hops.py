@@ -7,7 +7,7 @@ from typing import Literal
 from penstock import remedies
 from penstock.config import Settings
 from penstock.contract.failing import FailingBatch
-from penstock.monitoring.flow import RATE_S, Point, View
+from penstock.monitoring.monitor import RATE_S, Point, View
 
 State = Literal["ok", "busy", "idle", "late", "down", "unknown"]
 _LOOK_S = 15.0

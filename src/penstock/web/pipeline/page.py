@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from nicegui import ui
 
 from penstock import remedies
-from penstock.monitoring.flow import Point, View, rate
+from penstock.monitoring.monitor import Point, View, compute_rate
 from penstock.reconcile.verify import EXCUSED
 from penstock.web import elements
 from penstock.web.app_context import AppContext
@@ -133,7 +133,9 @@ def _rates(view: View) -> list[dict[str, Any]]:
     points = _sample_points(view)
     names = {"kafka": "come", "stored": "stored", "rejected": "rejected"}
     return [
-        elements.series(name, [(points[at].at_s, rate(points[: at + 1], count)) for at in range(1, len(points))])
+        elements.series(
+            name, [(points[at].at_s, compute_rate(points[: at + 1], count)) for at in range(1, len(points))]
+        )
         for count, name in names.items()
     ]
 
@@ -154,7 +156,7 @@ def _two_axes() -> dict[str, object]:
 
 def _render_stage(hop: Hop, view: View) -> str:
     points = _sample_points(view)
-    values = [rate(points[: at + 1], _COUNTS[hop.name], over_s=30) for at in range(1, len(points))]
+    values = [compute_rate(points[: at + 1], _COUNTS[hop.name], over_s=30) for at in range(1, len(points))]
     wrong = ""
     if hop.error:
         wrong = _render_error(hop)

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import FastAPI, Query
 
 from penstock.contract.evolution import Change
-from penstock.monitoring.services import quick
+from penstock.monitoring.services import with_short_timeouts
 from penstock.web.app_context import AppContext
 from penstock.web.schemas import schema_usage as sampling
 from penstock.web.schemas import subjects
@@ -101,7 +101,7 @@ def differing(held: Catalogue, subject: str, older: int, newer: int) -> SchemaDi
 
 def in_use(desk: AppContext, subject: str) -> InUse:
     """Sample the topic for the schemas in use. Raises `KafkaUnreachable`, `RegistryUnreachable`."""
-    sample, registry = sampling.usage(quick(desk.settings), subject), catalogue(desk)
+    sample, registry = sampling.usage(with_short_timeouts(desk.settings), subject), catalogue(desk)
     ids = sorted({use.schema_id for use in sample.uses if use.schema_id is not None})
     names = {schema_id: registry.named(schema_id) for schema_id in ids[:_NAMED]}
     return InUse(

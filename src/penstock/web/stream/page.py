@@ -161,7 +161,7 @@ def _place_html(state: StreamState, topic: str) -> str:
             number(one.first),
             number(one.reached),
             number(one.end),
-            number(None if one.reached is None else max(0, one.end - max(one.first, one.reached))),
+            number(one.lag_records),
         ]
         for one in state.partitions
     ]

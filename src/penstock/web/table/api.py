@@ -9,7 +9,7 @@ from fastapi import FastAPI, Query
 
 from penstock.contract.masking import masked
 from penstock.errors import Unreachable
-from penstock.monitoring.services import quick
+from penstock.monitoring.services import with_short_timeouts
 from penstock.reconcile import trace
 from penstock.reconcile.trace import Passage
 from penstock.sink import cassandra
@@ -117,7 +117,7 @@ def node_facts(desk: AppContext) -> Nodes:
 def way_of_row(desk: AppContext, record_id: str) -> RecordPassages:
     """Trace the record that the row was written from. Raises `UsageError` for an invalid id, and as `trace`."""
     with cassandra.asking(desk.settings):
-        passage = trace.trace_row(quick(desk.settings), desk.cassandra(), record_id)
+        passage = trace.trace_row(with_short_timeouts(desk.settings), desk.cassandra(), record_id)
     return RecordPassages(record_id, [] if passage is None else [passage], is_whole=False)
 
 
@@ -133,7 +133,7 @@ def search(
         raise Unreachable("two searches of the whole topic are under way: try again when one has ended")
     try:
         with cassandra.asking(desk.settings):
-            search = trace.TraceSearch(quick(desk.settings), desk.cassandra(), record_id, SEARCH_S)
+            search = trace.TraceSearch(with_short_timeouts(desk.settings), desk.cassandra(), record_id, SEARCH_S)
             begun(search)
             passages = search.carry_out()
     finally:
