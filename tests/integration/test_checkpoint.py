@@ -56,7 +56,7 @@ class Counted(job.BatchRunner):
     def keep(self, raw: DataFrame, batch_id: int) -> None:
         with self._working:
             if self.stopping.is_set():
-                raise InterruptedError(f"batch {batch_id} was not begun")
+                raise InterruptedError(f"batch {batch_id} was not started")
             self.seen += [row["offset"] for row in raw.select("offset").collect()]
             self.batches += 1
             if len(set(self.seen)) >= self._wanted:
@@ -203,7 +203,9 @@ def test_records_that_were_deleted_unread_stop_the_job(query: Query) -> None:
     """How many, in which partition; both resets then go on as they say."""
     query.send(5)
     query.delete_until(12)
-    with pytest.raises(CheckpointRefused, match="at 10, Kafka holds 12 to 15: 2 records were deleted unread"):
+    with pytest.raises(
+        CheckpointRefused, match="at 10, Kafka has 12 to 15: 2 records were deleted before they were read"
+    ):
         query.read(1)
     topic_id = topics.topic_id(query.settings, query.topic)
     kept = query.checkpoint.begin_at(CheckpointOrigin(topic_id=topic_id))

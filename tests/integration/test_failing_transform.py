@@ -120,11 +120,11 @@ def test_a_value_that_an_expression_cannot_take_is_isolated_too(
     ("before", "more", "said"),
     [
         (RAISES, "transform=transform", r"line 14: NotAName: poison\d+; the line is: .*\n.*not declared row-wise"),
-        (UNKNOWN, ROW_WISE, r"line 5: .*nothing_of_this_name.*\n.*fails before it is given a record"),
+        (UNKNOWN, ROW_WISE, r"line 5: .*nothing_of_this_name.*\n.*fails before it receives a record"),
         (
             "def transform(df):\n    pass",
             ROW_WISE,
-            r"TypeError: transform gave a NoneType.*\n.*before it is given a record",
+            r"TypeError: transform returned a NoneType.*\n.*before it receives a record",
         ),
     ],
     ids=["not row-wise", "unknown column", "returns nothing"],
@@ -160,6 +160,6 @@ def test_isolation_ends_in_time(
     one = topic(RAISES, ROW_WISE)
     one.send(*values(captured))
     monkeypatch.setattr(transform, "Trials", lambda good, apply, file: trials.Trials(good, apply, file, limit_s=0.0))
-    with pytest.raises(TransformFailed, match="no record could be found within 0 s"):
+    with pytest.raises(TransformFailed, match="no failing record was found within 0 s"):
         one.store()
     assert one.rows() == {}

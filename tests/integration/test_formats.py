@@ -104,6 +104,6 @@ def test_a_keyspace_of_a_newer_penstock_is_refused(
         job.create_tables(session, older)
     refused = stack.cli("verify", PENSTOCK_CASSANDRA_KEYSPACE=unique)
     assert refused.returncode == 1
-    assert f"keyspace {unique}: table ledger in format 9, written by penstock 9.1" in refused.stderr
+    assert f"keyspace {unique}: the table ledger has format 9, written by penstock 9.1" in refused.stderr
     assert "try: install penstock 9.1 or newer, or set PENSTOCK_CASSANDRA_KEYSPACE" in refused.stderr
     assert comments(session, unique) == before

@@ -235,7 +235,7 @@ def transform(df):
     ("before", "why"),
     [
         (DOUBLES_AND_DROPS, r"more than one row for the record at \d+:\d+"),
-        (INVENTS, r"a row at \d+:1\d\d\d, where no record was read"),
+        (INVENTS, r"a row at \d+:1\d\d\d, which is not a record of the batch"),
         (LOSES, r"rows without kafka_offset and ingested_at"),
     ],
     ids=["doubles and drops", "invents", "loses"],

@@ -184,9 +184,9 @@ def test_a_file_of_a_newer_penstock_is_refused(stored: Format, write: Any, tmp_p
     with pytest.raises(FormatTooNew) as failed:
         reading()
     assert str(path) in failed.value.message
-    assert f"{stored.name} in format {stored.version + 1}, written by penstock 9.1" in failed.value.message
-    assert f"penstock, {__version__}, reads format {stored.version}" in failed.value.message
-    assert failed.value.hint == f"install penstock 9.1 or newer, or {stored.instead}"
+    assert f"the {stored.name} has format {stored.version + 1}, written by penstock 9.1" in failed.value.message
+    assert f"this version, {__version__}, reads formats up to {stored.version}" in failed.value.message
+    assert failed.value.hint == f"install penstock 9.1 or newer, or {stored.workaround}"
     assert path.read_bytes() == before
 
 
@@ -203,7 +203,7 @@ def test_a_staged_answer_of_another_shape_is_refused_for_its_version(tmp_path: P
     """Its version counts before its content."""
     path, reading = a_staged_answer(tmp_path)
     path.write_text('{"format":9,"entries":{"no":"list"}}')
-    with pytest.raises(FormatTooNew, match="staged answer in format 9; this penstock"):
+    with pytest.raises(FormatTooNew, match="the staged response has format 9; this version"):
         reading()
     path.write_text('{"format":1,"entries":{"no":"list"}}')
     with pytest.raises(msgspec.ValidationError):
@@ -213,7 +213,7 @@ def test_a_staged_answer_of_another_shape_is_refused_for_its_version(tmp_path: P
 def test_a_dead_letter_of_a_newer_penstock_is_refused() -> None:
     """It is named by its position; a version that is no number is nobody's dead letter."""
     assert letter(format="2") is not None
-    with pytest.raises(FormatTooNew, match=rf"{TOPIC}.dlq 0:7: dead letter in format 3, written by penstock 9.1"):
+    with pytest.raises(FormatTooNew, match=rf"{TOPIC}.dlq 0:7: the dead letter has format 3, written by penstock 9.1"):
         letter(format="3", version="9.1")
     assert letter(format="x") is None
 
@@ -221,7 +221,7 @@ def test_a_dead_letter_of_a_newer_penstock_is_refused() -> None:
 def test_a_receipt_of_a_newer_penstock_is_refused() -> None:
     """It is neither compared with, nor overwritten."""
     text = renumbered(formats.encode_marked(formats.RECEIPT, {"produced": 1}).decode(), 2)
-    with pytest.raises(FormatTooNew, match=r"receipt in format 2, written by penstock 9\.1"):
+    with pytest.raises(FormatTooNew, match=r"the receipt has format 2, written by penstock 9\.1"):
         receipts.latest(receipt_session(text), KEYSPACE, TOPIC)
 
 
@@ -249,7 +249,7 @@ def tables(**comments: str | None) -> FakeSession:
 def test_a_keyspace_of_a_newer_penstock_is_refused() -> None:
     """By the job before it creates anything, and by whoever looks for a table, whichever table is newer."""
     session = tables(ledger="penstock 9.1, format 2", receipts="penstock 0.1.0, format 1")
-    with pytest.raises(FormatTooNew, match="keyspace ks: table ledger in format 2") as failed:
+    with pytest.raises(FormatTooNew, match="keyspace ks: the table ledger has format 2") as failed:
         cassandra.has_table(session, "ks", "receipts")
     assert "PENSTOCK_CASSANDRA_KEYSPACE" in failed.value.hint
     with pytest.raises(FormatTooNew):

@@ -96,7 +96,7 @@ def test_broken_rules_have_the_names_of_messages():
     fault = DECODER.decode(b'{"createdAt": "2999-01-01T00:00:00Z", "order_id": "x", "soldBy": "A", "from": 1}')
     assert isinstance(fault, Fault)
     assert fault.rules == ("orderId:required", "soldBy:pattern", "from:type")
-    assert "orderId: is missing; a message has no `order_id`, that is its column" in fault.message
+    assert "orderId: is missing; `order_id` is the name of its column, not of the field in messages" in fault.message
     fault = DECODER.decode(
         b'{"createdAt": "2999-01-01T00:00:00Z", "orderId": "x", "soldBy": "a\\n", "from": "a\\u0000"}'
     )

@@ -52,7 +52,7 @@ def check_ours(topic: str) -> None:
     """Raise `UsageError` if the topic is internal to a service and must not be changed."""
     if is_internal(topic):
         owner = "the schema registry" if topic in REGISTRY_TOPICS else "Kafka"
-        raise UsageError(f"{topic} is kept by {owner} for itself: it is shown here, and changed by nobody else")
+        raise UsageError(f"topic {topic} is internal to {owner} and cannot be changed here")
 
 
 def create(
@@ -69,10 +69,10 @@ def create(
 def settings_of(client: AdminClient, settings: Settings, topic: str) -> list[TopicSetting]:
     """Return all settings of the topic, sorted by name. Raises `UsageError` if the topic does not exist."""
     resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
-    found = _run_request(
+    entries = _run_request(
         settings, f"reading the settings of {topic}", lambda: client.describe_configs([resource], **_WAIT)[resource]
     )
-    return sorted(map(_parse_setting, found.values()), key=lambda one: one.name)
+    return sorted(map(_parse_setting, entries.values()), key=lambda setting: setting.name)
 
 
 def _parse_setting(entry: ConfigEntry) -> TopicSetting:
@@ -93,13 +93,13 @@ def alter(client: AdminClient, settings: Settings, topic: str, name: str, value:
 def delete_records(client: AdminClient, settings: Settings, topic: str, before: Iterable[Place]) -> dict[int, int]:
     """Delete the records before each place, and return the first offset left in each partition. Raises `UsageError`."""
     check_ours(topic)
-    asked = [TopicPartition(topic, one.partition, one.offset) for one in before]
+    requests = [TopicPartition(topic, position.partition, position.offset) for position in before]
     doing = f"deleting records of {topic}"
     try:
-        found = client.delete_records(asked, **_WAIT, operation_timeout=TIMEOUT_S) if asked else {}
+        futures = client.delete_records(requests, **_WAIT, operation_timeout=TIMEOUT_S) if requests else {}
     except (KafkaException, ValueError) as error:
         raise _translate_error(error, doing, settings) from error
-    return {part.partition: _await_result(settings, doing, future).low_watermark for part, future in found.items()}
+    return {part.partition: _await_result(settings, doing, future).low_watermark for part, future in futures.items()}
 
 
 def delete_topic(client: AdminClient, settings: Settings, topic: str) -> None:

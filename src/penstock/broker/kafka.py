@@ -17,7 +17,7 @@ MAX_DEAD_LETTER_BYTES = 2 * MAX_MESSAGE_BYTES
 """Largest dead letter: a message, and the headers that say what is wrong with it."""
 _NO_LIMIT_BYTES = 1_000_000_000
 
-_AWAY = {
+_UNAVAILABLE = {
     KafkaError._ALL_BROKERS_DOWN,
     KafkaError._TRANSPORT,
     KafkaError._TIMED_OUT,
@@ -92,6 +92,6 @@ def failure(error: KafkaException, doing: str, settings: Settings) -> PenstockEr
     """Return the penstock error for `error`: `KafkaUnreachable` if Kafka is unavailable, else `PenstockError`."""
     reason = error.args[0]
     text = f"{doing} on Kafka at {settings.kafka_bootstrap}: {reason.str()}"
-    if reason.code() in _AWAY:
+    if reason.code() in _UNAVAILABLE:
         return KafkaUnreachable(text, hint="./penstock status, or set PENSTOCK_KAFKA_BOOTSTRAP")
     return PenstockError(text)

@@ -94,8 +94,8 @@ class Registry:
         if standing.schema_id is not None:
             return standing.schema_id
         doing = f"registering {_TYPES[wire_format]} schema {record.__name__} as {subject}"
-        if found := refused(standing.changes):
-            raise _build_schema_error(f"{doing} at {self._url}: not done", found)
+        if incompatible := refused(standing.changes):
+            raise _build_schema_error(f"{doing} at {self._url}: incompatible change", incompatible)
         schema = _build_schema(record, wire_format)
         try:
             return self._call_with_retries(doing, lambda: int(self._client.register_schema(subject, schema)))
@@ -116,27 +116,27 @@ class Registry:
             change = encoding_changed(subject, str(latest.schema.schema_type), _TYPES[wire_format])
             return Standing(None, latest.version, [change])
         try:
-            held = json.loads(str(latest.schema.schema_str))
-            changes = compare(held, schema_of(record, wire_format))
+            registered = json.loads(str(latest.schema.schema_str))
+            changes = compare(registered, schema_of(record, wire_format))
         except _UNREADABLE as error:
             raise SchemaRefused(
                 f"the schema of {subject} version {latest.version} cannot be read: {type(error).__name__}: {error}",
                 hint="delete that version in the registry, then ./penstock schema plan",
             ) from error
-        if held == schema_of(record, wire_format) or (wire_format == "json" and not changes):
+        if registered == schema_of(record, wire_format) or (wire_format == "json" and not changes):
             return Standing(latest.schema_id, latest.version, [])  # Avro values need the identical schema
         schema = _build_schema(record, wire_format)
         known = self._find_or_none(
-            f"looking in {subject}", lambda: _check_response(self._client.lookup_schema(subject, schema))
+            f"looking up the schema in {subject}", lambda: _check_response(self._client.lookup_schema(subject, schema))
         )
         return Standing(known.schema_id, latest.version, []) if known else Standing(None, latest.version, changes)
 
     def versions(self, schema_id: int) -> list[str]:
         """Return the subjects and versions that have the schema: `users_created-value version 1`."""
-        found = self._find_or_none(
-            f"versions of schema {schema_id}", lambda: list(self._client.get_schema_versions(schema_id))
+        versions = self._find_or_none(
+            f"looking up the versions of schema {schema_id}", lambda: list(self._client.get_schema_versions(schema_id))
         )
-        return [f"{one.subject} version {one.version}" for one in found or ()]
+        return [f"{version.subject} version {version.version}" for version in versions or ()]
 
     def writer(self, schema_id: int) -> WriterSchema:
         """Return the schema with that id, cached once looked up. Raises `SchemaUnknown`, `RegistryUnreachable`."""
@@ -146,7 +146,7 @@ class Registry:
 
     def _look_up_schema(self, schema_id: int) -> WriterSchema:
         if schema_id > _LAST_ID:  # a registry may report an unknown URL for a number that it cannot parse
-            raise SchemaUnknown(f"schema {schema_id}: no id is larger than {_LAST_ID}")
+            raise SchemaUnknown(f"schema {schema_id}: the largest valid id is {_LAST_ID}")
         if time.monotonic() > self._unknown_until_s:
             self._unknown.clear()
             self._unknown_until_s = time.monotonic() + _UNKNOWN_S
@@ -171,8 +171,8 @@ class Registry:
         """Return the registry's answer, retrying while it is unavailable; `absent`: its codes for `SchemaUnknown`."""
         for attempt in bounded(RegistryUnreachable, attempts=_ATTEMPTS, timeout_s=self._timeout_s):
             with attempt:
-                answer = self._call_once(doing, call, absent)
-        return answer
+                result = self._call_once(doing, call, absent)
+        return result
 
     def _call_once(self, doing: str, call: Callable[[], T], absent: tuple[int, ...]) -> T:
         try:
@@ -210,26 +210,26 @@ def _build_schema_error(text: str, changes: list[Change]) -> SchemaRefused:
     return SchemaRefused("\n".join(lines), hint="./penstock schema plan", changes=changes)
 
 
-def _check_response(found: RegisteredSchema) -> RegisteredSchema:
-    """Return `found` if it is what a registry answers. Raises `TypeError`."""
-    if not (isinstance(found.schema_id, int) and isinstance(found.schema.schema_str, str)):
-        raise TypeError("the answer holds no schema")
-    return found
+def _check_response(response: RegisteredSchema) -> RegisteredSchema:
+    """Return the response if it is a schema. Raises `TypeError` for anything else."""
+    if not (isinstance(response.schema_id, int) and isinstance(response.schema.schema_str, str)):
+        raise TypeError("the response contains no schema")
+    return response
 
 
 def _request_schema(schema_id: int, client: SchemaRegistryClient) -> WriterSchema:
     """Return the schema with that id, in a single request. Raises `SchemaUnknown` if penstock cannot read it."""
-    found = client.get_schema(schema_id)
+    response = client.get_schema(schema_id)
     formats: dict[str | None, WireFormat] = {name: wire_format for wire_format, name in _TYPES.items()}
-    if not isinstance(found.schema_str, str):
-        raise TypeError("the answer holds no schema")
-    if found.schema_type not in formats:
-        raise SchemaUnknown(f"schema {schema_id} is {found.schema_type}, neither JSON nor AVRO")
-    if formats[found.schema_type] == "json":
+    if not isinstance(response.schema_str, str):
+        raise TypeError("the response contains no schema")
+    if response.schema_type not in formats:
+        raise SchemaUnknown(f"schema {schema_id} is {response.schema_type}, neither JSON nor AVRO")
+    if formats[response.schema_type] == "json":
         return WriterSchema("json")
-    if len(found.schema_str) > MAX_SCHEMA_CHARACTERS:
+    if len(response.schema_str) > MAX_SCHEMA_CHARACTERS:
         raise SchemaUnknown(f"schema {schema_id} cannot be read: it has more than {MAX_SCHEMA_CHARACTERS:,} characters")
     try:
-        return WriterSchema("avro", json.loads(found.schema_str))
+        return WriterSchema("avro", json.loads(response.schema_str))
     except (ValueError, RecursionError) as error:
         raise SchemaUnknown(f"schema {schema_id} cannot be read: {error}") from error

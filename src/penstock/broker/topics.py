@@ -135,12 +135,12 @@ def describe(client: AdminClient, topic: str, settings: Settings) -> Description
 def partition_count(client: AdminClient, topic: str, settings: Settings) -> int:
     """Return the topic's current partition count, from a broker. Raises `KafkaUnreachable`."""
     try:
-        found = client.list_topics(topic, timeout=settings.kafka_timeout_s).topics[topic]
+        metadata = client.list_topics(topic, timeout=settings.kafka_timeout_s).topics[topic]
     except KafkaException as error:
         raise failure(error, f"counting the partitions of {topic}", settings) from error
-    if found.error is not None or not found.partitions:
-        raise KafkaUnreachable(f"{topic}: its partitions are not known: {found.error}")
-    return len(found.partitions)
+    if metadata.error is not None or not metadata.partitions:
+        raise KafkaUnreachable(f"no partition metadata of {topic}: {metadata.error}")
+    return len(metadata.partitions)
 
 
 def add_partitions(settings: Settings, topic: str, more: int) -> int:
@@ -160,9 +160,9 @@ def add_partitions(settings: Settings, topic: str, more: int) -> int:
 
 
 def _check_count(client: AdminClient, topic: str, wanted: int, settings: Settings) -> None:
-    found = partition_count(client, topic, settings)
-    if found < wanted:
-        raise KafkaUnreachable(f"{topic} has {found} partitions, not {wanted}")
+    count = partition_count(client, topic, settings)
+    if count < wanted:
+        raise KafkaUnreachable(f"{topic} has {count} partitions, not {wanted}")
 
 
 def spans(settings: Settings, topic: str) -> list[Span]:
@@ -179,13 +179,13 @@ def spans(settings: Settings, topic: str) -> list[Span]:
 
 def spans_of_existing(settings: Settings, topic: str) -> list[Span]:
     """Return a topic's offset range per partition, now. Raises `NotFound` if it does not exist, `KafkaUnreachable`."""
-    found = spans(settings, topic)
-    if not found:
+    existing = spans(settings, topic)
+    if not existing:
         raise NotFound(
             f"topic {topic!r} does not exist on Kafka at {settings.kafka_bootstrap}",
             hint="./penstock up spark-job creates it; is PENSTOCK_PIPELINE the one you mean? ./penstock config",
         )
-    return found
+    return existing
 
 
 def since(settings: Settings, topic: str, whole: list[Span], moment: datetime) -> list[Span]:
@@ -196,37 +196,37 @@ def since(settings: Settings, topic: str, whole: list[Span], moment: datetime) -
     moment_ms = max(0, round(moment.timestamp() * 1000))  # negative timestamps have special meanings
     consumer = reader(settings)
     try:
-        asked = [TopicPartition(topic, span.partition, moment_ms) for span in whole]
-        found = consumer.offsets_for_times(asked, timeout=settings.kafka_timeout_s) if asked else []
-        firsts = {one.partition: one.offset for one in found if _is_found(one)}
+        queries = [TopicPartition(topic, span.partition, moment_ms) for span in whole]
+        answers = consumer.offsets_for_times(queries, timeout=settings.kafka_timeout_s) if queries else []
+        firsts = {answer.partition: answer.offset for answer in answers if _is_found(answer)}
     except KafkaException as error:
         raise failure(error, f"reading the offsets of {topic} at {moment.isoformat()}", settings) from error
     finally:
         consumer.close()
-    return [Span(one.partition, min(one.end, firsts.get(one.partition, one.end)), one.end) for one in whole]
+    return [Span(span.partition, min(span.end, firsts.get(span.partition, span.end)), span.end) for span in whole]
 
 
-def _is_found(one: TopicPartition) -> bool:
+def _is_found(answer: TopicPartition) -> bool:
     """Return whether Kafka returned an offset. Raises `KafkaException` if it returned an error."""
-    if one.error is not None:
-        raise KafkaException(one.error)
-    return bool(one.offset >= 0)
+    if answer.error is not None:
+        raise KafkaException(answer.error)
+    return bool(answer.offset >= 0)
 
 
 def beyond(before: list[Span], now: list[Span]) -> list[Span]:
     """Return the part of each span in `now` after its partition's end in `before`; all of a new partition's."""
     ends = {span.partition: span.end for span in before}
-    return [Span(one.partition, max(one.first, ends.get(one.partition, 0)), one.end) for one in now]
+    return [Span(span.partition, max(span.first, ends.get(span.partition, 0)), span.end) for span in now]
 
 
 def _list_partitions(consumer: Consumer, topic: str, settings: Settings) -> list[int]:
     """Return the topic's partitions; none if there is no such topic. Raises `KafkaException` for any other error."""
-    found = consumer.list_topics(topic, timeout=settings.kafka_timeout_s).topics[topic]
-    if found.error is None:
-        return sorted(found.partitions)
-    if found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+    metadata = consumer.list_topics(topic, timeout=settings.kafka_timeout_s).topics[topic]
+    if metadata.error is None:
+        return sorted(metadata.partitions)
+    if metadata.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
         return []
-    raise KafkaException(found.error)
+    raise KafkaException(metadata.error)
 
 
 def _fetch_watermarks(consumer: Consumer, topic: str, partition: int, settings: Settings) -> Span:
@@ -282,18 +282,18 @@ def records_at(consumer: Consumer, topic: str, places: Iterable[Place], settings
     wanted: dict[int, set[int]] = defaultdict(set)
     for place in places:
         wanted[place.partition].add(place.offset)
-    found = {}
+    messages = {}
     try:
         for partition, offsets in wanted.items():
             first = max(min(offsets), _fetch_watermarks(consumer, topic, partition, settings).first)
             for message in span_records(consumer, topic, Span(partition, first, max(offsets) + 1), settings):
                 if message.offset() in offsets:
-                    found[Place(partition, message.offset())] = message
+                    messages[Place(partition, message.offset())] = message
     except KafkaException as error:
         raise failure(error, f"reading {topic}", settings) from error
     finally:
         consumer.unassign()  # otherwise it would keep fetching
-    return found
+    return messages
 
 
 def _is_out_of_range(message: Message) -> bool:
@@ -308,7 +308,7 @@ def _move_to_log_start(consumer: Consumer, topic: str, partition: int, at: int, 
     """
     first = _fetch_watermarks(consumer, topic, partition, settings).first
     if first <= at:
-        raise KafkaUnreachable(f"reading {topic}[{partition}]: Kafka does not have offset {at}, and begins at {first}")
+        raise KafkaUnreachable(f"reading {topic}[{partition}]: Kafka has no offset {at}, the log starts at {first}")
     consumer.assign([TopicPartition(topic, partition, first)])
     return first
 

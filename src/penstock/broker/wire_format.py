@@ -20,5 +20,5 @@ def is_framed(value: bytes) -> bool:
 def unpack(value: bytes) -> int:
     """Return the schema id in the wire-format header of `value`. Raises `ValueError` if the header is truncated."""
     if len(value) < FRAME_BYTES:
-        raise ValueError(f"the frame has {len(value)} of {FRAME_BYTES} bytes")
+        raise ValueError(f"truncated schema-registry header: {len(value)} of {FRAME_BYTES} bytes")
     return int.from_bytes(value[1:FRAME_BYTES], "big")

@@ -6,7 +6,7 @@
     rules    validation: which rules a record breaks, each by field and name
     schemas  a record as JSON Schema, Avro schema and Spark DDL
     cql      a record as keyspace, table, INSERT, and bound values; how a name is quoted
-    batch    data between decode and write, and the tally of an offset range
+    batch    data between decode and write, and the summary of an offset range
     reject   a dead-lettered record: its bytes, its position, its reason
 
 Requires only the standard library and msgspec, so it can be imported wherever a record goes.

@@ -1,4 +1,4 @@
-"""Data passed from decode to write (rows, deletions and rejects), and what write returns: a tally per partition."""
+"""Data passed from decode to write (rows, deletions and rejects), and what write returns: a summary per partition."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -100,41 +100,41 @@ TALLY_DDL = (
 
 
 def merge(tallies: Iterable[BatchSummary]) -> list[BatchSummary]:
-    """Return one tally per partition, in partition order."""
+    """Return one summary per partition, in partition order."""
     merged: dict[int, BatchSummary] = {}
-    for one in tallies:
-        other = merged.get(one.partition)
-        merged[one.partition] = one if other is None else _add_summaries(one, other)
+    for summary in tallies:
+        other = merged.get(summary.partition)
+        merged[summary.partition] = summary if other is None else _add_summaries(summary, other)
     return [merged[partition] for partition in sorted(merged)]
 
 
-def _add_summaries(one: BatchSummary, other: BatchSummary) -> BatchSummary:
+def _add_summaries(first: BatchSummary, second: BatchSummary) -> BatchSummary:
     return BatchSummary(
-        partition=one.partition,
-        first_offset=min(one.first_offset, other.first_offset),
-        last_offset=max(one.last_offset, other.last_offset),
-        records=one.records + other.records,
-        stored=one.stored + other.stored,
-        deleted=one.deleted + other.deleted,
-        rejected=one.rejected + other.rejected,
-        filtered=one.filtered + other.filtered,
-        stored_at_ms=max(one.stored_at_ms, other.stored_at_ms),
-        nulls=dict(Counter(one.nulls) + Counter(other.nulls)),
-        latencies=joined([one.latencies, other.latencies]),
+        partition=first.partition,
+        first_offset=min(first.first_offset, second.first_offset),
+        last_offset=max(first.last_offset, second.last_offset),
+        records=first.records + second.records,
+        stored=first.stored + second.stored,
+        deleted=first.deleted + second.deleted,
+        rejected=first.rejected + second.rejected,
+        filtered=first.filtered + second.filtered,
+        stored_at_ms=max(first.stored_at_ms, second.stored_at_ms),
+        nulls=dict(Counter(first.nulls) + Counter(second.nulls)),
+        latencies=joined([first.latencies, second.latencies]),
     )
 
 
 def tally(decoded: Decoded, stored_at_ms: int) -> list[BatchSummary]:
-    """Return the tallies of a batch that was written: rows stored, deletions applied, rejects dead-lettered."""
+    """Return the summaries of a written batch, by partition: rows stored, deletions applied, rejects dead-lettered."""
     stored = _by_partition((partition, offset) for _, _, partition, offset in decoded.rows)
     latencies = _by_partition((partition, stored_at_ms - sent_ms) for _, sent_ms, partition, _ in decoded.rows)
-    deleted = _by_partition((one.partition, one.offset) for one in decoded.deletions)
-    rejected = _by_partition((one.partition, one.offset) for one in decoded.rejects)
+    deleted = _by_partition((deletion.partition, deletion.offset) for deletion in decoded.deletions)
+    rejected = _by_partition((reject.partition, reject.offset) for reject in decoded.rejects)
     nulls = _count_nulls(decoded.rows)
     tallies = []
     for partition in sorted({*stored, *deleted, *rejected}):
         offsets = stored[partition] + deleted[partition] + rejected[partition]
-        one = BatchSummary(
+        summary = BatchSummary(
             partition=partition,
             first_offset=min(offsets),
             last_offset=max(offsets),
@@ -147,7 +147,7 @@ def tally(decoded: Decoded, stored_at_ms: int) -> list[BatchSummary]:
             nulls=dict(nulls[partition]),
             latencies=histogram(latencies[partition]),
         )
-        tallies.append(one)
+        tallies.append(summary)
     return tallies
 
 
@@ -162,7 +162,7 @@ def _by_partition(pairs: Iterable[tuple[int, int]]) -> dict[int, list[int]]:
 def _count_nulls(rows: list[Row]) -> dict[int, Counter[str]]:
     """Return how often each column is null, by partition."""
     counts: dict[int, Counter[str]] = defaultdict(Counter)
-    nullable = [one.column for one in fields(type(rows[0][0])) if one.nullable] if rows else []
+    nullable = [field.column for field in fields(type(rows[0][0])) if field.nullable] if rows else []
     for name in nullable:
         for record, _, partition, _ in rows:
             if getattr(record, name) is None:

@@ -60,7 +60,7 @@ class IdReader:
         """Return the id in a decoded value: the id itself, or an object with the id as its only field."""
         if isinstance(value, dict):
             if value.keys() != {self._name}:
-                raise ValueError(f"an object with other fields than {self._name} alone")
+                raise ValueError(f"expected an object whose only field is {self._name}")
             value = value[self._name]
         if isinstance(value, str | UUID):
             return self.of_text(str(value))
@@ -76,8 +76,8 @@ class IdReader:
         return is_envelope and self._name != "payload"
 
     def _validate_id(self, record_id: Any) -> Any:
-        one = self._key_struct(**{self._column: record_id})
-        if broken := self._check_text(one) + self._check_date(one, _NEVER):
+        key = self._key_struct(**{self._column: record_id})
+        if broken := self._check_text(key) + self._check_date(key, _NEVER):
             raise ValueError("; ".join(map(str, broken)))
         return record_id
 
@@ -85,15 +85,15 @@ class IdReader:
 def parse_json(text: str) -> Any:
     """Return the value of a JSON text. Raises `ValueError`, also for an object with a duplicate field name."""
     try:
-        json.loads(text, object_pairs_hook=_refuse_twins, parse_int=str, parse_float=str)
+        json.loads(text, object_pairs_hook=_reject_duplicates, parse_int=str, parse_float=str)
         return msgspec.json.decode(text)
     except RecursionError:
-        raise ValueError("JSON that is nested too deeply") from None
+        raise ValueError("JSON is nested too deeply") from None
 
 
-def _refuse_twins(pairs: list[tuple[str, Any]]) -> None:
+def _reject_duplicates(pairs: list[tuple[str, Any]]) -> None:
     if repeated_name(pairs) is not None:
-        raise ValueError("JSON that names a field twice")
+        raise ValueError("duplicate field name in JSON")
 
 
 TextFormat = Callable[[IdReader, str], Any]

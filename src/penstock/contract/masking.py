@@ -30,8 +30,8 @@ def masked(value: Any, record: type[Record]) -> Any:
         return _mask_leaves(value)
     shown = shown_names(record)
     return {
-        name: one if name in shown and not isinstance(one, dict | list) else _mask_leaves(one)
-        for name, one in value.items()
+        name: member if name in shown and not isinstance(member, dict | list) else _mask_leaves(member)
+        for name, member in value.items()
     }
 
 
@@ -46,7 +46,7 @@ def shows_key(key: bytes, record: type[Record]) -> bool:
 
 def hidden_bytes(count: int) -> str:
     """Return the placeholder for bytes that may be personal."""
-    return f"hidden: {count:,} bytes; personal data are hidden"
+    return f"{count:,} bytes hidden, which may be personal data"
 
 
 def _mask_leaves(value: Any, depth: int = 0) -> Any:
@@ -54,7 +54,7 @@ def _mask_leaves(value: Any, depth: int = 0) -> Any:
     if isinstance(value, dict | list) and depth == _DEEPEST:
         return MASK
     if isinstance(value, dict):
-        return {name: _mask_leaves(one, depth + 1) for name, one in value.items()}
+        return {name: _mask_leaves(member, depth + 1) for name, member in value.items()}
     if isinstance(value, list):
-        return [_mask_leaves(one, depth + 1) for one in value]
+        return [_mask_leaves(member, depth + 1) for member in value]
     return None if value is None else MASK

@@ -81,10 +81,10 @@ class KeyEvidence:
             self.found[shape] = {**starts, **self.found.get(shape, {})}
 
 
-def merge_found(found: Iterable[Mapping[KeyShape, Starts]]) -> dict[KeyShape, dict[int, int]]:
+def merge_found(proofs: Iterable[Mapping[KeyShape, Starts]]) -> dict[KeyShape, dict[int, int]]:
     """Return the proofs that several tasks found, combined; of two starts in a partition, the first counts."""
     merged: dict[KeyShape, dict[int, int]] = {}
-    for each in found:
+    for each in proofs:
         for shape, starts in each.items():
             into = merged.setdefault(shape, {})
             into |= {number: min(start, into.get(number, start)) for number, start in starts.items()}

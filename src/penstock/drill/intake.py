@@ -76,7 +76,7 @@ DRILLS = (
         "hostile-source",
         "10 % of the API's answers and users are bad",
         parameters=hostile_source,
-        evidence=(LogEvidence("airflow/**/*.log", r"record_refused"),),
+        evidence=(LogEvidence("airflow/**/*.log", r"record_rejected"),),
         rejects=True,
     ),
 )

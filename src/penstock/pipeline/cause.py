@@ -26,7 +26,7 @@ _FRAME = re.compile(r'^\s*File "(?P<file>[^"]+)", line (?P<line>\d+), in .*$\n?(
 _CALLED = re.compile(r"was called from\n(?P<file>[^\n]+):(?P<line>\d+)")
 _RAISED = re.compile(r"^(?P<name>[A-Za-z_][\w.]*)(?:: (?P<words>.*))?$", re.MULTILINE)
 _TRACE = "Traceback (most recent call last):\n"
-_AWAY = re.compile(
+_UNAVAILABLE = re.compile(
     r"Connection|ConnectError|Timeout|TimedOut|Unavailable|Unreachable|NoHostAvailable|URLError|gaierror|BrokenPipe"
     r"|NetworkError|MemoryError|OutOfMemory"
 )
@@ -77,9 +77,9 @@ class Cause:
     def message(self) -> str:
         """Return everything in one line, the user's file and line first."""
         where = f"{self.frame.file}, line {self.frame.line}: " if self.frame else ""
-        words = f": {self.words}" if self.words else ""
+        message = f": {self.words}" if self.words else ""
         code = f"; the line is: {self.frame.code}" if self.frame and self.frame.code else ""
-        return f"{where}{self.name}{words}{code}"
+        return f"{where}{self.name}{message}{code}"
 
 
 def file_of(function: Callable[..., Any]) -> str:
@@ -93,9 +93,9 @@ def file_of(function: Callable[..., Any]) -> str:
 
 def find_cause(error: BaseException, file: str) -> Cause:
     """Return the cause of a batch's failure. `file` is the pipeline's file."""
-    name, words = _find_root_error(error)
+    name, message = _find_root_error(error)
     frame = _find_user_frame([*_extract_frames(error), *_frames_in(_extract_message(error))], file)
-    return Cause(_is_of_transform(error, file), name, clean_line(words, _MESSAGE_CHARS), frame)
+    return Cause(_is_of_transform(error, file), name, clean_line(message, _MESSAGE_CHARS), frame)
 
 
 def _iter_causes(error: BaseException) -> Iterator[BaseException]:
@@ -130,7 +130,9 @@ def _is_of_service(error: BaseException) -> bool:
         return True
     text = _extract_message(error)
     raised = [(type(error).__name__, text), *_raised_in(text)]
-    return any(_AWAY.search(name) or ("HTTP" in name and _OVERLOADED.search(words)) for name, words in raised)
+    return any(
+        _UNAVAILABLE.search(name) or ("HTTP" in name and _OVERLOADED.search(message)) for name, message in raised
+    )
 
 
 def _extract_message(error: BaseException) -> str:
@@ -141,10 +143,10 @@ def _extract_message(error: BaseException) -> str:
 def _raised_in(text: str) -> list[tuple[str, str]]:
     """Return the type and message of the exception that ends each traceback in a text."""
     traces = text.split(_TRACE)[1:]
-    found = [(trace, _RAISED.search(trace)) for trace in traces]
+    matches = [(trace, _RAISED.search(trace)) for trace in traces]
     return [
         (match["name"].rpartition(".")[2], trace[match.start() :].partition(": ")[2])
-        for trace, match in found
+        for trace, match in matches
         if match is not None
     ]
 
@@ -159,8 +161,10 @@ def _extract_frames(error: BaseException) -> list[Frame]:
 
 def _frames_in(text: str) -> list[Frame]:
     """Return the frames of the tracebacks in a text, and the origins of columns that Spark names."""
-    found = [Frame(match["file"], int(match["line"]), (match["code"] or "").strip()) for match in _FRAME.finditer(text)]
-    return found + [Frame(match["file"], int(match["line"]), "") for match in _CALLED.finditer(text)]
+    frames = [
+        Frame(match["file"], int(match["line"]), (match["code"] or "").strip()) for match in _FRAME.finditer(text)
+    ]
+    return frames + [Frame(match["file"], int(match["line"]), "") for match in _CALLED.finditer(text)]
 
 
 def _is_users(frame: Frame, file: str) -> bool:

@@ -114,13 +114,13 @@ class BatchRunner:
         except Exception as error:
             self.error = error
             raise
-        for one in tallies:
-            log.info("batch_stored", batch=batch_id, **one._asdict())
+        for summary in tallies:
+            log.info("batch_stored", batch=batch_id, **summary._asdict())
 
     def _carry_out(self, raw: DataFrame, batch_id: int) -> list[BatchSummary]:
         with self._working:
             if self.stopping.is_set():
-                raise InterruptedError(f"batch {batch_id} was not begun: the job is stopping")
+                raise InterruptedError(f"batch {batch_id} was not started: the job is stopping")
             self._confirm()
             tallies = self._store_batch(raw, replace(self._plan, order=self._order()))
             self._book.write(self._get_job_id(raw), batch_id, tallies, self._sync_lag_s)
@@ -184,7 +184,7 @@ def check_table(session: Session, settings: Settings, pipeline: Pipeline) -> Non
     lacking = cassandra.lacking(session, settings, pipeline)
     if lacking:
         raise PenstockError(
-            f"the table {cassandra.keyspace_of(settings, pipeline)}.{pipeline.table} lacks, or has with another type: "
+            f"missing or mistyped columns in the table {cassandra.keyspace_of(settings, pipeline)}.{pipeline.table}: "
             + ", ".join(lacking),
             hint="./penstock schema plan, ./penstock schema apply",
         )
@@ -208,8 +208,8 @@ def run(spark: SparkSession, read: Callable[[SparkSession], DataFrame], session:
     table_orders.fix_order(session, keyspace, pipeline)
     checkpoint = checkpoint_of(settings, pipeline.topic, spark)
     stopping = threading.Event()
-    ours = lease.Lease(session, keyspace, checkpoint.folder, on_lost=stopping.set)
-    with lease.held(ours):
+    owned = lease.Lease(session, keyspace, checkpoint.folder, on_lost=stopping.set)
+    with lease.held(owned):
         topic_id = make_fit(checkpoint, settings)
         known = Incarnation(session, keyspace, settings, pipeline.topic)
         epoch_us = begin_generation(checkpoint, known, topic_id)
@@ -218,16 +218,16 @@ def run(spark: SparkSession, read: Callable[[SparkSession], DataFrame], session:
         guard = TopicGuard(known, pipeline.topic, topic_id, epoch_us, settings)
         order = observer(session, keyspace, book, settings, guard)
         shapes = KeyFormats(session, keyspace, book, lambda: topics.spans(settings, pipeline.topic))
-        keeper = BatchRunner(how, book, stopping, ours.confirm, cassandra.sync_lag_s(session), order, guard, shapes)
-        noter = ProgressRecorder(progress.Progress(session, keyspace, pipeline.topic))
+        runner = BatchRunner(how, book, stopping, owned.confirm, cassandra.sync_lag_s(session), order, guard, shapes)
+        progress_recorder = ProgressRecorder(progress.Progress(session, keyspace, pipeline.topic))
         resume_from_ledger(checkpoint, book, topic_id, settings)
         recorder = recorder_of(session, settings, checkpoint)
         _stop_on_signal(stopping)
         _silence_tracebacks()
         warm_up(spark, how)
-        _run_query(read(spark), settings, checkpoint, keeper, noter, recorder)
-    ours.check_kept()
-    log.info("stopped", batches=keeper.batches)
+        _run_query(read(spark), settings, checkpoint, runner, progress_recorder, recorder)
+    owned.check_kept()
+    log.info("stopped", batches=runner.batches)
 
 
 def observer(
@@ -241,8 +241,8 @@ def observer(
     def keys_in(spans: list[Span]) -> Iterator[tuple[int, bytes | None]]:
         return ((message.partition(), message.key()) for message in topics.records(settings, book.topic, spans))
 
-    found = Layouts(session, keyspace, book, lambda: topics.spans(settings, book.topic), keys_in)
-    return lambda: found.observe(guard.count_partitions())
+    layouts = Layouts(session, keyspace, book, lambda: topics.spans(settings, book.topic), keys_in)
+    return lambda: layouts.observe(guard.count_partitions())
 
 
 def recorder_of(session: Session, settings: Settings, checkpoint: Checkpoint) -> FailureRecorder:
@@ -270,35 +270,35 @@ def _run_query(
     records: DataFrame,
     settings: Settings,
     checkpoint: Checkpoint,
-    keeper: BatchRunner,
-    noter: ProgressRecorder,
+    runner: BatchRunner,
+    progress_recorder: ProgressRecorder,
     recorder: FailureRecorder,
 ) -> None:
     """Run the query, and restart it with back-off when it fails, until the job is stopping."""
     failures = 0
-    while not keeper.stopping.is_set():
-        kept, keeper.mends, keeper.error = keeper.batches, checkpoint.mends(), None
+    while not runner.stopping.is_set():
+        kept, runner.mends, runner.error = runner.batches, checkpoint.mends(), None
         try:
             if failures:
                 make_fit(checkpoint, settings)
-                if keeper.guard:
-                    keeper.guard.check()
+                if runner.guard:
+                    runner.guard.check()
             raw = raw_records(records, pipelines.of(settings).declared_order)
-            _watch_query(_start_query(raw, settings, checkpoint, keeper), keeper, noter, recorder)
+            _watch_query(_start_query(raw, settings, checkpoint, runner), runner, progress_recorder, recorder)
         except (StreamingQueryException, Unreachable) as failure:
-            error = keeper.error or failure
-            failures = 1 if keeper.batches > kept else failures + 1
-            noter.note_failure(error)
+            error = runner.error or failure
+            failures = 1 if runner.batches > kept else failures + 1
+            progress_recorder.note_failure(error)
             batch = recorder.record(error)
             if isinstance(error, TransformFailed):
-                _stand_by(error, batch, keeper.stopping)
+                _stand_by(error, batch, runner.stopping)
                 return
             if failures == _FAILURES:
                 raise
             log.exception("query_failed", failures=failures, error=str(failure).partition("\n")[0])
-            keeper.stopping.wait(min(2.0**failures, 30.0))
+            runner.stopping.wait(min(2.0**failures, 30.0))
         except TopicRecreated as error:
-            noter.note_failure(error)
+            progress_recorder.note_failure(error)
             raise
 
 
@@ -310,13 +310,13 @@ def _stand_by(error: TransformFailed, batch: FailingBatch | None, stopping: thre
     stopping.wait()
 
 
-def _start_query(records: DataFrame, settings: Settings, checkpoint: Checkpoint, keeper: BatchRunner) -> StreamingQuery:
+def _start_query(records: DataFrame, settings: Settings, checkpoint: Checkpoint, runner: BatchRunner) -> StreamingQuery:
     log.info("streaming", topic=checkpoint.topic, checkpoint=checkpoint.folder)
     return (
         records.writeStream.queryName(checkpoint.topic)
         .option("checkpointLocation", checkpoint.url)
         .trigger(processingTime=f"{settings.spark_trigger_ms} milliseconds")
-        .foreachBatch(keeper.keep)
+        .foreachBatch(runner.keep)
         .start()
     )
 
@@ -337,21 +337,21 @@ def _silence_tracebacks() -> None:
 
 
 def _watch_query(
-    query: StreamingQuery, keeper: BatchRunner, noter: ProgressRecorder, recorder: FailureRecorder
+    query: StreamingQuery, runner: BatchRunner, progress_recorder: ProgressRecorder, recorder: FailureRecorder
 ) -> None:
     """Watch the query until stopping is set and the batch in flight is stored.
 
     Raises `StreamingQueryException`, and `TopicRecreated` once the query is stopped.
     """
     try:
-        while not keeper.stopping.is_set():
+        while not runner.stopping.is_set():
             if query.awaitTermination(_POLL_S):
-                raise Unreachable("the query ended by itself, and without an error")
-            noter.note(query)
+                raise Unreachable("the query ended unexpectedly, without an error")
+            progress_recorder.note(query)
             recorder.resolve_if_done()
-            if keeper.guard:
-                keeper.guard.watch()
-        keeper.wait_idle()
+            if runner.guard:
+                runner.guard.watch()
+        runner.wait_idle()
         _wait_for_commit(query)
         recorder.resolve_if_done()
         query.stop()
@@ -361,7 +361,7 @@ def _watch_query(
         raise
     except StreamingQueryException as error:
         refused = any(kind.__name__ in str(error) for kind in (InterruptedError, JobRunning))
-        if not (keeper.stopping.is_set() and refused):
+        if not (runner.stopping.is_set() and refused):
             raise
 
 

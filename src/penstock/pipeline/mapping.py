@@ -47,13 +47,13 @@ class Mapper:
 
     def _map_entry(self, entry: Any, changes: dict[str, Any] | None) -> tuple[bytes, bytes] | Fault:
         fields = self._from_source(entry)
-        judged = judge({**fields, **changes} if changes else fields, self._record, latest_past())
-        if isinstance(judged, list):
-            return Fault.of(judged, Stage.PRODUCE)
-        value = self._serialize(judged)
+        validated = judge({**fields, **changes} if changes else fields, self._record, latest_past())
+        if isinstance(validated, list):
+            return Fault.of(validated, Stage.PRODUCE)
+        value = self._serialize(validated)
         if len(value) > MAX_VALUE_BYTES:
             return Fault.too_large(len(value), Stage.PRODUCE)
-        return self._key(judged), value
+        return self._key(validated), value
 
     def _build_mapping_error(self, error: Exception) -> Fault:
         """Return the fault of an exception: its type, its location in the pipeline's file, and its message."""

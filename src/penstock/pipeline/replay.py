@@ -67,14 +67,14 @@ def replay(spark: SparkSession, session: Session, settings: Settings, spans: lis
     warm_up(spark, how)
     tallies: list[BatchSummary] = []
     done, total = 0, sum(span.records for span in spans)
-    for number, some in enumerate(rounds(spans, settings.spark_batch_records)):
-        raw = raw_records(kafka_stretch(spark, settings, pipeline.topic, some), pipeline.declared_order)
+    for number, part in enumerate(rounds(spans, settings.spark_batch_records)):
+        raw = raw_records(kafka_stretch(spark, settings, pipeline.topic, part), pipeline.declared_order)
         stored = store(raw, how)
         book.write(job, number, stored, sync_lag_s)
         tallies = merge([*tallies, *stored])
-        done += sum(span.records for span in some)
+        done += sum(span.records for span in part)
         report(done, total)
-    return Replay(job, sum(one.records for one in tallies), round(time.monotonic() - began, 1), tallies)
+    return Replay(job, sum(summary.records for summary in tallies), round(time.monotonic() - began, 1), tallies)
 
 
 def rounds(spans: list[Span], records: int) -> Iterator[list[Span]]:

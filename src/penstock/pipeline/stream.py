@@ -142,25 +142,35 @@ class Worker:
         unencodable = self.rows.write(batch)
         batch.reject(
             [
-                Reject(Fault.of_exception(one.error, stage), self.topic, one.partition, one.offset, None, None, [])
-                for one in unencodable
+                Reject(
+                    Fault.of_exception(failure.error, stage),
+                    self.topic,
+                    failure.partition,
+                    failure.offset,
+                    None,
+                    None,
+                    [],
+                )
+                for failure in unencodable
             ]
         )
 
     def set_aside(self, rejects: list[Reject]) -> None:
         """Send `rejects` to the dead-letter topic and wait for every acknowledgement."""
         if rejects:
-            dlq.set_aside(self._producer, self._pipeline.dead_letter_topic, self._as_they_lie(rejects), self._epoch_us)
+            dlq.set_aside(
+                self._producer, self._pipeline.dead_letter_topic, self._with_original_message(rejects), self._epoch_us
+            )
 
-    def _as_they_lie(self, rejects: list[Reject]) -> Iterator[Reject]:
+    def _with_original_message(self, rejects: list[Reject]) -> Iterator[Reject]:
         """Yield the rejects with key, value and headers as stored in Kafka.
 
-        A record that Kafka has deleted since it was read keeps what it has, which is everything but its headers.
+        A record that Kafka has deleted since it was read keeps what it has, all but its headers.
         """
-        places = [Place(one.partition, one.offset) for one in rejects]
-        found = topics.records_at(self._reader, self.topic, places, self._settings)
+        places = [Place(reject.partition, reject.offset) for reject in rejects]
+        messages = topics.records_at(self._reader, self.topic, places, self._settings)
         for reject, place in zip(rejects, places, strict=True):
-            message = found.get(place)
+            message = messages.get(place)
             if message is not None:  # a message without a value is falsy
                 yield replace(
                     reject,
@@ -239,7 +249,7 @@ def _store_as_is(raw: DataFrame, plan: BatchPlan) -> list[BatchSummary]:
 
 
 def _decode_task(batches: ArrowBatches, worker: Worker, plan: BatchPlan) -> Iterator[Decoded]:
-    """Decode a task's batches. What their keys prove is added to the plan's `found`."""
+    """Decode a task's batches. What their keys prove is added to the plan's accumulator `found`."""
     if plan.found is None:
         yield from worker.decode(batches, plan.order, plan.proofs)
         return
@@ -302,10 +312,10 @@ def _count_records(decoded: DataFrame, shift_us: int) -> tuple[list[BatchSummary
     Also return whether all records have the shift `shift_us`.
     """
     offset, has_other = "kafka_offset", functions.max(functions.col("_shift_us") != shift_us)
-    found = decoded.groupBy("kafka_partition").agg(
+    counts = decoded.groupBy("kafka_partition").agg(
         functions.min(offset), functions.max(offset), functions.count("*"), has_other
     )
-    counted, now_ms = found.collect(), time.time_ns() // 1_000_000
+    counted, now_ms = counts.collect(), time.time_ns() // 1_000_000
     tallies = [
         BatchSummary(
             partition, first, last, records, 0, 0, 0, filtered=records, stored_at_ms=now_ms, nulls={}, latencies={}
@@ -335,8 +345,8 @@ def _as_read(read: BatchSummary, written: BatchSummary | None) -> BatchSummary:
 
 def _build_arrow_batch(tallies: Iterable[BatchSummary], plan: BatchPlan) -> pa.RecordBatch:
     rows = [
-        one._asdict() | {"nulls": list(one.nulls.items()), "latencies": list(one.latencies.items())}
-        for one in merge(tallies)
+        summary._asdict() | {"nulls": list(summary.nulls.items()), "latencies": list(summary.latencies.items())}
+        for summary in merge(tallies)
     ]
     return pa.RecordBatch.from_pylist(rows, schema=plan.tally_schema)
 

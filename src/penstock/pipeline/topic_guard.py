@@ -23,7 +23,7 @@ _TIMEOUT_S = 5.0
 
 
 def recreated(topic: str, change: str) -> TopicRecreated:
-    """Return the error that states the evidence and the choices."""
+    """Return the error, with the evidence and the options."""
     return TopicRecreated(
         f"the topic {topic} was deleted and recreated since the job read it: {change}\n{CHOICES}",
         hint="./penstock checkpoint reset --to earliest",
@@ -94,7 +94,7 @@ class TopicGuard:
     def _check_topic_id(self, settings: Settings) -> topics.Description:
         now = topics.describe(self._client, self._topic, settings)
         if now.id != self._topic_id:
-            raise recreated(self._topic, f"its id is {now.id}, it was {self._topic_id}")
+            raise recreated(self._topic, f"its id changed from {self._topic_id} to {now.id}")
         return now
 
     def _check_records(self) -> None:

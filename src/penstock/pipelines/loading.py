@@ -57,10 +57,10 @@ def load(name: str) -> Pipeline:
         raise WrongSettings(
             f"PENSTOCK_PIPELINE={name}: {_describe_missing(module)}", hint=f"end {file} with {_EXAMPLE}"
         )
-    found = problems(pipeline)
-    if found:
-        heading = f"PENSTOCK_PIPELINE={name}: {len(found)} {'problem' if len(found) == 1 else 'problems'}"
-        raise WrongSettings("\n  ".join([heading, *found]), hint=f"edit {file}, then ./penstock config")
+    reasons = problems(pipeline)
+    if reasons:
+        heading = f"PENSTOCK_PIPELINE={name}: {len(reasons)} {'problem' if len(reasons) == 1 else 'problems'}"
+        raise WrongSettings("\n  ".join([heading, *reasons]), hint=f"edit {file}, then ./penstock config")
     return pipeline
 
 
@@ -69,15 +69,13 @@ def _describe_missing(module: ModuleType) -> str:
     if hasattr(module, "PIPELINE"):
         return f"PIPELINE is a {type(module.PIPELINE).__name__}, not a Pipeline"
     others = [name for name, value in vars(module).items() if isinstance(value, Pipeline)]
-    return "it has no PIPELINE" + (f", but {', '.join(others)}: that is the name to give it" if others else "")
+    return "it defines no PIPELINE" + (f"; rename {' or '.join(others)} to PIPELINE" if others else "")
 
 
 def _import_pipeline(name: str) -> ModuleType:
     """Import a pipeline's module or file; report whatever that raises with its line, as `WrongSettings`."""
     if name.endswith(".py") and not Path(name).is_file():
-        raise WrongSettings(
-            f"PENSTOCK_PIPELINE={name}: there is no such file", hint=f"ls {Path(name).parent}, or {_BACK}"
-        )
+        raise WrongSettings(f"PENSTOCK_PIPELINE={name}: file not found", hint=f"ls {Path(name).parent}, or {_BACK}")
     try:
         return _import_file(Path(name)) if name.endswith(".py") else import_module(name)
     except (Exception, SystemExit) as error:  # user code: may raise anything, and must not end the process

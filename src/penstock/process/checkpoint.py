@@ -35,12 +35,12 @@ ORIGIN = "penstock.json"
 _FIRST = "sources/0/0"
 _METADATA = "metadata"
 CHOICES = """\
-Nothing was read. Choose:
-  1. read again all that Kafka holds (rows stay the same):
+Nothing was read. Options:
+  1. read all records in Kafka again (rows stay the same):
        ./penstock checkpoint reset --to earliest
-  2. go on with what comes from now on (what lies before is skipped, and `verify` will name it):
+  2. continue with new records only (earlier ones are skipped, and `verify` reports them):
        ./penstock checkpoint reset --to latest
-  3. bring the topic's data back, or set the right PENSTOCK_SPARK_CHECKPOINT, then
+  3. restore the topic's data, or correct PENSTOCK_SPARK_CHECKPOINT, then
        ./penstock restart spark-job"""
 
 
@@ -68,7 +68,7 @@ class Pending:
 class CheckpointOrigin(msgspec.Struct, frozen=True, kw_only=True):
     """Content of `penstock.json`: the topic that the checkpoint is for, where its query is to start, the query's id.
 
-    `start` is None for everything that Kafka holds; `note` says why it starts there if nobody requested it.
+    `start` is None for everything that Kafka holds; `note` says why it starts there if that was not requested.
     """
 
     topic_id: str
@@ -92,7 +92,7 @@ def checkpoint_of(settings: Settings, topic: str, spark: Any = None) -> "Checkpo
         return Checkpoint(LocalFiles(), folder, topic)
     if spark is None:
         raise UsageError(
-            f"the checkpoint {folder} is not a folder of this machine: only the Spark job reaches it",
+            f"the checkpoint {folder} is not a local folder: only the Spark job can access it",
             hint="./penstock checkpoint reset: it says what to move and what to write",
         )
     return Checkpoint(HadoopFiles(spark), folder, topic)
@@ -159,7 +159,7 @@ class Checkpoint:
             if not batch:
                 return self.origin().start or {}
             raise CheckpointRefused(
-                f"the checkpoint {self.folder} cannot be read: {name}, which is not the newest, is missing or torn"
+                f"the checkpoint {self.folder} cannot be read: {name}, which is not the newest, is missing or corrupt"
                 f" ({error})\n{CHOICES}",
                 hint="./penstock checkpoint reset --to earliest",
             ) from error
@@ -233,7 +233,7 @@ class Checkpoint:
             self._files.move(
                 self._resolve_path(name), self._resolve_path(f"torn/{name.replace('/', '-')}.{_format_now()}")
             )
-        log.warning("checkpoint_mended", folder=self.folder, torn=torn, kept_in=self._resolve_path("torn"))
+        log.warning("checkpoint_repaired", folder=self.folder, corrupt=torn, kept_in=self._resolve_path("torn"))
 
     def _renew_metadata(self) -> None:
         """Write `metadata` if it is missing: without it, Spark takes the offsets for another query's and fails."""
@@ -303,7 +303,9 @@ class Checkpoint:
         if not topics or not isinstance(topics, dict):
             raise Torn("no topic")
         if self.topic not in topics:
-            raise CheckpointRefused(f"the checkpoint {self.folder} is of {', '.join(topics)}, not of {self.topic}")
+            raise CheckpointRefused(
+                f"the checkpoint {self.folder} belongs to the topic {', '.join(topics)}, not to {self.topic}"
+            )
         return {int(partition): int(offset) for partition, offset in topics[self.topic].items()}
 
 
@@ -317,8 +319,8 @@ def _check_version(line: str, *known: str) -> None:
     if line in known:
         return
     if line[:1] == "v" and line[1:].isdecimal():
-        raise PenstockError(f"the checkpoint is in a format of another Spark: {line}, not {known[-1]}")
-    raise Torn(f"no version in {line!r}")
+        raise PenstockError(f"the checkpoint has the format {line} of another Spark version, expected {known[-1]}")
+    raise Torn(f"no format version in {line!r}")
 
 
 def _query_id(data: bytes) -> str:
@@ -335,39 +337,41 @@ def _format_now() -> str:
 
 
 def misfits(place: QueryPosition | None, origin: CheckpointOrigin, spans: list[Span], topic_id: str) -> list[str]:
-    """Return why the query must not resume, a line per partition or for the topic as a whole; empty if all fits.
+    """Return why the query must not resume, a line per partition or for the whole topic; empty if everything matches.
 
     `spans` is what Kafka holds of the topic, `topic_id` its id.
     """
     if place is None:
         return []
     if origin.topic_id not in {"", NO_ID, topic_id}:
-        return [f"it was made for another topic of this name: id {origin.topic_id}, Kafka has {topic_id} (made anew?)"]
+        return [f"it belongs to another topic of this name: id {origin.topic_id}, Kafka has {topic_id} (recreated?)"]
     held = {span.partition: span for span in spans}
-    gone = [f"partition {one}: Kafka has no such partition any more" for one in sorted(place.end.keys() - held.keys())]
+    gone = [
+        f"partition {partition}: it no longer exists in Kafka" for partition in sorted(place.end.keys() - held.keys())
+    ]
     return gone + [line for span in spans if (line := _describe_mismatch(place, span))]
 
 
 def _describe_mismatch(place: QueryPosition, span: Span) -> str:
-    """Return why a partition does not fit; empty if it does. A partition that was added is read from offset 0."""
+    """Return why a partition does not match; empty if it does. A partition that was added is read from offset 0."""
     unseen = 0 if place.begun and place.first else span.first
     first = place.first.get(span.partition, unseen)
     end = place.end.get(span.partition, first)
-    where = f"partition {span.partition}: the checkpoint is at {first}, Kafka holds {span.first} to {span.end}"
+    where = f"partition {span.partition}: the checkpoint is at {first}, Kafka has {span.first} to {span.end}"
     if first < span.first:
-        return f"{where}: {span.first - first} records were deleted unread"
+        return f"{where}: {span.first - first} records were deleted before they were read"
     if end > span.end:
-        return f"{where}: {end - span.end} records that the checkpoint knows are not there"
+        return f"{where}: {end - span.end} records that were read before are missing"
     return ""
 
 
 def check_fits(checkpoint: Checkpoint, spans: list[Span], topic_id: str) -> None:
     """Raise `CheckpointRefused`, with the three choices, unless the query can resume without skipping anything."""
-    found = misfits(checkpoint.place(), checkpoint.origin(), spans, topic_id)
-    if found:
-        lines = "\n  ".join(found)
+    reasons = misfits(checkpoint.place(), checkpoint.origin(), spans, topic_id)
+    if reasons:
+        lines = "\n  ".join(reasons)
         raise CheckpointRefused(
-            f"the checkpoint {checkpoint.folder} does not fit Kafka's topic {checkpoint.topic}:\n  {lines}\n{CHOICES}",
+            f"the checkpoint {checkpoint.folder} does not match the topic {checkpoint.topic}:\n  {lines}\n{CHOICES}",
             hint="./penstock checkpoint show",
-            misfits=found,
+            misfits=reasons,
         )

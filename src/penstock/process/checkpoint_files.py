@@ -42,13 +42,13 @@ class LocalFiles:
 
     def names(self, folder: str) -> list[str]:
         """Return the names in a folder; none if there is no such folder."""
-        return [one.name for one in Path(folder).iterdir()] if Path(folder).is_dir() else []
+        return [file.name for file in Path(folder).iterdir()] if Path(folder).is_dir() else []
 
     def read(self, path: str) -> bytes:
         """Return the content of a file. Raises `FileNotFoundError`, and `Torn` if its checksum is wrong."""
         data, sums = Path(path).read_bytes(), _build_crc_path(Path(path))
         if sums.exists() and not _sums_fit(data, sums.read_bytes()):
-            raise Torn("its checksum is wrong")
+            raise Torn("wrong checksum")
         return data
 
     def write(self, path: str, data: bytes) -> None:
@@ -96,7 +96,7 @@ class HadoopFiles:
     def names(self, folder: str) -> list[str]:
         """Return the names in a folder; none if there is no such folder."""
         try:
-            return [str(one.getPath().getName()) for one in self._call_filesystem("listStatus", folder)]
+            return [str(status.getPath().getName()) for status in self._call_filesystem("listStatus", folder)]
         except FileNotFoundError:
             return []
 
@@ -150,9 +150,9 @@ def _errors_as_ours(path: str) -> Iterator[None]:
     try:
         yield
     except Py4JJavaError as error:
-        name, said = error.java_exception.getClass().getSimpleName(), error.java_exception.getMessage()
+        name, message = error.java_exception.getClass().getSimpleName(), error.java_exception.getMessage()
         if name == "FileNotFoundException":
             raise FileNotFoundError(path) from error
         if name in {"ChecksumException", "EOFException"}:
-            raise Torn(said) from error
-        raise OSError(f"{path}: {name}: {said}") from error
+            raise Torn(message) from error
+        raise OSError(f"{path}: {name}: {message}") from error

@@ -56,13 +56,13 @@ def _order_headers(batch: pa.RecordBatch) -> dict[Position, bytes]:
 
 def _read_tombstones(batch: pa.RecordBatch) -> dict[Position, tuple[bytes | None, Headers]]:
     """Return key and headers of the records without a value, by position."""
-    some = batch.filter(batch.column("value").is_null())
-    has_headers = TOMBSTONE_HEADERS in some.schema.names
-    headers = some.column(TOMBSTONE_HEADERS).to_pylist() if has_headers else [None] * some.num_rows
-    keys = some.column("key").to_pylist()
+    tombstones = batch.filter(batch.column("value").is_null())
+    has_headers = TOMBSTONE_HEADERS in tombstones.schema.names
+    headers = tombstones.column(TOMBSTONE_HEADERS).to_pylist() if has_headers else [None] * tombstones.num_rows
+    keys = tombstones.column("key").to_pylist()
     return {
         at: (key, [(header["key"], header["value"]) for header in held or []])
-        for at, key, held in zip(_iter_positions(some), keys, headers, strict=True)
+        for at, key, held in zip(_iter_positions(tombstones), keys, headers, strict=True)
     }
 
 

@@ -151,7 +151,7 @@ def _read_attempt(path: Path) -> Attempt | None:
     _check_format(written, path)
     header = _decode_line(written)
     if not isinstance(header, dict):
-        log.warning("journal_unreadable", file=path.name)
+        log.warning("delivery_log_unreadable", file=path.name)
         return None
     return Attempt(header["run"], header["topic"], header["topic_id"], header["started_at"], path, size_bytes)
 

@@ -78,7 +78,7 @@ class Sender:
         pending = self._producer.flush(self._flush_s)
         failures = self.delivered.failures
         if failures or pending:
-            first = f"; first: {failures[0]}" if failures else ""
+            first = f"; first error: {failures[0]}" if failures else ""
             raise DeliveryFailed(
                 f"{self._topic}: {len(failures)} records failed and {pending} were not acknowledged within "
                 f"{self._flush_s:g} s; {self.delivered.records} were acknowledged{first}",

@@ -1,4 +1,4 @@
-"""Differences that an operator accepted: which, when, by whom and why. Kept as long as the table exists."""
+"""Differences that an operator accepted: which, when, by whom and why. Stored without expiry."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

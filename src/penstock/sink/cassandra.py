@@ -53,7 +53,7 @@ def connect(settings: Settings) -> Session:
 def unreachable(settings: Settings, error: Exception) -> CassandraUnreachable:
     """Return the error for an unavailable Cassandra."""
     return CassandraUnreachable(
-        f"no answer from Cassandra at {settings.cassandra_hosts}:{settings.cassandra_port}: {error}",
+        f"Cassandra at {settings.cassandra_hosts}:{settings.cassandra_port} did not respond: {error}",
         hint="./penstock status cassandra, or set PENSTOCK_CASSANDRA_HOSTS",
     )
 
@@ -114,10 +114,10 @@ def asking(settings: Settings) -> Iterator[None]:
     except (NoHostAvailable, OperationTimedOut, Timeout, Unavailable) as error:
         raise unreachable(settings, error) from error
     except Unauthorized as error:
-        raise PenstockError(f"Cassandra refused: {error}", hint=grant_hint(error)) from error
+        raise PenstockError(f"Cassandra rejected the request: {error}", hint=grant_hint(error)) from error
     except DriverException as error:
         raise PenstockError(
-            f"Cassandra refused: {error}", hint="./penstock verify, ./penstock logs cassandra"
+            f"Cassandra rejected the request: {error}", hint="./penstock verify, ./penstock logs cassandra"
         ) from error
 
 
@@ -154,9 +154,9 @@ def sync_lag_s(session: Session) -> float:
     means that replicas are relied on when a node is killed.
     """
     query = "SELECT name, value FROM system_views.settings WHERE name IN ('commitlog_sync', %s)"
-    found = {row["name"]: row["value"] for row in session.execute(query, (_SYNC_LAG,))}
-    lag = found.get(_SYNC_LAG) or ""
-    if found.get("commitlog_sync") != "periodic" or not lag.endswith("ms"):
+    settings = {row["name"]: row["value"] for row in session.execute(query, (_SYNC_LAG,))}
+    lag = settings.get(_SYNC_LAG) or ""
+    if settings.get("commitlog_sync") != "periodic" or not lag.endswith("ms"):
         return 0.0
     lag_s = int(lag.removesuffix("ms")) / 1000
     return lag_s if lag_s <= _LONGEST_LAG_S else 0.0
@@ -212,9 +212,9 @@ def create_missing(
             session.execute(statement)
         except Unauthorized as error:
             missing = _list_missing(session, keyspace, {**statements, **(also or {})})
-            cql_text = "\n\n".join(f"{one.strip()};" for one in missing)
+            cql_text = "\n\n".join(f"{text.strip()};" for text in missing)
             raise PenstockError(
-                f"{error}. What is missing can be created by an administrator:\n\n{cql_text}\n",
+                f"{error}. An administrator can create what is missing:\n\n{cql_text}\n",
                 hint=f"run this in cqlsh as an administrator, then start again; {_GRANTS}",
             ) from error
 
@@ -254,9 +254,9 @@ def create_table(session: Session, settings: Settings, pipeline: Pipeline) -> No
 def table_of(session: Session, settings: Settings, pipeline: Pipeline) -> Table:
     """Return the current schema of the pipeline's table, without columns if there is no table."""
     query = "SELECT column_name, type, kind FROM system_schema.columns WHERE keyspace_name = %s AND table_name = %s"
-    found = list(session.execute(query, (keyspace_of(settings, pipeline), pipeline.table)))
-    key = tuple(row["column_name"] for row in found if row["kind"] in ("partition_key", "clustering"))
-    return Table({row["column_name"]: row["type"] for row in found}, key)
+    rows = list(session.execute(query, (keyspace_of(settings, pipeline), pipeline.table)))
+    key = tuple(row["column_name"] for row in rows if row["kind"] in ("partition_key", "clustering"))
+    return Table({row["column_name"]: row["type"] for row in rows}, key)
 
 
 def lacking(session: Session, settings: Settings, pipeline: Pipeline) -> list[str]:
@@ -264,8 +264,8 @@ def lacking(session: Session, settings: Settings, pipeline: Pipeline) -> list[st
 
     Returns every column if there is no table. An empty list means that rows can be stored.
     """
-    found = table_of(session, settings, pipeline).columns
-    return [f"{name} {kind}" for name, kind in cql.columns(pipeline.stored).items() if found.get(name) != kind]
+    columns = table_of(session, settings, pipeline).columns
+    return [f"{name} {kind}" for name, kind in cql.columns(pipeline.stored).items() if columns.get(name) != kind]
 
 
 def truncate(session: Session, settings: Settings, pipeline: Pipeline) -> None:

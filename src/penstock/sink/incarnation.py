@@ -68,7 +68,7 @@ class Incarnation:
         known = self._read_incarnations()
         if NO_ID in known or not known or topic_id in known:
             return self._find_other_log(topic_id, known)
-        return f"its id is {topic_id}, that of the ledger's topic was {max(known, key=lambda each: known[each])}"
+        return f"its id is {topic_id}, the ledger's topic has the id {max(known, key=lambda each: known[each])}"
 
     def find_other_log(self, topic_id: str) -> str:
         """Return the evidence that marked records give, as `find_change` does; '' where ids distinguish topics."""
@@ -160,14 +160,14 @@ def find_cut(known: Mapping[int, int], spans: Iterable[Span]) -> str:
     ends = {span.partition: span.end for span in spans}
     for partition, end in sorted(known.items()):
         if ends.get(partition, 0) < end:
-            return f"partition {partition} ends at {ends.get(partition, 0)}, {end} records of it were read before"
+            return f"partition {partition} ends at {ends.get(partition, 0)}, but was read up to {end}"
     return ""
 
 
 def find_other(marks: Iterable[Mark], now: Mapping[Place, Mark]) -> str:
     """Return a message naming a position whose record differs from its mark, or ''. A missing record is no evidence."""
     for mark in marks:
-        found = now.get(mark.position)
-        if found is not None and found != mark:
-            return f"another record lies at {mark.position} than before"
+        current = now.get(mark.position)
+        if current is not None and current != mark:
+            return f"the record at {mark.position} is not the one that was read before"
     return ""

@@ -41,10 +41,10 @@ def read_proofs(session: Session, keyspace: str, topic: str, epoch_us: int) -> K
     if not has_table(session, keyspace, TABLE):
         return ASSUMED
     query = f"SELECT shape, starts FROM {cql.name(keyspace)}.{TABLE} WHERE topic = %s AND generation_us = %s"
-    found = {row["shape"]: dict(row["starts"] or {}) for row in session.execute(query, (topic, epoch_us))}
-    if _ASSUMED not in found:
+    starts = {row["shape"]: dict(row["starts"] or {}) for row in session.execute(query, (topic, epoch_us))}
+    if _ASSUMED not in starts:
         return ASSUMED
-    return KeyProofs({shape: found[shape] for shape in KEY_SHAPES if shape in found}, found[_ASSUMED])
+    return KeyProofs({shape: starts[shape] for shape in KEY_SHAPES if shape in starts}, starts[_ASSUMED])
 
 
 class KeyFormats:

@@ -70,7 +70,7 @@ class Layouts:
         self._known = self._read_layouts()
         newest = self._known[-1]
         log.info(
-            "layout_found",
+            "layout_detected",
             topic=self._book.topic,
             partitions=partitions,
             shift_us=newest.shift_us,

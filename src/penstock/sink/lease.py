@@ -168,7 +168,7 @@ class Lease:
         holder = self._request_lease(self._insert, (self.name, _encode_owner(self.me), self._since))
         if not (holder and _is_dead(_decode_owner(holder), self.me)):
             return holder
-        log.warning("lease_of_a_dead_process", name=self.name, owner=str(_decode_owner(holder)))
+        log.warning("lease_owner_dead", name=self.name, owner=str(_decode_owner(holder)))
         changed = self._request_lease(self._update, (_encode_owner(self.me), self._since, self.name, holder["owner"]))
         return self._claim_row() if changed else {}
 
@@ -177,12 +177,12 @@ class Lease:
 
         The write may have applied even if the response was lost.
         """
-        asked_s = time.monotonic()
-        answer: dict[str, Any] = self._session.execute(query, values).one()
-        if answer["[applied]"] or answer.get("owner") == _encode_owner(self.me):
-            self._renewed_s = asked_s
+        requested_s = time.monotonic()
+        response: dict[str, Any] = self._session.execute(query, values).one()
+        if response["[applied]"] or response.get("owner") == _encode_owner(self.me):
+            self._renewed_s = requested_s
             return {}
-        return answer
+        return response
 
     def renew(self) -> None:
         """Extend the lease, or take it again if it expired and is free. Raises the driver's errors."""

@@ -125,28 +125,28 @@ class Ledger:
             self._write_entries(job, batch_id, tallies)
 
     def _write_entries(self, job: str, batch_id: int, tallies: Sequence[BatchSummary]) -> None:
-        lines = [self._bind_values(job, batch_id, one) for one in tallies]
-        for written in [self._session.execute_async(self._insert, line) for line in lines]:
+        entries = [self._bind_values(job, batch_id, summary) for summary in tallies]
+        for written in [self._session.execute_async(self._insert, entry) for entry in entries]:
             written.result()
 
-    def _bind_values(self, job: str, batch_id: int, one: BatchSummary) -> tuple[Any, ...]:
+    def _bind_values(self, job: str, batch_id: int, summary: BatchSummary) -> tuple[Any, ...]:
         return (
             self.topic,
             self.epoch_us,
-            one.partition,
-            one.first_offset // BUCKET_OFFSETS,
-            one.first_offset,
+            summary.partition,
+            summary.first_offset // BUCKET_OFFSETS,
+            summary.first_offset,
             job,
-            one.last_offset,
+            summary.last_offset,
             batch_id,
-            one.records,
-            one.stored,
-            one.deleted,
-            one.rejected,
-            one.filtered,
-            from_epoch_ms(one.stored_at_ms),
-            one.nulls,
-            one.latencies,
+            summary.records,
+            summary.stored,
+            summary.deleted,
+            summary.rejected,
+            summary.filtered,
+            from_epoch_ms(summary.stored_at_ms),
+            summary.nulls,
+            summary.latencies,
         )
 
     def lines(self, span: Span) -> Iterator[LedgerEntry]:
@@ -154,9 +154,9 @@ class Ledger:
         first_bucket = max(0, span.first // BUCKET_OFFSETS - 1)
         for bucket in range(first_bucket, max(span.end - 1, 0) // BUCKET_OFFSETS + 1):
             for row in self._session.execute(self._select, (self.topic, self.epoch_us, span.partition, bucket)):
-                line = _parse_entry(row)
-                if line.tally.first_offset < span.end and line.tally.last_offset >= span.first:
-                    yield line
+                entry = _parse_entry(row)
+                if entry.tally.first_offset < span.end and entry.tally.last_offset >= span.first:
+                    yield entry
 
     def begun_in(self, span: Span) -> Iterator[LedgerEntry]:
         """Yield the entries that begin in `span`, in offset order."""
@@ -267,11 +267,11 @@ def ends(session: Session, keyspace: str, topic: str, epoch_us: int) -> dict[int
     for row in _iter_buckets(session, keyspace):
         if (row["topic"], row["generation_us"]) == (topic, epoch_us):
             buckets[row["kafka_partition"]] = max(row["bucket"], buckets.get(row["kafka_partition"], 0))
-    book = Ledger(session, keyspace, topic, epoch_us)
+    ledger = Ledger(session, keyspace, topic, epoch_us)
     spans = [
         Span(partition, bucket * BUCKET_OFFSETS, (bucket + 1) * BUCKET_OFFSETS) for partition, bucket in buckets.items()
     ]
-    return {span.partition: book.reached(span) for span in spans}
+    return {span.partition: ledger.reached(span) for span in spans}
 
 
 def _find_upper_bounds(session: Session, keyspace: str, topic: str) -> dict[int, int]:

@@ -110,16 +110,16 @@ class RowWriter:
             yield self._key_bytes(deletion.key), self._delete + values
 
     def _iter_batches(self, keyed: list[Keyed]) -> Iterator[EncodedBatch]:
-        for some in self._by_replicas(keyed):
+        for group in self._by_replicas(keyed):
             begun, room = 0, self._limit_bytes
-            for at, (_, statement) in enumerate(some):
+            for at, (_, statement) in enumerate(group):
                 weight = self._cells_bytes + len(statement)
                 if weight > room and at > begun:
-                    yield self._build_batch(some[begun:at])
+                    yield self._build_batch(group[begun:at])
                     begun, room = at, self._limit_bytes
                 room -= weight
-            if some:
-                yield self._build_batch(some[begun:])
+            if group:
+                yield self._build_batch(group[begun:])
 
     def _build_batch(self, keyed: list[Keyed]) -> EncodedBatch:
         return EncodedBatch((statement for _, statement in keyed), self._keyspace, keyed[0][0])
@@ -130,8 +130,8 @@ class RowWriter:
         if len(metadata.all_hosts()) == 1:
             return [keyed]
         groups: dict[tuple[Host, ...], list[Keyed]] = defaultdict(list)
-        for one in keyed:
-            groups[tuple(metadata.get_replicas(self._keyspace, one[0]))].append(one)
+        for statement in keyed:
+            groups[tuple(metadata.get_replicas(self._keyspace, statement[0]))].append(statement)
         return groups.values()
 
 

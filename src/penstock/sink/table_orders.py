@@ -79,8 +79,8 @@ def _insert_order(session: Session, keyspace: str, pipeline: Pipeline) -> None:
 
 def _build_order_error(keyspace: str, pipeline: Pipeline, known: str) -> PenstockError:
     return PenstockError(
-        f"{keyspace}.{pipeline.table} is ordered by {known!r}, and the pipeline declares "
-        f"order_by={pipeline.order_by!r}: write timestamps of two orders cannot be compared. Nothing was written",
+        f"{keyspace}.{pipeline.table} is ordered by {known!r}, but the pipeline declares "
+        f"order_by={pipeline.order_by!r}: write timestamps of different orders are not comparable. Nothing was written",
         hint=f"set order_by={known!r} again; or give the pipeline another table, ./penstock restart spark-job, "
         "then ./penstock replay",
     )

@@ -14,7 +14,7 @@ from penstock.log import get_logger
 from penstock.retry import bounded
 from penstock.source.answer import WORDS_MAX_CHARS, check_status, users_of
 
-ANSWER_MAX_BYTES = 64 * 1024 * 1024
+RESPONSE_MAX_BYTES = 64 * 1024 * 1024
 PAGES_MAX = 10_000  # for any page beyond, the API returns page 1
 CONNECT_TIMEOUT_MAX_S = 10.0
 MAX_WAIT_S = 300.0
@@ -113,7 +113,7 @@ class HttpSource:
             body = _read_body(response, deadline_s=started_s + self._timeout_s)
         check_status(response.status_code, response.reason_phrase, response.headers, body)
         users = users_of(body, results)
-        log.debug("source_answered", users=len(users), bytes=len(body), seconds=round(time.monotonic() - started_s, 3))
+        log.debug("source_responded", users=len(users), bytes=len(body), seconds=round(time.monotonic() - started_s, 3))
         return users
 
     def _create_client(self) -> httpx2.Client:
@@ -132,7 +132,7 @@ class HttpSource:
         is_safe = request.url.host == self._url.host and request.url.scheme in (self._url.scheme, "https")
         if self._url.userinfo and not is_safe:
             raise UsageError(
-                f"{self._address} redirects to {_to_origin(request.url)}, which does not receive the user and password",
+                f"{self._address} redirects to {_to_origin(request.url)}, to which user and password are not sent",
                 hint=f"if {_to_origin(request.url)} is trusted, set the source URL to the address there",
             )
 
@@ -154,7 +154,7 @@ class HttpSource:
     def _translate_error(self, error: httpx2.TransportError) -> SourceUnreachable:
         details = clean_line(str(error), WORDS_MAX_CHARS) or type(error).__name__
         return SourceUnreachable(
-            f"{self._address} did not answer: {details} ({self._attempts} attempts)",
+            f"{self._address} did not respond: {details} ({self._attempts} attempts)",
             hint="set PENSTOCK_SOURCE_URL to a reachable API; ./penstock source serve runs a stand-in",
         )
 
@@ -211,7 +211,7 @@ class _RetryPolicy:
             return False
         wait_s = min(requested_s, self._remaining_s)
         self._remaining_s -= wait_s
-        log.info("rate_limited", asked_s=round(requested_s, 1), wait_s=round(wait_s, 1))
+        log.info("rate_limited", requested_s=round(requested_s, 1), wait_s=round(wait_s, 1))
         return wait_s + random.uniform(0, WAIT_JITTER_S)  # noqa: S311 - not a secret
 
 
@@ -221,9 +221,9 @@ def _read_body(response: httpx2.Response, deadline_s: float) -> bytes:
     try:
         for chunk in response.iter_bytes():
             body += chunk
-            if len(body) > ANSWER_MAX_BYTES:
+            if len(body) > RESPONSE_MAX_BYTES:
                 raise SourceRefused(
-                    f"answered more than {ANSWER_MAX_BYTES} bytes", hint="set PENSTOCK_SOURCE_BATCH_RECORDS lower"
+                    f"returned more than {RESPONSE_MAX_BYTES} bytes", hint="set PENSTOCK_SOURCE_BATCH_RECORDS lower"
                 )
             if time.monotonic() > deadline_s:
                 raise httpx2.ReadTimeout("the response was not complete in time", request=response.request)

@@ -45,7 +45,9 @@ class Unreadable(msgspec.Struct, frozen=True):
             return Unreadable(json.dumps(kept).encode(), self.message)
         except NOT_JSON:
             count = len(self.value)
-            return Unreadable(b"", f"{self.message}; its {count} bytes are not kept, they may contain a secret field")
+            return Unreadable(
+                b"", f"{self.message}; its {count} bytes were dropped, because they may contain a secret field"
+            )
 
 
 class _Members(dict[str, Any]):
@@ -120,7 +122,7 @@ def split(text: bytes, opening: bytes) -> list[bytes]:
     Raises `ValueError` if `text` is not exactly one such value.
     """
     if not text.lstrip().startswith(opening):
-        raise ValueError(f"it does not begin with {opening.decode()}")
+        raise ValueError(f"it does not start with {opening.decode()}")
     closings: list[bytes] = []
     parts: list[bytes] = []
     start = 0

@@ -10,12 +10,12 @@ from typing import Any
 class Trouble(Enum):
     """A fault of a response."""
 
-    NONE = "answered as it should be"
+    NONE = "normal response"
     THROTTLED = "429 with Retry-After"
     OVERLOADED = "503"
-    SLOW = "answered after some seconds"
-    CUT = "fewer bytes than Content-Length says"
-    TRUNCATED = "JSON that ends in the middle"
+    SLOW = "response after some seconds"
+    CUT = "fewer bytes than Content-Length"
+    TRUNCATED = "truncated JSON"
     ERROR = "200 with an error field"
 
 

@@ -1,4 +1,4 @@
-"""Staging of API responses: kept on disk per run, from before they are sent until a day later.
+"""Stage API responses on disk, per run, from before they are sent until a day later.
 
 The next attempt of a failed or killed task reads them and sends exactly the same records, even if the API never
 returns the same response twice.
@@ -47,13 +47,13 @@ class Landing:
             self._last_read = answer, _read_response(self.folder / _format_name(answer))
         return self._last_read[1][index]
 
-    def keep(self, answer: list[Any]) -> None:
+    def keep(self, response: list[Any]) -> None:
         """Write a response to disk, atomically and synced. Only its owner can read it."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         file = self.folder / _format_name(len(self._list_files()))
         unfinished = file.with_suffix(".unfinished")
         with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
-            out.write(_encode_response(answer))
+            out.write(_encode_response(response))
             out.flush()
             os.fsync(out.fileno())
         unfinished.replace(file)
@@ -74,9 +74,11 @@ def _format_name(answer: int) -> str:
     return f"{answer:06}.json"
 
 
-def _encode_response(answer: list[Any]) -> bytes:
-    unreadable = {index: entry for index, entry in enumerate(answer) if isinstance(entry, Unreadable)}
-    entries = [None if index in unreadable else entry for index, entry in enumerate(answer)] if unreadable else answer
+def _encode_response(response: list[Any]) -> bytes:
+    unreadable = {index: entry for index, entry in enumerate(response) if isinstance(entry, Unreadable)}
+    entries = (
+        [None if index in unreadable else entry for index, entry in enumerate(response)] if unreadable else response
+    )
     return msgspec.json.encode(_Page(entries, unreadable, penstock=__version__))
 
 

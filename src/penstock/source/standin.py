@@ -1,4 +1,4 @@
-"""Stand-in for the random user API 1.4: an ASGI app with the same responses and configurable faults.
+"""A stand-in for the random user API 1.4: an ASGI app with the same responses and configurable faults.
 
 Deliberate differences: `gender` also applies with a seed, and a seed's users are one infinite list of which a page is
 a window, so that page 2 of 10 is users 11 to 20 of page 1 of 20.

@@ -209,9 +209,9 @@ def test_a_subject_of_another_encoding_is_refused(made, server):
     """The subject's own kind of schema is named."""
     made().register(SUBJECT, Reading, "json")
     server.holds("other", "x", "PROTOBUF")
-    with pytest.raises(SchemaRefused, match="holds JSON schemas and this one is AVRO"):
+    with pytest.raises(SchemaRefused, match="has JSON schemas and this one is AVRO"):
         made().register(SUBJECT, Reading, "avro")
-    with pytest.raises(SchemaRefused, match="holds PROTOBUF schemas"):
+    with pytest.raises(SchemaRefused, match="has PROTOBUF schemas"):
         made().register("other", Reading, "json")
 
 

@@ -213,7 +213,7 @@ def test_records_that_retention_deletes_meanwhile_are_passed_over(consumer, sett
 def test_records_that_are_gone_from_the_end_are_an_error(consumer, settings):
     """An offset that Kafka no longer has, though it has earlier ones, is not passed over."""
     client = consumer([[message(0), event(KafkaError._AUTO_OFFSET_RESET)]], {0: (0, 1)})
-    with pytest.raises(KafkaUnreachable, match=r"reading t\[0\]: Kafka does not have offset 1, and begins at 0"):
+    with pytest.raises(KafkaUnreachable, match=r"reading t\[0\]: Kafka has no offset 1, the log starts at 0"):
         list(topics.records(settings, "t", [Span(0, 0, 2)]))
     assert client.closed
 

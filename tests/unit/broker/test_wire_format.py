@@ -22,7 +22,7 @@ def test_the_frame_is_the_registrys():
 @pytest.mark.parametrize("size", range(1, FRAME_BYTES))
 def test_a_cut_frame_is_refused(size):
     """A value that ends within its frame has no id; the error says how much is there."""
-    with pytest.raises(ValueError, match=f"the frame has {size} of 5 bytes"):
+    with pytest.raises(ValueError, match=f"truncated schema-registry header: {size} of 5 bytes"):
         unpack(pack(7)[:size])
 
 

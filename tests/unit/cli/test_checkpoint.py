@@ -65,7 +65,7 @@ def test_show_says_what_does_not_fit(place):
     begun(place, 3)
     result = run("show")
     assert result.exit_code == 1
-    assert "2 records were deleted unread" in result.stderr
+    assert "2 records were deleted before they were read" in result.stderr
     assert "./penstock checkpoint reset --to earliest" in result.stderr
 
 

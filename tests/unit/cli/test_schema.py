@@ -64,7 +64,7 @@ def test_renderings_hold_every_field(root):
     assert all(f"  {name} " in texts[".cql"] for name in names)
 
 
-OPTIONAL = Change.of("age", ChangeKind.ADDED_OPTIONAL, "`age` (int) is new; older records have none")
+OPTIONAL = Change.of("age", ChangeKind.ADDED_OPTIONAL, "`age` (int) is new; older records do not have it")
 REQUIRED = Change.of("age", ChangeKind.ADDED_REQUIRED, "`age` is required")
 COLUMNS = cql.columns(User)
 TABLE = "spark_streams.created_users"
@@ -157,7 +157,7 @@ def test_a_plan_names_every_change(world):
     assert result.exit_code == 0
     assert result.stdout.splitlines() == [
         "subject users_created-value: the latest version is 1; the next will be registered",
-        "  added_optional: `age` (int) is new; older records have none",
+        "  added_optional: `age` (int) is new; older records do not have it",
         f"table {TABLE}",
         f"  {ADDS_PHONE}",
         "  unmanaged column: fax text",
@@ -175,7 +175,7 @@ def test_a_plan_as_json_is_whole(world):
             "field": "age",
             "kind": "added_optional",
             "allowed": True,
-            "why": "`age` (int) is new; older records have none",
+            "why": "`age` (int) is new; older records do not have it",
         }
     ]
     assert (found["subject"], found["version"], found["is_registered"]) == ("users_created-value", 1, False)

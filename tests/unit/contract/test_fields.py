@@ -76,7 +76,7 @@ def test_an_int_that_may_outgrow_64_bits_is_refused(least, most):
 )
 def test_a_time_without_a_zone_is_refused_with_what_to_write(kind, written):
     """A time without a zone could not be encoded, and its batch would fail for ever."""
-    with pytest.raises(TypeError, match="field it: a time without a zone") as wrong:
+    with pytest.raises(TypeError, match="field it: a datetime needs a time zone") as wrong:
         field_of(kind)
     assert str(wrong.value).endswith(f"write {written}")
 
@@ -85,7 +85,7 @@ def test_a_time_without_a_zone_is_refused_with_what_to_write(kind, written):
 def test_a_field_that_may_be_absent_must_be_nullable(kind):
     """A default other than None is refused: Avro and old readers would not know it."""
     record = msgspec.defstruct("One", [("it", kind, "x")], bases=(Record,), frozen=True, kw_only=True)
-    with pytest.raises(TypeError, match="field it: one that may be absent"):
+    with pytest.raises(TypeError, match="field it: an optional field is"):
         fields.fields(record)
 
 
@@ -154,7 +154,7 @@ def test_a_key_that_may_be_none_is_refused():
     maybe = msgspec.defstruct(
         "Maybe", [("a", Annotated[str | None, Meta(extra=KEY)])], bases=(Record,), frozen=True, kw_only=True
     )
-    with pytest.raises(TypeError, match="Maybe: the key a must not be None"):
+    with pytest.raises(TypeError, match="Maybe: the key a cannot be None"):
         key_of(maybe)
 
 

@@ -55,7 +55,7 @@ def test_a_job_that_does_not_stop_is_the_verdict(ground: Any, monkeypatch: pytes
 @pytest.mark.parametrize(
     "line",
     [
-        recreated_error("t", "its id is id-2, it was id-1").message,
+        recreated_error("t", "its id changed from id-1 to id-2").message,
         *misfits(QueryPosition({0: 1}, {0: 1}, begun=True), CheckpointOrigin(topic_id="id-1"), [], "id-2"),
     ],
 )

@@ -217,14 +217,14 @@ def test_nothing_secret_is_set_aside(world, changed, captured_users):
 def test_less_than_asked_fails(world, captured_users):
     """An API that gives fewer users than asked for fails the run, though all it gave are sent."""
     world.source = FakeSource([captured_users])
-    with pytest.raises(DeliveryFailed, match="30 records were acknowledged, 31 were asked for"):
+    with pytest.raises(DeliveryFailed, match="30 of 31 requested records were acknowledged"):
         run(RunOrder("r", records=31))
     assert len(world.producer.sent) == 30
 
 
 def test_nothing_fetched_fails(world):
     """A run that produced nothing fails."""
-    with pytest.raises(DeliveryFailed, match="0 records were acknowledged, 1 were asked for"):
+    with pytest.raises(DeliveryFailed, match="0 of 1 requested records were acknowledged"):
         run(RunOrder("r", records=1))
 
 

@@ -222,7 +222,7 @@ def test_no_batch_begins_once_the_job_is_stopping(stored):
     """A batch that comes after the stop is refused before anything of it is done."""
     keeper = BatchRunner(FakePlan(), FakeBook(), threading.Event())
     keeper.stopping.set()
-    with pytest.raises(InterruptedError, match="batch 7 was not begun"):
+    with pytest.raises(InterruptedError, match="batch 7 was not started"):
         keeper.keep(raw_of("q"), 7)
     assert stored.calls == 0
 
@@ -296,10 +296,10 @@ def test_a_query_that_fails_is_an_error():
 
 
 def test_a_batch_refused_by_the_stop_is_no_error(clock):
-    """That the next batch was not begun is what a stop is for; any other error of a stopping query is one."""
+    """That the next batch was not started is what a stop is for; any other error of a stopping query is one."""
     keeper = BatchRunner(FakePlan(), FakeBook(), threading.Event())
     keeper.stopping.set()
-    for refusal in ("InterruptedError: batch 7 was not begun", "JobRunning: another job owns the checkpoint"):
+    for refusal in ("InterruptedError: batch 7 was not started", "JobRunning: another job owns the checkpoint"):
         job._watch_query(FakeQuery(StreamingQueryException(refusal)), keeper, FakeNoter(), FakeRecorder())
     with pytest.raises(StreamingQueryException):
         job._watch_query(FakeQuery(StreamingQueryException("StoreFailed")), keeper, FakeNoter(), FakeRecorder())
@@ -555,11 +555,11 @@ def test_a_query_on_a_recreated_topic_is_stopped():
 
 def test_a_checkpoint_of_another_log_stops_the_job_where_topics_have_no_id(around):
     """No generation begins, and no query starts."""
-    around.incarnation.find_other_log = lambda topic_id: "another record lies at 0:3 than before"
+    around.incarnation.find_other_log = lambda topic_id: "the record at 0:3 is not the one that was read before"
     folder = checkpoint_of(around.settings, "users_created").folder
     (Path(folder) / "offsets").mkdir(parents=True)
     (Path(folder) / "offsets" / "0").write_text('v1\n{}\n{"users_created":{"0":7}}')
-    with pytest.raises(TopicRecreated, match="another record lies at 0:3") as failed:
+    with pytest.raises(TopicRecreated, match="the record at 0:3 is not the one") as failed:
         around.run()
     assert "./penstock checkpoint reset --to earliest" in failed.value.message
     assert around.happened == ["take", "fit", "give back"]
@@ -576,7 +576,9 @@ def test_a_job_that_lost_its_lease_ends_with_an_error(around):
 def test_a_table_that_lacks_a_column_stops_the_job(around, monkeypatch):
     """The error names the columns and the commands that add them; the lease is not taken."""
     monkeypatch.setattr(job.cassandra, "lacking", lambda *_: ["email text", "dob timestamp"])
-    with pytest.raises(PenstockError, match=r"created_users lacks.*: email text, dob timestamp") as caught:
+    with pytest.raises(
+        PenstockError, match=r"mistyped columns in the table .*created_users: email text, dob timestamp"
+    ) as caught:
         around.run()
     assert caught.value.hint == "./penstock schema plan, ./penstock schema apply"
     assert around.happened == []

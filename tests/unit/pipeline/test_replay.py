@@ -129,7 +129,7 @@ def test_nothing_to_replay_is_done_at_once(world):
 def test_a_recreated_topic_is_not_replayed_before_the_job_has_read_it(world):
     """Its records would be taken for those of the topic before it."""
     world.topic.tables.generations = {"id-0": EPOCH_US}
-    with pytest.raises(TopicRecreated, match="its id is id-1, that of the ledger's topic was id-0"):
+    with pytest.raises(TopicRecreated, match="its id is id-1, the ledger's topic has the id id-0"):
         world.replay(Span(0, 0, 3))
     assert world.stored() == []
 

@@ -49,8 +49,9 @@ def test_a_topic_is_called_as_kafka_has_it(topic):
 def test_a_topic_that_kafka_refuses_is_a_problem(topic):
     """Other characters, a dead-letter topic of more than 249, and the topics of the services themselves."""
     (problem,) = problems(replace(READINGS, topic=topic))
-    assert problem.startswith(f"topic: {topic!r} is ")
-    assert "write " in problem
+    assert problem.startswith(
+        (f"topic: invalid topic name {topic!r}: expected ", f"topic: topic {topic!r} is internal ")
+    )
 
 
 @pytest.mark.parametrize("name", ["a", "A", "order", "_a", "1a", "a" * 48])
@@ -64,7 +65,7 @@ def test_a_keyspace_or_table_that_cassandra_refuses_is_a_problem(name):
     """Each is named with what to write."""
     for part in ("keyspace", "table"):
         (problem,) = problems(replace(READINGS, **{part: name}))
-        assert problem == f"{part}: {name!r} is no {part}'s name: write 1 to 48 of a-z, A-Z, 0-9 and '_'"
+        assert problem == f"{part}: invalid {part} name {name!r}: expected 1 to 48 of a-z, A-Z, 0-9 and '_'"
 
 
 def test_keyspaces_and_tables_that_are_taken_are_problems():
@@ -73,7 +74,7 @@ def test_keyspaces_and_tables_that_are_taken_are_problems():
         assert "keyspace: " in problems(replace(READINGS, keyspace=keyspace))[0]
     for table in names.OWN_TABLES:
         assert problems(replace(READINGS, table=table)) == [
-            f"table: {table!r} is a table of penstock's own in the same keyspace: write another name"
+            f"table: {table!r} is one of penstock's own tables in the keyspace: use another name"
         ]
 
 
@@ -91,7 +92,7 @@ def test_every_table_that_penstock_makes_is_known():
 def test_a_field_with_a_column_of_ours_is_a_problem(column):
     """Spark takes capitals for small letters. The message's name can stay: the problem says how."""
     problem = problem_of((column, str))
-    assert problem.startswith(f"Item: field {column}: {column!r} is a column of penstock's own: write `source_")
+    assert problem.startswith(f"Item: field {column}: {column!r} is one of penstock's own columns: write `source_")
     renamed = record_of((f"source_{column}", str, msgspec.field(name=column)))
     assert problems(replace(READINGS, record=renamed)) == []
 
@@ -99,15 +100,15 @@ def test_a_field_with_a_column_of_ours_is_a_problem(column):
 def test_fields_that_differ_by_capitals_alone_are_a_problem():
     """Spark would not tell their columns apart."""
     problem = problem_of(("orderId", str), ("orderid", str))
-    assert problem.startswith("Item: fields orderId, orderid: Spark takes them for one; write `source_orderid: ")
+    assert problem.startswith("Item: fields orderId, orderid: Spark does not distinguish them; write `source_orderid: ")
 
 
 @pytest.mark.parametrize("name", ["a-b", "@type", "größe", "1a", ""])
 def test_a_field_that_avro_cannot_carry_is_a_problem(name):
     """It is named, though JSON could carry it: both formats hold for each record."""
     problem = problem_of(("it", str, msgspec.field(name=name)))
-    assert problem.startswith(f"Item: field it: {name!r} is no name that Avro takes: write letters")
-    assert "no name that Avro takes" in problem_of(name="Größe")
+    assert problem.startswith(f"Item: field it: invalid name {name!r}: Avro allows a-z")
+    assert "invalid name 'Größe': Avro allows" in problem_of(name="Größe")
 
 
 @pytest.mark.parametrize("name", ["order", "limit", "token", "select", "orderId", "Order", "_id", "value", "timestamp"])
@@ -128,7 +129,7 @@ def test_each_wrong_field_is_named():
 
 
 @pytest.mark.parametrize(
-    ("options", "said"), [({"array_like": True}, "take `array_like=True` away"), ({"tag": True}, "take `tag` and")]
+    ("options", "said"), [({"array_like": True}, "remove `array_like=True`"), ({"tag": True}, "remove `tag` and")]
 )
 def test_a_message_that_is_no_plain_object_is_a_problem(options, said):
     """Schemas and the other formats know objects of named fields alone."""
@@ -145,7 +146,7 @@ class Plain(msgspec.Struct):
 def test_a_record_that_is_none_is_a_problem(record):
     """The problem shows how a record's class begins."""
     (problem,) = problems(replace(READINGS, record=record))
-    assert "is no Record; write `class " in problem
+    assert "is not a Record; write `class " in problem
 
 
 def test_what_only_msgspec_refuses_is_a_problem():
@@ -166,7 +167,7 @@ def test_the_fields_of_a_row_are_checked_too():
     """A transform's row is stored in the table as a record is."""
     row = msgspec.defstruct("Row", [("at", datetime)], bases=(Reading,), frozen=True, kw_only=True)
     (problem,) = problems(replace(READINGS, row=row))
-    assert problem.startswith("Row: field at: a time without a zone")
+    assert problem.startswith("Row: field at: a datetime needs a time zone")
 
 
 def test_functions_and_secrets_are_checked():
@@ -180,8 +181,8 @@ def test_functions_and_secrets_are_checked():
     [
         (True, lambda df: df, []),
         (False, None, []),
-        (True, None, ["transform_is_row_wise: there is no transform; write `transform=...`, or take it away"]),
-        ("yes", lambda df: df, ["transform_is_row_wise: 'yes' is neither True nor False"]),
+        (True, None, ["transform_is_row_wise: there is no transform; write `transform=...`, or remove it"]),
+        ("yes", lambda df: df, ["transform_is_row_wise: 'yes' is not a bool"]),
     ],
 )
 def test_a_row_wise_transform_is_declared_of_one_that_is_there(declared, transform, said):
@@ -199,10 +200,10 @@ def test_one_version_per_id_is_declared_by_a_boolean():
     """A word is no declaration."""
     assert problems(replace(PIPELINE, one_version_per_id=True)) == []
     (problem,) = problems(replace(PIPELINE, one_version_per_id="yes"))
-    assert problem == "one_version_per_id: 'yes' is neither True nor False"
+    assert problem == "one_version_per_id: 'yes' is not a bool"
 
 
 def test_a_key_format_that_does_not_exist_is_refused():
     """With those that there are."""
     (problem,) = problems(replace(PIPELINE, key_format="avro"))
-    assert problem == "key_format: 'avro' is none; write one of 'text', 'json', 'connect', 'registry', or None"
+    assert problem == "key_format: invalid 'avro': expected 'text', 'json', 'connect', 'registry' or None"

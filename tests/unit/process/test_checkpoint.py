@@ -43,7 +43,7 @@ class FakeFiles:
 
     def read(self, path: str) -> bytes:
         if path in self.spoilt:
-            raise Torn("its checksum is wrong")
+            raise Torn("wrong checksum")
         if path not in self.held:
             raise FileNotFoundError(path)
         return self.held[path]
@@ -152,8 +152,8 @@ def test_a_torn_plan_is_moved_aside(found, files, torn):
     assert found.place() == QueryPosition({0: 20, 1: 25}, {0: 20, 1: 25}, begun=True)
     with capture_logs() as logs:
         assert found.mend() == ["offsets/2"]
-    assert [(line["event"], line["log_level"], line["torn"]) for line in logs] == [
-        ("checkpoint_mended", "warning", ["offsets/2"])
+    assert [(line["event"], line["log_level"], line["corrupt"]) for line in logs] == [
+        ("checkpoint_repaired", "warning", ["offsets/2"])
     ]
     (kept,) = files.names(f"{FOLDER}/torn")
     assert re.fullmatch(r"offsets-2\.\d{8}T\d{12}Z", kept)
@@ -239,14 +239,14 @@ def test_another_topics_checkpoint_is_not_taken_for_torn(found, files):
     """It is refused, and nothing is moved."""
     put(files, "offsets/2", planned(1).replace(b'"t"', b'"other"'))
     for call in (found.place, found.mend):
-        with pytest.raises(CheckpointRefused, match="is of other, not of t"):
+        with pytest.raises(CheckpointRefused, match="belongs to the topic other, not to t"):
             call()
 
 
 def test_a_format_of_a_later_spark_is_not_taken_for_torn(found, files):
     """It is an error that names the format."""
     put(files, "offsets/2", planned(1).replace(b"v1", b"v7"))
-    with pytest.raises(PenstockError, match="v7, not v1"):
+    with pytest.raises(PenstockError, match="format v7 of another Spark version, expected v1"):
         found.mend()
 
 
@@ -298,22 +298,23 @@ FITS = QueryPosition({0: 10, 1: 0}, {0: 15, 1: 0}, begun=True)
         (
             [Span(0, 12, 15), Span(1, 1, 9)],
             [
-                "partition 0: the checkpoint is at 10, Kafka holds 12 to 15: 2 records were deleted unread",
-                "partition 1: the checkpoint is at 0, Kafka holds 1 to 9: 1 records were deleted unread",
+                "partition 0: the checkpoint is at 10, Kafka has 12 to 15: 2 records were deleted "
+                "before they were read",
+                "partition 1: the checkpoint is at 0, Kafka has 1 to 9: 1 records were deleted before they were read",
             ],
         ),
         (
             [Span(0, 0, 14), Span(1, 0, 0)],
             [
-                "partition 0: the checkpoint is at 10, Kafka holds 0 to 14: "
-                "1 records that the checkpoint knows are not there"
+                "partition 0: the checkpoint is at 10, Kafka has 0 to 14: "
+                "1 records that were read before are missing"
             ],
         ),
-        ([Span(0, 0, 15)], ["partition 1: Kafka has no such partition any more"]),
+        ([Span(0, 0, 15)], ["partition 1: it no longer exists in Kafka"]),
         ([Span(0, 0, 15), Span(1, 0, 0), Span(2, 0, 9)], []),
         (
             [Span(0, 0, 15), Span(1, 0, 0), Span(2, 4, 9)],
-            ["partition 2: the checkpoint is at 0, Kafka holds 4 to 9: 4 records were deleted unread"],
+            ["partition 2: the checkpoint is at 0, Kafka has 4 to 9: 4 records were deleted before they were read"],
         ),
     ],
 )  # fmt: skip

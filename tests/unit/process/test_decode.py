@@ -413,7 +413,7 @@ def test_whatever_a_record_raises_is_its_own_fault(error, wire_format):
 
 @pytest.mark.parametrize("value", [b'{"id":"a"}', pack(AVRO_ID) + b"\x02a"])
 def test_a_record_that_recurses_without_end_is_a_dead_letter(value):
-    """In JSON it is taken for JSON that is nested too deeply."""
+    """In JSON it is treated as JSON that is nested too deeply."""
     record = raising(RecursionError("words"))
     fault = Decoder(record, FakeSchemas.of(record)).decode(value)
     assert fault.reason in (Reason.PROCESSING_ERROR, Reason.JSON_MALFORMED)

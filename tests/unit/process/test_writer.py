@@ -81,7 +81,7 @@ def test_what_ends_is_read(schema):
 )
 def test_an_array_of_nothing_is_refused(schema):
     """A few bytes could say that it has 2^62 items, and none of them would ever be missing."""
-    with pytest.raises(SchemaUnknown, match="schema 5 cannot be read: ValueError: its values may be more than"):
+    with pytest.raises(SchemaUnknown, match="schema 5 cannot be read: ValueError: a body may expand to more than"):
         AvroWriter(schema, 5)
 
 
@@ -102,7 +102,7 @@ def test_an_array_of_nothing_is_refused(schema):
 )
 def test_a_type_inside_of_itself_is_refused(schema):
     """A value of it may be as deep as it has bytes, and its reader's stack is not."""
-    with pytest.raises(SchemaUnknown, match="is used inside of itself"):
+    with pytest.raises(SchemaUnknown, match="contains itself"):
         AvroWriter(schema, 5)
 
 
@@ -241,7 +241,7 @@ def nested_by_name(levels, fan, leaf):
 )
 def test_a_schema_whose_values_grow_out_of_few_bytes_is_refused(schema):
     """Types used by name make a byte stand for thousands of values; nothing is read with such a schema."""
-    with pytest.raises(SchemaUnknown, match="its values may be more than 1,000, and 16 a byte"):
+    with pytest.raises(SchemaUnknown, match="a body may expand to more than 1,000 values plus 16 per byte"):
         AvroWriter(schema, 5)
 
 
@@ -291,7 +291,7 @@ def test_a_schema_has_at_most_so_many_parts(schema):
 @pytest.mark.parametrize("size", [-1, True, 1.5, "7", None])
 def test_a_fixed_has_a_size(size):
     """Bytes are counted in whole numbers from 0."""
-    with pytest.raises(SchemaUnknown, match="the size of F is no number of bytes"):
+    with pytest.raises(SchemaUnknown, match="the size of F is not a number of bytes"):
         AvroWriter({"type": "fixed", "name": "F", "size": size}, 5)
 
 
@@ -391,7 +391,7 @@ def test_an_array_that_says_more_than_there_is_keeps_nobody_busy(case, count, mo
         around = number(1) + number(1) + b"k" if isinstance(inner, dict) and "values" in inner else b""
         around = b"\2" if isinstance(inner, list) else around
         fault = read(schema, start + around + number(count) + (number(1) if count < 0 else b"") + b"\0\0\0")
-        assert fault.rules == (":size",) or fault.message == "EOFError: the value ends early"
+        assert fault.rules == (":size",) or fault.message == "EOFError: unexpected end of the value"
 
 
 @pytest.mark.parametrize("case", CONSTANT)
@@ -410,7 +410,7 @@ def test_an_array_of_a_constant_size_is_read(case):
 def test_a_number_that_no_writer_writes_hides_nothing():
     """Readers disagree on a number of more than ten bytes, so what follows it is not counted."""
     body = items(1, b"\x82" + b"\x80" * 20 + b"\0")[:-1] + items(900_000, b"\2")
-    assert read(array("int"), body).message == "ValueError: a number of more than 10 bytes"
+    assert read(array("int"), body).message == "ValueError: a number is longer than 10 bytes"
 
 
 def test_a_message_names_a_schema_by_its_name():

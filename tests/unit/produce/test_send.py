@@ -44,7 +44,7 @@ def test_a_failed_record_fails_the_block():
     producer = FakeProducer(fails=lambda record: record.offset() == 1)
     with pytest.raises(
         DeliveryFailed,
-        match=r"t: 1 records failed and 0 were not acknowledged within 30 s; 2 were acknowledged; first: _MSG_TIMED",
+        match=r"t: 1 records failed and 0 were not acknowledged within 30 s; 2 were acknowledged; first error: _MSG",
     ):
         send(producer, 3)
 

@@ -377,7 +377,7 @@ def test_a_recreated_topic_that_the_job_has_not_read_yet_is_named(topic):
     receipt = topic.verify()
     (difference,) = receipt.differences
     assert (difference.kind, receipt.balanced, receipt.missing, receipt.waiting) == ("recreated", False, 0, 5)
-    assert "its id is id-1, that of the ledger's topic was id-0" in difference.why
+    assert "its id is id-1, the ledger's topic has the id id-0" in difference.why
 
 
 def test_without_ids_a_run_counts_for_the_topic_that_it_sent_to(topic, monkeypatch):

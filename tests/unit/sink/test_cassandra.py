@@ -210,7 +210,7 @@ def test_a_permission_that_is_missing_is_named(driver, resource, grant):
     """The hint is the GRANT that an administrator types."""
     driver()
     denied = Unauthorized(f"User app has no MODIFY permission on <{resource}> or any of its parents")
-    refused = pytest.raises(PenstockError, match="Cassandra refused: User app has no MODIFY permission")
+    refused = pytest.raises(PenstockError, match="Cassandra rejected the request: User app has no MODIFY permission")
     with refused as failed, cassandra.connected(read()):
         raise denied
     assert grant in failed.value.hint

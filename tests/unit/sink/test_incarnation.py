@@ -95,7 +95,7 @@ def test_with_ids_a_topic_is_known_by_its_id(world):
     assert world.topic.find_change("id-1") == ""
     first = world.begin("id-1")
     assert world.topic.find_change("id-1") == ""
-    assert world.topic.find_change("id-2") == "its id is id-2, that of the ledger's topic was id-1"
+    assert world.topic.find_change("id-2") == "its id is id-2, the ledger's topic has the id id-1"
     assert world.topic.find_other_log("id-2") == ""
     second = world.begin("id-2")
     assert second > first
@@ -136,7 +136,7 @@ def test_without_ids_another_value_at_the_same_time_is_another_record(world):
     world.fill(0, 5)
     world.begin()
     world.fill(0, 5, value=b"other")
-    assert world.topic.find_change(NO_ID) == "another record lies at 0:4 than before"
+    assert world.topic.find_change(NO_ID) == "the record at 0:4 is not the one that was read before"
 
 
 def test_without_ids_retention_is_no_change(world):
@@ -150,7 +150,7 @@ def test_without_ids_retention_is_no_change(world):
     assert world.tables.marks[epoch_us, 0][3] == 19
     world.recreate()
     world.fill(0, 30, at_ms=9_000)
-    assert world.topic.find_change(NO_ID) == "another record lies at 0:19 than before"
+    assert world.topic.find_change(NO_ID) == "the record at 0:19 is not the one that was read before"
 
 
 def test_a_mark_stays_as_long_as_kafka_has_it(world):

@@ -298,7 +298,7 @@ def test_who_has_a_lease_is_told():
     assert all(query.startswith("SELECT") for query, _ in session.executed)
 
 
-def test_a_lease_of_a_dead_process_is_told_as_such():
+def test_a_lease_of_a_dead_process_is_recognised():
     """Of this machine it is known at once; of another nothing is."""
     me = this_process()
     assert lease.holder(of(Owner(me.host, me.pid, "0", me.space)), "ks", NAME).is_dead

@@ -12,7 +12,7 @@ def test_status_worth_another_request(status):
         check_status(status, "Reason", Headers({"Retry-After": "4"}), b'{"error": "busy"}')
     assert caught.value.again
     assert caught.value.wait_s == 4
-    assert caught.value.message == f"answered {status} Reason: busy"
+    assert caught.value.message == f"returned {status} Reason: busy"
 
 
 @pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 418])
@@ -21,7 +21,7 @@ def test_status_not_worth_another_request(status):
     with pytest.raises(SourceRefused) as caught:
         check_status(status, "", Headers(), b"<html>")
     assert "again" not in caught.value.facts
-    assert caught.value.message == f"answered {status}"
+    assert caught.value.message == f"returned {status}"
 
 
 @pytest.mark.parametrize("status", [200, 203])
@@ -36,7 +36,7 @@ def test_status_of_an_answer(status):
         (b"", "not JSON"),
         (b"<html></html>", "not JSON"),
         (b'{"results": [', "not JSON"),
-        (b'{"results": "\xff"}', "not JSON: it does not begin with ["),
+        (b'{"results": "\xff"}', "not JSON: it does not start with ["),
         (b'{"results": [1, 2]} {"results": [1, 2]}', "data after its end"),
         (b'{"results": [1, {"a": 2]}', "mismatched brackets"),
         (b'{"results": [1, {"a": "2}]}', "unexpected end of input"),
@@ -56,7 +56,7 @@ def test_status_of_an_answer(status):
 )
 def test_what_is_not_an_answer(body, reason):
     """A body without the requested number of results is rejected with the reason, and retryable."""
-    with pytest.raises(SourceRefused, match=r"^answered") as caught:
+    with pytest.raises(SourceRefused, match=r"^returned") as caught:
         users_of(body, 2)
     assert reason in caught.value.message
     assert caught.value.again
@@ -72,7 +72,7 @@ def test_a_page_that_cannot_be_read_is_shown_cut_and_cleaned():
     """The message quotes the start of the page on one printable line, without list entries."""
     with pytest.raises(SourceRefused) as caught:
         users_of(b"<html>\x1b[31m\n\xff" + b"Gateway\x00 down" * 1000, 1)
-    assert caught.value.message.endswith("it begins with '<html>\N{REPLACEMENT CHARACTER}'")
+    assert caught.value.message.endswith("it starts with '<html>\N{REPLACEMENT CHARACTER}'")
     with pytest.raises(SourceRefused) as caught:
         users_of(b'{"info": 1, "results": [{"name": "Jane"', 1)
     assert "Jane" not in caught.value.message

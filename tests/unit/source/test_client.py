@@ -214,7 +214,7 @@ WITH_PASSWORD = "http://me:secret@api.test/api/"
 )
 def test_a_password_follows_no_redirect_to_another_host(to):
     """A redirect to another host with credentials fails at once, without showing the password."""
-    with pytest.raises(UsageError, match=r"redirects to .*which does not receive the user and password") as failed:
+    with pytest.raises(UsageError, match=r"redirects to .*to which user and password are not sent") as failed:
         redirected(to, url=WITH_PASSWORD)
     assert "secret" not in str(failed.value)
 
@@ -341,7 +341,7 @@ def test_redirect_is_followed(source_of):
 
 def test_too_large_an_answer(source_of, monkeypatch):
     """A response over the size limit is aborted at once. The message names the setting to lower."""
-    monkeypatch.setattr(client_module, "ANSWER_MAX_BYTES", 1000)
+    monkeypatch.setattr(client_module, "RESPONSE_MAX_BYTES", 1000)
     unread = AssertionError("read on")
     script = Script(streamed(b"x" * 600, b"x" * 600, unread))
     with pytest.raises(SourceRefused, match="PENSTOCK_SOURCE_BATCH_RECORDS"):

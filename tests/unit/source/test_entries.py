@@ -187,4 +187,6 @@ def test_an_entry_that_holds_nothing_secret_keeps_its_bytes():
 def test_an_entry_that_may_hide_a_secret_is_not_kept(value):
     """An entry in which a secret field cannot be located is dropped, with its size in the message."""
     kept = Unreadable(value, "wrong").without(SECRET)
-    assert kept == Unreadable(b"", f"wrong; its {len(value)} bytes are not kept, they may contain a secret field")
+    assert kept == Unreadable(
+        b"", f"wrong; its {len(value)} bytes were dropped, because they may contain a secret field"
+    )

@@ -59,7 +59,7 @@ def test_each_shape_is_told_from_the_others(reader, value, kind, decoded, schema
         (pack(AVRO_ID) + b"\x01", "no Avro of schema 2: "),
         (serializer(Reading, "avro", AVRO_ID)(ONE) + b"x", "bytes are left after the record"),
         (pack(9), "no schema 9"),
-        (b"\x00\x00", "the frame has 2 of 5 bytes"),
+        (b"\x00\x00", "truncated schema-registry header: 2 of 5 bytes"),
         (b"x" * 1_000_001, "not decoded: a record has at most 1,000,000 bytes"),
     ],
 )
@@ -149,7 +149,7 @@ def test_personal_data_are_hidden():
     assert [one.value for one in found.headers] == [None, "r1", None, "why", None]
     assert "Ada" not in repr(found)
     text = seen(message(6, b"Ada", key=b"7"), masks=True)
-    assert (text.text, text.hidden) == (None, "hidden: 3 bytes; personal data are hidden")
+    assert (text.text, text.hidden) == (None, "3 bytes hidden, which may be personal data")
     assert text.key == "7"
 
 
