@@ -15,15 +15,15 @@ from cassandra.concurrent import execute_concurrent_with_args
 from bench import meter
 from penstock import pipelines
 from penstock.broker import topics
-from penstock.broker.kafka import admin, producer
+from penstock.broker.kafka import create_admin, create_producer
 from penstock.broker.registry import Registry, WireFormat
 from penstock.config import LOOPBACK, Settings, read
-from penstock.contract.fields import key_writer
+from penstock.contract.fields import build_key_writer
 from penstock.drill import service_usage
 from penstock.drill.load import made_up
 from penstock.pipelines import Pipeline
 from penstock.produce.send import Sender
-from penstock.produce.serialize import serializer
+from penstock.produce.serialize import build_serializer
 from penstock.sink import cassandra
 from penstock.stack import jars, launch, layout
 from penstock.stack.report import Report
@@ -151,14 +151,14 @@ class Ground:
         if held and sum(span.records for span in held) == load.records:
             return
         pipeline = pipelines.of(settings)
-        topics.ensure_pipeline(settings, pipeline)
-        with Sender(producer(settings), load.topic, 600) as sender:
+        topics.ensure_pipeline_topics(settings, pipeline)
+        with Sender(create_producer(settings), load.topic, 600) as sender:
             for key, value in islice(messages(load, settings, pipeline), load.records):
                 sender.send(key, value, [])
 
     def forget(self, load: Load) -> None:
         """Delete the load's topic and its dead-letter topic."""
-        client, names = admin(self.settings), [load.topic, f"{load.topic}.dlq"]
+        client, names = create_admin(self.settings), [load.topic, f"{load.topic}.dlq"]
         for deleted in client.delete_topics(names, operation_timeout=30).values():
             deleted.result()
 
@@ -211,9 +211,9 @@ def of(settings: Settings, report: Report) -> Ground:
 def messages(load: Load, settings: Settings, pipeline: Pipeline) -> Iterator[tuple[bytes, bytes]]:
     """Generate keys and values of made-up records endlessly, each with a new id."""
     schema_id = Registry(settings).register(pipeline.subject, pipeline.record, settings.wire_format)
-    serialize = serializer(pipeline.record, settings.wire_format, schema_id)
+    serialize = build_serializer(pipeline.record, settings.wire_format, schema_id)
     records = islice(made_up(pipeline.record, pipeline), _KINDS)
-    write_key = key_writer(pipeline.record)
+    write_key = build_key_writer(pipeline.record)
     templates = [_split_at_id(serialize(record), write_key(record)) for record in records]
     broken = [(head, tail.replace(b"@", b" ")) for head, tail in templates]
     for count in itertools.count():

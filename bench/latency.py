@@ -20,7 +20,7 @@ from bench.ground import Ground, Load, messages
 from bench.race import BenchFailed, Contestant, Running
 from bench.store import Make
 from penstock import pipelines
-from penstock.broker.kafka import producer
+from penstock.broker.kafka import create_producer
 from penstock.config import Settings
 from penstock.produce.send import Sender
 
@@ -160,7 +160,7 @@ def send(
     table = f"{settings.cassandra_keyspace}.{pipeline.table}"
     stride, began_s = max(1, rate // _LOOKS_PER_S), time.monotonic()
     with Lookout(session, table) as lookout:
-        with Sender(producer(settings), pipeline.topic, _PATIENCE_S) as sender:
+        with Sender(create_producer(settings), pipeline.topic, _PATIENCE_S) as sender:
             for number in range(round(rate * (settle_s + seconds))):
                 key, value = next(made)
                 time.sleep(max(0.0, began_s + number / rate - time.monotonic()))

@@ -20,16 +20,16 @@ from penstock.broker.registry import Registry
 from penstock.config import Settings
 from penstock.contract.batch import Decoded
 from penstock.contract.record import Record
-from penstock.contract.rules import judge, latest_past
-from penstock.pipeline.ingest import drop
+from penstock.contract.rules import latest_past, validate_record
+from penstock.pipeline.ingest import drop_fields
 from penstock.process.batches import decode_batches
 from penstock.process.checkpoint import checkpoint_of
 from penstock.process.decode import Decoder
 from penstock.process.session import kafka_stream, raw_records, spark_session
-from penstock.produce.serialize import serializer
+from penstock.produce.serialize import build_serializer
 from penstock.sink import cassandra
 from penstock.sink.rows import RowWriter, Unencodable
-from penstock.source.answer import users_of
+from penstock.source.answer import parse_users
 
 CHUNK = 10_000
 """Records per batch, the same as Spark's Arrow batches."""
@@ -123,7 +123,7 @@ def _make_decoder(settings: Settings) -> Callable[[], Decoded]:
 def parse(_settings: Settings) -> Step:
     """Parse a page of the API."""
     page = page_of(made_users(PAGE))
-    return lambda: len(users_of(page, PAGE))
+    return lambda: len(parse_users(page, PAGE))
 
 
 def drop_secrets(settings: Settings) -> Step:
@@ -141,7 +141,7 @@ def check(settings: Settings) -> Step:
 def serialize(settings: Settings) -> Step:
     """Parse a page, drop secrets, convert entries to validated records, and serialize those."""
     records = _make_records(settings)
-    to_bytes = serializer(pipelines.of(settings).record, settings.wire_format, 1)
+    to_bytes = build_serializer(pipelines.of(settings).record, settings.wire_format, 1)
     return lambda: len([to_bytes(record) for record in records()])
 
 
@@ -149,8 +149,8 @@ def _make_entries(settings: Settings) -> Callable[[], list[Any]]:
     page, secret = page_of(made_users(PAGE)), pipelines.of(settings).secret
 
     def entries() -> list[Any]:
-        answer = users_of(page, PAGE)
-        drop(secret, answer)
+        answer = parse_users(page, PAGE)
+        drop_fields(secret, answer)
         return answer
 
     return entries
@@ -160,7 +160,7 @@ def _make_records(settings: Settings) -> Callable[[], list[Record]]:
     pipeline, entries = pipelines.of(settings), _make_entries(settings)
 
     def records() -> list[Record]:
-        results = (judge(pipeline.from_source(entry), pipeline.record, latest_past()) for entry in entries())
+        results = (validate_record(pipeline.from_source(entry), pipeline.record, latest_past()) for entry in entries())
         return [result for result in results if isinstance(result, Record)]
 
     return records

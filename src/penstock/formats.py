@@ -88,7 +88,7 @@ def check_marked(stored: Format, data: bytes, where: str) -> None:
     check_version(stored, mark.format, where, mark.penstock)
 
 
-def with_comment(table: str, statement: str) -> str:
+def add_comment(table: str, statement: str) -> str:
     """Return the CQL that creates a table, with its format version as a comment if the table is in `TABLES`."""
     stored = TABLES.get(table)
     if stored is None:

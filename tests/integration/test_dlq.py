@@ -15,10 +15,10 @@ from cassandra.cluster import Session
 from penstock import pipelines
 from penstock.broker import dlq, topics
 from penstock.broker.headers import ORDER, REDRIVEN, RUN
-from penstock.broker.kafka import producer
+from penstock.broker.kafka import create_producer
 from penstock.broker.registry import Registry
 from penstock.broker.topics import Place
-from penstock.broker.wire_format import pack
+from penstock.broker.wire_format import encode_header
 from penstock.contract.reject import Fault, Headers, Reason, Reject, Stage
 from penstock.dead_letters import redrive
 from penstock.dead_letters.pending import LetterSelection, Queue
@@ -27,7 +27,7 @@ from penstock.dead_letters.repair import Repair
 from penstock.errors import UsageError
 from penstock.pipelines import users
 from penstock.process.decode import Decoder
-from penstock.produce.serialize import serializer
+from penstock.produce.serialize import build_serializer
 from penstock.sink import cassandra, resolutions
 from tests.conftest import Stack
 
@@ -43,7 +43,7 @@ class Lab:
         self.settings = stack.settings.model_copy(update={"pipeline": str(file)})
         self.pipeline = pipelines.of(self.settings)
         self.session = session
-        topics.ensure_pipeline(self.settings, self.pipeline)
+        topics.ensure_pipeline_topics(self.settings, self.pipeline)
         self.registry = Registry(self.settings)
         self.schema_id = self.registry.register(self.pipeline.subject, users.User, "json")
         self.decoder = Decoder(users.User, self.registry)
@@ -51,7 +51,7 @@ class Lab:
     def set_aside(self, *rejects: Reject) -> None:
         """Set each aside twice, as a batch that is done again does."""
         for _ in range(2):
-            dlq.set_aside(producer(self.settings), self.pipeline.dead_letter_topic, rejects, GENERATION_US)
+            dlq.set_aside(create_producer(self.settings), self.pipeline.dead_letter_topic, rejects, GENERATION_US)
 
     def rejected(self, offset: int, value: bytes | None, key: bytes = b"k") -> Reject:
         """The reject that the stream makes of a value."""
@@ -67,10 +67,10 @@ class Lab:
 
     def sent(self) -> list[Any]:
         spans = topics.spans(self.settings, self.pipeline.topic)
-        return list(topics.records(self.settings, self.pipeline.topic, spans))
+        return list(topics.read_records(self.settings, self.pipeline.topic, spans))
 
     def redrive(self, mending: Repair | None = None, *, dry_run: bool = False, **selection: Any) -> Redriven:
-        with cassandra.connected(self.settings) as session:
+        with cassandra.open_session(self.settings) as session:
             wanted = LetterSelection(**selection)
             return redrive.redrive(self.settings, session, wanted, mending or Repair(), dry_run=dry_run)
 
@@ -90,7 +90,7 @@ class Lab:
 @pytest.fixture
 def lab(stack: Stack, pipeline_file: Callable[..., Path]) -> Iterator[Lab]:
     """A lab with an empty queue."""
-    with cassandra.connected(stack.settings) as session:
+    with cassandra.open_session(stack.settings) as session:
         yield Lab(stack, pipeline_file(), session)
 
 
@@ -113,14 +113,14 @@ OF_A_VALUE = set(Reason) - OF_CODE - OF_A_SETTING
 def kinds(lab: Lab, entry: dict[str, Any], unique: str) -> None:
     """One reject of each reason that bytes alone can have, and one that the producer refused."""
     avro_id = lab.registry.register(f"{unique}-avro-value", users.User, "avro")
-    frame = pack(lab.schema_id)
+    frame = encode_header(lab.schema_id)
     values = [
         frame + msgspec.json.encode(user(entry, email="nobody", phone="")),
         b'{"id": ',
-        pack(2_000_000_000) + msgspec.json.encode(user(entry)),
+        encode_header(2_000_000_000) + msgspec.json.encode(user(entry)),
         b"\x00\x00",
         b"",
-        pack(avro_id) + b"\xff\xff",
+        encode_header(avro_id) + b"\xff\xff",
         frame + msgspec.json.encode(user(entry, more="x" * 1_100_000)),
     ]
     rejects = [lab.rejected(offset, value) for offset, value in enumerate(values)]
@@ -236,7 +236,7 @@ def test_records_are_mended_in_an_exported_file(lab: Lab, kinds: None, entry: di
 
 def good_letters(lab: Lab, entry: dict[str, Any], count: int, headers: Headers | None = None) -> list[dlq.DeadLetter]:
     """Letters whose records the contract takes now, as if a schema had become known since."""
-    serialize = serializer(users.User, "json", lab.schema_id)
+    serialize = build_serializer(users.User, "json", lab.schema_id)
     fault = Fault(Reason.SCHEMA_UNKNOWN, "was not known then")
     records = [msgspec.convert(user(entry), users.User) for _ in range(count)]
     rejects = [
@@ -263,7 +263,7 @@ def test_what_an_interrupted_command_had_sent_is_not_sent_again(lab: Lab, entry:
     queue = Queue(lab.settings, lab.session, LetterSelection(), Redriven())
     free = queue.free([sent, unsent])
     assert queue.book.claim(free.claims, uuid.uuid4(), "me", free.ends) == {sent.identity, unsent.identity}
-    client = producer(lab.settings)
+    client = create_producer(lab.settings)
     headers: Headers = [(REDRIVEN, sent.identity.encode())]
     dlq.send(client, lab.pipeline.topic, sent.key, sent.value, headers, lambda *_: None)
     assert client.flush(30) == 0
@@ -335,7 +335,7 @@ def test_a_place_without_a_record_is_wrong_use(lab: Lab, entry: dict[str, Any]) 
 def test_the_consistency_of_plain_writes_does_not_matter(lab: Lab) -> None:
     """Each change is made once, by whoever comes first, with the consistency ONE too."""
     one = lab.settings.model_copy(update={"cassandra_consistency": "ONE"})
-    with cassandra.connected(one) as session:
+    with cassandra.open_session(one) as session:
         book = Queue(one, session, LetterSelection(), Redriven()).book
         claim = uuid.uuid4()
         assert book.claim({"a": None, "b": None}, claim, "me", {0: 5}) == {"a", "b"}

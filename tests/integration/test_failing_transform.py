@@ -87,8 +87,8 @@ def test_records_that_a_row_wise_transform_chokes_on_are_dead_letters(
     one = topic(RAISES, ROW_WISE)
     sent = values(captured)
     one.send(*sent, b"{")
-    tally = one.store()
-    assert (tally.records, tally.stored, tally.rejected, tally.filtered) == (31, 28, 3, 0)
+    summary = one.store()
+    assert (summary.records, summary.stored, summary.rejected, summary.filtered) == (31, 28, 3, 0)
     assert len(one.rows()) == 28
     letters = {letter.value(): dlq.facts(letter) for letter in one.dead_letters()}
     assert letters.keys() == {sent[at] for at in POISON} | {b"{"}
@@ -109,8 +109,8 @@ def test_a_value_that_an_expression_cannot_take_is_isolated_too(
     one = topic(CASTS, ROW_WISE)
     sent = values(captured, first_name="9x")
     one.send(*sent)
-    tally = one.store()
-    assert (tally.stored, tally.rejected) == (28, 2)
+    summary = one.store()
+    assert (summary.stored, summary.rejected) == (28, 2)
     letters = {letter.value(): dlq.facts(letter)["message"] for letter in one.dead_letters()}
     assert letters.keys() == {sent[at] for at in POISON}
     assert all("line 7: NumberFormatException: [CAST_INVALID_INPUT]" in message for message in letters.values())

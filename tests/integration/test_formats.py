@@ -29,7 +29,7 @@ TOPIC, TOPIC_ID, EPOCH_US = "users_created", "Xk3Z9q1wTmS0yB7dVhJ2Lg", 1_780_272
 def older(settings: Settings, unique: str) -> Settings:
     """Settings of a keyspace of commit 01f13c7, with a few rows in each table."""
     older = settings.model_copy(update={"cassandra_keyspace": unique})
-    with cassandra.connected(older) as session:
+    with cassandra.open_session(older) as session:
         replication = "{'class': 'SimpleStrategy', 'replication_factor': 1}"
         session.execute(f"CREATE KEYSPACE {unique} WITH replication = {replication}")
         for statement in (UNVERSIONED / "tables.cql").read_text().split(";\n"):
@@ -43,7 +43,7 @@ def older(settings: Settings, unique: str) -> Settings:
 
 @pytest.fixture
 def session(older: Settings) -> Iterator[Session]:
-    with cassandra.connected(older) as session:
+    with cassandra.open_session(older) as session:
         yield session
 
 
@@ -70,14 +70,14 @@ def test_what_an_older_penstock_stored_is_read(older: Settings, session: Session
     assert ledger.begin_generation(session, unique, TOPIC, TOPIC_ID) == EPOCH_US
     book = ledger.Ledger(session, unique, TOPIC, EPOCH_US)
     (line,) = book.lines(Span(0, 0, 9))
-    assert (line.tally.records, line.tally.nulls, line.tally.latencies, line.job) == (
+    assert (line.summary.records, line.summary.nulls, line.summary.latencies, line.job) == (
         5,
         {"state": 2},
         {12: 3},
         "query-1",
     )
     assert Layouts(session, unique, book, lambda: [Span(0, 0, 5)], lambda _spans: []).observe(1).newest.shift_us == 0
-    kept = receipts.latest(session, unique, TOPIC)
+    kept = receipts.read_latest_receipt(session, unique, TOPIC)
     assert kept is not None
     assert kept["counted"] == {"0": 5}
     assert [(one.state, one.who) for one in resolutions.states(session, unique, TOPIC).values()] == [
@@ -86,10 +86,10 @@ def test_what_an_older_penstock_stored_is_read(older: Settings, session: Session
     assert [failure.error for failure in Progress(session, unique, TOPIC).failures()] == [
         "StreamingQueryException: refused"
     ]
-    with lease.held(lease.Lease(session, unique, "checkpoint"), wait_s=0):
-        assert lease.names(session, unique) == ["checkpoint"]
+    with lease.hold_lease(lease.Lease(session, unique, "checkpoint"), wait_s=0):
+        assert lease.list_held_names(session, unique) == ["checkpoint"]
     session.execute(f"ALTER TABLE {unique}.layouts DROP partitioners")  # as versions in between created it
-    assert ledger.layouts(session, unique, TOPIC, EPOCH_US) == [TopicLayout(1)]
+    assert ledger.read_layouts(session, unique, TOPIC, EPOCH_US) == [TopicLayout(1)]
     job.create_tables(session, older)
     assert cassandra.has_column(session, unique, "layouts", "partitioners")
 

@@ -143,7 +143,7 @@ def letters(settings: Settings, pipeline: Pipeline, spans: list[Span] | None = N
     """
     topic = pipeline.dead_letter_topic
     strangers = 0
-    for message in topics.records(settings, topic, topics.spans(settings, topic) if spans is None else spans):
+    for message in topics.read_records(settings, topic, topics.spans(settings, topic) if spans is None else spans):
         letter = letter_of(message)
         if letter is not None:
             yield letter

@@ -17,17 +17,17 @@ HARMLESS = frozenset({RUN, FETCHED, REDRIVEN, ORDER})
 """Names of the headers without personal data."""
 
 
-def order(headers: Headers) -> bytes | None:
+def read_order(headers: Headers) -> bytes | None:
     """Return the value of the header `ORDER`; None unless it is the first header."""
     return headers[0][1] if headers and headers[0][0] == ORDER else None
 
 
-def text(message: Message, name: str) -> str | None:
+def read_text(message: Message, name: str) -> str | None:
     """Return the first value of a message's header that is not null, as text; None if there is none."""
-    return text_in(message.headers() or [], name)
+    return find_text(message.headers() or [], name)
 
 
-def text_in(headers: Headers, name: str) -> str | None:
+def find_text(headers: Headers, name: str) -> str | None:
     """Return the first value of a header that is not null, as text; None if there is none."""
     for header, value in headers:
         if header == name and value is not None:

@@ -13,11 +13,11 @@ from confluent_kafka.schema_registry import RegisteredSchema, Schema, SchemaRegi
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from penstock.config import Settings
-from penstock.contract.evolution import Change, compare, encoding_changed, refused
+from penstock.contract.evolution import Change, compare_schemas, describe_encoding_change, list_refused
 from penstock.contract.record import Record
 from penstock.contract.schemas import avro_schema, json_schema
 from penstock.errors import PenstockError, RegistryUnreachable, SchemaRefused, SchemaUnknown
-from penstock.retry import bounded
+from penstock.retry import retry_attempts
 
 WireFormat = Literal["json", "avro"]
 T = TypeVar("T")
@@ -52,7 +52,7 @@ class Schemas(Protocol):
         ...
 
 
-class Standing(NamedTuple):
+class SubjectStatus(NamedTuple):
     """How a record's schema compares to its subject, whose latest version is `version`; None if there is no subject.
 
     `schema_id` is None if the record's schema is not registered.
@@ -90,11 +90,11 @@ class Registry:
         Raises `SchemaRefused`, which names each field and rule, if older records are incompatible with the change, or
         the registry does not accept it; `RegistryUnreachable`.
         """
-        standing = self.standing(subject, record, wire_format)
+        standing = self.check_subject(subject, record, wire_format)
         if standing.schema_id is not None:
             return standing.schema_id
         doing = f"registering {_TYPES[wire_format]} schema {record.__name__} as {subject}"
-        if incompatible := refused(standing.changes):
+        if incompatible := list_refused(standing.changes):
             raise _build_schema_error(f"{doing} at {self._url}: incompatible change", incompatible)
         schema = _build_schema(record, wire_format)
         try:
@@ -102,7 +102,7 @@ class Registry:
         except SchemaRefused as error:
             raise _build_schema_error(error.message, standing.changes) from error
 
-    def standing(self, subject: str, record: type[Record], wire_format: WireFormat) -> Standing:
+    def check_subject(self, subject: str, record: type[Record], wire_format: WireFormat) -> SubjectStatus:
         """Return how the record's schema compares to the subject's latest.
 
         Raises `SchemaRefused` if the latest cannot be read, `RegistryUnreachable`.
@@ -111,25 +111,29 @@ class Registry:
             f"looking up {subject}", lambda: _check_response(self._client.get_latest_version(subject))
         )
         if latest is None:
-            return Standing(None, None, [])
+            return SubjectStatus(None, None, [])
         if latest.schema.schema_type != _TYPES[wire_format]:
-            change = encoding_changed(subject, str(latest.schema.schema_type), _TYPES[wire_format])
-            return Standing(None, latest.version, [change])
+            change = describe_encoding_change(subject, str(latest.schema.schema_type), _TYPES[wire_format])
+            return SubjectStatus(None, latest.version, [change])
         try:
             registered = json.loads(str(latest.schema.schema_str))
-            changes = compare(registered, schema_of(record, wire_format))
+            changes = compare_schemas(registered, schema_of(record, wire_format))
         except _UNREADABLE as error:
             raise SchemaRefused(
                 f"the schema of {subject} version {latest.version} cannot be read: {type(error).__name__}: {error}",
                 hint="delete that version in the registry, then ./penstock schema plan",
             ) from error
         if registered == schema_of(record, wire_format) or (wire_format == "json" and not changes):
-            return Standing(latest.schema_id, latest.version, [])  # Avro values need the identical schema
+            return SubjectStatus(latest.schema_id, latest.version, [])  # Avro values need the identical schema
         schema = _build_schema(record, wire_format)
         known = self._find_or_none(
             f"looking up the schema in {subject}", lambda: _check_response(self._client.lookup_schema(subject, schema))
         )
-        return Standing(known.schema_id, latest.version, []) if known else Standing(None, latest.version, changes)
+        return (
+            SubjectStatus(known.schema_id, latest.version, [])
+            if known
+            else SubjectStatus(None, latest.version, changes)
+        )
 
     def versions(self, schema_id: int) -> list[str]:
         """Return the subjects and versions that have the schema: `users_created-value version 1`."""
@@ -169,7 +173,7 @@ class Registry:
 
     def _call_with_retries(self, doing: str, call: Callable[[], T], *absent: int) -> T:
         """Return the registry's answer, retrying while it is unavailable; `absent`: its codes for `SchemaUnknown`."""
-        for attempt in bounded(RegistryUnreachable, attempts=_ATTEMPTS, timeout_s=self._timeout_s):
+        for attempt in retry_attempts(RegistryUnreachable, attempts=_ATTEMPTS, timeout_s=self._timeout_s):
             with attempt:
                 result = self._call_once(doing, call, absent)
         return result

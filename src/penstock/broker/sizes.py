@@ -16,7 +16,9 @@ _API_KEY, _VERSION = 35, 1
 _MOST_BYTES = 64 * 1024 * 1024
 
 
-def sizes(settings: Settings, brokers: Iterable[tuple[str, int]], timeout_s: float = 3.0) -> dict[str, int] | None:
+def fetch_sizes(
+    settings: Settings, brokers: Iterable[tuple[str, int]], timeout_s: float = 3.0
+) -> dict[str, int] | None:
     """Return bytes per topic on these brokers, counting every replica; None if a request fails, or with SASL."""
     if settings.kafka_security_protocol.startswith("SASL"):
         return None

@@ -36,7 +36,7 @@ def accept(
     from penstock.dead_letters.redrive import whoami
     from penstock.errors import UsageError
     from penstock.reconcile import acceptance
-    from penstock.sink.cassandra import connected
+    from penstock.sink.cassandra import open_session
 
     if unknown := set(kind or ()) - set(acceptance.KINDS):
         raise UsageError(f"{', '.join(sorted(unknown))}: no such kind", hint=f"one of {', '.join(acceptance.KINDS)}")
@@ -46,7 +46,7 @@ def accept(
         raise UsageError("which ones? --kind, --id, or --partition with --from and --to", hint="./penstock verify")
     settings = config.load()
     selection = acceptance.DifferenceSelection(kind or (), record_id or (), partition, first, end)
-    with connected(settings) as session:
+    with open_session(settings) as session:
         found = acceptance.find(settings, session, selection)
         _ask_confirmation(found, yes=yes)
         acceptance.accept(settings, session, found, whoami(), reason)
@@ -71,10 +71,10 @@ def accepted(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")
     """Show what was accepted, when, by whom and why."""
     from penstock import config
     from penstock.reconcile.acceptance import accepted_so_far
-    from penstock.sink.cassandra import connected
+    from penstock.sink.cassandra import open_session
 
     settings = config.load()
-    with connected(settings) as session:
+    with open_session(settings) as session:
         found = accepted_so_far(settings, session)
     if as_json:
         print_json(found)

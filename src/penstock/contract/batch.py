@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from penstock.contract.fields import fields
-from penstock.contract.latency import Histogram, histogram, joined
+from penstock.contract.latency import Histogram, build_histogram, merge_histograms
 from penstock.contract.record import Record
 from penstock.contract.reject import Reject
 
@@ -45,7 +45,7 @@ class Decoded:
         shifts, usual_us = self.shifts, self.shift_us
         return [epoch_us + shifts.get(item[2:], usual_us) + item[3] for item in items]
 
-    def untied(self, key_of_record: Callable[[Record], Any]) -> tuple[list[Row], list[Deletion]]:
+    def resolve_ties(self, key_of_record: Callable[[Record], Any]) -> tuple[list[Row], list[Deletion]]:
         """Return the rows and deletions, without those replaced by another with the same id and write timestamp.
 
         Of several, only the one at the last position is kept: Cassandra would mix their columns.
@@ -92,17 +92,17 @@ class BatchSummary(NamedTuple):
     latencies: Histogram
 
 
-TALLY_DDL = (
+SUMMARY_DDL = (
     "partition INT, first_offset BIGINT, last_offset BIGINT, records BIGINT, stored BIGINT, deleted BIGINT, "
     "rejected BIGINT, filtered BIGINT, stored_at_ms BIGINT, nulls MAP<STRING, BIGINT>, latencies MAP<INT, BIGINT>"
 )
 """Spark schema of a `BatchSummary`."""
 
 
-def merge(tallies: Iterable[BatchSummary]) -> list[BatchSummary]:
+def merge_summaries(summaries: Iterable[BatchSummary]) -> list[BatchSummary]:
     """Return one summary per partition, in partition order."""
     merged: dict[int, BatchSummary] = {}
-    for summary in tallies:
+    for summary in summaries:
         other = merged.get(summary.partition)
         merged[summary.partition] = summary if other is None else _add_summaries(summary, other)
     return [merged[partition] for partition in sorted(merged)]
@@ -120,18 +120,18 @@ def _add_summaries(first: BatchSummary, second: BatchSummary) -> BatchSummary:
         filtered=first.filtered + second.filtered,
         stored_at_ms=max(first.stored_at_ms, second.stored_at_ms),
         nulls=dict(Counter(first.nulls) + Counter(second.nulls)),
-        latencies=joined([first.latencies, second.latencies]),
+        latencies=merge_histograms([first.latencies, second.latencies]),
     )
 
 
-def tally(decoded: Decoded, stored_at_ms: int) -> list[BatchSummary]:
+def summarize_batch(decoded: Decoded, stored_at_ms: int) -> list[BatchSummary]:
     """Return the summaries of a written batch, by partition: rows stored, deletions applied, rejects dead-lettered."""
     stored = _by_partition((partition, offset) for _, _, partition, offset in decoded.rows)
     latencies = _by_partition((partition, stored_at_ms - sent_ms) for _, sent_ms, partition, _ in decoded.rows)
     deleted = _by_partition((deletion.partition, deletion.offset) for deletion in decoded.deletions)
     rejected = _by_partition((reject.partition, reject.offset) for reject in decoded.rejects)
     nulls = _count_nulls(decoded.rows)
-    tallies = []
+    summaries = []
     for partition in sorted({*stored, *deleted, *rejected}):
         offsets = stored[partition] + deleted[partition] + rejected[partition]
         summary = BatchSummary(
@@ -145,10 +145,10 @@ def tally(decoded: Decoded, stored_at_ms: int) -> list[BatchSummary]:
             filtered=0,
             stored_at_ms=stored_at_ms,
             nulls=dict(nulls[partition]),
-            latencies=histogram(latencies[partition]),
+            latencies=build_histogram(latencies[partition]),
         )
-        tallies.append(summary)
-    return tallies
+        summaries.append(summary)
+    return summaries
 
 
 def _by_partition(pairs: Iterable[tuple[int, int]]) -> dict[int, list[int]]:

@@ -57,12 +57,12 @@ class Change:
         return f"{self.kind}: {self.why}"
 
 
-def refused(changes: Iterable[Change]) -> list[Change]:
+def list_refused(changes: Iterable[Change]) -> list[Change]:
     """Return the changes that are not allowed."""
     return [change for change in changes if not change.allowed]
 
 
-def encoding_changed(subject: str, older: str, newer: str) -> Change:
+def describe_encoding_change(subject: str, older: str, newer: str) -> Change:
     """Return the change of a subject from one type of schema to another."""
     why = f"{subject} has {older} schemas and this one is {newer}: use another topic for another encoding"
     return Change.of("", ChangeKind.ENCODING_CHANGED, why)
@@ -82,7 +82,7 @@ class _Shape:
     notes: dict[str, Any] = field(default_factory=dict)
 
 
-def compare(older: Schema, newer: Schema) -> list[Change]:
+def compare_schemas(older: Schema, newer: Schema) -> list[Change]:
     """Return the changes from `older` to `newer`, both JSON Schema or both Avro, in the order of the newer's fields.
 
     `older` may be any schema in the registry, `newer` is penstock's.
@@ -269,14 +269,14 @@ class Table:
     key: tuple[str, ...]
 
 
-def missing_columns(table: Table, row: type[Record]) -> dict[str, str]:
+def find_missing_columns(table: Table, row: type[Record]) -> dict[str, str]:
     """Return the columns of a row that the table does not have: their types by name."""
-    return {name: kind for name, kind in cql.columns(row).items() if name not in table.columns}
+    return {name: kind for name, kind in cql.column_types(row).items() if name not in table.columns}
 
 
-def left_alone(table: Table, row: type[Record]) -> list[str]:
+def find_unmanaged_columns(table: Table, row: type[Record]) -> list[str]:
     """Return the columns of the table that a row does not have, as `name type`."""
-    needed = cql.columns(row)
+    needed = cql.column_types(row)
     return [f"{name} {kind}" for name, kind in sorted(table.columns.items()) if name not in needed]
 
 
@@ -286,9 +286,9 @@ def compare_table(table: Table, row: type[Record]) -> list[Change]:
         return []
     changes = [
         Change.of(name, ChangeKind.ADDED_OPTIONAL, f"column `{name}` {kind} is new; null in existing rows")
-        for name, kind in missing_columns(table, row).items()
+        for name, kind in find_missing_columns(table, row).items()
     ]
-    for name, kind in cql.columns(row).items():
+    for name, kind in cql.column_types(row).items():
         if name in table.columns and table.columns[name] != kind:
             changes.append(_describe_type_change(name, table.columns[name], kind))
     key = key_of(row).column

@@ -18,7 +18,7 @@ _KEY_CHARACTERS = 65_535 // 4
 _DOUBLE = Layout(">d").pack
 
 
-def epoch_ms(moment: datetime) -> int:
+def to_epoch_ms(moment: datetime) -> int:
     """Return whole milliseconds from 1970-01-01T00:00Z to `moment` (with a time zone), rounded down."""
     since = moment - _EPOCH
     return since.days * 86_400_000 + since.seconds * 1_000 + since.microseconds // 1_000
@@ -45,7 +45,7 @@ TIMESTAMP = FieldKind(
     {"type": "long", "logicalType": "timestamp-millis"},
     "TIMESTAMP",
     "timestamp",
-    lambda value: _INT64(epoch_ms(value)),
+    lambda value: _INT64(to_epoch_ms(value)),
 )
 INT = FieldKind("int", "INT", "int", _INT32)
 BIGINT = FieldKind("long", "BIGINT", "bigint", _INT64)
@@ -99,14 +99,14 @@ def key_of(struct: type[msgspec.Struct]) -> Field:
     return keys[0]
 
 
-def key_reader(struct: type[msgspec.Struct]) -> Callable[[bytes], Any]:
+def build_key_reader(struct: type[msgspec.Struct]) -> Callable[[bytes], Any]:
     """Return a function that converts a Kafka key to the record's id. It raises `ValueError` for an invalid key."""
     kind = typing.get_type_hints(struct, include_extras=True)[key_of(struct).column]
     return lambda key: msgspec.convert(key.decode(), kind, strict=False)
 
 
-def key_writer(struct: type[msgspec.Struct]) -> Callable[[msgspec.Struct], bytes]:
-    """Return a function that returns the Kafka key of a record: its id as text, which `key_reader` reads."""
+def build_key_writer(struct: type[msgspec.Struct]) -> Callable[[msgspec.Struct], bytes]:
+    """Return a function that returns the Kafka key of a record: its id as text, which `build_key_reader` reads."""
     column = key_of(struct).column
     return lambda record: str(getattr(record, column)).encode()
 

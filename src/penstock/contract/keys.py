@@ -12,7 +12,7 @@ import msgspec
 
 from penstock.contract.fields import key_of
 from penstock.contract.record import Record
-from penstock.contract.rules import date_check, repeated_name, text_check
+from penstock.contract.rules import build_date_check, build_text_check, find_repeated_name
 
 KeyFormat = Literal["text", "json", "connect", "registry"]
 """Format of a topic's keys.
@@ -42,7 +42,7 @@ class IdReader:
         alone = cast(type[Record], msgspec.defstruct("Key", [(field.column, hint)], bases=(Record,), frozen=True))
         self._hint, self._key_struct = hint, alone
         self._name, self._column = field.name, field.column
-        self._check_text, self._check_date = text_check(alone), date_check(alone)
+        self._check_text, self._check_date = build_text_check(alone), build_date_check(alone)
 
     def is_text_id(self, text: str) -> bool:
         """Return whether a text is a valid id."""
@@ -92,7 +92,7 @@ def parse_json(text: str) -> Any:
 
 
 def _reject_duplicates(pairs: list[tuple[str, Any]]) -> None:
-    if repeated_name(pairs) is not None:
+    if find_repeated_name(pairs) is not None:
         raise ValueError("duplicate field name in JSON")
 
 

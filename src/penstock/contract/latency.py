@@ -19,7 +19,7 @@ Histogram = dict[int, int]
 """Number of records by the upper bound of their bucket; empty buckets are omitted."""
 
 
-def histogram(latencies_ms: Iterable[int]) -> Histogram:
+def build_histogram(latencies_ms: Iterable[int]) -> Histogram:
     """Return how many of the latencies fall into each bucket."""
     ascending, buckets, below = sorted(latencies_ms), {}, 0
     for bound in BOUNDS_MS:
@@ -30,7 +30,7 @@ def histogram(latencies_ms: Iterable[int]) -> Histogram:
     return buckets
 
 
-def joined(histograms: Iterable[Histogram]) -> Histogram:
+def merge_histograms(histograms: Iterable[Histogram]) -> Histogram:
     """Return the sum of the histograms."""
     sums: Counter[int] = Counter()
     for counts in histograms:

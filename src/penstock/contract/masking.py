@@ -6,7 +6,7 @@ Only fields that the contract knows and does not mark as personal are shown. Unk
 from functools import cache
 from typing import Any
 
-from penstock.contract.fields import fields, key_of, key_reader
+from penstock.contract.fields import build_key_reader, fields, key_of
 from penstock.contract.record import Arrival, Record
 
 MASK = "•••"
@@ -24,7 +24,7 @@ def shown_names(record: type[Record]) -> frozenset[str]:
     return frozenset(name for field in known for name in (field.name, field.column)) - personal
 
 
-def masked(value: Any, record: type[Record]) -> Any:
+def mask_personal(value: Any, record: type[Record]) -> Any:
     """Return `value`, decoded from JSON, Avro or a row, with what may be personal hidden; None stays None."""
     if not isinstance(value, dict):
         return _mask_leaves(value)
@@ -38,7 +38,7 @@ def masked(value: Any, record: type[Record]) -> Any:
 def shows_key(key: bytes, record: type[Record]) -> bool:
     """Return whether a Kafka key may be shown: it is a record's key, and the key is not personal."""
     try:
-        key_reader(record)(key)
+        build_key_reader(record)(key)
     except ValueError:
         return False
     return not key_of(record).personal

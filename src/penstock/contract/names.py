@@ -78,10 +78,10 @@ def check_field(name: str, column: str) -> None:
     check_word(name)
     check_word(column)
     if column.lower() in OWN_COLUMNS:
-        raise ValueError(f"{column!r} is one of penstock's own columns: {renamed(name, column)}")
+        raise ValueError(f"{column!r} is one of penstock's own columns: {suggest_rename(name, column)}")
 
 
-def renamed(name: str, column: str) -> str:
+def suggest_rename(name: str, column: str) -> str:
     """Return how to declare a field whose column must have another name."""
     other = f"source_{column.lstrip('_')}"
     return f"write `{other}: ... = msgspec.field(name={name!r})`; it is {name!r} in messages, `{other}` in the table"

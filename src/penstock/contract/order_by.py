@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from penstock.contract.fields import BIGINT, INT, TIMESTAMP, Field, epoch_ms, fields, from_epoch_ms
+from penstock.contract.fields import BIGINT, INT, TIMESTAMP, Field, fields, from_epoch_ms, to_epoch_ms
 from penstock.contract.isolation import NOT_OF_A_RECORD
 from penstock.contract.order import DECLARED, Rank, digest_of
 from penstock.contract.record import Record
@@ -73,20 +73,22 @@ class OrderBy:
         """Return the value of `order_by` in the pipeline's file."""
         return self.field.column if self.field else BY_TIMESTAMP
 
-    def place(self, record: Record, source: Source, latest: datetime) -> int | Fault:
+    def compute_timestamp(self, record: Record, source: Source, latest: datetime) -> int | Fault:
         """Return the write timestamp of a record, in us, or why it has none. `latest` is `rules.latest_past()`."""
         if self.field is None:
             return _place_in_time(source, latest)
-        return self.place_by_field(record, latest)
+        return self.compute_field_timestamp(record, latest)
 
-    def place_by_field(self, record: Record, latest: datetime) -> int | Fault:
+    def compute_field_timestamp(self, record: Record, latest: datetime) -> int | Fault:
         """Return the write timestamp that the record's field gives, or the fault of its value."""
         assert self.field is not None
         value = getattr(record, self.field.column)
         violation = _find_violation(value, latest)
         return Fault.of([Violation(self.field.name, *violation)]) if violation else _write_us(value)
 
-    def place_tombstone(self, key: bytes | None, headers: Headers, source: Source, latest: datetime) -> int | Fault:
+    def compute_tombstone_timestamp(
+        self, key: bytes | None, headers: Headers, source: Source, latest: datetime
+    ) -> int | Fault:
         """Return the write timestamp of a record without a value, or why it has none.
 
         If a field orders the records, the pipeline's function is called; whatever it raises is a fault of this record.
@@ -141,7 +143,7 @@ class OrderBy:
     def explains(self, value: Any, offset: int, written_us: int) -> bool:
         """Return whether a row with `value` in that column, as the driver returns it, was written at this timestamp."""
         if isinstance(value, datetime):  # a column holds milliseconds
-            value_ms = epoch_ms(value.replace(tzinfo=UTC) + timedelta(microseconds=500))
+            value_ms = to_epoch_ms(value.replace(tzinfo=UTC) + timedelta(microseconds=500))
             return written_us == _in_time_us(value_ms, offset) if self.field is None else written_us // 1000 == value_ms
         return bool(value == written_us)
 

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
-from penstock.contract.fields import TIMESTAMP, epoch_ms, fields
+from penstock.contract.fields import TIMESTAMP, fields, to_epoch_ms
 from penstock.contract.record import Record
 
 MAX_VALUE_BYTES = 1_000_000
@@ -71,7 +71,7 @@ def latest_past() -> datetime:
     return datetime.now(UTC) + FUTURE_SLACK
 
 
-def judge(value: Any, record: type[Record], latest: datetime) -> Record | list[Violation]:
+def validate_record(value: Any, record: type[Record], latest: datetime) -> Record | list[Violation]:
     """Return the record converted from the decoded JSON or Avro value, or every rule that it breaks.
 
     `latest` is `latest_past()`.
@@ -79,16 +79,16 @@ def judge(value: Any, record: type[Record], latest: datetime) -> Record | list[V
     try:
         converted = msgspec.convert(value, record)
     except msgspec.ValidationError as error:
-        return refused(value, record, error)
-    return date_check(record)(converted, latest) + text_check(record)(converted) or converted
+        return explain_refusal(value, record, error)
+    return build_date_check(record)(converted, latest) + build_text_check(record)(converted) or converted
 
 
-def refused(value: Any, record: type[Record], error: msgspec.ValidationError) -> list[Violation]:
+def explain_refusal(value: Any, record: type[Record], error: msgspec.ValidationError) -> list[Violation]:
     """Return the broken rules of a value that msgspec refused with `error`: at least one, even if no field shows it."""
-    return broken_rules(value, record) or [Violation("", Rule.TYPE, str(error))]
+    return find_violations(value, record) or [Violation("", Rule.TYPE, str(error))]
 
 
-def broken_rules(value: Any, record: type[Record]) -> list[Violation]:
+def find_violations(value: Any, record: type[Record]) -> list[Violation]:
     """Return every rule of `record` that a decoded JSON value breaks, in the order of the fields."""
     if not isinstance(value, dict):
         return [Violation("", Rule.TYPE, f"Expected `object`, got `{type(value).__name__}`")]
@@ -167,7 +167,7 @@ DateCheck = Callable[[Record, datetime], list[Violation]]
 
 
 @cache
-def date_check(record: type[Record]) -> DateCheck:
+def build_date_check(record: type[Record]) -> DateCheck:
     """Return a function that checks a decoded record's dates, given `latest_past()`, and returns the broken rules.
 
     A date must be in the years 1 to 9999 of UTC, since no client can read others; a date marked PAST, not in the
@@ -183,7 +183,7 @@ def date_check(record: type[Record]) -> DateCheck:
                 continue
             if past and moment > latest:
                 violations.append(Violation(name, Rule.DATE, "is in the future"))
-            elif not 1 < moment.year < 9999 and not _FIRST_MS <= epoch_ms(moment) <= _LAST_MS:
+            elif not 1 < moment.year < 9999 and not _FIRST_MS <= to_epoch_ms(moment) <= _LAST_MS:
                 violations.append(Violation(name, Rule.DATE, "is outside the years 1 to 9999 in UTC"))
         return violations
 
@@ -194,7 +194,7 @@ TextCheck = Callable[[Record], list[Violation]]
 
 
 @cache
-def text_check(record: type[Record]) -> TextCheck:
+def build_text_check(record: type[Record]) -> TextCheck:
     """Return a function that checks a decoded record's texts by rules that msgspec lacks, and returns the broken ones.
 
     No text may contain the NUL character, at which many clients end it; and `$` in a pattern matches only at the end of
@@ -236,7 +236,7 @@ def _compile_pattern(kind: inspect.StrType) -> re.Pattern[str] | None:
     return re.compile(_LAST_DOLLAR.sub(r"\1\\Z", kind.pattern))
 
 
-def repeated_name(pairs: Iterable[tuple[str, Any]]) -> str | None:
+def find_repeated_name(pairs: Iterable[tuple[str, Any]]) -> str | None:
     """Return the first name that occurs twice in a JSON object; None if there is none.
 
     Readers differ on which of the two counts (RFC 8259, section 4).

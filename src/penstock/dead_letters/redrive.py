@@ -20,7 +20,7 @@ from confluent_kafka import KafkaError, Message, Producer
 from penstock.broker import dlq, topics
 from penstock.broker.dlq import DeadLetter
 from penstock.broker.headers import ORDER, REDRIVEN
-from penstock.broker.kafka import producer
+from penstock.broker.kafka import create_producer
 from penstock.broker.registry import Registry
 from penstock.broker.topics import Place
 from penstock.config import Settings
@@ -34,7 +34,7 @@ from penstock.dead_letters.repair import Outgoing, Repair, Repairer, StillInvali
 from penstock.errors import DeliveryFailed, UsageError
 from penstock.log import get_logger
 from penstock.pipeline.proven import proven_by_now
-from penstock.produce.serialize import Serialize, serializer
+from penstock.produce.serialize import Serialize, build_serializer
 from penstock.sink.resolutions import State
 
 log = get_logger(__name__)
@@ -141,12 +141,12 @@ class _Redrive:
         """Return the producer's serializer. A dry run registers no schema."""
         record, wire_format = self._pipeline.record, self._settings.wire_format
         schema_id = 0 if self._done.dry_run else self._registry.register(self._pipeline.subject, record, wire_format)
-        return serializer(record, wire_format, schema_id)
+        return build_serializer(record, wire_format, schema_id)
 
     @cached_property
     def _producer(self) -> Producer:
-        topics.ensure_pipeline(self._settings, self._pipeline)
-        return producer(self._settings)
+        topics.ensure_pipeline_topics(self._settings, self._pipeline)
+        return create_producer(self._settings)
 
     def carry_out(self) -> Redriven:
         while letters := self._queue.next(self._compute_chunk_size()):

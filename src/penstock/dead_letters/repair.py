@@ -14,15 +14,15 @@ from msgspec import Meta
 from penstock.broker import headers
 from penstock.broker.dlq import PLACE, DeadLetter
 from penstock.broker.registry import Schemas
-from penstock.broker.wire_format import FRAME_BYTES, is_framed, unpack
-from penstock.contract.fields import epoch_ms, fields, key_of, key_writer
+from penstock.broker.wire_format import FRAME_BYTES, decode_schema_id, is_framed
+from penstock.contract.fields import build_key_writer, fields, key_of, to_epoch_ms
 from penstock.contract.isolation import NOT_OF_A_RECORD
 from penstock.contract.keys import IdReader
 from penstock.contract.order_by import Source
 from penstock.contract.proofs import Proven
 from penstock.contract.record import Record
 from penstock.contract.reject import Fault, Stage
-from penstock.contract.rules import MAX_VALUE_BYTES, judge, latest_past
+from penstock.contract.rules import MAX_VALUE_BYTES, latest_past, validate_record
 from penstock.errors import SchemaUnknown, UsageError
 from penstock.pipeline.mapping import Mapper
 from penstock.pipelines import Pipeline
@@ -133,7 +133,7 @@ class Repairer:
         self._proven = proven
         self._decoder = Decoder(pipeline.record, schemas, pipeline.key_format)
         self._order_by = pipeline.declared_order
-        self._key = key_writer(pipeline.record)
+        self._key = build_key_writer(pipeline.record)
         self._id_field = key_of(pipeline.record)
         self._ids = IdReader(pipeline.record)
 
@@ -176,15 +176,15 @@ class Repairer:
     def _find_write_timestamp(self, record: Record) -> int | Fault | None:
         """Return the write timestamp given by the record's field, its fault, or None if no field orders the table."""
         by = self._order_by
-        return by.place_by_field(record, latest_past()) if by and by.field else None
+        return by.compute_field_timestamp(record, latest_past()) if by and by.field else None
 
     def _tombstone_place(self, letter: DeadLetter) -> int | Fault | None:
         by = self._order_by
         if by is None or by.field is None:
             return None
-        header = headers.order(letter.headers)
+        header = headers.read_order(letter.headers)
         source = Source(timestamp_of(letter), letter.origin.offset, header)
-        return by.place_tombstone(letter.key, letter.headers, source, latest_past())
+        return by.compute_tombstone_timestamp(letter.key, letter.headers, source, latest_past())
 
     def _id_of(self, record: Record) -> Any:
         return getattr(record, self._id_field.column)
@@ -205,7 +205,7 @@ class Repairer:
         return made if isinstance(made, Fault) else Outgoing(*made)
 
     def _repair_record(self, letter: DeadLetter, found: dict[str, Any]) -> Outgoing | Fault:
-        judged = judge(found | self._mending.fields, self._pipeline.record, latest_past())
+        judged = validate_record(found | self._mending.fields, self._pipeline.record, latest_past())
         if isinstance(judged, list):
             return Fault.of(judged)
         place = self._find_write_timestamp(judged)
@@ -244,7 +244,7 @@ def timestamp_of(letter: DeadLetter) -> int:
 
     Older versions of penstock did not store it.
     """
-    return epoch_ms(letter.time) if letter.timestamp_ms is None else letter.timestamp_ms
+    return to_epoch_ms(letter.time) if letter.timestamp_ms is None else letter.timestamp_ms
 
 
 def _build_still_invalid(fault: Fault) -> StillInvalid:
@@ -286,6 +286,6 @@ def _decode_avro(value: bytes, body: bytes, writers: AvroWriters) -> dict[str, A
 def _avro_writer(value: bytes, writers: AvroWriters) -> AvroWriter | None:
     """Return the Avro schema that a framed value names, or None if there is no readable one."""
     try:
-        return writers.find(unpack(value))
+        return writers.find(decode_schema_id(value))
     except (ValueError, SchemaUnknown):
         return None

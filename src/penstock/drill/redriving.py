@@ -11,7 +11,7 @@ from cassandra.concurrent import execute_concurrent_with_args
 from penstock.broker import dlq
 from penstock.broker.topics import Span, beyond
 from penstock.contract import cql
-from penstock.contract.fields import key_of, key_writer
+from penstock.contract.fields import build_key_writer, key_of
 from penstock.contract.record import Record
 from penstock.dead_letters.pending import LetterSelection
 from penstock.dead_letters.redrive import Redriven, redrive
@@ -74,12 +74,12 @@ def _wait_for_all(ground: Ground, before: list[Span]) -> None:
 def _redrive_dead_letters(ground: Ground, users: Iterable[Record], *, as_new: bool = False) -> Redriven:
     """Redrive the dead letters of these users, repaired."""
     settings, pipeline = ground.settings, ground.pipeline
-    keys = set(map(key_writer(pipeline.record), users))
+    keys = set(map(build_key_writer(pipeline.record), users))
     letters = dlq.unique(letter for letter in dlq.letters(settings, pipeline) if letter.key in keys)
     places = frozenset(letter.place for letter in letters.values())
     if len(places) != len(keys):
         raise PenstockError(f"{len(places)} of {len(keys)} broken records are in {pipeline.dead_letter_topic}")
-    with cassandra.connected(settings) as session:
+    with cassandra.open_session(settings) as session:
         return redrive(settings, session, LetterSelection(places=places), _MENDED, as_new=as_new)
 
 
@@ -94,10 +94,10 @@ def _check_redriven(outcome: Redriven, *, sent: int = 0, superseded: int | None 
 def _check_rows(ground: Ground, users: Iterable[Record], nationality: str) -> None:
     """Raise `PenstockError` unless the row of each user has this nationality."""
     pipeline, key = ground.pipeline, key_of(ground.pipeline.stored).column
-    table = cql.table_name(cassandra.keyspace_of(ground.settings, pipeline), pipeline.table)
+    table = cql.quote_table(cassandra.keyspace_of(ground.settings, pipeline), pipeline.table)
     ids = [(getattr(user, key),) for user in users]
-    with cassandra.connected(ground.settings) as session:
-        select = session.prepare(f"SELECT nationality FROM {table} WHERE {cql.name(key)} = ?")
+    with cassandra.open_session(ground.settings) as session:
+        select = session.prepare(f"SELECT nationality FROM {table} WHERE {cql.quote_name(key)} = ?")
         answers = execute_concurrent_with_args(session, select, ids)
         found = [row["nationality"] for _, rows in answers for row in rows]
     if found != [nationality] * len(ids):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from penstock.broker import dlq, topics
 from penstock.broker.topics import Span, beyond
-from penstock.contract.fields import key_of, key_writer
+from penstock.contract.fields import build_key_writer, key_of
 from penstock.contract.record import Record
 from penstock.drill import load, record_checks
 from penstock.drill.plan import Drill, LogEvidence
@@ -65,7 +65,7 @@ def poison_record(ground: Ground) -> Iterator[None]:
     with _run_poisoned_job(ground, POISON, row_wise=True) as sent:
         what = "the neighbours of the record that the transform raises for"
         wait_until(lambda: record_checks.check_stored(ground.settings, sent), timeout_s=ISOLATED_S, what=what)
-        new = topics.records(
+        new = topics.read_records(
             ground.settings, ground.pipeline.dead_letter_topic, beyond(letters, _read_dlq_ranges(ground))
         )
         reasons = [dlq.facts(letter)["reason"] for letter in new]
@@ -106,7 +106,7 @@ def _write_pipeline(ground: Ground, poison: Record, *, row_wise: bool) -> Path:
     base = ground.pipeline
     text = _FILE.format(
         base=ground.settings.pipeline,
-        poison=key_writer(base.record)(poison).decode(),
+        poison=build_key_writer(base.record)(poison).decode(),
         column=key_of(base.record).column,
         row_wise=row_wise and (base.transform is None or base.transform_is_row_wise),
     )
@@ -134,7 +134,7 @@ def _check_shown(ground: Ground, sent: list[Span], began: datetime, restarts: in
     job = _read_job_status(ground)
     if job.state != "stuck" or "drill_transform.py, line" not in job.detail:
         raise StackError(f"status says that the job is {job.state}: {job.detail}")
-    with cassandra.connected(ground.settings) as session:
+    with cassandra.open_session(ground.settings) as session:
         receipt = verify.verify(ground.settings, session, since=began)
     if not any(difference.kind == "stuck" for difference in receipt.differences):
         raise StackError("verify does not name the stuck stream")

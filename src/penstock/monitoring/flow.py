@@ -18,14 +18,14 @@ from penstock.airflow.runs import DagRun, Runs
 from penstock.broker.topics import Span
 from penstock.config import Settings
 from penstock.contract.failing import FailingBatch
-from penstock.contract.latency import Histogram, joined, quantile_ms
+from penstock.contract.latency import Histogram, merge_histograms, quantile_ms
 from penstock.errors import PenstockError
 from penstock.log import get_logger
 from penstock.monitoring.alerts import AlertChange
 from penstock.monitoring.gauges import Gauges, Look, TopicGauge
 from penstock.monitoring.history import History, file_version, is_watched
 from penstock.produce import delivery_log
-from penstock.produce.delivery_log import SoFar
+from penstock.produce.delivery_log import AttemptProgress
 from penstock.sink import cassandra
 from penstock.sink.ledger import REPLAY, Ledger
 from penstock.sink.progress import Failure, Progress
@@ -99,7 +99,7 @@ class View:
     runs: list[DagRun] = field(default_factory=list)
     ran: dict[str, int] = field(default_factory=dict)
     """Totals of the newest hundred runs at the first poll and of all runs since; empty if unknown."""
-    under_way: SoFar | None = field(default_factory=lambda: SoFar(0, 0))
+    under_way: AttemptProgress | None = field(default_factory=lambda: AttemptProgress(0, 0))
     """Progress of the active runs, from their delivery logs; None if any of these logs is elsewhere."""
     alerts: list[AlertChange] = field(default_factory=list)
     is_watched: bool = True
@@ -169,15 +169,15 @@ class _LedgerTail:
     def _add_entries(self, book: Ledger, span: Span) -> None:
         for line in list(book.begun_in(span)):  # all or nothing, if Cassandra becomes unavailable
             if not line.job.startswith(REPLAY):
-                self.stored += line.tally.stored
-                self.latencies = joined([self.latencies, line.tally.latencies])
-                self._recent.append(_Stored(line.tally.stored_at_ms / 1000, line.tally.latencies))
+                self.stored += line.summary.stored
+                self.latencies = merge_histograms([self.latencies, line.summary.latencies])
+                self._recent.append(_Stored(line.summary.stored_at_ms / 1000, line.summary.latencies))
 
     def recent(self, now_s: float) -> Histogram:
         """Return the latencies of the last five minutes."""
         while self._recent and now_s - self._recent[0].at_s > LATENCY_S:
             self._recent.popleft()
-        return joined(one.latencies for one in self._recent)
+        return merge_histograms(one.latencies for one in self._recent)
 
 
 class Flow:
@@ -246,14 +246,14 @@ class Flow:
             except (DriverException, NoHostAvailable, PenstockError) as error:
                 log.debug("not_measured", service="cassandra", error=str(error))
 
-    def _sum_progress(self, runs: list[DagRun]) -> SoFar | None:
+    def _sum_progress(self, runs: list[DagRun]) -> AttemptProgress | None:
         """Return the total progress of the running runs, or None if it is unknown for any of them."""
         folder = delivery_log.folder_of(self._settings)
-        found = [delivery_log.progress(folder, run.run_id) for run in runs if run.state == "running"]
+        found = [delivery_log.read_progress(folder, run.run_id) for run in runs if run.state == "running"]
         known = [one for one in found if one is not None]
         if len(known) < len(found):
             return None
-        return SoFar(sum(one.fetched for one in known), sum(one.acknowledged for one in known))
+        return AttemptProgress(sum(one.fetched for one in known), sum(one.acknowledged for one in known))
 
     def _count_run_records(self) -> tuple[int | None, int | None]:
         """Return the records fetched and produced so far, by ended and active runs."""

@@ -199,7 +199,7 @@ class Gauges:
     def _from_cassandra(self, topic: TopicGauge | None) -> Stored:
         try:
             session = self._connections.session()
-            found = receipts.latest(session, self._keyspace, self._pipeline.topic)
+            found = receipts.read_latest_receipt(session, self._keyspace, self._pipeline.topic)
             reached = topic and self._read_reached_offsets(session, topic)
             book, change = (
                 (self._open_ledger(session, topic.id), self._find_change(session, topic)) if topic else (None, None)
@@ -241,7 +241,7 @@ class Gauges:
             return self._ledger[2]
         if not cassandra.has_table(session, self._keyspace, "generations"):
             return None
-        epoch_us = ledger.epoch_us(session, self._keyspace, self._pipeline.topic, topic_id)
+        epoch_us = ledger.read_epoch_us(session, self._keyspace, self._pipeline.topic, topic_id)
         if epoch_us is None:
             return None
         self._ledger = session, topic_id, Ledger(session, self._keyspace, self._pipeline.topic, epoch_us)

@@ -29,13 +29,13 @@ class ReasonCounts:
 
 
 class Rejects:
-    """Counts new dead letters, starting from the topic's end at the first poll. `tally` only grows."""
+    """Counts new dead letters, starting from the topic's end at the first poll. `summary` only grows."""
 
     def __init__(self, settings: Settings, pipeline: Pipeline) -> None:
         self._settings = settings.model_copy(update={"kafka_timeout_s": _TIMEOUT_S})
         self._topic = pipeline.dead_letter_topic
         self._before: TopicGauge | None = None
-        self.tally = ReasonCounts()
+        self.summary = ReasonCounts()
         self.is_done = True
         """Whether every dead letter present at the last poll is counted."""
 
@@ -51,13 +51,13 @@ class Rejects:
 
     def _count_dead_letters(self, new: list[Span]) -> None:
         records, value_bytes = Counter[str](), Counter[str]()
-        for message in topics.records(self._settings, self._topic, new) if any(one.records for one in new) else ():
+        for message in topics.read_records(self._settings, self._topic, new) if any(one.records for one in new) else ():
             said = dlq.facts(message).get("reason", "")
-            reason = said if said in self.tally.records else OTHER
+            reason = said if said in self.summary.records else OTHER
             records[reason] += 1
             value_bytes[reason] += len(message.value() or b"")
-        self.tally.records.update(records)
-        self.tally.value_bytes.update(value_bytes)
+        self.summary.records.update(records)
+        self.summary.value_bytes.update(value_bytes)
 
 
 def _first_of(spans: Iterable[Span], most: int) -> list[Span]:

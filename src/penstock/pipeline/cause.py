@@ -24,7 +24,7 @@ _OWN = tuple(f"{path}/" for path in penstock.__path__)
 _LIBRARIES = tuple(f"{sysconfig.get_path(name)}/" for name in ("stdlib", "purelib", "platlib"))
 _FRAME = re.compile(r'^\s*File "(?P<file>[^"]+)", line (?P<line>\d+), in .*$\n?(?P<code>^\s{4}.*$)?', re.MULTILINE)
 _CALLED = re.compile(r"was called from\n(?P<file>[^\n]+):(?P<line>\d+)")
-_RAISED = re.compile(r"^(?P<name>[A-Za-z_][\w.]*)(?:: (?P<words>.*))?$", re.MULTILINE)
+_RAISED = re.compile(r"^(?P<name>[A-Za-z_][\w.]*)(?:: (?P<details>.*))?$", re.MULTILINE)
 _TRACE = "Traceback (most recent call last):\n"
 _UNAVAILABLE = re.compile(
     r"Connection|ConnectError|Timeout|TimedOut|Unavailable|Unreachable|NoHostAvailable|URLError|gaierror|BrokenPipe"
@@ -33,7 +33,7 @@ _UNAVAILABLE = re.compile(
 """Names of exceptions, from any library, for an unavailable service or exhausted memory."""
 _OVERLOADED = re.compile(r"\b(429|5\d\d)\b")
 """HTTP status codes that blame the service, not the request."""
-_OF_SPARK = re.compile(r"org\.apache\.spark\.Spark(?P<name>\w+Exception): (?P<words>\[.*)")
+_OF_SPARK = re.compile(r"org\.apache\.spark\.Spark(?P<name>\w+Exception): (?P<details>\[.*)")
 """Format in which a task reports that an expression cannot handle a value."""
 _OF_COLUMNS = frozenset(
     {"AnalysisException", "ParseException", "ArithmeticException", "ArrayIndexOutOfBoundsException"}
@@ -60,12 +60,12 @@ class Frame(NamedTuple):
 class Cause:
     """The cause of a failure. `is_transform`: the pipeline's own code, or the columns that it requested, raised.
 
-    `words` may quote a record; `where` and `name` never do.
+    `details` may quote a record; `where` and `name` never do.
     """
 
     is_transform: bool
     name: str
-    words: str
+    details: str
     frame: Frame | None = None
 
     @property
@@ -77,7 +77,7 @@ class Cause:
     def message(self) -> str:
         """Return everything in one line, the user's file and line first."""
         where = f"{self.frame.file}, line {self.frame.line}: " if self.frame else ""
-        message = f": {self.words}" if self.words else ""
+        message = f": {self.details}" if self.details else ""
         code = f"; the line is: {self.frame.code}" if self.frame and self.frame.code else ""
         return f"{where}{self.name}{message}{code}"
 
@@ -187,5 +187,5 @@ def _find_root_error(error: BaseException) -> tuple[str, str]:
     if in_worker:
         return in_worker[-1]
     if of_spark := _OF_SPARK.match(text):
-        return of_spark["name"], of_spark["words"]
+        return of_spark["name"], of_spark["details"]
     return type(error).__name__, text.partition("\n")[0] if text.startswith("[") else text

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from penstock.broker import dlq, headers, topics
-from penstock.broker.kafka import producer
+from penstock.broker.kafka import create_producer
 from penstock.broker.registry import Registry
 from penstock.config import Settings
 from penstock.contract.reject import Fault, Reason, Reject, Stage
@@ -24,14 +24,14 @@ from penstock.log import get_logger
 from penstock.pipeline.failed import FailedEntries
 from penstock.pipeline.mapping import Mapper
 from penstock.pipelines import Pipeline
-from penstock.pipelines.identity import describe, identify
+from penstock.pipelines.identity import describe_parts, identify_pipeline
 from penstock.produce import delivery_log
-from penstock.produce.delivery_log import Journal
+from penstock.produce.delivery_log import DeliveryLog
 from penstock.produce.send import Delivered, Headers, Sender
-from penstock.produce.serialize import serializer
+from penstock.produce.serialize import build_serializer
 from penstock.source.client import HttpSource
 from penstock.source.entries import Unreadable
-from penstock.source.landing import Landing
+from penstock.source.landing import Staging
 
 log = get_logger(__name__)
 
@@ -108,11 +108,11 @@ def run(settings: Settings, pipeline: Pipeline, order: RunOrder) -> Summary:
 
 def check_pipeline(settings: Settings, pipeline: Pipeline, expected: dict[str, Any]) -> None:
     """Check that the pipeline is the one that a run is ordered for. Raises `WrongSettings` naming both."""
-    own = identify(settings, pipeline)
+    own = identify_pipeline(settings, pipeline)
     if names := own.differences(expected):
         raise WrongSettings(
-            f"nothing was fetched: the run was triggered for {describe(expected, names)}, but Airflow runs "
-            f"PENSTOCK_PIPELINE={settings.pipeline} with {describe(own.as_dict(), names)}",
+            f"nothing was fetched: the run was triggered for {describe_parts(expected, names)}, but Airflow runs "
+            f"PENSTOCK_PIPELINE={settings.pipeline} with {describe_parts(own.as_dict(), names)}",
             hint="give both the same PENSTOCK_PIPELINE: where the run is triggered, or with ./penstock restart "
             "airflow-scheduler spark-job (Docker Compose: in .env, then docker compose up -d)",
         )
@@ -126,8 +126,8 @@ class _Run:
         self._pipeline = pipeline
         self._order = order
         self._asked = order.asked
-        self._landing = Landing(settings.home / "data" / "landing", order.run_id)
-        self._landing.forget_others(LANDED_S)
+        self._staging = Staging(settings.home / "data" / "landing", order.run_id)
+        self._staging.forget_others(LANDED_S)
         self._rejects: list[Reject] = []
         self._failed = FailedEntries(settings.source_max_failed_share)
         self._fetched = 0
@@ -136,11 +136,11 @@ class _Run:
     def carry_out(self) -> Summary:
         started, started_at = time.monotonic(), datetime.now(UTC)
         settings, pipeline = self._settings, self._pipeline
-        topics.ensure_pipeline(settings, pipeline)
+        topics.ensure_pipeline_topics(settings, pipeline)
         schema_id = Registry(settings).register(pipeline.subject, pipeline.record, settings.wire_format)
-        topic_id = topics.topic_id(settings, pipeline.topic)
-        client = producer(settings)
-        mapper = Mapper(pipeline, serializer(pipeline.record, settings.wire_format, schema_id))
+        topic_id = topics.fetch_topic_id(settings, pipeline.topic)
+        client = create_producer(settings)
+        mapper = Mapper(pipeline, build_serializer(pipeline.record, settings.wire_format, schema_id))
         try:
             with (
                 self._open_delivery_log(topic_id) as written,
@@ -154,13 +154,13 @@ class _Run:
         summary = self._build_summary(sender.delivered, refused, schema_id, topic_id, started, started_at)
         return self._finish_run(summary)
 
-    def _open_delivery_log(self, topic_id: str) -> Journal:
+    def _open_delivery_log(self, topic_id: str) -> DeliveryLog:
         """Open the delivery log of this attempt, and delete the logs of attempts older than Kafka's retention."""
         folder = delivery_log.folder_of(self._settings)
-        delivery_log.forget(folder, older_than_s=self._settings.kafka_retention_hours * 3600)
-        return Journal(folder, self._order.run_id, self._pipeline.topic, topic_id)
+        delivery_log.delete_expired(folder, older_than_s=self._settings.kafka_retention_hours * 3600)
+        return DeliveryLog(folder, self._order.run_id, self._pipeline.topic, topic_id)
 
-    def _send_records(self, sender: Sender, mapper: Mapper, log_file: Journal) -> None:
+    def _send_records(self, sender: Sender, mapper: Mapper, log_file: DeliveryLog) -> None:
         """Send every record with the fetch time of its response, and make dead letters of failed entries."""
         pace = _Pace(self._order.rate)
         sent = 0
@@ -171,7 +171,7 @@ class _Run:
                 pace.wait()
                 outgoing = _build_decode_error(entry) if isinstance(entry, Unreadable) else mapper.outgoing(entry)
                 if isinstance(outgoing, Fault):
-                    original = self._landing.entry(response_number, index)
+                    original = self._staging.read_entry(response_number, index)
                     self._reject_entry(sent + index, original, outgoing, record_headers)
                 else:
                     sender.send(*outgoing, record_headers, self._timestamp_ms())
@@ -198,15 +198,15 @@ class _Run:
 
     def _fetch_responses(self) -> Iterator[tuple[list[Any], int]]:
         """Yield every response, staged on disk first, with its fetch time in ms since the epoch."""
-        for response, fetched_ms in self._landing.answers():
+        for response, fetched_ms in self._staging.read_responses():
             self._fetched += len(response)
             log.info("staged_response_replayed", records=len(response), fetched=self._fetched, asked=self._asked)
             yield response, fetched_ms
         secret = self._pipeline.secret
         for fetched in self._fetch_remaining(given=self._fetched):
-            drop(secret, fetched)
+            drop_fields(secret, fetched)
             response = [entry.without(secret) if isinstance(entry, Unreadable) else entry for entry in fetched]
-            self._landing.keep(response)
+            self._staging.write_response(response)
             self._fetched += len(response)
             log.info("response_fetched", records=len(response), fetched=self._fetched, asked=self._asked)
             yield response, time.time_ns() // 1_000_000
@@ -266,7 +266,7 @@ def _build_decode_error(entry: Unreadable) -> Fault:
     return Fault(Reason.JSON_MALFORMED, entry.message, Stage.PRODUCE)
 
 
-def drop(names: frozenset[str], entry: Any) -> None:
+def drop_fields(names: frozenset[str], entry: Any) -> None:
     """Remove the fields with these names from a decoded entry, at any depth."""
     if not names:
         return

@@ -8,15 +8,15 @@ from typing import Any
 
 import msgspec
 
-from penstock.contract.fields import key_writer
+from penstock.contract.fields import build_key_writer
 from penstock.contract.reject import Fault, Reason, Stage
-from penstock.contract.rules import MAX_VALUE_BYTES, Rule, Violation, judge, latest_past
+from penstock.contract.rules import MAX_VALUE_BYTES, Rule, Violation, latest_past, validate_record
 from penstock.errors import clean_line
 from penstock.pipeline.cause import file_of
 from penstock.pipelines import Pipeline
 from penstock.produce.serialize import Serialize
 
-_WORDS_CHARS = 500
+_MESSAGE_CHARS = 500
 _CODE_CHARS = 200
 
 
@@ -27,7 +27,7 @@ class Mapper:
         self._from_source = pipeline.from_source
         self._file = file_of(pipeline.from_source)
         self._record = pipeline.record
-        self._key = key_writer(pipeline.record)
+        self._key = build_key_writer(pipeline.record)
         self._serialize = serialize
 
     def outgoing(self, entry: Any, changes: dict[str, Any] | None = None) -> tuple[bytes, bytes] | Fault:
@@ -47,7 +47,7 @@ class Mapper:
 
     def _map_entry(self, entry: Any, changes: dict[str, Any] | None) -> tuple[bytes, bytes] | Fault:
         fields = self._from_source(entry)
-        validated = judge({**fields, **changes} if changes else fields, self._record, latest_past())
+        validated = validate_record({**fields, **changes} if changes else fields, self._record, latest_past())
         if isinstance(validated, list):
             return Fault.of(validated, Stage.PRODUCE)
         value = self._serialize(validated)
@@ -67,7 +67,7 @@ class Mapper:
 
 def _format_error(error: Exception) -> str:
     try:
-        return clean_line(str(error), _WORDS_CHARS)
+        return clean_line(str(error), _MESSAGE_CHARS)
     except Exception as broken:  # noqa: BLE001  the __str__ of a pipeline's own exception may raise
         return f"no message: its __str__ raised {type(broken).__name__}"
 

@@ -16,14 +16,14 @@ import msgspec
 import referencing
 from confluent_kafka import KafkaError, Message
 
-from penstock.broker.admin import check_ours
+from penstock.broker.admin import check_not_internal
 from penstock.broker.dlq import send
-from penstock.broker.kafka import producer
+from penstock.broker.kafka import create_producer
 from penstock.broker.registry import Registry, Schemas
 from penstock.broker.topics import Place
-from penstock.broker.wire_format import is_framed, pack
+from penstock.broker.wire_format import encode_header, is_framed
 from penstock.config import Settings
-from penstock.contract.fields import BOOLEAN, INT, TEXT, TIMESTAMP, UUID, Field, fields, key_writer
+from penstock.contract.fields import BOOLEAN, INT, TEXT, TIMESTAMP, UUID, Field, build_key_writer, fields
 from penstock.contract.record import Record
 from penstock.contract.reject import Fault, Reason
 from penstock.contract.schemas import json_schema
@@ -31,7 +31,7 @@ from penstock.errors import DeliveryFailed, SchemaUnknown, UsageError
 from penstock.pipelines import Pipeline
 from penstock.process.decode import Decoder
 from penstock.process.writer import AvroWriter
-from penstock.produce.serialize import serializer
+from penstock.produce.serialize import build_serializer
 
 TIMEOUT_S = 10.0
 _FIRST_WORD = re.compile(r"\^\((\w+)\|")
@@ -39,7 +39,7 @@ _MESSAGES, _MESSAGE_CHARACTERS = 20, 300
 _TEXTS = ("example", "Example Street 1", "someone@example.org", "https://example.org/1", "DE", "A", "1", "00000")
 
 
-def template(record: type[Record]) -> str:
+def build_template(record: type[Record]) -> str:
     """Return an example record as JSON text that follows the contract's rules; '' for fields without an example."""
     hints = typing.get_type_hints(record, include_extras=True)
     rules = json_schema(record)["properties"]
@@ -76,7 +76,7 @@ def _iter_candidates(field: Field, rules: dict[str, Any]) -> Iterator[Any]:
         yield from numbers if field.kind is INT else (number for number in numbers if number is not None)
 
 
-def checked(pipeline: Pipeline, schemas: Schemas, text: str) -> Record | Fault:
+def validate_text(pipeline: Pipeline, schemas: Schemas, text: str) -> Record | Fault:
     """Return the record in the text, or the fault for which the stream would dead-letter it."""
     value = text.encode()
     if is_framed(value):
@@ -84,7 +84,7 @@ def checked(pipeline: Pipeline, schemas: Schemas, text: str) -> Record | Fault:
     return Decoder(pipeline.record, schemas).decode(value)
 
 
-def framed(schema_id: int, kind: str, schema: str, text: str) -> bytes:
+def encode_text(schema_id: int, kind: str, schema: str, text: str) -> bytes:
     """Encode the JSON text as a framed value of the registered schema with this id, as Avro if the schema is Avro.
 
     Raises `UsageError` naming each rule of the schema that the text breaks, one per line.
@@ -96,7 +96,7 @@ def framed(schema_id: int, kind: str, schema: str, text: str) -> bytes:
     if kind == "JSON":
         if violations := _find_violations(known, value):
             raise UsageError("\n".join(violations))
-        return pack(schema_id) + text.encode()
+        return encode_header(schema_id) + text.encode()
     if kind != "AVRO":
         raise UsageError(f"a schema of type {kind} cannot be used for validation: send the text as typed")
     out = BytesIO()
@@ -104,7 +104,7 @@ def framed(schema_id: int, kind: str, schema: str, text: str) -> bytes:
         fastavro.schemaless_writer(out, AvroWriter(known, schema_id).parsed, value, strict=True)
     except (SchemaUnknown, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise UsageError(f"not a record of Avro schema {schema_id}: {error}") from None
-    return pack(schema_id) + out.getvalue()
+    return encode_header(schema_id) + out.getvalue()
 
 
 def _find_violations(schema: Any, value: Any) -> list[str]:
@@ -120,20 +120,22 @@ def _find_violations(schema: Any, value: Any) -> list[str]:
     return [f"{error.json_path}: {error.message[:_MESSAGE_CHARACTERS]}" for error in errors]
 
 
-def packed(settings: Settings, pipeline: Pipeline, registry: Registry, record: Record) -> tuple[bytes, bytes]:
+def encode_record(settings: Settings, pipeline: Pipeline, registry: Registry, record: Record) -> tuple[bytes, bytes]:
     """Return key and value of a record as the producer writes them. Raises `SchemaRefused`, `RegistryUnreachable`."""
     schema_id = registry.register(pipeline.subject, pipeline.record, settings.wire_format)
-    return key_writer(pipeline.record)(record), serializer(pipeline.record, settings.wire_format, schema_id)(record)
+    return build_key_writer(pipeline.record)(record), build_serializer(
+        pipeline.record, settings.wire_format, schema_id
+    )(record)
 
 
-def deliver(settings: Settings, topic: str, key: bytes | None, value: bytes | None) -> Place:
+def deliver_message(settings: Settings, topic: str, key: bytes | None, value: bytes | None) -> Place:
     """Send a message, wait for Kafka's acknowledgement and return its position.
 
     Raises `UsageError` for an internal topic of a service, `DeliveryFailed`.
     """
-    check_ours(topic)
+    check_not_internal(topic)
     reports: list[tuple[KafkaError | None, Message]] = []
-    client = producer(settings.model_copy(update={"kafka_timeout_s": TIMEOUT_S}))
+    client = create_producer(settings.model_copy(update={"kafka_timeout_s": TIMEOUT_S}))
     send(client, topic, key, value, [], lambda error, message: reports.append((error, message)))
     client.flush(2 * TIMEOUT_S)
     if not reports:

@@ -41,7 +41,7 @@ class ProgressRecorder:
         except (*_UNAVAILABLE, *_UNPARSABLE) as error:
             log.warning("progress_not_recorded", batches=len(fresh), error=str(error))
 
-    def note_failure(self, error: Exception) -> None:
+    def record_failure(self, error: Exception) -> None:
         """Record the error that ended the query."""
         try:
             self._progress.failed(str(error).partition("\n")[0], "".join(traceback.format_exception(error)))

@@ -14,8 +14,8 @@ def proven_by_now(settings: Settings, session: Session, pipeline: Pipeline) -> P
     keyspace = cassandra.keyspace_of(settings, pipeline)
     if not cassandra.has_table(session, keyspace, "generations"):
         return frozenset()
-    topic_id = topics.topic_id(settings, pipeline.topic)
-    epoch_us = ledger.epoch_us(session, keyspace, pipeline.topic, topic_id)
+    topic_id = topics.fetch_topic_id(settings, pipeline.topic)
+    epoch_us = ledger.read_epoch_us(session, keyspace, pipeline.topic, topic_id)
     if epoch_us is None:
         return frozenset()
     return key_formats.read_proofs(session, keyspace, pipeline.topic, epoch_us).by_now

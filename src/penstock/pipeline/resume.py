@@ -37,7 +37,7 @@ def resume_from_ledger(checkpoint: Checkpoint, ledger: Ledger, topic_id: str, se
     place = checkpoint.place()
     if place is None or not place.begun:
         return ""
-    behind = find_behind(place.first, checkpoint.beginning(), ledger, settings)
+    behind = find_behind(place.first, checkpoint.read_beginning(), ledger, settings)
     if not behind:
         return ""
     start = place.first | {each.partition: each.ledger for each in behind}
@@ -73,5 +73,5 @@ def _has_record(span: Span, available: Span, topic: str, settings: Settings) -> 
     if still_available.records <= 0:
         log.warning("ledger_not_comparable", partition=span.partition, ledger=span.first, log_start=available.first)
         return False
-    with closing(topics.records(settings, topic, [still_available])) as records:
+    with closing(topics.read_records(settings, topic, [still_available])) as records:
         return next(records, None) is not None

@@ -16,7 +16,7 @@ from penstock.contract import names
 from penstock.errors import WrongSettings
 from penstock.pipelines.definition import Pipeline
 from penstock.pipelines.files import module_name
-from penstock.pipelines.validate import problems
+from penstock.pipelines.validate import find_problems
 
 _EXAMPLE = "PIPELINE = Pipeline(topic=..., keyspace=..., table=..., record=..., from_source=...)"
 _BACK = "PENSTOCK_PIPELINE=penstock.pipelines.users for the users"
@@ -57,7 +57,7 @@ def load(name: str) -> Pipeline:
         raise WrongSettings(
             f"PENSTOCK_PIPELINE={name}: {_describe_missing(module)}", hint=f"end {file} with {_EXAMPLE}"
         )
-    reasons = problems(pipeline)
+    reasons = find_problems(pipeline)
     if reasons:
         heading = f"PENSTOCK_PIPELINE={name}: {len(reasons)} {'problem' if len(reasons) == 1 else 'problems'}"
         raise WrongSettings("\n  ".join([heading, *reasons]), hint=f"edit {file}, then ./penstock config")

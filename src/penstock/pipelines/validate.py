@@ -15,7 +15,7 @@ from penstock.pipelines.definition import Pipeline
 _REFUSED = (TypeError, ValueError, NameError, RecursionError)
 
 
-def problems(pipeline: Pipeline) -> list[str]:
+def find_problems(pipeline: Pipeline) -> list[str]:
     """Return what is wrong with a pipeline: for each problem the part, the reason, and what to write instead."""
     problems = [
         *_iter_errors("topic", lambda: names.check_topic(pipeline.topic)),
@@ -102,15 +102,16 @@ def _of_fields(described: inspect.StructType) -> Iterator[str]:
         same_names[field.name.lower()].append(field.name)
     for same in same_names.values():
         if len(same) > 1:
-            yield f"fields {', '.join(same)}: Spark does not distinguish them; {names.renamed(same[-1], same[-1])}"
+            remedy = names.suggest_rename(same[-1], same[-1])
+            yield f"fields {', '.join(same)}: Spark does not distinguish them; {remedy}"
 
 
 def _derive_schemas(record: type[Record]) -> None:
     """Derive everything that is derived from a record. What raises here would raise later."""
     key_of(record)
-    rules.date_check(record), rules.text_check(record)
+    rules.build_date_check(record), rules.build_text_check(record)
     schemas.json_schema(record), schemas.avro_schema(record), schemas.spark_ddl(record)
-    cql.create_table("keyspace", "table", record)
+    cql.render_create_table("keyspace", "table", record)
 
 
 def _check_row(pipeline: Pipeline) -> None:

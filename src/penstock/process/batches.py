@@ -18,7 +18,7 @@ from penstock.contract.order_by import OrderBy
 from penstock.contract.proofs import NOTHING_PROVEN, KeyEvidence, KeyProofs
 from penstock.contract.record import Arrival, Record
 from penstock.contract.reject import Fault, Reason, Reject, Stage
-from penstock.contract.rules import judge, latest_past
+from penstock.contract.rules import latest_past, validate_record
 from penstock.contract.schemas import spark_ddl
 from penstock.process.decode import Decoder
 from penstock.process.key_evidence import prove_shapes
@@ -246,7 +246,9 @@ class _Sorter:
 
     def _sort_in_row(self, columns: dict[str, Any], decoded: Decoded) -> None:
         try:
-            validated = judge({name: columns[column] for name, column in self._fields}, self._row, latest_past())
+            validated = validate_record(
+                {name: columns[column] for name, column in self._fields}, self._row, latest_past()
+            )
             time_ms = _timestamp_ms(columns)
         except NOT_OF_A_RECORD:
             raise

@@ -23,7 +23,7 @@ from penstock.broker.topics import NO_ID, Span
 from penstock.config import Settings
 from penstock.errors import CheckpointRefused, PenstockError, UsageError
 from penstock.log import get_logger
-from penstock.process.checkpoint_files import CheckpointFiles, HadoopFiles, LocalFiles, Torn
+from penstock.process.checkpoint_files import CheckpointFiles, CorruptFile, HadoopFiles, LocalFiles
 
 log = get_logger(__name__)
 
@@ -127,12 +127,12 @@ class Checkpoint:
             before = self._read_start_offsets(planned)
             return QueryPosition(end if done is not None and done >= planned else before, end, begun=True)
 
-    def beginning(self) -> Offsets:
+    def read_beginning(self) -> Offsets:
         """Return where the query's first batch began; a partition that is not listed began at 0."""
         with self._translate_errors():
             try:
                 return self._read_file(_FIRST, self._parse_first_offsets)
-            except (FileNotFoundError, Torn):
+            except (FileNotFoundError, CorruptFile):
                 return self.origin().start or {}
 
     def pending(self) -> Pending | None:
@@ -155,7 +155,7 @@ class Checkpoint:
         )
         try:
             return self._read_file(name, parse)
-        except (FileNotFoundError, Torn) as error:
+        except (FileNotFoundError, CorruptFile) as error:
             if not batch:
                 return self.origin().start or {}
             raise CheckpointRefused(
@@ -169,16 +169,16 @@ class Checkpoint:
         with self._translate_errors():
             try:
                 return self._read_file(ORIGIN, self._parse_origin)
-            except (FileNotFoundError, Torn):
+            except (FileNotFoundError, CorruptFile):
                 return CheckpointOrigin(topic_id="")
 
-    def remember(self, topic_id: str) -> None:
+    def store_topic_id(self, topic_id: str) -> None:
         """Store the topic's id in `penstock.json`, and the query's id once there is one."""
         with self._translate_errors():
             known = self.origin()
             try:
                 query_id = self._read_file(_METADATA, _query_id)
-            except (FileNotFoundError, Torn):
+            except (FileNotFoundError, CorruptFile):
                 query_id = known.query_id
             now = msgspec.structs.replace(known, topic_id=topic_id, query_id=query_id)
             if now != known:
@@ -202,25 +202,25 @@ class Checkpoint:
         self._files.move(self.folder, kept)
         return kept
 
-    def mend(self) -> list[str]:
+    def repair(self) -> list[str]:
         """Move corrupt single files and log ends, and unplanned commits, into `torn/`; return what was moved.
 
         Nothing is lost: a batch that was only planned is planned again, and a batch without a valid commit is processed
         again and ends in the same rows.
         """
         with self._translate_errors():
-            torn = [name for name, parse in self._list_parsers().items() if self._is_torn(name, parse)]
-            torn += [f"offsets/{batch}" for batch in self._torn_end("offsets", self._parse_end_offsets)]
+            corrupt = [name for name, parse in self._list_parsers().items() if self._is_corrupt(name, parse)]
+            corrupt += [f"offsets/{batch}" for batch in self._find_corrupt_end("offsets", self._parse_end_offsets)]
             planned = self._find_newest("offsets", self._parse_end_offsets)
-            torn += [f"commits/{batch}" for batch in self._torn_end("commits", _check_commit)]
+            corrupt += [f"commits/{batch}" for batch in self._find_corrupt_end("commits", _check_commit)]
             unplanned = [batch for batch in self._list_batches("commits") if planned is None or batch > planned]
-            torn += [name for name in (f"commits/{batch}" for batch in unplanned) if name not in torn]
-            if torn:
-                self._keep_aside(torn)
+            corrupt += [name for name in (f"commits/{batch}" for batch in unplanned) if name not in corrupt]
+            if corrupt:
+                self._move_aside(corrupt)
             self._renew_metadata()
-            return torn
+            return corrupt
 
-    def mends(self) -> int:
+    def count_repairs(self) -> int:
         """Return how many files were ever moved away as corrupt."""
         with self._translate_errors():
             return sum(not name.endswith(".crc") for name in self._files.names(self._resolve_path("torn")))
@@ -228,12 +228,12 @@ class Checkpoint:
     def _list_parsers(self) -> dict[str, Callable[[bytes], Any]]:
         return {_METADATA: _query_id, _FIRST: self._parse_first_offsets, ORIGIN: self._parse_origin}
 
-    def _keep_aside(self, torn: list[str]) -> None:
-        for name in torn:
+    def _move_aside(self, corrupt: list[str]) -> None:
+        for name in corrupt:
             self._files.move(
                 self._resolve_path(name), self._resolve_path(f"torn/{name.replace('/', '-')}.{_format_now()}")
             )
-        log.warning("checkpoint_repaired", folder=self.folder, corrupt=torn, kept_in=self._resolve_path("torn"))
+        log.warning("checkpoint_repaired", folder=self.folder, corrupt=corrupt, kept_in=self._resolve_path("torn"))
 
     def _renew_metadata(self) -> None:
         """Write `metadata` if it is missing: without it, Spark takes the offsets for another query's and fails."""
@@ -243,32 +243,32 @@ class Checkpoint:
             log.warning("checkpoint_metadata_renewed", folder=self.folder, query_id=query_id)
 
     def _find_newest(self, kind: str, parse: Callable[[bytes], Any]) -> int | None:
-        torn = self._torn_end(kind, parse)
-        return max((batch for batch in self._list_batches(kind) if batch not in torn), default=None)
+        corrupt = self._find_corrupt_end(kind, parse)
+        return max((batch for batch in self._list_batches(kind) if batch not in corrupt), default=None)
 
-    def _torn_end(self, kind: str, parse: Callable[[bytes], Any]) -> list[int]:
+    def _find_corrupt_end(self, kind: str, parse: Callable[[bytes], Any]) -> list[int]:
         """Return the corrupt batches after the last intact one."""
         newest_first = sorted(self._list_batches(kind), reverse=True)
-        return list(takewhile(lambda batch: self._is_torn(f"{kind}/{batch}", parse), newest_first))
+        return list(takewhile(lambda batch: self._is_corrupt(f"{kind}/{batch}", parse), newest_first))
 
     def _list_batches(self, kind: str) -> list[int]:
         return [int(name) for name in self._files.names(self._resolve_path(kind)) if name.isdecimal()]
 
-    def _is_torn(self, name: str, parse: Callable[[bytes], Any]) -> bool:
+    def _is_corrupt(self, name: str, parse: Callable[[bytes], Any]) -> bool:
         try:
             self._read_file(name, parse)
         except FileNotFoundError:
             return False
-        except Torn:
+        except CorruptFile:
             return True
         return False
 
     def _read_file(self, name: str, parse: Callable[[bytes], T]) -> T:
-        """Return the parsed content of a file. Raises `FileNotFoundError`, and `Torn` if it is corrupt."""
+        """Return the parsed content of a file. Raises `FileNotFoundError`, and `CorruptFile` if it is corrupt."""
         try:
             return parse(self._files.read(self._resolve_path(name)))
         except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise Torn(str(error)) from error
+            raise CorruptFile(str(error)) from error
 
     def _resolve_path(self, name: str) -> str:
         return f"{self.folder}/{name}"
@@ -301,7 +301,7 @@ class Checkpoint:
         _check_version(lines[0], "v1")
         topics = json.loads(lines[at])
         if not topics or not isinstance(topics, dict):
-            raise Torn("no topic")
+            raise CorruptFile("no topic")
         if self.topic not in topics:
             raise CheckpointRefused(
                 f"the checkpoint {self.folder} belongs to the topic {', '.join(topics)}, not to {self.topic}"
@@ -320,7 +320,7 @@ def _check_version(line: str, *known: str) -> None:
         return
     if line[:1] == "v" and line[1:].isdecimal():
         raise PenstockError(f"the checkpoint has the format {line} of another Spark version, expected {known[-1]}")
-    raise Torn(f"no format version in {line!r}")
+    raise CorruptFile(f"no format version in {line!r}")
 
 
 def _query_id(data: bytes) -> str:
@@ -336,7 +336,7 @@ def _format_now() -> str:
     return datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
 
 
-def misfits(place: QueryPosition | None, origin: CheckpointOrigin, spans: list[Span], topic_id: str) -> list[str]:
+def find_misfits(place: QueryPosition | None, origin: CheckpointOrigin, spans: list[Span], topic_id: str) -> list[str]:
     """Return why the query must not resume, a line per partition or for the whole topic; empty if everything matches.
 
     `spans` is what Kafka holds of the topic, `topic_id` its id.
@@ -367,7 +367,7 @@ def _describe_mismatch(place: QueryPosition, span: Span) -> str:
 
 def check_fits(checkpoint: Checkpoint, spans: list[Span], topic_id: str) -> None:
     """Raise `CheckpointRefused`, with the three choices, unless the query can resume without skipping anything."""
-    reasons = misfits(checkpoint.place(), checkpoint.origin(), spans, topic_id)
+    reasons = find_misfits(checkpoint.place(), checkpoint.origin(), spans, topic_id)
     if reasons:
         lines = "\n  ".join(reasons)
         raise CheckpointRefused(

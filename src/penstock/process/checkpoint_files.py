@@ -13,7 +13,7 @@ from penstock.files import sync_folder
 _CHUNK_BYTES = 512
 
 
-class Torn(ValueError):
+class CorruptFile(ValueError):
     """A file is corrupt: empty, truncated, or its checksum is wrong."""
 
 
@@ -25,7 +25,7 @@ class CheckpointFiles(Protocol):
         ...
 
     def read(self, path: str) -> bytes:
-        """Return the content of a file. Raises `FileNotFoundError`, and `Torn` if its checksum is wrong."""
+        """Return the content of a file. Raises `FileNotFoundError`, and `CorruptFile` if its checksum is wrong."""
         ...
 
     def write(self, path: str, data: bytes) -> None:
@@ -45,10 +45,10 @@ class LocalFiles:
         return [file.name for file in Path(folder).iterdir()] if Path(folder).is_dir() else []
 
     def read(self, path: str) -> bytes:
-        """Return the content of a file. Raises `FileNotFoundError`, and `Torn` if its checksum is wrong."""
+        """Return the content of a file. Raises `FileNotFoundError`, and `CorruptFile` if its checksum is wrong."""
         data, sums = Path(path).read_bytes(), _build_crc_path(Path(path))
         if sums.exists() and not _sums_fit(data, sums.read_bytes()):
-            raise Torn("wrong checksum")
+            raise CorruptFile("wrong checksum")
         return data
 
     def write(self, path: str, data: bytes) -> None:
@@ -101,7 +101,7 @@ class HadoopFiles:
             return []
 
     def read(self, path: str) -> bytes:
-        """Return the content of a file. Raises `FileNotFoundError`, and `Torn` if its checksum is wrong."""
+        """Return the content of a file. Raises `FileNotFoundError`, and `CorruptFile` if its checksum is wrong."""
         with _errors_as_ours(path):
             stream = self._call_filesystem("open", path)
             try:
@@ -154,5 +154,5 @@ def _errors_as_ours(path: str) -> Iterator[None]:
         if name == "FileNotFoundException":
             raise FileNotFoundError(path) from error
         if name in {"ChecksumException", "EOFException"}:
-            raise Torn(message) from error
+            raise CorruptFile(message) from error
         raise OSError(f"{path}: {name}: {message}") from error

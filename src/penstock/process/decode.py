@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from penstock.broker.registry import Schemas
-from penstock.broker.wire_format import FRAME_BYTES, is_framed, unpack
+from penstock.broker.wire_format import FRAME_BYTES, decode_schema_id, is_framed
 from penstock.contract.fields import TEXT, TIMESTAMP, UUID, fields
 from penstock.contract.isolation import NOT_OF_A_RECORD
 from penstock.contract.keys import KeyFormat
@@ -22,12 +22,12 @@ from penstock.contract.rules import (
     MAX_VALUE_BYTES,
     Rule,
     Violation,
-    date_check,
-    judge,
+    build_date_check,
+    build_text_check,
+    explain_refusal,
+    find_repeated_name,
     latest_past,
-    refused,
-    repeated_name,
-    text_check,
+    validate_record,
 )
 from penstock.contract.schemas import avro_schema
 from penstock.errors import SchemaUnknown
@@ -45,9 +45,9 @@ class Decoder:
 
     def __init__(self, record: type[Record], schemas: Schemas, key_format: KeyFormat | None = None) -> None:
         self._record = record
-        self._check_dates = date_check(record)
+        self._check_dates = build_date_check(record)
         self._latest = latest_past()
-        self._check_texts = text_check(record)
+        self._check_texts = build_text_check(record)
         self._least_quotes = _least_quotes(record)
         self._from_json = msgspec.json.Decoder(record).decode
         self._reader = AvroWriter(avro_schema(record), 0).parsed  # pruned too: fastavro is faster if both are equal
@@ -85,7 +85,7 @@ class Decoder:
 
     def _decode_with_header(self, value: bytes) -> Record | Fault:
         try:
-            schema_id = unpack(value)
+            schema_id = decode_schema_id(value)
             writer = self._find_writer(schema_id)
         except ValueError as error:
             return Fault(Reason.FRAME_BROKEN, str(error))
@@ -124,7 +124,7 @@ class Decoder:
             too_many = names_in(body)
         except MALFORMED_JSON as malformed:
             return Fault(Reason.JSON_MALFORMED, str(malformed), schema_id=schema_id)
-        return Fault.of(refused(found, self._record, error) + too_many, schema_id=schema_id)
+        return Fault.of(explain_refusal(found, self._record, error) + too_many, schema_id=schema_id)
 
     def _decode_avro(self, body: bytes, writer: AvroWriter) -> Record | Fault:
         found = writer.read(body, self._reader)
@@ -133,7 +133,7 @@ class Decoder:
         fields, left_bytes = found
         if left_bytes:
             return Fault(Reason.AVRO_MALFORMED, "bytes are left after the record", schema_id=writer.schema_id)
-        judged = judge(fields, self._record, latest_past())
+        judged = validate_record(fields, self._record, latest_past())
         return Fault.of(judged, schema_id=writer.schema_id) if isinstance(judged, list) else judged
 
 
@@ -153,7 +153,7 @@ def names_in(body: bytes) -> list[Violation]:
     def note(pairs: list[tuple[str, Any]]) -> None:
         nonlocal names
         names += len(pairs)
-        if (name := repeated_name(pairs)) is not None:
+        if (name := find_repeated_name(pairs)) is not None:
             raise msgspec.DecodeError(f"the name {name[:100]!r} stands twice in an object")
 
     json.loads(bytes(body), object_pairs_hook=note, parse_int=str, parse_float=str)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from penstock.broker.wire_format import FRAME_BYTES, is_framed, unpack
+from penstock.broker.wire_format import FRAME_BYTES, decode_schema_id, is_framed
 from penstock.contract.keys import TEXT_FORMATS, IdReader, KeyFormat, is_structured, parse_json
 from penstock.contract.proofs import KeyShape, Proven
 from penstock.contract.record import Record
@@ -97,7 +97,7 @@ class KeyReader:
     def _framed_value(self, key: bytes) -> Any:
         if not is_framed(key):
             raise ValueError("it has no schema-registry header")
-        writer, body = self._find_writer(unpack(key)), key[FRAME_BYTES:]
+        writer, body = self._find_writer(decode_schema_id(key)), key[FRAME_BYTES:]
         return parse_json(body.decode()) if writer is None else _avro_value(body, writer)
 
 

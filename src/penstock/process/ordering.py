@@ -35,13 +35,13 @@ def _iter_timestamps(
     latest, kept = latest_past(), _order_headers(batch)
     for record, timestamp_ms, partition, offset in decoded.rows:
         at = partition, offset
-        yield at, order_by.place(record, Source(timestamp_ms, offset, kept.get(at)), latest)
+        yield at, order_by.compute_timestamp(record, Source(timestamp_ms, offset, kept.get(at)), latest)
     tombstones = _read_tombstones(batch) if decoded.deletions else {}
     for deletion in decoded.deletions:
         at = deletion.partition, deletion.offset
         key, headers = tombstones[at]
         source = Source(deletion.timestamp_ms, deletion.offset, kept.get(at))
-        yield at, order_by.place_tombstone(key, headers, source, latest)
+        yield at, order_by.compute_tombstone_timestamp(key, headers, source, latest)
 
 
 def _order_headers(batch: pa.RecordBatch) -> dict[Position, bytes]:

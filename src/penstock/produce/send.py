@@ -10,7 +10,7 @@ from typing import Self
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from penstock.errors import DeliveryFailed
-from penstock.produce.delivery_log import Journal
+from penstock.produce.delivery_log import DeliveryLog
 
 Headers = list[tuple[str, bytes]]
 
@@ -24,7 +24,7 @@ class Delivered:
     offsets: dict[int, tuple[int, int]] = field(default_factory=dict)
     """First and last offset by partition. Records of other producers may be in between."""
     failures: list[str] = field(default_factory=list)
-    journal: Journal | None = None
+    journal: DeliveryLog | None = None
     """Log of each acknowledgement."""
 
     def note(self, error: KafkaError | None, message: Message) -> None:
@@ -47,7 +47,7 @@ class Sender:
     Raises `DeliveryFailed` there if a record was not acknowledged within the producer's delivery timeout.
     """
 
-    def __init__(self, producer: Producer, topic: str, flush_s: float, journal: Journal | None = None) -> None:
+    def __init__(self, producer: Producer, topic: str, flush_s: float, journal: DeliveryLog | None = None) -> None:
         self._producer = producer
         self._topic = topic
         self._flush_s = flush_s

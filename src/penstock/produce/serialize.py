@@ -8,16 +8,16 @@ import fastavro
 import msgspec
 
 from penstock.broker.registry import WireFormat
-from penstock.broker.wire_format import pack
+from penstock.broker.wire_format import encode_header
 from penstock.contract.record import Record
 from penstock.contract.schemas import avro_schema
 
 Serialize = Callable[[Record], bytes]
 
 
-def serializer(record: type[Record], wire_format: WireFormat, schema_id: int) -> Serialize:
+def build_serializer(record: type[Record], wire_format: WireFormat, schema_id: int) -> Serialize:
     """Return the function that serializes a record, with `schema_id` in the header."""
-    header = pack(schema_id)
+    header = encode_header(schema_id)
     return _json_serializer(header) if wire_format == "json" else _avro_serializer(header, record)
 
 

@@ -69,7 +69,7 @@ def accept(settings: Settings, session: Session, differences: Sequence[Differenc
     now = datetime.now(UTC)
     accepted.create_table(session, keyspace)
     entries = [Accepted(one.kind, one.partition, one.offset, one.id, one.why, reason, who, now) for one in differences]
-    accepted.keep(session, keyspace, pipeline.topic, book.epoch_us, entries)
+    accepted.write_accepted(session, keyspace, pipeline.topic, book.epoch_us, entries)
     log.info("differences_accepted", topic=pipeline.topic, count=len(entries), who=who, reason=reason)
 
 
@@ -78,5 +78,5 @@ def accepted_so_far(settings: Settings, session: Session) -> list[Accepted]:
     pipeline, book = pipelines.of(settings), Auditor(settings, session).book
     if book is None:
         return []
-    found = accepted.read(session, cassandra.keyspace_of(settings, pipeline), pipeline.topic, book.epoch_us)
+    found = accepted.read_accepted(session, cassandra.keyspace_of(settings, pipeline), pipeline.topic, book.epoch_us)
     return sorted(found, key=lambda entry: entry.at)

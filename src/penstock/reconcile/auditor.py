@@ -18,7 +18,7 @@ from penstock.broker.registry import Registry
 from penstock.broker.topics import Place, Span
 from penstock.config import Settings
 from penstock.contract import cql
-from penstock.contract.fields import key_of, key_reader
+from penstock.contract.fields import build_key_reader, key_of
 from penstock.contract.order import FIRST_RANK, ONE_LAYOUT, Order, Rank, digest_of
 from penstock.contract.order_by import OrderBy, Source, declared_rank
 from penstock.contract.proofs import KeyProofs
@@ -35,7 +35,7 @@ from penstock.sink import cassandra, ledger, table_orders
 from penstock.sink.incarnation import Incarnation
 from penstock.sink.key_formats import read_proofs
 from penstock.sink.ledger import Ledger
-from penstock.sink.scan import scan
+from penstock.sink.scan import scan_rows
 
 _ALL, _TIME = "write times", " written"
 """Names of write times in a result, which no column can have."""
@@ -60,7 +60,7 @@ class Auditor:
         self._keyspace = cassandra.keyspace_of(settings, self._pipeline)
         self._decoder = Decoder(self._pipeline.record, Registry(settings), self._pipeline.key_format)
         self._key = key_of(self._pipeline.record).column
-        self._read_id = key_reader(self._pipeline.record)
+        self._read_id = build_key_reader(self._pipeline.record)
         table_orders.check_order(session, self._keyspace, self._pipeline)
         self._book: Ledger | None = None
         self.evidence = Evidence(settings, session, self._pipeline, lambda: self.book.epoch_us if self.book else None)
@@ -78,7 +78,7 @@ class Auditor:
         """Return the order of the topic's records, with one layout before a job has read the topic."""
         if self.book is None or not cassandra.has_table(self._session, self._keyspace, "layouts"):
             return ONE_LAYOUT
-        found = ledger.layouts(self._session, self._keyspace, self._pipeline.topic, self.book.epoch_us)
+        found = ledger.read_layouts(self._session, self._keyspace, self._pipeline.topic, self.book.epoch_us)
         return Order(tuple(found)) if found else ONE_LAYOUT
 
     @cached_property
@@ -92,11 +92,11 @@ class Auditor:
         topic = self._pipeline.topic
         if not cassandra.has_table(self._session, self._keyspace, "generations"):
             return None
-        topic_id = topics.topic_id(self._settings, topic)
+        topic_id = topics.fetch_topic_id(self._settings, topic)
         self.change = Incarnation(self._session, self._keyspace, self._settings, topic).find_change(topic_id)
         if self.change:
             return None
-        epoch_us = ledger.epoch_us(self._session, self._keyspace, topic, topic_id)
+        epoch_us = ledger.read_epoch_us(self._session, self._keyspace, topic, topic_id)
         return None if epoch_us is None else Ledger(self._session, self._keyspace, topic, epoch_us)
 
     def coverage(self, span: Span) -> Coverage:
@@ -112,7 +112,7 @@ class Auditor:
 
     def sent(self, spans: list[Span]) -> Iterator[Sent]:
         """Yield the records in `spans`."""
-        return map(self.sent_of, topics.records(self._settings, self._pipeline.topic, spans))
+        return map(self.sent_of, topics.read_records(self._settings, self._pipeline.topic, spans))
 
     def sent_of(self, message: Message) -> Sent:
         """Convert a message of the topic into a record."""
@@ -129,14 +129,14 @@ class Auditor:
             key=message.key(),
             id=record_id,
             is_deletion=is_deletion and record_id is not None,
-            run=headers.text_in(held, headers.RUN),
+            run=headers.find_text(held, headers.RUN),
             rank=rank,
             digest=digest_of(message.value()) if self._pipeline.one_version_per_id and not is_deletion else 0,
         )
 
     def _compute_rank(self, message: Message, held: Headers, found: Any) -> Rank | Fault:
         """Return the rank of a record that was decoded to `found`, or why it cannot be ordered."""
-        partition, offset, key, order = message.partition(), message.offset(), message.key(), headers.order(held)
+        partition, offset, key, order = message.partition(), message.offset(), message.key(), headers.read_order(held)
         order_by = self._pipeline.declared_order
         if order_by is not None:
             return found if isinstance(found, Fault) else self._declared_rank(message, held, found, order_by)
@@ -145,11 +145,11 @@ class Auditor:
         return self.order.rank_of(partition, offset, key, order, epoch_us=self._epoch_us)
 
     def _declared_rank(self, message: Message, held: Headers, found: Any, order_by: OrderBy) -> Rank | Fault:
-        source = Source(message.timestamp()[1], message.offset(), headers.order(held))
+        source = Source(message.timestamp()[1], message.offset(), headers.read_order(held))
         if message.value() is None:
-            place = order_by.place_tombstone(message.key(), held, source, latest_past())
+            place = order_by.compute_tombstone_timestamp(message.key(), held, source, latest_past())
         else:
-            place = order_by.place(found, source, latest_past())
+            place = order_by.compute_timestamp(found, source, latest_past())
         if isinstance(place, Fault):
             return place
         return declared_rank(place, self._epoch_us, message.offset(), message.value())
@@ -168,23 +168,23 @@ class Auditor:
         """Yield the rows of the whole table, or those with a token in `tokens` (both ends included), by a scan."""
         within = ""
         if tokens is not None:
-            token = f"token({cql.name(self._key)})"
+            token = f"token({cql.quote_name(self._key)})"
             within = f" WHERE {token} >= {tokens[0]} AND {token} <= {tokens[1]}"
-        return self._sorted_in(scan(self._session, self._build_select() + within))
+        return self._sorted_in(scan_rows(self._session, self._build_select() + within))
 
     def rows_of(self, ids: Iterable[Any]) -> Iterator[Row]:
         """Yield the rows of `ids`, by lookups."""
-        select = self._session.prepare(f"{self._build_select()} WHERE {cql.name(self._key)} = ?")
+        select = self._session.prepare(f"{self._build_select()} WHERE {cql.quote_name(self._key)} = ?")
         answers = execute_concurrent_with_args(self._session, select, [(one,) for one in ids], concurrency=50)
         return self._sorted_in(row for _, found in answers for row in found)
 
     def _build_select(self) -> str:
-        key, table = cql.name(self._key), cql.table_name(self._keyspace, self._pipeline.table)
-        every, _, nullable = cql.write_times(self._pipeline.stored)
-        times = ["WRITETIME(kafka_offset) AS written_us", f"{every} AS {cql.name(_ALL)}"]
-        times += [f"WRITETIME({cql.name(column)}) AS {cql.name(column + _TIME)}" for column in nullable]
+        key, table = cql.quote_name(self._key), cql.quote_table(self._keyspace, self._pipeline.table)
+        every, _, nullable = cql.render_write_times(self._pipeline.stored)
+        times = ["WRITETIME(kafka_offset) AS written_us", f"{every} AS {cql.quote_name(_ALL)}"]
+        times += [f"WRITETIME({cql.quote_name(column)}) AS {cql.quote_name(column + _TIME)}" for column in nullable]
         columns = [key, "kafka_partition", "kafka_offset"]
-        columns += [] if self._order_column is None else [cql.name(self._order_column)]
+        columns += [] if self._order_column is None else [cql.quote_name(self._order_column)]
         return f"SELECT {', '.join([*columns, *times])} FROM {table}"
 
     @cached_property
@@ -196,7 +196,7 @@ class Auditor:
     @cached_property
     def _is_only_generation(self) -> bool:
         """Return whether the topic was never recreated, so that no row can come from an earlier topic of this name."""
-        generations = ledger.generations(self._session, self._keyspace, self._pipeline.topic)
+        generations = ledger.read_generations(self._session, self._keyspace, self._pipeline.topic)
         return len(set(generations.values())) == 1
 
     def _is_explained(self, row: dict[str, Any], place: RowPlace, shifts: set[int]) -> bool:
@@ -216,7 +216,7 @@ class Auditor:
         """
         shifts = {layout.shift_us for layout in self.order.layouts}
         epoch_us, newest_shift_us = self._epoch_us, self.order.newest.shift_us
-        _, required, nullable = cql.write_times(self._pipeline.stored)
+        _, required, nullable = cql.render_write_times(self._pipeline.stored)
         names = [column + _TIME for column in nullable]
         is_declared = self._pipeline.declared_order is not None
         unsure: list[tuple[Row, RowPlace, bool]] = []
@@ -275,7 +275,7 @@ class Auditor:
 
     def _messages_at(self, places: set[Place]) -> Iterator[tuple[Place, Message]]:
         """Yield the messages at these positions, each with its position. Messages in short gaps are read too."""
-        for message in topics.records(self._settings, self._pipeline.topic, _merge_positions(places)):
+        for message in topics.read_records(self._settings, self._pipeline.topic, _merge_positions(places)):
             place = Place(message.partition(), message.offset())
             if place in places:
                 yield place, message

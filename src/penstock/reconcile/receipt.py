@@ -60,7 +60,7 @@ def run(settings: Settings, session: Session, parameters: dict[str, Any], report
     reported in the receipt.
     """
     began = time.monotonic()
-    started.check(settings)
+    started.check_started(settings)
     topic = pipelines.of(settings).topic
     before = topics.spans_of_existing(settings, topic)
     with Airflow(settings) as airflow:
@@ -85,7 +85,7 @@ def of_run(settings: Settings, session: Session, dag_run: dict[str, Any], summar
     if not summary.get("offsets"):
         raise UsageError("the run's task returned no offsets: there is nothing to look for", hint="./penstock verify")
     topics.spans_of_existing(settings, summary["topic"])
-    if summary["topic_id"] != topics.topic_id(settings, summary["topic"]):
+    if summary["topic_id"] != topics.fetch_topic_id(settings, summary["topic"]):
         raise UsageError(f"the topic {summary['topic']} was deleted and made anew since this run")
     spans = [Span(int(partition), first, last + 1) for partition, (first, last) in summary["offsets"].items()]
     if (count := sum(span.records for span in spans)) > MOST_RECORDS:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from penstock.broker.dlq import DeadLetter
 from penstock.broker.topics import Span
-from penstock.contract.fields import epoch_ms
+from penstock.contract.fields import to_epoch_ms
 from penstock.produce.delivery_log import Acknowledgement
 from penstock.reconcile.audit import NAMED_AT_MOST, Audit, Balance, Row, Sent
 from penstock.reconcile.coverage import Coverage
@@ -107,7 +107,7 @@ class Reconciliation:
             origin = letter.origin
             is_meant = is_current and (origin.partition >= 0 or self.scope.is_meant(letter))
             yield (
-                *(number, letter.identity, letter.partition, epoch_ms(letter.time), letter.left_out is not None),
+                *(number, letter.identity, letter.partition, to_epoch_ms(letter.time), letter.left_out is not None),
                 *(origin.partition, origin.offset, finder.find(origin.partition, origin.offset), is_meant),
             )
 

@@ -107,7 +107,7 @@ def split_tokens(ranges: int) -> list[tuple[int, int]]:
 def _read_records(settings: Settings, finder: LineFinder, run_id: str | None, batches: Batches) -> Batches:
     kinds = ["STRING" if name == "run" else kind for name, kind in queries.inputs()["records"].items()]
     for partition, first, end in _rows_of(batches):
-        with cassandra.connected(settings) as session:
+        with cassandra.open_session(settings) as session:
             for chunk in chunks(Auditor(settings, session).sent([Span(partition, first, end)])):
                 yield _build_batch("records", record_columns(chunk, finder, run_id), kinds)
 
@@ -115,7 +115,7 @@ def _read_records(settings: Settings, finder: LineFinder, run_id: str | None, ba
 def _read_rows(settings: Settings, batches: Batches) -> Batches:
     kinds = list(queries.inputs()["table_rows"].values())
     for first, last in _rows_of(batches):
-        with cassandra.connected(settings) as session:
+        with cassandra.open_session(settings) as session:
             for chunk in chunks(Auditor(settings, session).rows((first, last))):
                 yield _build_batch("table_rows", row_columns(chunk), kinds)
 

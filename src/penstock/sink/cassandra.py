@@ -46,11 +46,11 @@ def connect(settings: Settings) -> Session:
         session = cluster.connect()
     except (NoHostAvailable, OSError) as error:
         cluster.shutdown()
-        raise unreachable(settings, error) from error
+        raise build_unreachable_error(settings, error) from error
     return session
 
 
-def unreachable(settings: Settings, error: Exception) -> CassandraUnreachable:
+def build_unreachable_error(settings: Settings, error: Exception) -> CassandraUnreachable:
     """Return the error for an unavailable Cassandra."""
     return CassandraUnreachable(
         f"Cassandra at {settings.cassandra_hosts}:{settings.cassandra_port} did not respond: {error}",
@@ -96,23 +96,23 @@ def close(session: Session) -> None:
 
 
 @contextmanager
-def connected(settings: Settings) -> Iterator[Session]:
+def open_session(settings: Settings) -> Iterator[Session]:
     """Open a session for a `with` block, and translate Cassandra's errors in it to penstock's."""
     session = connect(settings)
     try:
-        with asking(settings):
+        with translate_errors(settings):
             yield session
     finally:
         close(session)
 
 
 @contextmanager
-def asking(settings: Settings) -> Iterator[None]:
+def translate_errors(settings: Settings) -> Iterator[None]:
     """Translate Cassandra's errors within a `with` block to `CassandraUnreachable` or another `PenstockError`."""
     try:
         yield
     except (NoHostAvailable, OperationTimedOut, Timeout, Unavailable) as error:
-        raise unreachable(settings, error) from error
+        raise build_unreachable_error(settings, error) from error
     except Unauthorized as error:
         raise PenstockError(f"Cassandra rejected the request: {error}", hint=grant_hint(error)) from error
     except DriverException as error:
@@ -223,7 +223,7 @@ def _list_missing(session: Session, keyspace: str, statements: Mapping[str, str]
     there = table_names(session, keyspace)
     if KEYSPACE in statements and _has_keyspace(session, keyspace):
         there.add(KEYSPACE)
-    return [formats.with_comment(name, statement) for name, statement in statements.items() if name not in there]
+    return [formats.add_comment(name, statement) for name, statement in statements.items() if name not in there]
 
 
 def _has_keyspace(session: Session, keyspace: str) -> bool:
@@ -233,12 +233,12 @@ def _has_keyspace(session: Session, keyspace: str) -> bool:
 
 def keyspace_statement(settings: Settings, pipeline: Pipeline) -> dict[str, str]:
     """Return the CQL that creates the pipeline's keyspace."""
-    return {KEYSPACE: cql.create_keyspace(keyspace_of(settings, pipeline), settings.cassandra_replication)}
+    return {KEYSPACE: cql.render_create_keyspace(keyspace_of(settings, pipeline), settings.cassandra_replication)}
 
 
 def table_statement(settings: Settings, pipeline: Pipeline) -> dict[str, str]:
     """Return the CQL that creates the pipeline's table."""
-    return {pipeline.table: cql.create_table(keyspace_of(settings, pipeline), pipeline.table, pipeline.stored)}
+    return {pipeline.table: cql.render_create_table(keyspace_of(settings, pipeline), pipeline.table, pipeline.stored)}
 
 
 def create_keyspace(session: Session, settings: Settings, pipeline: Pipeline) -> None:
@@ -259,15 +259,15 @@ def table_of(session: Session, settings: Settings, pipeline: Pipeline) -> Table:
     return Table({row["column_name"]: row["type"] for row in rows}, key)
 
 
-def lacking(session: Session, settings: Settings, pipeline: Pipeline) -> list[str]:
+def find_missing_columns(session: Session, settings: Settings, pipeline: Pipeline) -> list[str]:
     """Return the columns, as `name type`, that a row needs and that are missing in the table or have another type.
 
     Returns every column if there is no table. An empty list means that rows can be stored.
     """
     columns = table_of(session, settings, pipeline).columns
-    return [f"{name} {kind}" for name, kind in cql.columns(pipeline.stored).items() if columns.get(name) != kind]
+    return [f"{name} {kind}" for name, kind in cql.column_types(pipeline.stored).items() if columns.get(name) != kind]
 
 
-def truncate(session: Session, settings: Settings, pipeline: Pipeline) -> None:
+def truncate_table(session: Session, settings: Settings, pipeline: Pipeline) -> None:
     """Delete every row of the pipeline's table."""
-    session.execute(f"TRUNCATE {cql.table_name(keyspace_of(settings, pipeline), pipeline.table)}", timeout=_TRUNCATE_S)
+    session.execute(f"TRUNCATE {cql.quote_table(keyspace_of(settings, pipeline), pipeline.table)}", timeout=_TRUNCATE_S)

@@ -65,18 +65,18 @@ class RowWriter:
         self._epoch_us = epoch_us
         self._concurrency = concurrency
         cells = len(fields(row)) + len(fields(Arrival))
-        insert = session.prepare(cql.insert(keyspace, table, row))
-        delete = session.prepare(cql.delete(keyspace, table, row))
+        insert = session.prepare(cql.render_insert(keyspace, table, row))
+        delete = session.prepare(cql.render_delete(keyspace, table, row))
         # The driver forgets a prepared statement without references, and a restarted node asks for it again.
         self._prepared = insert, delete
         self._insert = head_of(insert.query_id, cells + 1)
         self._delete = head_of(delete.query_id, 2)
         self._cells_bytes = cells * _CELL_BYTES
         self._may_tie, self._id = may_tie, attrgetter(key_of(row).column)
-        self._key = cql.key_encoder(row)
+        self._key = cql.build_key_encoder(row)
         self._key_bytes = key_of(row).kind.encode
-        self._encode = cql.encoder(row, leaves_unset=leaves_unset)
-        self._encode_deletion = cql.delete_encoder(row)
+        self._encode = cql.build_encoder(row, leaves_unset=leaves_unset)
+        self._encode_deletion = cql.build_delete_encoder(row)
         session.client_protocol_handler = EncodedBatches
 
     def write(self, batch: Decoded) -> list[Unencodable]:
@@ -84,7 +84,7 @@ class RowWriter:
 
         Raises `StoreFailed` at the first statement that is not acknowledged.
         """
-        rows, deletions = batch.untied(self._id) if self._may_tie else (batch.rows, batch.deletions)
+        rows, deletions = batch.resolve_ties(self._id) if self._may_tie else (batch.rows, batch.deletions)
         inserts, bad_rows = isolate(rows, lambda some: list(self._iter_inserts(some, self._times_us(batch, some))))
         deletes, bad_deletions = isolate(
             deletions, lambda some: list(self._iter_deletes(some, self._times_us(batch, some)))

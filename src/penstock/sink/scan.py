@@ -22,7 +22,7 @@ _GOOD_PAGES = 10
 _HINT = "nodetool garbagecollect removes what was deleted; or raise tombstone_failure_threshold in cassandra.yaml"
 
 
-def scan(session: Session, query: str) -> Iterator[dict[str, Any]]:
+def scan_rows(session: Session, query: str) -> Iterator[dict[str, Any]]:
     """Yield every row of a query. Raises `PenstockError` if the server cannot read even a page of one row."""
     size, good, position = PAGE_ROWS, 0, None
     while True:

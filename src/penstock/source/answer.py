@@ -14,7 +14,7 @@ from penstock.errors import SourceRefused, clean_line
 from penstock.source import limits
 from penstock.source.entries import NOT_JSON, read_page
 
-WORDS_MAX_CHARS = 300
+MESSAGE_MAX_CHARS = 300
 _MESSAGE_FIELDS = ("error", "message", "detail")
 
 
@@ -22,8 +22,8 @@ def check_status(status: int, reason: str, headers: Mapping[str, str], body: byt
     """Raise `SourceRefused` with the API's error message unless the status is in the 200s."""
     if 200 <= status < 300:
         return
-    status_line = f"returned {status} {clean_line(reason, WORDS_MAX_CHARS)}".rstrip()
-    details = words_of(body)
+    status_line = f"returned {status} {clean_line(reason, MESSAGE_MAX_CHARS)}".rstrip()
+    details = find_message(body)
     message = f"{status_line}: {details}" if details else status_line
     if not limits.is_retryable(status, headers):
         raise SourceRefused(message, status=status)
@@ -32,7 +32,7 @@ def check_status(status: int, reason: str, headers: Mapping[str, str], body: byt
     raise SourceRefused(message, hint=hint, again=True, wait_s=wait_s, status=status)
 
 
-def users_of(body: bytes, results: int) -> list[Any]:
+def parse_users(body: bytes, results: int) -> list[Any]:
     """Return the first `results` entries of a response unchanged. Those that are not JSON are `Unreadable`.
 
     Raises `SourceRefused` for a response without these entries.
@@ -58,7 +58,7 @@ def users_of(body: bytes, results: int) -> list[Any]:
     return users[:results]
 
 
-def words_of(body: bytes) -> str:
+def find_message(body: bytes) -> str:
     """Return the error message in a JSON response, empty if it has none."""
     try:
         data = msgspec.json.decode(body)
@@ -74,10 +74,10 @@ def _build_retryable_error(message: str, hint: str = "") -> SourceRefused:
 
 def _describe_invalid(error: Exception, body: bytes) -> str:
     """Describe an invalid page by its error and its start, without list contents, which may be personal data."""
-    head = body[: 4 * WORDS_MAX_CHARS].partition(b"[")[0].decode(errors="replace")
-    return f"{clean_line(str(error), WORDS_MAX_CHARS)}; it starts with {clean_line(head, 100)!r}"
+    head = body[: 4 * MESSAGE_MAX_CHARS].partition(b"[")[0].decode(errors="replace")
+    return f"{clean_line(str(error), MESSAGE_MAX_CHARS)}; it starts with {clean_line(head, 100)!r}"
 
 
 def _to_line(value: Any) -> str:
     text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
-    return clean_line(text, WORDS_MAX_CHARS)
+    return clean_line(text, MESSAGE_MAX_CHARS)

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from penstock.contract.rules import repeated_name
+from penstock.contract.rules import find_repeated_name
 from penstock.errors import clean_line
 
 NOT_JSON = (ValueError, RecursionError)
@@ -100,7 +100,7 @@ def _read_by_entry(text: bytes) -> dict[str, Any]:
     page: dict[str, Any] = {}
     for name, value in members:
         if name == "results":
-            page[name] = [read_entry(part) for part in split(value, b"[")]
+            page[name] = [read_entry(part) for part in split_members(value, b"[")]
         elif name == "error":
             error = read_entry(value)
             page[name] = value.decode(errors="replace") if isinstance(error, Unreadable) else error
@@ -109,14 +109,14 @@ def _read_by_entry(text: bytes) -> dict[str, Any]:
 
 def _iter_members(text: bytes) -> Iterator[tuple[str, bytes]]:
     """Yield name and value of each member of an object. Members without a valid name are skipped."""
-    for part in split(text, b"{"):
+    for part in split_members(text, b"{"):
         match = _MEMBER.fullmatch(part)
         with suppress(*NOT_JSON):
             if match:
                 yield msgspec.json.decode(match[1], type=str), match[2]
 
 
-def split(text: bytes, opening: bytes) -> list[bytes]:
+def split_members(text: bytes, opening: bytes) -> list[bytes]:
     """Split an array (`opening` is `[`) or an object (`{`) at its top-level commas. An empty last part is dropped.
 
     Raises `ValueError` if `text` is not exactly one such value.
@@ -162,7 +162,7 @@ def read_entry(text: bytes) -> Any:
 
 def _check_names(pairs: list[tuple[str, Any]]) -> None:
     """Raise `ValueError` for a duplicate name."""
-    if (name := repeated_name(pairs)) is not None:
+    if (name := find_repeated_name(pairs)) is not None:
         raise ValueError(f"duplicate name {name[:100]!r} in an object")
 
 

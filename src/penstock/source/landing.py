@@ -28,26 +28,26 @@ class _Page(msgspec.Struct):
     penstock: str = ""
 
 
-class Landing:
+class Staging:
     """Staged responses of one run, in a subfolder of `folder`."""
 
     def __init__(self, folder: Path, run_id: str) -> None:
         self.folder = folder / hashlib.sha256(run_id.encode()).hexdigest()[:24]
         self._last_read: tuple[int, list[Any]] = (-1, [])
 
-    def answers(self) -> Iterator[tuple[list[Any], int]]:
+    def read_responses(self) -> Iterator[tuple[list[Any], int]]:
         """Yield the staged responses in order, each with its time in ms since the epoch. Raises `FormatTooNew`."""
         for file in self._list_files():
             staged_ms = file.stat().st_mtime_ns // 1_000_000
             yield _read_response(file), staged_ms
 
-    def entry(self, answer: int, index: int) -> Any:
+    def read_entry(self, answer: int, index: int) -> Any:
         """Return an entry as it was staged, even if it was changed in memory. Both indexes count from 0."""
         if self._last_read[0] != answer:
             self._last_read = answer, _read_response(self.folder / _format_name(answer))
         return self._last_read[1][index]
 
-    def keep(self, response: list[Any]) -> None:
+    def write_response(self, response: list[Any]) -> None:
         """Write a response to disk, atomically and synced. Only its owner can read it."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         file = self.folder / _format_name(len(self._list_files()))

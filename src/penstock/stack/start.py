@@ -106,7 +106,7 @@ class Starter:
         self.report(service.name, "starting")
         write(self._get_stamp_path(service), service.fingerprint)
         if PIPELINE in service.env:
-            write(started.path_of(self.site.settings, service.name), started.render(self.site.settings))
+            write(started.path_of(self.site.settings, service.name), started.render_identity(self.site.settings))
         self._log_starts[service.name] = logs.size_bytes(self.site.layout.log(service.name))
         self.supervisor.start(service.name)
         self._wait_until_ready(service, self._find_process(service))

@@ -36,7 +36,7 @@ class Desk:
 @pytest.fixture
 def desk(monkeypatch):
     desk = Desk()
-    monkeypatch.setattr(cassandra, "connected", lambda _settings: nullcontext())
+    monkeypatch.setattr(cassandra, "open_session", lambda _settings: nullcontext())
     monkeypatch.setattr(acceptance, "find", desk.find)
     monkeypatch.setattr(acceptance, "accept", desk.accept)
     monkeypatch.setattr(acceptance, "accepted_so_far", lambda *_: desk.known)

@@ -20,7 +20,7 @@ def place(tmp_path, monkeypatch):
     """The checkpoint folder, and a Kafka with offsets 5 to 20 of one partition."""
     monkeypatch.setenv("PENSTOCK_SPARK_CHECKPOINT", str(tmp_path / "c"))
     monkeypatch.setattr(topics, "spans", lambda *_: [Span(0, 5, 20)])
-    monkeypatch.setattr(topics, "topic_id", lambda *_: "id-1")
+    monkeypatch.setattr(topics, "fetch_topic_id", lambda *_: "id-1")
     return tmp_path / "c" / TOPIC
 
 

@@ -68,7 +68,7 @@ def fit(number: int = 1, at: datetime = NOW) -> Fit:
 
 
 def place(order_by: OrderBy, record: Fit, timestamp_ms: int = NOW_MS, offset: int = 0, header: bytes | None = None):
-    return order_by.place(record, Source(timestamp_ms, offset, header), LATEST)
+    return order_by.compute_timestamp(record, Source(timestamp_ms, offset, header), LATEST)
 
 
 def test_without_a_declaration_offsets_order():
@@ -127,7 +127,7 @@ def test_a_timestamp_that_orders_nothing_is_a_fault(timestamp_ms, said):
 
 
 def tombstone_place(order_by: OrderBy, headers=(), timestamp_ms: int = NOW_MS, header: bytes | None = None):
-    return order_by.place_tombstone(b"1", list(headers), Source(timestamp_ms, 3, header), LATEST)
+    return order_by.compute_tombstone_timestamp(b"1", list(headers), Source(timestamp_ms, 3, header), LATEST)
 
 
 def test_a_tombstone_has_its_timestamp_and_needs_a_value_by_a_field():

@@ -35,7 +35,7 @@ def world(monkeypatch):
     world = World(monkeypatch)
     world.begin_generation()
     monkeypatch.setattr(module, "Registry", lambda _settings: world.registry)
-    monkeypatch.setattr(module, "producer", lambda _settings: world.kafka.producer)
+    monkeypatch.setattr(module, "create_producer", lambda _settings: world.kafka.producer)
     return world
 
 

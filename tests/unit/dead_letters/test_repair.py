@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.broker.registry import WriterSchema
-from penstock.broker.wire_format import pack
+from penstock.broker.wire_format import encode_header
 from penstock.contract.reject import Stage
 from penstock.dead_letters import repair
 from penstock.dead_letters.repair import Edit, Outgoing, Repair, Repairer, StillInvalid
 from penstock.errors import RegistryUnreachable, UsageError
 from penstock.pipelines.users import PIPELINE, User
 from penstock.process.writer import AvroWriters
-from penstock.produce.serialize import serializer
+from penstock.produce.serialize import build_serializer
 from tests.unit.fakes import AVRO_ID, JSON_ID, FakeSchemas
 from tests.unit.letters import FakeKafka, reject
 from tests.unit.records import READINGS, Everything, Reading
@@ -37,7 +37,7 @@ def entry_letter(value, **changes):
 
 def outgoing(one, fields=None, edits=None, pipeline=READINGS, proven=frozenset({"text"})):
     schemas = FakeSchemas.of(pipeline.record)
-    serialize = serializer(pipeline.record, "json", JSON_ID)
+    serialize = build_serializer(pipeline.record, "json", JSON_ID)
     mender = Repairer(pipeline, schemas, Repair(fields or {}, edits), serialize, lambda: proven)
     return mender.outgoing(one)
 
@@ -45,10 +45,10 @@ def outgoing(one, fields=None, edits=None, pipeline=READINGS, proven=frozenset({
 def test_a_record_that_is_not_changed_is_sent_as_it_is():
     """Its own bytes and key, when the contract takes them now."""
     assert outgoing(letter(GOOD, key=None)) == Outgoing(None, GOOD, 1)
-    assert outgoing(letter(pack(JSON_ID) + GOOD)) == Outgoing(b"k", pack(JSON_ID) + GOOD, 1)
+    assert outgoing(letter(encode_header(JSON_ID) + GOOD)) == Outgoing(b"k", encode_header(JSON_ID) + GOOD, 1)
 
 
-@pytest.mark.parametrize("value", [BAD, b"", b"{", pack(9) + GOOD, b"\x00"])
+@pytest.mark.parametrize("value", [BAD, b"", b"{", encode_header(9) + GOOD, b"\x00"])
 def test_a_record_that_is_not_changed_and_still_broken_is_told_so(value):
     """It is looked at again, as the stream would: the message is today's."""
     found = outgoing(letter(value))
@@ -93,7 +93,7 @@ def test_a_record_whose_own_code_raises_waits_on():
 def test_a_field_is_set_and_the_record_written_anew():
     """Key and bytes are the producer's; fields that the record does not have are left out."""
     found = outgoing(letter(b'{"sensor":"one","celsius":2.5,"more":1}'), {"sensor": 5})
-    assert found == Outgoing(b"5", pack(JSON_ID) + b'{"sensor":5,"celsius":2.5}', 5, keeps_id=False)
+    assert found == Outgoing(b"5", encode_header(JSON_ID) + b'{"sensor":5,"celsius":2.5}', 5, keeps_id=False)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_setting_a_field_does_not_mend_another():
 
 
 @pytest.mark.parametrize(
-    "value", [None, b"", b"[]", b"{", b'{"sensor":1,"sensor":2}', pack(9) + b"x", b"\x00", b"\xff"]
+    "value", [None, b"", b"[]", b"{", b'{"sensor":1,"sensor":2}', encode_header(9) + b"x", b"\x00", b"\xff"]
 )
 def test_a_value_without_fields_cannot_be_set(value):
     """No object, or one whose names stand twice: the letter's own message says why."""
@@ -139,8 +139,8 @@ def test_a_value_without_fields_cannot_be_set(value):
 
 def test_a_frame_that_names_no_known_schema_hides_no_json():
     """The fields are read although the registry does not know the schema."""
-    assert outgoing(letter(pack(9) + GOOD), {"celsius": 3.0}) == Outgoing(
-        b"k", pack(JSON_ID) + b'{"sensor":1,"celsius":3.0}', 1
+    assert outgoing(letter(encode_header(9) + GOOD), {"celsius": 3.0}) == Outgoing(
+        b"k", encode_header(JSON_ID) + b'{"sensor":1,"celsius":3.0}', 1
     )
 
 
@@ -148,7 +148,7 @@ def test_a_frame_that_names_no_known_schema_hides_no_json():
 def test_an_avro_value_has_fields_too(record):
     """Read by its own writer's schema, whatever rules it breaks."""
     writers = AvroWriters(FakeSchemas.of(Everything))
-    value = serializer(Everything, "avro", AVRO_ID)(record)
+    value = build_serializer(Everything, "avro", AVRO_ID)(record)
     found = repair.value_of(value, writers)
     assert found.keys() == set(Everything.__struct_fields__)
     assert found["text"] == record.text
@@ -159,13 +159,13 @@ def test_an_avro_value_has_fields_too(record):
 @pytest.mark.parametrize("schema", ["nonsense", {"type": "record"}, {"type": "no-such"}])
 def test_an_avro_schema_that_cannot_be_read_gives_no_fields(schema):
     """Nor is it an error of the command."""
-    assert repair.value_of(pack(3) + b"x", AvroWriters(FakeSchemas({3: WriterSchema("avro", schema)}))) is None
+    assert repair.value_of(encode_header(3) + b"x", AvroWriters(FakeSchemas({3: WriterSchema("avro", schema)}))) is None
 
 
 def test_a_registry_that_is_away_is_no_broken_record():
     """It is raised: nothing can be said of the record."""
     with pytest.raises(RegistryUnreachable):
-        repair.value_of(pack(3) + b"x", AvroWriters(FakeSchemas(error=RegistryUnreachable("away"))))
+        repair.value_of(encode_header(3) + b"x", AvroWriters(FakeSchemas(error=RegistryUnreachable("away"))))
 
 
 @given(st.binary(max_size=40))
@@ -216,7 +216,7 @@ def test_a_record_that_became_too_large_is_not_sent(entry):
 def test_an_edited_value_takes_the_place_of_the_value():
     """Also where the value could not be read at all."""
     edits = {"0:0": Edit(3, "0:0", "x", {"sensor": 4, "celsius": 1.0})}
-    mended = pack(JSON_ID) + b'{"sensor":4,"celsius":1.0}'
+    mended = encode_header(JSON_ID) + b'{"sensor":4,"celsius":1.0}'
     assert outgoing(letter(b"{"), edits=edits) == Outgoing(b"4", mended, 4, keeps_id=False)
     edits = {"0:0": Edit(3, "0:0", "x", None)}
     assert outgoing(letter(GOOD), edits=edits) == StillInvalid("line 3 holds no object as value", ("a:type",))

@@ -25,7 +25,7 @@ class Queue:
         monkeypatch.setattr(
             reasons, "read_topic", lambda *_: TopicGauge(self.id, [Span(0, self.first, len(self.letters))])
         )
-        monkeypatch.setattr(topics, "records", self._records)
+        monkeypatch.setattr(topics, "read_records", self._records)
 
     def put(self, reason: str, value: bytes = b"12345") -> None:
         headers = [("__penstock.errors.reason", reason.encode())] if reason else []
@@ -60,8 +60,8 @@ def test_only_what_comes_after_the_first_look_is_read(queue: Queue, followed: Re
     followed.follow(CLIENT)
     followed.follow(CLIENT)
     assert queue.read == [Span(0, 1, 2)]
-    assert (followed.tally.records["contract_broken"], followed.tally.value_bytes["contract_broken"]) == (1, 5)
-    assert followed.tally.records["json_malformed"] == 0
+    assert (followed.summary.records["contract_broken"], followed.summary.value_bytes["contract_broken"]) == (1, 5)
+    assert followed.summary.records["json_malformed"] == 0
 
 
 def test_a_reason_that_is_not_ours_makes_no_label(queue: Queue, followed: Rejects) -> None:
@@ -71,7 +71,7 @@ def test_a_reason_that_is_not_ours_makes_no_label(queue: Queue, followed: Reject
         queue.put(f"reason-{number}")
     queue.put("")
     followed.follow(CLIENT)
-    assert followed.tally.records[OTHER] == 11
+    assert followed.summary.records[OTHER] == 11
 
 
 def test_what_could_not_be_read_is_counted_once_it_can(queue: Queue, followed: Rejects) -> None:
@@ -83,7 +83,7 @@ def test_what_could_not_be_read_is_counted_once_it_can(queue: Queue, followed: R
         followed.follow(CLIENT)
     queue.is_away = False
     followed.follow(CLIENT)
-    assert followed.tally.records["avro_malformed"] == 1
+    assert followed.summary.records["avro_malformed"] == 1
 
 
 def test_many_letters_are_read_in_parts(queue: Queue, followed: Rejects, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,9 +93,9 @@ def test_many_letters_are_read_in_parts(queue: Queue, followed: Rejects, monkeyp
     for _ in range(3):
         queue.put("frame_broken")
     followed.follow(CLIENT)
-    assert (followed.tally.records["frame_broken"], followed.is_done) == (2, False)
+    assert (followed.summary.records["frame_broken"], followed.is_done) == (2, False)
     followed.follow(CLIENT)
-    assert (followed.tally.records["frame_broken"], followed.is_done) == (3, True)
+    assert (followed.summary.records["frame_broken"], followed.is_done) == (3, True)
 
 
 def test_a_topic_that_was_made_anew_is_read_from_its_beginning(queue: Queue, followed: Rejects) -> None:
@@ -104,4 +104,4 @@ def test_a_topic_that_was_made_anew_is_read_from_its_beginning(queue: Queue, fol
     followed.follow(CLIENT)
     queue.id = "b"
     followed.follow(CLIENT)
-    assert followed.tally.records["frame_broken"] == 1
+    assert followed.summary.records["frame_broken"] == 1

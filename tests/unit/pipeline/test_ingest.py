@@ -17,7 +17,7 @@ from penstock.contract.reject import Reason
 from penstock.errors import DeliveryFailed, SourceRefused, TooManyFailed, UsageError, WrongSettings
 from penstock.pipeline import ingest
 from penstock.pipeline.ingest import RunOrder
-from penstock.pipelines.identity import identify
+from penstock.pipelines.identity import identify_pipeline
 from penstock.pipelines.users import PIPELINE, User
 from penstock.process.decode import Decoder
 from penstock.produce import delivery_log
@@ -68,12 +68,12 @@ def world(monkeypatch, tmp_path):
 
     monkeypatch.setattr(
         ingest.topics,
-        "ensure_pipeline",
+        "ensure_pipeline_topics",
         lambda _settings, made: world.topics.extend([made.topic, made.dead_letter_topic]),
     )
-    monkeypatch.setattr(ingest.topics, "topic_id", lambda _settings, topic: f"id of {topic}")
+    monkeypatch.setattr(ingest.topics, "fetch_topic_id", lambda _settings, topic: f"id of {topic}")
     monkeypatch.setattr(ingest, "Registry", lambda _settings: world.registry)
-    monkeypatch.setattr(ingest, "producer", lambda _settings: world.producer)
+    monkeypatch.setattr(ingest, "create_producer", lambda _settings: world.producer)
     monkeypatch.setattr(ingest.HttpSource, "configured", source)
     return world
 
@@ -131,7 +131,7 @@ def test_a_wrong_order_touches_nothing(world):
 
 def test_a_run_for_another_pipeline_touches_nothing(world):
     """It names both pipelines; a run that does not say for which it is, or for this one, is carried out."""
-    own = identify(read(), PIPELINE).as_dict()
+    own = identify_pipeline(read(), PIPELINE).as_dict()
     with pytest.raises(WrongSettings) as refused:
         run(RunOrder("r", records=1, pipeline=own | {"topic": "orders"}))
     assert "triggered for topic 'orders', but Airflow runs PENSTOCK_PIPELINE=" in refused.value.message
@@ -330,7 +330,7 @@ def test_what_was_landed_holds_nothing_secret(world, captured_users, tmp_path):
 
 
 def attempts(home):
-    return list(delivery_log.attempts(home / "data" / "journal"))
+    return list(delivery_log.list_attempts(home / "data" / "journal"))
 
 
 def test_a_run_writes_down_what_was_acknowledged(world, captured_users, tmp_path):
@@ -432,7 +432,7 @@ def test_landed_answers_keep_the_time_at_which_they_were_fetched(world, captured
     world.producer = FakeProducer()
     world.source = FakeSource([captured_users[10:20]])
     run(RunOrder("run-1", records=20))
-    fetched = [headers.text(one, FETCHED) for one in world.sent("users_created")]
+    fetched = [headers.read_text(one, FETCHED) for one in world.sent("users_created")]
     assert set(fetched[:10]) == {"1700000000123"}
     assert all(int(one) > 1_700_000_000_123 for one in fetched[10:])
 
@@ -446,7 +446,7 @@ def test_a_clock_that_is_wrong_moves_kafkas_timestamps(world, captured_users, of
     after_ms = time.time() * 1000
     stamps = [one.timestamp()[1] for one in world.sent("users_created")]
     assert all(before_ms - 1 <= stamp - offset_s * 1000 <= after_ms + 1 for stamp in stamps)
-    assert int(headers.text(world.producer.sent[0], FETCHED)) >= int(before_ms)
+    assert int(headers.read_text(world.producer.sent[0], FETCHED)) >= int(before_ms)
 
 
 @pytest.mark.parametrize("offset_s", [None, 0.0])
@@ -576,5 +576,5 @@ def test_what_was_refused_before_the_source_failed_is_kept(world, captured_users
 def test_secret_fields_are_dropped_at_any_depth():
     """In objects and lists; all else stays."""
     entries = [{"a": [{"s": 1, "b": {"s": {"c": 2}, "d": 3}}], "s": None}, ["s", [{"s": 4}]], "s", None]
-    ingest.drop(frozenset({"s"}), entries)
+    ingest.drop_fields(frozenset({"s"}), entries)
     assert entries == [{"a": [{"b": {"d": 3}}]}, ["s", [{}]], "s", None]

@@ -12,7 +12,7 @@ from penstock.contract.reject import Reason, Stage
 from penstock.errors import SourceRefused
 from penstock.pipeline.mapping import Mapper
 from penstock.pipelines.definition import Pipeline
-from penstock.produce.serialize import serializer
+from penstock.produce.serialize import build_serializer
 
 
 class Person(Record, frozen=True, kw_only=True):
@@ -33,7 +33,7 @@ FROM_SOURCE_LINE = from_source.__code__.co_firstlineno + 1
 
 def mapped(function, entry=GOOD, changes=None, wire_format="json"):
     pipeline = Pipeline(topic="people", keyspace="k", table="people", record=Person, from_source=function)
-    return Mapper(pipeline, serializer(Person, wire_format, 1)).outgoing(entry, changes)
+    return Mapper(pipeline, build_serializer(Person, wire_format, 1)).outgoing(entry, changes)
 
 
 def test_a_good_entry_becomes_key_and_value():

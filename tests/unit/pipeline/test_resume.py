@@ -58,7 +58,7 @@ def make(monkeypatch, tmp_path):
     def make(**ends: int) -> World:
         world = World(tmp_path, {int(name[1:]): end for name, end in ends.items()})
         monkeypatch.setattr(resume.topics, "spans", lambda *_: world.spans)
-        monkeypatch.setattr(resume.topics, "records", world.records)
+        monkeypatch.setattr(resume.topics, "read_records", world.records)
         return world
 
     return make

@@ -46,10 +46,10 @@ def clock(monkeypatch) -> Clock:
 def make(monkeypatch, clock):
     def make(topic_id: str = "id-1") -> World:
         world = World(topic_id)
-        monkeypatch.setattr(topic_guard.topics, "describe", world.describe)
+        monkeypatch.setattr(topic_guard.topics, "describe_topic", world.describe)
         return world
 
-    monkeypatch.setattr(topic_guard, "admin", lambda _settings: None)
+    monkeypatch.setattr(topic_guard, "create_admin", lambda _settings: None)
 
     return make
 

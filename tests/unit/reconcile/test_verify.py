@@ -14,7 +14,7 @@ from penstock.contract.failing import FailingBatch
 from penstock.errors import NotFound, PenstockError
 from penstock.process.checkpoint import folder_of
 from penstock.produce import delivery_log
-from penstock.produce.delivery_log import Journal
+from penstock.produce.delivery_log import DeliveryLog
 from penstock.reconcile import verify
 from penstock.reconcile.nulls import Nulls, null_shares
 from penstock.reconcile.verify import TopicReceipt
@@ -384,7 +384,7 @@ def test_without_ids_a_run_counts_for_the_topic_that_it_sent_to(topic, monkeypat
     """What was acknowledged before the present generation began was another topic's, and is not lost."""
     monkeypatch.setattr("tests.unit.carried.TOPIC_ID", topics.NO_ID)
     topic.tables.generations = {topics.NO_ID: EPOCH_US}
-    with Journal(delivery_log.folder_of(topic.settings), "r9", "readings", topics.NO_ID) as attempt:
+    with DeliveryLog(delivery_log.folder_of(topic.settings), "r9", "readings", topics.NO_ID) as attempt:
         attempt.note(0, 77, b"9")
     assert [one.kind for one in topic.verify().differences] == ["lost"]
     file = max(delivery_log.folder_of(topic.settings).glob("*.journal"))

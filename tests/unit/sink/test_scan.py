@@ -6,7 +6,7 @@ import pytest
 from cassandra import ReadFailure
 
 from penstock.errors import PenstockError
-from penstock.sink.scan import PAGE_ROWS, scan
+from penstock.sink.scan import PAGE_ROWS, scan_rows
 
 
 class Server:
@@ -27,7 +27,7 @@ class Server:
 
 
 def ids(server: Server) -> list[int]:
-    return [row["id"] for row in scan(server, "SELECT id FROM t")]
+    return [row["id"] for row in scan_rows(server, "SELECT id FROM t")]
 
 
 def test_a_table_without_tombstones_is_read_in_whole_pages():

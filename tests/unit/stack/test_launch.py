@@ -166,14 +166,14 @@ def test_the_pipeline_that_a_service_was_started_with_is_noted(run: BringUp, her
     note = started.path_of(here.settings, "a")
     carries = {"PENSTOCK_PIPELINE": here.settings.pipeline}
     fake, _ = run(_service("a", env=carries), _service("b"))
-    assert note.read_text() == started.render(here.settings)
+    assert note.read_text() == started.render_identity(here.settings)
     assert not started.path_of(here.settings, "b").exists()
     note.write_text("of an earlier start")
     run(_service("a", env=carries), supervisor=fake)
     assert note.read_text() == "of an earlier start"
     fake.stop("a")
     run(_service("a", env=carries), supervisor=fake)
-    assert note.read_text() == started.render(here.settings)
+    assert note.read_text() == started.render_identity(here.settings)
 
 
 def test_a_step_runs_once(run: BringUp, here: Site) -> None:

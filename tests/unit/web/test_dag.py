@@ -7,7 +7,7 @@ from penstock.broker.topics import Span
 from penstock.config import read
 from penstock.errors import NotFound, RunFailed, UsageError
 from penstock.monitoring.flow import PartitionProgress
-from penstock.produce.delivery_log import SoFar
+from penstock.produce.delivery_log import AttemptProgress
 from penstock.web.runs import dag as dags
 from penstock.web.runs.dag import (
     Dag,
@@ -143,7 +143,7 @@ def test_the_way_of_a_run_that_goes_on():
         TaskLogLine(None, "info", "response_fetched", "", {"fetched": "4", "asked": "9"}),
         TaskLogLine(None, "info", "x", "", {"fetched": "none"}),
     ]
-    assert way(detail({}, "running"), log, SoFar(4, 3), reached(0, 0)) == RunProgress(
+    assert way(detail({}, "running"), log, AttemptProgress(4, 3), reached(0, 0)) == RunProgress(
         9, 4, 3, None, handled=None, waiting=None
     )
 

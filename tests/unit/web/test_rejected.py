@@ -68,7 +68,7 @@ def test_what_is_new_is_read_and_the_rest_is_not_read_again(world, monkeypatch):
         asked.extend(wanted)
         return plain(settings, topic, wanted)
 
-    monkeypatch.setattr(module.topics, "records", records)
+    monkeypatch.setattr(module.topics, "read_records", records)
     world.kafka.set_aside(reject(3))
     assert len(world.listing().entries) == 3
     assert [span for span in asked if span.records] == [Span(0, 2, 3)]

@@ -17,7 +17,7 @@ from penstock.dead_letters.repair import Edit, Repair, Repairer, StillInvalid, a
 from penstock.errors import PenstockError, UsageError
 from penstock.pipeline.proven import proven_by_now
 from penstock.process.writer import AvroWriters
-from penstock.produce.serialize import serializer
+from penstock.produce.serialize import build_serializer
 from penstock.sink import cassandra
 from penstock.web.app_context import AppContext
 from penstock.web.rejected.reader import UNKNOWN, Account, RejectedEntry, RejectedReader, account, pretty
@@ -89,7 +89,7 @@ class Letters:
     def broken(self, letter: DeadLetter, mending: Repair) -> StillInvalid | None:
         """Return why the repaired record would be dead-lettered again, or None if it would be stored. Sends nothing."""
         pipeline, settings = self._desk.pipeline, self._desk.settings
-        serialize = serializer(pipeline.record, settings.wire_format, 0)
+        serialize = build_serializer(pipeline.record, settings.wire_format, 0)
         whole = with_original(settings, pipeline, letter)
 
         def proven() -> Proven:
@@ -103,13 +103,13 @@ class Letters:
     ) -> Redriven:
         """Redrive the records at these positions and return the result. With `dry_run`, send nothing."""
         selection = _select_positions(places)
-        with cassandra.connected(self._desk.settings) as session:
+        with cassandra.open_session(self._desk.settings) as session:
             return redriving.redrive(self._desk.settings, session, selection, mending, dry_run=dry_run, as_new=as_new)
 
     def discard(self, places: Iterable[str], note: str) -> Discarded:
         """Discard the records at these positions and return the result."""
         selection = _select_positions(places)
-        with cassandra.connected(self._desk.settings) as session:
+        with cassandra.open_session(self._desk.settings) as session:
             return redriving.discard(self._desk.settings, session, selection, note)
 
     def export(self, entries: list[RejectedEntry]) -> Exported:

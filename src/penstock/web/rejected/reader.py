@@ -19,7 +19,7 @@ from penstock.broker.topics import Span
 from penstock.broker.wire_format import FRAME_BYTES, is_framed
 from penstock.config import Settings
 from penstock.contract import wording
-from penstock.contract.masking import MASK, hidden_bytes, masked, shows_key
+from penstock.contract.masking import MASK, hidden_bytes, mask_personal, shows_key
 from penstock.contract.record import Record
 from penstock.contract.reject import Reason, Stage
 from penstock.dead_letters.export import utf8
@@ -203,7 +203,7 @@ class RejectedReader:
             if line.state is not State.CLAIMED and identity in self._entries
         }
         try:
-            with cassandra.asking(self._settings):
+            with cassandra.translate_errors(self._settings):
                 asked = self._entries.keys() - final.keys()
                 found = settled.states_of(session(), self._keyspace, self._pipeline.topic, asked)
         except PenstockError as error:
@@ -231,7 +231,7 @@ class RejectedReader:
 
     def line(self, session: Session, letter: DeadLetter) -> Settled | None:
         """Return the resolution of a record, if any. Raises `CassandraUnreachable`."""
-        with cassandra.asking(self._settings):
+        with cassandra.translate_errors(self._settings):
             found = settled.states_of(session, self._keyspace, self._pipeline.topic, [letter.identity])
         return found.get(letter.identity)
 
@@ -362,7 +362,7 @@ def content(value: bytes | None, record: type[Record], schemas: Schemas, *, pers
     with suppress(RegistryUnreachable):  # the bytes are shown without it
         found = value_of(value, AvroWriters(schemas))
     if found is not None and not is_deep(found):
-        shown = found if personal else masked(found, record)
+        shown = found if personal else mask_personal(found, record)
         return LetterContent("fields", _truncate_text(pretty(shown)), len(value), frame, shown)
     if not personal:
         return LetterContent("hidden", hidden_bytes(len(value)), len(value), frame)

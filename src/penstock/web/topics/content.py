@@ -10,9 +10,9 @@ from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 
 from penstock.broker import dlq
 from penstock.broker.registry import Schemas
-from penstock.broker.wire_format import FRAME_BYTES, is_framed, unpack
+from penstock.broker.wire_format import FRAME_BYTES, decode_schema_id, is_framed
 from penstock.contract.fields import from_epoch_ms
-from penstock.contract.masking import hidden_bytes, masked, shows_key
+from penstock.contract.masking import hidden_bytes, mask_personal, shows_key
 from penstock.contract.record import Record
 from penstock.contract.reject import Fault
 from penstock.contract.rules import MAX_VALUE_BYTES
@@ -59,7 +59,7 @@ class Reader:
 
     def _decode_by_schema(self, value: bytes) -> Content:
         try:
-            schema_id = unpack(value)
+            schema_id = decode_schema_id(value)
         except ValueError as error:
             return _wrap_undecoded(value, problem=str(error))
         if problem := self._away or self._problems.get(schema_id):
@@ -202,7 +202,7 @@ class Looker:
         return key or "", self._mask_value(self._reader.read(message.value()).value)
 
     def _mask_value(self, value: Any) -> Any:
-        return masked(value, self._record) if self.masks else value
+        return mask_personal(value, self._record) if self.masks else value
 
     def _render_body(self, raw: bytes, content: Content) -> tuple[Any, str | None, bool, str]:
         """Return decoded value, text, whether it is cut, and what is hidden."""
