@@ -91,7 +91,7 @@ def alter_setting(client: AdminClient, settings: Settings, topic: str, name: str
 
 
 def delete_records(client: AdminClient, settings: Settings, topic: str, before: Iterable[Place]) -> dict[int, int]:
-    """Delete the records before each place, and return the first offset left in each partition. Raises `UsageError`."""
+    """Delete the records before each position. Returns the first offset left per partition. Raises `UsageError`."""
     check_not_internal(topic)
     requests = [TopicPartition(topic, position.partition, position.offset) for position in before]
     doing = f"deleting records of {topic}"

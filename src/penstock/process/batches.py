@@ -201,7 +201,7 @@ def from_columns(batches: Iterable[pa.RecordBatch], row: type[Record], topic: st
             if columns["_shift_us"] != decoded.shift_us:
                 decoded.shifts[_read_position(columns)] = columns["_shift_us"]
         for at, error in failures:
-            sorter.reject(Fault.of_exception(error, Stage.TRANSFORM), _place_at(batch, at), decoded)
+            sorter.reject(Fault.of_exception(error, Stage.TRANSFORM), _read_position_at(batch, at), decoded)
         yield decoded
 
 
@@ -210,7 +210,7 @@ def _rows_at(batch: pa.RecordBatch, some: Sequence[int]) -> list[dict[str, Any]]
     return cast(list[dict[str, Any]], rows.to_pylist())
 
 
-def _place_at(batch: pa.RecordBatch, at: int) -> tuple[int, int]:
+def _read_position_at(batch: pa.RecordBatch, at: int) -> tuple[int, int]:
     return batch.column("kafka_partition")[at].as_py(), batch.column("kafka_offset")[at].as_py()
 
 

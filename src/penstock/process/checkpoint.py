@@ -79,10 +79,10 @@ class CheckpointOrigin(msgspec.Struct, frozen=True, kw_only=True):
 
 def folder_of(settings: Settings, topic: str) -> str:
     """Return the checkpoint folder of the topic's query: an absolute path, or a URL that only Spark reaches."""
-    place = f"{settings.checkpoint}/{topic}"
-    if place.startswith("file://") or "://" not in place:
-        return str(Path(place.removeprefix("file://")).absolute())
-    return place
+    folder = f"{settings.checkpoint}/{topic}"
+    if folder.startswith("file://") or "://" not in folder:
+        return str(Path(folder.removeprefix("file://")).absolute())
+    return folder
 
 
 def checkpoint_of(settings: Settings, topic: str, spark: Any = None) -> "Checkpoint":

@@ -138,8 +138,8 @@ class HadoopFiles:
 
     def _call_filesystem(self, method: str, path: str, *more: Any) -> Any:
         with _errors_as_ours(path):
-            place = self._build_path(path)
-            return getattr(place.getFileSystem(self._conf), method)(place, *more)
+            target = self._build_path(path)
+            return getattr(target.getFileSystem(self._conf), method)(target, *more)
 
 
 @contextmanager

@@ -19,11 +19,11 @@ Position = tuple[int, int]
 def order_records(decoded: Decoded, batch: pa.RecordBatch, order_by: OrderBy, topic: str, epoch_us: int) -> None:
     """Set the shift of each row and deletion in `decoded`; those without a write timestamp become rejects."""
     faults: dict[Position, Fault] = {}
-    for at, place in _iter_timestamps(decoded, batch, order_by):
-        if isinstance(place, Fault):
-            faults[at] = place
+    for at, timestamp_us in _iter_timestamps(decoded, batch, order_by):
+        if isinstance(timestamp_us, Fault):
+            faults[at] = timestamp_us
         else:
-            decoded.shifts[at] = place - epoch_us - at[1]
+            decoded.shifts[at] = timestamp_us - epoch_us - at[1]
     if faults:
         decoded.reject(list(_iter_rejects(faults, batch, topic)))
 

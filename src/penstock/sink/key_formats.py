@@ -48,7 +48,7 @@ def read_proofs(session: Session, keyspace: str, topic: str, epoch_us: int) -> K
 
 
 class KeyFormats:
-    """The proofs of one topic incarnation, kept current by the job. `spans_now` returns the topic's current spans."""
+    """The proofs of one topic incarnation, kept current by the job. `spans_now` returns the topic's current ranges."""
 
     def __init__(
         self, session: Session, keyspace: str, topic_ledger: Ledger, spans_now: Callable[[], list[Span]]

@@ -26,8 +26,8 @@ _SAMPLED, _LEAST_SAMPLED = 2000, 20
 class Layouts:
     """The layouts of one topic incarnation, kept up to date.
 
-    `spans_now` returns the topic's current spans, one per partition; `keys_in` the partition and key of each record
-    in spans.
+    `spans_now` returns the topic's current offset range per partition; `keys_in` the partition and key of each
+    record in such ranges.
     """
 
     def __init__(

@@ -170,8 +170,8 @@ class Ledger:
 
     def _rows_within(self, query: Any, span: Span) -> Iterator[dict[str, Any]]:
         for bucket in range(span.first // BUCKET_OFFSETS, max(span.end - 1, 0) // BUCKET_OFFSETS + 1):
-            place = self.topic, self.epoch_us, span.partition, bucket
-            yield from self._session.execute(query, (*place, span.first, span.end))
+            key = self.topic, self.epoch_us, span.partition, bucket
+            yield from self._session.execute(query, (*key, span.first, span.end))
 
     def reached(self, span: Span) -> int:
         """Return the offset after the stream's newest entry in `span`, or `span.first`."""

@@ -90,8 +90,8 @@ class Progress:
         )
         for batch in batches:
             values = (batch.began_at, batch.batch_id, batch.rows, batch.input_rows_s, batch.processed_rows_s)
-            place = self._topic, _truncate_to_hour(batch.began_at)
-            self._session.execute(insert, (*place, *values, batch.durations_ms, batch.positions))
+            key = self._topic, _truncate_to_hour(batch.began_at)
+            self._session.execute(insert, (*key, *values, batch.durations_ms, batch.positions))
 
     def batches(self, most: int, now: datetime | None = None) -> list[Batch]:
         """Return the batches of the last day, newest first, at most `most`."""
