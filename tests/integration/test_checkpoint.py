@@ -221,7 +221,7 @@ def test_a_topic_made_anew_stops_the_job(query: Query) -> None:
     """Also when it has as many records as the one before."""
     query.make_anew()
     query.send(10)
-    with pytest.raises(CheckpointRefused, match="made for another topic of this name"):
+    with pytest.raises(CheckpointRefused, match="belongs to another topic of this name"):
         query.read(1)
     query.checkpoint.begin_at(CheckpointOrigin(topic_id=topics.fetch_topic_id(query.settings, query.topic)))
     assert query.read(10) == list(range(10))

@@ -293,7 +293,7 @@ class Carried:
         declared = self.pipeline.declared_order
         if declared is not None:
             source = Source(sent.timestamp()[1], offset, headers.read_order(sent.headers() or []))
-            place = declared.place(Reading(sensor=0, celsius=0), source, latest_past())
+            place = declared.compute_timestamp(Reading(sensor=0, celsius=0), source, latest_past())
             assert isinstance(place, int)
             return place - EPOCH_US - offset
         rank = self.tables.order.rank_of(

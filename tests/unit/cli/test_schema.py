@@ -243,7 +243,7 @@ def test_one_refused_change_refuses_all(world):
 
 @pytest.mark.parametrize(
     ("columns", "key", "message"),
-    [({"phone": "int"}, "id", "`phone` is text and was int"), ({}, "phone", "the key is `id`")],
+    [({"phone": "int"}, "id", "the type of `phone` changed from int to text"), ({}, "phone", "the key is `id`")],
 )
 def test_a_table_that_cannot_be_mended_refuses_all(world, columns, key, message):
     """A column of another type or another key is refused, and nothing is registered."""

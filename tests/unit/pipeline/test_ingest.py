@@ -261,7 +261,7 @@ def test_without_a_rate_nothing_waits(world, captured_users, clock):
 
 def test_a_run_that_is_tried_again_sends_the_same_records_and_no_others(world, captured_users, tmp_path):
     """What was fetched before a failure is sent again from disk, though the API would now answer otherwise."""
-    world.source = FakeSource([captured_users[:10]], SourceRefused("answered 503"))
+    world.source = FakeSource([captured_users[:10]], SourceRefused("returned 503"))
     with pytest.raises(SourceRefused):
         run(RunOrder("run-1", records=20))
     world.producer.sent.clear()
@@ -320,7 +320,7 @@ def test_an_entry_without_end_spoils_no_other(world, captured_users):
 def test_what_was_landed_holds_nothing_secret(world, captured_users, tmp_path):
     """The API's password, salt and hashes do not get to the disk."""
     secret = captured_users[0]["login"]["sha256"].encode()
-    world.source = FakeSource([captured_users], SourceRefused("answered 503"))
+    world.source = FakeSource([captured_users], SourceRefused("returned 503"))
     with pytest.raises(SourceRefused):
         run(RunOrder("run-1", records=31))
     (landed,) = (tmp_path / "data" / "landing").rglob("*.json")
@@ -367,7 +367,7 @@ def test_a_delivery_that_failed_leaves_the_journal_unfinished(world, captured_us
 
 def test_a_source_that_failed_leaves_the_journal_unfinished(world, captured_users, tmp_path):
     """What was sent until then is in it."""
-    world.source = FakeSource([captured_users[:10]], SourceRefused("answered 503"))
+    world.source = FakeSource([captured_users[:10]], SourceRefused("returned 503"))
     with pytest.raises(SourceRefused):
         run(RunOrder("r", records=20))
     (attempt,) = attempts(tmp_path)
@@ -424,7 +424,7 @@ def test_each_record_says_which_run_sent_it_and_when_it_was_fetched(world, captu
 
 def test_landed_answers_keep_the_time_at_which_they_were_fetched(world, captured_users, tmp_path):
     """A run that is tried again an hour later fetched them an hour ago."""
-    world.source = FakeSource([captured_users[:10]], SourceRefused("answered 503"))
+    world.source = FakeSource([captured_users[:10]], SourceRefused("returned 503"))
     with pytest.raises(SourceRefused):
         run(RunOrder("run-1", records=20))
     (landed,) = (tmp_path / "data" / "landing").rglob("*.json")
@@ -512,7 +512,7 @@ def test_an_entry_that_the_mapping_did_not_expect_is_one_dead_letter(world, capt
 def test_a_retried_run_makes_the_same_dead_letters(world, captured_users, changed):
     """Of entries that raise and of those that are not JSON alike: their copies have one identity."""
     bad = [changed("location"), Unreadable(b'{"n": NaN}', "NaN is not a JSON number"), changed("nat", ["DE"])]
-    world.source = FakeSource([[*bad, *captured_users[:20]]], SourceRefused("answered 503"))
+    world.source = FakeSource([[*bad, *captured_users[:20]]], SourceRefused("returned 503"))
     with pytest.raises(SourceRefused):
         run(RunOrder("run-1", records=24), PLAIN)
     world.source = FakeSource([captured_users[20:21]])
@@ -567,7 +567,7 @@ def test_the_share_of_failed_entries_is_a_setting(world, monkeypatch):
 
 def test_what_was_refused_before_the_source_failed_is_kept(world, captured_users):
     """The API may never answer again: its bad entries are in the dead-letter topic all the same."""
-    world.source = FakeSource([[None, *captured_users]], SourceRefused("answered 503"))
+    world.source = FakeSource([[None, *captured_users]], SourceRefused("returned 503"))
     with pytest.raises(SourceRefused):
         run(RunOrder("run-1", records=60))
     assert len(world.sent("users_created.dlq")) == 1

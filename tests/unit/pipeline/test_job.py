@@ -255,7 +255,7 @@ def test_the_batch_in_hand_is_finished_before_a_stop(stored):
         happened.append("idle")
 
     stored.do = slow
-    batch = threading.Thread(target=keeper.keep, args=(raw_of("q"), 1))
+    batch = threading.Thread(target=keeper.process_batch, args=(raw_of("q"), 1))
     idle = threading.Thread(target=wait_idle)
     batch.start()
     assert begun.wait(10)

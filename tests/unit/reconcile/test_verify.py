@@ -444,9 +444,9 @@ def test_a_table_that_the_topic_outlived_is_not_rebuilt(topic):
 
 def test_the_stand_in_keeps_the_topics_calls():
     """What stands for `topics` takes what the real one takes."""
-    for name in ("spans", "records", "since"):
-        real = list(inspect.signature(getattr(topics, name)).parameters)
-        assert len(real) == len(inspect.signature(getattr(Carried, f"_{name}")).parameters) - 1
+    for called, stand_in in (("spans", "_spans"), ("read_records", "_records"), ("since", "_since")):
+        real = list(inspect.signature(getattr(topics, called)).parameters)
+        assert len(real) == len(inspect.signature(getattr(Carried, stand_in)).parameters) - 1
 
 
 def test_deletions_that_met_no_row_stand_apart_in_the_receipt(topic):

@@ -10,9 +10,9 @@ from penstock.errors import PortTaken
 from penstock.source.serve import open_listener
 
 PROGRAM = """
-from penstock.source.serve import serve
+from penstock.source.serve import serve_app
 from penstock.source.standin import make_app
-serve(make_app(), {port})
+serve_app(make_app(), {port})
 print("stopped cleanly")
 """
 

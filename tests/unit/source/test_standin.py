@@ -185,7 +185,7 @@ class Always(Hostility):
         super().__init__(**kwargs)
         object.__setattr__(self, "always", trouble)
 
-    def trouble(self, request: int) -> ResponseFault:
+    def choose_fault(self, request: int) -> ResponseFault:
         return self.always
 
 

@@ -153,5 +153,5 @@ def test_the_pipeline_is_examined_with_the_machine(
 
     monkeypatch.setattr(doctor.site, "read", read)
     found = {check.name: check for check in doctor.examine(settings)}
-    assert "there is no such file" in found["pipeline"].detail
+    assert "file not found" in found["pipeline"].detail
     assert found["java"].ok is has_java

@@ -271,6 +271,6 @@ def test_probing_stops_when_another_fails(here: Site, monkeypatch: pytest.Monkey
 def test_a_pipeline_that_cannot_work_starts_and_stops_nothing(tmp_path: Path, command: Callable[..., None]) -> None:
     """An invalid pipeline is rejected before any service is started or stopped."""
     settings = config.read(home=tmp_path / "home", pipeline=str(tmp_path / "none.py"))
-    with pytest.raises(WrongSettings, match="there is no such file"):
+    with pytest.raises(WrongSettings, match="file not found"):
         command(settings)
     assert not (tmp_path / "home").exists()

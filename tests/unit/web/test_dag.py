@@ -168,7 +168,7 @@ def test_the_lines_of_a_log():
     )
     assert found[0] == TaskLogLine(None, "info", "Pre Execute", "")
     assert found[1] == TaskLogLine("t", "info", "response_fetched", "", {"fetched": "5"})
-    assert found[1].text == "t info answer_fetched fetched=5"
+    assert found[1].text == "t info response_fetched fetched=5"
     assert found[2].error == '  File "a.py", line 3, in f\nOSError: full'
     assert len(found) == 3
 
