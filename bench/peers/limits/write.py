@@ -54,7 +54,7 @@ def kinds() -> list[list[bytes]]:
 
 def insert(asked: Asked) -> str:
     """Return the statement that stores one row."""
-    return cql.insert(asked["keyspace"], asked["table"], User)
+    return cql.render_insert(asked["keyspace"], asked["table"], User)
 
 
 def sizes(asked: Asked, stop: threading.Event) -> Iterator[int]:
