@@ -37,9 +37,9 @@ def create_table(session: Session) -> None:
 
 
 def create_selection_df_from_kafka(kafka: DataFrame) -> DataFrame:
-    """Decode Kafka's records into the pipeline's columns. `_rejected` is set where a record breaks the contract."""
+    """Return Kafka's records as the pipeline's columns, decoded as the job does. `_rejected` is set on invalid ones."""
     raw = spark_session.raw_records(kafka, pipelines.of(settings()).declared_order)
-    return stream.decode(raw, stream.plan(settings(), epoch_us=0))
+    return stream.decode_records(raw, stream.build_plan(settings(), epoch_us=0))
 
 
 def main() -> None:
@@ -47,7 +47,7 @@ def main() -> None:
     log.configure(settings().log_level, json=settings().log_json)
     job.wait_for_services(settings())
     session = create_cassandra_connection()
-    with cassandra.asking(settings()):
+    with cassandra.translate_errors(settings()):
         create_keyspace(session)
         create_table(session)
         with create_spark_connection() as spark:

@@ -20,7 +20,7 @@ from bench.measure import BenchFailed, Contestant, Running
 from bench.store import ProgramFactory
 from bench.target import Load, Target, generate_messages
 from penstock import pipelines
-from penstock.broker.kafka import producer
+from penstock.broker.kafka import create_producer
 from penstock.config import Settings
 from penstock.produce.send import Sender
 
@@ -165,7 +165,7 @@ def send_at_rate(
     table = f"{settings.cassandra_keyspace}.{pipeline.table}"
     stride, started_s = max(1, rate // _SAMPLES_PER_S), time.monotonic()
     with RowPoller(session, table) as poller:
-        with Sender(producer(settings), pipeline.topic, _TIMEOUT_S) as sender:
+        with Sender(create_producer(settings), pipeline.topic, _TIMEOUT_S) as sender:
             for number in range(round(rate * (settle_s + seconds))):
                 key, value = next(messages)
                 time.sleep(max(0.0, started_s + number / rate - time.monotonic()))

@@ -17,19 +17,19 @@ from bench.ingest_program import report_progress
 from bench.target import Load, generate_messages
 from penstock import config, pipelines
 from penstock.broker.registry import Registry
-from penstock.codec.encode import serializer
+from penstock.codec.encode import build_serializer
 from penstock.codec.records import Decoder
 from penstock.config import Settings
 from penstock.contract.batch import Decoded
 from penstock.contract.record import Record
-from penstock.contract.rules import judge, latest_past
-from penstock.pipeline.ingest import drop
+from penstock.contract.rules import latest_past, validate_record
+from penstock.pipeline.ingest import drop_fields
 from penstock.process.batches import decode_batches
 from penstock.process.checkpoint import checkpoint_of
 from penstock.process.session import kafka_stream, raw_records, spark_session
 from penstock.sink import cassandra
 from penstock.sink.rows import RowWriter, Unencodable
-from penstock.source.answer import users_of
+from penstock.source.answer import parse_users
 
 CHUNK = 10_000
 """Records per batch, the same as Spark's Arrow batches."""
@@ -125,7 +125,7 @@ def _make_decoder(settings: Settings) -> Callable[[], Decoded]:
 def make_parse_step(_settings: Settings) -> Step:
     """Return the step that parses a page of the API."""
     page = render_page(make_users(PAGE))
-    return lambda: len(users_of(page, PAGE))
+    return lambda: len(parse_users(page, PAGE))
 
 
 def make_drop_step(settings: Settings) -> Step:
@@ -143,7 +143,7 @@ def make_check_step(settings: Settings) -> Step:
 def make_serialize_step(settings: Settings) -> Step:
     """Return the step that also serializes the records."""
     records = _make_records(settings)
-    to_bytes = serializer(pipelines.of(settings).record, settings.wire_format, 1)
+    to_bytes = build_serializer(pipelines.of(settings).record, settings.wire_format, 1)
     return lambda: len([to_bytes(record) for record in records()])
 
 
@@ -151,8 +151,8 @@ def _make_entries(settings: Settings) -> Callable[[], list[Any]]:
     page, secret = render_page(make_users(PAGE)), pipelines.of(settings).secret
 
     def entries() -> list[Any]:
-        users = users_of(page, PAGE)
-        drop(secret, users)
+        users = parse_users(page, PAGE)
+        drop_fields(secret, users)
         return users
 
     return entries
@@ -162,7 +162,7 @@ def _make_records(settings: Settings) -> Callable[[], list[Record]]:
     pipeline, entries = pipelines.of(settings), _make_entries(settings)
 
     def records() -> list[Record]:
-        results = (judge(pipeline.from_source(entry), pipeline.record, latest_past()) for entry in entries())
+        results = (validate_record(pipeline.from_source(entry), pipeline.record, latest_past()) for entry in entries())
         return [result for result in results if isinstance(result, Record)]
 
     return records

@@ -15,11 +15,11 @@ from cassandra.concurrent import execute_concurrent_with_args
 from bench import meter
 from penstock import pipelines
 from penstock.broker import topics
-from penstock.broker.kafka import admin, producer
+from penstock.broker.kafka import create_admin, create_producer
 from penstock.broker.registry import Registry, WireFormat
-from penstock.codec.encode import serializer
+from penstock.codec.encode import build_serializer
 from penstock.config import LOOPBACK, Settings, read
-from penstock.contract.fields import key_writer
+from penstock.contract.fields import build_key_writer
 from penstock.drill import service_usage
 from penstock.drill.load import generate_users
 from penstock.files import write_atomically
@@ -152,14 +152,14 @@ class Target:
         if spans and sum(span.records for span in spans) == load.records:
             return
         pipeline = pipelines.of(settings)
-        topics.ensure_pipeline(settings, pipeline)
-        with Sender(producer(settings), load.topic, 600) as sender:
+        topics.ensure_pipeline_topics(settings, pipeline)
+        with Sender(create_producer(settings), load.topic, 600) as sender:
             for key, value in islice(generate_messages(load, settings, pipeline), load.records):
                 sender.send(key, value, [])
 
     def delete_topics(self, load: Load) -> None:
         """Delete the load's topic and its dead-letter topic."""
-        client, names = admin(self.settings), [load.topic, f"{load.topic}.dlq"]
+        client, names = create_admin(self.settings), [load.topic, f"{load.topic}.dlq"]
         for deleted in client.delete_topics(names, operation_timeout=30).values():
             deleted.result()
 
@@ -212,9 +212,9 @@ def create_target(settings: Settings, report: Report) -> Target:
 def generate_messages(load: Load, settings: Settings, pipeline: Pipeline) -> Iterator[tuple[bytes, bytes]]:
     """Generate keys and values of random records endlessly, each with a new id."""
     schema_id = Registry(settings).register(pipeline.subject, pipeline.record, settings.wire_format)
-    serialize = serializer(pipeline.record, settings.wire_format, schema_id)
+    serialize = build_serializer(pipeline.record, settings.wire_format, schema_id)
     records = islice(generate_users(pipeline.record, pipeline), _KINDS)
-    write_key = key_writer(pipeline.record)
+    write_key = build_key_writer(pipeline.record)
     templates = [_split_at_id(serialize(record), write_key(record)) for record in records]
     invalid = [(head, tail.replace(b"@", b" ")) for head, tail in templates]
     for count in itertools.count():

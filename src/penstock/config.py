@@ -46,7 +46,7 @@ class Settings(BaseSettings):
 
     secrets_dir: Path | None = Field(
         None,
-        description="Folder of files with one setting each, named like the variable in lower case; variables win.",
+        description="Folder of files with one setting each, named like its variable in lower case; variables win.",
     )
     home: Path = Field(Path(".penstock"), description="Data directory: all generated files, such as data, logs, jars.")
     cache: Path | None = Field(
@@ -63,7 +63,9 @@ class Settings(BaseSettings):
     zookeeper_port: int = Field(2181, ge=1, le=65535, description="ZooKeeper, with coordination=zookeeper.")
     registry_port: int = Field(8081, ge=1, le=65535, description="Schema registry.")
     registry_management_port: int = Field(8082, ge=1, le=65535, description="Schema registry's health endpoint.")
-    cassandra_port: int = Field(9042, ge=1, le=65535, description="Cassandra's CQL port, also of another cluster.")
+    cassandra_port: int = Field(
+        9042, ge=1, le=65535, description="Cassandra's CQL port, of the local stack or of your own cluster."
+    )
     cassandra_storage_port: int = Field(7000, ge=1, le=65535, description="Cassandra's node-to-node port.")
     spark_port: int = Field(7077, ge=1, le=65535, description="Spark master.")
     spark_ui_port: int = Field(9090, ge=1, le=65535, description="Spark master's UI.")
@@ -182,13 +184,13 @@ class Settings(BaseSettings):
         512,
         ge=64,
         description="Memory of a verification's database, in MiB, which spills to PENSTOCK_HOME/data/verify; a process "
-        "needs about 300 MiB more. Within a container at most a quarter of its limit.",
+        "needs about 300 MiB more. In a container, at most a quarter of its memory limit.",
     )
     alert_lag_records: int = Field(
         10_000, ge=0, description="Alert if the lag exceeds this number of records for PENSTOCK_ALERT_LAG_S."
     )
     alert_lag_s: float = Field(
-        300, ge=0, description="How long the lag may exceed that number before the alert, in seconds."
+        300, ge=0, description="How long the lag must exceed PENSTOCK_ALERT_LAG_RECORDS before the alert, in seconds."
     )
     alert_rejected_share: float = Field(
         0.05, ge=0, le=1, description="Alert if more than this share of the records of five minutes is rejected."
@@ -265,7 +267,7 @@ class Settings(BaseSettings):
         return url
 
     @model_validator(mode="after")
-    def _check_consistency(self) -> Self:
+    def _check_combinations(self) -> Self:
         self._check_unique_ports()
         name = "control_bind" if self.control_bind else "control_host"
         if not is_loopback(getattr(self, name)) and not self.control_password.get_secret_value():
@@ -278,7 +280,7 @@ class Settings(BaseSettings):
         names: dict[int, str] = {}
         for name, port in self.ports().items():
             if port in names:
-                raise ValueError(f"{_variable(name)} and {_variable(names[port])} are both {port}")
+                raise ValueError(f"{_variable(name)} and {_variable(names[port])} both use port {port}")
             names[port] = name
 
     def ports(self) -> dict[str, int]:

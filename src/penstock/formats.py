@@ -18,20 +18,23 @@ from penstock.errors import FormatTooNew
 
 @dataclass(frozen=True)
 class Format:
-    """A stored format: the newest version that this penstock reads, and writes. `instead`: how to do without it."""
+    """A stored format, and the newest version that this penstock reads and writes.
+
+    `workaround` is what to do instead of installing a newer penstock.
+    """
 
     name: str
     version: int
-    instead: str
+    workaround: str
 
 
 DELIVERY_LOG = Format("delivery log", 1, "move the file away: `verify` then ignores what it acknowledges")
-STAGING = Format("staged answer", 2, "delete its folder: the run then asks the API again")
+STAGING = Format("staged response", 2, "delete its folder: the run then fetches from the API again")
 CHECKPOINT = Format("checkpoint", 1, f"start again from the topic: {remedies.reset_checkpoint()}")
-DEAD_LETTER = Format("dead letter", 2, "redrive or discard it with the penstock that wrote it")
+DEAD_LETTER = Format("dead letter", 2, "redrive or discard it with the version of penstock that wrote it")
 RECEIPT = Format("receipt", 1, "delete it from the table receipts")
-ALERTS = Format("alert history", 1, "move the file away: alerts that still fire are then sent again")
-AUDIT_LOG = Format("audit log", 1, "move the file away: it is evidence, keep it")
+ALERTS = Format("alert history", 1, "move the file away: active alerts are then sent again")
+AUDIT_LOG = Format("audit log", 1, "move the file elsewhere and keep it: it is evidence")
 
 _OTHER_KEYSPACE = "set PENSTOCK_CASSANDRA_KEYSPACE to another keyspace"
 TABLES: Mapping[str, Format] = {
@@ -62,9 +65,11 @@ def check_version(stored: Format, version: int, where: str, writer: str = "") ->
         return
     newer = f"penstock {writer} or newer" if writer else f"a penstock newer than {__version__}"
     raise FormatTooNew(
-        f"{where}: {stored.name} in format {version}" + (f", written by penstock {writer}" if writer else "") + "; "
-        f"this penstock, {__version__}, reads format {stored.version} and older. Nothing was changed",
-        hint=f"install {newer}, or {stored.instead}",
+        f"{where}: the {stored.name} has format {version}"
+        + (f", written by penstock {writer}" if writer else "")
+        + "; "
+        f"this version, {__version__}, reads formats up to {stored.version}. Nothing was changed",
+        hint=f"install {newer}, or {stored.workaround}",
         name=stored.name,
         version=version,
         known=stored.version,
@@ -83,7 +88,7 @@ def check_marked(stored: Format, data: bytes, where: str) -> None:
     check_version(stored, mark.format, where, mark.penstock)
 
 
-def with_comment(table: str, statement: str) -> str:
+def add_comment(table: str, statement: str) -> str:
     """Return the CQL that creates a table, with its format version as a comment if the table is in `TABLES`."""
     stored = TABLES.get(table)
     if stored is None:

@@ -12,7 +12,7 @@ T = TypeVar("T")
 Retryable = type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool | float]
 
 
-def bounded(on: Retryable, *, attempts: int, timeout_s: float) -> Any:
+def retry_attempts(on: Retryable, *, attempts: int, timeout_s: float) -> Any:
     """Retry a block with exponential backoff and jitter, at most `attempts` times within `timeout_s`.
 
     Use as `for attempt in bounded(...): with attempt: ...`. `on` selects the errors to retry. A callable may return the

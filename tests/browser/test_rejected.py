@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from penstock import pipelines
-from penstock.broker.kafka import producer
+from penstock.broker.kafka import create_producer
 from penstock.dead_letters.message import DeadLetter
 from penstock.dead_letters.topic import read_dead_letters
 from penstock.errors import KafkaUnreachable
@@ -31,7 +31,7 @@ class Aside:
         self.stack = stack
         self.id = str(uuid.uuid4())
         fields = users.from_source(entry) | {"id": self.id, "email": SECRET} | changes
-        client = producer(stack.settings)
+        client = create_producer(stack.settings)
         client.produce(users.PIPELINE.topic, value=json.dumps(fields).encode(), key=self.id.encode())
         assert client.flush(30) == 0
         self.letter = wait_until(self._letter, timeout_s=60, every_s=0.5, what="the record to be set aside")

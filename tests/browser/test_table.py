@@ -14,7 +14,7 @@ from tests.conftest import Stack
 def record_id(stack: Stack) -> str:
     """The id of a row, of at least 60."""
     stack.json("run", "--records", "60")
-    with cassandra.connected(stack.settings) as session:
+    with cassandra.open_session(stack.settings) as session:
         return str(session.execute("SELECT id FROM spark_streams.created_users LIMIT 1").one()["id"])
 
 

@@ -20,9 +20,9 @@ from penstock.retry import wait_until
 @pytest.fixture
 def topic(settings: Settings, unique: str) -> Iterator[str]:
     """A topic of two partitions with one message."""
-    client = kafka.admin(settings)
-    admin.create(client, settings, unique, 2)
-    message_draft.deliver(settings, unique, b"first", b'{"colour": "green", "inner": {"size": 3}}')
+    client = kafka.create_admin(settings)
+    admin.create_topic(client, settings, unique, 2)
+    message_draft.deliver_message(settings, unique, b"first", b'{"colour": "green", "inner": {"size": 3}}')
     yield unique
     with suppress(UsageError):  # the test deleted it
         admin.delete_topic(client, settings, unique)
@@ -65,7 +65,7 @@ def test_topics_are_listed_with_what_they_hold(page: Page, settings: Settings, t
 
 def test_a_message_is_found_by_key_text_and_field(shown: Page, settings: Settings, topic: str):
     """Each search narrows the list, and stands in the address; what is not there is said to be so."""
-    message_draft.deliver(settings, topic, b"second", b'{"colour": "blue"}')
+    message_draft.deliver_message(settings, topic, b"second", b'{"colour": "blue"}')
     visit(shown, f"/topics/{topic}?key=second")
     expect(shown.locator("li.message")).to_have_count(1)
     expect(rows(shown, "second")).to_be_visible()
@@ -88,11 +88,11 @@ def test_a_live_tail_shows_what_comes_and_can_be_paused(shown: Page, settings: S
     visit(shown, f"/topics/{topic}")
     shown.get_by_role("button", name="Live tail").click()
     expect(shown.get_by_role("button", name="Pause")).to_be_visible()
-    message_draft.deliver(settings, topic, b"while-on", b"{}")
+    message_draft.deliver_message(settings, topic, b"while-on", b"{}")
     expect(rows(shown, "while-on")).to_be_visible()
     shown.get_by_role("button", name="Pause").click()
     expect(shown.get_by_text("Paused.")).to_be_visible()
-    place = message_draft.deliver(settings, topic, b"while-off", b"{}")
+    place = message_draft.deliver_message(settings, topic, b"while-off", b"{}")
     assert place.offset >= 0
     expect(rows(shown, "while-off")).to_have_count(0)
     shown.get_by_role("button", name="Go on").click()
@@ -102,7 +102,7 @@ def test_a_live_tail_shows_what_comes_and_can_be_paused(shown: Page, settings: S
 
 def test_personal_data_are_hidden_until_they_are_asked_for(page: Page, settings: Settings, topic: str):
     """Text, hex and a key that is no id of the pipeline are hidden; then they are shown."""
-    place = message_draft.deliver(settings, topic, b"somebody", b"Ada Lovelace")
+    place = message_draft.deliver_message(settings, topic, b"somebody", b"Ada Lovelace")
     visit(page, f"/topics/{topic}/messages/{place.partition}/{place.offset}")
     expect(page.get_by_role("heading", name="Bytes")).to_be_visible()
     assert "Ada" not in page.content()

@@ -11,7 +11,7 @@ from typing import Any
 import fastavro
 import msgspec
 
-from penstock.codec.wire_format import pack
+from penstock.codec.wire_format import encode_header
 from penstock.contract.fault import Reason
 from penstock.contract.record import Headers
 from penstock.pipelines.users import User
@@ -68,7 +68,7 @@ class Sender:
 
     def framed(self, schema: str, body: bytes) -> bytes:
         """`body` behind the frame of a schema of the corpus."""
-        return pack(self._schema_ids[schema]) + body
+        return encode_header(self._schema_ids[schema]) + body
 
     def avro(self, schema: str = "avro", **changes: Any) -> bytes:
         """The user as framed Avro, by that schema, without a check of any value."""

@@ -1,6 +1,6 @@
 """The schema registry's frame, broken or of nobody's schema."""
 
-from penstock.codec.wire_format import pack
+from penstock.codec.wire_format import encode_header
 from penstock.contract.fault import Reason
 from tests.corpus.case import Case, Rejected, Sender, Stored
 from tests.corpus.schemas import UNKNOWN_ID
@@ -17,7 +17,7 @@ def _cut(length: int) -> Case:
 def _unknown(name: str, schema_id: int) -> Case:
     return Case(
         f"a schema id that nobody gave: {name}",
-        lambda one: pack(schema_id) + one.json(),
+        lambda one: encode_header(schema_id) + one.json(),
         Rejected(Reason.SCHEMA_UNKNOWN, f"schema {schema_id}"),
     )
 
@@ -34,7 +34,7 @@ CASES = [
     _unknown("2^31", 2**31),
     _unknown("all ones", 2**32 - 1),
     _unknown("with a quote in it", 0x22222222),
-    Case("a frame alone, of no schema", lambda _: pack(UNKNOWN_ID), Rejected(Reason.SCHEMA_UNKNOWN)),
+    Case("a frame alone, of no schema", lambda _: encode_header(UNKNOWN_ID), Rejected(Reason.SCHEMA_UNKNOWN)),
     Case("a frame in a frame", _twice_framed, Rejected(Reason.JSON_MALFORMED)),
     Case("nothing but NULs", lambda _: b"\0" * 100, Rejected(Reason.SCHEMA_UNKNOWN, "schema 0")),
     Case(

@@ -4,7 +4,7 @@ from io import BytesIO
 
 import fastavro
 
-from penstock.codec.wire_format import pack
+from penstock.codec.wire_format import encode_header
 from penstock.contract.fault import Reason
 from penstock.contract.record import Headers
 from tests.corpus.case import Case, Deleted, Key, Rejected, Sender, Stored, broken
@@ -56,7 +56,7 @@ CASES = [
     _kept("a framed Avro record and a byte", lambda one: _avro(one, "key", {"id": one.id}) + b"x"),
     _kept("a framed Avro record that is cut", lambda one: _avro(one, "key", {"id": one.id})[:-1]),
     _kept("a frame that is cut as key", lambda one: _avro(one, "key", {"id": one.id})[:3]),
-    _kept("its id framed by a schema that nobody has", lambda one: pack(UNKNOWN_ID) + one.id.encode()),
+    _kept("its id framed by a schema that nobody has", lambda one: encode_header(UNKNOWN_ID) + one.id.encode()),
     _kept("a JSON object with another field as key", lambda one: b'{"id":"%b","at":1}' % one.id.encode()),
     _kept("a JSON object of another name as key", lambda one: b'{"user":"%b"}' % one.id.encode()),
     _kept("a JSON object that names its id twice", lambda one: b'{"id":"%b","id":"x"}' % one.id.encode()),

@@ -6,7 +6,7 @@ from typing import Any
 from tests.corpus.case import Case, Stored, broken, good_fields
 
 _FIELDS = list(good_fields(""))
-_NUL = "holds the NUL character"
+_NUL = "contains a NUL character"
 
 
 def _changed(name: str, field: str, value: Any, *rules: str, message: str = "") -> Case:

@@ -37,7 +37,7 @@ def carry(stack: Stack, pipeline: Path, api: str, work: Path, free_port: int) ->
         run_dag(stack, environment, work, api)
         wait_until(lambda: _all_covered(settings, job), timeout_s=120, what="every user to be stored")
     found = pipelines.of(settings)
-    with cassandra.connected(settings) as session:
+    with cassandra.open_session(settings) as session:
         rows = session.execute(f"SELECT * FROM {found.keyspace}.{found.table}")
         return {str(row["id"]): row for row in rows}
 
@@ -96,7 +96,7 @@ def _all_covered(settings: Settings, job: "subprocess.Popen[bytes]") -> None:
     assert job.poll() is None, "the Spark job ended"
     topic = pipelines.of(settings).topic
     spans = topics.spans(settings, topic)
-    with cassandra.connected(settings) as session:
+    with cassandra.open_session(settings) as session:
         waiting = Auditor(settings, session).waiting(spans)
     if waiting or sum(span.records for span in spans) < 30:
         raise Unreachable(f"{waiting} waiting of {spans}")

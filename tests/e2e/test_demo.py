@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 
 from penstock.broker import topics
-from penstock.broker.kafka import producer
+from penstock.broker.kafka import create_producer
 from penstock.errors import Unreachable
 from penstock.pipelines import users
 from penstock.retry import wait_until
@@ -63,7 +63,7 @@ def _cql_time(text: str) -> datetime:
 
 
 def read_rows(stack: Stack, keyspace: str, table: str) -> dict[str, dict[str, Any]]:
-    with cassandra.connected(stack.settings) as session:
+    with cassandra.open_session(stack.settings) as session:
         return {str(row["id"]): row for row in session.execute(f"SELECT * FROM {keyspace}.{table}")}
 
 
@@ -71,7 +71,7 @@ def batches(stack: Stack) -> list[Batch]:
     """The stream's newest batches, once one was kept in the last minute."""
 
     def kept() -> None:
-        with cassandra.connected(stack.settings) as session:
+        with cassandra.open_session(stack.settings) as session:
             found[:] = Progress(session, "spark_streams", "users_created").batches(20)
         if not found or datetime.now(UTC) - found[0].began_at > timedelta(minutes=1):
             raise Unreachable("no batch was kept lately")
@@ -88,7 +88,7 @@ def test_a_batch_is_told_of_with_its_phases(stack: Stack) -> None:
     assert newest.rows > 0
     assert newest.durations_ms["addBatch"] <= newest.durations_ms["triggerExecution"]
     assert sum(newest.positions.values()) >= 20
-    with cassandra.connected(stack.settings) as session:
+    with cassandra.open_session(stack.settings) as session:
         lines = list(session.execute("SELECT stored, latencies FROM spark_streams.ledger"))
     assert all(sum((line["latencies"] or {}).values()) == line["stored"] for line in lines)
 
@@ -96,7 +96,7 @@ def test_a_batch_is_told_of_with_its_phases(stack: Stack) -> None:
 def test_the_job_keeps_what_it_found_out_about_keys(stack: Stack) -> None:
     """The own producer writes ids as text: the first batch proves it for all tombstones that may come."""
     stack.json("run", "--records", "20")
-    with cassandra.connected(stack.settings) as session:
+    with cassandra.open_session(stack.settings) as session:
         rows = session.execute("SELECT topic, shape FROM spark_streams.key_formats")
         assert {row["shape"] for row in rows if row["topic"] == "users_created"} == {"assumed", "text"}
 
@@ -131,7 +131,7 @@ def test_a_foreign_plain_json_record_is_stored_and_a_bad_one_set_aside(
     """What another producer sent without a frame is read; what breaks the contract is counted as rejected."""
     before = stack.json("verify")
     fields = users.from_source(captured[0]) | {"id": "00000000-0000-4000-8000-000000000001", "first_name": "Foreign"}
-    client = producer(stack.settings)
+    client = create_producer(stack.settings)
     client.produce("users_created", value=json.dumps(fields).encode(), key=fields["id"].encode())
     client.produce("users_created", value=b'{"id": "no uuid"}', key=b"bad")
     assert client.flush(30) == 0

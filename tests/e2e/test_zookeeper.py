@@ -8,7 +8,7 @@ import pytest
 
 from penstock.broker import topics
 from penstock.broker.registry import Registry
-from penstock.codec.wire_format import unpack
+from penstock.codec.wire_format import decode_schema_id
 from tests.conftest import Stack, fresh_stack
 from tests.e2e.carrying import carry
 from tests.e2e.test_demo import check_rows_against_api
@@ -40,6 +40,8 @@ def test_every_captured_user_arrives_with_every_field_as_avro(
     file, settings = pipeline_file(), zookeeper_stack.settings
     rows = carry(zookeeper_stack, file, captured_api, tmp_path, free_port)
     check_rows_against_api(rows, captured)
-    values = [message.value() for message in topics.records(settings, file.stem, topics.spans(settings, file.stem))]
+    values = [
+        message.value() for message in topics.read_records(settings, file.stem, topics.spans(settings, file.stem))
+    ]
     assert len(values) == 30
-    assert {Registry(settings).writer(unpack(value)).wire_format for value in values} == {"avro"}
+    assert {Registry(settings).writer(decode_schema_id(value)).wire_format for value in values} == {"avro"}

@@ -9,9 +9,9 @@ from pyspark.sql import DataFrame, SparkSession
 
 from penstock import pipelines
 from penstock.broker import topics
-from penstock.broker.kafka import producer
+from penstock.broker.kafka import create_producer
 from penstock.config import Settings
-from penstock.contract.batch import BatchSummary, merge
+from penstock.contract.batch import BatchSummary, merge_summaries
 from penstock.contract.proofs import KEY_SHAPES, KeyProofs
 from penstock.contract.record import Headers
 from penstock.pipeline import job, stream
@@ -36,8 +36,8 @@ class Topic:
         self.settings = settings.model_copy(update={"pipeline": str(file)})
         self.pipeline = pipelines.of(self.settings)
         self.spark = spark
-        topics.ensure_pipeline(self.settings, self.pipeline)
-        with cassandra.connected(self.settings) as session:
+        topics.ensure_pipeline_topics(self.settings, self.pipeline)
+        with cassandra.open_session(self.settings) as session:
             cassandra.create_keyspace(session, self.settings, self.pipeline)
             job.create_tables(session, self.settings)
 
@@ -46,7 +46,7 @@ class Topic:
 
     def send_all(self, records: Iterable[Sent]) -> list[Place]:
         """Where each record lies, once all are acknowledged."""
-        client, places = producer(self.settings), {}
+        client, places = create_producer(self.settings), {}
         for at, (key, value, headers) in enumerate(records):
 
             def report(error: KafkaError | None, message: Message, at: int = at) -> None:
@@ -64,19 +64,19 @@ class Topic:
                 reader = reader.option(name, value)
         return raw_records(reader.load(), self.pipeline.declared_order)
 
-    def tallies(self) -> list[BatchSummary]:
-        """The tallies of one batch over all that the topic holds, by partition."""
-        return stream.store(self.raw(), stream.plan(self.settings, epoch_us=EPOCH_US, proofs=PROVEN))
+    def summaries(self) -> list[BatchSummary]:
+        """The summaries of one batch over all that the topic holds, by partition."""
+        return stream.store_batch(self.raw(), stream.build_plan(self.settings, epoch_us=EPOCH_US, proofs=PROVEN))
 
     def store(self) -> BatchSummary:
-        """As `tallies`, all in one."""
-        return merge(one._replace(partition=0) for one in self.tallies())[0]
+        """As `summaries`, all in one."""
+        return merge_summaries(one._replace(partition=0) for one in self.summaries())[0]
 
     def rows(self) -> dict[str, dict[str, Any]]:
-        with cassandra.connected(self.settings) as session:
+        with cassandra.open_session(self.settings) as session:
             query = f"SELECT * FROM {self.pipeline.keyspace}.{self.pipeline.table}"
             return {str(row["id"]): row for row in session.execute(query)}
 
     def dead_letters(self) -> list[Message]:
         topic = self.pipeline.dead_letter_topic
-        return list(topics.records(self.settings, topic, topics.spans(self.settings, topic)))
+        return list(topics.read_records(self.settings, topic, topics.spans(self.settings, topic)))

@@ -11,8 +11,8 @@ from penstock.broker import topics
 from penstock.config import Settings
 from penstock.errors import NotFound
 from penstock.produce import delivery_log
-from penstock.produce.delivery_log import SoFar
-from penstock.sink.cassandra import connected
+from penstock.produce.delivery_log import AttemptProgress
+from penstock.sink.cassandra import open_session
 from penstock.web.runs.dag import Dag, fetched_of
 from tests.conftest import Stack
 
@@ -121,8 +121,8 @@ def test_a_run_that_is_over_is_read_again(stack: Stack, settings: Settings) -> N
     log = dag.log(run_id, 1)
     assert fetched_of(log, "fetched") == 20
     assert "run_finished" in [line.event for line in log]
-    assert delivery_log.progress(delivery_log.folder_of(settings), run_id) == SoFar(20, 20)
-    with connected(settings) as session:
+    assert delivery_log.read_progress(delivery_log.folder_of(settings), run_id) == AttemptProgress(20, 20)
+    with open_session(settings) as session:
         receipt = dag.receipt(run_id, session)
     assert (receipt.asked, receipt.produced, receipt.stored, receipt.missing) == (20, 20, 20, 0)
     with pytest.raises(NotFound):

@@ -27,14 +27,14 @@ Look = Callable[..., MessagePage]
 @pytest.fixture
 def client(settings: Settings) -> Any:
     """An admin client."""
-    return kafka.admin(settings)
+    return kafka.create_admin(settings)
 
 
 @pytest.fixture
 def look(settings: Settings, client: Any, unique: str) -> Look:
     """Looks into a topic of three partitions and thirty messages, ten each, in turn and a second apart."""
-    admin.create(client, settings, unique, 3)
-    producer = kafka.producer(settings)
+    admin.create_topic(client, settings, unique, 3)
+    producer = kafka.create_producer(settings)
     began_ms = round(time.time() * 1000) - 60_000
     for at in range(30):
         value = b'{"n": %d}' % at
@@ -73,9 +73,9 @@ def test_messages_are_found_newest_first_and_from_a_place_on(look: Look) -> None
 def test_a_framed_record_is_decoded_by_its_schema(settings: Settings, client: Any) -> None:
     """What is composed by hand is read back with the schema's id, and hidden where it is personal."""
     pipeline, registry = pipelines.of(settings), Registry(settings)
-    one = message_draft.checked(pipeline, registry, message_draft.template(pipeline.record))
-    key, value = message_draft.packed(settings, pipeline, registry, one)  # type: ignore[arg-type]
-    place = message_draft.deliver(settings, pipeline.topic, key, value)
+    one = message_draft.validate_text(pipeline, registry, message_draft.build_template(pipeline.record))
+    key, value = message_draft.encode_record(settings, pipeline, registry, one)  # type: ignore[arg-type]
+    place = message_draft.deliver_message(settings, pipeline.topic, key, value)
     looker = Looker(ContentReader(registry), pipeline.record, True)
     seen = Browser(client, settings, pipeline.topic).at(place.partition, place.offset, looker)
     assert seen is not None
@@ -86,14 +86,14 @@ def test_a_framed_record_is_decoded_by_its_schema(settings: Settings, client: An
 
 def test_a_topic_is_made_changed_emptied_and_deleted(settings: Settings, client: Any, unique: str) -> None:
     """Each step is seen in the inventory: settings, records, bytes, and that it is gone."""
-    admin.create(client, settings, unique, 2, {"retention.ms": "60000"})
+    admin.create_topic(client, settings, unique, 2, {"retention.ms": "60000"})
     for _ in range(5):
-        message_draft.deliver(settings, unique, b"same", b"x" * 1000)
+        message_draft.deliver_message(settings, unique, b"same", b"x" * 1000)
     held = Inventory(client, settings).topic(unique)
     assert (held.partitions, held.records, held.retention_ms, held.is_internal) == (2, 5, 60_000, False)
     assert held.disk_bytes is not None
     assert held.disk_bytes > 0
-    admin.alter(client, settings, unique, "retention.ms", "70000")
+    admin.alter_setting(client, settings, unique, "retention.ms", "70000")
     assert Inventory(client, settings).topic(unique).retention_ms == 70_000
     (part,) = [one for one in spans_of(client, settings, unique) if one.records]
     assert admin.delete_records(client, settings, unique, [Place(part.partition, 3)]) == {part.partition: 3}
@@ -112,11 +112,11 @@ def test_a_topic_is_made_changed_emptied_and_deleted(settings: Settings, client:
 
 def test_what_kafka_refuses_is_a_wrong_use(settings: Settings, client: Any, unique: str) -> None:
     """The message says what was asked and what Kafka holds against it."""
-    admin.create(client, settings, unique, 1)
+    admin.create_topic(client, settings, unique, 1)
     for told, ask in {
-        "already exists": lambda: admin.create(client, settings, unique, 1),
-        "invalid": lambda: admin.create(client, settings, "a b", 1),
-        "Not a number": lambda: admin.alter(client, settings, unique, "retention.ms", "x"),
+        "already exists": lambda: admin.create_topic(client, settings, unique, 1),
+        "invalid": lambda: admin.create_topic(client, settings, "a b", 1),
+        "Not a number": lambda: admin.alter_setting(client, settings, unique, "retention.ms", "x"),
         "Offset out of range": lambda: admin.delete_records(client, settings, unique, [Place(0, 5)]),
         "for itself": lambda: admin.delete_topic(client, settings, "__consumer_offsets"),
     }.items():

@@ -27,7 +27,7 @@ RECORDS = 60
 def session(stack: Stack) -> Iterator[Session]:
     """A session; the table holds at least so many rows."""
     stack.json("run", "--records", str(RECORDS))
-    with cassandra.connected(stack.settings) as session:
+    with cassandra.open_session(stack.settings) as session:
         yield session
 
 

@@ -33,7 +33,7 @@ def pipeline(unique: str) -> Pipeline:
 @pytest.fixture
 def session(settings: Settings, pipeline: Pipeline) -> Iterator[Session]:
     """A session with the pipeline's keyspace and tables made."""
-    with cassandra.connected(settings) as connected:
+    with cassandra.open_session(settings) as connected:
         cassandra.create_keyspace(connected, settings, pipeline)
         cassandra.create_table(connected, settings, pipeline)
         ledger.create_tables(connected, pipeline.keyspace)
@@ -201,19 +201,19 @@ def test_the_ledger_gives_back_what_touches_a_span(session: Session, pipeline: P
     ]
     book.write("job", 1, lines)
     book.write("job", 1, lines)
-    assert [line.tally for line in book.lines(Span(0, 0, 2_000_000))] == lines[:3]
-    assert [line.tally for line in book.lines(Span(0, 1_000_003, 1_000_005))] == lines[1:2]
-    assert [line.tally for line in book.lines(Span(1, 0, 10))] == lines[3:]
+    assert [line.summary for line in book.lines(Span(0, 0, 2_000_000))] == lines[:3]
+    assert [line.summary for line in book.lines(Span(0, 1_000_003, 1_000_005))] == lines[1:2]
+    assert [line.summary for line in book.lines(Span(1, 0, 10))] == lines[3:]
 
 
 def test_a_topic_made_anew_gets_a_later_epoch(session: Session, pipeline: Pipeline) -> None:
     """The epoch of a generation stays; the next one's is later, even at once."""
-    assert ledger.epoch_us(session, pipeline.keyspace, "topic", "first") is None
+    assert ledger.read_epoch_us(session, pipeline.keyspace, "topic", "first") is None
     first = ledger.begin_generation(session, pipeline.keyspace, "topic", "first")
     second = ledger.begin_generation(session, pipeline.keyspace, "topic", "second")
     assert second > first
     assert ledger.begin_generation(session, pipeline.keyspace, "topic", "first") == first
-    assert ledger.epoch_us(session, pipeline.keyspace, "topic", "second") == second
+    assert ledger.read_epoch_us(session, pipeline.keyspace, "topic", "second") == second
 
 
 def test_a_cassandra_that_is_away_is_said_to_be_unreachable(free_port: int) -> None:
@@ -248,14 +248,14 @@ def test_batches_and_failures_are_kept(session: Session, pipeline: Pipeline) -> 
 def test_lines_are_summed_and_followed_from_an_offset(session: Session, pipeline: Pipeline) -> None:
     """Over the border of a bucket, those that begin in a stretch count, and no others."""
     book = ledger.Ledger(session, pipeline.keyspace, "t", EPOCH_US)
-    tallies = [
+    summaries = [
         BatchSummary(0, 0, 999_989, 999_990, 999_980, 0, 10, 0, 1_000, {}, {100: 999_980}),
         BatchSummary(0, 999_990, 1_000_009, 20, 20, 0, 0, 0, 2_000, {}, {250: 20}),
         BatchSummary(0, 1_000_010, 1_000_014, 5, 5, 0, 0, 0, 3_000, {}, {}),
     ]
-    book.write("stream", 1, tallies)
+    book.write("stream", 1, summaries)
     assert book.stored_in(Span(0, 0, 1_000_015)) == 1_000_005
     assert book.stored_in(Span(0, 999_990, 1_000_010)) == 20
     assert (book.stored_in(Span(0, 5, 5)), book.stored_in(Span(1, 0, 9))) == (0, 0)
-    assert [one.tally for one in book.begun_in(Span(0, 999_990, 1_000_015))] == tallies[1:]
+    assert [one.summary for one in book.begun_in(Span(0, 999_990, 1_000_015))] == summaries[1:]
     assert list(book.begun_in(Span(0, 1, 999_990))) == []

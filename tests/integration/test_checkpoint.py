@@ -16,7 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from penstock import pipelines
 from penstock.broker import topics
-from penstock.broker.kafka import admin, producer
+from penstock.broker.kafka import create_admin, create_producer
 from penstock.config import Settings
 from penstock.contract.failing import FailingBatch
 from penstock.errors import CheckpointRefused, JobRunning, Unreachable
@@ -25,7 +25,7 @@ from penstock.pipeline.failures import FailureRecorder
 from penstock.pipeline.progress_recorder import ProgressRecorder
 from penstock.pipelines import Pipeline
 from penstock.process.checkpoint import CheckpointOrigin, checkpoint_of
-from penstock.process.checkpoint_files import HadoopFiles, LocalFiles, Torn
+from penstock.process.checkpoint_files import CorruptFile, HadoopFiles, LocalFiles
 from penstock.process.session import kafka_stream, spark_session
 from penstock.retry import wait_until
 from penstock.sink import cassandra, lease
@@ -56,7 +56,7 @@ class Counted(job.BatchRunner):
     def keep(self, raw: DataFrame, batch_id: int) -> None:
         with self._working:
             if self.stopping.is_set():
-                raise InterruptedError(f"batch {batch_id} was not begun")
+                raise InterruptedError(f"batch {batch_id} was not started")
             self.seen += [row["offset"] for row in raw.select("offset").collect()]
             self.batches += 1
             if len(set(self.seen)) >= self._wanted:
@@ -101,12 +101,12 @@ class Query:
         )
         self._spark = spark
         self.topic = pipeline.topic
-        topics.ensure(self.settings, self.topic)
+        topics.ensure_topic(self.settings, self.topic)
         self.checkpoint = checkpoint_of(self.settings, self.topic)
         self.folder = Path(self.checkpoint.folder)
 
     def send(self, count: int) -> None:
-        client = producer(self.settings)
+        client = create_producer(self.settings)
         for _ in range(count):
             client.produce(self.topic, value=b"{}", key=b"key")
         assert client.flush(30) == 0
@@ -114,7 +114,7 @@ class Query:
     def read(self, wanted: int) -> list[int]:
         """The offsets that the query gave, sorted, once there are `wanted` of them; as the job runs it."""
         keeper = Counted(wanted)
-        job.make_fit(self.checkpoint, self.settings)
+        job.prepare_checkpoint(self.checkpoint, self.settings)
         stream = kafka_stream(self._spark, self.settings, self.topic)
         recorder = FailureRecorder(NothingFailing(), self.checkpoint, "")
         job._run_query(stream, self.settings, self.checkpoint, keeper, ProgressRecorder(Forgetful()), recorder)
@@ -123,11 +123,11 @@ class Query:
     def delete_until(self, offset: int) -> None:
         """What retention does."""
         place = TopicPartition(self.topic, 0, offset)
-        client = admin(self.settings)
+        client = create_admin(self.settings)
         client.delete_records([place])[place].result(30)
 
     def make_anew(self) -> None:
-        client = admin(self.settings)
+        client = create_admin(self.settings)
         client.delete_topics([self.topic])[self.topic].result(30)
 
         def gone() -> None:
@@ -135,7 +135,7 @@ class Query:
                 raise Unreachable("still there")
 
         wait_until(gone, timeout_s=30, what="the topic to be deleted")
-        topics.ensure(self.settings, self.topic)
+        topics.ensure_topic(self.settings, self.topic)
 
     def newest(self, kind: str) -> Path:
         return max(
@@ -186,7 +186,7 @@ def test_a_torn_end_is_mended(query: Query, torn: dict[str, Callable[[Path], Non
     assert query.read(6) == [5, 6, 7, 8, 9, 10]
     assert len(torn) <= len([kept for kept in (query.folder / "torn").iterdir() if not kept.name.startswith(".")])
     assert query.checkpoint.origin().query_id == known.query_id
-    assert query.checkpoint.mend() == []
+    assert query.checkpoint.repair() == []
 
 
 def test_a_torn_file_that_is_not_the_newest_is_an_error(query: Query) -> None:
@@ -203,9 +203,11 @@ def test_records_that_were_deleted_unread_stop_the_job(query: Query) -> None:
     """How many, in which partition; both resets then go on as they say."""
     query.send(5)
     query.delete_until(12)
-    with pytest.raises(CheckpointRefused, match="at 10, Kafka holds 12 to 15: 2 records were deleted unread"):
+    with pytest.raises(
+        CheckpointRefused, match="at 10, Kafka has 12 to 15: 2 records were deleted before they were read"
+    ):
         query.read(1)
-    topic_id = topics.topic_id(query.settings, query.topic)
+    topic_id = topics.fetch_topic_id(query.settings, query.topic)
     kept = query.checkpoint.begin_at(CheckpointOrigin(topic_id=topic_id))
     assert kept is not None
     assert (Path(kept) / "offsets").is_dir()
@@ -219,9 +221,9 @@ def test_a_topic_made_anew_stops_the_job(query: Query) -> None:
     """Also when it has as many records as the one before."""
     query.make_anew()
     query.send(10)
-    with pytest.raises(CheckpointRefused, match="made for another topic of this name"):
+    with pytest.raises(CheckpointRefused, match="belongs to another topic of this name"):
         query.read(1)
-    query.checkpoint.begin_at(CheckpointOrigin(topic_id=topics.topic_id(query.settings, query.topic)))
+    query.checkpoint.begin_at(CheckpointOrigin(topic_id=topics.fetch_topic_id(query.settings, query.topic)))
     assert query.read(10) == list(range(10))
 
 
@@ -241,7 +243,7 @@ def test_hadoops_files_are_the_local_ones(query: Query, spark: SparkSession) -> 
     assert sorted(ours.names(f"{query.folder}/newer")) == [".file.crc", "file"]
     spoilt(query.folder / "metadata")
     for files, folder in ((ours, query.checkpoint.folder), (sparks, url)):
-        with pytest.raises(Torn):
+        with pytest.raises(CorruptFile):
             files.read(f"{folder}/metadata")
 
 
@@ -250,7 +252,7 @@ def session(settings: Settings, pipeline_file: Callable[..., Path]) -> Iterator[
     """A session, and a keyspace of its own with the table of leases."""
     own = settings.model_copy(update={"pipeline": str(pipeline_file())})
     keyspace = pipelines.of(own).keyspace
-    with cassandra.connected(own) as connected:
+    with cassandra.open_session(own) as connected:
         cassandra.create_keyspace(connected, own, pipelines.of(own))
         lease.create_table(connected, keyspace)
         yield connected, keyspace
@@ -266,7 +268,7 @@ def test_a_lease_has_one_owner(session: tuple[Session, str]) -> None:
     mine = lease.Lease(*session, "c")
     other = lease.Lease(*session, "c")
     other.me = msgspec.structs.replace(mine.me, host="elsewhere")
-    with lease.held(mine):
+    with lease.hold_lease(mine):
         with pytest.raises(JobRunning, match=f"process {os.getpid()} on"):
             other.take(wait_s=0)
         mine.renew()

@@ -128,28 +128,30 @@ def assert_dead_letters_are_as_the_cases_say(corpus: Pass) -> None:
     assert {name: facts for name, facts in wrong.items() if facts} == {}
 
 
-def assert_tallies_add_up(corpus: Pass, tallies: list[BatchSummary]) -> None:
+def assert_tallies_add_up(corpus: Pass, summaries: list[BatchSummary]) -> None:
     """Every record is counted once, as what it became."""
     became = Counter(type(case.becomes) for case, _ in corpus.cases)
-    total = {name: sum(getattr(one, name) for one in tallies) for name in ("records", "stored", "deleted", "rejected")}
+    total = {
+        name: sum(getattr(one, name) for one in summaries) for name in ("records", "stored", "deleted", "rejected")
+    }
     assert total == {
         "records": len(corpus.cases) + corpus.before,
         "stored": became[Stored] + corpus.before,
         "deleted": became[Deleted],
         "rejected": became[Rejected],
     }
-    assert all(one.filtered == 0 and one.nulls == {} for one in tallies)
-    assert all(one.last_offset - one.first_offset + 1 == one.records for one in tallies)
+    assert all(one.filtered == 0 and one.nulls == {} for one in summaries)
+    assert all(one.last_offset - one.first_offset + 1 == one.records for one in summaries)
 
 
-def assert_ledger_keeps(topic: Topic, tallies: list[BatchSummary]) -> None:
+def assert_ledger_keeps(topic: Topic, summaries: list[BatchSummary]) -> None:
     """What was written to the ledger is read back, and it is known how far it reaches."""
-    with cassandra.connected(topic.settings) as session:
+    with cassandra.open_session(topic.settings) as session:
         book = Ledger(session, topic.pipeline.keyspace, topic.pipeline.topic, EPOCH_US)
-        book.write("job", 0, tallies)
-        for one in tallies:
+        book.write("job", 0, summaries)
+        for one in summaries:
             span = Span(one.partition, one.first_offset, one.last_offset + 1)
-            assert [line.tally for line in book.lines(span)] == [one]
+            assert [line.summary for line in book.lines(span)] == [one]
             assert book.reached(span) == span.end
 
 
@@ -159,15 +161,15 @@ def assert_ledger_keeps(topic: Topic, tallies: list[BatchSummary]) -> None:
 def test_every_case_ends_as_it_says(topic: Callable[..., Topic], before: str, more: str) -> None:
     """Of a topic full of bad records each is set aside as it came, its neighbours are stored, and a replay is idle."""
     corpus = Pass(topic(before, more))
-    tallies = corpus.topic.tallies()
-    assert_tallies_add_up(corpus, tallies)
-    assert_ledger_keeps(corpus.topic, tallies)
+    summaries = corpus.topic.summaries()
+    assert_tallies_add_up(corpus, summaries)
+    assert_ledger_keeps(corpus.topic, summaries)
     assert_rows_are_as_the_cases_say(corpus)
     assert_dead_letters_are_as_the_cases_say(corpus)
     rows = corpus.topic.rows()
-    again = corpus.topic.tallies()
+    again = corpus.topic.summaries()
     assert [one._replace(stored_at_ms=0, latencies={}) for one in again] == [
-        one._replace(stored_at_ms=0, latencies={}) for one in tallies
+        one._replace(stored_at_ms=0, latencies={}) for one in summaries
     ]
     assert corpus.topic.rows() == rows
     assert_dead_letters_are_as_the_cases_say(corpus)

@@ -15,12 +15,12 @@ from cassandra.cluster import Session
 from penstock import pipelines
 from penstock.broker import topics
 from penstock.broker.headers import ORDER, REDRIVEN, RUN
-from penstock.broker.kafka import produce_record, producer
+from penstock.broker.kafka import create_producer, produce_record
 from penstock.broker.registry import Registry
 from penstock.broker.topics import Place
-from penstock.codec.encode import serializer
+from penstock.codec.encode import build_serializer
 from penstock.codec.records import Decoder
-from penstock.codec.wire_format import pack
+from penstock.codec.wire_format import encode_header
 from penstock.contract.batch import Reject
 from penstock.contract.fault import Fault, Reason, Stage
 from penstock.contract.record import Headers
@@ -47,7 +47,7 @@ class Lab:
         self.settings = stack.settings.model_copy(update={"pipeline": str(file)})
         self.pipeline = pipelines.of(self.settings)
         self.session = session
-        topics.ensure_pipeline(self.settings, self.pipeline)
+        topics.ensure_pipeline_topics(self.settings, self.pipeline)
         self.registry = Registry(self.settings)
         self.schema_id = self.registry.register(self.pipeline.subject, users.User, "json")
         self.decoder = Decoder(users.User, self.registry)
@@ -55,7 +55,7 @@ class Lab:
     def set_aside(self, *rejects: Reject) -> None:
         """Set each aside twice, as a batch that is done again does."""
         for _ in range(2):
-            send_dead_letters(producer(self.settings), self.pipeline.dead_letter_topic, rejects, GENERATION_US)
+            send_dead_letters(create_producer(self.settings), self.pipeline.dead_letter_topic, rejects, GENERATION_US)
 
     def rejected(self, offset: int, value: bytes | None, key: bytes = b"k") -> Reject:
         """The reject that the stream makes of a value."""
@@ -71,10 +71,10 @@ class Lab:
 
     def sent(self) -> list[Any]:
         spans = topics.spans(self.settings, self.pipeline.topic)
-        return list(topics.records(self.settings, self.pipeline.topic, spans))
+        return list(topics.read_records(self.settings, self.pipeline.topic, spans))
 
     def redrive(self, mending: Repair | None = None, *, dry_run: bool = False, **selection: Any) -> Redriven:
-        with cassandra.connected(self.settings) as session:
+        with cassandra.open_session(self.settings) as session:
             wanted = DeadLetterSelection(**selection)
             return redrive.redrive(self.settings, session, wanted, mending or Repair(), dry_run=dry_run)
 
@@ -94,7 +94,7 @@ class Lab:
 @pytest.fixture
 def lab(stack: Stack, pipeline_file: Callable[..., Path]) -> Iterator[Lab]:
     """A lab with an empty queue."""
-    with cassandra.connected(stack.settings) as session:
+    with cassandra.open_session(stack.settings) as session:
         yield Lab(stack, pipeline_file(), session)
 
 
@@ -117,14 +117,14 @@ OF_A_VALUE = set(Reason) - OF_CODE - OF_A_SETTING
 def kinds(lab: Lab, entry: dict[str, Any], unique: str) -> None:
     """One reject of each reason that bytes alone can have, and one that the producer refused."""
     avro_id = lab.registry.register(f"{unique}-avro-value", users.User, "avro")
-    frame = pack(lab.schema_id)
+    frame = encode_header(lab.schema_id)
     values = [
         frame + msgspec.json.encode(user(entry, email="nobody", phone="")),
         b'{"id": ',
-        pack(2_000_000_000) + msgspec.json.encode(user(entry)),
+        encode_header(2_000_000_000) + msgspec.json.encode(user(entry)),
         b"\x00\x00",
         b"",
-        pack(avro_id) + b"\xff\xff",
+        encode_header(avro_id) + b"\xff\xff",
         frame + msgspec.json.encode(user(entry, more="x" * 1_100_000)),
     ]
     rejects = [lab.rejected(offset, value) for offset, value in enumerate(values)]
@@ -244,7 +244,7 @@ def test_records_are_mended_in_an_exported_file(lab: Lab, kinds: None, entry: di
 
 def good_letters(lab: Lab, entry: dict[str, Any], count: int, headers: Headers | None = None) -> list[DeadLetter]:
     """Letters whose records the contract takes now, as if a schema had become known since."""
-    serialize = serializer(users.User, "json", lab.schema_id)
+    serialize = build_serializer(users.User, "json", lab.schema_id)
     fault = Fault(Reason.SCHEMA_UNKNOWN, "was not known then")
     records = [msgspec.convert(user(entry), users.User) for _ in range(count)]
     rejects = [
@@ -271,7 +271,7 @@ def test_what_an_interrupted_command_had_sent_is_not_sent_again(lab: Lab, entry:
     queue = Queue(lab.settings, lab.session, DeadLetterSelection(), Redriven())
     free = queue.free([sent, unsent])
     assert queue.book.claim(free.claims, uuid.uuid4(), "me", free.ends) == {sent.identity, unsent.identity}
-    client = producer(lab.settings)
+    client = create_producer(lab.settings)
     headers: Headers = [(REDRIVEN, sent.identity.encode())]
     produce_record(client, lab.pipeline.topic, sent.key, sent.value, headers, lambda *_: None)
     assert client.flush(30) == 0
@@ -343,7 +343,7 @@ def test_a_place_without_a_record_is_wrong_use(lab: Lab, entry: dict[str, Any]) 
 def test_the_consistency_of_plain_writes_does_not_matter(lab: Lab) -> None:
     """Each change is made once, by whoever comes first, with the consistency ONE too."""
     one = lab.settings.model_copy(update={"cassandra_consistency": "ONE"})
-    with cassandra.connected(one) as session:
+    with cassandra.open_session(one) as session:
         book = Queue(one, session, DeadLetterSelection(), Redriven()).book
         claim = uuid.uuid4()
         assert book.claim({"a": None, "b": None}, claim, "me", {0: 5}) == {"a", "b"}

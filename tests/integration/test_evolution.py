@@ -12,13 +12,13 @@ from msgspec import Meta
 
 from penstock import pipelines
 from penstock.broker import registry, topics
-from penstock.broker.kafka import producer
+from penstock.broker.kafka import create_producer
 from penstock.broker.registry import Registry, WireFormat, schema_of
-from penstock.codec.encode import serializer
+from penstock.codec.encode import build_serializer
 from penstock.codec.records import Decoder
 from penstock.config import Settings
 from penstock.contract.batch import Decoded
-from penstock.contract.evolution import ChangeKind, compare, refused
+from penstock.contract.evolution import ChangeKind, compare_schemas, list_refused
 from penstock.contract.record import KEY, Int64, Record
 from penstock.errors import SchemaRefused
 from penstock.pipeline import ingest
@@ -67,7 +67,7 @@ class World:
         return list(done.stdout.splitlines())
 
     def columns(self) -> dict[str, str]:
-        with cassandra.connected(self.settings) as session:
+        with cassandra.open_session(self.settings) as session:
             return cassandra.table_of(session, self.settings, self.pipeline).columns
 
     def register(self) -> int:
@@ -133,10 +133,10 @@ def test_what_is_refused_is_not_begun(world: Callable[..., World], wire_format: 
 def test_a_column_of_another_type_is_refused(world: Callable[..., World], wire_format: WireFormat) -> None:
     """A table that somebody else made is compared with what a row needs, and not touched."""
     one = world(wire_format)
-    with cassandra.connected(one.settings) as session:
+    with cassandra.open_session(one.settings) as session:
         cassandra.create_keyspace(session, one.settings, one.pipeline)
         session.execute(f"CREATE TABLE {one.pipeline.keyspace}.users (phone int PRIMARY KEY, id uuid)")
-        lacking = cassandra.lacking(session, one.settings, one.pipeline)
+        lacking = cassandra.find_missing_columns(session, one.settings, one.pipeline)
     assert "phone text" in lacking
     assert "first_name text" in lacking
     assert "id uuid" not in lacking
@@ -157,12 +157,12 @@ def test_records_old_and_new_are_read_by_decoders_old_and_new(
     new.apply()
     ids |= {("new", "json"): new.register(), ("new", "avro"): _avro_id(new)}
     assert len(set(ids.values())) == 4
-    topics.ensure_pipeline(old.settings, old.pipeline)
+    topics.ensure_pipeline_topics(old.settings, old.pipeline)
     aged = _send(new, old, ids, captured)
 
     values = [
         bytes(one.value())
-        for one in topics.records(new.settings, new.pipeline.topic, topics.spans(new.settings, new.pipeline.topic))
+        for one in topics.read_records(new.settings, new.pipeline.topic, topics.spans(new.settings, new.pipeline.topic))
     ]
     read = [Decoder(new.pipeline.record, Registry(new.settings)).decode(value) for value in values]
     assert {str(one.id): one.age for one in read} == aged  # type: ignore[union-attr]
@@ -170,7 +170,7 @@ def test_records_old_and_new_are_read_by_decoders_old_and_new(
     assert all(type(one) is old.pipeline.record for one in passed_over)
     assert {str(one.id) for one in passed_over} == aged.keys()  # type: ignore[union-attr]
 
-    with cassandra.connected(new.settings) as session:
+    with cassandra.open_session(new.settings) as session:
         writer = RowWriter(session, new.pipeline.keyspace, "users", new.pipeline.stored, epoch_us=1, concurrency=8)
         writer.write(Decoded([(one, 1, 0, at) for at, one in enumerate(read)]))  # type: ignore[misc]
         rows = {
@@ -194,12 +194,12 @@ def _send(
 ) -> dict[str, int | None]:
     """Each captured user sent in one of four ways; the age that each id was sent with."""
     aged: dict[str, int | None] = {}
-    with Sender(producer(new.settings), new.pipeline.topic, 30) as sender:
+    with Sender(create_producer(new.settings), new.pipeline.topic, 30) as sender:
         for number, entry in enumerate(captured):
             version, wire_format = list(ids)[number % 4]
             found = users.from_source(entry) | ({"age": number} if version == "new" else {})
             record = (new if version == "new" else old).pipeline.record
-            serialize = serializer(record, wire_format, ids[version, wire_format])  # type: ignore[arg-type]
+            serialize = build_serializer(record, wire_format, ids[version, wire_format])  # type: ignore[arg-type]
             sender.send(found["id"].encode(), serialize(msgspec.convert(found, record)), [])
             aged[found["id"]] = number if version == "new" else None
     return aged
@@ -282,13 +282,13 @@ def test_the_registry_takes_what_we_allow(
 ) -> None:
     """Each kind of change is found; what we allow the registry takes, and what we refuse it does not, but for some."""
     kind, record = CASES[case]
-    changes = compare(schema_of(Base, wire_format), schema_of(record, wire_format))
+    changes = compare_schemas(schema_of(Base, wire_format), schema_of(record, wire_format))
     has_rules = wire_format == "json" or kind not in (ChangeKind.RULE_TIGHTENED, ChangeKind.RULE_LOOSENED)
     assert [change.kind for change in changes] == ([kind] if has_rules else [])
     client = Registry(settings)
     client.register(f"{unique}-value", Base, wire_format)
-    is_refused = bool(refused(changes))
-    monkeypatch.setattr(registry, "refused", lambda _: [])
+    is_refused = bool(list_refused(changes))
+    monkeypatch.setattr(registry, "list_refused", lambda _: [])
     try:
         client.register(f"{unique}-value", record, wire_format)
     except SchemaRefused:

@@ -17,17 +17,17 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 from pyspark.sql import SparkSession
 
 from penstock.broker import admin, topics
-from penstock.broker.kafka import admin as admin_client
-from penstock.broker.kafka import producer
+from penstock.broker.kafka import create_admin as admin_client
+from penstock.broker.kafka import create_producer
 from penstock.broker.topics import Place
 from penstock.contract.order import murmur2
 from penstock.errors import KafkaUnreachable
 from penstock.produce import delivery_log
-from penstock.produce.delivery_log import Journal
+from penstock.produce.delivery_log import DeliveryLog
 from penstock.reconcile.verify import TopicReceipt
 from penstock.retry import wait_until
 from penstock.sink import cassandra
-from penstock.sink.scan import PAGE_ROWS, scan
+from penstock.sink.scan import PAGE_ROWS, scan_rows
 from tests.conftest import Stack
 from tests.integration.test_receipts import Lab, told, value_of
 
@@ -41,7 +41,7 @@ CLEANED_SOON = {
 
 @pytest.fixture
 def lab(stack: Stack, spark: SparkSession, pipeline_file: Callable[..., Path]) -> Iterator[Lab]:
-    with cassandra.connected(stack.settings) as session:
+    with cassandra.open_session(stack.settings) as session:
         yield Lab(stack, pipeline_file(), spark, session)
 
 
@@ -66,7 +66,7 @@ def roll(lab: Lab, apart_from: str) -> None:
 
     Its dead letter is in another partition of that topic than one of the key `apart_from` would be, and excuses none.
     """
-    client, other = producer(lab.settings), murmur2(apart_from.encode()) % 2
+    client, other = create_producer(lab.settings), murmur2(apart_from.encode()) % 2
     keys = (key for key in (uuid.uuid4().hex.encode() for _ in count()) if murmur2(key) % 2 != other)
     for partition in (0, 1):
         client.produce(lab.pipeline.topic, b"junk", next(keys), partition=partition)
@@ -98,7 +98,7 @@ def test_what_ages_is_excused_and_a_loss_beside_it_is_named(
     """A compacted topic, a table with a TTL and pruned dead letters balance, each excuse with its own count. Then a
     row, an acknowledged record and dead letters are lost, and a field is changed by hand; an operator accepts that."""
     client, topic = admin_client(lab.settings), lab.pipeline.topic
-    admin.alter(client, lab.settings, topic, "segment.ms", "50")
+    admin.alter_setting(client, lab.settings, topic, "segment.ms", "50")
     lab.session.execute(f"ALTER TABLE {lab.name} WITH default_time_to_live = {TTL_S}")
     places = lab.produce(captured_api, captured)
     deleted, *kept = places
@@ -108,7 +108,7 @@ def test_what_ages_is_excused_and_a_loss_beside_it_is_named(
     lab.carry_out()
     roll(lab, kept[0])
     for name, text in CLEANED_SOON.items():
-        admin.alter(client, lab.settings, topic, name, text)
+        admin.alter_setting(client, lab.settings, topic, name, text)
     wait_until_compacted(lab, set(places))
     lab.carry_out()
     queue = lab.pipeline.dead_letter_topic
@@ -131,7 +131,7 @@ def test_what_ages_is_excused_and_a_loss_beside_it_is_named(
 
     lab.session.execute(f"DELETE FROM {lab.name} WHERE id = %s", (uuid.UUID(young[0]),))
     lab.session.execute(f"UPDATE {lab.name} SET email = 'by@hand.org' WHERE id = %s", (uuid.UUID(young[1]),))
-    with Journal(delivery_log.folder_of(lab.settings), "run-2", topic, lab.topic_id) as written:
+    with DeliveryLog(delivery_log.folder_of(lab.settings), "run-2", topic, lab.topic_id) as written:
         written.note(*places[kept[2]], str(uuid.uuid4()).encode())
     for partition in (0, 1):
         count_one_more_reject(lab, partition)
@@ -200,4 +200,4 @@ def test_a_table_full_of_nulls_is_read_in_smaller_pages(lab: Lab) -> None:
     query = f"SELECT id, WRITETIME(c0) FROM {table}"
     with pytest.raises(ReadFailure):
         lab.session.execute(SimpleStatement(query, fetch_size=PAGE_ROWS))
-    assert {row[0] for page in scan(lab.session, query) for row in page} == set(range(PAGE_ROWS))
+    assert {row[0] for page in scan_rows(lab.session, query) for row in page} == set(range(PAGE_ROWS))

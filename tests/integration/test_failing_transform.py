@@ -87,8 +87,8 @@ def test_records_that_a_row_wise_transform_chokes_on_are_dead_letters(
     one = topic(RAISES, ROW_WISE)
     sent = values(captured)
     one.send(*sent, b"{")
-    tally = one.store()
-    assert (tally.records, tally.stored, tally.rejected, tally.filtered) == (31, 28, 3, 0)
+    summary = one.store()
+    assert (summary.records, summary.stored, summary.rejected, summary.filtered) == (31, 28, 3, 0)
     assert len(one.rows()) == 28
     letters = {letter.value(): read_error_headers(letter) for letter in one.dead_letters()}
     assert letters.keys() == {sent[at] for at in POISON} | {b"{"}
@@ -109,8 +109,8 @@ def test_a_value_that_an_expression_cannot_take_is_isolated_too(
     one = topic(CASTS, ROW_WISE)
     sent = values(captured, first_name="9x")
     one.send(*sent)
-    tally = one.store()
-    assert (tally.stored, tally.rejected) == (28, 2)
+    summary = one.store()
+    assert (summary.stored, summary.rejected) == (28, 2)
     letters = {letter.value(): read_error_headers(letter)["message"] for letter in one.dead_letters()}
     assert letters.keys() == {sent[at] for at in POISON}
     assert all("line 7: NumberFormatException: [CAST_INVALID_INPUT]" in message for message in letters.values())
@@ -120,11 +120,11 @@ def test_a_value_that_an_expression_cannot_take_is_isolated_too(
     ("before", "more", "said"),
     [
         (RAISES, "transform=transform", r"line 14: NotAName: poison\d+; the line is: .*\n.*not declared row-wise"),
-        (UNKNOWN, ROW_WISE, r"line 5: .*nothing_of_this_name.*\n.*fails before it is given a record"),
+        (UNKNOWN, ROW_WISE, r"line 5: .*nothing_of_this_name.*\n.*fails before it receives a record"),
         (
             "def transform(df):\n    pass",
             ROW_WISE,
-            r"TypeError: transform gave a NoneType.*\n.*before it is given a record",
+            r"TypeError: transform returned a NoneType.*\n.*before it receives a record",
         ),
     ],
     ids=["not row-wise", "unknown column", "returns nothing"],
@@ -160,6 +160,6 @@ def test_isolation_ends_in_time(
     one = topic(RAISES, ROW_WISE)
     one.send(*values(captured))
     monkeypatch.setattr(transform, "Trials", lambda good, apply, file: trials.Trials(good, apply, file, limit_s=0.0))
-    with pytest.raises(TransformFailed, match="no record could be found within 0 s"):
+    with pytest.raises(TransformFailed, match="no failing record was found within 0 s"):
         one.store()
     assert one.rows() == {}

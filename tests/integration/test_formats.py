@@ -30,7 +30,7 @@ TOPIC, TOPIC_ID, EPOCH_US = "users_created", "Xk3Z9q1wTmS0yB7dVhJ2Lg", 1_780_272
 def older(settings: Settings, unique: str) -> Settings:
     """Settings of a keyspace of commit 01f13c7, with a few rows in each table."""
     older = settings.model_copy(update={"cassandra_keyspace": unique})
-    with cassandra.connected(older) as session:
+    with cassandra.open_session(older) as session:
         replication = "{'class': 'SimpleStrategy', 'replication_factor': 1}"
         session.execute(f"CREATE KEYSPACE {unique} WITH replication = {replication}")
         for statement in (UNVERSIONED / "tables.cql").read_text().split(";\n"):
@@ -44,7 +44,7 @@ def older(settings: Settings, unique: str) -> Settings:
 
 @pytest.fixture
 def session(older: Settings) -> Iterator[Session]:
-    with cassandra.connected(older) as session:
+    with cassandra.open_session(older) as session:
         yield session
 
 
@@ -71,14 +71,14 @@ def test_what_an_older_penstock_stored_is_read(older: Settings, session: Session
     assert ledger.begin_generation(session, unique, TOPIC, TOPIC_ID) == EPOCH_US
     book = ledger.Ledger(session, unique, TOPIC, EPOCH_US)
     (line,) = book.lines(Span(0, 0, 9))
-    assert (line.tally.records, line.tally.nulls, line.tally.latencies, line.job) == (
+    assert (line.summary.records, line.summary.nulls, line.summary.latencies, line.job) == (
         5,
         {"state": 2},
         {12: 3},
         "query-1",
     )
     assert Layouts(session, unique, book, lambda: [Span(0, 0, 5)], lambda _spans: []).observe(1).newest.shift_us == 0
-    kept = receipts.latest(session, unique, TOPIC)
+    kept = receipts.read_latest_receipt(session, unique, TOPIC)
     assert kept is not None
     assert kept["counted"] == {"0": 5}
     assert [(one.state, one.who) for one in resolutions.read_resolutions(session, unique, TOPIC).values()] == [
@@ -87,10 +87,10 @@ def test_what_an_older_penstock_stored_is_read(older: Settings, session: Session
     assert [failure.error for failure in Progress(session, unique, TOPIC).failures()] == [
         "StreamingQueryException: refused"
     ]
-    with lease.held(lease.Lease(session, unique, "checkpoint"), wait_s=0):
-        assert lease.names(session, unique) == ["checkpoint"]
+    with lease.hold_lease(lease.Lease(session, unique, "checkpoint"), wait_s=0):
+        assert lease.list_held_names(session, unique) == ["checkpoint"]
     session.execute(f"ALTER TABLE {unique}.layouts DROP partitioners")  # as versions in between created it
-    assert ledger.layouts(session, unique, TOPIC, EPOCH_US) == [TopicLayout(1)]
+    assert ledger.read_layouts(session, unique, TOPIC, EPOCH_US) == [TopicLayout(1)]
     job.create_tables(session, older)
     assert cassandra.has_column(session, unique, "layouts", "partitioners")
 
@@ -105,6 +105,6 @@ def test_a_keyspace_of_a_newer_penstock_is_refused(
         job.create_tables(session, older)
     refused = stack.cli("verify", PENSTOCK_CASSANDRA_KEYSPACE=unique)
     assert refused.returncode == 1
-    assert f"keyspace {unique}: table ledger in format 9, written by penstock 9.1" in refused.stderr
+    assert f"keyspace {unique}: the table ledger has format 9, written by penstock 9.1" in refused.stderr
     assert "try: install penstock 9.1 or newer, or set PENSTOCK_CASSANDRA_KEYSPACE" in refused.stderr
     assert comments(session, unique) == before

@@ -13,7 +13,7 @@ import pytest
 from cassandra.cluster import Session
 
 from penstock.broker import topics
-from penstock.broker.kafka import admin
+from penstock.broker.kafka import create_admin
 from penstock.broker.topics import NO_ID
 from penstock.errors import CheckpointRefused, KafkaUnreachable, PenstockError, TopicRecreated, Unreachable
 from penstock.pipeline import job
@@ -73,7 +73,7 @@ class Running:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         stopper = threading.Thread(target=stop)
         stopper.start()
-        with cassandra.connected(self.settings) as session:
+        with cassandra.open_session(self.settings) as session:
             try:
                 job.run(self.topic.spark, self._read, session, self.settings)
             finally:
@@ -88,13 +88,13 @@ class Running:
     def _check_stored(self, ended: threading.Event) -> None:
         if ended.is_set():
             return
-        with cassandra.connected(self.settings) as session:
+        with cassandra.open_session(self.settings) as session:
             waiting = Auditor(self.settings, session).waiting(topics.spans(self.settings, self.topic.pipeline.topic))
         if waiting:
             raise Unreachable(f"{waiting} records wait")
 
     def verify(self) -> TopicReceipt:
-        with cassandra.connected(self.settings) as session:
+        with cassandra.open_session(self.settings) as session:
             return verify(self.settings, session)
 
     def nationalities(self) -> list[str]:
@@ -104,10 +104,10 @@ class Running:
 
     def recreate(self) -> None:
         """Delete the topic and create it again."""
-        client, name = admin(self.settings), self.topic.pipeline.topic
+        client, name = create_admin(self.settings), self.topic.pipeline.topic
         client.delete_topics([name])[name].result(30)
         wait_until(self._check_gone, timeout_s=30, every_s=0.2, what="the topic to be deleted")
-        topics.ensure_pipeline(self.settings, self.topic.pipeline)
+        topics.ensure_pipeline_topics(self.settings, self.topic.pipeline)
 
     def _check_gone(self) -> None:
         if topics.spans(self.settings, self.topic.pipeline.topic):
@@ -132,9 +132,9 @@ def signals() -> Iterator[None]:
 @pytest.fixture(params=["ids", "no ids"])
 def broker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Kafka as it is, and as it answers for topics that have no id."""
-    describe = topics.describe
+    describe = topics.describe_topic
     if request.param == "no ids":
-        monkeypatch.setattr(topics, "describe", lambda *asked: describe(*asked)._replace(id=NO_ID))
+        monkeypatch.setattr(topics, "describe_topic", lambda *asked: describe(*asked)._replace(id=NO_ID))
     return str(request.param)
 
 
@@ -153,7 +153,7 @@ def test_a_topic_that_is_recreated_under_the_job_loses_nothing(running: Running,
     assert [each.kind for each in running.verify().differences] == ["recreated"]
     with pytest.raises((TopicRecreated, CheckpointRefused)):
         running.run()
-    topic_id = topics.topic_id(running.settings, running.topic.pipeline.topic)
+    topic_id = topics.fetch_topic_id(running.settings, running.topic.pipeline.topic)
     running.checkpoint.begin_at(CheckpointOrigin(topic_id=topic_id))
     running.run()
     receipt = running.verify()
@@ -193,7 +193,7 @@ def test_after_a_restore_the_job_goes_on_where_the_ledger_ends(running: Running)
     """Not at its checkpoint, which is ahead: the rows of what was stored since are there again, and verify balances."""
     running.send("AA", 0, 20)
     running.run()
-    with cassandra.connected(running.settings) as session:
+    with cassandra.open_session(running.settings) as session:
         snapshot = Snapshot(session, running)
         running.send("BB", 10, 40)
         running.run()

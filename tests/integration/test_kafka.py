@@ -8,7 +8,7 @@ from confluent_kafka.admin import ConfigResource, ResourceType
 
 from penstock import config
 from penstock.broker import topics
-from penstock.broker.kafka import MAX_MESSAGE_BYTES, admin, connection, producer
+from penstock.broker.kafka import MAX_MESSAGE_BYTES, build_config, create_admin, create_producer
 from penstock.config import Settings
 from penstock.errors import DeliveryFailed, KafkaUnreachable
 from penstock.produce.send import Sender
@@ -17,10 +17,10 @@ from penstock.retry import wait_until
 
 def test_a_topic_is_made_with_the_partitions_and_settings_that_are_set(settings: Settings, unique: str) -> None:
     """Nothing about a topic is left to the broker's defaults."""
-    topics.ensure(settings, unique)
-    topics.ensure(settings, unique)
+    topics.ensure_topic(settings, unique)
+    topics.ensure_topic(settings, unique)
     assert len(topics.spans(settings, unique)) == settings.kafka_partitions
-    client, resource = admin(settings), ConfigResource(ResourceType.TOPIC, unique)
+    client, resource = create_admin(settings), ConfigResource(ResourceType.TOPIC, unique)
     found = client.describe_configs([resource])[resource].result()
     assert {name: found[name].value for name in topics.topic_settings(settings)} == topics.topic_settings(settings)
 
@@ -33,13 +33,13 @@ def test_a_topic_is_not_made_by_accident(settings: Settings, unique: str) -> Non
 
 def test_a_topic_made_anew_has_another_id(settings: Settings, unique: str) -> None:
     """Generations of a topic can be told apart."""
-    topics.ensure(settings, unique)
-    first = topics.topic_id(settings, unique)
-    client = admin(settings)
+    topics.ensure_topic(settings, unique)
+    first = topics.fetch_topic_id(settings, unique)
+    client = create_admin(settings)
     client.delete_topics([unique])[unique].result()
     wait_until(lambda: _is_gone(settings, unique), timeout_s=30, what="the topic to be gone")
-    topics.ensure(settings, unique)
-    assert topics.topic_id(settings, unique) != first
+    topics.ensure_topic(settings, unique)
+    assert topics.fetch_topic_id(settings, unique) != first
 
 
 def _is_gone(settings: Settings, topic: str) -> None:
@@ -49,15 +49,15 @@ def _is_gone(settings: Settings, topic: str) -> None:
 
 def test_what_was_sent_is_acknowledged_and_read_back_in_order(settings: Settings, unique: str) -> None:
     """The sender's counts and offsets are those of the topic, and key, value and headers come back."""
-    topics.ensure(settings, unique)
-    with Sender(producer(settings), unique, 30) as sender:
+    topics.ensure_topic(settings, unique)
+    with Sender(create_producer(settings), unique, 30) as sender:
         for number in range(5000):
             sender.send(b"key-%d" % (number % 50), b"value-%d" % number, [("h", b"x")])
     delivered = sender.delivered
     spans = topics.spans(settings, unique)
     assert delivered.records == 5000 == sum(span.records for span in spans)
     assert delivered.offsets == {span.partition: (0, span.end - 1) for span in spans if span.records}
-    read = list(topics.records(settings, unique, spans))
+    read = list(topics.read_records(settings, unique, spans))
     assert len(read) == 5000
     assert read[0].headers() == [("h", b"x")]
     by_key: dict[bytes, list[int]] = {}
@@ -68,19 +68,19 @@ def test_what_was_sent_is_acknowledged_and_read_back_in_order(settings: Settings
 
 def test_records_are_read_from_the_middle(settings: Settings, unique: str) -> None:
     """A span gives its own records and no others."""
-    topics.ensure(settings, unique)
-    with Sender(producer(settings), unique, 30) as sender:
+    topics.ensure_topic(settings, unique)
+    with Sender(create_producer(settings), unique, 30) as sender:
         for number in range(100):
             sender.send(b"one-key", b"%d" % number, [])
     partition = next(iter(sender.delivered.offsets))
-    read = list(topics.records(settings, unique, [topics.Span(partition, 10, 20)]))
+    read = list(topics.read_records(settings, unique, [topics.Span(partition, 10, 20)]))
     assert [message.offset() for message in read] == list(range(10, 20))
 
 
 def test_a_record_that_is_too_large_is_a_delivery_that_failed(settings: Settings, unique: str) -> None:
     """What Kafka does not take is never counted as sent."""
-    topics.ensure(settings, unique)
-    with pytest.raises(DeliveryFailed, match=unique), Sender(producer(settings), unique, 30) as sender:
+    topics.ensure_topic(settings, unique)
+    with pytest.raises(DeliveryFailed, match=unique), Sender(create_producer(settings), unique, 30) as sender:
         sender.send(b"key", os.urandom(MAX_MESSAGE_BYTES + 1), [])
     assert sender.delivered.records == 0
 
@@ -88,8 +88,8 @@ def test_a_record_that_is_too_large_is_a_delivery_that_failed(settings: Settings
 @pytest.mark.parametrize("codec", ["lz4", "zstd", "gzip"])
 def test_a_message_counts_as_large_as_it_is_read(settings: Settings, unique: str, codec: str) -> None:
     """One that is small because it was compressed could be larger than the memory of whoever reads it."""
-    topics.ensure(settings, unique)
-    client = Producer(connection(settings) | {"compression.type": codec, "message.max.bytes": 1_000_000_000})
+    topics.ensure_topic(settings, unique)
+    client = Producer(build_config(settings) | {"compression.type": codec, "message.max.bytes": 1_000_000_000})
     told: list[KafkaError | None] = []
     client.produce(unique, value=bytes(10 * MAX_MESSAGE_BYTES), on_delivery=lambda error, _: told.append(error))
     assert client.flush(60) == 0
@@ -101,8 +101,8 @@ def test_a_message_counts_as_large_as_it_is_read(settings: Settings, unique: str
 
 def test_an_id_lies_where_javas_clients_put_it(settings: Settings, unique: str) -> None:
     """Murmur2 of the key, as Kafka's own producer; the hashes are those of Kafka's `UtilsTest.testMurmur2`."""
-    topics.ensure(settings, unique)
-    client, places = producer(settings), {}
+    topics.ensure_topic(settings, unique)
+    client, places = create_producer(settings), {}
     for key in (b"21", b"foobar", b"a-little-bit-long-string", b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8"):
         client.produce(
             unique, value=b"x", key=key, on_delivery=lambda _, one: places.update({one.key(): one.partition()})
@@ -117,5 +117,5 @@ def test_a_kafka_that_is_away_is_said_to_be_unreachable(free_port: int) -> None:
     """The error names the address and the setting."""
     away = config.read(kafka_bootstrap=f"127.0.0.1:{free_port}", kafka_timeout_s=2)
     with pytest.raises(KafkaUnreachable, match=str(free_port)) as caught:
-        topics.ensure(away, "users_created")
+        topics.ensure_topic(away, "users_created")
     assert "PENSTOCK_KAFKA_BOOTSTRAP" in caught.value.hint

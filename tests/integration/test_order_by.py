@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from pyspark.sql import SparkSession
 
-from penstock.broker.kafka import producer
+from penstock.broker.kafka import create_producer
 from penstock.dead_letters.message import parse_message
 from penstock.errors import PenstockError
 from penstock.sink import cassandra, table_orders
@@ -58,7 +58,7 @@ class Versions(Lab):
         self.put_at(partition, BASE_MS + second * 1000, value, key, [("at", moment(second).encode())])
 
     def put_at(self, partition: int, at_ms: int, value: bytes | None, key: bytes | None = None, headers: Any = ()):
-        client, topic = producer(self.settings), self.pipeline.topic
+        client, topic = create_producer(self.settings), self.pipeline.topic
         client.produce(topic, value, key, partition=partition, timestamp=at_ms, headers=list(headers))
         assert client.flush(60) == 0
 
@@ -82,7 +82,7 @@ def lab_of(
     stack: Stack, spark: SparkSession, pipeline_file: Callable[..., Path]
 ) -> Iterator[Callable[[str], Versions]]:
     """Makes a lab of a pipeline that is ordered so."""
-    with cassandra.connected(stack.settings) as session:
+    with cassandra.open_session(stack.settings) as session:
 
         def make(order_by: str) -> Versions:
             lab = Versions(stack, pipeline_file(RECORD, f"{DEFINITION}, {order_by}"), spark, session)

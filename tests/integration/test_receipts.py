@@ -24,7 +24,7 @@ from penstock import config
 from penstock.broker import topics
 from penstock.broker.admin import delete_records
 from penstock.broker.headers import RUN
-from penstock.broker.kafka import admin, producer
+from penstock.broker.kafka import create_admin, create_producer
 from penstock.broker.topics import Span
 from penstock.cli import app
 from penstock.cli import spark as command_spark
@@ -42,7 +42,7 @@ from penstock.pipeline.topic_guard import TopicGuard
 from penstock.pipelines import users
 from penstock.process.session import kafka_stretch, raw_records
 from penstock.produce import delivery_log
-from penstock.produce.delivery_log import Journal
+from penstock.produce.delivery_log import DeliveryLog
 from penstock.reconcile import trace, verify
 from penstock.reconcile.verify import TopicReceipt
 from penstock.sink import cassandra, ledger
@@ -63,14 +63,14 @@ class Lab(Topic):
         self.file = file
         self.session = session
         self.name = f"{self.pipeline.keyspace}.{self.pipeline.table}"
-        self.topic_id = topics.topic_id(self.settings, self.pipeline.topic)
+        self.topic_id = topics.fetch_topic_id(self.settings, self.pipeline.topic)
         self.epoch_us = ledger.begin_generation(session, self.pipeline.keyspace, self.pipeline.topic, self.topic_id)
         self.book = ledger.Ledger(session, self.pipeline.keyspace, self.pipeline.topic, self.epoch_us)
         known = Incarnation(session, self.pipeline.keyspace, self.settings, self.pipeline.topic)
         guard = TopicGuard(known, self.pipeline.topic, self.topic_id, self.epoch_us, self.settings)
-        order = job.observer(session, self.pipeline.keyspace, self.book, self.settings, guard)
+        order = job.build_observer(session, self.pipeline.keyspace, self.book, self.settings, guard)
         shapes = KeyFormats(session, self.pipeline.keyspace, self.book, self.spans)
-        plan = stream.plan(self.settings, self.epoch_us)
+        plan = stream.build_plan(self.settings, self.epoch_us)
         self.keeper = job.BatchRunner(plan, self.book, threading.Event(), order=order, key_formats=shapes)
         self.ends: dict[int, int] = {}
 
@@ -81,7 +81,7 @@ class Lab(Topic):
         return {str(one.key(), "utf-8"): (one.partition(), one.offset()) for one in self.messages()}
 
     def messages(self) -> list[Any]:
-        return list(topics.records(self.settings, self.pipeline.topic, self.spans()))
+        return list(topics.read_records(self.settings, self.pipeline.topic, self.spans()))
 
     def spans(self) -> list[Span]:
         return topics.spans(self.settings, self.pipeline.topic)
@@ -92,7 +92,7 @@ class Lab(Topic):
         stretch = kafka_stretch(self.spark, self.settings, self.pipeline.topic, new)
         frame = raw_records(stretch, self.pipeline.declared_order)
         self.spark.sparkContext.setLocalProperty("sql.streaming.queryId", "job")
-        self.keeper.keep(frame, len(self.ends))
+        self.keeper.process_batch(frame, len(self.ends))
         self.ends = {one.partition: one.end for one in new}
 
     def verify(self) -> TopicReceipt:
@@ -124,7 +124,7 @@ def lab(
     spark: SparkSession,
     pipeline_file: Callable[..., Path],
 ) -> Iterator[Lab]:
-    with cassandra.connected(stack.settings) as session:
+    with cassandra.open_session(stack.settings) as session:
         yield Lab(stack, pipeline_file(), spark, session)
 
 
@@ -149,14 +149,14 @@ def test_records_that_retention_deletes_while_they_are_read_are_no_difference(
     lab: Lab, places: dict[str, Place], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The log start moves after the ranges were listed, and before their records are read."""
-    read = topics.records
+    read = topics.read_records
 
     def read_pruned(settings: Settings, topic: str, spans: list[Span]) -> Iterator[Message]:
         firsts = [topics.Place(span.partition, 5) for span in spans]
-        delete_records(admin(settings), settings, topic, firsts if topic == lab.pipeline.topic else [])
+        delete_records(create_admin(settings), settings, topic, firsts if topic == lab.pipeline.topic else [])
         yield from read(settings, topic, spans)
 
-    monkeypatch.setattr(topics, "records", read_pruned)
+    monkeypatch.setattr(topics, "read_records", read_pruned)
     found = lab.verify()
     assert told(found) == set()
     assert (found.produced, found.stored, found.rows, found.older_rows) == (20, 20, 20, 10)
@@ -193,7 +193,7 @@ def test_each_difference_is_named(lab: Lab, places: dict[str, Place], captured: 
     assert told(lab.verify()) == expected
 
     folder = delivery_log.folder_of(lab.settings)
-    with Journal(folder, "run-2", lab.pipeline.topic, lab.topic_id) as written:
+    with DeliveryLog(folder, "run-2", lab.pipeline.topic, lab.topic_id) as written:
         written.note(0, 10_000, b"lost")
         written.note(*places[gone], b"another")
     expected |= {("lost", 0, 10_000, "lost"), ("lost", *places[gone], "another")}
@@ -245,7 +245,7 @@ def test_the_way_of_each_record(lab: Lab, places: dict[str, Place], captured: li
     fault = Fault(Reason.CONTRACT_BROKEN, "email: no", Stage.PRODUCE, rules=("email:pattern",))
     entry = msgspec.json.encode(captured[4] | {"email": "nobody"})
     reject = Reject(fault, lab.pipeline.topic, -1, -1, None, entry, [(RUN, b"run-1")])
-    send_dead_letters(producer(lab.settings), lab.pipeline.dead_letter_topic, [reject])
+    send_dead_letters(create_producer(lab.settings), lab.pipeline.dead_letter_topic, [reject])
     assert [one.outcome for one in lab.trace(superseded)] == ["stored", "waiting"]
     lab.carry_out()
 
@@ -338,7 +338,7 @@ def test_the_topic_is_read_again(lab: Lab, places: dict[str, Place], captured: l
     assert verify.count_rows_to_rebuild(lab.settings, lab.session) == 28
     kept = next(place for key, place in places.items() if key in ids[4:])
     pruned = TopicPartition(lab.pipeline.topic, kept[0], kept[1] + 1)
-    client = admin(lab.settings)  # its answers end with it
+    client = create_admin(lab.settings)  # its answers end with it
     client.delete_records([pruned])[pruned].result(60)
     with pytest.raises(PenstockError, match=r"a rebuild would lose .* rows of .* whose records are not in"):
         verify.count_rows_to_rebuild(lab.settings, lab.session)
@@ -377,7 +377,7 @@ def test_a_topic_that_grows_keeps_the_newest_version(
         key for key in ids if moved[key][0] >= 2 and zlib.crc32(key.encode()) % 6 != places[key][0]
     )  # which no known partitioner puts there by the new number
     entry = captured[ids.index(late)]
-    client = producer(lab.settings)
+    client = create_producer(lab.settings)
     client.produce(topic, value_of(entry, email="late@example.org"), late.encode(), partition=places[late][0])
     assert client.flush(60) == 0
     lab.carry_out()
@@ -426,7 +426,7 @@ def test_a_tombstone_counts_once_keys_like_its_are_proven(lab: Lab, captured: li
 
 def test_versions_without_an_order_are_named(lab: Lab, captured: list[dict[str, Any]]) -> None:
     """Without keys the older version may win, as its offset is larger: that is no balance."""
-    client, entry = producer(lab.settings), captured[0]
+    client, entry = create_producer(lab.settings), captured[0]
     for partition, version in ((0, captured[1]), (0, captured[2]), (0, entry), (1, entry)):
         client.produce(lab.pipeline.topic, value_of(version), partition=partition)
     assert client.flush(60) == 0
@@ -438,7 +438,7 @@ def test_versions_without_an_order_are_named(lab: Lab, captured: list[dict[str, 
 
 def replayed(lab: Lab, spans: list[Span]) -> int:
     """How many records a replay carried out; its stretch balances."""
-    done = replay.replay(lab.spark, lab.session, lab.settings, spans, lambda *_: None)
+    done = replay.replay_ranges(lab.spark, lab.session, lab.settings, spans, lambda *_: None)
     receipt = verify.verify(lab.settings, lab.session, spans=spans)
     assert told(receipt) == set()
     assert receipt.produced == sum(span.records for span in spans)

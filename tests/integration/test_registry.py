@@ -59,7 +59,7 @@ def test_a_schema_that_cannot_read_the_one_before_is_refused(
     registry.register(f"{unique}-value", Before, wire_format)
     with pytest.raises(SchemaRefused, match=unique) as caught:
         registry.register(f"{unique}-value", Retyped, wire_format)
-    assert "type_changed: `name` is bigint and was text" in caught.value.message
+    assert "type_changed: the type of `name` changed from text to bigint" in caught.value.message
     assert caught.value.hint == "./penstock schema plan"
 
 

@@ -87,7 +87,7 @@ def guarded(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
     with _running(service, home / "cassandra.log"):
         wait_until(answers, timeout_s=_START_S, every_s=2.0, what="the guarded Cassandra")
-        with cassandra.connected(settings.model_copy(update=_ADMIN)) as session:
+        with cassandra.open_session(settings.model_copy(update=_ADMIN)) as session:
             session.execute("CREATE ROLE app WITH LOGIN = true AND PASSWORD = 'word'")
             session.execute("GRANT SELECT ON KEYSPACE system_views TO app")
         yield settings
@@ -96,7 +96,7 @@ def guarded(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 @pytest.fixture
 def admin(guarded: Settings) -> Iterator[Session]:
     """A session of the administrator; the keyspace is gone before and after."""
-    with cassandra.connected(guarded.model_copy(update=_ADMIN)) as session:
+    with cassandra.open_session(guarded.model_copy(update=_ADMIN)) as session:
         session.execute("DROP KEYSPACE IF EXISTS shared")
         yield session
         session.execute("DROP KEYSPACE IF EXISTS shared")
@@ -113,7 +113,7 @@ def _statements(error: PenstockError) -> list[str]:
 
 
 def _create_as_told(session: Session, app: Settings) -> None:
-    with cassandra.connected(app) as own, pytest.raises(PenstockError) as failed:
+    with cassandra.open_session(app) as own, pytest.raises(PenstockError) as failed:
         job.create_keyspace(own, app)
     for statement in _statements(failed.value):
         session.execute(statement)
@@ -124,20 +124,20 @@ def test_what_is_missing_is_named_and_what_is_there_is_used(admin: Session, app:
     _create_as_told(admin, app)
     admin.execute("GRANT SELECT, MODIFY ON KEYSPACE shared TO app")
     pipeline = pipelines.of(app)
-    with cassandra.connected(app) as own:
+    with cassandra.open_session(app) as own:
         job.create_keyspace(own, app)
         job.create_tables(own, app)
-        with lease.held(lease.Lease(own, "shared", "checkpoint"), wait_s=0):
+        with lease.hold_lease(lease.Lease(own, "shared", "checkpoint"), wait_s=0):
             epoch_us = ledger.begin_generation(own, "shared", pipeline.topic, "id-1")
             RowWriter(own, "shared", pipeline.table, pipeline.stored, epoch_us=epoch_us, concurrency=1).write(Decoded())
-        assert cassandra.lacking(own, app, pipeline) == []
+        assert cassandra.find_missing_columns(own, app, pipeline) == []
 
 
 def test_a_permission_that_is_missing_is_named(admin: Session, app: Settings) -> None:
     """The hint is a GRANT that Cassandra takes."""
     _create_as_told(admin, app)
-    with pytest.raises(PenstockError, match="SELECT permission") as failed, cassandra.connected(app) as own:
+    with pytest.raises(PenstockError, match="SELECT permission") as failed, cassandra.open_session(app) as own:
         own.execute("SELECT * FROM shared.ledger LIMIT 1")
     admin.execute(failed.value.hint.partition("can: ")[2].partition(";")[0])
-    with cassandra.connected(app) as own:
+    with cassandra.open_session(app) as own:
         own.execute("SELECT * FROM shared.ledger LIMIT 1")

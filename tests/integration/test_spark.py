@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 
 from penstock.broker.kafka import MAX_MESSAGE_BYTES
 from penstock.broker.registry import Registry
-from penstock.codec.encode import serializer
+from penstock.codec.encode import build_serializer
 from penstock.dead_letters.message import read_error_headers
 from penstock.dead_letters.pending import DeadLetterSelection
 from penstock.dead_letters.redrive import redrive
@@ -54,13 +54,13 @@ def test_every_encoding_is_stored(topic: Callable[..., Topic], captured: list[di
     one = topic()
     records = [msgspec.convert(users.from_source(entry), users.User) for entry in captured]
     registry, name = Registry(one.settings), one.pipeline.topic
-    as_json = serializer(users.User, "json", registry.register(f"{name}-json", users.User, "json"))
-    as_avro = serializer(users.User, "avro", registry.register(f"{name}-avro", users.User, "avro"))
+    as_json = build_serializer(users.User, "json", registry.register(f"{name}-json", users.User, "json"))
+    as_avro = build_serializer(users.User, "avro", registry.register(f"{name}-avro", users.User, "avro"))
     one.send(*map(msgspec.json.encode, records[:10]))
     one.send(*map(as_json, records[10:20]))
     one.send(*map(as_avro, records[20:]))
-    tally = one.store()
-    assert (tally.records, tally.stored, tally.rejected) == (30, 30, 0)
+    summary = one.store()
+    assert (summary.records, summary.stored, summary.rejected) == (30, 30, 0)
     assert one.rows().keys() == {entry["login"]["uuid"] for entry in captured}
 
 
@@ -83,8 +83,8 @@ def test_bad_records_are_set_aside_and_their_neighbours_stored(
     }
     good = encoded(captured)
     one.send(*good[:15], *bad, *good[15:])
-    tally = one.store()
-    assert (tally.records, tally.stored, tally.rejected) == (40, 30, 10)
+    summary = one.store()
+    assert (summary.records, summary.stored, summary.rejected) == (40, 30, 10)
     letters = one.dead_letters()
     assert len(letters) == 10
     for letter in letters:
@@ -139,8 +139,14 @@ def test_a_null_value_deletes_the_row_that_its_key_names(
     ]
     one.send_all((key.encode(), value, []) for key, value in sent)
     for _ in range(2):
-        tally = one.store()
-        assert (tally.records, tally.stored, tally.deleted, tally.rejected, tally.filtered) == (10, 5, 5, 0, 0)
+        summary = one.store()
+        assert (summary.records, summary.stored, summary.deleted, summary.rejected, summary.filtered) == (
+            10,
+            5,
+            5,
+            0,
+            0,
+        )
         assert one.rows().keys() == {back, kept}
     assert one.dead_letters() == []
 
@@ -164,14 +170,14 @@ class Maybe(users.User, frozen=True, kw_only=True):
 def test_nulls_are_counted_by_field(
     topic: Callable[..., Topic], captured: list[dict[str, Any]], before: str, more: str
 ) -> None:
-    """The tally says how many of the stored rows have null in a field that may be null."""
+    """The summary says how many of the stored rows have null in a field that may be null."""
     one = topic(before, more)
     good = [users.from_source(entry) for entry in captured]
     titled = [msgspec.json.encode(fields | {"title": "Dr", "age": 5}) for fields in good[:4]]
     old = [msgspec.json.encode(fields | {"age": 5}) for fields in good[4:10]]
     one.send(*titled, *old, msgspec.json.encode(good[10] | {"title": "x" * 10}))
-    tally = one.store()
-    assert (tally.stored, tally.rejected, tally.nulls) == (10, 1, {"title": 6})
+    summary = one.store()
+    assert (summary.stored, summary.rejected, summary.nulls) == (10, 1, {"title": 6})
 
 
 ADDS_A_COLUMN = """
@@ -189,8 +195,8 @@ def test_a_transform_can_add_a_column(topic: Callable[..., Topic], captured: lis
     """The table has the column, and every row its value; a bad record goes past the transform."""
     one = topic(ADDS_A_COLUMN, "row=Row, transform=transform")
     one.send(*encoded(captured), b"{")
-    tally = one.store()
-    assert (tally.records, tally.stored, tally.rejected, tally.filtered) == (31, 30, 1, 0)
+    summary = one.store()
+    assert (summary.records, summary.stored, summary.rejected, summary.filtered) == (31, 30, 1, 0)
     for entry in captured:
         row = one.rows()[entry["login"]["uuid"]]
         assert row["full_name"] == f"{entry['name']['first']} {entry['name']['last']}"
@@ -208,10 +214,10 @@ def test_a_transform_can_filter(topic: Callable[..., Topic], captured: list[dict
     """What it drops is counted as filtered, not lost."""
     one = topic(FILTERS, "transform=transform")
     one.send(*encoded(captured))
-    tally = one.store()
+    summary = one.store()
     australians = {entry["login"]["uuid"] for entry in captured if entry["nat"] == "AU"}
     assert one.rows().keys() == australians
-    assert (tally.records, tally.stored, tally.filtered) == (30, len(australians), 30 - len(australians))
+    assert (summary.records, summary.stored, summary.filtered) == (30, len(australians), 30 - len(australians))
 
 
 DOUBLES_AND_DROPS = """
@@ -235,7 +241,7 @@ def transform(df):
     ("before", "why"),
     [
         (DOUBLES_AND_DROPS, r"more than one row for the record at \d+:\d+"),
-        (INVENTS, r"a row at \d+:1\d\d\d, where no record was read"),
+        (INVENTS, r"a row at \d+:1\d\d\d, which is not a record of the batch"),
         (LOSES, r"rows without kafka_offset and ingested_at"),
     ],
     ids=["doubles and drops", "invents", "loses"],
@@ -266,8 +272,8 @@ def test_a_row_that_a_transform_broke_is_set_aside_as_it_was(
     one = topic(BREAKS_THE_ROW, "transform=transform")
     value = encoded(captured)[0]
     one.send(value)
-    tally = one.store()
-    assert (tally.stored, tally.rejected) == (0, 1)
+    summary = one.store()
+    assert (summary.stored, summary.rejected) == (0, 1)
     (letter,) = one.dead_letters()
     assert letter.value() == value
     assert read_error_headers(letter)["stage"] == "transform"
@@ -288,7 +294,7 @@ def test_a_redriven_record_keeps_its_place(
         one.send(msgspec.json.encode(user | {"nationality": nationality} | changes), key=record_id.encode())
 
     def redrive_all(*, as_new: bool = False) -> tuple[int, int]:
-        with cassandra.connected(one.settings) as session:
+        with cassandra.open_session(one.settings) as session:
             mending = Repair({"email": "mended@example.org"})
             done = redrive(one.settings, session, DeadLetterSelection(), mending, as_new=as_new)
         return done.sent, done.superseded
@@ -303,8 +309,8 @@ def test_a_redriven_record_keeps_its_place(
     send("BB")
     assert redrive_all() == (1, 0)
     assert stored() == ("BB", user["email"]), "the newer version was on its way"
-    with cassandra.connected(one.settings) as session:
-        cassandra.truncate(session, one.settings, one.pipeline)
+    with cassandra.open_session(one.settings) as session:
+        cassandra.truncate_table(session, one.settings, one.pipeline)
     assert stored() == ("BB", user["email"]), "all of the topic was read again"
     send("CC", email="nobody")
     one.store()

@@ -16,7 +16,7 @@ import pytest
 
 from penstock import config
 from penstock.broker import topics
-from penstock.broker.kafka import producer
+from penstock.broker.kafka import create_producer
 from penstock.config import Settings
 from penstock.contract.batch import BatchSummary
 from penstock.errors import Unreachable
@@ -153,8 +153,8 @@ def test_the_gauges_are_those_of_the_services(settings: Settings, unique: str, p
     poller = Poller(here)
     try:
         seen(poller, lag_records=0, topic_records=0)
-        topics.ensure(here, unique)
-        topics.ensure(here, f"{unique}.dlq")
+        topics.ensure_topic(here, unique)
+        topics.ensure_topic(here, f"{unique}.dlq")
         seen(poller, topic_records=0, newest_record_s=None, produced=0)
         send(here, unique, 100)
         send(here, f"{unique}.dlq", 7)
@@ -181,28 +181,28 @@ def seen(poller: Poller, **wanted: Any) -> Snapshot:
 
 
 def send(settings: Settings, topic: str, records: int) -> None:
-    with Sender(producer(settings), topic, 30) as sender:
+    with Sender(create_producer(settings), topic, 30) as sender:
         for number in range(records):
             sender.send(b"%d" % number, b"{}", [])
 
 
 def write_ledger_and_receipt(settings: Settings, topic: str) -> None:
     """A job has stored everything, and a receipt says that something is missing all the same."""
-    with cassandra.connected(settings) as session:
+    with cassandra.open_session(settings) as session:
         session.execute(
             f"CREATE KEYSPACE {topic} WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': 1}}"
         )
         ledger.create_tables(session, topic)
         receipts.create_table(session, topic)
-        epoch_us = ledger.begin_generation(session, topic, topic, topics.topic_id(settings, topic))
+        epoch_us = ledger.begin_generation(session, topic, topic, topics.fetch_topic_id(settings, topic))
         book = ledger.Ledger(session, topic, topic, epoch_us)
         spans = [span for span in topics.spans(settings, topic) if span.records]
-        book.write("job", 1, [tally(span) for span in spans])
+        book.write("job", 1, [summary(span) for span in spans])
         receipt = {"balanced": False, "missing": 3, "warnings": ["email: null"]}
-        receipts.keep(session, topic, topic, datetime.now(UTC), receipt)
+        receipts.write_receipt(session, topic, topic, datetime.now(UTC), receipt)
 
 
-def tally(span: topics.Span) -> BatchSummary:
+def summary(span: topics.Span) -> BatchSummary:
     return BatchSummary(
         partition=span.partition,
         first_offset=span.first,

@@ -19,7 +19,7 @@ from penstock.broker.admin import TopicSetting
 from penstock.broker.topics import Span
 from penstock.codec.records import Decoder
 from penstock.config import Settings, read
-from penstock.contract.batch import BatchSummary, Decoded, Deletion, Reject, merge, tally
+from penstock.contract.batch import BatchSummary, Decoded, Deletion, Reject, merge_summaries, summarize_batch
 from penstock.contract.fault import Fault, Reason, Stage
 from penstock.contract.fields import fields
 from penstock.contract.order import Order, TopicLayout
@@ -31,7 +31,7 @@ from penstock.dead_letters.topic import send_dead_letters
 from penstock.errors import AirflowUnreachable
 from penstock.pipeline.stream import _with_filtered
 from penstock.produce import delivery_log
-from penstock.produce.delivery_log import Journal
+from penstock.produce.delivery_log import DeliveryLog
 from penstock.reconcile import auditor, excuse_evidence, verify
 from penstock.reconcile.audit import Audit, Row, RowAuthor, RowPlace, Sent
 from penstock.reconcile.auditor import Auditor
@@ -263,7 +263,7 @@ class Carried:
     def acknowledge(self, run: str, places: Iterable[tuple[int, int]] | None = None, topic_id: str = TOPIC_ID) -> None:
         """Write the journal of an attempt that was told of the records at `places`, or of all."""
         everywhere = [(one.partition(), one.offset()) for kept in self.kafka.values() for one in kept]
-        with Journal(delivery_log.folder_of(self.settings), run, "readings", topic_id) as written:
+        with DeliveryLog(delivery_log.folder_of(self.settings), run, "readings", topic_id) as written:
             for partition, offset in everywhere if places is None else places:
                 known = offset < len(self.kafka.get(partition, []))
                 written.note(partition, offset, self.kafka[partition][offset].key() if known else b"7")
@@ -276,7 +276,7 @@ class Carried:
 
     def written(self, *spans: Span) -> list[BatchSummary]:
         """A batch that is broken off before its lines: what they would be."""
-        tallies = []
+        summaries = []
         for span in spans:
             messages = self._held(span)
             decoded = self._decode(messages)
@@ -287,8 +287,8 @@ class Carried:
                 self.tables.delete(one.key, one.offset, self._shift_us(one.partition, one.offset))
             self._set_aside(kept.rejects)
             read = [_read(span.partition, messages)._replace(stored_at_ms=self.stored_ms)] if messages else []
-            tallies += _with_filtered(read, tally(kept, self.stored_ms))
-        return merge(tallies)
+            summaries += _with_filtered(read, summarize_batch(kept, self.stored_ms))
+        return merge_summaries(summaries)
 
     def _set_aside(self, rejects: list[Reject]) -> None:
         """Send dead letters at the time of the batch."""
@@ -308,12 +308,12 @@ class Carried:
         sent = self.kafka[partition][offset]
         declared = self.pipeline.declared_order
         if declared is not None:
-            source = Source(sent.timestamp()[1], offset, headers.order(sent.headers() or []))
-            place = declared.place(Reading(sensor=0, celsius=0), source, latest_past())
+            source = Source(sent.timestamp()[1], offset, headers.read_order(sent.headers() or []))
+            place = declared.compute_timestamp(Reading(sensor=0, celsius=0), source, latest_past())
             assert isinstance(place, int)
             return place - EPOCH_US - offset
         rank = self.tables.order.rank_of(
-            partition, offset, sent.key(), headers.order(sent.headers() or []), epoch_us=EPOCH_US
+            partition, offset, sent.key(), headers.read_order(sent.headers() or []), epoch_us=EPOCH_US
         )
         return rank.shift_us
 
@@ -369,13 +369,13 @@ class Carried:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(pipelines, "of", lambda _settings: self.pipeline)
             patch.setattr(topics, "spans", self._spans)
-            patch.setattr(topics, "records", self._records)
+            patch.setattr(topics, "read_records", self._records)
             patch.setattr(topics, "since", self._since)
-            patch.setattr(topics, "topic_id", lambda *_: TOPIC_ID)
-            patch.setattr(topics, "describe", lambda *_: topics.Description(TOPIC_ID, len(self.kafka)))
+            patch.setattr(topics, "fetch_topic_id", lambda *_: TOPIC_ID)
+            patch.setattr(topics, "describe_topic", lambda *_: topics.Description(TOPIC_ID, len(self.kafka)))
             patch.setattr(auditor, "Registry", lambda _settings: FakeSchemas.of(Reading))
-            patch.setattr(kafka, "admin", lambda _settings: None)
-            patch.setattr(admin, "settings_of", self._settings_of)
+            patch.setattr(kafka, "create_admin", lambda _settings: None)
+            patch.setattr(admin, "read_settings", self._settings_of)
             patch.setattr(excuse_evidence, "now_ms", lambda: self.now_ms)
             patch.setattr(verify, "Airflow", lambda _settings: FakeAirflow(self.runs))
             yield
@@ -386,7 +386,7 @@ class Carried:
 
     def sent(self) -> list[Sent]:
         """The topic's records, one by one, as an auditor reads them, for use while `in_place`."""
-        return list(map(self.auditor().sent_of, topics.records(self.settings, "readings", self.spans())))
+        return list(map(self.auditor().sent_of, topics.read_records(self.settings, "readings", self.spans())))
 
     def audit(self, *spans: Span) -> "Reconciled":
         """The reconciliation of `spans`, or of all."""

@@ -36,9 +36,9 @@ class FakeKafka:
     def use(self, monkeypatch: Any) -> "FakeKafka":
         """Stand for the broker."""
         monkeypatch.setattr(topics, "spans", self.spans)
-        monkeypatch.setattr(topics, "records", self.records)
-        monkeypatch.setattr(topics, "topic_id", lambda *_: TOPIC_ID)
-        monkeypatch.setattr(topics, "ensure_pipeline", lambda *_: None)
+        monkeypatch.setattr(topics, "read_records", self.records)
+        monkeypatch.setattr(topics, "fetch_topic_id", lambda *_: TOPIC_ID)
+        monkeypatch.setattr(topics, "ensure_pipeline_topics", lambda *_: None)
         return self
 
     def lying(self, topic: str) -> list[Message]:

@@ -141,7 +141,7 @@ def test_a_setting_that_cannot_work_is_refused(name, right, wrong):
 
 def test_a_port_that_is_set_twice_names_both():
     """Two services cannot share a port. The error names both settings."""
-    with pytest.raises(WrongSettings, match="PENSTOCK_REGISTRY_PORT and PENSTOCK_KAFKA_PORT are both 9092"):
+    with pytest.raises(WrongSettings, match="PENSTOCK_REGISTRY_PORT and PENSTOCK_KAFKA_PORT both use port 9092"):
         read(registry_port=9092)
 
 

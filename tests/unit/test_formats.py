@@ -26,10 +26,10 @@ from penstock.pipeline import job
 from penstock.process.checkpoint import Checkpoint, CheckpointOrigin
 from penstock.process.checkpoint_files import LocalFiles
 from penstock.produce import delivery_log
-from penstock.produce.delivery_log import Acknowledgement, Journal, SoFar
+from penstock.produce.delivery_log import Acknowledgement, AttemptProgress, DeliveryLog
 from penstock.sink import cassandra, receipts
 from penstock.source.entries import Unreadable
-from penstock.source.landing import Landing
+from penstock.source.landing import Staging
 from penstock.web.audit_log import Trail
 from tests.unit.fakes import FakeSession, created
 
@@ -48,16 +48,16 @@ def copied(name: str, target: Path) -> Path:
 def test_a_delivery_log_without_a_version_is_read(tmp_path: Path) -> None:
     """Its acknowledgements count in receipts, and its progress on the page, as those of today do."""
     copied("delivery-log.journal", tmp_path / f"20260601T000000.000000Z{delivery_log._build_suffix(RUN)}")
-    (attempt,) = delivery_log.attempts(tmp_path)
+    (attempt,) = delivery_log.list_attempts(tmp_path)
     assert (attempt.run_id, attempt.topic, attempt.topic_id, attempt.finished) == (RUN, TOPIC, TOPIC_ID, True)
     assert list(attempt.entries) == [Acknowledgement(0, 0, "id-1"), Acknowledgement(0, 1, "id-2")]
-    assert delivery_log.progress(tmp_path, RUN) == SoFar(fetched=2, acknowledged=2)
+    assert delivery_log.read_progress(tmp_path, RUN) == AttemptProgress(fetched=2, acknowledged=2)
 
 
 def test_a_staged_answer_without_a_version_is_sent_again(tmp_path: Path) -> None:
     """A run that a newer penstock tries again sends what the older one fetched."""
-    copied("staging.json", Landing(tmp_path, RUN).folder / "000000.json")
-    ((answer, _),) = Landing(tmp_path, RUN).answers()
+    copied("staging.json", Staging(tmp_path, RUN).folder / "000000.json")
+    ((answer, _),) = Staging(tmp_path, RUN).read_responses()
     assert answer == [{"name": "Ann"}, {"name": "Bob"}]
 
 
@@ -106,7 +106,7 @@ def test_a_receipt_without_a_version_is_what_the_next_one_is_compared_with() -> 
     """Its counts are there."""
     rows = json.loads((UNVERSIONED / "rows.json").read_text())
     (text,) = [values[2] for query, values in rows if ".receipts " in query]
-    found = receipts.latest(receipt_session(text), KEYSPACE, TOPIC)
+    found = receipts.read_latest_receipt(receipt_session(text), KEYSPACE, TOPIC)
     assert found is not None
     assert (found["counts"], found["counted"]) == ({"": 3, "state": 2}, {"0": 5})
 
@@ -122,20 +122,20 @@ Reading = Callable[[], Any]
 
 
 def a_delivery_log(home: Path) -> tuple[Path, Reading]:
-    with Journal(home, RUN, TOPIC, TOPIC_ID) as attempt:
+    with DeliveryLog(home, RUN, TOPIC, TOPIC_ID) as attempt:
         attempt.note(0, 0, b"id-1")
     (path,) = home.glob("*.journal")
-    return path, lambda: list(delivery_log.attempts(home))
+    return path, lambda: list(delivery_log.list_attempts(home))
 
 
 def a_progress(home: Path) -> tuple[Path, Reading]:
-    return a_delivery_log(home)[0], lambda: delivery_log.progress(home, RUN)
+    return a_delivery_log(home)[0], lambda: delivery_log.read_progress(home, RUN)
 
 
 def a_staged_answer(home: Path) -> tuple[Path, Reading]:
-    landing = Landing(home, RUN)
-    landing.keep([{"a": 1}, Unreadable(b"{", "it ends")])
-    return landing.folder / "000000.json", lambda: list(landing.answers())
+    landing = Staging(home, RUN)
+    landing.write_response([{"a": 1}, Unreadable(b"{", "it ends")])
+    return landing.folder / "000000.json", lambda: list(landing.read_responses())
 
 
 def a_checkpoint(home: Path) -> tuple[Path, Reading]:
@@ -184,9 +184,9 @@ def test_a_file_of_a_newer_penstock_is_refused(stored: Format, write: Any, tmp_p
     with pytest.raises(FormatTooNew) as failed:
         reading()
     assert str(path) in failed.value.message
-    assert f"{stored.name} in format {stored.version + 1}, written by penstock 9.1" in failed.value.message
-    assert f"penstock, {__version__}, reads format {stored.version}" in failed.value.message
-    assert failed.value.hint == f"install penstock 9.1 or newer, or {stored.instead}"
+    assert f"the {stored.name} has format {stored.version + 1}, written by penstock 9.1" in failed.value.message
+    assert f"this version, {__version__}, reads formats up to {stored.version}" in failed.value.message
+    assert failed.value.hint == f"install penstock 9.1 or newer, or {stored.workaround}"
     assert path.read_bytes() == before
 
 
@@ -195,7 +195,7 @@ def test_a_newer_checkpoint_is_not_taken_for_torn(tmp_path: Path) -> None:
     path, _ = a_checkpoint(tmp_path)
     path.write_text(renumbered(path.read_text(), 9))
     with pytest.raises(FormatTooNew):
-        Checkpoint(LocalFiles(), str(path.parent), TOPIC).mend()
+        Checkpoint(LocalFiles(), str(path.parent), TOPIC).repair()
     assert path.exists()
 
 
@@ -203,7 +203,7 @@ def test_a_staged_answer_of_another_shape_is_refused_for_its_version(tmp_path: P
     """Its version counts before its content."""
     path, reading = a_staged_answer(tmp_path)
     path.write_text('{"format":9,"entries":{"no":"list"}}')
-    with pytest.raises(FormatTooNew, match="staged answer in format 9; this penstock"):
+    with pytest.raises(FormatTooNew, match="the staged response has format 9; this version"):
         reading()
     path.write_text('{"format":1,"entries":{"no":"list"}}')
     with pytest.raises(msgspec.ValidationError):
@@ -213,7 +213,7 @@ def test_a_staged_answer_of_another_shape_is_refused_for_its_version(tmp_path: P
 def test_a_dead_letter_of_a_newer_penstock_is_refused() -> None:
     """It is named by its position; a version that is no number is nobody's dead letter."""
     assert letter(format="2") is not None
-    with pytest.raises(FormatTooNew, match=rf"{TOPIC}.dlq 0:7: dead letter in format 3, written by penstock 9.1"):
+    with pytest.raises(FormatTooNew, match=rf"{TOPIC}.dlq 0:7: the dead letter has format 3, written by penstock 9.1"):
         letter(format="3", version="9.1")
     assert letter(format="x") is None
 
@@ -221,8 +221,8 @@ def test_a_dead_letter_of_a_newer_penstock_is_refused() -> None:
 def test_a_receipt_of_a_newer_penstock_is_refused() -> None:
     """It is neither compared with, nor overwritten."""
     text = renumbered(formats.encode_marked(formats.RECEIPT, {"produced": 1}).decode(), 2)
-    with pytest.raises(FormatTooNew, match=r"receipt in format 2, written by penstock 9\.1"):
-        receipts.latest(receipt_session(text), KEYSPACE, TOPIC)
+    with pytest.raises(FormatTooNew, match=r"the receipt has format 2, written by penstock 9\.1"):
+        receipts.read_latest_receipt(receipt_session(text), KEYSPACE, TOPIC)
 
 
 def test_every_table_of_penstocks_own_is_created_with_its_version() -> None:
@@ -249,7 +249,7 @@ def tables(**comments: str | None) -> FakeSession:
 def test_a_keyspace_of_a_newer_penstock_is_refused() -> None:
     """By the job before it creates anything, and by whoever looks for a table, whichever table is newer."""
     session = tables(ledger="penstock 9.1, format 2", receipts="penstock 0.1.0, format 1")
-    with pytest.raises(FormatTooNew, match="keyspace ks: table ledger in format 2") as failed:
+    with pytest.raises(FormatTooNew, match="keyspace ks: the table ledger has format 2") as failed:
         cassandra.has_table(session, "ks", "receipts")
     assert "PENSTOCK_CASSANDRA_KEYSPACE" in failed.value.hint
     with pytest.raises(FormatTooNew):

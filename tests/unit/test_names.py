@@ -11,20 +11,20 @@ import msgspec
 import pytest
 from msgspec import Meta
 
-from penstock.codec.encode import serializer
+from penstock.codec.encode import build_serializer
 from penstock.codec.records import Decoder
 from penstock.contract import cql
-from penstock.contract.batch import Decoded, Deletion, tally
-from penstock.contract.evolution import Table, compare, compare_table
+from penstock.contract.batch import Decoded, Deletion, summarize_batch
+from penstock.contract.evolution import Table, compare_schemas, compare_table
 from penstock.contract.fault import Fault
-from penstock.contract.fields import fields, key_of, key_reader, key_writer
-from penstock.contract.masking import MASK, masked
+from penstock.contract.fields import build_key_reader, build_key_writer, fields, key_of
+from penstock.contract.masking import MASK, mask_personal
 from penstock.contract.record import KEY, PAST, PERSONAL, Record
-from penstock.contract.rules import judge, latest_past
+from penstock.contract.rules import latest_past, validate_record
 from penstock.contract.schemas import avro_schema, json_schema, spark_ddl
 from penstock.dead_letters.repair import assignments
-from penstock.pipeline.message_draft import template
-from penstock.pipelines.validate import problems
+from penstock.pipeline.message_draft import build_template
+from penstock.pipelines.validate import find_problems
 from penstock.process.batches import decoded_ddl, from_columns, to_columns
 from penstock.web.rejected.wording import demand
 from tests.unit.ddl import arrow_schema
@@ -51,7 +51,7 @@ DECODER = Decoder(Item, FakeSchemas.of(Item))
 
 def test_such_a_record_has_no_problem():
     """`rename` and `field(name=)` are the ways in which a topic's names become columns."""
-    assert problems(replace(READINGS, record=Item)) == []
+    assert find_problems(replace(READINGS, record=Item)) == []
 
 
 def test_messages_have_one_name_and_tables_the_other():
@@ -60,20 +60,20 @@ def test_messages_have_one_name_and_tables_the_other():
     assert list(json_schema(Item)["properties"]) == IN_MESSAGES
     assert [one["name"] for one in avro_schema(Item)["fields"]] == IN_MESSAGES
     assert [part.split()[0] for part in spark_ddl(Item).split(", ")] == IN_TABLES
-    assert list(cql.columns(Item))[:-3] == IN_TABLES
+    assert list(cql.column_types(Item))[:-3] == IN_TABLES
     jsonschema.validate(json.loads(msgspec.json.encode(ITEM)), json_schema(Item))
     assert json_schema(Item)["properties"]["orderId"]["x-key"]
-    assert 'order_id, created_at, sold_by, from_, "limit", ingested_at' in cql.insert("ks", "t", Item)
+    assert 'order_id, created_at, sold_by, from_, "limit", ingested_at' in cql.render_insert("ks", "t", Item)
 
 
 @pytest.mark.parametrize(("wire_format", "schema_id"), [("json", JSON_ID), ("avro", AVRO_ID)])
 def test_what_is_produced_is_read_and_bound(wire_format, schema_id):
     """From the source's fields through either format to the values of the INSERT, nothing is lost or mixed up."""
-    record = judge(json.loads(msgspec.json.encode(ITEM)), Item, latest_past())
+    record = validate_record(json.loads(msgspec.json.encode(ITEM)), Item, latest_past())
     assert record == ITEM
-    assert DECODER.decode(serializer(Item, wire_format, schema_id)(record)) == ITEM
-    (framed,) = cql.encoder(Item)([(ITEM, 1, 2, 3)], [7])
-    values = dict(zip(cql.columns(Item), values_in(framed), strict=False))
+    assert DECODER.decode(build_serializer(Item, wire_format, schema_id)(record)) == ITEM
+    (framed,) = cql.build_encoder(Item)([(ITEM, 1, 2, 3)], [7])
+    values = dict(zip(cql.column_types(Item), values_in(framed), strict=False))
     assert (values["order_id"], values["sold_by"], values["from_"]) == (b"o-1", b"ann", b"here")
 
 
@@ -87,8 +87,8 @@ def test_foreign_messages_have_the_names_of_messages():
 def test_the_key_is_found_by_either_name():
     """The Kafka key is the id, and back."""
     assert (key_of(Item).name, key_of(Item).column) == ("orderId", "order_id")
-    assert key_reader(Item)(key_writer(Item)(ITEM)) == "o-1"
-    assert cql.key_encoder(Item)(ITEM) == b"o-1"
+    assert build_key_reader(Item)(build_key_writer(Item)(ITEM)) == "o-1"
+    assert cql.build_key_encoder(Item)(ITEM) == b"o-1"
 
 
 def test_broken_rules_have_the_names_of_messages():
@@ -96,7 +96,7 @@ def test_broken_rules_have_the_names_of_messages():
     fault = DECODER.decode(b'{"createdAt": "2999-01-01T00:00:00Z", "order_id": "x", "soldBy": "A", "from": 1}')
     assert isinstance(fault, Fault)
     assert fault.rules == ("orderId:required", "soldBy:pattern", "from:type")
-    assert "orderId: is missing; a message has no `order_id`, that is its column" in fault.message
+    assert "orderId: is missing; `order_id` is the name of its column, not of the field in messages" in fault.message
     fault = DECODER.decode(
         b'{"createdAt": "2999-01-01T00:00:00Z", "orderId": "x", "soldBy": "a\\n", "from": "a\\u0000"}'
     )
@@ -116,13 +116,13 @@ def test_a_transform_is_given_columns():
 def test_nulls_are_counted_by_column():
     """The ledger counts what is null in the table."""
     row = (Item(order_id="o", created_at=ITEM.created_at), 1, 0, 0)
-    assert tally(Decoded(rows=[row]), 1)[0].nulls == {"sold_by": 1, "from_": 1, "limit": 1}
+    assert summarize_batch(Decoded(rows=[row]), 1)[0].nulls == {"sold_by": 1, "from_": 1, "limit": 1}
 
 
 def test_personal_data_are_hidden_under_either_name():
     """In messages and in rows."""
-    assert masked({"orderId": "o", "soldBy": "ann"}, Item) == {"orderId": "o", "soldBy": MASK}
-    assert masked({"order_id": "o", "sold_by": "ann"}, Item) == {"order_id": "o", "sold_by": MASK}
+    assert mask_personal({"orderId": "o", "soldBy": "ann"}, Item) == {"orderId": "o", "soldBy": MASK}
+    assert mask_personal({"order_id": "o", "sold_by": "ann"}, Item) == {"order_id": "o", "sold_by": MASK}
 
 
 class Crossed(Record, frozen=True, kw_only=True, rename={"a": "b", "b": "a"}):
@@ -135,12 +135,12 @@ class Crossed(Record, frozen=True, kw_only=True, rename={"a": "b", "b": "a"}):
 
 def test_a_name_that_stands_for_a_personal_field_too_is_hidden():
     """Whether a value is from a message or a row, nothing personal is shown."""
-    assert masked({"id": "1", "a": "x", "b": "y"}, Crossed) == {"id": "1", "a": MASK, "b": MASK}
+    assert mask_personal({"id": "1", "a": "x", "b": "y"}, Crossed) == {"id": "1", "a": MASK, "b": MASK}
 
 
 def test_messages_are_written_and_mended_by_their_own_names():
     """The template of a message, and `--set`, have the names that the value has."""
-    made = json.loads(template(Item))
+    made = json.loads(build_template(Item))
     assert list(made) == IN_MESSAGES
     assert DECODER.decode(json.dumps(made).encode()) == msgspec.convert(made, Item)
     assert assignments(Item, ["soldBy=ann", "limit=2"]) == {"soldBy": "ann", "limit": 2.0}
@@ -148,7 +148,10 @@ def test_messages_are_written_and_mended_by_their_own_names():
 
 def test_a_table_is_compared_by_columns_and_a_schema_by_messages():
     """A record that is renamed alone changes no table, and its schema is another."""
-    table = Table(cql.columns(Item), ("order_id",))
+    table = Table(cql.column_types(Item), ("order_id",))
     assert compare_table(table, Item) == []
     plain = msgspec.defstruct("Item", [(one.column, str) for one in fields(Item)], bases=(Record,), kw_only=True)
-    assert {change.field for change in compare(json_schema(plain), json_schema(Item))} >= {"orderId", "order_id"}
+    assert {change.field for change in compare_schemas(json_schema(plain), json_schema(Item))} >= {
+        "orderId",
+        "order_id",
+    }

@@ -2,7 +2,7 @@ import pytest
 import stamina
 
 from penstock.errors import CassandraUnreachable, KafkaUnreachable, UsageError
-from penstock.retry import bounded, wait_until
+from penstock.retry import retry_attempts, wait_until
 
 
 class Probe:
@@ -56,7 +56,7 @@ def attempts_of(attempts: int, error: Exception, on=KafkaUnreachable) -> int:
     made = []
 
     def call() -> None:
-        for attempt in bounded(on, attempts=attempts, timeout_s=10):
+        for attempt in retry_attempts(on, attempts=attempts, timeout_s=10):
             with attempt:
                 made.append(attempt)
                 raise error

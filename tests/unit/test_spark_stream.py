@@ -74,8 +74,8 @@ def test_the_stream_is_the_topics(settings_in_force, monkeypatch):
 
 def test_the_selection_is_the_decoded_records(settings_in_force, monkeypatch):
     """Kafka's columns become the pipeline's."""
-    monkeypatch.setattr(spark_stream.stream, "plan", lambda settings, epoch_us: (settings, epoch_us))
-    monkeypatch.setattr(spark_stream.stream, "decode", lambda raw, plan: (raw, plan))
+    monkeypatch.setattr(spark_stream.stream, "build_plan", lambda settings, epoch_us: (settings, epoch_us))
+    monkeypatch.setattr(spark_stream.stream, "decode_records", lambda raw, plan: (raw, plan))
     kafka = SimpleNamespace(selectExpr=lambda *columns: columns)
     columns, plan = spark_stream.create_selection_df_from_kafka(kafka)
     assert columns == spark_stream.spark_session.RAW_COLUMNS

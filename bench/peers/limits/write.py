@@ -54,7 +54,7 @@ def encode_users() -> list[list[bytes]]:
 
 def render_insert(options: Options) -> str:
     """Return the statement that stores one row."""
-    return cql.insert(options["keyspace"], options["table"], User)
+    return cql.render_insert(options["keyspace"], options["table"], User)
 
 
 def generate_batch_sizes(options: Options, stop: threading.Event) -> Iterator[int]:

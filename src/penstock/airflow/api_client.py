@@ -12,8 +12,8 @@ import httpx2
 from penstock import pipelines, remedies
 from penstock.config import Settings
 from penstock.errors import AirflowUnreachable, PenstockError, RunFailed
-from penstock.pipelines.identity import identify
-from penstock.retry import bounded
+from penstock.pipelines.identity import identify_pipeline
+from penstock.retry import retry_attempts
 
 DAG_ID = "user_automation"
 TASK_ID = "stream_data"
@@ -51,7 +51,7 @@ class Airflow:
 
         The first time, this also starts the day's scheduled run.
         """
-        for attempt in bounded(RunFailed, attempts=20, timeout_s=self._settings.airflow_timeout_s):
+        for attempt in retry_attempts(RunFailed, attempts=20, timeout_s=self._settings.airflow_timeout_s):
             with attempt:
                 self.set_paused(False)
 
@@ -65,7 +65,7 @@ class Airflow:
 
     def trigger_run(self, parameters: dict[str, Any]) -> str:
         """Trigger a run and return its id. Its task fails at once if Airflow has another pipeline than this process."""
-        expected = identify(self._settings, pipelines.of(self._settings)).as_dict()
+        expected = identify_pipeline(self._settings, pipelines.of(self._settings)).as_dict()
         body = {"logical_date": None, "conf": {**parameters, PIPELINE: expected}}
         return str(self._send_request("POST", f"{_DAG}/dagRuns", json=body)["dag_run_id"])
 

@@ -15,7 +15,7 @@ from confluent_kafka.admin import (
     NewTopic,
 )
 
-from penstock.broker.kafka import failure
+from penstock.broker.kafka import translate_error
 from penstock.broker.topics import Place, topic_settings
 from penstock.config import Settings
 from penstock.contract.names import REGISTRY_TOPICS, is_internal
@@ -48,31 +48,31 @@ class TopicSetting:
     is_fixed: bool
 
 
-def check_ours(topic: str) -> None:
+def check_not_internal(topic: str) -> None:
     """Raise `UsageError` if the topic is internal to a service and must not be changed."""
     if is_internal(topic):
         owner = "the schema registry" if topic in REGISTRY_TOPICS else "Kafka"
-        raise UsageError(f"{topic} is kept by {owner} for itself: it is shown here, and changed by nobody else")
+        raise UsageError(f"topic {topic} is internal to {owner} and cannot be changed here")
 
 
-def create(
+def create_topic(
     client: AdminClient, settings: Settings, topic: str, partitions: int, changes: Mapping[str, str] | None = None
 ) -> None:
     """Create a topic with the settings of every penstock topic, overridden by `changes`. Raises `UsageError`."""
-    check_ours(topic)
+    check_not_internal(topic)
     new = NewTopic(topic, partitions, settings.kafka_replication, config=topic_settings(settings) | dict(changes or {}))
     _run_request(
         settings, f"creating {topic}", lambda: client.create_topics([new], operation_timeout=TIMEOUT_S, **_WAIT)[topic]
     )
 
 
-def settings_of(client: AdminClient, settings: Settings, topic: str) -> list[TopicSetting]:
+def read_settings(client: AdminClient, settings: Settings, topic: str) -> list[TopicSetting]:
     """Return all settings of the topic, sorted by name. Raises `UsageError` if the topic does not exist."""
     resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
-    found = _run_request(
+    entries = _run_request(
         settings, f"reading the settings of {topic}", lambda: client.describe_configs([resource], **_WAIT)[resource]
     )
-    return sorted(map(_parse_setting, found.values()), key=lambda one: one.name)
+    return sorted(map(_parse_setting, entries.values()), key=lambda setting: setting.name)
 
 
 def _parse_setting(entry: ConfigEntry) -> TopicSetting:
@@ -80,9 +80,9 @@ def _parse_setting(entry: ConfigEntry) -> TopicSetting:
     return TopicSetting(entry.name, None if entry.is_sensitive else entry.value, is_own, bool(entry.is_read_only))
 
 
-def alter(client: AdminClient, settings: Settings, topic: str, name: str, value: str | None) -> None:
+def alter_setting(client: AdminClient, settings: Settings, topic: str, name: str, value: str | None) -> None:
     """Change a setting of the topic; None resets it to the broker's. Raises `UsageError`."""
-    check_ours(topic)
+    check_not_internal(topic)
     operation = AlterConfigOpType.DELETE if value is None else AlterConfigOpType.SET
     entry = ConfigEntry(name, value, incremental_operation=operation)
     resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
@@ -91,20 +91,20 @@ def alter(client: AdminClient, settings: Settings, topic: str, name: str, value:
 
 
 def delete_records(client: AdminClient, settings: Settings, topic: str, before: Iterable[Place]) -> dict[int, int]:
-    """Delete the records before each place, and return the first offset left in each partition. Raises `UsageError`."""
-    check_ours(topic)
-    asked = [TopicPartition(topic, one.partition, one.offset) for one in before]
+    """Delete the records before each position. Returns the first offset left per partition. Raises `UsageError`."""
+    check_not_internal(topic)
+    requests = [TopicPartition(topic, position.partition, position.offset) for position in before]
     doing = f"deleting records of {topic}"
     try:
-        found = client.delete_records(asked, **_WAIT, operation_timeout=TIMEOUT_S) if asked else {}
+        futures = client.delete_records(requests, **_WAIT, operation_timeout=TIMEOUT_S) if requests else {}
     except (KafkaException, ValueError) as error:
         raise _translate_error(error, doing, settings) from error
-    return {part.partition: _await_result(settings, doing, future).low_watermark for part, future in found.items()}
+    return {part.partition: _await_result(settings, doing, future).low_watermark for part, future in futures.items()}
 
 
 def delete_topic(client: AdminClient, settings: Settings, topic: str) -> None:
     """Delete the topic and all its records. Raises `UsageError`."""
-    check_ours(topic)
+    check_not_internal(topic)
     _run_request(
         settings,
         f"deleting {topic}",
@@ -136,4 +136,4 @@ def _translate_error(error: Exception, doing: str, settings: Settings) -> Pensto
     reason = error.args[0]
     if reason.code() in _MISUSED:
         return UsageError(f"{doing}: {reason.str()}")
-    return failure(error, doing, settings)
+    return translate_error(error, doing, settings)

@@ -17,19 +17,19 @@ HARMLESS = frozenset({RUN, FETCHED, REDRIVEN, ORDER})
 """Names of the headers without personal data."""
 
 
-def order(held: Headers) -> bytes | None:
+def read_order(headers: Headers) -> bytes | None:
     """Return the value of the header `ORDER`; None unless it is the first header."""
-    return held[0][1] if held and held[0][0] == ORDER else None
+    return headers[0][1] if headers and headers[0][0] == ORDER else None
 
 
-def text(message: Message, name: str) -> str | None:
+def read_text(message: Message, name: str) -> str | None:
     """Return the first value of a message's header that is not null, as text; None if there is none."""
-    return text_in(message.headers() or [], name)
+    return find_text(message.headers() or [], name)
 
 
-def text_in(held: Headers, name: str) -> str | None:
+def find_text(headers: Headers, name: str) -> str | None:
     """Return the first value of a header that is not null, as text; None if there is none."""
-    for found, value in held:
-        if found == name and value is not None:
+    for header, value in headers:
+        if header == name and value is not None:
             return str(value, "utf-8", "replace")
     return None

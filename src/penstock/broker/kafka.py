@@ -22,7 +22,7 @@ _NO_LIMIT_BYTES = 1_000_000_000
 
 DeliveryReport = Callable[[KafkaError | None, Message], None]
 
-_AWAY = {
+_UNAVAILABLE = {
     KafkaError._ALL_BROKERS_DOWN,
     KafkaError._TRANSPORT,
     KafkaError._TIMED_OUT,
@@ -33,7 +33,7 @@ _AWAY = {
 }
 
 
-def connection(settings: Settings) -> dict[str, Any]:
+def build_config(settings: Settings) -> dict[str, Any]:
     """Return the librdkafka configuration that every client needs to connect. Contains the password: never log it."""
     conf: dict[str, Any] = {
         "bootstrap.servers": settings.kafka_bootstrap,
@@ -52,18 +52,18 @@ def connection(settings: Settings) -> dict[str, Any]:
     return conf
 
 
-def admin(settings: Settings) -> AdminClient:
+def create_admin(settings: Settings) -> AdminClient:
     """Return an admin client; it connects on its first call."""
-    return AdminClient(connection(settings))
+    return AdminClient(build_config(settings))
 
 
-def producer(settings: Settings) -> Producer:
+def create_producer(settings: Settings) -> Producer:
     """Return an idempotent producer: acks=all, no duplicates and no reordering by its own retries, lz4.
 
     A record that is not acknowledged within `kafka_timeout_s` gets a delivery report with an error.
     """
     return Producer(
-        connection(settings)
+        build_config(settings)
         | {
             "enable.idempotence": True,
             "acks": "all",
@@ -77,10 +77,10 @@ def producer(settings: Settings) -> Producer:
     )
 
 
-def reader(settings: Settings, **more: Any) -> Consumer:
+def create_reader(settings: Settings, **more: Any) -> Consumer:
     """Return a consumer with manual assignment that never commits; `more` is librdkafka configuration."""
     return Consumer(
-        connection(settings)
+        build_config(settings)
         | {
             "group.id": "penstock-reader",
             "enable.auto.commit": False,
@@ -93,11 +93,11 @@ def reader(settings: Settings, **more: Any) -> Consumer:
     )
 
 
-def failure(error: KafkaException, doing: str, settings: Settings) -> PenstockError:
+def translate_error(error: KafkaException, doing: str, settings: Settings) -> PenstockError:
     """Return the penstock error for `error`: `KafkaUnreachable` if Kafka is unavailable, else `PenstockError`."""
     reason = error.args[0]
     text = f"{doing} on Kafka at {settings.kafka_bootstrap}: {reason.str()}"
-    if reason.code() in _AWAY:
+    if reason.code() in _UNAVAILABLE:
         return KafkaUnreachable(text, hint=remedies.check_address("kafka"))
     return PenstockError(text)
 

@@ -14,11 +14,11 @@ from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from penstock import remedies
 from penstock.config import Settings
-from penstock.contract.evolution import Change, compare, encoding_changed, refused
+from penstock.contract.evolution import Change, compare_schemas, describe_encoding_change, list_refused
 from penstock.contract.record import Record
 from penstock.contract.schemas import avro_schema, json_schema
 from penstock.errors import PenstockError, RegistryUnreachable, SchemaRefused, SchemaUnknown
-from penstock.retry import bounded
+from penstock.retry import retry_attempts
 
 WireFormat = Literal["json", "avro"]
 T = TypeVar("T")
@@ -53,7 +53,7 @@ class Schemas(Protocol):
         ...
 
 
-class Standing(NamedTuple):
+class SubjectStatus(NamedTuple):
     """How a record's schema compares to its subject, whose latest version is `version`; None if there is no subject.
 
     `schema_id` is None if the record's schema is not registered.
@@ -91,19 +91,19 @@ class Registry:
         Raises `SchemaRefused`, which names each field and rule, if older records are incompatible with the change, or
         the registry does not accept it; `RegistryUnreachable`.
         """
-        standing = self.standing(subject, record, wire_format)
+        standing = self.check_subject(subject, record, wire_format)
         if standing.schema_id is not None:
             return standing.schema_id
         doing = f"registering {_TYPES[wire_format]} schema {record.__name__} as {subject}"
-        if found := refused(standing.changes):
-            raise _build_schema_error(f"{doing} at {self._url}: not done", found)
+        if incompatible := list_refused(standing.changes):
+            raise _build_schema_error(f"{doing} at {self._url}: incompatible change", incompatible)
         schema = _build_schema(record, wire_format)
         try:
             return self._call_with_retries(doing, lambda: int(self._client.register_schema(subject, schema)))
         except SchemaRefused as error:
             raise _build_schema_error(error.message, standing.changes) from error
 
-    def standing(self, subject: str, record: type[Record], wire_format: WireFormat) -> Standing:
+    def check_subject(self, subject: str, record: type[Record], wire_format: WireFormat) -> SubjectStatus:
         """Return how the record's schema compares to the subject's latest.
 
         Raises `SchemaRefused` if the latest cannot be read, `RegistryUnreachable`.
@@ -112,32 +112,36 @@ class Registry:
             f"looking up {subject}", lambda: _check_response(self._client.get_latest_version(subject))
         )
         if latest is None:
-            return Standing(None, None, [])
+            return SubjectStatus(None, None, [])
         if latest.schema.schema_type != _TYPES[wire_format]:
-            change = encoding_changed(subject, str(latest.schema.schema_type), _TYPES[wire_format])
-            return Standing(None, latest.version, [change])
+            change = describe_encoding_change(subject, str(latest.schema.schema_type), _TYPES[wire_format])
+            return SubjectStatus(None, latest.version, [change])
         try:
-            held = json.loads(str(latest.schema.schema_str))
-            changes = compare(held, schema_of(record, wire_format))
+            registered = json.loads(str(latest.schema.schema_str))
+            changes = compare_schemas(registered, schema_of(record, wire_format))
         except _UNREADABLE as error:
             raise SchemaRefused(
                 f"the schema of {subject} version {latest.version} cannot be read: {type(error).__name__}: {error}",
                 hint=f"delete that version in the registry, then {remedies.plan_schema()}",
             ) from error
-        if held == schema_of(record, wire_format) or (wire_format == "json" and not changes):
-            return Standing(latest.schema_id, latest.version, [])  # Avro values need the identical schema
+        if registered == schema_of(record, wire_format) or (wire_format == "json" and not changes):
+            return SubjectStatus(latest.schema_id, latest.version, [])  # Avro values need the identical schema
         schema = _build_schema(record, wire_format)
         known = self._find_or_none(
-            f"looking in {subject}", lambda: _check_response(self._client.lookup_schema(subject, schema))
+            f"looking up the schema in {subject}", lambda: _check_response(self._client.lookup_schema(subject, schema))
         )
-        return Standing(known.schema_id, latest.version, []) if known else Standing(None, latest.version, changes)
+        return (
+            SubjectStatus(known.schema_id, latest.version, [])
+            if known
+            else SubjectStatus(None, latest.version, changes)
+        )
 
     def versions(self, schema_id: int) -> list[str]:
         """Return the subjects and versions that have the schema: `users_created-value version 1`."""
-        found = self._find_or_none(
-            f"versions of schema {schema_id}", lambda: list(self._client.get_schema_versions(schema_id))
+        versions = self._find_or_none(
+            f"looking up the versions of schema {schema_id}", lambda: list(self._client.get_schema_versions(schema_id))
         )
-        return [f"{one.subject} version {one.version}" for one in found or ()]
+        return [f"{version.subject} version {version.version}" for version in versions or ()]
 
     def writer(self, schema_id: int) -> WriterSchema:
         """Return the schema with that id, cached once looked up. Raises `SchemaUnknown`, `RegistryUnreachable`."""
@@ -147,7 +151,7 @@ class Registry:
 
     def _look_up_schema(self, schema_id: int) -> WriterSchema:
         if schema_id > _LAST_ID:  # a registry may report an unknown URL for a number that it cannot parse
-            raise SchemaUnknown(f"schema {schema_id}: no id is larger than {_LAST_ID}")
+            raise SchemaUnknown(f"schema {schema_id}: the largest valid id is {_LAST_ID}")
         if time.monotonic() > self._unknown_until_s:
             self._unknown.clear()
             self._unknown_until_s = time.monotonic() + _UNKNOWN_S
@@ -170,10 +174,10 @@ class Registry:
 
     def _call_with_retries(self, doing: str, call: Callable[[], T], *absent: int) -> T:
         """Return the registry's answer, retrying while it is unavailable; `absent`: its codes for `SchemaUnknown`."""
-        for attempt in bounded(RegistryUnreachable, attempts=_ATTEMPTS, timeout_s=self._timeout_s):
+        for attempt in retry_attempts(RegistryUnreachable, attempts=_ATTEMPTS, timeout_s=self._timeout_s):
             with attempt:
-                answer = self._call_once(doing, call, absent)
-        return answer
+                result = self._call_once(doing, call, absent)
+        return result
 
     def _call_once(self, doing: str, call: Callable[[], T], absent: tuple[int, ...]) -> T:
         try:
@@ -211,26 +215,26 @@ def _build_schema_error(text: str, changes: list[Change]) -> SchemaRefused:
     return SchemaRefused("\n".join(lines), hint=remedies.plan_schema(), changes=changes)
 
 
-def _check_response(found: RegisteredSchema) -> RegisteredSchema:
-    """Return `found` if it is what a registry answers. Raises `TypeError`."""
-    if not (isinstance(found.schema_id, int) and isinstance(found.schema.schema_str, str)):
-        raise TypeError("the answer holds no schema")
-    return found
+def _check_response(response: RegisteredSchema) -> RegisteredSchema:
+    """Return the response if it is a schema. Raises `TypeError` for anything else."""
+    if not (isinstance(response.schema_id, int) and isinstance(response.schema.schema_str, str)):
+        raise TypeError("the response contains no schema")
+    return response
 
 
 def _request_schema(schema_id: int, client: SchemaRegistryClient) -> WriterSchema:
     """Return the schema with that id, in a single request. Raises `SchemaUnknown` if penstock cannot read it."""
-    found = client.get_schema(schema_id)
+    response = client.get_schema(schema_id)
     formats: dict[str | None, WireFormat] = {name: wire_format for wire_format, name in _TYPES.items()}
-    if not isinstance(found.schema_str, str):
-        raise TypeError("the answer holds no schema")
-    if found.schema_type not in formats:
-        raise SchemaUnknown(f"schema {schema_id} is {found.schema_type}, neither JSON nor AVRO")
-    if formats[found.schema_type] == "json":
+    if not isinstance(response.schema_str, str):
+        raise TypeError("the response contains no schema")
+    if response.schema_type not in formats:
+        raise SchemaUnknown(f"schema {schema_id} is {response.schema_type}, neither JSON nor AVRO")
+    if formats[response.schema_type] == "json":
         return WriterSchema("json")
-    if len(found.schema_str) > MAX_SCHEMA_CHARACTERS:
+    if len(response.schema_str) > MAX_SCHEMA_CHARACTERS:
         raise SchemaUnknown(f"schema {schema_id} cannot be read: it has more than {MAX_SCHEMA_CHARACTERS:,} characters")
     try:
-        return WriterSchema("avro", json.loads(found.schema_str))
+        return WriterSchema("avro", json.loads(response.schema_str))
     except (ValueError, RecursionError) as error:
         raise SchemaUnknown(f"schema {schema_id} cannot be read: {error}") from error

@@ -16,7 +16,9 @@ _API_KEY, _VERSION = 35, 1
 _MOST_BYTES = 64 * 1024 * 1024
 
 
-def sizes(settings: Settings, brokers: Iterable[tuple[str, int]], timeout_s: float = 3.0) -> dict[str, int] | None:
+def fetch_sizes(
+    settings: Settings, brokers: Iterable[tuple[str, int]], timeout_s: float = 3.0
+) -> dict[str, int] | None:
     """Return bytes per topic on these brokers, counting every replica; None if a request fails, or with SASL."""
     if settings.kafka_security_protocol.startswith("SASL"):
         return None
@@ -37,7 +39,7 @@ def _request_log_dirs(settings: Settings, host: str, port: int, timeout_s: float
         connection.sendall(struct.pack(">i", len(body)) + body)
         (length,) = struct.unpack(">i", _receive_bytes(connection, 4))
         if not 0 <= length <= _MOST_BYTES:
-            raise ValueError(f"an answer of {length} bytes")
+            raise ValueError(f"a response of {length} bytes")
         return _receive_bytes(connection, length)
 
 
@@ -58,13 +60,13 @@ def _receive_bytes(connection: socket.socket, length: int) -> bytes:
     while length:
         part = connection.recv(min(length, 65_536))
         if not part:
-            raise ValueError("the answer is cut")
+            raise ValueError("the response is truncated")
         parts.append(part)
         length -= len(part)
     return b"".join(parts)
 
 
-class _Answer:
+class _ResponseReader:
     """Reads the bytes of a response sequentially."""
 
     def __init__(self, data: bytes) -> None:
@@ -72,28 +74,28 @@ class _Answer:
         self._at = 0
 
     def take(self, form: str) -> tuple[int, ...]:
-        found = struct.unpack_from(">" + form, self._data, self._at)
+        values = struct.unpack_from(">" + form, self._data, self._at)
         self._at += struct.calcsize(">" + form)
-        return found
+        return values
 
     def text(self) -> str:
         (length,) = self.take("h")
-        found = self._data[self._at : self._at + max(0, length)]
+        text = self._data[self._at : self._at + max(0, length)]
         self._at += max(0, length)
-        return found.decode()
+        return text.decode()
 
 
 def _parse_sizes(data: bytes) -> Iterable[tuple[str, int]]:
     """Yield topic and bytes of each partition in a response: correlation id, throttle time, then folders of topics."""
-    answer = _Answer(data)
-    _, _, folders = answer.take("iii")
+    response = _ResponseReader(data)
+    _, _, folders = response.take("iii")
     for _ in range(folders):
-        (error,) = answer.take("h")
+        (error,) = response.take("h")
         if error:
-            raise ValueError(f"Kafka's error {error}")
-        answer.text()
-        for _ in range(answer.take("i")[0]):
-            topic = answer.text()
-            for _ in range(answer.take("i")[0]):
-                _, held_bytes, _, _ = answer.take("iqqb")
+            raise ValueError(f"Kafka error {error}")
+        response.text()
+        for _ in range(response.take("i")[0]):
+            topic = response.text()
+            for _ in range(response.take("i")[0]):
+                _, held_bytes, _, _ = response.take("iqqb")
                 yield topic, held_bytes

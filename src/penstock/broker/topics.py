@@ -11,12 +11,12 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from penstock import remedies
-from penstock.broker.kafka import MAX_DEAD_LETTER_BYTES, MAX_MESSAGE_BYTES, admin, failure, reader
+from penstock.broker.kafka import MAX_DEAD_LETTER_BYTES, MAX_MESSAGE_BYTES, create_admin, create_reader, translate_error
 from penstock.config import Settings
 from penstock.errors import KafkaUnreachable, NotFound
 from penstock.log import get_logger
 from penstock.pipelines import Pipeline
-from penstock.retry import bounded, wait_until
+from penstock.retry import retry_attempts, wait_until
 
 log = get_logger(__name__)
 
@@ -72,26 +72,26 @@ def topic_settings(settings: Settings, max_bytes: int = MAX_MESSAGE_BYTES, *, ke
     }
 
 
-def ensure_pipeline(settings: Settings, pipeline: Pipeline) -> None:
-    """Create the pipeline's topic, and its dead-letter topic, which accepts all that the topic accepts. Like `ensure`.
+def ensure_pipeline_topics(settings: Settings, pipeline: Pipeline) -> None:
+    """Create the pipeline's topic, and its dead-letter topic, which accepts all that the topic accepts.
 
     Dead letters may be pending for any length of time: their topic has no retention limit.
     """
-    ensure(settings, pipeline.topic)
-    ensure(settings, pipeline.dead_letter_topic, MAX_DEAD_LETTER_BYTES, keeps=True)
+    ensure_topic(settings, pipeline.topic)
+    ensure_topic(settings, pipeline.dead_letter_topic, MAX_DEAD_LETTER_BYTES, keeps=True)
 
 
-def ensure(settings: Settings, topic: str, max_bytes: int = MAX_MESSAGE_BYTES, *, keeps: bool = False) -> None:
+def ensure_topic(settings: Settings, topic: str, max_bytes: int = MAX_MESSAGE_BYTES, *, keeps: bool = False) -> None:
     """Create `topic` unless it exists. Raises `KafkaUnreachable`.
 
     An existing topic is left unchanged: its partitions and settings are its owner's.
     """
     try:
-        client = admin(settings)
+        client = create_admin(settings)
         if topic not in client.list_topics(timeout=settings.kafka_timeout_s).topics:
             _create_topic(client, topic, settings, topic_settings(settings, max_bytes, keeps=keeps))
     except KafkaException as error:
-        raise failure(error, f"creating {topic}", settings) from error
+        raise translate_error(error, f"creating {topic}", settings) from error
 
 
 def _create_topic(client: AdminClient, topic: str, settings: Settings, config: dict[str, str]) -> None:
@@ -104,14 +104,14 @@ def _create_topic(client: AdminClient, topic: str, settings: Settings, config: d
             raise
 
 
-def settling(error: Exception) -> bool:
+def is_settling(error: Exception) -> bool:
     """Return whether Kafka is still propagating a new topic or a new leader to its brokers."""
     return isinstance(error, KafkaException) and error.args[0].code() in _SETTLING
 
 
-def topic_id(settings: Settings, topic: str) -> str:
+def fetch_topic_id(settings: Settings, topic: str) -> str:
     """Return the topic's id, which changes if the topic is deleted and recreated (KIP-516); `NO_ID` without ids."""
-    return describe(admin(settings), topic, settings).id
+    return describe_topic(create_admin(settings), topic, settings).id
 
 
 class Description(NamedTuple):
@@ -121,37 +121,37 @@ class Description(NamedTuple):
     partitions: int
 
 
-def describe(client: AdminClient, topic: str, settings: Settings) -> Description:
+def describe_topic(client: AdminClient, topic: str, settings: Settings) -> Description:
     """Return a broker's current description of the topic. Raises `PenstockError`, `KafkaUnreachable`."""
     try:
-        for attempt in bounded(settling, attempts=10, timeout_s=settings.kafka_timeout_s):
+        for attempt in retry_attempts(is_settling, attempts=10, timeout_s=settings.kafka_timeout_s):
             with attempt:
                 futures = client.describe_topics(TopicCollection([topic]), request_timeout=settings.kafka_timeout_s)
                 described = futures[topic].result()
         return Description(str(described.topic_id), len(described.partitions))
     except KafkaException as error:
-        raise failure(error, f"describing {topic}", settings) from error
+        raise translate_error(error, f"describing {topic}", settings) from error
 
 
-def partition_count(client: AdminClient, topic: str, settings: Settings) -> int:
+def count_partitions(client: AdminClient, topic: str, settings: Settings) -> int:
     """Return the topic's current partition count, from a broker. Raises `KafkaUnreachable`."""
     try:
-        found = client.list_topics(topic, timeout=settings.kafka_timeout_s).topics[topic]
+        metadata = client.list_topics(topic, timeout=settings.kafka_timeout_s).topics[topic]
     except KafkaException as error:
-        raise failure(error, f"counting the partitions of {topic}", settings) from error
-    if found.error is not None or not found.partitions:
-        raise KafkaUnreachable(f"{topic}: its partitions are not known: {found.error}")
-    return len(found.partitions)
+        raise translate_error(error, f"counting the partitions of {topic}", settings) from error
+    if metadata.error is not None or not metadata.partitions:
+        raise KafkaUnreachable(f"no partition metadata of {topic}: {metadata.error}")
+    return len(metadata.partitions)
 
 
 def add_partitions(settings: Settings, topic: str, more: int) -> int:
     """Add `more` partitions to the topic, and return the new count once a broker reports it. Raises `PenstockError`."""
-    client = admin(settings)
-    wanted = partition_count(client, topic, settings) + more
+    client = create_admin(settings)
+    wanted = count_partitions(client, topic, settings) + more
     try:
         client.create_partitions([NewPartitions(topic, wanted)])[topic].result(settings.kafka_timeout_s)
     except KafkaException as error:
-        raise failure(error, f"adding partitions to {topic}", settings) from error
+        raise translate_error(error, f"adding partitions to {topic}", settings) from error
     wait_until(
         lambda: _check_count(client, topic, wanted, settings),
         timeout_s=settings.kafka_timeout_s,
@@ -161,33 +161,33 @@ def add_partitions(settings: Settings, topic: str, more: int) -> int:
 
 
 def _check_count(client: AdminClient, topic: str, wanted: int, settings: Settings) -> None:
-    found = partition_count(client, topic, settings)
-    if found < wanted:
-        raise KafkaUnreachable(f"{topic} has {found} partitions, not {wanted}")
+    count = count_partitions(client, topic, settings)
+    if count < wanted:
+        raise KafkaUnreachable(f"{topic} has {count} partitions, not {wanted}")
 
 
 def spans(settings: Settings, topic: str) -> list[Span]:
     """Return the topic's current offset range per partition; empty without such a topic. Raises `KafkaUnreachable`."""
-    consumer = reader(settings)
+    consumer = create_reader(settings)
     try:
         partitions = _list_partitions(consumer, topic, settings)
         return [_fetch_watermarks(consumer, topic, partition, settings) for partition in partitions]
     except KafkaException as error:
-        raise failure(error, f"reading the offsets of {topic}", settings) from error
+        raise translate_error(error, f"reading the offsets of {topic}", settings) from error
     finally:
         consumer.close()
 
 
 def spans_of_existing(settings: Settings, topic: str) -> list[Span]:
     """Return a topic's offset range per partition, now. Raises `NotFound` if it does not exist, `KafkaUnreachable`."""
-    found = spans(settings, topic)
-    if not found:
+    existing = spans(settings, topic)
+    if not existing:
         raise NotFound(
             f"topic {topic!r} does not exist on Kafka at {settings.kafka_bootstrap}",
             hint=f"{remedies.start('spark-job')} creates it; is PENSTOCK_PIPELINE the one you mean? "
             f"{remedies.show_settings()}",
         )
-    return found
+    return existing
 
 
 def since(settings: Settings, topic: str, whole: list[Span], moment: datetime) -> list[Span]:
@@ -196,43 +196,43 @@ def since(settings: Settings, topic: str, whole: list[Span], moment: datetime) -
     Kafka's timestamps are the producers' clocks. Raises `KafkaUnreachable`.
     """
     moment_ms = max(0, round(moment.timestamp() * 1000))  # negative timestamps have special meanings
-    consumer = reader(settings)
+    consumer = create_reader(settings)
     try:
-        asked = [TopicPartition(topic, span.partition, moment_ms) for span in whole]
-        found = consumer.offsets_for_times(asked, timeout=settings.kafka_timeout_s) if asked else []
-        firsts = {one.partition: one.offset for one in found if _is_found(one)}
+        queries = [TopicPartition(topic, span.partition, moment_ms) for span in whole]
+        answers = consumer.offsets_for_times(queries, timeout=settings.kafka_timeout_s) if queries else []
+        firsts = {answer.partition: answer.offset for answer in answers if _is_found(answer)}
     except KafkaException as error:
-        raise failure(error, f"reading the offsets of {topic} at {moment.isoformat()}", settings) from error
+        raise translate_error(error, f"reading the offsets of {topic} at {moment.isoformat()}", settings) from error
     finally:
         consumer.close()
-    return [Span(one.partition, min(one.end, firsts.get(one.partition, one.end)), one.end) for one in whole]
+    return [Span(span.partition, min(span.end, firsts.get(span.partition, span.end)), span.end) for span in whole]
 
 
-def _is_found(one: TopicPartition) -> bool:
+def _is_found(answer: TopicPartition) -> bool:
     """Return whether Kafka returned an offset. Raises `KafkaException` if it returned an error."""
-    if one.error is not None:
-        raise KafkaException(one.error)
-    return bool(one.offset >= 0)
+    if answer.error is not None:
+        raise KafkaException(answer.error)
+    return bool(answer.offset >= 0)
 
 
 def beyond(before: list[Span], now: list[Span]) -> list[Span]:
     """Return the part of each span in `now` after its partition's end in `before`; all of a new partition's."""
     ends = {span.partition: span.end for span in before}
-    return [Span(one.partition, max(one.first, ends.get(one.partition, 0)), one.end) for one in now]
+    return [Span(span.partition, max(span.first, ends.get(span.partition, 0)), span.end) for span in now]
 
 
 def _list_partitions(consumer: Consumer, topic: str, settings: Settings) -> list[int]:
     """Return the topic's partitions; none if there is no such topic. Raises `KafkaException` for any other error."""
-    found = consumer.list_topics(topic, timeout=settings.kafka_timeout_s).topics[topic]
-    if found.error is None:
-        return sorted(found.partitions)
-    if found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+    metadata = consumer.list_topics(topic, timeout=settings.kafka_timeout_s).topics[topic]
+    if metadata.error is None:
+        return sorted(metadata.partitions)
+    if metadata.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
         return []
-    raise KafkaException(found.error)
+    raise KafkaException(metadata.error)
 
 
 def _fetch_watermarks(consumer: Consumer, topic: str, partition: int, settings: Settings) -> Span:
-    for attempt in bounded(settling, attempts=10, timeout_s=settings.kafka_timeout_s):
+    for attempt in retry_attempts(is_settling, attempts=10, timeout_s=settings.kafka_timeout_s):
         with attempt:
             marks = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=settings.kafka_timeout_s)
     if marks is None:
@@ -240,19 +240,19 @@ def _fetch_watermarks(consumer: Consumer, topic: str, partition: int, settings: 
     return Span(partition, *marks)
 
 
-def records(settings: Settings, topic: str, wanted: list[Span]) -> Generator[Message, None, None]:
+def read_records(settings: Settings, topic: str, wanted: list[Span]) -> Generator[Message, None, None]:
     """Yield the topic's records in `wanted`, partition by partition, in offset order; control records are skipped.
 
     Records that retention deletes meanwhile are skipped too. Raises `KafkaUnreachable` if nothing arrives for
     `kafka_timeout_s`.
     """
-    consumer = reader(settings)
+    consumer = create_reader(settings)
     try:
         for span in wanted:
             if span.records:
                 yield from span_records(consumer, topic, span, settings)
     except KafkaException as error:
-        raise failure(error, f"reading {topic}", settings) from error
+        raise translate_error(error, f"reading {topic}", settings) from error
     finally:
         consumer.close()
 
@@ -284,7 +284,9 @@ def _count_records(batch: list[Message], end: int) -> int:
     return next(later, len(batch))
 
 
-def records_at(consumer: Consumer, topic: str, places: Iterable[Place], settings: Settings) -> dict[Place, Message]:
+def read_records_at(
+    consumer: Consumer, topic: str, places: Iterable[Place], settings: Settings
+) -> dict[Place, Message]:
     """Return the records at `places`, read with a `reader`; records that Kafka no longer has are omitted.
 
     Records between two places of a partition are read too. Raises `KafkaUnreachable`.
@@ -292,18 +294,18 @@ def records_at(consumer: Consumer, topic: str, places: Iterable[Place], settings
     wanted: dict[int, set[int]] = defaultdict(set)
     for place in places:
         wanted[place.partition].add(place.offset)
-    found = {}
+    messages = {}
     try:
         for partition, offsets in wanted.items():
             first = max(min(offsets), _fetch_watermarks(consumer, topic, partition, settings).first)
             for message in span_records(consumer, topic, Span(partition, first, max(offsets) + 1), settings):
                 if message.offset() in offsets:
-                    found[Place(partition, message.offset())] = message
+                    messages[Place(partition, message.offset())] = message
     except KafkaException as error:
-        raise failure(error, f"reading {topic}", settings) from error
+        raise translate_error(error, f"reading {topic}", settings) from error
     finally:
         consumer.unassign()  # otherwise it would keep fetching
-    return found
+    return messages
 
 
 def _is_out_of_range(message: Message) -> bool:
@@ -318,7 +320,7 @@ def _move_to_log_start(consumer: Consumer, topic: str, partition: int, at: int, 
     """
     first = _fetch_watermarks(consumer, topic, partition, settings).first
     if first <= at:
-        raise KafkaUnreachable(f"reading {topic}[{partition}]: Kafka does not have offset {at}, and begins at {first}")
+        raise KafkaUnreachable(f"reading {topic}[{partition}]: Kafka has no offset {at}, the log starts at {first}")
     consumer.assign([TopicPartition(topic, partition, first)])
     return first
 

@@ -36,7 +36,7 @@ def accept(
     from penstock.config import current_user
     from penstock.errors import UsageError
     from penstock.reconcile import acceptance
-    from penstock.sink.cassandra import connected
+    from penstock.sink.cassandra import open_session
 
     if unknown := set(kind or ()) - set(acceptance.KINDS):
         raise UsageError(f"unknown kind: {', '.join(sorted(unknown))}", hint=f"one of {', '.join(acceptance.KINDS)}")
@@ -48,7 +48,7 @@ def accept(
         )
     settings = config.load()
     selection = acceptance.DifferenceSelection(kind or (), record_id or (), partition, first, end)
-    with connected(settings) as session:
+    with open_session(settings) as session:
         selected = acceptance.find_differences(settings, session, selection)
         _ask_confirmation(selected, yes=yes)
         acceptance.accept_differences(settings, session, selected, current_user(), reason)
@@ -75,10 +75,10 @@ def accepted(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")
     """List accepted differences, with time, user and reason."""
     from penstock import config
     from penstock.reconcile.acceptance import list_accepted
-    from penstock.sink.cassandra import connected
+    from penstock.sink.cassandra import open_session
 
     settings = config.load()
-    with connected(settings) as session:
+    with open_session(settings) as session:
         entries = list_accepted(settings, session)
     if as_json:
         print_json(entries)

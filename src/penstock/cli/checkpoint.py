@@ -52,9 +52,9 @@ def show(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
     topic = pipelines.of(settings).topic
     current = checkpoint.checkpoint_of(settings, topic)
     place, spans = current.place(), topics.spans(settings, topic)
-    topic_id = topics.topic_id(settings, topic) if spans else ""
+    topic_id = topics.fetch_topic_id(settings, topic) if spans else ""
     origin = current.origin()
-    misfits = checkpoint.misfits(place, origin, spans, topic_id)
+    misfits = checkpoint.find_misfits(place, origin, spans, topic_id)
     partitions = _list_partitions(place, spans)
     if as_json:
         begun = bool(place and place.begun)
@@ -122,7 +122,7 @@ def reset(
     folder = checkpoint.folder_of(settings, pipeline.topic)
     if not yes:
         typer.confirm(_ask_question(folder, to), abort=True, err=True)
-    with cassandra.connected(settings) as session, _hold_lease(session, settings, folder):
+    with cassandra.open_session(settings) as session, _hold_lease(session, settings, folder):
         moved = _reset_checkpoint(settings, pipeline.topic, to)
     print_progress(f"moved to {moved}" if moved else "there was no checkpoint")
     print_progress(f"the next start of the job reads {_MEANING[to]}: ./penstock restart spark-job")
@@ -140,7 +140,7 @@ def _hold_lease(session: Any, settings: Any, folder: str) -> Iterator[None]:
     statements = cassandra.keyspace_statement(settings, pipeline) | lease.statements(keyspace)
     cassandra.create_missing(session, keyspace, statements)
     try:
-        with lease.held(lease.Lease(session, keyspace, folder), wait_s=0):
+        with lease.hold_lease(lease.Lease(session, keyspace, folder), wait_s=0):
             yield
     except JobRunning as error:
         raise JobRunning(error.message, hint="./penstock down spark-job, then run the command again") from error
@@ -161,7 +161,7 @@ def _reset_checkpoint(settings: Any, topic: str, to: To) -> str | None:
 
     ends = {span.partition: span.end for span in topics.spans(settings, topic)}
     start = ends if to is To.LATEST else None
-    origin = checkpoint.CheckpointOrigin(topic_id=topics.topic_id(settings, topic), start=start)
+    origin = checkpoint.CheckpointOrigin(topic_id=topics.fetch_topic_id(settings, topic), start=start)
     folder = checkpoint.folder_of(settings, topic)
     if "://" in folder:
         text = checkpoint.encode_origin(origin).decode()

@@ -61,7 +61,7 @@ def row(
 
     settings = config.load()
     pipeline = pipelines.of(settings)
-    key = cql.name(key_of(pipeline.stored).column)
+    key = cql.quote_name(key_of(pipeline.stored).column)
     selected = _select_rows(settings, f"WHERE {key} = %s", (parse_id(pipeline, record_id),), 1)
     if not selected:
         raise PenstockError(f"no row with id {record_id}", hint="./penstock rows, ./penstock verify")
@@ -87,7 +87,7 @@ def _select_rows(settings: Any, where: str, values: tuple[Any, ...], limit: int)
     from penstock.sink import cassandra
 
     pipeline = pipelines.of(settings)
-    name = cql.table_name(cassandra.keyspace_of(settings, pipeline), pipeline.table)
+    name = cql.quote_table(cassandra.keyspace_of(settings, pipeline), pipeline.table)
     query = f"SELECT * FROM {name} {where} LIMIT {limit}"
-    with cassandra.connected(settings) as session:
+    with cassandra.open_session(settings) as session:
         return list(session.execute(query, values or None))

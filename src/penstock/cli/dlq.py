@@ -218,7 +218,7 @@ def _open_queue() -> Iterator[_Queue]:
 
     settings = config.load()
     pipeline = pipelines.of(settings)
-    with cassandra.connected(settings) as session:
+    with cassandra.open_session(settings) as session:
         yield _Queue(settings, pipeline, session)
 
 

@@ -47,9 +47,9 @@ def replay(
         if as_json:
             print_json(spans)
         return
-    from penstock.sink.cassandra import connected
+    from penstock.sink.cassandra import open_session
 
-    with connected(settings) as session:
+    with open_session(settings) as session:
         balanced = _replay_ranges(settings, session, spans, as_json)
     raise typer.Exit(0 if balanced else 1)
 
@@ -69,13 +69,13 @@ def rebuild(
 
     settings = config.load()
     pipeline = pipelines.of(settings)
-    with open_local_spark(settings, "penstock replay") as spark, cassandra.connected(settings) as session:
+    with open_local_spark(settings, "penstock replay") as spark, cassandra.open_session(settings) as session:
         table_orders.fix_order(session, cassandra.keyspace_of(settings, pipeline), pipeline)
         rows = verification.count_rows_to_rebuild(settings, session)
         name = f"{cassandra.keyspace_of(settings, pipeline)}.{pipeline.table}"
         if not yes:
             typer.confirm(f"Delete the {rows} rows of {name} and fill it again?", abort=True, err=True)
-        cassandra.truncate(session, settings, pipeline)
+        cassandra.truncate_table(session, settings, pipeline)
         print_progress(f"{name} truncated; it had {rows} rows")
         balanced = _replay_ranges(settings, session, topics.spans(settings, pipeline.topic), as_json, spark)
     raise typer.Exit(0 if balanced else 1)
@@ -129,7 +129,9 @@ def _replay_ranges(
     from penstock.pipeline import replay as replaying
     from penstock.reconcile import verify as verification
 
-    done = replaying.replay(spark, session, settings, spans, lambda n, of: print_progress(f"{n} of {of} offsets"))
+    done = replaying.replay_ranges(
+        spark, session, settings, spans, lambda n, of: print_progress(f"{n} of {of} offsets")
+    )
     receipt = verification.verify(settings, session, spans=spans)
     if as_json:
         print_json({"replay": _as_dict(done), "receipt": receipt})

@@ -83,11 +83,11 @@ def verify(
         return
     from penstock import config
     from penstock.reconcile import verify as verification
-    from penstock.sink.cassandra import connected
+    from penstock.sink.cassandra import open_session
 
     settings = config.load()
     start = parse_time(since) if since else None
-    with connected(settings) as session, _loader_on(engine, settings) as open_loader:
+    with open_session(settings) as session, _loader_on(engine, settings) as open_loader:
         receipt = verification.verify(settings, session, start, open_loader=open_loader)
     if as_json:
         print_json(receipt)
@@ -118,10 +118,10 @@ def trace(
     """Trace a record stage by stage. Exit 1 if no record has the id, or one is missing."""
     from penstock import config
     from penstock.reconcile import trace as tracing
-    from penstock.sink.cassandra import connected
+    from penstock.sink.cassandra import open_session
 
     settings = config.load()
-    with connected(settings) as session:
+    with open_session(settings) as session:
         passages = tracing.trace_record(settings, session, record_id)
         if not passages and (of_row := tracing.trace_row(settings, session, record_id)):
             passages = [of_row]  # the record of a row may have expired in the topic
@@ -145,10 +145,10 @@ def _print_passages(passages: list[Any]) -> None:
 def _run_pipeline(settings: Any, records: int, source: str | None, as_json: bool) -> bool:
     """Run the pipeline, print the receipt, and return whether nothing is missing."""
     from penstock.reconcile import receipt
-    from penstock.sink.cassandra import connected
+    from penstock.sink.cassandra import open_session
 
     parameters = {"records": records, "source_url": source}
-    with connected(settings) as session:
+    with open_session(settings) as session:
         result = receipt.run_and_reconcile(settings, session, parameters, print_progress)
     if as_json:
         print_json(result)

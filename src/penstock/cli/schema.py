@@ -55,8 +55,8 @@ def render_files() -> dict[Path, str]:
     pipeline = pipelines.of(settings)
     keyspace = settings.cassandra_keyspace or pipeline.keyspace
     statements = (
-        cql.create_keyspace(keyspace, settings.cassandra_replication),
-        cql.create_table(keyspace, pipeline.table, pipeline.stored),
+        cql.render_create_keyspace(keyspace, settings.cassandra_replication),
+        cql.render_create_table(keyspace, pipeline.table, pipeline.stored),
     )
     texts = {
         "json": json.dumps(schemas.json_schema(pipeline.record), indent=2),
@@ -85,7 +85,7 @@ class SchemaPlan:
         """Return the changes that are not allowed. If there are any, nothing is applied."""
         from penstock.contract import evolution
 
-        return evolution.refused([*self.schema, *self.columns])
+        return evolution.list_refused([*self.schema, *self.columns])
 
     @property
     def is_empty(self) -> bool:
@@ -144,8 +144,8 @@ def make_plan(settings: "Settings") -> SchemaPlan:
     from penstock.sink import cassandra
 
     pipeline = pipelines.of(settings)
-    standing = Registry(settings).standing(pipeline.subject, pipeline.record, settings.wire_format)
-    with cassandra.connected(settings) as session:
+    standing = Registry(settings).check_subject(pipeline.subject, pipeline.record, settings.wire_format)
+    with cassandra.open_session(settings) as session:
         table = cassandra.table_of(session, settings, pipeline)
     return SchemaPlan(
         subject=pipeline.subject,
@@ -155,7 +155,7 @@ def make_plan(settings: "Settings") -> SchemaPlan:
         table=f"{cassandra.keyspace_of(settings, pipeline)}.{pipeline.table}",
         statements=_render_statements(settings, pipeline, table),
         columns=evolution.compare_table(table, pipeline.stored),
-        left_alone=evolution.left_alone(table, pipeline.stored),
+        left_alone=evolution.find_unmanaged_columns(table, pipeline.stored),
     )
 
 
@@ -166,10 +166,10 @@ def _render_statements(settings: "Settings", pipeline: "Pipeline", table: "Table
 
     keyspace = keyspace_of(settings, pipeline)
     if not table.columns:
-        make_keyspace = cql.create_keyspace(keyspace, settings.cassandra_replication)
-        return [make_keyspace, cql.create_table(keyspace, pipeline.table, pipeline.stored)]
-    missing = evolution.missing_columns(table, pipeline.stored)
-    return [cql.add_column(keyspace, pipeline.table, name, kind) for name, kind in missing.items()]
+        make_keyspace = cql.render_create_keyspace(keyspace, settings.cassandra_replication)
+        return [make_keyspace, cql.render_create_table(keyspace, pipeline.table, pipeline.stored)]
+    missing = evolution.find_missing_columns(table, pipeline.stored)
+    return [cql.render_add_column(keyspace, pipeline.table, name, kind) for name, kind in missing.items()]
 
 
 def format_plan(plan: SchemaPlan) -> list[str]:
@@ -201,7 +201,7 @@ def _apply_plan(settings: "Settings", plan: SchemaPlan) -> None:
     from penstock.broker.registry import Registry
     from penstock.sink import cassandra
 
-    with cassandra.connected(settings) as session:
+    with cassandra.open_session(settings) as session:
         for statement in plan.statements:
             session.execute(statement)
             typer.echo(statement)

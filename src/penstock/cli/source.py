@@ -39,10 +39,10 @@ def serve(
     from penstock.source import serve as server
     from penstock.source.hostile import Hostility
 
-    users = standin.captured_users(answer) if answer else standin.made_users
+    users = standin.load_captured_users(answer) if answer else standin.generate_users
     people.fill_pools()
     hostility = Hostility(rate=hostile, seed=seed or secrets.token_hex(8))
-    server.serve(standin.make_app(users, hostility), port or config.load().source_port, host)
+    server.serve_app(standin.make_app(users, hostility), port or config.load().source_port, host)
 
 
 @group.command()

@@ -15,7 +15,7 @@ import fastavro
 
 from penstock.broker.registry import Schemas
 from penstock.codec import expansion
-from penstock.codec.wire_format import HEADER_BYTES, unpack
+from penstock.codec.wire_format import HEADER_BYTES, decode_schema_id
 from penstock.contract.fault import Fault, Reason
 from penstock.contract.rules import MAX_VALUES, Rule, Violation
 from penstock.errors import SchemaUnknown
@@ -106,7 +106,7 @@ class AvroReaders:
 
     def _read_header(self, value: bytes) -> tuple[int, AvroReader | None] | Fault:
         try:
-            schema_id = unpack(value)
+            schema_id = decode_schema_id(value)
             schema = schema_id, self.find(schema_id)
         except ValueError as error:
             return Fault(Reason.FRAME_BROKEN, str(error))

@@ -9,7 +9,7 @@ import msgspec
 
 from penstock.broker.registry import WireFormat
 from penstock.codec.avro import AvroReader
-from penstock.codec.wire_format import pack
+from penstock.codec.wire_format import encode_header
 from penstock.contract.record import Record
 from penstock.contract.schemas import avro_schema
 from penstock.errors import SchemaUnknown
@@ -17,9 +17,9 @@ from penstock.errors import SchemaUnknown
 Serialize = Callable[[Record], bytes]
 
 
-def serializer(record: type[Record], wire_format: WireFormat, schema_id: int) -> Serialize:
+def build_serializer(record: type[Record], wire_format: WireFormat, schema_id: int) -> Serialize:
     """Return the function that serializes a record, with `schema_id` in the header."""
-    header = pack(schema_id)
+    header = encode_header(schema_id)
     return _json_serializer(header) if wire_format == "json" else _avro_serializer(header, record)
 
 
@@ -47,7 +47,7 @@ def encode_avro(schema: Any, schema_id: int, value: Any) -> bytes:
     Raises `ValueError` if the value is not of that schema, or the schema cannot be used.
     """
     body = BytesIO()
-    body.write(pack(schema_id))
+    body.write(encode_header(schema_id))
     try:
         fastavro.schemaless_writer(body, AvroReader(schema, schema_id).parsed, value, strict=True)
     except (SchemaUnknown, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:

@@ -92,7 +92,7 @@ def measure(schema: Any, constants: Constants) -> Expansion:
             raise ValueError(f"nested more than {MAX_DEPTH} levels deep")
         if extent.excess <= MAX_EXCESS:
             return Expansion(max(extent.excess, 0), per_byte, meter.is_blind)
-    raise ValueError(f"its values may be more than {MAX_EXCESS:,}, and {MAX_VALUES_PER_BYTE} a byte")
+    raise ValueError(f"a body may expand to more than {MAX_EXCESS:,} values plus {MAX_VALUES_PER_BYTE} per byte")
 
 
 class _Extent(NamedTuple):
@@ -146,7 +146,7 @@ class _Meter:
     def _visit_fixed(self, schema: dict[str, Any]) -> _Extent:
         size = schema["size"]
         if type(size) is not int or size < 0:
-            raise ValueError(f"the size of {schema['name']} is no number of bytes")
+            raise ValueError(f"the size of {schema['name']} is not a number of bytes")
         return self._define_type(schema["name"], self._measure_scalar(size))
 
     def _visit_enum(self, schema: dict[str, Any]) -> _Extent:
@@ -163,7 +163,7 @@ class _Meter:
     def _of_name(self, name: str) -> _Extent:
         extent = self._named[name]
         if extent is None:
-            raise ValueError(f"{name} is used inside of itself")
+            raise ValueError(f"{name} contains itself")
         return extent
 
     _OF_KIND: ClassVar[dict[str, Callable[["_Meter", Any], _Extent]]] = {
@@ -222,7 +222,7 @@ class _Walk:
             shift += 7
             self._at += 1
             if shift > 63:
-                raise ValueError("a number of more than 10 bytes")
+                raise ValueError("a number is longer than 10 bytes")
         self._at += 1
         value = (value | byte << shift) & 0xFFFF_FFFF_FFFF_FFFF
         return (value >> 1) ^ -(value & 1)
@@ -234,7 +234,7 @@ class _Walk:
 
     def _skip_bytes(self, size_bytes: int) -> None:
         if not 0 <= size_bytes <= len(self._body) - self._at:
-            raise EOFError("the value ends early")
+            raise EOFError("unexpected end of the value")
         self._at += size_bytes
 
     def _iter_blocks(self) -> Iterator[int]:

@@ -24,11 +24,11 @@ from penstock.contract.rules import (
     MAX_VALUE_BYTES,
     Rule,
     Violation,
-    date_check,
-    judge,
+    build_date_check,
+    build_text_check,
+    explain_refusal,
     latest_past,
-    refused,
-    text_check,
+    validate_record,
 )
 from penstock.contract.schemas import avro_schema
 
@@ -41,9 +41,9 @@ class Decoder:
 
     def __init__(self, record: type[Record], schemas: Schemas, key_format: KeyFormat | None = None) -> None:
         self._record = record
-        self._check_dates = date_check(record)
+        self._check_dates = build_date_check(record)
         self._latest = latest_past()
-        self._check_texts = text_check(record)
+        self._check_texts = build_text_check(record)
         self._least_quotes = _least_quotes(record)
         self._from_json = msgspec.json.Decoder(record).decode
         self._schema = AvroReader(avro_schema(record), 0).parsed  # pruned too: fastavro is faster if both are equal
@@ -118,7 +118,7 @@ class Decoder:
             too_many = check_names(body)
         except MALFORMED_JSON as malformed:
             return Fault(Reason.JSON_MALFORMED, str(malformed), schema_id=schema_id)
-        return Fault.of(refused(value, self._record, error) + too_many, schema_id=schema_id)
+        return Fault.of(explain_refusal(value, self._record, error) + too_many, schema_id=schema_id)
 
     def _decode_avro(self, body: bytes, reader: AvroReader) -> Record | Fault:
         result = reader.read(body, self._schema)
@@ -127,7 +127,7 @@ class Decoder:
         fields, left_bytes = result
         if left_bytes:
             return Fault(Reason.AVRO_MALFORMED, "bytes are left after the record", schema_id=reader.schema_id)
-        record = judge(fields, self._record, latest_past())
+        record = validate_record(fields, self._record, latest_past())
         return Fault.of(record, schema_id=reader.schema_id) if isinstance(record, list) else record
 
 

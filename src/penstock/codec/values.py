@@ -12,7 +12,7 @@ import msgspec
 from penstock.broker.registry import Schemas
 from penstock.codec.avro import AvroReader, AvroReaders
 from penstock.codec.records import check_names
-from penstock.codec.wire_format import HEADER_BYTES, is_framed, split_header, unpack
+from penstock.codec.wire_format import HEADER_BYTES, decode_schema_id, is_framed, split_header
 from penstock.contract.fault import Fault
 from penstock.contract.json_text import MALFORMED_JSON
 from penstock.contract.rules import MAX_VALUE_BYTES
@@ -54,7 +54,7 @@ class ContentReader:
 
     def _decode_by_schema(self, value: bytes) -> Content:
         try:
-            schema_id = unpack(value)
+            schema_id = decode_schema_id(value)
         except ValueError as error:
             return _wrap_undecoded(value, problem=str(error))
         if problem := self._unavailable or self._problems.get(schema_id):

@@ -7,7 +7,7 @@ HEADER_BYTES = 5
 _MAGIC = b"\x00"
 
 
-def pack(schema_id: int) -> bytes:
+def encode_header(schema_id: int) -> bytes:
     """Return the wire-format header of a value written with schema `schema_id`."""
     return _MAGIC + schema_id.to_bytes(4, "big")
 
@@ -17,10 +17,10 @@ def is_framed(value: bytes) -> bool:
     return value[:1] == _MAGIC
 
 
-def unpack(value: bytes) -> int:
+def decode_schema_id(value: bytes) -> int:
     """Return the schema id in the wire-format header of `value`. Raises `ValueError` if the header is truncated."""
     if len(value) < HEADER_BYTES:
-        raise ValueError(f"the frame has {len(value)} of {HEADER_BYTES} bytes")
+        raise ValueError(f"truncated schema-registry header: {len(value)} of {HEADER_BYTES} bytes")
     return int.from_bytes(value[1:HEADER_BYTES], "big")
 
 

@@ -63,7 +63,7 @@ def update_roles(settings: Settings, admin_passwords: Sequence[str]) -> None:
     role, password = settings.cassandra_username, settings.cassandra_password.get_secret_value()
     session, current = _connect_as_admin(settings, admin_passwords)
     try:
-        with cassandra.asking(settings):
+        with cassandra.translate_errors(settings):
             session.execute(f"CREATE ROLE IF NOT EXISTS {role} WITH LOGIN = true AND PASSWORD = %s", (password,))
             session.execute(f"GRANT CREATE ON ALL KEYSPACES TO {role}")
             session.execute(f"GRANT SELECT ON KEYSPACE system_views TO {role}")

@@ -1,4 +1,4 @@
-"""Data passed from decode to write (rows, deletions and rejects), and what write returns: a tally per partition."""
+"""Data passed from decode to write (rows, deletions and rejects), and what write returns: a summary per partition."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from penstock.contract.fault import Fault, Reason, Stage
 from penstock.contract.fields import fields
-from penstock.contract.latency import Histogram, histogram, joined
+from penstock.contract.latency import Histogram, build_histogram, merge_histograms
 from penstock.contract.record import Headers, Record
 
 Row = tuple[Record, int, int, int]
@@ -70,7 +70,7 @@ class Decoded:
         shifts, usual_us = self.shifts, self.shift_us
         return [epoch_us + shifts.get(item[2:], usual_us) + item[3] for item in items]
 
-    def untied(self, key_of_record: Callable[[Record], Any]) -> tuple[list[Row], list[Deletion]]:
+    def resolve_ties(self, key_of_record: Callable[[Record], Any]) -> tuple[list[Row], list[Deletion]]:
         """Return the rows and deletions, without those replaced by another with the same id and write timestamp.
 
         Of several, only the one at the last position is kept: Cassandra would mix their columns.
@@ -117,49 +117,49 @@ class BatchSummary(NamedTuple):
     latencies: Histogram
 
 
-TALLY_DDL = (
+SUMMARY_DDL = (
     "partition INT, first_offset BIGINT, last_offset BIGINT, records BIGINT, stored BIGINT, deleted BIGINT, "
     "rejected BIGINT, filtered BIGINT, stored_at_ms BIGINT, nulls MAP<STRING, BIGINT>, latencies MAP<INT, BIGINT>"
 )
 """Spark schema of a `BatchSummary`."""
 
 
-def merge(tallies: Iterable[BatchSummary]) -> list[BatchSummary]:
-    """Return one tally per partition, in partition order."""
+def merge_summaries(summaries: Iterable[BatchSummary]) -> list[BatchSummary]:
+    """Return one summary per partition, in partition order."""
     merged: dict[int, BatchSummary] = {}
-    for one in tallies:
-        other = merged.get(one.partition)
-        merged[one.partition] = one if other is None else _add_summaries(one, other)
+    for summary in summaries:
+        other = merged.get(summary.partition)
+        merged[summary.partition] = summary if other is None else _add_summaries(summary, other)
     return [merged[partition] for partition in sorted(merged)]
 
 
-def _add_summaries(one: BatchSummary, other: BatchSummary) -> BatchSummary:
+def _add_summaries(first: BatchSummary, second: BatchSummary) -> BatchSummary:
     return BatchSummary(
-        partition=one.partition,
-        first_offset=min(one.first_offset, other.first_offset),
-        last_offset=max(one.last_offset, other.last_offset),
-        records=one.records + other.records,
-        stored=one.stored + other.stored,
-        deleted=one.deleted + other.deleted,
-        rejected=one.rejected + other.rejected,
-        filtered=one.filtered + other.filtered,
-        stored_at_ms=max(one.stored_at_ms, other.stored_at_ms),
-        nulls=dict(Counter(one.nulls) + Counter(other.nulls)),
-        latencies=joined([one.latencies, other.latencies]),
+        partition=first.partition,
+        first_offset=min(first.first_offset, second.first_offset),
+        last_offset=max(first.last_offset, second.last_offset),
+        records=first.records + second.records,
+        stored=first.stored + second.stored,
+        deleted=first.deleted + second.deleted,
+        rejected=first.rejected + second.rejected,
+        filtered=first.filtered + second.filtered,
+        stored_at_ms=max(first.stored_at_ms, second.stored_at_ms),
+        nulls=dict(Counter(first.nulls) + Counter(second.nulls)),
+        latencies=merge_histograms([first.latencies, second.latencies]),
     )
 
 
-def tally(decoded: Decoded, stored_at_ms: int) -> list[BatchSummary]:
-    """Return the tallies of a batch that was written: rows stored, deletions applied, rejects dead-lettered."""
+def summarize_batch(decoded: Decoded, stored_at_ms: int) -> list[BatchSummary]:
+    """Return the summaries of a written batch, by partition: rows stored, deletions applied, rejects dead-lettered."""
     stored = _by_partition((partition, offset) for _, _, partition, offset in decoded.rows)
     latencies = _by_partition((partition, stored_at_ms - sent_ms) for _, sent_ms, partition, _ in decoded.rows)
-    deleted = _by_partition((one.partition, one.offset) for one in decoded.deletions)
-    rejected = _by_partition((one.partition, one.offset) for one in decoded.rejects)
+    deleted = _by_partition((deletion.partition, deletion.offset) for deletion in decoded.deletions)
+    rejected = _by_partition((reject.partition, reject.offset) for reject in decoded.rejects)
     nulls = _count_nulls(decoded.rows)
-    tallies = []
+    summaries = []
     for partition in sorted({*stored, *deleted, *rejected}):
         offsets = stored[partition] + deleted[partition] + rejected[partition]
-        one = BatchSummary(
+        summary = BatchSummary(
             partition=partition,
             first_offset=min(offsets),
             last_offset=max(offsets),
@@ -170,10 +170,10 @@ def tally(decoded: Decoded, stored_at_ms: int) -> list[BatchSummary]:
             filtered=0,
             stored_at_ms=stored_at_ms,
             nulls=dict(nulls[partition]),
-            latencies=histogram(latencies[partition]),
+            latencies=build_histogram(latencies[partition]),
         )
-        tallies.append(one)
-    return tallies
+        summaries.append(summary)
+    return summaries
 
 
 def _by_partition(pairs: Iterable[tuple[int, int]]) -> dict[int, list[int]]:
@@ -187,7 +187,7 @@ def _by_partition(pairs: Iterable[tuple[int, int]]) -> dict[int, list[int]]:
 def _count_nulls(rows: list[Row]) -> dict[int, Counter[str]]:
     """Return how often each column is null, by partition."""
     counts: dict[int, Counter[str]] = defaultdict(Counter)
-    nullable = [one.column for one in fields(type(rows[0][0])) if one.nullable] if rows else []
+    nullable = [field.column for field in fields(type(rows[0][0])) if field.nullable] if rows else []
     for name in nullable:
         for record, _, partition, _ in rows:
             if getattr(record, name) is None:

@@ -30,7 +30,7 @@ RESERVED = frozenset(
 Encode = Callable[[Sequence[Row], Sequence[int]], Iterator[bytes]]
 
 
-def name(identifier: str) -> str:
+def quote_name(identifier: str) -> str:
     """Return the name of a keyspace, table or column for use in a statement, quoted where CQL requires it.
 
     Every name in every statement goes through this function.
@@ -40,41 +40,41 @@ def name(identifier: str) -> str:
     return '"' + identifier.replace('"', '""') + '"'
 
 
-def table_name(keyspace: str, table: str) -> str:
+def quote_table(keyspace: str, table: str) -> str:
     """Return a table's qualified name for use in a statement."""
-    return f"{name(keyspace)}.{name(table)}"
+    return f"{quote_name(keyspace)}.{quote_name(table)}"
 
 
-def create_keyspace(keyspace: str, replication: str) -> str:
+def render_create_keyspace(keyspace: str, replication: str) -> str:
     """Return the statement that creates the keyspace if it does not exist."""
-    return f"CREATE KEYSPACE IF NOT EXISTS {name(keyspace)} WITH replication = {replication}"
+    return f"CREATE KEYSPACE IF NOT EXISTS {quote_name(keyspace)} WITH replication = {replication}"
 
 
-def create_table(keyspace: str, table: str, row: type[Record]) -> str:
+def render_create_table(keyspace: str, table: str, row: type[Record]) -> str:
     """Return the statement that creates the table if it does not exist."""
-    lines = [f"  {name(column)} {kind}," for column, kind in columns(row).items()]
-    key = f"  PRIMARY KEY ({name(key_of(row).column)})"
-    return "\n".join([f"CREATE TABLE IF NOT EXISTS {table_name(keyspace, table)} (", *lines, key, ")"])
+    lines = [f"  {quote_name(column)} {kind}," for column, kind in column_types(row).items()]
+    key = f"  PRIMARY KEY ({quote_name(key_of(row).column)})"
+    return "\n".join([f"CREATE TABLE IF NOT EXISTS {quote_table(keyspace, table)} (", *lines, key, ")"])
 
 
-def columns(row: type[Record]) -> dict[str, str]:
+def column_types(row: type[Record]) -> dict[str, str]:
     """Return the CQL type of each column by its unquoted name, in order: the row's fields, then its arrival."""
     return {field.column: field.kind.cql for field in (*fields(row), *fields(Arrival))}
 
 
-def add_column(keyspace: str, table: str, column: str, kind: str) -> str:
+def render_add_column(keyspace: str, table: str, column: str, kind: str) -> str:
     """Return the statement that adds a column to a table; existing rows have null in it."""
-    return f"ALTER TABLE {table_name(keyspace, table)} ADD {name(column)} {kind}"
+    return f"ALTER TABLE {quote_table(keyspace, table)} ADD {quote_name(column)} {kind}"
 
 
-def insert(keyspace: str, table: str, row: type[Record]) -> str:
+def render_insert(keyspace: str, table: str, row: type[Record]) -> str:
     """Return the upsert of one row; its last value is the write timestamp in microseconds."""
-    names = [name(column) for column in columns(row)]
+    names = [quote_name(column) for column in column_types(row)]
     values = ", ".join("?" for _ in names)
-    return f"INSERT INTO {table_name(keyspace, table)} ({', '.join(names)}) VALUES ({values}) USING TIMESTAMP ?"
+    return f"INSERT INTO {quote_table(keyspace, table)} ({', '.join(names)}) VALUES ({values}) USING TIMESTAMP ?"
 
 
-def write_times(row: type[Record]) -> tuple[str, int, list[str]]:
+def render_write_times(row: type[Record]) -> tuple[str, int, list[str]]:
     """Return a CQL sum of the write times of all columns that are never null, their number, and the other columns.
 
     The key has no write time. A sum is a single value to transfer and compare, instead of one per column.
@@ -82,15 +82,15 @@ def write_times(row: type[Record]) -> tuple[str, int, list[str]]:
     others = [field for field in (*fields(row), *fields(Arrival)) if field.column != key_of(row).column]
     required = [field.column for field in others if not field.nullable]
     nullable = [field.column for field in others if field.nullable]
-    return " + ".join(f"WRITETIME({name(column)})" for column in required), len(required), nullable
+    return " + ".join(f"WRITETIME({quote_name(column)})" for column in required), len(required), nullable
 
 
-def delete(keyspace: str, table: str, row: type[Record]) -> str:
+def render_delete(keyspace: str, table: str, row: type[Record]) -> str:
     """Return the deletion of one row; its values are the write timestamp in microseconds and the key."""
-    return f"DELETE FROM {table_name(keyspace, table)} USING TIMESTAMP ? WHERE {name(key_of(row).column)} = ?"
+    return f"DELETE FROM {quote_table(keyspace, table)} USING TIMESTAMP ? WHERE {quote_name(key_of(row).column)} = ?"
 
 
-def delete_encoder(row: type[Record]) -> Callable[[Any, int], bytes]:
+def build_delete_encoder(row: type[Record]) -> Callable[[Any, int], bytes]:
     """Return a function that encodes a deletion's bound values from the key and the write timestamp in us."""
     to_bytes = key_of(row).kind.encode
 
@@ -101,13 +101,13 @@ def delete_encoder(row: type[Record]) -> Callable[[Any, int], bytes]:
     return encode
 
 
-def key_encoder(row: type[Record]) -> Callable[[Record], bytes]:
+def build_key_encoder(row: type[Record]) -> Callable[[Record], bytes]:
     """Return a function that encodes a record's key as CQL bytes, which determine its replicas."""
     get, to_bytes = attrgetter(key_of(row).column), key_of(row).kind.encode
     return lambda record: to_bytes(get(record))
 
 
-def encoder(row: type[Record], *, leaves_unset: bool = False) -> Encode:
+def build_encoder(row: type[Record], *, leaves_unset: bool = False) -> Encode:
     """Return a function that encodes the bound values of rows, in the INSERT's order, as they appear in a message.
 
     Each value follows its length; a null is the length -1 (native protocol v5, section 3), or -2 with `leaves_unset`,

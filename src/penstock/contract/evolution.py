@@ -57,14 +57,14 @@ class Change:
         return f"{self.kind}: {self.why}"
 
 
-def refused(changes: Iterable[Change]) -> list[Change]:
+def list_refused(changes: Iterable[Change]) -> list[Change]:
     """Return the changes that are not allowed."""
     return [change for change in changes if not change.allowed]
 
 
-def encoding_changed(subject: str, older: str, newer: str) -> Change:
+def describe_encoding_change(subject: str, older: str, newer: str) -> Change:
     """Return the change of a subject from one type of schema to another."""
-    why = f"{subject} holds {older} schemas and this one is {newer}: another encoding needs another topic"
+    why = f"{subject} has {older} schemas and this one is {newer}: use another topic for another encoding"
     return Change.of("", ChangeKind.ENCODING_CHANGED, why)
 
 
@@ -82,10 +82,10 @@ class _Shape:
     notes: dict[str, Any] = field(default_factory=dict)
 
 
-def compare(older: Schema, newer: Schema) -> list[Change]:
+def compare_schemas(older: Schema, newer: Schema) -> list[Change]:
     """Return the changes from `older` to `newer`, both JSON Schema or both Avro, in the order of the newer's fields.
 
-    `older` may come from anyone, `newer` is penstock's.
+    `older` may be any schema in the registry, `newer` is penstock's.
     """
     older = _coerce_mapping(older)
     before, after = _extract_shapes(older), _extract_shapes(newer)
@@ -106,10 +106,11 @@ def _is_avro(schema: Schema) -> bool:
 
 def _extract_shapes(schema: Schema) -> dict[str, _Shape]:
     if _is_avro(schema):
-        return {one["name"]: _avro_shape(one) for one in schema["fields"]}
+        return {field["name"]: _avro_shape(field) for field in schema["fields"]}
     required = schema.get("required", ())
     return {
-        name: _json_shape(_coerce_mapping(one), name in required) for name, one in schema.get("properties", {}).items()
+        name: _json_shape(_coerce_mapping(field), name in required)
+        for name, field in schema.get("properties", {}).items()
     }
 
 
@@ -125,11 +126,11 @@ _PYTHON = {
 }
 
 
-def _avro_shape(one: Schema) -> _Shape:
-    kind, is_union = one["type"], isinstance(one["type"], list)
+def _avro_shape(field: Schema) -> _Shape:
+    kind, is_union = field["type"], isinstance(field["type"], list)
     inner = [member for member in kind if member != "null"] if is_union else [kind]
     names = [next((known.cql for known in _KINDS if known.avro == member), str(member)) for member in inner]
-    return _Shape(" or ".join(names), optional=is_union and "default" in one, notes={"doc": one.get("doc") or ""})
+    return _Shape(" or ".join(names), optional=is_union and "default" in field, notes={"doc": field.get("doc") or ""})
 
 
 _JSON_TYPES = {
@@ -143,10 +144,10 @@ _NOTES = {"description", "x-personal"}
 _NO_RULES = _NOTES | {"type", "format", "anyOf", "default", "title", "x-key"}
 
 
-def _json_shape(one: Schema, is_required: bool) -> _Shape:
-    members = map(_coerce_mapping, one.get("anyOf", ()))
+def _json_shape(field: Schema, is_required: bool) -> _Shape:
+    members = map(_coerce_mapping, field.get("anyOf", ()))
     inner = [member for member in members if member.get("type") != "null"]
-    whole = {**one, **inner[0]} if len(inner) == 1 else dict(one)
+    whole = {**field, **inner[0]} if len(inner) == 1 else dict(field)
     return _Shape(
         _json_type(whole),
         optional=not is_required,
@@ -166,49 +167,53 @@ def _json_type(whole: Schema) -> str:
 
 def _of_record(older: Schema, newer: Schema) -> Iterator[Change]:
     if _is_avro(newer):
-        names = [f"{one.get('namespace', '')}.{one.get('name', '')}" for one in (older, newer)]
+        names = [f"{schema.get('namespace', '')}.{schema.get('name', '')}" for schema in (older, newer)]
         if names[0] != names[1]:
-            why = f"the record is {names[1]} and was {names[0]}: Avro reads a record under its own name alone"
+            why = f"the record was renamed from {names[0]} to {names[1]}: Avro identifies records by name"
             yield Change.of("", ChangeKind.RENAMED, why)
-    notes = [[one.get(name) for name in ("description", "doc", "title")] for one in (older, newer)]
+    notes = [[schema.get(name) for name in ("description", "doc", "title")] for schema in (older, newer)]
     if notes[0] != notes[1]:
-        yield Change.of("", ChangeKind.DESCRIBED, "the record is described otherwise")
+        yield Change.of("", ChangeKind.DESCRIBED, "the record's description changed")
 
 
 def _describe_addition(name: str, shape: _Shape) -> Change:
     if shape.optional:
-        return Change.of(name, ChangeKind.ADDED_OPTIONAL, f"`{name}` ({shape.type}) is new; older records have none")
+        return Change.of(
+            name, ChangeKind.ADDED_OPTIONAL, f"`{name}` ({shape.type}) is new; older records do not have it"
+        )
     python = _PYTHON.get(shape.type, shape.type)
-    why = f"`{name}` is required and older records do not have it: make it `{python} | None = None`"
+    why = f"`{name}` is new and required, but older records do not have it: make it `{python} | None = None`"
     return Change.of(name, ChangeKind.ADDED_REQUIRED, why)
 
 
 def _describe_removal(name: str, shape: _Shape) -> Change:
-    mend = "leave it in, and unfilled" if shape.optional else "leave it in"
-    why = f"`{name}` is gone: its column stays, and a job that still knows it would miss it; {mend}"
+    remedy = "keep the field and leave it empty" if shape.optional else "keep the field"
+    why = f"`{name}` was removed: its column stays, and running jobs still expect it; {remedy}"
     return Change.of(name, ChangeKind.REMOVED, why)
 
 
 def _of_field(name: str, before: _Shape, after: _Shape) -> Iterator[Change]:
     if before.is_key != after.is_key:
-        why = f"`{name}` {'is' if after.is_key else 'is no longer'} the key: another key needs another topic and table"
+        why = (
+            f"`{name}` is {'now' if after.is_key else 'no longer'} the key: use another topic and table for another key"
+        )
         yield Change.of(name, ChangeKind.KEY_CHANGED, why)
     if before.optional and not after.optional:
         yield Change.of(
-            name, ChangeKind.NOW_REQUIRED, f"`{name}` is required and was optional: older records may lack it"
+            name, ChangeKind.NOW_REQUIRED, f"`{name}` was optional and is now required: older records may lack it"
         )
     if after.optional and not before.optional:
-        yield Change.of(name, ChangeKind.NOW_OPTIONAL, f"`{name}` is optional and was required: {_MISSED}")
+        yield Change.of(name, ChangeKind.NOW_OPTIONAL, f"`{name}` was required and is now optional: {_RELIED_ON}")
     if before.type != after.type:
         yield _describe_type_change(name, before.type, after.type)
     else:
         yield from _of_rules(name, before.rules, after.rules)
     if before.notes != after.notes:
-        yield Change.of(name, ChangeKind.DESCRIBED, f"`{name}` is described or marked otherwise")
+        yield Change.of(name, ChangeKind.DESCRIBED, f"the description or marks of `{name}` changed")
 
 
 def _describe_type_change(name: str, before: str, after: str) -> Change:
-    why = f"`{name}` is {after} and was {before}: a column keeps its type, so give the field another name"
+    why = f"the type of `{name}` changed from {before} to {after}: a column keeps its type, so use another field name"
     return Change.of(name, ChangeKind.TYPE_CHANGED, why)
 
 
@@ -224,9 +229,9 @@ _WRITTEN = {
     "multipleOf": "multiple_of",
 }
 """Name of each JSON Schema rule in a record's file."""
-_MISSED = "every reader so far relies on it; add another field instead"
-_UNTIL_RESTART = ": a running job sets aside what only the new rule admits, until it is restarted"
-_ON_REPLAY = ": a record that the topic holds may break it, and would be set aside when it is read again"
+_RELIED_ON = "existing readers rely on it; add another field instead"
+_UNTIL_RESTART = ": until it is restarted, a running job dead-letters what only the new rule allows"
+_ON_REPLAY = ": records in the topic may break it, and would be dead-lettered on replay"
 
 
 def _of_rules(name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Change]:
@@ -236,8 +241,8 @@ def _of_rules(name: str, before: Mapping[str, Any], after: Mapping[str, Any]) ->
             continue
         is_tighter = _is_tighter(rule, old, new)
         kind = ChangeKind.RULE_TIGHTENED if is_tighter else ChangeKind.RULE_LOOSENED
-        told = f"`{name}`: {_WRITTEN.get(rule, rule)} is {_format_value(new)} and was {_format_value(old)}"
-        yield Change.of(name, kind, told + (_ON_REPLAY if is_tighter else _UNTIL_RESTART))
+        why = f"`{name}`: {_WRITTEN.get(rule, rule)} changed from {_format_value(old)} to {_format_value(new)}"
+        yield Change.of(name, kind, why + (_ON_REPLAY if is_tighter else _UNTIL_RESTART))
 
 
 def _is_tighter(rule: str, old: Any, new: Any) -> bool:
@@ -264,14 +269,14 @@ class Table:
     key: tuple[str, ...]
 
 
-def missing_columns(table: Table, row: type[Record]) -> dict[str, str]:
+def find_missing_columns(table: Table, row: type[Record]) -> dict[str, str]:
     """Return the columns of a row that the table does not have: their types by name."""
-    return {name: kind for name, kind in cql.columns(row).items() if name not in table.columns}
+    return {name: kind for name, kind in cql.column_types(row).items() if name not in table.columns}
 
 
-def left_alone(table: Table, row: type[Record]) -> list[str]:
+def find_unmanaged_columns(table: Table, row: type[Record]) -> list[str]:
     """Return the columns of the table that a row does not have, as `name type`."""
-    needed = cql.columns(row)
+    needed = cql.column_types(row)
     return [f"{name} {kind}" for name, kind in sorted(table.columns.items()) if name not in needed]
 
 
@@ -280,14 +285,14 @@ def compare_table(table: Table, row: type[Record]) -> list[Change]:
     if not table.columns:
         return []
     changes = [
-        Change.of(name, ChangeKind.ADDED_OPTIONAL, f"column `{name}` {kind} is new; null in the rows that are there")
-        for name, kind in missing_columns(table, row).items()
+        Change.of(name, ChangeKind.ADDED_OPTIONAL, f"column `{name}` {kind} is new; null in existing rows")
+        for name, kind in find_missing_columns(table, row).items()
     ]
-    for name, kind in cql.columns(row).items():
+    for name, kind in cql.column_types(row).items():
         if name in table.columns and table.columns[name] != kind:
             changes.append(_describe_type_change(name, table.columns[name], kind))
     key = key_of(row).column
     if table.key != (key,):
-        why = f"the key is `{key}` and the table's is `{', '.join(table.key)}`: another key needs another table"
+        why = f"the key is `{key}`, but the table's is `{', '.join(table.key)}`: use another table for another key"
         changes.append(Change.of(key, ChangeKind.KEY_CHANGED, why))
     return changes

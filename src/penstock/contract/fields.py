@@ -18,7 +18,7 @@ _KEY_CHARACTERS = 65_535 // 4
 _DOUBLE = Layout(">d").pack
 
 
-def epoch_ms(moment: datetime) -> int:
+def to_epoch_ms(moment: datetime) -> int:
     """Return whole milliseconds from 1970-01-01T00:00Z to `moment` (with a time zone), rounded down."""
     since = moment - _EPOCH
     return since.days * 86_400_000 + since.seconds * 1_000 + since.microseconds // 1_000
@@ -45,7 +45,7 @@ TIMESTAMP = FieldKind(
     {"type": "long", "logicalType": "timestamp-millis"},
     "TIMESTAMP",
     "timestamp",
-    lambda value: _INT64(epoch_ms(value)),
+    lambda value: _INT64(to_epoch_ms(value)),
 )
 INT = FieldKind("int", "INT", "int", _INT32)
 BIGINT = FieldKind("long", "BIGINT", "bigint", _INT64)
@@ -90,7 +90,7 @@ def key_of(struct: type[msgspec.Struct]) -> Field:
         )
     column = keys[0].column
     if keys[0].nullable:
-        raise TypeError(f"{struct.__name__}: the key {column} must not be None; take `| None` from its type")
+        raise TypeError(f"{struct.__name__}: the key {column} cannot be None; remove `| None` from its type")
     if keys[0].kind is TEXT and not _fits_a_key(struct, column):
         raise TypeError(
             f"{struct.__name__}: a text key needs min_length >= 1 and max_length <= {_KEY_CHARACTERS}; "
@@ -99,14 +99,14 @@ def key_of(struct: type[msgspec.Struct]) -> Field:
     return keys[0]
 
 
-def key_reader(struct: type[msgspec.Struct]) -> Callable[[bytes], Any]:
+def build_key_reader(struct: type[msgspec.Struct]) -> Callable[[bytes], Any]:
     """Return a function that converts a Kafka key to the record's id. It raises `ValueError` for an invalid key."""
     kind = typing.get_type_hints(struct, include_extras=True)[key_of(struct).column]
     return lambda key: msgspec.convert(key.decode(), kind, strict=False)
 
 
-def key_writer(struct: type[msgspec.Struct]) -> Callable[[msgspec.Struct], bytes]:
-    """Return a function that returns the Kafka key of a record: its id as text, which `key_reader` reads."""
+def build_key_writer(struct: type[msgspec.Struct]) -> Callable[[msgspec.Struct], bytes]:
+    """Return a function that returns the Kafka key of a record: its id as text, which `build_key_reader` reads."""
     column = key_of(struct).column
     return lambda record: str(getattr(record, column)).encode()
 
@@ -115,30 +115,30 @@ def _fits_a_key(struct: type[msgspec.Struct], column: str) -> bool:
     """Return whether each text that the rules allow can be a partition key: 1 to 65,535 bytes of UTF-8."""
     described = inspect.type_info(struct)
     assert isinstance(described, inspect.StructType)
-    text, _, _ = next(_unwrap_metadata(one.type) for one in described.fields if one.name == column)
+    text, _, _ = next(_unwrap_metadata(field.type) for field in described.fields if field.name == column)
     assert isinstance(text, inspect.StrType)
     return bool(text.min_length) and text.max_length is not None and text.max_length <= _KEY_CHARACTERS
 
 
-def field_of(one: inspect.Field) -> Field:
+def field_of(info: inspect.Field) -> Field:
     """Return the `Field` that msgspec describes. Raises `TypeError` that says what to write instead."""
-    kind_info, marks, description = _unwrap_metadata(one.type)
+    kind_info, marks, description = _unwrap_metadata(info.type)
     nullable = isinstance(kind_info, inspect.UnionType)
     if isinstance(kind_info, inspect.UnionType):
         inner = [member for member in kind_info.types if not isinstance(member, inspect.NoneType)]
         if len(inner) != 1:
-            raise TypeError(f"field {one.name}: write one type, or one type and None: `{one.name}: T | None = None`")
+            raise TypeError(f"field {info.name}: write one type, or one type and None: `{info.name}: T | None = None`")
         kind_info, inner_marks, inner_description = _unwrap_metadata(inner[0])
         marks, description = {**inner_marks, **marks}, description or inner_description
-    if not (one.required or (nullable and one.default is None)):
+    if not (info.required or (nullable and info.default is None)):
         raise TypeError(
-            f"field {one.name}: one that may be absent is `T | None = None`, or old and new schemas part ways"
+            f"field {info.name}: an optional field is `T | None = None`; other defaults make schemas incompatible"
         )
     return Field(
-        name=one.encode_name,
-        column=one.name,
+        name=info.encode_name,
+        column=info.name,
         kind=_resolve_kind(
-            one.name, kind_info, written=_format_declaration(one.name, nullable, has_meta=bool(marks or description))
+            info.name, kind_info, written=_format_declaration(info.name, nullable, has_meta=bool(marks or description))
         ),
         nullable=nullable,
         key=marks.get("key", False),
@@ -168,7 +168,7 @@ def _resolve_kind(name: str, kind_info: inspect.Type, written: str) -> FieldKind
         return INT if kind_info.ge >= -(2**31) and kind_info.le < 2**31 else BIGINT
     if isinstance(kind_info, inspect.DateTimeType) and kind_info.tz is not True:
         zoned = written.format(type="datetime", rules="tz=True")
-        raise TypeError(f"field {name}: a time without a zone is no moment; write {zoned}")
+        raise TypeError(f"field {name}: a datetime needs a time zone; write {zoned}")
     simple: dict[type[inspect.Type], FieldKind] = {
         inspect.StrType: TEXT,
         inspect.UUIDType: UUID,

@@ -12,7 +12,7 @@ import msgspec
 from penstock.contract.fields import key_of
 from penstock.contract.json_text import DuplicateName, count_names
 from penstock.contract.record import Record
-from penstock.contract.rules import date_check, text_check
+from penstock.contract.rules import build_date_check, build_text_check
 
 KeyFormat = Literal["text", "json", "connect", "registry"]
 """Format of a topic's keys.
@@ -42,7 +42,7 @@ class IdReader:
         alone = cast(type[Record], msgspec.defstruct("Key", [(field.column, hint)], bases=(Record,), frozen=True))
         self._hint, self._key_struct = hint, alone
         self._name, self._column = field.name, field.column
-        self._check_text, self._check_date = text_check(alone), date_check(alone)
+        self._check_text, self._check_date = build_text_check(alone), build_date_check(alone)
 
     def is_text_id(self, text: str) -> bool:
         """Return whether a text is a valid id."""
@@ -60,7 +60,7 @@ class IdReader:
         """Return the id in a decoded value: the id itself, or an object with the id as its only field."""
         if isinstance(value, dict):
             if value.keys() != {self._name}:
-                raise ValueError(f"an object with other fields than {self._name} alone")
+                raise ValueError(f"expected an object whose only field is {self._name}")
             value = value[self._name]
         if isinstance(value, str | UUID):
             return self.of_text(str(value))
@@ -76,8 +76,8 @@ class IdReader:
         return is_envelope and self._name != "payload"
 
     def _validate_id(self, record_id: Any) -> Any:
-        one = self._key_struct(**{self._column: record_id})
-        if broken := self._check_text(one) + self._check_date(one, _NEVER):
+        key = self._key_struct(**{self._column: record_id})
+        if broken := self._check_text(key) + self._check_date(key, _NEVER):
             raise ValueError("; ".join(map(str, broken)))
         return record_id
 
@@ -90,7 +90,7 @@ def parse_json(text: str) -> Any:
     except DuplicateName:
         raise ValueError("JSON that names a field twice") from None
     except RecursionError:
-        raise ValueError("JSON that is nested too deeply") from None
+        raise ValueError("duplicate is nested too deeply") from None
 
 
 TextFormat = Callable[[IdReader, str], Any]

@@ -19,33 +19,33 @@ Histogram = dict[int, int]
 """Number of records by the upper bound of their bucket; empty buckets are omitted."""
 
 
-def histogram(latencies_ms: Iterable[int]) -> Histogram:
+def build_histogram(latencies_ms: Iterable[int]) -> Histogram:
     """Return how many of the latencies fall into each bucket."""
-    ascending, found, below = sorted(latencies_ms), {}, 0
+    ascending, buckets, below = sorted(latencies_ms), {}, 0
     for bound in BOUNDS_MS:
         up_to = len(ascending) if bound == BOUNDS_MS[-1] else bisect_right(ascending, bound, lo=below)
         if up_to > below:
-            found[bound] = up_to - below
+            buckets[bound] = up_to - below
         below = up_to
-    return found
+    return buckets
 
 
-def joined(histograms: Iterable[Histogram]) -> Histogram:
+def merge_histograms(histograms: Iterable[Histogram]) -> Histogram:
     """Return the sum of the histograms."""
     sums: Counter[int] = Counter()
-    for one in histograms:
-        sums.update(one)
+    for counts in histograms:
+        sums.update(counts)
     return dict(sums)
 
 
-def quantile_ms(found: Histogram, share: float) -> int | None:
+def quantile_ms(counts: Histogram, share: float) -> int | None:
     """Return the latency that `share` of the records do not exceed, in ms; None without records.
 
     Linear within its bucket.
     """
-    rank, seen = share * sum(found.values()), 0
+    rank, seen = share * sum(counts.values()), 0
     for at, bound in enumerate(BOUNDS_MS):
-        records = found.get(bound, 0)
+        records = counts.get(bound, 0)
         if records and seen + records >= rank:
             below = BOUNDS_MS[at - 1] if at else 0
             return round(below + (bound - below) * max(0.0, rank - seen) / records)

@@ -6,7 +6,7 @@ Only fields that the contract knows and does not mark as personal are shown. Unk
 from functools import cache
 from typing import Any
 
-from penstock.contract.fields import fields, key_of, key_reader
+from penstock.contract.fields import build_key_reader, fields, key_of
 from penstock.contract.record import Arrival, Record
 
 MASK = "•••"
@@ -24,21 +24,21 @@ def shown_names(record: type[Record]) -> frozenset[str]:
     return frozenset(name for field in known for name in (field.name, field.column)) - personal
 
 
-def masked(value: Any, record: type[Record]) -> Any:
+def mask_personal(value: Any, record: type[Record]) -> Any:
     """Return `value`, decoded from JSON, Avro or a row, with what may be personal hidden; None stays None."""
     if not isinstance(value, dict):
         return _mask_leaves(value)
     shown = shown_names(record)
     return {
-        name: one if name in shown and not isinstance(one, dict | list) else _mask_leaves(one)
-        for name, one in value.items()
+        name: member if name in shown and not isinstance(member, dict | list) else _mask_leaves(member)
+        for name, member in value.items()
     }
 
 
 def shows_key(key: bytes, record: type[Record]) -> bool:
     """Return whether a Kafka key may be shown: it is a record's key, and the key is not personal."""
     try:
-        key_reader(record)(key)
+        build_key_reader(record)(key)
     except ValueError:
         return False
     return not key_of(record).personal
@@ -46,7 +46,7 @@ def shows_key(key: bytes, record: type[Record]) -> bool:
 
 def hidden_bytes(count: int) -> str:
     """Return the placeholder for bytes that may be personal."""
-    return f"hidden: {count:,} bytes; personal data are hidden"
+    return f"{count:,} bytes hidden, which may be personal data"
 
 
 def _mask_leaves(value: Any, depth: int = 0) -> Any:
@@ -54,7 +54,7 @@ def _mask_leaves(value: Any, depth: int = 0) -> Any:
     if isinstance(value, dict | list) and depth == _DEEPEST:
         return MASK
     if isinstance(value, dict):
-        return {name: _mask_leaves(one, depth + 1) for name, one in value.items()}
+        return {name: _mask_leaves(member, depth + 1) for name, member in value.items()}
     if isinstance(value, list):
-        return [_mask_leaves(one, depth + 1) for one in value]
+        return [_mask_leaves(member, depth + 1) for member in value]
     return None if value is None else MASK

@@ -31,7 +31,7 @@ _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def is_internal(topic: str) -> bool:
-    """Return whether the topic is internal to a service: nobody else may write to it or change it."""
+    """Return whether the topic is internal to a service, and must not be written or changed by others."""
     return topic.startswith("__") or topic in REGISTRY_TOPICS
 
 
@@ -39,36 +39,38 @@ def check_topic(topic: object) -> None:
     """Raise `ValueError` unless a pipeline's topic and its dead-letter topic can have these names."""
     if not (isinstance(topic, str) and _TOPIC.fullmatch(topic)) or topic in {".", ".."}:
         raise ValueError(
-            f"{topic!r} is no topic's name: write 1 to {MOST_TOPIC_CHARACTERS} of a-z, A-Z, 0-9, '.', '_' and '-' "
-            f"({len(DEAD_LETTERS)} of Kafka's 249 are taken by {DEAD_LETTERS!r}), not '.' or '..'"
+            f"invalid topic name {topic!r}: expected 1 to {MOST_TOPIC_CHARACTERS} of a-z, A-Z, 0-9, '.', '_' and '-' "
+            f"({DEAD_LETTERS!r} takes {len(DEAD_LETTERS)} of Kafka's 249), not '.' or '..'"
         )
     if is_internal(topic):
-        raise ValueError(f"{topic!r} is a topic that Kafka or the schema registry keeps for itself: write another name")
+        raise ValueError(f"topic {topic!r} is internal to Kafka or the schema registry: use another name")
 
 
 def check_keyspace(keyspace: object) -> None:
     """Raise `ValueError` unless penstock can create a keyspace of that name in Cassandra."""
     _check_table_word(keyspace, "keyspace")
     if str(keyspace).lower() in _SYSTEM_KEYSPACES:
-        raise ValueError(f"{keyspace!r} is a keyspace that Cassandra keeps for itself: write another name")
+        raise ValueError(f"{keyspace!r} is a system keyspace of Cassandra: use another name")
 
 
 def check_table(table: object) -> None:
     """Raise `ValueError` unless a pipeline's table can have that name in addition to penstock's own tables."""
     _check_table_word(table, "table")
     if table in OWN_TABLES:
-        raise ValueError(f"{table!r} is a table of penstock's own in the same keyspace: write another name")
+        raise ValueError(f"{table!r} is one of penstock's own tables in the keyspace: use another name")
 
 
 def _check_table_word(name: object, what: str) -> None:
     if not (isinstance(name, str) and _TABLE.fullmatch(name)):
-        raise ValueError(f"{name!r} is no {what}'s name: write 1 to {MOST_TABLE_CHARACTERS} of a-z, A-Z, 0-9 and '_'")
+        raise ValueError(
+            f"invalid {what} name {name!r}: expected 1 to {MOST_TABLE_CHARACTERS} of a-z, A-Z, 0-9 and '_'"
+        )
 
 
 def check_word(name: str) -> None:
     """Raise `ValueError` unless a record or a field can have that name in Avro, Spark and Cassandra."""
     if not _WORD.fullmatch(name):
-        raise ValueError(f"{name!r} is no name that Avro takes: write letters a-z and A-Z, digits, '_', no digit first")
+        raise ValueError(f"invalid name {name!r}: Avro allows a-z, A-Z, 0-9 and '_', and no digit at the start")
 
 
 def check_field(name: str, column: str) -> None:
@@ -76,10 +78,10 @@ def check_field(name: str, column: str) -> None:
     check_word(name)
     check_word(column)
     if column.lower() in OWN_COLUMNS:
-        raise ValueError(f"{column!r} is a column of penstock's own: {renamed(name, column)}")
+        raise ValueError(f"{column!r} is one of penstock's own columns: {suggest_rename(name, column)}")
 
 
-def renamed(name: str, column: str) -> str:
+def suggest_rename(name: str, column: str) -> str:
     """Return how to declare a field whose column must have another name."""
     other = f"source_{column.lstrip('_')}"
     return f"write `{other}: ... = msgspec.field(name={name!r})`; it is {name!r} in messages, `{other}` in the table"

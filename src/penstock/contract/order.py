@@ -7,7 +7,7 @@ two layouts: a record belongs to the newest layout in which a known partitioner 
 it was read before that layout was detected. Any partitioner assigns some keys there by chance, so a partitioner of
 which the topic shows no sign does not count.
 
-A redriven record keeps its place in the order: its header `penstock.order` holds the write timestamp of the position at
+A redriven record keeps its original order: its header `penstock.order` holds the write timestamp of the position at
 which it was dead-lettered. The header moves a record back only. A timestamp later than that of the record's own
 position is ignored, so that no producer can write into the future.
 
@@ -68,7 +68,7 @@ class TopicLayout:
 
 
 class Rank(NamedTuple):
-    """Leading part of a record's place in the order: its layout's number and shift, and whether both are proven."""
+    """Leading part of a record's sort key: its layout's number and shift, and whether both are proven."""
 
     layout: int
     shift_us: int
@@ -122,7 +122,7 @@ class Order:
         kept_us = kept_timestamp_us(order, epoch_us + own.shift_us + offset)
         if kept_us is None:
             return own
-        layout = max((at for at, one in enumerate(self.layouts) if one.shift_us <= kept_us - epoch_us), default=0)
+        layout = max((at for at, each in enumerate(self.layouts) if each.shift_us <= kept_us - epoch_us), default=0)
         return Rank(layout, kept_us - epoch_us - offset, is_proven=True, is_kept=True)
 
     def rank(self, partition: int, offset: int, key: bytes | None) -> Rank:

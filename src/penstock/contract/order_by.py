@@ -20,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from penstock.contract.fault import Fault, Reason
-from penstock.contract.fields import BIGINT, INT, TIMESTAMP, Field, epoch_ms, fields, from_epoch_ms
+from penstock.contract.fields import BIGINT, INT, TIMESTAMP, Field, fields, from_epoch_ms, to_epoch_ms
 from penstock.contract.isolation import NOT_OF_A_RECORD
 from penstock.contract.order import DECLARED, Rank, digest_of
 from penstock.contract.record import Headers, Record
@@ -73,20 +73,22 @@ class OrderBy:
         """Return the value of `order_by` in the pipeline's file."""
         return self.field.column if self.field else BY_TIMESTAMP
 
-    def place(self, record: Record, source: Source, latest: datetime) -> int | Fault:
+    def compute_timestamp(self, record: Record, source: Source, latest: datetime) -> int | Fault:
         """Return the write timestamp of a record, in us, or why it has none. `latest` is `rules.latest_past()`."""
         if self.field is None:
             return _place_in_time(source, latest)
-        return self.place_by_field(record, latest)
+        return self.compute_field_timestamp(record, latest)
 
-    def place_by_field(self, record: Record, latest: datetime) -> int | Fault:
+    def compute_field_timestamp(self, record: Record, latest: datetime) -> int | Fault:
         """Return the write timestamp that the record's field gives, or the fault of its value."""
         assert self.field is not None
         value = getattr(record, self.field.column)
-        broken = _find_violation(value, latest)
-        return Fault.of([Violation(self.field.name, *broken)]) if broken else _write_us(value)
+        violation = _find_violation(value, latest)
+        return Fault.of([Violation(self.field.name, *violation)]) if violation else _write_us(value)
 
-    def place_tombstone(self, key: bytes | None, headers: Headers, source: Source, latest: datetime) -> int | Fault:
+    def compute_tombstone_timestamp(
+        self, key: bytes | None, headers: Headers, source: Source, latest: datetime
+    ) -> int | Fault:
         """Return the write timestamp of a record without a value, or why it has none.
 
         If a field orders the records, the pipeline's function is called; whatever it raises is a fault of this record.
@@ -96,7 +98,7 @@ class OrderBy:
         if self.of_tombstone is None:
             return _build_order_error(
                 f"the table is ordered by the field {self.field.column}, which a record without a value does not "
-                "have: write order_of_tombstone in the pipeline's file"
+                "have: define order_of_tombstone in the pipeline's file"
             )
         try:
             timestamp = from_epoch_ms(_first_timestamp_us(source) // 1000)
@@ -108,10 +110,10 @@ class OrderBy:
         if not self._is_fit(value):
             what = "a datetime with a zone" if self.field.kind is TIMESTAMP else "an integer"
             return _build_order_error(f"order_of_tombstone returned {type(value).__name__}, not {what}")
-        broken = _find_violation(value, latest)
+        violation = _find_violation(value, latest)
         return (
-            _build_order_error(f"the value that order_of_tombstone returned {broken[1]}")
-            if broken
+            _build_order_error(f"the value that order_of_tombstone returned {violation[1]}")
+            if violation
             else _write_us(value)
         )
 
@@ -122,7 +124,7 @@ class OrderBy:
         return isinstance(value, int) and not isinstance(value, bool)
 
     def kept_header(self, timestamp_ms: int, offset: int, header: bytes | None) -> tuple[int, bytes] | None:
-        """Return the write timestamp by which a redriven record keeps its place in the order, and the header with it.
+        """Return the write timestamp by which a redriven record keeps its original order, and the header with it.
 
         `header` is the record's previous header. Returns None if Kafka gave the record no timestamp.
         """
@@ -141,7 +143,7 @@ class OrderBy:
     def explains(self, value: Any, offset: int, written_us: int) -> bool:
         """Return whether a row with `value` in that column, as the driver returns it, was written at this timestamp."""
         if isinstance(value, datetime):  # a column holds milliseconds
-            value_ms = epoch_ms(value.replace(tzinfo=UTC) + timedelta(microseconds=500))
+            value_ms = to_epoch_ms(value.replace(tzinfo=UTC) + timedelta(microseconds=500))
             return written_us == _in_time_us(value_ms, offset) if self.field is None else written_us // 1000 == value_ms
         return bool(value == written_us)
 
@@ -155,19 +157,21 @@ def declared_rank(order_us: int, epoch_us: int, offset: int, value: bytes | None
 def check_order_by(record: type[Record], order_by: object, of_tombstone: object) -> None:
     """Raise `TypeError` or `ValueError`, saying what to write, unless `order_by` can order a pipeline's records."""
     if not isinstance(order_by, str):
-        raise TypeError(f"{order_by!r} is no text; write {BY_OFFSET!r}, {BY_TIMESTAMP!r} or the name of a field")
+        raise TypeError(f"invalid {order_by!r}: expected {BY_OFFSET!r}, {BY_TIMESTAMP!r} or the name of a field")
     if order_by in (BY_OFFSET, BY_TIMESTAMP):
         if order_by == BY_TIMESTAMP and any(field.column == order_by for field in fields(record)):
             raise ValueError(
-                f"'timestamp' is Kafka's, and {record.__name__} has a field of that name; to order by either, "
+                f"'timestamp' is Kafka's, but {record.__name__} has a field of that name; to order by either, "
                 "write `source_timestamp: ... = msgspec.field(name='timestamp')`"
             )
         if of_tombstone is not None:
-            raise ValueError(f"{order_by!r} orders tombstones too: take order_of_tombstone away")
+            raise ValueError(f"{order_by!r} orders tombstones too: remove order_of_tombstone")
         return
     _check_field(record, order_by)
     if not (of_tombstone is None or callable(of_tombstone)):
-        raise TypeError(f"order_of_tombstone: {of_tombstone!r} cannot be called; write a function of one Tombstone")
+        raise TypeError(
+            f"order_of_tombstone: {of_tombstone!r} is not callable; write a function that takes a Tombstone"
+        )
 
 
 def _check_field(record: type[Record], name: str) -> None:
@@ -179,7 +183,7 @@ def _check_field(record: type[Record], name: str) -> None:
     if field.key:
         raise ValueError(f"{name!r} is the key, the same in all versions of a record: {others}")
     if field.nullable:
-        raise ValueError(f"{name!r} may be None, and each version needs a value: {others}")
+        raise ValueError(f"{name!r} may be None, but each version needs a value: {others}")
     if not _is_fit_field(field):
         raise TypeError(f"{name!r} is neither a datetime nor an integer: {others}")
 
@@ -199,9 +203,9 @@ def order_by_of(record: type[Record], order_by: str, of_tombstone: OrderOfTombst
 
 def _place_in_time(source: Source, latest: datetime) -> int | Fault:
     if source.timestamp_ms < 0:
-        return _build_order_error("the record has no timestamp of Kafka's, by which the table is ordered")
+        return _build_order_error("the record has no Kafka timestamp, by which the table is ordered")
     if source.timestamp_ms > latest.timestamp() * 1000:
-        return _build_order_error("Kafka's timestamp of the record, by which the table is ordered, is in the future")
+        return _build_order_error("the record's Kafka timestamp, by which the table is ordered, is in the future")
     return _first_timestamp_us(source)
 
 

@@ -81,17 +81,17 @@ class KeyEvidence:
             self.found[shape] = {**starts, **self.found.get(shape, {})}
 
 
-def merge_found(found: Iterable[Mapping[KeyShape, Starts]]) -> dict[KeyShape, dict[int, int]]:
+def merge_proofs(proofs: Iterable[Mapping[KeyShape, Starts]]) -> dict[KeyShape, dict[int, int]]:
     """Return the proofs that several tasks found, combined; of two starts in a partition, the first counts."""
     merged: dict[KeyShape, dict[int, int]] = {}
-    for each in found:
+    for each in proofs:
         for shape, starts in each.items():
             into = merged.setdefault(shape, {})
             into |= {number: min(start, into.get(number, start)) for number, start in starts.items()}
     return merged
 
 
-def agreed(samples: Iterable[tuple[Mapping[KeyShape, Any], Any]]) -> set[KeyShape]:
+def find_agreed_shapes(samples: Iterable[tuple[Mapping[KeyShape, Any], Any]]) -> set[KeyShape]:
     """Return the shapes in which each sampled key is the id of its record, at least one of them.
 
     A sample is the readings of a key by shape, and the record's id. Keys that equal an id only now and then, such as

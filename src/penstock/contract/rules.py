@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
-from penstock.contract.fields import TIMESTAMP, epoch_ms, fields
+from penstock.contract.fields import TIMESTAMP, fields, to_epoch_ms
 from penstock.contract.record import Record
 
 MAX_VALUE_BYTES = 1_000_000
@@ -71,28 +71,28 @@ def latest_past() -> datetime:
     return datetime.now(UTC) + FUTURE_SLACK
 
 
-def judge(found: Any, record: type[Record], latest: datetime) -> Record | list[Violation]:
-    """Return the record converted from the decoded JSON or Avro value `found`, or every rule that it breaks.
+def validate_record(value: Any, record: type[Record], latest: datetime) -> Record | list[Violation]:
+    """Return the record converted from the decoded JSON or Avro value, or every rule that it breaks.
 
     `latest` is `latest_past()`.
     """
     try:
-        one = msgspec.convert(found, record)
+        converted = msgspec.convert(value, record)
     except msgspec.ValidationError as error:
-        return refused(found, record, error)
-    return date_check(record)(one, latest) + text_check(record)(one) or one
+        return explain_refusal(value, record, error)
+    return build_date_check(record)(converted, latest) + build_text_check(record)(converted) or converted
 
 
-def refused(found: Any, record: type[Record], error: msgspec.ValidationError) -> list[Violation]:
+def explain_refusal(value: Any, record: type[Record], error: msgspec.ValidationError) -> list[Violation]:
     """Return the broken rules of a value that msgspec refused with `error`: at least one, even if no field shows it."""
-    return broken_rules(found, record) or [Violation("", Rule.TYPE, str(error))]
+    return find_violations(value, record) or [Violation("", Rule.TYPE, str(error))]
 
 
-def broken_rules(found: Any, record: type[Record]) -> list[Violation]:
-    """Return every rule of `record` that the decoded JSON value `found` breaks, in the order of the fields."""
-    if not isinstance(found, dict):
-        return [Violation("", Rule.TYPE, f"Expected `object`, got `{type(found).__name__}`")]
-    return [broken for one, hint in _describe_fields(record) for broken in _of_field(one, hint, found)]
+def find_violations(value: Any, record: type[Record]) -> list[Violation]:
+    """Return every rule of `record` that a decoded JSON value breaks, in the order of the fields."""
+    if not isinstance(value, dict):
+        return [Violation("", Rule.TYPE, f"Expected `object`, got `{type(value).__name__}`")]
+    return [violation for field, hint in _describe_fields(record) for violation in _of_field(field, hint, value)]
 
 
 @cache
@@ -101,26 +101,30 @@ def _describe_fields(record: type[Record]) -> list[tuple[inspect.Field, Any]]:
     described = inspect.type_info(record)
     assert isinstance(described, inspect.StructType)
     hints = typing.get_type_hints(record, include_extras=True)
-    return [(one, hints[one.name]) for one in described.fields]
+    return [(field, hints[field.name]) for field in described.fields]
 
 
-def _of_field(one: inspect.Field, hint: Any, found: dict[str, Any]) -> list[Violation]:
-    name = one.encode_name
-    if found.get(name) is None and one.required:
-        return [Violation(name, Rule.REQUIRED, "is null" if name in found else _describe_missing(one, found))]
-    if name not in found:
+def _of_field(field: inspect.Field, hint: Any, values: dict[str, Any]) -> list[Violation]:
+    name = field.encode_name
+    if values.get(name) is None and field.required:
+        return [Violation(name, Rule.REQUIRED, "is null" if name in values else _describe_missing(field, values))]
+    if name not in values:
         return []
-    value = found[name]
+    value = values[name]
     try:
         msgspec.convert(value, hint)
     except msgspec.ValidationError as error:
-        return [Violation(name, rule, str(error)) for rule in _find_broken_rules(value, _unwrap_type(one.type))]
+        return [Violation(name, rule, str(error)) for rule in _find_broken_rules(value, _unwrap_type(field.type))]
     return []
 
 
-def _describe_missing(one: inspect.Field, found: dict[str, Any]) -> str:
+def _describe_missing(field: inspect.Field, values: dict[str, Any]) -> str:
     """Return the message for a missing field, which may be present under its column's name."""
-    return f"is missing; a message has no `{one.name}`, that is its column" if one.name in found else "is missing"
+    return (
+        f"is missing; `{field.name}` is the name of its column, not of the field in messages"
+        if field.name in values
+        else "is missing"
+    )
 
 
 def _unwrap_type(kind: inspect.Type) -> inspect.Type:
@@ -128,7 +132,7 @@ def _unwrap_type(kind: inspect.Type) -> inspect.Type:
     if isinstance(kind, inspect.Metadata):
         return _unwrap_type(kind.type)
     if isinstance(kind, inspect.UnionType):
-        return next(_unwrap_type(one) for one in kind.types if not isinstance(one, inspect.NoneType))
+        return next(_unwrap_type(member) for member in kind.types if not isinstance(member, inspect.NoneType))
     return kind
 
 
@@ -163,7 +167,7 @@ DateCheck = Callable[[Record, datetime], list[Violation]]
 
 
 @cache
-def date_check(record: type[Record]) -> DateCheck:
+def build_date_check(record: type[Record]) -> DateCheck:
     """Return a function that checks a decoded record's dates, given `latest_past()`, and returns the broken rules.
 
     A date must be in the years 1 to 9999 of UTC, since no client can read others; a date marked PAST, not in the
@@ -171,17 +175,17 @@ def date_check(record: type[Record]) -> DateCheck:
     """
     dates = [(field.name, attrgetter(field.column), field.past) for field in fields(record) if field.kind is TIMESTAMP]
 
-    def check(one: Record, latest: datetime) -> list[Violation]:
-        broken: list[Violation] = []
+    def check(instance: Record, latest: datetime) -> list[Violation]:
+        violations: list[Violation] = []
         for name, get, past in dates:
-            moment = get(one)
+            moment = get(instance)
             if moment is None:
                 continue
             if past and moment > latest:
-                broken.append(Violation(name, Rule.DATE, "is in the future"))
-            elif not 1 < moment.year < 9999 and not _FIRST_MS <= epoch_ms(moment) <= _LAST_MS:
-                broken.append(Violation(name, Rule.DATE, "is outside of the years 1 to 9999 of UTC"))
-        return broken
+                violations.append(Violation(name, Rule.DATE, "is in the future"))
+            elif not 1 < moment.year < 9999 and not _FIRST_MS <= to_epoch_ms(moment) <= _LAST_MS:
+                violations.append(Violation(name, Rule.DATE, "is outside the years 1 to 9999 in UTC"))
+        return violations
 
     return check
 
@@ -190,7 +194,7 @@ TextCheck = Callable[[Record], list[Violation]]
 
 
 @cache
-def text_check(record: type[Record]) -> TextCheck:
+def build_text_check(record: type[Record]) -> TextCheck:
     """Return a function that checks a decoded record's texts by rules that msgspec lacks, and returns the broken ones.
 
     No text may contain the NUL character, at which many clients end it; and `$` in a pattern matches only at the end of
@@ -199,29 +203,30 @@ def text_check(record: type[Record]) -> TextCheck:
     described = inspect.type_info(record)
     assert isinstance(described, inspect.StructType)
     texts = [
-        (one.encode_name, attrgetter(one.name), _compile_pattern(kind)) for one, kind in _iter_text_fields(described)
+        (field.encode_name, attrgetter(field.name), _compile_pattern(kind))
+        for field, kind in _iter_text_fields(described)
     ]
 
-    def check(one: Record) -> list[Violation]:
-        broken: list[Violation] = []
+    def check(instance: Record) -> list[Violation]:
+        violations: list[Violation] = []
         for name, get, pattern in texts:
-            text = get(one)
+            text = get(instance)
             if text is None:
                 continue
             if "\0" in text:
-                broken.append(Violation(name, Rule.CHARACTER, "holds the NUL character"))
+                violations.append(Violation(name, Rule.CHARACTER, "contains a NUL character"))
             if text[-1:] == "\n" and pattern is not None and pattern.search(text) is None:
-                broken.append(Violation(name, Rule.PATTERN, "ends with a newline"))
-        return broken
+                violations.append(Violation(name, Rule.PATTERN, "ends with a newline"))
+        return violations
 
     return check
 
 
 def _iter_text_fields(described: inspect.StructType) -> Iterator[tuple[inspect.Field, inspect.StrType]]:
-    for one in described.fields:
-        kind = _unwrap_type(one.type)
+    for field in described.fields:
+        kind = _unwrap_type(field.type)
         if isinstance(kind, inspect.StrType):
-            yield one, kind
+            yield field, kind
 
 
 def _compile_pattern(kind: inspect.StrType) -> re.Pattern[str] | None:

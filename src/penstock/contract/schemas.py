@@ -12,7 +12,7 @@ def json_schema(record: type[Record]) -> dict[str, Any]:
     """Return the JSON Schema (draft-07, self-contained) of a JSON message, with marks as `x-key` and `x-personal`.
 
     The schema is closed: a producer writes these fields and no others. Readers ignore other fields nevertheless. With
-    an open schema, nobody could prove that older records do not have a field that is added.
+    an open schema, older records might already contain a field that is added, with another type.
     """
     _, components = msgspec.json.schema_components([record])
     schema = components[record.__name__]

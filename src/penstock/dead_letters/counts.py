@@ -53,7 +53,9 @@ class DeadLetterCounter:
 
     def _count_dead_letters(self, new: list[Span]) -> None:
         records, value_bytes = Counter[str](), Counter[str]()
-        for message in topics.records(self._settings, self._topic, new) if any(span.records for span in new) else ():
+        for message in (
+            topics.read_records(self._settings, self._topic, new) if any(span.records for span in new) else ()
+        ):
             code = read_error_headers(message).get("reason", "")
             reason = code if code in self.counts.records else OTHER
             records[reason] += 1

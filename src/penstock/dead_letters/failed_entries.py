@@ -1,4 +1,4 @@
-"""The entries of a run that become dead letters before the topic: how many, why, and whether they are too many."""
+"""Count the entries of a run that are rejected at the source, by kind, and fail the run if they are too many."""
 
 from collections import Counter
 

@@ -9,7 +9,7 @@ from penstock.contract.batch import Reject
 
 _STEPS: tuple[tuple[str, ...], ...] = ((), ("value",), ("value", "headers"), ("value", "headers", "key"))
 _NOTHING: dict[str, Any] = {"value": None, "headers": [], "key": None}
-_WORDS, _RULES = 200, 5
+_MESSAGE_CHARACTERS, _MAX_RULES = 200, 5
 
 
 class LeftOut(NamedTuple):
@@ -44,7 +44,10 @@ def shrink(reject: Reject) -> Iterator[tuple[Reject, LeftOut]]:
         shrunk = replace(reject, **{part: _NOTHING[part] for part in parts})
         if step == _STEPS[-1]:
             fault = reject.fault
-            shrunk = replace(shrunk, fault=replace(fault, message=fault.message[:_WORDS], rules=fault.rules[:_RULES]))
+            shrunk = replace(
+                shrunk,
+                fault=replace(fault, message=fault.message[:_MESSAGE_CHARACTERS], rules=fault.rules[:_MAX_RULES]),
+            )
         yield shrunk, LeftOut(parts, size_bytes, digest)
 
 

@@ -21,7 +21,7 @@ def with_original(settings: Settings, pipeline: Pipeline, letter: DeadLetter) ->
     wanted = Span(origin.partition, origin.offset, origin.offset + 1)
     if letter.left_out is None or origin.topic != pipeline.topic or not _is_held(settings, pipeline.topic, wanted):
         return letter
-    with closing(topics.records(settings, pipeline.topic, [wanted])) as records:
+    with closing(topics.read_records(settings, pipeline.topic, [wanted])) as records:
         message = next(records, None)
     if message is None or sha256(message.value()) != letter.left_out.value_sha256:  # the topic was recreated
         return letter

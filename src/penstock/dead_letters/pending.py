@@ -176,8 +176,8 @@ class Queue:
             return {}
         positions: dict[str, Place] = {}
         wanted = [_clip_range(span, min(line.ends.get(span.partition, 0) for line in lines.values())) for span in spans]
-        for message in topics.records(self._settings, self.pipeline.topic, wanted):
-            identity = headers.text(message, headers.REDRIVEN)
+        for message in topics.read_records(self._settings, self.pipeline.topic, wanted):
+            identity = headers.read_text(message, headers.REDRIVEN)
             if identity is not None and identity in lines:
                 positions.setdefault(identity, Place(message.partition(), message.offset()))
         return positions

@@ -18,7 +18,7 @@ from penstock.dead_letters.repair import Outgoing, timestamp_of
 from penstock.errors import UsageError
 from penstock.pipelines import Pipeline
 from penstock.sink import cassandra, ledger, table_orders
-from penstock.sink.written import written
+from penstock.sink.written import read_write_times
 
 ANY_PARTITION = -1
 """Leaves the choice to the producer's partitioner."""
@@ -73,7 +73,7 @@ class Precedence:
             origin.partition,
             origin.offset,
             letter.key,
-            headers.order(letter.headers),
+            headers.read_order(letter.headers),
             epoch_us=origin.generation_us,
         )
         is_current = origin.generation_us == self._epoch_us
@@ -92,7 +92,7 @@ class Precedence:
         """
         is_current = letter.origin.generation_us == self._epoch_us
         partition = letter.origin.partition if is_current else ANY_PARTITION
-        kept = order_by.kept_header(timestamp_of(letter), letter.origin.offset, headers.order(letter.headers))
+        kept = order_by.kept_header(timestamp_of(letter), letter.origin.offset, headers.read_order(letter.headers))
         if order_by.field is not None:
             is_tombstone = outgoing.value is None
             return Destination(partition, outgoing.order_us, kept[1] if kept and is_tombstone else None)
@@ -107,7 +107,7 @@ class Precedence:
         kept = {identity: place.order_us for identity, place in destinations.items() if place.order_us is not None}
         ids = {outgoing[identity].record_id for identity in kept}
         key = key_of(self._pipeline.stored).column
-        rows = written(self._session, self._keyspace, self._pipeline.table, key, ids)
+        rows = read_write_times(self._session, self._keyspace, self._pipeline.table, key, ids)
         return {
             identity: row.place
             for identity, order_us in kept.items()
@@ -120,10 +120,10 @@ class Precedence:
         if not cassandra.has_table(self._session, self._keyspace, "generations"):
             return None
         topic = self._pipeline.topic
-        return ledger.epoch_us(self._session, self._keyspace, topic, topics.topic_id(self._settings, topic))
+        return ledger.read_epoch_us(self._session, self._keyspace, topic, topics.fetch_topic_id(self._settings, topic))
 
     def _read_order(self, generation_us: int) -> Order:
         if not cassandra.has_table(self._session, self._keyspace, "layouts"):
             return ONE_LAYOUT
-        layouts = ledger.layouts(self._session, self._keyspace, self._pipeline.topic, generation_us)
+        layouts = ledger.read_layouts(self._session, self._keyspace, self._pipeline.topic, generation_us)
         return Order(tuple(layouts)) if layouts else ONE_LAYOUT

@@ -19,10 +19,10 @@ from confluent_kafka import KafkaError, Message, Producer
 from penstock import remedies
 from penstock.broker import topics
 from penstock.broker.headers import ORDER, REDRIVEN
-from penstock.broker.kafka import produce_record, producer
+from penstock.broker.kafka import create_producer, produce_record
 from penstock.broker.registry import Registry
 from penstock.broker.topics import Place
-from penstock.codec.encode import Serialize, serializer
+from penstock.codec.encode import Serialize, build_serializer
 from penstock.config import Settings, current_user
 from penstock.contract.fields import key_of
 from penstock.contract.record import Headers, Record
@@ -132,12 +132,12 @@ class _Redrive:
         """Return the producer's serializer. A dry run registers no schema."""
         record, wire_format = self._pipeline.record, self._settings.wire_format
         schema_id = 0 if self._done.dry_run else self._registry.register(self._pipeline.subject, record, wire_format)
-        return serializer(record, wire_format, schema_id)
+        return build_serializer(record, wire_format, schema_id)
 
     @cached_property
     def _producer(self) -> Producer:
-        topics.ensure_pipeline(self._settings, self._pipeline)
-        return producer(self._settings)
+        topics.ensure_pipeline_topics(self._settings, self._pipeline)
+        return create_producer(self._settings)
 
     def carry_out(self) -> Redriven:
         while letters := self._queue.next(self._compute_chunk_size()):

@@ -19,13 +19,13 @@ from penstock.codec.encode import Serialize
 from penstock.codec.records import Decoder
 from penstock.codec.values import read_fields
 from penstock.contract.fault import Fault, Stage
-from penstock.contract.fields import epoch_ms, fields, key_of, key_writer
+from penstock.contract.fields import build_key_writer, fields, key_of, to_epoch_ms
 from penstock.contract.isolation import NOT_OF_A_RECORD
 from penstock.contract.keys import IdReader
 from penstock.contract.order_by import Source
 from penstock.contract.proofs import Proven
 from penstock.contract.record import Record
-from penstock.contract.rules import MAX_VALUE_BYTES, judge, latest_past
+from penstock.contract.rules import MAX_VALUE_BYTES, latest_past, validate_record
 from penstock.dead_letters.message import DeadLetter
 from penstock.dead_letters.topic import POSITION
 from penstock.errors import UsageError
@@ -134,7 +134,7 @@ class Repairer:
         self._proven = proven
         self._decoder = Decoder(pipeline.record, schemas, pipeline.key_format)
         self._order_by = pipeline.declared_order
-        self._key = key_writer(pipeline.record)
+        self._key = build_key_writer(pipeline.record)
         self._id_field = key_of(pipeline.record)
         self._ids = IdReader(pipeline.record)
 
@@ -177,15 +177,15 @@ class Repairer:
     def _find_write_timestamp(self, record: Record) -> int | Fault | None:
         """Return the write timestamp given by the record's field, its fault, or None if no field orders the table."""
         by = self._order_by
-        return by.place_by_field(record, latest_past()) if by and by.field else None
+        return by.compute_field_timestamp(record, latest_past()) if by and by.field else None
 
     def _find_tombstone_timestamp(self, letter: DeadLetter) -> int | Fault | None:
         by = self._order_by
         if by is None or by.field is None:
             return None
-        header = headers.order(letter.headers)
+        header = headers.read_order(letter.headers)
         source = Source(timestamp_of(letter), letter.origin.offset, header)
-        return by.place_tombstone(letter.key, letter.headers, source, latest_past())
+        return by.compute_tombstone_timestamp(letter.key, letter.headers, source, latest_past())
 
     def _id_of(self, record: Record) -> Any:
         return getattr(record, self._id_field.column)
@@ -206,7 +206,7 @@ class Repairer:
         return message if isinstance(message, Fault) else Outgoing(*message)
 
     def _repair_record(self, letter: DeadLetter, values: dict[str, Any]) -> Outgoing | Fault:
-        record = judge(values | self._repair.fields, self._pipeline.record, latest_past())
+        record = validate_record(values | self._repair.fields, self._pipeline.record, latest_past())
         if isinstance(record, list):
             return Fault.of(record)
         order_us = self._find_write_timestamp(record)
@@ -245,7 +245,7 @@ def timestamp_of(letter: DeadLetter) -> int:
 
     Older versions of penstock did not store it.
     """
-    return epoch_ms(letter.time) if letter.timestamp_ms is None else letter.timestamp_ms
+    return to_epoch_ms(letter.time) if letter.timestamp_ms is None else letter.timestamp_ms
 
 
 def _build_still_invalid(fault: Fault) -> StillInvalid:

@@ -22,7 +22,7 @@ from cassandra.query import ValueSequence
 
 from penstock.broker.topics import Place
 from penstock.contract import cql
-from penstock.retry import bounded
+from penstock.retry import retry_attempts
 from penstock.sink.cassandra import create_missing, has_table
 
 WAITING = "waiting"
@@ -79,7 +79,7 @@ class Resolution:
 
 def statements(keyspace: str) -> dict[str, str]:
     """Return the CQL that creates the table, by table name."""
-    return {"settled": _TABLE.format(keyspace=cql.name(keyspace))}
+    return {"settled": _TABLE.format(keyspace=cql.quote_name(keyspace))}
 
 
 def create_table(session: Session, keyspace: str) -> None:
@@ -91,7 +91,7 @@ def read_resolutions(session: Session, keyspace: str, topic: str) -> dict[str, R
     """Return the resolutions of `topic` by identity; empty if there is no table yet."""
     if not has_table(session, keyspace, "settled"):
         return {}
-    query = f"SELECT {_READ} FROM {cql.name(keyspace)}.settled WHERE topic = %s AND bucket = %s"
+    query = f"SELECT {_READ} FROM {cql.quote_name(keyspace)}.settled WHERE topic = %s AND bucket = %s"
     resolutions: dict[str, Resolution] = {}
     for bucket in range(BUCKETS):
         resolutions |= {row["identity"]: _parse_resolution(row) for row in session.execute(query, (topic, bucket))}
@@ -104,7 +104,9 @@ def read_resolutions_of(
     """Return the resolutions of these records of `topic` by identity, without reading any others."""
     if not has_table(session, keyspace, "settled"):
         return {}
-    query = f"SELECT {_READ} FROM {cql.name(keyspace)}.settled WHERE topic = %s AND bucket = %s AND identity IN %s"
+    query = (
+        f"SELECT {_READ} FROM {cql.quote_name(keyspace)}.settled WHERE topic = %s AND bucket = %s AND identity IN %s"
+    )
     by_bucket: dict[int, list[str]] = defaultdict(list)
     for identity in identities:
         by_bucket[bucket_of(identity)].append(identity)
@@ -166,7 +168,7 @@ class ResolutionStore:
     def __init__(self, session: Session, keyspace: str, topic: str) -> None:
         self._session = session
         self._topic = topic
-        table = cql.table_name(keyspace, "settled")
+        table = cql.quote_table(keyspace, "settled")
         self._insert = session.prepare(
             f"INSERT INTO {table} (topic, bucket, identity, state, claim, at, who, note, ends) "
             "VALUES (?, ?, ?, ?, ?, toTimestamp(now()), ?, ?, ?) IF NOT EXISTS"
@@ -228,7 +230,7 @@ class ResolutionStore:
     ) -> set[str]:
         changed: set[str] = set()
         for some in _iter_rounds(identities):
-            for attempt in bounded(WriteTimeout, attempts=_ATTEMPTS, timeout_s=_RETRY_S):
+            for attempt in retry_attempts(WriteTimeout, attempts=_ATTEMPTS, timeout_s=_RETRY_S):
                 with attempt:
                     answers = execute_concurrent_with_args(self._session, statement, map(values, some))
             changed |= {

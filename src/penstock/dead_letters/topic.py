@@ -41,7 +41,7 @@ def read_dead_letters(settings: Settings, pipeline: Pipeline, spans: list[Span] 
     """
     topic = pipeline.dead_letter_topic
     foreign = 0
-    for message in topics.records(settings, topic, topics.spans(settings, topic) if spans is None else spans):
+    for message in topics.read_records(settings, topic, topics.spans(settings, topic) if spans is None else spans):
         letter = parse_message(message)
         if letter is not None:
             yield letter

@@ -95,7 +95,7 @@ class Backlog:
             self.memory_mib[service].append(status.measure_memory_mib(tree[0].pid) if tree else 0)
 
     def _check_outcome(self, spans: list[Span]) -> None:
-        with cassandra.connected(self._target.settings) as session:
+        with cassandra.open_session(self._target.settings) as session:
             audit = Auditor(self._target.settings, session).audit(spans)
         self.batches = records_by_batch(line for covered in audit.covered.values() for line in covered.lines)
         record_checks.set_audit(self.facts, audit)
@@ -111,7 +111,7 @@ def records_by_batch(lines: Iterable[LedgerEntry]) -> "Counter[int]":
     """Count the records of each micro-batch."""
     counts: Counter[int] = Counter()
     for line in lines:
-        counts[line.batch_id] += line.tally.records
+        counts[line.batch_id] += line.summary.records
     return counts
 
 

@@ -68,7 +68,7 @@ def _change_schema(target: Target) -> None:
     """Change the schema, which Cassandra flushes to disk immediately. That may fail, as the fault intends."""
     name, replication = f"drill_{uuid.uuid4().hex[:12]}", "{'class': 'SimpleStrategy', 'replication_factor': 1}"
     try:
-        with cassandra.connected(target.settings) as session:
+        with cassandra.open_session(target.settings) as session:
             session.execute(f"CREATE KEYSPACE {name} WITH replication = {replication}")
             session.execute(f"DROP KEYSPACE {name}")
     except PenstockError as error:

@@ -44,6 +44,6 @@ DRILLS = (
         NAME,
         f"the topic gets {MORE} more partitions between two versions of the same users, permanently",
         add_partitions,
-        evidence=(LogEvidence("spark-job.log", r"layout_found"),),
+        evidence=(LogEvidence("spark-job.log", r"layout_detected"),),
     ),
 )

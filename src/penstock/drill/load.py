@@ -10,12 +10,12 @@ import msgspec
 
 from penstock.airflow.api_client import Airflow
 from penstock.broker import headers
-from penstock.broker.kafka import producer
+from penstock.broker.kafka import create_producer
 from penstock.broker.registry import Registry
 from penstock.broker.topics import Span
-from penstock.codec.encode import Serialize, serializer
+from penstock.codec.encode import Serialize, build_serializer
 from penstock.config import Settings
-from penstock.contract.fields import key_of, key_writer
+from penstock.contract.fields import build_key_writer, key_of
 from penstock.contract.record import Record
 from penstock.drill.target import Target
 from penstock.errors import Unreachable
@@ -64,10 +64,10 @@ class Direct:
 
     def __init__(self, target: Target, name: str) -> None:
         settings, pipeline = target.settings, target.pipeline
-        self._settings, self._topic, self._key = settings, pipeline.topic, key_writer(pipeline.record)
+        self._settings, self._topic, self._key = settings, pipeline.topic, build_key_writer(pipeline.record)
         self._headers = [(headers.RUN, f"drill-{name}".encode())]
         schema_id = Registry(settings).register(pipeline.subject, pipeline.record, settings.wire_format)
-        self._serialize: Serialize = serializer(pipeline.record, settings.wire_format, schema_id)
+        self._serialize: Serialize = build_serializer(pipeline.record, settings.wire_format, schema_id)
         self.users = generate_users(pipeline.record, pipeline)
 
     def send(self, records: int) -> Delivered:
@@ -76,7 +76,7 @@ class Direct:
 
     def send_at(self, users: Iterable[tuple[Record, int]]) -> Delivered:
         """Send users with the given Kafka timestamps, in epoch ms; 0 means now. Raises `DeliveryFailed`."""
-        with Sender(producer(self._settings), self._topic, self._settings.kafka_timeout_s) as sender:
+        with Sender(create_producer(self._settings), self._topic, self._settings.kafka_timeout_s) as sender:
             for user, timestamp_ms in users:
                 sender.send(self._key(user), self._serialize(user), self._headers, timestamp_ms)
         return sender.delivered

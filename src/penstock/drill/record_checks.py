@@ -24,7 +24,7 @@ _COUNTS = ("produced", "stored", "rejected", "missing", "waiting", "filtered", "
 
 def check_run(settings: Settings, spans: list[Span], run_id: str, facts: Facts) -> None:
     """Verify the offset ranges `spans` and the run's records in them, and put the outcome into `facts`."""
-    with cassandra.connected(settings) as session:
+    with cassandra.open_session(settings) as session:
         receipt = verification.verify(settings, session, spans=spans)
         run_audit = Auditor(settings, session).audit_run(spans, run_id)
     set_counts(
@@ -65,7 +65,7 @@ def check_moving(settings: Settings, spans: list[Span]) -> None:
 
 def count_pending(settings: Settings, spans: list[Span]) -> int:
     """Count the offsets of `spans` that the ledger does not cover yet."""
-    with cassandra.connected(settings) as session:
+    with cassandra.open_session(settings) as session:
         return Auditor(settings, session).waiting(spans)
 
 

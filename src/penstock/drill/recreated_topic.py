@@ -7,7 +7,7 @@ import msgspec
 
 from penstock.broker import topics
 from penstock.broker.admin import delete_topic
-from penstock.broker.kafka import admin
+from penstock.broker.kafka import create_admin
 from penstock.contract.record import Record
 from penstock.drill import load, record_checks
 from penstock.drill.plan import LogEvidence
@@ -69,13 +69,13 @@ class Recreation:
 
     def _recreate_topic(self, users: list[Record]) -> None:
         """Delete the topic and create it again, then send every user, those of the old topic in a newer version."""
-        settings, client = self._target.settings, admin(self._target.settings)
-        before = topics.describe(client, self._topic, settings).id
+        settings, client = self._target.settings, create_admin(self._target.settings)
+        before = topics.describe_topic(client, self._topic, settings).id
         delete_topic(client, settings, self._topic)
 
         def check_new() -> None:
-            topics.ensure_pipeline(settings, self._target.pipeline)
-            if topics.describe(client, self._topic, settings).id == before:
+            topics.ensure_pipeline_topics(settings, self._target.pipeline)
+            if topics.describe_topic(client, self._topic, settings).id == before:
                 raise Unreachable(f"{self._topic} is not deleted yet")
 
         wait_until(check_new, timeout_s=PATIENCE_S, every_s=0.2, what="the topic to be recreated")
@@ -91,7 +91,7 @@ class Recreation:
         settings = self._target.settings
         self._target.stop(JOB)
         try:
-            topic_id = topics.topic_id(settings, self._topic)
+            topic_id = topics.fetch_topic_id(settings, self._topic)
             checkpoint_of(settings, self._topic).begin_at(CheckpointOrigin(topic_id=topic_id))
         finally:
             self._target.start(JOB)
@@ -108,7 +108,7 @@ class Recreation:
         self.facts.recovered_s = round(time.monotonic() - began, 1)
 
     def _check_outcome(self) -> None:
-        with cassandra.connected(self._target.settings) as session:
+        with cassandra.open_session(self._target.settings) as session:
             audit = Auditor(self._target.settings, session).audit(self._target.spans())
         record_checks.set_audit(self.facts, audit)
         self.facts.ids = audit.known_ids

@@ -10,7 +10,7 @@ from cassandra.concurrent import execute_concurrent_with_args
 
 from penstock.broker.topics import Span, beyond
 from penstock.contract import cql
-from penstock.contract.fields import key_of, key_writer
+from penstock.contract.fields import build_key_writer, key_of
 from penstock.contract.record import Record
 from penstock.dead_letters.message import index_first_copies
 from penstock.dead_letters.pending import DeadLetterSelection
@@ -75,12 +75,12 @@ def _wait_for_all(target: Target, before: list[Span]) -> None:
 def _redrive_dead_letters(target: Target, users: Iterable[Record], *, as_new: bool = False) -> Redriven:
     """Redrive the dead letters of these users, repaired."""
     settings, pipeline = target.settings, target.pipeline
-    keys = set(map(key_writer(pipeline.record), users))
+    keys = set(map(build_key_writer(pipeline.record), users))
     letters = index_first_copies(letter for letter in read_dead_letters(settings, pipeline) if letter.key in keys)
     places = frozenset(letter.place for letter in letters.values())
     if len(places) != len(keys):
         raise PenstockError(f"only {len(places)} of {len(keys)} invalid records are in {pipeline.dead_letter_topic}")
-    with cassandra.connected(settings) as session:
+    with cassandra.open_session(settings) as session:
         return redrive(settings, session, DeadLetterSelection(places=places), _REPAIR, as_new=as_new)
 
 
@@ -95,10 +95,10 @@ def _check_redriven(outcome: Redriven, *, sent: int = 0, superseded: int | None 
 def _check_rows(target: Target, users: Iterable[Record], nationality: str) -> None:
     """Raise `PenstockError` unless the row of each user has this nationality."""
     pipeline, key = target.pipeline, key_of(target.pipeline.stored).column
-    table = cql.table_name(cassandra.keyspace_of(target.settings, pipeline), pipeline.table)
+    table = cql.quote_table(cassandra.keyspace_of(target.settings, pipeline), pipeline.table)
     ids = [(getattr(user, key),) for user in users]
-    with cassandra.connected(target.settings) as session:
-        select = session.prepare(f"SELECT nationality FROM {table} WHERE {cql.name(key)} = ?")
+    with cassandra.open_session(target.settings) as session:
+        select = session.prepare(f"SELECT nationality FROM {table} WHERE {cql.quote_name(key)} = ?")
         answers = execute_concurrent_with_args(session, select, ids)
         nationalities = [row["nationality"] for _, rows in answers for row in rows]
     if nationalities != [nationality] * len(ids):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from penstock.broker import topics
 from penstock.broker.topics import Span, beyond
-from penstock.contract.fields import key_of, key_writer
+from penstock.contract.fields import build_key_writer, key_of
 from penstock.contract.record import Record
 from penstock.dead_letters.message import read_error_headers
 from penstock.drill import load, record_checks
@@ -66,7 +66,7 @@ def isolate_record(target: Target) -> Iterator[None]:
     with _run_poisoned_job(target, POISON, row_wise=True) as sent:
         what = "the neighbours of the record that the transform raises for"
         wait_until(lambda: record_checks.check_stored(target.settings, sent), timeout_s=ISOLATED_S, what=what)
-        new = topics.records(
+        new = topics.read_records(
             target.settings, target.pipeline.dead_letter_topic, beyond(letters, _read_dlq_ranges(target))
         )
         reasons = [read_error_headers(letter)["reason"] for letter in new]
@@ -107,7 +107,7 @@ def _write_pipeline(target: Target, poison: Record, *, row_wise: bool) -> Path:
     base = target.pipeline
     text = _FILE.format(
         base=target.settings.pipeline,
-        poison=key_writer(base.record)(poison).decode(),
+        poison=build_key_writer(base.record)(poison).decode(),
         column=key_of(base.record).column,
         row_wise=row_wise and (base.transform is None or base.transform_is_row_wise),
     )
@@ -135,7 +135,7 @@ def _check_shown(target: Target, sent: list[Span], began: datetime, restarts: in
     job = _read_job_status(target)
     if job.state != "stuck" or "drill_transform.py, line" not in job.detail:
         raise StackError(f"expected state stuck, status reports {job.state}: {job.detail}")
-    with cassandra.connected(target.settings) as session:
+    with cassandra.open_session(target.settings) as session:
         receipt = verify.verify(target.settings, session, since=began)
     if not any(difference.kind == "stuck" for difference in receipt.differences):
         raise StackError("verify does not report the stuck stream")

@@ -18,14 +18,14 @@ from penstock.airflow.runs import DagRun, Runs
 from penstock.broker.topics import Span
 from penstock.config import Settings
 from penstock.contract.failing import FailingBatch
-from penstock.contract.latency import Histogram, joined, quantile_ms
+from penstock.contract.latency import Histogram, merge_histograms, quantile_ms
 from penstock.errors import PenstockError
 from penstock.log import get_logger
 from penstock.monitoring.alerts import AlertChange
 from penstock.monitoring.history import History, file_version, is_watched
 from penstock.monitoring.poller import PartitionProgress, Poll, Poller, TopicState
 from penstock.produce import delivery_log
-from penstock.produce.delivery_log import SoFar
+from penstock.produce.delivery_log import AttemptProgress
 from penstock.sink import cassandra
 from penstock.sink.ledger import REPLAY, Ledger
 from penstock.sink.progress import Failure, Progress
@@ -89,7 +89,7 @@ class View:
     runs: list[DagRun] = field(default_factory=list)
     ran: dict[str, int] = field(default_factory=dict)
     """Totals of the newest hundred runs at the first poll and of all runs since; empty if unknown."""
-    under_way: SoFar | None = field(default_factory=lambda: SoFar(0, 0))
+    under_way: AttemptProgress | None = field(default_factory=lambda: AttemptProgress(0, 0))
     """Progress of the active runs, from their delivery logs; None if any of these logs is elsewhere."""
     alerts: list[AlertChange] = field(default_factory=list)
     is_watched: bool = True
@@ -159,15 +159,15 @@ class _LedgerTail:
     def _add_entries(self, book: Ledger, span: Span) -> None:
         for line in list(book.begun_in(span)):  # all or nothing, if Cassandra becomes unavailable
             if not line.job.startswith(REPLAY):
-                self.stored += line.tally.stored
-                self.latencies = joined([self.latencies, line.tally.latencies])
-                self._recent.append(_Stored(line.tally.stored_at_ms / 1000, line.tally.latencies))
+                self.stored += line.summary.stored
+                self.latencies = merge_histograms([self.latencies, line.summary.latencies])
+                self._recent.append(_Stored(line.summary.stored_at_ms / 1000, line.summary.latencies))
 
     def recent(self, now_s: float) -> Histogram:
         """Return the latencies of the last five minutes."""
         while self._recent and now_s - self._recent[0].at_s > LATENCY_S:
             self._recent.popleft()
-        return joined(entry.latencies for entry in self._recent)
+        return merge_histograms(entry.latencies for entry in self._recent)
 
 
 class Monitor:
@@ -236,14 +236,14 @@ class Monitor:
             except (DriverException, NoHostAvailable, PenstockError) as error:
                 log.debug("service_unreachable", service="cassandra", error=str(error))
 
-    def _sum_progress(self, runs: list[DagRun]) -> SoFar | None:
+    def _sum_progress(self, runs: list[DagRun]) -> AttemptProgress | None:
         """Return the total progress of the running runs, or None if it is unknown for any of them."""
         folder = delivery_log.folder_of(self._settings)
-        progress = [delivery_log.progress(folder, run.run_id) for run in runs if run.state == "running"]
+        progress = [delivery_log.read_progress(folder, run.run_id) for run in runs if run.state == "running"]
         known = [run_progress for run_progress in progress if run_progress is not None]
         if len(known) < len(progress):
             return None
-        return SoFar(
+        return AttemptProgress(
             sum(run_progress.fetched for run_progress in known),
             sum(run_progress.acknowledged for run_progress in known),
         )

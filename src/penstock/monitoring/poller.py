@@ -239,7 +239,7 @@ class Poller:
     def _read_cassandra(self, topic: TopicState | None) -> CassandraState:
         try:
             session = self._connections.session()
-            receipt = receipts.latest(session, self._keyspace, self._pipeline.topic)
+            receipt = receipts.read_latest_receipt(session, self._keyspace, self._pipeline.topic)
             reached = topic and self._read_reached_offsets(session, topic)
             book, change = (
                 (self._open_ledger(session, topic.id), self._find_change(session, topic)) if topic else (None, None)
@@ -281,7 +281,7 @@ class Poller:
             return self._ledger[2]
         if not cassandra.has_table(session, self._keyspace, "generations"):
             return None
-        epoch_us = ledger.epoch_us(session, self._keyspace, self._pipeline.topic, topic_id)
+        epoch_us = ledger.read_epoch_us(session, self._keyspace, self._pipeline.topic, topic_id)
         if epoch_us is None:
             return None
         self._ledger = session, topic_id, Ledger(session, self._keyspace, self._pipeline.topic, epoch_us)

@@ -38,7 +38,7 @@ class Connections:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = with_short_timeouts(settings)
-        self.kafka = AdminClient(kafka.connection(self.settings) | {"log_level": 0})
+        self.kafka = AdminClient(kafka.build_config(self.settings) | {"log_level": 0})
         # a proxy is only for the webhook and for remote services
         self.http = httpx2.Client(timeout=TIMEOUT_S, mounts={f"all://{LOOPBACK}": None, "all://localhost": None})
         self._session: Session | None = None
@@ -94,7 +94,7 @@ def _check_cassandra(connections: Connections) -> None:
         connections.session().execute("SELECT release_version FROM system.local")
     except (DriverException, NoHostAvailable, OSError) as error:
         connections.drop_session()
-        raise cassandra.unreachable(connections.settings, error) from None
+        raise cassandra.build_unreachable_error(connections.settings, error) from None
 
 
 def _check_airflow(connections: Connections) -> None:

@@ -14,7 +14,7 @@ from penstock.errors import Unreachable
 from penstock.files import write_atomically
 from penstock.log import get_logger
 from penstock.monitoring.alerts import AlertChange
-from penstock.retry import bounded
+from penstock.retry import retry_attempts
 
 log = get_logger(__name__)
 
@@ -87,7 +87,7 @@ class Webhook:
             self._save_number()
 
     def _post_one(self, change: AlertChange) -> None:
-        for attempt in bounded(Unreachable, attempts=ATTEMPTS, timeout_s=ATTEMPTS * TIMEOUT_S):
+        for attempt in retry_attempts(Unreachable, attempts=ATTEMPTS, timeout_s=ATTEMPTS * TIMEOUT_S):
             with attempt:
                 self._post(build_payload(change))
 

@@ -49,7 +49,7 @@ class FailureSearch:
             if self._found > MOST:
                 raise NotIsolated(f"it fails for more than {MOST} records of one batch")
             return group[0], self._confirm_failure(group)
-        raise NotIsolated("it fails for the batch as a whole, and passes for each part of it")
+        raise NotIsolated("it fails for the batch as a whole, but passes for each part of it")
 
     def _find_group(self) -> Group | None:
         """Run the next groups and return the first that failed. It and those that passed are no longer pending."""
@@ -65,7 +65,7 @@ class FailureSearch:
         error = self._run([record])[0]
         if error is None:
             partition, offset = record[0]
-            raise NotIsolated(f"the record at {partition}:{offset} fails with others, and passes alone")
+            raise NotIsolated(f"the record at {partition}:{offset} fails with others, but passes alone")
         return error
 
 

@@ -22,16 +22,16 @@ _OWN = tuple(f"{path}/" for path in penstock.__path__)
 _LIBRARIES = tuple(f"{sysconfig.get_path(name)}/" for name in ("stdlib", "purelib", "platlib"))
 _FRAME = re.compile(r'^\s*File "(?P<file>[^"]+)", line (?P<line>\d+), in .*$\n?(?P<code>^\s{4}.*$)?', re.MULTILINE)
 _CALLED = re.compile(r"was called from\n(?P<file>[^\n]+):(?P<line>\d+)")
-_RAISED = re.compile(r"^(?P<name>[A-Za-z_][\w.]*)(?:: (?P<words>.*))?$", re.MULTILINE)
+_RAISED = re.compile(r"^(?P<name>[A-Za-z_][\w.]*)(?:: (?P<details>.*))?$", re.MULTILINE)
 _TRACE = "Traceback (most recent call last):\n"
-_AWAY = re.compile(
+_UNAVAILABLE = re.compile(
     r"Connection|ConnectError|Timeout|TimedOut|Unavailable|Unreachable|NoHostAvailable|URLError|gaierror|BrokenPipe"
     r"|NetworkError|MemoryError|OutOfMemory"
 )
 """Names of exceptions, from any library, for an unavailable service or exhausted memory."""
 _OVERLOADED = re.compile(r"\b(429|5\d\d)\b")
 """HTTP status codes that blame the service, not the request."""
-_OF_SPARK = re.compile(r"org\.apache\.spark\.Spark(?P<name>\w+Exception): (?P<words>\[.*)")
+_OF_SPARK = re.compile(r"org\.apache\.spark\.Spark(?P<name>\w+Exception): (?P<details>\[.*)")
 """Format in which a task reports that an expression cannot handle a value."""
 _OF_COLUMNS = frozenset(
     {"AnalysisException", "ParseException", "ArithmeticException", "ArrayIndexOutOfBoundsException"}
@@ -58,12 +58,12 @@ class Frame(NamedTuple):
 class Cause:
     """The cause of a failure. `is_transform`: the pipeline's own code, or the columns that it requested, raised.
 
-    `words` may quote a record; `where` and `name` never do.
+    `details` may quote a record; `where` and `name` never do.
     """
 
     is_transform: bool
     name: str
-    words: str
+    details: str
     frame: Frame | None = None
 
     @property
@@ -75,16 +75,16 @@ class Cause:
     def message(self) -> str:
         """Return everything in one line, the user's file and line first."""
         where = f"{self.frame.file}, line {self.frame.line}: " if self.frame else ""
-        words = f": {self.words}" if self.words else ""
+        message = f": {self.details}" if self.details else ""
         code = f"; the line is: {self.frame.code}" if self.frame and self.frame.code else ""
-        return f"{where}{self.name}{words}{code}"
+        return f"{where}{self.name}{message}{code}"
 
 
 def find_cause(error: BaseException, file: str) -> Cause:
     """Return the cause of a batch's failure. `file` is the pipeline's file."""
-    name, words = _find_root_error(error)
+    name, message = _find_root_error(error)
     frame = _find_user_frame([*_extract_frames(error), *_frames_in(_extract_message(error))], file)
-    return Cause(_is_of_transform(error, file), name, clean_line(words, _MESSAGE_CHARS), frame)
+    return Cause(_is_of_transform(error, file), name, clean_line(message, _MESSAGE_CHARS), frame)
 
 
 def _iter_causes(error: BaseException) -> Iterator[BaseException]:
@@ -119,7 +119,9 @@ def _is_of_service(error: BaseException) -> bool:
         return True
     text = _extract_message(error)
     raised = [(type(error).__name__, text), *_raised_in(text)]
-    return any(_AWAY.search(name) or ("HTTP" in name and _OVERLOADED.search(words)) for name, words in raised)
+    return any(
+        _UNAVAILABLE.search(name) or ("HTTP" in name and _OVERLOADED.search(message)) for name, message in raised
+    )
 
 
 def _extract_message(error: BaseException) -> str:
@@ -130,10 +132,10 @@ def _extract_message(error: BaseException) -> str:
 def _raised_in(text: str) -> list[tuple[str, str]]:
     """Return the type and message of the exception that ends each traceback in a text."""
     traces = text.split(_TRACE)[1:]
-    found = [(trace, _RAISED.search(trace)) for trace in traces]
+    matches = [(trace, _RAISED.search(trace)) for trace in traces]
     return [
         (match["name"].rpartition(".")[2], trace[match.start() :].partition(": ")[2])
-        for trace, match in found
+        for trace, match in matches
         if match is not None
     ]
 
@@ -148,8 +150,10 @@ def _extract_frames(error: BaseException) -> list[Frame]:
 
 def _frames_in(text: str) -> list[Frame]:
     """Return the frames of the tracebacks in a text, and the origins of columns that Spark names."""
-    found = [Frame(match["file"], int(match["line"]), (match["code"] or "").strip()) for match in _FRAME.finditer(text)]
-    return found + [Frame(match["file"], int(match["line"]), "") for match in _CALLED.finditer(text)]
+    frames = [
+        Frame(match["file"], int(match["line"]), (match["code"] or "").strip()) for match in _FRAME.finditer(text)
+    ]
+    return frames + [Frame(match["file"], int(match["line"]), "") for match in _CALLED.finditer(text)]
 
 
 def _is_users(frame: Frame, file: str) -> bool:
@@ -172,5 +176,5 @@ def _find_root_error(error: BaseException) -> tuple[str, str]:
     if in_worker:
         return in_worker[-1]
     if of_spark := _OF_SPARK.match(text):
-        return of_spark["name"], of_spark["words"]
+        return of_spark["name"], of_spark["details"]
     return type(error).__name__, text.partition("\n")[0] if text.startswith("[") else text

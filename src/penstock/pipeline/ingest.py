@@ -16,9 +16,9 @@ import msgspec
 
 from penstock import remedies
 from penstock.broker import headers, topics
-from penstock.broker.kafka import producer
+from penstock.broker.kafka import create_producer
 from penstock.broker.registry import Registry
-from penstock.codec.encode import serializer
+from penstock.codec.encode import build_serializer
 from penstock.config import Settings
 from penstock.contract.batch import Reject
 from penstock.contract.fault import Fault, Reason, Stage
@@ -27,14 +27,14 @@ from penstock.dead_letters.topic import send_dead_letters
 from penstock.errors import DeliveryFailed, SourceRefused, SourceUnreachable, TooManyFailed, UsageError, WrongSettings
 from penstock.log import get_logger
 from penstock.pipelines import Pipeline
-from penstock.pipelines.identity import describe, identify
+from penstock.pipelines.identity import describe_parts, identify_pipeline
 from penstock.pipelines.mapping import Mapper
 from penstock.produce import delivery_log
-from penstock.produce.delivery_log import Journal
+from penstock.produce.delivery_log import DeliveryLog
 from penstock.produce.send import Delivered, Headers, Sender
 from penstock.source.client import HttpSource
 from penstock.source.entries import Unreadable
-from penstock.source.landing import Landing
+from penstock.source.landing import Staging
 
 log = get_logger(__name__)
 
@@ -67,9 +67,9 @@ class RunOrder:
         elif self.records is None and self.seconds is not None and self.rate:
             asked = round(self.seconds * self.rate)
         else:
-            raise UsageError("a run is asked for either `records`, or `seconds` and `rate`")
+            raise UsageError("a run needs either `records`, or `seconds` and `rate`")
         if asked < 1:
-            raise UsageError(f"a run is asked for at least 1 record, not {asked}")
+            raise UsageError(f"a run needs at least 1 record, not {asked}")
         return asked
 
 
@@ -111,11 +111,11 @@ def run(settings: Settings, pipeline: Pipeline, order: RunOrder) -> Summary:
 
 def check_pipeline(settings: Settings, pipeline: Pipeline, expected: dict[str, Any]) -> None:
     """Check that the pipeline is the one that a run is ordered for. Raises `WrongSettings` naming both."""
-    own = identify(settings, pipeline)
+    own = identify_pipeline(settings, pipeline)
     if names := own.differences(expected):
         raise WrongSettings(
-            f"nothing was fetched: the run was triggered for {describe(expected, names)}, but Airflow runs "
-            f"PENSTOCK_PIPELINE={settings.pipeline} with {describe(own.as_dict(), names)}",
+            f"nothing was fetched: the run was triggered for {describe_parts(expected, names)}, but Airflow runs "
+            f"PENSTOCK_PIPELINE={settings.pipeline} with {describe_parts(own.as_dict(), names)}",
             hint="give both the same PENSTOCK_PIPELINE: where the run is triggered, or with "
             f"{remedies.restart('airflow-scheduler', 'spark-job')} "
             "(Docker Compose: in .env, then docker compose up -d)",
@@ -130,8 +130,8 @@ class _Run:
         self._pipeline = pipeline
         self._order = order
         self._asked = order.asked
-        self._landing = Landing(settings.home / "data" / "landing", order.run_id)
-        self._landing.forget_others(LANDED_S)
+        self._staging = Staging(settings.home / "data" / "landing", order.run_id)
+        self._staging.forget_others(LANDED_S)
         self._rejects: list[Reject] = []
         self._failed = FailedEntries(settings.source_max_failed_share)
         self._fetched = 0
@@ -140,11 +140,11 @@ class _Run:
     def carry_out(self) -> Summary:
         started, started_at = time.monotonic(), datetime.now(UTC)
         settings, pipeline = self._settings, self._pipeline
-        topics.ensure_pipeline(settings, pipeline)
+        topics.ensure_pipeline_topics(settings, pipeline)
         schema_id = Registry(settings).register(pipeline.subject, pipeline.record, settings.wire_format)
-        topic_id = topics.topic_id(settings, pipeline.topic)
-        client = producer(settings)
-        mapper = Mapper(pipeline, serializer(pipeline.record, settings.wire_format, schema_id))
+        topic_id = topics.fetch_topic_id(settings, pipeline.topic)
+        client = create_producer(settings)
+        mapper = Mapper(pipeline, build_serializer(pipeline.record, settings.wire_format, schema_id))
         try:
             with (
                 self._open_delivery_log(topic_id) as written,
@@ -158,30 +158,30 @@ class _Run:
         summary = self._build_summary(sender.delivered, refused, schema_id, topic_id, started, started_at)
         return self._finish_run(summary)
 
-    def _open_delivery_log(self, topic_id: str) -> Journal:
-        """Open the journal of this attempt, and delete journals whose records have passed Kafka's retention."""
+    def _open_delivery_log(self, topic_id: str) -> DeliveryLog:
+        """Open the delivery log of this attempt, and delete the logs of attempts older than Kafka's retention."""
         folder = delivery_log.folder_of(self._settings)
-        delivery_log.forget(folder, older_than_s=self._settings.kafka_retention_hours * 3600)
-        return Journal(folder, self._order.run_id, self._pipeline.topic, topic_id)
+        delivery_log.delete_expired(folder, older_than_s=self._settings.kafka_retention_hours * 3600)
+        return DeliveryLog(folder, self._order.run_id, self._pipeline.topic, topic_id)
 
-    def _send_records(self, sender: Sender, mapper: Mapper, written: Journal) -> None:
+    def _send_records(self, sender: Sender, mapper: Mapper, log_file: DeliveryLog) -> None:
         """Send every record with the fetch time of its response, and make dead letters of failed entries."""
         pace = _Pace(self._order.rate)
         sent = 0
-        for answer_number, (answer, fetched_ms) in enumerate(self._fetch_responses()):
-            written.fetched(self._fetched)
-            marks = self._build_headers(fetched_ms)
-            for index, entry in enumerate(answer):
+        for response_number, (response, fetched_ms) in enumerate(self._fetch_responses()):
+            log_file.fetched(self._fetched)
+            record_headers = self._build_headers(fetched_ms)
+            for index, entry in enumerate(response):
                 pace.wait()
                 outgoing = _build_decode_error(entry) if isinstance(entry, Unreadable) else mapper.outgoing(entry)
                 if isinstance(outgoing, Fault):
-                    original = self._landing.entry(answer_number, index)
-                    self._reject_entry(sent + index, original, outgoing, marks)
+                    original = self._staging.read_entry(response_number, index)
+                    self._reject_entry(sent + index, original, outgoing, record_headers)
                 else:
-                    sender.send(*outgoing, marks, self._timestamp_ms())
-            sent += len(answer)
+                    sender.send(*outgoing, record_headers, self._timestamp_ms())
+            sent += len(response)
             self._failed.check(sent)
-            written.flush()
+            log_file.flush()
         self._failed.check(sent, at_end=True)
 
     def _build_headers(self, fetched_ms: int) -> Headers:
@@ -197,42 +197,42 @@ class _Run:
         log.info("run_finished", **{name: value for name, value in summary.as_dict().items() if name != "offsets"})
         acknowledged = summary.produced + summary.refused
         if acknowledged < summary.asked:
-            raise DeliveryFailed(f"{acknowledged} records were acknowledged, {summary.asked} were asked for")
+            raise DeliveryFailed(f"{acknowledged} of {summary.asked} requested records were acknowledged")
         return summary
 
     def _fetch_responses(self) -> Iterator[tuple[list[Any], int]]:
         """Yield every response, staged on disk first, with its fetch time in ms since the epoch."""
-        for answer, fetched_ms in self._landing.answers():
-            self._fetched += len(answer)
-            log.info("answer_landed_before", records=len(answer), fetched=self._fetched, asked=self._asked)
-            yield answer, fetched_ms
+        for response, fetched_ms in self._staging.read_responses():
+            self._fetched += len(response)
+            log.info("staged_response_replayed", records=len(response), fetched=self._fetched, asked=self._asked)
+            yield response, fetched_ms
         secret = self._pipeline.secret
         for fetched in self._fetch_remaining(given=self._fetched):
-            drop(secret, fetched)
-            answer = [entry.without(secret) if isinstance(entry, Unreadable) else entry for entry in fetched]
-            self._landing.keep(answer)
-            self._fetched += len(answer)
-            log.info("answer_fetched", records=len(answer), fetched=self._fetched, asked=self._asked)
-            yield answer, time.time_ns() // 1_000_000
+            drop_fields(secret, fetched)
+            response = [entry.without(secret) if isinstance(entry, Unreadable) else entry for entry in fetched]
+            self._staging.write_response(response)
+            self._fetched += len(response)
+            log.info("response_fetched", records=len(response), fetched=self._fetched, asked=self._asked)
+            yield response, time.time_ns() // 1_000_000
 
     def _fetch_remaining(self, given: int) -> Iterator[list[Any]]:
         """Yield the remaining responses of the API, and measure the time that fetching takes."""
         source = HttpSource.configured(self._settings, self._order.source_url or "")
-        answers = source.fetch(self._asked, seed_of(self._order.run_id), given)
+        responses = source.fetch(self._asked, seed_of(self._order.run_id), given)
         while True:
             began = time.monotonic()
-            answer = next(answers, None)
+            response = next(responses, None)
             self._fetch_s += time.monotonic() - began
-            if answer is None:
+            if response is None:
                 return
-            yield answer
+            yield response
 
-    def _reject_entry(self, number: int, entry: Any, fault: Fault, marks: Headers) -> None:
+    def _reject_entry(self, number: int, entry: Any, fault: Fault, record_headers: Headers) -> None:
         """Make a dead letter of an entry. Its offset is its number in the run, so that identical entries stay distinct.
 
         Raises `TooManyFailed`.
         """
-        log.warning("record_refused", reason=str(fault.reason), rules=fault.rules, cause=fault.cause)
+        log.warning("record_rejected", reason=str(fault.reason), rules=fault.rules, cause=fault.cause)
         reject = Reject(
             fault=fault,
             topic=self._pipeline.topic,
@@ -240,7 +240,7 @@ class _Run:
             offset=number,
             key=None,
             value=entry.value if isinstance(entry, Unreadable) else msgspec.json.encode(entry),
-            headers=[*marks],
+            headers=[*record_headers],
         )
         self._rejects.append(reject)
         self._failed.add(number, fault)
@@ -270,21 +270,21 @@ def _build_decode_error(entry: Unreadable) -> Fault:
     return Fault(Reason.JSON_MALFORMED, entry.message, Stage.PRODUCE)
 
 
-def drop(names: frozenset[str], entry: Any) -> None:
+def drop_fields(names: frozenset[str], entry: Any) -> None:
     """Remove the fields with these names from a decoded entry, at any depth."""
     if not names:
         return
-    left: list[Any] = [[entry]]
-    while left:
-        held = left.pop()
-        if type(held) is dict:
-            if not names.isdisjoint(held):
-                for name in names & held.keys():
-                    del held[name]
-            held = held.values()
-        for value in held:
+    pending: list[Any] = [[entry]]
+    while pending:
+        container = pending.pop()
+        if type(container) is dict:
+            if not names.isdisjoint(container):
+                for name in names & container.keys():
+                    del container[name]
+            container = container.values()
+        for value in container:
             if type(value) in _NESTED:  # twice as fast as putting every value on the list
-                left.append(value)
+                pending.append(value)
 
 
 def seed_of(run_id: str) -> str:

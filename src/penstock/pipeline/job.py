@@ -30,7 +30,7 @@ from penstock.log import get_logger
 from penstock.pipeline.failures import FailureRecorder
 from penstock.pipeline.progress_recorder import ProgressRecorder
 from penstock.pipeline.resume import resume_from_ledger
-from penstock.pipeline.stream import BatchPlan, plan, store, warm_up
+from penstock.pipeline.stream import BatchPlan, build_plan, store_batch, warm_up
 from penstock.pipeline.topic_guard import IncarnationGuard, TopicGuard, begin_generation
 from penstock.pipelines import Pipeline
 from penstock.pipelines.mapping import file_of
@@ -65,7 +65,7 @@ def wait_for_services(settings: Settings) -> None:
     pipeline = pipelines.of(settings)
     short = settings.model_copy(update={"kafka_timeout_s": 5.0, "cassandra_timeout_s": 5.0})
     for what, probe in (
-        ("Kafka", lambda: topics.ensure_pipeline(short, pipeline)),
+        ("Kafka", lambda: topics.ensure_pipeline_topics(short, pipeline)),
         ("Cassandra", lambda: cassandra.close(cassandra.connect(short))),
     ):
         log.info("waiting_for", service=what, timeout_s=settings.spark_wait_s)
@@ -83,7 +83,7 @@ class BatchRunner:
     def __init__(
         self,
         plan: BatchPlan,
-        book: ledger.Ledger,
+        topic_ledger: ledger.Ledger,
         stopping: threading.Event,
         confirm: Callable[[], None] = lambda: None,
         sync_lag_s: float = 0.0,
@@ -95,51 +95,51 @@ class BatchRunner:
         self._order = order
         self.guard = guard
         self._key_formats = key_formats
-        self._book = book
+        self._ledger = topic_ledger
         self._confirm = confirm
         self._sync_lag_s = sync_lag_s
         self._working = threading.Lock()
         self.stopping = stopping
-        self.mends = 0
+        self.repairs = 0
         """How often the checkpoint was repaired. A batch that is planned again may overlap ledger entries."""
         self.batches = 0
         self.error: Exception | None = None
         """The exception of the newest failed batch. Spark's own error has only the text of Python exceptions."""
 
-    def keep(self, raw: DataFrame, batch_id: int) -> None:
+    def process_batch(self, raw: DataFrame, batch_id: int) -> None:
         """Process one micro-batch; the `foreachBatch` function. Raises `InterruptedError` once stopping is set."""
         self.error = None
         try:
-            tallies = self._carry_out(raw, batch_id)
+            summaries = self._carry_out(raw, batch_id)
         except Exception as error:
             self.error = error
             raise
-        for one in tallies:
-            log.info("batch_stored", batch=batch_id, **one._asdict())
+        for summary in summaries:
+            log.info("batch_stored", batch=batch_id, **summary._asdict())
 
     def _carry_out(self, raw: DataFrame, batch_id: int) -> list[BatchSummary]:
         with self._working:
             if self.stopping.is_set():
-                raise InterruptedError(f"batch {batch_id} was not begun: the job is stopping")
+                raise InterruptedError(f"batch {batch_id} was not started: the job is stopping")
             self._confirm()
-            tallies = self._store_batch(raw, replace(self._plan, order=self._order()))
-            self._book.write(self._get_job_id(raw), batch_id, tallies, self._sync_lag_s)
+            summaries = self._store_batch(raw, replace(self._plan, order=self._order()))
+            self._ledger.write(self._get_job_id(raw), batch_id, summaries, self._sync_lag_s)
             self.batches += 1
-            return tallies
+            return summaries
 
-    def _store_batch(self, raw: DataFrame, how: BatchPlan) -> list[BatchSummary]:
+    def _store_batch(self, raw: DataFrame, plan: BatchPlan) -> list[BatchSummary]:
         """Process a batch with the proven key formats of the topic, and store what the batch proves."""
-        if self._key_formats is None or how.found is None:
-            return store(raw, how)
-        how.found.value = {}
-        tallies = store(raw, replace(how, proofs=self._key_formats.known))
-        self._key_formats.note(how.found.value, tallies)
-        return tallies
+        if self._key_formats is None or plan.found is None:
+            return store_batch(raw, plan)
+        plan.found.value = {}
+        summaries = store_batch(raw, replace(plan, proofs=self._key_formats.known))
+        self._key_formats.note(plan.found.value, summaries)
+        return summaries
 
     def _get_job_id(self, raw: DataFrame) -> str:
         """Return the streaming query's id, which is as durable as its checkpoint, with the number of repairs."""
         query_id = raw.sparkSession.sparkContext.getLocalProperty("sql.streaming.queryId") or "unknown"
-        return f"{query_id}+{self.mends}" if self.mends else query_id
+        return f"{query_id}+{self.repairs}" if self.repairs else query_id
 
     def wait_idle(self) -> None:
         """Wait until no batch is in flight."""
@@ -181,10 +181,10 @@ def _tables_of_others(keyspace: str) -> dict[str, str]:
 
 def check_table(session: Session, settings: Settings, pipeline: Pipeline) -> None:
     """Check that the pipeline's table has every column that a row needs. Raises `PenstockError` naming missing ones."""
-    lacking = cassandra.lacking(session, settings, pipeline)
+    lacking = cassandra.find_missing_columns(session, settings, pipeline)
     if lacking:
         raise PenstockError(
-            f"the table {cassandra.keyspace_of(settings, pipeline)}.{pipeline.table} lacks, or has with another type: "
+            f"missing or mistyped columns in the table {cassandra.keyspace_of(settings, pipeline)}.{pipeline.table}: "
             + ", ".join(lacking),
             hint=f"{remedies.plan_schema()}, {remedies.apply_schema()}",
         )
@@ -208,30 +208,32 @@ def run(spark: SparkSession, read: Callable[[SparkSession], DataFrame], session:
     table_orders.fix_order(session, keyspace, pipeline)
     checkpoint = checkpoint_of(settings, pipeline.topic, spark)
     stopping = threading.Event()
-    ours = lease.Lease(session, keyspace, checkpoint.folder, on_lost=stopping.set)
-    with lease.held(ours):
-        topic_id = make_fit(checkpoint, settings)
+    checkpoint_lease = lease.Lease(session, keyspace, checkpoint.folder, on_lost=stopping.set)
+    with lease.hold_lease(checkpoint_lease):
+        topic_id = prepare_checkpoint(checkpoint, settings)
         known = Incarnation(session, keyspace, settings, pipeline.topic)
         epoch_us = begin_generation(checkpoint, known, topic_id)
-        how = plan(settings, epoch_us)
-        book = ledger.Ledger(session, keyspace, pipeline.topic, epoch_us)
+        plan = build_plan(settings, epoch_us)
+        topic_ledger = ledger.Ledger(session, keyspace, pipeline.topic, epoch_us)
         guard = TopicGuard(known, pipeline.topic, topic_id, epoch_us, settings)
-        order = observer(session, keyspace, book, settings, guard)
-        shapes = KeyFormats(session, keyspace, book, lambda: topics.spans(settings, pipeline.topic))
-        keeper = BatchRunner(how, book, stopping, ours.confirm, cassandra.sync_lag_s(session), order, guard, shapes)
-        noter = ProgressRecorder(progress.Progress(session, keyspace, pipeline.topic))
-        resume_from_ledger(checkpoint, book, topic_id, settings)
-        recorder = recorder_of(session, settings, checkpoint)
+        order = build_observer(session, keyspace, topic_ledger, settings, guard)
+        shapes = KeyFormats(session, keyspace, topic_ledger, lambda: topics.spans(settings, pipeline.topic))
+        runner = BatchRunner(
+            plan, topic_ledger, stopping, checkpoint_lease.confirm, cassandra.sync_lag_s(session), order, guard, shapes
+        )
+        progress_recorder = ProgressRecorder(progress.Progress(session, keyspace, pipeline.topic))
+        resume_from_ledger(checkpoint, topic_ledger, topic_id, settings)
+        recorder = create_recorder(session, settings, checkpoint)
         _stop_on_signal(stopping)
         _silence_tracebacks()
-        warm_up(spark, how)
-        _run_query(read(spark), settings, checkpoint, keeper, noter, recorder)
-    ours.check_kept()
-    log.info("stopped", batches=keeper.batches)
+        warm_up(spark, plan)
+        _run_query(read(spark), settings, checkpoint, runner, progress_recorder, recorder)
+    checkpoint_lease.check_kept()
+    log.info("stopped", batches=runner.batches)
 
 
-def observer(
-    session: Session, keyspace: str, book: ledger.Ledger, settings: Settings, guard: TopicGuard
+def build_observer(
+    session: Session, keyspace: str, topic_ledger: ledger.Ledger, settings: Settings, guard: TopicGuard
 ) -> Callable[[], Order]:
     """Return a function that asks Kafka for the topic's partitions and returns the order of its layouts.
 
@@ -239,13 +241,15 @@ def observer(
     """
 
     def keys_in(spans: list[Span]) -> Iterator[tuple[int, bytes | None]]:
-        return ((message.partition(), message.key()) for message in topics.records(settings, book.topic, spans))
+        return (
+            (message.partition(), message.key()) for message in topics.read_records(settings, topic_ledger.topic, spans)
+        )
 
-    found = Layouts(session, keyspace, book, lambda: topics.spans(settings, book.topic), keys_in)
-    return lambda: found.observe(guard.count_partitions())
+    layouts = Layouts(session, keyspace, topic_ledger, lambda: topics.spans(settings, topic_ledger.topic), keys_in)
+    return lambda: layouts.observe(guard.count_partitions())
 
 
-def recorder_of(session: Session, settings: Settings, checkpoint: Checkpoint) -> FailureRecorder:
+def create_recorder(session: Session, settings: Settings, checkpoint: Checkpoint) -> FailureRecorder:
     """Return the recorder of the checkpoint's failing batch, with what an earlier job recorded loaded."""
     pipeline = pipelines.of(settings)
     table = failing_batches.FailingBatches(session, cassandra.keyspace_of(settings, pipeline), pipeline.topic)
@@ -254,15 +258,15 @@ def recorder_of(session: Session, settings: Settings, checkpoint: Checkpoint) ->
     return recorder
 
 
-def make_fit(checkpoint: Checkpoint, settings: Settings) -> str:
+def prepare_checkpoint(checkpoint: Checkpoint, settings: Settings) -> str:
     """Repair a corrupt end of the checkpoint, check that continuing from it skips nothing, and return the topic's id.
 
     Raises `CheckpointRefused`.
     """
-    checkpoint.mend()
-    topic_id = topics.topic_id(settings, checkpoint.topic)
+    checkpoint.repair()
+    topic_id = topics.fetch_topic_id(settings, checkpoint.topic)
     check_fits(checkpoint, topics.spans(settings, checkpoint.topic), topic_id)
-    checkpoint.remember(topic_id)
+    checkpoint.store_topic_id(topic_id)
     return topic_id
 
 
@@ -270,35 +274,35 @@ def _run_query(
     records: DataFrame,
     settings: Settings,
     checkpoint: Checkpoint,
-    keeper: BatchRunner,
-    noter: ProgressRecorder,
+    runner: BatchRunner,
+    progress_recorder: ProgressRecorder,
     recorder: FailureRecorder,
 ) -> None:
     """Run the query, and restart it with back-off when it fails, until the job is stopping."""
     failures = 0
-    while not keeper.stopping.is_set():
-        kept, keeper.mends, keeper.error = keeper.batches, checkpoint.mends(), None
+    while not runner.stopping.is_set():
+        kept, runner.repairs, runner.error = runner.batches, checkpoint.count_repairs(), None
         try:
             if failures:
-                make_fit(checkpoint, settings)
-                if keeper.guard:
-                    keeper.guard.check()
+                prepare_checkpoint(checkpoint, settings)
+                if runner.guard:
+                    runner.guard.check()
             raw = raw_records(records, pipelines.of(settings).declared_order)
-            _watch_query(_start_query(raw, settings, checkpoint, keeper), keeper, noter, recorder)
+            _watch_query(_start_query(raw, settings, checkpoint, runner), runner, progress_recorder, recorder)
         except (StreamingQueryException, Unreachable) as failure:
-            error = keeper.error or failure
-            failures = 1 if keeper.batches > kept else failures + 1
-            noter.note_failure(error)
+            error = runner.error or failure
+            failures = 1 if runner.batches > kept else failures + 1
+            progress_recorder.record_failure(error)
             batch = recorder.record(error)
             if isinstance(error, TransformFailed):
-                _stand_by(error, batch, keeper.stopping)
+                _stand_by(error, batch, runner.stopping)
                 return
             if failures == _FAILURES:
                 raise
             log.exception("query_failed", failures=failures, error=str(failure).partition("\n")[0])
-            keeper.stopping.wait(min(2.0**failures, 30.0))
+            runner.stopping.wait(min(2.0**failures, 30.0))
         except TopicRecreated as error:
-            noter.note_failure(error)
+            progress_recorder.record_failure(error)
             raise
 
 
@@ -310,13 +314,13 @@ def _stand_by(error: TransformFailed, batch: FailingBatch | None, stopping: thre
     stopping.wait()
 
 
-def _start_query(records: DataFrame, settings: Settings, checkpoint: Checkpoint, keeper: BatchRunner) -> StreamingQuery:
+def _start_query(records: DataFrame, settings: Settings, checkpoint: Checkpoint, runner: BatchRunner) -> StreamingQuery:
     log.info("streaming", topic=checkpoint.topic, checkpoint=checkpoint.folder)
     return (
         records.writeStream.queryName(checkpoint.topic)
         .option("checkpointLocation", checkpoint.url)
         .trigger(processingTime=f"{settings.spark_trigger_ms} milliseconds")
-        .foreachBatch(keeper.keep)
+        .foreachBatch(runner.process_batch)
         .start()
     )
 
@@ -337,21 +341,21 @@ def _silence_tracebacks() -> None:
 
 
 def _watch_query(
-    query: StreamingQuery, keeper: BatchRunner, noter: ProgressRecorder, recorder: FailureRecorder
+    query: StreamingQuery, runner: BatchRunner, progress_recorder: ProgressRecorder, recorder: FailureRecorder
 ) -> None:
     """Watch the query until stopping is set and the batch in flight is stored.
 
     Raises `StreamingQueryException`, and `TopicRecreated` once the query is stopped.
     """
     try:
-        while not keeper.stopping.is_set():
+        while not runner.stopping.is_set():
             if query.awaitTermination(_POLL_S):
-                raise Unreachable("the query ended by itself, and without an error")
-            noter.note(query)
+                raise Unreachable("the query ended unexpectedly, without an error")
+            progress_recorder.note(query)
             recorder.resolve_if_done()
-            if keeper.guard:
-                keeper.guard.watch()
-        keeper.wait_idle()
+            if runner.guard:
+                runner.guard.watch()
+        runner.wait_idle()
         _wait_for_commit(query)
         recorder.resolve_if_done()
         query.stop()
@@ -361,7 +365,7 @@ def _watch_query(
         raise
     except StreamingQueryException as error:
         refused = any(kind.__name__ in str(error) for kind in (InterruptedError, JobRunning))
-        if not (keeper.stopping.is_set() and refused):
+        if not (runner.stopping.is_set() and refused):
             raise
 
 

@@ -1,4 +1,4 @@
-"""A hand-written message: started from a template of the contract, validated as the stream does, delivered."""
+"""Draft a message by hand: from a template of the contract, validated like the stream does, and delivered."""
 
 import json
 import re
@@ -15,16 +15,16 @@ import referencing
 from confluent_kafka import KafkaError, Message
 
 from penstock import remedies
-from penstock.broker.admin import check_ours
-from penstock.broker.kafka import produce_record, producer
+from penstock.broker.admin import check_not_internal
+from penstock.broker.kafka import create_producer, produce_record
 from penstock.broker.registry import Registry, Schemas
 from penstock.broker.topics import Place
-from penstock.codec.encode import encode_avro, serializer
+from penstock.codec.encode import build_serializer, encode_avro
 from penstock.codec.records import Decoder
-from penstock.codec.wire_format import is_framed, pack
+from penstock.codec.wire_format import encode_header, is_framed
 from penstock.config import Settings
 from penstock.contract.fault import Fault, Reason
-from penstock.contract.fields import BOOLEAN, INT, TEXT, TIMESTAMP, UUID, Field, fields, key_writer
+from penstock.contract.fields import BOOLEAN, INT, TEXT, TIMESTAMP, UUID, Field, build_key_writer, fields
 from penstock.contract.record import Record
 from penstock.contract.schemas import json_schema
 from penstock.errors import DeliveryFailed, UsageError
@@ -36,18 +36,18 @@ _MESSAGES, _MESSAGE_CHARACTERS = 20, 300
 _TEXTS = ("example", "Example Street 1", "someone@example.org", "https://example.org/1", "DE", "A", "1", "00000")
 
 
-def template(record: type[Record]) -> str:
+def build_template(record: type[Record]) -> str:
     """Return an example record as JSON text that follows the contract's rules; '' for fields without an example."""
     hints = typing.get_type_hints(record, include_extras=True)
     rules = json_schema(record)["properties"]
-    made = {one.name: _build_example(one, hints[one.column], rules[one.name]) for one in fields(record)}
-    return json.dumps(made, indent=2, ensure_ascii=False)
+    example = {field.name: _build_example(field, hints[field.column], rules[field.name]) for field in fields(record)}
+    return json.dumps(example, indent=2, ensure_ascii=False)
 
 
-def _build_example(one: Field, hint: Any, rules: dict[str, Any]) -> Any:
-    if one.nullable:
+def _build_example(field: Field, hint: Any, rules: dict[str, Any]) -> Any:
+    if field.nullable:
         return None
-    for candidate in _iter_candidates(one, rules):
+    for candidate in _iter_candidates(field, rules):
         try:
             msgspec.convert(candidate, hint)
         except msgspec.ValidationError:
@@ -56,32 +56,32 @@ def _build_example(one: Field, hint: Any, rules: dict[str, Any]) -> Any:
     return ""
 
 
-def _iter_candidates(one: Field, rules: dict[str, Any]) -> Iterator[Any]:
-    if one.kind is UUID:
+def _iter_candidates(field: Field, rules: dict[str, Any]) -> Iterator[Any]:
+    if field.kind is UUID:
         yield str(uuid.uuid4())
-    elif one.kind is TIMESTAMP:
+    elif field.kind is TIMESTAMP:
         yield (datetime.now(UTC) - timedelta(days=1)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    elif one.kind is BOOLEAN:
+    elif field.kind is BOOLEAN:
         yield False
-    elif one.kind is TEXT:
+    elif field.kind is TEXT:
         if word := _FIRST_WORD.match(rules.get("pattern", "")):
             yield word[1]
         yield from _TEXTS
         yield "x" * rules.get("minLength", 1)
     else:
         numbers = (1, 0, rules.get("minimum", 0), rules.get("maximum", 0))
-        yield from numbers if one.kind is INT else (number for number in numbers if number is not None)
+        yield from numbers if field.kind is INT else (number for number in numbers if number is not None)
 
 
-def checked(pipeline: Pipeline, schemas: Schemas, text: str) -> Record | Fault:
+def validate_text(pipeline: Pipeline, schemas: Schemas, text: str) -> Record | Fault:
     """Return the record in the text, or the fault for which the stream would dead-letter it."""
     value = text.encode()
     if is_framed(value):
-        return Fault(Reason.JSON_MALFORMED, "a text that begins with a zero character is no JSON")
+        return Fault(Reason.JSON_MALFORMED, "not JSON: the text starts with a NUL character")
     return Decoder(pipeline.record, schemas).decode(value)
 
 
-def framed(schema_id: int, kind: str, schema: str, text: str) -> bytes:
+def encode_text(schema_id: int, kind: str, schema: str, text: str) -> bytes:
     """Encode the JSON text as a framed value of the registered schema with this id, as Avro if the schema is Avro.
 
     Raises `UsageError` naming each rule of the schema that the text breaks, one per line.
@@ -89,17 +89,17 @@ def framed(schema_id: int, kind: str, schema: str, text: str) -> bytes:
     try:
         value, known = msgspec.json.decode(text), json.loads(schema)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"it is no JSON: {error}") from None
+        raise UsageError(f"invalid JSON: {error}") from None
     if kind == "JSON":
-        if broken := _find_violations(known, value):
-            raise UsageError("\n".join(broken))
-        return pack(schema_id) + text.encode()
+        if violations := _find_violations(known, value):
+            raise UsageError("\n".join(violations))
+        return encode_header(schema_id) + text.encode()
     if kind != "AVRO":
-        raise UsageError(f"a schema of kind {kind} cannot be checked here: send it as typed")
+        raise UsageError(f"a schema of type {kind} cannot be used for validation: send the text as typed")
     try:
         return encode_avro(known, schema_id, value)
     except ValueError as error:
-        raise UsageError(f"it is no record of Avro schema {schema_id}: {error}") from None
+        raise UsageError(f"not a record of Avro schema {schema_id}: {error}") from None
 
 
 def _find_violations(schema: Any, value: Any) -> list[str]:
@@ -110,25 +110,27 @@ def _find_violations(schema: Any, value: Any) -> list[str]:
     try:
         validator = jsonschema.validators.validator_for(schema)(schema, registry=referencing.Registry())
         errors = list(islice(validator.iter_errors(value), _MESSAGES))
-    except Exception as error:  # somebody else's schema: unknown types, unresolvable or circular references
-        raise UsageError(f"the schema cannot be checked with: {type(error).__name__}") from error
+    except Exception as error:  # any schema may be registered: unknown types, unresolvable or circular references
+        raise UsageError(f"the schema cannot be used for validation: {type(error).__name__}") from error
     return [f"{error.json_path}: {error.message[:_MESSAGE_CHARACTERS]}" for error in errors]
 
 
-def packed(settings: Settings, pipeline: Pipeline, registry: Registry, one: Record) -> tuple[bytes, bytes]:
+def encode_record(settings: Settings, pipeline: Pipeline, registry: Registry, record: Record) -> tuple[bytes, bytes]:
     """Return key and value of a record as the producer writes them. Raises `SchemaRefused`, `RegistryUnreachable`."""
     schema_id = registry.register(pipeline.subject, pipeline.record, settings.wire_format)
-    return key_writer(pipeline.record)(one), serializer(pipeline.record, settings.wire_format, schema_id)(one)
+    return build_key_writer(pipeline.record)(record), build_serializer(
+        pipeline.record, settings.wire_format, schema_id
+    )(record)
 
 
-def deliver(settings: Settings, topic: str, key: bytes | None, value: bytes | None) -> Place:
+def deliver_message(settings: Settings, topic: str, key: bytes | None, value: bytes | None) -> Place:
     """Send a message, wait for Kafka's acknowledgement and return its position.
 
     Raises `UsageError` for an internal topic of a service, `DeliveryFailed`.
     """
-    check_ours(topic)
+    check_not_internal(topic)
     reports: list[tuple[KafkaError | None, Message]] = []
-    client = producer(settings.model_copy(update={"kafka_timeout_s": TIMEOUT_S}))
+    client = create_producer(settings.model_copy(update={"kafka_timeout_s": TIMEOUT_S}))
     produce_record(client, topic, key, value, [], lambda error, message: reports.append((error, message)))
     client.flush(2 * TIMEOUT_S)
     if not reports:

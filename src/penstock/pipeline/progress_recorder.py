@@ -1,4 +1,4 @@
-"""Spark's reports of a query's micro-batches, recorded as they end."""
+"""Record Spark's progress reports of micro-batches as they end."""
 
 import ast
 import math
@@ -15,8 +15,8 @@ from penstock.sink.progress import Batch, Progress
 
 log = get_logger(__name__)
 
-_AWAY = (DriverException, NoHostAvailable)
-_STRANGE = (ValueError, SyntaxError, LookupError, TypeError, AttributeError)
+_UNAVAILABLE = (DriverException, NoHostAvailable)
+_UNPARSABLE = (ValueError, SyntaxError, LookupError, TypeError, AttributeError)
 """Exceptions that parsing the progress of another Spark version may raise."""
 
 
@@ -32,19 +32,21 @@ class ProgressRecorder:
         newest = query.lastProgress
         if newest is None or _began_at(newest) == self._last:
             return
-        fresh = [one for one in query.recentProgress if self._last is None or _began_at(one) > self._last]
+        fresh = [
+            progress for progress in query.recentProgress if self._last is None or _began_at(progress) > self._last
+        ]
         self._last = _began_at(newest)
         try:
-            self._progress.keep([_parse_batch(one) for one in fresh if one.numInputRows])
-        except (*_AWAY, *_STRANGE) as error:
-            log.warning("progress_not_kept", batches=len(fresh), error=str(error))
+            self._progress.keep([_parse_batch(progress) for progress in fresh if progress.numInputRows])
+        except (*_UNAVAILABLE, *_UNPARSABLE) as error:
+            log.warning("progress_not_recorded", batches=len(fresh), error=str(error))
 
-    def note_failure(self, error: Exception) -> None:
+    def record_failure(self, error: Exception) -> None:
         """Record the error that ended the query."""
         try:
             self._progress.failed(str(error).partition("\n")[0], "".join(traceback.format_exception(error)))
-        except _AWAY as away:
-            log.warning("failure_not_kept", error=str(away))
+        except _UNAVAILABLE as unavailable:
+            log.warning("failure_not_recorded", error=str(unavailable))
 
 
 def _began_at(progress: Any) -> datetime:

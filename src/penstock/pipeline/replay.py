@@ -17,11 +17,11 @@ from penstock import pipelines, remedies
 from penstock.broker import topics
 from penstock.broker.topics import Span
 from penstock.config import Settings
-from penstock.contract.batch import BatchSummary, merge
+from penstock.contract.batch import BatchSummary, merge_summaries
 from penstock.errors import PenstockError
-from penstock.pipeline.job import observer
-from penstock.pipeline.stream import plan, store, warm_up
-from penstock.pipeline.topic_guard import TopicGuard, recreated
+from penstock.pipeline.job import build_observer
+from penstock.pipeline.stream import build_plan, store_batch, warm_up
+from penstock.pipeline.topic_guard import TopicGuard, build_recreated_error
 from penstock.process.session import kafka_stretch, raw_records
 from penstock.sink import cassandra, ledger, table_orders
 from penstock.sink.incarnation import Incarnation
@@ -41,7 +41,9 @@ class Replay:
     partitions: list[BatchSummary]
 
 
-def replay(spark: SparkSession, session: Session, settings: Settings, spans: list[Span], report: Report) -> Replay:
+def replay_ranges(
+    spark: SparkSession, session: Session, settings: Settings, spans: list[Span], report: Report
+) -> Replay:
     """Process the records in `spans` again, at most `spark_batch_records` at a time.
 
     Raises `PenstockError` if no job has read the topic yet, or the table has another order than the pipeline;
@@ -49,35 +51,35 @@ def replay(spark: SparkSession, session: Session, settings: Settings, spans: lis
     """
     pipeline = pipelines.of(settings)
     keyspace = cassandra.keyspace_of(settings, pipeline)
-    topic_id = topics.topic_id(settings, pipeline.topic)
+    topic_id = topics.fetch_topic_id(settings, pipeline.topic)
     incarnation = Incarnation(session, keyspace, settings, pipeline.topic)
     if change := incarnation.find_change(topic_id):
-        raise recreated(pipeline.topic, change)
-    epoch_us = ledger.epoch_us(session, keyspace, pipeline.topic, topic_id)
+        raise build_recreated_error(pipeline.topic, change)
+    epoch_us = ledger.read_epoch_us(session, keyspace, pipeline.topic, topic_id)
     if epoch_us is None:
         raise PenstockError(f"no job has read {pipeline.topic} yet: there is nothing to replay", hint=remedies.start())
     table_orders.fix_order(session, keyspace, pipeline)
     began = time.monotonic()
-    book = ledger.Ledger(session, keyspace, pipeline.topic, epoch_us)
+    topic_ledger = ledger.Ledger(session, keyspace, pipeline.topic, epoch_us)
     guard = TopicGuard(incarnation, pipeline.topic, topic_id, epoch_us, settings)
-    order = observer(session, keyspace, book, settings, guard)()
-    how = plan(settings, epoch_us, order, read_proofs(session, keyspace, pipeline.topic, epoch_us))
+    order = build_observer(session, keyspace, topic_ledger, settings, guard)()
+    plan = build_plan(settings, epoch_us, order, read_proofs(session, keyspace, pipeline.topic, epoch_us))
     sync_lag_s = cassandra.sync_lag_s(session)
     job = f"{ledger.REPLAY}{datetime.now(UTC):%Y%m%dT%H%M%S.%f}Z"
-    warm_up(spark, how)
-    tallies: list[BatchSummary] = []
+    warm_up(spark, plan)
+    summaries: list[BatchSummary] = []
     done, total = 0, sum(span.records for span in spans)
-    for number, some in enumerate(rounds(spans, settings.spark_batch_records)):
-        raw = raw_records(kafka_stretch(spark, settings, pipeline.topic, some), pipeline.declared_order)
-        stored = store(raw, how)
-        book.write(job, number, stored, sync_lag_s)
-        tallies = merge([*tallies, *stored])
-        done += sum(span.records for span in some)
+    for number, part in enumerate(split_rounds(spans, settings.spark_batch_records)):
+        raw = raw_records(kafka_stretch(spark, settings, pipeline.topic, part), pipeline.declared_order)
+        stored = store_batch(raw, plan)
+        topic_ledger.write(job, number, stored, sync_lag_s)
+        summaries = merge_summaries([*summaries, *stored])
+        done += sum(span.records for span in part)
         report(done, total)
-    return Replay(job, sum(one.records for one in tallies), round(time.monotonic() - began, 1), tallies)
+    return Replay(job, sum(summary.records for summary in summaries), round(time.monotonic() - began, 1), summaries)
 
 
-def rounds(spans: list[Span], records: int) -> Iterator[list[Span]]:
+def split_rounds(spans: list[Span], records: int) -> Iterator[list[Span]]:
     """Yield `spans` in rounds of about `records` offsets, each partition in order."""
     share = max(1, records // max(1, len(spans)))
     left = [span for span in spans if span.records]

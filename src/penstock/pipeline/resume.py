@@ -37,12 +37,12 @@ def resume_from_ledger(checkpoint: Checkpoint, ledger: Ledger, topic_id: str, se
     place = checkpoint.place()
     if place is None or not place.begun:
         return ""
-    behind = find_behind(place.first, checkpoint.beginning(), ledger, settings)
+    behind = find_behind(place.first, checkpoint.read_beginning(), ledger, settings)
     if not behind:
         return ""
     start = place.first | {each.partition: each.ledger for each in behind}
     moment = datetime.now(UTC).isoformat(timespec="seconds")
-    note = f"{moment}: resumed from the ledger, an older one than the checkpoint: {'; '.join(map(str, behind))}"
+    note = f"{moment}: resumed from the ledger, which ends before the checkpoint: {'; '.join(map(str, behind))}"
     kept = checkpoint.begin_at(CheckpointOrigin(topic_id=topic_id, start=start, note=note))
     log.warning("resumed_from_ledger", behind=[each._asdict() for each in behind], checkpoint_kept_as=kept)
     check_fits(checkpoint, topics.spans(settings, checkpoint.topic), topic_id)
@@ -59,19 +59,19 @@ def find_behind(first: Offsets, beginning: Offsets, ledger: Ledger, settings: Se
         for partition, at in first.items()
     }
     unread = [Span(partition, ends[partition], at) for partition, at in sorted(first.items()) if ends[partition] < at]
-    held = {span.partition: span for span in topics.spans(settings, ledger.topic)} if unread else {}
+    available = {span.partition: span for span in topics.spans(settings, ledger.topic)} if unread else {}
     return [
         Behind(span.partition, span.first, span.end)
         for span in unread
-        if span.partition in held and _has_record(span, held[span.partition], ledger.topic, settings)
+        if span.partition in available and _has_record(span, available[span.partition], ledger.topic, settings)
     ]
 
 
-def _has_record(span: Span, held: Span, topic: str, settings: Settings) -> bool:
+def _has_record(span: Span, available: Span, topic: str, settings: Settings) -> bool:
     """Return whether Kafka holds a record of `span`. All of its offsets may belong to transaction markers."""
-    still_held = Span(span.partition, max(span.first, held.first), min(span.end, held.end))
-    if still_held.records <= 0:
-        log.warning("ledger_not_comparable", partition=span.partition, ledger=span.first, log_start=held.first)
+    still_available = Span(span.partition, max(span.first, available.first), min(span.end, available.end))
+    if still_available.records <= 0:
+        log.warning("ledger_not_comparable", partition=span.partition, ledger=span.first, log_start=available.first)
         return False
-    with closing(topics.records(settings, topic, [still_held])) as records:
+    with closing(topics.read_records(settings, topic, [still_available])) as records:
         return next(records, None) is not None

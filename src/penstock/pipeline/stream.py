@@ -22,15 +22,15 @@ from pyspark.sql.types import StructType
 
 from penstock import pipelines
 from penstock.broker import topics
-from penstock.broker.kafka import producer, reader
+from penstock.broker.kafka import create_producer, create_reader
 from penstock.broker.registry import Registry
 from penstock.broker.topics import Place
 from penstock.codec.records import Decoder
 from penstock.config import Settings
-from penstock.contract.batch import TALLY_DDL, BatchSummary, Decoded, Reject, merge, tally
+from penstock.contract.batch import SUMMARY_DDL, BatchSummary, Decoded, Reject, merge_summaries, summarize_batch
 from penstock.contract.fault import Fault, Stage
 from penstock.contract.order import ONE_LAYOUT, Order
-from penstock.contract.proofs import NOTHING_PROVEN, KeyEvidence, KeyProofs, KeyShape, merge_found
+from penstock.contract.proofs import NOTHING_PROVEN, KeyEvidence, KeyProofs, KeyShape, merge_proofs
 from penstock.dead_letters.topic import send_dead_letters
 from penstock.errors import KafkaUnreachable
 from penstock.pipeline.transform import Transformed, apply_transform
@@ -53,7 +53,7 @@ class BatchPlan:
     settings: Settings
     epoch_us: int
     decoded_schema: pa.Schema
-    tally_schema: pa.Schema
+    summary_schema: pa.Schema
     order: Order = ONE_LAYOUT
     proofs: KeyProofs = NOTHING_PROVEN
     found: "Accumulator[Found] | None" = None
@@ -72,13 +72,15 @@ class _FoundParam(AccumulatorParam):  # type: ignore[misc]  # pyspark is untyped
         return {}
 
     def addInPlace(self, value1: Found, value2: Found) -> Found:  # noqa: N802
-        return merge_found([value1, value2])
+        return merge_proofs([value1, value2])
 
 
-def plan(settings: Settings, epoch_us: int, order: Order = ONE_LAYOUT, proofs: KeyProofs | None = None) -> BatchPlan:
+def build_plan(
+    settings: Settings, epoch_us: int, order: Order = ONE_LAYOUT, proofs: KeyProofs | None = None
+) -> BatchPlan:
     """Return the plan of a stream on this settings' pipeline, or of a replay by its `proofs`. Needs a Spark session."""
     ddl = decoded_ddl(pipelines.of(settings).record)
-    schemas = _arrow_schema(ddl), _arrow_schema(TALLY_DDL)
+    schemas = _arrow_schema(ddl), _arrow_schema(SUMMARY_DDL)
     if proofs is not None:
         return BatchPlan(settings, epoch_us, *schemas, order, proofs)
     found = SparkContext.getOrCreate().accumulator({}, _FoundParam())
@@ -112,7 +114,7 @@ class Worker:
     def rows(self) -> RowWriter:
         """Return the writer of the table's rows."""
         session = cassandra.connect(self._settings)
-        with cassandra.asking(self._settings):
+        with cassandra.translate_errors(self._settings):
             return RowWriter(
                 session,
                 cassandra.keyspace_of(self._settings, self._pipeline),
@@ -126,11 +128,11 @@ class Worker:
 
     @cached_property
     def _producer(self) -> Producer:
-        return producer(self._settings)
+        return create_producer(self._settings)
 
     @cached_property
     def _reader(self) -> Consumer:
-        return reader(self._settings)
+        return create_reader(self._settings)
 
     def decode(self, batches: ArrowBatches, order: Order, proofs: KeyProofs | KeyEvidence) -> Iterator[Decoded]:
         """Decode batches of raw records."""
@@ -143,8 +145,16 @@ class Worker:
         unencodable = self.rows.write(batch)
         batch.reject(
             [
-                Reject(Fault.of_exception(one.error, stage), self.topic, one.partition, one.offset, None, None, [])
-                for one in unencodable
+                Reject(
+                    Fault.of_exception(failure.error, stage),
+                    self.topic,
+                    failure.partition,
+                    failure.offset,
+                    None,
+                    None,
+                    [],
+                )
+                for failure in unencodable
             ]
         )
 
@@ -158,12 +168,12 @@ class Worker:
     def _with_original_messages(self, rejects: list[Reject]) -> Iterator[Reject]:
         """Yield the rejects with key, value and headers as stored in Kafka.
 
-        A record that Kafka has deleted since it was read keeps what it has, which is everything but its headers.
+        A record that Kafka has deleted since it was read keeps what it has, all but its headers.
         """
-        places = [Place(one.partition, one.offset) for one in rejects]
-        found = topics.records_at(self._reader, self.topic, places, self._settings)
+        places = [Place(reject.partition, reject.offset) for reject in rejects]
+        messages = topics.read_records_at(self._reader, self.topic, places, self._settings)
         for reject, place in zip(rejects, places, strict=True):
-            message = found.get(place)
+            message = messages.get(place)
             if message is not None:  # a message without a value is falsy
                 yield replace(
                     reject,
@@ -217,32 +227,32 @@ def warm_up(spark: SparkSession, plan: BatchPlan) -> None:
     spark.range(0, cores, 1, cores).mapInArrow(task, "id BIGINT").collect()
 
 
-def write(decoded: Iterable[Decoded], worker: Worker) -> Iterator[BatchSummary]:
-    """Store or dead-letter each batch, and yield its tallies once all of it is acknowledged."""
+def write_batches(decoded: Iterable[Decoded], worker: Worker) -> Iterator[BatchSummary]:
+    """Store or dead-letter each batch, and yield its summaries once all of it is acknowledged."""
     for batch in decoded:
         worker.store(batch)
         worker.send_dead_letters(batch.rejects)
-        yield from tally(batch, time.time_ns() // 1_000_000)
+        yield from summarize_batch(batch, time.time_ns() // 1_000_000)
 
 
-def store(raw: DataFrame, plan: BatchPlan) -> list[BatchSummary]:
-    """Process one micro-batch of raw records, and return a tally per partition. Any error fails it as a whole."""
+def store_batch(raw: DataFrame, plan: BatchPlan) -> list[BatchSummary]:
+    """Process one micro-batch of raw records, and return a summary per partition. Any error fails it as a whole."""
     carry_out = _store_transformed if plan.pipeline.transform else _store_as_is
     return carry_out(raw.coalesce(plan.settings.spark_cores), plan)
 
 
 def _store_as_is(raw: DataFrame, plan: BatchPlan) -> list[BatchSummary]:
-    """Decode and write in one pass over the raw bytes."""
+    """Decode and write in one pass over the raw bytes, without the columns that `decode_records` would make of them."""
 
     def task(batches: ArrowBatches) -> ArrowBatches:
         worker = _this_worker(plan)
-        yield _build_arrow_batch(write(_decode_task(batches, worker, plan), worker), plan)
+        yield _build_arrow_batch(write_batches(_decode_task(batches, worker, plan), worker), plan)
 
     return _collect_summaries(raw, task)
 
 
 def _decode_task(batches: ArrowBatches, worker: Worker, plan: BatchPlan) -> Iterator[Decoded]:
-    """Decode a task's batches. What their keys prove is added to the plan's `found`."""
+    """Decode a task's batches: every record passes here. What keys prove is added to the accumulator `plan.found`."""
     if plan.found is None:
         yield from worker.decode(batches, plan.order, plan.proofs)
         return
@@ -252,7 +262,7 @@ def _decode_task(batches: ArrowBatches, worker: Worker, plan: BatchPlan) -> Iter
         plan.found.add(evidence.found)
 
 
-def decode(raw: DataFrame, plan: BatchPlan) -> DataFrame:
+def decode_records(raw: DataFrame, plan: BatchPlan) -> DataFrame:
     """Return raw records as a DataFrame of decoded records. Rejects have `_rejected` set, deletions `_deleted`."""
 
     def task(batches: ArrowBatches) -> ArrowBatches:
@@ -264,7 +274,7 @@ def decode(raw: DataFrame, plan: BatchPlan) -> DataFrame:
 
 def _store_transformed(raw: DataFrame, plan: BatchPlan) -> list[BatchSummary]:
     """Decode, transform, check and write a batch. Records that the transform drops are counted as filtered."""
-    decoded = decode(raw, plan).persist()
+    decoded = decode_records(raw, plan).persist()
     to_transform = "_rejected IS NULL AND _deleted IS NULL"
     good = decoded.where(to_transform)
     others = decoded.where(f"NOT ({to_transform})")
@@ -294,7 +304,7 @@ def _write_all(transformed: Transformed, others: DataFrame, plan: BatchPlan) -> 
 def _write_task(plan: BatchPlan) -> Callable[[ArrowBatches], ArrowBatches]:
     def task(batches: ArrowBatches) -> ArrowBatches:
         worker = _this_worker(plan)
-        yield _build_arrow_batch(write(from_columns(batches, plan.pipeline.stored, worker.topic), worker), plan)
+        yield _build_arrow_batch(write_batches(from_columns(batches, plan.pipeline.stored, worker.topic), worker), plan)
 
     return task
 
@@ -305,27 +315,27 @@ def _count_records(decoded: DataFrame, shift_us: int) -> tuple[list[BatchSummary
     Also return whether all records have the shift `shift_us`.
     """
     offset, has_other = "kafka_offset", functions.max(functions.col("_shift_us") != shift_us)
-    found = decoded.groupBy("kafka_partition").agg(
+    counts = decoded.groupBy("kafka_partition").agg(
         functions.min(offset), functions.max(offset), functions.count("*"), has_other
     )
-    counted, now_ms = found.collect(), time.time_ns() // 1_000_000
-    tallies = [
+    counted, now_ms = counts.collect(), time.time_ns() // 1_000_000
+    summaries = [
         BatchSummary(
             partition, first, last, records, 0, 0, 0, filtered=records, stored_at_ms=now_ms, nulls={}, latencies={}
         )
         for partition, first, last, records, _ in counted
     ]
-    return tallies, not any(is_other for *_, is_other in counted)
+    return summaries, not any(is_other for *_, is_other in counted)
 
 
 def _with_filtered(read: list[BatchSummary], written: list[BatchSummary]) -> list[BatchSummary]:
-    """Return the tallies of the records read, with what was written. The rest is counted as filtered."""
+    """Return the summaries of the records read, with what was written. The rest is counted as filtered."""
     written_by_partition = {each.partition: each for each in written}
     return [_as_read(before, written_by_partition.get(before.partition)) for before in read]
 
 
 def _as_read(read: BatchSummary, written: BatchSummary | None) -> BatchSummary:
-    """Return a partition's tally of written records, extended to everything read."""
+    """Return a partition's summary of written records, extended to everything read."""
     if written is None:
         return read
     return written._replace(
@@ -336,13 +346,13 @@ def _as_read(read: BatchSummary, written: BatchSummary | None) -> BatchSummary:
     )
 
 
-def _build_arrow_batch(tallies: Iterable[BatchSummary], plan: BatchPlan) -> pa.RecordBatch:
+def _build_arrow_batch(summaries: Iterable[BatchSummary], plan: BatchPlan) -> pa.RecordBatch:
     rows = [
-        one._asdict() | {"nulls": list(one.nulls.items()), "latencies": list(one.latencies.items())}
-        for one in merge(tallies)
+        summary._asdict() | {"nulls": list(summary.nulls.items()), "latencies": list(summary.latencies.items())}
+        for summary in merge_summaries(summaries)
     ]
-    return pa.RecordBatch.from_pylist(rows, schema=plan.tally_schema)
+    return pa.RecordBatch.from_pylist(rows, schema=plan.summary_schema)
 
 
 def _collect_summaries(frame: DataFrame, task: Callable[[ArrowBatches], ArrowBatches]) -> list[BatchSummary]:
-    return merge([BatchSummary(*row) for row in frame.mapInArrow(task, TALLY_DDL).collect()])
+    return merge_summaries([BatchSummary(*row) for row in frame.mapInArrow(task, SUMMARY_DDL).collect()])

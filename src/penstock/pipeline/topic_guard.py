@@ -8,7 +8,7 @@ from cassandra.cluster import NoHostAvailable
 
 from penstock import remedies
 from penstock.broker import topics
-from penstock.broker.kafka import admin
+from penstock.broker.kafka import create_admin
 from penstock.broker.topics import NO_ID
 from penstock.config import Settings
 from penstock.errors import PenstockError, TopicRecreated
@@ -23,8 +23,8 @@ _TIMEOUT_S = 5.0
 """Longest time that an unresponsive broker may delay a stop signal."""
 
 
-def recreated(topic: str, change: str) -> TopicRecreated:
-    """Return the error that states the evidence and the choices."""
+def build_recreated_error(topic: str, change: str) -> TopicRecreated:
+    """Return the error, with the evidence and the options."""
     return TopicRecreated(
         f"the topic {topic} was deleted and recreated since the job read it: {change}\n{CHOICES}",
         hint=remedies.reset_checkpoint(),
@@ -41,7 +41,7 @@ def begin_generation(checkpoint: Checkpoint, incarnation: Incarnation, topic_id:
     other_log = change if topic_id == NO_ID else incarnation.find_other_log(topic_id)
     place = checkpoint.place()
     if other_log and place is not None and place.begun:
-        raise recreated(checkpoint.topic, other_log)
+        raise build_recreated_error(checkpoint.topic, other_log)
     return incarnation.begin_generation(topic_id, is_recreated=bool(change))
 
 
@@ -64,7 +64,7 @@ class TopicGuard:
         self._incarnation, self._topic, self._topic_id, self._epoch_us = incarnation, topic, topic_id, epoch_us
         self._settings = settings
         self._impatient = settings.model_copy(update={"kafka_timeout_s": min(settings.kafka_timeout_s, _TIMEOUT_S)})
-        self._client = admin(settings)
+        self._client = create_admin(settings)
         self._due_s = 0.0
 
     def count_partitions(self) -> int:
@@ -93,12 +93,12 @@ class TopicGuard:
             log.debug("topic_not_checked", topic=self._topic, error=str(error))
 
     def _check_topic_id(self, settings: Settings) -> topics.Description:
-        now = topics.describe(self._client, self._topic, settings)
+        now = topics.describe_topic(self._client, self._topic, settings)
         if now.id != self._topic_id:
-            raise recreated(self._topic, f"its id is {now.id}, it was {self._topic_id}")
+            raise build_recreated_error(self._topic, f"its id changed from {self._topic_id} to {now.id}")
         return now
 
     def _check_records(self) -> None:
         if change := self._incarnation.find_other_log(self._topic_id):
-            raise recreated(self._topic, change)
+            raise build_recreated_error(self._topic, change)
         self._incarnation.mark(self._epoch_us)

@@ -83,7 +83,7 @@ def _with_shift(good: DataFrame, pipeline: Pipeline, shift_us: int | None) -> Da
     rows = _run_transform(good, pipeline)
     missing = [name for name in _KEPT if name not in rows.columns]
     if missing:
-        raise ValueError(f"transform gave rows without {' and '.join(missing)}: keep these columns as they are")
+        raise ValueError(f"transform returned rows without {' and '.join(missing)}: keep these columns unchanged")
     if shift_us is not None:
         return rows.withColumn("_shift_us", functions.lit(shift_us).cast("long"))
     return rows.join(good.select(*_POSITION, "_shift_us"), list(_POSITION), "left")
@@ -93,7 +93,7 @@ def _run_transform(good: DataFrame, pipeline: Pipeline) -> DataFrame:
     assert pipeline.transform is not None
     rows = pipeline.transform(good.drop("_rejected", "_deleted", "_shift_us"))
     if not isinstance(rows, DataFrame):
-        raise TypeError(f"transform gave a {type(rows).__name__}: return the DataFrame of the rows to store")
+        raise TypeError(f"transform returned a {type(rows).__name__}: return a DataFrame of the rows to store")
     return rows
 
 
@@ -101,10 +101,12 @@ def _check_positions(rows: DataFrame, good: DataFrame) -> None:
     """Raise `ValueError`, before anything is written, unless each row is the only one of a record that was read."""
     doubled = rows.groupBy(*_POSITION).count().where("count > 1").select(*_POSITION).take(1)
     if doubled:
-        raise ValueError(f"transform gave more than one row for the record at {doubled[0][0]}:{doubled[0][1]}")
+        raise ValueError(f"transform returned more than one row for the record at {doubled[0][0]}:{doubled[0][1]}")
     unknown = rows.join(good.select(*_POSITION), list(_POSITION), "left_anti").select(*_POSITION).take(1)
     if unknown:
-        raise ValueError(f"transform gave a row at {unknown[0][0]}:{unknown[0][1]}, where no record was read")
+        raise ValueError(
+            f"transform returned a row at {unknown[0][0]}:{unknown[0][1]}, which is not a record of the batch"
+        )
 
 
 def _begin_search(cause: Cause, good: DataFrame, pipeline: Pipeline, file: str) -> FailureSearch:
@@ -129,8 +131,8 @@ def _build_transform_error(cause: Cause, reason: str) -> TransformFailed:
 
 def _match_positions(positions: Iterable[Position]) -> Column:
     partition, offset = (functions.col(name) for name in _POSITION)
-    each = [(partition == number) & (offset == at) for number, at in positions]
-    return reduce(or_, each)
+    conditions = [(partition == number) & (offset == at) for number, at in positions]
+    return reduce(or_, conditions)
 
 
 def _as_rejects(good: DataFrame, failing: Mapping[Position, Cause]) -> DataFrame:

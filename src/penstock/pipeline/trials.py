@@ -75,14 +75,14 @@ class Trials:
 
     def _find_outcomes(self, error: Exception, watch: "_Watch", groups: Sequence[Group]) -> Outcomes:
         if watch.is_late or time.monotonic() >= self._deadline_s:
-            raise NotIsolated(f"no record could be found within {self._limit_s:g} s") from error
+            raise NotIsolated(f"no failing record was found within {self._limit_s:g} s") from error
         failed = watch.failed_stage()
         errors = [task.error for task in failed.tasks if task.error] if failed else [error]
         for each in errors:
             if not find_cause(each, self._file).is_transform:
                 raise each
         if failed is None:
-            raise NotIsolated("it fails before it is given a record") from error
+            raise NotIsolated("it fails before it receives a record") from error
         if len(groups) == 1:
             return {0: errors[0]}
         if failed.size == len(groups):
@@ -177,9 +177,12 @@ class _Watch:
         for job in self._list_jobs():
             info = tracker.getJobInfo(job)
             for stage in info.stageIds if info else ():
-                found = tracker.getStageInfo(stage)
-                if found is not None and found.numFailedTasks:
-                    return _Stage(found.numTasks, list(self._iter_tasks(stage, found.currentAttemptId, found.numTasks)))
+                stage_info = tracker.getStageInfo(stage)
+                if stage_info is not None and stage_info.numFailedTasks:
+                    return _Stage(
+                        stage_info.numTasks,
+                        list(self._iter_tasks(stage, stage_info.currentAttemptId, stage_info.numTasks)),
+                    )
         return None
 
     def _iter_tasks(self, stage: int, attempt: int, size: int) -> Iterator[_Task]:

@@ -41,7 +41,7 @@ class Identity:
         return [name for name in parts if name in other and other[name] != own[name]]
 
 
-def identify(settings: Settings, pipeline: Pipeline) -> Identity:
+def identify_pipeline(settings: Settings, pipeline: Pipeline) -> Identity:
     """Return the identity of a pipeline under these settings."""
     keyspace = settings.cassandra_keyspace or pipeline.keyspace
     return Identity(pipeline.topic, keyspace, pipeline.table, contract_digest(pipeline))
@@ -49,7 +49,10 @@ def identify(settings: Settings, pipeline: Pipeline) -> Identity:
 
 def contract_digest(pipeline: Pipeline) -> str:
     """Return a digest of the format of the pipeline's messages and rows; descriptions do not count."""
-    contract = [_without_prose(json_schema(pipeline.record)), cql.create_table("keyspace", "table", pipeline.stored)]
+    contract = [
+        _without_prose(json_schema(pipeline.record)),
+        cql.render_create_table("keyspace", "table", pipeline.stored),
+    ]
     return hashlib.sha256(msgspec.json.encode(contract, order="sorted")).hexdigest()[:_DIGEST_CHARACTERS]
 
 
@@ -68,6 +71,6 @@ def _without_prose(schema: Any) -> Any:
     }
 
 
-def describe(parts: Mapping[str, Any], names: list[str]) -> str:
+def describe_parts(parts: Mapping[str, Any], names: list[str]) -> str:
     """Return some parts of an identity in one line: `topic 'quakes', contract 3f2a...`."""
     return ", ".join(f"{name} {parts[name]!r}" for name in names)

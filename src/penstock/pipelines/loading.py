@@ -17,7 +17,7 @@ from penstock.contract import names
 from penstock.errors import WrongSettings
 from penstock.pipelines.definition import Pipeline
 from penstock.pipelines.files import module_name
-from penstock.pipelines.validate import problems
+from penstock.pipelines.validate import find_problems
 
 _EXAMPLE = "PIPELINE = Pipeline(topic=..., keyspace=..., table=..., record=..., from_source=...)"
 _BACK = "PENSTOCK_PIPELINE=penstock.pipelines.users for the users"
@@ -58,10 +58,10 @@ def load(name: str) -> Pipeline:
         raise WrongSettings(
             f"PENSTOCK_PIPELINE={name}: {_describe_missing(module)}", hint=f"end {file} with {_EXAMPLE}"
         )
-    found = problems(pipeline)
-    if found:
-        heading = f"PENSTOCK_PIPELINE={name}: {len(found)} {'problem' if len(found) == 1 else 'problems'}"
-        raise WrongSettings("\n  ".join([heading, *found]), hint=f"edit {file}, then {remedies.show_settings()}")
+    reasons = find_problems(pipeline)
+    if reasons:
+        heading = f"PENSTOCK_PIPELINE={name}: {len(reasons)} {'problem' if len(reasons) == 1 else 'problems'}"
+        raise WrongSettings("\n  ".join([heading, *reasons]), hint=f"edit {file}, then {remedies.show_settings()}")
     return pipeline
 
 
@@ -70,15 +70,13 @@ def _describe_missing(module: ModuleType) -> str:
     if hasattr(module, "PIPELINE"):
         return f"PIPELINE is a {type(module.PIPELINE).__name__}, not a Pipeline"
     others = [name for name, value in vars(module).items() if isinstance(value, Pipeline)]
-    return "it has no PIPELINE" + (f", but {', '.join(others)}: that is the name to give it" if others else "")
+    return "it defines no PIPELINE" + (f"; rename {' or '.join(others)} to PIPELINE" if others else "")
 
 
 def _import_pipeline(name: str) -> ModuleType:
     """Import a pipeline's module or file; report whatever that raises with its line, as `WrongSettings`."""
     if name.endswith(".py") and not Path(name).is_file():
-        raise WrongSettings(
-            f"PENSTOCK_PIPELINE={name}: there is no such file", hint=f"ls {Path(name).parent}, or {_BACK}"
-        )
+        raise WrongSettings(f"PENSTOCK_PIPELINE={name}: file not found", hint=f"ls {Path(name).parent}, or {_BACK}")
     try:
         return _import_file(Path(name)) if name.endswith(".py") else import_module(name)
     except (Exception, SystemExit) as error:  # user code: may raise anything, and must not end the process

@@ -12,13 +12,13 @@ from typing import Any
 import msgspec
 
 from penstock.contract.fault import Fault, Reason, Stage
-from penstock.contract.fields import key_writer
+from penstock.contract.fields import build_key_writer
 from penstock.contract.record import Record
-from penstock.contract.rules import MAX_VALUE_BYTES, Rule, Violation, judge, latest_past
+from penstock.contract.rules import MAX_VALUE_BYTES, Rule, Violation, latest_past, validate_record
 from penstock.errors import clean_line
 from penstock.pipelines.definition import Pipeline
 
-_WORDS_CHARS = 500
+_MESSAGE_CHARS = 500
 _CODE_CHARS = 200
 
 
@@ -38,7 +38,7 @@ class Mapper:
         self._from_source = pipeline.from_source
         self._file = file_of(pipeline.from_source)
         self._record = pipeline.record
-        self._key = key_writer(pipeline.record)
+        self._key = build_key_writer(pipeline.record)
         self._serialize = serialize
 
     def outgoing(self, entry: Any, changes: dict[str, Any] | None = None) -> tuple[bytes, bytes] | Fault:
@@ -58,13 +58,13 @@ class Mapper:
 
     def _map_entry(self, entry: Any, changes: dict[str, Any] | None) -> tuple[bytes, bytes] | Fault:
         fields = self._from_source(entry)
-        judged = judge({**fields, **changes} if changes else fields, self._record, latest_past())
-        if isinstance(judged, list):
-            return Fault.of(judged, Stage.PRODUCE)
-        value = self._serialize(judged)
+        validated = validate_record({**fields, **changes} if changes else fields, self._record, latest_past())
+        if isinstance(validated, list):
+            return Fault.of(validated, Stage.PRODUCE)
+        value = self._serialize(validated)
         if len(value) > MAX_VALUE_BYTES:
             return Fault.too_large(len(value), Stage.PRODUCE)
-        return self._key(judged), value
+        return self._key(validated), value
 
     def _build_mapping_error(self, error: Exception) -> Fault:
         """Return the fault of an exception: its type, its location in the pipeline's file, and its message."""
@@ -78,7 +78,7 @@ class Mapper:
 
 def _format_error(error: Exception) -> str:
     try:
-        return clean_line(str(error), _WORDS_CHARS)
+        return clean_line(str(error), _MESSAGE_CHARS)
     except Exception as broken:  # noqa: BLE001  the __str__ of a pipeline's own exception may raise
         return f"no message: its __str__ raised {type(broken).__name__}"
 

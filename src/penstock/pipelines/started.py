@@ -7,7 +7,7 @@ import msgspec
 from penstock import remedies
 from penstock.config import LOOPBACK, Settings
 from penstock.errors import WrongSettings
-from penstock.pipelines.identity import PARTS, PLACES, Identity, describe, identify
+from penstock.pipelines.identity import PARTS, PLACES, Identity, describe_parts, identify_pipeline
 from penstock.pipelines.loading import of
 
 _COMPARED = {
@@ -24,12 +24,12 @@ def path_of(settings: Settings, service: str) -> Path:
     return settings.home / "run" / "pipelines" / f"{service}.json"
 
 
-def render(settings: Settings) -> str:
+def render_identity(settings: Settings) -> str:
     """Return the content of such a file, for a service that is started with these settings."""
-    return msgspec.json.encode(identify(settings, of(settings)).as_dict()).decode() + "\n"
+    return msgspec.json.encode(identify_pipeline(settings, of(settings)).as_dict()).decode() + "\n"
 
 
-def check(settings: Settings, asking: str = "") -> None:
+def check_started(settings: Settings, asking: str = "") -> None:
     """Raise `WrongSettings` if the local stack was started with another pipeline than these settings'.
 
     The error names both pipelines, and what to run. Nothing is compared without a local stack, or if Airflow is not the
@@ -37,7 +37,7 @@ def check(settings: Settings, asking: str = "") -> None:
     """
     if settings.airflow_url != f"http://{LOOPBACK}:{settings.airflow_port}":
         return
-    own = identify(settings, of(settings))
+    own = identify_pipeline(settings, of(settings))
     different = {
         name: text for name, parts in _COMPARED.items() if (text := _describe_difference(settings, name, own, parts))
     }
@@ -56,4 +56,4 @@ def _describe_difference(settings: Settings, service: str, own: Identity, parts:
     except (FileNotFoundError, msgspec.DecodeError):
         return ""
     names = own.differences(noted, parts)
-    return f"{describe(noted, names)}, not {describe(own.as_dict(), names)}" if names else ""
+    return f"{describe_parts(noted, names)}, not {describe_parts(own.as_dict(), names)}" if names else ""

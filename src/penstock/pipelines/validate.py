@@ -15,18 +15,18 @@ from penstock.pipelines.definition import Pipeline
 _REFUSED = (TypeError, ValueError, NameError, RecursionError)
 
 
-def problems(pipeline: Pipeline) -> list[str]:
+def find_problems(pipeline: Pipeline) -> list[str]:
     """Return what is wrong with a pipeline: for each problem the part, the reason, and what to write instead."""
-    found = [
+    problems = [
         *_iter_errors("topic", lambda: names.check_topic(pipeline.topic)),
         *_iter_errors("keyspace", lambda: names.check_keyspace(pipeline.keyspace)),
         *_iter_errors("table", lambda: names.check_table(pipeline.table)),
         *_of_functions(pipeline),
     ]
-    broken = [*_of_record("record", pipeline.record)]
+    record_problems = [*_of_record("record", pipeline.record)]
     if pipeline.row is not None:
-        broken += _of_record("row", pipeline.row)
-    return [*found, *(broken or [*_iter_errors("row", lambda: _check_row(pipeline)), *_of_order(pipeline)])]
+        record_problems += _of_record("row", pipeline.row)
+    return [*problems, *(record_problems or [*_iter_errors("row", lambda: _check_row(pipeline)), *_of_order(pipeline)])]
 
 
 def _of_order(pipeline: Pipeline) -> Iterator[str]:
@@ -44,27 +44,27 @@ def _iter_errors(part: str, check: Callable[[], object]) -> Iterator[str]:
 
 def _of_functions(pipeline: Pipeline) -> Iterator[str]:
     if not callable(pipeline.from_source):
-        yield f"from_source: {pipeline.from_source!r} cannot be called; write a function of one entry of an answer"
+        yield f"from_source: {pipeline.from_source!r} is not callable; write a function of an entry of a response"
     if not (pipeline.transform is None or callable(pipeline.transform)):
-        yield f"transform: {pipeline.transform!r} cannot be called; write a function of one DataFrame"
+        yield f"transform: {pipeline.transform!r} is not callable; write a function that takes a DataFrame"
     if not isinstance(pipeline.transform_is_row_wise, bool):
-        yield f"transform_is_row_wise: {pipeline.transform_is_row_wise!r} is neither True nor False"
+        yield f"transform_is_row_wise: {pipeline.transform_is_row_wise!r} is not a bool"
     elif pipeline.transform_is_row_wise and pipeline.transform is None:
-        yield "transform_is_row_wise: there is no transform; write `transform=...`, or take it away"
+        yield "transform_is_row_wise: there is no transform; write `transform=...`, or remove it"
     if pipeline.key_format not in (None, *KEY_FORMATS):
-        yield f"key_format: {pipeline.key_format!r} is none; write one of {', '.join(map(repr, KEY_FORMATS))}, or None"
+        yield f"key_format: invalid {pipeline.key_format!r}: expected {', '.join(map(repr, KEY_FORMATS))} or None"
     if not isinstance(pipeline.one_version_per_id, bool):
-        yield f"one_version_per_id: {pipeline.one_version_per_id!r} is neither True nor False"
+        yield f"one_version_per_id: {pipeline.one_version_per_id!r} is not a bool"
     secret = pipeline.secret
     if not (isinstance(secret, frozenset | set) and all(isinstance(name, str) for name in secret)):
-        yield f'secret: {secret!r} is no set of names; write `secret=frozenset({{"password"}})`'
+        yield f'secret: {secret!r} is not a set of names; write `secret=frozenset({{"password"}})`'
 
 
 def _of_record(part: str, record: type[Record]) -> Iterator[str]:
     """Yield what is wrong with a record's class, and with each of its fields."""
     if not (isinstance(record, type) and issubclass(record, Record)):
         what = record.__name__ if isinstance(record, type) else repr(record)
-        yield f"{part}: {what} is no Record; write `class {_class_name(record)}(Record, frozen=True, kw_only=True)`"
+        yield f"{part}: {what} is not a Record; write `class {_class_name(record)}(Record, frozen=True, kw_only=True)`"
         return
     try:
         described = inspect.type_info(record)
@@ -72,9 +72,9 @@ def _of_record(part: str, record: type[Record]) -> Iterator[str]:
         yield f"{part} {record.__name__}: {error}"
         return
     assert isinstance(described, inspect.StructType)
-    found = [*_of_class(described), *_of_fields(described)]
-    yield from (f"{record.__name__}: {problem}" for problem in found)
-    if not found:
+    problems = [*_of_class(described), *_of_fields(described)]
+    yield from (f"{record.__name__}: {problem}" for problem in problems)
+    if not problems:
         yield from _iter_errors(part, lambda: _derive_schemas(record))
 
 
@@ -85,32 +85,33 @@ def _class_name(record: object) -> str:
 def _of_class(described: inspect.StructType) -> Iterator[str]:
     yield from _iter_errors("the class", lambda: names.check_word(described.cls.__name__))
     if described.array_like:
-        yield "a message is a JSON object with names: take `array_like=True` away"
+        yield "a message is a JSON object with names: remove `array_like=True`"
     if described.tag_field is not None:
-        yield f"Avro and the table have no tag {described.tag_field!r}: take `tag` and `tag_field` away"
+        yield f"Avro and the table have no tag {described.tag_field!r}: remove `tag` and `tag_field`"
 
 
 def _of_fields(described: inspect.StructType) -> Iterator[str]:
-    alike: dict[str, list[str]] = defaultdict(list)
-    for one in described.fields:
-        part = f"field {one.name}"
+    same_names: dict[str, list[str]] = defaultdict(list)
+    for field in described.fields:
+        part = f"field {field.name}"
         try:
-            names.check_field(one.encode_name, one.name)
-            field_of(one)
+            names.check_field(field.encode_name, field.name)
+            field_of(field)
         except _REFUSED as error:
             yield f"{part}: {str(error).removeprefix(f'{part}: ')}"
-        alike[one.name.lower()].append(one.name)
-    for same in alike.values():
+        same_names[field.name.lower()].append(field.name)
+    for same in same_names.values():
         if len(same) > 1:
-            yield f"fields {', '.join(same)}: Spark takes them for one; {names.renamed(same[-1], same[-1])}"
+            remedy = names.suggest_rename(same[-1], same[-1])
+            yield f"fields {', '.join(same)}: Spark does not distinguish them; {remedy}"
 
 
 def _derive_schemas(record: type[Record]) -> None:
     """Derive everything that is derived from a record. What raises here would raise later."""
     key_of(record)
-    rules.date_check(record), rules.text_check(record)
+    rules.build_date_check(record), rules.build_text_check(record)
     schemas.json_schema(record), schemas.avro_schema(record), schemas.spark_ddl(record)
-    cql.create_table("keyspace", "table", record)
+    cql.render_create_table("keyspace", "table", record)
 
 
 def _check_row(pipeline: Pipeline) -> None:

@@ -19,7 +19,7 @@ from penstock.contract.order import ONE_LAYOUT, Order
 from penstock.contract.order_by import OrderBy
 from penstock.contract.proofs import NOTHING_PROVEN, KeyEvidence, KeyProofs
 from penstock.contract.record import Arrival, Record
-from penstock.contract.rules import judge, latest_past
+from penstock.contract.rules import latest_past, validate_record
 from penstock.contract.schemas import spark_ddl
 from penstock.process.key_evidence import prove_shapes
 from penstock.process.ordering import order_records
@@ -130,13 +130,14 @@ def to_columns(decoded: Iterable[Decoded], record: type[Record], schema: pa.Sche
     key = key_of(record).column
 
     def encode(items: Sequence[Row | Deletion]) -> pa.RecordBatch:
-        rows = [_deletion_as_columns(one, key) if isinstance(one, Deletion) else _as_columns(one) for one in items]
+        rows = [_deletion_as_columns(item, key) if isinstance(item, Deletion) else _as_columns(item) for item in items]
         return pa.RecordBatch.from_pylist(rows, schema=schema.remove(schema.get_field_index("_shift_us")))
 
     for batch in decoded:
         encoded, failures = isolate([*batch.rows, *batch.deletions], encode)
         rejects = [
-            _rejected_columns(one.fault, (one.partition, one.offset), one.key, one.value) for one in batch.rejects
+            _rejected_columns(reject.fault, (reject.partition, reject.offset), reject.key, reject.value)
+            for reject in batch.rejects
         ]
         rejects += [_rejected_columns(Fault.of_exception(error), item[2:]) for item, error in failures]
         whole = pa.concat_batches([encoded, pa.RecordBatch.from_pylist(rejects, schema=encoded.schema)])
@@ -164,8 +165,10 @@ def _build_metadata(timestamp_ms: int, partition: int, offset: int) -> dict[str,
     return {"ingested_at": from_epoch_ms(timestamp_ms), "kafka_partition": partition, "kafka_offset": offset}
 
 
-def _deletion_as_columns(one: Deletion, key: str) -> dict[str, Any]:
-    return {key: _as_column(one.key), "_deleted": True} | _build_metadata(one.timestamp_ms, one.partition, one.offset)
+def _deletion_as_columns(deletion: Deletion, key: str) -> dict[str, Any]:
+    return {key: _as_column(deletion.key), "_deleted": True} | _build_metadata(
+        deletion.timestamp_ms, deletion.partition, deletion.offset
+    )
 
 
 def _rejected_columns(
@@ -198,7 +201,7 @@ def from_columns(batches: Iterable[pa.RecordBatch], row: type[Record], topic: st
             if columns["_shift_us"] != decoded.shift_us:
                 decoded.shifts[_read_position(columns)] = columns["_shift_us"]
         for at, error in failures:
-            sorter.reject(Fault.of_exception(error, Stage.TRANSFORM), _place_at(batch, at), decoded)
+            sorter.reject(Fault.of_exception(error, Stage.TRANSFORM), _read_position_at(batch, at), decoded)
         yield decoded
 
 
@@ -207,7 +210,7 @@ def _rows_at(batch: pa.RecordBatch, some: Sequence[int]) -> list[dict[str, Any]]
     return cast(list[dict[str, Any]], rows.to_pylist())
 
 
-def _place_at(batch: pa.RecordBatch, at: int) -> tuple[int, int]:
+def _read_position_at(batch: pa.RecordBatch, at: int) -> tuple[int, int]:
     return batch.column("kafka_partition")[at].as_py(), batch.column("kafka_offset")[at].as_py()
 
 
@@ -243,17 +246,19 @@ class _Sorter:
 
     def _sort_in_row(self, columns: dict[str, Any], decoded: Decoded) -> None:
         try:
-            judged = judge({name: columns[column] for name, column in self._fields}, self._row, latest_past())
+            validated = validate_record(
+                {name: columns[column] for name, column in self._fields}, self._row, latest_past()
+            )
             time_ms = _timestamp_ms(columns)
         except NOT_OF_A_RECORD:
             raise
         except Exception as error:  # noqa: BLE001  types of a pipeline's file run here and may raise anything
             self.reject(Fault.of_exception(error, Stage.TRANSFORM), _read_position(columns), decoded)
             return
-        if isinstance(judged, list):
-            self.reject(Fault.of(judged, Stage.TRANSFORM), _read_position(columns), decoded)
+        if isinstance(validated, list):
+            self.reject(Fault.of(validated, Stage.TRANSFORM), _read_position(columns), decoded)
         else:
-            decoded.rows.append((judged, time_ms, *_read_position(columns)))
+            decoded.rows.append((validated, time_ms, *_read_position(columns)))
 
     def reject(self, fault: Fault, position: tuple[int, int], decoded: Decoded) -> None:
         """Add a reject for the record at a position, without its bytes: they are in Kafka."""

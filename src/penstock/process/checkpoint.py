@@ -23,7 +23,7 @@ from penstock.broker.topics import NO_ID, Span
 from penstock.config import Settings
 from penstock.errors import CheckpointRefused, PenstockError, UsageError
 from penstock.log import get_logger
-from penstock.process.checkpoint_files import CheckpointFiles, HadoopFiles, LocalFiles, Torn
+from penstock.process.checkpoint_files import CheckpointFiles, CorruptFile, HadoopFiles, LocalFiles
 
 log = get_logger(__name__)
 
@@ -35,12 +35,12 @@ ORIGIN = "penstock.json"
 _FIRST = "sources/0/0"
 _METADATA = "metadata"
 CHOICES = f"""\
-Nothing was read. Choose:
-  1. read again all that Kafka holds (rows stay the same):
+Nothing was read. Options:
+  1. read all records in Kafka again (rows stay the same):
        {remedies.reset_checkpoint()}
-  2. go on with what comes from now on (what lies before is skipped, and `verify` will name it):
+  2. continue with new records only (earlier ones are skipped, and `verify` reports them):
        {remedies.reset_checkpoint("latest")}
-  3. bring the topic's data back, or set the right PENSTOCK_SPARK_CHECKPOINT, then
+  3. restore the topic's data, or correct PENSTOCK_SPARK_CHECKPOINT, then
        {remedies.restart("spark-job")}"""
 
 
@@ -68,7 +68,7 @@ class Pending:
 class CheckpointOrigin(msgspec.Struct, frozen=True, kw_only=True):
     """Content of `penstock.json`: the topic that the checkpoint is for, where its query is to start, the query's id.
 
-    `start` is None for everything that Kafka holds; `note` says why it starts there if nobody requested it.
+    `start` is None for everything that Kafka holds; `note` says why it starts there if that was not requested.
     """
 
     topic_id: str
@@ -79,10 +79,10 @@ class CheckpointOrigin(msgspec.Struct, frozen=True, kw_only=True):
 
 def folder_of(settings: Settings, topic: str) -> str:
     """Return the checkpoint folder of the topic's query: an absolute path, or a URL that only Spark reaches."""
-    place = f"{settings.checkpoint}/{topic}"
-    if place.startswith("file://") or "://" not in place:
-        return str(Path(place.removeprefix("file://")).absolute())
-    return place
+    folder = f"{settings.checkpoint}/{topic}"
+    if folder.startswith("file://") or "://" not in folder:
+        return str(Path(folder.removeprefix("file://")).absolute())
+    return folder
 
 
 def checkpoint_of(settings: Settings, topic: str, spark: Any = None) -> "Checkpoint":
@@ -92,7 +92,7 @@ def checkpoint_of(settings: Settings, topic: str, spark: Any = None) -> "Checkpo
         return Checkpoint(LocalFiles(), folder, topic)
     if spark is None:
         raise UsageError(
-            f"the checkpoint {folder} is not a folder of this machine: only the Spark job reaches it",
+            f"the checkpoint {folder} is not a local folder: only the Spark job can access it",
             hint=f"{remedies.reset_checkpoint()}: it says what to move and what to write",
         )
     return Checkpoint(HadoopFiles(spark), folder, topic)
@@ -127,12 +127,12 @@ class Checkpoint:
             before = self._read_start_offsets(planned)
             return QueryPosition(end if done is not None and done >= planned else before, end, begun=True)
 
-    def beginning(self) -> Offsets:
+    def read_beginning(self) -> Offsets:
         """Return where the query's first batch began; a partition that is not listed began at 0."""
         with self._translate_errors():
             try:
                 return self._read_file(_FIRST, self._parse_first_offsets)
-            except (FileNotFoundError, Torn):
+            except (FileNotFoundError, CorruptFile):
                 return self.origin().start or {}
 
     def pending(self) -> Pending | None:
@@ -155,11 +155,11 @@ class Checkpoint:
         )
         try:
             return self._read_file(name, parse)
-        except (FileNotFoundError, Torn) as error:
+        except (FileNotFoundError, CorruptFile) as error:
             if not batch:
                 return self.origin().start or {}
             raise CheckpointRefused(
-                f"the checkpoint {self.folder} cannot be read: {name}, which is not the newest, is missing or torn"
+                f"the checkpoint {self.folder} cannot be read: {name}, which is not the newest, is missing or corrupt"
                 f" ({error})\n{CHOICES}",
                 hint=remedies.reset_checkpoint(),
             ) from error
@@ -169,16 +169,16 @@ class Checkpoint:
         with self._translate_errors():
             try:
                 return self._read_file(ORIGIN, self._parse_origin)
-            except (FileNotFoundError, Torn):
+            except (FileNotFoundError, CorruptFile):
                 return CheckpointOrigin(topic_id="")
 
-    def remember(self, topic_id: str) -> None:
+    def store_topic_id(self, topic_id: str) -> None:
         """Store the topic's id in `penstock.json`, and the query's id once there is one."""
         with self._translate_errors():
             known = self.origin()
             try:
                 query_id = self._read_file(_METADATA, _query_id)
-            except (FileNotFoundError, Torn):
+            except (FileNotFoundError, CorruptFile):
                 query_id = known.query_id
             now = msgspec.structs.replace(known, topic_id=topic_id, query_id=query_id)
             if now != known:
@@ -202,25 +202,25 @@ class Checkpoint:
         self._files.move(self.folder, kept)
         return kept
 
-    def mend(self) -> list[str]:
+    def repair(self) -> list[str]:
         """Move corrupt single files and log ends, and unplanned commits, into `torn/`; return what was moved.
 
         Nothing is lost: a batch that was only planned is planned again, and a batch without a valid commit is processed
         again and ends in the same rows.
         """
         with self._translate_errors():
-            torn = [name for name, parse in self._list_parsers().items() if self._is_torn(name, parse)]
-            torn += [f"offsets/{batch}" for batch in self._torn_end("offsets", self._parse_end_offsets)]
+            corrupt = [name for name, parse in self._list_parsers().items() if self._is_corrupt(name, parse)]
+            corrupt += [f"offsets/{batch}" for batch in self._find_corrupt_end("offsets", self._parse_end_offsets)]
             planned = self._find_newest("offsets", self._parse_end_offsets)
-            torn += [f"commits/{batch}" for batch in self._torn_end("commits", _check_commit)]
+            corrupt += [f"commits/{batch}" for batch in self._find_corrupt_end("commits", _check_commit)]
             unplanned = [batch for batch in self._list_batches("commits") if planned is None or batch > planned]
-            torn += [name for name in (f"commits/{batch}" for batch in unplanned) if name not in torn]
-            if torn:
-                self._keep_aside(torn)
+            corrupt += [name for name in (f"commits/{batch}" for batch in unplanned) if name not in corrupt]
+            if corrupt:
+                self._move_aside(corrupt)
             self._renew_metadata()
-            return torn
+            return corrupt
 
-    def mends(self) -> int:
+    def count_repairs(self) -> int:
         """Return how many files were ever moved away as corrupt."""
         with self._translate_errors():
             return sum(not name.endswith(".crc") for name in self._files.names(self._resolve_path("torn")))
@@ -228,12 +228,12 @@ class Checkpoint:
     def _list_parsers(self) -> dict[str, Callable[[bytes], Any]]:
         return {_METADATA: _query_id, _FIRST: self._parse_first_offsets, ORIGIN: self._parse_origin}
 
-    def _keep_aside(self, torn: list[str]) -> None:
-        for name in torn:
+    def _move_aside(self, corrupt: list[str]) -> None:
+        for name in corrupt:
             self._files.move(
                 self._resolve_path(name), self._resolve_path(f"torn/{name.replace('/', '-')}.{_format_now()}")
             )
-        log.warning("checkpoint_mended", folder=self.folder, torn=torn, kept_in=self._resolve_path("torn"))
+        log.warning("checkpoint_repaired", folder=self.folder, corrupt=corrupt, kept_in=self._resolve_path("torn"))
 
     def _renew_metadata(self) -> None:
         """Write `metadata` if it is missing: without it, Spark takes the offsets for another query's and fails."""
@@ -243,32 +243,32 @@ class Checkpoint:
             log.warning("checkpoint_metadata_renewed", folder=self.folder, query_id=query_id)
 
     def _find_newest(self, kind: str, parse: Callable[[bytes], Any]) -> int | None:
-        torn = self._torn_end(kind, parse)
-        return max((batch for batch in self._list_batches(kind) if batch not in torn), default=None)
+        corrupt = self._find_corrupt_end(kind, parse)
+        return max((batch for batch in self._list_batches(kind) if batch not in corrupt), default=None)
 
-    def _torn_end(self, kind: str, parse: Callable[[bytes], Any]) -> list[int]:
+    def _find_corrupt_end(self, kind: str, parse: Callable[[bytes], Any]) -> list[int]:
         """Return the corrupt batches after the last intact one."""
         newest_first = sorted(self._list_batches(kind), reverse=True)
-        return list(takewhile(lambda batch: self._is_torn(f"{kind}/{batch}", parse), newest_first))
+        return list(takewhile(lambda batch: self._is_corrupt(f"{kind}/{batch}", parse), newest_first))
 
     def _list_batches(self, kind: str) -> list[int]:
         return [int(name) for name in self._files.names(self._resolve_path(kind)) if name.isdecimal()]
 
-    def _is_torn(self, name: str, parse: Callable[[bytes], Any]) -> bool:
+    def _is_corrupt(self, name: str, parse: Callable[[bytes], Any]) -> bool:
         try:
             self._read_file(name, parse)
         except FileNotFoundError:
             return False
-        except Torn:
+        except CorruptFile:
             return True
         return False
 
     def _read_file(self, name: str, parse: Callable[[bytes], T]) -> T:
-        """Return the parsed content of a file. Raises `FileNotFoundError`, and `Torn` if it is corrupt."""
+        """Return the parsed content of a file. Raises `FileNotFoundError`, and `CorruptFile` if it is corrupt."""
         try:
             return parse(self._files.read(self._resolve_path(name)))
         except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise Torn(str(error)) from error
+            raise CorruptFile(str(error)) from error
 
     def _resolve_path(self, name: str) -> str:
         return f"{self.folder}/{name}"
@@ -301,9 +301,11 @@ class Checkpoint:
         _check_version(lines[0], "v1")
         topics = json.loads(lines[at])
         if not topics or not isinstance(topics, dict):
-            raise Torn("no topic")
+            raise CorruptFile("no topic")
         if self.topic not in topics:
-            raise CheckpointRefused(f"the checkpoint {self.folder} is of {', '.join(topics)}, not of {self.topic}")
+            raise CheckpointRefused(
+                f"the checkpoint {self.folder} belongs to the topic {', '.join(topics)}, not to {self.topic}"
+            )
         return {int(partition): int(offset) for partition, offset in topics[self.topic].items()}
 
 
@@ -317,8 +319,8 @@ def _check_version(line: str, *known: str) -> None:
     if line in known:
         return
     if line[:1] == "v" and line[1:].isdecimal():
-        raise PenstockError(f"the checkpoint is in a format of another Spark: {line}, not {known[-1]}")
-    raise Torn(f"no version in {line!r}")
+        raise PenstockError(f"the checkpoint has the format {line} of another Spark version, expected {known[-1]}")
+    raise CorruptFile(f"no format version in {line!r}")
 
 
 def _query_id(data: bytes) -> str:
@@ -334,40 +336,42 @@ def _format_now() -> str:
     return datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
 
 
-def misfits(place: QueryPosition | None, origin: CheckpointOrigin, spans: list[Span], topic_id: str) -> list[str]:
-    """Return why the query must not resume, a line per partition or for the topic as a whole; empty if all fits.
+def find_misfits(place: QueryPosition | None, origin: CheckpointOrigin, spans: list[Span], topic_id: str) -> list[str]:
+    """Return why the query must not resume, a line per partition or for the whole topic; empty if everything matches.
 
     `spans` is what Kafka holds of the topic, `topic_id` its id.
     """
     if place is None:
         return []
     if origin.topic_id not in {"", NO_ID, topic_id}:
-        return [f"it was made for another topic of this name: id {origin.topic_id}, Kafka has {topic_id} (made anew?)"]
+        return [f"it belongs to another topic of this name: id {origin.topic_id}, Kafka has {topic_id} (recreated?)"]
     held = {span.partition: span for span in spans}
-    gone = [f"partition {one}: Kafka has no such partition any more" for one in sorted(place.end.keys() - held.keys())]
+    gone = [
+        f"partition {partition}: it no longer exists in Kafka" for partition in sorted(place.end.keys() - held.keys())
+    ]
     return gone + [line for span in spans if (line := _describe_mismatch(place, span))]
 
 
 def _describe_mismatch(place: QueryPosition, span: Span) -> str:
-    """Return why a partition does not fit; empty if it does. A partition that was added is read from offset 0."""
+    """Return why a partition does not match; empty if it does. A partition that was added is read from offset 0."""
     unseen = 0 if place.begun and place.first else span.first
     first = place.first.get(span.partition, unseen)
     end = place.end.get(span.partition, first)
-    where = f"partition {span.partition}: the checkpoint is at {first}, Kafka holds {span.first} to {span.end}"
+    where = f"partition {span.partition}: the checkpoint is at {first}, Kafka has {span.first} to {span.end}"
     if first < span.first:
-        return f"{where}: {span.first - first} records were deleted unread"
+        return f"{where}: {span.first - first} records were deleted before they were read"
     if end > span.end:
-        return f"{where}: {end - span.end} records that the checkpoint knows are not there"
+        return f"{where}: {end - span.end} records that were read before are missing"
     return ""
 
 
 def check_fits(checkpoint: Checkpoint, spans: list[Span], topic_id: str) -> None:
     """Raise `CheckpointRefused`, with the three choices, unless the query can resume without skipping anything."""
-    found = misfits(checkpoint.place(), checkpoint.origin(), spans, topic_id)
-    if found:
-        lines = "\n  ".join(found)
+    reasons = find_misfits(checkpoint.place(), checkpoint.origin(), spans, topic_id)
+    if reasons:
+        lines = "\n  ".join(reasons)
         raise CheckpointRefused(
-            f"the checkpoint {checkpoint.folder} does not fit Kafka's topic {checkpoint.topic}:\n  {lines}\n{CHOICES}",
+            f"the checkpoint {checkpoint.folder} does not match the topic {checkpoint.topic}:\n  {lines}\n{CHOICES}",
             hint=remedies.show_checkpoint(),
-            misfits=found,
+            misfits=reasons,
         )

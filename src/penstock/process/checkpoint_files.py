@@ -12,7 +12,7 @@ from penstock.files import open_atomically
 _CHUNK_BYTES = 512
 
 
-class Torn(ValueError):
+class CorruptFile(ValueError):
     """A file is corrupt: empty, truncated, or its checksum is wrong."""
 
 
@@ -24,7 +24,7 @@ class CheckpointFiles(Protocol):
         ...
 
     def read(self, path: str) -> bytes:
-        """Return the content of a file. Raises `FileNotFoundError`, and `Torn` if its checksum is wrong."""
+        """Return the content of a file. Raises `FileNotFoundError`, and `CorruptFile` if its checksum is wrong."""
         ...
 
     def write(self, path: str, data: bytes) -> None:
@@ -41,13 +41,13 @@ class LocalFiles:
 
     def names(self, folder: str) -> list[str]:
         """Return the names in a folder; none if there is no such folder."""
-        return [one.name for one in Path(folder).iterdir()] if Path(folder).is_dir() else []
+        return [file.name for file in Path(folder).iterdir()] if Path(folder).is_dir() else []
 
     def read(self, path: str) -> bytes:
-        """Return the content of a file. Raises `FileNotFoundError`, and `Torn` if its checksum is wrong."""
+        """Return the content of a file. Raises `FileNotFoundError`, and `CorruptFile` if its checksum is wrong."""
         data, sums = Path(path).read_bytes(), _build_crc_path(Path(path))
         if sums.exists() and not _sums_fit(data, sums.read_bytes()):
-            raise Torn("its checksum is wrong")
+            raise CorruptFile("wrong checksum")
         return data
 
     def write(self, path: str, data: bytes) -> None:
@@ -90,12 +90,12 @@ class HadoopFiles:
     def names(self, folder: str) -> list[str]:
         """Return the names in a folder; none if there is no such folder."""
         try:
-            return [str(one.getPath().getName()) for one in self._call_filesystem("listStatus", folder)]
+            return [str(status.getPath().getName()) for status in self._call_filesystem("listStatus", folder)]
         except FileNotFoundError:
             return []
 
     def read(self, path: str) -> bytes:
-        """Return the content of a file. Raises `FileNotFoundError`, and `Torn` if its checksum is wrong."""
+        """Return the content of a file. Raises `FileNotFoundError`, and `CorruptFile` if its checksum is wrong."""
         with _errors_as_ours(path):
             stream = self._call_filesystem("open", path)
             try:
@@ -132,8 +132,8 @@ class HadoopFiles:
 
     def _call_filesystem(self, method: str, path: str, *more: Any) -> Any:
         with _errors_as_ours(path):
-            place = self._build_path(path)
-            return getattr(place.getFileSystem(self._conf), method)(place, *more)
+            target = self._build_path(path)
+            return getattr(target.getFileSystem(self._conf), method)(target, *more)
 
 
 @contextmanager
@@ -144,9 +144,9 @@ def _errors_as_ours(path: str) -> Iterator[None]:
     try:
         yield
     except Py4JJavaError as error:
-        name, said = error.java_exception.getClass().getSimpleName(), error.java_exception.getMessage()
+        name, message = error.java_exception.getClass().getSimpleName(), error.java_exception.getMessage()
         if name == "FileNotFoundException":
             raise FileNotFoundError(path) from error
         if name in {"ChecksumException", "EOFException"}:
-            raise Torn(said) from error
-        raise OSError(f"{path}: {name}: {said}") from error
+            raise CorruptFile(message) from error
+        raise OSError(f"{path}: {name}: {message}") from error

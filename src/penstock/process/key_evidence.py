@@ -10,7 +10,7 @@ from penstock.contract.batch import Row
 from penstock.contract.fields import key_of
 from penstock.contract.isolation import NOT_OF_A_RECORD
 from penstock.contract.keys import is_structured
-from penstock.contract.proofs import KeyEvidence, KeyShape, agreed
+from penstock.contract.proofs import KeyEvidence, KeyShape, find_agreed_shapes
 from penstock.errors import RegistryUnreachable
 
 _SAMPLED, _SAMPLED_FOR_TOMBSTONES = 16, 1000
@@ -20,7 +20,9 @@ _SAMPLED, _SAMPLED_FOR_TOMBSTONES = 16, 1000
 def prove_shapes(batch: pa.RecordBatch, rows: Sequence[Row], keys: KeyReader, evidence: KeyEvidence) -> None:
     """Add what the keys of a batch's first records prove to `evidence`; it counts from those records on."""
     most = _SAMPLED_FOR_TOMBSTONES if batch.column("value").null_count else _SAMPLED
-    new = [shape for shape in agreed(_iter_samples(batch, rows, most, keys)) if not evidence.is_known(shape)]
+    new = [
+        shape for shape in find_agreed_shapes(_iter_samples(batch, rows, most, keys)) if not evidence.is_known(shape)
+    ]
     if new:
         starts = _first_offsets(batch)
         for shape in new:

@@ -20,11 +20,11 @@ Position = tuple[int, int]
 def order_records(decoded: Decoded, batch: pa.RecordBatch, order_by: OrderBy, topic: str, epoch_us: int) -> None:
     """Set the shift of each row and deletion in `decoded`; those without a write timestamp become rejects."""
     faults: dict[Position, Fault] = {}
-    for at, place in _iter_timestamps(decoded, batch, order_by):
-        if isinstance(place, Fault):
-            faults[at] = place
+    for at, timestamp_us in _iter_timestamps(decoded, batch, order_by):
+        if isinstance(timestamp_us, Fault):
+            faults[at] = timestamp_us
         else:
-            decoded.shifts[at] = place - epoch_us - at[1]
+            decoded.shifts[at] = timestamp_us - epoch_us - at[1]
     if faults:
         decoded.reject(list(_iter_rejects(faults, batch, topic)))
 
@@ -36,13 +36,13 @@ def _iter_timestamps(
     latest, kept = latest_past(), _order_headers(batch)
     for record, timestamp_ms, partition, offset in decoded.rows:
         at = partition, offset
-        yield at, order_by.place(record, Source(timestamp_ms, offset, kept.get(at)), latest)
+        yield at, order_by.compute_timestamp(record, Source(timestamp_ms, offset, kept.get(at)), latest)
     tombstones = _read_tombstones(batch) if decoded.deletions else {}
     for deletion in decoded.deletions:
         at = deletion.partition, deletion.offset
         key, headers = tombstones[at]
         source = Source(deletion.timestamp_ms, deletion.offset, kept.get(at))
-        yield at, order_by.place_tombstone(key, headers, source, latest)
+        yield at, order_by.compute_tombstone_timestamp(key, headers, source, latest)
 
 
 def _order_headers(batch: pa.RecordBatch) -> dict[Position, bytes]:
@@ -57,13 +57,13 @@ def _order_headers(batch: pa.RecordBatch) -> dict[Position, bytes]:
 
 def _read_tombstones(batch: pa.RecordBatch) -> dict[Position, tuple[bytes | None, Headers]]:
     """Return key and headers of the records without a value, by position."""
-    some = batch.filter(batch.column("value").is_null())
-    has_headers = TOMBSTONE_HEADERS in some.schema.names
-    headers = some.column(TOMBSTONE_HEADERS).to_pylist() if has_headers else [None] * some.num_rows
-    keys = some.column("key").to_pylist()
+    tombstones = batch.filter(batch.column("value").is_null())
+    has_headers = TOMBSTONE_HEADERS in tombstones.schema.names
+    headers = tombstones.column(TOMBSTONE_HEADERS).to_pylist() if has_headers else [None] * tombstones.num_rows
+    keys = tombstones.column("key").to_pylist()
     return {
         at: (key, [(header["key"], header["value"]) for header in held or []])
-        for at, key, held in zip(_iter_positions(some), keys, headers, strict=True)
+        for at, key, held in zip(_iter_positions(tombstones), keys, headers, strict=True)
     }
 
 

@@ -102,7 +102,7 @@ def _load_kafka(reader: DataFrameReader | DataStreamReader, options: dict[str, s
 
 def starting_offsets(topic: str, start: Offsets, partitions: list[int]) -> str:
     """Return Spark's `startingOffsets`, which names every partition; those added later start at their beginning."""
-    return json.dumps({topic: {str(one): start.get(one, _BEGINNING) for one in partitions}})
+    return json.dumps({topic: {str(partition): start.get(partition, _BEGINNING) for partition in partitions}})
 
 
 def kafka_options(settings: Settings) -> dict[str, str]:

@@ -67,7 +67,7 @@ def folder_of(settings: Settings) -> Path:
     return settings.home / "data" / "journal"
 
 
-class Journal:
+class DeliveryLog:
     """Writes the delivery log of one attempt. Leaving the block without an exception marks the attempt complete.
 
     Lines are passed to the operating system at every `flush` and synced to disk at the end. The log of a killed attempt
@@ -113,14 +113,14 @@ def _build_suffix(run_id: str) -> str:
 
 
 @dataclass(frozen=True)
-class SoFar:
+class AttemptProgress:
     """Progress of the newest attempt of a run: records fetched from the API and acknowledged by Kafka."""
 
     fetched: int
     acknowledged: int
 
 
-def progress(folder: Path, run_id: str) -> SoFar | None:
+def read_progress(folder: Path, run_id: str) -> AttemptProgress | None:
     """Return the progress of a run, or None if it has no delivery log here. Raises `FormatTooNew`."""
     files = sorted(folder.glob(f"*{_build_suffix(run_id)}"))
     if not files:
@@ -133,10 +133,10 @@ def progress(folder: Path, run_id: str) -> SoFar | None:
                 acknowledged += 1
             elif line.startswith(b'{"fetched":') and line.endswith(b"}\n"):
                 fetched = int(line[len(b'{"fetched":') : -2])
-    return SoFar(fetched, acknowledged)
+    return AttemptProgress(fetched, acknowledged)
 
 
-def attempts(folder: Path) -> Iterator[Attempt]:
+def list_attempts(folder: Path) -> Iterator[Attempt]:
     """Yield the attempts in the delivery log by start time, without reading them. Raises `FormatTooNew`."""
     for file in sorted(folder.glob("*.journal")):
         attempt = _read_attempt(file)
@@ -151,7 +151,7 @@ def _read_attempt(path: Path) -> Attempt | None:
     _check_format(written, path)
     header = _decode_line(written)
     if not isinstance(header, dict):
-        log.warning("journal_unreadable", file=path.name)
+        log.warning("delivery_log_unreadable", file=path.name)
         return None
     return Attempt(header["run"], header["topic"], header["topic_id"], header["started_at"], path, size_bytes)
 
@@ -168,7 +168,7 @@ def _decode_line(line: bytes) -> Any:
         return None
 
 
-def forget(folder: Path, older_than_s: float) -> None:
+def delete_expired(folder: Path, older_than_s: float) -> None:
     """Delete the logs of attempts that were last written more than `older_than_s` seconds ago."""
     for file in folder.glob("*.journal"):
         if file.stat().st_mtime < time.time() - older_than_s:

@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from penstock import remedies
 from penstock.errors import DeliveryFailed
-from penstock.produce.delivery_log import Journal
+from penstock.produce.delivery_log import DeliveryLog
 
 Headers = list[tuple[str, bytes]]
 
@@ -25,7 +25,7 @@ class Delivered:
     offsets: dict[int, tuple[int, int]] = field(default_factory=dict)
     """First and last offset by partition. Records of other producers may be in between."""
     failures: list[str] = field(default_factory=list)
-    journal: Journal | None = None
+    journal: DeliveryLog | None = None
     """Log of each acknowledgement."""
 
     def note(self, error: KafkaError | None, message: Message) -> None:
@@ -48,7 +48,7 @@ class Sender:
     Raises `DeliveryFailed` there if a record was not acknowledged within the producer's delivery timeout.
     """
 
-    def __init__(self, producer: Producer, topic: str, flush_s: float, journal: Journal | None = None) -> None:
+    def __init__(self, producer: Producer, topic: str, flush_s: float, journal: DeliveryLog | None = None) -> None:
         self._producer = producer
         self._topic = topic
         self._flush_s = flush_s
@@ -79,7 +79,7 @@ class Sender:
         pending = self._producer.flush(self._flush_s)
         failures = self.delivered.failures
         if failures or pending:
-            first = f"; first: {failures[0]}" if failures else ""
+            first = f"; first error: {failures[0]}" if failures else ""
             raise DeliveryFailed(
                 f"{self._topic}: {len(failures)} records failed and {pending} were not acknowledged within "
                 f"{self._flush_s:g} s; {self.delivered.records} were acknowledged{first}",

@@ -79,7 +79,7 @@ def accept_differences(
         )
         for difference in differences
     ]
-    accepted.keep(session, keyspace, pipeline.topic, book.epoch_us, entries)
+    accepted.write_accepted(session, keyspace, pipeline.topic, book.epoch_us, entries)
     log.info("differences_accepted", topic=pipeline.topic, count=len(entries), who=who, reason=reason)
 
 
@@ -88,5 +88,5 @@ def list_accepted(settings: Settings, session: Session) -> list[Accepted]:
     pipeline, book = pipelines.of(settings), Auditor(settings, session).book
     if book is None:
         return []
-    entries = accepted.read(session, cassandra.keyspace_of(settings, pipeline), pipeline.topic, book.epoch_us)
+    entries = accepted.read_accepted(session, cassandra.keyspace_of(settings, pipeline), pipeline.topic, book.epoch_us)
     return sorted(entries, key=lambda entry: entry.at)

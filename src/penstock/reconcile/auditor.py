@@ -16,7 +16,7 @@ from penstock.broker.topics import Span
 from penstock.codec.records import Decoder
 from penstock.config import Settings
 from penstock.contract.fault import Fault
-from penstock.contract.fields import key_of, key_reader
+from penstock.contract.fields import build_key_reader, key_of
 from penstock.contract.order import FIRST_RANK, ONE_LAYOUT, Order, Rank, digest_of
 from penstock.contract.order_by import OrderBy, Source, declared_rank
 from penstock.contract.proofs import KeyProofs
@@ -62,7 +62,7 @@ class Auditor:
         self._keyspace = cassandra.keyspace_of(settings, self._pipeline)
         self._decoder = Decoder(self._pipeline.record, Registry(settings), self._pipeline.key_format)
         self._key = key_of(self._pipeline.record).column
-        self._read_id = key_reader(self._pipeline.record)
+        self._read_id = build_key_reader(self._pipeline.record)
         table_orders.check_order(session, self._keyspace, self._pipeline)
         self._book: Ledger | None = None
         self._table = TableRows(settings, session, self._pipeline, self)
@@ -81,7 +81,7 @@ class Auditor:
         """Return the order of the topic's records, with one layout before a job has read the topic."""
         if self.book is None or not cassandra.has_table(self._session, self._keyspace, "layouts"):
             return ONE_LAYOUT
-        layouts = ledger.layouts(self._session, self._keyspace, self._pipeline.topic, self.book.epoch_us)
+        layouts = ledger.read_layouts(self._session, self._keyspace, self._pipeline.topic, self.book.epoch_us)
         return Order(tuple(layouts)) if layouts else ONE_LAYOUT
 
     @cached_property
@@ -95,11 +95,11 @@ class Auditor:
         topic = self._pipeline.topic
         if not cassandra.has_table(self._session, self._keyspace, "generations"):
             return None
-        topic_id = topics.topic_id(self._settings, topic)
+        topic_id = topics.fetch_topic_id(self._settings, topic)
         self.change = Incarnation(self._session, self._keyspace, self._settings, topic).find_change(topic_id)
         if self.change:
             return None
-        epoch_us = ledger.epoch_us(self._session, self._keyspace, topic, topic_id)
+        epoch_us = ledger.read_epoch_us(self._session, self._keyspace, topic, topic_id)
         return None if epoch_us is None else Ledger(self._session, self._keyspace, topic, epoch_us)
 
     def coverage(self, span: Span) -> Coverage:
@@ -115,7 +115,7 @@ class Auditor:
 
     def record_columns(self, spans: list[Span], finder: LineFinder, run_id: str | None) -> Iterator[Columns]:
         """Yield the records in `spans` as columns of `records`, with the runs' ids instead of their numbers."""
-        for messages in chunks(topics.records(self._settings, self._pipeline.topic, spans), _CHUNK_MESSAGES):
+        for messages in chunks(topics.read_records(self._settings, self._pipeline.topic, spans), _CHUNK_MESSAGES):
             yield self._build_plain_records(messages, finder, run_id) or record_columns(
                 list(map(self.sent_of, messages)), finder, run_id
             )
@@ -129,7 +129,7 @@ class Auditor:
         values, held = [message.value() for message in messages], [message.headers() or [] for message in messages]
         if rank is None or pipeline.declared_order is not None or pipeline.one_version_per_id or None in values:
             return None
-        if any(map(headers.order, held)):
+        if any(map(headers.read_order, held)):
             return None
         key, count = self._key, len(messages)
         records = map(self._decoder.decode, values)
@@ -140,7 +140,7 @@ class Auditor:
             [message.key() for message in messages],
             [None if isinstance(record, Fault) else getattr(record, key) for record in records],
             [False] * count,
-            [headers.text_in(pairs, headers.RUN) for pairs in held],
+            [headers.find_text(pairs, headers.RUN) for pairs in held],
         ]
         return arrange_record_columns(facts, [[part] * count for part in rank], [0] * count, finder, run_id)
 
@@ -159,14 +159,14 @@ class Auditor:
             message.key(),
             record_id,
             is_deletion and record_id is not None,
-            headers.text_in(held, headers.RUN),
+            headers.find_text(held, headers.RUN),
             rank,
             digest_of(message.value()) if self._pipeline.one_version_per_id and not is_deletion else 0,
         )
 
     def _compute_rank(self, message: Message, held: Headers, decoded: Any) -> Rank | Fault:
         """Return the rank of a record that was decoded to `decoded`, or why it cannot be ordered."""
-        partition, offset, key, order = message.partition(), message.offset(), message.key(), headers.order(held)
+        partition, offset, key, order = message.partition(), message.offset(), message.key(), headers.read_order(held)
         order_by = self._pipeline.declared_order
         if order_by is not None:
             return decoded if isinstance(decoded, Fault) else self._declared_rank(message, held, decoded, order_by)
@@ -175,11 +175,11 @@ class Auditor:
         return self.order.rank_of(partition, offset, key, order, epoch_us=self.epoch_us)
 
     def _declared_rank(self, message: Message, held: Headers, decoded: Any, order_by: OrderBy) -> Rank | Fault:
-        source = Source(message.timestamp()[1], message.offset(), headers.order(held))
+        source = Source(message.timestamp()[1], message.offset(), headers.read_order(held))
         if message.value() is None:
-            place = order_by.place_tombstone(message.key(), held, source, latest_past())
+            place = order_by.compute_tombstone_timestamp(message.key(), held, source, latest_past())
         else:
-            place = order_by.place(decoded, source, latest_past())
+            place = order_by.compute_timestamp(decoded, source, latest_past())
         if isinstance(place, Fault):
             return place
         return declared_rank(place, self.epoch_us, message.offset(), message.value())
@@ -260,7 +260,7 @@ class Auditor:
     def later_deletions(self, spans: list[Span]) -> Iterator[Sent]:
         """Yield the tombstones after `spans`."""
         later = topics.beyond(spans, topics.spans(self._settings, self._pipeline.topic))
-        messages = topics.records(self._settings, self._pipeline.topic, later)
+        messages = topics.read_records(self._settings, self._pipeline.topic, later)
         return (sent for sent in map(self.sent_of, messages) if sent.is_deletion)
 
 

@@ -48,8 +48,8 @@ class _Index:
 
 
 def _get_first_offset(line: LedgerEntry) -> int:
-    return line.tally.first_offset
+    return line.summary.first_offset
 
 
 def _get_end_offset(line: LedgerEntry) -> int:
-    return line.tally.last_offset + 1
+    return line.summary.last_offset + 1

@@ -48,7 +48,7 @@ class Evidence:
         epoch_us = self._epoch_us()
         if epoch_us is None:
             return {}
-        entries = accepted.read(self._session, self._keyspace, self._pipeline.topic, epoch_us)
+        entries = accepted.read_accepted(self._session, self._keyspace, self._pipeline.topic, epoch_us)
         return {(entry.kind, entry.partition, entry.offset, entry.id): entry.difference for entry in entries}
 
     def accepted_rows(self) -> Iterator[tuple[str, int | None, int | None, str | None, str | None]]:
@@ -69,7 +69,7 @@ class Evidence:
     def lifetimes(self) -> list[Lifetime]:
         """Return the known TTLs of the table, oldest first: those in the last receipt, and the current TTL."""
         ttl = cassandra.table_ttl(self._session, self._keyspace, self._pipeline.table)
-        last = receipts.latest(self._session, self._keyspace, self._pipeline.topic) or {}
+        last = receipts.read_latest_receipt(self._session, self._keyspace, self._pipeline.topic) or {}
         known = [Lifetime(**entry) for entry in last.get("lifetimes") or []]
         return with_present(known, ttl and Lifetime(*ttl))
 
@@ -80,7 +80,7 @@ class Evidence:
         try:
             settings = {
                 entry.name: entry.value or ""
-                for entry in admin.settings_of(kafka.admin(self._settings), self._settings, topic)
+                for entry in admin.read_settings(kafka.create_admin(self._settings), self._settings, topic)
             }
         except KafkaUnreachable:
             raise

@@ -68,11 +68,11 @@ class LineFinder:
     def rows(self) -> Iterator[Sequence[Any]]:
         """Yield the lines as rows of the engine's table."""
         for number, line in enumerate(self._lines):
-            tally = line.tally
+            summary = line.summary
             yield (
-                *(number, tally.partition, tally.first_offset, tally.last_offset + 1),
+                *(number, summary.partition, summary.first_offset, summary.last_offset + 1),
                 *(line.job, line.job.startswith(REPLAY)),
-                *(tally.records, tally.deleted, tally.rejected, tally.filtered, tally.stored_at_ms),
+                *(summary.records, summary.deleted, summary.rejected, summary.filtered, summary.stored_at_ms),
             )
 
 

@@ -60,7 +60,7 @@ def run_and_reconcile(settings: Settings, session: Session, parameters: dict[str
     reported in the receipt.
     """
     began = time.monotonic()
-    started.check(settings)
+    started.check_started(settings)
     topic = pipelines.of(settings).topic
     before = topics.spans_of_existing(settings, topic)
     with Airflow(settings) as airflow:
@@ -85,7 +85,7 @@ def reconcile_run(settings: Settings, session: Session, dag_run: dict[str, Any],
     if not summary.get("offsets"):
         raise UsageError("the run's task returned no offsets, so its records cannot be located", hint=remedies.verify())
     topics.spans_of_existing(settings, summary["topic"])
-    if summary["topic_id"] != topics.topic_id(settings, summary["topic"]):
+    if summary["topic_id"] != topics.fetch_topic_id(settings, summary["topic"]):
         raise UsageError(f"topic {summary['topic']} was deleted and recreated after this run")
     spans = [Span(int(partition), first, last + 1) for partition, (first, last) in summary["offsets"].items()]
     if (count := sum(span.records for span in spans)) > MOST_RECORDS:

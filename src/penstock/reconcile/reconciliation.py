@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from penstock.broker.topics import Span
-from penstock.contract.fields import epoch_ms
+from penstock.contract.fields import to_epoch_ms
 from penstock.produce.delivery_log import Acknowledgement
 from penstock.reconcile.audit import NAMED_AT_MOST, Audit, Balance, DeadLetterCopy, Row, Sent
 from penstock.reconcile.coverage import Coverage
@@ -105,7 +105,7 @@ class Reconciliation:
         for number, copy in enumerate(self.sources.letter_copies()):
             is_meant = copy.is_current and (copy.partition >= 0 or self.scope.is_meant(copy))
             yield (
-                *(number, copy.identity, copy.queue_partition, epoch_ms(copy.time), copy.is_shrunk),
+                *(number, copy.identity, copy.queue_partition, to_epoch_ms(copy.time), copy.is_shrunk),
                 *(copy.partition, copy.offset, finder.find(copy.partition, copy.offset), is_meant),
             )
 

@@ -106,7 +106,7 @@ def split_tokens(ranges: int) -> list[tuple[int, int]]:
 def _read_records(settings: Settings, finder: LineFinder, run_id: str | None, batches: Batches) -> Batches:
     kinds = ["STRING" if name == "run" else kind for name, kind in queries.inputs()["records"].items()]
     for partition, first, end in _rows_of(batches):
-        with cassandra.connected(settings) as session:
+        with cassandra.open_session(settings) as session:
             read = Auditor(settings, session).record_columns([Span(partition, first, end)], finder, run_id)
             for columns in merge_columns(read):
                 yield _build_batch("records", columns, kinds)
@@ -115,7 +115,7 @@ def _read_records(settings: Settings, finder: LineFinder, run_id: str | None, ba
 def _read_rows(settings: Settings, batches: Batches) -> Batches:
     kinds = list(queries.inputs()["table_rows"].values())
     for first, last in _rows_of(batches):
-        with cassandra.connected(settings) as session:
+        with cassandra.open_session(settings) as session:
             for columns in merge_columns(Auditor(settings, session).row_columns((first, last))):
                 yield _build_batch("table_rows", columns, kinds)
 

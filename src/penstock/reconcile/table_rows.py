@@ -14,14 +14,14 @@ from penstock.broker import topics
 from penstock.broker.topics import Place, Span
 from penstock.config import Settings
 from penstock.contract import cql
-from penstock.contract.fields import UUID, key_of, key_reader
+from penstock.contract.fields import UUID, build_key_reader, key_of
 from penstock.contract.order import Order
 from penstock.pipelines import Pipeline
 from penstock.reconcile.audit import Row, RowAuthor, RowPlace, Sent
 from penstock.reconcile.fact_loading import Columns, row_columns
 from penstock.sink import cassandra, ledger
 from penstock.sink.ledger import Ledger
-from penstock.sink.scan import scan
+from penstock.sink.scan import scan_rows
 
 _ALL, _TIME = "write times", " written"
 """Names of write times in a result, which no column can have."""
@@ -55,7 +55,7 @@ class TableRows:
         self._keyspace = cassandra.keyspace_of(settings, pipeline)
         key = key_of(pipeline.record)
         self._key, self._has_uuids = key.column, key.kind is UUID
-        self._read_id = key_reader(pipeline.record)
+        self._read_id = build_key_reader(pipeline.record)
 
     def columns(self, tokens: tuple[int, int] | None = None) -> Iterator[Columns]:
         """Yield the rows of the whole table, or those with a token in `tokens` (both ends included), by a scan.
@@ -65,9 +65,9 @@ class TableRows:
         """
         query, others = self._build_select(self._scanned), []
         if tokens is not None:
-            token = f"token({cql.name(self._key)})"
+            token = f"token({cql.quote_name(self._key)})"
             query += f" WHERE {token} >= {tokens[0]} AND {token} <= {tokens[1]}"
-        for page in scan(self._session, query):
+        for page in scan_rows(self._session, query):
             is_plain = self._find_plain_rows(page)
             if any(is_plain):
                 yield self._build_plain_columns(compress(page, is_plain))
@@ -83,7 +83,7 @@ class TableRows:
         import numpy as np
 
         starts_us = [self._topic.epoch_us + layout.shift_us for layout in self._topic.order.layouts]
-        _, required, _ = cql.write_times(self._pipeline.stored)
+        _, required, _ = cql.render_write_times(self._pipeline.stored)
         offsets, written_us, sum_us, *nullable_us = list(zip(*page, strict=True))[2:] if page else ((), (), ())
         has_begun = max(starts_us) < _NO_TIME_US
         if self._pipeline.declared_order is not None or None in offsets or None in written_us or not has_begun:
@@ -111,29 +111,35 @@ class TableRows:
 
     def rows_of(self, ids: Iterable[Any]) -> Iterator[Row]:
         """Yield the rows of `ids`, by lookups."""
-        select = self._session.prepare(f"{self._build_select(self._columns)} WHERE {cql.name(self._key)} = ?")
+        select = self._session.prepare(f"{self._build_select(self._columns)} WHERE {cql.quote_name(self._key)} = ?")
         answers = execute_concurrent_with_args(
             self._session, select, [(record_id,) for record_id in ids], concurrency=50
         )
         return self._sorted_in(row for _, rows in answers for row in rows)
 
     def _build_select(self, columns: Mapping[str, str]) -> str:
-        selected = (f"{expression} AS {cql.name(column)}" for column, expression in columns.items())
-        return f"SELECT {', '.join(selected)} FROM {cql.table_name(self._keyspace, self._pipeline.table)}"
+        selected = (f"{expression} AS {cql.quote_name(column)}" for column, expression in columns.items())
+        return f"SELECT {', '.join(selected)} FROM {cql.quote_table(self._keyspace, self._pipeline.table)}"
 
     @cached_property
     def _columns(self) -> dict[str, str]:
         """Return what is read of a row, in CQL, by its name in the result."""
-        every, _, nullable = cql.write_times(self._pipeline.stored)
-        columns = {self._key: cql.name(self._key), "kafka_partition": "kafka_partition", "kafka_offset": "kafka_offset"}
+        every, _, nullable = cql.render_write_times(self._pipeline.stored)
+        columns = {
+            self._key: cql.quote_name(self._key),
+            "kafka_partition": "kafka_partition",
+            "kafka_offset": "kafka_offset",
+        }
         columns |= {"written_us": "WRITETIME(kafka_offset)", _ALL: every}
-        columns |= {column + _TIME: f"WRITETIME({cql.name(column)})" for column in nullable}
-        return columns | ({} if self._order_column is None else {self._order_column: cql.name(self._order_column)})
+        columns |= {column + _TIME: f"WRITETIME({cql.quote_name(column)})" for column in nullable}
+        return columns | (
+            {} if self._order_column is None else {self._order_column: cql.quote_name(self._order_column)}
+        )
 
     @cached_property
     def _scanned(self) -> dict[str, str]:
         """Return the same for a scan: ids that are UUIDs are read as text, which is cheaper."""
-        as_text = {self._key: f"CAST({cql.name(self._key)} AS text)"} if self._has_uuids else {}
+        as_text = {self._key: f"CAST({cql.quote_name(self._key)} AS text)"} if self._has_uuids else {}
         return self._columns | as_text
 
     @cached_property
@@ -145,7 +151,7 @@ class TableRows:
     @cached_property
     def _is_only_generation(self) -> bool:
         """Return whether the topic was never recreated, so that no row can come from an earlier topic of this name."""
-        generations = ledger.generations(self._session, self._keyspace, self._pipeline.topic)
+        generations = ledger.read_generations(self._session, self._keyspace, self._pipeline.topic)
         return len(set(generations.values())) == 1
 
     def _is_explained(self, row: dict[str, Any], place: RowPlace, shifts: set[int]) -> bool:
@@ -165,7 +171,7 @@ class TableRows:
         """
         shifts = {layout.shift_us for layout in self._topic.order.layouts}
         epoch_us, newest_shift_us = self._topic.epoch_us, self._topic.order.newest.shift_us
-        _, required, nullable = cql.write_times(self._pipeline.stored)
+        _, required, nullable = cql.render_write_times(self._pipeline.stored)
         names = [column + _TIME for column in nullable]
         is_declared = self._pipeline.declared_order is not None
         unsure: list[tuple[Row, RowPlace, bool]] = []
@@ -224,7 +230,7 @@ class TableRows:
 
     def _messages_at(self, places: set[Place]) -> Iterator[tuple[Place, Message]]:
         """Yield the messages at these positions, each with its position. Messages in short gaps are read too."""
-        for message in topics.records(self._settings, self._pipeline.topic, _merge_positions(places)):
+        for message in topics.read_records(self._settings, self._pipeline.topic, _merge_positions(places)):
             place = Place(message.partition(), message.offset())
             if place in places:
                 yield place, message

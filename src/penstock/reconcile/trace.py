@@ -17,7 +17,7 @@ from penstock.broker.registry import Registry
 from penstock.broker.topics import Place
 from penstock.codec import wire_format
 from penstock.config import Settings
-from penstock.contract.fields import epoch_ms, from_epoch_ms, key_reader
+from penstock.contract.fields import build_key_reader, from_epoch_ms, to_epoch_ms
 from penstock.dead_letters import resolutions
 from penstock.dead_letters.message import DeadLetter
 from penstock.errors import PenstockError, UsageError
@@ -70,7 +70,7 @@ def trace_row(settings: Settings, session: Session, text: str) -> Passage | None
 def parse_id(pipeline: Pipeline, text: str) -> Any:
     """Return the id that `text` represents. Raises `UsageError` if it is not an id."""
     try:
-        return key_reader(pipeline.record)(text.encode())
+        return build_key_reader(pipeline.record)(text.encode())
     except ValueError as error:
         raise UsageError(f"invalid id {text!r}: {error}", hint=remedies.show_rows()) from None
 
@@ -106,7 +106,7 @@ class TraceSearch:
         """Yield the topic's records, and count them."""
         spans = topics.spans(self._settings, topic)
         self.held = sum(span.records for span in spans)
-        with closing(topics.records(self._settings, topic, spans)) as messages:
+        with closing(topics.read_records(self._settings, topic, spans)) as messages:
             for message in self.in_time(messages):
                 self.read += 1
                 yield message
@@ -172,14 +172,14 @@ class _Tracer:
         held = topics.spans(self._settings, self._pipeline.topic)
         if not any(span.partition == wanted.partition and span.first <= wanted.first < span.end for span in held):
             return None
-        return next(topics.records(self._settings, self._pipeline.topic, [wanted]), None)
+        return next(topics.read_records(self._settings, self._pipeline.topic, [wanted]), None)
 
     def _iter_storage_steps(self, line: LedgerEntry | None) -> Iterator[TraceStep]:
         """Yield the stages of a stored record after Kafka: its ledger line, if any, and its row."""
         if line is not None:
             yield _build_recorded_step(line)
         table = f"{self._keyspace}.{self._pipeline.table}"
-        yield TraceStep("stored", _format_time(line.tally.stored_at_ms) if line else None, f"row in {table}")
+        yield TraceStep("stored", _format_time(line.summary.stored_at_ms) if line else None, f"row in {table}")
 
     def passages(self, search: TraceSearch) -> list[Passage]:
         """Return all passages that the search finds."""
@@ -225,8 +225,10 @@ class _Tracer:
         return Passage(*place, self._determine_outcome(sent, line, deletions), hops)
 
     def _iter_source_steps(self, message: Message) -> Iterator[TraceStep]:
-        redriven = headers.text(message, headers.REDRIVEN)
-        yield from _iter_fetch_steps(headers.text(message, headers.FETCHED), headers.text(message, headers.RUN))
+        redriven = headers.read_text(message, headers.REDRIVEN)
+        yield from _iter_fetch_steps(
+            headers.read_text(message, headers.FETCHED), headers.read_text(message, headers.RUN)
+        )
         if redriven is not None:
             yield TraceStep("redriven", None, f"from dead letter {redriven}")
 
@@ -240,7 +242,7 @@ class _Tracer:
         if not wire_format.is_framed(value):
             return "plain JSON"
         try:
-            schema_id = wire_format.unpack(value)
+            schema_id = wire_format.decode_schema_id(value)
             return f"schema {schema_id} ({', '.join(self._list_versions(schema_id)) or 'no subject'})"
         except (PenstockError, ValueError) as error:
             return f"schema unknown: {error}"
@@ -271,25 +273,25 @@ class _Tracer:
         """Return what explains that there is neither row nor dead letter; empty if nothing does."""
         if sent.id is None:
             return "pruned" if self._is_pruned(sent, line) else ""
-        is_expired = self._row is None and self._auditor.evidence.is_expired(line.tally.stored_at_ms)
-        return "expired" if is_expired and not line.tally.filtered else ""
+        is_expired = self._row is None and self._auditor.evidence.is_expired(line.summary.stored_at_ms)
+        return "expired" if is_expired and not line.summary.filtered else ""
 
     def _is_pruned(self, sent: Sent, line: LedgerEntry) -> bool:
         """Return whether the dead letter of a record that cannot be decoded may have been pruned."""
-        tally = line.tally
-        letters = [letter for letter in self._letters.values() if letter.origin.partition == tally.partition]
-        held = sum(tally.first_offset <= letter.origin.offset <= tally.last_offset for letter in letters)
+        summary = line.summary
+        letters = [letter for letter in self._letters.values() if letter.origin.partition == summary.partition]
+        held = sum(summary.first_offset <= letter.origin.offset <= summary.last_offset for letter in letters)
         surviving = {
             (0, letter.partition)
             for letter in letters
             if letter.left_out is None
-            and letter.origin.offset < tally.first_offset
-            and epoch_ms(letter.time) <= tally.stored_at_ms
+            and letter.origin.offset < summary.first_offset
+            and to_epoch_ms(letter.time) <= summary.stored_at_ms
         }
-        return tally.rejected > held and Pruning(self._auditor.evidence.queue_firsts, surviving).excuse(sent.key, 0)
+        return summary.rejected > held and Pruning(self._auditor.evidence.queue_firsts, surviving).excuse(sent.key, 0)
 
     def _classify_absence(self, sent: Sent, line: LedgerEntry | None) -> str:
-        if line is not None and line.tally.filtered:
+        if line is not None and line.summary.filtered:
             return "filtered"
         record_id = None if sent.id is None else str(sent.id)
         missing = {"partition": sent.partition, "offset": sent.offset, "id": record_id, "why": ""}
@@ -314,10 +316,12 @@ def _lay_at(letter: DeadLetter, sent: Sent) -> bool:
 
 
 def _build_recorded_step(line: LedgerEntry) -> TraceStep:
-    tally = line.tally
-    detail = f"micro-batch {line.batch_id} of {line.job}: offsets {tally.first_offset} to {tally.last_offset}, "
-    detail += f"{tally.stored} stored, {tally.deleted} deleted, {tally.rejected} rejected, {tally.filtered} filtered"
-    return TraceStep("recorded", _format_time(tally.stored_at_ms), detail)
+    summary = line.summary
+    detail = f"micro-batch {line.batch_id} of {line.job}: offsets {summary.first_offset} to {summary.last_offset}, "
+    detail += (
+        f"{summary.stored} stored, {summary.deleted} deleted, {summary.rejected} rejected, {summary.filtered} filtered"
+    )
+    return TraceStep("recorded", _format_time(summary.stored_at_ms), detail)
 
 
 def _format_time(moment_ms: int) -> str:

@@ -147,11 +147,11 @@ class _Verification:
         self._is_given = spans is not None
         self._is_whole = since is None and spans is None
         self._pipeline = pipelines.of(settings)
-        self._attempts = list(delivery_log.attempts(delivery_log.folder_of(settings)))
+        self._attempts = list(delivery_log.list_attempts(delivery_log.folder_of(settings)))
         self._spans = (
             self._select_ranges() if spans is None else spans
         )  # after the delivery log: what was acknowledged lies before their ends
-        self._topic_id = topics.topic_id(settings, self._pipeline.topic) if self._spans else ""
+        self._topic_id = topics.fetch_topic_id(settings, self._pipeline.topic) if self._spans else ""
         self._keyspace = cassandra.keyspace_of(settings, self._pipeline)
         self._auditor = Auditor(settings, session, open_loader)
         self._differences: list[Difference] = []
@@ -316,7 +316,11 @@ class _Verification:
 
     def _read_last_receipt(self) -> dict[str, Any]:
         """Return the last receipt of the whole topic in its current incarnation; {} if none is comparable."""
-        last = receipts.latest(self._session, self._keyspace, self._pipeline.topic) if self._is_whole else None
+        last = (
+            receipts.read_latest_receipt(self._session, self._keyspace, self._pipeline.topic)
+            if self._is_whole
+            else None
+        )
         return last if last is not None and last.get("generation_us") == self._generation_us else {}
 
     def _sum_counts(self, audit: Audit, last: dict[str, Any]) -> tuple[dict[str, int], dict[int, int]]:
@@ -328,17 +332,17 @@ class _Verification:
         counts = Counter({name: int(count) for name, count in (last.get("counts") or {}).items()})
         counted = {int(partition): int(end) for partition, end in (last.get("counted") or {}).items()}
         for partition, covered in audit.covered.items():
-            for line in sorted(covered.lines, key=lambda line: line.tally.first_offset):
-                if line.tally.first_offset >= counted.get(partition, 0):
-                    counts.update({"": line.tally.stored, **line.tally.nulls})
-                    counted[partition] = line.tally.last_offset + 1
+            for line in sorted(covered.lines, key=lambda line: line.summary.first_offset):
+                if line.summary.first_offset >= counted.get(partition, 0):
+                    counts.update({"": line.summary.stored, **line.summary.nulls})
+                    counted[partition] = line.summary.last_offset + 1
         nullable = [field.column for field in fields(self._pipeline.stored) if field.nullable]
         return {name: counts[name] for name in ("", *nullable)}, counted
 
     def _store_receipt(self, receipt: TopicReceipt) -> None:
         receipts.create_table(self._session, self._keyspace)
         at = datetime.fromisoformat(receipt.at)
-        receipts.keep(self._session, self._keyspace, receipt.topic, at, receipt)
+        receipts.write_receipt(self._session, self._keyspace, receipt.topic, at, receipt)
 
 
 _TOTALS = (

@@ -1,4 +1,4 @@
-"""Differences that an operator accepted: which, when, by whom and why. Kept as long as the table exists."""
+"""Differences that an operator accepted: which, when, by whom and why. Stored without expiry."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ class Accepted:
 
 def statements(keyspace: str) -> dict[str, str]:
     """Return the CQL that creates the table, by table name."""
-    return {"accepted": _ACCEPTED.format(keyspace=cql.name(keyspace))}
+    return {"accepted": _ACCEPTED.format(keyspace=cql.quote_name(keyspace))}
 
 
 def create_table(session: Session, keyspace: str) -> None:
@@ -53,11 +53,11 @@ def create_table(session: Session, keyspace: str) -> None:
     create_missing(session, keyspace, statements(keyspace))
 
 
-def keep(session: Session, keyspace: str, topic: str, epoch_us: int, accepted: Iterable[Accepted]) -> None:
+def write_accepted(session: Session, keyspace: str, topic: str, epoch_us: int, accepted: Iterable[Accepted]) -> None:
     """Write accepted differences of a topic incarnation and wait until they are acknowledged."""
     insert = session.prepare(
-        f"INSERT INTO {cql.name(keyspace)}.accepted (topic, generation_us, kind, kafka_partition, kafka_offset, id, "
-        "difference, reason, who, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        f"INSERT INTO {cql.quote_name(keyspace)}.accepted (topic, generation_us, kind, kafka_partition, kafka_offset, "
+        "id, difference, reason, who, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     )
     rows = [
         (
@@ -77,11 +77,11 @@ def keep(session: Session, keyspace: str, topic: str, epoch_us: int, accepted: I
     execute_concurrent_with_args(session, insert, rows, concurrency=50, raise_on_first_error=True)
 
 
-def read(session: Session, keyspace: str, topic: str, epoch_us: int) -> list[Accepted]:
+def read_accepted(session: Session, keyspace: str, topic: str, epoch_us: int) -> list[Accepted]:
     """Return the accepted differences of a topic incarnation, or an empty list if there is no table yet."""
     if not has_table(session, keyspace, "accepted"):
         return []
-    query = f"SELECT * FROM {cql.name(keyspace)}.accepted WHERE topic = %s AND generation_us = %s"
+    query = f"SELECT * FROM {cql.quote_name(keyspace)}.accepted WHERE topic = %s AND generation_us = %s"
     return [_parse_row(row) for row in session.execute(query, (topic, epoch_us))]
 
 

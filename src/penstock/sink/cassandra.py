@@ -49,14 +49,14 @@ def connect(settings: Settings) -> Session:
         session = cluster.connect()
     except (NoHostAvailable, OSError) as error:
         cluster.shutdown()
-        raise unreachable(settings, error) from error
+        raise build_unreachable_error(settings, error) from error
     return session
 
 
-def unreachable(settings: Settings, error: Exception) -> CassandraUnreachable:
+def build_unreachable_error(settings: Settings, error: Exception) -> CassandraUnreachable:
     """Return the error for an unavailable Cassandra."""
     return CassandraUnreachable(
-        f"no answer from Cassandra at {settings.cassandra_hosts}:{settings.cassandra_port}: {error}",
+        f"Cassandra at {settings.cassandra_hosts}:{settings.cassandra_port} did not respond: {error}",
         hint=remedies.check_address("cassandra"),
     )
 
@@ -106,28 +106,28 @@ def close(session: Session) -> None:
 
 
 @contextmanager
-def connected(settings: Settings) -> Iterator[Session]:
+def open_session(settings: Settings) -> Iterator[Session]:
     """Open a session for a `with` block, and translate Cassandra's errors in it to penstock's."""
     session = connect(settings)
     try:
-        with asking(settings):
+        with translate_errors(settings):
             yield session
     finally:
         close(session)
 
 
 @contextmanager
-def asking(settings: Settings) -> Iterator[None]:
+def translate_errors(settings: Settings) -> Iterator[None]:
     """Translate Cassandra's errors within a `with` block to `CassandraUnreachable` or another `PenstockError`."""
     try:
         yield
     except (NoHostAvailable, OperationTimedOut, Timeout, Unavailable) as error:
-        raise unreachable(settings, error) from error
+        raise build_unreachable_error(settings, error) from error
     except Unauthorized as error:
-        raise PenstockError(f"Cassandra refused: {error}", hint=grant_hint(error)) from error
+        raise PenstockError(f"Cassandra rejected the request: {error}", hint=grant_hint(error)) from error
     except DriverException as error:
         raise PenstockError(
-            f"Cassandra refused: {error}", hint=f"{remedies.verify()}, {remedies.show_logs('cassandra')}"
+            f"Cassandra rejected the request: {error}", hint=f"{remedies.verify()}, {remedies.show_logs('cassandra')}"
         ) from error
 
 
@@ -164,9 +164,9 @@ def sync_lag_s(session: Session) -> float:
     means that replicas are relied on when a node is killed.
     """
     query = "SELECT name, value FROM system_views.settings WHERE name IN ('commitlog_sync', %s)"
-    found = {row["name"]: row["value"] for row in session.execute(query, (_SYNC_LAG,))}
-    lag = found.get(_SYNC_LAG) or ""
-    if found.get("commitlog_sync") != "periodic" or not lag.endswith("ms"):
+    settings = {row["name"]: row["value"] for row in session.execute(query, (_SYNC_LAG,))}
+    lag = settings.get(_SYNC_LAG) or ""
+    if settings.get("commitlog_sync") != "periodic" or not lag.endswith("ms"):
         return 0.0
     lag_s = int(lag.removesuffix("ms")) / 1000
     return lag_s if lag_s <= _LONGEST_LAG_S else 0.0
@@ -222,9 +222,9 @@ def create_missing(
             session.execute(statement)
         except Unauthorized as error:
             missing = _list_missing(session, keyspace, {**statements, **(also or {})})
-            cql_text = "\n\n".join(f"{one.strip()};" for one in missing)
+            cql_text = "\n\n".join(f"{text.strip()};" for text in missing)
             raise PenstockError(
-                f"{error}. What is missing can be created by an administrator:\n\n{cql_text}\n",
+                f"{error}. An administrator can create what is missing:\n\n{cql_text}\n",
                 hint=f"run this in cqlsh as an administrator, then start again; {_GRANTS}",
             ) from error
 
@@ -233,7 +233,7 @@ def _list_missing(session: Session, keyspace: str, statements: Mapping[str, str]
     there = table_names(session, keyspace)
     if KEYSPACE in statements and _has_keyspace(session, keyspace):
         there.add(KEYSPACE)
-    return [formats.with_comment(name, statement) for name, statement in statements.items() if name not in there]
+    return [formats.add_comment(name, statement) for name, statement in statements.items() if name not in there]
 
 
 def _has_keyspace(session: Session, keyspace: str) -> bool:
@@ -243,12 +243,12 @@ def _has_keyspace(session: Session, keyspace: str) -> bool:
 
 def keyspace_statement(settings: Settings, pipeline: Pipeline) -> dict[str, str]:
     """Return the CQL that creates the pipeline's keyspace."""
-    return {KEYSPACE: cql.create_keyspace(keyspace_of(settings, pipeline), settings.cassandra_replication)}
+    return {KEYSPACE: cql.render_create_keyspace(keyspace_of(settings, pipeline), settings.cassandra_replication)}
 
 
 def table_statement(settings: Settings, pipeline: Pipeline) -> dict[str, str]:
     """Return the CQL that creates the pipeline's table."""
-    return {pipeline.table: cql.create_table(keyspace_of(settings, pipeline), pipeline.table, pipeline.stored)}
+    return {pipeline.table: cql.render_create_table(keyspace_of(settings, pipeline), pipeline.table, pipeline.stored)}
 
 
 def create_keyspace(session: Session, settings: Settings, pipeline: Pipeline) -> None:
@@ -264,20 +264,20 @@ def create_table(session: Session, settings: Settings, pipeline: Pipeline) -> No
 def table_of(session: Session, settings: Settings, pipeline: Pipeline) -> Table:
     """Return the current schema of the pipeline's table, without columns if there is no table."""
     query = "SELECT column_name, type, kind FROM system_schema.columns WHERE keyspace_name = %s AND table_name = %s"
-    found = list(session.execute(query, (keyspace_of(settings, pipeline), pipeline.table)))
-    key = tuple(row["column_name"] for row in found if row["kind"] in ("partition_key", "clustering"))
-    return Table({row["column_name"]: row["type"] for row in found}, key)
+    rows = list(session.execute(query, (keyspace_of(settings, pipeline), pipeline.table)))
+    key = tuple(row["column_name"] for row in rows if row["kind"] in ("partition_key", "clustering"))
+    return Table({row["column_name"]: row["type"] for row in rows}, key)
 
 
-def lacking(session: Session, settings: Settings, pipeline: Pipeline) -> list[str]:
+def find_missing_columns(session: Session, settings: Settings, pipeline: Pipeline) -> list[str]:
     """Return the columns, as `name type`, that a row needs and that are missing in the table or have another type.
 
     Returns every column if there is no table. An empty list means that rows can be stored.
     """
-    found = table_of(session, settings, pipeline).columns
-    return [f"{name} {kind}" for name, kind in cql.columns(pipeline.stored).items() if found.get(name) != kind]
+    columns = table_of(session, settings, pipeline).columns
+    return [f"{name} {kind}" for name, kind in cql.column_types(pipeline.stored).items() if columns.get(name) != kind]
 
 
-def truncate(session: Session, settings: Settings, pipeline: Pipeline) -> None:
+def truncate_table(session: Session, settings: Settings, pipeline: Pipeline) -> None:
     """Delete every row of the pipeline's table."""
-    session.execute(f"TRUNCATE {cql.table_name(keyspace_of(settings, pipeline), pipeline.table)}", timeout=_TRUNCATE_S)
+    session.execute(f"TRUNCATE {cql.quote_table(keyspace_of(settings, pipeline), pipeline.table)}", timeout=_TRUNCATE_S)

@@ -30,7 +30,7 @@ CREATE TABLE IF NOT EXISTS {keyspace}.failing_batches (
 
 def statements(keyspace: str) -> dict[str, str]:
     """Return the CQL that creates the table, by table name."""
-    return {TABLE: _FAILING.format(keyspace=cql.name(keyspace))}
+    return {TABLE: _FAILING.format(keyspace=cql.quote_name(keyspace))}
 
 
 class FailingBatches:
@@ -39,7 +39,7 @@ class FailingBatches:
     def __init__(self, session: Session, keyspace: str, topic: str) -> None:
         self._session = session
         self._keyspace = keyspace
-        self._table = f"{cql.name(keyspace)}.{TABLE}"
+        self._table = f"{cql.quote_name(keyspace)}.{TABLE}"
         self._topic = topic
 
     def read(self) -> list[FailingBatch]:

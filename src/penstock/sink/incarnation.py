@@ -13,7 +13,7 @@ from cassandra.cluster import Session
 from confluent_kafka import Message
 
 from penstock.broker import topics
-from penstock.broker.kafka import reader
+from penstock.broker.kafka import create_reader
 from penstock.broker.topics import NO_ID, Place, Span
 from penstock.config import Settings
 from penstock.contract import cql
@@ -51,7 +51,7 @@ class Mark(NamedTuple):
 
 def statements(keyspace: str) -> dict[str, str]:
     """Return the CQL that creates the table, by table name."""
-    return {"marks": _MARKS.format(keyspace=cql.name(keyspace))}
+    return {"marks": _MARKS.format(keyspace=cql.quote_name(keyspace))}
 
 
 class Incarnation:
@@ -68,7 +68,7 @@ class Incarnation:
         known = self._read_incarnations()
         if NO_ID in known or not known or topic_id in known:
             return self._find_other_log(topic_id, known)
-        return f"its id is {topic_id}, that of the ledger's topic was {max(known, key=lambda each: known[each])}"
+        return f"its id is {topic_id}, the ledger's topic has the id {max(known, key=lambda each: known[each])}"
 
     def find_other_log(self, topic_id: str) -> str:
         """Return the evidence that marked records give, as `find_change` does; '' where ids distinguish topics."""
@@ -83,7 +83,7 @@ class Incarnation:
         )
 
     def _read_incarnations(self) -> dict[str, int]:
-        return ledger.generations(self._session, self._keyspace, self._topic)
+        return ledger.read_generations(self._session, self._keyspace, self._topic)
 
     def begin_generation(self, topic_id: str, *, is_recreated: bool) -> int:
         """Return the incarnation's timestamp base, a new one if the topic was recreated or its log truncated."""
@@ -99,16 +99,16 @@ class Incarnation:
 
     def find_cut(self, topic_id: str) -> str:
         """Return a message naming a partition that ends before this topic's ledger does, or '' if there is none."""
-        epoch_us = ledger.epoch_us(self._session, self._keyspace, self._topic, topic_id)
+        epoch_us = ledger.read_epoch_us(self._session, self._keyspace, self._topic, topic_id)
         if epoch_us is None:
             return ""
-        known = ledger.ends(self._session, self._keyspace, self._topic, epoch_us)
+        known = ledger.read_ends(self._session, self._keyspace, self._topic, epoch_us)
         return find_cut(known, topics.spans(self._settings, self._topic))
 
     def _read_stored_marks(self, epoch_us: int) -> list[Mark]:
         if not has_table(self._session, self._keyspace, "marks"):
             return []
-        query = f"SELECT * FROM {cql.name(self._keyspace)}.marks WHERE topic = %s AND generation_us = %s"
+        query = f"SELECT * FROM {cql.quote_name(self._keyspace)}.marks WHERE topic = %s AND generation_us = %s"
         rows = self._session.execute(query, (self._topic, epoch_us))
         return [
             Mark(Place(row["kafka_partition"], row["marked_offset"]), row["timestamp_ms"], row["crc"]) for row in rows
@@ -122,9 +122,9 @@ class Incarnation:
         return cut or find_other(marks, self._read_kafka_marks(mark.position for mark in marks))
 
     def _read_kafka_marks(self, positions: Iterable[Place]) -> dict[Place, Mark]:
-        consumer = reader(self._settings)
+        consumer = create_reader(self._settings)
         try:
-            messages = topics.records_at(consumer, self._topic, positions, self._settings)
+            messages = topics.read_records_at(consumer, self._topic, positions, self._settings)
         finally:
             consumer.close()
         return {position: Mark.of(message) for position, message in messages.items()}
@@ -139,7 +139,7 @@ class Incarnation:
         unmarked = [span for span in spans if marked.get(span.partition, -1) < span.first]
         for mark in newest_marks(self._read_kafka_marks(place for span in unmarked for place in _last_places(span))):
             self._session.execute(
-                f"INSERT INTO {cql.name(self._keyspace)}.marks "
+                f"INSERT INTO {cql.quote_name(self._keyspace)}.marks "
                 "(topic, generation_us, kafka_partition, marked_offset, timestamp_ms, crc) "
                 "VALUES (%s, %s, %s, %s, %s, %s)",
                 (self._topic, epoch_us, *mark.position, mark.timestamp_ms, mark.crc),
@@ -160,14 +160,14 @@ def find_cut(known: Mapping[int, int], spans: Iterable[Span]) -> str:
     ends = {span.partition: span.end for span in spans}
     for partition, end in sorted(known.items()):
         if ends.get(partition, 0) < end:
-            return f"partition {partition} ends at {ends.get(partition, 0)}, {end} records of it were read before"
+            return f"partition {partition} ends at {ends.get(partition, 0)}, but was read up to {end}"
     return ""
 
 
 def find_other(marks: Iterable[Mark], now: Mapping[Place, Mark]) -> str:
     """Return a message naming a position whose record differs from its mark, or ''. A missing record is no evidence."""
     for mark in marks:
-        found = now.get(mark.position)
-        if found is not None and found != mark:
-            return f"another record lies at {mark.position} than before"
+        current = now.get(mark.position)
+        if current is not None and current != mark:
+            return f"the record at {mark.position} is not the one that was read before"
     return ""

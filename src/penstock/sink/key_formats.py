@@ -37,55 +37,57 @@ CREATE TABLE IF NOT EXISTS {keyspace}.key_formats (
 
 def statements(keyspace: str) -> dict[str, str]:
     """Return the CQL that creates the table, by table name."""
-    return {TABLE: _STATEMENT.format(keyspace=cql.name(keyspace))}
+    return {TABLE: _STATEMENT.format(keyspace=cql.quote_name(keyspace))}
 
 
 def read_proofs(session: Session, keyspace: str, topic: str, epoch_us: int) -> KeyProofs:
     """Return the proofs of a topic incarnation, or `ASSUMED` if no job that keeps them has read it."""
     if not has_table(session, keyspace, TABLE):
         return ASSUMED
-    query = f"SELECT shape, starts FROM {cql.name(keyspace)}.{TABLE} WHERE topic = %s AND generation_us = %s"
-    found = {row["shape"]: dict(row["starts"] or {}) for row in session.execute(query, (topic, epoch_us))}
-    if _ASSUMED not in found:
+    query = f"SELECT shape, starts FROM {cql.quote_name(keyspace)}.{TABLE} WHERE topic = %s AND generation_us = %s"
+    starts = {row["shape"]: dict(row["starts"] or {}) for row in session.execute(query, (topic, epoch_us))}
+    if _ASSUMED not in starts:
         return ASSUMED
-    return KeyProofs({shape: found[shape] for shape in KEY_SHAPES if shape in found}, found[_ASSUMED])
+    return KeyProofs({shape: starts[shape] for shape in KEY_SHAPES if shape in starts}, starts[_ASSUMED])
 
 
 class KeyFormats:
-    """The proofs of one topic incarnation, kept current by the job. `spans_now` returns the topic's current spans."""
+    """The proofs of one topic incarnation, kept current by the job. `spans_now` returns the topic's current ranges."""
 
-    def __init__(self, session: Session, keyspace: str, book: Ledger, spans_now: Callable[[], list[Span]]) -> None:
-        self._session, self._keyspace, self._book, self._spans_now = session, keyspace, book, spans_now
+    def __init__(
+        self, session: Session, keyspace: str, topic_ledger: Ledger, spans_now: Callable[[], list[Span]]
+    ) -> None:
+        self._session, self._keyspace, self._ledger, self._spans_now = session, keyspace, topic_ledger, spans_now
         self.known = self._load_proofs()
         if self.known is ASSUMED:  # the ledger's entries were stored before proofs were kept
-            self._insert_proof(_ASSUMED, {span.partition: book.reached(span) for span in spans_now()})
+            self._insert_proof(_ASSUMED, {span.partition: topic_ledger.reached(span) for span in spans_now()})
 
-    def note(self, found: Mapping[KeyShape, Starts], tallies: Iterable[BatchSummary]) -> None:
+    def note(self, found: Mapping[KeyShape, Starts], summaries: Iterable[BatchSummary]) -> None:
         """Write the proofs found in a batch. In partitions without evidence they apply from the end of the batch."""
         if found:
-            ends = self._find_end_offsets(tallies)
+            ends = self._find_end_offsets(summaries)
             for shape, starts in found.items():
                 self._insert_proof(shape, {**ends, **starts})
-                log.info("key_format_proven", topic=self._book.topic, shape=shape)
+                log.info("key_format_proven", topic=self._ledger.topic, shape=shape)
 
-    def _find_end_offsets(self, tallies: Iterable[BatchSummary]) -> dict[int, int]:
+    def _find_end_offsets(self, summaries: Iterable[BatchSummary]) -> dict[int, int]:
         """Return the next offset of each partition after a batch that is not in the ledger yet."""
-        read = {tally.partition: tally.last_offset + 1 for tally in tallies}
+        read = {summary.partition: summary.last_offset + 1 for summary in summaries}
         spans = self._spans_now()
-        return {span.partition: read.get(span.partition) or self._book.reached(span) for span in spans}
+        return {span.partition: read.get(span.partition) or self._ledger.reached(span) for span in spans}
 
     def _insert_proof(self, shape: str, starts: Starts) -> None:
         """Write one row, or use the one that another process has just written."""
         query = (
-            f"INSERT INTO {cql.name(self._keyspace)}.{TABLE} (topic, generation_us, shape, starts) "
+            f"INSERT INTO {cql.quote_name(self._keyspace)}.{TABLE} (topic, generation_us, shape, starts) "
             "VALUES (%s, %s, %s, %s) IF NOT EXISTS"
         )
         positive = {partition: start for partition, start in starts.items() if start}
-        self._session.execute(query, (self._book.topic, self._book.epoch_us, shape, positive))
+        self._session.execute(query, (self._ledger.topic, self._ledger.epoch_us, shape, positive))
         self.known = self._load_proofs()
 
     def _load_proofs(self) -> KeyProofs:
-        return read_proofs(self._session, self._keyspace, self._book.topic, self._book.epoch_us)
+        return read_proofs(self._session, self._keyspace, self._ledger.topic, self._ledger.epoch_us)
 
 
 def proven_by_now(settings: Settings, session: Session, pipeline: Pipeline) -> Proven:
@@ -96,8 +98,8 @@ def proven_by_now(settings: Settings, session: Session, pipeline: Pipeline) -> P
     keyspace = keyspace_of(settings, pipeline)
     if not has_table(session, keyspace, "generations"):
         return frozenset()
-    topic_id = topics.topic_id(settings, pipeline.topic)
-    epoch_us = ledger.epoch_us(session, keyspace, pipeline.topic, topic_id)
+    topic_id = topics.fetch_topic_id(settings, pipeline.topic)
+    epoch_us = ledger.read_epoch_us(session, keyspace, pipeline.topic, topic_id)
     if epoch_us is None:
         return frozenset()
     return read_proofs(session, keyspace, pipeline.topic, epoch_us).by_now

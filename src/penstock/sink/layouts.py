@@ -26,19 +26,19 @@ _SAMPLED, _LEAST_SAMPLED = 2000, 20
 class Layouts:
     """The layouts of one topic incarnation, kept up to date.
 
-    `spans_now` returns the topic's current spans, one per partition; `keys_in` the partition and key of each record
-    in spans.
+    `spans_now` returns the topic's current offset range per partition; `keys_in` the partition and key of each
+    record in such ranges.
     """
 
     def __init__(
         self,
         session: Session,
         keyspace: str,
-        book: ledger.Ledger,
+        topic_ledger: ledger.Ledger,
         spans_now: Callable[[], list[Span]],
         keys_in: Callable[[list[Span]], Iterable[tuple[int, bytes | None]]],
     ) -> None:
-        self._session, self._keyspace, self._book = session, keyspace, book
+        self._session, self._keyspace, self._ledger = session, keyspace, topic_ledger
         self._spans_now, self._keys_in = spans_now, keys_in
         self._known: list[TopicLayout] = []
 
@@ -55,23 +55,23 @@ class Layouts:
         return Order(tuple(self._known))
 
     def _read_layouts(self) -> list[TopicLayout]:
-        return ledger.layouts(self._session, self._keyspace, self._book.topic, self._book.epoch_us)
+        return ledger.read_layouts(self._session, self._keyspace, self._ledger.topic, self._ledger.epoch_us)
 
     def _add_layout(self, partitions: int) -> None:
         """Write one more layout, or use the one that another process has just written."""
         layout = TopicLayout(partitions) if not self._known else self._build_next_layout(partitions)
         query = (
-            f"INSERT INTO {cql.name(self._keyspace)}.layouts "
+            f"INSERT INTO {cql.quote_name(self._keyspace)}.layouts "
             "(topic, generation_us, partitions, shift_us, starts, partitioners) "
             "VALUES (%s, %s, %s, %s, %s, %s) IF NOT EXISTS"
         )
-        values = (self._book.topic, self._book.epoch_us, partitions, layout.shift_us, dict(layout.starts))
+        values = (self._ledger.topic, self._ledger.epoch_us, partitions, layout.shift_us, dict(layout.starts))
         self._session.execute(query, (*values, set(layout.partitioners)))
         self._known = self._read_layouts()
         newest = self._known[-1]
         log.info(
-            "layout_found",
-            topic=self._book.topic,
+            "layout_detected",
+            topic=self._ledger.topic,
             partitions=partitions,
             shift_us=newest.shift_us,
             partitioners=sorted(newest.partitioners),
@@ -80,7 +80,7 @@ class Layouts:
     def _build_next_layout(self, partitions: int) -> TopicLayout:
         """Return the layout that follows the known ones. It begins where the ledger ends."""
         spans = self._spans_now()
-        starts = {span.partition: self._book.reached(span) for span in spans}
+        starts = {span.partition: self._ledger.reached(span) for span in spans}
         end = max((span.end for span in spans), default=0)
         starts = {number: at for number, at in starts.items() if at}
         return TopicLayout(partitions, self._shift_us(end), starts, self._detect_partitioners(spans, partitions))
@@ -94,4 +94,4 @@ class Layouts:
     def _shift_us(self, end: int) -> int:
         """Return a shift past every timestamp of the previous layout, near the current time if that is later."""
         after = self._known[-1].shift_us + end + _LEAST_SHIFT_US
-        return max(after, time.time_ns() // 1000 - self._book.epoch_us - end)
+        return max(after, time.time_ns() // 1000 - self._ledger.epoch_us - end)

@@ -23,7 +23,7 @@ from penstock import remedies
 from penstock.contract import cql
 from penstock.errors import JobRunning
 from penstock.log import get_logger
-from penstock.retry import bounded
+from penstock.retry import retry_attempts
 from penstock.sink.cassandra import create_missing, has_table
 
 log = get_logger(__name__)
@@ -85,7 +85,7 @@ def _is_dead(owner: Owner, me: Owner) -> bool:
 
 def statements(keyspace: str) -> dict[str, str]:
     """Return the CQL that creates the table, by table name."""
-    return {"leases": _TABLE.format(keyspace=cql.name(keyspace))}
+    return {"leases": _TABLE.format(keyspace=cql.quote_name(keyspace))}
 
 
 def create_table(session: Session, keyspace: str) -> None:
@@ -102,22 +102,22 @@ class Holder:
     is_dead: bool
 
 
-def holder(session: Session, keyspace: str, name: str) -> Holder | None:
+def read_holder(session: Session, keyspace: str, name: str) -> Holder | None:
     """Return the holder of the lease of `name`, or None if it is free. Changes nothing."""
     if not has_table(session, keyspace, "leases"):
         return None
-    row = session.execute(f"SELECT owner, since FROM {cql.name(keyspace)}.leases WHERE name = %s", (name,)).one()
+    row = session.execute(f"SELECT owner, since FROM {cql.quote_name(keyspace)}.leases WHERE name = %s", (name,)).one()
     if row is None or row["owner"] is None:
         return None
     owner = _decode_owner(row)
     return Holder(owner, row["since"].replace(tzinfo=UTC), _is_dead(owner, this_process()))
 
 
-def names(session: Session, keyspace: str) -> list[str]:
+def list_held_names(session: Session, keyspace: str) -> list[str]:
     """Return the names whose lease is held."""
     if not has_table(session, keyspace, "leases"):
         return []
-    rows = session.execute(f"SELECT name, owner FROM {cql.name(keyspace)}.leases")
+    rows = session.execute(f"SELECT name, owner FROM {cql.quote_name(keyspace)}.leases")
     return sorted(row["name"] for row in rows if row["owner"] is not None)
 
 
@@ -135,7 +135,7 @@ class Lease:
         self._renewed_s = 0.0
         self._since = datetime.now(UTC)
         self._lock = threading.Lock()
-        table = cql.table_name(keyspace, "leases")
+        table = cql.quote_table(keyspace, "leases")
         self._insert = f"INSERT INTO {table} (name, owner, since) VALUES (%s, %s, %s) IF NOT EXISTS USING TTL {TTL_S}"
         self._update = f"UPDATE {table} USING TTL {TTL_S} SET owner = %s, since = %s WHERE name = %s IF owner = %s"
         self._delete = f"DELETE FROM {table} WHERE name = %s IF owner = %s"
@@ -159,7 +159,7 @@ class Lease:
 
     def _surely_claim(self) -> dict[str, Any]:
         """Call `_claim_row`, with retries if there is no response: Cassandra is slow to respond just after a start."""
-        for attempt in bounded(_NO_ANSWER, attempts=4, timeout_s=60):
+        for attempt in retry_attempts(_NO_ANSWER, attempts=4, timeout_s=60):
             with attempt:
                 holder = self._claim_row()
         return holder
@@ -169,7 +169,7 @@ class Lease:
         holder = self._request_lease(self._insert, (self.name, _encode_owner(self.me), self._since))
         if not (holder and _is_dead(_decode_owner(holder), self.me)):
             return holder
-        log.warning("lease_of_a_dead_process", name=self.name, owner=str(_decode_owner(holder)))
+        log.warning("lease_owner_dead", name=self.name, owner=str(_decode_owner(holder)))
         changed = self._request_lease(self._update, (_encode_owner(self.me), self._since, self.name, holder["owner"]))
         return self._claim_row() if changed else {}
 
@@ -178,12 +178,12 @@ class Lease:
 
         The write may have applied even if the response was lost.
         """
-        asked_s = time.monotonic()
-        answer: dict[str, Any] = self._session.execute(query, values).one()
-        if answer["[applied]"] or answer.get("owner") == _encode_owner(self.me):
-            self._renewed_s = asked_s
+        requested_s = time.monotonic()
+        response: dict[str, Any] = self._session.execute(query, values).one()
+        if response["[applied]"] or response.get("owner") == _encode_owner(self.me):
+            self._renewed_s = requested_s
             return {}
-        return answer
+        return response
 
     def renew(self) -> None:
         """Extend the lease, or take it again if it expired and is free. Raises the driver's errors."""
@@ -228,7 +228,7 @@ class Lease:
 
 
 @contextmanager
-def held(lease: Lease, wait_s: float = WAIT_S) -> Iterator[None]:
+def hold_lease(lease: Lease, wait_s: float = WAIT_S) -> Iterator[None]:
     """Hold the lease for a `with` block: a thread renews it, and leaving the block releases it. Raises `JobRunning`."""
     over = threading.Event()
 

@@ -18,7 +18,7 @@ from cassandra.cluster import Session
 from penstock.broker.topics import Span
 from penstock.contract import cql
 from penstock.contract.batch import BatchSummary
-from penstock.contract.fields import epoch_ms, from_epoch_ms
+from penstock.contract.fields import from_epoch_ms, to_epoch_ms
 from penstock.contract.order import PARTITIONERS, TopicLayout
 from penstock.sink.cassandra import create_missing, has_column
 
@@ -77,7 +77,7 @@ CREATE TABLE IF NOT EXISTS {keyspace}.layouts (
 class LedgerEntry:
     """One entry of the ledger."""
 
-    tally: BatchSummary
+    summary: BatchSummary
     batch_id: int
     job: str
 
@@ -90,63 +90,64 @@ class Ledger:
         self.topic = topic
         self.epoch_us = epoch_us
         self._insert = session.prepare(
-            f"INSERT INTO {cql.name(keyspace)}.ledger (topic, generation_us, kafka_partition, bucket, first_offset, "
-            "job, last_offset, batch_id, records, stored, deleted, rejected, filtered, stored_at, nulls, latencies) "
+            f"INSERT INTO {cql.quote_name(keyspace)}.ledger (topic, generation_us, kafka_partition, bucket, "
+            "first_offset, job, last_offset, batch_id, records, stored, deleted, rejected, filtered, stored_at, "
+            "nulls, latencies) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         )
         self._select = session.prepare(
-            f"SELECT * FROM {cql.name(keyspace)}.ledger "
+            f"SELECT * FROM {cql.quote_name(keyspace)}.ledger "
             "WHERE topic = ? AND generation_us = ? AND kafka_partition = ? AND bucket = ?"
         )
         self._newest = session.prepare(
-            f"SELECT job, last_offset FROM {cql.name(keyspace)}.ledger "
+            f"SELECT job, last_offset FROM {cql.quote_name(keyspace)}.ledger "
             "WHERE topic = ? AND generation_us = ? AND kafka_partition = ? AND bucket = ? "
             "ORDER BY first_offset DESC"
         )
         self._newest.fetch_size = 10
         within = (
-            f"FROM {cql.name(keyspace)}.ledger "
+            f"FROM {cql.quote_name(keyspace)}.ledger "
             "WHERE topic = ? AND generation_us = ? AND kafka_partition = ? AND bucket = ? "
             "AND first_offset >= ? AND first_offset < ?"
         )
         self._select_begun = session.prepare(f"SELECT * {within}")
         self._sum_begun = session.prepare(f"SELECT SUM(stored) AS stored {within}")
 
-    def write(self, job: str, batch_id: int, tallies: Sequence[BatchSummary], sync_lag_s: float = 0.0) -> None:
-        """Write an entry per tally and wait until they are acknowledged.
+    def write(self, job: str, batch_id: int, summaries: Sequence[BatchSummary], sync_lag_s: float = 0.0) -> None:
+        """Write an entry per summary and wait until they are acknowledged.
 
         With `cassandra.sync_lag_s`, the entries and everything acknowledged before the call are then in the commit log,
         even on a single node: the entries are written again after that time, and Cassandra acknowledges a write only
         when everything older than the lag is in its log.
         """
-        self._write_entries(job, batch_id, tallies)
+        self._write_entries(job, batch_id, summaries)
         if sync_lag_s:
             time.sleep(sync_lag_s)
-            self._write_entries(job, batch_id, tallies)
+            self._write_entries(job, batch_id, summaries)
 
-    def _write_entries(self, job: str, batch_id: int, tallies: Sequence[BatchSummary]) -> None:
-        lines = [self._bind_values(job, batch_id, one) for one in tallies]
-        for written in [self._session.execute_async(self._insert, line) for line in lines]:
+    def _write_entries(self, job: str, batch_id: int, summaries: Sequence[BatchSummary]) -> None:
+        entries = [self._bind_values(job, batch_id, summary) for summary in summaries]
+        for written in [self._session.execute_async(self._insert, entry) for entry in entries]:
             written.result()
 
-    def _bind_values(self, job: str, batch_id: int, one: BatchSummary) -> tuple[Any, ...]:
+    def _bind_values(self, job: str, batch_id: int, summary: BatchSummary) -> tuple[Any, ...]:
         return (
             self.topic,
             self.epoch_us,
-            one.partition,
-            one.first_offset // BUCKET_OFFSETS,
-            one.first_offset,
+            summary.partition,
+            summary.first_offset // BUCKET_OFFSETS,
+            summary.first_offset,
             job,
-            one.last_offset,
+            summary.last_offset,
             batch_id,
-            one.records,
-            one.stored,
-            one.deleted,
-            one.rejected,
-            one.filtered,
-            from_epoch_ms(one.stored_at_ms),
-            one.nulls,
-            one.latencies,
+            summary.records,
+            summary.stored,
+            summary.deleted,
+            summary.rejected,
+            summary.filtered,
+            from_epoch_ms(summary.stored_at_ms),
+            summary.nulls,
+            summary.latencies,
         )
 
     def lines(self, span: Span) -> Iterator[LedgerEntry]:
@@ -154,9 +155,9 @@ class Ledger:
         first_bucket = max(0, span.first // BUCKET_OFFSETS - 1)
         for bucket in range(first_bucket, max(span.end - 1, 0) // BUCKET_OFFSETS + 1):
             for row in self._session.execute(self._select, (self.topic, self.epoch_us, span.partition, bucket)):
-                line = _parse_entry(row)
-                if line.tally.first_offset < span.end and line.tally.last_offset >= span.first:
-                    yield line
+                entry = _parse_entry(row)
+                if entry.summary.first_offset < span.end and entry.summary.last_offset >= span.first:
+                    yield entry
 
     def begun_in(self, span: Span) -> Iterator[LedgerEntry]:
         """Yield the entries that begin in `span`, in offset order."""
@@ -169,8 +170,8 @@ class Ledger:
 
     def _rows_within(self, query: Any, span: Span) -> Iterator[dict[str, Any]]:
         for bucket in range(span.first // BUCKET_OFFSETS, max(span.end - 1, 0) // BUCKET_OFFSETS + 1):
-            place = self.topic, self.epoch_us, span.partition, bucket
-            yield from self._session.execute(query, (*place, span.first, span.end))
+            key = self.topic, self.epoch_us, span.partition, bucket
+            yield from self._session.execute(query, (*key, span.first, span.end))
 
     def reached(self, span: Span) -> int:
         """Return the offset after the stream's newest entry in `span`, or `span.first`."""
@@ -183,7 +184,7 @@ class Ledger:
 
 
 def _parse_entry(row: dict[str, Any]) -> LedgerEntry:
-    tally = BatchSummary(
+    summary = BatchSummary(
         partition=row["kafka_partition"],
         first_offset=row["first_offset"],
         last_offset=row["last_offset"],
@@ -192,17 +193,17 @@ def _parse_entry(row: dict[str, Any]) -> LedgerEntry:
         deleted=row["deleted"],
         rejected=row["rejected"],
         filtered=row["filtered"],
-        stored_at_ms=epoch_ms(row["stored_at"].replace(tzinfo=UTC)),
+        stored_at_ms=to_epoch_ms(row["stored_at"].replace(tzinfo=UTC)),
         nulls=dict(row["nulls"] or {}),
         latencies=dict(row["latencies"] or {}),
     )
-    return LedgerEntry(tally, row["batch_id"], row["job"])
+    return LedgerEntry(summary, row["batch_id"], row["job"])
 
 
 def statements(keyspace: str) -> dict[str, str]:
     """Return the CQL that creates the ledger's tables, by table name."""
     templates = {"ledger": _LEDGER, "generations": _GENERATIONS, "layouts": _LAYOUTS}
-    return {name: template.format(keyspace=cql.name(keyspace)) for name, template in templates.items()}
+    return {name: template.format(keyspace=cql.quote_name(keyspace)) for name, template in templates.items()}
 
 
 def create_tables(session: Session, keyspace: str) -> None:
@@ -211,15 +212,15 @@ def create_tables(session: Session, keyspace: str) -> None:
 
 
 def add_columns(session: Session, keyspace: str) -> None:
-    """Add the column that older versions of the table `layouts` lack, if it is missing."""
+    """Add the column that older versions of the table `read_layouts` lack, if it is missing."""
     if not has_column(session, keyspace, "layouts", "partitioners"):
-        add = cql.add_column(keyspace, "layouts", "partitioners", "set<text>")
+        add = cql.render_add_column(keyspace, "layouts", "partitioners", "set<text>")
         create_missing(session, keyspace, {"layouts.partitioners": add})
 
 
-def layouts(session: Session, keyspace: str, topic: str, epoch_us: int) -> list[TopicLayout]:
+def read_layouts(session: Session, keyspace: str, topic: str, epoch_us: int) -> list[TopicLayout]:
     """Return the layouts of a topic incarnation, oldest first; empty if no job has read it yet."""
-    query = f"SELECT * FROM {cql.name(keyspace)}.layouts WHERE topic = %s AND generation_us = %s"
+    query = f"SELECT * FROM {cql.quote_name(keyspace)}.layouts WHERE topic = %s AND generation_us = %s"
     rows = session.execute(query, (topic, epoch_us))
     return sorted(map(_parse_layout, rows), key=lambda layout: layout.partitions)
 
@@ -229,15 +230,15 @@ def _parse_layout(row: Mapping[str, Any]) -> TopicLayout:
     return TopicLayout(row["partitions"], row["shift_us"], dict(row["starts"] or {}), known or frozenset(PARTITIONERS))
 
 
-def epoch_us(session: Session, keyspace: str, topic: str, topic_id: str) -> int | None:
+def read_epoch_us(session: Session, keyspace: str, topic: str, topic_id: str) -> int | None:
     """Return the timestamp base of the topic's current incarnation, or None if no job has read it yet."""
-    return generations(session, keyspace, topic).get(topic_id)
+    return read_generations(session, keyspace, topic).get(topic_id)
 
 
 def adopt_id(session: Session, keyspace: str, topic: str, epoch_us: int, topic_id: str) -> None:
     """Record the id that the topic of an incarnation has since received."""
     session.execute(
-        f"INSERT INTO {cql.name(keyspace)}.generations (topic, epoch_us, topic_id) VALUES (%s, %s, %s)",
+        f"INSERT INTO {cql.quote_name(keyspace)}.generations (topic, epoch_us, topic_id) VALUES (%s, %s, %s)",
         (topic, epoch_us, topic_id),
     )
 
@@ -247,11 +248,12 @@ def begin_generation(session: Session, keyspace: str, topic: str, topic_id: str,
 
     With `is_recreated` it begins now even if its id is known: no id, or the id of a topic whose log was truncated.
     """
-    known = generations(session, keyspace, topic)
+    known = read_generations(session, keyspace, topic)
     if topic_id not in known or is_recreated:
         ends = _find_upper_bounds(session, keyspace, topic) if known else {}
         shifts = {
-            epoch: max((at.shift_us for at in layouts(session, keyspace, topic, epoch)), default=0) for epoch in ends
+            epoch: max((at.shift_us for at in read_layouts(session, keyspace, topic, epoch)), default=0)
+            for epoch in ends
         }
         after = (
             epoch + shifts.get(epoch, 0) + max(_LEAST_GENERATION_US, ends.get(epoch, 0)) for epoch in known.values()
@@ -261,17 +263,17 @@ def begin_generation(session: Session, keyspace: str, topic: str, topic_id: str,
     return known[topic_id]
 
 
-def ends(session: Session, keyspace: str, topic: str, epoch_us: int) -> dict[int, int]:
+def read_ends(session: Session, keyspace: str, topic: str, epoch_us: int) -> dict[int, int]:
     """Return the offset after the stream's newest entry, for each partition of an incarnation."""
     buckets: dict[int, int] = {}
     for row in _iter_buckets(session, keyspace):
         if (row["topic"], row["generation_us"]) == (topic, epoch_us):
             buckets[row["kafka_partition"]] = max(row["bucket"], buckets.get(row["kafka_partition"], 0))
-    book = Ledger(session, keyspace, topic, epoch_us)
+    ledger = Ledger(session, keyspace, topic, epoch_us)
     spans = [
         Span(partition, bucket * BUCKET_OFFSETS, (bucket + 1) * BUCKET_OFFSETS) for partition, bucket in buckets.items()
     ]
-    return {span.partition: book.reached(span) for span in spans}
+    return {span.partition: ledger.reached(span) for span in spans}
 
 
 def _find_upper_bounds(session: Session, keyspace: str, topic: str) -> dict[int, int]:
@@ -286,12 +288,12 @@ def _find_upper_bounds(session: Session, keyspace: str, topic: str) -> dict[int,
 
 def _iter_buckets(session: Session, keyspace: str) -> Iterator[dict[str, Any]]:
     yield from session.execute(
-        f"SELECT DISTINCT topic, generation_us, kafka_partition, bucket FROM {cql.name(keyspace)}.ledger"
+        f"SELECT DISTINCT topic, generation_us, kafka_partition, bucket FROM {cql.quote_name(keyspace)}.ledger"
     )
 
 
-def generations(session: Session, keyspace: str, topic: str) -> dict[str, int]:
+def read_generations(session: Session, keyspace: str, topic: str) -> dict[str, int]:
     """Return the timestamp base of each of a topic's incarnations by topic id; without ids, that of the newest."""
-    query = f"SELECT epoch_us, topic_id FROM {cql.name(keyspace)}.generations WHERE topic = %s"
+    query = f"SELECT epoch_us, topic_id FROM {cql.quote_name(keyspace)}.generations WHERE topic = %s"
     rows = sorted(session.execute(query, (topic,)), key=lambda row: row["epoch_us"])
     return {row["topic_id"]: row["epoch_us"] for row in rows}

@@ -1,6 +1,6 @@
 """The stream's progress: its micro-batches as Spark reports them, kept for a week, and its failures, kept for 90 days.
 
-This is for people to look at. What became of each offset is in the ledger.
+For monitoring only. What became of each offset is in the ledger.
 """
 
 from collections.abc import Iterable, Iterator
@@ -64,8 +64,8 @@ class Failure:
 def statements(keyspace: str) -> dict[str, str]:
     """Return the CQL that creates the tables, by table name."""
     return {
-        "batches": _BATCHES.format(keyspace=cql.name(keyspace)),
-        "failures": _FAILURES.format(keyspace=cql.name(keyspace)),
+        "batches": _BATCHES.format(keyspace=cql.quote_name(keyspace)),
+        "failures": _FAILURES.format(keyspace=cql.quote_name(keyspace)),
     }
 
 
@@ -85,42 +85,44 @@ class Progress:
     def keep(self, batches: Iterable[Batch]) -> None:
         """Store these batches."""
         insert = (
-            f"INSERT INTO {cql.name(self._keyspace)}.batches (topic, hour, began_at, batch_id, rows, input_rows_s, "
-            "processed_rows_s, durations_ms, positions) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)"
+            f"INSERT INTO {cql.quote_name(self._keyspace)}.batches (topic, hour, began_at, batch_id, rows, "
+            "input_rows_s, processed_rows_s, durations_ms, positions) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)"
         )
-        for one in batches:
-            values = (one.began_at, one.batch_id, one.rows, one.input_rows_s, one.processed_rows_s)
-            place = self._topic, _truncate_to_hour(one.began_at)
-            self._session.execute(insert, (*place, *values, one.durations_ms, one.positions))
+        for batch in batches:
+            values = (batch.began_at, batch.batch_id, batch.rows, batch.input_rows_s, batch.processed_rows_s)
+            key = self._topic, _truncate_to_hour(batch.began_at)
+            self._session.execute(insert, (*key, *values, batch.durations_ms, batch.positions))
 
     def batches(self, most: int, now: datetime | None = None) -> list[Batch]:
         """Return the batches of the last day, newest first, at most `most`."""
         if not has_table(self._session, self._keyspace, "batches"):
             return []
-        found: list[Batch] = []
+        batches: list[Batch] = []
         hour = _truncate_to_hour(now or datetime.now(UTC))
         for back in range(24):
-            found += self._of_hour(hour - timedelta(hours=back), most - len(found))
-            if len(found) >= most:
+            batches += self._of_hour(hour - timedelta(hours=back), most - len(batches))
+            if len(batches) >= most:
                 break
-        return found
+        return batches
 
     def _of_hour(self, hour: datetime, most: int) -> Iterator[Batch]:
-        query = f"SELECT * FROM {cql.name(self._keyspace)}.batches WHERE topic = %s AND hour = %s LIMIT %s"
+        query = f"SELECT * FROM {cql.quote_name(self._keyspace)}.batches WHERE topic = %s AND hour = %s LIMIT %s"
         return map(_parse_batch, self._session.execute(query, (self._topic, hour, most)))
 
     def failed(self, error: str, trace: str) -> None:
         """Record a failure at the current time."""
-        insert = f"INSERT INTO {cql.name(self._keyspace)}.failures (topic, at, error, trace) VALUES (%s, %s, %s, %s)"
+        insert = (
+            f"INSERT INTO {cql.quote_name(self._keyspace)}.failures (topic, at, error, trace) VALUES (%s, %s, %s, %s)"
+        )
         self._session.execute(insert, (self._topic, datetime.now(UTC), error, trace[-_TRACE_CHARACTERS:]))
 
     def failures(self, most: int = 10) -> list[Failure]:
         """Return the newest failures, newest first."""
         if not has_table(self._session, self._keyspace, "failures"):
             return []
-        query = f"SELECT at, error, trace FROM {cql.name(self._keyspace)}.failures WHERE topic = %s LIMIT %s"
-        found = self._session.execute(query, (self._topic, most))
-        return [Failure(row["at"].replace(tzinfo=UTC), row["error"], row["trace"]) for row in found]
+        query = f"SELECT at, error, trace FROM {cql.quote_name(self._keyspace)}.failures WHERE topic = %s LIMIT %s"
+        rows = self._session.execute(query, (self._topic, most))
+        return [Failure(row["at"].replace(tzinfo=UTC), row["error"], row["trace"]) for row in rows]
 
 
 def _truncate_to_hour(moment: datetime) -> datetime:

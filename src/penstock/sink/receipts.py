@@ -23,7 +23,7 @@ CREATE TABLE IF NOT EXISTS {keyspace}.receipts (
 
 def statements(keyspace: str) -> dict[str, str]:
     """Return the CQL that creates the table, by table name."""
-    return {"receipts": _RECEIPTS.format(keyspace=cql.name(keyspace), kept_s=_KEPT_S)}
+    return {"receipts": _RECEIPTS.format(keyspace=cql.quote_name(keyspace), kept_s=_KEPT_S)}
 
 
 def create_table(session: Session, keyspace: str) -> None:
@@ -31,17 +31,19 @@ def create_table(session: Session, keyspace: str) -> None:
     create_missing(session, keyspace, statements(keyspace))
 
 
-def keep(session: Session, keyspace: str, topic: str, at: datetime, receipt: Any) -> None:
+def write_receipt(session: Session, keyspace: str, topic: str, at: datetime, receipt: Any) -> None:
     """Store a receipt, a JSON object with its format version."""
-    insert = f"INSERT INTO {cql.name(keyspace)}.receipts (topic, at, receipt) VALUES (%s, %s, %s)"
+    insert = f"INSERT INTO {cql.quote_name(keyspace)}.receipts (topic, at, receipt) VALUES (%s, %s, %s)"
     session.execute(insert, (topic, at, formats.encode_marked(formats.RECEIPT, receipt).decode()))
 
 
-def latest(session: Session, keyspace: str, topic: str) -> dict[str, Any] | None:
+def read_latest_receipt(session: Session, keyspace: str, topic: str) -> dict[str, Any] | None:
     """Return the topic's newest receipt, or None if there is none yet. Raises `FormatTooNew`."""
     if not has_table(session, keyspace, "receipts"):
         return None
-    row = session.execute(f"SELECT receipt FROM {cql.name(keyspace)}.receipts WHERE topic = %s LIMIT 1", (topic,)).one()
+    row = session.execute(
+        f"SELECT receipt FROM {cql.quote_name(keyspace)}.receipts WHERE topic = %s LIMIT 1", (topic,)
+    ).one()
     if row is None:
         return None
     formats.check_marked(formats.RECEIPT, row["receipt"].encode(), f"{keyspace}.receipts, topic {topic}")

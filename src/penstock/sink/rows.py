@@ -65,18 +65,18 @@ class RowWriter:
         self._epoch_us = epoch_us
         self._concurrency = concurrency
         cells = len(fields(row)) + len(fields(Arrival))
-        insert = session.prepare(cql.insert(keyspace, table, row))
-        delete = session.prepare(cql.delete(keyspace, table, row))
+        insert = session.prepare(cql.render_insert(keyspace, table, row))
+        delete = session.prepare(cql.render_delete(keyspace, table, row))
         # The driver forgets a prepared statement without references, and a restarted node asks for it again.
         self._prepared = insert, delete
         self._insert = head_of(insert.query_id, cells + 1)
         self._delete = head_of(delete.query_id, 2)
         self._cells_bytes = cells * _CELL_BYTES
         self._may_tie, self._id = may_tie, attrgetter(key_of(row).column)
-        self._key = cql.key_encoder(row)
+        self._key = cql.build_key_encoder(row)
         self._key_bytes = key_of(row).kind.encode
-        self._encode = cql.encoder(row, leaves_unset=leaves_unset)
-        self._encode_deletion = cql.delete_encoder(row)
+        self._encode = cql.build_encoder(row, leaves_unset=leaves_unset)
+        self._encode_deletion = cql.build_delete_encoder(row)
         session.client_protocol_handler = EncodedBatches
 
     def write(self, batch: Decoded) -> list[Unencodable]:
@@ -84,7 +84,7 @@ class RowWriter:
 
         Raises `StoreFailed` at the first statement that is not acknowledged.
         """
-        rows, deletions = batch.untied(self._id) if self._may_tie else (batch.rows, batch.deletions)
+        rows, deletions = batch.resolve_ties(self._id) if self._may_tie else (batch.rows, batch.deletions)
         inserts, bad_rows = isolate(rows, lambda some: list(self._iter_inserts(some, self._times_us(batch, some))))
         deletes, bad_deletions = isolate(
             deletions, lambda some: list(self._iter_deletes(some, self._times_us(batch, some)))
@@ -110,16 +110,16 @@ class RowWriter:
             yield self._key_bytes(deletion.key), self._delete + values
 
     def _iter_batches(self, keyed: list[Keyed]) -> Iterator[EncodedBatch]:
-        for some in self._by_replicas(keyed):
+        for group in self._by_replicas(keyed):
             begun, room = 0, self._limit_bytes
-            for at, (_, statement) in enumerate(some):
+            for at, (_, statement) in enumerate(group):
                 weight = self._cells_bytes + len(statement)
                 if weight > room and at > begun:
-                    yield self._build_batch(some[begun:at])
+                    yield self._build_batch(group[begun:at])
                     begun, room = at, self._limit_bytes
                 room -= weight
-            if some:
-                yield self._build_batch(some[begun:])
+            if group:
+                yield self._build_batch(group[begun:])
 
     def _build_batch(self, keyed: list[Keyed]) -> EncodedBatch:
         return EncodedBatch((statement for _, statement in keyed), self._keyspace, keyed[0][0])
@@ -130,8 +130,8 @@ class RowWriter:
         if len(metadata.all_hosts()) == 1:
             return [keyed]
         groups: dict[tuple[Host, ...], list[Keyed]] = defaultdict(list)
-        for one in keyed:
-            groups[tuple(metadata.get_replicas(self._keyspace, one[0]))].append(one)
+        for statement in keyed:
+            groups[tuple(metadata.get_replicas(self._keyspace, statement[0]))].append(statement)
         return groups.values()
 
 

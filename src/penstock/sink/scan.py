@@ -23,7 +23,7 @@ _GOOD_PAGES = 10
 _HINT = "nodetool garbagecollect removes what was deleted; or raise tombstone_failure_threshold in cassandra.yaml"
 
 
-def scan(session: Session, query: str) -> Iterator[list[tuple[Any, ...]]]:
+def scan_rows(session: Session, query: str) -> Iterator[list[tuple[Any, ...]]]:
     """Yield the pages of a query's rows. Raises `PenstockError` if the server cannot read even a page of one row."""
     size, good, position = PAGE_ROWS, 0, None
     while True:

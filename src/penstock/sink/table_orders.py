@@ -14,7 +14,7 @@ from penstock.errors import PenstockError
 from penstock.log import get_logger
 from penstock.pipelines import Pipeline
 from penstock.sink.cassandra import create_missing, has_table
-from penstock.sink.scan import scan
+from penstock.sink.scan import scan_rows
 
 log = get_logger(__name__)
 
@@ -29,7 +29,7 @@ CREATE TABLE IF NOT EXISTS {keyspace}.table_orders (
 
 def statements(keyspace: str) -> dict[str, str]:
     """Return the CQL that creates the table of entries, by table name. Tables ordered by offset do not need it."""
-    return {TABLE: _STATEMENT.format(keyspace=cql.name(keyspace))}
+    return {TABLE: _STATEMENT.format(keyspace=cql.quote_name(keyspace))}
 
 
 def fix_order(session: Session, keyspace: str, pipeline: Pipeline) -> None:
@@ -59,7 +59,7 @@ def check_order(session: Session, keyspace: str, pipeline: Pipeline) -> None:
 
 
 def _read_order(session: Session, keyspace: str, table: str) -> str | None:
-    query = f"SELECT order_by FROM {cql.name(keyspace)}.{TABLE} WHERE table_name = %s"
+    query = f"SELECT order_by FROM {cql.quote_name(keyspace)}.{TABLE} WHERE table_name = %s"
     row = session.execute(query, (table,)).one()
     return None if row is None else str(row["order_by"])
 
@@ -67,21 +67,21 @@ def _read_order(session: Session, keyspace: str, table: str) -> str | None:
 def _has_rows(session: Session, keyspace: str, pipeline: Pipeline) -> bool:
     if not has_table(session, keyspace, pipeline.table):
         return False
-    name, key = cql.table_name(keyspace, pipeline.table), cql.name(key_of(pipeline.stored).column)
-    return any(scan(session, f"SELECT {key} FROM {name}"))
+    name, key = cql.quote_table(keyspace, pipeline.table), cql.quote_name(key_of(pipeline.stored).column)
+    return any(scan_rows(session, f"SELECT {key} FROM {name}"))
 
 
 def _insert_order(session: Session, keyspace: str, pipeline: Pipeline) -> None:
     """Write the table's entry, unless another process has just written one."""
-    query = f"INSERT INTO {cql.name(keyspace)}.{TABLE} (table_name, order_by) VALUES (%s, %s) IF NOT EXISTS"
+    query = f"INSERT INTO {cql.quote_name(keyspace)}.{TABLE} (table_name, order_by) VALUES (%s, %s) IF NOT EXISTS"
     session.execute(query, (pipeline.table, pipeline.order_by))
     log.info("table_order_fixed", table=pipeline.table, order_by=pipeline.order_by)
 
 
 def _build_order_error(keyspace: str, pipeline: Pipeline, known: str) -> PenstockError:
     return PenstockError(
-        f"{keyspace}.{pipeline.table} is ordered by {known!r}, and the pipeline declares "
-        f"order_by={pipeline.order_by!r}: write timestamps of two orders cannot be compared. Nothing was written",
+        f"{keyspace}.{pipeline.table} is ordered by {known!r}, but the pipeline declares "
+        f"order_by={pipeline.order_by!r}: write timestamps of different orders are not comparable. Nothing was written",
         hint=f"set order_by={known!r} again; or give the pipeline another table, {remedies.restart('spark-job')}, "
         f"then {remedies.replay()}",
     )

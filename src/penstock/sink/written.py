@@ -20,15 +20,15 @@ class Written(NamedTuple):
     place: Place
 
 
-def written(session: Session, keyspace: str, table: str, key: str, ids: Iterable[Any]) -> dict[Any, Written]:
+def read_write_times(session: Session, keyspace: str, table: str, key: str, ids: Iterable[Any]) -> dict[Any, Written]:
     """Return the write timestamps of the rows of `ids` in column `key`. Ids without a row or a position are omitted."""
     wanted = [(record_id,) for record_id in ids]
     if not wanted or not has_table(session, keyspace, table):
         return {}
-    name = cql.name(key)
+    name = cql.quote_name(key)
     select = session.prepare(
         f"SELECT {name}, kafka_partition, kafka_offset, WRITETIME(kafka_offset) AS written_us "
-        f"FROM {cql.table_name(keyspace, table)} WHERE {name} = ?"
+        f"FROM {cql.quote_table(keyspace, table)} WHERE {name} = ?"
     )
     answers = execute_concurrent_with_args(session, select, wanted, concurrency=_ASKED_AT_ONCE)
     return {

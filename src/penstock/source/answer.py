@@ -15,7 +15,7 @@ from penstock.errors import SourceRefused, clean_line
 from penstock.source import limits
 from penstock.source.entries import read_page
 
-WORDS_MAX_CHARS = 300
+MESSAGE_MAX_CHARS = 300
 _MESSAGE_FIELDS = ("error", "message", "detail")
 
 
@@ -23,17 +23,17 @@ def check_status(status: int, reason: str, headers: Mapping[str, str], body: byt
     """Raise `SourceRefused` with the API's error message unless the status is in the 200s."""
     if 200 <= status < 300:
         return
-    status_line = f"answered {status} {clean_line(reason, WORDS_MAX_CHARS)}".rstrip()
-    details = words_of(body)
+    status_line = f"returned {status} {clean_line(reason, MESSAGE_MAX_CHARS)}".rstrip()
+    details = find_message(body)
     message = f"{status_line}: {details}" if details else status_line
-    if not limits.is_worth_another(status, headers):
+    if not limits.is_retryable(status, headers):
         raise SourceRefused(message, status=status)
     wait_s = limits.wait_s(headers, datetime.now(UTC))
     hint = f"wait {wait_s:.0f} s, or set PENSTOCK_SOURCE_MAX_WAIT_S higher" if wait_s else "try again later"
     raise SourceRefused(message, hint=hint, again=True, wait_s=wait_s, status=status)
 
 
-def users_of(body: bytes, results: int) -> list[Any]:
+def parse_users(body: bytes, results: int) -> list[Any]:
     """Return the first `results` entries of a response unchanged. Those that are not JSON are `Unreadable`.
 
     Raises `SourceRefused` for a response without these entries.
@@ -42,24 +42,24 @@ def users_of(body: bytes, results: int) -> list[Any]:
         data = read_page(body)
     except MALFORMED_JSON as error:
         raise _build_retryable_error(
-            f"answered {len(body)} bytes that are not JSON: {_describe_invalid(error, body)}"
+            f"returned {len(body)} bytes that are not JSON: {_describe_invalid(error, body)}"
         ) from None
     if not isinstance(data, dict):
-        raise _build_retryable_error(f"answered a JSON {type(data).__name__}, not an object")
+        raise _build_retryable_error(f"returned a JSON {type(data).__name__}, not an object")
     if data.get("error"):
-        raise _build_retryable_error(f"answered an error: {_to_line(data['error'])}")
+        raise _build_retryable_error(f"returned an error: {_to_line(data['error'])}")
     users = data.get("results")
     if not isinstance(users, list):
-        raise _build_retryable_error("answered an object without a list of results")
+        raise _build_retryable_error("returned an object without a list of results")
     if len(users) < results:
         raise _build_retryable_error(
-            f"answered {len(users)} of {results} results",
+            f"returned {len(users)} of {results} results",
             hint="set PENSTOCK_SOURCE_BATCH_RECORDS to the number of records that the API returns in one response",
         )
     return users[:results]
 
 
-def words_of(body: bytes) -> str:
+def find_message(body: bytes) -> str:
     """Return the error message in a JSON response, empty if it has none."""
     try:
         data = msgspec.json.decode(body)
@@ -75,10 +75,10 @@ def _build_retryable_error(message: str, hint: str = "") -> SourceRefused:
 
 def _describe_invalid(error: Exception, body: bytes) -> str:
     """Describe an invalid page by its error and its start, without list contents, which may be personal data."""
-    head = body[: 4 * WORDS_MAX_CHARS].partition(b"[")[0].decode(errors="replace")
-    return f"{clean_line(str(error), WORDS_MAX_CHARS)}; it begins with {clean_line(head, 100)!r}"
+    head = body[: 4 * MESSAGE_MAX_CHARS].partition(b"[")[0].decode(errors="replace")
+    return f"{clean_line(str(error), MESSAGE_MAX_CHARS)}; it starts with {clean_line(head, 100)!r}"
 
 
 def _to_line(value: Any) -> str:
     text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
-    return clean_line(text, WORDS_MAX_CHARS)
+    return clean_line(text, MESSAGE_MAX_CHARS)

@@ -11,10 +11,10 @@ from penstock import __version__, remedies
 from penstock.config import Settings
 from penstock.errors import SourceRefused, SourceUnreachable, UsageError, WrongSettings, clean_line
 from penstock.log import get_logger
-from penstock.retry import bounded
-from penstock.source.answer import WORDS_MAX_CHARS, check_status, users_of
+from penstock.retry import retry_attempts
+from penstock.source.answer import MESSAGE_MAX_CHARS, check_status, parse_users
 
-ANSWER_MAX_BYTES = 64 * 1024 * 1024
+RESPONSE_MAX_BYTES = 64 * 1024 * 1024
 PAGES_MAX = 10_000  # for any page beyond, the API returns page 1
 CONNECT_TIMEOUT_MAX_S = 10.0
 MAX_WAIT_S = 300.0
@@ -94,7 +94,7 @@ class HttpSource:
     def _fetch_page(self, client: httpx2.Client, url: httpx2.URL, results: int) -> list[Any]:
         timeout_s = self._attempts * (self._timeout_s + BACK_OFF_MAX_S + WAIT_JITTER_S) + self._max_wait_s
         try:
-            for attempt in bounded(
+            for attempt in retry_attempts(
                 _RetryPolicy(self._max_wait_s).should_retry, attempts=self._attempts, timeout_s=timeout_s
             ):
                 with attempt:
@@ -104,7 +104,7 @@ class HttpSource:
         except httpx2.TransportError as error:
             raise self._translate_error(error) from error
         except httpx2.RequestError as error:  # too many redirects
-            raise self._add_address(SourceRefused(clean_line(str(error), WORDS_MAX_CHARS))) from error
+            raise self._add_address(SourceRefused(clean_line(str(error), MESSAGE_MAX_CHARS))) from error
         return users
 
     def _request_users(self, client: httpx2.Client, url: httpx2.URL, results: int) -> list[Any]:
@@ -112,8 +112,8 @@ class HttpSource:
         with client.stream("GET", url) as response:
             body = _read_body(response, deadline_s=started_s + self._timeout_s)
         check_status(response.status_code, response.reason_phrase, response.headers, body)
-        users = users_of(body, results)
-        log.debug("source_answered", users=len(users), bytes=len(body), seconds=round(time.monotonic() - started_s, 3))
+        users = parse_users(body, results)
+        log.debug("source_responded", users=len(users), bytes=len(body), seconds=round(time.monotonic() - started_s, 3))
         return users
 
     def _create_client(self) -> httpx2.Client:
@@ -132,7 +132,7 @@ class HttpSource:
         is_safe = request.url.host == self._url.host and request.url.scheme in (self._url.scheme, "https")
         if self._url.userinfo and not is_safe:
             raise UsageError(
-                f"{self._address} redirects to {_to_origin(request.url)}, which does not receive the user and password",
+                f"{self._address} redirects to {_to_origin(request.url)}, to which user and password are not sent",
                 hint=f"if {_to_origin(request.url)} is trusted, set the source URL to the address there",
             )
 
@@ -152,9 +152,9 @@ class HttpSource:
         return SourceRefused(f"{self._address} {error.message}", hint=hint, **error.facts)
 
     def _translate_error(self, error: httpx2.TransportError) -> SourceUnreachable:
-        details = clean_line(str(error), WORDS_MAX_CHARS) or type(error).__name__
+        details = clean_line(str(error), MESSAGE_MAX_CHARS) or type(error).__name__
         return SourceUnreachable(
-            f"{self._address} did not answer: {details} ({self._attempts} attempts)",
+            f"{self._address} did not respond: {details} ({self._attempts} attempts)",
             hint=f"set PENSTOCK_SOURCE_URL to a reachable API; {remedies.serve_source()} runs a stand-in",
         )
 
@@ -211,7 +211,7 @@ class _RetryPolicy:
             return False
         wait_s = min(requested_s, self._remaining_s)
         self._remaining_s -= wait_s
-        log.info("rate_limited", asked_s=round(requested_s, 1), wait_s=round(wait_s, 1))
+        log.info("rate_limited", requested_s=round(requested_s, 1), wait_s=round(wait_s, 1))
         return wait_s + random.uniform(0, WAIT_JITTER_S)  # noqa: S311 - not a secret
 
 
@@ -221,14 +221,14 @@ def _read_body(response: httpx2.Response, deadline_s: float) -> bytes:
     try:
         for chunk in response.iter_bytes():
             body += chunk
-            if len(body) > ANSWER_MAX_BYTES:
+            if len(body) > RESPONSE_MAX_BYTES:
                 raise SourceRefused(
-                    f"answered more than {ANSWER_MAX_BYTES} bytes", hint="set PENSTOCK_SOURCE_BATCH_RECORDS lower"
+                    f"returned more than {RESPONSE_MAX_BYTES} bytes", hint="set PENSTOCK_SOURCE_BATCH_RECORDS lower"
                 )
             if time.monotonic() > deadline_s:
                 raise httpx2.ReadTimeout("the response was not complete in time", request=response.request)
     except ABORTED as error:
-        details = clean_line(str(error), WORDS_MAX_CHARS)
+        details = clean_line(str(error), MESSAGE_MAX_CHARS)
         raise SourceRefused(
             f"aborted the response after {len(body)} bytes: {details}", again=True, wait_s=0.0
         ) from error

@@ -43,7 +43,9 @@ class Unreadable(msgspec.Struct, frozen=True):
             return Unreadable(json.dumps(kept).encode(), self.message)
         except MALFORMED_JSON:
             count = len(self.value)
-            return Unreadable(b"", f"{self.message}; its {count} bytes are not kept, they may contain a secret field")
+            return Unreadable(
+                b"", f"{self.message}; its {count} bytes were dropped, because they may contain a secret field"
+            )
 
 
 class _Members(dict[str, Any]):
@@ -96,7 +98,7 @@ def _read_by_entry(text: bytes) -> dict[str, Any]:
     page: dict[str, Any] = {}
     for name, value in members:
         if name == "results":
-            page[name] = [read_entry(part) for part in split(value, b"[")]
+            page[name] = [read_entry(part) for part in split_members(value, b"[")]
         elif name == "error":
             error = read_entry(value)
             page[name] = value.decode(errors="replace") if isinstance(error, Unreadable) else error
@@ -105,20 +107,20 @@ def _read_by_entry(text: bytes) -> dict[str, Any]:
 
 def _iter_members(text: bytes) -> Iterator[tuple[str, bytes]]:
     """Yield name and value of each member of an object. Members without a valid name are skipped."""
-    for part in split(text, b"{"):
+    for part in split_members(text, b"{"):
         match = _MEMBER.fullmatch(part)
         with suppress(*MALFORMED_JSON):
             if match:
                 yield msgspec.json.decode(match[1], type=str), match[2]
 
 
-def split(text: bytes, opening: bytes) -> list[bytes]:
+def split_members(text: bytes, opening: bytes) -> list[bytes]:
     """Split an array (`opening` is `[`) or an object (`{`) at its top-level commas. An empty last part is dropped.
 
     Raises `ValueError` if `text` is not exactly one such value.
     """
     if not text.lstrip().startswith(opening):
-        raise ValueError(f"it does not begin with {opening.decode()}")
+        raise ValueError(f"it does not start with {opening.decode()}")
     closings: list[bytes] = []
     parts: list[bytes] = []
     start = 0

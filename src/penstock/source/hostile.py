@@ -7,19 +7,19 @@ from enum import Enum
 from typing import Any
 
 
-class Trouble(Enum):
+class ResponseFault(Enum):
     """A fault of a response."""
 
-    NONE = "answered as it should be"
+    NONE = "normal response"
     THROTTLED = "429 with Retry-After"
     OVERLOADED = "503"
-    SLOW = "answered after some seconds"
-    CUT = "fewer bytes than Content-Length says"
-    TRUNCATED = "JSON that ends in the middle"
+    SLOW = "response after some seconds"
+    CUT = "fewer bytes than Content-Length"
+    TRUNCATED = "truncated JSON"
     ERROR = "200 with an error field"
 
 
-TROUBLES = tuple(trouble for trouble in Trouble if trouble is not Trouble.NONE)
+RESPONSE_FAULTS = tuple(trouble for trouble in ResponseFault if trouble is not ResponseFault.NONE)
 
 MISTYPED: dict[tuple[str, ...], Any] = {
     ("gender",): 1,
@@ -48,12 +48,12 @@ class Hostility:
     seed: str = "hostile"
     slow_s: float = 3.0
 
-    def trouble(self, request: int) -> Trouble:
+    def choose_fault(self, request: int) -> ResponseFault:
         """Return the fault of the response to the `request`th request, deterministic per seed."""
         rng = self._create_rng("request", request)
-        return rng.choice(TROUBLES) if rng.random() < self.rate else Trouble.NONE
+        return rng.choice(RESPONSE_FAULTS) if rng.random() < self.rate else ResponseFault.NONE
 
-    def touched(self, user: dict[str, Any], place: str) -> dict[str, Any]:
+    def damage_user(self, user: dict[str, Any], place: str) -> dict[str, Any]:
         """Return the user, or a copy with a missing or mistyped field, deterministic per `place`."""
         if not self.rate:
             return user

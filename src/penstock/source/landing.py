@@ -1,4 +1,4 @@
-"""Staging of API responses: kept on disk per run, from before they are sent until a day later.
+"""Stage API responses on disk, per run, from before they are sent until a day later.
 
 The next attempt of a failed or killed task reads them and sends exactly the same records, even if the API never
 returns the same response twice.
@@ -27,29 +27,29 @@ class _Page(msgspec.Struct):
     penstock: str = ""
 
 
-class Landing:
+class Staging:
     """Staged responses of one run, in a subfolder of `folder`."""
 
     def __init__(self, folder: Path, run_id: str) -> None:
         self.folder = folder / hashlib.sha256(run_id.encode()).hexdigest()[:24]
         self._last_read: tuple[int, list[Any]] = (-1, [])
 
-    def answers(self) -> Iterator[tuple[list[Any], int]]:
+    def read_responses(self) -> Iterator[tuple[list[Any], int]]:
         """Yield the staged responses in order, each with its time in ms since the epoch. Raises `FormatTooNew`."""
         for file in self._list_files():
             staged_ms = file.stat().st_mtime_ns // 1_000_000
             yield _read_response(file), staged_ms
 
-    def entry(self, answer: int, index: int) -> Any:
+    def read_entry(self, answer: int, index: int) -> Any:
         """Return an entry as it was staged, even if it was changed in memory. Both indexes count from 0."""
         if self._last_read[0] != answer:
             self._last_read = answer, _read_response(self.folder / _format_name(answer))
         return self._last_read[1][index]
 
-    def keep(self, answer: list[Any]) -> None:
+    def write_response(self, response: list[Any]) -> None:
         """Write a response to disk, atomically and synced. Only its owner can read it."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_atomically(self.folder / _format_name(len(self._list_files())), _encode_response(answer))
+        write_atomically(self.folder / _format_name(len(self._list_files())), _encode_response(response))
 
     def forget_others(self, older_than_s: float) -> None:
         """Delete the responses of other runs that are older than `older_than_s` seconds."""
@@ -66,9 +66,11 @@ def _format_name(answer: int) -> str:
     return f"{answer:06}.json"
 
 
-def _encode_response(answer: list[Any]) -> bytes:
-    unreadable = {index: entry for index, entry in enumerate(answer) if isinstance(entry, Unreadable)}
-    entries = [None if index in unreadable else entry for index, entry in enumerate(answer)] if unreadable else answer
+def _encode_response(response: list[Any]) -> bytes:
+    unreadable = {index: entry for index, entry in enumerate(response) if isinstance(entry, Unreadable)}
+    entries = (
+        [None if index in unreadable else entry for index, entry in enumerate(response)] if unreadable else response
+    )
     return msgspec.json.encode(_Page(entries, unreadable, penstock=__version__))
 
 

@@ -12,7 +12,7 @@ _EARLIEST_EPOCH_S = 1e9  # 2001: a smaller number counts seconds from now
 _EARLIEST_EPOCH_MS = 1e11  # 1973 in milliseconds, the year 5138 in seconds
 
 
-def is_worth_another(status: int, headers: Mapping[str, str]) -> bool:
+def is_retryable(status: int, headers: Mapping[str, str]) -> bool:
     """Return whether a request with this response status is worth a retry."""
     if status in (REQUEST_TIMEOUT, TOO_MANY_REQUESTS) or status >= 500:
         return True

@@ -75,7 +75,7 @@ def pool_of(nat: str) -> Pool:
 
 
 @cache
-def words() -> list[str]:
+def draw_words() -> list[str]:
     """Return the words that passwords consist of."""
     fake = Faker("en_US")
     fake.seed_instance("words")
@@ -84,7 +84,7 @@ def words() -> list[str]:
 
 def fill_pools() -> None:
     """Fill all pools in advance, so that no request has to."""
-    words()
+    draw_words()
     for nat in NATIONALITIES:
         pool_of(nat)
 
@@ -107,18 +107,18 @@ def make_user(seed: str, position: int, nats: Sequence[str], genders: Sequence[s
         "login": _draw_login(rng, seed, position),
         "dob": _draw_date(rng, *BORN),
         "registered": _draw_date(rng, *REGISTERED),
-        "phone": filled(rng, nationality.phone),
-        "cell": filled(rng, nationality.cell),
+        "phone": fill_pattern(rng, nationality.phone),
+        "cell": fill_pattern(rng, nationality.cell),
         "id": {
             "name": nationality.id_name,
-            "value": filled(rng, nationality.id_value) if nationality.id_value else None,
+            "value": fill_pattern(rng, nationality.id_value) if nationality.id_value else None,
         },
         "picture": _draw_picture(rng, gender),
         "nat": nat,
     }
 
 
-def filled(rng: random.Random, pattern: str) -> str:
+def fill_pattern(rng: random.Random, pattern: str) -> str:
     """Replace `#`, `%` and `@` in a pattern of `nationalities`."""
     return "".join([_FILL[char](rng) if char in _FILL else char for char in pattern])
 
@@ -143,14 +143,14 @@ def _draw_location(rng: random.Random, nationality: Nationality, pool: Pool) -> 
         "city": rng.choice(pool.cities),
         "state": rng.choice(pool.regions),
         "country": nationality.country,
-        "postcode": filled(rng, post_code) if isinstance(post_code, str) else rng.randint(*post_code),
+        "postcode": fill_pattern(rng, post_code) if isinstance(post_code, str) else rng.randint(*post_code),
         "coordinates": {"latitude": f"{rng.uniform(-90, 90):.4f}", "longitude": f"{rng.uniform(-180, 180):.4f}"},
         "timezone": {"offset": offset, "description": description},
     }
 
 
 def _draw_login(rng: random.Random, seed: str, position: int) -> dict[str, str]:
-    password = rng.choice(words())
+    password = rng.choice(draw_words())
     salt = "".join(rng.choices(SALT_LETTERS, k=8))
     secret = (password + salt).encode()
     digest = hashlib.sha256(f"{seed}:{position}".encode()).digest()

@@ -14,9 +14,9 @@ HOST = "127.0.0.1"
 STOP_MAX_S = 5
 
 
-def serve(app: Starlette, port: int, host: str = HOST) -> None:
+def serve_app(app: Starlette, port: int, host: str = HOST) -> None:
     """Serve on `host` until SIGTERM or SIGINT, then finish pending requests. Raises `PortTaken`."""
-    listener = listen(port, host)
+    listener = open_listener(port, host)
     server = uvicorn.Server(
         uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=STOP_MAX_S)
     )
@@ -26,7 +26,7 @@ def serve(app: Starlette, port: int, host: str = HOST) -> None:
     server.run(sockets=[listener])
 
 
-def listen(port: int, host: str = HOST) -> socket.socket:
+def open_listener(port: int, host: str = HOST) -> socket.socket:
     """Open a listening socket on `host`. Raises `PortTaken` if another process listens on the port."""
     try:
         return socket.create_server((host, port), backlog=128)

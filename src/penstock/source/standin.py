@@ -1,4 +1,4 @@
-"""Stand-in for the random user API 1.4: an ASGI app with the same responses and configurable faults.
+"""A stand-in for the random user API 1.4: an ASGI app with the same responses and configurable faults.
 
 Deliberate differences: `gender` also applies with a seed, and a seed's users are one infinite list of which a page is
 a window, so that page 2 of 10 is users 11 to 20 of page 1 of 20.
@@ -22,7 +22,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from penstock.errors import UsageError
-from penstock.source.hostile import Hostility, Trouble
+from penstock.source.hostile import Hostility, ResponseFault
 from penstock.source.nationalities import NATIONALITIES
 from penstock.source.people import GENDERS, make_user
 
@@ -76,13 +76,13 @@ def read_query(params: Mapping[str, str]) -> UserQuery:
     )
 
 
-def made_users(query: UserQuery) -> list[dict[str, Any]]:
+def generate_users(query: UserQuery) -> list[dict[str, Any]]:
     """Generate the users of a query, deterministically."""
     positions = range(query.start, query.start + query.results)
     return [make_user(query.seed, position, query.nats, query.genders) for position in positions]
 
 
-def captured_users(file: Path) -> UserSource:
+def load_captured_users(file: Path) -> UserSource:
     """Return a source of the users in a captured response, in order, starting over at the end.
 
     A page contains at most as many users as the file. Raises `UsageError` if the file is not such a response.
@@ -112,17 +112,19 @@ class Standin:
         """Answer a request, possibly with a fault."""
         if request.query_params.get("format", "json").lower() != "json":
             return JSONResponse({"error": "The stand-in supports only format=json."}, status_code=400)
-        trouble = self._hostility.trouble(next(self._requests))
+        trouble = self._hostility.choose_fault(next(self._requests))
         if trouble in _FAULTY_RESPONSES:
             return _FAULTY_RESPONSES[trouble]()
-        if trouble is Trouble.SLOW:
+        if trouble is ResponseFault.SLOW:
             await asyncio.sleep(self._hostility.slow_s)
         body = await run_in_threadpool(self._render_body, read_query(request.query_params))
         return _build_response(body, trouble)
 
     def _render_body(self, query: UserQuery) -> bytes:
         generated = self._users(query)
-        users = [self._hostility.touched(user, f"{query.seed}:{query.start + i}") for i, user in enumerate(generated)]
+        users = [
+            self._hostility.damage_user(user, f"{query.seed}:{query.start + i}") for i, user in enumerate(generated)
+        ]
         info = {"seed": query.seed, "results": len(users), "page": query.page, "version": VERSION}
         return msgspec.json.encode({"results": [_select_fields(query.fields, user) for user in users], "info": info})
 
@@ -137,7 +139,7 @@ class CutResponse(Response):
         await send({"type": "http.response.body", "body": half, "more_body": True})
 
 
-def make_app(users: UserSource = made_users, hostility: Hostility | None = None) -> Starlette:
+def make_app(users: UserSource = generate_users, hostility: Hostility | None = None) -> Starlette:
     """Create the stand-in as an ASGI app, without faults unless `hostility` is given."""
     endpoint: Callable[[Request], Awaitable[Response]] = Standin(users, hostility or Hostility()).answer
     return Starlette(routes=[*(Route(path, endpoint) for path in PATHS), Route("/health", _serve_health)])
@@ -147,19 +149,19 @@ async def _serve_health(_: Request) -> Response:
     return JSONResponse({"status": "ok"})
 
 
-_FAULTY_RESPONSES: dict[Trouble, Callable[[], Response]] = {
-    Trouble.THROTTLED: lambda: JSONResponse(
+_FAULTY_RESPONSES: dict[ResponseFault, Callable[[], Response]] = {
+    ResponseFault.THROTTLED: lambda: JSONResponse(
         {"error": "Whoa, ease up. You have asked for too many users."}, status_code=429, headers={"Retry-After": "1"}
     ),
-    Trouble.OVERLOADED: lambda: PlainTextResponse("Service Unavailable", status_code=503),
-    Trouble.ERROR: lambda: JSONResponse({"error": "Uh oh, something has gone wrong."}),
+    ResponseFault.OVERLOADED: lambda: PlainTextResponse("Service Unavailable", status_code=503),
+    ResponseFault.ERROR: lambda: JSONResponse({"error": "Uh oh, something has gone wrong."}),
 }
 
 
-def _build_response(body: bytes, trouble: Trouble) -> Response:
-    if trouble is Trouble.CUT:
+def _build_response(body: bytes, trouble: ResponseFault) -> Response:
+    if trouble is ResponseFault.CUT:
         return CutResponse(body, media_type="application/json")
-    if trouble is Trouble.TRUNCATED:
+    if trouble is ResponseFault.TRUNCATED:
         body = body[: len(body) // 2]
     return Response(body, media_type="application/json", headers={"Cache-Control": "no-cache"})
 

@@ -108,7 +108,8 @@ class Starter:
         write_atomically(self._get_stamp_path(service), service.fingerprint)
         if PIPELINE in service.env:
             write_atomically(
-                started.path_of(self.environment.settings, service.name), started.render(self.environment.settings)
+                started.path_of(self.environment.settings, service.name),
+                started.render_identity(self.environment.settings),
             )
         self._log_starts[service.name] = logs.size_bytes(self.environment.layout.log(service.name))
         self.supervisor.start(service.name)

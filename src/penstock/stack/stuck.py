@@ -33,7 +33,7 @@ def find_stuck_batches(settings: Settings) -> list[FailingBatch]:
     pipeline = pipelines.of(settings)
     checkpoint = folder_of(settings, pipeline.topic)
     quick = settings.model_copy(update={"cassandra_timeout_s": _TIMEOUT_S})
-    with cassandra.connected(quick) as session:
+    with cassandra.open_session(quick) as session:
         recorded = FailingBatches(session, cassandra.keyspace_of(settings, pipeline), pipeline.topic).read()
     return stuck_batches([batch for batch in recorded if batch.checkpoint == checkpoint], checkpoint, {})
 

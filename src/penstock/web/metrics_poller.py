@@ -8,7 +8,7 @@ from cassandra import DriverException
 from cassandra.cluster import NoHostAvailable
 from confluent_kafka import KafkaException
 
-from penstock.broker.sizes import sizes
+from penstock.broker.sizes import fetch_sizes
 from penstock.dead_letters.counts import DeadLetterCounter
 from penstock.errors import PenstockError
 from penstock.log import get_logger
@@ -72,6 +72,6 @@ class Followed:
     def _poll_sizes(self, now: Point) -> None:
         if not now.services.get("kafka"):
             brokers = self._desk.kafka.list_topics(timeout=TIMEOUT_S).brokers.values()
-            bytes_by_topic = sizes(self._desk.settings, [(broker.host, broker.port) for broker in brokers]) or {}
+            bytes_by_topic = fetch_sizes(self._desk.settings, [(broker.host, broker.port) for broker in brokers]) or {}
             topics = (self._desk.pipeline.topic, self._desk.pipeline.dead_letter_topic)
             self.held_bytes = {topic: bytes_by_topic[topic] for topic in topics if topic in bytes_by_topic}

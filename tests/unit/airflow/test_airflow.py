@@ -9,7 +9,7 @@ from penstock.airflow import runs
 from penstock.airflow.api_client import Airflow
 from penstock.config import read
 from penstock.errors import AirflowUnreachable, PenstockError, RunFailed
-from penstock.pipelines.identity import identify
+from penstock.pipelines.identity import identify_pipeline
 from penstock.pipelines.users import PIPELINE
 
 DAG = "/api/v2/dags/user_automation"
@@ -66,7 +66,7 @@ def test_a_run_is_triggered_with_its_parameters(server):
         assert client.trigger_run({"records": 5}) == "manual__1"
     _, unpause, trigger = server.requests
     assert json.loads(unpause.content) == {"is_paused": False}
-    expected = identify(read(), PIPELINE).as_dict()
+    expected = identify_pipeline(read(), PIPELINE).as_dict()
     assert json.loads(trigger.content) == {"logical_date": None, "conf": {"records": 5, "pipeline": expected}}
 
 

@@ -21,7 +21,7 @@ from tests.unit.fakes import message
 )
 def test_the_text_of_a_header(found, text):
     """The first value of the name, as text whatever its bytes; None when there is none."""
-    assert headers.text(message(0, headers=found), headers.RUN) == text
+    assert headers.read_text(message(0, headers=found), headers.RUN) == text
 
 
 def test_names_are_those_that_records_in_kafka_bear():
@@ -46,4 +46,4 @@ def test_names_are_those_that_records_in_kafka_bear():
 )
 def test_the_order_of_a_record_is_its_first_header(found, value):
     """Spark looks at no other one, so nobody does."""
-    assert headers.order(found) == value
+    assert headers.read_order(found) == value

@@ -9,7 +9,7 @@ from tests.unit.fakes import kafka_error
 
 def test_a_plain_connection_has_no_secrets(settings):
     """Without SASL and TLS there is only the address and the protocol."""
-    conf = kafka.connection(settings)
+    conf = kafka.build_config(settings)
     conf["error_cb"](KafkaError(KafkaError._TRANSPORT, "away"))
     assert {name: value for name, value in conf.items() if name not in ("error_cb", "log_level")} == {
         "bootstrap.servers": "127.0.0.1:9092",
@@ -20,7 +20,7 @@ def test_a_plain_connection_has_no_secrets(settings):
 def test_a_secured_connection(tmp_path):
     """User, password, mechanism and authority reach the client."""
     ca = tmp_path / "ca.pem"
-    conf = kafka.connection(
+    conf = kafka.build_config(
         read(
             kafka_security_protocol="SASL_SSL",
             kafka_username="me",
@@ -45,7 +45,7 @@ def given_conf(monkeypatch):
 
 def test_the_producer_loses_nothing_and_doubles_nothing(given_conf, settings):
     """Idempotent, acks=all, and a record is reported within the timeout of the settings."""
-    kafka.producer(settings)
+    kafka.create_producer(settings)
     conf = given_conf[0]
     assert (conf["enable.idempotence"], conf["acks"], conf["compression.type"]) == (True, "all", "lz4")
     assert conf["delivery.timeout.ms"] == 30_000
@@ -54,26 +54,26 @@ def test_the_producer_loses_nothing_and_doubles_nothing(given_conf, settings):
 
 def test_the_reader_never_commits_and_never_skips(given_conf, settings):
     """Looking at a topic changes nothing, and offsets that are gone are an error."""
-    kafka.reader(settings)
+    kafka.create_reader(settings)
     assert (given_conf[0]["enable.auto.commit"], given_conf[0]["auto.offset.reset"]) == (False, "error")
 
 
 def test_a_fast_reader_hardly_waits(given_conf, settings):
     """It asks for more soon after it has taken what was fetched: librdkafka's own pause is a second."""
-    kafka.reader(settings)
+    kafka.create_reader(settings)
     assert given_conf[0]["fetch.queue.backoff.ms"] == 10
 
 
 def test_the_admin_client_connects_as_all_do(given_conf, settings):
     """An admin client has the connection and nothing else."""
-    kafka.admin(settings)
-    assert set(given_conf[0]) == set(kafka.connection(settings))
+    kafka.create_admin(settings)
+    assert set(given_conf[0]) == set(kafka.build_config(settings))
 
 
 @pytest.mark.parametrize("code", [KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError.BROKER_NOT_AVAILABLE])
 def test_a_broker_that_is_away_is_unreachable(settings, code):
     """What may pass by itself is `KafkaUnreachable`, with what was done, where, and what to type."""
-    error = kafka.failure(kafka_error(code, "gone"), "listing", settings)
+    error = kafka.translate_error(kafka_error(code, "gone"), "listing", settings)
     assert type(error) is KafkaUnreachable
     assert error.message == "listing on Kafka at 127.0.0.1:9092: gone"
     assert "./penstock status" in error.hint
@@ -81,5 +81,5 @@ def test_a_broker_that_is_away_is_unreachable(settings, code):
 
 def test_a_broker_that_refuses_is_a_failure(settings):
     """What does not pass by itself is an error, but not one of being away."""
-    error = kafka.failure(kafka_error(KafkaError.TOPIC_AUTHORIZATION_FAILED, "no"), "listing", settings)
+    error = kafka.translate_error(kafka_error(KafkaError.TOPIC_AUTHORIZATION_FAILED, "no"), "listing", settings)
     assert type(error) is PenstockError

@@ -9,7 +9,7 @@ import stamina
 from msgspec import Meta
 
 from penstock.broker import registry
-from penstock.broker.registry import Registry, Standing, WriterSchema, schema_of
+from penstock.broker.registry import Registry, SubjectStatus, WriterSchema, schema_of
 from penstock.config import read
 from penstock.contract.evolution import ChangeKind
 from penstock.contract.record import KEY, Record
@@ -163,11 +163,11 @@ def test_a_records_schema_is_registered_once(made, server, wire_format, kind):
 def test_an_optional_field_more_is_a_new_version(made, server, wire_format):
     """It is told as a change, and registered."""
     made().register(SUBJECT, Reading, wire_format)
-    standing = made().standing(SUBJECT, Wider, wire_format)
+    standing = made().check_subject(SUBJECT, Wider, wire_format)
     assert (standing.schema_id, standing.version) == (None, 1)
     assert [(change.field, change.kind) for change in standing.changes] == [("place", ChangeKind.ADDED_OPTIONAL)]
     assert made().register(SUBJECT, Wider, wire_format) == 2
-    assert made().standing(SUBJECT, Wider, wire_format) == Standing(2, 2, [])
+    assert made().check_subject(SUBJECT, Wider, wire_format) == SubjectStatus(2, 2, [])
 
 
 @pytest.mark.parametrize("wire_format", FORMATS)
@@ -176,7 +176,7 @@ def test_an_older_version_is_still_registered(made, wire_format):
     made().register(SUBJECT, Reading, wire_format)
     made().register(SUBJECT, Wider, wire_format)
     assert made().register(SUBJECT, Reading, wire_format) == 1
-    assert made().standing(SUBJECT, Reading, wire_format) == Standing(1, 2, [])
+    assert made().check_subject(SUBJECT, Reading, wire_format) == SubjectStatus(1, 2, [])
 
 
 @pytest.mark.parametrize("wire_format", FORMATS)
@@ -209,9 +209,9 @@ def test_a_subject_of_another_encoding_is_refused(made, server):
     """The subject's own kind of schema is named."""
     made().register(SUBJECT, Reading, "json")
     server.holds("other", "x", "PROTOBUF")
-    with pytest.raises(SchemaRefused, match="holds JSON schemas and this one is AVRO"):
+    with pytest.raises(SchemaRefused, match="has JSON schemas and this one is AVRO"):
         made().register(SUBJECT, Reading, "avro")
-    with pytest.raises(SchemaRefused, match="holds PROTOBUF schemas"):
+    with pytest.raises(SchemaRefused, match="has PROTOBUF schemas"):
         made().register("other", Reading, "json")
 
 
@@ -220,8 +220,8 @@ def test_avro_is_sent_under_the_very_same_schema(made):
     made().register(SUBJECT, Reading, "avro")
     assert made().register(SUBJECT, Reordered, "avro") == 2
     made().register("json", Reading, "json")
-    before = made().standing("json", Reading, "json")
-    assert made().standing("json", Reordered, "json") == before
+    before = made().check_subject("json", Reading, "json")
+    assert made().check_subject("json", Reordered, "json") == before
 
 
 def test_an_open_schema_serves_a_record_that_is_the_same(made, server):
@@ -229,7 +229,7 @@ def test_an_open_schema_serves_a_record_that_is_the_same(made, server):
     schema_id = server.holds(SUBJECT, json_schema(Reading) | {"additionalProperties": True}, "JSON")
     server.refuses_new = True
     assert made().register(SUBJECT, Reading, "json") == schema_id
-    assert made().standing(SUBJECT, Reading, "json") == Standing(schema_id, 1, [])
+    assert made().check_subject(SUBJECT, Reading, "json") == SubjectStatus(schema_id, 1, [])
 
 
 @pytest.mark.parametrize(("kind", "wire_format"), [("JSON", "json"), ("AVRO", "avro")])

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from penstock.broker.sizes import sizes
+from penstock.broker.sizes import fetch_sizes
 from penstock.config import read
 
 
@@ -57,17 +57,17 @@ def framed(answer: bytes) -> bytes:
 def test_partitions_and_brokers_are_added_up(broker):
     """Every replica counts."""
     place = broker(framed(WHOLE), framed(WHOLE))
-    assert sizes(read(home="unused"), [place, place]) == {"a": 30, "b": 14}
+    assert fetch_sizes(read(home="unused"), [place, place]) == {"a": 30, "b": 14}
 
 
 @pytest.mark.parametrize("answer", [b"", framed(WHOLE)[:-3], framed(WHOLE[:-3]), framed(REFUSED), b"\x7f\xff\xff\xff"])
 def test_an_answer_that_is_none_leaves_it_unknown(broker, answer):
     """Cut, refused, or longer than any answer is."""
-    assert sizes(read(home="unused"), [broker(answer)]) is None
+    assert fetch_sizes(read(home="unused"), [broker(answer)]) is None
 
 
 def test_a_broker_that_cannot_be_asked_leaves_it_unknown(free_port):
     """One that is away, and one that wants SASL."""
-    assert sizes(read(home="unused"), [("127.0.0.1", free_port)]) is None
+    assert fetch_sizes(read(home="unused"), [("127.0.0.1", free_port)]) is None
     sasl = read(home="unused", kafka_security_protocol="SASL_PLAINTEXT", kafka_username="u", kafka_password="p")
-    assert sizes(sasl, [("127.0.0.1", free_port)]) is None
+    assert fetch_sizes(sasl, [("127.0.0.1", free_port)]) is None

@@ -46,7 +46,7 @@ def admin(monkeypatch):
 
     def make(*present, error=None):
         client = FakeAdmin(present, error)
-        monkeypatch.setattr(topics, "admin", lambda _: client)
+        monkeypatch.setattr(topics, "create_admin", lambda _: client)
         return client
 
     return make
@@ -58,7 +58,7 @@ def consumer(monkeypatch):
 
     def make(*arguments, **named):
         client = FakeConsumer(*arguments, **named)
-        monkeypatch.setattr(topics, "reader", lambda _: client)
+        monkeypatch.setattr(topics, "create_reader", lambda _: client)
         return client
 
     return make
@@ -68,8 +68,8 @@ def test_missing_topics_are_created_as_the_settings_say(admin):
     """A topic that is not there is made with the partitions, replicas and retention of the settings."""
     client = admin("there")
     settings = read(kafka_partitions=3, kafka_replication=3, kafka_retention_hours=2)
-    topics.ensure(settings, "there")
-    topics.ensure(settings, "new")
+    topics.ensure_topic(settings, "there")
+    topics.ensure_topic(settings, "new")
     assert [(one.topic, one.num_partitions, one.replication_factor) for one in client.created] == [("new", 3, 3)]
     assert client.created[0].config == {
         "cleanup.policy": "delete",
@@ -85,7 +85,7 @@ def test_missing_topics_are_created_as_the_settings_say(admin):
 def test_a_dead_letter_topic_takes_all_that_its_topic_takes(admin, settings):
     """There is room for the headers that say what is wrong."""
     client = admin()
-    topics.ensure_pipeline(settings, users.PIPELINE)
+    topics.ensure_pipeline_topics(settings, users.PIPELINE)
     sizes = {one.topic: int(one.config["max.message.bytes"]) for one in client.created}
     assert sizes["users_created.dlq"] >= sizes["users_created"] + 16 * 1024
 
@@ -93,7 +93,7 @@ def test_a_dead_letter_topic_takes_all_that_its_topic_takes(admin, settings):
 def test_rejected_records_wait_without_end(admin, settings):
     """However long the topic itself keeps its records."""
     client = admin()
-    topics.ensure_pipeline(settings, users.PIPELINE)
+    topics.ensure_pipeline_topics(settings, users.PIPELINE)
     kept = {one.topic: one.config["retention.ms"] for one in client.created}
     assert kept == {"users_created": str(168 * 3_600_000), "users_created.dlq": "-1"}
 
@@ -106,7 +106,7 @@ def test_one_replica_needs_one_in_sync(settings):
 def test_a_topic_made_by_another_meanwhile_is_fine(admin, settings):
     """Two that start at once do not fail each other."""
     admin(error=kafka_error(KafkaError.TOPIC_ALREADY_EXISTS))
-    topics.ensure(settings, "new")
+    topics.ensure_topic(settings, "new")
 
 
 @pytest.mark.parametrize(
@@ -117,18 +117,18 @@ def test_a_topic_that_cannot_be_made_is_an_error(admin, settings, code, kind):
     """The error says which topic, and whether Kafka is away."""
     admin(error=kafka_error(code))
     with pytest.raises(PenstockError, match="creating a") as failed:
-        topics.ensure(settings, "a")
+        topics.ensure_topic(settings, "a")
     assert type(failed.value) is kind
 
 
 def test_topic_id(admin, settings):
     """Kafka's own id of a topic, or the error of not being told."""
     admin("t")
-    assert topics.topic_id(settings, "t") == "id-1"
-    assert topics.describe(topics.admin(settings), "t", settings) == ("id-1", 3)
+    assert topics.fetch_topic_id(settings, "t") == "id-1"
+    assert topics.describe_topic(topics.create_admin(settings), "t", settings) == ("id-1", 3)
     admin(error=kafka_error(KafkaError._TIMED_OUT))
     with pytest.raises(KafkaUnreachable, match="describing t"):
-        topics.topic_id(settings, "t")
+        topics.fetch_topic_id(settings, "t")
 
 
 def test_spans_are_the_watermarks_in_partition_order(consumer, settings):
@@ -182,7 +182,7 @@ def test_watermarks_that_do_not_come_are_unreachable(consumer, settings):
 def test_records_of_several_spans(consumer, settings):
     """Records come span by span, and not beyond a span's end."""
     client = consumer([[message(0), message(1)], [message(2), message(3)], [message(7, partition=1)]])
-    found = topics.records(settings, "t", [Span(0, 0, 3), Span(2, 4, 4), Span(1, 7, 8)])
+    found = topics.read_records(settings, "t", [Span(0, 0, 3), Span(2, 4, 4), Span(1, 7, 8)])
     assert [(one.partition(), one.offset()) for one in found] == [(0, 0), (0, 1), (0, 2), (1, 7)]
     assert client.assigned == [("t", 0, 0), ("t", 1, 7)]
     assert client.closed
@@ -191,21 +191,21 @@ def test_records_of_several_spans(consumer, settings):
 def test_records_end_where_the_partition_does(consumer, settings):
     """Control records at the end have offsets but are never given: the end of the partition ends the span."""
     consumer([[message(0)], [event(KafkaError._PARTITION_EOF, 3)]])
-    assert [one.offset() for one in topics.records(settings, "t", [Span(0, 0, 3)])] == [0]
+    assert [one.offset() for one in topics.read_records(settings, "t", [Span(0, 0, 3)])] == [0]
 
 
 def test_records_that_do_not_come_are_unreachable(consumer, settings, clock):
     """Silence is an error, not an end; but a pause shorter than the timeout is neither."""
     client = consumer([[message(0)], [], []], clock=clock)
     with pytest.raises(KafkaUnreachable, match=r"nothing read from t\[0\] in 30 s"):
-        list(topics.records(settings, "t", [Span(0, 0, 2)]))
+        list(topics.read_records(settings, "t", [Span(0, 0, 2)]))
     assert client.closed
 
 
 def test_records_that_retention_deletes_meanwhile_are_passed_over(consumer, settings):
     """Reading goes on where the partition begins by then."""
     client = consumer([[message(0), event(KafkaError._AUTO_OFFSET_RESET)], [message(5), message(6)]], {0: (5, 9)})
-    assert [one.offset() for one in topics.records(settings, "t", [Span(0, 0, 7)])] == [0, 5, 6]
+    assert [one.offset() for one in topics.read_records(settings, "t", [Span(0, 0, 7)])] == [0, 5, 6]
     assert client.assigned == [("t", 0, 0), ("t", 0, 5)]
     assert client.closed
 
@@ -213,8 +213,8 @@ def test_records_that_retention_deletes_meanwhile_are_passed_over(consumer, sett
 def test_records_that_are_gone_from_the_end_are_an_error(consumer, settings):
     """An offset that Kafka no longer has, though it has earlier ones, is not passed over."""
     client = consumer([[message(0), event(KafkaError._AUTO_OFFSET_RESET)]], {0: (0, 1)})
-    with pytest.raises(KafkaUnreachable, match=r"reading t\[0\]: Kafka does not have offset 1, and begins at 0"):
-        list(topics.records(settings, "t", [Span(0, 0, 2)]))
+    with pytest.raises(KafkaUnreachable, match=r"reading t\[0\]: Kafka has no offset 1, the log starts at 0"):
+        list(topics.read_records(settings, "t", [Span(0, 0, 2)]))
     assert client.closed
 
 
@@ -232,7 +232,7 @@ def test_records_at_some_places(settings):
         ]
     )
     wanted = [Place(0, 7), Place(1, 4), Place(0, 4), Place(0, 7)]
-    found = topics.records_at(client, "t", wanted, settings)
+    found = topics.read_records_at(client, "t", wanted, settings)
     assert places(found) == [(Place(0, 4), b"a"), (Place(0, 7), b"d"), (Place(1, 4), b"f")]
     assert client.assigned == [("t", 0, 4), ("t", 1, 4)]
     assert (client.is_assigned, client.closed) == (False, False)
@@ -241,7 +241,7 @@ def test_records_at_some_places(settings):
 def test_records_at_no_places(settings):
     """Nothing is read."""
     client = FakeConsumer(raises=kafka_error(KafkaError._TRANSPORT))
-    assert topics.records_at(client, "t", [], settings) == {}
+    assert topics.read_records_at(client, "t", [], settings) == {}
     assert client.assigned == []
 
 
@@ -256,7 +256,7 @@ def test_records_at_no_places(settings):
 )
 def test_a_record_that_kafka_does_not_have_is_left_out(settings, batch):
     """One in whose place there is nothing any more is not waited for, and no other is taken for it."""
-    found = topics.records_at(FakeConsumer([batch]), "t", [Place(0, 4), Place(0, 5)], settings)
+    found = topics.read_records_at(FakeConsumer([batch]), "t", [Place(0, 4), Place(0, 5)], settings)
     assert places(found) == [(Place(0, 4), b"a")]
 
 
@@ -272,7 +272,7 @@ class Shortened(FakeConsumer):
 
 def test_a_record_that_was_deleted_at_the_beginning_is_left_out(settings):
     """Kafka deletes the oldest: with the first of the wanted ones gone, the others are found."""
-    found = topics.records_at(Shortened(partitions={0: (5, 9)}), "t", [Place(0, 4), Place(0, 5)], settings)
+    found = topics.read_records_at(Shortened(partitions={0: (5, 9)}), "t", [Place(0, 4), Place(0, 5)], settings)
     assert places(found) == [(Place(0, 5), b"x")]
 
 
@@ -288,14 +288,14 @@ def test_a_record_that_was_deleted_at_the_beginning_is_left_out(settings):
 def test_places_that_cannot_be_read_are_an_error(settings, made, kind):
     """Kafka's error comes out as one of penstock's: a record that was not read is not taken for one that is gone."""
     with pytest.raises(kind, match="reading t on Kafka") as failed:
-        topics.records_at(FakeConsumer(**made), "t", [Place(0, 4), Place(0, 5)], settings)
+        topics.read_records_at(FakeConsumer(**made), "t", [Place(0, 4), Place(0, 5)], settings)
     assert type(failed.value) is kind
 
 
 def test_places_of_which_nothing_comes_are_unreachable(settings, clock):
     """Silence is an error here too."""
     with pytest.raises(KafkaUnreachable, match=r"nothing read from t\[0\] in 30 s"):
-        topics.records_at(FakeConsumer(clock=clock), "t", [Place(0, 4)], settings)
+        topics.read_records_at(FakeConsumer(clock=clock), "t", [Place(0, 4)], settings)
 
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)

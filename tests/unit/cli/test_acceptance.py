@@ -36,7 +36,7 @@ class Desk:
 @pytest.fixture
 def desk(monkeypatch):
     desk = Desk()
-    monkeypatch.setattr(cassandra, "connected", lambda _settings: nullcontext())
+    monkeypatch.setattr(cassandra, "open_session", lambda _settings: nullcontext())
     monkeypatch.setattr(acceptance, "find_differences", desk.find)
     monkeypatch.setattr(acceptance, "accept_differences", desk.accept)
     monkeypatch.setattr(acceptance, "list_accepted", lambda *_: desk.known)

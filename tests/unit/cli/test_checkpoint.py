@@ -20,7 +20,7 @@ def place(tmp_path, monkeypatch):
     """The checkpoint folder, and a Kafka with offsets 5 to 20 of one partition."""
     monkeypatch.setenv("PENSTOCK_SPARK_CHECKPOINT", str(tmp_path / "c"))
     monkeypatch.setattr(topics, "spans", lambda *_: [Span(0, 5, 20)])
-    monkeypatch.setattr(topics, "topic_id", lambda *_: "id-1")
+    monkeypatch.setattr(topics, "fetch_topic_id", lambda *_: "id-1")
     return tmp_path / "c" / TOPIC
 
 
@@ -65,7 +65,7 @@ def test_show_says_what_does_not_fit(place):
     begun(place, 3)
     result = run("show")
     assert result.exit_code == 1
-    assert "2 records were deleted unread" in result.stderr
+    assert "2 records were deleted before they were read" in result.stderr
     assert "./penstock checkpoint reset --to earliest" in result.stderr
 
 

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from penstock import log, pipelines
 from penstock.broker import registry
 from penstock.cli import app
-from penstock.codec.wire_format import pack
+from penstock.codec.wire_format import encode_header
 from penstock.contract.fault import Reason
 from penstock.dead_letters import redrive
 from penstock.errors import RegistryUnreachable, UsageError
@@ -44,7 +44,7 @@ def world(monkeypatch):
     monkeypatch.setattr(pipelines, "of", lambda _settings: READINGS)
     monkeypatch.setattr(registry, "Registry", lambda _settings: world.registry)
     monkeypatch.setattr(redrive, "Registry", lambda _settings: world.registry)
-    monkeypatch.setattr(redrive, "producer", lambda _settings: world.kafka.producer)
+    monkeypatch.setattr(redrive, "create_producer", lambda _settings: world.kafka.producer)
     return world
 
 
@@ -153,7 +153,7 @@ def test_show_says_where_a_record_is_that_was_left_out(world):
 
 def test_show_needs_no_registry(world):
     """Without the registry, `show` prints the bytes of an Avro value."""
-    world.kafka.set_aside(reject(1, pack(AVRO_ID) + b"\x02"))
+    world.kafka.set_aside(reject(1, encode_header(AVRO_ID) + b"\x02"))
     world.registry._error = RegistryUnreachable("away")
     assert "value, 6 bytes, wire-format header 00 00 00 00 02:\n\\x02\n" in run("show", "0:0").stdout
 
@@ -186,7 +186,7 @@ def test_an_export_is_read_by_its_owner_alone(world, tmp_path):
 
 def test_an_export_that_fails_leaves_the_file_as_it_was(world, tmp_path):
     """A failed export leaves the existing file unchanged and no temporary file."""
-    world.kafka.set_aside(reject(1, BAD), reject(2, pack(AVRO_ID) + b"\x02"))
+    world.kafka.set_aside(reject(1, BAD), reject(2, encode_header(AVRO_ID) + b"\x02"))
     world.registry._error = RegistryUnreachable("away")
     file = tmp_path / "out.jsonl"
     file.write_text("before")

@@ -67,10 +67,10 @@ def world(monkeypatch):
         "since",
         lambda _settings, _topic, whole, at: [replace(one, first=min(one.end, at.year)) for one in whole],
     )
-    monkeypatch.setattr(cassandra, "connected", lambda _settings: nullcontext())
-    monkeypatch.setattr(cassandra, "truncate", lambda *_: world.done.append("truncate"))
+    monkeypatch.setattr(cassandra, "open_session", lambda _settings: nullcontext())
+    monkeypatch.setattr(cassandra, "truncate_table", lambda *_: world.done.append("truncate"))
     monkeypatch.setattr(table_orders, "fix_order", world.fix_order)
-    monkeypatch.setattr(replaying, "replay", world.replay)
+    monkeypatch.setattr(replaying, "replay_ranges", world.replay)
     monkeypatch.setattr(verify, "verify", world.verify)
     monkeypatch.setattr(verify, "count_rows_to_rebuild", world.rows_to_rebuild)
     monkeypatch.setattr(commands, "open_local_spark", world.spark)

@@ -104,7 +104,7 @@ class World:
 @pytest.fixture
 def world(monkeypatch):
     world = World()
-    monkeypatch.setattr(cassandra, "connected", lambda _settings: nullcontext())
+    monkeypatch.setattr(cassandra, "open_session", lambda _settings: nullcontext())
     monkeypatch.setattr(receipt, "run_and_reconcile", world.give)
     monkeypatch.setattr(verify, "verify", world.verify)
     monkeypatch.setattr(trace, "trace_record", world.trace)

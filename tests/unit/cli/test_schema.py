@@ -4,7 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from penstock.broker import registry
-from penstock.broker.registry import Standing
+from penstock.broker.registry import SubjectStatus
 from penstock.cli import app, schema
 from penstock.contract import cql
 from penstock.contract.evolution import Change, ChangeKind
@@ -64,9 +64,9 @@ def test_renderings_hold_every_field(root):
     assert all(f"  {name} " in texts[".cql"] for name in names)
 
 
-OPTIONAL = Change.of("age", ChangeKind.ADDED_OPTIONAL, "`age` (int) is new; older records have none")
+OPTIONAL = Change.of("age", ChangeKind.ADDED_OPTIONAL, "`age` (int) is new; older records do not have it")
 REQUIRED = Change.of("age", ChangeKind.ADDED_REQUIRED, "`age` is required")
-COLUMNS = cql.columns(User)
+COLUMNS = cql.column_types(User)
 TABLE = "spark_streams.created_users"
 ADDS_PHONE = f"ALTER TABLE {TABLE} ADD phone text"
 
@@ -75,7 +75,7 @@ class World:
     """Registry and table, with a record of all changes in order."""
 
     def __init__(self) -> None:
-        self.standing, self.done = Standing(7, 1, []), []
+        self.standing, self.done = SubjectStatus(7, 1, []), []
         self.columns, self.key = dict(COLUMNS), "id"
         self.away = None
 
@@ -101,7 +101,7 @@ class FakeRegistry:
     def __init__(self, world) -> None:
         self._world = world
 
-    def standing(self, subject, record, wire_format):
+    def check_subject(self, subject, record, wire_format):
         assert (subject, record, wire_format) == ("users_created-value", User, "json")
         if self._world.away:
             raise self._world.away
@@ -150,14 +150,14 @@ def test_nothing_to_do_is_said(world):
 
 def test_a_plan_names_every_change(world):
     """The plan lists the registration, its changes, each statement and unmanaged columns."""
-    world.standing = Standing(None, 1, [OPTIONAL])
+    world.standing = SubjectStatus(None, 1, [OPTIONAL])
     del world.columns["phone"]
     world.columns["fax"] = "text"
     result = call("plan")
     assert result.exit_code == 0
     assert result.stdout.splitlines() == [
         "subject users_created-value: the latest version is 1; the next will be registered",
-        "  added_optional: `age` (int) is new; older records have none",
+        "  added_optional: `age` (int) is new; older records do not have it",
         f"table {TABLE}",
         f"  {ADDS_PHONE}",
         "  unmanaged column: fax text",
@@ -167,7 +167,7 @@ def test_a_plan_names_every_change(world):
 
 def test_a_plan_as_json_is_whole(world):
     """The JSON plan contains the same, with a verdict on each change."""
-    world.standing = Standing(None, 1, [OPTIONAL])
+    world.standing = SubjectStatus(None, 1, [OPTIONAL])
     del world.columns["phone"]
     found = planned()
     assert found["schema"] == [
@@ -175,7 +175,7 @@ def test_a_plan_as_json_is_whole(world):
             "field": "age",
             "kind": "added_optional",
             "allowed": True,
-            "why": "`age` (int) is new; older records have none",
+            "why": "`age` (int) is new; older records do not have it",
         }
     ]
     assert (found["subject"], found["version"], found["is_registered"]) == ("users_created-value", 1, False)
@@ -186,7 +186,7 @@ def test_a_plan_as_json_is_whole(world):
 
 def test_what_is_not_there_yet_will_be_made(world):
     """The first plan creates keyspace, table and subject."""
-    world.standing, world.columns = Standing(None, None, []), {}
+    world.standing, world.columns = SubjectStatus(None, None, []), {}
     lines = call("plan").stdout.splitlines()
     assert lines[0] == "subject users_created-value: does not exist yet; version 1 will be registered"
     assert lines[2].startswith("  CREATE KEYSPACE IF NOT EXISTS spark_streams")
@@ -200,7 +200,7 @@ def test_what_is_not_there_yet_will_be_made(world):
 
 def test_columns_come_before_the_registration(world):
     """Columns are added before the registration, and each step is printed."""
-    world.standing = Standing(None, 1, [OPTIONAL])
+    world.standing = SubjectStatus(None, 1, [OPTIONAL])
     del world.columns["phone"]
     result = call("apply", "--yes")
     assert world.done == [ADDS_PHONE, "register users_created-value"]
@@ -217,7 +217,7 @@ def test_only_what_is_lacking_is_done(world):
 
 def test_apply_asks_first(world):
     """Without --yes apply prints the plan and asks. Declining exits with 1 and changes nothing."""
-    world.standing = Standing(None, 1, [OPTIONAL])
+    world.standing = SubjectStatus(None, 1, [OPTIONAL])
     refused = call("apply", input="n\n")
     assert refused.exit_code == 1
     assert "added_optional: `age`" in refused.stderr
@@ -228,7 +228,7 @@ def test_apply_asks_first(world):
 
 def test_one_refused_change_refuses_all(world):
     """With a refused change, plan exits with 1, apply fails with the reason, and nothing is changed."""
-    world.standing = Standing(None, 1, [OPTIONAL, REQUIRED])
+    world.standing = SubjectStatus(None, 1, [OPTIONAL, REQUIRED])
     del world.columns["phone"]
     result = call("plan")
     assert result.exit_code == 1
@@ -243,11 +243,11 @@ def test_one_refused_change_refuses_all(world):
 
 @pytest.mark.parametrize(
     ("columns", "key", "message"),
-    [({"phone": "int"}, "id", "`phone` is text and was int"), ({}, "phone", "the key is `id`")],
+    [({"phone": "int"}, "id", "the type of `phone` changed from int to text"), ({}, "phone", "the key is `id`")],
 )
 def test_a_table_that_cannot_be_mended_refuses_all(world, columns, key, message):
     """A column of another type or another key is refused, and nothing is registered."""
-    world.standing = Standing(None, 1, [OPTIONAL])
+    world.standing = SubjectStatus(None, 1, [OPTIONAL])
     world.columns |= columns
     world.key = key
     assert message in call("plan").stdout

@@ -5,9 +5,9 @@ import msgspec
 import pytest
 from hypothesis import given
 
-from penstock.codec.encode import serializer
+from penstock.codec.encode import build_serializer
 from penstock.codec.records import Decoder
-from penstock.codec.wire_format import pack
+from penstock.codec.wire_format import encode_header
 from penstock.contract.schemas import avro_schema
 from penstock.pipelines.users import User
 from tests.unit.fakes import AVRO_ID, JSON_ID, FakeSchemas
@@ -16,22 +16,22 @@ from tests.unit.strategies import everything, to_ms, users
 
 USERS = Decoder(User, FakeSchemas.of(User))
 EVERYTHING = Decoder(Everything, FakeSchemas.of(Everything))
-as_json = serializer(User, "json", JSON_ID)
-as_avro = serializer(User, "avro", AVRO_ID)
-any_as_json = serializer(Everything, "json", JSON_ID)
-any_as_avro = serializer(Everything, "avro", AVRO_ID)
+as_json = build_serializer(User, "json", JSON_ID)
+as_avro = build_serializer(User, "avro", AVRO_ID)
+any_as_json = build_serializer(Everything, "json", JSON_ID)
+any_as_avro = build_serializer(Everything, "avro", AVRO_ID)
 
 
 def test_json_is_the_frame_and_the_fields():
     """A JSON value is the wire-format header and an object of the record's fields."""
-    value = serializer(Reading, "json", 258)(Reading(sensor=1, celsius=2.5))
+    value = build_serializer(Reading, "json", 258)(Reading(sensor=1, celsius=2.5))
     assert value == b'\x00\x00\x00\x01\x02{"sensor":1,"celsius":2.5}'
 
 
 def test_avro_is_the_frame_and_the_datum():
     """An Avro value is the wire-format header and exactly one datum of the record's schema."""
-    value = serializer(Reading, "avro", 7)(Reading(sensor=1, celsius=2.5))
-    body = BytesIO(value.removeprefix(pack(7)))
+    value = build_serializer(Reading, "avro", 7)(Reading(sensor=1, celsius=2.5))
+    body = BytesIO(value.removeprefix(encode_header(7)))
     assert fastavro.schemaless_reader(body, avro_schema(Reading), None) == {"sensor": 1, "celsius": 2.5}
     assert body.read() == b""
 

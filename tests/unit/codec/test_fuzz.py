@@ -14,17 +14,17 @@ from msgspec import Meta
 
 from penstock.broker.registry import WriterSchema
 from penstock.codec.avro import AvroReaders
-from penstock.codec.encode import serializer
+from penstock.codec.encode import build_serializer
 from penstock.codec.expansion import MAX_EXCESS, MAX_VALUES_PER_BYTE
 from penstock.codec.records import Decoder
 from penstock.codec.values import ContentReader, read_fields
-from penstock.codec.wire_format import HEADER_BYTES, pack
+from penstock.codec.wire_format import HEADER_BYTES, encode_header
 from penstock.contract import cql
 from penstock.contract.batch import Decoded
 from penstock.contract.fault import Fault, Reason, Stage
 from penstock.contract.fields import fields
 from penstock.contract.record import KEY, Record
-from penstock.contract.rules import MAX_VALUES, broken_rules, date_check, latest_past, text_check
+from penstock.contract.rules import MAX_VALUES, build_date_check, build_text_check, find_violations, latest_past
 from penstock.contract.schemas import avro_schema
 from penstock.pipelines.users import User
 from penstock.process.batches import decode_batches, decoded_ddl, from_columns, to_columns
@@ -43,12 +43,12 @@ _CODE = re.compile(r"\w*:[a-z]+")
 
 def written(records: st.SearchStrategy[Any], record: type[Record]) -> st.SearchStrategy[bytes]:
     """Records as their producer writes them, in each way."""
-    ways = [serializer(record, "json", JSON_ID), serializer(record, "avro", AVRO_ID), msgspec.json.encode]
+    ways = [build_serializer(record, "json", JSON_ID), build_serializer(record, "avro", AVRO_ID), msgspec.json.encode]
     return st.builds(lambda write, one: write(one), st.sampled_from(ways), records)
 
 
 _USERS, _EVERYTHING = written(users(), User), written(everything(), Everything)
-frames = st.sampled_from([b"", b"\0", pack(JSON_ID), pack(AVRO_ID), pack(9)])
+frames = st.sampled_from([b"", b"\0", encode_header(JSON_ID), encode_header(AVRO_ID), encode_header(9)])
 garbage = st.builds(bytes.__add__, frames, st.binary(max_size=200))
 texts = st.builds(
     bytes.__add__, frames, (json_texts | json_values.map(lambda one: msgspec.json.encode(one).decode())).map(str.encode)
@@ -75,9 +75,9 @@ def assert_can_be_stored(record: Record) -> None:
     """It keeps every rule, and each of its cells can be encoded."""
     found = msgspec.structs.asdict(record)
     assert msgspec.convert(found, type(record)) is not None
-    assert broken_rules(found, type(record)) == []
-    assert date_check(type(record))(record, latest_past()) == text_check(type(record))(record) == []
-    (framed,) = cql.encoder(type(record))([(record, 1, 2, 3)], [7])
+    assert find_violations(found, type(record)) == []
+    assert build_date_check(type(record))(record, latest_past()) == build_text_check(type(record))(record) == []
+    (framed,) = cql.build_encoder(type(record))([(record, 1, 2, 3)], [7])
     assert len(values_in(framed)) == len(fields(type(record))) + 4
 
 
@@ -92,7 +92,7 @@ def assert_can_be_set_aside(fault: Fault) -> None:
 
 @pytest.mark.parametrize("record", [User, Everything])
 @given(value=anything)
-@example(value=pack(AVRO_ID) + b"\x02" + b"\xff" * 9 + b"\x7f")
+@example(value=encode_header(AVRO_ID) + b"\x02" + b"\xff" * 9 + b"\x7f")
 @example(value=b"\xff\xfe{\x00")
 @example(value=b'{"maybe_ratio":' + b"1" * 400 + b"}")
 def test_decode_never_raises(record, value):
@@ -107,7 +107,11 @@ def test_decode_never_raises(record, value):
 @given(users())
 def test_what_keeps_the_contract_is_stored(user):
     """A good record is no fault, in whatever way it is written."""
-    for write in (serializer(User, "json", JSON_ID), serializer(User, "avro", AVRO_ID), msgspec.json.encode):
+    for write in (
+        build_serializer(User, "json", JSON_ID),
+        build_serializer(User, "avro", AVRO_ID),
+        msgspec.json.encode,
+    ):
         found = DECODERS[User].decode(write(user))
         assert found.id == user.id
         assert_can_be_stored(found)
@@ -163,7 +167,7 @@ def test_deleted_never_raises(record, key):
         assert found.reason in (Reason.VALUE_MISSING, Reason.KEY_AMBIGUOUS)
         assert_can_be_set_aside(found)
     else:
-        write_us, cell = values_in(cql.delete_encoder(record)(found, 5))
+        write_us, cell = values_in(cql.build_delete_encoder(record)(found, 5))
         assert None not in (write_us, cell)
 
 
@@ -173,7 +177,11 @@ def raw(at: int, key: bytes | None, value: bytes | None) -> dict[str, Any]:
 
 def facts(decoded: Decoded, record: type[Record]) -> tuple[Any, ...]:
     """What can be compared of a batch: a float that is no number equals nothing, its cell equals itself."""
-    return list(cql.encoder(record)(decoded.rows, [row[3] for row in decoded.rows])), decoded.deletions, decoded.rejects
+    return (
+        list(cql.build_encoder(record)(decoded.rows, [row[3] for row in decoded.rows])),
+        decoded.deletions,
+        decoded.rejects,
+    )
 
 
 @pytest.mark.parametrize("record", [User, Everything])
@@ -259,7 +267,7 @@ def test_no_schema_and_value_hurt_who_reads_them(kind, name, body, good):
     fields = {one["name"]: one["type"] for one in avro_schema(Reading)["fields"]} | {name: kind}
     schema = avro_schema(Reading) | {"fields": [{"name": one, "type": of} for one, of in fields.items()]}
     schemas = FakeSchemas({5: WriterSchema("avro", schema)})
-    start = serializer(Reading, "avro", 5)(Reading(sensor=3, celsius=1.5)) if good else pack(5)
+    start = build_serializer(Reading, "avro", 5)(Reading(sensor=3, celsius=1.5)) if good else encode_header(5)
     found = Decoder(Reading, schemas).decode(start + body)
     if isinstance(found, Fault):
         assert_can_be_set_aside(found)

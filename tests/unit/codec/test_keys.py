@@ -11,9 +11,9 @@ from msgspec import Meta
 
 from penstock.broker.registry import WriterSchema
 from penstock.codec.records import Decoder
-from penstock.codec.wire_format import pack
+from penstock.codec.wire_format import encode_header
 from penstock.contract.fault import Fault, Reason
-from penstock.contract.fields import key_writer
+from penstock.contract.fields import build_key_writer
 from penstock.contract.keys import KEY_FORMATS, is_structured
 from penstock.contract.proofs import KEY_SHAPES
 from penstock.contract.record import KEY, Record
@@ -66,7 +66,7 @@ DEBEZIUM = (
 def avro(schema_id, value):
     body = BytesIO()
     fastavro.schemaless_writer(body, fastavro.parse_schema(AVRO[schema_id]), value)
-    return pack(schema_id) + body.getvalue()
+    return encode_header(schema_id) + body.getvalue()
 
 
 def deleted(record, key, key_format=None, proven=None):
@@ -90,8 +90,8 @@ def deleted(record, key, key_format=None, proven=None):
         ("connect", DEBEZIUM),
         ("registry", avro(1, "J1")),
         ("registry", avro(2, {"id": "J1"})),
-        ("registry", pack(JSON_SCHEMA) + b'{"id":"J1"}'),
-        ("registry", pack(JSON_SCHEMA) + b'"J1"'),
+        ("registry", encode_header(JSON_SCHEMA) + b'{"id":"J1"}'),
+        ("registry", encode_header(JSON_SCHEMA) + b'"J1"'),
     ],
 )
 def test_a_key_of_the_declared_format_names_its_row(key_format, key):
@@ -124,11 +124,11 @@ def test_a_key_of_the_declared_format_names_its_row(key_format, key):
         ("registry", b"J1"),
         ("registry", b'{"id":"J1"}'),
         ("registry", b"\0\0"),
-        ("registry", pack(99) + b"J1"),
+        ("registry", encode_header(99) + b"J1"),
         ("registry", avro(3, {"id": 7})),
         ("registry", avro(5, {"id": "J1", "region": "eu"})),
         ("registry", avro(2, {"id": "J1"}) + b"x"),
-        ("registry", pack(JSON_SCHEMA) + b"J1"),
+        ("registry", encode_header(JSON_SCHEMA) + b"J1"),
     ],
 )
 def test_a_key_of_another_format_than_declared_deletes_nothing(key_format, key):
@@ -142,7 +142,7 @@ def test_a_key_of_another_format_than_declared_deletes_nothing(key_format, key):
 @pytest.mark.parametrize("key", ["J1", "7", "order 7", "a:b", "ключ", "null", "true", "x{}", "1e5", "-"])
 def test_a_plain_text_id_needs_no_declaration(key):
     """What the own producer writes deletes its row, whichever record comes first in the topic."""
-    assert deleted(Order, key_writer(Order)(Order(id=key))) == key
+    assert deleted(Order, build_key_writer(Order)(Order(id=key))) == key
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_an_odd_text_id_is_deleted_once_text_is_declared():
     assert deleted(Order, b'{"id":"J1"}', "text") == '{"id":"J1"}'
 
 
-@pytest.mark.parametrize("key", [avro(1, "J1"), avro(2, {"id": "J1"}), pack(JSON_SCHEMA) + b'{"id":"J1"}'])
+@pytest.mark.parametrize("key", [avro(1, "J1"), avro(2, {"id": "J1"}), encode_header(JSON_SCHEMA) + b'{"id":"J1"}'])
 def test_a_framed_key_needs_no_declaration(key):
     """No text id holds NUL, with which the header begins."""
     assert deleted(Order, key) == "J1"

@@ -14,9 +14,9 @@ from msgspec import Meta, structs
 from penstock.broker.registry import WriterSchema
 from penstock.codec import records
 from penstock.codec.avro import AvroReader
-from penstock.codec.encode import serializer
+from penstock.codec.encode import build_serializer
 from penstock.codec.records import Decoder
-from penstock.codec.wire_format import pack
+from penstock.codec.wire_format import encode_header
 from penstock.contract.fault import Fault, Reason, Stage
 from penstock.contract.record import KEY, PAST, Record
 from penstock.contract.rules import MAX_FIELDS
@@ -29,7 +29,7 @@ from tests.unit.strategies import everything, json_texts, many_examples, users
 
 GOOD = Reading(sensor=3, celsius=21.5)
 GOOD_JSON = msgspec.json.encode(GOOD)
-GOOD_AVRO = serializer(Reading, "avro", AVRO_ID)(GOOD)
+GOOD_AVRO = build_serializer(Reading, "avro", AVRO_ID)(GOOD)
 
 
 @pytest.fixture
@@ -37,7 +37,9 @@ def decoder() -> Decoder:
     return Decoder(Reading, FakeSchemas.of(Reading))
 
 
-@pytest.mark.parametrize("value", [GOOD_JSON, pack(JSON_ID) + GOOD_JSON, GOOD_AVRO], ids=["plain", "json", "avro"])
+@pytest.mark.parametrize(
+    "value", [GOOD_JSON, encode_header(JSON_ID) + GOOD_JSON, GOOD_AVRO], ids=["plain", "json", "avro"]
+)
 def test_a_good_value_is_its_record(decoder, value):
     """Plain JSON, framed JSON and framed Avro all give the record."""
     assert decoder.decode(value) == GOOD
@@ -55,7 +57,7 @@ def test_fields_that_the_record_has_no_use_for_are_passed_over(decoder):
         (b"", Reason.VALUE_MISSING, "empty", None),
         (b"\x00", Reason.FRAME_BROKEN, "1 of 5", None),
         (b"\x00\x00\x00\x00", Reason.FRAME_BROKEN, "4 of 5", None),
-        (pack(9) + GOOD_JSON, Reason.SCHEMA_UNKNOWN, "no schema 9", 9),
+        (encode_header(9) + GOOD_JSON, Reason.SCHEMA_UNKNOWN, "no schema 9", 9),
         (b"{", Reason.JSON_MALFORMED, "truncated", None),
         (b"hello", Reason.JSON_MALFORMED, "malformed", None),
         (b'{"sensor":3,"celsius":21.5}x', Reason.JSON_MALFORMED, "trailing", None),
@@ -64,8 +66,8 @@ def test_fields_that_the_record_has_no_use_for_are_passed_over(decoder):
         (b" " * 1_000_001, Reason.VALUE_TOO_LARGE, "1000001 bytes", None),
         (b'{"x":' + b"[" * 100_000, Reason.JSON_MALFORMED, "recursion", None),
         (b'{"sensor":\xff}', Reason.JSON_MALFORMED, "", None),
-        (pack(JSON_ID), Reason.JSON_MALFORMED, "truncated", JSON_ID),
-        (pack(AVRO_ID), Reason.AVRO_MALFORMED, "EOFError", AVRO_ID),
+        (encode_header(JSON_ID), Reason.JSON_MALFORMED, "truncated", JSON_ID),
+        (encode_header(AVRO_ID), Reason.AVRO_MALFORMED, "EOFError", AVRO_ID),
         (GOOD_AVRO[:-1], Reason.AVRO_MALFORMED, "", AVRO_ID),
         (GOOD_AVRO + b"\x00", Reason.AVRO_MALFORMED, "bytes are left", AVRO_ID),
         (b"{}", Reason.CONTRACT_BROKEN, "sensor: is missing; celsius: is missing", None),
@@ -73,8 +75,8 @@ def test_fields_that_the_record_has_no_use_for_are_passed_over(decoder):
         (b'{"sensor":' + b"1" * 400 + b',"celsius":1}', Reason.CONTRACT_BROKEN, "sensor: Expected `int` <=", None),
         (b'{"sensor":' + b"1" * 5000 + b',"celsius":1}', Reason.JSON_MALFORMED, "out of range", None),
         (b'{"sensor":1,"celsius":"x"}', Reason.CONTRACT_BROKEN, "celsius: Expected `float`, got `str`", None),
-        (pack(JSON_ID) + b"[]", Reason.CONTRACT_BROKEN, "Expected `object`", JSON_ID),
-        (pack(AVRO_ID) + b"\x01" + b"\x00" * 8, Reason.CONTRACT_BROKEN, "sensor: Expected", AVRO_ID),
+        (encode_header(JSON_ID) + b"[]", Reason.CONTRACT_BROKEN, "Expected `object`", JSON_ID),
+        (encode_header(AVRO_ID) + b"\x01" + b"\x00" * 8, Reason.CONTRACT_BROKEN, "sensor: Expected", AVRO_ID),
     ],
     ids=lambda value: repr(value)[:30],
 )
@@ -106,7 +108,7 @@ def test_avro_is_read_by_the_schema_it_was_written_with():
         ],
     }
     decoder = Decoder(Reading, FakeSchemas({5: WriterSchema("avro", writer)}))
-    value = pack(5) + b"\x00\x00\xac\x41" + b"\x06red" + b"\x06"
+    value = encode_header(5) + b"\x00\x00\xac\x41" + b"\x06red" + b"\x06"
     assert decoder.decode(value) == GOOD
 
 
@@ -122,7 +124,7 @@ def test_avro_is_read_by_the_schema_it_was_written_with():
 def test_avro_of_something_else_is_set_aside(schema):
     """A value written with the schema of another thing is set aside, whatever its bytes."""
     decoder = Decoder(Reading, FakeSchemas({5: WriterSchema("avro", schema)}))
-    assert decoder.decode(pack(5) + b"\x06abc").reason in (Reason.AVRO_MALFORMED, Reason.CONTRACT_BROKEN)
+    assert decoder.decode(encode_header(5) + b"\x06abc").reason in (Reason.AVRO_MALFORMED, Reason.CONTRACT_BROKEN)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +134,7 @@ def test_avro_of_something_else_is_set_aside(schema):
 )
 def test_a_schema_that_cannot_be_read_is_as_good_as_none(schema):
     """A schema that is wrong, or refers to others, sets the record aside instead of stopping the job."""
-    fault = Decoder(Reading, FakeSchemas({5: WriterSchema("avro", schema)})).decode(pack(5) + b"\x00")
+    fault = Decoder(Reading, FakeSchemas({5: WriterSchema("avro", schema)})).decode(encode_header(5) + b"\x00")
     assert (fault.reason, fault.schema_id) == (Reason.SCHEMA_UNKNOWN, 5)
     assert "schema 5 cannot be read" in fault.message
 
@@ -171,8 +173,8 @@ def test_a_schema_is_asked_for_once():
     schemas = FakeSchemas({5: WriterSchema("avro", avro_schema(Reading)), 6: WriterSchema("json", {})})
     decoder = Decoder(Reading, schemas)
     for _ in range(3):
-        decoder.decode(pack(5) + GOOD_AVRO[5:])
-        decoder.decode(pack(6) + GOOD_JSON)
+        decoder.decode(encode_header(5) + GOOD_AVRO[5:])
+        decoder.decode(encode_header(6) + GOOD_JSON)
         decoder.decode(GOOD_JSON)
     assert schemas.asked == [5, 6]
 
@@ -188,7 +190,7 @@ def test_a_registry_that_is_away_is_no_fault_of_the_record():
     """The batch fails and is done again: the record is not set aside."""
     decoder = Decoder(Reading, FakeSchemas(error=RegistryUnreachable("away")))
     with pytest.raises(RegistryUnreachable):
-        decoder.decode(pack(5) + GOOD_JSON)
+        decoder.decode(encode_header(5) + GOOD_JSON)
     assert decoder.decode(GOOD_JSON) == GOOD
 
 
@@ -258,7 +260,7 @@ def test_a_null_value_whose_key_is_no_id_is_set_aside(record, key):
 def test_what_msgspec_lets_pass_is_found(value, reason, rules):
     """NUL, a newline after the end, and names that stand twice are no record's, with a frame or without."""
     decoder = Decoder(Named, FakeSchemas.of(Named))
-    for frame in (b"", pack(JSON_ID)):
+    for frame in (b"", encode_header(JSON_ID)):
         fault = decoder.decode(frame + value)
         assert (fault.reason, fault.rules) == (reason, rules)
 
@@ -266,7 +268,10 @@ def test_what_msgspec_lets_pass_is_found(value, reason, rules):
 def test_avro_is_looked_at_for_characters_too():
     """NUL and a newline after the end are found in Avro as they are in JSON."""
     decoder = Decoder(Named, FakeSchemas.of(Named))
-    assert decoder.decode(pack(AVRO_ID) + b"\x08ada\n" + b"\x02\x02\0").rules == ("name:pattern", "note:character")
+    assert decoder.decode(encode_header(AVRO_ID) + b"\x08ada\n" + b"\x02\x02\0").rules == (
+        "name:pattern",
+        "note:character",
+    )
 
 
 @pytest.mark.parametrize(("count", "is_fine"), [(MAX_FIELDS - 2, True), (MAX_FIELDS - 1, False), (10_000, False)])
@@ -317,13 +322,13 @@ def has_a_name_twice(text: str) -> bool:
 
 
 QUOTED_ID = 0x22222222
-FRAMES = [b"", pack(JSON_ID), pack(QUOTED_ID), pack(0x22)]
+FRAMES = [b"", encode_header(JSON_ID), encode_header(QUOTED_ID), encode_header(0x22)]
 
 
 @many_examples
 @given(readings(), st.sampled_from(FRAMES))
 @example('{"sensor":3,"celsius":21.5,"sensor":3}', b"")
-@example('{"sensor":3,"celsius":21.5,"x":"\\"a\\":1,\\"a\\":1"}', pack(QUOTED_ID))
+@example('{"sensor":3,"celsius":21.5,"x":"\\"a\\":1,\\"a\\":1"}', encode_header(QUOTED_ID))
 def test_a_name_that_stands_twice_is_found_wherever_it_stands(text, frame):
     """A JSON value is refused exactly when a name stands twice in one of its objects, however it is written."""
     schemas = {number: WriterSchema("json", {}) for number in (JSON_ID, QUOTED_ID, 0x22)}
@@ -338,7 +343,7 @@ def test_a_name_that_stands_twice_is_found_wherever_it_stands(text, frame):
 @given(users(), st.sampled_from([1, 7, 2**30]))
 def test_what_our_producer_writes_is_not_read_twice(user, schema_id):
     """Names are looked at only in a value that has more quotes than a record needs: here, in a text."""
-    value = serializer(User, "json", schema_id)(user)
+    value = build_serializer(User, "json", schema_id)(user)
     decoder = Decoder(User, FakeSchemas({schema_id: WriterSchema("json", {})}))
     with patch.object(records, "check_names", return_value=[]) as looked:
         assert decoder.decode(value) == user
@@ -350,10 +355,10 @@ def test_the_frame_is_no_part_of_the_text(schema_id):
     """A schema id that holds the byte of a quote or a backslash does not make every value be looked at again."""
     schemas, check_texts = FakeSchemas({schema_id: WriterSchema("json", {})}), Mock(return_value=[])
     with (
-        patch.object(records, "text_check", return_value=check_texts),
+        patch.object(records, "build_text_check", return_value=check_texts),
         patch.object(records, "check_names", return_value=[]) as check_names,
     ):
-        assert Decoder(Reading, schemas).decode(pack(schema_id) + GOOD_JSON) == GOOD
+        assert Decoder(Reading, schemas).decode(encode_header(schema_id) + GOOD_JSON) == GOOD
     check_texts.assert_not_called()
     check_names.assert_not_called()
 
@@ -402,8 +407,8 @@ def test_whatever_a_record_raises_is_its_own_fault(error, wire_format):
     decoder = Decoder(record, FakeSchemas.of(record))
     value = {
         "json": b'{"id":"a"}',
-        "framed json": pack(JSON_ID) + b'{"id":"a"}',
-        "avro": pack(AVRO_ID) + b"\x02a",
+        "framed json": encode_header(JSON_ID) + b'{"id":"a"}',
+        "avro": encode_header(AVRO_ID) + b"\x02a",
     }[wire_format]
     fault = decoder.decode(value)
     assert (fault.reason, fault.stage) == (Reason.PROCESSING_ERROR, Stage.DECODE)
@@ -411,9 +416,9 @@ def test_whatever_a_record_raises_is_its_own_fault(error, wire_format):
     assert decoder.decode(b"{").reason == Reason.JSON_MALFORMED
 
 
-@pytest.mark.parametrize("value", [b'{"id":"a"}', pack(AVRO_ID) + b"\x02a"])
+@pytest.mark.parametrize("value", [b'{"id":"a"}', encode_header(AVRO_ID) + b"\x02a"])
 def test_a_record_that_recurses_without_end_is_a_dead_letter(value):
-    """In JSON it is taken for JSON that is nested too deeply."""
+    """In JSON it is treated as JSON that is nested too deeply."""
     record = raising(RecursionError("words"))
     fault = Decoder(record, FakeSchemas.of(record)).decode(value)
     assert fault.reason in (Reason.PROCESSING_ERROR, Reason.JSON_MALFORMED)

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from penstock.broker.registry import WriterSchema
 from penstock.codec.avro import AvroReaders
-from penstock.codec.encode import serializer
+from penstock.codec.encode import build_serializer
 from penstock.codec.values import ContentReader, read_fields
-from penstock.codec.wire_format import pack
+from penstock.codec.wire_format import encode_header
 from penstock.errors import RegistryUnreachable
 from tests.corpus.avro import number
 from tests.unit.fakes import AVRO_ID, JSON_ID, FakeSchemas
@@ -34,12 +34,12 @@ def reader():
         (None, "null", None, None),
         (b'{"sensor": 7}', "json", {"sensor": 7}, None),
         (b"17", "json", 17, None),
-        (serializer(Reading, "json", JSON_ID)(ONE), "json", PLAIN, JSON_ID),
-        (serializer(Reading, "avro", AVRO_ID)(ONE), "avro", PLAIN, AVRO_ID),
+        (build_serializer(Reading, "json", JSON_ID)(ONE), "json", PLAIN, JSON_ID),
+        (build_serializer(Reading, "avro", AVRO_ID)(ONE), "avro", PLAIN, AVRO_ID),
         ("Grüße".encode(), "text", None, None),
         (b"", "text", None, None),
         (b"\xff\xfe\x01", "bytes", None, None),
-        (pack(9) + b"{}", "bytes", None, 9),
+        (encode_header(9) + b"{}", "bytes", None, 9),
         (b"\x00\x00", "bytes", None, None),
         (b"[" * 100_000, "text", None, None),
         (b"[" * 200 + b"]" * 200, "text", None, None),
@@ -55,11 +55,11 @@ def test_each_shape_is_told_from_the_others(reader, value, kind, decoded, schema
     ("value", "problem"),
     [
         (b"{", "no JSON"),
-        (pack(JSON_ID) + b"{", "no JSON"),
-        (pack(AVRO_ID) + b"\x01", "no Avro of schema 2: "),
-        (serializer(Reading, "avro", AVRO_ID)(ONE) + b"x", "bytes are left after the record"),
-        (pack(9), "no schema 9"),
-        (b"\x00\x00", "the frame has 2 of 5 bytes"),
+        (encode_header(JSON_ID) + b"{", "no JSON"),
+        (encode_header(AVRO_ID) + b"\x01", "no Avro of schema 2: "),
+        (build_serializer(Reading, "avro", AVRO_ID)(ONE) + b"x", "bytes are left after the record"),
+        (encode_header(9), "no schema 9"),
+        (b"\x00\x00", "truncated schema-registry header: 2 of 5 bytes"),
         (b"x" * 1_000_001, "not decoded: a record has at most 1,000,000 bytes"),
     ],
 )
@@ -71,9 +71,9 @@ def test_what_cannot_be_decoded_says_why(reader, value, problem):
 def test_a_schema_that_could_hurt_its_reader_is_not_read_with():
     """A type inside of itself is refused, as the stream refuses it."""
     endless = {"type": "record", "name": "R", "fields": [{"name": "r", "type": "R"}]}
-    found = ContentReader(FakeSchemas({3: WriterSchema("avro", endless)})).read(pack(3) + b"\x00" * 50)
+    found = ContentReader(FakeSchemas({3: WriterSchema("avro", endless)})).read(encode_header(3) + b"\x00" * 50)
     assert found.kind == "bytes"
-    assert "used inside of itself" in found.problem
+    assert "contains itself" in found.problem
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_a_schema_that_could_hurt_its_reader_is_not_read_with():
 )
 def test_a_value_that_could_hurt_its_reader_is_shown_in_bytes(kind, body, problem):
     """It is not decoded, as the stream does not, and the reason stands beside it."""
-    found = ContentReader(FakeSchemas({3: WriterSchema("avro", kind)})).read(pack(3) + body)
+    found = ContentReader(FakeSchemas({3: WriterSchema("avro", kind)})).read(encode_header(3) + body)
     assert (found.kind, found.value) == ("bytes", None)
     assert f"no Avro of schema 3: {problem}" in found.problem.replace("not decoded: record: the value holds ", "")
 
@@ -95,7 +95,7 @@ def test_a_refused_schema_is_asked_for_once():
     """A page full of its values does not measure it again for each."""
     schemas = FakeSchemas({3: WriterSchema("avro", {"type": "array", "items": "null"})})
     reader = ContentReader(schemas)
-    assert reader.read(pack(3)).problem == reader.read(pack(3)).problem != ""
+    assert reader.read(encode_header(3)).problem == reader.read(encode_header(3)).problem != ""
     assert schemas.asked == [3]
 
 
@@ -112,7 +112,7 @@ def test_avro_values_that_json_has_not_are_shown_in_its_terms():
     }
     body = BytesIO()
     fastavro.schemaless_writer(body, fastavro.parse_schema(schema), {"raw": b"\xff", "at": 0, "odd": float("nan")})
-    found = ContentReader(FakeSchemas({3: WriterSchema("avro", schema)})).read(pack(3) + body.getvalue())
+    found = ContentReader(FakeSchemas({3: WriterSchema("avro", schema)})).read(encode_header(3) + body.getvalue())
     assert json.dumps(found.value, allow_nan=False)
     assert found.value["odd"] is None
 
@@ -121,8 +121,8 @@ def test_a_registry_that_is_away_is_asked_once():
     """A page of framed messages does not wait for it again and again; plain ones are shown."""
     schemas = FakeSchemas(error=RegistryUnreachable("away"))
     reader = ContentReader(schemas)
-    assert reader.read(pack(1) + b"{}").problem == "not decoded: away"
-    assert reader.read(pack(2) + b"{}").problem == "not decoded: away"
+    assert reader.read(encode_header(1) + b"{}").problem == "not decoded: away"
+    assert reader.read(encode_header(2) + b"{}").problem == "not decoded: away"
     assert reader.read(b"{}").kind == "json"
     assert schemas.asked == [1]
 
@@ -131,7 +131,7 @@ def test_a_registry_that_is_away_is_asked_once():
 def test_an_avro_value_has_fields_too(record):
     """Read by its own writer's schema, whatever rules it breaks."""
     readers = AvroReaders(FakeSchemas.of(Everything))
-    value = serializer(Everything, "avro", AVRO_ID)(record)
+    value = build_serializer(Everything, "avro", AVRO_ID)(record)
     found = read_fields(value, readers)
     assert found.keys() == set(Everything.__struct_fields__)
     assert found["text"] == record.text
@@ -142,13 +142,13 @@ def test_an_avro_value_has_fields_too(record):
 @pytest.mark.parametrize("schema", ["nonsense", {"type": "record"}, {"type": "no-such"}])
 def test_an_avro_schema_that_cannot_be_read_gives_no_fields(schema):
     """Nor is it an error of the command."""
-    assert read_fields(pack(3) + b"x", AvroReaders(FakeSchemas({3: WriterSchema("avro", schema)}))) is None
+    assert read_fields(encode_header(3) + b"x", AvroReaders(FakeSchemas({3: WriterSchema("avro", schema)}))) is None
 
 
 def test_a_registry_that_is_away_is_no_broken_record():
     """It is raised: nothing can be said of the record."""
     with pytest.raises(RegistryUnreachable):
-        read_fields(pack(3) + b"x", AvroReaders(FakeSchemas(error=RegistryUnreachable("away"))))
+        read_fields(encode_header(3) + b"x", AvroReaders(FakeSchemas(error=RegistryUnreachable("away"))))
 
 
 @given(st.binary(max_size=40))

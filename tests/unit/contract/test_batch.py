@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.contract.batch import TALLY_DDL, BatchSummary, Decoded, Deletion, Reject, merge, tally
+from penstock.contract.batch import (
+    SUMMARY_DDL,
+    BatchSummary,
+    Decoded,
+    Deletion,
+    Reject,
+    merge_summaries,
+    summarize_batch,
+)
 from penstock.contract.fault import Fault, Reason, Stage
 from tests.unit.records import Everything, Reading
 from tests.unit.strategies import everything
@@ -40,8 +48,8 @@ places = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 50)), unique=True,
 
 
 def test_a_tally_spans_all_that_became_of_a_partition():
-    """A tally counts what was stored, deleted and set aside, from the first to the last offset of all three."""
-    found = tally(decoded([(0, 5), (0, 7), (2, 1)], [(0, 4), (1, 9)], [(0, 8), (3, 2)]), stored_at_ms=99)
+    """A summary counts what was stored, deleted and set aside, from the first to the last offset of all three."""
+    found = summarize_batch(decoded([(0, 5), (0, 7), (2, 1)], [(0, 4), (1, 9)], [(0, 8), (3, 2)]), stored_at_ms=99)
     assert found == [
         one_tally(0, 4, 8, stored=2, deleted=1, rejected=1),
         one_tally(1, 9, 9, rejected=1),
@@ -52,8 +60,8 @@ def test_a_tally_spans_all_that_became_of_a_partition():
 
 def test_a_batch_of_nothing_has_no_tally():
     """Where nothing was read there is nothing to tell."""
-    assert tally(Decoded(), 1) == []
-    assert merge([]) == []
+    assert summarize_batch(Decoded(), 1) == []
+    assert merge_summaries([]) == []
 
 
 def test_two_batches_share_nothing():
@@ -64,24 +72,24 @@ def test_two_batches_share_nothing():
 
 @given(places, st.integers(0, 30), st.integers(0, 30))
 def test_tallies_count_every_record_once(found, one, other):
-    """However records fall on partitions, each is counted once and lies within its tally."""
+    """However records fall on partitions, each is counted once and lies within its summary."""
     first, second = sorted((min(one, len(found)), min(other, len(found))))
-    tallies = tally(decoded(found[:first], found[first:second], found[second:]), 5)
-    assert [one.partition for one in tallies] == sorted({partition for partition, _ in found})
-    for one in tallies:
+    summaries = summarize_batch(decoded(found[:first], found[first:second], found[second:]), 5)
+    assert [one.partition for one in summaries] == sorted({partition for partition, _ in found})
+    for one in summaries:
         mine = [offset for partition, offset in found if partition == one.partition]
         assert (one.first_offset, one.last_offset, one.records) == (min(mine), max(mine), len(mine))
         assert one.records == one.stored + one.deleted + one.rejected + one.filtered
-    assert sum(one.stored for one in tallies) == first
-    assert sum(one.rejected for one in tallies) == second - first
-    assert sum(one.deleted for one in tallies) == len(found) - second
+    assert sum(one.stored for one in summaries) == first
+    assert sum(one.rejected for one in summaries) == second - first
+    assert sum(one.deleted for one in summaries) == len(found) - second
 
 
 @given(st.lists(st.tuples(everything(), st.integers(0, 2)), max_size=8))
 def test_nulls_are_counted_by_partition_and_field(rows):
     """Each field that may be null is counted where it is, and a field that never was is not named."""
     batch = Decoded([(record, 0, partition, at) for at, (record, partition) in enumerate(rows)])
-    for one in tally(batch, 5):
+    for one in summarize_batch(batch, 5):
         mine = [record for record, partition in rows if partition == one.partition]
         counts = {name: sum(getattr(record, name) is None for record in mine) for name in NULLABLE}
         assert one.nulls == {name: count for name, count in counts.items() if count}
@@ -89,17 +97,17 @@ def test_nulls_are_counted_by_partition_and_field(rows):
 
 def test_rejects_and_deletions_have_no_nulls():
     """Only a stored row has fields."""
-    assert [one.nulls for one in tally(decoded([], [(0, 1)], [(1, 1)]), 5)] == [{}, {}]
+    assert [one.nulls for one in summarize_batch(decoded([], [(0, 1)], [(1, 1)]), 5)] == [{}, {}]
 
 
 @given(st.lists(places, max_size=4), st.randoms())
 def test_merge_gives_the_same_in_any_order(parts, random):
     """Tasks may answer in any order."""
-    tallies = [one for number, part in enumerate(parts) for one in tally(decoded(part), number)]
-    shuffled = list(tallies)
+    summaries = [one for number, part in enumerate(parts) for one in summarize_batch(decoded(part), number)]
+    shuffled = list(summaries)
     random.shuffle(shuffled)
-    assert merge(tallies) == merge(shuffled)
-    assert sum(one.records for one in merge(tallies)) == sum(map(len, parts))
+    assert merge_summaries(summaries) == merge_summaries(shuffled)
+    assert sum(one.records for one in merge_summaries(summaries)) == sum(map(len, parts))
 
 
 def test_merge_adds_up_and_keeps_the_last_acknowledgement():
@@ -108,14 +116,16 @@ def test_merge_adds_up_and_keeps_the_last_acknowledgement():
         BatchSummary(0, 0, 4, 5, 5, 0, 0, 0, 30, {"a": 2, "b": 1}, {10: 4, 25: 1}),
         BatchSummary(0, 5, 9, 5, 2, 1, 1, 1, 20, {"a": 1, "c": 4}, {10: 2}),
     ]
-    assert merge(parts) == [BatchSummary(0, 0, 9, 10, 7, 1, 1, 1, 30, {"a": 3, "b": 1, "c": 4}, {10: 6, 25: 1})]
-    assert merge(iter(parts)) == merge(parts)
+    assert merge_summaries(parts) == [
+        BatchSummary(0, 0, 9, 10, 7, 1, 1, 1, 30, {"a": 3, "b": 1, "c": 4}, {10: 6, 25: 1})
+    ]
+    assert merge_summaries(iter(parts)) == merge_summaries(parts)
     assert parts[0].nulls == {"a": 2, "b": 1}
 
 
 def test_tally_ddl_names_the_fields_in_order():
-    """Spark's columns are the tally's fields, in order."""
-    columns = re.sub("MAP<[^>]*>", "MAP", TALLY_DDL).split(", ")
+    """Spark's columns are the summary's fields, in order."""
+    columns = re.sub("MAP<[^>]*>", "MAP", SUMMARY_DDL).split(", ")
     assert [column.split()[0] for column in columns] == list(BatchSummary._fields)
 
 
@@ -135,7 +145,7 @@ def test_of_versions_with_one_write_timestamp_the_last_stays(found):
         [Deletion(key, 0, *place) for is_gone, key, *place, _ in found if is_gone],
         shifts={(partition, offset): time_us - offset for _, _, partition, offset, time_us in found},
     )
-    rows, deletions = batch.untied(lambda record: record.sensor)
+    rows, deletions = batch.resolve_ties(lambda record: record.sensor)
     last: dict = {}
     for _, key, partition, offset, time_us in found:
         last[key, time_us] = max((partition, offset), last.get((key, time_us), (0, 0)))

@@ -11,7 +11,7 @@ from msgspec import Meta, structs
 
 from penstock.contract import cql
 from penstock.contract.cql import RESERVED
-from penstock.contract.fields import epoch_ms, fields
+from penstock.contract.fields import fields, to_epoch_ms
 from penstock.contract.record import KEY, Arrival, Record
 from penstock.pipelines.users import User
 from tests.unit.framed import TYPES, values_in
@@ -28,16 +28,16 @@ def driver_reads(cql_name: str, encoded: bytes | None):
     value = TYPES[cql_name].deserialize(encoded, 5)
     if cql_name != "timestamp":
         return value
-    return epoch_ms(min(value, datetime.max - HALF_MS).replace(tzinfo=UTC) + HALF_MS)
+    return to_epoch_ms(min(value, datetime.max - HALF_MS).replace(tzinfo=UTC) + HALF_MS)
 
 
 def expected(value):
-    return epoch_ms(value) if isinstance(value, datetime) else value
+    return to_epoch_ms(value) if isinstance(value, datetime) else value
 
 
 def encoded(record, timestamp_ms: int = 1, partition: int = 2, offset: int = 3, epoch_us: int = 4):
     """The bound values of one row."""
-    (framed,) = cql.encoder(type(record))([(record, timestamp_ms, partition, offset)], [epoch_us + offset])
+    (framed,) = cql.build_encoder(type(record))([(record, timestamp_ms, partition, offset)], [epoch_us + offset])
     return values_in(framed)
 
 
@@ -68,7 +68,7 @@ def test_the_driver_reads_every_type_as_it_was(record):
 @given(everything())
 def test_moments_are_bound_to_the_millisecond(record):
     """A timestamp cell holds the whole milliseconds of the moment in its own zone, exactly."""
-    assert unpack(">q", cells_of(record)["moment"])[0] == epoch_ms(record.moment)
+    assert unpack(">q", cells_of(record)["moment"])[0] == to_epoch_ms(record.moment)
 
 
 @given(st.integers(0, 2**41), st.integers(0, 2**31 - 1), st.integers(0, 2**62), st.integers(0, 2**61))
@@ -83,7 +83,7 @@ def test_arrival_and_write_time_stand_after_the_record(timestamp_ms, partition, 
 def test_rows_are_encoded_together_as_each_by_itself(records):
     """Nothing of one row gets into another, whichever of them have None where; of no rows there is nothing."""
     rows = [(one, at, at % 3, 10 * at) for at, one in enumerate(records)]
-    encode = cql.encoder(Everything)
+    encode = cql.build_encoder(Everything)
     together = list(encode(rows, range(len(rows))))
     assert together == [framed for at, row in enumerate(rows) for framed in encode([row], [at])]
     assert len(together) == len(records)
@@ -112,7 +112,7 @@ def test_an_empty_text_is_no_null():
     """The two are told apart, in one column too."""
     rows = [(structs.replace(ONE, maybe_text=text), 0, 0, at) for at, text in enumerate(("", None, "a"))]
     at = [field.name for field in fields(Everything)].index("maybe_text")
-    assert [values_in(framed)[at] for framed in cql.encoder(Everything)(rows, [row[3] for row in rows])] == [
+    assert [values_in(framed)[at] for framed in cql.build_encoder(Everything)(rows, [row[3] for row in rows])] == [
         b"",
         None,
         b"a",
@@ -123,12 +123,12 @@ def test_an_empty_text_is_no_null():
 def test_the_key_of_a_record_is_its_cell(record, user, sensor):
     """The bytes by which a row's replicas are found are those that are stored, for a key of each kind."""
     for one, name in ((record, "id"), (user, "id"), (Reading(sensor=sensor, celsius=1.0), "sensor")):
-        assert cql.key_encoder(type(one))(one) == cells_of(one)[name]
+        assert cql.build_key_encoder(type(one))(one) == cells_of(one)[name]
 
 
 def test_table_of_each_type():
     """The table has a column for each field, then the arrival, and the key as primary key."""
-    assert cql.create_table("ks", "t", Everything) == "\n".join(
+    assert cql.render_create_table("ks", "t", Everything) == "\n".join(
         [
             "CREATE TABLE IF NOT EXISTS ks.t (",
             "  id uuid,",
@@ -157,14 +157,14 @@ def test_table_of_each_type():
 
 def test_keyspace():
     """The keyspace is made with the replication that is given, when it is not there."""
-    assert cql.create_keyspace("ks", "{'class': 'X'}") == (
+    assert cql.render_create_keyspace("ks", "{'class': 'X'}") == (
         "CREATE KEYSPACE IF NOT EXISTS ks WITH replication = {'class': 'X'}"
     )
 
 
 def test_insert_names_the_columns_that_the_encoder_fills():
     """The INSERT has one mark for each encoded value; the last is the write timestamp."""
-    text = cql.insert("ks", "t", Reading)
+    text = cql.render_insert("ks", "t", Reading)
     assert text == (
         "INSERT INTO ks.t (sensor, celsius, ingested_at, kafka_partition, kafka_offset) "
         "VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?"
@@ -175,26 +175,26 @@ def test_insert_names_the_columns_that_the_encoder_fills():
 def test_every_column_of_a_user_is_in_table_and_insert():
     """Table and INSERT hold the same columns: the user's and the arrival's."""
     names = [one.name for one in (*fields(User), *fields(Arrival))]
-    insert = cql.insert("ks", "t", User)
-    table = cql.create_table("ks", "t", User)
+    insert = cql.render_insert("ks", "t", User)
+    table = cql.render_create_table("ks", "t", User)
     assert all(name in insert and f"  {name} " in table for name in names)
 
 
 @pytest.mark.parametrize("strange", ["", "1a", "Upper", "orderId", "a-b", "a;DROP", "a b", "ä", "a\n", "_a", *RESERVED])
 def test_a_name_that_needs_quotes_has_them(strange):
     """Reserved words, capitals and whatever else is no plain name are quoted in each statement."""
-    assert cql.name(strange) == f'"{strange}"'
+    assert cql.quote_name(strange) == f'"{strange}"'
 
 
 @pytest.mark.parametrize("name", ["a" * 48, "a_1", "orders", "tables", "text", "timestamp", "key", "ttl"])
 def test_a_plain_name_stands_as_it_is(name):
     """Lower-case letters, digits and _ need no quotes, nor does a word that CQL reads as a name."""
-    assert cql.name(name) == name
+    assert cql.quote_name(name) == name
 
 
 def test_nothing_can_be_slipped_into_a_statement():
     """A quote within a name is doubled, so that it does not end the name."""
-    assert cql.name('a" int; DROP TABLE x; --') == '"a"" int; DROP TABLE x; --"'
+    assert cql.quote_name('a" int; DROP TABLE x; --') == '"a"" int; DROP TABLE x; --"'
 
 
 def test_every_reserved_word_of_cassandra_is_known():
@@ -241,8 +241,8 @@ class Item(Record, frozen=True, kw_only=True):
 
 def test_every_name_in_every_statement_is_quoted_where_it_must_be():
     """Keyspace, table, columns and key: in the statements that make, change and fill a table."""
-    assert cql.create_keyspace("Lab", "{}") == 'CREATE KEYSPACE IF NOT EXISTS "Lab" WITH replication = {}'
-    assert cql.create_table("Lab", "table", Item) == "\n".join(
+    assert cql.render_create_keyspace("Lab", "{}") == 'CREATE KEYSPACE IF NOT EXISTS "Lab" WITH replication = {}'
+    assert cql.render_create_table("Lab", "table", Item) == "\n".join(
         [
             'CREATE TABLE IF NOT EXISTS "Lab"."table" (',
             '  "order" text,',
@@ -254,19 +254,19 @@ def test_every_name_in_every_statement_is_quoted_where_it_must_be():
             ")",
         ]
     )
-    assert cql.add_column("Lab", "table", "limit", "int") == 'ALTER TABLE "Lab"."table" ADD "limit" int'
+    assert cql.render_add_column("Lab", "table", "limit", "int") == 'ALTER TABLE "Lab"."table" ADD "limit" int'
     names = '"order", "unitPrice", ingested_at, kafka_partition, kafka_offset'
     insert = f'INSERT INTO "Lab"."table" ({names}) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?'
-    assert cql.insert("Lab", "table", Item) == insert
-    assert cql.delete("Lab", "table", Item) == 'DELETE FROM "Lab"."table" USING TIMESTAMP ? WHERE "order" = ?'
+    assert cql.render_insert("Lab", "table", Item) == insert
+    assert cql.render_delete("Lab", "table", Item) == 'DELETE FROM "Lab"."table" USING TIMESTAMP ? WHERE "order" = ?'
 
 
 def test_columns_are_those_of_the_table():
     """The columns, in order, are those that the table is made with."""
-    lines = cql.create_table("ks", "t", Everything).splitlines()[1:-2]
-    assert [f"  {name} {kind}," for name, kind in cql.columns(Everything).items()] == lines
+    lines = cql.render_create_table("ks", "t", Everything).splitlines()[1:-2]
+    assert [f"  {name} {kind}," for name, kind in cql.column_types(Everything).items()] == lines
 
 
 def test_a_column_is_added():
     """The statement names table, column and type."""
-    assert cql.add_column("ks", "t", "age", "int") == "ALTER TABLE ks.t ADD age int"
+    assert cql.render_add_column("ks", "t", "age", "int") == "ALTER TABLE ks.t ADD age int"

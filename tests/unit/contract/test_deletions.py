@@ -21,8 +21,8 @@ class Named(Record, frozen=True, kw_only=True):
 
 def test_a_deletion_names_the_key_and_the_write_time():
     """The statement deletes one row, as of its place in Kafka."""
-    assert cql.delete("ks", "t", User) == "DELETE FROM ks.t USING TIMESTAMP ? WHERE id = ?"
-    assert cql.delete("ks", "t", Reading) == "DELETE FROM ks.t USING TIMESTAMP ? WHERE sensor = ?"
+    assert cql.render_delete("ks", "t", User) == "DELETE FROM ks.t USING TIMESTAMP ? WHERE id = ?"
+    assert cql.render_delete("ks", "t", Reading) == "DELETE FROM ks.t USING TIMESTAMP ? WHERE sensor = ?"
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,6 @@ def test_a_deletion_names_the_key_and_the_write_time():
 )
 def test_a_deletion_is_bound_as_the_driver_would(row, key, kind):
     """Its values are the write timestamp and the key, in the statement's order, for a key of each kind."""
-    write_us, cell = values_in(cql.delete_encoder(row)(key, 1_700_000_000_000_005))
+    write_us, cell = values_in(cql.build_delete_encoder(row)(key, 1_700_000_000_000_005))
     assert unpack(">q", write_us)[0] == 1_700_000_000_000_005
     assert kind.deserialize(cell, 5) == key

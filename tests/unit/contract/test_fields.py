@@ -8,7 +8,7 @@ from hypothesis import given
 from msgspec import Meta
 
 from penstock.contract import fields
-from penstock.contract.fields import epoch_ms, from_epoch_ms, key_of, key_reader, key_writer
+from penstock.contract.fields import build_key_reader, build_key_writer, from_epoch_ms, key_of, to_epoch_ms
 from penstock.contract.record import KEY, PAST, PERSONAL, Arrival, Int64, Record
 from penstock.pipelines.users import User
 from tests.unit.records import Everything, Moment, Reading
@@ -76,7 +76,7 @@ def test_an_int_that_may_outgrow_64_bits_is_refused(least, most):
 )
 def test_a_time_without_a_zone_is_refused_with_what_to_write(kind, written):
     """A time without a zone could not be encoded, and its batch would fail for ever."""
-    with pytest.raises(TypeError, match="field it: a time without a zone") as wrong:
+    with pytest.raises(TypeError, match="field it: a datetime needs a time zone") as wrong:
         field_of(kind)
     assert str(wrong.value).endswith(f"write {written}")
 
@@ -85,7 +85,7 @@ def test_a_time_without_a_zone_is_refused_with_what_to_write(kind, written):
 def test_a_field_that_may_be_absent_must_be_nullable(kind):
     """A default other than None is refused: Avro and old readers would not know it."""
     record = msgspec.defstruct("One", [("it", kind, "x")], bases=(Record,), frozen=True, kw_only=True)
-    with pytest.raises(TypeError, match="field it: one that may be absent"):
+    with pytest.raises(TypeError, match="field it: an optional field is"):
         fields.fields(record)
 
 
@@ -154,21 +154,21 @@ def test_a_key_that_may_be_none_is_refused():
     maybe = msgspec.defstruct(
         "Maybe", [("a", Annotated[str | None, Meta(extra=KEY)])], bases=(Record,), frozen=True, kw_only=True
     )
-    with pytest.raises(TypeError, match="Maybe: the key a must not be None"):
+    with pytest.raises(TypeError, match="Maybe: the key a cannot be None"):
         key_of(maybe)
 
 
 @given(moments)
 def test_epoch_ms_counts_whole_milliseconds_rounded_down(moment):
     """`epoch_ms` is the moment in ms, never later than it and less than 1 ms earlier, before 1970 too."""
-    left = moment - EPOCH - timedelta(milliseconds=epoch_ms(moment))
+    left = moment - EPOCH - timedelta(milliseconds=to_epoch_ms(moment))
     assert timedelta(0) <= left < timedelta(milliseconds=1)
 
 
 @given(moments)
 def test_a_moment_comes_back_from_its_milliseconds(moment):
     """`from_epoch_ms` undoes `epoch_ms` to the millisecond, in every year, and its moments are in UTC."""
-    found = from_epoch_ms(epoch_ms(moment))
+    found = from_epoch_ms(to_epoch_ms(moment))
     assert found == moment - timedelta(microseconds=moment.microsecond % 1000)
     assert found.tzinfo is UTC
 
@@ -202,7 +202,7 @@ ID = UUID("0a1b2c3d-0000-4000-8000-00000000abcd")
 )
 def test_a_key_is_read_as_the_id_that_it_stands_for(record, key, expected):
     """A Kafka key is the text of an id, whatever the kind of the id."""
-    assert key_reader(record)(key) == expected
+    assert build_key_reader(record)(key) == expected
 
 
 @pytest.mark.parametrize(
@@ -233,10 +233,10 @@ def test_a_key_is_read_as_the_id_that_it_stands_for(record, key, expected):
 def test_a_key_that_is_no_id_is_refused(record, key):
     """What breaks the rules of the id's field is no id."""
     with pytest.raises(ValueError):  # noqa: PT011  msgspec's and the codec's are both told by what they say
-        key_reader(record)(key)
+        build_key_reader(record)(key)
 
 
 @given(everything())
 def test_the_key_that_a_producer_gives_is_read_back(record):
     """The text of an id, which is the Kafka key, stands for it."""
-    assert key_reader(Everything)(key_writer(Everything)(record)) == record.id
+    assert build_key_reader(Everything)(build_key_writer(Everything)(record)) == record.id

@@ -6,28 +6,28 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.contract.latency import BOUNDS_MS, histogram, joined, quantile_ms
+from penstock.contract.latency import BOUNDS_MS, build_histogram, merge_histograms, quantile_ms
 
 latencies = st.lists(st.integers(-5, 2**40), max_size=60)
 
 
 def test_a_bound_is_part_of_its_bucket():
     """A latency counts in the first bucket whose bound it does not exceed; the last takes what is longer."""
-    assert histogram([-3, 0, 10, 11, 25, 2**31 - 1, 2**40]) == {10: 3, 25: 2, 2**31 - 1: 2}
+    assert build_histogram([-3, 0, 10, 11, 25, 2**31 - 1, 2**40]) == {10: 3, 25: 2, 2**31 - 1: 2}
 
 
 @given(st.lists(st.integers(-(2**40), 2**40) | st.sampled_from(BOUNDS_MS), max_size=200))
 def test_each_latency_is_in_the_bucket_that_it_has_alone(found):
     """Counting by sorting is counting one by one, on the bounds, below zero and above the last bound too."""
     last = len(BOUNDS_MS) - 1
-    assert histogram(found) == dict(Counter(BOUNDS_MS[min(bisect_left(BOUNDS_MS, one), last)] for one in found))
+    assert build_histogram(found) == dict(Counter(BOUNDS_MS[min(bisect_left(BOUNDS_MS, one), last)] for one in found))
 
 
 @given(latencies, latencies)
 def test_histograms_join(one, other):
     """Counting two lists apart and joining is counting them together; no record is lost."""
-    assert joined([histogram(one), histogram(other)]) == histogram(one + other)
-    assert sum(histogram(one).values()) == len(one)
+    assert merge_histograms([build_histogram(one), build_histogram(other)]) == build_histogram(one + other)
+    assert sum(build_histogram(one).values()) == len(one)
 
 
 @given(st.lists(st.integers(1, 2**31 - 1), min_size=1, max_size=60), st.floats(0.01, 1))
@@ -36,7 +36,7 @@ def test_a_quantile_lies_in_its_records_bucket(found, share):
     ranked = sorted(found)[max(0, -int(-share * len(found) // 1) - 1)]
     bound = next(one for one in BOUNDS_MS if ranked <= one)
     below = max((one for one in BOUNDS_MS if one < bound), default=0)
-    told = quantile_ms(histogram(found), share)
+    told = quantile_ms(build_histogram(found), share)
     assert told is not None
     assert below <= told <= bound
 

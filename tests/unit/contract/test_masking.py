@@ -3,21 +3,25 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.contract.masking import MASK, masked, shown_names
+from penstock.contract.masking import MASK, mask_personal, shown_names
 from penstock.pipelines.users import User
 
 
 def test_what_is_marked_personal_is_hidden():
     """A personal field is hidden, another one is not, a null is a null."""
-    found = masked({"id": "7", "email": "a@b.c", "nationality": "NL", "phone": None}, User)
+    found = mask_personal({"id": "7", "email": "a@b.c", "nationality": "NL", "phone": None}, User)
     assert found == {"id": "7", "email": MASK, "nationality": "NL", "phone": None}
 
 
 def test_what_is_not_known_is_hidden():
     """A field of another shape, or one that the contract does not know, shows its names alone."""
-    found = masked({"name": {"first": "Ada", "last": "L"}, "gender": ["x"], "more": 7}, User)
+    found = mask_personal({"name": {"first": "Ada", "last": "L"}, "gender": ["x"], "more": 7}, User)
     assert found == {"name": {"first": MASK, "last": MASK}, "gender": [MASK], "more": MASK}
-    assert (masked("Ada", User), masked([1, None], User), masked(None, User)) == (MASK, [MASK, None], None)
+    assert (mask_personal("Ada", User), mask_personal([1, None], User), mask_personal(None, User)) == (
+        MASK,
+        [MASK, None],
+        None,
+    )
 
 
 def test_what_is_nested_without_end_is_hidden_as_a_whole():
@@ -25,7 +29,7 @@ def test_what_is_nested_without_end_is_hidden_as_a_whole():
     deep = "Ada"
     for _ in range(900):
         deep = [deep]
-    assert "Ada" not in repr(masked({"more": deep}, User))
+    assert "Ada" not in repr(mask_personal({"more": deep}, User))
 
 
 def test_where_a_record_came_from_is_shown():
@@ -49,4 +53,4 @@ def test_no_leaf_gets_through(value):
         else:
             assert found in (MASK, None)
 
-    check(masked(value, User))
+    check(mask_personal(value, User))

@@ -68,7 +68,7 @@ def fit(number: int = 1, at: datetime = NOW) -> Fit:
 
 
 def place(order_by: OrderBy, record: Fit, timestamp_ms: int = NOW_MS, offset: int = 0, header: bytes | None = None):
-    return order_by.place(record, Source(timestamp_ms, offset, header), LATEST)
+    return order_by.compute_timestamp(record, Source(timestamp_ms, offset, header), LATEST)
 
 
 def test_without_a_declaration_offsets_order():
@@ -116,7 +116,7 @@ def test_a_value_that_would_win_for_ever_is_a_fault(found, rules, said):
     assert place(BY_AT, fit(at=LATEST)) > 0
 
 
-@pytest.mark.parametrize(("timestamp_ms", "said"), [(-1, "no timestamp"), (NOW_MS + 60_001, "in the future")])
+@pytest.mark.parametrize(("timestamp_ms", "said"), [(-1, "no Kafka timestamp"), (NOW_MS + 60_001, "in the future")])
 def test_a_timestamp_that_orders_nothing_is_a_fault(timestamp_ms, said):
     """Of tombstones too."""
     for found in (place(BY_TIME, fit(), timestamp_ms), tombstone_place(BY_TIME, timestamp_ms=timestamp_ms)):
@@ -127,7 +127,7 @@ def test_a_timestamp_that_orders_nothing_is_a_fault(timestamp_ms, said):
 
 
 def tombstone_place(order_by: OrderBy, headers=(), timestamp_ms: int = NOW_MS, header: bytes | None = None):
-    return order_by.place_tombstone(b"1", list(headers), Source(timestamp_ms, 3, header), LATEST)
+    return order_by.compute_tombstone_timestamp(b"1", list(headers), Source(timestamp_ms, 3, header), LATEST)
 
 
 def test_a_tombstone_has_its_timestamp_and_needs_a_value_by_a_field():
@@ -135,7 +135,7 @@ def test_a_tombstone_has_its_timestamp_and_needs_a_value_by_a_field():
     assert tombstone_place(BY_TIME) == NOW_MS * 1000 + 3
     found = tombstone_place(BY_NUMBER)
     assert found.reason == Reason.ORDER_UNKNOWN
-    assert "write order_of_tombstone in the pipeline's file" in found.message
+    assert "define order_of_tombstone in the pipeline's file" in found.message
 
 
 def test_the_pipelines_function_is_given_what_a_tombstone_has():
@@ -252,10 +252,10 @@ def test_what_can_order_is_taken(order_by):
         (Version, "name", None, "'name' is neither a datetime nor an integer"),
         (Version, "ratio", None, "'ratio' is neither"),
         (Version, "id", None, "'id' is the key"),
-        (Version, None, None, "None is no text; write 'offset', 'timestamp' or the name of a field"),
-        (Version, "at", 5, "order_of_tombstone: 5 cannot be called"),
-        (Version, "timestamp", len, "take order_of_tombstone away"),
-        (Version, "offset", len, "take order_of_tombstone away"),
+        (Version, None, None, "invalid None: expected 'offset', 'timestamp' or the name of a field"),
+        (Version, "at", 5, "order_of_tombstone: 5 is not callable"),
+        (Version, "timestamp", len, "remove order_of_tombstone"),
+        (Version, "offset", len, "remove order_of_tombstone"),
         (Clashing, "timestamp", None, "Clashing has a field of that name"),
     ],
 )

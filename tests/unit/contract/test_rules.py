@@ -9,7 +9,15 @@ from msgspec import Meta
 
 from penstock.contract.fault import Fault
 from penstock.contract.record import PAST, Record
-from penstock.contract.rules import Rule, Violation, broken_rules, date_check, judge, latest_past, text_check
+from penstock.contract.rules import (
+    Rule,
+    Violation,
+    build_date_check,
+    build_text_check,
+    find_violations,
+    latest_past,
+    validate_record,
+)
 from penstock.pipelines import users
 from penstock.pipelines.users import User
 from tests.unit.records import Everything
@@ -45,8 +53,8 @@ def test_rule_names_are_stable():
 def test_a_good_record_breaks_nothing(captured_users):
     """Every user of a real answer keeps every rule."""
     for entry in captured_users:
-        assert isinstance(judge(users.from_source(entry), User, NOW), User)
-        assert broken_rules(users.from_source(entry), User) == []
+        assert isinstance(validate_record(users.from_source(entry), User, NOW), User)
+        assert find_violations(users.from_source(entry), User) == []
 
 
 @pytest.mark.parametrize(
@@ -79,13 +87,13 @@ def test_a_good_record_breaks_nothing(captured_users):
 )
 def test_each_rule_has_its_name(fields, field, value, rules):
     """A field that breaks a rule is named with the rule, and a text that breaks two with both."""
-    assert codes(judge(fields | {field: value}, User, NOW)) == rules
+    assert codes(validate_record(fields | {field: value}, User, NOW)) == rules
 
 
 def test_every_broken_rule_is_named(fields):
     """Several broken rules give several reasons, in the order of the fields, and so does the fault."""
     del fields["phone"]
-    found = judge(fields | {"email": "nobody", "post_code": 1, "last_name": None}, User, NOW)
+    found = validate_record(fields | {"email": "nobody", "post_code": 1, "last_name": None}, User, NOW)
     assert codes(found) == ["last_name:required", "post_code:type", "email:pattern", "phone:required"]
     fault = Fault.of(found)
     assert fault.rules == tuple(codes(found))
@@ -96,7 +104,7 @@ def test_every_broken_rule_is_named(fields):
 @pytest.mark.parametrize("found", [None, 5, "text", [], True])
 def test_what_is_no_object_breaks_the_record_as_a_whole(found):
     """Any JSON value can be judged."""
-    assert codes(judge(found, User, NOW)) == [":type"]
+    assert codes(validate_record(found, User, NOW)) == [":type"]
 
 
 def test_a_field_that_may_be_absent_may_be_null_or_absent():
@@ -105,18 +113,18 @@ def test_a_field_that_may_be_absent_may_be_null_or_absent():
     class Maybe(Record, frozen=True, kw_only=True):
         size: Annotated[int, Meta(ge=0, le=9)] | None = None
 
-    assert broken_rules({}, Maybe) == broken_rules({"size": None}, Maybe) == []
-    assert codes(broken_rules({"size": 10}, Maybe)) == ["size:range"]
-    assert codes(broken_rules({"size": 10**400}, Maybe)) == ["size:range"]
-    assert codes(broken_rules({"size": "10"}, Maybe)) == ["size:type"]
-    assert codes(broken_rules({"size": True}, Maybe)) == ["size:type"]
-    assert codes(broken_rules({"size": 1.5}, Maybe)) == ["size:type"]
+    assert find_violations({}, Maybe) == find_violations({"size": None}, Maybe) == []
+    assert codes(find_violations({"size": 10}, Maybe)) == ["size:range"]
+    assert codes(find_violations({"size": 10**400}, Maybe)) == ["size:range"]
+    assert codes(find_violations({"size": "10"}, Maybe)) == ["size:type"]
+    assert codes(find_violations({"size": True}, Maybe)) == ["size:type"]
+    assert codes(find_violations({"size": 1.5}, Maybe)) == ["size:type"]
 
 
 def test_every_type_can_be_refused():
     """Whatever the type of a field, a value of another is named, never raised."""
     names = list(Everything.__struct_fields__)
-    found = broken_rules({name: [] for name in names}, Everything)
+    found = find_violations({name: [] for name in names}, Everything)
     assert codes(found) == [f"{name}:type" for name in names]
 
 
@@ -139,7 +147,7 @@ class Event(Record, frozen=True, kw_only=True):
 )
 def test_a_past_date_is_not_after_the_latest_one(began, fine):
     """A zone does not make a date later."""
-    assert bool(date_check(Event)(Event(began=began), NOW)) is not fine
+    assert bool(build_date_check(Event)(Event(began=began), NOW)) is not fine
 
 
 def test_clocks_may_differ_by_a_little():
@@ -151,9 +159,9 @@ def test_clocks_may_differ_by_a_little():
 def test_only_a_date_that_is_marked_must_lie_in_the_past():
     """Others need only be dates that every client can read."""
     last = datetime.max.replace(tzinfo=UTC)
-    assert date_check(Event)(Event(began=NOW, ends=last), NOW) == []
+    assert build_date_check(Event)(Event(began=NOW, ends=last), NOW) == []
     beyond = datetime.max.replace(tzinfo=timezone(timedelta(hours=-1)))
-    assert codes(date_check(Event)(Event(began=NOW, ends=beyond), NOW)) == ["ends:date"]
+    assert codes(build_date_check(Event)(Event(began=NOW, ends=beyond), NOW)) == ["ends:date"]
 
 
 def test_what_msgspec_alone_knows_is_still_told():
@@ -165,7 +173,7 @@ def test_what_msgspec_alone_knows_is_still_told():
         def __post_init__(self):
             raise ValueError("it is odd")
 
-    assert judge({"it": "x"}, Odd, NOW) == [Violation("", Rule.TYPE, "it is odd")]
+    assert validate_record({"it": "x"}, Odd, NOW) == [Violation("", Rule.TYPE, "it is odd")]
 
 
 class Note(Record, frozen=True, kw_only=True):
@@ -196,7 +204,7 @@ def note(**changes) -> Note:
 )
 def test_texts_that_are_fine(fine):
     """Only NUL is no character; a newline at the end is wrong only where the pattern says that the text ends before."""
-    assert text_check(Note)(note(**fine)) == []
+    assert build_text_check(Note)(note(**fine)) == []
 
 
 @pytest.mark.parametrize(
@@ -212,11 +220,11 @@ def test_texts_that_are_fine(fine):
 )
 def test_texts_that_are_not(wrong, rules):
     """Each text that holds NUL, or goes on after what its pattern calls the end, is named."""
-    assert codes(text_check(Note)(note(**wrong))) == rules
+    assert codes(build_text_check(Note)(note(**wrong))) == rules
 
 
 @given(st.text(st.sampled_from("aZ\n\0 "), max_size=4))
 def test_a_dollar_is_the_end_of_the_text(text):
     """A text keeps `^[a-z]*$` when all of it is letters, as it does in every other language."""
-    judged = judge({"words": "w", "code": "c", "maybe": text}, Note, NOW)
+    judged = validate_record({"words": "w", "code": "c", "maybe": text}, Note, NOW)
     assert isinstance(judged, Note) is (re.fullmatch("[a-z]*", text) is not None)

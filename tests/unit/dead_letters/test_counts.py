@@ -19,7 +19,7 @@ class Queue:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.id, self.first, self.letters, self.read = "a", 0, [], []
         self.is_away = False
-        monkeypatch.setattr(topics, "records", self._records)
+        monkeypatch.setattr(topics, "read_records", self._records)
 
     def put(self, reason: str, value: bytes = b"12345") -> None:
         headers = [("__penstock.errors.reason", reason.encode())] if reason else []

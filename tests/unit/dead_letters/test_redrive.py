@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from penstock import pipelines
 from penstock.broker.headers import ORDER, REDRIVEN
 from penstock.broker.topics import Place
-from penstock.codec.wire_format import pack
+from penstock.codec.wire_format import encode_header
 from penstock.config import read
 from penstock.contract.fault import Reason
 from penstock.contract.order import TopicLayout, is_placed
@@ -73,7 +73,7 @@ class World:
     def produce_with(self, producer):
         """The next redrives send with another producer, into the same topics."""
         producer.sent = self.kafka.producer.sent
-        self.monkeypatch.setattr(module, "producer", lambda _settings: producer)
+        self.monkeypatch.setattr(module, "create_producer", lambda _settings: producer)
 
     @property
     def sent(self):
@@ -101,7 +101,7 @@ def world(monkeypatch):
     world = World(monkeypatch)
     monkeypatch.setattr(pipelines, "of", lambda _settings: READINGS)
     monkeypatch.setattr(module, "Registry", lambda _settings: world.registry)
-    monkeypatch.setattr(module, "producer", lambda _settings: world.kafka.producer)
+    monkeypatch.setattr(module, "create_producer", lambda _settings: world.kafka.producer)
     return world
 
 
@@ -136,7 +136,7 @@ def test_a_mended_record_is_what_the_producer_would_send(world):
     world.kafka.set_aside(reject(value=BAD))
     assert world.redrive(Repair({"sensor": 4})).sent == 1
     (message,) = world.sent
-    assert (message.key(), message.value()) == (b"4", pack(JSON_ID) + b'{"sensor":4,"celsius":2.5}')
+    assert (message.key(), message.value()) == (b"4", encode_header(JSON_ID) + b'{"sensor":4,"celsius":2.5}')
     assert world.registry.registered == [("readings-value", Reading, "json")]
 
 
@@ -282,7 +282,7 @@ def test_a_registry_that_is_away_sends_and_claims_nothing(world):
     """That a schema cannot be looked up does not make a record broken."""
     world.registry = FakeRegistry()
     world.registry._error = RegistryUnreachable("away")
-    world.kafka.set_aside(reject(value=pack(9) + GOOD))
+    world.kafka.set_aside(reject(value=encode_header(9) + GOOD))
     with pytest.raises(RegistryUnreachable):
         world.redrive()
     assert (world.sent, world.lines) == ([], {})

@@ -35,7 +35,7 @@ def world(monkeypatch):
     world = World(monkeypatch)
     world.begin_generation()
     monkeypatch.setattr(module, "Registry", lambda _settings: world.registry)
-    monkeypatch.setattr(module, "producer", lambda _settings: world.kafka.producer)
+    monkeypatch.setattr(module, "create_producer", lambda _settings: world.kafka.producer)
     return world
 
 
@@ -102,7 +102,7 @@ def test_what_a_field_cannot_order_is_still_broken(world):
     done = world.redrive()
     assert done.still_broken == 2
     assert "number: is negative" in done.records[0].message
-    assert "write order_of_tombstone" in done.records[1].message
+    assert "define order_of_tombstone" in done.records[1].message
     assert world.redrive(Repair({"number": -2}), places=["0:0"]).still_broken == 1
 
 

@@ -5,8 +5,8 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from penstock.codec.encode import serializer
-from penstock.codec.wire_format import pack
+from penstock.codec.encode import build_serializer
+from penstock.codec.wire_format import encode_header
 from penstock.contract.fault import Stage
 from penstock.dead_letters import repair
 from penstock.dead_letters.repair import Edit, Outgoing, Repair, Repairer, StillInvalid
@@ -32,7 +32,7 @@ def entry_letter(value, **changes):
 
 def outgoing(one, fields=None, edits=None, pipeline=READINGS, proven=frozenset({"text"})):
     schemas = FakeSchemas.of(pipeline.record)
-    serialize = serializer(pipeline.record, "json", JSON_ID)
+    serialize = build_serializer(pipeline.record, "json", JSON_ID)
     mender = Repairer(pipeline, schemas, Repair(fields or {}, edits), serialize, lambda: proven)
     return mender.outgoing(one)
 
@@ -40,10 +40,10 @@ def outgoing(one, fields=None, edits=None, pipeline=READINGS, proven=frozenset({
 def test_a_record_that_is_not_changed_is_sent_as_it_is():
     """Its own bytes and key, when the contract takes them now."""
     assert outgoing(letter(GOOD, key=None)) == Outgoing(None, GOOD, 1)
-    assert outgoing(letter(pack(JSON_ID) + GOOD)) == Outgoing(b"k", pack(JSON_ID) + GOOD, 1)
+    assert outgoing(letter(encode_header(JSON_ID) + GOOD)) == Outgoing(b"k", encode_header(JSON_ID) + GOOD, 1)
 
 
-@pytest.mark.parametrize("value", [BAD, b"", b"{", pack(9) + GOOD, b"\x00"])
+@pytest.mark.parametrize("value", [BAD, b"", b"{", encode_header(9) + GOOD, b"\x00"])
 def test_a_record_that_is_not_changed_and_still_broken_is_told_so(value):
     """It is looked at again, as the stream would: the message is today's."""
     found = outgoing(letter(value))
@@ -88,7 +88,7 @@ def test_a_record_whose_own_code_raises_waits_on():
 def test_a_field_is_set_and_the_record_written_anew():
     """Key and bytes are the producer's; fields that the record does not have are left out."""
     found = outgoing(letter(b'{"sensor":"one","celsius":2.5,"more":1}'), {"sensor": 5})
-    assert found == Outgoing(b"5", pack(JSON_ID) + b'{"sensor":5,"celsius":2.5}', 5, keeps_id=False)
+    assert found == Outgoing(b"5", encode_header(JSON_ID) + b'{"sensor":5,"celsius":2.5}', 5, keeps_id=False)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_setting_a_field_does_not_mend_another():
 
 
 @pytest.mark.parametrize(
-    "value", [None, b"", b"[]", b"{", b'{"sensor":1,"sensor":2}', pack(9) + b"x", b"\x00", b"\xff"]
+    "value", [None, b"", b"[]", b"{", b'{"sensor":1,"sensor":2}', encode_header(9) + b"x", b"\x00", b"\xff"]
 )
 def test_a_value_without_fields_cannot_be_set(value):
     """No object, or one whose names stand twice: the letter's own message says why."""
@@ -134,8 +134,8 @@ def test_a_value_without_fields_cannot_be_set(value):
 
 def test_a_frame_that_names_no_known_schema_hides_no_json():
     """The fields are read although the registry does not know the schema."""
-    assert outgoing(letter(pack(9) + GOOD), {"celsius": 3.0}) == Outgoing(
-        b"k", pack(JSON_ID) + b'{"sensor":1,"celsius":3.0}', 1
+    assert outgoing(letter(encode_header(9) + GOOD), {"celsius": 3.0}) == Outgoing(
+        b"k", encode_header(JSON_ID) + b'{"sensor":1,"celsius":3.0}', 1
     )
 
 
@@ -181,7 +181,7 @@ def test_a_record_that_became_too_large_is_not_sent(entry):
 def test_an_edited_value_takes_the_place_of_the_value():
     """Also where the value could not be read at all."""
     edits = {"0:0": Edit(3, "0:0", "x", {"sensor": 4, "celsius": 1.0})}
-    mended = pack(JSON_ID) + b'{"sensor":4,"celsius":1.0}'
+    mended = encode_header(JSON_ID) + b'{"sensor":4,"celsius":1.0}'
     assert outgoing(letter(b"{"), edits=edits) == Outgoing(b"4", mended, 4, keeps_id=False)
     edits = {"0:0": Edit(3, "0:0", "x", None)}
     assert outgoing(letter(GOOD), edits=edits) == StillInvalid("line 3: the value is not an object", ("a:type",))

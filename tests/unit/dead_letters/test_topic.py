@@ -350,7 +350,7 @@ def test_a_message_that_is_no_dead_letter_is_passed_over(monkeypatch, name, valu
         headers.append((PREFIX + name, value))
     strange = message(7, headers=headers)
     monkeypatch.setattr(topics, "spans", lambda *_: [Span(0, 0, 3)])
-    monkeypatch.setattr(topics, "records", lambda _settings, topic, spans: [strange, good, message(8)])
+    monkeypatch.setattr(topics, "read_records", lambda _settings, topic, spans: [strange, good, message(8)])
     with capture_logs() as logs:
         found = list(read_dead_letters(None, PIPELINE))
     assert [one.origin.offset for one in found] == [1]
@@ -368,7 +368,7 @@ def test_letters_are_found_by_their_places(monkeypatch):
         return [one for one in producer.sent for span in spans if span.first <= one.offset() < span.end]
 
     monkeypatch.setattr(topics, "spans", lambda *_: [Span(0, 1, 6), Span(1, 0, 0)])
-    monkeypatch.setattr(topics, "records", records)
+    monkeypatch.setattr(topics, "read_records", records)
     found = read_dead_letters_at(None, PIPELINE, ["0:0", "0:2", "0:4", "0:99", "1:0", "7:1"])
     assert list(found) == ["0:2", "0:4"]
     assert asked == [Span(0, 1, 6)]

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from penstock.contract.record import KEY, Record
-from penstock.contract.rules import judge, latest_past
+from penstock.contract.rules import latest_past, validate_record
 from penstock.drill import load
 from penstock.pipelines import users
 from penstock.produce.send import Delivered
@@ -23,7 +23,7 @@ def test_made_up_users_keep_the_contract_and_are_all_different() -> None:
     assert len({one.id for one in made}) == 2500
     assert made[0] != msgspec.structs.replace(made[1], id=made[0].id)
     for one in made[:1000]:
-        assert judge(msgspec.structs.asdict(one), users.User, latest_past()) == one
+        assert validate_record(msgspec.structs.asdict(one), users.User, latest_past()) == one
 
 
 def test_records_are_made_up_by_the_names_that_python_has() -> None:
@@ -45,7 +45,7 @@ def test_two_drills_make_up_different_users() -> None:
 def test_users_are_sent_now_or_with_the_time_that_is_given(settings, monkeypatch) -> None:
     """Either way more than fit the producer's queue are sent, under their ids, and all are acknowledged."""
     client = FakeProducer(queue=2)
-    monkeypatch.setattr(load, "producer", lambda _: client)
+    monkeypatch.setattr(load, "create_producer", lambda _: client)
     monkeypatch.setattr(load, "Registry", lambda _: FakeRegistry())
     direct = load.Direct(SimpleNamespace(settings=settings, pipeline=users.PIPELINE), "some")
     assert direct.send(3).offsets == {0: (0, 2)}

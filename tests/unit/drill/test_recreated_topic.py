@@ -9,8 +9,8 @@ import pytest
 from penstock.drill import record_checks, recreated_topic
 from penstock.drill.verdict import PASSED
 from penstock.errors import Unreachable
-from penstock.pipeline.topic_guard import recreated as recreated_error
-from penstock.process.checkpoint import CheckpointOrigin, QueryPosition, misfits
+from penstock.pipeline.topic_guard import build_recreated_error as recreated_error
+from penstock.process.checkpoint import CheckpointOrigin, QueryPosition, find_misfits
 
 
 @pytest.fixture
@@ -55,8 +55,8 @@ def test_a_job_that_does_not_stop_is_the_verdict(ground: Any, monkeypatch: pytes
 @pytest.mark.parametrize(
     "line",
     [
-        recreated_error("t", "its id is id-2, it was id-1").message,
-        *misfits(QueryPosition({0: 1}, {0: 1}, begun=True), CheckpointOrigin(topic_id="id-1"), [], "id-2"),
+        recreated_error("t", "its id changed from id-1 to id-2").message,
+        *find_misfits(QueryPosition({0: 1}, {0: 1}, begun=True), CheckpointOrigin(topic_id="id-1"), [], "id-2"),
     ],
 )
 def test_the_job_refuses_in_its_own_words(ground: Any, line: str) -> None:

@@ -50,7 +50,7 @@ WRONG = {
     "service_down": replace(FINE, services={"kafka": "refused", "cassandra": ""}),
     "not_balanced": replace(FINE, receipt=Receipt(balanced=False, missing=3)),
     "field_nulls": replace(FINE, receipt=Receipt(True, 0, ("email: 2 % null, never before",))),
-    "topic_recreated": replace(FINE, change="its id is id-2, that of the ledger's topic was id-1"),
+    "topic_recreated": replace(FINE, change="its id is id-2, the ledger's topic has the id id-1"),
 }
 BLIND = Snapshot(at_s=FINE.at_s, topic=FINE.topic)
 

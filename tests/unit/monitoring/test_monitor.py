@@ -16,7 +16,7 @@ from penstock.monitoring import monitor
 from penstock.monitoring.monitor import Counts, Monitor, Point, compute_rate
 from penstock.monitoring.poller import CassandraState, KafkaState, PartitionProgress, Poll, TopicState
 from penstock.produce import delivery_log
-from penstock.produce.delivery_log import Journal
+from penstock.produce.delivery_log import DeliveryLog
 from penstock.sink.ledger import LedgerEntry
 from tests.unit.fakes import FakeSession
 
@@ -46,14 +46,14 @@ class FakeBook:
         return [
             one
             for one in self.lines
-            if one.tally.partition == span.partition and span.first <= one.tally.first_offset < span.end
+            if one.summary.partition == span.partition and span.first <= one.summary.first_offset < span.end
         ]
 
     def begun_in(self, span: Span) -> Any:
         return iter(self._begun(span))
 
     def stored_in(self, span: Span) -> int:
-        return sum(one.tally.stored for one in self._begun(span))
+        return sum(one.summary.stored for one in self._begun(span))
 
 
 class FakePoller:
@@ -240,7 +240,7 @@ def test_runs_under_way_count_as_far_as_their_journals_tell(
         return counts.fetched, counts.produced
 
     assert counted() == (None, None)
-    with Journal(delivery_log.folder_of(read(home=tmp_path)), "r2", "t", "id") as written:
+    with DeliveryLog(delivery_log.folder_of(read(home=tmp_path)), "r2", "t", "id") as written:
         written.note(0, 0, b"k")
         written.fetched(5)
         assert counted() == (15, 10)

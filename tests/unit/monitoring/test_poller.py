@@ -168,7 +168,7 @@ def test_a_keyspace_of_a_newer_penstock_is_a_problem_of_cassandra(make: Any) -> 
     """The watch and the page go on, and say what is wrong with it."""
     newer = [{"table_name": "ledger", "comment": "penstock 9.1, format 9"}]
     found = make({"users_created": [(0, 5, 1)]}, FakeSession(lambda *_: newer))[0].read_snapshot()
-    assert "table ledger in format 9, written by penstock 9.1" in found.services["cassandra"]
+    assert "the table ledger has format 9, written by penstock 9.1" in found.services["cassandra"]
     assert (found.lag_records, found.topic_records) == (None, 5)
 
 
@@ -180,7 +180,7 @@ def test_a_topic_that_the_job_has_not_read_since_it_was_recreated_is_told(make: 
 
     topics = {"users_created": [(0, 5, 1)]}
     change = make(topics, with_tables(FakeSession(recreated)))[0].read_snapshot().change
-    assert change == "its id is id-of-users_created, that of the ledger's topic was id-0"
+    assert change == "its id is id-of-users_created, the ledger's topic has the id id-0"
     assert make(topics, with_tables(FakeSession(rows({0: 4}))))[0].read_snapshot().change == ""
     assert make(topics, with_tables(FakeSession(rows({}, None))))[0].read_snapshot().change == ""
     assert make(topics, FakeSession())[0].read_snapshot().change == ""

@@ -69,7 +69,7 @@ def test_a_record_is_to_blame_when_it_fails_alone_twice() -> None:
     def run(groups: Sequence[Group]) -> dict[int, Exception | None]:
         return {0: None} if len(groups) == 1 else Transform({records[5]}).run(groups)
 
-    with pytest.raises(NotIsolated, match=r"1:7 fails with others, and passes alone"):
+    with pytest.raises(NotIsolated, match=r"1:7 fails with others, but passes alone"):
         FailureSearch(records, run).find_next()
 
 

@@ -19,7 +19,7 @@ from penstock.dead_letters.message import parse_message, read_error_headers
 from penstock.errors import DeliveryFailed, SourceRefused, TooManyFailed, UsageError, WrongSettings
 from penstock.pipeline import ingest
 from penstock.pipeline.ingest import RunOrder
-from penstock.pipelines.identity import identify
+from penstock.pipelines.identity import identify_pipeline
 from penstock.pipelines.users import PIPELINE, User
 from penstock.produce import delivery_log
 from penstock.source.entries import Unreadable
@@ -69,12 +69,12 @@ def world(monkeypatch, tmp_path):
 
     monkeypatch.setattr(
         ingest.topics,
-        "ensure_pipeline",
+        "ensure_pipeline_topics",
         lambda _settings, made: world.topics.extend([made.topic, made.dead_letter_topic]),
     )
-    monkeypatch.setattr(ingest.topics, "topic_id", lambda _settings, topic: f"id of {topic}")
+    monkeypatch.setattr(ingest.topics, "fetch_topic_id", lambda _settings, topic: f"id of {topic}")
     monkeypatch.setattr(ingest, "Registry", lambda _settings: world.registry)
-    monkeypatch.setattr(ingest, "producer", lambda _settings: world.producer)
+    monkeypatch.setattr(ingest, "create_producer", lambda _settings: world.producer)
     monkeypatch.setattr(ingest.HttpSource, "configured", source)
     return world
 
@@ -132,7 +132,7 @@ def test_a_wrong_order_touches_nothing(world):
 
 def test_a_run_for_another_pipeline_touches_nothing(world):
     """It names both pipelines; a run that does not say for which it is, or for this one, is carried out."""
-    own = identify(read(), PIPELINE).as_dict()
+    own = identify_pipeline(read(), PIPELINE).as_dict()
     with pytest.raises(WrongSettings) as refused:
         run(RunOrder("r", records=1, pipeline=own | {"topic": "orders"}))
     assert "triggered for topic 'orders', but Airflow runs PENSTOCK_PIPELINE=" in refused.value.message
@@ -218,14 +218,14 @@ def test_nothing_secret_is_set_aside(world, changed, captured_users):
 def test_less_than_asked_fails(world, captured_users):
     """An API that gives fewer users than asked for fails the run, though all it gave are sent."""
     world.source = FakeSource([captured_users])
-    with pytest.raises(DeliveryFailed, match="30 records were acknowledged, 31 were asked for"):
+    with pytest.raises(DeliveryFailed, match="30 of 31 requested records were acknowledged"):
         run(RunOrder("r", records=31))
     assert len(world.producer.sent) == 30
 
 
 def test_nothing_fetched_fails(world):
     """A run that produced nothing fails."""
-    with pytest.raises(DeliveryFailed, match="0 records were acknowledged, 1 were asked for"):
+    with pytest.raises(DeliveryFailed, match="0 of 1 requested records were acknowledged"):
         run(RunOrder("r", records=1))
 
 
@@ -262,7 +262,7 @@ def test_without_a_rate_nothing_waits(world, captured_users, clock):
 
 def test_a_run_that_is_tried_again_sends_the_same_records_and_no_others(world, captured_users, tmp_path):
     """What was fetched before a failure is sent again from disk, though the API would now answer otherwise."""
-    world.source = FakeSource([captured_users[:10]], SourceRefused("answered 503"))
+    world.source = FakeSource([captured_users[:10]], SourceRefused("returned 503"))
     with pytest.raises(SourceRefused):
         run(RunOrder("run-1", records=20))
     world.producer.sent.clear()
@@ -321,7 +321,7 @@ def test_an_entry_without_end_spoils_no_other(world, captured_users):
 def test_what_was_landed_holds_nothing_secret(world, captured_users, tmp_path):
     """The API's password, salt and hashes do not get to the disk."""
     secret = captured_users[0]["login"]["sha256"].encode()
-    world.source = FakeSource([captured_users], SourceRefused("answered 503"))
+    world.source = FakeSource([captured_users], SourceRefused("returned 503"))
     with pytest.raises(SourceRefused):
         run(RunOrder("run-1", records=31))
     (landed,) = (tmp_path / "data" / "landing").rglob("*.json")
@@ -331,7 +331,7 @@ def test_what_was_landed_holds_nothing_secret(world, captured_users, tmp_path):
 
 
 def attempts(home):
-    return list(delivery_log.attempts(home / "data" / "journal"))
+    return list(delivery_log.list_attempts(home / "data" / "journal"))
 
 
 def test_a_run_writes_down_what_was_acknowledged(world, captured_users, tmp_path):
@@ -368,7 +368,7 @@ def test_a_delivery_that_failed_leaves_the_journal_unfinished(world, captured_us
 
 def test_a_source_that_failed_leaves_the_journal_unfinished(world, captured_users, tmp_path):
     """What was sent until then is in it."""
-    world.source = FakeSource([captured_users[:10]], SourceRefused("answered 503"))
+    world.source = FakeSource([captured_users[:10]], SourceRefused("returned 503"))
     with pytest.raises(SourceRefused):
         run(RunOrder("r", records=20))
     (attempt,) = attempts(tmp_path)
@@ -425,7 +425,7 @@ def test_each_record_says_which_run_sent_it_and_when_it_was_fetched(world, captu
 
 def test_landed_answers_keep_the_time_at_which_they_were_fetched(world, captured_users, tmp_path):
     """A run that is tried again an hour later fetched them an hour ago."""
-    world.source = FakeSource([captured_users[:10]], SourceRefused("answered 503"))
+    world.source = FakeSource([captured_users[:10]], SourceRefused("returned 503"))
     with pytest.raises(SourceRefused):
         run(RunOrder("run-1", records=20))
     (landed,) = (tmp_path / "data" / "landing").rglob("*.json")
@@ -433,7 +433,7 @@ def test_landed_answers_keep_the_time_at_which_they_were_fetched(world, captured
     world.producer = FakeProducer()
     world.source = FakeSource([captured_users[10:20]])
     run(RunOrder("run-1", records=20))
-    fetched = [headers.text(one, FETCHED) for one in world.sent("users_created")]
+    fetched = [headers.read_text(one, FETCHED) for one in world.sent("users_created")]
     assert set(fetched[:10]) == {"1700000000123"}
     assert all(int(one) > 1_700_000_000_123 for one in fetched[10:])
 
@@ -447,7 +447,7 @@ def test_a_clock_that_is_wrong_moves_kafkas_timestamps(world, captured_users, of
     after_ms = time.time() * 1000
     stamps = [one.timestamp()[1] for one in world.sent("users_created")]
     assert all(before_ms - 1 <= stamp - offset_s * 1000 <= after_ms + 1 for stamp in stamps)
-    assert int(headers.text(world.producer.sent[0], FETCHED)) >= int(before_ms)
+    assert int(headers.read_text(world.producer.sent[0], FETCHED)) >= int(before_ms)
 
 
 @pytest.mark.parametrize("offset_s", [None, 0.0])
@@ -513,7 +513,7 @@ def test_an_entry_that_the_mapping_did_not_expect_is_one_dead_letter(world, capt
 def test_a_retried_run_makes_the_same_dead_letters(world, captured_users, changed):
     """Of entries that raise and of those that are not JSON alike: their copies have one identity."""
     bad = [changed("location"), Unreadable(b'{"n": NaN}', "NaN is not a JSON number"), changed("nat", ["DE"])]
-    world.source = FakeSource([[*bad, *captured_users[:20]]], SourceRefused("answered 503"))
+    world.source = FakeSource([[*bad, *captured_users[:20]]], SourceRefused("returned 503"))
     with pytest.raises(SourceRefused):
         run(RunOrder("run-1", records=24), PLAIN)
     world.source = FakeSource([captured_users[20:21]])
@@ -568,7 +568,7 @@ def test_the_share_of_failed_entries_is_a_setting(world, monkeypatch):
 
 def test_what_was_refused_before_the_source_failed_is_kept(world, captured_users):
     """The API may never answer again: its bad entries are in the dead-letter topic all the same."""
-    world.source = FakeSource([[None, *captured_users]], SourceRefused("answered 503"))
+    world.source = FakeSource([[None, *captured_users]], SourceRefused("returned 503"))
     with pytest.raises(SourceRefused):
         run(RunOrder("run-1", records=60))
     assert len(world.sent("users_created.dlq")) == 1
@@ -577,5 +577,5 @@ def test_what_was_refused_before_the_source_failed_is_kept(world, captured_users
 def test_secret_fields_are_dropped_at_any_depth():
     """In objects and lists; all else stays."""
     entries = [{"a": [{"s": 1, "b": {"s": {"c": 2}, "d": 3}}], "s": None}, ["s", [{"s": 4}]], "s", None]
-    ingest.drop(frozenset({"s"}), entries)
+    ingest.drop_fields(frozenset({"s"}), entries)
     assert entries == [{"a": [{"b": {"d": 3}}]}, ["s", [{}]], "s", None]

@@ -68,8 +68,8 @@ class FakeBook:
     def __init__(self) -> None:
         self.written, self.lags_s = [], []
 
-    def write(self, job_id, batch_id, tallies, sync_lag_s) -> None:
-        self.written.append((job_id, batch_id, list(tallies)))
+    def write(self, job_id, batch_id, summaries, sync_lag_s) -> None:
+        self.written.append((job_id, batch_id, list(summaries)))
         self.lags_s.append(sync_lag_s)
 
 
@@ -88,7 +88,7 @@ class FakeNoter:
     def note(self, query) -> None:
         self.looks += 1
 
-    def note_failure(self, error) -> None:
+    def record_failure(self, error) -> None:
         self.failures.append(error)
 
 
@@ -142,7 +142,7 @@ class FakePlan:
 
 @pytest.fixture
 def stored(monkeypatch):
-    """What `store` does; it gives one tally unless told otherwise."""
+    """What `store` does; it gives one summary unless told otherwise."""
     world = SimpleNamespace(calls=0, do=lambda: [ONE], with_plan=False)
 
     def store(_raw, plan):
@@ -150,7 +150,7 @@ def stored(monkeypatch):
         world.order = plan.order
         return world.do(plan) if world.with_plan else world.do()
 
-    monkeypatch.setattr(job, "store", store)
+    monkeypatch.setattr(job, "store_batch", store)
     return world
 
 
@@ -158,8 +158,8 @@ def test_a_batch_is_in_the_ledger_once_it_is_stored(stored):
     """After a batch its lines are written, under the id of the query, which outlives the process."""
     book = FakeBook()
     keeper = BatchRunner(FakePlan(), book, threading.Event())
-    keeper.keep(raw_of("query-1"), 7)
-    keeper.keep(raw_of(None), 8)
+    keeper.process_batch(raw_of("query-1"), 7)
+    keeper.process_batch(raw_of(None), 8)
     assert book.written == [("query-1", 7, [ONE]), ("unknown", 8, [ONE])]
     assert keeper.batches == 2
     assert book.lags_s == [0, 0]
@@ -183,22 +183,22 @@ def test_what_a_batch_proves_of_keys_is_kept_before_its_ledger_lines(stored):
 
     stored.do, stored.with_plan = do, True
     with pytest.raises(StoreFailed):
-        keeper.keep(raw_of("q"), 7)
-    keeper.keep(raw_of("q"), 7)
+        keeper.process_batch(raw_of("q"), 7)
+    keeper.process_batch(raw_of("q"), 7)
     assert happened == ["failed", ("note", {"connect": {0: 4}}, [ONE]), "ledger"]
 
 
 def test_a_batch_is_stored_in_the_order_of_the_moment(stored):
     """The topic may have grown since the batch before; when Kafka cannot be asked, nothing of the batch is stored."""
     grown = Order((TopicLayout(4), TopicLayout(6, 9)))
-    BatchRunner(FakePlan(), FakeBook(), threading.Event(), order=lambda: grown).keep(raw_of("q"), 7)
+    BatchRunner(FakePlan(), FakeBook(), threading.Event(), order=lambda: grown).process_batch(raw_of("q"), 7)
     assert stored.order is grown
 
     def away():
         raise KafkaUnreachable("away")
 
     with pytest.raises(KafkaUnreachable):
-        BatchRunner(FakePlan(), FakeBook(), threading.Event(), order=away).keep(raw_of("q"), 7)
+        BatchRunner(FakePlan(), FakeBook(), threading.Event(), order=away).process_batch(raw_of("q"), 7)
     assert stored.calls == 1
 
 
@@ -212,9 +212,9 @@ def test_a_batch_that_fails_is_not_in_the_ledger(stored):
 
     stored.do = fail
     with pytest.raises(StoreFailed):
-        keeper.keep(raw_of("q"), 1)
+        keeper.process_batch(raw_of("q"), 1)
     stored.do = lambda: [ONE]
-    keeper.keep(raw_of("q"), 1)
+    keeper.process_batch(raw_of("q"), 1)
     assert len(book.written) == 1
 
 
@@ -222,8 +222,8 @@ def test_no_batch_begins_once_the_job_is_stopping(stored):
     """A batch that comes after the stop is refused before anything of it is done."""
     keeper = BatchRunner(FakePlan(), FakeBook(), threading.Event())
     keeper.stopping.set()
-    with pytest.raises(InterruptedError, match="batch 7 was not begun"):
-        keeper.keep(raw_of("q"), 7)
+    with pytest.raises(InterruptedError, match="batch 7 was not started"):
+        keeper.process_batch(raw_of("q"), 7)
     assert stored.calls == 0
 
 
@@ -234,7 +234,7 @@ def test_no_batch_begins_without_the_lease(stored):
         raise JobRunning("another job")
 
     with pytest.raises(JobRunning):
-        BatchRunner(FakePlan(), FakeBook(), threading.Event(), confirm).keep(raw_of("q"), 7)
+        BatchRunner(FakePlan(), FakeBook(), threading.Event(), confirm).process_batch(raw_of("q"), 7)
     assert stored.calls == 0
 
 
@@ -255,7 +255,7 @@ def test_the_batch_in_hand_is_finished_before_a_stop(stored):
         happened.append("idle")
 
     stored.do = slow
-    batch = threading.Thread(target=keeper.keep, args=(raw_of("q"), 1))
+    batch = threading.Thread(target=keeper.process_batch, args=(raw_of("q"), 1))
     idle = threading.Thread(target=wait_idle)
     batch.start()
     assert begun.wait(10)
@@ -296,10 +296,10 @@ def test_a_query_that_fails_is_an_error():
 
 
 def test_a_batch_refused_by_the_stop_is_no_error(clock):
-    """That the next batch was not begun is what a stop is for; any other error of a stopping query is one."""
+    """That the next batch was not started is what a stop is for; any other error of a stopping query is one."""
     keeper = BatchRunner(FakePlan(), FakeBook(), threading.Event())
     keeper.stopping.set()
-    for refusal in ("InterruptedError: batch 7 was not begun", "JobRunning: another job owns the checkpoint"):
+    for refusal in ("InterruptedError: batch 7 was not started", "JobRunning: another job owns the checkpoint"):
         job._watch_query(FakeQuery(StreamingQueryException(refusal)), keeper, FakeNoter(), FakeRecorder())
     with pytest.raises(StreamingQueryException):
         job._watch_query(FakeQuery(StreamingQueryException("StoreFailed")), keeper, FakeNoter(), FakeRecorder())
@@ -381,11 +381,11 @@ def around(monkeypatch, signals, stored, clock, tmp_path):
         finally:
             around.happened.append("give back")
 
-    monkeypatch.setattr(job.cassandra, "lacking", lambda *_: [])
+    monkeypatch.setattr(job.cassandra, "find_missing_columns", lambda *_: [])
     monkeypatch.setattr(job.cassandra, "sync_lag_s", lambda _session: 0.01)
     monkeypatch.setattr(job.lease, "Lease", new_lease)
-    monkeypatch.setattr(job.lease, "held", held)
-    monkeypatch.setattr(job, "make_fit", make_fit)
+    monkeypatch.setattr(job.lease, "hold_lease", held)
+    monkeypatch.setattr(job, "prepare_checkpoint", make_fit)
     around.changes = []
     around.guard = SimpleNamespace(
         watch=lambda: around.changes and around.changes.pop(0)(), check=lambda: around.happened.append("check")
@@ -399,13 +399,13 @@ def around(monkeypatch, signals, stored, clock, tmp_path):
     monkeypatch.setattr(job, "Incarnation", lambda *_: around.incarnation)
     monkeypatch.setattr(job, "TopicGuard", lambda *_: around.guard)
     monkeypatch.setattr(job.ledger, "Ledger", lambda *_: around.book)
-    monkeypatch.setattr(job, "observer", lambda *_: lambda: ONE_LAYOUT)
+    monkeypatch.setattr(job, "build_observer", lambda *_: lambda: ONE_LAYOUT)
     monkeypatch.setattr(job, "KeyFormats", lambda *_: None)
-    monkeypatch.setattr(job, "plan", lambda *_: FakePlan())
+    monkeypatch.setattr(job, "build_plan", lambda *_: FakePlan())
     around.noter = FakeNoter()
     monkeypatch.setattr(job, "ProgressRecorder", lambda progress: around.noter)
     around.recorder = FakeRecorder()
-    monkeypatch.setattr(job, "recorder_of", lambda *_: around.recorder)
+    monkeypatch.setattr(job, "create_recorder", lambda *_: around.recorder)
     monkeypatch.setattr(job, "_silence_tracebacks", lambda: None)
     monkeypatch.setattr(job, "warm_up", lambda *_: None)
     monkeypatch.setattr(job, "raw_records", lambda records, _order_by: records)
@@ -433,7 +433,7 @@ def test_a_batch_is_kept_with_the_lag_of_the_commit_log(around):
     """The ledger is told how long Cassandra may take to have in its log what it acknowledged."""
 
     def batch():
-        around.keeper.keep(raw_of("q"), 7)
+        around.keeper.process_batch(raw_of("q"), 7)
         around.keeper.stopping.set()
 
     around.queries = [batch]
@@ -457,7 +457,7 @@ def test_a_failing_transform_leaves_the_job_idle(around, stored, capsys):
 
     def batch():
         with pytest.raises(TransformFailed):
-            around.keeper.keep(raw_of("q"), 7)
+            around.keeper.process_batch(raw_of("q"), 7)
         raise failed()
 
     stored.do, around.queries = fail, [batch]
@@ -476,7 +476,7 @@ def test_what_python_raised_is_recorded_rather_than_sparks_words_for_it(around, 
 
     def batch():
         with pytest.raises(StoreFailed):
-            around.keeper.keep(raw_of("q"), 7)
+            around.keeper.process_batch(raw_of("q"), 7)
         raise failed()
 
     stored.do, around.queries = fail, [batch, failed()]
@@ -555,11 +555,11 @@ def test_a_query_on_a_recreated_topic_is_stopped():
 
 def test_a_checkpoint_of_another_log_stops_the_job_where_topics_have_no_id(around):
     """No generation begins, and no query starts."""
-    around.incarnation.find_other_log = lambda topic_id: "another record lies at 0:3 than before"
+    around.incarnation.find_other_log = lambda topic_id: "the record at 0:3 is not the one that was read before"
     folder = checkpoint_of(around.settings, "users_created").folder
     (Path(folder) / "offsets").mkdir(parents=True)
     (Path(folder) / "offsets" / "0").write_text('v1\n{}\n{"users_created":{"0":7}}')
-    with pytest.raises(TopicRecreated, match="another record lies at 0:3") as failed:
+    with pytest.raises(TopicRecreated, match="the record at 0:3 is not the one") as failed:
         around.run()
     assert "./penstock checkpoint reset --to earliest" in failed.value.message
     assert around.happened == ["take", "fit", "give back"]
@@ -575,8 +575,10 @@ def test_a_job_that_lost_its_lease_ends_with_an_error(around):
 
 def test_a_table_that_lacks_a_column_stops_the_job(around, monkeypatch):
     """The error names the columns and the commands that add them; the lease is not taken."""
-    monkeypatch.setattr(job.cassandra, "lacking", lambda *_: ["email text", "dob timestamp"])
-    with pytest.raises(PenstockError, match=r"created_users lacks.*: email text, dob timestamp") as caught:
+    monkeypatch.setattr(job.cassandra, "find_missing_columns", lambda *_: ["email text", "dob timestamp"])
+    with pytest.raises(
+        PenstockError, match=r"mistyped columns in the table .*created_users: email text, dob timestamp"
+    ) as caught:
         around.run()
     assert caught.value.hint == "./penstock schema plan, ./penstock schema apply"
     assert around.happened == []
@@ -589,14 +591,14 @@ def test_a_checkpoint_is_made_to_fit(monkeypatch, tmp_path):
     (tmp_path / "t" / "offsets" / "0").write_text('v1\n{}\n{"t":{"0":7}}')
     (tmp_path / "t" / "offsets" / "1").write_text("")
     held = {"span": Span(0, 0, 7)}
-    monkeypatch.setattr(job.topics, "topic_id", lambda *_: "id-1")
+    monkeypatch.setattr(job.topics, "fetch_topic_id", lambda *_: "id-1")
     monkeypatch.setattr(job.topics, "spans", lambda *_: [held["span"]])
-    assert job.make_fit(one, read()) == "id-1"
+    assert job.prepare_checkpoint(one, read()) == "id-1"
     assert one.origin().topic_id == "id-1"
     assert not (tmp_path / "t" / "offsets" / "1").exists()
     held["span"] = Span(0, 0, 6)
     with pytest.raises(CheckpointRefused):
-        job.make_fit(one, read())
+        job.prepare_checkpoint(one, read())
 
 
 def test_spark_is_told_the_folder_that_was_looked_at(tmp_path):
@@ -671,7 +673,7 @@ def test_services_are_waited_for(monkeypatch, clock):
         if len(asked) < 3:
             raise KafkaUnreachable("away")
 
-    monkeypatch.setattr(job.topics, "ensure_pipeline", ensure)
+    monkeypatch.setattr(job.topics, "ensure_pipeline_topics", ensure)
     monkeypatch.setattr(job.cassandra, "connect", lambda settings: settings)
     monkeypatch.setattr(job.cassandra, "close", lambda session: asked.append("closed"))
     job.wait_for_services(read())
@@ -681,7 +683,7 @@ def test_services_are_waited_for(monkeypatch, clock):
 
 def test_a_service_that_stays_away_ends_the_wait(monkeypatch, clock):
     """After the bound of the settings, the error names the service and the time."""
-    monkeypatch.setattr(job.topics, "ensure_pipeline", lambda *_: None)
+    monkeypatch.setattr(job.topics, "ensure_pipeline_topics", lambda *_: None)
 
     def connect(settings):
         raise CassandraUnreachable("away")
@@ -695,7 +697,7 @@ def test_a_mended_checkpoint_writes_lines_of_its_own(stored):
     """A batch that is planned anew may lie across older lines: it must not be taken for the same job's."""
     book = FakeBook()
     keeper = BatchRunner(FakePlan(), book, threading.Event())
-    keeper.keep(raw_of("q"), 7)
-    keeper.mends = 2
-    keeper.keep(raw_of("q"), 7)
+    keeper.process_batch(raw_of("q"), 7)
+    keeper.repairs = 2
+    keeper.process_batch(raw_of("q"), 7)
     assert [job_id for job_id, _, _ in book.written] == ["q", "q+2"]

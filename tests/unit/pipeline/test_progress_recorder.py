@@ -99,7 +99,7 @@ def test_the_stream_goes_on_without_its_notes(progress):
     progress.error = OperationTimedOut()
     noter = ProgressRecorder(progress)
     noter.note(query_of(told(1, 0)))
-    noter.note_failure(ValueError("no"))
+    noter.record_failure(ValueError("no"))
     assert progress.kept == []
 
 
@@ -111,7 +111,7 @@ def test_a_failure_is_kept_with_its_trace(progress):
 
     with pytest.raises(ValueError, match="first line") as caught:
         fail()
-    ProgressRecorder(progress).note_failure(caught.value)
+    ProgressRecorder(progress).record_failure(caught.value)
     [(error, trace)] = progress.failures
     assert error == "first line"
     assert "second line" in trace

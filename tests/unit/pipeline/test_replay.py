@@ -11,7 +11,7 @@ from penstock.config import read
 from penstock.contract.batch import BatchSummary
 from penstock.errors import PenstockError, TopicRecreated
 from penstock.pipeline import replay
-from penstock.pipeline.replay import rounds
+from penstock.pipeline.replay import split_rounds
 from penstock.sink.ledger import REPLAY
 from tests.unit.carried import EPOCH_US, Carried
 
@@ -24,7 +24,7 @@ spans = st.dictionaries(st.integers(0, 5), st.tuples(st.integers(0, 99), st.inte
 def test_rounds_hold_each_offset_once_and_in_order(wanted, records):
     """At most `records` offsets a round, one for each partition at least; no partition twice, no empty span."""
     seen = {span.partition: [] for span in wanted}
-    for some in rounds(wanted, records):
+    for some in split_rounds(wanted, records):
         assert some
         assert all(span.records > 0 for span in some)
         assert len({span.partition for span in some}) == len(some)
@@ -57,7 +57,7 @@ class World:
     def replay(self, *wanted: Span, batch: int = 4):
         settings = read(home=self.topic.settings.home, spark_batch_records=batch)
         report = lambda *told: self.done.append(("report", told))  # noqa: E731
-        return replay.replay("spark", self.topic.tables.session, settings, list(wanted), report)
+        return replay.replay_ranges("spark", self.topic.tables.session, settings, list(wanted), report)
 
     def lines(self) -> list[tuple[str, int, int, int]]:
         found = self.topic.tables.kept["ledger"].values()
@@ -67,11 +67,13 @@ class World:
 @pytest.fixture
 def world(tmp_path, monkeypatch):
     world = World(Carried(tmp_path, partitions=2))
-    monkeypatch.setattr(replay, "plan", lambda _settings, epoch_us, _order, _proofs: SimpleNamespace(epoch_us=epoch_us))
+    monkeypatch.setattr(
+        replay, "build_plan", lambda _settings, epoch_us, _order, _proofs: SimpleNamespace(epoch_us=epoch_us)
+    )
     monkeypatch.setattr(replay, "warm_up", lambda spark, how: world.done.append(("warm up", how.epoch_us)))
     monkeypatch.setattr(replay, "kafka_stretch", lambda _spark, _settings, topic, some: some)
     monkeypatch.setattr(replay, "raw_records", lambda frame, _order_by: frame)
-    monkeypatch.setattr(replay, "store", world.store)
+    monkeypatch.setattr(replay, "store_batch", world.store)
     with world.topic.in_place():
         yield world
 
@@ -129,7 +131,7 @@ def test_nothing_to_replay_is_done_at_once(world):
 def test_a_recreated_topic_is_not_replayed_before_the_job_has_read_it(world):
     """Its records would be taken for those of the topic before it."""
     world.topic.tables.generations = {"id-0": EPOCH_US}
-    with pytest.raises(TopicRecreated, match="its id is id-1, that of the ledger's topic was id-0"):
+    with pytest.raises(TopicRecreated, match="its id is id-1, the ledger's topic has the id id-0"):
         world.replay(Span(0, 0, 3))
     assert world.stored() == []
 

@@ -58,7 +58,7 @@ def make(monkeypatch, tmp_path):
     def make(**ends: int) -> World:
         world = World(tmp_path, {int(name[1:]): end for name, end in ends.items()})
         monkeypatch.setattr(resume.topics, "spans", lambda *_: world.spans)
-        monkeypatch.setattr(resume.topics, "records", world.records)
+        monkeypatch.setattr(resume.topics, "read_records", world.records)
         return world
 
     return make
@@ -120,7 +120,9 @@ def test_records_that_kafka_deleted_meanwhile_are_refused(make):
     world = make(p0=12, p1=30)
     world.spans[0] = Span(0, 15, 50)
     world.commit(20, 30)
-    with pytest.raises(CheckpointRefused, match="at 12, Kafka holds 15 to 50: 3 records were deleted unread"):
+    with pytest.raises(
+        CheckpointRefused, match="at 12, Kafka has 15 to 50: 3 records were deleted before they were read"
+    ):
         world.resume()
 
 

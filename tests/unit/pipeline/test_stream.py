@@ -13,12 +13,21 @@ from confluent_kafka import KafkaError, Message
 
 from penstock import pipelines
 from penstock.config import read
-from penstock.contract.batch import TALLY_DDL, BatchSummary, Decoded, Deletion, Reject
+from penstock.contract.batch import SUMMARY_DDL, BatchSummary, Decoded, Deletion, Reject
 from penstock.contract.fault import Fault, Reason, Stage
 from penstock.dead_letters.message import PREFIX, read_error_headers
 from penstock.errors import DeliveryFailed, KafkaUnreachable, StoreFailed
 from penstock.pipeline import stream
-from penstock.pipeline.stream import BatchPlan, Worker, _build_arrow_batch, _with_filtered, write
+from penstock.pipeline.stream import (
+    BatchPlan,
+    Worker,
+    _build_arrow_batch,
+    _with_filtered,
+    decode_records,
+    store_batch,
+    write_batches,
+)
+from penstock.process.batches import decoded_ddl
 from penstock.sink.rows import Unencodable
 from tests.unit.ddl import arrow_schema
 from tests.unit.fakes import FakeConsumer, FakeProducer, event, kafka_error, message
@@ -27,10 +36,10 @@ from tests.unit.records import READINGS, Reading
 READING = Reading(sensor=1, celsius=1.0)
 
 
-TALLIES = arrow_schema(TALLY_DDL)
+TALLIES = arrow_schema(SUMMARY_DDL)
 
 
-def tally(partition: int, first: int, last: int, at_ms: int = 9, nulls: dict[str, int] | None = None, **counts: int):
+def summary(partition: int, first: int, last: int, at_ms: int = 9, nulls: dict[str, int] | None = None, **counts: int):
     became = {"stored": 0, "deleted": 0, "rejected": 0, "filtered": 0} | counts
     return BatchSummary(
         partition, first, last, sum(became.values()), **became, stored_at_ms=at_ms, nulls=nulls or {}, latencies={}
@@ -66,7 +75,7 @@ def worker(monkeypatch) -> Worker:
     worker = Worker(read(), epoch_us=5)
     worker.rows = FakeWriter()
     producer = FakeProducer()
-    monkeypatch.setattr(stream, "producer", lambda _settings: producer)
+    monkeypatch.setattr(stream, "create_producer", lambda _settings: producer)
     return worker
 
 
@@ -76,7 +85,7 @@ def kafka(monkeypatch):
 
     def make(*messages: Message, **named) -> FakeConsumer:
         made = [FakeConsumer([list(messages)], **named)]
-        monkeypatch.setattr(stream, "reader", lambda _settings: made.pop())
+        monkeypatch.setattr(stream, "create_reader", lambda _settings: made.pop())
         return made[0]
 
     return make
@@ -84,23 +93,23 @@ def kafka(monkeypatch):
 
 def test_what_a_transform_dropped_is_filtered():
     """What was read and came to nothing else was filtered; a partition of which nothing is left, wholly."""
-    read_ = [tally(0, 5, 14, filtered=10, at_ms=1), tally(1, 0, 1, filtered=2, at_ms=1)]
-    written = [tally(0, 6, 12, stored=4, deleted=2, rejected=1, nulls={"a": 3})]
+    read_ = [summary(0, 5, 14, filtered=10, at_ms=1), summary(1, 0, 1, filtered=2, at_ms=1)]
+    written = [summary(0, 6, 12, stored=4, deleted=2, rejected=1, nulls={"a": 3})]
     assert _with_filtered(read_, written) == [
-        tally(0, 5, 14, stored=4, deleted=2, rejected=1, filtered=3, nulls={"a": 3}),
-        tally(1, 0, 1, filtered=2, at_ms=1),
+        summary(0, 5, 14, stored=4, deleted=2, rejected=1, filtered=3, nulls={"a": 3}),
+        summary(1, 0, 1, filtered=2, at_ms=1),
     ]
 
 
 def test_a_transform_that_drops_nothing_filters_nothing():
     """All that was read was written."""
-    written = [tally(0, 0, 4, stored=4, deleted=1)]
-    assert _with_filtered([tally(0, 0, 4, filtered=5)], written) == written
+    written = [summary(0, 0, 4, stored=4, deleted=1)]
+    assert _with_filtered([summary(0, 0, 4, filtered=5)], written) == written
     assert _with_filtered([], []) == []
 
 
 def test_a_batch_is_stored_then_set_aside_then_counted(worker, kafka):
-    """Rows, deletions and rejects of each batch are acknowledged before its tally is given."""
+    """Rows, deletions and rejects of each batch are acknowledged before its summary is given."""
     kafka(message(3, b"x"))
     gone = Deletion(4, 0, 0, 4)
     batches = [
@@ -108,13 +117,13 @@ def test_a_batch_is_stored_then_set_aside_then_counted(worker, kafka):
         Decoded(),
         Decoded([(READING, 0, 1, 7)]),
     ]
-    tallies = list(write(batches, worker))
-    assert [one._replace(stored_at_ms=0, latencies={}) for one in tallies] == [
-        tally(0, 1, 4, stored=2, deleted=1, rejected=1, at_ms=0),
-        tally(1, 7, 7, stored=1, at_ms=0),
+    summaries = list(write_batches(batches, worker))
+    assert [one._replace(stored_at_ms=0, latencies={}) for one in summaries] == [
+        summary(0, 1, 4, stored=2, deleted=1, rejected=1, at_ms=0),
+        summary(1, 7, 7, stored=1, at_ms=0),
     ]
-    assert all(one.stored_at_ms > 1_600_000_000_000 for one in tallies)
-    assert [list(one.latencies.values()) for one in tallies] == [[2], [1]]
+    assert all(one.stored_at_ms > 1_600_000_000_000 for one in summaries)
+    assert [list(one.latencies.values()) for one in summaries] == [[2], [1]]
     assert [row[3] for row in worker.rows.rows] == [1, 2, 7]
     assert worker.rows.deletions == [gone]
     (letter,) = worker._producer.sent
@@ -128,7 +137,7 @@ def test_a_record_that_cannot_be_encoded_is_a_dead_letter_of_its_own(worker, kaf
     worker._pipeline = replace(worker._pipeline, transform=transform)
     worker.rows.unencodable = [Unencodable(0, 2, OverflowError("too late")), Unencodable(0, 4, TypeError("no id"))]
     rows = [(READING, 0, 0, offset) for offset in (1, 2, 3)]
-    (found,) = write([Decoded(rows, [Deletion(4, 0, 0, 4), Deletion(5, 0, 0, 5)])], worker)
+    (found,) = write_batches([Decoded(rows, [Deletion(4, 0, 0, 4), Deletion(5, 0, 0, 5)])], worker)
     assert (found.records, found.stored, found.deleted, found.rejected) == (5, 2, 1, 2)
     letter, deletion = worker._producer.sent
     assert (letter.key(), letter.value(), deletion.value()) == (b"k", b"raw", None)
@@ -142,22 +151,22 @@ def test_a_record_that_failed_late_and_is_gone_fails_the_batch(worker, kafka):
     kafka(event(KafkaError._PARTITION_EOF, 5))
     worker.rows.unencodable = [Unencodable(0, 4, OverflowError("too late"))]
     with pytest.raises(KafkaUnreachable, match="users_created no longer has 0:4"):
-        list(write([Decoded([(READING, 0, 0, 4)])], worker))
+        list(write_batches([Decoded([(READING, 0, 0, 4)])], worker))
 
 
 def test_a_batch_that_is_not_stored_has_no_tally(worker):
     """An error of Cassandra's fails the batch before anything of it is counted."""
     worker.rows.error = StoreFailed("no")
     with pytest.raises(StoreFailed):
-        list(write([Decoded([(READING, 0, 0, 1)], rejects=[reject(2)])], worker))
+        list(write_batches([Decoded([(READING, 0, 0, 1)], rejects=[reject(2)])], worker))
 
 
 def test_a_reject_that_is_not_set_aside_fails_the_batch(worker, kafka, monkeypatch):
     """A dead letter that Kafka did not acknowledge fails the batch."""
     kafka(message(2, b"x"))
-    monkeypatch.setattr(stream, "producer", lambda _settings: FakeProducer(fails=lambda _: True))
+    monkeypatch.setattr(stream, "create_producer", lambda _settings: FakeProducer(fails=lambda _: True))
     with pytest.raises(DeliveryFailed):
-        list(write([Decoded(rejects=[reject(2)])], worker))
+        list(write_batches([Decoded(rejects=[reject(2)])], worker))
 
 
 def test_a_worker_reads_keys_as_the_pipeline_declares(monkeypatch):
@@ -170,8 +179,8 @@ def test_a_worker_reads_keys_as_the_pipeline_declares(monkeypatch):
 
 def test_nothing_to_set_aside_makes_no_producer(worker, monkeypatch):
     """A batch without rejects does not connect to Kafka."""
-    monkeypatch.setattr(stream, "producer", lambda _settings: pytest.fail("a producer was made"))
-    monkeypatch.setattr(stream, "reader", lambda _settings: pytest.fail("a reader was made"))
+    monkeypatch.setattr(stream, "create_producer", lambda _settings: pytest.fail("a producer was made"))
+    monkeypatch.setattr(stream, "create_reader", lambda _settings: pytest.fail("a reader was made"))
     worker.send_dead_letters([])
 
 
@@ -299,18 +308,18 @@ def test_each_task_forgets_zip_files(importers, tmp_path):
 
 
 def test_a_task_gives_one_tally_per_partition():
-    """What a task of Spark's gives back is small: its tallies, merged, nulls as a map."""
+    """What a task of Spark's gives back is small: its summaries, merged, nulls as a map."""
     parts = [
-        tally(1, 0, 1, stored=2, nulls={"a": 1}),
-        tally(0, 5, 5, deleted=1),
-        tally(1, 2, 3, stored=1, rejected=1, nulls={"a": 1, "b": 1}),
+        summary(1, 0, 1, stored=2, nulls={"a": 1}),
+        summary(0, 5, 5, deleted=1),
+        summary(1, 2, 3, stored=1, rejected=1, nulls={"a": 1, "b": 1}),
     ]
     batch = _build_arrow_batch(parts, plan_of(read()))
     assert [
         BatchSummary(**row | {name: dict(row[name]) for name in ("nulls", "latencies")}) for row in batch.to_pylist()
     ] == [
-        tally(0, 5, 5, deleted=1),
-        tally(1, 0, 3, stored=3, rejected=1, nulls={"a": 2, "b": 1}),
+        summary(0, 5, 5, deleted=1),
+        summary(1, 0, 3, stored=3, rejected=1, nulls={"a": 2, "b": 1}),
     ]
     assert batch.schema == TALLIES
     assert batch.schema.names == list(BatchSummary._fields)
@@ -340,7 +349,56 @@ def test_a_pipeline_with_a_transform_takes_the_longer_way(monkeypatch):
     monkeypatch.setattr(stream, "_store_transformed", lambda raw, plan: ("transformed", raw))
     raw = SimpleNamespace(coalesce=lambda tasks: f"in {tasks} tasks")
     plan = plan_of(read(spark_cores=3))
-    assert stream.store(raw, plan) == ("as it is", "in 3 tasks")
+    assert stream.store_batch(raw, plan) == ("as it is", "in 3 tasks")
     changed = replace(plan.pipeline, transform=lambda frame: frame)
     monkeypatch.setattr(stream.pipelines, "of", lambda _settings: changed)
-    assert stream.store(raw, plan) == ("transformed", "in 3 tasks")
+    assert stream.store_batch(raw, plan) == ("transformed", "in 3 tasks")
+
+
+class LocalFrame:
+    """A DataFrame of one partition whose tasks run in this process."""
+
+    def __init__(self, *batches: pa.RecordBatch) -> None:
+        self._batches = batches
+
+    def coalesce(self, _partitions: int) -> "LocalFrame":
+        return self
+
+    def mapInArrow(self, task, _ddl: str) -> "LocalFrame":  # noqa: N802  pyspark's name
+        return LocalFrame(*task(iter(self._batches)))
+
+    def rows(self) -> list[dict]:
+        return [row for batch in self._batches for row in batch.to_pylist()]
+
+    def collect(self) -> list[tuple]:
+        return [
+            tuple(dict(value) if isinstance(value, list) else value for value in row.values()) for row in self.rows()
+        ]
+
+
+def test_a_selection_shows_what_the_job_stores(monkeypatch):
+    """The job's selection has the rows that the job stores, and the rejects that it dead-letters."""
+    monkeypatch.setattr(pipelines, "of", lambda _settings: READINGS)
+    worker, rejects = Worker(read(), epoch_us=5), []
+    worker.rows = FakeWriter()
+    monkeypatch.setattr(worker, "send_dead_letters", rejects.extend)
+    monkeypatch.setattr(stream, "_this_worker", lambda _plan: worker)
+    plan = BatchPlan(read(), 5, arrow_schema(decoded_ddl(Reading)), TALLIES)
+    values = [b'{"sensor":1,"celsius":2.5}', b"{", b'{"sensor":-1,"celsius":0.0}', b'{"sensor":3,"celsius":4.0}']
+    schema = arrow_schema(
+        "key BINARY, value BINARY, partition INT, offset BIGINT, timestamp_ms BIGINT, order_header BINARY"
+    )
+    records = [
+        {"key": b"k", "value": value, "partition": 1, "offset": offset, "timestamp_ms": 9, "order_header": None}
+        for offset, value in enumerate(values)
+    ]
+    raw = LocalFrame(pa.RecordBatch.from_pylist(records, schema=schema))
+    selected = decode_records(raw, plan).rows()
+    (outcome,) = store_batch(raw, plan)
+    assert (outcome.records, outcome.stored, outcome.rejected) == (4, 2, 2)
+    assert [(row["sensor"], row["celsius"], row["kafka_offset"]) for row in selected if not row["_rejected"]] == [
+        (record.sensor, record.celsius, offset) for record, _, _, offset in worker.rows.rows
+    ]
+    assert [(row["kafka_offset"], row["_rejected"]["reason"]) for row in selected if row["_rejected"]] == [
+        (rejected.offset, rejected.fault.reason) for rejected in rejects
+    ]

@@ -46,10 +46,10 @@ def clock(monkeypatch) -> Clock:
 def make(monkeypatch, clock):
     def make(topic_id: str = "id-1") -> World:
         world = World(topic_id)
-        monkeypatch.setattr(topic_guard.topics, "describe", world.describe)
+        monkeypatch.setattr(topic_guard.topics, "describe_topic", world.describe)
         return world
 
-    monkeypatch.setattr(topic_guard, "admin", lambda _settings: None)
+    monkeypatch.setattr(topic_guard, "create_admin", lambda _settings: None)
 
     return make
 
@@ -60,7 +60,9 @@ def test_a_batch_of_a_recreated_topic_is_not_begun(make):
     assert world.guard.count_partitions() == 4
     assert len(world.asked) == 1
     world.now = Description("id-2", 4)
-    with pytest.raises(TopicRecreated, match=r"t was deleted and recreated .*: its id is id-2, it was id-1") as failed:
+    with pytest.raises(
+        TopicRecreated, match=r"t was deleted and recreated .*: its id changed from id-1 to id-2"
+    ) as failed:
         world.guard.count_partitions()
     assert "checkpoint reset --to earliest" in failed.value.hint
     world.now = KafkaUnreachable("away")
@@ -94,9 +96,9 @@ def test_without_ids_records_tell_topics_apart(make, clock):
     world = make(NO_ID)
     world.guard.watch()
     assert world.marked == [7]
-    world.other_log = "another record lies at 0:3 than before"
+    world.other_log = "the record at 0:3 is not the one that was read before"
     clock.now_s += CHECK_EVERY_S
-    with pytest.raises(TopicRecreated, match="another record lies at 0:3"):
+    with pytest.raises(TopicRecreated, match="the record at 0:3 is not the one"):
         world.guard.watch()
     assert world.marked == [7]
 
@@ -105,7 +107,7 @@ def test_a_query_that_starts_again_is_checked_at_once(make):
     """However short a time ago the topic was looked at, and Kafka must answer."""
     world = make(NO_ID)
     world.guard.watch()
-    world.other_log = "another record lies at 0:3 than before"
+    world.other_log = "the record at 0:3 is not the one that was read before"
     world.guard.watch()
     with pytest.raises(TopicRecreated):
         world.guard.check()

@@ -99,7 +99,7 @@ def test_a_transform_that_moves_rows_is_tried_group_by_group(tried: list[int]) -
 def test_without_a_failed_task_the_transform_itself_is_to_blame(tried: list[int]) -> None:
     """It raised before it was given a record."""
     FakeWatch.stages = [None]
-    with pytest.raises(NotIsolated, match="before it is given a record"):
+    with pytest.raises(NotIsolated, match="before it receives a record"):
         made().run(GROUPS)
 
 

@@ -7,7 +7,7 @@ from msgspec import Meta
 
 from penstock.config import read
 from penstock.contract.record import KEY, Record
-from penstock.pipelines.identity import Identity, describe, identify
+from penstock.pipelines.identity import Identity, describe_parts, identify_pipeline
 from penstock.pipelines.users import PIPELINE
 
 
@@ -17,7 +17,7 @@ class Order(Record, frozen=True, kw_only=True):
 
 
 def identity_of(record: type[Record] = Order, **more) -> Identity:
-    return identify(read(), replace(PIPELINE, record=record, **more))
+    return identify_pipeline(read(), replace(PIPELINE, record=record, **more))
 
 
 def test_a_pipeline_agrees_with_itself():
@@ -34,7 +34,7 @@ def test_each_place_counts(part):
 
 def test_the_keyspace_in_force_counts():
     """A setting that overrides the pipeline's keyspace makes it another pipeline."""
-    moved = identify(read(cassandra_keyspace="other"), replace(PIPELINE, record=Order))
+    moved = identify_pipeline(read(cassandra_keyspace="other"), replace(PIPELINE, record=Order))
     assert identity_of().differences(moved.as_dict()) == ["keyspace"]
 
 
@@ -83,4 +83,4 @@ def test_only_what_both_know_is_compared():
     """An older penstock may send fewer parts, a newer one more."""
     own = identity_of()
     assert own.differences({"topic": own.topic, "colour": "red"}) == []
-    assert describe({"topic": "t", "table": "x"}, ["topic", "table"]) == "topic 't', table 'x'"
+    assert describe_parts({"topic": "t", "table": "x"}, ["topic", "table"]) == "topic 't', table 'x'"

@@ -60,14 +60,14 @@ def test_a_module_that_is_not_there_is_a_wrong_setting():
 
 def test_a_module_without_a_pipeline_is_a_wrong_setting(module):
     """A module that holds no PIPELINE is named with what it lacks."""
-    with pytest.raises(WrongSettings, match="PENSTOCK_PIPELINE=empty_module: it has no PIPELINE") as wrong:
+    with pytest.raises(WrongSettings, match="PENSTOCK_PIPELINE=empty_module: it defines no PIPELINE") as wrong:
         pipelines.load(module("empty_module"))
     assert "end empty_module with PIPELINE = Pipeline(topic=..." in wrong.value.hint
 
 
 def test_a_pipeline_of_another_name_is_pointed_at(module):
     """A module that names its pipeline otherwise is told which name to change."""
-    with pytest.raises(WrongSettings, match="no PIPELINE, but readings: that is the name to give it"):
+    with pytest.raises(WrongSettings, match="defines no PIPELINE; rename readings to PIPELINE"):
         pipelines.load(module("other_module", readings=READINGS))
 
 
@@ -94,7 +94,7 @@ def test_a_pipeline_may_be_a_file(tmp_path):
 
 def test_a_file_that_is_not_there_is_a_wrong_setting(tmp_path):
     """The error names the file."""
-    with pytest.raises(WrongSettings, match=r"PENSTOCK_PIPELINE=.*none\.py: there is no such file") as wrong:
+    with pytest.raises(WrongSettings, match=r"PENSTOCK_PIPELINE=.*none\.py: file not found") as wrong:
         pipelines.load(str(tmp_path / "none.py"))
     assert f"ls {tmp_path}" in wrong.value.hint
 

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from msgspec import Meta
 
-from penstock.codec.encode import serializer
+from penstock.codec.encode import build_serializer
 from penstock.contract.fault import Reason, Stage
 from penstock.contract.record import KEY, Record
 from penstock.errors import SourceRefused
@@ -33,7 +33,7 @@ FROM_SOURCE_LINE = from_source.__code__.co_firstlineno + 1
 
 def mapped(function, entry=GOOD, changes=None, wire_format="json"):
     pipeline = Pipeline(topic="people", keyspace="k", table="people", record=Person, from_source=function)
-    return Mapper(pipeline, serializer(Person, wire_format, 1)).outgoing(entry, changes)
+    return Mapper(pipeline, build_serializer(Person, wire_format, 1)).outgoing(entry, changes)
 
 
 def test_a_good_entry_becomes_key_and_value():

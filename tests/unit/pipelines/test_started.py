@@ -7,7 +7,7 @@ from penstock import pipelines
 from penstock.config import Settings, read
 from penstock.errors import WrongSettings
 from penstock.pipelines import started
-from penstock.pipelines.identity import identify
+from penstock.pipelines.identity import identify_pipeline
 from penstock.pipelines.users import PIPELINE
 
 SERVICES = ("airflow-scheduler", "spark-job", "control-center", "watch")
@@ -24,14 +24,14 @@ def note(settings: Settings, *services: str) -> None:
     for service in services:
         path = started.path_of(settings, service)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(started.render(settings))
+        path.write_text(started.render_identity(settings))
 
 
 def test_the_stack_that_was_started_with_the_same_pipeline_is_fine(settings):
     """As is a machine without a stack, which has nothing to compare with."""
-    started.check(settings)
+    started.check_started(settings)
     note(settings, *SERVICES)
-    started.check(settings)
+    started.check_started(settings)
 
 
 def test_another_pipeline_is_refused_with_both_and_a_way_out(settings, monkeypatch):
@@ -39,7 +39,7 @@ def test_another_pipeline_is_refused_with_both_and_a_way_out(settings, monkeypat
     note(settings, *SERVICES)
     monkeypatch.setattr(started, "of", lambda _settings: OTHERS)
     with pytest.raises(WrongSettings) as refused:
-        started.check(settings)
+        started.check_started(settings)
     assert refused.value.message.splitlines()[1:] == [
         f"  {name} was started with topic 'users_created', table 'created_users', not topic 'orders', table 'orders'"
         for name in ("airflow-scheduler", "spark-job")
@@ -52,7 +52,7 @@ def test_a_changed_record_needs_a_new_job_only(settings, monkeypatch):
     note(settings, "airflow-scheduler", "spark-job")
     monkeypatch.setattr("penstock.pipelines.identity.contract_digest", lambda _pipeline: "0123456789ab")
     with pytest.raises(WrongSettings, match="spark-job was started with contract") as refused:
-        started.check(settings)
+        started.check_started(settings)
     assert "airflow-scheduler" not in str(refused.value)
     assert refused.value.hint.startswith("./penstock restart spark-job, or")
 
@@ -62,7 +62,7 @@ def test_the_service_that_asks_is_restarted_too(settings, monkeypatch):
     note(settings, "spark-job")
     monkeypatch.setattr(started, "of", lambda _settings: OTHERS)
     with pytest.raises(WrongSettings) as refused:
-        started.check(settings, asking="control-center")
+        started.check_started(settings, asking="control-center")
     assert refused.value.hint.startswith("./penstock restart spark-job control-center, or")
 
 
@@ -70,16 +70,16 @@ def test_another_airflow_is_not_held_against_this_stack(settings, monkeypatch):
     """A stack that lies in the home says nothing about an Airflow elsewhere: the run's task compares."""
     note(settings, *SERVICES)
     monkeypatch.setattr(started, "of", lambda _settings: OTHERS)
-    started.check(settings.model_copy(update={"airflow_url": "http://airflow.test:8080"}))
+    started.check_started(settings.model_copy(update={"airflow_url": "http://airflow.test:8080"}))
 
 
 def test_a_file_that_cannot_be_read_is_no_reason_to_refuse(settings):
     """It is as if it were not there: the run's task still compares."""
     note(settings, "spark-job")
     started.path_of(settings, "spark-job").write_text("{")
-    started.check(settings)
+    started.check_started(settings)
 
 
 def test_what_is_noted_is_the_identity(settings):
     """Of the pipeline in force under these settings."""
-    assert f'"topic":"{identify(settings, pipelines.of(settings)).topic}"' in started.render(settings)
+    assert f'"topic":"{identify_pipeline(settings, pipelines.of(settings)).topic}"' in started.render_identity(settings)

@@ -18,10 +18,10 @@ from penstock.process.checkpoint import (
     QueryPosition,
     check_fits,
     checkpoint_of,
+    find_misfits,
     folder_of,
-    misfits,
 )
-from penstock.process.checkpoint_files import HadoopFiles, LocalFiles, Torn
+from penstock.process.checkpoint_files import CorruptFile, HadoopFiles, LocalFiles
 
 TOPIC = "t"
 FOLDER = "/c/t"
@@ -43,7 +43,7 @@ class FakeFiles:
 
     def read(self, path: str) -> bytes:
         if path in self.spoilt:
-            raise Torn("its checksum is wrong")
+            raise CorruptFile("wrong checksum")
         if path not in self.held:
             raise FileNotFoundError(path)
         return self.held[path]
@@ -151,15 +151,15 @@ def test_a_torn_plan_is_moved_aside(found, files, torn):
     put(files, "offsets/2", torn)
     assert found.place() == QueryPosition({0: 20, 1: 25}, {0: 20, 1: 25}, begun=True)
     with capture_logs() as logs:
-        assert found.mend() == ["offsets/2"]
-    assert [(line["event"], line["log_level"], line["torn"]) for line in logs] == [
-        ("checkpoint_mended", "warning", ["offsets/2"])
+        assert found.repair() == ["offsets/2"]
+    assert [(line["event"], line["log_level"], line["corrupt"]) for line in logs] == [
+        ("checkpoint_repaired", "warning", ["offsets/2"])
     ]
     (kept,) = files.names(f"{FOLDER}/torn")
     assert re.fullmatch(r"offsets-2\.\d{8}T\d{12}Z", kept)
     assert files.held[f"{FOLDER}/torn/{kept}"] == torn
     assert files.names(f"{FOLDER}/offsets") == ["0", "1"]
-    assert found.mend() == []
+    assert found.repair() == []
 
 
 @given(at=st.integers(min_value=0, max_value=len(planned(123, 456)) - 1))
@@ -170,7 +170,7 @@ def test_a_plan_that_is_cut_anywhere_is_torn(at):
     put(files, "offsets/1", planned(123, 456)[:at])
     found = Checkpoint(files, FOLDER, TOPIC)
     assert found.place().end == {0: 1, 1: 2}
-    assert found.mend() == ["offsets/1"]
+    assert found.repair() == ["offsets/1"]
 
 
 def test_a_batch_that_is_not_noted_as_done_is_done_again(found, files):
@@ -178,7 +178,7 @@ def test_a_batch_that_is_not_noted_as_done_is_done_again(found, files):
     put(files, "commits/1", b"")
     put(files, "commits/2", DONE)
     files.spoilt.add(f"{FOLDER}/commits/2")
-    assert found.mend() == ["commits/2", "commits/1"]
+    assert found.repair() == ["commits/2", "commits/1"]
     assert files.names(f"{FOLDER}/commits") == ["0"]
     assert found.place().end == {0: 30, 1: 35}
 
@@ -187,7 +187,7 @@ def test_a_commit_without_its_plan_goes_with_it(found, files):
     """Else Spark would take the batch that it plans anew for done."""
     put(files, "offsets/2", b"")
     put(files, "commits/2", DONE)
-    assert found.mend() == ["offsets/2", "commits/2"]
+    assert found.repair() == ["offsets/2", "commits/2"]
     assert found.place() == QueryPosition({0: 20, 1: 25}, {0: 20, 1: 25}, begun=True)
 
 
@@ -195,7 +195,7 @@ def test_a_power_cut_may_tear_several_at_the_end(found, files):
     """All that is torn with nothing whole behind it is moved aside."""
     for name in ("offsets/2", "offsets/1", "commits/1"):
         put(files, name, b"")
-    assert found.mend() == ["offsets/2", "offsets/1", "commits/1"]
+    assert found.repair() == ["offsets/2", "offsets/1", "commits/1"]
     assert found.place() == QueryPosition({0: 10, 1: 15}, {0: 10, 1: 15}, begun=True)
 
 
@@ -203,7 +203,7 @@ def test_nothing_whole_is_no_checkpoint(found, files):
     """When every plan is torn the query starts anew; its commits are not taken for the new one's."""
     for batch in range(3):
         put(files, f"offsets/{batch}", b"")
-    assert set(found.mend()) == {f"offsets/{n}" for n in range(3)} | {"commits/0", "commits/1"}
+    assert set(found.repair()) == {f"offsets/{n}" for n in range(3)} | {"commits/0", "commits/1"}
     assert found.place() is None
 
 
@@ -213,7 +213,7 @@ def test_a_torn_file_that_is_not_the_newest_is_an_error(found, files, gone):
     put(files, "offsets/1", b"")
     if gone:
         del files.held[f"{FOLDER}/offsets/1"]
-    assert found.mend() == []
+    assert found.repair() == []
     with pytest.raises(CheckpointRefused, match="offsets/1, which is not the newest") as caught:
         found.place()
     for words in ("reset --to earliest", "reset --to latest", "restart spark-job"):
@@ -222,43 +222,43 @@ def test_a_torn_file_that_is_not_the_newest_is_an_error(found, files, gone):
 
 def test_torn_metadata_is_written_again(found, files):
     """Spark refuses offsets without it; the query keeps its id, which the ledger's lines bear."""
-    found.remember("id-1")
+    found.store_topic_id("id-1")
     put(files, "metadata", b'{"id":"q')
-    assert found.mend() == ["metadata"]
+    assert found.repair() == ["metadata"]
     assert json.loads(files.held[f"{FOLDER}/metadata"]) == {"id": "q-1"}
     del files.held[f"{FOLDER}/metadata"]
-    assert found.mend() == []
+    assert found.repair() == []
     assert json.loads(files.held[f"{FOLDER}/metadata"]) == {"id": "q-1"}
     put(files, "metadata", b"")
     put(files, "penstock.json", b"")
-    found.mend()
+    found.repair()
     assert len(json.loads(files.held[f"{FOLDER}/metadata"])["id"]) == 36
 
 
 def test_another_topics_checkpoint_is_not_taken_for_torn(found, files):
     """It is refused, and nothing is moved."""
     put(files, "offsets/2", planned(1).replace(b'"t"', b'"other"'))
-    for call in (found.place, found.mend):
-        with pytest.raises(CheckpointRefused, match="is of other, not of t"):
+    for call in (found.place, found.repair):
+        with pytest.raises(CheckpointRefused, match="belongs to the topic other, not to t"):
             call()
 
 
 def test_a_format_of_a_later_spark_is_not_taken_for_torn(found, files):
     """It is an error that names the format."""
     put(files, "offsets/2", planned(1).replace(b"v1", b"v7"))
-    with pytest.raises(PenstockError, match="v7, not v1"):
-        found.mend()
+    with pytest.raises(PenstockError, match="format v7 of another Spark version, expected v1"):
+        found.repair()
 
 
 def test_what_is_remembered(found, files):
     """The topic's and the query's id; a torn file of ours counts for nothing and is moved aside."""
-    found.remember("id-1")
+    found.store_topic_id("id-1")
     assert found.origin() == CheckpointOrigin(topic_id="id-1", query_id="q-1")
     put(files, "penstock.json", b"{")
     assert found.origin() == CheckpointOrigin(topic_id="")
-    assert found.mend() == ["penstock.json"]
+    assert found.repair() == ["penstock.json"]
     del files.held[f"{FOLDER}/metadata"]
-    found.remember("id-2")
+    found.store_topic_id("id-2")
     assert found.origin() == CheckpointOrigin(topic_id="id-2")
 
 
@@ -269,7 +269,7 @@ def test_a_checkpoint_is_set_aside_whole(found, files):
     assert re.fullmatch(r"/c/t\.before-\d{8}T\d{12}Z", kept)
     assert {path.replace(kept, FOLDER) for path in files.held if path.startswith(kept)} == set(before)
     assert files.names(FOLDER) == ["penstock.json"]
-    found.remember("id-1")
+    found.store_topic_id("id-1")
     assert found.origin().start == {0: 7, 1: 8}
 
 
@@ -282,7 +282,7 @@ def test_nothing_is_set_aside_when_there_is_nothing(files, found):
 def test_a_file_system_that_fails_is_said(found, files):
     """The error names the folder and the reason."""
     files.fails = PermissionError("not yours")
-    for call in (found.place, found.mend):
+    for call in (found.place, found.repair):
         with pytest.raises(PenstockError, match="/c/t cannot be read or changed: not yours"):
             call()
 
@@ -298,44 +298,45 @@ FITS = QueryPosition({0: 10, 1: 0}, {0: 15, 1: 0}, begun=True)
         (
             [Span(0, 12, 15), Span(1, 1, 9)],
             [
-                "partition 0: the checkpoint is at 10, Kafka holds 12 to 15: 2 records were deleted unread",
-                "partition 1: the checkpoint is at 0, Kafka holds 1 to 9: 1 records were deleted unread",
+                "partition 0: the checkpoint is at 10, Kafka has 12 to 15: 2 records were deleted "
+                "before they were read",
+                "partition 1: the checkpoint is at 0, Kafka has 1 to 9: 1 records were deleted before they were read",
             ],
         ),
         (
             [Span(0, 0, 14), Span(1, 0, 0)],
             [
-                "partition 0: the checkpoint is at 10, Kafka holds 0 to 14: "
-                "1 records that the checkpoint knows are not there"
+                "partition 0: the checkpoint is at 10, Kafka has 0 to 14: "
+                "1 records that were read before are missing"
             ],
         ),
-        ([Span(0, 0, 15)], ["partition 1: Kafka has no such partition any more"]),
+        ([Span(0, 0, 15)], ["partition 1: it no longer exists in Kafka"]),
         ([Span(0, 0, 15), Span(1, 0, 0), Span(2, 0, 9)], []),
         (
             [Span(0, 0, 15), Span(1, 0, 0), Span(2, 4, 9)],
-            ["partition 2: the checkpoint is at 0, Kafka holds 4 to 9: 4 records were deleted unread"],
+            ["partition 2: the checkpoint is at 0, Kafka has 4 to 9: 4 records were deleted before they were read"],
         ),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_told_per_partition(spans, expected):
     """Behind what Kafka still holds, ahead of it, or of partitions that are not there; a new partition begins at 0."""
-    assert misfits(FITS, CheckpointOrigin(topic_id="id-1"), spans, "id-1") == expected
+    assert find_misfits(FITS, CheckpointOrigin(topic_id="id-1"), spans, "id-1") == expected
 
 
 def test_a_topic_made_anew_does_not_fit():
     """Though all offsets would; a checkpoint from before our file is taken for this topic's."""
     spans = [Span(0, 0, 15), Span(1, 0, 0)]
-    (line,) = misfits(FITS, CheckpointOrigin(topic_id="id-1"), spans, "id-2")
+    (line,) = find_misfits(FITS, CheckpointOrigin(topic_id="id-1"), spans, "id-2")
     assert "another topic of this name" in line
-    assert misfits(FITS, CheckpointOrigin(topic_id=""), spans, "id-2") == []
-    assert misfits(None, CheckpointOrigin(topic_id="id-1"), spans, "id-2") == []
+    assert find_misfits(FITS, CheckpointOrigin(topic_id=""), spans, "id-2") == []
+    assert find_misfits(None, CheckpointOrigin(topic_id="id-1"), spans, "id-2") == []
 
 
 def test_a_start_need_not_name_every_partition():
     """One that was added since is read from its beginning, wherever that is."""
     start = QueryPosition({0: 3}, {0: 3}, begun=False)
-    assert misfits(start, CheckpointOrigin(topic_id="i"), [Span(0, 0, 3), Span(1, 7, 9)], "i") == []
-    assert len(misfits(start, CheckpointOrigin(topic_id="i"), [Span(0, 4, 9)], "i")) == 1
+    assert find_misfits(start, CheckpointOrigin(topic_id="i"), [Span(0, 0, 3), Span(1, 7, 9)], "i") == []
+    assert len(find_misfits(start, CheckpointOrigin(topic_id="i"), [Span(0, 4, 9)], "i")) == 1
 
 
 @given(
@@ -344,7 +345,7 @@ def test_a_start_need_not_name_every_partition():
 def test_a_place_fits_exactly_when_kafka_holds_all_of_it(first, records, at, ahead):
     """Each offset from where the query goes on is there, or is still to come."""
     place = QueryPosition({0: at}, {0: at + ahead}, begun=True)
-    fits = misfits(place, CheckpointOrigin(topic_id="i"), [Span(0, first, first + records)], "i") == []
+    fits = find_misfits(place, CheckpointOrigin(topic_id="i"), [Span(0, first, first + records)], "i") == []
     assert fits == (first <= at and at + ahead <= first + records)
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.process.checkpoint_files import CheckpointFiles, HadoopFiles, LocalFiles, Torn
+from penstock.process.checkpoint_files import CheckpointFiles, CorruptFile, HadoopFiles, LocalFiles
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_whatever_is_spoilt_is_found(tmp_path_factory, data, at, how):
     assert LocalFiles().read(str(file)) == data
     at %= len(data)
     file.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :] if how == "flip" else data[:at])
-    with pytest.raises(Torn):
+    with pytest.raises(CorruptFile):
         LocalFiles().read(str(file))
 
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from penstock.broker.topics import Span
 from penstock.codec.records import Decoder
-from penstock.codec.wire_format import pack
+from penstock.codec.wire_format import encode_header
 from penstock.contract.batch import Decoded
 from penstock.contract.fault import Reason
-from penstock.contract.proofs import KEY_SHAPES, NOTHING_PROVEN, KeyEvidence, KeyProofs, merge_found
+from penstock.contract.proofs import KEY_SHAPES, NOTHING_PROVEN, KeyEvidence, KeyProofs, merge_proofs
 from penstock.errors import RegistryUnreachable
 from penstock.process.batches import decode_batches
 from penstock.sink.key_formats import KeyFormats
@@ -76,8 +76,8 @@ def test_records_with_a_value_prove_the_shape_of_their_keys(shape):
         ("connect", b'{"payload":"J1"}'),
         ("connect", b'{"schema":{"type":"string","optional":false},"payload":"J1"}'),
         ("registry", avro(1, "J1")),
-        ("registry", pack(JSON_SCHEMA) + b'{"id":"J1"}'),
-        ("registry", pack(JSON_SCHEMA) + b'"J1"'),
+        ("registry", encode_header(JSON_SCHEMA) + b'{"id":"J1"}'),
+        ("registry", encode_header(JSON_SCHEMA) + b'"J1"'),
     ],
 )
 def test_a_shape_has_many_spellings(shape, key):
@@ -94,7 +94,7 @@ def test_nothing_is_proven_by_keys_that_are_not_the_id():
     assert (deleted(found), found.rejects[0].fault.reason) == ([], Reason.KEY_AMBIGUOUS)
 
 
-@pytest.mark.parametrize("key", [None, b"", b"\xff", b"[1]", b'{"id":"J1","region":"eu"}', pack(99) + b"J1"])
+@pytest.mark.parametrize("key", [None, b"", b"\xff", b"[1]", b'{"id":"J1","region":"eu"}', encode_header(99) + b"J1"])
 def test_a_key_that_says_nothing_proves_nothing(key):
     """No key, one that is no id, and one whose schema is unknown: the record is stored all the same."""
     evidence = KeyEvidence(NOTHING_PROVEN)
@@ -174,17 +174,17 @@ class Job:
         """Everything, in micro-batches of so many records a partition, each in Arrow batches of a size."""
         outcomes: list = []
         for most, size in sizes:
-            found, tallies = {}, []
+            found, summaries = {}, []
             for partition, records in enumerate(self.topic):
                 first = self.reached.get(partition, 0)
                 end = min(first + most, len(records))
                 if first < end:
                     evidence = KeyEvidence(self.formats.known)
                     outcomes += self.task(partition, first, end, size, evidence)
-                    found = merge_found([found, evidence.found])
-                    tallies.append(SimpleNamespace(partition=partition, last_offset=end - 1))
-            self.formats.note(found, tallies)
-            self.reached |= {tally.partition: tally.last_offset + 1 for tally in tallies}
+                    found = merge_proofs([found, evidence.found])
+                    summaries.append(SimpleNamespace(partition=partition, last_offset=end - 1))
+            self.formats.note(found, summaries)
+            self.reached |= {summary.partition: summary.last_offset + 1 for summary in summaries}
         return sorted(outcomes)
 
 

@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 
 from penstock.config import read
 from penstock.produce import delivery_log
-from penstock.produce.delivery_log import Acknowledgement, Journal, SoFar
+from penstock.produce.delivery_log import Acknowledgement, AttemptProgress, DeliveryLog
 
 
 def written(folder: Path, run_id: str = "r1", count: int = 3) -> Path:
     """Write the log of a finished attempt and return its file."""
     before = set(folder.glob("*"))
-    with Journal(folder, run_id, "t", "id-1") as writer:
+    with DeliveryLog(folder, run_id, "t", "id-1") as writer:
         for offset in range(count):
             writer.note(0, offset, b"k%d" % offset)
     (file,) = set(folder.glob("*")) - before
@@ -23,7 +23,7 @@ def written(folder: Path, run_id: str = "r1", count: int = 3) -> Path:
 def test_an_attempt_is_read_as_it_was_written(tmp_path):
     """An attempt is read back with run, topic, topic id and acknowledgements. It is finished after a clean exit."""
     written(tmp_path, "manual__2026-01-01T00:00:00+00:00/../x")
-    (attempt,) = delivery_log.attempts(tmp_path)
+    (attempt,) = delivery_log.list_attempts(tmp_path)
     assert (attempt.run_id, attempt.topic, attempt.topic_id) == ("manual__2026-01-01T00:00:00+00:00/../x", "t", "id-1")
     assert list(attempt.entries) == [
         Acknowledgement(0, 0, "k0"),
@@ -37,7 +37,7 @@ def test_attempts_come_in_the_order_they_began_in(tmp_path):
     """Each attempt has its own file, also those of the same run."""
     for run_id in ("r2", "r1", "r1"):
         written(tmp_path, run_id)
-    attempts = list(delivery_log.attempts(tmp_path))
+    attempts = list(delivery_log.list_attempts(tmp_path))
     assert [attempt.run_id for attempt in attempts] == ["r2", "r1", "r1"]
     assert [attempt.started_at for attempt in attempts] == sorted(attempt.started_at for attempt in attempts)
 
@@ -46,23 +46,23 @@ def test_an_attempt_that_failed_is_not_finished(tmp_path):
     """A failed attempt is not finished but has its acknowledgements."""
 
     def fail():
-        with Journal(tmp_path, "r1", "t", "id-1") as writer:
+        with DeliveryLog(tmp_path, "r1", "t", "id-1") as writer:
             writer.note(2, 7, b"k")
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
         fail()
-    (attempt,) = delivery_log.attempts(tmp_path)
+    (attempt,) = delivery_log.list_attempts(tmp_path)
     assert (attempt.finished, list(attempt.entries)) == (False, [Acknowledgement(2, 7, "k")])
 
 
 def test_what_was_flushed_outlives_a_kill(tmp_path):
     """Flushed acknowledgements survive a kill of the process."""
-    writer = Journal(tmp_path, "r1", "t", "id-1")
+    writer = DeliveryLog(tmp_path, "r1", "t", "id-1")
     writer.note(0, 1, b"a")
     writer.flush()
     writer.note(0, 2, b"b")
-    (attempt,) = delivery_log.attempts(tmp_path)
+    (attempt,) = delivery_log.list_attempts(tmp_path)
     assert (attempt.finished, list(attempt.entries)) == (False, [Acknowledgement(0, 1, "a")])
     writer.__exit__(KeyboardInterrupt)
 
@@ -74,14 +74,14 @@ keys = st.text(st.characters(codec="utf-8"), max_size=8)
 def test_a_journal_that_was_cut_anywhere_is_read_as_far_as_it_goes(tmp_path_factory, entries, data):
     """A file truncated anywhere yields a prefix of its acknowledgements, or is skipped without its first line."""
     folder = tmp_path_factory.mktemp("journal")
-    with Journal(folder, "r1", "t", "id-1") as writer:
+    with DeliveryLog(folder, "r1", "t", "id-1") as writer:
         for partition, offset, key in entries:
             writer.note(partition, offset, key.encode())
     (file,) = folder.iterdir()
     whole = file.read_bytes()
     cut = data.draw(st.integers(0, len(whole)))
     file.write_bytes(whole[:cut] + data.draw(st.sampled_from([b"", b"\0\0\0", b'"\xff"', b"\n"])))
-    attempts = list(delivery_log.attempts(folder))
+    attempts = list(delivery_log.list_attempts(folder))
     assert len(attempts) <= 1
     for attempt in attempts:
         assert list(attempt.entries) == [Acknowledgement(*entry) for entry in entries[: len(list(attempt.entries))]]
@@ -93,7 +93,7 @@ def test_a_file_that_is_no_journal_is_passed_over(tmp_path):
     for number, content in enumerate([b"", b"junk", b'[0,1,"k"]\n', b"\xff\xfe", b'"\xff"']):
         (tmp_path / f"{number}.journal").write_bytes(content)
     (tmp_path / "notes.txt").write_text("{}")
-    assert list(delivery_log.attempts(tmp_path)) == []
+    assert list(delivery_log.list_attempts(tmp_path)) == []
 
 
 def test_a_line_that_is_damaged_is_passed_over(tmp_path):
@@ -101,20 +101,20 @@ def test_a_line_that_is_damaged_is_passed_over(tmp_path):
     file = written(tmp_path)
     head, first, *rest = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(b"".join([head, first, b'[0,9,"\xff"]\n', b"\0" * 9 + b"\n", *rest]))
-    (attempt,) = delivery_log.attempts(tmp_path)
+    (attempt,) = delivery_log.list_attempts(tmp_path)
     assert [entry.offset for entry in attempt.entries] == [0, 1, 2]
 
 
 def test_no_folder_is_no_journal(tmp_path):
     """Without a folder there are no attempts."""
-    assert list(delivery_log.attempts(tmp_path / "none")) == []
-    delivery_log.forget(tmp_path / "none", 0)
+    assert list(delivery_log.list_attempts(tmp_path / "none")) == []
+    delivery_log.delete_expired(tmp_path / "none", 0)
 
 
 def test_only_its_owner_can_read_it(tmp_path):
     """The log is readable only by its owner, because keys may be personal data."""
     folder = tmp_path / "journal"
-    with Journal(folder, "r1", "t", "id-1"):
+    with DeliveryLog(folder, "r1", "t", "id-1"):
         (file,) = folder.iterdir()
     assert (folder.stat().st_mode & 0o777, file.stat().st_mode & 0o777) == (0o700, 0o600)
 
@@ -124,7 +124,7 @@ def test_old_journals_are_forgotten(tmp_path):
     old, young = written(tmp_path), written(tmp_path)
     moment_s = old.stat().st_mtime - 3600
     os.utime(old, (moment_s, moment_s))
-    delivery_log.forget(tmp_path, older_than_s=1800)
+    delivery_log.delete_expired(tmp_path, older_than_s=1800)
     assert list(tmp_path.iterdir()) == [young]
 
 
@@ -135,17 +135,17 @@ def test_the_journal_lies_at_home(tmp_path):
 
 def test_how_far_a_run_is(tmp_path):
     """Progress is that of the newest attempt. A truncated line is ignored. Without a log the progress is unknown."""
-    assert delivery_log.progress(tmp_path, "r1") is None
+    assert delivery_log.read_progress(tmp_path, "r1") is None
     for records in (3, 5):
-        with Journal(tmp_path, "r1", "t", "id") as writer:
+        with DeliveryLog(tmp_path, "r1", "t", "id") as writer:
             writer.fetched(2)
             writer.fetched(records + 1)
             for offset in range(records):
                 writer.note(0, offset, b"k")
             writer.flush()
-            assert delivery_log.progress(tmp_path, "r1") == SoFar(records + 1, records)
-    assert delivery_log.progress(tmp_path, "r1") == SoFar(6, 5)
-    assert delivery_log.progress(tmp_path, "r2") is None
+            assert delivery_log.read_progress(tmp_path, "r1") == AttemptProgress(records + 1, records)
+    assert delivery_log.read_progress(tmp_path, "r1") == AttemptProgress(6, 5)
+    assert delivery_log.read_progress(tmp_path, "r2") is None
     newest = max(tmp_path.iterdir())
     newest.write_bytes(newest.read_bytes() + b'{"fetched":12')
-    assert delivery_log.progress(tmp_path, "r1") == SoFar(6, 5)
+    assert delivery_log.read_progress(tmp_path, "r1") == AttemptProgress(6, 5)

@@ -2,7 +2,7 @@ import pytest
 from confluent_kafka import KafkaError
 
 from penstock.errors import DeliveryFailed
-from penstock.produce.delivery_log import Acknowledgement, Journal, attempts
+from penstock.produce.delivery_log import Acknowledgement, DeliveryLog, list_attempts
 from penstock.produce.send import Delivered, Sender
 from tests.unit.fakes import FakeProducer, kafka_error, message
 
@@ -44,7 +44,7 @@ def test_a_failed_record_fails_the_block():
     producer = FakeProducer(fails=lambda record: record.offset() == 1)
     with pytest.raises(
         DeliveryFailed,
-        match=r"t: 1 records failed and 0 were not acknowledged within 30 s; 2 were acknowledged; first: _MSG_TIMED",
+        match=r"t: 1 records failed and 0 were not acknowledged within 30 s; 2 were acknowledged; first error: _MSG",
     ):
         send(producer, 3)
 
@@ -104,11 +104,11 @@ def test_a_record_may_have_a_time_of_its_own():
 def test_each_acknowledgement_is_written_down(tmp_path):
     """Each acknowledgement is logged with position and key. Failures are not."""
     producer = FakeProducer(fails=lambda record: record.offset() == 1)
-    with Journal(tmp_path, "r1", "t", "id-1") as written:
+    with DeliveryLog(tmp_path, "r1", "t", "id-1") as written:
         sender = Sender(producer, "t", 30, written)
         for number in range(3):
             sender.send(b"k%d" % number, b"v", [])
         with pytest.raises(DeliveryFailed):
             sender.finish()
-    (attempt,) = attempts(tmp_path)
+    (attempt,) = list_attempts(tmp_path)
     assert list(attempt.entries) == [Acknowledgement(0, 0, "k0"), Acknowledgement(0, 2, "k2")]

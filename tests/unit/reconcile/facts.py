@@ -49,7 +49,7 @@ class Facts:
     evidence: Evidence = field(default_factory=Evidence)
 
     def coverage(self, span: Span) -> Coverage:
-        return Coverage([line for line in self.lines if line.tally.partition == span.partition])
+        return Coverage([line for line in self.lines if line.summary.partition == span.partition])
 
     def letter_copies(self) -> Iterator[DeadLetterCopy]:
         return (copy_of(letter, is_current=True) for letter in self.letters)
@@ -84,7 +84,7 @@ class Facts:
         return text
 
     def spans(self) -> list[Span]:
-        partitions = {one.partition for one in self.records} | {line.tally.partition for line in self.lines}
+        partitions = {one.partition for one in self.records} | {line.summary.partition for line in self.lines}
         return [
             Span(at, 0, max((one.offset + 1 for one in self.records if one.partition == at), default=0))
             for at in sorted(partitions)

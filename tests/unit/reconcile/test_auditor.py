@@ -9,7 +9,7 @@ import pytest
 from msgspec import Meta
 
 from penstock.broker.topics import Place, Span
-from penstock.codec.wire_format import pack
+from penstock.codec.wire_format import encode_header
 from penstock.config import read
 from penstock.contract.record import KEY, Int64, Record
 from penstock.pipelines import Pipeline
@@ -69,7 +69,7 @@ def test_keys_are_read_as_the_pipeline_declares(topic):
     assert [one.id for one in topic.sent()] == [7, 7]
     topic.pipeline = replace(READINGS, key_format="json")
     topic.send(7, tombstone=True, named=b'{"schema":{},"payload":7}')
-    topic.send(7, tombstone=True, named=pack(1) + b"7")
+    topic.send(7, tombstone=True, named=encode_header(1) + b"7")
     found = [(one.id, one.is_deletion) for one in topic.sent()]
     assert found == [(7, True), (7, True), (None, False), (None, False)]
 
@@ -231,7 +231,7 @@ def test_topic_and_ledger_are_read_once(topic, monkeypatch, scan):
         rows = [int(record_id) for (record_id,) in reconciliation.engine.rows("SELECT id FROM topic_rows")]
     assert asked == [Span(0, 1, 3), [Span(0, 1, 3)]]
     assert sorted(rows) == ([5, 6, 7] if scan else [6, 7])
-    assert [line.tally.stored for line in found.covered[0].lines] == [3]
+    assert [line.summary.stored for line in found.covered[0].lines] == [3]
 
 
 @pytest.mark.parametrize("known", ["nothing", "keyspace", "generations"])
@@ -242,7 +242,7 @@ def test_without_a_ledger_all_is_waiting(monkeypatch, known):
         tables = {"generations"} if known == "generations" else set()
         session.cluster.metadata.keyspaces = {"spark_streams": SimpleNamespace(tables=tables)}
     monkeypatch.setattr(auditor, "Registry", lambda _settings: FakeSchemas())
-    monkeypatch.setattr(auditor.topics, "topic_id", lambda *_: "id-1")
+    monkeypatch.setattr(auditor.topics, "fetch_topic_id", lambda *_: "id-1")
     one = Auditor(read(), session)
     assert one.book is None
     assert one.coverage(Span(0, 0, 5)).reached == 0

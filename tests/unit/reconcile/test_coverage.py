@@ -24,7 +24,7 @@ stretches = st.lists(
 
 
 def offsets(one: LedgerEntry) -> set[int]:
-    return set(range(one.tally.first_offset, one.tally.last_offset + 1))
+    return set(range(one.summary.first_offset, one.summary.last_offset + 1))
 
 
 def covered_by(lines: list[LedgerEntry]) -> set[int]:
@@ -78,7 +78,7 @@ def test_a_line_is_alone_when_no_other_shares_an_offset(found):
     lines = [line(first, first + more, job) for first, more, job in found]
     streamed = [one for one in lines if not one.job.startswith(REPLAY)]
     alone = {
-        one.tally.first_offset
+        one.summary.first_offset
         for at, one in enumerate(streamed)
         if not offsets(one) & covered_by(streamed[:at] + streamed[at + 1 :])
     }

@@ -184,7 +184,7 @@ def test_nothing_is_triggered_for_what_the_stack_does_not_have(world, monkeypatc
         raise UsageError("another pipeline")
 
     if missing == "pipeline":
-        monkeypatch.setattr(receipt.started, "check", refuse)
+        monkeypatch.setattr(receipt.started, "check_started", refuse)
     else:
         world.spans = [[]]
     with pytest.raises(UsageError, match=r"another pipeline|topic 'users_created' does not exist"):
@@ -254,7 +254,7 @@ ENDED = {"dag_run_id": "r1", "state": "success", "queued_at": "q"}
 
 def test_the_receipt_of_a_run_that_is_over(world, monkeypatch):
     """It is made from what the task returned: nothing is triggered, nothing waited for."""
-    monkeypatch.setattr(receipt.topics, "topic_id", lambda *_: "id-1")
+    monkeypatch.setattr(receipt.topics, "fetch_topic_id", lambda *_: "id-1")
     found = receipt.reconcile_run(read(), None, ENDED, TOLD)
     assert (found.asked, found.produced, found.stored, found.rejected, found.missing) == (10, 9, 8, 2, 0)
     assert world.audited == [([Span(0, 3, 9), Span(1, 0, 3)], "r1")]
@@ -273,7 +273,7 @@ def test_the_receipt_of_a_run_that_is_over(world, monkeypatch):
 )
 def test_a_receipt_that_can_no_longer_be_made(world, monkeypatch, told, why):
     """It is said why, and no record is read."""
-    monkeypatch.setattr(receipt.topics, "topic_id", lambda *_: "id-1")
+    monkeypatch.setattr(receipt.topics, "fetch_topic_id", lambda *_: "id-1")
     with pytest.raises(UsageError, match=why):
         receipt.reconcile_run(read(), None, ENDED, told)
     assert world.audited == []

@@ -44,12 +44,12 @@ class Oracle:
         return [
             one
             for one in self._facts.lines
-            if one.tally.partition == partition and one.tally.first_offset <= offset <= one.tally.last_offset
+            if one.summary.partition == partition and one.summary.first_offset <= offset <= one.summary.last_offset
         ]
 
     def _reached(self, partition: int) -> int:
         return max(
-            (one.tally.last_offset + 1 for one in self._facts.lines if one.tally.partition == partition), default=0
+            (one.summary.last_offset + 1 for one in self._facts.lines if one.summary.partition == partition), default=0
         )
 
     def _outcome(self, one: Sent) -> str:
@@ -66,7 +66,7 @@ class Oracle:
         deletions = [two for two in self._facts.records if two.is_deletion and two.id == one.id]
         if found is None and any(two.order_us > one.order_us for two in deletions):
             return "stored"
-        if one.id is not None and lines and self._filtered[id(lines[0])] < lines[0].tally.filtered:
+        if one.id is not None and lines and self._filtered[id(lines[0])] < lines[0].summary.filtered:
             self._filtered[id(lines[0])] += 1
             return "filtered"
         return "missing"
@@ -86,12 +86,12 @@ class Oracle:
     def _miscounted(self) -> set[Difference]:
         found: set[Difference] = set()
         for one in self._facts.lines:
-            tally = one.tally
-            offsets = range(tally.first_offset, tally.last_offset + 1)
-            held = sum((tally.partition, offset) in self._records for offset in offsets)
-            letters = sum((tally.partition, offset) in self._letters for offset in offsets)
-            if (tally.records, tally.rejected) != (held, letters):
-                found.add(("miscounted", tally.partition, tally.first_offset, None))
+            summary = one.summary
+            offsets = range(summary.first_offset, summary.last_offset + 1)
+            held = sum((summary.partition, offset) in self._records for offset in offsets)
+            letters = sum((summary.partition, offset) in self._letters for offset in offsets)
+            if (summary.records, summary.rejected) != (held, letters):
+                found.add(("miscounted", summary.partition, summary.first_offset, None))
         return found
 
     def _lost(self) -> set[Difference]:

@@ -4,7 +4,7 @@ import pytest
 
 from penstock.broker import headers, topics
 from penstock.broker.topics import Span
-from penstock.codec.wire_format import pack
+from penstock.codec.wire_format import encode_header
 from penstock.dead_letters import resolutions
 from penstock.errors import RegistryUnreachable, UsageError
 from penstock.reconcile import trace
@@ -189,7 +189,7 @@ def test_a_refused_record_has_no_place(topic):
 )
 def test_the_schema_of_a_framed_value_is_named(topic, frame, words):
     """By id, subject and version; a registry that is away hides nothing else."""
-    body = pack(frame) + value(7)
+    body = encode_header(frame) + value(7)
     topic.send(7, body)
     (found,) = passages(topic)
     assert found.hops[0].detail == f"partition 0 offset 0, {len(body)} bytes, {words}"
@@ -247,9 +247,9 @@ def test_a_row_leads_to_its_record(topic):
     topic.carry_out()
     whole = passages(topic)[-1]
     read = []
-    records = topics.records
+    records = topics.read_records
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(topics, "records", lambda _settings, name, spans: _noted(read, name, spans, records))
+        patch.setattr(topics, "read_records", lambda _settings, name, spans: _noted(read, name, spans, records))
         assert trace.trace_row(topic.settings, topic.tables.session, "7") == whole
     assert read == [("readings", [Span(0, 2, 3)])]
 

@@ -15,7 +15,7 @@ from penstock.dead_letters import resolutions
 from penstock.errors import NotFound, PenstockError
 from penstock.process.checkpoint import folder_of
 from penstock.produce import delivery_log
-from penstock.produce.delivery_log import Journal
+from penstock.produce.delivery_log import DeliveryLog
 from penstock.reconcile import verify
 from penstock.reconcile.nulls import Nulls, compute_null_shares
 from penstock.reconcile.verify import TopicReceipt
@@ -370,14 +370,14 @@ def test_a_recreated_topic_that_the_job_has_not_read_yet_is_named(topic):
     receipt = topic.verify()
     (difference,) = receipt.differences
     assert (difference.kind, receipt.balanced, receipt.missing, receipt.waiting) == ("recreated", False, 0, 5)
-    assert "its id is id-1, that of the ledger's topic was id-0" in difference.why
+    assert "its id is id-1, the ledger's topic has the id id-0" in difference.why
 
 
 def test_without_ids_a_run_counts_for_the_topic_that_it_sent_to(topic, monkeypatch):
     """What was acknowledged before the present generation began was another topic's, and is not lost."""
     monkeypatch.setattr("tests.unit.carried.TOPIC_ID", topics.NO_ID)
     topic.tables.generations = {topics.NO_ID: EPOCH_US}
-    with Journal(delivery_log.folder_of(topic.settings), "r9", "readings", topics.NO_ID) as attempt:
+    with DeliveryLog(delivery_log.folder_of(topic.settings), "r9", "readings", topics.NO_ID) as attempt:
         attempt.note(0, 77, b"9")
     assert [one.kind for one in topic.verify().differences] == ["lost"]
     file = max(delivery_log.folder_of(topic.settings).glob("*.journal"))
@@ -437,9 +437,9 @@ def test_a_table_that_the_topic_outlived_is_not_rebuilt(topic):
 
 def test_the_stand_in_keeps_the_topics_calls():
     """What stands for `topics` takes what the real one takes."""
-    for name in ("spans", "records", "since"):
-        real = list(inspect.signature(getattr(topics, name)).parameters)
-        assert len(real) == len(inspect.signature(getattr(Carried, f"_{name}")).parameters) - 1
+    for called, stand_in in (("spans", "_spans"), ("read_records", "_records"), ("since", "_since")):
+        real = list(inspect.signature(getattr(topics, called)).parameters)
+        assert len(real) == len(inspect.signature(getattr(Carried, stand_in)).parameters) - 1
 
 
 def test_deletions_that_met_no_row_stand_apart_in_the_receipt(topic):

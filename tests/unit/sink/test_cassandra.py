@@ -87,7 +87,7 @@ def test_a_cassandra_that_is_away_is_unreachable(driver, error):
 def test_a_session_ends_with_its_block(driver):
     """Leaving the block closes every connection, after an error too."""
     session = driver().session
-    with cassandra.connected(read()) as given:
+    with cassandra.open_session(read()) as given:
         assert given is session
         assert not session.cluster.is_shutdown
     assert session.cluster.is_shutdown
@@ -108,7 +108,7 @@ def test_a_session_ends_with_its_block(driver):
 def test_an_error_in_the_block_is_ours(driver, raised, kind):
     """What the driver raises comes out as an error of penstock's, with what it said; others stay as they are."""
     session = driver().session
-    with pytest.raises(kind) as failed, cassandra.connected(read()):
+    with pytest.raises(kind) as failed, cassandra.open_session(read()):
         raise raised
     assert type(failed.value) is kind
     assert str(raised) in str(failed.value)
@@ -210,8 +210,8 @@ def test_a_permission_that_is_missing_is_named(driver, resource, grant):
     """The hint is the GRANT that an administrator types."""
     driver()
     denied = Unauthorized(f"User app has no MODIFY permission on <{resource}> or any of its parents")
-    refused = pytest.raises(PenstockError, match="Cassandra refused: User app has no MODIFY permission")
-    with refused as failed, cassandra.connected(read()):
+    refused = pytest.raises(PenstockError, match="Cassandra rejected the request: User app has no MODIFY permission")
+    with refused as failed, cassandra.open_session(read()):
         raise denied
     assert grant in failed.value.hint
     assert "docs/operations.md" in failed.value.hint
@@ -271,14 +271,16 @@ def test_a_table_is_read_as_it_is():
 
 def test_a_table_that_fits_lacks_nothing():
     """Columns that the record has not do no harm."""
-    assert cassandra.lacking(session_with(cql.columns(User) | {"old": "text"}), read(), PIPELINE) == []
+    assert (
+        cassandra.find_missing_columns(session_with(cql.column_types(User) | {"old": "text"}), read(), PIPELINE) == []
+    )
 
 
 def test_lacking_columns_are_named_with_their_type():
     """One that is not there, and one of another type, in the order of a row."""
-    columns = cql.columns(User) | {"phone": "int"}
+    columns = cql.column_types(User) | {"phone": "int"}
     del columns["kafka_offset"], columns["email"]
-    assert cassandra.lacking(session_with(columns), read(), PIPELINE) == [
+    assert cassandra.find_missing_columns(session_with(columns), read(), PIPELINE) == [
         "email text",
         "phone text",
         "kafka_offset bigint",
@@ -287,8 +289,8 @@ def test_lacking_columns_are_named_with_their_type():
 
 def test_a_table_that_is_not_there_lacks_everything():
     """Every column is named."""
-    needed = [f"{name} {kind}" for name, kind in cql.columns(User).items()]
-    assert cassandra.lacking(FakeSession(), read(), PIPELINE) == needed
+    needed = [f"{name} {kind}" for name, kind in cql.column_types(User).items()]
+    assert cassandra.find_missing_columns(FakeSession(), read(), PIPELINE) == needed
 
 
 def test_a_row_that_a_transform_widened_is_what_counts():
@@ -298,4 +300,4 @@ def test_a_row_that_a_transform_widened_is_what_counts():
         full_name: str
 
     wider = replace(PIPELINE, row=Row)
-    assert cassandra.lacking(session_with(cql.columns(User)), read(), wider) == ["full_name text"]
+    assert cassandra.find_missing_columns(session_with(cql.column_types(User)), read(), wider) == ["full_name text"]

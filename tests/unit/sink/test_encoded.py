@@ -133,7 +133,7 @@ class Typed(FakeSession):
     def __init__(self, record) -> None:
         super().__init__(lambda *_: [{"value": "1MiB"}])
         self.cluster.metadata.hosts = ["host-0"]
-        columns = {name: TYPES[kind] for name, kind in cql.columns(record).items()}
+        columns = {name: TYPES[kind] for name, kind in cql.column_types(record).items()}
         key = key_of(record).name
         self.insert = prepared(INSERT_ID, columns | {"[timestamp]": cqltypes.LongType})
         self.delete = prepared(DELETE_ID, {"[timestamp]": cqltypes.LongType, key: columns[key]})

@@ -85,7 +85,7 @@ class World:
 def world(monkeypatch) -> World:
     world = World()
     monkeypatch.setattr(incarnation.topics, "spans", world.spans)
-    monkeypatch.setattr(incarnation.topics, "records_at", world.records_at)
+    monkeypatch.setattr(incarnation.topics, "read_records_at", world.records_at)
     return world
 
 
@@ -95,7 +95,7 @@ def test_with_ids_a_topic_is_known_by_its_id(world):
     assert world.topic.find_change("id-1") == ""
     first = world.begin("id-1")
     assert world.topic.find_change("id-1") == ""
-    assert world.topic.find_change("id-2") == "its id is id-2, that of the ledger's topic was id-1"
+    assert world.topic.find_change("id-2") == "its id is id-2, the ledger's topic has the id id-1"
     assert world.topic.find_other_log("id-2") == ""
     second = world.begin("id-2")
     assert second > first
@@ -112,7 +112,7 @@ def test_a_log_that_was_cut_is_a_new_generation_whatever_its_id(world):
     world.recreate()
     world.fill(0, 3)
     assert world.begin("id-1") > first
-    assert ledger.epoch_us(world.session, "ks", "t", "id-1") == world.begin("id-1")
+    assert ledger.read_epoch_us(world.session, "ks", "t", "id-1") == world.begin("id-1")
 
 
 @pytest.mark.parametrize("records", [0, 3, 5, 9])
@@ -136,7 +136,7 @@ def test_without_ids_another_value_at_the_same_time_is_another_record(world):
     world.fill(0, 5)
     world.begin()
     world.fill(0, 5, value=b"other")
-    assert world.topic.find_change(NO_ID) == "another record lies at 0:4 than before"
+    assert world.topic.find_change(NO_ID) == "the record at 0:4 is not the one that was read before"
 
 
 def test_without_ids_retention_is_no_change(world):
@@ -150,7 +150,7 @@ def test_without_ids_retention_is_no_change(world):
     assert world.tables.marks[epoch_us, 0][3] == 19
     world.recreate()
     world.fill(0, 30, at_ms=9_000)
-    assert world.topic.find_change(NO_ID) == "another record lies at 0:19 than before"
+    assert world.topic.find_change(NO_ID) == "the record at 0:19 is not the one that was read before"
 
 
 def test_a_mark_stays_as_long_as_kafka_has_it(world):
@@ -178,7 +178,7 @@ def test_a_broker_that_gains_ids_keeps_the_generation(world):
     first = world.begin()
     assert world.begin("id-1") == first
     assert world.tables.generations == {first: "id-1"}
-    assert ledger.epoch_us(world.session, "ks", "t", "id-1") == first
+    assert ledger.read_epoch_us(world.session, "ks", "t", "id-1") == first
 
 
 def test_a_topic_that_is_recreated_while_its_broker_gains_ids_is_a_new_one(world):
@@ -199,8 +199,8 @@ def test_the_ledgers_ends_are_those_of_its_newest_lines():
     for partition, bucket, last, job in ((0, 0, 5, "s"), (0, 1, 1_000_007, "s"), (1, 0, 9, ledger.REPLAY)):
         key = {"topic": "t", "generation_us": 7, "kafka_partition": partition, "bucket": bucket}
         tables.lines.append(key | {"job": job, "last_offset": last})
-    assert ledger.ends(session, "ks", "t", 7) == {0: 1_000_008, 1: 0}
-    assert ledger.ends(session, "ks", "t", 8) == {}
+    assert ledger.read_ends(session, "ks", "t", 7) == {0: 1_000_008, 1: 0}
+    assert ledger.read_ends(session, "ks", "t", 8) == {}
 
 
 places = st.builds(Place, st.integers(0, 2), st.integers(0, 9))

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from penstock.broker.topics import Span
-from penstock.contract.proofs import ASSUMED, KeyProofs, merge_found
+from penstock.contract.proofs import ASSUMED, KeyProofs, merge_proofs
 from penstock.sink.key_formats import KeyFormats, read_proofs, statements
 from tests.unit.fakes import FakeSession
 
@@ -31,7 +31,7 @@ class Table:
         return KeyFormats(self.session, "lab", self.book, lambda: [Span(0, 0, 9), Span(1, 0, 9)])
 
 
-def tally(partition, last_offset):
+def summary(partition, last_offset):
     return SimpleNamespace(partition=partition, last_offset=last_offset)
 
 
@@ -62,11 +62,11 @@ def test_a_proof_begins_where_it_was_found():
     """In another partition it counts from after the batch, or from the ledger's end when the batch read none of it."""
     table = Table(p1=2)
     formats = table.formats()
-    formats.note({"text": {0: 3}}, [tally(0, 6)])
+    formats.note({"text": {0: 3}}, [summary(0, 6)])
     assert formats.known.starts == {"text": {0: 3, 1: 2}}
     assert (formats.known.at(0, 2), formats.known.at(0, 3)) == (frozenset(), {"text"})
     assert formats.known.at(7, 0) == {"text"}, "a partition that was added later"
-    formats.note({"json_text": {0: 7}}, [tally(0, 8), tally(1, 4)])
+    formats.note({"json_text": {0: 7}}, [summary(0, 8), summary(1, 4)])
     assert formats.known.starts["json_text"] == {0: 7, 1: 5}
 
 
@@ -74,8 +74,8 @@ def test_a_proof_is_never_changed():
     """A batch that is done again, and another process, find what was written first."""
     table = Table()
     first, second = table.formats(), table.formats()
-    first.note({"text": {0: 3}}, [tally(0, 6)])
-    second.note({"text": {0: 1}}, [tally(0, 6)])
+    first.note({"text": {0: 3}}, [summary(0, 6)])
+    second.note({"text": {0: 1}}, [summary(0, 6)])
     assert second.known.starts == first.known.starts
 
 
@@ -84,14 +84,14 @@ def test_a_batch_that_proves_nothing_asks_nobody():
     table = Table()
     formats = table.formats()
     table.session.executed.clear()
-    formats.note({}, [tally(0, 6)])
+    formats.note({}, [summary(0, 6)])
     assert table.session.executed == []
 
 
 def test_what_tasks_found_is_joined():
     """The first start in a partition counts; the order of tasks does not."""
     found = [{"text": {0: 4}}, {"text": {0: 2, 1: 7}, "connect": {1: 9}}]
-    assert merge_found(found) == merge_found(reversed(found)) == {"text": {0: 2, 1: 7}, "connect": {1: 9}}
+    assert merge_proofs(found) == merge_proofs(reversed(found)) == {"text": {0: 2, 1: 7}, "connect": {1: 9}}
 
 
 def test_the_table_has_the_name_that_it_is_created_by():

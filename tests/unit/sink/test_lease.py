@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from penstock.errors import JobRunning
 from penstock.sink import lease
-from penstock.sink.lease import TTL_S, Lease, Owner, held, this_process
+from penstock.sink.lease import TTL_S, Lease, Owner, hold_lease, this_process
 from tests.unit.fakes import Clock, FakeSession, created
 
 NAME = "/checkpoint/t"
@@ -228,10 +228,10 @@ def test_a_cassandra_that_stays_away_is_an_error(mine, leases):
 
 def test_it_is_given_back_at_the_end(mine, theirs, leases):
     """After the block the next one has it at once, also when the block failed."""
-    with held(mine):
+    with hold_lease(mine):
         assert owner(leases) == str(mine.me)
     assert owner(leases) is None
-    with pytest.raises(ZeroDivisionError), held(mine):
+    with pytest.raises(ZeroDivisionError), hold_lease(mine):
         raise ZeroDivisionError
     assert owner(leases) is None
     theirs.take(wait_s=0)
@@ -239,7 +239,7 @@ def test_it_is_given_back_at_the_end(mine, theirs, leases):
 
 def test_it_cannot_always_be_given_back(mine, leases):
     """When Cassandra is away at the end, the log says so, and the lease ends by itself."""
-    with capture_logs() as logs, held(mine):
+    with capture_logs() as logs, hold_lease(mine):
         leases.error = OperationTimedOut()
     assert "lease_not_released" in [line["event"] for line in logs]
 
@@ -258,7 +258,7 @@ def test_it_is_renewed_by_a_thread(mine, leases, monkeypatch):
         renewed.set()
 
     monkeypatch.setattr(mine, "renew", once_failing)
-    with capture_logs() as logs, held(mine):
+    with capture_logs() as logs, hold_lease(mine):
         assert renewed.wait(10)
     assert "lease_not_renewed" in [line["event"] for line in logs]
     assert "lease" not in [thread.name for thread in threading.enumerate()]
@@ -293,22 +293,22 @@ def of(owner: Owner | None) -> FakeSession:
 def test_who_has_a_lease_is_told():
     """And since when; nothing is changed by asking."""
     session = of(this_process())
-    found = lease.holder(session, "ks", NAME)
+    found = lease.read_holder(session, "ks", NAME)
     assert found == lease.Holder(this_process(), datetime(2026, 1, 2, tzinfo=UTC), is_dead=False)
     assert all(query.startswith("SELECT") for query, _ in session.executed)
 
 
-def test_a_lease_of_a_dead_process_is_told_as_such():
+def test_a_lease_of_a_dead_process_is_recognised():
     """Of this machine it is known at once; of another nothing is."""
     me = this_process()
-    assert lease.holder(of(Owner(me.host, me.pid, "0", me.space)), "ks", NAME).is_dead
-    assert not lease.holder(of(Owner("elsewhere", me.pid, "0", me.space)), "ks", NAME).is_dead
+    assert lease.read_holder(of(Owner(me.host, me.pid, "0", me.space)), "ks", NAME).is_dead
+    assert not lease.read_holder(of(Owner("elsewhere", me.pid, "0", me.space)), "ks", NAME).is_dead
 
 
 def test_nobody_has_the_lease():
     """Neither when there is no row, nor when no job has made the table yet."""
-    assert lease.holder(of(None), "ks", NAME) is None
-    assert lease.holder(FakeSession(), "ks", NAME) is None
+    assert lease.read_holder(of(None), "ks", NAME) is None
+    assert lease.read_holder(FakeSession(), "ks", NAME) is None
 
 
 def test_the_names_that_somebody_has_are_told():
@@ -316,5 +316,5 @@ def test_the_names_that_somebody_has_are_told():
     tables = [{"table_name": "leases", "comment": ""}]
     rows = [{"name": "b", "owner": "x"}, {"name": "a", "owner": "y"}, {"name": "c", "owner": None}]
     session = FakeSession(lambda query, _: rows if "leases" in query and "system_schema" not in query else tables)
-    assert lease.names(session, "ks") == ["a", "b"]
-    assert lease.names(FakeSession(), "ks") == []
+    assert lease.list_held_names(session, "ks") == ["a", "b"]
+    assert lease.list_held_names(FakeSession(), "ks") == []

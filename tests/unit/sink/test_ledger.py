@@ -58,7 +58,7 @@ def book(session) -> Ledger:
     return Ledger(session, "ks", "t", EPOCH_US)
 
 
-def tally(first: int, last: int, partition: int = 0, **changes) -> BatchSummary:
+def summary(first: int, last: int, partition: int = 0, **changes) -> BatchSummary:
     count = last - first + 1
     plain = {
         "records": count,
@@ -73,21 +73,21 @@ def tally(first: int, last: int, partition: int = 0, **changes) -> BatchSummary:
 
 
 def firsts(book: Ledger, span: Span) -> list[int]:
-    return [line.tally.first_offset for line in book.lines(span)]
+    return [line.summary.first_offset for line in book.lines(span)]
 
 
 def test_a_line_is_read_as_it_was_written(book):
     """What became of a stretch of offsets is read back, counts, nulls, time and job."""
-    one = tally(10, 19, partition=3, stored=5, deleted=2, rejected=2, filtered=1, nulls={"a": 3, "b": 1})
+    one = summary(10, 19, partition=3, stored=5, deleted=2, rejected=2, filtered=1, nulls={"a": 3, "b": 1})
     book.write("job-1", 42, [one])
     assert list(book.lines(Span(3, 0, 100))) == [LedgerEntry(one, 42, "job-1")]
 
 
 def test_a_stretch_written_again_is_one_line(book):
     """A batch that is done again leaves the ledger as it was; another job's line is its own."""
-    book.write("job-1", 1, [tally(0, 9)])
-    book.write("job-1", 1, [tally(0, 9)])
-    book.write("job-2", 0, [tally(0, 9)])
+    book.write("job-1", 1, [summary(0, 9)])
+    book.write("job-1", 1, [summary(0, 9)])
+    book.write("job-2", 0, [summary(0, 9)])
     assert [line.job for line in book.lines(Span(0, 0, 10))] == ["job-1", "job-2"]
 
 
@@ -101,19 +101,19 @@ def slept(session, monkeypatch) -> list[tuple[float, int]]:
 
 def test_lines_are_written_again_once_the_log_must_have_them(session, book, slept):
     """With a lag the same lines are written, the lag is waited for, and they are written anew: they are still one."""
-    lines = [tally(0, 9), tally(10, 19)]
+    lines = [summary(0, 9), summary(10, 19)]
     book.write("j", 1, lines, 0.01)
     assert slept == [(0.01, 2)]
     written = [values for query, values in session.executed if query.startswith("INSERT")]
     assert len(written) == 4
     assert written[:2] == written[2:]
-    assert [line.tally for line in book.lines(Span(0, 0, 20))] == lines
+    assert [line.summary for line in book.lines(Span(0, 0, 20))] == lines
 
 
 def test_without_a_lag_lines_are_written_once(session, book, slept):
     """What is in the log when it is acknowledged needs no second time."""
-    book.write("j", 1, [tally(0, 9), tally(10, 19)])
-    book.write("j", 2, [tally(20, 29)], 0.0)
+    book.write("j", 1, [summary(0, 9), summary(10, 19)])
+    book.write("j", 2, [summary(20, 29)], 0.0)
     assert slept == []
     assert len(session.executed) == 3
 
@@ -123,7 +123,7 @@ def test_lines_are_on_their_way_together(session, book, monkeypatch):
     happened = []
     answered = SimpleNamespace(result=lambda: happened.append("answered"))
     monkeypatch.setattr(session, "execute_async", lambda *_: happened.append("sent") or answered)
-    book.write("j", 1, [tally(at, at) for at in range(3)])
+    book.write("j", 1, [summary(at, at) for at in range(3)])
     assert happened == ["sent"] * 3 + ["answered"] * 3
 
 
@@ -132,7 +132,7 @@ def test_a_line_that_is_not_acknowledged_is_an_error(session, book, slept, sync_
     """The batch is not taken for written, and nothing is waited for."""
     session._error = OperationTimedOut("late")
     with pytest.raises(OperationTimedOut):
-        book.write("j", 1, [tally(0, 9)], sync_lag_s)
+        book.write("j", 1, [summary(0, 9)], sync_lag_s)
     assert slept == []
 
 
@@ -144,12 +144,12 @@ def test_a_line_that_is_not_acknowledged_the_second_time_is_an_error(session, bo
 
     monkeypatch.setattr(ledger.time, "sleep", sleep)
     with pytest.raises(OperationTimedOut):
-        book.write("j", 1, [tally(0, 9)], 0.01)
+        book.write("j", 1, [summary(0, 9)], 0.01)
 
 
 def test_only_lines_that_touch_the_span_are_given(book):
     """A line counts when one of its offsets lies in the span, of that partition."""
-    book.write("j", 1, [tally(0, 9), tally(10, 19), tally(20, 29), tally(12, 13, partition=1)])
+    book.write("j", 1, [summary(0, 9), summary(10, 19), summary(20, 29), summary(12, 13, partition=1)])
     assert firsts(book, Span(0, 9, 10)) == [0]
     assert firsts(book, Span(0, 10, 20)) == [10]
     assert firsts(book, Span(0, 9, 21)) == [0, 10, 20]
@@ -162,7 +162,11 @@ def test_lines_of_many_offsets_lie_in_buckets(book, table):
     book.write(
         "j",
         1,
-        [tally(0, 5), tally(BUCKET_OFFSETS - 1, BUCKET_OFFSETS + 5), tally(3 * BUCKET_OFFSETS, 3 * BUCKET_OFFSETS)],
+        [
+            summary(0, 5),
+            summary(BUCKET_OFFSETS - 1, BUCKET_OFFSETS + 5),
+            summary(3 * BUCKET_OFFSETS, 3 * BUCKET_OFFSETS),
+        ],
     )
     assert [row["bucket"] for row in table.rows.values()] == [0, 0, 3]
 
@@ -170,7 +174,7 @@ def test_lines_of_many_offsets_lie_in_buckets(book, table):
 def test_a_line_that_begins_in_the_bucket_before_is_found(book):
     """A stretch across the border of two buckets is found from either side, and lines stay in offset order."""
     edge = BUCKET_OFFSETS
-    book.write("j", 1, [tally(edge + 6, edge + 9), tally(edge - 5, edge + 5), tally(2 * edge, 2 * edge)])
+    book.write("j", 1, [summary(edge + 6, edge + 9), summary(edge - 5, edge + 5), summary(2 * edge, 2 * edge)])
     assert firsts(book, Span(0, edge, edge + 1)) == [edge - 5]
     assert firsts(book, Span(0, edge - 1, 2 * edge + 1)) == [edge - 5, edge + 6, 2 * edge]
 
@@ -188,25 +192,25 @@ def test_a_line_that_begins_in_the_bucket_before_is_found(book):
 )
 def test_the_newest_line_tells_how_far_the_ledger_reaches(book, span, expected):
     """It reaches to the end of the newest line, or no further than the span's start."""
-    book.write("j", 1, [tally(0, 9), tally(10, 19)])
+    book.write("j", 1, [summary(0, 9), summary(10, 19)])
     assert book.reached(span) == expected
 
 
 def test_how_far_the_ledger_reaches_over_the_border_of_two_buckets(book):
     """The newest line may begin in the bucket before the one in which the span begins."""
     edge = BUCKET_OFFSETS
-    book.write("j", 1, [tally(edge - 5, edge + 5)])
+    book.write("j", 1, [summary(edge - 5, edge + 5)])
     assert book.reached(Span(0, 0, 2 * edge)) == edge + 6
     assert book.reached(Span(0, edge, 2 * edge)) == edge + 6
     assert book.reached(Span(0, edge + 10, 2 * edge)) == edge + 10
-    book.write("j", 2, [tally(edge + 6, edge + 6)])
+    book.write("j", 2, [summary(edge + 6, edge + 6)])
     assert book.reached(Span(0, edge, 2 * edge)) == edge + 7
 
 
 def test_a_replay_does_not_tell_how_far_the_stream_is(book):
     """Lines of a replay are passed over, though they are newer and many."""
-    book.write("stream", 1, [tally(0, 9)])
-    book.write(f"{ledger.REPLAY}x", 1, [tally(at, at) for at in range(10, 40)])
+    book.write("stream", 1, [summary(0, 9)])
+    book.write(f"{ledger.REPLAY}x", 1, [summary(at, at) for at in range(10, 40)])
     assert book.reached(Span(0, 0, 100)) == 10
     assert book.reached(Span(0, 20, 100)) == 20
 
@@ -219,7 +223,7 @@ def test_an_empty_ledger_reaches_nowhere(book):
 
 def test_generations_do_not_mix(session, book):
     """Offsets of a topic made anew are not those of the one before."""
-    book.write("j", 1, [tally(0, 9)])
+    book.write("j", 1, [summary(0, 9)])
     assert list(Ledger(session, "ks", "t", EPOCH_US + 1).lines(Span(0, 0, 10))) == []
     assert list(Ledger(session, "ks", "other", EPOCH_US).lines(Span(0, 0, 10))) == []
 
@@ -227,12 +231,12 @@ def test_generations_do_not_mix(session, book):
 def test_a_generation_begins_once(session, monkeypatch):
     """The first job that reads a topic begins its generation; every later one finds the same."""
     monkeypatch.setattr("time.time_ns", lambda: 9_000_000_000_000_000_000)
-    assert ledger.epoch_us(session, "ks", "t", "id-1") is None
+    assert ledger.read_epoch_us(session, "ks", "t", "id-1") is None
     assert ledger.begin_generation(session, "ks", "t", "id-1") == 9_000_000_000_000_000
     monkeypatch.setattr("time.time_ns", lambda: 9_000_000_001_000_000_000)
     assert ledger.begin_generation(session, "ks", "t", "id-1") == 9_000_000_000_000_000
-    assert ledger.epoch_us(session, "ks", "t", "id-1") == 9_000_000_000_000_000
-    assert ledger.epoch_us(session, "ks", "other", "id-1") is None
+    assert ledger.read_epoch_us(session, "ks", "t", "id-1") == 9_000_000_000_000_000
+    assert ledger.read_epoch_us(session, "ks", "other", "id-1") is None
 
 
 def test_a_topic_made_anew_has_a_later_epoch_whatever_the_clock_says(session, monkeypatch):
@@ -248,7 +252,7 @@ def test_a_topic_made_anew_begins_after_every_offset_of_the_one_before(session, 
     """A timestamp is epoch and offset: with a hundred million records the next epoch has to lie farther away."""
     monkeypatch.setattr("time.time_ns", lambda: 2_000_000_000_000_000)
     first = ledger.begin_generation(session, "ks", "t", "id-1")
-    Ledger(session, "ks", "t", first).write("j", 1, [tally(100_000_000, 100_900_000)])
+    Ledger(session, "ks", "t", first).write("j", 1, [summary(100_000_000, 100_900_000)])
     assert ledger.begin_generation(session, "ks", "t", "id-2") > first + 100_900_000
     assert ledger.begin_generation(session, "ks", "other", "id-3") == 2_000_000_000_000
 
@@ -257,11 +261,14 @@ def test_a_topic_made_anew_begins_after_the_layouts_of_the_one_before(session, t
     """Its newest layout shifted what was written last."""
     monkeypatch.setattr("time.time_ns", lambda: 2_000_000_000_000_000)
     first = ledger.begin_generation(session, "ks", "t", "id-1")
-    Ledger(session, "ks", "t", first).write("j", 1, [tally(0, 9)])
+    Ledger(session, "ks", "t", first).write("j", 1, [summary(0, 9)])
     insert = "INSERT INTO ks.layouts (topic, generation_us, partitions, shift_us, starts)"
     for layout in (("t", first, 4, 0, None), ("t", first, 6, 5_000_000_000_000, {0: 10})):
         table(insert, layout)
-    assert ledger.layouts(session, "ks", "t", first) == [TopicLayout(4), TopicLayout(6, 5_000_000_000_000, {0: 10})]
+    assert ledger.read_layouts(session, "ks", "t", first) == [
+        TopicLayout(4),
+        TopicLayout(6, 5_000_000_000_000, {0: 10}),
+    ]
     assert ledger.begin_generation(session, "ks", "t", "id-2") > first + 5_000_000_000_000
 
 
@@ -279,7 +286,7 @@ def test_tables_are_made_in_the_keyspace():
 
 def test_times_are_utc(book, table):
     """The moment of a line is bound with its zone and read back as UTC."""
-    book.write("j", 1, [tally(0, 0, stored_at_ms=1)])
+    book.write("j", 1, [summary(0, 0, stored_at_ms=1)])
     (row,) = table.rows.values()
     assert row["stored_at"] == datetime(1970, 1, 1, 0, 0, 0, 1000)
-    assert next(book.lines(Span(0, 0, 1))).tally.stored_at_ms == 1
+    assert next(book.lines(Span(0, 0, 1))).summary.stored_at_ms == 1

@@ -42,14 +42,14 @@ def use_ledger(session):
 
 def use_receipts(session):
     receipts.create_table(session, KEYSPACE)
-    receipts.keep(session, KEYSPACE, "t", AT, {})
-    receipts.latest(session, KEYSPACE, "t")
+    receipts.write_receipt(session, KEYSPACE, "t", AT, {})
+    receipts.read_latest_receipt(session, KEYSPACE, "t")
 
 
 def use_accepted(session):
     accepted.create_table(session, KEYSPACE)
-    accepted.keep(session, KEYSPACE, "t", 1, [])
-    accepted.read(session, KEYSPACE, "t", 1)
+    accepted.write_accepted(session, KEYSPACE, "t", 1, [])
+    accepted.read_accepted(session, KEYSPACE, "t", 1)
 
 
 def use_progress(session):
@@ -70,8 +70,8 @@ def use_settled(session):
 
 def use_leases(session):
     lease.create_table(session, KEYSPACE)
-    lease.holder(session, KEYSPACE, "/c")
-    lease.names(session, KEYSPACE)
+    lease.read_holder(session, KEYSPACE, "/c")
+    lease.list_held_names(session, KEYSPACE)
 
 
 def use_table(session):
@@ -102,5 +102,5 @@ def test_a_table_is_emptied_by_its_name(monkeypatch):
     asked: list[str] = []
     session = SimpleNamespace(execute=lambda query, timeout: asked.append(query))
     settings = read(cassandra_keyspace="order")
-    cassandra.truncate(session, settings, PIPELINE)
+    cassandra.truncate_table(session, settings, PIPELINE)
     assert asked == ['TRUNCATE "order".created_users']

@@ -32,16 +32,16 @@ def test_the_newest_receipt_of_the_topic_is_found():
     """Of each topic its own, as it was kept."""
     session = session_of("receipts")
     for hours, topic in ((0, "t"), (2, "t"), (1, "t"), (5, "other")):
-        receipts.keep(session, "lab", topic, AT + timedelta(hours=hours), {"produced": hours})
-    assert receipts.latest(session, "lab", "t")["produced"] == 2
-    assert receipts.latest(session, "lab", "none") is None
+        receipts.write_receipt(session, "lab", topic, AT + timedelta(hours=hours), {"produced": hours})
+    assert receipts.read_latest_receipt(session, "lab", "t")["produced"] == 2
+    assert receipts.read_latest_receipt(session, "lab", "none") is None
     assert "lab.receipts" in session.executed[0][0]
 
 
 def test_without_the_table_there_is_none():
     """Nothing is asked of a table or a keyspace that is not there."""
     for session, keyspace in ((session_of("ledger"), "lab"), (session_of("receipts"), "other")):
-        assert receipts.latest(session, keyspace, "t") is None
+        assert receipts.read_latest_receipt(session, keyspace, "t") is None
         assert not any(f"{keyspace}.receipts" in query for query, _ in session.executed)
 
 

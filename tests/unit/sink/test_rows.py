@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from msgspec import Meta
 
 from penstock.contract.batch import Decoded, Deletion
-from penstock.contract.cql import delete_encoder, encoder
+from penstock.contract.cql import build_delete_encoder, build_encoder
 from penstock.contract.record import KEY, Record
 from penstock.errors import StoreFailed
 from penstock.sink import rows
@@ -70,7 +70,7 @@ def test_a_row_is_bound_as_encoded():
     writer_of(session, limit="1MiB").write(Decoded([reading(7, offset=5)]))
     (batch,) = session.batches
     ((query_id, values),) = statements_in(batch)
-    (framed,) = encoder(Reading)([reading(7, offset=5)], [EPOCH_US + 5])
+    (framed,) = build_encoder(Reading)([reading(7, offset=5)], [EPOCH_US + 5])
     assert query_id == b"id"
     assert values == values_in(framed)
     assert unpack(">q", values[-1])[0] == EPOCH_US + 5
@@ -84,7 +84,9 @@ def test_a_deletion_is_bound_as_encoded():
     ((query_id, values),) = statements_in(batch)
     assert query_id == b"delete"
     assert batch.routing_key == pack(">i", 7)
-    assert values == values_in(delete_encoder(Reading)(7, EPOCH_US + 5)) == [pack(">q", EPOCH_US + 5), pack(">i", 7)]
+    assert (
+        values == values_in(build_delete_encoder(Reading)(7, EPOCH_US + 5)) == [pack(">q", EPOCH_US + 5), pack(">i", 7)]
+    )
 
 
 def test_rows_and_deletions_of_one_replica_set_share_a_batch():

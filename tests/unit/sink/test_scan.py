@@ -7,7 +7,7 @@ from cassandra import ReadFailure
 
 from penstock.errors import PenstockError
 from penstock.sink.cassandra import TUPLES
-from penstock.sink.scan import PAGE_ROWS, scan
+from penstock.sink.scan import PAGE_ROWS, scan_rows
 
 
 class Server:
@@ -29,7 +29,7 @@ class Server:
 
 
 def ids(server: Server) -> list[int]:
-    return [row for page in scan(server, "SELECT id FROM t") for (row,) in page]
+    return [row for page in scan_rows(server, "SELECT id FROM t") for (row,) in page]
 
 
 def test_a_table_without_tombstones_is_read_in_whole_pages():

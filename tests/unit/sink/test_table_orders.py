@@ -78,7 +78,7 @@ def test_another_order_is_refused_with_the_way_out(keyspace, declared, known):
     before = dict(keyspace.entries)
     with pytest.raises(PenstockError) as refused:
         keyspace.fix(declared)
-    assert f"lab.versions is ordered by '{known}', and the pipeline declares order_by='{declared}'" in str(
+    assert f"lab.versions is ordered by '{known}', but the pipeline declares order_by='{declared}'" in str(
         refused.value
     )
     assert "another table" in refused.value.hint

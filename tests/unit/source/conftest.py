@@ -11,7 +11,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from penstock.source.client import HttpSource
-from penstock.source.serve import listen
+from penstock.source.serve import open_listener
 
 CAPTURED = Path(__file__).parents[2] / "data" / "randomuser-1.4.json"
 
@@ -44,7 +44,7 @@ def source_of() -> Callable[..., HttpSource]:
 @contextmanager
 def running(app: Starlette) -> Iterator[str]:
     """Serve `app` on a free loopback port and yield its URL."""
-    listener = listen(0)
+    listener = open_listener(0)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()

@@ -2,7 +2,7 @@ import pytest
 from httpx2 import Headers
 
 from penstock.errors import SourceRefused
-from penstock.source.answer import check_status, users_of, words_of
+from penstock.source.answer import check_status, find_message, parse_users
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 522])
@@ -12,7 +12,7 @@ def test_status_worth_another_request(status):
         check_status(status, "Reason", Headers({"Retry-After": "4"}), b'{"error": "busy"}')
     assert caught.value.again
     assert caught.value.wait_s == 4
-    assert caught.value.message == f"answered {status} Reason: busy"
+    assert caught.value.message == f"returned {status} Reason: busy"
 
 
 @pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 418])
@@ -21,7 +21,7 @@ def test_status_not_worth_another_request(status):
     with pytest.raises(SourceRefused) as caught:
         check_status(status, "", Headers(), b"<html>")
     assert "again" not in caught.value.facts
-    assert caught.value.message == f"answered {status}"
+    assert caught.value.message == f"returned {status}"
 
 
 @pytest.mark.parametrize("status", [200, 203])
@@ -36,7 +36,7 @@ def test_status_of_an_answer(status):
         (b"", "not JSON"),
         (b"<html></html>", "not JSON"),
         (b'{"results": [', "not JSON"),
-        (b'{"results": "\xff"}', "not JSON: it does not begin with ["),
+        (b'{"results": "\xff"}', "not JSON: it does not start with ["),
         (b'{"results": [1, 2]} {"results": [1, 2]}', "data after its end"),
         (b'{"results": [1, {"a": 2]}', "mismatched brackets"),
         (b'{"results": [1, {"a": "2}]}', "unexpected end of input"),
@@ -56,8 +56,8 @@ def test_status_of_an_answer(status):
 )
 def test_what_is_not_an_answer(body, reason):
     """A body without the requested number of results is rejected with the reason, and retryable."""
-    with pytest.raises(SourceRefused, match=r"^answered") as caught:
-        users_of(body, 2)
+    with pytest.raises(SourceRefused, match=r"^returned") as caught:
+        parse_users(body, 2)
     assert reason in caught.value.message
     assert caught.value.again
 
@@ -65,34 +65,34 @@ def test_what_is_not_an_answer(body, reason):
 @pytest.mark.parametrize("error", ["null", "false", '""', "0", "[]", "{}"])
 def test_an_empty_error_is_no_error(error):
     """An empty error field is not an error."""
-    assert users_of(b'{"error": %s, "results": [1]}' % error.encode(), 1) == [1]
+    assert parse_users(b'{"error": %s, "results": [1]}' % error.encode(), 1) == [1]
 
 
 def test_a_page_that_cannot_be_read_is_shown_cut_and_cleaned():
     """The message quotes the start of the page on one printable line, without list entries."""
     with pytest.raises(SourceRefused) as caught:
-        users_of(b"<html>\x1b[31m\n\xff" + b"Gateway\x00 down" * 1000, 1)
-    assert caught.value.message.endswith("it begins with '<html>\N{REPLACEMENT CHARACTER}'")
+        parse_users(b"<html>\x1b[31m\n\xff" + b"Gateway\x00 down" * 1000, 1)
+    assert caught.value.message.endswith("it starts with '<html>\N{REPLACEMENT CHARACTER}'")
     with pytest.raises(SourceRefused) as caught:
-        users_of(b'{"info": 1, "results": [{"name": "Jane"', 1)
+        parse_users(b'{"info": 1, "results": [{"name": "Jane"', 1)
     assert "Jane" not in caught.value.message
     assert len(caught.value.message) < 500
 
 
 def test_entries_as_they_are():
     """Entries are returned unchanged, never more than requested."""
-    assert users_of(b'{"results": [null, 7, {"name": []}, "x"], "info": {}}', 3) == [None, 7, {"name": []}]
+    assert parse_users(b'{"results": [null, 7, {"name": []}, "x"], "info": {}}', 3) == [None, 7, {"name": []}]
 
 
 def test_words_are_one_short_line():
     """The API's message becomes one printable line of bounded length, empty if there is none."""
     assert (
-        words_of(b'{"error": "\\u001b[2J\\u0000\\u202egone"}')
+        find_message(b'{"error": "\\u001b[2J\\u0000\\u202egone"}')
         == "\N{REPLACEMENT CHARACTER}[2J" + 2 * "\N{REPLACEMENT CHARACTER}" + "gone"
     )
-    assert words_of(b'{"message": "API rate limit exceeded"}') == "API rate limit exceeded"
-    assert words_of(b'{"error": "slow\\n  down"}') == "slow down"
-    assert len(words_of(b'{"error": "' + b"x" * 5000 + b'"}')) == 300
-    assert words_of(b"<html>") == ""
-    assert words_of(b'{"error": "\xff"}') == ""
-    assert words_of(b'{"results": []}') == ""
+    assert find_message(b'{"message": "API rate limit exceeded"}') == "API rate limit exceeded"
+    assert find_message(b'{"error": "slow\\n  down"}') == "slow down"
+    assert len(find_message(b'{"error": "' + b"x" * 5000 + b'"}')) == 300
+    assert find_message(b"<html>") == ""
+    assert find_message(b'{"error": "\xff"}') == ""
+    assert find_message(b'{"results": []}') == ""

@@ -7,8 +7,8 @@ from typer.testing import CliRunner
 from penstock.cli.source import register
 from penstock.config import load
 from penstock.errors import UsageError
-from penstock.source.hostile import Trouble
-from penstock.source.standin import captured_users, make_app
+from penstock.source.hostile import ResponseFault
+from penstock.source.standin import load_captured_users, make_app
 
 
 def run(*arguments: str):
@@ -20,7 +20,7 @@ def run(*arguments: str):
 
 def test_fetch_prints_json_lines(served, captured_file):
     """`source fetch` prints each user as the API returns it, one per line, in UTF-8."""
-    url = served(make_app(captured_users(captured_file)))
+    url = served(make_app(load_captured_users(captured_file)))
     result = run("source", "fetch", "--records", "30", "--seed", "s", "--url", url)
     assert result.exit_code == 0
     lines = result.stdout_bytes.splitlines()
@@ -31,7 +31,7 @@ def test_fetch_prints_json_lines(served, captured_file):
 def started(monkeypatch) -> list:
     """Record the apps, ports and hosts of `source serve` instead of serving."""
     calls: list = []
-    monkeypatch.setattr("penstock.source.serve.serve", lambda *served: calls.append(served))
+    monkeypatch.setattr("penstock.source.serve.serve_app", lambda *served: calls.append(served))
     return calls
 
 
@@ -50,7 +50,7 @@ def test_serve_hostile(started):
     assert run("source", "serve", "--hostile", "1", "--seed", "x").exit_code == 0
     hostility = endpoint(started[0][0])._hostility
     assert (hostility.rate, hostility.seed) == (1, "x")
-    assert hostility.trouble(0) is not Trouble.NONE
+    assert hostility.choose_fault(0) is not ResponseFault.NONE
 
 
 @pytest.mark.parametrize(

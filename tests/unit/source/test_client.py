@@ -13,8 +13,8 @@ from penstock.source import client as client_module
 from penstock.source.client import HttpSource
 from penstock.source.entries import Unreadable
 from penstock.source.hostile import Hostility
-from penstock.source.serve import listen
-from penstock.source.standin import captured_users, made_users, make_app, read_query
+from penstock.source.serve import open_listener
+from penstock.source.standin import generate_users, load_captured_users, make_app, read_query
 
 GOOD = {"results": [{"n": n} for n in range(10)]}
 
@@ -214,7 +214,7 @@ WITH_PASSWORD = "http://me:secret@api.test/api/"
 )
 def test_a_password_follows_no_redirect_to_another_host(to):
     """A redirect to another host with credentials fails at once, without showing the password."""
-    with pytest.raises(UsageError, match=r"redirects to .*which does not receive the user and password") as failed:
+    with pytest.raises(UsageError, match=r"redirects to .*to which user and password are not sent") as failed:
         redirected(to, url=WITH_PASSWORD)
     assert "secret" not in str(failed.value)
 
@@ -305,7 +305,7 @@ def test_nobody_listens(unused_port):
 
 @pytest.fixture
 def unused_port():
-    with listen(0) as listener:
+    with open_listener(0) as listener:
         port = listener.getsockname()[1]
     return port
 
@@ -341,7 +341,7 @@ def test_redirect_is_followed(source_of):
 
 def test_too_large_an_answer(source_of, monkeypatch):
     """A response over the size limit is aborted at once. The message names the setting to lower."""
-    monkeypatch.setattr(client_module, "ANSWER_MAX_BYTES", 1000)
+    monkeypatch.setattr(client_module, "RESPONSE_MAX_BYTES", 1000)
     unread = AssertionError("read on")
     script = Script(streamed(b"x" * 600, b"x" * 600, unread))
     with pytest.raises(SourceRefused, match="PENSTOCK_SOURCE_BATCH_RECORDS"):
@@ -446,7 +446,7 @@ def test_loopback_is_never_proxied(monkeypatch, served, captured_file):
     """Proxies of the environment are not used for loopback, where the stand-in runs."""
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
-    url = served(make_app(captured_users(captured_file)))
+    url = served(make_app(load_captured_users(captured_file)))
     assert len(listed(HttpSource(url, timeout_s=5, attempts=1, batch_records=10).fetch(10, "s"))) == 10
 
 
@@ -464,7 +464,7 @@ def test_same_seed_same_users(served):
 def test_captured_answer(served, captured_file):
     """A captured response is fetched unchanged, in pages of any size."""
     captured = msgspec.json.decode(captured_file.read_bytes())["results"]
-    url = served(make_app(captured_users(captured_file)))
+    url = served(make_app(load_captured_users(captured_file)))
     for batch_records in (7, 30, 500):
         source = HttpSource(url, timeout_s=20, attempts=1, batch_records=batch_records)
         assert listed(source.fetch(30, "s")) == captured
@@ -474,7 +474,7 @@ def test_hostile_stand_in(served):
     """With faults in half of all responses, exactly the requested users are fetched, including damaged ones."""
     hostility = Hostility(rate=0.5, seed="t", slow_s=0.001)
     source = HttpSource(served(make_app(hostility=hostility)), timeout_s=20, attempts=50, batch_records=10)
-    calm = made_users(read_query({"results": "200", "seed": "s"}))
-    expected = [hostility.touched(user, f"s:{place}") for place, user in enumerate(calm)]
+    calm = generate_users(read_query({"results": "200", "seed": "s"}))
+    expected = [hostility.damage_user(user, f"s:{place}") for place, user in enumerate(calm)]
     assert listed(source.fetch(200, "s")) == expected
     assert expected != calm

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.source.entries import Unreadable, read_entry, read_page, split
+from penstock.source.entries import Unreadable, read_entry, read_page, split_members
 
 EXACT = b'{"float":0.1,"more":1.10,"big":123456789012345678901234567890,"tiny":5e-324,"text":"a \\" , ] }"}'
 
@@ -155,7 +155,7 @@ def test_no_bytes_are_another_error(body):
 )
 def test_an_array_is_split_at_its_own_commas(text, parts):
     """Commas and brackets within entries do not split. Only an empty last part is dropped."""
-    assert split(text, b"[") == parts
+    assert split_members(text, b"[") == parts
 
 
 # what is secret
@@ -187,4 +187,6 @@ def test_an_entry_that_holds_nothing_secret_keeps_its_bytes():
 def test_an_entry_that_may_hide_a_secret_is_not_kept(value):
     """An entry in which a secret field cannot be located is dropped, with its size in the message."""
     kept = Unreadable(value, "wrong").without(SECRET)
-    assert kept == Unreadable(b"", f"wrong; its {len(value)} bytes are not kept, they may contain a secret field")
+    assert kept == Unreadable(
+        b"", f"wrong; its {len(value)} bytes were dropped, because they may contain a secret field"
+    )

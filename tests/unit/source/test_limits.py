@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 import pytest
 from httpx2 import Headers
 
-from penstock.source.limits import is_worth_another, wait_s
+from penstock.source.limits import is_retryable, wait_s
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 EPOCH_S = int(NOW.timestamp())
@@ -60,19 +60,19 @@ def test_the_reset_of_a_rate_limit(headers, seconds):
     [RESET, RESET | {"X-RateLimit-Remaining": "0"}, {"X-RateLimit-Remaining": "0"}, {"Retry-After": "3"}],
     ids=str,
 )
-def test_a_403_that_tells_of_a_limit_is_worth_another_request(headers):
+def test_a_403_that_tells_of_a_limit_is_retryable_request(headers):
     """A 403 with an exhausted rate limit is retryable."""
-    assert is_worth_another(403, Headers(headers))
+    assert is_retryable(403, Headers(headers))
 
 
 @pytest.mark.parametrize("headers", [{}, RESET | {"X-RateLimit-Remaining": "4999"}, {"Retry-After": ""}], ids=str)
 def test_a_403_without_a_limit_is_a_refusal(headers):
     """A 403 is final while the rate limit has requests left."""
-    assert not is_worth_another(403, Headers(headers))
+    assert not is_retryable(403, Headers(headers))
 
 
 @pytest.mark.parametrize(("status", "worth"), [(408, True), (429, True), (500, True), (599, True), (400, False)])
 def test_other_statuses_need_no_header(status, worth):
     """Timeouts, throttling and server errors are retryable. Other client errors are not."""
-    assert is_worth_another(status, Headers()) is worth
-    assert is_worth_another(status, Headers(RESET)) is worth
+    assert is_retryable(status, Headers()) is worth
+    assert is_retryable(status, Headers(RESET)) is worth

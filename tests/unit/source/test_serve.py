@@ -7,35 +7,35 @@ import httpx2
 import pytest
 
 from penstock.errors import PortTaken
-from penstock.source.serve import listen
+from penstock.source.serve import open_listener
 
 PROGRAM = """
-from penstock.source.serve import serve
+from penstock.source.serve import serve_app
 from penstock.source.standin import make_app
-serve(make_app(), {port})
+serve_app(make_app(), {port})
 print("stopped cleanly")
 """
 
 
 def test_taken_port():
     """A port in use is an error that names the port and the setting to change."""
-    with listen(0) as listener:
+    with open_listener(0) as listener:
         port = listener.getsockname()[1]
         with pytest.raises(PortTaken, match=f"port {port} is in use") as caught:
-            listen(port)
+            open_listener(port)
     assert "PENSTOCK_SOURCE_PORT" in caught.value.hint
 
 
 def test_loopback_only():
     """The stand-in listens only on loopback."""
-    with listen(0) as listener:
+    with open_listener(0) as listener:
         assert listener.getsockname()[0] == "127.0.0.1"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_clean_stop(number):
     """SIGTERM and SIGINT shut it down cleanly: exit 0, nothing in the log."""
-    with listen(0) as listener:
+    with open_listener(0) as listener:
         port = listener.getsockname()[1]
     with subprocess.Popen(
         [sys.executable, "-c", PROGRAM.format(port=port)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

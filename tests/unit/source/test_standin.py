@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 from penstock.errors import UsageError
-from penstock.source.hostile import Hostility, Trouble
+from penstock.source.hostile import Hostility, ResponseFault
 from penstock.source.nationalities import NATIONALITIES
-from penstock.source.standin import FIELDS, captured_users, make_app
+from penstock.source.standin import FIELDS, load_captured_users, make_app
 
 
 def get(app, url: str) -> httpx2.Response:
@@ -145,7 +145,7 @@ def test_format():
 def test_captured_answer(captured_file):
     """The users of a captured response are served unchanged, at most all of them."""
     captured = msgspec.json.decode(captured_file.read_bytes())["results"]
-    answer = get(make_app(captured_users(captured_file)), "/api/?results=500&seed=s").json()
+    answer = get(make_app(load_captured_users(captured_file)), "/api/?results=500&seed=s").json()
     assert answer["results"] == captured
     assert answer["info"]["results"] == 30
 
@@ -153,14 +153,14 @@ def test_captured_answer(captured_file):
 def test_captured_answer_in_pages(captured_file):
     """Pages iterate over the captured users and start over at the end."""
     captured = msgspec.json.decode(captured_file.read_bytes())["results"]
-    app = make_app(captured_users(captured_file))
+    app = make_app(load_captured_users(captured_file))
     assert get(app, "/api/?results=20&page=1").json()["results"] == captured[:20]
     assert get(app, "/api/?results=20&page=2").json()["results"] == captured[20:] + captured[:10]
 
 
 def test_captured_answer_filtered(captured_file):
     """`nat` and `gender` filter the captured users, possibly to none."""
-    app = make_app(captured_users(captured_file))
+    app = make_app(load_captured_users(captured_file))
     users = get(app, "/api/?results=30&nat=au&gender=female").json()["results"]
     assert [(user["nat"], user["gender"]) for user in users] == [("AU", "female")] * 2
     assert get(app, "/api/?results=30&nat=ca").json()["results"] == []
@@ -172,7 +172,7 @@ def test_not_an_answer(tmp_path, content):
     file = tmp_path / "answer.json"
     file.write_text(content)
     with pytest.raises(UsageError, match=r"answer\.json"):
-        captured_users(file)
+        load_captured_users(file)
 
 
 # hostility
@@ -181,17 +181,17 @@ def test_not_an_answer(tmp_path, content):
 class Always(Hostility):
     """The same fault for every response."""
 
-    def __init__(self, trouble: Trouble, **kwargs) -> None:
+    def __init__(self, trouble: ResponseFault, **kwargs) -> None:
         super().__init__(**kwargs)
         object.__setattr__(self, "always", trouble)
 
-    def trouble(self, request: int) -> Trouble:
+    def choose_fault(self, request: int) -> ResponseFault:
         return self.always
 
 
 @pytest.mark.parametrize(
     ("trouble", "status", "retry_after"),
-    [(Trouble.THROTTLED, 429, "1"), (Trouble.OVERLOADED, 503, None), (Trouble.ERROR, 200, None)],
+    [(ResponseFault.THROTTLED, 429, "1"), (ResponseFault.OVERLOADED, 503, None), (ResponseFault.ERROR, 200, None)],
 )
 def test_trouble_instead(trouble, status, retry_after):
     """Throttled, overloaded and error responses contain no users."""
@@ -203,7 +203,7 @@ def test_trouble_instead(trouble, status, retry_after):
 
 def test_truncated():
     """A truncated response has a correct length and invalid JSON."""
-    answer = get(make_app(hostility=Always(Trouble.TRUNCATED)), "/api/")
+    answer = get(make_app(hostility=Always(ResponseFault.TRUNCATED)), "/api/")
     assert int(answer.headers["Content-Length"]) == len(answer.content)
     with pytest.raises(json.JSONDecodeError):
         answer.json()
@@ -217,14 +217,14 @@ def test_slow(monkeypatch):
         delays.append(delay_s)
 
     monkeypatch.setattr("penstock.source.standin.asyncio.sleep", sleep)
-    answer = get(make_app(hostility=Always(Trouble.SLOW, slow_s=3)), "/api/?seed=s")
+    answer = get(make_app(hostility=Always(ResponseFault.SLOW, slow_s=3)), "/api/?seed=s")
     assert answer.json() == get(make_app(), "/api/?seed=s").json()
     assert delays == [3]
 
 
 def test_cut(served):
     """A cut response ends before its Content-Length, which clients detect."""
-    url = served(make_app(hostility=Always(Trouble.CUT)))
+    url = served(make_app(hostility=Always(ResponseFault.CUT)))
     with (
         httpx2.Client(trust_env=False) as client,
         pytest.raises(httpx2.RemoteProtocolError, match="without sending complete"),
@@ -234,7 +234,7 @@ def test_cut(served):
 
 def test_damaged_users_come_again():
     """Damaged users are the same in every request and page size, so that a retry gets the same ones."""
-    app = make_app(hostility=Always(Trouble.NONE, rate=0.5))
+    app = make_app(hostility=Always(ResponseFault.NONE, rate=0.5))
     whole = get(app, "/api/?seed=s&results=20").json()["results"]
     pages = [get(app, f"/api/?seed=s&results=10&page={page}").json()["results"] for page in (1, 2)]
     assert whole == pages[0] + pages[1]

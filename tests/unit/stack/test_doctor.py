@@ -153,5 +153,5 @@ def test_the_pipeline_is_checked_whatever_else_fails(
 
     monkeypatch.setattr(doctor, "read_environment", read)
     checks = {check.name: check for check in doctor.run_checks(settings)}
-    assert "there is no such file" in checks["pipeline"].detail
+    assert "file not found" in checks["pipeline"].detail
     assert checks["java"].ok is has_java

@@ -167,14 +167,14 @@ def test_the_pipeline_of_a_started_service_is_recorded(run: BringUp, environment
     note = started.path_of(environment.settings, "a")
     carries = {"PENSTOCK_PIPELINE": environment.settings.pipeline}
     fake, _ = run(_service("a", env=carries), _service("b"))
-    assert note.read_text() == started.render(environment.settings)
+    assert note.read_text() == started.render_identity(environment.settings)
     assert not started.path_of(environment.settings, "b").exists()
     note.write_text("of an earlier start")
     run(_service("a", env=carries), supervisor=fake)
     assert note.read_text() == "of an earlier start"
     fake.stop("a")
     run(_service("a", env=carries), supervisor=fake)
-    assert note.read_text() == started.render(environment.settings)
+    assert note.read_text() == started.render_identity(environment.settings)
 
 
 def test_a_step_runs_once(run: BringUp, environment: StackEnvironment) -> None:
@@ -274,6 +274,6 @@ def test_probing_stops_when_another_fails(environment: StackEnvironment, monkeyp
 def test_an_invalid_pipeline_starts_and_stops_nothing(tmp_path: Path, command: Callable[..., None]) -> None:
     """An invalid pipeline is rejected before any service is started or stopped."""
     settings = config.read(home=tmp_path / "home", pipeline=str(tmp_path / "none.py"))
-    with pytest.raises(WrongSettings, match="there is no such file"):
+    with pytest.raises(WrongSettings, match="file not found"):
         command(settings)
     assert not (tmp_path / "home").exists()

@@ -8,7 +8,7 @@ from typing import Any
 from penstock import pipelines
 from penstock.airflow.runs import DagRun
 from penstock.config import Settings
-from penstock.contract.latency import histogram
+from penstock.contract.latency import build_histogram
 from penstock.monitoring.alerts import AlertChange
 from penstock.monitoring.monitor import Counts, Point, View
 from penstock.monitoring.poller import PartitionProgress
@@ -54,7 +54,7 @@ def view(*points: Point) -> View:
         ran={"fetched": 10, "produced": 10, "refused": 0, "bytes": 200},
         alerts=[ALERT],
         receipt=RECEIPT,
-        latencies=histogram([15, 30, 30, 10**11]),
+        latencies=build_histogram([15, 30, 30, 10**11]),
     )
 
 

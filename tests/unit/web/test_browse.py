@@ -21,10 +21,12 @@ class Topic:
     def __init__(self, monkeypatch) -> None:
         self.parts: dict[int, list] = {}
         self.read: list[Span] = []
-        monkeypatch.setattr(browse, "reader", lambda _settings, **_more: self)
+        monkeypatch.setattr(browse, "create_reader", lambda _settings, **_more: self)
         monkeypatch.setattr(browse, "spans_of", lambda *_: self.spans())
         monkeypatch.setattr(browse.topics, "span_records", lambda _c, _t, span, _s: self.records(span))
-        monkeypatch.setattr(browse.topics, "records", lambda _s, _t, spans: [m for s in spans for m in self.records(s)])
+        monkeypatch.setattr(
+            browse.topics, "read_records", lambda _s, _t, spans: [m for s in spans for m in self.records(s)]
+        )
 
     def add(self, partition: int, value: bytes = b"{}", *, key=None, at_ms: int = 0) -> None:
         part = self.parts.setdefault(partition, [])

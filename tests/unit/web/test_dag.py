@@ -7,7 +7,7 @@ from penstock.broker.topics import Span
 from penstock.config import read
 from penstock.errors import NotFound, RunFailed, UsageError
 from penstock.monitoring.poller import PartitionProgress
-from penstock.produce.delivery_log import SoFar
+from penstock.produce.delivery_log import AttemptProgress
 from penstock.web.runs import dag as dags
 from penstock.web.runs.dag import (
     Dag,
@@ -140,10 +140,10 @@ def test_records_of_others_lie_among_those_of_the_run():
 def test_the_way_of_a_run_that_goes_on():
     """Fetched by its log, produced by its journal."""
     log = [
-        TaskLogLine(None, "info", "answer_fetched", "", {"fetched": "4", "asked": "9"}),
+        TaskLogLine(None, "info", "response_fetched", "", {"fetched": "4", "asked": "9"}),
         TaskLogLine(None, "info", "x", "", {"fetched": "none"}),
     ]
-    assert way(detail({}, "running"), log, SoFar(4, 3), reached(0, 0)) == RunProgress(
+    assert way(detail({}, "running"), log, AttemptProgress(4, 3), reached(0, 0)) == RunProgress(
         9, 4, 3, None, handled=None, waiting=None
     )
 
@@ -155,13 +155,20 @@ def test_the_lines_of_a_log():
         [
             {"event": "::group::Pre Execute", "level": "info"},
             {"event": "::endgroup::"},
-            {"event": "answer_fetched", "timestamp": "t", "level": "info", "fetched": 5, "task_id": "x", "none": None},
+            {
+                "event": "response_fetched",
+                "timestamp": "t",
+                "level": "info",
+                "fetched": 5,
+                "task_id": "x",
+                "none": None,
+            },
             {"event": "failed", "error_detail": [{"exc_type": "OSError", "exc_value": "full", "frames": frames}]},
         ]
     )
     assert found[0] == TaskLogLine(None, "info", "Pre Execute", "")
-    assert found[1] == TaskLogLine("t", "info", "answer_fetched", "", {"fetched": "5"})
-    assert found[1].text == "t info answer_fetched fetched=5"
+    assert found[1] == TaskLogLine("t", "info", "response_fetched", "", {"fetched": "5"})
+    assert found[1].text == "t info response_fetched fetched=5"
     assert found[2].error == '  File "a.py", line 3, in f\nOSError: full'
     assert len(found) == 3
 

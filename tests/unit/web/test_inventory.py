@@ -56,7 +56,7 @@ class FakeAdmin:
 def clock(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(inventory.time, "monotonic", clock.monotonic)
-    monkeypatch.setattr(inventory, "sizes", lambda *_: {"t": 77})
+    monkeypatch.setattr(inventory, "fetch_sizes", lambda *_: {"t": 77})
     return clock
 
 

@@ -68,7 +68,7 @@ def test_what_is_new_is_read_and_the_rest_is_not_read_again(world, monkeypatch):
         asked.extend(wanted)
         return plain(settings, topic, wanted)
 
-    monkeypatch.setattr(module.topics, "records", records)
+    monkeypatch.setattr(module.topics, "read_records", records)
     world.kafka.set_aside(reject(3))
     assert len(world.listing().entries) == 3
     assert [span for span in asked if span.records] == [Span(0, 2, 3)]
@@ -153,7 +153,7 @@ def test_a_value_that_is_no_record_is_shown_as_text_or_bytes(world, value, kind,
     assert (found.kind, found.text) == (kind, text)
     if value:
         hidden = told(world, personal=False, value=value).value
-        assert (hidden.kind, hidden.text) == ("hidden", f"hidden: {len(value)} bytes; personal data are hidden")
+        assert (hidden.kind, hidden.text) == ("hidden", f"{len(value)} bytes hidden, which may be personal data")
 
 
 def test_a_key_that_is_the_records_id_is_shown(world):

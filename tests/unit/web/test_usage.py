@@ -4,7 +4,7 @@ import pytest
 
 from penstock.broker import topics
 from penstock.broker.topics import Span
-from penstock.codec.wire_format import pack
+from penstock.codec.wire_format import encode_header
 from penstock.web.schemas import schema_usage
 from penstock.web.schemas.schema_usage import Use, count, place_of, stretches
 from tests.unit.fakes import message
@@ -13,10 +13,10 @@ from tests.unit.fakes import message
 def test_schemas_are_counted_by_partition():
     """With the first and the last offset and time, in whatever order the messages come."""
     sample = [
-        message(9, pack(2) + b"{}", timestamp_ms=90),
-        message(3, pack(1) + b"{}", timestamp_ms=30),
-        message(4, pack(1) + b"{}", timestamp_ms=20),
-        message(5, pack(1) + b"{}", partition=1, timestamp_ms=50),
+        message(9, encode_header(2) + b"{}", timestamp_ms=90),
+        message(3, encode_header(1) + b"{}", timestamp_ms=30),
+        message(4, encode_header(1) + b"{}", timestamp_ms=20),
+        message(5, encode_header(1) + b"{}", partition=1, timestamp_ms=50),
     ]
     assert count(sample) == [
         Use(1, "schema", 0, 2, 3, 4, 20, 30),
@@ -27,7 +27,7 @@ def test_schemas_are_counted_by_partition():
 
 def test_what_has_no_schema_is_counted_by_what_it_is():
     """Plain JSON, tombstones, and frames that are cut come last."""
-    found = count([message(0, b"{}"), message(1, None), message(2, b"\0\0"), message(3, pack(7))])
+    found = count([message(0, b"{}"), message(1, None), message(2, b"\0\0"), message(3, encode_header(7))])
     assert [(use.schema_id, use.what) for use in found] == [
         (7, "schema"),
         (None, "a frame that is cut"),
@@ -38,7 +38,7 @@ def test_what_has_no_schema_is_counted_by_what_it_is():
 
 def test_a_subject_of_keys_counts_keys():
     """The value's schema is another's."""
-    found = count([message(0, pack(1), key=pack(5) + b"k")], "key")
+    found = count([message(0, encode_header(1), key=encode_header(5) + b"k")], "key")
     assert [use.schema_id for use in found] == [5]
 
 
@@ -70,26 +70,26 @@ def placed(monkeypatch, held: dict[int, list]):
         for span in wanted:
             yield from held[span.partition][span.first : span.end]
 
-    monkeypatch.setattr(topics, "records", records)
+    monkeypatch.setattr(topics, "read_records", records)
 
 
 def test_a_small_topic_is_looked_at_whole(monkeypatch, settings):
     """It says so."""
-    placed(monkeypatch, {0: [message(offset, pack(1)) for offset in range(5)]})
+    placed(monkeypatch, {0: [message(offset, encode_header(1)) for offset in range(5)]})
     found = schema_usage.usage(settings, "t-value")
     assert (found.topic, found.held, found.looked, found.is_whole, found.is_cut) == ("t", 5, 5, True, False)
 
 
 def test_a_large_topic_is_looked_at_in_part(monkeypatch, settings):
     """2,500 messages, however many there are."""
-    placed(monkeypatch, {0: [message(offset, pack(1)) for offset in range(9000)]})
+    placed(monkeypatch, {0: [message(offset, encode_header(1)) for offset in range(9000)]})
     found = schema_usage.usage(settings, "t-value")
     assert (found.held, found.looked, found.is_whole) == (9000, 2500, False)
 
 
 def test_a_slow_sample_is_cut(monkeypatch, settings, clock):
     """What was looked at so far counts."""
-    placed(monkeypatch, {0: [message(offset, pack(1)) for offset in range(5)]})
+    placed(monkeypatch, {0: [message(offset, encode_header(1)) for offset in range(5)]})
     found = schema_usage.usage(settings, "t-value", longest_s=-1.0)
     assert (found.looked, found.is_cut, found.is_whole, len(found.uses)) == (1, True, False, 1)
 

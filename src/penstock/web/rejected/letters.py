@@ -8,7 +8,7 @@ import msgspec
 
 from penstock import remedies
 from penstock.codec.avro import AvroReaders
-from penstock.codec.encode import serializer
+from penstock.codec.encode import build_serializer
 from penstock.codec.values import read_fields
 from penstock.contract.proofs import Proven
 from penstock.dead_letters import redrive as redriving
@@ -91,7 +91,7 @@ class Letters:
     def broken(self, letter: DeadLetter, mending: Repair) -> StillInvalid | None:
         """Return why the repaired record would be dead-lettered again, or None if it would be stored. Sends nothing."""
         pipeline, settings = self._desk.pipeline, self._desk.settings
-        serialize = serializer(pipeline.record, settings.wire_format, 0)
+        serialize = build_serializer(pipeline.record, settings.wire_format, 0)
         whole = with_original(settings, pipeline, letter)
 
         def proven() -> Proven:
@@ -105,13 +105,13 @@ class Letters:
     ) -> Redriven:
         """Redrive the records at these positions and return the result. With `dry_run`, send nothing."""
         selection = _select_positions(places)
-        with cassandra.connected(self._desk.settings) as session:
+        with cassandra.open_session(self._desk.settings) as session:
             return redriving.redrive(self._desk.settings, session, selection, mending, dry_run=dry_run, as_new=as_new)
 
     def discard(self, places: Iterable[str], note: str) -> Discarded:
         """Discard the records at these positions and return the result."""
         selection = _select_positions(places)
-        with cassandra.connected(self._desk.settings) as session:
+        with cassandra.open_session(self._desk.settings) as session:
             return redriving.discard(self._desk.settings, session, selection, note)
 
     def export(self, entries: list[DeadLetterSummary]) -> Exported:

@@ -21,7 +21,7 @@ from penstock.codec.values import is_deep, read_fields
 from penstock.codec.wire_format import split_header
 from penstock.config import Settings
 from penstock.contract.fault import Reason, Stage
-from penstock.contract.masking import MASK, hidden_bytes, masked, shows_key
+from penstock.contract.masking import MASK, hidden_bytes, mask_personal, shows_key
 from penstock.contract.record import Record
 from penstock.dead_letters import resolutions
 from penstock.dead_letters.export import utf8
@@ -169,7 +169,7 @@ class RejectedReader:
             if line.state is not State.CLAIMED and identity in self._entries
         }
         try:
-            with cassandra.asking(self._settings):
+            with cassandra.translate_errors(self._settings):
                 asked = self._entries.keys() - final.keys()
                 found = resolutions.read_resolutions_of(session(), self._keyspace, self._pipeline.topic, asked)
         except PenstockError as error:
@@ -197,7 +197,7 @@ class RejectedReader:
 
     def line(self, session: Session, letter: DeadLetter) -> Resolution | None:
         """Return the resolution of a record, if any. Raises `CassandraUnreachable`."""
-        with cassandra.asking(self._settings):
+        with cassandra.translate_errors(self._settings):
             found = resolutions.read_resolutions_of(session, self._keyspace, self._pipeline.topic, [letter.identity])
         return found.get(letter.identity)
 
@@ -335,7 +335,7 @@ def content(value: bytes | None, record: type[Record], schemas: Schemas, *, pers
     with suppress(RegistryUnreachable):  # the bytes are shown without it
         decoded = read_fields(value, AvroReaders(schemas))
     if decoded is not None and not is_deep(decoded):
-        shown = decoded if personal else masked(decoded, record)
+        shown = decoded if personal else mask_personal(decoded, record)
         return LetterContent("fields", _truncate_text(pretty(shown)), len(value), frame, shown)
     if not personal:
         return LetterContent("hidden", hidden_bytes(len(value)), len(value), frame)

@@ -1,4 +1,4 @@
-"""Reasons and rules in plain words, for people who look at a dead letter."""
+"""Reasons and rules in plain words, for the operator who reads a dead letter."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,30 +10,30 @@ from penstock.contract.rules import MAX_FIELDS, MAX_VALUE_BYTES, MAX_VALUES, Rul
 from penstock.contract.schemas import json_schema
 
 REASONS = {
-    Reason.VALUE_MISSING: "The value is empty; or it is null, and the key is no id whose row could be deleted.",
-    Reason.KEY_AMBIGUOUS: "The value is null, and no record before it shows that a key like this is the id of a row: "
+    Reason.VALUE_MISSING: "The value is empty; or it is null, and the key is not an id whose row could be deleted.",
+    Reason.KEY_AMBIGUOUS: "The value is null, and no earlier record shows that a key like this is the id of a row: "
     "set key_format in the pipeline's file.",
-    Reason.ORDER_UNKNOWN: "The pipeline orders records by Kafka's timestamp or a field, and this record has none, or "
+    Reason.ORDER_UNKNOWN: "The pipeline orders records by Kafka's timestamp or a field; this record has none, or "
     "one in the future.",
-    Reason.FRAME_BROKEN: "The value begins like the schema registry's frame and is cut.",
-    Reason.SCHEMA_UNKNOWN: "The value names a schema that the registry does not have, or that cannot be used.",
-    Reason.JSON_MALFORMED: "The bytes are no JSON, or JSON that names a field twice.",
-    Reason.AVRO_MALFORMED: "The bytes cannot be read with the Avro schema that they name.",
-    Reason.CONTRACT_BROKEN: "The record can be read, and breaks rules of the contract.",
+    Reason.FRAME_BROKEN: "Truncated schema-registry header.",
+    Reason.SCHEMA_UNKNOWN: "The registry does not have the schema with the value's schema id, or it cannot be used.",
+    Reason.JSON_MALFORMED: "Invalid JSON, or a duplicate field name.",
+    Reason.AVRO_MALFORMED: "The bytes do not match the Avro schema with the value's schema id.",
+    Reason.CONTRACT_BROKEN: "The record is readable, but breaks rules of the contract.",
     Reason.MAPPING_FAILED: "The pipeline's from_source raised an exception for the API's entry.",
     Reason.TRANSFORM_FAILED: "The pipeline's row-wise transform raised an exception for this record alone, twice.",
     Reason.VALUE_TOO_LARGE: f"The value has more than {MAX_VALUE_BYTES:,} bytes.",
     Reason.PROCESSING_ERROR: "An exception was raised while this record was validated or encoded.",
 }
 _RULES = {
-    Rule.REQUIRED: "is missing or null, and must be there",
-    Rule.TYPE: "is of another type",
+    Rule.REQUIRED: "is required, but missing or null",
+    Rule.TYPE: "has the wrong type",
     Rule.LENGTH: "is too short or too long",
-    Rule.PATTERN: "does not look as it must",
-    Rule.CHARACTER: "holds the NUL character",
+    Rule.PATTERN: "does not match the required pattern",
+    Rule.CHARACTER: "contains a NUL character",
     Rule.RANGE: "is too small or too large",
-    Rule.FORMAT: "is no UUID, or no date with a time zone",
-    Rule.DATE: "lies in the future, or outside of the years 1 to 9999",
+    Rule.FORMAT: "is not a UUID, or not a date and time with a time zone",
+    Rule.DATE: "is in the future, or outside the years 1 to 9999",
     Rule.SIZE: f"has more than {MAX_VALUE_BYTES:,} bytes, or {MAX_FIELDS:,} fields (Avro: {MAX_VALUES:,} values)",
 }
 _TYPES = {"string": "text", "integer": "a whole number", "number": "a number", "boolean": "true or false"}

@@ -73,7 +73,7 @@ def _describe_run(desk: AppContext, detail: Detail, log: list[TaskLogLine]) -> T
     now, run = desk.view.now, detail.run
     progress = None
     if run.produced is None:
-        progress = delivery_log.progress(delivery_log.folder_of(desk.settings), run.run_id)
+        progress = delivery_log.read_progress(delivery_log.folder_of(desk.settings), run.run_id)
     return Told(
         run=run,
         way=way(detail, log, progress, now.partitions if now else []),

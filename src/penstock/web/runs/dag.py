@@ -16,7 +16,7 @@ from penstock.errors import NotFound, RunFailed, UsageError
 from penstock.monitoring.poller import PartitionProgress
 from penstock.pipeline.ingest import RunOrder
 from penstock.pipelines import started
-from penstock.produce.delivery_log import SoFar
+from penstock.produce.delivery_log import AttemptProgress
 from penstock.reconcile import receipt
 from penstock.reconcile.receipt import RunReceipt
 from penstock.sink import cassandra
@@ -142,7 +142,7 @@ class Dag:
 
     def check_pipeline(self) -> None:
         """Check that the local stack has the same pipeline as this process. Raises `WrongSettings`."""
-        started.check(self._settings, asking="control-center")
+        started.check_started(self._settings, asking="control-center")
 
     def order(self, parameters: dict[str, Any]) -> str:
         """Trigger a run and return its id. It stays queued while the DAG is paused.
@@ -174,7 +174,7 @@ class Dag:
     def receipt(self, run_id: str, session: Session) -> RunReceipt:
         """Return the receipt of a run that has ended. Raises `UsageError` if it can no longer be determined."""
         airflow = self._get_client()
-        with cassandra.asking(self._settings):
+        with cassandra.translate_errors(self._settings):
             return receipt.reconcile_run(
                 self._settings, session, airflow.describe_run(run_id), airflow.fetch_summary(run_id)
             )
@@ -213,7 +213,7 @@ def spans_of(summary: dict[str, Any]) -> list[Span]:
 
 
 def way(
-    detail: Detail, log: list[TaskLogLine], progress: SoFar | None, partitions: Iterable[PartitionProgress]
+    detail: Detail, log: list[TaskLogLine], progress: AttemptProgress | None, partitions: Iterable[PartitionProgress]
 ) -> RunProgress:
     """Return the progress of the records, from the task's result, or else from its log and its delivery log so far."""
     run = detail.run

@@ -13,7 +13,7 @@ from nicegui import ui
 
 from penstock.errors import PenstockError
 from penstock.produce import delivery_log
-from penstock.produce.delivery_log import SoFar
+from penstock.produce.delivery_log import AttemptProgress
 from penstock.reconcile.receipt import RunReceipt
 from penstock.web import elements
 from penstock.web.app_context import AppContext
@@ -58,13 +58,13 @@ class Watched:
         """Return the cached query for the log of an attempt."""
         return self._get_cached(("log", run_id, attempt), partial(self.dag.log, run_id, attempt))
 
-    def progress(self, run_id: str) -> Shared[SoFar | None]:
+    def progress(self, run_id: str) -> Shared[AttemptProgress | None]:
         """Return the cached query for a run's progress, read from its delivery log.
 
         The result is None if the log is kept on another machine.
         """
         folder = delivery_log.folder_of(self.desk.settings)
-        return self._get_cached(("journal", run_id), partial(delivery_log.progress, folder, run_id))
+        return self._get_cached(("journal", run_id), partial(delivery_log.read_progress, folder, run_id))
 
     def way(self, run_id: str) -> RunProgress:
         """Compute the progress of a run's records, from the API to the table."""

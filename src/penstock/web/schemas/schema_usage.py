@@ -72,7 +72,7 @@ def usage(settings: Settings, subject: str, longest_s: float = LONGEST_S) -> Sch
     began_s = time.monotonic()
     spans = topics.spans(settings, topic)
     sample = _Sample(began_s + longest_s)
-    with closing(topics.records(settings, topic, stretches(spans))) as found:
+    with closing(topics.read_records(settings, topic, stretches(spans))) as found:
         uses = count(sample.within(found), part)
     held, seconds = sum(span.records for span in spans), round(time.monotonic() - began_s, 3)
     return SchemaUsage(topic, part, held, sample.looked, sample.is_cut, seconds, uses)
@@ -127,6 +127,6 @@ def _identify_schema(body: bytes | None) -> tuple[int | None, str]:
     if not wire_format.is_framed(body):
         return None, "no frame"
     try:
-        return wire_format.unpack(body), "schema"
+        return wire_format.decode_schema_id(body), "schema"
     except ValueError:
         return None, "a frame that is cut"

@@ -14,7 +14,7 @@ import httpx2
 
 from penstock import pipelines, remedies
 from penstock.config import Settings
-from penstock.contract.evolution import Change, compare
+from penstock.contract.evolution import Change, compare_schemas
 from penstock.errors import NotFound, PenstockError, RegistryUnreachable, UsageError
 from penstock.web.schemas.schema_usage import place_of
 
@@ -220,6 +220,6 @@ def changes(older: str, newer: str) -> list[Change] | None:
     try:
         before, after = json.loads(older), json.loads(newer)
         is_known = all(isinstance(one, dict) and one.get("type") in ("object", "record") for one in (before, after))
-        return compare(before, after) if is_known and before["type"] == after["type"] else None
+        return compare_schemas(before, after) if is_known and before["type"] == after["type"] else None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

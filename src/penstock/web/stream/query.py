@@ -57,15 +57,17 @@ class StreamFacts:
 
 def read(settings: Settings, keyspace: str, topic: str, session: Callable[[], Session], batches: int) -> StreamFacts:
     """Return what Cassandra has now. Raises `CassandraUnreachable`."""
-    with cassandra.asking(settings):
+    with cassandra.translate_errors(settings):
         connected = session()
         progress, ours = Progress(connected, keyspace, topic), folder_of(settings, topic)
         failing = FailingBatches(connected, keyspace, topic).read()
         return StreamFacts(
-            holder=lease.holder(connected, keyspace, ours),
+            holder=lease.read_holder(connected, keyspace, ours),
             batches=progress.batches(batches),
             failures=progress.failures(),
-            elsewhere=[one for one in lease.names(connected, keyspace) if one.endswith(f"/{topic}") and one != ours],
+            elsewhere=[
+                one for one in lease.list_held_names(connected, keyspace) if one.endswith(f"/{topic}") and one != ours
+            ],
             stuck=stuck_batches([batch for batch in failing if batch.checkpoint == ours], ours, {}),
         )
 

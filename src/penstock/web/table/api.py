@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import FastAPI, Query
 
-from penstock.contract.masking import masked
+from penstock.contract.masking import mask_personal
 from penstock.errors import Unreachable
 from penstock.monitoring.services import with_short_timeouts
 from penstock.reconcile import trace
@@ -79,7 +79,11 @@ def register(api: FastAPI, desk: AppContext) -> None:
     def row(record_id: str, personal: ShowsPersonal = False) -> TableRow:
         """Get a row. Personal data is masked unless `personal` is true."""
         stored_row = table(desk).row(record_id)
-        return stored_row if personal else replace(stored_row, columns=masked(stored_row.columns, desk.pipeline.stored))
+        return (
+            stored_row
+            if personal
+            else replace(stored_row, columns=mask_personal(stored_row.columns, desk.pipeline.stored))
+        )
 
     @api.get("/table/nodes")
     def told() -> Nodes:
@@ -102,7 +106,7 @@ def table(desk: AppContext) -> TableReader:
 
 def hidden(page: Page, desk: AppContext, *, masks: bool) -> Page:
     """Mask personal data in a page of rows if `masks`."""
-    return replace(page, rows=[masked(row, desk.pipeline.stored) for row in page.rows]) if masks else page
+    return replace(page, rows=[mask_personal(row, desk.pipeline.stored) for row in page.rows]) if masks else page
 
 
 def node_facts(desk: AppContext) -> Nodes:
@@ -116,7 +120,7 @@ def node_facts(desk: AppContext) -> Nodes:
 
 def way_of_row(desk: AppContext, record_id: str) -> RecordPassages:
     """Trace the record that the row was written from. Raises `UsageError` for an invalid id, and as `trace`."""
-    with cassandra.asking(desk.settings):
+    with cassandra.translate_errors(desk.settings):
         passage = trace.trace_row(with_short_timeouts(desk.settings), desk.cassandra(), record_id)
     return RecordPassages(record_id, [] if passage is None else [passage], is_whole=False)
 
@@ -132,7 +136,7 @@ def search(
     if not _SEARCHES.acquire(blocking=False):
         raise Unreachable("two searches of the whole topic are under way: try again when one has ended")
     try:
-        with cassandra.asking(desk.settings):
+        with cassandra.translate_errors(desk.settings):
             search = trace.TraceSearch(with_short_timeouts(desk.settings), desk.cassandra(), record_id, SEARCH_S)
             begun(search)
             passages = search.carry_out()

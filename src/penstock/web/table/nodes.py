@@ -65,7 +65,7 @@ def read(settings: Settings, session: Session, keyspace: str, table: str) -> lis
 
     Raises `CassandraUnreachable` if no node is available.
     """
-    with cassandra.asking(settings):
+    with cassandra.translate_errors(settings):
         session.execute("SELECT key FROM system.local")
     hosts = sorted(session.cluster.metadata.all_hosts(), key=lambda host: str(host.address))
     return [_read_node(session, host, keyspace, table) for host in hosts]
@@ -135,7 +135,7 @@ def files(settings: Settings, session: Session, data: Path, keyspace: str, table
     Raises `CassandraUnreachable`.
     """
     query = "SELECT id FROM system_schema.tables WHERE keyspace_name = %s AND table_name = %s"
-    with cassandra.asking(settings):
+    with cassandra.translate_errors(settings):
         found = session.execute(query, (keyspace, table)).one()
     folder = data / keyspace / f"{table}-{found['id'].hex}" if found else data
     return _measure_files(folder.iterdir()) if found and folder.is_dir() else None

@@ -7,7 +7,7 @@ from typing import Any
 from nicegui import ui
 
 from penstock import remedies
-from penstock.contract.masking import MASK, masked
+from penstock.contract.masking import MASK, mask_personal
 from penstock.errors import NotFound
 from penstock.reconcile.trace import Passage, TraceSearch, TraceStep
 from penstock.web import elements
@@ -55,7 +55,7 @@ async def _show_row(visit: PageContext, record_id: str) -> bool:
 
 
 def _show_facts(visit: PageContext, stored_row: TableRow) -> None:
-    columns = masked(stored_row.columns, visit.desk.pipeline.stored) if visit.masks else stored_row.columns
+    columns = mask_personal(stored_row.columns, visit.desk.pipeline.stored) if visit.masks else stored_row.columns
     pairs = [(name, value_html(value)) for name, value in columns.items()]
     pairs.append(("record in Kafka", message_link(visit.desk.pipeline.topic, stored_row.columns)))
     if stored_row.written_us is not None:

@@ -60,7 +60,7 @@ class TableReader:
         self._pipeline = pipeline
         self._keyspace = cassandra.keyspace_of(settings, pipeline)
         self._key = key_of(pipeline.stored).column
-        self.name = cql.table_name(self._keyspace, pipeline.table)
+        self.name = cql.quote_table(self._keyspace, pipeline.table)
 
     def page(self, after: str = "", rows: int = PAGE_ROWS) -> Page:
         """Return the page after `after`, which is the `next` of another page; empty: the first page.
@@ -68,11 +68,11 @@ class TableReader:
         Raises `UsageError` if it is not, `NotFound` if there is no table, `CassandraUnreachable`.
         """
         token, count = _parse_token(after), min(max(rows, 1), MOST_ROWS)
-        with cassandra.asking(self._settings):
+        with cassandra.translate_errors(self._settings):
             names = self._list_columns()
-            columns = ", ".join(map(cql.name, names))
-            where = "" if token is None else f" WHERE token({cql.name(self._key)}) > {token}"
-            query = f"SELECT {columns}, token({cql.name(self._key)}) AS {_POSITION} FROM {self.name}{where}"
+            columns = ", ".join(map(cql.quote_name, names))
+            where = "" if token is None else f" WHERE token({cql.quote_name(self._key)}) > {token}"
+            query = f"SELECT {columns}, token({cql.quote_name(self._key)}) AS {_POSITION} FROM {self.name}{where}"
             found = [dict(row) for row in self._session.execute(f"{query} LIMIT {count + 1}")]
         last = int(found[count - 1][_POSITION]) if len(found) > count else None
         kept = [_convert_row(row, names) for row in found[:count]]
@@ -81,11 +81,11 @@ class TableReader:
     def row(self, text: str) -> TableRow:
         """Return the row of the id `text`. Raises `UsageError` if it is no id, `NotFound`, `CassandraUnreachable`."""
         record_id = parse_id(self._pipeline, text)
-        with cassandra.asking(self._settings):
+        with cassandra.translate_errors(self._settings):
             names = self._list_columns()
-            columns = ", ".join(map(cql.name, names))
+            columns = ", ".join(map(cql.quote_name, names))
             written = ", WRITETIME(kafka_offset) AS written_us" if "kafka_offset" in names else ""
-            query = f"SELECT {columns}{written} FROM {self.name} WHERE {cql.name(self._key)} = %s"
+            query = f"SELECT {columns}{written} FROM {self.name} WHERE {cql.quote_name(self._key)} = %s"
             found = self._session.execute(query, (record_id,)).one()
         if found is None:
             raise NotFound(f"{self.name} has no row with the id {record_id}", hint=remedies.trace_record(record_id))
@@ -93,7 +93,7 @@ class TableReader:
 
     def definition(self) -> str:
         """Return the statement that creates the current table. Raises `NotFound`, `CassandraUnreachable`."""
-        with cassandra.asking(self._settings):
+        with cassandra.translate_errors(self._settings):
             self._list_columns()
             found = self._session.execute(f"DESCRIBE TABLE {self.name}").one()
         return str(found["create_statement"])
@@ -103,7 +103,7 @@ class TableReader:
         there = cassandra.table_of(self._session, self._settings, self._pipeline).columns
         if not there:
             raise NotFound(f"there is no table {self.name} yet: the Spark job makes it", hint=remedies.start())
-        own = [name for name in cql.columns(self._pipeline.stored) if name in there]
+        own = [name for name in cql.column_types(self._pipeline.stored) if name in there]
         return own + sorted(there.keys() - set(own))
 
 

@@ -43,7 +43,7 @@ def register(desk: AppContext, inventory: Inventory) -> None:
     @page(desk, "/topics/{name}/produce", "Produce a message")
     async def produce(visit: PageContext) -> None:
         topic = await visit.ask(inventory.topic, visit.path["name"])
-        admin.check_ours(topic.name)
+        admin.check_not_internal(topic.name)
         bar(topic, "produce")
         is_pipeline = topic.role == "pipeline"
         _Compose(visit, topic, None if is_pipeline else await visit.ask(_latest_schema, desk, topic.name))
@@ -52,7 +52,7 @@ def register(desk: AppContext, inventory: Inventory) -> None:
     async def settings(visit: PageContext) -> None:
         topic = await visit.ask(inventory.topic, visit.path["name"])
         bar(topic, "settings")
-        current = await visit.ask(admin.settings_of, desk.kafka, desk.settings, topic.name)
+        current = await visit.ask(admin.read_settings, desk.kafka, desk.settings, topic.name)
         _Settings(visit, topic, current)
         if not topic.is_internal:
             _Deletion(visit, inventory, topic)
@@ -89,7 +89,7 @@ class _Compose:
         elements.markup(note, tag="p").classes("quiet")
         with ui.element("div").classes("card compose"):
             self._key = ui.input("Key, empty: the record's id" if self._is_pipeline else "Key, empty: none")
-            template = message_draft.template(visit.desk.pipeline.record) if self._is_pipeline else ""
+            template = message_draft.build_template(visit.desk.pipeline.record) if self._is_pipeline else ""
             self._value = ui.textarea("Value", value=template).props("outlined input-class=mono rows=17")
             self._key.props("outlined dense")
             self._is_null = ui.checkbox(
@@ -109,13 +109,15 @@ class _Compose:
         self._status = elements.markup("", tag="div").props("role=status aria-live=polite")
 
     def _fill_template(self) -> None:
-        self._value.value = message_draft.template(self._visit.desk.pipeline.record)
+        self._value.value = message_draft.build_template(self._visit.desk.pipeline.record)
 
     async def _validate_value(self) -> Fault | object | None:
         """Validate the typed value; return the record or its fault. On a `PenstockError`, show it and return None."""
         desk = self._visit.desk
         try:
-            return await self._visit.ask(message_draft.checked, desk.pipeline, desk.registry, self._value.value or "")
+            return await self._visit.ask(
+                message_draft.validate_text, desk.pipeline, desk.registry, self._value.value or ""
+            )
         except PenstockError as error:
             self._show_problems(error.message)
             return None
@@ -141,7 +143,7 @@ class _Compose:
     def _serialize_value(self, schema: Version) -> bytes | None:
         """Serialize the value with the schema. If it does not conform, show why and return None."""
         try:
-            return message_draft.framed(schema.id, schema.type, schema.text, self._value.value or "")
+            return message_draft.encode_text(schema.id, schema.type, schema.text, self._value.value or "")
         except UsageError as error:
             self._show_problems(*error.message.splitlines())
             return None
@@ -153,7 +155,7 @@ class _Compose:
             self._visit.desk.settings,
         )
         if value is not None:
-            deliver = partial(message_draft.deliver, settings, self._topic, key, value)
+            deliver = partial(message_draft.deliver_message, settings, self._topic, key, value)
             self._show_sent(await self._visit.act("produce", self._topic, deliver))
 
     async def _send_message(self) -> None:
@@ -170,8 +172,10 @@ class _Compose:
             desk = self._visit.desk
 
             def deliver() -> Place:
-                key, value = message_draft.packed(desk.settings, desk.pipeline, desk.registry, result)  # type: ignore[arg-type]
-                return message_draft.deliver(desk.settings, self._topic, (self._key.value or "").encode() or key, value)
+                key, value = message_draft.encode_record(desk.settings, desk.pipeline, desk.registry, result)  # type: ignore[arg-type]
+                return message_draft.deliver_message(
+                    desk.settings, self._topic, (self._key.value or "").encode() or key, value
+                )
 
             self._show_sent(await self._visit.act("produce", self._topic, deliver))
 
@@ -183,7 +187,9 @@ class _Compose:
         settings = self._visit.desk.settings
         self._show_sent(
             await self._visit.act(
-                "produce as typed", self._topic, lambda: message_draft.deliver(settings, self._topic, key, value)
+                "produce as typed",
+                self._topic,
+                lambda: message_draft.deliver_message(settings, self._topic, key, value),
             )
         )
 
@@ -252,7 +258,7 @@ class _Settings:
             return
 
         def alter() -> bool:
-            admin.alter(desk.kafka, desk.settings, self._topic, name, value)
+            admin.alter_setting(desk.kafka, desk.settings, self._topic, name, value)
             return True
 
         if await self._visit.act("change setting", f"{self._topic} {name}={value}", alter):

@@ -49,7 +49,7 @@ def _register_topics(api: FastAPI, desk: AppContext, inventory: Inventory) -> No
     @api.get("/topics/{name}/settings", tags=["topics"], response_model=list[TopicSetting], responses=_MISSING)
     def settings(name: Name) -> Any:
         """List the topic's configuration: its overrides and Kafka's defaults."""
-        return admin.settings_of(desk.kafka, desk.settings, inventory.topic(name).name)
+        return admin.read_settings(desk.kafka, desk.settings, inventory.topic(name).name)
 
 
 def _register_messages(api: FastAPI, desk: AppContext) -> None:

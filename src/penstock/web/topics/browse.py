@@ -17,7 +17,7 @@ from confluent_kafka import Consumer, KafkaException, Message
 from confluent_kafka.admin import AdminClient
 
 from penstock.broker import topics
-from penstock.broker.kafka import failure, reader
+from penstock.broker.kafka import create_reader, translate_error
 from penstock.broker.topics import Span
 from penstock.config import Settings
 from penstock.errors import UsageError
@@ -207,7 +207,7 @@ class Browser:
         spans = self._select_ranges(question)
         backwards = question.start == "newest"
         most = max(1, min(question.most, MOST))
-        consumer = reader(self._settings, **_FETCHES)
+        consumer = create_reader(self._settings, **_FETCHES)
         try:
             read = self._make_reader(consumer)
             first = min(_FIRST_RECORDS, most // max(1, len(spans)) + 5)
@@ -215,7 +215,7 @@ class Browser:
             walks = [Walk(span, read, backwards=backwards, first=first, until_s=until_s) for span in spans]
             hits, looked = _merge_walks(walks, MessageSearch(question, looker), most, backwards=backwards)
         except KafkaException as error:
-            raise failure(error, f"reading {self._topic}", self._settings) from error
+            raise translate_error(error, f"reading {self._topic}", self._settings) from error
         finally:
             consumer.close()
         left = [walk.place for walk in walks]
@@ -232,7 +232,7 @@ class Browser:
         if span is None or not span.first <= offset < span.end:
             return None
         wanted = Span(partition, offset, offset + 1)
-        return next((looker.see(one) for one in topics.records(self._settings, self._topic, [wanted])), None)
+        return next((looker.see(one) for one in topics.read_records(self._settings, self._topic, [wanted])), None)
 
     def after(
         self, before: list[Span], looker: Looker, most: int, wanted: Callable[[Message], bool] = lambda _: True
@@ -248,7 +248,7 @@ class Browser:
             return [], 0, now
         share = max(1, most // len(fresh))
         newest = [Span(one.partition, max(one.first, one.end - share), one.end) for one in fresh]
-        found = sorted(topics.records(self._settings, self._topic, newest), key=_time_ms)
+        found = sorted(topics.read_records(self._settings, self._topic, newest), key=_time_ms)
         return [looker.see(one) for one in found if wanted(one)], came - sum(one.records for one in newest), now
 
     def spans(self) -> list[Span]:

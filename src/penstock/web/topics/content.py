@@ -8,7 +8,7 @@ from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 
 from penstock.codec.values import Content, ContentReader, decode_text
 from penstock.contract.fields import from_epoch_ms
-from penstock.contract.masking import hidden_bytes, masked, shows_key
+from penstock.contract.masking import hidden_bytes, mask_personal, shows_key
 from penstock.contract.record import Record
 from penstock.dead_letters.message import HARMLESS_HEADERS
 
@@ -94,7 +94,7 @@ class Looker:
         return key or "", self._mask_value(self._reader.read(message.value()).value)
 
     def _mask_value(self, value: Any) -> Any:
-        return masked(value, self._record) if self.masks else value
+        return mask_personal(value, self._record) if self.masks else value
 
     def _render_body(self, raw: bytes, content: Content) -> tuple[Any, str | None, bool, str]:
         """Return decoded value, text, whether it is cut, and what is hidden."""

@@ -11,7 +11,7 @@ from confluent_kafka import ConsumerGroupState, ConsumerGroupTopicPartitions, Ka
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from penstock import pipelines
-from penstock.broker.kafka import failure
+from penstock.broker.kafka import translate_error
 from penstock.config import Settings
 from penstock.contract.names import REGISTRY_TOPICS
 from penstock.errors import PenstockError
@@ -89,7 +89,7 @@ def groups(client: AdminClient, settings: Settings) -> list[ConsumerGroup]:
         committed = _fetch_committed(client, [name for name in names if not _is_forgotten(name, described.get(name))])
         ends = _fetch_end_offsets(client, {(one.topic, one.partition) for found in committed.values() for one in found})
     except KafkaException as error:
-        raise failure(error, "reading the consumer groups", settings) from error
+        raise translate_error(error, "reading the consumer groups", settings) from error
     found = [_build_group(name, described[name], committed.get(name, []), ends) for name in names if name in described]
     return sorted(found, key=lambda one: (one.is_stale, one.is_registry, not one.members, one.name))
 
@@ -214,7 +214,7 @@ def _read_planned_offsets(settings: Settings, topic: str, problems: list[str]) -
 def _read_newest_batch(settings: Settings, session: Callable[[], Session], problems: list[str]) -> Any:
     pipeline = pipelines.of(settings)
     try:
-        with cassandra.asking(settings):
+        with cassandra.translate_errors(settings):
             book = Progress(session(), cassandra.keyspace_of(settings, pipeline), pipeline.topic)
             return next(iter(book.batches(1)), None)
     except PenstockError as error:

@@ -11,16 +11,16 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec
 
 from penstock import pipelines, remedies
-from penstock.broker.kafka import failure
-from penstock.broker.sizes import sizes
-from penstock.broker.topics import Span, settling
+from penstock.broker.kafka import translate_error
+from penstock.broker.sizes import fetch_sizes
+from penstock.broker.topics import Span, is_settling
 from penstock.config import Settings
 from penstock.contract.names import REGISTRY_TOPICS, is_internal
 from penstock.errors import NotFound
 from penstock.monitoring.poller import read_topic
 from penstock.monitoring.services import TIMEOUT_S
 from penstock.pipelines import Pipeline
-from penstock.retry import bounded
+from penstock.retry import retry_attempts
 
 _LOOK_S = 1.5
 """Time for which a listing is cached, for any number of callers."""
@@ -59,12 +59,12 @@ def role_of(name: str, pipeline: Pipeline) -> str:
 def spans_of(client: AdminClient, settings: Settings, name: str) -> list[Span]:
     """Return what the topic holds now, per partition. Raises `NotFound` if it does not exist."""
     try:
-        for attempt in bounded(settling, attempts=5, timeout_s=TIMEOUT_S):
+        for attempt in retry_attempts(is_settling, attempts=5, timeout_s=TIMEOUT_S):
             with attempt:
                 found = read_topic(client, name).spans
     except KafkaException as error:
         if error.args[0].code() != KafkaError.TOPIC_EXCEPTION:
-            raise failure(error, f"reading the offsets of {name}", settings) from error
+            raise translate_error(error, f"reading the offsets of {name}", settings) from error
         found = []
     if not found:
         raise NotFound(f"there is no topic {name!r}", hint=remedies.serve_control_center())
@@ -99,7 +99,7 @@ class Inventory:
                     self._error = error
                 self._found_s = time.monotonic()
             if self._error is not None:  # from this query, or from another thread's
-                raise failure(self._error, "listing the topics", self._settings)
+                raise translate_error(self._error, "listing the topics", self._settings)
             return self._found
 
     def topic(self, name: str) -> TopicInfo:
@@ -125,7 +125,7 @@ class Inventory:
             self._asked_for = frozenset(partitions)
             self._slow_s = time.monotonic()
             self._configs = _configs(self._client, partitions)
-            self._sizes = sizes(self._settings, [(one.host, one.port) for one in listed.brokers.values()])
+            self._sizes = fetch_sizes(self._settings, [(one.host, one.port) for one in listed.brokers.values()])
         places = [TopicPartition(topic, one) for topic, found in partitions.items() for one in found]
         firsts, ends = (self._fetch_offsets(places, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest()))
         self._record_end_offsets(

@@ -62,7 +62,7 @@ class _Topics:
         name, partitions, changes = answer
 
         def make() -> bool:
-            admin.create(kafka, settings, name, partitions, changes)
+            admin.create_topic(kafka, settings, name, partitions, changes)
             self._inventory.forget()
             return True
 
