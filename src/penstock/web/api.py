@@ -24,7 +24,7 @@ def register(app: FastAPI, desk: AppContext) -> None:
     api = FastAPI(
         title="penstock",
         version=__version__,
-        description="The pipeline as the control center sees it. Read-only.",
+        description="Read-only access to everything that the control center shows.",
         docs_url=None,
         redoc_url=None,
     )
@@ -47,7 +47,9 @@ _STATUS: tuple[tuple[type[PenstockError], int], ...] = ((NotFound, 404), (UsageE
 
 def _shows_personal(
     request: Request,
-    personal: Annotated[bool, Query(description="Show personal data as they are; written to the audit log.")] = False,
+    personal: Annotated[
+        bool, Query(description="Return personal data unmasked. The request is recorded in the audit log.")
+    ] = False,
 ) -> bool:
     if personal:
         session = request.scope.get(SESSION)

@@ -96,7 +96,7 @@ class AppContext:
             try:
                 self._flow.look()
             except Exception:
-                log.exception("look_failed")  # the thread's edge: the next poll may succeed
+                log.exception("poll_failed")  # the thread's edge: the next poll may succeed
             self._stop.wait(max(0.2, began_s + LOOK_EVERY_S - time.monotonic()))
 
     def close(self) -> None:

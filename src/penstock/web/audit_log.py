@@ -43,12 +43,12 @@ class Trail:
     def note(self, who: str, action: str, subject: str, outcome: str) -> None:
         """Append an entry."""
         entry = Deed(datetime.now(UTC).isoformat(timespec="milliseconds"), who, action, subject, outcome)
-        log.info("acted", who=who, action=action, subject=subject, outcome=outcome)
+        log.info("action_recorded", who=who, action=action, subject=subject, outcome=outcome)
         try:
             with self._lock:
                 self._append_line(formats.encode_marked(formats.AUDIT_LOG, entry) + b"\n")
         except OSError as error:
-            log.warning("deed_not_written", path=str(self.path), error=str(error))
+            log.warning("audit_entry_not_written", path=str(self.path), error=str(error))
 
     def _append_line(self, line: bytes) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

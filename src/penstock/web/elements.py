@@ -226,7 +226,7 @@ def time_axes(unit: str) -> dict[str, Any]:
     }
 
 
-async def confirmed(title: str, text: str, *, name: str = "", verb: str = "Do it") -> bool:
+async def confirmed(title: str, text: str, *, name: str = "", verb: str = "Confirm") -> bool:
     """Ask for confirmation and return the answer. With `name`, the viewer must type it first."""
     with ui.dialog() as dialog, ui.card().classes("dialog"):
         heading(title)

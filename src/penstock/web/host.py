@@ -57,7 +57,10 @@ class Elsewhere:
 
 
 def _make_mismatch_error(what: str) -> UsageError:
-    return UsageError(f"{what}: the local stack of this home is not what the settings name", hint="./penstock config")
+    return UsageError(
+        f"{what} is not available here: the settings do not point to the local stack of this data directory",
+        hint="./penstock config",
+    )
 
 
 def host_of(settings: Settings) -> Host:

@@ -41,7 +41,7 @@ class Logbook:
 
     def __init__(self, host: Host, service: str, secrets: Secrets) -> None:
         if not _NAME.fullmatch(service):
-            raise NotFound(f"no service is called {service!r}", hint="./penstock status")
+            raise NotFound(f"unknown service {service!r}", hint="./penstock status")
         try:
             self.path = host.log_of(service)
         except UsageError as error:

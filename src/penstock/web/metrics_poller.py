@@ -54,7 +54,7 @@ class Followed:
             try:
                 poll(now)
             except (PenstockError, KafkaException, DriverException, NoHostAvailable, OSError) as error:
-                log.debug("not_measured", service=service, error=str(error))
+                log.debug("service_unreachable", service=service, error=str(error))
 
     def _poll_rejects(self, now: Point) -> None:
         if now.counts.rejected is not None and now.counts.rejected != self._rejected:

@@ -27,7 +27,7 @@ PAGES = {
     "/stream": "Stream",
     "/table": "Table",
     "/runs": "Runs",
-    "/rejected": "Rejected",
+    "/rejected": "Dead letters",
     "/health": "Health",
 }
 REFRESH_S = 2.0
@@ -58,7 +58,7 @@ class PageContext:
         keeps it out of the audit log.
         """
         if self.session.ended or not self.session.signed_in:
-            ui.notify("This session has ended: load the page again.", type="negative")
+            ui.notify("This session has ended. Reload the page.", type="negative")
             return None
         audited = partial(noted, self.desk.trail, self.session.name, action, subject, operation)
         try:
@@ -67,8 +67,8 @@ class PageContext:
             ui.notify(str(error), type="negative", multi_line=True, timeout=15_000, close_button="Close")
             return None
         except Exception:
-            log.exception("deed_failed", action=action, subject=subject)  # the page's edge
-            text = f"{action} failed, and nobody foresaw how: ./penstock logs control-center"
+            log.exception("action_failed", action=action, subject=subject)  # the page's edge
+            text = f"{action} failed unexpectedly. See the log: ./penstock logs control-center"
             ui.notify(text, type="negative", timeout=15_000, close_button="Close")
             return None
         ui.notify(f"{action}: done", type="positive")
@@ -83,7 +83,7 @@ class PageContext:
                 if inspect.isawaitable(result):
                     await result
             except PenstockError as error:
-                log.debug("not_refreshed", error=error.message)
+                log.debug("refresh_failed", error=error.message)
 
         return ui.timer(seconds, run, immediate=True)
 
@@ -128,7 +128,7 @@ def _build_layout(visit: PageContext, title: str, path: str) -> ui.element:
     """Build the page layout and return the element for the page's content."""
     session = visit.session
     dark = ui.dark_mode(session.dark)
-    ui.element("a").classes("skip").props('href="#main"').add_slot("default", "Skip to the content")
+    ui.element("a").classes("skip").props('href="#main"').add_slot("default", "Skip to content")
     with ui.element("header").classes("top"):
         with ui.element("div").classes("brand"):
             elements.markup('<a href="/" class="name">penstock</a>')
@@ -150,16 +150,16 @@ def _build_layout(visit: PageContext, title: str, path: str) -> ui.element:
 
 
 def _add_theme_button(session: Session, dark: ui.dark_mode) -> None:
-    icons = {None: ("brightness_auto", "as the browser"), True: ("dark_mode", "dark"), False: ("light_mode", "light")}
+    icons = {None: ("brightness_auto", "system"), True: ("dark_mode", "dark"), False: ("light_mode", "light")}
     next_choice: dict[bool | None, bool | None] = {None: True, True: False, False: None}
 
     def switch() -> None:
         session.dark = next_choice[session.dark]
         dark.value = session.dark
-        button.props(f'icon={icons[session.dark][0]} aria-label="Colours: {icons[session.dark][1]}"')
+        button.props(f'icon={icons[session.dark][0]} aria-label="Theme: {icons[session.dark][1]}"')
 
     icon, name = icons[session.dark]
-    button = ui.button(icon=icon, on_click=switch).props(f'flat round dense aria-label="Colours: {name}"')
+    button = ui.button(icon=icon, on_click=switch).props(f'flat round dense aria-label="Theme: {name}"')
 
 
 def _add_personal_button(visit: PageContext) -> None:
@@ -174,7 +174,7 @@ def _add_personal_button(visit: PageContext) -> None:
     icon, name = ("visibility", "shown") if session.shows_personal else ("visibility_off", "hidden")
     label = f"Personal data: {name}"
     button = ui.button(label, icon=icon, on_click=switch).props("flat dense no-caps").classes("personal")
-    button.tooltip("What the contract marks as personal. Showing it is written to the audit log.")
+    button.tooltip("Fields that the contract marks as personal data. Showing them is recorded in the audit log.")
 
 
 def _sign_out(visit: PageContext) -> None:

@@ -23,6 +23,8 @@ def register(app: FastAPI, desk: AppContext) -> None:
         """Report whether the pipeline was polled recently. Unavailable dependencies do not affect readiness."""
         now = desk.view.now
         if now is None or time.time() - now.at_s > LATE_S:
-            return JSONResponse({"status": "not ready", "why": "no look at the pipeline lately"}, status_code=503)
+            return JSONResponse(
+                {"status": "not ready", "why": f"the pipeline was not polled in the last {LATE_S:g} s"}, status_code=503
+            )
         away = sorted(name for name, error in now.services.items() if error)
         return JSONResponse({"status": "ready", "services_away": away})

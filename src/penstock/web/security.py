@@ -99,12 +99,10 @@ class SecurityMiddleware:
         host = request.headers.get("host", "")
         name = _host_name(host)
         if name not in self._names:
-            return PlainTextResponse(
-                f"penstock does not answer to the name {name!r}: set PENSTOCK_CONTROL_NAMES\n", status_code=421
-            )
+            return PlainTextResponse(f"unknown host name {name!r}: add it to PENSTOCK_CONTROL_NAMES\n", status_code=421)
         if _is_cross_site(request, host):
-            log.warning("cross_site_request", address=_client_address(request), path=request.scope["path"])
-            return PlainTextResponse("penstock refuses what another site sends\n", status_code=403)
+            log.warning("cross_site_request_rejected", address=_client_address(request), path=request.scope["path"])
+            return PlainTextResponse("request from another site rejected\n", status_code=403)
         return None
 
     def _check_signed_in(self, request: HTTPConnection, session: Session | None) -> Response | None:
@@ -114,7 +112,7 @@ class SecurityMiddleware:
             return None
         if path.startswith(_SOCKET):
             is_signed_in = session is not None and session.signed_in
-            return None if is_signed_in else PlainTextResponse("no session: load the page again\n", status_code=403)
+            return None if is_signed_in else PlainTextResponse("no session: reload the page\n", status_code=403)
         if not self._password.is_set or (session is not None and session.signed_in):
             return None
         if not path.startswith(_PROGRAMS):
@@ -140,9 +138,9 @@ class SecurityMiddleware:
         if request.method != "POST":
             return HTMLResponse(sign_in.form(to))
         if self._password.is_closed("form", _client_address(request)):
-            return HTMLResponse(sign_in.form(to, "Too many tries. Wait a minute."), status_code=429)
+            return HTMLResponse(sign_in.form(to, "Too many attempts. Wait a minute."), status_code=429)
         if not self._verify_password(await _read_password(request), request, "form"):
-            return HTMLResponse(sign_in.form(to, "That is not the password."), status_code=401)
+            return HTMLResponse(sign_in.form(to, "Wrong password."), status_code=401)
         session = self._sessions.begin(_client_address(request), signed_in=True)
         self._trail.note(session.name, "sign_in", "", "done")
         response = RedirectResponse(to, status_code=303)
@@ -182,7 +180,7 @@ class SecurityMiddleware:
 
 
 _UNAUTHORIZED = JSONResponse(
-    {"error": "sign in, or send the password by HTTP Basic authentication", "hint": "curl -u any:PASSWORD"},
+    {"error": "authentication required: sign in, or use HTTP Basic authentication", "hint": "curl -u any:PASSWORD"},
     status_code=401,
     headers={"WWW-Authenticate": 'Basic realm="penstock"'},
 )

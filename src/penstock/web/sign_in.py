@@ -20,7 +20,7 @@ _FORM = Template("""<!doctype html>
  aria-describedby="told">
 <button type="submit">Sign in</button>
 <p id="told" role="alert">$told</p>
-<p>It is what <code>PENSTOCK_CONTROL_PASSWORD</code> says.</p>
+<p>The password is the value of <code>PENSTOCK_CONTROL_PASSWORD</code>.</p>
 </form>
 </main>
 </body>

@@ -43,7 +43,7 @@ class Upkeep:
         Raises `NotFound` for an unknown service, `UsageError` for a remote cluster.
         """
         if not self._desk.host.is_local:
-            raise UsageError(f"the log of {service} lies where the service runs, not here", hint="./penstock config")
+            raise UsageError(f"the log of {service} is on the host where the service runs", hint="./penstock config")
         return Logbook(self._desk.host, service, self.secrets)
 
     def restart(self, service: str) -> None:
@@ -52,7 +52,7 @@ class Upkeep:
         Raises `UsageError` for the control center itself and for a remote cluster.
         """
         if service == OURSELVES or not self._desk.host.is_local:
-            raise UsageError(f"{service} cannot be restarted from here", hint=f"./penstock restart {service}")
+            raise UsageError(f"cannot restart {service} from the control center", hint=f"./penstock restart {service}")
         try:
             self._desk.host.restart(service)
         finally:

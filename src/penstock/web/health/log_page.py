@@ -23,7 +23,7 @@ def register(desk: AppContext, upkeep: Upkeep) -> None:
 
     @page(desk, "/health/logs/{service}", "Log")
     async def log(visit: PageContext) -> None:
-        elements.markup(parts.links("logs"), tag="nav").classes("parts").props('aria-label="Parts of health"')
+        elements.markup(parts.links("logs"), tag="nav").classes("parts").props('aria-label="Health pages"')
         book = await visit.ask(upkeep.logbook, visit.path["service"])
         services = [service.name for service in await visit.ask(upkeep.services)]
         await _LogPage(visit, book, [*services, "supervisor"]).build()
@@ -46,10 +46,10 @@ class _LogPage:
                 "outlined dense"
             )
             self._search = ui.input(
-                "Search in the log", value=self._visit.query.get("search", ""), on_change=self._reload_log
+                "Search the log", value=self._visit.query.get("search", ""), on_change=self._reload_log
             )
             self._search.props("outlined dense clearable debounce=300").classes("seek")
-            self._most = ui.select(_CHOICES, value=self._lines, label="At most", on_change=self._reload_log)
+            self._most = ui.select(_CHOICES, value=self._lines, label="Lines", on_change=self._reload_log)
             self._most.props("outlined dense")
             self._follows = ui.switch("Follow", value=True)
         self._status = elements.markup("", tag="p").classes("quiet").props("role=status aria-live=polite")
@@ -85,11 +85,11 @@ class _LogPage:
     def _show_status(self, count: int, search: str) -> None:
         scope = f"of the last {elements.size(SEARCHED_BYTES)}"
         if count:
-            status = f"The newest lines {scope}" + (f" that hold {search!r}" if search else "")
+            status = f"The newest lines {scope}" + (f" that contain {search!r}" if search else "")
         elif search:
-            status = f"No line {scope} holds {search!r}. Lines that come and hold it are shown here."
+            status = f"No line {scope} contains {search!r}. New matching lines appear here."
         else:
-            status = "Nothing is logged yet. Lines that come are shown here."
+            status = "The log is empty. New lines appear here."
         self._status.content = escape(status)
 
     async def _read_new_lines(self) -> None:

@@ -39,7 +39,7 @@ def register(desk: AppContext) -> None:
     @page(desk, "/health", "Health")
     async def health(visit: PageContext) -> None:
         part = visit.query.get("part", "services")
-        elements.markup(parts.links(part), tag="nav").classes("parts").props('aria-label="Parts of health"')
+        elements.markup(parts.links(part), tag="nav").classes("parts").props('aria-label="Health pages"')
         if part == "settings":
             parts.settings(visit)
         elif part == "audit":
@@ -61,7 +61,7 @@ class _Services:
         """Build the page."""
         self._status = elements.markup("", tag="p").props("role=status aria-live=polite")
         if not self._visit.desk.host.is_local:
-            text = "The services run elsewhere: whether each answers is known here, and no more."
+            text = "The services run on other hosts. Only whether each one responds is known here."
             elements.markup(text, tag="p").classes("quiet")
         self._table = ui.element("div").classes("table").props('tabindex=0 role=region aria-label="Services"')
         elements.heading("Machine")
@@ -78,7 +78,7 @@ class _Services:
             self._rows[service.name].show(service)
         ready = sum(service.state == "ready" for service in services)
         memory = size(sum(service.rss_mib for service in services) * _MIB)
-        memory_note = f", which take {memory} of memory together" if self._visit.desk.host.is_local else ""
+        memory_note = f", using {memory} of memory" if self._visit.desk.host.is_local else ""
         put(
             self._status,
             f"<strong>{number(ready)} of {number(len(services))}</strong> services are ready{memory_note}.",
@@ -88,7 +88,7 @@ class _Services:
         put(self._machine, machine_html(await self._visit.ask(self._upkeep.space)))
 
     def _build_rows(self, services: list[Status]) -> None:
-        heads = ("Service", "State", "Version", "Ports", "Up for", "Memory", "Restarts", "", "")
+        heads = ("Service", "State", "Version", "Ports", "Uptime", "Memory", "Restarts", "", "")
         self._table.clear()
         with self._table, ui.element("table"):
             cells = "".join(f'<th scope="col">{head}</th>' for head in heads)
@@ -100,10 +100,10 @@ class _Services:
                 }
 
     async def _restart_service(self, name: str) -> None:
-        text = f"{name} stops and starts again, with the settings in force. What needs it stays up and waits meanwhile."
+        text = f"{name} stops and starts with the effective settings. Services that depend on it keep running and wait."
         if not await elements.confirmed(f"Restart {name}?", text, verb="Restart"):
             return
-        ui.notify(f"{name} is restarted: this takes a while")
+        ui.notify(f"Restarting {name}. This takes a while.")
         self._rows[name].button.disable()
         await self._visit.act("restart", name, lambda: self._upkeep.restart(name))
         self._rows[name].button.enable()
@@ -124,7 +124,7 @@ class _Row:
                 if is_local:
                     elements.markup(f'<a href="/health/logs/{escape(service.name)}">Log</a>')
                 if service.page and visit.session.address in LOOPBACKS and service.name != OURSELVES:
-                    elements.markup(f'<a href="{escape(service.page)}" target="_blank" rel="noopener">Page</a>')
+                    elements.markup(f'<a href="{escape(service.page)}" target="_blank" rel="noopener">Web UI</a>')
             with ui.element("td"):
                 self.button = ui.button("Restart", on_click=restart).props("no-caps outline dense")
                 self.button.props(f'aria-label="Restart {escape(service.name)}"')
@@ -153,11 +153,11 @@ def machine_html(space: Space) -> str:
     warning = ""
     if space.is_low:
         warning = (
-            f'<div class="trouble" role="alert"><p>Less than {size(LOW_BYTES)} are left on the disk: Kafka and '
-            "Cassandra stop when it is full. Free some, or shorten PENSTOCK_KAFKA_RETENTION_HOURS.</p></div>"
+            f'<div class="trouble" role="alert"><p>Less than {size(LOW_BYTES)} of disk space left. Kafka and Cassandra '
+            "stop when the disk is full: free some space, or lower PENSTOCK_KAFKA_RETENTION_HOURS.</p></div>"
         )
     facts = (
-        ("Home", f"<code>{escape(space.path)}</code>"),
+        ("Data directory", f"<code>{escape(space.path)}</code>"),
         ("Disk", f"{size(space.free_bytes)} free of {size(space.disk_bytes)}"),
         ("Memory", f"{size(space.memory_available_bytes)} available of {size(space.memory_bytes)}"),
     )
@@ -166,5 +166,5 @@ def machine_html(space: Space) -> str:
         [escape(folder.name), size(folder.size_bytes) if folder.is_whole else f"more than {size(folder.size_bytes)}"]
         for folder in space.folders
     ]
-    table = elements.table_html("folders of the home, looked at once a minute", ("Folder", "Size"), rows)
+    table = elements.table_html("Folders of the data directory, measured once a minute", ("Folder", "Size"), rows)
     return f'{warning}<div class="grid"><dl class="facts card">{cells}</dl><div class="table">{table}</div></div>'

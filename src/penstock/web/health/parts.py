@@ -33,7 +33,7 @@ def links(part: str) -> str:
 def settings(visit: PageContext) -> None:
     """Add the effective settings, with a search. Secrets are hidden."""
     effective = in_force(visit.desk.settings)
-    text = "Each is an environment variable, read when penstock starts: set it, and restart the services."
+    text = "Each setting is an environment variable that is read at startup. Set it, then restart the services."
     elements.markup(text, tag="p")
 
     def show() -> None:
@@ -59,7 +59,7 @@ def _filter_settings(settings: list[EffectiveSetting], text: str) -> list[Effect
 
 def _settings_html(matches: list[EffectiveSetting], total: int) -> str:
     if not matches:
-        return '<div class="empty"><strong>No setting fits</strong><p>Search for less, or clear the search.</p></div>'
+        return '<div class="empty"><strong>No matching settings</strong><p>Change or clear the search.</p></div>'
     rows = [
         [
             f"<code>{escape(setting.variable)}</code>",
@@ -69,7 +69,7 @@ def _settings_html(matches: list[EffectiveSetting], total: int) -> str:
         ]
         for setting in matches
     ]
-    caption = f"{number(len(matches))} of {number(total)} settings; set: another value than the default"
+    caption = f"{number(len(matches))} of {number(total)} settings; set: differs from the default"
     return _render_table(caption, ("Variable", "Value", "", "Meaning"), rows)
 
 
@@ -77,7 +77,7 @@ def audit(visit: PageContext) -> None:
     """Add the audit log, newest first."""
     hide = secrets_of(visit.desk.settings).hide
     path = visit.desk.trail.path
-    elements.markup(f"Kept in <code>{escape(str(path))}</code>, a JSON object a line.", tag="p")
+    elements.markup(f"Stored in <code>{escape(str(path))}</code>, one JSON object per line.", tag="p")
     _show_live_html(visit, path, lambda: hide(_audit_html(visit.desk.trail.newest(NEWEST_DEEDS))))
 
 
@@ -98,14 +98,14 @@ def _show_live_html(visit: PageContext, path: Path, render: Callable[[], str]) -
 def _audit_html(entries: list[Deed]) -> str:
     if not entries:
         return (
-            '<div class="empty"><strong>Nothing was done yet</strong><p>Whatever is started, changed, sent or deleted '
-            "on these pages is listed here, with who and how it ended; so is each look at personal data.</p></div>"
+            '<div class="empty"><strong>No actions yet</strong><p>Every action on these pages is listed here with its '
+            "user and outcome, and so is every request to show personal data.</p></div>"
         )
     rows = [
         [moment_html(entry.at), escape(entry.who), escape(entry.action), escape(entry.subject), escape(entry.outcome)]
         for entry in entries
     ]
-    return _render_table(f"the newest {number(len(entries))}", ("When", "Who", "What", "On what", "Outcome"), rows)
+    return _render_table(f"newest {number(len(entries))}", ("Time", "User", "Action", "Subject", "Outcome"), rows)
 
 
 def alerts(visit: PageContext) -> None:
@@ -118,8 +118,8 @@ def alerts(visit: PageContext) -> None:
 def _alerts_html(changes: list[AlertChange]) -> str:
     if not changes:
         return (
-            '<div class="empty"><strong>No alert has fired yet</strong><p>The service <code>watch</code> looks for '
-            f"them every few seconds; try one: {elements.command_html('./penstock down registry')}</p></div>"
+            '<div class="empty"><strong>No alerts yet</strong><p>The service <code>watch</code> evaluates the alert '
+            f"rules every few seconds. Trigger an alert: {elements.command_html('./penstock down registry')}</p></div>"
         )
     rows = [
         [
@@ -132,8 +132,8 @@ def _alerts_html(changes: list[AlertChange]) -> str:
         ]
         for change in changes
     ]
-    heads = ("When", "Change", "Severity", "Alert", "Message", "What to type")
-    return _render_table(f"the newest {number(len(changes))} changes", heads, rows)
+    heads = ("Time", "Change", "Severity", "Alert", "Message", "Command")
+    return _render_table(f"newest {number(len(changes))} changes", heads, rows)
 
 
 def _render_table(caption: str, heads: tuple[str, ...], rows: list[list[str]]) -> str:

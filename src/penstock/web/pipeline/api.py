@@ -10,8 +10,7 @@ from starlette.responses import JSONResponse
 from penstock.monitoring.alerts import AlertChange
 from penstock.monitoring.flow import Counts, Point, Problem
 from penstock.web.app_context import AppContext
-from penstock.web.pipeline import hops
-from penstock.web.pipeline.hops import Hop, PipelineStatus
+from penstock.web.pipeline.stages import PipelineStatus, StageStatus, describe_stages, summarize_pipeline
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Now:
     keyspace: str
     table: str
     verdict: PipelineStatus
-    hops: list[Hop]
+    hops: list[StageStatus]
     now: Point | None
     rates_s: dict[str, float | None]
     problems: dict[str, Problem]
@@ -65,7 +64,7 @@ def register(api: FastAPI, desk: AppContext) -> None:
     @api.get("/pipeline")
     def pipeline() -> Now:
         """Return each stage with its counts and problems, and a one-line summary."""
-        return now(desk, time.time())
+        return describe_now(desk, time.time())
 
     @api.get("/pipeline/history")
     def history(
@@ -73,18 +72,20 @@ def register(api: FastAPI, desk: AppContext) -> None:
         every: Annotated[int, Query(ge=1, le=1000, description="Return every n-th snapshot.")] = 1,
     ) -> Past:
         """Return the snapshots of the last fifteen minutes, one about every two seconds."""
-        return Past([one for one in desk.view.points if one.at_s > after_s][::every])
+        return Past([point for point in desk.view.points if point.at_s > after_s][::every])
 
-    @api.get("/receipt", response_model=LastReceipt, responses={404: {"model": Missing, "description": "None yet."}})
+    @api.get(
+        "/receipt", response_model=LastReceipt, responses={404: {"model": Missing, "description": "No receipt yet."}}
+    )
     def receipt() -> LastReceipt | JSONResponse:
         """Return the last receipt: what became of every record in the topic."""
-        found = desk.view.receipt
-        if found is None:
-            return JSONResponse({"error": "no receipt was given yet", "hint": "./penstock verify"}, status_code=404)
-        return LastReceipt(found)
+        last = desk.view.receipt
+        if last is None:
+            return JSONResponse({"error": "no receipt yet", "hint": "./penstock verify"}, status_code=404)
+        return LastReceipt(last)
 
 
-def now(desk: AppContext, now_s: float) -> Now:
+def describe_now(desk: AppContext, now_s: float) -> Now:
     """Return the result of the last poll."""
     view, pipeline = desk.view, desk.pipeline
     return Now(
@@ -92,8 +93,8 @@ def now(desk: AppContext, now_s: float) -> Now:
         dead_letter_topic=pipeline.dead_letter_topic,
         keyspace=desk.keyspace,
         table=pipeline.table,
-        verdict=hops.verdict(view, now_s),
-        hops=hops.hops(view, desk.settings),
+        verdict=summarize_pipeline(view, now_s),
+        hops=describe_stages(view, desk.settings),
         now=view.now,
         rates_s={count.name: view.rate(count.name) for count in fields(Counts)},
         problems=view.problems,

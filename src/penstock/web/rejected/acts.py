@@ -45,13 +45,13 @@ class Acts:
 
     def build(self) -> None:
         """Build the forms, and an element for their outcome."""
-        elements.heading("Mend, send again, give up")
+        elements.heading("Repair, redrive, discard")
         elements.markup(
-            "A record that is sent again keeps its place in the order of the topic. When a newer version of its id is "
-            "stored, it is not sent and becomes superseded.",
+            "A redriven record keeps its position in the order of the topic. If a newer version of its id is stored, "
+            "it is not sent and becomes superseded.",
             tag="p",
         )
-        self._as_new = ui.checkbox("Send as the newest version, even if a newer one is stored")
+        self._as_new = ui.checkbox("Redrive as the newest version, even if a newer one is stored")
         with ui.element("div").classes("grid"):
             with ui.element("section").classes("card"):
                 self._build_set_form()
@@ -65,13 +65,15 @@ class Acts:
 
     def _build_set_form(self) -> None:
         elements.heading("Set fields", 3)
-        elements.markup("The same value in each record that waits. What breaks no rule then is sent, once.", tag="p")
+        elements.markup(
+            "Sets the same value in every pending record. Records that are then valid are sent once.", tag="p"
+        )
         self._rows = ui.element("div")
         self._add_field()
         with ui.element("div").classes("row-bar"):
-            ui.button("Another field", on_click=self._add_field).props(f"{_BUTTON} flat")
-            ui.button("Try", on_click=lambda: self._dry_run(self._read_fields)).props(_BUTTON)
-            ui.button("Mend and send", on_click=lambda: self.send(self._read_fields, "mend and redrive")).props(
+            ui.button("Add field", on_click=self._add_field).props(f"{_BUTTON} flat")
+            ui.button("Dry run", on_click=lambda: self._dry_run(self._read_fields)).props(_BUTTON)
+            ui.button("Repair and redrive", on_click=lambda: self.send(self._read_fields, "repair and redrive")).props(
                 "no-caps"
             )
 
@@ -88,28 +90,30 @@ class Acts:
         )
 
     def _build_redrive_form(self) -> None:
-        elements.heading("Send again as they are", 3)
-        text = "For records that would be taken now, since a schema or a rule has changed. Others stay here."
+        elements.heading("Redrive unchanged", 3)
+        text = "For records that are valid now because a schema or a rule has changed. Others remain pending."
         elements.markup(text, tag="p")
         with ui.element("div").classes("row-bar"):
-            ui.button("Try unchanged", on_click=lambda: self._dry_run(Repair)).props(_BUTTON)
+            ui.button("Dry run unchanged", on_click=lambda: self._dry_run(Repair)).props(_BUTTON)
             ui.button("Redrive", on_click=lambda: self.send(Repair, "redrive")).props("no-caps")
 
     def _build_discard_form(self) -> None:
-        elements.heading("Give up", 3)
-        elements.markup("They stay in the queue as long as Kafka keeps them, and are never sent.", tag="p")
-        self._note = ui.input("Why (kept with who and when)").props("outlined dense")
+        elements.heading("Discard", 3)
+        elements.markup(
+            "Discarded records stay in the topic until retention deletes them, and are never sent.", tag="p"
+        )
+        self._note = ui.input("Reason (stored with user and time)").props("outlined dense")
         ui.button("Discard", on_click=self._discard_records, color=None).props(_BUTTON).classes("danger")
 
     def _build_export_form(self) -> None:
         elements.heading("Export", 3)
         elements.markup(
-            "JSON lines, as <code>./penstock dlq export</code> writes them, to be edited in a file.", tag="p"
+            "JSON lines in the format of <code>./penstock dlq export</code>, for editing in a file.", tag="p"
         )
         button = ui.button("Export", on_click=self._export_records).props(_BUTTON)
         if self._visit.masks:
             button.disable()
-            text = "An export holds personal data: show them first, with the button at the top of the page."
+            text = "An export contains personal data. Show personal data first, with the button at the top of the page."
             elements.markup(text, tag="p").classes("quiet")
 
     async def _run_query(self, question: Callable[[], T]) -> T | None:
@@ -123,14 +127,14 @@ class Acts:
 
     async def _pending_places(self) -> list[str]:
         """Return the positions of the records that are pending now; if there are none, say so on the page."""
-        self._status.content = "<p>Looking at the records...</p>"
+        self._status.content = "<p>Checking the records …</p>"
         try:
             places = [entry.place for entry in await self._waiting()]
         except PenstockError as error:
             self._status.content = f'<div class="trouble" role="alert"><p>{escape(error.message)}</p></div>'
             return []
         if not places:
-            self._status.content = "<p>Nothing to do: none of these records waits.</p>"
+            self._status.content = "<p>Nothing to do: none of these records is pending.</p>"
         return places
 
     async def _dry_run(self, mending: Callable[[], Repair]) -> tuple[list[str], Repair, Redriven] | None:
@@ -155,7 +159,7 @@ class Acts:
             return
         places, repair, expected = trial
         as_new, question = self._is_as_new(), _describe_redrive(expected, self._visit.desk.pipeline.topic)
-        if not await elements.confirmed("Send again?", question, verb="Send"):
+        if not await elements.confirmed("Redrive?", question, verb="Redrive"):
             return
         result = await self._visit.act(
             action, _join_positions(places), lambda: self._letters.redrive(places, repair, as_new=as_new)
@@ -168,7 +172,7 @@ class Acts:
         places = await self._pending_places()
         if not places:
             return
-        question = f"{number(len(places))} records are given up for good: they can never be sent."
+        question = f"{number(len(places))} records are discarded permanently. They can never be sent."
         if not await elements.confirmed("Discard?", question, name=self._name, verb="Discard"):
             return
         note = f"{self._note.value or ''} (by {self._visit.session.name})".strip()
@@ -182,12 +186,14 @@ class Acts:
             return
         entries = await self._chosen()
         subject = _join_positions([entry.place for entry in entries])
-        export = await self._visit.act("export rejected", subject, lambda: self._letters.export(entries))
+        export = await self._visit.act("export dead letters", subject, lambda: self._letters.export(entries))
         if export is None:
             return
-        ui.download.content(export.content, f"rejected-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.jsonl", "application/jsonl")
+        ui.download.content(
+            export.content, f"dead-letters-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.jsonl", "application/jsonl"
+        )
         rest = (
-            f" {number(export.left_out)} did not fit; all: <code>./penstock dlq export FILE</code>"
+            f" {number(export.left_out)} exceed the limit; export all with <code>./penstock dlq export FILE</code>"
             if export.left_out
             else ""
         )
@@ -199,10 +205,10 @@ class Acts:
         labels = {
             "sent": "would be sent" if is_dry_run else "sent",
             "superseded": "superseded",
-            "still_broken": "still broken",
+            "still_broken": "still invalid",
             "discarded": "discarded",
-            "in_hand": "in hand of another command",
-            "already": "settled before",
+            "in_hand": "in flight in another command",
+            "already": "already resolved",
         }
         counts = [(label, number(getattr(result, name))) for name, label in labels.items() if getattr(result, name, 0)]
         not_sent = [record for record in result.records if record.outcome not in ("sent", "discarded")][:_NAMED]
@@ -212,14 +218,14 @@ class Acts:
             for record in not_sent
         )
         cells = "".join(f"<dt>{name}</dt><dd>{count}</dd>" for name, count in counts)
-        title = "What would happen" if is_dry_run else "What happened"
+        title = "Dry run" if is_dry_run else "Result"
         return f'<section class="card"><h3>{title}</h3><dl class="facts">{cells}</dl><ul>{lines}</ul></section>'
 
     def _explain_outcome(self, record: Named) -> str:
         """Return why a record was not sent. The message may quote its data, so masked viewers get the rules only."""
         named = ", ".join(record.rules)
         if self._visit.masks and record.outcome != "superseded":
-            return named or "personal data are hidden"
+            return named or "personal data is hidden"
         return record.message or named
 
     def _is_as_new(self) -> bool:
@@ -230,9 +236,11 @@ def _describe_redrive(expected: Redriven, topic: str) -> str:
     """Return what a confirmed redrive does, by its dry run."""
     parts = [f"{number(expected.sent)} records are sent to {topic}, once."]
     if expected.superseded:
-        parts.append(f"{number(expected.superseded)} have a newer version in the table: they are closed, and not sent.")
+        parts.append(
+            f"{number(expected.superseded)} have a newer version in the table. They become superseded and are not sent."
+        )
     if expected.still_broken:
-        parts.append(f"{number(expected.still_broken)} would still be broken, and stay here.")
+        parts.append(f"{number(expected.still_broken)} are still invalid, and remain pending.")
     return " ".join(parts)
 
 

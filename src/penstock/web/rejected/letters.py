@@ -24,7 +24,7 @@ from penstock.web.rejected.reader import UNKNOWN, Account, RejectedEntry, Reject
 
 EXPORTED_AT_MOST = 10_000
 EXPORTED_BYTES = 16 * 1024 * 1024
-_RULE_TEXT = "the value is no JSON object: {}"
+_RULE_TEXT = "the value is not a JSON object: {}"
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def _select_positions(places: Iterable[str]) -> LetterSelection:
     """Return the selection of these positions. Raises `UsageError` if empty: an empty one means all records."""
     chosen = frozenset(places)
     if not chosen:
-        raise UsageError("no rejected record is chosen", hint="./penstock dlq list")
+        raise UsageError("no dead letter is selected", hint="./penstock dlq list")
     return LetterSelection(places=chosen)
 
 
@@ -73,7 +73,7 @@ class Letters:
         """Parse `FIELD=VALUE` texts into a repair, as `--set` does. Raises `UsageError` if invalid or empty."""
         given = [text for text in texts if text.strip()]
         if not given:
-            raise UsageError("no field is set", hint="choose a field, and type its value")
+            raise UsageError("no field is selected", hint="select a field and enter its value")
         return Repair(assignments(self._desk.pipeline.record, given))
 
     def edited(self, letter: DeadLetter, text: str) -> Repair:
@@ -83,7 +83,7 @@ class Letters:
         except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
             raise UsageError(_RULE_TEXT.format(error)) from None
         if value_of(text.encode(), AvroWriters(self._desk.registry)) is None:
-            raise UsageError(_RULE_TEXT.format("it is a list or a bare value, or names a field twice"))
+            raise UsageError(_RULE_TEXT.format("it is a list or a scalar, or has a duplicate field"))
         return Repair(edits={letter.place: Edit(1, letter.place, letter.identity, value)})
 
     def broken(self, letter: DeadLetter, mending: Repair) -> StillInvalid | None:

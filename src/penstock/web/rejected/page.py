@@ -30,7 +30,7 @@ def register(desk: AppContext) -> None:
     letters = desk.one(Letters)
     record_page.register(desk, letters)
 
-    @page(desk, "/rejected", "Rejected")
+    @page(desk, "/rejected", "Dead letters")
     async def rejected(visit: PageContext) -> None:
         wanted = Wanted(**{name: visit.query.get(name, "") for name in ("reason", "rule", "rules", "state")})
         listing = await visit.ask(letters.queue.listing, desk.cassandra)
@@ -112,7 +112,7 @@ class _Selection:
         error = _error_html(listing)
         put(
             self._told,
-            f"{error}<p><strong>{number(len(chosen))}</strong> records, {number(waiting)} of them wait</p>",
+            f"{error}<p><strong>{number(len(chosen))}</strong> records, {number(waiting)} pending</p>",
         )
         put(self._rows, _rows(chosen, listing) if chosen else _no_match_html())
 
@@ -125,7 +125,7 @@ class _Selection:
         self._samples.clear()
         with self._samples:
             if letters:
-                elements.heading("Samples, beside the rules that they break")
+                elements.heading("Samples and violated rules")
             for letter in filter(None, map(by_place.get, places)):
                 line = self._listing.lines.get(letter.identity)
                 state = UNKNOWN if self._listing.error else ""
@@ -147,7 +147,7 @@ def _error_html(listing: Listing) -> str:
         return ""
     hint = elements.command_html(listing.error.hint)
     return (
-        '<div class="trouble" role="alert"><p>What became of the records is not known: '
+        '<div class="trouble" role="alert"><p>The state of the records is unknown: '
         f"{escape(listing.error.message)}</p>{hint}</div>"
     )
 
@@ -157,35 +157,35 @@ def _summary_html(listing: Listing) -> str:
     older = (
         ""
         if listing.is_whole
-        else f" These are the newest {number(len(listing.entries))}, at most {number(NEWEST)}; "
-        f"all of them: {elements.command_html('./penstock dlq list --all')}"
+        else f" Showing the newest {number(len(listing.entries))}, at most {number(NEWEST)}. "
+        f"To list all: {elements.command_html('./penstock dlq list --all')}"
     )
     return (
-        f"{_error_html(listing)}<p><strong>{number(len(listing.entries))}</strong> rejected records, "
-        f"{waiting} of them wait to be mended, sent again or given up.{older}</p>"
+        f"{_error_html(listing)}<p><strong>{number(len(listing.entries))}</strong> dead letters, "
+        f"{waiting} pending.{older}</p>"
     )
 
 
 def _empty_html() -> str:
     return (
-        '<div class="empty"><strong>No record was rejected</strong><p>Records that break the contract, '
-        "or cannot be read, are set aside here with the reason; none is lost. Nothing has to be done.</p></div>"
+        '<div class="empty"><strong>No dead letters</strong><p>Records that violate the contract '
+        "or cannot be decoded appear here with the reason; none are lost. No action is needed.</p></div>"
     )
 
 
 def _no_match_html() -> str:
     return (
-        '<div class="empty"><strong>No rejected record fits</strong><p>Choose another reason, rule or state above, '
+        '<div class="empty"><strong>No matching dead letters</strong><p>Choose another reason, rule or state above, '
         'or see <a href="/rejected">all groups</a>.</p></div>'
     )
 
 
 def _groups(listing: Listing) -> str:
-    heads = ("Reason", "Broken rules", "Waiting", "Redriven", "Superseded", "Discarded", "First", "Last")
+    heads = ("Reason", "Violated rules", "Pending", "Redriven", "Superseded", "Discarded", "First", "Last")
     table = elements.table_html(
         "by reason and rules", heads, [_group_row(group, listing) for group in listing.groups()]
     )
-    return elements.region_html("Rejected records by reason", table)
+    return elements.region_html("Dead letters by reason", table)
 
 
 def _group_row(group: LetterGroup, listing: Listing) -> list[str]:
@@ -199,9 +199,9 @@ def _group_row(group: LetterGroup, listing: Listing) -> list[str]:
 
 
 def _rows(chosen: list[RejectedEntry], listing: Listing) -> str:
-    heads = ("Place", "State", "Reason", "Broken rules", "Rejected", "Run", "Size")
+    heads = ("Position", "State", "Reason", "Violated rules", "Rejected", "Run", "Size")
     newest = chosen[:_ROWS]
-    caption = f"the newest {number(len(newest))} of {number(len(chosen))}" if len(chosen) > _ROWS else "newest first"
+    caption = f"newest {number(len(newest))} of {number(len(chosen))}" if len(chosen) > _ROWS else "newest first"
     rows = [
         [
             f'<a href="/rejected/{entry.partition}/{entry.offset}">{entry.place}</a>',
@@ -215,7 +215,7 @@ def _rows(chosen: list[RejectedEntry], listing: Listing) -> str:
         for entry in newest
     ]
     table = elements.table_html(caption, heads, rows)
-    return f"<h2>Records</h2>{elements.region_html('The records', table)}"
+    return f"<h2>Records</h2>{elements.region_html('Records', table)}"
 
 
 def _filters_html(wanted: Wanted) -> str:
@@ -224,8 +224,8 @@ def _filters_html(wanted: Wanted) -> str:
     return (
         '<form class="pick" method="get" action="/rejected" role="search">'
         f"<label>Reason {_select_html('reason', wanted.reason, list(Reason))}</label>"
-        f'<label>Rule begins with <input name="rule" value="{escape(wanted.rule)}" placeholder="email:pattern"></label>'
-        f"<label>State {_select_html('state', wanted.state, _STATES)}</label>{rules}<button>Show</button></form>"
+        f'<label>Rule starts with <input name="rule" value="{escape(wanted.rule)}" placeholder="email:pattern"></label>'
+        f"<label>State {_select_html('state', wanted.state, _STATES)}</label>{rules}<button>Filter</button></form>"
     )
 
 
@@ -239,5 +239,5 @@ def _select_html(name: str, chosen: str, options: list[Reason] | tuple[str, ...]
 
 def _meaning_html(wanted: Wanted) -> str:
     meaning = escape(wording.reason(wanted.reason))
-    rules = f" Broken rules: <code>{escape(wanted.rules.replace(',', ', '))}</code>" if wanted.rules else ""
+    rules = f" Violated rules: <code>{escape(wanted.rules.replace(',', ', '))}</code>" if wanted.rules else ""
     return f"<p>{meaning}{rules}</p>" if meaning or rules else ""

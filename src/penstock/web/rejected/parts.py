@@ -23,7 +23,7 @@ def state_html(state: str) -> str:
 def account_cards(account: Account, *, link: bool = False) -> str:
     """Return HTML for the record beside the reason it was rejected. `link` links its title to its own page."""
     name = f"Record {account.place}"
-    title = f'<a href="/rejected/{account.partition}/{account.offset}">{name}</a>' if link else "The record"
+    title = f'<a href="/rejected/{account.partition}/{account.offset}">{name}</a>' if link else "Record"
     return (
         f'<div class="beside"><section class="card"><h3>{title}</h3>{_record_html(account)}</section>'
         f'<section class="card"><h3>Why it was rejected</h3>{_reason_html(account)}</section></div>'
@@ -32,8 +32,8 @@ def account_cards(account: Account, *, link: bool = False) -> str:
 
 def _record_html(account: Account) -> str:
     value = account.value
-    header_note = f", after the frame <code>{escape(value.frame)}</code>" if value.frame else ""
-    kinds = {"fields": "its fields", "text": "text", "hex": "bytes in hex", "none": "nothing", "hidden": "hidden"}
+    header_note = f", after the wire-format header <code>{escape(value.frame)}</code>" if value.frame else ""
+    kinds = {"fields": "fields", "text": "text", "hex": "hex", "none": "nothing", "hidden": "hidden"}
     size = f'<p class="quiet">{number(value.size_bytes)} bytes{header_note}, shown as {kinds[value.kind]}</p>'
     headers = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in account.headers)
     headers_html = f'<h3>Headers</h3><dl class="facts">{headers}</dl>' if headers else ""
@@ -63,8 +63,10 @@ def _reason_html(account: Account) -> str:
 
 def _rule_html(rule: BrokenRule, account: Account) -> str:
     fields = account.value.fields or {}
-    current = f" It is <code>{escape(_shorten_value(fields[rule.field]))}</code>." if rule.field in fields else ""
-    demand = f"<br>The contract: {escape(rule.demand)}." if rule.demand else "<br>The contract has no such field now."
+    current = (
+        f" Current value: <code>{escape(_shorten_value(fields[rule.field]))}</code>." if rule.field in fields else ""
+    )
+    demand = f"<br>Expected: {escape(rule.demand)}." if rule.demand else "<br>The contract no longer has this field."
     described = f' <span class="quiet">{escape(rule.description)}</span>' if rule.description else ""
     return (
         f"<li><code>{escape(rule.code)}</code> <strong>{escape(rule.field or 'the record')}</strong> "
@@ -79,19 +81,21 @@ def _shorten_value(value: object) -> str:
 
 def where_facts(account: Account) -> list[tuple[str, str]]:
     """Return all other facts about the record as names and values. Values are HTML, already escaped."""
-    origin = "the producer refused it: it never lay in the topic"
+    origin = "rejected at the source, never in the topic"
     if account.topic_partition >= 0:
         address = elements.message_address(account.topic, account.topic_partition, account.topic_offset)
         text = f"{account.topic} {account.topic_partition}:{account.topic_offset}"
         origin = f'<a href="{escape(address)}">{escape(text)}</a>'
     facts = [("State", state_html(account.state))]
     if account.settled:
-        facts.append(("What became of it", escape(account.settled)))
+        facts.append(("Resolution", escape(account.settled)))
     if account.new_place:
         partition, _, offset = account.new_place.partition(":")
         address = elements.message_address(account.topic, partition, offset)
-        facts.append(("Sent to", f'<a href="{escape(address)}">{escape(f"{account.topic} {account.new_place}")}</a>'))
-    facts += [("Rejected", moment_html(account.time)), ("Stage", escape(account.stage)), ("It lay in", origin)]
+        facts.append(
+            ("Redriven to", f'<a href="{escape(address)}">{escape(f"{account.topic} {account.new_place}")}</a>')
+        )
+    facts += [("Rejected", moment_html(account.time)), ("Stage", escape(account.stage)), ("Original position", origin)]
     schema = elements.UNKNOWN if account.schema_id is None else number(account.schema_id)
     run = f'<a href="/runs/{escape(account.run)}">{escape(account.run)}</a>' if account.run else elements.UNKNOWN
     return [

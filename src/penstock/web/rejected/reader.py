@@ -348,7 +348,7 @@ def _format_header(name: str, value: bytes | None, *, personal: bool) -> str:
 def _build_content(letter: DeadLetter, record: type[Record], schemas: Schemas, *, personal: bool) -> LetterContent:
     """Return a dead letter's value as far as it can be shown, or where it is if it was left out."""
     if letter.left_out and "value" in letter.left_out.parts:
-        why = f"the value was too large for the dead-letter topic: the record is {letter.original}"
+        why = f"the value was too large for the dead-letter topic; the original record is {letter.original}"
         return LetterContent("none", why, letter.value_bytes)
     return content(letter.value, record, schemas, personal=personal)
 
@@ -384,4 +384,4 @@ def _decode_text(held: bytes) -> str:
 def _truncate_text(text: str) -> str:
     if len(text) <= _SHOWN_CHARACTERS:
         return text
-    return f"{text[:_SHOWN_CHARACTERS]}\n... all of it: ./penstock dlq export FILE"
+    return f"{text[:_SHOWN_CHARACTERS]}\n... truncated; export all of it with ./penstock dlq export FILE"

@@ -24,12 +24,15 @@ _EDITED_CHARACTERS = 100_000
 def register(desk: AppContext, letters: Letters) -> None:
     """Serve the page."""
 
-    @page(desk, "/rejected/{partition}/{offset}", "Rejected record")
+    @page(desk, "/rejected/{partition}/{offset}", "Dead letter")
     async def record(visit: PageContext) -> None:
         partition, offset = visit.path["partition"], visit.path["offset"]
         elements.link("All groups", "/rejected")
         if not (partition.isdecimal() and offset.isdecimal()):
-            raise NotFound(f"{partition}:{offset} is no place of a rejected record", hint="./penstock dlq list --all")
+            raise NotFound(
+                f"invalid position '{partition}:{offset}': expected PARTITION:OFFSET, e.g. 0:17",
+                hint="./penstock dlq list --all",
+            )
         letter = await visit.ask(letters.queue.letter, int(partition), int(offset))
         await _Record(visit, letters, letter).build()
 
@@ -46,7 +49,7 @@ class _Record:
             elements.copyable(f"./penstock dlq show {self._letter.place}", "the command that shows this record")
         self._trouble = ui.element("div")
         self._cards = elements.markup("", tag="div")
-        elements.heading("Where it was, and what became of it")
+        elements.heading("Details")
         self._facts = elements.markup("", tag="dl").classes("facts card")
         account = await self._show_record()
         self._acts = Acts(
@@ -88,8 +91,8 @@ class _Record:
         elements.heading("Edit")
         if self._visit.masks:
             text = (
-                "To edit the record you have to see it, and personal data are hidden. Showing them is written to the "
-                "audit log. A field can be set below without seeing the others."
+                "Personal data is hidden, and editing shows the record. Showing it is recorded in the audit log. You "
+                "can set single fields below without showing the others."
             )
             elements.markup(text, tag="p")
             ui.button("Show personal data and edit", icon="visibility", on_click=self._show_personal_data).props(
@@ -98,18 +101,16 @@ class _Record:
             return
         text = await self._visit.ask(self._letters.text, self._letter)
         if len(text) > _EDITED_CHARACTERS:
-            elements.markup("The record is too large to be edited here. In a file:", tag="p")
+            elements.markup("The record is too large to edit here. Export it and edit the file:", tag="p")
             elements.copyable("./penstock dlq export FILE")
             return
-        kind = "the API's entry, as it came" if self._letter.stage == Stage.PRODUCE else "the record"
-        elements.markup(
-            f"This is {kind}, as JSON. Fields that the contract does not have are left out when sent.", tag="p"
-        )
+        kind = "the API's entry as received" if self._letter.stage == Stage.PRODUCE else "the record"
+        elements.markup(f"This is {kind}, as JSON. Fields that are not in the contract are dropped when sent.", tag="p")
         self._text = ui.textarea("Record as JSON", value=text, on_change=self._check_text)
         self._text.props("outlined autogrow debounce=300 spellcheck=false").classes("editor")
         self._checked = elements.markup("", tag="div").props("role=status aria-live=polite")
         ui.button(
-            "Send the edited record", on_click=lambda: self._acts.send(self._build_repair, "mend and redrive")
+            "Redrive the edited record", on_click=lambda: self._acts.send(self._build_repair, "repair and redrive")
         ).props("no-caps")
         await self._check_text()
 
@@ -137,6 +138,6 @@ class _Record:
 
 def _check_html(problem: StillInvalid | None) -> str:
     if problem is None:
-        return f"<p>{elements.state_html('ok', 'No rule is broken: it can be sent')}</p>"
+        return f"<p>{elements.state_html('ok', 'Valid: it can be redriven')}</p>"
     rules = "".join(f"<li>{escape(rule)}</li>" for rule in problem.message.split("; "))
-    return f"<p>{elements.state_html('down', 'Still broken')}</p><ul>{rules}</ul>"
+    return f"<p>{elements.state_html('down', 'Still invalid')}</p><ul>{rules}</ul>"

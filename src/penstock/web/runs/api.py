@@ -65,7 +65,7 @@ def register(api: FastAPI, desk: AppContext) -> None:
         numbers = [task_attempt.number for task_attempt in dag.detail(run_id).attempts if task_attempt.number]
         chosen = attempt or max(numbers, default=0)
         if attempt and attempt not in numbers:
-            raise NotFound(f"the run has no attempt {attempt}")
+            raise NotFound(f"{run_id} has no attempt {attempt}")
         return dag.log(run_id, chosen) if chosen else []
 
 

@@ -132,7 +132,7 @@ class Dag:
         found = self._get_client().dag()
         return Schedule(
             paused=bool(found["is_paused"]),
-            told=str(found.get("timetable_description") or found.get("timetable_summary") or "not by itself"),
+            told=str(found.get("timetable_description") or found.get("timetable_summary") or "none"),
             next_at=found.get("next_dagrun_run_after"),
         )
 
@@ -158,7 +158,7 @@ class Dag:
         try:
             found = airflow.run(run_id)
         except RunFailed:
-            raise NotFound(f"Airflow knows no run {run_id}: it may have been deleted") from None
+            raise NotFound(f"no run {run_id} in Airflow: it may have been deleted") from None
         summary = airflow.summary(run_id) if found["state"] == "success" else {}
         return Detail(
             run=run_of(found, summary),
@@ -195,11 +195,11 @@ def parameters_of(records: float | None, seconds: float | None, rate: float | No
     count = None if records is None else int(records)
     asked = RunOrder("", records=count, seconds=seconds, rate=rate).asked
     if asked > MOST_RECORDS:
-        raise UsageError(f"one run carries at most {MOST_RECORDS:,} records, not {asked:,}: trigger several")
+        raise UsageError(f"a run has at most {MOST_RECORDS:,} records, not {asked:,}: trigger several runs")
     if rate and asked / rate > LONGEST_S:
         raise UsageError(
-            f"{asked:,} records at {rate:g} a second take {asked / rate / 60:,.0f} minutes; "
-            f"Airflow ends a task after {LONGEST_S / 60:.0f}"
+            f"{asked:,} records at {rate:g} per second take {asked / rate / 60:,.0f} minutes, "
+            f"but the task times out after {LONGEST_S / 60:.0f}"
         )
     return {"records": count, "seconds": seconds, "rate": rate}
 

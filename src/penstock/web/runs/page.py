@@ -20,8 +20,8 @@ from penstock.web.runs import run as run_page
 from penstock.web.runs.dag import Dag, Schedule, parameters_of
 from penstock.web.runs.run import address, run_state, told_parameters, took
 
-_FILTERS = {"": "all", "active": "under way", "success": "success", "failed": "failed"}
-_HEADS = ("Run", "State", "Kind", "Began", "Took", "Asked", "Fetched", "Produced", "Refused", "Parameters")
+_FILTERS = {"": "all", "active": "active", "success": "success", "failed": "failed"}
+_HEADS = ("Run", "State", "Type", "Started", "Duration", "Requested", "Fetched", "Produced", "Rejected", "Parameters")
 _CONFIRMED = 10_000
 """Triggering a run of more records requires typing their number as confirmation."""
 
@@ -55,7 +55,7 @@ class _Schedule:
                 address = httpx2.URL(visit.desk.settings.airflow_url).copy_with(userinfo=b"")
                 elements.markup(
                     f'<a href="{escape(str(address).rstrip("/"))}/dags/{DAG_ID}" target="_blank" rel="noopener">'
-                    "Airflow&rsquo;s own page</a>"
+                    "Open in Airflow</a>"
                 )
         visit.every(REFRESH_S * 2, self.refresh)
 
@@ -63,7 +63,7 @@ class _Schedule:
         try:
             schedule = await self._visit.ask(self._schedule)
         except PenstockError as error:
-            put(self._told, f"<p>{state_html('down', 'Airflow is away')}</p><p>{escape(error.message)}</p>")
+            put(self._told, f"<p>{state_html('down', 'Airflow is unavailable')}</p><p>{escape(error.message)}</p>")
             self._switch.disable()
             self._paused = None
             return
@@ -76,9 +76,9 @@ class _Schedule:
     async def _on_click(self) -> None:
         pause = not self._paused
         if pause:
-            text = "No run begins until it is unpaused: daily runs are left out, ordered ones stay queued."
+            text = "No runs start until it is unpaused: scheduled runs are skipped, triggered runs stay queued."
         else:
-            text = "Runs that are queued begin at once, and so does today's daily run if it has not been made."
+            text = "Queued runs start immediately, and so does today's scheduled run if it has not run yet."
         verb = "Pause" if pause else "Unpause"
         if not await elements.confirmed(f"{verb} {DAG_ID}?", text, verb=verb):
             return
@@ -90,12 +90,10 @@ class _Schedule:
 
 
 def _schedule_html(schedule: Schedule) -> str:
-    state = state_html("late", "paused") if schedule.paused else state_html("ok", "not paused")
+    state = state_html("late", "paused") if schedule.paused else state_html("ok", "active")
     next_run = "" if schedule.paused or not schedule.next_at else f"; next {moment_html(schedule.next_at)}"
-    note = "<p>Runs that are ordered stay queued until it is unpaused.</p>" if schedule.paused else ""
-    return (
-        f"<p>{state} Runs by itself: {escape(schedule.told[:1].lower() + schedule.told[1:])} UTC{next_run}.</p>{note}"
-    )
+    note = "<p>Triggered runs stay queued until it is unpaused.</p>" if schedule.paused else ""
+    return f"<p>{state} Schedule: {escape(schedule.told[:1].lower() + schedule.told[1:])} UTC{next_run}.</p>{note}"
 
 
 class _Order:
@@ -107,14 +105,14 @@ class _Order:
         self._by = "seconds" if prefilled["seconds"] else "records"
         with ui.element("section").classes("card").props('aria-label="Trigger a run"'):
             elements.heading("Trigger a run")
-            modes = {"records": "A number of records", "seconds": "For some seconds"}
+            modes = {"records": "Number of records", "seconds": "Duration"}
             ui.radio(modes, value=self._by, on_change=self._on_mode_change).props("inline").classes("ways")
             with ui.element("div").classes("row-bar order"):
                 self._records = _add_number_field("Records", prefilled["records"] or 500)
                 self._seconds = _add_number_field("Seconds", prefilled["seconds"] or 60)
-                self._rate = _add_number_field("Records a second", prefilled["rate"])
+                self._rate = _add_number_field("Records per second", prefilled["rate"])
                 self._button = ui.button("Trigger", icon="play_arrow", on_click=self._on_click).props("no-caps")
-            elements.markup("Without a rate they are sent as fast as they come.", tag="p").classes("quiet")
+            elements.markup("Without a rate, records are sent as fast as possible.", tag="p").classes("quiet")
             self._wrong = elements.markup("", tag="p").classes("bad").props("role=alert")
         self._show_fields()
 
@@ -129,9 +127,9 @@ class _Order:
     def _read_parameters(self) -> dict[str, Any]:
         by_records = self._by == "records"
         if by_records and self._records.value is None:
-            raise UsageError("say how many records")
+            raise UsageError("enter the number of records")
         if not by_records and (self._seconds.value is None or self._rate.value is None):
-            raise UsageError("say for how many seconds, and how many records a second")
+            raise UsageError("enter the duration and the number of records per second")
         return parameters_of(
             self._records.value if by_records else None,
             None if by_records else self._seconds.value,
@@ -148,7 +146,7 @@ class _Order:
         put(self._wrong, "")
         records = parameters["records"] or round(parameters["seconds"] * parameters["rate"])
         if records > _CONFIRMED and not await elements.confirmed(
-            f"Order {records:,} records?",
+            f"Trigger a run of {records:,} records?",
             "They are fetched from the API and stored.",
             name=str(records),
             verb="Trigger",
@@ -182,11 +180,11 @@ async def _ask_unpause() -> str | None:
     """Ask what to do about the paused DAG: `unpause`, `as it is` (queue the run), or None to cancel."""
     with ui.dialog() as dialog, ui.card().classes("dialog"):
         elements.heading(f"{DAG_ID} is paused")
-        text = "A run would stay queued until it is unpaused. Unpausing also begins the other runs that are queued."
+        text = "The run would stay queued until the DAG is unpaused. Unpausing also starts other queued runs."
         elements.markup(text, tag="p")
         with ui.row():
             ui.button("Cancel", on_click=lambda: dialog.submit(None)).props("flat no-caps")
-            ui.button("Let it wait", on_click=lambda: dialog.submit("as it is")).props("outline no-caps")
+            ui.button("Queue the run", on_click=lambda: dialog.submit("as it is")).props("outline no-caps")
             ui.button("Unpause and trigger", on_click=lambda: dialog.submit("unpause")).props("no-caps")
     answer = await elements.answered(dialog)
     return answer if isinstance(answer, str) else None
@@ -216,7 +214,7 @@ class _List:
             f"{name}</a>"
             for key, name in _FILTERS.items()
         )
-        elements.markup(links, tag="nav").classes("filters").props('aria-label="Which runs"')
+        elements.markup(links, tag="nav").classes("filters").props('aria-label="Filter by state"')
         self._away = elements.markup("", tag="div").props("role=status")
         self._table = elements.markup("", tag="div").classes("table tight")
         self._table.props('tabindex=0 role=region aria-label="Runs"')
@@ -233,7 +231,7 @@ class _List:
 
 def _away(error: str) -> str:
     return (
-        f'<div class="trouble"><p>Airflow is away: what it told last is shown.</p><p>{escape(error)}</p>'
+        f'<div class="trouble"><p>Airflow is unavailable. Showing its last known state.</p><p>{escape(error)}</p>'
         f"{elements.command_html('./penstock status')}</div>"
     )
 
@@ -244,16 +242,16 @@ def _is_in_state(run: DagRun, only: str) -> bool:
 
 def _empty_html(*, loaded: bool, only: str) -> str:
     if not loaded:
-        return '<div class="empty"><strong>Asking Airflow …</strong></div>'
+        return '<div class="empty"><strong>Loading …</strong></div>'
     if only:
-        return f'<div class="empty"><strong>No run is {escape(_FILTERS[only])}.</strong></div>'
-    hint = f"<p>Trigger one above, or: {elements.command_html('./penstock run')}</p>"
-    return f'<div class="empty"><strong>No run yet.</strong>{hint}</div>'
+        return f'<div class="empty"><strong>No runs in state {escape(_FILTERS[only])}.</strong></div>'
+    hint = f"<p>Trigger one above, or with: {elements.command_html('./penstock run')}</p>"
+    return f'<div class="empty"><strong>No runs yet.</strong>{hint}</div>'
 
 
 def _table(runs: list[DagRun]) -> str:
     now = datetime.now(UTC)
-    return elements.table_html(f"The newest {NEWEST} runs at most", _HEADS, [_render_row(run, now) for run in runs])
+    return elements.table_html(f"At most the newest {NEWEST} runs", _HEADS, [_render_row(run, now) for run in runs])
 
 
 def _render_row(run: DagRun, now: datetime) -> list[str]:

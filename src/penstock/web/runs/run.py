@@ -27,6 +27,7 @@ _SHARED = 50
 """Limit on cached queries: runs, logs and progress together."""
 _MOST_LINES = 1000
 _TONES = {"warning": "warn", "error": "bad", "critical": "bad"}
+_COUNT_LABELS = {"asked": "requested"}
 _ENDED = {"success", "failed", "up_for_retry", "skipped", "upstream_failed", "removed"}
 
 
@@ -93,7 +94,7 @@ class _RunPage:
             elements.markup('<a href="/runs">All runs</a>')
             elements.copyable(self._id, "the run's id")
         self._away = elements.markup("", tag="div").props("role=status")
-        self._way = elements.markup("", tag="div").props('role=group aria-label="How far its records have come"')
+        self._way = elements.markup("", tag="div").props('role=group aria-label="Progress of the records"')
         with ui.element("div").classes("grid run-parts"):
             self._facts = elements.markup("", tag="section").classes("card")
             self._attempts = elements.markup("", tag="section").classes("card")
@@ -128,11 +129,11 @@ class _Receipt:
         with ui.element("section").classes("card receipt"):
             elements.heading("Receipt")
             self._told = elements.markup(_UNASKED, tag="div").props("role=status")
-            self._button = ui.button("Make the receipt", on_click=self._make).props("outline no-caps")
+            self._button = ui.button("Create receipt", on_click=self._make).props("outline no-caps")
 
     async def _make(self) -> None:
         self._button.disable()
-        put(self._told, "<p>Looking at each record …</p>")
+        put(self._told, "<p>Checking every record …</p>")
         try:
             receipt = await self._visit.ask(lambda: self._dag.receipt(self._id, self._visit.desk.cassandra()))
             put(self._told, _receipt_html(receipt))
@@ -142,7 +143,7 @@ class _Receipt:
             self._button.enable()
 
 
-_UNASKED = "<p>Follows each of the run&rsquo;s records from Kafka to its row, and names what is missing.</p>"
+_UNASKED = "<p>Traces every record of the run from Kafka to its row, and lists missing records.</p>"
 
 
 def _receipt_html(receipt: RunReceipt) -> str:
@@ -152,7 +153,9 @@ def _receipt_html(receipt: RunReceipt) -> str:
         else state_html("ok", "nothing is missing")
     )
     names = ("asked", "fetched", "produced", "stored", "rejected", "filtered", "excused", "missing")
-    counts = "".join(f"<dt>{name}</dt><dd>{number(getattr(receipt, name))}</dd>" for name in names)
+    counts = "".join(
+        f"<dt>{_COUNT_LABELS.get(name, name)}</dt><dd>{number(getattr(receipt, name))}</dd>" for name in names
+    )
     latency_ms = receipt.latency_ms
     stages = "".join(
         f"<dt>{escape(name.replace('_', ' '))}</dt><dd>{moment_html(at)}</dd>" for name, at in receipt.stages.items()
@@ -162,8 +165,8 @@ def _receipt_html(receipt: RunReceipt) -> str:
         for record in receipt.missing_records[:20]
     )
     return (
-        f'<p>{state}</p><dl class="facts">{counts}<dt>half within</dt><dd>{duration(latency_ms["p50"])}</dd>'
-        f"<dt>99 % within</dt><dd>{duration(latency_ms['p99'])}</dd>{stages}</dl>"
+        f'<p>{state}</p><dl class="facts">{counts}<dt>latency p50</dt><dd>{duration(latency_ms["p50"])}</dd>'
+        f"<dt>latency p99</dt><dd>{duration(latency_ms['p99'])}</dd>{stages}</dl>"
         f"{f'<ul>{missing}</ul>' if missing else ''}"
     )
 
@@ -220,7 +223,7 @@ class _TaskLog:
     async def _refresh_content(self) -> None:
         attempt = self._attempt.value
         if attempt is None:
-            put(self._shown, '<p class="quiet">No attempt has begun yet: the log appears here.</p>')
+            put(self._shown, '<p class="quiet">No attempt has started yet. The log appears here.</p>')
             return
         ended = self._states.get(attempt) in _ENDED
         self._follow.set_visibility(not ended)
@@ -240,11 +243,11 @@ class _TaskLog:
         search = (self._search.value or "").lower()
         matches = [line for line in self._lines if search in line.text.lower()]
         put(self._told, f"{number(len(matches))} of {number(len(self._lines))} lines{_limit_note(len(matches))}")
-        put(self._shown, "".join(map(_line_html, matches[-_MOST_LINES:])) or '<p class="quiet">No line.</p>')
+        put(self._shown, "".join(map(_line_html, matches[-_MOST_LINES:])) or '<p class="quiet">No matching lines.</p>')
 
 
 def _limit_note(count: int) -> str:
-    return f", the newest {number(_MOST_LINES)} are shown" if count > _MOST_LINES else ""
+    return f", newest {number(_MOST_LINES)} shown" if count > _MOST_LINES else ""
 
 
 def _line_html(line: TaskLogLine) -> str:
@@ -259,13 +262,13 @@ def _line_html(line: TaskLogLine) -> str:
 def _progress_html(progress: RunProgress, detail: Detail) -> str:
     run = detail.run
     handled = number(progress.handled)
-    handled_label = "stored, or set aside"
+    handled_label = "stored or dead-lettered"
     if progress.handled is None and progress.waiting:
-        handled_label = f"stored, or set aside: at most {number(progress.waiting)} wait"
+        handled_label = f"stored or dead-lettered; at most {number(progress.waiting)} pending"
     elif progress.waiting:
-        handled_label = f"stored, or set aside; {number(progress.waiting)} wait"
+        handled_label = f"stored or dead-lettered; {number(progress.waiting)} pending"
     steps = [
-        ("asked", number(progress.asked), "asked for"),
+        ("asked", number(progress.asked), "requested"),
         ("fetched", number(progress.fetched), "fetched from the API"),
         ("produced", number(progress.produced), f"produced to Kafka{_refused_note(progress)}"),
         ("handled", handled, handled_label),
@@ -274,30 +277,30 @@ def _progress_html(progress: RunProgress, detail: Detail) -> str:
         f'<li id="way-{key}"><strong>{value}</strong><span class="quiet">{label}</span></li>'
         for key, value, label in steps
     )
-    note = '<p class="warn">It is queued: it begins when Airflow has a free place and the DAG is not paused.</p>'
+    note = '<p class="warn">The run is queued. It starts when Airflow has a free slot and the DAG is not paused.</p>'
     return f'<ol class="way">{cells}</ol>{note if run.state == "queued" else ""}'
 
 
 def _refused_note(progress: RunProgress) -> str:
-    return f"; {number(progress.refused)} refused" if progress.refused else ""
+    return f"; {number(progress.refused)} rejected at the source" if progress.refused else ""
 
 
 def _facts_html(detail: Detail) -> str:
     run, now = detail.run, datetime.now(UTC)
     pairs = [
         ("state", run_state(run.state)),
-        ("kind", escape(run.kind)),
+        ("type", escape(run.kind)),
         ("queued", moment_html(run.queued_at)),
-        ("began", moment_html(run.started_at)),
+        ("started", moment_html(run.started_at)),
         ("ended", moment_html(run.ended_at)),
-        ("took", took(run.started_at, run.ended_at, now)),
+        ("duration", took(run.started_at, run.ended_at, now)),
         ("parameters", escape(told_parameters(run.parameters))),
     ]
     if detail.summary:
         pairs += [
-            ("fetching took", duration(detail.summary.get("fetch_seconds", 0) * 1000)),
-            ("the task took", duration(detail.summary.get("seconds", 0) * 1000)),
-            ("values", elements.size(detail.summary.get("bytes"))),
+            ("fetch duration", duration(detail.summary.get("fetch_seconds", 0) * 1000)),
+            ("task duration", duration(detail.summary.get("seconds", 0) * 1000)),
+            ("size of values", elements.size(detail.summary.get("bytes"))),
             ("schema", escape(str(detail.summary.get("schema_id", "")))),
         ]
     cells = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in pairs)
@@ -308,7 +311,7 @@ def _attempts_html(detail: Detail) -> str:
     now = datetime.now(UTC)
     attempts = [attempt for attempt in detail.attempts if attempt.number]
     if not attempts:
-        return "<h2>Attempts</h2><p>None has begun yet.</p>"
+        return "<h2>Attempts</h2><p>No attempts yet.</p>"
     rows = [
         [
             f'<a href="?attempt={attempt.number}">{attempt.number}</a>',
@@ -318,18 +321,18 @@ def _attempts_html(detail: Detail) -> str:
         ]
         for attempt in attempts
     ]
-    table = elements.table_html("Of the task stream_data", ("Attempt", "State", "Began", "Took"), rows)
+    table = elements.table_html("Attempts of the task stream_data", ("Attempt", "State", "Started", "Duration"), rows)
     return f'<h2>Attempts</h2><div class="table tight">{table}</div>'
 
 
 def _offsets_html(detail: Detail, topic: str) -> str:
     if not detail.spans:
-        return "<h2>Offsets</h2><p>Known once the task has ended well: where in the topic its records lie.</p>"
+        return "<h2>Offsets</h2><p>Available when the task has succeeded.</p>"
     rows = [
         [str(span.partition), *(message_link(topic, span.partition, offset) for offset in (span.first, span.end - 1))]
         for span in detail.spans
     ]
-    table = elements.table_html(f"Its records lie between these, in {topic}", ("Partition", "First", "Last"), rows)
+    table = elements.table_html(f"Offset range of the run in {topic}", ("Partition", "First", "Last"), rows)
     return f'<h2>Offsets</h2><div class="table tight">{table}</div>'
 
 

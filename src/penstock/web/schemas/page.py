@@ -17,7 +17,7 @@ from penstock.web.schemas.difference import DiffLine
 from penstock.web.schemas.schema_usage import Use, place_of
 from penstock.web.schemas.subjects import DraftVerdict, Subject, Subjects, Version
 
-_SIGNS = {"-": ("removed", "removed"), "+": ("added", "added"), " ": ("", "unchanged"), "@": ("skipped", "left out")}
+_SIGNS = {"-": ("removed", "removed"), "+": ("added", "added"), " ": ("", "unchanged"), "@": ("skipped", "omitted")}
 _SHOWN_USES = 200
 _SHOWN_VERSIONS = 20
 
@@ -42,32 +42,32 @@ def _add_search(holding: str) -> None:
         ui.navigate.to("/schemas" + (f"?{urlencode({'find': text})}" if text else ""))
 
     with ui.element("div").classes("row-bar"):
-        field = ui.input("Part of a subject's name", value=holding).props("outlined dense clearable")
+        field = ui.input("Subject name contains", value=holding).props("outlined dense clearable")
         field.on("keydown.enter", find)
-        ui.button("Find", on_click=find).props("no-caps outline")
+        ui.button("Search", on_click=find).props("no-caps outline")
 
 
 def _show_subjects(subjects: Subjects, holding: str) -> None:
     if not subjects.found:
         if holding:
-            elements.empty(f"No subject's name holds {holding!r}.", "Look for a shorter part of it.")
+            elements.empty(f"No subjects match {holding!r}.", "Search for a shorter text.")
         else:
             todo = "The first run registers the schema of its records."
-            elements.empty("The registry holds no schema yet.", todo, "./penstock run --records 500")
+            elements.empty("No schemas are registered yet.", todo, "./penstock run --records 500")
         return
     rows = [_subject_row(subject) for subject in subjects.subjects]
     shown = len(subjects.subjects)
     caption = (
         f"{number(subjects.found)} subjects" if shown == subjects.found else f"the first {shown} of {subjects.found:,}"
     )
-    caption += f"; a subject without a level of its own has {subjects.compatibility}"
+    caption += f"; default compatibility: {subjects.compatibility}"
     elements.table(caption, ["Subject", "Type", "Versions", "Latest id", "Compatibility", "Topic"], rows)
 
 
 def _subject_row(subject: Subject) -> list[str]:
     versions = f"{len(subject.versions)}"
     if len(subject.versions) > 1:
-        versions += f' (<a href="{_build_url(subject.name, *subject.versions[-2:])}">what changed last</a>)'
+        versions += f' (<a href="{_build_url(subject.name, *subject.versions[-2:])}">latest changes</a>)'
     name = f'<a href="{_build_url(subject.name)}">{escape(subject.name)}</a>'
     return [
         name,
@@ -102,9 +102,9 @@ class _Subject:
         subject = await self._visit.ask(self._catalogue.subject, self._name)
         older, newer = self._parse_versions(subject)
         self._show_facts(subject)
-        elements.heading("In use in the topic")
-        soon("Looking at the newest and the oldest messages …", lambda: self._load_use(subject))
-        elements.heading("Versions, and what differs")
+        elements.heading("Usage in the topic")
+        soon("Sampling the newest and the oldest messages …", lambda: self._load_use(subject))
+        elements.heading("Versions and changes")
         await self._build_versions(subject, older, newer)
         elements.heading("Check a draft")
         self._add_draft_form(subject)
@@ -118,7 +118,7 @@ class _Subject:
             text = self._visit.query.get(name, str(default))
             if not text.isdecimal() or int(text) not in subject.versions:
                 known = ", ".join(map(str, subject.versions))
-                raise UsageError(f"{self._name} has no version {text!r}; it has {known}")
+                raise UsageError(f"{self._name} has no version {text!r} (available: {known})")
             versions.append(int(text))
         return versions[0], versions[1]
 
@@ -131,11 +131,11 @@ class _Subject:
                 ("Type", escape(subject.type)),
                 (
                     "Compatibility",
-                    f"{escape(subject.compatibility)} <small class=quiet>as the registry checks it</small>",
+                    f"{escape(subject.compatibility)} <small class=quiet>enforced by the registry</small>",
                 ),
                 ("Versions", number(len(subject.versions))),
                 ("Latest", f"version {subject.versions[-1]}, schema id {subject.latest_id}"),
-                ("For", _topic_html(self._name)),
+                ("Topic", _topic_html(self._name)),
             ]
         )
 
@@ -169,15 +169,17 @@ class _Subject:
             if sample.held:
                 _show_use(sample, subject)
             elif is_ours:
-                elements.empty("The topic holds no message.", "A run fills it.", "./penstock run --records 500")
+                elements.empty("The topic is empty.", "A run produces records.", "./penstock run --records 500")
             else:
-                todo = "No message of it names a version of this subject."
-                elements.empty(f"There is no topic {sample.topic}, or it holds no message.", todo)
+                todo = "No message uses a version of this subject."
+                elements.empty(f"The topic {sample.topic} does not exist or is empty.", todo)
 
         return draw
 
     def _add_draft_form(self, subject: Subject) -> None:
-        text = f"Paste a schema ({subject.type}): it is checked against version {subject.versions[-1]}, not registered."
+        text = (
+            f"Paste a schema ({subject.type}) to check against version {subject.versions[-1]}. Nothing is registered."
+        )
         elements.markup(text, tag="p").classes("quiet")
         field = ui.textarea("Schema").props("outlined autogrow spellcheck=false input-class=mono maxlength=1000000")
         field.classes("draft")
@@ -200,9 +202,9 @@ def _show_versions(versions: list[Version], subject: Subject) -> None:
     for version in versions:
         previous = next((number for number in reversed(subject.versions) if number < version.version), None)
         changed = (
-            f'<a href="{_build_url(subject.name, previous, version.version)}">what changed</a>'
+            f'<a href="{_build_url(subject.name, previous, version.version)}">changes</a>'
             if previous
-            else "the first"
+            else "first version"
         )
         rows.append(
             [f"version {version.version}", str(version.id), f"{len(version.text.splitlines()):,} lines", changed]
@@ -217,7 +219,7 @@ def _show_difference(difference: SchemaDifference) -> None:
     if not difference.lines:
         elements.markup(f"Versions {difference.older} and {difference.newer} have the same text.", tag="p")
         return
-    _show_changes(difference.changes, f"What changes from version {difference.older} to version {difference.newer}")
+    _show_changes(difference.changes, f"Changes from version {difference.older} to version {difference.newer}")
     body = "".join(map(_line_html, difference.lines))
     name = f"Version {difference.older} (-) and version {difference.newer} (+), line by line"
     head = "".join(
@@ -239,20 +241,20 @@ def _line_html(line: DiffLine) -> str:
 
 def _show_changes(changes: list[Change] | None, name: str) -> None:
     if changes is None:
-        elements.markup("What this means for records cannot be told: the schemas are not of a known form.", tag="p")
+        elements.markup("The effect on records is unknown: penstock cannot compare schemas of this form.", tag="p")
         return
     if not changes:
-        elements.markup("By penstock's rules nothing changes for records and rows.", tag="p")
+        elements.markup("No effect on records and rows.", tag="p")
         return
     rows = [
         [_allowed_html(change), escape(change.field or "the record"), escape(str(change.kind)), escape(change.why)]
         for change in changes
     ]
-    elements.table(f"{name}, by penstock's rules", ["", "Field", "Change", "What it means"], rows).classes("changes")
+    elements.table(f"{name}, under penstock's rules", ["", "Field", "Change", "Effect"], rows).classes("changes")
 
 
 def _allowed_html(change: Change) -> str:
-    return state_html("ok", "allowed") if change.allowed else state_html("down", "refused")
+    return state_html("ok", "allowed") if change.allowed else state_html("down", "rejected")
 
 
 def _show_text(version: Version) -> None:
@@ -273,16 +275,16 @@ def _show_use(sample: InUse, subject: Subject) -> None:
 def _describe_sample(sample: InUse, subject: Subject) -> str:
     """Describe the sample, and list the versions not seen in it."""
     if sample.is_whole:
-        text = f"All {sample.held:,} messages were looked at."
+        text = f"All {sample.held:,} messages were sampled."
     else:
-        text = f"Of {sample.held:,} messages {sample.looked:,} were looked at, the newest and the oldest."
+        text = f"Sampled {sample.looked:,} of {sample.held:,} messages, the newest and the oldest."
     if sample.is_cut:
-        text += " The time was over before the sample's end."
+        text += " Sampling stopped at its time limit."
     seen = {name for names in sample.names.values() for name in names}
     unseen = [str(version) for version in subject.versions if f"{subject.name} version {version}" not in seen]
     if unseen:
         text += f" Not seen: version {', '.join(unseen)}"
-        text += "." if sample.is_whole else ", which may still lie in between."
+        text += "." if sample.is_whole else ", which messages in between may still use."
     return text
 
 
@@ -296,7 +298,7 @@ def _use_row(use: Use, sample: InUse, subject: str) -> list[str]:
 
 def _schema_html(use: Use, sample: InUse, subject: str) -> str:
     if use.schema_id is None:
-        labels = {"no frame": "no frame: read as plain JSON", "null": "null: deletes the row of its key"}
+        labels = {"no header": "no header: read as plain JSON", "null": "null: deletes the row of its key"}
         return f"<span class=quiet>{escape(labels.get(use.what, use.what))}</span>"
     names = sample.names.get(use.schema_id, [])
     own = [name.removeprefix(f"{subject} ") for name in names if name.startswith(f"{subject} version ")]
@@ -309,12 +311,12 @@ def _schema_html(use: Use, sample: InUse, subject: str) -> str:
 def _show_verdict(verdict: DraftVerdict) -> None:
     level = f"version {verdict.against}, level {verdict.compatibility}"
     if verdict.is_compatible:
-        result = state_html("ok", f"The registry would take it ({level}).")
+        result = state_html("ok", f"The registry would accept it ({level}).")
     else:
-        result = state_html("down", f"The registry would refuse it ({level}).")
+        result = state_html("down", f"The registry would reject it ({level}).")
     elements.markup(result, tag="p")
     if verdict.messages:
         elements.markup("".join(f"<li>{escape(message)}</li>" for message in verdict.messages), tag="ul")
     elif not verdict.is_compatible:
-        elements.markup("It gives no reason.", tag="p").classes("quiet")
-    _show_changes(verdict.changes, f"What would change from version {verdict.against}")
+        elements.markup("The registry gives no reason.", tag="p").classes("quiet")
+    _show_changes(verdict.changes, f"Changes from version {verdict.against}")

@@ -124,8 +124,8 @@ def _identify_schema(body: bytes | None) -> tuple[int | None, str]:
     if body is None:
         return None, "null"
     if not wire_format.is_framed(body):
-        return None, "no frame"
+        return None, "no header"
     try:
         return wire_format.unpack(body), "schema"
     except ValueError:
-        return None, "a frame that is cut"
+        return None, "truncated header"

@@ -141,13 +141,15 @@ class Catalogue:
         try:
             answer = self._http.request(method, address, auth=self._auth, **more)
         except httpx2.HTTPError as error:
-            raise _make_unreachable(f"no answer from {shown}: {str(error) or type(error).__name__}") from None
+            raise _make_unreachable(f"no response from {shown}: {str(error) or type(error).__name__}") from None
         try:
             if answer.is_success:
                 return take(answer.json())
             reason = str(answer.json()["message"])
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise _make_unreachable(f"{shown} answers {answer.status_code}, and nothing of a schema registry") from None
+            raise _make_unreachable(
+                f"{shown} returned status {answer.status_code}, not as a schema registry does"
+            ) from None
         raise _make_status_error(shown, answer.status_code, reason, is_check=method == "POST")
 
 
@@ -171,10 +173,10 @@ def _make_status_error(address: str, status: int, reason: str, *, is_check: bool
         return UsageError(f"the schema registry cannot read this schema: {reason}")
     if status in _DENIED:
         hint = "set PENSTOCK_REGISTRY_USERNAME and PENSTOCK_REGISTRY_PASSWORD"
-        return RegistryUnreachable(f"{address} answers {status}: {reason}", hint=hint)
+        return RegistryUnreachable(f"{address} returned status {status}: {reason}", hint=hint)
     if is_check:  # Apicurio fails on JSON that is not a schema, e.g. with an unknown type
-        return PenstockError(f"the schema registry failed over this schema: {reason}", hint="./penstock logs registry")
-    return _make_unreachable(f"{address} answers {status}: {reason}")
+        return PenstockError(f"the schema registry failed on this schema: {reason}", hint="./penstock logs registry")
+    return _make_unreachable(f"{address} returned status {status}: {reason}")
 
 
 def _make_unreachable(text: str) -> RegistryUnreachable:
@@ -197,7 +199,7 @@ def _check_draft(draft: str, kind: str) -> None:
     if len(draft) > MOST_CHARACTERS:
         raise UsageError(f"the schema has {len(draft):,} characters, more than {MOST_CHARACTERS:,}")
     if not draft.strip():
-        raise UsageError("there is no schema to check", hint="paste one first")
+        raise UsageError("no schema to check", hint="paste a schema")
     if kind == "PROTOBUF":
         return
     try:
@@ -207,7 +209,7 @@ def _check_draft(draft: str, kind: str) -> None:
     except RecursionError:
         raise UsageError("the schema is nested too deeply to be read") from None
     if not isinstance(found, dict | bool | str | list) or (kind == "JSON" and not isinstance(found, dict | bool)):
-        raise UsageError(f"the schema is JSON, but no {kind} schema: that begins with {{")
+        raise UsageError(f"the schema is JSON, but not a {kind} schema: expected an object, {{...}}")
 
 
 def changes(older: str, newer: str) -> list[Change] | None:

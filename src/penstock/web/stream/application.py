@@ -83,7 +83,7 @@ def application(http: httpx2.Client, page: str) -> Application:
     api = f"{page}/api/v1/applications"
     found = _fetch_json(http, api, "./penstock status spark-job")
     if not found:
-        raise Unreachable(f"{api} names no application", hint="./penstock status spark-job")
+        raise Unreachable(f"{api} lists no application", hint="./penstock status spark-job")
     newest = found[0]
     executors = _fetch_json(http, f"{api}/{newest['id']}/executors", "./penstock status spark-job")
     began = newest["attempts"][-1]
@@ -133,10 +133,10 @@ def _fetch_json(http: httpx2.Client, address: str, hint: str) -> Any:
     try:
         answer = http.get(address)
     except httpx2.HTTPError as error:
-        raise Unreachable(f"no answer from {address}: {str(error) or type(error).__name__}", hint=hint) from None
+        raise Unreachable(f"no response from {address}: {str(error) or type(error).__name__}", hint=hint) from None
     if not answer.is_success:
-        raise Unreachable(f"{address} answers {answer.status_code}", hint=hint)
+        raise Unreachable(f"{address} returned status {answer.status_code}", hint=hint)
     try:
         return answer.json()
     except ValueError:
-        raise Unreachable(f"{address}: the answer is not JSON", hint=hint) from None
+        raise Unreachable(f"{address}: the response is not JSON", hint=hint) from None

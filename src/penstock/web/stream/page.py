@@ -14,7 +14,7 @@ from penstock.web.app_context import AppContext
 from penstock.web.components import copy_button
 from penstock.web.elements import duration, message_link, moment_html, number, put, size, state_html
 from penstock.web.page_layout import REFRESH_S, PageContext, page
-from penstock.web.stream.query import OTHER, PHASES, TOTAL, QueryStatus, StreamFacts, phases_ms, shares
+from penstock.web.stream.query import OTHER, PHASES, TOTAL, QueryStatus, StreamFacts, has_recovered, phases_ms, shares
 from penstock.web.stream.streaming import JOB, MOST_BATCHES, Spark, Streaming, StreamState
 
 _STATES = {
@@ -25,7 +25,7 @@ _STATES = {
     "stopped": "down",
     "unknown": "unknown",
 }
-_WORDS = {"waiting": "waiting to start again", "unknown": "not known"}
+_WORDS = {"waiting": "waiting to restart"}
 _TONES = {"running": "ok", "waiting": "warn", "stuck": "bad", "starting": "warn", "stopped": "bad", "unknown": "quiet"}
 _DRAWN = ("addBatch", *(name for name in PHASES if name != "addBatch"), OTHER)
 """From bottom to top: the work itself first."""
@@ -69,13 +69,13 @@ class _Stream:
         put(self._place, _place_html(state, self._visit.desk.pipeline.topic))
         put(self._spark, _spark_html(state.spark))
         try:
-            found = await self._visit.ask(self._streaming.found)
+            facts = await self._visit.ask(self._streaming.found)
         except PenstockError as error:
             put(self._away, f'<div class="trouble"><p>{escape(error.message)}</p></div>')
             return
         put(self._away, "")
-        self._batches.show(found)
-        self._failures.show(found.failures)
+        self._batches.show(facts)
+        self._failures.show(facts.failures, state.query.state == "running" or has_recovered(facts))
 
 
 class _Control:
@@ -89,7 +89,7 @@ class _Control:
                 self._button = ui.button("Stop", on_click=self._toggle_job).props("outline no-caps")
                 self._button.disable()
             else:
-                elements.markup("The job runs elsewhere. Stop and start it there; on the machine it runs on:")
+                elements.markup("The job runs on another host. To stop and start it there:")
                 elements.copyable(f"./penstock down {JOB}")
                 elements.copyable(f"./penstock up {JOB}")
             if streaming.pages is not None:
@@ -114,15 +114,13 @@ class _Control:
         if not self._stops:
             await self._run_action("start job", "Starting …", partial(host.start, JOB))
             return
-        text = (
-            "It finishes the batch in hand first. Records then wait in Kafka until it is started again; none is lost."
-        )
+        text = "It finishes the batch in flight first. Records stay in Kafka until it is started again; none are lost."
         if await elements.confirmed("Stop the Spark job?", text, verb="Stop the job"):
             await self._run_action("stop job", "Stopping …", partial(host.stop, JOB))
 
     async def _run_action(self, action: str, doing: str, deed: Any) -> None:
         if self._job.doing:
-            ui.notify(f"Somebody else acts on the job: {self._job.doing}", type="warning")
+            ui.notify(f"Another action on the job is in progress: {self._job.doing}", type="warning")
             return
         self._job.doing = doing
         self._button.text = doing
@@ -139,7 +137,7 @@ def _show_links(pages: dict[str, str]) -> None:
     shown = " · ".join(
         f'<a href="{escape(to)}" target="_blank" rel="noopener">{name}</a>' for name, to in pages.items()
     )
-    elements.markup(f"Spark&rsquo;s own pages: {shown}").classes("spark-pages")
+    elements.markup(f"Spark UIs: {shown}").classes("spark-pages")
 
 
 def _verdict_html(query: QueryStatus, doing: str) -> str:
@@ -153,7 +151,7 @@ def _verdict_html(query: QueryStatus, doing: str) -> str:
 
 def _place_html(state: StreamState, topic: str) -> str:
     if not state.partitions:
-        return "<h2>Where it stands</h2><p>Kafka does not tell the topic&rsquo;s offsets now.</p>"
+        return "<h2>Offsets and lag</h2><p>The topic&rsquo;s offsets are unknown.</p>"
     rows = [
         [
             str(one.partition),
@@ -164,11 +162,11 @@ def _place_html(state: StreamState, topic: str) -> str:
         ]
         for one in state.partitions
     ]
-    heads = ("Partition", "First", "Handled up to", "End", "Waiting")
-    waits = f"<p><strong>{number(state.lag)}</strong> records wait to be stored.</p>"
+    heads = ("Partition", "First", "Processed up to", "End", "Lag")
+    waits = f"<p>Lag: <strong>{number(state.lag)}</strong> records.</p>"
     where = f'<p class="quiet">Checkpoint: <code>{escape(state.query.checkpoint)}</code></p>'
     return (
-        f"<h2>Where it stands</h2>{waits}"
+        f"<h2>Offsets and lag</h2>{waits}"
         f'<div class="table tight">{elements.table_html(f"Offsets of {topic}", heads, rows)}</div>{where}'
     )
 
@@ -185,7 +183,7 @@ def _spark_html(spark: Spark) -> str:
             f'<p class="quiet">Master <code>{escape(one.url)}</code>: {escape(one.status)}. '
             f"In use: {number(one.cores_used)} of {number(one.cores)} cores, {number(one.memory_used_mib)} of "
             f"{number(one.memory_mib)} MiB. Workers: {number(one.workers)}. "
-            f"Applications that run: {number(one.running)}, that wait for cores: {number(one.waiting)}.</p>"
+            f"Applications: {number(one.running)} running, {number(one.waiting)} waiting for cores.</p>"
         )
     return "".join(parts)
 
@@ -196,7 +194,7 @@ def _application_html(spark: Spark) -> str:
         return ""
     rows = [
         [
-            escape(each.id) if each.is_active else f"{escape(each.id)} (gone)",
+            escape(each.id) if each.is_active else f"{escape(each.id)} (dead)",
             number(each.cores),
             number(each.active_tasks),
             number(each.completed_tasks),
@@ -206,7 +204,7 @@ def _application_html(spark: Spark) -> str:
         ]
         for each in one.executors
     ]
-    heads = ("Executor", "Cores", "Tasks now", "Done", "Failed", "Peak heap", "In GC")
+    heads = ("Executor", "Cores", "Active tasks", "Completed tasks", "Failed tasks", "Peak heap", "GC time")
     return (
         f"<p><strong>{escape(one.name)}</strong> <code>{escape(one.id)}</code>, Spark {escape(one.spark_version)}, "
         f"since {moment_html(one.started_at)}</p>"
@@ -226,16 +224,16 @@ class _Batches:
             f'<a href="/stream?last={one}"{" aria-current=true" if one == self._last else ""}>last {one}</a>'
             for one in _LASTS
         )
-        elements.markup(links, tag="nav").classes("filters").props('aria-label="How many micro-batches"')
+        elements.markup(links, tag="nav").classes("filters").props('aria-label="Number of micro-batches"')
         self._empty = elements.markup("", tag="div")
         with ui.element("div").classes("batches") as self._drawn:
             with ui.element("div").classes("grid"):
-                self._rows = _add_chart("Rows", _build_axes("rows"), "rows of each micro-batch")
+                self._rows = _add_chart("Input rows", _build_axes("rows"), "input rows of each micro-batch")
                 self._rates = _add_chart(
-                    "Rows a second", _build_axes("1/s"), "rows a second that came, and that were processed"
+                    "Input and process rate", _build_axes("rows/s"), "input rate and process rate, in rows per second"
                 )
             self._phases = _add_chart(
-                "Where the time goes", _build_axes("ms"), "duration of each micro-batch by phase, in ms"
+                "Operation duration", _build_axes("ms"), "duration of each micro-batch by phase, in ms"
             )
             self._legend = elements.markup("", tag="div").classes("phases")
             self._table = elements.markup("", tag="div").classes("table tight")
@@ -264,8 +262,8 @@ class _Batches:
             (
                 self._rates,
                 [
-                    _build_line_series("came", [one.input_rows_s for one in batches]),
-                    _build_line_series("processed", [one.processed_rows_s for one in batches]),
+                    _build_line_series("input rate", [one.input_rows_s for one in batches]),
+                    _build_line_series("process rate", [one.processed_rows_s for one in batches]),
                 ],
             ),
             (self._phases, [_build_bar_series(name, [one[name] for one in phases], stack=True) for name in _DRAWN]),
@@ -276,8 +274,8 @@ class _Batches:
 
 
 _NO_BATCH = (
-    '<div class="empty"><strong>No micro-batch carried records in the last day.</strong>'
-    f"<p>Trigger a run on the page Runs, or: {elements.command_html('./penstock run')}</p></div>"
+    '<div class="empty"><strong>No micro-batch had records in the last day.</strong>'
+    f"<p>Trigger a run on the Runs page, or with: {elements.command_html('./penstock run')}</p></div>"
 )
 
 
@@ -304,16 +302,24 @@ def _build_line_series(name: str, values: list[float]) -> dict[str, Any]:
 
 
 def _legend_html(batches: list[Batch]) -> str:
-    found = shares(batches)
-    told = PHASES | {OTHER: "what Spark does not name"}
+    parts = shares(batches)
+    meanings = PHASES | {OTHER: "time that Spark does not attribute"}
     return "".join(
-        f"<div><strong>{name}</strong> <span>{found.get(name, 0):.0%}</span> <span class=quiet>{words}</span></div>"
-        for name, words in told.items()
+        f"<div><strong>{name}</strong> <span>{parts.get(name, 0):.0%}</span> <span class=quiet>{meaning}</span></div>"
+        for name, meaning in meanings.items()
     )
 
 
 def _table_html(batches: list[Batch], topic: str) -> str:
-    heads = ("Batch", "Began", "Rows", "Took", "Processed, 1/s", "Longest phase", "Last record by partition")
+    heads = (
+        "Batch",
+        "Started",
+        "Rows",
+        "Duration",
+        "Process rate, rows/s",
+        "Longest phase",
+        "Last offset by partition",
+    )
     rows = [
         [
             number(one.batch_id),
@@ -326,7 +332,7 @@ def _table_html(batches: list[Batch], topic: str) -> str:
         ]
         for one in batches
     ]
-    return elements.table_html(f"The newest {len(rows)} that carried records", heads, rows)
+    return elements.table_html(f"The newest {len(rows)} with records", heads, rows)
 
 
 def _render_longest_phase(batch: Batch) -> str:
@@ -350,35 +356,35 @@ class _Failures:
 
     def __init__(self, visit: PageContext) -> None:
         self._visit = visit
-        self._shown: list[Failure] | None = None
+        self._shown: tuple[list[Failure], bool] | None = None
         elements.heading("Failures")
         self._list = ui.element("div")
 
-    def show(self, failures: list[Failure]) -> None:
-        """Show these failures if they have changed."""
-        if failures == self._shown:
+    def show(self, failures: list[Failure], is_recovered: bool) -> None:
+        """Show these failures if they have changed. The newest is highlighted unless the stream has recovered."""
+        if (failures, is_recovered) == self._shown:
             return
-        self._shown = failures
+        self._shown = failures, is_recovered
         self._list.clear()
         with self._list:
             if not failures:
-                elements.markup("None in the last 90 days.", tag="p").classes("quiet")
-            for at, one in enumerate(failures):
-                _show_failure(one, newest=at == 0)
+                elements.markup("No failures in the last 90 days.", tag="p").classes("quiet")
+            for index, failure in enumerate(failures):
+                _show_failure(failure, is_current=index == 0 and not is_recovered)
 
 
-def _show_failure(failure: Failure, *, newest: bool) -> None:
-    with ui.element("div").classes("trouble" if newest else "card failure"):
-        when = "Last failure, " if newest else ""
-        elements.markup(f"{when}{moment_html(failure.at)}", tag="p").classes("quiet")
+def _show_failure(failure: Failure, *, is_current: bool) -> None:
+    with ui.element("div").classes("trouble" if is_current else "card failure"):
+        label = "Current failure, " if is_current else ""
+        elements.markup(f"{label}{moment_html(failure.at)}", tag="p").classes("quiet")
         elements.markup(escape(failure.error), tag="p")
-        with ui.expansion("Trace").classes("trace") as trace:
+        with ui.expansion("Stack trace").classes("trace") as trace:
             pass
 
         def fill() -> None:
             if trace.value and not trace.default_slot.children:
                 with trace:
-                    copy_button(failure.trace, "the trace")
+                    copy_button(failure.trace, "the stack trace")
                     elements.markup(escape(failure.trace), tag="pre")
 
         trace.on_value_change(fill)

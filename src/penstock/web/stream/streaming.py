@@ -69,7 +69,9 @@ class Streaming:
         try:
             read = self.found()
         except PenstockError as error:
-            return QueryStatus("unknown", f"Cassandra, which knows the job that reads, is away: {error.message}", "")
+            return QueryStatus(
+                "unknown", f"Cassandra, which stores the job's state, is unavailable: {error.message}", ""
+            )
         is_owned = read.holder is not None and not read.holder.is_dead
         return query.tell(read, self._checkpoint, "" if is_owned else self._process())
 
@@ -78,7 +80,7 @@ class Streaming:
 
     def _ask_spark(self) -> Spark:
         if self.pages is None:
-            return Spark(None, None, "Spark is not the local stack's: its own pages tell how the application does")
+            return Spark(None, None, "Spark does not run in the local stack: see its own UI for the application")
         errors: list[str] = []
         job: Application | None = None
         master: Master | None = None

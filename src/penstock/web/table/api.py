@@ -130,7 +130,7 @@ def search(
     two other searches are running.
     """
     if not _SEARCHES.acquire(blocking=False):
-        raise Unreachable("two searches of the whole topic are under way: try again when one has ended")
+        raise Unreachable("two searches of the whole topic are already running: try again when one has finished")
     try:
         with cassandra.asking(desk.settings):
             search = trace.TraceSearch(quick(desk.settings), desk.cassandra(), record_id, SEARCH_S)

@@ -36,7 +36,7 @@ def register(desk: AppContext) -> None:
         elements.heading("Rows")
         await fill(ui.element("div"), _load_rows(visit))
         elements.heading("Definition")
-        soon("Asking Cassandra …", lambda: _load_definition(visit))
+        soon("Loading …", lambda: _load_definition(visit))
 
 
 def _add_search() -> None:
@@ -45,7 +45,7 @@ def _add_search() -> None:
             ui.navigate.to(f"/table/rows/{quote(text, safe='')}")
 
     with ui.element("div").classes("row-bar"):
-        field = ui.input("Id of a record").props("outlined dense clearable").classes("id-field")
+        field = ui.input("Record id").props("outlined dense clearable").classes("id-field")
         field.on("keydown.enter", find)
         ui.button("Show row and trace", on_click=find).props("no-caps")
 
@@ -53,7 +53,7 @@ def _add_search() -> None:
 def _add_nodes(visit: PageContext, kept: Shared[Nodes]) -> None:
     part = ui.element("div")
     with part:
-        shown = elements.markup("<p class=quiet>Asking the nodes …</p>", tag="div")
+        shown = elements.markup("<p class=quiet>Loading …</p>", tag="div")
     trouble = ui.element("div")
 
     async def refresh() -> None:
@@ -75,11 +75,11 @@ def _add_nodes(visit: PageContext, kept: Shared[Nodes]) -> None:
 def _nodes_html(nodes: Nodes) -> str:
     responding = [node for node in nodes.nodes if not node.error]
     cards = {
-        "writes of rows since the nodes' start": number(_sum_known(responding, "writes")),
-        "compactions wait": number(_sum_known(responding, "compactions_pending")),
-        "SSTables": number(nodes.files.sstables) if nodes.files else "not known from here",
-        "the table's files": _disk_size(nodes, responding),
-        "all files of the nodes": size(_sum_known(responding, "node_bytes")),
+        "row writes since node start": number(_sum_known(responding, "writes")),
+        "pending compactions": number(_sum_known(responding, "compactions_pending")),
+        "SSTables": number(nodes.files.sstables) if nodes.files else "unknown",
+        "table size on disk": _disk_size(nodes, responding),
+        "disk usage of all tables": size(_sum_known(responding, "node_bytes")),
     }
     cards_html = "".join(
         f'<div class="card"><strong>{escape(value)}</strong><span class="quiet">{escape(name)}</span></div>'
@@ -87,13 +87,11 @@ def _nodes_html(nodes: Nodes) -> str:
     )
     note = ""
     if nodes.files is None:
-        note = "<p class=quiet>How many SSTables there are, each node's <code>nodetool tablestats</code> tells.</p>"
+        note = "<p class=quiet>For the number of SSTables, run <code>nodetool tablestats</code> on each node.</p>"
     elif not nodes.files.sstables:
-        note = "<p class=quiet>No SSTable yet: the rows are in memory and in the commit log until they are flushed.</p>"
-    heads = ["Node", "State", "Place", "Writes", "Reads", "Compactions", "All its files"]
-    rows = elements.table_html(
-        "Cassandra's nodes; reads and writes are of this table", heads, map(_node_row, nodes.nodes)
-    )
+        note = "<p class=quiet>No SSTables yet: rows are in the memtable and the commit log until they are flushed.</p>"
+    heads = ["Node", "State", "Datacenter, rack", "Writes", "Reads", "Compactions", "Disk usage"]
+    rows = elements.table_html("Cassandra nodes; reads and writes of this table", heads, map(_node_row, nodes.nodes))
     return f'<div class="big">{cards_html}</div>{note}{elements.region_html("Nodes", rows)}'
 
 
@@ -111,7 +109,7 @@ def _sum_known(nodes: list[Node], name: str) -> float | None:
 
 def _node_row(node: Node) -> list[str]:
     state = state_html("down", node.error) if node.error else state_html("ok", f"up, {node.version}")
-    compactions = f"{number(node.compactions_active)} run, {number(node.compactions_pending)} wait"
+    compactions = f"{number(node.compactions_active)} active, {number(node.compactions_pending)} pending"
     compactions += f", {number(node.compactions_done)} done" + "".join(f"<br>{_task_html(task)}" for task in node.tasks)
     place = f"{escape(node.datacenter)}, {escape(node.rack)}"
     return [
@@ -126,7 +124,7 @@ def _node_row(node: Node) -> list[str]:
 
 
 def _task_html(task: Task) -> str:
-    share = f"{100 * task.done / task.total:.0f} %" if task.total else "begun"
+    share = f"{100 * task.done / task.total:.0f} %" if task.total else "started"
     return f"{escape(task.kind)} {share}"
 
 
@@ -139,25 +137,25 @@ async def _load_rows(visit: PageContext) -> Draw:
 
 def _parse_size(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= MOST_ROWS:
-        raise UsageError(f"{text[:20]!r} is no number of rows from 1 to {MOST_ROWS}", hint="/table")
+        raise UsageError(f"invalid page size {text[:20]!r}: expected 1 to {MOST_ROWS}", hint="/table")
     return int(text)
 
 
 def _show_page(visit: PageContext, rows_page: Page, after: str, count: int) -> None:
     if not rows_page.rows:
         if after:
-            elements.markup('<p>No row follows. <a href="/table">First page</a></p>', tag="div")
+            elements.markup('<p>No more rows. <a href="/table">First page</a></p>', tag="div")
         else:
             todo = "A run fetches records, and the stream stores them."
-            elements.empty("The table holds no row yet.", todo, "./penstock run --records 500")
+            elements.empty("The table is empty.", todo, "./penstock run --records 500")
         return
     _add_paging(rows_page, after, count)
     names = _order_columns(visit, rows_page.columns)
     heads = [names[0], *(["record in Kafka"] if _has_position(rows_page) else []), *names[1:]]
     rows = [_render_row(visit, columns, names, with_place=_has_position(rows_page)) for columns in rows_page.rows]
     name = visit.desk.pipeline.table
-    hides = "; personal data are hidden" if visit.masks else ""
-    elements.table(f"{len(rows)} rows of {name}, in the order of their tokens{hides}", heads, rows).classes("rows")
+    hides = "; personal data is hidden" if visit.masks else ""
+    elements.table(f"{len(rows)} rows of {name}, in token order{hides}", heads, rows).classes("rows")
     _add_paging(rows_page, after, count)
 
 
@@ -173,7 +171,7 @@ def _add_paging(rows_page: Page, after: str, count: int) -> None:
         )
         links.append(f"<span class=quiet>about {100 * rows_page.passed:.0f} % of the table so far</span>")
     else:
-        links.append("<span class=quiet>the last page</span>" if after else "<span class=quiet>all rows</span>")
+        links.append("<span class=quiet>last page</span>" if after else "<span class=quiet>all rows</span>")
     elements.markup(" ".join(links), tag="div").classes("row-bar")
 
 
@@ -203,7 +201,7 @@ async def _load_definition(visit: PageContext) -> Draw:
 
     def draw() -> None:
         with ui.element("details").classes("text"):
-            elements.markup("The statement that makes the table as it is", tag="summary")
+            elements.markup("CREATE TABLE statement", tag="summary")
             copy_button(definition, "the table's definition")
             elements.markup(escape(definition), tag="pre").props('tabindex=0 aria-label="Definition in CQL"')
 

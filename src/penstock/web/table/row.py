@@ -37,7 +37,7 @@ def register(desk: AppContext) -> None:
         is_there = await _show_row(visit, record_id)
         elements.heading("Trace")
         if is_there:
-            soon("Following the record …", lambda: _load_trace(visit, record_id))
+            soon("Tracing the record …", lambda: _load_trace(visit, record_id))
         _Searching(visit, record_id)
 
 
@@ -46,7 +46,7 @@ async def _show_row(visit: PageContext, record_id: str) -> bool:
     try:
         stored_row = await visit.ask(lambda: table(visit.desk).row(record_id))
     except NotFound as error:
-        todo = "Its record may wait, or was rejected, or deleted, or nobody sent it: search the topic for it."
+        todo = "Its record may be pending, rejected, deleted, or was never sent. Search the topic for it."
         elements.empty(error.message, todo, error.hint)
         return False
     _show_facts(visit, stored_row)
@@ -58,7 +58,7 @@ def _show_facts(visit: PageContext, stored_row: TableRow) -> None:
     pairs = [(name, value_html(value)) for name, value in columns.items()]
     pairs.append(("record in Kafka", message_link(visit.desk.pipeline.topic, stored_row.columns)))
     if stored_row.written_us is not None:
-        note = "<small class=quiet>the topic's generation and the offset: which of two records is later</small>"
+        note = "<small class=quiet>derived from topic incarnation and offset; the higher one wins</small>"
         pairs.append(("write timestamp", f"{stored_row.written_us} {note}"))
     elements.facts(pairs).classes("card")
 
@@ -78,7 +78,7 @@ def message_link(topic: str, columns: dict[str, Any]) -> str:
     """Return HTML for a row's record in Kafka: its position, linked to the message."""
     partition, offset = columns.get("kafka_partition"), columns.get("kafka_offset")
     if partition is None or offset is None:
-        return "<span class=quiet>not known</span>"
+        return "<span class=quiet>unknown</span>"
     return elements.message_link(topic, partition, offset, f"partition {partition} offset {offset:,}")
 
 
@@ -93,13 +93,15 @@ def _show_passages(topic: str, trace: RecordPassages) -> None:
     if trace.passages:
         return
     if trace.is_whole:
-        elements.empty("Neither the topic nor the rejected records have this id.", "Kafka holds no record for ever.")
+        elements.empty(
+            "No record with this id in the topic or among the dead letters.", "Retention may have deleted it."
+        )
     elif trace.held is None:
-        todo = "The topic was made anew since, or something else than penstock wrote the row."
-        elements.empty("The topic holds no record that this row was made of.", todo)
+        todo = "The topic was recreated since, or something other than penstock wrote the row."
+        elements.empty("The topic no longer holds the record of this row.", todo)
     else:
         elements.empty(
-            "None was found in this time.", "The command searches to the end.", f"./penstock trace {trace.id}"
+            "Not found within the time limit.", "This command searches the whole topic:", f"./penstock trace {trace.id}"
         )
 
 
@@ -107,9 +109,9 @@ def _show_passage(topic: str, passage: Passage) -> None:
     state = passage.outcome.partition(",")[0]
     outcome = state_html(_STATES.get(state, "unknown"), passage.outcome)
     columns = {"kafka_partition": passage.partition, "kafka_offset": passage.offset}
-    position = "never got to Kafka" if passage.partition is None else message_link(topic, columns)
+    position = "never reached Kafka" if passage.partition is None else message_link(topic, columns)
     stages = "".join(map(_stage_html, passage.hops, [None, *passage.hops]))
-    label = "The way of the record, hop by hop"
+    label = "Trace of the record, stage by stage"
     text = f'<p>{outcome} {position}</p><ol class="trace" aria-label="{label}">{stages}</ol>'
     elements.markup(text, tag="section").classes("card passage")
 
@@ -117,7 +119,7 @@ def _show_passage(topic: str, passage: Passage) -> None:
 def _stage_html(stage: TraceStep, previous: TraceStep | None) -> str:
     elapsed = _format_elapsed(previous, stage)
     elapsed_html = f'<span class="later">{escape(elapsed)}</span>' if elapsed else ""
-    at = moment_html(stage.at) if stage.at else "<span class=quiet>time not known</span>"
+    at = moment_html(stage.at) if stage.at else "<span class=quiet>time unknown</span>"
     return (
         f'<li><strong>{escape(stage.name)}</strong> <span class="at">{at}</span>{elapsed_html}'
         f'<div class="quiet">{escape(stage.detail)}</div></li>'
@@ -139,8 +141,8 @@ class _Searching:
         self._visit = visit
         self._id = record_id
         self._search: TraceSearch | None = None
-        elements.heading("Other records of this id", 3)
-        note = f"Each record of the id is found by reading the whole topic, for {SEARCH_S:.0f} s at most."
+        elements.heading("Other records with this id", 3)
+        note = f"Finds every record with this id. Reads the whole topic, for at most {SEARCH_S:.0f} s."
         elements.markup(note, tag="p").classes("quiet")
         with ui.element("div").classes("row-bar"):
             self._button = ui.button("Search the whole topic", on_click=self._run_search).props("no-caps outline")
@@ -169,7 +171,7 @@ class _Searching:
     async def _search_topic(self) -> Draw:
         trace = await self._visit.ask(search, self._visit.desk, self._id, self._on_start)
         progress = f"{number(trace.read)} of {number(trace.held)} records read"
-        progress += "." if trace.is_whole else ", then the time was over: what follows was not looked at."
+        progress += "." if trace.is_whole else " within the time limit; the rest was not searched."
 
         def draw() -> None:
             self._progress.content = progress

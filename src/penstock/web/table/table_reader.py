@@ -101,7 +101,7 @@ class TableReader:
         """Return the table's columns: the record's in its own order, then any others."""
         there = cassandra.table_of(self._session, self._settings, self._pipeline).columns
         if not there:
-            raise NotFound(f"there is no table {self.name} yet: the Spark job makes it", hint="./penstock up")
+            raise NotFound(f"there is no table {self.name} yet: the Spark job creates it", hint="./penstock up")
         own = [name for name in cql.columns(self._pipeline.stored) if name in there]
         return own + sorted(there.keys() - set(own))
 
@@ -116,7 +116,7 @@ def _parse_token(text: str) -> int | None:
         token = _TOKENS
     if not -_TOKENS // 2 <= token < _TOKENS // 2:
         raise UsageError(
-            f"{text[:40]!r} is no page of the table: begin with the first one, and take `next` from there",
+            f"invalid page {text[:40]!r}: expected the `next` value of another page, or none for the first",
             hint="./penstock rows",
         )
     return token

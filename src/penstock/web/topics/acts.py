@@ -20,18 +20,18 @@ from penstock.web.topics.inventory import Inventory, TopicInfo, spans_of
 from penstock.web.topics.messages import bar
 
 _DANGER = "outline no-caps"
-_LOST = "Every record in it is lost, and whatever reads it stops, or starts over."
+_LOST = "All its records are lost, and its consumers stop or start over."
 _DROPPED = {
-    "pipeline": " The Spark job reads this topic: its checkpoint does not fit a topic that is made anew, so it stops "
-    "until you run ./penstock checkpoint reset --to earliest. Rows that are stored stay.",
-    "rejected": " verify names every dead letter that is gone: a topic that is made anew does not say how many it "
-    "held. Delete its records instead.",
+    "pipeline": " The Spark job reads this topic. Its checkpoint does not match a recreated topic, so the job stops "
+    "until you run ./penstock checkpoint reset --to earliest. Stored rows are kept.",
+    "rejected": " verify reports every deleted dead letter as missing, because a recreated topic does not show how "
+    "many it held. Delete its records instead.",
 }
 """What the deletion of a topic means, by its role."""
 _DELETED = {
-    "pipeline": " Those that the Spark job has not read yet are never stored.",
-    "rejected": " Nobody can redrive them any more. verify counts them as pruned: it excuses no more than lay before "
-    "the new log start, and names every other dead letter that is absent.",
+    "pipeline": " Records that the Spark job has not read yet are never stored.",
+    "rejected": " They can no longer be redriven. verify counts them as pruned: it excuses only those before the new "
+    "log start, and reports every other absent dead letter.",
 }
 """What a deletion of records means, by the topic's role."""
 
@@ -78,33 +78,33 @@ class _Compose:
         self._schema = schema
         self._is_pipeline = topic.role == "pipeline"
         can_validate = self._is_pipeline or schema is not None
-        note = "Key and value are sent as they are typed, as UTF-8."
+        note = "Key and value are sent as typed, in UTF-8."
         if self._is_pipeline:
             note = (
-                "The value is checked against the contract, and sent as the producer sends it: framed, keyed by its id."
+                "The value is validated against the contract and sent as by the producer: with header, keyed by its id."
             )
         elif schema is not None:
-            note = f"The value is checked against {schema.subject} version {schema.version}, and sent framed."
+            note = f"The value is validated against {schema.subject} version {schema.version} and sent with its header."
         elements.markup(note, tag="p").classes("quiet")
         with ui.element("div").classes("card compose"):
-            self._key = ui.input("Key, empty: the record's id" if self._is_pipeline else "Key, empty: none")
+            self._key = ui.input("Key (default: the record's id)" if self._is_pipeline else "Key (optional)")
             template = message_draft.template(visit.desk.pipeline.record) if self._is_pipeline else ""
             self._value = ui.textarea("Value", value=template).props("outlined input-class=mono rows=17")
             self._key.props("outlined dense")
             self._is_null = ui.checkbox(
-                "No value: null" + (", which deletes the row of the key" if self._is_pipeline else "")
+                "Null value" + (", which deletes the row of the key" if self._is_pipeline else "")
             )
             self._value.bind_enabled_from(self._is_null, "value", lambda value: not value)
             with ui.row():
                 if self._is_pipeline:
                     ui.button("Template", on_click=self._fill_template).props("flat no-caps")
                 if can_validate:
-                    ui.button("Check", on_click=self._show_check_result).props("outline no-caps")
+                    ui.button("Validate", on_click=self._show_check_result).props("outline no-caps")
                 ui.button("Send", icon="send", on_click=self._send_message).props("no-caps")
                 if can_validate:
-                    ui.button("Send anyway, as typed", on_click=self._send_as_typed, color=None).props(_DANGER).classes(
-                        "danger"
-                    )
+                    ui.button("Send without validation", on_click=self._send_as_typed, color=None).props(
+                        _DANGER
+                    ).classes("danger")
         self._status = elements.markup("", tag="div").props("role=status aria-live=polite")
 
     def _fill_template(self) -> None:
@@ -121,7 +121,7 @@ class _Compose:
 
     def _show_problems(self, *problems: str) -> None:
         lines = "".join(f"<li>{escape(problem)}</li>" for problem in problems)
-        self._status.content = f'<div class="trouble"><p>It was not sent:</p><ul>{lines}</ul></div>'
+        self._status.content = f'<div class="trouble"><p>Not sent:</p><ul>{lines}</ul></div>'
 
     def _show_fault(self, fault: Fault) -> None:
         self._show_problems(*fault.message.split("; "))
@@ -129,13 +129,13 @@ class _Compose:
     async def _show_check_result(self) -> None:
         if self._schema is not None:
             if self._serialize_value(self._schema) is not None:
-                self._status.content = "<p>It keeps every rule of the schema.</p>"
+                self._status.content = "<p>Valid against the schema.</p>"
             return
         result = await self._validate_value()
         if isinstance(result, Fault):
             self._show_fault(result)
         elif result is not None:
-            self._status.content = "<p>It keeps every rule of the contract.</p>"
+            self._status.content = "<p>Valid against the contract.</p>"
 
     def _serialize_value(self, schema: Version) -> bytes | None:
         """Serialize the value with the schema. If it does not conform, show why and return None."""
@@ -188,7 +188,7 @@ class _Compose:
 
     async def _confirm_deletion(self, key: bytes | None) -> bool:
         if key is None:
-            self._show_problems("a null value deletes the row of its key: type the key")
+            self._show_problems("a null value deletes the row of its key: enter the key")
             return False
         return await elements.confirmed("Delete a row", f"A null value deletes the row of {key.decode()}.", verb="Send")
 
@@ -209,15 +209,15 @@ class _Settings:
         self._topic = topic.name
         self._known = {setting.name: setting for setting in settings}
         if topic.is_internal:
-            elements.markup("A service keeps this topic for itself: it can be looked at here, not changed.", tag="p")
+            elements.markup("This topic is internal to a service, and read-only here.", tag="p")
         else:
             self._build_form()
         own = [setting for setting in settings if setting.is_own]
-        elements.table("Set for this topic", ("Setting", "Value"), map(_setting_row, own))
+        elements.table("Topic overrides", ("Setting", "Value"), map(_setting_row, own))
         with ui.element("details").classes("others"):
-            elements.markup(f"{len(settings) - len(own)} settings as Kafka has them", tag="summary")
+            elements.markup(f"{len(settings) - len(own)} settings with Kafka's defaults", tag="summary")
             defaults = [setting for setting in settings if not setting.is_own]
-            elements.table("Kafka's own", ("Setting", "Value"), map(_setting_row, defaults))
+            elements.table("Kafka's defaults", ("Setting", "Value"), map(_setting_row, defaults))
 
     def _build_form(self) -> None:
         names = [setting.name for setting in self._known.values() if not setting.is_fixed]
@@ -230,7 +230,7 @@ class _Settings:
             for field in (self._name, self._value):
                 field.props("outlined dense")
             ui.button("Change", on_click=self._change_setting).props("no-caps")
-            ui.button("As Kafka has it", on_click=self._reset_setting).props("flat no-caps")
+            ui.button("Reset to default", on_click=self._reset_setting).props("flat no-caps")
 
     def _show_value(self) -> None:
         setting = self._known.get(self._name.value or "")
@@ -246,7 +246,7 @@ class _Settings:
         desk, name = self._visit.desk, self._name.value or ""
         setting = self._known.get(name)
         before = setting.value if setting else ""
-        target = "what Kafka has" if value is None else repr(value)
+        target = "Kafka's default" if value is None else repr(value)
         if not await elements.confirmed(f"Change {name}", f"From {before!r} to {target}.", verb="Change"):
             return
 
@@ -278,9 +278,9 @@ class _Deletion:
                 partition: str(partition) for partition in range(topic.partitions)
             }
             self._partition = ui.select(partitions, value=-1, label="Partition").props("outlined dense")
-            self._before = ui.input("Before offset, empty: all records").props("outlined dense inputmode=numeric")
+            self._before = ui.input("Before offset (default: all records)").props("outlined dense inputmode=numeric")
             ui.button("Delete records", on_click=self._delete_records, color=None).props(_DANGER).classes("danger")
-            ui.button("Delete the topic", on_click=self._delete_topic, color=None).props(_DANGER).classes("danger")
+            ui.button("Delete topic", on_click=self._delete_topic, color=None).props(_DANGER).classes("danger")
 
     async def _delete_records(self) -> None:
         desk, name = self._visit.desk, self._topic.name
@@ -288,7 +288,7 @@ class _Deletion:
         subject = "all records" if not text else f"the records before offset {text}"
         subject += "" if partition == -1 else f" of partition {partition}"
         note = _DELETED.get(self._topic.role, "")
-        if not await elements.confirmed(f"Delete {subject}", f"They are lost.{note}", name=name, verb="Delete"):
+        if not await elements.confirmed(f"Delete {subject}", f"The records are lost.{note}", name=name, verb="Delete"):
             return
 
         def delete() -> bool:
@@ -321,5 +321,5 @@ class _Deletion:
 
 def _parse_offset(text: str) -> int | None:
     if text and not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise UsageError(f"{text[:100]!r} is no offset: it is a whole number")
+        raise UsageError(f"invalid offset {text[:100]!r}: expected a whole number")
     return int(text) if text else None

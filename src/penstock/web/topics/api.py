@@ -18,7 +18,7 @@ from penstock.web.topics.groups import ConsumerGroup, Positions
 from penstock.web.topics.inventory import Inventory, TopicInfo, spans_of
 
 Name = Annotated[str, Path(description="The topic.", max_length=249)]
-_MISSING: dict[int | str, dict[str, Any]] = {404: {"description": "There is none."}}
+_MISSING: dict[int | str, dict[str, Any]] = {404: {"description": "Not found."}}
 
 
 def register(api: FastAPI, desk: AppContext) -> None:
@@ -69,7 +69,7 @@ def _register_messages(api: FastAPI, desk: AppContext) -> None:
     ) -> Any:
         """Search messages, newest first, or from an offset or time onwards. Scans at most 50,000 messages, for 5 s."""
         if time is not None and time.tzinfo is None:
-            raise UsageError(f"time={time.isoformat()}: it needs a time zone, as in 2026-01-31T09:00:00Z")
+            raise UsageError(f"invalid time={time.isoformat()}: expected a time zone, e.g. 2026-01-31T09:00:00Z")
         question = Question(start, partition, offset, time, key, text, field, value, most, go_on)
         looker = Looker(Reader(desk.registry), desk.pipeline.record, not personal)
         return Browser(desk.kafka, desk.settings, name).find(question, looker)
@@ -88,7 +88,7 @@ def _register_messages(api: FastAPI, desk: AppContext) -> None:
         browser = Browser(desk.kafka, desk.settings, name)
         seen = browser.at(partition, offset, looker)
         if seen is None:
-            raise NotFound(f"{name} holds no message at {partition}:{offset}")
+            raise NotFound(f"no message at {partition}:{offset} in {name}")
         return seen
 
 

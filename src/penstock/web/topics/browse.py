@@ -319,7 +319,7 @@ def _gone_on(whole: list[Span], question: Question) -> list[Span]:
         places = {int(partition): int(offset) for partition, _, offset in pairs}
     except ValueError:
         raise UsageError(
-            f"go_on={question.go_on[:100]!r}: it is PARTITION:OFFSET[,...], as an answer told it"
+            f"invalid go_on={question.go_on[:100]!r}: expected PARTITION:OFFSET[,...], from the previous response"
         ) from None
     spans: list[Span] = []
     for one in whole:

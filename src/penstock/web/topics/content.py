@@ -54,7 +54,7 @@ class Reader:
         if value is None:
             return Content("null")
         if len(value) > MAX_VALUE_BYTES:
-            return _wrap_undecoded(value, problem=f"not decoded: a record has at most {MAX_VALUE_BYTES:,} bytes")
+            return _wrap_undecoded(value, problem=f"not decoded: larger than {MAX_VALUE_BYTES:,} bytes")
         return self._decode_by_schema(value) if is_framed(value) else _decode_json(value, None)
 
     def _decode_by_schema(self, value: bytes) -> Content:
@@ -80,9 +80,9 @@ def _decode_json(value: bytes, schema_id: int | None) -> Content:
     try:
         found = msgspec.json.decode(memoryview(value)[FRAME_BYTES:] if framed else value)
     except MALFORMED_JSON as error:
-        return _wrap_undecoded(value, schema_id, f"no JSON: {error}")
+        return _wrap_undecoded(value, schema_id, f"invalid JSON: {error}")
     if is_deep(found):
-        return _wrap_undecoded(value, schema_id, f"not decoded: it is nested more than {_DEEPEST} levels deep")
+        return _wrap_undecoded(value, schema_id, f"not decoded: nested more than {_DEEPEST} levels deep")
     return Content("json", found, schema_id, framed)
 
 
@@ -105,10 +105,10 @@ def _decode_avro(value: bytes, writer: AvroWriter) -> Content:
     if isinstance(found, Fault):
         # fastavro's message may quote the value
         why = f"not decoded: {found.message}" if found.rules else found.message.partition(":")[0]
-        return _wrap_undecoded(value, writer.schema_id, f"no Avro of schema {writer.schema_id}: {why}")
+        return _wrap_undecoded(value, writer.schema_id, f"invalid Avro of schema {writer.schema_id}: {why}")
     fields, left_bytes = found
     plain = msgspec.json.decode(msgspec.json.encode(fields, enc_hook=str))
-    problem = "bytes are left after the record" if left_bytes else ""
+    problem = "extra bytes after the record" if left_bytes else ""
     return Content("avro", plain, writer.schema_id, True, problem)
 
 

@@ -206,7 +206,7 @@ def _read_planned_offsets(settings: Settings, topic: str, problems: list[str]) -
     try:
         place = checkpoint_of(settings, topic).place()
     except (PenstockError, OSError) as error:
-        problems.append(f"the checkpoint was not read: {getattr(error, 'message', error)}")
+        problems.append(f"cannot read the checkpoint: {getattr(error, 'message', error)}")
         return {}
     return place.first if place else {}
 
@@ -218,5 +218,5 @@ def _read_newest_batch(settings: Settings, session: Callable[[], Session], probl
             book = Progress(session(), cassandra.keyspace_of(settings, pipeline), pipeline.topic)
             return next(iter(book.batches(1)), None)
     except PenstockError as error:
-        problems.append(f"the newest batch was not read: {error.message}")
+        problems.append(f"cannot read the newest batch: {error.message}")
     return None

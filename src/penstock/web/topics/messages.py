@@ -29,7 +29,7 @@ from penstock.web.topics.parts import (
     row_html,
 )
 
-_STARTS = {"newest": "the newest", "offset": "an offset", "time": "a time"}
+_STARTS = {"newest": "newest", "offset": "offset", "time": "time"}
 _TAIL_S = 1.0
 _TAIL_RECORDS = 100
 _TAIL_KEPT = 500
@@ -81,7 +81,7 @@ def bar(topic: TopicInfo, here: str) -> None:
         elements.heading(topic.name)
         if topic.role:
             elements.markup(f'<span class="quiet">{ROLES[topic.role]}</span>')
-        elements.markup(links, tag="nav").props('aria-label="Of this topic"')
+        elements.markup(links, tag="nav").props('aria-label="Topic pages"')
 
 
 def _make_looker(visit: PageContext) -> Looker:
@@ -93,7 +93,7 @@ def _parse_int(query: dict[str, str], name: str) -> int | None:
     if not text:
         return None
     if not text.isascii() or not text.isdigit() or len(text) > 18:
-        raise UsageError(f"{name}={text[:100]!r}: it is a whole number")
+        raise UsageError(f"invalid {name}={text[:100]!r}: expected a whole number")
     return int(text)
 
 
@@ -101,7 +101,7 @@ def question_of(query: dict[str, str]) -> Question:
     """Parse the query parameters of a URL. Raises `UsageError`."""
     start = query.get("from", "newest")
     if start not in get_args(Start):
-        raise UsageError(f"from={start[:100]!r}: it is one of {', '.join(_STARTS)}")
+        raise UsageError(f"invalid from={start[:100]!r}: expected one of {', '.join(_STARTS)}")
     return Question(
         start=start,  # type: ignore[arg-type]
         partition=_parse_int(query, "partition"),
@@ -120,9 +120,9 @@ def _parse_time(text: str) -> datetime | None:
     try:
         time = datetime.fromisoformat(text) if text else None
     except ValueError:
-        raise UsageError(f"time={text[:100]!r}: it is written as in 2026-01-31T09:00:00Z") from None
+        raise UsageError(f"invalid time={text[:100]!r}: expected ISO 8601, e.g. 2026-01-31T09:00:00Z") from None
     if time is not None and time.tzinfo is None:
-        raise UsageError(f"time={text[:100]!r}: it needs a time zone, as in 2026-01-31T09:00:00Z")
+        raise UsageError(f"invalid time={text[:100]!r}: expected a time zone, e.g. 2026-01-31T09:00:00Z")
     return time
 
 
@@ -177,18 +177,18 @@ class _Form:
             self._start = ui.select(_STARTS, value=question.start, label="From")
             self._offset = ui.input("Offset", value=_to_text(question.offset)).props("inputmode=numeric")
             self._offset.bind_visibility_from(self._start, "value", lambda value: value == "offset")
-            self._time = ui.input("Your time").props("type=datetime-local step=1 stack-label")
+            self._time = ui.input("Local time").props("type=datetime-local step=1 stack-label")
             self._time.bind_visibility_from(self._start, "value", lambda value: value == "time")
-            self._partition = ui.input("Partition, empty: all", value=_to_text(question.partition))
+            self._partition = ui.input("Partition (default: all)", value=_to_text(question.partition))
             self._key = ui.input("Key", value=question.key)
             self._text = ui.input("Text in key or value", value=question.text)
-            self._field = ui.input("Field, as address.city", value=question.field, autocomplete=known)
-            self._value = ui.input("Value of the field", value=question.value)
+            self._field = ui.input("Field, e.g. address.city", value=question.field, autocomplete=known)
+            self._value = ui.input("Field value", value=question.value)
             for field in (self._start, self._offset, self._time, self._partition, self._key, self._text):
                 field.props("outlined dense")
             for field in (self._field, self._value):
                 field.props("outlined dense")
-            ui.button("Look", icon="search").props("no-caps type=submit")
+            ui.button("Search", icon="search").props("no-caps type=submit")
             elements.markup(f'<a href="/topics/{name}">Clear</a>')
         if question.time is not None:
             self._at = question.time
@@ -257,10 +257,10 @@ class _LiveTail:
             self._timer.active = not self._timer.active
         is_on = self._timer.active
         self._button.props(f"icon={'pause' if is_on else 'play_arrow'}")
-        self._button.text = "Pause" if is_on else "Go on"
+        self._button.text = "Pause" if is_on else "Resume"
         self._status.content = "Waiting for messages…" if is_on and not self._kept else self._status.content
         if not is_on:
-            self._status.content = "Paused. What comes meanwhile is shown when it goes on."
+            self._status.content = "Paused. New messages appear when you resume."
         ui.navigate.history.replace(
             f"{self._address}{'&' if '?' in self._address else '?'}tail=1" if is_on else self._address
         )
@@ -274,7 +274,7 @@ class _LiveTail:
             self._status.content = escape(error.message)
             return
         if skipped:
-            self._status.content = f"{skipped:,} messages came too fast to be shown: look for them below."
+            self._status.content = f"Skipped {skipped:,} messages that arrived too fast to show. Search for them below."
         elif messages or not self._kept:
             self._status.content = "" if messages else "Waiting for messages…"
         if messages:
@@ -306,28 +306,28 @@ async def _show_results(visit: PageContext, name: str, question: Question, looke
     elif not result.go_on:
         _show_no_results(name, question)
     if result.go_on:
-        label = "Older messages" if question.start == "newest" else "Later messages"
-        link = elements.link(f"{label}: go on", _address(name, question, go_on=result.go_on))
+        label = "Older messages" if question.start == "newest" else "Newer messages"
+        link = elements.link(label, _address(name, question, go_on=result.go_on))
         link.classes("go-on")
 
 
 def _result_summary_html(result: MessagePage, question: Question, *, masks: bool) -> str:
-    order = "the newest first" if question.start == "newest" else "the oldest first"
-    since = f" from {moment_html(question.time)} on" if question.start == "time" and question.time else ""
+    order = "newest first" if question.start == "newest" else "oldest first"
+    since = f" since {moment_html(question.time)}" if question.start == "time" and question.time else ""
     count = len(result.messages)
     summary = f"<strong>{count:,}</strong> {'message' if count == 1 else 'messages'}{since}, {order}"
     if question.searches:
-        summary += f"; {result.looked_through:,} looked through in {result.took_ms / 1000:.1f} s"
-    summary += ", more lie beyond." if result.go_on else ", no more."
-    return f"{summary} Personal data are hidden, and not searched." if question.searches and masks else summary
+        summary += f"; {result.looked_through:,} scanned in {result.took_ms / 1000:.1f} s"
+    summary += "; more available." if result.go_on else "; no more."
+    return f"{summary} Personal data is hidden and not searched." if question.searches and masks else summary
 
 
 def _show_no_results(name: str, question: Question) -> None:
     if question.searches or question.go_on or question.start != "newest":
-        elements.empty("No message is like that.", "Look from another place on, or for less.")
-        elements.link("All messages, the newest first", f"/topics/{name}")
+        elements.empty("No matching messages.", "Start from another position, or relax the filters.")
+        elements.link("All messages, newest first", f"/topics/{name}")
     else:
-        elements.empty("The topic holds no message.", "Produce one above, or start a run:", "./penstock run")
+        elements.empty("The topic is empty.", "Produce a message above, or trigger a run:", "./penstock run")
 
 
 def _show_no_message(name: str, position: str, spans: list[Span]) -> None:
@@ -335,19 +335,19 @@ def _show_no_message(name: str, position: str, spans: list[Span]) -> None:
         f"{span.partition}:{span.first} to {span.partition}:{span.end - 1}" for span in spans if span.records
     )
     elements.empty(
-        f"{name} holds no message at {position}.", f"It holds {available or 'none'}. Retention may have taken it."
+        f"No message at {position} in {name}.", f"Available: {available or 'none'}. Retention may have deleted it."
     )
 
 
 def _show_message(seen: ShownMessage) -> None:
     position = f"{seen.partition}:{seen.offset}"
     with ui.element("div").classes("row-bar"):
-        elements.copyable(position, "the place")
+        elements.copyable(position, "the position")
         if seen.offset > 0:
-            elements.link("Before", elements.message_address(seen.topic, seen.partition, seen.offset - 1))
+            elements.link("Previous", elements.message_address(seen.topic, seen.partition, seen.offset - 1))
         elements.link("Next", elements.message_address(seen.topic, seen.partition, seen.offset + 1))
         parameters = {"from": "offset", "partition": seen.partition, "offset": seen.offset}
-        elements.link("From here on", address(seen.topic, **parameters))
+        elements.link("From here", address(seen.topic, **parameters))
         if seen.key and not seen.key_is_hidden:
             elements.link("With this key", address(seen.topic, key=seen.key))
     key = '<span class="quiet">hidden</span>' if seen.key_is_hidden else escape(seen.key or "none")
@@ -366,7 +366,7 @@ def _show_message(seen: ShownMessage) -> None:
     elements.heading("Value")
     elements.markup(escape(body_of(seen)), tag="pre").props("tabindex=0 aria-label=Value")
     if seen.is_cut:
-        elements.markup("Cut: only the first 20,000 characters are shown.", tag="p").classes("quiet")
+        elements.markup("Truncated to the first 20,000 characters.", tag="p").classes("quiet")
     if seen.headers:
         elements.markup(headers_html(seen), tag="div")
     elements.heading("Bytes")

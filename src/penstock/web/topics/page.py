@@ -29,10 +29,10 @@ def register(desk: AppContext) -> None:
     @page(desk, "/topics", "Topics")
     def topics(visit: PageContext) -> None:
         _Topics(visit, inventory)
-        elements.heading("Who reads how far")
+        elements.heading("Consumer lag")
         _Readers(visit, positions, groups)
 
-    @page(desk, "/groups", "Who reads how far")
+    @page(desk, "/groups", "Consumer lag")
     def readers(visit: PageContext) -> None:
         _Readers(visit, positions, groups)
 
@@ -77,7 +77,7 @@ async def _ask_topic(partitions: int, hours: int) -> tuple[str, int, dict[str, s
         name = ui.input("Name").props('outlined dense autofocus maxlength=249 hint="Letters, digits, dot, _ and -"')
         count = ui.number("Partitions", value=partitions, min=1, max=1000, precision=0).props("outlined dense")
         retention_hours = ui.number("Retention in hours", value=hours, min=1, precision=0).props("outlined dense")
-        compact = ui.checkbox("Keep the newest record of each key instead (compacted)")
+        compact = ui.checkbox("Compact: keep only the newest record of each key")
         with ui.row():
             ui.button("Cancel", on_click=lambda: dialog.submit(False)).props("flat no-caps")
             create = ui.button("Create", on_click=lambda: dialog.submit(True)).props("no-caps")
@@ -109,7 +109,7 @@ def _topics_html(topics: list[TopicInfo]) -> str:
         )
         for row in topics
     ]
-    return elements.table_html(f"{len(rows)} topics, as Kafka holds them now", heads, rows)
+    return elements.table_html(f"{len(rows)} topics", heads, rows)
 
 
 class _Readers:
@@ -119,11 +119,11 @@ class _Readers:
         self._ask_positions, self._ask_groups = positions, groups
         with ui.element("div").classes("grid readers"):
             with ui.element("section").classes("card"):
-                elements.heading("The Spark query", 3)
+                elements.heading("Spark query", 3)
                 self._spark = Part(visit)
             with ui.element("section").classes("card"):
                 elements.heading("Lag per partition", 3)
-                self._chart = elements.chart(_lag_chart([]), "records that each reader has not read yet, per partition")
+                self._chart = elements.chart(_lag_chart([]), "lag of each consumer per partition, in records")
         elements.heading("Consumer groups")
         self._groups = Part(visit)
         self._drawn: Any = None
@@ -184,17 +184,17 @@ def _positions_html(positions: Positions) -> str:
         "" if positions.reported_at is None else f", {moment_html(positions.reported_at)}, batch {positions.batch_id}"
     )
     topic = f'<a href="/topics/{positions.topic}">{escape(positions.topic)}</a>'
-    summary = f"<p>{number(positions.lag)} records of {topic} wait.</p>"
+    summary = f"<p>Lag on {topic}: {number(positions.lag)} records.</p>"
     problems = "".join(f'<p class="warn">{escape(problem)}</p>' for problem in positions.problems)
-    heads = ("Partition", "Ends at", "Ledger reaches", "Spark told", "Checkpoint", "Lag")
+    heads = ("Partition", "End offset", "Ledger", "Spark progress", "Checkpoint", "Lag")
     rows = [
         [number(value) for value in (row.partition, row.end, row.recorded, row.reported, row.planned, row.lag)]
         for row in positions.partitions
     ]
-    caption = "Where the query is, by offset"
+    caption = "Offsets of the query"
     note = (
-        f'<p class="quiet">Spark told last: {reported.removeprefix(", ") or UNKNOWN}. Spark commits nothing to '
-        f"Kafka: it is no consumer group, and keeps its place in <code>{escape(positions.checkpoint)}</code>.</p>"
+        f'<p class="quiet">Last Spark progress: {reported.removeprefix(", ") or UNKNOWN}. Spark has no consumer group: '
+        f"its offsets are in the checkpoint <code>{escape(positions.checkpoint)}</code>.</p>"
     )
     return f'{summary}{problems}<div class="table topics">{elements.table_html(caption, heads, rows)}</div>{note}'
 
@@ -204,17 +204,17 @@ def _groups_html(groups: list[ConsumerGroup]) -> str:
     stale = [group for group in groups if group.is_stale]
     if not live:
         live_html = (
-            '<div class="empty"><strong>No consumer group reads from this Kafka.</strong>'
-            "<p>The Spark query is none: it keeps its place in its checkpoint, see above.</p></div>"
+            '<div class="empty"><strong>No active consumer groups.</strong>'
+            "<p>The Spark query has none: its offsets are in its checkpoint, see above.</p></div>"
         )
     else:
-        heads = ("Group", "State", "Members", "Topic", "Partition", "Read up to", "Ends at", "Lag", "Read by")
+        heads = ("Group", "State", "Members", "Topic", "Partition", "Committed offset", "End offset", "Lag", "Client")
         rows = [row for group in live for row in _group_rows(group)]
-        live_html = f'<div class="table topics">{elements.table_html("As the groups committed it", heads, rows)}</div>'
+        live_html = f'<div class="table topics">{elements.table_html("Committed offsets", heads, rows)}</div>'
     names = "".join(f"<li><code>{escape(group.name)}</code></li>" for group in stale)
     stale_html = (
-        f"<details class=stale><summary>{len(stale)} stale groups of the schema registry: no lag is counted</summary>"
-        f'<p class="quiet">Apicurio makes a new group at each start and leaves the old.</p><ul>{names}</ul></details>'
+        f"<details class=stale><summary>{len(stale)} stale groups of the schema registry, without lag</summary>"
+        f'<p class="quiet">Apicurio creates a new group at each start and keeps the old.</p><ul>{names}</ul></details>'
         if stale
         else ""
     )
@@ -226,7 +226,7 @@ def _group_rows(group: ConsumerGroup) -> list[tuple[str, ...]]:
     owner = '<br><span class="quiet">the schema registry</span>' if group.is_registry else ""
     head = f"<code>{escape(group.name)}</code>{owner}", state, number(group.members)
     if not group.reaches:
-        return [(*head, "nothing committed", "", "", "", "", "")]
+        return [(*head, "no committed offset", "", "", "", "", "")]
     rows: list[tuple[str, ...]] = []
     for partition in group.reaches:
         topic = f'<a href="/topics/{escape(partition.topic)}">{escape(partition.topic)}</a>'

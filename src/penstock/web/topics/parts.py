@@ -20,10 +20,10 @@ _PREVIEW_CHARACTERS = 160
 _BODY_CHARACTERS = 4000
 _HEX_ROW_BYTES = 16
 ROLES = {
-    "pipeline": "the pipeline's",
-    "rejected": "rejected records",
-    "registry": "the schema registry's own",
-    "Kafka": "Kafka's own",
+    "pipeline": "pipeline topic",
+    "rejected": "dead letters",
+    "registry": "internal to the schema registry",
+    "Kafka": "internal to Kafka",
     "": "",
 }
 
@@ -67,8 +67,8 @@ class Part:
 def retention(topic: TopicInfo) -> str:
     """Describe the topic's retention."""
     if "delete" not in topic.cleanup:
-        return "newest per key" if topic.cleanup else UNKNOWN
-    duration = "without end" if topic.retention_ms == -1 else elements.duration(topic.retention_ms)
+        return "compacted" if topic.cleanup else UNKNOWN
+    duration = "unlimited" if topic.retention_ms == -1 else elements.duration(topic.retention_ms)
     max_bytes = topic.retention_bytes
     return duration if max_bytes is None or max_bytes < 0 else f"{duration}, {size(max_bytes)} per partition"
 
@@ -113,7 +113,7 @@ def kind_of(seen: ShownMessage) -> str:
     """Describe the encoding of the value."""
     encoding = {"null": "null", "json": "JSON", "avro": "Avro", "text": "text", "bytes": "bytes"}[seen.kind]
     if seen.schema_id is None:
-        return encoding if seen.kind in {"null", "text", "bytes"} else f"{encoding}, without a frame"
+        return encoding if seen.kind in {"null", "text", "bytes"} else f"{encoding}, without header"
     return f"{encoding}, schema {seen.schema_id}"
 
 
@@ -125,7 +125,7 @@ def _facts_html(seen: ShownMessage) -> str:
 def _body_html(seen: ShownMessage, most: int) -> str:
     text = body_of(seen)
     cut = len(text) > most or seen.is_cut
-    more = f'<p class="quiet">Cut here: <a href="{place_address(seen)}">the whole message</a></p>' if cut else ""
+    more = f'<p class="quiet">Truncated: <a href="{place_address(seen)}">show the whole message</a></p>' if cut else ""
     return f"<pre>{escape(text[:most])}</pre>{more}"
 
 
@@ -151,7 +151,7 @@ def headers_html(seen: ShownMessage) -> str:
         )
         for header in seen.headers
     ]
-    return f'<div class="table">{elements.table_html("Headers, as they were sent", ("name", "value"), rows)}</div>'
+    return f'<div class="table">{elements.table_html("Headers", ("name", "value"), rows)}</div>'
 
 
 def hex_of(seen: ShownMessage) -> str:
