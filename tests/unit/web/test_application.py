@@ -69,7 +69,12 @@ def test_the_master():
 
 @pytest.mark.parametrize(
     ("answer", "why"),
-    [(httpx2.ConnectError("refused"), "refused"), (500, "answers 500"), ("<html>", "not JSON"), ([], "no application")],
+    [
+        (httpx2.ConnectError("refused"), "refused"),
+        (500, "returned status 500"),
+        ("<html>", "not JSON"),
+        ([], "no application"),
+    ],
     ids=str,
 )
 def test_spark_is_away(answer, why):

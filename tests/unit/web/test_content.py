@@ -54,13 +54,13 @@ def test_each_shape_is_told_from_the_others(reader, value, kind, decoded, schema
 @pytest.mark.parametrize(
     ("value", "problem"),
     [
-        (b"{", "no JSON"),
-        (pack(JSON_ID) + b"{", "no JSON"),
-        (pack(AVRO_ID) + b"\x01", "no Avro of schema 2: "),
-        (serializer(Reading, "avro", AVRO_ID)(ONE) + b"x", "bytes are left after the record"),
+        (b"{", "invalid JSON"),
+        (pack(JSON_ID) + b"{", "invalid JSON"),
+        (pack(AVRO_ID) + b"\x01", "invalid Avro of schema 2: "),
+        (serializer(Reading, "avro", AVRO_ID)(ONE) + b"x", "extra bytes after the record"),
         (pack(9), "no schema 9"),
         (b"\x00\x00", "the frame has 2 of 5 bytes"),
-        (b"x" * 1_000_001, "not decoded: a record has at most 1,000,000 bytes"),
+        (b"x" * 1_000_001, "not decoded: larger than 1,000,000 bytes"),
     ],
 )
 def test_what_cannot_be_decoded_says_why(reader, value, problem):
@@ -88,7 +88,7 @@ def test_a_value_that_could_hurt_its_reader_is_shown_in_bytes(kind, body, proble
     """It is not decoded, as the stream does not, and the reason stands beside it."""
     found = Reader(FakeSchemas({3: WriterSchema("avro", kind)})).read(pack(3) + body)
     assert (found.kind, found.value) == ("bytes", None)
-    assert f"no Avro of schema 3: {problem}" in found.problem.replace("not decoded: record: the value holds ", "")
+    assert f"invalid Avro of schema 3: {problem}" in found.problem.replace("not decoded: record: the value holds ", "")
 
 
 def test_a_refused_schema_is_asked_for_once():

@@ -14,7 +14,7 @@ def test_a_cluster_elsewhere_is_left_alone(tmp_path):
     assert isinstance(host, Elsewhere)
     assert host.services() == []
     for act in (lambda: host.log_of("kafka"), lambda: host.stop("kafka"), lambda: host.start("kafka")):
-        with pytest.raises(UsageError, match="the local stack of this home is not what the settings name"):
+        with pytest.raises(UsageError, match="the settings do not point to the local stack"):
             act()
 
 

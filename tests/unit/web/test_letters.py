@@ -28,9 +28,9 @@ def letters(kafka):
 
 def test_no_place_is_not_all_places(letters):
     """A selection without places is of every record: it is refused before anything is asked."""
-    with pytest.raises(UsageError, match="no rejected record is chosen"):
+    with pytest.raises(UsageError, match="no dead letter is selected"):
         letters.redrive([], Repair())
-    with pytest.raises(UsageError, match="no rejected record is chosen"):
+    with pytest.raises(UsageError, match="no dead letter is selected"):
         letters.discard([], "note")
 
 
@@ -38,7 +38,7 @@ def test_an_edited_text_is_judged_as_typed(letters, kafka):
     """No JSON, JSON that breaks rules, JSON that keeps them."""
     (letter,) = kafka.set_aside(reject(1, b'{"sensor":"one","celsius":2.5}'))
     for text in ("{", "[1]", '{"sensor": 1, "sensor": 2}', '"\ud800"'):
-        with pytest.raises(UsageError, match="the value is no JSON object"):
+        with pytest.raises(UsageError, match="the value is not a JSON object"):
             letters.edited(letter, text)
     broken = letters.broken(letter, letters.edited(letter, '{"sensor": "one", "celsius": 2.5}'))
     assert broken.rules == ("sensor:type",)
@@ -48,7 +48,7 @@ def test_an_edited_text_is_judged_as_typed(letters, kafka):
 def test_fields_are_set_as_the_command_does(letters):
     """Each of its field's type; none is a mistake."""
     assert letters.set_fields(["sensor=7", ""]).fields == {"sensor": 7}
-    with pytest.raises(UsageError, match="no field is set"):
+    with pytest.raises(UsageError, match="no field is selected"):
         letters.set_fields([" "])
 
 
@@ -86,7 +86,7 @@ def test_a_record_that_was_left_out_is_exported_with_what_is_known(letters, kafk
     assert {"value": None, "value_bytes": 9000, "left_out": ["value"], "offset": 3}.items() <= json.loads(line).items()
     account, _ = letters.account(letter, personal=False)
     assert (account.value.kind, account.value.size_bytes) == ("none", 9000)
-    assert "the record is in readings, partition 0 offset 3" in account.value.text
+    assert "the original record is in readings, partition 0 offset 3" in account.value.text
     assert letters.text(letter) == ""
 
 
@@ -94,7 +94,7 @@ def test_a_confirmation_says_what_becomes_of_each_record():
     """What is sent, what is closed for a newer version, and what stays."""
     question = acts._describe_redrive(Redriven(sent=1200, superseded=2, still_broken=3), "readings")
     assert question == (
-        "1,200 records are sent to readings, once. 2 have a newer version in the table: they are closed, and not sent. "
-        "3 would still be broken, and stay here."
+        "1,200 records are sent to readings, once. 2 have a newer version in the table. They become superseded and are "
+        "not sent. 3 are still invalid, and remain pending."
     )
     assert acts._describe_redrive(Redriven(sent=1), "readings") == "1 records are sent to readings, once."

@@ -75,7 +75,7 @@ def test_who_reads_is_told():
 
 def test_a_stop_loses_nothing_and_says_so():
     """So does a killed process."""
-    assert "none is lost" in tell(StreamFacts(None, [], []), "c").told
+    assert "none are lost" in tell(StreamFacts(None, [], []), "c").told
     assert "killed" in tell(StreamFacts(DEAD, [], []), "c").told
 
 

@@ -1,4 +1,4 @@
-"""What the hops and the verdict say."""
+"""The state of each stage, and the summary of the pipeline."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,7 +11,7 @@ from penstock.contract.failing import FailingBatch
 from penstock.monitoring.alerts import AlertChange
 from penstock.monitoring.flow import Counts, Point, Problem, View
 from penstock.sink.progress import Failure
-from penstock.web.pipeline.hops import hops, verdict
+from penstock.web.pipeline.stages import describe_stages, summarize_pipeline
 
 SERVICES = dict.fromkeys(("kafka", "registry", "cassandra", "airflow", "spark-job"), "")
 RUN = DagRun("r1", "success", "manual", None, None, None, {}, asked=10, fetched=10, produced=10, refused=0)
@@ -32,51 +32,72 @@ def waited(shown: View) -> View:
 
 
 def by_name(shown: View) -> dict[str, object]:
-    return {hop.name: hop for hop in hops(shown, read())}
+    return {stage.name: stage for stage in describe_stages(shown, read())}
 
 
-def test_the_hops_are_in_the_order_of_the_way() -> None:
-    """API, Airflow, Kafka, Spark, Cassandra, and the queue of rejected records."""
-    assert [hop.name for hop in hops(view(), read())] == ["api", "airflow", "kafka", "spark", "cassandra", "rejected"]
-    assert hops(View(), read()) == []
+def test_the_stages_are_in_pipeline_order() -> None:
+    """API, Airflow, Kafka, Spark, Cassandra, and the dead letters."""
+    names = [stage.name for stage in describe_stages(view(), read())]
+    assert names == ["api", "airflow", "kafka", "spark", "cassandra", "rejected"]
+    assert describe_stages(View(), read()) == []
 
 
-def test_a_hop_that_moves_is_busy() -> None:
-    """Its rate is told; without movement it is idle."""
+def test_a_stage_with_throughput_is_busy() -> None:
+    """It has a rate; without throughput it is idle."""
     found = by_name(view(100, 600))
     assert (found["kafka"].state, found["kafka"].rate_s) == ("busy", 50.0)
-    assert found["cassandra"].told == "half within 120 ms, 99 % within 340 ms"
+    assert found["cassandra"].told == "latency p50 120 ms, p99 340 ms"
     assert by_name(view())["kafka"].state == "idle"
 
 
-def test_a_service_that_is_away_is_down_with_what_to_type() -> None:
-    """The error is shown, and the command; the other hops go on."""
+def test_the_stage_of_an_unavailable_service_is_down_with_a_command() -> None:
+    """The error and the command are shown; the other stages are unaffected."""
     found = by_name(view(services=SERVICES | {"cassandra": "refused"}))
     assert (found["cassandra"].state, found["cassandra"].error) == ("down", "refused")
     assert found["cassandra"].command == "./penstock status cassandra"
     assert found["kafka"].state == "idle"
 
 
-def test_an_error_that_is_over_is_told_with_its_time() -> None:
-    """The hop is not down any more."""
+def test_an_error_is_not_shown_after_the_service_has_recovered() -> None:
+    """The stage has an error only while the service is unavailable; the last one stays in `View.problems`."""
+    shown = view(services=SERVICES | {"kafka": "refused", "spark-job": "still starting"})
+    assert [by_name(shown)[name].error for name in ("kafka", "spark")] == ["refused", "still starting"]
     shown = view()
-    shown.problems = {"kafka": Problem(4.0, "was away")}
-    kafka = by_name(shown)["kafka"]
-    assert (kafka.state, kafka.error, kafka.error_at_s) == ("idle", "was away", 4.0)
+    shown.problems = {"kafka": Problem(4.0, "refused"), "spark-job": Problem(4.0, "still starting")}
+    for name in ("kafka", "spark"):
+        stage = by_name(shown)[name]
+        assert (stage.state, stage.error, stage.error_at_s) == ("idle", "", None)
 
 
-def test_sparks_last_error_is_the_newer_of_two() -> None:
-    """A failure of the query that came after the job was away is told."""
-    shown = view()
-    shown.problems = {"spark-job": Problem(4.0, "was away")}
-    shown.failures = [Failure(datetime.fromtimestamp(9, UTC), "StoreFailed", "trace")]
-    assert by_name(shown)["spark"].error == "StoreFailed"
-    shown.problems = {"spark-job": Problem(9.5, "was away")}
-    assert by_name(shown)["spark"].error == "was away"
+def failed(shown: View, at_s: float) -> View:
+    """The view, with a failure of the stream at this time."""
+    shown.failures = [Failure(datetime.fromtimestamp(at_s, UTC), "StoreFailed", "trace")]
+    return shown
 
 
-def test_spark_is_behind_when_records_wait_and_none_is_read() -> None:
-    """For ten seconds; so is it when more wait than the alert allows."""
+def test_a_failure_of_the_stream_is_shown_while_it_is_current() -> None:
+    """No batch was committed since, and records are pending, or the stream is still retrying."""
+    pending = by_name(failed(view(100, 150, stored=100, lag=50), at_s=9.0))["spark"]
+    assert (pending.error, pending.error_at_s) == ("StoreFailed", 9.0)
+    assert by_name(failed(waited(view(100, 100, lag=7)), at_s=-500.0))["spark"].error == "StoreFailed"
+    assert by_name(failed(view(), at_s=9.0))["spark"].error == "StoreFailed"
+    committed_before = by_name(failed(view(100, 200, stored=150, lag=50), at_s=5.0))["spark"]
+    assert committed_before.error == "StoreFailed"
+
+
+def test_a_failure_of_the_stream_is_not_shown_after_a_batch_was_committed() -> None:
+    """A later batch shows that the stream has recovered, even if records are pending again."""
+    spark = by_name(failed(view(100, 200, stored=150, lag=50), at_s=0.0))["spark"]
+    assert (spark.state, spark.error, spark.error_at_s) == ("busy", "", None)
+
+
+def test_a_failure_of_the_stream_is_not_shown_when_nothing_is_pending() -> None:
+    """Without further failures, a stream without lag has recovered, however long ago that was."""
+    assert by_name(failed(view(), at_s=-500.0))["spark"].error == ""
+
+
+def test_spark_is_degraded_when_records_are_pending_and_none_is_read() -> None:
+    """For ten seconds; so is it when the lag exceeds that of the alert."""
     assert by_name(waited(view(100, 150, stored=100, lag=50)))["spark"].state == "late"
     assert by_name(view(100, 150, stored=100, lag=50))["spark"].state == "idle"
     assert by_name(view(100, 150, stored=140, lag=10))["spark"].state == "busy"
@@ -84,19 +105,19 @@ def test_spark_is_behind_when_records_wait_and_none_is_read() -> None:
 
 
 def test_a_failed_run_is_the_apis_error() -> None:
-    """Until a newer run has ended, or while one is under way it is busy."""
+    """Until a newer run has ended; while one is active, the stage is busy."""
     shown = view()
     shown.runs = [replace(RUN, run_id="r2", state="failed"), RUN]
     assert (by_name(shown)["api"].state, by_name(shown)["api"].error) == ("down", "run r2 failed")
     shown.runs.insert(0, replace(RUN, run_id="r3", state="running", fetched=None))
     assert by_name(shown)["api"].state == "busy"
-    assert by_name(shown)["airflow"].told == "1 run under way"
+    assert by_name(shown)["airflow"].told == "1 active run"
     shown.runs.insert(0, replace(RUN, run_id="r4", state="queued", fetched=None))
-    assert by_name(shown)["airflow"].told == "2 runs under way, 1 of them queued"
+    assert by_name(shown)["airflow"].told == "2 active runs, 1 queued"
 
 
-def test_api_and_airflow_tell_how_fast_a_run_goes() -> None:
-    """Without the run's journal there is no rate, and the total is that of the runs that have ended."""
+def test_api_and_airflow_have_the_rate_of_a_run() -> None:
+    """Without the run's delivery log there is no rate, and the total is that of the runs that have ended."""
     shown = view()
     shown.points[1] = replace(shown.points[1], counts=replace(shown.points[1].counts, fetched=60, produced=40))
     found = by_name(shown)
@@ -107,8 +128,8 @@ def test_api_and_airflow_tell_how_fast_a_run_goes() -> None:
     assert [(found[name].rate_s, found[name].total) for name in ("api", "airflow")] == [(None, 10), (None, 9)]
 
 
-def test_without_airflow_nothing_is_known_of_the_api() -> None:
-    """With it and without a run, the API is idle."""
+def test_without_airflow_the_state_of_the_api_is_unknown() -> None:
+    """With Airflow and without a run, the API is idle."""
     shown = view(services=SERVICES | {"airflow": "gone"})
     shown.runs = []
     assert by_name(shown)["api"].state == "unknown"
@@ -124,45 +145,46 @@ def alert(severity: str, message: str) -> AlertChange:
 @pytest.mark.parametrize(
     ("shown", "tone", "text"),
     [
-        (View(), "quiet", "for the first time"),
-        (view(0, 0), "quiet", "No record came yet"),
-        (view(), "quiet", "nothing waits"),
-        (view(100, 600), "good", "50/s come, 50/s are stored, 99 % within 340 ms"),
-        (view(100, 150, stored=100, lag=50), "good", "50 records wait"),
-        (waited(view(100, 100, lag=7)), "warn", "none is read: 7 records wait"),
+        (View(), "quiet", "Waiting for the first poll"),
+        (view(0, 0), "quiet", "No records received yet"),
+        (view(), "quiet", "Idle. Every received record is stored or dead-lettered."),
+        (view(100, 600), "good", "Healthy: 50/s in, 50/s stored, latency p99 340 ms."),
+        (view(100, 150, stored=100, lag=50), "good", "Lag: 50 records."),
+        (waited(view(100, 100, lag=7)), "warn", "makes no progress. Lag: 7 records."),
+        (waited(view(100, 600, stored=100, lag=507)), "warn", "makes no progress. Lag: 507 records."),
         (
             view(services=SERVICES | {"cassandra": "x", "kafka": "y"}, lag=3),
             "bad",
-            "kafka and cassandra are away. 3 rec",
+            "kafka and cassandra are unavailable. Lag: 3 rec",
         ),
-        (view(services=SERVICES | {"registry": "x"}), "bad", "registry is away."),
-        (view(100, 600, stored=100, lag=500), "good", "50/s come, 0/s are stored"),
-        (view(100, 600, counts=Counts(10, 10, 600, 600, 100, 500)), "warn", "More records are set aside, 50/s, than"),
-        (view(100, 600, counts=Counts(10, 10, 600, 600, 500, 100)), "good", "40/s are stored, 10/s are set aside"),
-        (view(counts=Counts()), "quiet", "is not known now"),
+        (view(services=SERVICES | {"registry": "x"}), "bad", "registry is unavailable."),
+        (view(100, 600, stored=100, lag=500), "good", "50/s in, 0/s stored"),
+        (view(100, 600, counts=Counts(10, 10, 600, 600, 100, 500)), "warn", "Rejecting more than storing: 50/s rejec"),
+        (view(100, 600, counts=Counts(10, 10, 600, 600, 500, 100)), "good", "40/s stored, 10/s rejected"),
+        (view(counts=Counts()), "quiet", "Throughput and lag are unknown"),
     ],
 )
-def test_the_verdict_tells_the_worst_first(shown: View, tone: str, text: str) -> None:
-    """Whether records flow, where they are, what is wrong."""
-    told = verdict(shown, now_s=11.0)
-    assert told.tone == tone
-    assert text in told.text
+def test_the_summary_names_the_worst_problem_first(shown: View, tone: str, text: str) -> None:
+    """Without a problem it has throughput, latency and lag."""
+    summary = summarize_pipeline(shown, now_s=11.0)
+    assert summary.tone == tone
+    assert text in summary.text
 
 
-def test_a_look_that_is_old_is_the_first_news() -> None:
+def test_an_old_poll_is_the_worst_problem() -> None:
     """Whatever it found."""
-    assert "is 89 s old" in verdict(view(100, 600), now_s=99.0).text
+    assert "was 89 s ago" in summarize_pipeline(view(100, 600), now_s=99.0).text
 
 
-def test_receipt_and_alerts_come_before_the_flow() -> None:
+def test_receipt_and_alerts_come_before_throughput() -> None:
     """A receipt that does not balance is worse than an alert, a critical alert worse than a warning."""
     shown = view(100, 600)
     shown.alerts = [alert("warning", "slow"), alert("critical", "lost")]
-    assert (verdict(shown, 11).tone, verdict(shown, 11).text) == ("bad", "lost.")
+    assert (summarize_pipeline(shown, 11).tone, summarize_pipeline(shown, 11).text) == ("bad", "lost.")
     shown.alerts = [alert("warning", "slow")]
-    assert verdict(shown, 11).tone == "warn"
+    assert summarize_pipeline(shown, 11).tone == "warn"
     shown.receipt = {"balanced": False, "missing": 3}
-    assert "does not balance: 3 missing" in verdict(shown, 11).text
+    assert "does not balance: 3 missing" in summarize_pipeline(shown, 11).text
 
 
 STUCK = FailingBatch(
@@ -179,21 +201,21 @@ STUCK = FailingBatch(
 )
 
 
-def test_a_stuck_stream_is_down_whatever_flows() -> None:
-    """Records may still come; position, cause and remedy stand on the hop and in the sentence on the whole."""
+def test_a_stuck_stream_is_down_whatever_the_throughput() -> None:
+    """Records may still be received; the stage and the summary have position, cause and remedy."""
     shown = view(before=90, now=100, lag=3)
     shown.stuck = [STUCK]
     spark = by_name(shown)["spark"]
     assert (spark.state, spark.told) == ("down", "stuck on batch 7, 0:17 to 0:19")
     assert "4 failures: StoreFailed" in spark.error
-    told = verdict(shown, 11.0)
-    assert (told.tone, told.command) == ("bad", "./penstock status spark-job")
-    assert told.text.startswith("The stream is stuck on batch 7 (0:17 to 0:19) since 2026-01-01 00:00:00 UTC")
+    summary = summarize_pipeline(shown, 11.0)
+    assert (summary.tone, summary.command) == ("bad", "./penstock status spark-job")
+    assert summary.text.startswith("The stream is stuck on batch 7 (0:17 to 0:19) since 2026-01-01 00:00:00 UTC")
 
 
-def test_a_service_that_is_away_is_told_before_the_stream_that_waits_for_it() -> None:
-    """It is the cause, and what to look at."""
+def test_an_unavailable_service_is_worse_than_a_stuck_stream() -> None:
+    """It is the cause, and what to repair first."""
     shown = view(services=SERVICES | {"cassandra": "refused", "spark-job": "refused"})
     shown.stuck = [STUCK]
-    assert "away" in verdict(shown, 11.0).text
-    assert by_name(shown)["spark"].told == "away"
+    assert "unavailable" in summarize_pipeline(shown, 11.0).text
+    assert by_name(shown)["spark"].told == "unavailable"

@@ -54,4 +54,4 @@ def test_a_spark_elsewhere_is_not_looked_for():
     """It says who knows."""
     desk = desks.desk(read(spark_master="spark://elsewhere:7077"), desks.view())
     desk.cassandra = desk.http = None
-    assert "its own pages tell" in Streaming(desk)._ask_spark().error
+    assert "see its own UI" in Streaming(desk)._ask_spark().error

@@ -128,8 +128,8 @@ def test_a_draft_is_checked_and_not_registered(held, server, draft):
     [
         ("", "no schema to check"),
         ("{\n  nope", "not JSON: .*line 2"),
-        ("[1]", "no JSON schema"),
-        ("7", "no JSON schema"),
+        ("[1]", "not a JSON schema"),
+        ("7", "not a JSON schema"),
         ("[" * 100_000, "nested|not JSON"),
         (" " * 1_000_001, "1,000,001 characters"),
     ],
@@ -157,7 +157,7 @@ def test_a_registry_that_fails_over_a_draft_is_not_away(held, server, monkeypatc
     latest = held.version("t-value", 2)
     monkeypatch.setattr(held, "version", lambda *_: latest)
     server.answer = httpx2.Response(500, json={"error_code": 500, "message": "unknown type"})
-    with pytest.raises(PenstockError, match="failed over this schema: unknown type") as caught:
+    with pytest.raises(PenstockError, match="failed on this schema: unknown type") as caught:
         held.check("t-value", "{}")
     assert not isinstance(caught.value, RegistryUnreachable)
 

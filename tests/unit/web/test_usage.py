@@ -26,13 +26,13 @@ def test_schemas_are_counted_by_partition():
 
 
 def test_what_has_no_schema_is_counted_by_what_it_is():
-    """Plain JSON, tombstones, and frames that are cut come last."""
+    """Plain JSON, tombstones, and truncated headers are last."""
     found = count([message(0, b"{}"), message(1, None), message(2, b"\0\0"), message(3, pack(7))])
     assert [(use.schema_id, use.what) for use in found] == [
         (7, "schema"),
-        (None, "a frame that is cut"),
-        (None, "no frame"),
+        (None, "no header"),
         (None, "null"),
+        (None, "truncated header"),
     ]
 
 
