@@ -28,7 +28,7 @@ class Served(NamedTuple):
     address: str
     home: Path
 
-    def deeds(self) -> list[dict[str, str]]:
+    def audit_entries(self) -> list[dict[str, str]]:
         path = self.home / "data" / "audit.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 

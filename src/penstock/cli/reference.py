@@ -31,7 +31,7 @@ def metrics_page() -> str:
     """Render all metrics: name, type, labels, meaning."""
     from penstock.web import metrics
 
-    return f"{_NOTICE}\n\n{metrics.page()}"
+    return f"{_NOTICE}\n\n{metrics.render_page()}"
 
 
 def config_page() -> str:

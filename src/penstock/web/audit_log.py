@@ -18,7 +18,7 @@ MAX_BYTES = 5 * 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Deed:
+class AuditEntry:
     """An entry of the audit log. `at` is ISO 8601, UTC."""
 
     at: str
@@ -28,7 +28,7 @@ class Deed:
     outcome: str
 
 
-class Trail:
+class AuditLog:
     """The audit log: the current file and one rotated predecessor.
 
     Entries that cannot be written to disk are still in the application log.
@@ -40,9 +40,9 @@ class Trail:
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
 
-    def note(self, who: str, action: str, subject: str, outcome: str) -> None:
+    def record(self, who: str, action: str, subject: str, outcome: str) -> None:
         """Append an entry."""
-        entry = Deed(datetime.now(UTC).isoformat(timespec="milliseconds"), who, action, subject, outcome)
+        entry = AuditEntry(datetime.now(UTC).isoformat(timespec="milliseconds"), who, action, subject, outcome)
         log.info("action_recorded", who=who, action=action, subject=subject, outcome=outcome)
         try:
             with self._lock:
@@ -57,16 +57,16 @@ class Trail:
         with self.path.open("ab") as file:
             file.write(line)
 
-    def newest(self, most: int = 100) -> list[Deed]:
+    def read_newest(self, most: int = 100) -> list[AuditEntry]:
         """Return up to `most` entries, newest first. Raises `FormatTooNew`."""
         lines = deque[bytes](maxlen=most)
         for path in (self._rotated, self.path):
             lines.extend(read_lines(path))
         return [entry for line in reversed(lines) if (entry := self._decode_entry(line)) is not None]
 
-    def _decode_entry(self, line: bytes) -> Deed | None:
+    def _decode_entry(self, line: bytes) -> AuditEntry | None:
         try:
             formats.check_marked(formats.AUDIT_LOG, line, str(self.path))
-            return msgspec.json.decode(line, type=Deed)
+            return msgspec.json.decode(line, type=AuditEntry)
         except msgspec.DecodeError:
             return None

@@ -14,10 +14,10 @@ class Host(Protocol):
 
     is_local: bool
 
-    def services(self) -> list[Status]:
+    def list_services(self) -> list[Status]:
         """Return the current state of every service; empty if they run elsewhere."""
 
-    def log_of(self, service: str) -> Path:
+    def locate_log(self, service: str) -> Path:
         """Return the path of a service's log. Raises `UsageError` for an unknown service."""
 
     def stop(self, service: str) -> None:
@@ -35,11 +35,11 @@ class Elsewhere:
 
     is_local = False
 
-    def services(self) -> list[Status]:
+    def list_services(self) -> list[Status]:
         """Return an empty list."""
         return []
 
-    def log_of(self, service: str) -> Path:
+    def locate_log(self, service: str) -> Path:
         """Raise `UsageError`."""
         raise _make_mismatch_error(f"the log of {service}")
 
@@ -63,7 +63,7 @@ def _make_mismatch_error(what: str) -> UsageError:
     )
 
 
-def host_of(settings: Settings) -> Host:
+def create_host(settings: Settings) -> Host:
     """Return the local stack if the settings point at its Kafka and this data directory has one, else `Elsewhere`."""
     is_ours = settings.kafka_bootstrap == f"{LOOPBACK}:{settings.kafka_port}"
     if not (is_ours and layout.of(settings).credentials.exists()):

@@ -43,12 +43,12 @@ class Logbook:
         if not _NAME.fullmatch(service):
             raise NotFound(f"unknown service {service!r}", hint="./penstock status")
         try:
-            self.path = host.log_of(service)
+            self.path = host.locate_log(service)
         except UsageError as error:
             raise NotFound(error.message, hint=error.hint) from None
         self._secrets = secrets
 
-    def last(self, lines: int, search: str = "") -> Read:
+    def read_last(self, lines: int, search: str = "") -> Read:
         """Return the last lines within the last 2 MiB that contain `search`, ignoring case."""
         end = size_bytes(self.path)
         start = max(0, end - SEARCHED_BYTES - 1)
@@ -57,7 +57,7 @@ class Logbook:
             del read[:1]  # incomplete: it begins before `start`
         return Read(_filter_lines(read, search)[-lines:], position)
 
-    def since(self, position: int, search: str = "") -> Read:
+    def read_since(self, position: int, search: str = "") -> Read:
         """Return the lines added since `position`, at most `MOST_LINES` from the last 2 MiB.
 
         A file shorter than `position` was rotated and is read from its start.

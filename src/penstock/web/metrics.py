@@ -26,7 +26,7 @@ from penstock.monitoring.flow import Point, View
 from penstock.pipelines import Pipeline
 from penstock.reconcile.verify import EXCUSED
 from penstock.web.app_context import AppContext
-from penstock.web.metrics_poller import Followed
+from penstock.web.metrics_poller import MetricsPoller
 from penstock.web.readiness import LATE_S
 
 Samples = Iterable[tuple[tuple[str, ...], float | None]]
@@ -39,14 +39,14 @@ class MetricsInput(NamedTuple):
     pipeline: Pipeline
     view: View
     now: Point
-    followed: Followed
+    polled: MetricsPoller
 
 
-class Said(NamedTuple):
+class MetricDescription(NamedTuple):
     """The description of a metric."""
 
     kind: str
-    told: str
+    meaning: str
     labels: tuple[str, ...] = ()
 
 
@@ -56,14 +56,14 @@ class Metric:
 
     name: str
     kind: Literal["counter", "gauge"]
-    told: str
+    meaning: str
     read: Callable[[MetricsInput], Samples]
     labels: tuple[str, ...] = ()
 
     def family(self, seen: MetricsInput) -> Family:
         """Return the current samples, without unknown values."""
         make = CounterMetricFamily if self.kind == "counter" else GaugeMetricFamily
-        family = make(self.name, self.told, labels=self.labels)
+        family = make(self.name, self.meaning, labels=self.labels)
         for values, value in self.read(seen):
             if value is not None:
                 family.add_metric(values, value)
@@ -107,20 +107,20 @@ def _given_s(seen: MetricsInput) -> float | None:
 
 
 def _list_phase_durations(seen: MetricsInput) -> Samples:
-    batch = seen.followed.batch
+    batch = seen.polled.batch
     return [((phase,), ms / 1000) for phase, ms in sorted(batch.durations_ms.items())] if batch else []
 
 
 BUILD = "penstock_build_info"
-LOOK = "penstock_look_timestamp_seconds"
+LAST_POLL = "penstock_look_timestamp_seconds"
 LATENCY = "penstock_latency_seconds"
 ALWAYS = {
-    BUILD: Said("gauge", "Always 1. The label is the version of penstock.", ("version",)),
-    LOOK: Said(
+    BUILD: MetricDescription("gauge", "Always 1. The label is the version of penstock.", ("version",)),
+    LAST_POLL: MetricDescription(
         "gauge",
         "Time of the last poll of the pipeline. While it is older than 15 s, all other pipeline metrics are omitted.",
     ),
-    LATENCY: Said(
+    LATENCY: MetricDescription(
         "histogram",
         "Latency from a record's Kafka timestamp to the acknowledgement of its row, for rows stored since the control"
         " center started. Buckets only, without a sum.",
@@ -162,7 +162,7 @@ METRICS = (
         "penstock_kafka_held_bytes",
         "gauge",
         "Size of the topic on the brokers' disks, compressed, counting all replicas. Unavailable with SASL.",
-        lambda seen: [((name,), count) for name, count in seen.followed.held_bytes.items()],
+        lambda seen: [((name,), count) for name, count in seen.polled.held_bytes.items()],
         ("topic",),
     ),
     Metric(
@@ -181,14 +181,14 @@ METRICS = (
         "penstock_rejected_records_total",
         "counter",
         "Dead letters since the control center's first scrape, duplicates included.",
-        lambda seen: [((reason,), count) for reason, count in seen.followed.rejects.tally.records.items()],
+        lambda seen: [((reason,), count) for reason, count in seen.polled.rejects.tally.records.items()],
         ("reason",),
     ),
     Metric(
         "penstock_rejected_bytes_total",
         "counter",
         "Bytes of the values of these dead letters.",
-        lambda seen: [((reason,), count) for reason, count in seen.followed.rejects.tally.value_bytes.items()],
+        lambda seen: [((reason,), count) for reason, count in seen.polled.rejects.tally.value_bytes.items()],
         ("reason",),
     ),
     Metric(
@@ -209,13 +209,13 @@ METRICS = (
         "penstock_batch_records",
         "gauge",
         "Records in the newest micro-batch.",
-        _sample_value(lambda seen: None if seen.followed.batch is None else seen.followed.batch.rows),
+        _sample_value(lambda seen: None if seen.polled.batch is None else seen.polled.batch.rows),
     ),
     Metric(
         "penstock_batch_timestamp_seconds",
         "gauge",
         "Start time of the newest micro-batch.",
-        _sample_value(lambda seen: None if seen.followed.batch is None else seen.followed.batch.began_at.timestamp()),
+        _sample_value(lambda seen: None if seen.polled.batch is None else seen.polled.batch.began_at.timestamp()),
     ),
     Metric(
         "penstock_stream_stuck",
@@ -267,9 +267,9 @@ METRICS = (
 class Collector:
     """Collects every metric of an `AppContext`, read again at each scrape."""
 
-    def __init__(self, desk: AppContext) -> None:
-        self._desk = desk
-        self._followed = Followed(desk)
+    def __init__(self, context: AppContext) -> None:
+        self._context = context
+        self._poller = MetricsPoller(context)
 
     def describe(self) -> Iterator[Family]:
         """Return nothing, so that the registry does not collect metrics before the first scrape."""
@@ -278,20 +278,20 @@ class Collector:
     def collect(self) -> Iterator[Family]:
         """Yield the metric families. If the last poll is too old, yield only its time."""
         yield _build_gauge(BUILD, 1, version=__version__)
-        view = self._desk.view
+        view = self._context.view
         if view.now is None:
             return
-        yield _build_gauge(LOOK, view.now.at_s)
+        yield _build_gauge(LAST_POLL, view.now.at_s)
         if time.time() - view.now.at_s > LATE_S:
             return
-        self._followed.follow(view.now)
-        seen = MetricsInput(self._desk.pipeline, view, view.now, self._followed)
+        self._poller.schedule_poll(view.now)
+        seen = MetricsInput(self._context.pipeline, view, view.now, self._poller)
         yield from (metric.family(seen) for metric in METRICS)
-        yield HistogramMetricFamily(LATENCY, ALWAYS[LATENCY].told, buckets=_accumulate_buckets(view.latencies))
+        yield HistogramMetricFamily(LATENCY, ALWAYS[LATENCY].meaning, buckets=_accumulate_buckets(view.latencies))
 
 
 def _build_gauge(name: str, value: float, **labels: str) -> Family:
-    family = GaugeMetricFamily(name, ALWAYS[name].told, labels=list(labels))
+    family = GaugeMetricFamily(name, ALWAYS[name].meaning, labels=list(labels))
     family.add_metric(list(labels.values()), value)
     return family
 
@@ -315,18 +315,18 @@ The metrics `process_...` describe the control center's own process.
 """
 
 
-def page() -> str:
+def render_page() -> str:
     """Return docs/metrics.md, the list of all metrics."""
-    said = [(name, one.kind, one.labels, one.told) for name, one in ALWAYS.items()]
-    said += [(one.name, one.kind, one.labels, one.told) for one in METRICS]
+    said = [(name, one.kind, one.labels, one.meaning) for name, one in ALWAYS.items()]
+    said += [(one.name, one.kind, one.labels, one.meaning) for one in METRICS]
     lines = [f"| `{name}` | {kind} | {', '.join(labels)} | {told} |" for name, kind, labels, told in said]
     return _PAGE + "\n".join(["| name | kind | labels | meaning |", "|---|---|---|---|", *lines]) + "\n"
 
 
-def register(app: FastAPI, desk: AppContext) -> None:
+def register(app: FastAPI, context: AppContext) -> None:
     """Serve /metrics in the requested format."""
     registry = CollectorRegistry()
-    registry.register(Collector(desk))
+    registry.register(Collector(context))
     ProcessCollector(registry=registry)
 
     @app.get("/metrics", include_in_schema=False)

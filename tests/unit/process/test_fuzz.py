@@ -28,7 +28,7 @@ from penstock.process.decode import Decoder
 from penstock.process.expansion import MAX_EXCESS, MAX_VALUES_PER_BYTE
 from penstock.process.writer import AvroWriters
 from penstock.produce.serialize import serializer
-from penstock.web.topics.content import Reader
+from penstock.web.topics.content import ValueDecoder
 from tests.corpus.avro import number
 from tests.unit.ddl import arrow_schema
 from tests.unit.fakes import AVRO_ID, JSON_ID, FakeSchemas
@@ -266,7 +266,7 @@ def test_no_schema_and_value_hurt_who_reads_them(kind, name, body, good):
         assert_can_be_set_aside(found)
     else:
         assert_can_be_stored(found)
-    shown = Reader(schemas).read(start + body).value
+    shown = ValueDecoder(schemas).decode(start + body).value
     most = min(MAX_EXCESS + MAX_VALUES_PER_BYTE * (len(start + body) - FRAME_BYTES), MAX_VALUES)
     assert _values_in(shown) <= most
     assert _values_in(value_of(start + body, AvroWriters(schemas))) <= most

@@ -10,7 +10,7 @@ from penstock.broker.wire_format import pack
 from penstock.contract.masking import MASK
 from penstock.errors import RegistryUnreachable
 from penstock.produce.serialize import serializer
-from penstock.web.topics.content import SHOWN_BYTES, Looker, Reader
+from penstock.web.topics.content import SHOWN_BYTES, MessageRenderer, ValueDecoder
 from tests.corpus.avro import number
 from tests.unit.fakes import AVRO_ID, JSON_ID, FakeSchemas, message
 from tests.unit.records import Reading
@@ -21,11 +21,11 @@ PLAIN = {"sensor": 7, "celsius": 21.5}
 
 @pytest.fixture
 def reader():
-    return Reader(FakeSchemas.of(Reading))
+    return ValueDecoder(FakeSchemas.of(Reading))
 
 
 def seen(one, *, masks=False, schemas=None, record=Reading):
-    return Looker(Reader(schemas or FakeSchemas.of(Reading)), record, masks).see(one)
+    return MessageRenderer(ValueDecoder(schemas or FakeSchemas.of(Reading)), record, masks).render(one)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def seen(one, *, masks=False, schemas=None, record=Reading):
 )
 def test_each_shape_is_told_from_the_others(reader, value, kind, decoded, schema_id):
     """JSON and Avro, framed or not, text, bytes and null; nothing of it is an error."""
-    found = reader.read(value)
+    found = reader.decode(value)
     assert (found.kind, found.value, found.schema_id) == (kind, decoded, schema_id)
 
 
@@ -65,13 +65,13 @@ def test_each_shape_is_told_from_the_others(reader, value, kind, decoded, schema
 )
 def test_what_cannot_be_decoded_says_why(reader, value, problem):
     """The reason stands beside the bytes."""
-    assert problem in reader.read(value).problem
+    assert problem in reader.decode(value).problem
 
 
 def test_a_schema_that_could_hurt_its_reader_is_not_read_with():
     """A type inside of itself is refused, as the stream refuses it."""
     endless = {"type": "record", "name": "R", "fields": [{"name": "r", "type": "R"}]}
-    found = Reader(FakeSchemas({3: WriterSchema("avro", endless)})).read(pack(3) + b"\x00" * 50)
+    found = ValueDecoder(FakeSchemas({3: WriterSchema("avro", endless)})).decode(pack(3) + b"\x00" * 50)
     assert found.kind == "bytes"
     assert "used inside of itself" in found.problem
 
@@ -86,7 +86,7 @@ def test_a_schema_that_could_hurt_its_reader_is_not_read_with():
 )
 def test_a_value_that_could_hurt_its_reader_is_shown_in_bytes(kind, body, problem):
     """It is not decoded, as the stream does not, and the reason stands beside it."""
-    found = Reader(FakeSchemas({3: WriterSchema("avro", kind)})).read(pack(3) + body)
+    found = ValueDecoder(FakeSchemas({3: WriterSchema("avro", kind)})).decode(pack(3) + body)
     assert (found.kind, found.value) == ("bytes", None)
     assert f"invalid Avro of schema 3: {problem}" in found.problem.replace("not decoded: record: the value holds ", "")
 
@@ -94,8 +94,8 @@ def test_a_value_that_could_hurt_its_reader_is_shown_in_bytes(kind, body, proble
 def test_a_refused_schema_is_asked_for_once():
     """A page full of its values does not measure it again for each."""
     schemas = FakeSchemas({3: WriterSchema("avro", {"type": "array", "items": "null"})})
-    reader = Reader(schemas)
-    assert reader.read(pack(3)).problem == reader.read(pack(3)).problem != ""
+    reader = ValueDecoder(schemas)
+    assert reader.decode(pack(3)).problem == reader.decode(pack(3)).problem != ""
     assert schemas.asked == [3]
 
 
@@ -114,7 +114,7 @@ def test_avro_values_that_json_has_not_are_shown_in_its_terms():
 
     body = BytesIO()
     fastavro.schemaless_writer(body, fastavro.parse_schema(schema), {"raw": b"\xff", "at": 0, "odd": float("nan")})
-    found = Reader(FakeSchemas({3: WriterSchema("avro", schema)})).read(pack(3) + body.getvalue())
+    found = ValueDecoder(FakeSchemas({3: WriterSchema("avro", schema)})).decode(pack(3) + body.getvalue())
     assert json.dumps(found.value, allow_nan=False)
     assert found.value["odd"] is None
 
@@ -122,10 +122,10 @@ def test_avro_values_that_json_has_not_are_shown_in_its_terms():
 def test_a_registry_that_is_away_is_asked_once():
     """A page of framed messages does not wait for it again and again; plain ones are shown."""
     schemas = FakeSchemas(error=RegistryUnreachable("away"))
-    reader = Reader(schemas)
-    assert reader.read(pack(1) + b"{}").problem == "not decoded: away"
-    assert reader.read(pack(2) + b"{}").problem == "not decoded: away"
-    assert reader.read(b"{}").kind == "json"
+    reader = ValueDecoder(schemas)
+    assert reader.decode(pack(1) + b"{}").problem == "not decoded: away"
+    assert reader.decode(pack(2) + b"{}").problem == "not decoded: away"
+    assert reader.decode(b"{}").kind == "json"
     assert schemas.asked == [1]
 
 

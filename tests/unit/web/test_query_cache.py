@@ -3,7 +3,7 @@ import threading
 import pytest
 
 from penstock.errors import KafkaUnreachable
-from penstock.web.query_cache import Shared
+from penstock.web.query_cache import QueryCache
 from tests.unit.fakes import Clock
 
 
@@ -18,7 +18,7 @@ def test_many_who_ask_at_once_get_one_answer():
         go.wait(10)
         return len(asked)
 
-    shared, answers = Shared(question, for_s=60), []
+    shared, answers = QueryCache(question, for_s=60), []
     threads = [threading.Thread(target=lambda: answers.append(shared())) for _ in range(20)]
     for thread in threads:
         thread.start()
@@ -32,11 +32,11 @@ def test_many_who_ask_at_once_get_one_answer():
 def test_an_answer_is_asked_anew_when_it_is_old_or_forgotten():
     """And not before."""
     clock, answers = Clock(), iter(range(10))
-    shared = Shared(lambda: next(answers), 5, clock.monotonic)
+    shared = QueryCache(lambda: next(answers), 5, clock.monotonic)
     assert [shared(), shared()] == [0, 0]
     clock.sleep(5)
     assert shared() == 1
-    shared.forget()
+    shared.clear_cache()
     assert [shared(), shared()] == [2, 2]
 
 
@@ -48,7 +48,7 @@ def test_an_error_is_shared_too():
         asked.append(1)
         raise KafkaUnreachable("away")
 
-    shared = Shared(question, for_s=60)
+    shared = QueryCache(question, for_s=60)
     for _ in range(3):
         with pytest.raises(KafkaUnreachable, match="away"):
             shared()

@@ -15,7 +15,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from penstock import config
 from penstock.config import Settings
 from penstock.errors import WrongSettings
-from penstock.web.audit_log import Trail
+from penstock.web.audit_log import AuditLog
 from penstock.web.security import SESSION, SecurityMiddleware
 from penstock.web.sessions import COOKIE, Sessions
 
@@ -44,7 +44,7 @@ def guarded(settings: Settings) -> SecurityMiddleware:
     app = Starlette(
         routes=[WebSocketRoute("/{path:path}", _talks), Route("/{path:path}", _tells, methods=methods)],
     )
-    return SecurityMiddleware(app, settings, Sessions(), Trail(settings))
+    return SecurityMiddleware(app, settings, Sessions(), AuditLog(settings))
 
 
 def settings_of(home: Path, **more: str) -> Settings:

@@ -39,7 +39,7 @@ class Space:
         return self.free_bytes < LOW_BYTES
 
 
-def read(home: Path, longest_s: float = LONGEST_S) -> Space:
+def measure_space(home: Path, longest_s: float = LONGEST_S) -> Space:
     """Return free space, memory and folder sizes. Counts files for at most `longest_s`."""
     there = next(one for one in (home, *home.parents) if one.exists())
     disk, memory = psutil.disk_usage(str(there)), psutil.virtual_memory()

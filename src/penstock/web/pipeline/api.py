@@ -58,13 +58,13 @@ class Missing:
     hint: str
 
 
-def register(api: FastAPI, desk: AppContext) -> None:
+def register(api: FastAPI, context: AppContext) -> None:
     """Add the routes /pipeline, /pipeline/history and /receipt."""
 
     @api.get("/pipeline")
     def pipeline() -> Now:
         """Return each stage with its counts and problems, and a one-line summary."""
-        return describe_now(desk, time.time())
+        return describe_now(context, time.time())
 
     @api.get("/pipeline/history")
     def history(
@@ -72,29 +72,29 @@ def register(api: FastAPI, desk: AppContext) -> None:
         every: Annotated[int, Query(ge=1, le=1000, description="Return every n-th snapshot.")] = 1,
     ) -> Past:
         """Return the snapshots of the last fifteen minutes, one about every two seconds."""
-        return Past([point for point in desk.view.points if point.at_s > after_s][::every])
+        return Past([point for point in context.view.points if point.at_s > after_s][::every])
 
     @api.get(
         "/receipt", response_model=LastReceipt, responses={404: {"model": Missing, "description": "No receipt yet."}}
     )
     def receipt() -> LastReceipt | JSONResponse:
         """Return the last receipt: what became of every record in the topic."""
-        last = desk.view.receipt
+        last = context.view.receipt
         if last is None:
             return JSONResponse({"error": "no receipt yet", "hint": "./penstock verify"}, status_code=404)
         return LastReceipt(last)
 
 
-def describe_now(desk: AppContext, now_s: float) -> Now:
+def describe_now(context: AppContext, now_s: float) -> Now:
     """Return the result of the last poll."""
-    view, pipeline = desk.view, desk.pipeline
+    view, pipeline = context.view, context.pipeline
     return Now(
         topic=pipeline.topic,
         dead_letter_topic=pipeline.dead_letter_topic,
-        keyspace=desk.keyspace,
+        keyspace=context.keyspace,
         table=pipeline.table,
         verdict=summarize_pipeline(view, now_s),
-        hops=describe_stages(view, desk.settings),
+        hops=describe_stages(view, context.settings),
         now=view.now,
         rates_s={count.name: view.rate(count.name) for count in fields(Counts)},
         problems=view.problems,

@@ -10,7 +10,15 @@ from penstock.monitoring.flow import Point, View, rate
 from penstock.reconcile.verify import EXCUSED
 from penstock.web import elements
 from penstock.web.app_context import AppContext
-from penstock.web.elements import command_html, duration, moment_html, number, put, sparkline_html, state_html
+from penstock.web.elements import (
+    command_html,
+    format_duration,
+    format_number,
+    moment_html,
+    sparkline_html,
+    state_html,
+    update_html,
+)
 from penstock.web.page_layout import REFRESH_S, PageContext, page
 from penstock.web.pipeline.stages import StageStatus, describe_stages, summarize_pipeline
 
@@ -35,11 +43,11 @@ _POINTS = 75
 """Approximate number of points drawn for the fifteen minutes."""
 
 
-def register(desk: AppContext) -> None:
+def register(context: AppContext) -> None:
     """Serve the page."""
-    shared = _Shared(desk)
+    shared = _Shared(context)
 
-    @page(desk, "/", "Pipeline")
+    @page(context, "/", "Pipeline")
     def pipeline(visit: PageContext) -> None:
         _Pipeline(visit, shared)
 
@@ -60,19 +68,19 @@ class _Parts(NamedTuple):
 class _Shared:
     """The parts of the page, built once per snapshot however many pages are open."""
 
-    def __init__(self, desk: AppContext) -> None:
-        self._desk = desk
+    def __init__(self, context: AppContext) -> None:
+        self._context = context
         self._cached: tuple[View, _Parts] | None = None
 
     def parts(self) -> _Parts:
         """Return the current parts. The verdict also depends on the snapshot's age."""
-        view = self._desk.view
+        view = self._context.view
         if self._cached is None or self._cached[0] is not view:
             self._cached = view, self._make(view)
         return self._cached[1]._replace(verdict=_render_summary(view))
 
     def _make(self, view: View) -> _Parts:
-        stages = describe_stages(view, self._desk.settings)
+        stages = describe_stages(view, self._context.settings)
         return _Parts(
             verdict="",
             path=f'<div class="path">{"".join(_render_stage(stage, view) for stage in stages[:-1])}</div>',
@@ -96,29 +104,29 @@ class _Pipeline:
 
     def __init__(self, visit: PageContext, shared: _Shared) -> None:
         self._shared = shared
-        self._verdict = elements.markup("", tag="div").props("role=status aria-live=polite")
-        self._path = elements.markup("", tag="div").props('aria-label="Pipeline stages" role=group')
-        self._branch = elements.markup("", tag="div").classes("branch")
-        self._totals = elements.markup("", tag="div").classes("big")
+        self._verdict = elements.add_html("", tag="div").props("role=status aria-live=polite")
+        self._path = elements.add_html("", tag="div").props('aria-label="Pipeline stages" role=group')
+        self._branch = elements.add_html("", tag="div").classes("branch")
+        self._totals = elements.add_html("", tag="div").classes("big")
         with ui.element("div").classes("grid"):
             with ui.element("div").classes("card"):
-                elements.heading("Throughput")
-                self._rates = elements.chart(
-                    elements.time_axes("1/s"), "throughput in records per second over fifteen minutes"
+                elements.add_heading("Throughput")
+                self._rates = elements.add_chart(
+                    elements.build_time_axes("1/s"), "throughput in records per second over fifteen minutes"
                 )
             with ui.element("div").classes("card"):
-                elements.heading("Lag and latency")
-                self._lag = elements.chart(_two_axes(), "lag in records, and latency in ms, over fifteen minutes")
+                elements.add_heading("Lag and latency")
+                self._lag = elements.add_chart(_two_axes(), "lag in records, and latency in ms, over fifteen minutes")
         with ui.element("div").classes("grid"):
-            self._receipt = elements.markup("", tag="section").classes("card")
-            self._alerts = elements.markup("", tag="section").classes("card")
+            self._receipt = elements.add_html("", tag="section").classes("card")
+            self._alerts = elements.add_html("", tag="section").classes("card")
         self._refresh_parts()
         visit.every(REFRESH_S, self._refresh_parts)
 
     def _refresh_parts(self) -> None:
         parts = self._shared.parts()
         for name in ("verdict", "path", "branch", "totals", "receipt", "alerts"):
-            put(getattr(self, f"_{name}"), getattr(parts, name))
+            update_html(getattr(self, f"_{name}"), getattr(parts, name))
         for chart, lines in ((self._rates, parts.rates), (self._lag, parts.lag)):
             if chart.options.get("series") is not lines:
                 chart.options["series"] = lines
@@ -134,7 +142,7 @@ def _build_rate_series(view: View) -> list[dict[str, Any]]:
     points = _sample_points(view)
     names = {"kafka": "in", "stored": "stored", "rejected": "rejected"}
     return [
-        elements.series(name, [(points[at].at_s, rate(points[: at + 1], count)) for at in range(1, len(points))])
+        elements.build_series(name, [(points[at].at_s, rate(points[: at + 1], count)) for at in range(1, len(points))])
         for count, name in names.items()
     ]
 
@@ -142,14 +150,14 @@ def _build_rate_series(view: View) -> list[dict[str, Any]]:
 def _build_lag_series(view: View) -> list[dict[str, Any]]:
     points = _sample_points(view)
     return [
-        elements.series("lag", [(point.at_s, point.lag) for point in points], area=True),
-        elements.series("latency p50, ms", [(point.at_s, point.p50_ms) for point in points]) | {"yAxisIndex": 1},
-        elements.series("latency p99, ms", [(point.at_s, point.p99_ms) for point in points]) | {"yAxisIndex": 1},
+        elements.build_series("lag", [(point.at_s, point.lag) for point in points], area=True),
+        elements.build_series("latency p50, ms", [(point.at_s, point.p50_ms) for point in points]) | {"yAxisIndex": 1},
+        elements.build_series("latency p99, ms", [(point.at_s, point.p99_ms) for point in points]) | {"yAxisIndex": 1},
     ]
 
 
 def _two_axes() -> dict[str, object]:
-    axes = elements.time_axes("records")
+    axes = elements.build_time_axes("records")
     return axes | {"yAxis": [axes["yAxis"], {**axes["yAxis"], "name": "ms", "splitLine": {"show": False}}]}
 
 
@@ -157,13 +165,13 @@ def _render_stage(stage: StageStatus, view: View) -> str:
     points = _sample_points(view)
     values = [rate(points[: at + 1], _COUNTS[stage.name], over_s=30) for at in range(1, len(points))]
     error = _render_error(stage) if stage.error else ""
-    lag = f", lag {number(stage.waiting)}" if stage.waiting else ""
+    lag = f", lag {format_number(stage.waiting)}" if stage.waiting else ""
     state = state_html(stage.state, _LABELS[stage.state])
     return (
         f'<article class="hop {stage.state}" id="hop-{stage.name}">'
         f'<h3><a href="{_LINKS[stage.name]}">{escape(stage.title)}</a>{state}</h3>'
-        f'<div class="rate">{number(stage.rate_s)} <small>records/s</small></div>'
-        f'<div class="told">{number(stage.total)} {escape(stage.counts)}{lag}</div>'
+        f'<div class="rate">{format_number(stage.rate_s)} <small>records/s</small></div>'
+        f'<div class="told">{format_number(stage.total)} {escape(stage.counts)}{lag}</div>'
         f'<div class="told">{escape(stage.told)}</div>'
         f"{sparkline_html(values, f'{stage.title}: records per second over the last fifteen minutes')}{error}</article>"
     )
@@ -183,12 +191,12 @@ def _render_totals(view: View) -> str:
         {}
         if now is None
         else {
-            "received": number(now.counts.kafka),
-            "stored": number(now.counts.stored),
-            "lag": number(now.lag),
-            "dead letters": number(now.counts.rejected),
-            "latency p50": duration(now.p50_ms),
-            "latency p99": duration(now.p99_ms),
+            "received": format_number(now.counts.kafka),
+            "stored": format_number(now.counts.stored),
+            "lag": format_number(now.lag),
+            "dead letters": format_number(now.counts.rejected),
+            "latency p50": format_duration(now.p50_ms),
+            "latency p99": format_duration(now.p99_ms),
         }
     )
     return "".join(
@@ -205,8 +213,8 @@ def _render_receipt(view: View) -> str:
     state = ("ok", "balanced") if receipt["balanced"] else ("down", "not balanced")
     labels = {"waiting": "pending"}
     names = ("produced", "stored", "rejected", "waiting", "missing", "rows")
-    counts = [(labels.get(name, name), number(receipt[name])) for name in names]
-    counts += [(name, number(receipt[name])) for name in EXCUSED if receipt.get(name)]
+    counts = [(labels.get(name, name), format_number(receipt[name])) for name in names]
+    counts += [(name, format_number(receipt[name])) for name in EXCUSED if receipt.get(name)]
     cells = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in counts)
     warnings = "".join(f'<p class="warn">{escape(str(warning))}</p>' for warning in receipt.get("warnings", []))
     return (

@@ -13,9 +13,9 @@ from penstock.dead_letters.redrive import Discarded, Redriven
 from penstock.dead_letters.repair import Repair
 from penstock.errors import PenstockError
 from penstock.web import elements
-from penstock.web.elements import number
+from penstock.web.elements import format_number
 from penstock.web.page_layout import PageContext
-from penstock.web.rejected.letters import Letters
+from penstock.web.rejected.letters import DeadLetterService
 from penstock.web.rejected.reader import RejectedEntry
 
 T = TypeVar("T")
@@ -24,13 +24,13 @@ _NAMED = 20
 _BUTTON = "no-caps outline"
 
 
-class Acts:
+class Actions:
     """Actions on a selection. `waiting` returns the records to redrive or discard, `chosen` those to export."""
 
     def __init__(
         self,
         visit: PageContext,
-        letters: Letters,
+        letters: DeadLetterService,
         waiting: Entries,
         name: str,
         again: Callable[[], Awaitable[None]],
@@ -45,8 +45,8 @@ class Acts:
 
     def build(self) -> None:
         """Build the forms, and an element for their outcome."""
-        elements.heading("Repair, redrive, discard")
-        elements.markup(
+        elements.add_heading("Repair, redrive, discard")
+        elements.add_html(
             "A redriven record keeps its position in the order of the topic. If a newer version of its id is stored, "
             "it is not sent and becomes superseded.",
             tag="p",
@@ -61,11 +61,11 @@ class Acts:
                 self._build_discard_form()
             with ui.element("section").classes("card"):
                 self._build_export_form()
-        self._status = elements.markup("", tag="div").classes("outcome").props("role=status aria-live=polite")
+        self._status = elements.add_html("", tag="div").classes("outcome").props("role=status aria-live=polite")
 
     def _build_set_form(self) -> None:
-        elements.heading("Set fields", 3)
-        elements.markup(
+        elements.add_heading("Set fields", 3)
+        elements.add_html(
             "Sets the same value in every pending record. Records that are then valid are sent once.", tag="p"
         )
         self._rows = ui.element("div")
@@ -78,7 +78,7 @@ class Acts:
             )
 
     def _add_field(self) -> None:
-        names = [field.name for field in fields(self._visit.desk.pipeline.record)]
+        names = [field.name for field in fields(self._visit.context.pipeline.record)]
         with self._rows, ui.element("div").classes("row-bar"):
             name = ui.select(names, label="Field").props("outlined dense options-dense").classes("field-name")
             value = ui.input("New value").props("outlined dense").classes("field-value")
@@ -90,31 +90,31 @@ class Acts:
         )
 
     def _build_redrive_form(self) -> None:
-        elements.heading("Redrive unchanged", 3)
+        elements.add_heading("Redrive unchanged", 3)
         text = "For records that are valid now because a schema or a rule has changed. Others remain pending."
-        elements.markup(text, tag="p")
+        elements.add_html(text, tag="p")
         with ui.element("div").classes("row-bar"):
             ui.button("Dry run unchanged", on_click=lambda: self._dry_run(Repair)).props(_BUTTON)
             ui.button("Redrive", on_click=lambda: self.send(Repair, "redrive")).props("no-caps")
 
     def _build_discard_form(self) -> None:
-        elements.heading("Discard", 3)
-        elements.markup(
+        elements.add_heading("Discard", 3)
+        elements.add_html(
             "Discarded records stay in the topic until retention deletes them, and are never sent.", tag="p"
         )
         self._note = ui.input("Reason (stored with user and time)").props("outlined dense")
         ui.button("Discard", on_click=self._discard_records, color=None).props(_BUTTON).classes("danger")
 
     def _build_export_form(self) -> None:
-        elements.heading("Export", 3)
-        elements.markup(
+        elements.add_heading("Export", 3)
+        elements.add_html(
             "JSON lines in the format of <code>./penstock dlq export</code>, for editing in a file.", tag="p"
         )
         button = ui.button("Export", on_click=self._export_records).props(_BUTTON)
         if self._visit.masks:
             button.disable()
             text = "An export contains personal data. Show personal data first, with the button at the top of the page."
-            elements.markup(text, tag="p").classes("quiet")
+            elements.add_html(text, tag="p").classes("quiet")
 
     async def _run_query(self, question: Callable[[], T]) -> T | None:
         """Run `question` and return its result. On a `PenstockError`, show that and return None."""
@@ -158,8 +158,8 @@ class Acts:
         if trial is None or not (trial[2].sent or trial[2].superseded):
             return
         places, repair, expected = trial
-        as_new, question = self._is_as_new(), _describe_redrive(expected, self._visit.desk.pipeline.topic)
-        if not await elements.confirmed("Redrive?", question, verb="Redrive"):
+        as_new, question = self._is_as_new(), _describe_redrive(expected, self._visit.context.pipeline.topic)
+        if not await elements.ask_confirmation("Redrive?", question, verb="Redrive"):
             return
         result = await self._visit.act(
             action, _join_positions(places), lambda: self._letters.redrive(places, repair, as_new=as_new)
@@ -172,8 +172,8 @@ class Acts:
         places = await self._pending_places()
         if not places:
             return
-        question = f"{number(len(places))} records are discarded permanently. They can never be sent."
-        if not await elements.confirmed("Discard?", question, name=self._name, verb="Discard"):
+        question = f"{format_number(len(places))} records are discarded permanently. They can never be sent."
+        if not await elements.ask_confirmation("Discard?", question, name=self._name, verb="Discard"):
             return
         note = f"{self._note.value or ''} (by {self._visit.session.name})".strip()
         result = await self._visit.act("discard", _join_positions(places), lambda: self._letters.discard(places, note))
@@ -193,11 +193,11 @@ class Acts:
             export.content, f"dead-letters-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.jsonl", "application/jsonl"
         )
         rest = (
-            f" {number(export.left_out)} exceed the limit; export all with <code>./penstock dlq export FILE</code>"
+            f" {format_number(export.left_out)} exceed the limit. Export all: <code>./penstock dlq export FILE</code>"
             if export.left_out
             else ""
         )
-        self._status.content = f"<p>{number(export.records)} records exported.{rest}</p>"
+        self._status.content = f"<p>{format_number(export.records)} records exported.{rest}</p>"
 
     def _outcome_html(self, result: Redriven | Discarded) -> str:
         """Return HTML for the result of an action or a dry run: counts, and the records not sent with the reason."""
@@ -210,7 +210,9 @@ class Acts:
             "in_hand": "in flight in another command",
             "already": "already resolved",
         }
-        counts = [(label, number(getattr(result, name))) for name, label in labels.items() if getattr(result, name, 0)]
+        counts = [
+            (label, format_number(getattr(result, name))) for name, label in labels.items() if getattr(result, name, 0)
+        ]
         not_sent = [record for record in result.records if record.outcome not in ("sent", "discarded")][:_NAMED]
         lines = "".join(
             f'<li><a href="/rejected/{record.place.replace(":", "/")}">{record.place}</a> '
@@ -234,13 +236,13 @@ class Acts:
 
 def _describe_redrive(expected: Redriven, topic: str) -> str:
     """Return what a confirmed redrive does, by its dry run."""
-    parts = [f"{number(expected.sent)} records are sent to {topic}, once."]
+    parts = [f"{format_number(expected.sent)} records are sent to {topic}, once."]
     if expected.superseded:
         parts.append(
-            f"{number(expected.superseded)} have a newer version in the table. They become superseded and are not sent."
+            f"{format_number(expected.superseded)} have a newer version in the table and become superseded, unsent."
         )
     if expected.still_broken:
-        parts.append(f"{number(expected.still_broken)} are still invalid, and remain pending.")
+        parts.append(f"{format_number(expected.still_broken)} are still invalid, and remain pending.")
     return " ".join(parts)
 
 

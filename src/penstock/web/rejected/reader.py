@@ -65,7 +65,7 @@ class RejectedEntry:
         return f"{self.partition}:{self.offset}"
 
 
-def entry_of(letter: DeadLetter) -> RejectedEntry:
+def create_entry(letter: DeadLetter) -> RejectedEntry:
     """Return the entry of a dead letter."""
     return RejectedEntry(
         letter.partition,
@@ -81,7 +81,7 @@ def entry_of(letter: DeadLetter) -> RejectedEntry:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class DeadLetterFilter:
     """Selects the entries that match every given criterion."""
 
     reason: str = ""
@@ -91,7 +91,7 @@ class Wanted:
     """Codes of all violated rules, separated by commas: exactly these."""
     state: str = ""
 
-    def takes(self, entry: RejectedEntry, state: str) -> bool:
+    def matches(self, entry: RejectedEntry, state: str) -> bool:
         """Return whether the entry matches."""
         return (
             self.reason in ("", entry.reason)
@@ -122,9 +122,9 @@ class Listing:
         """Return the records by reason and rules. Without a known resolution, a record counts as waiting."""
         return grouped(self.entries, self.lines)
 
-    def select(self, wanted: Wanted) -> list[RejectedEntry]:
+    def select(self, wanted: DeadLetterFilter) -> list[RejectedEntry]:
         """Return the entries that match."""
-        return [one for one in self.entries if wanted.takes(one, self.state(one))]
+        return [one for one in self.entries if wanted.matches(one, self.state(one))]
 
 
 class RejectedReader:
@@ -146,7 +146,7 @@ class RejectedReader:
         self._listing: Listing | None = None
         self._read_s = 0.0
 
-    def listing(self, session: Callable[[], Session], max_age_s: float = FRESH_S) -> Listing:
+    def read_listing(self, session: Callable[[], Session], max_age_s: float = FRESH_S) -> Listing:
         """Return the records as of at most `max_age_s` ago. Raises `KafkaUnreachable`."""
         with self._lock:
             if self._listing is None or time.monotonic() - self._read_s >= max_age_s:
@@ -178,13 +178,13 @@ class RejectedReader:
     def _iter_new_entries(self, spans: list[Span]) -> Iterator[RejectedEntry]:
         """Yield the entries in the newest part of `spans`, newest part first, for at most `LONGEST_S`."""
         deadline_s = time.monotonic() + LONGEST_S
-        chosen = newest_of(spans, self._newest)
+        chosen = select_newest(spans, self._newest)
         self._is_whole = self._is_whole and chosen == spans
-        last = newest_of(chosen, _FIRST_LETTERS)
+        last = select_newest(chosen, _FIRST_LETTERS)
         ends = {span.partition: span.first for span in last}
         before = [Span(one.partition, one.first, ends[one.partition]) for one in chosen]
         for letter in dlq.letters(self._settings, self._pipeline, [*last, *before]) if chosen else ():
-            yield entry_of(letter)
+            yield create_entry(letter)
             if time.monotonic() > deadline_s:
                 self._is_whole = False
                 return
@@ -211,7 +211,7 @@ class RejectedReader:
         self._settled = final | found
         return None
 
-    def letters(self, places: Iterable[tuple[int, int]]) -> list[DeadLetter]:
+    def read_letters(self, places: Iterable[tuple[int, int]]) -> list[DeadLetter]:
         """Return the dead letters at these positions, except those that are gone. Raises `KafkaUnreachable`."""
         held = {one.partition: one for one in topics.spans(self._settings, self._pipeline.dead_letter_topic)}
         spans = [
@@ -221,22 +221,22 @@ class RejectedReader:
         ]
         return list(dlq.letters(self._settings, self._pipeline, spans)) if spans else []
 
-    def letter(self, partition: int, offset: int) -> DeadLetter:
+    def read_letter(self, partition: int, offset: int) -> DeadLetter:
         """Return the dead letter at a position. Raises `NotFound`, which says where some are."""
-        found = self.letters([(partition, offset)])
+        found = self.read_letters([(partition, offset)])
         if not found:
             nowhere = dlq.nowhere(self._settings, self._pipeline, f"{partition}:{offset}")
             raise NotFound(nowhere.message, hint=nowhere.hint)
         return found[0]
 
-    def line(self, session: Session, letter: DeadLetter) -> Settled | None:
+    def read_resolution(self, session: Session, letter: DeadLetter) -> Settled | None:
         """Return the resolution of a record, if any. Raises `CassandraUnreachable`."""
         with cassandra.asking(self._settings):
             found = settled.states_of(session, self._keyspace, self._pipeline.topic, [letter.identity])
         return found.get(letter.identity)
 
 
-def newest_of(spans: Sequence[Span], most: int) -> list[Span]:
+def select_newest(spans: Sequence[Span], most: int) -> list[Span]:
     """Return the ends of the spans, at most `most` offsets in total; short spans leave their share to the others."""
     found: dict[int, Span] = {}
     for at, span in enumerate(sorted(spans, key=lambda one: one.records)):
@@ -259,7 +259,7 @@ class LetterContent:
 
 
 @dataclass(frozen=True)
-class Account:
+class DeadLetterDetails:
     """Everything known about a rejected record."""
 
     place: str
@@ -289,12 +289,12 @@ class Account:
     value: LetterContent
 
 
-def account(
+def describe_letter(
     letter: DeadLetter, line: Settled | None, record: type[Record], schemas: Schemas, *, personal: bool, state: str = ""
-) -> Account:
+) -> DeadLetterDetails:
     """Return all that is known about a dead letter; unless `personal`, what may be personal is hidden."""
     settled_as = state_of(letter.identity, {} if line is None else {letter.identity: line})
-    return Account(
+    return DeadLetterDetails(
         place=letter.place,
         partition=letter.partition,
         offset=letter.offset,
@@ -304,7 +304,7 @@ def account(
         reason=letter.reason,
         meaning=wording.reason(letter.reason),
         broken=[wording.broken(code, record) for code in letter.rules],
-        message=letter.message if personal else harmless(letter),
+        message=letter.message if personal else redact_message(letter),
         stage=letter.stage,
         time=letter.time,
         topic=letter.origin.topic,
@@ -314,13 +314,13 @@ def account(
         schema_id=letter.schema_id,
         run=letter.run,
         version=letter.version,
-        key=shown_key(letter.key, record, personal=personal),
+        key=format_key(letter.key, record, personal=personal),
         headers=[(name, _format_header(name, value, personal=personal)) for name, value in letter.headers],
         value=_build_content(letter, record, schemas, personal=personal),
     )
 
 
-def harmless(letter: DeadLetter) -> str:
+def redact_message(letter: DeadLetter) -> str:
     """Return the message without what it may quote from the record."""
     if letter.reason == Reason.CONTRACT_BROKEN and letter.stage == Stage.DECODE:
         return letter.message  # the contract's own wording
@@ -330,7 +330,7 @@ def harmless(letter: DeadLetter) -> str:
     return _QUOTED.sub(f"'{MASK}'", letter.message)
 
 
-def shown_key(key: bytes | None, record: type[Record], *, personal: bool) -> str:
+def format_key(key: bytes | None, record: type[Record], *, personal: bool) -> str:
     """Return a Kafka key as text; unless `personal`, only a record's key, which is not personal."""
     if key is None:
         return "none"
@@ -350,10 +350,10 @@ def _build_content(letter: DeadLetter, record: type[Record], schemas: Schemas, *
     if letter.left_out and "value" in letter.left_out.parts:
         why = f"the value was too large for the dead-letter topic; the original record is {letter.original}"
         return LetterContent("none", why, letter.value_bytes)
-    return content(letter.value, record, schemas, personal=personal)
+    return describe_value(letter.value, record, schemas, personal=personal)
 
 
-def content(value: bytes | None, record: type[Record], schemas: Schemas, *, personal: bool) -> LetterContent:
+def describe_value(value: bytes | None, record: type[Record], schemas: Schemas, *, personal: bool) -> LetterContent:
     """Return a value as far as it can be decoded; unless `personal`, only what the contract calls harmless is shown."""
     if not value:
         return LetterContent("none", "the value is null" if value is None else "the value is empty", 0)
@@ -363,7 +363,7 @@ def content(value: bytes | None, record: type[Record], schemas: Schemas, *, pers
         found = value_of(value, AvroWriters(schemas))
     if found is not None and not is_deep(found):
         shown = found if personal else masked(found, record)
-        return LetterContent("fields", _truncate_text(pretty(shown)), len(value), frame, shown)
+        return LetterContent("fields", _truncate_text(format_json(shown)), len(value), frame, shown)
     if not personal:
         return LetterContent("hidden", hidden_bytes(len(value)), len(value), frame)
     body = value[FRAME_BYTES:] if frame else value
@@ -371,7 +371,7 @@ def content(value: bytes | None, record: type[Record], schemas: Schemas, *, pers
     return LetterContent("hex" if text is None else "text", _truncate_text(_decode_text(body)), len(value), frame)
 
 
-def pretty(value: Any) -> str:
+def format_json(value: Any) -> str:
     """Format a value as indented JSON."""
     return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
 

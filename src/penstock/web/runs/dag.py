@@ -66,7 +66,7 @@ class TaskAttempt:
 
 
 @dataclass(frozen=True)
-class Detail:
+class RunDetail:
     """A run with its task's attempts and result. `spans` are the offset ranges in which it produced."""
 
     run: DagRun
@@ -127,7 +127,7 @@ class Dag:
                 self._client = Airflow(self._settings).__enter__()
             return self._client
 
-    def schedule(self) -> Schedule:
+    def read_schedule(self) -> Schedule:
         """Return whether the DAG is paused, and when it runs."""
         found = self._get_client().dag()
         return Schedule(
@@ -144,7 +144,7 @@ class Dag:
         """Check that the local stack has the same pipeline as this process. Raises `WrongSettings`."""
         started.check(self._settings, asking="control-center")
 
-    def order(self, parameters: dict[str, Any]) -> str:
+    def trigger_run(self, parameters: dict[str, Any]) -> str:
         """Trigger a run and return its id. It stays queued while the DAG is paused.
 
         Raises `WrongSettings`, as `check_pipeline`.
@@ -152,7 +152,7 @@ class Dag:
         self.check_pipeline()
         return self._get_client().trigger(parameters)
 
-    def detail(self, run_id: str) -> Detail:
+    def read_run(self, run_id: str) -> RunDetail:
         """Return the current state of a run."""
         airflow = self._get_client()
         try:
@@ -160,18 +160,18 @@ class Dag:
         except RunFailed:
             raise NotFound(f"no run {run_id} in Airflow: it may have been deleted") from None
         summary = airflow.summary(run_id) if found["state"] == "success" else {}
-        return Detail(
+        return RunDetail(
             run=run_of(found, summary),
             attempts=[_parse_attempt(one) for one in airflow.attempts(run_id)],
-            spans=spans_of(summary),
+            spans=parse_ranges(summary),
             summary=summary,
         )
 
-    def log(self, run_id: str, attempt: int) -> list[TaskLogLine]:
+    def read_log(self, run_id: str, attempt: int) -> list[TaskLogLine]:
         """Return an attempt's log, oldest line first."""
-        return lines(self._get_client().log(run_id, attempt))
+        return parse_log(self._get_client().log(run_id, attempt))
 
-    def receipt(self, run_id: str, session: Session) -> RunReceipt:
+    def create_receipt(self, run_id: str, session: Session) -> RunReceipt:
         """Return the receipt of a run that has ended. Raises `UsageError` if it can no longer be determined."""
         airflow = self._get_client()
         with cassandra.asking(self._settings):
@@ -185,7 +185,7 @@ class Dag:
             client.__exit__()
 
 
-def parameters_of(records: float | None, seconds: float | None, rate: float | None) -> dict[str, Any]:
+def validate_parameters(records: float | None, seconds: float | None, rate: float | None) -> dict[str, Any]:
     """Return the parameters of a run of `records`, or of `seconds` at `rate`. Raises `UsageError`."""
     for name, value in (("records", records), ("seconds", seconds), ("rate", rate)):
         if value is not None and not 0 < value < float("inf"):
@@ -204,14 +204,14 @@ def parameters_of(records: float | None, seconds: float | None, rate: float | No
     return {"records": count, "seconds": seconds, "rate": rate}
 
 
-def spans_of(summary: dict[str, Any]) -> list[Span]:
+def parse_ranges(summary: dict[str, Any]) -> list[Span]:
     """Return the offset ranges in which the run produced, by partition."""
     offsets = dict(summary.get("offsets") or {})
     return [Span(int(partition), first, last + 1) for partition, (first, last) in sorted(offsets.items())]
 
 
-def way(
-    detail: Detail, log: list[TaskLogLine], progress: SoFar | None, partitions: Iterable[PartitionProgress]
+def compute_progress(
+    detail: RunDetail, log: list[TaskLogLine], progress: SoFar | None, partitions: Iterable[PartitionProgress]
 ) -> RunProgress:
     """Return the progress of the records, from the task's result, or else from its log and its delivery log so far."""
     run = detail.run
@@ -222,8 +222,8 @@ def way(
     if run.produced is not None and waiting is not None and (lie_alone or not waiting):
         handled = run.produced - waiting
     return RunProgress(
-        asked=run.asked or fetched_of(log, "asked"),
-        fetched=run.fetched if run.fetched is not None else fetched_of(log, "fetched"),
+        asked=run.asked or find_latest_number(log, "asked"),
+        fetched=run.fetched if run.fetched is not None else find_latest_number(log, "fetched"),
         produced=run.produced if run.produced is not None else acknowledged,
         refused=run.refused,
         handled=handled,
@@ -244,7 +244,7 @@ def _count_pending(spans: list[Span], reached: dict[int, int | None]) -> int | N
     return left
 
 
-def fetched_of(log: Iterable[TaskLogLine], fact: str) -> int | None:
+def find_latest_number(log: Iterable[TaskLogLine], fact: str) -> int | None:
     """Return the latest number that the log has for `fact`, or None."""
     told = [line.facts[fact] for line in log if line.facts.get(fact, "").isdigit()]
     return int(told[-1]) if told else None
@@ -256,7 +256,7 @@ def _parse_attempt(found: dict[str, Any]) -> TaskAttempt:
     )
 
 
-def lines(entries: Iterable[dict[str, Any]]) -> list[TaskLogLine]:
+def parse_log(entries: Iterable[dict[str, Any]]) -> list[TaskLogLine]:
     """Return the entries of a log as lines, without the fields that every entry has."""
     return [_parse_log_line(entry) for entry in entries if entry.get("event") != _GROUP_END]
 
@@ -285,7 +285,7 @@ def _format_traceback(detail: dict[str, Any]) -> str:
     return "\n".join([*frames, f"{detail.get('exc_type')}: {detail.get('exc_value')}"])
 
 
-def seconds_between(began: str | None, ended: str | None, now: datetime) -> float | None:
+def elapsed_s(began: str | None, ended: str | None, now: datetime) -> float | None:
     """Return how long something took, or has taken so far; None if it has not begun."""
     if began is None:
         return None

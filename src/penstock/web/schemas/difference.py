@@ -22,7 +22,7 @@ class DiffLine:
     text: str
 
 
-def difference(older: str, newer: str, around: int = _AROUND) -> list[DiffLine]:
+def diff_lines(older: str, newer: str, around: int = _AROUND) -> list[DiffLine]:
     """Return the lines that differ, each with `around` lines of context; empty if the texts are equal."""
     before, after = older.splitlines(), newer.splitlines()
     matcher = SequenceMatcher(a=before, b=after, autojunk=False)

@@ -55,24 +55,24 @@ class SchemaUsage:
         return not self.is_cut and self.looked >= self.held
 
 
-def place_of(subject: str) -> tuple[str, Part]:
+def parse_subject(subject: str) -> tuple[str, Part]:
     """Return the topic, and the part of its messages, that a subject is for (TopicNameStrategy)."""
     if subject.endswith("-key"):
         return subject.removesuffix("-key"), "key"
     return subject.removesuffix("-value"), "value"
 
 
-def usage(settings: Settings, subject: str, longest_s: float = LONGEST_S) -> SchemaUsage:
+def sample_schemas(settings: Settings, subject: str, longest_s: float = LONGEST_S) -> SchemaUsage:
     """Return the schemas in the subject's topic, by partition; empty if there is no such topic.
 
     Raises `KafkaUnreachable`.
     """
-    topic, part = place_of(subject)
+    topic, part = parse_subject(subject)
     began_s = time.monotonic()
     spans = topics.spans(settings, topic)
     sample = _Sample(began_s + longest_s)
-    with closing(topics.records(settings, topic, stretches(spans))) as found:
-        uses = count(sample.within(found), part)
+    with closing(topics.records(settings, topic, select_sample(spans))) as found:
+        uses = count_schemas(sample.within(found), part)
     held, seconds = sum(span.records for span in spans), round(time.monotonic() - began_s, 3)
     return SchemaUsage(topic, part, held, sample.looked, sample.is_cut, seconds, uses)
 
@@ -94,7 +94,7 @@ class _Sample:
                 return
 
 
-def stretches(spans: list[Span], newest: int = NEWEST, oldest: int = OLDEST) -> list[Span]:
+def select_sample(spans: list[Span], newest: int = NEWEST, oldest: int = OLDEST) -> list[Span]:
     """Return the newest and the oldest offsets of each partition, an equal share for each; the newest first."""
     shares = max(1, len(spans))
     last = [Span(one.partition, max(one.first, one.end - newest // shares), one.end) for one in spans]
@@ -103,7 +103,7 @@ def stretches(spans: list[Span], newest: int = NEWEST, oldest: int = OLDEST) -> 
     return [span for span in (*last, *first) if span.records > 0]
 
 
-def count(messages: Iterable[Message], part: Part = "value") -> list[Use]:
+def count_schemas(messages: Iterable[Message], part: Part = "value") -> list[Use]:
     """Count messages by schema id and partition."""
     found: dict[tuple[int | None, str, int], Use] = {}
     for message in messages:

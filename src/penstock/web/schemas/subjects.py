@@ -16,7 +16,7 @@ from penstock import pipelines
 from penstock.config import Settings
 from penstock.contract.evolution import Change, compare
 from penstock.errors import NotFound, PenstockError, RegistryUnreachable, UsageError
-from penstock.web.schemas.schema_usage import place_of
+from penstock.web.schemas.schema_usage import parse_subject
 
 T = TypeVar("T")
 LISTED = 100
@@ -84,39 +84,39 @@ class Catalogue:
         if settings.registry_username:
             self._auth = settings.registry_username, settings.registry_password.get_secret_value()
 
-    def subjects(self, holding: str = "", most: int = LISTED) -> Subjects:
+    def list_subjects(self, holding: str = "", most: int = LISTED) -> Subjects:
         """Return the subjects whose names contain `holding`, by name, the pipeline's own first."""
         names = self._call_registry("GET", "subjects", lambda found: sorted(map(str, found), key=self._get_sort_key))
         names = [name for name in names if holding.lower() in name.lower()]
-        return Subjects([self.subject(name) for name in names[:most]], len(names), self._fetch_level())
+        return Subjects([self.read_subject(name) for name in names[:most]], len(names), self._fetch_level())
 
     def _get_sort_key(self, name: str) -> tuple[bool, str]:
-        return place_of(name)[0] != self._topic, name
+        return parse_subject(name)[0] != self._topic, name
 
-    def subject(self, name: str) -> Subject:
+    def read_subject(self, name: str) -> Subject:
         """Return a subject."""
         versions = self._call_registry(
             "GET", f"subjects/{_quote_name(name)}/versions", lambda found: sorted(map(int, found))
         )
-        latest = self.version(name, "latest")
+        latest = self.read_version(name, "latest")
         return Subject(name, latest.type, versions, latest.id, self._fetch_level(name))
 
-    def version(self, name: str, version: int | str) -> Version:
+    def read_version(self, name: str, version: int | str) -> Version:
         """Return a version of a subject, or its `latest`."""
         return self._call_registry(
             "GET", f"subjects/{_quote_name(name)}/versions/{version}", lambda found: _parse_version(name, found)
         )
 
-    def named(self, schema_id: int) -> list[str]:
+    def find_names(self, schema_id: int) -> list[str]:
         """Return the subjects and versions that have the schema: `users_created-value version 1`."""
         try:
             return self._call_registry("GET", f"schemas/ids/{schema_id}/versions", _parse_names)
         except NotFound:
             return []
 
-    def check(self, name: str, draft: str) -> DraftVerdict:
+    def check_draft(self, name: str, draft: str) -> DraftVerdict:
         """Return whether `draft`, a schema as text, could be the subject's next version. Nothing is registered."""
-        latest = self.version(name, "latest")
+        latest = self.read_version(name, "latest")
         _check_draft(draft, latest.type)
         body = {"schema": draft, "schemaType": latest.type}
         path = f"compatibility/subjects/{_quote_name(name)}/versions/latest"
@@ -124,7 +124,7 @@ class Catalogue:
             "POST", path, _parse_check_result, params={"verbose": "true"}, json=body
         )
         level = self._fetch_level(name)
-        return DraftVerdict(name, latest.version, level, is_compatible, messages, changes(latest.text, draft))
+        return DraftVerdict(name, latest.version, level, is_compatible, messages, compare_schemas(latest.text, draft))
 
     def _fetch_level(self, name: str = "") -> str:
         """Return the level of a subject, or the level of subjects without their own."""
@@ -212,7 +212,7 @@ def _check_draft(draft: str, kind: str) -> None:
         raise UsageError(f"the schema is JSON, but not a {kind} schema: expected an object, {{...}}")
 
 
-def changes(older: str, newer: str) -> list[Change] | None:
+def compare_schemas(older: str, newer: str) -> list[Change] | None:
     """Return what changes for records and rows from one schema to the other, or None if it cannot be determined.
 
     It can be for the JSON objects and Avro records of pipelines; other schemas in a registry may have another form.

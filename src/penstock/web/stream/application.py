@@ -67,7 +67,7 @@ class Pages:
     worker: str
 
 
-def pages(settings: Settings) -> Pages | None:
+def ui_urls(settings: Settings) -> Pages | None:
     """Return the URLs of Spark's UIs; None if the master is not the local stack's, because they are unknown then."""
     if settings.spark_master != f"spark://{LOOPBACK}:{settings.spark_port}":
         return None
@@ -78,7 +78,7 @@ def pages(settings: Settings) -> Pages | None:
     )
 
 
-def application(http: httpx2.Client, page: str) -> Application:
+def fetch_application(http: httpx2.Client, page: str) -> Application:
     """Return the application whose UI is at `page`. Raises `Unreachable` if it is not running or still starting."""
     api = f"{page}/api/v1/applications"
     found = _fetch_json(http, api, "./penstock status spark-job")
@@ -96,7 +96,7 @@ def application(http: httpx2.Client, page: str) -> Application:
     )
 
 
-def master(http: httpx2.Client, page: str) -> Master:
+def fetch_master(http: httpx2.Client, page: str) -> Master:
     """Return the master whose UI is at `page`. Raises `Unreachable`."""
     found = _fetch_json(http, f"{page}/json/", "./penstock status spark-master")
     active = list(found.get("activeapps") or [])

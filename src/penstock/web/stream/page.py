@@ -12,9 +12,26 @@ from penstock.sink.progress import Batch, Failure
 from penstock.web import elements
 from penstock.web.app_context import AppContext
 from penstock.web.components import copy_button
-from penstock.web.elements import duration, message_link, moment_html, number, put, size, state_html
+from penstock.web.elements import (
+    format_duration,
+    format_number,
+    format_size,
+    message_link,
+    moment_html,
+    state_html,
+    update_html,
+)
 from penstock.web.page_layout import REFRESH_S, PageContext, page
-from penstock.web.stream.query import OTHER, PHASES, TOTAL, QueryStatus, StreamFacts, has_recovered, phases_ms, shares
+from penstock.web.stream.query import (
+    OTHER,
+    PHASES,
+    TOTAL,
+    QueryStatus,
+    StreamFacts,
+    has_recovered,
+    phase_shares,
+    phases_ms,
+)
 from penstock.web.stream.streaming import JOB, MOST_BATCHES, Spark, Streaming, StreamState
 
 _STATES = {
@@ -33,12 +50,12 @@ _LASTS = (30, 60, 200, MOST_BATCHES)
 _ROWS = 25
 
 
-def register(desk: AppContext) -> None:
+def register(context: AppContext) -> None:
     """Serve the page."""
-    streaming = desk.one(Streaming)
+    streaming = context.get_shared(Streaming)
     job = _Job()
 
-    @page(desk, "/stream", "Stream")
+    @page(context, "/stream", "Stream")
     def stream(visit: PageContext) -> None:
         _Stream(visit, streaming, job)
 
@@ -56,24 +73,24 @@ class _Stream:
         self._visit, self._streaming = visit, streaming
         self._control = _Control(visit, streaming, job)
         with ui.element("div").classes("grid stream-top"):
-            self._place = elements.markup("", tag="section").classes("card")
-            self._spark = elements.markup("", tag="section").classes("card")
-        self._away = elements.markup("", tag="div").props("role=status")
+            self._place = elements.add_html("", tag="section").classes("card")
+            self._spark = elements.add_html("", tag="section").classes("card")
+        self._away = elements.add_html("", tag="div").props("role=status")
         self._batches = _Batches(visit)
         self._failures = _Failures(visit)
         visit.every(REFRESH_S, self._refresh_page)
 
     async def _refresh_page(self) -> None:
-        state = await self._visit.ask(self._streaming.state)
+        state = await self._visit.ask(self._streaming.read_state)
         self._control.show(state)
-        put(self._place, _place_html(state, self._visit.desk.pipeline.topic))
-        put(self._spark, _spark_html(state.spark))
+        update_html(self._place, _place_html(state, self._visit.context.pipeline.topic))
+        update_html(self._spark, _spark_html(state.spark))
         try:
-            facts = await self._visit.ask(self._streaming.found)
+            facts = await self._visit.ask(self._streaming.facts)
         except PenstockError as error:
-            put(self._away, f'<div class="trouble"><p>{escape(error.message)}</p></div>')
+            update_html(self._away, f'<div class="trouble"><p>{escape(error.message)}</p></div>')
             return
-        put(self._away, "")
+        update_html(self._away, "")
         self._batches.show(facts)
         self._failures.show(facts.failures, state.query.state == "running" or has_recovered(facts))
 
@@ -83,15 +100,15 @@ class _Control:
 
     def __init__(self, visit: PageContext, streaming: Streaming, job: _Job) -> None:
         self._visit, self._streaming, self._job = visit, streaming, job
-        self._verdict = elements.markup("", tag="div").props("role=status aria-live=polite id=stream-state")
+        self._verdict = elements.add_html("", tag="div").props("role=status aria-live=polite id=stream-state")
         with ui.element("div").classes("row-bar"):
-            if visit.desk.host.is_local:
+            if visit.context.host.is_local:
                 self._button = ui.button("Stop", on_click=self._toggle_job).props("outline no-caps")
                 self._button.disable()
             else:
-                elements.markup("The job runs on another host. To stop and start it there:")
-                elements.copyable(f"./penstock down {JOB}")
-                elements.copyable(f"./penstock up {JOB}")
+                elements.add_html("The job runs on another host. To stop and start it there:")
+                elements.add_copyable(f"./penstock down {JOB}")
+                elements.add_copyable(f"./penstock up {JOB}")
             if streaming.pages is not None:
                 _show_links(
                     {"job": streaming.pages.job, "master": streaming.pages.master, "worker": streaming.pages.worker}
@@ -100,8 +117,8 @@ class _Control:
 
     def show(self, state: StreamState) -> None:
         """Show the query's state, and enable the actions that are possible."""
-        put(self._verdict, _verdict_html(state.query, self._job.doing))
-        if not self._visit.desk.host.is_local:
+        update_html(self._verdict, _verdict_html(state.query, self._job.doing))
+        if not self._visit.context.host.is_local:
             return
         self._stops = state.query.state != "stopped"
         text = self._job.doing or ("Stop the job" if self._stops else "Start the job")
@@ -110,12 +127,12 @@ class _Control:
         self._button.set_enabled(not self._job.doing and state.query.state != "unknown")
 
     async def _toggle_job(self) -> None:
-        host = self._visit.desk.host
+        host = self._visit.context.host
         if not self._stops:
             await self._run_action("start job", "Starting …", partial(host.start, JOB))
             return
         text = "It finishes the batch in flight first. Records stay in Kafka until it is started again; none are lost."
-        if await elements.confirmed("Stop the Spark job?", text, verb="Stop the job"):
+        if await elements.ask_confirmation("Stop the Spark job?", text, verb="Stop the job"):
             await self._run_action("stop job", "Stopping …", partial(host.stop, JOB))
 
     async def _run_action(self, action: str, doing: str, deed: Any) -> None:
@@ -129,15 +146,15 @@ class _Control:
             await self._visit.act(action, JOB, deed)
         finally:
             self._job.doing = ""
-            self._streaming.look_again()
-        self.show(await self._visit.ask(self._streaming.state))
+            self._streaming.clear_caches()
+        self.show(await self._visit.ask(self._streaming.read_state))
 
 
 def _show_links(pages: dict[str, str]) -> None:
     shown = " · ".join(
         f'<a href="{escape(to)}" target="_blank" rel="noopener">{name}</a>' for name, to in pages.items()
     )
-    elements.markup(f"Spark UIs: {shown}").classes("spark-pages")
+    elements.add_html(f"Spark UIs: {shown}").classes("spark-pages")
 
 
 def _verdict_html(query: QueryStatus, doing: str) -> str:
@@ -155,15 +172,15 @@ def _place_html(state: StreamState, topic: str) -> str:
     rows = [
         [
             str(one.partition),
-            number(one.first),
-            number(one.reached),
-            number(one.end),
-            number(None if one.reached is None else max(0, one.end - max(one.first, one.reached))),
+            format_number(one.first),
+            format_number(one.reached),
+            format_number(one.end),
+            format_number(None if one.reached is None else max(0, one.end - max(one.first, one.reached))),
         ]
         for one in state.partitions
     ]
     heads = ("Partition", "First", "Processed up to", "End", "Lag")
-    waits = f"<p>Lag: <strong>{number(state.lag)}</strong> records.</p>"
+    waits = f"<p>Lag: <strong>{format_number(state.lag)}</strong> records.</p>"
     where = f'<p class="quiet">Checkpoint: <code>{escape(state.query.checkpoint)}</code></p>'
     return (
         f"<h2>Offsets and lag</h2>{waits}"
@@ -178,12 +195,13 @@ def _spark_html(spark: Spark) -> str:
     if spark.application is not None:
         parts.append(_application_html(spark))
     if spark.master is not None:
-        one = spark.master
+        master = spark.master
         parts.append(
-            f'<p class="quiet">Master <code>{escape(one.url)}</code>: {escape(one.status)}. '
-            f"In use: {number(one.cores_used)} of {number(one.cores)} cores, {number(one.memory_used_mib)} of "
-            f"{number(one.memory_mib)} MiB. Workers: {number(one.workers)}. "
-            f"Applications: {number(one.running)} running, {number(one.waiting)} waiting for cores.</p>"
+            f'<p class="quiet">Master <code>{escape(master.url)}</code>: {escape(master.status)}. '
+            f"In use: {format_number(master.cores_used)} of {format_number(master.cores)} cores, "
+            f"{format_number(master.memory_used_mib)} of {format_number(master.memory_mib)} MiB. "
+            f"Workers: {format_number(master.workers)}. Applications: {format_number(master.running)} running, "
+            f"{format_number(master.waiting)} waiting for cores.</p>"
         )
     return "".join(parts)
 
@@ -195,12 +213,12 @@ def _application_html(spark: Spark) -> str:
     rows = [
         [
             escape(each.id) if each.is_active else f"{escape(each.id)} (dead)",
-            number(each.cores),
-            number(each.active_tasks),
-            number(each.completed_tasks),
-            f'<span class="{"bad" if each.failed_tasks else ""}">{number(each.failed_tasks)}</span>',
-            size(each.peak_heap_bytes),
-            duration(each.gc_ms),
+            format_number(each.cores),
+            format_number(each.active_tasks),
+            format_number(each.completed_tasks),
+            f'<span class="{"bad" if each.failed_tasks else ""}">{format_number(each.failed_tasks)}</span>',
+            format_size(each.peak_heap_bytes),
+            format_duration(each.gc_ms),
         ]
         for each in one.executors
     ]
@@ -216,16 +234,16 @@ class _Batches:
     """The charts and the table of the newest micro-batches, drawn again when there is a new one."""
 
     def __init__(self, visit: PageContext) -> None:
-        self._topic = visit.desk.pipeline.topic
+        self._topic = visit.context.pipeline.topic
         wanted = visit.query.get("last", "")
         self._last = min(int(wanted), MOST_BATCHES) if re.fullmatch("[1-9][0-9]{0,5}", wanted) else _LASTS[1]
-        elements.heading("Micro-batches")
+        elements.add_heading("Micro-batches")
         links = " ".join(
             f'<a href="/stream?last={one}"{" aria-current=true" if one == self._last else ""}>last {one}</a>'
             for one in _LASTS
         )
-        elements.markup(links, tag="nav").classes("filters").props('aria-label="Number of micro-batches"')
-        self._empty = elements.markup("", tag="div")
+        elements.add_html(links, tag="nav").classes("filters").props('aria-label="Number of micro-batches"')
+        self._empty = elements.add_html("", tag="div")
         with ui.element("div").classes("batches") as self._drawn:
             with ui.element("div").classes("grid"):
                 self._rows = _add_chart("Input rows", _build_axes("rows"), "input rows of each micro-batch")
@@ -235,8 +253,8 @@ class _Batches:
             self._phases = _add_chart(
                 "Operation duration", _build_axes("ms"), "duration of each micro-batch by phase, in ms"
             )
-            self._legend = elements.markup("", tag="div").classes("phases")
-            self._table = elements.markup("", tag="div").classes("table tight")
+            self._legend = elements.add_html("", tag="div").classes("phases")
+            self._table = elements.add_html("", tag="div").classes("table tight")
             self._table.props('tabindex=0 role=region aria-label="Newest micro-batches"')
         self._drawn.set_visibility(False)
         self._newest: object = None
@@ -244,15 +262,15 @@ class _Batches:
     def show(self, found: StreamFacts) -> None:
         """Show these batches if there is a new one among them."""
         shown = found.batches[: self._last]
-        put(self._empty, "" if shown else _NO_BATCH)
+        update_html(self._empty, "" if shown else _NO_BATCH)
         newest = (shown[0].batch_id, shown[0].began_at) if shown else None
         if newest == self._newest:
             return
         self._newest = newest
         self._drawn.set_visibility(bool(shown))
         self._draw_charts(shown[::-1])
-        put(self._legend, _legend_html(shown))
-        put(self._table, _table_html(shown[:_ROWS], self._topic))
+        update_html(self._legend, _legend_html(shown))
+        update_html(self._table, _table_html(shown[:_ROWS], self._topic))
 
     def _draw_charts(self, batches: list[Batch]) -> None:
         names = [f"{one.batch_id:,}" for one in batches]
@@ -281,8 +299,8 @@ _NO_BATCH = (
 
 def _add_chart(title: str, options: dict[str, Any], label: str) -> ui.echart:
     with ui.element("div").classes("card"):
-        elements.heading(title)
-        return elements.chart(options, label)
+        elements.add_heading(title)
+        return elements.add_chart(options, label)
 
 
 def _build_axes(unit: str) -> dict[str, Any]:
@@ -302,7 +320,7 @@ def _build_line_series(name: str, values: list[float]) -> dict[str, Any]:
 
 
 def _legend_html(batches: list[Batch]) -> str:
-    parts = shares(batches)
+    parts = phase_shares(batches)
     meanings = PHASES | {OTHER: "time that Spark does not attribute"}
     return "".join(
         f"<div><strong>{name}</strong> <span>{parts.get(name, 0):.0%}</span> <span class=quiet>{meaning}</span></div>"
@@ -322,11 +340,11 @@ def _table_html(batches: list[Batch], topic: str) -> str:
     )
     rows = [
         [
-            number(one.batch_id),
+            format_number(one.batch_id),
             moment_html(one.began_at),
-            number(one.rows),
-            duration(one.durations_ms.get(TOTAL)),
-            number(round(one.processed_rows_s)),
+            format_number(one.rows),
+            format_duration(one.durations_ms.get(TOTAL)),
+            format_number(round(one.processed_rows_s)),
             _render_longest_phase(one),
             _render_end_offsets(one, topic),
         ]
@@ -338,8 +356,8 @@ def _table_html(batches: list[Batch], topic: str) -> str:
 def _render_longest_phase(batch: Batch) -> str:
     phases = phases_ms(batch)
     name = max(phases, key=lambda one: phases[one])
-    every = ", ".join(f"{one} {duration(ms)}" for one, ms in phases.items())
-    return f'<span title="{escape(every)}">{name} {duration(phases[name])}</span>'
+    every = ", ".join(f"{one} {format_duration(ms)}" for one, ms in phases.items())
+    return f'<span title="{escape(every)}">{name} {format_duration(phases[name])}</span>'
 
 
 def _render_end_offsets(batch: Batch, topic: str) -> str:
@@ -357,7 +375,7 @@ class _Failures:
     def __init__(self, visit: PageContext) -> None:
         self._visit = visit
         self._shown: tuple[list[Failure], bool] | None = None
-        elements.heading("Failures")
+        elements.add_heading("Failures")
         self._list = ui.element("div")
 
     def show(self, failures: list[Failure], is_recovered: bool) -> None:
@@ -368,7 +386,7 @@ class _Failures:
         self._list.clear()
         with self._list:
             if not failures:
-                elements.markup("No failures in the last 90 days.", tag="p").classes("quiet")
+                elements.add_html("No failures in the last 90 days.", tag="p").classes("quiet")
             for index, failure in enumerate(failures):
                 _show_failure(failure, is_current=index == 0 and not is_recovered)
 
@@ -376,8 +394,8 @@ class _Failures:
 def _show_failure(failure: Failure, *, is_current: bool) -> None:
     with ui.element("div").classes("trouble" if is_current else "card failure"):
         label = "Current failure, " if is_current else ""
-        elements.markup(f"{label}{moment_html(failure.at)}", tag="p").classes("quiet")
-        elements.markup(escape(failure.error), tag="p")
+        elements.add_html(f"{label}{moment_html(failure.at)}", tag="p").classes("quiet")
+        elements.add_html(escape(failure.error), tag="p")
         with ui.expansion("Stack trace").classes("trace") as trace:
             pass
 
@@ -385,6 +403,6 @@ def _show_failure(failure: Failure, *, is_current: bool) -> None:
             if trace.value and not trace.default_slot.children:
                 with trace:
                     copy_button(failure.trace, "the stack trace")
-                    elements.markup(escape(failure.trace), tag="pre")
+                    elements.add_html(escape(failure.trace), tag="pre")
 
         trace.on_value_change(fill)

@@ -55,7 +55,9 @@ class StreamFacts:
     """The batches on which the stream is stuck."""
 
 
-def read(settings: Settings, keyspace: str, topic: str, session: Callable[[], Session], batches: int) -> StreamFacts:
+def read_facts(
+    settings: Settings, keyspace: str, topic: str, session: Callable[[], Session], batches: int
+) -> StreamFacts:
     """Return what Cassandra has now. Raises `CassandraUnreachable`."""
     with cassandra.asking(settings):
         connected = session()
@@ -70,7 +72,7 @@ def read(settings: Settings, keyspace: str, topic: str, session: Callable[[], Se
         )
 
 
-def tell(found: StreamFacts, checkpoint: str, process: str = "", now: datetime | None = None) -> QueryStatus:
+def describe_query(found: StreamFacts, checkpoint: str, process: str = "", now: datetime | None = None) -> QueryStatus:
     """Return the state of the query. `process` is the state of the job's process, if known."""
     owner = found.holder
     if owner is None and found.elsewhere:
@@ -119,7 +121,7 @@ def phases_ms(batch: Batch) -> dict[str, int]:
     return known | {OTHER: max(0, batch.durations_ms.get(TOTAL, 0) - sum(known.values()))}
 
 
-def shares(batches: Iterable[Batch]) -> Mapping[str, float]:
+def phase_shares(batches: Iterable[Batch]) -> Mapping[str, float]:
     """Return each phase's share of the batches' total time; empty if that is 0."""
     took = dict.fromkeys([*PHASES, OTHER], 0)
     for batch in batches:

@@ -61,7 +61,7 @@ class TableReader:
         self._key = key_of(pipeline.stored).column
         self.name = cql.table_name(self._keyspace, pipeline.table)
 
-    def page(self, after: str = "", rows: int = PAGE_ROWS) -> Page:
+    def read_page(self, after: str = "", rows: int = PAGE_ROWS) -> Page:
         """Return the page after `after`, which is the `next` of another page; empty: the first page.
 
         Raises `UsageError` if it is not, `NotFound` if there is no table, `CassandraUnreachable`.
@@ -77,7 +77,7 @@ class TableReader:
         kept = [_convert_row(row, names) for row in found[:count]]
         return Page(names, kept, None if last is None else str(last), 1.0 if last is None else _compute_share(last))
 
-    def row(self, text: str) -> TableRow:
+    def read_row(self, text: str) -> TableRow:
         """Return the row of the id `text`. Raises `UsageError` if it is no id, `NotFound`, `CassandraUnreachable`."""
         record_id = id_of(self._pipeline, text)
         with cassandra.asking(self._settings):
@@ -90,7 +90,7 @@ class TableReader:
             raise NotFound(f"{self.name} has no row with the id {record_id}", hint=f"./penstock trace {record_id}")
         return TableRow(str(record_id), _convert_row(found, names), found.get("written_us"))
 
-    def definition(self) -> str:
+    def read_definition(self) -> str:
         """Return the statement that creates the current table. Raises `NotFound`, `CassandraUnreachable`."""
         with cassandra.asking(self._settings):
             self._list_columns()

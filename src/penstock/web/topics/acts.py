@@ -14,10 +14,10 @@ from penstock.pipeline import message_draft
 from penstock.web import elements
 from penstock.web.app_context import AppContext
 from penstock.web.page_layout import PageContext, page
-from penstock.web.schemas.api import catalogue
+from penstock.web.schemas.api import create_catalogue
 from penstock.web.schemas.subjects import Version
-from penstock.web.topics.inventory import Inventory, TopicInfo, spans_of
-from penstock.web.topics.messages import bar
+from penstock.web.topics.inventory import Inventory, TopicInfo, read_ranges
+from penstock.web.topics.messages import add_topic_bar
 
 _DANGER = "outline no-caps"
 _LOST = "All its records are lost, and its consumers stop or start over."
@@ -36,31 +36,31 @@ _DELETED = {
 """What a deletion of records means, by the topic's role."""
 
 
-def register(desk: AppContext, inventory: Inventory) -> None:
+def register(context: AppContext, inventory: Inventory) -> None:
     """Serve the pages."""
 
-    @page(desk, "/topics/{name}/produce", "Produce a message")
+    @page(context, "/topics/{name}/produce", "Produce a message")
     async def produce(visit: PageContext) -> None:
-        topic = await visit.ask(inventory.topic, visit.path["name"])
+        topic = await visit.ask(inventory.get_topic, visit.path["name"])
         admin.check_ours(topic.name)
-        bar(topic, "produce")
+        add_topic_bar(topic, "produce")
         is_pipeline = topic.role == "pipeline"
-        _Compose(visit, topic, None if is_pipeline else await visit.ask(_latest_schema, desk, topic.name))
+        _Compose(visit, topic, None if is_pipeline else await visit.ask(_latest_schema, context, topic.name))
 
-    @page(desk, "/topics/{name}/settings", "Settings")
+    @page(context, "/topics/{name}/settings", "Settings")
     async def settings(visit: PageContext) -> None:
-        topic = await visit.ask(inventory.topic, visit.path["name"])
-        bar(topic, "settings")
-        current = await visit.ask(admin.settings_of, desk.kafka, desk.settings, topic.name)
+        topic = await visit.ask(inventory.get_topic, visit.path["name"])
+        add_topic_bar(topic, "settings")
+        current = await visit.ask(admin.settings_of, context.kafka, context.settings, topic.name)
         _Settings(visit, topic, current)
         if not topic.is_internal:
             _Deletion(visit, inventory, topic)
 
 
-def _latest_schema(desk: AppContext, topic: str) -> Version | None:
+def _latest_schema(context: AppContext, topic: str) -> Version | None:
     """Return the newest schema of the topic's values. None if there is none or the registry is unavailable."""
     try:
-        return catalogue(desk).version(f"{topic}-value", "latest")
+        return create_catalogue(context).read_version(f"{topic}-value", "latest")
     except (NotFound, RegistryUnreachable):
         return None
 
@@ -85,10 +85,10 @@ class _Compose:
             )
         elif schema is not None:
             note = f"The value is validated against {schema.subject} version {schema.version} and sent with its header."
-        elements.markup(note, tag="p").classes("quiet")
+        elements.add_html(note, tag="p").classes("quiet")
         with ui.element("div").classes("card compose"):
             self._key = ui.input("Key (default: the record's id)" if self._is_pipeline else "Key (optional)")
-            template = message_draft.template(visit.desk.pipeline.record) if self._is_pipeline else ""
+            template = message_draft.template(visit.context.pipeline.record) if self._is_pipeline else ""
             self._value = ui.textarea("Value", value=template).props("outlined input-class=mono rows=17")
             self._key.props("outlined dense")
             self._is_null = ui.checkbox(
@@ -105,16 +105,18 @@ class _Compose:
                     ui.button("Send without validation", on_click=self._send_as_typed, color=None).props(
                         _DANGER
                     ).classes("danger")
-        self._status = elements.markup("", tag="div").props("role=status aria-live=polite")
+        self._status = elements.add_html("", tag="div").props("role=status aria-live=polite")
 
     def _fill_template(self) -> None:
-        self._value.value = message_draft.template(self._visit.desk.pipeline.record)
+        self._value.value = message_draft.template(self._visit.context.pipeline.record)
 
     async def _validate_value(self) -> Fault | object | None:
         """Validate the typed value; return the record or its fault. On a `PenstockError`, show it and return None."""
-        desk = self._visit.desk
+        context = self._visit.context
         try:
-            return await self._visit.ask(message_draft.checked, desk.pipeline, desk.registry, self._value.value or "")
+            return await self._visit.ask(
+                message_draft.checked, context.pipeline, context.registry, self._value.value or ""
+            )
         except PenstockError as error:
             self._show_problems(error.message)
             return None
@@ -149,7 +151,7 @@ class _Compose:
         key, value, settings = (
             (self._key.value or "").encode() or None,
             self._serialize_value(schema),
-            self._visit.desk.settings,
+            self._visit.context.settings,
         )
         if value is not None:
             deliver = partial(message_draft.deliver, settings, self._topic, key, value)
@@ -166,11 +168,13 @@ class _Compose:
         if isinstance(result, Fault):
             self._show_fault(result)
         elif result is not None:
-            desk = self._visit.desk
+            context = self._visit.context
 
             def deliver() -> Place:
-                key, value = message_draft.packed(desk.settings, desk.pipeline, desk.registry, result)  # type: ignore[arg-type]
-                return message_draft.deliver(desk.settings, self._topic, (self._key.value or "").encode() or key, value)
+                key, value = message_draft.packed(context.settings, context.pipeline, context.registry, result)  # type: ignore[arg-type]
+                return message_draft.deliver(
+                    context.settings, self._topic, (self._key.value or "").encode() or key, value
+                )
 
             self._show_sent(await self._visit.act("produce", self._topic, deliver))
 
@@ -179,7 +183,7 @@ class _Compose:
         value = None if self._is_null.value else (self._value.value or "").encode()
         if self._is_pipeline and value is None and not await self._confirm_deletion(key):
             return
-        settings = self._visit.desk.settings
+        settings = self._visit.context.settings
         self._show_sent(
             await self._visit.act(
                 "produce as typed", self._topic, lambda: message_draft.deliver(settings, self._topic, key, value)
@@ -190,12 +194,14 @@ class _Compose:
         if key is None:
             self._show_problems("a null value deletes the row of its key: enter the key")
             return False
-        return await elements.confirmed("Delete a row", f"A null value deletes the row of {key.decode()}.", verb="Send")
+        return await elements.ask_confirmation(
+            "Delete a row", f"A null value deletes the row of {key.decode()}.", verb="Send"
+        )
 
     def _show_sent(self, place: Place | None) -> None:
         if place is None:
             return
-        address = elements.message_address(self._topic, *place)
+        address = elements.message_path(self._topic, *place)
         self._status.content = (
             f'<div class="verdict">Kafka acknowledged it: <a href="{address}">{escape(self._topic)} {place}</a></div>'
         )
@@ -209,15 +215,15 @@ class _Settings:
         self._topic = topic.name
         self._known = {setting.name: setting for setting in settings}
         if topic.is_internal:
-            elements.markup("This topic is internal to a service, and read-only here.", tag="p")
+            elements.add_html("This topic is internal to a service, and read-only here.", tag="p")
         else:
             self._build_form()
         own = [setting for setting in settings if setting.is_own]
-        elements.table("Topic overrides", ("Setting", "Value"), map(_setting_row, own))
+        elements.add_table("Topic overrides", ("Setting", "Value"), map(_setting_row, own))
         with ui.element("details").classes("others"):
-            elements.markup(f"{len(settings) - len(own)} settings with Kafka's defaults", tag="summary")
+            elements.add_html(f"{len(settings) - len(own)} settings with Kafka's defaults", tag="summary")
             defaults = [setting for setting in settings if not setting.is_own]
-            elements.table("Kafka's defaults", ("Setting", "Value"), map(_setting_row, defaults))
+            elements.add_table("Kafka's defaults", ("Setting", "Value"), map(_setting_row, defaults))
 
     def _build_form(self) -> None:
         names = [setting.name for setting in self._known.values() if not setting.is_fixed]
@@ -243,15 +249,15 @@ class _Settings:
         await self._apply_setting(None)
 
     async def _apply_setting(self, value: str | None) -> None:
-        desk, name = self._visit.desk, self._name.value or ""
+        context, name = self._visit.context, self._name.value or ""
         setting = self._known.get(name)
         before = setting.value if setting else ""
         target = "Kafka's default" if value is None else repr(value)
-        if not await elements.confirmed(f"Change {name}", f"From {before!r} to {target}.", verb="Change"):
+        if not await elements.ask_confirmation(f"Change {name}", f"From {before!r} to {target}.", verb="Change"):
             return
 
         def alter() -> bool:
-            admin.alter(desk.kafka, desk.settings, self._topic, name, value)
+            admin.alter(context.kafka, context.settings, self._topic, name, value)
             return True
 
         if await self._visit.act("change setting", f"{self._topic} {name}={value}", alter):
@@ -261,7 +267,7 @@ class _Settings:
 def _setting_row(setting: TopicSetting) -> tuple[str, str]:
     duration = ""
     if setting.name.endswith(".ms") and (setting.value or "").isdigit() and int(setting.value or "0") < 2**62:
-        duration = f' <span class="quiet">{elements.duration(int(setting.value or "0"))}</span>'
+        duration = f' <span class="quiet">{elements.format_duration(int(setting.value or "0"))}</span>'
     return f"<code>{escape(setting.name)}</code>", f"{escape(setting.value or '')}{duration}"
 
 
@@ -272,7 +278,7 @@ class _Deletion:
         self._visit = visit
         self._inventory = inventory
         self._topic = topic
-        elements.heading("Delete")
+        elements.add_heading("Delete")
         with ui.element("div").classes("card find"):
             partitions: dict[int, str] = {-1: "all"} | {
                 partition: str(partition) for partition in range(topic.partitions)
@@ -283,36 +289,40 @@ class _Deletion:
             ui.button("Delete topic", on_click=self._delete_topic, color=None).props(_DANGER).classes("danger")
 
     async def _delete_records(self) -> None:
-        desk, name = self._visit.desk, self._topic.name
+        context, name = self._visit.context, self._topic.name
         partition, text = self._partition.value, (self._before.value or "").strip()
         subject = "all records" if not text else f"the records before offset {text}"
         subject += "" if partition == -1 else f" of partition {partition}"
         note = _DELETED.get(self._topic.role, "")
-        if not await elements.confirmed(f"Delete {subject}", f"The records are lost.{note}", name=name, verb="Delete"):
+        if not await elements.ask_confirmation(
+            f"Delete {subject}", f"The records are lost.{note}", name=name, verb="Delete"
+        ):
             return
 
         def delete() -> bool:
-            spans = [span for span in spans_of(desk.kafka, desk.settings, name) if partition in (-1, span.partition)]
+            spans = [
+                span for span in read_ranges(context.kafka, context.settings, name) if partition in (-1, span.partition)
+            ]
             offset = _parse_offset(text)
             ends = [Place(span.partition, span.end if offset is None else min(offset, span.end)) for span in spans]
             firsts = {span.partition: span.first for span in spans}
             ends = [end for end in ends if end.offset > firsts[end.partition]]
-            admin.delete_records(desk.kafka, desk.settings, name, ends)
-            self._inventory.forget()
+            admin.delete_records(context.kafka, context.settings, name, ends)
+            self._inventory.clear_cache()
             return True
 
         if await self._visit.act("delete records", f"{name} {subject}", delete):
             ui.navigate.to(f"/topics/{name}")
 
     async def _delete_topic(self) -> None:
-        desk, name = self._visit.desk, self._topic.name
+        context, name = self._visit.context, self._topic.name
         text = _LOST + _DROPPED.get(self._topic.role, "")
-        if not await elements.confirmed(f"Delete {name}", text, name=name, verb="Delete"):
+        if not await elements.ask_confirmation(f"Delete {name}", text, name=name, verb="Delete"):
             return
 
         def delete() -> bool:
-            admin.delete_topic(desk.kafka, desk.settings, name)
-            self._inventory.forget()
+            admin.delete_topic(context.kafka, context.settings, name)
+            self._inventory.clear_cache()
             return True
 
         if await self._visit.act("delete topic", name, delete):

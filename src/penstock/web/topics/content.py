@@ -41,7 +41,7 @@ class Content:
     problem: str = ""
 
 
-class Reader:
+class ValueDecoder:
     """Decodes values, including those of hostile producers. Stops querying the registry once it is unavailable."""
 
     def __init__(self, schemas: Schemas) -> None:
@@ -49,7 +49,7 @@ class Reader:
         self._problems: dict[int, str] = {}
         self._away = ""
 
-    def read(self, value: bytes | None) -> Content:
+    def decode(self, value: bytes | None) -> Content:
         """Return the content of the value. Never raises."""
         if value is None:
             return Content("null")
@@ -113,11 +113,11 @@ def _decode_avro(value: bytes, writer: AvroWriter) -> Content:
 
 
 def _wrap_undecoded(value: bytes, schema_id: int | None = None, problem: str = "") -> Content:
-    kind = "bytes" if text_of(value) is None else "text"
+    kind = "bytes" if decode_text(value) is None else "text"
     return Content(kind, None, schema_id, is_framed(value), problem)
 
 
-def text_of(value: bytes) -> str | None:
+def decode_text(value: bytes) -> str | None:
     """Return the value as text, or None if it is not text."""
     try:
         text = value.decode()
@@ -162,25 +162,25 @@ class ShownMessage:
     headers: list[Header] = field(default_factory=list)
 
 
-class Looker:
+class MessageRenderer:
     """Renders messages for display. Personal data is hidden unless it was requested."""
 
-    def __init__(self, reader: Reader, record: type[Record], masks: bool) -> None:
-        self._reader = reader
+    def __init__(self, decoder: ValueDecoder, record: type[Record], masks: bool) -> None:
+        self._decoder = decoder
         self._record = record
         self.masks = masks
 
-    def see(self, message: Message) -> ShownMessage:
+    def render(self, message: Message) -> ShownMessage:
         """Return the message as it is shown."""
         raw: bytes | None = message.value()
-        content = self._reader.read(raw)
+        content = self._decoder.decode(raw)
         value, text, is_cut, hidden = self._render_body(raw or b"", content)
         key, key_is_hidden = self._render_key(message.key())
         return ShownMessage(
             topic=message.topic(),
             partition=message.partition(),
             offset=message.offset(),
-            at=at(message),
+            at=format_timestamp(message),
             key=key,
             key_is_hidden=key_is_hidden,
             kind=content.kind,
@@ -196,10 +196,10 @@ class Looker:
             headers=[self._render_header(name, one) for name, one in (message.headers() or [])[:_HEADERS]],
         )
 
-    def words(self, message: Message) -> tuple[str, Any]:
+    def get_searchable(self, message: Message) -> tuple[str, Any]:
         """Return what is shown of a message, for searching: its key, empty if hidden, and its decoded value."""
         key, _ = self._render_key(message.key())
-        return key or "", self._mask_value(self._reader.read(message.value()).value)
+        return key or "", self._mask_value(self._decoder.decode(message.value()).value)
 
     def _mask_value(self, value: Any) -> Any:
         return masked(value, self._record) if self.masks else value
@@ -222,16 +222,16 @@ class Looker:
             return None, False
         if self.masks and not shows_key(key, self._record):
             return None, True
-        return key_text(key), False
+        return format_key(key), False
 
     def _render_header(self, name: str, value: Any) -> Header:
         if self.masks and name not in dlq.HARMLESS:
             return Header(name, None, value is not None)
-        text = value if isinstance(value, str) or value is None else key_text(value)
+        text = value if isinstance(value, str) or value is None else format_key(value)
         return Header(name, None if text is None else text[:_HEADER_CHARACTERS])
 
 
-def at(message: Message) -> str:
+def format_timestamp(message: Message) -> str:
     """Return when the message was sent, as ISO 8601 in UTC; empty if it has no valid timestamp."""
     kind, moment_ms = message.timestamp()
     if kind == TIMESTAMP_NOT_AVAILABLE:
@@ -242,7 +242,7 @@ def at(message: Message) -> str:
         return ""
 
 
-def key_text(key: bytes) -> str:
+def format_key(key: bytes) -> str:
     """Return a key as text, or in hex if it is not text."""
-    text = text_of(key[:_HEADER_CHARACTERS])
+    text = decode_text(key[:_HEADER_CHARACTERS])
     return f"0x{key[:_HEADER_CHARACTERS].hex()}" if text is None else text

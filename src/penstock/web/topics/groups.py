@@ -19,7 +19,7 @@ from penstock.monitoring.services import TIMEOUT_S
 from penstock.process.checkpoint import checkpoint_of
 from penstock.sink import cassandra
 from penstock.sink.progress import Progress
-from penstock.web.topics.inventory import spans_of
+from penstock.web.topics.inventory import read_ranges
 
 MOST_GROUPS = 200
 
@@ -81,7 +81,7 @@ class Positions:
     problems: list[str]
 
 
-def groups(client: AdminClient, settings: Settings) -> list[ConsumerGroup]:
+def list_groups(client: AdminClient, settings: Settings) -> list[ConsumerGroup]:
     """Return the consumer groups, first those with members, stale groups last. Raises `KafkaUnreachable`."""
     try:
         names = _list_group_ids(client)[:MOST_GROUPS]
@@ -170,7 +170,7 @@ def _measure_lag(one: TopicPartition, ends: dict[tuple[str, int], int], clients:
     return Reach(one.topic, one.partition, one.offset, end, lag, clients.get(place, ""))
 
 
-def positions(
+def read_positions(
     client: AdminClient, settings: Settings, session: Callable[[], Session], recorded: dict[int, int | None]
 ) -> Positions:
     """Return the progress of the Spark query. `recorded` is the offset that the ledger reaches, per partition.
@@ -179,7 +179,7 @@ def positions(
     topic does not exist yet.
     """
     pipeline = pipelines.of(settings)
-    spans = spans_of(client, settings, pipeline.topic)
+    spans = read_ranges(client, settings, pipeline.topic)
     problems: list[str] = []
     planned = _read_planned_offsets(settings, pipeline.topic, problems)
     reported = _read_newest_batch(settings, session, problems)

@@ -22,7 +22,7 @@ from penstock.monitoring.services import TIMEOUT_S
 from penstock.pipelines import Pipeline
 from penstock.retry import bounded
 
-_LOOK_S = 1.5
+_CACHE_S = 1.5
 """Time for which a listing is cached, for any number of callers."""
 _SLOW_S = 15.0
 """Minimum interval between queries for settings and sizes."""
@@ -48,7 +48,7 @@ class TopicInfo:
     is_internal: bool
 
 
-def role_of(name: str, pipeline: Pipeline) -> str:
+def classify_topic(name: str, pipeline: Pipeline) -> str:
     """Return the role of a topic."""
     if name in REGISTRY_TOPICS:
         return "registry"
@@ -56,7 +56,7 @@ def role_of(name: str, pipeline: Pipeline) -> str:
     return "Kafka" if is_internal(name) else roles.get(name, "")
 
 
-def spans_of(client: AdminClient, settings: Settings, name: str) -> list[Span]:
+def read_ranges(client: AdminClient, settings: Settings, name: str) -> list[Span]:
     """Return what the topic holds now, per partition. Raises `NotFound` if it does not exist."""
     try:
         for attempt in bounded(settling, attempts=5, timeout_s=TIMEOUT_S):
@@ -79,19 +79,19 @@ class Inventory:
         self._settings = settings
         self._pipeline = pipelines.of(settings)
         self._lock = threading.Lock()
-        self._looks: deque[tuple[float, dict[str, int]]] = deque()
+        self._polls: deque[tuple[float, dict[str, int]]] = deque()
         self._found: list[TopicInfo] = []
         self._error: KafkaException | None = None
-        self._found_s = -_LOOK_S
+        self._found_s = -_CACHE_S
         self._slow_s = -_SLOW_S
         self._asked_for: frozenset[str] = frozenset()
         self._configs: dict[str, dict[str, str]] = {}
         self._sizes: dict[str, int] | None = None
 
-    def topics(self) -> list[TopicInfo]:
+    def list_topics(self) -> list[TopicInfo]:
         """Return all topics by name, the pipeline's first, internal topics last. Raises `KafkaUnreachable`."""
         with self._lock:
-            if time.monotonic() - self._found_s >= _LOOK_S:
+            if time.monotonic() - self._found_s >= _CACHE_S:
                 self._error = None
                 try:
                     self._found = self._poll_topics()
@@ -102,21 +102,21 @@ class Inventory:
                 raise failure(self._error, "listing the topics", self._settings)
             return self._found
 
-    def topic(self, name: str) -> TopicInfo:
+    def get_topic(self, name: str) -> TopicInfo:
         """Return a topic. Raises `NotFound` if it does not exist."""
-        found = next((one for one in self.topics() if one.name == name), None)
+        found = next((one for one in self.list_topics() if one.name == name), None)
         if found is None:  # it may have been created since the last query
             with self._lock:
-                self._found_s = -_LOOK_S
-            found = next((one for one in self.topics() if one.name == name), None)
+                self._found_s = -_CACHE_S
+            found = next((one for one in self.list_topics() if one.name == name), None)
         if found is None:
             raise NotFound(f"there is no topic {name!r}", hint="./penstock control")
         return found
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Discard the cached listing after a change."""
         with self._lock:
-            self._found_s, self._slow_s = -_LOOK_S, -_SLOW_S
+            self._found_s, self._slow_s = -_CACHE_S, -_SLOW_S
 
     def _poll_topics(self) -> list[TopicInfo]:
         listed = self._client.list_topics(timeout=TIMEOUT_S)
@@ -149,12 +149,12 @@ class Inventory:
 
     def _record_end_offsets(self, ends: dict[str, int]) -> None:
         now_s = time.monotonic()
-        self._looks.append((now_s, ends))
-        while len(self._looks) > 2 and now_s - self._looks[1][0] >= _RATE_S:
-            self._looks.popleft()
+        self._polls.append((now_s, ends))
+        while len(self._polls) > 2 and now_s - self._polls[1][0] >= _RATE_S:
+            self._polls.popleft()
 
     def _rate_s(self, topic: str) -> float | None:
-        (first_s, before), (last_s, now) = self._looks[0], self._looks[-1]
+        (first_s, before), (last_s, now) = self._polls[0], self._polls[-1]
         if last_s <= first_s or topic not in before or now.get(topic, -1) < before[topic]:
             return None
         return (now[topic] - before[topic]) / (last_s - first_s)
@@ -164,7 +164,7 @@ class Inventory:
         config = self._configs.get(name, {})
         return TopicInfo(
             name=name,
-            role=role_of(name, self._pipeline),
+            role=classify_topic(name, self._pipeline),
             partitions=len(partitions[name]),
             records=None if first is None or end is None else end - first,
             disk_bytes=None if self._sizes is None else self._sizes.get(name, 0),

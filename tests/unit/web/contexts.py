@@ -1,4 +1,4 @@
-"""A desk without services, for what only reads what the flow found."""
+"""A context without services, for what only reads what the flow found."""
 
 import time
 from dataclasses import replace
@@ -57,8 +57,8 @@ def view(*points: Point) -> View:
     )
 
 
-def desk(settings: Settings, found: View) -> Any:
-    """A desk whose flow found that."""
+def context(settings: Settings, found: View) -> Any:
+    """A context whose flow found that."""
     pipeline = pipelines.of(settings)
     made = SimpleNamespace(
         settings=settings,
@@ -68,5 +68,5 @@ def desk(settings: Settings, found: View) -> Any:
         kafka=None,
         host=SimpleNamespace(is_local=False),
     )
-    made.one = lambda make: make(made)
+    made.get_shared = lambda make: make(made)
     return made
