@@ -83,13 +83,16 @@ def _label_by_topic(seen: MetricsInput, records: float | None, letters: float | 
 
 
 def _iter_lags(seen: MetricsInput) -> Samples:
-    for one in seen.now.partitions:
-        yield (str(one.partition),), None if one.reached is None else max(0, one.end - one.reached)
+    for partition in seen.now.partitions:
+        yield (
+            (str(partition.partition),),
+            None if partition.reached is None else max(0, partition.end - partition.reached),
+        )
 
 
 def _iter_alert_counts(seen: MetricsInput) -> Samples:
     for name, rule in RULES.items():
-        yield (name, rule.severity), sum(one.name == name for one in seen.view.alerts)
+        yield (name, rule.severity), sum(alert.name == name for alert in seen.view.alerts)
 
 
 def _sample_receipt(name: str) -> Callable[[MetricsInput], Samples]:
@@ -296,10 +299,10 @@ def _build_gauge(name: str, value: float, **labels: str) -> Family:
     return family
 
 
-def _accumulate_buckets(found: Histogram) -> list[tuple[str, float]]:
+def _accumulate_buckets(histogram: Histogram) -> list[tuple[str, float]]:
     """Return cumulative counts by upper bound in seconds. The last bucket has no bound."""
     bounds = [*(str(bound / 1000) for bound in BOUNDS_MS[:-1]), "+Inf"]
-    return list(zip(bounds, accumulate(float(found.get(bound, 0)) for bound in BOUNDS_MS), strict=True))
+    return list(zip(bounds, accumulate(float(histogram.get(bound, 0)) for bound in BOUNDS_MS), strict=True))
 
 
 _PAGE = """# Metrics
@@ -317,9 +320,9 @@ The metrics `process_...` describe the control center's own process.
 
 def render_page() -> str:
     """Return docs/metrics.md, the list of all metrics."""
-    said = [(name, one.kind, one.labels, one.meaning) for name, one in ALWAYS.items()]
-    said += [(one.name, one.kind, one.labels, one.meaning) for one in METRICS]
-    lines = [f"| `{name}` | {kind} | {', '.join(labels)} | {told} |" for name, kind, labels, told in said]
+    rows = [(name, metric.kind, metric.labels, metric.meaning) for name, metric in ALWAYS.items()]
+    rows += [(metric.name, metric.kind, metric.labels, metric.meaning) for metric in METRICS]
+    lines = [f"| `{name}` | {kind} | {', '.join(labels)} | {meaning} |" for name, kind, labels, meaning in rows]
     return _PAGE + "\n".join(["| name | kind | labels | meaning |", "|---|---|---|---|", *lines]) + "\n"
 
 

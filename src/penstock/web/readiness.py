@@ -26,5 +26,5 @@ def register(app: FastAPI, context: AppContext) -> None:
             return JSONResponse(
                 {"status": "not ready", "why": f"the pipeline was not polled in the last {LATE_S:g} s"}, status_code=503
             )
-        away = sorted(name for name, error in now.services.items() if error)
-        return JSONResponse({"status": "ready", "services_away": away})
+        unavailable = sorted(name for name, error in now.services.items() if error)
+        return JSONResponse({"status": "ready", "services_away": unavailable})

@@ -95,7 +95,7 @@ class DeadLetterFilter:
         """Return whether the entry matches."""
         return (
             self.reason in ("", entry.reason)
-            and any(one.startswith(self.rule) for one in entry.rules or ("",))
+            and any(rule.startswith(self.rule) for rule in entry.rules or ("",))
             and self.rules in ("", ",".join(entry.rules))
             and self.state in ("", state)
         )
@@ -124,7 +124,7 @@ class Listing:
 
     def select(self, wanted: DeadLetterFilter) -> list[RejectedEntry]:
         """Return the entries that match."""
-        return [one for one in self.entries if wanted.matches(one, self.state(one))]
+        return [entry for entry in self.entries if wanted.matches(entry, self.state(entry))]
 
 
 class RejectedReader:
@@ -152,7 +152,7 @@ class RejectedReader:
             if self._listing is None or time.monotonic() - self._read_s >= max_age_s:
                 held = self._read_letters()
                 error = self._read_states(session)
-                newest = sorted(self._entries.values(), key=lambda one: one.time, reverse=True)
+                newest = sorted(self._entries.values(), key=lambda entry: entry.time, reverse=True)
                 self._listing = Listing(newest, dict(self._settled), held, self._is_whole, error)
                 self._read_s = time.monotonic()
             return self._listing
@@ -165,7 +165,9 @@ class RejectedReader:
             self._clear_cache()  # recreated
         firsts = {span.partition: span.first for span in spans}
         self._entries = {
-            identity: one for identity, one in self._entries.items() if one.offset >= firsts.get(one.partition, 0)
+            identity: entry
+            for identity, entry in self._entries.items()
+            if entry.offset >= firsts.get(entry.partition, 0)
         }
         for entry in self._iter_new_entries([span for span in topics.beyond(self._spans, spans) if span.records > 0]):
             earlier = self._entries.get(entry.identity)
@@ -182,7 +184,7 @@ class RejectedReader:
         self._is_whole = self._is_whole and chosen == spans
         last = select_newest(chosen, _FIRST_LETTERS)
         ends = {span.partition: span.first for span in last}
-        before = [Span(one.partition, one.first, ends[one.partition]) for one in chosen]
+        before = [Span(span.partition, span.first, ends[span.partition]) for span in chosen]
         for letter in dlq.letters(self._settings, self._pipeline, [*last, *before]) if chosen else ():
             yield create_entry(letter)
             if time.monotonic() > deadline_s:
@@ -191,8 +193,8 @@ class RejectedReader:
 
     def _trim_entries(self) -> None:
         if len(self._entries) > self._newest:
-            kept = sorted(self._entries.values(), key=lambda one: one.time)[-self._newest :]
-            self._entries = {one.identity: one for one in kept}
+            kept = sorted(self._entries.values(), key=lambda entry: entry.time)[-self._newest :]
+            self._entries = {entry.identity: entry for entry in kept}
             self._is_whole = False
 
     def _read_states(self, session: Callable[[], Session]) -> PenstockError | None:
@@ -205,15 +207,15 @@ class RejectedReader:
         try:
             with cassandra.asking(self._settings):
                 asked = self._entries.keys() - final.keys()
-                found = settled.states_of(session(), self._keyspace, self._pipeline.topic, asked)
+                resolutions = settled.states_of(session(), self._keyspace, self._pipeline.topic, asked)
         except PenstockError as error:
             return error
-        self._settled = final | found
+        self._settled = final | resolutions
         return None
 
     def read_letters(self, places: Iterable[tuple[int, int]]) -> list[DeadLetter]:
         """Return the dead letters at these positions, except those that are gone. Raises `KafkaUnreachable`."""
-        held = {one.partition: one for one in topics.spans(self._settings, self._pipeline.dead_letter_topic)}
+        held = {span.partition: span for span in topics.spans(self._settings, self._pipeline.dead_letter_topic)}
         spans = [
             Span(partition, offset, offset + 1)
             for partition, offset in places
@@ -223,27 +225,27 @@ class RejectedReader:
 
     def read_letter(self, partition: int, offset: int) -> DeadLetter:
         """Return the dead letter at a position. Raises `NotFound`, which says where some are."""
-        found = self.read_letters([(partition, offset)])
-        if not found:
+        letters = self.read_letters([(partition, offset)])
+        if not letters:
             nowhere = dlq.nowhere(self._settings, self._pipeline, f"{partition}:{offset}")
             raise NotFound(nowhere.message, hint=nowhere.hint)
-        return found[0]
+        return letters[0]
 
     def read_resolution(self, session: Session, letter: DeadLetter) -> Settled | None:
         """Return the resolution of a record, if any. Raises `CassandraUnreachable`."""
         with cassandra.asking(self._settings):
-            found = settled.states_of(session, self._keyspace, self._pipeline.topic, [letter.identity])
-        return found.get(letter.identity)
+            resolutions = settled.states_of(session, self._keyspace, self._pipeline.topic, [letter.identity])
+        return resolutions.get(letter.identity)
 
 
 def select_newest(spans: Sequence[Span], most: int) -> list[Span]:
     """Return the ends of the spans, at most `most` offsets in total; short spans leave their share to the others."""
-    found: dict[int, Span] = {}
-    for at, span in enumerate(sorted(spans, key=lambda one: one.records)):
+    selected: dict[int, Span] = {}
+    for at, span in enumerate(sorted(spans, key=lambda span: span.records)):
         taken = min(span.records, most // (len(spans) - at))
         most -= taken
-        found[span.partition] = Span(span.partition, span.end - taken, span.end)
-    return [found[span.partition] for span in spans]
+        selected[span.partition] = Span(span.partition, span.end - taken, span.end)
+    return [selected[span.partition] for span in spans]
 
 
 @dataclass(frozen=True)
@@ -358,11 +360,11 @@ def describe_value(value: bytes | None, record: type[Record], schemas: Schemas, 
     if not value:
         return LetterContent("none", "the value is null" if value is None else "the value is empty", 0)
     frame = value[:FRAME_BYTES].hex(" ") if is_framed(value) else ""
-    found: dict[str, Any] | None = None
+    fields: dict[str, Any] | None = None
     with suppress(RegistryUnreachable):  # the bytes are shown without it
-        found = value_of(value, AvroWriters(schemas))
-    if found is not None and not is_deep(found):
-        shown = found if personal else masked(found, record)
+        fields = value_of(value, AvroWriters(schemas))
+    if fields is not None and not is_deep(fields):
+        shown = fields if personal else masked(fields, record)
         return LetterContent("fields", _truncate_text(format_json(shown)), len(value), frame, shown)
     if not personal:
         return LetterContent("hidden", hidden_bytes(len(value)), len(value), frame)

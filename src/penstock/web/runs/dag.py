@@ -129,11 +129,11 @@ class Dag:
 
     def read_schedule(self) -> Schedule:
         """Return whether the DAG is paused, and when it runs."""
-        found = self._get_client().dag()
+        dag = self._get_client().dag()
         return Schedule(
-            paused=bool(found["is_paused"]),
-            told=str(found.get("timetable_description") or found.get("timetable_summary") or "none"),
-            next_at=found.get("next_dagrun_run_after"),
+            paused=bool(dag["is_paused"]),
+            told=str(dag.get("timetable_description") or dag.get("timetable_summary") or "none"),
+            next_at=dag.get("next_dagrun_run_after"),
         )
 
     def set_paused(self, paused: bool) -> None:
@@ -156,13 +156,13 @@ class Dag:
         """Return the current state of a run."""
         airflow = self._get_client()
         try:
-            found = airflow.run(run_id)
+            run = airflow.run(run_id)
         except RunFailed:
             raise NotFound(f"no run {run_id} in Airflow: it may have been deleted") from None
-        summary = airflow.summary(run_id) if found["state"] == "success" else {}
+        summary = airflow.summary(run_id) if run["state"] == "success" else {}
         return RunDetail(
-            run=run_of(found, summary),
-            attempts=[_parse_attempt(one) for one in airflow.attempts(run_id)],
+            run=run_of(run, summary),
+            attempts=[_parse_attempt(attempt) for attempt in airflow.attempts(run_id)],
             spans=parse_ranges(summary),
             summary=summary,
         )
@@ -216,7 +216,7 @@ def compute_progress(
     """Return the progress of the records, from the task's result, or else from its log and its delivery log so far."""
     run = detail.run
     acknowledged = None if progress is None else progress.acknowledged
-    waiting = _count_pending(detail.spans, {one.partition: one.reached for one in partitions})
+    waiting = _count_pending(detail.spans, {partition.partition: partition.reached for partition in partitions})
     lie_alone = sum(span.records for span in detail.spans) == run.produced
     handled = None
     if run.produced is not None and waiting is not None and (lie_alone or not waiting):
@@ -246,13 +246,16 @@ def _count_pending(spans: list[Span], reached: dict[int, int | None]) -> int | N
 
 def find_latest_number(log: Iterable[TaskLogLine], fact: str) -> int | None:
     """Return the latest number that the log has for `fact`, or None."""
-    told = [line.facts[fact] for line in log if line.facts.get(fact, "").isdigit()]
-    return int(told[-1]) if told else None
+    numbers = [line.facts[fact] for line in log if line.facts.get(fact, "").isdigit()]
+    return int(numbers[-1]) if numbers else None
 
 
-def _parse_attempt(found: dict[str, Any]) -> TaskAttempt:
+def _parse_attempt(attempt: dict[str, Any]) -> TaskAttempt:
     return TaskAttempt(
-        int(found["try_number"]), str(found["state"] or "waiting"), found.get("start_date"), found.get("end_date")
+        int(attempt["try_number"]),
+        str(attempt["state"] or "waiting"),
+        attempt.get("start_date"),
+        attempt.get("end_date"),
     )
 
 
@@ -272,15 +275,15 @@ def _parse_log_line(entry: dict[str, Any]) -> TaskLogLine:
             for name, value in entry.items()
             if name not in _OF_EVERY_LINE and value is not None
         },
-        error="\n\n".join(_format_traceback(one) for one in entry.get("error_detail") or []),
+        error="\n\n".join(_format_traceback(detail) for detail in entry.get("error_detail") or []),
     )
 
 
 def _format_traceback(detail: dict[str, Any]) -> str:
     """Render stack frames and error, without the variables."""
     frames = [
-        f'  File "{one.get("filename")}", line {one.get("lineno")}, in {one.get("name")}'
-        for one in detail.get("frames") or []
+        f'  File "{frame.get("filename")}", line {frame.get("lineno")}, in {frame.get("name")}'
+        for frame in detail.get("frames") or []
     ]
     return "\n".join([*frames, f"{detail.get('exc_type')}: {detail.get('exc_value')}"])
 

@@ -86,7 +86,7 @@ class Catalogue:
 
     def list_subjects(self, holding: str = "", most: int = LISTED) -> Subjects:
         """Return the subjects whose names contain `holding`, by name, the pipeline's own first."""
-        names = self._call_registry("GET", "subjects", lambda found: sorted(map(str, found), key=self._get_sort_key))
+        names = self._call_registry("GET", "subjects", lambda names: sorted(map(str, names), key=self._get_sort_key))
         names = [name for name in names if holding.lower() in name.lower()]
         return Subjects([self.read_subject(name) for name in names[:most]], len(names), self._fetch_level())
 
@@ -96,7 +96,7 @@ class Catalogue:
     def read_subject(self, name: str) -> Subject:
         """Return a subject."""
         versions = self._call_registry(
-            "GET", f"subjects/{_quote_name(name)}/versions", lambda found: sorted(map(int, found))
+            "GET", f"subjects/{_quote_name(name)}/versions", lambda numbers: sorted(map(int, numbers))
         )
         latest = self.read_version(name, "latest")
         return Subject(name, latest.type, versions, latest.id, self._fetch_level(name))
@@ -104,7 +104,7 @@ class Catalogue:
     def read_version(self, name: str, version: int | str) -> Version:
         """Return a version of a subject, or its `latest`."""
         return self._call_registry(
-            "GET", f"subjects/{_quote_name(name)}/versions/{version}", lambda found: _parse_version(name, found)
+            "GET", f"subjects/{_quote_name(name)}/versions/{version}", lambda response: _parse_version(name, response)
         )
 
     def find_names(self, schema_id: int) -> list[str]:
@@ -131,7 +131,7 @@ class Catalogue:
         path = f"config/{_quote_name(name)}" if name else "config"
         # otherwise Apicurio returns NONE for a subject without its own level
         return self._call_registry(
-            "GET", path, lambda found: str(found["compatibilityLevel"]), params={"defaultToGlobal": "true"}
+            "GET", path, lambda response: str(response["compatibilityLevel"]), params={"defaultToGlobal": "true"}
         )
 
     def _call_registry(self, method: str, path: str, take: Callable[[Any], T], **more: Any) -> T:
@@ -153,17 +153,17 @@ class Catalogue:
         raise _make_status_error(shown, answer.status_code, reason, is_check=method == "POST")
 
 
-def _parse_version(name: str, found: Any) -> Version:
-    kind = str(found.get("schemaType") or "AVRO")  # the API leaves it out
-    return Version(name, int(found["version"]), int(found["id"]), kind, _indent_json(str(found["schema"])))
+def _parse_version(name: str, response: Any) -> Version:
+    kind = str(response.get("schemaType") or "AVRO")  # the API leaves it out
+    return Version(name, int(response["version"]), int(response["id"]), kind, _indent_json(str(response["schema"])))
 
 
-def _parse_names(found: Any) -> list[str]:
-    return [f"{one['subject']} version {one['version']}" for one in found]
+def _parse_names(response: Any) -> list[str]:
+    return [f"{version['subject']} version {version['version']}" for version in response]
 
 
-def _parse_check_result(found: Any) -> tuple[bool, list[str]]:
-    return bool(found["is_compatible"]), [str(one) for one in found.get("messages") or ()]
+def _parse_check_result(response: Any) -> tuple[bool, list[str]]:
+    return bool(response["is_compatible"]), [str(message) for message in response.get("messages") or ()]
 
 
 def _make_status_error(address: str, status: int, reason: str, *, is_check: bool) -> PenstockError:
@@ -203,12 +203,12 @@ def _check_draft(draft: str, kind: str) -> None:
     if kind == "PROTOBUF":
         return
     try:
-        found = json.loads(draft)
+        parsed = json.loads(draft)
     except ValueError as error:
         raise UsageError(f"the schema is not JSON: {error}") from None
     except RecursionError:
         raise UsageError("the schema is nested too deeply to be read") from None
-    if not isinstance(found, dict | bool | str | list) or (kind == "JSON" and not isinstance(found, dict | bool)):
+    if not isinstance(parsed, dict | bool | str | list) or (kind == "JSON" and not isinstance(parsed, dict | bool)):
         raise UsageError(f"the schema is JSON, but not a {kind} schema: expected an object, {{...}}")
 
 
@@ -219,7 +219,9 @@ def compare_schemas(older: str, newer: str) -> list[Change] | None:
     """
     try:
         before, after = json.loads(older), json.loads(newer)
-        is_known = all(isinstance(one, dict) and one.get("type") in ("object", "record") for one in (before, after))
+        is_known = all(
+            isinstance(schema, dict) and schema.get("type") in ("object", "record") for schema in (before, after)
+        )
         return compare(before, after) if is_known and before["type"] == after["type"] else None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

@@ -81,10 +81,10 @@ def ui_urls(settings: Settings) -> Pages | None:
 def fetch_application(http: httpx2.Client, page: str) -> Application:
     """Return the application whose UI is at `page`. Raises `Unreachable` if it is not running or still starting."""
     api = f"{page}/api/v1/applications"
-    found = _fetch_json(http, api, "./penstock status spark-job")
-    if not found:
+    applications = _fetch_json(http, api, "./penstock status spark-job")
+    if not applications:
         raise Unreachable(f"{api} lists no application", hint="./penstock status spark-job")
-    newest = found[0]
+    newest = applications[0]
     executors = _fetch_json(http, f"{api}/{newest['id']}/executors", "./penstock status spark-job")
     began = newest["attempts"][-1]
     return Application(
@@ -92,40 +92,40 @@ def fetch_application(http: httpx2.Client, page: str) -> Application:
         name=str(newest["name"]),
         spark_version=str(began.get("appSparkVersion", "")),
         started_at=str(began["startTime"]).replace("GMT", "+00:00"),
-        executors=[_parse_executor(one) for one in executors],
+        executors=[_parse_executor(executor) for executor in executors],
     )
 
 
 def fetch_master(http: httpx2.Client, page: str) -> Master:
     """Return the master whose UI is at `page`. Raises `Unreachable`."""
-    found = _fetch_json(http, f"{page}/json/", "./penstock status spark-master")
-    active = list(found.get("activeapps") or [])
+    state = _fetch_json(http, f"{page}/json/", "./penstock status spark-master")
+    active = list(state.get("activeapps") or [])
     return Master(
-        url=str(found["url"]),
-        status=str(found["status"]).lower(),
-        workers=int(found["aliveworkers"]),
-        cores=int(found["cores"]),
-        cores_used=int(found["coresused"]),
-        memory_mib=int(found["memory"]),
-        memory_used_mib=int(found["memoryused"]),
-        running=sum(1 for one in active if one.get("state") == "RUNNING"),
-        waiting=sum(1 for one in active if one.get("state") == "WAITING"),
+        url=str(state["url"]),
+        status=str(state["status"]).lower(),
+        workers=int(state["aliveworkers"]),
+        cores=int(state["cores"]),
+        cores_used=int(state["coresused"]),
+        memory_mib=int(state["memory"]),
+        memory_used_mib=int(state["memoryused"]),
+        running=sum(1 for application in active if application.get("state") == "RUNNING"),
+        waiting=sum(1 for application in active if application.get("state") == "WAITING"),
     )
 
 
-def _parse_executor(found: dict[str, Any]) -> Executor:
+def _parse_executor(executor: dict[str, Any]) -> Executor:
     return Executor(
-        id=str(found["id"]),
-        address=str(found["hostPort"]),
-        is_active=bool(found["isActive"]),
-        cores=int(found["totalCores"]),
-        active_tasks=int(found["activeTasks"]),
-        failed_tasks=int(found["failedTasks"]),
-        completed_tasks=int(found["completedTasks"]),
-        peak_heap_bytes=(found.get("peakMemoryMetrics") or {}).get("JVMHeapMemory"),
-        storage_bytes=int(found["maxMemory"]),
-        busy_ms=int(found["totalDuration"]),
-        gc_ms=int(found["totalGCTime"]),
+        id=str(executor["id"]),
+        address=str(executor["hostPort"]),
+        is_active=bool(executor["isActive"]),
+        cores=int(executor["totalCores"]),
+        active_tasks=int(executor["activeTasks"]),
+        failed_tasks=int(executor["failedTasks"]),
+        completed_tasks=int(executor["completedTasks"]),
+        peak_heap_bytes=(executor.get("peakMemoryMetrics") or {}).get("JVMHeapMemory"),
+        storage_bytes=int(executor["maxMemory"]),
+        busy_ms=int(executor["totalDuration"]),
+        gc_ms=int(executor["totalGCTime"]),
     )
 
 

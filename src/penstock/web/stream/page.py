@@ -135,7 +135,7 @@ class _Control:
         if await elements.ask_confirmation("Stop the Spark job?", text, verb="Stop the job"):
             await self._run_action("stop job", "Stopping …", partial(host.stop, JOB))
 
-    async def _run_action(self, action: str, doing: str, deed: Any) -> None:
+    async def _run_action(self, action: str, doing: str, operation: Any) -> None:
         if self._job.doing:
             ui.notify(f"Another action on the job is in progress: {self._job.doing}", type="warning")
             return
@@ -143,7 +143,7 @@ class _Control:
         self._button.text = doing
         self._button.disable()
         try:
-            await self._visit.act(action, JOB, deed)
+            await self._visit.act(action, JOB, operation)
         finally:
             self._job.doing = ""
             self._streaming.clear_caches()
@@ -171,13 +171,15 @@ def _place_html(state: StreamState, topic: str) -> str:
         return "<h2>Offsets and lag</h2><p>The topic&rsquo;s offsets are unknown.</p>"
     rows = [
         [
-            str(one.partition),
-            format_number(one.first),
-            format_number(one.reached),
-            format_number(one.end),
-            format_number(None if one.reached is None else max(0, one.end - max(one.first, one.reached))),
+            str(partition.partition),
+            format_number(partition.first),
+            format_number(partition.reached),
+            format_number(partition.end),
+            format_number(
+                None if partition.reached is None else max(0, partition.end - max(partition.first, partition.reached))
+            ),
         ]
-        for one in state.partitions
+        for partition in state.partitions
     ]
     heads = ("Partition", "First", "Processed up to", "End", "Lag")
     waits = f"<p>Lag: <strong>{format_number(state.lag)}</strong> records.</p>"
@@ -207,25 +209,25 @@ def _spark_html(spark: Spark) -> str:
 
 
 def _application_html(spark: Spark) -> str:
-    one = spark.application
-    if one is None:
+    application = spark.application
+    if application is None:
         return ""
     rows = [
         [
-            escape(each.id) if each.is_active else f"{escape(each.id)} (dead)",
-            format_number(each.cores),
-            format_number(each.active_tasks),
-            format_number(each.completed_tasks),
-            f'<span class="{"bad" if each.failed_tasks else ""}">{format_number(each.failed_tasks)}</span>',
-            format_size(each.peak_heap_bytes),
-            format_duration(each.gc_ms),
+            escape(executor.id) if executor.is_active else f"{escape(executor.id)} (dead)",
+            format_number(executor.cores),
+            format_number(executor.active_tasks),
+            format_number(executor.completed_tasks),
+            f'<span class="{"bad" if executor.failed_tasks else ""}">{format_number(executor.failed_tasks)}</span>',
+            format_size(executor.peak_heap_bytes),
+            format_duration(executor.gc_ms),
         ]
-        for each in one.executors
+        for executor in application.executors
     ]
     heads = ("Executor", "Cores", "Active tasks", "Completed tasks", "Failed tasks", "Peak heap", "GC time")
     return (
-        f"<p><strong>{escape(one.name)}</strong> <code>{escape(one.id)}</code>, Spark {escape(one.spark_version)}, "
-        f"since {moment_html(one.started_at)}</p>"
+        f"<p><strong>{escape(application.name)}</strong> <code>{escape(application.id)}</code>, "
+        f"Spark {escape(application.spark_version)}, since {moment_html(application.started_at)}</p>"
         f'<div class="table tight">{elements.table_html("Executors", heads, rows)}</div>'
     )
 
@@ -239,8 +241,8 @@ class _Batches:
         self._last = min(int(wanted), MOST_BATCHES) if re.fullmatch("[1-9][0-9]{0,5}", wanted) else _LASTS[1]
         elements.add_heading("Micro-batches")
         links = " ".join(
-            f'<a href="/stream?last={one}"{" aria-current=true" if one == self._last else ""}>last {one}</a>'
-            for one in _LASTS
+            f'<a href="/stream?last={count}"{" aria-current=true" if count == self._last else ""}>last {count}</a>'
+            for count in _LASTS
         )
         elements.add_html(links, tag="nav").classes("filters").props('aria-label="Number of micro-batches"')
         self._empty = elements.add_html("", tag="div")
@@ -259,9 +261,9 @@ class _Batches:
         self._drawn.set_visibility(False)
         self._newest: object = None
 
-    def show(self, found: StreamFacts) -> None:
+    def show(self, facts: StreamFacts) -> None:
         """Show these batches if there is a new one among them."""
-        shown = found.batches[: self._last]
+        shown = facts.batches[: self._last]
         update_html(self._empty, "" if shown else _NO_BATCH)
         newest = (shown[0].batch_id, shown[0].began_at) if shown else None
         if newest == self._newest:
@@ -273,18 +275,18 @@ class _Batches:
         update_html(self._table, _table_html(shown[:_ROWS], self._topic))
 
     def _draw_charts(self, batches: list[Batch]) -> None:
-        names = [f"{one.batch_id:,}" for one in batches]
-        phases = [phases_ms(one) for one in batches]
+        names = [f"{batch.batch_id:,}" for batch in batches]
+        phases = [phases_ms(batch) for batch in batches]
         for chart, drawn in (
-            (self._rows, [_build_bar_series("rows", [one.rows for one in batches])]),
+            (self._rows, [_build_bar_series("rows", [batch.rows for batch in batches])]),
             (
                 self._rates,
                 [
-                    _build_line_series("input rate", [one.input_rows_s for one in batches]),
-                    _build_line_series("process rate", [one.processed_rows_s for one in batches]),
+                    _build_line_series("input rate", [batch.input_rows_s for batch in batches]),
+                    _build_line_series("process rate", [batch.processed_rows_s for batch in batches]),
                 ],
             ),
-            (self._phases, [_build_bar_series(name, [one[name] for one in phases], stack=True) for name in _DRAWN]),
+            (self._phases, [_build_bar_series(name, [phase[name] for phase in phases], stack=True) for name in _DRAWN]),
         ):
             chart.options["xAxis"]["data"] = names
             chart.options["series"] = drawn
@@ -340,23 +342,23 @@ def _table_html(batches: list[Batch], topic: str) -> str:
     )
     rows = [
         [
-            format_number(one.batch_id),
-            moment_html(one.began_at),
-            format_number(one.rows),
-            format_duration(one.durations_ms.get(TOTAL)),
-            format_number(round(one.processed_rows_s)),
-            _render_longest_phase(one),
-            _render_end_offsets(one, topic),
+            format_number(batch.batch_id),
+            moment_html(batch.began_at),
+            format_number(batch.rows),
+            format_duration(batch.durations_ms.get(TOTAL)),
+            format_number(round(batch.processed_rows_s)),
+            _render_longest_phase(batch),
+            _render_end_offsets(batch, topic),
         ]
-        for one in batches
+        for batch in batches
     ]
     return elements.table_html(f"The newest {len(rows)} with records", heads, rows)
 
 
 def _render_longest_phase(batch: Batch) -> str:
     phases = phases_ms(batch)
-    name = max(phases, key=lambda one: phases[one])
-    every = ", ".join(f"{one} {format_duration(ms)}" for one, ms in phases.items())
+    name = max(phases, key=lambda phase: phases[phase])
+    every = ", ".join(f"{phase} {format_duration(ms)}" for phase, ms in phases.items())
     return f'<span title="{escape(every)}">{name} {format_duration(phases[name])}</span>'
 
 

@@ -67,34 +67,38 @@ def read_facts(
             holder=lease.holder(connected, keyspace, ours),
             batches=progress.batches(batches),
             failures=progress.failures(),
-            elsewhere=[one for one in lease.names(connected, keyspace) if one.endswith(f"/{topic}") and one != ours],
+            elsewhere=[
+                name for name in lease.names(connected, keyspace) if name.endswith(f"/{topic}") and name != ours
+            ],
             stuck=stuck_batches([batch for batch in failing if batch.checkpoint == ours], ours, {}),
         )
 
 
-def describe_query(found: StreamFacts, checkpoint: str, process: str = "", now: datetime | None = None) -> QueryStatus:
+def describe_query(facts: StreamFacts, checkpoint: str, process: str = "", now: datetime | None = None) -> QueryStatus:
     """Return the state of the query. `process` is the state of the job's process, if known."""
-    owner = found.holder
-    if owner is None and found.elsewhere:
-        told = f"a job runs with the checkpoint {found.elsewhere[0]}, but PENSTOCK_SPARK_CHECKPOINT is different here"
-        return QueryStatus("unknown", told, checkpoint)
+    owner = facts.holder
+    if owner is None and facts.elsewhere:
+        details = (
+            f"a job runs with the checkpoint {facts.elsewhere[0]}, but PENSTOCK_SPARK_CHECKPOINT is different here"
+        )
+        return QueryStatus("unknown", details, checkpoint)
     if owner is None or owner.is_dead:
         return _without_owner(checkpoint, process, died=owner is not None)
-    if found.stuck:
-        told = found.stuck[0].notice
-        return QueryStatus("stuck", told, checkpoint, str(owner.owner), owner.since)
-    failure = found.failures[0] if found.failures else None
+    if facts.stuck:
+        details = facts.stuck[0].notice
+        return QueryStatus("stuck", details, checkpoint, str(owner.owner), owner.since)
+    failure = facts.failures[0] if facts.failures else None
     ago_s = ((now or datetime.now(UTC)) - failure.at).total_seconds() if failure else 0.0
-    is_retrying = not has_recovered(found) and ago_s < _BACK_OFF_S
+    is_retrying = not has_recovered(facts) and ago_s < _BACK_OFF_S
     if process == "stopping":
         return QueryStatus(
             "running", "finishing the batch in flight, then stopping", checkpoint, str(owner.owner), owner.since
         )
     if is_retrying:
-        told = f"failed {ago_s:.0f} s ago; retrying automatically"
-        return QueryStatus("waiting", told, checkpoint, str(owner.owner), owner.since)
-    told = "processing records as they arrive"
-    return QueryStatus("running", told, checkpoint, str(owner.owner), owner.since)
+        details = f"failed {ago_s:.0f} s ago; retrying automatically"
+        return QueryStatus("waiting", details, checkpoint, str(owner.owner), owner.since)
+    details = "processing records as they arrive"
+    return QueryStatus("running", details, checkpoint, str(owner.owner), owner.since)
 
 
 def _without_owner(checkpoint: str, process: str, *, died: bool) -> QueryStatus:
@@ -104,8 +108,8 @@ def _without_owner(checkpoint: str, process: str, *, died: bool) -> QueryStatus:
         return QueryStatus("waiting", "the job exited and is being restarted", checkpoint)
     if process == "dead":
         return QueryStatus("stopped", "the job exited too often and is no longer restarted automatically", checkpoint)
-    told = "its process was killed" if died else "no job owns the checkpoint"
-    return QueryStatus("stopped", f"{told}; records stay in Kafka, none are lost", checkpoint)
+    reason = "its process was killed" if died else "no job owns the checkpoint"
+    return QueryStatus("stopped", f"{reason}; records stay in Kafka, none are lost", checkpoint)
 
 
 def has_recovered(facts: StreamFacts) -> bool:

@@ -84,12 +84,12 @@ def register(api: FastAPI, context: AppContext) -> None:
         )
 
     @api.get("/table/nodes")
-    def told() -> Nodes:
+    def cassandra_nodes() -> Nodes:
         """Get what each Cassandra node reports about itself and the table."""
         return read_node_facts(context)
 
     @api.get("/trace/{record_id}")
-    def way(
+    def record_trace(
         record_id: str,
         whole: Annotated[bool, Query(description="Search the whole topic, for at most 20 s.")] = False,
     ) -> RecordPassages:

@@ -120,9 +120,9 @@ def _read_facts(node: _Asked, keyspace: str, table: str) -> dict[str, Any]:
 def _read_load(node: _Asked) -> float | None:
     """Return the node's own load, from gossip."""
     own = node.rows("SELECT broadcast_address FROM system.local")
-    told = node.rows("SELECT address, load FROM system_views.gossip_info")
+    rows = node.rows("SELECT address, load FROM system_views.gossip_info")
     addresses = {str(row["broadcast_address"]) for row in own}
-    return next((float(row["load"]) for row in told if str(row["address"]) in addresses and row["load"]), None)
+    return next((float(row["load"]) for row in rows if str(row["address"]) in addresses and row["load"]), None)
 
 
 def _parse_task(row: dict[str, Any]) -> Task:
@@ -138,9 +138,9 @@ def measure_table_files(
     """
     query = "SELECT id FROM system_schema.tables WHERE keyspace_name = %s AND table_name = %s"
     with cassandra.asking(settings):
-        found = session.execute(query, (keyspace, table)).one()
-    folder = data / keyspace / f"{table}-{found['id'].hex}" if found else data
-    return _measure_files(folder.iterdir()) if found and folder.is_dir() else None
+        row = session.execute(query, (keyspace, table)).one()
+    folder = data / keyspace / f"{table}-{row['id'].hex}" if row else data
+    return _measure_files(folder.iterdir()) if row and folder.is_dir() else None
 
 
 def _measure_files(paths: Iterable[Path]) -> TableFiles:

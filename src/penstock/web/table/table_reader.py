@@ -72,9 +72,9 @@ class TableReader:
             columns = ", ".join(map(cql.name, names))
             where = "" if token is None else f" WHERE token({cql.name(self._key)}) > {token}"
             query = f"SELECT {columns}, token({cql.name(self._key)}) AS {_POSITION} FROM {self.name}{where}"
-            found = [dict(row) for row in self._session.execute(f"{query} LIMIT {count + 1}")]
-        last = int(found[count - 1][_POSITION]) if len(found) > count else None
-        kept = [_convert_row(row, names) for row in found[:count]]
+            fetched = [dict(row) for row in self._session.execute(f"{query} LIMIT {count + 1}")]
+        last = int(fetched[count - 1][_POSITION]) if len(fetched) > count else None
+        kept = [_convert_row(row, names) for row in fetched[:count]]
         return Page(names, kept, None if last is None else str(last), 1.0 if last is None else _compute_share(last))
 
     def read_row(self, text: str) -> TableRow:
@@ -85,17 +85,17 @@ class TableReader:
             columns = ", ".join(map(cql.name, names))
             written = ", WRITETIME(kafka_offset) AS written_us" if "kafka_offset" in names else ""
             query = f"SELECT {columns}{written} FROM {self.name} WHERE {cql.name(self._key)} = %s"
-            found = self._session.execute(query, (record_id,)).one()
-        if found is None:
+            row = self._session.execute(query, (record_id,)).one()
+        if row is None:
             raise NotFound(f"{self.name} has no row with the id {record_id}", hint=f"./penstock trace {record_id}")
-        return TableRow(str(record_id), _convert_row(found, names), found.get("written_us"))
+        return TableRow(str(record_id), _convert_row(row, names), row.get("written_us"))
 
     def read_definition(self) -> str:
         """Return the statement that creates the current table. Raises `NotFound`, `CassandraUnreachable`."""
         with cassandra.asking(self._settings):
             self._list_columns()
-            found = self._session.execute(f"DESCRIBE TABLE {self.name}").one()
-        return str(found["create_statement"])
+            row = self._session.execute(f"DESCRIBE TABLE {self.name}").one()
+        return str(row["create_statement"])
 
     def _list_columns(self) -> list[str]:
         """Return the table's columns: the record's in its own order, then any others."""

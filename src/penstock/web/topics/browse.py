@@ -121,20 +121,20 @@ class Walk:
         left, size = self._left, min(self._size, self._left.records)
         if self._backwards:
             piece = replace(left, first=left.end - size)
-            found = deque(self._read(piece), maxlen=_CHUNK_RECORDS)
-            is_cut = len(found) == _CHUNK_RECORDS
-            self._left = replace(left, end=found[0].offset() if is_cut else piece.first)
-            self._pending.extend(reversed(found))
+            chunk = deque(self._read(piece), maxlen=_CHUNK_RECORDS)
+            is_cut = len(chunk) == _CHUNK_RECORDS
+            self._left = replace(left, end=chunk[0].offset() if is_cut else piece.first)
+            self._pending.extend(reversed(chunk))
         else:
             piece = replace(left, end=left.first + size)
-            found = deque(islice(self._read(piece), _CHUNK_RECORDS))
-            is_cut = len(found) == _CHUNK_RECORDS
-            self._left = replace(left, first=found[-1].offset() + 1 if is_cut else piece.end)
-            self._pending.extend(found)
-        self._size = self._next_size(found)
+            chunk = deque(islice(self._read(piece), _CHUNK_RECORDS))
+            is_cut = len(chunk) == _CHUNK_RECORDS
+            self._left = replace(left, first=chunk[-1].offset() + 1 if is_cut else piece.end)
+            self._pending.extend(chunk)
+        self._size = self._next_size(chunk)
 
-    def _next_size(self, found: Sized) -> int:
-        if not found:
+    def _next_size(self, chunk: Sized) -> int:
+        if not chunk:
             return min(2 * self._size, _SPARSE_OFFSETS)
         mean_bytes = sum(map(_size_bytes, self._pending)) // len(self._pending)
         return max(1, min(2 * self._size, _CHUNK_RECORDS, _CHUNK_BYTES // max(1, mean_bytes)))
@@ -182,11 +182,11 @@ class MessageSearch:
     def _has_field(self, message: Message) -> bool:
         if not self._question.field:
             return True
-        _, found = self._renderer.get_searchable(message)
+        _, value = self._renderer.get_searchable(message)
         for name in self._path:
-            found = found.get(name, _MISSING) if isinstance(found, dict) else _MISSING
-        return found is not _MISSING and (
-            not self._question.value or _fold_case(found) == self._question.value.casefold()
+            value = value.get(name, _MISSING) if isinstance(value, dict) else _MISSING
+        return value is not _MISSING and (
+            not self._question.value or _fold_case(value) == self._question.value.casefold()
         )
 
 
@@ -221,19 +221,21 @@ class Browser:
             consumer.close()
         left = [walk.remaining for walk in walks]
         return MessagePage(
-            messages=[renderer.render(one) for one in hits],
+            messages=[renderer.render(message) for message in hits],
             looked_through=looked,
             took_ms=round((time.monotonic() - began_s) * 1000),
-            go_on=_encode_cursor(left, backwards=backwards) if any(one.records > 0 for one in left) else "",
+            go_on=_encode_cursor(left, backwards=backwards) if any(span.records > 0 for span in left) else "",
         )
 
     def read_message(self, partition: int, offset: int, renderer: MessageRenderer) -> ShownMessage | None:
         """Return the message at this position, or None if there is none (any more)."""
-        span = next((one for one in self.read_ranges() if one.partition == partition), None)
+        span = next((span for span in self.read_ranges() if span.partition == partition), None)
         if span is None or not span.first <= offset < span.end:
             return None
         wanted = Span(partition, offset, offset + 1)
-        return next((renderer.render(one) for one in topics.records(self._settings, self._topic, [wanted])), None)
+        return next(
+            (renderer.render(message) for message in topics.records(self._settings, self._topic, [wanted])), None
+        )
 
     def read_new(
         self,
@@ -247,14 +249,18 @@ class Browser:
         The messages are sorted by timestamp, oldest first. `most` is divided among the partitions.
         """
         now = self.read_ranges()
-        fresh = [one for one in topics.beyond(before, now) if one.records > 0]
-        came = sum(one.records for one in fresh)
-        if not came:
+        fresh = [span for span in topics.beyond(before, now) if span.records > 0]
+        arrived = sum(span.records for span in fresh)
+        if not arrived:
             return [], 0, now
         share = max(1, most // len(fresh))
-        newest = [Span(one.partition, max(one.first, one.end - share), one.end) for one in fresh]
-        found = sorted(topics.records(self._settings, self._topic, newest), key=_time_ms)
-        return [renderer.render(one) for one in found if wanted(one)], came - sum(one.records for one in newest), now
+        newest = [Span(span.partition, max(span.first, span.end - share), span.end) for span in fresh]
+        messages = sorted(topics.records(self._settings, self._topic, newest), key=_time_ms)
+        return (
+            [renderer.render(span) for span in messages if wanted(span)],
+            arrived - sum(span.records for span in newest),
+            now,
+        )
 
     def read_ranges(self) -> list[Span]:
         """Return what the topic holds now."""
@@ -264,14 +270,14 @@ class Browser:
         """Return the part of the topic to search."""
         whole = self.read_ranges()
         if question.partition is not None:
-            whole = [one for one in whole if one.partition == question.partition]
+            whole = [span for span in whole if span.partition == question.partition]
             if not whole:
                 raise UsageError(f"{self._topic} has no partition {question.partition}")
         if question.go_on:
             return _gone_on(whole, question)
         if question.start == "offset":
             offset = question.offset or 0
-            return [Span(one.partition, min(one.end, max(one.first, offset)), one.end) for one in whole]
+            return [Span(span.partition, min(span.end, max(span.first, offset)), span.end) for span in whole]
         if question.start == "time" and question.time is not None:
             return topics.since(self._settings, self._topic, whole, question.time)
         return whole
@@ -314,21 +320,21 @@ def _time_ms(message: Message) -> int:
 
 def _encode_cursor(left: list[Span], *, backwards: bool) -> str:
     """Encode where to continue, per partition: `0:117,1:98`."""
-    return ",".join(f"{one.partition}:{one.end if backwards else one.first}" for one in left)
+    return ",".join(f"{span.partition}:{span.end if backwards else span.first}" for span in left)
 
 
 def _gone_on(whole: list[Span], question: MessageQuery) -> list[Span]:
     """Return what is left to search after `question.go_on`. Raises `UsageError` if that is malformed."""
     try:
-        pairs = [one.partition(":") for one in question.go_on.split(",")]
+        pairs = [pair.partition(":") for pair in question.go_on.split(",")]
         places = {int(partition): int(offset) for partition, _, offset in pairs}
     except ValueError:
         raise UsageError(
             f"invalid go_on={question.go_on[:100]!r}: expected PARTITION:OFFSET[,...], from the previous response"
         ) from None
     spans: list[Span] = []
-    for one in whole:
-        at = min(one.end, max(one.first, places.get(one.partition, one.first)))
-        first, end = (one.first, at) if question.start == "newest" else (at, one.end)
-        spans.append(Span(one.partition, first, end))
+    for span in whole:
+        at = min(span.end, max(span.first, places.get(span.partition, span.first)))
+        first, end = (span.first, at) if question.start == "newest" else (at, span.end)
+        spans.append(Span(span.partition, first, end))
     return spans

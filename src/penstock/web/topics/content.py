@@ -78,19 +78,19 @@ class ValueDecoder:
 def _decode_json(value: bytes, schema_id: int | None) -> Content:
     framed = schema_id is not None
     try:
-        found = msgspec.json.decode(memoryview(value)[FRAME_BYTES:] if framed else value)
+        decoded = msgspec.json.decode(memoryview(value)[FRAME_BYTES:] if framed else value)
     except MALFORMED_JSON as error:
         return _wrap_undecoded(value, schema_id, f"invalid JSON: {error}")
-    if is_deep(found):
+    if is_deep(decoded):
         return _wrap_undecoded(value, schema_id, f"not decoded: nested more than {_DEEPEST} levels deep")
-    return Content("json", found, schema_id, framed)
+    return Content("json", decoded, schema_id, framed)
 
 
 def is_deep(value: Any) -> bool:
     """Return whether a decoded value is nested too deeply to be displayed."""
     level = [value]
     for _ in range(_DEEPEST):
-        level = [one for held in level if isinstance(held, dict | list) for one in _iter_children(held)]
+        level = [child for held in level if isinstance(held, dict | list) for child in _iter_children(held)]
         if not level:
             return False
     return True
@@ -101,12 +101,12 @@ def _iter_children(held: dict[str, Any] | list[Any]) -> Iterable[Any]:
 
 
 def _decode_avro(value: bytes, writer: AvroWriter) -> Content:
-    found = writer.read(value[FRAME_BYTES:])
-    if isinstance(found, Fault):
+    record = writer.read(value[FRAME_BYTES:])
+    if isinstance(record, Fault):
         # fastavro's message may quote the value
-        why = f"not decoded: {found.message}" if found.rules else found.message.partition(":")[0]
+        why = f"not decoded: {record.message}" if record.rules else record.message.partition(":")[0]
         return _wrap_undecoded(value, writer.schema_id, f"invalid Avro of schema {writer.schema_id}: {why}")
-    fields, left_bytes = found
+    fields, left_bytes = record
     plain = msgspec.json.decode(msgspec.json.encode(fields, enc_hook=str))
     problem = "extra bytes after the record" if left_bytes else ""
     return Content("avro", plain, writer.schema_id, True, problem)
@@ -123,7 +123,7 @@ def decode_text(value: bytes) -> str | None:
         text = value.decode()
     except UnicodeDecodeError:
         return None
-    return text if all(one.isprintable() or one in "\t\r\n" for one in text[:1000]) else None
+    return text if all(character.isprintable() or character in "\t\r\n" for character in text[:1000]) else None
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ class MessageRenderer:
             is_cut=is_cut,
             problem=content.problem,
             hidden=hidden,
-            headers=[self._render_header(name, one) for name, one in (message.headers() or [])[:_HEADERS]],
+            headers=[self._render_header(name, value) for name, value in (message.headers() or [])[:_HEADERS]],
         )
 
     def get_searchable(self, message: Message) -> tuple[str, Any]:

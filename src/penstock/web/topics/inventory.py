@@ -61,14 +61,14 @@ def read_ranges(client: AdminClient, settings: Settings, name: str) -> list[Span
     try:
         for attempt in bounded(settling, attempts=5, timeout_s=TIMEOUT_S):
             with attempt:
-                found = read_topic(client, name).spans
+                spans = read_topic(client, name).spans
     except KafkaException as error:
         if error.args[0].code() != KafkaError.TOPIC_EXCEPTION:
             raise failure(error, f"reading the offsets of {name}", settings) from error
-        found = []
-    if not found:
+        spans = []
+    if not spans:
         raise NotFound(f"there is no topic {name!r}", hint="./penstock control")
-    return found
+    return spans
 
 
 class Inventory:
@@ -104,14 +104,14 @@ class Inventory:
 
     def get_topic(self, name: str) -> TopicInfo:
         """Return a topic. Raises `NotFound` if it does not exist."""
-        found = next((one for one in self.list_topics() if one.name == name), None)
-        if found is None:  # it may have been created since the last query
+        topic = next((info for info in self.list_topics() if info.name == name), None)
+        if topic is None:  # it may have been created since the last query
             with self._lock:
                 self._found_s = -_CACHE_S
-            found = next((one for one in self.list_topics() if one.name == name), None)
-        if found is None:
+            topic = next((info for info in self.list_topics() if info.name == name), None)
+        if topic is None:
             raise NotFound(f"there is no topic {name!r}", hint="./penstock control")
-        return found
+        return topic
 
     def clear_cache(self) -> None:
         """Discard the cached listing after a change."""
@@ -120,32 +120,32 @@ class Inventory:
 
     def _poll_topics(self) -> list[TopicInfo]:
         listed = self._client.list_topics(timeout=TIMEOUT_S)
-        partitions = {one.topic: sorted(one.partitions) for one in listed.topics.values()}
+        partitions = {topic.topic: sorted(topic.partitions) for topic in listed.topics.values()}
         if time.monotonic() - self._slow_s >= _SLOW_S or self._asked_for != frozenset(partitions):
             self._asked_for = frozenset(partitions)
             self._slow_s = time.monotonic()
             self._configs = _configs(self._client, partitions)
-            self._sizes = sizes(self._settings, [(one.host, one.port) for one in listed.brokers.values()])
-        places = [TopicPartition(topic, one) for topic, found in partitions.items() for one in found]
+            self._sizes = sizes(self._settings, [(broker.host, broker.port) for broker in listed.brokers.values()])
+        places = [TopicPartition(topic, number) for topic, numbers in partitions.items() for number in numbers]
         firsts, ends = (self._fetch_offsets(places, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest()))
         self._record_end_offsets(
             {topic: end for topic in partitions if (end := _sum_offsets(ends, topic, partitions)) is not None}
         )
-        found = [self._describe_topic(topic, partitions, firsts, ends) for topic in partitions]
+        infos = [self._describe_topic(topic, partitions, firsts, ends) for topic in partitions]
         return sorted(
-            found, key=lambda one: (one.is_internal, one.role != "pipeline", one.role != "rejected", one.name)
+            infos, key=lambda info: (info.is_internal, info.role != "pipeline", info.role != "rejected", info.name)
         )
 
     def _fetch_offsets(self, places: list[TopicPartition], spec: OffsetSpec) -> dict[tuple[str, int], int]:
         """Return the offset of each partition that has a leader."""
         asked = self._client.list_offsets(dict.fromkeys(places, spec), request_timeout=TIMEOUT_S) if places else {}
-        found: dict[tuple[str, int], int] = {}
+        offsets: dict[tuple[str, int], int] = {}
         for place, future in asked.items():
             try:
-                found[place.topic, place.partition] = future.result().offset
+                offsets[place.topic, place.partition] = future.result().offset
             except KafkaException:
                 continue
-        return found
+        return offsets
 
     def _record_end_offsets(self, ends: dict[str, int]) -> None:
         now_s = time.monotonic()
@@ -177,21 +177,21 @@ class Inventory:
 
 
 def _sum_offsets(offsets: dict[tuple[str, int], int], topic: str, partitions: dict[str, list[int]]) -> int | None:
-    found = [offsets.get((topic, one)) for one in partitions[topic]]
-    known = [one for one in found if one is not None]
-    return sum(known) if len(known) == len(found) else None
+    values = [offsets.get((topic, value)) for value in partitions[topic]]
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
 
 
 def _configs(client: AdminClient, topics: Iterable[str]) -> dict[str, dict[str, str]]:
     resources = [ConfigResource(ConfigResource.Type.TOPIC, topic) for topic in topics]
     asked = client.describe_configs(resources, request_timeout=TIMEOUT_S) if resources else {}
-    found: dict[str, dict[str, str]] = {}
+    configs: dict[str, dict[str, str]] = {}
     for resource, future in asked.items():
         try:
-            found[resource.name] = {name: entry.value or "" for name, entry in future.result().items()}
+            configs[resource.name] = {name: entry.value or "" for name, entry in future.result().items()}
         except KafkaException:
             continue
-    return found
+    return configs
 
 
 def _parse_int(text: str | None) -> int | None:
