@@ -6,8 +6,8 @@ from typing import Literal
 
 from penstock.errors import NotFound, UsageError
 from penstock.stack.logs import size_bytes
+from penstock.web.effective_settings import Secrets
 from penstock.web.host import Host
-from penstock.web.in_force import Secrets
 
 SEARCHED_BYTES = 2 * 1024 * 1024
 """How much of a log's tail is read and searched."""

@@ -3,7 +3,7 @@ import pytest
 from penstock.config import read
 from penstock.errors import NotFound
 from penstock.web import logbook as module
-from penstock.web.in_force import Secrets
+from penstock.web.effective_settings import Secrets
 from penstock.web.local_stack import LocalStack
 from penstock.web.logbook import Logbook, level_of
 

@@ -10,9 +10,9 @@ from penstock.monitoring.history import History
 from penstock.stack.service import Status
 from penstock.web.app_context import AppContext
 from penstock.web.audit_log import AuditEntry
+from penstock.web.effective_settings import EffectiveSetting, list_effective_settings
 from penstock.web.health.health_service import HealthService
 from penstock.web.health.space import Space
-from penstock.web.in_force import EffectiveSetting, list_effective_settings
 from penstock.web.logbook import MOST_LINES, LogLine
 
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 from penstock.errors import UsageError
 from penstock.stack.service import Status
 from penstock.web.app_context import AppContext
+from penstock.web.effective_settings import Secrets, collect_secrets
 from penstock.web.health import space
 from penstock.web.health.space import Space
-from penstock.web.in_force import Secrets, collect_secrets
 from penstock.web.logbook import Logbook
 from penstock.web.query_cache import QueryCache
 

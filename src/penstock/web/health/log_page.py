@@ -8,7 +8,7 @@ from nicegui.events import ValueChangeEventArguments
 
 from penstock.web import elements
 from penstock.web.app_context import AppContext
-from penstock.web.health import parts
+from penstock.web.health import tabs
 from penstock.web.health.health_service import HealthService
 from penstock.web.logbook import MOST_LINES, SEARCHED_BYTES, Logbook, LogLine
 from penstock.web.page_layout import PageContext, page
@@ -23,7 +23,7 @@ def register(context: AppContext, health_service: HealthService) -> None:
 
     @page(context, "/health/logs/{service}", "Log")
     async def log(visit: PageContext) -> None:
-        elements.add_html(parts.tab_links_html("logs"), tag="nav").classes("parts").props('aria-label="Health pages"')
+        elements.add_html(tabs.tab_links_html("logs"), tag="nav").classes("parts").props('aria-label="Health pages"')
         book = await visit.ask(health_service.open_log, visit.path["service"])
         services = [service.name for service in await visit.ask(health_service.list_services)]
         await _LogPage(visit, book, [*services, "supervisor"]).build()

@@ -12,7 +12,7 @@ from penstock.stack.service import Status
 from penstock.web import elements
 from penstock.web.app_context import AppContext
 from penstock.web.elements import format_duration, format_number, format_size, state_html, update_html
-from penstock.web.health import log_page, parts
+from penstock.web.health import log_page, tabs
 from penstock.web.health.health_service import OURSELVES, SERVICES_S, HealthService
 from penstock.web.health.space import LOW_BYTES, Space
 from penstock.web.page_layout import PageContext, page
@@ -39,13 +39,13 @@ def register(context: AppContext) -> None:
     @page(context, "/health", "Health")
     async def health(visit: PageContext) -> None:
         part = visit.query.get("part", "services")
-        elements.add_html(parts.tab_links_html(part), tag="nav").classes("parts").props('aria-label="Health pages"')
+        elements.add_html(tabs.tab_links_html(part), tag="nav").classes("parts").props('aria-label="Health pages"')
         if part == "settings":
-            parts.add_settings(visit)
+            tabs.add_settings(visit)
         elif part == "audit":
-            parts.add_audit_log(visit)
+            tabs.add_audit_log(visit)
         elif part == "alerts":
-            parts.add_alerts(visit)
+            tabs.add_alerts(visit)
         else:
             await _Services(visit, health_service).build()
 

@@ -8,7 +8,7 @@ from fastapi import FastAPI, Path, Query
 
 from penstock.web.api import ShowsPersonal
 from penstock.web.app_context import AppContext
-from penstock.web.rejected.letters import DeadLetterService
+from penstock.web.rejected.dead_letter_service import DeadLetterService
 from penstock.web.rejected.reader import DeadLetterDetails, DeadLetterFilter, Listing, RejectedEntry
 
 

@@ -14,10 +14,10 @@ from penstock.web.app_context import AppContext
 from penstock.web.elements import format_number, moment_html, update_html
 from penstock.web.page_layout import PageContext, page
 from penstock.web.rejected import record_page
-from penstock.web.rejected.acts import Actions
-from penstock.web.rejected.letters import DeadLetterService
-from penstock.web.rejected.parts import details_cards_html, state_html
+from penstock.web.rejected.actions import Actions
+from penstock.web.rejected.dead_letter_service import DeadLetterService
 from penstock.web.rejected.reader import NEWEST, UNKNOWN, DeadLetterFilter, Listing, RejectedEntry, describe_letter
+from penstock.web.rejected.record_cards import STATE_LABELS, details_cards_html, state_html
 
 _EVERY_S = 5.0
 _ROWS = 200
@@ -239,7 +239,7 @@ def _filters_html(wanted: DeadLetterFilter) -> str:
 
 def _select_html(name: str, chosen: str, options: list[Reason] | tuple[str, ...]) -> str:
     items = "".join(
-        f'<option value="{option}"{" selected" if option == chosen else ""}>{option}</option>'
+        f'<option value="{option}"{" selected" if option == chosen else ""}>{STATE_LABELS.get(option, option)}</option>'
         for option in map(str, options)
     )
     return f'<select name="{name}"><option value="">any</option>{items}</select>'

@@ -13,10 +13,10 @@ from penstock.sink.resolutions import WAITING
 from penstock.web import elements
 from penstock.web.app_context import AppContext
 from penstock.web.page_layout import PageContext, page
-from penstock.web.rejected.acts import Actions
-from penstock.web.rejected.letters import DeadLetterService
-from penstock.web.rejected.parts import details_cards_html, list_facts
+from penstock.web.rejected.actions import Actions
+from penstock.web.rejected.dead_letter_service import DeadLetterService
 from penstock.web.rejected.reader import DeadLetterDetails, RejectedEntry, create_entry
+from penstock.web.rejected.record_cards import details_cards_html, list_facts
 
 _EDITED_CHARACTERS = 100_000
 

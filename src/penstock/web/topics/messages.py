@@ -17,7 +17,7 @@ from penstock.web.page_layout import REFRESH_S, PageContext, page
 from penstock.web.topics.browse import Browser, MessagePage, MessageQuery, MessageSearch, Start
 from penstock.web.topics.content import MessageRenderer, ShownMessage, ValueDecoder
 from penstock.web.topics.inventory import Inventory, TopicInfo
-from penstock.web.topics.parts import (
+from penstock.web.topics.message_html import (
     ROLES,
     Part,
     describe_encoding,

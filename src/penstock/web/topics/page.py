@@ -11,11 +11,11 @@ from penstock.web.app_context import AppContext, create_inventory
 from penstock.web.elements import UNKNOWN, format_number, format_size, moment_html, state_html
 from penstock.web.page_layout import REFRESH_S, PageContext, page
 from penstock.web.query_cache import QueryCache
-from penstock.web.topics import acts, messages
+from penstock.web.topics import actions, messages
 from penstock.web.topics import groups as observe_groups
 from penstock.web.topics.groups import ConsumerGroup, Positions
 from penstock.web.topics.inventory import Inventory, TopicInfo
-from penstock.web.topics.parts import ROLES, Part, format_retention
+from penstock.web.topics.message_html import ROLES, Part, format_retention
 
 _READERS_S = 5.0
 
@@ -37,7 +37,7 @@ def register(context: AppContext) -> None:
         _Readers(visit, positions, groups)
 
     messages.register(context, inventory)
-    acts.register(context, inventory)
+    actions.register(context, inventory)
 
 
 class _Topics:

@@ -10,6 +10,8 @@ from penstock.web import elements
 from penstock.web.elements import format_number, moment_html
 from penstock.web.rejected.reader import DeadLetterDetails
 
+STATE_LABELS = {WAITING: "pending"}
+"""Labels of the states that pages name differently from the API."""
 _ICONS = {WAITING: "late", "redriven": "ok", "superseded": "idle", "discarded": "idle"}
 _FIELD = re.compile(r'^  "((?:[^"\\]|\\.)*)":')
 _VALUE_CHARACTERS = 200
@@ -17,7 +19,7 @@ _VALUE_CHARACTERS = 200
 
 def state_html(state: str) -> str:
     """Return HTML for a record's state: icon and text."""
-    return elements.state_html(_ICONS.get(state, "unknown"), state)
+    return elements.state_html(_ICONS.get(state, "unknown"), STATE_LABELS.get(state, state))
 
 
 def details_cards_html(account: DeadLetterDetails, *, link: bool = False) -> str:

@@ -11,8 +11,8 @@ from penstock.monitoring.alerts import AlertChange
 from penstock.monitoring.history import History, file_version
 from penstock.web import elements
 from penstock.web.audit_log import AuditEntry
+from penstock.web.effective_settings import EffectiveSetting, collect_secrets, list_effective_settings
 from penstock.web.elements import format_number, moment_html
-from penstock.web.in_force import EffectiveSetting, collect_secrets, list_effective_settings
 from penstock.web.page_layout import PageContext
 
 _PARTS = {"services": "Services", "settings": "Settings", "audit": "Audit log", "alerts": "Alerts"}

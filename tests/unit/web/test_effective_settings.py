@@ -1,7 +1,7 @@
 import json
 
 from penstock.config import read
-from penstock.web.in_force import HIDDEN, Secrets, collect_secrets, list_effective_settings
+from penstock.web.effective_settings import HIDDEN, Secrets, collect_secrets, list_effective_settings
 
 
 def settings_of(tmp_path, **changes):

@@ -15,7 +15,7 @@ from penstock.errors import PenstockError
 from penstock.web import elements
 from penstock.web.elements import format_number
 from penstock.web.page_layout import PageContext
-from penstock.web.rejected.letters import DeadLetterService
+from penstock.web.rejected.dead_letter_service import DeadLetterService
 from penstock.web.rejected.reader import RejectedEntry
 
 T = TypeVar("T")
@@ -236,7 +236,8 @@ class Actions:
 
 def _describe_redrive(expected: Redriven, topic: str) -> str:
     """Return what a confirmed redrive does, by its dry run."""
-    parts = [f"{format_number(expected.sent)} records are sent to {topic}, once."]
+    noun = "record is" if expected.sent == 1 else "records are"
+    parts = [f"{format_number(expected.sent)} {noun} sent to {topic}, once."]
     if expected.superseded:
         parts.append(
             f"{format_number(expected.superseded)} have a newer version in the table and become superseded, unsent."

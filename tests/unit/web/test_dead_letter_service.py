@@ -7,8 +7,8 @@ from penstock.config import read
 from penstock.dead_letters.redrive import Redriven
 from penstock.dead_letters.repair import Repair
 from penstock.errors import UsageError
-from penstock.web.rejected import acts
-from penstock.web.rejected.letters import DeadLetterService
+from penstock.web.rejected import actions
+from penstock.web.rejected.dead_letter_service import DeadLetterService
 from tests.unit.fakes import FakeRegistry, FakeSession
 from tests.unit.letters import FakeKafka, FakeSettled, reject, set_aside_shrunk
 from tests.unit.records import READINGS
@@ -92,9 +92,9 @@ def test_a_record_that_was_left_out_is_exported_with_what_is_known(letters, kafk
 
 def test_a_confirmation_says_what_becomes_of_each_record():
     """What is sent, what is closed for a newer version, and what stays."""
-    question = acts._describe_redrive(Redriven(sent=1200, superseded=2, still_broken=3), "readings")
+    question = actions._describe_redrive(Redriven(sent=1200, superseded=2, still_broken=3), "readings")
     assert question == (
         "1,200 records are sent to readings, once. 2 have a newer version in the table and become superseded, "
         "unsent. 3 are still invalid, and remain pending."
     )
-    assert acts._describe_redrive(Redriven(sent=1), "readings") == "1 records are sent to readings, once."
+    assert actions._describe_redrive(Redriven(sent=1), "readings") == "1 record is sent to readings, once."
