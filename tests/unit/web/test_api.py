@@ -1,4 +1,4 @@
-"""The API's description, and its answers on the whole pipeline."""
+"""The API's description, and its responses about the whole pipeline."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -53,8 +53,8 @@ def test_every_parameter_of_a_query_is_explained_or_speaks_for_itself(document: 
                 assert one["schema"]["default"] is False, path
 
 
-def test_the_pipeline_is_told_in_words_and_numbers(settings: Settings) -> None:
-    """Each hop, the verdict, and the newest look."""
+def test_the_pipeline_is_described_in_words_and_numbers(settings: Settings) -> None:
+    """Each stage, the summary, and the newest poll."""
     told = client(settings, contexts.view(contexts.point())).get("/api/v1/pipeline").json()
     assert [hop["name"] for hop in told["hops"]] == ["api", "airflow", "kafka", "spark", "cassandra", "rejected"]
     assert told["verdict"]["tone"] == "bad"
@@ -62,8 +62,8 @@ def test_the_pipeline_is_told_in_words_and_numbers(settings: Settings) -> None:
     assert set(told["rates_s"]) == set(told["now"]["counts"])
 
 
-def test_before_the_first_look_there_is_none(settings: Settings) -> None:
-    """The answer is whole, and says that nothing is known yet."""
+def test_before_the_first_poll_there_is_none(settings: Settings) -> None:
+    """The response is complete, and says that nothing is known yet."""
     told = client(settings, View()).get("/api/v1/pipeline").json()
     assert (told["now"], told["hops"]) == (None, [])
     assert told["verdict"]["text"]

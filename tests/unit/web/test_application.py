@@ -77,8 +77,8 @@ def test_the_master():
     ],
     ids=str,
 )
-def test_spark_is_away(answer, why):
-    """Or only just starting: it is said where it was looked for, and what to type."""
+def test_spark_is_unavailable(answer, why):
+    """Or still starting: the error has the address and a command."""
     with pytest.raises(Unreachable, match=why) as failed:
         fetch_application(http({API: answer}), "http://h:2")
     assert "http://h:2" in failed.value.message

@@ -11,7 +11,7 @@ from penstock.web.page_layout import run_audited
 
 
 def test_a_deed_is_a_line(tmp_path):
-    """Who did what, to what, and how it ended; the newest is told first."""
+    """Each entry has user, action, subject and outcome; the newest is first."""
     audit_log = AuditLog(read(home=tmp_path))
     assert audit_log.read_newest() == []
     audit_log.record("ab@127.0.0.1", "delete topic", "t", "done")
@@ -25,7 +25,7 @@ def test_a_deed_is_a_line(tmp_path):
 
 
 def test_the_file_is_rotated(tmp_path):
-    """It does not grow without end; what was before is still told."""
+    """It does not grow without bound; the rotated entries are still read."""
     audit_log = AuditLog(read(home=tmp_path), max_bytes=400)
     for number in range(6):
         audit_log.record("who", "act", str(number), "done")

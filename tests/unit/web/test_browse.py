@@ -62,7 +62,7 @@ def pages(question: MessageQuery) -> list[list[tuple[int, int]]]:
     return [places(one) for one in found]
 
 
-def test_the_newest_come_first_whatever_their_partition(topic):
+def test_the_newest_are_first_whatever_their_partition(topic):
     """By time across partitions, by offset within one; each message once, on one page."""
     for at, partition in enumerate([0, 1, 1, 0, 2, 0]):
         topic.add(partition, at_ms=1000 + at)
@@ -79,7 +79,7 @@ def test_times_that_run_backwards_lose_no_message(topic):
     assert [o for page in found for p, o in page if p == 0] == [3, 2, 1, 0]
 
 
-def test_from_an_offset_on_the_oldest_come_first(topic):
+def test_from_an_offset_on_the_oldest_are_first(topic):
     """Of one partition, or of all."""
     for at in range(5):
         topic.add(0, at_ms=at)
@@ -98,7 +98,7 @@ def test_only_what_is_needed_of_a_large_topic_is_read(topic):
 
 
 def test_a_search_stops_at_its_bound_and_goes_on(topic, monkeypatch):
-    """It tells how many messages it looked through, and finds the rest when it is asked to go on."""
+    """It counts the messages that it scanned, and finds the rest when it is continued."""
     monkeypatch.setattr(browse, "SEARCHED_RECORDS", 100)
     for at in range(250):
         topic.add(0, b'{"n": %d}' % at, at_ms=at)
@@ -108,7 +108,7 @@ def test_a_search_stops_at_its_bound_and_goes_on(topic, monkeypatch):
 
 
 def test_a_search_stops_when_its_time_is_over(topic, monkeypatch):
-    """What was not looked at is not lost."""
+    """What was not scanned is not lost."""
     monkeypatch.setattr(browse, "SEARCH_S", -1.0)
     topic.add(0)
     found = look(MessageQuery(text="x"))
@@ -172,7 +172,7 @@ def test_a_walk_over_a_desert_takes_long_steps(backwards):
 
 
 def test_a_walk_ends_when_its_time_is_over():
-    """What was read is given; the rest is left for the next look."""
+    """What was read is returned; the rest is left for the next search."""
     walk = Walk(
         Span(0, 0, 100), lambda s: [message(at) for at in range(s.first, s.end)], backwards=True, first=5, until_s=0
     )
@@ -186,7 +186,7 @@ def hits(question: MessageQuery, value: bytes, key: bytes | None = None, *, mask
     )
 
 
-def test_a_search_looks_at_key_text_and_field():
+def test_a_search_matches_key_text_and_field():
     """The whole key; text in any case, and written with escapes too; fields by path, as JSON writes their value."""
     assert hits(MessageQuery(key="k"), b"{}", b"k")
     assert not hits(MessageQuery(key="k"), b"{}", b"kk")
@@ -204,7 +204,7 @@ def test_a_search_looks_at_key_text_and_field():
 
 
 def test_a_search_finds_out_nothing_that_is_hidden():
-    """While personal data are hidden it looks at what is shown: else one could ask for them letter by letter."""
+    """While personal data is hidden, only what is shown is searched: otherwise it could be guessed letter by letter."""
     value = b'{"sensor": 7, "celsius": 2.5, "name": "Ada", "inner": {"mail": "ada@x"}}'
     for question in (
         MessageQuery(text="ada"),
@@ -221,13 +221,13 @@ def test_a_search_finds_out_nothing_that_is_hidden():
 
 
 @pytest.mark.parametrize(
-    ("question", "told"),
+    ("question", "message"),
     [(MessageQuery(partition=9), "no partition 9"), (MessageQuery(go_on="x"), "PARTITION:OFFSET")],
 )
-def test_a_wrong_question_is_told_so(topic, question, told):
+def test_an_invalid_query_is_an_error(topic, question, message):
     """Nothing is read for it."""
     topic.add(0)
-    with pytest.raises(UsageError, match=told):
+    with pytest.raises(UsageError, match=message):
         look(question)
     assert topic.read == []
 

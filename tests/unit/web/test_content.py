@@ -45,7 +45,7 @@ def seen(one, *, masks=False, schemas=None, record=Reading):
         (b"[" * 200 + b"]" * 200, "text", None, None),
     ],
 )
-def test_each_shape_is_told_from_the_others(reader, value, kind, decoded, schema_id):
+def test_each_encoding_is_recognized(reader, value, kind, decoded, schema_id):
     """JSON and Avro, framed or not, text, bytes and null; nothing of it is an error."""
     found = reader.decode(value)
     assert (found.kind, found.value, found.schema_id) == (kind, decoded, schema_id)
@@ -64,7 +64,7 @@ def test_each_shape_is_told_from_the_others(reader, value, kind, decoded, schema
     ],
 )
 def test_what_cannot_be_decoded_says_why(reader, value, problem):
-    """The reason stands beside the bytes."""
+    """The reason is shown with the bytes."""
     assert problem in reader.decode(value).problem
 
 
@@ -85,7 +85,7 @@ def test_a_schema_that_could_hurt_its_reader_is_not_read_with():
     ids=["too many values", "a decimal that takes long"],
 )
 def test_a_value_that_could_hurt_its_reader_is_shown_in_bytes(kind, body, problem):
-    """It is not decoded, as the stream does not, and the reason stands beside it."""
+    """It is not decoded, as the stream does not, and the reason is shown with it."""
     found = ValueDecoder(FakeSchemas({3: WriterSchema("avro", kind)})).decode(pack(3) + body)
     assert (found.kind, found.value) == ("bytes", None)
     assert f"invalid Avro of schema 3: {problem}" in found.problem.replace("not decoded: record: the value holds ", "")
@@ -119,7 +119,7 @@ def test_avro_values_that_json_has_not_are_shown_in_its_terms():
     assert found.value["odd"] is None
 
 
-def test_a_registry_that_is_away_is_asked_once():
+def test_an_unavailable_registry_is_queried_once():
     """A page of framed messages does not wait for it again and again; plain ones are shown."""
     schemas = FakeSchemas(error=RegistryUnreachable("away"))
     reader = ValueDecoder(schemas)

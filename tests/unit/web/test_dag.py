@@ -69,7 +69,7 @@ def test_one_sign_in_for_all_questions(dag):
 
 
 def test_a_run_with_its_attempts_and_offsets(dag):
-    """An attempt that no worker has taken yet waits."""
+    """An attempt that no worker has taken yet is waiting."""
     found = dag.read_run("r1")
     assert (found.run.run_id, found.run.produced) == ("r1", 8)
     assert [(one.number, one.state) for one in found.attempts] == [(1, "waiting")]
@@ -77,7 +77,7 @@ def test_a_run_with_its_attempts_and_offsets(dag):
 
 
 def test_a_run_that_is_not_there(dag):
-    """Is told by its id, not by an address of Airflow's."""
+    """The error names its id, not an address of Airflow's."""
     with pytest.raises(NotFound, match="no run r2"):
         dag.read_run("r2")
 
@@ -86,7 +86,7 @@ def test_a_run_that_is_not_there(dag):
     ("records", "seconds", "rate"), [(500, None, None), (50.0, None, 10), (None, 3, 20), (1_000_000, None, None)]
 )
 def test_what_can_be_ordered(records, seconds, rate):
-    """Records, as fast as they come or at a rate; or seconds at a rate. All three are told: the DAG has defaults."""
+    """Records, as fast as possible or at a rate; or seconds at a rate. All three are sent: the DAG has defaults."""
     assert validate_parameters(records, seconds, rate) == {"records": records, "seconds": seconds, "rate": rate}
 
 

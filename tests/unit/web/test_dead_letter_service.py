@@ -66,7 +66,7 @@ def test_what_can_be_edited_is_json_or_text(letters, kafka):
     assert [letters.format_editable(one) for one in found] == ['{\n  "a": 1\n}', "{", ""]
 
 
-def test_a_record_that_was_left_out_is_tried_as_it_lies_in_the_topic(letters, kafka):
+def test_a_record_that_was_left_out_is_tried_as_it_is_in_the_topic(letters, kafka):
     """What a redrive would send is judged; once it is gone, that is the answer."""
     value = b'{"sensor":1,"celsius":2.5}'.ljust(9000)
     kafka.producer.produce("readings", value, b"1", [], lambda *_: None)
@@ -78,7 +78,7 @@ def test_a_record_that_was_left_out_is_tried_as_it_lies_in_the_topic(letters, ka
 
 
 def test_a_record_that_was_left_out_is_exported_with_what_is_known(letters, kafka):
-    """Its size and where it lies stand in the line; there is nothing to edit."""
+    """The line has its size and its position; there is nothing to edit."""
     letter = set_aside_shrunk(kafka, reject(3, b"x" * 9000))
     (entry,) = letters.queue.read_listing(letters._context.cassandra).entries
     assert entry.value_bytes == 9000
@@ -90,7 +90,7 @@ def test_a_record_that_was_left_out_is_exported_with_what_is_known(letters, kafk
     assert letters.format_editable(letter) == ""
 
 
-def test_a_confirmation_says_what_becomes_of_each_record():
+def test_a_confirmation_describes_the_outcome_of_each_record():
     """What is sent, what is closed for a newer version, and what stays."""
     question = actions._describe_redrive(Redriven(sent=1200, superseded=2, still_broken=3), "readings")
     assert question == (

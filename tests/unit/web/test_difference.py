@@ -8,7 +8,7 @@ from penstock.web.schemas.difference import diff_lines
 OLDER = "a\nb\nc\nd\ne\nf\ng\nh\ni\nj"
 
 
-def test_what_is_gone_comes_before_what_is_new():
+def test_removed_lines_are_before_added_lines():
     """Each line has its number in the text that it is of."""
     found = diff_lines("a\nb\nc", "a\nB\nc")
     assert [(one.sign, one.older, one.newer, one.text) for one in found] == [
@@ -38,7 +38,7 @@ def test_a_text_may_be_empty():
 
 
 @given(st.lists(st.sampled_from("abc"), max_size=30), st.lists(st.sampled_from("abc"), max_size=30))
-def test_with_all_lines_around_either_text_can_be_told(older, newer):
+def test_with_all_lines_of_context_either_text_can_be_restored(older, newer):
     """The older text is what is not new, the newer what is not gone."""
     found = diff_lines("\n".join(older), "\n".join(newer), around=100)
     if older != newer:

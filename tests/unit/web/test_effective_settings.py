@@ -9,7 +9,7 @@ def settings_of(tmp_path, **changes):
     return read(home=tmp_path, **changes)
 
 
-def test_every_setting_is_told_with_its_variable_and_whether_it_is_the_default(tmp_path):
+def test_every_setting_has_its_variable_and_whether_it_is_the_default(tmp_path):
     """Defaults that are made of ports too."""
     found = {
         one.variable: one for one in list_effective_settings(settings_of(tmp_path, kafka_port=19092, log_level="DEBUG"))

@@ -40,7 +40,7 @@ def test_numbers_are_grouped(value, text):
         (2.16e8, "2.5 d"),
     ],
 )
-def test_a_time_span_is_told_in_its_largest_unit(ms, text):
+def test_a_duration_is_shown_in_its_largest_unit(ms, text):
     """From milliseconds to days."""
     assert format_duration(ms) == text
 
@@ -62,7 +62,7 @@ def test_a_time_is_an_element_that_the_browser_turns_into_the_viewers_zone():
     assert moment_html(None) == UNKNOWN
 
 
-def test_what_comes_from_outside_is_escaped():
+def test_external_text_is_escaped():
     """Names, labels and states cannot become markup."""
     evil = '"><script>alert(1)</script>'
     for made in (state_html("ok", evil), sparkline_html([1.0], evil), table_html(evil, [evil], []), moment_html(evil)):

@@ -95,8 +95,8 @@ def test_the_registrys_stale_groups_have_no_lag():
     assert "apicurio-2" not in client.asked
 
 
-def test_kafka_that_is_away_is_not_taken_for_one_without_groups():
-    """The client gives an empty list and an error beside it."""
+def test_an_unavailable_kafka_is_not_one_without_groups():
+    """The client returns an empty list, and an error."""
     with pytest.raises(KafkaUnreachable):
         list_groups(FakeAdmin({}, error=KafkaError(KafkaError._TRANSPORT, "away")), SETTINGS)
 
@@ -120,8 +120,8 @@ def test_the_query_is_where_the_ledger_or_else_the_checkpoint_says(spans, tmp_pa
     assert (found.lag, found.problems) == (4, [])
 
 
-def test_what_cannot_be_read_is_told_and_the_rest_is_there(spans, tmp_path):
-    """A checkpoint elsewhere, and Cassandra away, in either of the ways that it is."""
+def test_what_cannot_be_read_is_listed_and_the_rest_is_returned(spans, tmp_path):
+    """A checkpoint elsewhere, and Cassandra unavailable for either reason."""
     settings = read(home=tmp_path, spark_checkpoint="s3://bucket/place")
 
     def away():

@@ -1,4 +1,4 @@
-"""Whose services the page may look at and restart."""
+"""Which services the page may inspect and restart."""
 
 import pytest
 

@@ -61,7 +61,7 @@ def clock(monkeypatch):
 
 
 def test_each_topic_with_what_it_holds(clock):
-    """The pipeline's first, those that services keep last; a rate once there were two looks."""
+    """The pipeline's first, internal ones last; a rate after two polls."""
     client = FakeAdmin({"__x": [1], "t": [11, 21], "users_created": [1]})
     held = Inventory(client, read(home="unused"))
     assert [one.name for one in held.list_topics()] == ["users_created", "t", "__x"]
@@ -73,7 +73,7 @@ def test_each_topic_with_what_it_holds(clock):
     assert (held.get_topic("t").records, held.get_topic("t").rate_s) == (50, 10.0)
 
 
-def test_many_who_ask_at_once_cost_one_look(clock):
+def test_concurrent_callers_share_one_poll(clock):
     """Twenty open pages are one."""
     client = FakeAdmin({"t": [1]})
     held = Inventory(client, read(home="unused"))
@@ -86,7 +86,7 @@ def test_many_who_ask_at_once_cost_one_look(clock):
 
 
 def test_what_is_not_known_is_not_zero(clock):
-    """A partition without a leader, and a topic that was made anew between two looks."""
+    """A partition without a leader, and a topic that was recreated between two polls."""
     client = FakeAdmin({"t": [11, None], "u": [100]})
     held = Inventory(client, read(home="unused"))
     assert held.get_topic("t").records is None
@@ -106,7 +106,7 @@ def test_a_topic_that_is_not_there_is_a_wrong_question(clock):
     assert held.get_topic("new").name == "new"
 
 
-def test_kafka_that_is_away_is_told(clock):
+def test_an_unavailable_kafka_is_an_error(clock):
     """Not an empty list."""
     client = FakeAdmin({})
     client.error = kafka_error(KafkaError._TRANSPORT)

@@ -37,7 +37,7 @@ def test_a_search_passes_over_case(book):
     assert texts(book.read_last(10, "hush")) == []
 
 
-def test_what_is_added_is_read_once_and_as_whole_lines(book, log):
+def test_new_lines_are_read_once_and_complete(book, log):
     """A line is shown when it has ended."""
     position = book.read_last(10).position
     with log.open("a") as file:
@@ -57,7 +57,7 @@ def test_a_log_that_was_rotated_is_read_from_its_beginning(book, log):
     assert texts(book.read_since(position)) == ["new"]
 
 
-def test_of_a_large_log_the_end_is_looked_at(book, monkeypatch):
+def test_only_the_end_of_a_large_log_is_read(book, monkeypatch):
     """From the first line that begins there."""
     monkeypatch.setattr(module, "SEARCHED_BYTES", 20)
     assert texts(book.read_last(10)) == ["three ******"]

@@ -51,8 +51,8 @@ def samples(text: str) -> dict[tuple[str, ...], float]:
     }
 
 
-def test_each_hop_is_told(settings: Settings) -> None:
-    """Records of each hop, lag per partition, services, the receipt and alerts."""
+def test_each_stage_has_metrics(settings: Settings) -> None:
+    """Records of each stage, lag per partition, services, the receipt and alerts."""
     told = samples(answer(settings, contexts.view(contexts.point())))
     assert told["penstock_fetched_records_total",] == 10
     assert told["penstock_produced_bytes_total",] == 200
@@ -70,7 +70,7 @@ def test_each_hop_is_told(settings: Settings) -> None:
 
 
 def test_what_is_not_known_is_left_out(settings: Settings) -> None:
-    """A service that is away makes no zero."""
+    """An unavailable service does not result in a zero."""
     told = samples(answer(settings, contexts.view(contexts.unknown())))
     names = {name for name, *_ in told}
     assert not names & {"penstock_kafka_records_total", "penstock_stored_records_total", "penstock_kafka_held_records"}
@@ -80,15 +80,15 @@ def test_what_is_not_known_is_left_out(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize("found", [View(), contexts.view(contexts.point(time.time() - 60))], ids=["none", "old"])
-def test_an_old_look_tells_nothing_but_its_age(settings: Settings, found: View) -> None:
-    """When nobody looks, nothing is claimed."""
+def test_an_old_poll_exports_only_its_time(settings: Settings, found: View) -> None:
+    """Without current polls, nothing is claimed."""
     names = {name for name, *_ in samples(answer(settings, found))}
     assert names - {metrics.LAST_POLL} == {metrics.BUILD}
     assert (metrics.LAST_POLL in names) == bool(found.points)
 
 
 def test_latencies_are_cumulative_buckets_in_seconds(settings: Settings) -> None:
-    """The last bucket holds all; a sum, which is not known, is not told."""
+    """The last bucket counts all; the sum, which is unknown, is omitted."""
     told = samples(answer(settings, contexts.view(contexts.point())))
     buckets = [(labels[0], value) for (name, *labels), value in told.items() if name == f"{metrics.LATENCY}_bucket"]
     assert dict(buckets) | {"0.01": 0, "0.025": 1, "0.05": 3, "86400.0": 3, "+Inf": 4} == dict(buckets)
@@ -107,7 +107,7 @@ def test_both_formats_can_be_read(settings: Settings) -> None:
 
 
 def test_names_have_units_and_are_explained() -> None:
-    """Counters end in _total, each name says what it counts, each is told about."""
+    """Counters end in _total, each name says what it counts, each is documented."""
     for one in METRICS:
         assert UNIT.search(one.name), one.name
         assert one.name.endswith("_total") == (one.kind == "counter"), one.name
@@ -147,14 +147,14 @@ def test_dashboard_and_rules_ask_for_what_there_is(name: str) -> None:
 
 
 def test_the_dashboard_shows_every_metric_of_the_pipeline() -> None:
-    """None of a hop is left out."""
+    """No stage is left out."""
     text = " ".join(expressions(json.loads((DEPLOY / "grafana-dashboard.json").read_text())))
     left_out = {"penstock_batch_timestamp_seconds", metrics.BUILD, metrics.LAST_POLL}
     assert [one for one in sorted(exported() - left_out) if one not in text] == []
 
 
-def test_the_dashboard_is_whole() -> None:
-    """Panels have ids of their own, do not lie on each other, and ask the data source that the viewer chooses."""
+def test_the_dashboard_is_complete() -> None:
+    """Panels have unique ids, do not overlap, and query the data source that the viewer selects."""
     board = json.loads((DEPLOY / "grafana-dashboard.json").read_text())
     panels = board["panels"]
     assert len({one["id"] for one in panels}) == len(panels)
@@ -171,7 +171,7 @@ def test_the_dashboard_is_whole() -> None:
 
 
 def test_prometheus_asks_the_control_center(settings: Settings) -> None:
-    """The configuration names the port of the settings, and the rules' file that lies beside it."""
+    """The configuration names the port of the settings, and the rules' file next to it."""
     found = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())
     (job,) = found["scrape_configs"]
     assert job["static_configs"] == [{"targets": [f"127.0.0.1:{settings.control_port}"]}]

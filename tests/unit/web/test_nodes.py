@@ -27,7 +27,7 @@ TOLD = {
 
 
 class FakeNodes:
-    """A cluster of two nodes: what is in `away` does not answer."""
+    """A cluster of two nodes: those in `away` do not respond."""
 
     def __init__(self, away: frozenset[str] = frozenset(), told=TOLD) -> None:
         self._away, self._told = away, told
@@ -62,7 +62,7 @@ def test_each_node_tells_of_itself(settings):
     assert second.node_bytes == 5.0
 
 
-def test_a_node_that_is_away_does_not_hide_the_others(settings):
+def test_an_unavailable_node_does_not_hide_the_others(settings):
     """It says why; its counts are not known."""
     first, second = nodes.read_nodes(settings, FakeNodes(frozenset({"10.0.0.1"})), "k", "t")
     assert "NoHostAvailable" in first.error
@@ -77,7 +77,7 @@ def test_what_a_node_does_not_tell_is_not_known(settings):
 
 
 def test_no_node_at_all(settings):
-    """Cassandra is away."""
+    """Cassandra is unavailable."""
     broken = SimpleNamespace(execute=lambda *_, **__: (_ for _ in ()).throw(OperationTimedOut()))
     with pytest.raises(CassandraUnreachable):
         nodes.read_nodes(settings, broken, "k", "t")
@@ -94,6 +94,6 @@ def test_sstables_are_counted_in_the_tables_own_folder(settings, tmp_path):
 
 
 @pytest.mark.parametrize("told", [TOLD, {}])
-def test_files_that_are_not_here_are_not_known(settings, tmp_path, told):
+def test_files_on_another_host_are_unknown(settings, tmp_path, told):
     """No folder, or no table."""
     assert nodes.measure_table_files(settings, FakeNodes(told=told), tmp_path, "k", "t") is None

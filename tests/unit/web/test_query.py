@@ -57,7 +57,7 @@ def test_how_the_query_does(found, process, state):
 STUCK = FailingBatch("/c", 7, {0: 17}, {0: 20}, 4, NOW, NOW, "transform_failed", "my.py, line 7: ValueError", "words")
 
 
-def test_a_stuck_query_is_told_as_such_with_what_to_do():
+def test_a_stuck_query_is_shown_as_stuck_with_its_remedy():
     """Neither its last batch nor that it has an owner makes it a running one; a job that stopped is stopped."""
     told = describe_query(StreamFacts(OWNER, [batch(1)], [failure(3)], stuck=[STUCK]), "/c", "", NOW)
     assert (told.state, told.owner) == ("stuck", "process 7 on vm")
@@ -67,7 +67,7 @@ def test_a_stuck_query_is_told_as_such_with_what_to_do():
     assert describe_query(StreamFacts(None, [], [], stuck=[STUCK]), "/c", "stopped", NOW).state == "stopped"
 
 
-def test_who_reads_is_told():
+def test_the_owner_is_named():
     """The process and its machine, and since when."""
     told = describe_query(StreamFacts(OWNER, [], []), "/checkpoint", "", NOW)
     assert (told.owner, told.since) == ("process 7 on vm", OWNER.since)
@@ -80,13 +80,13 @@ def test_a_stop_loses_nothing_and_says_so():
 
 
 def test_a_job_on_another_checkpoint_is_named():
-    """Who looks with other settings than the job's is not told that it stopped."""
+    """With other settings than the job's, the state is unknown, not stopped."""
     told = describe_query(StreamFacts(None, [], [], ["/other/t"]), "/here/t").told
     assert "/other/t" in told
     assert "PENSTOCK_SPARK_CHECKPOINT" in told
 
 
-def test_the_phases_add_up_to_the_whole():
+def test_the_phases_add_up_to_the_total():
     """What Spark does not name is other."""
     found = phases_ms(batch(addBatch=70, walCommit=10, triggerExecution=100))
     assert (found["addBatch"], found["walCommit"], found["getBatch"], found[OTHER]) == (70, 10, 0, 20)
@@ -100,8 +100,8 @@ def test_shares_of_the_time():
     assert phase_shares([]) == {}
 
 
-def test_cassandra_is_away():
-    """The driver's error becomes one that says what to type."""
+def test_cassandra_is_unavailable():
+    """The driver's error becomes one with a command."""
     gone = FakeSession(error=OperationTimedOut("late"))
     with pytest.raises(CassandraUnreachable, match="late") as failed:
         query.read_facts(settings(), "ks", "t", lambda: gone, 5)
@@ -109,5 +109,5 @@ def test_cassandra_is_away():
 
 
 def test_nothing_was_kept_yet():
-    """Before a job has made its tables nobody reads, and nothing was read."""
+    """Before a job has created its tables there is no owner, and nothing was read."""
     assert query.read_facts(settings(), "ks", "t", FakeSession, 5) == StreamFacts(None, [], [])

@@ -8,7 +8,7 @@ from tests.unit.fakes import Clock
 
 
 def test_many_who_ask_at_once_get_one_answer():
-    """The question is asked once; those that come meanwhile wait for its answer."""
+    """The query runs once; callers that arrive meanwhile wait for its result."""
     asked = []
     begun, go = threading.Event(), threading.Event()
 
@@ -41,7 +41,7 @@ def test_an_answer_is_asked_anew_when_it_is_old_or_forgotten():
 
 
 def test_an_error_is_shared_too():
-    """Twenty pages do not wait for a service that is away one after the other."""
+    """Twenty pages do not wait for an unavailable service one after another."""
     asked = []
 
     def question():

@@ -20,7 +20,7 @@ from tests.unit.records import READINGS
 
 
 class World:
-    """A dead-letter topic, and what became of what lies in it."""
+    """A dead-letter topic, and the resolutions of its records."""
 
     def __init__(self, monkeypatch, newest=5000):
         self.kafka = FakeKafka().use(monkeypatch)
@@ -76,7 +76,7 @@ def test_what_is_new_is_read_and_the_rest_is_not_read_again(world, monkeypatch):
     assert [span for span in asked if span.records] == [Span(0, 2, 3)]
 
 
-def test_only_the_newest_are_looked_at(monkeypatch):
+def test_only_the_newest_are_read(monkeypatch):
     """It is said that older ones were left out."""
     monkeypatch.setattr("penstock.pipelines.of", lambda _settings: READINGS)
     world = World(monkeypatch, newest=3)
@@ -87,7 +87,7 @@ def test_only_the_newest_are_looked_at(monkeypatch):
 
 
 def test_without_cassandra_the_records_are_listed_and_their_state_is_not_known(world):
-    """One service that is away hides nothing of the other."""
+    """An unavailable service hides nothing of the other."""
     world.kafka.set_aside(reject(1))
     world.session = FakeSession(FakeSettled(), error=NoHostAvailable("away", {}))
     found = world.listing()

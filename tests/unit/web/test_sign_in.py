@@ -18,7 +18,7 @@ def test_a_path_of_ours_is_kept():
     assert safe_path("/topics/users_created?from=newest") == "/topics/users_created?from=newest"
 
 
-def test_the_form_escapes_what_it_is_told():
+def test_the_form_escapes_its_error():
     """Nothing of the address becomes markup."""
     made = render_form('/"><script>', "<b>no</b>")
     assert "<script>" not in made

@@ -2,7 +2,7 @@ from penstock.web.health import space
 
 
 def test_each_folder_of_the_home_is_measured_and_those_of_its_data_one_by_one(tmp_path):
-    """The largest first; what lies outside is not followed."""
+    """The largest first; links to the outside are not followed."""
     for name, size in (("data/kafka", 300_000), ("data/cassandra", 500_000), ("logs", 100_000)):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "file").write_bytes(b"x" * size)
@@ -28,7 +28,7 @@ def test_a_home_that_is_not_there_has_no_folders(tmp_path):
     assert found.disk_bytes > 0
 
 
-def test_little_space_is_told():
+def test_low_space_is_a_warning():
     """Below 2 GiB."""
     assert space.Space("/", 10**12, 2**31 - 1, 1, 1, []).is_low
     assert not space.Space("/", 10**12, 2**31, 1, 1, []).is_low

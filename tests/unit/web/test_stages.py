@@ -176,7 +176,7 @@ def test_an_old_poll_is_the_worst_problem() -> None:
     assert "was 89 s ago" in summarize_pipeline(view(100, 600), now_s=99.0).text
 
 
-def test_receipt_and_alerts_come_before_throughput() -> None:
+def test_receipt_and_alerts_are_worse_than_throughput() -> None:
     """A receipt that does not balance is worse than an alert, a critical alert worse than a warning."""
     shown = view(100, 600)
     shown.alerts = [alert("warning", "slow"), alert("critical", "lost")]

@@ -12,7 +12,7 @@ from tests.unit.web import contexts
 
 @pytest.fixture
 def context():
-    """A context whose Spark and Cassandra are away."""
+    """A context whose Spark and Cassandra are unavailable."""
 
     def away(*_):
         raise CassandraUnreachable("no answer")
@@ -37,8 +37,8 @@ def spark(monkeypatch):
     monkeypatch.setattr(streaming.application, "fetch_master", away)
 
 
-def test_what_is_away_is_told_and_the_rest_goes_on(context):
-    """Without Cassandra nobody knows how the query does; the offsets are there all the same."""
+def test_unavailable_services_are_named_and_the_rest_is_returned(context):
+    """Without Cassandra the state of the query is unknown; the offsets are returned."""
     found = Streaming(context).read_state()
     assert (found.query.state, found.lag) == ("unknown", 3)
     assert "no answer" in found.query.told
@@ -46,13 +46,13 @@ def test_what_is_away_is_told_and_the_rest_goes_on(context):
     assert len(found.partitions) == 2
 
 
-def test_the_process_is_asked_about_while_nobody_owns_the_checkpoint(context, monkeypatch):
+def test_the_process_is_inspected_while_the_checkpoint_has_no_owner(context, monkeypatch):
     """A job that is starting is not one that was stopped."""
     monkeypatch.setattr(streaming.query, "read_facts", lambda *_: StreamFacts(None, [], []))
     assert Streaming(context).read_state().query.state == "starting"
 
 
-def test_a_spark_elsewhere_is_not_looked_for():
+def test_a_spark_elsewhere_is_not_queried():
     """It says who knows."""
     context = contexts.context(read(spark_master="spark://elsewhere:7077"), contexts.view())
     context.cassandra = context.http = None

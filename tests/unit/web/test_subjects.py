@@ -1,4 +1,4 @@
-"""The registry's subjects, told by a registry in memory."""
+"""The registry's subjects, from a registry in memory."""
 
 import json
 
@@ -79,7 +79,7 @@ def test_subjects_with_their_versions_and_levels(held):
     assert (found.found, found.compatibility) == (2, "BACKWARD")
 
 
-def test_the_pipelines_own_subject_comes_first(server, held):
+def test_the_pipelines_own_subject_is_first(server, held):
     """It is listed, however many others there are before it in the alphabet."""
     server.names += ["users_created-value"]
     assert [one.name for one in held.list_subjects(most=2).subjects] == ["users_created-value", "Another"]
@@ -152,7 +152,7 @@ def test_what_the_registry_refuses(held, server, status, kind):
         held.list_subjects()
 
 
-def test_a_registry_that_fails_over_a_draft_is_not_away(held, server, monkeypatch):
+def test_a_registry_that_fails_on_a_draft_is_not_unavailable(held, server, monkeypatch):
     """Apicurio does, for a type that JSON Schema does not have."""
     latest = held.read_version("t-value", 2)
     monkeypatch.setattr(held, "read_version", lambda *_: latest)
@@ -172,7 +172,7 @@ def test_a_registry_that_fails_over_a_draft_is_not_away(held, server, monkeypatc
         httpx2.Response(404, json=[]),
     ],
 )
-def test_whatever_else_answers_the_registry_is_away(held, server, answer):
+def test_with_any_other_response_the_registry_is_unavailable(held, server, answer):
     """Only the registry's own words count."""
     server.answer = answer
     with pytest.raises(RegistryUnreachable):
@@ -186,7 +186,7 @@ def test_a_name_is_a_part_of_the_path(held, server):
     assert server.asked[0].url.raw_path == b"/subjects/..%2Fconfig/versions"
 
 
-def test_changes_are_told_for_schemas_of_a_known_form():
+def test_changes_are_returned_for_schemas_of_a_known_form():
     """What else a registry holds may be of any form."""
     assert [one.kind for one in compare_schemas(json.dumps(FIRST), json.dumps(SECOND)) or ()] == [
         ChangeKind.ADDED_OPTIONAL

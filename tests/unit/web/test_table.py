@@ -1,4 +1,4 @@
-"""Pages of rows, told by a table in memory."""
+"""Pages of rows, from a table in memory."""
 
 import re
 from dataclasses import replace
@@ -89,8 +89,8 @@ def test_a_page_asks_for_its_rows_alone(table, held):
     assert "count" not in query.lower()
 
 
-def test_columns_come_in_the_records_order(table):
-    """What else the table has comes last."""
+def test_columns_are_in_the_records_order(table):
+    """Other columns of the table are last."""
     page = table.read_page()
     assert page.columns == list(COLUMNS)
     assert list(page.rows[0]) == page.columns
@@ -117,7 +117,7 @@ def test_one_row_by_its_id(table):
 
 
 def test_an_id_that_no_row_has(table):
-    """It says how to look further."""
+    """The error has the command that searches further."""
     with pytest.raises(NotFound, match="no row with the id") as caught:
         table.read_row(str(UUID(int=77)))
     assert caught.value.hint == f"./penstock trace {UUID(int=77)}"
@@ -153,7 +153,7 @@ def test_the_definition(table):
     ("error", "kind"), [(OperationTimedOut(), CassandraUnreachable), (InvalidRequest("no"), PenstockError)]
 )
 def test_cassandras_errors_are_ours(settings, error, kind):
-    """Away, or refused."""
+    """Unavailable, or refused."""
     broken = SimpleNamespace(execute=lambda *_, **__: (_ for _ in ()).throw(error))
     with pytest.raises(kind):
         TableReader(settings, broken, PIPELINE).read_page()

@@ -101,7 +101,7 @@ def test_the_document_tells_the_shape_of_each_answer(client):
 
 
 def test_no_more_than_two_searches_go_on_at_once(client, monkeypatch):
-    """Each reads the whole topic: the next one is told to come again, and may."""
+    """Each reads the whole topic: a third is refused until one has finished."""
     asked = []
 
     class Counting:

@@ -69,7 +69,7 @@ def test_what_is_not_there_is_not_found(client: Any, path: str) -> None:
     assert set(answer.json()) == {"error", "hint"}
 
 
-def test_kafka_that_is_away_is_said_so(client: Any) -> None:
+def test_an_unavailable_kafka_is_an_error(client: Any) -> None:
     """503, with what to type."""
     answer = client.get("/api/v1/topics/away/messages")
     assert (answer.status_code, answer.json()["hint"]) == (503, "./penstock status")

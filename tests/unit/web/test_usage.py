@@ -1,4 +1,4 @@
-"""Where schemas are in use, told from a sample."""
+"""Where schemas are in use, from a sample."""
 
 import pytest
 
@@ -11,7 +11,7 @@ from tests.unit.fakes import message
 
 
 def test_schemas_are_counted_by_partition():
-    """With the first and the last offset and time, in whatever order the messages come."""
+    """With the first and the last offset and time, whatever the order of the messages."""
     sample = [
         message(9, pack(2) + b"{}", timestamp_ms=90),
         message(3, pack(1) + b"{}", timestamp_ms=30),
@@ -73,14 +73,14 @@ def placed(monkeypatch, held: dict[int, list]):
     monkeypatch.setattr(topics, "records", records)
 
 
-def test_a_small_topic_is_looked_at_whole(monkeypatch, settings):
+def test_a_small_topic_is_read_completely(monkeypatch, settings):
     """It says so."""
     placed(monkeypatch, {0: [message(offset, pack(1)) for offset in range(5)]})
     found = schema_usage.sample_schemas(settings, "t-value")
     assert (found.topic, found.held, found.looked, found.is_whole, found.is_cut) == ("t", 5, 5, True, False)
 
 
-def test_a_large_topic_is_looked_at_in_part(monkeypatch, settings):
+def test_a_large_topic_is_sampled(monkeypatch, settings):
     """2,500 messages, however many there are."""
     placed(monkeypatch, {0: [message(offset, pack(1)) for offset in range(9000)]})
     found = schema_usage.sample_schemas(settings, "t-value")
@@ -88,7 +88,7 @@ def test_a_large_topic_is_looked_at_in_part(monkeypatch, settings):
 
 
 def test_a_slow_sample_is_cut(monkeypatch, settings, clock):
-    """What was looked at so far counts."""
+    """What was read so far counts."""
     placed(monkeypatch, {0: [message(offset, pack(1)) for offset in range(5)]})
     found = schema_usage.sample_schemas(settings, "t-value", longest_s=-1.0)
     assert (found.looked, found.is_cut, found.is_whole, len(found.uses)) == (1, True, False, 1)

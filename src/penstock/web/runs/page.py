@@ -95,7 +95,8 @@ def _schedule_html(schedule: Schedule) -> str:
     state = state_html("late", "paused") if schedule.paused else state_html("ok", "active")
     next_run = "" if schedule.paused or not schedule.next_at else f"; next {moment_html(schedule.next_at)}"
     note = "<p>Triggered runs stay queued until it is unpaused.</p>" if schedule.paused else ""
-    return f"<p>{state} Schedule: {escape(schedule.told[:1].lower() + schedule.told[1:])} UTC{next_run}.</p>{note}"
+    schedule_text = f"{schedule.told[:1].lower()}{schedule.told[1:]}{'' if schedule.told == 'none' else ' UTC'}"
+    return f"<p>{state} Schedule: {escape(schedule_text)}{next_run}.</p>{note}"
 
 
 class _Order:
