@@ -73,7 +73,7 @@ class _Shared:
         self._cached: tuple[View, _Parts] | None = None
 
     def parts(self) -> _Parts:
-        """Return the current parts. The verdict also depends on the snapshot's age."""
+        """Return the current parts. The summary also depends on the snapshot's age."""
         view = self._context.view
         if self._cached is None or self._cached[0] is not view:
             self._cached = view, self._make(view)

@@ -119,7 +119,7 @@ class _Selection:
         update_html(self._rows, _rows(chosen, listing) if chosen else _no_match_html())
 
     async def _show_samples(self) -> None:
-        """Show the newest few records, pending ones first, each beside the rules it violates."""
+        """Show the newest few records, pending ones first, each next to the rules it violates."""
         chosen = sorted(self._listing.select(self._wanted), key=lambda entry: self._listing.state(entry) != WAITING)
         places = [(entry.partition, entry.offset) for entry in chosen[:_SAMPLES]]
         letters = await self._visit.ask(self._letters.queue.read_letters, places)

@@ -23,7 +23,7 @@ def state_html(state: str) -> str:
 
 
 def details_cards_html(account: DeadLetterDetails, *, link: bool = False) -> str:
-    """Return HTML for the record beside the reason it was rejected. `link` links its title to its own page."""
+    """Return HTML for the record next to the reason it was rejected. `link` links its title to its own page."""
     name = f"Record {account.place}"
     title = f'<a href="/rejected/{account.partition}/{account.offset}">{name}</a>' if link else "Record"
     return (
